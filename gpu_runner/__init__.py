@@ -1,0 +1,1 @@
+"""The long-running worker: takes jobs off the queue, speaks them in batches, writes the results back."""

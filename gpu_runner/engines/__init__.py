@@ -1,0 +1,98 @@
+"""The seat of a speech model: all that the worker knows of one.
+
+An engine is used from one thread at a time.  It may batch continuously (take what is admitted between two steps)
+or run a closed batch in a single `step`.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from pipeline.audio import Recording, Samples
+from pipeline.errors import PipelineError
+from pipeline.records import Options
+
+
+class PromptRejected(PipelineError):
+    """A stored voice prompt is damaged, or was made by another model: it has to be made again."""
+
+    code = "prompt_rejected"
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """What a voice is cloned from; `transcription` may be blank."""
+
+    recording: Recording
+    transcription: str
+
+
+class VoicePrompt(Protocol):
+    """What an engine makes of a reference, once: reusable, and the same after a way through JSON."""
+
+    def to_json(self) -> bytes:
+        """Write all of it as UTF-8 JSON: an object with at least `format` (int) and `model` (str)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Utterance:
+    """A text to be spoken in a voice."""
+
+    job_id: str
+    text: str
+    prompt: VoicePrompt
+    options: Options
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """An utterance that ended: with `samples` (mono float32, at the engine's rate) or with an `error`.
+
+    `seconds` is the time the engine spent on it, from its admission.
+    """
+
+    job_id: str
+    samples: Samples | None = None
+    error: Exception | None = None
+    warnings: tuple[str, ...] = ()
+    seconds: float = 0.0
+
+
+class Engine(Protocol):
+    """A speech model."""
+
+    model: str
+    sample_rate: int
+    capacity: int
+
+    def make_prompt(self, reference: Reference) -> VoicePrompt:
+        """Make the prompt of a voice.
+
+        Raises
+        ------
+        InvalidInput
+            The reference can never serve.
+        """
+
+    def restore_prompt(self, document: bytes) -> VoicePrompt:
+        """Read back what `VoicePrompt.to_json` wrote.
+
+        Raises
+        ------
+        PromptRejected
+            It is damaged, or another model's.
+        """
+
+    def admit(self, utterance: Utterance) -> None:
+        """Take an utterance on; at most `capacity` are in at a time.
+
+        Raises
+        ------
+        InvalidInput
+            It can never be spoken; nothing was taken on.
+        """
+
+    def step(self) -> list[Finished]:
+        """Advance everything admitted; what ended comes back, each utterance exactly once.
+
+        An utterance that fails alone comes back with its `error`; an exception means that all of them were lost.
+        """

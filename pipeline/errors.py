@@ -1,0 +1,91 @@
+"""Everything that can go wrong, typed once; each edge maps these classes to its own protocol once."""
+
+from typing import ClassVar
+
+
+class PipelineError(Exception):
+    """A failure fit for the client's eyes.
+
+    Parameters
+    ----------
+    message
+        What was wrong and what would be right.
+    field
+        The input field at fault, where there is one.
+    retry_after
+        Seconds after which the same request may do better, where that is known.
+    """
+
+    code: ClassVar[str] = "error"
+
+    def __init__(self, message: str, *, field: str | None = None, retry_after: int | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.field = field
+        self.retry_after = retry_after
+
+
+class InvalidInput(PipelineError):
+    """The input can never work as it is."""
+
+    code = "invalid_input"
+
+
+class InvalidAudio(InvalidInput):
+    """The reference recording can't be used."""
+
+    code = "invalid_audio"
+
+
+class TooLarge(InvalidInput):
+    """The input has more bytes than are taken."""
+
+    code = "too_large"
+
+
+class NotFound(PipelineError):
+    """There is nothing under that id."""
+
+    code = "not_found"
+
+
+class NotReady(NotFound):
+    """There is nothing under that id yet."""
+
+    code = "not_ready"
+
+
+class Expired(PipelineError):
+    """There was something under that id; its time is over."""
+
+    code = "expired"
+
+
+class NameTaken(PipelineError):
+    """A voice of that name exists, or is being saved."""
+
+    code = "name_taken"
+
+
+class DeadlineExceeded(PipelineError):
+    """The job did not end in its time."""
+
+    code = "deadline_exceeded"
+
+
+class SynthesisFailed(PipelineError):
+    """The job was tried as often as is allowed and did not succeed."""
+
+    code = "synthesis_failed"
+
+
+class Unavailable(PipelineError):
+    """Something this process depends on does not answer; the same request may work later."""
+
+    code = "unavailable"
+
+
+class ConnectionGone(PipelineError):
+    """The WebSocket client is no longer there."""
+
+    code = "connection_gone"

@@ -1,0 +1,47 @@
+"""Sessions and jobs are named by UUIDv7 in 32 hex digits: keys sort by age, and the id tells the birth."""
+
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import uuid_utils
+
+Clock = Callable[[], datetime]
+NewId = Callable[[], str]
+
+_HEX = re.compile(r"[0-9a-f]{32}")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def utc_now() -> datetime:
+    """Tell the time, aware and in UTC."""
+    return datetime.now(UTC)
+
+
+def id_maker(clock: Clock) -> NewId:
+    """Make ids whose birth is the clock's time."""
+
+    def new_id() -> str:
+        return uuid_utils.uuid7(nanoseconds=_milliseconds(clock()) * 1_000_000).hex
+
+    return new_id
+
+
+def is_id(text: str) -> bool:
+    """Tell whether the text has the form of a session's or job's id."""
+    return _HEX.fullmatch(text) is not None and UUID(text).version == 7
+
+
+def born_at(id_: str) -> datetime:
+    """Read the birth out of an id, to the millisecond (RFC 9562, section 5.7)."""
+    return _EPOCH + timedelta(milliseconds=int(id_[:12], 16))
+
+
+def lowest_id(moment: datetime) -> str:
+    """Give the bound below which every id is older than the moment."""
+    return f"{_milliseconds(moment):012x}" + "0" * 20
+
+
+def _milliseconds(moment: datetime) -> int:
+    return (moment - _EPOCH) // timedelta(milliseconds=1)

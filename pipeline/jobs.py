@@ -1,0 +1,178 @@
+"""Jobs: a request object written once and an outcome object written once; which of them exist is the state."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from pipeline import layout, retention
+from pipeline.errors import DeadlineExceeded, InvalidInput, NotFound, PipelineError
+from pipeline.ids import is_id, lowest_id
+from pipeline.records import Failed, Request, Succeeded, parse_outcome, particulars
+from pipeline.resources import Resources
+from pipeline.settings import Settings
+
+JSON = "application/json"
+
+Status = Literal["queued", "succeeded", "failed", "expired"]
+
+
+class Ticket(BaseModel):
+    """The body of a queue message: a claim check on `request.json`."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    job_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job as it stands at one moment."""
+
+    job_id: str
+    status: Status
+    created_at: datetime
+    outcome: Succeeded | Failed | None
+
+
+def check_text(text: str, settings: Settings, *, field: str) -> str:
+    """Take a text that can be spoken.
+
+    Raises
+    ------
+    InvalidInput
+        It is blank or too long.
+    """
+    if not text.strip():
+        raise InvalidInput(f"{field} is blank; it should hold the text to speak.", field=field)
+    if len(text) > settings.text_max_chars:
+        raise InvalidInput(
+            f"{field} has {len(text)} characters; it should have at most {settings.text_max_chars}.",
+            field=field,
+        )
+    return text
+
+
+async def accept(resources: Resources, request: Request, *uploads: Awaitable[object]) -> None:
+    """Take a job on: its request and whatever it needs are stored, then its message is sent.
+
+    When this returns, the job will end, whatever dies.
+
+    Raises
+    ------
+    Unavailable
+        The storage or the queue did not answer: nothing was taken on.
+    """
+    written = resources.bucket.put(layout.request(request.job_id), request.to_json(), JSON)
+    await asyncio.gather(written, *uploads)
+    await enqueue(resources, request.job_id)
+
+
+async def enqueue(resources: Resources, job_id: str) -> None:
+    """Send a job to the workers; sending twice does no harm."""
+    await resources.synthesis.send(Ticket(job_id=job_id).model_dump_json())
+
+
+def parse_ticket(body: str) -> Ticket | None:
+    """Read a queue message; None when it is not one of ours."""
+    try:
+        ticket = Ticket.model_validate_json(body)
+    except ValidationError:
+        return None
+    return ticket if is_id(ticket.job_id) else None
+
+
+async def read_request(resources: Resources, job_id: str) -> Request | None:
+    """Read what a job shall do; None when it is unknown or long gone."""
+    body = await resources.bucket.get(layout.request(job_id))
+    return Request.model_validate_json(body) if body else None
+
+
+async def read_outcome(resources: Resources, job_id: str) -> Succeeded | Failed | None:
+    """Read how a job ended; None when it has not, or is unknown."""
+    body = await resources.bucket.get(layout.outcome(job_id))
+    return parse_outcome(body) if body else None
+
+
+async def read(resources: Resources, job_id: str) -> Job:
+    """Tell how a job stands now.
+
+    Raises
+    ------
+    NotFound
+        No job has that id, or its record has expired.
+    """
+    if not is_id(job_id) or retention.job_expires_at(job_id, resources.settings) <= resources.clock():
+        raise _unknown(job_id)
+    outcome = await read_outcome(resources, job_id)
+    if outcome is not None:
+        return _ended(outcome, resources.clock())
+    request = await read_request(resources, job_id)
+    if request is None:
+        raise _unknown(job_id)
+    if retention.job_deadline(job_id, resources.settings) <= resources.clock():
+        return _ended(past_deadline(request, resources), resources.clock())
+    return Job(job_id, "queued", request.created_at, None)
+
+
+def _ended(outcome: Succeeded | Failed, now: datetime) -> Job:
+    status: Status = outcome.status
+    if isinstance(outcome, Succeeded) and outcome.preview and outcome.preview.expires_at <= now:
+        status = "expired"
+    return Job(outcome.job_id, status, outcome.created_at, outcome)
+
+
+def _unknown(job_id: str) -> NotFound:
+    return NotFound(
+        f"There is no job {job_id[:64]!r}; jobs are forgotten a day after they were made.", field="job_id"
+    )
+
+
+async def conclude(resources: Resources, outcome: Succeeded | Failed) -> bool:
+    """Write how a job ended, unless that is written already; whether this outcome is the one that stands."""
+    key = layout.outcome(outcome.job_id)
+    return await resources.bucket.put_once(key, outcome.to_json(), JSON) is not None
+
+
+def failure(request: Request, error: PipelineError, now: datetime) -> Failed:
+    """Describe the failure that ends a job."""
+    return Failed(
+        **particulars(request, now),
+        code=error.code,
+        message=error.message,
+        field=error.field,
+    )
+
+
+def past_deadline(request: Request, resources: Resources) -> Failed:
+    """Describe the failure of a job whose time is over."""
+    minutes = resources.settings.job_deadline_minutes
+    error = DeadlineExceeded(f"The job did not end within {minutes:g} minutes; send it again.")
+    return failure(request, error, retention.job_deadline(request.job_id, resources.settings))
+
+
+async def unfinished(resources: Resources, *, since: datetime, until: datetime) -> AsyncIterator[str]:
+    """Go through the jobs born in a span of time that have a request and no outcome, oldest first.
+
+    Costs one listing of that span, whatever else is stored.
+    """
+    current, files = "", set[str]()
+    bound = layout.JOBS + lowest_id(until)
+    async for item in resources.bucket.list(layout.JOBS, start_after=layout.JOBS + lowest_id(since)):
+        if item.key >= bound:
+            break
+        job_id = layout.id_in(item.key, layout.JOBS)
+        if job_id != current:
+            if _is_open(files):
+                yield current
+            current, files = job_id, set()
+        files.add(item.key.removeprefix(layout.job(job_id)))
+    if _is_open(files):
+        yield current
+
+
+def _is_open(files: set[str]) -> bool:
+    return "request.json" in files and layout.OUTCOME_FILE not in files

@@ -1,0 +1,116 @@
+"""Where everything is stored: the key of every object, in one place."""
+
+import re
+from dataclasses import dataclass
+from urllib.parse import quote, unquote
+
+from pipeline.records import Source
+
+UPLOADS = "audio/uploads/"
+PREVIEWS = "audio/previews/"
+VOICES = "audio/voices/"
+JOBS = "jobs/"
+CONNECTIONS = "connections/"
+CHANGES = "changes/"
+
+OUTCOME_FILE = "outcome.json"
+
+_JOB_KEY = re.compile(r"jobs/(?P<job_id>[0-9a-f]{32})/(?P<rest>.+)")
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceKeys:
+    """The files of a reference, wherever it lives."""
+
+    folder: str
+
+    @property
+    def audio(self) -> str:
+        """Mono PCM WAV."""
+        return self.folder + "source.wav"
+
+    @property
+    def transcription(self) -> str:
+        """UTF-8 text; absent when nobody gave any."""
+        return self.folder + "transcription.txt"
+
+    @property
+    def embedding(self) -> str:
+        """The voice-clone prompt, JSON."""
+        return self.folder + "embedding.json"
+
+    @property
+    def metadata(self) -> str:
+        """Of a saved voice only, JSON."""
+        return self.folder + "metadata.json"
+
+    @property
+    def unchecked_audio(self) -> str:
+        """Of a session only: what came by presigned POST and has not been looked at yet."""
+        return self.folder + "upload"
+
+
+def session(session_id: str) -> ReferenceKeys:
+    """Give the keys of an upload."""
+    return ReferenceKeys(f"{UPLOADS}{session_id}/")
+
+
+def voice(voice_id: str) -> ReferenceKeys:
+    """Give the keys of a saved voice."""
+    return ReferenceKeys(f"{VOICES}{voice_id}/")
+
+
+def reference(source: Source) -> ReferenceKeys:
+    """Give the keys of whichever the source names."""
+    return session(source.session_id) if source.session_id else voice(source.voice_id or "")
+
+
+def preview(job_id: str) -> str:
+    """Give the key of a job's audio."""
+    return f"{PREVIEWS}{job_id}.wav"
+
+
+def job(job_id: str) -> str:
+    """Give the folder of a job."""
+    return f"{JOBS}{job_id}/"
+
+
+def request(job_id: str) -> str:
+    """Give the key of what a job shall do."""
+    return job(job_id) + "request.json"
+
+
+def outcome(job_id: str) -> str:
+    """Give the key of how a job ended."""
+    return job(job_id) + OUTCOME_FILE
+
+
+def subscribers(job_id: str) -> str:
+    """Give the folder of those who asked to be told of a job that others made."""
+    return job(job_id) + "subscribers/"
+
+
+def subscriber(job_id: str, connection_id: str) -> str:
+    """Give the key of one subscription."""
+    return f"{subscribers(job_id)}{quote(connection_id, safe='')}.json"
+
+
+def connection(connection_id: str) -> str:
+    """Give the key of what is remembered of a connection."""
+    return f"{CONNECTIONS}{quote(connection_id, safe='')}.json"
+
+
+def change(change_id: str) -> str:
+    """Give the key of the note that a voice is being changed."""
+    return f"{CHANGES}{change_id}.json"
+
+
+def id_in(key: str, prefix: str) -> str:
+    """Read the id that follows the prefix, up to the next `/` or `.`."""
+    return unquote(re.split(r"[/.]", key.removeprefix(prefix), maxsplit=1)[0])
+
+
+def job_id_of_outcome(key: str) -> str | None:
+    """Read the job out of an outcome's key; None for every other key."""
+    match = _JOB_KEY.fullmatch(key)
+    return match["job_id"] if match and match["rest"] == OUTCOME_FILE else None

@@ -1,0 +1,135 @@
+"""Queues, as little of them as the pipeline uses."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from pipeline.errors import Unavailable
+
+if TYPE_CHECKING:
+    from types_aiobotocore_sqs import SQSClient
+    from types_aiobotocore_sqs.type_defs import MessageTypeDef
+
+# SQS takes and gives at most ten messages a call.
+BATCH = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A message in the hands of one receiver, until its visibility timeout ends."""
+
+    id: str
+    body: str
+    receipt: str
+    receive_count: int
+
+
+class Queue(Protocol):
+    """A queue that delivers at least once, in any order; every method raises `Unavailable` on no answer."""
+
+    async def send(self, body: str) -> None:
+        """Add a message."""
+
+    async def receive(self, limit: int, *, wait_seconds: int) -> Sequence[Message]:
+        """Take up to `limit` messages (at most `BATCH` of them come), waiting for the first."""
+
+    async def delete(self, receipts: Sequence[str]) -> None:
+        """Say that these messages are done."""
+
+    async def hide(self, receipts: Sequence[str], seconds: int) -> None:
+        """Keep these messages from other receivers for so long from now; 0 hands them back."""
+
+    async def ping(self) -> None:
+        """Raise `Unavailable` unless the queue answers."""
+
+
+class SqsQueue:
+    """A queue of SQS or whatever speaks its protocol."""
+
+    def __init__(self, client: "SQSClient", name_or_url: str) -> None:
+        self._client = client
+        self._name_or_url = name_or_url
+        self._url: str | None = None
+
+    async def send(self, body: str) -> None:
+        """See `Queue.send`."""
+        with self._translated("send"):
+            await self._client.send_message(QueueUrl=await self._find(), MessageBody=body)
+
+    async def receive(self, limit: int, *, wait_seconds: int) -> Sequence[Message]:
+        """See `Queue.receive`."""
+        with self._translated("receive"):
+            answer = await self._client.receive_message(
+                QueueUrl=await self._find(),
+                MaxNumberOfMessages=min(limit, BATCH),
+                WaitTimeSeconds=wait_seconds,
+                MessageSystemAttributeNames=["ApproximateReceiveCount"],
+            )
+        return [_message(raw) for raw in answer.get("Messages", [])]
+
+    async def delete(self, receipts: Sequence[str]) -> None:
+        """See `Queue.delete`."""
+        for some in _tens(receipts):
+            with self._translated("delete"):
+                await self._client.delete_message_batch(
+                    QueueUrl=await self._find(),
+                    Entries=[{"Id": str(n), "ReceiptHandle": receipt} for n, receipt in enumerate(some)],
+                )
+
+    async def hide(self, receipts: Sequence[str], seconds: int) -> None:
+        """See `Queue.hide`."""
+        for some in _tens(receipts):
+            with self._translated("change visibility"):
+                await self._client.change_message_visibility_batch(
+                    QueueUrl=await self._find(),
+                    Entries=[
+                        {"Id": str(n), "ReceiptHandle": receipt, "VisibilityTimeout": seconds}
+                        for n, receipt in enumerate(some)
+                    ],
+                )
+
+    async def ping(self) -> None:
+        """See `Queue.ping`."""
+        with self._translated("be found"):
+            await self._client.get_queue_attributes(
+                QueueUrl=await self._find(), AttributeNames=["ApproximateNumberOfMessages"]
+            )
+
+    async def attributes(self) -> Mapping[str, str]:
+        """Read the queue's attributes, as SQS names them."""
+        with self._translated("describe"):
+            answer = await self._client.get_queue_attributes(QueueUrl=await self._find(), AttributeNames=["All"])
+        return {str(name): value for name, value in answer.get("Attributes", {}).items()}
+
+    async def _find(self) -> str:
+        if self._url is None:
+            self._url = await self._look_up()
+        return self._url
+
+    async def _look_up(self) -> str:
+        if self._name_or_url.startswith(("http://", "https://")):
+            return self._name_or_url
+        return (await self._client.get_queue_url(QueueName=self._name_or_url))["QueueUrl"]
+
+    @contextmanager
+    def _translated(self, doing: str) -> Iterator[None]:
+        try:
+            yield
+        except (BotoCoreError, ClientError, OSError) as error:
+            raise Unavailable(f"The queue does not answer ({self._name_or_url}: {doing}).") from error
+
+
+def _tens(receipts: Sequence[str]) -> Iterator[Sequence[str]]:
+    return (receipts[start : start + BATCH] for start in range(0, len(receipts), BATCH))
+
+
+def _message(raw: "MessageTypeDef") -> Message:
+    return Message(
+        id=raw["MessageId"],
+        body=raw["Body"],
+        receipt=raw["ReceiptHandle"],
+        receive_count=int(raw["Attributes"]["ApproximateReceiveCount"]),
+    )

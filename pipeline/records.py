@@ -1,0 +1,198 @@
+"""The objects that are stored and sent, as frozen data that checks itself."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Literal, Self, TypeVar
+
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    TypeAdapter,
+    model_validator,
+)
+
+
+def format_utc(moment: datetime) -> str:
+    """Write a moment the way every answer does: UTC, whole seconds, `Z`."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+UtcSeconds = Annotated[AwareDatetime, PlainSerializer(format_utc, return_type=str, when_used="json-unless-none")]
+
+# The languages of the model, by full English name; `Auto` lets the model find out.
+LANGUAGES = (
+    "Auto",
+    "Chinese",
+    "English",
+    "French",
+    "German",
+    "Italian",
+    "Japanese",
+    "Korean",
+    "Portuguese",
+    "Russian",
+    "Spanish",
+)
+
+
+class Record(BaseModel):
+    """Stored data: unknown fields are ignored so that versions can live side by side."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    def to_json(self) -> bytes:
+        """Write the record as UTF-8 JSON."""
+        return self.model_dump_json(exclude_none=True).encode()
+
+
+class Source(Record):
+    """Whose voice speaks: an upload's or a saved one's."""
+
+    session_id: str | None = None
+    voice_id: str | None = None
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        if (self.session_id is None) == (self.voice_id is None):
+            raise ValueError("a source is either a session_id or a voice_id")
+        return self
+
+
+class ReplyTo(Record):
+    """Where the client who asked is connected."""
+
+    endpoint: str
+    connection_id: str
+
+
+class Options(Record):
+    """How to speak."""
+
+    language: str = "Auto"
+
+
+class NewReference(Record):
+    """Says that the reference came with this very request, so that no prompt can be stored for it yet."""
+
+    transcription: str
+
+
+class Request(Record):
+    """`jobs/<job_id>/request.json`: one piece of work for a worker, written once."""
+
+    job_id: str
+    kind: Literal["preview", "embedding"]
+    source: Source
+    text: str = ""
+    options: Options = Options()
+    created_at: AwareDatetime
+    reply_to: ReplyTo | None = None
+    request_id: str | None = None
+    correlation_id: str | None = None
+    new_reference: NewReference | None = None
+
+
+class Timings(Record):
+    """Where the time went, in seconds."""
+
+    queued_seconds: float
+    synthesis_seconds: float
+    real_time_factor: float = Field(description="seconds of synthesis per second of audio")
+
+
+class Concluded(Record):
+    """What every outcome holds: the request's own particulars, so that telling the client needs one read."""
+
+    job_id: str
+    kind: Literal["preview", "embedding"]
+    source: Source
+    created_at: AwareDatetime
+    completed_at: AwareDatetime
+    reply_to: ReplyTo | None = None
+    request_id: str | None = None
+    correlation_id: str | None = None
+
+
+class Preview(Record):
+    """The audio that a job made."""
+
+    key: str
+    sample_rate: int
+    duration_seconds: float
+    expires_at: AwareDatetime
+
+
+class Succeeded(Concluded):
+    """The job did what was asked; a `preview` is there when one was."""
+
+    status: Literal["succeeded"] = "succeeded"
+    preview: Preview | None = None
+    timings: Timings | None = None
+    warnings: tuple[str, ...] = ()
+
+
+class Failed(Concluded):
+    """The job ended without a result, and this is what to tell the client."""
+
+    status: Literal["failed"] = "failed"
+    code: str
+    message: str
+    field: str | None = None
+
+
+Outcome = Annotated[Succeeded | Failed, Field(discriminator="status")]
+_OUTCOME: TypeAdapter[Succeeded | Failed] = TypeAdapter(Outcome)
+
+
+def parse_outcome(body: bytes) -> Succeeded | Failed:
+    """Read an `outcome.json`."""
+    return _OUTCOME.validate_json(body)
+
+
+ConcludedT = TypeVar("ConcludedT", bound=Concluded)
+
+
+def particulars(request: Request, completed_at: datetime) -> dict[str, object]:
+    """Give the fields that an outcome takes over from its request."""
+    shared = request.model_dump(include=set(Concluded.model_fields) & set(Request.model_fields))
+    return shared | {"completed_at": completed_at}
+
+
+class Claim(Record):
+    """Who is saving a voice, while it is being saved."""
+
+    session_id: str
+    claimed_at: AwareDatetime
+
+
+class VoiceMetadata(Record):
+    """`audio/voices/<voice_id>/metadata.json`."""
+
+    voice_id: str
+    name: str
+    description: str = ""
+    created_at: UtcSeconds
+    source_file: str
+    embedding_file: str
+    transcription_file: str | None = None
+    duration_seconds: float | None = None
+    sample_rate: int | None = None
+    model: str | None = None
+    status: Literal["saving", "ready", "deleting"]
+    claim: Claim | None = None
+
+
+class VoiceChange(Record):
+    """`changes/<id>.json`: says that a voice is being saved or deleted, so that the sweeper can finish it."""
+
+    voice_id: str
+
+
+class ConnectionState(Record):
+    """`connections/<connection_id>.json`: what a WebSocket connection is remembered for."""
+
+    connection_id: str
+    endpoint: str
+    session_id: str | None = None

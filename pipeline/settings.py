@@ -1,0 +1,180 @@
+"""What may be configured, in one validated place: every setting is an environment variable of the same name."""
+
+from datetime import timedelta
+from functools import cached_property
+from typing import Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import AliasChoices, Field, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class SettingsError(ValueError):
+    """The environment holds a wrong value; the message names each setting and what would be right."""
+
+
+class Settings(BaseSettings):
+    """The settings of one process.  The description of each field is what the README's table says."""
+
+    model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True, extra="ignore", case_sensitive=False)
+
+    tts_backend: Literal["qwen", "mock"] = Field("qwen", description="Engine of the worker")
+
+    host: str = Field("127.0.0.1", description="Address the API listens on")
+    port: int = Field(8000, ge=0, le=65535, description="Port the API listens on")
+    uvicorn_workers: int = Field(1, ge=1, le=64, description="API processes")
+    worker_health_port: int = Field(0, ge=0, le=65535, description="Port of the worker's own `/health`; 0: none")
+    preview_wait_seconds: float = Field(
+        25, ge=0, le=600, description="How long `/preview` waits for the result before it answers 202"
+    )
+
+    aws_endpoint_url: str | None = Field(
+        None, description="S3 and SQS to use instead of AWS; `make run` starts its own when this is not set"
+    )
+    aws_endpoint_url_s3: str | None = Field(
+        None, description="The same for S3 alone, such as MinIO beside a queue from elsewhere"
+    )
+    aws_endpoint_url_sqs: str | None = Field(None, description="The same for SQS alone")
+    aws_region: str = Field(
+        "us-east-1",
+        min_length=1,
+        validation_alias=AliasChoices("aws_region", "aws_default_region"),
+        description="AWS region",
+    )
+    bucket: str = Field("voice-cloning", min_length=3, max_length=63, description="Bucket for all that expires")
+    voices_bucket: str | None = Field(
+        None, min_length=3, max_length=63, description="Bucket for saved voices; `BUCKET` when not set"
+    )
+    synthesis_queue: str = Field(
+        "voice-cloning-synthesis", min_length=1, description="Queue of jobs, by name or URL"
+    )
+    synthesis_dead_letter_queue: str = Field(
+        "voice-cloning-synthesis-dead", min_length=1, description="Where jobs go that failed too often"
+    )
+    events_queue: str = Field(
+        "voice-cloning-events", min_length=1, description="Queue of object-created events, by name or URL"
+    )
+    events_dead_letter_queue: str = Field(
+        "voice-cloning-events-dead", min_length=1, description="Where events go that failed too often"
+    )
+
+    upload_retention_hours: float = Field(12, gt=0, description="How long an upload is kept")
+    preview_retention_minutes: float = Field(20, gt=0, description="How long a preview is kept")
+    job_retention_hours: float = Field(24, gt=0, description="How long a job's record is kept")
+    connection_retention_hours: float = Field(2, gt=0, description="How long a WebSocket connection is remembered")
+    job_deadline_minutes: float = Field(60, gt=0, description="A job that has not ended by then fails")
+
+    reference_max_megabytes: float = Field(25, gt=0, le=1024, description="Largest reference recording, in MiB")
+    reference_min_seconds: float = Field(1, gt=0, description="Shortest reference recording")
+    reference_max_seconds: float = Field(60, gt=0, description="Longest reference recording")
+    transcription_max_chars: int = Field(4096, ge=1, description="Longest transcription of a reference")
+    text_max_chars: int = Field(4096, ge=1, description="Longest text to speak")
+
+    worker_batch_size: int = Field(8, ge=1, le=256, description="Jobs the worker holds at a time")
+    visibility_timeout_seconds: int = Field(
+        60,
+        ge=2,
+        le=43200,
+        description="How long a job stays hidden from other workers without a sign of life",
+    )
+    receive_wait_seconds: int = Field(20, ge=0, le=20, description="How long one poll of a queue waits")
+    max_receives: int = Field(5, ge=1, le=1000, description="Deliveries before a message is a dead letter")
+    prompt_cache_size: int = Field(64, ge=0, description="Voice prompts the worker keeps in memory")
+    mock_delay_seconds: float = Field(0, ge=0, le=3600, description="How long the mock engine takes to speak")
+
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level logged")
+    log_format: Literal["text", "json"] = Field("text", description="Form of the log lines")
+    log_payload_chars: int = Field(500, ge=0, description="Longest value in a log line")
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _upper(cls, value: object) -> object:
+        return value.upper() if isinstance(value, str) else value
+
+    @field_validator("tts_backend", "log_format", mode="before")
+    @classmethod
+    def _lower(cls, value: object) -> object:
+        return value.lower() if isinstance(value, str) else value
+
+    @field_validator("aws_endpoint_url", "aws_endpoint_url_s3", "aws_endpoint_url_sqs")
+    @classmethod
+    def _is_http_url(cls, value: str | None) -> str | None:
+        if value is not None and (urlsplit(value).scheme not in {"http", "https"} or not urlsplit(value).netloc):
+            raise ValueError("should be an http:// or https:// address such as http://127.0.0.1:4566")
+        return value
+
+    @model_validator(mode="after")
+    def _bounds_agree(self) -> Self:
+        if self.reference_min_seconds >= self.reference_max_seconds:
+            raise ValueError("REFERENCE_MIN_SECONDS should be less than REFERENCE_MAX_SECONDS")
+        if self.job_deadline + self.preview_retention > self.job_retention:
+            raise ValueError(
+                "JOB_RETENTION_HOURS should be at least JOB_DEADLINE_MINUTES and PREVIEW_RETENTION_MINUTES "
+                "together: a job's record must outlive its preview"
+            )
+        return self
+
+    def endpoint_for(self, service: Literal["s3", "sqs"]) -> str | None:
+        """Where a service is spoken to; None: at AWS."""
+        own = {"s3": self.aws_endpoint_url_s3, "sqs": self.aws_endpoint_url_sqs}
+        return own[service] or self.aws_endpoint_url
+
+    @cached_property
+    def bucket_for_voices(self) -> str:
+        """The bucket that holds saved voices."""
+        return self.voices_bucket or self.bucket
+
+    @cached_property
+    def upload_retention(self) -> timedelta:
+        """How long an upload lives from its session's birth."""
+        return timedelta(hours=self.upload_retention_hours)
+
+    @cached_property
+    def preview_retention(self) -> timedelta:
+        """How long a preview lives from its completion."""
+        return timedelta(minutes=self.preview_retention_minutes)
+
+    @cached_property
+    def job_retention(self) -> timedelta:
+        """How long a job's request and outcome live from its birth."""
+        return timedelta(hours=self.job_retention_hours)
+
+    @cached_property
+    def job_deadline(self) -> timedelta:
+        """How long a job may take from its birth."""
+        return timedelta(minutes=self.job_deadline_minutes)
+
+    @cached_property
+    def connection_retention(self) -> timedelta:
+        """How long a connection's record lives from its last use."""
+        return timedelta(hours=self.connection_retention_hours)
+
+    @cached_property
+    def reference_max_bytes(self) -> int:
+        """The most bytes a reference recording may have."""
+        return int(self.reference_max_megabytes * 1024 * 1024)
+
+
+def load_settings() -> Settings:
+    """Read the settings from the environment.
+
+    Raises
+    ------
+    SettingsError
+        A value is wrong; the message has one line a setting.
+    """
+    try:
+        # The mypy plugin wants validation aliases as arguments; here they come from the environment.
+        return Settings()
+    except ValidationError as error:
+        raise SettingsError("\n".join(_explain(error))) from None
+
+
+def _explain(error: ValidationError) -> list[str]:
+    lines = []
+    for problem in error.errors():
+        name = str(problem["loc"][0]).upper() if problem["loc"] else ""
+        message = problem["msg"].removeprefix("Value error, ")
+        given = f" (it is {str(problem['input'])[:80]!r})" if name else ""
+        lines.append(f"{name}: {message}{given}" if name else message)
+    return lines
