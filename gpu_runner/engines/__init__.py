@@ -18,6 +18,17 @@ class PromptRejected(PipelineError):
     code = "prompt_rejected"
 
 
+class EngineLost(Exception):
+    """The engine can't go on in this process, nor can anything else that needs its device.
+
+    The process says so and exits with a code other than 0; its messages go back to the queue, for a new process.
+    """
+
+
+class CannotStart(EngineLost):
+    """The engine can't be made ready here; the message says in one line what is wrong and what to do."""
+
+
 @dataclass(frozen=True, slots=True)
 class Reference:
     """What a voice is cloned from; `transcription` may be blank."""
@@ -95,4 +106,12 @@ class Engine(Protocol):
         """Advance everything admitted; what ended comes back, each utterance exactly once.
 
         An utterance that fails alone comes back with its `error`; an exception means that all of them were lost.
+
+        Raises
+        ------
+        EngineLost
+            Only a new process can go on.
         """
+
+    def cancel(self, job_id: str) -> None:
+        """Give an utterance up: it doesn't come back.  One that is not in is no matter."""
