@@ -102,9 +102,10 @@ def make(model: Model, reference: Reference) -> QwenPrompt:
         The reference can't be used.
     """
     samples = at_model_rate(reference.recording)
-    transcript = model.clean(reference.transcription)
+    cleaned = model.clean(reference.transcription)
+    transcript = cleaned if has_words(cleaned) else ""
     hopeless, warnings = judge_transcript(transcript, spoken_seconds(samples))
-    in_context = not hopeless and has_words(transcript)
+    in_context = bool(transcript) and not hopeless
     speaker = model.network.extract_speaker_embedding(audio=samples, sr=SAMPLE_RATE).cpu()
     if not speaker.isfinite().all():
         raise InvalidAudio("The model can't make out a voice in the recording; use another one.", field="audio")

@@ -1,5 +1,6 @@
 """Text on its way to the model: made harmless, measured, and cut into parts that the model speaks well."""
 
+import itertools
 import math
 import re
 import unicodedata
@@ -24,6 +25,9 @@ _CODES = {
     "Russian": "ru",
     "Spanish": "es",
 }
+
+_SCRIPTS_OF_ONE = (("HIRAGANA", "ja"), ("KATAKANA", "ja"), ("HANGUL", "ko"), ("CJK", "zh"), ("CYRILLIC", "ru"))
+_LATIN = ("en", "de", "fr", "it", "pt", "es")
 
 # Seconds that a character takes at an unhurried pace; whitespace takes none.
 _HAN, _KANA, _HANGUL, _DIGIT, _LETTER = 0.26, 0.14, 0.2, 0.35, 0.075
@@ -102,8 +106,8 @@ def parts_of(text: str, language: str) -> list[Part]:
 
 
 def _parts_of_paragraph(paragraph: str, language: str) -> list[Part]:
-    code = _CODES.get(language) or _code_of_script(paragraph)
-    pieces = [piece for sentence in sentencex.segment(code, paragraph) for piece in _fit(sentence, _CUTS)]
+    codes = (_CODES[language],) if language in _CODES else _codes_of_script(paragraph)
+    pieces = [piece for sentence in _sentences(paragraph, codes) for piece in _fit(sentence, _CUTS)]
     texts = [packed.strip() for packed in _pack(pieces)]
     return [
         *(Part(text, SENTENCE_PAUSE if _SENTENCE_END.search(text) else CLAUSE_PAUSE) for text in texts[:-1]),
@@ -111,15 +115,24 @@ def _parts_of_paragraph(paragraph: str, language: str) -> list[Part]:
     ]
 
 
-def _code_of_script(text: str) -> str:
-    """Tell from the script which sentence rules to use when nobody said the language."""
-    names = [unicodedata.name(character, "").split(" ")[0] for character in text]
-    if "HIRAGANA" in names or "KATAKANA" in names:
-        return "ja"
-    for script, code in (("HANGUL", "ko"), ("CJK", "zh"), ("CYRILLIC", "ru")):
+def _codes_of_script(text: str) -> tuple[str, ...]:
+    """Tell from the script whose rules to follow when nobody said the language."""
+    names = {unicodedata.name(character, "").split(" ")[0] for character in text}
+    for script, code in _SCRIPTS_OF_ONE:
         if script in names:
-            return code
-    return "en"
+            return (code,)
+    return _LATIN
+
+
+def _sentences(text: str, codes: tuple[str, ...]) -> list[str]:
+    """Cut where the rules of all the languages see a sentence end: better one too few than "Dr." on its own."""
+    agreed = set.intersection(*(set(_ends(text, code)) for code in codes))
+    ends = sorted(agreed | {len(text)})
+    return [text[start:end] for start, end in itertools.pairwise([0, *ends]) if end > start]
+
+
+def _ends(text: str, code: str) -> Iterable[int]:
+    return itertools.accumulate(map(len, sentencex.segment(code, text)))
 
 
 def _fit(text: str, cuts: tuple[re.Pattern[str], ...]) -> list[str]:
