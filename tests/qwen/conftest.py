@@ -59,6 +59,14 @@ def model(settings: Settings) -> Model:
 
 
 @pytest.fixture
+def endless(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Speech that never ends by itself; random weights end when they like."""
+    never = model.never.clone()
+    never[model.end] = True
+    monkeypatch.setitem(model.__dict__, "never", never)
+
+
+@pytest.fixture
 def engine(model: Model) -> QwenEngine:
     return QwenEngine(lambda: model, capacity=4, model="tiny")
 

@@ -50,7 +50,12 @@ def codes_of_library(library: Any, prompt: QwenPrompt, text: str, language: str,
     item = VoiceClonePromptItem(prompt.codes, prompt.speaker, not in_context, in_context, prompt.transcript or None)
     heard: list[torch.Tensor] = []
     decode = library.model.speech_tokenizer.decode
-    library.model.speech_tokenizer.decode = lambda codes: heard.append(codes[0]["audio_codes"]) or decode(codes)
+
+    def listening(codes: Any) -> Any:
+        heard.append(codes[0]["audio_codes"])
+        return decode(codes)
+
+    library.model.speech_tokenizer.decode = listening
     try:
         library.generate_voice_clone(
             text=text,

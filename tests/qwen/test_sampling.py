@@ -57,9 +57,7 @@ def test_rows_keep_their_own_ways_in_a_batch() -> None:
     ways = [Sampling(0, 50, 1, 1), Sampling(1.0, 3, 1, 1), Sampling(1.5, 0, 0.6, 1)]
     numbers = torch.tensor([0.9, 0.37, 0.81])
     together = Chooser(ways, CPU).choose(LOGITS, numbers)
-    alone = [
-        Chooser([way], CPU).choose(LOGITS[n : n + 1], numbers[n : n + 1]).item() for n, way in enumerate(ways)
-    ]
+    alone = [Chooser([way], CPU).choose(LOGITS[n : n + 1], numbers[n : n + 1]).item() for n, way in enumerate(ways)]
     assert together.tolist() == alone
 
 

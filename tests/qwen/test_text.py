@@ -53,7 +53,9 @@ def test_long_text_is_cut_at_sentence_ends_in_every_language(language: str, said
 
 
 def test_short_text_is_one_part() -> None:
-    assert [(part.text, part.pause) for part in parts_of("One. Two. Three.", "English")] == [("One. Two. Three.", 0.0)]
+    assert [(part.text, part.pause) for part in parts_of("One. Two. Three.", "English")] == [
+        ("One. Two. Three.", 0.0)
+    ]
 
 
 def test_parts_are_of_about_equal_length() -> None:

@@ -2,6 +2,7 @@
 
 import secrets
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -174,7 +175,8 @@ class QwenEngine:
             except EngineLost:
                 raise
             except Exception:
-                log.exception("a text can't be read in", job_id=row.job_id)
+                # Not with the values of the variables, as some formatters write them: the text is private.
+                log.error("a text can't be read in", job_id=row.job_id, traceback=traceback.format_exc())  # noqa: TRY400
                 finished.append(self._failed(row.job_id, _unreadable()))
         return finished
 

@@ -5,6 +5,7 @@ import importlib.metadata
 import io
 import json
 import time
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,7 @@ def _guarded_load(directory: Path, placement: Placement, identity: Identity) -> 
         raise
     except Exception as error:
         # Whatever the libraries raise over a damaged file; the traceback is for those who log at DEBUG.
-        log.debug("loading failed", exc_info=True)
+        log.debug("loading failed", traceback=traceback.format_exc())
         line = (str(error).strip().splitlines() or [""])[0]
         raise CannotStart(
             f"The model in {directory} can't be loaded ({type(error).__name__}: {line}); fetch it again, "
@@ -102,11 +103,11 @@ def _load(directory: Path, placement: Placement, identity: Identity) -> Model:
     network = library.Network.from_pretrained(
         directory, dtype=placement.dtype, device_map=placement.device_map, local_files_only=True
     ).eval()
+    _check_one_device(network, placement)
     codec = library.Codec.from_pretrained(
         directory / "speech_tokenizer", dtype=CODEC_DTYPE, device_map={"": str(network.talker.device)}
     )
     network.load_speech_tokenizer(codec)
-    _check_one_device(network.talker, placement)
     model = Model(
         network=network,
         codec=codec,
@@ -140,10 +141,10 @@ def _import_library() -> _Library:
         return _Library()
 
 
-def _check_one_device(talker: Any, placement: Placement) -> None:
-    places = {str(parameter.device) for parameter in talker.parameters()}
-    if len(places) != 1:
+def _check_one_device(network: Any, placement: Placement) -> None:
+    places = {str(parameter.device) for parameter in network.parameters()}
+    if len(places) != 1 or "meta" in places:  # meta: left on disk or in another memory until it is used
         raise CannotStart(
-            f"DEVICE_MAP spreads the model over {', '.join(sorted(places))}, and speech needs all of it on one; "
+            f"DEVICE_MAP puts the model on {', '.join(sorted(places))}, and speech needs all of it on one device; "
             f"unset DEVICE_MAP and choose a device with room, such as DEVICE={placement.device}."
         )
