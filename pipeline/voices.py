@@ -111,7 +111,11 @@ async def save(resources: Resources, session_id: str, name: str, description: st
     await sessions.require(resources, session_id)
     voice_id = voice_id_of(name)
     note = await _announce_change(resources, voice_id)
-    claimed, etag = await _claim(resources, voice_id, name, description, session_id)
+    try:
+        claimed, etag = await _claim(resources, voice_id, name, description, session_id)
+    except NameTaken:
+        await resources.bucket.delete([note])
+        raise
     files = await _read_session(resources, session_id)
     await _write_files(resources, voice_id, files)
     ready = _described(claimed, files)
