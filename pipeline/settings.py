@@ -78,6 +78,9 @@ class Settings(BaseSettings):
         le=43200,
         description="How long a job stays hidden from other workers without a sign of life",
     )
+    worker_drain_seconds: float = Field(
+        100, ge=0, le=3600, description="How long a stopping worker may take to finish what it speaks"
+    )
     receive_wait_seconds: int = Field(20, ge=0, le=20, description="How long one poll of a queue waits")
     max_receives: int = Field(5, ge=1, le=1000, description="Deliveries before a message is a dead letter")
     prompt_cache_size: int = Field(64, ge=0, description="Voice prompts the worker keeps in memory")
