@@ -17,7 +17,7 @@ JSON = "application/json"
 
 log = structlog.get_logger(__name__)
 
-_Key = tuple[str, str | None]  # folder, which of the recordings that were ever in it
+_Key = tuple[str, str]  # folder, which of the recordings that were ever in it
 
 
 @dataclass(slots=True)
@@ -49,8 +49,6 @@ class Prompts:
             There is no reference.
         """
         key = _identity(request)
-        if key is None:
-            return await self._obtain(request, maybe_stored=maybe_stored)
         if key in self._cache and request.kind == "preview":
             self._cache.move_to_end(key)
             return self._cache[key]
@@ -117,10 +115,8 @@ class Prompts:
             self._cache.popitem(last=False)
 
 
-def _identity(request: Request) -> _Key | None:
-    """Name the very recording; None when nothing tells a saved voice from the next one of its id."""
-    if request.source.voice_id is not None and request.reference_id is None:
-        return None
+def _identity(request: Request) -> _Key:
+    """Name the very recording: a voice may be deleted and another saved under its id."""
     return layout.reference(request.source).folder, request.reference_id
 
 

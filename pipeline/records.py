@@ -85,10 +85,6 @@ class Request(Record):
     job_id: str
     kind: Literal["preview", "embedding"]
     source: Source
-    reference_id: str | None = Field(
-        None,
-        description="Of a saved voice: what tells its recording from any other that was or will be saved under that id",
-    )
     text: str = ""
     options: Options = Options()
     created_at: AwareDatetime
@@ -177,9 +173,6 @@ class VoiceMetadata(Record):
     duration_seconds: float | None = None
     sample_rate: int | None = None
     model: str | None = None
-    reference_id: str | None = Field(
-        None, description="The session whose recording this is: tells it from others saved under this id"
-    )
     status: Literal["saving", "ready", "deleting"]
     changed_at: AwareDatetime
     reference_id: str = Field(description="the session that the reference came from")
