@@ -30,7 +30,7 @@ def configure_logging(settings: Settings, service: str) -> None:
     root.handlers = [handler]
     root.setLevel(settings.log_level)
     for chatty in ("aiobotocore", "aioboto3", "botocore", "boto3", "urllib3", "asyncio", "numba"):
-        logging.getLogger(chatty).setLevel(max(logging.INFO, root.level))
+        logging.getLogger(chatty).setLevel(max(logging.WARNING, root.level))
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,

@@ -43,6 +43,7 @@ class Stack:
     """`python localstack/supervisor.py` and all that it starts."""
 
     def __init__(self, data: Path, environment: Mapping[str, str]) -> None:
+        self.data = data
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = data.with_suffix(".log")

@@ -127,7 +127,7 @@ def test_one_correlation_id_from_the_request_to_the_event(stack: Stack, client: 
     assert answer.headers["x-correlation-id"] == "trace-4711"
     lines = [line for line in stack.logged().splitlines() if "trace-4711" in line]
     services = {json.loads(line)["service"] for line in lines if line.startswith("{")}
-    assert {"api", "worker", "pump"} <= services
+    assert {"api", "gpu_runner", "pump"} <= services
     assert "aubergine" not in stack.logged()
 
 
