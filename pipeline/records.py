@@ -1,7 +1,7 @@
 """The objects that are stored and sent, as frozen data that checks itself."""
 
 from datetime import UTC, datetime
-from typing import Annotated, Literal, Self, TypeVar
+from typing import Annotated, Literal, Self
 
 from pydantic import (
     AwareDatetime,
@@ -91,6 +91,9 @@ class Request(Record):
     reply_to: ReplyTo | None = None
     request_id: str | None = None
     correlation_id: str | None = None
+    reference_id: str = Field(
+        description="the session that the reference came from: tells a voice from a later one of the same name"
+    )
     new_reference: NewReference | None = None
 
 
@@ -151,20 +154,10 @@ def parse_outcome(body: bytes) -> Succeeded | Failed:
     return _OUTCOME.validate_json(body)
 
 
-ConcludedT = TypeVar("ConcludedT", bound=Concluded)
-
-
 def particulars(request: Request, completed_at: datetime) -> dict[str, object]:
     """Give the fields that an outcome takes over from its request."""
     shared = request.model_dump(include=set(Concluded.model_fields) & set(Request.model_fields))
     return shared | {"completed_at": completed_at}
-
-
-class Claim(Record):
-    """Who is saving a voice, while it is being saved."""
-
-    session_id: str
-    claimed_at: AwareDatetime
 
 
 class VoiceMetadata(Record):
@@ -181,7 +174,8 @@ class VoiceMetadata(Record):
     sample_rate: int | None = None
     model: str | None = None
     status: Literal["saving", "ready", "deleting"]
-    claim: Claim | None = None
+    changed_at: AwareDatetime
+    reference_id: str = Field(description="the session that the reference came from")
 
 
 class VoiceChange(Record):
@@ -190,9 +184,14 @@ class VoiceChange(Record):
     voice_id: str
 
 
+class Subscriber(Record):
+    """`jobs/<job_id>/subscribers/<connection_id>.json`: who wants to hear how a job ends."""
+
+    reply_to: ReplyTo
+    request_id: str | None = None
+
+
 class ConnectionState(Record):
     """`connections/<connection_id>.json`: what a WebSocket connection is remembered for."""
 
-    connection_id: str
-    endpoint: str
-    session_id: str | None = None
+    session_id: str

@@ -59,6 +59,7 @@ class Settings(BaseSettings):
     )
 
     upload_retention_hours: float = Field(12, gt=0, description="How long an upload is kept")
+    upload_form_minutes: float = Field(60, gt=0, le=10080, description="How long a presigned upload may be used")
     preview_retention_minutes: float = Field(20, gt=0, description="How long a preview is kept")
     job_retention_hours: float = Field(24, gt=0, description="How long a job's record is kept")
     connection_retention_hours: float = Field(2, gt=0, description="How long a WebSocket connection is remembered")
@@ -76,6 +77,9 @@ class Settings(BaseSettings):
         ge=2,
         le=43200,
         description="How long a job stays hidden from other workers without a sign of life",
+    )
+    worker_drain_seconds: float = Field(
+        100, ge=0, le=3600, description="How long a stopping worker may take to finish what it speaks"
     )
     receive_wait_seconds: int = Field(20, ge=0, le=20, description="How long one poll of a queue waits")
     max_receives: int = Field(5, ge=1, le=1000, description="Deliveries before a message is a dead letter")
@@ -128,6 +132,11 @@ class Settings(BaseSettings):
     def upload_retention(self) -> timedelta:
         """How long an upload lives from its session's birth."""
         return timedelta(hours=self.upload_retention_hours)
+
+    @cached_property
+    def upload_form_lifetime(self) -> timedelta:
+        """How long a presigned upload may be used: never longer than what it uploads would live."""
+        return min(timedelta(minutes=self.upload_form_minutes), self.upload_retention)
 
     @cached_property
     def preview_retention(self) -> timedelta:

@@ -5,7 +5,7 @@ or run a closed batch in a single `step`.
 """
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from pipeline.audio import Recording, Samples
 from pipeline.errors import PipelineError
@@ -16,6 +16,14 @@ class PromptRejected(PipelineError):
     """A stored voice prompt is damaged, or was made by another model: it has to be made again."""
 
     code = "prompt_rejected"
+
+
+class CannotLoad(Exception):
+    """The engine can't be had on this machine; the message is one line that says what is wrong and what to do."""
+
+
+class EngineLost(Exception):
+    """The device is gone for good: only a new process can go on.  Any method may raise it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,3 +104,11 @@ class Engine(Protocol):
 
         An utterance that fails alone comes back with its `error`; an exception means that all of them were lost.
         """
+
+
+@runtime_checkable
+class ClosedBatches(Protocol):
+    """An engine may have this as well, when what is admitted during a step has to wait for the next one."""
+
+    gather_seconds: float
+    """How long to wait for one more utterance before a step, as long as there is room for it."""

@@ -1,0 +1,81 @@
+"""Outcome events become messages to the clients that asked, and to those who subscribed."""
+
+import asyncio
+import json
+from typing import Any
+
+import structlog
+
+from pipeline import events, jobs, layout
+from pipeline.errors import ConnectionGone, Unavailable
+from pipeline.records import Failed, Subscriber, Succeeded
+from pipeline.resources import Resources
+
+log = structlog.get_logger(__name__)
+
+Event = dict[str, Any]
+
+
+async def handle(resources: Resources, event: Event) -> Event:
+    """Serve a batch of S3 events that came through SQS; what failed is named so that only that comes again."""
+    failed = await asyncio.gather(*(_fails(resources, record) for record in event["Records"]))
+    names = [record["messageId"] for record, bad in zip(event["Records"], failed, strict=True) if bad]
+    return {"batchItemFailures": [{"itemIdentifier": name} for name in names]}
+
+
+async def _fails(resources: Resources, record: dict[str, Any]) -> bool:
+    job_ids = [layout.job_id_of_outcome(key) for key in events.keys_created(record["body"])]
+    told = await asyncio.gather(*(tell(resources, job_id) for job_id in job_ids if job_id))
+    return not all(told)
+
+
+async def tell(resources: Resources, job_id: str) -> bool:
+    """Tell everyone who wants to know how a job ended; False when somebody has to be told again."""
+    try:
+        outcome, subscribers = await asyncio.gather(
+            jobs.read_outcome(resources, job_id), _subscribers(resources, job_id)
+        )
+    except Unavailable as error:
+        log.warning("could not read outcome", job_id=job_id, reason=error.message)
+        return False
+    if outcome is None:
+        return True
+    with structlog.contextvars.bound_contextvars(correlation_id=outcome.correlation_id, job_id=job_id):
+        posted = await asyncio.gather(*(_post(resources, outcome, to) for to in _audience(outcome, subscribers)))
+    return all(posted)
+
+
+def _audience(outcome: Succeeded | Failed, subscribers: list[Subscriber]) -> list[Subscriber]:
+    if outcome.reply_to is None:
+        return subscribers
+    maker = Subscriber(reply_to=outcome.reply_to, request_id=outcome.request_id)
+    return [maker, *(other for other in subscribers if other.reply_to != maker.reply_to)]
+
+
+async def _subscribers(resources: Resources, job_id: str) -> list[Subscriber]:
+    keys = [item.key async for item in resources.bucket.list(layout.subscribers(job_id))]
+    bodies = await asyncio.gather(*(resources.bucket.get(key) for key in keys))
+    return [Subscriber.model_validate_json(body) for body in bodies if body]
+
+
+async def _post(resources: Resources, outcome: Succeeded | Failed, to: Subscriber) -> bool:
+    message = events.message_for(outcome.model_copy(update={"request_id": to.request_id}))
+    try:
+        await resources.connections.post(to.reply_to, json.dumps(message, ensure_ascii=False).encode())
+    except ConnectionGone:
+        await _forget(resources, outcome.job_id, to.reply_to.connection_id)
+    except Unavailable as error:
+        log.warning("could not tell client", connection_id=to.reply_to.connection_id, reason=error.message)
+        return False
+    else:
+        log.info("client told", connection_id=to.reply_to.connection_id, status=outcome.status)
+    return True
+
+
+async def _forget(resources: Resources, job_id: str, connection_id: str) -> None:
+    log.info("client gone", connection_id=connection_id)
+    keys = [layout.connection(connection_id), layout.subscriber(job_id, connection_id)]
+    try:
+        await resources.bucket.delete(keys)
+    except Unavailable as error:
+        log.warning("could not forget client", connection_id=connection_id, reason=error.message)
