@@ -32,7 +32,7 @@ class Arrivals:
         self._arrived = asyncio.Event()
         self._set = esm_wake.set
         # Every sender, S3's events included, sets this to wake ministack's own consumers.
-        esm_wake.set = self._announce  # type: ignore[method-assign]
+        esm_wake.set = self._announce
         sqs.asyncio = self
 
     def __getattr__(self, name: str) -> Any:
@@ -90,7 +90,7 @@ async def main() -> None:
     config.loglevel = os.environ["LOG_LEVEL"]
     config.keep_alive_timeout = 75
     config.graceful_timeout = 0.5
-    await serve(cancelled_with_its_client, config)  # type: ignore[arg-type]
+    await serve(cancelled_with_its_client, config)
 
 
 if __name__ == "__main__":

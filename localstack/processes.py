@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import structlog
@@ -164,9 +165,14 @@ async def _start(program: Program) -> asyncio.subprocess.Process:
         stdin=subprocess.PIPE,
         cwd=ROOT,
         env=environment,
-        start_new_session=sys.platform != "win32",
-        creationflags=subprocess.CREATE_NEW_PROCESS_GROUP if sys.platform == "win32" else 0,
+        **_in_a_group_of_its_own(),
     )
+
+
+def _in_a_group_of_its_own() -> dict[str, Any]:
+    if sys.platform == "win32":
+        return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
+    return {"start_new_session": True}
 
 
 def _python_path() -> str:
