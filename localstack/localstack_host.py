@@ -37,6 +37,7 @@ def program(endpoint: str, folder: Path) -> Program:
             "FILESYSTEM_ROOT": str(folder),
             "SERVICES": "s3,sqs",
             "EAGER_SERVICE_LOADING": "1",
+            "LS_LOG": "warning",
             # Presigned forms and URLs count only if they are checked.
             "S3_SKIP_SIGNATURE_VALIDATION": "0",
             "SQS_ENDPOINT_STRATEGY": "path",

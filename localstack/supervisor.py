@@ -196,6 +196,7 @@ async def supervise(settings: Settings, data: Path, store_port: int | None, make
     finally:
         for task in tasks:
             task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await asyncio.gather(*(child.stop(SERVICES_STOP_SECONDS) for child in children))
         await asyncio.gather(*(child.stop(STORE_STOP_SECONDS) for child in store))
 

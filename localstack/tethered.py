@@ -50,6 +50,8 @@ def _watch(tether: int) -> None:
         # To the main thread, so that whatever it sleeps in is interrupted.
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
     time.sleep(GRACE_SECONDS)
+    if sys.platform != "win32" and os.getpgrp() == os.getpid():
+        os.killpg(0, signal.SIGKILL)  # what it started and is stuck too
     os._exit(KILLED)
 
 
