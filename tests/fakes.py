@@ -7,8 +7,12 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from pipeline.errors import Unavailable
+from pipeline.errors import ConnectionGone, Unavailable
+from pipeline.ids import id_maker
 from pipeline.queues import BATCH, Message
+from pipeline.records import ReplyTo
+from pipeline.resources import Resources
+from pipeline.settings import Settings
 from pipeline.storage import (
     NotModified,
     ObjectInfo,
@@ -216,7 +220,7 @@ class _Queued:
 
 
 class FakeQueue:
-    """A `pipeline.queues.Queue` in memory, with SQS's visibility timeout and dead-letter policy by the test's clock."""
+    """A `pipeline.queues.Queue` in memory, with visibility timeout and dead letters by the test's clock."""
 
     def __init__(
         self,
@@ -317,3 +321,48 @@ class FakeQueue:
                 wait.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await wait
+
+
+class NoConnections:
+    """A `pipeline.connections.Connections` that nobody is connected to."""
+
+    async def post(self, to: ReplyTo, body: bytes) -> None:
+        """See `Connections.post`."""
+        raise ConnectionGone(f"{to.connection_id} is gone")
+
+
+@dataclass(frozen=True, slots=True)
+class Fakes:
+    """The fakes behind a `Resources`, by their own types."""
+
+    time: FakeTime
+    bucket: FakeBucket
+    voices: FakeBucket
+    synthesis: FakeQueue
+    synthesis_dead_letters: FakeQueue
+    resources: Resources
+
+
+def fake_world(settings: Settings, time: FakeTime | None = None) -> Fakes:
+    """Wire fakes as `pipeline.resources.connect` wires the real ones."""
+    time = time or FakeTime()
+    bucket, voices = FakeBucket(time), FakeBucket(time)
+    dead_letters = FakeQueue(time)
+    synthesis = FakeQueue(
+        time,
+        visibility_seconds=settings.visibility_timeout_seconds,
+        max_receives=settings.max_receives,
+        dead_letters=dead_letters,
+    )
+    resources = Resources(
+        settings=settings,
+        clock=time,
+        new_id=id_maker(time),
+        bucket=bucket,
+        voices=voices,
+        synthesis=synthesis,
+        synthesis_dead_letters=dead_letters,
+        events=FakeQueue(time),
+        connections=NoConnections(),
+    )
+    return Fakes(time, bucket, voices, synthesis, dead_letters, resources)

@@ -1,13 +1,10 @@
 """A worker against S3 and SQS over HTTP."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 
 from gpu_runner.engines.mock import MockEngine
 from gpu_runner.worker import work
-from pipeline import jobs, layout, sessions
-from pipeline.audio import length_of_wav
+from pipeline import jobs, sessions
 from pipeline.records import NewReference, Request, Source, Succeeded
 from pipeline.resources import Resources
 from tests.speech import voice
