@@ -1,7 +1,7 @@
 """The engine's thread: one for everything, nothing begun after `close`, nothing begun is lost by it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
@@ -15,7 +15,7 @@ from tests.speech import voice
 from tests.waiting import until
 
 PROMPT = MockPrompt(f0=120.0, level=0.1)
-Start = Callable[[Engine], "asyncio.Future[EngineThread]"]
+Start = Callable[[Engine], Awaitable[EngineThread]]
 
 
 def say(job_id: str, text: str = "Hello.") -> Utterance:
@@ -31,7 +31,7 @@ async def start() -> AsyncIterator[Start]:
         assert await threads[-1].start() is engine
         return threads[-1]
 
-    yield lambda engine: asyncio.ensure_future(start_one(engine))
+    yield start_one
     for thread in threads:
         await thread.end(5)
 

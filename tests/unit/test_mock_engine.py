@@ -198,7 +198,7 @@ def test_all_that_is_admitted_takes_its_time_together() -> None:
     while watch.now < 0.5:
         engine.step()
     engine.admit(utterance("c"))
-    ended = {}
+    ended: dict[str, tuple[float, float]] = {}
     while len(ended) < 3:
         ended |= {finished.job_id: (watch.now, finished.seconds) for finished in engine.step()}
     assert {job_id: pytest.approx(moment, abs=0.02) for job_id, (moment, _) in ended.items()} == {
