@@ -24,6 +24,7 @@ VOICE_ID_MAX = 64
 # A function lives half a minute at most; whoever has held a claim for so long is dead.
 CHANGE_TIMEOUT = timedelta(minutes=10)
 _READS_AT_ONCE = 16
+_JOINERS = "\u200c\u200d"  # Persian and emoji are spelled with them
 _VOICE_ID = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
 
@@ -59,11 +60,16 @@ def check_name(name: str) -> str:
     name = unicodedata.normalize("NFC", name).strip()
     if not 1 <= len(name) <= NAME_MAX:
         raise InvalidInput(f"name should have 1 to {NAME_MAX} characters; it has {len(name)}.", field="name")
-    if any(unicodedata.category(character).startswith("C") and character != "\u200d" for character in name):
+    if any(_is_control(character) for character in name):
         raise InvalidInput("name should hold no control characters.", field="name")
     if not any(character.isalnum() for character in name):
         raise InvalidInput("name should hold at least one letter or digit.", field="name")
     return name
+
+
+def _is_control(character: str) -> bool:
+    category = unicodedata.category(character)
+    return (category.startswith("C") or category in {"Zl", "Zp"}) and character not in _JOINERS
 
 
 def check_description(description: str) -> str:
