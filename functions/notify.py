@@ -26,7 +26,11 @@ async def handle(resources: Resources, event: Event) -> Event:
 
 async def _fails(resources: Resources, record: dict[str, Any]) -> bool:
     job_ids = [layout.job_id_of_outcome(key) for key in events.keys_created(record["body"])]
-    told = await asyncio.gather(*(tell(resources, job_id) for job_id in job_ids if job_id))
+    try:
+        told = await asyncio.gather(*(tell(resources, job_id) for job_id in job_ids if job_id))
+    except Exception:  # one that is damaged must not hold up the others
+        log.exception("could not tell", message_id=record["messageId"])
+        return True
     return not all(told)
 
 

@@ -30,7 +30,7 @@ async def reference_id_of(resources: Resources, source: Source) -> str:
     InvalidInput, NotFound, Expired, InvalidAudio
         It can't.
     """
-    if source.session_id:
+    if source.session_id is not None:
         await sessions.require(resources, source.session_id)
         return source.session_id
     return (await voices.get(resources, source.voice_id or "")).reference_id
