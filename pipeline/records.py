@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Annotated, Literal, Self, TypeVar
+from typing import Annotated, Literal, Self
 
 from pydantic import (
     AwareDatetime,
@@ -139,8 +139,14 @@ class Request(Record):
     options: Options = Options()
     created_at: AwareDatetime
     reply_to: ReplyTo | None = None
+    id_withheld: bool = Field(
+        False, description="`reply_to` learns the job's id only with its outcome: nobody else can wait for it"
+    )
     request_id: str | None = None
     correlation_id: str | None = None
+    reference_id: str = Field(
+        description="the session that the reference came from: tells a voice from a later one of the same name"
+    )
     new_reference: NewReference | None = None
 
 
@@ -161,6 +167,7 @@ class Concluded(Record):
     created_at: AwareDatetime
     completed_at: AwareDatetime
     reply_to: ReplyTo | None = None
+    id_withheld: bool = False
     request_id: str | None = None
     correlation_id: str | None = None
 
@@ -201,20 +208,10 @@ def parse_outcome(body: bytes) -> Succeeded | Failed:
     return _OUTCOME.validate_json(body)
 
 
-ConcludedT = TypeVar("ConcludedT", bound=Concluded)
-
-
 def particulars(request: Request, completed_at: datetime) -> dict[str, object]:
     """Give the fields that an outcome takes over from its request."""
     shared = request.model_dump(include=set(Concluded.model_fields) & set(Request.model_fields))
     return shared | {"completed_at": completed_at}
-
-
-class Claim(Record):
-    """Who is saving a voice, while it is being saved."""
-
-    session_id: str
-    claimed_at: AwareDatetime
 
 
 class VoiceMetadata(Record):
@@ -231,7 +228,8 @@ class VoiceMetadata(Record):
     sample_rate: int | None = None
     model: str | None = None
     status: Literal["saving", "ready", "deleting"]
-    claim: Claim | None = None
+    changed_at: AwareDatetime
+    reference_id: str = Field(description="the session that the reference came from")
 
 
 class VoiceChange(Record):
@@ -240,9 +238,14 @@ class VoiceChange(Record):
     voice_id: str
 
 
+class Subscriber(Record):
+    """`jobs/<job_id>/subscribers/<connection_id>.json`: who wants to hear how a job ends."""
+
+    reply_to: ReplyTo
+    request_id: str | None = None
+
+
 class ConnectionState(Record):
     """`connections/<connection_id>.json`: what a WebSocket connection is remembered for."""
 
-    connection_id: str
-    endpoint: str
-    session_id: str | None = None
+    session_id: str

@@ -29,3 +29,8 @@ def job_deadline(job_id: str, settings: Settings) -> datetime:
 def connection_expires_at(last_written: datetime, settings: Settings) -> datetime:
     """A connection is remembered from its last use."""
     return last_written + settings.connection_retention
+
+
+def preview_earliest_expiry(job_id: str, settings: Settings) -> datetime:
+    """Before when no preview of that job can expire, whatever its completion: the sweep stops there."""
+    return born_at(job_id) + settings.preview_retention

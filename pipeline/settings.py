@@ -2,11 +2,13 @@
 
 from datetime import timedelta
 from functools import cached_property
-from typing import Literal, Self
+from typing import Literal, Self, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+MAX_HOURS = 24 * 366 * 10
 
 
 class SettingsError(ValueError):
@@ -16,7 +18,9 @@ class SettingsError(ValueError):
 class Settings(BaseSettings):
     """The settings of one process.  The description of each field is what the README's table says."""
 
-    model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True, extra="ignore", case_sensitive=False)
+    model_config = SettingsConfigDict(
+        frozen=True, env_ignore_empty=True, extra="ignore", case_sensitive=False, allow_inf_nan=False
+    )
 
     tts_backend: Literal["qwen", "mock"] = Field("qwen", description="Engine of the worker")
 
@@ -58,15 +62,20 @@ class Settings(BaseSettings):
         "voice-cloning-events-dead", min_length=1, description="Where events go that failed too often"
     )
 
-    upload_retention_hours: float = Field(12, gt=0, description="How long an upload is kept")
-    preview_retention_minutes: float = Field(20, gt=0, description="How long a preview is kept")
-    job_retention_hours: float = Field(24, gt=0, description="How long a job's record is kept")
-    connection_retention_hours: float = Field(2, gt=0, description="How long a WebSocket connection is remembered")
-    job_deadline_minutes: float = Field(60, gt=0, description="A job that has not ended by then fails")
+    upload_retention_hours: float = Field(12, gt=0, le=MAX_HOURS, description="How long an upload is kept")
+    upload_form_minutes: float = Field(60, gt=0, le=10080, description="How long a presigned upload may be used")
+    preview_retention_minutes: float = Field(20, gt=0, le=60 * MAX_HOURS, description="How long a preview is kept")
+    job_retention_hours: float = Field(24, gt=0, le=MAX_HOURS, description="How long a job's record is kept")
+    connection_retention_hours: float = Field(
+        2, gt=0, le=MAX_HOURS, description="How long a WebSocket connection is remembered"
+    )
+    job_deadline_minutes: float = Field(
+        60, gt=0, le=60 * MAX_HOURS, description="A job that has not ended by then fails"
+    )
 
     reference_max_megabytes: float = Field(25, gt=0, le=1024, description="Largest reference recording, in MiB")
-    reference_min_seconds: float = Field(1, gt=0, description="Shortest reference recording")
-    reference_max_seconds: float = Field(60, gt=0, description="Longest reference recording")
+    reference_min_seconds: float = Field(1, gt=0, le=3600, description="Shortest reference recording")
+    reference_max_seconds: float = Field(60, gt=0, le=3600, description="Longest reference recording")
     transcription_max_chars: int = Field(4096, ge=1, description="Longest transcription of a reference")
     text_max_chars: int = Field(4096, ge=1, description="Longest text to speak")
 
@@ -76,6 +85,9 @@ class Settings(BaseSettings):
         ge=2,
         le=43200,
         description="How long a job stays hidden from other workers without a sign of life",
+    )
+    worker_drain_seconds: float = Field(
+        100, ge=0, le=3600, description="How long a stopping worker may take to finish what it speaks"
     )
     receive_wait_seconds: int = Field(20, ge=0, le=20, description="How long one poll of a queue waits")
     max_receives: int = Field(5, ge=1, le=1000, description="Deliveries before a message is a dead letter")
@@ -123,7 +135,7 @@ class Settings(BaseSettings):
     @field_validator("aws_endpoint_url", "aws_endpoint_url_s3", "aws_endpoint_url_sqs")
     @classmethod
     def _is_http_url(cls, value: str | None) -> str | None:
-        if value is not None and (urlsplit(value).scheme not in {"http", "https"} or not urlsplit(value).netloc):
+        if value is not None and not _is_address(value):
             raise ValueError("should be an http:// or https:// address such as http://127.0.0.1:4566")
         return value
 
@@ -154,6 +166,11 @@ class Settings(BaseSettings):
         return timedelta(hours=self.upload_retention_hours)
 
     @cached_property
+    def upload_form_lifetime(self) -> timedelta:
+        """How long a presigned upload may be used: never longer than what it uploads would live."""
+        return min(timedelta(minutes=self.upload_form_minutes), self.upload_retention)
+
+    @cached_property
     def preview_retention(self) -> timedelta:
         """How long a preview lives from its completion."""
         return timedelta(minutes=self.preview_retention_minutes)
@@ -179,8 +196,24 @@ class Settings(BaseSettings):
         return int(self.reference_max_megabytes * 1024 * 1024)
 
 
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # brackets that don't match, a port that is no number
+        return False
+
+
+SettingsT = TypeVar("SettingsT", bound=BaseSettings)
+
+
 def load_settings() -> Settings:
-    """Read the settings from the environment.
+    """Read the settings from the environment; see `load`."""
+    return load(Settings)
+
+
+def load(kind: type[SettingsT]) -> SettingsT:
+    """Read settings of some kind from the environment.
 
     Raises
     ------
@@ -188,8 +221,7 @@ def load_settings() -> Settings:
         A value is wrong; the message has one line a setting.
     """
     try:
-        # The mypy plugin wants validation aliases as arguments; here they come from the environment.
-        return Settings()
+        return kind()
     except ValidationError as error:
         raise SettingsError("\n".join(_explain(error))) from None
 

@@ -5,7 +5,7 @@ or run a closed batch in a single `step`.
 """
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from pipeline.audio import Recording, Samples
 from pipeline.errors import PipelineError
@@ -18,15 +18,12 @@ class PromptRejected(PipelineError):
     code = "prompt_rejected"
 
 
+class CannotLoad(Exception):
+    """The engine can't be had on this machine; the message is one line that says what is wrong and what to do."""
+
+
 class EngineLost(Exception):
-    """The engine can't go on in this process, nor can anything else that needs its device.
-
-    The process says so and exits with a code other than 0; its messages go back to the queue, for a new process.
-    """
-
-
-class CannotStart(EngineLost):
-    """The engine can't be made ready here; the message says in one line what is wrong and what to do."""
+    """The device is gone for good: only a new process can go on.  Any method may raise it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,3 +112,11 @@ class Engine(Protocol):
 
     def cancel(self, job_id: str) -> None:
         """Give an utterance up: it doesn't come back.  One that is not in is no matter."""
+
+
+@runtime_checkable
+class ClosedBatches(Protocol):
+    """An engine may have this as well, when what is admitted during a step has to wait for the next one."""
+
+    gather_seconds: float
+    """How long to wait for one more utterance before a step, as long as there is room for it."""

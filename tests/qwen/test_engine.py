@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from gpu_runner.engines import CannotStart, Engine, EngineLost, Finished, Utterance
+from gpu_runner.engines import CannotLoad, Engine, EngineLost, Finished, Utterance
 from gpu_runner.engines.qwen import engine as engine_module
 from gpu_runner.engines.qwen import load
 from gpu_runner.engines.qwen.engine import QwenEngine
@@ -288,6 +288,7 @@ def test_an_error_of_our_own_is_not_mistaken_for_the_device(
     engine.admit(Utterance("a", "Hi.", x_vector, greedy()))
     with pytest.raises(RuntimeError, match="must match"):
         engine.step()
+    assert engine.step() == []  # lost, as the seat has it: it doesn't come back
 
 
 def test_where_a_batch_changes_the_numbers_a_seed_flies_alone(
@@ -348,5 +349,5 @@ def test_a_model_that_can_not_speak_does_not_start(
 ) -> None:
     monkeypatch.setattr("gpu_runner.engines.qwen.open_model", lambda _: model)
     failing(iter([out_of_memory()]), monkeypatch, "_read_in")
-    with pytest.raises(CannotStart, match="can't speak: There is too little memory"):
+    with pytest.raises(CannotLoad, match="can't speak: There is too little memory"):
         load(settings)

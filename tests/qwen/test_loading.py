@@ -12,7 +12,7 @@ import torch
 from huggingface_hub import constants
 from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError
 
-from gpu_runner.engines import CannotStart, Reference, Utterance
+from gpu_runner.engines import CannotLoad, Reference, Utterance
 from gpu_runner.engines.qwen import devices, load, weights
 from gpu_runner.engines.qwen.loading import open_model
 from pipeline.settings import Settings
@@ -24,7 +24,7 @@ Change = Callable[[str, Any], None]
 
 def cannot(settings: Settings, start: Callable[[Settings], Any] = open_model) -> str:
     """Give the line that a start ends with."""
-    with pytest.raises(CannotStart) as caught:
+    with pytest.raises(CannotLoad) as caught:
         start(settings)
     assert "\n" not in str(caught.value)
     return str(caught.value)

@@ -83,6 +83,6 @@ def test_whatever_is_unknown_is_refused(given_options: dict[str, Any]) -> None:
 
 
 def test_a_stored_request_of_another_version_is_read_all_the_same() -> None:
-    stored = b"""{"job_id": "x", "kind": "preview", "source": {"voice_id": "v"}, "text": "Hi",
+    stored = b"""{"job_id": "x", "kind": "preview", "source": {"voice_id": "v"}, "text": "Hi", "reference_id": "r",
         "created_at": "2026-01-01T00:00:00Z", "options": {"language": "Auto", "to_come": 1}}"""
     assert Request.model_validate_json(stored).options == Options()

@@ -16,7 +16,7 @@ def load(settings: Settings) -> QwenEngine:
 
     Raises
     ------
-    CannotStart
+    CannotLoad
         The model can't be used here; the message says in one line why, and what to do.
     """
     engine = QwenEngine(

@@ -9,7 +9,7 @@ from typing import Any
 import structlog
 import torch
 
-from gpu_runner.engines import CannotStart
+from gpu_runner.engines import CannotLoad
 from pipeline.settings import Settings
 
 log = structlog.get_logger()
@@ -34,7 +34,7 @@ def resolve(settings: Settings) -> Placement:
 
     Raises
     ------
-    CannotStart
+    CannotLoad
         What was asked for can't be had.
     """
     device = _device(settings.device)
@@ -61,13 +61,11 @@ def _device(asked: str) -> torch.device:
         return torch.device("cpu")
     # A GPU that is there and can't be used stops the start: on the CPU everything would look well and crawl.
     if not torch.cuda.is_available():
-        raise CannotStart(_why_no_cuda(asked))
+        raise CannotLoad(_why_no_cuda(asked))
     device = torch.device("cuda:0" if asked in {"auto", "cuda"} else asked)
     count = torch.cuda.device_count()
     if device.index >= count:
-        raise CannotStart(
-            f"DEVICE={asked}: there are {count} GPUs, cuda:0 to cuda:{count - 1}; choose one of them."
-        )
+        raise CannotLoad(f"DEVICE={asked}: there are {count} GPUs, cuda:0 to cuda:{count - 1}; choose one of them.")
     _check_usable(device)
     return device
 
@@ -95,7 +93,7 @@ def _check_usable(device: torch.device) -> None:
     builds = torch.cuda.get_arch_list()
     if not any(_runs_on(build, capability) for build in builds):
         own = f"sm_{capability[0]}{capability[1]}"
-        raise CannotStart(
+        raise CannotLoad(
             f"{name} ({own}) is not among the GPUs that torch {torch.__version__} was built for "
             f"({', '.join(builds)}); install a torch build for {own}, or {USE_CPU}."
         )
@@ -103,7 +101,7 @@ def _check_usable(device: torch.device) -> None:
         torch.ones(1, device=device).add_(1).item()
     except RuntimeError as error:
         line = str(error).strip().splitlines()[0]
-        raise CannotStart(f"{name} does not work: {line}; look at nvidia-smi, or {USE_CPU}.") from None
+        raise CannotLoad(f"{name} does not work: {line}; look at nvidia-smi, or {USE_CPU}.") from None
 
 
 def _runs_on(build: str, capability: tuple[int, int]) -> bool:
@@ -137,4 +135,4 @@ def _device_map(asked: str | None, device: torch.device) -> Any:
     try:
         return json.loads(asked)
     except json.JSONDecodeError as error:
-        raise CannotStart(f'DEVICE_MAP is not JSON ({error}); it should be like {{"": "cuda:0"}}.') from None
+        raise CannotLoad(f'DEVICE_MAP is not JSON ({error}); it should be like {{"": "cuda:0"}}.') from None

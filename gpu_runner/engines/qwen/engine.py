@@ -14,7 +14,7 @@ import numpy as np
 import structlog
 import torch
 
-from gpu_runner.engines import CannotStart, EngineLost, Finished, Reference, Utterance, VoicePrompt
+from gpu_runner.engines import CannotLoad, EngineLost, Finished, Reference, Utterance, VoicePrompt
 from gpu_runner.engines.qwen import joining, prompts
 from gpu_runner.engines.qwen.failures import OutOfMemory, told_apart
 from gpu_runner.engines.qwen.generation import LEAST_FRAMES, End, Flight, Landed, Row
@@ -59,8 +59,11 @@ class QwenEngine:
 
     @cached_property
     def loaded(self) -> Model:
-        """The model, loaded when it is first needed."""
-        return self._open_model()
+        """The model, loaded when it is first needed; a job may be waiting then, which another process can take."""
+        try:
+            return self._open_model()
+        except CannotLoad as error:
+            raise EngineLost(str(error)) from None
 
     @cached_property
     def _flight(self) -> Flight:
@@ -76,17 +79,18 @@ class QwenEngine:
 
         Raises
         ------
-        CannotStart
+        CannotLoad
             It can't be loaded, or can't speak.
         """
-        self.loaded  # noqa: B018 - to load it is the point
         hum: Samples = np.sin(np.arange(SAMPLE_RATE, dtype=np.float32) / 30, dtype=np.float32)
         try:
             prompt = self.make_prompt(Reference(Recording(hum, SAMPLE_RATE), "Mm."))
             self.admit(Utterance("", "Mm.", prompt, Options(max_seconds=1)))
             self._speak_out()
+        except EngineLost as error:
+            raise CannotLoad(str(error)) from None
         except PipelineError as error:
-            raise CannotStart(f"The model is loaded and can't speak: {error.message}") from None
+            raise CannotLoad(f"The model is loaded and can't speak: {error.message}") from None
 
     def _speak_out(self) -> None:
         while self._jobs:
@@ -129,11 +133,18 @@ class QwenEngine:
         """See `Engine.step`."""
         until = time.monotonic() + STEP_SECONDS
         finished: list[Finished] = []
-        while self._jobs and not finished:
-            finished += self._board()
-            finished += self._advance()
-            if time.monotonic() >= until:
-                break
+        try:
+            while self._jobs and not finished:
+                finished += self._board()
+                finished += self._advance()
+                if time.monotonic() >= until:
+                    break
+        except Exception:
+            # Whatever it was, all are lost, and have to be lost here too: none may come back from a later step.
+            self._jobs.clear()
+            self._waiting.clear()
+            self._flight.clear()
+            raise
         return finished
 
     def _checked_prompt(self, prompt: VoicePrompt) -> QwenPrompt:

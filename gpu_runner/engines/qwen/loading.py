@@ -12,7 +12,7 @@ from typing import Any
 import structlog
 import torch
 
-from gpu_runner.engines import CannotStart, EngineLost
+from gpu_runner.engines import CannotLoad
 from gpu_runner.engines.qwen import devices, stand_ins, weights
 from gpu_runner.engines.qwen.devices import Placement
 from gpu_runner.engines.qwen.failures import OutOfMemory, told_apart
@@ -31,7 +31,7 @@ def open_model(settings: Settings) -> Model:
 
     Raises
     ------
-    CannotStart
+    CannotLoad
         It can't be loaded here; the message says why, and what to do.
     """
     began = time.monotonic()
@@ -60,7 +60,7 @@ def _library_version() -> str:
     try:
         return f"qwen-tts {importlib.metadata.version('qwen-tts')}"
     except importlib.metadata.PackageNotFoundError:
-        raise CannotStart(
+        raise CannotLoad(
             "The package qwen-tts is not installed; install requirements/qwen.lock and requirements/qwen-tts.lock."
         ) from None
 
@@ -70,9 +70,9 @@ def _check_kind(directory: Path) -> None:
         config = json.loads((directory / "config.json").read_bytes())
         kind, size = config.get("tts_model_type"), config.get("tokenizer_type")
     except (ValueError, AttributeError):
-        raise CannotStart(f"{directory / 'config.json'} is damaged; fetch the model again.") from None
+        raise CannotLoad(f"{directory / 'config.json'} is damaged; fetch the model again.") from None
     if (kind, size) != ("base", "qwen3_tts_tokenizer_12hz"):
-        raise CannotStart(
+        raise CannotLoad(
             f"{directory} holds a {kind or 'different'} model with {size}; cloning a voice takes a 12 Hz Base "
             "model, such as Qwen/Qwen3-TTS-12Hz-0.6B-Base."
         )
@@ -83,16 +83,16 @@ def _guarded_load(directory: Path, placement: Placement, identity: Identity) -> 
         with told_apart():
             return _load(directory, placement, identity)
     except OutOfMemory as error:
-        raise CannotStart(
+        raise CannotLoad(
             f"The model does not fit on {placement.device} ({error}); free some memory, or use a smaller model."
         ) from None
-    except EngineLost:
+    except CannotLoad:
         raise
     except Exception as error:
         # Whatever the libraries raise over a damaged file; the traceback is for those who log at DEBUG.
         log.debug("loading failed", traceback=traceback.format_exc())
         line = (str(error).strip().splitlines() or [""])[0]
-        raise CannotStart(
+        raise CannotLoad(
             f"The model in {directory} can't be loaded ({type(error).__name__}: {line}); fetch it again, "
             "and see that transformers is the version in requirements/qwen.lock."
         ) from None
@@ -144,7 +144,7 @@ def _import_library() -> _Library:
 def _check_one_device(network: Any, placement: Placement) -> None:
     places = {str(parameter.device) for parameter in network.parameters()}
     if len(places) != 1 or "meta" in places:  # meta: left on disk or in another memory until it is used
-        raise CannotStart(
+        raise CannotLoad(
             f"DEVICE_MAP puts the model on {', '.join(sorted(places))}, and speech needs all of it on one device; "
             f"unset DEVICE_MAP and choose a device with room, such as DEVICE={placement.device}."
         )

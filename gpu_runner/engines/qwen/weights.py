@@ -19,7 +19,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from gpu_runner.engines import CannotStart
+from gpu_runner.engines import CannotLoad
 
 log = structlog.get_logger()
 
@@ -57,7 +57,7 @@ def locate(model_id: str, revision: str | None) -> Checkpoint:
 
     Raises
     ------
-    CannotStart
+    CannotLoad
         It is not there and can't be fetched, or it is not whole.
     """
     directory = Path(model_id).expanduser()
@@ -65,7 +65,7 @@ def locate(model_id: str, revision: str | None) -> Checkpoint:
         _check_whole(directory, f"QWEN_TTS_MODEL_ID={model_id}")
         return Checkpoint(directory, directory.resolve().name, fingerprint(directory))
     if model_id.startswith((".", "/", "~", "\\")) or model_id.count("/") != 1:
-        raise CannotStart(
+        raise CannotLoad(
             f"QWEN_TTS_MODEL_ID={model_id}: there is no such directory; give one that holds the model, "
             "or an id such as Qwen/Qwen3-TTS-12Hz-0.6B-Base."
         )
@@ -87,7 +87,7 @@ def _cached(model_id: str, revision: str) -> Path | None:
 def _fetched(model_id: str, revision: str) -> Path:
     what = f"{model_id} at revision {revision}"
     if constants.HF_HUB_OFFLINE:
-        raise CannotStart(
+        raise CannotLoad(
             f"{what} is not in the cache ({constants.HF_HUB_CACHE}) and HF_HUB_OFFLINE is set; "
             "unset it, or set QWEN_TTS_MODEL_ID to a local directory."
         )
@@ -96,10 +96,10 @@ def _fetched(model_id: str, revision: str) -> Path:
         return Path(snapshot_download(model_id, revision=revision))
     except (RepositoryNotFoundError, GatedRepoError, RevisionNotFoundError, HFValidationError) as error:
         line = str(error).strip().splitlines()[0]
-        raise CannotStart(f"{what} is not on the hub, or not for everyone: {line}") from None
+        raise CannotLoad(f"{what} is not on the hub, or not for everyone: {line}") from None
     except OSError as error:  # connections, timeouts and full disks alike
         line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise CannotStart(
+        raise CannotLoad(
             f"{what} can't be fetched: {line}; "
             "see to network and disk, or set QWEN_TTS_MODEL_ID to a local directory."
         ) from None
@@ -113,7 +113,7 @@ def _download(model_id: str, revision: str) -> dict[str, str]:
 
 def _check_whole(directory: Path, what: str) -> None:
     if missing := _missing(directory):
-        raise CannotStart(f"{what}: {', '.join(missing)} missing in {directory}; fetch the model again, whole.")
+        raise CannotLoad(f"{what}: {', '.join(missing)} missing in {directory}; fetch the model again, whole.")
 
 
 def _missing(directory: Path) -> list[str]:
@@ -159,14 +159,14 @@ def check_memory(directory: Path, device: torch.device, dtype: torch.dtype) -> N
 
     Raises
     ------
-    CannotStart
+    CannotLoad
         They have not.
     """
     talker, codec = (_weight_files(directory / name) for name in WEIGHTS)
     needed = sum(_bytes_as(file, dtype.itemsize) for file in talker) + sum(_bytes_as(file, 4) for file in codec)
     free = _free_memory(device)
     if free is not None and free < needed:
-        raise CannotStart(
+        raise CannotLoad(
             f"The model needs {needed / 2**30:.1f} GiB for its weights in {str(dtype).removeprefix('torch.')}, and "
             f"{device} has {free / 2**30:.1f} GiB free; free some, use a larger device or a smaller model."
         )
@@ -198,4 +198,4 @@ def _tensors(file: Path) -> list[tuple[int, str]]:
             slices = [content.get_slice(name) for name in content.keys()]  # noqa: SIM118 - it is no dict
             return [(math.prod(tensor.get_shape()), tensor.get_dtype()) for tensor in slices]
     except (safetensors.SafetensorError, OSError) as error:
-        raise CannotStart(f"{file} is damaged ({error}); fetch the model again.") from None
+        raise CannotLoad(f"{file} is damaged ({error}); fetch the model again.") from None

@@ -1,0 +1,46 @@
+"""The HTTP API: routes, errors and what every request passes through."""
+
+from fastapi import FastAPI
+
+from functions import problems
+from functions.middleware import AccessLog, BodyLimit, Correlation
+from functions.routes import health, jobs, previews, uploads, voices
+from functions.waiting import Waiters
+from pipeline.ids import id_maker, utc_now
+from pipeline.resources import Resources
+from pipeline.settings import Settings
+
+# What a multipart form adds to the recording it carries.
+FORM_BYTES = 1024 * 1024
+
+DESCRIPTION = """
+Clone a voice from a few seconds of speech, hear it speak any text, keep it if you like it.
+
+Every error is an RFC 9457 problem that also carries `error`. Every answer carries `X-Correlation-Id`: the caller's,
+or a new one. Results are also pushed to WebSocket clients, on `/ws`.
+"""
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """Make the application; `serve_with` must be called before it serves."""
+    app = FastAPI(
+        title="Voice cloning service",
+        description=DESCRIPTION.strip(),
+        version="0.1.0",
+        redoc_url=None,
+        separate_input_output_schemas=False,
+    )
+    for routes in (previews, voices, uploads, jobs, health):
+        app.include_router(routes.router)
+    problems.install(app)
+    app.add_middleware(BodyLimit, max_bytes=settings.reference_max_bytes + FORM_BYTES)
+    app.add_middleware(AccessLog)
+    app.add_middleware(Correlation, new_id=id_maker(utc_now))
+    return app
+
+
+def serve_with(app: FastAPI, resources: Resources) -> Waiters:
+    """Give the application what its routes reach for."""
+    waiters = Waiters(resources)
+    app.state.resources, app.state.waiters = resources, waiters
+    return waiters

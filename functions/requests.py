@@ -1,0 +1,72 @@
+"""Making a preview request of what a client gave, the same for HTTP and WebSocket."""
+
+from pipeline import jobs, sessions, voices
+from pipeline.errors import InvalidInput
+from pipeline.records import LANGUAGES, NewReference, Options, ReplyTo, Request, Source
+from pipeline.resources import Resources
+
+_LANGUAGE_BY_NAME = {language.casefold(): language for language in LANGUAGES}
+
+
+def check_language(language: str) -> str:
+    """Take a language by its full English name, in any case.
+
+    Raises
+    ------
+    InvalidInput
+        The model doesn't speak it.
+    """
+    found = _LANGUAGE_BY_NAME.get(language.strip().casefold())
+    if found is None:
+        raise InvalidInput(f"language should be one of {', '.join(LANGUAGES)}.", field="language")
+    return found
+
+
+async def reference_id_of(resources: Resources, source: Source) -> str:
+    """Make sure that a source can be used now, and tell which reference it holds.
+
+    Raises
+    ------
+    InvalidInput, NotFound, Expired, InvalidAudio
+        It can't.
+    """
+    if source.session_id is not None:
+        await sessions.require(resources, source.session_id)
+        return source.session_id
+    return (await voices.get(resources, source.voice_id or "")).reference_id
+
+
+def preview_request(
+    resources: Resources,
+    source: Source,
+    reference_id: str,
+    text: str,
+    language: str,
+    *,
+    correlation_id: str | None,
+    new_reference: NewReference | None = None,
+) -> Request:
+    """Describe the speaking of a checked text."""
+    return Request(
+        job_id=resources.new_id(),
+        kind="preview",
+        source=source,
+        reference_id=reference_id,
+        text=text,
+        options=Options(language=language),
+        created_at=resources.clock(),
+        correlation_id=correlation_id,
+        new_reference=new_reference,
+    )
+
+
+def addressed(
+    request: Request, reply_to: ReplyTo | None, request_id: str | None = None, *, id_withheld: bool
+) -> Request:
+    """Say whom to tell how the job ends, and whether they will know its id before that."""
+    return request.model_copy(update={"reply_to": reply_to, "request_id": request_id, "id_withheld": id_withheld})
+
+
+def queued(request: Request) -> jobs.Job:
+    """Give the job of a request that has just been accepted."""
+    return jobs.Job(request.job_id, "queued", request.created_at, None)

@@ -1,0 +1,51 @@
+"""`/health`: whether this process can do its work."""
+
+import asyncio
+from collections.abc import Awaitable
+from typing import Literal
+
+from fastapi import APIRouter
+from pydantic import BaseModel
+
+from functions import problems
+from functions.neighbours import FromResources
+from pipeline.errors import Unavailable
+
+router = APIRouter(tags=["health"])
+
+PATIENCE_SECONDS = 2.0
+
+
+class Health(BaseModel):
+    """All is well."""
+
+    status: Literal["ok"] = "ok"
+
+
+@router.get("/health", responses=problems.answers(Unavailable.code))
+async def health(resources: FromResources) -> Health:
+    """Answer 200 when this process reaches what it depends on; 503 names what it does not reach."""
+    checks = {
+        "storage": resources.bucket.ping(),
+        "voice storage": resources.voices.ping(),
+        "synthesis queue": resources.synthesis.ping(),
+    }
+    answered = await asyncio.gather(*(_answers(check) for check in checks.values()))
+    missing = [name for name, up in zip(checks, answered, strict=True) if not up]
+    if missing:
+        raise _Unreachable(missing)
+    return Health()
+
+
+class _Unreachable(Unavailable):
+    def __init__(self, missing: list[str]) -> None:
+        super().__init__(f"Can't reach: {', '.join(missing)}.", retry_after=5)
+
+
+async def _answers(check: Awaitable[None]) -> bool:
+    try:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await check
+    except (Unavailable, TimeoutError):
+        return False
+    return True

@@ -1,0 +1,78 @@
+"""`/jobs`: how a job stands."""
+
+from fastapi import APIRouter, Response
+from pydantic import BaseModel, Field
+
+from functions import problems
+from functions.neighbours import FromResources
+from pipeline import jobs
+from pipeline.errors import NotFound, Unavailable
+from pipeline.events import audio_url
+from pipeline.records import Failed, Timings, UtcSeconds
+
+router = APIRouter(tags=["jobs"])
+
+RETRY_SECONDS = 1
+
+
+class JobView(BaseModel):
+    """A job as a client sees it."""
+
+    job_id: str
+    status: jobs.Status
+    created_at: UtcSeconds
+    completed_at: UtcSeconds | None = None
+    expires_at: UtcSeconds | None = Field(None, description="When the preview can no longer be had")
+    session_id: str | None = None
+    voice_id: str | None = None
+    audio_url: str | None = Field(None, description="Where the preview can be had, until it expires")
+    duration_seconds: float | None = None
+    sample_rate: int | None = None
+    timings: Timings | None = None
+    warnings: list[str] | None = None
+    error: str | None = Field(None, description="Why the job failed")
+    code: str | None = Field(None, description="Stable name of the kind of error")
+
+
+def view(job: jobs.Job) -> JobView:
+    """Show a job."""
+    seen = JobView(job_id=job.job_id, status=job.status, created_at=job.created_at)
+    outcome = job.outcome
+    if outcome is None:
+        return seen
+    more: dict[str, object] = {
+        "completed_at": outcome.completed_at,
+        "session_id": outcome.source.session_id,
+        "voice_id": outcome.source.voice_id,
+    }
+    if isinstance(outcome, Failed):
+        more |= {"error": outcome.message, "code": outcome.code}
+    else:
+        more |= {"timings": outcome.timings, "warnings": list(outcome.warnings) or None}
+        if outcome.preview:
+            more |= outcome.preview.model_dump(include={"duration_seconds", "sample_rate", "expires_at"})
+            more["audio_url"] = audio_url(job.job_id) if job.status == "succeeded" else None
+    return seen.model_copy(update=more)
+
+
+@router.get(
+    "/jobs/{job_id}",
+    response_model_exclude_none=True,
+    responses={
+        200: {
+            "headers": {
+                "Retry-After": {
+                    "description": "Seconds after which to ask again, while queued",
+                    "schema": {"type": "integer"},
+                }
+            }
+        },
+        **problems.answers(NotFound.code, Unavailable.code),
+    },
+)
+async def get_job(job_id: str, resources: FromResources, response: Response) -> JobView:
+    """Tell how a job stands: `queued`, `succeeded`, `failed`, or `expired` when its preview is gone."""
+    job = await jobs.read(resources, job_id)
+    if job.status == "queued":
+        response.headers["Retry-After"] = str(RETRY_SECONDS)
+    return view(job)

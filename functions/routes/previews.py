@@ -1,0 +1,324 @@
+"""`/preview`, `/preview-from-voice` and `/previews`: a voice speaks, and what it said is served."""
+
+import re
+from collections.abc import Awaitable
+from datetime import UTC, datetime
+from email.utils import format_datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, File, Form, Header, Request, Response, UploadFile
+from fastapi.responses import JSONResponse
+
+from functions import problems
+from functions.middleware import current_correlation_id
+from functions.neighbours import FromResources, FromWaiters
+from functions.requests import addressed, check_language, preview_request, queued, reference_id_of
+from functions.routes.jobs import RETRY_SECONDS, JobView, view
+from functions.waiting import Waiters
+from pipeline import jobs, layout, records, retention, sessions
+from pipeline.audio import WAV
+from pipeline.errors import (
+    DeadlineExceeded,
+    Expired,
+    InvalidInput,
+    NotFound,
+    NotReady,
+    SynthesisFailed,
+    TooLarge,
+    Unavailable,
+)
+from pipeline.events import audio_url
+from pipeline.ids import is_id
+from pipeline.resources import Resources
+from pipeline.storage import PreconditionFailed, RangeNotSatisfiable, StoredObject
+
+router = APIRouter(tags=["previews"])
+
+DISPOSITION = 'inline; filename="preview.wav"'
+
+_WAIT = re.compile(r"wait\s*=\s*\"?(\d{1,9})\"?", re.IGNORECASE)
+_ONE_RANGE = re.compile(r"bytes=(\d+-\d*|-\d+)")
+
+_STRING: dict[str, Any] = {"schema": {"type": "string"}}
+_AUDIO_CONTENT = {WAV: {"schema": {"type": "string", "format": "binary"}}}
+_EXPIRES = {"description": "When the preview can no longer be had", **_STRING}
+_APPLIED = {"description": "RFC 7240: which preference was honoured", **_STRING}
+
+_SPOKEN: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The preview",
+        "content": _AUDIO_CONTENT,
+        "headers": {
+            "Content-Disposition": {"description": "Names `preview.wav`", **_STRING},
+            "Content-Location": {"description": "Where the preview can be had again", **_STRING},
+            "Expires": _EXPIRES,
+            "X-Job-Id": {"description": "The job", **_STRING},
+            "X-Session-Id": {"description": "The session of the reference, when it is an upload", **_STRING},
+            "Preference-Applied": _APPLIED,
+        },
+    },
+    202: {
+        "description": "Not ready yet: the job goes on",
+        "model": JobView,
+        "headers": {
+            "Location": {"description": "The job", **_STRING},
+            "Retry-After": {"description": "Seconds after which to ask", "schema": {"type": "integer"}},
+            "X-Job-Id": {"description": "The job", **_STRING},
+            "X-Session-Id": {"description": "The session of the reference, when it is an upload", **_STRING},
+            "Preference-Applied": _APPLIED,
+        },
+    },
+    **problems.answers(
+        InvalidInput.code,
+        NotFound.code,
+        Expired.code,
+        TooLarge.code,
+        SynthesisFailed.code,
+        DeadlineExceeded.code,
+        Unavailable.code,
+    ),
+}
+
+ResponseText = Annotated[str, Form(description="What to say")]
+Language = Annotated[str, Form(description="Full English name of a language of the model, or `Auto`")]
+Prefer = Annotated[
+    str | None, Header(description="RFC 7240: `respond-async` answers 202 at once, `wait=N` waits N seconds")
+]
+
+
+@router.post("/preview", response_class=Response, responses=_SPOKEN)
+async def preview(
+    resources: FromResources,
+    waiters: FromWaiters,
+    response_text: ResponseText,
+    audio: Annotated[UploadFile | None, File(description="The recording: WAV, FLAC, OGG or MP3")] = None,
+    transcription: Annotated[str, Form(description="What is said in it; may be blank")] = "",
+    session_id: Annotated[str | None, Form(description="An earlier upload, in place of `audio`")] = None,
+    language: Language = "Auto",
+    prefer: Prefer = None,
+) -> Response:
+    """Clone the voice of a recording and let it speak; the answer is the WAV, or 202 when that takes longer."""
+    text = jobs.check_text(response_text, resources.settings, field="response_text")
+    spoken = check_language(language)
+    if (audio is None) == (session_id is None):
+        raise InvalidInput("Give either audio, a recording, or session_id, an earlier upload.", field="audio")
+    if audio is None:
+        return await _from_source(resources, waiters, records.Source(session_id=session_id), text, spoken, prefer)
+    said = sessions.check_transcription(transcription, resources.settings)
+    recording = await sessions.check_reference(await audio.read(), resources.settings)
+    new_session = resources.new_id()
+    request = preview_request(
+        resources,
+        records.Source(session_id=new_session),
+        new_session,
+        text,
+        spoken,
+        correlation_id=current_correlation_id(),
+        new_reference=records.NewReference(transcription=said),
+    )
+    upload = sessions.store(resources, new_session, recording, said)
+    return await _speak(resources, waiters, request, prefer, upload)
+
+
+@router.post("/preview-from-voice", response_class=Response, responses=_SPOKEN)
+async def preview_from_voice(
+    resources: FromResources,
+    waiters: FromWaiters,
+    voice_id: Annotated[str, Form(description="A saved voice")],
+    response_text: ResponseText,
+    language: Language = "Auto",
+    prefer: Prefer = None,
+) -> Response:
+    """Let a saved voice speak; the answer is the WAV, or 202 when that takes longer."""
+    text = jobs.check_text(response_text, resources.settings, field="response_text")
+    source = records.Source(voice_id=voice_id)
+    return await _from_source(resources, waiters, source, text, check_language(language), prefer)
+
+
+async def _from_source(
+    resources: Resources, waiters: Waiters, source: records.Source, text: str, language: str, prefer: str | None
+) -> Response:
+    reference_id = await reference_id_of(resources, source)
+    request = preview_request(
+        resources, source, reference_id, text, language, correlation_id=current_correlation_id()
+    )
+    return await _speak(resources, waiters, request, prefer)
+
+
+async def _speak(
+    resources: Resources,
+    waiters: Waiters,
+    request: records.Request,
+    prefer: str | None,
+    *uploads: Awaitable[object],
+) -> Response:
+    patience, applied = _patience(prefer, resources.settings.preview_wait_seconds)
+    reply_to = waiters.reply_to(request.job_id) if patience else None
+    with waiters.expect(request.job_id) as expectation:
+        await jobs.accept(resources, addressed(request, reply_to, id_withheld=reply_to is not None), *uploads)
+        message = await expectation.wait(patience) if patience else None
+    answer = await _answer(resources, request, message)
+    answer.headers.update(_identity(request))
+    if applied:
+        answer.headers["Preference-Applied"] = applied
+    return answer
+
+
+def _patience(prefer: str | None, longest: float) -> tuple[float, str | None]:
+    """Tell how many seconds to wait, and which preference says so."""
+    if prefer is None:
+        return longest, None
+    if any(part.strip().lower() == "respond-async" for part in re.split("[,;]", prefer)):
+        return 0, "respond-async"
+    if wait := _WAIT.search(prefer):
+        return min(int(wait[1]), longest), f"wait={wait[1]}"
+    return longest, None
+
+
+async def _answer(resources: Resources, request: records.Request, message: dict[str, Any] | None) -> Response:
+    if message is None:
+        return _accepted(request)
+    data = message["data"]
+    if message["type"] == "error":
+        return problems.of_code(data["code"], data["message"], data.get("field"), job_id=request.job_id)
+    stored = await resources.bucket.read(layout.preview(request.job_id))
+    if stored is None:
+        raise Expired("The preview expired before it could be sent.", field="job_id")
+    headers = {
+        "Content-Disposition": DISPOSITION,
+        "Content-Location": audio_url(request.job_id),
+        "Expires": _http_date(datetime.fromisoformat(data["expires_at"])),
+        "Cache-Control": "private",
+    }
+    return Response(stored.body, media_type=WAV, headers=headers)
+
+
+def _accepted(request: records.Request) -> Response:
+    seen = view(queued(request)).model_copy(update=request.source.model_dump())
+    headers = {"Location": f"/jobs/{request.job_id}", "Retry-After": str(RETRY_SECONDS)}
+    return JSONResponse(seen.model_dump(mode="json", exclude_none=True), 202, headers=headers)
+
+
+def _identity(request: records.Request) -> dict[str, str]:
+    session_id = request.source.session_id
+    return {"X-Job-Id": request.job_id} | ({"X-Session-Id": session_id} if session_id else {})
+
+
+def _http_date(moment: datetime) -> str:
+    return format_datetime(moment.astimezone(UTC), usegmt=True)
+
+
+_SERVED_HEADERS = {
+    "Accept-Ranges": {"description": "`bytes`", **_STRING},
+    "Content-Disposition": {"description": "Names `preview.wav`", **_STRING},
+    "ETag": {"description": "Version of the audio", **_STRING},
+    "Expires": _EXPIRES,
+    "Last-Modified": {"description": "When it was made", **_STRING},
+}
+_SERVED: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The preview", "content": _AUDIO_CONTENT, "headers": _SERVED_HEADERS},
+    206: {
+        "description": "The range asked for",
+        "content": _AUDIO_CONTENT,
+        "headers": {**_SERVED_HEADERS, "Content-Range": {"description": "Which range of how much", **_STRING}},
+    },
+    304: {"description": "The client has this version"},
+    416: {
+        "description": "The range lies outside of the audio",
+        "headers": {"Content-Range": {"description": "How many bytes there are", **_STRING}},
+    },
+    **problems.answers(NotFound.code, Expired.code, Unavailable.code),
+}
+_SERVED[404] = _SERVED[404] | {
+    "headers": {
+        "Retry-After": {
+            "description": "Seconds after which to ask again, while the job is queued",
+            "schema": {"type": "integer"},
+        }
+    }
+}
+
+
+@router.get("/previews/{job_id}.wav", response_class=Response, responses=_SERVED)
+@router.head(
+    "/previews/{job_id}.wav",
+    response_class=Response,
+    responses={status: {k: v for k, v in answer.items() if k != "content"} for status, answer in _SERVED.items()},
+)
+async def get_preview(
+    job_id: str,
+    request: Request,
+    resources: FromResources,
+    range_: Annotated[str | None, Header(alias="Range", description="One range of bytes")] = None,
+    if_range: Annotated[str | None, Header(description="ETag that the range is of")] = None,
+    if_none_match: Annotated[str | None, Header(description="ETag that the client has")] = None,
+) -> Response:
+    """Serve a preview, until 20 minutes after it was made."""
+    one_range = range_ if range_ and _ONE_RANGE.fullmatch(range_) else None
+    try:
+        stored = await _read(resources, job_id, one_range, if_range)
+    except RangeNotSatisfiable:
+        return await _not_satisfiable(resources, job_id)
+    expires_at = retention.preview_expires_at(stored.last_modified, resources.settings)
+    if expires_at <= resources.clock():
+        raise _expired()
+    headers = {
+        "Accept-Ranges": "bytes",
+        "Content-Disposition": DISPOSITION,
+        "ETag": stored.etag,
+        "Expires": _http_date(expires_at),
+        "Last-Modified": _http_date(stored.last_modified),
+        "Cache-Control": "private",
+    }
+    if if_none_match and _names(if_none_match, stored.etag):
+        return Response(status_code=304, headers=headers)
+    if stored.content_range:
+        headers["Content-Range"] = stored.content_range
+    body = b"" if request.method == "HEAD" else stored.body
+    headers["Content-Length"] = str(len(stored.body))
+    return Response(body, 206 if stored.content_range else 200, headers, media_type=WAV)
+
+
+async def _read(resources: Resources, job_id: str, range_: str | None, if_range: str | None) -> StoredObject:
+    if not is_id(job_id):
+        raise NotFound(f"There is no preview {job_id[:64]!r}.", field="job_id")
+    key = layout.preview(job_id)
+    if if_range and not if_range.startswith('"'):
+        # A date, or a weak ETag, which RFC 9110 does not let a range depend on.
+        range_ = None
+    try:
+        stored = await resources.bucket.read(key, range_=range_, if_match=if_range if range_ else None)
+    except PreconditionFailed:
+        stored = await resources.bucket.read(key)
+    if stored is None:
+        await _explain_absence(resources, job_id)
+        raise _expired()
+    return stored
+
+
+async def _explain_absence(resources: Resources, job_id: str) -> None:
+    """Raise what fits a job without audio; return when there was some once."""
+    if retention.job_expires_at(job_id, resources.settings) <= resources.clock():
+        return
+    job = await jobs.read(resources, job_id)
+    if job.status == "queued":
+        raise NotReady("The preview is not ready yet.", field="job_id", retry_after=RETRY_SECONDS)
+    if isinstance(job.outcome, records.Failed):
+        raise NotFound(f"The job made no preview: {job.outcome.message}", field="job_id")
+
+
+async def _not_satisfiable(resources: Resources, job_id: str) -> Response:
+    info = await resources.bucket.head(layout.preview(job_id))
+    size = info.size if info else 0
+    answer = problems.response(416, "range_not_satisfiable", f"The preview has {size} bytes.")
+    answer.headers["Content-Range"] = f"bytes */{size}"
+    return answer
+
+
+def _names(if_none_match: str, etag: str) -> bool:
+    given = {part.strip().removeprefix("W/") for part in if_none_match.split(",")}
+    return etag in given or "*" in given
+
+
+def _expired() -> Expired:
+    return Expired("The preview has expired; previews are kept for a short while only.", field="job_id")

@@ -1,0 +1,87 @@
+"""`/uploads` and the older `/upload`: a reference without a text to speak."""
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+from fastapi import APIRouter, File, Form, Response, UploadFile
+from pydantic import BaseModel, Field
+
+from functions import problems
+from functions.neighbours import FromResources
+from pipeline import retention, sessions
+from pipeline.errors import InvalidAudio, InvalidInput, TooLarge, Unavailable
+from pipeline.records import UtcSeconds
+
+router = APIRouter(tags=["uploads"])
+
+# RFC 9745: the moment since which a resource is deprecated, as a structured-field date.
+DEPRECATED_SINCE = datetime(2026, 11, 1, tzinfo=UTC)
+SUCCESSOR = '</preview>; rel="successor-version"'
+
+
+class NewUpload(BaseModel):
+    """What is said beforehand of a recording that will be posted to the storage itself."""
+
+    transcription: str = Field("", description="What is said in the recording")
+
+
+class UploadTicket(BaseModel):
+    """Where and how to post a recording: multipart form with these fields, then the file as `file`."""
+
+    session_id: str
+    url: str
+    fields: dict[str, str]
+    max_bytes: int
+    expires_at: UtcSeconds = Field(description="When the session, and with it this upload, expires")
+
+
+class SessionView(BaseModel):
+    """A stored reference."""
+
+    session_id: str
+
+
+@router.post("/uploads", status_code=201, responses=problems.answers(InvalidInput.code, Unavailable.code))
+async def open_upload(resources: FromResources, upload: NewUpload | None = None) -> UploadTicket:
+    """Make a session for a recording too large for this API, and a presigned POST for it.
+
+    What is uploaded is checked before its first use.
+    """
+    said = sessions.check_transcription(upload.transcription if upload else "", resources.settings)
+    session_id, form = await sessions.open_upload(resources, said)
+    return UploadTicket(
+        session_id=session_id,
+        url=form.url,
+        fields=form.fields,
+        max_bytes=resources.settings.reference_max_bytes,
+        expires_at=retention.upload_expires_at(session_id, resources.settings),
+    )
+
+
+@router.post(
+    "/upload",
+    deprecated=True,
+    responses={
+        200: {
+            "headers": {
+                "Deprecation": {"description": "RFC 9745", "schema": {"type": "string"}},
+                "Link": {"description": "The successor, `/preview`", "schema": {"type": "string"}},
+            }
+        },
+        **problems.answers(InvalidInput.code, InvalidAudio.code, TooLarge.code, Unavailable.code),
+    },
+)
+async def upload(
+    resources: FromResources,
+    response: Response,
+    audio: Annotated[UploadFile, File(description="The recording: WAV, FLAC, OGG or MP3")],
+    transcription: Annotated[str, Form(description="What is said in it")] = "",
+) -> SessionView:
+    """Store a reference; `POST /preview` does this and speaks at once."""
+    said = sessions.check_transcription(transcription, resources.settings)
+    recording = await sessions.check_reference(await audio.read(), resources.settings)
+    session_id = resources.new_id()
+    await sessions.store(resources, session_id, recording, said)
+    response.headers["Deprecation"] = f"@{int(DEPRECATED_SINCE.timestamp())}"
+    response.headers["Link"] = SUCCESSOR
+    return SessionView(session_id=session_id)

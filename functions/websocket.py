@@ -1,0 +1,190 @@
+"""What is said over a WebSocket: one message in, at most one answer back; results follow by the event path.
+
+The same dispatch serves the local `/ws` and API Gateway's routes; it keeps nothing that it could not find again on
+the storage.
+"""
+
+import json
+from typing import Any, TypeVar
+
+import structlog
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from functions.middleware import current_correlation_id
+from functions.requests import addressed, check_language, preview_request, reference_id_of
+from pipeline import events, jobs, layout, voices
+from pipeline.errors import InvalidInput, PipelineError, Unavailable
+from pipeline.records import ConnectionState, ReplyTo, Source, Subscriber
+from pipeline.resources import Resources
+
+log = structlog.get_logger(__name__)
+
+# API Gateway's own limit, kept by the local server too.
+MESSAGE_MAX_BYTES = 128 * 1024
+
+MESSAGE_TYPES = ("generate_preview", "save_voice", "subscribe")
+
+Message = dict[str, Any]
+
+
+class _Data(BaseModel):
+    # Strict, because a number is not a name; unknown fields are let pass, as JSON clients expect.
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+    request_id: str | None = None
+    progress: bool = False
+
+
+DataT = TypeVar("DataT", bound=_Data)
+
+
+class GeneratePreview(_Data):
+    """`generate_preview`: let an upload or a saved voice speak."""
+
+    text: str
+    session_id: str | None = None
+    voice_id: str | None = None
+    language: str = "Auto"
+
+
+class SaveVoice(_Data):
+    """`save_voice`: keep a session's voice; without `session_id`, the one last used on this connection."""
+
+    name: str
+    description: str | None = None
+    session_id: str | None = None
+
+
+class Subscribe(_Data):
+    """`subscribe`: be told how a job ends, whoever made it."""
+
+    job_id: str
+
+
+class Dispatcher:
+    """Answers messages.  One serves any number of connections."""
+
+    def __init__(self, resources: Resources) -> None:
+        self._resources = resources
+
+    async def answer(self, sender: ReplyTo, raw: str | bytes) -> Message | None:
+        """Serve one message; what to answer at once, or None when the answer will come by the event path."""
+        parsed: Message = {}
+        try:
+            parsed = _parse(raw)
+            return await self._route(sender, parsed)
+        except Unavailable as error:
+            log.warning("unavailable", reason=error.message, cause=repr(error.__cause__))
+            return _error(parsed, "The service can't reach its storage or queue; try again shortly.", error)
+        except PipelineError as error:
+            return _error(parsed, error.message, error)
+        except Exception:  # whatever was sent, the connection lives on
+            log.exception("unexpected error")
+            return _error(parsed, "Something went wrong on our side; it has been logged.", None)
+
+    async def forget(self, sender: ReplyTo) -> None:
+        """Drop what is remembered of a connection that has closed."""
+        try:
+            await self._resources.bucket.delete([layout.connection(sender.connection_id)])
+        except Unavailable as error:
+            log.warning("could not forget connection", reason=error.message)
+
+    async def _route(self, sender: ReplyTo, message: Message) -> Message | None:
+        match message["type"]:
+            case "generate_preview":
+                return await self._generate_preview(sender, _data(GeneratePreview, message))
+            case "save_voice":
+                return await self._save_voice(sender, _data(SaveVoice, message))
+            case "subscribe":
+                return await self._subscribe(sender, _data(Subscribe, message))
+            case _:
+                raise InvalidInput(f"type should be one of {', '.join(MESSAGE_TYPES)}.", field="type")
+
+    async def _generate_preview(self, sender: ReplyTo, data: GeneratePreview) -> Message | None:
+        if (data.session_id is None) == (data.voice_id is None):
+            raise InvalidInput("Give either session_id or voice_id.", field="session_id")
+        resources = self._resources
+        text = jobs.check_text(data.text, resources.settings, field="text")
+        source = Source(session_id=data.session_id, voice_id=data.voice_id)
+        language = check_language(data.language)
+        reference_id = await reference_id_of(resources, source)
+        request = preview_request(
+            resources, source, reference_id, text, language, correlation_id=current_correlation_id()
+        )
+        remembering = [self._remember(sender, data.session_id)] if data.session_id else []
+        await jobs.accept(
+            resources, addressed(request, sender, data.request_id, id_withheld=not data.progress), *remembering
+        )
+        return _progress(data, request.job_id) if data.progress else None
+
+    async def _save_voice(self, sender: ReplyTo, data: SaveVoice) -> Message:
+        session_id = data.session_id or await self._last_session(sender)
+        if session_id is None:
+            raise InvalidInput(
+                "No session was used on this connection yet; give the session_id to save.", field="session_id"
+            )
+        voice = await voices.save(self._resources, session_id, data.name, data.description or "")
+        saved = {"voice_id": voice.voice_id, "name": voice.name, "description": voice.description}
+        return _message("voice_saved", data.request_id, saved)
+
+    async def _subscribe(self, sender: ReplyTo, data: Subscribe) -> Message | None:
+        job = await jobs.read(self._resources, data.job_id)
+        outcome = job.outcome
+        if outcome is None:
+            # First leave the address, then look once more: whichever comes first, nobody is missed.
+            subscriber = Subscriber(reply_to=sender, request_id=data.request_id)
+            key = layout.subscriber(job.job_id, sender.connection_id)
+            await self._resources.bucket.put(key, subscriber.to_json(), jobs.JSON)
+            outcome = await jobs.read_outcome(self._resources, job.job_id)
+        if outcome is not None:
+            return events.message_for(outcome.model_copy(update={"request_id": data.request_id}))
+        return _progress(data, job.job_id) if data.progress else None
+
+    async def _remember(self, sender: ReplyTo, session_id: str) -> None:
+        state = ConnectionState(session_id=session_id)
+        await self._resources.bucket.put(layout.connection(sender.connection_id), state.to_json(), jobs.JSON)
+
+    async def _last_session(self, sender: ReplyTo) -> str | None:
+        body = await self._resources.bucket.get(layout.connection(sender.connection_id))
+        return ConnectionState.model_validate_json(body).session_id if body else None
+
+
+def _parse(raw: str | bytes) -> Message:
+    if isinstance(raw, bytes):
+        raise InvalidInput("Messages should be text frames holding JSON; this was binary.")
+    if len(raw) > MESSAGE_MAX_BYTES or len(raw.encode("utf-8", "surrogatepass")) > MESSAGE_MAX_BYTES:
+        raise InvalidInput(f"Messages should have at most {MESSAGE_MAX_BYTES // 1024} KB.")
+    try:
+        message = json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput('Messages should be JSON such as {"type": "…", "data": {…}}.') from error
+    if not isinstance(message, dict) or not isinstance(message.get("type"), str):
+        raise InvalidInput("Messages should be JSON objects with a type, a string.", field="type")
+    return message
+
+
+def _data(type_: type[DataT], message: Message) -> DataT:
+    try:
+        return type_.model_validate(message.get("data", {}))
+    except ValidationError as error:
+        problem = error.errors()[0]
+        field = ".".join(str(part) for part in problem["loc"]) or "data"
+        raise InvalidInput(f"{field}: {problem['msg']}", field=field) from error
+
+
+def _message(type_: str, request_id: str | None, data: Message) -> Message:
+    always = {"request_id": request_id, "correlation_id": current_correlation_id()}
+    return {"type": type_, "data": data | {name: value for name, value in always.items() if value is not None}}
+
+
+def _progress(data: _Data, job_id: str) -> Message:
+    return _message("progress", data.request_id, {"job_id": job_id, "status": "queued"})
+
+
+def _error(message: Message, text: str, error: PipelineError | None) -> Message:
+    sent = message.get("data")
+    request_id = sent.get("request_id") if isinstance(sent, dict) else None
+    told = {"message": text, "code": error.code if error else "internal_error"}
+    if error and error.field:
+        told["field"] = error.field
+    return _message("error", request_id if isinstance(request_id, str) else None, told)

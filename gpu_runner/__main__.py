@@ -1,0 +1,63 @@
+"""`python -m gpu_runner`: one worker, until SIGTERM or SIGINT."""
+
+import asyncio
+import os
+import signal
+import sys
+from functools import partial
+from types import FrameType
+
+from gpu_runner.engines import CannotLoad, EngineLost
+from gpu_runner.engines.load import load_engine
+from gpu_runner.health import CannotListen
+from gpu_runner.worker import work
+from pipeline.logs import configure_logging
+from pipeline.resources import connect
+from pipeline.settings import Settings, SettingsError, load_settings
+
+OK, FAILED, MISCONFIGURED = 0, 1, 2
+
+
+def main() -> int:
+    """Run the worker; the exit status is 0 after an orderly stop."""
+    try:
+        settings = load_settings()
+    except SettingsError as error:
+        return _complain(str(error), MISCONFIGURED)
+    configure_logging(settings, "gpu_runner")
+    try:
+        asyncio.run(_run(settings))
+    except (CannotLoad, CannotListen) as error:
+        return _complain(str(error), FAILED)
+    except EngineLost as error:
+        return _complain(f"The engine is lost: {error}. A new process has to take over.", FAILED)
+    return OK
+
+
+async def _run(settings: Settings) -> None:
+    stop = asyncio.Event()
+    _heed_signals(stop)
+    async with connect(settings) as resources:
+        await work(resources, partial(load_engine, settings), stop)
+
+
+def _heed_signals(stop: asyncio.Event) -> None:
+    """Stop in order on the first signal, at once on the second; not by the loop, which on Windows can't."""
+    loop = asyncio.get_running_loop()
+
+    def heed(number: int, _frame: FrameType | None) -> None:
+        if stop.is_set():
+            os._exit(128 + number)
+        loop.call_soon_threadsafe(stop.set)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, heed)
+
+
+def _complain(message: str, status: int) -> int:
+    sys.stderr.write(message + "\n")
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

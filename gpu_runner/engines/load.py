@@ -1,0 +1,25 @@
+"""The one place that knows which engines there are."""
+
+from gpu_runner.engines import CannotLoad, Engine
+from gpu_runner.engines.mock import MockEngine
+from pipeline.settings import Settings
+
+
+def load_engine(settings: Settings) -> Engine:
+    """Load the engine that the settings name; it may take minutes.
+
+    Raises
+    ------
+    CannotLoad
+        It can't be had here; the message says why in one line.
+    """
+    if settings.tts_backend == "mock":
+        return MockEngine(capacity=settings.worker_batch_size, delay_seconds=settings.mock_delay_seconds)
+    try:
+        from gpu_runner.engines import qwen
+    except ModuleNotFoundError as error:
+        raise CannotLoad(
+            f"TTS_BACKEND=qwen needs the package {error.name}, which is not installed; "
+            "`python -m requirements` installs what it needs, and TTS_BACKEND=mock runs without a model."
+        ) from None
+    return qwen.load(settings)

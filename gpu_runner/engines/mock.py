@@ -1,0 +1,175 @@
+"""A voice without a model: a hum at the pitch of the reference, as long as the text is, always the same."""
+
+import time
+import unicodedata
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Annotated, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from gpu_runner.engines import Finished, PromptRejected, Reference, Utterance, VoicePrompt
+from gpu_runner.engines.pitch import HIGHEST, LOWEST, level, median_pitch
+from pipeline.audio import Samples
+from pipeline.errors import InvalidInput
+
+MODEL = "mock-1"
+SAMPLE_RATE = 24_000
+
+SHORTEST_SECONDS, LONGEST_SECONDS = 0.5, 60.0
+LETTER_SECONDS = 0.06
+IDEOGRAPH_SECONDS = 0.2  # a syllable each
+_FADE_SECONDS = 0.02
+_UNVOICED_PITCH = 160.0  # Hz, for a reference that is whispered throughout
+_INFLECTION = 0.04  # how far the melody goes from the pitch, either way
+_LARGEST_PROMPT = 4096  # bytes; ours take about a hundred
+_PERIOD = 2048  # samples of one period in the table
+_TICK_SECONDS = 0.01
+
+Floats = NDArray[np.float64]
+
+
+class MockPrompt(BaseModel):
+    """All that the hum takes over from a voice: its pitch in Hz and its level in full scales."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+    format: Literal[1] = 1
+    model: Literal["mock-1"] = "mock-1"
+    f0: Annotated[float, Field(ge=LOWEST, le=HIGHEST, allow_inf_nan=False)]
+    level: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
+
+    def to_json(self) -> bytes:
+        """Write the prompt as UTF-8 JSON."""
+        return self.model_dump_json().encode()
+
+
+@dataclass(frozen=True, slots=True)
+class _Speaking:
+    utterance: Utterance
+    prompt: MockPrompt
+    since: float
+    """On the monotonic clock, in seconds."""
+
+
+class MockEngine:
+    """Speaks everything admitted at the same time; each utterance takes `delay_seconds` and what its hum takes."""
+
+    model = MODEL
+    sample_rate = SAMPLE_RATE
+
+    def __init__(
+        self,
+        *,
+        capacity: int = 8,
+        delay_seconds: float = 0,
+        monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.capacity = capacity
+        self._delay = delay_seconds
+        self._monotonic = monotonic
+        self._sleep = sleep
+        self._speaking: list[_Speaking] = []
+
+    def make_prompt(self, reference: Reference) -> VoicePrompt:
+        """See `Engine.make_prompt`."""
+        pitch = median_pitch(reference.recording) or _UNVOICED_PITCH
+        loudness = level(reference.recording.samples)
+        return MockPrompt(f0=min(max(pitch, LOWEST), HIGHEST), level=min(max(loudness, 0.001), 1.0))
+
+    def restore_prompt(self, document: bytes) -> VoicePrompt:
+        """See `Engine.restore_prompt`."""
+        if len(document) > _LARGEST_PROMPT:
+            raise PromptRejected(f"The stored prompt has {len(document)} bytes, which is none of {MODEL}'s.")
+        try:
+            return MockPrompt.model_validate_json(document)
+        except ValidationError as error:
+            raise PromptRejected(f"The stored prompt is damaged or not {MODEL}'s.") from error
+
+    def admit(self, utterance: Utterance) -> None:
+        """See `Engine.admit`."""
+        if not isinstance(utterance.prompt, MockPrompt):
+            raise TypeError(f"a {type(utterance.prompt).__name__} is not a prompt of {MODEL}")
+        if len(self._speaking) >= self.capacity:
+            raise RuntimeError(f"{MODEL} speaks at most {self.capacity} texts at a time")
+        if not utterance.text.strip():
+            raise InvalidInput("The text is blank; it should hold something to speak.", field="text")
+        self._speaking.append(_Speaking(utterance, utterance.prompt, self._monotonic()))
+
+    def step(self) -> list[Finished]:
+        """See `Engine.step`; blocks for a moment when nothing is due."""
+        if not self._speaking:
+            return []
+        first = min(one.since for one in self._speaking) + self._delay - self._monotonic()
+        if first > 0:
+            self._sleep(min(first, _TICK_SECONDS))
+        due = [one for one in self._speaking if one.since + self._delay <= self._monotonic()]
+        self._speaking = [one for one in self._speaking if one not in due]
+        return [self._finish(one) for one in due]
+
+    def cancel(self, job_id: str) -> None:
+        """See `Engine.cancel`."""
+        self._speaking = [one for one in self._speaking if one.utterance.job_id != job_id]
+
+    def _finish(self, one: _Speaking) -> Finished:
+        samples = hum(one.utterance.text, one.prompt)
+        return Finished(one.utterance.job_id, samples=samples, seconds=self._monotonic() - one.since)
+
+
+def hum(text: str, prompt: MockPrompt) -> Samples:
+    """Make the samples, mono at `SAMPLE_RATE`, of a text in a voice; the same ones every time."""
+    lengths, loudness, melody = _score(text)
+    ends = np.cumsum(lengths)
+    middles = ends - lengths / 2
+    moments = np.arange(int(ends[-1] * SAMPLE_RATE)) / SAMPLE_RATE  # [samples], s
+    pitch = prompt.f0 * np.interp(moments, middles, melody)
+    phase = np.cumsum(pitch / SAMPLE_RATE)
+    wave = _period()[(phase * _PERIOD).astype(np.int64) % _PERIOD]
+    envelope = np.interp(moments, middles, loudness) * _fade(len(moments))
+    gain = min(0.9, 0.15 + 2 * prompt.level)
+    return (gain * envelope * wave).astype(np.float32)
+
+
+def _score(text: str) -> tuple[Floats, Floats, Floats]:
+    """Give each character its length in seconds, its loudness (0 to 1) and its pitch (around 1)."""
+    lengths = np.array([_seconds(character) for character in text])
+    total = float(lengths.sum())
+    lengths *= min(max(total, SHORTEST_SECONDS), LONGEST_SECONDS) / total
+    codes = np.array([ord(character) for character in text])
+    loudness = np.array([0.0 if _is_pause(character) else 1.0 for character in text])
+    if not loudness.any():
+        loudness[:] = 1.0  # an ellipsis is heard too
+    loudness *= 0.4 + 0.6 * (codes * 7 % 16) / 15
+    return lengths, loudness, 1 + _INFLECTION * (2 * (codes * 5 % 17) / 16 - 1)
+
+
+def _seconds(character: str) -> float:
+    return IDEOGRAPH_SECONDS if unicodedata.east_asian_width(character) in "WF" else LETTER_SECONDS
+
+
+def _is_pause(character: str) -> bool:
+    return unicodedata.category(character)[0] in "PZC"
+
+
+def _fade(length: int) -> Floats:
+    """Rise from nothing at the start and go back to it at the end, so that nothing clicks."""
+    edge = min(int(_FADE_SECONDS * SAMPLE_RATE), length // 2)
+    ramp: Floats = 0.5 - 0.5 * np.cos(np.linspace(0, np.pi, edge))
+    return np.concatenate([ramp, np.ones(length - 2 * edge), ramp[::-1]])
+
+
+@cache
+def _period() -> Floats:
+    """Draw one period of a soft buzz: harmonics that get weaker, with a bump where vowels have theirs."""
+    phase = np.arange(_PERIOD) / _PERIOD
+    strengths = [1.0, 0.6, 0.5, 0.35, 0.2, 0.1, 0.06, 0.04]
+    wave = sum(
+        (strength * np.sin(2 * np.pi * (n + 1) * phase) for n, strength in enumerate(strengths)),
+        start=np.zeros(_PERIOD),
+    )
+    loudest: float = np.abs(wave).max()
+    return wave / loudest

@@ -1,0 +1,83 @@
+"""One worker from start to stop: health first, then the engine, then jobs until it is told to stop."""
+
+import asyncio
+from collections.abc import Callable
+
+import structlog
+
+from gpu_runner import health
+from gpu_runner.consumer import Consumer
+from gpu_runner.deliveries import Sleep
+from gpu_runner.engine_thread import EngineThread
+from gpu_runner.engines import Engine
+from gpu_runner.health import Health
+from gpu_runner.links import Links
+from gpu_runner.prompts import Prompts
+from gpu_runner.synthesis import Bench
+from pipeline.resources import Resources
+
+ENGINE_END_SECONDS = 1.0
+
+log = structlog.get_logger(__name__)
+
+
+async def work(
+    resources: Resources,
+    load: Callable[[], Engine],
+    stop: asyncio.Event,
+    *,
+    sleep: Sleep = asyncio.sleep,
+) -> None:
+    """Load the engine and work through the queue until `stop` is set, then drain.
+
+    Raises
+    ------
+    CannotLoad
+        There is no engine to be had.
+    EngineLost
+        The engine was lost; every message was handed back.
+    CannotListen
+        The health port is taken.
+    """
+    links = Links(resources.clock)
+    status = Health(resources, links)
+    engine_thread = EngineThread(load)
+    async with health.serve(status, resources.settings.worker_health_port):
+        try:
+            engine = await _loaded(engine_thread, stop)
+            if engine is not None:
+                bench = Bench(resources, engine_thread, Prompts(resources, engine_thread), engine.sample_rate)
+                status.model = engine.model
+                await _consume(Consumer(bench, links, sleep=sleep), status, stop)
+        finally:
+            await engine_thread.end(ENGINE_END_SECONDS)
+
+
+async def _loaded(engine_thread: EngineThread, stop: asyncio.Event) -> Engine | None:
+    """Wait for the engine; None when the worker is to stop first."""
+    loading = asyncio.create_task(engine_thread.start())
+    stopped = asyncio.create_task(stop.wait())
+    await asyncio.wait([loading, stopped], return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()
+    if loading.done():
+        return loading.result()
+    loading.cancel()
+    return None
+
+
+async def _consume(consumer: Consumer, status: Health, stop: asyncio.Event) -> None:
+    async def stop_in_time() -> None:
+        await stop.wait()
+        status.phase = "draining"
+        log.info("worker stopping", in_flight=consumer.in_flight)
+        consumer.stop()
+
+    status.in_flight = lambda: consumer.in_flight
+    status.phase = "ready"
+    log.info("worker ready", model=status.model)
+    stopper = asyncio.create_task(stop_in_time())
+    try:
+        await consumer.run()
+    finally:
+        stopper.cancel()
+    log.info("worker stopped")

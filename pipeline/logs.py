@@ -1,0 +1,89 @@
+"""Structured logs, one line an event, safe to keep: no secrets, no audio, no long payloads."""
+
+import logging
+import re
+import sys
+from collections.abc import MutableMapping
+from typing import Any
+
+import structlog
+
+from pipeline.settings import Settings
+
+_SECRETS = re.compile(
+    r"(?P<before>bearer\s+|x-amz-(?:signature|credential|security-token)=)[^\s\"'&,;]+", re.IGNORECASE
+)
+_CORRELATION_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
+
+EventDict = MutableMapping[str, Any]
+
+
+def configure_logging(settings: Settings, service: str) -> None:
+    """Send every log line of this process, the libraries' too, to stderr in the form that the settings ask for."""
+    formatter = structlog.stdlib.ProcessorFormatter(
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_rendering(settings)],
+        foreign_pre_chain=_describing(service),
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(formatter)
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(settings.log_level)
+    for chatty in ("aiobotocore", "aioboto3", "botocore", "boto3", "urllib3", "asyncio", "numba"):
+        logging.getLogger(chatty).setLevel(max(logging.WARNING, root.level))
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *_describing(service),
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=False,
+    )
+
+
+def correlation_id_from(given: str | None) -> str | None:
+    """Take a caller's correlation id if it can stand in a header and a log line; None otherwise."""
+    return given if given and _CORRELATION_ID.fullmatch(given) else None
+
+
+def _describing(service: str) -> list[structlog.types.Processor]:
+    def name_service(_logger: Any, _method: str, event: EventDict) -> EventDict:
+        event["service"] = service
+        return event
+
+    return [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.PositionalArgumentsFormatter(),
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        name_service,
+    ]
+
+
+def _rendering(settings: Settings) -> list[structlog.types.Processor]:
+    def bound(_logger: Any, _method: str, event: EventDict) -> EventDict:
+        for name, value in event.items():
+            # A traceback is ours, not a payload, and is needed whole.
+            limit = None if name == "exception" else settings.log_payload_chars
+            event[name] = _harmless(value, limit)
+        return event
+
+    if settings.log_format == "json":
+        return [structlog.processors.format_exc_info, bound, structlog.processors.JSONRenderer(default=str)]
+    return [
+        structlog.processors.format_exc_info,
+        bound,
+        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), sort_keys=False),
+    ]
+
+
+def _harmless(value: Any, limit: int | None) -> Any:
+    if isinstance(value, bytes | bytearray | memoryview):
+        return f"<{len(value)} bytes>"
+    if isinstance(value, bool | int | float) or value is None:
+        return value
+    text = _SECRETS.sub(r"\g<before>[redacted]", value if isinstance(value, str) else str(value))
+    return text if limit is None or len(text) <= limit else f"{text[:limit]}… ({len(text)} characters)"

@@ -1,0 +1,116 @@
+"""Sessions: a reference recording with its transcription, kept for half a day from the session's birth."""
+
+import asyncio
+
+from pipeline import layout, retention
+from pipeline.audio import WAV, Recording, decode_reference, encode_wav
+from pipeline.errors import Expired, InvalidInput, NotFound, TooLarge
+from pipeline.ids import is_id
+from pipeline.records import format_utc
+from pipeline.resources import Resources
+from pipeline.settings import Settings
+from pipeline.storage import UploadForm
+
+TEXT = "text/plain; charset=utf-8"
+
+
+def check_transcription(transcription: str, settings: Settings) -> str:
+    """Take a transcription, which may be blank: then the voice is cloned from its sound alone.
+
+    Raises
+    ------
+    InvalidInput
+        It is too long.
+    """
+    if len(transcription) > settings.transcription_max_chars:
+        raise InvalidInput(
+            f"transcription has {len(transcription)} characters; "
+            f"it should have at most {settings.transcription_max_chars}.",
+            field="transcription",
+        )
+    return transcription.strip()
+
+
+async def check_reference(data: bytes, settings: Settings) -> Recording:
+    """Decode an uploaded recording if it is fit to be a reference.
+
+    Raises
+    ------
+    TooLarge, InvalidAudio
+        What was wrong and what would be right.
+    """
+    if len(data) > settings.reference_max_bytes:
+        raise too_large(settings)
+    return await asyncio.to_thread(decode_reference, data, settings)
+
+
+def too_large(settings: Settings) -> TooLarge:
+    """Say how large a recording may be."""
+    return TooLarge(
+        f"The recording is too large; it should have at most {settings.reference_max_megabytes:g} MB.",
+        field="audio",
+    )
+
+
+async def store(resources: Resources, session_id: str, recording: Recording, transcription: str) -> None:
+    """Write a checked reference; both files, or the session is of no use."""
+    keys = layout.session(session_id)
+    writes = [resources.bucket.put(keys.audio, encode_wav(recording), WAV)]
+    if transcription:
+        writes.append(resources.bucket.put(keys.transcription, transcription.encode(), TEXT))
+    await asyncio.gather(*writes)
+
+
+async def open_upload(resources: Resources, transcription: str) -> tuple[str, UploadForm]:
+    """Make a session whose recording the client will post to the storage itself.
+
+    The form is of use no longer than the session.
+    """
+    session_id = resources.new_id()
+    keys = layout.session(session_id)
+    if transcription:
+        await resources.bucket.put(keys.transcription, transcription.encode(), TEXT)
+    form = await resources.bucket.presign_post(
+        keys.unchecked_audio,
+        max_bytes=resources.settings.reference_max_bytes,
+        lifetime=resources.settings.upload_form_lifetime,
+    )
+    return session_id, form
+
+
+async def require(resources: Resources, session_id: str) -> None:
+    """Make sure that a session can be used now.
+
+    What came by presigned POST is looked at here, at its first use.
+
+    Raises
+    ------
+    InvalidInput
+        Not the id of a session.
+    NotFound
+        No such session, or nothing has been uploaded to it.
+    Expired
+        Its time is over.
+    InvalidAudio
+        What was uploaded to it is no reference.
+    """
+    if not is_id(session_id):
+        raise InvalidInput("session_id should be 32 hex digits, as an upload answers it.", field="session_id")
+    expires_at = retention.upload_expires_at(session_id, resources.settings)
+    if expires_at <= resources.clock():
+        raise expired(session_id, resources.settings)
+    keys = layout.session(session_id)
+    if await resources.bucket.head(keys.audio):
+        return
+    unchecked = await resources.bucket.get(keys.unchecked_audio)
+    if unchecked is None:
+        raise NotFound(f"There is no session {session_id}; upload a reference first.", field="session_id")
+    recording = await check_reference(unchecked, resources.settings)
+    # Once: what has been used stays, though the form lets the client upload something else.
+    await resources.bucket.put_once(keys.audio, encode_wav(recording), WAV)
+
+
+def expired(session_id: str, settings: Settings) -> Expired:
+    """Say that a session's time is over."""
+    moment = format_utc(retention.upload_expires_at(session_id, settings))
+    return Expired(f"The session expired at {moment}; upload the reference again.", field="session_id")

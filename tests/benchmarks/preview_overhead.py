@@ -1,0 +1,301 @@
+"""What the pipeline adds to a preview when synthesis takes no time: `python -m tests.benchmarks.preview_overhead`.
+
+Previews over HTTP, upload included, through the real processes, are timed beside their floor: the same S3 and SQS
+calls made back to back by one process, concurrent where they may be, against the same storage in the same run.
+"""
+
+import argparse
+import asyncio
+import itertools
+import os
+import statistics
+import tempfile
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import psutil
+from aiohttp import ClientSession, ClientTimeout, web
+from provision import provision
+
+from pipeline import layout
+from pipeline.audio import WAV
+from pipeline.jobs import JSON
+from pipeline.resources import Resources, connect
+from pipeline.sessions import TEXT
+from pipeline.settings import Settings
+from tests.e2e.client import recording
+from tests.e2e.stack import Stack, free_port, running
+
+TEXT_TO_SPEAK = "Just a few words."
+QUIET = {
+    "LOG_LEVEL": "WARNING",
+    "UVICORN_WORKERS": "1",
+    "RECEIVE_WAIT_SECONDS": "20",
+    "VISIBILITY_TIMEOUT_SECONDS": "60",
+}
+
+CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+
+Run = Callable[[], Awaitable[object]]
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Of many runs at one concurrency; milliseconds."""
+
+    p50: float
+    p95: float
+    per_second: float
+
+
+async def timed(run: Run, *, in_flight: int, count: int) -> Timing:
+    """Run `count` times, so many at a time."""
+    taken: list[float] = []
+    numbers = iter(range(count))
+
+    async def one_after_another() -> None:
+        for _ in numbers:
+            began = time.perf_counter()
+            await run()
+            taken.append((time.perf_counter() - began) * 1000)
+
+    began = time.perf_counter()
+    await asyncio.gather(*(one_after_another() for _ in range(in_flight)))
+    wall = time.perf_counter() - began
+    cuts = statistics.quantiles(taken, n=20)
+    return Timing(statistics.median(taken), cuts[18], count / wall)
+
+
+def preview(client: httpx.AsyncClient, body: bytes) -> Run:
+    """Make the run that uploads a recording and gets a preview."""
+
+    async def run() -> None:
+        answer = await client.post(
+            "/preview",
+            files={"audio": ("voice.wav", body, WAV)},
+            data={"transcription": "What is said.", "response_text": TEXT_TO_SPEAK},
+        )
+        answer.raise_for_status()
+
+    return run
+
+
+def floor(resources: Resources, source: bytes, audio: bytes, embedding: bytes, record: bytes) -> Run:
+    """Make the run that makes the calls of one preview, and nothing else."""
+    bucket = resources.bucket
+
+    async def run() -> None:
+        job_id, session_id = resources.new_id(), resources.new_id()
+        keys = layout.session(session_id)
+        await asyncio.gather(
+            bucket.put(keys.audio, source, WAV),
+            bucket.put(keys.transcription, b"What is said.", TEXT),
+            bucket.put(layout.request(job_id), record, JSON),
+        )
+        await resources.synthesis.send(job_id)
+        taken = await resources.synthesis.receive(1, wait_seconds=5)
+        await bucket.get(layout.request(job_id))
+        await bucket.get(keys.audio)
+        await asyncio.gather(
+            bucket.put(keys.embedding, embedding, JSON), bucket.put_once(layout.preview(job_id), audio, WAV)
+        )
+        await bucket.put_once(layout.outcome(job_id), record, JSON)
+        told = await resources.events.receive(1, wait_seconds=5)
+        await asyncio.gather(bucket.get(layout.outcome(job_id)), _list(resources, layout.subscribers(job_id)))
+        await bucket.read(layout.preview(job_id))
+        await asyncio.gather(
+            resources.synthesis.delete([message.receipt for message in taken]),
+            resources.events.delete([message.receipt for message in told]),
+        )
+
+    return run
+
+
+async def _list(resources: Resources, prefix: str) -> list[str]:
+    return [item.key async for item in resources.bucket.list(prefix)]
+
+
+def settings_of(stack: Stack, suffix: str) -> Settings:
+    """Give settings for the stack's own storage, under names of our own."""
+    environment = next(process.environ() for process in stack.family() if "gpu_runner" in process.cmdline())
+    names = {
+        name: f"{suffix}-{name.replace('_', '-')}"
+        for name in (
+            "bucket",
+            "synthesis_queue",
+            "synthesis_dead_letter_queue",
+            "events_queue",
+            "events_dead_letter_queue",
+        )
+    }
+    return Settings.model_validate({"aws_endpoint_url": environment["AWS_ENDPOINT_URL"], **names})
+
+
+async def compare(stack: Stack, *, counts: Mapping[int, int], rounds: int) -> None:
+    """Time previews and their floor in turns."""
+    settings = settings_of(stack, "floor")
+    await provision(settings)
+    source = recording(120)
+    print("| in flight | | p50 ms | p95 ms | previews/s |\n|---|---|---|---|---|")
+    async with (
+        connect(settings) as resources,
+        httpx.AsyncClient(base_url=stack.url, timeout=60, limits=httpx.Limits(max_connections=64)) as client,
+    ):
+        answer = await client.post(
+            "/preview", files={"audio": source}, data={"response_text": TEXT_TO_SPEAK, "transcription": "x"}
+        )
+        runs = {"preview": preview(client, source), "floor": floor(resources, source, answer.content, b"{}", b"{}")}
+        for in_flight, count in counts.items():
+            measured: dict[str, list[Timing]] = {name: [] for name in runs}
+            for _, (name, run) in itertools.product(range(rounds), runs.items()):
+                measured[name].append(await timed(run, in_flight=in_flight, count=count))
+            for name, timings in measured.items():
+                _print(in_flight, name, timings)
+            ratio = statistics.median(
+                a.p50 / b.p50 for a, b in zip(measured["preview"], measured["floor"], strict=True)
+            )
+            print(f"| {in_flight} | **ratio** | **{ratio:.2f}** | | |")
+
+
+def _print(in_flight: int, name: str, timings: list[Timing]) -> None:
+    p50, p95, rate = (
+        statistics.median(getattr(timing, what) for timing in timings) for what in ("p50", "p95", "per_second")
+    )
+    print(f"| {in_flight} | {name} | {p50:.1f} | {p95:.1f} | {rate:.1f} |")
+
+
+class Counting:
+    """A proxy before the storage that counts what passes, by operation."""
+
+    def __init__(self, target: str) -> None:
+        self.target = target
+        self.counts: Counter[str] = Counter()
+
+    @asynccontextmanager
+    async def listening(self) -> AsyncIterator[str]:
+        """Listen on a free port; its address."""
+        async with ClientSession(auto_decompress=False, timeout=ClientTimeout(total=60)) as self._session:
+            application = web.Application(client_max_size=2**27)
+            application.router.add_route("*", "/{path:.*}", self._pass_on)
+            runner = web.AppRunner(application, access_log=None, handler_cancellation=True)
+            await runner.setup()
+            port = free_port()
+            await web.TCPSite(runner, "127.0.0.1", port).start()
+            try:
+                yield f"http://127.0.0.1:{port}"
+            finally:
+                await runner.cleanup()
+
+    async def _pass_on(self, request: web.Request) -> web.Response:
+        target = request.headers.get("X-Amz-Target")
+        body = await request.read()
+        async with self._session.request(
+            request.method,
+            self.target + request.raw_path,
+            headers=request.headers,
+            data=body,
+            allow_redirects=False,
+        ) as answer:
+            content = await answer.read()
+            kept = {k: v for k, v in answer.headers.items() if k.lower() not in {"transfer-encoding", "connection"}}
+            # Counted when answered: a long poll that waits for the next preview is no part of this one.
+            self.counts[target.split(".")[-1] if target else f"S3 {request.method}"] += 1
+            return web.Response(status=answer.status, headers=kept, body=content)
+
+
+async def count_requests(store: Stack, folder: Path, counts: Mapping[int, int]) -> None:
+    """Count the storage and queue requests of a preview, everything that any process makes included."""
+    settings = settings_of(store, "counted")
+    counting = Counting(settings.endpoint_for("s3") or "")
+    print("\n| in flight | requests per preview | of which |\n|---|---|---|")
+    async with counting.listening() as endpoint:
+        environment = {
+            **QUIET,
+            **CREDENTIALS,
+            "AWS_ENDPOINT_URL": endpoint,
+            **{
+                name.upper(): str(value)
+                for name, value in settings.model_dump().items()
+                if name == "bucket" or name.endswith("_queue")
+            },
+        }
+        stack = Stack(folder / "counted", environment)
+        try:
+            await asyncio.to_thread(stack.start)
+            async with httpx.AsyncClient(base_url=stack.url, timeout=60) as client:
+                for in_flight, count in counts.items():
+                    await _count(counting, preview(client, recording(120)), in_flight, count, "")
+                    session = (await preview_session(client)).headers["x-session-id"]
+                    await _count(counting, preview_again(client, session), in_flight, count, " (voice known)")
+        finally:
+            await asyncio.to_thread(stack.stop_whatever_runs)
+
+
+async def preview_session(client: httpx.AsyncClient) -> httpx.Response:
+    """Upload a recording."""
+    return await client.post("/preview", files={"audio": recording(120)}, data={"response_text": TEXT_TO_SPEAK})
+
+
+def preview_again(client: httpx.AsyncClient, session_id: str) -> Run:
+    """Make the run that gets one more preview of an earlier upload."""
+
+    async def run() -> None:
+        data = {"session_id": session_id, "response_text": TEXT_TO_SPEAK}
+        (await client.post("/preview", data=data)).raise_for_status()
+
+    return run
+
+
+async def _count(counting: Counting, run: Run, in_flight: int, count: int, what: str) -> None:
+    await run()
+    await asyncio.sleep(1.5)  # what is put off, such as deletions, belongs to the previews before
+    counting.counts.clear()
+    await timed(run, in_flight=in_flight, count=count)
+    await asyncio.sleep(1.5)
+    total = counting.counts.total() / count
+    parts = ", ".join(f"{name} {number / count:.2f}" for name, number in counting.counts.most_common())
+    print(f"| {in_flight}{what} | **{total:.1f}** | {parts} |")
+
+
+def print_memory(stack: Stack) -> None:
+    """Print the peak resident memory of each process."""
+    print("\n| process | peak MiB |\n|---|---|")
+    for process in stack.family():
+        print(f"| {_name(process)} | {_peak_mib(process.pid):.0f} |")
+
+
+def _name(process: psutil.Process) -> str:
+    return " ".join(Path(part).name for part in process.cmdline()[1:])[:60]
+
+
+def _peak_mib(pid: int) -> float:
+    status = Path(f"/proc/{pid}/status")
+    if status.exists():
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) / 1024
+    return float(psutil.Process(pid).memory_info().rss / 2**20)
+
+
+def main() -> None:
+    """Measure and print, as Markdown."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--count", type=int, default=100, help="previews a measurement")
+    parser.add_argument("--rounds", type=int, default=3, help="measurements of each, in turns")
+    arguments = parser.parse_args()
+    os.environ.update(CREDENTIALS)
+    counts = {1: arguments.count, 16: 4 * arguments.count}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        with running(folder / "timed", QUIET) as stack:
+            asyncio.run(compare(stack, counts=counts, rounds=arguments.rounds))
+            print_memory(stack)
+            asyncio.run(count_requests(stack, folder, counts))
+
+
+if __name__ == "__main__":
+    main()

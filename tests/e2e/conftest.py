@@ -1,0 +1,64 @@
+"""Where the end-to-end tests run: against the embedded AWS, and against LocalStack in host mode."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+
+import pytest
+from localstack_client.config import get_service_endpoint
+from ports import free_port
+
+from tests.e2e.client import Client
+from tests.e2e.stack import ROOT, Stack, running, wait_until
+
+HOST = "127.0.0.1"
+
+
+@pytest.fixture(scope="session")
+def localstack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, str]]:
+    """LocalStack as a process of this machine; the environment that points at it."""
+    host = f"{HOST}:{free_port(HOST)}"
+    log = tmp_path_factory.mktemp("localstack") / "localstack.log"
+    folder = ROOT / "localstack"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            # Under a tether, so that it ends with this process, however that ends.
+            [sys.executable, str(folder / "tethered.py"), str(folder / "localstack_host.py")],
+            env={**os.environ, "LOCALSTACK_HOST": host},
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=output,
+        )
+    try:
+        wait_until(lambda: b"Ready: " in log.read_bytes() or process.poll() is not None, "LocalStack ready", 300)
+        assert process.poll() is None, log.read_text()[-4000:]
+        endpoint = get_service_endpoint("s3", host)
+        assert endpoint is not None
+        yield {"AWS_ENDPOINT_URL": endpoint, "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+@pytest.fixture(scope="module", params=["embedded", "localstack"])
+def aws(request: pytest.FixtureRequest) -> Mapping[str, str]:
+    """The environment that says which AWS to use."""
+    if request.param == "embedded":
+        return {}
+    environment: Mapping[str, str] = request.getfixturevalue("localstack")
+    return environment
+
+
+@pytest.fixture(scope="module")
+def stack(aws: Mapping[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A running service with two API processes."""
+    data = tmp_path_factory.mktemp("e2e") / "data"
+    with running(data, {"UVICORN_WORKERS": "2", **aws}) as running_stack:
+        yield running_stack
+
+
+@pytest.fixture
+def client(stack: Stack) -> Client:
+    """A client of the running service."""
+    return Client(stack.url)

@@ -1,0 +1,157 @@
+"""The real processes, started as `make run` does, for tests to use and to kill."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import httpx
+import psutil
+
+ROOT = Path(__file__).resolve().parents[2]
+START_SECONDS = 120
+STOP_SECONDS = 5
+
+
+def free_port() -> int:
+    """Find a port that nobody listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def wait_until(true: Callable[[], bool], what: str, seconds: float = 30) -> None:
+    """Look until it is so.
+
+    Raises
+    ------
+    AssertionError
+        It was not so in time.
+    """
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, f"after {seconds} s still not: {what}"
+        time.sleep(0.05)
+
+
+class Stack:
+    """`python localstack/supervisor.py` and all that it starts."""
+
+    def __init__(self, data: Path, environment: Mapping[str, str]) -> None:
+        self.data = data
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.log = data.with_suffix(".log")
+        self._environment = {
+            **{name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"},
+            "TTS_BACKEND": "mock",
+            "LOG_FORMAT": "json",
+            "RECEIVE_WAIT_SECONDS": "5",
+            "VISIBILITY_TIMEOUT_SECONDS": "5",
+            "PORT": str(self.port),
+            "DATA_DIR": str(data),
+            **environment,
+        }
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def process(self) -> psutil.Process:
+        """The supervisor."""
+        assert self._process is not None
+        return psutil.Process(self._process.pid)
+
+    def start(self) -> None:
+        """Start, and wait until all is healthy and said so."""
+        before = self.logged().count("Listening on")
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, str(ROOT / "localstack" / "supervisor.py")],
+                cwd=ROOT,
+                env=self._environment,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        wait_until(
+            lambda: self._ended() or self.logged().count("Listening on") > before, "listening", START_SECONDS
+        )
+        assert not self._ended(), self.logged()[-4000:]
+
+    def interrupt(self) -> float:
+        """Press Ctrl-C and wait for the end; how long it took, in seconds."""
+        began = time.monotonic()
+        family = self.family()
+        self.process.send_signal(signal.SIGINT)
+        assert self._process is not None
+        assert self._process.wait(STOP_SECONDS) == 0
+        took = time.monotonic() - began
+        assert [p for p in family if p.is_running() and p.status() != psutil.STATUS_ZOMBIE] == []
+        return took
+
+    def kill_supervisor(self) -> None:
+        """`kill -9` of the supervisor alone; the others must go by themselves."""
+        family = self.family()
+        self.process.kill()
+        assert self._process is not None
+        self._process.wait()
+        _, alive = psutil.wait_procs(family, timeout=STOP_SECONDS)
+        assert not alive, alive
+
+    def kill_everything(self) -> None:
+        """`kill -9` of all processes at once."""
+        for process in [self.process, *self.family()]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        assert self._process is not None
+        self._process.wait()
+
+    def family(self) -> list[psutil.Process]:
+        """Every process below the supervisor."""
+        return self.process.children(recursive=True)
+
+    def kill(self, name: str) -> psutil.Process:
+        """`kill -9` of one process of ours, by a part of its command line."""
+        found = [process for process in self.process.children() if name in " ".join(_command(process))]
+        assert len(found) == 1, (name, [_command(process) for process in self.process.children()])
+        found[0].kill()
+        return found[0]
+
+    def logged(self) -> str:
+        """Everything that all processes have logged."""
+        return self.log.read_text() if self.log.exists() else ""
+
+    def healthy(self) -> bool:
+        """Tell whether the API answers that all is well."""
+        with contextlib.suppress(httpx.TransportError):
+            return httpx.get(f"{self.url}/health", timeout=5).status_code == 200
+        return False
+
+    def _ended(self) -> bool:
+        return self._process is not None and self._process.poll() is not None
+
+    def stop_whatever_runs(self) -> None:
+        """End the processes by their ids, however the test left them."""
+        if self._process is not None and not self._ended():
+            self.kill_everything()
+
+
+def _command(process: psutil.Process) -> list[str]:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return list(process.cmdline())
+    return []
+
+
+@contextlib.contextmanager
+def running(data: Path, environment: Mapping[str, str]) -> Iterator[Stack]:
+    """Run a stack for the length of a test."""
+    stack = Stack(data, environment)
+    try:
+        stack.start()
+        yield stack
+    finally:
+        stack.stop_whatever_runs()

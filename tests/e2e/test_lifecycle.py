@@ -1,0 +1,153 @@
+"""The whole life of a voice over real HTTP and WebSocket, with two API processes."""
+
+import asyncio
+import io
+import json
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import pytest
+import soundfile as sf
+from websockets.asyncio.client import connect
+
+from tests.e2e.client import Client, pitch_of, recording
+from tests.e2e.stack import Stack
+
+
+def test_upload_hear_save_and_use_again(client: Client) -> None:
+    first = client.preview(110, "Hello there, this is me.")
+    assert first.status_code == 200, first.text
+    assert first.headers["content-type"] == "audio/wav"
+    assert "preview.wav" in first.headers["content-disposition"]
+    assert sf.info(io.BytesIO(first.content)).samplerate == 24_000
+    assert pitch_of(first.content) == pytest.approx(110, rel=0.05)
+
+    session_id = first.headers["x-session-id"]
+    with client.socket() as socket:
+        done = socket.ask("generate_preview", session_id=session_id, text="Once more.", request_id="r1")
+        assert done["type"] == "tts_complete", done
+        assert (done["data"]["request_id"], done["data"]["temporary"]) == ("r1", True)
+        audio = client.get(done["data"]["audio_url"])
+        assert pitch_of(audio.content) == pytest.approx(110, rel=0.05)
+        saved = socket.ask("save_voice", name="Grandfather Zoë", description="warm")
+        assert saved["type"] == "voice_saved", saved
+        assert saved["data"]["voice_id"] == "grandfather-zoe"
+
+    again = client.speak("grandfather-zoe", "Good morning.")
+    assert again.status_code == 200, again.text
+    assert pitch_of(again.content) == pytest.approx(110, rel=0.05)
+    voice = client.get("/voices/grandfather-zoe").json()
+    assert (voice["name"], voice["description"], voice["model"]) == ("Grandfather Zoë", "warm", voice["model"])
+    assert voice["model"]
+    assert httpx.delete(f"{client.url}/voices/grandfather-zoe").status_code == 204
+    assert client.speak("grandfather-zoe", "Good morning.").status_code == 404
+
+
+def test_voices_are_told_apart_and_longer_texts_last_longer(client: Client) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        low, high, long = pool.map(
+            lambda given: client.preview(*given).content,
+            [(90.0, "Short text."), (240.0, "Short text."), (90.0, "A text that is a good deal longer. " * 4)],
+        )
+    assert pitch_of(low) == pytest.approx(90, rel=0.05)
+    assert pitch_of(high) == pytest.approx(240, rel=0.05)
+    assert sf.info(io.BytesIO(long)).duration > 2 * sf.info(io.BytesIO(low)).duration
+
+
+def test_the_preview_is_served_again_with_ranges(client: Client) -> None:
+    first = client.preview(120, "Range over me.")
+    path = first.headers["content-location"]
+    whole = client.get(path)
+    assert whole.content == first.content
+    part = client.get(path, Range="bytes=0-43")
+    assert (part.status_code, part.content) == (206, whole.content[:44])
+    assert client.get(path, **{"If-None-Match": whole.headers["etag"]}).status_code == 304
+    head = httpx.head(f"{client.url}{path}")
+    assert (head.status_code, int(head.headers["content-length"])) == (200, len(whole.content))
+
+
+def test_a_job_can_be_followed_instead_of_waited_for(client: Client) -> None:
+    accepted = client.preview(120, "Later.", Prefer="respond-async")
+    assert accepted.status_code == 202
+    with client.socket() as socket:
+        told = socket.ask("subscribe", job_id=accepted.headers["x-job-id"])
+    assert told["type"] == "tts_complete", told
+    job = client.get(accepted.headers["location"]).json()
+    assert job["status"] == "succeeded"
+    assert client.get(job["audio_url"]).status_code == 200
+
+
+def test_a_presigned_upload_is_checked_at_its_first_use(client: Client) -> None:
+    def upload(body: bytes) -> str:
+        ticket = httpx.post(f"{client.url}/uploads", json={"transcription": "What is said."}).json()
+        answer = httpx.post(ticket["url"], data=ticket["fields"], files={"file": body})
+        assert answer.status_code in {200, 204}, answer.text
+        return str(ticket["session_id"])
+
+    with client.socket() as socket:
+        spoken = socket.ask("generate_preview", session_id=upload(recording(150)), text="From the storage.")
+        assert spoken["type"] == "tts_complete", spoken
+        assert pitch_of(client.get(spoken["data"]["audio_url"]).content) == pytest.approx(150, rel=0.05)
+        refused = socket.ask("generate_preview", session_id=upload(b"not audio at all"), text="Hm.")
+        assert (refused["type"], refused["data"]["code"]) == ("error", "invalid_audio")
+
+
+async def test_many_requests_on_many_connections_each_get_their_own_answer(client: Client) -> None:
+    """Several connections, so that both API processes hold some; each answer must find its way home."""
+    session_id = client.preview(130, "First.").headers["x-session-id"]
+
+    async def talk(name: str) -> set[str]:
+        async with connect(f"{client.url.replace('http', 'ws')}/ws") as socket:
+            asked = {f"{name}-{n}" for n in range(5)}
+            for request_id in sorted(asked):
+                data = {"session_id": session_id, "text": f"This is {request_id}.", "request_id": request_id}
+                await socket.send(json.dumps({"type": "generate_preview", "data": data}))
+            answers = [json.loads(await asyncio.wait_for(socket.recv(), 60)) for _ in asked]
+        assert {answer["type"] for answer in answers} == {"tts_complete"}
+        assert {answer["data"]["request_id"] for answer in answers} == asked
+        return {answer["data"]["job_id"] for answer in answers}
+
+    jobs = await asyncio.gather(*(talk(f"client{n}") for n in range(6)))
+    assert len(set.union(*jobs)) == 30
+
+
+def test_a_connection_lives_on_whatever_is_sent(client: Client) -> None:
+    with client.socket() as socket:
+        nonsense: list[str | bytes] = ["{", "[]", "7", b"\x00\xff", json.dumps({"type": 3}), "x" * 200_000]
+        nonsense += [json.dumps({"type": "fly", "data": {}}), json.dumps({"type": "save_voice", "data": []})]
+        for sent in nonsense:
+            socket.connection.send(sent)
+            assert socket.receive()["type"] == "error"
+        assert socket.ask("save_voice", name="Nobody")["data"]["field"] == "session_id"
+
+
+def test_one_correlation_id_from_the_request_to_the_event(stack: Stack, client: Client) -> None:
+    answer = client.preview(140, "The secret word is aubergine.", **{"X-Correlation-Id": "trace-4711"})
+    assert answer.headers["x-correlation-id"] == "trace-4711"
+    lines = [line for line in stack.logged().splitlines() if "trace-4711" in line]
+    services = {json.loads(line)["service"] for line in lines if line.startswith("{")}
+    assert {"api", "gpu_runner", "pump"} <= services
+    assert "aubergine" not in stack.logged()
+
+
+def test_real_speech(client: Client, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Where the machine can speak, listen to it: formats and headers that writers in the wild make."""
+    try:
+        speech = subprocess.run(
+            ["espeak-ng", "--stdout", "The quick brown fox."], capture_output=True, check=True
+        ).stdout
+    except FileNotFoundError:
+        speech = recording(118, rate=22_050)
+    for body in (speech, _as(speech, "FLAC"), _as(speech, "OGG"), _as(speech, "MP3")):
+        answer = httpx.post(
+            f"{client.url}/preview", files={"audio": body}, data={"response_text": "Hello."}, timeout=60
+        )
+        assert answer.status_code == 200, answer.text
+
+
+def _as(wav: bytes, format_: str) -> bytes:
+    samples, rate = sf.read(io.BytesIO(wav))
+    buffer = io.BytesIO()
+    sf.write(buffer, samples, rate, format=format_)
+    return buffer.getvalue()

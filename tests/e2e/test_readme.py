@@ -1,0 +1,22 @@
+"""The README's lines run as they stand."""
+
+import re
+import subprocess
+
+from tests.e2e.stack import ROOT, Stack
+
+
+def test_the_life_of_a_voice_can_be_pasted(stack: Stack) -> None:
+    section = (ROOT / "README.md").read_text().split("## A voice's life, to paste")[1]
+    block = re.search(r"```bash\n(.*?)```", section, re.DOTALL)
+    assert block is not None
+    script = block[1].replace("http://127.0.0.1:8000", stack.url)
+    assert stack.url in script
+    folder = stack.data.parent
+    ran = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", script], cwd=folder, capture_output=True, text=True, timeout=60
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert '"voice_id":"nova"' in ran.stdout
+    for name in ("preview.wav", "again.wav", "later.wav"):
+        assert (folder / name).read_bytes()[:4] == b"RIFF"
