@@ -184,7 +184,7 @@ async def test_a_storage_without_notifications_is_said_and_survived(
 
 async def test_no_answer_is_said(settings: Settings) -> None:
     nowhere = settings.model_copy(update={"aws_endpoint_url": "http://127.0.0.1:9"})
-    with pytest.raises(Unavailable, match="http://127.0.0.1:9"):
+    with pytest.raises(Unavailable, match=r"http://127\.0\.0\.1:9"):
         await provision.provision(nowhere)
 
 

@@ -35,7 +35,7 @@ from tests.workers import real_time_worker
 async def until_ended(resources: Resources, *orders: Request, seconds: float = 20) -> None:
     async with asyncio.timeout(seconds):
         for order in orders:
-            while await jobs.read_outcome(resources, order.job_id) is None:  # noqa: ASYNC110 - over HTTP
+            while await jobs.read_outcome(resources, order.job_id) is None:
                 await asyncio.sleep(0.05)
 
 
