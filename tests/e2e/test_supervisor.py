@@ -205,9 +205,7 @@ def test_who_never_starts_ends_it(runs: list[Run], tmp_path: Path, aws: Mapping[
     assert "it is broken" in run.said()
 
 
-def test_a_second_run_on_the_same_data_is_refused(
-    runs: list[Run], tmp_path: Path, aws: Mapping[str, str]
-) -> None:
+def test_a_second_run_on_the_same_data_is_refused(runs: list[Run], tmp_path: Path, aws: Mapping[str, str]) -> None:
     first = _start(runs, tmp_path, aws)
     first.until_listening()
     second = _start(runs, tmp_path, aws)

@@ -134,9 +134,7 @@ async def test_a_changed_setting_changes_its_rule(settings: Settings, s3: Any, s
 async def test_lifecycle_rules_of_others_stay(settings: Settings, s3: Any) -> None:
     theirs = {"ID": "theirs", "Status": "Enabled", "Filter": {"Prefix": "logs/"}, "Expiration": {"Days": 90}}
     s3.create_bucket(Bucket="voice-cloning")
-    s3.put_bucket_lifecycle_configuration(
-        Bucket="voice-cloning", LifecycleConfiguration={"Rules": [theirs]}
-    )
+    s3.put_bucket_lifecycle_configuration(Bucket="voice-cloning", LifecycleConfiguration={"Rules": [theirs]})
     for _ in range(2):
         await provision.provision(settings)
     rules = s3.get_bucket_lifecycle_configuration(Bucket="voice-cloning")["Rules"]
