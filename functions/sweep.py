@@ -59,7 +59,9 @@ async def _previews(resources: Resources) -> AsyncIterator[str]:
     now = resources.clock()
     async for item in resources.bucket.list(layout.PREVIEWS):
         id_ = layout.id_in(item.key, layout.PREVIEWS)
-        if is_id(id_) and retention.preview_earliest_expiry(id_, resources.settings) > now:
+        if not is_id(id_):
+            continue
+        if retention.preview_earliest_expiry(id_, resources.settings) > now:
             break
         if retention.preview_expires_at(item.last_modified, resources.settings) <= now:
             yield item.key

@@ -21,6 +21,8 @@ SILENCE_PEAK = 10 ** (-60 / 20)  # -60 dBFS, well under the noise of any microph
 SHORTFALL_SECONDS = 0.1  # lossy formats round their length to whole frames
 _UNKNOWN_FRAMES = 2**48  # libsndfile says SF_COUNT_MAX for a stream of unknown length
 _UNKNOWN_BYTES = 0x7FFF0000  # writers to a pipe leave 0xFFFFFFFF, 0x7FFFFFFF or nearly that in the header
+_CHUNKED = {b"RIFF": "<", b"RF64": "<", b"RIFX": ">", b"FORM": ">"}  # the byte order of WAV's family and AIFF
+_OGG_PAGE = 27  # bytes of a page's header before its table of segments (RFC 3533)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,22 @@ class Recording:
     def duration_seconds(self) -> float:
         """How long it lasts."""
         return len(self.samples) / self.sample_rate
+
+
+class _Bytes(io.BytesIO):
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        # A damaged header lets libsndfile seek before the start; an exception in its callback goes to stderr.
+        if whence == io.SEEK_SET:
+            offset = max(0, offset)
+        return super().seek(offset, whence)
+
+
+class _Forward(sf.SoundFile):  # type: ignore[misc]  # soundfile has no types
+    """A file that is only read on; seeking after each read fails at the end of a FLAC of unknown length."""
+
+    def seekable(self) -> bool:
+        """Say that it is not."""
+        return False
 
 
 def decode_reference(data: bytes, settings: Settings) -> Recording:
@@ -51,7 +69,7 @@ def decode_reference(data: bytes, settings: Settings) -> Recording:
     if not data:
         raise InvalidAudio(f"The file is empty; it should be {formats}.", field="audio")
     try:
-        with sf.SoundFile(io.BytesIO(data)) as sound:
+        with _Forward(_Bytes(data)) as sound:
             _check_header(sound, data, settings)
             samples = _read_mono(sound, settings)
             expected = sound.frames if sound.frames < _UNKNOWN_FRAMES else 0
@@ -95,7 +113,7 @@ def length_of_wav(head: bytes) -> tuple[int, float]:
 
 
 def _check_header(sound: sf.SoundFile, data: bytes, settings: Settings) -> None:
-    if sound.format in {"WAV", "WAVEX"} and _riff_is_cut_short(data):
+    if _is_cut_short(data):
         raise _truncated()
     if not LOWEST_RATE <= sound.samplerate <= HIGHEST_RATE:
         raise InvalidAudio(
@@ -119,7 +137,8 @@ def _read_mono(sound: sf.SoundFile, settings: Settings) -> Samples:
         frames += len(block)
         if frames > limit:
             raise _too_long("lasts longer than its header says", settings)
-        blocks.append(block.mean(axis=1, dtype=np.float32))
+        with np.errstate(over="ignore", invalid="ignore"):  # NaN and infinity are looked for in what comes out
+            blocks.append(block.mean(axis=1, dtype=np.float32))
     return np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
 
 
@@ -134,7 +153,7 @@ def _check_samples(samples: Samples, rate: int, settings: Settings) -> None:
         )
     if not np.isfinite(samples).all():
         raise InvalidAudio("The recording holds NaN or infinite samples; they should be finite.", field="audio")
-    if np.abs(samples).max() < SILENCE_PEAK:
+    if np.ptp(samples) < 2 * SILENCE_PEAK:
         raise InvalidAudio("The recording is silent; it should hold someone speaking.", field="audio")
 
 
@@ -143,16 +162,36 @@ def _within_full_scale(samples: Samples) -> Samples:
     return samples / np.float32(peak) if peak > 1 else samples
 
 
-def _riff_is_cut_short(data: bytes) -> bool:
-    """Tell whether the data chunk promises more bytes than follow; libsndfile reads on without a word."""
-    position = 12
+def _is_cut_short(data: bytes) -> bool:
+    """Tell whether the file promises more bytes than follow; libsndfile reads on without a word."""
+    if data.startswith(b"OggS"):
+        return _ogg_is_cut_short(data)
+    order = _CHUNKED.get(data[:4])
+    return order is not None and _chunks_are_cut_short(data, order)
+
+
+def _chunks_are_cut_short(data: bytes, order: str) -> bool:
+    position, long_size = 12, None
     while position + 8 <= len(data):
-        name, size = struct.unpack_from("<4sI", data, position)
+        name, size = struct.unpack_from(f"{order}4sI", data, position)
         position += 8
-        if name == b"data":
-            return bool(size < _UNKNOWN_BYTES and position + size > len(data))
+        if name == b"ds64" and position + 16 <= len(data):
+            long_size = struct.unpack_from("<Q", data, position + 8)[0]
+        if name in {b"data", b"SSND"}:
+            if size >= _UNKNOWN_BYTES:
+                size = long_size or 0
+            return bool(position + size > len(data))
         position += size + size % 2
     return False
+
+
+def _ogg_is_cut_short(data: bytes) -> bool:
+    position = 0
+    while data.startswith(b"OggS", position):
+        segments = position + _OGG_PAGE
+        table = data[segments : segments + data[segments - 1]] if segments <= len(data) else b""
+        position = segments + len(table) + sum(table)
+    return position > len(data)
 
 
 def _length_wanted(settings: Settings) -> str:

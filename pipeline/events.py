@@ -6,7 +6,7 @@ from urllib.parse import unquote_plus
 
 from pydantic import BaseModel, Field, ValidationError
 
-from pipeline.records import Failed, ReplyTo, Succeeded, format_utc
+from pipeline.records import Failed, Succeeded, format_utc
 
 
 def audio_url(job_id: str) -> str:
@@ -46,11 +46,6 @@ def _message(type_: str, outcome: Succeeded | Failed, more: dict[str, Any]) -> d
         **more,
     }
     return {"type": type_, "data": {name: value for name, value in data.items() if value is not None}}
-
-
-def addressed_to(outcome: Succeeded | Failed, subscriber: ReplyTo) -> bool:
-    """Tell whether the client who made the job is this one."""
-    return outcome.reply_to == subscriber
 
 
 class _Object(BaseModel):

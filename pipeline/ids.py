@@ -12,6 +12,8 @@ NewId = Callable[[], str]
 
 _HEX = re.compile(r"[0-9a-f]{32}")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# Later than any retention could add up to, so that whatever came from outside can be reckoned with.
+_END = datetime(9000, 1, 1, tzinfo=UTC)
 
 
 def utc_now() -> datetime:
@@ -30,7 +32,7 @@ def id_maker(clock: Clock) -> NewId:
 
 def is_id(text: str) -> bool:
     """Tell whether the text has the form of a session's or job's id."""
-    return _HEX.fullmatch(text) is not None and UUID(text).version == 7
+    return _HEX.fullmatch(text) is not None and UUID(text).version == 7 and text < lowest_id(_END)
 
 
 def born_at(id_: str) -> datetime:

@@ -6,14 +6,17 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
+import structlog
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pipeline import layout, retention
-from pipeline.errors import DeadlineExceeded, InvalidInput, NotFound, PipelineError
+from pipeline.errors import DeadlineExceeded, InvalidInput, NotFound, PipelineError, Unavailable
 from pipeline.ids import is_id, lowest_id
 from pipeline.records import Failed, Request, Succeeded, parse_outcome, particulars
 from pipeline.resources import Resources
 from pipeline.settings import Settings
+
+log = structlog.get_logger(__name__)
 
 JSON = "application/json"
 
@@ -67,8 +70,27 @@ async def accept(resources: Resources, request: Request, *uploads: Awaitable[obj
         The storage or the queue did not answer: nothing was taken on.
     """
     written = resources.bucket.put(layout.request(request.job_id), request.to_json(), JSON)
-    await asyncio.gather(written, *uploads)
-    await enqueue(resources, request.job_id)
+    try:
+        await _all(written, *uploads)
+        await enqueue(resources, request.job_id)
+    except Unavailable:
+        await _withdraw(resources, request.job_id)
+        raise
+
+
+async def _all(*works: Awaitable[object]) -> None:
+    """Wait for every one, so that none goes on behind the back of what follows a failure."""
+    for done in await asyncio.gather(*works, return_exceptions=True):
+        if isinstance(done, BaseException):
+            raise done
+
+
+async def _withdraw(resources: Resources, job_id: str) -> None:
+    """Take back a request that was not accepted, as well as can be: a worker drops a job that has none."""
+    try:
+        await resources.bucket.delete([layout.request(job_id)])
+    except Unavailable:
+        log.warning("could not withdraw request", job_id=job_id)
 
 
 async def enqueue(resources: Resources, job_id: str) -> None:
@@ -86,9 +108,13 @@ def parse_ticket(body: str) -> Ticket | None:
 
 
 async def read_request(resources: Resources, job_id: str) -> Request | None:
-    """Read what a job shall do; None when it is unknown or long gone."""
+    """Read what a job shall do; None when it is unknown, long gone, or damaged."""
     body = await resources.bucket.get(layout.request(job_id))
-    return Request.model_validate_json(body) if body else None
+    try:
+        return Request.model_validate_json(body) if body else None
+    except ValidationError:
+        log.exception("request can't be read", job_id=job_id)
+        return None
 
 
 async def read_outcome(resources: Resources, job_id: str) -> Succeeded | Failed | None:

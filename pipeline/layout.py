@@ -62,7 +62,7 @@ def voice(voice_id: str) -> ReferenceKeys:
 
 def reference(source: Source) -> ReferenceKeys:
     """Give the keys of whichever the source names."""
-    return session(source.session_id) if source.session_id else voice(source.voice_id or "")
+    return voice(source.voice_id or "") if source.session_id is None else session(source.session_id)
 
 
 def preview(job_id: str) -> str:

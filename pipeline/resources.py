@@ -31,7 +31,7 @@ class Resources:
 
     def bucket_of(self, source: Source) -> Bucket:
         """Tell which bucket holds the source's reference."""
-        return self.bucket if source.session_id else self.voices
+        return self.voices if source.session_id is None else self.bucket
 
 
 @asynccontextmanager

@@ -106,7 +106,8 @@ async def require(resources: Resources, session_id: str) -> None:
     if unchecked is None:
         raise NotFound(f"There is no session {session_id}; upload a reference first.", field="session_id")
     recording = await check_reference(unchecked, resources.settings)
-    await resources.bucket.put(keys.audio, encode_wav(recording), WAV)
+    # Once: what has been used stays, though the form lets the client upload something else.
+    await resources.bucket.put_once(keys.audio, encode_wav(recording), WAV)
 
 
 def expired(session_id: str, settings: Settings) -> Expired:

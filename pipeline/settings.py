@@ -8,6 +8,8 @@ from urllib.parse import urlsplit
 from pydantic import AliasChoices, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+MAX_HOURS = 24 * 366 * 10
+
 
 class SettingsError(ValueError):
     """The environment holds a wrong value; the message names each setting and what would be right."""
@@ -16,7 +18,9 @@ class SettingsError(ValueError):
 class Settings(BaseSettings):
     """The settings of one process.  The description of each field is what the README's table says."""
 
-    model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True, extra="ignore", case_sensitive=False)
+    model_config = SettingsConfigDict(
+        frozen=True, env_ignore_empty=True, extra="ignore", case_sensitive=False, allow_inf_nan=False
+    )
 
     tts_backend: Literal["qwen", "mock"] = Field("qwen", description="Engine of the worker")
 
@@ -58,16 +62,20 @@ class Settings(BaseSettings):
         "voice-cloning-events-dead", min_length=1, description="Where events go that failed too often"
     )
 
-    upload_retention_hours: float = Field(12, gt=0, description="How long an upload is kept")
+    upload_retention_hours: float = Field(12, gt=0, le=MAX_HOURS, description="How long an upload is kept")
     upload_form_minutes: float = Field(60, gt=0, le=10080, description="How long a presigned upload may be used")
-    preview_retention_minutes: float = Field(20, gt=0, description="How long a preview is kept")
-    job_retention_hours: float = Field(24, gt=0, description="How long a job's record is kept")
-    connection_retention_hours: float = Field(2, gt=0, description="How long a WebSocket connection is remembered")
-    job_deadline_minutes: float = Field(60, gt=0, description="A job that has not ended by then fails")
+    preview_retention_minutes: float = Field(20, gt=0, le=60 * MAX_HOURS, description="How long a preview is kept")
+    job_retention_hours: float = Field(24, gt=0, le=MAX_HOURS, description="How long a job's record is kept")
+    connection_retention_hours: float = Field(
+        2, gt=0, le=MAX_HOURS, description="How long a WebSocket connection is remembered"
+    )
+    job_deadline_minutes: float = Field(
+        60, gt=0, le=60 * MAX_HOURS, description="A job that has not ended by then fails"
+    )
 
     reference_max_megabytes: float = Field(25, gt=0, le=1024, description="Largest reference recording, in MiB")
-    reference_min_seconds: float = Field(1, gt=0, description="Shortest reference recording")
-    reference_max_seconds: float = Field(60, gt=0, description="Longest reference recording")
+    reference_min_seconds: float = Field(1, gt=0, le=3600, description="Shortest reference recording")
+    reference_max_seconds: float = Field(60, gt=0, le=3600, description="Longest reference recording")
     transcription_max_chars: int = Field(4096, ge=1, description="Longest transcription of a reference")
     text_max_chars: int = Field(4096, ge=1, description="Longest text to speak")
 
@@ -103,7 +111,7 @@ class Settings(BaseSettings):
     @field_validator("aws_endpoint_url", "aws_endpoint_url_s3", "aws_endpoint_url_sqs")
     @classmethod
     def _is_http_url(cls, value: str | None) -> str | None:
-        if value is not None and (urlsplit(value).scheme not in {"http", "https"} or not urlsplit(value).netloc):
+        if value is not None and not _is_address(value):
             raise ValueError("should be an http:// or https:// address such as http://127.0.0.1:4566")
         return value
 
@@ -162,6 +170,14 @@ class Settings(BaseSettings):
     def reference_max_bytes(self) -> int:
         """The most bytes a reference recording may have."""
         return int(self.reference_max_megabytes * 1024 * 1024)
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # brackets that don't match, a port that is no number
+        return False
 
 
 SettingsT = TypeVar("SettingsT", bound=BaseSettings)

@@ -8,15 +8,18 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import timedelta
 
+import structlog
 from pydantic import BaseModel, ConfigDict, ValidationError
 from slugify import slugify
 
 from pipeline import jobs, layout, sessions
 from pipeline.audio import WAV, length_of_wav
-from pipeline.errors import InvalidInput, NameTaken, NotFound
-from pipeline.ids import born_at
+from pipeline.errors import InvalidInput, NameTaken, NotFound, Unavailable
+from pipeline.ids import born_at, is_id
 from pipeline.records import Request, Source, VoiceChange, VoiceMetadata
 from pipeline.resources import Resources
+
+log = structlog.get_logger(__name__)
 
 NAME_MAX = 80
 DESCRIPTION_MAX = 500
@@ -24,6 +27,7 @@ VOICE_ID_MAX = 64
 # A function lives half a minute at most; whoever has held a claim for so long is dead.
 CHANGE_TIMEOUT = timedelta(minutes=10)
 _READS_AT_ONCE = 16
+_JOINERS = "\u200c\u200d"  # Persian and emoji are spelled with them
 _VOICE_ID = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
 
@@ -59,11 +63,16 @@ def check_name(name: str) -> str:
     name = unicodedata.normalize("NFC", name).strip()
     if not 1 <= len(name) <= NAME_MAX:
         raise InvalidInput(f"name should have 1 to {NAME_MAX} characters; it has {len(name)}.", field="name")
-    if any(unicodedata.category(character).startswith("C") and character != "\u200d" for character in name):
+    if any(_is_control(character) for character in name):
         raise InvalidInput("name should hold no control characters.", field="name")
     if not any(character.isalnum() for character in name):
         raise InvalidInput("name should hold at least one letter or digit.", field="name")
     return name
+
+
+def _is_control(character: str) -> bool:
+    category = unicodedata.category(character)
+    return (category.startswith("C") or category in {"Zl", "Zp"}) and character not in _JOINERS
 
 
 def check_description(description: str) -> str:
@@ -120,11 +129,14 @@ async def save(resources: Resources, session_id: str, name: str, description: st
     await _write_files(resources, voice_id, files)
     ready = _described(claimed, files)
     stored = await resources.voices.replace(layout.voice(voice_id).metadata, ready.to_json(), jobs.JSON, etag=etag)
-    if stored is None:
+    if stored is None and not await _is_stored(resources, ready):
         raise _taken(name, voice_id)
-    await resources.bucket.delete([note])
-    if files.embedding is None:
-        await _request_embedding(resources, ready)
+    try:
+        if files.embedding is None:
+            await _request_embedding(resources, ready)
+        await resources.bucket.delete([note])
+    except Unavailable as error:  # the voice is there, and the note lets the sweeper do the rest
+        log.warning("left to the sweeper", voice_id=voice_id, reason=error.message)
     return ready
 
 
@@ -180,7 +192,10 @@ async def finish_changes(resources: Resources) -> int:
     """Clear away the voices whose saving or deleting died; how many notes of changes were settled."""
     settled = []
     async for item in resources.bucket.list(layout.CHANGES):
-        if born_at(layout.id_in(item.key, layout.CHANGES)) + CHANGE_TIMEOUT > resources.clock():
+        note = layout.id_in(item.key, layout.CHANGES)
+        if not is_id(note):
+            continue
+        if born_at(note) + CHANGE_TIMEOUT > resources.clock():
             break
         body = await resources.bucket.get(item.key)
         if body is None or await _settle(resources, VoiceChange.model_validate_json(body).voice_id):
@@ -189,9 +204,19 @@ async def finish_changes(resources: Resources) -> int:
     return len(settled)
 
 
+async def _is_stored(resources: Resources, voice: VoiceMetadata) -> bool:
+    """Tell whether a write that was refused had been made: the answer to its first try may have been lost."""
+    found, _ = await _read(resources, voice.voice_id)
+    return found is not None and found.to_json() == voice.to_json()
+
+
 async def _settle(resources: Resources, voice_id: str) -> bool:
     metadata, etag = await _read(resources, voice_id)
-    if metadata is None or metadata.status == "ready":
+    if metadata is None:
+        return True
+    if metadata.status == "ready":
+        if await resources.voices.head(layout.voice(voice_id).embedding) is None:
+            await _request_embedding(resources, metadata)
         return True
     if metadata.changed_at + CHANGE_TIMEOUT > resources.clock():
         return False
@@ -307,7 +332,11 @@ async def _read(resources: Resources, voice_id: str) -> tuple[VoiceMetadata | No
     stored = await resources.voices.read(layout.voice(voice_id).metadata)
     if stored is None:
         return None, ""
-    return VoiceMetadata.model_validate_json(stored.body), stored.etag
+    try:
+        return VoiceMetadata.model_validate_json(stored.body), stored.etag
+    except ValidationError:  # one that is damaged must not hide the others
+        log.exception("metadata can't be read", voice_id=voice_id)
+        return None, stored.etag
 
 
 def is_voice_id(text: str) -> bool:

@@ -1,0 +1,357 @@
+"""Every recording that is taken, and every way to be refused."""
+
+import io
+import struct
+import time
+import tracemalloc
+from functools import cache
+
+import numpy as np
+import pytest
+import soundfile as sf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from pipeline.audio import Recording, decode_reference, decode_wav, encode_wav, length_of_wav
+from pipeline.errors import InvalidAudio
+from pipeline.settings import Settings
+
+RATE = 16_000
+SETTINGS = Settings()
+
+
+def tone(
+    seconds: float = 2.0, *, rate: int = RATE, channels: int = 1, loudness: float = 0.5
+) -> NDArray[np.float64]:
+    """Hum at 180 Hz: (frames, channels)."""
+    wave = loudness * np.sin(2 * np.pi * 180 * np.arange(int(seconds * rate)) / rate)
+    return np.repeat(wave[:, None], channels, axis=1)
+
+
+def encoded(
+    samples: NDArray[np.float64] | None = None, format_: str = "WAV", subtype: str | None = None, rate: int = RATE
+) -> bytes:
+    buffer = io.BytesIO()
+    with sf.SoundFile(
+        buffer,
+        "w",
+        rate,
+        1 if samples is None or samples.ndim == 1 else samples.shape[1],
+        format=format_,
+        subtype=subtype,
+    ) as sound:
+        sound.write(tone(rate=rate) if samples is None else samples)
+    return buffer.getvalue()
+
+
+def with_bytes(data: bytes, at: int, new: bytes) -> bytes:
+    return data[:at] + new + data[at + len(new) :]
+
+
+def flac_of_frames(data: bytes, frames: int) -> bytes:
+    """Let a FLAC's header say another length (RFC 9639, section 8.2); 0: unknown."""
+    at = 4 + 4 + 10 + 3
+    return with_bytes(data, at, bytes([data[at] & 0xF0 | frames >> 32]) + struct.pack(">I", frames & 0xFFFFFFFF))
+
+
+@cache
+def minutes_of_silence(minutes: int, format_: str) -> bytes:
+    buffer = io.BytesIO()
+    minute = np.zeros(8000 * 60, np.float32)
+    with sf.SoundFile(buffer, "w", 8000, 1, format=format_) as sound:
+        for _ in range(minutes):
+            sound.write(minute)
+    return buffer.getvalue()
+
+
+def refusal(data: bytes, settings_: Settings = SETTINGS) -> str:
+    with pytest.raises(InvalidAudio) as caught:
+        decode_reference(data, settings_)
+    assert caught.value.field == "audio"
+    return caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("format_", "subtype"),
+    [
+        ("WAV", "PCM_16"),
+        ("WAV", "PCM_U8"),
+        ("WAV", "PCM_24"),
+        ("WAV", "PCM_32"),
+        ("WAV", "FLOAT"),
+        ("WAV", "DOUBLE"),
+        ("WAV", "ULAW"),
+        ("WAV", "ALAW"),
+        ("WAV", "IMA_ADPCM"),
+        ("WAVEX", "PCM_16"),
+        ("RF64", "PCM_16"),
+        ("W64", "PCM_16"),
+        ("AIFF", "PCM_16"),
+        ("AU", "PCM_16"),
+        ("CAF", "PCM_16"),
+        ("FLAC", "PCM_16"),
+        ("FLAC", "PCM_24"),
+        ("OGG", "VORBIS"),
+        ("OGG", "OPUS"),
+        ("MP3", None),
+    ],
+)
+def test_whatever_libsndfile_reads_is_taken(format_: str, subtype: str | None) -> None:
+    recording = decode_reference(encoded(None, format_, subtype), SETTINGS)
+    assert recording.sample_rate == RATE
+    assert recording.samples.dtype == np.float32
+    assert recording.duration_seconds == pytest.approx(2, abs=0.1)
+    assert 0.3 < np.abs(recording.samples).max() <= 1
+
+
+@pytest.mark.parametrize("rate", [8000, 11_025, 22_050, 44_100, 48_000, 96_000, 192_000])
+def test_sample_rates_are_kept(rate: int) -> None:
+    recording = decode_reference(encoded(rate=rate), SETTINGS)
+    assert (recording.sample_rate, len(recording.samples)) == (rate, 2 * rate)
+
+
+@pytest.mark.parametrize("rate", [1, 4000, 7999, 192_001, 384_000])
+def test_sample_rates_that_no_speech_has_are_refused(rate: int) -> None:
+    message = refusal(encoded(tone(1.5, rate=max(rate, 1000)), rate=rate))
+    assert f"{rate} Hz" in message
+    assert "8000 to 192000 Hz" in message
+
+
+@pytest.mark.parametrize("channels", [2, 3, 6, 64])
+def test_channels_are_mixed(channels: int) -> None:
+    samples = tone(channels=channels)
+    samples[:, 1:] = 0
+    recording = decode_reference(encoded(samples, subtype="FLOAT"), SETTINGS)
+    assert recording.samples.ndim == 1
+    assert np.abs(recording.samples).max() == pytest.approx(0.5 / channels, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"hello",
+        b"\0" * 100_000,
+        b"<html><body>404 Not Found</body></html>",
+        b"RIFF",
+        b"RIFF\xff\xff\xff\xffWAVE",
+        b"fLaC",
+        b"OggS",
+        b"OggS" + b"\0" * 22 + b"\xff",
+        b"ID3\x04\0\0\0\0\0\0",
+        b"FORM\0\0\0\x04AIFF",
+        b"\x89PNG\r\n\x1a\n" + bytes(1000),
+        b"\x00\x00\x00\x20ftypM4A " + bytes(1000),
+        b"\x1aE\xdf\xa3" + bytes(1000),
+    ],
+)
+def test_what_is_not_audio_is_refused(data: bytes) -> None:
+    assert "WAV, FLAC, OGG or MP3" in refusal(data)
+
+
+def test_nothing_at_all_is_refused() -> None:
+    assert "empty" in refusal(b"")
+
+
+@pytest.mark.parametrize(
+    ("format_", "subtype"),
+    [
+        ("WAV", "PCM_16"),
+        ("WAV", "FLOAT"),
+        ("WAV", "ULAW"),
+        ("WAVEX", "PCM_24"),
+        ("RF64", "PCM_16"),
+        ("AIFF", "PCM_16"),
+        ("FLAC", "PCM_16"),
+        ("OGG", "VORBIS"),
+        ("OGG", "OPUS"),
+        ("MP3", None),
+    ],
+)
+@pytest.mark.parametrize("part", [0.4, 0.6, 0.8])
+def test_a_file_that_was_cut_short_is_refused(format_: str, subtype: str | None, part: float) -> None:
+    whole = encoded(tone(4), format_, subtype)
+    message = refusal(whole[: int(len(whole) * part)])
+    assert "truncated" in message or "whole" in message
+
+
+def test_a_big_endian_wav_that_was_cut_short_is_refused() -> None:
+    buffer = io.BytesIO()
+    sf.write(buffer, tone(4), RATE, format="WAV", endian="BIG")
+    whole = buffer.getvalue()
+    assert whole.startswith(b"RIFX")
+    assert decode_reference(whole, SETTINGS).duration_seconds == 4
+    assert "truncated" in refusal(whole[: len(whole) // 2])
+
+
+def test_the_last_byte_counts() -> None:
+    assert "truncated" in refusal(encoded()[:-1])
+
+
+@pytest.mark.parametrize("size", [0xFFFFFFFF, 0x7FFFFFFF, 0x7FFFF000, 0x80000000 - 36])
+def test_a_wav_written_to_a_pipe_does_not_know_its_length(size: int) -> None:
+    piped = with_bytes(with_bytes(encoded(), 4, b"\xff" * 4), 40, struct.pack("<I", size))
+    assert decode_reference(piped, SETTINGS).duration_seconds == 2
+
+
+def test_a_flac_written_to_a_pipe_does_not_know_its_length() -> None:
+    piped = flac_of_frames(encoded(tone(2.5), "FLAC"), 0)
+    assert decode_reference(piped, SETTINGS).duration_seconds == 2.5
+
+
+def test_a_wav_with_other_chunks_before_and_after_its_samples_is_taken() -> None:
+    plain = encoded()
+    odd = b"LIST" + struct.pack("<I", 5) + b"INFOx" + b"\0"
+    chunky = plain[:12] + odd + plain[12:] + odd
+    chunky = with_bytes(chunky, 4, struct.pack("<I", len(chunky) - 8))
+    assert decode_reference(chunky, SETTINGS).duration_seconds == 2
+
+
+@pytest.mark.parametrize("format_", ["WAV", "AIFF", "AU"])
+def test_no_samples(format_: str) -> None:
+    assert "no samples" in refusal(encoded(tone(0), format_))
+
+
+def test_too_short() -> None:
+    message = refusal(encoded(tone(0.99)))
+    assert "0.99 s" in message
+    assert "too short" in message
+    assert "1 to 60 s" in message
+
+
+@pytest.mark.parametrize("seconds", [1.0, 60.0])
+def test_the_bounds_themselves_are_taken(seconds: float) -> None:
+    assert decode_reference(encoded(tone(seconds)), SETTINGS).duration_seconds == seconds
+
+
+def test_too_long() -> None:
+    message = refusal(encoded(tone(60.1)))
+    assert "60.1 s" in message
+    assert "too long" in message
+
+
+def test_the_bounds_are_settings() -> None:
+    strict = Settings(reference_min_seconds=3, reference_max_seconds=4)
+    assert "3 to 4 s" in refusal(encoded(tone(2)), strict)
+    assert "3 to 4 s" in refusal(encoded(tone(5)), strict)
+    assert decode_reference(encoded(tone(3.5)), strict).duration_seconds == 3.5
+
+
+@pytest.mark.parametrize(("format_", "minutes"), [("FLAC", 60), ("OGG", 3), ("MP3", 3)])
+def test_a_small_file_that_holds_too_much_is_refused_from_its_header(format_: str, minutes: int) -> None:
+    data = minutes_of_silence(minutes, format_)
+    tracemalloc.start()
+    began = time.process_time()
+    message = refusal(data)
+    took, (_, peak) = time.process_time() - began, tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert f"{60 * minutes}.0 s" in message
+    assert took < 0.25
+    assert peak < len(data) + 1_000_000
+
+
+def test_hours_behind_a_header_that_does_not_say_so_are_not_decoded() -> None:
+    data = flac_of_frames(minutes_of_silence(60, "FLAC"), 0)
+    tracemalloc.start()
+    message = refusal(data)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert "too long" in message
+    assert peak < 60 * 8000 * 4 * 2
+
+
+def test_a_header_that_promises_too_much() -> None:
+    assert "truncated" in refusal(flac_of_frames(encoded(None, "FLAC"), 30 * RATE))
+
+
+def test_a_header_that_promises_too_little() -> None:
+    assert "too short" in refusal(flac_of_frames(encoded(None, "FLAC"), 10))
+
+
+@pytest.mark.parametrize("samples", [tone(loudness=0), tone(loudness=0.0005), tone(loudness=0) + 0.5])
+def test_silence_is_refused_whatever_its_level(samples: NDArray[np.float64]) -> None:
+    assert "silent" in refusal(encoded(samples, subtype="FLOAT"))
+
+
+def test_a_whisper_is_not_silence() -> None:
+    assert decode_reference(encoded(tone(loudness=0.002)), SETTINGS).duration_seconds == 2
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_samples_that_are_not_finite(bad: float, channels: int) -> None:
+    samples = tone(channels=channels)
+    samples[100] = bad
+    samples[200, channels - 1] = -bad
+    assert "finite" in refusal(encoded(samples, subtype="FLOAT"))
+
+
+def test_opposite_infinities_are_not_silence() -> None:
+    samples = tone(channels=2)
+    samples[:, 0], samples[:, 1] = np.inf, -np.inf
+    assert "finite" in refusal(encoded(samples, subtype="FLOAT"))
+
+
+def test_samples_too_large_for_their_type() -> None:
+    assert "finite" in refusal(encoded(tone() * 1e300, subtype="DOUBLE"))
+    assert "finite" in refusal(encoded(tone(channels=2) * 6e38, subtype="FLOAT"))
+
+
+def test_too_loud_is_brought_to_full_scale() -> None:
+    recording = decode_reference(encoded(tone(loudness=40), subtype="FLOAT"), SETTINGS)
+    assert np.abs(recording.samples).max() == pytest.approx(1)
+
+
+def test_what_is_written_can_be_read_back() -> None:
+    recording = Recording(tone(1.5)[:, 0].astype(np.float32), RATE)
+    body = encode_wav(recording)
+    back = decode_wav(body)
+    assert back.sample_rate == RATE
+    assert np.abs(back.samples - recording.samples).max() < 1e-4
+    assert length_of_wav(body[:200]) == (RATE, 1.5)
+    with sf.SoundFile(io.BytesIO(body)) as sound:
+        assert (sound.format, sound.subtype, sound.channels) == ("WAV", "PCM_16", 1)
+
+
+def test_a_stored_reference_that_was_damaged_says_so() -> None:
+    with pytest.raises(InvalidAudio, match="upload it again"):
+        decode_wav(b"rubbish")
+
+
+WHOLE: dict[str, bytes] = {
+    name: encoded(tone(1.2, rate=8000), name, rate=8000) for name in ("WAV", "FLAC", "OGG", "MP3", "AIFF", "RF64")
+}
+
+
+def never_surprises(data: bytes) -> None:
+    began = time.process_time()
+    try:
+        recording = decode_reference(data, SETTINGS)
+    except InvalidAudio:
+        pass
+    else:
+        assert np.isfinite(recording.samples).all()
+        assert 1 <= recording.duration_seconds <= 60
+    assert time.process_time() - began < 2
+
+
+@settings(max_examples=150, derandomize=True, deadline=None, database=None)
+@given(
+    st.sampled_from([b"", b"RIFF", b"RIFX", b"fLaC", b"OggS", b"ID3", b"\xff\xfb", b"FORM", b"caff"]), st.binary()
+)
+def test_random_bytes_are_taken_or_refused(magic: bytes, rest: bytes) -> None:
+    never_surprises(magic + rest)
+
+
+@settings(max_examples=200, derandomize=True, deadline=None, database=None)
+@given(
+    st.sampled_from(sorted(WHOLE)),
+    st.lists(st.tuples(st.integers(0, 120), st.integers(0, 255)), min_size=1, max_size=6),
+    st.floats(0, 1),
+)
+def test_damaged_headers_are_taken_or_refused(name: str, damage: list[tuple[int, int]], part: float) -> None:
+    data = bytearray(WHOLE[name])
+    for at, value in damage:
+        data[at] = value
+    never_surprises(bytes(data))
+    never_surprises(bytes(data[: int(len(data) * part)]))

@@ -1,0 +1,72 @@
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.ids import born_at, id_maker, is_id, lowest_id, utc_now
+
+NOW = datetime(2026, 3, 1, 12, 0, 0, 123_000, tzinfo=UTC)
+MOMENTS = st.datetimes(datetime(1970, 1, 1), datetime(8999, 12, 31), timezones=st.just(UTC))
+
+
+@settings(derandomize=True, database=None)
+@given(MOMENTS)
+def test_an_id_tells_its_birth_to_the_millisecond(moment: datetime) -> None:
+    id_ = id_maker(lambda: moment)()
+    assert is_id(id_)
+    assert timedelta(0) <= moment - born_at(id_) < timedelta(milliseconds=1)
+
+
+@settings(derandomize=True, database=None)
+@given(MOMENTS, MOMENTS)
+def test_ids_sort_by_age(one: datetime, other: datetime) -> None:
+    early, late = sorted([one, other])
+    if late - early >= timedelta(milliseconds=1):
+        assert id_maker(lambda: early)() < id_maker(lambda: late)()
+
+
+def test_the_bound_parts_the_older_from_the_rest() -> None:
+    bound = lowest_id(NOW)
+    assert id_maker(lambda: NOW - timedelta(milliseconds=1))() < bound
+    assert bound < id_maker(lambda: NOW)()
+    assert born_at(bound) == NOW
+
+
+def test_ids_of_one_moment_differ() -> None:
+    new_id = id_maker(lambda: NOW)
+    assert len({new_id() for _ in range(1000)}) == 1000
+
+
+def test_the_clock_is_aware() -> None:
+    assert utc_now().utcoffset() == timedelta(0)
+
+
+GOOD = id_maker(lambda: NOW)()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "nova",
+        GOOD.upper(),
+        GOOD[:-1],
+        GOOD + "0",
+        GOOD + "\n",
+        " " + GOOD[1:],
+        GOOD[:12] + "4" + GOOD[13:],
+        GOOD[:16] + "f" + GOOD[17:],
+        f"{GOOD[:8]}-{GOOD[8:12]}-{GOOD[12:16]}-{GOOD[16:20]}-{GOOD[20:]}",
+        "0" * 32,
+        "../" + GOOD,
+        "\u0661" * 32,
+    ],
+)
+def test_what_is_no_id(text: str) -> None:
+    assert not is_id(text)
+
+
+def test_an_id_from_beyond_all_time_is_none() -> None:
+    assert not is_id("ffffffffffff7fff8fffffffffffffff")
+    assert not is_id(lowest_id(datetime(9999, 12, 31, tzinfo=UTC))[:12] + "7fff8fffffffffffffff")

@@ -1,0 +1,156 @@
+"""Names, descriptions, texts and transcriptions: what is taken, and what a name becomes."""
+
+import unicodedata
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from functions.requests import check_language
+from pipeline import voices
+from pipeline.errors import InvalidInput
+from pipeline.jobs import check_text
+from pipeline.records import LANGUAGES
+from pipeline.sessions import check_transcription
+from pipeline.settings import Settings
+
+SETTINGS = Settings()
+
+
+@pytest.mark.parametrize(
+    ("name", "voice_id"),
+    [
+        ("Nova", "nova"),
+        ("小明", "xiao-ming"),
+        ("Zoë", "zoe"),
+        ("Zoe\u0308", "zoe"),
+        ("Москва", "moskva"),
+        ("7", "7"),
+        ("a & b", "a-b"),
+        ("  Ana  María ", "ana-maria"),
+        ("🎧 DJ", "dj"),
+        ("../../etc/passwd", "etc-passwd"),
+        ("\u0646\u0648", "nw"),
+        ("\u0645\u06cc\u200c\u0631", None),
+        ("a" * 64, "a" * 64),
+        ("नोवा", "novaa"),
+    ],
+)
+def test_a_name_becomes_a_readable_id(name: str, voice_id: str | None) -> None:
+    made = voices.voice_id_of(voices.check_name(name))
+    assert voices.is_voice_id(made)
+    if voice_id is not None:
+        assert made == voice_id
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("", "1 to 80"),
+        ("   ", "1 to 80"),
+        ("\u3000", "1 to 80"),
+        ("a" * 81, "it has 81"),
+        ("小" * 81, "it has 81"),
+        ("🎧🎤", "letter or digit"),
+        ("---", "letter or digit"),
+        ("\u0301", "letter or digit"),
+        ("a\nb", "control"),
+        ("a\x00b", "control"),
+        ("a\x7f", "control"),
+        ("a\x85b", "control"),
+        ("a\u2028b", "control"),
+        ("\u202egnp.exe", "control"),
+        ("nova\u200f", "control"),
+        ("no\u200bva", "control"),
+        ("no\ufeffva", "control"),
+        ("no\ue000va", "control"),
+        ("a\ud800", "control"),
+    ],
+)
+def test_a_name_that_is_refused(name: str, why: str) -> None:
+    with pytest.raises(InvalidInput, match=why) as caught:
+        voices.check_name(name)
+    assert caught.value.field == "name"
+
+
+@pytest.mark.parametrize("name", ["a" * 80, "小" * 80, "e\u0301" * 80, " " + "a" * 80 + " ", "👩\u200d🚀 1"])
+def test_a_name_that_just_fits(name: str) -> None:
+    assert 1 <= len(voices.check_name(name)) <= 80
+
+
+def test_a_name_is_kept_composed() -> None:
+    assert voices.check_name("Zoe\u0308") == "Zoë"
+
+
+def test_long_names_that_begin_alike_stay_apart() -> None:
+    one, other = (voices.voice_id_of("a" * 79 + end) for end in "xy")
+    assert one != other
+    assert len(one) == len(other) == 64
+    assert voices.voice_id_of("a" * 65) != voices.voice_id_of("a" * 66)
+
+
+def test_what_can_not_be_spelled_in_ascii_is_told_apart() -> None:
+    one, other = voices.voice_id_of("ⵣ"), voices.voice_id_of("ⵥ")
+    assert one != other
+    assert voices.is_voice_id(one)
+
+
+@settings(derandomize=True, database=None, max_examples=400)
+@given(st.text(st.characters(exclude_categories=["C"]), min_size=1, max_size=90))
+def test_every_name_that_is_taken_has_an_id(name: str) -> None:
+    try:
+        checked = voices.check_name(name)
+    except InvalidInput:
+        return
+    assert voices.is_voice_id(voices.voice_id_of(checked))
+    assert voices.check_name(checked) == checked
+    assert unicodedata.is_normalized("NFC", checked)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "Nova", "nova ", "-nova", "nova-", "no--va", "a/b", "..", "nova\n", "a" * 65, "小明", "nov\u0430"]
+)
+def test_what_is_no_voice_id(text: str) -> None:
+    assert not voices.is_voice_id(text)
+
+
+def test_descriptions_have_a_limit() -> None:
+    assert voices.check_description("d" * 500) == "d" * 500
+    with pytest.raises(InvalidInput, match="at most 500") as caught:
+        voices.check_description("d" * 501)
+    assert caught.value.field == "description"
+
+
+@pytest.mark.parametrize("text", ["", " ", "\n\t", "\u3000"])
+def test_blank_text_is_refused(text: str) -> None:
+    with pytest.raises(InvalidInput, match="blank") as caught:
+        check_text(text, SETTINGS, field="response_text")
+    assert caught.value.field == "response_text"
+
+
+def test_text_has_a_limit() -> None:
+    assert check_text("小" * 4096, SETTINGS, field="text") == "小" * 4096
+    with pytest.raises(InvalidInput, match="has 4097 characters; it should have at most 4096"):
+        check_text("a" * 4097, SETTINGS, field="text")
+    with pytest.raises(InvalidInput, match="at most 3"):
+        check_text("four", Settings(text_max_chars=3), field="text")
+
+
+def test_a_transcription_may_be_blank_but_not_endless() -> None:
+    assert check_transcription(" \n", SETTINGS) == ""
+    assert check_transcription(" said ", SETTINGS) == "said"
+    with pytest.raises(InvalidInput, match="at most 4096") as caught:
+        check_transcription("a" * 4097, SETTINGS)
+    assert caught.value.field == "transcription"
+
+
+@pytest.mark.parametrize("language", [*LANGUAGES, "auto", "ENGLISH", " german "])
+def test_languages_are_known_by_name(language: str) -> None:
+    assert check_language(language) in LANGUAGES
+
+
+@pytest.mark.parametrize("language", ["", "en", "Klingon", "English, German"])
+def test_other_languages_are_refused(language: str) -> None:
+    with pytest.raises(InvalidInput, match="Auto, Chinese") as caught:
+        check_language(language)
+    assert caught.value.field == "language"

@@ -1,0 +1,157 @@
+"""A wrong value stops the start with its name and what would be right."""
+
+import pytest
+
+from pipeline.settings import Settings, SettingsError, load_settings
+
+
+@pytest.fixture(autouse=True)
+def _empty_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (*Settings.model_fields, "aws_default_region"):
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
+def complaint(monkeypatch: pytest.MonkeyPatch, **environment: str) -> str:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError) as caught:
+        load_settings()
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "right"),
+    [
+        ("TTS_BACKEND", "espeak", "'qwen' or 'mock'"),
+        ("PORT", "web", "integer"),
+        ("PORT", "65536", "less than or equal to 65535"),
+        ("PORT", "-1", "greater than or equal to 0"),
+        ("UVICORN_WORKERS", "0", "greater than or equal to 1"),
+        ("UVICORN_WORKERS", "2.5", "integer"),
+        ("WORKER_HEALTH_PORT", "70000", "65535"),
+        ("PREVIEW_WAIT_SECONDS", "-1", "greater than or equal to 0"),
+        ("PREVIEW_WAIT_SECONDS", "soon", "number"),
+        ("PREVIEW_WAIT_SECONDS", "nan", "finite number"),
+        ("AWS_ENDPOINT_URL", "localhost:4566", "http://127.0.0.1:4566"),
+        ("AWS_ENDPOINT_URL", "ftp://localhost", "http://127.0.0.1:4566"),
+        ("AWS_ENDPOINT_URL", "http://", "http://127.0.0.1:4566"),
+        ("AWS_ENDPOINT_URL", "http://:4566", "http://127.0.0.1:4566"),
+        ("AWS_ENDPOINT_URL", "http://[::1", "http://127.0.0.1:4566"),
+        ("AWS_ENDPOINT_URL", "http://localhost:port", "http://127.0.0.1:4566"),
+        ("AWS_ENDPOINT_URL_S3", "minio", "http://127.0.0.1:4566"),
+        ("AWS_ENDPOINT_URL_SQS", "/queue", "http://127.0.0.1:4566"),
+        ("BUCKET", "ab", "at least 3"),
+        ("BUCKET", "b" * 64, "at most 63"),
+        ("VOICES_BUCKET", "v", "at least 3"),
+        ("UPLOAD_RETENTION_HOURS", "0", "greater than 0"),
+        ("UPLOAD_RETENTION_HOURS", "inf", "finite number"),
+        ("UPLOAD_RETENTION_HOURS", "1e300", "less than or equal to"),
+        ("UPLOAD_FORM_MINUTES", "0", "greater than 0"),
+        ("PREVIEW_RETENTION_MINUTES", "-20", "greater than 0"),
+        ("PREVIEW_RETENTION_MINUTES", "inf", "finite number"),
+        ("JOB_RETENTION_HOURS", "nan", "finite number"),
+        ("JOB_RETENTION_HOURS", "inf", "finite number"),
+        ("CONNECTION_RETENTION_HOURS", "inf", "finite number"),
+        ("JOB_DEADLINE_MINUTES", "0", "greater than 0"),
+        ("JOB_DEADLINE_MINUTES", "inf", "finite number"),
+        ("REFERENCE_MAX_MEGABYTES", "0", "greater than 0"),
+        ("REFERENCE_MIN_SECONDS", "inf", "finite number"),
+        ("REFERENCE_MAX_SECONDS", "inf", "finite number"),
+        ("TRANSCRIPTION_MAX_CHARS", "0", "greater than or equal to 1"),
+        ("TEXT_MAX_CHARS", "many", "integer"),
+        ("WORKER_BATCH_SIZE", "0", "greater than or equal to 1"),
+        ("VISIBILITY_TIMEOUT_SECONDS", "43201", "less than or equal to 43200"),
+        ("RECEIVE_WAIT_SECONDS", "21", "less than or equal to 20"),
+        ("MAX_RECEIVES", "0", "greater than or equal to 1"),
+        ("PROMPT_CACHE_SIZE", "-1", "greater than or equal to 0"),
+        ("MOCK_DELAY_SECONDS", "-0.1", "greater than or equal to 0"),
+        ("LOG_LEVEL", "LOUD", "'DEBUG', 'INFO', 'WARNING' or 'ERROR'"),
+        ("LOG_FORMAT", "xml", "'text' or 'json'"),
+        ("LOG_PAYLOAD_CHARS", "-1", "greater than or equal to 0"),
+    ],
+)
+def test_a_wrong_value(monkeypatch: pytest.MonkeyPatch, name: str, value: str, right: str) -> None:
+    message = complaint(monkeypatch, **{name: value})
+    assert message.startswith(f"{name}: ")
+    assert right in message
+    assert f"(it is {value!r})"[:40] in message
+    assert "\n" not in message
+
+
+def test_all_that_is_wrong_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    message = complaint(monkeypatch, PORT="x", LOG_LEVEL="LOUD", TEXT_MAX_CHARS="0")
+    assert [line.split(":")[0] for line in message.splitlines()] == ["PORT", "TEXT_MAX_CHARS", "LOG_LEVEL"]
+
+
+@pytest.mark.parametrize(
+    ("environment", "named"),
+    [
+        ({"REFERENCE_MIN_SECONDS": "60"}, ["REFERENCE_MIN_SECONDS", "REFERENCE_MAX_SECONDS"]),
+        ({"REFERENCE_MAX_SECONDS": "0.5"}, ["REFERENCE_MIN_SECONDS", "REFERENCE_MAX_SECONDS"]),
+        (
+            {"JOB_RETENTION_HOURS": "1"},
+            ["JOB_RETENTION_HOURS", "JOB_DEADLINE_MINUTES", "PREVIEW_RETENTION_MINUTES"],
+        ),
+        ({"JOB_DEADLINE_MINUTES": "1430"}, ["JOB_RETENTION_HOURS"]),
+    ],
+)
+def test_values_that_do_not_agree(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], named: list[str]
+) -> None:
+    message = complaint(monkeypatch, **environment)
+    assert all(name in message for name in named)
+    assert "should be" in message
+
+
+def test_values_that_just_agree(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JOB_RETENTION_HOURS", "1.5")
+    monkeypatch.setenv("PREVIEW_RETENTION_MINUTES", "30")
+    monkeypatch.setenv("REFERENCE_MIN_SECONDS", "59.9")
+    assert load_settings().job_retention_hours == 1.5
+
+
+def test_what_is_empty_is_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in Settings.model_fields:
+        monkeypatch.setenv(name.upper(), "")
+    assert load_settings() == Settings()
+
+
+def test_names_are_taken_in_any_case_and_words_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("log_level", "debug")
+    monkeypatch.setenv("LOG_FORMAT", "JSON")
+    monkeypatch.setenv("Tts_Backend", "Mock")
+    monkeypatch.setenv("MOCK_DELAY_SECONDS", "1e-1")
+    settings = load_settings()
+    assert (settings.log_level, settings.log_format, settings.tts_backend) == ("DEBUG", "json", "mock")
+    assert settings.mock_delay_seconds == 0.1
+
+
+def test_what_is_no_setting_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PORTS", "x")
+    assert load_settings().port == 8000
+
+
+@pytest.mark.parametrize("name", ["AWS_REGION", "AWS_DEFAULT_REGION"])
+def test_the_region_has_two_names(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "eu-central-1")
+    assert load_settings().aws_region == "eu-central-1"
+
+
+def test_each_service_may_have_an_address_of_its_own() -> None:
+    settings = Settings(aws_endpoint_url="http://all:1", aws_endpoint_url_s3="https://minio.example")
+    assert settings.endpoint_for("s3") == "https://minio.example"
+    assert settings.endpoint_for("sqs") == "http://all:1"
+    assert Settings().endpoint_for("s3") is None
+
+
+def test_one_bucket_may_serve_for_all() -> None:
+    assert Settings(bucket="all-of-it").bucket_for_voices == "all-of-it"
+    assert Settings(bucket="all-of-it", voices_bucket="voices").bucket_for_voices == "voices"
+
+
+def test_every_setting_says_what_it_is_for() -> None:
+    assert all(field.description for field in Settings.model_fields.values())
+
+
+def test_a_megabyte_is_binary() -> None:
+    assert Settings(reference_max_megabytes=0.5).reference_max_bytes == 512 * 1024

@@ -1,0 +1,20 @@
+"""Waiting in real time for what another thread or process does."""
+
+import asyncio
+import socket
+from collections.abc import Callable
+
+
+async def until(true: Callable[[], object], *, seconds: float = 10) -> None:
+    """Wait until something has come about."""
+    async with asyncio.timeout(seconds):
+        while not true():  # noqa: ASYNC110 - what is waited for happens in another thread
+            await asyncio.sleep(0.002)
+
+
+def free_port() -> int:
+    """Find a port of this machine that nobody listens on."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port: int = found.getsockname()[1]
+        return port

@@ -1,0 +1,163 @@
+"""A whole world in memory for one test: every neighbour a stand-in, every moment the test's own."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from functools import cache
+
+from pipeline import jobs, layout, retention, sessions
+from pipeline.audio import Recording
+from pipeline.errors import ConnectionGone, Unavailable
+from pipeline.ids import id_maker
+from pipeline.records import Failed, Preview, ReplyTo, Request, Source, Succeeded, Timings, particulars
+from pipeline.resources import Resources
+from pipeline.settings import Settings
+from tests.fakes import FakeBucket, FakeQueue, FakeTime, Switch
+from tests.speech import voice
+
+PROMPT = b'{"model": "mock", "pitch": 120.0}'
+
+
+class FakeConnections:
+    """Clients that are there until they are `gone`, or can't be reached for now."""
+
+    def __init__(self) -> None:
+        self.posted: list[tuple[str, str]] = []
+        self.gone: set[str] = set()
+        self.unreachable: set[str] = set()
+
+    async def post(self, to: ReplyTo, body: bytes) -> None:
+        """See `Connections.post`."""
+        if to.connection_id in self.gone:
+            raise ConnectionGone("gone")
+        if to.connection_id in self.unreachable:
+            raise Unavailable("unreachable")
+        self.posted.append((to.connection_id, body.decode()))
+
+
+class Crash(BaseException):
+    """Stands for the death of the process."""
+
+
+@dataclass(slots=True)
+class Fuse(Switch):
+    """Lets so many calls pass, of all the buckets and queues that share it, and fails every one after."""
+
+    left: int = 0
+    error: type[BaseException] = Crash
+    seen: list[str] = field(default_factory=list)
+
+    async def passed(self, call: str) -> None:
+        """See `Switch.passed`."""
+        self.seen.append(call)
+        if self.left == 0:
+            raise self.error("blown")
+        self.left -= 1
+
+
+@cache
+def spoken() -> Recording:
+    """Give a reference that is fit to be one."""
+    return voice(120.0)
+
+
+class World:
+    """Resources and what stands behind them."""
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        self.time = FakeTime()
+        self.bucket = FakeBucket(self.time)
+        self.voices = FakeBucket(self.time)
+        self.synthesis = FakeQueue(self.time)
+        self.dead = FakeQueue(self.time)
+        self.events = FakeQueue(self.time)
+        self.connections = FakeConnections()
+        self.resources = Resources(
+            settings=settings or Settings(),
+            clock=self.time,
+            new_id=id_maker(self.time),
+            bucket=self.bucket,
+            voices=self.voices,
+            synthesis=self.synthesis,
+            synthesis_dead_letters=self.dead,
+            events=self.events,
+            connections=self.connections,
+        )
+
+    def blow_after(self, calls: int, error: type[BaseException] = Crash) -> Fuse:
+        """Let the storage and the queue serve so many calls, and then no more until `mend`."""
+        fuse = Fuse(left=calls, error=error)
+        self.bucket.switch = self.voices.switch = self.synthesis.switch = fuse
+        return fuse
+
+    def mend(self) -> None:
+        """Let everything answer again, and count anew."""
+        self.bucket.switch, self.voices.switch, self.synthesis.switch = Switch(), Switch(), Switch()
+
+    def later(self, **by: float) -> None:
+        """Let time pass."""
+        self.time.now += timedelta(**by)
+
+    async def session(self, transcription: str = "What I say.", *, embedded: bool = True) -> str:
+        """Upload a reference."""
+        session_id = self.resources.new_id()
+        await sessions.store(self.resources, session_id, spoken(), transcription)
+        if embedded:
+            await self.bucket.put(layout.session(session_id).embedding, PROMPT, jobs.JSON)
+        return session_id
+
+    async def job(self, *, reply_to: ReplyTo | None = None, request_id: str | None = None) -> Request:
+        """Accept a preview of an upload."""
+        session_id = await self.session()
+        request = Request(
+            job_id=self.resources.new_id(),
+            kind="preview",
+            source=Source(session_id=session_id),
+            reference_id=session_id,
+            text="Hello.",
+            created_at=self.time(),
+            reply_to=reply_to,
+            request_id=request_id,
+            correlation_id="corr-1",
+        )
+        await jobs.accept(self.resources, request)
+        return request
+
+    async def succeed(self, request: Request) -> Succeeded:
+        """End a job the way a worker does."""
+        key = layout.preview(request.job_id)
+        await self.bucket.put_once(key, b"RIFF", "audio/wav")
+        outcome = Succeeded(
+            **particulars(request, self.time()),
+            preview=Preview(
+                key=key,
+                sample_rate=24_000,
+                duration_seconds=1.25,
+                expires_at=retention.preview_expires_at(self.time(), self.resources.settings),
+            ),
+            timings=Timings(queued_seconds=0, synthesis_seconds=0.5, real_time_factor=0.4),
+        )
+        await jobs.conclude(self.resources, outcome)
+        return outcome
+
+    async def fail(self, request: Request) -> Failed:
+        """End a job without a result."""
+        outcome = jobs.failure(request, Unavailable("It was not to be."), self.time())
+        await jobs.conclude(self.resources, outcome)
+        return outcome
+
+    def with_settings(self, settings: Settings) -> Resources:
+        """Give the same world under other settings."""
+        return replace(self.resources, settings=settings)
+
+    def keys(self, prefix: str = "") -> list[str]:
+        """Tell what the bucket for all that expires holds."""
+        return _under(self.bucket.objects, prefix)
+
+    def voice_keys(self, prefix: str = "") -> list[str]:
+        """Tell what the bucket for voices holds."""
+        return _under(self.voices.objects, prefix)
+
+
+def _under(keys: Iterable[str], prefix: str) -> list[str]:
+    return sorted(key for key in keys if key.startswith(prefix))
