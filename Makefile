@@ -10,7 +10,7 @@ SERVICE_PYTHON := $(SERVICE)/bin/python
 # Compiled files make every start after the first several times faster.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help run test test-localstack check clean lock
+.PHONY: help run test localstack check clean lock
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -24,9 +24,9 @@ test: $(SERVICE)/dev.stamp
 	@$(SERVICE_PYTHON) localstack/environments.py ministack localstack
 	$(SERVICE_PYTHON) -m pytest $(PYTEST_ARGS)
 
-## make test-localstack   the end-to-end tests against LocalStack instead of the embedded AWS
-test-localstack: $(SERVICE)/dev.stamp
-	$(SERVICE_PYTHON) localstack/localstack_host.py $(SERVICE_PYTHON) -m pytest tests/e2e $(PYTEST_ARGS)
+## make localstack        LocalStack on port 4566, for make run AWS_ENDPOINT_URL=http://127.0.0.1:4566
+localstack: $(SERVICE)/dev.stamp
+	@$(SERVICE_PYTHON) localstack/localstack_host.py
 
 ## make check             format, lint, types
 check: $(SERVICE)/dev.stamp

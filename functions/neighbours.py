@@ -1,4 +1,7 @@
-"""What a route reaches for, found on the application that serves it."""
+"""What a route reaches for, found on the application that serves it.
+
+Coroutines, though they wait for nothing: FastAPI sends plain functions to a thread, for every request.
+"""
 
 from typing import Annotated
 
@@ -9,13 +12,13 @@ from functions.waiting import Waiters
 from pipeline.resources import Resources
 
 
-def _resources(connection: HTTPConnection) -> Resources:
+async def _resources(connection: HTTPConnection) -> Resources:
     found = connection.app.state.resources
     assert isinstance(found, Resources)  # noqa: S101 - set by whoever started the application
     return found
 
 
-def _waiters(connection: HTTPConnection) -> Waiters:
+async def _waiters(connection: HTTPConnection) -> Waiters:
     found = connection.app.state.waiters
     assert isinstance(found, Waiters)  # noqa: S101 - set by whoever started the application
     return found

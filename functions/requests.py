@@ -1,11 +1,27 @@
 """Making a preview request of what a client gave, the same for HTTP and WebSocket."""
 
+from typing import Annotated
+
+from pydantic import AfterValidator
+
 from pipeline import jobs, sessions, voices
 from pipeline.errors import InvalidInput
 from pipeline.records import LANGUAGES, NewReference, Options, ReplyTo, Request, Source
 from pipeline.resources import Resources
 
 _LANGUAGE_BY_NAME = {language.casefold(): language for language in LANGUAGES}
+
+
+def _check_whole(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("should hold whole characters, not half of a surrogate pair") from None
+    return text
+
+
+# JSON can say what UTF-8 can't.
+WholeText = Annotated[str, AfterValidator(_check_whole)]
 
 
 def check_language(language: str) -> str:

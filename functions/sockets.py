@@ -5,14 +5,16 @@ that a message finds the very process that holds the connection, however many th
 """
 
 import asyncio
+import contextlib
 import json
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 
 import structlog
 from aiohttp import web
-from fastapi import APIRouter, WebSocket
+from fastapi import APIRouter, WebSocket, status
 from starlette.websockets import WebSocketDisconnect, WebSocketState
 
 from functions.waiting import Waiters
@@ -27,44 +29,64 @@ router = APIRouter()
 SEND_PATIENCE_SECONDS = 10.0
 
 
+@dataclass(frozen=True, slots=True)
+class Client:
+    """One open connection.  A message is answered in its `turn`, so that what follows from it comes after."""
+
+    address: ReplyTo
+    socket: WebSocket
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
 class Sockets:
     """The open WebSocket connections of this process, by their id."""
 
-    def __init__(self) -> None:
+    def __init__(self, patience_seconds: float = SEND_PATIENCE_SECONDS) -> None:
         self.endpoint = ""
-        self._open: dict[str, tuple[WebSocket, asyncio.Lock]] = {}
+        self._patience = patience_seconds
+        self._open: dict[str, Client] = {}
 
-    def add(self, socket: WebSocket) -> ReplyTo:
+    def add(self, socket: WebSocket) -> Client:
         """Take a connection in and give it an address that nobody can guess."""
         connection_id = secrets.token_urlsafe(16)
-        self._open[connection_id] = (socket, asyncio.Lock())
-        return ReplyTo(endpoint=self.endpoint, connection_id=connection_id)
+        client = Client(ReplyTo(endpoint=self.endpoint, connection_id=connection_id), socket)
+        self._open[connection_id] = client
+        return client
 
-    def remove(self, address: ReplyTo) -> None:
+    def remove(self, client: Client) -> None:
         """Let a connection go."""
-        self._open.pop(address.connection_id, None)
-
-    def turn(self, address: ReplyTo) -> asyncio.Lock:
-        """Give the lock under which a message is answered, so that its answer comes before what follows from it."""
-        return self._open[address.connection_id][1]
+        self._open.pop(client.address.connection_id, None)
 
     async def post(self, connection_id: str, text: str) -> bool:
         """Send to a connection; False when it is not there."""
-        if connection_id not in self._open:
+        client = self._open.get(connection_id)
+        if client is None:
             return False
-        socket, lock = self._open[connection_id]
         try:
-            async with asyncio.timeout(SEND_PATIENCE_SECONDS), lock:
-                await send(socket, text)
-        except (WebSocketDisconnect, RuntimeError, TimeoutError):
-            self._open.pop(connection_id, None)
+            async with client.turn:
+                await self.send(client, text)
+        except (WebSocketDisconnect, RuntimeError):
+            self.remove(client)
             return False
         return True
 
+    async def send(self, client: Client, text: str) -> None:
+        """Send one text frame, to be called in the client's turn.
 
-async def send(socket: WebSocket, text: str) -> None:
-    """Send one text frame."""
-    await socket.send_text(text)
+        Raises
+        ------
+        WebSocketDisconnect
+            The client is gone, or has not read for too long and was let go.
+        """
+        try:
+            async with asyncio.timeout(self._patience):
+                await client.socket.send_text(text)
+        except TimeoutError:
+            log.info("client does not read", connection_id=client.address.connection_id)
+            with contextlib.suppress(TimeoutError, RuntimeError):
+                async with asyncio.timeout(self._patience):
+                    await client.socket.close(status.WS_1008_POLICY_VIOLATION)
+            raise WebSocketDisconnect(status.WS_1008_POLICY_VIOLATION) from None
 
 
 @router.websocket("/ws")
@@ -72,18 +94,18 @@ async def serve(socket: WebSocket) -> None:
     """Serve one client: messages are answered one after the other, results come in between."""
     sockets, dispatcher = socket.app.state.sockets, socket.app.state.dispatcher
     await socket.accept()
-    address = sockets.add(socket)
-    log.info("client connected", connection_id=address.connection_id)
+    client = sockets.add(socket)
+    log.info("client connected", connection_id=client.address.connection_id)
     try:
         async for raw in _frames(socket):
-            await _answer(sockets, dispatcher, socket, address, raw)
+            await _answer(sockets, dispatcher, client, raw)
     except (WebSocketDisconnect, RuntimeError):
         # Starlette says RuntimeError when the client went away while it was being answered.
         pass
     finally:
-        sockets.remove(address)
-        log.info("client disconnected", connection_id=address.connection_id)
-        await dispatcher.forget(address)
+        sockets.remove(client)
+        log.info("client disconnected", connection_id=client.address.connection_id)
+        await dispatcher.forget(client.address)
 
 
 async def _frames(socket: WebSocket) -> AsyncIterator[str | bytes]:
@@ -95,13 +117,12 @@ async def _frames(socket: WebSocket) -> AsyncIterator[str | bytes]:
         yield message["bytes"] if text is None else text
 
 
-async def _answer(
-    sockets: Sockets, dispatcher: Dispatcher, socket: WebSocket, address: ReplyTo, raw: str | bytes
-) -> None:
-    async with sockets.turn(address):
-        answer = await dispatcher.answer(address, raw)
+async def _answer(sockets: Sockets, dispatcher: Dispatcher, client: Client, raw: str | bytes) -> None:
+    async with client.turn:
+        answer = await dispatcher.answer(client.address, raw)
         if answer is not None:
-            await send(socket, json.dumps(answer, ensure_ascii=False))
+            # In ASCII: what it repeats of the client's may be half a surrogate pair, which no frame can hold.
+            await sockets.send(client, json.dumps(answer))
 
 
 @asynccontextmanager

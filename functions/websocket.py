@@ -11,7 +11,7 @@ import structlog
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from functions.middleware import current_correlation_id
-from functions.requests import addressed, check_language, preview_request, reference_id_of
+from functions.requests import WholeText, addressed, check_language, preview_request, reference_id_of
 from pipeline import events, jobs, layout, voices
 from pipeline.errors import InvalidInput, PipelineError, Unavailable
 from pipeline.records import ConnectionState, ReplyTo, Source, Subscriber
@@ -31,7 +31,7 @@ class _Data(BaseModel):
     # Strict, because a number is not a name; unknown fields are let pass, as JSON clients expect.
     model_config = ConfigDict(strict=True, extra="ignore")
 
-    request_id: str | None = None
+    request_id: WholeText | None = None
     progress: bool = False
 
 
@@ -41,24 +41,24 @@ DataT = TypeVar("DataT", bound=_Data)
 class GeneratePreview(_Data):
     """`generate_preview`: let an upload or a saved voice speak."""
 
-    text: str
-    session_id: str | None = None
-    voice_id: str | None = None
-    language: str = "Auto"
+    text: WholeText
+    session_id: WholeText | None = None
+    voice_id: WholeText | None = None
+    language: WholeText = "Auto"
 
 
 class SaveVoice(_Data):
     """`save_voice`: keep a session's voice; without `session_id`, the one last used on this connection."""
 
-    name: str
-    description: str | None = None
-    session_id: str | None = None
+    name: WholeText
+    description: WholeText | None = None
+    session_id: WholeText | None = None
 
 
 class Subscribe(_Data):
     """`subscribe`: be told how a job ends, whoever made it."""
 
-    job_id: str
+    job_id: WholeText
 
 
 class Dispatcher:
@@ -169,7 +169,8 @@ def _data(type_: type[DataT], message: Message) -> DataT:
     except ValidationError as error:
         problem = error.errors()[0]
         field = ".".join(str(part) for part in problem["loc"]) or "data"
-        raise InvalidInput(f"{field}: {problem['msg']}", field=field) from error
+        message = problem["msg"].removeprefix("Value error, ")
+        raise InvalidInput(f"{field}: {message}", field=field) from error
 
 
 def _message(type_: str, request_id: str | None, data: Message) -> Message:

@@ -106,7 +106,7 @@ class Child:
         ending = asyncio.create_task(process.wait())
         try:
             await asyncio.wait([preparing, ending], return_when=asyncio.FIRST_COMPLETED)
-            if not ending.done():
+            if preparing.done():
                 preparing.result()
             code = await ending
         except Unavailable as error:
@@ -203,10 +203,17 @@ def answers(url: str) -> Ready:
     return check
 
 
-def appears(path: Path) -> Ready:
-    """Make the check that a file is there."""
+def leaves(path: Path) -> Ready:
+    """Make the check that the program has left a file, and take it away: its next life leaves one anew."""
+
+    def take() -> bool:
+        try:
+            path.unlink()
+        except FileNotFoundError:
+            return False
+        return True
 
     async def check() -> bool:
-        return await asyncio.to_thread(path.exists)
+        return await asyncio.to_thread(take)
 
     return check

@@ -22,7 +22,7 @@ from environments import EnvironmentFailed
 from filelock import FileLock, Timeout
 from local_settings import LocalSettings, load_local_settings
 from ports import PortRefused, check_port, free_port
-from processes import Child, GaveUp, Program, answers, appears
+from processes import Child, GaveUp, Program, answers, leaves
 from provision import provision
 from recover import recover
 from sample import TRANSCRIPTION, write_sample
@@ -71,7 +71,7 @@ def own_program(name: str, run_folder: Path) -> Program:
     return Program(
         name,
         [str(place.HERE / f"{name}.py")],
-        is_ready=appears(ready),
+        is_ready=leaves(ready),
         environment={READY_FILE: str(ready)},
     )
 
@@ -138,16 +138,17 @@ def alone_in(data: Path) -> Iterator[Path]:
     """
     try:
         data.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(data / "in-use.lock", timeout=0)
-        with lock:
-            yield data
+        lock = FileLock(data / "in-use.lock")
+        lock.acquire(timeout=0)
     except Timeout:
         raise Refused(
             f"another run uses DATA_DIR {data}. Stop that, or give this one a folder of its own, "
-            f"and a port: `make run DATA_DIR=data-2 PORT=0`."
+            f"and a port: `make run DATA_DIR=data/second PORT=0`."
         ) from None
-    except PermissionError as error:
-        raise Refused(f"DATA_DIR {data} can't be written: {error.strerror}.") from error
+    except OSError as error:
+        raise Refused(f"DATA_DIR {data} can't be used: {error.strerror or error}.") from error
+    with lock:
+        yield data
 
 
 def choose_port(settings: Settings) -> None:

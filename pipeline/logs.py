@@ -11,8 +11,11 @@ import structlog
 from pipeline.settings import Settings
 
 _SECRETS = re.compile(
-    r"(?P<before>bearer\s+|x-amz-(?:signature|credential|security-token)=)[^\s\"'&,;]+", re.IGNORECASE
+    r"(?P<before>bearer\s+|x-amz-(?:signature|credential|security-token)[\"']?\s*(?:=|%3D|:)\s*[\"']?)"
+    r"[^\s\"'&,;}]+",
+    re.IGNORECASE,
 )
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _CORRELATION_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 
 EventDict = MutableMapping[str, Any]
@@ -67,8 +70,7 @@ def _rendering(settings: Settings) -> list[structlog.types.Processor]:
     def bound(_logger: Any, _method: str, event: EventDict) -> EventDict:
         for name, value in event.items():
             # A traceback is ours, not a payload, and is needed whole.
-            limit = None if name == "exception" else settings.log_payload_chars
-            event[name] = _harmless(value, limit)
+            event[name] = _redacted(value) if name == "exception" else _harmless(value, settings.log_payload_chars)
         return event
 
     if settings.log_format == "json":
@@ -80,10 +82,29 @@ def _rendering(settings: Settings) -> list[structlog.types.Processor]:
     ]
 
 
-def _harmless(value: Any, limit: int | None) -> Any:
-    if isinstance(value, bytes | bytearray | memoryview):
-        return f"<{len(value)} bytes>"
+def _harmless(value: Any, limit: int) -> Any:
     if isinstance(value, bool | int | float) or value is None:
         return value
-    text = _SECRETS.sub(r"\g<before>[redacted]", value if isinstance(value, str) else str(value))
-    return text if limit is None or len(text) <= limit else f"{text[:limit]}… ({len(text)} characters)"
+    text = _CONTROLS.sub(_escaped, _redacted(_without_bytes(value)))
+    return text if len(text) <= limit else f"{text[:limit]}… ({len(text)} characters)"
+
+
+def _without_bytes(value: Any) -> Any:
+    match value:
+        case bytes() | bytearray() | memoryview():
+            return f"<{len(value)} bytes>"
+        case dict():
+            return {name: _without_bytes(inner) for name, inner in value.items()}
+        case list() | tuple() | set() | frozenset():
+            return [_without_bytes(inner) for inner in value]
+        case _:
+            return value
+
+
+def _redacted(value: Any) -> str:
+    return _SECRETS.sub(r"\g<before>[redacted]", value if isinstance(value, str) else str(value))
+
+
+def _escaped(control: re.Match[str]) -> str:
+    """Show what would break the line, or forge another one."""
+    return control[0].encode("unicode_escape").decode()

@@ -4,6 +4,7 @@ moto checks neither presigned signatures nor their expiry: what depends on those
 """
 
 import json
+import logging
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
@@ -25,6 +26,7 @@ ACCOUNT = "123456789012"
 @contextmanager
 def running() -> Iterator[str]:
     """Run a server on a free port; its address."""
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)  # a line a request says nothing about a failing test
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()

@@ -2,14 +2,25 @@
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 async def until(true: Callable[[], object], *, seconds: float = 10) -> None:
     """Wait until something has come about."""
     async with asyncio.timeout(seconds):
-        while not true():  # noqa: ASYNC110 - what is waited for happens in another thread
+        while not true():
             await asyncio.sleep(0.002)
+
+
+async def eventually(ask: Callable[[], Awaitable[T]], *, seconds: float = 20) -> T:
+    """Ask over and over until the answer is true; that answer."""
+    async with asyncio.timeout(seconds):
+        while not (answer := await ask()):  # noqa: ASYNC110 - what is waited for happens in another process
+            await asyncio.sleep(0.05)
+    return answer
 
 
 def free_port() -> int:

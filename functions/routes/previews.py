@@ -12,6 +12,7 @@ from fastapi.responses import JSONResponse
 from functions import problems
 from functions.middleware import current_correlation_id
 from functions.neighbours import FromResources, FromWaiters
+from functions.prefer import patience
 from functions.requests import addressed, check_language, preview_request, queued, reference_id_of
 from functions.routes.jobs import RETRY_SECONDS, JobView, view
 from functions.waiting import Waiters
@@ -36,7 +37,6 @@ router = APIRouter(tags=["previews"])
 
 DISPOSITION = 'inline; filename="preview.wav"'
 
-_WAIT = re.compile(r"wait\s*=\s*\"?(\d{1,9})\"?", re.IGNORECASE)
 _ONE_RANGE = re.compile(r"bytes=(\d+-\d*|-\d+)")
 
 _STRING: dict[str, Any] = {"schema": {"type": "string"}}
@@ -82,7 +82,7 @@ _SPOKEN: dict[int | str, dict[str, Any]] = {
 ResponseText = Annotated[str, Form(description="What to say")]
 Language = Annotated[str, Form(description="Full English name of a language of the model, or `Auto`")]
 Prefer = Annotated[
-    str | None, Header(description="RFC 7240: `respond-async` answers 202 at once, `wait=N` waits N seconds")
+    list[str] | None, Header(description="RFC 7240: `respond-async` answers 202 at once, `wait=N` waits N seconds")
 ]
 
 
@@ -136,7 +136,12 @@ async def preview_from_voice(
 
 
 async def _from_source(
-    resources: Resources, waiters: Waiters, source: records.Source, text: str, language: str, prefer: str | None
+    resources: Resources,
+    waiters: Waiters,
+    source: records.Source,
+    text: str,
+    language: str,
+    prefer: list[str] | None,
 ) -> Response:
     reference_id = await reference_id_of(resources, source)
     request = preview_request(
@@ -149,30 +154,19 @@ async def _speak(
     resources: Resources,
     waiters: Waiters,
     request: records.Request,
-    prefer: str | None,
+    prefer: list[str] | None,
     *uploads: Awaitable[object],
 ) -> Response:
-    patience, applied = _patience(prefer, resources.settings.preview_wait_seconds)
-    reply_to = waiters.reply_to(request.job_id) if patience else None
+    seconds, applied = patience(prefer or (), resources.settings.preview_wait_seconds)
+    reply_to = waiters.reply_to(request.job_id) if seconds else None
     with waiters.expect(request.job_id) as expectation:
         await jobs.accept(resources, addressed(request, reply_to, id_withheld=reply_to is not None), *uploads)
-        message = await expectation.wait(patience) if patience else None
+        message = await expectation.wait(seconds) if seconds else None
     answer = await _answer(resources, request, message)
     answer.headers.update(_identity(request))
     if applied:
         answer.headers["Preference-Applied"] = applied
     return answer
-
-
-def _patience(prefer: str | None, longest: float) -> tuple[float, str | None]:
-    """Tell how many seconds to wait, and which preference says so."""
-    if prefer is None:
-        return longest, None
-    if any(part.strip().lower() == "respond-async" for part in re.split("[,;]", prefer)):
-        return 0, "respond-async"
-    if wait := _WAIT.search(prefer):
-        return min(int(wait[1]), longest), f"wait={wait[1]}"
-    return longest, None
 
 
 async def _answer(resources: Resources, request: records.Request, message: dict[str, Any] | None) -> Response:

@@ -8,6 +8,7 @@ from pydantic import BaseModel, Field
 
 from functions import problems
 from functions.neighbours import FromResources
+from functions.requests import WholeText
 from pipeline import retention, sessions
 from pipeline.errors import InvalidAudio, InvalidInput, TooLarge, Unavailable
 from pipeline.records import UtcSeconds
@@ -22,7 +23,7 @@ SUCCESSOR = '</preview>; rel="successor-version"'
 class NewUpload(BaseModel):
     """What is said beforehand of a recording that will be posted to the storage itself."""
 
-    transcription: str = Field("", description="What is said in the recording")
+    transcription: WholeText = Field("", description="What is said in the recording")
 
 
 class UploadTicket(BaseModel):

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from functions import problems
 from functions.neighbours import FromResources
+from functions.requests import WholeText
 from pipeline import voices
 from pipeline.errors import Expired, InvalidAudio, InvalidInput, NameTaken, NotFound, Unavailable
 from pipeline.records import UtcSeconds, VoiceMetadata
@@ -43,9 +44,9 @@ class NewVoice(BaseModel):
 
     model_config = ConfigDict(strict=True)
 
-    session_id: str
-    name: str = Field(description=f"1 to {voices.NAME_MAX} characters with at least one letter or digit")
-    description: str | None = Field(None, description=f"At most {voices.DESCRIPTION_MAX} characters")
+    session_id: WholeText
+    name: WholeText = Field(description=f"1 to {voices.NAME_MAX} characters with at least one letter or digit")
+    description: WholeText | None = Field(None, description=f"At most {voices.DESCRIPTION_MAX} characters")
 
 
 def view(metadata: VoiceMetadata) -> VoiceView:

@@ -37,8 +37,7 @@ def localstack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str
         assert endpoint is not None
         yield {"AWS_ENDPOINT_URL": endpoint, "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
     finally:
-        process.terminate()
-        process.wait(20)
+        process.communicate(timeout=20)  # lets go of the tether
 
 
 @pytest.fixture(scope="module", params=["embedded", "localstack"])

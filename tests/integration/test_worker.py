@@ -5,6 +5,7 @@ import json
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from functools import partial
 
 import aiohttp
 import pytest
@@ -28,15 +29,13 @@ from tests.orders import (
     upload,
 )
 from tests.speech import voice_wav
-from tests.waiting import free_port, until
+from tests.waiting import eventually, free_port, until
 from tests.workers import real_time_worker
 
 
 async def until_ended(resources: Resources, *orders: Request, seconds: float = 20) -> None:
-    async with asyncio.timeout(seconds):
-        for order in orders:
-            while await jobs.read_outcome(resources, order.job_id) is None:  # noqa: ASYNC110 - over HTTP
-                await asyncio.sleep(0.05)
+    for order in orders:
+        await eventually(partial(jobs.read_outcome, resources, order.job_id), seconds=seconds)
 
 
 @pytest.fixture
@@ -118,9 +117,8 @@ async def test_what_never_works_ends_among_the_dead_letters(impatient: Resources
     engine = ScriptedEngine()
     engine.errors[TEXT] = RuntimeError("no such luck")
     order = await order_new(impatient)
-    async with real_time_worker(impatient, engine), asyncio.timeout(20):
-        while not (dead := await impatient.synthesis_dead_letters.receive(1, wait_seconds=0)):
-            await asyncio.sleep(0.1)
+    async with real_time_worker(impatient, engine):
+        dead = await eventually(partial(impatient.synthesis_dead_letters.receive, 1, wait_seconds=0))
     assert jobs.parse_ticket(dead[0].body) == jobs.Ticket(job_id=order.job_id)
     assert len(engine.spoken) == 2
 
@@ -197,14 +195,17 @@ async def test_health_goes_from_starting_to_ready_to_draining(settings: Settings
         real_time_worker(resources, engine, loading_seconds=0.5) as worker,
     ):
         assert await _health(client, url) == (503, "starting")
-        while await _health(client, url) != (200, "ready"):
-            await asyncio.sleep(0.05)
+        await eventually(lambda: _is(client, url, (200, "ready")))
         await order_new(resources)
         await until(lambda: engine.speaking)
         worker.stop.set()
         await asyncio.sleep(0.1)
         assert await _health(client, url) == (503, "draining")
         engine.held = False
+
+
+async def _is(client: aiohttp.ClientSession, url: str, wanted: tuple[int, str]) -> bool:
+    return await _health(client, url) == wanted
 
 
 async def _health(client: aiohttp.ClientSession, url: str) -> tuple[int, str]:

@@ -17,6 +17,7 @@ from pipeline.errors import Unavailable
 from pipeline.queues import Message
 from pipeline.resources import Resources
 from pipeline.settings import Settings
+from tests.waiting import until
 
 
 @dataclass
@@ -57,12 +58,6 @@ async def pumping(queue: Queue, handle: Handler, **settings: Any) -> Any:
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-
-
-async def until(true: Any) -> None:
-    async with asyncio.timeout(5):
-        while not true():
-            await asyncio.sleep(0.005)
 
 
 async def test_the_function_gets_the_event_that_lambda_makes() -> None:

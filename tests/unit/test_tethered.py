@@ -12,9 +12,9 @@ import tethered
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="looks at POSIX exit codes")
 
 POLITE = """
-import signal, sys, time
+import os, signal, sys, time
 def stop(*_):
-    print("stopping", flush=True)
+    os.write(1, b"stopping\\n")
     sys.exit(7)
 signal.signal(signal.SIGTERM, stop)
 print("up", sys.argv[1:], repr(sys.stdin.read()), flush=True)

@@ -1,0 +1,235 @@
+"""A job's state is read from what is stored; nothing is half accepted."""
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+
+from pipeline import jobs, layout
+from pipeline.errors import NotFound, Unavailable
+from pipeline.ids import id_maker
+from pipeline.records import Failed, Request, Source
+from tests.fakes import EPOCH
+from tests.world import World
+
+
+async def status(world: World, job_id: str) -> str:
+    return (await jobs.read(world.resources, job_id)).status
+
+
+async def test_a_job_is_queued_until_it_has_an_outcome() -> None:
+    world = World()
+    request = await world.job()
+    assert world.synthesis.bodies == [f'{{"job_id":"{request.job_id}"}}']
+    assert await status(world, request.job_id) == "queued"
+    await world.succeed(request)
+    job = await jobs.read(world.resources, request.job_id)
+    assert (job.status, job.created_at) == ("succeeded", EPOCH)
+
+
+async def test_a_failure_is_told_as_it_was_written() -> None:
+    world = World()
+    request = await world.job()
+    failed = await world.fail(request)
+    job = await jobs.read(world.resources, request.job_id)
+    assert (job.status, job.outcome) == ("failed", failed)
+
+
+async def test_a_success_expires_with_its_preview() -> None:
+    world = World()
+    request = await world.job()
+    world.later(minutes=59)
+    await world.succeed(request)
+    world.later(minutes=20, milliseconds=-1)
+    assert await status(world, request.job_id) == "succeeded"
+    world.later(milliseconds=1)
+    assert await status(world, request.job_id) == "expired"
+
+
+async def test_a_failure_does_not_expire_before_its_record() -> None:
+    world = World()
+    request = await world.job()
+    await world.fail(request)
+    world.later(hours=24, milliseconds=-1)
+    assert await status(world, request.job_id) == "failed"
+    world.later(milliseconds=1)
+    with pytest.raises(NotFound):
+        await jobs.read(world.resources, request.job_id)
+
+
+async def test_a_job_past_its_deadline_has_failed_though_nobody_wrote_so() -> None:
+    world = World()
+    request = await world.job()
+    world.later(hours=1, milliseconds=-1)
+    assert await status(world, request.job_id) == "queued"
+    world.later(milliseconds=1)
+    job = await jobs.read(world.resources, request.job_id)
+    assert isinstance(job.outcome, Failed)
+    assert (job.status, job.outcome.code) == ("failed", "deadline_exceeded")
+    assert job.outcome.completed_at == EPOCH + timedelta(hours=1)
+    assert "60 minutes" in job.outcome.message
+
+
+@pytest.mark.parametrize(
+    "job_id", ["", "nova", "0" * 32, "ffffffffffff7fff8fffffffffffffff", id_maker(lambda: EPOCH)(), "x" * 5000]
+)
+async def test_what_is_no_job(job_id: str) -> None:
+    with pytest.raises(NotFound) as caught:
+        await jobs.read(World().resources, job_id)
+    assert caught.value.field == "job_id"
+    assert len(caught.value.message) < 200
+
+
+async def test_the_first_outcome_stands() -> None:
+    world = World()
+    request = await world.job()
+    first = jobs.failure(request, Unavailable("first"), world.time())
+    second = jobs.failure(request, Unavailable("second"), world.time())
+    written = await asyncio.gather(*(jobs.conclude(world.resources, one) for one in (first, second)))
+    assert sorted(written) == [False, True]
+    outcome = await jobs.read_outcome(world.resources, request.job_id)
+    assert outcome == (first if written[0] else second)
+
+
+async def test_a_job_that_can_not_be_stored_or_sent_is_not_accepted() -> None:
+    for calls in range(5):
+        world = World()
+        session_id = await world.session()
+        before = world.keys()
+        request = _built(world, session_id)
+
+        async def upload(to: World = world) -> None:
+            await to.bucket.put("audio/uploads/extra", b"", "x")
+
+        world.blow_after(calls, Unavailable)
+        try:
+            await jobs.accept(world.resources, request, upload())
+        except Unavailable:
+            world.mend()
+        else:
+            assert calls >= 3
+            assert world.synthesis.bodies
+            continue
+        assert world.synthesis.bodies == []
+        left = set(world.keys()) - set(before) - {"audio/uploads/extra"}
+        # The storage that could not be written to can't be cleaned either, but then nothing was written.
+        assert not left or calls in {1, 2}
+
+
+async def test_what_could_not_be_sent_is_taken_back() -> None:
+    world = World()
+    request = _built(world, await world.session())
+    world.synthesis.switch.is_up = False
+    with pytest.raises(Unavailable):
+        await jobs.accept(world.resources, request)
+    assert world.keys(layout.JOBS) == []
+
+
+async def test_an_upload_that_fails_late_takes_the_request_with_it() -> None:
+    world = World()
+    request = _built(world, await world.session())
+
+    async def upload() -> None:
+        for _ in range(20):
+            await asyncio.sleep(0)
+        raise Unavailable("no room")
+
+    with pytest.raises(Unavailable, match="no room"):
+        await jobs.accept(world.resources, request, upload())
+    assert world.keys(layout.JOBS) == []
+    assert world.synthesis.bodies == []
+
+
+async def test_an_upload_that_fails_early_waits_for_the_request_to_be_written_before_it_takes_it_back() -> None:
+    world = World()
+    request = _built(world, await world.session())
+
+    async def upload() -> None:
+        raise Unavailable("no room")
+
+    with pytest.raises(Unavailable, match="no room"):
+        await jobs.accept(world.resources, request, upload())
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert world.keys(layout.JOBS) == []
+
+
+def _built(world: World, session_id: str) -> Request:
+    return Request(
+        job_id=world.resources.new_id(),
+        kind="preview",
+        source=Source(session_id=session_id),
+        reference_id=session_id,
+        text="Hello.",
+        created_at=world.time(),
+    )
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "",
+        "{}",
+        "[]",
+        "null",
+        '"x"',
+        '{"job_id": 5}',
+        '{"job_id": null}',
+        '{"job_id": "../x"}',
+        "\x00",
+        "{" * 10_000,
+    ],
+)
+def test_what_is_no_ticket(body: str) -> None:
+    assert jobs.parse_ticket(body) is None
+
+
+def test_a_ticket_may_say_more_than_we_know() -> None:
+    job_id = id_maker(lambda: EPOCH)()
+    ticket = jobs.parse_ticket(f'{{"job_id": "{job_id}", "from": "the future"}}')
+    assert ticket is not None
+    assert ticket.job_id == job_id
+
+
+async def test_a_damaged_request_is_none() -> None:
+    world = World()
+    request = await world.job()
+    await world.bucket.put(layout.request(request.job_id), b"{", jobs.JSON)
+    assert await jobs.read_request(world.resources, request.job_id) is None
+
+
+async def test_the_unfinished_are_found_oldest_first() -> None:
+    world = World()
+    made = []
+    for _ in range(6):
+        made.append(await world.job())
+        world.later(minutes=1)
+    await world.succeed(made[1])
+    await world.fail(made[2])
+    await world.bucket.put(layout.subscriber(made[3].job_id, "c"), b"{}", jobs.JSON)
+    await world.bucket.put(layout.subscriber(made[2].job_id, "c"), b"{}", jobs.JSON)
+    await world.bucket.put(layout.JOBS + "README.txt", b"", "text/plain")
+    found = [job_id async for job_id in jobs.unfinished(world.resources, since=EPOCH, until=world.time())]
+    assert found == [made[n].job_id for n in (0, 3, 4, 5)]
+
+
+async def test_the_unfinished_of_a_span_and_no_others() -> None:
+    world = World()
+    made = []
+    for _ in range(4):
+        made.append(await world.job())
+        world.later(minutes=1)
+    since, until = EPOCH + timedelta(minutes=1), EPOCH + timedelta(minutes=3)
+    found = [job_id async for job_id in jobs.unfinished(world.resources, since=since, until=until)]
+    assert found == [made[1].job_id, made[2].job_id]
+    nothing = [job_id async for job_id in jobs.unfinished(world.resources, since=until, until=until)]
+    assert nothing == []
+
+
+async def test_an_outcome_without_a_request_is_finished() -> None:
+    world = World()
+    request = await world.job()
+    await world.succeed(request)
+    await world.bucket.delete([layout.request(request.job_id)])
+    later = EPOCH + timedelta(minutes=1)
+    assert [job_id async for job_id in jobs.unfinished(world.resources, since=EPOCH, until=later)] == []

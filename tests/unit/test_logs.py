@@ -1,0 +1,149 @@
+"""What may stand in a log, and what never does."""
+
+import json
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import structlog
+
+from pipeline.logs import configure_logging, correlation_id_from
+from pipeline.settings import Settings
+
+Lines = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_was() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers, root.level
+    yield
+    root.handlers = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()
+
+
+def logged(capsys: Lines, event: str = "something", **more: Any) -> dict[str, Any]:
+    configure_logging(Settings(log_format="json"), "api")
+    structlog.get_logger("here").info(event, **more)
+    (line,) = capsys.readouterr().err.splitlines()
+    read = json.loads(line)
+    assert isinstance(read, dict)
+    return read
+
+
+def test_a_json_line_says_who_when_and_what(capsys: Lines) -> None:
+    with structlog.contextvars.bound_contextvars(correlation_id="corr-1"):
+        line = logged(capsys, "job done", ms=1.5, ok=True, nothing=None)
+    assert line.pop("timestamp").endswith("Z")
+    assert line == {
+        "event": "job done",
+        "level": "info",
+        "logger": "here",
+        "service": "api",
+        "correlation_id": "corr-1",
+        "ms": 1.5,
+        "ok": True,
+        "nothing": None,
+    }
+
+
+def test_a_text_line_says_the_same(capsys: Lines) -> None:
+    configure_logging(Settings(log_format="text"), "worker")
+    structlog.get_logger("here").warning("job done", ms=1.5)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert all(part in line for part in ("job done", "warning", "worker", "ms=1.5", "here"))
+    assert "\x1b" not in line
+
+
+def test_the_libraries_log_through_the_same_door(capsys: Lines) -> None:
+    configure_logging(Settings(log_format="json"), "api")
+    with structlog.contextvars.bound_contextvars(correlation_id="corr-1"):
+        logging.getLogger("uvicorn.error").warning("Authorization: Bearer %s", "secret")
+    line = json.loads(capsys.readouterr().err)
+    assert line["event"] == "Authorization: Bearer [redacted]"
+    assert (line["correlation_id"], line["service"]) == ("corr-1", "api")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Authorization: Bearer SECRET",
+        "bearer   SECRET",
+        "BEARER SECRET, and more",
+        "http://s3/x?X-Amz-Credential=SECRET&X-Amz-Date=1&X-Amz-Signature=SECRET",
+        "x-amz-security-token=SECRET",
+        "X-Amz-Signature%3DSECRET",
+        "{'x-amz-signature': 'SECRET', 'key': 'k'}",
+        '{"x-amz-credential": "SECRET"}',
+    ],
+)
+def test_secrets_are_redacted(capsys: Lines, text: str) -> None:
+    for line in (logged(capsys, text), logged(capsys, value=text), logged(capsys, value={"a": [text]})):
+        assert "SECRET" not in json.dumps(line)
+        assert "[redacted]" in json.dumps(line)
+
+
+def test_a_secret_in_a_traceback_is_redacted_and_the_traceback_is_whole(capsys: Lines) -> None:
+    configure_logging(Settings(log_format="json", log_payload_chars=10), "api")
+    try:
+        dict[str, str]()["Bearer SECRET " + "x" * 600]
+    except KeyError:
+        structlog.get_logger("here").exception("went wrong")
+    line = json.loads(capsys.readouterr().err)
+    assert "SECRET" not in line["exception"]
+    assert "x" * 600 in line["exception"]
+
+
+def test_long_values_are_cut(capsys: Lines) -> None:
+    line = logged(capsys, text="a" * 501, fits="b" * 500, nested={"text": "c" * 1000})
+    assert line["text"] == "a" * 500 + "… (501 characters)"
+    assert line["fits"] == "b" * 500
+    assert len(line["nested"]) < 540
+
+
+def test_a_secret_at_the_edge_is_cut_after_it_was_redacted(capsys: Lines) -> None:
+    assert "SECRET" not in logged(capsys, text="a" * 490 + " Bearer SECRETSECRET")["text"]
+
+
+def test_bytes_are_counted_not_shown(capsys: Lines) -> None:
+    audio = b"RIFFsecretvoice"
+    line = logged(capsys, raw=audio, more=bytearray(audio), view=memoryview(audio), deep={"a": [audio, (audio,)]})
+    assert line["raw"] == line["more"] == line["view"] == "<15 bytes>"
+    assert "secretvoice" not in json.dumps(line)
+    assert line["deep"].count("<15 bytes>") == 2
+
+
+@pytest.mark.parametrize("format_", ["text", "json"])
+def test_no_value_can_forge_a_line(capsys: Lines, format_: str) -> None:
+    configure_logging(Settings.model_validate({"log_format": format_}), "api")
+    structlog.get_logger("here").info("a\nFORGED", path="/x\r\nFORGED \x1b[31m\u2028\x85")
+    written = capsys.readouterr().err
+    assert len(written.splitlines()) == 1
+    assert "\x1b" not in written
+
+
+def test_what_can_not_be_written_as_json_is_said_somehow(capsys: Lines) -> None:
+    assert "object" in logged(capsys, thing=object())["thing"]
+
+
+def test_the_level_is_a_setting_and_the_storage_client_is_quiet(capsys: Lines) -> None:
+    configure_logging(Settings(log_format="json", log_level="DEBUG"), "api")
+    structlog.get_logger("here").debug("seen")
+    logging.getLogger("botocore.auth").info("signing with SECRET")
+    logging.getLogger("aiobotocore.credentials").info("found credentials")
+    assert [json.loads(line)["event"] for line in capsys.readouterr().err.splitlines()] == ["seen"]
+    configure_logging(Settings(log_format="json", log_level="ERROR"), "api")
+    structlog.get_logger("here").warning("not seen")
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("given", ["a", "A-b_c.d:e/f+g=h@i", "1" * 128])
+def test_a_callers_correlation_id_is_kept(given: str) -> None:
+    assert correlation_id_from(given) == given
+
+
+@pytest.mark.parametrize("given", [None, "", " ", "a b", "a\nb", "ü", "1" * 129, "a;b", "<script>", "a\x00"])
+def test_what_could_not_stand_in_a_header_or_a_line_is_not(given: str | None) -> None:
+    assert correlation_id_from(given) is None

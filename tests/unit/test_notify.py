@@ -1,0 +1,233 @@
+"""Everyone who wants to know how a job ended is told, and a batch names exactly what has to come again."""
+
+import json
+from typing import Any
+from urllib.parse import quote_plus
+
+import pytest
+
+from functions import dead_letters, notify
+from pipeline import events, jobs, layout
+from pipeline.records import Failed, ReplyTo, Request, Subscriber
+from tests.world import World
+
+Event = dict[str, Any]
+
+
+def address(connection_id: str) -> ReplyTo:
+    return ReplyTo(endpoint="http://127.0.0.1:9", connection_id=connection_id)
+
+
+def batch(*bodies: str) -> Event:
+    return {"Records": [{"messageId": f"m{n}", "body": body} for n, body in enumerate(bodies)]}
+
+
+def created(key: str) -> str:
+    """Write the event as S3 does: the key encoded as in a form."""
+    record = {
+        "eventVersion": "2.1",
+        "eventSource": "aws:s3",
+        "eventName": "ObjectCreated:Put",
+        "s3": {"bucket": {"name": "b"}, "object": {"key": quote_plus(key, safe="/"), "size": 1}},
+    }
+    return json.dumps({"Records": [record]})
+
+
+def ended(request: Request) -> str:
+    return created(layout.outcome(request.job_id))
+
+
+def again(answer: Event) -> list[str]:
+    return [failure["itemIdentifier"] for failure in answer["batchItemFailures"]]
+
+
+def told(world: World) -> dict[str, Any]:
+    assert len({to for to, _ in world.connections.posted}) == len(world.connections.posted), "told twice"
+    return {to: json.loads(body) for to, body in world.connections.posted}
+
+
+async def subscribe(world: World, request: Request, connection_id: str, request_id: str | None = None) -> None:
+    subscriber = Subscriber(reply_to=address(connection_id), request_id=request_id)
+    await world.bucket.put(layout.subscriber(request.job_id, connection_id), subscriber.to_json(), jobs.JSON)
+
+
+async def test_the_maker_of_a_job_is_told() -> None:
+    world = World()
+    request = await world.job(reply_to=address("c1="), request_id="r1")
+    await world.succeed(request)
+    assert again(await notify.handle(world.resources, batch(ended(request)))) == []
+    assert told(world) == {
+        "c1=": {
+            "type": "tts_complete",
+            "data": {
+                "job_id": request.job_id,
+                "request_id": "r1",
+                "correlation_id": "corr-1",
+                "session_id": request.source.session_id,
+                "audio_url": f"/previews/{request.job_id}.wav",
+                "temporary": True,
+                "duration_seconds": 1.25,
+                "sample_rate": 24_000,
+                "expires_at": "2026-01-01T00:20:00Z",
+            },
+        }
+    }
+
+
+async def test_a_failure_is_told_as_an_error() -> None:
+    world = World()
+    request = await world.job(reply_to=address("c1"))
+    await world.fail(request)
+    await notify.handle(world.resources, batch(ended(request)))
+    assert told(world)["c1"] == {
+        "type": "error",
+        "data": {
+            "job_id": request.job_id,
+            "correlation_id": "corr-1",
+            "session_id": request.source.session_id,
+            "message": "It was not to be.",
+            "code": "unavailable",
+        },
+    }
+
+
+async def test_subscribers_are_told_with_their_own_request_id() -> None:
+    world = World()
+    request = await world.job(reply_to=address("maker"), request_id="r-maker")
+    await subscribe(world, request, "c1", "r-1")
+    await subscribe(world, request, "c2")
+    await subscribe(world, request, "maker", "r-maker-again")
+    await world.succeed(request)
+    await notify.handle(world.resources, batch(ended(request)))
+    ids = {to: message["data"].get("request_id") for to, message in told(world).items()}
+    assert ids == {"maker": "r-maker", "c1": "r-1", "c2": None}
+
+
+async def test_a_job_that_nobody_waits_for() -> None:
+    world = World()
+    request = await world.job()
+    await world.succeed(request)
+    assert again(await notify.handle(world.resources, batch(ended(request)))) == []
+    assert world.connections.posted == []
+
+
+async def test_who_is_gone_is_forgotten_and_the_others_are_told() -> None:
+    world = World()
+    request = await world.job(reply_to=address("gone"))
+    await subscribe(world, request, "gone-too")
+    await subscribe(world, request, "here")
+    for connection_id in ("gone", "gone-too", "here"):
+        await world.bucket.put(layout.connection(connection_id), b"{}", jobs.JSON)
+    world.connections.gone = {"gone", "gone-too"}
+    await world.succeed(request)
+    assert again(await notify.handle(world.resources, batch(ended(request)))) == []
+    assert list(told(world)) == ["here"]
+    assert world.keys(layout.CONNECTIONS) == [layout.connection("here")]
+    assert world.keys(layout.subscribers(request.job_id)) == [layout.subscriber(request.job_id, "here")]
+
+
+async def test_who_can_not_be_reached_is_tried_again_and_only_that_message_comes_again() -> None:
+    world = World()
+    one, other = await world.job(reply_to=address("away")), await world.job(reply_to=address("here"))
+    world.connections.unreachable = {"away"}
+    await world.succeed(one)
+    await world.succeed(other)
+    event = batch(ended(one), ended(other))
+    assert again(await notify.handle(world.resources, event)) == ["m0"]
+    world.connections.unreachable.clear()
+    assert again(await notify.handle(world.resources, {"Records": event["Records"][:1]})) == []
+    assert sorted(told(world)) == ["away", "here"]
+
+
+async def test_a_storage_that_is_away_fails_the_whole_batch_by_name() -> None:
+    world = World()
+    requests = [await world.job(reply_to=address("c")) for _ in range(2)]
+    world.bucket.switch.is_up = False
+    assert again(await notify.handle(world.resources, batch(*map(ended, requests)))) == ["m0", "m1"]
+
+
+async def test_a_damaged_outcome_does_not_hold_up_the_others() -> None:
+    world = World()
+    damaged, good = await world.job(), await world.job(reply_to=address("here"))
+    await world.bucket.put(layout.outcome(damaged.job_id), b"{", jobs.JSON)
+    await world.succeed(good)
+    assert again(await notify.handle(world.resources, batch(ended(damaged), ended(good)))) == ["m0"]
+    assert list(told(world)) == ["here"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"Service": "Amazon S3", "Event": "s3:TestEvent", "Time": "t", "Bucket": "b"}',
+        "",
+        "nonsense",
+        "[]",
+        "null",
+        "{}",
+        '{"Records": []}',
+        '{"Records": [{}]}',
+        created("jobs/x/outcome.json"),
+        created("audio/previews/x.wav"),
+        created("jobs/019cc1234567789089abcdef01234567/outcome.json"),
+        created("jobs/019cc1234567789089abcdef01234567/outcome.json").replace("Created:Put", "Removed:Delete"),
+    ],
+)
+async def test_what_tells_of_no_outcome_is_done_with(body: str) -> None:
+    world = World()
+    assert await notify.handle(world.resources, batch(body)) == {"batchItemFailures": []}
+    assert world.connections.posted == []
+
+
+def test_keys_come_encoded_as_in_a_form() -> None:
+    assert events.keys_created(created("jobs/a b+c/ü=.json")) == ["jobs/a b+c/ü=.json"]
+    many = {"Records": [json.loads(created(key))["Records"][0] for key in ("a", "b")]}
+    assert events.keys_created(json.dumps(many)) == ["a", "b"]
+
+
+def test_an_event_that_we_say_again_is_read_like_the_first() -> None:
+    assert events.keys_created(events.created_notification("b", "jobs/x/outcome.json")) == ["jobs/x/outcome.json"]
+
+
+async def test_an_embedding_is_told_to_who_subscribed() -> None:
+    world = World()
+    request = (await world.job()).model_copy(update={"kind": "embedding"})
+    await world.succeed(request)
+    outcome = await jobs.read_outcome(world.resources, request.job_id)
+    assert outcome is not None
+    message = events.message_for(outcome.model_copy(update={"preview": None}))
+    assert message["type"] == "embedding_complete"
+    assert message["data"]["job_id"] == request.job_id
+
+
+async def test_a_dead_letter_ends_its_job() -> None:
+    world = World()
+    request = await world.job()
+    event = batch(world.synthesis.bodies[0])
+    assert again(await dead_letters.handle(world.resources, event)) == []
+    outcome = await jobs.read_outcome(world.resources, request.job_id)
+    assert isinstance(outcome, Failed)
+    assert (outcome.code, outcome.correlation_id) == ("synthesis_failed", "corr-1")
+
+
+async def test_a_dead_letter_of_a_job_that_ended_changes_nothing() -> None:
+    world = World()
+    request = await world.job()
+    succeeded = await world.succeed(request)
+    await dead_letters.handle(world.resources, batch(world.synthesis.bodies[0]))
+    assert await jobs.read_outcome(world.resources, request.job_id) == succeeded
+
+
+async def test_dead_letters_that_are_no_jobs_are_done_with() -> None:
+    world = World()
+    unknown = f'{{"job_id": "{world.resources.new_id()}"}}'
+    assert again(await dead_letters.handle(world.resources, batch("nonsense", "{}", unknown))) == []
+    assert world.keys() == []
+
+
+async def test_a_dead_letter_that_could_not_be_written_comes_again() -> None:
+    world = World()
+    await world.job()
+    await world.job()
+    event = batch("nonsense", *world.synthesis.bodies)
+    world.bucket.switch.is_up = False
+    assert again(await dead_letters.handle(world.resources, event)) == ["m1", "m2"]

@@ -1,0 +1,205 @@
+"""A sweep deletes what has expired, nothing else, and costs what has expired, not what is stored."""
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from functions import sweep
+from pipeline import jobs, layout, retention, voices
+from pipeline.errors import Unavailable
+from pipeline.records import Failed
+from pipeline.storage import ObjectInfo
+from tests.fakes import EPOCH, FakeBucket, FakeTime
+from tests.world import Crash, World
+
+
+async def swept(world: World) -> dict[str, int]:
+    return await sweep.handle(world.resources, {})
+
+
+async def test_each_thing_goes_at_its_moment_and_not_before() -> None:
+    world = World()
+    request = await world.job()
+    await world.bucket.put(layout.connection("c="), b'{"session_id": "s"}', jobs.JSON)
+    await world.succeed(request)
+    await world.bucket.put(layout.subscriber(request.job_id, "c"), b"{}", jobs.JSON)
+    for prefix, lifetime, count in [
+        (layout.PREVIEWS, timedelta(minutes=20), 1),
+        (layout.CONNECTIONS, timedelta(hours=2), 1),
+        (layout.UPLOADS, timedelta(hours=12), 3),
+        (layout.JOBS, timedelta(hours=24), 3),
+    ]:
+        world.time.now = EPOCH + lifetime - timedelta(milliseconds=1)
+        before = world.keys()
+        assert sum((await swept(world)).values()) == 0
+        assert world.keys() == before
+        world.time.now += timedelta(milliseconds=1)
+        assert sum((await swept(world)).values()) == count
+        assert world.keys(prefix) == []
+    assert world.keys() == []
+
+
+async def test_saved_voices_are_never_swept() -> None:
+    world = World()
+    await voices.save(world.resources, await world.session(), "Nova")
+    world.later(days=3650)
+    await swept(world)
+    assert len(world.voice_keys()) == 4
+
+
+async def test_one_bucket_may_hold_both() -> None:
+    world = World()
+    world.voices.objects = world.bucket.objects
+    await voices.save(world.resources, await world.session(), "Nova")
+    world.later(days=3650)
+    await swept(world)
+    assert len(world.keys(layout.VOICES)) == len(world.keys()) == 4
+
+
+async def test_a_preview_lives_from_its_completion_not_from_its_request() -> None:
+    world = World()
+    early, late = await world.job(), await world.job()
+    await world.succeed(early)
+    world.later(minutes=30)
+    await world.succeed(late)
+    assert (await swept(world))["previews"] == 1
+    assert world.keys(layout.PREVIEWS) == [layout.preview(late.job_id)]
+    world.later(minutes=20)
+    assert (await swept(world))["previews"] == 1
+
+
+async def test_what_is_not_ours_is_let_be() -> None:
+    world = World()
+    foreign = [
+        "README.txt",
+        "audio/uploads/README.txt",
+        "audio/uploads/somebody/source.wav",
+        "audio/previews/README.txt",
+        "audio/previewsomething.wav",
+        "jobs/README.txt",
+        "jobs-of-mine/x",
+        "logs/2020.txt",
+    ]
+    for key in foreign:
+        await world.bucket.put(key, b"", "text/plain")
+    request = await world.job()
+    await world.succeed(request)
+    world.later(days=400)
+    await swept(world)
+    assert world.keys() == sorted(foreign)
+
+
+async def test_a_sweep_costs_what_has_expired_not_what_is_stored() -> None:
+    world = World()
+    for _ in range(150):
+        await world.succeed(await world.job())
+        world.later(seconds=1)
+    world.mend()
+    await swept(world)
+    assert world.bucket.switch.count("list") <= 6
+    assert world.bucket.switch.count("delete") <= 6
+    assert world.bucket.switch.count("read") == 0
+
+
+async def test_a_listing_stops_at_the_first_that_is_too_young() -> None:
+    world = World()
+    old = await world.session("", embedded=False)
+    world.later(hours=11)
+    for _ in range(50):
+        await world.session("", embedded=False)
+    world.later(hours=1)
+    counting = Listed(world.time)
+    counting.objects = world.bucket.objects
+    assert (await sweep.handle(replace(world.resources, bucket=counting), {}))["uploads"] == 1
+    assert len([key for key in counting.listed if key.startswith(layout.UPLOADS)]) == 2
+    assert world.keys(layout.session(old).folder) == []
+
+
+class Listed(FakeBucket):
+    """Notes every key that a listing has given."""
+
+    def __init__(self, time: FakeTime) -> None:
+        super().__init__(time)
+        self.listed: list[str] = []
+
+    async def list(self, prefix: str, *, start_after: str = "") -> AsyncIterator[ObjectInfo]:
+        async for item in super().list(prefix, start_after=start_after):
+            self.listed.append(item.key)
+            yield item
+
+
+async def test_thousands_go_in_batches() -> None:
+    world = World()
+    for _ in range(2100):
+        await world.bucket.put(layout.request(world.resources.new_id()), b"{}", jobs.JSON)
+    world.later(hours=24)
+    world.mend()
+    assert (await swept(world))["jobs"] == 2100
+    assert world.keys() == []
+    assert world.bucket.switch.count("delete") == 3 + 4
+
+
+async def test_an_overdue_job_is_ended_once() -> None:
+    world = World()
+    overdue = await world.job()
+    world.later(minutes=1)
+    in_time = await world.job()
+    world.time.now = retention.job_deadline(overdue.job_id, world.resources.settings) + timedelta(milliseconds=1)
+    assert (await swept(world))["overdue_jobs"] == 1
+    assert (await swept(world))["overdue_jobs"] == 0
+    outcome = await jobs.read_outcome(world.resources, overdue.job_id)
+    assert isinstance(outcome, Failed)
+    assert (outcome.code, outcome.correlation_id) == ("deadline_exceeded", "corr-1")
+    assert await jobs.read_outcome(world.resources, in_time.job_id) is None
+
+
+async def test_an_outcome_that_came_first_stands() -> None:
+    world = World()
+    request = await world.job()
+    succeeded = await world.succeed(request)
+    world.later(minutes=61)
+    assert (await swept(world))["overdue_jobs"] == 0
+    assert await jobs.read_outcome(world.resources, request.job_id) == succeeded
+
+
+async def test_some_missed_sweeps_do_no_harm() -> None:
+    world = World()
+    await world.job()
+    world.later(minutes=74)
+    assert (await swept(world))["overdue_jobs"] == 1
+
+
+async def test_a_damaged_request_does_not_stop_the_sweep() -> None:
+    world = World()
+    damaged, overdue = await world.job(), await world.job()
+    await world.bucket.put(layout.request(damaged.job_id), b"{", jobs.JSON)
+    world.later(minutes=61)
+    assert (await swept(world))["overdue_jobs"] == 1
+    assert await jobs.read_outcome(world.resources, overdue.job_id)
+
+
+async def test_a_sweep_finishes_what_died() -> None:
+    world = World()
+    session_id = await world.session()
+    world.blow_after(7)
+    with pytest.raises(Crash):
+        await voices.save(world.resources, session_id, "Nova")
+    world.mend()
+    world.later(minutes=10)
+    assert (await swept(world))["voice_changes"] == 1
+    assert world.voice_keys() == []
+
+
+async def test_a_sweep_that_can_not_reach_the_storage_says_so_and_the_next_does_its_work() -> None:
+    world = World()
+    await world.succeed(await world.job())
+    world.later(hours=24)
+    for calls in range(1, 9):
+        world.blow_after(calls, Unavailable)
+        with pytest.raises(Unavailable):
+            await swept(world)
+        world.mend()
+    await swept(world)
+    assert world.keys() == []

@@ -1,0 +1,367 @@
+"""Every message that can be sent, and what is answered; whatever it is, the connection lives on."""
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from functions import notify
+from functions.websocket import MESSAGE_MAX_BYTES, MESSAGE_TYPES, Dispatcher
+from pipeline import events, jobs, layout, sessions, voices
+from pipeline.audio import encode_wav
+from pipeline.records import ReplyTo, Request
+from tests.world import World, spoken
+
+HERE = ReplyTo(endpoint="http://127.0.0.1:9", connection_id="c1=")
+THERE = ReplyTo(endpoint="http://127.0.0.1:9", connection_id="c2=")
+
+Message = dict[str, Any]
+
+
+async def ask(world: World, type_: object, data: object = None, sender: ReplyTo = HERE) -> Message | None:
+    message = {"type": type_} | ({} if data is None else {"data": data})
+    return await Dispatcher(world.resources).answer(sender, json.dumps(message))
+
+
+async def refused(world: World, type_: object, data: object = None, sender: ReplyTo = HERE) -> Message:
+    answer = await ask(world, type_, data, sender)
+    assert answer is not None
+    assert answer["type"] == "error"
+    assert isinstance(answer["data"]["message"], str)
+    told: Message = answer["data"]
+    return told
+
+
+async def request_of(world: World, number: int = -1) -> Request:
+    ticket = jobs.parse_ticket(world.synthesis.bodies[number])
+    assert ticket is not None
+    request = await jobs.read_request(world.resources, ticket.job_id)
+    assert request is not None
+    return request
+
+
+async def test_a_preview_is_answered_by_the_event_path_alone() -> None:
+    world = World()
+    session_id = await world.session()
+    data = {"session_id": session_id, "text": "Hello.", "request_id": "r1", "language": "german", "more": [1]}
+    assert await ask(world, "generate_preview", data) is None
+    request = await request_of(world)
+    assert (request.kind, request.text, request.source.session_id) == ("preview", "Hello.", session_id)
+    assert (request.reply_to, request.request_id, request.options.language) == (HERE, "r1", "German")
+    assert (request.reference_id, request.new_reference) == (session_id, None)
+
+
+async def test_progress_comes_only_to_who_asks() -> None:
+    world = World()
+    session_id = await world.session()
+    data = {"session_id": session_id, "text": "Hello.", "progress": True, "request_id": "r1"}
+    answer = await ask(world, "generate_preview", data)
+    request = await request_of(world)
+    told = {"job_id": request.job_id, "status": "queued", "request_id": "r1"}
+    assert answer == {"type": "progress", "data": told}
+
+
+async def test_a_saved_voice_may_speak() -> None:
+    world = World()
+    session_id = await world.session()
+    await voices.save(world.resources, session_id, "Nova")
+    assert await ask(world, "generate_preview", {"voice_id": "nova", "text": "Hello."}) is None
+    request = await request_of(world)
+    assert (request.source.voice_id, request.reference_id) == ("nova", session_id)
+
+
+async def test_an_upload_by_form_is_checked_at_its_first_use() -> None:
+    world = World()
+    session_id, form = await sessions.open_upload(world.resources, "")
+    data = {"session_id": session_id, "text": "Hello."}
+    assert (await refused(world, "generate_preview", data))["code"] == "not_found"
+    await world.bucket.put(form.fields["key"], b"nonsense", "x")
+    assert (await refused(world, "generate_preview", data))["code"] == "invalid_audio"
+    await world.bucket.put(form.fields["key"], encode_wav(spoken()), "x")
+    assert await ask(world, "generate_preview", data) is None
+
+
+@pytest.mark.parametrize(
+    ("data", "field"),
+    [
+        (None, "text"),
+        ({}, "text"),
+        ({"text": "Hello."}, "session_id"),
+        ({"text": "Hello.", "session_id": "SESSION", "voice_id": "nova"}, "session_id"),
+        ({"text": "", "session_id": "SESSION"}, "text"),
+        ({"text": " \n", "session_id": "SESSION"}, "text"),
+        ({"text": "a" * 4097, "session_id": "SESSION"}, "text"),
+        ({"text": 5, "session_id": "SESSION"}, "text"),
+        ({"text": None, "session_id": "SESSION"}, "text"),
+        ({"text": ["Hello."], "session_id": "SESSION"}, "text"),
+        ({"text": "\ud800", "session_id": "SESSION"}, "text"),
+        ({"text": "Hello.", "session_id": 5}, "session_id"),
+        ({"text": "Hello.", "session_id": ""}, "session_id"),
+        ({"text": "Hello.", "session_id": "../../etc"}, "session_id"),
+        ({"text": "Hello.", "session_id": "ffffffffffff7fff8fffffffffffffff"}, "session_id"),
+        ({"text": "Hello.", "voice_id": "nobody"}, "voice_id"),
+        ({"text": "Hello.", "voice_id": ""}, "voice_id"),
+        ({"text": "Hello.", "voice_id": "../x"}, "voice_id"),
+        ({"text": "Hello.", "voice_id": {"a": 1}}, "voice_id"),
+        ({"text": "Hello.", "session_id": "SESSION", "language": "Klingon"}, "language"),
+        ({"text": "Hello.", "session_id": "SESSION", "language": None}, "language"),
+        ({"text": "Hello.", "session_id": "SESSION", "progress": "yes"}, "progress"),
+        ({"text": "Hello.", "session_id": "SESSION", "progress": 1}, "progress"),
+        ({"text": "Hello.", "session_id": "SESSION", "request_id": 7}, "request_id"),
+        ({"text": "Hello.", "session_id": "SESSION", "request_id": "\ud800"}, "request_id"),
+        ([], "data"),
+        ("text", "data"),
+        (5, "data"),
+    ],
+)
+async def test_a_preview_that_can_not_be(data: Any, field: str) -> None:
+    world = World()
+    session_id = await world.session()
+    if isinstance(data, dict) and data.get("session_id") == "SESSION":
+        data = data | {"session_id": session_id}
+    told = await refused(world, "generate_preview", data)
+    assert told["field"] == field
+    assert "job_id" not in told
+    assert world.synthesis.bodies == []
+    assert world.keys(layout.JOBS) == []
+
+
+async def test_a_voice_is_saved() -> None:
+    world = World()
+    session_id = await world.session()
+    data = {"session_id": session_id, "name": "小明", "description": "calm", "request_id": "r1"}
+    saved = {"voice_id": "xiao-ming", "name": "小明", "description": "calm", "request_id": "r1"}
+    assert await ask(world, "save_voice", data) == {"type": "voice_saved", "data": saved}
+    assert (await voices.get(world.resources, "xiao-ming")).name == "小明"
+
+
+async def test_the_session_last_used_on_this_connection_is_saved() -> None:
+    world = World()
+    first, second, other = await world.session("1"), await world.session("2"), await world.session("3")
+    for session_id, sender in [(first, HERE), (second, HERE), (other, THERE)]:
+        await ask(world, "generate_preview", {"session_id": session_id, "text": "Hello."}, sender)
+    answer = await ask(world, "save_voice", {"name": "Nova", "description": None})
+    assert answer is not None
+    assert answer["data"] == {"voice_id": "nova", "name": "Nova", "description": ""}
+    assert (await voices.get(world.resources, "nova")).reference_id == second
+
+
+async def test_a_voice_used_in_between_is_not_the_session_last_used() -> None:
+    world = World()
+    session_id = await world.session()
+    await voices.save(world.resources, await world.session(), "Old")
+    await ask(world, "generate_preview", {"session_id": session_id, "text": "Hello."})
+    await ask(world, "generate_preview", {"voice_id": "old", "text": "Hello."})
+    await ask(world, "save_voice", {"name": "Nova"})
+    assert (await voices.get(world.resources, "nova")).reference_id == session_id
+
+
+@pytest.mark.parametrize(
+    ("data", "field"),
+    [
+        ({"name": "Nova"}, "session_id"),
+        ({"session_id": "SESSION"}, "name"),
+        ({"session_id": "SESSION", "name": ""}, "name"),
+        ({"session_id": "SESSION", "name": "🎧"}, "name"),
+        ({"session_id": "SESSION", "name": "a" * 81}, "name"),
+        ({"session_id": "SESSION", "name": 7}, "name"),
+        ({"session_id": "SESSION", "name": "Taken"}, "name"),
+        ({"session_id": "SESSION", "name": "Nova", "description": "d" * 501}, "description"),
+        ({"session_id": "SESSION", "name": "Nova", "description": 7}, "description"),
+        ({"session_id": "SESSION", "name": "Nova", "description": "\udfff"}, "description"),
+        ({"session_id": "nonsense", "name": "Nova"}, "session_id"),
+        ({"session_id": 7, "name": "Nova"}, "session_id"),
+    ],
+)
+async def test_a_save_that_can_not_be(data: Message, field: str) -> None:
+    world = World()
+    await voices.save(world.resources, await world.session(), "Taken")
+    if data.get("session_id") == "SESSION":
+        data = data | {"session_id": await world.session()}
+    before = world.voice_keys()
+    assert (await refused(world, "save_voice", data))["field"] == field
+    assert world.voice_keys() == before
+
+
+async def test_an_expired_session_can_be_neither_used_nor_saved() -> None:
+    world = World()
+    session_id = await world.session()
+    world.later(hours=12)
+    for type_, data in [("generate_preview", {"text": "Hello."}), ("save_voice", {"name": "Nova"})]:
+        assert (await refused(world, type_, data | {"session_id": session_id}))["code"] == "expired"
+
+
+async def test_who_subscribes_in_time_is_told_when_the_job_ends() -> None:
+    world = World()
+    request = await world.job(reply_to=THERE)
+    assert await ask(world, "subscribe", {"job_id": request.job_id, "request_id": "r9"}) is None
+    await world.succeed(request)
+    await notify.tell(world.resources, request.job_id)
+    told = {to: json.loads(body)["data"].get("request_id") for to, body in world.connections.posted}
+    assert told == {"c2=": None, "c1=": "r9"}
+
+
+async def test_who_subscribes_late_is_told_at_once() -> None:
+    world = World()
+    request = await world.job(request_id="of-the-maker")
+    outcome = await world.succeed(request)
+    answer = await ask(world, "subscribe", {"job_id": request.job_id, "request_id": "r9"})
+    assert answer == events.message_for(outcome.model_copy(update={"request_id": "r9"}))
+    answer = await ask(world, "subscribe", {"job_id": request.job_id})
+    assert answer is not None
+    assert "request_id" not in answer["data"]
+    assert world.keys(layout.subscribers(request.job_id)) == []
+
+
+async def test_a_failure_is_told_to_who_subscribes_late() -> None:
+    world = World()
+    request = await world.job()
+    await world.fail(request)
+    told = await refused(world, "subscribe", {"job_id": request.job_id})
+    assert (told["job_id"], told["message"]) == (request.job_id, "It was not to be.")
+
+
+@pytest.mark.parametrize("turns", range(0, 40, 2))
+async def test_nobody_is_missed_however_the_outcome_races_the_subscription(turns: int) -> None:
+    world = World()
+    request = await world.job()
+
+    async def end() -> None:
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await world.succeed(request)
+        await notify.tell(world.resources, request.job_id)
+
+    answer, _ = await asyncio.gather(ask(world, "subscribe", {"job_id": request.job_id}), end())
+    assert (answer is not None) + len(world.connections.posted) >= 1
+
+
+async def test_progress_of_a_subscription() -> None:
+    world = World()
+    request = await world.job()
+    answer = await ask(world, "subscribe", {"job_id": request.job_id, "progress": True})
+    assert answer == {"type": "progress", "data": {"job_id": request.job_id, "status": "queued"}}
+
+
+@pytest.mark.parametrize(
+    "data",
+    [{}, {"job_id": 5}, {"job_id": "nonsense"}, {"job_id": "ffffffffffff7fff8fffffffffffffff"}, {"job_id": None}],
+)
+async def test_a_subscription_to_nothing(data: Message) -> None:
+    world = World()
+    assert (await refused(world, "subscribe", data))["field"] == "job_id"
+    assert world.keys() == []
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        "",
+        " ",
+        "hello",
+        "{",
+        "[]",
+        "null",
+        "5",
+        '"generate_preview"',
+        "{}",
+        '{"type": null}',
+        '{"type": 5}',
+        '{"type": ["generate_preview"]}',
+        '{"data": {}}',
+        '{"type": ""}',
+        '{"type": "GENERATE_PREVIEW"}',
+        '{"type": "tts_complete"}',
+        '{"type": "__class__"}',
+        "[" * 100_000,
+        '{"type":"subscribe","data":' + '{"a":' * 20_000 + "1" + "}" * 20_000 + "}",
+        '{"type": "generate_preview", "data": NaN}',
+        '{"type": 1e999}',
+        '{"type": ' + "9" * 5000 + "}",
+        '{"type": "\\ud800"}',
+        "\ufeff{}",
+        "\x00",
+        "x" * (MESSAGE_MAX_BYTES + 1),
+        "小" * (MESSAGE_MAX_BYTES // 3 + 1),
+        "x" * 10_000_000,
+        b"",
+        b"\x00\xff",
+        b'{"type": "subscribe", "data": {"job_id": "x"}}',
+    ],
+)
+async def test_whatever_is_sent_is_answered_with_an_error(raw: str | bytes) -> None:
+    answer = await Dispatcher(World().resources).answer(HERE, raw)
+    assert answer is not None
+    assert answer["type"] == "error"
+    assert answer["data"]["code"] == "invalid_input"
+    assert len(json.dumps(answer)) < 1000
+
+
+async def test_an_unknown_type_is_told_what_there_is() -> None:
+    told = await refused(World(), "sing", {"request_id": "r1"})
+    assert all(type_ in told["message"] for type_ in MESSAGE_TYPES)
+    assert (told["field"], told["request_id"]) == ("type", "r1")
+
+
+async def test_a_message_just_as_large_as_may_be() -> None:
+    world = World()
+    session_id = await world.session()
+    message = {"type": "generate_preview", "data": {"session_id": session_id, "text": "Hello.", "more": ""}}
+    room = MESSAGE_MAX_BYTES - len(json.dumps(message))
+    raw = json.dumps(message)[:-3] + "x" * room + '"}}'
+    assert len(raw) == MESSAGE_MAX_BYTES
+    assert await Dispatcher(world.resources).answer(HERE, raw) is None
+
+
+@pytest.mark.parametrize("type_", MESSAGE_TYPES)
+async def test_every_error_repeats_the_request_id_when_it_can(type_: str) -> None:
+    assert (await refused(World(), type_, {"request_id": "r1"}))["request_id"] == "r1"
+    assert "request_id" not in await refused(World(), type_, {"request_id": 5})
+    assert "request_id" not in await refused(World(), type_, {})
+
+
+async def test_what_an_error_repeats_can_be_sent() -> None:
+    told = await refused(World(), "sing", {"request_id": "\ud800"})
+    assert json.dumps(told).encode()
+
+
+@pytest.mark.parametrize("type_", MESSAGE_TYPES)
+async def test_a_storage_that_is_away_is_an_error_without_its_address(type_: str) -> None:
+    world = World()
+    request = await world.job()
+    data = {"session_id": request.source.session_id, "text": "Hello.", "name": "Nova", "job_id": request.job_id}
+    world.bucket.switch.is_up = False
+    told = await refused(world, type_, data | {"request_id": "r1"})
+    assert (told["code"], told["request_id"]) == ("unavailable", "r1")
+    assert "switched off" not in told["message"]
+
+
+async def test_a_queue_that_is_away_leaves_nothing_half_accepted() -> None:
+    world = World()
+    session_id = await world.session()
+    world.synthesis.switch.is_up = False
+    assert (await refused(world, "generate_preview", {"session_id": session_id, "text": "Hello."}))["code"] == (
+        "unavailable"
+    )
+    assert world.keys(layout.JOBS) == []
+
+
+async def test_what_nobody_thought_of_is_an_error_too() -> None:
+    world = World()
+    session_id = await world.session()
+    world.blow_after(0, ZeroDivisionError)
+    told = await refused(world, "generate_preview", {"session_id": session_id, "text": "Hello."})
+    assert told["code"] == "internal_error"
+    assert "blown" not in told["message"]
+
+
+async def test_a_closed_connection_is_forgotten_even_if_the_storage_is_away() -> None:
+    world = World()
+    await ask(world, "generate_preview", {"session_id": await world.session(), "text": "Hello."})
+    assert world.keys(layout.CONNECTIONS) == [layout.connection(HERE.connection_id)]
+    world.bucket.switch.is_up = False
+    await Dispatcher(world.resources).forget(HERE)
+    world.bucket.switch.is_up = True
+    await Dispatcher(world.resources).forget(HERE)
+    assert world.keys(layout.CONNECTIONS) == []
