@@ -20,6 +20,6 @@ def load_engine(settings: Settings) -> Engine:
     except ModuleNotFoundError as error:
         raise CannotLoad(
             f"TTS_BACKEND=qwen needs the package {error.name}, which is not installed; "
-            "`python -m requirements` installs what it needs, and TTS_BACKEND=mock runs without a model."
+            "`python requirements/qwen.py` installs what it needs, and TTS_BACKEND=mock runs without a model."
         ) from None
     return qwen.load(settings)

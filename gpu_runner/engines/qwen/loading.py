@@ -61,7 +61,7 @@ def _library_version() -> str:
         return f"qwen-tts {importlib.metadata.version('qwen-tts')}"
     except importlib.metadata.PackageNotFoundError:
         raise CannotLoad(
-            "The package qwen-tts is not installed; install requirements/qwen.lock and requirements/qwen-tts.lock."
+            "The package qwen-tts is not installed; `python requirements/qwen.py` installs it, with what it needs."
         ) from None
 
 
