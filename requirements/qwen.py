@@ -2,9 +2,9 @@
 
     .venvs/service/bin/python requirements/qwen.py [--variant auto|cpu|cuda]
 
-`auto` takes the CUDA build of torch where there is an NVIDIA GPU.  The CPU build for Linux is not on PyPI: where pip
-finds none (in an index named by PIP_EXTRA_INDEX_URL or PIP_FIND_LINKS), the CUDA build is taken, which runs on a CPU
-too and is several GB larger.
+`auto` takes the CUDA build of torch where there is an NVIDIA GPU.  The CPU build for Linux is not on PyPI: where
+pip finds none (in an index named by PIP_EXTRA_INDEX_URL or PIP_FIND_LINKS), the CUDA build is taken, which runs on a
+CPU too and is several GB larger.
 """
 
 import argparse
@@ -24,9 +24,9 @@ def main() -> int:
     parser.add_argument("--variant", choices=["auto", "cpu", "cuda"], default="auto", help="build of torch")
     asked = parser.parse_args().variant
     variant = chosen(asked)
-    print(f"Installing Qwen3-TTS with torch for {variant} ({asked} was asked): up to several GB, once", flush=True)
+    print(f"Installing Qwen3-TTS with torch for {variant} ({asked} was asked), up to several GB", flush=True)
     for arguments in steps(variant):
-        status = subprocess.call([sys.executable, "-m", "pip", "install", "--disable-pip-version-check", *arguments])
+        status = subprocess.call([sys.executable, "-m", "pip", "install", *arguments])
         if status:
             return status
     return 0

@@ -16,7 +16,7 @@ from gpu_runner.engines import CannotLoad
 from gpu_runner.engines.qwen import devices, stand_ins, weights
 from gpu_runner.engines.qwen.devices import Placement
 from gpu_runner.engines.qwen.failures import OutOfMemory, told_apart
-from gpu_runner.engines.qwen.model import ROLE_TOKENS, Identity, Model
+from gpu_runner.engines.qwen.model import ROLE_TOKENS, SAMPLE_RATE, Identity, Model
 from gpu_runner.engines.qwen.sampling import Sampling
 from pipeline.settings import Settings
 
@@ -99,7 +99,7 @@ def _guarded_load(directory: Path, placement: Placement, identity: Identity) -> 
 
 
 def _load(directory: Path, placement: Placement, identity: Identity) -> Model:
-    library = _import_library()
+    library = import_library()
     network = library.Network.from_pretrained(
         directory, dtype=placement.dtype, device_map=placement.device_map, local_files_only=True
     ).eval()
@@ -122,7 +122,7 @@ def _load(directory: Path, placement: Placement, identity: Identity) -> Model:
     return model
 
 
-class _Library:
+class Library:
     """The classes of `qwen_tts` that are used here."""
 
     def __init__(self) -> None:
@@ -134,11 +134,19 @@ class _Library:
         self.Codec: Any = Qwen3TTSTokenizer
         self.Processor: Any = Qwen3TTSProcessor
 
+    def warm_up(self) -> None:
+        """Do what is compiled or cached the first time that a reference is read; no model is needed for it."""
+        from qwen_tts.core.models.modeling_qwen3_tts import mel_spectrogram
 
-def _import_library() -> _Library:
+        second = torch.zeros(1, SAMPLE_RATE)
+        mel_spectrogram(second, 1024, 128, SAMPLE_RATE, hop_size=256, win_size=1024, fmin=0, fmax=12_000)
+
+
+def import_library() -> Library:
+    """Import `qwen_tts` without what it doesn't need, and without its advertisement on stdout."""
     stand_ins.install()
-    with contextlib.redirect_stdout(io.StringIO()):  # it prints an advertisement for flash-attn
-        return _Library()
+    with contextlib.redirect_stdout(io.StringIO()):
+        return Library()
 
 
 def _check_one_device(network: Any, placement: Placement) -> None:
