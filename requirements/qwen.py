@@ -3,8 +3,8 @@
     .venvs/service/bin/python requirements/qwen.py [--variant auto|cpu|cuda]
 
 `auto` takes the CUDA build of torch where there is an NVIDIA GPU.  The CPU build for Linux is not on PyPI: where
-pip finds none (in an index named by PIP_EXTRA_INDEX_URL or PIP_FIND_LINKS), the CUDA build is taken, which runs on a
-CPU too and is several GB larger.
+pip finds none (in an index that PIP_EXTRA_INDEX_URL or PIP_FIND_LINKS names), the CUDA build is taken; that runs
+on a CPU too, and is several GB larger.
 """
 
 import argparse
