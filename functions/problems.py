@@ -83,7 +83,7 @@ def response(
     """Write a problem."""
     problem = Problem(
         title=HTTPStatus(status).phrase,
-        status=status,
+        status=int(status),
         detail=message,
         error=message,
         code=code,
@@ -92,7 +92,7 @@ def response(
     )
     headers = {"Retry-After": str(retry_after)} if retry_after is not None else None
     body = problem.model_dump(exclude_none=True)
-    return JSONResponse(body, status, headers=headers, media_type=MEDIA_TYPE)
+    return JSONResponse(body, int(status), headers=headers, media_type=MEDIA_TYPE)
 
 
 def of_error(error: PipelineError, *, job_id: str | None = None) -> JSONResponse:
