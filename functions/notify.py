@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from typing import Any
+from typing import Any, Literal
 
 import structlog
 
@@ -14,6 +14,7 @@ from pipeline.resources import Resources
 log = structlog.get_logger(__name__)
 
 Event = dict[str, Any]
+Delivery = Literal["told", "gone", "unreachable"]
 
 
 async def handle(resources: Resources, event: Event) -> Event:
@@ -36,24 +37,28 @@ async def _fails(resources: Resources, record: dict[str, Any]) -> bool:
 async def tell(resources: Resources, job_id: str) -> bool:
     """Tell everyone who wants to know how a job ended; False when somebody has to be told again."""
     try:
-        outcome, subscribers = await asyncio.gather(
-            jobs.read_outcome(resources, job_id), _subscribers(resources, job_id)
-        )
+        outcome = await jobs.read_outcome(resources, job_id)
+        if outcome is None:
+            return True
+        with structlog.contextvars.bound_contextvars(correlation_id=outcome.correlation_id, job_id=job_id):
+            return await _tell_all(resources, outcome)
     except Unavailable as error:
-        log.warning("could not read outcome", job_id=job_id, reason=error.message)
+        log.warning("could not tell of outcome", job_id=job_id, reason=error.message)
         return False
-    if outcome is None:
+
+
+async def _tell_all(resources: Resources, outcome: Succeeded | Failed) -> bool:
+    results = [await _tell(resources, outcome, maker) for maker in _maker(outcome)]
+    if outcome.id_withheld and results == ["told"]:
+        # Until now nobody knew the id, so nobody can have subscribed; whoever does from now on finds the outcome.
         return True
-    with structlog.contextvars.bound_contextvars(correlation_id=outcome.correlation_id, job_id=job_id):
-        posted = await asyncio.gather(*(_post(resources, outcome, to) for to in _audience(outcome, subscribers)))
-    return all(posted)
+    others = [to for to in await _subscribers(resources, outcome.job_id) if to.reply_to != outcome.reply_to]
+    results += await asyncio.gather(*(_tell(resources, outcome, to) for to in others))
+    return "unreachable" not in results
 
 
-def _audience(outcome: Succeeded | Failed, subscribers: list[Subscriber]) -> list[Subscriber]:
-    if outcome.reply_to is None:
-        return subscribers
-    maker = Subscriber(reply_to=outcome.reply_to, request_id=outcome.request_id)
-    return [maker, *(other for other in subscribers if other.reply_to != maker.reply_to)]
+def _maker(outcome: Succeeded | Failed) -> list[Subscriber]:
+    return [Subscriber(reply_to=outcome.reply_to, request_id=outcome.request_id)] if outcome.reply_to else []
 
 
 async def _subscribers(resources: Resources, job_id: str) -> list[Subscriber]:
@@ -62,18 +67,18 @@ async def _subscribers(resources: Resources, job_id: str) -> list[Subscriber]:
     return [Subscriber.model_validate_json(body) for body in bodies if body]
 
 
-async def _post(resources: Resources, outcome: Succeeded | Failed, to: Subscriber) -> bool:
+async def _tell(resources: Resources, outcome: Succeeded | Failed, to: Subscriber) -> Delivery:
     message = events.message_for(outcome.model_copy(update={"request_id": to.request_id}))
     try:
         await resources.connections.post(to.reply_to, json.dumps(message, ensure_ascii=False).encode())
     except ConnectionGone:
         await _forget(resources, outcome.job_id, to.reply_to.connection_id)
+        return "gone"
     except Unavailable as error:
         log.warning("could not tell client", connection_id=to.reply_to.connection_id, reason=error.message)
-        return False
-    else:
-        log.info("client told", connection_id=to.reply_to.connection_id, status=outcome.status)
-    return True
+        return "unreachable"
+    log.info("client told", connection_id=to.reply_to.connection_id, status=outcome.status)
+    return "told"
 
 
 async def _forget(resources: Resources, job_id: str, connection_id: str) -> None:

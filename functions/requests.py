@@ -76,9 +76,11 @@ def preview_request(
     )
 
 
-def addressed(request: Request, reply_to: ReplyTo | None, request_id: str | None = None) -> Request:
-    """Say whom to tell how the job ends."""
-    return request.model_copy(update={"reply_to": reply_to, "request_id": request_id})
+def addressed(
+    request: Request, reply_to: ReplyTo | None, request_id: str | None = None, *, id_withheld: bool
+) -> Request:
+    """Say whom to tell how the job ends, and whether they will know its id before that."""
+    return request.model_copy(update={"reply_to": reply_to, "request_id": request_id, "id_withheld": id_withheld})
 
 
 def queued(request: Request) -> jobs.Job:

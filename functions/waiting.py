@@ -10,7 +10,7 @@ from pipeline.records import ReplyTo
 from pipeline.resources import Resources
 
 # With a bell, looking is only for the event that got lost; without one, it is all there is.
-_RUNG = (1.0, 2.0)
+_RUNG = (5.0, 5.0)
 _UNRUNG = (0.1, 1.0)
 _GROWTH = 1.5
 

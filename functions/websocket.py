@@ -112,7 +112,9 @@ class Dispatcher:
             resources, source, reference_id, text, language, correlation_id=current_correlation_id()
         )
         remembering = [self._remember(sender, data.session_id)] if data.session_id else []
-        await jobs.accept(resources, addressed(request, sender, data.request_id), *remembering)
+        await jobs.accept(
+            resources, addressed(request, sender, data.request_id, id_withheld=not data.progress), *remembering
+        )
         return _progress(data, request.job_id) if data.progress else None
 
     async def _save_voice(self, sender: ReplyTo, data: SaveVoice) -> Message:

@@ -1,8 +1,7 @@
 """The worker's loop: receive what there is room for, work on it side by side, settle the messages."""
 
 import asyncio
-from collections.abc import Awaitable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable
 from typing import Any, TypeVar
 
 import structlog
@@ -44,7 +43,7 @@ class Consumer:
         self._stopping = asyncio.Event()
         self._room_made = asyncio.Event()
         self._working: set[asyncio.Task[None]] = set()
-        self._speaking = 0
+        self._speaking: set[str] = set()
         self._lost: EngineLost | None = None
 
     @property
@@ -93,7 +92,7 @@ class Consumer:
     @property
     def _room(self) -> int:
         batch = self._settings.worker_batch_size
-        return max(0, min(batch - self._speaking, 2 * batch - len(self._working)))
+        return max(0, min(batch - len(self._speaking), 2 * batch - len(self._working)))
 
     async def _try_storage(self) -> None:
         """Receive nothing while the storage is away: every delivery in vain brings a job nearer to its failure."""
@@ -129,6 +128,7 @@ class Consumer:
         delivery = self._deliveries.take(ticket.job_id, message)
         if delivery is None:
             return
+        self._speaking.add(delivery.job_id)
         task = asyncio.create_task(self._work(delivery))
         self._working.add(task)
         task.add_done_callback(self._put_away)
@@ -151,9 +151,12 @@ class Consumer:
             self._deliveries.end(delivery)
 
     async def _perform(self, delivery: Delivery) -> None:
-        with self._slot():
+        try:
             redelivered = delivery.receive_count > 1
             ended = await synthesis.perform(self._bench, delivery.job_id, redelivered=redelivered)
+        finally:
+            self._speaking.discard(delivery.job_id)
+            self._room_made.set()
         self._links.storage.answered()
         if ended is not None:
             await self._publish(ended)
@@ -169,15 +172,6 @@ class Consumer:
             else:
                 return
         await synthesis.publish(self._bench, ended)
-
-    @contextmanager
-    def _slot(self) -> Iterator[None]:
-        self._speaking += 1
-        try:
-            yield
-        finally:
-            self._speaking -= 1
-            self._room_made.set()
 
     def _note(self, error: Exception, delivery: Delivery, seconds: float) -> None:
         """Log why a job goes back; an outage and the end of a batch are logged where they happen."""

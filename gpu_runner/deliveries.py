@@ -89,7 +89,7 @@ class Deliveries:
             pause = interval if await self._tried(self._extend) else min(1.0, interval)
 
     async def keep_tidy(self) -> None:
-        """Delete and hand back: a batch at a time, or what has come together in a second."""
+        """Hand back at once, delete a batch at a time or what has come together in a second."""
         while True:
             await self._something.wait()
             await self._plenty_or_a_while()
@@ -159,10 +159,9 @@ class Deliveries:
                 wait.cancel()
 
     def _stir(self) -> None:
-        """Wake the tidying up when there is something to do, at once when it fills a batch."""
-        count = len(self._outbox.garbage) + sum(len(some) for some in self._outbox.handed_back.values())
-        count += sum(len(held.receipts) for held in self._held.values() if held.ended)
-        if count:
+        """Wake the tidying up when there is something to do, in a hurry when others could go on with it."""
+        count = len(self._outbox.garbage) + sum(len(held.receipts) for held in self._held.values() if held.ended)
+        if count or self._outbox.handed_back:
             self._something.set()
-        if count >= BATCH:
+        if count >= BATCH or self._outbox.handed_back:
             self._plenty.set()

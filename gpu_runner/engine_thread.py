@@ -199,6 +199,7 @@ class _Stage:
                     raise
             else:
                 self._admitted[admission.utterance.job_id] = admission.answer
+                log.debug("speaking", job_id=admission.utterance.job_id, together=len(self._admitted))
 
     def _step(self) -> None:
         if not self._admitted:

@@ -108,12 +108,24 @@ def parse_ticket(body: str) -> Ticket | None:
 
 
 async def read_request(resources: Resources, job_id: str) -> Request | None:
-    """Read what a job shall do; None when it is unknown, long gone, or damaged."""
+    """Read what a job shall do; None when it is unknown or long gone.
+
+    Raises
+    ------
+    ValidationError
+        It is damaged, or of a version that this process does not know.
+    """
     body = await resources.bucket.get(layout.request(job_id))
+    return Request.model_validate_json(body) if body else None
+
+
+async def find_request(resources: Resources, job_id: str) -> Request | None:
+    """Read what a job shall do; None also when it can't be read."""
     try:
-        return Request.model_validate_json(body) if body else None
-    except ValidationError:
-        log.exception("request can't be read", job_id=job_id)
+        return await read_request(resources, job_id)
+    except ValidationError as error:
+        # The error itself quotes what it read, which must not be logged.
+        log.error("request can't be read", job_id=job_id, wrong_fields=error.error_count())  # noqa: TRY400
         return None
 
 
@@ -136,7 +148,7 @@ async def read(resources: Resources, job_id: str) -> Job:
     outcome = await read_outcome(resources, job_id)
     if outcome is not None:
         return _ended(outcome, resources.clock())
-    request = await read_request(resources, job_id)
+    request = await find_request(resources, job_id)
     if request is None:
         raise _unknown(job_id)
     if retention.job_deadline(job_id, resources.settings) <= resources.clock():

@@ -89,6 +89,9 @@ class Request(Record):
     options: Options = Options()
     created_at: AwareDatetime
     reply_to: ReplyTo | None = None
+    id_withheld: bool = Field(
+        False, description="`reply_to` learns the job's id only with its outcome: nobody else can wait for it"
+    )
     request_id: str | None = None
     correlation_id: str | None = None
     reference_id: str = Field(
@@ -114,6 +117,7 @@ class Concluded(Record):
     created_at: AwareDatetime
     completed_at: AwareDatetime
     reply_to: ReplyTo | None = None
+    id_withheld: bool = False
     request_id: str | None = None
     correlation_id: str | None = None
 

@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 from functools import cached_property
-from typing import Literal, Self
+from typing import Literal, Self, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, Field, ValidationError, field_validator, model_validator
@@ -180,8 +180,16 @@ def _is_address(url: str) -> bool:
         return False
 
 
+SettingsT = TypeVar("SettingsT", bound=BaseSettings)
+
+
 def load_settings() -> Settings:
-    """Read the settings from the environment.
+    """Read the settings from the environment; see `load`."""
+    return load(Settings)
+
+
+def load(kind: type[SettingsT]) -> SettingsT:
+    """Read settings of some kind from the environment.
 
     Raises
     ------
@@ -189,8 +197,7 @@ def load_settings() -> Settings:
         A value is wrong; the message has one line a setting.
     """
     try:
-        # The mypy plugin wants validation aliases as arguments; here they come from the environment.
-        return Settings()
+        return kind()
     except ValidationError as error:
         raise SettingsError("\n".join(_explain(error))) from None
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
+from aiohttp import ClientPayloadError as BrokenOff  # aiobotocore lets it through when a body ends early
 from botocore.exceptions import BotoCoreError, ClientError
 
 from pipeline.errors import Unavailable
@@ -230,7 +231,7 @@ class S3Bucket:
     def _translated(self, doing: str) -> Iterator[None]:
         try:
             yield
-        except (BotoCoreError, ClientError, OSError) as error:
+        except (BotoCoreError, ClientError, BrokenOff, OSError) as error:
             raise Unavailable(f"The storage does not answer (bucket {self.name}: {doing}).") from error
 
 

@@ -334,8 +334,8 @@ async def _read(resources: Resources, voice_id: str) -> tuple[VoiceMetadata | No
         return None, ""
     try:
         return VoiceMetadata.model_validate_json(stored.body), stored.etag
-    except ValidationError:  # one that is damaged must not hide the others
-        log.exception("metadata can't be read", voice_id=voice_id)
+    except ValidationError as error:  # one that is damaged must not hide the others
+        log.error("metadata can't be read", voice_id=voice_id, wrong_fields=error.error_count())  # noqa: TRY400
         return None, stored.etag
 
 

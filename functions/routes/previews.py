@@ -167,7 +167,7 @@ async def _speak(
     seconds, applied = patience(prefer or (), resources.settings.preview_wait_seconds)
     reply_to = waiters.reply_to(request.job_id) if seconds else None
     with waiters.expect(request.job_id) as expectation:
-        await jobs.accept(resources, addressed(request, reply_to), *uploads)
+        await jobs.accept(resources, addressed(request, reply_to, id_withheld=reply_to is not None), *uploads)
         message = await expectation.wait(seconds) if seconds else None
     answer = await _answer(resources, request, message)
     answer.headers.update(_identity(request))

@@ -137,6 +137,8 @@ def _score(text: str) -> tuple[Floats, Floats, Floats]:
     lengths *= min(max(total, SHORTEST_SECONDS), LONGEST_SECONDS) / total
     codes = np.array([ord(character) for character in text])
     loudness = np.array([0.0 if _is_pause(character) else 1.0 for character in text])
+    if not loudness.any():
+        loudness[:] = 1.0  # an ellipsis is heard too
     loudness *= 0.4 + 0.6 * (codes * 7 % 16) / 15
     return lengths, loudness, 1 + _INFLECTION * (2 * (codes * 5 % 17) / 16 - 1)
 

@@ -10,7 +10,7 @@ Floats = NDArray[np.float64]
 LOWEST, HIGHEST = 60.0, 600.0  # Hz: from a deep bass to a small child
 _RATE = 8_000  # Hz, at least: what is analysed keeps everything below 4 kHz
 _WINDOW_SECONDS = 0.04
-_FRAMES = 400  # at most, evenly spread: enough for a median, whatever the length
+_FRAMES = 150  # at most, evenly spread: enough for a median, whatever the length
 _QUIETEST = 0.1  # of the loud frames' level; below it is a pause
 _PERIODIC = 0.2  # YIN's threshold: what is left of a frame after its best period is taken away
 
@@ -44,13 +44,14 @@ def _frames(samples: Floats, size: int) -> Floats:
     views = np.lib.stride_tricks.sliding_window_view(samples, size)
     starts = np.unique(np.linspace(0, len(views) - 1, _FRAMES).astype(int))
     frames: Floats = views[starts]
-    return frames - frames.mean(axis=1, keepdims=True)
+    frames -= frames.mean(axis=1, keepdims=True)
+    return frames
 
 
 def _loud(frames: Floats) -> Floats:
     levels = np.sqrt((frames**2).mean(axis=1))
-    loud: Floats = frames[(levels > _QUIETEST * np.quantile(levels, 0.95)) & (levels > 0)]
-    return loud
+    loud: NDArray[np.bool_] = (levels > _QUIETEST * np.quantile(levels, 0.95)) & (levels > 0)
+    return np.compress(loud, frames, axis=0)
 
 
 def _normalised_difference(frames: Floats, window: int, longest: int) -> Floats:

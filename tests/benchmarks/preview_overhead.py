@@ -7,6 +7,7 @@ calls made back to back by one process, concurrent where they may be, against th
 import argparse
 import asyncio
 import itertools
+import os
 import statistics
 import tempfile
 import time
@@ -31,7 +32,14 @@ from tests.e2e.client import recording
 from tests.e2e.stack import Stack, free_port, running
 
 TEXT_TO_SPEAK = "Just a few words."
-QUIET = {"LOG_LEVEL": "WARNING", "UVICORN_WORKERS": "1", "RECEIVE_WAIT_SECONDS": "20"}
+QUIET = {
+    "LOG_LEVEL": "WARNING",
+    "UVICORN_WORKERS": "1",
+    "RECEIVE_WAIT_SECONDS": "20",
+    "VISIBILITY_TIMEOUT_SECONDS": "60",
+}
+
+CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
 
 Run = Callable[[], Awaitable[object]]
 
@@ -208,9 +216,8 @@ async def count_requests(store: Stack, folder: Path, counts: Mapping[int, int]) 
     async with counting.listening() as endpoint:
         environment = {
             **QUIET,
+            **CREDENTIALS,
             "AWS_ENDPOINT_URL": endpoint,
-            "AWS_ACCESS_KEY_ID": "test",
-            "AWS_SECRET_ACCESS_KEY": "test",
             **{
                 name.upper(): str(value)
                 for name, value in settings.model_dump().items()
@@ -280,6 +287,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=100, help="previews a measurement")
     parser.add_argument("--rounds", type=int, default=3, help="measurements of each, in turns")
     arguments = parser.parse_args()
+    os.environ.update(CREDENTIALS)
     counts = {1: arguments.count, 16: 4 * arguments.count}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

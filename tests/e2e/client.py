@@ -2,6 +2,8 @@
 
 import io
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,22 +60,18 @@ class Client:
         """Get a path."""
         return httpx.get(f"{self.url}{path}", headers=headers, timeout=30)
 
-    def socket(self) -> "Socket":
+    @contextmanager
+    def socket(self) -> Iterator["Socket"]:
         """Open a WebSocket."""
-        return Socket(connect(f"{self.url.replace('http', 'ws')}/ws", max_size=None))
+        with connect(f"{self.url.replace('http', 'ws')}/ws", max_size=None) as connection:
+            yield Socket(connection)
 
 
 @dataclass
 class Socket:
-    """An open WebSocket; a context manager."""
+    """An open WebSocket."""
 
     connection: ClientConnection
-
-    def __enter__(self) -> "Socket":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.connection.close()
 
     def send(self, type_: str, **data: Any) -> None:
         """Send one message."""

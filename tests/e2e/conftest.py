@@ -6,32 +6,38 @@ import sys
 from collections.abc import Iterator, Mapping
 
 import pytest
+from localstack_client.config import get_service_endpoint
+from ports import free_port
 
 from tests.e2e.client import Client
-from tests.e2e.stack import ROOT, Stack, free_port, running, wait_until
+from tests.e2e.stack import ROOT, Stack, running, wait_until
+
+HOST = "127.0.0.1"
 
 
 @pytest.fixture(scope="session")
 def localstack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, str]]:
     """LocalStack as a process of this machine; the environment that points at it."""
-    port = free_port()
-    endpoint = f"http://127.0.0.1:{port}"
+    host = f"{HOST}:{free_port(HOST)}"
     log = tmp_path_factory.mktemp("localstack") / "localstack.log"
+    folder = ROOT / "localstack"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, str(ROOT / "localstack" / "localstack_host.py")],
-            env={**os.environ, "LOCALSTACK_PORT": str(port)},
+            # Under a tether, so that it ends with this process, however that ends.
+            [sys.executable, str(folder / "tethered.py"), str(folder / "localstack_host.py")],
+            env={**os.environ, "LOCALSTACK_HOST": host},
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=output,
         )
     try:
-        wait_until(lambda: b"Ready" in log.read_bytes() or process.poll() is not None, "LocalStack ready", 300)
+        wait_until(lambda: b"Ready: " in log.read_bytes() or process.poll() is not None, "LocalStack ready", 300)
         assert process.poll() is None, log.read_text()[-4000:]
+        endpoint = get_service_endpoint("s3", host)
+        assert endpoint is not None
         yield {"AWS_ENDPOINT_URL": endpoint, "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
     finally:
-        process.terminate()
-        process.wait(20)
+        process.communicate(timeout=20)  # lets go of the tether
 
 
 @pytest.fixture(scope="module", params=["embedded", "localstack"])

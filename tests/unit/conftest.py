@@ -1,11 +1,15 @@
-"""Log lines of a test are short: a traceback drawn with every local takes seconds."""
+"""What the unit tests stand on: settings of their own, and a worker among fakes."""
 
 import pytest
 import structlog
 
+from pipeline.settings import Settings
+from tests.fakes import Fakes, fake_world
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _plain_logs() -> None:
+    """Keep log lines short: a traceback drawn with every local takes seconds."""
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -13,3 +17,15 @@ def _plain_logs() -> None:
             structlog.processors.KeyValueRenderer(key_order=["event"]),
         ]
     )
+
+
+@pytest.fixture
+def settings() -> Settings:
+    """Settings with short names and the defaults otherwise."""
+    return Settings(tts_backend="mock", bucket="bucket", voices_bucket="voices")
+
+
+@pytest.fixture
+async def world(settings: Settings) -> Fakes:
+    """Fakes for everything outside of the process."""
+    return fake_world(settings)

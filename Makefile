@@ -1,0 +1,60 @@
+# The commands to know:  make run   make test   make check   make clean
+# Settings go on the command line or into the environment: make run PORT=9000 UVICORN_WORKERS=2
+
+SHELL := /bin/sh
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
+UV ?= uv
+SERVICE := .venvs/service
+SERVICE_PYTHON := $(SERVICE)/bin/python
+
+# Compiled files make every start after the first several times faster.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: help run test localstack check clean lock
+
+help:
+	@sed -n 's/^## //p' Makefile
+
+## make run               start everything on this machine; Ctrl-C stops it
+run: $(SERVICE)/local.stamp
+	@$(SERVICE_PYTHON) localstack/supervisor.py
+
+## make test              all tests, after setting up what they need
+test: $(SERVICE)/dev.stamp
+	@$(SERVICE_PYTHON) localstack/environments.py ministack localstack
+	$(SERVICE_PYTHON) -m pytest $(PYTEST_ARGS)
+
+## make localstack        LocalStack on port 4566, for make run AWS_ENDPOINT_URL=http://127.0.0.1:4566
+localstack: $(SERVICE)/dev.stamp
+	@$(SERVICE_PYTHON) localstack/localstack_host.py
+
+## make check             format, lint, types
+check: $(SERVICE)/dev.stamp
+	$(SERVICE_PYTHON) -m ruff format --check
+	$(SERVICE_PYTHON) -m ruff check
+	$(SERVICE_PYTHON) -m mypy
+
+## make clean             remove environments, caches and what tests left; never DATA_DIR
+clean:
+	rm -rf .venvs .pytest_cache .mypy_cache .ruff_cache .hypothesis .schemathesis dist .aws-sam
+	find pipeline functions gpu_runner localstack infra tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+## make lock              resolve the lock files anew (needs uv)
+COMPILE = $(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-annotate \
+	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" --quiet
+lock:
+	$(COMPILE) pyproject.toml --extra local --output-file requirements/local.lock
+	$(COMPILE) pyproject.toml --extra local --extra dev --constraint requirements/local.lock \
+		--output-file requirements/dev.lock
+	$(COMPILE) localstack/ministack.in --output-file localstack/ministack.lock
+	$(COMPILE) localstack/localstack-4.13.1.in --output-file localstack/localstack-4.13.1.lock
+
+$(SERVICE)/%.stamp: requirements/%.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "This needs Python 3.11 or newer: make PYTHON=/path/to/python3.11 …"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' || \
+		{ echo "This Python can't make virtual environments; on Debian and Ubuntu: apt install python3-venv"; exit 1; }
+	@echo "Setting up $(SERVICE) from $<, once"
+	@test -x $(SERVICE_PYTHON) || $(PYTHON) -m venv $(SERVICE)
+	@$(SERVICE_PYTHON) -m pip install --quiet --disable-pip-version-check --require-hashes --requirement $<
+	@touch $@

@@ -1,0 +1,182 @@
+"""Does on one machine what Lambda's event source mappings do in the cloud: hands queued messages to functions.
+
+What a function did not report as failed is deleted, and what it did comes back after a short while.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import place  # noqa: F401  (makes the packages importable)
+import structlog
+from child import mark_ready, run
+
+from functions import dead_letters, notify
+from pipeline.errors import Unavailable
+from pipeline.logs import configure_logging
+from pipeline.queues import BATCH, Message, Queue
+from pipeline.resources import Resources, connect
+from pipeline.settings import load_settings
+
+log = structlog.get_logger()
+
+Event = dict[str, Any]
+Handler = Callable[[Resources, Event], Awaitable[Event]]
+
+DELETE_AFTER_SECONDS = 1.0
+STOP_SECONDS = 1.5
+BATCHES_AT_ONCE = 16
+LONGEST_HIDE_SECONDS = 60
+LONGEST_PAUSE_SECONDS = 5.0
+
+
+class Deletions:
+    """Gathers what is done, so that one request deletes ten messages."""
+
+    def __init__(self, queue: Queue, delay_seconds: float) -> None:
+        self._queue = queue
+        self._delay = delay_seconds
+        self._receipts: list[str] = []
+        self._flushing: set[asyncio.Task[None]] = set()
+
+    def add(self, receipts: Sequence[str]) -> None:
+        """Delete these soon; at once when there are enough of them."""
+        was_empty = not self._receipts
+        self._receipts.extend(receipts)
+        if len(self._receipts) >= BATCH:
+            self._start(self.flush())
+        elif was_empty and receipts:
+            self._start(self._flush_later())
+
+    async def flush(self) -> None:
+        """Delete everything gathered."""
+        receipts, self._receipts = self._receipts, []
+        try:
+            await self._queue.delete(receipts)
+        except Unavailable as error:
+            # They come again, and handling them twice does no harm.
+            log.warning("could not delete handled messages", reason=error.message, messages=len(receipts))
+
+    async def _flush_later(self) -> None:
+        await asyncio.sleep(self._delay)
+        await self.flush()
+
+    def _start(self, work: Any) -> None:
+        task = asyncio.create_task(work)
+        self._flushing.add(task)
+        task.add_done_callback(self._flushing.discard)
+
+
+class Mapping:
+    """One queue mapped to one function."""
+
+    def __init__(self, resources: Resources, queue: Queue, handle: Handler) -> None:
+        self._resources = resources
+        self._queue = queue
+        self._handle = handle
+        settings = resources.settings
+        self._wait_seconds = settings.receive_wait_seconds
+        self._deletions = Deletions(queue, min(DELETE_AFTER_SECONDS, settings.visibility_timeout_seconds / 4))
+        self._slots = asyncio.Semaphore(BATCHES_AT_ONCE)
+        self._handling: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        """Receive, and handle while receiving more, until cancelled."""
+        try:
+            while True:
+                await self._slots.acquire()
+                task = asyncio.create_task(self._process(await self._receive()))
+                self._handling.add(task)
+                task.add_done_callback(self._finished)
+        finally:
+            if self._handling:
+                await asyncio.wait(self._handling, timeout=STOP_SECONDS)
+            await self._deletions.flush()
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._handling.discard(task)
+        self._slots.release()
+
+    async def _receive(self) -> Sequence[Message]:
+        pause = 0.0
+        while True:
+            try:
+                messages = await self._queue.receive(BATCH, wait_seconds=self._wait_seconds)
+            except Unavailable as error:
+                if not pause:
+                    log.warning("the queue is away; trying again until it is back", reason=error.message)
+                pause = min(LONGEST_PAUSE_SECONDS, pause * 2 or 0.1)
+                await asyncio.sleep(pause)
+            else:
+                if pause:
+                    log.info("the queue is back")
+                if messages:
+                    return messages
+                pause = 0.0
+
+    async def _process(self, messages: Sequence[Message]) -> None:
+        failed = await self._invoke(messages)
+        self._deletions.add([message.receipt for message in messages if message.id not in failed])
+        for message in messages:
+            if message.id in failed:
+                await self._retry_later(message)
+
+    async def _invoke(self, messages: Sequence[Message]) -> set[str]:
+        """Call the function; the ids of what it could not handle."""
+        try:
+            answer = await self._handle(self._resources, lambda_event(messages))
+        except Exception:
+            # As Lambda: whatever a function raises, all of its batch comes back.
+            log.exception("a function failed", messages=len(messages))
+            return {message.id for message in messages}
+        return {failure["itemIdentifier"] for failure in (answer or {}).get("batchItemFailures", [])}
+
+    async def _retry_later(self, message: Message) -> None:
+        seconds = min(LONGEST_HIDE_SECONDS, 2 ** min(message.receive_count - 1, 10))
+        log.warning("a message was not handled; it comes again", message_id=message.id, seconds=seconds)
+        with contextlib.suppress(Unavailable):
+            await self._queue.hide([message.receipt], seconds)
+
+
+def lambda_event(messages: Sequence[Message]) -> Event:
+    """Write the event that Lambda makes of a batch of SQS messages."""
+    return {
+        "Records": [
+            {
+                "messageId": message.id,
+                "receiptHandle": message.receipt,
+                "body": message.body,
+                "attributes": {"ApproximateReceiveCount": str(message.receive_count)},
+                "eventSource": "aws:sqs",
+            }
+            for message in messages
+        ]
+    }
+
+
+async def main() -> None:
+    """Pump both queues until cancelled."""
+    settings = load_settings()
+    configure_logging(settings, "pump")
+    async with connect(settings) as resources:
+        await _wait_for(resources.events, resources.synthesis_dead_letters)
+        mark_ready()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(Mapping(resources, resources.events, notify.handle).run())
+            group.create_task(Mapping(resources, resources.synthesis_dead_letters, dead_letters.handle).run())
+
+
+async def _wait_for(*queues: Queue) -> None:
+    while True:
+        try:
+            await asyncio.gather(*(queue.ping() for queue in queues))
+        except Unavailable as error:
+            log.warning("waiting for the queues", reason=error.message)
+            await asyncio.sleep(1)
+        else:
+            return
+
+
+if __name__ == "__main__":
+    run(main())

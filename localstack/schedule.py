@@ -1,0 +1,51 @@
+"""Does on one machine what a schedule does in the cloud: calls the sweeper every minute, and once at the start."""
+
+import asyncio
+from datetime import datetime
+from typing import Any
+
+import place  # noqa: F401  (makes the packages importable)
+import structlog
+from child import mark_ready, run
+
+from functions import sweep
+from pipeline.errors import Unavailable
+from pipeline.logs import configure_logging
+from pipeline.records import format_utc
+from pipeline.resources import Resources, connect
+from pipeline.settings import load_settings
+
+log = structlog.get_logger()
+
+PERIOD_SECONDS = 60
+
+
+async def tick(resources: Resources) -> None:
+    """Sweep once; what goes wrong is left to the next minute."""
+    event: dict[str, Any] = {"source": "aws.scheduler", "time": format_utc(resources.clock())}
+    try:
+        await sweep.handle(resources, event)
+    except Unavailable as error:
+        log.warning("could not sweep; trying again next minute", reason=error.message)
+    except Exception:
+        log.exception("the sweep failed; trying again next minute")
+
+
+def seconds_to_next(now: datetime) -> float:
+    """Tell how long it is to the next whole minute, so that several machines sweep alike."""
+    return PERIOD_SECONDS - now.timestamp() % PERIOD_SECONDS
+
+
+async def main() -> None:
+    """Sweep every minute until cancelled."""
+    settings = load_settings()
+    configure_logging(settings, "schedule")
+    async with connect(settings) as resources:
+        mark_ready()
+        while True:
+            await tick(resources)
+            await asyncio.sleep(seconds_to_next(resources.clock()))
+
+
+if __name__ == "__main__":
+    run(main())

@@ -1,0 +1,248 @@
+"""The supervisor as a process, with stand-ins for the services: who lives, who dies, and what is said."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import psutil
+import pytest
+from moto.server import ThreadedMotoServer
+from ports import free_port
+
+from tests.e2e.stack import ROOT, wait_until
+
+HOST = "127.0.0.1"
+STOP_SECONDS = 5
+
+# What `make run` starts, but for the services.
+DRIVER = """
+import sys
+from pathlib import Path
+sys.path[:0] = [{root!r}, {localstack!r}]
+import supervisor
+from processes import Program, answers
+
+def stand_ins(settings, _folder):
+    ready = answers(supervisor.address(settings) + "/health")
+    return [Program("api", [str(Path(__file__).with_name("api.py"))], ready)]
+
+if __name__ == "__main__":
+    sys.exit(supervisor.main(stand_ins))
+"""
+
+# Has a child of its own that holds the port too, as an API with several workers has.
+API = """
+import http.server, os, signal, subprocess, sys, time
+
+class Health(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+if os.environ.get("STUBBORN"):
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+if os.environ.get("BROKEN"):
+    sys.exit("it is broken")
+server = http.server.HTTPServer(("127.0.0.1", int(os.environ["PORT"])), Health)
+os.set_inheritable(server.fileno(), True)
+subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], close_fds=False)
+server.serve_forever()
+"""
+
+
+@pytest.fixture(scope="module")
+def aws() -> Iterator[dict[str, str]]:
+    """S3 and SQS that are there already, so that nothing has to be embedded."""
+    server = ThreadedMotoServer(ip_address=HOST, port=0, verbose=False)
+    server.start()
+    _, port = server.get_host_and_port()
+    yield {
+        "AWS_ENDPOINT_URL": f"http://{HOST}:{port}",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+    }
+    server.stop()
+
+
+class Run:
+    """One run of the supervisor."""
+
+    def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
+        (folder / "api.py").write_text(API)
+        driver = folder / "driver.py"
+        driver.write_text(DRIVER.format(root=str(ROOT), localstack=str(ROOT / "localstack")))
+        self.port = free_port(HOST)
+        self.log = folder / f"{self.port}.log"
+        self.environment = {
+            **os.environ,
+            "PORT": str(self.port),
+            "DATA_DIR": str(folder / "data"),
+            "LOG_FORMAT": "text",
+            **environment,
+        }
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, str(driver)],
+                env=self.environment,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def until_listening(self) -> list[psutil.Process]:
+        """Wait until it says so; all that it has started."""
+        self.until_said("Listening on")
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    def until_said(self, text: str) -> None:
+        wait_until(lambda: text in self.said() or self.process.poll() is not None, f"{text!r} said", 60)
+        assert text in self.said(), self.said()
+
+    def said(self) -> str:
+        return self.log.read_text()
+
+    def ended(self) -> int:
+        return self.process.wait(60)
+
+
+@pytest.fixture
+def runs() -> Iterator[list[Run]]:
+    """The runs of a test, which are over when it is."""
+    started: list[Run] = []
+    yield started
+    for run in started:
+        if run.process.poll() is None:
+            for process in psutil.Process(run.process.pid).children(recursive=True):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
+            run.process.kill()
+            run.process.wait()
+
+
+def _start(runs: list[Run], folder: Path, environment: Mapping[str, str], **more: str) -> Run:
+    runs.append(Run(folder, {**environment, **more}))
+    return runs[-1]
+
+
+def _all_gone(family: list[psutil.Process], seconds: float) -> bool:
+    _, alive = psutil.wait_procs(family, timeout=seconds)
+    return not [process for process in alive if process.status() != psutil.STATUS_ZOMBIE]
+
+
+def _port_is_free(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_server((HOST, port)):
+        return True
+    return False
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_stops_everything(
+    runs: list[Run], tmp_path: Path, aws: Mapping[str, str], how: signal.Signals
+) -> None:
+    run = _start(runs, tmp_path, aws)
+    family = run.until_listening()
+    began = time.monotonic()
+    run.process.send_signal(how)
+    assert run.ended() == 0
+    assert time.monotonic() - began < STOP_SECONDS
+    assert _all_gone(family, 0)
+    assert _port_is_free(run.port)
+    assert "api stopped" in run.said()
+
+
+def test_who_does_not_stop_is_ended_in_time(runs: list[Run], tmp_path: Path, aws: Mapping[str, str]) -> None:
+    run = _start(runs, tmp_path, aws, STUBBORN="1")
+    family = run.until_listening()
+    began = time.monotonic()
+    run.process.send_signal(signal.SIGINT)
+    assert run.ended() == 0
+    assert time.monotonic() - began < STOP_SECONDS
+    assert _all_gone(family, 0)
+    assert "api did not stop in time" in run.said()
+
+
+@pytest.mark.parametrize("stubborn", ["", "1"])
+def test_the_death_of_the_supervisor_leaves_nothing_behind(
+    runs: list[Run], tmp_path: Path, aws: Mapping[str, str], stubborn: str
+) -> None:
+    run = _start(runs, tmp_path, aws, STUBBORN=stubborn)
+    family = run.until_listening()
+    assert len(family) == 2
+    run.process.kill()
+    run.process.wait()
+    # The stand-in's own child is nobody's business but its group's, so only the ended group takes it along.
+    ours = family if stubborn else family[:1]
+    assert _all_gone(ours, STOP_SECONDS)
+    for process in family:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+
+
+def test_a_child_that_dies_is_started_again_and_said_so(
+    runs: list[Run], tmp_path: Path, aws: Mapping[str, str]
+) -> None:
+    run = _start(runs, tmp_path, aws)
+    api, helper = run.until_listening()
+    api.kill()
+    run.until_said("api died; starting it again")
+    wait_until(lambda: run.said().count("api is ready") == 2, "ready again")
+    assert _all_gone([helper], 0), "what it had started went with it, or the port would have been taken"
+
+
+def test_who_never_starts_ends_it(runs: list[Run], tmp_path: Path, aws: Mapping[str, str]) -> None:
+    run = _start(runs, tmp_path, aws, BROKEN="1")
+    assert run.ended() == 1
+    assert "Can't start: api does not start (exit code 1)" in run.said()
+    assert "it is broken" in run.said()
+
+
+def test_a_second_run_on_the_same_data_is_refused(runs: list[Run], tmp_path: Path, aws: Mapping[str, str]) -> None:
+    first = _start(runs, tmp_path, aws)
+    first.until_listening()
+    second = _start(runs, tmp_path, aws)
+    assert second.ended() == 1
+    assert "another run uses DATA_DIR" in second.said()
+    assert first.process.poll() is None
+
+
+def test_a_taken_port_is_refused(runs: list[Run], tmp_path: Path, aws: Mapping[str, str]) -> None:
+    with socket.create_server((HOST, 0)) as taken:
+        port = taken.getsockname()[1]
+        run = _start(runs, tmp_path, aws, PORT=str(port))
+        assert run.ended() == 1
+    assert f"PORT {port} of 127.0.0.1 is taken" in run.said()
+    assert "is ready" not in run.said()
+
+
+def test_any_free_port_will_do(runs: list[Run], tmp_path: Path, aws: Mapping[str, str]) -> None:
+    run = _start(runs, tmp_path, aws, PORT="0")
+    run.until_listening()
+    address = run.said().split("Listening on ")[1].split()[0]
+    with socket.create_connection((HOST, int(address.rsplit(":", 1)[1])), timeout=5):
+        pass
+
+
+def test_wrong_settings_are_named_before_anything_starts(
+    runs: list[Run], tmp_path: Path, aws: Mapping[str, str]
+) -> None:
+    run = _start(runs, tmp_path, aws, PORT="eighty", UVICORN_WORKERS="0")
+    assert run.ended() == 2
+    assert "PORT: " in run.said()
+    assert "UVICORN_WORKERS: " in run.said()
+    assert not (tmp_path / "data").exists()
+
+
+def test_an_aws_that_is_away_is_said(runs: list[Run], tmp_path: Path, aws: Mapping[str, str]) -> None:
+    run = _start(runs, tmp_path, aws, AWS_ENDPOINT_URL=f"http://{HOST}:{free_port(HOST)}")
+    assert run.ended() == 1
+    assert "Can't start: Can't provision S3 at" in run.said()
+    assert "Traceback" not in run.said()

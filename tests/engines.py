@@ -1,0 +1,95 @@
+"""An engine that does what the test says, and remembers what it was asked."""
+
+import threading
+import time
+
+from gpu_runner.engines import Finished, Reference, Utterance, VoicePrompt
+from gpu_runner.engines.mock import MockEngine, MockPrompt, hum
+
+
+class ScriptedEngine:
+    """Speaks like the mock engine, but holds, fails or dies when told to; the test and its thread share it."""
+
+    model = MockEngine.model
+    sample_rate = MockEngine.sample_rate
+
+    def __init__(self, *, capacity: int = 8) -> None:
+        self.capacity = capacity
+        self.held = False
+        """While set, nothing that is admitted ends."""
+        self.held_prompts = threading.Event()
+        """While clear, `make_prompt` does not return."""
+        self.held_prompts.set()
+        self.step_errors: list[Exception] = []
+        """What the next steps raise, losing all."""
+        self.errors: dict[str, Exception] = {}
+        """How texts fail, each alone."""
+        self.refusals: dict[str, Exception] = {}
+        """What `admit` raises for a text."""
+        self.warnings: tuple[str, ...] = ()
+        self.prompts_made = 0
+        self.prompts_restored = 0
+        self.spoken: list[str] = []
+        """The jobs that were admitted, in order."""
+        self.batches: list[list[str]] = []
+        """What was admitted at each step that ended something."""
+        self.most_at_once = 0
+        self.threads: set[str] = set()
+        self._mock = MockEngine()
+        self._admitted: list[Utterance] = []
+
+    @property
+    def speaking(self) -> list[str]:
+        """The jobs that are being spoken."""
+        return [utterance.job_id for utterance in self._admitted]
+
+    def make_prompt(self, reference: Reference) -> VoicePrompt:
+        """See `Engine.make_prompt`."""
+        self._note_thread()
+        self.held_prompts.wait(10)
+        self.prompts_made += 1
+        return self._mock.make_prompt(reference)
+
+    def restore_prompt(self, document: bytes) -> VoicePrompt:
+        """See `Engine.restore_prompt`."""
+        self._note_thread()
+        self.prompts_restored += 1
+        return self._mock.restore_prompt(document)
+
+    def admit(self, utterance: Utterance) -> None:
+        """See `Engine.admit`."""
+        self._note_thread()
+        if error := self.refusals.get(utterance.text):
+            raise error
+        self.spoken.append(utterance.job_id)
+        self._admitted.append(utterance)
+        self.most_at_once = max(self.most_at_once, len(self._admitted))
+
+    def step(self) -> list[Finished]:
+        """See `Engine.step`."""
+        self._note_thread()
+        if self.step_errors:
+            self._admitted.clear()
+            raise self.step_errors.pop(0)
+        if self.held:
+            time.sleep(0.001)
+            return []
+        batch, self._admitted = self._admitted, []
+        self.batches.append([utterance.job_id for utterance in batch])
+        return [self._finish(utterance) for utterance in batch]
+
+    def _finish(self, utterance: Utterance) -> Finished:
+        if error := self.errors.get(utterance.text):
+            return Finished(utterance.job_id, error=error)
+        assert isinstance(utterance.prompt, MockPrompt)
+        samples = hum(utterance.text, utterance.prompt)
+        return Finished(utterance.job_id, samples=samples, warnings=self.warnings, seconds=0.5)
+
+    def _note_thread(self) -> None:
+        self.threads.add(threading.current_thread().name)
+
+
+class ClosedBatchEngine(ScriptedEngine):
+    """One that takes nothing in while it speaks, and so would rather wait a moment for a fuller batch."""
+
+    gather_seconds = 0.2

@@ -1,0 +1,45 @@
+"""S3 and SQS over HTTP, by moto; each test has buckets and queues of its own."""
+
+from collections.abc import AsyncIterator, Iterator
+from itertools import count
+
+import pytest
+
+from pipeline.resources import Resources
+from pipeline.settings import Settings
+from tests.moto_server import running, serving
+
+_numbers = count(1)
+
+
+@pytest.fixture(scope="session")
+def aws() -> Iterator[str]:
+    """The address of a server that speaks S3 and SQS; the environment has credentials for it."""
+    with pytest.MonkeyPatch.context() as environment, running() as address:
+        environment.setenv("AWS_ACCESS_KEY_ID", "testing")
+        environment.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+        yield address
+
+
+@pytest.fixture
+def settings(aws: str) -> Settings:
+    """Settings that name buckets and queues of this test alone; nothing waits long."""
+    number = next(_numbers)
+    return Settings(
+        tts_backend="mock",
+        aws_endpoint_url=aws,
+        bucket=f"bucket-{number}",
+        voices_bucket=f"voices-{number}",
+        synthesis_queue=f"synthesis-{number}",
+        synthesis_dead_letter_queue=f"synthesis-dead-{number}",
+        events_queue=f"events-{number}",
+        events_dead_letter_queue=f"events-dead-{number}",
+        receive_wait_seconds=1,
+    )
+
+
+@pytest.fixture
+async def resources(settings: Settings) -> AsyncIterator[Resources]:
+    """Everything wired, with empty buckets and queues."""
+    async with serving(settings) as wired:
+        yield wired

@@ -1,0 +1,27 @@
+"""Where the storage can't tell of new outcomes, they are looked for."""
+
+import announce
+
+from pipeline import events, jobs, layout
+from pipeline.resources import Resources
+
+
+async def _told(resources: Resources) -> list[str]:
+    return [
+        key
+        for message in await resources.events.receive(10, wait_seconds=0)
+        for key in events.keys_created(message.body)
+    ]
+
+
+async def test_each_new_outcome_is_told_once(resources: Resources) -> None:
+    first, second = (layout.outcome(resources.new_id()) for _ in range(2))
+    await resources.bucket.put(first, b"{}", jobs.JSON)
+    await resources.bucket.put(layout.request(resources.new_id()), b"{}", jobs.JSON)
+    told = await announce.look(resources, set())
+    assert await _told(resources) == [first]
+    await resources.bucket.put(second, b"{}", jobs.JSON)
+    told = await announce.look(resources, told)
+    assert await _told(resources) == [second]
+    assert await announce.look(resources, told) == {first, second}
+    assert await _told(resources) == []

@@ -1,0 +1,123 @@
+"""The embedded AWS keeps objects, makes up for lost queues, and delivers at once."""
+
+import asyncio
+import statistics
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import embedded
+import pytest
+from ports import free_port
+from processes import Child
+from recover import recover
+from supervisor import store_program
+
+from pipeline import events, jobs, layout
+from pipeline.ids import utc_now
+from pipeline.records import Request, Source, Succeeded, particulars
+from pipeline.resources import Resources, connect
+from pipeline.settings import Settings
+
+
+@pytest.fixture
+def settings(monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """Settings that point at an embedded AWS which is yet to be started."""
+    for name, value in embedded.client_environment(free_port(embedded.HOST)).items():
+        monkeypatch.setenv(name, value)
+    return Settings(visibility_timeout_seconds=30)
+
+
+@asynccontextmanager
+async def running(settings: Settings, data: Path) -> AsyncIterator[Child]:
+    """Run the embedded AWS; at the end it is killed, not stopped."""
+    port = int(str(settings.aws_endpoint_url).rsplit(":", 1)[1])
+    child = Child(store_program(port, data, settings))
+    task = asyncio.create_task(child.keep_running())
+    try:
+        async with asyncio.timeout(60):
+            await child.ready.wait()
+        yield child
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await child.stop(0)
+
+
+def _request(resources: Resources) -> Request:
+    return Request(
+        job_id=resources.new_id(),
+        kind="preview",
+        source=Source(voice_id="nova"),
+        reference_id="nova",
+        text="Hello.",
+        created_at=resources.clock(),
+    )
+
+
+async def _bodies(queue: Any) -> list[str]:
+    return [message.body for message in await queue.receive(10, wait_seconds=1)]
+
+
+async def _told(resources: Resources) -> list[str]:
+    """Read the keys of the events that wait; S3's own test event names none."""
+    return [key for body in await _bodies(resources.events) for key in events.keys_created(body)]
+
+
+async def test_objects_survive_kill_9_and_the_queues_are_filled_again(settings: Settings, tmp_path: Path) -> None:
+    async with running(settings, tmp_path), connect(settings) as resources:
+        open_job, done_job = _request(resources), _request(resources)
+        await jobs.accept(resources, open_job)
+        await jobs.accept(resources, done_job)
+        await jobs.conclude(resources, Succeeded(**particulars(done_job, resources.clock())))
+        etag = await resources.bucket.put_once("audio/voices/nova/source.wav", b"RIFF", "audio/wav")
+
+    async with running(settings, tmp_path), connect(settings) as resources:
+        stored = await resources.bucket.read("audio/voices/nova/source.wav")
+        assert stored is not None
+        assert (stored.body, stored.content_type, stored.etag) == (b"RIFF", "audio/wav", etag)
+        assert await resources.bucket.put_once("audio/voices/nova/source.wav", b"other", "audio/wav") is None
+        tickets = [jobs.parse_ticket(body) for body in await _bodies(resources.synthesis)]
+        assert [ticket and ticket.job_id for ticket in tickets] == [open_job.job_id]
+        assert await _told(resources) == [layout.outcome(done_job.job_id)]
+
+
+async def test_only_what_may_have_been_lost_is_told_again(settings: Settings, tmp_path: Path) -> None:
+    async with running(settings, tmp_path), connect(settings) as resources:
+        key = layout.outcome(_request(resources).job_id)
+        await resources.bucket.put(key, b"{}", jobs.JSON)
+        assert await _told(resources) == [key]
+        await recover(resources, lost_since=utc_now() + timedelta(minutes=5))
+        assert await _told(resources) == []
+        await recover(resources, lost_since=utc_now())
+        assert await _told(resources) == [key]
+
+
+async def test_a_long_poll_ends_when_its_message_arrives(settings: Settings, tmp_path: Path) -> None:
+    waits = []
+    async with running(settings, tmp_path), connect(settings) as resources:
+        for number in range(9):
+            poll = asyncio.create_task(resources.synthesis.receive(1, wait_seconds=10))
+            await asyncio.sleep(0.1 + number * 0.011)  # at every phase of ministack's own looks
+            await resources.synthesis.send("hello")
+            sent = time.perf_counter()
+            (message,) = await poll
+            waits.append(time.perf_counter() - sent)
+            await resources.synthesis.delete([message.receipt])
+    # Its own looks, 100 ms apart, would make it 50 ms.
+    assert statistics.median(waits) < 0.025, waits
+
+
+async def test_the_poll_of_a_client_that_is_gone_takes_no_message(settings: Settings, tmp_path: Path) -> None:
+    async with running(settings, tmp_path):
+        async with connect(settings) as killed:
+            await killed.synthesis.ping()
+            poll = asyncio.create_task(killed.synthesis.receive(1, wait_seconds=10))
+            await asyncio.sleep(0.2)
+            poll.cancel()
+        async with connect(settings) as resources:
+            await resources.synthesis.send("hello")
+            assert await _bodies(resources.synthesis) == ["hello"]

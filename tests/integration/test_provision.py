@@ -1,0 +1,185 @@
+"""Provisioning, over the wire."""
+
+import json
+import re
+from typing import Any
+
+import boto3
+import provision
+import pytest
+from botocore.exceptions import ClientError
+from structlog.testing import capture_logs
+
+from pipeline import layout
+from pipeline.errors import Unavailable
+from pipeline.events import keys_created
+from pipeline.settings import Settings
+from tests.moto_server import ACCOUNT
+
+JOB = "01890f5cae6c7c7e8a1e5b8b1c0d2e3f"
+
+
+@pytest.fixture
+def s3(aws: str) -> Any:
+    """An administrator's S3."""
+    return boto3.client("s3", endpoint_url=aws, region_name="us-east-1")
+
+
+@pytest.fixture
+def sqs(aws: str) -> Any:
+    """An administrator's SQS."""
+    return boto3.client("sqs", endpoint_url=aws, region_name="us-east-1")
+
+
+def _attributes(sqs: Any, name: str) -> dict[str, str]:
+    url = sqs.get_queue_url(QueueName=name)["QueueUrl"]
+    found: dict[str, str] = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
+    return found
+
+
+def _everything(settings: Settings, s3: Any, sqs: Any) -> Any:
+    """Read all that provisioning may have set."""
+    buckets = [
+        (
+            s3.get_bucket_lifecycle_configuration(Bucket=bucket)["Rules"],
+            s3.get_bucket_notification_configuration(Bucket=bucket).get("QueueConfigurations"),
+        )
+        for bucket in (settings.bucket, settings.bucket_for_voices)
+    ]
+    return buckets, [_attributes(sqs, name) for name in _queues(settings)]
+
+
+def _queues(settings: Settings) -> list[str]:
+    return [
+        settings.synthesis_queue,
+        settings.synthesis_dead_letter_queue,
+        settings.events_queue,
+        settings.events_dead_letter_queue,
+    ]
+
+
+async def test_makes_buckets_with_their_rules(settings: Settings, s3: Any) -> None:
+    await provision.provision(settings)
+    rules = s3.get_bucket_lifecycle_configuration(Bucket=settings.bucket)["Rules"]
+    assert {r["Filter"]["Prefix"]: r["Expiration"]["Days"] for r in rules if "Expiration" in r} == {
+        "audio/uploads/": 1,
+        "audio/previews/": 1,
+        "jobs/": 1,
+        "connections/": 1,
+        "changes/": 7,
+    }
+    (kept,) = s3.get_bucket_lifecycle_configuration(Bucket=settings.bucket_for_voices)["Rules"]
+    assert "Expiration" not in kept
+    assert kept["AbortIncompleteMultipartUpload"] == {"DaysAfterInitiation": 1}
+    (cors,) = s3.get_bucket_cors(Bucket=settings.bucket)["CORSRules"]
+    assert "POST" in cors["AllowedMethods"]
+
+
+async def test_makes_queues_with_their_attributes(settings: Settings, sqs: Any) -> None:
+    await provision.provision(settings)
+    synthesis, synthesis_dead, events, events_dead = _queues(settings)
+    for name, dead in ((synthesis, synthesis_dead), (events, events_dead)):
+        attributes = _attributes(sqs, name)
+        assert attributes["VisibilityTimeout"] == "60"
+        redrive = json.loads(attributes["RedrivePolicy"])
+        assert redrive["deadLetterTargetArn"] == f"arn:aws:sqs:us-east-1:{ACCOUNT}:{dead}"
+        assert int(redrive["maxReceiveCount"]) == 5
+    (statement,) = json.loads(_attributes(sqs, settings.events_queue)["Policy"])["Statement"]
+    assert statement["Principal"] == {"Service": "s3.amazonaws.com"}
+    assert statement["Condition"] == {
+        "ArnLike": {"aws:SourceArn": f"arn:aws:s3:::{settings.bucket}"},
+        "StringEquals": {"aws:SourceAccount": ACCOUNT},
+    }
+
+
+async def test_outcomes_and_nothing_else_reach_the_events_queue(settings: Settings, s3: Any, sqs: Any) -> None:
+    assert (await provision.provision(settings)).notifies
+    url = sqs.get_queue_url(QueueName=settings.events_queue)["QueueUrl"]
+    for key in (layout.request(JOB), layout.preview(JOB), layout.outcome(JOB), layout.subscriber(JOB, "c")):
+        s3.put_object(Bucket=settings.bucket, Key=key, Body=b"{}")
+    bodies = [m["Body"] for m in sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10)["Messages"]]
+    assert [key for body in bodies for key in keys_created(body)] == [layout.outcome(JOB)]
+
+
+async def test_a_second_run_changes_nothing(settings: Settings, s3: Any, sqs: Any) -> None:
+    await provision.provision(settings)
+    s3.put_object(Bucket=settings.bucket_for_voices, Key="audio/voices/nova/metadata.json", Body=b"{}")
+    before = _everything(settings, s3, sqs)
+    await provision.provision(settings)
+    assert _everything(settings, s3, sqs) == before
+    assert s3.list_objects_v2(Bucket=settings.bucket_for_voices)["KeyCount"] == 1
+
+
+async def test_a_changed_setting_changes_its_rule(settings: Settings, s3: Any, sqs: Any) -> None:
+    await provision.provision(settings)
+    changes: dict[str, Any] = {"upload_retention_hours": 49.0, "visibility_timeout_seconds": 90}
+    await provision.provision(Settings(**(settings.model_dump() | changes)))
+    rules = s3.get_bucket_lifecycle_configuration(Bucket=settings.bucket)["Rules"]
+    assert [r["Expiration"]["Days"] for r in rules if r["Filter"]["Prefix"] == "audio/uploads/"] == [3]
+    assert _attributes(sqs, settings.synthesis_queue)["VisibilityTimeout"] == "90"
+
+
+async def test_lifecycle_rules_of_others_stay(settings: Settings, s3: Any) -> None:
+    theirs = {"ID": "theirs", "Status": "Enabled", "Filter": {"Prefix": "logs/"}, "Expiration": {"Days": 90}}
+    s3.create_bucket(Bucket=settings.bucket)
+    s3.put_bucket_lifecycle_configuration(Bucket=settings.bucket, LifecycleConfiguration={"Rules": [theirs]})
+    for _ in range(2):
+        await provision.provision(settings)
+    rules = s3.get_bucket_lifecycle_configuration(Bucket=settings.bucket)["Rules"]
+    assert [rule for rule in rules if rule["ID"] == "theirs"] == [theirs]
+    assert len(rules) == 1 + len(provision.expiry_rules(settings)) + 1
+
+
+async def test_notifications_and_policies_of_others_stay(settings: Settings, s3: Any, sqs: Any) -> None:
+    s3.create_bucket(Bucket=settings.bucket)
+    sqs.create_queue(QueueName="theirs")
+    theirs = {"Id": "theirs", "QueueArn": _attributes(sqs, "theirs")["QueueArn"], "Events": ["s3:ObjectRemoved:*"]}
+    s3.put_bucket_notification_configuration(
+        Bucket=settings.bucket, NotificationConfiguration={"QueueConfigurations": [theirs]}
+    )
+    events = sqs.create_queue(QueueName=settings.events_queue)["QueueUrl"]
+    statement = {"Sid": "theirs", "Effect": "Deny", "Principal": "*", "Action": "sqs:SendMessage", "Resource": "*"}
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+    sqs.set_queue_attributes(QueueUrl=events, Attributes={"Policy": policy})
+    for _ in range(2):
+        await provision.provision(settings)
+    found = s3.get_bucket_notification_configuration(Bucket=settings.bucket)["QueueConfigurations"]
+    assert {one["Id"] for one in found} == {"theirs", "voice-cloning-outcomes"}
+    statements = json.loads(_attributes(sqs, settings.events_queue)["Policy"])["Statement"]
+    assert [one["Sid"] for one in statements] == ["theirs", "voice-cloning-events"]
+
+
+async def test_a_queue_given_by_url_is_used(settings: Settings, sqs: Any) -> None:
+    name = settings.synthesis_queue + "-by-url"
+    url = sqs.create_queue(QueueName=name)["QueueUrl"]
+    await provision.provision(settings.model_copy(update={"synthesis_queue": url}))
+    assert "RedrivePolicy" in _attributes(sqs, name)
+    assert settings.synthesis_queue not in [found.rsplit("/", 1)[1] for found in sqs.list_queues()["QueueUrls"]]
+
+
+async def test_a_storage_without_notifications_is_said_and_survived(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(*_: object) -> None:
+        raise ClientError({"Error": {"Code": "NotImplemented", "Message": "no"}}, "PutBucketNotification")
+
+    monkeypatch.setattr(provision, "_put_notification", refuse)
+    with capture_logs() as logs:
+        assert not (await provision.provision(settings)).notifies
+    (warning,) = [line for line in logs if line["log_level"] == "warning"]
+    assert "event notifications" in warning["event"]
+    assert warning["code"] == "NotImplemented"
+
+
+async def test_no_answer_is_said(settings: Settings) -> None:
+    nowhere = settings.model_copy(update={"aws_endpoint_url": "http://127.0.0.1:9"})
+    with pytest.raises(Unavailable, match=re.escape("http://127.0.0.1:9")):
+        await provision.provision(nowhere)
+
+
+def test_no_retention_is_cut_short_by_its_rule() -> None:
+    settings = Settings(upload_retention_hours=24, job_retention_hours=24.1, preview_retention_minutes=1)
+    days = {rule["Filter"]["Prefix"]: rule["Expiration"]["Days"] for rule in provision.expiry_rules(settings)}
+    assert days["audio/uploads/"] == 1
+    assert days["jobs/"] == 2
+    assert days["audio/previews/"] == 1

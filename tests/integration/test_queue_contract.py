@@ -1,0 +1,168 @@
+"""What every `Queue` does, the fake one of the unit tests and the real one alike."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+import pytest
+
+from pipeline.errors import Unavailable
+from pipeline.queues import Message, Queue, SqsQueue
+from pipeline.resources import Resources
+from pipeline.settings import Settings
+from tests.fakes import FakeQueue, FakeTime
+from tests.moto_server import serving
+
+VISIBILITY = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A queue with a visibility timeout of two seconds and two deliveries a message, and a way to let time pass."""
+
+    queue: Queue
+    dead_letters: Queue
+    away: Queue
+    wait: Callable[[float], Awaitable[None]]
+
+
+@pytest.fixture(params=["fake", "sqs"])
+async def case(request: pytest.FixtureRequest) -> AsyncIterator[Case]:
+    if request.param == "fake":
+        yield _fake()
+        return
+    settings: Settings = request.getfixturevalue("settings")
+    settings = settings.model_copy(update={"visibility_timeout_seconds": VISIBILITY, "max_receives": 2})
+    async with serving(settings) as resources:
+        yield _real(resources)
+
+
+def _fake() -> Case:
+    time = FakeTime()
+    dead_letters, away = FakeQueue(time), FakeQueue(time)
+    away.switch.is_up = False
+    queue = FakeQueue(time, visibility_seconds=VISIBILITY, max_receives=2, dead_letters=dead_letters)
+    return Case(queue, dead_letters, away, time.advance)
+
+
+def _real(resources: Resources) -> Case:
+    assert isinstance(resources.synthesis, SqsQueue)
+    away = SqsQueue(resources.synthesis._client, "no-such-queue")
+    return Case(resources.synthesis, resources.synthesis_dead_letters, away, asyncio.sleep)
+
+
+async def receive(queue: Queue, limit: int = 10) -> Sequence[Message]:
+    return await queue.receive(limit, wait_seconds=0)
+
+
+async def test_what_was_sent_is_received(case: Case) -> None:
+    await case.queue.send('{"job_id": "ä"}')
+    (message,) = await receive(case.queue)
+    assert (message.body, message.receive_count) == ('{"job_id": "ä"}', 1)
+
+
+async def test_an_empty_queue_gives_nothing(case: Case) -> None:
+    assert list(await receive(case.queue)) == []
+
+
+async def test_a_message_is_hidden_while_it_is_held(case: Case) -> None:
+    await case.queue.send("one")
+    await receive(case.queue)
+    assert list(await receive(case.queue)) == []
+
+
+async def test_what_is_not_deleted_comes_again(case: Case) -> None:
+    await case.queue.send("one")
+    (first,) = await receive(case.queue)
+    await case.wait(VISIBILITY + 0.2)
+    (again,) = await receive(case.queue)
+    assert (again.id, again.body, again.receive_count) == (first.id, "one", 2)
+    assert again.receipt != first.receipt
+
+
+async def test_what_is_deleted_is_gone(case: Case) -> None:
+    await case.queue.send("one")
+    (message,) = await receive(case.queue)
+    await case.queue.delete([message.receipt])
+    await case.wait(VISIBILITY + 0.2)
+    assert list(await receive(case.queue)) == []
+
+
+async def test_hiding_longer(case: Case) -> None:
+    await case.queue.send("one")
+    (message,) = await receive(case.queue)
+    await case.queue.hide([message.receipt], 2 * VISIBILITY)
+    await case.wait(VISIBILITY + 0.5)
+    assert list(await receive(case.queue)) == []
+    await case.wait(VISIBILITY)
+    assert [again.body for again in await receive(case.queue)] == ["one"]
+
+
+async def test_handing_back(case: Case) -> None:
+    await case.queue.send("one")
+    (message,) = await receive(case.queue)
+    await case.queue.hide([message.receipt], 0)
+    assert [again.receive_count for again in await receive(case.queue)] == [2]
+
+
+async def test_what_came_too_often_is_a_dead_letter(case: Case) -> None:
+    await case.queue.send("poison")
+    for _ in range(2):
+        (message,) = await receive(case.queue)
+        await case.queue.hide([message.receipt], 0)
+    assert list(await receive(case.queue)) == []
+    assert [dead.body for dead in await receive(case.dead_letters)] == ["poison"]
+
+
+async def test_no_more_than_asked_for(case: Case) -> None:
+    for number in range(12):
+        await case.queue.send(str(number))
+    assert len(await receive(case.queue, 3)) == 3
+    assert len(await receive(case.queue, 100)) <= 10
+
+
+async def test_more_than_ten_at_once(case: Case) -> None:
+    for number in range(12):
+        await case.queue.send(str(number))
+    messages = [*await receive(case.queue), *await receive(case.queue)]
+    assert sorted(int(message.body) for message in messages) == list(range(12))
+    await case.queue.hide([message.receipt for message in messages], 0)
+    messages = [*await receive(case.queue), *await receive(case.queue)]
+    assert len(messages) == 12
+    await case.queue.delete([message.receipt for message in messages])
+    await case.wait(VISIBILITY + 0.2)
+    assert list(await receive(case.queue)) == []
+
+
+async def test_a_poll_waits_for_the_first_message(case: Case) -> None:
+    poll = asyncio.create_task(case.queue.receive(10, wait_seconds=5))
+    await asyncio.sleep(0.1)
+    assert not poll.done()
+    await case.queue.send("late")
+    async with asyncio.timeout(4):
+        assert [message.body for message in await poll] == ["late"]
+
+
+async def test_a_poll_of_an_empty_queue_ends(case: Case) -> None:
+    poll = asyncio.create_task(case.queue.receive(10, wait_seconds=1))
+    await asyncio.sleep(0.01)
+    await case.wait(1)
+    async with asyncio.timeout(2):
+        assert list(await poll) == []
+
+
+async def test_a_queue_that_is_there_answers(case: Case) -> None:
+    await case.queue.ping()
+
+
+async def test_one_that_is_away_is_unavailable(case: Case) -> None:
+    calls = [
+        case.away.ping(),
+        case.away.send("x"),
+        receive(case.away),
+        case.away.hide(["r"], 1),
+        case.away.delete(["r"]),
+    ]
+    for call in calls:
+        with pytest.raises(Unavailable):
+            await call

@@ -1,0 +1,193 @@
+"""What every `Bucket` does, the fake one of the unit tests and the real one alike."""
+
+from datetime import UTC, datetime, timedelta
+from typing import cast
+
+import pytest
+
+from pipeline.errors import Unavailable
+from pipeline.resources import Resources
+from pipeline.storage import Bucket, NotModified, PreconditionFailed, RangeNotSatisfiable, S3Bucket
+from tests.fakes import FakeBucket, FakeTime
+from tests.moto_server import put_many
+
+TEXT = "text/plain"
+WRONG_ETAG = '"00000000000000000000000000000000"'
+
+
+@pytest.fixture(params=["fake", "s3"])
+def bucket(request: pytest.FixtureRequest) -> Bucket:
+    if request.param == "fake":
+        return FakeBucket(FakeTime(datetime.now(UTC)))
+    return cast(Resources, request.getfixturevalue("resources")).bucket
+
+
+async def keys(bucket: Bucket, prefix: str, start_after: str = "") -> list[str]:
+    return [item.key async for item in bucket.list(prefix, start_after=start_after)]
+
+
+async def folders(bucket: Bucket, prefix: str, start_after: str = "") -> list[str]:
+    return [name async for name in bucket.list_folders(prefix, start_after=start_after)]
+
+
+async def test_what_was_put_is_read_back(bucket: Bucket) -> None:
+    before = datetime.now(UTC) - timedelta(seconds=2)
+    await bucket.put("a/b.txt", b"\x00bytes", TEXT)
+    stored = await bucket.read("a/b.txt")
+    assert stored is not None
+    assert (stored.body, stored.content_type, stored.size, stored.content_range) == (b"\x00bytes", TEXT, 6, None)
+    assert before <= stored.last_modified <= datetime.now(UTC) + timedelta(seconds=2)
+    assert await bucket.get("a/b.txt") == b"\x00bytes"
+
+
+async def test_an_empty_object_is_not_a_missing_one(bucket: Bucket) -> None:
+    await bucket.put("empty", b"", TEXT)
+    assert await bucket.get("empty") == b""
+
+
+async def test_what_is_not_there(bucket: Bucket) -> None:
+    assert await bucket.get("nothing") is None
+    assert await bucket.read("nothing", if_none_match=WRONG_ETAG) is None
+    assert await bucket.head("nothing") is None
+
+
+async def test_head_tells_size_and_age(bucket: Bucket) -> None:
+    await bucket.put("k", b"12345", TEXT)
+    info, stored = await bucket.head("k"), await bucket.read("k")
+    assert info is not None
+    assert stored is not None
+    assert (info.key, info.size, info.last_modified) == ("k", 5, stored.last_modified)
+
+
+async def test_put_replaces_whatever_was_there(bucket: Bucket) -> None:
+    await bucket.put("k", b"one", TEXT)
+    await bucket.put("k", b"two", TEXT)
+    assert await bucket.get("k") == b"two"
+
+
+async def test_the_first_put_once_stands(bucket: Bucket) -> None:
+    etag = await bucket.put_once("k", b"first", TEXT)
+    assert await bucket.put_once("k", b"second", TEXT) is None
+    stored = await bucket.read("k")
+    assert stored is not None
+    assert (stored.body, stored.etag) == (b"first", etag)
+
+
+async def test_put_once_after_a_delete_is_a_first_one(bucket: Bucket) -> None:
+    await bucket.put_once("k", b"first", TEXT)
+    await bucket.delete(["k"])
+    assert await bucket.put_once("k", b"second", TEXT) is not None
+
+
+async def test_replace_wants_the_version_that_was_read(bucket: Bucket) -> None:
+    etag = await bucket.put_once("k", b"one", TEXT)
+    assert etag is not None
+    newer = await bucket.replace("k", b"two", TEXT, etag=etag)
+    assert newer not in {None, etag}
+    assert await bucket.replace("k", b"three", TEXT, etag=etag) is None
+    assert await bucket.get("k") == b"two"
+
+
+async def test_replace_of_what_is_gone_does_nothing(bucket: Bucket) -> None:
+    etag = await bucket.put_once("k", b"one", TEXT)
+    await bucket.delete(["k"])
+    assert await bucket.replace("k", b"two", TEXT, etag=etag or "") is None
+    assert await bucket.get("k") is None
+
+
+@pytest.mark.parametrize(
+    ("range_", "body", "content_range"),
+    [
+        ("bytes=0-2", b"012", "bytes 0-2/10"),
+        ("bytes=7-", b"789", "bytes 7-9/10"),
+        ("bytes=-4", b"6789", "bytes 6-9/10"),
+        ("bytes=8-100", b"89", "bytes 8-9/10"),
+        ("bytes=-100", b"0123456789", "bytes 0-9/10"),
+    ],
+)
+async def test_a_range_of_an_object(bucket: Bucket, range_: str, body: bytes, content_range: str) -> None:
+    await bucket.put("k", b"0123456789", TEXT)
+    stored = await bucket.read("k", range_=range_)
+    assert stored is not None
+    assert (stored.body, stored.content_range, stored.size) == (body, content_range, 10)
+
+
+async def test_a_range_outside_of_the_object(bucket: Bucket) -> None:
+    await bucket.put("k", b"0123456789", TEXT)
+    with pytest.raises(RangeNotSatisfiable):
+        await bucket.read("k", range_="bytes=10-")
+
+
+async def test_reading_on_condition(bucket: Bucket) -> None:
+    etag = await bucket.put_once("k", b"body", TEXT)
+    with pytest.raises(NotModified):
+        await bucket.read("k", if_none_match=etag)
+    with pytest.raises(PreconditionFailed):
+        await bucket.read("k", if_match=WRONG_ETAG)
+    for stored in (await bucket.read("k", if_match=etag), await bucket.read("k", if_none_match=WRONG_ETAG)):
+        assert stored is not None
+        assert stored.body == b"body"
+
+
+async def test_listing_is_in_the_order_of_keys(bucket: Bucket) -> None:
+    for key in ("p/b", "p/a/2", "p/a/10", "p/a-1", "p/B", "other/a"):
+        await bucket.put(key, b"body", TEXT)
+    assert await keys(bucket, "p/") == ["p/B", "p/a-1", "p/a/10", "p/a/2", "p/b"]
+    assert await keys(bucket, "p/", "p/a/10") == ["p/a/2", "p/b"]
+    assert await keys(bucket, "p/", "p/a/") == ["p/a/10", "p/a/2", "p/b"]
+    assert await keys(bucket, "nothing/") == []
+
+
+async def test_a_listing_tells_size_and_age(bucket: Bucket) -> None:
+    await bucket.put("p/a", b"123", TEXT)
+    info = await bucket.head("p/a")
+    assert [item async for item in bucket.list("p/")] == [info]
+
+
+async def test_folders_are_named_once_and_files_are_not_folders(bucket: Bucket) -> None:
+    for key in ("v/nova/x", "v/nova/y", "v/nova-2/x", "v/zoe/x", "v/file", "w/other/x"):
+        await bucket.put(key, b"", TEXT)
+    assert await folders(bucket, "v/") == ["nova-2", "nova", "zoe"]
+    assert await folders(bucket, "v/", "v/nova/zzz") == ["zoe"]
+    assert await folders(bucket, "nothing/") == []
+
+
+async def test_a_listing_goes_on_past_the_first_page(resources: Resources) -> None:
+    wanted = [f"many/{number:04d}/x" for number in range(1001)]
+    put_many(resources.settings, wanted)
+    assert await keys(resources.bucket, "many/") == wanted
+    assert len(await folders(resources.bucket, "many/")) == 1001
+    await resources.bucket.delete(wanted)
+    assert await keys(resources.bucket, "many/") == []
+
+
+async def test_deleting_what_is_not_there_does_no_harm(bucket: Bucket) -> None:
+    await bucket.put("a", b"", TEXT)
+    await bucket.put("b", b"", TEXT)
+    await bucket.delete(["a", "nothing"])
+    await bucket.delete([])
+    assert await keys(bucket, "") == ["b"]
+
+
+async def test_a_form_names_the_key(bucket: Bucket) -> None:
+    form = await bucket.presign_post("a/upload", max_bytes=10, lifetime=timedelta(minutes=1))
+    assert form.fields["key"] == "a/upload"
+
+
+async def test_a_bucket_that_is_there_answers(bucket: Bucket) -> None:
+    await bucket.ping()
+
+
+async def test_one_that_is_away_is_unavailable(bucket: Bucket) -> None:
+    away = _away(bucket)
+    for call in (away.ping, lambda: away.get("k"), lambda: away.put_once("k", b"", TEXT), lambda: keys(away, "")):
+        with pytest.raises(Unavailable):
+            await call()
+
+
+def _away(bucket: Bucket) -> Bucket:
+    if isinstance(bucket, FakeBucket):
+        bucket.switch.is_up = False
+        return bucket
+    assert isinstance(bucket, S3Bucket)
+    return S3Bucket(bucket._client, "no-such-bucket")

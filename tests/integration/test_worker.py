@@ -1,0 +1,218 @@
+"""Workers against S3 and SQS over HTTP: the life of a job, and several workers at one queue."""
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from functools import partial
+
+import aiohttp
+import pytest
+
+from gpu_runner.engines import EngineLost
+from pipeline import jobs, layout
+from pipeline.audio import WAV, length_of_wav
+from pipeline.records import Request
+from pipeline.resources import Resources
+from pipeline.settings import Settings
+from tests.engines import ScriptedEngine
+from tests.moto_server import serving
+from tests.orders import (
+    TEXT,
+    failed,
+    order_again,
+    order_from_voice,
+    order_new,
+    save,
+    succeeded,
+    upload,
+)
+from tests.speech import voice_wav
+from tests.waiting import eventually, free_port, until
+from tests.workers import real_time_worker
+
+
+async def until_ended(resources: Resources, *orders: Request, seconds: float = 20) -> None:
+    for order in orders:
+        await eventually(partial(jobs.read_outcome, resources, order.job_id), seconds=seconds)
+
+
+@pytest.fixture
+async def impatient(settings: Settings) -> AsyncIterator[Resources]:
+    """Everything wired, with messages that come again after two seconds, twice."""
+    changes = {"visibility_timeout_seconds": 2, "max_receives": 2}
+    async with serving(settings.model_copy(update=changes)) as wired:
+        yield wired
+
+
+async def test_a_preview_from_the_request_to_the_outcome(resources: Resources) -> None:
+    order = await order_new(resources)
+    async with real_time_worker(resources, ScriptedEngine()):
+        await until_ended(resources, order)
+    outcome = await succeeded(resources, order)
+    assert outcome.preview is not None
+    wav = await resources.bucket.read(outcome.preview.key)
+    assert wav is not None
+    assert wav.content_type == WAV
+    assert length_of_wav(wav.body) == pytest.approx(
+        (outcome.preview.sample_rate, outcome.preview.duration_seconds), abs=0.001
+    )
+    prompt = await resources.bucket.get(layout.reference(order.source).embedding)
+    assert prompt is not None
+    assert json.loads(prompt)["model"] == "mock-1"
+
+
+async def test_a_session_and_a_voice_speak_again_and_again(resources: Resources) -> None:
+    session_id = await upload(resources)
+    reference_id = await save(resources, "nova")
+    engine = ScriptedEngine()
+    async with real_time_worker(resources, engine):
+        for _ in range(2):
+            orders = [
+                await order_again(resources, session_id),
+                await order_from_voice(resources, "nova", reference_id),
+            ]
+            await until_ended(resources, *orders)
+    assert engine.prompts_made == 2
+    assert await resources.voices.get("audio/voices/nova/embedding.json")
+
+
+async def test_what_ended_is_deleted_before_the_worker_is_gone(impatient: Resources) -> None:
+    order = await order_new(impatient)
+    async with real_time_worker(impatient, ScriptedEngine()):
+        await until_ended(impatient, order)
+    await asyncio.sleep(2.2)
+    assert list(await impatient.synthesis.receive(1, wait_seconds=0)) == []
+
+
+async def test_a_worker_that_died_between_audio_and_outcome_is_finished_by_the_next(impatient: Resources) -> None:
+    order = await order_new(impatient)
+    await impatient.synthesis.receive(1, wait_seconds=0)  # and then it died
+    await impatient.bucket.put(layout.preview(order.job_id), voice_wav(100, seconds=3), WAV)
+    written = await impatient.bucket.head(layout.preview(order.job_id))
+    async with real_time_worker(impatient, ScriptedEngine()):
+        await until_ended(impatient, order)
+    outcome = await succeeded(impatient, order)
+    assert outcome.preview is not None
+    assert written is not None
+    assert outcome.preview.duration_seconds == 3.0
+    assert outcome.completed_at == written.last_modified
+
+
+async def test_a_slow_job_is_received_only_once(impatient: Resources) -> None:
+    engines = ScriptedEngine(), ScriptedEngine()
+    for engine in engines:
+        engine.held = True
+    order = await order_new(impatient)
+    async with real_time_worker(impatient, engines[0]), real_time_worker(impatient, engines[1]):
+        await asyncio.sleep(5)  # more than twice the visibility timeout
+        for engine in engines:
+            engine.held = False
+        await until_ended(impatient, order)
+    assert [*engines[0].spoken, *engines[1].spoken] == [order.job_id]
+
+
+async def test_what_never_works_ends_among_the_dead_letters(impatient: Resources) -> None:
+    engine = ScriptedEngine()
+    engine.errors[TEXT] = RuntimeError("no such luck")
+    order = await order_new(impatient)
+    async with real_time_worker(impatient, engine):
+        dead = await eventually(partial(impatient.synthesis_dead_letters.receive, 1, wait_seconds=0))
+    assert jobs.parse_ticket(dead[0].body) == jobs.Ticket(job_id=order.job_id)
+    assert len(engine.spoken) == 2
+
+
+async def test_what_can_never_work_fails_at_once(resources: Resources) -> None:
+    order = await order_from_voice(resources, "nobody", resources.new_id())
+    async with real_time_worker(resources, ScriptedEngine()):
+        await until_ended(resources, order, seconds=5)
+    assert (await failed(resources, order)).code == "not_found"
+
+
+async def test_several_workers_share_a_queue(resources: Resources) -> None:
+    engines = [ScriptedEngine(capacity=2) for _ in range(3)]
+    session_id = await upload(resources)
+    orders = [await order_again(resources, session_id) for _ in range(24)]
+    for order in orders[:6]:
+        await jobs.enqueue(resources, order.job_id)  # and some are asked for twice
+    async with AsyncExitStack() as stack:
+        for engine in engines:
+            await stack.enter_async_context(real_time_worker(resources, engine))
+        await until_ended(resources, *orders)
+    spoken = Counter(job_id for engine in engines for job_id in engine.spoken)
+    assert spoken.keys() == {order.job_id for order in orders}
+    assert sum(1 for engine in engines if engine.spoken) > 1
+    for order in orders:
+        await succeeded(resources, order)
+
+
+async def test_a_stopping_worker_leaves_what_waits_to_another(resources: Resources) -> None:
+    """The messages' visibility is a minute: what is not handed back would come too late for this test."""
+    first, second = ScriptedEngine(capacity=1), ScriptedEngine()
+    first.held = True
+    orders = [await order_new(resources) for _ in range(4)]
+    async with real_time_worker(resources, first) as worker:
+        await until(lambda: first.speaking)
+        await until_received(resources)
+        worker.stop.set()
+        async with real_time_worker(resources, second):
+            await until(lambda: len(second.spoken) == 3)
+            first.held = False
+            await until_ended(resources, *orders)
+    assert len(first.spoken) == 1
+    assert set(first.spoken) | set(second.spoken) == {order.job_id for order in orders}
+
+
+async def until_received(resources: Resources) -> None:
+    """Wait until the queue has nothing to give."""
+    async with asyncio.timeout(10):
+        while messages := await resources.synthesis.receive(10, wait_seconds=0):
+            await resources.synthesis.hide([message.receipt for message in messages], 0)
+            await asyncio.sleep(0.1)
+
+
+async def test_a_lost_engine_leaves_its_jobs_to_another(resources: Resources) -> None:
+    dying, healthy = ScriptedEngine(), ScriptedEngine()
+    dying.step_errors = [EngineLost("device-side assert")]
+    order = await order_new(resources)
+    with pytest.raises(EngineLost):
+        async with real_time_worker(resources, dying) as worker:
+            await worker.task
+    async with real_time_worker(resources, healthy):
+        await until_ended(resources, order)
+    assert healthy.spoken == [order.job_id]
+
+
+async def test_health_goes_from_starting_to_ready_to_draining(settings: Settings) -> None:
+    port = free_port()
+    url = f"http://127.0.0.1:{port}/health"
+    engine = ScriptedEngine()
+    engine.held = True
+    async with (
+        serving(settings.model_copy(update={"worker_health_port": port})) as resources,
+        aiohttp.ClientSession() as client,
+        real_time_worker(resources, engine, loading_seconds=0.5) as worker,
+    ):
+        assert await _health(client, url) == (503, "starting")
+        await eventually(lambda: _is(client, url, (200, "ready")))
+        await order_new(resources)
+        await until(lambda: engine.speaking)
+        worker.stop.set()
+        await asyncio.sleep(0.1)
+        assert await _health(client, url) == (503, "draining")
+        engine.held = False
+
+
+async def _is(client: aiohttp.ClientSession, url: str, wanted: tuple[int, str]) -> bool:
+    return await _health(client, url) == wanted
+
+
+async def _health(client: aiohttp.ClientSession, url: str) -> tuple[int, str]:
+    for _ in range(100):
+        try:
+            async with client.get(url) as answer:
+                return answer.status, (await answer.json())["status"]
+        except aiohttp.ClientConnectorError:
+            await asyncio.sleep(0.02)
+    raise AssertionError("nobody listens")

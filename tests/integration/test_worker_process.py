@@ -1,0 +1,156 @@
+"""`python -m gpu_runner` as a process: how it starts, stops, and what it says."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
+
+import pytest
+
+from pipeline import jobs
+from pipeline.records import Source
+from pipeline.resources import Resources
+from pipeline.settings import Settings
+from tests.moto_server import serving
+from tests.orders import TEXT, TRANSCRIPTION, order_new, request, succeeded, upload
+from tests.waiting import eventually, free_port
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals are sent as on Unix")
+
+
+def environment(settings: Settings, **more: str) -> Mapping[str, str]:
+    return {
+        **os.environ,
+        "TTS_BACKEND": "mock",
+        "AWS_ENDPOINT_URL": settings.aws_endpoint_url or "",
+        "BUCKET": settings.bucket,
+        "VOICES_BUCKET": settings.bucket_for_voices,
+        "SYNTHESIS_QUEUE": settings.synthesis_queue,
+        "RECEIVE_WAIT_SECONDS": "1",
+        "LOG_FORMAT": "json",
+        "LOG_LEVEL": "DEBUG",
+        **more,
+    }
+
+
+@asynccontextmanager
+async def worker(env: Mapping[str, str]) -> AsyncIterator[asyncio.subprocess.Process]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "gpu_runner", env=env, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
+async def said_until(process: asyncio.subprocess.Process, event: str) -> list[dict[str, object]]:
+    """Read log lines up to and with the one that tells of this event."""
+    assert process.stderr is not None
+    lines: list[dict[str, object]] = []
+    async with asyncio.timeout(30):
+        while not lines or lines[-1]["event"] != event:
+            line = await process.stderr.readline()
+            assert line, lines
+            lines.append(json.loads(line))
+    return lines
+
+
+async def ended(process: asyncio.subprocess.Process) -> tuple[int, str]:
+    """Wait for its end: the exit status and what it said."""
+    async with asyncio.timeout(15):
+        out, err = await process.communicate()
+    assert out == b""
+    assert process.returncode is not None
+    return process.returncode, err.decode()
+
+
+async def test_it_speaks_and_says_so_under_the_correlation_id(resources: Resources) -> None:
+    session_id = await upload(resources)
+    order = request(resources, Source(session_id=session_id), session_id, correlation_id="corr-1")
+    await jobs.accept(resources, order)
+    async with worker(environment(resources.settings)) as process:
+        await eventually(partial(jobs.read_outcome, resources, order.job_id), seconds=30)
+        lines = await said_until(process, "job ended")
+        process.send_signal(signal.SIGTERM)
+        status, rest = await ended(process)
+    assert status == 0
+    await succeeded(resources, order)
+    facts = lines[-1]
+    assert (facts["job_id"], facts["correlation_id"], facts["status"]) == (order.job_id, "corr-1", "succeeded")
+    said = json.dumps(lines) + rest
+    assert TEXT not in said
+    assert TRANSCRIPTION not in said
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_ends_it_after_what_it_is_doing(resources: Resources, number: signal.Signals) -> None:
+    order = await order_new(resources)
+    async with worker(environment(resources.settings, MOCK_DELAY_SECONDS="2")) as process:
+        await said_until(process, "speaking")
+        process.send_signal(number)
+        status, said = await ended(process)
+    assert status == 0
+    assert json.loads(said.splitlines()[-1])["event"] == "worker stopped"
+    await succeeded(resources, order)
+
+
+async def test_the_second_signal_ends_it_at_once(resources: Resources) -> None:
+    order = await order_new(resources)
+    async with worker(environment(resources.settings, MOCK_DELAY_SECONDS="600")) as process:
+        await said_until(process, "speaking")
+        process.send_signal(signal.SIGTERM)
+        await said_until(process, "finishing")
+        process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(3):
+            await process.wait()
+    assert process.returncode == 128 + signal.SIGTERM
+    assert await jobs.read_outcome(resources, order.job_id) is None
+
+
+async def test_draining_has_an_end(resources: Resources) -> None:
+    await order_new(resources)
+    env = environment(resources.settings, MOCK_DELAY_SECONDS="600", WORKER_DRAIN_SECONDS="0.5")
+    async with worker(env) as process:
+        await said_until(process, "speaking")
+        process.send_signal(signal.SIGTERM)
+        status, _ = await ended(process)
+    assert status == 0
+    assert len(await resources.synthesis.receive(1, wait_seconds=0)) == 1  # handed back, to be had at once
+
+
+async def test_what_a_killed_worker_held_is_done_by_the_next(settings: Settings) -> None:
+    settings = settings.model_copy(update={"visibility_timeout_seconds": 3})
+    async with serving(settings) as resources:
+        order = await order_new(resources)
+        env = environment(settings, MOCK_DELAY_SECONDS="600", VISIBILITY_TIMEOUT_SECONDS="3")
+        async with worker(env) as process:
+            await said_until(process, "speaking")
+            process.kill()
+        async with worker(environment(settings)):
+            await eventually(partial(jobs.read_outcome, resources, order.job_id), seconds=30)
+        await succeeded(resources, order)
+
+
+async def test_a_wrong_setting_stops_the_start_with_its_name(settings: Settings) -> None:
+    env = environment(settings, WORKER_BATCH_SIZE="none", LOG_LEVEL="loud")
+    async with worker(env) as process:
+        status, said = await ended(process)
+    assert status == 2
+    assert {line.split(":")[0] for line in said.splitlines()} == {"LOG_LEVEL", "WORKER_BATCH_SIZE"}
+
+
+async def test_a_health_port_that_is_taken_stops_the_start(resources: Resources) -> None:
+    port = free_port()
+    server = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", port)
+    async with server, worker(environment(resources.settings, WORKER_HEALTH_PORT=str(port))) as process:
+        status, said = await ended(process)
+    assert status == 1
+    assert said.splitlines()[-1].startswith(f"WORKER_HEALTH_PORT={port} can't be listened on")
+    assert "Traceback" not in said

@@ -1,0 +1,70 @@
+"""S3 and SQS over HTTP for the integration tests, and what a worker needs provisioned in them.
+
+moto checks neither presigned signatures nor their expiry: what depends on those can't be tested with it.
+"""
+
+import json
+import logging
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING
+
+from moto.backends import get_backend
+from moto.server import ThreadedMotoServer
+
+from pipeline.queues import SqsQueue
+from pipeline.resources import Resources, connect
+from pipeline.settings import Settings
+from pipeline.storage import S3Bucket
+
+if TYPE_CHECKING:
+    from types_aiobotocore_sqs import SQSClient
+
+ACCOUNT = "123456789012"
+
+
+@contextmanager
+def running() -> Iterator[str]:
+    """Run a server on a free port; its address."""
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)  # a line a request says nothing about a failing test
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@asynccontextmanager
+async def serving(settings: Settings) -> AsyncIterator[Resources]:
+    """Wire everything, and make the buckets and queues that the settings name: no notifications among them."""
+    async with connect(settings) as resources:
+        assert isinstance(resources.bucket, S3Bucket)
+        assert isinstance(resources.synthesis, SqsQueue)
+        s3, sqs = resources.bucket._client, resources.synthesis._client
+        for bucket in {settings.bucket, settings.bucket_for_voices}:
+            await s3.create_bucket(Bucket=bucket)
+        await _make_queue(sqs, settings, settings.synthesis_queue, settings.synthesis_dead_letter_queue)
+        await _make_queue(sqs, settings, settings.events_queue, settings.events_dead_letter_queue)
+        yield resources
+
+
+async def _make_queue(sqs: "SQSClient", settings: Settings, name: str, dead_letters: str) -> None:
+    await sqs.create_queue(QueueName=dead_letters)
+    policy = {
+        "deadLetterTargetArn": f"arn:aws:sqs:{settings.aws_region}:{ACCOUNT}:{dead_letters}",
+        "maxReceiveCount": settings.max_receives,
+    }
+    await sqs.create_queue(
+        QueueName=name,
+        Attributes={
+            "VisibilityTimeout": str(settings.visibility_timeout_seconds),
+            "RedrivePolicy": json.dumps(policy),
+        },
+    )
+
+
+def put_many(settings: Settings, keys: Iterable[str]) -> None:
+    """Put empty objects into the bucket, past HTTP and a hundred times as fast."""
+    backend = get_backend("s3")[ACCOUNT]["aws"]
+    for key in keys:
+        backend.put_object(settings.bucket, key, b"")

@@ -1,0 +1,148 @@
+"""Messages in hand: the newest receipt counts, what ended is deleted, and an outage delays no more than it must."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from gpu_runner.deliveries import Deliveries
+from gpu_runner.links import Link
+from pipeline.queues import Message
+from tests.fakes import FakeQueue, FakeTime, settle
+
+
+def deliveries_of(queue: FakeQueue, time: FakeTime) -> Deliveries:
+    return Deliveries(queue, Link("queue", time), visibility_seconds=60, sleep=time.sleep)
+
+
+@asynccontextmanager
+async def kept(deliveries: Deliveries) -> AsyncIterator[None]:
+    tasks = [asyncio.create_task(deliveries.keep_alive()), asyncio.create_task(deliveries.keep_tidy())]
+    yield
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def received(queue: FakeQueue) -> Message:
+    (message,) = await queue.receive(1, wait_seconds=0)
+    return message
+
+
+async def test_the_newest_receipt_is_the_one_that_deletes() -> None:
+    time = FakeTime()
+    queue = FakeQueue(time, visibility_seconds=60)
+    deliveries = deliveries_of(queue, time)
+    await queue.send("a")
+    delivery = deliveries.take("a", await received(queue))
+    assert delivery is not None
+    await time.advance(60)
+    assert deliveries.take("a", await received(queue)) is None
+    deliveries.end(delivery)
+    await deliveries.flush()
+    assert queue.bodies == []
+
+
+async def test_both_messages_of_one_job_are_deleted() -> None:
+    time = FakeTime()
+    queue = FakeQueue(time)
+    deliveries = deliveries_of(queue, time)
+    await queue.send("a")
+    await queue.send("a")
+    delivery = deliveries.take("a", await received(queue))
+    assert delivery is not None
+    deliveries.take("a", await received(queue))
+    deliveries.end(delivery)
+    await deliveries.flush()
+    assert queue.bodies == []
+
+
+async def test_a_message_that_comes_again_before_its_deletion_goes_with_it() -> None:
+    time = FakeTime()
+    queue = FakeQueue(time)
+    deliveries = deliveries_of(queue, time)
+    await queue.send("a")
+    delivery = deliveries.take("a", await received(queue))
+    assert delivery is not None
+    deliveries.end(delivery)
+    await queue.send("a")
+    assert deliveries.take("a", await received(queue)) is None
+    await deliveries.flush()
+    assert queue.bodies == []
+
+
+async def test_deleting_waits_a_second_for_company_and_no_longer() -> None:
+    time = FakeTime()
+    queue = FakeQueue(time)
+    deliveries = deliveries_of(queue, time)
+    async with kept(deliveries):
+        for name in ("a", "b"):
+            await queue.send(name)
+            delivery = deliveries.take(name, await received(queue))
+            assert delivery is not None
+            deliveries.end(delivery)
+        await time.advance(0.9)
+        assert queue.bodies == ["a", "b"]
+        await time.advance(0.1)
+        assert queue.bodies == []
+        assert queue.switch.count("delete") == 1
+
+
+async def test_what_ended_stays_hidden_until_it_can_be_deleted() -> None:
+    time = FakeTime()
+    queue = FakeQueue(time, visibility_seconds=60)
+    deliveries = deliveries_of(queue, time)
+    await queue.send("a")
+    delivery = deliveries.take("a", await received(queue))
+    assert delivery is not None
+    async with kept(deliveries):
+        deliveries.end(delivery)
+        queue.switch.is_up = False
+        await time.advance(40)
+        assert queue.switch.count("delete") < 10
+        queue.switch.is_up = True
+        await time.advance(30)
+        assert queue.bodies == []
+
+
+async def test_handing_back_is_at_once_and_for_so_long() -> None:
+    time = FakeTime()
+    queue = FakeQueue(time, visibility_seconds=60)
+    deliveries = deliveries_of(queue, time)
+    await queue.send("a")
+    delivery = deliveries.take("a", await received(queue))
+    assert delivery is not None
+    async with kept(deliveries):
+        deliveries.hand_back(delivery, after_seconds=4)
+        await settle()
+        await time.advance(3.9)
+        assert queue.visible == []
+        await time.advance(0.1)
+        assert queue.visible == ["a"]
+        await time.advance(120)
+        assert queue.visible == ["a"]
+
+
+async def test_the_flush_deletes_what_ended_and_hands_back_the_rest() -> None:
+    time = FakeTime()
+    queue = FakeQueue(time)
+    deliveries = deliveries_of(queue, time)
+    for name in ("a", "b"):
+        await queue.send(name)
+    ended = deliveries.take("a", await received(queue))
+    assert ended is not None
+    deliveries.take("b", await received(queue))
+    deliveries.end(ended)
+    await deliveries.flush()
+    assert (queue.bodies, queue.visible) == (["b"], ["b"])
+
+
+async def test_a_flush_into_an_outage_is_survived() -> None:
+    time = FakeTime()
+    queue = FakeQueue(time)
+    deliveries = deliveries_of(queue, time)
+    await queue.send("a")
+    deliveries.take("a", await received(queue))
+    queue.switch.is_up = False
+    await deliveries.flush()
+    await time.advance(60)
+    assert queue.visible == ["a"]

@@ -1,0 +1,39 @@
+"""What the supervisor alone is told, and what it tells the services."""
+
+from pathlib import Path
+
+import embedded
+import pytest
+from local_settings import load_local_settings
+from place import ROOT
+
+from pipeline.settings import SettingsError
+
+
+def test_data_is_kept_in_the_repository_unless_told() -> None:
+    assert load_local_settings().data_folder == ROOT / "data"
+
+
+def test_data_may_be_kept_elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("DATA_DIR", str(tmp_path))
+    assert load_local_settings().data_folder == tmp_path
+    monkeypatch.setenv("DATA_DIR", "data/second")
+    assert load_local_settings().data_folder == ROOT / "data" / "second"
+
+
+def test_wrong_values_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("DATA_DIR", str(tmp_path / "file"))
+    monkeypatch.setenv("EMBEDDED_AWS", "maybe")
+    with pytest.raises(SettingsError) as raised:
+        load_local_settings()
+    assert [line.split(":")[0] for line in str(raised.value).splitlines()] == ["DATA_DIR", "EMBEDDED_AWS"]
+
+
+def test_nothing_of_the_real_aws_reaches_the_embedded_one() -> None:
+    mine = {"AWS_PROFILE": "work", "AWS_SESSION_TOKEN": "t", "AWS_ACCESS_KEY_ID": "AKIA", "HOME": "/home/me"}
+    given = embedded.for_clients(mine, 21_000)
+    assert given["AWS_ENDPOINT_URL"] == "http://127.0.0.1:21000"
+    assert given["AWS_ACCESS_KEY_ID"] == "test"
+    assert given["HOME"] == "/home/me"
+    assert not {"AWS_PROFILE", "AWS_SESSION_TOKEN"} & set(given)

@@ -1,0 +1,223 @@
+"""The mock engine: a voice that can be told apart, the same every time, at the pitch of its reference."""
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gpu_runner.engines import PromptRejected, Reference, Utterance, VoicePrompt
+from gpu_runner.engines.mock import LONGEST_SECONDS, SAMPLE_RATE, SHORTEST_SECONDS, MockEngine, MockPrompt, hum
+from gpu_runner.engines.pitch import HIGHEST, LOWEST, median_pitch
+from pipeline.audio import Recording
+from pipeline.errors import InvalidInput
+from pipeline.records import Options
+from tests.speech import voice
+
+GOOD = MockPrompt(f0=120.0, level=0.1)
+TEXT = "The quick brown fox jumps over the lazy dog."
+
+
+class Watch:
+    """A monotonic clock that only `sleep` moves."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def prompt_of(recording: Recording) -> MockPrompt:
+    prompt = MockEngine().make_prompt(Reference(recording, ""))
+    assert isinstance(prompt, MockPrompt)
+    return prompt
+
+
+def utterance(job_id: str, text: str = TEXT, prompt: VoicePrompt = GOOD) -> Utterance:
+    return Utterance(job_id, text, prompt, Options())
+
+
+@pytest.mark.parametrize("sample_rate", [8_000, 11_025, 24_000, 44_100, 192_000])
+@pytest.mark.parametrize("pitch", [75.0, 110.0, 165.0, 220.0, 330.0, 500.0])
+def test_it_speaks_at_the_pitch_of_its_reference(pitch: float, sample_rate: int) -> None:
+    prompt = prompt_of(voice(pitch, sample_rate=sample_rate))
+    spoken = Recording(hum(TEXT, prompt), SAMPLE_RATE)
+    assert prompt.f0 == pytest.approx(pitch, rel=0.02)
+    assert median_pitch(spoken) == pytest.approx(pitch, rel=0.05)
+
+
+def test_noise_around_a_voice_does_not_change_its_pitch() -> None:
+    clean = voice(130)
+    noise = np.random.default_rng(7).normal(0, 0.03, len(clean.samples)).astype(np.float32)
+    assert prompt_of(Recording(clean.samples + noise, clean.sample_rate)).f0 == pytest.approx(130, rel=0.03)
+
+
+def test_a_constant_offset_does_not_change_the_pitch() -> None:
+    clean = voice(130)
+    assert prompt_of(Recording(clean.samples + 0.4, clean.sample_rate)).f0 == pytest.approx(130, rel=0.03)
+
+
+@pytest.mark.parametrize("pitch", [20.0, 2000.0])
+def test_what_no_voice_can_do_stays_within_what_one_can(pitch: float) -> None:
+    moments = np.arange(16_000) / 16_000
+    tone = Recording(np.sin(2 * np.pi * pitch * moments).astype(np.float32), 16_000)
+    assert LOWEST <= prompt_of(tone).f0 <= HIGHEST
+
+
+def test_noise_alone_has_no_pitch_and_yet_gives_a_prompt() -> None:
+    noise = np.random.default_rng(3).normal(0, 0.2, 24_000).astype(np.float32)
+    assert median_pitch(Recording(noise, 24_000)) is None
+    assert LOWEST <= prompt_of(Recording(noise, 24_000)).f0 <= HIGHEST
+
+
+def test_a_recording_of_a_moment_has_no_pitch() -> None:
+    assert median_pitch(Recording(np.ones(10, np.float32), 24_000)) is None
+
+
+def test_a_louder_voice_speaks_louder() -> None:
+    quiet, loud = (prompt_of(voice(150, loudness=loudness)) for loudness in (0.02, 0.4))
+    assert np.abs(hum(TEXT, loud)).max() > 1.5 * np.abs(hum(TEXT, quiet)).max()
+
+
+def test_the_same_text_in_the_same_voice_is_the_same() -> None:
+    np.testing.assert_array_equal(hum(TEXT, GOOD), hum(TEXT, GOOD))
+
+
+def test_another_text_of_that_length_sounds_different() -> None:
+    assert not np.array_equal(hum("abcdef ghij", GOOD), hum("klmnop qrst", GOOD))
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("a", SHORTEST_SECONDS),
+        ("x" * 100, 6.0),
+        ("你好世界你好世界你好", 2.0),
+        ("ж" * 50, 3.0),
+        ("x" * 4096, LONGEST_SECONDS),
+        ("语" * 4096, LONGEST_SECONDS),
+    ],
+)
+def test_length_follows_the_text_within_bounds(text: str, seconds: float) -> None:
+    assert len(hum(text, GOOD)) / SAMPLE_RATE == pytest.approx(seconds, abs=0.01)
+
+
+@pytest.mark.parametrize("text", ["a", TEXT, "...", "\uff0c\u3002", "😀", "\u200b", "é" * 3000, "a\x00b"])
+def test_whatever_is_said_is_sound_without_clicks(text: str) -> None:
+    samples = hum(text, MockPrompt(f0=200.0, level=1.0))
+    assert samples.dtype == np.float32
+    assert np.isfinite(samples).all()
+    assert 0.1 < np.abs(samples).max() < 1
+    assert np.abs(samples[[0, -1]]).max() < 0.001
+    # The steepest that this wave gets at this pitch and level; a click would be a jump of its whole height.
+    assert np.abs(np.diff(samples)).max() < 0.3
+
+
+def test_a_prompt_is_the_same_after_a_way_through_json() -> None:
+    prompt = prompt_of(voice(123.4))
+    restored = MockEngine().restore_prompt(prompt.to_json())
+    assert restored == prompt
+    assert json.loads(prompt.to_json()).keys() == {"format", "model", "f0", "level"}
+
+
+def document(**changes: Any) -> bytes:
+    return json.dumps(json.loads(GOOD.to_json()) | changes).encode()
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        b"",
+        b"{",
+        b"null",
+        b"[]",
+        b"\xff\xfe\x00",
+        b"[" * 2000,
+        b'{"a":' * 700 + b"1" + b"}" * 700,
+        GOOD.to_json()[:-3],
+        document(model="mock-2"),
+        document(format=2),
+        document(format="1"),
+        document(f0="120"),
+        document(f0=True),
+        document(f0=None),
+        document(f0=float("nan")),
+        document(f0=float("inf")),
+        document(f0=1e308),
+        document(f0=-120.0),
+        document(level=0),
+        document(level=1e9),
+        document(more=1),
+        document(f0=[120.0]),
+        GOOD.to_json() + b" " * 10_000,
+        b'{"format":1,"model":"mock-1","level":0.1,"f0":1' + b"0" * 3000 + b"}",
+    ],
+)
+def test_a_prompt_that_is_damaged_or_foreign_is_rejected(hostile: bytes) -> None:
+    with pytest.raises(PromptRejected):
+        MockEngine().restore_prompt(hostile)
+
+
+def test_it_takes_no_more_than_its_capacity() -> None:
+    engine = MockEngine(capacity=1)
+    engine.admit(utterance("a"))
+    with pytest.raises(RuntimeError):
+        engine.admit(utterance("b"))
+    assert [finished.job_id for finished in engine.step()] == ["a"]
+    engine.admit(utterance("b"))
+    assert [finished.job_id for finished in engine.step()] == ["b"]
+
+
+def test_a_blank_text_is_refused_and_takes_no_room() -> None:
+    engine = MockEngine(capacity=1)
+    with pytest.raises(InvalidInput):
+        engine.admit(utterance("a", text=" \n"))
+    engine.admit(utterance("b"))
+
+
+def test_another_engines_prompt_is_a_mistake_of_the_caller() -> None:
+    class Foreign:
+        def to_json(self) -> bytes:
+            return b"{}"
+
+    with pytest.raises(TypeError):
+        MockEngine().admit(utterance("a", prompt=Foreign()))
+
+
+def test_all_that_is_admitted_takes_its_time_together() -> None:
+    watch = Watch()
+    engine = MockEngine(capacity=3, delay_seconds=2, monotonic=watch, sleep=watch.sleep)
+    engine.admit(utterance("a"))
+    engine.admit(utterance("b"))
+    assert engine.step() == []
+    assert watch.now < 0.1  # a step gives the runner a chance to admit more
+    while watch.now < 0.5:
+        engine.step()
+    engine.admit(utterance("c"))
+    ended: dict[str, tuple[float, float]] = {}
+    while len(ended) < 3:
+        ended |= {finished.job_id: (watch.now, finished.seconds) for finished in engine.step()}
+    assert {job_id: pytest.approx(moment, abs=0.02) for job_id, (moment, _) in ended.items()} == {
+        "a": 2.0,
+        "b": 2.0,
+        "c": 2.5,
+    }
+    assert ended["c"][1] == pytest.approx(2.0, abs=0.02)
+
+
+def test_a_step_with_nothing_admitted_does_nothing() -> None:
+    assert MockEngine(delay_seconds=5).step() == []
+
+
+def test_what_comes_back_is_the_text_in_the_voice() -> None:
+    engine = MockEngine()
+    high = MockPrompt(f0=240.0, level=0.1)
+    engine.admit(utterance("a", prompt=GOOD))
+    engine.admit(utterance("b", text="Something else.", prompt=high))
+    by_job = {finished.job_id: finished.samples for finished in engine.step()}
+    np.testing.assert_array_equal(by_job["a"], hum(TEXT, GOOD))
+    np.testing.assert_array_equal(by_job["b"], hum("Something else.", high))

@@ -1,0 +1,162 @@
+"""Queued messages are handed to functions as Lambda does."""
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from pump import Event, Handler, Mapping
+from schedule import seconds_to_next
+from structlog.testing import capture_logs
+
+from pipeline.errors import Unavailable
+from pipeline.queues import Message
+from pipeline.resources import Resources
+from pipeline.settings import Settings
+from tests.waiting import until
+
+
+@dataclass
+class Queue:
+    """A queue whose deliveries a test lays out: batches of ids, or failures to answer."""
+
+    deliveries: asyncio.Queue[Sequence[str] | Unavailable] = field(default_factory=asyncio.Queue)
+    deleted: list[list[str]] = field(default_factory=list)
+    hidden: list[tuple[str, int]] = field(default_factory=list)
+    receives: int = 0
+
+    async def send(self, body: str) -> None:
+        raise AssertionError(body)
+
+    async def receive(self, limit: int, *, wait_seconds: int) -> Sequence[Message]:
+        self.receives += 1
+        batch = await self.deliveries.get()
+        if isinstance(batch, Unavailable):
+            raise batch
+        return [Message(id_, f"body of {id_}", f"receipt of {id_}", 2) for id_ in batch]
+
+    async def delete(self, receipts: Sequence[str]) -> None:
+        self.deleted.append([receipt.removeprefix("receipt of ") for receipt in receipts])
+
+    async def hide(self, receipts: Sequence[str], seconds: int) -> None:
+        self.hidden += [(receipt.removeprefix("receipt of "), seconds) for receipt in receipts]
+
+    async def ping(self) -> None:
+        return
+
+
+@asynccontextmanager
+async def pumping(queue: Queue, handle: Handler, **settings: Any) -> Any:
+    resources = cast(Resources, SimpleNamespace(settings=Settings(**settings)))
+    task = asyncio.create_task(Mapping(resources, queue, handle).run())
+    try:
+        yield task
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_the_function_gets_the_event_that_lambda_makes() -> None:
+    queue, seen = Queue(), list[Event]()
+
+    async def handle(_resources: Resources, event: Event) -> Event:
+        seen.append(event)
+        return {"batchItemFailures": []}
+
+    async with pumping(queue, handle):
+        queue.deliveries.put_nowait(["a"])
+        await until(lambda: seen)
+    record = {
+        "messageId": "a",
+        "receiptHandle": "receipt of a",
+        "body": "body of a",
+        "attributes": {"ApproximateReceiveCount": "2"},
+        "eventSource": "aws:sqs",
+    }
+    assert seen == [{"Records": [record]}]
+    assert queue.deleted == [["a"]]
+
+
+async def test_only_what_failed_comes_back() -> None:
+    queue = Queue()
+
+    async def handle(_resources: Resources, _event: Event) -> Event:
+        return {"batchItemFailures": [{"itemIdentifier": "b"}]}
+
+    async with pumping(queue, handle):
+        queue.deliveries.put_nowait(["a", "b", "c"])
+        await until(lambda: queue.hidden)
+    assert queue.deleted == [["a", "c"]]
+    assert queue.hidden == [("b", 2)]
+
+
+async def test_a_function_that_raises_gets_all_of_its_batch_again() -> None:
+    queue = Queue()
+
+    async def handle(_resources: Resources, _event: Event) -> Event:
+        raise ValueError("broken")
+
+    async with pumping(queue, handle):
+        queue.deliveries.put_nowait(["a", "b"])
+        await until(lambda: len(queue.hidden) == 2)
+    assert not any(queue.deleted)
+
+
+async def test_ten_messages_are_deleted_at_once_and_fewer_after_a_while() -> None:
+    queue = Queue()
+
+    async def handle(_resources: Resources, _event: Event) -> Event:
+        return {}
+
+    async with pumping(queue, handle, visibility_timeout_seconds=2):
+        for number in range(10):
+            queue.deliveries.put_nowait([str(number)])
+        await until(lambda: queue.deleted)
+        assert [sorted(some) for some in queue.deleted] == [[str(number) for number in range(10)]]
+        queue.deliveries.put_nowait(["late"])
+        await until(lambda: ["late"] in queue.deleted)
+
+
+async def test_receiving_goes_on_while_a_function_works() -> None:
+    queue, started, release = Queue(), list[str](), asyncio.Event()
+
+    async def handle(_resources: Resources, event: Event) -> Event:
+        started.append(event["Records"][0]["messageId"])
+        await release.wait()
+        return {}
+
+    async with pumping(queue, handle):
+        queue.deliveries.put_nowait(["slow"])
+        queue.deliveries.put_nowait(["next"])
+        await until(lambda: started == ["slow", "next"])
+        release.set()
+    assert sorted(id_ for some in queue.deleted for id_ in some) == ["next", "slow"]
+
+
+async def test_a_queue_that_is_away_is_said_once() -> None:
+    queue, seen = Queue(), list[Event]()
+
+    async def handle(_resources: Resources, event: Event) -> Event:
+        seen.append(event)
+        return {}
+
+    with capture_logs() as logs:
+        async with pumping(queue, handle):
+            for _ in range(3):
+                queue.deliveries.put_nowait(Unavailable("away"))
+            queue.deliveries.put_nowait(["a"])
+            await until(lambda: seen)
+    assert [line["event"] for line in logs if "the queue is" in line["event"]] == [
+        "the queue is away; trying again until it is back",
+        "the queue is back",
+    ]
+
+
+@pytest.mark.parametrize(("second", "wait"), [(0, 60), (59, 1), (12.5, 47.5)])
+def test_the_schedule_keeps_to_whole_minutes(second: float, wait: float) -> None:
+    now = datetime(2026, 1, 2, 3, 4, int(second), int(second % 1 * 1_000_000), tzinfo=UTC)
+    assert seconds_to_next(now) == pytest.approx(wait)

@@ -1,0 +1,683 @@
+"""The worker among fakes: every end that a job can come to, and every way it can be tried again."""
+
+import asyncio
+import json
+import threading
+from datetime import timedelta
+from functools import partial
+
+import pytest
+import structlog
+from structlog.testing import capture_logs
+
+from gpu_runner.engines import EngineLost
+from gpu_runner.engines.mock import MockPrompt, hum
+from gpu_runner.worker import work
+from pipeline import jobs, layout
+from pipeline.audio import WAV, decode_wav, length_of_wav
+from pipeline.errors import InvalidInput
+from pipeline.records import Source
+from pipeline.settings import Settings
+from tests.engines import ScriptedEngine
+from tests.fakes import Fakes, fake_world, settle
+from tests.orders import (
+    TEXT,
+    TRANSCRIPTION,
+    failed,
+    order_again,
+    order_from_voice,
+    order_new,
+    request,
+    save,
+    succeeded,
+    upload,
+)
+from tests.speech import voice_wav
+from tests.waiting import until
+from tests.workers import fake_time_worker
+
+
+async def embed(world: Fakes, voice_id: str, reference_id: str) -> str:
+    order = request(world.resources, Source(voice_id=voice_id), reference_id, kind="embedding")
+    await jobs.accept(world.resources, order)
+    return order.job_id
+
+
+# how a job succeeds
+
+
+async def test_a_preview_ends_with_its_audio_and_what_is_to_know_of_it(world: Fakes) -> None:
+    engine = ScriptedEngine()
+    engine.warnings = ("a bit short",)
+    order = await order_new(world.resources)
+    world.time.now += timedelta(seconds=3)
+    async with fake_time_worker(world, engine) as worker:
+        await worker.until_ended(order.job_id)
+    outcome = await succeeded(world.resources, order)
+    assert outcome.preview is not None
+    assert outcome.timings is not None
+    wav = world.bucket.objects[layout.preview(order.job_id)]
+    assert wav.content_type == WAV
+    assert (outcome.preview.sample_rate, outcome.preview.duration_seconds) == pytest.approx(
+        length_of_wav(wav.body), abs=0.001
+    )
+    assert outcome.preview.expires_at == outcome.completed_at + timedelta(minutes=20)
+    assert outcome.timings.queued_seconds == pytest.approx(2.5, abs=0.1)
+    assert outcome.timings.synthesis_seconds == 0.5
+    assert outcome.timings.real_time_factor == pytest.approx(0.5 / outcome.preview.duration_seconds, rel=0.01)
+    assert outcome.warnings == ("a bit short",)
+    assert world.synthesis.bodies == []
+
+
+async def test_it_says_the_text_in_the_voice_of_the_reference(world: Fakes) -> None:
+    low = await order_new(world.resources, pitch=100)
+    high = await order_new(world.resources, pitch=250, text="Something longer than that, and higher.")
+    engine = ScriptedEngine()
+    async with fake_time_worker(world, engine) as worker:
+        await worker.until_ended(low.job_id, high.job_id)
+    for order, pitch in ((low, 100), (high, 250)):
+        stored = json.loads(world.bucket.objects[layout.reference(order.source).embedding].body)
+        assert stored["f0"] == pytest.approx(pitch, rel=0.05)
+        prompt = MockPrompt.model_validate(stored)
+        spoken = decode_wav(world.bucket.objects[layout.preview(order.job_id)].body)
+        assert spoken.samples == pytest.approx(hum(order.text, prompt), abs=1e-4)
+
+
+async def test_an_embedding_is_made_and_stored(world: Fakes) -> None:
+    reference_id = await save(world.resources, "nova", pitch=200)
+    job_id = await embed(world, "nova", reference_id)
+    async with fake_time_worker(world, ScriptedEngine()) as worker:
+        await worker.until_ended(job_id)
+    outcome = await jobs.read_outcome(world.resources, job_id)
+    assert outcome is not None
+    assert outcome.status == "succeeded"
+    assert outcome.preview is None
+    assert json.loads(world.voices.objects["audio/voices/nova/embedding.json"].body)["f0"] == pytest.approx(
+        200, rel=0.05
+    )
+
+
+async def test_an_embedding_that_is_there_is_left_alone(world: Fakes) -> None:
+    engine = ScriptedEngine()
+    reference_id = await save(world.resources, "nova")
+    async with fake_time_worker(world, engine) as worker:
+        await worker.until_ended(await embed(world, "nova", reference_id))
+        await worker.until_ended(await embed(world, "nova", reference_id))
+    assert engine.prompts_made == 1
+    assert world.voices.switch.count("put") == 3  # two of the fixture's, one of the worker's
+
+
+# requests per preview
+
+
+async def asked_for(world: Fakes, engine: ScriptedEngine, order_job_id: str) -> dict[str, list[str]]:
+    """Tell what a worker asks of each neighbour for one job, from a start without memory to the end."""
+    for fake in (world.bucket, world.voices, world.synthesis):
+        fake.switch.calls.clear()
+    async with fake_time_worker(world, engine) as worker:
+        await worker.until_ended(order_job_id)
+        await world.time.advance(1)
+        return {
+            "bucket": sorted(world.bucket.switch.calls),
+            "voices": sorted(world.voices.switch.calls),
+            "queue": sorted(world.synthesis.switch.calls),
+        }
+
+
+# The second receive is the poll for the next job.
+QUEUE = ["delete", "receive", "receive"]
+
+
+async def test_what_a_preview_of_a_new_reference_asks_for(world: Fakes) -> None:
+    order = await order_new(world.resources)
+    assert await asked_for(world, ScriptedEngine(), order.job_id) == {
+        "bucket": ["put", "put_once", "put_once", "read", "read"],
+        "voices": [],
+        "queue": QUEUE,
+    }
+
+
+async def test_what_a_preview_with_a_stored_prompt_asks_for(world: Fakes) -> None:
+    session_id = await upload(world.resources)
+    order = await order_again(world.resources, session_id)
+    prompt = MockPrompt(f0=100.0, level=0.1)
+    await world.bucket.put(layout.session(session_id).embedding, prompt.to_json(), jobs.JSON)
+    assert await asked_for(world, ScriptedEngine(), order.job_id) == {
+        "bucket": ["put_once", "put_once", "read", "read"],
+        "voices": [],
+        "queue": QUEUE,
+    }
+
+
+async def test_what_a_preview_without_a_stored_prompt_asks_for(world: Fakes) -> None:
+    order = await order_again(world.resources, await upload(world.resources))
+    assert await asked_for(world, ScriptedEngine(), order.job_id) == {
+        "bucket": ["put", "put_once", "put_once", "read", "read", "read", "read"],
+        "voices": [],
+        "queue": QUEUE,
+    }
+
+
+async def test_a_prompt_in_memory_is_not_asked_for(world: Fakes) -> None:
+    session_id = await upload(world.resources)
+    engine = ScriptedEngine()
+    async with fake_time_worker(world, engine) as worker:
+        first = await order_again(world.resources, session_id)
+        await worker.until_ended(first.job_id)
+        world.bucket.switch.calls.clear()
+        second = await order_again(world.resources, session_id)
+        await worker.until_ended(second.job_id)
+        asked = sorted(world.bucket.switch.calls)
+    assert asked == ["put", "put_once", "put_once", "read"]  # the put is the order's own
+    assert (engine.prompts_made, engine.prompts_restored) == (1, 0)
+
+
+async def test_ten_jobs_are_deleted_at_once(world: Fakes) -> None:
+    orders = [await order_new(world.resources) for _ in range(10)]
+    async with fake_time_worker(world, ScriptedEngine()) as worker:
+        await worker.until_ended(*(order.job_id for order in orders))
+        await until(lambda: world.synthesis.bodies == [])
+        assert world.synthesis.switch.count("delete") == 1
+
+
+# prompts
+
+
+async def test_a_prompt_is_made_once_for_all_that_want_it_at_the_same_time(world: Fakes) -> None:
+    engine = ScriptedEngine()
+    session_id = await upload(world.resources)
+    orders = [await order_again(world.resources, session_id) for _ in range(5)]
+    world.bucket.switch.calls.clear()
+    async with fake_time_worker(world, engine) as worker:
+        await worker.until_ended(*(order.job_id for order in orders))
+    assert engine.prompts_made == 1
+    assert world.bucket.switch.count("put") == 1
+
+
+async def test_a_stored_prompt_serves_the_next_worker(world: Fakes) -> None:
+    first, second = ScriptedEngine(), ScriptedEngine()
+    session_id = await upload(world.resources)
+    for engine in (first, second):
+        order = await order_again(world.resources, session_id)
+        async with fake_time_worker(world, engine) as worker:
+            await worker.until_ended(order.job_id)
+    assert (first.prompts_made, second.prompts_made, second.prompts_restored) == (1, 0, 1)
+
+
+@pytest.mark.parametrize("stored", [b"rubbish", b'{"format":1,"model":"another","f0":1,"level":1}'])
+async def test_a_prompt_that_cannot_be_used_is_made_again_and_replaced(world: Fakes, stored: bytes) -> None:
+    engine = ScriptedEngine()
+    session_id = await upload(world.resources, pitch=180)
+    key = layout.session(session_id).embedding
+    await world.bucket.put(key, stored, jobs.JSON)
+    order = await order_again(world.resources, session_id)
+    async with fake_time_worker(world, engine) as worker:
+        await worker.until_ended(order.job_id)
+    assert engine.prompts_made == 1
+    assert json.loads(world.bucket.objects[key].body)["f0"] == pytest.approx(180, rel=0.05)
+
+
+async def test_the_memory_for_prompts_is_bounded(settings: Settings) -> None:
+    world = fake_world(settings.model_copy(update={"prompt_cache_size": 2}))
+    engine = ScriptedEngine()
+    sessions = [await upload(world.resources) for _ in range(3)]
+    async with fake_time_worker(world, engine) as worker:
+        for session_id in (*sessions, sessions[2], sessions[0]):
+            order = await order_again(world.resources, session_id)
+            await worker.until_ended(order.job_id)
+    # The third was still known; the first had to be read again.
+    assert (engine.prompts_made, engine.prompts_restored) == (3, 1)
+
+
+async def test_a_voice_saved_anew_under_its_id_speaks_with_its_own_recording(world: Fakes) -> None:
+    async with fake_time_worker(world, ScriptedEngine()) as worker:
+        for pitch in (100, 250):
+            reference_id = await save(world.resources, "nova", pitch=pitch)
+            order = await order_from_voice(world.resources, "nova", reference_id)
+            await worker.until_ended(order.job_id)
+            stored = json.loads(world.voices.objects["audio/voices/nova/embedding.json"].body)
+            assert stored["f0"] == pytest.approx(pitch, rel=0.05)
+
+
+async def test_a_late_prompt_is_not_stored_with_the_voice_that_took_its_place(world: Fakes) -> None:
+    engine = ScriptedEngine()
+    engine.held = True
+    reference_id = await save(world.resources, "nova", pitch=100)
+    order = await order_from_voice(world.resources, "nova", reference_id)
+    async with fake_time_worker(world, engine) as worker:
+        await until(lambda: engine.speaking)
+        await save(world.resources, "nova", pitch=250)
+        engine.held = False
+        await worker.until_ended(order.job_id)
+    assert "audio/voices/nova/embedding.json" not in world.voices.objects
+
+
+# how a job fails for good
+
+
+async def test_a_bad_text_fails_alone_and_at_once(world: Fakes) -> None:
+    engine = ScriptedEngine()
+    engine.refusals["refused"] = InvalidInput("The text is odd.", field="text")
+    engine.errors["failing"] = InvalidInput("The text is odder.", field="text")
+    bad = [await order_new(world.resources, text=text) for text in ("refused", "failing")]
+    good = await order_new(world.resources)
+    async with fake_time_worker(world, engine) as worker:
+        await worker.until_ended(good.job_id, *(order.job_id for order in bad))
+    outcomes = [await failed(world.resources, order) for order in bad]
+    assert [(one.code, one.message, one.field) for one in outcomes] == [
+        ("invalid_input", "The text is odd.", "text"),
+        ("invalid_input", "The text is odder.", "text"),
+    ]
+    assert await succeeded(world.resources, good)
+    assert world.synthesis.bodies == []
+
+
+async def test_a_reference_that_is_no_audio_fails(world: Fakes) -> None:
+    session_id = await upload(world.resources)
+    await world.bucket.put(layout.session(session_id).audio, b"not audio", WAV)
+    order = await order_again(world.resources, session_id)
+    async with fake_time_worker(world, ScriptedEngine()) as worker:
+        await worker.until_ended(order.job_id)
+    assert (await failed(world.resources, order)).code == "invalid_audio"
+
+
+async def test_a_session_that_has_expired_is_said_to_have(world: Fakes) -> None:
+    session_id = world.resources.new_id()
+    world.time.now += timedelta(hours=12)
+    order = await order_again(world.resources, session_id)
+    async with fake_time_worker(world, ScriptedEngine()) as worker:
+        await worker.until_ended(order.job_id)
+    outcome = await failed(world.resources, order)
+    assert (outcome.code, outcome.field) == ("expired", "session_id")
+
+
+async def test_a_session_without_a_recording_is_not_found(world: Fakes) -> None:
+    order = await order_again(world.resources, world.resources.new_id())
+    async with fake_time_worker(world, ScriptedEngine()) as worker:
+        await worker.until_ended(order.job_id)
+    outcome = await failed(world.resources, order)
+    assert (outcome.code, outcome.field) == ("not_found", "session_id")
+
+
+async def test_a_voice_that_was_deleted_is_not_found(world: Fakes) -> None:
+    order = await order_from_voice(world.resources, "nova", world.resources.new_id())
+    async with fake_time_worker(world, ScriptedEngine()) as worker:
+        await worker.until_ended(order.job_id)
+    outcome = await failed(world.resources, order)
+    assert (outcome.code, outcome.field) == ("not_found", "voice_id")
+
+
+async def test_a_job_past_its_deadline_is_not_begun(world: Fakes) -> None:
+    engine = ScriptedEngine()
+    order = await order_new(world.resources)
+    world.time.now += timedelta(hours=1)
+    async with fake_time_worker(world, engine) as worker:
+        await worker.until_ended(order.job_id)
+    assert (await failed(world.resources, order)).code == "deadline_exceeded"
+    assert engine.spoken == []
+
+
+async def test_a_job_that_ends_past_its_deadline_has_failed(world: Fakes) -> None:
+    engine = ScriptedEngine()
+    engine.held = True
+    order = await order_new(world.resources)
+    async with fake_time_worker(world, engine) as worker:
+        await until(lambda: engine.speaking)
+        await world.time.advance(3600)
+        engine.held = False
+        await worker.until_ended(order.job_id)
+    assert (await failed(world.resources, order)).code == "deadline_exceeded"
+    assert layout.preview(order.job_id) not in world.bucket.objects
+
+
+async def test_what_is_no_job_is_deleted(world: Fakes) -> None:
+    for body in (
+        "",
+        "not json",
+        "[]",
+        '{"job_id": "../../etc"}',
+        '{"job_id": 1}',
+        jobs.Ticket(job_id=world.resources.new_id()).model_dump_json(),
+    ):
+        await world.synthesis.send(body)
+    async with fake_time_worker(world, ScriptedEngine()):
+        await until(lambda: world.synthesis.switch.count("receive") > 1)
+        await settle()
+        await world.time.advance(1)
+        await until(lambda: world.synthesis.bodies == [])
+    assert list(world.bucket.objects) == []
+
+
+# how a job is tried again
+
+
+def _handed_back(world: Fakes, *, times: int) -> bool:
+    return world.synthesis.switch.count("hide") == times
+
+
+async def test_a_failing_engine_is_tried_again_after_growing_pauses(world: Fakes) -> None:
+    engine = ScriptedEngine()
+    engine.step_errors = [RuntimeError("out of memory") for _ in range(3)]
+    order = await order_new(world.resources)
+    async with fake_time_worker(world, engine) as worker:
+        for tries, pause in ((1, 1), (2, 2), (3, 4)):
+            await until(partial(_handed_back, world, times=tries))
+            await world.time.advance(pause - 0.1)
+            assert len(engine.spoken) == tries
+            await world.time.advance(0.1)
+        await worker.until_ended(order.job_id)
+    await succeeded(world.resources, order)
+
+
+async def test_all_that_a_failing_step_lost_is_tried_again(world: Fakes) -> None:
+    engine = ScriptedEngine()
+    engine.held = True
+    orders = [await order_new(world.resources) for _ in range(3)]
+    async with fake_time_worker(world, engine) as worker:
+        await until(lambda: len(engine.speaking) == 3)
+        engine.step_errors = [RuntimeError("out of memory")]
+        await until(lambda: not engine.speaking)
+        engine.held = False
+        await worker.live_until_ended(*(order.job_id for order in orders))
+    assert sorted(engine.spoken) == sorted(2 * [order.job_id for order in orders])
+
+
+async def test_what_fails_every_time_becomes_a_dead_letter(world: Fakes) -> None:
+    engine = ScriptedEngine()
+    engine.errors[TEXT] = RuntimeError("no such luck")
+    order = await order_new(world.resources)
+    async with fake_time_worker(world, engine):
+        while not world.synthesis_dead_letters.bodies:
+            await world.time.advance(1)
+            await asyncio.sleep(0.002)
+    assert len(engine.spoken) == world.resources.settings.max_receives
+    assert world.synthesis_dead_letters.bodies == [jobs.Ticket(job_id=order.job_id).model_dump_json()]
+    assert await jobs.read_outcome(world.resources, order.job_id) is None
+
+
+async def test_a_request_of_another_version_is_left_to_others(world: Fakes) -> None:
+    job_id = world.resources.new_id()
+    await world.bucket.put(layout.request(job_id), json.dumps({"job_id": job_id, "text": TEXT}).encode(), jobs.JSON)
+    await jobs.enqueue(world.resources, job_id)
+    with capture_logs() as logs:
+        async with fake_time_worker(world, ScriptedEngine()):
+            await until(lambda: world.synthesis.switch.count("hide") == 1)
+    assert len(world.synthesis.bodies) == 1
+    assert TEXT not in str([str(entry.get("exc_info", "")) + str(entry) for entry in logs])
+
+
+async def test_a_message_that_comes_again_after_the_end_is_only_deleted(world: Fakes) -> None:
+    engine = ScriptedEngine()
+    order = await order_new(world.resources)
+    await jobs.conclude(world.resources, jobs.failure(order, InvalidInput("no"), world.time.now))
+    await world.synthesis.receive(1, wait_seconds=0)
+    await world.time.advance(60)
+    async with fake_time_worker(world, engine):
+        await until(lambda: world.bucket.switch.count("read"))
+        await settle()
+        await world.time.advance(1)
+        await until(lambda: world.synthesis.bodies == [])
+    assert engine.spoken == []
+
+
+async def test_a_job_that_comes_twice_while_in_hand_is_spoken_once(world: Fakes) -> None:
+    engine = ScriptedEngine()
+    engine.held = True
+    order = await order_new(world.resources)
+    async with fake_time_worker(world, engine) as worker:
+        await until(lambda: engine.speaking)
+        await jobs.enqueue(world.resources, order.job_id)
+        await until(lambda: world.synthesis.visible == [])
+        engine.held = False
+        await worker.until_ended(order.job_id)
+    assert engine.spoken == [order.job_id]
+    assert world.synthesis.bodies == []
+
+
+async def test_audio_of_an_earlier_try_is_described_as_it_is(world: Fakes) -> None:
+    order = await order_new(world.resources)
+    body = voice_wav(100, seconds=3)
+    await world.bucket.put(layout.preview(order.job_id), body, WAV)
+    written = world.time.now
+    world.time.now += timedelta(minutes=2)
+    async with fake_time_worker(world, ScriptedEngine()) as worker:
+        await worker.until_ended(order.job_id)
+    outcome = await succeeded(world.resources, order)
+    assert outcome.preview is not None
+    assert (outcome.completed_at, outcome.timings) == (written, None)
+    assert (outcome.preview.sample_rate, outcome.preview.duration_seconds) == (16_000, 3.0)
+    assert outcome.preview.expires_at == written + timedelta(minutes=20)
+    assert world.bucket.objects[layout.preview(order.job_id)].body == body
+
+
+async def test_a_redelivered_job_uses_the_prompt_that_the_first_try_stored(world: Fakes) -> None:
+    engine = ScriptedEngine()
+    engine.errors[TEXT] = RuntimeError("no luck")
+    order = await order_new(world.resources)
+    prompt = MockPrompt(f0=100.0, level=0.1)
+    await world.bucket.put(layout.reference(order.source).embedding, prompt.to_json(), jobs.JSON)
+    await world.synthesis.receive(1, wait_seconds=0)
+    await world.time.advance(60)
+    async with fake_time_worker(world, engine):
+        await until(lambda: engine.spoken)
+    assert (engine.prompts_made, engine.prompts_restored) == (0, 1)
+
+
+# outages
+
+
+async def test_a_worker_outlives_an_outage_of_the_queue(world: Fakes) -> None:
+    world.synthesis.switch.is_up = False
+    with capture_logs() as logs:
+        async with fake_time_worker(world, ScriptedEngine()) as worker:
+            await until(lambda: world.synthesis.switch.count("receive"))
+            await world.time.advance(600)
+            tries = world.synthesis.switch.count("receive")
+            world.synthesis.switch.is_up = True
+            order = await order_new(world.resources)
+            await world.time.advance(30)
+            await worker.until_ended(order.job_id)
+    assert 10 < tries < 40
+    assert [entry["neighbour"] for entry in logs if entry["event"] == "not reachable"] == ["queue"]
+    assert [entry["neighbour"] for entry in logs if entry["event"] == "reachable again"] == ["queue"]
+
+
+async def test_an_outage_of_the_storage_costs_no_job_its_tries(world: Fakes) -> None:
+    orders = [await order_new(world.resources) for _ in range(3)]
+    with capture_logs() as logs:
+        async with fake_time_worker(world, ScriptedEngine()) as worker:
+            world.bucket.switch.is_up = False
+            await until(lambda: world.synthesis.switch.count("hide"))
+            await world.time.advance(600)
+            world.bucket.switch.is_up = True
+            await world.time.advance(30)
+            await worker.until_ended(*(order.job_id for order in orders))
+    assert world.synthesis_dead_letters.bodies == []
+    assert [entry["neighbour"] for entry in logs if entry["event"] == "not reachable"] == ["storage"]
+
+
+async def test_what_was_spoken_outlives_a_short_outage_of_the_storage(world: Fakes) -> None:
+    engine = ScriptedEngine()
+    engine.held = True
+    order = await order_new(world.resources)
+    async with fake_time_worker(world, engine) as worker:
+        await until(lambda: engine.speaking)
+        world.bucket.switch.is_up = False
+        engine.held = False
+        await until(lambda: world.bucket.switch.count("put_once"))
+        await settle()
+        await world.time.advance(2)
+        world.bucket.switch.is_up = True
+        await world.time.advance(10)
+        await worker.until_ended(order.job_id)
+    assert engine.spoken == [order.job_id]
+
+
+# signs of life
+
+
+async def test_a_slow_job_stays_hidden_for_as_long_as_it_takes(world: Fakes) -> None:
+    engine = ScriptedEngine()
+    engine.held = True
+    order = await order_new(world.resources)
+    async with fake_time_worker(world, engine) as worker:
+        await until(lambda: engine.speaking)
+        for _ in range(10):
+            await world.time.advance(30)
+            assert world.synthesis.visible == []
+        engine.held = False
+        await worker.until_ended(order.job_id)
+        assert world.synthesis.switch.count("hide") == 15  # 300 s, one for every 20 s
+    assert engine.spoken == [order.job_id]
+
+
+async def test_a_missed_sign_of_life_is_made_up_for(world: Fakes) -> None:
+    engine = ScriptedEngine()
+    engine.held = True
+    order = await order_new(world.resources)
+    async with fake_time_worker(world, engine) as worker:
+        await until(lambda: engine.speaking)
+        world.synthesis.switch.is_up = False
+        await world.time.advance(50)
+        world.synthesis.switch.is_up = True
+        await world.time.advance(2)
+        await world.time.advance(15)
+        assert world.synthesis.visible == []
+        engine.held = False
+        await worker.until_ended(order.job_id)
+
+
+# how a worker stops
+
+
+async def test_it_finishes_what_is_spoken_and_hands_back_what_waits(world: Fakes) -> None:
+    engine = ScriptedEngine(capacity=2)
+    engine.held = True
+    orders = [await order_new(world.resources) for _ in range(4)]
+    async with fake_time_worker(world, engine) as worker:
+        await until(lambda: len(engine.speaking) == 2)
+        await until(lambda: world.synthesis.visible == [])
+        spoken = list(engine.spoken)
+        worker.stop.set()
+        await until(lambda: len(world.synthesis.visible) == 2)
+        assert not worker.task.done()
+        engine.held = False
+        await worker.finish()
+    assert engine.spoken == spoken
+    ended = {order.job_id for order in orders if await jobs.read_outcome(world.resources, order.job_id)}
+    assert ended == set(spoken)
+    assert len(world.synthesis.visible) == len(world.synthesis.bodies) == 2
+
+
+async def test_what_is_not_finished_in_time_is_handed_back(world: Fakes) -> None:
+    engine = ScriptedEngine()
+    engine.held = True
+    await order_new(world.resources)
+    async with fake_time_worker(world, engine) as worker:
+        await until(lambda: engine.speaking)
+        worker.stop.set()
+        await settle()
+        await world.time.advance(99)
+        assert not worker.task.done()
+        await world.time.advance(1)
+        await worker.finish()
+        engine.held = False
+    assert len(world.synthesis.visible) == 1
+
+
+async def test_a_message_that_comes_while_stopping_is_handed_back(world: Fakes) -> None:
+    async with fake_time_worker(world, ScriptedEngine()) as worker:
+        await until(lambda: world.synthesis.switch.count("receive"))
+        worker.stop.set()
+        await settle()
+        order = await order_new(world.resources)
+        await until(lambda: worker.task.done())
+    assert len(world.synthesis.visible) == 1
+    assert await jobs.read_outcome(world.resources, order.job_id) is None
+
+
+async def test_a_lost_engine_ends_the_worker_and_hands_everything_back(world: Fakes) -> None:
+    engine = ScriptedEngine(capacity=1)
+    engine.held = True
+    for _ in range(3):
+        await order_new(world.resources)
+    async with fake_time_worker(world, engine) as worker:
+        await until(lambda: engine.speaking)
+        engine.step_errors = [EngineLost("device-side assert")]
+        with pytest.raises(EngineLost):
+            await worker.finish()
+    await world.time.advance(1)
+    assert len(world.synthesis.visible) == 3
+
+
+async def test_it_stops_while_the_engine_is_still_loading(world: Fakes) -> None:
+    loading = threading.Event()
+
+    def load() -> ScriptedEngine:
+        loading.wait(10)
+        return ScriptedEngine()
+
+    stop = asyncio.Event()
+    task = asyncio.create_task(work(world.resources, load, stop, sleep=world.time.sleep))
+    await settle()
+    stop.set()
+    async with asyncio.timeout(5):
+        await task
+    loading.set()
+    assert world.synthesis.switch.calls == []
+
+
+# what it takes on
+
+
+async def test_it_takes_no_more_than_it_has_room_for(settings: Settings) -> None:
+    world = fake_world(settings.model_copy(update={"worker_batch_size": 3}))
+    engine = ScriptedEngine(capacity=2)
+    engine.held = True
+    orders = [await order_new(world.resources) for _ in range(7)]
+    async with fake_time_worker(world, engine) as worker:
+        await until(lambda: len(engine.speaking) == 2 and len(world.synthesis.visible) == 4)
+        await world.time.advance(50)
+        assert len(world.synthesis.visible) == 4
+        engine.held = False
+        await worker.until_ended(*(order.job_id for order in orders))
+
+
+async def test_the_next_jobs_are_fetched_while_others_are_spoken(world: Fakes) -> None:
+    engine = ScriptedEngine()
+    engine.held = True
+    async with fake_time_worker(world, engine) as worker:
+        first = await order_new(world.resources)
+        await until(lambda: engine.speaking == [first.job_id])
+        second = await order_new(world.resources)
+        await until(lambda: engine.speaking == [first.job_id, second.job_id])
+        engine.held = False
+        await worker.until_ended(first.job_id, second.job_id)
+
+
+# logs
+
+
+async def test_each_job_logs_its_end_once_under_its_ids_and_says_nothing_of_what_was_said(world: Fakes) -> None:
+    engine = ScriptedEngine()
+    engine.refusals["The text is secret too."] = InvalidInput("The text is odd.", field="text")
+    session_id = await upload(world.resources)
+    orders = [
+        request(world.resources, Source(session_id=session_id), session_id, text=text, correlation_id=id_)
+        for text, id_ in ((TEXT, "corr-1"), ("The text is secret too.", "corr-2"))
+    ]
+    with capture_logs(processors=[structlog.contextvars.merge_contextvars]) as logs:
+        async with fake_time_worker(world, engine) as worker:
+            for order in orders:
+                await jobs.accept(world.resources, order)
+            await worker.until_ended(*(order.job_id for order in orders))
+    ended = {entry["job_id"]: entry for entry in logs if entry["event"] == "job ended"}
+    assert {job_id: (entry["correlation_id"], entry["status"]) for job_id, entry in ended.items()} == {
+        orders[0].job_id: ("corr-1", "succeeded"),
+        orders[1].job_id: ("corr-2", "failed"),
+    }
+    facts = ended[orders[0].job_id]
+    assert facts["synthesis_seconds"] == 0.5
+    assert facts["audio_seconds"] > 0
+    assert {"queued_seconds", "real_time_factor"} <= facts.keys()
+    assert not [entry for entry in logs if any(text in str(entry) for text in (TEXT, "secret", TRANSCRIPTION))]
