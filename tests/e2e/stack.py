@@ -90,7 +90,7 @@ class Stack:
         assert self._process is not None
         assert self._process.wait(STOP_SECONDS) == 0
         took = time.monotonic() - began
-        assert [p for p in family if p.is_running() and p.status() != psutil.STATUS_ZOMBIE] == []
+        assert not [process for process in family if still_runs(process)]
         return took
 
     def kill_supervisor(self) -> None:
@@ -99,8 +99,8 @@ class Stack:
         self.process.kill()
         assert self._process is not None
         self._process.wait()
-        _, alive = psutil.wait_procs(family, timeout=STOP_SECONDS)
-        assert not alive, alive
+        # Dead is enough: whoever adopts them may take its time to bury them.
+        wait_until(lambda: not any(map(still_runs, family)), "nobody left", STOP_SECONDS)
 
     def kill_everything(self) -> None:
         """`kill -9` of all processes at once."""
@@ -138,6 +138,13 @@ class Stack:
         """End the processes by their ids, however the test left them."""
         if self._process is not None and not self._ended():
             self.kill_everything()
+
+
+def still_runs(process: psutil.Process) -> bool:
+    """Tell whether a process lives; one that is dead and not buried yet does not."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
 
 
 def _command(process: psutil.Process) -> list[str]:
