@@ -3,7 +3,6 @@
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -12,17 +11,11 @@ from pathlib import Path
 
 import httpx
 import psutil
+from ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 120
 STOP_SECONDS = 5
-
-
-def free_port() -> int:
-    """Find a port that nobody listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 def wait_until(true: Callable[[], bool], what: str, seconds: float = 30) -> None:
@@ -44,7 +37,7 @@ class Stack:
 
     def __init__(self, data: Path, environment: Mapping[str, str]) -> None:
         self.data = data
-        self.port = free_port()
+        self.port = free_port("127.0.0.1")
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = data.with_suffix(".log")
         self._environment = {
