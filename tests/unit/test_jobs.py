@@ -195,7 +195,7 @@ async def test_a_damaged_request_is_none() -> None:
     world = World()
     request = await world.job()
     await world.bucket.put(layout.request(request.job_id), b"{", jobs.JSON)
-    assert await jobs.read_request(world.resources, request.job_id) is None
+    assert await jobs.find_request(world.resources, request.job_id) is None
 
 
 async def test_the_unfinished_are_found_oldest_first() -> None:
