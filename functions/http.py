@@ -2,7 +2,7 @@
 
 from fastapi import FastAPI
 
-from functions import problems
+from functions import docs, problems
 from functions.middleware import AccessLog, BodyLimit, Correlation, Unexpected
 from functions.openapi import Api
 from functions.routes import health, jobs, previews, uploads, voices
@@ -28,11 +28,13 @@ def create_app(settings: Settings) -> FastAPI:
         title="Voice cloning service",
         description=DESCRIPTION.strip(),
         version="0.1.0",
+        docs_url=None,
         redoc_url=None,
         separate_input_output_schemas=False,
     )
     for routes in (previews, voices, uploads, jobs, health):
         app.include_router(routes.router)
+    docs.install(app)
     problems.install(app)
     app.add_middleware(BodyLimit, max_bytes=settings.reference_max_bytes + FORM_BYTES)
     app.add_middleware(Unexpected)

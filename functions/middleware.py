@@ -141,7 +141,4 @@ class BodyLimit:
 
     def _too_large(self) -> TooLarge:
         megabytes = self._max_bytes / 1024 / 1024
-        return TooLarge(
-            f"The request is too large; it should have at most {megabytes:g} MB. "
-            "POST /uploads takes a larger recording."
-        )
+        return TooLarge(f"The request is too large; it should have at most {megabytes:g} MB.")

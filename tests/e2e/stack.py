@@ -3,7 +3,6 @@
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -12,17 +11,11 @@ from pathlib import Path
 
 import httpx
 import psutil
+from ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 120
 STOP_SECONDS = 5
-
-
-def free_port() -> int:
-    """Find a port that nobody listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 def wait_until(true: Callable[[], bool], what: str, seconds: float = 30) -> None:
@@ -44,7 +37,7 @@ class Stack:
 
     def __init__(self, data: Path, environment: Mapping[str, str]) -> None:
         self.data = data
-        self.port = free_port()
+        self.port = free_port("127.0.0.1")
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = data.with_suffix(".log")
         self._environment = {
@@ -90,7 +83,7 @@ class Stack:
         assert self._process is not None
         assert self._process.wait(STOP_SECONDS) == 0
         took = time.monotonic() - began
-        assert [p for p in family if p.is_running() and p.status() != psutil.STATUS_ZOMBIE] == []
+        assert not [process for process in family if still_runs(process)]
         return took
 
     def kill_supervisor(self) -> None:
@@ -99,8 +92,8 @@ class Stack:
         self.process.kill()
         assert self._process is not None
         self._process.wait()
-        _, alive = psutil.wait_procs(family, timeout=STOP_SECONDS)
-        assert not alive, alive
+        # Dead is enough: whoever adopts them may take its time to bury them.
+        wait_until(lambda: not any(map(still_runs, family)), "nobody left", STOP_SECONDS)
 
     def kill_everything(self) -> None:
         """`kill -9` of all processes at once."""
@@ -138,6 +131,13 @@ class Stack:
         """End the processes by their ids, however the test left them."""
         if self._process is not None and not self._ended():
             self.kill_everything()
+
+
+def still_runs(process: psutil.Process) -> bool:
+    """Tell whether a process lives; one that is dead and not buried yet does not."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
 
 
 def _command(process: psutil.Process) -> list[str]:

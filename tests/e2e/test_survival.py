@@ -66,7 +66,8 @@ def test_any_one_process_may_be_killed(slow: Stack, victim: str) -> None:
     session_id = _save(client, "Keeper")
     with client.socket() as socket:
         accepted = client.preview(150, "Under way.", Prefer="respond-async").headers["x-job-id"]
-        socket.send("generate_preview", session_id=session_id, text="Under way too.")
+        socket.send("generate_preview", session_id=session_id, text="Under way too.", progress=True)
+        assert socket.receive()["type"] == "progress", "only what was accepted has to end"
         killed = slow.kill(victim)
         wait_until(lambda: not killed.is_running(), "dead")
         if victim != "functions":

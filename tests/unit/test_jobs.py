@@ -191,7 +191,7 @@ def test_a_ticket_may_say_more_than_we_know() -> None:
     assert ticket.job_id == job_id
 
 
-async def test_a_damaged_request_is_none() -> None:
+async def test_a_damaged_request_is_not_found() -> None:
     world = World()
     request = await world.job()
     await world.bucket.put(layout.request(request.job_id), b"{", jobs.JSON)
