@@ -16,7 +16,7 @@ from pipeline.resources import Resources
 from pipeline.settings import Settings
 from tests.serving import SPOKEN, UNSPEAKABLE, changed, served, speak_next, speaking
 from tests.speech import voice, voice_wav
-from tests.waiting import eventually, free_port
+from tests.waiting import eventually
 
 FORM = {"transcription": "What I say.", "response_text": "Hello."}
 ASYNC = {"Prefer": "respond-async"}
