@@ -1,22 +1,9 @@
 """What the unit tests stand on: settings of their own, and a worker among fakes."""
 
 import pytest
-import structlog
 
 from pipeline.settings import Settings
 from tests.fakes import Fakes, fake_world
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _plain_logs() -> None:
-    """Keep log lines short: a traceback drawn with every local takes seconds."""
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.format_exc_info,
-            structlog.processors.KeyValueRenderer(key_order=["event"]),
-        ]
-    )
 
 
 @pytest.fixture

@@ -567,6 +567,16 @@ async def test_what_nobody_thought_of_is_a_problem_too(caplog: pytest.LogCapture
     assert "blown" not in body["error"]
 
 
+async def test_a_wrong_method_is_told_every_right_one() -> None:
+    async with api(World()) as client:
+        for url, methods in [
+            ("/voices", "GET, POST"),
+            ("/voices/nova", "DELETE, GET"),
+            ("/previews/x.wav", "GET, HEAD"),
+        ]:
+            assert (await client.put(url)).headers["allow"] == methods
+
+
 @pytest.mark.parametrize(
     ("method", "url", "status"),
     [
