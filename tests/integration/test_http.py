@@ -8,7 +8,6 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from ports import free_port
 
 from functions.server import local_app
 from pipeline import layout
@@ -218,7 +217,7 @@ async def test_what_has_expired_is_gone_for_everyone(
 
 @pytest.fixture
 def nowhere(settings: Settings) -> Settings:
-    return settings.model_copy(update={"aws_endpoint_url": f"http://127.0.0.1:{free_port('127.0.0.1')}"})
+    return changed(settings, aws_endpoint_url="http://127.0.0.1:9")
 
 
 async def test_without_storage_and_queue_health_says_so_and_requests_are_503(
