@@ -37,7 +37,7 @@ check: $(SERVICE)/dev.stamp $(SERVICE)/qwen.stamp
 ## make clean             remove environments, caches and what tests left; never DATA_DIR
 clean:
 	rm -rf .venvs .pytest_cache .mypy_cache .ruff_cache .hypothesis .schemathesis dist .aws-sam
-	find pipeline functions gpu_runner localstack infra tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	find $(wildcard pipeline functions gpu_runner localstack infra tests) -name __pycache__ -type d -prune -exec rm -rf {} +
 
 ## make lock              resolve the lock files anew (needs uv)
 COMPILE = $(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-annotate \

@@ -2,8 +2,9 @@
 
 from fastapi import FastAPI
 
-from functions import problems
-from functions.middleware import AccessLog, BodyLimit, Correlation
+from functions import docs, problems
+from functions.middleware import AccessLog, BodyLimit, Correlation, Unexpected
+from functions.openapi import Api
 from functions.routes import health, jobs, previews, uploads, voices
 from functions.waiting import Waiters
 from pipeline.ids import id_maker, utc_now
@@ -23,17 +24,20 @@ or a new one. Results are also pushed to WebSocket clients, on `/ws`.
 
 def create_app(settings: Settings) -> FastAPI:
     """Make the application; `serve_with` must be called before it serves."""
-    app = FastAPI(
+    app = Api(
         title="Voice cloning service",
         description=DESCRIPTION.strip(),
         version="0.1.0",
+        docs_url=None,
         redoc_url=None,
         separate_input_output_schemas=False,
     )
     for routes in (previews, voices, uploads, jobs, health):
         app.include_router(routes.router)
+    docs.install(app)
     problems.install(app)
     app.add_middleware(BodyLimit, max_bytes=settings.reference_max_bytes + FORM_BYTES)
+    app.add_middleware(Unexpected)
     app.add_middleware(AccessLog)
     app.add_middleware(Correlation, new_id=id_maker(utc_now))
     return app

@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from pipeline.errors import (
     ConnectionGone,
@@ -25,6 +26,8 @@ from pipeline.errors import (
     TooLarge,
     Unavailable,
 )
+
+_METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -68,14 +71,7 @@ class Problem(BaseModel):
 def answers(*codes: str) -> dict[int | str, dict[str, Any]]:
     """Describe the errors that a route may answer, for its OpenAPI entry."""
     statuses = sorted({STATUS[code] for code in codes})
-    return {
-        int(status): {
-            "description": status.phrase,
-            "model": Problem,
-            "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
-        }
-        for status in statuses
-    }
+    return {int(status): {"description": status.phrase, "model": Problem} for status in statuses}
 
 
 def response(
@@ -90,7 +86,7 @@ def response(
     """Write a problem."""
     problem = Problem(
         title=HTTPStatus(status).phrase,
-        status=status,
+        status=int(status),
         detail=message,
         error=message,
         code=code,
@@ -99,7 +95,7 @@ def response(
     )
     headers = {"Retry-After": str(retry_after)} if retry_after is not None else None
     body = problem.model_dump(exclude_none=True)
-    return JSONResponse(body, status, headers=headers, media_type=MEDIA_TYPE)
+    return JSONResponse(body, int(status), headers=headers, media_type=MEDIA_TYPE)
 
 
 def of_error(error: PipelineError, *, job_id: str | None = None) -> JSONResponse:
@@ -119,14 +115,13 @@ def of_code(
 
 
 def install(app: FastAPI) -> None:
-    """Let every error that leaves a route become a problem."""
+    """Let every error that leaves a route become a problem; what nobody thought of, `unexpected` answers."""
     app.add_exception_handler(PipelineError, _pipeline_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_exception)
-    app.add_exception_handler(Exception, _unexpected)
 
 
-def _pipeline_error(_request: Request, error: Exception) -> JSONResponse:
+async def _pipeline_error(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, PipelineError)  # noqa: S101 - what the handler is registered for
     if isinstance(error, Unavailable):
         log.warning("unavailable", reason=error.message, cause=repr(error.__cause__))
@@ -134,7 +129,7 @@ def _pipeline_error(_request: Request, error: Exception) -> JSONResponse:
     return of_error(error)
 
 
-def _validation_error(_request: Request, error: Exception) -> JSONResponse:
+async def _validation_error(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - what the handler is registered for
     fields = [_field_error(problem) for problem in error.errors()]
     message = "; ".join(f"{field.field}: {field.message}" for field in fields)
@@ -148,17 +143,29 @@ def _field_error(problem: dict[str, Any]) -> FieldError:
     return FieldError(field=name or str(where), message=problem["msg"].removeprefix("Value error, "))
 
 
-def _http_exception(_request: Request, error: Exception) -> JSONResponse:
+async def _http_exception(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)  # noqa: S101 - what the handler is registered for
     status = HTTPStatus(error.status_code)
     code = status.phrase.lower().replace(" ", "_").replace("-", "_")
     answer = response(status, code, str(error.detail))
     answer.headers.update(error.headers or {})
+    if status == HTTPStatus.METHOD_NOT_ALLOWED:
+        answer.headers["Allow"] = ", ".join(_methods_of(request))
     return answer
 
 
-def _unexpected(request: Request, error: Exception) -> JSONResponse:
-    log.error("unexpected error", path=request.url.path, exc_info=error)
+def _methods_of(request: Request) -> list[str]:
+    """Tell every method of a path: there is a route for each, and the error comes from the first of them."""
+
+    def is_served(method: str) -> bool:
+        scope = {**request.scope, "method": method}
+        return any(route.matches(scope)[0] is Match.FULL for route in request.app.routes)
+
+    return [method for method in _METHODS if is_served(method)]
+
+
+def unexpected() -> JSONResponse:
+    """Answer what nobody thought of."""
     return response(
         HTTPStatus.INTERNAL_SERVER_ERROR, "internal_error", "Something went wrong on our side; it has been logged."
     )

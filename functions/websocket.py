@@ -169,8 +169,8 @@ def _data(type_: type[DataT], message: Message) -> DataT:
     except ValidationError as error:
         problem = error.errors()[0]
         field = ".".join(str(part) for part in problem["loc"]) or "data"
-        message = problem["msg"].removeprefix("Value error, ")
-        raise InvalidInput(f"{field}: {message}", field=field) from error
+        reason = problem["msg"].removeprefix("Value error, ")
+        raise InvalidInput(f"{field}: {reason}", field=field) from error
 
 
 def _message(type_: str, request_id: str | None, data: Message) -> Message:

@@ -6,7 +6,9 @@ import signal
 import sys
 from functools import partial
 from types import FrameType
+from typing import NoReturn
 
+from gpu_runner.engine_thread import is_running
 from gpu_runner.engines import CannotLoad, EngineLost
 from gpu_runner.engines.load import load_engine
 from gpu_runner.health import CannotListen
@@ -50,8 +52,9 @@ def _heed_signals(stop: asyncio.Event) -> None:
             os._exit(128 + number)
         loop.call_soon_threadsafe(stop.set)
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, heed)
+    for name in ("SIGINT", "SIGTERM", "SIGBREAK"):  # the last is how Windows stops a process of a group
+        if number := getattr(signal, name, None):
+            signal.signal(number, heed)
 
 
 def _complain(message: str, status: int) -> int:
@@ -59,5 +62,13 @@ def _complain(message: str, status: int) -> int:
     return status
 
 
+def _leave(status: int) -> NoReturn:
+    """End the process; at once where the engine is still in its thread, which must not be pulled from under it."""
+    if is_running():
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    _leave(main())

@@ -17,6 +17,14 @@ T = TypeVar("T")
 log = structlog.get_logger(__name__)
 
 
+NAME = "engine"
+
+
+def is_running() -> bool:
+    """Tell whether an engine's thread is alive in this process."""
+    return any(thread.name == NAME for thread in threading.enumerate())
+
+
 class Stopping(Exception):
     """The worker is stopping, and this had not been begun."""
 
@@ -75,7 +83,7 @@ class EngineThread:
         self._unanswered: set[Future[Any]] = set()
         self._closed = False
         self._loaded: Future[Engine] = Future()
-        self._thread = threading.Thread(target=self._main, name="engine", daemon=True)
+        self._thread = threading.Thread(target=self._main, name=NAME, daemon=True)
 
     async def start(self) -> Engine:
         """Load the engine; the answer is for looking at, not for calling."""

@@ -22,7 +22,9 @@ class Settings(BaseSettings):
         frozen=True, env_ignore_empty=True, extra="ignore", case_sensitive=False, allow_inf_nan=False
     )
 
-    tts_backend: Literal["qwen", "mock"] = Field("qwen", description="Engine of the worker")
+    tts_backend: Literal["qwen", "mock"] = Field(
+        "qwen", description="Engine of the worker: `qwen` or `mock`; `make run` says `mock` unless told"
+    )
 
     host: str = Field("127.0.0.1", description="Address the API listens on")
     port: int = Field(8000, ge=0, le=65535, description="Port the API listens on")
@@ -118,8 +120,10 @@ class Settings(BaseSettings):
     torch_threads: int = Field(0, ge=0, le=1024, description="CPU threads of the model; 0: as torch decides")
     mock_delay_seconds: float = Field(0, ge=0, le=3600, description="How long the mock engine takes to speak")
 
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level logged")
-    log_format: Literal["text", "json"] = Field("text", description="Form of the log lines")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", description="Least level logged: `DEBUG`, `INFO`, `WARNING`, `ERROR`"
+    )
+    log_format: Literal["text", "json"] = Field("text", description="Form of the log lines: `text` or `json`")
     log_payload_chars: int = Field(500, ge=0, description="Longest value in a log line")
 
     @field_validator("log_level", mode="before")

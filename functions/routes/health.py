@@ -4,7 +4,8 @@ import asyncio
 from collections.abc import Awaitable
 from typing import Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
+from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
 from functions import problems
@@ -22,8 +23,8 @@ class Health(BaseModel):
     status: Literal["ok"] = "ok"
 
 
-@router.get("/health", responses=problems.answers(Unavailable.code))
-async def health(resources: FromResources) -> Health:
+@router.get("/health", response_model=Health, responses=problems.answers(Unavailable.code))
+async def health(resources: FromResources) -> Response:
     """Answer 200 when this process reaches what it depends on; 503 names what it does not reach."""
     checks = {
         "storage": resources.bucket.ping(),
@@ -33,13 +34,8 @@ async def health(resources: FromResources) -> Health:
     answered = await asyncio.gather(*(_answers(check) for check in checks.values()))
     missing = [name for name, up in zip(checks, answered, strict=True) if not up]
     if missing:
-        raise _Unreachable(missing)
-    return Health()
-
-
-class _Unreachable(Unavailable):
-    def __init__(self, missing: list[str]) -> None:
-        super().__init__(f"Can't reach: {', '.join(missing)}.", retry_after=5)
+        return problems.of_code(Unavailable.code, f"Can't reach: {', '.join(missing)}.", None)
+    return JSONResponse(Health().model_dump())
 
 
 async def _answers(check: Awaitable[None]) -> bool:

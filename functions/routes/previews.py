@@ -37,24 +37,30 @@ router = APIRouter(tags=["previews"])
 
 DISPOSITION = 'inline; filename="preview.wav"'
 
-_ONE_RANGE = re.compile(r"bytes=(\d+-\d*|-\d+)")
+_ONE_RANGE = re.compile(r"bytes=(?P<span>(?P<first>\d{1,18})-(?P<last>\d{1,18})?|-\d{1,18})", re.IGNORECASE)
 
 _STRING: dict[str, Any] = {"schema": {"type": "string"}}
 _AUDIO_CONTENT = {WAV: {"schema": {"type": "string", "format": "binary"}}}
 _EXPIRES = {"description": "When the preview can no longer be had", **_STRING}
+_CACHE_CONTROL = {"description": "`private`: a voice is somebody's own", **_STRING}
 _APPLIED = {"description": "RFC 7240: which preference was honoured", **_STRING}
+
+_OF_THE_JOB = {
+    "X-Job-Id": {"description": "The job, when one was made", **_STRING},
+    "X-Session-Id": {"description": "The session of the reference, when it is an upload", **_STRING},
+    "Preference-Applied": _APPLIED,
+}
 
 _SPOKEN: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The preview",
         "content": _AUDIO_CONTENT,
         "headers": {
+            "Cache-Control": _CACHE_CONTROL,
             "Content-Disposition": {"description": "Names `preview.wav`", **_STRING},
             "Content-Location": {"description": "Where the preview can be had again", **_STRING},
             "Expires": _EXPIRES,
-            "X-Job-Id": {"description": "The job", **_STRING},
-            "X-Session-Id": {"description": "The session of the reference, when it is an upload", **_STRING},
-            "Preference-Applied": _APPLIED,
+            **_OF_THE_JOB,
         },
     },
     202: {
@@ -63,9 +69,7 @@ _SPOKEN: dict[int | str, dict[str, Any]] = {
         "headers": {
             "Location": {"description": "The job", **_STRING},
             "Retry-After": {"description": "Seconds after which to ask", "schema": {"type": "integer"}},
-            "X-Job-Id": {"description": "The job", **_STRING},
-            "X-Session-Id": {"description": "The session of the reference, when it is an upload", **_STRING},
-            "Preference-Applied": _APPLIED,
+            **_OF_THE_JOB,
         },
     },
     **problems.answers(
@@ -78,6 +82,9 @@ _SPOKEN: dict[int | str, dict[str, Any]] = {
         Unavailable.code,
     ),
 }
+for _status in set(_SPOKEN) - {200, 202}:
+    # A job that failed, or could not be waited for, has its id all the same.
+    _SPOKEN[_status] = _SPOKEN[_status] | {"headers": _OF_THE_JOB}
 
 ResponseText = Annotated[str, Form(description="What to say")]
 Language = Annotated[str, Form(description="Full English name of a language of the model, or `Auto`")]
@@ -204,6 +211,7 @@ def _http_date(moment: datetime) -> str:
 
 _SERVED_HEADERS = {
     "Accept-Ranges": {"description": "`bytes`", **_STRING},
+    "Cache-Control": _CACHE_CONTROL,
     "Content-Disposition": {"description": "Names `preview.wav`", **_STRING},
     "ETag": {"description": "Version of the audio", **_STRING},
     "Expires": _EXPIRES,
@@ -216,9 +224,10 @@ _SERVED: dict[int | str, dict[str, Any]] = {
         "content": _AUDIO_CONTENT,
         "headers": {**_SERVED_HEADERS, "Content-Range": {"description": "Which range of how much", **_STRING}},
     },
-    304: {"description": "The client has this version"},
+    304: {"description": "The client has this version", "headers": _SERVED_HEADERS},
     416: {
         "description": "The range lies outside of the audio",
+        "model": problems.Problem,
         "headers": {"Content-Range": {"description": "How many bytes there are", **_STRING}},
     },
     **problems.answers(NotFound.code, Expired.code, Unavailable.code),
@@ -237,7 +246,7 @@ _SERVED[404] = _SERVED[404] | {
 @router.head(
     "/previews/{job_id}.wav",
     response_class=Response,
-    responses={status: {k: v for k, v in answer.items() if k != "content"} for status, answer in _SERVED.items()},
+    responses={status: answer for status, answer in _SERVED.items() if status not in {206, 416}},
 )
 async def get_preview(
     job_id: str,
@@ -248,7 +257,7 @@ async def get_preview(
     if_none_match: Annotated[str | None, Header(description="ETag that the client has")] = None,
 ) -> Response:
     """Serve a preview, until 20 minutes after it was made."""
-    one_range = range_ if range_ and _ONE_RANGE.fullmatch(range_) else None
+    one_range = _one_range(range_) if range_ and request.method == "GET" else None
     try:
         stored = await _read(resources, job_id, one_range, if_range)
     except RangeNotSatisfiable:
@@ -271,6 +280,14 @@ async def get_preview(
     body = b"" if request.method == "HEAD" else stored.body
     headers["Content-Length"] = str(len(stored.body))
     return Response(body, 206 if stored.content_range else 200, headers, media_type=WAV)
+
+
+def _one_range(given: str) -> str | None:
+    """Take a single range that makes sense; a server may ignore any other (RFC 9110, section 14.2)."""
+    match = _ONE_RANGE.fullmatch(given)
+    if match is None or (match["last"] and int(match["first"]) > int(match["last"])):
+        return None
+    return f"bytes={match['span']}"
 
 
 async def _read(resources: Resources, job_id: str, range_: str | None, if_range: str | None) -> StoredObject:
@@ -303,7 +320,9 @@ async def _explain_absence(resources: Resources, job_id: str) -> None:
 
 async def _not_satisfiable(resources: Resources, job_id: str) -> Response:
     info = await resources.bucket.head(layout.preview(job_id))
-    size = info.size if info else 0
+    if info is None or retention.preview_expires_at(info.last_modified, resources.settings) <= resources.clock():
+        raise _expired()
+    size = info.size
     answer = problems.response(416, "range_not_satisfiable", f"The preview has {size} bytes.")
     answer.headers["Content-Range"] = f"bytes */{size}"
     return answer

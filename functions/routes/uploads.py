@@ -44,7 +44,7 @@ class SessionView(BaseModel):
 
 @router.post("/uploads", status_code=201, responses=problems.answers(InvalidInput.code, Unavailable.code))
 async def open_upload(resources: FromResources, upload: NewUpload | None = None) -> UploadTicket:
-    """Make a session for a recording too large for this API, and a presigned POST for it.
+    """Make a session, and a presigned POST by which a recording goes to the storage without passing through here.
 
     What is uploaded is checked before its first use.
     """

@@ -20,6 +20,7 @@ from pathlib import Path
 import httpx
 import psutil
 from aiohttp import ClientSession, ClientTimeout, web
+from ports import free_port
 from provision import provision
 
 from pipeline import layout
@@ -29,7 +30,7 @@ from pipeline.resources import Resources, connect
 from pipeline.sessions import TEXT
 from pipeline.settings import Settings
 from tests.e2e.client import recording
-from tests.e2e.stack import Stack, free_port, running
+from tests.e2e.stack import Stack, running
 
 TEXT_TO_SPEAK = "Just a few words."
 QUIET = {
@@ -184,7 +185,7 @@ class Counting:
             application.router.add_route("*", "/{path:.*}", self._pass_on)
             runner = web.AppRunner(application, access_log=None, handler_cancellation=True)
             await runner.setup()
-            port = free_port()
+            port = free_port("127.0.0.1")
             await web.TCPSite(runner, "127.0.0.1", port).start()
             try:
                 yield f"http://127.0.0.1:{port}"

@@ -3,7 +3,6 @@
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -12,17 +11,11 @@ from pathlib import Path
 
 import httpx
 import psutil
+from ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 120
 STOP_SECONDS = 5
-
-
-def free_port() -> int:
-    """Find a port that nobody listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 def wait_until(true: Callable[[], bool], what: str, seconds: float = 30) -> None:
@@ -44,7 +37,7 @@ class Stack:
 
     def __init__(self, data: Path, environment: Mapping[str, str]) -> None:
         self.data = data
-        self.port = free_port()
+        self.port = free_port("127.0.0.1")
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = data.with_suffix(".log")
         self._environment = {
@@ -55,9 +48,16 @@ class Stack:
             "VISIBILITY_TIMEOUT_SECONDS": "5",
             "PORT": str(self.port),
             "DATA_DIR": str(data),
+            **self._own_names(),
             **environment,
         }
         self._process: subprocess.Popen[bytes] | None = None
+
+    def _own_names(self) -> dict[str, str]:
+        """Name buckets and queues so that several stacks can share one AWS."""
+        kinds = ("SYNTHESIS_QUEUE", "SYNTHESIS_DEAD_LETTER_QUEUE", "EVENTS_QUEUE", "EVENTS_DEAD_LETTER_QUEUE")
+        named = {kind: f"{kind.lower().replace('_', '-')}-{self.port}" for kind in kinds}
+        return {"BUCKET": f"voices-{self.port}", **named}
 
     @property
     def process(self) -> psutil.Process:
@@ -90,7 +90,7 @@ class Stack:
         assert self._process is not None
         assert self._process.wait(STOP_SECONDS) == 0
         took = time.monotonic() - began
-        assert [p for p in family if p.is_running() and p.status() != psutil.STATUS_ZOMBIE] == []
+        assert not [process for process in family if still_runs(process)]
         return took
 
     def kill_supervisor(self) -> None:
@@ -99,8 +99,8 @@ class Stack:
         self.process.kill()
         assert self._process is not None
         self._process.wait()
-        _, alive = psutil.wait_procs(family, timeout=STOP_SECONDS)
-        assert not alive, alive
+        # Dead is enough: whoever adopts them may take its time to bury them.
+        wait_until(lambda: not any(map(still_runs, family)), "nobody left", STOP_SECONDS)
 
     def kill_everything(self) -> None:
         """`kill -9` of all processes at once."""
@@ -138,6 +138,13 @@ class Stack:
         """End the processes by their ids, however the test left them."""
         if self._process is not None and not self._ended():
             self.kill_everything()
+
+
+def still_runs(process: psutil.Process) -> bool:
+    """Tell whether a process lives; one that is dead and not buried yet does not."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
 
 
 def _command(process: psutil.Process) -> list[str]:

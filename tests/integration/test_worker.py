@@ -9,6 +9,7 @@ from functools import partial
 
 import aiohttp
 import pytest
+from ports import free_port
 
 from gpu_runner.engines import EngineLost
 from pipeline import jobs, layout
@@ -29,7 +30,7 @@ from tests.orders import (
     upload,
 )
 from tests.speech import voice_wav
-from tests.waiting import eventually, free_port, until
+from tests.waiting import eventually, until
 from tests.workers import real_time_worker
 
 
@@ -185,7 +186,7 @@ async def test_a_lost_engine_leaves_its_jobs_to_another(resources: Resources) ->
 
 
 async def test_health_goes_from_starting_to_ready_to_draining(settings: Settings) -> None:
-    port = free_port()
+    port = free_port("127.0.0.1")
     url = f"http://127.0.0.1:{port}/health"
     engine = ScriptedEngine()
     engine.held = True

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 
 import pytest
+from ports import free_port
 
 from pipeline import jobs
 from pipeline.records import Source
@@ -17,7 +18,7 @@ from pipeline.resources import Resources
 from pipeline.settings import Settings
 from tests.moto_server import serving
 from tests.orders import TEXT, TRANSCRIPTION, order_new, request, succeeded, upload
-from tests.waiting import eventually, free_port
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals are sent as on Unix")
 
@@ -147,7 +148,7 @@ async def test_a_wrong_setting_stops_the_start_with_its_name(settings: Settings)
 
 
 async def test_a_health_port_that_is_taken_stops_the_start(resources: Resources) -> None:
-    port = free_port()
+    port = free_port("127.0.0.1")
     server = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", port)
     async with server, worker(environment(resources.settings, WORKER_HEALTH_PORT=str(port))) as process:
         status, said = await ended(process)

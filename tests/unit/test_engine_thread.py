@@ -1,11 +1,12 @@
 """The engine's thread: one for everything, nothing begun after `close`, nothing begun is lost by it."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-from gpu_runner.engine_thread import EngineFailed, EngineThread, Stopping
+from gpu_runner.engine_thread import EngineFailed, EngineThread, Stopping, is_running
 from gpu_runner.engines import CannotLoad, Engine, EngineLost, Finished, Reference, Utterance
 from gpu_runner.engines.mock import MockPrompt
 from pipeline.errors import InvalidInput
@@ -218,5 +219,24 @@ async def test_an_engine_that_cannot_be_loaded_says_why() -> None:
 async def test_the_thread_ends() -> None:
     thread = EngineThread(ScriptedEngine)
     await thread.start()
+    assert is_running()
     await thread.end(5)
-    assert not thread._thread.is_alive()
+    assert not is_running()
+
+
+async def test_a_thread_that_does_not_end_keeps_nobody_waiting() -> None:
+    loading = threading.Event()
+
+    def load() -> Engine:
+        loading.wait(10)
+        return ScriptedEngine()
+
+    thread = EngineThread(load)
+    starting = asyncio.create_task(thread.start())
+    await asyncio.sleep(0)
+    async with asyncio.timeout(2):
+        await thread.end(0.1)
+    assert is_running()
+    loading.set()
+    await starting
+    await until(lambda: not is_running())

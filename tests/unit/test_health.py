@@ -5,11 +5,11 @@ from collections.abc import Callable
 
 import aiohttp
 import pytest
+from ports import free_port
 
 from gpu_runner.health import CannotListen, Health, serve
 from gpu_runner.links import Links
 from tests.fakes import Fakes
-from tests.waiting import free_port
 
 
 def healthy(world: Fakes) -> Health:
@@ -69,7 +69,7 @@ async def test_who_does_not_answer_is_named(
 
 
 async def test_it_is_served_over_http(world: Fakes) -> None:
-    port = free_port()
+    port = free_port("127.0.0.1")
     health = healthy(world)
     async with serve(health, port), aiohttp.ClientSession() as client:
         async with client.get(f"http://127.0.0.1:{port}/health") as answer:

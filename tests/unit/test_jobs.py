@@ -191,11 +191,11 @@ def test_a_ticket_may_say_more_than_we_know() -> None:
     assert ticket.job_id == job_id
 
 
-async def test_a_damaged_request_is_none() -> None:
+async def test_a_damaged_request_is_not_found() -> None:
     world = World()
     request = await world.job()
     await world.bucket.put(layout.request(request.job_id), b"{", jobs.JSON)
-    assert await jobs.read_request(world.resources, request.job_id) is None
+    assert await jobs.find_request(world.resources, request.job_id) is None
 
 
 async def test_the_unfinished_are_found_oldest_first() -> None:

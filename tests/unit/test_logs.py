@@ -17,11 +17,11 @@ Lines = pytest.CaptureFixture[str]
 @pytest.fixture(autouse=True)
 def _logging_as_it_was() -> Iterator[None]:
     root = logging.getLogger()
-    handlers, level = root.handlers, root.level
+    handlers, level, configured = root.handlers, root.level, structlog.get_config()
     yield
     root.handlers = handlers
     root.setLevel(level)
-    structlog.reset_defaults()
+    structlog.configure(**configured)
 
 
 def logged(capsys: Lines, event: str = "something", **more: Any) -> dict[str, Any]:

@@ -1,0 +1,262 @@
+"""The HTTP API over the wire, on S3 and SQS over HTTP."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from functions.server import local_app
+from pipeline import layout
+from pipeline.audio import encode_wav
+from pipeline.resources import Resources
+from pipeline.settings import Settings
+from tests.serving import SPOKEN, UNSPEAKABLE, changed, served, speak_next, speaking
+from tests.speech import voice, voice_wav
+from tests.waiting import eventually
+
+FORM = {"transcription": "What I say.", "response_text": "Hello."}
+ASYNC = {"Prefer": "respond-async"}
+
+
+@pytest.fixture(scope="module")
+def reference() -> bytes:
+    return voice_wav(120.0)
+
+
+@asynccontextmanager
+async def api(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
+    async with served(local_app(settings)) as url, httpx.AsyncClient(base_url=url, timeout=30) as client:
+        yield client
+
+
+@pytest.fixture
+async def client(resources: Resources) -> AsyncIterator[httpx.AsyncClient]:
+    async with api(resources.settings) as client:
+        yield client
+
+
+async def test_the_whole_life(client: httpx.AsyncClient, resources: Resources, reference: bytes) -> None:
+    async with speaking(resources):
+        preview = await client.post("/preview", data=FORM, files={"audio": ("a.wav", reference)})
+        assert (preview.status_code, preview.content) == (200, SPOKEN)
+        assert preview.headers["content-type"] == "audio/wav"
+        again = await client.get(preview.headers["content-location"])
+        assert again.content == SPOKEN
+        part = await client.get(preview.headers["content-location"], headers={"Range": "bytes=4-9"})
+        assert (part.status_code, part.content) == (206, SPOKEN[4:10])
+        assert part.headers["content-range"] == f"bytes 4-9/{len(SPOKEN)}"
+        same = await client.get(
+            preview.headers["content-location"], headers={"Range": "bytes=4-9", "If-Range": part.headers["etag"]}
+        )
+        assert same.status_code == 206
+        other = await client.get(
+            preview.headers["content-location"], headers={"Range": "bytes=4-9", "If-Range": '"other"'}
+        )
+        assert (other.status_code, other.content) == (200, SPOKEN)
+        known = await client.get(
+            preview.headers["content-location"], headers={"If-None-Match": again.headers["etag"]}
+        )
+        assert (known.status_code, known.content) == (304, b"")
+        past = await client.get(preview.headers["content-location"], headers={"Range": "bytes=999999-"})
+        assert (past.status_code, past.headers["content-range"]) == (416, f"bytes */{len(SPOKEN)}")
+        head = await client.head(preview.headers["content-location"])
+        assert (head.status_code, head.headers["content-length"], head.content) == (200, str(len(SPOKEN)), b"")
+        body = {"session_id": preview.headers["x-session-id"], "name": "小明"}
+        saved = await client.post("/voices", json=body)
+        assert (saved.status_code, saved.json()["voice_id"]) == (201, "xiao-ming")
+        assert (await client.post("/voices", json=body)).status_code == 409
+        form = {"voice_id": "xiao-ming", "response_text": "Again."}
+        assert (await client.post("/preview-from-voice", data=form)).content == SPOKEN
+        assert [v["voice_id"] for v in (await client.get("/voices")).json()["voices"]] == ["xiao-ming"]
+        assert (await client.delete("/voices/xiao-ming")).status_code == 204
+        assert (await client.get("/voices/xiao-ming")).status_code == 404
+    assert [item.key async for item in resources.voices.list("")] == []
+
+
+async def test_a_failure_comes_back_as_a_problem(
+    client: httpx.AsyncClient, resources: Resources, reference: bytes
+) -> None:
+    async with speaking(resources):
+        answer = await client.post(
+            "/preview", data=FORM | {"response_text": UNSPEAKABLE}, files={"audio": ("a", reference)}
+        )
+    assert answer.status_code == 502
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["error"] == "It can't be said."
+
+
+async def test_voices_are_listed_by_their_ids_though_the_storage_sorts_otherwise(
+    client: httpx.AsyncClient, reference: bytes
+) -> None:
+    session_id = (await client.post("/upload", files={"audio": ("a", reference)})).json()["session_id"]
+    for name in ("Nova", "Nova 2", "Nova2", "Nova 2 b"):
+        saved = await client.post("/voices", json={"session_id": session_id, "name": name})
+        assert saved.status_code == 201
+    seen, after = [], ""
+    while True:
+        page = (await client.get("/voices", params={"limit": 1, "after": after})).json()
+        seen += [voice["voice_id"] for voice in page["voices"]]
+        if "next" not in page:
+            break
+        after = page["next"]
+    assert seen == ["nova", "nova-2", "nova-2-b", "nova2"]
+
+
+async def test_a_job_goes_on_without_its_client(
+    client: httpx.AsyncClient, resources: Resources, reference: bytes
+) -> None:
+    with pytest.raises(httpx.ReadTimeout):
+        await client.post("/preview", data=FORM, files={"audio": ("a", reference)}, timeout=0.5)
+    (job_id,) = await speak_next(resources)
+    answer = await client.get(f"/jobs/{job_id}")
+    assert answer.json()["status"] == "succeeded"
+    assert (await client.get(answer.json()["audio_url"])).content == SPOKEN
+
+
+async def test_a_client_that_hangs_up_does_not_lose_its_job(
+    client: httpx.AsyncClient, resources: Resources, reference: bytes
+) -> None:
+    address = urlsplit(str(client.base_url))
+    request = client.build_request("POST", "/preview", data=FORM, files={"audio": ("a", reference)})
+    head = f"POST /preview HTTP/1.1\r\nHost: x\r\nContent-Length: {request.headers['content-length']}\r\n"
+    head += f"Content-Type: {request.headers['content-type']}\r\n\r\n"
+    _, writer = await asyncio.open_connection(address.hostname, address.port)
+    writer.write(head.encode() + await request.aread())
+    await writer.drain()
+    writer.close()
+    await writer.wait_closed()
+    (job_id,) = await eventually(lambda: speak_next(resources))
+    assert (await client.get(f"/jobs/{job_id}")).json()["status"] == "succeeded"
+
+
+async def test_waiting_as_long_as_the_client_likes(client: httpx.AsyncClient, resources: Resources) -> None:
+    session_id = await _upload(client)
+    form = {"session_id": session_id, "response_text": "Hello."}
+    began = time.monotonic()
+    answer = await client.post("/preview", data=form, headers={"Prefer": "wait=1"})
+    assert 0.9 < time.monotonic() - began < 5
+    assert (answer.status_code, answer.headers["preference-applied"]) == (202, "wait=1")
+    await speak_next(resources)
+    assert (await client.get(answer.headers["location"])).json()["status"] == "succeeded"
+
+
+async def _upload(client: httpx.AsyncClient) -> str:
+    answer = await client.post("/upload", files={"audio": ("a", voice_wav(120.0))})
+    session_id: str = answer.json()["session_id"]
+    return session_id
+
+
+async def test_an_upload_past_the_api_is_checked_at_its_first_use(
+    client: httpx.AsyncClient, resources: Resources, reference: bytes
+) -> None:
+    ticket = (await client.post("/uploads", json={"transcription": "What I say."})).json()
+    form = {"session_id": ticket["session_id"], "response_text": "Hello."}
+    assert (await client.post("/preview", data=form, headers=ASYNC)).status_code == 404
+    async with httpx.AsyncClient() as storage:
+        nonsense = await storage.post(ticket["url"], data=ticket["fields"], files={"file": ("a", b"nonsense")})
+        assert nonsense.status_code == 204
+        refused = await client.post("/preview", data=form, headers=ASYNC)
+        assert (refused.status_code, refused.json()["code"]) == (422, "invalid_audio")
+        await storage.post(ticket["url"], data=ticket["fields"], files={"file": ("a", reference)})
+    async with speaking(resources):
+        assert (await client.post("/preview", data=form)).content == SPOKEN
+    saved = await client.post("/voices", json={"session_id": ticket["session_id"], "name": "Nova"})
+    assert saved.json()["transcription_file"] == "audio/voices/nova/transcription.txt"
+
+
+async def test_a_body_that_says_it_is_too_large_is_refused_before_it_comes(client: httpx.AsyncClient) -> None:
+    address = urlsplit(str(client.base_url))
+    reader, writer = await asyncio.open_connection(address.hostname, address.port)
+    writer.write(b"POST /preview HTTP/1.1\r\nHost: x\r\nContent-Length: 999999999\r\n\r\n")
+    async with asyncio.timeout(5):
+        assert (await reader.readline()).startswith(b"HTTP/1.1 413 ")
+    writer.close()
+
+
+async def test_a_body_without_a_length_that_turns_out_too_large(resources: Resources) -> None:
+    async def body() -> AsyncIterator[bytes]:
+        yield b'--b\r\nContent-Disposition: form-data; name="audio"; filename="a"\r\n\r\n'
+        for _ in range(13):
+            yield b"x" * 100_000
+
+    small = changed(resources.settings, reference_max_megabytes=0.1)
+    async with api(small) as client:
+        headers = {"content-type": "multipart/form-data; boundary=b"}
+        answer = await client.post("/preview", content=body(), headers=headers)
+        assert (answer.status_code, answer.json()["code"]) == (413, "too_large")
+        assert (await client.get("/health")).status_code == 200
+
+
+async def test_many_at_once_each_get_their_own(
+    client: httpx.AsyncClient, resources: Resources, reference: bytes
+) -> None:
+    async with speaking(resources):
+        answers = await asyncio.gather(
+            *(client.post("/preview", data=FORM, files={"audio": ("a", reference)}) for _ in range(8))
+        )
+    assert {answer.status_code for answer in answers} == {200}
+    assert len({answer.headers["x-job-id"] for answer in answers}) == 8
+
+
+async def test_what_has_expired_is_gone_for_everyone(
+    client: httpx.AsyncClient, resources: Resources, reference: bytes
+) -> None:
+    async with speaking(resources):
+        preview = await client.post("/preview", data=FORM, files={"audio": ("a", reference)})
+    shorter = changed(resources.settings, preview_retention_minutes=1e-6, upload_retention_hours=1e-9)
+    async with api(shorter) as later:
+        gone = await later.get(preview.headers["content-location"])
+        assert (gone.status_code, gone.json()["code"]) == (410, "expired")
+        form = {"session_id": preview.headers["x-session-id"], "response_text": "Hello."}
+        assert (await later.post("/preview", data=form)).status_code == 410
+
+
+@pytest.fixture
+def nowhere(settings: Settings) -> Settings:
+    return changed(settings, aws_endpoint_url="http://127.0.0.1:9")
+
+
+async def test_without_storage_and_queue_health_says_so_and_requests_are_503(
+    nowhere: Settings, reference: bytes
+) -> None:
+    async with api(nowhere) as client:
+        health, preview, voices = await asyncio.gather(
+            client.get("/health"),
+            client.post("/preview", data=FORM, files={"audio": ("a", reference)}),
+            client.get("/voices"),
+        )
+    assert health.status_code == preview.status_code == voices.status_code == 503
+    assert health.json()["error"] == "Can't reach: storage, voice storage, synthesis queue."
+    for answer in (health, preview, voices):
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert answer.headers["retry-after"]
+        assert "127.0.0.1" not in answer.text
+
+
+async def test_buckets_that_are_not_there_are_named_too(resources: Resources) -> None:
+    other = changed(resources.settings, voices_bucket="not-there", synthesis_queue="not-there")
+    async with api(other) as client:
+        answer = await client.get("/health")
+    assert answer.json()["error"] == "Can't reach: voice storage, synthesis queue."
+
+
+async def test_a_storage_that_loses_its_bucket_in_the_middle_accepts_nothing(
+    client: httpx.AsyncClient, resources: Resources, reference: bytes
+) -> None:
+    queueless = changed(resources.settings, synthesis_queue="not-there")
+    async with api(queueless) as broken:
+        answer = await broken.post("/preview", data=FORM, files={"audio": ("a", reference)})
+    assert answer.status_code == 503
+    assert [item.key async for item in resources.bucket.list(layout.JOBS)] == []
+
+
+async def test_a_flac_is_kept_as_mono_wav(client: httpx.AsyncClient, resources: Resources) -> None:
+    session_id = await _upload(client)
+    stored = await resources.bucket.get(layout.session(session_id).audio)
+    assert stored is not None
+    assert stored[:4] == b"RIFF"
+    assert len(stored) == len(encode_wav(voice(120.0)))

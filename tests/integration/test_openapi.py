@@ -1,0 +1,269 @@
+"""The description of the API is true: what it declares is what is answered, and nothing else is."""
+
+import re
+from typing import Any
+
+import httpx
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, settings
+from schemathesis import GenerationMode
+from schemathesis.specs.openapi.checks import positive_data_acceptance
+
+from functions import problems
+from functions.http import create_app, serve_with
+from pipeline import layout, voices
+from pipeline.errors import Unavailable
+from pipeline.settings import Settings
+from tests.speech import voice_wav
+from tests.world import PROMPT, World
+
+METHODS = {"get", "post", "put", "delete", "head", "patch", "options"}
+
+
+def app_of(world: World) -> Any:
+    app = create_app(world.resources.settings)
+    serve_with(app, world.resources)
+    return app
+
+
+API = app_of(World(Settings(preview_wait_seconds=0)))
+DESCRIPTION: dict[str, Any] = API.openapi()
+OPERATIONS = [
+    pytest.param(method, path, operation, id=f"{method} {path}")
+    for path, methods in DESCRIPTION["paths"].items()
+    for method, operation in methods.items()
+    if method in METHODS
+]
+
+config = schemathesis.Config.discover()
+config.projects.default.generation.update(modes=[GenerationMode.POSITIVE, GenerationMode.NEGATIVE])
+schema = schemathesis.openapi.from_asgi("/openapi.json", API, config=config)
+
+
+@schema.parametrize()
+@settings(max_examples=15, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+def test_whatever_is_sent_is_answered_as_described(case: "schemathesis.Case[Any]") -> None:
+    # What is well-formed may still be wrong: no schema can say that a voice exists or that bytes are audio.
+    case.call_and_validate(excluded_checks=[positive_data_acceptance])
+
+
+@pytest.mark.parametrize(("method", "path", "operation"), OPERATIONS)
+def test_every_answer_is_described(method: str, path: str, operation: dict[str, Any]) -> None:
+    assert operation["summary"]
+    assert operation["description"]
+    for status, answer in operation["responses"].items():
+        assert answer["description"]
+        assert "X-Correlation-Id" in answer["headers"]
+        assert all(header["description"] and header["schema"] for header in answer["headers"].values())
+        if int(status) >= 400:
+            content = {} if method == "head" else {problems.MEDIA_TYPE: {"schema": PROBLEM}}
+            assert answer.get("content", {}) == content
+        if status == "503":
+            assert "Retry-After" in answer["headers"]
+
+
+PROBLEM = {"$ref": "#/components/schemas/Problem"}
+
+
+@pytest.mark.parametrize(("method", "path", "operation"), OPERATIONS)
+def test_every_parameter_and_field_is_described(method: str, path: str, operation: dict[str, Any]) -> None:
+    in_path = set(re.findall(r"{(\w+)}", path))
+    named = {parameter["name"] for parameter in operation["parameters"]}
+    assert in_path | {"X-Correlation-Id"} <= named
+    for parameter in operation["parameters"]:
+        assert parameter["name"] in in_path or parameter.get("description")
+
+
+def test_the_routes_are_the_ones_promised() -> None:
+    assert {f"{method.upper()} {path}" for path, methods in DESCRIPTION["paths"].items() for method in methods} == {
+        "POST /preview",
+        "POST /preview-from-voice",
+        "GET /voices",
+        "POST /voices",
+        "GET /voices/{voice_id}",
+        "DELETE /voices/{voice_id}",
+        "POST /uploads",
+        "POST /upload",
+        "GET /jobs/{job_id}",
+        "GET /previews/{job_id}.wav",
+        "HEAD /previews/{job_id}.wav",
+        "GET /health",
+    }
+    assert DESCRIPTION["paths"]["/upload"]["post"]["deprecated"]
+
+
+def test_nothing_is_described_that_is_not_used() -> None:
+    text = str(DESCRIPTION)
+    for name in DESCRIPTION["components"]["schemas"]:
+        assert f"#/components/schemas/{name}'" in text, name
+
+
+ERRORS = [
+    ("get", "/voices?limit=0", {}, 422),
+    ("post", "/voices", {"json": {}}, 422),
+    ("post", "/voices", {"content": b"\xff", "headers": {"content-type": "application/json"}}, 400),
+    ("post", "/voices", {"json": {"session_id": "UNKNOWN", "name": "Nova"}}, 404),
+    ("post", "/voices", {"json": {"session_id": "EXPIRED", "name": "Nova"}}, 410),
+    ("post", "/voices", {"json": {"session_id": "SESSION", "name": "Taken"}}, 409),
+    ("post", "/voices", {"content": b"", "headers": {"content-length": "999999999"}}, 413),
+    ("get", "/voices/nobody", {}, 404),
+    ("delete", "/voices/nobody", {}, 404),
+    ("post", "/uploads", {"json": {"transcription": 5}}, 422),
+    ("post", "/uploads", {"content": b"\xff", "headers": {"content-type": "application/json"}}, 400),
+    ("post", "/uploads", {"content": b"", "headers": {"content-length": "999999999"}}, 413),
+    ("post", "/upload", {}, 422),
+    ("post", "/upload", {"content": b"x", "headers": {"content-type": "multipart/form-data"}}, 400),
+    ("post", "/upload", {"content": b"", "headers": {"content-length": "999999999"}}, 413),
+    ("post", "/preview", {}, 422),
+    ("post", "/preview", {"content": b"x", "headers": {"content-type": "multipart/form-data"}}, 400),
+    ("post", "/preview", {"data": {"session_id": "UNKNOWN", "response_text": "Hi."}}, 404),
+    ("post", "/preview", {"data": {"session_id": "EXPIRED", "response_text": "Hi."}}, 410),
+    ("post", "/preview", {"content": b"", "headers": {"content-length": "999999999"}}, 413),
+    ("post", "/preview-from-voice", {}, 422),
+    ("post", "/preview-from-voice", {"content": b"x", "headers": {"content-type": "multipart/form-data"}}, 400),
+    ("post", "/preview-from-voice", {"data": {"voice_id": "nobody", "response_text": "Hi."}}, 404),
+    ("post", "/preview-from-voice", {"content": b"", "headers": {"content-length": "999999999"}}, 413),
+    ("get", "/jobs/nobody", {}, 404),
+    ("get", "/previews/nobody.wav", {}, 404),
+    ("get", "/previews/EXPIRED.wav", {}, 410),
+    ("get", "/previews/DONE.wav", {"headers": {"range": "bytes=99-"}}, 416),
+]
+ANSWERS = [
+    ("get", "/health", {}, 200),
+    ("get", "/voices", {}, 200),
+    ("get", "/voices?limit=1", {}, 200),
+    ("get", "/voices/taken", {}, 200),
+    ("delete", "/voices/taken", {}, 204),
+    ("post", "/voices", {"json": {"session_id": "SESSION", "name": "Nova"}}, 201),
+    ("post", "/uploads", {}, 201),
+    ("get", "/jobs/DONE", {}, 200),
+    ("get", "/jobs/QUEUED", {}, 200),
+    ("get", "/previews/DONE.wav", {}, 200),
+    ("get", "/previews/DONE.wav", {"headers": {"range": "bytes=0-1"}}, 206),
+    ("get", "/previews/DONE.wav", {"headers": {"if-none-match": "*"}}, 304),
+    ("head", "/previews/DONE.wav", {}, 200),
+    ("post", "/preview", {"data": {"session_id": "SESSION", "response_text": "Hi."}}, 202),
+    (
+        "post",
+        "/preview",
+        {"data": {"session_id": "SESSION", "response_text": "Hi."}, "headers": {"prefer": "wait=0"}},
+        202,
+    ),
+]
+
+
+class Prepared:
+    """A world with something of everything, and the names by which the tables above call it."""
+
+    def __init__(self) -> None:
+        self.world = World(Settings(preview_wait_seconds=0))
+        self.names: dict[str, str] = {}
+
+    async def fill(self) -> None:
+        world, names = self.world, self.names
+        names["EXPIRED"] = world.resources.new_id()
+        world.later(hours=24)
+        names["UNKNOWN"], names["SESSION"] = world.resources.new_id(), await world.session()
+        queued, done = await world.job(), await world.job()
+        await world.succeed(done)
+        names["QUEUED"], names["DONE"] = queued.job_id, done.job_id
+        await voices.save(world.resources, names["SESSION"], "Taken")
+        await voices.save(world.resources, names["SESSION"], "Taken too")
+        await world.voices.put(layout.voice("taken").embedding, PROMPT, "application/json")
+
+    def called(self, value: Any) -> Any:
+        """Put the names in."""
+        if isinstance(value, dict):
+            return {name: self.called(inner) for name, inner in value.items()}
+        if isinstance(value, str):
+            for name, id_ in self.names.items():
+                value = value.replace(name, id_)
+        return value
+
+
+@pytest.fixture
+async def prepared() -> Prepared:
+    made = Prepared()
+    await made.fill()
+    return made
+
+
+def client_of(world: World) -> httpx.AsyncClient:
+    transport = httpx.ASGITransport(app_of(world), raise_app_exceptions=False)
+    return httpx.AsyncClient(transport=transport, base_url="http://test")
+
+
+def described(method: str, path: str) -> dict[str, Any]:
+    plain = path.partition("?")[0]
+    for template, methods in DESCRIPTION["paths"].items():
+        if re.fullmatch(re.sub(r"\\{\w+\\}", "[^/]+", re.escape(template)), plain) and method in methods:
+            found: dict[str, Any] = methods[method]
+            return found
+    raise AssertionError(f"{method} {path} is not described")
+
+
+FRAMING = {"content-length", "content-type", "date", "connection"}
+
+
+def check(answer: Any, method: str, path: str, status: int) -> None:
+    """Assert that an answer has the status, the type and no header but those that are described."""
+    assert answer.status_code == status, answer.text
+    declared = described(method, path)["responses"][str(status)]
+    assert set(answer.headers) - FRAMING <= {name.lower() for name in declared["headers"]}
+    if answer.content:
+        assert answer.headers["content-type"] in declared["content"]
+    if status >= 400:
+        assert answer.headers["content-type"] == problems.MEDIA_TYPE
+        assert answer.json()["error"] == answer.json()["detail"]
+
+
+@pytest.mark.parametrize(("method", "path", "how", "status"), [*ERRORS, *ANSWERS])
+async def test_what_is_answered_is_what_is_described(
+    prepared: Prepared, method: str, path: str, how: dict[str, Any], status: int
+) -> None:
+    async with client_of(prepared.world) as client:
+        answer = await client.request(method, prepared.called(path), **prepared.called(how))
+    check(answer, method, path, status)
+
+
+@pytest.mark.parametrize(("method", "path", "operation"), OPERATIONS)
+async def test_every_route_answers_503_and_500_as_described(
+    method: str, path: str, operation: dict[str, Any]
+) -> None:
+    how: dict[str, Any] = {}
+    if "requestBody" in operation:
+        kinds = operation["requestBody"]["content"]
+        form = {"session_id": "SESSION", "voice_id": "taken", "response_text": "Hi.", "name": "Nova"}
+        how = {"json": form} if "application/json" in kinds else {"data": form}
+    if path == "/upload":
+        how = {"files": {"audio": ("a", voice_wav(120.0))}}
+    for error, status in ((Unavailable, 503), (ZeroDivisionError, 500)):
+        world = World(Settings(preview_wait_seconds=0))
+        known = world.resources.new_id()
+        sent: dict[str, Any] = {
+            kind: {n: v.replace("SESSION", known) if isinstance(v, str) else v for n, v in what.items()}
+            for kind, what in how.items()
+        }
+        world.blow_after(0, error)
+        async with client_of(world) as client:
+            url = path.replace("{job_id}", known).replace("{voice_id}", "taken")
+            answer = await client.request(method, url, **sent)
+        if method == "head":
+            assert answer.status_code == status
+        else:
+            check(answer, method, path, status)
+
+
+def test_every_error_that_is_described_is_tried() -> None:
+    tried = {(method, id(described(method, path)), status) for method, path, _, status in ERRORS}
+    described_errors = {
+        (method, id(operation), int(status))
+        for methods in DESCRIPTION["paths"].values()
+        for method, operation in methods.items()
+        for status in operation["responses"]
+        if 400 <= int(status) < 500 and method != "head"
+    }
+    # It takes a worker slower than a preview lives.
+    outrun = ("post", id(described("post", "/preview-from-voice")), 410)
+    assert described_errors - {outrun} <= tried

@@ -1,0 +1,245 @@
+"""WebSockets over the wire: results come by the event path, and the connection lives on whatever is sent."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from typing import Any
+
+import httpx
+import pytest
+from websockets.asyncio.client import ClientConnection, connect
+
+from functions import notify
+from functions.server import local_app
+from functions.websocket import MESSAGE_MAX_BYTES
+from pipeline import jobs, layout
+from pipeline.errors import ConnectionGone
+from pipeline.records import ReplyTo
+from pipeline.resources import Resources
+from tests.serving import SPOKEN, UNSPEAKABLE, outcome_event, served, speak_next, speaking
+from tests.speech import voice_wav
+from tests.waiting import eventually
+
+Message = dict[str, Any]
+
+
+@pytest.fixture
+async def url(resources: Resources) -> AsyncIterator[str]:
+    async with served(local_app(resources.settings)) as url:
+        yield url
+
+
+@pytest.fixture
+async def session_id(url: str) -> str:
+    async with httpx.AsyncClient(base_url=url) as client:
+        answer = await client.post("/upload", files={"audio": ("a", voice_wav(120.0))})
+    made: str = answer.json()["session_id"]
+    return made
+
+
+def at(url: str) -> connect:
+    return connect(url.replace("http", "ws") + "/ws", max_size=None)
+
+
+async def say(socket: ClientConnection, type_: str, **data: object) -> None:
+    await socket.send(json.dumps({"type": type_, "data": data}))
+
+
+async def hear(socket: ClientConnection) -> Message:
+    async with asyncio.timeout(20):
+        heard: Message = json.loads(await socket.recv())
+    return heard
+
+
+async def address_of(resources: Resources) -> ReplyTo:
+    """Find the address that a queued job will be answered to."""
+    messages = await resources.synthesis.receive(1, wait_seconds=1)
+    ticket = jobs.parse_ticket(messages[0].body)
+    assert ticket is not None
+    request = await jobs.read_request(resources, ticket.job_id)
+    assert request is not None
+    assert request.reply_to is not None
+    return request.reply_to
+
+
+async def test_a_preview_and_its_voice(url: str, resources: Resources, session_id: str) -> None:
+    async with speaking(resources), at(url) as socket, httpx.AsyncClient(base_url=url) as client:
+        await say(socket, "generate_preview", session_id=session_id, text="Hello.", request_id="r1")
+        complete = await hear(socket)
+        assert complete["type"] == "tts_complete"
+        data = complete["data"]
+        assert (data["request_id"], data["session_id"], data["temporary"]) == ("r1", session_id, True)
+        assert data["audio_url"] == f"/previews/{data['job_id']}.wav"
+        assert (await client.get(data["audio_url"])).content == SPOKEN
+        await say(socket, "save_voice", name="Nova", description="calm")
+        saved = await hear(socket)
+        assert saved["type"] == "voice_saved"
+        assert {name: saved["data"][name] for name in ("voice_id", "name", "description")} == {
+            "voice_id": "nova",
+            "name": "Nova",
+            "description": "calm",
+        }
+        await say(socket, "generate_preview", voice_id="nova", text="Again.")
+        assert (await hear(socket))["data"]["voice_id"] == "nova"
+
+
+async def test_a_failure_is_an_error_and_names_its_job(url: str, resources: Resources, session_id: str) -> None:
+    async with speaking(resources), at(url) as socket:
+        await say(socket, "generate_preview", session_id=session_id, text=UNSPEAKABLE, request_id="r1")
+        error = await hear(socket)
+    assert error["type"] == "error"
+    assert (error["data"]["message"], error["data"]["request_id"]) == ("It can't be said.", "r1")
+    assert error["data"]["job_id"]
+
+
+async def test_progress_comes_first_and_only_when_asked_for(
+    url: str, resources: Resources, session_id: str
+) -> None:
+    async with speaking(resources), at(url) as socket:
+        await say(socket, "generate_preview", session_id=session_id, text="Hello.", progress=True)
+        first, second = await hear(socket), await hear(socket)
+    assert (first["type"], first["data"]["status"]) == ("progress", "queued")
+    assert (second["type"], second["data"]["job_id"]) == ("tts_complete", first["data"]["job_id"])
+
+
+async def test_many_requests_in_flight(url: str, resources: Resources, session_id: str) -> None:
+    async with at(url) as socket:
+        for number in range(12):
+            await say(socket, "generate_preview", session_id=session_id, text="Hello.", request_id=f"r{number}")
+        async with speaking(resources):
+            heard = [await hear(socket) for _ in range(12)]
+    assert {message["data"]["request_id"] for message in heard} == {f"r{number}" for number in range(12)}
+    assert len({message["data"]["job_id"] for message in heard}) == 12
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        "{",
+        b"\x00\xff\xfe",
+        "x" * (MESSAGE_MAX_BYTES + 1),
+        "x" * 3_000_000,
+        b"x" * 3_000_000,
+        "[" * 100_000,
+        '{"type":"sing"}',
+        '{"type":"generate_preview","data":5}',
+        '{"type":"sing","data":{"request_id":"\\ud800"}}',
+        '{"type":"generate_preview","data":{"text":"\\ud800","session_id":"x"}}',
+        "",
+    ],
+    ids=range(11),
+)
+async def test_whatever_is_sent_the_connection_lives_on(
+    url: str, resources: Resources, session_id: str, sent: str | bytes
+) -> None:
+    async with at(url) as socket:
+        await socket.send(sent)
+        assert (await hear(socket))["type"] == "error"
+        await say(socket, "subscribe", job_id="nobody", request_id="still there")
+        assert (await hear(socket))["data"]["request_id"] == "still there"
+
+
+async def test_a_message_in_fragments_is_one_message(url: str) -> None:
+    async with at(url) as socket:
+        await socket.send(['{"type":', '"sing"', "}"])
+        assert (await hear(socket))["data"]["field"] == "type"
+
+
+async def test_a_client_that_comes_back_is_told(url: str, resources: Resources, session_id: str) -> None:
+    async with httpx.AsyncClient(base_url=url) as client:
+        form = {"session_id": session_id, "response_text": "Hello."}
+        answer = await client.post("/preview", data=form, headers={"Prefer": "respond-async"})
+    job_id = answer.json()["job_id"]
+    async with at(url) as early, at(url) as late:
+        await say(early, "subscribe", job_id=job_id, request_id="early", progress=True)
+        assert (await hear(early))["type"] == "progress"
+        await speak_next(resources)
+        told = await hear(early)
+        assert (told["type"], told["data"]["request_id"]) == ("tts_complete", "early")
+        await say(late, "subscribe", job_id=job_id, request_id="late")
+        told = await hear(late)
+        assert (told["type"], told["data"]["request_id"]) == ("tts_complete", "late")
+
+
+async def test_a_job_of_one_process_is_told_to_a_client_of_another(
+    url: str, resources: Resources, session_id: str
+) -> None:
+    async with served(local_app(resources.settings)) as other, at(other) as socket:
+        await say(socket, "generate_preview", session_id=session_id, text="Hello.", progress=True)
+        job_id = (await hear(socket))["data"]["job_id"]
+        async with at(url) as elsewhere:
+            await say(elsewhere, "subscribe", job_id=job_id, progress=True)
+            await hear(elsewhere)
+            await speak_next(resources)
+            for one in (socket, elsewhere):
+                assert (await hear(one))["data"]["job_id"] == job_id
+
+
+async def test_connections_are_posted_to_as_in_the_cloud(url: str, resources: Resources, session_id: str) -> None:
+    async with at(url) as one, at(url) as other:
+        addresses = []
+        for socket in (one, other):
+            await say(socket, "generate_preview", session_id=session_id, text="Hello.")
+            addresses.append(await eventually(lambda: address_of(resources)))
+        await asyncio.gather(*(resources.connections.post(to, f'"{n}"'.encode()) for n, to in enumerate(addresses)))
+        assert [json.loads(await one.recv()), json.loads(await other.recv())] == ["0", "1"]
+        await one.close()
+        await eventually(lambda: _is_gone(resources, addresses[0]))
+        await resources.connections.post(addresses[1], b'"still there"')
+        assert json.loads(await other.recv()) == "still there"
+
+
+async def _is_gone(resources: Resources, address: ReplyTo) -> bool:
+    try:
+        await resources.connections.post(address, b"{}")
+    except ConnectionGone:
+        return True
+    return False
+
+
+async def test_who_was_never_there_is_gone(url: str, resources: Resources, session_id: str) -> None:
+    async with at(url) as socket:
+        await say(socket, "generate_preview", session_id=session_id, text="Hello.")
+        address = await eventually(lambda: address_of(resources))
+        for connection_id in ("nobody", "a/b", "http-x", "%2e%2e", "L0SM9cOFvHcCIhw="):
+            with pytest.raises(ConnectionGone):
+                await resources.connections.post(address.model_copy(update={"connection_id": connection_id}), b"{}")
+
+
+async def test_a_client_that_left_is_forgotten(url: str, resources: Resources, session_id: str) -> None:
+    async with at(url) as socket:
+        await say(socket, "generate_preview", session_id=session_id, text="Hello.", progress=True)
+        job_id = (await hear(socket))["data"]["job_id"]
+        keys = [item.key async for item in resources.bucket.list(layout.CONNECTIONS)]
+        assert len(keys) == 1
+
+    async def forgotten() -> bool:
+        return not [item async for item in resources.bucket.list(layout.CONNECTIONS)]
+
+    await eventually(forgotten)
+    await speak_next(resources)
+    assert await notify.handle(resources, outcome_event(resources, job_id)) == {"batchItemFailures": []}
+
+
+async def test_many_connections_at_once(url: str, resources: Resources, session_id: str) -> None:
+    async with AsyncExitStack() as stack:
+        sockets = [await stack.enter_async_context(at(url)) for _ in range(20)]
+        for number, socket in enumerate(sockets):
+            await say(socket, "generate_preview", session_id=session_id, text="Hello.", request_id=f"r{number}")
+        await stack.enter_async_context(speaking(resources))
+        heard = [await hear(socket) for socket in sockets]
+    assert [message["data"]["request_id"] for message in heard] == [f"r{number}" for number in range(20)]
+
+
+async def test_the_correlation_id_of_a_connection_comes_back_with_its_results(
+    url: str, resources: Resources, session_id: str
+) -> None:
+    named = connect(url.replace("http", "ws") + "/ws", additional_headers={"X-Correlation-Id": "corr-1"})
+    async with speaking(resources), named as socket:
+        assert socket.response is not None
+        assert socket.response.headers["X-Correlation-Id"] == "corr-1"
+        await say(socket, "generate_preview", session_id=session_id, text="Hello.")
+        assert (await hear(socket))["data"]["correlation_id"] == "corr-1"
+        await say(socket, "save_voice", name="Nova")
+        assert (await hear(socket))["data"]["correlation_id"] == "corr-1"

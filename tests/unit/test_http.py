@@ -1,0 +1,630 @@
+"""The HTTP API over a world in memory: every route, every error, every header."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+import pytest
+
+from functions.http import create_app, serve_with
+from pipeline import jobs, layout, voices
+from pipeline.audio import encode_wav
+from pipeline.errors import SynthesisFailed, Unavailable
+from pipeline.records import Request
+from pipeline.settings import Settings
+from tests.fakes import FakeBucket, FakeQueue
+from tests.speech import voice_wav
+from tests.world import World, spoken
+
+ASYNC = {"Prefer": "respond-async"}
+WAV = encode_wav(spoken())
+
+
+@asynccontextmanager
+async def api(world: World) -> AsyncIterator[httpx.AsyncClient]:
+    app = create_app(world.resources.settings)
+    serve_with(app, world.resources)
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        yield client
+
+
+def problem(answer: httpx.Response, status: int, code: str | None = None) -> dict[str, Any]:
+    """Assert that an answer is a problem as RFC 9457 has it, with all that we add."""
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.headers["x-correlation-id"]
+    body: dict[str, Any] = answer.json()
+    assert body["status"] == status
+    assert body["type"] == "about:blank"
+    assert body["title"]
+    assert body["error"] == body["detail"] != ""
+    if code is not None:
+        assert body["code"] == code
+    return body
+
+
+def fields(body: dict[str, Any]) -> list[str]:
+    return [error["field"] for error in body.get("errors", [])]
+
+
+async def last_request(world: World) -> Request:
+    ticket = jobs.parse_ticket(world.synthesis.bodies[-1])
+    assert ticket is not None
+    request = await jobs.read_request(world.resources, ticket.job_id)
+    assert request is not None
+    return request
+
+
+async def speaking(
+    world: World, calling: "asyncio.Task[httpx.Response]", error: Exception | None = None
+) -> httpx.Response:
+    """Play the worker once, while a request waits."""
+    while not world.synthesis.bodies and not calling.done():  # noqa: ASYNC110 - there is nothing to wait for but turns
+        await asyncio.sleep(0)
+    request = await last_request(world)
+    if error is None:
+        await world.succeed(request)
+    else:
+        await jobs.conclude(world.resources, jobs.failure(request, error, world.time()))  # type: ignore[arg-type]
+    return await calling
+
+
+async def test_a_preview_from_upload_to_sound() -> None:
+    world = World()
+    async with api(world) as client:
+        form = {"transcription": " What I say. ", "response_text": "Hello.", "language": "english"}
+        calling = asyncio.ensure_future(client.post("/preview", data=form, files={"audio": ("a.wav", WAV)}))
+        answer = await speaking(world, calling)
+    request = await last_request(world)
+    assert (answer.status_code, answer.content) == (200, b"RIFF")
+    assert answer.headers["content-type"] == "audio/wav"
+    assert 'filename="preview.wav"' in answer.headers["content-disposition"]
+    assert answer.headers["x-job-id"] == request.job_id
+    assert answer.headers["x-session-id"] == request.source.session_id
+    assert answer.headers["content-location"] == f"/previews/{request.job_id}.wav"
+    assert answer.headers["expires"] == "Thu, 01 Jan 2026 00:20:00 GMT"
+    keys = layout.session(answer.headers["x-session-id"])
+    assert world.bucket.objects[keys.transcription].body == b"What I say."
+    assert world.bucket.objects[keys.audio].body.startswith(b"RIFF")
+    assert (request.text, request.options.language) == ("Hello.", "English")
+    assert request.new_reference is not None
+
+
+async def test_a_saved_voice_speaks() -> None:
+    world = World()
+    await voices.save(world.resources, await world.session(), "Nova")
+    async with api(world) as client:
+        form = {"voice_id": "nova", "response_text": "Hello."}
+        calling = asyncio.ensure_future(client.post("/preview-from-voice", data=form))
+        answer = await speaking(world, calling)
+    assert answer.status_code == 200
+    assert "x-session-id" not in answer.headers
+    assert (await last_request(world)).source.voice_id == "nova"
+
+
+async def test_a_job_that_fails_is_a_problem_with_its_id() -> None:
+    world = World()
+    session_id = await world.session()
+    async with api(world) as client:
+        form = {"session_id": session_id, "response_text": "Hello."}
+        calling = asyncio.ensure_future(client.post("/preview", data=form))
+        answer = await speaking(world, calling, SynthesisFailed("It could not be."))
+    body = problem(answer, 502, "synthesis_failed")
+    assert body["error"] == "It could not be."
+    assert body["job_id"] == answer.headers["x-job-id"]
+
+
+@pytest.mark.parametrize(
+    ("prefer", "applied"),
+    [("respond-async", "respond-async"), ("wait=0", "wait=0"), ("respond-async, wait=0", "respond-async, wait=0")],
+)
+async def test_who_does_not_want_to_wait_gets_a_job(prefer: str, applied: str) -> None:
+    world = World()
+    session_id = await world.session()
+    async with api(world) as client:
+        form = {"session_id": session_id, "response_text": "Hello."}
+        answer = await client.post("/preview", data=form, headers={"Prefer": prefer})
+        assert answer.status_code == 202
+        job_id = answer.headers["x-job-id"]
+        assert answer.headers["location"] == f"/jobs/{job_id}"
+        assert answer.headers["preference-applied"] == applied
+        assert int(answer.headers["retry-after"]) >= 1
+        assert answer.json() == {
+            "job_id": job_id,
+            "status": "queued",
+            "created_at": "2026-01-01T00:00:00Z",
+            "session_id": session_id,
+        }
+        queued = await client.get(answer.headers["location"])
+        assert (queued.json()["status"], queued.headers["retry-after"]) == ("queued", "1")
+        await world.succeed(await last_request(world))
+        done = await client.get(answer.headers["location"])
+        assert "retry-after" not in done.headers
+        assert done.json() == {
+            "job_id": job_id,
+            "status": "succeeded",
+            "created_at": "2026-01-01T00:00:00Z",
+            "completed_at": "2026-01-01T00:00:00Z",
+            "expires_at": "2026-01-01T00:20:00Z",
+            "session_id": session_id,
+            "audio_url": f"/previews/{job_id}.wav",
+            "duration_seconds": 1.25,
+            "sample_rate": 24_000,
+            "timings": {"queued_seconds": 0, "synthesis_seconds": 0.5, "real_time_factor": 0.4},
+        }
+    assert (await last_request(world)).reply_to is None
+
+
+async def test_what_takes_too_long_becomes_a_job() -> None:
+    world = World(Settings(preview_wait_seconds=0.01))
+    async with api(world) as client:
+        form = {"session_id": await world.session(), "response_text": "Hello."}
+        answer = await client.post("/preview", data=form)
+    assert answer.status_code == 202
+    assert "preference-applied" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    ("form", "files", "field"),
+    [
+        ({}, {"audio": WAV}, "response_text"),
+        ({"response_text": ""}, {"audio": WAV}, "response_text"),
+        ({"response_text": " \n"}, {"audio": WAV}, "response_text"),
+        ({"response_text": "a" * 4097}, {"audio": WAV}, "response_text"),
+        ({"response_text": "Hello."}, {}, "audio"),
+        ({"response_text": "Hello."}, {"audio": b""}, "audio"),
+        ({"response_text": "Hello."}, {"audio": b"nonsense"}, "audio"),
+        ({"response_text": "Hello."}, {"audio": WAV[:-100]}, "audio"),
+        ({"response_text": "Hello.", "audio": "text"}, {}, "audio"),
+        ({"response_text": "Hello.", "transcription": "a" * 4097}, {"audio": WAV}, "transcription"),
+        ({"response_text": "Hello.", "language": "Klingon"}, {"audio": WAV}, "language"),
+        ({"response_text": "Hello.", "session_id": "nonsense"}, {}, "session_id"),
+        ({"response_text": "Hello.", "session_id": "0" * 32}, {"audio": WAV}, "audio"),
+    ],
+)
+async def test_a_preview_that_can_not_be(form: dict[str, str], files: dict[str, bytes], field: str) -> None:
+    world = World()
+    async with api(world) as client:
+        parts = {name: ("a.wav", data) for name, data in files.items()} or None
+        body = problem(await client.post("/preview", data=form, files=parts), 422)
+    assert fields(body) == [field]
+    assert field in body["error"] or body["code"] == "invalid_audio"
+    assert (world.keys(), world.synthesis.bodies) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("form", "status", "field"),
+    [
+        ({"response_text": "Hello."}, 422, "voice_id"),
+        ({"voice_id": "nova"}, 422, "response_text"),
+        ({"voice_id": "nobody", "response_text": "Hello."}, 404, "voice_id"),
+        ({"voice_id": "../x", "response_text": "Hello."}, 404, "voice_id"),
+    ],
+)
+async def test_a_voice_that_can_not_speak(form: dict[str, str], status: int, field: str) -> None:
+    async with api(World()) as client:
+        assert fields(problem(await client.post("/preview-from-voice", data=form), status)) == [field]
+
+
+async def test_all_fields_at_fault_are_named() -> None:
+    async with api(World()) as client:
+        body = problem(await client.post("/preview-from-voice", data={}), 422, "invalid_input")
+    assert fields(body) == ["voice_id", "response_text"]
+
+
+async def test_the_life_of_a_voice() -> None:
+    world = World()
+    async with api(world) as client:
+        upload = await client.post("/upload", files={"audio": ("a.wav", WAV)}, data={"transcription": "Said."})
+        assert upload.status_code == 200
+        session_id = upload.json()["session_id"]
+        assert upload.headers["deprecation"].startswith("@")
+        assert upload.headers["link"] == '</preview>; rel="successor-version"'
+        saved = await client.post("/voices", json={"session_id": session_id, "name": "Nova", "description": "calm"})
+        assert saved.status_code == 201
+        assert saved.headers["location"] == "/voices/nova"
+        assert saved.json() == {
+            "voice_id": "nova",
+            "name": "Nova",
+            "description": "calm",
+            "created_at": "2026-01-01T00:00:00Z",
+            "source_file": "audio/voices/nova/source.wav",
+            "embedding_file": "audio/voices/nova/embedding.json",
+            "transcription_file": "audio/voices/nova/transcription.txt",
+            "duration_seconds": 2.0,
+            "sample_rate": 16_000,
+            "model": None,
+        }
+        assert (await client.get("/voices/nova")).json() == saved.json()
+        assert (await client.get("/voices")).json() == {"voices": [saved.json()]}
+        again = await client.post("/voices", json={"session_id": session_id, "name": "nova"})
+        assert fields(problem(again, 409, "name_taken")) == ["name"]
+        assert (await client.delete("/voices/nova")).status_code == 204
+        for gone in (await client.get("/voices/nova"), await client.delete("/voices/nova")):
+            problem(gone, 404, "not_found")
+        assert (await client.get("/voices")).json() == {"voices": []}
+
+
+async def test_voices_come_in_pages() -> None:
+    world = World()
+    for name in ("Nova 2", "Nova", "Ann", "Nova2"):
+        await voices.save(world.resources, await world.session(), name)
+    async with api(world) as client:
+        seen, url = [], "/voices?limit=1"
+        while True:
+            page = (await client.get(url)).json()
+            seen += [voice["voice_id"] for voice in page["voices"]]
+            if "next" not in page:
+                break
+            url = f"/voices?limit=1&after={page['next']}"
+        assert seen == ["ann", "nova", "nova-2", "nova2"]
+        for wrong in ("limit=0", "limit=1001", "limit=x", "limit=", "after=" + "a" * 65):
+            assert fields(problem(await client.get(f"/voices?{wrong}"), 422)) == [wrong.split("=")[0]]
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({}, "session_id"),
+        ({"session_id": "SESSION"}, "name"),
+        ({"session_id": "SESSION", "name": "🎧"}, "name"),
+        ({"session_id": "SESSION", "name": 5}, "name"),
+        ({"session_id": "SESSION", "name": "Nova", "description": "d" * 501}, "description"),
+        ({"session_id": "SESSION", "name": "Nova", "description": "\ud800"}, "description"),
+        ({"session_id": "SESSION", "name": "\ud800"}, "name"),
+        ({"session_id": "nonsense", "name": "Nova"}, "session_id"),
+        ([], "body"),
+        ("text", "body"),
+    ],
+)
+async def test_a_voice_that_can_not_be_saved(body: Any, field: str) -> None:
+    world = World()
+    session_id = await world.session()
+    if isinstance(body, dict) and body.get("session_id") == "SESSION":
+        body = body | {"session_id": session_id}
+    async with api(world) as client:
+        answer = await client.post(
+            "/voices", content=json.dumps(body), headers={"content-type": "application/json"}
+        )
+    assert field in fields(problem(answer, 422))
+    assert world.voice_keys() == []
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"\x00", b"[" * 100_000])
+async def test_json_that_is_none(content: bytes) -> None:
+    async with api(World()) as client:
+        answer = await client.post("/voices", content=content, headers={"content-type": "application/json"})
+    assert answer.status_code in {400, 422}
+    problem(answer, answer.status_code)
+
+
+@pytest.mark.parametrize(
+    ("content", "content_type"),
+    [
+        (b"", "multipart/form-data"),
+        (b"x", "multipart/form-data"),
+        (b"x", "multipart/form-data; boundary=b"),
+        (b"--b\r\n", "multipart/form-data; boundary=b"),
+        (b"--b\r\nnonsense\r\n\r\nx\r\n--b--\r\n", "multipart/form-data; boundary=b"),
+        (b"--b\r\nContent-Disposition: form-data\r\n\r\nx\r\n--b--\r\n", "multipart/form-data; boundary=b"),
+        (b"response_text=%ff%fe", "application/x-www-form-urlencoded"),
+        (b"{}", "application/json"),
+        (b"x", "text/plain"),
+        (b"x", ""),
+    ],
+)
+@pytest.mark.parametrize("route", ["/preview", "/preview-from-voice", "/upload"])
+async def test_forms_that_are_none(route: str, content: bytes, content_type: str) -> None:
+    world = World()
+    async with api(world) as client:
+        answer = await client.post(route, content=content, headers={"content-type": content_type})
+    assert answer.status_code in {400, 422}
+    problem(answer, answer.status_code)
+    assert world.keys() == []
+
+
+async def test_a_body_that_says_it_is_too_large_is_refused_unread() -> None:
+    async with api(World(Settings(reference_max_megabytes=1))) as client:
+        for route in ("/preview", "/upload", "/uploads", "/voices"):
+            answer = await client.post(route, content=b"x", headers={"content-length": str(2 * 1024 * 1024 + 1)})
+            assert "at most 2 MB" in problem(answer, 413, "too_large")["error"]
+
+
+@pytest.mark.parametrize(
+    ("route", "content_type"),
+    [
+        ("/preview", "multipart/form-data; boundary=b"),
+        ("/upload", "multipart/form-data; boundary=b"),
+        ("/voices", "application/json"),
+        ("/uploads", "application/json"),
+    ],
+)
+async def test_a_body_that_turns_out_too_large_is_refused_where_it_does(route: str, content_type: str) -> None:
+    sent = 0
+
+    async def body() -> AsyncIterator[bytes]:
+        nonlocal sent
+        yield b'--b\r\nContent-Disposition: form-data; name="audio"; filename="a"\r\n\r\n'
+        for _ in range(100):
+            sent += 1
+            yield b"x" * 100_000
+
+    world = World(Settings(reference_max_megabytes=0.1))
+    async with api(world) as client:
+        answer = await client.post(route, content=body(), headers={"content-type": content_type})
+    problem(answer, 413, "too_large")
+    assert sent < 20
+    assert world.keys() == []
+
+
+async def test_a_recording_that_is_too_large_is_told_how_to_come_in() -> None:
+    async with api(World(Settings(reference_max_megabytes=0.01))) as client:
+        answer = await client.post("/preview", data={"response_text": "Hi."}, files={"audio": ("a", WAV)})
+    body = problem(answer, 413, "too_large")
+    assert fields(body) == ["audio"]
+
+
+async def test_an_upload_may_be_opened_with_and_without_a_body() -> None:
+    world = World()
+    async with api(world) as client:
+        bodies: list[dict[str, Any]] = [{}, {"json": {"transcription": "Said."}}, {"json": {}}]
+        for kwargs in bodies:
+            answer = await client.post("/uploads", **kwargs)
+            assert answer.status_code == 201, answer.text
+            ticket = answer.json()
+            assert ticket["max_bytes"] == 25 * 1024 * 1024
+            assert ticket["expires_at"] == "2026-01-01T12:00:00Z"
+            assert ticket["url"]
+            assert ticket["fields"]["key"].endswith("/upload")
+        for wrong in ({"transcription": 5}, {"transcription": "a" * 4097}, {"transcription": "\ud800"}):
+            content = json.dumps(wrong)
+            answer = await client.post("/uploads", content=content, headers={"content-type": "application/json"})
+            assert fields(problem(answer, 422)) == ["transcription"]
+
+
+async def test_a_preview_is_served_until_it_expires() -> None:
+    world = World()
+    request = await world.job()
+    url = f"/previews/{request.job_id}.wav"
+    async with api(world) as client:
+        waiting = await client.get(url)
+        problem(waiting, 404, "not_ready")
+        assert waiting.headers["retry-after"] == "1"
+        await world.succeed(request)
+        served = await client.get(url)
+        assert (served.status_code, served.content) == (200, b"RIFF")
+        assert served.headers["content-type"] == "audio/wav"
+        assert served.headers["expires"] == "Thu, 01 Jan 2026 00:20:00 GMT"
+        assert served.headers["accept-ranges"] == "bytes"
+        world.later(minutes=20, milliseconds=-1)
+        assert (await client.get(url)).status_code == 200
+        world.later(milliseconds=1)
+        for headers in ({}, {"Range": "bytes=0-1"}, {"Range": "bytes=99-"}, {"If-None-Match": "*"}):
+            problem(await client.get(url, headers=headers), 410, "expired")
+        assert (await client.get(f"/jobs/{request.job_id}")).json()["status"] == "expired"
+        assert "audio_url" not in (await client.get(f"/jobs/{request.job_id}")).json()
+        await world.bucket.delete([layout.preview(request.job_id)])
+        problem(await client.get(url), 410, "expired")
+        world.later(hours=24)
+        problem(await client.get(url), 410, "expired")
+        problem(await client.get(f"/jobs/{request.job_id}"), 404)
+
+
+async def test_a_preview_that_never_was() -> None:
+    world = World()
+    failed = await world.job()
+    await world.fail(failed)
+    async with api(world) as client:
+        problem(await client.get(f"/previews/{failed.job_id}.wav"), 404, "not_found")
+        for name in (world.resources.new_id(), "nonsense", "..%2F..", "0" * 32, "f" * 12 + "7fff8" + "f" * 15):
+            answer = await client.get(f"/previews/{name}.wav")
+            problem(answer, 404)
+            assert "retry-after" not in answer.headers
+        problem(await client.get("/previews/nonsense"), 404)
+
+
+@pytest.mark.parametrize(
+    ("headers", "status", "content", "range_"),
+    [
+        ({"Range": "bytes=0-1"}, 206, b"RI", "bytes 0-1/4"),
+        ({"Range": "Bytes=1-"}, 206, b"IFF", "bytes 1-3/4"),
+        ({"Range": "bytes=-3"}, 206, b"IFF", "bytes 1-3/4"),
+        ({"Range": "bytes=-30"}, 206, b"RIFF", "bytes 0-3/4"),
+        ({"Range": "bytes=2-99"}, 206, b"FF", "bytes 2-3/4"),
+        ({"Range": "bytes=2-1"}, 200, b"RIFF", None),
+        ({"Range": "bytes=a-b"}, 200, b"RIFF", None),
+        ({"Range": "bytes=0-0,2-2"}, 200, b"RIFF", None),
+        ({"Range": "seconds=0-1"}, 200, b"RIFF", None),
+        ({"Range": "bytes=" + "9" * 100 + "-"}, 200, b"RIFF", None),
+        ({"Range": "bytes=0-1", "If-Range": "ETAG"}, 206, b"RI", "bytes 0-1/4"),
+        ({"Range": "bytes=0-1", "If-Range": '"other"'}, 200, b"RIFF", None),
+        ({"Range": "bytes=0-1", "If-Range": "W/ETAG"}, 200, b"RIFF", None),
+        ({"Range": "bytes=0-1", "If-Range": "Thu, 01 Jan 2026 00:00:00 GMT"}, 200, b"RIFF", None),
+        ({"If-None-Match": "ETAG"}, 304, b"", None),
+        ({"If-None-Match": 'W/"x", W/ETAG'}, 304, b"", None),
+        ({"If-None-Match": "*"}, 304, b"", None),
+        ({"If-None-Match": '"other"'}, 200, b"RIFF", None),
+        ({"If-None-Match": "ETAG", "Range": "bytes=0-1"}, 304, b"", None),
+    ],
+)
+async def test_parts_and_versions(headers: dict[str, str], status: int, content: bytes, range_: str | None) -> None:
+    world = World()
+    request = await world.job()
+    await world.succeed(request)
+    url = f"/previews/{request.job_id}.wav"
+    async with api(world) as client:
+        etag = (await client.get(url)).headers["etag"]
+        answer = await client.get(
+            url, headers={name: value.replace("ETAG", etag) for name, value in headers.items()}
+        )
+    assert (answer.status_code, answer.content) == (status, content)
+    assert answer.headers.get("content-range") == range_
+    assert answer.headers["etag"] == etag
+    if status != 304:
+        assert answer.headers["content-length"] == str(len(content))
+
+
+async def test_a_range_outside_of_the_audio() -> None:
+    world = World()
+    request = await world.job()
+    await world.succeed(request)
+    async with api(world) as client:
+        answer = await client.get(f"/previews/{request.job_id}.wav", headers={"Range": "bytes=4-"})
+    problem(answer, 416)
+    assert answer.headers["content-range"] == "bytes */4"
+
+
+@pytest.mark.parametrize("headers", [{}, {"Range": "bytes=0-1"}, {"Range": "bytes=99-"}])
+async def test_head_says_what_get_would_send(headers: dict[str, str]) -> None:
+    world = World()
+    request = await world.job()
+    await world.succeed(request)
+    url = f"/previews/{request.job_id}.wav"
+    async with api(world) as client:
+        whole, head = await client.get(url), await client.head(url, headers=headers)
+    assert (head.status_code, head.content) == (200, b"")
+    ignored = {"x-correlation-id"}
+    assert {n: v for n, v in head.headers.items() if n not in ignored} == {
+        n: v for n, v in whole.headers.items() if n not in ignored
+    }
+
+
+async def test_health_names_what_it_does_not_reach() -> None:
+    world = World()
+    async with api(world) as client:
+        assert (await client.get("/health")).json() == {"status": "ok"}
+        neighbours: list[tuple[FakeBucket | FakeQueue, str]] = [
+            (world.bucket, "storage"),
+            (world.voices, "voice storage"),
+            (world.synthesis, "synthesis queue"),
+        ]
+        for neighbour, name in neighbours:
+            neighbour.switch.is_up = False
+            answer = await client.get("/health")
+            assert problem(answer, 503, "unavailable")["error"] == f"Can't reach: {name}."
+            assert answer.headers["retry-after"]
+            neighbour.switch.is_up = True
+
+
+async def test_a_storage_that_goes_away_in_the_middle_is_503_and_nothing_is_half_accepted() -> None:
+    for calls in range(6):
+        world = World(Settings(preview_wait_seconds=0))
+        async with api(world) as client:
+            world.blow_after(calls, Unavailable)
+            form = {"transcription": "Said.", "response_text": "Hello."}
+            answer = await client.post("/preview", data=form, files={"audio": ("a.wav", WAV)})
+        world.mend()
+        if answer.status_code == 202:
+            assert calls >= 4
+            assert world.synthesis.bodies
+            continue
+        body = problem(answer, 503, "unavailable")
+        assert "blown" not in body["error"]
+        assert answer.headers["retry-after"] == "5"
+        assert world.synthesis.bodies == []
+
+
+async def test_a_queue_that_is_away_leaves_no_job_behind() -> None:
+    world = World()
+    world.synthesis.switch.is_up = False
+    async with api(world) as client:
+        answer = await client.post("/preview", data={"response_text": "Hello."}, files={"audio": ("a.wav", WAV)})
+    problem(answer, 503)
+    assert world.keys(layout.JOBS) == []
+
+
+@pytest.mark.parametrize(
+    ("method", "url"),
+    [
+        ("GET", "/voices"),
+        ("GET", "/voices/nova"),
+        ("DELETE", "/voices/nova"),
+        ("POST", "/uploads"),
+        ("GET", "/jobs/JOB"),
+        ("GET", "/previews/JOB.wav"),
+    ],
+)
+async def test_every_route_says_that_the_storage_is_away(method: str, url: str) -> None:
+    world = World()
+    for bucket in (world.bucket, world.voices):
+        bucket.switch.is_up = False
+    async with api(world) as client:
+        answer = await client.request(method, url.replace("JOB", world.resources.new_id()))
+    problem(answer, 503, "unavailable")
+
+
+async def test_what_nobody_thought_of_is_a_problem_too(caplog: pytest.LogCaptureFixture) -> None:
+    world = World()
+    async with api(world) as client:
+        world.blow_after(0, ZeroDivisionError)
+        answer = await client.get("/voices", headers={"X-Correlation-Id": "corr-1"})
+    body = problem(answer, 500, "internal_error")
+    assert answer.headers["x-correlation-id"] == "corr-1"
+    assert "blown" not in body["error"]
+
+
+async def test_a_wrong_method_is_told_every_right_one() -> None:
+    async with api(World()) as client:
+        for url, methods in [
+            ("/voices", "GET, POST"),
+            ("/voices/nova", "DELETE, GET"),
+            ("/previews/x.wav", "GET, HEAD"),
+        ]:
+            assert (await client.put(url)).headers["allow"] == methods
+
+
+@pytest.mark.parametrize(
+    ("method", "url", "status"),
+    [
+        ("GET", "/", 404),
+        ("GET", "/nothing", 404),
+        ("POST", "/health", 405),
+        ("PUT", "/voices", 405),
+        ("GET", "/preview", 405),
+        ("GET", "/jobs/", 404),
+        ("GET", "/jobs/nonsense", 404),
+        ("GET", "/voices/%00", 404),
+        ("GET", "/voices/" + "a" * 5000, 404),
+    ],
+)
+async def test_routes_that_are_none(method: str, url: str, status: int) -> None:
+    async with api(World()) as client:
+        answer = await client.request(method, url)
+    assert len(problem(answer, status)["error"]) < 300
+    if status == 405:
+        assert answer.headers["allow"]
+
+
+@pytest.mark.parametrize(("given", "kept"), [("corr-1", True), ("a" * 129, False), ("a b", False), ("", False)])
+async def test_the_correlation_id_goes_all_the_way(given: str, kept: bool) -> None:
+    world = World()
+    async with api(world) as client:
+        form = {"session_id": await world.session(), "response_text": "Hello."}
+        answer = await client.post("/preview", data=form, headers=ASYNC | {"X-Correlation-Id": given})
+    used = answer.headers["x-correlation-id"]
+    assert (used == given) is kept
+    assert (await last_request(world)).correlation_id == used
+
+
+async def test_the_description_can_be_read() -> None:
+    async with api(World()) as client:
+        docs = await client.get("/docs")
+        assert docs.status_code == 200
+        assert docs.headers["content-type"].startswith("text/html")
+        assert "/openapi.json" in docs.text
+        assert (await client.get("/openapi.json")).json()["openapi"].startswith("3.")
+
+
+async def test_another_voice_is_another_voice() -> None:
+    world = World()
+    async with api(world) as client:
+        ids = [
+            (await client.post("/upload", files={"audio": ("a", voice_wav(pitch))})).json()["session_id"]
+            for pitch in (110.0, 220.0)
+        ]
+    low, high = (world.bucket.objects[layout.session(id_).audio].body for id_ in ids)
+    assert low != high

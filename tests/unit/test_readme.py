@@ -1,0 +1,158 @@
+"""The README names every setting, route, header and message that there is."""
+
+import ast
+import inspect
+import re
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from functions import websocket
+from functions.http import create_app
+from functions.websocket import MESSAGE_TYPES, GeneratePreview, SaveVoice, Subscribe
+from pipeline import events
+from pipeline.settings import Settings
+from tests.readme_settings import README, rows
+
+TEXT = README.read_text()
+DESCRIPTION: dict[str, Any] = create_app(Settings()).openapi()
+OPERATIONS = [
+    (method, path, operation)
+    for path, methods in DESCRIPTION["paths"].items()
+    for method, operation in methods.items()
+]
+# What every HTTP client knows without being told.
+PLAIN_HEADERS = {
+    "Accept-Ranges",
+    "Cache-Control",
+    "Content-Range",
+    "If-None-Match",
+    "If-Range",
+    "Last-Modified",
+    "Link",
+}
+DATA: dict[str, type[BaseModel]] = {
+    "generate_preview": GeneratePreview,
+    "save_voice": SaveVoice,
+    "subscribe": Subscribe,
+}
+
+
+def section(name: str) -> str:
+    found = re.search(rf"^## {name}\n(.*?)(?=^## |\Z)", TEXT, re.DOTALL | re.MULTILINE)
+    assert found is not None, f"there is no section {name}"
+    return found[1]
+
+
+def is_named(word: str, text: str) -> bool:
+    """Tell whether a word stands in the text by itself, in code."""
+    return any(re.search(rf"(?<![\w-]){re.escape(word)}(?![\w-])", code) for code in re.findall(r"`([^`]+)`", text))
+
+
+@pytest.mark.parametrize("row", rows(), ids=lambda row: row.split("`")[1])
+def test_every_setting_has_its_row(row: str) -> None:
+    assert row in section("Settings").splitlines()
+
+
+def test_no_row_is_of_a_setting_that_is_not_there() -> None:
+    there = {line for line in section("Settings").splitlines() if line.startswith("| `")}
+    assert there == set(rows())
+
+
+@pytest.mark.parametrize(("method", "path"), [(method, path) for method, path, _ in OPERATIONS if method != "head"])
+def test_every_route_has_its_row(method: str, path: str) -> None:
+    assert f"| `{method.upper()} {path}` |" in section("HTTP")
+
+
+def test_no_row_is_of_a_route_that_is_not_there() -> None:
+    named = set(re.findall(r"^\| `([A-Z]+ [^`]+)` \|", section("HTTP"), re.MULTILINE))
+    assert named - {"GET /docs"} == {
+        f"{method.upper()} {path}" for method, path, _ in OPERATIONS if method != "head"
+    }
+
+
+def headers() -> set[str]:
+    given = {
+        parameter["name"]
+        for _, _, operation in OPERATIONS
+        for parameter in operation["parameters"]
+        if parameter["in"] == "header"
+    }
+    answered = {
+        name
+        for _, _, operation in OPERATIONS
+        for answer in operation["responses"].values()
+        for name in answer["headers"]
+    }
+    return {name.title() if name.islower() else name for name in given | answered} - PLAIN_HEADERS
+
+
+@pytest.mark.parametrize("name", sorted(headers()))
+def test_every_header_is_named(name: str) -> None:
+    assert re.search(rf"(?<![\w-]){name}(?![\w-])", section("HTTP"), re.IGNORECASE)
+
+
+def form_fields() -> set[str]:
+    schemas = DESCRIPTION["components"]["schemas"]
+    bodies = [schema for name, schema in schemas.items() if name.startswith(("Body_", "New"))]
+    return {field for body in bodies for field in body["properties"]}
+
+
+@pytest.mark.parametrize("name", sorted(form_fields()))
+def test_every_field_of_a_form_is_named(name: str) -> None:
+    assert is_named(name, section("HTTP"))
+
+
+@pytest.mark.parametrize(
+    "status",
+    sorted({status for _, _, operation in OPERATIONS for status in operation["responses"] if int(status) >= 400}),
+)
+def test_every_kind_of_error_is_named(status: str) -> None:
+    assert re.search(rf"\b{status}\b", section("HTTP"))
+
+
+def test_every_message_that_can_be_sent_is_tried() -> None:
+    assert set(DATA) == set(MESSAGE_TYPES)
+
+
+@pytest.mark.parametrize(
+    ("type_", "field"), [(type_, field) for type_, model in DATA.items() for field in model.model_fields]
+)
+def test_every_message_that_can_be_sent_is_named_with_its_fields(type_: str, field: str) -> None:
+    assert f'"type":"{type_}"' in section("WebSocket")
+    assert is_named(field, section("WebSocket"))
+
+
+def messages_sent() -> set[tuple[str, str]]:
+    """Every type of message that the code makes, with the names in the literal that it is made of."""
+    found = set()
+    for module in (events, websocket):
+        for call in ast.walk(ast.parse(inspect.getsource(module))):
+            if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "_message":
+                assert isinstance(call.args[0], ast.Constant)
+                fields = [
+                    key.value
+                    for literal in call.args[1:]
+                    if isinstance(literal, ast.Dict)
+                    for key in literal.keys
+                    if isinstance(key, ast.Constant)
+                ]
+                found |= {(str(call.args[0].value), str(field)) for field in fields or ["job_id"]}
+    return found
+
+
+def test_the_messages_are_found() -> None:
+    assert {type_ for type_, _ in messages_sent()} == {
+        "tts_complete",
+        "embedding_complete",
+        "voice_saved",
+        "progress",
+        "error",
+    }
+
+
+@pytest.mark.parametrize(("type_", "field"), sorted(messages_sent()))
+def test_every_message_that_comes_is_named_with_its_fields(type_: str, field: str) -> None:
+    assert f'"type":"{type_}"' in section("WebSocket")
+    assert is_named(field, section("WebSocket"))
