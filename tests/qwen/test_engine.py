@@ -340,6 +340,7 @@ def test_the_model_is_loaded_at_the_start_or_with_the_first_job(
     lazy = load(settings.model_copy(update={"preload_model_on_startup": False}))
     assert opened == ["now"]
     assert lazy.capacity == settings.worker_batch_size
+    assert lazy.model == model.identity.model  # by its name, not by where it lies
     assert len(samples_of(speak(lazy, Utterance("a", "Hi.", x_vector, greedy()))["a"])) > 0
     assert opened == ["now", "now"]
 

@@ -6,6 +6,7 @@ and keeps voices, `text` and `joining` take long texts apart and put their sound
 published modules, `loading` (with `devices`, `weights` and `stand_ins`) gets them onto a device.
 """
 
+from gpu_runner.engines.qwen import weights
 from gpu_runner.engines.qwen.engine import QwenEngine
 from gpu_runner.engines.qwen.loading import open_model
 from pipeline.settings import Settings
@@ -19,9 +20,8 @@ def load(settings: Settings) -> QwenEngine:
     CannotLoad
         The model can't be used here; the message says in one line why, and what to do.
     """
-    engine = QwenEngine(
-        lambda: open_model(settings), capacity=settings.worker_batch_size, model=settings.qwen_tts_model_id
-    )
+    name = weights.name_of(settings.qwen_tts_model_id)
+    engine = QwenEngine(lambda: open_model(settings), capacity=settings.worker_batch_size, model=name)
     if settings.preload_model_on_startup:
         engine.warm_up()
     return engine

@@ -52,6 +52,12 @@ class Checkpoint:
     revision: str
 
 
+def name_of(model_id: str) -> str:
+    """Give the name of a model, which for a local one doesn't tell where it lies."""
+    directory = Path(model_id).expanduser()
+    return directory.resolve().name if directory.is_dir() else model_id
+
+
 def locate(model_id: str, revision: str | None) -> Checkpoint:
     """Find a model, fetching it if need be.
 
@@ -63,7 +69,7 @@ def locate(model_id: str, revision: str | None) -> Checkpoint:
     directory = Path(model_id).expanduser()
     if directory.is_dir():
         _check_whole(directory, f"QWEN_TTS_MODEL_ID={model_id}")
-        return Checkpoint(directory, directory.resolve().name, fingerprint(directory))
+        return Checkpoint(directory, name_of(model_id), fingerprint(directory))
     if model_id.startswith((".", "/", "~", "\\")) or model_id.count("/") != 1:
         raise CannotLoad(
             f"QWEN_TTS_MODEL_ID={model_id}: there is no such directory; give one that holds the model, "
