@@ -16,11 +16,11 @@ help:
 	@sed -n 's/^## //p' Makefile
 
 ## make run               start everything on this machine; Ctrl-C stops it
-run: $(SERVICE)/local.stamp
+run: $(SERVICE)/local.stamp $(if $(filter qwen,$(TTS_BACKEND)),$(SERVICE)/qwen.stamp)
 	@$(SERVICE_PYTHON) localstack/supervisor.py
 
 ## make test              all tests, after setting up what they need
-test: $(SERVICE)/dev.stamp
+test: $(SERVICE)/dev.stamp $(SERVICE)/qwen.stamp
 	@$(SERVICE_PYTHON) localstack/environments.py ministack localstack
 	$(SERVICE_PYTHON) -m pytest $(PYTEST_ARGS)
 
@@ -29,7 +29,7 @@ localstack: $(SERVICE)/dev.stamp
 	@$(SERVICE_PYTHON) localstack/localstack_host.py
 
 ## make check             format, lint, types
-check: $(SERVICE)/dev.stamp
+check: $(SERVICE)/dev.stamp $(SERVICE)/qwen.stamp
 	$(SERVICE_PYTHON) -m ruff format --check
 	$(SERVICE_PYTHON) -m ruff check
 	$(SERVICE_PYTHON) -m mypy
@@ -42,12 +42,27 @@ clean:
 ## make lock              resolve the lock files anew (needs uv)
 COMPILE = $(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-annotate \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" --quiet
+# What comes with the CUDA build of torch alone; it is in torch-cuda.lock.
+CUDA_ONLY = triton cuda-bindings cuda-pathfinder cuda-toolkit nvidia-cublas nvidia-cuda-cupti nvidia-cuda-nvrtc \
+	nvidia-cuda-runtime nvidia-cudnn-cu13 nvidia-cufft nvidia-cufile nvidia-curand nvidia-cusolver nvidia-cusparse \
+	nvidia-cusparselt-cu13 nvidia-nccl-cu13 nvidia-nvjitlink nvidia-nvshmem-cu13 nvidia-nvtx
 lock:
 	$(COMPILE) pyproject.toml --extra local --output-file requirements/local.lock
 	$(COMPILE) pyproject.toml --extra local --extra dev --constraint requirements/local.lock \
 		--output-file requirements/dev.lock
+	$(COMPILE) requirements/qwen.in --constraint requirements/torch.in --constraint requirements/dev.lock \
+		$(foreach name,torch $(CUDA_ONLY),--no-emit-package $(name)) --output-file requirements/qwen.lock
+	$(COMPILE) requirements/torch.in --constraint requirements/qwen.lock \
+		--output-file requirements/torch-cuda.lock
+	$(COMPILE) requirements/qwen-tts.in --no-deps --output-file requirements/qwen-tts.lock
 	$(COMPILE) localstack/ministack.in --output-file localstack/ministack.lock
 	$(COMPILE) localstack/localstack-4.13.1.in --output-file localstack/localstack-4.13.1.lock
+
+# The engine with a real model; `make QWEN_VARIANT=cuda` where `auto` guesses wrong.
+QWEN_VARIANT ?= auto
+$(SERVICE)/qwen.stamp: requirements/qwen.lock requirements/torch.in requirements/torch-cuda.lock requirements/qwen-tts.lock
+	@$(SERVICE_PYTHON) requirements/qwen.py --variant $(QWEN_VARIANT)
+	@touch $@
 
 $(SERVICE)/%.stamp: requirements/%.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

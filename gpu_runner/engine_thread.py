@@ -59,7 +59,15 @@ class _Admission:
     answer: Future[Finished]
 
 
-_Commands = queue.SimpleQueue[_Call | _Admission | None]  # None: end
+@dataclass(frozen=True, slots=True)
+class _Cancellation:
+    """Something that nobody waits for any more."""
+
+    job_id: str
+
+
+_Command = _Call | _Admission | _Cancellation
+_Commands = queue.SimpleQueue[_Command | None]  # None: end
 
 
 class EngineThread:
@@ -93,7 +101,7 @@ class EngineThread:
         return await self._answered(_Call(lambda engine: engine.restore_prompt(document), answer), answer)
 
     async def speak(self, utterance: Utterance) -> Finished:
-        """Admit an utterance when there is room, and wait for its end.
+        """Admit an utterance when there is room, and wait for its end; who stops waiting gives it up.
 
         Raises
         ------
@@ -105,7 +113,11 @@ class EngineThread:
             All that was being spoken was lost.
         """
         answer: Future[Finished] = Future()
-        return await self._answered(_Admission(utterance, answer), answer)
+        try:
+            return await self._answered(_Admission(utterance, answer), answer)
+        except asyncio.CancelledError:
+            self._commands.put(_Cancellation(utterance.job_id))
+            raise
 
     def close(self) -> None:
         """Begin nothing more; what is waiting raises `Stopping`, what is being spoken goes on."""
@@ -172,13 +184,20 @@ class _Stage:
         for command in self._arrived():
             if command is None:
                 return False
-            if isinstance(command, _Admission):
-                self._waiting.append(command)
-            else:
-                command.run(self._engine)
+            match command:
+                case _Admission():
+                    self._waiting.append(command)
+                case _Cancellation(job_id):
+                    self._give_up(job_id)
+                case _Call():
+                    command.run(self._engine)
         return True
 
-    def _arrived(self) -> Iterator[_Call | _Admission | None]:
+    def _give_up(self, job_id: str) -> None:
+        if self._admitted.pop(job_id, None) is not None:
+            self._engine.cancel(job_id)
+
+    def _arrived(self) -> Iterator[_Command | None]:
         while True:
             try:
                 yield self._commands.get(timeout=self._patience())
@@ -232,7 +251,8 @@ class _Stage:
 def _refuse_all(commands: _Commands, error: EngineLost) -> None:
     """Answer whatever still comes, until the end."""
     while (command := commands.get()) is not None:
-        _refuse(command.answer, error)
+        if not isinstance(command, _Cancellation):
+            _refuse(command.answer, error)
 
 
 def _refuse(answer: Future[Any], error: Exception) -> None:

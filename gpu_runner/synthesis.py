@@ -1,6 +1,7 @@
 """One job's way through the worker: what it needs is fetched, it is spoken, and how it ended is written down."""
 
 import asyncio
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -105,10 +106,20 @@ async def _speak(bench: Bench, request: Request, *, redelivered: bool) -> Spoken
     finished = None
     if request.kind == "preview":
         utterance = Utterance(request.job_id, request.text, voice.prompt, request.options)
-        finished = await bench.engine.speak(utterance)
+        finished = await _in_time(bench.engine.speak(utterance), request, bench.resources)
         if finished.error is not None:
             raise finished.error
     return Spoken(request, voice, finished, bench.resources.clock())
+
+
+async def _in_time(speaking: Awaitable[Finished], request: Request, resources: Resources) -> Finished:
+    """Wait for the speech no longer than the job may take; then the engine gives it up."""
+    left = retention.job_deadline(request.job_id, resources.settings) - resources.clock()
+    try:
+        async with asyncio.timeout(left.total_seconds()):
+            return await speaking
+    except TimeoutError:
+        raise jobs.too_late(resources.settings) from None
 
 
 async def publish(bench: Bench, ended: Ended) -> None:

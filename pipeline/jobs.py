@@ -187,9 +187,13 @@ def failure(request: Request, error: PipelineError, now: datetime) -> Failed:
 
 def past_deadline(request: Request, resources: Resources) -> Failed:
     """Describe the failure of a job whose time is over."""
-    minutes = resources.settings.job_deadline_minutes
-    error = DeadlineExceeded(f"The job did not end within {minutes:g} minutes; send it again.")
-    return failure(request, error, retention.job_deadline(request.job_id, resources.settings))
+    ended_at = retention.job_deadline(request.job_id, resources.settings)
+    return failure(request, too_late(resources.settings), ended_at)
+
+
+def too_late(settings: Settings) -> DeadlineExceeded:
+    """Say that a job took too long."""
+    return DeadlineExceeded(f"The job did not end within {settings.job_deadline_minutes:g} minutes; send it again.")
 
 
 async def unfinished(resources: Resources, *, since: datetime, until: datetime) -> AsyncIterator[str]:

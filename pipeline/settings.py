@@ -22,7 +22,9 @@ class Settings(BaseSettings):
         frozen=True, env_ignore_empty=True, extra="ignore", case_sensitive=False, allow_inf_nan=False
     )
 
-    tts_backend: Literal["qwen", "mock"] = Field("qwen", description="Engine of the worker")
+    tts_backend: Literal["qwen", "mock"] = Field(
+        "qwen", description="Engine of the worker: `qwen` or `mock`; `make run` says `mock` unless told"
+    )
 
     host: str = Field("127.0.0.1", description="Address the API listens on")
     port: int = Field(8000, ge=0, le=65535, description="Port the API listens on")
@@ -92,10 +94,36 @@ class Settings(BaseSettings):
     receive_wait_seconds: int = Field(20, ge=0, le=20, description="How long one poll of a queue waits")
     max_receives: int = Field(5, ge=1, le=1000, description="Deliveries before a message is a dead letter")
     prompt_cache_size: int = Field(64, ge=0, description="Voice prompts the worker keeps in memory")
+    qwen_tts_model_id: str = Field(
+        "Qwen/Qwen3-TTS-12Hz-0.6B-Base",
+        min_length=1,
+        description="Model of the `qwen` engine: an id on the Hugging Face hub, or a local directory",
+    )
+    qwen_tts_revision: str | None = Field(
+        None,
+        description="Revision of the model on the hub; the one pinned for the published models when not set",
+    )
+    preload_model_on_startup: bool = Field(
+        True, description="Load the model before the first job rather than with it"
+    )
+    device: str = Field(
+        "auto",
+        pattern=r"^(auto|cpu|cuda(:\d{1,2})?)$",
+        description="Where the model runs: `auto`, `cpu`, `cuda` or `cuda:N`",
+    )
+    device_map: str | None = Field(
+        None, description="Device map for the loader instead of `DEVICE`: a name such as `auto`, or JSON"
+    )
+    torch_dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field(
+        "auto", description="Precision of the model; `auto`: bfloat16 on a GPU that has it, else float32"
+    )
+    torch_threads: int = Field(0, ge=0, le=1024, description="CPU threads of the model; 0: as torch decides")
     mock_delay_seconds: float = Field(0, ge=0, le=3600, description="How long the mock engine takes to speak")
 
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level logged")
-    log_format: Literal["text", "json"] = Field("text", description="Form of the log lines")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", description="Least level logged: `DEBUG`, `INFO`, `WARNING`, `ERROR`"
+    )
+    log_format: Literal["text", "json"] = Field("text", description="Form of the log lines: `text` or `json`")
     log_payload_chars: int = Field(500, ge=0, description="Longest value in a log line")
 
     @field_validator("log_level", mode="before")
@@ -103,7 +131,7 @@ class Settings(BaseSettings):
     def _upper(cls, value: object) -> object:
         return value.upper() if isinstance(value, str) else value
 
-    @field_validator("tts_backend", "log_format", mode="before")
+    @field_validator("tts_backend", "log_format", "device", "torch_dtype", mode="before")
     @classmethod
     def _lower(cls, value: object) -> object:
         return value.lower() if isinstance(value, str) else value

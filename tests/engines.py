@@ -31,6 +31,8 @@ class ScriptedEngine:
         self.prompts_restored = 0
         self.spoken: list[str] = []
         """The jobs that were admitted, in order."""
+        self.cancelled: list[str] = []
+        """The jobs that were given up."""
         self.batches: list[list[str]] = []
         """What was admitted at each step that ended something."""
         self.most_at_once = 0
@@ -77,6 +79,12 @@ class ScriptedEngine:
         batch, self._admitted = self._admitted, []
         self.batches.append([utterance.job_id for utterance in batch])
         return [self._finish(utterance) for utterance in batch]
+
+    def cancel(self, job_id: str) -> None:
+        """See `Engine.cancel`."""
+        self._note_thread()
+        self.cancelled.append(job_id)
+        self._admitted = [utterance for utterance in self._admitted if utterance.job_id != job_id]
 
     def _finish(self, utterance: Utterance) -> Finished:
         if error := self.errors.get(utterance.text):

@@ -103,7 +103,15 @@ class Engine(Protocol):
         """Advance everything admitted; what ended comes back, each utterance exactly once.
 
         An utterance that fails alone comes back with its `error`; an exception means that all of them were lost.
+
+        Raises
+        ------
+        EngineLost
+            Only a new process can go on.
         """
+
+    def cancel(self, job_id: str) -> None:
+        """Give an utterance up: it doesn't come back.  One that is not in is no matter."""
 
 
 @runtime_checkable

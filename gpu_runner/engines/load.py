@@ -15,6 +15,11 @@ def load_engine(settings: Settings) -> Engine:
     """
     if settings.tts_backend == "mock":
         return MockEngine(capacity=settings.worker_batch_size, delay_seconds=settings.mock_delay_seconds)
-    raise CannotLoad(
-        f"TTS_BACKEND={settings.tts_backend} is not part of this build; TTS_BACKEND=mock runs without a model."
-    )
+    try:
+        from gpu_runner.engines import qwen
+    except ModuleNotFoundError as error:
+        raise CannotLoad(
+            f"TTS_BACKEND=qwen needs the package {error.name}, which is not installed; "
+            "`python requirements/qwen.py` installs what it needs, and TTS_BACKEND=mock runs without a model."
+        ) from None
+    return qwen.load(settings)

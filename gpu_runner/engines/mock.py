@@ -111,6 +111,10 @@ class MockEngine:
         self._speaking = [one for one in self._speaking if one not in due]
         return [self._finish(one) for one in due]
 
+    def cancel(self, job_id: str) -> None:
+        """See `Engine.cancel`."""
+        self._speaking = [one for one in self._speaking if one.utterance.job_id != job_id]
+
     def _finish(self, one: _Speaking) -> Finished:
         samples = hum(one.utterance.text, one.prompt)
         return Finished(one.utterance.job_id, samples=samples, seconds=self._monotonic() - one.since)

@@ -48,9 +48,16 @@ class Stack:
             "VISIBILITY_TIMEOUT_SECONDS": "5",
             "PORT": str(self.port),
             "DATA_DIR": str(data),
+            **self._own_names(),
             **environment,
         }
         self._process: subprocess.Popen[bytes] | None = None
+
+    def _own_names(self) -> dict[str, str]:
+        """Name buckets and queues so that several stacks can share one AWS."""
+        kinds = ("SYNTHESIS_QUEUE", "SYNTHESIS_DEAD_LETTER_QUEUE", "EVENTS_QUEUE", "EVENTS_DEAD_LETTER_QUEUE")
+        named = {kind: f"{kind.lower().replace('_', '-')}-{self.port}" for kind in kinds}
+        return {"BUCKET": f"voices-{self.port}", **named}
 
     @property
     def process(self) -> psutil.Process:

@@ -1,6 +1,6 @@
 """What is saved stays, and what was accepted ends, whichever process dies."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -13,8 +13,15 @@ SLOW = {"MOCK_DELAY_SECONDS": "1.5", "UVICORN_WORKERS": "2"}
 
 
 @pytest.fixture
-def slow(tmp_path: Path) -> Iterator[Stack]:
+def slow(aws: Mapping[str, str], tmp_path: Path) -> Iterator[Stack]:
     """A service whose engine takes its time."""
+    with running(tmp_path / "data", {**SLOW, **aws}) as stack:
+        yield stack
+
+
+@pytest.fixture
+def slow_embedded(tmp_path: Path) -> Iterator[Stack]:
+    """The same with the embedded AWS."""
     with running(tmp_path / "data", SLOW) as stack:
         yield stack
 
@@ -60,18 +67,26 @@ def test_everything_is_there_after_ctrl_c_and_after_kill_9_of_all(slow: Stack) -
     _everything_is_there(client, session_id, [first, second])
 
 
-@pytest.mark.parametrize("victim", ["functions", "gpu_runner", "pump", "schedule", "embedded_server"])
+@pytest.mark.parametrize("victim", ["functions", "gpu_runner", "pump", "schedule"])
 def test_any_one_process_may_be_killed(slow: Stack, victim: str) -> None:
-    client = Client(slow.url)
+    _survives(slow, victim)
+
+
+def test_the_storage_itself_may_be_killed(slow_embedded: Stack) -> None:
+    _survives(slow_embedded, "embedded_server")
+
+
+def _survives(stack: Stack, victim: str) -> None:
+    client = Client(stack.url)
     session_id = _save(client, "Keeper")
     with client.socket() as socket:
         accepted = client.preview(150, "Under way.", Prefer="respond-async").headers["x-job-id"]
         socket.send("generate_preview", session_id=session_id, text="Under way too.", progress=True)
         assert socket.receive()["type"] == "progress", "only what was accepted has to end"
-        killed = slow.kill(victim)
+        killed = stack.kill(victim)
         wait_until(lambda: not killed.is_running(), "dead")
         if victim != "functions":
             assert socket.receive(60)["type"] == "tts_complete"
-    wait_until(slow.healthy, "healthy again", 60)
+    wait_until(stack.healthy, "healthy again", 60)
     _everything_is_there(client, session_id, [accepted])
-    assert "starting it again" in slow.logged()
+    assert "starting it again" in stack.logged()

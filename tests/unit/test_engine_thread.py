@@ -88,6 +88,23 @@ async def test_what_comes_during_a_step_joins_the_next(start: Start) -> None:
     await asyncio.gather(*tasks)
 
 
+async def test_what_nobody_waits_for_is_given_up_and_its_seat_taken(start: Start) -> None:
+    engine = ScriptedEngine(capacity=1)
+    engine.held = True
+    thread = await start(engine)
+    first, second, third = speak_all(thread, say("a"), say("b"), say("c"))
+    await until(lambda: engine.speaking == ["a"])
+    first.cancel()
+    second.cancel()
+    await until(lambda: engine.speaking == ["c"])
+    engine.held = False
+    assert (await third).job_id == "c"
+    assert engine.cancelled == ["a"]
+    assert engine.spoken == ["a", "c"]
+    assert first.cancelled()
+    assert second.cancelled()
+
+
 async def test_prompts_are_made_while_others_are_spoken(start: Start) -> None:
     engine = ScriptedEngine(capacity=1)
     engine.held = True

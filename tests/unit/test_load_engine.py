@@ -1,5 +1,7 @@
 """Which engine the settings name."""
 
+import sys
+
 import pytest
 
 from gpu_runner.engines import CannotLoad
@@ -14,7 +16,17 @@ def test_the_mock_engine_speaks_as_many_texts_as_the_worker_holds() -> None:
     assert engine.capacity == 5
 
 
-def test_an_engine_that_is_not_part_of_the_build_is_refused_in_one_line() -> None:
-    with pytest.raises(CannotLoad, match="TTS_BACKEND=qwen") as refusal:
+def test_a_model_that_is_not_there_is_refused_in_one_line() -> None:
+    with pytest.raises(CannotLoad, match="QWEN_TTS_MODEL_ID=/nowhere: there is no such directory") as refusal:
+        load_engine(Settings(tts_backend="qwen", qwen_tts_model_id="/nowhere", device="cpu"))
+    assert "\n" not in str(refusal.value)
+
+
+def test_packages_that_are_not_installed_are_named_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.startswith("gpu_runner.engines.qwen")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.delattr("gpu_runner.engines.qwen", raising=False)
+    monkeypatch.setitem(sys.modules, "sentencex", None)
+    with pytest.raises(CannotLoad, match="needs the package sentencex, which is not installed") as refusal:
         load_engine(Settings(tts_backend="qwen"))
     assert "\n" not in str(refusal.value)

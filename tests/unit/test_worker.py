@@ -330,6 +330,18 @@ async def test_a_job_that_ends_past_its_deadline_has_failed(world: Fakes) -> Non
     assert layout.preview(order.job_id) not in world.bucket.objects
 
 
+async def test_a_job_that_reaches_its_deadline_is_given_up(world: Fakes) -> None:
+    engine = ScriptedEngine()
+    engine.held = True
+    order = await order_new(world.resources)
+    world.time.now += timedelta(hours=1) - timedelta(seconds=0.3)
+    async with fake_time_worker(world, engine) as worker:
+        await worker.until_ended(order.job_id)
+        await until(lambda: engine.cancelled == [order.job_id])
+    assert (await failed(world.resources, order)).code == "deadline_exceeded"
+    assert engine.speaking == []
+
+
 async def test_what_is_no_job_is_deleted(world: Fakes) -> None:
     for body in (
         "",

@@ -1,0 +1,138 @@
+"""Which device and precision to use: what was asked for, what there is, and what to do when the two differ."""
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import structlog
+import torch
+
+from gpu_runner.engines import CannotLoad
+from pipeline.settings import Settings
+
+log = structlog.get_logger()
+
+_DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+_GPU_FILES = ("/dev/nvidia0", "/proc/driver/nvidia/gpus", "/dev/dxg")  # the last one: Windows' Linux
+
+USE_CPU = "set DEVICE=cpu to run on the CPU, slowly"
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where the model goes and how precise it is; `device_map` is what the loader is told."""
+
+    device: torch.device
+    device_map: Any
+    dtype: torch.dtype
+
+
+def resolve(settings: Settings) -> Placement:
+    """Decide on device and precision, and log both as asked and as resolved.
+
+    Raises
+    ------
+    CannotLoad
+        What was asked for can't be had.
+    """
+    device = _device(settings.device)
+    dtype = _dtype(settings.torch_dtype, device)
+    device_map = _device_map(settings.device_map, device)
+    log.info(
+        "placement resolved",
+        device=str(device),
+        device_asked=settings.device,
+        device_map=device_map if settings.device_map else None,
+        device_name=torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU",
+        torch_dtype=str(dtype).removeprefix("torch."),
+        torch_dtype_asked=settings.torch_dtype,
+        torch=torch.__version__,
+    )
+    return Placement(device, device_map, dtype)
+
+
+def _device(asked: str) -> torch.device:
+    if asked == "cpu":
+        return torch.device("cpu")
+    if asked == "auto" and not torch.cuda.is_available() and not gpu_is_present():
+        log.warning("no GPU on this machine: the model runs on the CPU, slowly", device_asked=asked)
+        return torch.device("cpu")
+    # A GPU that is there and can't be used stops the start: on the CPU everything would look well and crawl.
+    if not torch.cuda.is_available():
+        raise CannotLoad(_why_no_cuda(asked))
+    device = torch.device("cuda:0" if asked in {"auto", "cuda"} else asked)
+    count = torch.cuda.device_count()
+    if device.index >= count:
+        raise CannotLoad(f"DEVICE={asked}: there are {count} GPUs, cuda:0 to cuda:{count - 1}; choose one of them.")
+    _check_usable(device)
+    return device
+
+
+def gpu_is_present() -> bool:
+    """Tell whether the machine has an NVIDIA GPU, whether or not torch can use it."""
+    return shutil.which("nvidia-smi") is not None or any(Path(name).exists() for name in _GPU_FILES)
+
+
+def _why_no_cuda(asked: str) -> str:
+    if torch.version.cuda is None:
+        finding = f"torch {torch.__version__} is a build for the CPU"
+        cure = "install the CUDA build of the same version"
+    elif not gpu_is_present():
+        finding, cure = "this machine has no NVIDIA GPU", "choose a machine with one"
+    else:
+        finding = f"the NVIDIA driver is missing or too old for CUDA {torch.version.cuda}"
+        cure = "install a newer driver (in a container: start it with the GPU passed in)"
+    return f"DEVICE={asked}: {finding}; {cure}, or {USE_CPU}."
+
+
+def _check_usable(device: torch.device) -> None:
+    """See that the torch build has code for this GPU, and that the GPU answers."""
+    name, capability = torch.cuda.get_device_name(device), torch.cuda.get_device_capability(device)
+    builds = torch.cuda.get_arch_list()
+    if not any(_runs_on(build, capability) for build in builds):
+        own = f"sm_{capability[0]}{capability[1]}"
+        raise CannotLoad(
+            f"{name} ({own}) is not among the GPUs that torch {torch.__version__} was built for "
+            f"({', '.join(builds)}); install a torch build for {own}, or {USE_CPU}."
+        )
+    try:
+        torch.ones(1, device=device).add_(1).item()
+    except RuntimeError as error:
+        line = str(error).strip().splitlines()[0]
+        raise CannotLoad(f"{name} does not work: {line}; look at nvidia-smi, or {USE_CPU}.") from None
+
+
+def _runs_on(build: str, capability: tuple[int, int]) -> bool:
+    """Tell whether code runs: machine code on later GPUs of its generation, `compute_` on all later ones."""
+    kind, _, digits = build.partition("_")
+    digits = "".join(character for character in digits if character.isdigit())
+    if not digits:
+        return False
+    major, minor = int(digits[:-1]), int(digits[-1])
+    if kind == "compute":
+        return (major, minor) <= capability
+    return major == capability[0] and minor <= capability[1]
+
+
+def _dtype(asked: str, device: torch.device) -> torch.dtype:
+    has_bfloat16 = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+    if asked == "auto":
+        return torch.bfloat16 if has_bfloat16 else torch.float32
+    if asked == "float16":
+        log.warning("float16 is known to break on this model (infinite or undefined numbers); bfloat16 is safe")
+    if asked == "bfloat16" and device.type == "cuda" and not has_bfloat16:
+        log.warning("this GPU has no bfloat16 of its own and imitates it, slowly; float32 is faster")
+    return _DTYPES[asked]
+
+
+def _device_map(asked: str | None, device: torch.device) -> Any:
+    if not asked:
+        return {"": str(device)}
+    if not asked.lstrip().startswith("{"):
+        return asked
+    try:
+        return json.loads(asked)
+    except json.JSONDecodeError as error:
+        raise CannotLoad(f'DEVICE_MAP is not JSON ({error}); it should be like {{"": "cuda:0"}}.') from None

@@ -1,0 +1,58 @@
+"""What a device can do to us: run out of memory, which passes, or be lost, which doesn't."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from gpu_runner.engines import EngineLost
+
+# torch has types of its own for most of these, but not for what comes up from cuBLAS, cuDNN or the CPU's allocator.
+_OUT_OF_MEMORY = (
+    "out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "can't allocate memory",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
+_LOST = (
+    "CUDA error",
+    "device-side assert",
+    "CUBLAS_STATUS_",
+    "CUDNN_STATUS_",
+    "NVML",
+    "unspecified launch failure",
+)
+
+
+class OutOfMemory(Exception):
+    """The device had no room for what was tried; what it held before is still good."""
+
+
+@contextmanager
+def told_apart() -> Iterator[None]:
+    """Give the errors of a device the names that they are handled by.
+
+    Raises
+    ------
+    OutOfMemory
+        Less at a time may go.
+    EngineLost
+        The device is gone, or in a state that no later call can be trusted with.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if isinstance(error, MemoryError | torch.OutOfMemoryError) or _says(error, _OUT_OF_MEMORY):
+            raise OutOfMemory(_first_line(error)) from None  # the traceback would keep the tensors alive
+        if isinstance(error, torch.AcceleratorError) or _says(error, _LOST):
+            raise EngineLost(f"The device is lost: {_first_line(error)}") from error
+        raise
+
+
+def _says(error: BaseException, marks: tuple[str, ...]) -> bool:
+    text = str(error).lower()
+    return any(mark.lower() in text for mark in marks)
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

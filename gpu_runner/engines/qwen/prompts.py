@@ -1,0 +1,229 @@
+"""Voice prompts: made once from a reference, kept as JSON without loss, not believed when they come back."""
+
+import json
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import soxr
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from torch import Tensor
+
+from gpu_runner.engines import PromptRejected, Reference
+from gpu_runner.engines.qwen.model import FRAMES_PER_SECOND, SAMPLE_RATE, Identity, Model
+from gpu_runner.engines.qwen.text import has_words, speech_seconds
+from pipeline.audio import Recording, Samples
+from pipeline.errors import InvalidAudio
+
+FORMAT = 1
+LARGEST_DOCUMENT = 4 * 1024 * 1024  # bytes; a minute of reference takes about 60 KB
+LONGEST_REFERENCE = 4096  # frames, 327 s
+
+SILENCE_SECONDS = 0.5  # after the reference: without it the speech begins with an echo of the reference's end
+SHORTEST_SECONDS = 0.1
+QUIET = 10 ** (-35 / 20)  # relative to the loudest tenth: what is below is a pause
+
+# Estimated length of the transcript over the length of the speech in the clip.  In between is the pace of people.
+DOUBTFUL_PACE = (0.4, 2.5)
+HOPELESS_PACE = (0.2, 5.0)  # the model would run on, or read the rest of the transcript out
+
+_DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+Mode = Literal["in_context", "x_vector"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class QwenPrompt:
+    """A voice, as the model takes it.
+
+    `speaker` is [E] in the model's precision, `codes` are [F, 16] int64 or None when only the speaker's vector is
+    used; both are on the CPU.  `warnings` are for whoever hears the result.
+    """
+
+    identity: Identity
+    transcript: str
+    speaker: Tensor
+    codes: Tensor | None
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def mode(self) -> Mode:
+        """How the voice is cloned."""
+        return "x_vector" if self.codes is None else "in_context"
+
+    def to_json(self) -> bytes:
+        """See `VoicePrompt.to_json`.
+
+        A number of any precision used here is a double too, and Python writes doubles so that none is changed.
+        """
+        document = {
+            "format": FORMAT,
+            "engine": "qwen",
+            "model": self.identity.model,
+            "revision": self.identity.revision,
+            "codec_dtype": self.identity.codec_dtype,
+            "library": self.identity.library,
+            "mode": self.mode,
+            "transcript": self.transcript,
+            "speaker_dtype": str(self.speaker.dtype).removeprefix("torch."),
+            "speaker": self.speaker.double().tolist(),
+            "codes": None if self.codes is None else self.codes.tolist(),
+            "warnings": self.warnings,
+        }
+        return json.dumps(document, ensure_ascii=False, allow_nan=False).encode()
+
+
+class _Document(BaseModel):
+    """The same from outside: nothing in it is believed."""
+
+    model_config = ConfigDict(strict=True, allow_inf_nan=False, extra="ignore")
+
+    format: int
+    engine: Literal["qwen"]
+    model: Annotated[str, Field(max_length=512)]
+    revision: Annotated[str, Field(max_length=128)]
+    codec_dtype: Annotated[str, Field(max_length=32)]
+    library: Annotated[str, Field(max_length=64)]
+    mode: Mode
+    transcript: Annotated[str, Field(max_length=65536)]
+    speaker_dtype: Literal["float32", "float16", "bfloat16"]
+    speaker: Annotated[list[float], Field(max_length=16384)]
+    codes: Annotated[list[list[int]], Field(max_length=LONGEST_REFERENCE)] | None
+    warnings: Annotated[list[Annotated[str, Field(max_length=512)]], Field(max_length=16)] = []
+
+
+def make(model: Model, reference: Reference) -> QwenPrompt:
+    """Make the prompt of a voice: in context when the transcript fits the clip, else from the speaker's vector.
+
+    Raises
+    ------
+    InvalidAudio
+        The reference can't be used.
+    """
+    samples = at_model_rate(reference.recording)
+    cleaned = model.clean(reference.transcription)
+    transcript = cleaned if has_words(cleaned) else ""
+    hopeless, warnings = judge_transcript(transcript, spoken_seconds(samples))
+    in_context = bool(transcript) and not hopeless
+    speaker = model.network.extract_speaker_embedding(audio=samples, sr=SAMPLE_RATE).cpu()
+    if not speaker.isfinite().all():
+        raise InvalidAudio("The model can't make out a voice in the recording; use another one.", field="audio")
+    codes = encode(model, samples) if in_context else None
+    return QwenPrompt(model.identity, transcript if in_context else "", speaker.clone(), codes, warnings)
+
+
+def encode(model: Model, samples: Samples) -> Tensor:
+    """Give the codes of 24 kHz samples and of the silence after them: [F, 16] int64."""
+    silence = np.zeros(int(SILENCE_SECONDS * SAMPLE_RATE), np.float32)
+    codes: Tensor = model.codec.encode(np.concatenate([samples, silence]), sr=SAMPLE_RATE).audio_codes[0]
+    return codes.cpu().contiguous().clone()
+
+
+def at_model_rate(recording: Recording) -> Samples:
+    """Resample to 24 kHz float32.
+
+    Raises
+    ------
+    InvalidAudio
+        It is not finite, or too short for the model to hear anything.
+    """
+    samples = np.asarray(recording.samples, np.float32)
+    if samples.ndim != 1 or not np.isfinite(samples).all():
+        raise InvalidAudio("The recording should be mono, with finite samples.", field="audio")
+    if recording.duration_seconds < SHORTEST_SECONDS:
+        raise InvalidAudio(f"The recording should last at least {SHORTEST_SECONDS} s.", field="audio")
+    # soxr and not librosa: that compiles its resampler first, which takes many seconds in a fresh container.
+    resampled: Samples = soxr.resample(samples, recording.sample_rate, SAMPLE_RATE, quality="HQ")
+    return np.clip(resampled, -1, 1)
+
+
+def spoken_seconds(samples: Samples) -> float:
+    """Tell how long someone speaks in 24 kHz samples, pauses left out."""
+    window = SAMPLE_RATE // 50  # 20 ms
+    whole = len(samples) // window * window
+    if whole == 0:
+        return len(samples) / SAMPLE_RATE
+    loudness = np.sqrt((samples[:whole].reshape(-1, window) ** 2).mean(axis=1))
+    heard = loudness > QUIET * np.quantile(loudness, 0.9)
+    return float(heard.sum()) * window / SAMPLE_RATE
+
+
+def judge_transcript(transcript: str, seconds: float) -> tuple[bool, tuple[str, ...]]:
+    """Tell whether a transcript can't be of a clip with so many seconds of speech, and what to warn of."""
+    if not transcript:
+        return False, ()
+    pace = speech_seconds(transcript) / max(seconds, SHORTEST_SECONDS)
+    if DOUBTFUL_PACE[0] <= pace <= DOUBTFUL_PACE[1]:
+        return False, ()
+    hopeless = not HOPELESS_PACE[0] <= pace <= HOPELESS_PACE[1]
+    finding = "is far too long" if pace > 1 else "is far too short"
+    effect = (
+        "it was left out, and the voice taken from the sound alone"
+        if hopeless
+        else "the voice may come out better with one that covers the whole clip and no more"
+    )
+    return hopeless, (f"The transcription {finding} for {seconds:.1f} s of speech: {effect}.",)
+
+
+def restore(model: Model, document: bytes) -> QwenPrompt:
+    """Read back what `QwenPrompt.to_json` wrote.
+
+    Raises
+    ------
+    PromptRejected
+        It is damaged, or another model's.
+    """
+    stored = _parse(document)
+    _check_origin(stored, model.identity)
+    speaker = _speaker(stored, model)
+    codes = _codes(stored, model)
+    if (codes is None) != (stored.mode == "x_vector"):
+        raise PromptRejected("The voice prompt is damaged: its mode and its codes don't go together.")
+    identity = Identity(stored.model, stored.revision, stored.codec_dtype, stored.library)
+    return QwenPrompt(identity, model.clean(stored.transcript), speaker, codes, tuple(stored.warnings))
+
+
+def _parse(document: bytes) -> _Document:
+    if len(document) > LARGEST_DOCUMENT:
+        raise PromptRejected(f"The voice prompt has {len(document)} bytes, more than any that was made here.")
+    try:
+        return _Document.model_validate_json(document)
+    except ValidationError as error:
+        problem = error.errors(include_input=False, include_url=False)[0]
+        where = ".".join(map(str, problem["loc"]))
+        raise PromptRejected(f"The voice prompt is damaged: {where or 'it'}: {problem['msg']}.") from None
+
+
+def _check_origin(stored: _Document, own: Identity) -> None:
+    if stored.format != FORMAT:
+        raise PromptRejected(f"The voice prompt has format {stored.format}; this version reads {FORMAT}.")
+    found = (stored.model, stored.revision, stored.codec_dtype)
+    expected = (own.model, own.revision, own.codec_dtype)
+    if found != expected:
+        raise PromptRejected(f"The voice prompt was made by {'/'.join(found)}, not by {'/'.join(expected)}.")
+
+
+def _speaker(stored: _Document, model: Model) -> Tensor:
+    speaker = torch.tensor(stored.speaker, dtype=_DTYPES[stored.speaker_dtype])
+    if len(speaker) != model.speaker_size or not speaker.isfinite().all():
+        raise PromptRejected(f"The voice prompt is damaged: speaker should be {model.speaker_size} finite numbers.")
+    return speaker
+
+
+def _codes(stored: _Document, model: Model) -> Tensor | None:
+    if stored.codes is None:
+        return None
+    fits = all(len(frame) == model.groups for frame in stored.codes) and bool(stored.codes)
+    # Compared as Python's own integers: a hostile one may be too large for a tensor.
+    if not fits or not all(0 <= code < model.codebook_size for frame in stored.codes for code in frame):
+        raise PromptRejected(
+            f"The voice prompt is damaged: codes should be {model.groups} a frame, below {model.codebook_size}."
+        )
+    return torch.tensor(stored.codes, dtype=torch.long)
+
+
+def summary(prompt: QwenPrompt) -> dict[str, Any]:
+    """Describe a prompt for the log."""
+    frames = 0 if prompt.codes is None else len(prompt.codes)
+    return {"mode": prompt.mode, "reference_seconds": frames / FRAMES_PER_SECOND, "warnings": len(prompt.warnings)}

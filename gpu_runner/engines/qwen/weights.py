@@ -1,0 +1,201 @@
+"""The files of a model: found in a local directory or on the hub, fetched once, checked before they are loaded."""
+
+import hashlib
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import structlog
+import torch
+from huggingface_hub import HfApi, constants, snapshot_download
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
+from gpu_runner.engines import CannotLoad
+
+log = structlog.get_logger()
+
+# The revisions that this version was made for; another is a setting away.
+PINNED = {
+    "Qwen/Qwen3-TTS-12Hz-0.6B-Base": "5d83992436eae1d760afd27aff78a71d676296fc",
+    "Qwen/Qwen3-TTS-12Hz-1.7B-Base": "fd4b254389122332181a7c3db7f27e918eec64e3",
+}
+NEEDED = (
+    "config.json",
+    "generation_config.json",
+    "tokenizer_config.json",
+    "vocab.json",
+    "merges.txt",
+    "speech_tokenizer/config.json",
+    "speech_tokenizer/preprocessor_config.json",
+)
+WEIGHTS = ("model.safetensors", "speech_tokenizer/model.safetensors")
+_FLOATS = {"F64", "F32", "F16", "BF16"}
+_SIZES = {"I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
+_SAMPLE = 1024 * 1024  # bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A complete model on disk: what it is called, and exactly which one it is."""
+
+    directory: Path
+    model: str
+    revision: str
+
+
+def locate(model_id: str, revision: str | None) -> Checkpoint:
+    """Find a model, fetching it if need be.
+
+    Raises
+    ------
+    CannotLoad
+        It is not there and can't be fetched, or it is not whole.
+    """
+    directory = Path(model_id).expanduser()
+    if directory.is_dir():
+        _check_whole(directory, f"QWEN_TTS_MODEL_ID={model_id}")
+        return Checkpoint(directory, directory.resolve().name, fingerprint(directory))
+    if model_id.startswith((".", "/", "~", "\\")) or model_id.count("/") != 1:
+        raise CannotLoad(
+            f"QWEN_TTS_MODEL_ID={model_id}: there is no such directory; give one that holds the model, "
+            "or an id such as Qwen/Qwen3-TTS-12Hz-0.6B-Base."
+        )
+    wanted = revision or PINNED.get(model_id, "main")
+    snapshot = _cached(model_id, wanted) or _fetched(model_id, wanted)
+    _check_whole(snapshot, f"{model_id} at revision {wanted}")
+    return Checkpoint(snapshot, model_id, snapshot.name)
+
+
+def _cached(model_id: str, revision: str) -> Path | None:
+    """Look in the cache first: asking the hub about what is there already hangs for minutes without a network."""
+    try:
+        snapshot = Path(snapshot_download(model_id, revision=revision, local_files_only=True))
+    except (LocalEntryNotFoundError, HFValidationError):
+        return None
+    return None if _missing(snapshot) else snapshot
+
+
+def _fetched(model_id: str, revision: str) -> Path:
+    what = f"{model_id} at revision {revision}"
+    if constants.HF_HUB_OFFLINE:
+        raise CannotLoad(
+            f"{what} is not in the cache ({constants.HF_HUB_CACHE}) and HF_HUB_OFFLINE is set; "
+            "unset it, or set QWEN_TTS_MODEL_ID to a local directory."
+        )
+    try:
+        log.info("downloading the model", model=model_id, revision=revision, **_download(model_id, revision))
+        return Path(snapshot_download(model_id, revision=revision))
+    except (RepositoryNotFoundError, GatedRepoError, RevisionNotFoundError, HFValidationError) as error:
+        line = str(error).strip().splitlines()[0]
+        raise CannotLoad(f"{what} is not on the hub, or not for everyone: {line}") from None
+    except OSError as error:  # connections, timeouts and full disks alike
+        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise CannotLoad(
+            f"{what} can't be fetched: {line}; "
+            "see to network and disk, or set QWEN_TTS_MODEL_ID to a local directory."
+        ) from None
+
+
+def _download(model_id: str, revision: str) -> dict[str, str]:
+    siblings = HfApi().model_info(model_id, revision=revision, files_metadata=True).siblings or []
+    size = sum(sibling.size or 0 for sibling in siblings)
+    return {"size": f"{size / 1e9:.1f} GB", "to": str(constants.HF_HUB_CACHE)}
+
+
+def _check_whole(directory: Path, what: str) -> None:
+    if missing := _missing(directory):
+        raise CannotLoad(f"{what}: {', '.join(missing)} missing in {directory}; fetch the model again, whole.")
+
+
+def _missing(directory: Path) -> list[str]:
+    names = [name for name in NEEDED if not (directory / name).is_file()]
+    return names + [name for name in WEIGHTS if not _weight_files(directory / name)]
+
+
+def _weight_files(path: Path) -> list[Path]:
+    """List the file or, where there is an index, all the files of the weights; empty if one is missing."""
+    if path.is_file():
+        return [path]
+    try:
+        index = json.loads(path.with_name(path.name + ".index.json").read_bytes())
+        files = sorted({path.with_name(name) for name in index["weight_map"].values()})
+    except (OSError, ValueError, KeyError, AttributeError):
+        return []
+    return files if all(file.is_file() for file in files) else []
+
+
+def fingerprint(directory: Path) -> str:
+    """Tell one local model from another: by its configuration and samples from all over its weights.
+
+    Reading all of the weights would take as long as loading them.
+    """
+    digest = hashlib.sha256((directory / "config.json").read_bytes())
+    for name in WEIGHTS:
+        for file in _weight_files(directory / name):
+            _add_samples(digest, file)
+    return f"sha256:{digest.hexdigest()[:32]}"
+
+
+def _add_samples(digest: Any, file: Path) -> None:
+    size = file.stat().st_size
+    digest.update(size.to_bytes(8, "little"))
+    with file.open("rb") as content:
+        for start in sorted({*range(0, size, max(_SAMPLE, size // 8)), max(0, size - _SAMPLE)}):
+            content.seek(start)
+            digest.update(content.read(_SAMPLE))
+
+
+def check_memory(directory: Path, device: torch.device, dtype: torch.dtype) -> None:
+    """See that the weights have room.
+
+    Raises
+    ------
+    CannotLoad
+        They have not.
+    """
+    talker, codec = (_weight_files(directory / name) for name in WEIGHTS)
+    needed = sum(_bytes_as(file, dtype.itemsize) for file in talker) + sum(_bytes_as(file, 4) for file in codec)
+    free = _free_memory(device)
+    if free is not None and free < needed:
+        raise CannotLoad(
+            f"The model needs {needed / 2**30:.1f} GiB for its weights in {str(dtype).removeprefix('torch.')}, and "
+            f"{device} has {free / 2**30:.1f} GiB free; free some, use a larger device or a smaller model."
+        )
+
+
+def _free_memory(device: torch.device) -> int | None:
+    """Tell how many bytes are free; None where nobody says."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    available = [line.split()[1] for line in lines if line.startswith("MemAvailable:")]
+    return int(available[0]) * 1024 if available else None
+
+
+def _bytes_as(file: Path, itemsize: int) -> int:
+    """Add up how large the tensors of a safetensors file are in another precision, from its header alone."""
+    return sum(
+        elements * (itemsize if dtype in _FLOATS else _SIZES.get(dtype, 8)) for elements, dtype in _tensors(file)
+    )
+
+
+def _tensors(file: Path) -> list[tuple[int, str]]:
+    """Give the number of elements and the type of each tensor."""
+    try:
+        with safetensors.safe_open(file, "pt") as content:  # it checks the header against the file's size
+            slices = [content.get_slice(name) for name in content.keys()]  # noqa: SIM118 - it is no dict
+            return [(math.prod(tensor.get_shape()), tensor.get_dtype()) for tensor in slices]
+    except (safetensors.SafetensorError, OSError) as error:
+        raise CannotLoad(f"{file} is damaged ({error}); fetch the model again.") from None

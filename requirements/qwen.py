@@ -1,0 +1,54 @@
+"""Installs what the `qwen` engine needs into the environment of the Python that runs this.
+
+    .venvs/service/bin/python requirements/qwen.py [--variant auto|cpu|cuda]
+
+`auto` takes the CUDA build of torch where there is an NVIDIA GPU.  The CPU build for Linux is not on PyPI: where
+pip finds none (in an index that PIP_EXTRA_INDEX_URL or PIP_FIND_LINKS names), the CUDA build is taken; that runs
+on a CPU too, and is several GB larger.
+"""
+
+import argparse
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+HASHED = ("--no-deps", "--require-hashes", "--requirement")  # the locks are complete: nothing is left to resolve
+GPU_FILES = ("/dev/nvidia0", "/proc/driver/nvidia/gpus", "/dev/dxg")
+
+
+def main() -> int:
+    """Install, and give pip's exit status."""
+    parser = argparse.ArgumentParser(description="Install what the qwen engine needs.")
+    parser.add_argument("--variant", choices=["auto", "cpu", "cuda"], default="auto", help="build of torch")
+    asked = parser.parse_args().variant
+    variant = chosen(asked)
+    print(f"Installing Qwen3-TTS with torch for {variant} ({asked} was asked), up to several GB", flush=True)
+    for arguments in steps(variant):
+        status = subprocess.call([sys.executable, "-m", "pip", "install", *arguments])
+        if status:
+            return status
+    return 0
+
+
+def chosen(variant: str) -> str:
+    """Resolve `auto`."""
+    if variant != "auto":
+        return variant
+    has_gpu = shutil.which("nvidia-smi") is not None or any(Path(name).exists() for name in GPU_FILES)
+    return "cuda" if has_gpu else "cpu"
+
+
+def steps(variant: str) -> list[list[str]]:
+    """List the arguments of pip, in order."""
+    torch = {"cuda": [*HASHED, str(HERE / "torch-cuda.lock")], "cpu": ["--requirement", str(HERE / "torch.in")]}
+    return [
+        [*HASHED, str(HERE / "qwen.lock")],
+        torch[variant],
+        [*HASHED, str(HERE / "qwen-tts.lock")],
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,160 @@
+"""The real engine in the real worker, between a queue and object storage over HTTP."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterator
+from functools import partial
+
+import numpy as np
+import pytest
+
+from gpu_runner.engines import EngineLost, Reference, Utterance
+from gpu_runner.engines.load import load_engine
+from gpu_runner.engines.qwen.engine import QwenEngine
+from gpu_runner.engines.qwen.generation import Flight
+from gpu_runner.engines.qwen.model import Model
+from gpu_runner.worker import work
+from pipeline import audio, jobs, layout
+from pipeline.records import Options, Request, Succeeded
+from pipeline.resources import Resources
+from pipeline.settings import Settings
+from tests.moto_server import running, serving
+from tests.orders import TRANSCRIPTION, failed, order_again, order_from_voice, order_new, save, succeeded, upload
+from tests.qwen.conftest import speak
+from tests.speech import voice
+from tests.waiting import eventually
+from tests.workers import real_time_worker
+
+SEEDED = Options(seed=11, max_seconds=1)
+
+
+@pytest.fixture(scope="module")
+def aws() -> Iterator[str]:
+    with pytest.MonkeyPatch.context() as environment, running() as address:
+        environment.setenv("AWS_ACCESS_KEY_ID", "testing")
+        environment.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+        yield address
+
+
+@pytest.fixture
+async def resources(aws: str, settings: Settings, request: pytest.FixtureRequest) -> AsyncIterator[Resources]:
+    name = str(abs(hash(request.node.name)) % 10**9)
+    changes = {
+        "tts_backend": "qwen",
+        "aws_endpoint_url": aws,
+        "bucket": f"bucket-{name}",
+        "voices_bucket": f"voices-{name}",
+        "synthesis_queue": f"synthesis-{name}",
+        "synthesis_dead_letter_queue": f"synthesis-dead-{name}",
+        "events_queue": f"events-{name}",
+        "events_dead_letter_queue": f"events-dead-{name}",
+        "receive_wait_seconds": 1,
+    }
+    async with serving(settings.model_copy(update=changes)) as wired:
+        yield wired
+
+
+async def accept(resources: Resources, order: Request, **changes: object) -> Request:
+    """Send an order again, as another job that differs in something."""
+    changed = order.model_copy(update={"job_id": resources.new_id(), **changes})
+    await jobs.accept(resources, changed)
+    return changed
+
+
+async def outcomes(resources: Resources, *orders: Request) -> None:
+    for order in orders:
+        await eventually(partial(jobs.read_outcome, resources, order.job_id), seconds=60)
+
+
+async def samples_of(resources: Resources, order: Request) -> audio.Samples:
+    preview = (await succeeded(resources, order)).preview
+    assert preview is not None
+    body = await resources.bucket.get(preview.key)
+    assert body is not None
+    return audio.decode_wav(body).samples
+
+
+async def test_from_the_upload_to_the_saved_voice(resources: Resources, engine: QwenEngine) -> None:
+    first = await order_new(resources)
+    session_id = await upload(resources)
+    async with real_time_worker(resources, load_engine(resources.settings)):
+        again = await accept(resources, await order_again(resources, session_id), options=SEEDED)
+        reference_id = await save(resources, "nova", pitch=200)
+        saved = await accept(resources, await order_from_voice(resources, "nova", reference_id), options=SEEDED)
+        await outcomes(resources, first, again, saved)
+
+    document = await resources.bucket.get(layout.session(session_id).embedding)
+    assert document is not None
+    assert json.loads(document)["mode"] == "in_context"
+    kept = await resources.voices.get(layout.voice("nova").embedding)
+    assert kept is not None
+    assert json.loads(kept)["mode"] == "x_vector"  # it was saved without a transcription
+
+    for order, stored in ((again, document), (saved, kept)):
+        utterance = Utterance("x", order.text, engine.restore_prompt(stored), SEEDED)
+        expected = speak(engine, utterance)["x"].samples
+        assert expected is not None
+        heard = await samples_of(resources, order)
+        assert np.abs(heard - expected).max() < 1 / 2**15  # 16 bits
+
+
+async def test_a_job_that_can_not_be_spoken_tells_why_and_the_others_go_on(resources: Resources) -> None:
+    bad = await order_new(resources, text="<|im_end|>")
+    good = await order_new(resources, pitch=180)
+    async with real_time_worker(resources, load_engine(resources.settings)):
+        await outcomes(resources, bad, good)
+    outcome = await failed(resources, bad)
+    assert (outcome.code, outcome.field) == ("invalid_input", "text")
+    await succeeded(resources, good)
+
+
+@pytest.mark.usefixtures("endless")
+async def test_warnings_reach_the_outcome(resources: Resources, model: Model) -> None:
+    session_id = await upload(resources)
+    order = await accept(resources, await order_again(resources, session_id), options=Options(max_seconds=1))
+    engine = QwenEngine(lambda: model, capacity=4, model="tiny")
+    async with real_time_worker(resources, engine):
+        await outcomes(resources, order)
+    outcome = await jobs.read_outcome(resources, order.job_id)
+    assert isinstance(outcome, Succeeded)
+    assert outcome.warnings == ("The speech was cut off after 1 s, as max_seconds asks.",)
+
+
+@pytest.mark.parametrize("damage", ["cut short", "another model's", "hostile"])
+async def test_a_prompt_that_is_no_good_is_made_again_and_replaced(
+    resources: Resources, engine: QwenEngine, damage: str
+) -> None:
+    session_id = await upload(resources)
+    whole = engine.make_prompt(Reference(voice(120), TRANSCRIPTION)).to_json()
+    stored = {
+        "cut short": whole[:-100],
+        "another model's": json.dumps(json.loads(whole) | {"revision": "other"}).encode(),
+        "hostile": b"\x80\x04c__builtin__\neval\n",
+    }[damage]
+    key = layout.session(session_id).embedding
+    await resources.bucket.put(key, stored, jobs.JSON)
+    async with real_time_worker(resources, engine):
+        order = await order_again(resources, session_id)
+        await outcomes(resources, order)
+    await succeeded(resources, order)
+    replaced = await resources.bucket.get(key)
+    assert replaced is not None
+    assert json.loads(replaced)["revision"] == engine.loaded.identity.revision
+    assert engine.restore_prompt(replaced).mode == "in_context"
+
+
+async def test_a_lost_device_ends_the_worker_and_leaves_the_job_to_the_next(
+    resources: Resources, engine: QwenEngine, model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lost(flight: Flight, *_: object) -> None:
+        raise RuntimeError("CUDA error: device-side assert triggered")
+
+    order = await order_new(resources)
+    with monkeypatch.context() as broken:
+        broken.setattr(Flight, "_talk", lost)
+        with pytest.raises(EngineLost, match="device-side assert"):
+            await work(resources, lambda: engine, asyncio.Event())
+    assert await jobs.read_outcome(resources, order.job_id) is None
+    async with real_time_worker(resources, QwenEngine(lambda: model, capacity=4, model="tiny")):
+        await outcomes(resources, order)
+    await succeeded(resources, order)

@@ -1,0 +1,348 @@
+"""From settings to a model: what is asked, what is found, and one line for whatever stands in the way."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+import torch
+from huggingface_hub import constants
+from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError
+
+from gpu_runner.engines import CannotLoad, Reference, Utterance
+from gpu_runner.engines.qwen import devices, load, weights
+from gpu_runner.engines.qwen.loading import open_model
+from pipeline.settings import Settings
+from tests.qwen.conftest import SAID, greedy, hum, speak
+
+CPU = torch.device("cpu")
+Change = Callable[[str, Any], None]
+
+
+def cannot(settings: Settings, start: Callable[[Settings], Any] = open_model) -> str:
+    """Give the line that a start ends with."""
+    with pytest.raises(CannotLoad) as caught:
+        start(settings)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.fixture
+def copy(checkpoint: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(checkpoint, tmp_path / "copy"))
+
+
+def using(directory: Path | str, **more: Any) -> Settings:
+    return Settings(qwen_tts_model_id=str(directory), **{"device": "cpu", "torch_threads": 1, **more})
+
+
+def test_what_was_asked_and_what_came_of_it_are_logged(checkpoint: Path) -> None:
+    with structlog.testing.capture_logs() as logs:
+        model = open_model(using(checkpoint))
+    placed = next(entry for entry in logs if entry["event"] == "placement resolved")
+    assert (placed["device_asked"], placed["device"]) == ("cpu", "cpu")
+    assert (placed["torch_dtype_asked"], placed["torch_dtype"]) == ("auto", "float32")
+    loaded = next(entry for entry in logs if entry["event"] == "model loaded")
+    assert loaded["model_asked"] == str(checkpoint)
+    assert loaded["revision"] == model.identity.revision == weights.fingerprint(checkpoint)
+    assert torch.get_num_threads() == 1
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_other_precisions_speak_and_leave_the_codec_alone(checkpoint: Path, dtype: str) -> None:
+    with structlog.testing.capture_logs() as logs:
+        engine = load(using(checkpoint, torch_dtype=dtype))
+    model = engine.loaded
+    assert next(model.talker.parameters()).dtype == getattr(torch, dtype)
+    assert {parameter.dtype for parameter in model.codec.model.parameters()} == {torch.float32}
+    warned = [entry["event"] for entry in logs if entry["log_level"] == "warning"]
+    assert any("float16 is known to break" in event for event in warned) == (dtype == "float16")
+    prompt = engine.make_prompt(Reference(hum(200), SAID))
+    restored = engine.restore_prompt(prompt.to_json())
+    assert torch.equal(restored.speaker, prompt.speaker)
+    assert prompt.speaker.dtype == getattr(torch, dtype)
+    done = speak(engine, Utterance("a", "Hi.", restored, greedy()))["a"]
+    assert done.error is None
+    assert not model.batch_invariant
+
+
+@pytest.mark.parametrize("device_map", ["cpu", '{"": "cpu"}', "auto"])
+def test_a_device_map_is_handed_on(checkpoint: Path, device_map: str) -> None:
+    assert open_model(using(checkpoint, device_map=device_map)).device == CPU
+
+
+def test_a_device_map_that_is_none(checkpoint: Path) -> None:
+    assert "DEVICE_MAP is not JSON" in cannot(using(checkpoint, device_map="{cuda"))
+
+
+def test_a_device_map_that_tears_the_model_apart(checkpoint: Path) -> None:
+    torn = {"talker.model": "meta", "talker": "cpu", "speaker_encoder": "cpu"}
+    line = cannot(using(checkpoint, device_map=json.dumps(torn)))
+    assert "DEVICE_MAP puts the model on " in line
+
+
+def test_only_what_is_written_down_counts_as_a_device() -> None:
+    for wrong in ("gpu", "cuda:", "cuda:x", "mps", "cuda:123"):
+        with pytest.raises(ValueError, match="device"):
+            Settings(device=wrong)
+    assert Settings(device="CUDA:1").device == "cuda:1"
+
+
+# What torch says of the machine.
+
+
+class Gpu:
+    """A GPU as torch describes it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, **facts: Any) -> None:
+        said = {"available": True, "capability": (9, 0), "builds": ["sm_80", "sm_90"], "count": 1, "cuda": "13.0"}
+        self.facts = said | facts
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: self.facts["available"])
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: self.facts["count"])
+        monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA Test")
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: self.facts["capability"])
+        monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: self.facts["builds"])
+        monkeypatch.setattr(torch.version, "cuda", self.facts["cuda"])
+        monkeypatch.setattr(devices, "gpu_is_present", lambda: self.facts.get("present", True))
+        monkeypatch.setattr(torch, "ones", self._ones)
+        self._real_ones = torch.zeros
+
+    def _ones(self, *shape: int, device: Any) -> torch.Tensor:
+        if error := self.facts.get("error"):
+            raise RuntimeError(error)
+        return self._real_ones(*shape)
+
+
+@pytest.mark.parametrize(
+    ("capability", "asked", "resolved"),
+    [
+        ((9, 0), "auto", torch.bfloat16),
+        ((8, 6), "auto", torch.bfloat16),
+        ((7, 5), "auto", torch.float32),
+        ((7, 5), "bfloat16", torch.bfloat16),
+        ((9, 0), "float32", torch.float32),
+        ((9, 0), "float16", torch.float16),
+    ],
+)
+def test_auto_is_bfloat16_where_the_gpu_has_it(
+    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], asked: str, resolved: torch.dtype
+) -> None:
+    Gpu(monkeypatch, capability=capability, builds=["sm_75", "sm_80", "sm_90"])
+    placement = devices.resolve(Settings(device="auto", torch_dtype=asked))
+    assert (placement.device, placement.dtype) == (torch.device("cuda:0"), resolved)
+    assert placement.device_map == {"": "cuda:0"}
+
+
+def test_bfloat16_without_hardware_is_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    Gpu(monkeypatch, capability=(7, 5), builds=["sm_75"])
+    with structlog.testing.capture_logs() as logs:
+        devices.resolve(Settings(device="cuda", torch_dtype="bfloat16"))
+    assert any("has no bfloat16" in entry["event"] for entry in logs)
+
+
+def test_a_machine_without_gpu_uses_the_cpu_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    Gpu(monkeypatch, available=False, present=False)
+    with structlog.testing.capture_logs() as logs:
+        assert devices.resolve(Settings(device="auto")).device == CPU
+    assert logs[0]["log_level"] == "warning"
+
+
+GPU_TROUBLE: dict[str, tuple[str, dict[str, Any], str]] = {
+    "no driver": (
+        "auto",
+        {"available": False},
+        "driver is missing or too old for CUDA 13.0; install a newer driver",
+    ),
+    "no driver, asked": ("cuda", {"available": False}, "driver is missing or too old"),
+    "CPU build": ("auto", {"available": False, "cuda": None}, "is a build for the CPU; install the CUDA build"),
+    "no GPU, asked": ("cuda:0", {"available": False, "present": False}, "this machine has no NVIDIA GPU"),
+    "too few": ("cuda:3", {"count": 2}, "there are 2 GPUs, cuda:0 to cuda:1"),
+    "too new": ("auto", {"capability": (12, 1)}, "NVIDIA Test (sm_121) is not among the GPUs that torch"),
+    "too old": ("auto", {"capability": (6, 1)}, "install a torch build for sm_61"),
+    "broken": (
+        "auto",
+        {"error": "CUDA error: no kernel image\nmore"},
+        "does not work: CUDA error: no kernel image;",
+    ),
+}
+
+
+@pytest.mark.parametrize(("asked", "facts", "finding"), GPU_TROUBLE.values(), ids=GPU_TROUBLE)
+def test_a_gpu_that_can_not_be_used_stops_the_start(
+    monkeypatch: pytest.MonkeyPatch, asked: str, facts: dict[str, Any], finding: str
+) -> None:
+    Gpu(monkeypatch, **facts)
+    line = cannot(Settings(device=asked), devices.resolve)
+    assert finding in line
+    if "count" not in facts:
+        assert "set DEVICE=cpu" in line
+
+
+@pytest.mark.parametrize(
+    ("build", "capability", "runs"),
+    [
+        ("sm_80", (8, 6), True),
+        ("sm_86", (8, 0), False),
+        ("sm_90a", (9, 0), True),
+        ("sm_90", (12, 0), False),
+        ("compute_90", (12, 0), True),
+        ("compute_120", (9, 0), False),
+        ("gfx942", (9, 4), False),
+    ],
+)
+def test_which_builds_run_where(build: str, capability: tuple[int, int], runs: bool) -> None:
+    assert devices._runs_on(build, capability) is runs
+
+
+# What is on disk, and what is not.
+
+
+@pytest.mark.parametrize("name", [*weights.NEEDED, *weights.WEIGHTS])
+def test_a_missing_file_is_named(copy: Path, name: str) -> None:
+    (copy / name).unlink()
+    assert f"{name} missing in {copy}" in cannot(using(copy))
+
+
+@pytest.mark.parametrize("name", weights.WEIGHTS)
+@pytest.mark.parametrize("keep", [0, 5, 0.5])
+def test_damaged_weights_are_named(copy: Path, name: str, keep: float) -> None:
+    file = copy / name
+    body = file.read_bytes()
+    file.write_bytes(body[: int(keep if keep > 1 else len(body) * keep)])
+    assert f"{file} is damaged" in cannot(using(copy))
+
+
+def test_weights_in_several_files_are_found(copy: Path) -> None:
+    (copy / "model.safetensors").rename(copy / "model-00001-of-00001.safetensors")
+    index = copy / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"a": "model-00001-of-00001.safetensors"}}))
+    assert weights.locate(str(copy), None).directory == copy
+    index.write_text(json.dumps({"weight_map": {"a": "model-00002-of-00002.safetensors"}}))
+    assert "model.safetensors missing" in cannot(using(copy))
+
+
+def test_a_damaged_configuration(copy: Path) -> None:
+    (copy / "config.json").write_text("{")
+    assert "config.json is damaged" in cannot(using(copy))
+
+
+def test_a_model_of_another_kind(copy: Path) -> None:
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps(config | {"tts_model_type": "custom_voice"}))
+    assert "holds a custom_voice model" in cannot(using(copy))
+
+
+def test_weights_that_do_not_fit_the_configuration(copy: Path) -> None:
+    config = json.loads((copy / "config.json").read_text())
+    config["talker_config"]["hidden_size"] = 64
+    (copy / "config.json").write_text(json.dumps(config))
+    assert "can't be loaded (" in cannot(using(copy))
+
+
+def test_too_little_memory(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(weights, "_free_memory", lambda device: 1000)
+    assert "GiB for its weights in float32, and cpu has 0.0 GiB free" in cannot(using(checkpoint))
+
+
+def test_memory_that_runs_out_while_loading(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr("gpu_runner.engines.qwen.loading._load", full)
+    assert "The model does not fit on cpu (CUDA out of memory.)" in cannot(using(checkpoint))
+
+
+def test_the_needs_of_a_precision_are_told_from_the_header(checkpoint: Path) -> None:
+    file = checkpoint / "model.safetensors"
+    single, half = weights._bytes_as(file, 4), weights._bytes_as(file, 2)
+    assert single == 2 * half
+    assert 0.9 < single / file.stat().st_size < 1
+
+
+def test_another_model_has_another_fingerprint(copy: Path) -> None:
+    before = weights.fingerprint(copy)
+    file = copy / "model.safetensors"
+    body = bytearray(file.read_bytes())
+    body[-1] ^= 1
+    file.write_bytes(body)
+    assert weights.fingerprint(copy) != before
+
+
+# The hub.
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Change:
+    def answer(what: str, result: Any) -> None:
+        def call(*_: Any, **how: Any) -> Any:
+            chosen = result(how) if callable(result) else result
+            if isinstance(chosen, Exception):
+                raise chosen
+            return chosen
+
+        monkeypatch.setattr(weights, what, call)
+
+    answer("snapshot_download", LocalEntryNotFoundError("not cached"))
+    answer("_download", {"size": "2.5 GB", "to": "the cache"})
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    return answer
+
+
+PUBLISHED = "Qwen/Qwen3-TTS-12Hz-0.6B-Base"
+
+
+def test_a_cached_model_needs_no_network(hub: Change, checkpoint: Path, tmp_path: Path) -> None:
+    snapshot = tmp_path / weights.PINNED[PUBLISHED]
+    snapshot.symlink_to(checkpoint)
+    asked: list[dict[str, Any]] = []
+
+    def download(how: dict[str, Any]) -> str:
+        asked.append(how)
+        return str(snapshot)
+
+    hub("snapshot_download", download)
+    found = weights.locate(PUBLISHED, None)
+    assert (found.model, found.revision) == (PUBLISHED, weights.PINNED[PUBLISHED])
+    assert asked == [{"revision": weights.PINNED[PUBLISHED], "local_files_only": True}]
+
+
+def test_a_model_is_fetched_and_said_to_be(hub: Change, checkpoint: Path) -> None:
+    hub(
+        "snapshot_download",
+        lambda how: LocalEntryNotFoundError("no") if "local_files_only" in how else str(checkpoint),
+    )
+    with structlog.testing.capture_logs() as logs:
+        assert weights.locate("someone/finetuned", "v2").directory == checkpoint
+    assert logs[0]["event"] == "downloading the model"
+    assert (logs[0]["model"], logs[0]["revision"], logs[0]["size"]) == ("someone/finetuned", "v2", "2.5 GB")
+
+
+def test_a_half_fetched_model_is_fetched_on(hub: Change, copy: Path, checkpoint: Path) -> None:
+    (copy / "model.safetensors").unlink()
+    hub("snapshot_download", lambda how: str(copy if "local_files_only" in how else checkpoint))
+    assert weights.locate(PUBLISHED, None).directory == checkpoint
+
+
+def test_offline_without_the_model(hub: Change, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    line = cannot(using(PUBLISHED))
+    assert "is not in the cache" in line
+    assert "HF_HUB_OFFLINE is set" in line
+
+
+def test_no_network(hub: Change) -> None:
+    hub("_download", ConnectionError("Failed to resolve the host\nmore"))
+    assert "can't be fetched: Failed to resolve the host; see to network" in cannot(using(PUBLISHED))
+
+
+def test_no_such_model(hub: Change) -> None:
+    hub("_download", RepositoryNotFoundError("404 Client Error.", response=None))
+    assert "is not on the hub" in cannot(using("someone/nothing"))
+
+
+@pytest.mark.parametrize("name", ["./nowhere", "/nowhere/at/all", "nowhere", "a/b/c"])
+def test_no_such_directory(name: str) -> None:
+    assert "there is no such directory" in cannot(using(name))

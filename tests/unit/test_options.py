@@ -1,0 +1,88 @@
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.errors import InvalidInput
+from pipeline.records import LANGUAGES, Options, Request, check_options
+
+
+def test_nothing_given_leaves_everything_to_the_model() -> None:
+    assert check_options({}) == Options()
+    assert Options().model_dump(exclude_none=True) == {"language": "Auto"}
+
+
+def test_all_of_them_in_the_types_of_json_and_as_a_form_sends_them() -> None:
+    given_types: dict[str, Any] = {
+        "language": "german",
+        "seed": 7,
+        "temperature": 0.7,
+        "top_k": 20,
+        "top_p": 0.9,
+        "repetition_penalty": 1.1,
+        "max_seconds": 30,
+    }
+    expected = Options(
+        language="German", seed=7, temperature=0.7, top_k=20, top_p=0.9, repetition_penalty=1.1, max_seconds=30
+    )
+    assert check_options(given_types) == expected
+    assert check_options({name: str(value) for name, value in given_types.items()}) == expected
+
+
+@pytest.mark.parametrize("language", [" english ", "ENGLISH", "English"])
+def test_a_language_is_known_by_its_name_however_written(language: str) -> None:
+    assert check_options({"language": language}).language == "English"
+
+
+def test_every_language_is_taken() -> None:
+    assert [check_options({"language": name.lower()}).language for name in LANGUAGES] == list(LANGUAGES)
+
+
+def test_an_unknown_option_is_refused_by_name() -> None:
+    with pytest.raises(InvalidInput, match="There is no option 'tempreature'; there are language, seed") as caught:
+        check_options({"tempreature": 0.5})
+    assert caught.value.field == "tempreature"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("language", "Klingon"),
+        ("language", 5),
+        ("seed", -1),
+        ("seed", 2**53),
+        ("seed", 1.5),
+        ("temperature", -0.1),
+        ("temperature", 2.1),
+        ("temperature", float("nan")),
+        ("temperature", "warm"),
+        ("top_k", -1),
+        ("top_p", 0),
+        ("top_p", 1.01),
+        ("repetition_penalty", 0.9),
+        ("repetition_penalty", float("inf")),
+        ("max_seconds", 0),
+        ("max_seconds", 3601),
+    ],
+)
+def test_an_impossible_value_is_refused_by_name(name: str, value: object) -> None:
+    with pytest.raises(InvalidInput, match=f"^{name} should ") as caught:
+        check_options({name: value})
+    assert caught.value.field == name
+    assert "\n" not in caught.value.message
+
+
+@given(st.dictionaries(st.text(max_size=20), st.none() | st.floats() | st.text() | st.lists(st.integers())))
+def test_whatever_is_unknown_is_refused(given_options: dict[str, Any]) -> None:
+    if set(given_options) <= set(Options.model_fields):
+        return
+    with pytest.raises(InvalidInput) as caught:
+        check_options(given_options)
+    assert caught.value.field in {name[:64] for name in given_options}
+
+
+def test_a_stored_request_of_another_version_is_read_all_the_same() -> None:
+    stored = b"""{"job_id": "x", "kind": "preview", "source": {"voice_id": "v"}, "text": "Hi", "reference_id": "r",
+        "created_at": "2026-01-01T00:00:00Z", "options": {"language": "Auto", "to_come": 1}}"""
+    assert Request.model_validate_json(stored).options == Options()
