@@ -68,4 +68,4 @@ def addressed(
 
 def queued(request: Request) -> jobs.Job:
     """Give the job of a request that has just been accepted."""
-    return jobs.Job(request.job_id, "queued", request.created_at, None)
+    return jobs.Job(request.job_id, "queued", request.source, request.created_at, None)

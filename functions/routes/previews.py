@@ -194,7 +194,7 @@ async def _answer(resources: Resources, request: records.Request, message: dict[
 
 
 def _accepted(request: records.Request) -> Response:
-    seen = view(queued(request)).model_copy(update=request.source.model_dump())
+    seen = view(queued(request))
     headers = {"Location": f"/jobs/{request.job_id}", "Retry-After": str(RETRY_SECONDS)}
     return JSONResponse(seen.model_dump(mode="json", exclude_none=True), 202, headers=headers)
 

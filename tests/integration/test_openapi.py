@@ -231,7 +231,8 @@ async def test_every_route_answers_503_and_500_as_described(
     how: dict[str, Any] = {}
     if "requestBody" in operation:
         kinds = operation["requestBody"]["content"]
-        form = {"session_id": "SESSION", "voice_id": "taken", "response_text": "Hi.", "name": "Nova"}
+        source = {"voice_id": "taken"} if path == "/preview-from-voice" else {"session_id": "SESSION"}
+        form = source | ({"name": "Nova"} if "application/json" in kinds else {"response_text": "Hi."})
         how = {"json": form} if "application/json" in kinds else {"data": form}
     if path == "/upload":
         how = {"files": {"audio": ("a", voice_wav(120.0))}}

@@ -111,7 +111,7 @@ async def test_an_upload_by_form_is_checked_at_its_first_use() -> None:
         ({"text": "Hello.", "session_id": "SESSION", "language": "Klingon"}, "language"),
         ({"text": "Hello.", "session_id": "SESSION", "language": None}, "language"),
         ({"text": "Hello.", "session_id": "SESSION", "sead": 7}, "sead"),
-        ({"text": "Hello.", "session_id": "SESSION", "\ud800": 7}, "\\ud800"),
+        ({"text": "Hello.", "session_id": "SESSION", "\ud800": 7}, "data"),
         ({"text": "Hello.", "session_id": "SESSION", "top_p": 2}, "top_p"),
         ({"text": "Hello.", "session_id": "SESSION", "progress": "yes"}, "progress"),
         ({"text": "Hello.", "session_id": "SESSION", "progress": 1}, "progress"),
@@ -338,13 +338,13 @@ async def test_a_storage_that_is_away_is_an_error_without_its_address(type_: str
     world = World()
     request = await world.job()
     session = {"session_id": request.source.session_id}
-    data = {
+    data: dict[str, dict[str, Any]] = {
         "generate_preview": {**session, "text": "Hello."},
         "save_voice": {**session, "name": "Nova"},
         "subscribe": {"job_id": request.job_id},
-    }[type_]
+    }
     world.bucket.switch.is_up = False
-    told = await refused(world, type_, data | {"request_id": "r1"})
+    told = await refused(world, type_, data[type_] | {"request_id": "r1"})
     assert (told["code"], told["request_id"]) == ("unavailable", "r1")
     assert "switched off" not in told["message"]
 
