@@ -60,7 +60,8 @@ lock:
 
 # The engine with a real model; `make QWEN_VARIANT=cuda` where `auto` guesses wrong.
 QWEN_VARIANT ?= auto
-$(SERVICE)/qwen.stamp: requirements/qwen.lock requirements/torch.in requirements/torch-cuda.lock requirements/qwen-tts.lock
+$(SERVICE)/qwen.stamp: requirements/qwen.lock requirements/torch.in requirements/torch-cuda.lock requirements/qwen-tts.lock \
+		| $(SERVICE)/local.stamp
 	@$(SERVICE_PYTHON) requirements/qwen.py --variant $(QWEN_VARIANT)
 	@touch $@
 

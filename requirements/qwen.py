@@ -8,6 +8,7 @@ on a CPU too, and is several GB larger.
 """
 
 import argparse
+import importlib.metadata
 import shutil
 import subprocess
 import sys
@@ -26,7 +27,7 @@ def main() -> int:
     variant = chosen(asked)
     print(f"Installing Qwen3-TTS with torch for {variant} ({asked} was asked), up to several GB", flush=True)
     for arguments in steps(variant):
-        status = subprocess.call([sys.executable, "-m", "pip", "install", *arguments])
+        status = subprocess.call([sys.executable, "-m", "pip", *arguments])
         if status:
             return status
     return 0
@@ -43,11 +44,23 @@ def chosen(variant: str) -> str:
 def steps(variant: str) -> list[list[str]]:
     """List the arguments of pip, in order."""
     torch = {"cuda": [*HASHED, str(HERE / "torch-cuda.lock")], "cpu": ["--requirement", str(HERE / "torch.in")]}
-    return [
-        [*HASHED, str(HERE / "qwen.lock")],
-        torch[variant],
-        [*HASHED, str(HERE / "qwen-tts.lock")],
-    ]
+    lists = [[*HASHED, str(HERE / "qwen.lock")], torch[variant], [*HASHED, str(HERE / "qwen-tts.lock")]]
+    # To pip, a build for the CPU is as good as the one for CUDA: it has to make way.
+    first = [["uninstall", "--yes", "torch"]] if variant == "cuda" and is_cpu_build(installed_torch()) else []
+    return [*first, *(["install", *names] for names in lists)]
+
+
+def is_cpu_build(version: str) -> bool:
+    """Tell by the version."""
+    return version.endswith("+cpu")
+
+
+def installed_torch() -> str:
+    """Give the version of torch that is installed; empty when none is."""
+    try:
+        return importlib.metadata.version("torch")
+    except importlib.metadata.PackageNotFoundError:
+        return ""
 
 
 if __name__ == "__main__":

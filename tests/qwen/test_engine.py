@@ -237,7 +237,7 @@ def test_what_does_not_fit_even_alone_fails_alone(
 def test_the_batch_grows_again_when_memory_suffices(
     engine: QwenEngine, x_vector: QwenPrompt, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine_module, "GROW_AFTER", 2)
+    monkeypatch.setattr("gpu_runner.engines.qwen.boarding.GROW_AFTER", 2)
     failing(iter([out_of_memory()]), monkeypatch, "_predict")
     utterances = [Utterance(name, "Hi.", x_vector, greedy(max_seconds=1)) for name in "abcd"]
     speak(engine, *utterances)

@@ -1,9 +1,9 @@
 """Qwen3-TTS as an engine: clones a voice from a reference, with or without its transcript.
 
-`load` is all that the worker needs.  From the outside in: `engine` keeps the jobs, `generation` speaks the frames
-of many at once, `prefix` lays out what is read before them, `prompts` makes and keeps voices, `text` and `joining`
-take long texts apart and put their sound together, `model` drives the published modules, `loading` (with `devices`,
-`weights` and `stand_ins`) gets them onto a device.
+`load` is all that the worker needs.  From the outside in: `engine` keeps the jobs, `boarding` says whose parts come
+next, `generation` speaks the frames of many at once, `prefix` lays out what is read before them, `prompts` makes
+and keeps voices, `text` and `joining` take long texts apart and put their sound together, `model` drives the
+published modules, `loading` (with `devices`, `weights` and `stand_ins`) gets them onto a device.
 """
 
 from gpu_runner.engines.qwen.engine import QwenEngine

@@ -3,7 +3,6 @@
 import secrets
 import time
 import traceback
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ import torch
 
 from gpu_runner.engines import CannotLoad, EngineLost, Finished, Reference, Utterance, VoicePrompt
 from gpu_runner.engines.qwen import joining, prompts
+from gpu_runner.engines.qwen.boarding import Boarding
 from gpu_runner.engines.qwen.failures import OutOfMemory, told_apart
 from gpu_runner.engines.qwen.generation import LEAST_FRAMES, End, Flight, Landed, Row
 from gpu_runner.engines.qwen.model import FRAMES_PER_SECOND, SAMPLE_RATE, Model, release_memory
@@ -31,7 +31,6 @@ STEP_SECONDS = (
     0.25  # how long a step goes on when nothing ends: the worker wants to admit, cancel and stop in between
 )
 CAP_SECONDS, CAP_FACTOR = 4.0, 3.0  # a part that takes longer than this, by its text, has lost its way
-GROW_AFTER = 32  # parts spoken without a shortage of memory until one more at a time is tried
 
 
 @dataclass(slots=True)
@@ -53,9 +52,7 @@ class QwenEngine:
         self.capacity = capacity
         self._open_model = open_model
         self._jobs: dict[str, _Job] = {}
-        self._waiting: list[Row] = []
-        self._limit = capacity
-        self._since_shortage = 0
+        self._boarding = Boarding(capacity)
 
     @cached_property
     def loaded(self) -> Model:
@@ -72,7 +69,7 @@ class QwenEngine:
     @property
     def rows_at_a_time(self) -> int:
         """How many parts are spoken side by side at most: `capacity`, less where memory was short."""
-        return self._limit
+        return self._boarding.limit
 
     def warm_up(self) -> None:
         """Load the model and let it say a word, so that nothing is done for the first time in the first job.
@@ -120,7 +117,7 @@ class QwenEngine:
         parts = parts_of(text, language)
         job = _Job(utterance, [part.pause for part in parts], time.monotonic(), warnings=list(prompt.warnings))
         self._jobs[utterance.job_id] = job
-        self._waiting += [self._row(utterance, prompt, number, part.text) for number, part in enumerate(parts)]
+        self._boarding.wait([self._row(utterance, prompt, number, part.text) for number, part in enumerate(parts)])
 
     @torch.inference_mode()
     def cancel(self, job_id: str) -> None:
@@ -142,7 +139,7 @@ class QwenEngine:
         except Exception:
             # Whatever it was, all are lost, and have to be lost here too: none may come back from a later step.
             self._jobs.clear()
-            self._waiting.clear()
+            self._boarding.clear()
             self._flight.clear()
             raise
         return finished
@@ -176,8 +173,7 @@ class QwenEngine:
     def _board(self) -> list[Finished]:
         """Take rows on while there is room; one that can't be read in fails its own job."""
         finished: list[Finished] = []
-        while (row := self._next_row()) is not None:
-            self._waiting.remove(row)
+        while (row := self._boarding.call(self._flight.rows)) is not None:
             try:
                 with told_apart():
                     self._flight.board(row)
@@ -197,20 +193,9 @@ class QwenEngine:
         flying = len(self._flight.rows)
         if flying == 0:
             return [self._failed(row.job_id, _no_room())]
-        self._waiting.insert(0, row)
+        self._boarding.wait_first([row])
         self._shrink(flying, error)
         return []
-
-    def _next_row(self) -> Row | None:
-        flying = self._flight.rows
-        if not self._waiting or len(flying) >= self._limit:
-            return None
-        if flying and flying[0].alone:
-            return next((row for row in self._waiting if row.job_id == flying[0].job_id), None)
-        # A long text gives way to those that have nothing in flight yet; otherwise first come, first served.
-        taken = Counter(row.job_id for row in flying)
-        row = min(self._waiting, key=lambda row: taken[row.job_id])
-        return None if row.alone and flying else row
 
     def _advance(self) -> list[Finished]:
         """Speak one frame of everything in flight."""
@@ -239,7 +224,7 @@ class QwenEngine:
         except OutOfMemory:
             yield self._failed(row.job_id, _no_room())
             return
-        self._learn()
+        self._boarding.landed()
         if len(job.pieces) == len(job.pauses):
             yield self._succeeded(self._jobs.pop(row.job_id))
 
@@ -266,7 +251,7 @@ class QwenEngine:
         return Finished(job_id, error=error, warnings=tuple(job.warnings), seconds=time.monotonic() - job.began)
 
     def _drop_rows(self, job_id: str) -> None:
-        self._waiting = [row for row in self._waiting if row.job_id != job_id]
+        self._boarding.leave(job_id)
         self._flight.leave(job_id)
 
     def _make_room(self, error: OutOfMemory) -> list[Finished]:
@@ -275,20 +260,13 @@ class QwenEngine:
         release_memory(self.loaded.device)
         if len(rows) == 1:
             return [self._failed(rows[0].job_id, _no_room())]
-        self._waiting = rows + self._waiting
+        self._boarding.wait_first(rows)
         self._shrink(len(rows) // 2, error)
         return []
 
     def _shrink(self, limit: int, error: OutOfMemory) -> None:
-        log.warning("out of memory: fewer at a time", before=self._limit, now=limit, reason=str(error))
-        self._limit = limit
-        self._since_shortage = 0
-
-    def _learn(self) -> None:
-        self._since_shortage += 1
-        if self._limit < self.capacity and self._since_shortage >= GROW_AFTER:
-            self._limit += 1
-            self._since_shortage = 0
+        log.warning("out of memory: fewer at a time", before=self._boarding.limit, now=limit, reason=str(error))
+        self._boarding.shrink(limit)
 
     @contextmanager
     def _memory_for_one(self) -> Iterator[None]:
