@@ -5,11 +5,8 @@ from typing import Annotated
 from pydantic import AfterValidator
 
 from pipeline import jobs, sessions, voices
-from pipeline.errors import InvalidInput
-from pipeline.records import LANGUAGES, NewReference, Options, ReplyTo, Request, Source
+from pipeline.records import NewReference, Options, ReplyTo, Request, Source
 from pipeline.resources import Resources
-
-_LANGUAGE_BY_NAME = {language.casefold(): language for language in LANGUAGES}
 
 
 def _check_whole(text: str) -> str:
@@ -22,20 +19,6 @@ def _check_whole(text: str) -> str:
 
 # JSON can say what UTF-8 can't.
 WholeText = Annotated[str, AfterValidator(_check_whole)]
-
-
-def check_language(language: str) -> str:
-    """Take a language by its full English name, in any case.
-
-    Raises
-    ------
-    InvalidInput
-        The model doesn't speak it.
-    """
-    found = _LANGUAGE_BY_NAME.get(language.strip().casefold())
-    if found is None:
-        raise InvalidInput(f"language should be one of {', '.join(LANGUAGES)}.", field="language")
-    return found
 
 
 async def reference_id_of(resources: Resources, source: Source) -> str:
@@ -57,7 +40,7 @@ def preview_request(
     source: Source,
     reference_id: str,
     text: str,
-    language: str,
+    options: Options,
     *,
     correlation_id: str | None,
     new_reference: NewReference | None = None,
@@ -69,7 +52,7 @@ def preview_request(
         source=source,
         reference_id=reference_id,
         text=text,
-        options=Options(language=language),
+        options=options,
         created_at=resources.clock(),
         correlation_id=correlation_id,
         new_reference=new_reference,
@@ -85,4 +68,4 @@ def addressed(
 
 def queued(request: Request) -> jobs.Job:
     """Give the job of a request that has just been accepted."""
-    return jobs.Job(request.job_id, "queued", request.created_at, None)
+    return jobs.Job(request.job_id, "queued", request.source, request.created_at, None)

@@ -11,10 +11,10 @@ import structlog
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from functions.middleware import current_correlation_id
-from functions.requests import WholeText, addressed, check_language, preview_request, reference_id_of
+from functions.requests import WholeText, addressed, preview_request, reference_id_of
 from pipeline import events, jobs, layout, voices
 from pipeline.errors import InvalidInput, PipelineError, Unavailable
-from pipeline.records import ConnectionState, ReplyTo, Source, Subscriber
+from pipeline.records import ConnectionState, ReplyTo, Source, Subscriber, check_options
 from pipeline.resources import Resources
 
 log = structlog.get_logger(__name__)
@@ -39,12 +39,14 @@ DataT = TypeVar("DataT", bound=_Data)
 
 
 class GeneratePreview(_Data):
-    """`generate_preview`: let an upload or a saved voice speak."""
+    """`generate_preview`: let an upload or a saved voice speak; whatever else it holds says how to speak."""
+
+    # Kept, because a misspelt option is refused rather than dropped.
+    model_config = ConfigDict(extra="allow")
 
     text: WholeText
     session_id: WholeText | None = None
     voice_id: WholeText | None = None
-    language: WholeText = "Auto"
 
 
 class SaveVoice(_Data):
@@ -106,10 +108,10 @@ class Dispatcher:
         resources = self._resources
         text = jobs.check_text(data.text, resources.settings, field="text")
         source = Source(session_id=data.session_id, voice_id=data.voice_id)
-        language = check_language(data.language)
+        options = check_options(data.model_extra or {})
         reference_id = await reference_id_of(resources, source)
         request = preview_request(
-            resources, source, reference_id, text, language, correlation_id=current_correlation_id()
+            resources, source, reference_id, text, options, correlation_id=current_correlation_id()
         )
         remembering = [self._remember(sender, data.session_id)] if data.session_id else []
         await jobs.accept(

@@ -1,5 +1,6 @@
 """Posting to WebSocket clients through API Gateway's `@connections`, in the cloud and in the local server alike."""
 
+import asyncio
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Protocol
 
@@ -36,6 +37,7 @@ class ApiGatewayConnections:
         self._session = session
         self._config = config
         self._stack = stack
+        self._opening = asyncio.Lock()
         self._clients: dict[str, ApiGatewayManagementApiClient] = {}
 
     async def post(self, to: ReplyTo, body: bytes) -> None:
@@ -49,8 +51,9 @@ class ApiGatewayConnections:
             raise Unavailable(f"Connection {to.connection_id} can't be reached.") from error
 
     async def _client_of(self, endpoint: str) -> "ApiGatewayManagementApiClient":
-        if endpoint not in self._clients:
-            self._clients[endpoint] = await self._stack.enter_async_context(
-                self._session.client("apigatewaymanagementapi", endpoint_url=endpoint, config=self._config)
-            )
+        async with self._opening:
+            if endpoint not in self._clients:
+                self._clients[endpoint] = await self._stack.enter_async_context(
+                    self._session.client("apigatewaymanagementapi", endpoint_url=endpoint, config=self._config)
+                )
         return self._clients[endpoint]

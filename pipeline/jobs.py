@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pipeline import layout, retention
 from pipeline.errors import DeadlineExceeded, InvalidInput, NotFound, PipelineError, Unavailable
 from pipeline.ids import is_id, lowest_id
-from pipeline.records import Failed, Request, Succeeded, parse_outcome, particulars
+from pipeline.records import Failed, Request, Source, Succeeded, parse_outcome, particulars
 from pipeline.resources import Resources
 from pipeline.settings import Settings
 
@@ -37,6 +37,7 @@ class Job:
 
     job_id: str
     status: Status
+    source: Source
     created_at: datetime
     outcome: Succeeded | Failed | None
 
@@ -153,14 +154,14 @@ async def read(resources: Resources, job_id: str) -> Job:
         raise _unknown(job_id)
     if retention.job_deadline(job_id, resources.settings) <= resources.clock():
         return _ended(past_deadline(request, resources), resources.clock())
-    return Job(job_id, "queued", request.created_at, None)
+    return Job(job_id, "queued", request.source, request.created_at, None)
 
 
 def _ended(outcome: Succeeded | Failed, now: datetime) -> Job:
     status: Status = outcome.status
     if isinstance(outcome, Succeeded) and outcome.preview and outcome.preview.expires_at <= now:
         status = "expired"
-    return Job(outcome.job_id, status, outcome.created_at, outcome)
+    return Job(outcome.job_id, status, outcome.source, outcome.created_at, outcome)
 
 
 def _unknown(job_id: str) -> NotFound:

@@ -114,7 +114,8 @@ def check_options(given: Mapping[str, object]) -> Options:
 
 def _wrong_option(error: ValidationError) -> InvalidInput:
     problem = error.errors()[0]
-    name = str(problem["loc"][0])[:64]
+    # JSON can say what UTF-8, and so an answer, can't.
+    name = str(problem["loc"][0])[:64].encode("ascii", "backslashreplace").decode()
     if problem["type"] == "extra_forbidden":
         return InvalidInput(
             f"There is no option {name!r}; there are {', '.join(Options.model_fields)}.", field=name

@@ -36,15 +36,17 @@ class JobView(BaseModel):
 
 def view(job: jobs.Job) -> JobView:
     """Show a job."""
-    seen = JobView(job_id=job.job_id, status=job.status, created_at=job.created_at)
+    seen = JobView(
+        job_id=job.job_id,
+        status=job.status,
+        created_at=job.created_at,
+        session_id=job.source.session_id,
+        voice_id=job.source.voice_id,
+    )
     outcome = job.outcome
     if outcome is None:
         return seen
-    more: dict[str, object] = {
-        "completed_at": outcome.completed_at,
-        "session_id": outcome.source.session_id,
-        "voice_id": outcome.source.voice_id,
-    }
+    more: dict[str, object] = {"completed_at": outcome.completed_at}
     if isinstance(outcome, Failed):
         more |= {"error": outcome.message, "code": outcome.code}
     else:

@@ -12,8 +12,9 @@ from fastapi.responses import JSONResponse
 from functions import problems
 from functions.middleware import current_correlation_id
 from functions.neighbours import FromResources, FromWaiters
+from functions.options import FromOptions, NoOtherFields
 from functions.prefer import patience
-from functions.requests import addressed, check_language, preview_request, queued, reference_id_of
+from functions.requests import addressed, preview_request, queued, reference_id_of
 from functions.routes.jobs import RETRY_SECONDS, JobView, view
 from functions.waiting import Waiters
 from pipeline import jobs, layout, records, retention, sessions
@@ -87,30 +88,28 @@ for _status in set(_SPOKEN) - {200, 202}:
     _SPOKEN[_status] = _SPOKEN[_status] | {"headers": _OF_THE_JOB}
 
 ResponseText = Annotated[str, Form(description="What to say")]
-Language = Annotated[str, Form(description="Full English name of a language of the model, or `Auto`")]
 Prefer = Annotated[
     list[str] | None, Header(description="RFC 7240: `respond-async` answers 202 at once, `wait=N` waits N seconds")
 ]
 
 
-@router.post("/preview", response_class=Response, responses=_SPOKEN)
+@router.post("/preview", response_class=Response, responses=_SPOKEN, dependencies=[NoOtherFields])
 async def preview(
     resources: FromResources,
     waiters: FromWaiters,
     response_text: ResponseText,
+    options: FromOptions,
     audio: Annotated[UploadFile | None, File(description="The recording: WAV, FLAC, OGG or MP3")] = None,
     transcription: Annotated[str, Form(description="What is said in it; may be blank")] = "",
     session_id: Annotated[str | None, Form(description="An earlier upload, in place of `audio`")] = None,
-    language: Language = "Auto",
     prefer: Prefer = None,
 ) -> Response:
     """Clone the voice of a recording and let it speak; the answer is the WAV, or 202 when that takes longer."""
     text = jobs.check_text(response_text, resources.settings, field="response_text")
-    spoken = check_language(language)
     if (audio is None) == (session_id is None):
         raise InvalidInput("Give either audio, a recording, or session_id, an earlier upload.", field="audio")
     if audio is None:
-        return await _from_source(resources, waiters, records.Source(session_id=session_id), text, spoken, prefer)
+        return await _from_source(resources, waiters, records.Source(session_id=session_id), text, options, prefer)
     said = sessions.check_transcription(transcription, resources.settings)
     recording = await sessions.check_reference(await audio.read(), resources.settings)
     new_session = resources.new_id()
@@ -119,7 +118,7 @@ async def preview(
         records.Source(session_id=new_session),
         new_session,
         text,
-        spoken,
+        options,
         correlation_id=current_correlation_id(),
         new_reference=records.NewReference(transcription=said),
     )
@@ -127,19 +126,19 @@ async def preview(
     return await _speak(resources, waiters, request, prefer, upload)
 
 
-@router.post("/preview-from-voice", response_class=Response, responses=_SPOKEN)
+@router.post("/preview-from-voice", response_class=Response, responses=_SPOKEN, dependencies=[NoOtherFields])
 async def preview_from_voice(
     resources: FromResources,
     waiters: FromWaiters,
     voice_id: Annotated[str, Form(description="A saved voice")],
     response_text: ResponseText,
-    language: Language = "Auto",
+    options: FromOptions,
     prefer: Prefer = None,
 ) -> Response:
     """Let a saved voice speak; the answer is the WAV, or 202 when that takes longer."""
     text = jobs.check_text(response_text, resources.settings, field="response_text")
     source = records.Source(voice_id=voice_id)
-    return await _from_source(resources, waiters, source, text, check_language(language), prefer)
+    return await _from_source(resources, waiters, source, text, options, prefer)
 
 
 async def _from_source(
@@ -147,12 +146,12 @@ async def _from_source(
     waiters: Waiters,
     source: records.Source,
     text: str,
-    language: str,
+    options: records.Options,
     prefer: list[str] | None,
 ) -> Response:
     reference_id = await reference_id_of(resources, source)
     request = preview_request(
-        resources, source, reference_id, text, language, correlation_id=current_correlation_id()
+        resources, source, reference_id, text, options, correlation_id=current_correlation_id()
     )
     return await _speak(resources, waiters, request, prefer)
 
@@ -195,7 +194,7 @@ async def _answer(resources: Resources, request: records.Request, message: dict[
 
 
 def _accepted(request: records.Request) -> Response:
-    seen = view(queued(request)).model_copy(update=request.source.model_dump())
+    seen = view(queued(request))
     headers = {"Location": f"/jobs/{request.job_id}", "Retry-After": str(RETRY_SECONDS)}
     return JSONResponse(seen.model_dump(mode="json", exclude_none=True), 202, headers=headers)
 

@@ -21,13 +21,8 @@ from tests.world import PROMPT, World
 METHODS = {"get", "post", "put", "delete", "head", "patch", "options"}
 
 
-def app_of(world: World) -> Any:
-    app = create_app(world.resources.settings)
-    serve_with(app, world.resources)
-    return app
-
-
-API = app_of(World(Settings(preview_wait_seconds=0)))
+API = create_app(Settings(preview_wait_seconds=0))
+serve_with(API, World(Settings(preview_wait_seconds=0)).resources)
 DESCRIPTION: dict[str, Any] = API.openapi()
 OPERATIONS = [
     pytest.param(method, path, operation, id=f"{method} {path}")
@@ -190,7 +185,9 @@ async def prepared() -> Prepared:
 
 
 def client_of(world: World) -> httpx.AsyncClient:
-    transport = httpx.ASGITransport(app_of(world), raise_app_exceptions=False)
+    app = create_app(world.resources.settings)
+    serve_with(app, world.resources)
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     return httpx.AsyncClient(transport=transport, base_url="http://test")
 
 
@@ -234,7 +231,8 @@ async def test_every_route_answers_503_and_500_as_described(
     how: dict[str, Any] = {}
     if "requestBody" in operation:
         kinds = operation["requestBody"]["content"]
-        form = {"session_id": "SESSION", "voice_id": "taken", "response_text": "Hi.", "name": "Nova"}
+        source = {"voice_id": "taken"} if path == "/preview-from-voice" else {"session_id": "SESSION"}
+        form = source | ({"name": "Nova"} if "application/json" in kinds else {"response_text": "Hi."})
         how = {"json": form} if "application/json" in kinds else {"data": form}
     if path == "/upload":
         how = {"files": {"audio": ("a", voice_wav(120.0))}}

@@ -4,10 +4,12 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import cache
 from typing import Any
 
 import httpx
 import pytest
+from fastapi import FastAPI
 
 from functions.http import create_app, serve_with
 from pipeline import jobs, layout, voices
@@ -23,9 +25,15 @@ ASYNC = {"Prefer": "respond-async"}
 WAV = encode_wav(spoken())
 
 
+@cache
+def app_of(settings: Settings) -> FastAPI:
+    """Make an application once; what it serves with is each test's own."""
+    return create_app(settings)
+
+
 @asynccontextmanager
 async def api(world: World) -> AsyncIterator[httpx.AsyncClient]:
-    app = create_app(world.resources.settings)
+    app = app_of(world.resources.settings)
     serve_with(app, world.resources)
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:

@@ -6,11 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from functions.requests import check_language
 from pipeline import voices
 from pipeline.errors import InvalidInput
 from pipeline.jobs import check_text
-from pipeline.records import LANGUAGES
 from pipeline.sessions import check_transcription
 from pipeline.settings import Settings
 
@@ -142,15 +140,3 @@ def test_a_transcription_may_be_blank_but_not_endless() -> None:
     with pytest.raises(InvalidInput, match="at most 4096") as caught:
         check_transcription("a" * 4097, SETTINGS)
     assert caught.value.field == "transcription"
-
-
-@pytest.mark.parametrize("language", [*LANGUAGES, "auto", "ENGLISH", " german "])
-def test_languages_are_known_by_name(language: str) -> None:
-    assert check_language(language) in LANGUAGES
-
-
-@pytest.mark.parametrize("language", ["", "en", "Klingon", "English, German"])
-def test_other_languages_are_refused(language: str) -> None:
-    with pytest.raises(InvalidInput, match="Auto, Chinese") as caught:
-        check_language(language)
-    assert caught.value.field == "language"

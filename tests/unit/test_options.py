@@ -79,7 +79,7 @@ def test_whatever_is_unknown_is_refused(given_options: dict[str, Any]) -> None:
         return
     with pytest.raises(InvalidInput) as caught:
         check_options(given_options)
-    assert caught.value.field in {name[:64] for name in given_options}
+    assert caught.value.field in {name.encode("ascii", "backslashreplace").decode() for name in given_options}
 
 
 def test_a_stored_request_of_another_version_is_read_all_the_same() -> None:

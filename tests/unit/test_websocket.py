@@ -10,7 +10,7 @@ from functions import notify
 from functions.websocket import MESSAGE_MAX_BYTES, MESSAGE_TYPES, Dispatcher
 from pipeline import events, jobs, layout, sessions, voices
 from pipeline.audio import encode_wav
-from pipeline.records import ReplyTo, Request
+from pipeline.records import Options, ReplyTo, Request
 from tests.world import World, spoken
 
 HERE = ReplyTo(endpoint="http://127.0.0.1:9", connection_id="c1=")
@@ -44,11 +44,15 @@ async def request_of(world: World, number: int = -1) -> Request:
 async def test_a_preview_is_answered_by_the_event_path_alone() -> None:
     world = World()
     session_id = await world.session()
-    data = {"session_id": session_id, "text": "Hello.", "request_id": "r1", "language": "german", "more": [1]}
+    data = {"session_id": session_id, "text": "Hello.", "request_id": "r1", "language": "german", "seed": 7}
     assert await ask(world, "generate_preview", data) is None
     request = await request_of(world)
     assert (request.kind, request.text, request.source.session_id) == ("preview", "Hello.", session_id)
-    assert (request.reply_to, request.request_id, request.options.language) == (HERE, "r1", "German")
+    assert (request.reply_to, request.request_id, request.options) == (
+        HERE,
+        "r1",
+        Options(language="German", seed=7),
+    )
     assert (request.reference_id, request.new_reference) == (session_id, None)
 
 
@@ -106,6 +110,9 @@ async def test_an_upload_by_form_is_checked_at_its_first_use() -> None:
         ({"text": "Hello.", "voice_id": {"a": 1}}, "voice_id"),
         ({"text": "Hello.", "session_id": "SESSION", "language": "Klingon"}, "language"),
         ({"text": "Hello.", "session_id": "SESSION", "language": None}, "language"),
+        ({"text": "Hello.", "session_id": "SESSION", "sead": 7}, "sead"),
+        ({"text": "Hello.", "session_id": "SESSION", "\ud800": 7}, "data"),
+        ({"text": "Hello.", "session_id": "SESSION", "top_p": 2}, "top_p"),
         ({"text": "Hello.", "session_id": "SESSION", "progress": "yes"}, "progress"),
         ({"text": "Hello.", "session_id": "SESSION", "progress": 1}, "progress"),
         ({"text": "Hello.", "session_id": "SESSION", "request_id": 7}, "request_id"),
@@ -307,9 +314,9 @@ async def test_an_unknown_type_is_told_what_there_is() -> None:
 async def test_a_message_just_as_large_as_may_be() -> None:
     world = World()
     session_id = await world.session()
-    message = {"type": "generate_preview", "data": {"session_id": session_id, "text": "Hello.", "more": ""}}
+    message = {"type": "generate_preview", "data": {"session_id": session_id, "text": "Hello."}, "more": ""}
     room = MESSAGE_MAX_BYTES - len(json.dumps(message))
-    raw = json.dumps(message)[:-3] + "x" * room + '"}}'
+    raw = json.dumps(message)[:-2] + "x" * room + '"}'
     assert len(raw) == MESSAGE_MAX_BYTES
     assert await Dispatcher(world.resources).answer(HERE, raw) is None
 
@@ -330,9 +337,14 @@ async def test_what_an_error_repeats_can_be_sent() -> None:
 async def test_a_storage_that_is_away_is_an_error_without_its_address(type_: str) -> None:
     world = World()
     request = await world.job()
-    data = {"session_id": request.source.session_id, "text": "Hello.", "name": "Nova", "job_id": request.job_id}
+    session = {"session_id": request.source.session_id}
+    data: dict[str, dict[str, Any]] = {
+        "generate_preview": {**session, "text": "Hello."},
+        "save_voice": {**session, "name": "Nova"},
+        "subscribe": {"job_id": request.job_id},
+    }
     world.bucket.switch.is_up = False
-    told = await refused(world, type_, data | {"request_id": "r1"})
+    told = await refused(world, type_, data[type_] | {"request_id": "r1"})
     assert (told["code"], told["request_id"]) == ("unavailable", "r1")
     assert "switched off" not in told["message"]
 
