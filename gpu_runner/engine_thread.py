@@ -20,11 +20,6 @@ log = structlog.get_logger(__name__)
 NAME = "engine"
 
 
-def is_running() -> bool:
-    """Tell whether an engine's thread is alive in this process."""
-    return any(thread.name == NAME for thread in threading.enumerate())
-
-
 class Stopping(Exception):
     """The worker is stopping, and this had not been begun."""
 

@@ -52,12 +52,18 @@ class Refused(Exception):
 def services(settings: Settings, run_folder: Path) -> list[Program]:
     """Describe the services of this project."""
     health_port = settings.worker_health_port or free_port(embedded.HOST)
+    worker_health = f"http://{embedded.HOST}:{health_port}/health"
     return [
-        Program("api", ["-m", "functions"], is_ready=answers(f"{address(settings)}/health")),
+        Program(
+            "api",
+            ["-m", "functions"],
+            is_ready=answers(f"{address(settings)}/health"),
+            environment={"WORKER_HEALTH_URL": worker_health},
+        ),
         Program(
             "worker",
             ["-m", "gpu_runner"],
-            is_ready=answers(f"http://{embedded.HOST}:{health_port}/health"),
+            is_ready=answers(worker_health),
             environment={"WORKER_HEALTH_PORT": str(health_port)},
         ),
         own_program("pump", run_folder),

@@ -30,6 +30,9 @@ class Settings(BaseSettings):
     port: int = Field(8000, ge=0, le=65535, description="Port the API listens on")
     uvicorn_workers: int = Field(1, ge=1, le=64, description="API processes")
     worker_health_port: int = Field(0, ge=0, le=65535, description="Port of the worker's own `/health`; 0: none")
+    worker_health_url: str | None = Field(
+        None, description="The worker's `/health`, where there is one to ask: the API's own then tells of it"
+    )
     preview_wait_seconds: float = Field(
         25, ge=0, le=600, description="How long `/preview` waits for the result before it answers 202"
     )
@@ -136,7 +139,7 @@ class Settings(BaseSettings):
     def _lower(cls, value: object) -> object:
         return value.lower() if isinstance(value, str) else value
 
-    @field_validator("aws_endpoint_url", "aws_endpoint_url_s3", "aws_endpoint_url_sqs")
+    @field_validator("worker_health_url", "aws_endpoint_url", "aws_endpoint_url_s3", "aws_endpoint_url_sqs")
     @classmethod
     def _is_http_url(cls, value: str | None) -> str | None:
         if value is not None and not _is_address(value):

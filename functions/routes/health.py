@@ -4,9 +4,10 @@ import asyncio
 from collections.abc import Awaitable
 from typing import Literal
 
+from aiohttp import ClientError, ClientSession, ClientTimeout
 from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from functions import problems
 from functions.neighbours import FromResources
@@ -21,6 +22,11 @@ class Health(BaseModel):
     """All is well."""
 
     status: Literal["ok"] = "ok"
+    worker: str | None = Field(
+        None,
+        description="`starting`, `ready`, `draining` or `unreachable`, where there is one worker to ask; "
+        "requests are taken on meanwhile",
+    )
 
 
 @router.get("/health", response_model=Health, responses=problems.answers(Unavailable.code))
@@ -31,11 +37,24 @@ async def health(resources: FromResources) -> Response:
         "voice storage": resources.voices.ping(),
         "synthesis queue": resources.synthesis.ping(),
     }
+    worker = asyncio.create_task(_worker(resources.settings.worker_health_url))
     answered = await asyncio.gather(*(_answers(check) for check in checks.values()))
     missing = [name for name, up in zip(checks, answered, strict=True) if not up]
+    state = await worker
     if missing:
         return problems.of_code(Unavailable.code, f"Can't reach: {', '.join(missing)}.", None)
-    return JSONResponse(Health().model_dump())
+    return JSONResponse(Health(worker=state).model_dump(exclude_none=True))
+
+
+async def _worker(url: str | None) -> str | None:
+    """Ask the worker how it is."""
+    if url is None:
+        return None
+    try:
+        async with ClientSession(timeout=ClientTimeout(PATIENCE_SECONDS)) as client, client.get(url) as answer:
+            return str((await answer.json())["status"])
+    except (ClientError, TimeoutError, OSError, ValueError, KeyError):
+        return "unreachable"
 
 
 async def _answers(check: Awaitable[None]) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-from gpu_runner.engine_thread import EngineFailed, EngineThread, Stopping, is_running
+from gpu_runner.engine_thread import NAME, EngineFailed, EngineThread, Stopping
 from gpu_runner.engines import CannotLoad, Engine, EngineLost, Finished, Reference, Utterance
 from gpu_runner.engines.mock import MockPrompt
 from pipeline.errors import InvalidInput
@@ -214,6 +214,10 @@ async def test_an_engine_that_cannot_be_loaded_says_why() -> None:
     with pytest.raises(CannotLoad, match="no weights"):
         await thread.start()
     await thread.end(5)
+
+
+def is_running() -> bool:
+    return any(thread.name == NAME for thread in threading.enumerate())
 
 
 async def test_the_thread_ends() -> None:

@@ -9,7 +9,9 @@ from typing import Any
 
 import httpx
 import pytest
+from aiohttp import web
 from fastapi import FastAPI
+from ports import free_port
 
 from functions.http import create_app, serve_with
 from pipeline import jobs, layout, voices
@@ -516,6 +518,25 @@ async def test_health_names_what_it_does_not_reach() -> None:
             assert problem(answer, 503, "unavailable")["error"] == f"Can't reach: {name}."
             assert answer.headers["retry-after"]
             neighbour.switch.is_up = True
+
+
+async def test_health_says_how_the_worker_is() -> None:
+    port = free_port("127.0.0.1")
+    world = World(Settings(worker_health_url=f"http://127.0.0.1:{port}/health"))
+
+    async def starting(_request: web.Request) -> web.Response:
+        return web.json_response({"status": "starting"}, status=503)
+
+    worker = web.Application()
+    worker.router.add_get("/health", starting)
+    runner = web.AppRunner(worker)
+    await runner.setup()
+    async with api(world) as client:
+        assert (await client.get("/health")).json() == {"status": "ok", "worker": "unreachable"}
+        await web.TCPSite(runner, "127.0.0.1", port).start()
+        answer = await client.get("/health")
+        assert (answer.status_code, answer.json()) == (200, {"status": "ok", "worker": "starting"})
+    await runner.cleanup()
 
 
 async def test_a_storage_that_goes_away_in_the_middle_is_503_and_nothing_is_half_accepted() -> None:
