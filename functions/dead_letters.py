@@ -1,27 +1,24 @@
 """Jobs that were delivered too often are ended here, so that no client waits for ever."""
 
-import asyncio
-from typing import Any
+from functools import partial
 
 import structlog
 
+from functions import batches
+from functions.batches import Event, Record
 from pipeline import jobs
 from pipeline.errors import SynthesisFailed, Unavailable
 from pipeline.resources import Resources
 
 log = structlog.get_logger(__name__)
 
-Event = dict[str, Any]
-
 
 async def handle(resources: Resources, event: Event) -> Event:
-    """Serve a batch of dead letters that came through SQS; what failed is named so that only that comes again."""
-    failed = await asyncio.gather(*(_fails(resources, record) for record in event["Records"]))
-    names = [record["messageId"] for record, bad in zip(event["Records"], failed, strict=True) if bad]
-    return {"batchItemFailures": [{"itemIdentifier": name} for name in names]}
+    """Serve a batch of dead letters that came through SQS."""
+    return await batches.each(event, partial(_fails, resources))
 
 
-async def _fails(resources: Resources, record: dict[str, Any]) -> bool:
+async def _fails(resources: Resources, record: Record) -> bool:
     ticket = jobs.parse_ticket(record["body"])
     if ticket is None:
         log.warning("dead letter is no job", message_id=record["messageId"])

@@ -2,10 +2,13 @@
 
 import asyncio
 import json
-from typing import Any, Literal
+from functools import partial
+from typing import Literal
 
 import structlog
 
+from functions import batches
+from functions.batches import Event, Record
 from pipeline import events, jobs, layout
 from pipeline.errors import ConnectionGone, Unavailable
 from pipeline.records import Failed, Subscriber, Succeeded
@@ -13,18 +16,15 @@ from pipeline.resources import Resources
 
 log = structlog.get_logger(__name__)
 
-Event = dict[str, Any]
 Delivery = Literal["told", "gone", "unreachable"]
 
 
 async def handle(resources: Resources, event: Event) -> Event:
-    """Serve a batch of S3 events that came through SQS; what failed is named so that only that comes again."""
-    failed = await asyncio.gather(*(_fails(resources, record) for record in event["Records"]))
-    names = [record["messageId"] for record, bad in zip(event["Records"], failed, strict=True) if bad]
-    return {"batchItemFailures": [{"itemIdentifier": name} for name in names]}
+    """Serve a batch of S3 events that came through SQS."""
+    return await batches.each(event, partial(_fails, resources))
 
 
-async def _fails(resources: Resources, record: dict[str, Any]) -> bool:
+async def _fails(resources: Resources, record: Record) -> bool:
     job_ids = [layout.job_id_of_outcome(key) for key in events.keys_created(record["body"])]
     try:
         told = await asyncio.gather(*(tell(resources, job_id) for job_id in job_ids if job_id))

@@ -49,7 +49,7 @@ class Plan:
     sizes: str
     device: str
     frames: int
-    library_texts: int
+    plain_texts: int
 
     @property
     def settings(self) -> Settings:
@@ -165,7 +165,7 @@ def measure_library(plan: Plan, prompt: QwenPrompt) -> Iterator[tuple[str, str]]
         )
 
     speak_one()
-    took = least_seconds(speak_one, plan.library_texts)
+    took = least_seconds(speak_one, plan.plain_texts)
     length = plan.frames / FRAMES_PER_SECOND
     yield (
         "plain qwen-tts, one by one",

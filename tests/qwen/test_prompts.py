@@ -144,7 +144,7 @@ def test_a_document_says_where_it_comes_from(in_context: QwenPrompt, model: Mode
     assert document["model"] == model.identity.model
     assert document["revision"].startswith("sha256:")
     assert document["codec_dtype"] == "float32"
-    assert document["library"] == "qwen-tts 0.1.1"
+    assert document["package"] == "qwen-tts 0.1.1"
     assert document["mode"] == "in_context"
 
 

@@ -34,7 +34,7 @@ class Identity:
     model: str
     revision: str
     codec_dtype: str
-    library: str
+    package: str
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,7 @@ class QwenPrompt:
             "model": self.identity.model,
             "revision": self.identity.revision,
             "codec_dtype": self.identity.codec_dtype,
-            "library": self.identity.library,
+            "package": self.identity.package,
             "mode": self.mode,
             "transcript": self.transcript,
             "speaker_dtype": str(self.speaker.dtype).removeprefix("torch."),
@@ -84,7 +84,7 @@ class _Document(BaseModel):
     model: Annotated[str, Field(max_length=512)]
     revision: Annotated[str, Field(max_length=128)]
     codec_dtype: Annotated[str, Field(max_length=32)]
-    library: Annotated[str, Field(max_length=64)]
+    package: Annotated[str, Field(max_length=64)]
     mode: Mode
     transcript: Annotated[str, Field(max_length=65536)]
     speaker_dtype: Literal["float32", "float16", "bfloat16"]
@@ -180,7 +180,7 @@ def restore(model: Model, document: bytes) -> QwenPrompt:
     codes = _codes(stored, model)
     if (codes is None) != (stored.mode == "x_vector"):
         raise PromptRejected("The voice prompt is damaged: its mode and its codes don't go together.")
-    identity = Identity(stored.model, stored.revision, stored.codec_dtype, stored.library)
+    identity = Identity(stored.model, stored.revision, stored.codec_dtype, stored.package)
     return QwenPrompt(identity, model.clean(stored.transcript), speaker, codes, tuple(stored.warnings))
 
 
