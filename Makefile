@@ -10,7 +10,7 @@ SERVICE_PYTHON := $(SERVICE)/bin/python
 # Compiled files make every start after the first several times faster.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help run test localstack check clean lock
+.PHONY: help run test bench localstack check clean lock
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -23,6 +23,12 @@ run: $(SERVICE)/local.stamp $(if $(filter qwen,$(TTS_BACKEND)),$(SERVICE)/qwen.s
 test: $(SERVICE)/dev.stamp $(SERVICE)/qwen.stamp
 	@$(SERVICE_PYTHON) localstack/environments.py ministack localstack
 	$(SERVICE_PYTHON) -m pytest $(PYTEST_ARGS)
+
+## make bench             what the pipeline adds to a preview, and how fast the model's engine is
+bench: $(SERVICE)/dev.stamp $(SERVICE)/qwen.stamp
+	@$(SERVICE_PYTHON) localstack/environments.py ministack
+	PYTHONPATH=localstack $(SERVICE_PYTHON) -m tests.benchmarks.preview_overhead
+	OMP_NUM_THREADS=1 $(SERVICE_PYTHON) -m tests.benchmarks.qwen_engine
 
 ## make localstack        LocalStack on port 4566, for make run AWS_ENDPOINT_URL=http://127.0.0.1:4566
 localstack: $(SERVICE)/dev.stamp
