@@ -18,7 +18,7 @@ from pipeline.queues import BATCH, Message
 
 T = TypeVar("T")
 
-POLL_GRACE_SECONDS = 1.0  # a poll that is dropped may take a message with it until its visibility ends
+POLL_GRACE_SECONDS = 2.0  # a poll that is dropped may take a message with it until its visibility ends
 PUBLISH_TRIES = 5
 
 log = structlog.get_logger(__name__)

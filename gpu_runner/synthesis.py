@@ -50,9 +50,6 @@ class Spoken:
     ended_at: datetime
 
 
-Ended = Spoken | Failed
-
-
 @dataclass(frozen=True, slots=True)
 class _Published:
     """Where the audio is, and since when."""
@@ -60,6 +57,17 @@ class _Published:
     preview: Preview
     completed_at: datetime
     by_us: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SpokenBefore:
+    """A job whose audio an earlier try wrote, before it died: only its outcome is missing."""
+
+    request: Request
+    published: _Published
+
+
+Ended = Spoken | SpokenBefore | Failed
 
 
 async def perform(bench: Bench, job_id: str, *, redelivered: bool) -> Ended | None:
@@ -81,6 +89,8 @@ async def perform(bench: Bench, job_id: str, *, redelivered: bool) -> Ended | No
     if is_late(request, resources):
         return jobs.past_deadline(request, resources)
     try:
+        if redelivered and (published := await _published_before(resources, layout.preview(job_id))):
+            return SpokenBefore(request, published)
         return await _speak(bench, request, redelivered=redelivered)
     except HOPELESS as error:
         return jobs.failure(request, error, resources.clock())
@@ -135,6 +145,8 @@ async def publish(bench: Bench, ended: Ended) -> None:
         outcome: Succeeded | Failed = ended
     elif is_late(ended.request, resources):
         outcome = jobs.past_deadline(ended.request, resources)
+    elif isinstance(ended, SpokenBefore):
+        outcome = _success(ended.request, ended.published)
     else:
         outcome = await _succeed(bench, ended)
     stands = await jobs.conclude(resources, outcome)
@@ -147,14 +159,15 @@ async def _succeed(bench: Bench, spoken: Spoken) -> Succeeded:
         await storing
         return Succeeded.model_validate(particulars(spoken.request, bench.resources.clock()))
     published, _ = await asyncio.gather(_publish_audio(bench, spoken.request, spoken.finished), storing)
-    return Succeeded.model_validate(
-        particulars(spoken.request, published.completed_at)
-        | {
-            "preview": published.preview,
-            "timings": _timings(spoken, published.preview) if published.by_us else None,
-            "warnings": spoken.finished.warnings,
-        }
-    )
+    if not published.by_us:
+        return _success(spoken.request, published)
+    timings = _timings(spoken, published.preview)
+    return _success(spoken.request, published, timings=timings, warnings=spoken.finished.warnings)
+
+
+def _success(request: Request, published: _Published, **more: object) -> Succeeded:
+    shared = particulars(request, published.completed_at)
+    return Succeeded.model_validate(shared | {"preview": published.preview} | more)
 
 
 async def _publish_audio(bench: Bench, request: Request, finished: Finished) -> _Published:
@@ -165,16 +178,18 @@ async def _publish_audio(bench: Bench, request: Request, finished: Finished) -> 
     completed_at = bench.resources.clock()
     key = layout.preview(request.job_id)
     if await bench.resources.bucket.put_once(key, body, audio.WAV) is None:
-        return await _published_before(bench.resources, key)
+        if (published := await _published_before(bench.resources, key)) is None:
+            raise Unavailable("The preview vanished between two looks at it.")
+        return published
     preview = _describe(bench.resources, key, completed_at, recording.sample_rate, recording.duration_seconds)
     return _Published(preview, completed_at, by_us=True)
 
 
-async def _published_before(resources: Resources, key: str) -> _Published:
-    """Describe the audio of an earlier try, which died before it could."""
+async def _published_before(resources: Resources, key: str) -> _Published | None:
+    """Describe the audio of an earlier try, which died before it could; None when there is none."""
     stored = await resources.bucket.read(key, range_=_WAV_HEAD)
     if stored is None:
-        raise Unavailable("The preview vanished between two looks at it.")
+        return None
     preview = _describe(resources, key, stored.last_modified, *audio.length_of_wav(stored.body))
     return _Published(preview, stored.last_modified, by_us=False)
 

@@ -92,8 +92,10 @@ async def test_a_worker_that_died_between_audio_and_outcome_is_finished_by_the_n
     await impatient.synthesis.receive(1, wait_seconds=0)  # and then it died
     await impatient.bucket.put(layout.preview(order.job_id), voice_wav(100, seconds=3), WAV)
     written = await impatient.bucket.head(layout.preview(order.job_id))
-    async with real_time_worker(impatient, ScriptedEngine()):
+    engine = ScriptedEngine()
+    async with real_time_worker(impatient, engine):
         await until_ended(impatient, order)
+    assert engine.spoken == [], "it had been spoken"
     outcome = await succeeded(impatient, order)
     assert outcome.preview is not None
     assert written is not None
