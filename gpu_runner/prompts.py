@@ -8,12 +8,10 @@ import structlog
 
 from gpu_runner.engine_thread import EngineThread
 from gpu_runner.engines import PromptRejected, Reference, VoicePrompt
-from pipeline import audio, layout, retention
+from pipeline import audio, jobs, layout, retention
 from pipeline.errors import Expired, NotFound, PipelineError
 from pipeline.records import Request, VoiceMetadata
 from pipeline.resources import Resources
-
-JSON = "application/json"
 
 log = structlog.get_logger(__name__)
 
@@ -64,7 +62,7 @@ class Prompts:
             if voice.stored or not await self._is_still_there(request):
                 return
             bucket = self._resources.bucket_of(request.source)
-            await bucket.put(layout.reference(request.source).embedding, voice.prompt.to_json(), JSON)
+            await bucket.put(layout.reference(request.source).embedding, voice.prompt.to_json(), jobs.JSON)
             voice.stored = True
 
     async def _obtain(self, request: Request, *, maybe_stored: bool) -> Voice:

@@ -1,6 +1,6 @@
 """Queues, as little of them as the pipeline uses."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -97,12 +97,6 @@ class SqsQueue:
             await self._client.get_queue_attributes(
                 QueueUrl=await self._find(), AttributeNames=["ApproximateNumberOfMessages"]
             )
-
-    async def attributes(self) -> Mapping[str, str]:
-        """Read the queue's attributes, as SQS names them."""
-        with self._translated("describe"):
-            answer = await self._client.get_queue_attributes(QueueUrl=await self._find(), AttributeNames=["All"])
-        return {str(name): value for name, value in answer.get("Attributes", {}).items()}
 
     async def _find(self) -> str:
         if self._url is None:

@@ -48,10 +48,6 @@ class PreconditionFailed(Exception):
     """The object is not, or is no longer, the version that the reader named by its ETag."""
 
 
-class NotModified(Exception):
-    """The reader has this version of the object already."""
-
-
 class RangeNotSatisfiable(Exception):
     """The range lies outside of the object."""
 
@@ -68,14 +64,13 @@ class Bucket(Protocol):
         *,
         range_: str | None = None,
         if_match: str | None = None,
-        if_none_match: str | None = None,
     ) -> StoredObject | None:
         """Read an object and what is known of it; None when there is none.
 
         Raises
         ------
-        PreconditionFailed, NotModified, RangeNotSatisfiable
-            As RFC 9110 has it for `If-Match`, `If-None-Match` and `Range`.
+        PreconditionFailed, RangeNotSatisfiable
+            As RFC 9110 has it for `If-Match` and `Range`.
         """
 
     async def head(self, key: str) -> ObjectInfo | None:
@@ -124,10 +119,9 @@ class S3Bucket:
         *,
         range_: str | None = None,
         if_match: str | None = None,
-        if_none_match: str | None = None,
     ) -> StoredObject | None:
         """See `Bucket.read`."""
-        conditions: dict[str, Any] = {"Range": range_, "IfMatch": if_match, "IfNoneMatch": if_none_match}
+        conditions: dict[str, Any] = {"Range": range_, "IfMatch": if_match}
         with self._translated(f"read {key}"):
             try:
                 answer = await self._client.get_object(
@@ -251,8 +245,6 @@ def _raise_condition(error: ClientError) -> None:
     match _status(error):
         case 404 if _code(error) != "NoSuchBucket":
             return
-        case 304:
-            raise NotModified from error
         case 412:
             raise PreconditionFailed from error
         case 416:

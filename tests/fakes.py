@@ -14,7 +14,6 @@ from pipeline.records import ReplyTo
 from pipeline.resources import Resources
 from pipeline.settings import Settings
 from pipeline.storage import (
-    NotModified,
     ObjectInfo,
     PreconditionFailed,
     RangeNotSatisfiable,
@@ -114,7 +113,6 @@ class FakeBucket:
         *,
         range_: str | None = None,
         if_match: str | None = None,
-        if_none_match: str | None = None,
     ) -> StoredObject | None:
         """See `Bucket.read`."""
         await self.switch.passed("read")
@@ -123,8 +121,6 @@ class FakeBucket:
             return None
         if if_match is not None and if_match != found.etag:
             raise PreconditionFailed
-        if if_none_match is not None and if_none_match == found.etag:
-            raise NotModified
         first, last = _span(range_, len(found.body)) if range_ else (0, len(found.body) - 1)
         return StoredObject(
             body=found.body[first : last + 1],

@@ -17,7 +17,7 @@ from functions.http import create_app, serve_with
 from pipeline import jobs, layout, voices
 from pipeline.audio import encode_wav
 from pipeline.errors import SynthesisFailed, Unavailable
-from pipeline.records import Request
+from pipeline.records import Options, Request
 from pipeline.settings import Settings
 from tests.fakes import FakeBucket, FakeQueue
 from tests.speech import voice_wav
@@ -86,7 +86,7 @@ async def speaking(
 async def test_a_preview_from_upload_to_sound() -> None:
     world = World()
     async with api(world) as client:
-        form = {"transcription": " What I say. ", "response_text": "Hello.", "language": "english"}
+        form = {"transcription": " What I say. ", "response_text": "Hello.", "language": "english", "seed": "7"}
         calling = asyncio.ensure_future(client.post("/preview", data=form, files={"audio": ("a.wav", WAV)}))
         answer = await speaking(world, calling)
     request = await last_request(world)
@@ -100,7 +100,7 @@ async def test_a_preview_from_upload_to_sound() -> None:
     keys = layout.session(answer.headers["x-session-id"])
     assert world.bucket.objects[keys.transcription].body == b"What I say."
     assert world.bucket.objects[keys.audio].body.startswith(b"RIFF")
-    assert (request.text, request.options.language) == ("Hello.", "English")
+    assert (request.text, request.options) == ("Hello.", Options(language="English", seed=7))
     assert request.new_reference is not None
 
 
@@ -192,6 +192,8 @@ async def test_what_takes_too_long_becomes_a_job() -> None:
         ({"response_text": "Hello.", "audio": "text"}, {}, "audio"),
         ({"response_text": "Hello.", "transcription": "a" * 4097}, {"audio": WAV}, "transcription"),
         ({"response_text": "Hello.", "language": "Klingon"}, {"audio": WAV}, "language"),
+        ({"response_text": "Hello.", "top_p": "2"}, {"audio": WAV}, "top_p"),
+        ({"response_text": "Hello.", "sead": "7"}, {"audio": WAV}, "sead"),
         ({"response_text": "Hello.", "session_id": "nonsense"}, {}, "session_id"),
         ({"response_text": "Hello.", "session_id": "0" * 32}, {"audio": WAV}, "audio"),
     ],

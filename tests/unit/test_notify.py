@@ -51,6 +51,20 @@ async def subscribe(world: World, request: Request, connection_id: str, request_
     await world.bucket.put(layout.subscriber(request.job_id, connection_id), subscriber.to_json(), jobs.JSON)
 
 
+@pytest.mark.parametrize(("withheld", "gone", "listings"), [(True, False, 0), (True, True, 1), (False, False, 1)])
+async def test_subscribers_are_looked_for_where_there_can_be_some(
+    withheld: bool, gone: bool, listings: int
+) -> None:
+    world = World()
+    request = (await world.job(reply_to=address("c1"))).model_copy(update={"id_withheld": withheld})
+    await subscribe(world, request, "c2")
+    await world.succeed(request)
+    world.connections.gone |= {"c1"} if gone else set()
+    assert again(await notify.handle(world.resources, batch(ended(request)))) == []
+    assert world.bucket.switch.count("list") == listings
+    assert ("c2" in told(world)) == bool(listings)
+
+
 async def test_the_maker_of_a_job_is_told() -> None:
     world = World()
     request = await world.job(reply_to=address("c1="), request_id="r1")

@@ -54,6 +54,7 @@ async def test_a_preview_is_answered_by_the_event_path_alone() -> None:
         Options(language="German", seed=7),
     )
     assert (request.reference_id, request.new_reference) == (session_id, None)
+    assert request.id_withheld
 
 
 async def test_progress_comes_only_to_who_asks() -> None:
@@ -64,6 +65,7 @@ async def test_progress_comes_only_to_who_asks() -> None:
     request = await request_of(world)
     told = {"job_id": request.job_id, "status": "queued", "request_id": "r1"}
     assert answer == {"type": "progress", "data": told}
+    assert not (await request_of(world)).id_withheld
 
 
 async def test_a_saved_voice_may_speak() -> None:

@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import soxr
@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
 from gpu_runner.engines import PromptRejected, Reference
-from gpu_runner.engines.qwen.model import FRAMES_PER_SECOND, SAMPLE_RATE, Identity, Model
+from gpu_runner.engines.qwen.model import SAMPLE_RATE, Identity, Model
 from gpu_runner.engines.qwen.text import has_words, speech_seconds
 from pipeline.audio import Recording, Samples
 from pipeline.errors import InvalidAudio
@@ -221,9 +221,3 @@ def _codes(stored: _Document, model: Model) -> Tensor | None:
             f"The voice prompt is damaged: codes should be {model.groups} a frame, below {model.codebook_size}."
         )
     return torch.tensor(stored.codes, dtype=torch.long)
-
-
-def summary(prompt: QwenPrompt) -> dict[str, Any]:
-    """Describe a prompt for the log."""
-    frames = 0 if prompt.codes is None else len(prompt.codes)
-    return {"mode": prompt.mode, "reference_seconds": frames / FRAMES_PER_SECOND, "warnings": len(prompt.warnings)}
