@@ -128,9 +128,13 @@ class Deliveries:
 
     async def _return_all(self) -> None:
         for seconds in tuple(self._outbox.handed_back):
-            receipts = self._outbox.handed_back[seconds]
-            await self._queue.hide(receipts, seconds)
-            del self._outbox.handed_back[seconds]
+            # Taken out first: what is handed back meanwhile waits for the next turn.
+            receipts = self._outbox.handed_back.pop(seconds)
+            try:
+                await self._queue.hide(receipts, seconds)
+            except BaseException:
+                self._outbox.handed_back[seconds] += receipts
+                raise
 
     async def _delete_all(self) -> None:
         ended = {held.job_id: dict(held.receipts) for held in self._held.values() if held.ended}

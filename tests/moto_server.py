@@ -68,3 +68,9 @@ def put_many(settings: Settings, keys: Iterable[str]) -> None:
     backend = get_backend("s3")[ACCOUNT]["aws"]
     for key in keys:
         backend.put_object(settings.bucket, key, b"")
+
+
+def waiting(settings: Settings) -> int:
+    """Count the jobs that a worker could receive now, without receiving one: that would count as a try."""
+    queue = get_backend("sqs")[ACCOUNT][settings.aws_region].get_queue(settings.synthesis_queue)
+    return int(queue.approximate_number_of_messages)

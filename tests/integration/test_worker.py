@@ -18,7 +18,7 @@ from pipeline.records import Request
 from pipeline.resources import Resources
 from pipeline.settings import Settings
 from tests.engines import ScriptedEngine
-from tests.moto_server import serving
+from tests.moto_server import serving, waiting
 from tests.orders import (
     TEXT,
     failed,
@@ -157,7 +157,7 @@ async def test_a_stopping_worker_leaves_what_waits_to_another(resources: Resourc
     orders = [await order_new(resources) for _ in range(4)]
     async with real_time_worker(resources, first) as worker:
         await until(lambda: first.speaking)
-        await until_received(resources)
+        await until(lambda: waiting(resources.settings) == 0)
         worker.stop.set()
         async with real_time_worker(resources, second):
             await until(lambda: len(second.spoken) == 3)
@@ -165,14 +165,6 @@ async def test_a_stopping_worker_leaves_what_waits_to_another(resources: Resourc
             await until_ended(resources, *orders)
     assert len(first.spoken) == 1
     assert set(first.spoken) | set(second.spoken) == {order.job_id for order in orders}
-
-
-async def until_received(resources: Resources) -> None:
-    """Wait until the queue has nothing to give."""
-    async with asyncio.timeout(10):
-        while messages := await resources.synthesis.receive(10, wait_seconds=0):
-            await resources.synthesis.hide([message.receipt for message in messages], 0)
-            await asyncio.sleep(0.1)
 
 
 async def test_a_lost_engine_leaves_its_jobs_to_another(resources: Resources) -> None:

@@ -1,7 +1,7 @@
 """Messages in hand: the newest receipt counts, what ended is deleted, and an outage delays no more than it must."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from gpu_runner.deliveries import Deliveries
@@ -146,3 +146,34 @@ async def test_a_flush_into_an_outage_is_survived() -> None:
     await deliveries.flush()
     await time.advance(60)
     assert queue.visible == ["a"]
+
+
+class SlowQueue(FakeQueue):
+    """One whose `hide` takes until the test lets it go on."""
+
+    def __init__(self, time: FakeTime) -> None:
+        super().__init__(time)
+        self.lets_hide = asyncio.Event()
+
+    async def hide(self, receipts: Sequence[str], seconds: int) -> None:
+        taken = tuple(receipts)
+        await self.lets_hide.wait()
+        await super().hide(taken, seconds)
+
+
+async def test_what_is_handed_back_while_others_are_on_their_way_goes_too() -> None:
+    time = FakeTime()
+    queue = SlowQueue(time)
+    deliveries = deliveries_of(queue, time)
+    for name in ("a", "b"):
+        await queue.send(name)
+    first, second = [deliveries.take(name, await received(queue)) for name in ("a", "b")]
+    assert first is not None
+    assert second is not None
+    async with kept(deliveries):
+        deliveries.hand_back(first)
+        await settle()
+        deliveries.hand_back(second)
+        queue.lets_hide.set()
+        await settle()
+        assert queue.visible == ["a", "b"]
