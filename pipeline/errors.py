@@ -43,6 +43,24 @@ class TooLarge(InvalidInput):
     code = "too_large"
 
 
+class Unauthorized(PipelineError):
+    """Nobody can be told from what the caller showed: no key, or none that is good now."""
+
+    code = "unauthorized"
+
+
+class Forbidden(PipelineError):
+    """The caller is known, and may not do this."""
+
+    code = "forbidden"
+
+
+class TooMany(PipelineError):
+    """The owner's share is used up, or somebody tried too often; `retry_after` tells when there is more."""
+
+    code = "too_many_requests"
+
+
 class NotFound(PipelineError):
     """There is nothing under that id."""
 

@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 from functools import cached_property
+from ipaddress import ip_address
 from typing import Literal, Self, TypeVar
 from urllib.parse import urlsplit
 
@@ -28,6 +29,14 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", description="Address the API listens on")
     port: int = Field(8000, ge=0, le=65535, description="Port the API listens on")
+    auth: Literal["keys", "none"] | None = Field(
+        None,
+        description="`keys`: every caller needs a key; `none`: anybody may do anything. "
+        "When not set: `none` on a loopback `HOST`, else `keys`",
+    )
+    aws_lambda_function_name: str | None = Field(
+        None, description="Set by AWS Lambda itself, where `AUTH` is `keys` when not set"
+    )
     uvicorn_workers: int = Field(1, ge=1, le=64, description="API processes")
     worker_health_port: int = Field(0, ge=0, le=65535, description="Port of the worker's own `/health`; 0: none")
     worker_health_url: str | None = Field(
@@ -134,7 +143,7 @@ class Settings(BaseSettings):
     def _upper(cls, value: object) -> object:
         return value.upper() if isinstance(value, str) else value
 
-    @field_validator("tts_backend", "log_format", "device", "torch_dtype", mode="before")
+    @field_validator("auth", "tts_backend", "log_format", "device", "torch_dtype", mode="before")
     @classmethod
     def _lower(cls, value: object) -> object:
         return value.lower() if isinstance(value, str) else value
@@ -156,6 +165,13 @@ class Settings(BaseSettings):
                 "together: a job's record must outlive its preview"
             )
         return self
+
+    @cached_property
+    def wants_keys(self) -> bool:
+        """Whether every caller needs a key."""
+        if self.auth is None:
+            return self.aws_lambda_function_name is not None or not is_loopback(self.host)
+        return self.auth == "keys"
 
     def endpoint_for(self, service: Literal["s3", "sqs"]) -> str | None:
         """Where a service is spoken to; None: at AWS."""
@@ -201,6 +217,14 @@ class Settings(BaseSettings):
     def reference_max_bytes(self) -> int:
         """The most bytes a reference recording may have."""
         return int(self.reference_max_megabytes * 1024 * 1024)
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether an address to listen on can be reached from this machine alone."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
 
 
 def _is_address(url: str) -> bool:

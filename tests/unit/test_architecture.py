@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGES = ("pipeline", "functions", "gpu_runner")
 LAYERS = (
     {"ids", "errors"},
-    {"settings", "records", "layout", "retention"},
+    {"owners", "settings", "records", "layout", "retention"},
     {"storage", "queues", "connections", "audio", "logs", "resources"},
     {"sessions", "voices", "jobs", "events"},
 )

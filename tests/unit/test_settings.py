@@ -23,6 +23,7 @@ def complaint(monkeypatch: pytest.MonkeyPatch, **environment: str) -> str:
     ("name", "value", "right"),
     [
         ("TTS_BACKEND", "espeak", "'qwen' or 'mock'"),
+        ("AUTH", "off", "'keys' or 'none'"),
         ("PORT", "web", "integer"),
         ("PORT", "65536", "less than or equal to 65535"),
         ("PORT", "-1", "greater than or equal to 0"),
@@ -155,3 +156,28 @@ def test_every_setting_says_what_it_is_for() -> None:
 
 def test_a_megabyte_is_binary() -> None:
     assert Settings(reference_max_megabytes=0.5).reference_max_bytes == 512 * 1024
+
+
+@pytest.mark.parametrize(
+    ("environment", "wants_keys"),
+    [
+        ({}, False),
+        ({"HOST": "127.8.8.8"}, False),
+        ({"HOST": "::1"}, False),
+        ({"HOST": "localhost"}, False),
+        ({"HOST": "0.0.0.0"}, True),
+        ({"HOST": "::"}, True),
+        ({"HOST": "192.168.1.4"}, True),
+        ({"HOST": "voices.example"}, True),
+        ({"HOST": "0.0.0.0", "AUTH": "none"}, False),
+        ({"AUTH": "Keys"}, True),
+        ({"AWS_LAMBDA_FUNCTION_NAME": "http"}, True),
+        ({"AWS_LAMBDA_FUNCTION_NAME": "http", "AUTH": "none"}, False),
+    ],
+)
+def test_keys_are_wanted_wherever_others_could_come_in(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], wants_keys: bool
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert load_settings().wants_keys is wants_keys
