@@ -16,6 +16,7 @@ from pipeline.errors import (
     ConnectionGone,
     DeadlineExceeded,
     Expired,
+    Forbidden,
     InvalidAudio,
     InvalidInput,
     NameTaken,
@@ -24,6 +25,8 @@ from pipeline.errors import (
     PipelineError,
     SynthesisFailed,
     TooLarge,
+    TooMany,
+    Unauthorized,
     Unavailable,
 )
 
@@ -35,6 +38,9 @@ STATUS: dict[str, HTTPStatus] = {
     InvalidInput.code: HTTPStatus.UNPROCESSABLE_ENTITY,
     InvalidAudio.code: HTTPStatus.UNPROCESSABLE_ENTITY,
     TooLarge.code: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    Unauthorized.code: HTTPStatus.UNAUTHORIZED,
+    Forbidden.code: HTTPStatus.FORBIDDEN,
+    TooMany.code: HTTPStatus.TOO_MANY_REQUESTS,
     NotFound.code: HTTPStatus.NOT_FOUND,
     NotReady.code: HTTPStatus.NOT_FOUND,
     Expired.code: HTTPStatus.GONE,

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pipeline import layout, retention
 from pipeline.errors import DeadlineExceeded, InvalidInput, NotFound, PipelineError, Unavailable
 from pipeline.ids import is_id, lowest_id
+from pipeline.owners import Owner, owns
 from pipeline.records import Failed, Request, Source, Succeeded, parse_outcome, particulars
 from pipeline.resources import Resources
 from pipeline.settings import Settings
@@ -136,15 +137,19 @@ async def read_outcome(resources: Resources, job_id: str) -> Succeeded | Failed 
     return parse_outcome(body) if body else None
 
 
-async def read(resources: Resources, job_id: str) -> Job:
-    """Tell how a job stands now.
+async def read(resources: Resources, owner: Owner, job_id: str) -> Job:
+    """Tell a job's owner how it stands now.
 
     Raises
     ------
     NotFound
-        No job has that id, or its record has expired.
+        No job of this owner has that id, or its record has expired.
     """
-    if not is_id(job_id) or retention.job_expires_at(job_id, resources.settings) <= resources.clock():
+    if (
+        not is_id(job_id)
+        or not owns(owner, job_id)
+        or retention.job_expires_at(job_id, resources.settings) <= resources.clock()
+    ):
         raise _unknown(job_id)
     outcome = await read_outcome(resources, job_id)
     if outcome is not None:

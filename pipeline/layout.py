@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 from urllib.parse import quote, unquote
 
+from pipeline.owners import Owner
 from pipeline.records import Source
 
 UPLOADS = "audio/uploads/"
@@ -12,6 +13,8 @@ VOICES = "audio/voices/"
 JOBS = "jobs/"
 CONNECTIONS = "connections/"
 CHANGES = "changes/"
+KEYS = "keys/"
+TICKETS = "tickets/"
 
 OUTCOME_FILE = "outcome.json"
 
@@ -55,14 +58,21 @@ def session(session_id: str) -> ReferenceKeys:
     return ReferenceKeys(f"{UPLOADS}{session_id}/")
 
 
-def voice(voice_id: str) -> ReferenceKeys:
+def voices(owner: Owner) -> str:
+    """Give the folder of an owner's voices."""
+    return VOICES if owner is None else f"{VOICES}{owner}/"
+
+
+def voice(owner: Owner, voice_id: str) -> ReferenceKeys:
     """Give the keys of a saved voice."""
-    return ReferenceKeys(f"{VOICES}{voice_id}/")
+    return ReferenceKeys(f"{voices(owner)}{voice_id}/")
 
 
 def reference(source: Source) -> ReferenceKeys:
     """Give the keys of whichever the source names."""
-    return voice(source.voice_id or "") if source.session_id is None else session(source.session_id)
+    if source.session_id is None:
+        return voice(source.owner, source.voice_id or "")
+    return session(source.session_id)
 
 
 def preview(job_id: str) -> str:
@@ -103,6 +113,21 @@ def connection(connection_id: str) -> str:
 def change(change_id: str) -> str:
     """Give the key of the note that a voice is being changed."""
     return f"{CHANGES}{change_id}.json"
+
+
+def key(key_id: str) -> str:
+    """Give the key of what is known of an API key; it lies beside the voices, as it outlives all that expires."""
+    return f"{KEYS}{key_id}/key.json"
+
+
+def key_use(key_id: str) -> str:
+    """Give the key of when an API key was last used: apart from the rest, so that it never races a revocation."""
+    return f"{KEYS}{key_id}/last-use.json"
+
+
+def ticket(ticket_id: str) -> str:
+    """Give the key of a ticket that opens one socket."""
+    return f"{TICKETS}{ticket_id}.json"
 
 
 def id_in(key: str, prefix: str) -> str:

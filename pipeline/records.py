@@ -53,10 +53,11 @@ class Record(BaseModel):
 
 
 class Source(Record):
-    """Whose voice speaks: an upload's or a saved one's."""
+    """Whose voice speaks: an upload's or a saved one's; `owner` is there where keys are wanted."""
 
     session_id: str | None = None
     voice_id: str | None = None
+    owner: str | None = None
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:
@@ -66,10 +67,11 @@ class Source(Record):
 
 
 class ReplyTo(Record):
-    """Where the client who asked is connected."""
+    """Where the client who asked is connected, and by which key, where keys are wanted."""
 
     endpoint: str
     connection_id: str
+    key_id: str | None = None
 
 
 class Options(Record):
@@ -216,7 +218,7 @@ def particulars(request: Request, completed_at: datetime) -> dict[str, object]:
 
 
 class VoiceMetadata(Record):
-    """`audio/voices/<voice_id>/metadata.json`."""
+    """A saved voice's `metadata.json`."""
 
     voice_id: str
     name: str
@@ -237,6 +239,7 @@ class VoiceChange(Record):
     """`changes/<id>.json`: says that a voice is being saved or deleted, so that the sweeper can finish it."""
 
     voice_id: str
+    owner: str | None = None
 
 
 class Subscriber(Record):
@@ -249,4 +252,7 @@ class Subscriber(Record):
 class ConnectionState(Record):
     """`connections/<connection_id>.json`: what a WebSocket connection is remembered for."""
 
-    session_id: str
+    session_id: str | None = None
+    owner: str | None = None
+    key_id: str | None = None
+    scopes: tuple[str, ...] = ()

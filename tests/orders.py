@@ -45,7 +45,7 @@ async def upload(resources: Resources, *, pitch: float = 120) -> str:
 
 async def save(resources: Resources, voice_id: str, *, pitch: float = 120) -> str:
     """Store a saved voice without a prompt, whatever was there; the id of its reference."""
-    keys, reference_id = layout.voice(voice_id), resources.new_id()
+    keys, reference_id = layout.voice(None, voice_id), resources.new_id()
     metadata = VoiceMetadata(
         voice_id=voice_id,
         name=voice_id,

@@ -77,7 +77,7 @@ def test_the_storage_itself_may_be_killed(slow_embedded: Stack) -> None:
 
 
 def _survives(stack: Stack, victim: str) -> None:
-    client = Client(stack.url)
+    client = Client(stack.url, stack.socket_url)
     session_id = _save(client, "Keeper")
     with client.socket() as socket:
         accepted = client.preview(150, "Under way.", Prefer="respond-async").headers["x-job-id"]

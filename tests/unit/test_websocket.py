@@ -71,7 +71,7 @@ async def test_progress_comes_only_to_who_asks() -> None:
 async def test_a_saved_voice_may_speak() -> None:
     world = World()
     session_id = await world.session()
-    await voices.save(world.resources, session_id, "Nova")
+    await voices.save(world.resources, None, session_id, "Nova")
     assert await ask(world, "generate_preview", {"voice_id": "nova", "text": "Hello."}) is None
     request = await request_of(world)
     assert (request.source.voice_id, request.reference_id) == ("nova", session_id)
@@ -79,7 +79,7 @@ async def test_a_saved_voice_may_speak() -> None:
 
 async def test_an_upload_by_form_is_checked_at_its_first_use() -> None:
     world = World()
-    session_id, form = await sessions.open_upload(world.resources, "")
+    session_id, form = await sessions.open_upload(world.resources, None, "")
     data = {"session_id": session_id, "text": "Hello."}
     assert (await refused(world, "generate_preview", data))["code"] == "not_found"
     await world.bucket.put(form.fields["key"], b"nonsense", "x")
@@ -142,7 +142,7 @@ async def test_a_voice_is_saved() -> None:
     data = {"session_id": session_id, "name": "小明", "description": "calm", "request_id": "r1"}
     saved = {"voice_id": "xiao-ming", "name": "小明", "description": "calm", "request_id": "r1"}
     assert await ask(world, "save_voice", data) == {"type": "voice_saved", "data": saved}
-    assert (await voices.get(world.resources, "xiao-ming")).name == "小明"
+    assert (await voices.get(world.resources, None, "xiao-ming")).name == "小明"
 
 
 async def test_the_session_last_used_on_this_connection_is_saved() -> None:
@@ -153,17 +153,17 @@ async def test_the_session_last_used_on_this_connection_is_saved() -> None:
     answer = await ask(world, "save_voice", {"name": "Nova", "description": None})
     assert answer is not None
     assert answer["data"] == {"voice_id": "nova", "name": "Nova", "description": ""}
-    assert (await voices.get(world.resources, "nova")).reference_id == second
+    assert (await voices.get(world.resources, None, "nova")).reference_id == second
 
 
 async def test_a_voice_used_in_between_is_not_the_session_last_used() -> None:
     world = World()
     session_id = await world.session()
-    await voices.save(world.resources, await world.session(), "Old")
+    await voices.save(world.resources, None, await world.session(), "Old")
     await ask(world, "generate_preview", {"session_id": session_id, "text": "Hello."})
     await ask(world, "generate_preview", {"voice_id": "old", "text": "Hello."})
     await ask(world, "save_voice", {"name": "Nova"})
-    assert (await voices.get(world.resources, "nova")).reference_id == session_id
+    assert (await voices.get(world.resources, None, "nova")).reference_id == session_id
 
 
 @pytest.mark.parametrize(
@@ -185,7 +185,7 @@ async def test_a_voice_used_in_between_is_not_the_session_last_used() -> None:
 )
 async def test_a_save_that_can_not_be(data: Message, field: str) -> None:
     world = World()
-    await voices.save(world.resources, await world.session(), "Taken")
+    await voices.save(world.resources, None, await world.session(), "Taken")
     if data.get("session_id") == "SESSION":
         data = data | {"session_id": await world.session()}
     before = world.voice_keys()
