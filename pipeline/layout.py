@@ -12,6 +12,8 @@ VOICES = "audio/voices/"
 JOBS = "jobs/"
 CONNECTIONS = "connections/"
 CHANGES = "changes/"
+KEYS = "keys/"
+TICKETS = "tickets/"
 
 OUTCOME_FILE = "outcome.json"
 
@@ -103,6 +105,21 @@ def connection(connection_id: str) -> str:
 def change(change_id: str) -> str:
     """Give the key of the note that a voice is being changed."""
     return f"{CHANGES}{change_id}.json"
+
+
+def key(key_id: str) -> str:
+    """Give the key of what is known of an API key; it lies beside the voices, as it outlives all that expires."""
+    return f"{KEYS}{key_id}/key.json"
+
+
+def key_use(key_id: str) -> str:
+    """Give the key of when an API key was last used: apart from the rest, so that it never races a revocation."""
+    return f"{KEYS}{key_id}/last-use.json"
+
+
+def ticket(ticket_id: str) -> str:
+    """Give the key of a ticket that opens one socket."""
+    return f"{TICKETS}{ticket_id}.json"
 
 
 def id_in(key: str, prefix: str) -> str:
