@@ -35,6 +35,7 @@ async def handle(resources: Resources, _event: dict[str, Any]) -> dict[str, int]
         "jobs": await _delete(
             resources, _by_id(resources, layout.JOBS, lambda id_: retention.job_expires_at(id_, settings))
         ),
+        "tickets": await _delete(resources, _by_id(resources, layout.TICKETS, retention.ticket_expires_at)),
         "connections": await _delete(resources, _connections(resources)),
         "overdue_jobs": await _end_overdue(resources),
         "voice_changes": await voices.finish_changes(resources),

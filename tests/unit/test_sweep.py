@@ -7,8 +7,9 @@ from datetime import timedelta
 import pytest
 
 from functions import sweep
-from pipeline import jobs, layout, retention, voices
+from pipeline import jobs, layout, retention, tickets, voices
 from pipeline.errors import Unavailable
+from pipeline.keys import ANYBODY
 from pipeline.records import Failed
 from pipeline.storage import ObjectInfo
 from tests.fakes import EPOCH, FakeBucket, FakeTime
@@ -24,8 +25,10 @@ async def test_each_thing_goes_at_its_moment_and_not_before() -> None:
     request = await world.job()
     await world.bucket.put(layout.connection("c="), b'{"session_id": "s"}', jobs.JSON)
     await world.succeed(request)
+    await tickets.issue(world.resources, ANYBODY)
     await world.bucket.put(layout.subscriber(request.job_id, "c"), b"{}", jobs.JSON)
     for prefix, lifetime, count in [
+        (layout.TICKETS, timedelta(seconds=60), 1),
         (layout.PREVIEWS, timedelta(minutes=20), 1),
         (layout.CONNECTIONS, timedelta(hours=2), 1),
         (layout.UPLOADS, timedelta(hours=12), 3),
@@ -80,6 +83,7 @@ async def test_what_is_not_ours_is_let_be() -> None:
         "audio/previewsomething.wav",
         "jobs/README.txt",
         "jobs-of-mine/x",
+        "tickets/README.txt",
         "logs/2020.txt",
     ]
     for key in foreign:
@@ -98,8 +102,8 @@ async def test_a_sweep_costs_what_has_expired_not_what_is_stored() -> None:
         world.later(seconds=1)
     world.mend()
     await swept(world)
-    assert world.bucket.switch.count("list") <= 6
-    assert world.bucket.switch.count("delete") <= 6
+    assert world.bucket.switch.count("list") <= 7
+    assert world.bucket.switch.count("delete") <= 7
     assert world.bucket.switch.count("read") == 0
 
 
@@ -138,7 +142,7 @@ async def test_thousands_go_in_batches() -> None:
     world.mend()
     assert (await swept(world))["jobs"] == 2100
     assert world.keys() == []
-    assert world.bucket.switch.count("delete") == 3 + 4
+    assert world.bucket.switch.count("delete") == 3 + 5
 
 
 async def test_an_overdue_job_is_ended_once() -> None:
