@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
+from functions import rate_limit
 from pipeline.errors import (
     ConnectionGone,
     DeadlineExceeded,
@@ -24,6 +25,7 @@ from pipeline.errors import (
     PipelineError,
     SynthesisFailed,
     TooLarge,
+    TooMany,
     Unavailable,
 )
 
@@ -35,6 +37,7 @@ STATUS: dict[str, HTTPStatus] = {
     InvalidInput.code: HTTPStatus.UNPROCESSABLE_ENTITY,
     InvalidAudio.code: HTTPStatus.UNPROCESSABLE_ENTITY,
     TooLarge.code: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    TooMany.code: HTTPStatus.TOO_MANY_REQUESTS,
     NotFound.code: HTTPStatus.NOT_FOUND,
     NotReady.code: HTTPStatus.NOT_FOUND,
     Expired.code: HTTPStatus.GONE,
@@ -100,7 +103,10 @@ def response(
 
 def of_error(error: PipelineError, *, job_id: str | None = None) -> JSONResponse:
     """Answer with one of the pipeline's own errors."""
-    return of_code(error.code, error.message, error.field, job_id=job_id, retry_after=error.retry_after)
+    answer = of_code(error.code, error.message, error.field, job_id=job_id, retry_after=error.retry_after)
+    if isinstance(error, TooMany) and error.standing:
+        answer.headers.update(rate_limit.headers(error.standing))
+    return answer
 
 
 def of_code(
