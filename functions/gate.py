@@ -4,15 +4,13 @@ import structlog
 
 from functions.failed_tries import FailedTries
 from pipeline import tickets
-from pipeline.errors import Forbidden, Unauthorized
-from pipeline.keys import ANYBODY, Caller, Keyring, Scope
+from pipeline.errors import Forbidden, Standing, Unauthorized
+from pipeline.keyring import Keyring
+from pipeline.keys import ANYBODY, Caller, Scope
 from pipeline.resources import Resources
-from pipeline.shares import Shares, Standing
+from pipeline.shares import Shares
 
 log = structlog.get_logger(__name__)
-
-_BEARER = "bearer "
-_HOW = "Give your key as `Authorization: Bearer <key>`."
 
 
 class Gate:
@@ -21,7 +19,7 @@ class Gate:
     def __init__(self, resources: Resources) -> None:
         self._resources = resources
         self._keyring = Keyring(resources)
-        self.shares = Shares(resources)
+        self.shares = Shares(resources, resources.clock)
         self._failed = FailedTries(resources.clock)
 
     async def caller_by_key(self, authorization: str | None, address: str) -> Caller:
@@ -37,12 +35,10 @@ class Gate:
         if not self._resources.settings.wants_keys:
             return ANYBODY
         if not authorization:
-            raise Unauthorized(f"This needs a key. {_HOW}")
+            raise Unauthorized("This needs a key; give yours as `Authorization: Bearer <key>`.")
         self._failed.check(address)
         try:
-            if not authorization.lower().startswith(_BEARER):
-                raise Unauthorized(_HOW)
-            return await self._keyring.caller(authorization[len(_BEARER) :].strip())
+            return await self._keyring.caller(_bearer(authorization))
         except Unauthorized:
             self._note_failure(address)
             raise
@@ -105,6 +101,11 @@ class Gate:
     def _note_failure(self, address: str) -> None:
         log.warning("caller turned away", address=address)
         self._failed.note(address)
+
+
+def _bearer(authorization: str) -> str:
+    scheme, _, text = authorization.partition(" ")
+    return text.strip() if scheme.lower() == "bearer" else ""
 
 
 def _listed(caller: Caller) -> str:

@@ -4,7 +4,7 @@ from fastapi import FastAPI
 
 from functions import docs, problems
 from functions.gate import Gate
-from functions.middleware import AccessLog, BodyLimit, Correlation, Unexpected
+from functions.middleware import AccessLog, BodyLimit, Correlation, RateLimit, Unexpected
 from functions.openapi import Api
 from functions.routes import health, jobs, previews, uploads, voices, ws_tickets
 from functions.waiting import Waiters
@@ -39,6 +39,7 @@ def create_app(settings: Settings) -> FastAPI:
     docs.install(app)
     problems.install(app)
     app.add_middleware(BodyLimit, max_bytes=settings.reference_max_bytes + FORM_BYTES)
+    app.add_middleware(RateLimit)
     app.add_middleware(Unexpected)
     app.add_middleware(AccessLog)
     app.add_middleware(Correlation, new_id=id_maker(utc_now))

@@ -68,9 +68,7 @@ async def _subscribers(resources: Resources, job_id: str) -> list[Subscriber]:
     return [Subscriber.model_validate_json(body) for body in bodies if body]
 
 
-async def _tell(
-    resources: Resources, keyring: Keyring, outcome: Succeeded | Failed, to: Subscriber
-) -> Delivery:
+async def _tell(resources: Resources, keyring: Keyring, outcome: Succeeded | Failed, to: Subscriber) -> Delivery:
     if not await _may_hear(keyring, to.reply_to):
         log.info("key is no longer good, client not told", connection_id=to.reply_to.connection_id)
         return "gone"

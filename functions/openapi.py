@@ -64,30 +64,35 @@ class Api(FastAPI):
 
 
 def _complete(operation: Operation, *, has_content: bool, wants_keys: bool) -> None:
-    answers = operation["responses"]
     if not wants_keys:
         del operation["security"]
     wants_key = bool(operation.get("security"))
-    for status, description in (_OF_ANY_KEY if wants_key else {}).items():
-        answers.setdefault(status, {"description": description})
-    if "HTTPValidationError" in str(answers.get("422")):
-        # FastAPI adds it to whatever has a parameter, though a text can't be wrong.
-        del answers["422"]
-    for status, description in (_OF_ANY_BODY if "requestBody" in operation else {}).items():
-        answers.setdefault(status, {"description": description})
-    for status, description in _OF_ANY_REQUEST.items():
-        answers.setdefault(status, {"description": description})
-    for status, answer in answers.items():
-        headers = answer.setdefault("headers", {})
-        headers[CORRELATION_HEADER] = _CORRELATION
-        if status in {"429", "503"}:
-            headers["Retry-After"] = _RETRY_AFTER
-        if status in {"401", "403"}:
-            headers["WWW-Authenticate"] = _CHALLENGE
-        elif wants_key:
-            headers.update(_RATE_LIMIT)
+    _add_answers(operation, wants_key=wants_key)
+    for status, answer in operation["responses"].items():
+        answer.setdefault("headers", {}).update(_headers(status, wants_key=wants_key))
         if not has_content:
             answer.pop("content", None)
         elif int(status) >= 400:
             answer["content"] = {problems.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
     operation.setdefault("parameters", []).append(_CORRELATION_PARAMETER)
+
+
+def _add_answers(operation: Operation, *, wants_key: bool) -> None:
+    answers = operation["responses"]
+    if "HTTPValidationError" in str(answers.get("422")):
+        # FastAPI adds it to whatever has a parameter, though a text can't be wrong.
+        del answers["422"]
+    more = _OF_ANY_REQUEST | (_OF_ANY_BODY if "requestBody" in operation else {})
+    for status, description in (more | (_OF_ANY_KEY if wants_key else {})).items():
+        answers.setdefault(status, {"description": description})
+
+
+def _headers(status: str, *, wants_key: bool) -> dict[str, Any]:
+    headers: dict[str, Any] = {CORRELATION_HEADER: _CORRELATION}
+    if status in {"429", "503"}:
+        headers["Retry-After"] = _RETRY_AFTER
+    if status in {"401", "403"}:
+        headers["WWW-Authenticate"] = _CHALLENGE
+    elif wants_key:
+        headers |= _RATE_LIMIT
+    return headers

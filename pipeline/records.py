@@ -53,11 +53,11 @@ class Record(BaseModel):
 
 
 class Source(Record):
-    """Whose voice speaks: an upload's or a saved one's; `owner` is there where keys are wanted."""
+    """Whose voice speaks: an upload's or a saved one's."""
 
     session_id: str | None = None
     voice_id: str | None = None
-    owner: str | None = None
+    owner: str | None = Field(None, description="whose it is; None: everybody's, where no keys are wanted")
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:
@@ -247,6 +247,12 @@ class Subscriber(Record):
 
     reply_to: ReplyTo
     request_id: str | None = None
+
+
+class ShareUsed(Record):
+    """`shares/<owner>/<what>-<window>.json`: how much an owner has used in a window, over all processes."""
+
+    used: int = Field(ge=0)
 
 
 class ConnectionState(Record):

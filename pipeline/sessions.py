@@ -10,6 +10,7 @@ from pipeline.owners import Owner, new_id, owns
 from pipeline.records import format_utc
 from pipeline.resources import Resources
 from pipeline.settings import Settings
+from pipeline.shares import Shares
 from pipeline.storage import UploadForm
 
 TEXT = "text/plain; charset=utf-8"
@@ -53,8 +54,17 @@ def too_large(settings: Settings) -> TooLarge:
     )
 
 
-async def store(resources: Resources, session_id: str, recording: Recording, transcription: str) -> None:
-    """Write a checked reference; both files, or the session is of no use."""
+async def store(
+    resources: Resources, owner: Owner, session_id: str, recording: Recording, transcription: str
+) -> None:
+    """Write a checked reference; both files, or the session is of no use.
+
+    Raises
+    ------
+    TooMany
+        It is more than what is left of the owner's share.
+    """
+    await _count(resources, owner, recording)
     keys = layout.session(session_id)
     writes = [resources.bucket.put(keys.audio, encode_wav(recording), WAV)]
     if transcription:
@@ -94,6 +104,8 @@ async def require(resources: Resources, owner: Owner, session_id: str) -> None:
         Its time is over.
     InvalidAudio
         What was uploaded to it is no reference.
+    TooMany
+        It is more than what is left of the owner's share.
     """
     if not is_id(session_id):
         raise InvalidInput("session_id should be 32 hex digits, as an upload answers it.", field="session_id")
@@ -109,8 +121,13 @@ async def require(resources: Resources, owner: Owner, session_id: str) -> None:
     if unchecked is None:
         raise _unknown(session_id)
     recording = await check_reference(unchecked, resources.settings)
+    await _count(resources, owner, recording)
     # Once: what has been used stays, though the form lets the client upload something else.
     await resources.bucket.put_once(keys.audio, encode_wav(recording), WAV)
+
+
+async def _count(resources: Resources, owner: Owner, recording: Recording) -> None:
+    await Shares(resources, resources.clock).take_reference_seconds(owner, recording.duration_seconds)
 
 
 def _unknown(session_id: str) -> NotFound:

@@ -19,6 +19,7 @@ from pipeline.ids import born_at, is_id
 from pipeline.owners import Owner, new_id
 from pipeline.records import Request, Source, VoiceChange, VoiceMetadata
 from pipeline.resources import Resources
+from pipeline.shares import check_voices
 
 log = structlog.get_logger(__name__)
 
@@ -118,10 +119,13 @@ async def save(
         The name or the session can't serve.
     NameTaken
         A voice of that name exists, or is being saved by somebody else.
+    TooMany
+        The owner has as many voices as may be.
     """
     name, description = check_name(name), check_description(description)
     await sessions.require(resources, owner, session_id)
     voice_id = voice_id_of(name)
+    await check_voices(resources, owner, besides=voice_id)
     note = await _announce_change(resources, owner, voice_id)
     try:
         claimed, etag = await _claim(resources, owner, voice_id, name, description, session_id)

@@ -39,7 +39,7 @@ def request(
 async def upload(resources: Resources, *, pitch: float = 120) -> str:
     """Store a reference; its session."""
     session_id = resources.new_id()
-    await sessions.store(resources, session_id, voice(pitch), TRANSCRIPTION)
+    await sessions.store(resources, None, session_id, voice(pitch), TRANSCRIPTION)
     return session_id
 
 
@@ -66,7 +66,7 @@ async def order_new(resources: Resources, *, pitch: float = 120, text: str = TEX
     """Accept a preview of a reference that comes with it, as `POST /preview` does."""
     session_id = resources.new_id()
     order = request(resources, Source(session_id=session_id), session_id, text=text, is_new=True)
-    await jobs.accept(resources, order, sessions.store(resources, session_id, voice(pitch), TRANSCRIPTION))
+    await jobs.accept(resources, order, sessions.store(resources, None, session_id, voice(pitch), TRANSCRIPTION))
     return order
 
 

@@ -132,7 +132,7 @@ async def preview(
         correlation_id=current_correlation_id(),
         new_reference=records.NewReference(transcription=said),
     )
-    upload = sessions.store(resources, new_session, recording, said)
+    upload = sessions.store(resources, caller.owner, new_session, recording, said)
     return await _speak(resources, waiters, request, prefer, upload)
 
 
@@ -258,9 +258,7 @@ _SERVED[404] = _SERVED[404] | {
 }
 
 
-@router.get(
-    "/previews/{job_id}.wav", response_class=Response, responses=_SERVED, openapi_extra=only("preview")
-)
+@router.get("/previews/{job_id}.wav", response_class=Response, responses=_SERVED, openapi_extra=only("preview"))
 @router.head(
     "/previews/{job_id}.wav",
     response_class=Response,

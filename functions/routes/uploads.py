@@ -93,7 +93,7 @@ async def upload(
     said = sessions.check_transcription(transcription, resources.settings)
     recording = await sessions.check_reference(await audio.read(), resources.settings)
     session_id = new_id(resources.new_id, caller.owner)
-    await sessions.store(resources, session_id, recording, said)
+    await sessions.store(resources, caller.owner, session_id, recording, said)
     response.headers["Deprecation"] = f"@{int(DEPRECATED_SINCE.timestamp())}"
     response.headers["Link"] = SUCCESSOR
     return SessionView(session_id=session_id)

@@ -307,7 +307,7 @@ async def test_deleting_takes_everything() -> None:
     world = World()
     await voices.save(world.resources, None, await world.session(), "Nova")
     await voices.save(world.resources, None, await world.session(), "Nova 2")
-    await world.voices.put(layout.voice(None, "nova").folder + "left/behind", b"", jobs.JSON)
+    await world.voices.put(layout.voice(None, "nova").folder + "left-behind", b"", jobs.JSON)
     await voices.delete(world.resources, None, "nova")
     assert world.voice_keys() == [f"audio/voices/nova-2/{name}" for name in FILES]
     assert world.keys(layout.CHANGES) == []

@@ -7,9 +7,12 @@ from typing import Any
 import pytest
 
 from functions import notify
+from functions.gate import Gate
 from functions.websocket import MESSAGE_MAX_BYTES, MESSAGE_TYPES, Dispatcher
 from pipeline import events, jobs, layout, sessions, voices
 from pipeline.audio import encode_wav
+from pipeline.keyring import Keyring
+from pipeline.keys import ANYBODY
 from pipeline.records import Options, ReplyTo, Request
 from tests.world import World, spoken
 
@@ -19,9 +22,13 @@ THERE = ReplyTo(endpoint="http://127.0.0.1:9", connection_id="c2=")
 Message = dict[str, Any]
 
 
+def dispatcher_of(world: World) -> Dispatcher:
+    return Dispatcher(world.resources, Gate(world.resources))
+
+
 async def ask(world: World, type_: object, data: object = None, sender: ReplyTo = HERE) -> Message | None:
     message = {"type": type_} | ({} if data is None else {"data": data})
-    return await Dispatcher(world.resources).answer(sender, json.dumps(message))
+    return await dispatcher_of(world).answer(sender, ANYBODY, json.dumps(message))
 
 
 async def refused(world: World, type_: object, data: object = None, sender: ReplyTo = HERE) -> Message:
@@ -206,7 +213,7 @@ async def test_who_subscribes_in_time_is_told_when_the_job_ends() -> None:
     request = await world.job(reply_to=THERE)
     assert await ask(world, "subscribe", {"job_id": request.job_id, "request_id": "r9"}) is None
     await world.succeed(request)
-    await notify.tell(world.resources, request.job_id)
+    await notify.tell(world.resources, Keyring(world.resources), request.job_id)
     told = {to: json.loads(body)["data"].get("request_id") for to, body in world.connections.posted}
     assert told == {"c2=": None, "c1=": "r9"}
 
@@ -240,7 +247,7 @@ async def test_nobody_is_missed_however_the_outcome_races_the_subscription(turns
         for _ in range(turns):
             await asyncio.sleep(0)
         await world.succeed(request)
-        await notify.tell(world.resources, request.job_id)
+        await notify.tell(world.resources, Keyring(world.resources), request.job_id)
 
     answer, _ = await asyncio.gather(ask(world, "subscribe", {"job_id": request.job_id}), end())
     assert (answer is not None) + len(world.connections.posted) >= 1
@@ -300,7 +307,7 @@ async def test_a_subscription_to_nothing(data: Message) -> None:
     ],
 )
 async def test_whatever_is_sent_is_answered_with_an_error(raw: str | bytes) -> None:
-    answer = await Dispatcher(World().resources).answer(HERE, raw)
+    answer = await dispatcher_of(World()).answer(HERE, ANYBODY, raw)
     assert answer is not None
     assert answer["type"] == "error"
     assert answer["data"]["code"] == "invalid_input"
@@ -320,7 +327,7 @@ async def test_a_message_just_as_large_as_may_be() -> None:
     room = MESSAGE_MAX_BYTES - len(json.dumps(message))
     raw = json.dumps(message)[:-2] + "x" * room + '"}'
     assert len(raw) == MESSAGE_MAX_BYTES
-    assert await Dispatcher(world.resources).answer(HERE, raw) is None
+    assert await dispatcher_of(world).answer(HERE, ANYBODY, raw) is None
 
 
 @pytest.mark.parametrize("type_", MESSAGE_TYPES)
@@ -375,7 +382,7 @@ async def test_a_closed_connection_is_forgotten_even_if_the_storage_is_away() ->
     await ask(world, "generate_preview", {"session_id": await world.session(), "text": "Hello."})
     assert world.keys(layout.CONNECTIONS) == [layout.connection(HERE.connection_id)]
     world.bucket.switch.is_up = False
-    await Dispatcher(world.resources).forget(HERE)
+    await dispatcher_of(world).forget(HERE)
     world.bucket.switch.is_up = True
-    await Dispatcher(world.resources).forget(HERE)
+    await dispatcher_of(world).forget(HERE)
     assert world.keys(layout.CONNECTIONS) == []
