@@ -25,8 +25,7 @@ def main() -> int:
     except SettingsError as error:
         print(error, file=sys.stderr)
         return WRONG_SETTING
-    wants_embedded = local.embedded_aws and not (settings.endpoint_for("s3") or settings.endpoint_for("sqs"))
-    if wants_embedded and not point_at_running_store(local):
+    if local.wants_own_store(settings) and not point_at_running_store(local):
         print(
             f"Nothing runs with DATA_DIR {local.data_folder}; start it with `make run` and keep it running, "
             f"or point AWS_ENDPOINT_URL at the storage to use.",

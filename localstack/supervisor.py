@@ -169,8 +169,7 @@ def choose_port(settings: Settings) -> None:
 
 def point_at_store(local: LocalSettings) -> int | None:
     """Point the environment at the embedded AWS, on the port that is given back; None when it is not wanted."""
-    settings = load_settings()
-    if not local.embedded_aws or settings.endpoint_for("s3") or settings.endpoint_for("sqs"):
+    if not local.wants_own_store(load_settings()):
         return None
     port = free_port(embedded.HOST)
     environment = embedded.for_clients(os.environ, port)
