@@ -3,9 +3,10 @@
 from fastapi import FastAPI
 
 from functions import docs, problems
-from functions.middleware import AccessLog, BodyLimit, Correlation, Unexpected
+from functions.gate import Gate
+from functions.middleware import AccessLog, BodyLimit, Correlation, RateLimit, Unexpected
 from functions.openapi import Api
-from functions.routes import health, jobs, previews, uploads, voices
+from functions.routes import health, jobs, previews, uploads, voices, ws_tickets
 from functions.waiting import Waiters
 from pipeline.ids import id_maker, utc_now
 from pipeline.resources import Resources
@@ -25,6 +26,7 @@ or a new one. Results are also pushed to WebSocket clients, on `/ws`.
 def create_app(settings: Settings) -> FastAPI:
     """Make the application; `serve_with` must be called before it serves."""
     app = Api(
+        wants_keys=settings.wants_keys,
         title="Voice cloning service",
         description=DESCRIPTION.strip(),
         version="0.1.0",
@@ -32,11 +34,12 @@ def create_app(settings: Settings) -> FastAPI:
         redoc_url=None,
         separate_input_output_schemas=False,
     )
-    for routes in (previews, voices, uploads, jobs, health):
+    for routes in (previews, voices, uploads, jobs, ws_tickets, health):
         app.include_router(routes.router)
     docs.install(app)
     problems.install(app)
     app.add_middleware(BodyLimit, max_bytes=settings.reference_max_bytes + FORM_BYTES)
+    app.add_middleware(RateLimit)
     app.add_middleware(Unexpected)
     app.add_middleware(AccessLog)
     app.add_middleware(Correlation, new_id=id_maker(utc_now))
@@ -47,4 +50,5 @@ def serve_with(app: FastAPI, resources: Resources) -> Waiters:
     """Give the application what its routes reach for."""
     waiters = Waiters(resources)
     app.state.resources, app.state.waiters = resources, waiters
+    app.state.gate = Gate(resources)
     return waiters

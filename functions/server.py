@@ -38,7 +38,7 @@ def local_app(settings: Settings) -> FastAPI:
         async with connect(settings) as resources:
             waiters = serve_with(app, resources)
             app.state.sockets = sockets.Sockets()
-            app.state.dispatcher = Dispatcher(resources)
+            app.state.dispatcher = Dispatcher(resources, app.state.gate)
             async with sockets.listen_for_posts(app.state.sockets, waiters):
                 yield
 

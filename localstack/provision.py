@@ -25,6 +25,7 @@ from pipeline.errors import Unavailable
 from pipeline.logs import configure_logging
 from pipeline.resources import client_config
 from pipeline.settings import Settings, SettingsError, load_settings
+from pipeline.shares import SHARE_RETENTION
 
 if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client
@@ -179,6 +180,8 @@ def expiry_rules(settings: Settings) -> list[Rule]:
         layout.CONNECTIONS: settings.connection_retention,
         layout.CHANGES: CHANGE_RETENTION,
         layout.TICKETS: retention.TICKET_LIFETIME,
+        layout.SHARES: SHARE_RETENTION,
+        layout.IN_FLIGHT: settings.job_deadline,
     }
     return [
         {

@@ -66,7 +66,7 @@ def test_what_is_no_key_is_none(text: str) -> None:
 
 
 def test_the_checksum_is_the_one_that_scanners_reckon() -> None:
-    """Worked out bit by bit: CRC-32 of all that precedes is 1014383385; capitals come before small letters."""
+    """Worked out bit by bit: CRC-32 of all before it is 1014383385; in base 62, digits first, then capitals."""
     text = "vck_0123456789ab_" + "0" * 43
     assert keys.parse(text + "16eFSL") is not None
 

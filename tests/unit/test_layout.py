@@ -7,7 +7,7 @@ ID = "019cc1234567789089abcdef01234567"
 
 
 def test_every_key_has_its_place() -> None:
-    session, voice = layout.session(ID), layout.voice("nova")
+    session, voice = layout.session(ID), layout.voice(None, "nova")
     assert session.audio == f"audio/uploads/{ID}/source.wav"
     assert session.transcription == f"audio/uploads/{ID}/transcription.txt"
     assert session.embedding == f"audio/uploads/{ID}/embedding.json"
@@ -26,7 +26,7 @@ def test_every_key_has_its_place() -> None:
 
 def test_a_source_names_its_reference() -> None:
     assert layout.reference(Source(session_id=ID)) == layout.session(ID)
-    assert layout.reference(Source(voice_id="nova")) == layout.voice("nova")
+    assert layout.reference(Source(voice_id="nova")) == layout.voice(None, "nova")
 
 
 def test_an_empty_session_id_is_no_voice() -> None:
