@@ -71,13 +71,13 @@ class Keyring:
         presented = keys.parse(text)
         if presented is None:
             raise Unauthorized(
-                "This is no API key; it should be one whole key, `vck_…`, as it was shown when made."
+                "This is no API key; it should be one whole key, `vck_...`, as it was shown when made."
             )
         look_up = self._look_up(presented.key_id)
         record = await look_up.record()
         if not keys.is_right(presented.digest, record.digest if record else None) or record is None:
             raise Unauthorized("This API key is not known.")
-        self._proven.put(record.key_id, look_up)
+        self._proven.put(presented.key_id, look_up)
         _check_good(record, self._resources.clock())
         await self._note_use(record.key_id)
         return record.caller

@@ -260,10 +260,12 @@ def _used_at(key_id: str, body: bytes | None) -> datetime | None:
 
 def _parsed(key_id: str, body: bytes) -> KeyRecord | None:
     try:
-        return KeyRecord.model_validate_json(body)
+        record = KeyRecord.model_validate_json(body)
     except ValidationError as error:
         _log_damaged(key_id, error)
         return None
+    # A copy in another folder would outlive the revocation of the first.
+    return record if record.key_id == key_id else None
 
 
 def _log_damaged(key_id: str, error: ValidationError) -> None:

@@ -11,7 +11,9 @@ import structlog
 from pipeline.settings import Settings
 
 _SECRETS = re.compile(
-    r"(?P<before>bearer\s+|x-amz-(?:signature|credential|security-token)[\"']?\s*(?:=|%3D|:)\s*[\"']?)"
+    r"(?P<before>bearer\s+|x-amz-(?:signature|credential|security-token)[\"']?\s*(?:=|%3D|:)\s*[\"']?"
+    # A key up to its id, which may be told, and a ticket likewise.
+    r"|vck_[0-9a-z]{12}_|(?<![0-9a-f])[0-9a-f]{32}\.(?=[A-Za-z0-9_-]{43}))"
     r"[^\s\"'&,;}]+",
     re.IGNORECASE,
 )

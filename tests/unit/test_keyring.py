@@ -146,6 +146,28 @@ async def test_a_damaged_record_lets_nobody_in() -> None:
     assert await refusal(Keyring(world.resources), text) == UNKNOWN
 
 
+async def test_a_copied_record_lets_nobody_in() -> None:
+    world = World()
+    text = await made(world)
+    copied = "vck_" + "0" * 12 + text[16:60]
+    copied += keys._checksum(copied)
+    body = world.voices.objects[layout.key(id_of(text))].body
+    await world.voices.put(layout.key("0" * 12), body, "application/json")
+    assert await refusal(Keyring(world.resources), copied) == UNKNOWN
+
+
+async def test_every_refusal_can_stand_in_a_header() -> None:
+    world = World()
+    revoked, expired = await made(world), await made(world, seconds=1)
+    await keys.revoke(world.resources, id_of(revoked))
+    world.later(seconds=1)
+    keyring = Keyring(world.resources)
+    for text in ("", revoked, expired, await made(World())):
+        message = await refusal(keyring, text)
+        assert message.isascii()
+        assert message.isprintable()
+
+
 async def test_without_storage_nobody_is_let_in_and_it_is_not_pressed() -> None:
     world = World()
     text = await made(world)
