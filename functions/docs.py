@@ -11,14 +11,14 @@ ASSETS = "/docs/assets"
 START = "/docs/start.js"
 _FILES = Path(fastapi_offline.__file__).parent / "static"
 
-# The pictures are in the stylesheet; what a preview sounds like comes from a route, or from what one has answered.
+# The pictures are in the stylesheet; previews are heard from their route.
 POLICY = "; ".join(
     (
         "default-src 'none'",
         "script-src 'self'",
         "style-src 'self'",
         "img-src 'self' data:",
-        "media-src 'self' blob:",
+        "media-src 'self'",
         "connect-src 'self'",
         "base-uri 'none'",
         "form-action 'none'",

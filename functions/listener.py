@@ -10,6 +10,7 @@ from http import HTTPStatus
 from typing import Any
 
 import h11
+from uvicorn._types import ASGISendEvent
 from uvicorn.config import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
@@ -157,6 +158,21 @@ class DiscreetWebSocket(WebSocketsSansIOProtocol):
         super().__init__(config, server_state, app_state, _loop)
         # Its every `info` is of a handshake, with the address; `pipeline.logs` keeps this logger at warnings.
         self.logger = logging.getLogger("uvicorn.websocket")
+
+    def data_received(self, data: bytes) -> None:
+        """See `asyncio.Protocol`."""
+        super().data_received(data)
+        if self.conn.handshake_exc is not None and not self.handshake_initiated:
+            # What the library says to a handshake that it can't read; uvicorn would not send it.
+            self.transport.write(b"".join(self.conn.data_to_send()))
+            self.transport.close()
+
+    async def send(self, message: ASGISendEvent) -> None:
+        """Send one event of the application's."""
+        await super().send(message)
+        if message["type"] == "websocket.http.response.body" and not message.get("more_body"):
+            # An answer in place of a connection is an end of the handshake too; uvicorn would log an error.
+            self.handshake_complete = True
 
 
 # How uvicorn is started.  Dead clients are found by pings; one that is there may be silent as long as it likes.
