@@ -18,7 +18,11 @@ _CORRELATION_PARAMETER = {
 }
 _CORRELATION = {"description": "The caller's, or a new one", "schema": _STRING}
 _RETRY_AFTER = {"description": "Seconds after which the same request may work", "schema": {"type": "integer"}}
-_OF_ANY_BODY = {"400": "The body can't be read", "413": "The body is too large"}
+_OF_ANY_BODY = {
+    "400": "The body can't be read",
+    "408": "The body did not come in time",
+    "413": "The body is too large",
+}
 _OF_ANY_KEY = {
     "401": "No key, or none that is good now",
     "403": "The key has not the scope for it",

@@ -16,7 +16,7 @@ from functions.websocket import Dispatcher
 from pipeline.ids import Clock, utc_now
 from pipeline.logs import configure_logging
 from pipeline.resources import connect
-from pipeline.settings import Settings, load_settings
+from pipeline.settings import Settings, is_loopback, load_settings
 
 log = structlog.get_logger(__name__)
 
@@ -31,7 +31,7 @@ def application() -> FastAPI:
 
 def local_app(settings: Settings, clock: Clock = utc_now) -> FastAPI:
     """Make the application with its sockets; it connects when the server starts it."""
-    app = create_app(settings)
+    app = create_app(settings, on_loopback=is_loopback(settings.host))
     app.include_router(sockets.router)
 
     @asynccontextmanager

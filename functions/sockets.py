@@ -182,6 +182,7 @@ async def listen_for_posts(sockets: Sockets, waiters: Waiters) -> AsyncIterator[
 
     application = web.Application(client_max_size=MESSAGE_MAX_BYTES)
     application.router.add_post("/@connections/{connection_id}", post)
+    application.on_response_prepare.append(_without_banner)
     runner = web.AppRunner(application, access_log=None)
     await runner.setup()
     try:
@@ -196,3 +197,7 @@ async def listen_for_posts(sockets: Sockets, waiters: Waiters) -> AsyncIterator[
 
 # By this header botocore knows which of its exceptions to raise (AWS REST-JSON protocol).
 _GONE = {"x-amzn-ErrorType": "GoneException"}
+
+
+async def _without_banner(_request: web.Request, response: web.StreamResponse) -> None:
+    response.headers.pop("Server", None)

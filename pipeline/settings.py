@@ -1,5 +1,6 @@
 """What may be configured, in one validated place: every setting is an environment variable of the same name."""
 
+import re
 from datetime import timedelta
 from functools import cached_property
 from ipaddress import ip_address
@@ -10,6 +11,11 @@ from pydantic import AliasChoices, Field, ValidationError, field_validator, mode
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 MAX_HOURS = 24 * 366 * 10
+
+# Browsers leave out the port that a scheme has anyway.
+_ORIGIN = re.compile(
+    r"(?!http://.*:80$|https://.*:443$)https?://([a-z0-9-]+(\.[a-z0-9-]+)*|\[[0-9a-f:.]+\])(:\d{1,5})?"
+)
 
 
 class SettingsError(ValueError):
@@ -36,6 +42,14 @@ class Settings(BaseSettings):
     )
     aws_lambda_function_name: str | None = Field(
         None, description="Set by AWS Lambda itself, where `AUTH` is `keys` when not set"
+    )
+    cors_origins: str | None = Field(
+        None,
+        description="Origins of other sites' pages that may use the API, separated by commas, such as "
+        "`https://studio.example,http://localhost:3000`",
+    )
+    body_timeout_seconds: float = Field(
+        30, gt=0, le=600, description="How long a client may fall silent in the middle of its request"
     )
     uvicorn_workers: int = Field(1, ge=1, le=64, description="API processes")
     worker_health_port: int = Field(0, ge=0, le=65535, description="Port of the worker's own `/health`; 0: none")
@@ -168,6 +182,17 @@ class Settings(BaseSettings):
             raise ValueError("should be an http:// or https:// address such as http://127.0.0.1:4566")
         return value
 
+    @field_validator("cors_origins")
+    @classmethod
+    def _are_origins(cls, value: str | None) -> str | None:
+        for origin in _separated(value):
+            if not _ORIGIN.fullmatch(origin):
+                raise ValueError(
+                    "should be origins as a browser tells them, scheme, host and any unusual port, such as "
+                    f"https://studio.example or http://localhost:3000; {origin!r} is none"
+                )
+        return value
+
     @model_validator(mode="after")
     def _bounds_agree(self) -> Self:
         if self.reference_min_seconds >= self.reference_max_seconds:
@@ -185,6 +210,11 @@ class Settings(BaseSettings):
         if self.auth is None:
             return self.aws_lambda_function_name is not None or not is_loopback(self.host)
         return self.auth == "keys"
+
+    @cached_property
+    def allowed_origins(self) -> tuple[str, ...]:
+        """Of which origins pages of others may use the API from a browser."""
+        return _separated(self.cors_origins)
 
     def endpoint_for(self, service: Literal["s3", "sqs"]) -> str | None:
         """Where a service is spoken to; None: at AWS."""
@@ -238,6 +268,10 @@ def is_loopback(host: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return host.lower() == "localhost"
+
+
+def _separated(values: str | None) -> tuple[str, ...]:
+    return tuple(value.strip() for value in (values or "").split(",") if value.strip())
 
 
 def _is_address(url: str) -> bool:

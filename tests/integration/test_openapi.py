@@ -1,6 +1,8 @@
 """The description of the API is true: what it declares is what is answered, and nothing else is."""
 
+import asyncio
 import re
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -12,6 +14,7 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from functions import problems
 from functions.http import create_app, serve_with
+from functions.security_headers import HEADERS
 from pipeline import layout, voices
 from pipeline.errors import Unavailable
 from pipeline.settings import Settings
@@ -94,6 +97,16 @@ def test_nothing_is_described_that_is_not_used() -> None:
         assert f"#/components/schemas/{name}'" in text, name
 
 
+SLOW = "a body that does not come"
+BODY_KINDS = {"/voices": "application/json", "/uploads": "application/json"}
+
+
+async def stalled() -> AsyncIterator[bytes]:
+    """Begin a body and say no more."""
+    yield b"{"
+    await asyncio.Event().wait()
+
+
 ERRORS = [
     ("get", "/voices?limit=0", {}, 422),
     ("post", "/voices", {"json": {}}, 422),
@@ -119,6 +132,15 @@ ERRORS = [
     ("post", "/preview-from-voice", {"content": b"x", "headers": {"content-type": "multipart/form-data"}}, 400),
     ("post", "/preview-from-voice", {"data": {"voice_id": "nobody", "response_text": "Hi."}}, 404),
     ("post", "/preview-from-voice", {"content": b"", "headers": {"content-length": "999999999"}}, 413),
+    *(
+        (
+            "post",
+            path,
+            {"content": SLOW, "headers": {"content-type": BODY_KINDS.get(path, "multipart/form-data; boundary=b")}},
+            408,
+        )
+        for path in ("/voices", "/uploads", "/upload", "/preview", "/preview-from-voice")
+    ),
     ("get", "/jobs/nobody", {}, 404),
     ("get", "/previews/nobody.wav", {}, 404),
     ("get", "/previews/EXPIRED.wav", {}, 410),
@@ -152,7 +174,7 @@ class Prepared:
     """A world with something of everything, and the names by which the tables above call it."""
 
     def __init__(self) -> None:
-        self.world = World(Settings(preview_wait_seconds=0))
+        self.world = World(Settings(preview_wait_seconds=0, body_timeout_seconds=0.05))
         self.names: dict[str, str] = {}
 
     async def fill(self) -> None:
@@ -171,6 +193,8 @@ class Prepared:
         """Put the names in."""
         if isinstance(value, dict):
             return {name: self.called(inner) for name, inner in value.items()}
+        if value == SLOW:
+            return stalled()
         if isinstance(value, str):
             for name, id_ in self.names.items():
                 value = value.replace(name, id_)
@@ -200,7 +224,8 @@ def described(method: str, path: str) -> dict[str, Any]:
     raise AssertionError(f"{method} {path} is not described")
 
 
-FRAMING = {"content-length", "content-type", "date", "connection"}
+# What tells of the connection, or a browser how to treat the answer, and a client nothing.
+FRAMING = {"content-length", "content-type", "date", "connection"} | {name.lower() for name in HEADERS}
 
 
 def check(answer: Any, method: str, path: str, status: int) -> None:
