@@ -247,13 +247,15 @@ def announce_ready(settings: Settings, data: Path) -> None:
     sample = data / "sample.wav"
     write_sample(sample)
     url = address(settings)
+    make_key = "It wants a key:\n\nKEY=$(make -s keys ARGS='make --owner me')\n\n" if settings.wants_keys else ""
+    show_key = '-H "Authorization: Bearer $KEY" ' if settings.wants_keys else ""
     print(
         f"""
 Listening on {url} (WebSocket: {url.replace("http", "ws", 1)}/ws, description: {url}/docs)
 What is saved is kept in {data}
-Try it:
+{make_key}Try it:
 
-curl -fsS -F "audio=@{sample.as_posix()}" -F "transcription={TRANSCRIPTION}" \
+curl -fsS {show_key}-F "audio=@{sample.as_posix()}" -F "transcription={TRANSCRIPTION}" \
 -F "response_text=Good to hear you." -o preview.wav {url}/preview
 
 Ctrl-C stops everything.

@@ -115,7 +115,7 @@ def test_every_header_that_is_described_can_be_read_by_a_named_page() -> None:
     assert described - readable <= {name.lower() for name in exposed.split(", ")}
 
 
-@pytest.mark.parametrize(("auth", "status"), [("none", 403), ("keys", 422)])
+@pytest.mark.parametrize(("auth", "status"), [("none", 403), ("keys", 401)])
 async def test_an_open_service_takes_no_forms_of_foreign_pages(auth: str, status: int) -> None:
     async with client_of(Settings.model_validate({"auth": auth, "cors_origins": STUDIO})) as client:
         assert (await client.post("/preview", headers={"Origin": EVIL})).status_code == status
