@@ -136,7 +136,10 @@ ERRORS = [
         (
             "post",
             path,
-            {"content": SLOW, "headers": {"content-type": BODY_KINDS.get(path, "multipart/form-data; boundary=b")}},
+            {
+                "content": SLOW,
+                "headers": {"content-type": BODY_KINDS.get(path, "application/x-www-form-urlencoded")},
+            },
             408,
         )
         for path in ("/voices", "/uploads", "/upload", "/preview", "/preview-from-voice")
