@@ -10,10 +10,10 @@ from typing import Any, TypeVar
 import structlog
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from functions.middleware import current_correlation_id
 from functions.requests import WholeText, addressed, preview_request, reference_id_of
 from pipeline import events, jobs, layout, voices
 from pipeline.errors import InvalidInput, PipelineError, Unavailable
+from pipeline.logs import current_correlation_id
 from pipeline.records import ConnectionState, ReplyTo, Source, Subscriber, check_options
 from pipeline.resources import Resources
 

@@ -4,8 +4,8 @@ import asyncio
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Protocol
 
-import aioboto3
 from aiobotocore.config import AioConfig
+from aiobotocore.session import AioSession
 from botocore.exceptions import BotoCoreError, ClientError
 
 from pipeline.errors import ConnectionGone, Unavailable
@@ -33,7 +33,7 @@ class Connections(Protocol):
 class ApiGatewayConnections:
     """`PostToConnection` at whichever endpoint a connection was made, one client an endpoint."""
 
-    def __init__(self, session: aioboto3.Session, config: AioConfig, stack: AsyncExitStack) -> None:
+    def __init__(self, session: AioSession, config: AioConfig, stack: AsyncExitStack) -> None:
         self._session = session
         self._config = config
         self._stack = stack
@@ -54,6 +54,8 @@ class ApiGatewayConnections:
         async with self._opening:
             if endpoint not in self._clients:
                 self._clients[endpoint] = await self._stack.enter_async_context(
-                    self._session.client("apigatewaymanagementapi", endpoint_url=endpoint, config=self._config)
+                    self._session.create_client(
+                        "apigatewaymanagementapi", endpoint_url=endpoint, config=self._config
+                    )
                 )
         return self._clients[endpoint]

@@ -1,15 +1,22 @@
 """Sessions: a reference recording with its transcription, kept for half a day from the session's birth."""
 
 import asyncio
+from typing import TYPE_CHECKING
 
 from pipeline import layout, retention
-from pipeline.audio import WAV, Recording, decode_reference, encode_wav
 from pipeline.errors import Expired, InvalidInput, NotFound, TooLarge
 from pipeline.ids import is_id
 from pipeline.records import format_utc
 from pipeline.resources import Resources
 from pipeline.settings import Settings
 from pipeline.storage import UploadForm
+from pipeline.wav import WAV
+
+if TYPE_CHECKING:
+    from pipeline.audio import Recording
+
+# numpy and libsndfile take a quarter of a function's start, and most calls bring no recording: what needs
+# `pipeline.audio` imports it there.
 
 TEXT = "text/plain; charset=utf-8"
 
@@ -31,7 +38,7 @@ def check_transcription(transcription: str, settings: Settings) -> str:
     return transcription.strip()
 
 
-async def check_reference(data: bytes, settings: Settings) -> Recording:
+async def check_reference(data: bytes, settings: Settings) -> "Recording":
     """Decode an uploaded recording if it is fit to be a reference.
 
     Raises
@@ -39,6 +46,8 @@ async def check_reference(data: bytes, settings: Settings) -> Recording:
     TooLarge, InvalidAudio
         What was wrong and what would be right.
     """
+    from pipeline.audio import decode_reference
+
     if len(data) > settings.reference_max_bytes:
         raise too_large(settings)
     return await asyncio.to_thread(decode_reference, data, settings)
@@ -52,8 +61,10 @@ def too_large(settings: Settings) -> TooLarge:
     )
 
 
-async def store(resources: Resources, session_id: str, recording: Recording, transcription: str) -> None:
+async def store(resources: Resources, session_id: str, recording: "Recording", transcription: str) -> None:
     """Write a checked reference; both files, or the session is of no use."""
+    from pipeline.audio import encode_wav
+
     keys = layout.session(session_id)
     writes = [resources.bucket.put(keys.audio, encode_wav(recording), WAV)]
     if transcription:
@@ -105,9 +116,15 @@ async def require(resources: Resources, session_id: str) -> None:
     unchecked = await resources.bucket.get(keys.unchecked_audio)
     if unchecked is None:
         raise NotFound(f"There is no session {session_id}; upload a reference first.", field="session_id")
+    await _take(resources, keys.audio, unchecked)
+
+
+async def _take(resources: Resources, key: str, unchecked: bytes) -> None:
+    from pipeline.audio import encode_wav
+
     recording = await check_reference(unchecked, resources.settings)
     # Once: what has been used stays, though the form lets the client upload something else.
-    await resources.bucket.put_once(keys.audio, encode_wav(recording), WAV)
+    await resources.bucket.put_once(key, encode_wav(recording), WAV)
 
 
 def expired(session_id: str, settings: Settings) -> Expired:

@@ -10,7 +10,6 @@ from fastapi import APIRouter, File, Form, Header, Request, Response, UploadFile
 from fastapi.responses import JSONResponse
 
 from functions import problems
-from functions.middleware import current_correlation_id
 from functions.neighbours import FromResources, FromWaiters
 from functions.options import FromOptions, NoOtherFields
 from functions.prefer import patience
@@ -18,7 +17,6 @@ from functions.requests import addressed, preview_request, queued, reference_id_
 from functions.routes.jobs import RETRY_SECONDS, JobView, view
 from functions.waiting import Waiters
 from pipeline import jobs, layout, records, retention, sessions
-from pipeline.audio import WAV
 from pipeline.errors import (
     DeadlineExceeded,
     Expired,
@@ -31,8 +29,10 @@ from pipeline.errors import (
 )
 from pipeline.events import audio_url
 from pipeline.ids import is_id
+from pipeline.logs import current_correlation_id
 from pipeline.resources import Resources
 from pipeline.storage import PreconditionFailed, RangeNotSatisfiable, StoredObject
+from pipeline.wav import WAV
 
 router = APIRouter(tags=["previews"])
 
