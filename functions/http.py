@@ -11,9 +11,6 @@ from pipeline.ids import id_maker, utc_now
 from pipeline.resources import Resources
 from pipeline.settings import Settings
 
-# What a multipart form adds to the recording it carries.
-FORM_BYTES = 1024 * 1024
-
 DESCRIPTION = """
 Clone a voice from a few seconds of speech, hear it speak any text, keep it if you like it.
 
@@ -36,11 +33,18 @@ def create_app(settings: Settings) -> FastAPI:
         app.include_router(routes.router)
     docs.install(app)
     problems.install(app)
-    app.add_middleware(BodyLimit, max_bytes=settings.reference_max_bytes + FORM_BYTES)
+    app.add_middleware(BodyLimit, max_bytes=settings.request_max_bytes, otherwise=_otherwise(settings))
     app.add_middleware(Unexpected)
     app.add_middleware(AccessLog)
     app.add_middleware(Correlation, new_id=id_maker(utc_now))
     return app
+
+
+def _otherwise(settings: Settings) -> str:
+    """Say how a recording comes in that may come in, but not through here."""
+    if settings.request_max_bytes > settings.reference_max_bytes:
+        return ""
+    return f" A recording of up to {settings.reference_max_megabytes:g} MB can be uploaded by POST /uploads."
 
 
 def serve_with(app: FastAPI, resources: Resources) -> Waiters:

@@ -98,11 +98,15 @@ class Unexpected:
 
 
 class BodyLimit:
-    """Refuse a body that is too large: at once when its length is given, else as soon as it shows."""
+    """Refuse a body that is too large: at once when its length is given, else as soon as it shows.
 
-    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+    `otherwise` tells a client that is refused what it can do.
+    """
+
+    def __init__(self, app: ASGIApp, max_bytes: int, otherwise: str = "") -> None:
         self._app = app
         self._max_bytes = max_bytes
+        self._otherwise = otherwise
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
@@ -134,4 +138,4 @@ class BodyLimit:
 
     def _too_large(self) -> TooLarge:
         megabytes = self._max_bytes / 1024 / 1024
-        return TooLarge(f"The request is too large; it should have at most {megabytes:g} MB.")
+        return TooLarge(f"The request is too large; it should have at most {megabytes:g} MB.{self._otherwise}")
