@@ -18,7 +18,8 @@ from fastapi import APIRouter, WebSocket, status
 from starlette.websockets import WebSocketDisconnect, WebSocketState
 
 from functions.waiting import Waiters
-from functions.websocket import MESSAGE_MAX_BYTES, Dispatcher
+from functions.websocket import MESSAGE_MAX_BYTES, Dispatcher, Message
+from pipeline.errors import ConnectionGone
 from pipeline.records import ReplyTo
 
 log = structlog.get_logger(__name__)
@@ -118,8 +119,14 @@ async def _frames(socket: WebSocket) -> AsyncIterator[str | bytes]:
 
 
 async def _answer(sockets: Sockets, dispatcher: Dispatcher, client: Client, raw: str | bytes) -> None:
+    async def say(message: Message) -> None:
+        try:
+            await sockets.send(client, json.dumps(message))
+        except (WebSocketDisconnect, RuntimeError) as error:
+            raise ConnectionGone("The client is gone.") from error
+
     async with client.turn:
-        answer = await dispatcher.answer(client.address, raw)
+        answer = await dispatcher.answer(client.address, raw, say)
         if answer is not None:
             # In ASCII: what it repeats of the client's may be half a surrogate pair, which no frame can hold.
             await sockets.send(client, json.dumps(answer))

@@ -5,6 +5,7 @@ the storage.
 """
 
 import json
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 import structlog
@@ -12,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from functions.requests import WholeText, addressed, preview_request, reference_id_of
 from pipeline import events, jobs, layout, voices
-from pipeline.errors import InvalidInput, PipelineError, Unavailable
+from pipeline.errors import ConnectionGone, InvalidInput, PipelineError, Unavailable
 from pipeline.logs import current_correlation_id
 from pipeline.records import ConnectionState, ReplyTo, Source, Subscriber, check_options
 from pipeline.resources import Resources
@@ -25,6 +26,7 @@ MESSAGE_MAX_BYTES = 128 * 1024
 MESSAGE_TYPES = ("generate_preview", "save_voice", "subscribe")
 
 Message = dict[str, Any]
+Say = Callable[[Message], Awaitable[None]]
 
 
 class _Data(BaseModel):
@@ -69,12 +71,16 @@ class Dispatcher:
     def __init__(self, resources: Resources) -> None:
         self._resources = resources
 
-    async def answer(self, sender: ReplyTo, raw: str | bytes) -> Message | None:
-        """Serve one message; what to answer at once, or None when the answer will come by the event path."""
+    async def answer(self, sender: ReplyTo, raw: str | bytes, say: Say) -> Message | None:
+        """Serve one message; what to answer at once, or None when the answer will come by the event path.
+
+        `say` tells the sender of a job before the job is sent: its result, which others tell, can only come after.
+        It raises `ConnectionGone` or `Unavailable` when it can't.
+        """
         parsed: Message = {}
         try:
             parsed = _parse(raw)
-            return await self._route(sender, parsed)
+            return await self._route(sender, parsed, say)
         except Unavailable as error:
             log.warning("unavailable", reason=error.message, cause=repr(error.__cause__))
             return _error(parsed, "The service can't reach its storage or queue; try again shortly.", error)
@@ -91,18 +97,19 @@ class Dispatcher:
         except Unavailable as error:
             log.warning("could not forget connection", reason=error.message)
 
-    async def _route(self, sender: ReplyTo, message: Message) -> Message | None:
+    async def _route(self, sender: ReplyTo, message: Message, say: Say) -> Message | None:
         match message["type"]:
             case "generate_preview":
-                return await self._generate_preview(sender, _data(GeneratePreview, message))
+                await self._generate_preview(sender, _data(GeneratePreview, message), say)
+                return None
             case "save_voice":
                 return await self._save_voice(sender, _data(SaveVoice, message))
             case "subscribe":
-                return await self._subscribe(sender, _data(Subscribe, message))
+                return await self._subscribe(sender, _data(Subscribe, message), say)
             case _:
                 raise InvalidInput(f"type should be one of {', '.join(MESSAGE_TYPES)}.", field="type")
 
-    async def _generate_preview(self, sender: ReplyTo, data: GeneratePreview) -> Message | None:
+    async def _generate_preview(self, sender: ReplyTo, data: GeneratePreview, say: Say) -> None:
         if (data.session_id is None) == (data.voice_id is None):
             raise InvalidInput("Give either session_id or voice_id.", field="session_id")
         resources = self._resources
@@ -113,11 +120,12 @@ class Dispatcher:
         request = preview_request(
             resources, source, reference_id, text, options, correlation_id=current_correlation_id()
         )
-        remembering = [self._remember(sender, data.session_id)] if data.session_id else []
+        first = [self._remember(sender, data.session_id)] if data.session_id else []
+        if data.progress:
+            first.append(self._announce(say, data, request.job_id))
         await jobs.accept(
-            resources, addressed(request, sender, data.request_id, id_withheld=not data.progress), *remembering
+            resources, addressed(request, sender, data.request_id, id_withheld=not data.progress), *first
         )
-        return _progress(data, request.job_id) if data.progress else None
 
     async def _save_voice(self, sender: ReplyTo, data: SaveVoice) -> Message:
         session_id = data.session_id or await self._last_session(sender)
@@ -129,18 +137,26 @@ class Dispatcher:
         saved = {"voice_id": voice.voice_id, "name": voice.name, "description": voice.description}
         return _message("voice_saved", data.request_id, saved)
 
-    async def _subscribe(self, sender: ReplyTo, data: Subscribe) -> Message | None:
+    async def _subscribe(self, sender: ReplyTo, data: Subscribe, say: Say) -> Message | None:
         job = await jobs.read(self._resources, data.job_id)
         outcome = job.outcome
         if outcome is None:
+            if data.progress:
+                await self._announce(say, data, job.job_id)
             # First leave the address, then look once more: whichever comes first, nobody is missed.
             subscriber = Subscriber(reply_to=sender, request_id=data.request_id)
             key = layout.subscriber(job.job_id, sender.connection_id)
             await self._resources.bucket.put(key, subscriber.to_json(), jobs.JSON)
             outcome = await jobs.read_outcome(self._resources, job.job_id)
-        if outcome is not None:
-            return events.message_for(outcome.model_copy(update={"request_id": data.request_id}))
-        return _progress(data, job.job_id) if data.progress else None
+        if outcome is None:
+            return None
+        return events.message_for(outcome.model_copy(update={"request_id": data.request_id}))
+
+    async def _announce(self, say: Say, data: _Data, job_id: str) -> None:
+        try:
+            await say(_message("progress", data.request_id, {"job_id": job_id, "status": "queued"}))
+        except (ConnectionGone, Unavailable) as error:  # the job goes on without
+            log.info("could not tell of progress", job_id=job_id, reason=error.message)
 
     async def _remember(self, sender: ReplyTo, session_id: str) -> None:
         state = ConnectionState(session_id=session_id)
@@ -178,10 +194,6 @@ def _data(type_: type[DataT], message: Message) -> DataT:
 def _message(type_: str, request_id: str | None, data: Message) -> Message:
     always = {"request_id": request_id, "correlation_id": current_correlation_id()}
     return {"type": type_, "data": data | {name: value for name, value in always.items() if value is not None}}
-
-
-def _progress(data: _Data, job_id: str) -> Message:
-    return _message("progress", data.request_id, {"job_id": job_id, "status": "queued"})
 
 
 def _error(message: Message, text: str, error: PipelineError | None) -> Message:
