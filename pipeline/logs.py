@@ -32,7 +32,7 @@ def configure_logging(settings: Settings, service: str) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(settings.log_level)
-    for chatty in ("aiobotocore", "botocore", "urllib3", "asyncio", "numba"):
+    for chatty in ("aiobotocore", "botocore", "urllib3", "asyncio", "mangum", "numba"):
         logging.getLogger(chatty).setLevel(max(logging.WARNING, root.level))
     structlog.configure(
         processors=[
