@@ -4,10 +4,11 @@ from fastapi import FastAPI
 
 from functions import docs, problems
 from functions.bodies import BodyLimits
-from functions.middleware import AccessLog, Correlation, Unexpected
+from functions.gate import Gate
+from functions.middleware import AccessLog, Correlation, RateLimit, Unexpected
 from functions.openapi import Api
 from functions.origins import Cors, LoopbackHosts, OriginCheck
-from functions.routes import health, jobs, previews, uploads, voices
+from functions.routes import health, jobs, previews, uploads, voices, ws_tickets
 from functions.security_headers import SecurityHeaders
 from functions.waiting import Waiters
 from pipeline.ids import id_maker, utc_now
@@ -40,6 +41,7 @@ def create_app(settings: Settings, *, on_loopback: bool = False) -> FastAPI:
         Whether it is served to this machine alone.
     """
     app = Api(
+        wants_keys=settings.wants_keys,
         title="Voice cloning service",
         description=DESCRIPTION.strip(),
         version="0.1.0",
@@ -47,7 +49,7 @@ def create_app(settings: Settings, *, on_loopback: bool = False) -> FastAPI:
         redoc_url=None,
         separate_input_output_schemas=False,
     )
-    for routes in (previews, voices, uploads, jobs, health):
+    for routes in (previews, voices, uploads, jobs, ws_tickets, health):
         app.include_router(routes.router)
     docs.install(app)
     problems.install(app)
@@ -57,6 +59,7 @@ def create_app(settings: Settings, *, on_loopback: bool = False) -> FastAPI:
         max_bytes=lambda path: body_max_bytes(path, settings),
         silence_seconds=settings.body_timeout_seconds,
     )
+    app.add_middleware(RateLimit)
     app.add_middleware(OriginCheck, allowed=settings.allowed_origins, covers_forms=not settings.wants_keys)
     if on_loopback and not settings.wants_keys:
         app.add_middleware(LoopbackHosts)
@@ -80,4 +83,5 @@ def serve_with(app: FastAPI, resources: Resources) -> Waiters:
     """Give the application what its routes reach for."""
     waiters = Waiters(resources)
     app.state.resources, app.state.waiters = resources, waiters
+    app.state.gate = Gate(resources)
     return waiters

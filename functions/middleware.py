@@ -7,7 +7,7 @@ import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from functions import problems
+from functions import problems, rate_limit
 from pipeline.ids import NewId
 from pipeline.logs import correlation_id_from
 
@@ -73,6 +73,30 @@ class AccessLog:
         finally:
             milliseconds = round((time.perf_counter() - began) * 1000, 1)
             log.info("request", method=scope["method"], path=scope["path"], status=status, ms=milliseconds)
+
+
+class RateLimit:
+    """Tell, with every answer to an owner, how their share of requests stands."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        state = scope.setdefault("state", {})
+
+        async def send_with_headers(message: Message) -> None:
+            standing = state.get("standing")
+            if message["type"] == "http.response.start" and standing is not None:
+                headers = MutableHeaders(scope=message)
+                for name, value in rate_limit.headers(standing).items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        await self._app(scope, receive, send_with_headers)
 
 
 class Unexpected:

@@ -20,11 +20,12 @@ import place  # noqa: F401  (makes the packages importable)
 import structlog
 from botocore.exceptions import BotoCoreError, ClientError
 
-from pipeline import layout
+from pipeline import layout, retention
 from pipeline.errors import Unavailable
 from pipeline.logs import configure_logging
 from pipeline.resources import client_config
 from pipeline.settings import Settings, SettingsError, load_settings
+from pipeline.shares import SHARE_RETENTION
 
 if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client
@@ -90,9 +91,9 @@ async def _provision_queues(sqs: "SQSClient", settings: Settings) -> str:
     events_dead = await _find_or_make(sqs, settings.events_dead_letter_queue)
     synthesis = await _find_or_make(sqs, settings.synthesis_queue)
     events = await _find_or_make(sqs, settings.events_queue)
-    retention = str(int(DEAD_LETTER_RETENTION.total_seconds()))
+    kept_seconds = str(int(DEAD_LETTER_RETENTION.total_seconds()))
     for queue, dead in ((synthesis, synthesis_dead), (events, events_dead)):
-        await _set_attribute(sqs, dead, "MessageRetentionPeriod", retention)
+        await _set_attribute(sqs, dead, "MessageRetentionPeriod", kept_seconds)
         await _set_attribute(sqs, queue, "VisibilityTimeout", str(settings.visibility_timeout_seconds))
         redrive = {"deadLetterTargetArn": dead.arn, "maxReceiveCount": settings.max_receives}
         await _set_attribute(sqs, queue, "RedrivePolicy", json.dumps(redrive))
@@ -179,15 +180,18 @@ def expiry_rules(settings: Settings) -> list[Rule]:
         layout.JOBS: settings.job_retention,
         layout.CONNECTIONS: settings.connection_retention,
         layout.CHANGES: CHANGE_RETENTION,
+        layout.TICKETS: retention.TICKET_LIFETIME,
+        layout.SHARES: SHARE_RETENTION,
+        layout.IN_FLIGHT: settings.job_deadline,
     }
     return [
         {
             "ID": OURS + "expire-" + prefix.strip("/").replace("/", "-"),
             "Status": "Enabled",
             "Filter": {"Prefix": prefix},
-            "Expiration": {"Days": math.ceil(retention / timedelta(days=1))},
+            "Expiration": {"Days": math.ceil(lifetime / timedelta(days=1))},
         }
-        for prefix, retention in retentions.items()
+        for prefix, lifetime in retentions.items()
     ]
 
 

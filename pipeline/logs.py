@@ -16,7 +16,9 @@ _SECRETS = re.compile(
     rf"(?P<before>\b(?:authorization|sec-websocket-protocol){_IS}(?:bearer\s+)?)(?P<header>[^\s\"'][^\"'\r\n]*)"
     r"|(?P<before_token>\bbearer\s+"
     r"|x-amz-(?:signature|credential|security-token)[\"']?\s*(?:=|%3D|:)\s*[\"']?"
-    r"|\bticket(?:=|%3D|[\"']\s*:\s*[\"']))(?P<token>[^\s\"'&,;}]+)",
+    r"|\bticket(?:=|%3D|[\"']\s*:\s*[\"'])"
+    # A ticket, wherever it is, up to its id, which may be told.
+    r"|(?<![0-9a-f])[0-9a-f]{32}\.(?=[A-Za-z0-9_-]{43}))(?P<token>[^\s\"'&,;}]+)",
     re.IGNORECASE,
 )
 # A key of ours may be told by what it begins with.

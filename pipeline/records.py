@@ -57,6 +57,7 @@ class Source(Record):
 
     session_id: str | None = None
     voice_id: str | None = None
+    owner: str | None = Field(None, description="whose it is; None: everybody's, where no keys are wanted")
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:
@@ -66,10 +67,11 @@ class Source(Record):
 
 
 class ReplyTo(Record):
-    """Where the client who asked is connected."""
+    """Where the client who asked is connected, and by which key, where keys are wanted."""
 
     endpoint: str
     connection_id: str
+    key_id: str | None = None
 
 
 class Options(Record):
@@ -216,7 +218,7 @@ def particulars(request: Request, completed_at: datetime) -> dict[str, object]:
 
 
 class VoiceMetadata(Record):
-    """`audio/voices/<voice_id>/metadata.json`."""
+    """A saved voice's `metadata.json`."""
 
     voice_id: str
     name: str
@@ -237,6 +239,7 @@ class VoiceChange(Record):
     """`changes/<id>.json`: says that a voice is being saved or deleted, so that the sweeper can finish it."""
 
     voice_id: str
+    owner: str | None = None
 
 
 class Subscriber(Record):
@@ -246,7 +249,16 @@ class Subscriber(Record):
     request_id: str | None = None
 
 
+class ShareUsed(Record):
+    """`shares/<owner>/<what>-<window>.json`: how much an owner has used in a window, over all processes."""
+
+    used: int = Field(ge=0)
+
+
 class ConnectionState(Record):
     """`connections/<connection_id>.json`: what a WebSocket connection is remembered for."""
 
-    session_id: str
+    session_id: str | None = None
+    owner: str | None = None
+    key_id: str | None = None
+    scopes: tuple[str, ...] = ()

@@ -107,6 +107,19 @@ class Settings(BaseSettings):
     transcription_max_chars: int = Field(4096, ge=1, description="Longest transcription of a reference")
     text_max_chars: int = Field(4096, ge=1, description="Longest text to speak")
 
+    requests_per_minute: int = Field(
+        600, ge=0, le=1_000_000, description="Requests an owner of keys may send in a minute; 0: no limit"
+    )
+    previews_in_flight: int = Field(
+        16, ge=0, le=10_000, description="Previews of an owner that may be under way at a time; 0: no limit"
+    )
+    voices_per_owner: int = Field(
+        100, ge=0, le=1_000_000, description="Voices an owner may have saved; 0: no limit"
+    )
+    reference_seconds_per_hour: int = Field(
+        3600, ge=0, le=1_000_000, description="Seconds of recordings an owner may upload in an hour; 0: no limit"
+    )
+
     worker_batch_size: int = Field(8, ge=1, le=256, description="Jobs the worker holds at a time")
     visibility_timeout_seconds: int = Field(
         60,

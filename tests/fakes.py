@@ -233,6 +233,7 @@ class FakeQueue:
         self._messages: list[_Queued] = []
         self._numbers = iter(range(10**9))
         self._arrival = asyncio.Event()
+        self.groups: list[str | None] = []  # of every message ever sent
         self.switch = Switch()
 
     @property
@@ -245,9 +246,10 @@ class FakeQueue:
         """What anybody may receive now."""
         return [message.body for message in self._messages if message.visible_at <= self._time()]
 
-    async def send(self, body: str) -> None:
+    async def send(self, body: str, *, group: str | None = None) -> None:
         """See `Queue.send`."""
         await self.switch.passed("send")
+        self.groups.append(group)
         self._messages.append(_Queued(f"m{next(self._numbers)}", body, self._time()))
         self._arrival.set()
 

@@ -14,6 +14,7 @@ from functions import listener, notify
 from pipeline import jobs, layout, retention
 from pipeline.audio import WAV, encode_wav
 from pipeline.errors import SynthesisFailed
+from pipeline.keyring import Keyring
 from pipeline.records import Preview, Request, Succeeded, Timings, particulars
 from pipeline.resources import Resources
 from pipeline.settings import Settings
@@ -74,7 +75,7 @@ async def speak(resources: Resources, request: Request) -> None:
         await jobs.conclude(resources, jobs.failure(request, error, resources.clock()))
     else:
         await jobs.conclude(resources, await _spoken(resources, request))
-    answer = await notify.handle(resources, outcome_event(resources, request.job_id))
+    answer = await notify.handle(resources, outcome_event(resources, request.job_id), Keyring(resources))
     assert answer == {"batchItemFailures": []}
 
 

@@ -101,7 +101,7 @@ class World:
     async def session(self, transcription: str = "What I say.", *, embedded: bool = True) -> str:
         """Upload a reference."""
         session_id = self.resources.new_id()
-        await sessions.store(self.resources, session_id, spoken(), transcription)
+        await sessions.store(self.resources, None, session_id, spoken(), transcription)
         if embedded:
             await self.bucket.put(layout.session(session_id).embedding, PROMPT, jobs.JSON)
         return session_id

@@ -4,13 +4,14 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel, Field
 
 from functions import problems
-from functions.neighbours import FromResources
+from functions.guarded import GuardedRoute, only
+from functions.neighbours import FromCaller, FromResources
 from pipeline import jobs
 from pipeline.errors import NotFound, Unavailable
 from pipeline.events import audio_url
 from pipeline.records import Failed, Timings, UtcSeconds
 
-router = APIRouter(tags=["jobs"])
+router = APIRouter(tags=["jobs"], route_class=GuardedRoute)
 
 RETRY_SECONDS = 1
 
@@ -71,10 +72,11 @@ def view(job: jobs.Job) -> JobView:
         },
         **problems.answers(NotFound.code, Unavailable.code),
     },
+    openapi_extra=only("preview"),
 )
-async def get_job(job_id: str, resources: FromResources, response: Response) -> JobView:
+async def get_job(job_id: str, caller: FromCaller, resources: FromResources, response: Response) -> JobView:
     """Tell how a job stands: `queued`, `succeeded`, `failed`, or `expired` when its preview is gone."""
-    job = await jobs.read(resources, job_id)
+    job = await jobs.read(resources, caller.owner, job_id)
     if job.status == "queued":
         response.headers["Retry-After"] = str(RETRY_SECONDS)
     return view(job)

@@ -10,8 +10,9 @@ from fastapi import APIRouter, File, Form, Header, Request, Response, UploadFile
 from fastapi.responses import JSONResponse
 
 from functions import problems
+from functions.guarded import GuardedRoute, only
 from functions.middleware import current_correlation_id
-from functions.neighbours import FromResources, FromWaiters
+from functions.neighbours import FromCaller, FromResources, FromWaiters
 from functions.options import FromOptions, NoOtherFields
 from functions.prefer import patience
 from functions.requests import addressed, preview_request, queued, reference_id_of
@@ -31,10 +32,11 @@ from pipeline.errors import (
 )
 from pipeline.events import audio_url
 from pipeline.ids import is_id
+from pipeline.owners import Owner, new_id, owns
 from pipeline.resources import Resources
 from pipeline.storage import PreconditionFailed, RangeNotSatisfiable, StoredObject
 
-router = APIRouter(tags=["previews"])
+router = APIRouter(tags=["previews"], route_class=GuardedRoute)
 
 DISPOSITION = 'inline; filename="preview.wav"'
 
@@ -93,8 +95,15 @@ Prefer = Annotated[
 ]
 
 
-@router.post("/preview", response_class=Response, responses=_SPOKEN, dependencies=[NoOtherFields])
+@router.post(
+    "/preview",
+    response_class=Response,
+    responses=_SPOKEN,
+    dependencies=[NoOtherFields],
+    openapi_extra=only("preview"),
+)
 async def preview(
+    caller: FromCaller,
     resources: FromResources,
     waiters: FromWaiters,
     response_text: ResponseText,
@@ -109,25 +118,33 @@ async def preview(
     if (audio is None) == (session_id is None):
         raise InvalidInput("Give either audio, a recording, or session_id, an earlier upload.", field="audio")
     if audio is None:
-        return await _from_source(resources, waiters, records.Source(session_id=session_id), text, options, prefer)
+        source = records.Source(session_id=session_id, owner=caller.owner)
+        return await _from_source(resources, waiters, source, text, options, prefer)
     said = sessions.check_transcription(transcription, resources.settings)
     recording = await sessions.check_reference(await audio.read(), resources.settings)
-    new_session = resources.new_id()
+    new_session = new_id(resources.new_id, caller.owner)
     request = preview_request(
         resources,
-        records.Source(session_id=new_session),
+        records.Source(session_id=new_session, owner=caller.owner),
         new_session,
         text,
         options,
         correlation_id=current_correlation_id(),
         new_reference=records.NewReference(transcription=said),
     )
-    upload = sessions.store(resources, new_session, recording, said)
+    upload = sessions.store(resources, caller.owner, new_session, recording, said)
     return await _speak(resources, waiters, request, prefer, upload)
 
 
-@router.post("/preview-from-voice", response_class=Response, responses=_SPOKEN, dependencies=[NoOtherFields])
+@router.post(
+    "/preview-from-voice",
+    response_class=Response,
+    responses=_SPOKEN,
+    dependencies=[NoOtherFields],
+    openapi_extra=only("preview"),
+)
 async def preview_from_voice(
+    caller: FromCaller,
     resources: FromResources,
     waiters: FromWaiters,
     voice_id: Annotated[str, Form(description="A saved voice")],
@@ -137,7 +154,7 @@ async def preview_from_voice(
 ) -> Response:
     """Let a saved voice speak; the answer is the WAV, or 202 when that takes longer."""
     text = jobs.check_text(response_text, resources.settings, field="response_text")
-    source = records.Source(voice_id=voice_id)
+    source = records.Source(voice_id=voice_id, owner=caller.owner)
     return await _from_source(resources, waiters, source, text, options, prefer)
 
 
@@ -241,14 +258,16 @@ _SERVED[404] = _SERVED[404] | {
 }
 
 
-@router.get("/previews/{job_id}.wav", response_class=Response, responses=_SERVED)
+@router.get("/previews/{job_id}.wav", response_class=Response, responses=_SERVED, openapi_extra=only("preview"))
 @router.head(
     "/previews/{job_id}.wav",
     response_class=Response,
     responses={status: answer for status, answer in _SERVED.items() if status not in {206, 416}},
+    openapi_extra=only("preview"),
 )
 async def get_preview(
     job_id: str,
+    caller: FromCaller,
     request: Request,
     resources: FromResources,
     range_: Annotated[str | None, Header(alias="Range", description="One range of bytes")] = None,
@@ -258,7 +277,7 @@ async def get_preview(
     """Serve a preview, until 20 minutes after it was made."""
     one_range = _one_range(range_) if range_ and request.method == "GET" else None
     try:
-        stored = await _read(resources, job_id, one_range, if_range)
+        stored = await _read(resources, caller.owner, job_id, one_range, if_range)
     except RangeNotSatisfiable:
         return await _not_satisfiable(resources, job_id)
     expires_at = retention.preview_expires_at(stored.last_modified, resources.settings)
@@ -289,28 +308,36 @@ def _one_range(given: str) -> str | None:
     return f"bytes={match['span']}"
 
 
-async def _read(resources: Resources, job_id: str, range_: str | None, if_range: str | None) -> StoredObject:
+async def _read(
+    resources: Resources, owner: Owner, job_id: str, range_: str | None, if_range: str | None
+) -> StoredObject:
     if not is_id(job_id):
         raise NotFound(f"There is no preview {job_id[:64]!r}.", field="job_id")
+    stored = await _stored(resources, job_id, range_, if_range) if owns(owner, job_id) else None
+    if stored is None:
+        await _explain_absence(resources, owner, job_id)
+        raise _expired()
+    return stored
+
+
+async def _stored(
+    resources: Resources, job_id: str, range_: str | None, if_range: str | None
+) -> StoredObject | None:
     key = layout.preview(job_id)
     if if_range and not if_range.startswith('"'):
         # A date, or a weak ETag, which RFC 9110 does not let a range depend on.
         range_ = None
     try:
-        stored = await resources.bucket.read(key, range_=range_, if_match=if_range if range_ else None)
+        return await resources.bucket.read(key, range_=range_, if_match=if_range if range_ else None)
     except PreconditionFailed:
-        stored = await resources.bucket.read(key)
-    if stored is None:
-        await _explain_absence(resources, job_id)
-        raise _expired()
-    return stored
+        return await resources.bucket.read(key)
 
 
-async def _explain_absence(resources: Resources, job_id: str) -> None:
+async def _explain_absence(resources: Resources, owner: Owner, job_id: str) -> None:
     """Raise what fits a job without audio; return when there was some once."""
     if retention.job_expires_at(job_id, resources.settings) <= resources.clock():
         return
-    job = await jobs.read(resources, job_id)
+    job = await jobs.read(resources, owner, job_id)
     if job.status == "queued":
         raise NotReady("The preview is not ready yet.", field="job_id", retry_after=RETRY_SECONDS)
     if isinstance(job.outcome, records.Failed):

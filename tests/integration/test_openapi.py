@@ -188,9 +188,9 @@ class Prepared:
         queued, done = await world.job(), await world.job()
         await world.succeed(done)
         names["QUEUED"], names["DONE"] = queued.job_id, done.job_id
-        await voices.save(world.resources, names["SESSION"], "Taken")
-        await voices.save(world.resources, names["SESSION"], "Taken too")
-        await world.voices.put(layout.voice("taken").embedding, PROMPT, "application/json")
+        await voices.save(world.resources, None, names["SESSION"], "Taken")
+        await voices.save(world.resources, None, names["SESSION"], "Taken too")
+        await world.voices.put(layout.voice(None, "taken").embedding, PROMPT, "application/json")
 
     def called(self, value: Any) -> Any:
         """Put the names in."""

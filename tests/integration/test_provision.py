@@ -68,6 +68,9 @@ async def test_makes_buckets_with_their_rules(settings: Settings, s3: Any) -> No
         "jobs/": 1,
         "connections/": 1,
         "changes/": 7,
+        "tickets/": 1,
+        "shares/": 1,
+        "in-flight/": 1,
     }
     (kept,) = s3.get_bucket_lifecycle_configuration(Bucket=settings.bucket_for_voices)["Rules"]
     assert "Expiration" not in kept

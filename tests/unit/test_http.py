@@ -107,7 +107,7 @@ async def test_a_preview_from_upload_to_sound() -> None:
 
 async def test_a_saved_voice_speaks() -> None:
     world = World()
-    await voices.save(world.resources, await world.session(), "Nova")
+    await voices.save(world.resources, None, await world.session(), "Nova")
     async with api(world) as client:
         form = {"voice_id": "nova", "response_text": "Hello."}
         calling = asyncio.ensure_future(client.post("/preview-from-voice", data=form))
@@ -265,7 +265,7 @@ async def test_the_life_of_a_voice() -> None:
 async def test_voices_come_in_pages() -> None:
     world = World()
     for name in ("Nova 2", "Nova", "Ann", "Nova2"):
-        await voices.save(world.resources, await world.session(), name)
+        await voices.save(world.resources, None, await world.session(), name)
     async with api(world) as client:
         seen, url = [], "/voices?limit=1"
         while True:

@@ -7,7 +7,7 @@ ID = "019cc1234567789089abcdef01234567"
 
 
 def test_every_key_has_its_place() -> None:
-    session, voice = layout.session(ID), layout.voice("nova")
+    session, voice = layout.session(ID), layout.voice(None, "nova")
     assert session.audio == f"audio/uploads/{ID}/source.wav"
     assert session.transcription == f"audio/uploads/{ID}/transcription.txt"
     assert session.embedding == f"audio/uploads/{ID}/embedding.json"
@@ -19,11 +19,14 @@ def test_every_key_has_its_place() -> None:
     assert layout.subscriber(ID, "c1") == f"jobs/{ID}/subscribers/c1.json"
     assert layout.connection("c1") == "connections/c1.json"
     assert layout.change(ID) == f"changes/{ID}.json"
+    assert layout.key("0123456789ab") == "keys/0123456789ab/key.json"
+    assert layout.key_use("0123456789ab") == "keys/0123456789ab/last-use.json"
+    assert layout.ticket(ID) == f"tickets/{ID}.json"
 
 
 def test_a_source_names_its_reference() -> None:
     assert layout.reference(Source(session_id=ID)) == layout.session(ID)
-    assert layout.reference(Source(voice_id="nova")) == layout.voice("nova")
+    assert layout.reference(Source(voice_id="nova")) == layout.voice(None, "nova")
 
 
 def test_an_empty_session_id_is_no_voice() -> None:
@@ -47,6 +50,7 @@ def test_connection_ids_are_quoted_and_read_back(connection_id: str) -> None:
         (f"audio/previews/{ID}.wav", layout.PREVIEWS),
         (f"jobs/{ID}/subscribers/c.json", layout.JOBS),
         (f"changes/{ID}.json", layout.CHANGES),
+        (f"tickets/{ID}.json", layout.TICKETS),
     ],
 )
 def test_the_id_is_read_out_of_a_key(key: str, prefix: str) -> None:

@@ -77,6 +77,8 @@ def test_the_libraries_log_through_the_same_door(capsys: Lines) -> None:
         "X-Amz-Signature%3DSECRET",
         "{'x-amz-signature': 'SECRET', 'key': 'k'}",
         '{"x-amz-credential": "SECRET"}',
+        "a key, vck_0123456789ab_SECRET, in passing",
+        "/ws?ticket=019cc1234567789089abcdef01234567.SECRET_" + "s" * 36 + "&more",
         "Authorization: Basic SECRET",
         "'authorization': 'AWS4-HMAC-SHA256 Credential=SECRET, Signature=SECRET'",
         "(b'authorization', b'Bearer SECRET'), (b'host', b'x')",
@@ -94,6 +96,12 @@ def test_secrets_are_redacted(capsys: Lines, text: str) -> None:
     for line in (logged(capsys, text), logged(capsys, value=text), logged(capsys, value={"a": [text]})):
         assert "SECRET" not in json.dumps(line)
         assert "[redacted]" in json.dumps(line)
+
+
+def test_ids_are_no_secrets(capsys: Lines) -> None:
+    path = "/previews/019cc1234567789089abcdef01234567.wav"
+    assert logged(capsys, path=path)["path"] == path
+    assert logged(capsys, key="vck_0123456789ab_SECRET")["key"] == "vck_0123456789ab_[redacted]"
 
 
 KEY = "vck_AbCdEf012345_SECRETsecretSECRETsecret0"
