@@ -7,9 +7,11 @@ import httpx
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 
+from functions.gate import Gate
 from functions.http import create_app, serve_with
 from functions.websocket import Dispatcher
 from pipeline.errors import Unavailable
+from pipeline.keys import ANYBODY
 from pipeline.records import ReplyTo
 from pipeline.settings import Settings
 from tests.speech import voice_wav
@@ -104,8 +106,9 @@ async def test_no_message_does(message: dict[str, Any], failure: type[Exception]
     world = World(SETTINGS)
     session_id = await world.session()
     world.blow_after(0, failure)
+    dispatcher = Dispatcher(world.resources, Gate(world.resources))
     raw = json.dumps(message).replace("SESSION", session_id)
-    answer = await Dispatcher(world.resources).answer(ReplyTo(endpoint="http://x", connection_id="c"), raw)
+    answer = await dispatcher.answer(ReplyTo(endpoint="http://x", connection_id="c"), ANYBODY, raw)
     assert answer is not None
     assert answer["type"] == "error"
     check_discreet(json.dumps(answer))
