@@ -61,11 +61,12 @@ class Connection(h11.Connection):
 
 
 class PunctualHttp(H11Protocol):
-    """HTTP/1.1 that closes the connection of who does not finish a request."""
+    """HTTP/1.1 that closes the connection of who does not finish a request, or does not read the answer."""
 
     headers_seconds = 10.0
     # After an early answer the rest of a body is read and dropped for so long: who sends it can't read meanwhile.
     linger_seconds = 30.0
+    reader_seconds = 60.0
 
     def __init__(
         self,
@@ -78,6 +79,7 @@ class PunctualHttp(H11Protocol):
         self.conn = Connection()
         self._patience: float | None = None
         self._end: asyncio.TimerHandle | None = None
+        self._next_look: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """See `asyncio.Protocol`."""
@@ -93,10 +95,18 @@ class PunctualHttp(H11Protocol):
         """Go on to the next request."""
         super().on_response_complete()
         self._watch()
+        self._watch_reader()
+
+    def pause_writing(self) -> None:
+        """See `asyncio.BaseProtocol`."""
+        super().pause_writing()
+        self._watch_reader()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See `asyncio.Protocol`."""
         self._wait_for(None)
+        if self._next_look is not None:
+            self._next_look.cancel()
         super().connection_lost(exc)
 
     def send_400_response(self, msg: str) -> None:
@@ -130,6 +140,19 @@ class PunctualHttp(H11Protocol):
             self._refuse(408)
         else:
             self.transport.close()
+
+    def _watch_reader(self) -> None:
+        if self._next_look is None and self.transport.get_write_buffer_size():
+            self._look_again(unread=None)
+
+    def _look_again(self, unread: int | None) -> None:
+        """Look whether the client has read on since there was so much left."""
+        left = self.transport.get_write_buffer_size()
+        self._next_look = None
+        if left and left == unread:
+            self.transport.abort()
+        elif left:
+            self._next_look = self.loop.call_later(self.reader_seconds, self._look_again, left)
 
     def _refuse(self, status: int) -> None:
         if self.conn.our_state in {h11.IDLE, h11.SEND_RESPONSE}:

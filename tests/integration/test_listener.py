@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import h11
 import httpx
 import pytest
-from starlette.responses import PlainTextResponse
+from starlette.responses import PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
@@ -35,6 +35,7 @@ class Impatient(PunctualHttp):
 
     headers_seconds = 0.4
     linger_seconds = 0.4
+    reader_seconds = 0.4
 
 
 @pytest.fixture
@@ -165,6 +166,32 @@ async def test_a_slow_answer_is_waited_for() -> None:
 
     async with served(slow, http=Impatient, lifespan="off") as url, call(url, GET + b"\r\n") as caller:
         assert (await caller.answer())[2] == b"done"
+
+
+LARGE = b"x" * 30_000_000
+
+
+async def large(scope: Scope, receive: Receive, send: Send) -> None:
+    await Response(LARGE)(scope, receive, send)
+
+
+async def test_who_does_not_read_the_answer_is_hung_up_on() -> None:
+    async with served(large, http=Impatient, lifespan="off") as url, call(url, GET + b"\r\n") as caller:
+        await asyncio.sleep(2)
+        async with asyncio.timeout(5):
+            with suppress(ConnectionResetError):
+                assert len(await caller.reader.read()) < len(LARGE)
+
+
+async def test_who_reads_slowly_gets_all_of_it() -> None:
+    async with served(large, http=Impatient, lifespan="off") as url, call(url, GET + b"\r\n") as caller:
+        got = 0
+        async with asyncio.timeout(20):
+            while got < len(LARGE):
+                part = await caller.reader.read(1_000_000)
+                assert part
+                got += len(part)
+                await asyncio.sleep(0.005)
 
 
 @pytest.mark.parametrize(

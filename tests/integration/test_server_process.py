@@ -58,11 +58,15 @@ async def use_every_secret(url: str) -> None:
     """Call in all the ways in which a key or a ticket may come."""
     socket = url.replace("http", "ws") + "/ws?ticket=SECRETticket"
     headers = {"Authorization": f"Bearer {KEY}"}
-    async with connect(socket, additional_headers=headers, subprotocols=["bearer", "SECRETprotocol"]):  # type: ignore[list-item]
-        pass
-    for refused in (socket.replace("/ws", "/nowhere"), socket):
+    for address, more in (
+        (socket, headers | {"Sec-WebSocket-Protocol": "bearer, SECRETprotocol"}),
+        (socket, {}),
+        (socket, headers | {"Origin": "https://evil.example"}),
+        (socket.replace("/ws", "/nowhere"), headers),
+    ):
         with suppress(InvalidStatus):
-            await connect(refused, origin="https://evil.example", additional_headers=headers).__aenter__()  # type: ignore[arg-type]
+            async with connect(address, additional_headers=more):
+                pass
     async with httpx.AsyncClient(base_url=url, headers=headers) as client:
         await client.get("/voices", params={"ticket": "SECRETticket", "X-Amz-Signature": "SECRETsignature"})
         await client.get(f"/voices/{KEY}")
@@ -71,15 +75,15 @@ async def use_every_secret(url: str) -> None:
         await client.get("/x" * 10_000 + "?ticket=SECRETticket")
 
 
-@pytest.mark.parametrize("level", ["INFO", "DEBUG"])
-async def test_no_secret_of_a_caller_is_logged(resources: Resources, level: str) -> None:
-    async with server(resources, LOG_LEVEL=level) as (url, process):
+@pytest.mark.parametrize(("auth", "level"), [("none", "INFO"), ("none", "DEBUG"), ("keys", "DEBUG")])
+async def test_no_secret_of_a_caller_is_logged(resources: Resources, auth: str, level: str) -> None:
+    async with server(resources, AUTH=auth, LOG_LEVEL=level) as (url, process):
         await use_every_secret(url)
         process.terminate()
         async with asyncio.timeout(15):
             _, said = await process.communicate()
     log = said.decode()
-    assert "client connected" in log
+    assert ("client connected" if auth == "none" else "caller turned away") in log
     assert '"path": "/voices"' in log
     assert "secret" not in log.lower().replace("[redacted]", "")
     assert "?" not in "".join(line for line in log.splitlines() if "WebSocket" in line)

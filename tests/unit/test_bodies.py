@@ -10,8 +10,9 @@ from starlette.responses import PlainTextResponse
 from starlette.types import Receive, Scope, Send
 
 from functions.bodies import SLOWEST_BYTES_PER_SECOND, BodyLimit, BodyLimits
-from functions.http import RECORDING_PATHS, body_limit, create_app
+from functions.http import RECORDING_PATHS, body_limit, create_app, serve_with
 from pipeline.settings import FORM_BYTES, Settings
+from tests.world import World
 
 
 async def echo(scope: Scope, receive: Receive, send: Send) -> None:
@@ -114,3 +115,34 @@ def test_routes_that_take_a_recording_and_no_others_take_much() -> None:
 def test_the_longest_text_fits_however_it_is_written(name: str) -> None:
     settings = Settings.model_validate({name: 1_000_000})
     assert body_limit("/voices", settings).max_bytes > len(r"\ud83d\ude00") * 1_000_000
+
+
+JSON, FORM, PARTS = "application/json", "application/x-www-form-urlencoded", "multipart/form-data; boundary=b"
+PART = b'--b\r\nContent-Disposition: form-data; name="transcription"%b\r\n\r\n%b\r\n'
+
+
+@pytest.mark.parametrize(
+    ("path", "content_type", "content"),
+    [
+        ("/voices", JSON, b"[" * 50_000),
+        ("/voices", JSON, b'{"a":' * 10_000),
+        ("/voices", JSON, b'{"session_id": ' + b"9" * 5_000 + b"}"),
+        ("/voices", "text/plain", b'{"session_id": "x", "name": "Nova"}'),
+        ("/preview", FORM, b"a=1&" * 2_000),
+        ("/preview", PARTS, PART % (b"", b"x") * 1_001 + b"--b--\r\n"),
+        ("/preview", PARTS, PART % (b'; filename="a"', b"x") * 1_001 + b"--b--\r\n"),
+        ("/preview", PARTS, PART % (b"", b"x" * 1_100_000) + b"--b--\r\n"),
+        ("/preview", PARTS, b"--b\r\n" + b"X: y\r\n" * 20_000),
+        ("/preview", PARTS, b"--b\r\n" + b"X" * 200_000),
+    ],
+    ids=lambda value: repr(value)[:40],
+)
+async def test_what_is_nested_repeated_or_endless_is_refused(path: str, content_type: str, content: bytes) -> None:
+    world = World()
+    app = create_app(world.resources.settings)
+    serve_with(app, world.resources)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+        answer = await client.post(path, content=content, headers={"content-type": content_type})
+    assert answer.status_code in {400, 422}
+    assert answer.json()["error"]
+    assert world.keys() == []

@@ -100,8 +100,17 @@ async def test_a_named_page_can_read_errors_too() -> None:
         assert {"X-Correlation-Id", "Retry-After", "RateLimit", "RateLimit-Policy"} <= set(exposed)
 
 
+async def test_a_named_page_asks_without_a_key_and_can_read_that_it_needs_one() -> None:
+    async with client_of(Settings(auth="keys", cors_origins=STUDIO)) as client:
+        asked = await client.request(**preflight(STUDIO, headers="authorization"))
+        answer = await client.get("/voices", headers={"Origin": STUDIO})
+    assert (asked.status_code, answer.status_code) == (200, 401)
+    assert answer.headers["access-control-allow-origin"] == STUDIO
+    assert "WWW-Authenticate" in answer.headers["access-control-expose-headers"]
+
+
 def test_every_header_that_is_described_can_be_read_by_a_named_page() -> None:
-    app = create_app(NAMED)
+    app = create_app(Settings(auth="keys", cors_origins=STUDIO))
     described = {
         name.lower()
         for path in app.openapi()["paths"].values()
