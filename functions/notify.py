@@ -9,7 +9,7 @@ import structlog
 
 from functions import batches
 from functions.batches import Event, Record
-from pipeline import events, jobs, layout
+from pipeline import events, jobs, layout, links
 from pipeline.errors import ConnectionGone, Unavailable
 from pipeline.keyring import Keyring
 from pipeline.records import Failed, ReplyTo, Subscriber, Succeeded
@@ -59,7 +59,9 @@ async def _tell_all(resources: Resources, keyring: Keyring, outcome: Succeeded |
 
 
 def _maker(outcome: Succeeded | Failed) -> list[Subscriber]:
-    return [Subscriber(reply_to=outcome.reply_to, request_id=outcome.request_id)] if outcome.reply_to else []
+    if outcome.reply_to is None:
+        return []
+    return [Subscriber(reply_to=outcome.reply_to, request_id=outcome.request_id, signed=outcome.signed)]
 
 
 async def _subscribers(resources: Resources, job_id: str) -> list[Subscriber]:
@@ -74,6 +76,7 @@ async def _tell(resources: Resources, keyring: Keyring, outcome: Succeeded | Fai
         return "gone"
     message = events.message_for(outcome.model_copy(update={"request_id": to.request_id}))
     try:
+        message = await links.with_link(resources, outcome, message, wanted=to.signed)
         await resources.connections.post(to.reply_to, json.dumps(message, ensure_ascii=False).encode())
     except ConnectionGone:
         await _forget(resources, outcome.job_id, to.reply_to.connection_id)

@@ -61,10 +61,16 @@ def preview_request(
 
 
 def addressed(
-    request: Request, reply_to: ReplyTo | None, request_id: str | None = None, *, id_withheld: bool
+    request: Request,
+    reply_to: ReplyTo | None,
+    request_id: str | None = None,
+    *,
+    id_withheld: bool,
+    signed: bool = False,
 ) -> Request:
-    """Say whom to tell how the job ends, and whether they will know its id before that."""
-    return request.model_copy(update={"reply_to": reply_to, "request_id": request_id, "id_withheld": id_withheld})
+    """Say whom to tell how the job ends, whether they will know its id before that, and if they want a link."""
+    told = {"reply_to": reply_to, "request_id": request_id, "id_withheld": id_withheld, "signed": signed}
+    return request.model_copy(update=told)
 
 
 def queued(request: Request) -> jobs.Job:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from functions.gate import Gate
 from functions.requests import WholeText, addressed, preview_request, reference_id_of
-from pipeline import events, jobs, layout, voices
+from pipeline import events, jobs, layout, links, voices
 from pipeline.errors import ConnectionGone, InvalidInput, PipelineError, Unavailable
 from pipeline.keys import Caller
 from pipeline.logs import current_correlation_id
@@ -44,7 +44,12 @@ class _Data(BaseModel):
 DataT = TypeVar("DataT", bound=_Data)
 
 
-class GeneratePreview(_Data):
+class _WantsPreview(_Data):
+    signed: bool = False
+    """Whether the answer shall bring a link that needs no key."""
+
+
+class GeneratePreview(_WantsPreview):
     """`generate_preview`: let an upload or a saved voice speak; whatever else it holds says how to speak."""
 
     # Kept, because a misspelt option is refused rather than dropped.
@@ -63,7 +68,7 @@ class SaveVoice(_Data):
     session_id: WholeText | None = None
 
 
-class Subscribe(_Data):
+class Subscribe(_WantsPreview):
     """`subscribe`: be told how a job ends, whoever made it."""
 
     job_id: WholeText
@@ -131,7 +136,9 @@ class Dispatcher:
         if data.progress:
             first.append(self._announce(say, data, request.job_id))
         await jobs.accept(
-            resources, addressed(request, sender, data.request_id, id_withheld=not data.progress), *first
+            resources,
+            addressed(request, sender, data.request_id, id_withheld=not data.progress, signed=data.signed),
+            *first,
         )
 
     async def _save_voice(self, sender: ReplyTo, caller: Caller, data: SaveVoice) -> Message:
@@ -151,13 +158,14 @@ class Dispatcher:
             if data.progress:
                 await self._announce(say, data, job.job_id)
             # First leave the address, then look once more: whichever comes first, nobody is missed.
-            subscriber = Subscriber(reply_to=sender, request_id=data.request_id)
+            subscriber = Subscriber(reply_to=sender, request_id=data.request_id, signed=data.signed)
             key = layout.subscriber(job.job_id, sender.connection_id)
             await self._resources.bucket.put(key, subscriber.to_json(), jobs.JSON)
             outcome = await jobs.read_outcome(self._resources, job.job_id)
         if outcome is None:
             return None
-        return events.message_for(outcome.model_copy(update={"request_id": data.request_id}))
+        message = events.message_for(outcome.model_copy(update={"request_id": data.request_id}))
+        return await links.with_link(self._resources, outcome, message, wanted=data.signed)
 
     async def _announce(self, say: Say, data: _Data, job_id: str) -> None:
         try:

@@ -149,6 +149,7 @@ class Request(Record):
         False, description="`reply_to` learns the job's id only with its outcome: nobody else can wait for it"
     )
     request_id: str | None = None
+    signed: bool = Field(False, description="`reply_to` wants a link that needs no key")
     correlation_id: str | None = None
     reference_id: str = Field(
         description="the session that the reference came from: tells a voice from a later one of the same name"
@@ -175,6 +176,7 @@ class Concluded(Record):
     reply_to: ReplyTo | None = None
     id_withheld: bool = False
     request_id: str | None = None
+    signed: bool = False
     correlation_id: str | None = None
 
 
@@ -250,6 +252,7 @@ class Subscriber(Record):
 
     reply_to: ReplyTo
     request_id: str | None = None
+    signed: bool = False
 
 
 class ShareUsed(Record):

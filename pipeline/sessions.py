@@ -83,7 +83,9 @@ async def store(
     await asyncio.gather(*writes)
 
 
-async def open_upload(resources: Resources, owner: Owner, transcription: str) -> tuple[str, UploadForm]:
+async def open_upload(
+    resources: Resources, owner: Owner, transcription: str, content_type: str = WAV
+) -> tuple[str, UploadForm]:
     """Make a session whose recording the client will post to the storage itself.
 
     The form is of use no longer than the session.
@@ -94,6 +96,7 @@ async def open_upload(resources: Resources, owner: Owner, transcription: str) ->
         await resources.bucket.put(keys.transcription, transcription.encode(), TEXT)
     form = await resources.bucket.presign_post(
         keys.unchecked_audio,
+        content_type=content_type,
         max_bytes=resources.settings.reference_max_bytes,
         lifetime=resources.settings.upload_form_lifetime,
     )

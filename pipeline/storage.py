@@ -98,8 +98,8 @@ class Bucket(Protocol):
     def list_folders(self, prefix: str, *, start_after: str = "") -> AsyncIterator[str]:
         """List what stands between the prefix and the next `/`, in the order of the keys."""
 
-    async def presign_post(self, key: str, *, max_bytes: int, lifetime: timedelta) -> UploadForm:
-        """Allow whoever holds the answer to upload one object of that key."""
+    async def presign_post(self, key: str, *, content_type: str, max_bytes: int, lifetime: timedelta) -> UploadForm:
+        """Allow whoever holds the answer to upload one object of that key and type, no larger than that."""
 
     async def presign_get(self, key: str, *, lifetime: timedelta, content_type: str, disposition: str) -> str:
         """Give a URL by which whoever holds it can read an object, as this type and under this name.
@@ -219,13 +219,14 @@ class S3Bucket:
             async for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=self.name, **how):
                 yield page
 
-    async def presign_post(self, key: str, *, max_bytes: int, lifetime: timedelta) -> UploadForm:
+    async def presign_post(self, key: str, *, content_type: str, max_bytes: int, lifetime: timedelta) -> UploadForm:
         """See `Bucket.presign_post`."""
         with self._translated(f"sign {key}"):
             signed = await self._client.generate_presigned_post(
                 self.name,
                 key,
-                Conditions=[["content-length-range", 1, max_bytes]],
+                Fields={"Content-Type": content_type},
+                Conditions=[{"Content-Type": content_type}, ["content-length-range", 1, max_bytes]],
                 ExpiresIn=int(lifetime.total_seconds()),
             )
         return UploadForm(signed["url"], signed["fields"])

@@ -176,11 +176,12 @@ class FakeBucket:
                 seen.add(name)
                 yield name
 
-    async def presign_post(self, key: str, *, max_bytes: int, lifetime: timedelta) -> UploadForm:
+    async def presign_post(self, key: str, *, content_type: str, max_bytes: int, lifetime: timedelta) -> UploadForm:
         """See `Bucket.presign_post`."""
         await self.switch.passed("presign_post")
         expires = self._time() + lifetime
-        return UploadForm("http://fake/", {"key": key, "max_bytes": str(max_bytes), "expires": expires.isoformat()})
+        fields = {"key": key, "Content-Type": content_type, "max_bytes": str(max_bytes)}
+        return UploadForm("http://fake/", fields | {"expires": expires.isoformat()})
 
     async def presign_get(self, key: str, *, lifetime: timedelta, content_type: str, disposition: str) -> str:
         """See `Bucket.presign_get`."""

@@ -1,7 +1,7 @@
 """`/preview`, `/preview-from-voice` and `/previews`: a voice speaks, and what it said is served."""
 
 from collections.abc import Awaitable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from email.utils import format_datetime
 from typing import Annotated, Any
 
@@ -16,9 +16,9 @@ from functions.options import FromOptions, NoOtherFields
 from functions.prefer import patience
 from functions.ranges import WHOLE, Span
 from functions.requests import addressed, preview_request, queued, reference_id_of
-from functions.routes.jobs import JobView, view
+from functions.routes.jobs import JobView, Signed, view
 from functions.waiting import Waiters
-from pipeline import jobs, layout, records, retention, sessions
+from pipeline import jobs, layout, links, records, retention, sessions
 from pipeline.errors import (
     DeadlineExceeded,
     Expired,
@@ -31,6 +31,7 @@ from pipeline.errors import (
 )
 from pipeline.events import audio_url
 from pipeline.ids import is_id
+from pipeline.links import DISPOSITION
 from pipeline.logs import current_correlation_id
 from pipeline.owners import Owner, new_id, owns
 from pipeline.resources import Resources
@@ -40,8 +41,6 @@ from pipeline.wav import WAV
 
 router = APIRouter(tags=["previews"], route_class=GuardedRoute)
 
-DISPOSITION = 'inline; filename="preview.wav"'
-
 _STRING: dict[str, Any] = {"schema": {"type": "string"}}
 _AUDIO_CONTENT = {WAV: {"schema": {"type": "string", "format": "binary"}}}
 _EXPIRES = {"description": "When the preview can no longer be had", **_STRING}
@@ -49,7 +48,6 @@ _CACHE_CONTROL = {"description": "`private`: a voice is somebody's own", **_STRI
 _APPLIED = {"description": "RFC 7240: which preference was honoured", **_STRING}
 
 # A signed URL holds to the second; a preview may end within one.
-_MARGIN = timedelta(seconds=1)
 
 _OF_THE_JOB = {
     "X-Job-Id": {"description": "The job, when one was made", **_STRING},
@@ -219,7 +217,7 @@ async def _answer(resources: Resources, request: records.Request, message: dict[
         raise Expired("The preview expired before it could be sent.", field="job_id")
     headers = {"Content-Location": audio_url(request.job_id)}
     if not _is_all(None, stored):
-        return await _elsewhere(resources, key, expires_at, headers)
+        return await _elsewhere(resources, request.job_id, expires_at, headers)
     headers |= {"Content-Disposition": DISPOSITION, "Expires": _http_date(expires_at), "Cache-Control": "private"}
     return Response(stored.body, media_type=WAV, headers=headers)
 
@@ -235,13 +233,10 @@ def _is_all(wanted: Span | None, stored: StoredObject) -> bool:
 
 
 async def _elsewhere(
-    resources: Resources, key: str, expires_at: datetime, headers: dict[str, str] | None = None
+    resources: Resources, job_id: str, expires_at: datetime, headers: dict[str, str] | None = None
 ) -> Response:
-    """Send the client to the storage for what no answer can hold, until the preview expires."""
-    lifetime = expires_at - resources.clock() - _MARGIN
-    if lifetime < _MARGIN:
-        raise _expired()
-    url = await resources.bucket.presign_get(key, lifetime=lifetime, content_type=WAV, disposition=DISPOSITION)
+    """Send the client to the storage, until the preview expires."""
+    url = await links.signed(resources, job_id, expires_at)
     there = {"Location": url, "Expires": _http_date(expires_at), "Cache-Control": "private"}
     return Response(status_code=303, headers=there | (headers or {}))
 
@@ -316,6 +311,7 @@ async def get_preview(
     range_: Annotated[str | None, Header(alias="Range", description="One range of bytes")] = None,
     if_range: Annotated[str | None, Header(description="ETag that the range is of")] = None,
     if_none_match: Annotated[str | None, Header(description="ETag that the client has")] = None,
+    signed: Signed = False,
 ) -> Response:
     """Serve a preview, until 20 minutes after it was made."""
     wanted = Span.of(range_) if range_ and request.method == "GET" else None
@@ -331,8 +327,8 @@ async def get_preview(
         raise _expired()
     if if_none_match and _names(if_none_match, stored.etag):
         return Response(status_code=304, headers=_served_headers(stored, expires_at))
-    if request.method == "GET" and not _is_all(wanted, stored):
-        return await _elsewhere(resources, layout.preview(job_id), expires_at)
+    if request.method == "GET" and (signed or not _is_all(wanted, stored)):
+        return await _elsewhere(resources, job_id, expires_at)
     return _served(request.method, wanted, stored, _served_headers(stored, expires_at))
 
 

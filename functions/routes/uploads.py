@@ -1,7 +1,7 @@
 """`/uploads` and the older `/upload`: a reference without a text to speak."""
 
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, File, Form, Response, UploadFile
 from pydantic import BaseModel, Field
@@ -26,6 +26,9 @@ class NewUpload(BaseModel):
     """What is said beforehand of a recording that will be posted to the storage itself."""
 
     transcription: WholeText = Field("", description="What is said in the recording")
+    content_type: Literal["audio/wav", "audio/flac", "audio/ogg", "audio/mpeg"] = Field(
+        "audio/wav", description="Type of the recording; no other can be posted"
+    )
 
 
 class UploadTicket(BaseModel):
@@ -57,8 +60,9 @@ async def open_upload(
 
     What is uploaded is checked before its first use.
     """
-    said = sessions.check_transcription(upload.transcription if upload else "", resources.settings)
-    session_id, form = await sessions.open_upload(resources, caller.owner, said)
+    wanted = upload or NewUpload()
+    said = sessions.check_transcription(wanted.transcription, resources.settings)
+    session_id, form = await sessions.open_upload(resources, caller.owner, said, wanted.content_type)
     return UploadTicket(
         session_id=session_id,
         url=form.url,

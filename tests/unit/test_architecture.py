@@ -12,7 +12,7 @@ LAYERS = (
     {"ids", "errors"},
     {"owners", "settings", "records", "layout", "retention"},
     {"storage", "queues", "connections", "audio", "wav", "logs", "resources"},
-    {"keyring", "keys", "shares", "tickets", "sessions", "voices", "jobs", "events"},
+    {"keyring", "keys", "shares", "tickets", "sessions", "voices", "jobs", "events", "links"},
 )
 
 

@@ -5,10 +5,11 @@ import json
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import datetime
 from email.utils import parsedate_to_datetime
 from functools import cache
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qs, parse_qsl, urlsplit
 
 import httpx
 import pytest
@@ -787,3 +788,23 @@ async def test_another_voice_is_another_voice() -> None:
         ]
     low, high = (world.bucket.objects[layout.session(id_).audio].body for id_ in ids)
     assert low != high
+
+
+async def test_a_link_needs_no_key_and_ends_with_the_preview() -> None:
+    world = World()
+    request = await world.job()
+    async with api(world) as client:
+        assert "signed_url" not in (await client.get(f"/jobs/{request.job_id}?signed=1")).json()
+        outcome = await world.succeed(request)
+        assert outcome.preview is not None
+        redirected = await client.get(f"/previews/{request.job_id}.wav?signed=1")
+        assert redirected.status_code == 303
+        told = (await client.get(f"/jobs/{request.job_id}?signed=1")).json()
+        assert "signed_url" not in (await client.get(f"/jobs/{request.job_id}")).json()
+        for link in (redirected.headers["location"], told["signed_url"]):
+            assert link.startswith(f"http://fake/{layout.preview(request.job_id)}?")
+            (expires,) = parse_qs(urlsplit(link).query)["expires"]
+            assert world.time() < datetime.fromisoformat(expires) < outcome.preview.expires_at
+        world.later(minutes=20)
+        problem(await client.get(f"/previews/{request.job_id}.wav?signed=1"), 410, "expired")
+        assert "signed_url" not in (await client.get(f"/jobs/{request.job_id}?signed=1")).json()

@@ -162,7 +162,7 @@ async def test_what_has_ended_does_not_count_though_its_marker_is_there() -> Non
     await here.bucket.put(layout.in_flight(OWNER, second.job_id), b"{}", jobs.JSON)
     assert not await is_refused(here)
     assert await is_refused(here)
-    assert (await jobs.read(here.resources, first.job_id)).status == "queued"
+    assert (await jobs.read(here.resources, OWNER, first.job_id)).status == "queued"
 
 
 async def test_what_is_past_its_deadline_does_not_count() -> None:

@@ -76,7 +76,7 @@ def test_what_owners_have_used_and_have_under_way_lies_in_folders_of_their_own()
     assert layout.share("alice", "requests", EPOCH) == "shares/alice/requests-019b76daa800.json"
     assert layout.in_flight("alice", ID) == f"in-flight/alice/{ID}"
     assert layout.job_id_in_flight(layout.in_flight("alice", ID)) == ID
-    assert layout.voices_of("alice") == "audio/voices/alice/"
+    assert layout.voices("alice") == "audio/voices/alice/"
 
 
 @pytest.mark.parametrize("what", ["requests", "reference-seconds"])

@@ -1,8 +1,9 @@
 """Everyone who wants to know how a job ended is told, and a batch names exactly what has to come again."""
 
 import json
+from datetime import datetime
 from typing import Any
-from urllib.parse import quote_plus
+from urllib.parse import parse_qs, quote_plus, urlsplit
 
 import pytest
 
@@ -266,3 +267,29 @@ async def test_whose_key_was_revoked_since_is_not_told() -> None:
     await world.succeed(request)
     assert again(await tell(world, batch(ended(request)))) == []
     assert list(told(world)) == ["c1"]
+
+
+async def test_a_link_is_sent_to_those_who_asked_for_one() -> None:
+    world = World()
+    request = await world.job(reply_to=address("c1"))
+    await subscribe(world, request, "c2")
+    subscriber = Subscriber(reply_to=address("c3"), signed=True)
+    await world.bucket.put(layout.subscriber(request.job_id, "c3"), subscriber.to_json(), jobs.JSON)
+    outcome = await world.succeed(request)
+    await tell(world, batch(ended(request)))
+    assert outcome.preview is not None
+    link = urlsplit(told(world)["c3"]["data"]["signed_url"])
+    assert link.path == f"/{layout.preview(request.job_id)}"
+    (expires,) = parse_qs(link.query)["expires"]
+    assert world.time() < datetime.fromisoformat(expires) < outcome.preview.expires_at
+    assert all("signed_url" not in told(world)[other]["data"] for other in ("c1", "c2"))
+
+
+@pytest.mark.parametrize("late", [False, True])
+async def test_who_asked_for_a_link_is_told_where_there_is_none(late: bool) -> None:
+    world = World()
+    request = (await world.job(reply_to=address("c1"))).model_copy(update={"signed": True})
+    await (world.succeed(request) if late else world.fail(request))
+    world.later(hours=1)
+    await tell(world, batch(ended(request)))
+    assert "signed_url" not in told(world)["c1"]["data"]

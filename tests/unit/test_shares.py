@@ -321,7 +321,7 @@ async def test_the_voice_too_many_is_refused() -> None:
     for name in ("alice/nova", "bob/nova", "bob/zoe", "bob/kim"):
         await here.voices.put(f"{layout.VOICES}{name}/metadata.json", b"{}", "application/json")
     await check_voices(here.resources, "alice")
-    await here.voices.put(f"{layout.voices_of('alice')}zoe/metadata.json", b"{}", "application/json")
+    await here.voices.put(f"{layout.voices('alice')}zoe/metadata.json", b"{}", "application/json")
     await check_voices(here.resources, "alice", besides="zoe")
     with pytest.raises(TooMany, match="2 voices saved") as caught:
         await check_voices(here.resources, "alice")
