@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from random import Random
 from urllib.parse import urlencode
 
 from pipeline.errors import ConnectionGone, Unavailable
@@ -82,6 +83,20 @@ class Switch:
     def count(self, call: str) -> int:
         """Tell how often a method was called."""
         return self.calls.count(call)
+
+
+class Jostling(Switch):
+    """Lets calls overtake each other."""
+
+    def __init__(self, random: Random) -> None:
+        super().__init__()
+        self._random = random
+
+    async def passed(self, call: str) -> None:
+        """See `Switch.passed`."""
+        for _ in range(self._random.randrange(6)):
+            await asyncio.sleep(0)
+        await super().passed(call)
 
 
 @dataclass(frozen=True, slots=True)

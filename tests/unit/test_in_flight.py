@@ -10,8 +10,7 @@ from pipeline import jobs, layout
 from pipeline.errors import Standing, TooMany, Unavailable
 from pipeline.records import Request, Source
 from pipeline.settings import Settings
-from tests.fakes import EPOCH
-from tests.unit.test_shares import Jostling
+from tests.fakes import EPOCH, Jostling
 from tests.world import Crash, World
 
 OWNER = "alice"

@@ -14,7 +14,7 @@ from pipeline import layout
 from pipeline.errors import Standing, TooMany, Unavailable
 from pipeline.settings import Settings
 from pipeline.shares import REFERENCE_SECONDS, REQUESTS, Shares, check_voices
-from tests.fakes import EPOCH, FakeBucket, FakeTime, Switch
+from tests.fakes import EPOCH, FakeBucket, FakeTime, Jostling
 from tests.world import World
 
 OWNER = "alice"
@@ -110,20 +110,6 @@ async def test_processes_together_never_let_more_through(seed: int) -> None:
     results = await asyncio.gather(*(passes(shares) for shares in processes * 15))
     assert limit // 2 <= sum(results) <= limit
     assert counted(here) <= limit
-
-
-class Jostling(Switch):
-    """Lets calls overtake each other."""
-
-    def __init__(self, random: Random) -> None:
-        super().__init__()
-        self._random = random
-
-    async def passed(self, call: str) -> None:
-        """See `Switch.passed`."""
-        for _ in range(self._random.randrange(6)):
-            await asyncio.sleep(0)
-        await super().passed(call)
 
 
 @given(
