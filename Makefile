@@ -58,6 +58,7 @@ CUDA_ONLY = triton cuda-bindings cuda-pathfinder cuda-toolkit nvidia-cublas nvid
 	nvidia-cusparselt-cu13 nvidia-nccl-cu13 nvidia-nvjitlink nvidia-nvshmem-cu13 nvidia-nvtx
 lock:
 	$(COMPILE) pyproject.toml --extra local --output-file requirements/local.lock
+	$(COMPILE) pyproject.toml --constraint requirements/local.lock --output-file requirements/functions.lock
 	$(COMPILE) pyproject.toml --extra local --extra dev --constraint requirements/local.lock \
 		--output-file requirements/dev.lock
 	$(COMPILE) requirements/qwen.in --constraint requirements/torch.in --constraint requirements/dev.lock \

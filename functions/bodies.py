@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
@@ -15,20 +16,28 @@ from pipeline.errors import TooLarge
 SLOWEST_BYTES_PER_SECOND = 4096
 
 
+@dataclass(frozen=True, slots=True)
+class BodyLimit:
+    """How much is taken, and what to tell whoever has more."""
+
+    max_bytes: int
+    way_around: str = ""
+
+
 class BodyLimits:
     """Refuse a body that is too large, at once when its length is given, or that does not come.
 
     Parameters
     ----------
-    max_bytes
+    limit
         How much the route under a path takes.
     silence_seconds
         How long the sender may say nothing.
     """
 
-    def __init__(self, app: ASGIApp, max_bytes: Callable[[str], int], silence_seconds: float) -> None:
+    def __init__(self, app: ASGIApp, limit: Callable[[str], BodyLimit], silence_seconds: float) -> None:
         self._app = app
-        self._max_bytes = max_bytes
+        self._limit = limit
         self._silence_seconds = silence_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -36,7 +45,7 @@ class BodyLimits:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        body = _Body(receive, self._max_bytes(scope["path"]), self._silence_seconds)
+        body = _Body(receive, self._limit(scope["path"]), self._silence_seconds)
         body.expect(Headers(scope=scope).get("content-length", ""))
         if body.refusal is None:
             await self._read(body, scope, send)
@@ -59,10 +68,10 @@ class BodyLimits:
 class _Body:
     """One request's body on its way in; to those who read on past a refusal, the sender has gone."""
 
-    def __init__(self, receive: Receive, max_bytes: int, silence_seconds: float) -> None:
+    def __init__(self, receive: Receive, limit: BodyLimit, silence_seconds: float) -> None:
         self.refusal: Response | None = None
         self._receive = receive
-        self._max_bytes = max_bytes
+        self._limit = limit
         self._silence_seconds = silence_seconds
         self._began = asyncio.get_running_loop().time()
         self._received = 0
@@ -70,8 +79,8 @@ class _Body:
 
     def expect(self, content_length: str) -> None:
         """Take the announced length, which may already be too much."""
-        if content_length.isdecimal() and int(content_length) > self._max_bytes:
-            self.refusal = _too_large(self._max_bytes)
+        if content_length.isdecimal() and int(content_length) > self._limit.max_bytes:
+            self.refusal = _too_large(self._limit)
 
     async def receive(self) -> Message:
         """Give the next part."""
@@ -89,8 +98,8 @@ class _Body:
 
     def _checked(self, message: Message) -> Message:
         self._received += len(message.get("body", b""))
-        if self._received > self._max_bytes:
-            self.refusal = _too_large(self._max_bytes)
+        if self._received > self._limit.max_bytes:
+            self.refusal = _too_large(self._limit)
             return {"type": "http.disconnect"}
         self._is_complete = not message.get("more_body", False)
         return message
@@ -100,9 +109,12 @@ class _Body:
         return min(self._silence_seconds, end - asyncio.get_running_loop().time())
 
 
-def _too_large(max_bytes: int) -> Response:
+def _too_large(limit: BodyLimit) -> Response:
+    max_bytes = limit.max_bytes
     most = f"{max_bytes / 1024 / 1024:g} MB" if max_bytes >= 1024 * 1024 else f"{max_bytes // 1024} KB"
-    return problems.of_error(TooLarge(f"The request is too large; it should have at most {most}."))
+    return problems.of_error(
+        TooLarge(f"The request is too large; it should have at most {most}.{limit.way_around}")
+    )
 
 
 def _too_slow() -> Response:

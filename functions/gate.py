@@ -6,7 +6,8 @@ from functions.failed_tries import FailedTries
 from pipeline import tickets
 from pipeline.errors import Forbidden, Standing, Unauthorized
 from pipeline.keyring import Keyring
-from pipeline.keys import ANYBODY, Caller, Scope
+from pipeline.keys import ANYBODY, Caller
+from pipeline.records import Scope
 from pipeline.resources import Resources
 from pipeline.shares import Shares
 
@@ -42,6 +43,18 @@ class Gate:
         except Unauthorized:
             self._note_failure(address)
             raise
+
+    async def caller_of_socket(self, authorization: str | None, ticket: str | None, address: str) -> Caller:
+        """Tell who opens a socket: by key where the client can set a header, else by ticket.
+
+        Raises
+        ------
+        Unauthorized, TooMany
+            As for the one that was shown.
+        """
+        if ticket is not None and authorization is None:
+            return await self.caller_by_ticket(ticket, address)
+        return await self.caller_by_key(authorization, address)
 
     async def caller_by_ticket(self, ticket: str, address: str) -> Caller:
         """Tell who was given this ticket, which is used up by that.

@@ -8,7 +8,7 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 
 from functions.gate import Gate
-from pipeline.keys import Scope
+from pipeline.records import Scope
 
 SCHEME = "key"
 

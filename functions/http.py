@@ -3,7 +3,7 @@
 from fastapi import FastAPI
 
 from functions import docs, problems
-from functions.bodies import BodyLimits
+from functions.bodies import BodyLimit, BodyLimits
 from functions.gate import Gate
 from functions.middleware import AccessLog, Correlation, RateLimit, Unexpected
 from functions.openapi import Api
@@ -15,9 +15,8 @@ from pipeline.ids import id_maker, utc_now
 from pipeline.resources import Resources
 from pipeline.settings import Settings
 
-# The routes that take a recording, and what a multipart form adds to it.
+# The routes that take a recording.
 RECORDING_PATHS = {"/preview", "/upload"}
-FORM_BYTES = 1024 * 1024
 # Any other body: some short fields, and a text whose every character may take twelve bytes (`\ud83d\ude00`).
 FIELDS_BYTES = 64 * 1024
 CHARACTER_BYTES = 12
@@ -56,7 +55,7 @@ def create_app(settings: Settings, *, on_loopback: bool = False) -> FastAPI:
     # The last one added is the first that a request passes through.
     app.add_middleware(
         BodyLimits,
-        max_bytes=lambda path: body_max_bytes(path, settings),
+        limit=lambda path: body_limit(path, settings),
         silence_seconds=settings.body_timeout_seconds,
     )
     app.add_middleware(RateLimit)
@@ -72,11 +71,17 @@ def create_app(settings: Settings, *, on_loopback: bool = False) -> FastAPI:
     return app
 
 
-def body_max_bytes(path: str, settings: Settings) -> int:
-    """Give the most bytes that the body of a request for a path may have."""
+def body_limit(path: str, settings: Settings) -> BodyLimit:
+    """Say how large the body of a request for a path may be."""
+    most = settings.request_max_bytes
     if path in RECORDING_PATHS:
-        return settings.reference_max_bytes + FORM_BYTES
-    return FIELDS_BYTES + CHARACTER_BYTES * max(settings.text_max_chars, settings.transcription_max_chars)
+        return BodyLimit(most, "" if most > settings.reference_max_bytes else _way_around(settings))
+    fields = FIELDS_BYTES + CHARACTER_BYTES * max(settings.text_max_chars, settings.transcription_max_chars)
+    return BodyLimit(min(most, fields))
+
+
+def _way_around(settings: Settings) -> str:
+    return f" A recording of up to {settings.reference_max_megabytes:g} MB can be uploaded by POST /uploads."
 
 
 def serve_with(app: FastAPI, resources: Resources) -> Waiters:

@@ -1,7 +1,6 @@
 """What every HTTP request passes through: a correlation id, a log line, and an answer come what may."""
 
 import time
-from typing import Any
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
@@ -16,12 +15,6 @@ CORRELATION_HEADER = "X-Correlation-Id"
 log = structlog.get_logger("functions.access")
 
 _ANSWERS = {"http.response.start", "websocket.accept", "websocket.http.response.start"}
-
-
-def current_correlation_id() -> str | None:
-    """Give the correlation id of the request in whose context this runs."""
-    value: Any = structlog.contextvars.get_contextvars().get("correlation_id")
-    return value if isinstance(value, str) else None
 
 
 class Correlation:

@@ -21,8 +21,8 @@ from functions import problems
 from functions.gate import Gate
 from functions.guarded import gate_of
 from functions.waiting import Waiters
-from functions.websocket import MESSAGE_MAX_BYTES, Dispatcher
-from pipeline.errors import PipelineError, Unavailable
+from functions.websocket import MESSAGE_MAX_BYTES, Dispatcher, Message
+from pipeline.errors import ConnectionGone, PipelineError, Unavailable
 from pipeline.keys import Caller
 from pipeline.records import ReplyTo
 
@@ -108,7 +108,9 @@ async def serve(socket: WebSocket) -> None:
     """Serve one client: messages are answered one after the other, results come in between."""
     sockets, dispatcher, gate = socket.app.state.sockets, socket.app.state.dispatcher, gate_of(socket)
     try:
-        caller = await caller_of(gate, socket)
+        address = socket.client.host if socket.client else ""
+        ticket = socket.query_params.get("ticket")
+        caller = await gate.caller_of_socket(socket.headers.get("authorization"), ticket, address)
     except PipelineError as error:
         await socket.send_denial_response(problems.of_error(error))
         return
@@ -127,21 +129,6 @@ async def serve(socket: WebSocket) -> None:
         sockets.remove(client)
         log.info("client disconnected", connection_id=client.address.connection_id)
         await dispatcher.forget(client.address)
-
-
-async def caller_of(gate: Gate, socket: WebSocket) -> Caller:
-    """Tell who opens a socket: by key where the client can set a header, else by ticket.
-
-    Raises
-    ------
-    Unauthorized, TooMany
-        See `Gate.caller_by_key` and `Gate.caller_by_ticket`.
-    """
-    address = socket.client.host if socket.client else ""
-    ticket, authorization = socket.query_params.get("ticket"), socket.headers.get("authorization")
-    if ticket is not None and authorization is None:
-        return await gate.caller_by_ticket(ticket, address)
-    return await gate.caller_by_key(authorization, address)
 
 
 async def _hang_up_when_revoked(sockets: Sockets, gate: Gate, client: Client) -> None:
@@ -164,8 +151,14 @@ async def _frames(socket: WebSocket) -> AsyncIterator[str | bytes]:
 
 
 async def _answer(sockets: Sockets, dispatcher: Dispatcher, client: Client, raw: str | bytes) -> None:
+    async def say(message: Message) -> None:
+        try:
+            await sockets.send(client, json.dumps(message))
+        except (WebSocketDisconnect, RuntimeError) as error:
+            raise ConnectionGone("The client is gone.") from error
+
     async with client.turn:
-        answer = await dispatcher.answer(client.address, client.caller, raw)
+        answer = await dispatcher.answer(client.address, client.caller, raw, say)
         if answer is not None:
             # In ASCII: what it repeats of the client's may be half a surrogate pair, which no frame can hold.
             await sockets.send(client, json.dumps(answer))

@@ -5,18 +5,19 @@ the storage.
 """
 
 import json
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 import structlog
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from functions.gate import Gate
-from functions.middleware import current_correlation_id
 from functions.requests import WholeText, addressed, preview_request, reference_id_of
 from pipeline import events, jobs, layout, voices
-from pipeline.errors import InvalidInput, PipelineError, Unavailable
-from pipeline.keys import Caller, Scope
-from pipeline.records import ConnectionState, ReplyTo, Source, Subscriber, check_options
+from pipeline.errors import ConnectionGone, InvalidInput, PipelineError, Unavailable
+from pipeline.keys import Caller
+from pipeline.logs import current_correlation_id
+from pipeline.records import ConnectionState, ReplyTo, Scope, Source, Subscriber, check_options
 from pipeline.resources import Resources
 
 log = structlog.get_logger(__name__)
@@ -29,6 +30,7 @@ SCOPES: dict[str, Scope] = {"generate_preview": "preview", "save_voice": "voices
 MESSAGE_TYPES = tuple(SCOPES)
 
 Message = dict[str, Any]
+Say = Callable[[Message], Awaitable[None]]
 
 
 class _Data(BaseModel):
@@ -74,12 +76,16 @@ class Dispatcher:
         self._resources = resources
         self._gate = gate
 
-    async def answer(self, sender: ReplyTo, caller: Caller, raw: str | bytes) -> Message | None:
-        """Serve one message; what to answer at once, or None when the answer will come by the event path."""
+    async def answer(self, sender: ReplyTo, caller: Caller, raw: str | bytes, say: Say) -> Message | None:
+        """Serve one message; what to answer at once, or None when the answer will come by the event path.
+
+        `say` tells the sender of a job before the job is sent: its result, which others tell, can only come after.
+        It raises `ConnectionGone` or `Unavailable` when it can't.
+        """
         parsed: Message = {}
         try:
             parsed = _parse(raw)
-            return await self._route(sender, caller, parsed)
+            return await self._route(sender, caller, parsed, say)
         except Unavailable as error:
             log.warning("unavailable", reason=error.message, cause=repr(error.__cause__))
             return _error(parsed, "The service can't reach its storage or queue; try again shortly.", error)
@@ -96,20 +102,21 @@ class Dispatcher:
         except Unavailable as error:
             log.warning("could not forget connection", reason=error.message)
 
-    async def _route(self, sender: ReplyTo, caller: Caller, message: Message) -> Message | None:
+    async def _route(self, sender: ReplyTo, caller: Caller, message: Message, say: Say) -> Message | None:
         type_ = message["type"]
         if type_ not in SCOPES:
             raise InvalidInput(f"type should be one of {', '.join(MESSAGE_TYPES)}.", field="type")
         await self._gate.admit_again(caller, SCOPES[type_])
         match type_:
             case "generate_preview":
-                return await self._generate_preview(sender, caller, _data(GeneratePreview, message))
+                await self._generate_preview(sender, caller, _data(GeneratePreview, message), say)
+                return None
             case "save_voice":
                 return await self._save_voice(sender, caller, _data(SaveVoice, message))
             case _:
-                return await self._subscribe(sender, caller, _data(Subscribe, message))
+                return await self._subscribe(sender, caller, _data(Subscribe, message), say)
 
-    async def _generate_preview(self, sender: ReplyTo, caller: Caller, data: GeneratePreview) -> Message | None:
+    async def _generate_preview(self, sender: ReplyTo, caller: Caller, data: GeneratePreview, say: Say) -> None:
         if (data.session_id is None) == (data.voice_id is None):
             raise InvalidInput("Give either session_id or voice_id.", field="session_id")
         resources = self._resources
@@ -120,11 +127,12 @@ class Dispatcher:
         request = preview_request(
             resources, source, reference_id, text, options, correlation_id=current_correlation_id()
         )
-        remembering = [self._remember(sender, caller, data.session_id)] if data.session_id else []
+        first = [self._remember(sender, caller, data.session_id)] if data.session_id else []
+        if data.progress:
+            first.append(self._announce(say, data, request.job_id))
         await jobs.accept(
-            resources, addressed(request, sender, data.request_id, id_withheld=not data.progress), *remembering
+            resources, addressed(request, sender, data.request_id, id_withheld=not data.progress), *first
         )
-        return _progress(data, request.job_id) if data.progress else None
 
     async def _save_voice(self, sender: ReplyTo, caller: Caller, data: SaveVoice) -> Message:
         session_id = data.session_id or await self._last_session(sender)
@@ -136,18 +144,26 @@ class Dispatcher:
         saved = {"voice_id": voice.voice_id, "name": voice.name, "description": voice.description}
         return _message("voice_saved", data.request_id, saved)
 
-    async def _subscribe(self, sender: ReplyTo, caller: Caller, data: Subscribe) -> Message | None:
+    async def _subscribe(self, sender: ReplyTo, caller: Caller, data: Subscribe, say: Say) -> Message | None:
         job = await jobs.read(self._resources, caller.owner, data.job_id)
         outcome = job.outcome
         if outcome is None:
+            if data.progress:
+                await self._announce(say, data, job.job_id)
             # First leave the address, then look once more: whichever comes first, nobody is missed.
             subscriber = Subscriber(reply_to=sender, request_id=data.request_id)
             key = layout.subscriber(job.job_id, sender.connection_id)
             await self._resources.bucket.put(key, subscriber.to_json(), jobs.JSON)
             outcome = await jobs.read_outcome(self._resources, job.job_id)
-        if outcome is not None:
-            return events.message_for(outcome.model_copy(update={"request_id": data.request_id}))
-        return _progress(data, job.job_id) if data.progress else None
+        if outcome is None:
+            return None
+        return events.message_for(outcome.model_copy(update={"request_id": data.request_id}))
+
+    async def _announce(self, say: Say, data: _Data, job_id: str) -> None:
+        try:
+            await say(_message("progress", data.request_id, {"job_id": job_id, "status": "queued"}))
+        except (ConnectionGone, Unavailable) as error:  # the job goes on without
+            log.info("could not tell of progress", job_id=job_id, reason=error.message)
 
     async def _remember(self, sender: ReplyTo, caller: Caller, session_id: str) -> None:
         state = connection_state(caller).model_copy(update={"session_id": session_id})
@@ -161,6 +177,11 @@ class Dispatcher:
 def connection_state(caller: Caller) -> ConnectionState:
     """Say what is to be remembered of whoever opened a connection."""
     return ConnectionState(owner=caller.owner, key_id=caller.key_id, scopes=tuple(sorted(caller.scopes)))
+
+
+def caller_remembered(state: ConnectionState) -> Caller:
+    """Tell who opened the connection of which this is remembered."""
+    return Caller(state.owner, state.key_id, frozenset(state.scopes))
 
 
 def _parse(raw: str | bytes) -> Message:
@@ -192,8 +213,9 @@ def _message(type_: str, request_id: str | None, data: Message) -> Message:
     return {"type": type_, "data": data | {name: value for name, value in always.items() if value is not None}}
 
 
-def _progress(data: _Data, job_id: str) -> Message:
-    return _message("progress", data.request_id, {"job_id": job_id, "status": "queued"})
+def refusal(error: PipelineError) -> Message:
+    """Tell a client that it is not heard at all."""
+    return _error({}, error.message, error)
 
 
 def _error(message: Message, text: str, error: PipelineError | None) -> Message:

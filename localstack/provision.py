@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-import aioboto3
 import place  # noqa: F401  (makes the packages importable)
 import structlog
 from botocore.exceptions import BotoCoreError, ClientError
@@ -23,7 +22,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from pipeline import layout, retention
 from pipeline.errors import Unavailable
 from pipeline.logs import configure_logging
-from pipeline.resources import client_config
+from pipeline.resources import client_config, session_for
 from pipeline.settings import Settings, SettingsError, load_settings
 from pipeline.shares import SHARE_RETENTION
 
@@ -71,14 +70,14 @@ async def provision(settings: Settings) -> Provisioned:
     Unavailable
         The storage or the queues don't answer, or refuse what can't be done without.
     """
-    session = aioboto3.Session(region_name=settings.aws_region)
+    session = session_for(settings)
     with _translated(settings):
         async with AsyncExitStack() as stack:
             s3: S3Client = await stack.enter_async_context(
-                session.client("s3", endpoint_url=settings.endpoint_for("s3"), config=client_config())
+                session.create_client("s3", endpoint_url=settings.endpoint_for("s3"), config=client_config())
             )
             sqs: SQSClient = await stack.enter_async_context(
-                session.client("sqs", endpoint_url=settings.endpoint_for("sqs"), config=client_config())
+                session.create_client("sqs", endpoint_url=settings.endpoint_for("sqs"), config=client_config())
             )
             events_arn = await _provision_queues(sqs, settings)
             await _provision_buckets(s3, settings)

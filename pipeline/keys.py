@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from string import ascii_lowercase, ascii_uppercase, digits
-from typing import Literal, get_args
+from typing import get_args
 
 import structlog
 from pydantic import AwareDatetime, ValidationError, field_validator
@@ -25,12 +25,11 @@ from pipeline import layout
 from pipeline.errors import InvalidInput, NotFound, Unavailable
 from pipeline.jobs import JSON
 from pipeline.owners import Owner, check_owner, is_owner
-from pipeline.records import Record
+from pipeline.records import Record, Scope
 from pipeline.resources import Resources
 
 log = structlog.get_logger(__name__)
 
-Scope = Literal["preview", "voices:write", "admin"]
 RandomBytes = Callable[[int], bytes]
 
 SCOPES: tuple[Scope, ...] = get_args(Scope)

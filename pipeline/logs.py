@@ -40,16 +40,7 @@ def configure_logging(settings: Settings, service: str) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(settings.log_level)
-    for chatty in (
-        "aiobotocore",
-        "aioboto3",
-        "botocore",
-        "boto3",
-        "urllib3",
-        "asyncio",
-        "numba",
-        "uvicorn.websocket",
-    ):
+    for chatty in ("aiobotocore", "botocore", "urllib3", "asyncio", "mangum", "numba", "uvicorn.websocket"):
         logging.getLogger(chatty).setLevel(max(logging.WARNING, root.level))
     # In detail it shows whole requests.
     logging.getLogger("uvicorn.error").setLevel(max(logging.INFO, root.level))
@@ -68,6 +59,12 @@ def configure_logging(settings: Settings, service: str) -> None:
 def correlation_id_from(given: str | None) -> str | None:
     """Take a caller's correlation id if it can stand in a header and a log line; None otherwise."""
     return given if given and _CORRELATION_ID.fullmatch(given) else None
+
+
+def current_correlation_id() -> str | None:
+    """Give the correlation id of the request in whose context this runs."""
+    value: Any = structlog.contextvars.get_contextvars().get("correlation_id")
+    return value if isinstance(value, str) else None
 
 
 def _describing(service: str) -> list[structlog.types.Processor]:

@@ -45,6 +45,9 @@ class Queue(Protocol):
     async def hide(self, receipts: Sequence[str], seconds: int) -> None:
         """Keep these messages from other receivers for so long from now; 0 hands them back."""
 
+    async def depth(self) -> int:
+        """Tell about how many messages anybody may receive now."""
+
     async def ping(self) -> None:
         """Raise `Unavailable` unless the queue answers."""
 
@@ -110,12 +113,17 @@ class SqsQueue:
                     ],
                 )
 
-    async def ping(self) -> None:
-        """See `Queue.ping`."""
+    async def depth(self) -> int:
+        """See `Queue.depth`."""
         with self._translated("be found"):
-            await self._client.get_queue_attributes(
+            answer = await self._client.get_queue_attributes(
                 QueueUrl=await self._find(), AttributeNames=["ApproximateNumberOfMessages"]
             )
+        return int(answer["Attributes"]["ApproximateNumberOfMessages"])
+
+    async def ping(self) -> None:
+        """See `Queue.ping`."""
+        await self.depth()
 
     async def _find(self) -> str:
         if self._url is None:

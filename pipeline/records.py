@@ -26,6 +26,9 @@ def format_utc(moment: datetime) -> str:
 
 UtcSeconds = Annotated[AwareDatetime, PlainSerializer(format_utc, return_type=str, when_used="json-unless-none")]
 
+# What a key may be used for; `admin` may everything.
+Scope = Literal["preview", "voices:write", "admin"]
+
 # The languages of the model, by full English name; `Auto` lets the model find out.
 LANGUAGES = (
     "Auto",
@@ -261,4 +264,4 @@ class ConnectionState(Record):
     session_id: str | None = None
     owner: str | None = None
     key_id: str | None = None
-    scopes: tuple[str, ...] = ()
+    scopes: tuple[Scope, ...] = ()

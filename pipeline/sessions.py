@@ -1,9 +1,9 @@
 """Sessions: a reference recording with its transcription, kept for half a day from the session's birth."""
 
 import asyncio
+from typing import TYPE_CHECKING
 
 from pipeline import layout, retention
-from pipeline.audio import WAV, Recording, decode_reference, encode_wav
 from pipeline.errors import Expired, InvalidInput, NotFound, TooLarge
 from pipeline.ids import is_id
 from pipeline.owners import Owner, new_id, owns
@@ -12,6 +12,13 @@ from pipeline.resources import Resources
 from pipeline.settings import Settings
 from pipeline.shares import Shares
 from pipeline.storage import UploadForm
+from pipeline.wav import WAV
+
+if TYPE_CHECKING:
+    from pipeline.audio import Recording
+
+# numpy and libsndfile take a quarter of a function's start, and most calls bring no recording: what needs
+# `pipeline.audio` imports it there.
 
 TEXT = "text/plain; charset=utf-8"
 
@@ -33,7 +40,7 @@ def check_transcription(transcription: str, settings: Settings) -> str:
     return transcription.strip()
 
 
-async def check_reference(data: bytes, settings: Settings) -> Recording:
+async def check_reference(data: bytes, settings: Settings) -> "Recording":
     """Decode an uploaded recording if it is fit to be a reference.
 
     Raises
@@ -41,6 +48,8 @@ async def check_reference(data: bytes, settings: Settings) -> Recording:
     TooLarge, InvalidAudio
         What was wrong and what would be right.
     """
+    from pipeline.audio import decode_reference
+
     if len(data) > settings.reference_max_bytes:
         raise too_large(settings)
     return await asyncio.to_thread(decode_reference, data, settings)
@@ -55,7 +64,7 @@ def too_large(settings: Settings) -> TooLarge:
 
 
 async def store(
-    resources: Resources, owner: Owner, session_id: str, recording: Recording, transcription: str
+    resources: Resources, owner: Owner, session_id: str, recording: "Recording", transcription: str
 ) -> None:
     """Write a checked reference; both files, or the session is of no use.
 
@@ -64,6 +73,8 @@ async def store(
     TooMany
         It is more than what is left of the owner's share.
     """
+    from pipeline.audio import encode_wav
+
     await _count(resources, owner, recording)
     keys = layout.session(session_id)
     writes = [resources.bucket.put(keys.audio, encode_wav(recording), WAV)]
@@ -120,13 +131,19 @@ async def require(resources: Resources, owner: Owner, session_id: str) -> None:
     unchecked = await resources.bucket.get(keys.unchecked_audio)
     if unchecked is None:
         raise _unknown(session_id)
+    await _take(resources, owner, keys.audio, unchecked)
+
+
+async def _take(resources: Resources, owner: Owner, key: str, unchecked: bytes) -> None:
+    from pipeline.audio import encode_wav
+
     recording = await check_reference(unchecked, resources.settings)
     await _count(resources, owner, recording)
     # Once: what has been used stays, though the form lets the client upload something else.
-    await resources.bucket.put_once(keys.audio, encode_wav(recording), WAV)
+    await resources.bucket.put_once(key, encode_wav(recording), WAV)
 
 
-async def _count(resources: Resources, owner: Owner, recording: Recording) -> None:
+async def _count(resources: Resources, owner: Owner, recording: "Recording") -> None:
     await Shares(resources, resources.clock).take_reference_seconds(owner, recording.duration_seconds)
 
 

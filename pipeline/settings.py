@@ -11,6 +11,8 @@ from pydantic import AliasChoices, Field, ValidationError, field_validator, mode
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 MAX_HOURS = 24 * 366 * 10
+# What a multipart form adds to the recording it carries.
+FORM_BYTES = 1024 * 1024
 
 # Browsers leave out the port that a scheme has anyway.
 _ORIGIN = re.compile(
@@ -101,6 +103,18 @@ class Settings(BaseSettings):
         60, gt=0, le=60 * MAX_HOURS, description="A job that has not ended by then fails"
     )
 
+    request_max_megabytes: float = Field(
+        0,
+        ge=0,
+        le=1024,
+        description="Largest request that gets through to the API, in MiB; 0: as large as a reference may be",
+    )
+    answer_max_megabytes: float = Field(
+        0,
+        ge=0,
+        le=1024,
+        description="Largest audio answered directly, in MiB: a larger one is redirected to; 0: no limit",
+    )
     reference_max_megabytes: float = Field(25, gt=0, le=1024, description="Largest reference recording, in MiB")
     reference_min_seconds: float = Field(1, gt=0, le=3600, description="Shortest reference recording")
     reference_max_seconds: float = Field(60, gt=0, le=3600, description="Longest reference recording")
@@ -259,7 +273,22 @@ class Settings(BaseSettings):
     @cached_property
     def reference_max_bytes(self) -> int:
         """The most bytes a reference recording may have."""
-        return int(self.reference_max_megabytes * 1024 * 1024)
+        return _bytes(self.reference_max_megabytes)
+
+    @cached_property
+    def request_max_bytes(self) -> int:
+        """The most bytes a request may have."""
+        largest = self.reference_max_bytes + FORM_BYTES
+        return min(_bytes(self.request_max_megabytes) or largest, largest)
+
+    @cached_property
+    def answer_max_bytes(self) -> int:
+        """The most bytes of audio that an answer may have; 0: as many as there are."""
+        return _bytes(self.answer_max_megabytes)
+
+
+def _bytes(megabytes: float) -> int:
+    return int(megabytes * 1024 * 1024)
 
 
 def is_loopback(host: str) -> bool:

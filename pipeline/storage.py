@@ -97,6 +97,12 @@ class Bucket(Protocol):
     async def presign_post(self, key: str, *, max_bytes: int, lifetime: timedelta) -> UploadForm:
         """Allow whoever holds the answer to upload one object of that key."""
 
+    async def presign_get(self, key: str, *, lifetime: timedelta, content_type: str, disposition: str) -> str:
+        """Give a URL by which whoever holds it can read an object, as this type and under this name.
+
+        It ends after its lifetime (whole seconds of it), or before that with the credentials that signed it.
+        """
+
     async def ping(self) -> None:
         """Raise `Unavailable` unless the bucket answers."""
 
@@ -215,6 +221,16 @@ class S3Bucket:
                 ExpiresIn=int(lifetime.total_seconds()),
             )
         return UploadForm(signed["url"], signed["fields"])
+
+    async def presign_get(self, key: str, *, lifetime: timedelta, content_type: str, disposition: str) -> str:
+        """See `Bucket.presign_get`."""
+        described = {"ResponseContentType": content_type, "ResponseContentDisposition": disposition}
+        with self._translated(f"sign {key}"):
+            return await self._client.generate_presigned_url(
+                "get_object",
+                Params={"Bucket": self.name, "Key": key, **described},
+                ExpiresIn=int(lifetime.total_seconds()),
+            )
 
     async def ping(self) -> None:
         """See `Bucket.ping`."""

@@ -17,8 +17,8 @@ from pipeline import layout, retention
 from pipeline.errors import Unauthorized
 from pipeline.ids import is_id
 from pipeline.jobs import JSON
-from pipeline.keys import Caller, RandomBytes, Scope, digest_of, is_right
-from pipeline.records import Record
+from pipeline.keys import Caller, RandomBytes, digest_of, is_right
+from pipeline.records import Record, Scope
 from pipeline.resources import Resources
 from pipeline.storage import StoredObject
 

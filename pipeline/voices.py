@@ -13,13 +13,13 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from slugify import slugify
 
 from pipeline import jobs, layout, sessions
-from pipeline.audio import WAV, length_of_wav
 from pipeline.errors import InvalidInput, NameTaken, NotFound, Unavailable
 from pipeline.ids import born_at, is_id
 from pipeline.owners import Owner, new_id
 from pipeline.records import Request, Source, VoiceChange, VoiceMetadata
 from pipeline.resources import Resources
 from pipeline.shares import check_voices
+from pipeline.wav import WAV, length_of_wav
 
 log = structlog.get_logger(__name__)
 

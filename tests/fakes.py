@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from urllib.parse import urlencode
 
 from pipeline.errors import ConnectionGone, Unavailable
 from pipeline.ids import id_maker
@@ -181,6 +182,12 @@ class FakeBucket:
         expires = self._time() + lifetime
         return UploadForm("http://fake/", {"key": key, "max_bytes": str(max_bytes), "expires": expires.isoformat()})
 
+    async def presign_get(self, key: str, *, lifetime: timedelta, content_type: str, disposition: str) -> str:
+        """See `Bucket.presign_get`."""
+        await self.switch.passed("presign_get")
+        said = {"expires": (self._time() + lifetime).isoformat(), "type": content_type, "as": disposition}
+        return f"http://fake/{key}?{urlencode(said)}"
+
     async def ping(self) -> None:
         """See `Bucket.ping`."""
         await self.switch.passed("ping")
@@ -276,6 +283,11 @@ class FakeQueue:
                 message.visible_at = self._time() + timedelta(seconds=seconds)
         self._arrival.set()
 
+    async def depth(self) -> int:
+        """See `Queue.depth`."""
+        await self.switch.passed("depth")
+        return len(self.visible)
+
     async def ping(self) -> None:
         """See `Queue.ping`."""
         await self.switch.passed("ping")
@@ -327,6 +339,9 @@ class NoConnections:
     async def post(self, to: ReplyTo, body: bytes) -> None:
         """See `Connections.post`."""
         raise ConnectionGone(f"{to.connection_id} is gone")
+
+    async def close(self, to: ReplyTo) -> None:
+        """See `Connections.close`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,9 @@
 """Jobs as the API makes them."""
 
 from pipeline import jobs, layout, sessions
-from pipeline.audio import WAV
 from pipeline.records import Failed, NewReference, Options, Request, Source, Succeeded, VoiceMetadata
 from pipeline.resources import Resources
+from pipeline.wav import WAV
 from tests.speech import voice, voice_wav
 
 TRANSCRIPTION = "What was said in the recording."

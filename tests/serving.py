@@ -12,12 +12,13 @@ from starlette.types import ASGIApp
 
 from functions import listener, notify
 from pipeline import jobs, layout, retention
-from pipeline.audio import WAV, encode_wav
+from pipeline.audio import encode_wav
 from pipeline.errors import SynthesisFailed
 from pipeline.keyring import Keyring
 from pipeline.records import Preview, Request, Succeeded, Timings, particulars
 from pipeline.resources import Resources
 from pipeline.settings import Settings
+from pipeline.wav import WAV
 from tests.speech import voice
 
 SPOKEN = encode_wav(voice(150.0, seconds=1.0))

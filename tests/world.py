@@ -25,6 +25,7 @@ class FakeConnections:
         self.posted: list[tuple[str, str]] = []
         self.gone: set[str] = set()
         self.unreachable: set[str] = set()
+        self.closed: list[str] = []
 
     async def post(self, to: ReplyTo, body: bytes) -> None:
         """See `Connections.post`."""
@@ -33,6 +34,10 @@ class FakeConnections:
         if to.connection_id in self.unreachable:
             raise Unavailable("unreachable")
         self.posted.append((to.connection_id, body.decode()))
+
+    async def close(self, to: ReplyTo) -> None:
+        """See `Connections.close`."""
+        self.closed.append(to.connection_id)
 
 
 class Crash(BaseException):

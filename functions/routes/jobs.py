@@ -5,15 +5,13 @@ from pydantic import BaseModel, Field
 
 from functions import problems
 from functions.guarded import GuardedRoute, only
-from functions.neighbours import FromCaller, FromResources
+from functions.neighbours import FromCaller, FromResources, FromWaiters
 from pipeline import jobs
 from pipeline.errors import NotFound, Unavailable
 from pipeline.events import audio_url
 from pipeline.records import Failed, Timings, UtcSeconds
 
 router = APIRouter(tags=["jobs"], route_class=GuardedRoute)
-
-RETRY_SECONDS = 1
 
 
 class JobView(BaseModel):
@@ -22,6 +20,7 @@ class JobView(BaseModel):
     job_id: str
     status: jobs.Status
     created_at: UtcSeconds
+    ahead: int | None = Field(None, description="About how many jobs wait before it, while it is queued")
     completed_at: UtcSeconds | None = None
     expires_at: UtcSeconds | None = Field(None, description="When the preview can no longer be had")
     session_id: str | None = None
@@ -35,12 +34,13 @@ class JobView(BaseModel):
     code: str | None = Field(None, description="Stable name of the kind of error")
 
 
-def view(job: jobs.Job) -> JobView:
-    """Show a job."""
+def view(job: jobs.Job, ahead: int | None = None) -> JobView:
+    """Show a job, and how many are ahead of it while it waits."""
     seen = JobView(
         job_id=job.job_id,
         status=job.status,
         created_at=job.created_at,
+        ahead=ahead,
         session_id=job.source.session_id,
         voice_id=job.source.voice_id,
     )
@@ -74,9 +74,13 @@ def view(job: jobs.Job) -> JobView:
     },
     openapi_extra=only("preview"),
 )
-async def get_job(job_id: str, caller: FromCaller, resources: FromResources, response: Response) -> JobView:
+async def get_job(
+    job_id: str, caller: FromCaller, resources: FromResources, waiters: FromWaiters, response: Response
+) -> JobView:
     """Tell how a job stands: `queued`, `succeeded`, `failed`, or `expired` when its preview is gone."""
     job = await jobs.read(resources, caller.owner, job_id)
-    if job.status == "queued":
-        response.headers["Retry-After"] = str(RETRY_SECONDS)
-    return view(job)
+    if job.status != "queued":
+        return view(job)
+    ahead = await waiters.backlog.ahead()
+    response.headers["Retry-After"] = str(waiters.backlog.retry_seconds(job.created_at, ahead))
+    return view(job, ahead)

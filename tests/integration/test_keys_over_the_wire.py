@@ -18,7 +18,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from functions.http import create_app, serve_with
 from functions.server import local_app
 from pipeline import keys, layout
-from pipeline.keys import Scope
+from pipeline.records import Scope
 from pipeline.resources import Resources
 from pipeline.settings import Settings
 from tests.serving import changed, served, speaking

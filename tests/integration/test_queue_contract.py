@@ -151,6 +151,15 @@ async def test_a_poll_of_an_empty_queue_ends(case: Case) -> None:
         assert list(await poll) == []
 
 
+async def test_its_depth_is_what_anybody_may_receive(case: Case) -> None:
+    assert await case.queue.depth() == 0
+    for number in range(3):
+        await case.queue.send(str(number))
+    assert await case.queue.depth() == 3
+    await receive(case.queue, 1)
+    assert await case.queue.depth() == 2
+
+
 async def test_a_queue_that_is_there_answers(case: Case) -> None:
     await case.queue.ping()
 
@@ -158,6 +167,7 @@ async def test_a_queue_that_is_there_answers(case: Case) -> None:
 async def test_one_that_is_away_is_unavailable(case: Case) -> None:
     calls = [
         case.away.ping(),
+        case.away.depth(),
         case.away.send("x"),
         receive(case.away),
         case.away.hide(["r"], 1),

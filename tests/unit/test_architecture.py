@@ -11,7 +11,7 @@ PACKAGES = ("pipeline", "functions", "gpu_runner")
 LAYERS = (
     {"ids", "errors"},
     {"owners", "settings", "records", "layout", "retention"},
-    {"storage", "queues", "connections", "audio", "logs", "resources"},
+    {"storage", "queues", "connections", "audio", "wav", "logs", "resources"},
     {"keyring", "keys", "shares", "tickets", "sessions", "voices", "jobs", "events"},
 )
 

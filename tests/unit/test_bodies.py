@@ -9,9 +9,9 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.types import Receive, Scope, Send
 
-from functions.bodies import SLOWEST_BYTES_PER_SECOND, BodyLimits
-from functions.http import FORM_BYTES, RECORDING_PATHS, body_max_bytes, create_app, serve_with
-from pipeline.settings import Settings
+from functions.bodies import SLOWEST_BYTES_PER_SECOND, BodyLimit, BodyLimits
+from functions.http import RECORDING_PATHS, body_limit, create_app, serve_with
+from pipeline.settings import FORM_BYTES, Settings
 from tests.world import World
 
 
@@ -24,7 +24,7 @@ async def post(
     content: bytes | AsyncIterator[bytes], silence_seconds: float = 5, path: str = "/small"
 ) -> httpx.Response:
     app = BodyLimits(
-        echo, max_bytes=lambda path: 100 if path == "/small" else 100_000, silence_seconds=silence_seconds
+        echo, limit=lambda path: BodyLimit(100 if path == "/small" else 100_000), silence_seconds=silence_seconds
     )
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
         return await client.post(path, content=content)
@@ -81,7 +81,7 @@ async def test_the_answer_may_take_longer_than_the_body() -> None:
         hanging_up.cancel()
         await PlainTextResponse("done")(scope, receive, send)
 
-    app = BodyLimits(slow, max_bytes=lambda _: 100, silence_seconds=0.02)
+    app = BodyLimits(slow, limit=lambda _: BodyLimit(100), silence_seconds=0.02)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
         assert (await client.post("/", content=b"x")).text == "done"
 
@@ -91,7 +91,7 @@ async def test_what_the_route_makes_of_a_cut_off_body_is_not_answered() -> None:
         assert (await receive())["type"] == (await receive())["type"] == "http.disconnect"
         await PlainTextResponse("half of it will do", 400)(scope, receive, send)
 
-    app = BodyLimits(answers_all_the_same, max_bytes=lambda _: 1, silence_seconds=5)
+    app = BodyLimits(answers_all_the_same, limit=lambda _: BodyLimit(1), silence_seconds=5)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
         assert (await client.post("/", content=in_parts([b"xx"]))).status_code == 413
 
@@ -108,13 +108,13 @@ def test_routes_that_take_a_recording_and_no_others_take_much() -> None:
     assert {path for path, form in forms.items() if "audio" in form["properties"]} == RECORDING_PATHS
     for path in description["paths"]:
         much = 3 * 1024 * 1024 + FORM_BYTES if path in RECORDING_PATHS else 112 * 1024
-        assert body_max_bytes(path, settings) == much
+        assert body_limit(path, settings).max_bytes == much
 
 
 @pytest.mark.parametrize("name", ["text_max_chars", "transcription_max_chars"])
 def test_the_longest_text_fits_however_it_is_written(name: str) -> None:
     settings = Settings.model_validate({name: 1_000_000})
-    assert body_max_bytes("/voices", settings) > len(r"\ud83d\ude00") * 1_000_000
+    assert body_limit("/voices", settings).max_bytes > len(r"\ud83d\ude00") * 1_000_000
 
 
 JSON, FORM, PARTS = "application/json", "application/x-www-form-urlencoded", "multipart/form-data; boundary=b"

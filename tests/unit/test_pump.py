@@ -45,6 +45,9 @@ class Queue:
     async def hide(self, receipts: Sequence[str], seconds: int) -> None:
         self.hidden += [(receipt.removeprefix("receipt of "), seconds) for receipt in receipts]
 
+    async def depth(self) -> int:
+        raise AssertionError
+
     async def ping(self) -> None:
         return
 

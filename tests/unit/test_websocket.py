@@ -28,7 +28,20 @@ def dispatcher_of(world: World) -> Dispatcher:
 
 async def ask(world: World, type_: object, data: object = None, sender: ReplyTo = HERE) -> Message | None:
     message = {"type": type_} | ({} if data is None else {"data": data})
-    return await dispatcher_of(world).answer(sender, ANYBODY, json.dumps(message))
+    return await answered(world, json.dumps(message), sender)
+
+
+async def answered(world: World, raw: str | bytes, sender: ReplyTo = HERE) -> Message | None:
+    """Give the only thing that is said to one message, be it before its job is sent or as its answer."""
+    said: list[Message] = []
+
+    async def say(message: Message) -> None:
+        said.append(message)
+
+    if answer := await dispatcher_of(world).answer(sender, ANYBODY, raw, say):
+        said.append(answer)
+    assert len(said) <= 1
+    return said[0] if said else None
 
 
 async def refused(world: World, type_: object, data: object = None, sender: ReplyTo = HERE) -> Message:
@@ -307,7 +320,7 @@ async def test_a_subscription_to_nothing(data: Message) -> None:
     ],
 )
 async def test_whatever_is_sent_is_answered_with_an_error(raw: str | bytes) -> None:
-    answer = await dispatcher_of(World()).answer(HERE, ANYBODY, raw)
+    answer = await answered(World(), raw)
     assert answer is not None
     assert answer["type"] == "error"
     assert answer["data"]["code"] == "invalid_input"
@@ -327,7 +340,7 @@ async def test_a_message_just_as_large_as_may_be() -> None:
     room = MESSAGE_MAX_BYTES - len(json.dumps(message))
     raw = json.dumps(message)[:-2] + "x" * room + '"}'
     assert len(raw) == MESSAGE_MAX_BYTES
-    assert await dispatcher_of(world).answer(HERE, ANYBODY, raw) is None
+    assert await answered(world, raw) is None
 
 
 @pytest.mark.parametrize("type_", MESSAGE_TYPES)

@@ -19,9 +19,9 @@ from functions.websocket import SCOPES, Dispatcher
 from pipeline import jobs, keys, layout, sessions, tickets, voices
 from pipeline.audio import encode_wav
 from pipeline.ids import id_maker
-from pipeline.keys import Caller, Scope
+from pipeline.keys import Caller
 from pipeline.owners import new_id, owns
-from pipeline.records import ReplyTo, Request, Source
+from pipeline.records import ReplyTo, Request, Scope, Source
 from pipeline.settings import Settings
 from tests.world import PROMPT, World, spoken
 
@@ -309,11 +309,15 @@ async def caller_of(world: World, owner: str, *scopes: Scope, days: float | None
     )
 
 
+async def unheard(message: dict[str, Any]) -> None:
+    raise AssertionError(message)
+
+
 async def ask(
     world: World, caller: Caller, type_: str, data: dict[str, Any], gate: Gate | None = None
 ) -> dict[str, Any]:
     dispatcher = Dispatcher(world.resources, gate or Gate(world.resources))
-    answer = await dispatcher.answer(HERE, caller, json.dumps({"type": type_, "data": data}))
+    answer = await dispatcher.answer(HERE, caller, json.dumps({"type": type_, "data": data}), unheard)
     return answer or {"type": "accepted", "data": {}}
 
 
