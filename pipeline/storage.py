@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client
 
 
+# S3 answers 409 when it can't tell yet which of two writes came first, and wants the request once more.
+_CONFLICTS = 5
+
+
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
     """What a listing tells of an object."""
@@ -173,16 +177,20 @@ class S3Bucket:
 
     async def _put_if(self, key: str, body: bytes, content_type: str, **condition: Any) -> str | None:
         with self._translated(f"write {key}"):
-            try:
-                answer = await self._client.put_object(
-                    Bucket=self.name, Key=key, Body=body, ContentType=content_type, **condition
-                )
-            except ClientError as error:
-                # If-Match on an object that has been deleted meanwhile is answered 404.
-                if _status(error) in {404, 412} and _code(error) != "NoSuchBucket":
-                    return None
-                raise
-        return answer["ETag"]
+            for _ in range(_CONFLICTS):
+                try:
+                    answer = await self._client.put_object(
+                        Bucket=self.name, Key=key, Body=body, ContentType=content_type, **condition
+                    )
+                except ClientError as error:
+                    # If-Match on an object that has been deleted meanwhile is answered 404.
+                    if _status(error) in {404, 412} and _code(error) != "NoSuchBucket":
+                        return None
+                    if _code(error) != "ConditionalRequestConflict":
+                        raise
+                else:
+                    return answer["ETag"]
+        raise Unavailable(f"Too many write {key} at the same moment.")
 
     async def delete(self, keys: Iterable[str]) -> None:
         """See `Bucket.delete`."""

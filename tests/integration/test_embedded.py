@@ -14,13 +14,16 @@ import pytest
 from ports import free_port
 from processes import Child
 from recover import recover
+from structlog.testing import capture_logs
 from supervisor import store_program
 
 from pipeline import events, jobs, layout
+from pipeline.errors import Standing, TooMany
 from pipeline.ids import utc_now
 from pipeline.records import Request, Source, Succeeded, particulars
 from pipeline.resources import Resources, connect
 from pipeline.settings import Settings
+from pipeline.shares import Shares
 
 
 @pytest.fixture
@@ -94,6 +97,22 @@ async def test_only_what_may_have_been_lost_is_told_again(settings: Settings, tm
         assert await _told(resources) == []
         await recover(resources, lost_since=utc_now())
         assert await _told(resources) == [key]
+
+
+async def test_it_takes_message_groups_and_counts_shares(settings: Settings, tmp_path: Path) -> None:
+    few = settings.model_copy(update={"requests_per_minute": 40})
+    async with running(settings, tmp_path), connect(few) as resources, connect(few) as other:
+        with capture_logs() as logs:
+            await resources.synthesis.send("one", group="alice")
+            await resources.synthesis.send("two", group="alice")
+        assert logs == []
+        assert sorted(await _bodies(resources.synthesis)) == ["one", "two"]
+        moment = utc_now()
+        shares = [Shares(one, lambda: moment) for one in (resources, other)]
+        takes = [shares[number % 2].take_request("alice") for number in range(80)]
+        results = await asyncio.gather(*takes, return_exceptions=True)
+        assert {type(result) for result in results} == {Standing, TooMany}
+        assert sum(isinstance(result, Standing) for result in results) == 40
 
 
 async def test_a_long_poll_ends_when_its_message_arrives(settings: Settings, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@ import pytest
 
 from pipeline import layout
 from pipeline.records import Source
+from tests.fakes import EPOCH
 
 ID = "019cc1234567789089abcdef01234567"
 
@@ -69,3 +70,32 @@ def test_only_an_outcome_is_an_outcome() -> None:
         "jobs//outcome.json",
     ):
         assert layout.job_id_of_outcome(key) is None
+
+
+def test_what_owners_have_used_and_have_under_way_lies_in_folders_of_their_own() -> None:
+    assert layout.share("alice", "requests", EPOCH) == "shares/alice/requests-019b76daa800.json"
+    assert layout.in_flight("alice", ID) == f"in-flight/alice/{ID}"
+    assert layout.job_id_in_flight(layout.in_flight("alice", ID)) == ID
+    assert layout.voices_of("alice") == "audio/voices/alice/"
+
+
+@pytest.mark.parametrize("what", ["requests", "reference-seconds"])
+@pytest.mark.parametrize("owner", ["alice", "requests-0", "a-b"])
+def test_a_shares_key_tells_its_window(what: str, owner: str) -> None:
+    assert layout.window_of_share(layout.share(owner, what, EPOCH)) == (what, EPOCH)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "shares/README.txt",
+        "shares/alice/requests.json",
+        "shares/alice/requests-ffffffffffff.json",
+        "shares/alice/requests-019b7.json",
+        "shares/requests-019b76daa800.json",
+        "shares/alice/deep/requests-019b76daa800.json",
+        "jobs/alice/requests-019b76daa800.json",
+    ],
+)
+def test_what_is_no_share_has_no_window(key: str) -> None:
+    assert layout.window_of_share(key) is None

@@ -110,10 +110,9 @@ async def test_no_message_does(message: dict[str, Any], failure: type[Exception]
     world = World(SETTINGS)
     session_id = await world.session()
     world.blow_after(0, failure)
+    dispatcher = Dispatcher(world.resources, Gate(world.resources))
     raw = json.dumps(message).replace("SESSION", session_id)
-    answer = await Dispatcher(world.resources, Gate(world.resources)).answer(
-        ReplyTo(endpoint="http://x", connection_id="c"), ANYBODY, raw, silent
-    )
+    answer = await dispatcher.answer(ReplyTo(endpoint="http://x", connection_id="c"), ANYBODY, raw, silent)
     assert answer is not None
     assert answer["type"] == "error"
     check_discreet(json.dumps(answer))
