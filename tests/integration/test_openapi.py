@@ -86,6 +86,7 @@ def test_the_routes_are_the_ones_promised() -> None:
         "GET /jobs/{job_id}",
         "GET /previews/{job_id}.wav",
         "HEAD /previews/{job_id}.wav",
+        "POST /ws-tickets",
         "GET /health",
     }
     assert DESCRIPTION["paths"]["/upload"]["post"]["deprecated"]
