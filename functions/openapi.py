@@ -3,6 +3,7 @@
 from typing import Any
 
 from fastapi import FastAPI
+from pydantic.json_schema import models_json_schema
 
 from functions import problems
 from functions.middleware import CORRELATION_HEADER
@@ -33,6 +34,10 @@ class Api(FastAPI):
             for path in schema["paths"].values():
                 for method, operation in path.items():
                     _complete(operation, has_content=method != "head")
+            # Here and not at each route, where FastAPI would build it once for every error of every route.
+            schema["components"]["schemas"] |= models_json_schema(
+                [(problems.Problem, "serialization")], ref_template="#/components/schemas/{model}"
+            )[1]["$defs"]
             for unused in ("HTTPValidationError", "ValidationError"):
                 schema["components"]["schemas"].pop(unused, None)
             self.openapi_schema = schema

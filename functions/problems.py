@@ -69,9 +69,9 @@ class Problem(BaseModel):
 
 
 def answers(*codes: str) -> dict[int | str, dict[str, Any]]:
-    """Describe the errors that a route may answer, for its OpenAPI entry."""
+    """Describe the errors that a route may answer, for its OpenAPI entry, which says what they all look like."""
     statuses = sorted({STATUS[code] for code in codes})
-    return {int(status): {"description": status.phrase, "model": Problem} for status in statuses}
+    return {int(status): {"description": status.phrase} for status in statuses}
 
 
 def response(
