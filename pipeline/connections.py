@@ -1,7 +1,8 @@
 """Posting to WebSocket clients through API Gateway's `@connections`, in the cloud and in the local server alike."""
 
 import asyncio
-from contextlib import AsyncExitStack
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Protocol
 
 from aiobotocore.config import AioConfig
@@ -29,6 +30,15 @@ class Connections(Protocol):
             The message may get through later.
         """
 
+    async def close(self, to: ReplyTo) -> None:
+        """Hang up on one client; one that has gone is closed already.
+
+        Raises
+        ------
+        Unavailable
+            The client may still be connected.
+        """
+
 
 class ApiGatewayConnections:
     """`PostToConnection` at whichever endpoint a connection was made, one client an endpoint."""
@@ -43,12 +53,14 @@ class ApiGatewayConnections:
     async def post(self, to: ReplyTo, body: bytes) -> None:
         """See `Connections.post`."""
         client = await self._client_of(to.endpoint)
-        try:
+        with _translated(client, to):
             await client.post_to_connection(ConnectionId=to.connection_id, Data=body)
-        except client.exceptions.GoneException as error:
-            raise ConnectionGone(f"Connection {to.connection_id} is gone.") from error
-        except (BotoCoreError, ClientError, OSError) as error:
-            raise Unavailable(f"Connection {to.connection_id} can't be reached.") from error
+
+    async def close(self, to: ReplyTo) -> None:
+        """See `Connections.close`."""
+        client = await self._client_of(to.endpoint)
+        with suppress(ConnectionGone), _translated(client, to):
+            await client.delete_connection(ConnectionId=to.connection_id)
 
     async def _client_of(self, endpoint: str) -> "ApiGatewayManagementApiClient":
         async with self._opening:
@@ -59,3 +71,13 @@ class ApiGatewayConnections:
                     )
                 )
         return self._clients[endpoint]
+
+
+@contextmanager
+def _translated(client: "ApiGatewayManagementApiClient", to: ReplyTo) -> Iterator[None]:
+    try:
+        yield
+    except client.exceptions.GoneException as error:
+        raise ConnectionGone(f"Connection {to.connection_id} is gone.") from error
+    except (BotoCoreError, ClientError, OSError) as error:
+        raise Unavailable(f"Connection {to.connection_id} can't be reached.") from error

@@ -1,10 +1,10 @@
 """The functions behind the WebSocket API's routes."""
 
 from functions.aws.process import start
-from functions.aws.sockets import Routes, anyone
+from functions.aws.sockets import Routes
 
 _process = start("websocket")
-_routes = Routes(_process.resources, admits=anyone)
+_routes = Routes(_process.resources)
 
 connect = _routes.serving(_process, _routes.connect)
 disconnect = _routes.serving(_process, _routes.disconnect)

@@ -1,7 +1,7 @@
 """`/preview`, `/preview-from-voice` and `/previews`: a voice speaks, and what it said is served."""
 
 from collections.abc import Awaitable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from email.utils import format_datetime
 from typing import Annotated, Any
 
@@ -10,14 +10,15 @@ from fastapi.responses import JSONResponse
 
 from functions import problems
 from functions.backlog import Backlog
-from functions.neighbours import FromResources, FromWaiters
+from functions.guarded import GuardedRoute, only
+from functions.neighbours import FromCaller, FromResources, FromWaiters
 from functions.options import FromOptions, NoOtherFields
 from functions.prefer import patience
 from functions.ranges import WHOLE, Span
 from functions.requests import addressed, preview_request, queued, reference_id_of
-from functions.routes.jobs import JobView, view
+from functions.routes.jobs import JobView, Signed, view
 from functions.waiting import Waiters
-from pipeline import jobs, layout, records, retention, sessions
+from pipeline import jobs, layout, links, records, retention, sessions
 from pipeline.errors import (
     DeadlineExceeded,
     Expired,
@@ -30,15 +31,15 @@ from pipeline.errors import (
 )
 from pipeline.events import audio_url
 from pipeline.ids import is_id
+from pipeline.links import DISPOSITION
 from pipeline.logs import current_correlation_id
+from pipeline.owners import Owner, new_id, owns
 from pipeline.resources import Resources
 from pipeline.settings import Settings
 from pipeline.storage import PreconditionFailed, RangeNotSatisfiable, StoredObject
 from pipeline.wav import WAV
 
-router = APIRouter(tags=["previews"])
-
-DISPOSITION = 'inline; filename="preview.wav"'
+router = APIRouter(tags=["previews"], route_class=GuardedRoute)
 
 _STRING: dict[str, Any] = {"schema": {"type": "string"}}
 _AUDIO_CONTENT = {WAV: {"schema": {"type": "string", "format": "binary"}}}
@@ -47,7 +48,6 @@ _CACHE_CONTROL = {"description": "`private`: a voice is somebody's own", **_STRI
 _APPLIED = {"description": "RFC 7240: which preference was honoured", **_STRING}
 
 # A signed URL holds to the second; a preview may end within one.
-_MARGIN = timedelta(seconds=1)
 
 _OF_THE_JOB = {
     "X-Job-Id": {"description": "The job, when one was made", **_STRING},
@@ -110,8 +110,15 @@ Prefer = Annotated[
 ]
 
 
-@router.post("/preview", response_class=Response, responses=_SPOKEN, dependencies=[NoOtherFields])
+@router.post(
+    "/preview",
+    response_class=Response,
+    responses=_SPOKEN,
+    dependencies=[NoOtherFields],
+    openapi_extra=only("preview"),
+)
 async def preview(
+    caller: FromCaller,
     resources: FromResources,
     waiters: FromWaiters,
     response_text: ResponseText,
@@ -126,25 +133,33 @@ async def preview(
     if (audio is None) == (session_id is None):
         raise InvalidInput("Give either audio, a recording, or session_id, an earlier upload.", field="audio")
     if audio is None:
-        return await _from_source(resources, waiters, records.Source(session_id=session_id), text, options, prefer)
+        source = records.Source(session_id=session_id, owner=caller.owner)
+        return await _from_source(resources, waiters, source, text, options, prefer)
     said = sessions.check_transcription(transcription, resources.settings)
     recording = await sessions.check_reference(await audio.read(), resources.settings)
-    new_session = resources.new_id()
+    new_session = new_id(resources.new_id, caller.owner)
     request = preview_request(
         resources,
-        records.Source(session_id=new_session),
+        records.Source(session_id=new_session, owner=caller.owner),
         new_session,
         text,
         options,
         correlation_id=current_correlation_id(),
         new_reference=records.NewReference(transcription=said),
     )
-    upload = sessions.store(resources, new_session, recording, said)
+    upload = sessions.store(resources, caller.owner, new_session, recording, said)
     return await _speak(resources, waiters, request, prefer, upload)
 
 
-@router.post("/preview-from-voice", response_class=Response, responses=_SPOKEN, dependencies=[NoOtherFields])
+@router.post(
+    "/preview-from-voice",
+    response_class=Response,
+    responses=_SPOKEN,
+    dependencies=[NoOtherFields],
+    openapi_extra=only("preview"),
+)
 async def preview_from_voice(
+    caller: FromCaller,
     resources: FromResources,
     waiters: FromWaiters,
     voice_id: Annotated[str, Form(description="A saved voice")],
@@ -154,7 +169,7 @@ async def preview_from_voice(
 ) -> Response:
     """Let a saved voice speak; the answer is the WAV, or 202 when that takes longer."""
     text = jobs.check_text(response_text, resources.settings, field="response_text")
-    source = records.Source(voice_id=voice_id)
+    source = records.Source(voice_id=voice_id, owner=caller.owner)
     return await _from_source(resources, waiters, source, text, options, prefer)
 
 
@@ -202,7 +217,7 @@ async def _answer(resources: Resources, request: records.Request, message: dict[
         raise Expired("The preview expired before it could be sent.", field="job_id")
     headers = {"Content-Location": audio_url(request.job_id)}
     if not _is_all(None, stored):
-        return await _elsewhere(resources, key, expires_at, headers)
+        return await _elsewhere(resources, request.job_id, expires_at, headers)
     headers |= {"Content-Disposition": DISPOSITION, "Expires": _http_date(expires_at), "Cache-Control": "private"}
     return Response(stored.body, media_type=WAV, headers=headers)
 
@@ -218,13 +233,10 @@ def _is_all(wanted: Span | None, stored: StoredObject) -> bool:
 
 
 async def _elsewhere(
-    resources: Resources, key: str, expires_at: datetime, headers: dict[str, str] | None = None
+    resources: Resources, job_id: str, expires_at: datetime, headers: dict[str, str] | None = None
 ) -> Response:
-    """Send the client to the storage for what no answer can hold, until the preview expires."""
-    lifetime = expires_at - resources.clock() - _MARGIN
-    if lifetime < _MARGIN:
-        raise _expired()
-    url = await resources.bucket.presign_get(key, lifetime=lifetime, content_type=WAV, disposition=DISPOSITION)
+    """Send the client to the storage, until the preview expires."""
+    url = await links.signed(resources, job_id, expires_at)
     there = {"Location": url, "Expires": _http_date(expires_at), "Cache-Control": "private"}
     return Response(status_code=303, headers=there | (headers or {}))
 
@@ -282,37 +294,40 @@ _SERVED[404] = _SERVED[404] | {
 }
 
 
-@router.get("/previews/{job_id}.wav", response_class=Response, responses=_SERVED)
+@router.get("/previews/{job_id}.wav", response_class=Response, responses=_SERVED, openapi_extra=only("preview"))
 @router.head(
     "/previews/{job_id}.wav",
     response_class=Response,
     responses={status: answer for status, answer in _SERVED.items() if status not in {206, 303, 416}},
+    openapi_extra=only("preview"),
 )
 async def get_preview(
     job_id: str,
+    caller: FromCaller,
     request: Request,
     resources: FromResources,
     waiters: FromWaiters,
     range_: Annotated[str | None, Header(alias="Range", description="One range of bytes")] = None,
     if_range: Annotated[str | None, Header(description="ETag that the range is of")] = None,
     if_none_match: Annotated[str | None, Header(description="ETag that the client has")] = None,
+    signed: Signed = False,
 ) -> Response:
     """Serve a preview, until 20 minutes after it was made."""
     wanted = Span.of(range_) if range_ and request.method == "GET" else None
     try:
-        wanted, stored = await _read(resources, job_id, wanted, if_range)
+        wanted, stored = await _read(resources, caller.owner, job_id, wanted, if_range)
     except RangeNotSatisfiable:
         return await _not_satisfiable(resources, job_id)
     if stored is None:
-        await _explain_absence(resources, waiters.backlog, job_id)
+        await _explain_absence(resources, caller.owner, waiters.backlog, job_id)
         raise _expired()
     expires_at = retention.preview_expires_at(stored.last_modified, resources.settings)
     if expires_at <= resources.clock():
         raise _expired()
     if if_none_match and _names(if_none_match, stored.etag):
         return Response(status_code=304, headers=_served_headers(stored, expires_at))
-    if request.method == "GET" and not _is_all(wanted, stored):
-        return await _elsewhere(resources, layout.preview(job_id), expires_at)
+    if request.method == "GET" and (signed or not _is_all(wanted, stored)):
+        return await _elsewhere(resources, job_id, expires_at)
     return _served(request.method, wanted, stored, _served_headers(stored, expires_at))
 
 
@@ -336,11 +351,13 @@ def _served(method: str, wanted: Span | None, stored: StoredObject, headers: dic
 
 
 async def _read(
-    resources: Resources, job_id: str, wanted: Span | None, if_range: str | None
+    resources: Resources, owner: Owner, job_id: str, wanted: Span | None, if_range: str | None
 ) -> tuple[Span | None, StoredObject | None]:
     """Read what is wanted, or all of it where `If-Range` says so; tell which it was."""
     if not is_id(job_id):
         raise NotFound(f"There is no preview {job_id[:64]!r}.", field="job_id")
+    if not owns(owner, job_id):
+        return wanted, None
     key, settings = layout.preview(job_id), resources.settings
     if if_range and not if_range.startswith('"'):
         # A date, or a weak ETag, which RFC 9110 does not let a range depend on.
@@ -354,11 +371,11 @@ async def _read(
         return None, await resources.bucket.read(key, range_=_asked_of_storage(None, settings))
 
 
-async def _explain_absence(resources: Resources, backlog: Backlog, job_id: str) -> None:
+async def _explain_absence(resources: Resources, owner: Owner, backlog: Backlog, job_id: str) -> None:
     """Raise what fits a job without audio; return when there was some once."""
     if retention.job_expires_at(job_id, resources.settings) <= resources.clock():
         return
-    job = await jobs.read(resources, job_id)
+    job = await jobs.read(resources, owner, job_id)
     if job.status == "queued":
         retry_after = backlog.retry_seconds(job.created_at, await backlog.ahead())
         raise NotReady("The preview is not ready yet.", field="job_id", retry_after=retry_after)

@@ -1,7 +1,7 @@
 """Builds the package of the functions: `sam build` runs this in the repository's root, once for each function.
 
-It has to run under the Python that the functions run under, because it ships compiled files.  The wheels are those for
-Lambda, wherever this runs; with `--here`, those for this machine, where an emulator is to run the functions.
+It has to run under the Python that the functions run under, because it ships compiled files.  The wheels are for
+Lambda, wherever this runs; with `--here`, for this machine, where an emulator is to run the functions.
 """
 
 import argparse

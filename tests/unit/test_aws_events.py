@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import structlog
 from functions import dead_letters, notify, sweep
 from functions.aws.process import Event, Process, serving
 from pipeline import jobs
+from pipeline.keyring import Keyring
 from pipeline.records import Failed, ReplyTo, Request
 from pipeline.resources import Resources
 from tests.aws_events import Context, process_of, recorded
@@ -45,7 +47,9 @@ def again(answer: Event) -> list[str]:
 
 def test_outcomes_are_told_and_everything_else_in_the_batch_is_let_pass(world: World, process: Process) -> None:
     said = process.run(two_jobs(world, ended=True))
-    answer = serving(process, notify.handle)(recorded("sqs_s3_created", **said), Context())
+    answer = serving(process, partial(notify.handle, keyring=Keyring(process.resources)))(
+        recorded("sqs_s3_created", **said), Context()
+    )
     assert again(answer) == []
     told = {to: json.loads(body) for to, body in world.connections.posted}
     assert {to: message["data"]["job_id"] for to, message in told.items()} == {
@@ -57,7 +61,7 @@ def test_outcomes_are_told_and_everything_else_in_the_batch_is_let_pass(world: W
 def test_only_what_could_not_be_told_comes_again(world: World, process: Process) -> None:
     said = process.run(two_jobs(world, ended=True))
     world.connections.unreachable.add("c2=")
-    handler = serving(process, notify.handle)
+    handler = serving(process, partial(notify.handle, keyring=Keyring(process.resources)))
     assert again(handler(recorded("sqs_s3_created", **said), Context())) == ["13"]
     world.connections.unreachable.clear()
     assert again(handler(recorded("sqs_s3_created", **said), Context())) == []

@@ -137,7 +137,7 @@ def test_an_answer_is_waited_for_by_looking(api: Api) -> None:
     class Spoken(FakeQueue):
         """A queue whose every job is done as soon as it is sent."""
 
-        async def send(self, body: str) -> None:
+        async def send(self, body: str, *, group: str | None = None) -> None:
             ticket = jobs.parse_ticket(body)
             assert ticket is not None
             request = await jobs.read_request(api.world.resources, ticket.job_id)

@@ -2,16 +2,17 @@
 
 import base64
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
 from functions.aws.process import Process
-from functions.aws.sockets import Routes, anyone
-from pipeline import jobs, layout
+from functions.aws.sockets import Routes
+from pipeline import jobs, keys, layout, tickets
 from pipeline.errors import Unavailable
+from pipeline.keyring import Keyring
 from pipeline.records import ReplyTo
 from pipeline.settings import Settings
 from tests.aws_events import Context, process_of, recorded
@@ -28,7 +29,7 @@ class Gateway:
     def __init__(self, world: World, process: Process) -> None:
         self.world = world
         self.run = process.run
-        self.routes = Routes(world.resources, admits=anyone)
+        self.routes = Routes(world.resources)
         self._process = process
 
     def __call__(self, route: str, name: str, **said: str) -> Any:
@@ -58,16 +59,73 @@ def test_a_client_is_let_in_and_nothing_is_posted(gateway: Gateway) -> None:
     assert gateway.world.keys() == []
 
 
-def test_who_is_not_admitted_is_refused_by_what_the_handshake_said(gateway: Gateway) -> None:
-    seen = []
+@pytest.fixture
+def locked() -> Iterator[Gateway]:
+    """A gateway where keys are wanted."""
+    world = World(Settings(auth="keys", cors_origins="https://studio.example"))
+    with process_of(world.resources) as process:
+        yield Gateway(world, process)
 
-    async def nobody(headers: Mapping[str, str], query: Mapping[str, str]) -> bool:
-        seen.append((headers["user-agent"], query))
-        return False
 
-    gateway.routes = Routes(gateway.world.resources, admits=nobody)
-    assert gateway("connect", "websocket_connect", TICKET="t1") == {"statusCode": 401}
-    assert seen == [("websocat/1.13", {"ticket": "t1"})]
+def key_of(gateway: Gateway) -> str:
+    made = keys.make(gateway.world.resources, owner="alice", name="", scopes=["preview"], expires_at=None)
+    return gateway.run(made)[0]
+
+
+def handshake(gateway: Gateway, **headers: str) -> Any:
+    event = recorded("websocket_connect")
+    event["headers"] |= headers
+    event["queryStringParameters"] = None
+    return gateway.routes.serving(gateway._process, gateway.routes.connect)(event, Context())
+
+
+def test_who_shows_no_key_is_refused(locked: Gateway) -> None:
+    assert handshake(locked) == {"statusCode": 401}
+    assert handshake(locked, Authorization="Bearer vck_wrong") == {"statusCode": 401}
+    assert locked("connect", "websocket_connect", TICKET="t1") == {"statusCode": 401}
+    assert locked.world.keys(layout.CONNECTIONS) == []
+
+
+def test_who_shows_a_key_is_known_from_then_on(locked: Gateway) -> None:
+    assert handshake(locked, Authorization=f"Bearer {key_of(locked)}") == HANDLED
+    locked.say("save_voice", session_id="0" * 32, name="Nova")
+    locked.say("generate_preview", voice_id="nova", text="Hello.")
+    assert [message["data"]["code"] for message in locked.told()] == ["forbidden", "not_found"]
+
+
+def test_a_ticket_opens_one_socket(locked: Gateway) -> None:
+    caller = locked.run(Keyring(locked.world.resources).caller(key_of(locked)))
+    ticket, _ = locked.run(tickets.issue(locked.world.resources, caller))
+    assert locked("connect", "websocket_connect", TICKET=ticket) == HANDLED
+    assert locked("connect", "websocket_connect", TICKET=ticket) == {"statusCode": 401}
+
+
+def test_a_page_of_another_origin_is_refused(locked: Gateway) -> None:
+    key = f"Bearer {key_of(locked)}"
+    assert handshake(locked, Authorization=key, Origin="https://evil.example") == {"statusCode": 403}
+    assert handshake(locked, Authorization=key, Origin="https://studio.example") == HANDLED
+
+
+def test_whose_key_is_revoked_is_told_so_and_hung_up_on(locked: Gateway) -> None:
+    key = key_of(locked)
+    handshake(locked, Authorization=f"Bearer {key}")
+    locked.run(keys.revoke(locked.world.resources, key.split("_")[1]))
+    locked.world.later(seconds=60)
+    assert locked.say("generate_preview", voice_id="nova", text="Hello.") == HANDLED
+    assert [message["data"]["code"] for message in locked.told()] == ["unauthorized"]
+    assert locked.world.connections.closed == [CLIENT]
+
+
+def test_a_connection_that_nobody_remembers_is_not_served(locked: Gateway) -> None:
+    locked.say("generate_preview", voice_id="nova", text="Hello.")
+    assert [message["data"]["code"] for message in locked.told()] == ["unauthorized"]
+    assert locked.world.connections.closed == [CLIENT]
+
+
+def test_a_storage_that_is_away_lets_nobody_in(locked: Gateway) -> None:
+    key = key_of(locked)
+    locked.world.blow_after(0, Unavailable)
+    assert handshake(locked, Authorization=f"Bearer {key}") == {"statusCode": 503}
 
 
 def test_a_preview_is_taken_on_and_its_result_is_left_to_the_event_path(gateway: Gateway) -> None:
@@ -150,14 +208,12 @@ def test_a_storage_that_is_away_fails_no_function(gateway: Gateway, route: str, 
     assert [message["data"]["code"] for message in gateway.told()] == ["unavailable"] * (route == "default")
 
 
-def test_what_nobody_thought_of_is_logged_and_answered(gateway: Gateway) -> None:
-    async def admits(_headers: Mapping[str, str], _query: Mapping[str, str]) -> bool:
-        raise ZeroDivisionError
-
-    gateway.routes = Routes(gateway.world.resources, admits=admits)
+def test_what_nobody_thought_of_is_logged_and_answered(locked: Gateway) -> None:
+    key = key_of(locked)
+    locked.world.blow_after(0, ZeroDivisionError)
     with capture_logs() as logged:
-        assert gateway("connect", "websocket_connect") == {"statusCode": 500}
-    assert [(line["event"], line["exc_info"]) for line in logged] == [("unexpected error", True)]
+        assert handshake(locked, Authorization=f"Bearer {key}") == {"statusCode": 500}
+    assert [line["event"] for line in logged if line.get("exc_info")] == ["unexpected error"]
 
 
 def test_where_all_of_aws_is_one_address_connections_are_below_it() -> None:

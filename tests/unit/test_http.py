@@ -2,12 +2,14 @@
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import datetime
 from email.utils import parsedate_to_datetime
 from functools import cache
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qs, parse_qsl, urlsplit
 
 import httpx
 import pytest
@@ -108,7 +110,7 @@ async def test_a_preview_from_upload_to_sound() -> None:
 
 async def test_a_saved_voice_speaks() -> None:
     world = World()
-    await voices.save(world.resources, await world.session(), "Nova")
+    await voices.save(world.resources, None, await world.session(), "Nova")
     async with api(world) as client:
         form = {"voice_id": "nova", "response_text": "Hello."}
         calling = asyncio.ensure_future(client.post("/preview-from-voice", data=form))
@@ -295,7 +297,7 @@ async def test_the_life_of_a_voice() -> None:
 async def test_voices_come_in_pages() -> None:
     world = World()
     for name in ("Nova 2", "Nova", "Ann", "Nova2"):
-        await voices.save(world.resources, await world.session(), name)
+        await voices.save(world.resources, None, await world.session(), name)
     async with api(world) as client:
         seen, url = [], "/voices?limit=1"
         while True:
@@ -372,9 +374,14 @@ async def test_forms_that_are_none(route: str, content: bytes, content_type: str
 
 async def test_a_body_that_says_it_is_too_large_is_refused_unread() -> None:
     async with api(World(Settings(reference_max_megabytes=1))) as client:
-        for route in ("/preview", "/upload", "/uploads", "/voices"):
+        for route, most in (
+            ("/preview", "2 MB"),
+            ("/upload", "2 MB"),
+            ("/uploads", "112 KB"),
+            ("/voices", "112 KB"),
+        ):
             answer = await client.post(route, content=b"x", headers={"content-length": str(2 * 1024 * 1024 + 1)})
-            assert "at most 2 MB" in problem(answer, 413, "too_large")["error"]
+            assert f"at most {most}" in problem(answer, 413, "too_large")["error"]
 
 
 @pytest.mark.parametrize(
@@ -604,7 +611,7 @@ async def test_a_recording_that_can_not_come_through_is_told_the_other_way() -> 
     async with api(World(settings)) as client:
         answer = await client.post("/preview", content=b"x", headers={"content-length": str(512 * 1024 + 1)})
         told = problem(answer, 413, "too_large")["error"]
-        assert "at most 0.5 MB" in told
+        assert "at most 512 KB" in told
         assert "up to 25 MB" in told
         assert "POST /uploads" in told
 
@@ -765,7 +772,10 @@ async def test_the_description_can_be_read() -> None:
         docs = await client.get("/docs")
         assert docs.status_code == 200
         assert docs.headers["content-type"].startswith("text/html")
-        assert "/openapi.json" in docs.text
+        scripts = re.findall(r'<script src="([^"]+)"></script>', docs.text)
+        assert "/openapi.json" in "".join(
+            [(await client.get(script)).raise_for_status().text for script in scripts]
+        )
         assert (await client.get("/openapi.json")).json()["openapi"].startswith("3.")
 
 
@@ -778,3 +788,23 @@ async def test_another_voice_is_another_voice() -> None:
         ]
     low, high = (world.bucket.objects[layout.session(id_).audio].body for id_ in ids)
     assert low != high
+
+
+async def test_a_link_needs_no_key_and_ends_with_the_preview() -> None:
+    world = World()
+    request = await world.job()
+    async with api(world) as client:
+        assert "signed_url" not in (await client.get(f"/jobs/{request.job_id}?signed=1")).json()
+        outcome = await world.succeed(request)
+        assert outcome.preview is not None
+        redirected = await client.get(f"/previews/{request.job_id}.wav?signed=1")
+        assert redirected.status_code == 303
+        told = (await client.get(f"/jobs/{request.job_id}?signed=1")).json()
+        assert "signed_url" not in (await client.get(f"/jobs/{request.job_id}")).json()
+        for link in (redirected.headers["location"], told["signed_url"]):
+            assert link.startswith(f"http://fake/{layout.preview(request.job_id)}?")
+            (expires,) = parse_qs(urlsplit(link).query)["expires"]
+            assert world.time() < datetime.fromisoformat(expires) < outcome.preview.expires_at
+        world.later(minutes=20)
+        problem(await client.get(f"/previews/{request.job_id}.wav?signed=1"), 410, "expired")
+        assert "signed_url" not in (await client.get(f"/jobs/{request.job_id}?signed=1")).json()
