@@ -1,4 +1,4 @@
-# The commands to know:  make run   make test   make check   make clean
+# The commands to know:  make run   make keys   make test   make check   make clean
 # Settings go on the command line or into the environment: make run PORT=9000 UVICORN_WORKERS=2
 
 SHELL := /bin/sh
@@ -10,7 +10,7 @@ SERVICE_PYTHON := $(SERVICE)/bin/python
 # Compiled files make every start after the first several times faster.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help run test bench localstack deploy-local check validate clean lock
+.PHONY: help run keys test bench localstack deploy-local check validate clean lock
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -18,6 +18,10 @@ help:
 ## make run               start everything on this machine; Ctrl-C stops it
 run: $(SERVICE)/local.stamp $(if $(filter qwen,$(TTS_BACKEND)),$(SERVICE)/qwen.stamp)
 	@$(SERVICE_PYTHON) localstack/supervisor.py
+
+## make keys ARGS="make --owner alice"   API keys of what runs; ARGS=--help says more
+keys: $(SERVICE)/local.stamp
+	@$(SERVICE_PYTHON) localstack/keys.py $(ARGS)
 
 ## make test              all tests, after setting up what they need
 test: $(SERVICE)/dev.stamp $(SERVICE)/qwen.stamp
@@ -65,6 +69,7 @@ CUDA_ONLY = triton cuda-bindings cuda-pathfinder cuda-toolkit nvidia-cublas nvid
 	nvidia-cusparselt-cu13 nvidia-nccl-cu13 nvidia-nvjitlink nvidia-nvshmem-cu13 nvidia-nvtx
 lock:
 	$(COMPILE) pyproject.toml --extra local --output-file requirements/local.lock
+	$(COMPILE) pyproject.toml --constraint requirements/local.lock --output-file requirements/functions.lock
 	$(COMPILE) pyproject.toml --extra local --extra dev --constraint requirements/local.lock \
 		--output-file requirements/dev.lock
 	$(COMPILE) requirements/qwen.in --constraint requirements/torch.in --constraint requirements/dev.lock \

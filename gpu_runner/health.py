@@ -90,6 +90,7 @@ async def serve(health: Health, port: int) -> AsyncIterator[None]:
 
     app = web.Application()
     app.router.add_get("/health", answer)
+    app.on_response_prepare.append(_without_banner)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     try:
@@ -100,3 +101,7 @@ async def serve(health: Health, port: int) -> AsyncIterator[None]:
         yield
     finally:
         await runner.cleanup()
+
+
+async def _without_banner(_request: web.Request, response: web.StreamResponse) -> None:
+    response.headers.pop("Server", None)

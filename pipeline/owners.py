@@ -2,8 +2,8 @@
 
 What a key's owner makes is that owner's alone.  Voices lie in a folder of their owner.  The ids of sessions and
 jobs carry their owner: their last 40 bits are a digest of the owner's name and of the rest of the id.  So an id of
-somebody else is known as such without asking the storage, and is answered in the same time as one nobody has.  Where
-no keys are wanted there is one owner, nobody in particular, to whom everything belongs.
+somebody else is known as such without asking the storage, and is answered in the same time as one nobody has.
+Where no keys are wanted there is one owner, nobody in particular, to whom everything belongs.
 """
 
 import hashlib

@@ -11,8 +11,8 @@ PACKAGES = ("pipeline", "functions", "gpu_runner")
 LAYERS = (
     {"ids", "errors"},
     {"owners", "settings", "records", "layout", "retention"},
-    {"storage", "queues", "connections", "audio", "logs", "resources"},
-    {"sessions", "voices", "jobs", "events"},
+    {"storage", "queues", "connections", "audio", "wav", "logs", "resources"},
+    {"keyring", "keys", "shares", "tickets", "sessions", "voices", "jobs", "events", "links"},
 )
 
 

@@ -41,6 +41,25 @@ def complaint(monkeypatch: pytest.MonkeyPatch, **environment: str) -> str:
         ("AWS_ENDPOINT_URL", "http://localhost:port", "http://127.0.0.1:4566"),
         ("AWS_ENDPOINT_URL_S3", "minio", "http://127.0.0.1:4566"),
         ("AWS_ENDPOINT_URL_SQS", "/queue", "http://127.0.0.1:4566"),
+        *(
+            ("CORS_ORIGINS", value, "https://studio.example")
+            for value in (
+                "*",
+                "null",
+                "studio.example",
+                "https://studio.example/",
+                "https://studio.example/page",
+                "https://STUDIO.example",
+                "https://studio.example:443",
+                "http://studio.example:80",
+                "https://*.example",
+                "https://user@studio.example",
+                "https://studio..example",
+                "ftp://studio.example",
+                "https://a.example https://b.example",
+            )
+        ),
+        ("BODY_TIMEOUT_SECONDS", "0", "greater than 0"),
         ("BUCKET", "ab", "at least 3"),
         ("BUCKET", "b" * 64, "at most 63"),
         ("VOICES_BUCKET", "v", "at least 3"),
@@ -143,6 +162,13 @@ def test_each_service_may_have_an_address_of_its_own() -> None:
     assert settings.endpoint_for("s3") == "https://minio.example"
     assert settings.endpoint_for("sqs") == "http://all:1"
     assert Settings().endpoint_for("s3") is None
+
+
+def test_origins_are_told_apart_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_settings().allowed_origins == ()
+    named = ("https://studio.example", "http://localhost:3000", "http://[::1]:8080", "http://a-b.example:443")
+    monkeypatch.setenv("CORS_ORIGINS", ", ".join(named) + ",")
+    assert load_settings().allowed_origins == named
 
 
 def test_one_bucket_may_serve_for_all() -> None:
