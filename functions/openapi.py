@@ -3,6 +3,7 @@
 from typing import Any
 
 from fastapi import FastAPI
+from pydantic.json_schema import models_json_schema
 
 from functions import problems
 from functions.guarded import SCHEME
@@ -61,6 +62,10 @@ class Api(FastAPI):
                     _complete(operation, has_content=method != "head", wants_keys=self._wants_keys)
             if self._wants_keys:
                 schema["components"]["securitySchemes"] = {SCHEME: _SECURITY_SCHEME}
+            # Here and not at each route, where FastAPI would build it once for every error of every route.
+            schema["components"]["schemas"] |= models_json_schema(
+                [(problems.Problem, "serialization")], ref_template="#/components/schemas/{model}"
+            )[1]["$defs"]
             for unused in ("HTTPValidationError", "ValidationError"):
                 schema["components"]["schemas"].pop(unused, None)
             self.openapi_schema = schema

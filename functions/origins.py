@@ -10,6 +10,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from functions import problems
+from functions.pages import may_use
 from pipeline.settings import is_loopback
 
 log = structlog.get_logger(__name__)
@@ -35,19 +36,6 @@ _ANSWER_HEADERS = (
     "X-Job-Id",
     "X-Session-Id",
 )
-
-
-def may_use(origin: str | None, host: str | None, allowed: Collection[str]) -> bool:
-    """Tell whether a request may come from a page of an origin; a program says none.
-
-    Parameters
-    ----------
-    origin, host
-        The headers of that name.
-    allowed
-        The origins that the settings name.
-    """
-    return origin is None or origin in allowed or origin.partition("://")[2] == (host or "").lower() != ""
 
 
 class Cors(CORSMiddleware):

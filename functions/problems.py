@@ -13,19 +13,11 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from functions import rate_limit
+from functions.statuses import STATUS
 from pipeline.errors import (
-    ConnectionGone,
-    DeadlineExceeded,
-    Expired,
     Forbidden,
-    InvalidAudio,
     InvalidInput,
-    NameTaken,
-    NotFound,
-    NotReady,
     PipelineError,
-    SynthesisFailed,
-    TooLarge,
     TooMany,
     Unauthorized,
     Unavailable,
@@ -34,23 +26,6 @@ from pipeline.errors import (
 _METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 
 MEDIA_TYPE = "application/problem+json"
-
-STATUS: dict[str, HTTPStatus] = {
-    InvalidInput.code: HTTPStatus.UNPROCESSABLE_ENTITY,
-    InvalidAudio.code: HTTPStatus.UNPROCESSABLE_ENTITY,
-    TooLarge.code: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-    Unauthorized.code: HTTPStatus.UNAUTHORIZED,
-    Forbidden.code: HTTPStatus.FORBIDDEN,
-    TooMany.code: HTTPStatus.TOO_MANY_REQUESTS,
-    NotFound.code: HTTPStatus.NOT_FOUND,
-    NotReady.code: HTTPStatus.NOT_FOUND,
-    Expired.code: HTTPStatus.GONE,
-    NameTaken.code: HTTPStatus.CONFLICT,
-    DeadlineExceeded.code: HTTPStatus.GATEWAY_TIMEOUT,
-    SynthesisFailed.code: HTTPStatus.BAD_GATEWAY,
-    Unavailable.code: HTTPStatus.SERVICE_UNAVAILABLE,
-    ConnectionGone.code: HTTPStatus.GONE,
-}
 
 # RFC 6750, section 3.
 _CHALLENGES: dict[type[PipelineError], str] = {
@@ -82,9 +57,9 @@ class Problem(BaseModel):
 
 
 def answers(*codes: str) -> dict[int | str, dict[str, Any]]:
-    """Describe the errors that a route may answer, for its OpenAPI entry."""
+    """Describe the errors that a route may answer, for its OpenAPI entry, which says what they all look like."""
     statuses = sorted({STATUS[code] for code in codes})
-    return {int(status): {"description": status.phrase, "model": Problem} for status in statuses}
+    return {int(status): {"description": status.phrase} for status in statuses}
 
 
 def response(

@@ -48,7 +48,8 @@ LANGUAGES = (
 class Record(BaseModel):
     """Stored data: unknown fields are ignored so that versions can live side by side."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    # Built when first used: no process uses all of them, and a function's start is waited for.
+    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
 
     def to_json(self) -> bytes:
         """Write the record as UTF-8 JSON."""
@@ -208,7 +209,7 @@ class Failed(Concluded):
 
 
 Outcome = Annotated[Succeeded | Failed, Field(discriminator="status")]
-_OUTCOME: TypeAdapter[Succeeded | Failed] = TypeAdapter(Outcome)
+_OUTCOME: TypeAdapter[Succeeded | Failed] = TypeAdapter(Outcome, config=ConfigDict(defer_build=True))
 
 
 def parse_outcome(body: bytes) -> Succeeded | Failed:

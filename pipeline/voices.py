@@ -10,7 +10,6 @@ from datetime import timedelta
 
 import structlog
 from pydantic import BaseModel, ConfigDict, ValidationError
-from slugify import slugify
 
 from pipeline import jobs, layout, sessions
 from pipeline.errors import InvalidInput, NameTaken, NotFound, Unavailable
@@ -98,6 +97,8 @@ def voice_id_of(name: str) -> str:
 
     What transliteration leaves nothing of, or has to be cut, is told apart by a digest.
     """
+    from slugify import slugify  # its tables take time to load, and only saving needs them
+
     slug = slugify(name)
     if 0 < len(slug) <= VOICE_ID_MAX:
         return slug

@@ -11,10 +11,10 @@ from typing import Any
 
 import structlog
 
-from functions import problems
 from functions.aws.process import Event, Handler, Process
 from functions.gate import Gate
-from functions.origins import may_use
+from functions.pages import may_use
+from functions.statuses import STATUS
 from functions.websocket import Dispatcher, Message, caller_remembered, connection_state, refusal
 from pipeline import jobs, layout
 from pipeline.errors import ConnectionGone, Forbidden, PipelineError, Unauthorized, Unavailable
@@ -46,7 +46,7 @@ class Routes:
             return {"statusCode": 503}
         except PipelineError as error:
             log.info("client refused", connection_id=_connection_id(event), reason=error.message)
-            return {"statusCode": int(problems.STATUS[error.code])}
+            return {"statusCode": int(STATUS[error.code])}
         if caller.key_id is not None:
             key = layout.connection(_connection_id(event))
             await self._resources.bucket.put(key, connection_state(caller).to_json(), jobs.JSON)

@@ -280,7 +280,6 @@ _SERVED: dict[int | str, dict[str, Any]] = {
     },
     416: {
         "description": "The range lies outside of the audio",
-        "model": problems.Problem,
         "headers": {"Content-Range": {"description": "How many bytes there are", **_STRING}},
     },
     **problems.answers(NotFound.code, Expired.code, Unavailable.code),

@@ -8,7 +8,8 @@ import pytest
 from starlette.types import Message, Receive, Scope, Send
 
 from functions.http import create_app, serve_with
-from functions.origins import METHODS, Cors, OriginCheck, is_loopback_name, may_use
+from functions.origins import METHODS, Cors, OriginCheck, is_loopback_name
+from functions.pages import may_use
 from pipeline.settings import Settings
 from tests.world import World
 

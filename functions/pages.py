@@ -1,0 +1,16 @@
+"""Which web pages may use the service, told by their origin."""
+
+from collections.abc import Collection
+
+
+def may_use(origin: str | None, host: str | None, allowed: Collection[str]) -> bool:
+    """Tell whether a request may come from a page of an origin; a program says none.
+
+    Parameters
+    ----------
+    origin, host
+        The headers of that name.
+    allowed
+        The origins that the settings name.
+    """
+    return origin is None or origin in allowed or origin.partition("://")[2] == (host or "").lower() != ""

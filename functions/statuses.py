@@ -1,0 +1,37 @@
+"""With which HTTP status each kind of error is answered; apart, for functions that serve no HTTP."""
+
+from http import HTTPStatus
+
+from pipeline.errors import (
+    ConnectionGone,
+    DeadlineExceeded,
+    Expired,
+    Forbidden,
+    InvalidAudio,
+    InvalidInput,
+    NameTaken,
+    NotFound,
+    NotReady,
+    SynthesisFailed,
+    TooLarge,
+    TooMany,
+    Unauthorized,
+    Unavailable,
+)
+
+STATUS: dict[str, HTTPStatus] = {
+    InvalidInput.code: HTTPStatus.UNPROCESSABLE_ENTITY,
+    InvalidAudio.code: HTTPStatus.UNPROCESSABLE_ENTITY,
+    TooLarge.code: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    Unauthorized.code: HTTPStatus.UNAUTHORIZED,
+    Forbidden.code: HTTPStatus.FORBIDDEN,
+    TooMany.code: HTTPStatus.TOO_MANY_REQUESTS,
+    NotFound.code: HTTPStatus.NOT_FOUND,
+    NotReady.code: HTTPStatus.NOT_FOUND,
+    Expired.code: HTTPStatus.GONE,
+    NameTaken.code: HTTPStatus.CONFLICT,
+    DeadlineExceeded.code: HTTPStatus.GATEWAY_TIMEOUT,
+    SynthesisFailed.code: HTTPStatus.BAD_GATEWAY,
+    Unavailable.code: HTTPStatus.SERVICE_UNAVAILABLE,
+    ConnectionGone.code: HTTPStatus.GONE,
+}

@@ -1,0 +1,128 @@
+"""Builds the package of the functions: `sam build` runs this in the repository's root, once for each function.
+
+It has to run under the Python that the functions run under, because it ships compiled files.  The wheels are for
+Lambda, wherever this runs; with `--here`, for this machine, where an emulator is to run the functions.
+"""
+
+import argparse
+import compileall
+import gzip
+import hashlib
+import json
+import platform
+import py_compile
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+LOCK = ROOT / "requirements" / "functions.lock"
+OURS = ("pipeline", "functions")
+BUILT = ROOT / ".aws-sam" / "package"
+# Amazon Linux 2023 has glibc 2.34.
+PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_27_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
+# What serves development, and what the server of one machine has that no function does.
+UNUSED = (
+    "bin",
+    "*.dist-info/RECORD",
+    "**/tests",
+    "**/*.pyi",
+    "**/*.[ch]",
+    "**/*.px[di]",
+    "**/*.pyx",
+    "**/*.a",
+    "numpy/f2py",
+    "numpy/_core/include",
+    "pycparser*",
+    "cffi/recompiler.py",
+    "_cffi_backend.libs",
+    "fastapi_offline/static/redoc*",
+    "functions/__main__.py",
+    "functions/server.py",
+    "functions/sockets.py",
+)
+# The AWS services that the functions call. botocore describes some four hundred: it looks through all their folders
+# for each client, and reads a description only when a client of that service is made.
+SERVICES = ("s3", "sqs", "apigatewaymanagementapi")
+
+
+def main() -> None:
+    """Put the package into the folder that SAM asks for; it is built anew when something in it has changed."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("artifacts", type=Path)
+    parser.add_argument("--here", action="store_true", help="for this machine rather than for Lambda")
+    arguments = parser.parse_args()
+    built = BUILT.with_name("package-here") if arguments.here else BUILT
+    stamp, wanted = built / "made-from.txt", _fingerprint()
+    if not stamp.exists() or stamp.read_text() != wanted:
+        shutil.rmtree(built, ignore_errors=True)
+        build(built / "content", here=arguments.here)
+        stamp.write_text(wanted)
+    shutil.copytree(built / "content", arguments.artifacts, dirs_exist_ok=True)
+
+
+def _fingerprint() -> str:
+    digest = hashlib.sha256(f"{sys.version} {platform.machine()}".encode())
+    for file in [LOCK, Path(__file__), *sorted(path for room in OURS for path in (ROOT / room).rglob("*.py"))]:
+        digest.update(str(file.relative_to(ROOT)).encode() + b"\0" + file.read_bytes())
+    return digest.hexdigest()
+
+
+def build(content: Path, *, here: bool) -> None:
+    """Install, trim and compile everything that the functions import."""
+    _install(content, () if here else PLATFORMS)
+    for room in OURS:
+        shutil.copytree(ROOT / room, content / room, ignore=shutil.ignore_patterns("__pycache__"))
+    for pattern in UNUSED:
+        for path in sorted(content.glob(pattern), reverse=True):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    _trim_descriptions(content / "botocore" / "data")
+    # Unchecked: the files have the time of the zip, and nobody changes them.
+    unchecked = py_compile.PycInvalidationMode.UNCHECKED_HASH
+    if not compileall.compile_dir(content, quiet=1, stripdir=str(content), invalidation_mode=unchecked):
+        raise SystemExit("Not everything could be compiled, see above.")
+
+
+def _install(content: Path, platforms: Iterable[str]) -> None:
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile"]
+    wheels = ["--only-binary=:all:", "--no-deps", *(part for name in platforms for part in ("--platform", name))]
+    what = ["--require-hashes", "--requirement", str(LOCK), "--target", str(content)]
+    subprocess.run([*command, *wheels, *what], check=True)  # noqa: S603
+
+
+def _trim_descriptions(data: Path) -> None:
+    """Keep what botocore reads of the services that are called: a client is so made in half the time."""
+    for folder in (path for path in data.iterdir() if path.is_dir()):
+        if folder.name not in SERVICES:
+            shutil.rmtree(folder)
+    for description in [*data.rglob("service-2.json.gz"), *data.rglob("endpoint-rule-set-1.json.gz")]:
+        described = _without_documentation(json.loads(gzip.decompress(description.read_bytes())))
+        description.with_suffix("").write_text(json.dumps(described, separators=(",", ":")))
+        description.unlink()
+    for examples in data.rglob("examples-1.json"):
+        examples.unlink()
+    endpoints = json.loads((data / "endpoints.json").read_text())
+    for partition in endpoints["partitions"]:
+        services = partition["services"].items()
+        partition["services"] = {name: found for name, found in services if name in {*SERVICES, "execute-api"}}
+    (data / "endpoints.json").write_text(json.dumps(endpoints, separators=(",", ":")))
+
+
+def _without_documentation(described: Any) -> Any:
+    """Drop the texts; a shape's member may be called `documentation` too, and is then no text."""
+    if isinstance(described, list):
+        return [_without_documentation(inner) for inner in described]
+    if not isinstance(described, dict):
+        return described
+    return {
+        name: _without_documentation(inner)
+        for name, inner in described.items()
+        if not (name == "documentation" and isinstance(inner, str))
+    }
+
+
+if __name__ == "__main__":
+    main()
