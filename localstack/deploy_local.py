@@ -110,7 +110,11 @@ async def deploy(port: int, settings: Settings) -> Deployed:
     """
     sam = ensure("sam", LOCKS["sam"]).with_name("sam")
     runs_functions = ensure("cloud", LOCKS["cloud"])
-    environment = os.environ | {"SAM_CLI_TELEMETRY": "0", "PYTHON": str(runs_functions)}
+    environment = os.environ | {
+        "SAM_CLI_TELEMETRY": "0",
+        "PYTHON": str(runs_functions),
+        "PACKAGE_FLAGS": "--here",
+    }
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     for command in sam_commands(sam):
         await _run(command, environment)
