@@ -1,5 +1,6 @@
 """The function behind the queue of jobs that failed too often."""
 
+import functions.aws.fast_start  # noqa: F401 - before the others
 from functions import dead_letters
 from functions.aws.process import serving, start
 

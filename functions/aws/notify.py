@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import functions.aws.fast_start  # noqa: F401 - before the others
 from functions import notify
 from functions.aws.process import serving, start
 from pipeline.keyring import Keyring

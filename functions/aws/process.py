@@ -4,6 +4,7 @@ Lambda gives a process its CPU in full while it starts: what is made there is no
 """
 
 import asyncio
+import gc
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -50,7 +51,10 @@ def start(service: str) -> Process:
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)  # the one that Mangum finds
     opened = AsyncExitStack()  # never closed: Lambda ends a process without a word
-    return Process(loop, loop.run_until_complete(opened.enter_async_context(connect(settings))), opened)
+    resources = loop.run_until_complete(opened.enter_async_context(connect(settings)))
+    gc.freeze()  # what is there now stays there
+    gc.enable()
+    return Process(loop, resources, opened)
 
 
 def serving(process: Process, handle: Callable[[Resources, Event], Awaitable[Any]]) -> Handler:

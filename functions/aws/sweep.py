@@ -1,5 +1,6 @@
 """The function that the schedule calls every minute."""
 
+import functions.aws.fast_start  # noqa: F401 - before the others
 from functions import sweep
 from functions.aws.process import serving, start
 

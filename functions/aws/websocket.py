@@ -1,5 +1,6 @@
 """The functions behind the WebSocket API's routes."""
 
+import functions.aws.fast_start  # noqa: F401 - before the others
 from functions.aws.process import start
 from functions.aws.sockets import Routes
 

@@ -41,6 +41,7 @@ UNUSED = (
     "_cffi_backend.libs",
     "fastapi_offline/static/redoc*",
     "functions/__main__.py",
+    "functions/listener.py",
     "functions/server.py",
     "functions/sockets.py",
 )

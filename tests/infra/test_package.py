@@ -1,0 +1,90 @@
+"""The functions' package: what goes into it, what is left out, and that nothing they call is left out."""
+
+import ast
+import gzip
+import json
+import re
+import runpy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+BUILD: dict[str, Any] = runpy.run_path(str(ROOT / "infra" / "package" / "build.py"))
+LOCK = (ROOT / "requirements" / "functions.lock").read_text()
+
+
+def clients_made() -> set[str]:
+    """Which AWS services our packages make clients of."""
+    calls = [
+        node
+        for room in BUILD["OURS"]
+        for file in (ROOT / room).rglob("*.py")
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "create_client"
+    ]
+    names = [call.args[0] for call in calls]
+    assert all(isinstance(name, ast.Constant) for name in names)
+    return {str(name.value) for name in names if isinstance(name, ast.Constant)}
+
+
+def test_the_services_that_are_called_are_the_ones_described() -> None:
+    assert clients_made() == set(BUILD["SERVICES"])
+
+
+def test_only_what_functions_need_is_in_the_lock() -> None:
+    locked = set(re.findall(r"^([a-z0-9._-]+)==", LOCK, re.MULTILINE))
+    assert {"fastapi", "mangum", "aiobotocore", "soundfile"} <= locked
+    assert not locked & {"torch", "moto", "pytest", "uvicorn", "websockets", "boto3", "psutil", "hypothesis"}
+
+
+def test_what_is_locked_is_what_the_tests_run_with() -> None:
+    pinned = re.compile(r"^([a-z0-9._-]+==[^ ]+)", re.MULTILINE)
+    assert set(pinned.findall(LOCK)) <= set(pinned.findall((ROOT / "requirements" / "dev.lock").read_text()))
+
+
+@pytest.mark.parametrize("name", [name for name in BUILD["UNUSED"] if name.startswith("functions/")])
+def test_what_is_left_out_of_ours_is_there_and_no_entry_point_needs_it(name: str) -> None:
+    module = name.removesuffix(".py").replace("/", ".")
+    assert (ROOT / name).exists()
+    entry_points = {f"functions.aws.{entry}" for entry in ("http", "websocket", "notify", "dead_letters", "sweep")}
+    assert module not in _reached(entry_points)
+
+
+def _reached(modules: set[str]) -> set[str]:
+    seen, waiting = set[str](), set(modules)
+    while waiting:
+        module = waiting.pop()
+        seen.add(module)
+        file = ROOT / (module.replace(".", "/") + ".py")
+        for node in ast.walk(ast.parse(file.read_text())) if file.exists() else ():
+            if isinstance(node, ast.ImportFrom):
+                found = {node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)}
+            elif isinstance(node, ast.Import):
+                found = {alias.name for alias in node.names}
+            else:
+                continue
+            waiting |= {name for name in found if name.startswith(("functions", "pipeline"))} - seen
+    return seen
+
+
+def test_descriptions_keep_all_but_their_texts(tmp_path: Path) -> None:
+    described = {
+        "documentation": "<p>Long.</p>",
+        "shapes": {"S": {"members": {"documentation": {"shape": "T", "documentation": "x"}}, "required": ["a"]}},
+    }
+    for service in ("s3", "ec2"):
+        folder = tmp_path / service / "2020-01-01"
+        folder.mkdir(parents=True)
+        (folder / "service-2.json.gz").write_bytes(gzip.compress(json.dumps(described).encode()))
+    partition = {"partition": "aws", "services": {"s3": {"endpoints": {}}, "ec2": {}, "execute-api": {}}}
+    (tmp_path / "endpoints.json").write_text(json.dumps({"partitions": [partition], "version": 3}))
+    BUILD["_trim_descriptions"](tmp_path)
+    kept = {str(file.relative_to(tmp_path)) for file in tmp_path.rglob("*") if file.is_file()}
+    assert kept == {"endpoints.json", "s3/2020-01-01/service-2.json"}
+    assert json.loads((tmp_path / "s3" / "2020-01-01" / "service-2.json").read_text()) == {
+        "shapes": {"S": {"members": {"documentation": {"shape": "T"}}, "required": ["a"]}}
+    }
+    (trimmed,) = json.loads((tmp_path / "endpoints.json").read_text())["partitions"]
+    assert set(trimmed["services"]) == {"s3", "execute-api"}

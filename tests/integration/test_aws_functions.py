@@ -1,0 +1,116 @@
+"""The entry points themselves, each in a process of its own as Lambda starts them, against S3 and SQS over HTTP."""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from functions.aws.process import Event
+from pipeline import jobs, layout
+from pipeline.records import Failed, Request, Source
+from pipeline.resources import Resources
+from tests.aws_events import recorded
+
+ROOT = Path(__file__).parents[2]
+# What Lambda's runtime does: import the handler once, then hand it one event after the other.
+RUNTIME = """
+import gc, importlib, json, sys
+module, name = sys.argv[1].rsplit(".", 1)
+handler = getattr(importlib.import_module(module), name)
+class Context:
+    aws_request_id = "r1"
+answers = [handler(json.loads(line), Context()) for line in sys.stdin]
+print(json.dumps({"answers": answers, "collects": gc.isenabled()}))
+"""
+
+
+def run(resources: Resources, handler: str, *events: Event, **more: str) -> "subprocess.CompletedProcess[str]":
+    settings = resources.settings
+    named = ("aws_endpoint_url", "bucket", "voices_bucket", "synthesis_queue", "synthesis_dead_letter_queue")
+    environment = {name.upper(): str(getattr(settings, name)) for name in named} | {"LOG_FORMAT": "json"} | more
+    return subprocess.run(
+        [sys.executable, "-c", RUNTIME, handler],
+        input="".join(json.dumps(event) + "\n" for event in events),
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=os.environ | environment,
+        timeout=60,
+        check=False,
+    )
+
+
+async def invoked(resources: Resources, handler: str, *events: Event) -> list[Any]:
+    """Start a function and let it serve events; its answers, and that its log is one of JSON lines."""
+    done = await asyncio.to_thread(run, resources, handler, *events)
+    assert done.returncode == 0, done.stderr
+    for line in done.stderr.splitlines():
+        assert json.loads(line)["service"]
+    said = json.loads(done.stdout)
+    assert said["collects"]
+    answers: list[Any] = said["answers"]
+    return answers
+
+
+async def two_jobs(resources: Resources) -> dict[str, str]:
+    requests = []
+    for _ in range(2):
+        session_id = resources.new_id()
+        request = Request(
+            job_id=resources.new_id(),
+            kind="preview",
+            source=Source(session_id=session_id),
+            reference_id=session_id,
+            text="Hello.",
+            created_at=resources.clock(),
+        )
+        await jobs.accept(resources, request)
+        requests.append(request)
+    return {"FIRST_JOB_ID": requests[0].job_id, "SECOND_JOB_ID": requests[1].job_id}
+
+
+async def test_http(resources: Resources) -> None:
+    one, two = recorded("http_get"), recorded("http_get")
+    two["requestContext"]["requestId"] = "another="
+    answers = await invoked(resources, "functions.aws.http.handler", one, two)
+    assert [answer["statusCode"] for answer in answers] == [200, 200]
+    assert [answer["headers"]["x-correlation-id"] for answer in answers] == ["JKJaXmPLvHcESHA=", "another="]
+
+
+async def test_outcomes_and_dead_letters(resources: Resources) -> None:
+    said = await two_jobs(resources)
+    dead = recorded("sqs_dead_letters", **said)
+    (answer,) = await invoked(resources, "functions.aws.dead_letters.handler", dead)
+    assert answer == {"batchItemFailures": []}
+    for job_id in said.values():
+        assert isinstance(await jobs.read_outcome(resources, job_id), Failed)
+    created = recorded("sqs_s3_created", **said)
+    assert await invoked(resources, "functions.aws.notify.handler", created, created) == [answer, answer]
+
+
+@pytest.mark.parametrize("name", ["schedule", "schedule_rule"])
+async def test_the_sweep(resources: Resources, name: str) -> None:
+    (swept,) = await invoked(resources, "functions.aws.sweep.handler", recorded(name))
+    assert swept
+    assert set(swept.values()) == {0}
+
+
+async def test_the_routes_of_the_websocket(resources: Resources) -> None:
+    connect, leave = recorded("websocket_connect"), recorded("websocket_disconnect")
+    connection = layout.connection(connect["requestContext"]["connectionId"])
+    await resources.bucket.put(connection, b"{}", jobs.JSON)
+    handled = {"statusCode": 200}
+    assert await invoked(resources, "functions.aws.websocket.connect", connect) == [handled]
+    assert await invoked(resources, "functions.aws.websocket.disconnect", leave) == [handled]
+    assert await resources.bucket.get(connection) is None
+
+
+async def test_a_wrong_setting_is_named_when_a_function_starts(resources: Resources) -> None:
+    done = await asyncio.to_thread(run, resources, "functions.aws.sweep.handler", PREVIEW_RETENTION_MINUTES="soon")
+    assert done.returncode != 0
+    assert "PREVIEW_RETENTION_MINUTES" in done.stderr
