@@ -10,6 +10,7 @@ from localstack_client.config import get_service_endpoint
 from ports import free_port
 
 from tests.e2e.client import Client
+from tests.e2e.deployment import Deployment, deployed
 from tests.e2e.stack import ROOT, Stack, running, wait_until
 
 HOST = "127.0.0.1"
@@ -40,20 +41,34 @@ def localstack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str
         process.communicate(timeout=20)  # lets go of the tether
 
 
-@pytest.fixture(scope="module", params=["embedded", "embedded, with keys", "localstack"])
+@pytest.fixture(scope="module", params=["embedded", "embedded, with keys", "localstack", "deployed"])
 def aws(request: pytest.FixtureRequest) -> Mapping[str, str]:
     """The environment that says which AWS to use, and whether keys are wanted."""
     if request.param == "embedded":
         return {}
     if request.param == "embedded, with keys":
         return {"AUTH": "keys", "HOST": "0.0.0.0"}
+    if request.param == "deployed":
+        return {"CLOUD": "emulated"}
     environment: Mapping[str, str] = request.getfixturevalue("localstack")
     return environment
 
 
+@pytest.fixture(scope="session")
+def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    """The template, deployed into an emulator of the cloud."""
+    with deployed(tmp_path_factory.mktemp("cloud") / "data") as everything:
+        yield everything
+
+
 @pytest.fixture(scope="module")
-def stack(aws: Mapping[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A running service with two API processes."""
+def stack(
+    request: pytest.FixtureRequest, aws: Mapping[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Stack | Deployment]:
+    """A running service: two API processes, or the whole of it in an emulated cloud."""
+    if "CLOUD" in aws:
+        yield request.getfixturevalue("deployment")
+        return
     data = tmp_path_factory.mktemp("e2e") / "data"
     with running(data, {"UVICORN_WORKERS": "2", **aws}) as running_stack:
         if aws.get("AUTH") == "keys":
@@ -62,6 +77,6 @@ def stack(aws: Mapping[str, str], tmp_path_factory: pytest.TempPathFactory) -> I
 
 
 @pytest.fixture
-def client(stack: Stack) -> Client:
+def client(stack: Stack | Deployment) -> Client:
     """A client of the running service."""
     return Client(stack.url, stack.socket_url, stack.key)

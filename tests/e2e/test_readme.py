@@ -3,10 +3,11 @@
 import re
 import subprocess
 
+from tests.e2e.deployment import Deployment
 from tests.e2e.stack import ROOT, Stack
 
 
-def test_the_life_of_a_voice_can_be_pasted(stack: Stack) -> None:
+def test_the_life_of_a_voice_can_be_pasted(stack: Stack | Deployment) -> None:
     section = (ROOT / "README.md").read_text().split("## A voice's life, to paste")[1]
     block = re.search(r"```bash\n(.*?)```", section, re.DOTALL)
     assert block is not None

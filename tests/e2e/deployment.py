@@ -1,0 +1,87 @@
+"""`template.yaml` deployed into an emulator, as `make deploy-local` does, in the place of the local service."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from deploy_local import DEPLOYED_FILE, Deployed
+
+from tests.e2e.stack import ROOT, wait_until
+
+DEPLOY_SECONDS = 600
+KEY_OF_EMULATOR = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+
+
+class Deployment:
+    """The whole stack behind an emulated API Gateway; what `Stack` is for the local service."""
+
+    services = {"api", "gpu_runner", "notify"}
+
+    def __init__(self, data: Path) -> None:
+        self.data = data
+        self.url = ""
+        self.socket_url = ""
+        self.key: str | None = None
+        self._log = data.with_suffix(".log")
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Build, deploy, and wait until all is there."""
+        self._log.parent.mkdir(parents=True, exist_ok=True)
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                # Under a tether, so that it ends with this process, however that ends.
+                [
+                    sys.executable,
+                    str(ROOT / "localstack" / "tethered.py"),
+                    str(ROOT / "localstack" / "deploy_local.py"),
+                ],
+                cwd=ROOT,
+                env={**os.environ, "TTS_BACKEND": "mock", "LOG_FORMAT": "json", "RECEIVE_WAIT_SECONDS": "5"},
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+            )
+        ended = self._process.poll
+        wait_until(lambda: DEPLOYED_FILE.exists() or ended() is not None, "deployed", DEPLOY_SECONDS)
+        assert ended() is None, self.logged()[-4000:]
+        deployed = Deployed(**json.loads(DEPLOYED_FILE.read_text()))
+        self.url, self.socket_url = deployed.http_url, deployed.websocket_url
+        self.key = self._make_key(deployed)
+
+    def _make_key(self, deployed: Deployed) -> str:
+        environment = {
+            **os.environ,
+            **KEY_OF_EMULATOR,
+            "AWS_ENDPOINT_URL": deployed.endpoint_url,
+            "BUCKET": deployed.bucket,
+            "VOICES_BUCKET": deployed.voices_bucket,
+        }
+        command = [sys.executable, "-m", "functions.keys", "make", "--owner", "alice"]
+        made = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
+        assert made.returncode == 0, made.stderr
+        return made.stdout.strip()
+
+    def logged(self) -> str:
+        """Everything that the emulator, its functions and the worker have logged."""
+        return self._log.read_text() if self._log.exists() else ""
+
+    def stop(self) -> None:
+        """Let go of the tether."""
+        if self._process is not None:
+            self._process.communicate(timeout=30)
+
+
+@contextmanager
+def deployed(data: Path) -> Iterator[Deployment]:
+    """Deploy for the length of a test."""
+    deployment = Deployment(data)
+    try:
+        deployment.start()
+        yield deployment
+    finally:
+        deployment.stop()
