@@ -1,4 +1,4 @@
-# The commands to know:  make run   make test   make check   make clean
+# The commands to know:  make run   make keys   make test   make check   make clean
 # Settings go on the command line or into the environment: make run PORT=9000 UVICORN_WORKERS=2
 
 SHELL := /bin/sh
@@ -10,7 +10,7 @@ SERVICE_PYTHON := $(SERVICE)/bin/python
 # Compiled files make every start after the first several times faster.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help run test bench localstack check clean lock
+.PHONY: help run keys test bench localstack deploy-local check validate clean lock
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -19,9 +19,13 @@ help:
 run: $(SERVICE)/local.stamp $(if $(filter qwen,$(TTS_BACKEND)),$(SERVICE)/qwen.stamp)
 	@$(SERVICE_PYTHON) localstack/supervisor.py
 
+## make keys ARGS="make --owner alice"   API keys of what runs; ARGS=--help says more
+keys: $(SERVICE)/local.stamp
+	@$(SERVICE_PYTHON) localstack/keys.py $(ARGS)
+
 ## make test              all tests, after setting up what they need
 test: $(SERVICE)/dev.stamp $(SERVICE)/qwen.stamp
-	@$(SERVICE_PYTHON) localstack/environments.py ministack localstack
+	@$(SERVICE_PYTHON) localstack/environments.py ministack localstack cloud sam checkov
 	$(SERVICE_PYTHON) -m pytest $(PYTEST_ARGS)
 
 ## make bench             what the pipeline adds to a preview, and how fast the model's engine is
@@ -33,6 +37,17 @@ bench: $(SERVICE)/dev.stamp $(SERVICE)/qwen.stamp
 ## make localstack        LocalStack on port 4566, for make run AWS_ENDPOINT_URL=http://127.0.0.1:4566
 localstack: $(SERVICE)/dev.stamp
 	@$(SERVICE_PYTHON) localstack/localstack_host.py
+
+## make deploy-local      build template.yaml and deploy it into an emulator on this machine; Ctrl-C stops it
+deploy-local: $(SERVICE)/local.stamp
+	@$(SERVICE_PYTHON) localstack/deploy_local.py
+
+## make validate          what AWS's own tools and checkov say of the templates
+validate: $(SERVICE)/local.stamp
+	@$(SERVICE_PYTHON) localstack/environments.py sam checkov
+	AWS_DEFAULT_REGION=us-east-1 SAM_CLI_TELEMETRY=0 .venvs/sam/bin/sam validate --lint
+	.venvs/sam/bin/cfn-lint template.yaml infra/*.yaml
+	.venvs/checkov/bin/checkov --config-file infra/.checkov.yaml --directory .
 
 ## make check             format, lint, types
 check: $(SERVICE)/dev.stamp $(SERVICE)/qwen.stamp
@@ -54,6 +69,7 @@ CUDA_ONLY = triton cuda-bindings cuda-pathfinder cuda-toolkit nvidia-cublas nvid
 	nvidia-cusparselt-cu13 nvidia-nccl-cu13 nvidia-nvjitlink nvidia-nvshmem-cu13 nvidia-nvtx
 lock:
 	$(COMPILE) pyproject.toml --extra local --output-file requirements/local.lock
+	$(COMPILE) pyproject.toml --constraint requirements/local.lock --output-file requirements/functions.lock
 	$(COMPILE) pyproject.toml --extra local --extra dev --constraint requirements/local.lock \
 		--output-file requirements/dev.lock
 	$(COMPILE) requirements/qwen.in --constraint requirements/torch.in --constraint requirements/dev.lock \
@@ -62,6 +78,7 @@ lock:
 		--output-file requirements/torch-cuda.lock
 	$(COMPILE) requirements/qwen-tts.in --no-deps --output-file requirements/qwen-tts.lock
 	$(COMPILE) localstack/ministack.in --output-file localstack/ministack.lock
+	for name in cloud sam checkov; do $(COMPILE) localstack/$$name.in --output-file localstack/$$name.lock || exit; done
 	$(COMPILE) localstack/localstack-4.13.1.in --output-file localstack/localstack-4.13.1.lock
 
 # The engine with a real model; `make QWEN_VARIANT=cuda` where `auto` guesses wrong.

@@ -4,12 +4,9 @@ import sys
 
 import uvicorn
 
-from functions.websocket import MESSAGE_MAX_BYTES
+from functions import listener
 from pipeline.logs import configure_logging
 from pipeline.settings import SettingsError, load_settings
-
-# Larger messages than are answered must still be received to be refused, so that the connection lives on.
-FRAME_MAX_BYTES = 128 * MESSAGE_MAX_BYTES
 
 
 def main() -> int:
@@ -26,12 +23,8 @@ def main() -> int:
         host=settings.host,
         port=settings.port,
         workers=settings.uvicorn_workers,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        ws="websockets-sansio",
-        ws_max_size=FRAME_MAX_BYTES,
         timeout_graceful_shutdown=3,
+        **listener.OPTIONS,
     )
     return 0
 

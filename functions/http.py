@@ -3,16 +3,23 @@
 from fastapi import FastAPI
 
 from functions import docs, problems
-from functions.middleware import AccessLog, BodyLimit, Correlation, Unexpected
+from functions.bodies import BodyLimit, BodyLimits
+from functions.gate import Gate
+from functions.middleware import AccessLog, Correlation, RateLimit, Unexpected
 from functions.openapi import Api
-from functions.routes import health, jobs, previews, uploads, voices
+from functions.origins import Cors, LoopbackHosts, OriginCheck
+from functions.routes import health, jobs, previews, uploads, voices, ws_tickets
+from functions.security_headers import SecurityHeaders
 from functions.waiting import Waiters
 from pipeline.ids import id_maker, utc_now
 from pipeline.resources import Resources
 from pipeline.settings import Settings
 
-# What a multipart form adds to the recording it carries.
-FORM_BYTES = 1024 * 1024
+# The routes that take a recording.
+RECORDING_PATHS = {"/preview", "/upload"}
+# Any other body: some short fields, and a text whose every character may take twelve bytes (`\ud83d\ude00`).
+FIELDS_BYTES = 64 * 1024
+CHARACTER_BYTES = 12
 
 DESCRIPTION = """
 Clone a voice from a few seconds of speech, hear it speak any text, keep it if you like it.
@@ -22,9 +29,18 @@ or a new one. Results are also pushed to WebSocket clients, on `/ws`.
 """
 
 
-def create_app(settings: Settings) -> FastAPI:
-    """Make the application; `serve_with` must be called before it serves."""
+def create_app(settings: Settings, *, on_loopback: bool = False) -> FastAPI:
+    """Make the application; `serve_with` must be called before it serves.
+
+    Parameters
+    ----------
+    settings
+        What is configured.
+    on_loopback
+        Whether it is served to this machine alone.
+    """
     app = Api(
+        wants_keys=settings.wants_keys,
         title="Voice cloning service",
         description=DESCRIPTION.strip(),
         version="0.1.0",
@@ -32,19 +48,45 @@ def create_app(settings: Settings) -> FastAPI:
         redoc_url=None,
         separate_input_output_schemas=False,
     )
-    for routes in (previews, voices, uploads, jobs, health):
+    for routes in (previews, voices, uploads, jobs, ws_tickets, health):
         app.include_router(routes.router)
     docs.install(app)
     problems.install(app)
-    app.add_middleware(BodyLimit, max_bytes=settings.reference_max_bytes + FORM_BYTES)
+    # The last one added is the first that a request passes through.
+    app.add_middleware(
+        BodyLimits,
+        limit=lambda path: body_limit(path, settings),
+        silence_seconds=settings.body_timeout_seconds,
+    )
+    app.add_middleware(RateLimit)
+    app.add_middleware(OriginCheck, allowed=settings.allowed_origins, covers_forms=not settings.wants_keys)
+    if on_loopback and not settings.wants_keys:
+        app.add_middleware(LoopbackHosts)
     app.add_middleware(Unexpected)
+    if settings.allowed_origins:
+        app.add_middleware(Cors, origins=settings.allowed_origins)
+    app.add_middleware(SecurityHeaders)
     app.add_middleware(AccessLog)
     app.add_middleware(Correlation, new_id=id_maker(utc_now))
     return app
+
+
+def body_limit(path: str, settings: Settings) -> BodyLimit:
+    """Say how large the body of a request for a path may be."""
+    most = settings.request_max_bytes
+    if path in RECORDING_PATHS:
+        return BodyLimit(most, "" if most > settings.reference_max_bytes else _way_around(settings))
+    fields = FIELDS_BYTES + CHARACTER_BYTES * max(settings.text_max_chars, settings.transcription_max_chars)
+    return BodyLimit(min(most, fields))
+
+
+def _way_around(settings: Settings) -> str:
+    return f" A recording of up to {settings.reference_max_megabytes:g} MB can be uploaded by POST /uploads."
 
 
 def serve_with(app: FastAPI, resources: Resources) -> Waiters:
     """Give the application what its routes reach for."""
     waiters = Waiters(resources)
     app.state.resources, app.state.waiters = resources, waiters
+    app.state.gate = Gate(resources)
     return waiters

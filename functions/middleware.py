@@ -1,14 +1,12 @@
-"""What every HTTP request passes through: a correlation id, a log line, a limit on its body."""
+"""What every HTTP request passes through: a correlation id, a log line, and an answer come what may."""
 
 import time
-from typing import Any
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from functions import problems
-from pipeline.errors import TooLarge
+from functions import problems, rate_limit
 from pipeline.ids import NewId
 from pipeline.logs import correlation_id_from
 
@@ -16,11 +14,7 @@ CORRELATION_HEADER = "X-Correlation-Id"
 
 log = structlog.get_logger("functions.access")
 
-
-def current_correlation_id() -> str | None:
-    """Give the correlation id of the request in whose context this runs."""
-    value: Any = structlog.contextvars.get_contextvars().get("correlation_id")
-    return value if isinstance(value, str) else None
+_ANSWERS = {"http.response.start", "websocket.accept", "websocket.http.response.start"}
 
 
 class Correlation:
@@ -39,7 +33,7 @@ class Correlation:
         correlation_id = given or self._new_id()
 
         async def send_with_header(message: Message) -> None:
-            if message["type"] in {"http.response.start", "websocket.accept"}:
+            if message["type"] in _ANSWERS:
                 MutableHeaders(scope=message)[CORRELATION_HEADER] = correlation_id
             await send(message)
 
@@ -74,6 +68,30 @@ class AccessLog:
             log.info("request", method=scope["method"], path=scope["path"], status=status, ms=milliseconds)
 
 
+class RateLimit:
+    """Tell, with every answer to an owner, how their share of requests stands."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        state = scope.setdefault("state", {})
+
+        async def send_with_headers(message: Message) -> None:
+            standing = state.get("standing")
+            if message["type"] == "http.response.start" and standing is not None:
+                headers = MutableHeaders(scope=message)
+                for name, value in rate_limit.headers(standing).items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        await self._app(scope, receive, send_with_headers)
+
+
 class Unexpected:
     """Answer 500 when a route fails in a way that nobody thought of.
 
@@ -102,43 +120,3 @@ class Unexpected:
             if has_begun:
                 raise
             await problems.unexpected()(scope, receive, send)
-
-
-class BodyLimit:
-    """Refuse a body that is too large: at once when its length is given, else as soon as it shows."""
-
-    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
-        self._app = app
-        self._max_bytes = max_bytes
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one connection."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        length = Headers(scope=scope).get("content-length", "")
-        if length.isdecimal() and int(length) > self._max_bytes:
-            await problems.of_error(self._too_large())(scope, receive, send)
-            return
-        received = 0
-
-        async def receive_limited() -> Message:
-            nonlocal received
-            message = await receive()
-            received += len(message.get("body", b""))
-            if received > self._max_bytes:
-                raise self._too_large()
-            return message
-
-        async def send_unless_refused(message: Message) -> None:
-            # FastAPI makes a 400 of whatever goes wrong while it reads a body.
-            if received <= self._max_bytes:
-                await send(message)
-
-        await self._app(scope, receive_limited, send_unless_refused)
-        if received > self._max_bytes:
-            await problems.of_error(self._too_large())(scope, receive, send)
-
-    def _too_large(self) -> TooLarge:
-        megabytes = self._max_bytes / 1024 / 1024
-        return TooLarge(f"The request is too large; it should have at most {megabytes:g} MB.")

@@ -9,6 +9,7 @@ from fastapi import Depends
 from starlette.requests import HTTPConnection
 
 from functions.waiting import Waiters
+from pipeline.keys import Caller
 from pipeline.resources import Resources
 
 
@@ -24,5 +25,12 @@ async def _waiters(connection: HTTPConnection) -> Waiters:
     return found
 
 
+async def _caller(connection: HTTPConnection) -> Caller:
+    found = connection.state.caller
+    assert isinstance(found, Caller)  # noqa: S101 - set by `GuardedRoute`
+    return found
+
+
+FromCaller = Annotated[Caller, Depends(_caller)]
 FromResources = Annotated[Resources, Depends(_resources)]
 FromWaiters = Annotated[Waiters, Depends(_waiters)]

@@ -12,10 +12,12 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
+from functions import rate_limit
 from pipeline.errors import (
     ConnectionGone,
     DeadlineExceeded,
     Expired,
+    Forbidden,
     InvalidAudio,
     InvalidInput,
     NameTaken,
@@ -24,6 +26,8 @@ from pipeline.errors import (
     PipelineError,
     SynthesisFailed,
     TooLarge,
+    TooMany,
+    Unauthorized,
     Unavailable,
 )
 
@@ -35,6 +39,9 @@ STATUS: dict[str, HTTPStatus] = {
     InvalidInput.code: HTTPStatus.UNPROCESSABLE_ENTITY,
     InvalidAudio.code: HTTPStatus.UNPROCESSABLE_ENTITY,
     TooLarge.code: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    Unauthorized.code: HTTPStatus.UNAUTHORIZED,
+    Forbidden.code: HTTPStatus.FORBIDDEN,
+    TooMany.code: HTTPStatus.TOO_MANY_REQUESTS,
     NotFound.code: HTTPStatus.NOT_FOUND,
     NotReady.code: HTTPStatus.NOT_FOUND,
     Expired.code: HTTPStatus.GONE,
@@ -43,6 +50,12 @@ STATUS: dict[str, HTTPStatus] = {
     SynthesisFailed.code: HTTPStatus.BAD_GATEWAY,
     Unavailable.code: HTTPStatus.SERVICE_UNAVAILABLE,
     ConnectionGone.code: HTTPStatus.GONE,
+}
+
+# RFC 6750, section 3.
+_CHALLENGES: dict[type[PipelineError], str] = {
+    Unauthorized: 'Bearer error="invalid_token"',
+    Forbidden: 'Bearer error="insufficient_scope"',
 }
 
 log = structlog.get_logger(__name__)
@@ -100,7 +113,12 @@ def response(
 
 def of_error(error: PipelineError, *, job_id: str | None = None) -> JSONResponse:
     """Answer with one of the pipeline's own errors."""
-    return of_code(error.code, error.message, error.field, job_id=job_id, retry_after=error.retry_after)
+    answer = of_code(error.code, error.message, error.field, job_id=job_id, retry_after=error.retry_after)
+    if isinstance(error, TooMany) and error.standing:
+        answer.headers.update(rate_limit.headers(error.standing))
+    if challenge := _CHALLENGES.get(type(error)):
+        answer.headers["WWW-Authenticate"] = challenge
+    return answer
 
 
 def of_code(

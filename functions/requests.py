@@ -5,6 +5,7 @@ from typing import Annotated
 from pydantic import AfterValidator
 
 from pipeline import jobs, sessions, voices
+from pipeline.owners import new_id
 from pipeline.records import NewReference, Options, ReplyTo, Request, Source
 from pipeline.resources import Resources
 
@@ -30,9 +31,9 @@ async def reference_id_of(resources: Resources, source: Source) -> str:
         It can't.
     """
     if source.session_id is not None:
-        await sessions.require(resources, source.session_id)
+        await sessions.require(resources, source.owner, source.session_id)
         return source.session_id
-    return (await voices.get(resources, source.voice_id or "")).reference_id
+    return (await voices.get(resources, source.owner, source.voice_id or "")).reference_id
 
 
 def preview_request(
@@ -47,7 +48,7 @@ def preview_request(
 ) -> Request:
     """Describe the speaking of a checked text."""
     return Request(
-        job_id=resources.new_id(),
+        job_id=new_id(resources.new_id, source.owner),
         kind="preview",
         source=source,
         reference_id=reference_id,
@@ -60,10 +61,16 @@ def preview_request(
 
 
 def addressed(
-    request: Request, reply_to: ReplyTo | None, request_id: str | None = None, *, id_withheld: bool
+    request: Request,
+    reply_to: ReplyTo | None,
+    request_id: str | None = None,
+    *,
+    id_withheld: bool,
+    signed: bool = False,
 ) -> Request:
-    """Say whom to tell how the job ends, and whether they will know its id before that."""
-    return request.model_copy(update={"reply_to": reply_to, "request_id": request_id, "id_withheld": id_withheld})
+    """Say whom to tell how the job ends, whether they will know its id before that, and if they want a link."""
+    told = {"reply_to": reply_to, "request_id": request_id, "id_withheld": id_withheld, "signed": signed}
+    return request.model_copy(update=told)
 
 
 def queued(request: Request) -> jobs.Job:

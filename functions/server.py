@@ -13,9 +13,10 @@ from fastapi import FastAPI
 from functions import sockets
 from functions.http import create_app, serve_with
 from functions.websocket import Dispatcher
+from pipeline.ids import Clock, utc_now
 from pipeline.logs import configure_logging
 from pipeline.resources import connect
-from pipeline.settings import Settings, load_settings
+from pipeline.settings import Settings, is_loopback, load_settings
 
 log = structlog.get_logger(__name__)
 
@@ -28,17 +29,17 @@ def application() -> FastAPI:
     return local_app(settings)
 
 
-def local_app(settings: Settings) -> FastAPI:
+def local_app(settings: Settings, clock: Clock = utc_now) -> FastAPI:
     """Make the application with its sockets; it connects when the server starts it."""
-    app = create_app(settings)
+    app = create_app(settings, on_loopback=is_loopback(settings.host))
     app.include_router(sockets.router)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        async with connect(settings) as resources:
+        async with connect(settings, clock) as resources:
             waiters = serve_with(app, resources)
             app.state.sockets = sockets.Sockets()
-            app.state.dispatcher = Dispatcher(resources)
+            app.state.dispatcher = Dispatcher(resources, app.state.gate)
             async with sockets.listen_for_posts(app.state.sockets, waiters):
                 yield
 

@@ -17,8 +17,13 @@ from aiohttp import web
 from fastapi import APIRouter, WebSocket, status
 from starlette.websockets import WebSocketDisconnect, WebSocketState
 
+from functions import problems
+from functions.gate import Gate
+from functions.guarded import gate_of
 from functions.waiting import Waiters
-from functions.websocket import MESSAGE_MAX_BYTES, Dispatcher
+from functions.websocket import MESSAGE_MAX_BYTES, Dispatcher, Message
+from pipeline.errors import ConnectionGone, PipelineError, Unavailable
+from pipeline.keys import Caller
 from pipeline.records import ReplyTo
 
 log = structlog.get_logger(__name__)
@@ -27,6 +32,8 @@ router = APIRouter()
 
 # A client that does not read for so long is as good as gone.
 SEND_PATIENCE_SECONDS = 10.0
+# Together with what the keyring may still believe, well under the minute within which a revocation takes effect.
+KEY_CHECK_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +41,7 @@ class Client:
     """One open connection.  A message is answered in its `turn`, so that what follows from it comes after."""
 
     address: ReplyTo
+    caller: Caller
     socket: WebSocket
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -46,10 +54,11 @@ class Sockets:
         self._patience = patience_seconds
         self._open: dict[str, Client] = {}
 
-    def add(self, socket: WebSocket) -> Client:
+    def add(self, socket: WebSocket, caller: Caller) -> Client:
         """Take a connection in and give it an address that nobody can guess."""
         connection_id = secrets.token_urlsafe(16)
-        client = Client(ReplyTo(endpoint=self.endpoint, connection_id=connection_id), socket)
+        address = ReplyTo(endpoint=self.endpoint, connection_id=connection_id, key_id=caller.key_id)
+        client = Client(address, caller, socket)
         self._open[connection_id] = client
         return client
 
@@ -83,19 +92,32 @@ class Sockets:
                 await client.socket.send_text(text)
         except TimeoutError:
             log.info("client does not read", connection_id=client.address.connection_id)
-            with contextlib.suppress(TimeoutError, RuntimeError):
-                async with asyncio.timeout(self._patience):
-                    await client.socket.close(status.WS_1008_POLICY_VIOLATION)
+            await self.hang_up(client)
             raise WebSocketDisconnect(status.WS_1008_POLICY_VIOLATION) from None
+
+    async def hang_up(self, client: Client, reason: str | None = None) -> None:
+        """Close a connection that breaks the rules."""
+        self.remove(client)
+        with contextlib.suppress(TimeoutError, RuntimeError, WebSocketDisconnect):
+            async with asyncio.timeout(self._patience):
+                await client.socket.close(status.WS_1008_POLICY_VIOLATION, reason)
 
 
 @router.websocket("/ws")
 async def serve(socket: WebSocket) -> None:
     """Serve one client: messages are answered one after the other, results come in between."""
-    sockets, dispatcher = socket.app.state.sockets, socket.app.state.dispatcher
+    sockets, dispatcher, gate = socket.app.state.sockets, socket.app.state.dispatcher, gate_of(socket)
+    try:
+        address = socket.client.host if socket.client else ""
+        ticket = socket.query_params.get("ticket")
+        caller = await gate.caller_of_socket(socket.headers.get("authorization"), ticket, address)
+    except PipelineError as error:
+        await socket.send_denial_response(problems.of_error(error))
+        return
     await socket.accept()
-    client = sockets.add(socket)
-    log.info("client connected", connection_id=client.address.connection_id)
+    client = sockets.add(socket, caller)
+    log.info("client connected", connection_id=client.address.connection_id, key_id=caller.key_id)
+    watching = asyncio.create_task(_hang_up_when_revoked(sockets, gate, client))
     try:
         async for raw in _frames(socket):
             await _answer(sockets, dispatcher, client, raw)
@@ -103,9 +125,20 @@ async def serve(socket: WebSocket) -> None:
         # Starlette says RuntimeError when the client went away while it was being answered.
         pass
     finally:
+        watching.cancel()
         sockets.remove(client)
         log.info("client disconnected", connection_id=client.address.connection_id)
         await dispatcher.forget(client.address)
+
+
+async def _hang_up_when_revoked(sockets: Sockets, gate: Gate, client: Client) -> None:
+    while True:
+        await asyncio.sleep(KEY_CHECK_SECONDS)
+        with contextlib.suppress(Unavailable):
+            if not await gate.is_still_good(client.caller):
+                log.info("key is no longer good", connection_id=client.address.connection_id)
+                await sockets.hang_up(client, "The key is no longer good.")
+                return
 
 
 async def _frames(socket: WebSocket) -> AsyncIterator[str | bytes]:
@@ -118,8 +151,14 @@ async def _frames(socket: WebSocket) -> AsyncIterator[str | bytes]:
 
 
 async def _answer(sockets: Sockets, dispatcher: Dispatcher, client: Client, raw: str | bytes) -> None:
+    async def say(message: Message) -> None:
+        try:
+            await sockets.send(client, json.dumps(message))
+        except (WebSocketDisconnect, RuntimeError) as error:
+            raise ConnectionGone("The client is gone.") from error
+
     async with client.turn:
-        answer = await dispatcher.answer(client.address, raw)
+        answer = await dispatcher.answer(client.address, client.caller, raw, say)
         if answer is not None:
             # In ASCII: what it repeats of the client's may be half a surrogate pair, which no frame can hold.
             await sockets.send(client, json.dumps(answer))
@@ -136,6 +175,7 @@ async def listen_for_posts(sockets: Sockets, waiters: Waiters) -> AsyncIterator[
 
     application = web.Application(client_max_size=MESSAGE_MAX_BYTES)
     application.router.add_post("/@connections/{connection_id}", post)
+    application.on_response_prepare.append(_without_banner)
     runner = web.AppRunner(application, access_log=None)
     await runner.setup()
     try:
@@ -150,3 +190,7 @@ async def listen_for_posts(sockets: Sockets, waiters: Waiters) -> AsyncIterator[
 
 # By this header botocore knows which of its exceptions to raise (AWS REST-JSON protocol).
 _GONE = {"x-amzn-ErrorType": "GoneException"}
+
+
+async def _without_banner(_request: web.Request, response: web.StreamResponse) -> None:
+    response.headers.pop("Server", None)

@@ -10,8 +10,8 @@ from typing import Any
 
 import structlog
 
-from pipeline import jobs, layout, retention, voices
-from pipeline.ids import is_id
+from pipeline import jobs, layout, retention, shares, voices
+from pipeline.ids import born_at, is_id
 from pipeline.resources import Resources
 from pipeline.storage import ObjectInfo
 
@@ -19,6 +19,8 @@ log = structlog.get_logger(__name__)
 
 # Jobs past their deadline are looked for this far back, so that some missed sweeps do no harm.
 OVERDUE_SPAN = timedelta(minutes=15)
+# A function lives half a minute at most; a marker of that age is of a job that was accepted, or never will be.
+MARKER_TIMEOUT = timedelta(minutes=5)
 _DELETED_AT_ONCE = 1000
 
 ExpiresAt = Callable[[str], datetime]
@@ -35,9 +37,12 @@ async def handle(resources: Resources, _event: dict[str, Any]) -> dict[str, int]
         "jobs": await _delete(
             resources, _by_id(resources, layout.JOBS, lambda id_: retention.job_expires_at(id_, settings))
         ),
+        "tickets": await _delete(resources, _by_id(resources, layout.TICKETS, retention.ticket_expires_at)),
         "connections": await _delete(resources, _connections(resources)),
         "overdue_jobs": await _end_overdue(resources),
         "voice_changes": await voices.finish_changes(resources),
+        "shares": await _delete(resources, shares.past_windows(resources)),
+        "in_flight": await _delete(resources, _ended_in_flight(resources)),
     }
     log.info("swept", **swept)
     return swept
@@ -77,6 +82,24 @@ async def _connections(resources: Resources) -> AsyncIterator[str]:
     async for item in resources.bucket.list(layout.CONNECTIONS):
         if expired(item):
             yield item.key
+
+
+async def _ended_in_flight(resources: Resources) -> AsyncIterator[str]:
+    """Markers of previews that have ended, were never accepted, or are past their deadline.
+
+    Those that have just been made are let be: whoever made them may still be at it.  The others cost one listing of
+    the jobs since the oldest of them, and no read.
+    """
+    latest = resources.clock() - MARKER_TIMEOUT
+    keys = {layout.job_id_in_flight(item.key): item.key async for item in resources.bucket.list(layout.IN_FLIGHT)}
+    aged = {job_id: key for job_id, key in keys.items() if is_id(job_id) and born_at(job_id) <= latest}
+    if not aged:
+        return
+    since = max(born_at(min(aged)), resources.clock() - resources.settings.job_deadline)
+    unfinished = {job_id async for job_id in jobs.unfinished(resources, since=since, until=resources.clock())}
+    for job_id, key in aged.items():
+        if job_id not in unfinished:
+            yield key
 
 
 async def _delete(resources: Resources, keys: AsyncIterator[str]) -> int:

@@ -4,6 +4,7 @@ import asyncio
 import json
 from typing import Any
 
+from functions.backlog import Backlog
 from pipeline import events, jobs
 from pipeline.errors import Unavailable
 from pipeline.records import ReplyTo
@@ -19,11 +20,13 @@ class Waiters:
     """The HTTP requests of this process that wait for a job.
 
     `endpoint` is where this process takes `@connections` posts; None where it can't, as in a Lambda function.
+    `backlog` tells those who go on without waiting how many are before them.
     """
 
     def __init__(self, resources: Resources) -> None:
         self._resources = resources
         self.endpoint: str | None = None
+        self.backlog = Backlog(resources)
         self._bells: dict[str, asyncio.Future[dict[str, Any]]] = {}
 
     def reply_to(self, job_id: str) -> ReplyTo | None:

@@ -5,16 +5,19 @@ the storage.
 """
 
 import json
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 import structlog
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from functions.middleware import current_correlation_id
+from functions.gate import Gate
 from functions.requests import WholeText, addressed, preview_request, reference_id_of
-from pipeline import events, jobs, layout, voices
-from pipeline.errors import InvalidInput, PipelineError, Unavailable
-from pipeline.records import ConnectionState, ReplyTo, Source, Subscriber, check_options
+from pipeline import events, jobs, layout, links, voices
+from pipeline.errors import ConnectionGone, InvalidInput, PipelineError, Unavailable
+from pipeline.keys import Caller
+from pipeline.logs import current_correlation_id
+from pipeline.records import ConnectionState, ReplyTo, Scope, Source, Subscriber, check_options
 from pipeline.resources import Resources
 
 log = structlog.get_logger(__name__)
@@ -22,9 +25,12 @@ log = structlog.get_logger(__name__)
 # API Gateway's own limit, kept by the local server too.
 MESSAGE_MAX_BYTES = 128 * 1024
 
-MESSAGE_TYPES = ("generate_preview", "save_voice", "subscribe")
+# What a caller's key must allow for each type.
+SCOPES: dict[str, Scope] = {"generate_preview": "preview", "save_voice": "voices:write", "subscribe": "preview"}
+MESSAGE_TYPES = tuple(SCOPES)
 
 Message = dict[str, Any]
+Say = Callable[[Message], Awaitable[None]]
 
 
 class _Data(BaseModel):
@@ -38,7 +44,12 @@ class _Data(BaseModel):
 DataT = TypeVar("DataT", bound=_Data)
 
 
-class GeneratePreview(_Data):
+class _WantsPreview(_Data):
+    signed: bool = False
+    """Whether the answer shall bring a link that needs no key."""
+
+
+class GeneratePreview(_WantsPreview):
     """`generate_preview`: let an upload or a saved voice speak; whatever else it holds says how to speak."""
 
     # Kept, because a misspelt option is refused rather than dropped.
@@ -57,7 +68,7 @@ class SaveVoice(_Data):
     session_id: WholeText | None = None
 
 
-class Subscribe(_Data):
+class Subscribe(_WantsPreview):
     """`subscribe`: be told how a job ends, whoever made it."""
 
     job_id: WholeText
@@ -66,15 +77,20 @@ class Subscribe(_Data):
 class Dispatcher:
     """Answers messages.  One serves any number of connections."""
 
-    def __init__(self, resources: Resources) -> None:
+    def __init__(self, resources: Resources, gate: Gate) -> None:
         self._resources = resources
+        self._gate = gate
 
-    async def answer(self, sender: ReplyTo, raw: str | bytes) -> Message | None:
-        """Serve one message; what to answer at once, or None when the answer will come by the event path."""
+    async def answer(self, sender: ReplyTo, caller: Caller, raw: str | bytes, say: Say) -> Message | None:
+        """Serve one message; what to answer at once, or None when the answer will come by the event path.
+
+        `say` tells the sender of a job before the job is sent: its result, which others tell, can only come after.
+        It raises `ConnectionGone` or `Unavailable` when it can't.
+        """
         parsed: Message = {}
         try:
             parsed = _parse(raw)
-            return await self._route(sender, parsed)
+            return await self._route(sender, caller, parsed, say)
         except Unavailable as error:
             log.warning("unavailable", reason=error.message, cause=repr(error.__cause__))
             return _error(parsed, "The service can't reach its storage or queue; try again shortly.", error)
@@ -91,64 +107,89 @@ class Dispatcher:
         except Unavailable as error:
             log.warning("could not forget connection", reason=error.message)
 
-    async def _route(self, sender: ReplyTo, message: Message) -> Message | None:
-        match message["type"]:
+    async def _route(self, sender: ReplyTo, caller: Caller, message: Message, say: Say) -> Message | None:
+        type_ = message["type"]
+        if type_ not in SCOPES:
+            raise InvalidInput(f"type should be one of {', '.join(MESSAGE_TYPES)}.", field="type")
+        await self._gate.admit_again(caller, SCOPES[type_])
+        match type_:
             case "generate_preview":
-                return await self._generate_preview(sender, _data(GeneratePreview, message))
+                await self._generate_preview(sender, caller, _data(GeneratePreview, message), say)
+                return None
             case "save_voice":
-                return await self._save_voice(sender, _data(SaveVoice, message))
-            case "subscribe":
-                return await self._subscribe(sender, _data(Subscribe, message))
+                return await self._save_voice(sender, caller, _data(SaveVoice, message))
             case _:
-                raise InvalidInput(f"type should be one of {', '.join(MESSAGE_TYPES)}.", field="type")
+                return await self._subscribe(sender, caller, _data(Subscribe, message), say)
 
-    async def _generate_preview(self, sender: ReplyTo, data: GeneratePreview) -> Message | None:
+    async def _generate_preview(self, sender: ReplyTo, caller: Caller, data: GeneratePreview, say: Say) -> None:
         if (data.session_id is None) == (data.voice_id is None):
             raise InvalidInput("Give either session_id or voice_id.", field="session_id")
         resources = self._resources
         text = jobs.check_text(data.text, resources.settings, field="text")
-        source = Source(session_id=data.session_id, voice_id=data.voice_id)
+        source = Source(session_id=data.session_id, voice_id=data.voice_id, owner=caller.owner)
         options = check_options(data.model_extra or {})
         reference_id = await reference_id_of(resources, source)
         request = preview_request(
             resources, source, reference_id, text, options, correlation_id=current_correlation_id()
         )
-        remembering = [self._remember(sender, data.session_id)] if data.session_id else []
+        first = [self._remember(sender, caller, data.session_id)] if data.session_id else []
+        if data.progress:
+            first.append(self._announce(say, data, request.job_id))
         await jobs.accept(
-            resources, addressed(request, sender, data.request_id, id_withheld=not data.progress), *remembering
+            resources,
+            addressed(request, sender, data.request_id, id_withheld=not data.progress, signed=data.signed),
+            *first,
         )
-        return _progress(data, request.job_id) if data.progress else None
 
-    async def _save_voice(self, sender: ReplyTo, data: SaveVoice) -> Message:
+    async def _save_voice(self, sender: ReplyTo, caller: Caller, data: SaveVoice) -> Message:
         session_id = data.session_id or await self._last_session(sender)
         if session_id is None:
             raise InvalidInput(
                 "No session was used on this connection yet; give the session_id to save.", field="session_id"
             )
-        voice = await voices.save(self._resources, session_id, data.name, data.description or "")
+        voice = await voices.save(self._resources, caller.owner, session_id, data.name, data.description or "")
         saved = {"voice_id": voice.voice_id, "name": voice.name, "description": voice.description}
         return _message("voice_saved", data.request_id, saved)
 
-    async def _subscribe(self, sender: ReplyTo, data: Subscribe) -> Message | None:
-        job = await jobs.read(self._resources, data.job_id)
+    async def _subscribe(self, sender: ReplyTo, caller: Caller, data: Subscribe, say: Say) -> Message | None:
+        job = await jobs.read(self._resources, caller.owner, data.job_id)
         outcome = job.outcome
         if outcome is None:
+            if data.progress:
+                await self._announce(say, data, job.job_id)
             # First leave the address, then look once more: whichever comes first, nobody is missed.
-            subscriber = Subscriber(reply_to=sender, request_id=data.request_id)
+            subscriber = Subscriber(reply_to=sender, request_id=data.request_id, signed=data.signed)
             key = layout.subscriber(job.job_id, sender.connection_id)
             await self._resources.bucket.put(key, subscriber.to_json(), jobs.JSON)
             outcome = await jobs.read_outcome(self._resources, job.job_id)
-        if outcome is not None:
-            return events.message_for(outcome.model_copy(update={"request_id": data.request_id}))
-        return _progress(data, job.job_id) if data.progress else None
+        if outcome is None:
+            return None
+        message = events.message_for(outcome.model_copy(update={"request_id": data.request_id}))
+        return await links.with_link(self._resources, outcome, message, wanted=data.signed)
 
-    async def _remember(self, sender: ReplyTo, session_id: str) -> None:
-        state = ConnectionState(session_id=session_id)
+    async def _announce(self, say: Say, data: _Data, job_id: str) -> None:
+        try:
+            await say(_message("progress", data.request_id, {"job_id": job_id, "status": "queued"}))
+        except (ConnectionGone, Unavailable) as error:  # the job goes on without
+            log.info("could not tell of progress", job_id=job_id, reason=error.message)
+
+    async def _remember(self, sender: ReplyTo, caller: Caller, session_id: str) -> None:
+        state = connection_state(caller).model_copy(update={"session_id": session_id})
         await self._resources.bucket.put(layout.connection(sender.connection_id), state.to_json(), jobs.JSON)
 
     async def _last_session(self, sender: ReplyTo) -> str | None:
         body = await self._resources.bucket.get(layout.connection(sender.connection_id))
         return ConnectionState.model_validate_json(body).session_id if body else None
+
+
+def connection_state(caller: Caller) -> ConnectionState:
+    """Say what is to be remembered of whoever opened a connection."""
+    return ConnectionState(owner=caller.owner, key_id=caller.key_id, scopes=tuple(sorted(caller.scopes)))
+
+
+def caller_remembered(state: ConnectionState) -> Caller:
+    """Tell who opened the connection of which this is remembered."""
+    return Caller(state.owner, state.key_id, frozenset(state.scopes))
 
 
 def _parse(raw: str | bytes) -> Message:
@@ -180,8 +221,9 @@ def _message(type_: str, request_id: str | None, data: Message) -> Message:
     return {"type": type_, "data": data | {name: value for name, value in always.items() if value is not None}}
 
 
-def _progress(data: _Data, job_id: str) -> Message:
-    return _message("progress", data.request_id, {"job_id": job_id, "status": "queued"})
+def refusal(error: PipelineError) -> Message:
+    """Tell a client that it is not heard at all."""
+    return _error({}, error.message, error)
 
 
 def _error(message: Message, text: str, error: PipelineError | None) -> Message:

@@ -99,6 +99,7 @@ async def serve(health: Health, port: int) -> AsyncIterator[None]:
 
     app = web.Application()
     app.add_routes([web.get("/health", report), web.get("/live", live)])
+    app.on_response_prepare.append(_without_banner)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     try:
@@ -113,3 +114,7 @@ async def serve(health: Health, port: int) -> AsyncIterator[None]:
 
 def _answer(status: int, facts: dict[str, object]) -> web.Response:
     return web.json_response(facts, status=status, headers={"Cache-Control": "no-store"})
+
+
+async def _without_banner(_request: web.Request, response: web.StreamResponse) -> None:
+    response.headers.pop("Server", None)

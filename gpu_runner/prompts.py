@@ -97,7 +97,9 @@ class Prompts:
         """Tell whether a saved voice is the one the prompt was made of, not another saved under its id since."""
         if request.source.voice_id is None:
             return True
-        body = await self._resources.voices.get(layout.voice(request.source.voice_id).metadata)
+        body = await self._resources.voices.get(
+            layout.voice(request.source.owner, request.source.voice_id).metadata
+        )
         if body is None:
             return False
         metadata = VoiceMetadata.model_validate_json(body)

@@ -16,6 +16,7 @@ from pipeline.audio import Recording
 from pipeline.errors import DeadlineExceeded, Expired, InvalidInput, NotFound, Unavailable
 from pipeline.records import Failed, Preview, Request, Succeeded, Timings, particulars
 from pipeline.resources import Resources
+from pipeline.wav import WAV, length_of_wav
 
 # What no further try can mend.
 HOPELESS = (InvalidInput, NotFound, Expired, DeadlineExceeded)
@@ -177,7 +178,7 @@ async def _publish_audio(bench: Bench, request: Request, finished: Finished) -> 
     body = await asyncio.to_thread(audio.encode_wav, recording)
     completed_at = bench.resources.clock()
     key = layout.preview(request.job_id)
-    if await bench.resources.bucket.put_once(key, body, audio.WAV) is None:
+    if await bench.resources.bucket.put_once(key, body, WAV) is None:
         if (published := await _published_before(bench.resources, key)) is None:
             raise Unavailable("The preview vanished between two looks at it.")
         return published
@@ -190,7 +191,7 @@ async def _published_before(resources: Resources, key: str) -> _Published | None
     stored = await resources.bucket.read(key, range_=_WAV_HEAD)
     if stored is None:
         return None
-    preview = _describe(resources, key, stored.last_modified, *audio.length_of_wav(stored.body))
+    preview = _describe(resources, key, stored.last_modified, *length_of_wav(stored.body))
     return _Published(preview, stored.last_modified, by_us=False)
 
 

@@ -55,8 +55,9 @@ def _make(folder: Path, python: Path, lock: Path) -> None:
             f"it, such as `python{version}-venv` on Debian and Ubuntu, and try again."
         )
     _run([sys.executable, "-m", "venv", "--clear", str(folder)])
-    # `--require-hashes`: what is installed is what was locked, from whichever index is configured.
-    _run([str(python), "-m", "pip", "install", "--quiet", "--require-hashes", "--requirement", str(lock)])
+    # `--require-hashes`: what is installed is what was locked, from whichever index is configured.  `--no-deps`: it is
+    # all locked, and older versions of pip find fault with extras that are.
+    _run([str(python), "-m", "pip", "install", "--quiet", "--no-deps", "--require-hashes", "--requirement", str(lock)])
 
 
 def _run(command: list[str]) -> None:
@@ -67,7 +68,13 @@ def _run(command: list[str]) -> None:
         raise EnvironmentFailed(f"This failed, see above: {' '.join(command)}") from error
 
 
-LOCKS = {"ministack": HERE / "ministack.lock", "localstack": HERE / "localstack-4.13.1.lock"}
+LOCKS = {
+    "ministack": HERE / "ministack.lock",
+    "localstack": HERE / "localstack-4.13.1.lock",
+    "cloud": HERE / "cloud.lock",
+    "sam": HERE / "sam.lock",
+    "checkov": HERE / "checkov.lock",
+}
 
 if __name__ == "__main__":
     for wanted_name in sys.argv[1:]:

@@ -6,7 +6,7 @@ from place import ROOT
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from pipeline.settings import load
+from pipeline.settings import Settings, load
 
 
 class LocalSettings(BaseSettings):
@@ -34,6 +34,10 @@ class LocalSettings(BaseSettings):
     def data_folder(self) -> Path:
         """Where `data_dir` is."""
         return (ROOT / self.data_dir.expanduser()).resolve()
+
+    def wants_own_store(self, settings: Settings) -> bool:
+        """Tell whether a run starts its own S3 and SQS: nothing points elsewhere."""
+        return self.embedded_aws and not (settings.endpoint_for("s3") or settings.endpoint_for("sqs"))
 
 
 def load_local_settings() -> LocalSettings:

@@ -15,16 +15,16 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-import aioboto3
 import place  # noqa: F401  (makes the packages importable)
 import structlog
 from botocore.exceptions import BotoCoreError, ClientError
 
-from pipeline import layout
+from pipeline import layout, retention
 from pipeline.errors import Unavailable
 from pipeline.logs import configure_logging
-from pipeline.resources import client_config
+from pipeline.resources import client_config, session_for
 from pipeline.settings import Settings, SettingsError, load_settings
+from pipeline.shares import SHARE_RETENTION
 
 if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client
@@ -35,6 +35,7 @@ log = structlog.get_logger()
 Rule = dict[str, Any]
 
 OURS = "voice-cloning-"
+CORS_ID = OURS + "presigned"
 DEAD_LETTER_RETENTION = timedelta(days=14)  # the most that SQS allows
 CHANGE_RETENTION = timedelta(days=7)  # the sweeper takes these within minutes; one left behind is worth a look
 UNFINISHED_UPLOAD_DAYS = 1
@@ -69,14 +70,14 @@ async def provision(settings: Settings) -> Provisioned:
     Unavailable
         The storage or the queues don't answer, or refuse what can't be done without.
     """
-    session = aioboto3.Session(region_name=settings.aws_region)
+    session = session_for(settings)
     with _translated(settings):
         async with AsyncExitStack() as stack:
             s3: S3Client = await stack.enter_async_context(
-                session.client("s3", endpoint_url=settings.endpoint_for("s3"), config=client_config())
+                session.create_client("s3", endpoint_url=settings.endpoint_for("s3"), config=client_config())
             )
             sqs: SQSClient = await stack.enter_async_context(
-                session.client("sqs", endpoint_url=settings.endpoint_for("sqs"), config=client_config())
+                session.create_client("sqs", endpoint_url=settings.endpoint_for("sqs"), config=client_config())
             )
             events_arn = await _provision_queues(sqs, settings)
             await _provision_buckets(s3, settings)
@@ -89,9 +90,9 @@ async def _provision_queues(sqs: "SQSClient", settings: Settings) -> str:
     events_dead = await _find_or_make(sqs, settings.events_dead_letter_queue)
     synthesis = await _find_or_make(sqs, settings.synthesis_queue)
     events = await _find_or_make(sqs, settings.events_queue)
-    retention = str(int(DEAD_LETTER_RETENTION.total_seconds()))
+    kept_seconds = str(int(DEAD_LETTER_RETENTION.total_seconds()))
     for queue, dead in ((synthesis, synthesis_dead), (events, events_dead)):
-        await _set_attribute(sqs, dead, "MessageRetentionPeriod", retention)
+        await _set_attribute(sqs, dead, "MessageRetentionPeriod", kept_seconds)
         await _set_attribute(sqs, queue, "VisibilityTimeout", str(settings.visibility_timeout_seconds))
         redrive = {"deadLetterTargetArn": dead.arn, "maxReceiveCount": settings.max_receives}
         await _set_attribute(sqs, queue, "RedrivePolicy", json.dumps(redrive))
@@ -151,7 +152,7 @@ async def _provision_buckets(s3: "S3Client", settings: Settings) -> None:
     await _set_lifecycle(s3, settings.bucket, [*expiry_rules(settings), unfinished_upload_rule()])
     if settings.bucket_for_voices != settings.bucket:
         await _set_lifecycle(s3, settings.bucket_for_voices, [unfinished_upload_rule()])
-    await _set_cors(s3, settings.bucket)
+    await _set_cors(s3, settings.bucket, settings.allowed_origins)
 
 
 async def _make_bucket(s3: "S3Client", name: str, region: str) -> None:
@@ -178,15 +179,18 @@ def expiry_rules(settings: Settings) -> list[Rule]:
         layout.JOBS: settings.job_retention,
         layout.CONNECTIONS: settings.connection_retention,
         layout.CHANGES: CHANGE_RETENTION,
+        layout.TICKETS: retention.TICKET_LIFETIME,
+        layout.SHARES: SHARE_RETENTION,
+        layout.IN_FLIGHT: settings.job_deadline,
     }
     return [
         {
             "ID": OURS + "expire-" + prefix.strip("/").replace("/", "-"),
             "Status": "Enabled",
             "Filter": {"Prefix": prefix},
-            "Expiration": {"Days": math.ceil(retention / timedelta(days=1))},
+            "Expiration": {"Days": math.ceil(lifetime / timedelta(days=1))},
         }
-        for prefix, retention in retentions.items()
+        for prefix, lifetime in retentions.items()
     ]
 
 
@@ -212,25 +216,32 @@ async def _set_lifecycle(s3: "S3Client", bucket: str, ours: Sequence[Rule]) -> N
             await s3.put_bucket_lifecycle_configuration(Bucket=bucket, LifecycleConfiguration={"Rules": rules})
 
 
-async def _set_cors(s3: "S3Client", bucket: str) -> None:
-    """Let a page of any origin use what it was given a presigned form or URL for."""
-    ours = {
-        "ID": OURS + "presigned",
-        "AllowedOrigins": ["*"],
-        "AllowedMethods": ["GET", "HEAD", "POST"],
-        "AllowedHeaders": ["*"],
-        "ExposeHeaders": ["ETag"],
-        "MaxAgeSeconds": 3600,
-    }
+async def _set_cors(s3: "S3Client", bucket: str, origins: Sequence[str]) -> None:
+    """Let pages of these origins, and of no other, use what they were given a presigned form or URL for."""
     with _optional("CORS rules", "browsers can't use presigned uploads"):
         try:
             found = (await s3.get_bucket_cors(Bucket=bucket)).get("CORSRules", [])
         except ClientError as error:
             _raise_unless(error, "NoSuchCORSConfiguration")
             found = []
-        rules: Any = merged(found, [ours], key="ID")
-        if rules != found:
+        ours = [cors_rule(origins)] if origins else []
+        rules: Any = merged([rule for rule in found if origins or rule.get("ID") != CORS_ID], ours, key="ID")
+        if rules and rules != found:
             await s3.put_bucket_cors(Bucket=bucket, CORSConfiguration={"CORSRules": rules})
+        elif found and not rules:
+            await s3.delete_bucket_cors(Bucket=bucket)
+
+
+def cors_rule(origins: Sequence[str]) -> Rule:
+    """Give the rule by which pages of these origins may use presigned forms and URLs."""
+    return {
+        "ID": CORS_ID,
+        "AllowedOrigins": list(origins),
+        "AllowedMethods": ["GET", "HEAD", "POST"],
+        "AllowedHeaders": ["*"],
+        "ExposeHeaders": ["ETag"],
+        "MaxAgeSeconds": 3600,
+    }
 
 
 async def _provision_notification(s3: "S3Client", bucket: str, queue_arn: str) -> bool:

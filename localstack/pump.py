@@ -6,6 +6,7 @@ What a function did not report as failed is deleted, and what it did comes back 
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any
 
 import place  # noqa: F401  (makes the packages importable)
@@ -14,6 +15,7 @@ from child import mark_ready, run
 
 from functions import dead_letters, notify
 from pipeline.errors import Unavailable
+from pipeline.keyring import Keyring
 from pipeline.logs import configure_logging
 from pipeline.queues import BATCH, Message, Queue
 from pipeline.resources import Resources, connect
@@ -163,7 +165,8 @@ async def main() -> None:
         await _wait_for(resources.events, resources.synthesis_dead_letters)
         mark_ready()
         async with asyncio.TaskGroup() as group:
-            group.create_task(Mapping(resources, resources.events, notify.handle).run())
+            tell = partial(notify.handle, keyring=Keyring(resources))
+            group.create_task(Mapping(resources, resources.events, tell).run())
             group.create_task(Mapping(resources, resources.synthesis_dead_letters, dead_letters.handle).run())
 
 

@@ -16,10 +16,11 @@ from pathlib import Path
 
 import embedded
 import place
+import running_store
 import structlog
 from child import READY_FILE
 from environments import EnvironmentFailed
-from filelock import FileLock, Timeout
+from filelock import Timeout
 from local_settings import LocalSettings, load_local_settings
 from ports import PortRefused, check_port, free_port
 from processes import Child, GaveUp, Program, answers, leaves
@@ -95,6 +96,7 @@ def store_program(port: int, data: Path, settings: Settings) -> Program:
         await provision(settings)
         async with connect(settings) as resources:
             await recover(resources, lost_since=lost_since)
+        running_store.leave(data, port, settings)
 
     return Program(
         "embedded AWS",
@@ -144,7 +146,7 @@ def alone_in(data: Path) -> Iterator[Path]:
     """
     try:
         data.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(data / "in-use.lock")
+        lock = running_store.lock_of(data)
         lock.acquire(timeout=0)
     except Timeout:
         raise Refused(
@@ -167,8 +169,7 @@ def choose_port(settings: Settings) -> None:
 
 def point_at_store(local: LocalSettings) -> int | None:
     """Point the environment at the embedded AWS, on the port that is given back; None when it is not wanted."""
-    settings = load_settings()
-    if not local.embedded_aws or settings.endpoint_for("s3") or settings.endpoint_for("sqs"):
+    if not local.wants_own_store(load_settings()):
         return None
     port = free_port(embedded.HOST)
     environment = embedded.for_clients(os.environ, port)
@@ -180,7 +181,7 @@ def point_at_store(local: LocalSettings) -> int | None:
 async def supervise(settings: Settings, data: Path, store_port: int | None, make_services: Services) -> None:
     """Start everything, say so, and keep it running until cancelled or told to stop by a signal."""
     stop_on_signals()
-    run_folder = data / "run"
+    run_folder = running_store.run_folder_of(data)
     shutil.rmtree(run_folder, ignore_errors=True)
     run_folder.mkdir()
     programs = list(make_services(settings, run_folder))
@@ -246,13 +247,15 @@ def announce_ready(settings: Settings, data: Path) -> None:
     sample = data / "sample.wav"
     write_sample(sample)
     url = address(settings)
+    make_key = "It wants a key:\n\nKEY=$(make -s keys ARGS='make --owner me')\n\n" if settings.wants_keys else ""
+    show_key = '-H "Authorization: Bearer $KEY" ' if settings.wants_keys else ""
     print(
         f"""
 Listening on {url} (WebSocket: {url.replace("http", "ws", 1)}/ws, description: {url}/docs)
 What is saved is kept in {data}
-Try it:
+{make_key}Try it:
 
-curl -fsS -F "audio=@{sample.as_posix()}" -F "transcription={TRANSCRIPTION}" \
+curl -fsS {show_key}-F "audio=@{sample.as_posix()}" -F "transcription={TRANSCRIPTION}" \
 -F "response_text=Good to hear you." -o preview.wav {url}/preview
 
 Ctrl-C stops everything.

@@ -2,7 +2,6 @@
 
 import io
 import struct
-import wave
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,8 +12,6 @@ from pipeline.errors import InvalidAudio
 from pipeline.settings import Settings
 
 Samples = NDArray[np.float32]
-
-WAV = "audio/wav"
 
 LOWEST_RATE, HIGHEST_RATE = 8_000, 192_000
 SILENCE_PEAK = 10 ** (-60 / 20)  # -60 dBFS, well under the noise of any microphone
@@ -104,12 +101,6 @@ def decode_wav(body: bytes) -> Recording:
     except sf.LibsndfileError as error:
         raise InvalidAudio("The stored reference can't be read; upload it again.") from error
     return Recording(samples, rate)
-
-
-def length_of_wav(head: bytes) -> tuple[int, float]:
-    """Read sample rate (Hz) and duration (seconds) from the first bytes of what `encode_wav` wrote."""
-    with wave.open(io.BytesIO(head)) as sound:
-        return sound.getframerate(), sound.getnframes() / sound.getframerate()
 
 
 def _check_header(sound: sf.SoundFile, data: bytes, settings: Settings) -> None:

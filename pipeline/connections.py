@@ -1,11 +1,12 @@
 """Posting to WebSocket clients through API Gateway's `@connections`, in the cloud and in the local server alike."""
 
 import asyncio
-from contextlib import AsyncExitStack
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Protocol
 
-import aioboto3
 from aiobotocore.config import AioConfig
+from aiobotocore.session import AioSession
 from botocore.exceptions import BotoCoreError, ClientError
 
 from pipeline.errors import ConnectionGone, Unavailable
@@ -29,11 +30,20 @@ class Connections(Protocol):
             The message may get through later.
         """
 
+    async def close(self, to: ReplyTo) -> None:
+        """Hang up on one client; one that has gone is closed already.
+
+        Raises
+        ------
+        Unavailable
+            The client may still be connected.
+        """
+
 
 class ApiGatewayConnections:
     """`PostToConnection` at whichever endpoint a connection was made, one client an endpoint."""
 
-    def __init__(self, session: aioboto3.Session, config: AioConfig, stack: AsyncExitStack) -> None:
+    def __init__(self, session: AioSession, config: AioConfig, stack: AsyncExitStack) -> None:
         self._session = session
         self._config = config
         self._stack = stack
@@ -43,17 +53,31 @@ class ApiGatewayConnections:
     async def post(self, to: ReplyTo, body: bytes) -> None:
         """See `Connections.post`."""
         client = await self._client_of(to.endpoint)
-        try:
+        with _translated(client, to):
             await client.post_to_connection(ConnectionId=to.connection_id, Data=body)
-        except client.exceptions.GoneException as error:
-            raise ConnectionGone(f"Connection {to.connection_id} is gone.") from error
-        except (BotoCoreError, ClientError, OSError) as error:
-            raise Unavailable(f"Connection {to.connection_id} can't be reached.") from error
+
+    async def close(self, to: ReplyTo) -> None:
+        """See `Connections.close`."""
+        client = await self._client_of(to.endpoint)
+        with suppress(ConnectionGone), _translated(client, to):
+            await client.delete_connection(ConnectionId=to.connection_id)
 
     async def _client_of(self, endpoint: str) -> "ApiGatewayManagementApiClient":
         async with self._opening:
             if endpoint not in self._clients:
                 self._clients[endpoint] = await self._stack.enter_async_context(
-                    self._session.client("apigatewaymanagementapi", endpoint_url=endpoint, config=self._config)
+                    self._session.create_client(
+                        "apigatewaymanagementapi", endpoint_url=endpoint, config=self._config
+                    )
                 )
         return self._clients[endpoint]
+
+
+@contextmanager
+def _translated(client: "ApiGatewayManagementApiClient", to: ReplyTo) -> Iterator[None]:
+    try:
+        yield
+    except client.exceptions.GoneException as error:
+        raise ConnectionGone(f"Connection {to.connection_id} is gone.") from error
+    except (BotoCoreError, ClientError, OSError) as error:
+        raise Unavailable(f"Connection {to.connection_id} can't be reached.") from error

@@ -1,5 +1,6 @@
 """Everything that can go wrong, typed once; each edge maps these classes to its own protocol once."""
 
+from dataclasses import dataclass
 from typing import ClassVar
 
 
@@ -41,6 +42,55 @@ class TooLarge(InvalidInput):
     """The input has more bytes than are taken."""
 
     code = "too_large"
+
+
+class Unauthorized(PipelineError):
+    """Nobody can be told from what the caller showed: no key, or none that is good now."""
+
+    code = "unauthorized"
+
+
+class Forbidden(PipelineError):
+    """The caller is known, and may not do this."""
+
+    code = "forbidden"
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How much of a share is left, in the terms of the IETF's RateLimit header fields."""
+
+    policy: str
+    quota: int
+    remaining: int
+    window_seconds: int | None = None  # of a share that is given out anew each time
+    reset_seconds: int | None = None  # until there is more, where that is known
+    unit: str | None = None  # when it is not requests
+
+
+class TooMany(PipelineError):
+    """The owner's share is used up, or somebody tried too often; `retry_after` tells when to try again.
+
+    Parameters
+    ----------
+    message, field, retry_after
+        As of every `PipelineError`.
+    standing
+        How the share stands, where it is one.
+    """
+
+    code = "too_many_requests"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        field: str | None = None,
+        retry_after: int | None = None,
+        standing: Standing | None = None,
+    ) -> None:
+        super().__init__(message, field=field, retry_after=retry_after)
+        self.standing = standing
 
 
 class NotFound(PipelineError):

@@ -1,7 +1,7 @@
 """Jobs: a request object written once and an outcome object written once; which of them exist is the state."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Coroutine, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
@@ -9,9 +9,10 @@ from typing import Literal
 import structlog
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from pipeline import layout, retention
+from pipeline import layout, retention, shares
 from pipeline.errors import DeadlineExceeded, InvalidInput, NotFound, PipelineError, Unavailable
 from pipeline.ids import is_id, lowest_id
+from pipeline.owners import Owner, owns
 from pipeline.records import Failed, Request, Source, Succeeded, parse_outcome, particulars
 from pipeline.resources import Resources
 from pipeline.settings import Settings
@@ -67,16 +68,38 @@ async def accept(resources: Resources, request: Request, *uploads: Awaitable[obj
 
     Raises
     ------
+    TooMany
+        It is a preview, and its owner has as many under way as may be; or a recording is more than their share.
     Unavailable
         The storage or the queue did not answer: nothing was taken on.
     """
+    await _enter(resources, request, uploads)
     written = resources.bucket.put(layout.request(request.job_id), request.to_json(), JSON)
     try:
         await _all(written, *uploads)
-        await enqueue(resources, request.job_id)
-    except Unavailable:
-        await _withdraw(resources, request.job_id)
+        await enqueue(resources, request.job_id, request.source.owner)
+    except PipelineError:
+        await _withdraw(resources, request)
         raise
+
+
+async def _enter(resources: Resources, request: Request, uploads: Sequence[Awaitable[object]]) -> None:
+    """Count a preview as under way, before anything of it is written."""
+    owner = counted_for(request)
+    if owner is None:
+        return
+    try:
+        await shares.enter_preview(resources, owner, request.job_id)
+    except PipelineError:
+        for upload in uploads:
+            if isinstance(upload, Coroutine):
+                upload.close()  # it would warn that nobody has awaited it
+        raise
+
+
+def counted_for(job: Request | Succeeded | Failed) -> Owner:
+    """Tell in whose share of previews under way a job counts; None: in nobody's."""
+    return job.source.owner if job.kind == "preview" else None
 
 
 async def _all(*works: Awaitable[object]) -> None:
@@ -86,17 +109,20 @@ async def _all(*works: Awaitable[object]) -> None:
             raise done
 
 
-async def _withdraw(resources: Resources, job_id: str) -> None:
+async def _withdraw(resources: Resources, request: Request) -> None:
     """Take back a request that was not accepted, as well as can be: a worker drops a job that has none."""
+    keys, owner = [layout.request(request.job_id)], counted_for(request)
+    if owner is not None:
+        keys.append(layout.in_flight(owner, request.job_id))
     try:
-        await resources.bucket.delete([layout.request(job_id)])
+        await resources.bucket.delete(keys)
     except Unavailable:
-        log.warning("could not withdraw request", job_id=job_id)
+        log.warning("could not withdraw request", job_id=request.job_id)
 
 
-async def enqueue(resources: Resources, job_id: str) -> None:
-    """Send a job to the workers; sending twice does no harm."""
-    await resources.synthesis.send(Ticket(job_id=job_id).model_dump_json())
+async def enqueue(resources: Resources, job_id: str, owner: Owner = None) -> None:
+    """Send a job to the workers, in turn with those of other owners; sending twice does no harm."""
+    await resources.synthesis.send(Ticket(job_id=job_id).model_dump_json(), group=owner)
 
 
 def parse_ticket(body: str) -> Ticket | None:
@@ -136,15 +162,19 @@ async def read_outcome(resources: Resources, job_id: str) -> Succeeded | Failed 
     return parse_outcome(body) if body else None
 
 
-async def read(resources: Resources, job_id: str) -> Job:
-    """Tell how a job stands now.
+async def read(resources: Resources, owner: Owner, job_id: str) -> Job:
+    """Tell a job's owner how it stands now.
 
     Raises
     ------
     NotFound
-        No job has that id, or its record has expired.
+        No job of this owner has that id, or its record has expired.
     """
-    if not is_id(job_id) or retention.job_expires_at(job_id, resources.settings) <= resources.clock():
+    if (
+        not is_id(job_id)
+        or not owns(owner, job_id)
+        or retention.job_expires_at(job_id, resources.settings) <= resources.clock()
+    ):
         raise _unknown(job_id)
     outcome = await read_outcome(resources, job_id)
     if outcome is not None:
@@ -173,7 +203,11 @@ def _unknown(job_id: str) -> NotFound:
 async def conclude(resources: Resources, outcome: Succeeded | Failed) -> bool:
     """Write how a job ended, unless that is written already; whether this outcome is the one that stands."""
     key = layout.outcome(outcome.job_id)
-    return await resources.bucket.put_once(key, outcome.to_json(), JSON) is not None
+    stands = await resources.bucket.put_once(key, outcome.to_json(), JSON) is not None
+    owner = counted_for(outcome)
+    if owner is not None:
+        await shares.leave_preview(resources, owner, outcome.job_id)
+    return stands
 
 
 def failure(request: Request, error: PipelineError, now: datetime) -> Failed:

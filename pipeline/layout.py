@@ -2,8 +2,11 @@
 
 import re
 from dataclasses import dataclass
+from datetime import datetime
 from urllib.parse import quote, unquote
 
+from pipeline.ids import born_at, lowest_id
+from pipeline.owners import Owner
 from pipeline.records import Source
 
 UPLOADS = "audio/uploads/"
@@ -12,10 +15,15 @@ VOICES = "audio/voices/"
 JOBS = "jobs/"
 CONNECTIONS = "connections/"
 CHANGES = "changes/"
+KEYS = "keys/"
+TICKETS = "tickets/"
+SHARES = "shares/"
+IN_FLIGHT = "in-flight/"
 
 OUTCOME_FILE = "outcome.json"
 
 _JOB_KEY = re.compile(r"jobs/(?P<job_id>[0-9a-f]{32})/(?P<rest>.+)")
+_SHARE_KEY = re.compile(r"shares/[^/]+/(?P<what>[a-z-]+)-(?P<start>0[0-9a-f]{11})\.json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +63,21 @@ def session(session_id: str) -> ReferenceKeys:
     return ReferenceKeys(f"{UPLOADS}{session_id}/")
 
 
-def voice(voice_id: str) -> ReferenceKeys:
+def voices(owner: Owner) -> str:
+    """Give the folder of an owner's voices."""
+    return VOICES if owner is None else f"{VOICES}{owner}/"
+
+
+def voice(owner: Owner, voice_id: str) -> ReferenceKeys:
     """Give the keys of a saved voice."""
-    return ReferenceKeys(f"{VOICES}{voice_id}/")
+    return ReferenceKeys(f"{voices(owner)}{voice_id}/")
 
 
 def reference(source: Source) -> ReferenceKeys:
     """Give the keys of whichever the source names."""
-    return voice(source.voice_id or "") if source.session_id is None else session(source.session_id)
+    if source.session_id is None:
+        return voice(source.owner, source.voice_id or "")
+    return session(source.session_id)
 
 
 def preview(job_id: str) -> str:
@@ -103,6 +118,47 @@ def connection(connection_id: str) -> str:
 def change(change_id: str) -> str:
     """Give the key of the note that a voice is being changed."""
     return f"{CHANGES}{change_id}.json"
+
+
+def key(key_id: str) -> str:
+    """Give the key of what is known of an API key; it lies beside the voices, as it outlives all that expires."""
+    return f"{KEYS}{key_id}/key.json"
+
+
+def key_use(key_id: str) -> str:
+    """Give the key of when an API key was last used: apart from the rest, so that it never races a revocation."""
+    return f"{KEYS}{key_id}/last-use.json"
+
+
+def ticket(ticket_id: str) -> str:
+    """Give the key of a ticket that opens one socket."""
+    return f"{TICKETS}{ticket_id}.json"
+
+
+def share(owner: str, what: str, start: datetime) -> str:
+    """Give the key of what an owner has used in the window that starts then."""
+    return f"{SHARES}{owner}/{what}-{lowest_id(start)[:12]}.json"
+
+
+def window_of_share(key: str) -> tuple[str, datetime] | None:
+    """Read out of a share's key what is counted there and from when; None for every other key."""
+    match = _SHARE_KEY.fullmatch(key)
+    return (match["what"], born_at(match["start"])) if match else None
+
+
+def in_flight_of(owner: str) -> str:
+    """Give the folder of the markers of an owner's previews that have not ended."""
+    return f"{IN_FLIGHT}{owner}/"
+
+
+def in_flight(owner: str, job_id: str) -> str:
+    """Give the key of the marker that a preview has not ended."""
+    return in_flight_of(owner) + job_id
+
+
+def job_id_in_flight(key: str) -> str:
+    """Read the job out of its marker's key."""
+    return key.rpartition("/")[2]
 
 
 def id_in(key: str, prefix: str) -> str:

@@ -10,11 +10,19 @@ import structlog
 
 from pipeline.settings import Settings
 
+# What comes before a secret, and the secret: a header, as text or in a list, a parameter or a JSON field.
+_IS = r"(?:[\"']?\s*(?:=|%3D|:)|[\"']\s*,)\s*(?:b?[\"'])?"
 _SECRETS = re.compile(
-    r"(?P<before>bearer\s+|x-amz-(?:signature|credential|security-token)[\"']?\s*(?:=|%3D|:)\s*[\"']?)"
-    r"[^\s\"'&,;}]+",
+    rf"(?P<before>\b(?:authorization|sec-websocket-protocol){_IS}(?:bearer\s+)?)(?P<header>[^\s\"'][^\"'\r\n]*)"
+    r"|(?P<before_token>\bbearer\s+"
+    r"|x-amz-(?:signature|credential|security-token)[\"']?\s*(?:=|%3D|:)\s*[\"']?"
+    r"|\bticket(?:=|%3D|[\"']\s*:\s*[\"'])"
+    # A ticket, wherever it is, up to its id, which may be told.
+    r"|(?<![0-9a-f])[0-9a-f]{32}\.(?=[A-Za-z0-9_-]{43}))(?P<token>[^\s\"'&,;}]+)",
     re.IGNORECASE,
 )
+# A key of ours may be told by what it begins with.
+_KEYS = re.compile(r"\b(?P<id>vck_[A-Za-z0-9]{12})_[A-Za-z0-9_-]+")
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _CORRELATION_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 
@@ -32,8 +40,10 @@ def configure_logging(settings: Settings, service: str) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(settings.log_level)
-    for chatty in ("aiobotocore", "aioboto3", "botocore", "boto3", "urllib3", "asyncio", "numba"):
+    for chatty in ("aiobotocore", "botocore", "urllib3", "asyncio", "mangum", "numba", "uvicorn.websocket"):
         logging.getLogger(chatty).setLevel(max(logging.WARNING, root.level))
+    # In detail it shows whole requests.
+    logging.getLogger("uvicorn.error").setLevel(max(logging.INFO, root.level))
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
@@ -49,6 +59,12 @@ def configure_logging(settings: Settings, service: str) -> None:
 def correlation_id_from(given: str | None) -> str | None:
     """Take a caller's correlation id if it can stand in a header and a log line; None otherwise."""
     return given if given and _CORRELATION_ID.fullmatch(given) else None
+
+
+def current_correlation_id() -> str | None:
+    """Give the correlation id of the request in whose context this runs."""
+    value: Any = structlog.contextvars.get_contextvars().get("correlation_id")
+    return value if isinstance(value, str) else None
 
 
 def _describing(service: str) -> list[structlog.types.Processor]:
@@ -102,7 +118,14 @@ def _without_bytes(value: Any) -> Any:
 
 
 def _redacted(value: Any) -> str:
-    return _SECRETS.sub(r"\g<before>[redacted]", value if isinstance(value, str) else str(value))
+    return _KEYS.sub(
+        r"\g<id>_[redacted]", _SECRETS.sub(_without_secret, value if isinstance(value, str) else str(value))
+    )
+
+
+def _without_secret(found: re.Match[str]) -> str:
+    key = _KEYS.match(found["header"] or found["token"])
+    return f"{found['before'] or found['before_token']}{key['id'] + '_' if key else ''}[redacted]"
 
 
 def _escaped(control: re.Match[str]) -> str:

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+import structlog
 from botocore.exceptions import BotoCoreError, ClientError
 
 from pipeline.errors import Unavailable
@@ -12,6 +13,8 @@ from pipeline.errors import Unavailable
 if TYPE_CHECKING:
     from types_aiobotocore_sqs import SQSClient
     from types_aiobotocore_sqs.type_defs import MessageTypeDef
+
+log = structlog.get_logger(__name__)
 
 # SQS takes and gives at most ten messages a call.
 BATCH = 10
@@ -30,8 +33,8 @@ class Message:
 class Queue(Protocol):
     """A queue that delivers at least once, in any order; every method raises `Unavailable` on no answer."""
 
-    async def send(self, body: str) -> None:
-        """Add a message."""
+    async def send(self, body: str, *, group: str | None = None) -> None:
+        """Add a message; one of a group waits no longer because of how many another group has sent."""
 
     async def receive(self, limit: int, *, wait_seconds: int) -> Sequence[Message]:
         """Take up to `limit` messages (at most `BATCH` of them come), waiting for the first."""
@@ -41,6 +44,9 @@ class Queue(Protocol):
 
     async def hide(self, receipts: Sequence[str], seconds: int) -> None:
         """Keep these messages from other receivers for so long from now; 0 hands them back."""
+
+    async def depth(self) -> int:
+        """Tell about how many messages anybody may receive now."""
 
     async def ping(self) -> None:
         """Raise `Unavailable` unless the queue answers."""
@@ -53,11 +59,27 @@ class SqsQueue:
         self._client = client
         self._name_or_url = name_or_url
         self._url: str | None = None
+        self._takes_groups = True
 
-    async def send(self, body: str) -> None:
-        """See `Queue.send`."""
+    async def send(self, body: str, *, group: str | None = None) -> None:
+        """See `Queue.send`.
+
+        A standard queue takes a group for the sake of fairness, in no order.  Stand-ins for SQS may know groups of
+        FIFO queues only: such a one gets its messages without.
+        """
         with self._translated("send"):
-            await self._client.send_message(QueueUrl=await self._find(), MessageBody=body)
+            url = await self._find()
+            if group is None or not self._takes_groups:
+                await self._client.send_message(QueueUrl=url, MessageBody=body)
+                return
+            try:
+                await self._client.send_message(QueueUrl=url, MessageBody=body, MessageGroupId=group)
+            except ClientError as error:
+                if not _is_wrong_parameter(error):
+                    raise
+                await self._client.send_message(QueueUrl=url, MessageBody=body)
+                self._takes_groups = False
+                log.warning("the queue takes no message groups; one owner can hold up others", queue=url)
 
     async def receive(self, limit: int, *, wait_seconds: int) -> Sequence[Message]:
         """See `Queue.receive`."""
@@ -91,12 +113,17 @@ class SqsQueue:
                     ],
                 )
 
-    async def ping(self) -> None:
-        """See `Queue.ping`."""
+    async def depth(self) -> int:
+        """See `Queue.depth`."""
         with self._translated("be found"):
-            await self._client.get_queue_attributes(
+            answer = await self._client.get_queue_attributes(
                 QueueUrl=await self._find(), AttributeNames=["ApproximateNumberOfMessages"]
             )
+        return int(answer["Attributes"]["ApproximateNumberOfMessages"])
+
+    async def ping(self) -> None:
+        """See `Queue.ping`."""
+        await self.depth()
 
     async def _find(self) -> str:
         if self._url is None:
@@ -114,6 +141,12 @@ class SqsQueue:
             yield
         except (BotoCoreError, ClientError, OSError) as error:
             raise Unavailable(f"The queue does not answer ({self._name_or_url}: {doing}).") from error
+
+
+def _is_wrong_parameter(error: ClientError) -> bool:
+    """Tell a refusal of what was sent, under any of its names: the queue's protocol has two dialects."""
+    code = error.response["Error"]["Code"].rpartition("#")[2].rpartition(".")[2]
+    return code in {"InvalidParameterValue", "InvalidParameterValueException", "UnsupportedOperation"}
 
 
 def _tens(receipts: Sequence[str]) -> Iterator[Sequence[str]]:

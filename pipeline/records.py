@@ -26,6 +26,9 @@ def format_utc(moment: datetime) -> str:
 
 UtcSeconds = Annotated[AwareDatetime, PlainSerializer(format_utc, return_type=str, when_used="json-unless-none")]
 
+# What a key may be used for; `admin` may everything.
+Scope = Literal["preview", "voices:write", "admin"]
+
 # The languages of the model, by full English name; `Auto` lets the model find out.
 LANGUAGES = (
     "Auto",
@@ -57,6 +60,7 @@ class Source(Record):
 
     session_id: str | None = None
     voice_id: str | None = None
+    owner: str | None = Field(None, description="whose it is; None: everybody's, where no keys are wanted")
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:
@@ -66,10 +70,11 @@ class Source(Record):
 
 
 class ReplyTo(Record):
-    """Where the client who asked is connected."""
+    """Where the client who asked is connected, and by which key, where keys are wanted."""
 
     endpoint: str
     connection_id: str
+    key_id: str | None = None
 
 
 class Options(Record):
@@ -144,6 +149,7 @@ class Request(Record):
         False, description="`reply_to` learns the job's id only with its outcome: nobody else can wait for it"
     )
     request_id: str | None = None
+    signed: bool = Field(False, description="`reply_to` wants a link that needs no key")
     correlation_id: str | None = None
     reference_id: str = Field(
         description="the session that the reference came from: tells a voice from a later one of the same name"
@@ -170,6 +176,7 @@ class Concluded(Record):
     reply_to: ReplyTo | None = None
     id_withheld: bool = False
     request_id: str | None = None
+    signed: bool = False
     correlation_id: str | None = None
 
 
@@ -216,7 +223,7 @@ def particulars(request: Request, completed_at: datetime) -> dict[str, object]:
 
 
 class VoiceMetadata(Record):
-    """`audio/voices/<voice_id>/metadata.json`."""
+    """A saved voice's `metadata.json`."""
 
     voice_id: str
     name: str
@@ -237,6 +244,7 @@ class VoiceChange(Record):
     """`changes/<id>.json`: says that a voice is being saved or deleted, so that the sweeper can finish it."""
 
     voice_id: str
+    owner: str | None = None
 
 
 class Subscriber(Record):
@@ -244,9 +252,19 @@ class Subscriber(Record):
 
     reply_to: ReplyTo
     request_id: str | None = None
+    signed: bool = False
+
+
+class ShareUsed(Record):
+    """`shares/<owner>/<what>-<window>.json`: how much an owner has used in a window, over all processes."""
+
+    used: int = Field(ge=0)
 
 
 class ConnectionState(Record):
     """`connections/<connection_id>.json`: what a WebSocket connection is remembered for."""
 
-    session_id: str
+    session_id: str | None = None
+    owner: str | None = None
+    key_id: str | None = None
+    scopes: tuple[Scope, ...] = ()

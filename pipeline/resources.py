@@ -4,8 +4,8 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
-import aioboto3
 from aiobotocore.config import AioConfig
+from aiobotocore.session import AioSession
 
 from pipeline.connections import ApiGatewayConnections, Connections
 from pipeline.ids import Clock, NewId, id_maker, utc_now
@@ -37,18 +37,18 @@ class Resources:
 @asynccontextmanager
 async def connect(settings: Settings, clock: Clock = utc_now) -> AsyncIterator[Resources]:
     """Open the clients that the settings describe, for the life of the context."""
-    session = aioboto3.Session(region_name=settings.aws_region)
+    session = session_for(settings)
     config = client_config()
     async with AsyncExitStack() as stack:
         s3 = await stack.enter_async_context(
-            session.client(
+            session.create_client(
                 "s3",
                 endpoint_url=settings.endpoint_for("s3"),
                 config=config.merge(AioConfig(signature_version="s3v4")),
             )
         )
         sqs = await stack.enter_async_context(
-            session.client("sqs", endpoint_url=settings.endpoint_for("sqs"), config=config)
+            session.create_client("sqs", endpoint_url=settings.endpoint_for("sqs"), config=config)
         )
         yield Resources(
             settings=settings,
@@ -61,6 +61,13 @@ async def connect(settings: Settings, clock: Clock = utc_now) -> AsyncIterator[R
             events=SqsQueue(sqs, settings.events_queue),
             connections=ApiGatewayConnections(session, config, stack),
         )
+
+
+def session_for(settings: Settings) -> AioSession:
+    """Make what every client is made by."""
+    session = AioSession()
+    session.set_config_variable("region", settings.aws_region)
+    return session
 
 
 def client_config() -> AioConfig:

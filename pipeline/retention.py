@@ -1,9 +1,11 @@
 """When what expires: decided here, asked everywhere."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from pipeline.ids import born_at
 from pipeline.settings import Settings
+
+TICKET_LIFETIME = timedelta(seconds=60)
 
 
 def upload_expires_at(session_id: str, settings: Settings) -> datetime:
@@ -34,3 +36,8 @@ def connection_expires_at(last_written: datetime, settings: Settings) -> datetim
 def preview_earliest_expiry(job_id: str, settings: Settings) -> datetime:
     """Before when no preview of that job can expire, whatever its completion: the sweep stops there."""
     return born_at(job_id) + settings.preview_retention
+
+
+def ticket_expires_at(ticket_id: str) -> datetime:
+    """A ticket can be used for as long as a page needs to open its socket."""
+    return born_at(ticket_id) + TICKET_LIFETIME

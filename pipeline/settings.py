@@ -1,7 +1,9 @@
 """What may be configured, in one validated place: every setting is an environment variable of the same name."""
 
+import re
 from datetime import timedelta
 from functools import cached_property
+from ipaddress import ip_address
 from typing import Literal, Self, TypeVar
 from urllib.parse import urlsplit
 
@@ -9,6 +11,13 @@ from pydantic import AliasChoices, Field, ValidationError, field_validator, mode
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 MAX_HOURS = 24 * 366 * 10
+# What a multipart form adds to the recording it carries.
+FORM_BYTES = 1024 * 1024
+
+# Browsers leave out the port that a scheme has anyway.
+_ORIGIN = re.compile(
+    r"(?!http://.*:80$|https://.*:443$)https?://([a-z0-9-]+(\.[a-z0-9-]+)*|\[[0-9a-f:.]+\])(:\d{1,5})?"
+)
 
 
 class SettingsError(ValueError):
@@ -28,6 +37,22 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", description="Address the API listens on")
     port: int = Field(8000, ge=0, le=65535, description="Port the API listens on")
+    auth: Literal["keys", "none"] | None = Field(
+        None,
+        description="`keys`: every caller needs a key; `none`: anybody may do anything. "
+        "When not set: `none` on a loopback `HOST`, else `keys`",
+    )
+    aws_lambda_function_name: str | None = Field(
+        None, description="Set by AWS Lambda itself, where `AUTH` is `keys` when not set"
+    )
+    cors_origins: str | None = Field(
+        None,
+        description="Origins of other sites' pages that may use the API, separated by commas, such as "
+        "`https://studio.example,http://localhost:3000`",
+    )
+    body_timeout_seconds: float = Field(
+        30, gt=0, le=600, description="How long a client may fall silent in the middle of its request"
+    )
     uvicorn_workers: int = Field(1, ge=1, le=64, description="API processes")
     worker_health_port: int = Field(0, ge=0, le=65535, description="Port of the worker's own `/health`; 0: none")
     worker_health_url: str | None = Field(
@@ -81,11 +106,36 @@ class Settings(BaseSettings):
         60, gt=0, le=60 * MAX_HOURS, description="A job that has not ended by then fails"
     )
 
+    request_max_megabytes: float = Field(
+        0,
+        ge=0,
+        le=1024,
+        description="Largest request that gets through to the API, in MiB; 0: as large as a reference may be",
+    )
+    answer_max_megabytes: float = Field(
+        0,
+        ge=0,
+        le=1024,
+        description="Largest audio answered directly, in MiB: a larger one is redirected to; 0: no limit",
+    )
     reference_max_megabytes: float = Field(25, gt=0, le=1024, description="Largest reference recording, in MiB")
     reference_min_seconds: float = Field(1, gt=0, le=3600, description="Shortest reference recording")
     reference_max_seconds: float = Field(60, gt=0, le=3600, description="Longest reference recording")
     transcription_max_chars: int = Field(4096, ge=1, description="Longest transcription of a reference")
     text_max_chars: int = Field(4096, ge=1, description="Longest text to speak")
+
+    requests_per_minute: int = Field(
+        600, ge=0, le=1_000_000, description="Requests an owner of keys may send in a minute; 0: no limit"
+    )
+    previews_in_flight: int = Field(
+        16, ge=0, le=10_000, description="Previews of an owner that may be under way at a time; 0: no limit"
+    )
+    voices_per_owner: int = Field(
+        100, ge=0, le=1_000_000, description="Voices an owner may have saved; 0: no limit"
+    )
+    reference_seconds_per_hour: int = Field(
+        3600, ge=0, le=1_000_000, description="Seconds of recordings an owner may upload in an hour; 0: no limit"
+    )
 
     worker_batch_size: int = Field(8, ge=1, le=256, description="Jobs the worker holds at a time")
     visibility_timeout_seconds: int = Field(
@@ -137,7 +187,7 @@ class Settings(BaseSettings):
     def _upper(cls, value: object) -> object:
         return value.upper() if isinstance(value, str) else value
 
-    @field_validator("tts_backend", "log_format", "device", "torch_dtype", mode="before")
+    @field_validator("auth", "tts_backend", "log_format", "device", "torch_dtype", mode="before")
     @classmethod
     def _lower(cls, value: object) -> object:
         return value.lower() if isinstance(value, str) else value
@@ -151,6 +201,17 @@ class Settings(BaseSettings):
             raise ValueError("should be an http:// or https:// address such as http://127.0.0.1:4566")
         return value
 
+    @field_validator("cors_origins")
+    @classmethod
+    def _are_origins(cls, value: str | None) -> str | None:
+        for origin in _separated(value):
+            if not _ORIGIN.fullmatch(origin):
+                raise ValueError(
+                    "should be origins as a browser tells them, scheme, host and any unusual port, such as "
+                    f"https://studio.example or http://localhost:3000; {origin!r} is none"
+                )
+        return value
+
     @model_validator(mode="after")
     def _bounds_agree(self) -> Self:
         if self.reference_min_seconds >= self.reference_max_seconds:
@@ -161,6 +222,18 @@ class Settings(BaseSettings):
                 "together: a job's record must outlive its preview"
             )
         return self
+
+    @cached_property
+    def wants_keys(self) -> bool:
+        """Whether every caller needs a key."""
+        if self.auth is None:
+            return self.aws_lambda_function_name is not None or not is_loopback(self.host)
+        return self.auth == "keys"
+
+    @cached_property
+    def allowed_origins(self) -> tuple[str, ...]:
+        """Of which origins pages of others may use the API from a browser."""
+        return _separated(self.cors_origins)
 
     def endpoint_for(self, service: Literal["s3", "sqs"]) -> str | None:
         """Where a service is spoken to; None: at AWS."""
@@ -205,7 +278,34 @@ class Settings(BaseSettings):
     @cached_property
     def reference_max_bytes(self) -> int:
         """The most bytes a reference recording may have."""
-        return int(self.reference_max_megabytes * 1024 * 1024)
+        return _bytes(self.reference_max_megabytes)
+
+    @cached_property
+    def request_max_bytes(self) -> int:
+        """The most bytes a request may have."""
+        largest = self.reference_max_bytes + FORM_BYTES
+        return min(_bytes(self.request_max_megabytes) or largest, largest)
+
+    @cached_property
+    def answer_max_bytes(self) -> int:
+        """The most bytes of audio that an answer may have; 0: as many as there are."""
+        return _bytes(self.answer_max_megabytes)
+
+
+def _bytes(megabytes: float) -> int:
+    return int(megabytes * 1024 * 1024)
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether an address to listen on can be reached from this machine alone."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def _separated(values: str | None) -> tuple[str, ...]:
+    return tuple(value.strip() for value in (values or "").split(",") if value.strip())
 
 
 def _is_address(url: str) -> bool:

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client
 
 
+# S3 answers 409 when it can't tell yet which of two writes came first, and wants the request once more.
+_CONFLICTS = 5
+
+
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
     """What a listing tells of an object."""
@@ -94,8 +98,14 @@ class Bucket(Protocol):
     def list_folders(self, prefix: str, *, start_after: str = "") -> AsyncIterator[str]:
         """List what stands between the prefix and the next `/`, in the order of the keys."""
 
-    async def presign_post(self, key: str, *, max_bytes: int, lifetime: timedelta) -> UploadForm:
-        """Allow whoever holds the answer to upload one object of that key."""
+    async def presign_post(self, key: str, *, content_type: str, max_bytes: int, lifetime: timedelta) -> UploadForm:
+        """Allow whoever holds the answer to upload one object of that key and type, no larger than that."""
+
+    async def presign_get(self, key: str, *, lifetime: timedelta, content_type: str, disposition: str) -> str:
+        """Give a URL by which whoever holds it can read an object, as this type and under this name.
+
+        It ends after its lifetime (whole seconds of it), or before that with the credentials that signed it.
+        """
 
     async def ping(self) -> None:
         """Raise `Unavailable` unless the bucket answers."""
@@ -167,16 +177,20 @@ class S3Bucket:
 
     async def _put_if(self, key: str, body: bytes, content_type: str, **condition: Any) -> str | None:
         with self._translated(f"write {key}"):
-            try:
-                answer = await self._client.put_object(
-                    Bucket=self.name, Key=key, Body=body, ContentType=content_type, **condition
-                )
-            except ClientError as error:
-                # If-Match on an object that has been deleted meanwhile is answered 404.
-                if _status(error) in {404, 412} and _code(error) != "NoSuchBucket":
-                    return None
-                raise
-        return answer["ETag"]
+            for _ in range(_CONFLICTS):
+                try:
+                    answer = await self._client.put_object(
+                        Bucket=self.name, Key=key, Body=body, ContentType=content_type, **condition
+                    )
+                except ClientError as error:
+                    # If-Match on an object that has been deleted meanwhile is answered 404.
+                    if _status(error) in {404, 412} and _code(error) != "NoSuchBucket":
+                        return None
+                    if _code(error) != "ConditionalRequestConflict":
+                        raise
+                else:
+                    return answer["ETag"]
+        raise Unavailable(f"Too many write {key} at the same moment.")
 
     async def delete(self, keys: Iterable[str]) -> None:
         """See `Bucket.delete`."""
@@ -205,16 +219,27 @@ class S3Bucket:
             async for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=self.name, **how):
                 yield page
 
-    async def presign_post(self, key: str, *, max_bytes: int, lifetime: timedelta) -> UploadForm:
+    async def presign_post(self, key: str, *, content_type: str, max_bytes: int, lifetime: timedelta) -> UploadForm:
         """See `Bucket.presign_post`."""
         with self._translated(f"sign {key}"):
             signed = await self._client.generate_presigned_post(
                 self.name,
                 key,
-                Conditions=[["content-length-range", 1, max_bytes]],
+                Fields={"Content-Type": content_type},
+                Conditions=[{"Content-Type": content_type}, ["content-length-range", 1, max_bytes]],
                 ExpiresIn=int(lifetime.total_seconds()),
             )
         return UploadForm(signed["url"], signed["fields"])
+
+    async def presign_get(self, key: str, *, lifetime: timedelta, content_type: str, disposition: str) -> str:
+        """See `Bucket.presign_get`."""
+        described = {"ResponseContentType": content_type, "ResponseContentDisposition": disposition}
+        with self._translated(f"sign {key}"):
+            return await self._client.generate_presigned_url(
+                "get_object",
+                Params={"Bucket": self.name, "Key": key, **described},
+                ExpiresIn=int(lifetime.total_seconds()),
+            )
 
     async def ping(self) -> None:
         """See `Bucket.ping`."""

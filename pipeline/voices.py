@@ -13,11 +13,13 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from slugify import slugify
 
 from pipeline import jobs, layout, sessions
-from pipeline.audio import WAV, length_of_wav
 from pipeline.errors import InvalidInput, NameTaken, NotFound, Unavailable
 from pipeline.ids import born_at, is_id
+from pipeline.owners import Owner, new_id
 from pipeline.records import Request, Source, VoiceChange, VoiceMetadata
 from pipeline.resources import Resources
+from pipeline.shares import check_voices
+from pipeline.wav import WAV, length_of_wav
 
 log = structlog.get_logger(__name__)
 
@@ -103,7 +105,9 @@ def voice_id_of(name: str) -> str:
     return f"{slug[: VOICE_ID_MAX - 9].rstrip('-') or 'voice'}-{digest}"
 
 
-async def save(resources: Resources, session_id: str, name: str, description: str = "") -> VoiceMetadata:
+async def save(
+    resources: Resources, owner: Owner, session_id: str, name: str, description: str = ""
+) -> VoiceMetadata:
     """Keep a session's voice under a name, for ever.
 
     A save that died half-way is taken up again by the same session's next try; another session's is refused
@@ -115,32 +119,36 @@ async def save(resources: Resources, session_id: str, name: str, description: st
         The name or the session can't serve.
     NameTaken
         A voice of that name exists, or is being saved by somebody else.
+    TooMany
+        The owner has as many voices as may be.
     """
     name, description = check_name(name), check_description(description)
-    await sessions.require(resources, session_id)
+    await sessions.require(resources, owner, session_id)
     voice_id = voice_id_of(name)
-    note = await _announce_change(resources, voice_id)
+    await check_voices(resources, owner, besides=voice_id)
+    note = await _announce_change(resources, owner, voice_id)
     try:
-        claimed, etag = await _claim(resources, voice_id, name, description, session_id)
+        claimed, etag = await _claim(resources, owner, voice_id, name, description, session_id)
     except NameTaken:
         await resources.bucket.delete([note])
         raise
     files = await _read_session(resources, session_id)
-    await _write_files(resources, voice_id, files)
-    ready = _described(claimed, files)
-    stored = await resources.voices.replace(layout.voice(voice_id).metadata, ready.to_json(), jobs.JSON, etag=etag)
-    if stored is None and not await _is_stored(resources, ready):
+    await _write_files(resources, owner, voice_id, files)
+    ready = _described(owner, claimed, files)
+    key = layout.voice(owner, voice_id).metadata
+    stored = await resources.voices.replace(key, ready.to_json(), jobs.JSON, etag=etag)
+    if stored is None and not await _is_stored(resources, owner, ready):
         raise _taken(name, voice_id)
     try:
         if files.embedding is None:
-            await _request_embedding(resources, ready)
+            await _request_embedding(resources, owner, ready)
         await resources.bucket.delete([note])
     except Unavailable as error:  # the voice is there, and the note lets the sweeper do the rest
         log.warning("left to the sweeper", voice_id=voice_id, reason=error.message)
     return ready
 
 
-async def get(resources: Resources, voice_id: str) -> VoiceMetadata:
+async def get(resources: Resources, owner: Owner, voice_id: str) -> VoiceMetadata:
     """Read a voice that is ready.
 
     Raises
@@ -148,29 +156,29 @@ async def get(resources: Resources, voice_id: str) -> VoiceMetadata:
     NotFound
         There is none of that id.
     """
-    metadata, _ = await _read(resources, voice_id)
+    metadata, _ = await _read(resources, owner, voice_id)
     if metadata is None or metadata.status != "ready":
         raise _unknown(voice_id)
     return metadata
 
 
-async def page(resources: Resources, *, limit: int, after: str = "") -> Page:
+async def page(resources: Resources, owner: Owner, *, limit: int, after: str = "") -> Page:
     """List ready voices in the order of their ids.
 
     Costs one listing per thousand voices that follow, and one read per voice shown.
     """
     # S3 orders `nova-2/` before `nova/`, ids the other way round: sort what the listing gives.
-    ids = sorted([id_ async for id_ in _ids_after(resources, after)])
+    ids = sorted([id_ async for id_ in _ids_after(resources, owner, after)])
     found: list[VoiceMetadata] = []
     for start in range(0, len(ids), _READS_AT_ONCE):
-        some = await asyncio.gather(*(_read(resources, id_) for id_ in ids[start : start + _READS_AT_ONCE]))
+        some = await asyncio.gather(*(_read(resources, owner, id_) for id_ in ids[start : start + _READS_AT_ONCE]))
         found += [metadata for metadata, _ in some if metadata is not None and metadata.status == "ready"]
         if len(found) > limit:
             return Page(found[:limit], next_after=found[limit - 1].voice_id)
     return Page(found, next_after=None)
 
 
-async def delete(resources: Resources, voice_id: str) -> None:
+async def delete(resources: Resources, owner: Owner, voice_id: str) -> None:
     """Delete a voice and everything stored for it.
 
     Raises
@@ -178,13 +186,13 @@ async def delete(resources: Resources, voice_id: str) -> None:
     NotFound
         There is none of that id.
     """
-    metadata, etag = await _read(resources, voice_id)
+    metadata, etag = await _read(resources, owner, voice_id)
     if metadata is None or metadata.status != "ready":
         raise _unknown(voice_id)
-    note = await _announce_change(resources, voice_id)
-    if not await _mark_deleting(resources, metadata, etag):
+    note = await _announce_change(resources, owner, voice_id)
+    if not await _mark_deleting(resources, owner, metadata, etag):
         raise _unknown(voice_id)
-    await _clear(resources, voice_id)
+    await _clear(resources, owner, voice_id)
     await resources.bucket.delete([note])
 
 
@@ -198,44 +206,45 @@ async def finish_changes(resources: Resources) -> int:
         if born_at(note) + CHANGE_TIMEOUT > resources.clock():
             break
         body = await resources.bucket.get(item.key)
-        if body is None or await _settle(resources, VoiceChange.model_validate_json(body).voice_id):
+        change = VoiceChange.model_validate_json(body) if body else None
+        if change is None or await _settle(resources, change.owner, change.voice_id):
             settled.append(item.key)
     await resources.bucket.delete(settled)
     return len(settled)
 
 
-async def _is_stored(resources: Resources, voice: VoiceMetadata) -> bool:
+async def _is_stored(resources: Resources, owner: Owner, voice: VoiceMetadata) -> bool:
     """Tell whether a write that was refused had been made: the answer to its first try may have been lost."""
-    found, _ = await _read(resources, voice.voice_id)
+    found, _ = await _read(resources, owner, voice.voice_id)
     return found is not None and found.to_json() == voice.to_json()
 
 
-async def _settle(resources: Resources, voice_id: str) -> bool:
-    metadata, etag = await _read(resources, voice_id)
+async def _settle(resources: Resources, owner: Owner, voice_id: str) -> bool:
+    metadata, etag = await _read(resources, owner, voice_id)
     if metadata is None:
         return True
     if metadata.status == "ready":
-        if await resources.voices.head(layout.voice(voice_id).embedding) is None:
-            await _request_embedding(resources, metadata)
+        if await resources.voices.head(layout.voice(owner, voice_id).embedding) is None:
+            await _request_embedding(resources, owner, metadata)
         return True
     if metadata.changed_at + CHANGE_TIMEOUT > resources.clock():
         return False
-    if metadata.status == "saving" and not await _mark_deleting(resources, metadata, etag):
+    if metadata.status == "saving" and not await _mark_deleting(resources, owner, metadata, etag):
         return False
-    await _clear(resources, voice_id)
+    await _clear(resources, owner, voice_id)
     return True
 
 
-async def _announce_change(resources: Resources, voice_id: str) -> str:
+async def _announce_change(resources: Resources, owner: Owner, voice_id: str) -> str:
     key = layout.change(resources.new_id())
-    await resources.bucket.put(key, VoiceChange(voice_id=voice_id).to_json(), jobs.JSON)
+    await resources.bucket.put(key, VoiceChange(voice_id=voice_id, owner=owner).to_json(), jobs.JSON)
     return key
 
 
 async def _claim(
-    resources: Resources, voice_id: str, name: str, description: str, session_id: str
+    resources: Resources, owner: Owner, voice_id: str, name: str, description: str, session_id: str
 ) -> tuple[VoiceMetadata, str]:
-    keys = layout.voice(voice_id)
+    keys = layout.voice(owner, voice_id)
     now = resources.clock()
     claim = VoiceMetadata(
         voice_id=voice_id,
@@ -250,19 +259,19 @@ async def _claim(
     )
     etag = await resources.voices.put_once(keys.metadata, claim.to_json(), jobs.JSON)
     if etag is None:
-        etag = await _take_up(resources, claim)
+        etag = await _take_up(resources, owner, claim)
     if etag is None:
         raise _taken(name, voice_id)
     return claim, etag
 
 
-async def _take_up(resources: Resources, claim: VoiceMetadata) -> str | None:
-    found, etag = await _read(resources, claim.voice_id)
+async def _take_up(resources: Resources, owner: Owner, claim: VoiceMetadata) -> str | None:
+    found, etag = await _read(resources, owner, claim.voice_id)
     mine = found is not None and (found.status, found.reference_id) == ("saving", claim.reference_id)
     if not mine:
         return None
     return await resources.voices.replace(
-        layout.voice(claim.voice_id).metadata, claim.to_json(), jobs.JSON, etag=etag
+        layout.voice(owner, claim.voice_id).metadata, claim.to_json(), jobs.JSON, etag=etag
     )
 
 
@@ -278,8 +287,8 @@ async def _read_session(resources: Resources, session_id: str) -> _Files:
     return _Files(audio, transcription, embedding)
 
 
-async def _write_files(resources: Resources, voice_id: str, files: _Files) -> None:
-    keys = layout.voice(voice_id)
+async def _write_files(resources: Resources, owner: Owner, voice_id: str, files: _Files) -> None:
+    keys = layout.voice(owner, voice_id)
     contents = [
         (keys.audio, files.audio, WAV),
         (keys.transcription, files.transcription, sessions.TEXT),
@@ -292,9 +301,9 @@ async def _write_files(resources: Resources, voice_id: str, files: _Files) -> No
     )
 
 
-def _described(claim: VoiceMetadata, files: _Files) -> VoiceMetadata:
+def _described(owner: Owner, claim: VoiceMetadata, files: _Files) -> VoiceMetadata:
     sample_rate, seconds = length_of_wav(files.audio)
-    keys = layout.voice(claim.voice_id)
+    keys = layout.voice(owner, claim.voice_id)
     return claim.model_copy(
         update={
             "status": "ready",
@@ -315,21 +324,21 @@ def _model_of(embedding: bytes | None) -> str | None:
         return None
 
 
-async def _request_embedding(resources: Resources, voice: VoiceMetadata) -> None:
+async def _request_embedding(resources: Resources, owner: Owner, voice: VoiceMetadata) -> None:
     request = Request(
-        job_id=resources.new_id(),
+        job_id=new_id(resources.new_id, owner),
         kind="embedding",
-        source=Source(voice_id=voice.voice_id),
+        source=Source(voice_id=voice.voice_id, owner=owner),
         reference_id=voice.reference_id,
         created_at=resources.clock(),
     )
     await jobs.accept(resources, request)
 
 
-async def _read(resources: Resources, voice_id: str) -> tuple[VoiceMetadata | None, str]:
+async def _read(resources: Resources, owner: Owner, voice_id: str) -> tuple[VoiceMetadata | None, str]:
     if not is_voice_id(voice_id):
         return None, ""
-    stored = await resources.voices.read(layout.voice(voice_id).metadata)
+    stored = await resources.voices.read(layout.voice(owner, voice_id).metadata)
     if stored is None:
         return None, ""
     try:
@@ -344,23 +353,25 @@ def is_voice_id(text: str) -> bool:
     return len(text) <= VOICE_ID_MAX and _VOICE_ID.fullmatch(text) is not None
 
 
-async def _ids_after(resources: Resources, after: str) -> AsyncIterator[str]:
-    start = layout.VOICES + after if after else ""
-    async for voice_id in resources.voices.list_folders(layout.VOICES, start_after=start):
+async def _ids_after(resources: Resources, owner: Owner, after: str) -> AsyncIterator[str]:
+    folder = layout.voices(owner)
+    async for voice_id in resources.voices.list_folders(folder, start_after=folder + after if after else ""):
         if voice_id > after:
             yield voice_id
 
 
-async def _mark_deleting(resources: Resources, metadata: VoiceMetadata, etag: str) -> bool:
+async def _mark_deleting(resources: Resources, owner: Owner, metadata: VoiceMetadata, etag: str) -> bool:
     marked = metadata.model_copy(update={"status": "deleting", "changed_at": resources.clock()})
-    key = layout.voice(metadata.voice_id).metadata
+    key = layout.voice(owner, metadata.voice_id).metadata
     return await resources.voices.replace(key, marked.to_json(), jobs.JSON, etag=etag) is not None
 
 
-async def _clear(resources: Resources, voice_id: str) -> None:
-    keys = layout.voice(voice_id)
+async def _clear(resources: Resources, owner: Owner, voice_id: str) -> None:
+    keys = layout.voice(owner, voice_id)
     found = [item.key async for item in resources.voices.list(keys.folder)]
-    await resources.voices.delete([key for key in found if key != keys.metadata])
+    # A folder within is another voice's: that of an owner who is called as this voice is.
+    files = [key for key in found if "/" not in key.removeprefix(keys.folder)]
+    await resources.voices.delete([key for key in files if key != keys.metadata])
     # The metadata goes last: while it is there, nobody else can claim the name.
     await resources.voices.delete([keys.metadata])
 

@@ -6,6 +6,8 @@ import hashlib
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from random import Random
+from urllib.parse import urlencode
 
 from pipeline.errors import ConnectionGone, Unavailable
 from pipeline.ids import id_maker
@@ -81,6 +83,20 @@ class Switch:
     def count(self, call: str) -> int:
         """Tell how often a method was called."""
         return self.calls.count(call)
+
+
+class Jostling(Switch):
+    """Lets calls overtake each other."""
+
+    def __init__(self, random: Random) -> None:
+        super().__init__()
+        self._random = random
+
+    async def passed(self, call: str) -> None:
+        """See `Switch.passed`."""
+        for _ in range(self._random.randrange(6)):
+            await asyncio.sleep(0)
+        await super().passed(call)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,11 +191,18 @@ class FakeBucket:
                 seen.add(name)
                 yield name
 
-    async def presign_post(self, key: str, *, max_bytes: int, lifetime: timedelta) -> UploadForm:
+    async def presign_post(self, key: str, *, content_type: str, max_bytes: int, lifetime: timedelta) -> UploadForm:
         """See `Bucket.presign_post`."""
         await self.switch.passed("presign_post")
         expires = self._time() + lifetime
-        return UploadForm("http://fake/", {"key": key, "max_bytes": str(max_bytes), "expires": expires.isoformat()})
+        fields = {"key": key, "Content-Type": content_type, "max_bytes": str(max_bytes)}
+        return UploadForm("http://fake/", fields | {"expires": expires.isoformat()})
+
+    async def presign_get(self, key: str, *, lifetime: timedelta, content_type: str, disposition: str) -> str:
+        """See `Bucket.presign_get`."""
+        await self.switch.passed("presign_get")
+        said = {"expires": (self._time() + lifetime).isoformat(), "type": content_type, "as": disposition}
+        return f"http://fake/{key}?{urlencode(said)}"
 
     async def ping(self) -> None:
         """See `Bucket.ping`."""
@@ -233,6 +256,7 @@ class FakeQueue:
         self._messages: list[_Queued] = []
         self._numbers = iter(range(10**9))
         self._arrival = asyncio.Event()
+        self.groups: list[str | None] = []  # of every message ever sent
         self.switch = Switch()
 
     @property
@@ -245,9 +269,10 @@ class FakeQueue:
         """What anybody may receive now."""
         return [message.body for message in self._messages if message.visible_at <= self._time()]
 
-    async def send(self, body: str) -> None:
+    async def send(self, body: str, *, group: str | None = None) -> None:
         """See `Queue.send`."""
         await self.switch.passed("send")
+        self.groups.append(group)
         self._messages.append(_Queued(f"m{next(self._numbers)}", body, self._time()))
         self._arrival.set()
 
@@ -273,6 +298,11 @@ class FakeQueue:
             if message.receipt in receipts:
                 message.visible_at = self._time() + timedelta(seconds=seconds)
         self._arrival.set()
+
+    async def depth(self) -> int:
+        """See `Queue.depth`."""
+        await self.switch.passed("depth")
+        return len(self.visible)
 
     async def ping(self) -> None:
         """See `Queue.ping`."""
@@ -325,6 +355,9 @@ class NoConnections:
     async def post(self, to: ReplyTo, body: bytes) -> None:
         """See `Connections.post`."""
         raise ConnectionGone(f"{to.connection_id} is gone")
+
+    async def close(self, to: ReplyTo) -> None:
+        """See `Connections.close`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,9 @@
 """Jobs as the API makes them."""
 
 from pipeline import jobs, layout, sessions
-from pipeline.audio import WAV
 from pipeline.records import Failed, NewReference, Options, Request, Source, Succeeded, VoiceMetadata
 from pipeline.resources import Resources
+from pipeline.wav import WAV
 from tests.speech import voice, voice_wav
 
 TRANSCRIPTION = "What was said in the recording."
@@ -39,13 +39,13 @@ def request(
 async def upload(resources: Resources, *, pitch: float = 120) -> str:
     """Store a reference; its session."""
     session_id = resources.new_id()
-    await sessions.store(resources, session_id, voice(pitch), TRANSCRIPTION)
+    await sessions.store(resources, None, session_id, voice(pitch), TRANSCRIPTION)
     return session_id
 
 
 async def save(resources: Resources, voice_id: str, *, pitch: float = 120) -> str:
     """Store a saved voice without a prompt, whatever was there; the id of its reference."""
-    keys, reference_id = layout.voice(voice_id), resources.new_id()
+    keys, reference_id = layout.voice(None, voice_id), resources.new_id()
     metadata = VoiceMetadata(
         voice_id=voice_id,
         name=voice_id,
@@ -66,7 +66,7 @@ async def order_new(resources: Resources, *, pitch: float = 120, text: str = TEX
     """Accept a preview of a reference that comes with it, as `POST /preview` does."""
     session_id = resources.new_id()
     order = request(resources, Source(session_id=session_id), session_id, text=text, is_new=True)
-    await jobs.accept(resources, order, sessions.store(resources, session_id, voice(pitch), TRANSCRIPTION))
+    await jobs.accept(resources, order, sessions.store(resources, None, session_id, voice(pitch), TRANSCRIPTION))
     return order
 
 

@@ -8,16 +8,17 @@ from contextlib import asynccontextmanager, suppress
 from urllib.parse import quote_plus
 
 import uvicorn
-from fastapi import FastAPI
+from starlette.types import ASGIApp
 
-from functions import notify
-from functions.__main__ import FRAME_MAX_BYTES
+from functions import listener, notify
 from pipeline import jobs, layout, retention
-from pipeline.audio import WAV, encode_wav
+from pipeline.audio import encode_wav
 from pipeline.errors import SynthesisFailed
+from pipeline.keyring import Keyring
 from pipeline.records import Preview, Request, Succeeded, Timings, particulars
 from pipeline.resources import Resources
 from pipeline.settings import Settings
+from pipeline.wav import WAV
 from tests.speech import voice
 
 SPOKEN = encode_wav(voice(150.0, seconds=1.0))
@@ -42,17 +43,9 @@ class Server(uvicorn.Server):
 
 
 @asynccontextmanager
-async def served(app: FastAPI) -> AsyncIterator[str]:
-    """Serve an application on a free port as `python -m functions` does; its address."""
-    config = uvicorn.Config(
-        app,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        ws="websockets-sansio",
-        ws_max_size=FRAME_MAX_BYTES,
-        timeout_graceful_shutdown=1,
-    )
+async def served(app: ASGIApp, **options: object) -> AsyncIterator[str]:
+    """Serve an application on a free port as `python -m functions` does, but for some options; its address."""
+    config = uvicorn.Config(app, timeout_graceful_shutdown=1, **(listener.OPTIONS | options))
     server = Server(config)
     with socket.create_server(("127.0.0.1", 0)) as listening:
         serving = asyncio.create_task(server.serve(sockets=[listening]))
@@ -83,7 +76,7 @@ async def speak(resources: Resources, request: Request) -> None:
         await jobs.conclude(resources, jobs.failure(request, error, resources.clock()))
     else:
         await jobs.conclude(resources, await _spoken(resources, request))
-    answer = await notify.handle(resources, outcome_event(resources, request.job_id))
+    answer = await notify.handle(resources, outcome_event(resources, request.job_id), Keyring(resources))
     assert answer == {"batchItemFailures": []}
 
 

@@ -25,6 +25,7 @@ class FakeConnections:
         self.posted: list[tuple[str, str]] = []
         self.gone: set[str] = set()
         self.unreachable: set[str] = set()
+        self.closed: list[str] = []
 
     async def post(self, to: ReplyTo, body: bytes) -> None:
         """See `Connections.post`."""
@@ -33,6 +34,10 @@ class FakeConnections:
         if to.connection_id in self.unreachable:
             raise Unavailable("unreachable")
         self.posted.append((to.connection_id, body.decode()))
+
+    async def close(self, to: ReplyTo) -> None:
+        """See `Connections.close`."""
+        self.closed.append(to.connection_id)
 
 
 class Crash(BaseException):
@@ -101,7 +106,7 @@ class World:
     async def session(self, transcription: str = "What I say.", *, embedded: bool = True) -> str:
         """Upload a reference."""
         session_id = self.resources.new_id()
-        await sessions.store(self.resources, session_id, spoken(), transcription)
+        await sessions.store(self.resources, None, session_id, spoken(), transcription)
         if embedded:
             await self.bucket.put(layout.session(session_id).embedding, PROMPT, jobs.JSON)
         return session_id

@@ -10,10 +10,11 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
 from functions import problems
+from functions.guarded import GuardedRoute, anybody
 from functions.neighbours import FromResources
 from pipeline.errors import Unavailable
 
-router = APIRouter(tags=["health"])
+router = APIRouter(tags=["health"], route_class=GuardedRoute)
 
 PATIENCE_SECONDS = 2.0
 
@@ -29,7 +30,12 @@ class Health(BaseModel):
     )
 
 
-@router.get("/health", response_model=Health, responses=problems.answers(Unavailable.code))
+@router.get(
+    "/health",
+    response_model=Health,
+    responses=problems.answers(Unavailable.code),
+    openapi_extra=anybody(),
+)
 async def health(resources: FromResources) -> Response:
     """Answer 200 when this process reaches what it depends on; 503 names what it does not reach."""
     checks = {

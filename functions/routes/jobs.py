@@ -1,18 +1,20 @@
 """`/jobs`: how a job stands."""
 
-from fastapi import APIRouter, Response
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, Field
 
 from functions import problems
-from functions.neighbours import FromResources
-from pipeline import jobs
+from functions.guarded import GuardedRoute, only
+from functions.neighbours import FromCaller, FromResources, FromWaiters
+from pipeline import jobs, links
 from pipeline.errors import NotFound, Unavailable
 from pipeline.events import audio_url
 from pipeline.records import Failed, Timings, UtcSeconds
+from pipeline.resources import Resources
 
-router = APIRouter(tags=["jobs"])
-
-RETRY_SECONDS = 1
+router = APIRouter(tags=["jobs"], route_class=GuardedRoute)
 
 
 class JobView(BaseModel):
@@ -21,11 +23,13 @@ class JobView(BaseModel):
     job_id: str
     status: jobs.Status
     created_at: UtcSeconds
+    ahead: int | None = Field(None, description="About how many jobs wait before it, while it is queued")
     completed_at: UtcSeconds | None = None
     expires_at: UtcSeconds | None = Field(None, description="When the preview can no longer be had")
     session_id: str | None = None
     voice_id: str | None = None
     audio_url: str | None = Field(None, description="Where the preview can be had, until it expires")
+    signed_url: str | None = Field(None, description="The same without a key, where that was asked for")
     duration_seconds: float | None = None
     sample_rate: int | None = None
     timings: Timings | None = None
@@ -34,12 +38,13 @@ class JobView(BaseModel):
     code: str | None = Field(None, description="Stable name of the kind of error")
 
 
-def view(job: jobs.Job) -> JobView:
-    """Show a job."""
+def view(job: jobs.Job, ahead: int | None = None) -> JobView:
+    """Show a job, and how many are ahead of it while it waits."""
     seen = JobView(
         job_id=job.job_id,
         status=job.status,
         created_at=job.created_at,
+        ahead=ahead,
         session_id=job.source.session_id,
         voice_id=job.source.voice_id,
     )
@@ -57,6 +62,9 @@ def view(job: jobs.Job) -> JobView:
     return seen.model_copy(update=more)
 
 
+Signed = Annotated[bool, Query(description="Give a link that needs no key, and ends with the preview")]
+
+
 @router.get(
     "/jobs/{job_id}",
     response_model_exclude_none=True,
@@ -71,10 +79,27 @@ def view(job: jobs.Job) -> JobView:
         },
         **problems.answers(NotFound.code, Unavailable.code),
     },
+    openapi_extra=only("preview"),
 )
-async def get_job(job_id: str, resources: FromResources, response: Response) -> JobView:
+async def get_job(
+    job_id: str,
+    caller: FromCaller,
+    resources: FromResources,
+    waiters: FromWaiters,
+    response: Response,
+    signed: Signed = False,
+) -> JobView:
     """Tell how a job stands: `queued`, `succeeded`, `failed`, or `expired` when its preview is gone."""
-    job = await jobs.read(resources, job_id)
-    if job.status == "queued":
-        response.headers["Retry-After"] = str(RETRY_SECONDS)
-    return view(job)
+    job = await jobs.read(resources, caller.owner, job_id)
+    if job.status != "queued":
+        return await _with_link(resources, job) if signed else view(job)
+    ahead = await waiters.backlog.ahead()
+    response.headers["Retry-After"] = str(waiters.backlog.retry_seconds(job.created_at, ahead))
+    return view(job, ahead)
+
+
+async def _with_link(resources: Resources, job: jobs.Job) -> JobView:
+    seen = view(job)
+    if seen.audio_url is None or seen.expires_at is None:
+        return seen
+    return seen.model_copy(update={"signed_url": await links.signed(resources, job.job_id, seen.expires_at)})

@@ -1,19 +1,21 @@
 """`/uploads` and the older `/upload`: a reference without a text to speak."""
 
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, File, Form, Response, UploadFile
 from pydantic import BaseModel, Field
 
 from functions import problems
-from functions.neighbours import FromResources
+from functions.guarded import GuardedRoute, only
+from functions.neighbours import FromCaller, FromResources
 from functions.requests import WholeText
 from pipeline import retention, sessions
 from pipeline.errors import InvalidAudio, InvalidInput, TooLarge, Unavailable
+from pipeline.owners import new_id
 from pipeline.records import UtcSeconds
 
-router = APIRouter(tags=["uploads"])
+router = APIRouter(tags=["uploads"], route_class=GuardedRoute)
 
 # RFC 9745: the moment since which a resource is deprecated, as a structured-field date.
 DEPRECATED_SINCE = datetime(2026, 11, 1, tzinfo=UTC)
@@ -24,6 +26,9 @@ class NewUpload(BaseModel):
     """What is said beforehand of a recording that will be posted to the storage itself."""
 
     transcription: WholeText = Field("", description="What is said in the recording")
+    content_type: Literal["audio/wav", "audio/flac", "audio/ogg", "audio/mpeg"] = Field(
+        "audio/wav", description="Type of the recording; no other can be posted"
+    )
 
 
 class UploadTicket(BaseModel):
@@ -42,14 +47,22 @@ class SessionView(BaseModel):
     session_id: str
 
 
-@router.post("/uploads", status_code=201, responses=problems.answers(InvalidInput.code, Unavailable.code))
-async def open_upload(resources: FromResources, upload: NewUpload | None = None) -> UploadTicket:
+@router.post(
+    "/uploads",
+    status_code=201,
+    responses=problems.answers(InvalidInput.code, Unavailable.code),
+    openapi_extra=only("preview"),
+)
+async def open_upload(
+    caller: FromCaller, resources: FromResources, upload: NewUpload | None = None
+) -> UploadTicket:
     """Make a session, and a presigned POST by which a recording goes to the storage without passing through here.
 
     What is uploaded is checked before its first use.
     """
-    said = sessions.check_transcription(upload.transcription if upload else "", resources.settings)
-    session_id, form = await sessions.open_upload(resources, said)
+    wanted = upload or NewUpload()
+    said = sessions.check_transcription(wanted.transcription, resources.settings)
+    session_id, form = await sessions.open_upload(resources, caller.owner, said, wanted.content_type)
     return UploadTicket(
         session_id=session_id,
         url=form.url,
@@ -71,8 +84,10 @@ async def open_upload(resources: FromResources, upload: NewUpload | None = None)
         },
         **problems.answers(InvalidInput.code, InvalidAudio.code, TooLarge.code, Unavailable.code),
     },
+    openapi_extra=only("preview"),
 )
 async def upload(
+    caller: FromCaller,
     resources: FromResources,
     response: Response,
     audio: Annotated[UploadFile, File(description="The recording: WAV, FLAC, OGG or MP3")],
@@ -81,8 +96,8 @@ async def upload(
     """Store a reference; `POST /preview` does this and speaks at once."""
     said = sessions.check_transcription(transcription, resources.settings)
     recording = await sessions.check_reference(await audio.read(), resources.settings)
-    session_id = resources.new_id()
-    await sessions.store(resources, session_id, recording, said)
+    session_id = new_id(resources.new_id, caller.owner)
+    await sessions.store(resources, caller.owner, session_id, recording, said)
     response.headers["Deprecation"] = f"@{int(DEPRECATED_SINCE.timestamp())}"
     response.headers["Link"] = SUCCESSOR
     return SessionView(session_id=session_id)

@@ -6,13 +6,14 @@ from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from functions import problems
-from functions.neighbours import FromResources
+from functions.guarded import GuardedRoute, only
+from functions.neighbours import FromCaller, FromResources
 from functions.requests import WholeText
 from pipeline import voices
 from pipeline.errors import Expired, InvalidAudio, InvalidInput, NameTaken, NotFound, Unavailable
 from pipeline.records import UtcSeconds, VoiceMetadata
 
-router = APIRouter(tags=["voices"])
+router = APIRouter(tags=["voices"], route_class=GuardedRoute)
 
 LIMIT_MAX = 1000
 
@@ -58,22 +59,28 @@ def view(metadata: VoiceMetadata) -> VoiceView:
     "/voices",
     response_model_exclude_unset=True,
     responses=problems.answers(InvalidInput.code, Unavailable.code),
+    openapi_extra=only("preview"),
 )
 async def list_voices(
+    caller: FromCaller,
     resources: FromResources,
     limit: Annotated[int, Query(ge=1, le=LIMIT_MAX, description="How many at most")] = 100,
     after: Annotated[str, Query(max_length=voices.VOICE_ID_MAX, description="Only ids after this one")] = "",
 ) -> VoiceList:
     """List the saved voices, sorted by `voice_id`."""
-    page = await voices.page(resources, limit=limit, after=after)
+    page = await voices.page(resources, caller.owner, limit=limit, after=after)
     shown = VoiceList(voices=[view(metadata) for metadata in page.voices])
     return shown.model_copy(update={"next": page.next_after}) if page.next_after else shown
 
 
-@router.get("/voices/{voice_id}", responses=problems.answers(NotFound.code, Unavailable.code))
-async def get_voice(voice_id: str, resources: FromResources) -> VoiceView:
+@router.get(
+    "/voices/{voice_id}",
+    responses=problems.answers(NotFound.code, Unavailable.code),
+    openapi_extra=only("preview"),
+)
+async def get_voice(voice_id: str, caller: FromCaller, resources: FromResources) -> VoiceView:
     """Show one voice."""
-    return view(await voices.get(resources, voice_id))
+    return view(await voices.get(resources, caller.owner, voice_id))
 
 
 @router.delete(
@@ -81,10 +88,11 @@ async def get_voice(voice_id: str, resources: FromResources) -> VoiceView:
     status_code=204,
     response_class=Response,
     responses=problems.answers(NotFound.code, Unavailable.code),
+    openapi_extra=only("voices:write"),
 )
-async def delete_voice(voice_id: str, resources: FromResources) -> None:
+async def delete_voice(voice_id: str, caller: FromCaller, resources: FromResources) -> None:
     """Delete a voice and everything stored for it."""
-    await voices.delete(resources, voice_id)
+    await voices.delete(resources, caller.owner, voice_id)
 
 
 @router.post(
@@ -96,9 +104,13 @@ async def delete_voice(voice_id: str, resources: FromResources) -> None:
             InvalidInput.code, InvalidAudio.code, NotFound.code, Expired.code, NameTaken.code, Unavailable.code
         ),
     },
+    openapi_extra=only("voices:write"),
 )
-async def save_voice(voice: NewVoice, resources: FromResources, response: Response) -> VoiceView:
+async def save_voice(
+    voice: NewVoice, caller: FromCaller, resources: FromResources, response: Response
+) -> VoiceView:
     """Keep a session's voice under a name."""
-    saved = await voices.save(resources, voice.session_id, voice.name, voice.description or "")
+    description = voice.description or ""
+    saved = await voices.save(resources, caller.owner, voice.session_id, voice.name, description)
     response.headers["Location"] = f"/voices/{saved.voice_id}"
     return view(saved)

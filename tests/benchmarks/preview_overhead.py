@@ -24,11 +24,11 @@ from ports import free_port
 from provision import provision
 
 from pipeline import layout
-from pipeline.audio import WAV
 from pipeline.jobs import JSON
 from pipeline.resources import Resources, connect
 from pipeline.sessions import TEXT
 from pipeline.settings import Settings
+from pipeline.wav import WAV
 from tests.e2e.client import recording
 from tests.e2e.stack import Stack, running
 

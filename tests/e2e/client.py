@@ -35,35 +35,45 @@ def pitch_of(wav: bytes) -> float:
     return float(rate / (low + int(np.argmax(correlation[low:high]))))
 
 
-@dataclass
+@dataclass(frozen=True)
 class Client:
-    """HTTP and WebSocket access to a running service."""
+    """HTTP and WebSocket access to a running service, with a key where it wants one."""
 
     url: str
+    socket_url: str
+    key: str | None = None
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What shows who asks."""
+        return {"Authorization": f"Bearer {self.key}"} if self.key else {}
+
+    def request(self, method: str, path: str, **more: Any) -> httpx.Response:
+        """Send a request."""
+        headers = {**self.headers, **more.pop("headers", {})}
+        return httpx.request(method, f"{self.url}{path}", headers=headers, timeout=60, **more)
 
     def preview(self, pitch: float, text: str, **headers: str) -> httpx.Response:
         """Upload a recording of that pitch and let it speak."""
-        return httpx.post(
-            f"{self.url}/preview",
-            files={"audio": ("voice.wav", recording(pitch), "audio/wav")},
-            data={"transcription": "What is said.", "response_text": text},
-            headers=headers,
-            timeout=60,
-        )
+        return self.speak_as(recording(pitch), text, **headers)
+
+    def speak_as(self, audio: bytes, text: str, **headers: str) -> httpx.Response:
+        """Upload a recording and let it speak."""
+        data = {"transcription": "What is said.", "response_text": text}
+        return self.request("POST", "/preview", files={"audio": audio}, data=data, headers=headers)
 
     def speak(self, voice_id: str, text: str) -> httpx.Response:
         """Let a saved voice speak."""
-        data = {"voice_id": voice_id, "response_text": text}
-        return httpx.post(f"{self.url}/preview-from-voice", data=data, timeout=60)
+        return self.request("POST", "/preview-from-voice", data={"voice_id": voice_id, "response_text": text})
 
     def get(self, path: str, **headers: str) -> httpx.Response:
         """Get a path."""
-        return httpx.get(f"{self.url}{path}", headers=headers, timeout=30)
+        return self.request("GET", path, headers=headers)
 
     @contextmanager
     def socket(self) -> Iterator["Socket"]:
         """Open a WebSocket."""
-        with connect(f"{self.url.replace('http', 'ws')}/ws", max_size=None) as connection:
+        with connect(self.socket_url, max_size=None, additional_headers=self.headers) as connection:
             yield Socket(connection)
 
 

@@ -60,4 +60,4 @@ def stack(aws: Mapping[str, str], tmp_path_factory: pytest.TempPathFactory) -> I
 @pytest.fixture
 def client(stack: Stack) -> Client:
     """A client of the running service."""
-    return Client(stack.url)
+    return Client(stack.url, stack.socket_url, stack.key)

@@ -39,6 +39,8 @@ class Stack:
         self.data = data
         self.port = free_port("127.0.0.1")
         self.url = f"http://127.0.0.1:{self.port}"
+        self.socket_url = f"ws://127.0.0.1:{self.port}/ws"
+        self.key: str | None = None
         self.log = data.with_suffix(".log")
         self._environment = {
             **{name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"},

@@ -40,7 +40,7 @@ def test_upload_hear_save_and_use_again(client: Client) -> None:
     voice = client.get("/voices/grandfather-zoe").json()
     assert (voice["name"], voice["description"], voice["model"]) == ("Grandfather Zoë", "warm", voice["model"])
     assert voice["model"]
-    assert httpx.delete(f"{client.url}/voices/grandfather-zoe").status_code == 204
+    assert client.request("DELETE", "/voices/grandfather-zoe").status_code == 204
     assert client.speak("grandfather-zoe", "Good morning.").status_code == 404
 
 
@@ -63,7 +63,7 @@ def test_the_preview_is_served_again_with_ranges(client: Client) -> None:
     part = client.get(path, Range="bytes=0-43")
     assert (part.status_code, part.content) == (206, whole.content[:44])
     assert client.get(path, **{"If-None-Match": whole.headers["etag"]}).status_code == 304
-    head = httpx.head(f"{client.url}{path}")
+    head = client.request("HEAD", path)
     assert (head.status_code, int(head.headers["content-length"])) == (200, len(whole.content))
 
 
@@ -80,7 +80,7 @@ def test_a_job_can_be_followed_instead_of_waited_for(client: Client) -> None:
 
 def test_a_presigned_upload_is_checked_at_its_first_use(client: Client) -> None:
     def upload(body: bytes) -> str:
-        ticket = httpx.post(f"{client.url}/uploads", json={"transcription": "What is said."}).json()
+        ticket = client.request("POST", "/uploads", json={"transcription": "What is said."}).json()
         answer = httpx.post(ticket["url"], data=ticket["fields"], files={"file": body})
         assert answer.status_code in {200, 204}, answer.text
         return str(ticket["session_id"])
@@ -98,7 +98,7 @@ async def test_many_requests_on_many_connections_each_get_their_own_answer(clien
     session_id = client.preview(130, "First.").headers["x-session-id"]
 
     async def talk(name: str) -> set[str]:
-        async with connect(f"{client.url.replace('http', 'ws')}/ws") as socket:
+        async with connect(client.socket_url, additional_headers=client.headers) as socket:
             asked = {f"{name}-{n}" for n in range(5)}
             for request_id in sorted(asked):
                 data = {"session_id": session_id, "text": f"This is {request_id}.", "request_id": request_id}
@@ -144,9 +144,7 @@ def test_real_speech(client: Client, tmp_path_factory: pytest.TempPathFactory) -
     except FileNotFoundError:
         speech = recording(118, rate=22_050)
     for body in (speech, _as(speech, "FLAC"), _as(speech, "OGG"), _as(speech, "MP3")):
-        answer = httpx.post(
-            f"{client.url}/preview", files={"audio": body}, data={"response_text": "Hello."}, timeout=60
-        )
+        answer = client.speak_as(body, "Hello.")
         assert answer.status_code == 200, answer.text
 
 

@@ -50,7 +50,7 @@ def _everything_is_there(client: Client, session_id: str, jobs: list[str]) -> No
 
 
 def test_everything_is_there_after_ctrl_c_and_after_kill_9_of_all(slow: Stack) -> None:
-    client = Client(slow.url)
+    client = Client(slow.url, slow.socket_url)
     session_id = _save(client, "Keeper")
     first = client.preview(150, "Not done yet.", Prefer="respond-async").headers["x-job-id"]
     assert slow.interrupt() < 5
@@ -77,7 +77,7 @@ def test_the_storage_itself_may_be_killed(slow_embedded: Stack) -> None:
 
 
 def _survives(stack: Stack, victim: str) -> None:
-    client = Client(stack.url)
+    client = Client(stack.url, stack.socket_url)
     session_id = _save(client, "Keeper")
     with client.socket() as socket:
         accepted = client.preview(150, "Under way.", Prefer="respond-async").headers["x-job-id"]

@@ -10,17 +10,22 @@ from pathlib import Path
 from typing import Any
 
 import embedded
+import httpx
 import pytest
 from ports import free_port
 from processes import Child
 from recover import recover
+from structlog.testing import capture_logs
 from supervisor import store_program
 
 from pipeline import events, jobs, layout
+from pipeline.errors import Standing, TooMany
 from pipeline.ids import utc_now
 from pipeline.records import Request, Source, Succeeded, particulars
 from pipeline.resources import Resources, connect
 from pipeline.settings import Settings
+from pipeline.shares import Shares
+from tests.waiting import eventually
 
 
 @pytest.fixture
@@ -94,6 +99,61 @@ async def test_only_what_may_have_been_lost_is_told_again(settings: Settings, tm
         assert await _told(resources) == []
         await recover(resources, lost_since=utc_now())
         assert await _told(resources) == [key]
+
+
+async def test_it_takes_message_groups_and_counts_shares(settings: Settings, tmp_path: Path) -> None:
+    few = settings.model_copy(update={"requests_per_minute": 40})
+    async with running(settings, tmp_path), connect(few) as resources, connect(few) as other:
+        with capture_logs() as logs:
+            await resources.synthesis.send("one", group="alice")
+            await resources.synthesis.send("two", group="alice")
+        assert logs == []
+        assert sorted(await _bodies(resources.synthesis)) == ["one", "two"]
+        moment = utc_now()
+        shares = [Shares(one, lambda: moment) for one in (resources, other)]
+        takes = [shares[number % 2].take_request("alice") for number in range(80)]
+        results = await asyncio.gather(*takes, return_exceptions=True)
+        assert {type(result) for result in results} == {Standing, TooMany}
+        assert sum(isinstance(result, Standing) for result in results) == 40
+
+
+async def test_a_link_opens_one_object_and_ends(settings: Settings, tmp_path: Path) -> None:
+    async with running(settings, tmp_path), connect(settings) as resources, httpx.AsyncClient() as client:
+        for name in ("mine", "other"):
+            await resources.bucket.put(f"audio/previews/{name}.wav", name.encode(), "audio/wav")
+        link = await resources.bucket.presign_get(
+            "audio/previews/mine.wav", lifetime=timedelta(seconds=3), content_type="audio/wav", disposition="inline"
+        )
+        assert (await client.get(link)).content == b"mine"
+        assert (await client.get(link.replace("mine.wav", "other.wav"))).status_code == 403
+        assert (await client.put(link, content=b"mine")).status_code == 403
+
+        async def is_over() -> bool:
+            return (await client.get(link)).status_code == 403
+
+        await eventually(is_over, seconds=10)
+
+
+@pytest.mark.parametrize(
+    ("changed", "body", "status"),
+    [
+        ({}, b"x" * 10, 204),
+        ({}, b"x" * 11, 400),
+        ({"Content-Type": "text/html"}, b"x", 403),
+        ({"key": "audio/uploads/other/upload"}, b"x", 403),
+    ],
+)
+async def test_an_upload_form_is_bound_to_its_session_size_and_type(
+    settings: Settings, tmp_path: Path, changed: dict[str, str], body: bytes, status: int
+) -> None:
+    async with running(settings, tmp_path), connect(settings) as resources, httpx.AsyncClient() as client:
+        form = await resources.bucket.presign_post(
+            "audio/uploads/mine/upload", content_type="audio/wav", max_bytes=10, lifetime=timedelta(minutes=1)
+        )
+        answer = await client.post(form.url, data=form.fields | changed, files={"file": body})
+        assert answer.status_code == status
+        stored = [item.key async for item in resources.bucket.list("audio/uploads/")]
+        assert stored == (["audio/uploads/mine/upload"] if status == 204 else [])
 
 
 async def test_a_long_poll_ends_when_its_message_arrives(settings: Settings, tmp_path: Path) -> None:

@@ -122,7 +122,7 @@ async def test_a_client_that_hangs_up_does_not_lose_its_job(
 ) -> None:
     address = urlsplit(str(client.base_url))
     request = client.build_request("POST", "/preview", data=FORM, files={"audio": ("a", reference)})
-    head = f"POST /preview HTTP/1.1\r\nHost: x\r\nContent-Length: {request.headers['content-length']}\r\n"
+    head = f"POST /preview HTTP/1.1\r\nHost: localhost\r\nContent-Length: {request.headers['content-length']}\r\n"
     head += f"Content-Type: {request.headers['content-type']}\r\n\r\n"
     _, writer = await asyncio.open_connection(address.hostname, address.port)
     writer.write(head.encode() + await request.aread())
@@ -171,7 +171,7 @@ async def test_an_upload_past_the_api_is_checked_at_its_first_use(
 async def test_a_body_that_says_it_is_too_large_is_refused_before_it_comes(client: httpx.AsyncClient) -> None:
     address = urlsplit(str(client.base_url))
     reader, writer = await asyncio.open_connection(address.hostname, address.port)
-    writer.write(b"POST /preview HTTP/1.1\r\nHost: x\r\nContent-Length: 999999999\r\n\r\n")
+    writer.write(b"POST /preview HTTP/1.1\r\nHost: localhost\r\nContent-Length: 999999999\r\n\r\n")
     async with asyncio.timeout(5):
         assert (await reader.readline()).startswith(b"HTTP/1.1 413 ")
     writer.close()

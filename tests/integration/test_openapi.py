@@ -1,6 +1,8 @@
 """The description of the API is true: what it declares is what is answered, and nothing else is."""
 
+import asyncio
 import re
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -12,6 +14,7 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from functions import problems
 from functions.http import create_app, serve_with
+from functions.security_headers import HEADERS
 from pipeline import layout, voices
 from pipeline.errors import Unavailable
 from pipeline.settings import Settings
@@ -83,6 +86,7 @@ def test_the_routes_are_the_ones_promised() -> None:
         "GET /jobs/{job_id}",
         "GET /previews/{job_id}.wav",
         "HEAD /previews/{job_id}.wav",
+        "POST /ws-tickets",
         "GET /health",
     }
     assert DESCRIPTION["paths"]["/upload"]["post"]["deprecated"]
@@ -92,6 +96,16 @@ def test_nothing_is_described_that_is_not_used() -> None:
     text = str(DESCRIPTION)
     for name in DESCRIPTION["components"]["schemas"]:
         assert f"#/components/schemas/{name}'" in text, name
+
+
+SLOW = "a body that does not come"
+BODY_KINDS = {"/voices": "application/json", "/uploads": "application/json"}
+
+
+async def stalled() -> AsyncIterator[bytes]:
+    """Begin a body and say no more."""
+    yield b"{"
+    await asyncio.Event().wait()
 
 
 ERRORS = [
@@ -119,6 +133,18 @@ ERRORS = [
     ("post", "/preview-from-voice", {"content": b"x", "headers": {"content-type": "multipart/form-data"}}, 400),
     ("post", "/preview-from-voice", {"data": {"voice_id": "nobody", "response_text": "Hi."}}, 404),
     ("post", "/preview-from-voice", {"content": b"", "headers": {"content-length": "999999999"}}, 413),
+    *(
+        (
+            "post",
+            path,
+            {
+                "content": SLOW,
+                "headers": {"content-type": BODY_KINDS.get(path, "application/x-www-form-urlencoded")},
+            },
+            408,
+        )
+        for path in ("/voices", "/uploads", "/upload", "/preview", "/preview-from-voice")
+    ),
     ("get", "/jobs/nobody", {}, 404),
     ("get", "/previews/nobody.wav", {}, 404),
     ("get", "/previews/EXPIRED.wav", {}, 410),
@@ -152,7 +178,7 @@ class Prepared:
     """A world with something of everything, and the names by which the tables above call it."""
 
     def __init__(self) -> None:
-        self.world = World(Settings(preview_wait_seconds=0))
+        self.world = World(Settings(preview_wait_seconds=0, body_timeout_seconds=0.05))
         self.names: dict[str, str] = {}
 
     async def fill(self) -> None:
@@ -163,14 +189,16 @@ class Prepared:
         queued, done = await world.job(), await world.job()
         await world.succeed(done)
         names["QUEUED"], names["DONE"] = queued.job_id, done.job_id
-        await voices.save(world.resources, names["SESSION"], "Taken")
-        await voices.save(world.resources, names["SESSION"], "Taken too")
-        await world.voices.put(layout.voice("taken").embedding, PROMPT, "application/json")
+        await voices.save(world.resources, None, names["SESSION"], "Taken")
+        await voices.save(world.resources, None, names["SESSION"], "Taken too")
+        await world.voices.put(layout.voice(None, "taken").embedding, PROMPT, "application/json")
 
     def called(self, value: Any) -> Any:
         """Put the names in."""
         if isinstance(value, dict):
             return {name: self.called(inner) for name, inner in value.items()}
+        if value == SLOW:
+            return stalled()
         if isinstance(value, str):
             for name, id_ in self.names.items():
                 value = value.replace(name, id_)
@@ -200,7 +228,8 @@ def described(method: str, path: str) -> dict[str, Any]:
     raise AssertionError(f"{method} {path} is not described")
 
 
-FRAMING = {"content-length", "content-type", "date", "connection"}
+# What tells of the connection, or a browser how to treat the answer, and a client nothing.
+FRAMING = {"content-length", "content-type", "date", "connection"} | {name.lower() for name in HEADERS}
 
 
 def check(answer: Any, method: str, path: str, status: int) -> None:

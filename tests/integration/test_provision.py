@@ -15,6 +15,7 @@ from pipeline.errors import Unavailable
 from pipeline.events import keys_created
 from pipeline.settings import Settings
 from tests.moto_server import ACCOUNT
+from tests.serving import changed
 
 JOB = "01890f5cae6c7c7e8a1e5b8b1c0d2e3f"
 
@@ -67,12 +68,13 @@ async def test_makes_buckets_with_their_rules(settings: Settings, s3: Any) -> No
         "jobs/": 1,
         "connections/": 1,
         "changes/": 7,
+        "tickets/": 1,
+        "shares/": 1,
+        "in-flight/": 1,
     }
     (kept,) = s3.get_bucket_lifecycle_configuration(Bucket=settings.bucket_for_voices)["Rules"]
     assert "Expiration" not in kept
     assert kept["AbortIncompleteMultipartUpload"] == {"DaysAfterInitiation": 1}
-    (cors,) = s3.get_bucket_cors(Bucket=settings.bucket)["CORSRules"]
-    assert "POST" in cors["AllowedMethods"]
 
 
 async def test_makes_queues_with_their_attributes(settings: Settings, sqs: Any) -> None:
@@ -128,6 +130,38 @@ async def test_lifecycle_rules_of_others_stay(settings: Settings, s3: Any) -> No
     rules = s3.get_bucket_lifecycle_configuration(Bucket=settings.bucket)["Rules"]
     assert [rule for rule in rules if rule["ID"] == "theirs"] == [theirs]
     assert len(rules) == 1 + len(provision.expiry_rules(settings)) + 1
+
+
+def cors_rules(s3: Any, settings: Settings) -> list[Any]:
+    try:
+        rules: list[Any] = s3.get_bucket_cors(Bucket=settings.bucket)["CORSRules"]
+    except ClientError as error:
+        if error.response["Error"]["Code"] != "NoSuchCORSConfiguration":
+            raise
+        return []
+    return rules
+
+
+async def test_pages_of_the_named_origins_and_no_others_may_use_the_bucket(settings: Settings, s3: Any) -> None:
+    await provision.provision(settings)
+    assert cors_rules(s3, settings) == []
+    for origins in ("https://a.example", "https://a.example,https://b.example"):
+        await provision.provision(changed(settings, cors_origins=origins))
+        (rule,) = cors_rules(s3, settings)
+        assert rule["AllowedOrigins"] == origins.split(",")
+        assert "POST" in rule["AllowedMethods"]
+    await provision.provision(settings)
+    assert cors_rules(s3, settings) == []
+
+
+async def test_cors_rules_of_others_stay(settings: Settings, s3: Any) -> None:
+    theirs = {"ID": "theirs", "AllowedOrigins": ["https://theirs.example"], "AllowedMethods": ["GET"]}
+    s3.create_bucket(Bucket=settings.bucket)
+    s3.put_bucket_cors(Bucket=settings.bucket, CORSConfiguration={"CORSRules": [theirs]})
+    await provision.provision(changed(settings, cors_origins="https://a.example"))
+    assert [rule["ID"] for rule in cors_rules(s3, settings)] == ["theirs", provision.CORS_ID]
+    await provision.provision(settings)
+    assert [rule["ID"] for rule in cors_rules(s3, settings)] == ["theirs"]
 
 
 async def test_notifications_and_policies_of_others_stay(settings: Settings, s3: Any, sqs: Any) -> None:

@@ -2,9 +2,12 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, cast
 
 import pytest
+from botocore.exceptions import ClientError
+from structlog.testing import capture_logs
 
 from pipeline.errors import Unavailable
 from pipeline.queues import Message, Queue, SqsQueue
@@ -12,6 +15,9 @@ from pipeline.resources import Resources
 from pipeline.settings import Settings
 from tests.fakes import FakeQueue, FakeTime
 from tests.moto_server import serving
+
+if TYPE_CHECKING:
+    from types_aiobotocore_sqs import SQSClient
 
 VISIBILITY = 2
 
@@ -59,6 +65,67 @@ async def test_what_was_sent_is_received(case: Case) -> None:
     await case.queue.send('{"job_id": "ä"}')
     (message,) = await receive(case.queue)
     assert (message.body, message.receive_count) == ('{"job_id": "ä"}', 1)
+
+
+async def test_messages_of_a_group_do_not_wait_for_each_other(case: Case) -> None:
+    for number in range(3):
+        await case.queue.send(str(number), group="alice")
+    await case.queue.send("3", group="bob")
+    await case.queue.send("4")
+    assert sorted(message.body for message in await receive(case.queue)) == list("01234")
+
+
+async def test_a_message_carries_its_group(resources: Resources) -> None:
+    assert isinstance(resources.synthesis, SqsQueue)
+    client, url = resources.synthesis._client, await resources.synthesis._find()
+    await resources.synthesis.send("one", group="alice")
+    answer = await client.receive_message(QueueUrl=url, MessageSystemAttributeNames=["MessageGroupId"])
+    assert [message["Attributes"] for message in answer["Messages"]] == [{"MessageGroupId": "alice"}]
+
+
+@dataclass(slots=True)
+class Picky:
+    """A client of a queue that knows groups of FIFO queues only, and the messages that it took."""
+
+    code: str
+    largest: int = 100
+    taken: list[str] = field(default_factory=list)
+    refused: int = 0
+
+    async def send_message(self, *, QueueUrl: str, MessageBody: str, MessageGroupId: str | None = None) -> None:  # noqa: N803
+        """See SQS."""
+        if MessageGroupId is not None or len(MessageBody) > self.largest:
+            self.refused += 1
+            raise ClientError({"Error": {"Code": self.code, "Message": QueueUrl}}, "SendMessage")
+        self.taken.append(MessageBody)
+
+
+@pytest.mark.parametrize("code", ["InvalidParameterValue", "com.amazonaws.sqs#InvalidParameterValueException"])
+async def test_a_queue_that_takes_no_groups_is_not_asked_twice(code: str) -> None:
+    client = Picky(code)
+    queue = SqsQueue(cast("SQSClient", client), "http://127.0.0.1/queue")
+    with capture_logs() as logs:
+        for body in ("one", "two", "three"):
+            await queue.send(body, group="alice")
+    assert (client.taken, client.refused) == (["one", "two", "three"], 1)
+    assert [line["log_level"] for line in logs] == ["warning"]
+
+
+async def test_a_message_that_is_refused_for_itself_says_nothing_of_groups() -> None:
+    client = Picky("InvalidParameterValue")
+    queue = SqsQueue(cast("SQSClient", client), "http://127.0.0.1/queue")
+    with capture_logs() as logs, pytest.raises(Unavailable):
+        await queue.send("x" * 101, group="alice")
+    assert logs == []
+    assert client.refused == 2
+
+
+async def test_another_refusal_is_an_outage_with_or_without_a_group() -> None:
+    client = Picky("AccessDenied")
+    queue = SqsQueue(cast("SQSClient", client), "http://127.0.0.1/queue")
+    with pytest.raises(Unavailable):
+        await queue.send("x", group="alice")
+    assert (client.taken, client.refused) == ([], 1)
 
 
 async def test_an_empty_queue_gives_nothing(case: Case) -> None:
@@ -151,6 +218,15 @@ async def test_a_poll_of_an_empty_queue_ends(case: Case) -> None:
         assert list(await poll) == []
 
 
+async def test_its_depth_is_what_anybody_may_receive(case: Case) -> None:
+    assert await case.queue.depth() == 0
+    for number in range(3):
+        await case.queue.send(str(number))
+    assert await case.queue.depth() == 3
+    await receive(case.queue, 1)
+    assert await case.queue.depth() == 2
+
+
 async def test_a_queue_that_is_there_answers(case: Case) -> None:
     await case.queue.ping()
 
@@ -158,6 +234,7 @@ async def test_a_queue_that_is_there_answers(case: Case) -> None:
 async def test_one_that_is_away_is_unavailable(case: Case) -> None:
     calls = [
         case.away.ping(),
+        case.away.depth(),
         case.away.send("x"),
         receive(case.away),
         case.away.hide(["r"], 1),

@@ -2,7 +2,9 @@
 
 from datetime import UTC, datetime, timedelta
 from typing import cast
+from urllib.parse import parse_qsl, urlsplit
 
+import httpx
 import pytest
 
 from pipeline.errors import Unavailable
@@ -168,8 +170,31 @@ async def test_deleting_what_is_not_there_does_no_harm(bucket: Bucket) -> None:
 
 
 async def test_a_form_names_the_key(bucket: Bucket) -> None:
-    form = await bucket.presign_post("a/upload", max_bytes=10, lifetime=timedelta(minutes=1))
+    form = await bucket.presign_post(
+        "a/upload", content_type="audio/wav", max_bytes=10, lifetime=timedelta(minutes=1)
+    )
     assert form.fields["key"] == "a/upload"
+
+
+async def test_a_signed_url_names_the_object_and_how_to_take_it(bucket: Bucket) -> None:
+    await bucket.put("a/b.wav", b"body", TEXT)
+    url = await bucket.presign_get(
+        "a/b.wav", lifetime=timedelta(minutes=1), content_type="audio/wav", disposition='inline; filename="x.wav"'
+    )
+    assert urlsplit(url).path.endswith("/a/b.wav")
+    assert {"audio/wav", 'inline; filename="x.wav"'} <= {value for _, value in parse_qsl(urlsplit(url).query)}
+
+
+async def test_a_signed_url_gives_the_object_as_it_says_for_its_lifetime(resources: Resources) -> None:
+    await resources.bucket.put("a/b.wav", b"body", TEXT)
+    url = await resources.bucket.presign_get(
+        "a/b.wav", lifetime=timedelta(seconds=61.9), content_type="audio/wav", disposition="inline"
+    )
+    assert "X-Amz-Expires=61&" in url
+    async with httpx.AsyncClient() as client:
+        answer = await client.get(url, headers={"Range": "bytes=1-2"})
+    assert (answer.status_code, answer.content) == (206, b"od")
+    assert (answer.headers["content-type"], answer.headers["content-disposition"]) == ("audio/wav", "inline")
 
 
 async def test_a_bucket_that_is_there_answers(bucket: Bucket) -> None:

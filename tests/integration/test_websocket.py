@@ -15,6 +15,7 @@ from functions.server import local_app
 from functions.websocket import MESSAGE_MAX_BYTES
 from pipeline import jobs, layout
 from pipeline.errors import ConnectionGone
+from pipeline.keyring import Keyring
 from pipeline.records import ReplyTo
 from pipeline.resources import Resources
 from tests.serving import SPOKEN, UNSPEAKABLE, outcome_event, served, speak_next, speaking
@@ -216,7 +217,9 @@ async def test_a_client_that_left_is_forgotten(url: str, resources: Resources, s
 
     await eventually(forgotten)
     await speak_next(resources)
-    assert await notify.handle(resources, outcome_event(resources, job_id)) == {"batchItemFailures": []}
+    assert await notify.handle(resources, outcome_event(resources, job_id), Keyring(resources)) == {
+        "batchItemFailures": []
+    }
 
 
 async def test_many_connections_at_once(url: str, resources: Resources, session_id: str) -> None:

@@ -13,10 +13,10 @@ from ports import free_port
 
 from gpu_runner.engines import EngineLost
 from pipeline import jobs, layout
-from pipeline.audio import WAV, length_of_wav
 from pipeline.records import Request
 from pipeline.resources import Resources
 from pipeline.settings import Settings
+from pipeline.wav import WAV, length_of_wav
 from tests.engines import ScriptedEngine
 from tests.moto_server import serving, waiting
 from tests.orders import (

@@ -86,7 +86,7 @@ async def test_from_the_upload_to_the_saved_voice(resources: Resources, engine: 
     document = await resources.bucket.get(layout.session(session_id).embedding)
     assert document is not None
     assert json.loads(document)["mode"] == "in_context"
-    kept = await resources.voices.get(layout.voice("nova").embedding)
+    kept = await resources.voices.get(layout.voice(None, "nova").embedding)
     assert kept is not None
     assert json.loads(kept)["mode"] == "x_vector"  # it was saved without a transcription
 

@@ -10,9 +10,9 @@ ROOT = Path(__file__).parents[2]
 PACKAGES = ("pipeline", "functions", "gpu_runner")
 LAYERS = (
     {"ids", "errors"},
-    {"settings", "records", "layout", "retention"},
-    {"storage", "queues", "connections", "audio", "logs", "resources"},
-    {"sessions", "voices", "jobs", "events"},
+    {"owners", "settings", "records", "layout", "retention"},
+    {"storage", "queues", "connections", "audio", "wav", "logs", "resources"},
+    {"keyring", "keys", "shares", "tickets", "sessions", "voices", "jobs", "events", "links"},
 )
 
 

@@ -86,6 +86,7 @@ async def test_it_is_served_over_http(world: Fakes) -> None:
     async with serve(health, port), aiohttp.ClientSession() as client:
         async with client.get(f"http://127.0.0.1:{port}/health") as answer:
             assert (answer.status, (await answer.json())["status"]) == (200, "ready")
+            assert "Server" not in answer.headers
         health.phase = "draining"
         async with client.get(f"http://127.0.0.1:{port}/health") as answer:
             assert (answer.status, (await answer.json())["status"]) == (503, "draining")

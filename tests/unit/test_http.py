@@ -2,10 +2,14 @@
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 from functools import cache
 from typing import Any
+from urllib.parse import parse_qs, parse_qsl, urlsplit
 
 import httpx
 import pytest
@@ -106,7 +110,7 @@ async def test_a_preview_from_upload_to_sound() -> None:
 
 async def test_a_saved_voice_speaks() -> None:
     world = World()
-    await voices.save(world.resources, await world.session(), "Nova")
+    await voices.save(world.resources, None, await world.session(), "Nova")
     async with api(world) as client:
         form = {"voice_id": "nova", "response_text": "Hello."}
         calling = asyncio.ensure_future(client.post("/preview-from-voice", data=form))
@@ -147,6 +151,7 @@ async def test_who_does_not_want_to_wait_gets_a_job(prefer: str, applied: str) -
             "job_id": job_id,
             "status": "queued",
             "created_at": "2026-01-01T00:00:00Z",
+            "ahead": 0,
             "session_id": session_id,
         }
         queued = await client.get(answer.headers["location"])
@@ -167,6 +172,34 @@ async def test_who_does_not_want_to_wait_gets_a_job(prefer: str, applied: str) -
             "timings": {"queued_seconds": 0, "synthesis_seconds": 0.5, "real_time_factor": 0.4},
         }
     assert (await last_request(world)).reply_to is None
+
+
+async def test_who_waits_is_told_how_many_are_ahead_and_when_to_ask_again() -> None:
+    world = World(Settings(worker_batch_size=2))
+    for _ in range(4):
+        await world.job()
+    async with api(world) as client:
+        form = {"session_id": await world.session(), "response_text": "Hello."}
+        answer = await client.post("/preview", data=form, headers=ASYNC)
+        assert (answer.json()["ahead"], answer.headers["retry-after"]) == (4, "3")
+        queued = await client.get(answer.headers["location"])
+        assert (queued.json()["ahead"], queued.headers["retry-after"]) == (4, "3")
+        unready = await client.get(f"/previews/{answer.headers['x-job-id']}.wav")
+        assert unready.headers["retry-after"] == "3"
+        world.later(seconds=60)
+        assert (await client.get(answer.headers["location"])).headers["retry-after"] == "12"
+        world.later(minutes=59, seconds=-1)
+        assert (await client.get(answer.headers["location"])).headers["retry-after"] == "30"
+    assert world.synthesis.switch.count("depth") == 3
+
+
+async def test_a_preview_in_time_does_not_ask_how_many_are_ahead() -> None:
+    world = World()
+    async with api(world) as client:
+        form = {"session_id": await world.session(), "response_text": "Hello."}
+        answer = await speaking(world, asyncio.create_task(client.post("/preview", data=form)))
+    assert answer.status_code == 200
+    assert world.synthesis.switch.calls == ["send"]
 
 
 async def test_what_takes_too_long_becomes_a_job() -> None:
@@ -264,7 +297,7 @@ async def test_the_life_of_a_voice() -> None:
 async def test_voices_come_in_pages() -> None:
     world = World()
     for name in ("Nova 2", "Nova", "Ann", "Nova2"):
-        await voices.save(world.resources, await world.session(), name)
+        await voices.save(world.resources, None, await world.session(), name)
     async with api(world) as client:
         seen, url = [], "/voices?limit=1"
         while True:
@@ -341,9 +374,14 @@ async def test_forms_that_are_none(route: str, content: bytes, content_type: str
 
 async def test_a_body_that_says_it_is_too_large_is_refused_unread() -> None:
     async with api(World(Settings(reference_max_megabytes=1))) as client:
-        for route in ("/preview", "/upload", "/uploads", "/voices"):
+        for route, most in (
+            ("/preview", "2 MB"),
+            ("/upload", "2 MB"),
+            ("/uploads", "112 KB"),
+            ("/voices", "112 KB"),
+        ):
             answer = await client.post(route, content=b"x", headers={"content-length": str(2 * 1024 * 1024 + 1)})
-            assert "at most 2 MB" in problem(answer, 413, "too_large")["error"]
+            assert f"at most {most}" in problem(answer, 413, "too_large")["error"]
 
 
 @pytest.mark.parametrize(
@@ -488,6 +526,94 @@ async def test_a_range_outside_of_the_audio() -> None:
         answer = await client.get(f"/previews/{request.job_id}.wav", headers={"Range": "bytes=4-"})
     problem(answer, 416)
     assert answer.headers["content-range"] == "bytes */4"
+
+
+THREE_BYTES = 3 / 1024 / 1024
+
+
+def elsewhere(answer: httpx.Response, job_id: str, expires: str) -> None:
+    """Assert that an answer sends the client to the storage for the audio, until it expires."""
+    assert (answer.status_code, answer.content) == (303, b"")
+    there = urlsplit(answer.headers["location"])
+    assert there.path.endswith(layout.preview(job_id))
+    signed = dict(parse_qsl(there.query))
+    assert signed["type"] == "audio/wav"
+    assert 'filename="preview.wav"' in signed["as"]
+    assert parsedate_to_datetime(answer.headers["expires"]).isoformat() == expires
+    assert signed["expires"] < expires
+    assert answer.headers["cache-control"] == "private"
+
+
+async def test_audio_that_no_answer_can_hold_is_redirected_to() -> None:
+    world = World(Settings(answer_max_megabytes=THREE_BYTES))
+    async with api(world) as client:
+        form = {"session_id": await world.session(), "response_text": "Hello."}
+        answer = await speaking(world, asyncio.create_task(client.post("/preview", data=form)))
+        job_id = (await last_request(world)).job_id
+        elsewhere(answer, job_id, "2026-01-01T00:20:00+00:00")
+        assert answer.headers["x-job-id"] == job_id
+        assert answer.headers["x-session-id"] == form["session_id"]
+        assert answer.headers["content-location"] == f"/previews/{job_id}.wav"
+        world.later(minutes=19)
+        elsewhere(await client.get(f"/previews/{job_id}.wav"), job_id, "2026-01-01T00:20:00+00:00")
+        world.later(seconds=59)
+        problem(await client.get(f"/previews/{job_id}.wav"), 410, "expired")
+
+
+async def test_audio_that_an_answer_just_holds_is_answered() -> None:
+    world = World(Settings(answer_max_megabytes=4 / 1024 / 1024))
+    async with api(world) as client:
+        form = {"session_id": await world.session(), "response_text": "Hello."}
+        answer = await speaking(world, asyncio.create_task(client.post("/preview", data=form)))
+        assert (answer.status_code, answer.content) == (200, b"RIFF")
+        again = await client.get(answer.headers["content-location"])
+    assert (again.status_code, again.content) == (200, b"RIFF")
+    assert "content-range" not in again.headers
+
+
+@pytest.mark.parametrize(
+    ("headers", "status", "content"),
+    [
+        ({"Range": "bytes=0-1"}, 206, b"RI"),
+        ({"Range": "bytes=1-"}, 206, b"IFF"),
+        ({"Range": "bytes=-3"}, 206, b"IFF"),
+        ({"Range": "bytes=1-99"}, 206, b"IFF"),
+        ({"Range": "bytes=0-"}, 303, b""),
+        ({"Range": "bytes=0-3"}, 303, b""),
+        ({"Range": "bytes=0-99"}, 303, b""),
+        ({"Range": "bytes=-4"}, 303, b""),
+        ({"Range": "bytes=-99"}, 303, b""),
+        ({"Range": "bytes=2-1"}, 303, b""),
+        ({"Range": "bytes=0-1", "If-Range": '"other"'}, 303, b""),
+        ({"Range": "bytes=4-"}, 416, None),
+        ({"If-None-Match": "*"}, 304, b""),
+        ({"If-None-Match": '"other"'}, 303, b""),
+    ],
+)
+async def test_parts_of_audio_that_no_answer_can_hold(
+    headers: dict[str, str], status: int, content: bytes | None
+) -> None:
+    world = World(Settings(answer_max_megabytes=THREE_BYTES))
+    request = await world.job()
+    await world.succeed(request)
+    url = f"/previews/{request.job_id}.wav"
+    async with api(world) as client:
+        answer = await client.get(url, headers=headers)
+        head = await client.head(url, headers=headers)
+    assert answer.status_code == status
+    assert content is None or answer.content == content
+    if "If-None-Match" not in headers:
+        assert (head.status_code, head.headers["content-length"], head.content) == (200, "4", b"")
+
+
+async def test_a_recording_that_can_not_come_through_is_told_the_other_way() -> None:
+    settings = Settings(request_max_megabytes=0.5, reference_max_megabytes=25)
+    async with api(World(settings)) as client:
+        answer = await client.post("/preview", content=b"x", headers={"content-length": str(512 * 1024 + 1)})
+        told = problem(answer, 413, "too_large")["error"]
+        assert "at most 512 KB" in told
+        assert "up to 25 MB" in told
+        assert "POST /uploads" in told
 
 
 @pytest.mark.parametrize("headers", [{}, {"Range": "bytes=0-1"}, {"Range": "bytes=99-"}])
@@ -646,7 +772,10 @@ async def test_the_description_can_be_read() -> None:
         docs = await client.get("/docs")
         assert docs.status_code == 200
         assert docs.headers["content-type"].startswith("text/html")
-        assert "/openapi.json" in docs.text
+        scripts = re.findall(r'<script src="([^"]+)"></script>', docs.text)
+        assert "/openapi.json" in "".join(
+            [(await client.get(script)).raise_for_status().text for script in scripts]
+        )
         assert (await client.get("/openapi.json")).json()["openapi"].startswith("3.")
 
 
@@ -659,3 +788,23 @@ async def test_another_voice_is_another_voice() -> None:
         ]
     low, high = (world.bucket.objects[layout.session(id_).audio].body for id_ in ids)
     assert low != high
+
+
+async def test_a_link_needs_no_key_and_ends_with_the_preview() -> None:
+    world = World()
+    request = await world.job()
+    async with api(world) as client:
+        assert "signed_url" not in (await client.get(f"/jobs/{request.job_id}?signed=1")).json()
+        outcome = await world.succeed(request)
+        assert outcome.preview is not None
+        redirected = await client.get(f"/previews/{request.job_id}.wav?signed=1")
+        assert redirected.status_code == 303
+        told = (await client.get(f"/jobs/{request.job_id}?signed=1")).json()
+        assert "signed_url" not in (await client.get(f"/jobs/{request.job_id}")).json()
+        for link in (redirected.headers["location"], told["signed_url"]):
+            assert link.startswith(f"http://fake/{layout.preview(request.job_id)}?")
+            (expires,) = parse_qs(urlsplit(link).query)["expires"]
+            assert world.time() < datetime.fromisoformat(expires) < outcome.preview.expires_at
+        world.later(minutes=20)
+        problem(await client.get(f"/previews/{request.job_id}.wav?signed=1"), 410, "expired")
+        assert "signed_url" not in (await client.get(f"/jobs/{request.job_id}?signed=1")).json()

@@ -14,7 +14,7 @@ from tests.world import World
 
 
 async def status(world: World, job_id: str) -> str:
-    return (await jobs.read(world.resources, job_id)).status
+    return (await jobs.read(world.resources, None, job_id)).status
 
 
 async def test_a_job_is_queued_until_it_has_an_outcome() -> None:
@@ -23,7 +23,7 @@ async def test_a_job_is_queued_until_it_has_an_outcome() -> None:
     assert world.synthesis.bodies == [f'{{"job_id":"{request.job_id}"}}']
     assert await status(world, request.job_id) == "queued"
     await world.succeed(request)
-    job = await jobs.read(world.resources, request.job_id)
+    job = await jobs.read(world.resources, None, request.job_id)
     assert (job.status, job.created_at) == ("succeeded", EPOCH)
 
 
@@ -31,7 +31,7 @@ async def test_a_failure_is_told_as_it_was_written() -> None:
     world = World()
     request = await world.job()
     failed = await world.fail(request)
-    job = await jobs.read(world.resources, request.job_id)
+    job = await jobs.read(world.resources, None, request.job_id)
     assert (job.status, job.outcome) == ("failed", failed)
 
 
@@ -54,7 +54,7 @@ async def test_a_failure_does_not_expire_before_its_record() -> None:
     assert await status(world, request.job_id) == "failed"
     world.later(milliseconds=1)
     with pytest.raises(NotFound):
-        await jobs.read(world.resources, request.job_id)
+        await jobs.read(world.resources, None, request.job_id)
 
 
 async def test_a_job_past_its_deadline_has_failed_though_nobody_wrote_so() -> None:
@@ -63,7 +63,7 @@ async def test_a_job_past_its_deadline_has_failed_though_nobody_wrote_so() -> No
     world.later(hours=1, milliseconds=-1)
     assert await status(world, request.job_id) == "queued"
     world.later(milliseconds=1)
-    job = await jobs.read(world.resources, request.job_id)
+    job = await jobs.read(world.resources, None, request.job_id)
     assert isinstance(job.outcome, Failed)
     assert (job.status, job.outcome.code) == ("failed", "deadline_exceeded")
     assert job.outcome.completed_at == EPOCH + timedelta(hours=1)
@@ -75,7 +75,7 @@ async def test_a_job_past_its_deadline_has_failed_though_nobody_wrote_so() -> No
 )
 async def test_what_is_no_job(job_id: str) -> None:
     with pytest.raises(NotFound) as caught:
-        await jobs.read(World().resources, job_id)
+        await jobs.read(World().resources, None, job_id)
     assert caught.value.field == "job_id"
     assert len(caught.value.message) < 200
 

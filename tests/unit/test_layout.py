@@ -2,12 +2,13 @@ import pytest
 
 from pipeline import layout
 from pipeline.records import Source
+from tests.fakes import EPOCH
 
 ID = "019cc1234567789089abcdef01234567"
 
 
 def test_every_key_has_its_place() -> None:
-    session, voice = layout.session(ID), layout.voice("nova")
+    session, voice = layout.session(ID), layout.voice(None, "nova")
     assert session.audio == f"audio/uploads/{ID}/source.wav"
     assert session.transcription == f"audio/uploads/{ID}/transcription.txt"
     assert session.embedding == f"audio/uploads/{ID}/embedding.json"
@@ -19,11 +20,14 @@ def test_every_key_has_its_place() -> None:
     assert layout.subscriber(ID, "c1") == f"jobs/{ID}/subscribers/c1.json"
     assert layout.connection("c1") == "connections/c1.json"
     assert layout.change(ID) == f"changes/{ID}.json"
+    assert layout.key("0123456789ab") == "keys/0123456789ab/key.json"
+    assert layout.key_use("0123456789ab") == "keys/0123456789ab/last-use.json"
+    assert layout.ticket(ID) == f"tickets/{ID}.json"
 
 
 def test_a_source_names_its_reference() -> None:
     assert layout.reference(Source(session_id=ID)) == layout.session(ID)
-    assert layout.reference(Source(voice_id="nova")) == layout.voice("nova")
+    assert layout.reference(Source(voice_id="nova")) == layout.voice(None, "nova")
 
 
 def test_an_empty_session_id_is_no_voice() -> None:
@@ -47,6 +51,7 @@ def test_connection_ids_are_quoted_and_read_back(connection_id: str) -> None:
         (f"audio/previews/{ID}.wav", layout.PREVIEWS),
         (f"jobs/{ID}/subscribers/c.json", layout.JOBS),
         (f"changes/{ID}.json", layout.CHANGES),
+        (f"tickets/{ID}.json", layout.TICKETS),
     ],
 )
 def test_the_id_is_read_out_of_a_key(key: str, prefix: str) -> None:
@@ -65,3 +70,32 @@ def test_only_an_outcome_is_an_outcome() -> None:
         "jobs//outcome.json",
     ):
         assert layout.job_id_of_outcome(key) is None
+
+
+def test_what_owners_have_used_and_have_under_way_lies_in_folders_of_their_own() -> None:
+    assert layout.share("alice", "requests", EPOCH) == "shares/alice/requests-019b76daa800.json"
+    assert layout.in_flight("alice", ID) == f"in-flight/alice/{ID}"
+    assert layout.job_id_in_flight(layout.in_flight("alice", ID)) == ID
+    assert layout.voices("alice") == "audio/voices/alice/"
+
+
+@pytest.mark.parametrize("what", ["requests", "reference-seconds"])
+@pytest.mark.parametrize("owner", ["alice", "requests-0", "a-b"])
+def test_a_shares_key_tells_its_window(what: str, owner: str) -> None:
+    assert layout.window_of_share(layout.share(owner, what, EPOCH)) == (what, EPOCH)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "shares/README.txt",
+        "shares/alice/requests.json",
+        "shares/alice/requests-ffffffffffff.json",
+        "shares/alice/requests-019b7.json",
+        "shares/requests-019b76daa800.json",
+        "shares/alice/deep/requests-019b76daa800.json",
+        "jobs/alice/requests-019b76daa800.json",
+    ],
+)
+def test_what_is_no_share_has_no_window(key: str) -> None:
+    assert layout.window_of_share(key) is None

@@ -77,12 +77,55 @@ def test_the_libraries_log_through_the_same_door(capsys: Lines) -> None:
         "X-Amz-Signature%3DSECRET",
         "{'x-amz-signature': 'SECRET', 'key': 'k'}",
         '{"x-amz-credential": "SECRET"}',
+        "a key, vck_0123456789ab_SECRET, in passing",
+        "/ws?ticket=019cc1234567789089abcdef01234567.SECRET_" + "s" * 36 + "&more",
+        "Authorization: Basic SECRET",
+        "'authorization': 'AWS4-HMAC-SHA256 Credential=SECRET, Signature=SECRET'",
+        "(b'authorization', b'Bearer SECRET'), (b'host', b'x')",
+        "Authorization: SECRET",
+        "Sec-WebSocket-Protocol: ticket, SECRET",
+        "('sec-websocket-protocol', 'SECRET')",
+        "GET /ws?ticket=SECRET HTTP/1.1",
+        "/ws?a=1&ticket=SECRET&b=2",
+        "ticket%3DSECRET",
+        '{"ticket": "SECRET", "expires_in": 60}',
+        "{'ticket': 'SECRET'}",
     ],
 )
 def test_secrets_are_redacted(capsys: Lines, text: str) -> None:
     for line in (logged(capsys, text), logged(capsys, value=text), logged(capsys, value={"a": [text]})):
         assert "SECRET" not in json.dumps(line)
         assert "[redacted]" in json.dumps(line)
+
+
+def test_ids_are_no_secrets(capsys: Lines) -> None:
+    path = "/previews/019cc1234567789089abcdef01234567.wav"
+    assert logged(capsys, path=path)["path"] == path
+    assert logged(capsys, key="vck_0123456789ab_SECRET")["key"] == "vck_0123456789ab_[redacted]"
+
+
+KEY = "vck_AbCdEf012345_SECRETsecretSECRETsecret0"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"the key {KEY}.",
+        f"Bearer {KEY}",
+        f"Authorization: Bearer {KEY}",
+        f"{{'authorization': '{KEY}', 'a': 'b'}}",
+        f"/voices?key={KEY}&a=b",
+    ],
+)
+def test_of_a_key_only_what_names_it_is_kept(capsys: Lines, text: str) -> None:
+    line = logged(capsys, "used", value=text)["value"]
+    assert "vck_AbCdEf012345_[redacted]" in line
+    assert "secret" not in line.lower()
+
+
+def test_what_only_looks_like_a_secret_is_kept(capsys: Lines) -> None:
+    for text in ("ticket = jobs.parse_ticket(body)", "authorization was refused", "a vck_ prefix"):
+        assert logged(capsys, "said", value=text)["value"] == text
 
 
 def test_a_secret_in_a_traceback_is_redacted_and_the_traceback_is_whole(capsys: Lines) -> None:

@@ -1,13 +1,15 @@
 """Everyone who wants to know how a job ended is told, and a batch names exactly what has to come again."""
 
 import json
+from datetime import datetime
 from typing import Any
-from urllib.parse import quote_plus
+from urllib.parse import parse_qs, quote_plus, urlsplit
 
 import pytest
 
 from functions import dead_letters, notify
-from pipeline import events, jobs, layout
+from pipeline import events, jobs, keys, layout
+from pipeline.keyring import Keyring
 from pipeline.records import Failed, ReplyTo, Request, Subscriber
 from tests.world import World
 
@@ -37,6 +39,10 @@ def ended(request: Request) -> str:
     return created(layout.outcome(request.job_id))
 
 
+async def tell(world: World, event: Event) -> Event:
+    return await notify.handle(world.resources, event, Keyring(world.resources))
+
+
 def again(answer: Event) -> list[str]:
     return [failure["itemIdentifier"] for failure in answer["batchItemFailures"]]
 
@@ -60,7 +66,7 @@ async def test_subscribers_are_looked_for_where_there_can_be_some(
     await subscribe(world, request, "c2")
     await world.succeed(request)
     world.connections.gone |= {"c1"} if gone else set()
-    assert again(await notify.handle(world.resources, batch(ended(request)))) == []
+    assert again(await tell(world, batch(ended(request)))) == []
     assert world.bucket.switch.count("list") == listings
     assert ("c2" in told(world)) == bool(listings)
 
@@ -69,7 +75,7 @@ async def test_the_maker_of_a_job_is_told() -> None:
     world = World()
     request = await world.job(reply_to=address("c1="), request_id="r1")
     await world.succeed(request)
-    assert again(await notify.handle(world.resources, batch(ended(request)))) == []
+    assert again(await tell(world, batch(ended(request)))) == []
     assert told(world) == {
         "c1=": {
             "type": "tts_complete",
@@ -92,7 +98,7 @@ async def test_a_failure_is_told_as_an_error() -> None:
     world = World()
     request = await world.job(reply_to=address("c1"))
     await world.fail(request)
-    await notify.handle(world.resources, batch(ended(request)))
+    await tell(world, batch(ended(request)))
     assert told(world)["c1"] == {
         "type": "error",
         "data": {
@@ -112,7 +118,7 @@ async def test_subscribers_are_told_with_their_own_request_id() -> None:
     await subscribe(world, request, "c2")
     await subscribe(world, request, "maker", "r-maker-again")
     await world.succeed(request)
-    await notify.handle(world.resources, batch(ended(request)))
+    await tell(world, batch(ended(request)))
     ids = {to: message["data"].get("request_id") for to, message in told(world).items()}
     assert ids == {"maker": "r-maker", "c1": "r-1", "c2": None}
 
@@ -121,7 +127,7 @@ async def test_a_job_that_nobody_waits_for() -> None:
     world = World()
     request = await world.job()
     await world.succeed(request)
-    assert again(await notify.handle(world.resources, batch(ended(request)))) == []
+    assert again(await tell(world, batch(ended(request)))) == []
     assert world.connections.posted == []
 
 
@@ -134,7 +140,7 @@ async def test_who_is_gone_is_forgotten_and_the_others_are_told() -> None:
         await world.bucket.put(layout.connection(connection_id), b"{}", jobs.JSON)
     world.connections.gone = {"gone", "gone-too"}
     await world.succeed(request)
-    assert again(await notify.handle(world.resources, batch(ended(request)))) == []
+    assert again(await tell(world, batch(ended(request)))) == []
     assert list(told(world)) == ["here"]
     assert world.keys(layout.CONNECTIONS) == [layout.connection("here")]
     assert world.keys(layout.subscribers(request.job_id)) == [layout.subscriber(request.job_id, "here")]
@@ -147,9 +153,9 @@ async def test_who_can_not_be_reached_is_tried_again_and_only_that_message_comes
     await world.succeed(one)
     await world.succeed(other)
     event = batch(ended(one), ended(other))
-    assert again(await notify.handle(world.resources, event)) == ["m0"]
+    assert again(await tell(world, event)) == ["m0"]
     world.connections.unreachable.clear()
-    assert again(await notify.handle(world.resources, {"Records": event["Records"][:1]})) == []
+    assert again(await tell(world, {"Records": event["Records"][:1]})) == []
     assert sorted(told(world)) == ["away", "here"]
 
 
@@ -157,7 +163,7 @@ async def test_a_storage_that_is_away_fails_the_whole_batch_by_name() -> None:
     world = World()
     requests = [await world.job(reply_to=address("c")) for _ in range(2)]
     world.bucket.switch.is_up = False
-    assert again(await notify.handle(world.resources, batch(*map(ended, requests)))) == ["m0", "m1"]
+    assert again(await tell(world, batch(*map(ended, requests)))) == ["m0", "m1"]
 
 
 async def test_a_damaged_outcome_does_not_hold_up_the_others() -> None:
@@ -165,7 +171,7 @@ async def test_a_damaged_outcome_does_not_hold_up_the_others() -> None:
     damaged, good = await world.job(), await world.job(reply_to=address("here"))
     await world.bucket.put(layout.outcome(damaged.job_id), b"{", jobs.JSON)
     await world.succeed(good)
-    assert again(await notify.handle(world.resources, batch(ended(damaged), ended(good)))) == ["m0"]
+    assert again(await tell(world, batch(ended(damaged), ended(good)))) == ["m0"]
     assert list(told(world)) == ["here"]
 
 
@@ -188,7 +194,7 @@ async def test_a_damaged_outcome_does_not_hold_up_the_others() -> None:
 )
 async def test_what_tells_of_no_outcome_is_done_with(body: str) -> None:
     world = World()
-    assert await notify.handle(world.resources, batch(body)) == {"batchItemFailures": []}
+    assert await tell(world, batch(body)) == {"batchItemFailures": []}
     assert world.connections.posted == []
 
 
@@ -245,3 +251,45 @@ async def test_a_dead_letter_that_could_not_be_written_comes_again() -> None:
     event = batch("nonsense", *world.synthesis.bodies)
     world.bucket.switch.is_up = False
     assert again(await dead_letters.handle(world.resources, event)) == ["m1", "m2"]
+
+
+async def test_whose_key_was_revoked_since_is_not_told() -> None:
+    world = World()
+    good, bad = [
+        (await keys.make(world.resources, owner="alice", name=name, scopes=["preview"], expires_at=None))[1].key_id
+        for name in ("good", "bad")
+    ]
+    await keys.revoke(world.resources, bad)
+    listening = address("c1").model_copy(update={"key_id": good})
+    request = await world.job(reply_to=address("c2").model_copy(update={"key_id": bad}))
+    subscriber = Subscriber(reply_to=listening)
+    await world.bucket.put(layout.subscriber(request.job_id, "c1"), subscriber.to_json(), jobs.JSON)
+    await world.succeed(request)
+    assert again(await tell(world, batch(ended(request)))) == []
+    assert list(told(world)) == ["c1"]
+
+
+async def test_a_link_is_sent_to_those_who_asked_for_one() -> None:
+    world = World()
+    request = await world.job(reply_to=address("c1"))
+    await subscribe(world, request, "c2")
+    subscriber = Subscriber(reply_to=address("c3"), signed=True)
+    await world.bucket.put(layout.subscriber(request.job_id, "c3"), subscriber.to_json(), jobs.JSON)
+    outcome = await world.succeed(request)
+    await tell(world, batch(ended(request)))
+    assert outcome.preview is not None
+    link = urlsplit(told(world)["c3"]["data"]["signed_url"])
+    assert link.path == f"/{layout.preview(request.job_id)}"
+    (expires,) = parse_qs(link.query)["expires"]
+    assert world.time() < datetime.fromisoformat(expires) < outcome.preview.expires_at
+    assert all("signed_url" not in told(world)[other]["data"] for other in ("c1", "c2"))
+
+
+@pytest.mark.parametrize("late", [False, True])
+async def test_who_asked_for_a_link_is_told_where_there_is_none(late: bool) -> None:
+    world = World()
+    request = (await world.job(reply_to=address("c1"))).model_copy(update={"signed": True})
+    await (world.succeed(request) if late else world.fail(request))
+    world.later(hours=1)
+    await tell(world, batch(ended(request)))
+    assert "signed_url" not in told(world)["c1"]["data"]

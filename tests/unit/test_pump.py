@@ -29,7 +29,7 @@ class Queue:
     hidden: list[tuple[str, int]] = field(default_factory=list)
     receives: int = 0
 
-    async def send(self, body: str) -> None:
+    async def send(self, body: str, *, group: str | None = None) -> None:
         raise AssertionError(body)
 
     async def receive(self, limit: int, *, wait_seconds: int) -> Sequence[Message]:
@@ -44,6 +44,9 @@ class Queue:
 
     async def hide(self, receipts: Sequence[str], seconds: int) -> None:
         self.hidden += [(receipt.removeprefix("receipt of "), seconds) for receipt in receipts]
+
+    async def depth(self) -> int:
+        raise AssertionError
 
     async def ping(self) -> None:
         return

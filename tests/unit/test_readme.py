@@ -16,7 +16,7 @@ from pipeline.settings import Settings
 from tests.readme_settings import README, rows
 
 TEXT = README.read_text()
-DESCRIPTION: dict[str, Any] = create_app(Settings()).openapi()
+DESCRIPTION: dict[str, Any] = create_app(Settings(auth="keys")).openapi()
 OPERATIONS = [
     (method, path, operation)
     for path, methods in DESCRIPTION["paths"].items()

@@ -20,6 +20,7 @@ def test_the_defaults_are_the_ones_promised() -> None:
     assert retention.job_deadline(ID, SETTINGS) == EPOCH + timedelta(hours=1)
     assert retention.connection_expires_at(EPOCH, SETTINGS) == EPOCH + timedelta(hours=2)
     assert retention.preview_earliest_expiry(ID, SETTINGS) == EPOCH + timedelta(minutes=20)
+    assert retention.ticket_expires_at(ID) == EPOCH + timedelta(seconds=60)
 
 
 def test_the_settings_decide() -> None:

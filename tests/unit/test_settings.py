@@ -23,6 +23,7 @@ def complaint(monkeypatch: pytest.MonkeyPatch, **environment: str) -> str:
     ("name", "value", "right"),
     [
         ("TTS_BACKEND", "espeak", "'qwen' or 'mock'"),
+        ("AUTH", "off", "'keys' or 'none'"),
         ("PORT", "web", "integer"),
         ("PORT", "65536", "less than or equal to 65535"),
         ("PORT", "-1", "greater than or equal to 0"),
@@ -40,6 +41,25 @@ def complaint(monkeypatch: pytest.MonkeyPatch, **environment: str) -> str:
         ("AWS_ENDPOINT_URL", "http://localhost:port", "http://127.0.0.1:4566"),
         ("AWS_ENDPOINT_URL_S3", "minio", "http://127.0.0.1:4566"),
         ("AWS_ENDPOINT_URL_SQS", "/queue", "http://127.0.0.1:4566"),
+        *(
+            ("CORS_ORIGINS", value, "https://studio.example")
+            for value in (
+                "*",
+                "null",
+                "studio.example",
+                "https://studio.example/",
+                "https://studio.example/page",
+                "https://STUDIO.example",
+                "https://studio.example:443",
+                "http://studio.example:80",
+                "https://*.example",
+                "https://user@studio.example",
+                "https://studio..example",
+                "ftp://studio.example",
+                "https://a.example https://b.example",
+            )
+        ),
+        ("BODY_TIMEOUT_SECONDS", "0", "greater than 0"),
         ("BUCKET", "ab", "at least 3"),
         ("BUCKET", "b" * 64, "at most 63"),
         ("VOICES_BUCKET", "v", "at least 3"),
@@ -144,6 +164,13 @@ def test_each_service_may_have_an_address_of_its_own() -> None:
     assert Settings().endpoint_for("s3") is None
 
 
+def test_origins_are_told_apart_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_settings().allowed_origins == ()
+    named = ("https://studio.example", "http://localhost:3000", "http://[::1]:8080", "http://a-b.example:443")
+    monkeypatch.setenv("CORS_ORIGINS", ", ".join(named) + ",")
+    assert load_settings().allowed_origins == named
+
+
 def test_one_bucket_may_serve_for_all() -> None:
     assert Settings(bucket="all-of-it").bucket_for_voices == "all-of-it"
     assert Settings(bucket="all-of-it", voices_bucket="voices").bucket_for_voices == "voices"
@@ -155,3 +182,28 @@ def test_every_setting_says_what_it_is_for() -> None:
 
 def test_a_megabyte_is_binary() -> None:
     assert Settings(reference_max_megabytes=0.5).reference_max_bytes == 512 * 1024
+
+
+@pytest.mark.parametrize(
+    ("environment", "wants_keys"),
+    [
+        ({}, False),
+        ({"HOST": "127.8.8.8"}, False),
+        ({"HOST": "::1"}, False),
+        ({"HOST": "localhost"}, False),
+        ({"HOST": "0.0.0.0"}, True),
+        ({"HOST": "::"}, True),
+        ({"HOST": "192.168.1.4"}, True),
+        ({"HOST": "voices.example"}, True),
+        ({"HOST": "0.0.0.0", "AUTH": "none"}, False),
+        ({"AUTH": "Keys"}, True),
+        ({"AWS_LAMBDA_FUNCTION_NAME": "http"}, True),
+        ({"AWS_LAMBDA_FUNCTION_NAME": "http", "AUTH": "none"}, False),
+    ],
+)
+def test_keys_are_wanted_wherever_others_could_come_in(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], wants_keys: bool
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert load_settings().wants_keys is wants_keys

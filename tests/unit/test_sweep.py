@@ -7,8 +7,9 @@ from datetime import timedelta
 import pytest
 
 from functions import sweep
-from pipeline import jobs, layout, retention, voices
+from pipeline import jobs, layout, retention, tickets, voices
 from pipeline.errors import Unavailable
+from pipeline.keys import ANYBODY
 from pipeline.records import Failed
 from pipeline.storage import ObjectInfo
 from tests.fakes import EPOCH, FakeBucket, FakeTime
@@ -24,8 +25,10 @@ async def test_each_thing_goes_at_its_moment_and_not_before() -> None:
     request = await world.job()
     await world.bucket.put(layout.connection("c="), b'{"session_id": "s"}', jobs.JSON)
     await world.succeed(request)
+    await tickets.issue(world.resources, ANYBODY)
     await world.bucket.put(layout.subscriber(request.job_id, "c"), b"{}", jobs.JSON)
     for prefix, lifetime, count in [
+        (layout.TICKETS, timedelta(seconds=60), 1),
         (layout.PREVIEWS, timedelta(minutes=20), 1),
         (layout.CONNECTIONS, timedelta(hours=2), 1),
         (layout.UPLOADS, timedelta(hours=12), 3),
@@ -43,7 +46,7 @@ async def test_each_thing_goes_at_its_moment_and_not_before() -> None:
 
 async def test_saved_voices_are_never_swept() -> None:
     world = World()
-    await voices.save(world.resources, await world.session(), "Nova")
+    await voices.save(world.resources, None, await world.session(), "Nova")
     world.later(days=3650)
     await swept(world)
     assert len(world.voice_keys()) == 4
@@ -52,7 +55,7 @@ async def test_saved_voices_are_never_swept() -> None:
 async def test_one_bucket_may_hold_both() -> None:
     world = World()
     world.voices.objects = world.bucket.objects
-    await voices.save(world.resources, await world.session(), "Nova")
+    await voices.save(world.resources, None, await world.session(), "Nova")
     world.later(days=3650)
     await swept(world)
     assert len(world.keys(layout.VOICES)) == len(world.keys()) == 4
@@ -80,6 +83,7 @@ async def test_what_is_not_ours_is_let_be() -> None:
         "audio/previewsomething.wav",
         "jobs/README.txt",
         "jobs-of-mine/x",
+        "tickets/README.txt",
         "logs/2020.txt",
     ]
     for key in foreign:
@@ -98,8 +102,8 @@ async def test_a_sweep_costs_what_has_expired_not_what_is_stored() -> None:
         world.later(seconds=1)
     world.mend()
     await swept(world)
-    assert world.bucket.switch.count("list") <= 6
-    assert world.bucket.switch.count("delete") <= 6
+    assert world.bucket.switch.count("list") <= 9
+    assert world.bucket.switch.count("delete") <= 9
     assert world.bucket.switch.count("read") == 0
 
 
@@ -138,7 +142,7 @@ async def test_thousands_go_in_batches() -> None:
     world.mend()
     assert (await swept(world))["jobs"] == 2100
     assert world.keys() == []
-    assert world.bucket.switch.count("delete") == 3 + 4
+    assert world.bucket.switch.count("delete") == 3 + 7
 
 
 async def test_an_overdue_job_is_ended_once() -> None:
@@ -185,7 +189,7 @@ async def test_a_sweep_finishes_what_died() -> None:
     session_id = await world.session()
     world.blow_after(7)
     with pytest.raises(Crash):
-        await voices.save(world.resources, session_id, "Nova")
+        await voices.save(world.resources, None, session_id, "Nova")
     world.mend()
     world.later(minutes=10)
     assert (await swept(world))["voice_changes"] == 1
@@ -196,7 +200,7 @@ async def test_a_sweep_that_can_not_reach_the_storage_says_so_and_the_next_does_
     world = World()
     await world.succeed(await world.job())
     world.later(hours=24)
-    for calls in range(1, 9):
+    for calls in range(1, 13):
         world.blow_after(calls, Unavailable)
         with pytest.raises(Unavailable):
             await swept(world)

@@ -15,12 +15,12 @@ TIMEOUT = voices.CHANGE_TIMEOUT
 
 
 def stored(world: World, voice_id: str) -> VoiceMetadata:
-    return VoiceMetadata.model_validate_json(world.voices.objects[layout.voice(voice_id).metadata].body)
+    return VoiceMetadata.model_validate_json(world.voices.objects[layout.voice(None, voice_id).metadata].body)
 
 
 def whole(world: World, voice_id: str, session_id: str) -> None:
     """Assert that a voice is all there, of one session and no other."""
-    keys, source = layout.voice(voice_id), layout.session(session_id)
+    keys, source = layout.voice(None, voice_id), layout.session(session_id)
     metadata = stored(world, voice_id)
     assert (metadata.status, metadata.reference_id) == ("ready", session_id)
     assert world.voices.objects[keys.audio].body == world.bucket.objects[source.audio].body
@@ -31,7 +31,7 @@ def whole(world: World, voice_id: str, session_id: str) -> None:
 async def test_a_voice_is_kept_with_all_that_it_needs() -> None:
     world = World()
     session_id = await world.session("What I say.")
-    saved = await voices.save(world.resources, session_id, " Nova ", "calm")
+    saved = await voices.save(world.resources, None, session_id, " Nova ", "calm")
     whole(world, "nova", session_id)
     assert world.voice_keys() == [f"audio/voices/nova/{name}" for name in FILES]
     assert (saved.voice_id, saved.name, saved.description) == ("nova", "Nova", "calm")
@@ -39,7 +39,7 @@ async def test_a_voice_is_kept_with_all_that_it_needs() -> None:
     assert saved.transcription_file == "audio/voices/nova/transcription.txt"
     assert world.keys(layout.CHANGES) == []
     assert world.synthesis.bodies == []
-    assert (await voices.get(world.resources, "nova")).changed_at == saved.changed_at
+    assert (await voices.get(world.resources, None, "nova")).changed_at == saved.changed_at
 
 
 FILES = ("embedding.json", "metadata.json", "source.wav", "transcription.txt")
@@ -47,15 +47,15 @@ FILES = ("embedding.json", "metadata.json", "source.wav", "transcription.txt")
 
 async def test_a_voice_outlives_its_session() -> None:
     world = World()
-    await voices.save(world.resources, await world.session(), "Nova")
+    await voices.save(world.resources, None, await world.session(), "Nova")
     world.later(days=365)
-    assert (await voices.get(world.resources, "nova")).name == "Nova"
+    assert (await voices.get(world.resources, None, "nova")).name == "Nova"
 
 
 async def test_a_voice_without_transcription_or_embedding() -> None:
     world = World()
     session_id = await world.session("", embedded=False)
-    saved = await voices.save(world.resources, session_id, "Nova")
+    saved = await voices.save(world.resources, None, session_id, "Nova")
     assert saved.transcription_file is None
     assert saved.model is None
     assert world.voice_keys() == ["audio/voices/nova/metadata.json", "audio/voices/nova/source.wav"]
@@ -70,16 +70,16 @@ async def test_an_embedding_that_says_no_model_is_kept_all_the_same() -> None:
     world = World()
     session_id = await world.session()
     await world.bucket.put(layout.session(session_id).embedding, b"[]", jobs.JSON)
-    assert (await voices.save(world.resources, session_id, "Nova")).model is None
+    assert (await voices.save(world.resources, None, session_id, "Nova")).model is None
 
 
 async def test_a_taken_name() -> None:
     world = World()
     first, second = await world.session(), await world.session()
-    await voices.save(world.resources, first, "Zoë")
+    await voices.save(world.resources, None, first, "Zoë")
     for session_id, name in [(second, "Zoë"), (second, "zoe"), (first, "Zoë")]:
         with pytest.raises(NameTaken, match="zoe") as caught:
-            await voices.save(world.resources, session_id, name)
+            await voices.save(world.resources, None, session_id, name)
         assert caught.value.field == "name"
     whole(world, "zoe", first)
     assert world.keys(layout.CHANGES) == []
@@ -90,16 +90,16 @@ async def test_what_is_wrong_is_found_before_anything_is_written() -> None:
     session_id = await world.session()
     before = world.keys()
     with pytest.raises(InvalidInput):
-        await voices.save(world.resources, session_id, "")
+        await voices.save(world.resources, None, session_id, "")
     with pytest.raises(InvalidInput):
-        await voices.save(world.resources, session_id, "Nova", "d" * 501)
+        await voices.save(world.resources, None, session_id, "Nova", "d" * 501)
     with pytest.raises(InvalidInput):
-        await voices.save(world.resources, "nonsense", "Nova")
+        await voices.save(world.resources, None, "nonsense", "Nova")
     with pytest.raises(NotFound):
-        await voices.save(world.resources, world.resources.new_id(), "Nova")
+        await voices.save(world.resources, None, world.resources.new_id(), "Nova")
     world.later(hours=12)
     with pytest.raises(Expired):
-        await voices.save(world.resources, session_id, "Nova")
+        await voices.save(world.resources, None, session_id, "Nova")
     assert (world.keys(), world.voice_keys()) == (before, [])
 
 
@@ -111,19 +111,19 @@ async def test_a_save_that_died_anywhere_is_finished_by_its_retry(embedded: bool
         session_id = await world.session(embedded=embedded)
         fuse = world.blow_after(steps)
         try:
-            await voices.save(world.resources, session_id, "Nova")
+            await voices.save(world.resources, None, session_id, "Nova")
         except Crash:
             world.mend()
         else:
             break
-        is_ready = "nova" in [v.voice_id for v in (await voices.page(world.resources, limit=9)).voices]
+        is_ready = "nova" in [v.voice_id for v in (await voices.page(world.resources, None, limit=9)).voices]
         if not is_ready:
-            await voices.save(world.resources, session_id, "Nova")
+            await voices.save(world.resources, None, session_id, "Nova")
         if not embedded:
             world.later(seconds=TIMEOUT.total_seconds())
             await voices.finish_changes(world.resources)
             assert world.synthesis.bodies, f"no embedding asked for after {fuse.seen}"
-            await world.voices.put(layout.voice("nova").embedding, PROMPT, jobs.JSON)
+            await world.voices.put(layout.voice(None, "nova").embedding, PROMPT, jobs.JSON)
         whole(world, "nova", session_id)
         steps += 1
     assert steps >= 8
@@ -136,7 +136,7 @@ async def test_a_save_that_died_anywhere_is_cleared_away_or_complete() -> None:
         session_id = await world.session()
         world.blow_after(steps)
         try:
-            await voices.save(world.resources, session_id, "Nova")
+            await voices.save(world.resources, None, session_id, "Nova")
         except Crash:
             world.mend()
         else:
@@ -147,7 +147,7 @@ async def test_a_save_that_died_anywhere_is_cleared_away_or_complete() -> None:
             whole(world, "nova", session_id)
         else:
             other = await world.session("Someone else.")
-            await voices.save(world.resources, other, "Nova")
+            await voices.save(world.resources, None, other, "Nova")
             whole(world, "nova", other)
         assert world.keys(layout.CHANGES) == []
         steps += 1
@@ -159,16 +159,16 @@ async def test_a_save_that_died_is_neither_seen_nor_used() -> None:
     session_id = await world.session()
     world.blow_after(7)
     with pytest.raises(Crash):
-        await voices.save(world.resources, session_id, "Nova")
+        await voices.save(world.resources, None, session_id, "Nova")
     world.mend()
     assert stored(world, "nova").status == "saving"
-    assert (await voices.page(world.resources, limit=10)).voices == []
+    assert (await voices.page(world.resources, None, limit=10)).voices == []
     with pytest.raises(NotFound):
-        await voices.get(world.resources, "nova")
+        await voices.get(world.resources, None, "nova")
     with pytest.raises(NotFound):
-        await voices.delete(world.resources, "nova")
+        await voices.delete(world.resources, None, "nova")
     with pytest.raises(NameTaken):
-        await voices.save(world.resources, await world.session(), "Nova")
+        await voices.save(world.resources, None, await world.session(), "Nova")
 
 
 async def test_a_save_is_given_its_time_before_it_is_cleared_away() -> None:
@@ -176,7 +176,7 @@ async def test_a_save_is_given_its_time_before_it_is_cleared_away() -> None:
     session_id = await world.session()
     world.blow_after(7)
     with pytest.raises(Crash):
-        await voices.save(world.resources, session_id, "Nova")
+        await voices.save(world.resources, None, session_id, "Nova")
     world.mend()
     world.later(seconds=TIMEOUT.total_seconds(), milliseconds=-1)
     assert await voices.finish_changes(world.resources) == 0
@@ -192,7 +192,7 @@ async def test_a_save_that_was_taken_up_again_has_its_time_anew() -> None:
     for _ in range(2):
         world.blow_after(9)
         with pytest.raises(Crash):
-            await voices.save(world.resources, session_id, "Nova")
+            await voices.save(world.resources, None, session_id, "Nova")
         world.mend()
         world.later(seconds=TIMEOUT.total_seconds() / 2)
     world.later(seconds=1)
@@ -203,7 +203,7 @@ async def test_a_save_that_was_taken_up_again_has_its_time_anew() -> None:
 async def test_the_sweeper_can_not_clear_a_save_under_its_owner_without_the_owner_knowing() -> None:
     world = World()
     session_id = await world.session()
-    saving = asyncio.ensure_future(voices.save(world.resources, session_id, "Nova"))
+    saving = asyncio.ensure_future(voices.save(world.resources, None, session_id, "Nova"))
     for _ in range(12):
         await asyncio.sleep(0)
     assert stored(world, "nova").status == "saving"
@@ -212,7 +212,7 @@ async def test_the_sweeper_can_not_clear_a_save_under_its_owner_without_the_owne
     try:
         await saving
     except NameTaken:
-        assert layout.voice("nova").metadata not in world.voices.objects
+        assert layout.voice(None, "nova").metadata not in world.voices.objects
     else:
         whole(world, "nova", session_id)
 
@@ -225,7 +225,7 @@ async def test_of_two_saves_of_one_name_one_wins_and_nothing_mixes(head_start: i
     async def after(turns: int, session_id: str) -> VoiceMetadata:
         for _ in range(turns):
             await asyncio.sleep(0)
-        return await voices.save(world.resources, session_id, "Nova")
+        return await voices.save(world.resources, None, session_id, "Nova")
 
     results = await asyncio.gather(after(0, sessions_[0]), after(head_start, sessions_[1]), return_exceptions=True)
     winners = [
@@ -246,7 +246,7 @@ async def test_a_retry_while_the_first_try_still_runs_does_no_harm(head_start: i
     async def after(turns: int) -> VoiceMetadata:
         for _ in range(turns):
             await asyncio.sleep(0)
-        return await voices.save(world.resources, session_id, "Nova")
+        return await voices.save(world.resources, None, session_id, "Nova")
 
     results = await asyncio.gather(after(0), after(head_start), return_exceptions=True)
     assert any(isinstance(result, VoiceMetadata) for result in results)
@@ -267,16 +267,16 @@ async def test_a_save_whose_last_answer_was_lost_is_a_save() -> None:
                 ready = metadata.model_copy(
                     update={
                         "status": "ready",
-                        "transcription_file": layout.voice("nova").transcription,
+                        "transcription_file": layout.voice(None, "nova").transcription,
                         "duration_seconds": 2.0,
                         "sample_rate": 16_000,
                         "model": "mock",
                     }
                 )
-                world.voices._write(layout.voice("nova").metadata, ready.to_json(), jobs.JSON)
+                world.voices._write(layout.voice(None, "nova").metadata, ready.to_json(), jobs.JSON)
 
     world.voices.switch = LosesAnswers()
-    assert (await voices.save(world.resources, session_id, "Nova")).status == "ready"
+    assert (await voices.save(world.resources, None, session_id, "Nova")).status == "ready"
     whole(world, "nova", session_id)
 
 
@@ -284,7 +284,7 @@ async def test_a_voice_that_is_ready_is_saved_whatever_the_queue_does() -> None:
     world = World()
     session_id = await world.session(embedded=False)
     world.synthesis.switch.is_up = False
-    assert (await voices.save(world.resources, session_id, "Nova")).voice_id == "nova"
+    assert (await voices.save(world.resources, None, session_id, "Nova")).voice_id == "nova"
     world.synthesis.switch.is_up = True
     world.later(seconds=TIMEOUT.total_seconds())
     assert await voices.finish_changes(world.resources) == 1
@@ -297,39 +297,39 @@ async def test_a_storage_that_fails_in_the_middle_is_said() -> None:
         session_id = await world.session()
         world.blow_after(calls, Unavailable)
         with pytest.raises(Unavailable):
-            await voices.save(world.resources, session_id, "Nova")
+            await voices.save(world.resources, None, session_id, "Nova")
         world.mend()
-        await voices.save(world.resources, session_id, "Nova")
+        await voices.save(world.resources, None, session_id, "Nova")
         whole(world, "nova", session_id)
 
 
 async def test_deleting_takes_everything() -> None:
     world = World()
-    await voices.save(world.resources, await world.session(), "Nova")
-    await voices.save(world.resources, await world.session(), "Nova 2")
-    await world.voices.put(layout.voice("nova").folder + "left/behind", b"", jobs.JSON)
-    await voices.delete(world.resources, "nova")
+    await voices.save(world.resources, None, await world.session(), "Nova")
+    await voices.save(world.resources, None, await world.session(), "Nova 2")
+    await world.voices.put(layout.voice(None, "nova").folder + "left-behind", b"", jobs.JSON)
+    await voices.delete(world.resources, None, "nova")
     assert world.voice_keys() == [f"audio/voices/nova-2/{name}" for name in FILES]
     assert world.keys(layout.CHANGES) == []
     with pytest.raises(NotFound, match="nova") as caught:
-        await voices.delete(world.resources, "nova")
+        await voices.delete(world.resources, None, "nova")
     assert caught.value.field == "voice_id"
 
 
 async def test_a_deleted_name_is_free_at_once() -> None:
     world = World()
-    await voices.save(world.resources, await world.session("Old."), "Nova")
-    await voices.delete(world.resources, "nova")
+    await voices.save(world.resources, None, await world.session("Old."), "Nova")
+    await voices.delete(world.resources, None, "nova")
     session_id = await world.session("New.")
-    await voices.save(world.resources, session_id, "Nova")
+    await voices.save(world.resources, None, session_id, "Nova")
     whole(world, "nova", session_id)
 
 
 async def test_what_a_worker_wrote_late_does_not_get_into_the_next_voice_of_that_name() -> None:
     world = World()
-    await world.voices.put(layout.voice("nova").embedding, b"of the one before", jobs.JSON)
-    await world.voices.put(layout.voice("nova").transcription, b"of the one before", jobs.JSON)
-    await voices.save(world.resources, await world.session("", embedded=False), "Nova")
+    await world.voices.put(layout.voice(None, "nova").embedding, b"of the one before", jobs.JSON)
+    await world.voices.put(layout.voice(None, "nova").transcription, b"of the one before", jobs.JSON)
+    await voices.save(world.resources, None, await world.session("", embedded=False), "Nova")
     assert world.voice_keys() == ["audio/voices/nova/metadata.json", "audio/voices/nova/source.wav"]
 
 
@@ -338,10 +338,10 @@ async def test_a_delete_that_died_anywhere_is_finished_by_the_sweeper() -> None:
     while True:
         world = World()
         session_id = await world.session()
-        await voices.save(world.resources, session_id, "Nova")
+        await voices.save(world.resources, None, session_id, "Nova")
         world.blow_after(steps)
         try:
-            await voices.delete(world.resources, "nova")
+            await voices.delete(world.resources, None, "nova")
         except Crash:
             world.mend()
         else:
@@ -350,11 +350,11 @@ async def test_a_delete_that_died_anywhere_is_finished_by_the_sweeper() -> None:
         was_begun = not world.voice_keys() or stored(world, "nova").status == "deleting"
         if was_begun:
             with pytest.raises(NotFound):
-                await voices.get(world.resources, "nova")
+                await voices.get(world.resources, None, "nova")
         await voices.finish_changes(world.resources)
         if was_begun:
             assert world.voice_keys() == []
-            await voices.save(world.resources, await world.session(), "Nova")
+            await voices.save(world.resources, None, await world.session(), "Nova")
         else:
             whole(world, "nova", session_id)
         assert world.keys(layout.CHANGES) == []
@@ -364,9 +364,9 @@ async def test_a_delete_that_died_anywhere_is_finished_by_the_sweeper() -> None:
 
 async def test_of_two_deletes_one_finds_nothing() -> None:
     world = World()
-    await voices.save(world.resources, await world.session(), "Nova")
+    await voices.save(world.resources, None, await world.session(), "Nova")
     results = await asyncio.gather(
-        *(voices.delete(world.resources, "nova") for _ in range(2)), return_exceptions=True
+        *(voices.delete(world.resources, None, "nova") for _ in range(2)), return_exceptions=True
     )
     assert [type(result) for result in results if result] == [NotFound]
     assert world.voice_keys() == []
@@ -376,7 +376,7 @@ async def test_the_sweeper_lets_be_what_is_not_its_own() -> None:
     world = World()
     await world.bucket.put(layout.CHANGES + "README.txt", b"not a note", jobs.JSON)
     await world.bucket.put(layout.change(world.resources.new_id()), b'{"voice_id": "../.."}', jobs.JSON)
-    await voices.save(world.resources, await world.session(), "Nova")
+    await voices.save(world.resources, None, await world.session(), "Nova")
     world.later(seconds=TIMEOUT.total_seconds())
     assert await voices.finish_changes(world.resources) == 1
     assert world.keys(layout.CHANGES) == [layout.CHANGES + "README.txt"]
@@ -386,18 +386,21 @@ async def test_the_sweeper_lets_be_what_is_not_its_own() -> None:
 async def test_one_damaged_voice_does_not_hide_the_others() -> None:
     world = World()
     for name in ("Ann", "Bob", "Cid"):
-        await voices.save(world.resources, await world.session(), name)
-    await world.voices.put(layout.voice("bob").metadata, b"{", jobs.JSON)
-    assert [voice.voice_id for voice in (await voices.page(world.resources, limit=10)).voices] == ["ann", "cid"]
+        await voices.save(world.resources, None, await world.session(), name)
+    await world.voices.put(layout.voice(None, "bob").metadata, b"{", jobs.JSON)
+    assert [voice.voice_id for voice in (await voices.page(world.resources, None, limit=10)).voices] == [
+        "ann",
+        "cid",
+    ]
     with pytest.raises(NotFound):
-        await voices.get(world.resources, "bob")
+        await voices.get(world.resources, None, "bob")
     with pytest.raises(NameTaken):
-        await voices.save(world.resources, await world.session(), "Bob")
+        await voices.save(world.resources, None, await world.session(), "Bob")
 
 
 async def many(world: World, ids: list[str]) -> None:
     for voice_id in ids:
-        keys = layout.voice(voice_id)
+        keys = layout.voice(None, voice_id)
         metadata = VoiceMetadata(
             voice_id=voice_id,
             name=voice_id,
@@ -422,7 +425,7 @@ async def test_paging_gives_each_voice_once_in_order(limit: int) -> None:
     seen: list[str] = []
     after = ""
     while True:
-        page = await voices.page(world.resources, limit=limit, after=after)
+        page = await voices.page(world.resources, None, limit=limit, after=after)
         assert len(page.voices) <= limit
         seen += [voice.voice_id for voice in page.voices]
         if page.next_after is None:
@@ -437,23 +440,23 @@ async def test_a_page_begins_after_any_text() -> None:
     world = World()
     await many(world, IDS)
     for after in ("n", "nova-", "nova-1", "nova-2", "nova/", "~", "\u5c0f", "A"):
-        page = await voices.page(world.resources, limit=100, after=after)
+        page = await voices.page(world.resources, None, limit=100, after=after)
         assert [voice.voice_id for voice in page.voices] == sorted(id_ for id_ in IDS if id_ > after)
 
 
 async def test_the_last_page_says_so_exactly() -> None:
     world = World()
     await many(world, ["a", "b"])
-    assert (await voices.page(world.resources, limit=2)).next_after is None
-    assert (await voices.page(world.resources, limit=1)).next_after == "a"
-    assert (await voices.page(World().resources, limit=1)).voices == []
+    assert (await voices.page(world.resources, None, limit=2)).next_after is None
+    assert (await voices.page(world.resources, None, limit=1)).next_after == "a"
+    assert (await voices.page(World().resources, None, limit=1)).voices == []
 
 
 async def test_a_listing_costs_one_listing_and_a_read_each() -> None:
     world = World()
     await many(world, [f"v{n:03}" for n in range(200)])
     world.mend()
-    await voices.page(world.resources, limit=20)
+    await voices.page(world.resources, None, limit=20)
     assert world.voices.switch.count("list_folders") == 1
     assert world.voices.switch.count("read") <= 20 + 16
 

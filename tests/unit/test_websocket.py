@@ -7,9 +7,12 @@ from typing import Any
 import pytest
 
 from functions import notify
+from functions.gate import Gate
 from functions.websocket import MESSAGE_MAX_BYTES, MESSAGE_TYPES, Dispatcher
 from pipeline import events, jobs, layout, sessions, voices
 from pipeline.audio import encode_wav
+from pipeline.keyring import Keyring
+from pipeline.keys import ANYBODY
 from pipeline.records import Options, ReplyTo, Request
 from tests.world import World, spoken
 
@@ -19,9 +22,26 @@ THERE = ReplyTo(endpoint="http://127.0.0.1:9", connection_id="c2=")
 Message = dict[str, Any]
 
 
+def dispatcher_of(world: World) -> Dispatcher:
+    return Dispatcher(world.resources, Gate(world.resources))
+
+
 async def ask(world: World, type_: object, data: object = None, sender: ReplyTo = HERE) -> Message | None:
     message = {"type": type_} | ({} if data is None else {"data": data})
-    return await Dispatcher(world.resources).answer(sender, json.dumps(message))
+    return await answered(world, json.dumps(message), sender)
+
+
+async def answered(world: World, raw: str | bytes, sender: ReplyTo = HERE) -> Message | None:
+    """Give the only thing that is said to one message, be it before its job is sent or as its answer."""
+    said: list[Message] = []
+
+    async def say(message: Message) -> None:
+        said.append(message)
+
+    if answer := await dispatcher_of(world).answer(sender, ANYBODY, raw, say):
+        said.append(answer)
+    assert len(said) <= 1
+    return said[0] if said else None
 
 
 async def refused(world: World, type_: object, data: object = None, sender: ReplyTo = HERE) -> Message:
@@ -71,7 +91,7 @@ async def test_progress_comes_only_to_who_asks() -> None:
 async def test_a_saved_voice_may_speak() -> None:
     world = World()
     session_id = await world.session()
-    await voices.save(world.resources, session_id, "Nova")
+    await voices.save(world.resources, None, session_id, "Nova")
     assert await ask(world, "generate_preview", {"voice_id": "nova", "text": "Hello."}) is None
     request = await request_of(world)
     assert (request.source.voice_id, request.reference_id) == ("nova", session_id)
@@ -79,7 +99,7 @@ async def test_a_saved_voice_may_speak() -> None:
 
 async def test_an_upload_by_form_is_checked_at_its_first_use() -> None:
     world = World()
-    session_id, form = await sessions.open_upload(world.resources, "")
+    session_id, form = await sessions.open_upload(world.resources, None, "")
     data = {"session_id": session_id, "text": "Hello."}
     assert (await refused(world, "generate_preview", data))["code"] == "not_found"
     await world.bucket.put(form.fields["key"], b"nonsense", "x")
@@ -142,7 +162,7 @@ async def test_a_voice_is_saved() -> None:
     data = {"session_id": session_id, "name": "小明", "description": "calm", "request_id": "r1"}
     saved = {"voice_id": "xiao-ming", "name": "小明", "description": "calm", "request_id": "r1"}
     assert await ask(world, "save_voice", data) == {"type": "voice_saved", "data": saved}
-    assert (await voices.get(world.resources, "xiao-ming")).name == "小明"
+    assert (await voices.get(world.resources, None, "xiao-ming")).name == "小明"
 
 
 async def test_the_session_last_used_on_this_connection_is_saved() -> None:
@@ -153,17 +173,17 @@ async def test_the_session_last_used_on_this_connection_is_saved() -> None:
     answer = await ask(world, "save_voice", {"name": "Nova", "description": None})
     assert answer is not None
     assert answer["data"] == {"voice_id": "nova", "name": "Nova", "description": ""}
-    assert (await voices.get(world.resources, "nova")).reference_id == second
+    assert (await voices.get(world.resources, None, "nova")).reference_id == second
 
 
 async def test_a_voice_used_in_between_is_not_the_session_last_used() -> None:
     world = World()
     session_id = await world.session()
-    await voices.save(world.resources, await world.session(), "Old")
+    await voices.save(world.resources, None, await world.session(), "Old")
     await ask(world, "generate_preview", {"session_id": session_id, "text": "Hello."})
     await ask(world, "generate_preview", {"voice_id": "old", "text": "Hello."})
     await ask(world, "save_voice", {"name": "Nova"})
-    assert (await voices.get(world.resources, "nova")).reference_id == session_id
+    assert (await voices.get(world.resources, None, "nova")).reference_id == session_id
 
 
 @pytest.mark.parametrize(
@@ -185,7 +205,7 @@ async def test_a_voice_used_in_between_is_not_the_session_last_used() -> None:
 )
 async def test_a_save_that_can_not_be(data: Message, field: str) -> None:
     world = World()
-    await voices.save(world.resources, await world.session(), "Taken")
+    await voices.save(world.resources, None, await world.session(), "Taken")
     if data.get("session_id") == "SESSION":
         data = data | {"session_id": await world.session()}
     before = world.voice_keys()
@@ -206,7 +226,7 @@ async def test_who_subscribes_in_time_is_told_when_the_job_ends() -> None:
     request = await world.job(reply_to=THERE)
     assert await ask(world, "subscribe", {"job_id": request.job_id, "request_id": "r9"}) is None
     await world.succeed(request)
-    await notify.tell(world.resources, request.job_id)
+    await notify.tell(world.resources, Keyring(world.resources), request.job_id)
     told = {to: json.loads(body)["data"].get("request_id") for to, body in world.connections.posted}
     assert told == {"c2=": None, "c1=": "r9"}
 
@@ -240,7 +260,7 @@ async def test_nobody_is_missed_however_the_outcome_races_the_subscription(turns
         for _ in range(turns):
             await asyncio.sleep(0)
         await world.succeed(request)
-        await notify.tell(world.resources, request.job_id)
+        await notify.tell(world.resources, Keyring(world.resources), request.job_id)
 
     answer, _ = await asyncio.gather(ask(world, "subscribe", {"job_id": request.job_id}), end())
     assert (answer is not None) + len(world.connections.posted) >= 1
@@ -300,7 +320,7 @@ async def test_a_subscription_to_nothing(data: Message) -> None:
     ],
 )
 async def test_whatever_is_sent_is_answered_with_an_error(raw: str | bytes) -> None:
-    answer = await Dispatcher(World().resources).answer(HERE, raw)
+    answer = await answered(World(), raw)
     assert answer is not None
     assert answer["type"] == "error"
     assert answer["data"]["code"] == "invalid_input"
@@ -320,7 +340,7 @@ async def test_a_message_just_as_large_as_may_be() -> None:
     room = MESSAGE_MAX_BYTES - len(json.dumps(message))
     raw = json.dumps(message)[:-2] + "x" * room + '"}'
     assert len(raw) == MESSAGE_MAX_BYTES
-    assert await Dispatcher(world.resources).answer(HERE, raw) is None
+    assert await answered(world, raw) is None
 
 
 @pytest.mark.parametrize("type_", MESSAGE_TYPES)
@@ -375,7 +395,7 @@ async def test_a_closed_connection_is_forgotten_even_if_the_storage_is_away() ->
     await ask(world, "generate_preview", {"session_id": await world.session(), "text": "Hello."})
     assert world.keys(layout.CONNECTIONS) == [layout.connection(HERE.connection_id)]
     world.bucket.switch.is_up = False
-    await Dispatcher(world.resources).forget(HERE)
+    await dispatcher_of(world).forget(HERE)
     world.bucket.switch.is_up = True
-    await Dispatcher(world.resources).forget(HERE)
+    await dispatcher_of(world).forget(HERE)
     assert world.keys(layout.CONNECTIONS) == []

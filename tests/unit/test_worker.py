@@ -14,10 +14,11 @@ from gpu_runner.engines import EngineLost
 from gpu_runner.engines.mock import MockPrompt, hum
 from gpu_runner.worker import work
 from pipeline import jobs, layout
-from pipeline.audio import WAV, decode_wav, length_of_wav
+from pipeline.audio import decode_wav
 from pipeline.errors import InvalidInput
 from pipeline.records import Source
 from pipeline.settings import Settings
+from pipeline.wav import WAV, length_of_wav
 from tests.engines import ScriptedEngine
 from tests.fakes import Fakes, fake_world, settle
 from tests.orders import (

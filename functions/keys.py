@@ -1,0 +1,166 @@
+"""`python -m functions.keys`: makes, lists, expires and revokes API keys, where the environment points at.
+
+Only what was asked for goes to standard output, so that a new key can be piped into whatever keeps secrets.
+"""
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from pipeline import keys
+from pipeline.errors import PipelineError
+from pipeline.keys import SCOPES, KeyRecord, Listed
+from pipeline.logs import configure_logging
+from pipeline.records import format_utc
+from pipeline.resources import Resources, connect
+from pipeline.settings import SettingsError, load_settings
+
+WRONG_SETTING = 2
+FAILED = 1
+
+DEFAULT_SCOPES = ("preview", "voices:write")
+DAYS_MAX = 36_500
+COLUMNS = ("id", "owner", "name", "scopes", "created", "expires", "revoked", "last used")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Do what the command line says; the exit status."""
+    wanted = _parser().parse_args(arguments)
+    try:
+        settings = load_settings()
+        configure_logging(settings, "keys")
+        asyncio.run(_do(wanted))
+    except SettingsError as error:
+        _say(str(error))
+        return WRONG_SETTING
+    except PipelineError as error:
+        _say(_reason(error))
+        return FAILED
+    return 0
+
+
+async def _do(wanted: argparse.Namespace) -> None:
+    async with connect(load_settings()) as resources:
+        await wanted.command(resources, wanted)
+
+
+async def _make(resources: Resources, wanted: argparse.Namespace) -> None:
+    days: timedelta | None = wanted.expires_in_days
+    text, record = await keys.make(
+        resources,
+        owner=wanted.owner,
+        name=wanted.name,
+        scopes=wanted.scope or DEFAULT_SCOPES,
+        expires_at=resources.clock() + days if days is not None else None,
+    )
+    sys.stdout.write(text + "\n")
+    until = f"until {format_utc(record.expires_at)}" if record.expires_at else "until it is revoked"
+    _say(
+        f"Made key {record.key_id} for {record.owner} ({', '.join(record.scopes)}), good {until}. "
+        f"Keep it now: it is not shown again."
+    )
+
+
+async def _list(resources: Resources, wanted: argparse.Namespace) -> None:
+    rows = [COLUMNS, *(_row(listed) for listed in await keys.list_keys(resources, wanted.owner))]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        sys.stdout.write("  ".join(cells).rstrip() + "\n")
+
+
+def _row(listed: Listed) -> tuple[str, ...]:
+    record = listed.record
+    moments = (record.created_at, record.expires_at, record.revoked_at, listed.used_at)
+    return (
+        record.key_id,
+        record.owner,
+        record.name or "-",
+        ",".join(record.scopes),
+        *(format_utc(moment) if moment else "-" for moment in moments),
+    )
+
+
+async def _expire(resources: Resources, wanted: argparse.Namespace) -> None:
+    moment: datetime = wanted.at or resources.clock() + wanted.in_days
+    record = await keys.expire(resources, wanted.key_id, moment)
+    _say(f"{_named(record)} is good until {format_utc(moment)}. This takes effect everywhere within a minute.")
+
+
+async def _revoke(resources: Resources, wanted: argparse.Namespace) -> None:
+    record = await keys.revoke(resources, wanted.key_id)
+    _say(f"{_named(record)} is revoked. This takes effect everywhere within a minute.")
+
+
+def _named(record: KeyRecord) -> str:
+    return f"Key {record.key_id} of {record.owner}"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "python -m functions.keys", description="Makes, lists, expires and revokes API keys."
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    make = commands.add_parser("make", help="make a key, and show it this once")
+    make.add_argument(
+        "--owner", required=True, help="whose voices it shall open: lower-case letters, digits, hyphens"
+    )
+    make.add_argument("--name", default="", help="what to tell it by, such as the machine that uses it")
+    make.add_argument(
+        "--scope", action="append", choices=SCOPES, help=f"what it may be used for; {' and '.join(DEFAULT_SCOPES)}"
+    )
+    make.add_argument("--expires-in-days", type=_days, metavar="N")
+    make.set_defaults(command=_make)
+
+    list_ = commands.add_parser("list", help="list the keys, which are not shown, from the oldest")
+    list_.add_argument("--owner", help="of this owner alone")
+    list_.set_defaults(command=_list)
+
+    expire = commands.add_parser("expire", help="let a key end at a moment, sooner or later than it would have")
+    expire.add_argument("key_id", metavar="KEY_ID")
+    moment = expire.add_mutually_exclusive_group(required=True)
+    moment.add_argument("--in-days", type=_days, metavar="N", help="0: now")
+    moment.add_argument("--at", type=_moment, metavar="TIME", help="such as 2030-01-01T00:00:00Z")
+    expire.set_defaults(command=_expire)
+
+    revoke = commands.add_parser("revoke", help="end a key for good")
+    revoke.add_argument("key_id", metavar="KEY_ID")
+    revoke.set_defaults(command=_revoke)
+    return parser
+
+
+def _days(text: str) -> timedelta:
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1
+    if not 0 <= number <= DAYS_MAX:
+        raise argparse.ArgumentTypeError(f"should be a number of days from 0 to {DAYS_MAX}")
+    return timedelta(days=number)
+
+
+def _moment(text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        moment = None
+    if moment is None or moment.utcoffset() is None:
+        raise argparse.ArgumentTypeError("should be a time with its zone, such as 2030-01-01T00:00:00Z")
+    return moment
+
+
+def _reason(error: PipelineError) -> str:
+    """Tell what was wrong, to one who may know what lies beneath."""
+    beneath = f" {error.__cause__}" if error.__cause__ else ""
+    return " ".join((error.message + beneath).split())
+
+
+def _say(words: str) -> None:
+    sys.stderr.write(words + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

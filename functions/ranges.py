@@ -1,0 +1,46 @@
+"""One range of bytes, as a client asks for it and as far as one answer can hold it (RFC 9110, section 14)."""
+
+import re
+from dataclasses import dataclass
+from typing import Self
+
+_ONE_RANGE = re.compile(r"bytes=(?P<first>\d{1,18})?-(?P<last>\d{1,18})?", re.IGNORECASE)
+_CONTENT_RANGE = re.compile(r"bytes (?P<first>\d+)-(?P<last>\d+)/(?P<size>\d+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """From `first` up to and with `last`, or to the end; the last `last` bytes where `first` is None."""
+
+    first: int | None
+    last: int | None
+
+    @classmethod
+    def of(cls, given: str) -> Self | None:
+        """Take a single range that makes sense; a server may ignore any other (section 14.2)."""
+        match = _ONE_RANGE.fullmatch(given)
+        if match is None or (match["first"], match["last"]) == (None, None):
+            return None
+        first, last = (int(text) if text is not None else None for text in (match["first"], match["last"]))
+        makes_sense = first is None or last is None or first <= last
+        return cls(first, last) if makes_sense else None
+
+    def header(self, limit: int = 0) -> str:
+        """Ask for it, or for so much of it as an answer of `limit` bytes holds; 0: there is no limit."""
+        last = self.last
+        if limit:
+            furthest = limit if self.first is None else self.first + limit - 1
+            last = furthest if last is None else min(last, furthest)
+        return f"bytes={'' if self.first is None else self.first}-{'' if last is None else last}"
+
+    def is_met_by(self, content_range: str) -> bool:
+        """Tell whether all of it came that there is, by the `Content-Range` of what came."""
+        match = _CONTENT_RANGE.fullmatch(content_range)
+        assert match is not None, content_range  # noqa: S101 - the storage's own words
+        first, last, size = (int(match[name]) for name in ("first", "last", "size"))
+        if self.first is None:
+            return first <= max(0, size - (self.last or 0))
+        return last >= min(size - 1 if self.last is None else self.last, size - 1)
+
+
+WHOLE = Span(0, None)

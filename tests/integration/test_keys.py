@@ -1,0 +1,165 @@
+"""Keys and tickets over the wire, and the command that makes keys as a process."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+
+import pytest
+
+from pipeline import keys, layout, tickets
+from pipeline.errors import Unauthorized
+from pipeline.ids import utc_now
+from pipeline.keyring import Keyring
+from pipeline.keys import Caller
+from pipeline.records import format_utc
+from pipeline.resources import Resources
+from pipeline.settings import Settings
+
+ALICE = Caller("alice", "0123456789ab", frozenset({"preview"}))
+
+
+async def test_of_many_who_redeem_a_ticket_at_once_one_succeeds(resources: Resources) -> None:
+    text, _ = await tickets.issue(resources, ALICE)
+    results = await asyncio.gather(*(tickets.redeem(resources, text) for _ in range(32)), return_exceptions=True)
+    assert results.count(ALICE) == 1
+    assert sum(isinstance(result, Unauthorized) for result in results) == 31
+
+
+async def test_administrators_lose_nothing_of_each_others_changes(resources: Resources) -> None:
+    _, record = await keys.make(resources, owner="alice", name="", scopes=["preview"], expires_at=None)
+    later = resources.clock() + timedelta(days=9)
+    await asyncio.gather(
+        *(keys.expire(resources, record.key_id, later) for _ in range(4)),
+        keys.revoke(resources, record.key_id),
+        return_exceptions=True,
+    )
+    (listed,) = await keys.list_keys(resources)
+    assert listed.record.revoked_at is not None
+
+
+async def test_a_key_is_known_with_its_last_use(resources: Resources) -> None:
+    text, record = await keys.make(resources, owner="alice", name="", scopes=["preview"], expires_at=None)
+    keyring = Keyring(resources)
+    callers = await asyncio.gather(*(keyring.caller(text) for _ in range(8)))
+    assert {caller.owner for caller in callers} == {"alice"}
+    (listed,) = await keys.list_keys(resources)
+    assert listed.record == record
+    assert listed.used_at is not None
+    assert not await keyring.still_good("0" * 12)
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """What a command said and how it ended."""
+
+    status: int | None
+    output: str
+    words: str
+
+
+async def command(settings: Settings, *arguments: str, **environment: str) -> Ended:
+    env: Mapping[str, str] = {
+        **os.environ,
+        "AWS_ENDPOINT_URL": settings.aws_endpoint_url or "",
+        "BUCKET": settings.bucket,
+        "VOICES_BUCKET": settings.bucket_for_voices,
+        **environment,
+    }
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "functions.keys",
+        *arguments,
+        env=env,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    output, words = await process.communicate()
+    return Ended(process.returncode, output.decode(), words.decode())
+
+
+async def test_a_keys_life_on_the_command_line(resources: Resources) -> None:
+    settings = resources.settings
+    made = await command(settings, "make", "--owner", "alice", "--name", "laptop", "--expires-in-days", "9")
+    assert made.status == 0, made.words
+    text = made.output.removesuffix("\n")
+    presented = keys.parse(text)
+    assert presented is not None
+    assert f"Made key {presented.key_id} for alice (preview, voices:write), good until " in made.words
+    assert text[17:] not in made.words
+    caller = await Keyring(resources).caller(text)
+    assert caller == Caller("alice", presented.key_id, frozenset({"preview", "voices:write"}))
+
+    admin = await command(settings, "make", "--owner", "bob", "--scope", "admin")
+    assert admin.status == 0, admin.words
+    listed = await command(settings, "list")
+    head, first, second = listed.output.splitlines()
+    assert head.split() == ["id", "owner", "name", "scopes", "created", "expires", "revoked", "last", "used"]
+    assert first.split()[:4] == [presented.key_id, "alice", "laptop", "preview,voices:write"]
+    assert second.split()[:4] == [admin.output[4:16], "bob", "-", "admin"]
+    assert second.split()[5:] == ["-", "-", "-"]
+    assert text[17:] not in listed.output
+    assert len((await command(settings, "list", "--owner", "bob")).output.splitlines()) == 2
+
+    moment = format_utc(utc_now() + timedelta(days=1))
+    assert (await command(settings, "expire", presented.key_id, "--at", moment)).status == 0
+    revoked = await command(settings, "revoke", presented.key_id)
+    assert (revoked.status, revoked.output) == (0, "")
+    row = (await command(settings, "list", "--owner", "alice")).output.splitlines()[1].split()
+    assert row[5] == moment
+    assert "-" not in row
+    with pytest.raises(Unauthorized, match="revoked"):
+        await Keyring(resources).caller(text)
+    expired = await command(settings, "expire", admin.output[4:16], "--in-days", "0")
+    assert expired.status == 0, expired.words
+    with pytest.raises(Unauthorized, match="expired"):
+        await Keyring(resources).caller(admin.output.strip())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "words"),
+    [
+        (["make", "--owner", "Not An Owner"], 1, "owner should be"),
+        (["make", "--owner", "alice", "--expires-in-days", "0"], 1, "in the future"),
+        (["revoke", "000000000000"], 1, "There is no key 000000000000"),
+        (["revoke", "vck_000000000000_x"], 1, "key_id should be"),
+    ],
+)
+async def test_what_can_not_be_is_said_in_a_line(
+    resources: Resources, arguments: list[str], status: int, words: str
+) -> None:
+    ended = await command(resources.settings, *arguments)
+    assert (ended.status, ended.output) == (status, "")
+    assert words in ended.words
+    assert len(ended.words.splitlines()) == 1
+    assert [item async for item in resources.voices.list(layout.KEYS)] == []
+
+
+async def test_settings_and_storage_that_can_not_serve_are_said_in_a_line(settings: Settings) -> None:
+    wrong = await command(settings, "list", PORT="eighty")
+    assert (wrong.status, wrong.output) == (2, "")
+    assert wrong.words.startswith("PORT: ")
+    no_bucket = await command(settings, "list")
+    assert (no_bucket.status, no_bucket.output) == (1, "")
+    assert "NoSuchBucket" in no_bucket.words
+    assert len(wrong.words.splitlines()) == len(no_bucket.words.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["make"], "--owner"),
+        (["make", "--owner", "alice", "--scope", "everything"], "everything"),
+        (["make", "--owner", "alice", "--expires-in-days", "1e99"], "0 to 36500"),
+        (["expire", "000000000000"], "--in-days"),
+        (["expire", "000000000000", "--at", "2030-01-01"], "2030-01-01T00:00:00Z"),
+    ],
+)
+async def test_a_command_that_can_not_be_read(settings: Settings, arguments: list[str], words: str) -> None:
+    ended = await command(settings, *arguments)
+    assert (ended.status, ended.output) == (2, "")
+    assert words in ended.words
+    assert "Traceback" not in ended.words

@@ -1,0 +1,175 @@
+"""Keys, tickets and links against the real server: who has none stays outside, and who loses theirs is put out."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import pytest
+import schemathesis
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
+from schemathesis.specs.openapi.checks import positive_data_acceptance
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from functions.http import create_app, serve_with
+from functions.server import local_app
+from pipeline import keys, layout
+from pipeline.records import Scope
+from pipeline.resources import Resources
+from pipeline.settings import Settings
+from tests.serving import changed, served, speaking
+from tests.speech import voice_wav
+from tests.world import World
+
+
+class MovableClock:
+    """The real time, and as much later as the test says."""
+
+    def __init__(self) -> None:
+        self.ahead = timedelta()
+
+    def __call__(self) -> datetime:
+        return datetime.now(UTC) + self.ahead
+
+
+@pytest.fixture
+def clock() -> MovableClock:
+    return MovableClock()
+
+
+@pytest.fixture
+async def url(resources: Resources, clock: MovableClock) -> AsyncIterator[str]:
+    async with served(local_app(changed(resources.settings, auth="keys"), clock)) as url:
+        yield url
+
+
+async def key_of(resources: Resources, owner: str, *scopes: Scope) -> str:
+    text, _ = await keys.make(
+        resources, owner=owner, name="test", scopes=scopes or ("preview", "voices:write"), expires_at=None
+    )
+    return text
+
+
+def bearer(key: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {key}"}
+
+
+def socket(url: str, *, key: str | None = None, ticket: str | None = None) -> connect:
+    query = f"?ticket={ticket}" if ticket else ""
+    return connect(url.replace("http", "ws") + "/ws" + query, additional_headers=bearer(key) if key else None)
+
+
+async def ask(connection: ClientConnection, type_: str, **data: Any) -> dict[str, Any]:
+    await connection.send(json.dumps({"type": type_, "data": data}))
+    answer: dict[str, Any] = json.loads(await connection.recv())
+    return answer
+
+
+async def test_a_voices_whole_life_with_a_key(url: str, resources: Resources) -> None:
+    key = await key_of(resources, "alice")
+    async with (
+        speaking(resources),
+        httpx.AsyncClient(base_url=url, headers=bearer(key)) as client,
+        socket(url, key=key) as connection,
+    ):
+        made = await client.post("/preview", files={"audio": voice_wav(120.0)}, data={"response_text": "Hello."})
+        assert made.status_code == 200, made.text
+        assert made.headers["ratelimit"].startswith('"requests";r=')
+        told = await ask(connection, "generate_preview", session_id=made.headers["x-session-id"], text="Again.")
+        assert told["type"] == "tts_complete"
+        assert (await client.get(told["data"]["audio_url"])).status_code == 200
+        assert (await ask(connection, "save_voice", name="Nova"))["data"]["voice_id"] == "nova"
+        assert (await client.get("/voices")).json()["voices"][0]["voice_id"] == "nova"
+        other = bearer(await key_of(resources, "bob"))
+        assert (await client.get(told["data"]["audio_url"], headers=other)).status_code == 404
+        assert (await client.get("/voices", headers=other)).json() == {"voices": []}
+    stored = [item.key async for item in resources.voices.list(layout.VOICES)]
+    assert {key.rpartition("/")[0] for key in stored} == {"audio/voices/alice/nova"}
+    assert [item.key async for item in resources.bucket.list(layout.IN_FLIGHT)] == []
+
+
+async def test_who_shows_nothing_opens_no_socket(url: str, resources: Resources) -> None:
+    for shown in ({}, {"key": "vck_wrong"}, {"ticket": "wrong"}):
+        with pytest.raises(InvalidStatus) as caught:
+            async with socket(url, **shown):
+                pass
+        answer = caught.value.response
+        assert answer.status_code == 401
+        assert json.loads(answer.body)["code"] == "unauthorized"
+
+
+async def test_a_ticket_opens_one_socket(url: str, resources: Resources) -> None:
+    async with httpx.AsyncClient(base_url=url, headers=bearer(await key_of(resources, "alice"))) as client:
+        ticket = (await client.post("/ws-tickets")).json()["ticket"]
+    async with socket(url, ticket=ticket) as connection:
+        assert (await ask(connection, "save_voice", name="Nova"))["data"]["field"] == "session_id"
+        with pytest.raises(InvalidStatus):
+            async with socket(url, ticket=ticket):
+                pass
+
+
+async def test_a_ticket_lives_for_a_minute(url: str, resources: Resources, clock: MovableClock) -> None:
+    async with httpx.AsyncClient(base_url=url, headers=bearer(await key_of(resources, "alice"))) as client:
+        ticket = (await client.post("/ws-tickets")).json()["ticket"]
+    clock.ahead += timedelta(seconds=60)
+    with pytest.raises(InvalidStatus):
+        async with socket(url, ticket=ticket):
+            pass
+
+
+async def test_a_revoked_keys_connection_is_closed_within_a_minute(
+    url: str, resources: Resources, clock: MovableClock
+) -> None:
+    key, kept = await key_of(resources, "alice"), await key_of(resources, "alice")
+    async with socket(url, key=key) as connection, socket(url, key=kept) as other:
+        await keys.revoke(resources, key.split("_")[1])
+        clock.ahead += timedelta(seconds=58)
+        with pytest.raises(ConnectionClosed, match="no longer good"):
+            await connection.recv()
+        assert (await ask(other, "save_voice", name="Nova"))["data"]["code"] == "invalid_input"
+        with pytest.raises(InvalidStatus):
+            async with socket(url, key=key):
+                pass
+
+
+async def test_an_owners_flood_ends_in_429(resources: Resources) -> None:
+    limits = changed(resources.settings, auth="keys", requests_per_minute=5, previews_in_flight=2)
+    async with (
+        served(local_app(limits)) as url,
+        httpx.AsyncClient(base_url=url, headers=bearer(await key_of(resources, "alice"))) as alice,
+        httpx.AsyncClient(base_url=url, headers=bearer(await key_of(resources, "bob"))) as bob,
+    ):
+        wav = {"audio": voice_wav(120.0)}
+        asked = [
+            await alice.post(
+                "/preview", files=wav, data={"response_text": "Hi."}, headers={"Prefer": "respond-async"}
+            )
+            for _ in range(3)
+        ]
+        assert [answer.status_code for answer in asked] == [202, 202, 429]
+        assert asked[-1].json()["code"] == "too_many_requests"
+        assert int(asked[-1].headers["retry-after"]) > 0
+        statuses = [(await alice.get("/voices")).status_code for _ in range(4)]
+        assert statuses[-1] == 429
+        assert (await bob.get("/voices")).status_code == 200
+
+
+# A world where keys are wanted, with an owner who has one.
+WORLD = World(Settings(auth="keys", preview_wait_seconds=0, requests_per_minute=0))
+API = create_app(WORLD.resources.settings)
+serve_with(API, WORLD.resources)
+KEY = asyncio.run(key_of(WORLD.resources, "alice", "admin"))
+schema = schemathesis.openapi.from_asgi("/openapi.json", API)
+
+
+@schema.parametrize()
+@hypothesis_settings(
+    max_examples=10, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck)
+)
+def test_the_description_is_true_of_who_may_come_in(case: "schemathesis.Case[Any]") -> None:
+    """It is sent with the key, without, and with a wrong one: then 401 is expected where the scheme says so."""
+    case.call_and_validate(headers=bearer(KEY), excluded_checks=[positive_data_acceptance])

@@ -1,0 +1,101 @@
+"""`python -m functions` as a process: what it logs of those who call, and what it does not."""
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+import httpx
+import pytest
+from ports import free_port
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
+
+from pipeline.resources import Resources
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals are sent as on Unix")
+
+KEY = "vck_AbCdEf012345_SECRETkeySECRETkeySECRET"
+
+
+@asynccontextmanager
+async def server(resources: Resources, **more: str) -> AsyncIterator[tuple[str, asyncio.subprocess.Process]]:
+    """Run it until it answers; its address."""
+    settings, port = resources.settings, free_port("127.0.0.1")
+    environment = {
+        **os.environ,
+        "AWS_ENDPOINT_URL": settings.aws_endpoint_url or "",
+        "BUCKET": settings.bucket,
+        "VOICES_BUCKET": settings.bucket_for_voices,
+        "SYNTHESIS_QUEUE": settings.synthesis_queue,
+        "PORT": str(port),
+        "LOG_FORMAT": "json",
+        **more,
+    }
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "functions", env=environment, stderr=asyncio.subprocess.PIPE
+    )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        await eventually(lambda: is_up(url), seconds=30)
+        yield url, process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+async def is_up(url: str) -> bool:
+    with suppress(httpx.TransportError):
+        async with httpx.AsyncClient() as client:
+            return (await client.get(f"{url}/health")).status_code == 200
+    return False
+
+
+async def use_every_secret(url: str) -> None:
+    """Call in all the ways in which a key or a ticket may come."""
+    socket = url.replace("http", "ws") + "/ws?ticket=SECRETticket"
+    headers = {"Authorization": f"Bearer {KEY}"}
+    for address, more in (
+        (socket, headers | {"Sec-WebSocket-Protocol": "bearer, SECRETprotocol"}),
+        (socket, {}),
+        (socket, headers | {"Origin": "https://evil.example"}),
+        (socket.replace("/ws", "/nowhere"), headers),
+    ):
+        with suppress(InvalidStatus):
+            async with connect(address, additional_headers=more):
+                pass
+    async with httpx.AsyncClient(base_url=url, headers=headers) as client:
+        await client.get("/voices", params={"ticket": "SECRETticket", "X-Amz-Signature": "SECRETsignature"})
+        await client.get(f"/voices/{KEY}")
+        await client.post("/voices", content=f'{{"ticket": "SECRETticket", "name": "{KEY}"')
+        await client.get("/voices", headers={"X-Correlation-Id": KEY})
+        await client.get("/x" * 10_000 + "?ticket=SECRETticket")
+
+
+@pytest.mark.parametrize(("auth", "level"), [("none", "INFO"), ("none", "DEBUG"), ("keys", "DEBUG")])
+async def test_no_secret_of_a_caller_is_logged(resources: Resources, auth: str, level: str) -> None:
+    async with server(resources, AUTH=auth, LOG_LEVEL=level) as (url, process):
+        await use_every_secret(url)
+        process.terminate()
+        async with asyncio.timeout(15):
+            _, said = await process.communicate()
+    log = said.decode()
+    assert ("client connected" if auth == "none" else "caller turned away") in log
+    assert '"path": "/voices"' in log
+    assert "secret" not in log.lower().replace("[redacted]", "")
+    assert "?" not in "".join(line for line in log.splitlines() if "WebSocket" in line)
+
+
+async def test_it_limits_what_comes_in(resources: Resources) -> None:
+    async with server(resources) as (url, _), httpx.AsyncClient(base_url=url) as client:
+        answers = [
+            await client.get("/x" * 5_000),
+            await client.get("/health", headers={"X": "x" * 20_000}),
+            await client.get("/health", headers={"Host": "rebound.example"}),
+            await client.post("/voices", content=b"x" * 200_000),
+        ]
+    assert [answer.status_code for answer in answers] == [414, 431, 421, 413]
+    assert not [answer for answer in answers if "server" in answer.headers]

@@ -1,0 +1,114 @@
+"""Batches of SQS and the schedule, as recorded: what failed is named, and no event leaves anything to the next."""
+
+import json
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import pytest
+import structlog
+
+from functions import dead_letters, notify, sweep
+from functions.aws.process import Event, Process, serving
+from pipeline import jobs
+from pipeline.keyring import Keyring
+from pipeline.records import Failed, ReplyTo, Request
+from pipeline.resources import Resources
+from tests.aws_events import Context, process_of, recorded
+from tests.world import World
+
+ADDRESSES = (
+    ReplyTo(endpoint="https://here/live", connection_id="c1="),
+    ReplyTo(endpoint="https://here/live", connection_id="c2="),
+)
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+@pytest.fixture
+def process(world: World) -> Iterator[Process]:
+    with process_of(world.resources) as process:
+        yield process
+
+
+async def two_jobs(world: World, *, ended: bool) -> dict[str, str]:
+    requests: list[Request] = [await world.job(reply_to=address) for address in ADDRESSES]
+    for request in requests if ended else ():
+        await world.succeed(request)
+    return {"FIRST_JOB_ID": requests[0].job_id, "SECOND_JOB_ID": requests[1].job_id}
+
+
+def again(answer: Event) -> list[str]:
+    return [failure["itemIdentifier"][-2:] for failure in answer["batchItemFailures"]]
+
+
+def test_outcomes_are_told_and_everything_else_in_the_batch_is_let_pass(world: World, process: Process) -> None:
+    said = process.run(two_jobs(world, ended=True))
+    answer = serving(process, partial(notify.handle, keyring=Keyring(process.resources)))(
+        recorded("sqs_s3_created", **said), Context()
+    )
+    assert again(answer) == []
+    told = {to: json.loads(body) for to, body in world.connections.posted}
+    assert {to: message["data"]["job_id"] for to, message in told.items()} == {
+        "c1=": said["FIRST_JOB_ID"],
+        "c2=": said["SECOND_JOB_ID"],
+    }
+
+
+def test_only_what_could_not_be_told_comes_again(world: World, process: Process) -> None:
+    said = process.run(two_jobs(world, ended=True))
+    world.connections.unreachable.add("c2=")
+    handler = serving(process, partial(notify.handle, keyring=Keyring(process.resources)))
+    assert again(handler(recorded("sqs_s3_created", **said), Context())) == ["13"]
+    world.connections.unreachable.clear()
+    assert again(handler(recorded("sqs_s3_created", **said), Context())) == []
+    assert [to for to, _ in world.connections.posted] == ["c1=", "c1=", "c2="]
+
+
+def test_jobs_that_failed_too_often_are_ended(world: World, process: Process) -> None:
+    said = process.run(two_jobs(world, ended=False))
+    answer = serving(process, dead_letters.handle)(recorded("sqs_dead_letters", **said), Context())
+    assert again(answer) == []
+    for job_id in said.values():
+        assert isinstance(process.run(jobs.read_outcome(world.resources, job_id)), Failed)
+
+
+def test_dead_letters_come_again_when_the_storage_is_away(world: World, process: Process) -> None:
+    said = process.run(two_jobs(world, ended=False))
+    world.bucket.switch.is_up = False
+    answer = serving(process, dead_letters.handle)(recorded("sqs_dead_letters", **said), Context())
+    assert again(answer) == ["01", "02"]
+
+
+@pytest.mark.parametrize("name", ["schedule", "schedule_rule"])
+def test_the_schedule_sweeps(world: World, process: Process, name: str) -> None:
+    said = process.run(two_jobs(world, ended=True))
+    world.later(hours=25)
+    swept = serving(process, sweep.handle)(recorded(name), Context())
+    assert (swept["jobs"], swept["previews"]) == (2 * len(said), len(said))
+    assert world.keys() == []
+
+
+def test_every_event_has_its_own_context_and_all_share_one_loop(process: Process) -> None:
+    seen: list[Any] = []
+
+    async def look(_resources: Resources, event: Event) -> None:
+        seen.append((process.loop.is_running(), structlog.contextvars.get_contextvars()))
+        structlog.contextvars.bind_contextvars(left="behind", by=event["id"])
+
+    handler = serving(process, look)
+    for name in ("schedule", "schedule_rule"):
+        handler(recorded(name), Context())
+    assert seen == [(True, {"aws_request_id": Context.aws_request_id})] * 2
+    assert structlog.contextvars.get_contextvars() == {}
+
+
+def test_what_a_handler_raises_is_lambdas_to_retry(process: Process) -> None:
+    async def fail(_resources: Resources, _event: Event) -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        serving(process, fail)(recorded("schedule"), Context())

@@ -1,0 +1,129 @@
+"""Whatever goes wrong inside, no answer tells of it what only we should know."""
+
+import json
+from typing import Any
+
+import httpx
+import pytest
+from botocore.exceptions import ClientError, EndpointConnectionError
+
+from functions.gate import Gate
+from functions.http import create_app, serve_with
+from functions.websocket import Dispatcher
+from pipeline.errors import Unavailable
+from pipeline.keys import ANYBODY
+from pipeline.records import ReplyTo
+from pipeline.settings import Settings
+from tests.speech import voice_wav
+from tests.world import World
+
+PLACE = "https://secret-bucket.s3.amazonaws.com"
+
+
+class Refused(ClientError):
+    """What botocore says when S3 refuses."""
+
+    def __init__(self) -> None:
+        super().__init__({"Error": {"Code": "AccessDenied", "Message": f"{PLACE} /srv/secret.py"}}, "GetObject")
+
+
+class Unreachable(EndpointConnectionError):
+    """What botocore says when nobody answers."""
+
+    def __init__(self) -> None:
+        super().__init__(endpoint_url=PLACE)
+
+
+class Silent(Unavailable):
+    """What the storage makes of it."""
+
+    def __init__(self) -> None:
+        super().__init__(f"Can't reach secret-bucket at {PLACE}")
+
+
+class Odd(Exception):
+    """What nobody thought of."""
+
+    def __init__(self) -> None:
+        super().__init__(f'{PLACE}: File "/srv/secret.py", line 1: Traceback (most recent call last)')
+
+
+FAILURES = [Refused, Unreachable, Silent, Odd]
+SETTINGS = Settings(bucket="secret-bucket", voices_bucket="secret-voices", preview_wait_seconds=0)
+
+
+def check_discreet(*told: str) -> None:
+    for text in told:
+        for word in ("secret-", "amazonaws", "Traceback", ".py", "/srv", "AccessDenied", "botocore", "GetObject"):
+            assert word not in text
+
+
+CALLS: list[tuple[str, str, dict[str, Any]]] = [
+    ("GET", "/voices", {}),
+    ("GET", "/voices/nova", {}),
+    ("DELETE", "/voices/nova", {}),
+    ("POST", "/voices", {"json": {"session_id": "SESSION", "name": "Nova"}}),
+    ("POST", "/uploads", {"json": {}}),
+    ("POST", "/upload", {"files": {"audio": ("a", voice_wav(120.0))}}),
+    ("POST", "/preview", {"data": {"response_text": "Hi."}, "files": {"audio": ("a", voice_wav(120.0))}}),
+    ("POST", "/preview", {"data": {"response_text": "Hi.", "session_id": "SESSION"}}),
+    ("POST", "/preview-from-voice", {"data": {"response_text": "Hi.", "voice_id": "nova"}}),
+    ("GET", "/jobs/SESSION", {}),
+    ("GET", "/previews/SESSION.wav", {}),
+    ("GET", "/health", {}),
+]
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+@pytest.mark.parametrize(("method", "path", "how"), CALLS)
+async def test_no_route_does(method: str, path: str, how: dict[str, Any], failure: type[Exception]) -> None:
+    world = World(SETTINGS)
+    session_id = await world.session()
+    app = create_app(SETTINGS)
+    serve_with(app, world.resources)
+    world.blow_after(0, failure)
+    sent: dict[str, Any] = {
+        kind: {name: session_id if value == "SESSION" else value for name, value in what.items()}
+        for kind, what in how.items()
+    }
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        answer = await client.request(method, path.replace("SESSION", session_id), **sent)
+    assert answer.status_code in {500, 503}
+    check_discreet(answer.text, *answer.headers.values())
+
+
+async def silent(message: dict[str, Any]) -> None:
+    raise AssertionError(message)
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"type": "generate_preview", "data": {"session_id": "SESSION", "text": "Hi."}},
+        {"type": "save_voice", "data": {"session_id": "SESSION", "name": "Nova"}},
+        {"type": "subscribe", "data": {"job_id": "SESSION"}},
+    ],
+)
+async def test_no_message_does(message: dict[str, Any], failure: type[Exception]) -> None:
+    world = World(SETTINGS)
+    session_id = await world.session()
+    world.blow_after(0, failure)
+    dispatcher = Dispatcher(world.resources, Gate(world.resources))
+    raw = json.dumps(message).replace("SESSION", session_id)
+    answer = await dispatcher.answer(ReplyTo(endpoint="http://x", connection_id="c"), ANYBODY, raw, silent)
+    assert answer is not None
+    assert answer["type"] == "error"
+    check_discreet(json.dumps(answer))
+
+
+@pytest.mark.parametrize(
+    "path", ["/docs/assets/../core.py", "/docs/assets/%2e%2e/core.py", "/..%2f..%2fetc/passwd"]
+)
+async def test_no_file_but_those_of_the_page_is_served(path: str) -> None:
+    app = create_app(SETTINGS)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+        answer = await client.get(path)
+    assert answer.status_code == 404
+    check_discreet(answer.text.replace("core.py", ""))

@@ -1,0 +1,201 @@
+"""Pages of other origins get what the settings let them have, and programs notice nothing of it."""
+
+import json
+from typing import Any
+
+import httpx
+import pytest
+from starlette.types import Message, Receive, Scope, Send
+
+from functions.http import create_app, serve_with
+from functions.origins import METHODS, Cors, OriginCheck, is_loopback_name, may_use
+from pipeline.settings import Settings
+from tests.world import World
+
+STUDIO, EVIL = "https://studio.example", "https://evil.example"
+NAMED = Settings(cors_origins=f"{STUDIO}, http://localhost:3000")
+
+
+@pytest.mark.parametrize(
+    ("origin", "host", "may"),
+    [
+        (None, "api.example", True),
+        (None, None, True),
+        ("https://api.example", "api.example", True),
+        ("http://localhost:8000", "LOCALHOST:8000", True),
+        ("http://[::1]:8000", "[::1]:8000", True),
+        (STUDIO, "api.example", True),
+        (EVIL, "api.example", False),
+        ("http://localhost:8001", "localhost:8000", False),
+        ("http://127.0.0.1:8000", "localhost:8000", False),
+        ("https://studio.example.evil.example", "api.example", False),
+        ("https://evilstudio.example", "api.example", False),
+        ("null", "api.example", False),
+        ("null", "null", False),
+        ("", "", False),
+        ("null", None, False),
+        ("", None, False),
+        ("https://", "", False),
+        ("http://[", "api.example", False),
+    ],
+)
+def test_whose_pages_may(origin: str | None, host: str | None, may: bool) -> None:
+    assert may_use(origin, host, [STUDIO]) is may
+
+
+def client_of(settings: Settings, *, on_loopback: bool = False) -> httpx.AsyncClient:
+    app = create_app(settings, on_loopback=on_loopback)
+    world = World(settings)
+    serve_with(app, world.resources)
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test")
+
+
+def preflight(origin: str, method: str = "POST", headers: str = "content-type") -> dict[str, Any]:
+    asked = {"Access-Control-Request-Method": method, "Access-Control-Request-Headers": headers}
+    return {"method": "OPTIONS", "url": "/voices", "headers": {"Origin": origin, **asked}}
+
+
+async def test_without_named_origins_no_page_is_told_anything() -> None:
+    async with client_of(Settings()) as client:
+        asked = await client.request(**preflight(STUDIO))
+        read = await client.get("/voices", headers={"Origin": STUDIO})
+    assert (asked.status_code, read.status_code) == (405, 200)
+    for answer in (asked, read):
+        assert not [name for name in answer.headers if name.startswith("access-control")]
+
+
+async def test_a_page_of_a_named_origin_may_ask_for_everything_the_api_has() -> None:
+    headers = "authorization,content-type,prefer,x-correlation-id,range,if-range,if-none-match"
+    async with client_of(NAMED) as client:
+        for method in METHODS:
+            answer = await client.request(**preflight(STUDIO, method, headers))
+            assert answer.status_code == 200
+            assert answer.headers["access-control-allow-origin"] == STUDIO
+            assert method in answer.headers["access-control-allow-methods"]
+            assert "access-control-allow-credentials" not in answer.headers
+            assert "Origin" in answer.headers["vary"]
+
+
+async def test_a_page_of_another_origin_may_not() -> None:
+    async with client_of(NAMED) as client:
+        for asked in (
+            preflight(EVIL),
+            preflight("null"),
+            preflight(STUDIO, "TRACE"),
+            preflight(STUDIO, "GET", "x-y"),
+        ):
+            answer = await client.request(**asked)
+            assert (answer.status_code, answer.json()["code"]) == (400, "cors_refused")
+        assert "access-control-allow-origin" not in (await client.get("/voices", headers={"Origin": EVIL})).headers
+
+
+async def test_a_named_page_can_read_errors_too() -> None:
+    async with client_of(NAMED) as client:
+        unknown = await client.get("/voices/nobody", headers={"Origin": STUDIO})
+        too_large = await client.post("/voices", headers={"Origin": STUDIO, "Content-Length": "999999999"})
+    for answer, status in ((unknown, 404), (too_large, 413)):
+        assert answer.status_code == status
+        assert answer.headers["access-control-allow-origin"] == STUDIO
+        exposed = answer.headers["access-control-expose-headers"].split(", ")
+        assert {"X-Correlation-Id", "Retry-After", "RateLimit", "RateLimit-Policy"} <= set(exposed)
+
+
+async def test_a_named_page_asks_without_a_key_and_can_read_that_it_needs_one() -> None:
+    async with client_of(Settings(auth="keys", cors_origins=STUDIO)) as client:
+        asked = await client.request(**preflight(STUDIO, headers="authorization"))
+        answer = await client.get("/voices", headers={"Origin": STUDIO})
+    assert (asked.status_code, answer.status_code) == (200, 401)
+    assert answer.headers["access-control-allow-origin"] == STUDIO
+    assert "WWW-Authenticate" in answer.headers["access-control-expose-headers"]
+
+
+def test_every_header_that_is_described_can_be_read_by_a_named_page() -> None:
+    app = create_app(Settings(auth="keys", cors_origins=STUDIO))
+    described = {
+        name.lower()
+        for path in app.openapi()["paths"].values()
+        for operation in path.values()
+        for answer in operation["responses"].values()
+        for name in answer["headers"]
+    }
+    exposed = Cors(app, [STUDIO]).simple_headers["Access-Control-Expose-Headers"]
+    # Browsers show these without being told.
+    readable = {"cache-control", "last-modified", "accept-ranges"}
+    assert described - readable <= {name.lower() for name in exposed.split(", ")}
+
+
+@pytest.mark.parametrize(("auth", "foreign", "own"), [("none", 403, 422), ("keys", 401, 401)])
+async def test_an_open_service_takes_no_forms_of_foreign_pages(auth: str, foreign: int, own: int) -> None:
+    async with client_of(Settings.model_validate({"auth": auth, "cors_origins": STUDIO})) as client:
+        assert (await client.post("/preview", headers={"Origin": EVIL})).status_code == foreign
+        for origin in ({}, {"Origin": STUDIO}, {"Origin": "http://test"}):
+            assert (await client.post("/preview", headers=origin)).status_code == own
+
+
+async def opening(origin: str | None) -> list[Message]:
+    """Give what a handshake is answered with, by a server whose application accepts every one."""
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    async def receive() -> Message:
+        return {"type": "websocket.connect"}
+
+    async def accept(_scope: Scope, _receive: Receive, send: Send) -> None:
+        await send({"type": "websocket.accept"})
+
+    headers = [(b"host", b"api.example:81"), *([(b"origin", origin.encode())] if origin else [])]
+    scope = {"type": "websocket", "path": "/ws", "headers": headers, "extensions": {"websocket.http.response": {}}}
+    await OriginCheck(accept, allowed=[STUDIO], covers_forms=False)(scope, receive, send)
+    return sent
+
+
+@pytest.mark.parametrize("origin", [None, STUDIO, "http://api.example:81"])
+async def test_a_socket_opens_to_programs_and_to_pages_that_may(origin: str | None) -> None:
+    assert await opening(origin) == [{"type": "websocket.accept"}]
+
+
+@pytest.mark.parametrize("origin", [EVIL, "null", "http://api.example", "file://"])
+async def test_a_socket_does_not_open_to_other_pages(origin: str) -> None:
+    start, body = await opening(origin)
+    assert (start["type"], start["status"]) == ("websocket.http.response.start", 403)
+    assert json.loads(body["body"])["code"] == "origin_not_allowed"
+
+
+MINE = [
+    "localhost",
+    "localhost:8000",
+    "LocalHost",
+    "a.localhost:1",
+    "127.0.0.1",
+    "127.1.2.3:80",
+    "[::1]",
+    "[::1]:80",
+]
+OTHERS = ["evil.example", "localhost.evil.example", "evillocalhost", "10.0.0.1:8000", "0.0.0.0", "[::]", "[::1", ""]
+
+
+@pytest.mark.parametrize(("host", "mine"), [*((host, True) for host in MINE), *((host, False) for host in OTHERS)])
+def test_the_names_of_this_machine(host: str, mine: bool) -> None:
+    assert is_loopback_name(host) is mine
+
+
+@pytest.mark.parametrize(
+    ("auth", "on_loopback", "host", "status"),
+    [
+        ("none", True, "localhost:8000", 200),
+        ("none", True, "rebound.evil.example", 421),
+        ("keys", True, "api.example", 200),
+        ("none", False, "api.example", 200),
+    ],
+)
+async def test_an_open_service_on_loopback_goes_by_no_other_name(
+    auth: str, on_loopback: bool, host: str, status: int
+) -> None:
+    async with client_of(Settings.model_validate({"auth": auth}), on_loopback=on_loopback) as client:
+        answer = await client.get("/openapi.json", headers={"Host": host})
+    assert answer.status_code == status
+    if status == 421:
+        assert "localhost" in answer.json()["error"]
+        assert "AUTH=keys" in answer.json()["error"]

@@ -1,0 +1,72 @@
+"""Whatever is answered, a browser is told how little it may do with it."""
+
+import re
+
+import httpx
+import pytest
+
+from functions.docs import PAGE, POLICY
+from functions.http import create_app, serve_with
+from functions.security_headers import HEADERS
+from pipeline.settings import Settings
+from tests.world import World
+
+SETTINGS = Settings(cors_origins="https://studio.example")
+ALL = [
+    ("GET", "/health", 200),
+    ("GET", "/voices", 200),
+    ("POST", "/uploads", 201),
+    ("GET", "/openapi.json", 200),
+    ("GET", "/docs", 200),
+    ("GET", "/docs/start.js", 200),
+    ("GET", "/docs/assets/swagger-ui.css", 200),
+    ("GET", "/docs/assets/nothing.css", 404),
+    ("GET", "/docs/assets/%2e%2e/core.py", 404),
+    ("GET", "/nowhere", 404),
+    ("GET", "/voices/", 307),
+    ("PUT", "/voices", 405),
+    ("POST", "/preview", 422),
+    ("GET", "/voices/BROKEN", 500),
+]
+
+
+def client_of(world: World) -> httpx.AsyncClient:
+    app = create_app(world.resources.settings)
+    serve_with(app, world.resources)
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    return httpx.AsyncClient(transport=transport, base_url="http://test")
+
+
+async def answer_of(method: str, path: str, **headers: str) -> httpx.Response:
+    world = World(SETTINGS)
+    if "BROKEN" in path:
+        world.blow_after(0, ZeroDivisionError)
+    async with client_of(world) as client:
+        return await client.request(method, path.lower(), headers=headers)
+
+
+@pytest.mark.parametrize(("method", "path", "status"), ALL)
+async def test_every_answer_has_them(method: str, path: str, status: int) -> None:
+    answer = await answer_of(method, path)
+    assert answer.status_code == status
+    expected = dict(HEADERS) | ({"Content-Security-Policy": POLICY} if path == "/docs" else {})
+    assert {name: answer.headers.get_list(name) for name in HEADERS} == {n: [v] for n, v in expected.items()}
+    assert "server" not in answer.headers
+
+
+async def test_what_no_route_answers_has_them_too() -> None:
+    too_large = await answer_of("POST", "/voices", **{"content-length": "999999999"})
+    foreign = await answer_of("POST", "/voices", origin="https://evil.example")
+    asked = {"access-control-request-method": "POST"}
+    preflight = await answer_of("OPTIONS", "/voices", origin="https://studio.example", **asked)
+    for answer, status in ((too_large, 413), (foreign, 403), (preflight, 200)):
+        assert answer.status_code == status
+        assert set(HEADERS.items()) <= {(n.title(), v) for n, v in answer.headers.items()}
+        assert answer.headers["x-correlation-id"]
+
+
+def test_the_page_runs_nothing_that_stands_in_it() -> None:
+    assert "unsafe" not in POLICY
+    assert "http" not in POLICY
+    assert re.findall(r"<script[^>]*>(.+?)</script>|<style| style=| on\w+=|javascript:", PAGE) == []
+    assert not re.findall(r'(?:src|href)="(?!/docs/)', PAGE)
