@@ -57,7 +57,19 @@ def _make(folder: Path, python: Path, lock: Path) -> None:
     _run([sys.executable, "-m", "venv", "--clear", str(folder)])
     # `--require-hashes`: what is installed is what was locked, from whichever index is configured.  `--no-deps`: it is
     # all locked, and older versions of pip find fault with extras that are.
-    _run([str(python), "-m", "pip", "install", "--quiet", "--no-deps", "--require-hashes", "--requirement", str(lock)])
+    _run(
+        [
+            str(python),
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--no-deps",
+            "--require-hashes",
+            "--requirement",
+            str(lock),
+        ]
+    )
 
 
 def _run(command: list[str]) -> None:
@@ -74,6 +86,7 @@ LOCKS = {
     "cloud": HERE / "cloud.lock",
     "sam": HERE / "sam.lock",
     "checkov": HERE / "checkov.lock",
+    "simulation": ROOT / "infra" / "simulation.lock",
 }
 
 if __name__ == "__main__":
