@@ -95,7 +95,7 @@ class Assumptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    checked: date
+    written: date
     speed: AssumedSpeed
     traffic: Traffic
     aws: Aws
@@ -131,7 +131,7 @@ class PerPreview(_Sourced):
 class Prices(_Sourced):
     """All of `prices.yaml`."""
 
-    checked: date
+    written: date
     region: str
     instance_hour: dict[str, InstancePrice]
     disk_gigabyte_month: float
