@@ -10,7 +10,7 @@ SERVICE_PYTHON := $(SERVICE)/bin/python
 # Compiled files make every start after the first several times faster.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help run keys test bench localstack deploy-local check validate clean lock
+.PHONY: help run keys test bench simulate localstack deploy-local check validate clean lock
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -33,6 +33,11 @@ bench: $(SERVICE)/dev.stamp $(SERVICE)/qwen.stamp
 	@$(SERVICE_PYTHON) localstack/environments.py ministack
 	PYTHONPATH=localstack $(SERVICE_PYTHON) -m tests.benchmarks.preview_overhead
 	OMP_NUM_THREADS=1 $(SERVICE_PYTHON) -m tests.benchmarks.qwen_engine
+
+## make simulate          a day of traffic against the templates' scaling: the figures of docs/scaling.md
+simulate: $(SERVICE)/local.stamp
+	@$(SERVICE_PYTHON) localstack/environments.py simulation
+	.venvs/simulation/bin/python -m infra.simulation
 
 ## make localstack        LocalStack on port 4566, for make run AWS_ENDPOINT_URL=http://127.0.0.1:4566
 localstack: $(SERVICE)/dev.stamp
@@ -80,6 +85,7 @@ lock:
 	$(COMPILE) localstack/ministack.in --output-file localstack/ministack.lock
 	for name in cloud sam checkov; do $(COMPILE) localstack/$$name.in --output-file localstack/$$name.lock || exit; done
 	$(COMPILE) localstack/localstack-4.13.1.in --output-file localstack/localstack-4.13.1.lock
+	$(COMPILE) infra/simulation.in --constraint requirements/dev.lock --output-file infra/simulation.lock
 
 # The engine with a real model; `make QWEN_VARIANT=cuda` where `auto` guesses wrong.
 QWEN_VARIANT ?= auto

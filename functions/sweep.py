@@ -11,6 +11,7 @@ from typing import Any
 import structlog
 
 from pipeline import jobs, layout, retention, shares, voices
+from pipeline.errors import Unavailable
 from pipeline.ids import born_at, is_id
 from pipeline.resources import Resources
 from pipeline.storage import ObjectInfo
@@ -29,6 +30,7 @@ ExpiresAt = Callable[[str], datetime]
 async def handle(resources: Resources, _event: dict[str, Any]) -> dict[str, int]:
     """Sweep once; how many objects went, by kind, and how many jobs and changes were ended."""
     settings = resources.settings
+    await _touch_queue(resources)
     swept = {
         "uploads": await _delete(
             resources, _by_id(resources, layout.UPLOADS, lambda id_: retention.upload_expires_at(id_, settings))
@@ -46,6 +48,17 @@ async def handle(resources: Resources, _event: dict[str, Any]) -> dict[str, int]
     }
     log.info("swept", **swept)
     return swept
+
+
+async def _touch_queue(resources: Resources) -> None:
+    """Keep the queue of jobs active.
+
+    Of one that nobody asks for six hours, CloudWatch hears up to 15 minutes late, and no worker would start before.
+    """
+    try:
+        await resources.synthesis.ping()
+    except Unavailable as error:
+        log.warning("queue not reachable", reason=error.message)
 
 
 async def _by_id(resources: Resources, prefix: str, expires_at: ExpiresAt) -> AsyncIterator[str]:

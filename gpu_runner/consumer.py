@@ -11,6 +11,7 @@ from gpu_runner.deliveries import Deliveries, Delivery, Sleep
 from gpu_runner.engine_thread import EngineFailed, Stopping
 from gpu_runner.engines import EngineLost
 from gpu_runner.links import Links, back_off_seconds
+from gpu_runner.protection import OPEN_SECONDS, Protection
 from gpu_runner.synthesis import Bench
 from pipeline import jobs
 from pipeline.errors import Unavailable
@@ -30,12 +31,13 @@ class Consumer:
     At most `WORKER_BATCH_SIZE` jobs are fetched for or spoken at a time, and as many again published.
     """
 
-    def __init__(self, bench: Bench, links: Links, *, sleep: Sleep = asyncio.sleep) -> None:
+    def __init__(self, bench: Bench, links: Links, protection: Protection, *, sleep: Sleep = asyncio.sleep) -> None:
         settings = bench.resources.settings
         self._bench = bench
         self._settings = settings
         self._queue = bench.resources.synthesis
         self._links = links
+        self._protection = protection
         self._sleep = sleep
         self._deliveries = Deliveries(
             self._queue, links.queue, visibility_seconds=settings.visibility_timeout_seconds, sleep=sleep
@@ -67,6 +69,7 @@ class Consumer:
         keeping = [
             asyncio.create_task(self._deliveries.keep_alive()),
             asyncio.create_task(self._deliveries.keep_tidy()),
+            asyncio.create_task(self._protection.keep()),
         ]
         try:
             await self._receive_until_stopped()
@@ -85,9 +88,12 @@ class Consumer:
                 self._room_made.clear()
                 await self._unless_stopped(self._room_made.wait())
             elif not self._links.storage.is_up:
+                await self._release_when_idle()
                 await self._try_storage()
-            else:
+            elif await self._unless_stopped(self._protection.take()):
                 await self._receive()
+            else:
+                await self._stand_open()
 
     @property
     def _room(self) -> int:
@@ -107,17 +113,35 @@ class Consumer:
             self._links.storage.answered()
 
     async def _receive(self) -> None:
+        if self._stopping.is_set():
+            return
         poll = self._queue.receive(min(BATCH, self._room), wait_seconds=self._settings.receive_wait_seconds)
         try:
             messages = await self._unless_stopped(poll, grace_seconds=POLL_GRACE_SECONDS)
         except Unavailable as error:
             self._links.queue.failed(error)
+            await self._release_when_idle()
             await self._unless_stopped(self._sleep(self._links.queue.next_pause()))
             return
         if messages is not None:
             self._links.queue.answered()
         for message in messages or ():
             self._begin(message)
+        if self._is_idle and self._protection.is_held:
+            await self._stand_open()
+
+    @property
+    def _is_idle(self) -> bool:
+        return not self._working and self._deliveries.are_settled
+
+    async def _release_when_idle(self) -> None:
+        if self._is_idle:
+            await self._unless_stopped(self._protection.release())
+
+    async def _stand_open(self) -> None:
+        """Receive nothing for a moment, in which an idle worker may be stopped."""
+        await self._release_when_idle()
+        await self._unless_stopped(self._sleep(OPEN_SECONDS))
 
     def _begin(self, message: Message) -> None:
         ticket = jobs.parse_ticket(message.body)

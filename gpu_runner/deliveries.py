@@ -56,6 +56,11 @@ class Deliveries:
         # A sign of life that overtakes a message's return would hide it again.
         self._one_at_a_time = asyncio.Lock()
 
+    @property
+    def are_settled(self) -> bool:
+        """Whether no message is in hand, nor on its way back."""
+        return not (self._held or self._outbox.garbage or self._outbox.handed_back)
+
     def take(self, job_id: str, message: Message) -> Delivery | None:
         """Hold a message; None when its job is in hand already, as after a sign of life that came too late."""
         if job_id in self._held:

@@ -1,4 +1,7 @@
-"""The worker's own `/health`: whether it can do its work, and what is missing."""
+"""The worker's own `/health`: whether it can work, and what is missing; and `/live`: whether it is itself well.
+
+What restarts a container should ask `/live`: a restart costs a cold start and cures no outage of the neighbours.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -46,6 +49,10 @@ class Health:
         silent = await self._silent()
         return (503, facts | {"status": "unreachable", "unreachable": silent}) if silent else (200, facts)
 
+    def live(self) -> tuple[int, dict[str, object]]:
+        """Give the HTTP status and the body of the answer to whoever may restart this worker."""
+        return (503 if self.phase == "starting" else 200), {"status": self.phase}
+
     async def _silent(self) -> list[str]:
         """Name the neighbours that don't answer; only those not heard of lately are asked."""
         asked = [
@@ -73,7 +80,7 @@ async def _answers(link: Link, ping: Callable[[], Awaitable[None]]) -> bool:
 
 @asynccontextmanager
 async def serve(health: Health, port: int) -> AsyncIterator[None]:
-    """Answer `GET /health` on this machine for the life of the context; port 0: don't.
+    """Answer `GET /health` and `GET /live` on this machine for the life of the context; port 0: don't.
 
     Raises
     ------
@@ -84,12 +91,14 @@ async def serve(health: Health, port: int) -> AsyncIterator[None]:
         yield
         return
 
-    async def answer(_request: web.Request) -> web.Response:
-        status, facts = await health.report()
-        return web.json_response(facts, status=status, headers={"Cache-Control": "no-store"})
+    async def report(_request: web.Request) -> web.Response:
+        return _answer(*await health.report())
+
+    async def live(_request: web.Request) -> web.Response:
+        return _answer(*health.live())
 
     app = web.Application()
-    app.router.add_get("/health", answer)
+    app.add_routes([web.get("/health", report), web.get("/live", live)])
     app.on_response_prepare.append(_without_banner)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
@@ -101,6 +110,10 @@ async def serve(health: Health, port: int) -> AsyncIterator[None]:
         yield
     finally:
         await runner.cleanup()
+
+
+def _answer(status: int, facts: dict[str, object]) -> web.Response:
+    return web.json_response(facts, status=status, headers={"Cache-Control": "no-store"})
 
 
 async def _without_banner(_request: web.Request, response: web.StreamResponse) -> None:

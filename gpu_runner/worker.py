@@ -13,6 +13,7 @@ from gpu_runner.engines import Engine
 from gpu_runner.health import Health
 from gpu_runner.links import Links
 from gpu_runner.prompts import Prompts
+from gpu_runner.protection import protection_for
 from gpu_runner.synthesis import Bench
 from pipeline.resources import Resources
 
@@ -42,13 +43,16 @@ async def work(
     links = Links(resources.clock)
     status = Health(resources, links)
     engine_thread = EngineThread(load)
-    async with health.serve(status, resources.settings.worker_health_port):
+    async with (
+        health.serve(status, resources.settings.worker_health_port),
+        protection_for(resources.settings, resources.clock, sleep=sleep) as protection,
+    ):
         try:
             engine = await _loaded(engine_thread, stop)
             if engine is not None:
                 bench = Bench(resources, engine_thread, Prompts(resources, engine_thread), engine.sample_rate)
                 status.model = engine.model
-                await _consume(Consumer(bench, links, sleep=sleep), status, stop)
+                await _consume(Consumer(bench, links, protection, sleep=sleep), status, stop)
         finally:
             await engine_thread.end(ENGINE_END_SECONDS)
 

@@ -87,6 +87,7 @@ LOCKS = {
     "sam": HERE / "sam.lock",
     "checkov": HERE / "checkov.lock",
     "lambda": HERE / "lambda-runtime.lock",
+    "simulation": ROOT / "infra" / "simulation.lock",
 }
 
 if __name__ == "__main__":

@@ -58,6 +58,9 @@ class Settings(BaseSettings):
     worker_health_url: str | None = Field(
         None, description="The worker's `/health`, where there is one to ask: the API's own then tells of it"
     )
+    ecs_agent_uri: str | None = Field(
+        None, description="The ECS agent, which keeps a worker at work from being stopped; ECS sets it"
+    )
     preview_wait_seconds: float = Field(
         25, ge=0, le=600, description="How long `/preview` waits for the result before it answers 202"
     )
@@ -189,7 +192,9 @@ class Settings(BaseSettings):
     def _lower(cls, value: object) -> object:
         return value.lower() if isinstance(value, str) else value
 
-    @field_validator("worker_health_url", "aws_endpoint_url", "aws_endpoint_url_s3", "aws_endpoint_url_sqs")
+    @field_validator(
+        "worker_health_url", "ecs_agent_uri", "aws_endpoint_url", "aws_endpoint_url_s3", "aws_endpoint_url_sqs"
+    )
     @classmethod
     def _is_http_url(cls, value: str | None) -> str | None:
         if value is not None and not _is_address(value):

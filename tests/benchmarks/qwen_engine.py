@@ -1,9 +1,11 @@
 """Times the Qwen3-TTS engine with random weights: how fast it is does not hang on what they have learned.
 
     python -m tests.benchmarks.qwen_engine [--sizes published|tiny] [--device cuda:0|cpu] [--frames 125]
+        [--results docs/benchmarks/<gpu>.json]
 
 The sizes are the published 0.6B's on a GPU and tiny ones on a CPU, unless told.  Speech never ends by itself here:
 every utterance takes exactly `--frames` frames of 80 ms.  The plain library is timed beside it, one text at a time.
+`--results` writes how long a frame takes, for the simulation of scaling to go by.
 """
 
 import argparse
@@ -18,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -106,8 +109,8 @@ def memory_gib(device: str) -> float:
     return peak / 2**20 if sys.platform != "darwin" else peak / 2**30
 
 
-def measure(plan: Plan) -> Iterator[tuple[str, str]]:
-    """Give lines of a table, as they come."""
+def measure(plan: Plan, ms_per_frame: dict[int, float]) -> Iterator[tuple[str, str]]:
+    """Give lines of a table, as they come, and fill in how long a frame takes by how many are in flight."""
     length = plan.frames / FRAMES_PER_SECOND
     yield f"start of the process to the end of its first preview ({length:g} s)", f"{first_preview(plan):.1f} s"
     engine = never_ending(load(plan.settings))
@@ -117,9 +120,10 @@ def measure(plan: Plan) -> Iterator[tuple[str, str]]:
     speak(engine, prompt, Options(max_seconds=1), 1)
     for count in IN_FLIGHT:
         took = least_seconds(lambda count=count: speak(engine, prompt, plan.options, count), 3)  # type: ignore[misc]
+        ms_per_frame[count] = took / plan.frames * 1000
         yield (
             f"{count} in flight",
-            f"{took / plan.frames * 1000:.1f} ms a frame, {count * length / took:.2f} × real time",
+            f"{ms_per_frame[count]:.1f} ms a frame, {count * length / took:.2f} × real time",
         )
     yield f"memory at most, with {max(IN_FLIGHT)} in flight", f"{memory_gib(plan.device):.2f} GiB"
     yield from measure_library(plan, prompt)
@@ -192,11 +196,24 @@ def machine(device: str) -> str:
     return f"{name} CPU, {torch.get_num_threads()} threads, torch {torch.__version__}"
 
 
+def write_results(file: Path, plan: Plan, ms_per_frame: dict[int, float]) -> None:
+    results = {
+        "date": datetime.now(UTC).date().isoformat(),
+        "machine": machine(plan.device),
+        "device": plan.device,
+        "sizes": plan.sizes,
+        "ms_per_frame": {count: round(ms, 2) for count, ms in ms_per_frame.items()},
+    }
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(results, indent=2) + "\n")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", choices=SIZES)
     parser.add_argument("--device", default="cuda:0" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--frames", type=int)
+    parser.add_argument("--results", type=Path)
     parser.add_argument("--first-preview", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.first_preview:
@@ -210,8 +227,11 @@ def main() -> None:
         checkpoint = tiny_checkpoint.build(Path(folder), SIZES[sizes], dtype=dtype)
         plan = Plan(checkpoint, sizes, given.device, given.frames or (125 if on_gpu else 50), 3)
         print(f"{sizes} sizes, random weights, on {machine(given.device)}\n\n| what | measured |\n|---|---|")
-        for what, measured in measure(plan):
+        ms_per_frame: dict[int, float] = {}
+        for what, measured in measure(plan, ms_per_frame):
             print(f"| {what} | {measured} |", flush=True)
+        if given.results:
+            write_results(given.results, plan, ms_per_frame)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from pipeline import jobs
 from pipeline.records import Source
 from pipeline.resources import Resources
 from pipeline.settings import Settings
+from tests.ecs_agent import FakeAgent, fake_agent
 from tests.moto_server import serving
 from tests.orders import TEXT, TRANSCRIPTION, order_new, request, succeeded, upload
 from tests.waiting import eventually
@@ -100,6 +101,33 @@ async def test_a_signal_ends_it_after_what_it_is_doing(resources: Resources, num
     assert status == 0
     assert json.loads(said.splitlines()[-1])["event"] == "worker stopped"
     await succeeded(resources, order)
+
+
+async def test_on_ecs_it_is_protected_while_it_speaks_and_a_spot_notice_still_ends_it_in_order(
+    resources: Resources,
+) -> None:
+    order = await order_new(resources)
+    async with fake_agent() as agent:
+        env = environment(resources.settings, MOCK_DELAY_SECONDS="2", ECS_AGENT_URI=agent.url)
+        async with worker(env) as process:
+            await said_until(process, "speaking")
+            assert agent.is_protected
+            process.send_signal(signal.SIGTERM)  # what the agent makes of the notice, protected or not
+            status, _ = await ended(process)
+    assert status == 0
+    await succeeded(resources, order)
+
+
+async def test_on_ecs_it_can_be_stopped_when_it_has_nothing_to_do(resources: Resources) -> None:
+    async with fake_agent() as agent, worker(environment(resources.settings, ECS_AGENT_URI=agent.url)) as process:
+        await said_until(process, "worker ready")
+        await eventually(partial(_was_given_up, agent))
+        process.send_signal(signal.SIGTERM)
+        assert (await ended(process))[0] == 0
+
+
+async def _was_given_up(agent: FakeAgent) -> bool:
+    return agent.wishes[:2] == [True, False]
 
 
 async def test_the_second_signal_ends_it_at_once(resources: Resources) -> None:

@@ -68,6 +68,18 @@ async def test_who_does_not_answer_is_named(
     assert (await health.report())[0] == 200
 
 
+async def test_a_worker_is_alive_once_it_can_speak_whoever_else_answers(world: Fakes) -> None:
+    health = healthy(world)
+    world.time.now = world.time.now.replace(minute=5)
+    world.bucket.switch.is_up = world.synthesis.switch.is_up = False
+    assert (await health.report())[0] == 503
+    assert health.live() == (200, {"status": "ready"})
+    health.phase = "draining"
+    assert health.live()[0] == 200
+    health.phase = "starting"
+    assert health.live()[0] == 503
+
+
 async def test_it_is_served_over_http(world: Fakes) -> None:
     port = free_port("127.0.0.1")
     health = healthy(world)
@@ -78,6 +90,8 @@ async def test_it_is_served_over_http(world: Fakes) -> None:
         health.phase = "draining"
         async with client.get(f"http://127.0.0.1:{port}/health") as answer:
             assert (answer.status, (await answer.json())["status"]) == (503, "draining")
+        async with client.get(f"http://127.0.0.1:{port}/live") as answer:
+            assert (answer.status, await answer.json()) == (200, {"status": "draining"})
 
 
 async def test_a_port_that_is_taken_is_named(world: Fakes) -> None:

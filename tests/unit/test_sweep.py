@@ -134,6 +134,21 @@ class Listed(FakeBucket):
             yield item
 
 
+async def test_every_sweep_asks_the_queue_so_that_its_metrics_never_rest() -> None:
+    world = World()
+    await sweep.handle(world.resources, {})
+    assert world.synthesis.switch.calls == ["ping"]
+
+
+async def test_a_queue_that_is_away_does_not_stop_the_sweep() -> None:
+    world = World()
+    session_id = await world.session()
+    world.synthesis.switch.is_up = False
+    world.later(hours=13)
+    await sweep.handle(world.resources, {})
+    assert not world.keys(f"audio/uploads/{session_id}")
+
+
 async def test_thousands_go_in_batches() -> None:
     world = World()
     for _ in range(2100):

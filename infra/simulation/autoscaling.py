@@ -1,0 +1,148 @@
+"""CloudWatch's alarms and Application Auto Scaling, once a minute: from what was measured to how many tasks."""
+
+import math
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+
+from infra.simulation.assumptions import Aws
+from infra.simulation.metric_math import evaluate
+from infra.simulation.policy import Alarm, Metric, Scaling, Step, StepScaling, TargetTracking
+
+Sample = Mapping[str, float]
+
+NEVER = -math.inf
+TRACKING_IN_SHARE = 0.9  # target tracking scales in below 90 % of its target
+
+_STATISTICS: dict[str, Callable[[Sequence[float]], float]] = {
+    "Average": statistics.fmean,
+    "Maximum": max,
+    "Minimum": min,
+    "Sum": sum,
+    "SampleCount": len,
+}
+_COMPARISONS: dict[str, Callable[[float, float], bool]] = {
+    "GreaterThanThreshold": lambda a, b: a > b,
+    "GreaterThanOrEqualToThreshold": lambda a, b: a >= b,
+    "LessThanThreshold": lambda a, b: a < b,
+    "LessThanOrEqualToThreshold": lambda a, b: a <= b,
+}
+
+
+def values_of(metric: Metric, samples: Sequence[Sample]) -> list[float]:
+    """Give the metric at each sample; NaN where there is none."""
+    return [
+        evaluate(metric.expression, {id_: sample.get(name, math.nan) for id_, name in metric.inputs.items()})
+        for sample in samples
+    ]
+
+
+def datapoints(alarm: Alarm, samples: Sequence[Sample]) -> list[float]:
+    """Give the last datapoints that an alarm looks at, each of one period."""
+    length = max(1, alarm.period_seconds // 60)
+    values = values_of(alarm.metric, samples[-alarm.evaluation_periods * length :])
+    periods = [values[i : i + length] for i in range(0, len(values), length)]
+    return [_aggregate(alarm, [value for value in period if not math.isnan(value)]) for period in periods]
+
+
+def _aggregate(alarm: Alarm, values: Sequence[float]) -> float:
+    return _STATISTICS[alarm.statistic](values) if values else math.nan
+
+
+def is_on(alarm: Alarm, samples: Sequence[Sample]) -> bool:
+    """Tell whether enough of the last datapoints are beyond the threshold."""
+    compare = _COMPARISONS[alarm.comparison]
+    points = datapoints(alarm, samples)
+    beyond = [
+        alarm.missing_is_breaching if math.isnan(point) else compare(point, alarm.threshold) for point in points
+    ]
+    return len(points) == alarm.evaluation_periods and sum(beyond) >= alarm.datapoints
+
+
+def stepped(policy: StepScaling, alarm: Alarm, samples: Sequence[Sample], tasks: int) -> int:
+    """Give the number of tasks that a step policy wants while its alarm is on."""
+    latest = datapoints(alarm, samples)[-1]
+    distance = (0.0 if math.isnan(latest) else latest) - alarm.threshold
+    for step in policy.steps:
+        if _covers(step, distance):
+            return round(_adjusted(policy, step.adjustment, tasks))
+    return tasks
+
+
+def _covers(step: Step, distance: float) -> bool:
+    """Above the threshold a step holds from its lower bound on, below the threshold from its upper bound down."""
+    if step.upper <= 0:
+        return step.lower < distance <= step.upper
+    return step.lower <= distance < step.upper
+
+
+def _adjusted(policy: StepScaling, adjustment: float, tasks: int) -> float:
+    match policy.adjustment:
+        case "ExactCapacity":
+            return adjustment
+        case "ChangeInCapacity":
+            return tasks + adjustment
+        case "PercentChangeInCapacity":
+            change = tasks * adjustment / 100
+            return tasks + (math.copysign(max(1.0, abs(change)), change) if change else 0)
+
+
+def tracked(policy: TargetTracking, samples: Sequence[Sample], tasks: int, aws: Aws) -> int:
+    """Give the number of tasks that brings a metric to its target."""
+    out = values_of(policy.metric, samples[-aws.tracking_out_datapoints :])
+    if len(out) == aws.tracking_out_datapoints and all(value > policy.target for value in out):
+        return math.ceil(tasks * out[-1] / policy.target)
+    back = values_of(policy.metric, samples[-aws.tracking_in_datapoints :])
+    enough = len(back) == aws.tracking_in_datapoints
+    if not policy.only_out and enough and all(value < TRACKING_IN_SHARE * policy.target for value in back):
+        return min(tasks, math.ceil(tasks * back[-1] / policy.target))
+    return tasks
+
+
+class Autoscaler:
+    """Decides once a minute; keeps each policy's cooldown."""
+
+    def __init__(self, scaling: Scaling, aws: Aws) -> None:
+        self._scaling = scaling
+        self._aws = aws
+        self._acted: dict[str, float] = {}
+
+    def decide(self, now: float, tasks: int, samples: Sequence[Sample]) -> int:
+        """Give the number of tasks from here on."""
+        stepped_to = self._by_steps(now, tasks, samples)
+        tracked_to = self._by_tracking(now, tasks, samples)
+        wanted = {**stepped_to, **tracked_to}
+        up = {name: count for name, count in wanted.items() if count > tasks}
+        down = {name: count for name, count in stepped_to.items() if count < tasks}
+        # Target tracking scales in only when every such policy would.
+        if tracked_to and all(count < tasks for count in tracked_to.values()):
+            down |= tracked_to
+        return self._follow(now, tasks, up or down)
+
+    def _follow(self, now: float, tasks: int, wanted: Mapping[str, int]) -> int:
+        """The largest wins, whichever way it goes."""
+        if not wanted:
+            return tasks
+        count = min(max(max(wanted.values()), self._scaling.min_tasks), self._scaling.max_tasks)
+        if count != tasks:
+            self._acted |= dict.fromkeys(wanted, now)
+        return count
+
+    def _by_steps(self, now: float, tasks: int, samples: Sequence[Sample]) -> dict[str, int]:
+        return {
+            policy.name: stepped(policy, alarm, samples, tasks)
+            for policy in self._scaling.steps
+            for alarm in policy.alarms
+            if self._is_rested(policy.name, now, policy.cooldown_seconds) and is_on(alarm, samples)
+        }
+
+    def _by_tracking(self, now: float, tasks: int, samples: Sequence[Sample]) -> dict[str, int]:
+        found = {policy.name: self._track(policy, now, tasks, samples) for policy in self._scaling.tracking}
+        return {name: count for name, count in found.items() if count is not None}
+
+    def _track(self, policy: TargetTracking, now: float, tasks: int, samples: Sequence[Sample]) -> int | None:
+        wanted = tracked(policy, samples, tasks, self._aws)
+        cooldown = policy.scale_out_cooldown_seconds if wanted > tasks else policy.scale_in_cooldown_seconds
+        return wanted if self._is_rested(policy.name, now, cooldown) else tasks
+
+    def _is_rested(self, name: str, now: float, cooldown_seconds: float) -> bool:
+        return now - self._acted.get(name, NEVER) >= cooldown_seconds

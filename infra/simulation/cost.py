@@ -1,0 +1,106 @@
+"""What a day costs, item by item."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from infra.simulation.assumptions import Prices
+from infra.simulation.play import End, Played
+from infra.simulation.policy import Policy
+
+HOURS_A_MONTH = 730.0
+DAYS_A_MONTH = HOURS_A_MONTH / 24
+MILLION = 1e6
+IMAGES_KEPT = 5
+MINUTES_A_DAY = 1440
+POLLED_QUEUES = 2  # by Lambda: events, and the dead letters of synthesis
+LAMBDA_POLLERS = 5
+SWEEP_GIGABYTE_SECONDS = 0.25  # half a second of 512 MB
+
+
+@dataclass(frozen=True, slots=True)
+class Bill:
+    """Dollars by item, for one day."""
+
+    items: Mapping[str, float]
+    previews: int
+
+    @property
+    def total(self) -> float:
+        """Dollars of the day."""
+        return sum(self.items.values())
+
+    @property
+    def per_thousand(self) -> float:
+        """Dollars of a thousand previews."""
+        return 1000 * self.total / self.previews if self.previews else float("nan")
+
+
+def bill(played: Played, prices: Prices, image_gigabytes: float) -> Bill:
+    """Add up a day."""
+    previews = played.count(End.SPOKEN)
+    policy, waited = played.setup.policy, waited_seconds(played)
+    items = {
+        "GPU instances": _instances(played, prices),
+        "functions": _functions(previews, waited, prices, policy),
+        "APIs": previews * prices.per_preview.http_requests * prices.http_million_requests / MILLION,
+        "storage": _storage(previews, waited, prices),
+        "queues": _queues(played, previews, prices),
+        "data out": _megabytes_out(played, prices) / 1000 * prices.transfer_gigabyte,
+        "logs": previews * prices.per_preview.log_kilobytes / MILLION * prices.logs_gigabyte,
+        "standing": _standing(policy, prices, image_gigabytes),
+    }
+    return Bill(items, previews)
+
+
+def waited_seconds(played: Played) -> float:
+    """Add up how long functions wait for their previews."""
+    most = played.setup.policy.limits.preview_wait_seconds
+    waits = np.minimum(np.nan_to_num(played.answered, nan=0.0), most)
+    return float(waits.sum()) * played.setup.assumptions.traffic.synchronous_share
+
+
+def _instances(played: Played, prices: Prices) -> float:
+    scaling = played.setup.policy.scaling
+    price = prices.instance_hour[scaling.instance_type]
+    disk = scaling.disk_gigabytes * prices.disk_gigabyte_month
+    disk += max(0, scaling.disk_megabytes_per_second - 125) * prices.disk_megabyte_per_second_month
+    hour = (price.spot if scaling.is_spot else price.on_demand) + prices.public_address_hour + disk / HOURS_A_MONTH
+    return played.instance_seconds / 3600 * hour
+
+
+def _functions(previews: int, waited: float, prices: Prices, policy: Policy) -> float:
+    limits, each = policy.limits, prices.per_preview
+    second = prices.lambda_gigabyte_second_arm if limits.function_is_arm else prices.lambda_gigabyte_second
+    gigabyte_seconds = (waited + previews * each.function_seconds) * limits.function_megabytes / 1024
+    gigabyte_seconds += previews * each.notify_gigabyte_seconds + MINUTES_A_DAY * SWEEP_GIGABYTE_SECONDS
+    requests = previews * (each.http_requests + 1) + MINUTES_A_DAY
+    return gigabyte_seconds * second + requests * prices.lambda_million_requests / MILLION
+
+
+def _storage(previews: int, waited: float, prices: Prices) -> float:
+    each = prices.per_preview
+    puts = previews * each.s3_puts + MINUTES_A_DAY * 5  # the sweep lists five prefixes
+    gets = previews * each.s3_gets + waited * each.s3_gets_per_second_of_waiting
+    return (puts * prices.s3_thousand_puts + gets * prices.s3_thousand_gets) / 1000
+
+
+def _queues(played: Played, previews: int, prices: Prices) -> float:
+    each = prices.per_preview
+    polls = played.gpu_seconds / 20 + POLLED_QUEUES * LAMBDA_POLLERS * played.length / 20
+    requests = previews * each.sqs_requests + polls
+    fair = previews * each.fair_requests * prices.sqs_million_fair_requests
+    return (requests * prices.sqs_million_requests + fair) / MILLION
+
+
+def _megabytes_out(played: Played, prices: Prices) -> float:
+    spoken = played.ends == End.SPOKEN
+    return float(played.day.audio_seconds[spoken].sum()) * prices.per_preview.audio_kilobytes_per_second / 1000
+
+
+def _standing(policy: Policy, prices: Prices, image_gigabytes: float) -> float:
+    """What is paid although nobody comes, for a day."""
+    month = policy.alarms * prices.alarm_month + prices.dashboard_month
+    month += IMAGES_KEPT * image_gigabytes * prices.image_gigabyte_month
+    return month / DAYS_A_MONTH

@@ -1,0 +1,201 @@
+"""The tasks of the GPU service and the instances under them, as ECS and its cluster auto scaling move them."""
+
+import math
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import simpy
+
+from infra.simulation.assumptions import Aws
+from infra.simulation.policy import Scaling
+from infra.simulation.worker import Worker
+
+Process = Generator[simpy.Event, Any, None]
+
+LOOK_SECONDS = 10.0
+
+
+class Meter:
+    """Counts something and for how long it was there."""
+
+    def __init__(self, env: simpy.Environment) -> None:
+        self._env = env
+        self._since = env.now
+        self._seconds = 0.0
+        self.count = 0
+        self.most = 0
+
+    def add(self, change: int) -> None:
+        """Count more or fewer from now on."""
+        self._seconds = self.seconds
+        self._since = self._env.now
+        self.count += change
+        self.most = max(self.most, self.count)
+
+    @property
+    def seconds(self) -> float:
+        """How long all of it was there until now."""
+        return self._seconds + self.count * (self._env.now - self._since)
+
+
+@dataclass(slots=True, eq=False)
+class Task:
+    """One worker, from the wish for it to its end."""
+
+    worker: Worker | None = None
+    is_placed: bool = False
+    is_running: bool = False
+    """As ECS has it: the container runs, whether or not it can speak yet."""
+    is_leaving: bool = False
+    is_gone: bool = False
+
+
+@dataclass(slots=True)
+class Fleet:
+    """How many there are to be, are, and cost."""
+
+    env: simpy.Environment
+    scaling: Scaling
+    aws: Aws
+    hire: Callable[[], Worker]
+    """Gives a worker that is ready to receive."""
+    dismiss: Callable[[Worker, list[int]], None]
+    """Takes back a worker, with what it could not finish."""
+    random: np.random.Generator
+    desired: int = 0
+    tasks: list[Task] = field(default_factory=list)
+    free: int = 0
+    """Instances without a task, which have run one."""
+    launching: int = 0
+    interruptions: int = 0
+    instances: Meter = field(init=False)
+    serving: Meter = field(init=False)
+    """Workers that are ready."""
+
+    def __post_init__(self) -> None:
+        self.instances = Meter(self.env)
+        self.serving = Meter(self.env)
+        self.set_desired(self.scaling.min_tasks)
+        self.env.process(self._launch_as_needed())
+        self.env.process(self._give_back_instances())
+        self.env.process(self._scale_in())
+
+    @property
+    def staying(self) -> list[Task]:
+        """The tasks that are not on their way out."""
+        return [task for task in self.tasks if not task.is_leaving]
+
+    @property
+    def running(self) -> int:
+        """How many containers ECS sees running."""
+        return sum(task.is_running for task in self.tasks)
+
+    def set_desired(self, count: int) -> None:
+        """Change how many tasks there are to be."""
+        self.desired = count
+        while len(self.staying) < self.desired:
+            self.tasks.append(Task())
+        self._place()
+
+    def _place(self) -> None:
+        """Put waiting tasks on instances that are free."""
+        for task in self.staying:
+            if self.free and not task.is_placed:
+                self.free -= 1
+                task.is_placed = True
+                self.env.process(self._serve(task, pull_seconds=0))
+
+    def _serve(self, task: Task, pull_seconds: float) -> Process:
+        yield self.env.timeout(pull_seconds)
+        task.is_running = True
+        yield self.env.timeout(self.aws.model_load_seconds)
+        if task.is_gone:
+            return
+        task.worker = self.hire()
+        self.serving.add(1)
+        if self.scaling.is_spot:
+            self.env.process(self._interrupt(task))
+
+    def _launch_as_needed(self) -> Process:
+        while True:
+            yield self.env.timeout(self.aws.managed_scaling_seconds)
+            waiting = sum(not task.is_placed for task in self.staying)
+            room = self.scaling.max_instances - self.instances.count
+            for _ in range(min(waiting - self.launching, room, self.scaling.largest_launch)):
+                self.env.process(self._launch())
+
+    def _launch(self) -> Process:
+        self.launching += 1
+        self.instances.add(1)
+        yield self.env.timeout(self.aws.instance_launch_seconds)
+        self.launching -= 1
+        task = next((task for task in self.staying if not task.is_placed), None)
+        if task is None:
+            self.free += 1
+            return
+        task.is_placed = True
+        yield from self._serve(task, self.aws.image_pull_seconds)
+
+    def _give_back_instances(self) -> Process:
+        """Terminate what has been free for long enough, half of the group at a time."""
+        minutes = 0
+        while True:
+            yield self.env.timeout(60)
+            spare = self.free - math.ceil(self.instances.count * (1 - self.scaling.target_capacity / 100))
+            minutes = minutes + 1 if spare > 0 else 0
+            if minutes >= self.aws.managed_scale_in_datapoints:
+                most = max(1, math.floor(self.instances.count * self.aws.managed_scale_in_share))
+                self.free -= min(spare, most)
+                self.instances.add(-min(spare, most))
+
+    def _scale_in(self) -> Process:
+        """Let go of tasks that are too many: first those that wait, then idle ones, at last those that work."""
+        excess_since = math.inf
+        while True:
+            yield self.env.timeout(LOOK_SECONDS)
+            excess = len(self.staying) - self.desired
+            if excess <= 0:
+                excess_since = math.inf
+                continue
+            excess_since = min(excess_since, self.env.now)
+            works_long_enough = self.env.now - excess_since >= self.aws.renewal_refused_seconds
+            for task in sorted(self.staying, key=_in_hand)[:excess]:
+                if not _in_hand(task) or works_long_enough:
+                    self.env.process(self._leave(task, self.aws.task_stop_seconds))
+
+    def _leave(self, task: Task, seconds: float) -> Process:
+        """Receive no more, finish, go; the instance stays for another."""
+        yield from self._drain(task, math.inf)
+        yield self.env.timeout(seconds)
+        if task.is_placed:
+            self.free += 1
+        self._place()
+
+    def _interrupt(self, task: Task) -> Process:
+        """Take a Spot instance back after its notice, unless the task has gone before."""
+        yield self.env.timeout(self.random.exponential(3600 / self.aws.spot_interruptions_per_instance_hour))
+        if task.is_leaving:
+            return
+        self.interruptions += 1
+        yield from self._drain(task, self.scaling.drain_seconds)
+        self.instances.add(-1)
+        self.set_desired(self.desired)
+
+    def _drain(self, task: Task, longest_seconds: float) -> Process:
+        task.is_leaving = True
+        worker = task.worker
+        if worker is not None:
+            worker.is_receiving = False
+            end = self.env.now + longest_seconds
+            while worker.in_hand and self.env.now < end:
+                yield self.env.timeout(1)
+            self.dismiss(worker, worker.drop_all())
+            self.serving.add(-1)
+        task.is_gone = True
+        self.tasks.remove(task)
+
+
+def _in_hand(task: Task) -> int:
+    return task.worker.in_hand if task.worker else 0

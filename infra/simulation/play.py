@@ -1,0 +1,259 @@
+"""Plays a day of traffic against a policy, job by job, and tells what came of each."""
+
+import math
+from collections import deque
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+import simpy
+
+from infra.simulation.assumptions import Assumptions
+from infra.simulation.autoscaling import Autoscaler, Sample
+from infra.simulation.fleet import Fleet, Process
+from infra.simulation.line import Door, Fair, Fifo, Line
+from infra.simulation.policy import Policy
+from infra.simulation.speed import Speed
+from infra.simulation.traffic import DAY, HOUR, SEED, Day, Floats, Integers
+from infra.simulation.worker import Worker
+
+LONGEST_TAIL = 12 * HOUR
+KEPT_SAMPLES = 120  # no alarm looks further back, in minutes
+
+
+class End(IntEnum):
+    """How a preview ended."""
+
+    NOT_YET = 0
+    SPOKEN = 1
+    REFUSED = 2
+    """With 429: its owner had too many in flight."""
+    EXPIRED = 3
+    """Past its deadline before anybody could take it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What is played besides the day."""
+
+    policy: Policy
+    assumptions: Assumptions
+    speed: Speed
+    is_fair: bool = False
+    """Whether messages carry their owner, for the queue to be fair."""
+    is_limited: bool = False
+    """Whether an owner may only have so many previews in flight as the policy says."""
+    queue_is_kept_active: bool = True
+    """Whether somebody accesses the queue at least every six hours."""
+
+
+@dataclass(frozen=True, slots=True)
+class Minute:
+    """How things stood at the end of a minute."""
+
+    time: float
+    waiting: int
+    in_hand: int
+    desired: int
+    serving: int
+    instances: int
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """What came of a day."""
+
+    day: Day
+    setup: Setup
+    ends: Integers
+    queued: Floats
+    """Seconds from the request until a worker took it; NaN where none did."""
+    answered: Floats
+    """Seconds from the request until its audio was there; NaN where it never was."""
+    minutes: tuple[Minute, ...]
+    gpu_seconds: float
+    """Of workers that could receive."""
+    busy_seconds: float
+    """Of workers that had anything to speak."""
+    instance_seconds: float
+    most_instances: int
+    interruptions: int
+    length: float
+
+    def count(self, end: End) -> int:
+        """Tell how many ended so."""
+        return int(np.count_nonzero(self.ends == end))
+
+
+def play(day: Day, setup: Setup) -> Played:
+    """Play a day to its end, and on until every job has ended and every GPU that may go has gone."""
+    return _Play(day, setup).run()
+
+
+class _Play:
+    def __init__(self, day: Day, setup: Setup) -> None:
+        self.day = day
+        self.setup = setup
+        self.env = simpy.Environment()
+        self.workers: list[Worker] = []
+        self.minutes: list[Minute] = []
+        self.busy_seconds = 0.0
+        self.sent = 0  # since the last sample
+        self.last_access = 0.0
+        self.silent_until = 0.0  # so long has the queue, inactive before, no metrics
+        owners = self.day.owners.tolist()
+        self.random = np.random.default_rng(SEED + 3)
+        self.line: Line = Fair(owners) if self.setup.is_fair else Fifo()
+        self.door = Door(owners, self.setup.policy.limits.previews_in_flight if self.setup.is_limited else None)
+        self.frames = self.day.frames.tolist()
+        self.arrivals = self.day.arrivals.tolist()
+        self.ends = [int(End.NOT_YET)] * len(self.day)
+        self.queued = [math.nan] * len(self.day)
+        self.answered = [math.nan] * len(self.day)
+        self.left = len(self.day)
+        scaling, aws = self.setup.policy.scaling, self.setup.assumptions.aws
+        self.fleet = Fleet(self.env, scaling, aws, self._hire, self._dismiss, self.random)
+        self.autoscaler = Autoscaler(scaling, aws)
+
+    def run(self) -> Played:
+        self.env.process(self._arrive())
+        self.env.process(self._scale())
+        while not self._is_over() and self.env.now < DAY + LONGEST_TAIL:
+            self.env.run(until=self.env.now + 300)
+        return self._played()
+
+    def _is_over(self) -> bool:
+        return not self.left and self.fleet.instances.count <= self.setup.policy.scaling.min_tasks
+
+    def _arrive(self) -> Process:
+        env = self.env
+        for job, time in enumerate(self.arrivals):
+            if time > env.now:
+                yield env.timeout(time - env.now)
+            self._ask(job)
+
+    def _ask(self, job: int) -> None:
+        if not self.door.enter(job):
+            self._end(job, End.REFUSED)
+            return
+        self._access_queue()
+        self.sent += 1
+        self.line.put(job)
+        self._offer()
+
+    def _offer(self) -> None:
+        """Let a worker that polls have what waits; which one is chance."""
+        count = len(self.workers)
+        if not count:
+            return
+        first = int(self.random.random() * count)
+        for number in range(count):
+            worker = self.workers[(first + number) % count]
+            if worker.room > 0:
+                self._receive(worker)
+                if not len(self.line):
+                    return
+
+    def _receive(self, worker: Worker) -> None:
+        batch: list[tuple[int, int]] = []
+        while len(batch) < worker.room and (job := self.line.take()) is not None:
+            waited = self.env.now - self.arrivals[job]
+            self.queued[job] = waited
+            if waited > self.setup.policy.limits.job_deadline_seconds:
+                self.line.leave(job)
+                self.door.leave(job)
+                self._end(job, End.EXPIRED)
+            else:
+                batch.append((job, self.frames[job]))
+        if batch:
+            worker.begin(batch)
+
+    def _on_spoken(self, worker: Worker, jobs: list[int]) -> None:
+        for job in jobs:
+            self.answered[job] = self.env.now - self.arrivals[job] + self.setup.assumptions.aws.io_seconds
+            self.line.leave(job)
+            self.door.leave(job)
+            self._end(job, End.SPOKEN)
+        if len(self.line):
+            self._receive(worker)
+
+    def _end(self, job: int, end: End) -> None:
+        self.ends[job] = int(end)
+        self.left -= 1
+
+    def _hire(self) -> Worker:
+        batch_size = self.setup.policy.scaling.batch_size
+        worker = Worker(self.env, self.setup.speed, batch_size, self._on_spoken)
+        self.workers.append(worker)
+        self._receive(worker)
+        return worker
+
+    def _dismiss(self, worker: Worker, unfinished: list[int]) -> None:
+        self.workers.remove(worker)
+        self.busy_seconds += worker.busy_seconds
+        for job in unfinished:
+            self.line.leave(job)
+            self.line.put(job)
+        self._offer()
+
+    def _access_queue(self) -> None:
+        """Note an access; the first after a long silence brings the metrics back only slowly."""
+        aws, now = self.setup.assumptions.aws, self.env.now
+        silence = now - self.last_access
+        if not (self.setup.queue_is_kept_active or self.workers) and silence > aws.inactive_queue_hours * HOUR:
+            self.silent_until = now + aws.inactive_queue_lag_seconds
+        self.last_access = now
+
+    def _scale(self) -> Process:
+        """Measure once a minute, and decide on what could be read by then."""
+        aws = self.setup.assumptions.aws
+        late = round(aws.metric_lag_seconds / aws.metric_seconds)
+        samples = deque[Sample](maxlen=KEPT_SAMPLES + late)
+        while True:
+            yield self.env.timeout(aws.metric_seconds)
+            self._note_minute()
+            samples.append(self._sample())
+            readable = list(samples)[: len(samples) - late]
+            wanted = self.autoscaler.decide(self.env.now, self.fleet.desired, readable)
+            if wanted != self.fleet.desired:
+                self.fleet.set_desired(wanted)
+
+    def _note_minute(self) -> None:
+        in_hand = sum(worker.in_hand for worker in self.workers)
+        fleet = self.fleet
+        self.minutes.append(
+            Minute(self.env.now, len(self.line), in_hand, fleet.desired, fleet.serving.count, fleet.instances.count)
+        )
+        if self.workers:
+            self.last_access = self.env.now
+
+    def _sample(self) -> Sample:
+        minute = self.minutes[-1]
+        sent, self.sent = self.sent, 0
+        running = self.fleet.running
+        # ECS tells of each task that runs once a minute, and of none when there is none.
+        sample = {"CPUUtilization:SampleCount": float(running)} if running else {}
+        if self.env.now < self.silent_until:
+            return sample
+        # SQS tells of what was sent and of what is in flight only while there is some.
+        if sent:
+            sample["NumberOfMessagesSent"] = float(sent)
+        if minute.in_hand:
+            sample["ApproximateNumberOfMessagesNotVisible"] = float(minute.in_hand)
+        return sample | {"ApproximateNumberOfMessagesVisible": float(minute.waiting)}
+
+    def _played(self) -> Played:
+        return Played(
+            day=self.day,
+            setup=self.setup,
+            ends=np.array(self.ends, np.int64),
+            queued=np.array(self.queued),
+            answered=np.array(self.answered),
+            minutes=tuple(self.minutes),
+            gpu_seconds=self.fleet.serving.seconds,
+            busy_seconds=self.busy_seconds + sum(worker.busy_seconds for worker in self.workers),
+            instance_seconds=self.fleet.instances.seconds,
+            most_instances=self.fleet.instances.most,
+            interruptions=self.fleet.interruptions,
+            length=max(self.env.now, DAY),
+        )

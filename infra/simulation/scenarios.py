@@ -1,0 +1,170 @@
+"""What is played for the docs: every run by its name, each with the policy and the day that it needs."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from infra.simulation import traffic
+from infra.simulation.assumptions import Assumptions, Traffic
+from infra.simulation.play import Played, Setup, play
+from infra.simulation.policy import Metric, Policy
+from infra.simulation.speed import Speed
+from infra.simulation.template import read_policy
+from infra.simulation.traffic import Day
+
+SIZED = {"MaxWorkers": 24, "HttpConcurrency": 900}
+AS_BUILT = {"is_fair": True, "is_limited": True}
+
+MakeDay = Callable[[Traffic], Day]
+Change = Callable[[Policy], Policy]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One day to be played."""
+
+    label: str
+    make_day: MakeDay
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    """Of the template, where they are not the defaults."""
+    change: Change = lambda policy: policy
+    """What differs from the template."""
+    setup: Mapping[str, Any] = field(default_factory=dict)
+    speed: float = 1.0
+
+
+def _steady(per_day: float) -> MakeDay:
+    return lambda given: traffic.steady(given, per_day)
+
+
+def _curve(per_day: float) -> MakeDay:
+    return lambda given: traffic.day_curve(given, per_day)
+
+
+def _burst(count: int, minutes: float) -> MakeDay:
+    return lambda given: traffic.burst_from_zero(given, count, minutes)
+
+
+def _noisy(given: Traffic) -> Day:
+    return traffic.noisy_tenant(given, 20_000, 5_000)
+
+
+def _tenfold(given: Traffic) -> Day:
+    return traffic.tenfold_peak(given, 20_000)
+
+
+def forgetful_sleep(policy: Policy) -> Policy:
+    """Judge by what waits and is spoken at the end of a minute alone, as the templates first did."""
+    steps = tuple(
+        replace(
+            step, alarms=tuple(replace(one, metric=_less(one.metric, "FILL(sent, 0) + ")) for one in step.alarms)
+        )
+        for step in policy.scaling.steps
+    )
+    tracking = tuple(replace(one, metric=_less(one.metric, " + 1")) for one in policy.scaling.tracking)
+    return replace(policy, scaling=replace(policy.scaling, steps=steps, tracking=tracking))
+
+
+def hasty_follow(policy: Policy) -> Policy:
+    """Ask for more a minute after the last time, as the templates first did."""
+    tracking = tuple(replace(one, scale_out_cooldown_seconds=60) for one in policy.scaling.tracking)
+    return replace(policy, scaling=replace(policy.scaling, tracking=tracking))
+
+
+def _less(metric: Metric, part: str) -> Metric:
+    return replace(metric, expression=metric.expression.replace(part, ""))
+
+
+SCENARIOS = (
+    Run("the first preview after a night", _burst(1, 10)),
+    Run("burst from zero: 30 in a minute", _burst(30, 1)),
+    Run("burst from zero: 500 in 10 minutes", _burst(500, 10)),
+    Run("steady: 1,000 a day", _steady(1_000)),
+    Run("steady: 20,000 a day", _steady(20_000)),
+    Run("10 × peak for an hour at noon, 20,000 a day else", _tenfold),
+    Run("noisy tenant: 5,000 at once, 20,000 a day of 100 others", _noisy, setup=AS_BUILT),
+)
+VOLUMES = (
+    Run("idle", _burst(0, 1)),
+    Run("1,000", _curve(1_000)),
+    Run("100,000", _curve(100_000)),
+    Run("1,000,000", _curve(1_000_000), SIZED),
+)
+NOISE = (
+    Run("neither", _noisy),
+    Run("the limit in flight alone", _noisy, setup={"is_limited": True}),
+    Run("the fair queue alone", _noisy, setup={"is_fair": True}),
+    Run("both, as built", _noisy, setup=AS_BUILT),
+)
+CHANGES = (
+    (
+        "sleeps although somebody comes every minute or two",
+        Run("before: by what waits or is spoken", _steady(1_000), change=forgetful_sleep),
+        Run("now: by what came, too", _steady(1_000)),
+    ),
+    (
+        "the same, with 20,000 a day",
+        Run("before", _steady(20_000), change=forgetful_sleep),
+        Run("now", _steady(20_000)),
+    ),
+    (
+        "asks again before the first worker is there",
+        Run("before: after 60 s (MaxWorkers 24)", _burst(30, 1), {"MaxWorkers": 24}, hasty_follow),
+        Run("now: after 420 s (MaxWorkers 24)", _burst(30, 1), {"MaxWorkers": 24}),
+    ),
+    (
+        "a peak of ten times as much",
+        Run(
+            "before: 8 side by side, BacklogPerWorker 16", _tenfold, {"WorkerBatchSize": 8, "BacklogPerWorker": 16}
+        ),
+        Run("now: 16, BacklogPerWorker 12", _tenfold),
+    ),
+    (
+        "100,000 a day: asks for more when a worker is full, or before",
+        Run("before: at 16 jobs a worker of 16", _curve(100_000), {"BacklogPerWorker": 16}),
+        Run("now: at 12", _curve(100_000)),
+    ),
+    (
+        "the first preview after six hours without an access to the queue",
+        Run("before: nobody touches it", _burst(1, 10), setup={"queue_is_kept_active": False}),
+        Run("now: the sweep asks for its length every minute", _burst(1, 10)),
+    ),
+)
+CHOICES = (
+    Run("as it comes", _curve(20_000)),
+    Run("Spot", _curve(20_000), {"Spot": "on"}),
+    Run("one worker always (MinWorkers 1)", _curve(20_000), {"MinWorkers": 1}),
+    Run("BacklogPerWorker 8", _curve(20_000), {"BacklogPerWorker": 8}),
+    Run("WorkerBatchSize 32, BacklogPerWorker 24", _curve(20_000), {"WorkerBatchSize": 32, "BacklogPerWorker": 24}),
+)
+SPEEDS = tuple(Run(f"× {factor:g}", _curve(100_000), SIZED, speed=factor) for factor in (0.25, 1, 4))
+
+
+@dataclass(slots=True)
+class Stage:
+    """Plays runs, each once."""
+
+    root: Path
+    assumptions: Assumptions
+    speed: Speed
+    played: dict[int, Played] = field(default_factory=dict)
+    read: dict[tuple[tuple[str, Any], ...], Policy] = field(default_factory=dict)
+
+    def default_policy(self) -> Policy:
+        """Read the policy of a deployment that leaves every parameter as it is."""
+        return self._read({})
+
+    def _read(self, parameters: Mapping[str, Any]) -> Policy:
+        key = tuple(sorted(parameters.items()))
+        if key not in self.read:
+            self.read[key] = read_policy(self.root, parameters)
+        return self.read[key]
+
+    def play(self, run: Run) -> Played:
+        """Play a run, or give what came of it before."""
+        if id(run) not in self.played:
+            policy = run.change(self._read(run.parameters))
+            setup = Setup(policy, self.assumptions, self.speed.times(run.speed), **run.setup)
+            self.played[id(run)] = play(run.make_day(self.assumptions.traffic), setup)
+        return self.played[id(run)]

@@ -1,0 +1,211 @@
+"""A worker's protection from being stopped: when it is taken, renewed and given up, and what a refusal does."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+from structlog.testing import capture_logs
+
+from gpu_runner.protection import OPEN_SECONDS, RENEW_SECONDS, RETRY_SECONDS, EcsProtection, protection_for
+from pipeline import jobs
+from pipeline.settings import Settings
+from tests.ecs_agent import FakeAgent, error, fake_agent, refusal
+from tests.engines import ScriptedEngine
+from tests.fakes import Fakes, FakeTime, fake_world, settle
+from tests.orders import order_new
+from tests.waiting import until
+from tests.workers import fake_time_worker
+
+
+@pytest.fixture
+async def agent() -> AsyncIterator[FakeAgent]:
+    async with fake_agent() as agent:
+        yield agent
+
+
+@pytest.fixture
+def world(settings: Settings, agent: FakeAgent) -> Fakes:
+    return fake_world(settings.model_copy(update={"ecs_agent_uri": agent.url}))
+
+
+@pytest.fixture
+async def protection(agent: FakeAgent) -> AsyncIterator[EcsProtection]:
+    time = FakeTime()
+    async with protection_for(Settings(ecs_agent_uri=agent.url), time, sleep=time.sleep) as protection:
+        assert isinstance(protection, EcsProtection)
+        yield protection
+
+
+async def _passes(world: Fakes, seconds: float) -> None:
+    """Let time pass in steps short enough for the agent's answers, which take real time, to come in between."""
+    for _ in range(round(seconds)):
+        await world.time.advance(1)
+        await until(lambda: True)
+
+
+# what the agent is asked
+
+
+async def test_it_is_asked_for_in_the_form_the_agent_takes(agent: FakeAgent, protection: EcsProtection) -> None:
+    assert await protection.take()
+    assert protection.is_held
+    await protection.release()
+    assert not protection.is_held
+    assert agent.asked == [{"ProtectionEnabled": True, "ExpiresInMinutes": 10}, {"ProtectionEnabled": False}]
+
+
+async def test_what_is_held_is_not_asked_for_again(agent: FakeAgent, protection: EcsProtection) -> None:
+    await protection.release()
+    await protection.take()
+    await protection.take()
+    assert agent.wishes == [True]
+
+
+async def test_without_an_agent_there_is_nothing_to_hold() -> None:
+    time = FakeTime()
+    async with protection_for(Settings(), time, sleep=time.sleep) as protection:
+        assert await protection.take()
+        assert not protection.is_held
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        error("ThrottlingException", "Rate exceeded"),
+        error("RequestCanceled", "Timed out calling Amazon ECS Task Protection API"),
+        refusal("TASK_NOT_VALID"),
+        {"message": "something else"},
+    ],
+)
+async def test_an_agent_that_can_not_help_keeps_nobody_from_working(
+    agent: FakeAgent, answer: dict[str, object]
+) -> None:
+    time = FakeTime()
+    agent.answer = answer
+    async with protection_for(Settings(ecs_agent_uri=agent.url), time, sleep=time.sleep) as protection:
+        with capture_logs() as logs:
+            assert await protection.take()
+            assert await protection.take()
+            assert len(agent.asked) == 1
+            await time.advance(RETRY_SECONDS)
+            agent.answer = None
+            assert await protection.take()
+    assert agent.is_protected
+    assert [(entry["event"], entry["neighbour"]) for entry in logs if "neighbour" in entry] == [
+        ("not reachable", "ECS agent"),
+        ("reachable again", "ECS agent"),
+    ]
+
+
+async def test_an_agent_that_is_away_keeps_nobody_from_working() -> None:
+    time = FakeTime()
+    async with protection_for(
+        Settings(ecs_agent_uri="http://127.0.0.1:9/api"), time, sleep=time.sleep
+    ) as protection:
+        assert await protection.take()
+        assert not protection.is_held
+
+
+@pytest.mark.parametrize("reason", ["DEPLOYMENT_BLOCKED", "TASK_NOT_VALID"])
+async def test_a_task_that_ecs_wants_to_stop_is_to_receive_nothing(
+    agent: FakeAgent, protection: EcsProtection, reason: str
+) -> None:
+    await protection.take()
+    await protection.release()
+    agent.answer = refusal(reason)
+    assert not await protection.take()
+    agent.answer = None
+    assert await protection.take()
+
+
+# the worker
+
+
+async def test_it_is_taken_before_anything_is_received(world: Fakes, agent: FakeAgent) -> None:
+    async with fake_time_worker(world, ScriptedEngine()):
+        await until(lambda: world.synthesis.switch.count("receive"))
+        assert agent.is_protected
+
+
+async def test_an_idle_worker_can_be_stopped_between_its_polls(world: Fakes, agent: FakeAgent) -> None:
+    async with fake_time_worker(world, ScriptedEngine()):
+        await until(lambda: world.synthesis.switch.count("receive") == 1)
+        await world.time.advance(20)
+        await until(lambda: agent.wishes == [True, False])
+        await settle()
+        await world.time.advance(OPEN_SECONDS - 0.1)
+        assert world.synthesis.switch.count("receive") == 1
+        await world.time.advance(0.1)
+        await until(lambda: world.synthesis.switch.count("receive") == 2)
+        assert agent.wishes == [True, False, True]
+
+
+async def test_a_worker_at_work_stays_protected_for_as_long_as_it_takes(world: Fakes, agent: FakeAgent) -> None:
+    engine = ScriptedEngine()
+    engine.held = True
+    order = await order_new(world.resources)
+    async with fake_time_worker(world, engine) as worker:
+        await until(lambda: engine.speaking)
+        await _passes(world, 3 * RENEW_SECONDS)
+        await until(lambda: agent.wishes == [True] * 4)
+        assert agent.is_protected
+        engine.held = False
+        await worker.until_ended(order.job_id)
+
+
+async def test_a_worker_that_is_refused_receives_nothing_until_it_is_not(world: Fakes, agent: FakeAgent) -> None:
+    agent.answer = refusal("DEPLOYMENT_BLOCKED")
+    order = await order_new(world.resources)
+    async with fake_time_worker(world, ScriptedEngine()) as worker:
+        await until(lambda: True in agent.wishes)
+        await _passes(world, 3 * OPEN_SECONDS)
+        assert world.synthesis.switch.calls == ["send"]
+        agent.answer = None
+        await worker.live_until_ended(order.job_id)
+
+
+async def test_a_busy_worker_makes_way_when_its_renewal_is_refused(world: Fakes, agent: FakeAgent) -> None:
+    engine = ScriptedEngine()
+    engine.held = True
+    first = await order_new(world.resources)
+    async with fake_time_worker(world, engine) as worker:
+        await until(lambda: engine.speaking)
+        agent.answer = refusal("DEPLOYMENT_BLOCKED")
+        await _passes(world, RENEW_SECONDS + 20)
+        received = world.synthesis.switch.count("receive")
+        second = await order_new(world.resources)
+        await _passes(world, OPEN_SECONDS)
+        assert False not in agent.wishes
+        engine.held = False
+        await worker.until_ended(first.job_id)
+        await _passes(world, 2 * OPEN_SECONDS)
+        await until(lambda: False in agent.wishes)
+        assert world.synthesis.switch.count("receive") == received
+        assert await jobs.read_outcome(world.resources, second.job_id) is None
+
+
+async def test_nothing_is_received_after_the_signal_to_stop(world: Fakes, agent: FakeAgent) -> None:
+    engine = ScriptedEngine()
+    engine.held = True
+    order = await order_new(world.resources)
+    async with fake_time_worker(world, engine) as worker:
+        await until(lambda: engine.speaking and world.synthesis.switch.count("receive") == 2)
+        worker.stop.set()
+        await _passes(world, 3)
+        await order_new(world.resources)
+        await _passes(world, 60)
+        engine.held = False
+        await worker.until_ended(order.job_id)
+    assert agent.is_protected
+    assert world.synthesis.switch.count("receive") == 2
+    assert len(world.synthesis.visible) == 1
+
+
+async def test_a_worker_without_storage_does_not_hold_on_to_its_protection(world: Fakes, agent: FakeAgent) -> None:
+    await order_new(world.resources)
+    world.bucket.switch.is_up = False
+    async with fake_time_worker(world, ScriptedEngine()):
+        await until(lambda: world.synthesis.switch.count("hide"))
+        await _passes(world, 3)
+        await until(lambda: agent.wishes == [True, False])
+        await _passes(world, 60)
+        assert not agent.is_protected
