@@ -113,15 +113,14 @@ def _trim_descriptions(data: Path) -> None:
 
 
 def _without_documentation(described: Any) -> Any:
-    """Drop the texts; a shape's member may be called `documentation` too, and is then no text."""
+    """Empty the texts, which botocore wants to be there; a shape's member may have that name too, and is no text."""
     if isinstance(described, list):
         return [_without_documentation(inner) for inner in described]
     if not isinstance(described, dict):
         return described
     return {
-        name: _without_documentation(inner)
+        name: "" if name == "documentation" and isinstance(inner, str) else _without_documentation(inner)
         for name, inner in described.items()
-        if not (name == "documentation" and isinstance(inner, str))
     }
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import boto3
 from deploy_local import DEPLOYED_FILE, Deployed
 
 from tests.e2e.stack import ROOT, wait_until
@@ -19,7 +20,7 @@ KEY_OF_EMULATOR = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
 class Deployment:
     """The whole stack behind an emulated API Gateway; what `Stack` is for the local service."""
 
-    services = {"api", "gpu_runner", "notify"}
+    services = frozenset({"api", "gpu_runner", "notify"})
 
     def __init__(self, data: Path) -> None:
         self.data = data
@@ -27,6 +28,7 @@ class Deployment:
         self.socket_url = ""
         self.key: str | None = None
         self._log = data.with_suffix(".log")
+        self._endpoint: str | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -51,6 +53,7 @@ class Deployment:
         assert ended() is None, self.logged()[-4000:]
         deployed = Deployed(**json.loads(DEPLOYED_FILE.read_text()))
         self.url, self.socket_url = deployed.http_url, deployed.websocket_url
+        self._endpoint = deployed.endpoint_url
         self.key = self._make_key(deployed)
 
     def _make_key(self, deployed: Deployed) -> str:
@@ -67,8 +70,23 @@ class Deployment:
         return made.stdout.strip()
 
     def logged(self) -> str:
-        """Everything that the emulator, its functions and the worker have logged."""
-        return self._log.read_text() if self._log.exists() else ""
+        """Everything that the emulator, the worker and the functions have logged."""
+        printed = self._log.read_text() if self._log.exists() else ""
+        return "\n".join([printed, *self._logged_by_functions()])
+
+    def _logged_by_functions(self) -> Iterator[str]:
+        if self._endpoint is None:
+            return
+        logs = boto3.client(
+            "logs",
+            endpoint_url=self._endpoint,
+            region_name="us-east-1",
+            aws_access_key_id="test",
+            aws_secret_access_key="test",
+        )
+        for group in logs.describe_log_groups()["logGroups"]:
+            for event in logs.filter_log_events(logGroupName=group["logGroupName"])["events"]:
+                yield event["message"]
 
     def stop(self) -> None:
         """Let go of the tether."""
