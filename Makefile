@@ -10,7 +10,7 @@ SERVICE_PYTHON := $(SERVICE)/bin/python
 # Compiled files make every start after the first several times faster.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help run keys test bench localstack deploy-local check validate clean lock
+.PHONY: help run keys test bench bench-cold-start localstack deploy-local check validate clean lock
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -33,6 +33,10 @@ bench: $(SERVICE)/dev.stamp $(SERVICE)/qwen.stamp
 	@$(SERVICE_PYTHON) localstack/environments.py ministack
 	PYTHONPATH=localstack $(SERVICE_PYTHON) -m tests.benchmarks.preview_overhead
 	OMP_NUM_THREADS=1 $(SERVICE_PYTHON) -m tests.benchmarks.qwen_engine
+
+## make bench-cold-start  how long a function takes from nothing to its first answer
+bench-cold-start: $(SERVICE)/dev.stamp
+	PYTHONPATH=localstack $(SERVICE_PYTHON) -m tests.benchmarks.cold_start
 
 ## make localstack        LocalStack on port 4566, for make run AWS_ENDPOINT_URL=http://127.0.0.1:4566
 localstack: $(SERVICE)/dev.stamp
@@ -78,7 +82,7 @@ lock:
 		--output-file requirements/torch-cuda.lock
 	$(COMPILE) requirements/qwen-tts.in --no-deps --output-file requirements/qwen-tts.lock
 	$(COMPILE) localstack/ministack.in --output-file localstack/ministack.lock
-	for name in cloud sam checkov; do $(COMPILE) localstack/$$name.in --output-file localstack/$$name.lock || exit; done
+	for name in cloud sam checkov lambda; do $(COMPILE) localstack/$$name.in --output-file localstack/$$name.lock || exit; done
 	$(COMPILE) localstack/localstack-4.13.1.in --output-file localstack/localstack-4.13.1.lock
 
 # The engine with a real model; `make QWEN_VARIANT=cuda` where `auto` guesses wrong.

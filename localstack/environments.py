@@ -74,7 +74,7 @@ LOCKS = {
     "cloud": HERE / "cloud.lock",
     "sam": HERE / "sam.lock",
     "checkov": HERE / "checkov.lock",
-    "lambda": HERE / "lambda-runtime.lock",
+    "lambda": HERE / "lambda.lock",
 }
 
 if __name__ == "__main__":
