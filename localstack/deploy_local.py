@@ -1,7 +1,7 @@
 """Deploys `template.yaml` on this machine: `python localstack/deploy_local.py`, or `make deploy-local`.
 
-Starts the embedded AWS, builds and deploys the very template with the SAM CLI, starts a worker beside it (there is no
-GPU to be had from an emulator), says where everything listens, and goes on until it is stopped.
+Starts the embedded AWS, builds and deploys the very template with the SAM CLI, starts a worker beside it (there is
+no GPU to be had from an emulator), says where everything listens, and goes on until it is stopped.
 """
 
 import asyncio
