@@ -50,11 +50,11 @@ deploy-local: $(SERVICE)/local.stamp
 validate: $(SERVICE)/local.stamp
 	@$(SERVICE_PYTHON) localstack/environments.py sam checkov
 	AWS_DEFAULT_REGION=us-east-1 SAM_CLI_TELEMETRY=0 .venvs/sam/bin/sam validate --lint
-	.venvs/sam/bin/cfn-lint template.yaml infra/*.yaml
-	.venvs/checkov/bin/checkov --config-file infra/.checkov.yaml --directory .
+	.venvs/sam/bin/cfn-lint template.yaml infra/[a-z]*.yaml
+	.venvs/checkov/bin/checkov --config-file infra/.checkov.yaml --directory infra
 
-## make check             format, lint, types
-check: $(SERVICE)/dev.stamp $(SERVICE)/qwen.stamp
+## make check             format, lint, types, templates
+check: validate $(SERVICE)/dev.stamp $(SERVICE)/qwen.stamp
 	$(SERVICE_PYTHON) -m ruff format --check
 	$(SERVICE_PYTHON) -m ruff check
 	$(SERVICE_PYTHON) -m mypy

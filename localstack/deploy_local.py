@@ -1,7 +1,7 @@
 """Deploys `template.yaml` on this machine: `python localstack/deploy_local.py`, or `make deploy-local`.
 
-Starts the embedded AWS, builds and deploys the very template with the SAM CLI, starts a worker beside it (there is no
-GPU to be had from an emulator), says where everything listens, and goes on until it is stopped.
+Starts the embedded AWS, builds and deploys the very template with the SAM CLI, starts a worker beside it (there is
+no GPU to be had from an emulator), says where everything listens, and goes on until it is stopped.
 """
 
 import asyncio
@@ -109,7 +109,11 @@ async def deploy(port: int, settings: Settings) -> Deployed:
     """
     sam = ensure("sam", LOCKS["sam"]).with_name("sam")
     runs_functions = ensure("cloud", LOCKS["cloud"])
-    environment = os.environ | {"SAM_CLI_TELEMETRY": "0", "PYTHON": str(runs_functions)}
+    environment = os.environ | {
+        "SAM_CLI_TELEMETRY": "0",
+        "PYTHON": str(runs_functions),
+        "PACKAGE_FLAGS": "--here",
+    }
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     for command in sam_commands(sam):
         await _run(command, environment)

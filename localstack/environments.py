@@ -55,9 +55,21 @@ def _make(folder: Path, python: Path, lock: Path) -> None:
             f"it, such as `python{version}-venv` on Debian and Ubuntu, and try again."
         )
     _run([sys.executable, "-m", "venv", "--clear", str(folder)])
-    # `--require-hashes`: what is installed is what was locked, from whichever index is configured.  `--no-deps`: it is
-    # all locked, and older versions of pip find fault with extras that are.
-    _run([str(python), "-m", "pip", "install", "--quiet", "--no-deps", "--require-hashes", "--requirement", str(lock)])
+    # `--require-hashes`: what is installed is what was locked, from whichever index is configured.
+    # `--no-deps`: all of it is locked, and older versions of pip find fault with extras that are.
+    _run(
+        [
+            str(python),
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--no-deps",
+            "--require-hashes",
+            "--requirement",
+            str(lock),
+        ]
+    )
 
 
 def _run(command: list[str]) -> None:
