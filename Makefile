@@ -10,7 +10,7 @@ SERVICE_PYTHON := $(SERVICE)/bin/python
 # Compiled files make every start after the first several times faster.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help run keys test bench simulate localstack deploy-local check validate clean lock
+.PHONY: help run keys test bench bench-cold-start simulate localstack deploy-local check validate clean lock
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -34,6 +34,10 @@ bench: $(SERVICE)/dev.stamp $(SERVICE)/qwen.stamp
 	PYTHONPATH=localstack $(SERVICE_PYTHON) -m tests.benchmarks.preview_overhead
 	OMP_NUM_THREADS=1 $(SERVICE_PYTHON) -m tests.benchmarks.qwen_engine
 
+## make bench-cold-start  how long a function takes from nothing to its first answer
+bench-cold-start: $(SERVICE)/dev.stamp
+	PYTHONPATH=localstack $(SERVICE_PYTHON) -m tests.benchmarks.cold_start
+
 ## make simulate          a day of traffic against the templates' scaling: the figures of docs/scaling.md
 simulate: $(SERVICE)/local.stamp
 	@$(SERVICE_PYTHON) localstack/environments.py simulation
@@ -51,11 +55,11 @@ deploy-local: $(SERVICE)/local.stamp
 validate: $(SERVICE)/local.stamp
 	@$(SERVICE_PYTHON) localstack/environments.py sam checkov
 	AWS_DEFAULT_REGION=us-east-1 SAM_CLI_TELEMETRY=0 .venvs/sam/bin/sam validate --lint
-	.venvs/sam/bin/cfn-lint template.yaml infra/*.yaml
-	.venvs/checkov/bin/checkov --config-file infra/.checkov.yaml --directory .
+	.venvs/sam/bin/cfn-lint template.yaml infra/[a-z]*.yaml
+	.venvs/checkov/bin/checkov --config-file infra/.checkov.yaml --directory infra
 
-## make check             format, lint, types
-check: $(SERVICE)/dev.stamp $(SERVICE)/qwen.stamp
+## make check             format, lint, types, templates
+check: validate $(SERVICE)/dev.stamp $(SERVICE)/qwen.stamp
 	$(SERVICE_PYTHON) -m ruff format --check
 	$(SERVICE_PYTHON) -m ruff check
 	$(SERVICE_PYTHON) -m mypy
@@ -83,7 +87,7 @@ lock:
 		--output-file requirements/torch-cuda.lock
 	$(COMPILE) requirements/qwen-tts.in --no-deps --output-file requirements/qwen-tts.lock
 	$(COMPILE) localstack/ministack.in --output-file localstack/ministack.lock
-	for name in cloud sam checkov; do $(COMPILE) localstack/$$name.in --output-file localstack/$$name.lock || exit; done
+	for name in cloud sam checkov lambda; do $(COMPILE) localstack/$$name.in --output-file localstack/$$name.lock || exit; done
 	$(COMPILE) localstack/localstack-4.13.1.in --output-file localstack/localstack-4.13.1.lock
 	$(COMPILE) infra/simulation.in --constraint requirements/dev.lock --output-file infra/simulation.lock
 

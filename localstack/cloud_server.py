@@ -1,7 +1,7 @@
 """The embedded AWS with all that the templates deploy: as `embedded_server.py`, and SAM in nested templates too.
 
-AWS expands the SAM resources of every template; ministack does so for the root alone, and would find the functions of
-the others to be of no type it knows.
+AWS expands the SAM resources of every template; ministack does so for the root alone, and would find the functions
+of the others to be of no type it knows.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """Deploys `template.yaml` on this machine: `python localstack/deploy_local.py`, or `make deploy-local`.
 
-Starts the embedded AWS, builds and deploys the very template with the SAM CLI, starts a worker beside it (there is no
-GPU to be had from an emulator), says where everything listens, and goes on until it is stopped.
+Starts the embedded AWS, builds and deploys the very template with the SAM CLI, starts a worker beside it (there is
+no GPU to be had from an emulator), says where everything listens, and goes on until it is stopped.
 """
 
 import asyncio
@@ -15,7 +15,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import aioboto3
 import embedded
 import place
 import structlog
@@ -25,7 +24,7 @@ from processes import Child, GaveUp, Program, answers
 from supervisor import stop_on_signals, until_ready
 
 from pipeline.logs import configure_logging
-from pipeline.resources import client_config
+from pipeline.resources import client_config, session_for
 from pipeline.settings import Settings, SettingsError, load_settings
 
 log = structlog.get_logger()
@@ -135,8 +134,8 @@ async def _run(command: Sequence[str], environment: Mapping[str, str]) -> None:
 
 
 async def _outputs(settings: Settings) -> dict[str, str]:
-    session = aioboto3.Session(region_name=settings.aws_region)
-    async with session.client("cloudformation", config=client_config()) as cloudformation:
+    session = session_for(settings)
+    async with session.create_client("cloudformation", config=client_config()) as cloudformation:
         stacks = (await cloudformation.describe_stacks(StackName=STACK))["Stacks"]
     return {output["OutputKey"]: output["OutputValue"] for output in stacks[0]["Outputs"]}
 

@@ -55,8 +55,8 @@ def _make(folder: Path, python: Path, lock: Path) -> None:
             f"it, such as `python{version}-venv` on Debian and Ubuntu, and try again."
         )
     _run([sys.executable, "-m", "venv", "--clear", str(folder)])
-    # `--require-hashes`: what is installed is what was locked, from whichever index is configured.  `--no-deps`: it is
-    # all locked, and older versions of pip find fault with extras that are.
+    # `--require-hashes`: what is installed is what was locked, from whichever index is configured.
+    # `--no-deps`: all of it is locked, and older versions of pip find fault with extras that are.
     _run(
         [
             str(python),
@@ -86,7 +86,7 @@ LOCKS = {
     "cloud": HERE / "cloud.lock",
     "sam": HERE / "sam.lock",
     "checkov": HERE / "checkov.lock",
-    "lambda": HERE / "lambda-runtime.lock",
+    "lambda": HERE / "lambda.lock",
     "simulation": ROOT / "infra" / "simulation.lock",
 }
 

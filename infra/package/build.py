@@ -113,7 +113,7 @@ def _trim_descriptions(data: Path) -> None:
 
 
 def _without_documentation(described: Any) -> Any:
-    """Empty the texts, which botocore wants to be there; a shape's member may have that name too, and is no text."""
+    """Empty the texts, which botocore wants to be there; a member of that name is no text."""
     if isinstance(described, list):
         return [_without_documentation(inner) for inner in described]
     if not isinstance(described, dict):

@@ -1,0 +1,81 @@
+"""The templates as CloudFormation reads them: `!Ref x` is `{"Ref": "x"}`, and so on."""
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).parents[2]
+TEMPLATES = {path.stem: path for path in sorted((ROOT / "infra").glob("[a-z]*.yaml"))} | {
+    "root": ROOT / "template.yaml"
+}
+
+Node = dict[str, Any]
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads the short forms of CloudFormation's functions."""
+
+
+def _function(loader: yaml.SafeLoader, tag: str, node: yaml.Node) -> Node:
+    name = tag if tag in {"Ref", "Condition"} else f"Fn::{tag}"
+    if isinstance(node, yaml.ScalarNode):
+        text = loader.construct_scalar(node)
+        return {name: str(text).split(".", 1) if tag == "GetAtt" else text}
+    if isinstance(node, yaml.SequenceNode):
+        return {name: loader.construct_sequence(node, deep=True)}
+    assert isinstance(node, yaml.MappingNode)
+    return {name: loader.construct_mapping(node, deep=True)}
+
+
+_Loader.add_multi_constructor("!", _function)
+
+
+@cache
+def template(name: str) -> Node:
+    """Give a template: `root`, or one of `infra/` by its name."""
+    loaded: Node = yaml.load(TEMPLATES[name].read_text(), Loader=_Loader)
+    return loaded
+
+
+def resources(name: str, type_: str = "") -> dict[str, Node]:
+    """Give the resources of a template, of one type or of all."""
+    found: dict[str, Node] = template(name)["Resources"]
+    return {id_: one for id_, one in found.items() if type_ in {"", one["Type"]}}
+
+
+def everywhere(type_: str) -> dict[str, Node]:
+    """Give the resources of a type in all templates, as `template.LogicalId`."""
+    return {f"{name}.{id_}": one for name in TEMPLATES for id_, one in resources(name, type_).items()}
+
+
+def properties(name: str, id_: str) -> Node:
+    """Give the properties of one resource."""
+    found: Node = resources(name)[id_]["Properties"]
+    return found
+
+
+def statements(name: str, role: str) -> list[Node]:
+    """Give all statements of a role's own policies."""
+    return [
+        statement
+        for policy in properties(name, role)["Policies"]
+        for statement in policy["PolicyDocument"]["Statement"]
+    ]
+
+
+def several(value: Any) -> list[Any]:
+    """Give a list, where IAM takes one thing for a list of it."""
+    return value if isinstance(value, list) else [value]
+
+
+def values(node: Any) -> list[Any]:
+    """Give every scalar and every function call that is anywhere in a node."""
+    match node:
+        case dict():
+            return [inner for value in node.values() for inner in values(value)]
+        case list():
+            return [inner for value in node for inner in values(value)]
+        case _:
+            return [node]

@@ -1,0 +1,283 @@
+"""Each role allows what its entry point does and nothing else: every way through it is gone, and watched."""
+
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from functions import dead_letters, notify, sweep
+from functions.aws.sockets import Routes
+from gpu_runner.engines.mock import MockEngine
+from gpu_runner.health import Health
+from gpu_runner.links import Links
+from pipeline import jobs, keys, layout, sessions, tickets, voices
+from pipeline.audio import encode_wav
+from pipeline.keyring import Keyring
+from pipeline.owners import new_id
+from pipeline.records import ReplyTo, Request, Source, Subscriber
+from tests.aws_events import recorded
+from tests.infra.templates import several, statements
+from tests.infra.watched import Watch
+from tests.unit.test_who_may import (
+    CALLS,
+    MESSAGES,
+    SETTINGS,
+    bearer,
+    belongings,
+    call,
+    client_of,
+    key_of,
+)
+from tests.waiting import until
+from tests.workers import real_time_worker
+from tests.world import World, spoken
+
+CLIENT = "XfGLwd8ZtjMCJHw="
+HERE = ReplyTo(endpoint="https://here/ws", connection_id=CLIENT)
+
+ROLES = {
+    "http": ("http", "HttpRole"),
+    "connect": ("websocket", "ConnectRole"),
+    "disconnect": ("websocket", "DisconnectRole"),
+    "default": ("websocket", "DefaultRole"),
+    "notify": ("background", "NotifyRole"),
+    "dead_letters": ("background", "DeadLettersRole"),
+    "sweep": ("background", "SweepRole"),
+    "worker": ("gpu", "WorkerRole"),
+}
+OF_LAMBDA = {"logs:CreateLogStream", "logs:PutLogEvents"}
+TAKING = {"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"}
+# Lambda itself takes messages off the queues of functions, and the worker asks ECS through the agent.
+BESIDES = {"notify": TAKING, "dead_letters": TAKING, "worker": {"ecs:UpdateTaskProtection"}}
+
+
+def allowed(name: str) -> set[tuple[str, str]]:
+    """Give what a role allows, as actions and patterns of targets."""
+    return {
+        (action, pattern)
+        for statement in statements(*ROLES[name])
+        for action in several(statement["Action"])
+        for pattern in patterns(statement)
+    }
+
+
+def patterns(statement: dict[str, Any]) -> list[str]:
+    if "s3:ListBucket" in several(statement["Action"]):
+        bucket = statement["Resource"]["Fn::Sub"].split("${")[-1].rstrip("}")
+        return [f"{bucket}/{prefix}" for prefix in statement["Condition"]["StringLikeIfExists"]["s3:prefix"]]
+    return [_pattern(resource) for resource in several(statement["Resource"])]
+
+
+def _pattern(resource: dict[str, Any]) -> str:
+    if "Fn::Sub" in resource:
+        text: str = resource["Fn::Sub"]
+        if "@connections" in text:
+            return text.split("/")[-3]
+        return text.rsplit(":::", 1)[-1].replace("${", "").replace("}", "")
+    if resource == {"Ref": "PostArn"}:
+        return "POST"
+    return str(resource.get("Ref") or ".".join(resource["Fn::GetAtt"]))
+
+
+async def http(world: World, watch: Watch) -> None:
+    for number, what in enumerate(CALLS):
+        owner = f"alice-{number}"
+        its, key = await belongings(world, owner), await key_of(world, owner)
+        async with client_of(watched(world, watch)) as client:
+            assert (await call(client, what, its, key)).is_success
+    async with client_of(watched(world, watch)) as client:
+        assert (await client.get("/health")).is_success
+        await _upload_by_form(world, client, key)
+        world.synthesis.switch.is_up = False
+        assert (await call(client, CALLS[0], its, key)).status_code == 503
+
+
+async def _upload_by_form(world: World, client: Any, key: str) -> None:
+    session_id = (await client.post("/uploads", headers=bearer(key))).json()["session_id"]
+    await world.bucket.put(layout.session(session_id).unchecked_audio, encode_wav(spoken()), "audio/wav")
+    form = {"session_id": session_id, "response_text": "Hello."}
+    answer = await client.post("/preview", data=form, headers=bearer(key) | {"Prefer": "respond-async"})
+    assert answer.status_code == 202
+
+
+def watched(world: World, watch: Watch) -> World:
+    """Give the same world to be served from, with every call noted."""
+    copy = object.__new__(World)
+    copy.__dict__ |= world.__dict__ | {"resources": watch.over(world.resources)}
+    return copy
+
+
+async def connect(world: World, watch: Watch) -> None:
+    routes = Routes(watch.over(world.resources))
+    key = await key_of(world, "alice")
+    event = recorded("websocket_connect")
+    by_key = event | {"headers": {"Authorization": f"Bearer {key}"}, "queryStringParameters": None}
+    assert await routes.connect(by_key) == {"statusCode": 200}
+    caller = await Keyring(world.resources).caller(key)
+    ticket, _ = await tickets.issue(world.resources, caller)
+    event["queryStringParameters"] = {"ticket": ticket}
+    assert await routes.connect(event) == {"statusCode": 200}
+
+
+async def disconnect(world: World, watch: Watch) -> None:
+    await Routes(watch.over(world.resources)).disconnect(recorded("websocket_disconnect"))
+
+
+async def default(world: World, watch: Watch) -> None:
+    key = await key_of(world, "alice")
+    routes = Routes(watch.over(world.resources))
+    its = await belongings(world, "alice")
+    waiting = await _job(world, "alice")
+    event = recorded("websocket_connect") | {"headers": {"Authorization": f"Bearer {key}"}}
+    event["queryStringParameters"] = None
+    assert await Routes(world.resources).connect(event) == {"statusCode": 200}
+    said = [(type_, data) for type_, some in MESSAGES.items() for data in some(its)]
+    said += [("subscribe", {"job_id": waiting.job_id}), ("save_voice", {"name": "The last one"})]
+    said += [("generate_preview", {"session_id": await _form(world), "text": "Hello.", "progress": True})]
+    said += [("save_voice", {"session_id": await _form(world), "name": "Without a prompt"})]
+    for type_, data in said:
+        assert await routes.default(_saying(type_, data)) == {"statusCode": 200}
+    assert not [body for _, body in world.connections.posted if '"error"' in body]
+    world.synthesis.switch.is_up = False
+    await routes.default(_saying(*said[0]))
+    for key_id in world.voice_keys(layout.KEYS):
+        await keys.revoke(world.resources, layout.id_in(key_id, layout.KEYS))
+    world.later(hours=1)
+    await routes.default(_saying("nonsense", {}))
+    assert world.connections.closed == [CLIENT]
+    world.connections.gone.add(CLIENT)
+    await routes.default(_saying("nonsense", {}))
+
+
+async def _form(world: World) -> str:
+    session_id, _ = await sessions.open_upload(world.resources, "alice", "What I say.")
+    await world.bucket.put(layout.session(session_id).unchecked_audio, encode_wav(spoken()), "audio/wav")
+    return session_id
+
+
+def _saying(type_: str, data: dict[str, Any]) -> dict[str, Any]:
+    return recorded("websocket_message") | {"body": json.dumps({"type": type_, "data": data})}
+
+
+async def _job(world: World, owner: str | None, *, voice_id: str | None = None, **more: Any) -> Request:
+    session_id = None
+    if voice_id is None:
+        session_id = new_id(world.resources.new_id, owner)
+        await sessions.store(world.resources, owner, session_id, spoken(), "What I say.")
+    request = Request(
+        job_id=new_id(world.resources.new_id, owner),
+        kind=more.pop("kind", "preview"),
+        source=Source(session_id=session_id, voice_id=voice_id, owner=owner),
+        reference_id=session_id or more.pop("reference_id"),
+        text="Hello.",
+        created_at=world.time(),
+        **more,
+    )
+    await jobs.accept(world.resources, request)
+    return request
+
+
+async def notify_(world: World, watch: Watch) -> None:
+    resources = watch.over(world.resources)
+    text = await key_of(world, "alice")
+    caller = await Keyring(world.resources).caller(text)
+    request = await _job(world, "alice", reply_to=HERE.model_copy(update={"key_id": caller.key_id}))
+    other = Subscriber(reply_to=ReplyTo(endpoint="https://here/ws", connection_id="other"), request_id=None)
+    key = layout.subscriber(request.job_id, "other")
+    await world.bucket.put(key, other.to_json(), jobs.JSON)
+    await world.succeed(request)
+    world.connections.gone.add("other")
+    said = {"FIRST_JOB_ID": request.job_id, "SECOND_JOB_ID": world.resources.new_id()}
+    await notify.handle(resources, recorded("sqs_s3_created", **said), keyring=Keyring(resources))
+    assert {to for to, _ in world.connections.posted} == {CLIENT}
+
+
+async def dead_letters_(world: World, watch: Watch) -> None:
+    request = await _job(world, "alice")
+    said = {"FIRST_JOB_ID": request.job_id, "SECOND_JOB_ID": world.resources.new_id()}
+    await dead_letters.handle(watch.over(world.resources), recorded("sqs_dead_letters", **said))
+
+
+async def sweep_(world: World, watch: Watch) -> None:
+    resources = watch.over(world.resources)
+    its = await belongings(world, "alice")
+    text = await key_of(world, "alice")
+    async with client_of(world) as client:
+        await client.get("/voices", headers=bearer(text))
+        await client.post("/ws-tickets", headers=bearer(text))
+    await world.bucket.put(layout.connection("c"), b"{}", jobs.JSON)
+    await _died_halfway(world, its.session_id)
+    await voices.delete(world.resources, "alice", its.voice_id)
+    late = await _job(world, "alice")
+    for minutes in (6, 15, 40, 24 * 60):
+        world.later(minutes=minutes)
+        await sweep.handle(resources, {})
+    assert layout.request(late.job_id) not in world.bucket.objects
+
+
+async def _died_halfway(world: World, session_id: str) -> None:
+    """Leave a voice half saved, and one saved whose embedding nobody asked for yet."""
+    await world.bucket.delete([layout.session(session_id).embedding])
+    for calls, name in ((7, "Half"), (12, "Whole")):
+        world.blow_after(calls)
+        with pytest.raises(BaseException, match="blown"):
+            await voices.save(world.resources, "alice", session_id, name)
+        world.mend()
+
+
+async def worker(world: World, watch: Watch) -> None:
+    resources = watch.over(world.resources)
+    its = await belongings(world, "alice")
+    await world.bucket.delete([key for key in world.bucket.objects if its.job_id in key])
+    await world.voices.delete([layout.voice("alice", its.voice_id).embedding])
+    saved: dict[str, Any] = {"voice_id": its.voice_id, "reference_id": its.session_id}
+    done = [
+        await _job(world, "alice"),
+        await _job(world, "alice", **saved),
+        await _job(world, "alice", **saved, kind="embedding"),
+    ]
+    await world.bucket.put(layout.preview(done[0].job_id), encode_wav(spoken()), "audio/wav")
+    unreadable = world.resources.new_id()
+    await world.bucket.put(layout.request(unreadable), b"{}", jobs.JSON)
+    await jobs.enqueue(world.resources, unreadable)
+    await Health(resources, Links(world.time), phase="ready").report()
+    async with real_time_worker(resources, MockEngine()):
+        await until(lambda: {layout.outcome(job.job_id) for job in done} <= set(world.bucket.objects))
+
+
+WAYS: dict[str, Callable[[World, Watch], Awaitable[None]]] = {
+    "http": http,
+    "connect": connect,
+    "disconnect": disconnect,
+    "default": default,
+    "notify": notify_,
+    "dead_letters": dead_letters_,
+    "sweep": sweep_,
+    "worker": worker,
+}
+
+
+@pytest.fixture(params=WAYS)
+async def gone(request: pytest.FixtureRequest) -> tuple[str, Watch]:
+    """Every way through one entry point, and what was done on it."""
+    watch = Watch()
+    await WAYS[request.param](World(SETTINGS), watch)
+    return request.param, watch
+
+
+def test_a_role_allows_what_is_done_and_nothing_else(gone: tuple[str, Watch]) -> None:
+    name, watch = gone
+    permissions = {one for one in allowed(name) if one[0] not in BESIDES.get(name, set()) | OF_LAMBDA}
+    refused = {deed for deed in watch.deeds if not any(deed.is_within(*one) for one in permissions)}
+    done = watch.deeds | watch.absences
+    idle = {one for one in permissions if not any(deed.is_within(*one) for deed in done)}
+    assert (refused, idle) == (set(), set())
+
+
+@pytest.mark.parametrize("name", ROLES)
+def test_who_reads_is_told_what_is_not_there(name: str) -> None:
+    def buckets(action: str) -> set[str]:
+        return {pattern.split("/")[0] for one, pattern in allowed(name) if one == action}
+
+    assert buckets("s3:GetObject") <= buckets("s3:ListBucket")

@@ -1,0 +1,427 @@
+"""What linters don't see: that the numbers and names of the templates are those of the code."""
+
+import importlib
+import json
+import re
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import yaml
+from provision import DEAD_LETTER_RETENTION, UNFINISHED_UPLOAD_DAYS, expiry_rules
+
+from pipeline import layout
+from pipeline.settings import Settings
+from tests.infra.templates import ROOT, TEMPLATES, everywhere, properties, resources, several, template, values
+
+DEFAULTS = Settings()
+FUNCTIONS = everywhere("AWS::Serverless::Function")
+MEBIBYTE = 1024 * 1024
+# What Lambda takes and gives in one piece, which it does as text.
+LAMBDA_BYTES = 6 * MEBIBYTE
+
+
+def function(name: str) -> dict[str, Any]:
+    """Give a function's properties, those of all functions included."""
+    shared: dict[str, Any] = template(name.split(".")[0])["Globals"]["Function"]
+    own: dict[str, Any] = FUNCTIONS[name]["Properties"]
+    return shared | own
+
+
+def environment(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = function(name)["Environment"]["Variables"]
+    return found
+
+
+# Retention
+
+
+def test_the_storage_forgets_as_the_code_says() -> None:
+    wanted = {rule["Filter"]["Prefix"]: rule["Expiration"]["Days"] for rule in expiry_rules(DEFAULTS)}
+    rules = properties("storage", "Ephemeral")["LifecycleConfiguration"]["Rules"]
+    given = {rule["Prefix"]: rule["ExpirationInDays"] for rule in rules if "ExpirationInDays" in rule}
+    assert given == wanted
+    assert {rule["Status"] for rule in rules} == {"Enabled"}
+
+
+def test_voices_never_expire_but_what_was_deleted_does() -> None:
+    rules = properties("storage", "Voices")["LifecycleConfiguration"]["Rules"]
+    assert not any("ExpirationInDays" in rule for rule in rules)
+    assert [rule["NoncurrentVersionExpiration"] for rule in rules if "NoncurrentVersionExpiration" in rule] == [
+        {"NoncurrentDays": 30}
+    ]
+    assert properties("storage", "Voices")["VersioningConfiguration"] == {"Status": "Enabled"}
+    assert "VersioningConfiguration" not in properties("storage", "Ephemeral")
+
+
+@pytest.mark.parametrize("bucket", ["Ephemeral", "Voices"])
+def test_unfinished_uploads_are_cleared_away(bucket: str) -> None:
+    rules = properties("storage", bucket)["LifecycleConfiguration"]["Rules"]
+    found = [rule["AbortIncompleteMultipartUpload"] for rule in rules if "AbortIncompleteMultipartUpload" in rule]
+    assert found == [{"DaysAfterInitiation": UNFINISHED_UPLOAD_DAYS}]
+
+
+def test_only_voices_stay_when_the_stack_goes() -> None:
+    assert resources("storage")["Voices"]["DeletionPolicy"] == "Retain"
+    assert resources("storage")["VoicesPolicy"]["DeletionPolicy"] == "Retain"
+    assert resources("storage")["Ephemeral"]["DeletionPolicy"] == "Delete"
+
+
+def test_every_log_is_kept_for_a_while_only() -> None:
+    logs = everywhere("AWS::Logs::LogGroup")
+    assert len(logs) == len(FUNCTIONS) + 3  # two access logs, and the worker's
+    assert {str(log["Properties"]["RetentionInDays"]) for log in logs.values()} == {
+        str({"Ref": "LogRetentionDays"})
+    }
+
+
+# Privacy
+
+
+@pytest.mark.parametrize("bucket", ["Ephemeral", "Voices"])
+def test_buckets_are_encrypted_and_nobody_elses_business(bucket: str) -> None:
+    found = properties("storage", bucket)
+    assert set(found["PublicAccessBlockConfiguration"].values()) == {True}
+    assert len(found["PublicAccessBlockConfiguration"]) == 4
+    assert "AES256" in values(found["BucketEncryption"])
+    assert values(found["OwnershipControls"]) == ["BucketOwnerEnforced"]
+    (statement,) = properties("storage", f"{bucket}Policy")["PolicyDocument"]["Statement"]
+    assert statement["Effect"] == "Deny"
+    assert statement["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+    assert statement["Resource"] == [{"Fn::GetAtt": [bucket, "Arn"]}, {"Fn::Sub": f"${{{bucket}.Arn}}/*"}]
+
+
+@pytest.mark.parametrize("queue", resources("queues", "AWS::SQS::Queue"))
+def test_queues_are_encrypted_and_reached_over_tls_only(queue: str) -> None:
+    assert properties("queues", queue)["SqsManagedSseEnabled"] is True
+    policy = properties("queues", f"{queue}Policy")
+    assert policy["Queues"] == [{"Ref": queue}]
+    first = policy["PolicyDocument"]["Statement"][0]
+    assert (first["Effect"], first["Condition"]) == ("Deny", {"Bool": {"aws:SecureTransport": "false"}})
+    assert first["Resource"] == {"Fn::GetAtt": [queue, "Arn"]}
+
+
+def test_only_the_named_origins_may_use_presigned_urls() -> None:
+    condition, cors, otherwise = properties("storage", "Ephemeral")["CorsConfiguration"]["Fn::If"]
+    assert condition == "HasOrigins"
+    assert cors["CorsRules"][0]["AllowedOrigins"] == {"Ref": "CorsOrigins"}
+    assert otherwise == {"Ref": "AWS::NoValue"}
+
+
+def test_access_logs_hold_no_query_and_no_header() -> None:
+    formats = [
+        one["Properties"]["AccessLogSettings"]["Format"] for one in everywhere("AWS::ApiGatewayV2::Stage").values()
+    ]
+    assert len(formats) == 2
+    for format_ in formats:
+        assert json.loads(format_.replace("$context", "context"))
+        assert not re.search(r"querystring|\bheader|rawPath|authorizer", format_, re.IGNORECASE)
+
+
+def test_no_secret_stands_in_the_templates() -> None:
+    text = "".join(path.read_text() for path in TEMPLATES.values())
+    assert not re.search(r"(AKIA|ASIA)[A-Z0-9]{16}|vck_|-----BEGIN|password|hooks\.slack", text, re.IGNORECASE)
+
+
+# Queues
+
+
+def test_a_queue_hides_messages_six_times_as_long_as_its_function_may_take() -> None:
+    sources = {
+        ("background.NotifyFunction", "EventsArn"): "Events",
+        ("background.DeadLettersFunction", "SynthesisDeadArn"): "SynthesisDead",
+    }
+    found = {
+        (name, event["Properties"]["Queue"]["Ref"])
+        for name, one in FUNCTIONS.items()
+        for event in one["Properties"].get("Events", {}).values()
+        if event["Type"] == "SQS"
+    }
+    assert found == set(sources)
+    for (name, _), queue in sources.items():
+        assert properties("queues", queue)["VisibilityTimeout"] >= 6 * function(name)["Timeout"]
+
+
+def test_batches_may_fail_in_part() -> None:
+    for name in ("background.NotifyFunction", "background.DeadLettersFunction"):
+        (event,) = function(name)["Events"].values()
+        assert event["Properties"]["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+        assert event["Properties"]["ScalingConfig"]["MaximumConcurrency"] >= 2  # what AWS asks for
+
+
+@pytest.mark.parametrize(("queue", "dead"), [("Synthesis", "SynthesisDead"), ("Events", "EventsDead")])
+def test_what_fails_too_often_is_kept_apart(queue: str, dead: str) -> None:
+    assert properties("queues", queue)["RedrivePolicy"] == {
+        "deadLetterTargetArn": {"Fn::GetAtt": [dead, "Arn"]},
+        "maxReceiveCount": DEFAULTS.max_receives,
+    }
+    assert timedelta(seconds=properties("queues", dead)["MessageRetentionPeriod"]) == DEAD_LETTER_RETENTION
+
+
+def test_the_synthesis_queue_fits_the_worker() -> None:
+    queue = properties("queues", "Synthesis")
+    assert queue["VisibilityTimeout"] == DEFAULTS.visibility_timeout_seconds
+    assert timedelta(seconds=queue["MessageRetentionPeriod"]) == DEFAULTS.job_retention
+
+
+def test_new_outcomes_of_this_bucket_and_account_are_told_of() -> None:
+    (rule,) = properties("storage", "Ephemeral")["NotificationConfiguration"]["QueueConfigurations"]
+    assert rule["Event"] == "s3:ObjectCreated:*"
+    assert rule["Filter"]["S3Key"]["Rules"] == [
+        {"Name": "prefix", "Value": layout.JOBS},
+        {"Name": "suffix", "Value": layout.OUTCOME_FILE},
+    ]
+    allow = properties("queues", "EventsPolicy")["PolicyDocument"]["Statement"][1]
+    assert allow["Principal"] == {"Service": "s3.amazonaws.com"}
+    assert allow["Condition"] == {
+        "ArnEquals": {"aws:SourceArn": {"Fn::Sub": "arn:${AWS::Partition}:s3:::${EphemeralBucketName}"}},
+        "StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}},
+    }
+    names = [properties("root", one)["Parameters"]["EphemeralBucketName"] for one in ("Queues", "Storage")]
+    assert names[0] == names[1]
+
+
+# Functions
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_the_handler_is_there(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable, value in {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "AUTH": "keys"}.items():
+        monkeypatch.setenv(variable, value)
+    path = ROOT.joinpath(*function(name)["Handler"].rpartition(".")[0].split(".")).with_suffix(".py")
+    module, _, handler = function(name)["Handler"].rpartition(".")
+    assert path.is_file()
+    assert importlib.util.find_spec(module)
+    assert re.search(rf"^{handler} = ", path.read_text(), re.MULTILINE)
+
+
+def test_every_entry_point_is_a_function_and_every_function_has_a_role_and_a_log_of_its_own() -> None:
+    written = {
+        f"functions.aws.{file.stem}.{handler}"
+        for file in (ROOT / "functions" / "aws").glob("*.py")
+        for handler in re.findall(r"^(handler|connect|disconnect|default) = ", file.read_text(), re.MULTILINE)
+    }
+    assert sorted(function(name)["Handler"] for name in FUNCTIONS) == sorted(written)
+    for name in FUNCTIONS:
+        own = name.split(".")[1].removesuffix("Function")
+        assert function(name)["Role"] == {"Fn::GetAtt": [f"{own}Role", "Arn"]}
+        assert function(name)["LoggingConfig"] == {"LogGroup": {"Ref": f"{own}Log"}}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_every_variable_is_a_setting_that_holds(name: str) -> None:
+    given = environment(name)
+    assert set(given) <= {field.upper() for field in Settings.model_fields}
+    fixed = {key.lower(): value for key, value in given.items() if isinstance(value, str)}
+    settings = Settings.model_validate(fixed)
+    same = {key for key in fixed if getattr(settings, key) == Settings.model_fields[key].default}
+    assert same <= {"preview_wait_seconds"}  # said again, because API Gateway's limit depends on it
+
+
+# What has a default that is somebody's on one machine and nobody's on AWS.
+NAMES = {"BUCKET", "VOICES_BUCKET", "SYNTHESIS_QUEUE"}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_every_setting_that_has_to_be_said_is_said(name: str) -> None:
+    assert NAMES | {"AUTH", "LOG_FORMAT"} <= set(environment(name))
+    # What Lambda hands to a function in an event it needs no name for, and no function sends there.
+    unsaid = {"EVENTS_QUEUE", "EVENTS_DEAD_LETTER_QUEUE", "SYNTHESIS_DEAD_LETTER_QUEUE"}
+    named = {field.upper() for field, info in Settings.model_fields.items() if "voice-cloning" in str(info.default)}
+    assert named <= NAMES | unsaid
+
+
+def test_pages_of_the_named_origins_may_use_both_apis() -> None:
+    with_origins = {name for name in FUNCTIONS if "CORS_ORIGINS" in environment(name)}
+    assert with_origins == {"http.HttpFunction", *(name for name in FUNCTIONS if name.startswith("websocket."))}
+
+
+def test_requests_and_answers_fit_through_lambda() -> None:
+    for name in ("REQUEST_MAX_MEGABYTES", "ANSWER_MAX_MEGABYTES"):
+        in_base64 = float(environment("http.HttpFunction")[name]) * MEBIBYTE * 4 / 3
+        assert in_base64 + 0.25 * MEBIBYTE <= LAMBDA_BYTES  # headers and what surrounds them
+        assert in_base64 > LAMBDA_BYTES / 2
+
+
+def test_nobody_waits_longer_than_the_one_before() -> None:
+    wait = float(environment("http.HttpFunction")["PREVIEW_WAIT_SECONDS"])
+    timeout = function("http.HttpFunction")["Timeout"]
+    assert wait + 3 <= timeout < properties("http", "Integration")["TimeoutInMillis"] / 1000 <= 30
+    for name in FUNCTIONS:
+        if name.startswith("websocket."):
+            assert function(name)["Timeout"] <= 29  # what a WebSocket API waits for
+
+
+def test_the_sweep_runs_every_minute_and_never_twice_at_once() -> None:
+    sweep = function("background.SweepFunction")
+    (event,) = sweep["Events"].values()
+    assert (event["Type"], event["Properties"]["Schedule"]) == ("Schedule", "rate(1 minute)")
+    assert sweep["Timeout"] < 60
+    assert sweep["EventInvokeConfig"]["MaximumRetryAttempts"] == 0
+
+
+def test_functions_run_where_their_wheels_do() -> None:
+    assert {function(name)["Runtime"] for name in FUNCTIONS} == {"python3.13"}
+    assert {str(function(name)["Architectures"]) for name in FUNCTIONS} == {"['x86_64']"}
+    package = (ROOT / "infra" / "package" / "Makefile").read_text()
+    assert re.search(r"^PYTHON \?= python3\.13$", package, re.MULTILINE)
+
+
+# Roles
+
+
+def test_a_wildcard_has_its_reason_beside_it() -> None:
+    for name, path in TEMPLATES.items():
+        lines = path.read_text().splitlines()
+        for number, line in enumerate(lines):
+            if re.search(r"Resource: (\"\*\"|.*[^a-z]\*$)", line) and not re.search(r"s3:::", line):
+                assert lines[number - 1].strip().startswith("#"), f"{name}: {line}"
+
+
+def test_no_action_is_a_wildcard_but_where_it_is_denied() -> None:
+    for name in TEMPLATES:
+        for id_, one in resources(name).items():
+            for statement in _statements(one):
+                wild = [action for action in several(statement["Action"]) if "*" in action]
+                assert not wild or statement["Effect"] == "Deny", f"{name}.{id_}: {wild}"
+
+
+def _statements(resource: dict[str, Any]) -> list[dict[str, Any]]:
+    own = resource.get("Properties", {})
+    documents = [policy["PolicyDocument"] for policy in own.get("Policies", [])] + [own.get("PolicyDocument")]
+    return [statement for document in documents if document for statement in document["Statement"]]
+
+
+def test_every_prefix_is_one_of_the_layout() -> None:
+    prefixes = {value for name, value in vars(layout).items() if name.isupper() and str(value).endswith("/")}
+    found = set()
+    for path in TEMPLATES.values():
+        found |= set(re.findall(r":s3:::\$\{\w+Bucket\}/([a-z/-]+/)", path.read_text()))
+    assert found == prefixes
+
+
+# The worker
+
+
+def worker() -> dict[str, Any]:
+    (container,) = properties("gpu", "Task")["ContainerDefinitions"]
+    assert isinstance(container, dict)
+    return container
+
+
+def test_the_workers_variables_are_settings() -> None:
+    given = {one["Name"] for one in worker()["Environment"]}
+    assert given <= {field.upper() for field in Settings.model_fields}
+    assert given >= {"BUCKET", "VOICES_BUCKET", "SYNTHESIS_QUEUE", "AWS_REGION"}
+
+
+def test_a_worker_has_time_to_drain() -> None:
+    assert DEFAULTS.worker_drain_seconds + 10 <= worker()["StopTimeout"] <= 120
+    data = properties("gpu", "Template")["LaunchTemplateData"]["UserData"]["Fn::Base64"]["Fn::Sub"]
+    assert "ECS_ENABLE_SPOT_INSTANCE_DRAINING=true" in data
+    assert f"ECS_CONTAINER_STOP_TIMEOUT={worker()['StopTimeout']}s" in data
+
+
+def test_ecs_asks_the_worker_as_docker_does() -> None:
+    image = (ROOT / "Dockerfile.gpu").read_text()
+    (command,) = re.findall(r"HEALTHCHECK .*\\\n\s+CMD (\[.*\])$", image, re.MULTILINE)
+    assert worker()["HealthCheck"]["Command"] == ["CMD", *json.loads(command)]
+    assert worker()["User"] == re.findall(r"^USER (\S+)$", image, re.MULTILINE)[-1]
+
+
+def test_a_worker_has_one_gpu_and_an_instance_for_itself() -> None:
+    assert worker()["ResourceRequirements"] == [{"Type": "GPU", "Value": "1"}]
+    assert worker()["LinuxParameters"]["InitProcessEnabled"] is True
+    assert properties("gpu", "Service")["PlacementConstraints"] == [{"Type": "distinctInstance"}]
+
+
+def test_instances_go_only_when_nobody_speaks_there() -> None:
+    provider = properties("gpu", "Capacity")["AutoScalingGroupProvider"]
+    assert provider["ManagedTerminationProtection"] == "ENABLED"
+    assert provider["ManagedScaling"]["Status"] == "ENABLED"
+    assert provider["ManagedDraining"] == "ENABLED"
+    assert properties("gpu", "Instances")["NewInstancesProtectedFromScaleIn"] is True  # or the above is refused
+    assert properties("gpu", "Instances")["MinSize"] == "0"
+
+
+def test_containers_never_get_the_role_of_their_instance() -> None:
+    options = properties("gpu", "Template")["LaunchTemplateData"]["MetadataOptions"]
+    assert (options["HttpTokens"], options["HttpPutResponseHopLimit"]) == ("required", 1)
+    assert "SecurityGroupIngress" not in properties("gpu", "Closed")
+
+
+def test_the_first_worker_comes_for_the_first_job_and_the_last_goes_when_all_is_quiet() -> None:
+    wake, sleep = properties("gpu", "Wake"), properties("gpu", "Sleep")
+    assert (wake["Threshold"], wake["EvaluationPeriods"]) == (1, 1)
+    assert wake["AlarmActions"] == [{"Ref": "WakePolicy"}]
+    assert (sleep["Threshold"], sleep["EvaluationPeriods"]) == (0, {"Ref": "IdleMinutes"})
+    assert sleep["AlarmActions"] == [{"Ref": "SleepPolicy"}]
+    policy = properties("gpu", "SleepPolicy")["StepScalingPolicyConfiguration"]
+    assert policy["StepAdjustments"][0]["ScalingAdjustment"] == {"Ref": "MinWorkers"}
+    assert properties("gpu", "Service")["DesiredCount"] == {"Ref": "MinWorkers"}
+    assert template("root")["Parameters"]["MinWorkers"]["Default"] == 0
+
+
+# The whole
+
+
+def test_parameters_agree_with_the_code() -> None:
+    parameters = template("root")["Parameters"]
+    assert parameters["WorkerBatchSize"]["Default"] == DEFAULTS.worker_batch_size
+    assert parameters["BacklogPerWorker"]["Default"] >= DEFAULTS.worker_batch_size  # or a full worker calls another
+    assert parameters["LogLevel"]["Default"] == DEFAULTS.log_level
+
+
+def test_every_parameter_has_a_default_and_says_what_it_does() -> None:
+    grouped = template("root")["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]
+    parameters = template("root")["Parameters"]
+    assert sorted(name for group in grouped for name in group["Parameters"]) == sorted(parameters)
+    for name, parameter in parameters.items():
+        assert "Default" in parameter, name
+        assert len(parameter["Description"]) > 20, name
+
+
+def test_each_nested_template_is_given_what_it_asks_for() -> None:
+    nested = resources("root", "AWS::Serverless::Application")
+    assert {one["Properties"]["Location"] for one in nested.values()} == {
+        f"infra/{name}.yaml" for name in TEMPLATES if name != "root"
+    }
+    for one in nested.values():
+        name = one["Properties"]["Location"].removeprefix("infra/").removesuffix(".yaml")
+        asked = template(name).get("Parameters", {})
+        given = set(one["Properties"].get("Parameters", {}))
+        assert given <= set(asked)
+        assert {key for key, parameter in asked.items() if "Default" not in parameter} <= given
+
+
+def test_each_output_that_is_asked_for_is_there() -> None:
+    nested = resources("root", "AWS::Serverless::Application")
+    asked = re.findall(r"!GetAtt (\w+)\.Outputs\.(\w+)", TEMPLATES["root"].read_text())
+    assert asked
+    for application, output in asked:
+        name = nested[application]["Properties"]["Location"].removeprefix("infra/").removesuffix(".yaml")
+        assert output in template(name)["Outputs"], f"{application}.{output}"
+
+
+def test_every_alarm_says_the_first_move_and_reaches_somebody() -> None:
+    alarms = resources("observability", "AWS::CloudWatch::Alarm")
+    for name, alarm in alarms.items():
+        assert re.search(r"\bfirst\b", alarm["Properties"]["AlarmDescription"], re.IGNORECASE), name
+        assert alarm["Properties"]["AlarmActions"] == [{"Ref": "Topic"}], name
+        assert alarm["Properties"]["TreatMissingData"] in {"breaching", "notBreaching"}, name
+    errors = {name for name in alarms if name.endswith("Errors") and name != "ServerErrors"}
+    assert errors == {name.split(".")[1].removesuffix("Function") + "Errors" for name in FUNCTIONS}
+
+
+def test_the_dashboard_is_one() -> None:
+    body, given = properties("observability", "Dashboard")["DashboardBody"]["Fn::Sub"]
+    _, workers, nothing = given["Workers"]["Fn::If"]
+    for extra in (workers["Fn::Sub"], nothing):
+        text = re.sub(r"\$\{[\w:]+\}", "x", body.replace("${Workers}", extra))
+        assert len(json.loads(text)["widgets"]) == 6
+
+
+def test_no_template_has_what_cloudformation_does_not_take() -> None:
+    for name, path in TEMPLATES.items():
+        tokens = yaml.scan(path.read_text(), Loader=yaml.SafeLoader)
+        assert not any(isinstance(token, yaml.AnchorToken | yaml.AliasToken) for token in tokens), name

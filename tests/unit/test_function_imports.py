@@ -1,0 +1,28 @@
+"""A function's start imports nothing that most of its events do without."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+HEAVY = ("numpy", "soundfile", "slugify", "uvicorn", "fastapi", "mangum")
+
+
+def loaded(module: str) -> set[str]:
+    """Which of the heavy packages a new process has loaded after one import."""
+    script = f"import sys, {module}; print(*(name for name in {HEAVY!r} if name in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+def test_the_http_api_leaves_the_decoder_for_when_a_recording_comes() -> None:
+    assert loaded("functions.aws.requests") == {"fastapi", "mangum"}
+
+
+@pytest.mark.parametrize(
+    "module", ["functions.aws.sockets", "functions.notify", "functions.dead_letters", "functions.sweep"]
+)
+def test_the_others_do_without_http_too(module: str) -> None:
+    assert loaded(module) == set()
