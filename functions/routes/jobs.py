@@ -9,7 +9,7 @@ from functions import problems
 from functions.guarded import GuardedRoute, only
 from functions.neighbours import FromCaller, FromResources, FromWaiters
 from pipeline import jobs, links
-from pipeline.errors import NotFound, Unavailable
+from pipeline.errors import InvalidInput, NotFound, Unavailable
 from pipeline.events import audio_url
 from pipeline.records import Failed, Timings, UtcSeconds
 from pipeline.resources import Resources
@@ -77,7 +77,7 @@ Signed = Annotated[bool, Query(description="Give a link that needs no key, and e
                 }
             }
         },
-        **problems.answers(NotFound.code, Unavailable.code),
+        **problems.answers(InvalidInput.code, NotFound.code, Unavailable.code),
     },
     openapi_extra=only("preview"),
 )

@@ -283,7 +283,7 @@ _SERVED: dict[int | str, dict[str, Any]] = {
         "model": problems.Problem,
         "headers": {"Content-Range": {"description": "How many bytes there are", **_STRING}},
     },
-    **problems.answers(NotFound.code, Expired.code, Unavailable.code),
+    **problems.answers(InvalidInput.code, NotFound.code, Expired.code, Unavailable.code),
 }
 _SERVED[404] = _SERVED[404] | {
     "headers": {

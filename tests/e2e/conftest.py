@@ -40,11 +40,13 @@ def localstack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str
         process.communicate(timeout=20)  # lets go of the tether
 
 
-@pytest.fixture(scope="module", params=["embedded", "localstack"])
+@pytest.fixture(scope="module", params=["embedded", "embedded, with keys", "localstack"])
 def aws(request: pytest.FixtureRequest) -> Mapping[str, str]:
-    """The environment that says which AWS to use."""
+    """The environment that says which AWS to use, and whether keys are wanted."""
     if request.param == "embedded":
         return {}
+    if request.param == "embedded, with keys":
+        return {"AUTH": "keys", "HOST": "0.0.0.0"}
     environment: Mapping[str, str] = request.getfixturevalue("localstack")
     return environment
 
@@ -54,6 +56,8 @@ def stack(aws: Mapping[str, str], tmp_path_factory: pytest.TempPathFactory) -> I
     """A running service with two API processes."""
     data = tmp_path_factory.mktemp("e2e") / "data"
     with running(data, {"UVICORN_WORKERS": "2", **aws}) as running_stack:
+        if aws.get("AUTH") == "keys":
+            running_stack.key = running_stack.make_key("alice")
         yield running_stack
 
 

@@ -84,6 +84,13 @@ class Stack:
         )
         assert not self._ended(), self.logged()[-4000:]
 
+    def make_key(self, owner: str) -> str:
+        """Make an API key, as `make keys` does."""
+        command = [sys.executable, str(ROOT / "localstack" / "keys.py"), "make", "--owner", owner]
+        made = subprocess.run(command, env=self._environment, capture_output=True, text=True, timeout=60)
+        assert made.returncode == 0, made.stderr
+        return made.stdout.strip()
+
     def interrupt(self) -> float:
         """Press Ctrl-C and wait for the end; how long it took, in seconds."""
         began = time.monotonic()

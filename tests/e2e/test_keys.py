@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 
 from pipeline.keys import parse
-from tests.e2e.stack import ROOT, running
+from tests.e2e.client import Client
+from tests.e2e.stack import ROOT, running, wait_until
 
 SCRIPT = ROOT / "localstack" / "keys.py"
 
@@ -44,3 +45,27 @@ def test_nothing_runs_where_nothing_ever_did(tmp_path: Path) -> None:
     assert (refused.returncode, refused.stdout) == (1, "")
     assert f"Nothing runs with DATA_DIR {tmp_path / 'data'}" in refused.stderr
     assert not (tmp_path / "data").exists()
+
+
+def test_no_key_and_no_ticket_is_in_the_log(tmp_path: Path) -> None:
+    with running(tmp_path / "data", {"AUTH": "keys", "LOG_LEVEL": "DEBUG"}) as stack:
+        key = stack.make_key("alice")
+        client = Client(stack.url, stack.socket_url, key)
+        ticket = client.request("POST", "/ws-tickets").json()["ticket"]
+        page = Client(stack.url, f"{stack.socket_url}?ticket={ticket}")
+        with page.socket() as socket:
+            assert socket.ask("save_voice", name="Nova")["data"]["field"] == "session_id"
+        assert page.get("/voices").status_code == 401
+        assert client.get("/voices").status_code == 200
+        presented = parse(key)
+        assert presented is not None
+        wait_until(lambda: presented.key_id in stack.logged(), "the key's id is logged")
+        assert key.rpartition("_")[2] not in stack.logged()
+        assert ticket.partition(".")[2] not in stack.logged()
+
+
+def test_the_first_words_of_a_run_that_wants_keys_say_how_to_make_one(tmp_path: Path) -> None:
+    with running(tmp_path / "data", {"HOST": "0.0.0.0"}) as stack:
+        assert "make -s keys ARGS='make --owner me'" in stack.logged()
+        assert 'curl -fsS -H "Authorization: Bearer $KEY"' in stack.logged()
+        assert Client(stack.url, stack.socket_url).get("/voices").status_code == 401

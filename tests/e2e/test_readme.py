@@ -12,6 +12,8 @@ def test_the_life_of_a_voice_can_be_pasted(stack: Stack) -> None:
     assert block is not None
     script = block[1].replace("http://127.0.0.1:8000", stack.url)
     assert stack.url in script
+    if stack.key:
+        script = f'curl() {{ command curl -H "Authorization: Bearer {stack.key}" "$@"; }}\n{script}'
     folder = stack.data.parent
     ran = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", script], cwd=folder, capture_output=True, text=True, timeout=60

@@ -146,6 +146,8 @@ ERRORS = [
         for path in ("/voices", "/uploads", "/upload", "/preview", "/preview-from-voice")
     ),
     ("get", "/jobs/nobody", {}, 404),
+    ("get", "/jobs/nobody?signed=maybe", {}, 422),
+    ("get", "/previews/nobody.wav?signed=maybe", {}, 422),
     ("get", "/previews/nobody.wav", {}, 404),
     ("get", "/previews/EXPIRED.wav", {}, 410),
     ("get", "/previews/DONE.wav", {"headers": {"range": "bytes=99-"}}, 416),

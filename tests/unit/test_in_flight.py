@@ -8,6 +8,7 @@ import pytest
 from functions import sweep
 from pipeline import jobs, layout
 from pipeline.errors import Standing, TooMany, Unavailable
+from pipeline.owners import new_id
 from pipeline.records import Request, Source
 from pipeline.settings import Settings
 from tests.fakes import EPOCH, Jostling
@@ -23,7 +24,7 @@ def world(limit: int) -> World:
 def built(of: World, owner: str | None = OWNER, kind: str = "preview") -> Request:
     return Request.model_validate(
         {
-            "job_id": of.resources.new_id(),
+            "job_id": new_id(of.resources.new_id, owner),
             "kind": kind,
             "source": Source(voice_id="nova", owner=owner),
             "reference_id": "nova",
