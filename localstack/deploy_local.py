@@ -135,7 +135,7 @@ async def _run(command: Sequence[str], environment: Mapping[str, str]) -> None:
 
 async def _outputs(settings: Settings) -> dict[str, str]:
     session = session_for(settings)
-    async with session.create_client("cloudformation", config=client_config()) as cloudformation:
+    async with session.client("cloudformation", config=client_config()) as cloudformation:
         stacks = (await cloudformation.describe_stacks(StackName=STACK))["Stacks"]
     return {output["OutputKey"]: output["OutputValue"] for output in stacks[0]["Outputs"]}
 

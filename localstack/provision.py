@@ -74,10 +74,10 @@ async def provision(settings: Settings) -> Provisioned:
     with _translated(settings):
         async with AsyncExitStack() as stack:
             s3: S3Client = await stack.enter_async_context(
-                session.create_client("s3", endpoint_url=settings.endpoint_for("s3"), config=client_config())
+                session.client("s3", endpoint_url=settings.endpoint_for("s3"), config=client_config())
             )
             sqs: SQSClient = await stack.enter_async_context(
-                session.create_client("sqs", endpoint_url=settings.endpoint_for("sqs"), config=client_config())
+                session.client("sqs", endpoint_url=settings.endpoint_for("sqs"), config=client_config())
             )
             events_arn = await _provision_queues(sqs, settings)
             await _provision_buckets(s3, settings)

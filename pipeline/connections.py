@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Protocol
 
+import aioboto3
 from aiobotocore.config import AioConfig
-from aiobotocore.session import AioSession
 from botocore.exceptions import BotoCoreError, ClientError
 
 from pipeline.errors import ConnectionGone, Unavailable
@@ -43,7 +43,7 @@ class Connections(Protocol):
 class ApiGatewayConnections:
     """`PostToConnection` at whichever endpoint a connection was made, one client an endpoint."""
 
-    def __init__(self, session: AioSession, config: AioConfig, stack: AsyncExitStack) -> None:
+    def __init__(self, session: aioboto3.Session, config: AioConfig, stack: AsyncExitStack) -> None:
         self._session = session
         self._config = config
         self._stack = stack
@@ -66,7 +66,7 @@ class ApiGatewayConnections:
         async with self._opening:
             if endpoint not in self._clients:
                 self._clients[endpoint] = await self._stack.enter_async_context(
-                    self._session.create_client(
+                    self._session.client(
                         "apigatewaymanagementapi", endpoint_url=endpoint, config=self._config
                     )
                 )

@@ -4,8 +4,8 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
+import aioboto3
 from aiobotocore.config import AioConfig
-from aiobotocore.session import AioSession
 
 from pipeline.connections import ApiGatewayConnections, Connections
 from pipeline.ids import Clock, NewId, id_maker, utc_now
@@ -41,14 +41,14 @@ async def connect(settings: Settings, clock: Clock = utc_now) -> AsyncIterator[R
     config = client_config()
     async with AsyncExitStack() as stack:
         s3 = await stack.enter_async_context(
-            session.create_client(
+            session.client(
                 "s3",
                 endpoint_url=settings.endpoint_for("s3"),
                 config=config.merge(AioConfig(signature_version="s3v4")),
             )
         )
         sqs = await stack.enter_async_context(
-            session.create_client("sqs", endpoint_url=settings.endpoint_for("sqs"), config=config)
+            session.client("sqs", endpoint_url=settings.endpoint_for("sqs"), config=config)
         )
         yield Resources(
             settings=settings,
@@ -63,11 +63,9 @@ async def connect(settings: Settings, clock: Clock = utc_now) -> AsyncIterator[R
         )
 
 
-def session_for(settings: Settings) -> AioSession:
+def session_for(settings: Settings) -> aioboto3.Session:
     """Make what every client is made by."""
-    session = AioSession()
-    session.set_config_variable("region", settings.aws_region)
-    return session
+    return aioboto3.Session(region_name=settings.aws_region)
 
 
 def client_config() -> AioConfig:

@@ -22,7 +22,7 @@ def clients_made() -> set[str]:
         for room in BUILD["OURS"]
         for file in (ROOT / room).rglob("*.py")
         for node in ast.walk(ast.parse(file.read_text()))
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "create_client"
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "client"
     ]
     names = [call.args[0] for call in calls]
     assert all(isinstance(name, ast.Constant) for name in names)
@@ -35,8 +35,8 @@ def test_the_services_that_are_called_are_the_ones_described() -> None:
 
 def test_only_what_functions_need_is_in_the_lock() -> None:
     locked = set(re.findall(r"^([a-z0-9._-]+)==", LOCK, re.MULTILINE))
-    assert {"fastapi", "mangum", "aiobotocore", "soundfile"} <= locked
-    assert not locked & {"torch", "moto", "pytest", "uvicorn", "websockets", "boto3", "psutil", "hypothesis"}
+    assert {"fastapi", "mangum", "aioboto3", "soundfile"} <= locked
+    assert not locked & {"torch", "moto", "pytest", "uvicorn", "websockets", "psutil", "hypothesis"}
 
 
 def test_what_is_locked_is_what_the_tests_run_with() -> None:
