@@ -66,9 +66,7 @@ class ApiGatewayConnections:
         async with self._opening:
             if endpoint not in self._clients:
                 self._clients[endpoint] = await self._stack.enter_async_context(
-                    self._session.client(
-                        "apigatewaymanagementapi", endpoint_url=endpoint, config=self._config
-                    )
+                    self._session.client("apigatewaymanagementapi", endpoint_url=endpoint, config=self._config)
                 )
         return self._clients[endpoint]
 

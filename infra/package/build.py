@@ -39,6 +39,8 @@ UNUSED = (
     "pycparser*",
     "cffi/recompiler.py",
     "_cffi_backend.libs",
+    "boto3/data",
+    "boto3/examples",
     "fastapi_offline/static/redoc*",
     "functions/__main__.py",
     "functions/listener.py",
