@@ -120,7 +120,7 @@ def test_it_is_stopped_and_asked_after_as_it_should() -> None:
     assert command[:2] == ["python", "-c"]
     compile(command[2], "healthcheck", "exec")
     assert "WORKER_HEALTH_PORT" in command[2]
-    assert "/health" in command[2]
+    assert "/live" in command[2]
 
 
 def test_every_setting_of_the_image_is_one() -> None:

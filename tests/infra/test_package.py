@@ -5,10 +5,16 @@ import gzip
 import json
 import re
 import runpy
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import botocore.loaders
+import botocore.session
 import pytest
+from botocore.config import Config
+from botocore.exceptions import EndpointConnectionError
 
 ROOT = Path(__file__).parents[2]
 BUILD: dict[str, Any] = runpy.run_path(str(ROOT / "infra" / "package" / "build.py"))
@@ -84,7 +90,37 @@ def test_descriptions_keep_all_but_their_texts(tmp_path: Path) -> None:
     kept = {str(file.relative_to(tmp_path)) for file in tmp_path.rglob("*") if file.is_file()}
     assert kept == {"endpoints.json", "s3/2020-01-01/service-2.json"}
     assert json.loads((tmp_path / "s3" / "2020-01-01" / "service-2.json").read_text()) == {
-        "shapes": {"S": {"members": {"documentation": {"shape": "T"}}, "required": ["a"]}}
+        "documentation": "",
+        "shapes": {"S": {"members": {"documentation": {"shape": "T", "documentation": ""}}, "required": ["a"]}},
     }
     (trimmed,) = json.loads((tmp_path / "endpoints.json").read_text())["partitions"]
     assert set(trimmed["services"]) == {"s3", "execute-api"}
+
+
+@pytest.mark.parametrize(
+    ("service", "call"),
+    [
+        ("s3", lambda client: client.head_bucket(Bucket="some-bucket")),
+        ("sqs", lambda client: client.list_queues()),
+        ("apigatewaymanagementapi", lambda client: client.delete_connection(ConnectionId="c")),
+    ],
+)
+def test_what_is_kept_of_the_descriptions_is_enough_for_a_call(
+    service: str, call: Callable[[Any], object], tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(Path(botocore.__file__).parent / "data", data)
+    BUILD["_trim_descriptions"](data)
+    session = botocore.session.Session()
+    loader = botocore.loaders.Loader([str(data)], include_default_search_paths=False)
+    session.register_component("data_loader", loader)
+    client = session.create_client(
+        service,
+        region_name="us-east-1",
+        endpoint_url="http://127.0.0.1:9",
+        aws_access_key_id="x",
+        aws_secret_access_key="x",
+        config=Config(retries={"total_max_attempts": 1}),
+    )
+    with pytest.raises(EndpointConnectionError):
+        call(client)

@@ -134,6 +134,7 @@ async def default(world: World, watch: Watch) -> None:
     assert await Routes(world.resources).connect(event) == {"statusCode": 200}
     said = [(type_, data) for type_, some in MESSAGES.items() for data in some(its)]
     said += [("subscribe", {"job_id": waiting.job_id}), ("save_voice", {"name": "The last one"})]
+    said += [("subscribe", {"job_id": its.job_id, "signed": True})]
     said += [("generate_preview", {"session_id": await _form(world), "text": "Hello.", "progress": True})]
     said += [("save_voice", {"session_id": await _form(world), "name": "Without a prompt"})]
     for type_, data in said:
@@ -182,7 +183,8 @@ async def notify_(world: World, watch: Watch) -> None:
     resources = watch.over(world.resources)
     text = await key_of(world, "alice")
     caller = await Keyring(world.resources).caller(text)
-    request = await _job(world, "alice", reply_to=HERE.model_copy(update={"key_id": caller.key_id}))
+    here = HERE.model_copy(update={"key_id": caller.key_id})
+    request = await _job(world, "alice", reply_to=here, signed=True)
     other = Subscriber(reply_to=ReplyTo(endpoint="https://here/ws", connection_id="other"), request_id=None)
     key = layout.subscriber(request.job_id, "other")
     await world.bucket.put(key, other.to_json(), jobs.JSON)
