@@ -123,17 +123,26 @@ def test_a_connection_lives_on_whatever_is_sent(client: Client) -> None:
         assert socket.ask("save_voice", name="Nobody")["data"]["field"] == "session_id"
 
 
-def test_one_correlation_id_from_the_request_to_the_event(stack: Stack | Deployment, client: Client) -> None:
+def test_one_correlation_id_from_the_request_to_the_worker(stack: Stack | Deployment, client: Client) -> None:
     answer = client.preview(140, "The secret word is aubergine.", **{"X-Correlation-Id": "trace-4711"})
     assert answer.headers["x-correlation-id"] == "trace-4711"
-
-    def services() -> set[str]:
-        lines = [line for line in stack.logged().splitlines() if "trace-4711" in line]
-        return {json.loads(line)["service"] for line in lines if line.startswith("{") and line.endswith("}")}
-
     # A line of log may be written a moment after the answer that it tells of.
-    wait_until(lambda: services() >= stack.services, "all three have logged it")
+    wait_until(lambda: logging_of(stack, "trace-4711") >= {"api", "gpu_runner"}, "both have logged it")
     assert "aubergine" not in stack.logged()
+
+
+def test_one_correlation_id_from_the_message_to_the_event(stack: Stack | Deployment, client: Client) -> None:
+    session_id = client.preview(140, "First.").headers["x-session-id"]
+    with client.socket() as socket:
+        told = socket.ask("generate_preview", session_id=session_id, text="Once more.")
+    traced = told["data"]["correlation_id"]
+    wait_until(lambda: logging_of(stack, traced) >= {"gpu_runner", stack.teller}, "both have logged it")
+
+
+def logging_of(stack: Stack | Deployment, correlation_id: str) -> set[str]:
+    """Tell which services have logged a line with this id."""
+    lines = [line for line in stack.logged().splitlines() if correlation_id in line]
+    return {json.loads(line)["service"] for line in lines if line.startswith("{") and line.endswith("}")}
 
 
 def test_real_speech(client: Client, tmp_path_factory: pytest.TempPathFactory) -> None:

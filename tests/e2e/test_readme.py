@@ -1,6 +1,7 @@
 """The README's lines run as they stand."""
 
 import re
+import shlex
 import subprocess
 
 from tests.e2e.deployment import Deployment
@@ -11,7 +12,7 @@ def test_the_life_of_a_voice_can_be_pasted(stack: Stack | Deployment) -> None:
     section = (ROOT / "README.md").read_text().split("## A voice's life, to paste")[1]
     block = re.search(r"```bash\n(.*?)```", section, re.DOTALL)
     assert block is not None
-    script = block[1].replace("http://127.0.0.1:8000", stack.url)
+    script = block[1].replace("http://127.0.0.1:8000", shlex.quote(stack.url))
     assert stack.url in script
     if stack.key:
         script = f'curl() {{ command curl -H "Authorization: Bearer {stack.key}" "$@"; }}\n{script}'
