@@ -10,6 +10,7 @@ from pathlib import Path
 
 import boto3
 from deploy_local import DEPLOYED_FILE, Deployed
+from sample import write_sample
 
 from tests.e2e.stack import ROOT, wait_until
 
@@ -33,7 +34,8 @@ class Deployment:
 
     def start(self) -> None:
         """Build, deploy, and wait until all is there."""
-        self._log.parent.mkdir(parents=True, exist_ok=True)
+        self.data.mkdir(parents=True)
+        write_sample(self.data / "sample.wav")
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 # Under a tether, so that it ends with this process, however that ends.

@@ -1,0 +1,55 @@
+"""What is different in the cloud: its limits, its clock, and who is let in."""
+
+import io
+
+import httpx
+import pytest
+import soundfile as sf
+from websockets.exceptions import InvalidStatus
+
+from tests.e2e.client import Client, recording
+from tests.e2e.deployment import Deployment
+from tests.e2e.stack import wait_until
+
+
+@pytest.fixture
+def client(deployment: Deployment) -> Client:
+    """A client of what was deployed."""
+    return Client(deployment.url, deployment.socket_url, deployment.key)
+
+
+def test_audio_that_no_answer_holds_is_redirected_to(client: Client) -> None:
+    answer = client.preview(110, "A sentence that goes on for quite some time. " * 90)
+    assert answer.status_code == 303
+    assert answer.headers["x-job-id"]
+    audio = httpx.get(answer.headers["location"])
+    assert (audio.status_code, audio.headers["content-type"]) == (200, "audio/wav")
+    assert len(audio.content) > 4_500_000
+    assert sf.info(io.BytesIO(audio.content)).samplerate == 24_000
+
+
+def test_a_recording_that_no_request_holds_is_told_the_other_way(client: Client) -> None:
+    answer = client.speak_as(recording(110, seconds=59, rate=48_000), "Hello.")
+    assert answer.status_code == 413, answer.text
+    assert "POST /uploads" in answer.json()["error"]
+
+
+def test_the_schedule_sweeps(deployment: Deployment) -> None:
+    wait_until(lambda: '"service": "sweep"' in deployment.logged(), "swept", 90)
+
+
+def test_nobody_comes_in_without_a_key(deployment: Deployment) -> None:
+    nobody = Client(deployment.url, deployment.socket_url)
+    assert nobody.get("/voices").status_code == 401
+    assert nobody.get("/health").status_code == 200
+    with pytest.raises(InvalidStatus), nobody.socket():
+        pass
+
+
+def test_a_ticket_opens_one_socket(client: Client, deployment: Deployment) -> None:
+    ticket = client.request("POST", "/ws-tickets").json()["ticket"]
+    page = Client(deployment.url, f"{deployment.socket_url}?ticket={ticket}")
+    with page.socket() as socket:
+        assert socket.ask("save_voice", name="Nova")["data"]["field"] == "session_id"
+    with pytest.raises(InvalidStatus), page.socket():
+        pass
