@@ -1,0 +1,51 @@
+"""The operator's page names every alarm, and its figures are the simulation's."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.infra.templates import template
+
+DOCS = Path(__file__).parents[2] / "docs"
+OPERATING = (DOCS / "operating.md").read_text()
+SCALING = (DOCS / "scaling.md").read_text()
+
+
+def alarms() -> list[str]:
+    resources = template("observability")["Resources"].items()
+    return sorted(name for name, resource in resources if resource["Type"] == "AWS::CloudWatch::Alarm")
+
+
+@pytest.mark.parametrize("name", alarms())
+def test_every_alarm_has_its_meaning_and_first_move(name: str) -> None:
+    section = OPERATING.split("## Alarms")[1].split("## ")[0]
+    assert f"`{name}`" in section
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        ("dollars a day", "**all**"),
+        ("dollars a month", "a month"),
+        ("of it GPU instances, a day", "GPU instances"),
+        ("dollars per 1,000 previews", "a thousand previews"),
+    ],
+)
+def test_the_costs_are_those_of_the_simulation(ours: str, theirs: str) -> None:
+    assert row(OPERATING, ours) == row(SCALING.split("<!-- volumes -->")[1], theirs)
+
+
+def row(text: str, name: str) -> list[str]:
+    found = re.search(rf"^\| {re.escape(name)} \|(.*)\|$", text, re.MULTILINE)
+    assert found is not None, name
+    return [cell.strip(" *") for cell in found[1].split("|")]
+
+
+def test_every_graph_is_told_of() -> None:
+    body = str(template("observability")["Resources"]["Dashboard"]["Properties"]["DashboardBody"])
+    titles = re.findall(r'"title": "([^",]+)', body)
+    section = OPERATING.split("## Read the dashboard")[1].split("## ")[0]
+    assert titles
+    for title in titles:
+        assert title.split(":")[0] in section
