@@ -3,6 +3,7 @@
 import importlib
 import json
 import re
+import tomllib
 from datetime import timedelta
 from typing import Any
 
@@ -426,3 +427,11 @@ def test_no_template_has_what_cloudformation_does_not_take() -> None:
     for name, path in TEMPLATES.items():
         tokens = yaml.scan(path.read_text(), Loader=yaml.SafeLoader)
         assert not any(isinstance(token, yaml.AnchorToken | yaml.AliasToken) for token in tokens), name
+
+
+def test_a_guided_deployment_may_make_roles_and_nested_stacks() -> None:
+    config = tomllib.loads((ROOT / "samconfig.toml").read_text())
+    assert config["default"]["deploy"]["parameters"]["capabilities"].split() == [
+        "CAPABILITY_IAM",
+        "CAPABILITY_AUTO_EXPAND",
+    ]
