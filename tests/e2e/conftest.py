@@ -41,15 +41,15 @@ def localstack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str
         process.communicate(timeout=20)  # lets go of the tether
 
 
-@pytest.fixture(scope="module", params=["embedded", "embedded, with keys", "localstack", "deployed"])
+@pytest.fixture(scope="module", params=["embedded", "localstack"])
 def aws(request: pytest.FixtureRequest) -> Mapping[str, str]:
-    """The environment that says which AWS to use, and whether keys are wanted."""
-    if request.param == "embedded":
+    """The environment that says which AWS to use."""
+    return _aws(request)
+
+
+def _aws(request: pytest.FixtureRequest) -> Mapping[str, str]:
+    if request.param != "localstack":
         return {}
-    if request.param == "embedded, with keys":
-        return {"AUTH": "keys", "HOST": "0.0.0.0"}
-    if request.param == "deployed":
-        return {"CLOUD": "emulated"}
     environment: Mapping[str, str] = request.getfixturevalue("localstack")
     return environment
 
@@ -61,17 +61,16 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
         yield everything
 
 
-@pytest.fixture(scope="module")
-def stack(
-    request: pytest.FixtureRequest, aws: Mapping[str, str], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Stack | Deployment]:
-    """A running service: two API processes, or the whole of it in an emulated cloud."""
-    if "CLOUD" in aws:
+@pytest.fixture(scope="module", params=["embedded", "with keys", "localstack", "deployed"])
+def stack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack | Deployment]:
+    """A running service: two API processes, open or with keys, or the whole of it in an emulated cloud."""
+    if request.param == "deployed":
         yield request.getfixturevalue("deployment")
         return
+    keys = {"AUTH": "keys", "HOST": "0.0.0.0"} if request.param == "with keys" else {}
     data = tmp_path_factory.mktemp("e2e") / "data"
-    with running(data, {"UVICORN_WORKERS": "2", **aws}) as running_stack:
-        if aws.get("AUTH") == "keys":
+    with running(data, {"UVICORN_WORKERS": "2", **keys, **_aws(request)}) as running_stack:
+        if keys:
             running_stack.key = running_stack.make_key("alice")
         yield running_stack
 
