@@ -82,7 +82,9 @@ def _survives(stack: Stack, victim: str) -> None:
     with client.socket() as socket:
         accepted = client.preview(150, "Under way.", Prefer="respond-async").headers["x-job-id"]
         socket.send("generate_preview", session_id=session_id, text="Under way too.", progress=True)
-        assert socket.receive()["type"] == "progress", "only what was accepted has to end"
+        assert socket.receive()["type"] == "progress"
+        # Only what was accepted has to end: it was, once the message after it is answered.
+        assert socket.ask("subscribe", job_id="none")["data"]["code"] == "not_found"
         killed = stack.kill(victim)
         wait_until(lambda: not killed.is_running(), "dead")
         if victim != "functions":
