@@ -10,7 +10,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from functions import problems
-from functions.pages import may_use
+from functions.pages import REFUSAL, may_use
 from pipeline.settings import is_loopback
 
 log = structlog.get_logger(__name__)
@@ -82,8 +82,7 @@ class OriginCheck:
             await self._app(scope, receive, send)
             return
         log.warning("refused a page of another origin", path=scope["path"], origin=Headers(scope=scope)["origin"])
-        message = "Pages of this origin may not use the service; name it in CORS_ORIGINS to let them."
-        await problems.response(403, "origin_not_allowed", message)(scope, receive, send)
+        await problems.response(403, "origin_not_allowed", REFUSAL)(scope, receive, send)
 
     def _is_covered(self, scope: Scope) -> bool:
         if scope["type"] == "http":

@@ -2,6 +2,8 @@
 
 from collections.abc import Collection
 
+REFUSAL = "Pages of this origin may not use the service; name it in CORS_ORIGINS to let them."
+
 
 def may_use(origin: str | None, host: str | None, allowed: Collection[str]) -> bool:
     """Tell whether a request may come from a page of an origin; a program says none.

@@ -132,7 +132,7 @@ async def serve(socket: WebSocket) -> None:
 
 
 async def _hang_up_when_revoked(sockets: Sockets, gate: Gate, client: Client) -> None:
-    while True:
+    while client.caller.key_id is not None:
         await asyncio.sleep(KEY_CHECK_SECONDS)
         with contextlib.suppress(Unavailable):
             if not await gate.is_still_good(client.caller):

@@ -13,7 +13,7 @@ import structlog
 
 from functions.aws.process import Event, Handler, Process
 from functions.gate import Gate
-from functions.pages import may_use
+from functions.pages import REFUSAL, may_use
 from functions.statuses import STATUS
 from functions.websocket import Dispatcher, Message, caller_remembered, connection_state, refusal
 from pipeline import jobs, layout
@@ -41,21 +41,24 @@ class Routes:
         headers = {name.lower(): value for name, value in (event.get("headers") or {}).items()}
         try:
             caller = await self._caller_of_handshake(headers, event)
+            await self._remember(caller, event)
         except Unavailable as error:
-            log.warning("could not tell who connects", reason=error.message)
+            log.warning("could not let a client in", reason=error.message)
             return {"statusCode": 503}
         except PipelineError as error:
             log.info("client refused", connection_id=_connection_id(event), reason=error.message)
             return {"statusCode": int(STATUS[error.code])}
-        if caller.key_id is not None:
-            key = layout.connection(_connection_id(event))
-            await self._resources.bucket.put(key, connection_state(caller).to_json(), jobs.JSON)
         log.info("client connected", connection_id=_connection_id(event), key_id=caller.key_id)
         return {"statusCode": 200}
 
+    async def _remember(self, caller: Caller, event: Event) -> None:
+        if caller.key_id is not None:
+            key = layout.connection(_connection_id(event))
+            await self._resources.bucket.put(key, connection_state(caller).to_json(), jobs.JSON)
+
     async def _caller_of_handshake(self, headers: Mapping[str, str], event: Event) -> Caller:
         if not may_use(headers.get("origin"), headers.get("host"), self._resources.settings.allowed_origins):
-            raise Forbidden("Pages of this origin may not use the service; name it in CORS_ORIGINS to let them.")
+            raise Forbidden(REFUSAL)
         address = event["requestContext"].get("identity", {}).get("sourceIp", "")
         ticket = (event.get("queryStringParameters") or {}).get("ticket")
         return await self._gate.caller_of_socket(headers.get("authorization"), ticket, address)

@@ -122,9 +122,10 @@ def test_a_connection_that_nobody_remembers_is_not_served(locked: Gateway) -> No
     assert locked.world.connections.closed == [CLIENT]
 
 
-def test_a_storage_that_is_away_lets_nobody_in(locked: Gateway) -> None:
+@pytest.mark.parametrize("calls", [0, 1])
+def test_a_storage_that_is_away_lets_nobody_in(locked: Gateway, calls: int) -> None:
     key = key_of(locked)
-    locked.world.blow_after(0, Unavailable)
+    locked.world.blow_after(calls, Unavailable)
     assert handshake(locked, Authorization=f"Bearer {key}") == {"statusCode": 503}
 
 
