@@ -20,7 +20,7 @@ class Gate:
     def __init__(self, resources: Resources) -> None:
         self._resources = resources
         self._keyring = Keyring(resources)
-        self.shares = Shares(resources, resources.clock)
+        self._shares = Shares(resources, resources.clock)
         self._failed = FailedTries(resources.clock)
 
     async def caller_by_key(self, authorization: str | None, address: str) -> Caller:
@@ -87,7 +87,7 @@ class Gate:
         TooMany
             The owner asked too often.
         """
-        standing = await self.shares.take_request(caller.owner)
+        standing = await self._shares.take_request(caller.owner)
         if not caller.may(scope):
             raise Forbidden(f"This needs a key with the scope `{scope}`; yours has {_listed(caller)}.")
         return standing
