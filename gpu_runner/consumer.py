@@ -13,9 +13,9 @@ from gpu_runner.engines import EngineLost
 from gpu_runner.links import Links, back_off_seconds
 from gpu_runner.protection import OPEN_SECONDS, Protection
 from gpu_runner.synthesis import Bench
-from pipeline import jobs
+from pipeline.clients.queues import BATCH, Message
+from pipeline.domain import jobs
 from pipeline.errors import Unavailable
-from pipeline.queues import BATCH, Message
 
 T = TypeVar("T")
 

@@ -12,8 +12,8 @@ from typing import Literal
 from aiohttp import web
 
 from gpu_runner.links import Link, Links
+from pipeline.clients.resources import Resources
 from pipeline.errors import Unavailable
-from pipeline.resources import Resources
 
 HOST = "127.0.0.1"
 LATELY_SECONDS = 45.0  # more than the longest poll of an idle queue takes, retries included

@@ -11,12 +11,14 @@ from pydantic import ValidationError
 from gpu_runner.engine_thread import EngineThread
 from gpu_runner.engines import Finished, Utterance
 from gpu_runner.prompts import Prompts, Voice
-from pipeline import audio, jobs, layout, retention
-from pipeline.audio import Recording
+from pipeline.audio import reference_audio
+from pipeline.audio.reference_audio import Recording
+from pipeline.audio.wav import WAV, length_of_wav
+from pipeline.clients.resources import Resources
+from pipeline.contract import layout, retention
+from pipeline.contract.records import Failed, Preview, Request, Succeeded, Timings, particulars
+from pipeline.domain import jobs
 from pipeline.errors import DeadlineExceeded, Expired, InvalidInput, NotFound, Unavailable
-from pipeline.records import Failed, Preview, Request, Succeeded, Timings, particulars
-from pipeline.resources import Resources
-from pipeline.wav import WAV, length_of_wav
 
 # What no further try can mend.
 HOPELESS = (InvalidInput, NotFound, Expired, DeadlineExceeded)
@@ -175,7 +177,7 @@ async def _publish_audio(bench: Bench, request: Request, finished: Finished) -> 
     if finished.samples is None:
         raise ValueError("the engine returned neither samples nor an error")
     recording = Recording(finished.samples, bench.sample_rate)
-    body = await asyncio.to_thread(audio.encode_wav, recording)
+    body = await asyncio.to_thread(reference_audio.encode_wav, recording)
     completed_at = bench.resources.clock()
     key = layout.preview(request.job_id)
     if await bench.resources.bucket.put_once(key, body, WAV) is None:

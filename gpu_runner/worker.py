@@ -15,7 +15,7 @@ from gpu_runner.links import Links
 from gpu_runner.prompts import Prompts
 from gpu_runner.protection import protection_for
 from gpu_runner.synthesis import Bench
-from pipeline.resources import Resources
+from pipeline.clients.resources import Resources
 
 ENGINE_END_SECONDS = 1.0
 

@@ -19,12 +19,12 @@ import place  # noqa: F401  (makes the packages importable)
 import structlog
 from botocore.exceptions import BotoCoreError, ClientError
 
-from pipeline import layout, retention
+from pipeline.access.quotas import SHARE_RETENTION
+from pipeline.clients.resources import client_config, session_for
+from pipeline.contract import layout, retention
 from pipeline.errors import Unavailable
 from pipeline.logs import configure_logging
-from pipeline.resources import client_config, session_for
 from pipeline.settings import Settings, SettingsError, load_settings
-from pipeline.shares import SHARE_RETENTION
 
 if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client

@@ -13,12 +13,12 @@ import place  # noqa: F401  (makes the packages importable)
 import structlog
 from child import mark_ready, run
 
-from functions import dead_letters, notify
+from functions.background import dead_letters, notify
+from pipeline.access.key_lookup import Keyring
+from pipeline.clients.queues import BATCH, Message, Queue
+from pipeline.clients.resources import Resources, connect
 from pipeline.errors import Unavailable
-from pipeline.keyring import Keyring
 from pipeline.logs import configure_logging
-from pipeline.queues import BATCH, Message, Queue
-from pipeline.resources import Resources, connect
 from pipeline.settings import load_settings
 
 log = structlog.get_logger()

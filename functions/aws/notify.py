@@ -3,9 +3,9 @@
 from functools import partial
 
 import functions.aws.fast_start  # noqa: F401 - before the others
-from functions import notify
 from functions.aws.process import serving, start
-from pipeline.keyring import Keyring
+from functions.background import notify
+from pipeline.access.key_lookup import Keyring
 
 _process = start("notify")
 

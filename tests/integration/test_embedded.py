@@ -18,13 +18,15 @@ from recover import recover
 from structlog.testing import capture_logs
 from supervisor import store_program
 
-from pipeline import events, jobs, layout
+from pipeline.access.quotas import Shares
+from pipeline.clients.resources import Resources, connect
+from pipeline.clients.storage import JSON
+from pipeline.contract import events, layout
+from pipeline.contract.records import Request, Source, Succeeded, particulars
+from pipeline.domain import jobs
 from pipeline.errors import Standing, TooMany
 from pipeline.ids import utc_now
-from pipeline.records import Request, Source, Succeeded, particulars
-from pipeline.resources import Resources, connect
 from pipeline.settings import Settings
-from pipeline.shares import Shares
 from tests.waiting import eventually
 
 
@@ -93,7 +95,7 @@ async def test_objects_survive_kill_9_and_the_queues_are_filled_again(settings: 
 async def test_only_what_may_have_been_lost_is_told_again(settings: Settings, tmp_path: Path) -> None:
     async with running(settings, tmp_path), connect(settings) as resources:
         key = layout.outcome(_request(resources).job_id)
-        await resources.bucket.put(key, b"{}", jobs.JSON)
+        await resources.bucket.put(key, b"{}", JSON)
         assert await _told(resources) == [key]
         await recover(resources, lost_since=utc_now() + timedelta(minutes=5))
         assert await _told(resources) == []

@@ -6,12 +6,13 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from pipeline import jobs, layout
+from pipeline.access.quotas import Shares
+from pipeline.clients.resources import Resources, connect
+from pipeline.contract import layout
+from pipeline.contract.records import Request, Source
+from pipeline.domain import jobs
 from pipeline.errors import Standing, TooMany
-from pipeline.records import Request, Source
-from pipeline.resources import Resources, connect
 from pipeline.settings import Settings
-from pipeline.shares import Shares
 
 OWNER = "alice"
 PROCESSES = 4

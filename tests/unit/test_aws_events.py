@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import structlog
 
-from functions import dead_letters, notify, sweep
 from functions.aws.process import Event, Process, serving
-from pipeline import jobs
-from pipeline.keyring import Keyring
-from pipeline.records import Failed, ReplyTo, Request
-from pipeline.resources import Resources
+from functions.background import dead_letters, notify, sweep
+from pipeline.access.key_lookup import Keyring
+from pipeline.clients.resources import Resources
+from pipeline.contract.records import Failed, ReplyTo, Request
+from pipeline.domain import jobs
 from tests.aws_events import Context, process_of, recorded
 from tests.world import World
 

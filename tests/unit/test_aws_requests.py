@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 import structlog
 
+from functions.aws.http_adapter import answering
 from functions.aws.process import Event
-from functions.aws.requests import answering
-from pipeline import jobs, layout
-from pipeline.audio import encode_wav
-from pipeline.records import Request
+from pipeline.audio.reference_audio import encode_wav
+from pipeline.contract import layout
+from pipeline.contract.records import Request
+from pipeline.domain import jobs
 from pipeline.settings import Settings
 from tests.aws_events import Context, process_of, recorded
 from tests.fakes import FakeQueue

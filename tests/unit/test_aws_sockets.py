@@ -9,11 +9,13 @@ import pytest
 from structlog.testing import capture_logs
 
 from functions.aws.process import Process
-from functions.aws.sockets import Routes
-from pipeline import jobs, keys, layout, tickets
+from functions.aws.websocket_routes import Routes
+from pipeline.access import api_keys, ws_tickets
+from pipeline.access.key_lookup import Keyring
+from pipeline.contract import layout
+from pipeline.contract.records import ReplyTo
+from pipeline.domain import jobs
 from pipeline.errors import Unavailable
-from pipeline.keyring import Keyring
-from pipeline.records import ReplyTo
 from pipeline.settings import Settings
 from tests.aws_events import Context, process_of, recorded
 from tests.world import World
@@ -68,7 +70,7 @@ def locked() -> Iterator[Gateway]:
 
 
 def key_of(gateway: Gateway) -> str:
-    made = keys.make(gateway.world.resources, owner="alice", name="", scopes=["preview"], expires_at=None)
+    made = api_keys.make(gateway.world.resources, owner="alice", name="", scopes=["preview"], expires_at=None)
     return gateway.run(made)[0]
 
 
@@ -95,7 +97,7 @@ def test_who_shows_a_key_is_known_from_then_on(locked: Gateway) -> None:
 
 def test_a_ticket_opens_one_socket(locked: Gateway) -> None:
     caller = locked.run(Keyring(locked.world.resources).caller(key_of(locked)))
-    ticket, _ = locked.run(tickets.issue(locked.world.resources, caller))
+    ticket, _ = locked.run(ws_tickets.issue(locked.world.resources, caller))
     assert locked("connect", "websocket_connect", TICKET=ticket) == HANDLED
     assert locked("connect", "websocket_connect", TICKET=ticket) == {"statusCode": 401}
 
@@ -109,7 +111,7 @@ def test_a_page_of_another_origin_is_refused(locked: Gateway) -> None:
 def test_whose_key_is_revoked_is_told_so_and_hung_up_on(locked: Gateway) -> None:
     key = key_of(locked)
     handshake(locked, Authorization=f"Bearer {key}")
-    locked.run(keys.revoke(locked.world.resources, key.split("_")[1]))
+    locked.run(api_keys.revoke(locked.world.resources, key.split("_")[1]))
     locked.world.later(seconds=60)
     assert locked.say("generate_preview", voice_id="nova", text="Hello.") == HANDLED
     assert [message["data"]["code"] for message in locked.told()] == ["unauthorized"]

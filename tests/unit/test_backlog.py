@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from functions.backlog import Backlog
+from functions.previews.queue_depth import Backlog
 from pipeline.settings import Settings
 from tests.world import World
 

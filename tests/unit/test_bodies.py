@@ -9,8 +9,8 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.types import Receive, Scope, Send
 
-from functions.bodies import SLOWEST_BYTES_PER_SECOND, BodyLimit, BodyLimits
-from functions.http import RECORDING_PATHS, body_limit, create_app, serve_with
+from functions.http.application import RECORDING_PATHS, body_limit, create_app, serve_with
+from functions.http.middleware.request_limits import SLOWEST_BYTES_PER_SECOND, BodyLimit, BodyLimits
 from pipeline.settings import FORM_BYTES, Settings
 from tests.world import World
 

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 from gpu_runner.deliveries import Deliveries
 from gpu_runner.links import Link
-from pipeline.queues import Message
+from pipeline.clients.queues import Message
 from tests.fakes import FakeQueue, FakeTime, settle
 
 

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from functions.failed_tries import FailedTries
+from functions.access.throttle import FailedTries
 from pipeline.errors import TooMany
 from tests.fakes import FakeTime
 

@@ -5,11 +5,13 @@ from random import Random
 
 import pytest
 
-from functions import sweep
-from pipeline import jobs, layout
+from functions.background import sweep
+from pipeline.access.owners import new_id
+from pipeline.clients.storage import JSON
+from pipeline.contract import layout
+from pipeline.contract.records import Request, Source
+from pipeline.domain import jobs
 from pipeline.errors import Standing, TooMany, Unavailable
-from pipeline.owners import new_id
-from pipeline.records import Request, Source
 from pipeline.settings import Settings
 from tests.fakes import EPOCH, Jostling
 from tests.world import Crash, World
@@ -159,7 +161,7 @@ async def test_what_has_ended_does_not_count_though_its_marker_is_there() -> Non
     here = world(2)
     first, second = await accepted(here), await accepted(here)
     await here.succeed(second)
-    await here.bucket.put(layout.in_flight(OWNER, second.job_id), b"{}", jobs.JSON)
+    await here.bucket.put(layout.in_flight(OWNER, second.job_id), b"{}", JSON)
     assert not await is_refused(here)
     assert await is_refused(here)
     assert (await jobs.read(here.resources, OWNER, first.job_id)).status == "queued"

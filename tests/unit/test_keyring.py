@@ -6,10 +6,11 @@ from datetime import timedelta
 
 import pytest
 
-from pipeline import keys, layout
+from pipeline.access import api_keys
+from pipeline.access.api_keys import Caller
+from pipeline.access.key_lookup import Keyring
+from pipeline.contract import layout
 from pipeline.errors import Unauthorized, Unavailable
-from pipeline.keyring import Keyring
-from pipeline.keys import Caller
 from tests.fakes import EPOCH, FakeBucket
 from tests.world import World
 
@@ -18,7 +19,7 @@ UNKNOWN = "This API key is not known."
 
 async def made(world: World, seconds: float | None = None, owner: str = "alice") -> str:
     expires_at = None if seconds is None else world.time() + timedelta(seconds=seconds)
-    text, _ = await keys.make(world.resources, owner=owner, name="", scopes=["preview"], expires_at=expires_at)
+    text, _ = await api_keys.make(world.resources, owner=owner, name="", scopes=["preview"], expires_at=expires_at)
     return text
 
 
@@ -29,7 +30,7 @@ def id_of(text: str) -> str:
 async def somebody_elses(world: World, text: str) -> str:
     """Make a key of the same id and another secret, right in form and checksum."""
     mixed = text[:17] + (await made(World()))[17:60]
-    return mixed + keys._checksum(mixed)
+    return mixed + api_keys._checksum(mixed)
 
 
 async def refusal(keyring: Keyring, text: str) -> str:
@@ -67,7 +68,7 @@ async def test_what_is_no_key_costs_no_look_up() -> None:
 async def test_revoked_and_expired_are_told_to_whoever_has_the_key() -> None:
     world = World()
     revoked, expired = await made(world), await made(world, seconds=1)
-    await keys.revoke(world.resources, id_of(revoked))
+    await api_keys.revoke(world.resources, id_of(revoked))
     world.later(seconds=1)
     keyring = Keyring(world.resources)
     assert "revoked" in await refusal(keyring, revoked)
@@ -99,8 +100,8 @@ async def test_a_change_is_in_effect_within_a_minute() -> None:
     keyring = Keyring(world.resources)
     for text in (revoked, expired):
         await keyring.caller(text)
-    await keys.revoke(world.resources, id_of(revoked))
-    await keys.expire(world.resources, id_of(expired), world.time())
+    await api_keys.revoke(world.resources, id_of(revoked))
+    await api_keys.expire(world.resources, id_of(expired), world.time())
     world.later(seconds=50)
     assert not await keyring.still_good(id_of(revoked))
     assert not await keyring.still_good(id_of(expired))
@@ -126,7 +127,7 @@ async def test_a_clock_that_was_set_back_lengthens_no_trust() -> None:
     text = await made(world)
     keyring = Keyring(world.resources)
     await keyring.caller(text)
-    await keys.revoke(world.resources, id_of(text))
+    await api_keys.revoke(world.resources, id_of(text))
     world.later(hours=-1)
     assert not await keyring.still_good(id_of(text))
 
@@ -150,7 +151,7 @@ async def test_a_copied_record_lets_nobody_in() -> None:
     world = World()
     text = await made(world)
     copied = "vck_" + "0" * 12 + text[16:60]
-    copied += keys._checksum(copied)
+    copied += api_keys._checksum(copied)
     body = world.voices.objects[layout.key(id_of(text))].body
     await world.voices.put(layout.key("0" * 12), body, "application/json")
     assert await refusal(Keyring(world.resources), copied) == UNKNOWN
@@ -159,7 +160,7 @@ async def test_a_copied_record_lets_nobody_in() -> None:
 async def test_every_refusal_can_stand_in_a_header() -> None:
     world = World()
     revoked, expired = await made(world), await made(world, seconds=1)
-    await keys.revoke(world.resources, id_of(revoked))
+    await api_keys.revoke(world.resources, id_of(revoked))
     world.later(seconds=1)
     keyring = Keyring(world.resources)
     for text in ("", revoked, expired, await made(World())):
@@ -277,20 +278,20 @@ async def test_the_last_use_is_noted_once_in_ten_minutes() -> None:
     text = await made(world)
     keyring = Keyring(world.resources)
     await asyncio.gather(*(keyring.caller(text) for _ in range(32)))
-    assert [one.used_at for one in await keys.list_keys(world.resources)] == [EPOCH]
+    assert [one.used_at for one in await api_keys.list_keys(world.resources)] == [EPOCH]
     world.later(minutes=9.9)
     await keyring.caller(text)
     assert uses(world) == 1
     world.later(minutes=0.1)
     await keyring.caller(text)
     assert uses(world) == 2
-    assert [one.used_at for one in await keys.list_keys(world.resources)] == [EPOCH + timedelta(minutes=10)]
+    assert [one.used_at for one in await api_keys.list_keys(world.resources)] == [EPOCH + timedelta(minutes=10)]
 
 
 async def test_only_a_good_key_is_in_use() -> None:
     world = World()
     text = await made(world)
-    await keys.revoke(world.resources, id_of(text))
+    await api_keys.revoke(world.resources, id_of(text))
     keyring = Keyring(world.resources)
     await refusal(keyring, text)
     await refusal(keyring, await made(World()))

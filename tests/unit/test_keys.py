@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import keys, layout
+from pipeline.access import api_keys
+from pipeline.access.api_keys import ANYBODY, Caller, KeyRecord
+from pipeline.contract import layout
 from pipeline.errors import InvalidInput, NotFound, Unavailable
-from pipeline.keys import ANYBODY, Caller, KeyRecord
 from tests.fakes import EPOCH, FakeBucket
 from tests.world import World
 
@@ -23,7 +24,7 @@ seeds = st.integers(0, 2**64)
 
 async def made(world: World, **given: object) -> tuple[str, KeyRecord]:
     wanted = {"owner": "alice", "name": "laptop", "scopes": ["preview"], "expires_at": None} | given
-    return await keys.make(world.resources, **wanted)  # type: ignore[arg-type]
+    return await api_keys.make(world.resources, **wanted)  # type: ignore[arg-type]
 
 
 def text_of(seed: int) -> str:
@@ -40,7 +41,7 @@ def stored(world: World, key_id: str) -> KeyRecord:
 def test_a_key_is_read_back(seed: int) -> None:
     text = text_of(seed)
     assert re.fullmatch(r"vck_[0-9a-z]{12}_[0-9A-Za-z]{49}", text)
-    presented = keys.parse(text)
+    presented = api_keys.parse(text)
     assert presented is not None
     assert presented.key_id == text[4:16]
     assert presented.digest == hashlib.sha256(text[17:60].encode()).hexdigest()
@@ -50,25 +51,25 @@ def test_a_key_is_read_back(seed: int) -> None:
 def test_any_changed_character_is_found(seed: int, position: int, character: str) -> None:
     text = text_of(seed)
     changed = text[:position] + character + text[position + 1 :]
-    assert (keys.parse(changed) is None) == (changed != text)
+    assert (api_keys.parse(changed) is None) == (changed != text)
 
 
 @given(seeds, st.integers(0, 64))
 def test_swapped_neighbours_are_found(seed: int, position: int) -> None:
     text = text_of(seed)
     swapped = text[:position] + text[position + 1] + text[position] + text[position + 2 :]
-    assert (keys.parse(swapped) is None) == (swapped != text)
+    assert (api_keys.parse(swapped) is None) == (swapped != text)
 
 
 @given(st.text(max_size=100))
 def test_what_is_no_key_is_none(text: str) -> None:
-    assert keys.parse(text) is None
+    assert api_keys.parse(text) is None
 
 
 def test_the_checksum_is_the_one_that_scanners_reckon() -> None:
     """Worked out bit by bit: CRC-32 of all before it is 1014383385; in base 62, digits first, then capitals."""
     text = "vck_0123456789ab_" + "0" * 43
-    assert keys.parse(text + "16eFSL") is not None
+    assert api_keys.parse(text + "16eFSL") is not None
 
 
 def test_two_keys_are_never_alike() -> None:
@@ -85,8 +86,8 @@ async def test_all_is_stored_but_the_key() -> None:
     assert (record.created_at, record.expires_at) == (EPOCH, EPOCH + timedelta(days=1))
     body = world.voices.objects[layout.key(record.key_id)].body.decode()
     assert text[17:60] not in body
-    assert text[17:60] not in repr(keys.parse(text)) + repr(record)
-    assert record.digest not in repr(keys.parse(text))
+    assert text[17:60] not in repr(api_keys.parse(text)) + repr(record)
+    assert record.digest not in repr(api_keys.parse(text))
 
 
 @pytest.mark.parametrize(
@@ -134,20 +135,20 @@ async def test_a_lost_answer_loses_no_key_and_no_change() -> None:
     world = World()
     world.voices = Forgetful(world.time)
     resources = replace(world.resources, voices=world.voices)
-    text, record = await keys.make(resources, owner="alice", name="", scopes=["admin"], expires_at=None)
-    assert keys.parse(text) is not None
-    assert (await keys.revoke(resources, record.key_id)).revoked_at == EPOCH
+    text, record = await api_keys.make(resources, owner="alice", name="", scopes=["admin"], expires_at=None)
+    assert api_keys.parse(text) is not None
+    assert (await api_keys.revoke(resources, record.key_id)).revoked_at == EPOCH
     assert stored(world, record.key_id).revoked_at == EPOCH
 
 
 async def test_a_revoked_key_stays_revoked_since_when_it_was() -> None:
     world = World()
     _, record = await made(world)
-    assert (await keys.revoke(world.resources, record.key_id)).revoked_at == EPOCH
+    assert (await api_keys.revoke(world.resources, record.key_id)).revoked_at == EPOCH
     world.later(days=1)
-    await keys.revoke(world.resources, record.key_id)
+    await api_keys.revoke(world.resources, record.key_id)
     with pytest.raises(InvalidInput, match="revoked") as caught:
-        await keys.expire(world.resources, record.key_id, EPOCH + timedelta(days=9))
+        await api_keys.expire(world.resources, record.key_id, EPOCH + timedelta(days=9))
     assert caught.value.field == "key_id"
     assert stored(world, record.key_id) == record.model_copy(update={"revoked_at": EPOCH})
 
@@ -156,10 +157,10 @@ async def test_an_expiry_can_be_moved_either_way() -> None:
     world = World()
     _, record = await made(world, expires_at=EPOCH + timedelta(days=1))
     for moment in (EPOCH, EPOCH + timedelta(days=9)):
-        await keys.expire(world.resources, record.key_id, moment)
+        await api_keys.expire(world.resources, record.key_id, moment)
         assert stored(world, record.key_id) == record.model_copy(update={"expires_at": moment})
     with pytest.raises(InvalidInput, match="time zone") as caught:
-        await keys.expire(world.resources, record.key_id, datetime(2030, 1, 1))
+        await api_keys.expire(world.resources, record.key_id, datetime(2030, 1, 1))
     assert caught.value.field == "expires_at"
 
 
@@ -167,9 +168,9 @@ async def test_what_is_not_there_can_not_be_changed() -> None:
     world = World()
     text, _ = await made(world)
     with pytest.raises(NotFound, match="000000000000") as unknown:
-        await keys.revoke(world.resources, "000000000000")
+        await api_keys.revoke(world.resources, "000000000000")
     with pytest.raises(InvalidInput) as whole_key:
-        await keys.revoke(world.resources, text)
+        await api_keys.revoke(world.resources, text)
     assert unknown.value.field == whole_key.value.field == "key_id"
     assert text[4:] not in whole_key.value.message
 
@@ -179,8 +180,8 @@ async def test_administrators_lose_nothing_of_each_others_changes() -> None:
     _, record = await made(world)
     later = EPOCH + timedelta(days=9)
     await asyncio.gather(
-        *(keys.expire(world.resources, record.key_id, later) for _ in range(4)),
-        keys.revoke(world.resources, record.key_id),
+        *(api_keys.expire(world.resources, record.key_id, later) for _ in range(4)),
+        api_keys.revoke(world.resources, record.key_id),
         return_exceptions=True,
     )
     assert stored(world, record.key_id).revoked_at == EPOCH
@@ -193,26 +194,28 @@ async def test_keys_are_listed_from_the_oldest_with_their_last_use() -> None:
     world.later(hours=1)
     _, second = await made(world, owner="bob")
     world.later(hours=1)
-    await keys.note_use(world.resources, second.key_id)
+    await api_keys.note_use(world.resources, second.key_id)
     await world.voices.put("keys/README.txt", b"", "text/plain")
     await world.voices.put("keys/not-ours/key.json", b"", "text/plain")
     await world.voices.put(layout.key("damaged00000"), b"{}", "text/plain")
-    listed = await keys.list_keys(world.resources)
+    listed = await api_keys.list_keys(world.resources)
     assert [(one.record, one.used_at) for one in listed] == [(first, None), (second, EPOCH + timedelta(hours=2))]
-    assert [one.record for one in await keys.list_keys(world.resources, "bob")] == [second]
+    assert [one.record for one in await api_keys.list_keys(world.resources, "bob")] == [second]
 
 
 async def test_a_damaged_last_use_hides_no_key() -> None:
     world = World()
     _, record = await made(world)
     await world.voices.put(layout.key_use(record.key_id), b"{", "text/plain")
-    assert [one.used_at for one in await keys.list_keys(world.resources)] == [None]
+    assert [one.used_at for one in await api_keys.list_keys(world.resources)] == [None]
 
 
 async def test_a_use_never_undoes_a_revocation() -> None:
     world = World()
     _, record = await made(world)
-    await asyncio.gather(keys.note_use(world.resources, record.key_id), keys.revoke(world.resources, record.key_id))
+    await asyncio.gather(
+        api_keys.note_use(world.resources, record.key_id), api_keys.revoke(world.resources, record.key_id)
+    )
     assert stored(world, record.key_id).revoked_at == EPOCH
 
 

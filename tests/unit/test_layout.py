@@ -1,7 +1,7 @@
 import pytest
 
-from pipeline import layout
-from pipeline.records import Source
+from pipeline.contract import layout
+from pipeline.contract.records import Source
 from tests.fakes import EPOCH
 
 ID = "019cc1234567789089abcdef01234567"

@@ -7,12 +7,12 @@ import httpx
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 
-from functions.gate import Gate
-from functions.http import create_app, serve_with
-from functions.websocket import Dispatcher
+from functions.access.authentication import Gate
+from functions.http.application import create_app, serve_with
+from functions.websocket.dispatch import Dispatcher
+from pipeline.access.api_keys import ANYBODY
+from pipeline.contract.records import ReplyTo
 from pipeline.errors import Unavailable
-from pipeline.keys import ANYBODY
-from pipeline.records import ReplyTo
 from pipeline.settings import Settings
 from tests.speech import voice_wav
 from tests.world import World

@@ -6,7 +6,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from gpu_runner.protection import OPEN_SECONDS, RENEW_SECONDS, RETRY_SECONDS, EcsProtection, protection_for
-from pipeline import jobs
+from pipeline.domain import jobs
 from pipeline.settings import Settings
 from tests.ecs_agent import FakeAgent, error, fake_agent, refusal
 from tests.engines import ScriptedEngine

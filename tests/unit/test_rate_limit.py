@@ -3,7 +3,7 @@
 import json
 import re
 
-from functions import problems, rate_limit
+from functions.http import problems, rate_limit_headers
 from pipeline.errors import Standing, TooMany
 
 REQUESTS = Standing("requests", 600, 12, 60, 37)
@@ -13,24 +13,24 @@ ITEM = r'"[ -!#-\[\]-~]*"(;[a-z][a-z0-9]*=([0-9]{1,15}|"[ -!#-\[\]-~]*"))*'
 
 
 def test_a_window_tells_its_length_and_when_there_is_more() -> None:
-    assert rate_limit.headers(REQUESTS) == {
+    assert rate_limit_headers.headers(REQUESTS) == {
         "RateLimit-Policy": '"requests";q=600;w=60',
         "RateLimit": '"requests";r=12;t=37',
     }
 
 
 def test_what_is_not_given_out_anew_has_no_window_and_names_its_unit() -> None:
-    assert rate_limit.headers(PREVIEWS) == {
+    assert rate_limit_headers.headers(PREVIEWS) == {
         "RateLimit-Policy": '"previews";q=16;qu="concurrent-requests"',
         "RateLimit": '"previews";r=0',
     }
 
 
 def test_several_shares_are_one_list() -> None:
-    both = rate_limit.headers(REQUESTS, PREVIEWS)
+    both = rate_limit_headers.headers(REQUESTS, PREVIEWS)
     assert both["RateLimit"] == '"requests";r=12;t=37, "previews";r=0'
     assert all(re.fullmatch(f"{ITEM}(, {ITEM})*", value) for value in both.values())
-    assert rate_limit.headers() == {}
+    assert rate_limit_headers.headers() == {}
 
 
 def test_a_share_that_is_used_up_is_a_429_with_everything_a_client_needs() -> None:

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from functions import sweep
-from pipeline import layout
+from functions.background import sweep
+from pipeline.access.quotas import REFERENCE_SECONDS, REQUESTS, Shares, check_voices
+from pipeline.contract import layout
 from pipeline.errors import Standing, TooMany, Unavailable
 from pipeline.settings import Settings
-from pipeline.shares import REFERENCE_SECONDS, REQUESTS, Shares, check_voices
 from tests.fakes import EPOCH, FakeBucket, FakeTime, Jostling
 from tests.world import World
 

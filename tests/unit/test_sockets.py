@@ -6,8 +6,8 @@ from typing import cast
 from fastapi import WebSocket
 from starlette.websockets import WebSocketDisconnect
 
-from functions.sockets import Sockets
-from pipeline.keys import ANYBODY
+from functions.local.sockets import Sockets
+from pipeline.access.api_keys import ANYBODY
 
 
 class FakeSocket:

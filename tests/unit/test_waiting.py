@@ -2,8 +2,8 @@
 
 import asyncio
 
-from functions.waiting import Waiters
-from pipeline import events
+from functions.previews.completion_waiters import Waiters
+from pipeline.contract import events
 from pipeline.errors import Unavailable
 from tests.fakes import Switch
 from tests.world import World

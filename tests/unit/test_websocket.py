@@ -6,14 +6,15 @@ from typing import Any
 
 import pytest
 
-from functions import notify
-from functions.gate import Gate
-from functions.websocket import MESSAGE_MAX_BYTES, MESSAGE_TYPES, Dispatcher
-from pipeline import events, jobs, layout, sessions, voices
-from pipeline.audio import encode_wav
-from pipeline.keyring import Keyring
-from pipeline.keys import ANYBODY
-from pipeline.records import Options, ReplyTo, Request
+from functions.access.authentication import Gate
+from functions.background import notify
+from functions.websocket.dispatch import MESSAGE_MAX_BYTES, MESSAGE_TYPES, Dispatcher
+from pipeline.access.api_keys import ANYBODY
+from pipeline.access.key_lookup import Keyring
+from pipeline.audio.reference_audio import encode_wav
+from pipeline.contract import events, layout
+from pipeline.contract.records import Options, ReplyTo, Request
+from pipeline.domain import jobs, sessions, voices
 from tests.world import World, spoken
 
 HERE = ReplyTo(endpoint="http://127.0.0.1:9", connection_id="c1=")

@@ -11,17 +11,20 @@ import httpx
 import pytest
 from fastapi import APIRouter, FastAPI
 
-from functions.gate import Gate
-from functions.guarded import GuardedRoute
-from functions.http import create_app, serve_with
-from functions.sockets import router as socket_router
-from functions.websocket import SCOPES, Dispatcher
-from pipeline import jobs, keys, layout, sessions, tickets, voices
-from pipeline.audio import encode_wav
+from functions.access.authentication import Gate
+from functions.http.application import create_app, serve_with
+from functions.http.authorized_route import GuardedRoute
+from functions.local.sockets import router as socket_router
+from functions.websocket.dispatch import SCOPES, Dispatcher
+from pipeline.access import api_keys, ws_tickets
+from pipeline.access.api_keys import Caller
+from pipeline.access.owners import new_id, owns
+from pipeline.audio.reference_audio import encode_wav
+from pipeline.clients.storage import JSON
+from pipeline.contract import layout
+from pipeline.contract.records import ReplyTo, Request, Scope, Source
+from pipeline.domain import jobs, sessions, voices
 from pipeline.ids import id_maker
-from pipeline.keys import Caller
-from pipeline.owners import new_id, owns
-from pipeline.records import ReplyTo, Request, Scope, Source
 from pipeline.settings import Settings
 from tests.world import PROMPT, World, spoken
 
@@ -112,7 +115,7 @@ def client_of(world: World) -> httpx.AsyncClient:
 
 async def key_of(world: World, owner: str, *scopes: Scope, days: float | None = None) -> str:
     expires_at = world.time() + timedelta(days=days) if days else None
-    text, _ = await keys.make(
+    text, _ = await api_keys.make(
         world.resources,
         owner=owner,
         name="test",
@@ -127,7 +130,7 @@ async def belongings(world: World, owner: str) -> Belongings:
     resources = world.resources
     session_id = new_id(resources.new_id, owner)
     await sessions.store(resources, owner, session_id, spoken(), "What I say.")
-    await world.bucket.put(layout.session(session_id).embedding, PROMPT, jobs.JSON)
+    await world.bucket.put(layout.session(session_id).embedding, PROMPT, JSON)
     voice = await voices.save(resources, owner, session_id, f"Voice of {owner}")
     request = Request(
         job_id=new_id(resources.new_id, owner),
@@ -217,7 +220,7 @@ class TestRoutes:
         mine = await belongings(world, "alice")
         elsewhere = await key_of(World(SETTINGS), "alice")
         revoked = await key_of(world, "alice")
-        await keys.revoke(world.resources, key_id(revoked))
+        await api_keys.revoke(world.resources, key_id(revoked))
         expired = await key_of(world, "alice", days=1)
         world.later(days=1)
         good = await key_of(world, "alice")
@@ -344,7 +347,7 @@ async def test_a_key_that_ends_ends_its_connections_within_a_minute(end: str) ->
     caller = await gate.caller_by_key(f"Bearer {await key_of(world, 'alice', days=1)}", "127.0.0.1")
     assert caller.key_id
     if end == "revoked":
-        await keys.revoke(world.resources, caller.key_id)
+        await api_keys.revoke(world.resources, caller.key_id)
         world.later(seconds=59)
     else:
         world.later(days=1)
@@ -445,9 +448,9 @@ async def test_a_ticket_opens_one_socket_as_whoever_asked_for_it() -> None:
 async def test_a_revoked_keys_ticket_opens_nothing() -> None:
     world = World(SETTINGS)
     caller = await caller_of(world, "alice")
-    ticket, _ = await tickets.issue(world.resources, caller)
+    ticket, _ = await ws_tickets.issue(world.resources, caller)
     assert caller.key_id
-    await keys.revoke(world.resources, caller.key_id)
+    await api_keys.revoke(world.resources, caller.key_id)
     with pytest.raises(Exception, match="no longer good"):
         await Gate(world.resources).caller_by_ticket(ticket, "a")
 
