@@ -14,7 +14,7 @@ import structlog
 from child import mark_ready, run
 
 from functions.background import dead_letters, notify
-from pipeline.access.key_lookup import Keyring
+from pipeline.access.key_lookup import KeyLookup
 from pipeline.clients.queues import BATCH, Message, Queue
 from pipeline.clients.resources import Resources, connect
 from pipeline.errors import Unavailable
@@ -165,7 +165,7 @@ async def main() -> None:
         await _wait_for(resources.events, resources.synthesis_dead_letters)
         mark_ready()
         async with asyncio.TaskGroup() as group:
-            tell = partial(notify.handle, keyring=Keyring(resources))
+            tell = partial(notify.handle, key_lookup=KeyLookup(resources))
             group.create_task(Mapping(resources, resources.events, tell).run())
             group.create_task(Mapping(resources, resources.synthesis_dead_letters, dead_letters.handle).run())
 

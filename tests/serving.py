@@ -12,7 +12,7 @@ from starlette.types import ASGIApp
 
 from functions.background import notify
 from functions.local import listener
-from pipeline.access.key_lookup import Keyring
+from pipeline.access.key_lookup import KeyLookup
 from pipeline.audio.reference_audio import encode_wav
 from pipeline.audio.wav import WAV
 from pipeline.clients.resources import Resources
@@ -79,7 +79,7 @@ async def speak(resources: Resources, request: Request) -> None:
         await jobs.conclude(resources, jobs.failure(request, error, resources.clock()))
     else:
         await jobs.conclude(resources, await _spoken(resources, request))
-    answer = await notify.handle(resources, outcome_event(resources, request.job_id), Keyring(resources))
+    answer = await notify.handle(resources, outcome_event(resources, request.job_id), KeyLookup(resources))
     assert answer == {"batchItemFailures": []}
 
 

@@ -17,7 +17,7 @@ ADDRESSES = 10_000
 _HOST_BITS = 64  # whoever has one IPv6 address has all that share its first half
 
 
-class FailedTries:
+class FailedKeyThrottle:
     """The latest failures of each address; of too many addresses, those that failed last are remembered."""
 
     def __init__(self, clock: Clock, *, tries: int = TRIES, addresses: int = ADDRESSES) -> None:

@@ -11,12 +11,12 @@ from typing import Any
 
 import structlog
 
-from functions.access.authentication import Gate
+from functions.access.access_control import AccessControl
 from functions.access.page_origins import REFUSAL, may_use
 from functions.aws.process import Event, Handler, Process
 from functions.http.statuses import STATUS
 from functions.websocket.dispatch import Dispatcher, Message, caller_remembered, connection_state, refusal
-from pipeline.access.api_keys import ANYBODY, Caller
+from pipeline.access.api_keys import ANONYMOUS, Caller
 from pipeline.clients.resources import Resources
 from pipeline.clients.storage import JSON
 from pipeline.contract import layout
@@ -34,8 +34,8 @@ class Routes:
 
     def __init__(self, resources: Resources) -> None:
         self._resources = resources
-        self._gate = Gate(resources)
-        self._dispatcher = Dispatcher(resources, self._gate)
+        self._access_control = AccessControl(resources)
+        self._dispatcher = Dispatcher(resources, self._access_control)
 
     async def connect(self, event: Event) -> Answer:
         """Let a client in or not; a connection is remembered only when there is something to remember."""
@@ -62,7 +62,7 @@ class Routes:
             raise Forbidden(REFUSAL)
         address = event["requestContext"].get("identity", {}).get("sourceIp", "")
         ticket = (event.get("queryStringParameters") or {}).get("ticket")
-        return await self._gate.caller_of_socket(headers.get("authorization"), ticket, address)
+        return await self._access_control.authenticate_socket(headers.get("authorization"), ticket, address)
 
     async def disconnect(self, event: Event) -> Answer:
         """Forget a client; API Gateway does not promise to call this."""
@@ -88,7 +88,7 @@ class Routes:
             await self._resources.connections.post(client, json.dumps(message).encode())
 
         caller = await self._caller_remembered(client)
-        if caller is None or not await self._gate.is_still_good(caller):
+        if caller is None or not await self._access_control.is_key_still_valid(caller):
             await say(refusal(Unauthorized("The key is no longer good.")))
             await self._resources.connections.close(client)
             return
@@ -99,7 +99,7 @@ class Routes:
 
     async def _caller_remembered(self, client: ReplyTo) -> Caller | None:
         if not self._resources.settings.wants_keys:
-            return ANYBODY
+            return ANONYMOUS
         body = await self._resources.bucket.get(layout.connection(client.connection_id))
         return caller_remembered(ConnectionState.model_validate_json(body)) if body else None
 

@@ -2,7 +2,7 @@
 
 from fastapi import FastAPI
 
-from functions.access.authentication import Gate
+from functions.access.access_control import AccessControl
 from functions.http import docs_page, problems
 from functions.http.middleware.observability import AccessLog, Correlation, RateLimit, Unexpected
 from functions.http.middleware.origins import Cors, LoopbackHosts, OriginCheck
@@ -89,5 +89,5 @@ def serve_with(app: FastAPI, resources: Resources) -> Waiters:
     """Give the application what its routes reach for."""
     waiters = Waiters(resources)
     app.state.resources, app.state.waiters = resources, waiters
-    app.state.gate = Gate(resources)
+    app.state.access_control = AccessControl(resources)
     return waiters

@@ -89,8 +89,8 @@ def response(
 def of_error(error: PipelineError, *, job_id: str | None = None) -> JSONResponse:
     """Answer with one of the pipeline's own errors."""
     answer = of_code(error.code, error.message, error.field, job_id=job_id, retry_after=error.retry_after)
-    if isinstance(error, TooMany) and error.standing:
-        answer.headers.update(rate_limit_headers.headers(error.standing))
+    if isinstance(error, TooMany) and error.quota_status:
+        answer.headers.update(rate_limit_headers.headers(error.quota_status))
     if challenge := _CHALLENGES.get(type(error)):
         answer.headers["WWW-Authenticate"] = challenge
     return answer

@@ -39,7 +39,7 @@ def local_app(settings: Settings, clock: Clock = utc_now) -> FastAPI:
         async with connect(settings, clock) as resources:
             waiters = serve_with(app, resources)
             app.state.sockets = sockets.Sockets()
-            app.state.dispatcher = Dispatcher(resources, app.state.gate)
+            app.state.dispatcher = Dispatcher(resources, app.state.access_control)
             async with sockets.listen_for_posts(app.state.sockets, waiters):
                 yield
 

@@ -17,9 +17,9 @@ from aiohttp import web
 from fastapi import APIRouter, WebSocket, status
 from starlette.websockets import WebSocketDisconnect, WebSocketState
 
-from functions.access.authentication import Gate
+from functions.access.access_control import AccessControl
 from functions.http import problems
-from functions.http.authorized_route import gate_of
+from functions.http.authorized_route import access_control_of
 from functions.previews.completion_waiters import Waiters
 from functions.websocket.dispatch import MESSAGE_MAX_BYTES, Dispatcher, Message
 from pipeline.access.api_keys import Caller
@@ -106,18 +106,22 @@ class Sockets:
 @router.websocket("/ws")
 async def serve(socket: WebSocket) -> None:
     """Serve one client: messages are answered one after the other, results come in between."""
-    sockets, dispatcher, gate = socket.app.state.sockets, socket.app.state.dispatcher, gate_of(socket)
+    sockets, dispatcher, access_control = (
+        socket.app.state.sockets,
+        socket.app.state.dispatcher,
+        access_control_of(socket),
+    )
     try:
         address = socket.client.host if socket.client else ""
         ticket = socket.query_params.get("ticket")
-        caller = await gate.caller_of_socket(socket.headers.get("authorization"), ticket, address)
+        caller = await access_control.authenticate_socket(socket.headers.get("authorization"), ticket, address)
     except PipelineError as error:
         await socket.send_denial_response(problems.of_error(error))
         return
     await socket.accept()
     client = sockets.add(socket, caller)
     log.info("client connected", connection_id=client.address.connection_id, key_id=caller.key_id)
-    watching = asyncio.create_task(_hang_up_when_revoked(sockets, gate, client))
+    watching = asyncio.create_task(_hang_up_when_revoked(sockets, access_control, client))
     try:
         async for raw in _frames(socket):
             await _answer(sockets, dispatcher, client, raw)
@@ -131,11 +135,11 @@ async def serve(socket: WebSocket) -> None:
         await dispatcher.forget(client.address)
 
 
-async def _hang_up_when_revoked(sockets: Sockets, gate: Gate, client: Client) -> None:
+async def _hang_up_when_revoked(sockets: Sockets, access_control: AccessControl, client: Client) -> None:
     while client.caller.key_id is not None:
         await asyncio.sleep(KEY_CHECK_SECONDS)
         with contextlib.suppress(Unavailable):
-            if not await gate.is_still_good(client.caller):
+            if not await access_control.is_key_still_valid(client.caller):
                 log.info("key is no longer good", connection_id=client.address.connection_id)
                 await sockets.hang_up(client, "The key is no longer good.")
                 return

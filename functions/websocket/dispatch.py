@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import structlog
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from functions.access.authentication import Gate
+from functions.access.access_control import AccessControl
 from functions.previews.requests import WholeText, addressed, preview_request, reference_id_of
 from pipeline.access.api_keys import Caller
 from pipeline.clients.resources import Resources
@@ -79,9 +79,9 @@ class Subscribe(_WantsPreview):
 class Dispatcher:
     """Answers messages.  One serves any number of connections."""
 
-    def __init__(self, resources: Resources, gate: Gate) -> None:
+    def __init__(self, resources: Resources, access_control: AccessControl) -> None:
         self._resources = resources
-        self._gate = gate
+        self._access_control = access_control
 
     async def answer(self, sender: ReplyTo, caller: Caller, raw: str | bytes, say: Say) -> Message | None:
         """Serve one message; what to answer at once, or None when the answer will come by the event path.
@@ -113,7 +113,7 @@ class Dispatcher:
         type_ = message["type"]
         if type_ not in SCOPES:
             raise InvalidInput(f"type should be one of {', '.join(MESSAGE_TYPES)}.", field="type")
-        await self._gate.admit_again(caller, SCOPES[type_])
+        await self._access_control.reauthorize(caller, SCOPES[type_])
         match type_:
             case "generate_preview":
                 await self._generate_preview(sender, caller, _data(GeneratePreview, message), say)

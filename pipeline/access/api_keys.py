@@ -67,11 +67,11 @@ class Caller:
 
 
 # Everyone, where no keys are wanted.
-ANYBODY = Caller(owner=None, key_id=None, scopes=frozenset(SCOPES))
+ANONYMOUS = Caller(owner=None, key_id=None, scopes=frozenset(SCOPES))
 
 
 @dataclass(frozen=True, slots=True)
-class Presented:
+class PresentedKey:
     """What a caller showed; it may be anybody's until the digest is compared."""
 
     key_id: str
@@ -130,12 +130,12 @@ def is_key_id(text: str) -> bool:
     return _KEY_ID.fullmatch(text) is not None
 
 
-def parse(text: str) -> Presented | None:
+def parse(text: str) -> PresentedKey | None:
     """Read a key as it was shown; None when its form or its checksum is wrong."""
     match = _KEY.fullmatch(text)
     if match is None or match["checksum"] != _checksum(match["checked"]):
         return None
-    return Presented(match["key_id"], digest_of(match["secret"]))
+    return PresentedKey(match["key_id"], digest_of(match["secret"]))
 
 
 def digest_of(secret: str) -> str:
@@ -143,7 +143,7 @@ def digest_of(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
-def is_right(digest: str, stored: str | None) -> bool:
+def digest_matches(digest: str, stored: str | None) -> bool:
     """Compare a shown secret's digest with the stored one, if there is one, in a time that tells of neither."""
     # A digest of zeros is no secret's.
     return hmac.compare_digest(digest.encode(), (stored or _NO_DIGEST).encode())
@@ -239,7 +239,7 @@ async def read(resources: Resources, key_id: str) -> KeyRecord | None:
     return None if body is None else _parsed(key_id, body)
 
 
-async def note_use(resources: Resources, key_id: str) -> None:
+async def record_use(resources: Resources, key_id: str) -> None:
     """Remember that a key was used now."""
     use = KeyUse(used_at=resources.clock())
     await resources.voices.put(layout.key_use(key_id), use.to_json(), JSON)

@@ -31,7 +31,7 @@ REMEMBERED = 10_000
 Kept = TypeVar("Kept")
 
 
-class Keyring:
+class KeyLookup:
     """The keys that were shown to this process of late.
 
     Parameters
@@ -75,14 +75,14 @@ class Keyring:
             )
         look_up = self._look_up(presented.key_id)
         record = await look_up.record()
-        if not api_keys.is_right(presented.digest, record.digest if record else None) or record is None:
+        if not api_keys.digest_matches(presented.digest, record.digest if record else None) or record is None:
             raise Unauthorized("This API key is not known.")
         self._proven.put(presented.key_id, look_up)
         _check_good(record, self._resources.clock())
         await self._note_use(record.key_id)
         return record.caller
 
-    async def still_good(self, key_id: str) -> bool:
+    async def is_still_valid(self, key_id: str) -> bool:
         """Tell whether a key that was shown before, as an open connection's was, would still be taken.
 
         Raises
@@ -125,7 +125,7 @@ class Keyring:
         self._noted.put(key_id, now)
         try:
             async with asyncio.timeout(NOTING_SECONDS):
-                await api_keys.note_use(self._resources, key_id)
+                await api_keys.record_use(self._resources, key_id)
         except (Unavailable, TimeoutError) as error:
             log.warning("could not note a key's use", key_id=key_id, reason=str(error) or "no answer in time")
 

@@ -24,8 +24,8 @@ from pydantic import ValidationError
 from pipeline.clients.resources import Resources
 from pipeline.clients.storage import JSON, Bucket
 from pipeline.contract import layout
-from pipeline.contract.records import ShareUsed
-from pipeline.errors import Standing, TooMany, Unavailable
+from pipeline.contract.records import QuotaUsage
+from pipeline.errors import QuotaStatus, TooMany, Unavailable
 from pipeline.ids import Clock, Owner, lowest_id
 
 log = structlog.get_logger(__name__)
@@ -116,7 +116,7 @@ class _Window:
         self.used = _read_used(self._key, stored.body) if stored else 0
 
     async def _write(self, used: int) -> bool:
-        body = ShareUsed(used=used).to_json()
+        body = QuotaUsage(used=used).to_json()
         if self._etag is None:
             etag = await self._bucket.put_once(self._key, body, JSON)
         else:
@@ -130,13 +130,13 @@ class _Window:
 def _read_used(key: str, body: bytes) -> int:
     """Read a count; one that is damaged begins anew, since nobody should be locked out by it."""
     try:
-        return ShareUsed.model_validate_json(body).used
+        return QuotaUsage.model_validate_json(body).used
     except ValidationError:
         log.error("share can't be read", key=key)  # noqa: TRY400 - the error would quote what it read
         return 0
 
 
-class Shares:
+class Quotas:
     """What this process knows of the shares of owners; one a process."""
 
     def __init__(self, resources: Resources, clock: Clock) -> None:
@@ -145,7 +145,7 @@ class Shares:
         self._clock = clock
         self._windows: dict[str, _Window] = {}
 
-    async def take_request(self, owner: Owner) -> Standing | None:
+    async def take_request(self, owner: Owner) -> QuotaStatus | None:
         """Count one request; how the share stands then, or None where it has no limit.
 
         Raises
@@ -168,7 +168,7 @@ class Shares:
             window.held -= 1
         return self._standing(REQUESTS, limit, limit - window.used + window.held, window)
 
-    async def take_reference_seconds(self, owner: Owner, seconds: float) -> Standing | None:
+    async def take_reference_seconds(self, owner: Owner, seconds: float) -> QuotaStatus | None:
         """Count the length of a recording; how the share stands then, or None where it has no limit.
 
         Raises
@@ -186,23 +186,23 @@ class Shares:
         window = self._window(owner, REFERENCE_SECONDS)
         async with window.alone():
             taken = await window.take(length, least=length, limit=quota)
-        standing = self._standing(REFERENCE_SECONDS, limit, (quota - window.used) // 1000, window)
+        quota_status = self._standing(REFERENCE_SECONDS, limit, (quota - window.used) // 1000, window)
         if taken < length:
-            raise _too_long(seconds, standing)
-        return standing
+            raise _too_long(seconds, quota_status)
+        return quota_status
 
     def _window(self, owner: str, policy: Policy) -> _Window:
         now = self._clock()
         start = policy.start(now)
-        key = layout.share(owner, policy.name, start)
+        key = layout.quota(owner, policy.name, start)
         if key not in self._windows:
             self._windows = {k: window for k, window in self._windows.items() if window.ends_at > now}
             self._windows[key] = _Window(self._bucket, key, start + policy.window)
         return self._windows[key]
 
-    def _standing(self, policy: Policy, quota: int, remaining: int, window: _Window) -> Standing:
+    def _standing(self, policy: Policy, quota: int, remaining: int, window: _Window) -> QuotaStatus:
         left = math.ceil((window.ends_at - self._clock()).total_seconds())
-        return Standing(
+        return QuotaStatus(
             policy=policy.name,
             quota=quota,
             remaining=max(0, remaining),
@@ -211,22 +211,22 @@ class Shares:
         )
 
     def _no_more_requests(self, limit: int, window: _Window) -> TooMany:
-        standing = self._standing(REQUESTS, limit, limit - window.used, window)
+        quota_status = self._standing(REQUESTS, limit, limit - window.used, window)
         return TooMany(
             f"You may send {limit} requests a minute, and they are used up; "
-            f"there are more in {standing.reset_seconds} seconds.",
-            retry_after=standing.reset_seconds,
-            standing=standing,
+            f"there are more in {quota_status.reset_seconds} seconds.",
+            retry_after=quota_status.reset_seconds,
+            quota_status=quota_status,
         )
 
 
-def _too_long(seconds: float, standing: Standing) -> TooMany:
+def _too_long(seconds: float, quota_status: QuotaStatus) -> TooMany:
     return TooMany(
-        f"You may upload {standing.quota} seconds of recordings an hour; {standing.remaining} are left, "
-        f"and this one has {seconds:.1f}. There are more in {standing.reset_seconds} seconds.",
+        f"You may upload {quota_status.quota} seconds of recordings an hour; {quota_status.remaining} are left, "
+        f"and this one has {seconds:.1f}. There are more in {quota_status.reset_seconds} seconds.",
         field="audio",
-        retry_after=standing.reset_seconds,
-        standing=standing,
+        retry_after=quota_status.reset_seconds,
+        quota_status=quota_status,
     )
 
 
@@ -234,7 +234,7 @@ def _busy() -> Unavailable:
     return Unavailable("What the owner has used can't be counted now.", retry_after=1)
 
 
-async def enter_preview(resources: Resources, owner: str, job_id: str) -> None:
+async def reserve_preview(resources: Resources, owner: str, job_id: str) -> None:
     """Count a preview as under way, before it is accepted.
 
     Of those that enter at the same moment never more than the limit get in; one less may.
@@ -254,11 +254,11 @@ async def enter_preview(resources: Resources, owner: str, job_id: str) -> None:
         if not await _has_place(resources, owner, job_id, limit):
             raise _too_many_previews(limit)
     except (TooMany, Unavailable):
-        await leave_preview(resources, owner, job_id)
+        await release_preview(resources, owner, job_id)
         raise
 
 
-async def leave_preview(resources: Resources, owner: str, job_id: str) -> None:
+async def release_preview(resources: Resources, owner: str, job_id: str) -> None:
     """Count a preview as ended, as well as can be: what is left behind the sweeper clears away."""
     try:
         await resources.bucket.delete([layout.in_flight(owner, job_id)])
@@ -302,7 +302,7 @@ def _too_many_previews(limit: int) -> TooMany:
     return TooMany(
         f"You may have {limit} previews under way at a time, and as many are; try again when one has ended.",
         retry_after=PREVIEW_RETRY_SECONDS,
-        standing=Standing("previews", limit, 0, unit="concurrent-requests"),
+        quota_status=QuotaStatus("previews", limit, 0, unit="concurrent-requests"),
     )
 
 
@@ -331,14 +331,14 @@ def _too_many_voices(limit: int) -> TooMany:
     return TooMany(
         f"You may have {limit} voices saved, and as many are; delete one to save another.",
         retry_after=VOICE_RETRY_SECONDS,
-        standing=Standing("voices", limit, 0),
+        quota_status=QuotaStatus("voices", limit, 0),
     )
 
 
 async def past_windows(resources: Resources) -> AsyncIterator[str]:
     """Go through the keys of the shares that nobody counts in any more: one listing, and no read."""
     now = resources.clock()
-    async for item in resources.bucket.list(layout.SHARES):
-        found = layout.window_of_share(item.key)
+    async for item in resources.bucket.list(layout.QUOTAS):
+        found = layout.window_of_quota(item.key)
         if found and found[1] + _WINDOWS.get(found[0], _LONGEST) + CLOCK_SKEW <= now:
             yield item.key

@@ -13,7 +13,7 @@ from typing import Self
 import structlog
 from pydantic import AwareDatetime, ValidationError, model_validator
 
-from pipeline.access.api_keys import Caller, RandomBytes, digest_of, is_right
+from pipeline.access.api_keys import Caller, RandomBytes, digest_matches, digest_of
 from pipeline.clients.resources import Resources
 from pipeline.clients.storage import JSON, StoredObject
 from pipeline.contract import layout, retention
@@ -91,7 +91,7 @@ async def redeem(resources: Resources, text: str) -> Caller:
         raise _refused()
     stored = await resources.bucket.read(layout.ticket(ticket_id))
     record = _parsed(stored)
-    right = is_right(digest_of(match["secret"]), record.digest if record else None)
+    right = digest_matches(digest_of(match["secret"]), record.digest if record else None)
     if stored is None or record is None or not right or not _serves(record, resources):
         raise _refused()
     if not await _use(resources, ticket_id, record, stored.etag):

@@ -16,7 +16,7 @@ CONNECTIONS = "connections/"
 CHANGES = "changes/"
 KEYS = "keys/"
 TICKETS = "tickets/"
-SHARES = "shares/"
+QUOTAS = "shares/"
 IN_FLIGHT = "in-flight/"
 
 OUTCOME_FILE = "outcome.json"
@@ -134,12 +134,12 @@ def ticket(ticket_id: str) -> str:
     return f"{TICKETS}{ticket_id}.json"
 
 
-def share(owner: str, what: str, start: datetime) -> str:
+def quota(owner: str, what: str, start: datetime) -> str:
     """Give the key of what an owner has used in the window that starts then."""
-    return f"{SHARES}{owner}/{what}-{lowest_id(start)[:12]}.json"
+    return f"{QUOTAS}{owner}/{what}-{lowest_id(start)[:12]}.json"
 
 
-def window_of_share(key: str) -> tuple[str, datetime] | None:
+def window_of_quota(key: str) -> tuple[str, datetime] | None:
     """Read out of a share's key what is counted there and from when; None for every other key."""
     match = _SHARE_KEY.fullmatch(key)
     return (match["what"], born_at(match["start"])) if match else None

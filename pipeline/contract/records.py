@@ -256,7 +256,7 @@ class Subscriber(Record):
     signed: bool = False
 
 
-class ShareUsed(Record):
+class QuotaUsage(Record):
     """`shares/<owner>/<what>-<window>.json`: how much an owner has used in a window, over all processes."""
 
     used: int = Field(ge=0)

@@ -90,7 +90,7 @@ async def _enter(resources: Resources, request: Request, uploads: Sequence[Await
     if owner is None:
         return
     try:
-        await quotas.enter_preview(resources, owner, request.job_id)
+        await quotas.reserve_preview(resources, owner, request.job_id)
     except PipelineError:
         for upload in uploads:
             if isinstance(upload, Coroutine):
@@ -207,7 +207,7 @@ async def conclude(resources: Resources, outcome: Succeeded | Failed) -> bool:
     stands = await resources.bucket.put_once(key, outcome.to_json(), JSON) is not None
     owner = counted_for(outcome)
     if owner is not None:
-        await quotas.leave_preview(resources, owner, outcome.job_id)
+        await quotas.release_preview(resources, owner, outcome.job_id)
     return stands
 
 

@@ -4,7 +4,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from pipeline.access.owners import new_id, owns
-from pipeline.access.quotas import Shares
+from pipeline.access.quotas import Quotas
 from pipeline.audio.wav import WAV
 from pipeline.clients.resources import Resources
 from pipeline.clients.storage import UploadForm
@@ -147,7 +147,7 @@ async def _take(resources: Resources, owner: Owner, key: str, unchecked: bytes) 
 
 
 async def _count(resources: Resources, owner: Owner, recording: "Recording") -> None:
-    await Shares(resources, resources.clock).take_reference_seconds(owner, recording.duration_seconds)
+    await Quotas(resources, resources.clock).take_reference_seconds(owner, recording.duration_seconds)
 
 
 def _unknown(session_id: str) -> NotFound:

@@ -12,7 +12,7 @@ from gpu_runner.engines.mock import MockEngine
 from gpu_runner.health import Health
 from gpu_runner.links import Links
 from pipeline.access import api_keys, ws_tickets
-from pipeline.access.key_lookup import Keyring
+from pipeline.access.key_lookup import KeyLookup
 from pipeline.access.owners import new_id
 from pipeline.audio.reference_audio import encode_wav
 from pipeline.clients.storage import JSON
@@ -22,7 +22,7 @@ from pipeline.domain import jobs, sessions, voices
 from tests.aws_events import recorded
 from tests.infra.templates import several, statements
 from tests.infra.watched import Watch
-from tests.unit.test_who_may import (
+from tests.unit.test_authorization import (
     CALLS,
     MESSAGES,
     SETTINGS,
@@ -117,7 +117,7 @@ async def connect(world: World, watch: Watch) -> None:
     event = recorded("websocket_connect")
     by_key = event | {"headers": {"Authorization": f"Bearer {key}"}, "queryStringParameters": None}
     assert await routes.connect(by_key) == {"statusCode": 200}
-    caller = await Keyring(world.resources).caller(key)
+    caller = await KeyLookup(world.resources).caller(key)
     ticket, _ = await ws_tickets.issue(world.resources, caller)
     event["queryStringParameters"] = {"ticket": ticket}
     assert await routes.connect(event) == {"statusCode": 200}
@@ -185,7 +185,7 @@ async def _job(world: World, owner: str | None, *, voice_id: str | None = None, 
 async def notify_(world: World, watch: Watch) -> None:
     resources = watch.over(world.resources)
     text = await key_of(world, "alice")
-    caller = await Keyring(world.resources).caller(text)
+    caller = await KeyLookup(world.resources).caller(text)
     here = HERE.model_copy(update={"key_id": caller.key_id})
     request = await _job(world, "alice", reply_to=here, signed=True)
     other = Subscriber(reply_to=ReplyTo(endpoint="https://here/ws", connection_id="other"), request_id=None)
@@ -194,7 +194,7 @@ async def notify_(world: World, watch: Watch) -> None:
     await world.succeed(request)
     world.connections.gone.add("other")
     said = {"FIRST_JOB_ID": request.job_id, "SECOND_JOB_ID": world.resources.new_id()}
-    await notify.handle(resources, recorded("sqs_s3_created", **said), keyring=Keyring(resources))
+    await notify.handle(resources, recorded("sqs_s3_created", **said), key_lookup=KeyLookup(resources))
     assert {to for to, _ in world.connections.posted} == {CLIENT}
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.access import api_keys, ws_tickets
 from pipeline.access.api_keys import Caller
-from pipeline.access.key_lookup import Keyring
+from pipeline.access.key_lookup import KeyLookup
 from pipeline.clients.resources import Resources
 from pipeline.contract import layout
 from pipeline.contract.records import format_utc
@@ -43,13 +43,13 @@ async def test_administrators_lose_nothing_of_each_others_changes(resources: Res
 
 async def test_a_key_is_known_with_its_last_use(resources: Resources) -> None:
     text, record = await api_keys.make(resources, owner="alice", name="", scopes=["preview"], expires_at=None)
-    keyring = Keyring(resources)
-    callers = await asyncio.gather(*(keyring.caller(text) for _ in range(8)))
+    key_lookup = KeyLookup(resources)
+    callers = await asyncio.gather(*(key_lookup.caller(text) for _ in range(8)))
     assert {caller.owner for caller in callers} == {"alice"}
     (listed,) = await api_keys.list_keys(resources)
     assert listed.record == record
     assert listed.used_at is not None
-    assert not await keyring.still_good("0" * 12)
+    assert not await key_lookup.is_still_valid("0" * 12)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ async def test_a_keys_life_on_the_command_line(resources: Resources) -> None:
     assert presented is not None
     assert f"Made key {presented.key_id} for alice (preview, voices:write), good until " in made.words
     assert text[17:] not in made.words
-    caller = await Keyring(resources).caller(text)
+    caller = await KeyLookup(resources).caller(text)
     assert caller == Caller("alice", presented.key_id, frozenset({"preview", "voices:write"}))
 
     admin = await command(settings, "make", "--owner", "bob", "--scope", "admin")
@@ -113,11 +113,11 @@ async def test_a_keys_life_on_the_command_line(resources: Resources) -> None:
     assert row[5] == moment
     assert "-" not in row
     with pytest.raises(Unauthorized, match="revoked"):
-        await Keyring(resources).caller(text)
+        await KeyLookup(resources).caller(text)
     expired = await command(settings, "expire", admin.output[4:16], "--in-days", "0")
     assert expired.status == 0, expired.words
     with pytest.raises(Unauthorized, match="expired"):
-        await Keyring(resources).caller(admin.output.strip())
+        await KeyLookup(resources).caller(admin.output.strip())
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from functions.background import notify
 from functions.local.server import local_app
 from functions.websocket.dispatch import MESSAGE_MAX_BYTES
-from pipeline.access.key_lookup import Keyring
+from pipeline.access.key_lookup import KeyLookup
 from pipeline.clients.resources import Resources
 from pipeline.contract import layout
 from pipeline.contract.records import ReplyTo
@@ -221,7 +221,7 @@ async def test_a_client_that_left_is_forgotten(url: str, resources: Resources, s
 
     await eventually(forgotten)
     await speak_next(resources)
-    assert await notify.handle(resources, outcome_event(resources, job_id), Keyring(resources)) == {
+    assert await notify.handle(resources, outcome_event(resources, job_id), KeyLookup(resources)) == {
         "batchItemFailures": []
     }
 

@@ -9,7 +9,7 @@ import pytest
 
 from functions.background import dead_letters, notify
 from pipeline.access import api_keys
-from pipeline.access.key_lookup import Keyring
+from pipeline.access.key_lookup import KeyLookup
 from pipeline.clients.storage import JSON
 from pipeline.contract import events, layout
 from pipeline.contract.records import Failed, ReplyTo, Request, Subscriber
@@ -43,7 +43,7 @@ def ended(request: Request) -> str:
 
 
 async def tell(world: World, event: Event) -> Event:
-    return await notify.handle(world.resources, event, Keyring(world.resources))
+    return await notify.handle(world.resources, event, KeyLookup(world.resources))
 
 
 def again(answer: Event) -> list[str]:

@@ -8,7 +8,7 @@ import pytest
 
 from functions.background import sweep
 from pipeline.access import ws_tickets
-from pipeline.access.api_keys import ANYBODY
+from pipeline.access.api_keys import ANONYMOUS
 from pipeline.clients.storage import JSON, ObjectInfo
 from pipeline.contract import layout, retention
 from pipeline.contract.records import Failed
@@ -27,7 +27,7 @@ async def test_each_thing_goes_at_its_moment_and_not_before() -> None:
     request = await world.job()
     await world.bucket.put(layout.connection("c="), b'{"session_id": "s"}', JSON)
     await world.succeed(request)
-    await ws_tickets.issue(world.resources, ANYBODY)
+    await ws_tickets.issue(world.resources, ANONYMOUS)
     await world.bucket.put(layout.subscriber(request.job_id, "c"), b"{}", JSON)
     for prefix, lifetime, count in [
         (layout.TICKETS, timedelta(seconds=60), 1),

@@ -82,10 +82,10 @@ class RateLimit:
         state = scope.setdefault("state", {})
 
         async def send_with_headers(message: Message) -> None:
-            standing = state.get("standing")
-            if message["type"] == "http.response.start" and standing is not None:
+            quota_status = state.get("quota_status")
+            if message["type"] == "http.response.start" and quota_status is not None:
                 headers = MutableHeaders(scope=message)
-                for name, value in rate_limit_headers.headers(standing).items():
+                for name, value in rate_limit_headers.headers(quota_status).items():
                     headers.setdefault(name, value)
             await send(message)
 

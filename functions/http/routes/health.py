@@ -10,11 +10,11 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
 from functions.http import problems
-from functions.http.authorized_route import GuardedRoute, anybody
+from functions.http.authorized_route import AuthorizedRoute, public
 from functions.http.dependencies import FromResources
 from pipeline.errors import Unavailable
 
-router = APIRouter(tags=["health"], route_class=GuardedRoute)
+router = APIRouter(tags=["health"], route_class=AuthorizedRoute)
 
 PATIENCE_SECONDS = 2.0
 
@@ -34,7 +34,7 @@ class Health(BaseModel):
     "/health",
     response_model=Health,
     responses=problems.answers(Unavailable.code),
-    openapi_extra=anybody(),
+    openapi_extra=public(),
 )
 async def health(resources: FromResources) -> Response:
     """Answer 200 when this process reaches what it depends on; 503 names what it does not reach."""

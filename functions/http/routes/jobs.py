@@ -6,7 +6,7 @@ from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, Field
 
 from functions.http import problems
-from functions.http.authorized_route import GuardedRoute, only
+from functions.http.authorized_route import AuthorizedRoute, requires
 from functions.http.dependencies import FromCaller, FromResources, FromWaiters
 from pipeline.clients.resources import Resources
 from pipeline.contract.events import audio_url
@@ -14,7 +14,7 @@ from pipeline.contract.records import Failed, Timings, UtcSeconds
 from pipeline.domain import jobs, presigned_urls
 from pipeline.errors import InvalidInput, NotFound, Unavailable
 
-router = APIRouter(tags=["jobs"], route_class=GuardedRoute)
+router = APIRouter(tags=["jobs"], route_class=AuthorizedRoute)
 
 
 class JobView(BaseModel):
@@ -79,7 +79,7 @@ Signed = Annotated[bool, Query(description="Give a link that needs no key, and e
         },
         **problems.answers(InvalidInput.code, NotFound.code, Unavailable.code),
     },
-    openapi_extra=only("preview"),
+    openapi_extra=requires("preview"),
 )
 async def get_job(
     job_id: str,

@@ -9,7 +9,7 @@ from fastapi import APIRouter, File, Form, Header, Request, Response, UploadFile
 from fastapi.responses import JSONResponse
 
 from functions.http import problems
-from functions.http.authorized_route import GuardedRoute, only
+from functions.http.authorized_route import AuthorizedRoute, requires
 from functions.http.dependencies import FromCaller, FromResources, FromWaiters
 from functions.http.parameters.options import FromOptions, NoOtherFields
 from functions.http.parameters.prefer import patience
@@ -40,7 +40,7 @@ from pipeline.ids import Owner, is_id
 from pipeline.logs import current_correlation_id
 from pipeline.settings import Settings
 
-router = APIRouter(tags=["previews"], route_class=GuardedRoute)
+router = APIRouter(tags=["previews"], route_class=AuthorizedRoute)
 
 _STRING: dict[str, Any] = {"schema": {"type": "string"}}
 _AUDIO_CONTENT = {WAV: {"schema": {"type": "string", "format": "binary"}}}
@@ -116,7 +116,7 @@ Prefer = Annotated[
     response_class=Response,
     responses=_SPOKEN,
     dependencies=[NoOtherFields],
-    openapi_extra=only("preview"),
+    openapi_extra=requires("preview"),
 )
 async def preview(
     caller: FromCaller,
@@ -157,7 +157,7 @@ async def preview(
     response_class=Response,
     responses=_SPOKEN,
     dependencies=[NoOtherFields],
-    openapi_extra=only("preview"),
+    openapi_extra=requires("preview"),
 )
 async def preview_from_voice(
     caller: FromCaller,
@@ -295,12 +295,12 @@ _SERVED[404] = _SERVED[404] | {
 }
 
 
-@router.get("/previews/{job_id}.wav", response_class=Response, responses=_SERVED, openapi_extra=only("preview"))
+@router.get("/previews/{job_id}.wav", response_class=Response, responses=_SERVED, openapi_extra=requires("preview"))
 @router.head(
     "/previews/{job_id}.wav",
     response_class=Response,
     responses={status: answer for status, answer in _SERVED.items() if status not in {206, 303, 416}},
-    openapi_extra=only("preview"),
+    openapi_extra=requires("preview"),
 )
 async def get_preview(
     job_id: str,

@@ -7,7 +7,7 @@ from fastapi import APIRouter, File, Form, Response, UploadFile
 from pydantic import BaseModel, Field
 
 from functions.http import problems
-from functions.http.authorized_route import GuardedRoute, only
+from functions.http.authorized_route import AuthorizedRoute, requires
 from functions.http.dependencies import FromCaller, FromResources
 from functions.previews.requests import WholeText
 from pipeline.access.owners import new_id
@@ -16,7 +16,7 @@ from pipeline.contract.records import UtcSeconds
 from pipeline.domain import sessions
 from pipeline.errors import InvalidAudio, InvalidInput, TooLarge, Unavailable
 
-router = APIRouter(tags=["uploads"], route_class=GuardedRoute)
+router = APIRouter(tags=["uploads"], route_class=AuthorizedRoute)
 
 # RFC 9745: the moment since which a resource is deprecated, as a structured-field date.
 DEPRECATED_SINCE = datetime(2026, 11, 1, tzinfo=UTC)
@@ -52,7 +52,7 @@ class SessionView(BaseModel):
     "/uploads",
     status_code=201,
     responses=problems.answers(InvalidInput.code, Unavailable.code),
-    openapi_extra=only("preview"),
+    openapi_extra=requires("preview"),
 )
 async def open_upload(
     caller: FromCaller, resources: FromResources, upload: NewUpload | None = None
@@ -85,7 +85,7 @@ async def open_upload(
         },
         **problems.answers(InvalidInput.code, InvalidAudio.code, TooLarge.code, Unavailable.code),
     },
-    openapi_extra=only("preview"),
+    openapi_extra=requires("preview"),
 )
 async def upload(
     caller: FromCaller,

@@ -6,14 +6,14 @@ from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from functions.http import problems
-from functions.http.authorized_route import GuardedRoute, only
+from functions.http.authorized_route import AuthorizedRoute, requires
 from functions.http.dependencies import FromCaller, FromResources
 from functions.previews.requests import WholeText
 from pipeline.contract.records import UtcSeconds, VoiceMetadata
 from pipeline.domain import voices
 from pipeline.errors import Expired, InvalidAudio, InvalidInput, NameTaken, NotFound, Unavailable
 
-router = APIRouter(tags=["voices"], route_class=GuardedRoute)
+router = APIRouter(tags=["voices"], route_class=AuthorizedRoute)
 
 LIMIT_MAX = 1000
 
@@ -59,7 +59,7 @@ def view(metadata: VoiceMetadata) -> VoiceView:
     "/voices",
     response_model_exclude_unset=True,
     responses=problems.answers(InvalidInput.code, Unavailable.code),
-    openapi_extra=only("preview"),
+    openapi_extra=requires("preview"),
 )
 async def list_voices(
     caller: FromCaller,
@@ -76,7 +76,7 @@ async def list_voices(
 @router.get(
     "/voices/{voice_id}",
     responses=problems.answers(NotFound.code, Unavailable.code),
-    openapi_extra=only("preview"),
+    openapi_extra=requires("preview"),
 )
 async def get_voice(voice_id: str, caller: FromCaller, resources: FromResources) -> VoiceView:
     """Show one voice."""
@@ -88,7 +88,7 @@ async def get_voice(voice_id: str, caller: FromCaller, resources: FromResources)
     status_code=204,
     response_class=Response,
     responses=problems.answers(NotFound.code, Unavailable.code),
-    openapi_extra=only("voices:write"),
+    openapi_extra=requires("voices:write"),
 )
 async def delete_voice(voice_id: str, caller: FromCaller, resources: FromResources) -> None:
     """Delete a voice and everything stored for it."""
@@ -104,7 +104,7 @@ async def delete_voice(voice_id: str, caller: FromCaller, resources: FromResourc
             InvalidInput.code, InvalidAudio.code, NotFound.code, Expired.code, NameTaken.code, Unavailable.code
         ),
     },
-    openapi_extra=only("voices:write"),
+    openapi_extra=requires("voices:write"),
 )
 async def save_voice(
     voice: NewVoice, caller: FromCaller, resources: FromResources, response: Response

@@ -4,13 +4,13 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from functions.http import problems
-from functions.http.authorized_route import GuardedRoute, only
+from functions.http.authorized_route import AuthorizedRoute, requires
 from functions.http.dependencies import FromCaller, FromResources
 from pipeline.access import ws_tickets
 from pipeline.contract.records import UtcSeconds
 from pipeline.errors import Unavailable
 
-router = APIRouter(tags=["WebSocket"], route_class=GuardedRoute)
+router = APIRouter(tags=["WebSocket"], route_class=AuthorizedRoute)
 
 
 class TicketView(BaseModel):
@@ -21,7 +21,7 @@ class TicketView(BaseModel):
 
 
 @router.post(
-    "/ws-tickets", status_code=201, responses=problems.answers(Unavailable.code), openapi_extra=only("preview")
+    "/ws-tickets", status_code=201, responses=problems.answers(Unavailable.code), openapi_extra=requires("preview")
 )
 async def issue_ticket(caller: FromCaller, resources: FromResources) -> TicketView:
     """Give a ticket by which `/ws` can be opened once, within a minute, as whoever asks for it."""

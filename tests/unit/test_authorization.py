@@ -11,9 +11,9 @@ import httpx
 import pytest
 from fastapi import APIRouter, FastAPI
 
-from functions.access.authentication import Gate
+from functions.access.access_control import AccessControl
 from functions.http.application import create_app, serve_with
-from functions.http.authorized_route import GuardedRoute
+from functions.http.authorized_route import AuthorizedRoute
 from functions.local.sockets import router as socket_router
 from functions.websocket.dispatch import SCOPES, Dispatcher
 from pipeline.access import api_keys, ws_tickets
@@ -178,7 +178,7 @@ def test_the_table_names_every_route() -> None:
 
 
 def test_a_route_that_forgets_to_say_who_may_use_it_can_not_be_made() -> None:
-    router = APIRouter(route_class=GuardedRoute)
+    router = APIRouter(route_class=AuthorizedRoute)
     with pytest.raises(TypeError, match="who may use it"):
         router.get("/forgotten")(lambda: None)
 
@@ -307,7 +307,7 @@ HERE = ReplyTo(endpoint="http://127.0.0.1:9", connection_id="c1=")
 
 
 async def caller_of(world: World, owner: str, *scopes: Scope, days: float | None = None) -> Caller:
-    return await Gate(world.resources).caller_by_key(
+    return await AccessControl(world.resources).authenticate_key(
         f"Bearer {await key_of(world, owner, *scopes, days=days)}", "127.0.0.1"
     )
 
@@ -317,9 +317,9 @@ async def unheard(message: dict[str, Any]) -> None:
 
 
 async def ask(
-    world: World, caller: Caller, type_: str, data: dict[str, Any], gate: Gate | None = None
+    world: World, caller: Caller, type_: str, data: dict[str, Any], access_control: AccessControl | None = None
 ) -> dict[str, Any]:
-    dispatcher = Dispatcher(world.resources, gate or Gate(world.resources))
+    dispatcher = Dispatcher(world.resources, access_control or AccessControl(world.resources))
     answer = await dispatcher.answer(HERE, caller, json.dumps({"type": type_, "data": data}), unheard)
     return answer or {"type": "accepted", "data": {}}
 
@@ -343,17 +343,17 @@ async def test_an_owners_messages_are_served() -> None:
 @pytest.mark.parametrize("end", ["revoked", "expired"])
 async def test_a_key_that_ends_ends_its_connections_within_a_minute(end: str) -> None:
     world = World(SETTINGS)
-    mine, gate = await belongings(world, "alice"), Gate(world.resources)
-    caller = await gate.caller_by_key(f"Bearer {await key_of(world, 'alice', days=1)}", "127.0.0.1")
+    mine, access_control = await belongings(world, "alice"), AccessControl(world.resources)
+    caller = await access_control.authenticate_key(f"Bearer {await key_of(world, 'alice', days=1)}", "127.0.0.1")
     assert caller.key_id
     if end == "revoked":
         await api_keys.revoke(world.resources, caller.key_id)
         world.later(seconds=59)
     else:
         world.later(days=1)
-    assert not await gate.is_still_good(caller)
+    assert not await access_control.is_key_still_valid(caller)
     for type_, data in every_message(mine):
-        answer = await ask(world, caller, type_, data, gate)
+        answer = await ask(world, caller, type_, data, access_control)
         assert (answer["type"], answer["data"]["code"]) == ("error", "unauthorized")
 
 
@@ -369,20 +369,20 @@ async def test_messages_want_their_scopes() -> None:
 async def test_messages_about_anothers_are_answered_as_about_nobodys() -> None:
     world = World(UNCOUNTED)
     theirs, unknown = await belongings(world, "bob"), nobodys(world)
-    caller, gate = await caller_of(world, "alice"), Gate(world.resources)
-    await gate.is_still_good(caller)
+    caller, access_control = await caller_of(world, "alice"), AccessControl(world.resources)
+    await access_control.is_key_still_valid(caller)
     for (type_, data), (_, other) in zip(every_message(theirs), every_message(unknown), strict=True):
-        answers = [await heard(world, gate, caller, type_, message) for message in (other, data)]
+        answers = [await heard(world, access_control, caller, type_, message) for message in (other, data)]
         assert answers[0] == answers[1]
         assert "error" in answers[0][0]
 
 
 async def heard(
-    world: World, gate: Gate, caller: Caller, type_: str, data: dict[str, Any]
+    world: World, access_control: AccessControl, caller: Caller, type_: str, data: dict[str, Any]
 ) -> tuple[str, list[str]]:
     world.bucket.switch.calls.clear()
     world.voices.switch.calls.clear()
-    told = json.dumps(await ask(world, caller, type_, data, gate))
+    told = json.dumps(await ask(world, caller, type_, data, access_control))
     for id_ in data.values():
         told = told.replace(id_, "ID")
     return told, [*world.bucket.switch.calls, *world.voices.switch.calls]
@@ -435,14 +435,14 @@ async def test_a_voice_called_as_an_owner_is_does_not_take_the_owners_voices_wit
 
 async def test_a_ticket_opens_one_socket_as_whoever_asked_for_it() -> None:
     world = World(SETTINGS)
-    gate = Gate(world.resources)
+    access_control = AccessControl(world.resources)
     async with client_of(world) as client:
         answer = await client.post("/ws-tickets", headers=bearer(await key_of(world, "alice")))
     assert answer.status_code == 201
     ticket = answer.json()["ticket"]
-    assert (await gate.caller_by_ticket(ticket, "a")).owner == "alice"
+    assert (await access_control.authenticate_ticket(ticket, "a")).owner == "alice"
     with pytest.raises(Exception, match="ticket"):
-        await gate.caller_by_ticket(ticket, "a")
+        await access_control.authenticate_ticket(ticket, "a")
 
 
 async def test_a_revoked_keys_ticket_opens_nothing() -> None:
@@ -452,7 +452,7 @@ async def test_a_revoked_keys_ticket_opens_nothing() -> None:
     assert caller.key_id
     await api_keys.revoke(world.resources, caller.key_id)
     with pytest.raises(Exception, match="no longer good"):
-        await Gate(world.resources).caller_by_ticket(ticket, "a")
+        await AccessControl(world.resources).authenticate_ticket(ticket, "a")
 
 
 async def test_an_address_that_tries_too_often_has_to_wait() -> None:

@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from pipeline.access import ws_tickets
-from pipeline.access.api_keys import ANYBODY, Caller
+from pipeline.access.api_keys import ANONYMOUS, Caller
 from pipeline.contract import layout
 from pipeline.errors import Unauthorized, Unavailable
 from pipeline.settings import Settings
@@ -24,7 +24,7 @@ async def refusal(world: World, text: str) -> str:
     return caught.value.message
 
 
-@pytest.mark.parametrize("caller", [ALICE, ANYBODY])
+@pytest.mark.parametrize("caller", [ALICE, ANONYMOUS])
 async def test_a_ticket_stands_for_whom_it_was_issued(caller: Caller) -> None:
     world = World()
     text, expires_at = await ws_tickets.issue(world.resources, caller)
@@ -66,7 +66,7 @@ async def test_all_that_can_not_be_used_is_refused_alike() -> None:
 
 async def test_anybodys_ticket_opens_nothing_where_keys_are_wanted() -> None:
     world = World()
-    text, _ = await ws_tickets.issue(world.resources, ANYBODY)
+    text, _ = await ws_tickets.issue(world.resources, ANONYMOUS)
     with pytest.raises(Unauthorized):
         await ws_tickets.redeem(world.with_settings(Settings(auth="keys")), text)
 

@@ -2,28 +2,28 @@
 
 import structlog
 
-from functions.access.throttle import FailedTries
+from functions.access.throttle import FailedKeyThrottle
 from pipeline.access import ws_tickets
-from pipeline.access.api_keys import ANYBODY, Caller
-from pipeline.access.key_lookup import Keyring
-from pipeline.access.quotas import Shares
+from pipeline.access.api_keys import ANONYMOUS, Caller
+from pipeline.access.key_lookup import KeyLookup
+from pipeline.access.quotas import Quotas
 from pipeline.clients.resources import Resources
 from pipeline.contract.records import Scope
-from pipeline.errors import Forbidden, Standing, Unauthorized
+from pipeline.errors import Forbidden, QuotaStatus, Unauthorized
 
 log = structlog.get_logger(__name__)
 
 
-class Gate:
+class AccessControl:
     """Lets callers in.  One serves a whole process: what it knows of keys and shares is kept a while."""
 
     def __init__(self, resources: Resources) -> None:
         self._resources = resources
-        self._keyring = Keyring(resources)
-        self._shares = Shares(resources, resources.clock)
-        self._failed = FailedTries(resources.clock)
+        self._key_lookup = KeyLookup(resources)
+        self._quotas = Quotas(resources, resources.clock)
+        self._failed = FailedKeyThrottle(resources.clock)
 
-    async def caller_by_key(self, authorization: str | None, address: str) -> Caller:
+    async def authenticate_key(self, authorization: str | None, address: str) -> Caller:
         """Tell who shows this `Authorization` header.
 
         Raises
@@ -34,17 +34,17 @@ class Gate:
             Too many from this address did not.
         """
         if not self._resources.settings.wants_keys:
-            return ANYBODY
+            return ANONYMOUS
         if not authorization:
             raise Unauthorized("This needs a key; give yours as `Authorization: Bearer <key>`.")
         self._failed.check(address)
         try:
-            return await self._keyring.caller(_bearer(authorization))
+            return await self._key_lookup.caller(_bearer(authorization))
         except Unauthorized:
             self._note_failure(address)
             raise
 
-    async def caller_of_socket(self, authorization: str | None, ticket: str | None, address: str) -> Caller:
+    async def authenticate_socket(self, authorization: str | None, ticket: str | None, address: str) -> Caller:
         """Tell who opens a socket: by key where the client can set a header, else by ticket.
 
         Raises
@@ -53,10 +53,10 @@ class Gate:
             As for the one that was shown.
         """
         if ticket is not None and authorization is None:
-            return await self.caller_by_ticket(ticket, address)
-        return await self.caller_by_key(authorization, address)
+            return await self.authenticate_ticket(ticket, address)
+        return await self.authenticate_key(authorization, address)
 
-    async def caller_by_ticket(self, ticket: str, address: str) -> Caller:
+    async def authenticate_ticket(self, ticket: str, address: str) -> Caller:
         """Tell who was given this ticket, which is used up by that.
 
         Raises
@@ -67,7 +67,7 @@ class Gate:
             Too many from this address were no good.
         """
         if not self._resources.settings.wants_keys:
-            return ANYBODY
+            return ANONYMOUS
         self._failed.check(address)
         try:
             caller = await ws_tickets.redeem(self._resources, ticket)
@@ -77,7 +77,7 @@ class Gate:
             raise
         return caller
 
-    async def admit(self, caller: Caller, scope: Scope) -> Standing | None:
+    async def authorize(self, caller: Caller, scope: Scope) -> QuotaStatus | None:
         """Let a caller do one thing; how the owner stands after it.
 
         Raises
@@ -87,12 +87,12 @@ class Gate:
         TooMany
             The owner asked too often.
         """
-        standing = await self._shares.take_request(caller.owner)
+        quota_status = await self._quotas.take_request(caller.owner)
         if not caller.may(scope):
             raise Forbidden(f"This needs a key with the scope `{scope}`; yours has {_listed(caller)}.")
-        return standing
+        return quota_status
 
-    async def admit_again(self, caller: Caller, scope: Scope) -> Standing | None:
+    async def reauthorize(self, caller: Caller, scope: Scope) -> QuotaStatus | None:
         """Let a caller who came in earlier do one thing; see `admit`.
 
         Raises
@@ -101,14 +101,14 @@ class Gate:
             The key has been revoked or has expired since.
         """
         await self._require_good(caller)
-        return await self.admit(caller, scope)
+        return await self.authorize(caller, scope)
 
-    async def is_still_good(self, caller: Caller) -> bool:
+    async def is_key_still_valid(self, caller: Caller) -> bool:
         """Tell whether the key that a caller came in by would still let them in."""
-        return caller.key_id is None or await self._keyring.still_good(caller.key_id)
+        return caller.key_id is None or await self._key_lookup.is_still_valid(caller.key_id)
 
     async def _require_good(self, caller: Caller) -> None:
-        if not await self.is_still_good(caller):
+        if not await self.is_key_still_valid(caller):
             raise Unauthorized("The key is no longer good.")
 
     def _note_failure(self, address: str) -> None:

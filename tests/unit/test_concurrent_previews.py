@@ -11,7 +11,7 @@ from pipeline.clients.storage import JSON
 from pipeline.contract import layout
 from pipeline.contract.records import Request, Source
 from pipeline.domain import jobs
-from pipeline.errors import Standing, TooMany, Unavailable
+from pipeline.errors import QuotaStatus, TooMany, Unavailable
 from pipeline.settings import Settings
 from tests.fakes import EPOCH, Jostling
 from tests.world import Crash, World
@@ -81,7 +81,7 @@ async def test_a_refused_preview_leaves_nothing_and_says_why() -> None:
     before, sent = here.keys(), here.synthesis.bodies
     with pytest.raises(TooMany, match="1 previews under way") as caught:
         await accepted(here)
-    assert caught.value.standing == Standing("previews", 1, 0, unit="concurrent-requests")
+    assert caught.value.quota_status == QuotaStatus("previews", 1, 0, unit="concurrent-requests")
     assert caught.value.retry_after
     assert here.keys() == before
     assert here.synthesis.bodies == sent

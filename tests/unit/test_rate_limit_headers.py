@@ -4,10 +4,10 @@ import json
 import re
 
 from functions.http import problems, rate_limit_headers
-from pipeline.errors import Standing, TooMany
+from pipeline.errors import QuotaStatus, TooMany
 
-REQUESTS = Standing("requests", 600, 12, 60, 37)
-PREVIEWS = Standing("previews", 16, 0, unit="concurrent-requests")
+REQUESTS = QuotaStatus("requests", 600, 12, 60, 37)
+PREVIEWS = QuotaStatus("previews", 16, 0, unit="concurrent-requests")
 # RFC 9651, 3.1 and 3.1.2, with what the draft wants of it: Strings, with Integers and Strings as parameters.
 ITEM = r'"[ -!#-\[\]-~]*"(;[a-z][a-z0-9]*=([0-9]{1,15}|"[ -!#-\[\]-~]*"))*'
 
@@ -34,7 +34,7 @@ def test_several_shares_are_one_list() -> None:
 
 
 def test_a_share_that_is_used_up_is_a_429_with_everything_a_client_needs() -> None:
-    answer = problems.of_error(TooMany("Enough.", field="audio", retry_after=37, standing=REQUESTS))
+    answer = problems.of_error(TooMany("Enough.", field="audio", retry_after=37, quota_status=REQUESTS))
     assert answer.status_code == 429
     assert answer.headers["Retry-After"] == "37"
     assert answer.headers["RateLimit-Policy"] == '"requests";q=600;w=60'

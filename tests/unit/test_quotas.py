@@ -10,26 +10,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from functions.background import sweep
-from pipeline.access.quotas import REFERENCE_SECONDS, REQUESTS, Shares, check_voices
+from pipeline.access.quotas import REFERENCE_SECONDS, REQUESTS, Quotas, check_voices
 from pipeline.contract import layout
-from pipeline.errors import Standing, TooMany, Unavailable
+from pipeline.errors import QuotaStatus, TooMany, Unavailable
 from pipeline.settings import Settings
 from tests.fakes import EPOCH, FakeBucket, FakeTime, Jostling
 from tests.world import World
 
 OWNER = "alice"
-REQUESTS_KEY = layout.share(OWNER, "requests", EPOCH)
+REQUESTS_KEY = layout.quota(OWNER, "requests", EPOCH)
 
 
 def world(**settings: int) -> World:
     return World(Settings().model_copy(update=settings))
 
 
-def process(of: World) -> Shares:
-    return Shares(of.resources, of.time)
+def process(of: World) -> Quotas:
+    return Quotas(of.resources, of.time)
 
 
-async def passes(shares: Shares, owner: str = OWNER) -> bool:
+async def passes(shares: Quotas, owner: str = OWNER) -> bool:
     try:
         await shares.take_request(owner)
     except TooMany:
@@ -37,7 +37,7 @@ async def passes(shares: Shares, owner: str = OWNER) -> bool:
     return True
 
 
-async def passed(shares: Shares, tries: int) -> int:
+async def passed(shares: Quotas, tries: int) -> int:
     return sum([await passes(shares) for _ in range(tries)])
 
 
@@ -74,10 +74,10 @@ async def test_the_answer_tells_what_is_left_and_when_there_is_more() -> None:
     shares = process(here)
     here.later(seconds=22.5)
     standings = [await shares.take_request(OWNER) for _ in range(3)]
-    assert standings == [Standing("requests", 3, left, 60, 38) for left in (2, 1, 0)]
+    assert standings == [QuotaStatus("requests", 3, left, 60, 38) for left in (2, 1, 0)]
     with pytest.raises(TooMany) as caught:
         await shares.take_request(OWNER)
-    assert caught.value.standing == Standing("requests", 3, 0, 60, 38)
+    assert caught.value.quota_status == QuotaStatus("requests", 3, 0, 60, 38)
     assert caught.value.retry_after == 38
     assert caught.value.message == (
         "You may send 3 requests a minute, and they are used up; there are more in 38 seconds."
@@ -185,7 +185,7 @@ async def test_a_storage_that_refuses_every_write_is_unavailable() -> None:
     here = world(requests_per_minute=600)
     bucket = Refusing(here.time)
     with pytest.raises(Unavailable):
-        await Shares(replace(here.resources, bucket=bucket), here.time).take_request(OWNER)
+        await Quotas(replace(here.resources, bucket=bucket), here.time).take_request(OWNER)
     assert len(bucket.switch.calls) < 200
 
 
@@ -201,7 +201,7 @@ class Refusing(FakeBucket):
 async def test_a_write_whose_answer_was_lost_counts_twice_rather_than_not_at_all() -> None:
     here = world(requests_per_minute=10)
     bucket = LosingAnswers(here.time)
-    shares = Shares(replace(here.resources, bucket=bucket), here.time)
+    shares = Quotas(replace(here.resources, bucket=bucket), here.time)
     assert await passed(shares, 20) == 5
     assert bucket.objects[REQUESTS_KEY].body == b'{"used":10}'
 
@@ -257,8 +257,8 @@ async def test_seconds_of_recordings_add_up_exactly() -> None:
     here = world(reference_seconds_per_hour=1)
     one, other = process(here), process(here)
     for taken in range(10):
-        standing = await (one, other)[taken % 2].take_reference_seconds(OWNER, 0.1)
-        assert standing == Standing("reference-seconds", 1, 0, 3600, 3600)
+        quota_status = await (one, other)[taken % 2].take_reference_seconds(OWNER, 0.1)
+        assert quota_status == QuotaStatus("reference-seconds", 1, 0, 3600, 3600)
     with pytest.raises(TooMany):
         await one.take_reference_seconds(OWNER, 0.001)
     with pytest.raises(TooMany):
@@ -269,11 +269,11 @@ async def test_a_recording_that_is_too_long_takes_nothing_of_what_is_left() -> N
     here = world(reference_seconds_per_hour=100)
     shares = process(here)
     here.later(minutes=59)
-    standing = await shares.take_reference_seconds(OWNER, 60)
-    assert standing == Standing("reference-seconds", 100, 40, 3600, 60)
+    quota_status = await shares.take_reference_seconds(OWNER, 60)
+    assert quota_status == QuotaStatus("reference-seconds", 100, 40, 3600, 60)
     with pytest.raises(TooMany) as caught:
         await shares.take_reference_seconds(OWNER, 40.5)
-    assert (caught.value.field, caught.value.retry_after, caught.value.standing) == ("audio", 60, standing)
+    assert (caught.value.field, caught.value.retry_after, caught.value.quota_status) == ("audio", 60, quota_status)
     assert caught.value.message == (
         "You may upload 100 seconds of recordings an hour; 40 are left, and this one has 40.5. "
         "There are more in 60 seconds."
@@ -298,8 +298,8 @@ async def test_uploads_at_once_never_get_more_than_there_is(seed: int) -> None:
     here.bucket.switch = Jostling(Random(seed))
     takes = [process(here).take_reference_seconds(OWNER, 15) for _ in range(12)]
     results = await asyncio.gather(*takes, return_exceptions=True)
-    assert sum(isinstance(result, Standing) for result in results) == 6
-    assert all(isinstance(result, Standing | TooMany) for result in results)
+    assert sum(isinstance(result, QuotaStatus) for result in results) == 6
+    assert all(isinstance(result, QuotaStatus | TooMany) for result in results)
 
 
 async def test_the_voice_too_many_is_refused() -> None:
@@ -311,7 +311,7 @@ async def test_the_voice_too_many_is_refused() -> None:
     await check_voices(here.resources, "alice", besides="zoe")
     with pytest.raises(TooMany, match="2 voices saved") as caught:
         await check_voices(here.resources, "alice")
-    assert caught.value.standing == Standing("voices", 2, 0)
+    assert caught.value.quota_status == QuotaStatus("voices", 2, 0)
     assert caught.value.retry_after
 
 

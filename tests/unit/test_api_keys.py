@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.access import api_keys
-from pipeline.access.api_keys import ANYBODY, Caller, KeyRecord
+from pipeline.access.api_keys import ANONYMOUS, Caller, KeyRecord
 from pipeline.contract import layout
 from pipeline.errors import InvalidInput, NotFound, Unavailable
 from tests.fakes import EPOCH, FakeBucket
@@ -194,7 +194,7 @@ async def test_keys_are_listed_from_the_oldest_with_their_last_use() -> None:
     world.later(hours=1)
     _, second = await made(world, owner="bob")
     world.later(hours=1)
-    await api_keys.note_use(world.resources, second.key_id)
+    await api_keys.record_use(world.resources, second.key_id)
     await world.voices.put("keys/README.txt", b"", "text/plain")
     await world.voices.put("keys/not-ours/key.json", b"", "text/plain")
     await world.voices.put(layout.key("damaged00000"), b"{}", "text/plain")
@@ -214,7 +214,7 @@ async def test_a_use_never_undoes_a_revocation() -> None:
     world = World()
     _, record = await made(world)
     await asyncio.gather(
-        api_keys.note_use(world.resources, record.key_id), api_keys.revoke(world.resources, record.key_id)
+        api_keys.record_use(world.resources, record.key_id), api_keys.revoke(world.resources, record.key_id)
     )
     assert stored(world, record.key_id).revoked_at == EPOCH
 
@@ -225,11 +225,11 @@ def test_who_may_do_what() -> None:
     assert one.may("preview")
     assert not one.may("voices:write")
     assert not one.may("admin")
-    for caller in (admin, ANYBODY):
+    for caller in (admin, ANONYMOUS):
         assert caller.may("preview")
         assert caller.may("voices:write")
         assert caller.may("admin")
-    assert (ANYBODY.owner, ANYBODY.key_id) == (None, None)
+    assert (ANONYMOUS.owner, ANONYMOUS.key_id) == (None, None)
 
 
 def test_a_key_that_was_moved_by_hand_to_no_owner_opens_nothing() -> None:

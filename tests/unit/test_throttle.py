@@ -4,14 +4,14 @@ from datetime import timedelta
 
 import pytest
 
-from functions.access.throttle import FailedTries
+from functions.access.throttle import FailedKeyThrottle
 from pipeline.errors import TooMany
 from tests.fakes import FakeTime
 
 HOME = "192.0.2.7"
 
 
-def is_let(tries: FailedTries, address: str) -> bool:
+def is_let(tries: FailedKeyThrottle, address: str) -> bool:
     try:
         tries.check(address)
     except TooMany:
@@ -19,7 +19,7 @@ def is_let(tries: FailedTries, address: str) -> bool:
     return True
 
 
-def fail(tries: FailedTries, address: str, times: int) -> None:
+def fail(tries: FailedKeyThrottle, address: str, times: int) -> None:
     for _ in range(times):
         assert is_let(tries, address)
         tries.note(address)
@@ -27,7 +27,7 @@ def fail(tries: FailedTries, address: str, times: int) -> None:
 
 def test_twenty_failures_in_any_minute_are_enough() -> None:
     time = FakeTime()
-    tries = FailedTries(time)
+    tries = FailedKeyThrottle(time)
     fail(tries, HOME, 10)
     time.now += timedelta(seconds=30)
     fail(tries, HOME, 10)
@@ -46,7 +46,7 @@ def test_twenty_failures_in_any_minute_are_enough() -> None:
 
 
 def test_asking_counts_nothing() -> None:
-    tries = FailedTries(FakeTime())
+    tries = FailedKeyThrottle(FakeTime())
     assert all(is_let(tries, HOME) for _ in range(100))
 
 
@@ -60,7 +60,7 @@ def test_asking_counts_nothing() -> None:
     ],
 )
 def test_what_is_one_sender(address: str, other: str) -> None:
-    tries = FailedTries(FakeTime())
+    tries = FailedKeyThrottle(FakeTime())
     fail(tries, address, 20)
     assert not is_let(tries, other)
 
@@ -69,7 +69,7 @@ def test_what_is_one_sender(address: str, other: str) -> None:
     "other", ["192.0.2.8", "2001:db8:1:3::1", "::ffff:192.0.2.8", "::c000:207", "unix:/run/socket", ""]
 )
 def test_one_senders_failures_are_nobody_elses(other: str) -> None:
-    tries = FailedTries(FakeTime())
+    tries = FailedKeyThrottle(FakeTime())
     fail(tries, HOME, 20)
     fail(tries, "2001:db8:1:2::1", 20)
     fail(tries, other, 20)
@@ -77,7 +77,7 @@ def test_one_senders_failures_are_nobody_elses(other: str) -> None:
 
 
 def test_of_too_many_addresses_the_latest_are_remembered() -> None:
-    tries = FailedTries(FakeTime(), tries=2, addresses=2)
+    tries = FailedKeyThrottle(FakeTime(), tries=2, addresses=2)
     fail(tries, "192.0.2.1", 2)
     fail(tries, "192.0.2.2", 1)
     fail(tries, "192.0.2.3", 1)
@@ -88,7 +88,7 @@ def test_of_too_many_addresses_the_latest_are_remembered() -> None:
 
 def test_a_clock_that_was_set_back_locks_nobody_out() -> None:
     time = FakeTime()
-    tries = FailedTries(time)
+    tries = FailedKeyThrottle(time)
     fail(tries, HOME, 20)
     time.now -= timedelta(hours=1)
     assert is_let(tries, HOME)

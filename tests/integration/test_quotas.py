@@ -6,12 +6,12 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from pipeline.access.quotas import Shares
+from pipeline.access.quotas import Quotas
 from pipeline.clients.resources import Resources, connect
 from pipeline.contract import layout
 from pipeline.contract.records import Request, Source
 from pipeline.domain import jobs
-from pipeline.errors import Standing, TooMany
+from pipeline.errors import QuotaStatus, TooMany
 from pipeline.settings import Settings
 
 OWNER = "alice"
@@ -35,19 +35,19 @@ async def processes(resources: Resources, settings: Settings) -> AsyncIterator[l
 
 async def test_requests_of_several_processes(processes: list[Resources]) -> None:
     moment = processes[0].clock()  # one window, however long this takes
-    shares = [Shares(one, lambda: moment) for one in processes]
+    shares = [Quotas(one, lambda: moment) for one in processes]
     takes = [shares[number % PROCESSES].take_request(OWNER) for number in range(80)]
     results = await asyncio.gather(*takes, return_exceptions=True)
-    assert {type(result) for result in results} == {Standing, TooMany}
-    assert 20 <= sum(isinstance(result, Standing) for result in results) <= 40
+    assert {type(result) for result in results} == {QuotaStatus, TooMany}
+    assert 20 <= sum(isinstance(result, QuotaStatus) for result in results) <= 40
 
 
 async def test_recordings_of_several_processes(processes: list[Resources]) -> None:
     moment = processes[0].clock()
-    shares = [Shares(one, lambda: moment) for one in processes]
+    shares = [Quotas(one, lambda: moment) for one in processes]
     takes = [shares[number % PROCESSES].take_reference_seconds(OWNER, 15) for number in range(12)]
     results = await asyncio.gather(*takes, return_exceptions=True)
-    assert sum(isinstance(result, Standing) for result in results) == 6
+    assert sum(isinstance(result, QuotaStatus) for result in results) == 6
     assert sum(isinstance(result, TooMany) for result in results) == 6
 
 

@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 from functions.aws.process import Process
 from functions.aws.websocket_routes import Routes
 from pipeline.access import api_keys, ws_tickets
-from pipeline.access.key_lookup import Keyring
+from pipeline.access.key_lookup import KeyLookup
 from pipeline.contract import layout
 from pipeline.contract.records import ReplyTo
 from pipeline.domain import jobs
@@ -96,7 +96,7 @@ def test_who_shows_a_key_is_known_from_then_on(locked: Gateway) -> None:
 
 
 def test_a_ticket_opens_one_socket(locked: Gateway) -> None:
-    caller = locked.run(Keyring(locked.world.resources).caller(key_of(locked)))
+    caller = locked.run(KeyLookup(locked.world.resources).caller(key_of(locked)))
     ticket, _ = locked.run(ws_tickets.issue(locked.world.resources, caller))
     assert locked("connect", "websocket_connect", TICKET=ticket) == HANDLED
     assert locked("connect", "websocket_connect", TICKET=ticket) == {"statusCode": 401}
