@@ -5,12 +5,23 @@ import queue
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+import numpy as np
 import structlog
 
-from gpu_runner.engines import ClosedBatches, Engine, EngineLost, Finished, Reference, Utterance, VoicePrompt
+from gpu_runner.engines import (
+    ClosedBatches,
+    Engine,
+    EngineLost,
+    Finished,
+    Piece,
+    Reference,
+    Utterance,
+    VoicePrompt,
+)
+from pipeline.audio.reference_audio import Samples
 
 T = TypeVar("T")
 
@@ -26,6 +37,15 @@ class Stopping(Exception):
 
 class EngineFailed(Exception):
     """The engine lost everything that it was speaking; it may do better the next time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Speech:
+    """An utterance's whole audio: mono float32 `samples` at the engine's rate; see `Finished` for the rest."""
+
+    samples: Samples
+    warnings: tuple[str, ...]
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +71,16 @@ class _Admission:
     """Something to speak as soon as there is room."""
 
     utterance: Utterance
-    answer: Future[Finished]
+    answer: Future[Speech]
+    pieces: list[Samples] = field(default_factory=list)
+
+    def finish(self, finished: Finished) -> None:
+        if finished.error is not None:
+            self.answer.set_exception(finished.error)
+        elif not self.pieces:
+            self.answer.set_exception(EngineFailed("the engine returned neither audio nor an error"))
+        else:
+            self.answer.set_result(Speech(np.concatenate(self.pieces), finished.warnings, finished.seconds))
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,19 +124,21 @@ class EngineThread:
         answer: Future[VoicePrompt] = Future()
         return await self._answered(_Call(lambda engine: engine.restore_prompt(document), answer), answer)
 
-    async def speak(self, utterance: Utterance) -> Finished:
+    async def speak(self, utterance: Utterance) -> Speech:
         """Admit an utterance when there is room, and wait for its end; who stops waiting gives it up.
 
         Raises
         ------
         InvalidInput
             It can never be spoken.
+        PipelineError
+            It failed alone.
         Stopping
             The worker stopped before the engine had it.
         EngineFailed, EngineLost
             All that was being spoken was lost.
         """
-        answer: Future[Finished] = Future()
+        answer: Future[Speech] = Future()
         try:
             return await self._answered(_Admission(utterance, answer), answer)
         except asyncio.CancelledError:
@@ -161,7 +192,7 @@ class _Stage:
         self._engine = engine
         self._commands = commands
         self._waiting: list[_Admission] = []
-        self._admitted: dict[str, Future[Finished]] = {}
+        self._admitted: dict[str, _Admission] = {}
 
     def play(self) -> None:
         try:
@@ -220,26 +251,30 @@ class _Stage:
                 if isinstance(error, EngineLost):
                     raise
             else:
-                self._admitted[admission.utterance.job_id] = admission.answer
+                self._admitted[admission.utterance.job_id] = admission
                 log.debug("speaking", job_id=admission.utterance.job_id, together=len(self._admitted))
 
     def _step(self) -> None:
         if not self._admitted:
             return
         try:
-            ended = self._engine.step()
+            events = list(self._engine.step())
         except EngineLost:
             raise
         except Exception as error:
             log.exception("engine step failed", lost=len(self._admitted))
             self._lose(EngineFailed(f"{type(error).__name__}: {error}"))
             return
-        for finished in ended:
-            self._admitted.pop(finished.job_id).set_result(finished)
+        for event in events:
+            match event:
+                case Piece():
+                    self._admitted[event.job_id].pieces.append(event.samples)
+                case Finished():
+                    self._admitted.pop(event.job_id).finish(event)
 
     def _lose(self, error: Exception) -> None:
-        for answer in self._admitted.values():
-            answer.set_exception(error)
+        for admission in self._admitted.values():
+            admission.answer.set_exception(error)
         self._admitted.clear()
 
 

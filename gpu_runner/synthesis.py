@@ -8,8 +8,8 @@ from datetime import datetime, timedelta
 import structlog
 from pydantic import ValidationError
 
-from gpu_runner.engine_thread import EngineThread
-from gpu_runner.engines import Finished, Utterance
+from gpu_runner.engine_thread import EngineThread, Speech
+from gpu_runner.engines import Utterance
 from gpu_runner.prompts import Prompts, Voice
 from pipeline.audio import reference_audio
 from pipeline.audio.reference_audio import Recording
@@ -48,7 +48,7 @@ class Spoken:
 
     request: Request
     voice: Voice
-    finished: Finished | None
+    speech: Speech | None
     """None when only the prompt was asked for."""
     ended_at: datetime
 
@@ -116,16 +116,14 @@ async def _speak(bench: Bench, request: Request, *, redelivered: bool) -> Spoken
     # A prompt can't have been stored yet for what came with this very request, unless by an earlier try.
     maybe_stored = request.new_reference is None or redelivered
     voice = await bench.prompts.of(request, maybe_stored=maybe_stored)
-    finished = None
+    speech = None
     if request.kind == "preview":
         utterance = Utterance(request.job_id, request.text, voice.prompt, request.options)
-        finished = await _in_time(bench.engine.speak(utterance), request, bench.resources)
-        if finished.error is not None:
-            raise finished.error
-    return Spoken(request, voice, finished, bench.resources.clock())
+        speech = await _in_time(bench.engine.speak(utterance), request, bench.resources)
+    return Spoken(request, voice, speech, bench.resources.clock())
 
 
-async def _in_time(speaking: Awaitable[Finished], request: Request, resources: Resources) -> Finished:
+async def _in_time(speaking: Awaitable[Speech], request: Request, resources: Resources) -> Speech:
     """Wait for the speech no longer than the job may take; then the engine gives it up."""
     left = retention.job_deadline(request.job_id, resources.settings) - resources.clock()
     try:
@@ -158,14 +156,14 @@ async def publish(bench: Bench, ended: Ended) -> None:
 
 async def _succeed(bench: Bench, spoken: Spoken) -> Succeeded:
     storing = bench.prompts.store(spoken.request, spoken.voice)
-    if spoken.finished is None:
+    if spoken.speech is None:
         await storing
         return Succeeded.model_validate(particulars(spoken.request, bench.resources.clock()))
-    published, _ = await asyncio.gather(_publish_audio(bench, spoken.request, spoken.finished), storing)
+    published, _ = await asyncio.gather(_publish_audio(bench, spoken.request, spoken.speech), storing)
     if not published.by_us:
         return _success(spoken.request, published)
     timings = _timings(spoken, published.preview)
-    return _success(spoken.request, published, timings=timings, warnings=spoken.finished.warnings)
+    return _success(spoken.request, published, timings=timings, warnings=spoken.speech.warnings)
 
 
 def _success(request: Request, published: _Published, **more: object) -> Succeeded:
@@ -173,10 +171,8 @@ def _success(request: Request, published: _Published, **more: object) -> Succeed
     return Succeeded.model_validate(shared | {"preview": published.preview} | more)
 
 
-async def _publish_audio(bench: Bench, request: Request, finished: Finished) -> _Published:
-    if finished.samples is None:
-        raise ValueError("the engine returned neither samples nor an error")
-    recording = Recording(finished.samples, bench.sample_rate)
+async def _publish_audio(bench: Bench, request: Request, speech: Speech) -> _Published:
+    recording = Recording(speech.samples, bench.sample_rate)
     body = await asyncio.to_thread(reference_audio.encode_wav, recording)
     completed_at = bench.resources.clock()
     key = layout.preview(request.job_id)
@@ -207,7 +203,7 @@ def _describe(resources: Resources, key: str, completed_at: datetime, sample_rat
 
 
 def _timings(spoken: Spoken, preview: Preview) -> Timings:
-    seconds = spoken.finished.seconds if spoken.finished else 0.0
+    seconds = spoken.speech.seconds if spoken.speech else 0.0
     waited = spoken.ended_at - timedelta(seconds=seconds) - spoken.request.created_at
     return Timings(
         queued_seconds=round(max(0.0, waited.total_seconds()), 3),
