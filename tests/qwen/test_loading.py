@@ -244,7 +244,7 @@ def test_weights_that_do_not_fit_the_configuration(copy: Path) -> None:
 
 
 def test_too_little_memory(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(weights, "_free_memory", lambda device: 1000)
+    monkeypatch.setattr(weights, "free_memory", lambda device: 1000)
     assert "GiB for its weights in float32, and cpu has 0.0 GiB free" in cannot(using(checkpoint))
 
 
