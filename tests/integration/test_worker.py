@@ -9,7 +9,7 @@ from functools import partial
 
 import aiohttp
 import pytest
-from ports import free_port
+from supervision.ports import free_port
 
 from gpu_runner.engines import EngineLost
 from pipeline import jobs, layout
