@@ -15,11 +15,13 @@ from pipeline.errors import Unavailable
 from pipeline.settings import Settings
 from tests.fakes import FakeQueue, FakeTime
 from tests.moto_server import serving
+from tests.serving import changed
 
 if TYPE_CHECKING:
     from types_aiobotocore_sqs import SQSClient
 
 VISIBILITY = 2
+LOCALSTACK = [pytest.mark.slow, pytest.mark.xdist_group("localstack")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +34,15 @@ class Case:
     wait: Callable[[float], Awaitable[None]]
 
 
-@pytest.fixture(params=["fake", "sqs"])
+@pytest.fixture(params=["fake", "sqs", pytest.param("localstack", marks=LOCALSTACK)])
 async def case(request: pytest.FixtureRequest) -> AsyncIterator[Case]:
     if request.param == "fake":
         yield _fake()
         return
     settings: Settings = request.getfixturevalue("settings")
-    settings = settings.model_copy(update={"visibility_timeout_seconds": VISIBILITY, "max_receives": 2})
+    if request.param == "localstack":
+        settings = changed(settings, aws_endpoint_url=request.getfixturevalue("localstack"))
+    settings = changed(settings, visibility_timeout_seconds=VISIBILITY, max_receives=2)
     async with serving(settings) as resources:
         yield _real(resources)
 

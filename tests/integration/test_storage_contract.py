@@ -1,7 +1,7 @@
 """What every `Bucket` does, the fake one of the unit tests and the real one alike."""
 
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from typing import cast
 from urllib.parse import parse_qsl, urlsplit
 
 import httpx
@@ -10,18 +10,26 @@ import pytest
 from pipeline.clients.resources import Resources
 from pipeline.clients.storage import Bucket, PreconditionFailed, RangeNotSatisfiable, S3Bucket
 from pipeline.errors import Unavailable
+from pipeline.settings import Settings
 from tests.fakes import FakeBucket, FakeTime
-from tests.moto_server import put_many
+from tests.moto_server import put_many, serving
+from tests.serving import changed
 
 TEXT = "text/plain"
+LOCALSTACK = [pytest.mark.slow, pytest.mark.xdist_group("localstack")]
 WRONG_ETAG = '"00000000000000000000000000000000"'
 
 
-@pytest.fixture(params=["fake", "s3"])
-def bucket(request: pytest.FixtureRequest) -> Bucket:
+@pytest.fixture(params=["fake", "s3", pytest.param("localstack", marks=LOCALSTACK)])
+async def bucket(request: pytest.FixtureRequest) -> AsyncIterator[Bucket]:
     if request.param == "fake":
-        return FakeBucket(FakeTime(datetime.now(UTC)))
-    return cast(Resources, request.getfixturevalue("resources")).bucket
+        yield FakeBucket(FakeTime(datetime.now(UTC)))
+        return
+    settings: Settings = request.getfixturevalue("settings")
+    if request.param == "localstack":
+        settings = changed(settings, aws_endpoint_url=request.getfixturevalue("localstack"))
+    async with serving(settings) as resources:
+        yield resources.bucket
 
 
 async def keys(bucket: Bucket, prefix: str, start_after: str = "") -> list[str]:
