@@ -623,6 +623,23 @@ async def test_a_lost_engine_ends_the_worker_and_hands_everything_back(world: Fa
     assert len(world.synthesis.visible) == 3
 
 
+async def test_a_dead_engine_thread_ends_the_worker_and_returns_every_job(world: Fakes) -> None:
+    engine = ScriptedEngine(capacity=2)
+    engine.held = True
+    orders = [await order_new(world.resources) for _ in range(3)]
+    async with fake_time_worker(world, engine) as worker:
+        await until(lambda: len(engine.speaking) == 2 and world.synthesis.visible == [])
+        engine.step_errors = [SystemExit("bye")]
+        async with asyncio.timeout(5):
+            while not worker.task.done():
+                await world.time.advance(0.1)
+                await asyncio.sleep(0.002)
+        with pytest.raises(EngineLost, match="SystemExit: bye"):
+            await worker.task
+    await world.time.advance(1)
+    assert len(world.synthesis.visible) == len(orders)
+
+
 async def test_it_stops_while_the_engine_is_still_loading(world: Fakes) -> None:
     loading = threading.Event()
 
