@@ -13,8 +13,8 @@ from gpu_runner.engines import CannotLoad, EngineLost
 from gpu_runner.engines.load import load_engine
 from gpu_runner.health import CannotListen
 from gpu_runner.worker import run_worker
+from pipeline.clients.resources import connect
 from pipeline.logs import configure_logging
-from pipeline.resources import connect
 from pipeline.settings import Settings, SettingsError, load_settings
 
 OK, FAILED, MISCONFIGURED = 0, 1, 2

@@ -12,8 +12,8 @@ from typing import Literal
 from aiohttp import web
 
 from gpu_runner.dependencies import Dependencies, DependencyHealth
+from pipeline.clients.resources import Resources
 from pipeline.errors import Unavailable
-from pipeline.resources import Resources
 
 HOST = "127.0.0.1"
 STALE_SECONDS = 45.0  # longer than an idle queue's longest poll with its retries

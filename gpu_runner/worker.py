@@ -15,7 +15,7 @@ from gpu_runner.queue.protection import protection_for
 from gpu_runner.synthesis.context import WorkerContext
 from gpu_runner.synthesis.engine_thread import EngineThread
 from gpu_runner.synthesis.prompts import Prompts
-from pipeline.resources import Resources
+from pipeline.clients.resources import Resources
 
 ENGINE_JOIN_SECONDS = 1.0
 

@@ -8,9 +8,9 @@ import structlog
 from child import mark_ready, run
 from recover import announce, outcomes_since
 
+from pipeline.clients.resources import Resources, connect
 from pipeline.errors import Unavailable
 from pipeline.logs import configure_logging
-from pipeline.resources import Resources, connect
 from pipeline.settings import load_settings
 
 log = structlog.get_logger()

@@ -23,8 +23,8 @@ from ports import PortRefused, free_port
 from processes import Child, GaveUp, Program, answers
 from supervisor import stop_on_signals, until_ready
 
+from pipeline.clients.resources import client_config, session_for
 from pipeline.logs import configure_logging
-from pipeline.resources import client_config, session_for
 from pipeline.settings import Settings, SettingsError, load_settings
 
 log = structlog.get_logger()

@@ -19,12 +19,12 @@ import place  # noqa: F401  (makes the packages importable)
 import structlog
 from botocore.exceptions import BotoCoreError, ClientError
 
-from pipeline import layout, retention
+from pipeline.access.quotas import SHARE_RETENTION
+from pipeline.clients.resources import client_config, session_for
+from pipeline.contract import layout, retention
 from pipeline.errors import Unavailable
 from pipeline.logs import configure_logging
-from pipeline.resources import client_config, session_for
 from pipeline.settings import Settings, SettingsError, load_settings
-from pipeline.shares import SHARE_RETENTION
 
 if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client
@@ -180,7 +180,7 @@ def expiry_rules(settings: Settings) -> list[Rule]:
         layout.CONNECTIONS: settings.connection_retention,
         layout.CHANGES: CHANGE_RETENTION,
         layout.TICKETS: retention.TICKET_LIFETIME,
-        layout.SHARES: SHARE_RETENTION,
+        layout.QUOTAS: SHARE_RETENTION,
         layout.IN_FLIGHT: settings.job_deadline,
     }
     return [

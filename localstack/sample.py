@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import place  # noqa: F401  (makes the packages importable)
 
-from pipeline.audio import Recording, Samples, encode_wav
+from pipeline.audio.reference_audio import Recording, Samples, encode_wav
 
 RATE = 24_000
 SECONDS = 4.0

@@ -8,11 +8,11 @@ import place  # noqa: F401  (makes the packages importable)
 import structlog
 from child import mark_ready, run
 
-from functions import sweep
+from functions.background import sweep
+from pipeline.clients.resources import Resources, connect
+from pipeline.contract.records import format_utc
 from pipeline.errors import Unavailable
 from pipeline.logs import configure_logging
-from pipeline.records import format_utc
-from pipeline.resources import Resources, connect
 from pipeline.settings import load_settings
 
 log = structlog.get_logger()

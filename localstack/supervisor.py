@@ -28,9 +28,9 @@ from provision import provision
 from recover import recover
 from sample import TRANSCRIPTION, write_sample
 
+from pipeline.clients.resources import connect
 from pipeline.errors import Unavailable
 from pipeline.logs import configure_logging
-from pipeline.resources import connect
 from pipeline.settings import Settings, SettingsError, load_settings
 
 log = structlog.get_logger()

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from gpu_runner.engines import Engine
 from gpu_runner.worker import run_worker
-from pipeline import layout
-from pipeline.resources import Resources
+from pipeline.clients.resources import Resources
+from pipeline.contract import layout
 from tests.fakes import Fakes
 from tests.waiting import until
 

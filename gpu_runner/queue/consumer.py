@@ -14,9 +14,9 @@ from gpu_runner.synthesis.context import WorkerContext
 from gpu_runner.synthesis.engine_thread import EngineFailed, Stopping
 from gpu_runner.synthesis.processing import process
 from gpu_runner.synthesis.publishing import Result, publish
-from pipeline import jobs
+from pipeline.clients.queues import BATCH, Message
+from pipeline.domain import jobs
 from pipeline.errors import Unavailable
-from pipeline.queues import BATCH, Message
 
 T = TypeVar("T")
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import structlog
 
 from gpu_runner.dependencies import DependencyHealth
+from pipeline.clients.queues import BATCH, Message, Queue
 from pipeline.errors import Unavailable
-from pipeline.queues import BATCH, Message, Queue
 
 Sleep = Callable[[float], Awaitable[object]]
 

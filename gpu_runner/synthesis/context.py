@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from gpu_runner.synthesis.engine_thread import EngineThread
 from gpu_runner.synthesis.prompts import Prompts
-from pipeline.resources import Resources
+from pipeline.clients.resources import Resources
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,11 @@ from pydantic import ValidationError
 from gpu_runner.engines import Finished, Utterance
 from gpu_runner.synthesis.context import WorkerContext
 from gpu_runner.synthesis.publishing import PreviouslySynthesized, Result, Synthesized, is_late, stored_preview
-from pipeline import jobs, layout, retention
+from pipeline.clients.resources import Resources
+from pipeline.contract import layout, retention
+from pipeline.contract.records import Request
+from pipeline.domain import jobs
 from pipeline.errors import DeadlineExceeded, Expired, InvalidInput, NotFound
-from pipeline.records import Request
-from pipeline.resources import Resources
 
 PERMANENT_ERRORS = (InvalidInput, NotFound, Expired, DeadlineExceeded)
 

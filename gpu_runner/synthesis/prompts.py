@@ -8,10 +8,12 @@ import structlog
 
 from gpu_runner.engines import PromptRejected, Reference, VoicePrompt
 from gpu_runner.synthesis.engine_thread import EngineThread
-from pipeline import audio, jobs, layout, retention
+from pipeline.audio import reference_audio
+from pipeline.clients.resources import Resources
+from pipeline.clients.storage import JSON
+from pipeline.contract import layout, retention
+from pipeline.contract.records import Request, VoiceMetadata
 from pipeline.errors import Expired, NotFound, PipelineError
-from pipeline.records import Request, VoiceMetadata
-from pipeline.resources import Resources
 
 log = structlog.get_logger(__name__)
 
@@ -62,7 +64,7 @@ class Prompts:
             if voice.stored or not await self._is_current(request):
                 return
             bucket = self._resources.bucket_of(request.source)
-            await bucket.put(layout.reference(request.source).embedding, voice.prompt.to_json(), jobs.JSON)
+            await bucket.put(layout.reference(request.source).embedding, voice.prompt.to_json(), JSON)
             voice.stored = True
 
     async def _load(self, request: Request, *, maybe_stored: bool) -> Voice:
@@ -91,7 +93,7 @@ class Prompts:
             transcription = (text or b"").decode()
         if body is None:
             raise _no_reference(request, self._resources)
-        return Reference(await asyncio.to_thread(audio.decode_wav, body), transcription)
+        return Reference(await asyncio.to_thread(reference_audio.decode_wav, body), transcription)
 
     async def _is_current(self, request: Request) -> bool:
         """Return whether the reference is still the one that the prompt was made of."""

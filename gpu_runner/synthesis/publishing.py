@@ -9,12 +9,14 @@ import structlog
 from gpu_runner.engines import Finished
 from gpu_runner.synthesis.context import WorkerContext
 from gpu_runner.synthesis.prompts import Voice
-from pipeline import audio, jobs, layout, retention
-from pipeline.audio import Recording
+from pipeline.audio import reference_audio
+from pipeline.audio.reference_audio import Recording
+from pipeline.audio.wav import WAV, length_of_wav
+from pipeline.clients.resources import Resources
+from pipeline.contract import layout, retention
+from pipeline.contract.records import Failed, Preview, Request, Succeeded, Timings, particulars
+from pipeline.domain import jobs
 from pipeline.errors import Unavailable
-from pipeline.records import Failed, Preview, Request, Succeeded, Timings, particulars
-from pipeline.resources import Resources
-from pipeline.wav import WAV, length_of_wav
 
 _WAV_HEADER = "bytes=0-255"
 
@@ -99,7 +101,7 @@ async def _store_audio(context: WorkerContext, request: Request, finished: Finis
     if finished.samples is None:
         raise ValueError("the engine returned neither samples nor an error")
     recording = Recording(finished.samples, context.sample_rate)
-    body = await asyncio.to_thread(audio.encode_wav, recording)
+    body = await asyncio.to_thread(reference_audio.encode_wav, recording)
     completed_at = context.resources.clock()
     key = layout.preview(request.job_id)
     if await context.resources.bucket.put_once(key, body, WAV) is None:

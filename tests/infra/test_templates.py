@@ -11,7 +11,7 @@ import pytest
 import yaml
 from provision import DEAD_LETTER_RETENTION, UNFINISHED_UPLOAD_DAYS, expiry_rules
 
-from pipeline import layout
+from pipeline.contract import layout
 from pipeline.settings import Settings
 from tests.infra.templates import ROOT, TEMPLATES, everywhere, properties, resources, several, template, values
 

@@ -2,8 +2,9 @@
 
 import announce
 
-from pipeline import events, jobs, layout
-from pipeline.resources import Resources
+from pipeline.clients.resources import Resources
+from pipeline.clients.storage import JSON
+from pipeline.contract import events, layout
 
 
 async def _told(resources: Resources) -> list[str]:
@@ -16,11 +17,11 @@ async def _told(resources: Resources) -> list[str]:
 
 async def test_each_new_outcome_is_told_once(resources: Resources) -> None:
     first, second = (layout.outcome(resources.new_id()) for _ in range(2))
-    await resources.bucket.put(first, b"{}", jobs.JSON)
-    await resources.bucket.put(layout.request(resources.new_id()), b"{}", jobs.JSON)
+    await resources.bucket.put(first, b"{}", JSON)
+    await resources.bucket.put(layout.request(resources.new_id()), b"{}", JSON)
     told = await announce.look(resources, set())
     assert await _told(resources) == [first]
-    await resources.bucket.put(second, b"{}", jobs.JSON)
+    await resources.bucket.put(second, b"{}", JSON)
     told = await announce.look(resources, told)
     assert await _told(resources) == [second]
     assert await announce.look(resources, told) == {first, second}

@@ -12,9 +12,9 @@ from functools import partial
 import pytest
 from ports import free_port
 
-from pipeline import jobs
-from pipeline.records import Source
-from pipeline.resources import Resources
+from pipeline.clients.resources import Resources
+from pipeline.contract.records import Source
+from pipeline.domain import jobs
 from pipeline.settings import Settings
 from tests.ecs_agent import FakeAgent, fake_agent
 from tests.moto_server import serving

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 from gpu_runner.dependencies import DependencyHealth
 from gpu_runner.queue.deliveries import Deliveries
-from pipeline.queues import Message
+from pipeline.clients.queues import Message
 from tests.fakes import FakeQueue, FakeTime, settle
 
 

@@ -9,8 +9,8 @@ import pytest
 from gpu_runner.engines import CannotLoad, Engine, EngineLost, Finished, Reference, Utterance
 from gpu_runner.engines.mock import MockPrompt
 from gpu_runner.synthesis.engine_thread import NAME, EngineFailed, EngineThread, Stopping
+from pipeline.contract.records import Options
 from pipeline.errors import InvalidInput
-from pipeline.records import Options
 from tests.engines import ClosedBatchEngine, ScriptedEngine
 from tests.speech import voice
 from tests.waiting import until

@@ -12,7 +12,7 @@ from gpu_runner.queue.protection import (
     EcsProtection,
     protection_for,
 )
-from pipeline import jobs
+from pipeline.domain import jobs
 from pipeline.settings import Settings
 from tests.ecs_agent import FakeAgent, error, fake_agent, refusal
 from tests.engines import ScriptedEngine
