@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from random import Random
@@ -25,6 +25,7 @@ from pipeline.settings import Settings
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 _SETTLING_TURNS = 50
+METADATA_MAX = 2048  # bytes, of S3
 
 
 class FakeTime:
@@ -104,6 +105,7 @@ class _Object:
     body: bytes
     content_type: str
     last_modified: datetime
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def etag(self) -> str:
@@ -145,6 +147,7 @@ class FakeBucket:
             content_type=found.content_type,
             size=len(found.body),
             content_range=f"bytes {first}-{last}/{len(found.body)}" if range_ else None,
+            metadata=found.metadata,
         )
 
     async def head(self, key: str) -> ObjectInfo | None:
@@ -157,10 +160,15 @@ class FakeBucket:
         await self.switch.passed("put")
         self._write(key, body, content_type)
 
-    async def put_once(self, key: str, body: bytes, content_type: str) -> str | None:
+    async def put_once(
+        self, key: str, body: bytes, content_type: str, *, metadata: Mapping[str, str] | None = None
+    ) -> str | None:
         """See `Bucket.put_once`."""
         await self.switch.passed("put_once")
-        return None if key in self.objects else self._write(key, body, content_type)
+        assert (
+            sum(len(f"{name}{value}".encode("ascii")) for name, value in (metadata or {}).items()) <= METADATA_MAX
+        )
+        return None if key in self.objects else self._write(key, body, content_type, metadata or {})
 
     async def replace(self, key: str, body: bytes, content_type: str, *, etag: str) -> str | None:
         """See `Bucket.replace`."""
@@ -208,8 +216,8 @@ class FakeBucket:
         """See `Bucket.ping`."""
         await self.switch.passed("ping")
 
-    def _write(self, key: str, body: bytes, content_type: str) -> str:
-        self.objects[key] = _Object(body, content_type, self._time().replace(microsecond=0))
+    def _write(self, key: str, body: bytes, content_type: str, metadata: Mapping[str, str] | None = None) -> str:
+        self.objects[key] = _Object(body, content_type, self._time().replace(microsecond=0), metadata or {})
         return self.objects[key].etag
 
     def _info(self, key: str) -> ObjectInfo:

@@ -166,6 +166,13 @@ class Timings(Record):
     real_time_factor: float = Field(description="seconds of synthesis per second of audio")
 
 
+class SynthesisReport(Record):
+    """Metadata of `audio/previews/<job_id>.wav`: what its job's outcome says besides the audio's own properties."""
+
+    timings: Timings
+    warnings: tuple[str, ...] = ()
+
+
 class Concluded(Record):
     """What every outcome holds: the request's own particulars, so that telling the client needs one read."""
 
