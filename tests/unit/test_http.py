@@ -15,7 +15,7 @@ import httpx
 import pytest
 from aiohttp import web
 from fastapi import FastAPI
-from ports import free_port
+from supervision.ports import free_port
 
 from functions.http.application import create_app, serve_with
 from pipeline.audio.reference_audio import encode_wav
