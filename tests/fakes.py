@@ -265,6 +265,7 @@ class FakeQueue:
         self._numbers = iter(range(10**9))
         self._arrival = asyncio.Event()
         self.groups: list[str | None] = []  # of every message ever sent
+        self.failing: set[str] = set()  # bodies of the messages that the queue fails to delete and to hide
         self.switch = Switch()
 
     @property
@@ -292,20 +293,29 @@ class FakeQueue:
             await self._something_to_see(end)
         return taken
 
-    async def delete(self, receipts: Sequence[str]) -> None:
+    async def delete(self, receipts: Sequence[str]) -> Sequence[str]:
         """See `Queue.delete`."""
         for _ in range(0, len(receipts), BATCH):
             await self.switch.passed("delete")
-        self._messages = [message for message in self._messages if message.receipt not in receipts]
+        named = [message for message in self._messages if message.receipt in receipts]
+        for message in named:
+            if message.body not in self.failing:
+                self._messages.remove(message)
+        return self._failed(named)
 
-    async def hide(self, receipts: Sequence[str], seconds: int) -> None:
+    async def hide(self, receipts: Sequence[str], seconds: int) -> Sequence[str]:
         """See `Queue.hide`."""
         for _ in range(0, len(receipts), BATCH):
             await self.switch.passed("hide")
-        for message in self._messages:
-            if message.receipt in receipts:
+        named = [message for message in self._messages if message.receipt in receipts]
+        for message in named:
+            if message.body not in self.failing:
                 message.visible_at = self._time() + timedelta(seconds=seconds)
         self._arrival.set()
+        return self._failed(named)
+
+    def _failed(self, messages: Iterable[_Queued]) -> list[str]:
+        return [message.receipt for message in messages if message.body in self.failing]
 
     async def depth(self) -> int:
         """See `Queue.depth`."""
