@@ -63,10 +63,11 @@ check: validate $(SERVICE)/dev.stamp $(SERVICE)/qwen.stamp
 	$(SERVICE_PYTHON) -m ruff format --check
 	$(SERVICE_PYTHON) -m ruff check
 	$(SERVICE_PYTHON) -m mypy
+	.venvs/service/bin/lint-imports
 
 ## make clean             remove environments, caches and what tests left; never DATA_DIR
 clean:
-	rm -rf .venvs .pytest_cache .mypy_cache .ruff_cache .hypothesis .schemathesis dist .aws-sam
+	rm -rf .venvs .import_linter_cache .pytest_cache .mypy_cache .ruff_cache .hypothesis .schemathesis dist .aws-sam
 	find $(wildcard pipeline functions gpu_runner localstack infra tests) -name __pycache__ -type d -prune -exec rm -rf {} +
 
 ## make lock              resolve the lock files anew (needs uv)

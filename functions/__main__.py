@@ -4,7 +4,7 @@ import sys
 
 import uvicorn
 
-from functions import listener
+from functions.local import listener
 from pipeline.logs import configure_logging
 from pipeline.settings import SettingsError, load_settings
 
@@ -18,7 +18,7 @@ def main() -> int:
         return 2
     configure_logging(settings, "api")
     uvicorn.run(
-        "functions.server:application",
+        "functions.local.server:application",
         factory=True,
         host=settings.host,
         port=settings.port,

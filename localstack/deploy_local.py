@@ -24,8 +24,8 @@ from supervision.ports import PortUnavailable, free_port
 from supervision.processes import ChildProcess, Program, StartFailed, responds
 from supervisor import stop_on_signals, wait_until_ready
 
+from pipeline.clients.resources import client_config, session_for
 from pipeline.logs import configure_logging
-from pipeline.resources import client_config, session_for
 from pipeline.settings import Settings, SettingsError, load_settings
 
 log = structlog.get_logger()

@@ -8,9 +8,9 @@ import structlog
 from provisioning.recovery import outcomes_since, send_event
 from supervision.lifecycle import report_ready, run_until_stopped
 
+from pipeline.clients.resources import Resources, connect
 from pipeline.errors import Unavailable
 from pipeline.logs import configure_logging
-from pipeline.resources import Resources, connect
 from pipeline.settings import load_settings
 
 log = structlog.get_logger()

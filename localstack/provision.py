@@ -17,9 +17,9 @@ from botocore.exceptions import BotoCoreError, ClientError
 from provisioning.buckets import provision_buckets, provision_notification
 from provisioning.queues import provision_queues
 
+from pipeline.clients.resources import client_config, session_for
 from pipeline.errors import Unavailable
 from pipeline.logs import configure_logging
-from pipeline.resources import client_config, session_for
 from pipeline.settings import Settings, SettingsError, load_settings
 
 if TYPE_CHECKING:

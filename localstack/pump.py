@@ -13,12 +13,12 @@ import environments.repository  # noqa: F401  (makes the packages importable)
 import structlog
 from supervision.lifecycle import report_ready, run_until_stopped
 
-from functions import dead_letters, notify
+from functions.background import dead_letters, notify
+from pipeline.access.key_lookup import KeyLookup
+from pipeline.clients.queues import BATCH, Message, Queue
+from pipeline.clients.resources import Resources, connect
 from pipeline.errors import Unavailable
-from pipeline.keyring import Keyring
 from pipeline.logs import configure_logging
-from pipeline.queues import BATCH, Message, Queue
-from pipeline.resources import Resources, connect
 from pipeline.settings import load_settings
 
 log = structlog.get_logger()
@@ -165,7 +165,7 @@ async def main() -> None:
         await _wait_until_reachable(resources.events, resources.synthesis_dead_letters)
         report_ready()
         async with asyncio.TaskGroup() as group:
-            on_outcome = partial(notify.handle, keyring=Keyring(resources))
+            on_outcome = partial(notify.handle, key_lookup=KeyLookup(resources))
             group.create_task(EventSourceMapping(resources, resources.events, on_outcome).run())
             group.create_task(
                 EventSourceMapping(resources, resources.synthesis_dead_letters, dead_letters.handle).run()

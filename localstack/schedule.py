@@ -8,11 +8,11 @@ import environments.repository  # noqa: F401  (makes the packages importable)
 import structlog
 from supervision.lifecycle import report_ready, run_until_stopped
 
-from functions import sweep
+from functions.background import sweep
+from pipeline.clients.resources import Resources, connect
+from pipeline.contract.records import format_utc
 from pipeline.errors import Unavailable
 from pipeline.logs import configure_logging
-from pipeline.records import format_utc
-from pipeline.resources import Resources, connect
 from pipeline.settings import load_settings
 
 log = structlog.get_logger()

@@ -27,9 +27,9 @@ from supervision.ports import PortUnavailable, check_port, free_port
 from supervision.processes import ChildProcess, Program, StartFailed, creates, responds
 from supervision.sample_recording import TRANSCRIPTION, write_sample
 
+from pipeline.clients.resources import connect
 from pipeline.errors import Unavailable
 from pipeline.logs import configure_logging
-from pipeline.resources import connect
 from pipeline.settings import Settings, SettingsError, load_settings
 
 log = structlog.get_logger()

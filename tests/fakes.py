@@ -9,19 +9,19 @@ from datetime import UTC, datetime, timedelta
 from random import Random
 from urllib.parse import urlencode
 
-from pipeline.errors import ConnectionGone, Unavailable
-from pipeline.ids import id_maker
-from pipeline.queues import BATCH, Message
-from pipeline.records import ReplyTo
-from pipeline.resources import Resources
-from pipeline.settings import Settings
-from pipeline.storage import (
+from pipeline.clients.queues import BATCH, Message
+from pipeline.clients.resources import Resources
+from pipeline.clients.storage import (
     ObjectInfo,
     PreconditionFailed,
     RangeNotSatisfiable,
     StoredObject,
     UploadForm,
 )
+from pipeline.contract.records import ReplyTo
+from pipeline.errors import ConnectionGone, Unavailable
+from pipeline.ids import id_maker
+from pipeline.settings import Settings
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 _SETTLING_TURNS = 50
@@ -111,7 +111,7 @@ class _Object:
 
 
 class FakeBucket:
-    """A `pipeline.storage.Bucket` in memory; `objects` is what it holds."""
+    """A `pipeline.clients.storage.Bucket` in memory; `objects` is what it holds."""
 
     def __init__(self, time: FakeTime) -> None:
         self._time = time
@@ -239,7 +239,7 @@ class _Queued:
 
 
 class FakeQueue:
-    """A `pipeline.queues.Queue` in memory, with visibility timeout and dead letters by the test's clock."""
+    """A `pipeline.clients.queues.Queue` in memory, with visibility timeout and dead letters by the test's clock."""
 
     def __init__(
         self,
@@ -350,7 +350,7 @@ class FakeQueue:
 
 
 class NoConnections:
-    """A `pipeline.connections.Connections` that nobody is connected to."""
+    """A `pipeline.clients.connections.Connections` that nobody is connected to."""
 
     async def post(self, to: ReplyTo, body: bytes) -> None:
         """See `Connections.post`."""
@@ -373,7 +373,7 @@ class Fakes:
 
 
 def fake_world(settings: Settings, time: FakeTime | None = None) -> Fakes:
-    """Wire fakes as `pipeline.resources.connect` wires the real ones."""
+    """Wire fakes as `pipeline.clients.resources.connect` wires the real ones."""
     time = time or FakeTime()
     bucket, voices = FakeBucket(time), FakeBucket(time)
     dead_letters = FakeQueue(time)

@@ -1,9 +1,11 @@
 """Jobs as the API makes them."""
 
-from pipeline import jobs, layout, sessions
-from pipeline.records import Failed, NewReference, Options, Request, Source, Succeeded, VoiceMetadata
-from pipeline.resources import Resources
-from pipeline.wav import WAV
+from pipeline.audio.wav import WAV
+from pipeline.clients.resources import Resources
+from pipeline.clients.storage import JSON
+from pipeline.contract import layout
+from pipeline.contract.records import Failed, NewReference, Options, Request, Source, Succeeded, VoiceMetadata
+from pipeline.domain import jobs, sessions
 from tests.speech import voice, voice_wav
 
 TRANSCRIPTION = "What was said in the recording."
@@ -58,7 +60,7 @@ async def save(resources: Resources, voice_id: str, *, pitch: float = 120) -> st
     )
     await resources.voices.delete([keys.embedding, keys.transcription])
     await resources.voices.put(keys.audio, voice_wav(pitch), WAV)
-    await resources.voices.put(keys.metadata, metadata.to_json(), jobs.JSON)
+    await resources.voices.put(keys.metadata, metadata.to_json(), JSON)
     return reference_id
 
 

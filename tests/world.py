@@ -5,12 +5,14 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import cache
 
-from pipeline import jobs, layout, retention, sessions
-from pipeline.audio import Recording
+from pipeline.audio.reference_audio import Recording
+from pipeline.clients.resources import Resources
+from pipeline.clients.storage import JSON
+from pipeline.contract import layout, retention
+from pipeline.contract.records import Failed, Preview, ReplyTo, Request, Source, Succeeded, Timings, particulars
+from pipeline.domain import jobs, sessions
 from pipeline.errors import ConnectionGone, Unavailable
 from pipeline.ids import id_maker
-from pipeline.records import Failed, Preview, ReplyTo, Request, Source, Succeeded, Timings, particulars
-from pipeline.resources import Resources
 from pipeline.settings import Settings
 from tests.fakes import FakeBucket, FakeQueue, FakeTime, Switch
 from tests.speech import voice
@@ -108,7 +110,7 @@ class World:
         session_id = self.resources.new_id()
         await sessions.store(self.resources, None, session_id, spoken(), transcription)
         if embedded:
-            await self.bucket.put(layout.session(session_id).embedding, PROMPT, jobs.JSON)
+            await self.bucket.put(layout.session(session_id).embedding, PROMPT, JSON)
         return session_id
 
     async def job(self, *, reply_to: ReplyTo | None = None, request_id: str | None = None) -> Request:

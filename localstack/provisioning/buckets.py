@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from botocore.exceptions import ClientError
 
-from pipeline import layout, retention
+from pipeline.access.quotas import SHARE_RETENTION
+from pipeline.contract import layout, retention
 from pipeline.settings import Settings
-from pipeline.shares import SHARE_RETENTION
 from provisioning.rules import OURS, Rule, merged, optional
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def expiry_rules(settings: Settings) -> list[Rule]:
         layout.CONNECTIONS: settings.connection_retention,
         layout.CHANGES: CHANGE_RETENTION,
         layout.TICKETS: retention.TICKET_LIFETIME,
-        layout.SHARES: SHARE_RETENTION,
+        layout.QUOTAS: SHARE_RETENTION,
         layout.IN_FLIGHT: settings.job_deadline,
     }
     return [

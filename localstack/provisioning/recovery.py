@@ -5,10 +5,11 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from pipeline import jobs, layout
-from pipeline.events import created_notification
+from pipeline.clients.resources import Resources
+from pipeline.contract import layout
+from pipeline.contract.events import created_notification
+from pipeline.domain import jobs
 from pipeline.ids import lowest_id
-from pipeline.resources import Resources
 
 log = structlog.get_logger()
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.audio import Recording, Samples, encode_wav
+from pipeline.audio.reference_audio import Recording, Samples, encode_wav
 
 RATE = 24_000
 SECONDS = 4.0

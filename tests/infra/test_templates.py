@@ -12,7 +12,7 @@ import yaml
 from provisioning.buckets import UNFINISHED_UPLOAD_DAYS, expiry_rules
 from provisioning.queues import DEAD_LETTER_RETENTION
 
-from pipeline import layout
+from pipeline.contract import layout
 from pipeline.settings import Settings
 from tests.infra.templates import ROOT, TEMPLATES, everywhere, properties, resources, several, template, values
 

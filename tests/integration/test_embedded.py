@@ -18,13 +18,15 @@ from supervision.ports import free_port
 from supervision.processes import ChildProcess
 from supervisor import store_program
 
-from pipeline import events, jobs, layout
-from pipeline.errors import Standing, TooMany
+from pipeline.access.quotas import Quotas
+from pipeline.clients.resources import Resources, connect
+from pipeline.clients.storage import JSON
+from pipeline.contract import events, layout
+from pipeline.contract.records import Request, Source, Succeeded, particulars
+from pipeline.domain import jobs
+from pipeline.errors import QuotaStatus, TooMany
 from pipeline.ids import utc_now
-from pipeline.records import Request, Source, Succeeded, particulars
-from pipeline.resources import Resources, connect
 from pipeline.settings import Settings
-from pipeline.shares import Shares
 from tests.waiting import eventually
 
 
@@ -93,7 +95,7 @@ async def test_objects_survive_kill_9_and_the_queues_are_filled_again(settings: 
 async def test_only_what_may_have_been_lost_is_told_again(settings: Settings, tmp_path: Path) -> None:
     async with running(settings, tmp_path), connect(settings) as resources:
         key = layout.outcome(_request(resources).job_id)
-        await resources.bucket.put(key, b"{}", jobs.JSON)
+        await resources.bucket.put(key, b"{}", JSON)
         assert await _told(resources) == [key]
         await refill_queues(resources, down_since=utc_now() + timedelta(minutes=5))
         assert await _told(resources) == []
@@ -110,11 +112,11 @@ async def test_it_takes_message_groups_and_counts_shares(settings: Settings, tmp
         assert logs == []
         assert sorted(await _bodies(resources.synthesis)) == ["one", "two"]
         moment = utc_now()
-        shares = [Shares(one, lambda: moment) for one in (resources, other)]
+        shares = [Quotas(one, lambda: moment) for one in (resources, other)]
         takes = [shares[number % 2].take_request("alice") for number in range(80)]
         results = await asyncio.gather(*takes, return_exceptions=True)
-        assert {type(result) for result in results} == {Standing, TooMany}
-        assert sum(isinstance(result, Standing) for result in results) == 40
+        assert {type(result) for result in results} == {QuotaStatus, TooMany}
+        assert sum(isinstance(result, QuotaStatus) for result in results) == 40
 
 
 async def test_a_link_opens_one_object_and_ends(settings: Settings, tmp_path: Path) -> None:

@@ -14,10 +14,10 @@ from starlette.types import Receive, Scope, Send
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from functions.listener import FRAME_MAX_BYTES, HEADERS_MAX_BYTES, URL_MAX_BYTES, PunctualHttp
-from functions.security_headers import HEADERS
-from functions.server import local_app
-from pipeline.resources import Resources
+from functions.http.middleware.security_headers import HEADERS
+from functions.local.listener import FRAME_MAX_BYTES, HEADERS_MAX_BYTES, URL_MAX_BYTES, PunctualHttp
+from functions.local.server import local_app
+from pipeline.clients.resources import Resources
 from tests.serving import changed, served
 
 STUDIO = "https://studio.example"

@@ -2,8 +2,9 @@
 
 import poll_outcomes
 
-from pipeline import events, jobs, layout
-from pipeline.resources import Resources
+from pipeline.clients.resources import Resources
+from pipeline.clients.storage import JSON
+from pipeline.contract import events, layout
 
 
 async def _sent(resources: Resources) -> list[str]:
@@ -16,11 +17,11 @@ async def _sent(resources: Resources) -> list[str]:
 
 async def test_the_event_of_each_new_outcome_is_sent_once(resources: Resources) -> None:
     first, second = (layout.outcome(resources.new_id()) for _ in range(2))
-    await resources.bucket.put(first, b"{}", jobs.JSON)
-    await resources.bucket.put(layout.request(resources.new_id()), b"{}", jobs.JSON)
+    await resources.bucket.put(first, b"{}", JSON)
+    await resources.bucket.put(layout.request(resources.new_id()), b"{}", JSON)
     sent = await poll_outcomes.poll(resources, set())
     assert await _sent(resources) == [first]
-    await resources.bucket.put(second, b"{}", jobs.JSON)
+    await resources.bucket.put(second, b"{}", JSON)
     sent = await poll_outcomes.poll(resources, sent)
     assert await _sent(resources) == [second]
     assert await poll_outcomes.poll(resources, sent) == {first, second}

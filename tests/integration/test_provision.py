@@ -11,9 +11,9 @@ from provision import provision
 from provisioning import buckets
 from structlog.testing import capture_logs
 
-from pipeline import layout
+from pipeline.contract import layout
+from pipeline.contract.events import keys_created
 from pipeline.errors import Unavailable
-from pipeline.events import keys_created
 from pipeline.settings import Settings
 from tests.moto_server import ACCOUNT
 from tests.serving import changed

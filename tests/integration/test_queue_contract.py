@@ -9,9 +9,9 @@ import pytest
 from botocore.exceptions import ClientError
 from structlog.testing import capture_logs
 
+from pipeline.clients.queues import Message, Queue, SqsQueue
+from pipeline.clients.resources import Resources
 from pipeline.errors import Unavailable
-from pipeline.queues import Message, Queue, SqsQueue
-from pipeline.resources import Resources
 from pipeline.settings import Settings
 from tests.fakes import FakeQueue, FakeTime
 from tests.moto_server import serving

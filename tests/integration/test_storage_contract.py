@@ -7,9 +7,9 @@ from urllib.parse import parse_qsl, urlsplit
 import httpx
 import pytest
 
+from pipeline.clients.resources import Resources
+from pipeline.clients.storage import Bucket, PreconditionFailed, RangeNotSatisfiable, S3Bucket
 from pipeline.errors import Unavailable
-from pipeline.resources import Resources
-from pipeline.storage import Bucket, PreconditionFailed, RangeNotSatisfiable, S3Bucket
 from tests.fakes import FakeBucket, FakeTime
 from tests.moto_server import put_many
 

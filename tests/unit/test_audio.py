@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from pipeline.audio import Recording, decode_reference, decode_wav, encode_wav
+from pipeline.audio.reference_audio import Recording, decode_reference, decode_wav, encode_wav
+from pipeline.audio.wav import length_of_wav
 from pipeline.errors import InvalidAudio
 from pipeline.settings import Settings
-from pipeline.wav import length_of_wav
 
 RATE = 16_000
 SETTINGS = Settings()

@@ -5,10 +5,12 @@ from datetime import timedelta
 
 import pytest
 
-from pipeline import jobs, layout
+from pipeline.clients.storage import JSON
+from pipeline.contract import layout
+from pipeline.contract.records import Failed, Request, Source
+from pipeline.domain import jobs
 from pipeline.errors import NotFound, Unavailable
 from pipeline.ids import id_maker
-from pipeline.records import Failed, Request, Source
 from tests.fakes import EPOCH
 from tests.world import World
 
@@ -194,7 +196,7 @@ def test_a_ticket_may_say_more_than_we_know() -> None:
 async def test_a_damaged_request_is_not_found() -> None:
     world = World()
     request = await world.job()
-    await world.bucket.put(layout.request(request.job_id), b"{", jobs.JSON)
+    await world.bucket.put(layout.request(request.job_id), b"{", JSON)
     assert await jobs.find_request(world.resources, request.job_id) is None
 
 
@@ -206,8 +208,8 @@ async def test_the_unfinished_are_found_oldest_first() -> None:
         world.later(minutes=1)
     await world.succeed(made[1])
     await world.fail(made[2])
-    await world.bucket.put(layout.subscriber(made[3].job_id, "c"), b"{}", jobs.JSON)
-    await world.bucket.put(layout.subscriber(made[2].job_id, "c"), b"{}", jobs.JSON)
+    await world.bucket.put(layout.subscriber(made[3].job_id, "c"), b"{}", JSON)
+    await world.bucket.put(layout.subscriber(made[2].job_id, "c"), b"{}", JSON)
     await world.bucket.put(layout.JOBS + "README.txt", b"", "text/plain")
     found = [job_id async for job_id in jobs.unfinished(world.resources, since=EPOCH, until=world.time())]
     assert found == [made[n].job_id for n in (0, 3, 4, 5)]

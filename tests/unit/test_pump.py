@@ -13,9 +13,9 @@ from pump import Event, EventSourceMapping, Handler
 from schedule import seconds_to_next
 from structlog.testing import capture_logs
 
+from pipeline.clients.queues import Message
+from pipeline.clients.resources import Resources
 from pipeline.errors import Unavailable
-from pipeline.queues import Message
-from pipeline.resources import Resources
 from pipeline.settings import Settings
 from tests.waiting import until
 

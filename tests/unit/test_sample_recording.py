@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from supervision.sample_recording import synthesise, write_sample
 
-from pipeline.audio import decode_reference
+from pipeline.audio.reference_audio import decode_reference
 from pipeline.settings import Settings
 
 

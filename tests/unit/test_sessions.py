@@ -6,8 +6,9 @@ from datetime import timedelta
 import pytest
 import soundfile as sf
 
-from pipeline import layout, sessions
-from pipeline.audio import Recording, encode_wav
+from pipeline.audio.reference_audio import Recording, encode_wav
+from pipeline.contract import layout
+from pipeline.domain import sessions
 from pipeline.errors import Expired, InvalidAudio, InvalidInput, NotFound, TooLarge
 from pipeline.settings import Settings
 from tests.fakes import EPOCH
