@@ -66,8 +66,9 @@ deploy-local: $(SERVICE)/local.stamp
 ## make validate          what AWS's own tools and checkov say of the templates
 validate: $(SERVICE)/local.stamp
 	@PYTHONPATH=localstack $(SERVICE_PYTHON) -m environments sam checkov
-	AWS_DEFAULT_REGION=us-east-1 SAM_CLI_TELEMETRY=0 .venvs/sam/bin/sam validate --lint
-	.venvs/sam/bin/cfn-lint template.yaml infra/[a-z]*.yaml
+	for template in template.yaml infra/[a-z]*.yaml; do AWS_DEFAULT_REGION=us-east-1 SAM_CLI_TELEMETRY=0 \
+		.venvs/sam/bin/sam validate --lint --template-file $$template || exit; done
+	.venvs/sam/bin/cfn-lint --include-checks I -- template.yaml infra/[a-z]*.yaml
 	.venvs/checkov/bin/checkov --config-file infra/.checkov.yaml --directory infra
 
 ## make check             format, lint, types, templates

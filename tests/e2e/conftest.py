@@ -1,24 +1,12 @@
 """Where the end-to-end tests run: on the local service, open or with keys, and on the template in an emulator."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.e2e.client import Client
 from tests.e2e.deployment import Deployment, deployed
 from tests.e2e.stack import Stack, running
-
-
-HERE = Path(__file__).parent
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests of one file on one worker of pytest-xdist, so that they share a running service."""
-    for item in items:
-        if HERE in item.path.parents and item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ import pytest
 from tests.e2e.client import Client, pitch_of
 from tests.e2e.stack import Stack, running, wait_until
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("survival")]
 
 # Long enough that a job is under way when something is killed.
 SLOW = {"MOCK_DELAY_SECONDS": "1.5", "UVICORN_WORKERS": "2"}
