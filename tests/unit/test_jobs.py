@@ -73,7 +73,15 @@ async def test_a_job_past_its_deadline_has_failed_though_nobody_wrote_so() -> No
 
 
 @pytest.mark.parametrize(
-    "job_id", ["", "nova", "0" * 32, "ffffffffffff7fff8fffffffffffffff", id_maker(lambda: EPOCH)(), "x" * 5000]
+    "job_id",
+    [
+        "",
+        "nova",
+        "0" * 32,
+        "ffffffffffff7fff8fffffffffffffff",
+        pytest.param(id_maker(lambda: EPOCH)(), id="unknown"),
+        "x" * 5000,
+    ],
 )
 async def test_what_is_no_job(job_id: str) -> None:
     with pytest.raises(NotFound) as caught:
