@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 
 from pipeline.clients.queues import Message, Queue, SqsQueue
 from pipeline.clients.resources import Resources
-from pipeline.errors import Unavailable
+from pipeline.errors import Misconfigured, Unavailable
 from pipeline.settings import Settings
 from tests.fakes import FakeQueue, FakeTime
 from tests.moto_server import serving
@@ -246,6 +246,12 @@ async def test_more_than_ten_at_once(case: Case) -> None:
     await case.queue.delete([message.receipt for message in messages])
     await case.wait(VISIBILITY + 0.2)
     assert list(await receive(case.queue)) == []
+
+
+async def test_a_queue_that_does_not_exist_is_a_misconfiguration(resources: Resources) -> None:
+    assert isinstance(resources.synthesis, SqsQueue)
+    with pytest.raises(Misconfigured, match="no-such-queue"):
+        await SqsQueue(resources.synthesis._client, "no-such-queue").ping()
 
 
 async def test_a_poll_waits_for_the_first_message(case: Case) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.clients.resources import Resources
 from pipeline.clients.storage import Bucket, PreconditionFailed, RangeNotSatisfiable, S3Bucket
-from pipeline.errors import Unavailable
+from pipeline.errors import Misconfigured, Unavailable
 from pipeline.settings import Settings
 from tests.fakes import FakeBucket, FakeTime
 from tests.moto_server import put_many, serving
@@ -225,6 +225,14 @@ async def test_one_that_is_away_is_unavailable(bucket: Bucket) -> None:
     away = _away(bucket)
     for call in (away.ping, lambda: away.get("k"), lambda: away.put_once("k", b"", TEXT), lambda: keys(away, "")):
         with pytest.raises(Unavailable):
+            await call()
+
+
+async def test_a_bucket_that_does_not_exist_is_a_misconfiguration(resources: Resources) -> None:
+    assert isinstance(resources.bucket, S3Bucket)
+    away = S3Bucket(resources.bucket._client, "no-such-bucket")
+    for call in (away.ping, lambda: away.get("k"), lambda: away.put_once("k", b"", TEXT), lambda: keys(away, "")):
+        with pytest.raises(Misconfigured, match="no-such-bucket"):
             await call()
 
 
