@@ -18,12 +18,11 @@ from uvicorn.server import ServerState
 
 from functions.http import problems
 from functions.http.middleware.security_headers import HEADERS
+from functions.local.http_parser import HEADERS_MAX_BYTES, URL_MAX_BYTES, AmbiguousRequest, Connection
 from functions.websocket.dispatch import MESSAGE_MAX_BYTES
 
 # Larger messages than are answered must still be received to be refused, so that the connection lives on.
 FRAME_MAX_BYTES = 128 * MESSAGE_MAX_BYTES
-URL_MAX_BYTES = 7 * 1024  # less than the longest line that the WebSocket library reads
-HEADERS_MAX_BYTES = 16 * 1024
 PING_SECONDS = 20.0
 
 _REFUSALS = {
@@ -34,30 +33,7 @@ _REFUSALS = {
         f"The headers are too large; they should have at most {HEADERS_MAX_BYTES // 1024} KB.",
     ),
 }
-_UNREADABLE = ("bad_request", "This is no HTTP request that can be read.")
-
-
-class Connection(h11.Connection):
-    """A server's side of a connection, with limits that hold however a request is cut into packets."""
-
-    def __init__(self) -> None:
-        super().__init__(h11.SERVER, max_incomplete_event_size=HEADERS_MAX_BYTES)
-
-    def next_event(self) -> Any:
-        """Give what has been received.
-
-        Raises
-        ------
-        h11.RemoteProtocolError
-            It can't be read, or is too large.
-        """
-        event = super().next_event()
-        if isinstance(event, h11.Request):
-            if len(event.target) > URL_MAX_BYTES:
-                raise h11.RemoteProtocolError("URL too long", error_status_hint=414)
-            if sum(len(name) + len(value) for name, value in event.headers) > HEADERS_MAX_BYTES:
-                raise h11.RemoteProtocolError("headers too large", error_status_hint=431)
-        return event
+_UNREADABLE = ("bad_request", "This can't be parsed as an HTTP request.")
 
 
 class PunctualHttp(H11Protocol):
@@ -112,7 +88,8 @@ class PunctualHttp(H11Protocol):
     def send_400_response(self, msg: str) -> None:
         """Refuse what could not be read, for the reason that is being handled."""
         error = sys.exception()
-        self._refuse(error.error_status_hint if isinstance(error, h11.RemoteProtocolError) else 400)
+        status = error.error_status_hint if isinstance(error, h11.RemoteProtocolError) else 400
+        self._refuse(status, str(error) if isinstance(error, AmbiguousRequest) else None)
 
     def _watch(self) -> None:
         """Let the time run for what the client owes; it does not begin anew with every byte."""
@@ -154,9 +131,10 @@ class PunctualHttp(H11Protocol):
         elif left:
             self._next_look = self.loop.call_later(self.reader_seconds, self._look_again, left)
 
-    def _refuse(self, status: int) -> None:
+    def _refuse(self, status: int, reason: str | None = None) -> None:
         if self.conn.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
-            answer = problems.response(status, *_REFUSALS.get(status, _UNREADABLE))
+            code, message = _REFUSALS.get(status, _UNREADABLE)
+            answer = problems.response(status, code, reason or message)
             answer.headers.update({**HEADERS, "Connection": "close"})
             head = h11.Response(
                 status_code=status,

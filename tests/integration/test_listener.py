@@ -15,7 +15,8 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from functions.http.middleware.security_headers import HEADERS
-from functions.local.listener import FRAME_MAX_BYTES, HEADERS_MAX_BYTES, URL_MAX_BYTES, PunctualHttp
+from functions.local.http_parser import HEADERS_MAX_BYTES, URL_MAX_BYTES
+from functions.local.listener import FRAME_MAX_BYTES, PunctualHttp
 from functions.local.server import local_app
 from pipeline.clients.resources import Resources
 from tests.serving import changed, served
