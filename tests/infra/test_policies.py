@@ -8,9 +8,9 @@ import pytest
 
 from functions.aws.websocket_routes import Routes
 from functions.background import dead_letters, notify, sweep
+from gpu_runner.dependencies import Dependencies
 from gpu_runner.engines.mock import MockEngine
 from gpu_runner.health import Health
-from gpu_runner.links import Links
 from pipeline.access import api_keys, ws_tickets
 from pipeline.access.key_lookup import KeyLookup
 from pipeline.access.owners import new_id
@@ -246,7 +246,7 @@ async def worker(world: World, watch: Watch) -> None:
     unreadable = world.resources.new_id()
     await world.bucket.put(layout.request(unreadable), b"{}", JSON)
     await jobs.enqueue(world.resources, unreadable)
-    await Health(resources, Links(world.time), phase="ready").report()
+    await Health(resources, Dependencies(world.time), phase="ready").report()
     async with real_time_worker(resources, MockEngine()):
         await until(lambda: {layout.outcome(job.job_id) for job in done} <= set(world.bucket.objects))
 

@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from gpu_runner.engines import EngineLost
 from gpu_runner.engines.mock import MockPrompt, hum
-from gpu_runner.worker import work
+from gpu_runner.worker import run_worker
 from pipeline.audio.reference_audio import decode_wav
 from pipeline.audio.wav import WAV, length_of_wav
 from pipeline.clients.storage import JSON
@@ -493,8 +493,8 @@ async def test_a_worker_outlives_an_outage_of_the_queue(world: Fakes) -> None:
             await world.time.advance(30)
             await worker.until_ended(order.job_id)
     assert 10 < tries < 40
-    assert [entry["neighbour"] for entry in logs if entry["event"] == "not reachable"] == ["queue"]
-    assert [entry["neighbour"] for entry in logs if entry["event"] == "reachable again"] == ["queue"]
+    assert [entry["dependency"] for entry in logs if entry["event"] == "dependency unavailable"] == ["queue"]
+    assert [entry["dependency"] for entry in logs if entry["event"] == "dependency available again"] == ["queue"]
 
 
 async def test_an_outage_of_the_storage_costs_no_job_its_tries(world: Fakes) -> None:
@@ -508,7 +508,7 @@ async def test_an_outage_of_the_storage_costs_no_job_its_tries(world: Fakes) -> 
             await world.time.advance(30)
             await worker.until_ended(*(order.job_id for order in orders))
     assert world.synthesis_dead_letters.bodies == []
-    assert [entry["neighbour"] for entry in logs if entry["event"] == "not reachable"] == ["storage"]
+    assert [entry["dependency"] for entry in logs if entry["event"] == "dependency unavailable"] == ["storage"]
 
 
 async def test_what_was_spoken_outlives_a_short_outage_of_the_storage(world: Fakes) -> None:
@@ -633,7 +633,7 @@ async def test_it_stops_while_the_engine_is_still_loading(world: Fakes) -> None:
         return ScriptedEngine()
 
     stop = asyncio.Event()
-    task = asyncio.create_task(work(world.resources, load, stop, sleep=world.time.sleep))
+    task = asyncio.create_task(run_worker(world.resources, load, stop, sleep=world.time.sleep))
     await settle()
     stop.set()
     async with asyncio.timeout(5):

@@ -1,4 +1,4 @@
-"""Voice prompts: made once for each reference, stored beside it, kept in memory while they are in use."""
+"""Voice prompts: made once for each reference, stored beside it, and cached in memory."""
 
 import asyncio
 from collections import OrderedDict
@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from gpu_runner.engine_thread import EngineThread
 from gpu_runner.engines import PromptRejected, Reference, VoicePrompt
+from gpu_runner.synthesis.engine_thread import EngineThread
 from pipeline.audio import reference_audio
 from pipeline.clients.resources import Resources
 from pipeline.clients.storage import JSON
@@ -17,12 +17,12 @@ from pipeline.errors import Expired, NotFound, PipelineError
 
 log = structlog.get_logger(__name__)
 
-_Key = tuple[str, str]  # folder, which of the recordings that were ever in it
+_Key = tuple[str, str]  # folder, reference id
 
 
 @dataclass(slots=True)
 class Voice:
-    """A prompt, and whether it lies in storage already."""
+    """A prompt, and whether it is stored already."""
 
     prompt: VoicePrompt
     stored: bool
@@ -30,21 +30,21 @@ class Voice:
 
 
 class Prompts:
-    """Finds or makes the prompt of a request's reference, once for all the jobs that want it at the same time."""
+    """Loads or makes the prompt of a request's reference, once for all jobs that need it at the same time."""
 
     def __init__(self, resources: Resources, engine: EngineThread) -> None:
         self._resources = resources
         self._engine = engine
         self._cache: OrderedDict[_Key, Voice] = OrderedDict()
-        self._coming: dict[_Key, asyncio.Task[Voice]] = {}
+        self._loading: dict[_Key, asyncio.Task[Voice]] = {}
 
-    async def of(self, request: Request, *, maybe_stored: bool) -> Voice:
-        """Get the prompt; `maybe_stored` is false when it can't be in storage yet.
+    async def get(self, request: Request, *, maybe_stored: bool) -> Voice:
+        """Return the prompt; `maybe_stored` is false when it cannot be stored yet.
 
         Raises
         ------
         InvalidInput
-            The reference can never serve.
+            The reference is unusable.
         NotFound, Expired
             There is no reference.
         """
@@ -52,22 +52,22 @@ class Prompts:
         if key in self._cache and request.kind == "preview":
             self._cache.move_to_end(key)
             return self._cache[key]
-        if key not in self._coming:
-            self._coming[key] = asyncio.create_task(self._obtain(request, maybe_stored=maybe_stored))
-            self._coming[key].add_done_callback(lambda task: self._arrived(key, task))
-        # One job's end must not take the prompt away from the others that wait for it.
-        return await asyncio.shield(self._coming[key])
+        if key not in self._loading:
+            self._loading[key] = asyncio.create_task(self._load(request, maybe_stored=maybe_stored))
+            self._loading[key].add_done_callback(lambda task: self._loaded(key, task))
+        # Cancelling one job must not cancel the prompt for the others that wait for it.
+        return await asyncio.shield(self._loading[key])
 
     async def store(self, request: Request, voice: Voice) -> None:
-        """Write the prompt beside its reference, unless it is there."""
+        """Store the prompt beside its reference unless it is stored."""
         async with voice.storing:
-            if voice.stored or not await self._is_still_there(request):
+            if voice.stored or not await self._is_current(request):
                 return
             bucket = self._resources.bucket_of(request.source)
             await bucket.put(layout.reference(request.source).embedding, voice.prompt.to_json(), JSON)
             voice.stored = True
 
-    async def _obtain(self, request: Request, *, maybe_stored: bool) -> Voice:
+    async def _load(self, request: Request, *, maybe_stored: bool) -> Voice:
         stored = await self._stored(request) if maybe_stored else None
         if stored is not None:
             return Voice(stored, stored=True)
@@ -95,8 +95,8 @@ class Prompts:
             raise _no_reference(request, self._resources)
         return Reference(await asyncio.to_thread(reference_audio.decode_wav, body), transcription)
 
-    async def _is_still_there(self, request: Request) -> bool:
-        """Tell whether a saved voice is the one the prompt was made of, not another saved under its id since."""
+    async def _is_current(self, request: Request) -> bool:
+        """Return whether the reference is still the one that the prompt was made of."""
         if request.source.voice_id is None:
             return True
         body = await self._resources.voices.get(
@@ -107,18 +107,18 @@ class Prompts:
         metadata = VoiceMetadata.model_validate_json(body)
         return metadata.status != "deleting" and metadata.reference_id == request.reference_id
 
-    def _arrived(self, key: _Key, coming: asyncio.Task[Voice]) -> None:
-        del self._coming[key]
-        if coming.cancelled() or coming.exception() is not None:
+    def _loaded(self, key: _Key, loading: asyncio.Task[Voice]) -> None:
+        del self._loading[key]
+        if loading.cancelled() or loading.exception() is not None:
             return
-        self._cache[key] = coming.result()
+        self._cache[key] = loading.result()
         self._cache.move_to_end(key)
         while len(self._cache) > self._resources.settings.prompt_cache_size:
             self._cache.popitem(last=False)
 
 
 def _identity(request: Request) -> _Key:
-    """Name the very recording: a voice may be deleted and another saved under its id."""
+    """Identify the recording: a voice may be deleted and another saved under its id."""
     return layout.reference(request.source).folder, request.reference_id
 
 

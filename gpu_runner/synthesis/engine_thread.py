@@ -1,4 +1,4 @@
-"""The one thread in which an engine lives, and the way to it from the event loop."""
+"""The thread that runs the engine, and its interface for the event loop."""
 
 import asyncio
 import queue
@@ -21,42 +21,42 @@ NAME = "engine"
 
 
 class Stopping(Exception):
-    """The worker is stopping, and this had not been begun."""
+    """The worker is stopping, and this had not been started."""
 
 
 class EngineFailed(Exception):
-    """The engine lost everything that it was speaking; it may do better the next time."""
+    """The engine failed the whole batch; a retry may succeed."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    """Something to ask of the engine between two steps."""
+    """A call to the engine between two steps."""
 
-    ask: Callable[[Engine], object]
-    answer: Future[Any]
+    function: Callable[[Engine], object]
+    result: Future[Any]
 
     def run(self, engine: Engine) -> None:
-        if not self.answer.set_running_or_notify_cancel():
+        if not self.result.set_running_or_notify_cancel():
             return
         try:
-            self.answer.set_result(self.ask(engine))
+            self.result.set_result(self.function(engine))
         except Exception as error:
-            self.answer.set_exception(error)
+            self.result.set_exception(error)
             if isinstance(error, EngineLost):
                 raise
 
 
 @dataclass(frozen=True, slots=True)
 class _Admission:
-    """Something to speak as soon as there is room."""
+    """An utterance to admit as soon as there is capacity."""
 
     utterance: Utterance
-    answer: Future[Finished]
+    result: Future[Finished]
 
 
 @dataclass(frozen=True, slots=True)
 class _Cancellation:
-    """Something that nobody waits for any more."""
+    """A job that nobody waits for any more."""
 
     job_id: str
 
@@ -66,79 +66,78 @@ _Commands = queue.SimpleQueue[_Command | None]  # None: end
 
 
 class EngineThread:
-    """Loads an engine in a thread of its own and steps it there as long as there is something to speak.
+    """Loads an engine in a thread of its own and steps it there while anything is admitted.
 
-    All methods are for the event loop.  What waits for the engine can be given back at any moment by `close`;
-    what it has begun always comes to its end.
+    All methods are for the event loop.  `close` rejects what has not been admitted; what has been always finishes.
     """
 
     def __init__(self, load: Callable[[], Engine]) -> None:
         self._load = load
         self._commands = _Commands()
-        self._unanswered: set[Future[Any]] = set()
+        self._pending: set[Future[Any]] = set()
         self._closed = False
         self._loaded: Future[Engine] = Future()
         self._thread = threading.Thread(target=self._main, name=NAME, daemon=True)
 
     async def start(self) -> Engine:
-        """Load the engine; the answer is for looking at, not for calling."""
+        """Load the engine and return it; its attributes may be read, its methods not be called."""
         self._thread.start()
         return await asyncio.wrap_future(self._loaded)
 
     async def make_prompt(self, reference: Reference) -> VoicePrompt:
         """See `Engine.make_prompt`; raises `Stopping` and `EngineLost` too."""
-        answer: Future[VoicePrompt] = Future()
-        return await self._answered(_Call(lambda engine: engine.make_prompt(reference), answer), answer)
+        result: Future[VoicePrompt] = Future()
+        return await self._send(_Call(lambda engine: engine.make_prompt(reference), result), result)
 
     async def restore_prompt(self, document: bytes) -> VoicePrompt:
         """See `Engine.restore_prompt`; raises `Stopping` and `EngineLost` too."""
-        answer: Future[VoicePrompt] = Future()
-        return await self._answered(_Call(lambda engine: engine.restore_prompt(document), answer), answer)
+        result: Future[VoicePrompt] = Future()
+        return await self._send(_Call(lambda engine: engine.restore_prompt(document), result), result)
 
-    async def speak(self, utterance: Utterance) -> Finished:
-        """Admit an utterance when there is room, and wait for its end; who stops waiting gives it up.
+    async def synthesize(self, utterance: Utterance) -> Finished:
+        """Admit an utterance when there is capacity and wait for its end; cancelling the wait cancels it.
 
         Raises
         ------
         InvalidInput
-            It can never be spoken.
+            It can never be synthesized.
         Stopping
-            The worker stopped before the engine had it.
+            The worker stopped before it was admitted.
         EngineFailed, EngineLost
-            All that was being spoken was lost.
+            The whole batch was lost.
         """
-        answer: Future[Finished] = Future()
+        result: Future[Finished] = Future()
         try:
-            return await self._answered(_Admission(utterance, answer), answer)
+            return await self._send(_Admission(utterance, result), result)
         except asyncio.CancelledError:
             self._commands.put(_Cancellation(utterance.job_id))
             raise
 
     def close(self) -> None:
-        """Begin nothing more; what is waiting raises `Stopping`, what is being spoken goes on."""
+        """Admit nothing more: what is waiting raises `Stopping`, what is admitted goes on."""
         self._closed = True
-        for answer in tuple(self._unanswered):
-            answer.cancel()
+        for result in tuple(self._pending):
+            result.cancel()
 
-    async def end(self, patience_seconds: float) -> None:
-        """Let the thread end, if it does so in this time; it never keeps the process alive."""
+    async def end(self, timeout_seconds: float) -> None:
+        """End the thread and wait for it no longer than this; it never keeps the process alive."""
         self.close()
         self._commands.put(None)
-        await asyncio.to_thread(self._thread.join, patience_seconds)
+        await asyncio.to_thread(self._thread.join, timeout_seconds)
 
-    async def _answered(self, command: _Call | _Admission, answer: Future[T]) -> T:
+    async def _send(self, command: _Call | _Admission, result: Future[T]) -> T:
         if self._closed:
             raise Stopping
-        self._unanswered.add(answer)
+        self._pending.add(result)
         self._commands.put(command)
         try:
-            return await asyncio.wrap_future(answer)
+            return await asyncio.wrap_future(result)
         except asyncio.CancelledError:
-            if self._closed and answer.cancelled():
+            if self._closed and result.cancelled():
                 raise Stopping from None
             raise
         finally:
-            self._unanswered.discard(answer)
+            self._pending.discard(result)
 
     def _main(self) -> None:
         self._loaded.set_running_or_notify_cancel()
@@ -149,13 +148,13 @@ class EngineThread:
             return
         self._loaded.set_result(engine)
         try:
-            _Stage(engine, self._commands).play()
+            _EngineLoop(engine, self._commands).run()
         except EngineLost as error:
-            _refuse_all(self._commands, error)
+            _reject_all(self._commands, error)
 
 
-class _Stage:
-    """What happens in the thread: take what was asked, admit, step, and again."""
+class _EngineLoop:
+    """What the thread does: run commands, admit, step, repeat."""
 
     def __init__(self, engine: Engine, commands: _Commands) -> None:
         self._engine = engine
@@ -163,44 +162,44 @@ class _Stage:
         self._waiting: list[_Admission] = []
         self._admitted: dict[str, Future[Finished]] = {}
 
-    def play(self) -> None:
+    def run(self) -> None:
         try:
-            while self._take_commands():
+            while self._run_commands():
                 self._admit()
                 self._step()
         except EngineLost as error:
-            self._lose(error)
+            self._fail_batch(error)
             for admission in self._waiting:
-                _refuse(admission.answer, error)
+                _reject(admission.result, error)
             raise
 
-    def _take_commands(self) -> bool:
-        """Do what was asked since the last step; False when it was to end."""
-        for command in self._arrived():
+    def _run_commands(self) -> bool:
+        """Run the commands since the last step; False when the thread is to end."""
+        for command in self._next_commands():
             if command is None:
                 return False
             match command:
                 case _Admission():
                     self._waiting.append(command)
                 case _Cancellation(job_id):
-                    self._give_up(job_id)
+                    self._cancel(job_id)
                 case _Call():
                     command.run(self._engine)
         return True
 
-    def _give_up(self, job_id: str) -> None:
+    def _cancel(self, job_id: str) -> None:
         if self._admitted.pop(job_id, None) is not None:
             self._engine.cancel(job_id)
 
-    def _arrived(self) -> Iterator[_Command | None]:
+    def _next_commands(self) -> Iterator[_Command | None]:
         while True:
             try:
-                yield self._commands.get(timeout=self._patience())
+                yield self._commands.get(timeout=self._timeout())
             except queue.Empty:
                 return
 
-    def _patience(self) -> float | None:
-        """How long to wait for one more command before the next step, in seconds; None: for ever."""
+    def _timeout(self) -> float | None:
+        """Return the seconds to wait for another command before the next step; None: no limit."""
         taken = len(self._waiting) + len(self._admitted)
         if taken == 0:
             return None
@@ -211,17 +210,17 @@ class _Stage:
     def _admit(self) -> None:
         while self._waiting and len(self._admitted) < self._engine.capacity:
             admission = self._waiting.pop(0)
-            if not admission.answer.set_running_or_notify_cancel():
+            if not admission.result.set_running_or_notify_cancel():
                 continue
             try:
                 self._engine.admit(admission.utterance)
             except Exception as error:
-                admission.answer.set_exception(error)
+                admission.result.set_exception(error)
                 if isinstance(error, EngineLost):
                     raise
             else:
-                self._admitted[admission.utterance.job_id] = admission.answer
-                log.debug("speaking", job_id=admission.utterance.job_id, together=len(self._admitted))
+                self._admitted[admission.utterance.job_id] = admission.result
+                log.debug("synthesis started", job_id=admission.utterance.job_id, batch_size=len(self._admitted))
 
     def _step(self) -> None:
         if not self._admitted:
@@ -231,25 +230,25 @@ class _Stage:
         except EngineLost:
             raise
         except Exception as error:
-            log.exception("engine step failed", lost=len(self._admitted))
-            self._lose(EngineFailed(f"{type(error).__name__}: {error}"))
+            log.exception("engine step failed", jobs=len(self._admitted))
+            self._fail_batch(EngineFailed(f"{type(error).__name__}: {error}"))
             return
         for finished in ended:
             self._admitted.pop(finished.job_id).set_result(finished)
 
-    def _lose(self, error: Exception) -> None:
-        for answer in self._admitted.values():
-            answer.set_exception(error)
+    def _fail_batch(self, error: Exception) -> None:
+        for result in self._admitted.values():
+            result.set_exception(error)
         self._admitted.clear()
 
 
-def _refuse_all(commands: _Commands, error: EngineLost) -> None:
-    """Answer whatever still comes, until the end."""
+def _reject_all(commands: _Commands, error: EngineLost) -> None:
+    """Reject every further command until the thread ends."""
     while (command := commands.get()) is not None:
         if not isinstance(command, _Cancellation):
-            _refuse(command.answer, error)
+            _reject(command.result, error)
 
 
-def _refuse(answer: Future[Any], error: Exception) -> None:
-    if answer.set_running_or_notify_cancel():
-        answer.set_exception(error)
+def _reject(result: Future[Any], error: Exception) -> None:
+    if result.set_running_or_notify_cancel():
+        result.set_exception(error)
