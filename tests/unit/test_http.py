@@ -4,66 +4,29 @@ import asyncio
 import json
 import re
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import datetime
 from email.utils import parsedate_to_datetime
-from functools import cache
 from typing import Any
 from urllib.parse import parse_qs, parse_qsl, urlsplit
 
 import httpx
 import pytest
 from aiohttp import web
-from fastapi import FastAPI
 from ports import free_port
 
-from functions.http.application import create_app, serve_with
 from pipeline.audio.reference_audio import encode_wav
 from pipeline.contract import layout
 from pipeline.contract.records import Options, Request
 from pipeline.domain import jobs, voices
 from pipeline.errors import SynthesisFailed, Unavailable
 from pipeline.settings import Settings
+from tests.api import api, fields, problem
 from tests.fakes import FakeBucket, FakeQueue
 from tests.speech import voice_wav
 from tests.world import World, spoken
 
 ASYNC = {"Prefer": "respond-async"}
 WAV = encode_wav(spoken())
-
-
-@cache
-def app_of(settings: Settings) -> FastAPI:
-    """Make an application once; what it serves with is each test's own."""
-    return create_app(settings)
-
-
-@asynccontextmanager
-async def api(world: World) -> AsyncIterator[httpx.AsyncClient]:
-    app = app_of(world.resources.settings)
-    serve_with(app, world.resources)
-    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-        yield client
-
-
-def problem(answer: httpx.Response, status: int, code: str | None = None) -> dict[str, Any]:
-    """Assert that an answer is a problem as RFC 9457 has it, with all that we add."""
-    assert answer.status_code == status, answer.text
-    assert answer.headers["content-type"] == "application/problem+json"
-    assert answer.headers["x-correlation-id"]
-    body: dict[str, Any] = answer.json()
-    assert body["status"] == status
-    assert body["type"] == "about:blank"
-    assert body["title"]
-    assert body["error"] == body["detail"] != ""
-    if code is not None:
-        assert body["code"] == code
-    return body
-
-
-def fields(body: dict[str, Any]) -> list[str]:
-    return [error["field"] for error in body.get("errors", [])]
 
 
 async def last_request(world: World) -> Request:
@@ -728,8 +691,8 @@ async def test_what_nobody_thought_of_is_a_problem_too(caplog: pytest.LogCapture
 async def test_a_wrong_method_is_told_every_right_one() -> None:
     async with api(World()) as client:
         for url, methods in [
-            ("/voices", "GET, POST"),
-            ("/voices/nova", "DELETE, GET"),
+            ("/voices", "GET, HEAD, POST"),
+            ("/voices/nova", "DELETE, GET, HEAD"),
             ("/previews/x.wav", "GET, HEAD"),
         ]:
             assert (await client.put(url)).headers["allow"] == methods
