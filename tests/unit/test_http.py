@@ -772,3 +772,75 @@ async def test_a_link_needs_no_key_and_ends_with_the_preview() -> None:
         world.later(minutes=20)
         problem(await client.get(f"/previews/{request.job_id}.wav?signed=1"), 410, "expired")
         assert "signed_url" not in (await client.get(f"/jobs/{request.job_id}?signed=1")).json()
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/voices",
+        "/voices/nova",
+        "/jobs/JOB",
+        "/previews/JOB.wav",
+        "/health",
+        "/docs",
+        "/docs/start.js",
+        "/openapi.json",
+    ],
+)
+async def test_head_answers_as_get_does_without_the_body(path: str) -> None:
+    world = World()
+    await voices.save(world.resources, None, await world.session(), "Nova")
+    request = await world.job()
+    await world.succeed(request)
+    async with api(world) as client:
+        url = path.replace("JOB", request.job_id)
+        got, head = await client.get(url), await client.head(url)
+    assert (head.status_code, head.content) == (200, b"")
+    varying = {"x-correlation-id"}
+    assert {n: v for n, v in head.headers.items() if n not in varying} == {
+        n: v for n, v in got.headers.items() if n not in varying
+    }
+
+
+async def test_head_of_what_is_not_there_has_no_body_either() -> None:
+    async with api(World()) as client:
+        answer = await client.head("/voices/nobody")
+    assert (answer.status_code, answer.content) == (404, b"")
+
+
+@pytest.mark.parametrize(
+    ("path", "form", "message"),
+    [
+        ("/preview", {"audio": "not a file", "response_text": "Hello."}, "audio should be a file."),
+        ("/preview", {"session_id": "x"}, "response_text is required."),
+        ("/voices?limit=many", None, "limit should be a whole number."),
+        ("/voices?limit=0", None, "limit should be greater than or equal to 1."),
+        ("/jobs/x?signed=perhaps", None, "signed should be true or false."),
+    ],
+)
+async def test_what_is_wrong_is_said_in_plain_words(path: str, form: dict[str, str] | None, message: str) -> None:
+    async with api(World()) as client:
+        answer = await (client.get(path) if form is None else client.post(path, data=form))
+    assert problem(answer, 422, "invalid_input")["error"] == message
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ([], "body should be a JSON object."),
+        ({"session_id": 1, "name": "Nova"}, "session_id should be a string."),
+        ({"session_id": "x", "name": None}, "name should be a string."),
+    ],
+)
+async def test_what_is_wrong_in_json_is_said_in_plain_words(body: object, message: str) -> None:
+    async with api(World()) as client:
+        answer = await client.post("/voices", json=body)
+    assert problem(answer, 422, "invalid_input")["error"] == message
+
+
+async def test_a_body_of_another_type_is_told_the_right_one() -> None:
+    async with api(World()) as client:
+        as_json = await client.post("/preview", json={"response_text": "Hello."})
+        as_text = await client.post("/voices", content='{"name": "Nova"}', headers={"Content-Type": "text/plain"})
+    assert "multipart/form-data" in problem(as_json, 400, "bad_request")["error"]
+    assert "JSON object" in problem(as_text, 422, "invalid_input")["error"]
