@@ -240,6 +240,12 @@ def at(url: str, **headers: str) -> connect:
     return connect(url.replace("http", "ws") + "/ws", additional_headers=headers)
 
 
+@pytest.mark.parametrize("path", ["/", "/voices", "/ws/", "/nowhere", "/docs/assets/x"])
+async def test_an_upgrade_on_another_path_is_a_problem(url: str, path: str) -> None:
+    async with call(url, SOCKET.replace(b"/ws", path.encode()) + UPGRADE) as caller:
+        check_problem(await caller.answer(), 404, "not_found")
+
+
 async def test_a_page_of_another_origin_can_not_open_a_websocket(url: str) -> None:
     with pytest.raises(InvalidStatus) as refused:
         await at(url, Origin="https://evil.example").__aenter__()
