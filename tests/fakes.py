@@ -393,5 +393,6 @@ def fake_world(settings: Settings, time: FakeTime | None = None) -> Fakes:
         synthesis_dead_letters=dead_letters,
         events=FakeQueue(time),
         connections=NoConnections(),
+        decoding=asyncio.Semaphore(settings.decodes_at_once),
     )
     return Fakes(time, bucket, voices, synthesis, dead_letters, resources)
