@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 
 import pytest
-from ports import free_port
+from supervision.ports import free_port
 
 from pipeline.clients.resources import Resources
 from pipeline.contract.records import Source

@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, parse_qsl, urlsplit
 import httpx
 import pytest
 from aiohttp import web
-from ports import free_port
+from supervision.ports import free_port
 
 from pipeline.audio.reference_audio import encode_wav
 from pipeline.contract import layout

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import numpy as np
-from sample import voice, write_sample
+from supervision.sample_recording import synthesise, write_sample
 
 from pipeline.audio.reference_audio import decode_reference
 from pipeline.settings import Settings
@@ -17,10 +17,10 @@ def test_the_sample_is_a_reference_with_a_voice(tmp_path: Path) -> None:
     spectrum = np.abs(np.fft.rfft(recording.samples))
     loudest = np.argmax(spectrum) * recording.sample_rate / len(recording.samples)
     assert 80 < loudest < 3000
-    assert np.abs(voice()).max() < 1
+    assert np.abs(synthesise()).max() < 1
 
 
-def test_a_sample_that_is_there_stays(tmp_path: Path) -> None:
+def test_an_existing_sample_is_not_overwritten(tmp_path: Path) -> None:
     path = tmp_path / "sample.wav"
     path.write_bytes(b"mine")
     write_sample(path)

@@ -1,8 +1,8 @@
-"""What may be configured of running everything on one machine, beside the services' own settings."""
+"""Settings of running everything on one machine, beside those of the services."""
 
 from pathlib import Path
 
-from place import ROOT
+from environments.repository import ROOT
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -10,7 +10,7 @@ from pipeline.settings import Settings, load
 
 
 class LocalSettings(BaseSettings):
-    """The settings of the supervisor alone.  The description of each field is what the README's table says."""
+    """Settings of the supervisor alone.  The description of each field is also the README's."""
 
     model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True, extra="ignore", case_sensitive=False)
 
@@ -32,11 +32,11 @@ class LocalSettings(BaseSettings):
 
     @property
     def data_folder(self) -> Path:
-        """Where `data_dir` is."""
+        """Absolute path of `data_dir`."""
         return (ROOT / self.data_dir.expanduser()).resolve()
 
-    def wants_own_store(self, settings: Settings) -> bool:
-        """Tell whether a run starts its own S3 and SQS: nothing points elsewhere."""
+    def uses_embedded_aws(self, settings: Settings) -> bool:
+        """Return whether a run starts the embedded AWS: it is on, and no endpoint is set."""
         return self.embedded_aws and not (settings.endpoint_for("s3") or settings.endpoint_for("sqs"))
 
 

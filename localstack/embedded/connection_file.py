@@ -1,4 +1,4 @@
-"""Where the store of a running `make run` is: left in its data folder for other programs of this machine."""
+"""The connection file, by which other programs of this machine find the embedded AWS of a running `make run`."""
 
 from pathlib import Path
 
@@ -10,8 +10,8 @@ from pipeline.settings import Settings
 FILE = "store.json"
 
 
-class RunningStore(BaseModel):
-    """`DATA_DIR/run/store.json`: the port of the embedded AWS, and what its run calls things."""
+class Connection(BaseModel):
+    """`DATA_DIR/run/store.json`: the port of the embedded AWS, and the names in use there."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -21,23 +21,23 @@ class RunningStore(BaseModel):
     voices_bucket: str
 
     def environment(self) -> dict[str, str]:
-        """Give the settings by which the run's services find what is stored."""
+        """Return the settings with which the services of the run find what is stored."""
         return {"AWS_REGION": self.region, "BUCKET": self.bucket, "VOICES_BUCKET": self.voices_bucket}
 
 
 def lock_of(data: Path) -> FileLock:
-    """Give the lock that a run holds on its data folder for as long as it lives."""
+    """Return the lock that a run holds on its data folder for as long as it lives."""
     return FileLock(data / "in-use.lock")
 
 
 def run_folder_of(data: Path) -> Path:
-    """Tell where a run leaves what is of interest while it lasts."""
+    """Return the folder for files that matter only during a run."""
     return data / "run"
 
 
-def leave(data: Path, port: int, settings: Settings) -> None:
-    """Say where the store of this run is."""
-    store = RunningStore(
+def write(data: Path, port: int, settings: Settings) -> None:
+    """Write the connection file of this run, atomically."""
+    connection = Connection(
         port=port,
         region=settings.aws_region,
         bucket=settings.bucket,
@@ -46,18 +46,18 @@ def leave(data: Path, port: int, settings: Settings) -> None:
     folder = run_folder_of(data)
     folder.mkdir(exist_ok=True)
     unfinished = folder / f"{FILE}.new"
-    unfinished.write_text(store.model_dump_json())
+    unfinished.write_text(connection.model_dump_json())
     unfinished.replace(folder / FILE)
 
 
-def find(data: Path) -> RunningStore | None:
-    """Find the store of the run that has this folder; None when none runs, or its store is not ready yet."""
+def read(data: Path) -> Connection | None:
+    """Return the connection of the run that uses this folder; None if none runs, or it is not ready yet."""
     try:
-        store = RunningStore.model_validate_json((run_folder_of(data) / FILE).read_bytes())
+        connection = Connection.model_validate_json((run_folder_of(data) / FILE).read_bytes())
     except (OSError, ValidationError):
         return None
-    # A run that has ended leaves the file behind, and its port may be somebody else's by now.
-    return store if _is_held(lock_of(data)) else None
+    # A run that has ended leaves the file behind, and its port may be another program's by now.
+    return connection if _is_held(lock_of(data)) else None
 
 
 def _is_held(lock: FileLock) -> bool:

@@ -1,4 +1,4 @@
-"""What the supervisor's own programs share: how they stop, and how they say that they are at work."""
+"""Start and stop of the programs that the supervisor runs: signals, and the file that reports them ready."""
 
 import asyncio
 import contextlib
@@ -12,8 +12,8 @@ from typing import Any
 READY_FILE = "READY_FILE"
 
 
-def run(main: Coroutine[Any, Any, None]) -> None:
-    """Run until done, or until Ctrl-C or SIGTERM, which cancel it so that it can tidy up."""
+def run_until_stopped(main: Coroutine[Any, Any, None]) -> None:
+    """Run until done, or until Ctrl-C or SIGTERM, which cancel it so that it can clean up."""
 
     async def cancellable() -> None:
         task = asyncio.current_task()
@@ -25,7 +25,7 @@ def run(main: Coroutine[Any, Any, None]) -> None:
         asyncio.run(cancellable())
 
 
-def mark_ready() -> None:
-    """Tell the supervisor, if it is one that started this, that the work has begun."""
+def report_ready() -> None:
+    """Create the file that `READY_FILE` names, which the supervisor waits for; without it, do nothing."""
     if path := os.environ.get(READY_FILE):
         Path(path).touch()

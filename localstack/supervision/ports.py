@@ -1,50 +1,50 @@
-"""Finding ports."""
+"""Free ports, and why one can't be listened on."""
 
 import errno
 import random
 import socket
 import sys
 
-# Below what systems hand out for outgoing connections: a client that knocks while its server is away could
-# otherwise be given the server's own port as its source, and keep the server from coming back.
-CHOICE = range(20_000, 32_000)
+# Below what systems hand out for outgoing connections: a client that connects while its server is down could
+# otherwise be given the server's own port as its source, and keep the server from restarting.
+PORTS = range(20_000, 32_000)
 
 
-class PortRefused(Exception):
+class PortUnavailable(Exception):
     """The port can't be listened on; the message says what would help."""
 
 
 def free_port(host: str) -> int:
-    """Find a port that nobody listens on.
+    """Return a port that nothing listens on.
 
     Raises
     ------
-    PortRefused
+    PortUnavailable
         There is none on this host.
     """
-    problem: PortRefused | None = None
-    for port in random.sample(CHOICE, 50):
+    problem: PortUnavailable | None = None
+    for port in random.sample(PORTS, 50):
         try:
             check_port(host, port)
-        except PortRefused as error:
+        except PortUnavailable as error:
             problem = error
         else:
             return port
-    raise problem or PortRefused(f"No port is free on {host}.")
+    raise problem or PortUnavailable(f"No port is free on {host}.")
 
 
 def check_port(host: str, port: int) -> None:
-    """Make sure that the port can be listened on.
+    """Check that the port can be listened on.
 
     Raises
     ------
-    PortRefused
+    PortUnavailable
         It can't.
     """
     try:
         family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except OSError as error:
-        raise PortRefused(f"HOST={host} is no address to listen on: {error}.") from error
+        raise PortUnavailable(f"HOST={host} is no address to listen on: {error}.") from error
     with socket.socket(family, kind) as probe:
         if sys.platform != "win32":  # where it would mean to share the port
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -52,7 +52,7 @@ def check_port(host: str, port: int) -> None:
             probe.bind(address)
             probe.listen()
         except OSError as error:
-            raise PortRefused(_explain(host, port, error)) from error
+            raise PortUnavailable(_explain(host, port, error)) from error
 
 
 def _explain(host: str, port: int, error: OSError) -> str:

@@ -1,4 +1,4 @@
-"""Child processes that are kept running, and that end with whoever started them."""
+"""Child processes that are restarted when they end, and that end with their parent."""
 
 import asyncio
 import contextlib
@@ -14,62 +14,65 @@ from typing import Any
 
 import aiohttp
 import structlog
-from place import HERE, ROOT
+from environments.repository import ROOT
 
 from pipeline.errors import Unavailable
 from pipeline.ids import utc_now
 
 log = structlog.get_logger()
 
-Ready = Callable[[], Awaitable[bool]]
+ReadinessCheck = Callable[[], Awaitable[bool]]
 
-LOOK_SECONDS = 0.05
-PROBE_SECONDS = 2.0
-STEADY_SECONDS = 20  # who ran so long did start
-FIRST_PAUSE_SECONDS = 0.2
-LONGEST_PAUSE_SECONDS = 15.0
+POLL_SECONDS = 0.05
+CHECK_TIMEOUT_SECONDS = 2.0
+STABLE_SECONDS = 20  # after so long a run, the back-off starts again
+FIRST_BACKOFF_SECONDS = 0.2
+LONGEST_BACKOFF_SECONDS = 15.0
 ATTEMPTS_TO_START = 3
 
 
-class GaveUp(Exception):
-    """A program ended again and again before it was ready even once."""
+class StartFailed(Exception):
+    """A program ended repeatedly before it was ready for the first time."""
 
 
-async def _nothing(_lost_since: datetime | None) -> None:
+async def _no_preparation(_down_since: datetime | None) -> None:
     return
 
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """What to run, and what there is to know about it.
+    """A program to run as a child process.
 
     Parameters
     ----------
     name
-        What the log calls it.
+        Its name in the log.
     command
         A script, or `-m` and a module, and arguments.
     is_ready
-        Tells whether it does its work.
+        Returns whether it does its work.
     python
-        What runs it.
+        The interpreter.
     environment
-        What it gets on top of our own environment.
+        Variables that are added to our own environment.
+    folder
+        The working directory.
     prepare
-        What to do each time it has become ready, before it counts as such; it is told since when the program was
-        away, and may raise `Unavailable` to have it started again.
+        Called each time the program has become ready, before it counts as such, with the time since when it was
+        down (None at the first start); may raise `Unavailable` to have it restarted.
     """
 
     name: str
     command: Sequence[str]
-    is_ready: Ready
+    is_ready: ReadinessCheck
     python: str = sys.executable
     environment: Mapping[str, str] = field(default_factory=dict)
-    prepare: Callable[[datetime | None], Awaitable[None]] = _nothing
+    folder: Path = ROOT
+    prepare: Callable[[datetime | None], Awaitable[None]] = _no_preparation
 
 
-class Child:
-    """One program, kept running."""
+class ChildProcess:
+    """A program that is restarted whenever it ends."""
 
     def __init__(self, program: Program) -> None:
         self.name = program.name
@@ -77,30 +80,30 @@ class Child:
         self._program = program
         self._process: asyncio.subprocess.Process | None = None
         self._started_once = False
-        self._lost_since: datetime | None = None
+        self._down_since: datetime | None = None
 
     async def keep_running(self) -> None:
-        """Start it, and again whenever it ends, until cancelled; then it still runs, for `stop` to end.
+        """Start it, and restart it whenever it ends, until cancelled; `stop` then ends the process.
 
         Raises
         ------
-        GaveUp
-            It never was ready.
+        StartFailed
+            It was never ready.
         """
         now = asyncio.get_running_loop().time
         failures = 0
         while True:
             started = now()
-            how = await self._run_once()
-            failures = 1 if now() - started >= STEADY_SECONDS else failures + 1
+            reason = await self._run_once()
+            failures = 1 if now() - started >= STABLE_SECONDS else failures + 1
             if failures >= ATTEMPTS_TO_START and not self._started_once:
-                raise GaveUp(f"{self.name} does not start ({how}); see above for why.")
-            pause = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2 ** min(failures - 1, 10))
-            log.warning(f"{self.name} died; starting it again", how=how, in_seconds=pause)
-            await asyncio.sleep(pause)
+                raise StartFailed(f"{self.name} does not start ({reason}); see above for why.")
+            backoff = min(LONGEST_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2 ** min(failures - 1, 10))
+            log.warning(f"{self.name} ended; restarting it", reason=reason, in_seconds=backoff)
+            await asyncio.sleep(backoff)
 
     async def _run_once(self) -> str:
-        """Run it to its end; how it ended."""
+        """Run it to its end; return how it ended."""
         process = self._process = await _start(self._program)
         preparing = asyncio.create_task(self._prepare(process.pid))
         ending = asyncio.create_task(process.wait())
@@ -116,24 +119,24 @@ class Child:
         finally:
             preparing.cancel()
             if not _is_cancelled():
-                self._note_loss()
-                await _end_group(process)
+                self._record_outage()
+                await _kill_group(process)
 
     async def _prepare(self, pid: int) -> None:
         while not await self._program.is_ready():  # noqa: ASYNC110  (it happens in another process)
-            await asyncio.sleep(LOOK_SECONDS)
-        await self._program.prepare(self._lost_since)
+            await asyncio.sleep(POLL_SECONDS)
+        await self._program.prepare(self._down_since)
         self._started_once = True
         self.ready.set()
         log.info(f"{self.name} is ready", pid=pid)
 
-    def _note_loss(self) -> None:
+    def _record_outage(self) -> None:
         if self.ready.is_set():
             self.ready.clear()
-            self._lost_since = utc_now()
+            self._down_since = utc_now()
 
     async def stop(self, grace_seconds: float) -> None:
-        """Ask it to stop; end it when it has not within the grace."""
+        """Ask it to stop; kill it if it does not within the grace period."""
         process = self._process
         if process is None or process.returncode is not None:
             return
@@ -142,10 +145,10 @@ class Child:
         try:
             await asyncio.wait_for(process.wait(), grace_seconds)
         except TimeoutError:
-            log.warning(f"{self.name} did not stop in time; ended it", seconds=grace_seconds)
+            log.warning(f"{self.name} did not stop in time; killed it", seconds=grace_seconds)
         else:
             log.info(f"{self.name} stopped")
-        await _end_group(process)
+        await _kill_group(process)
 
 
 def _is_cancelled() -> bool:
@@ -154,22 +157,22 @@ def _is_cancelled() -> bool:
 
 
 async def _start(program: Program) -> asyncio.subprocess.Process:
-    """Start a program under a tether, in a group of its own so that Ctrl-C reaches only us."""
+    """Start a program that exits with us, in a process group of its own so that Ctrl-C reaches only us."""
     environment = {**os.environ, **program.environment, "PYTHONPATH": _python_path()}
     # Compiled files make every start after the first one several times faster.
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     return await asyncio.create_subprocess_exec(
         program.python,
-        str(HERE / "tethered.py"),
+        str(Path(__file__).with_name("exit_with_parent.py")),
         *program.command,
         stdin=subprocess.PIPE,
-        cwd=ROOT,
+        cwd=program.folder,
         env=environment,
-        **_in_a_group_of_its_own(),
+        **_new_process_group(),
     )
 
 
-def _in_a_group_of_its_own() -> dict[str, Any]:
+def _new_process_group() -> dict[str, Any]:
     if sys.platform == "win32":
         return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
     return {"start_new_session": True}
@@ -179,8 +182,8 @@ def _python_path() -> str:
     return os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
 
 
-async def _end_group(process: asyncio.subprocess.Process) -> None:
-    """End the process and whatever it started, which may hold its port."""
+async def _kill_group(process: asyncio.subprocess.Process) -> None:
+    """Kill the process and its children, which may hold its port."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         if sys.platform == "win32":
             process.kill()
@@ -189,24 +192,24 @@ async def _end_group(process: asyncio.subprocess.Process) -> None:
     await process.wait()
 
 
-def answers(url: str) -> Ready:
-    """Make the check that a GET is answered 200."""
+def responds(url: str) -> ReadinessCheck:
+    """Return a check that a GET of this URL gets a 200."""
 
     async def check() -> bool:
-        timeout = aiohttp.ClientTimeout(total=PROBE_SECONDS)
+        timeout = aiohttp.ClientTimeout(total=CHECK_TIMEOUT_SECONDS)
         try:
-            async with aiohttp.ClientSession(timeout=timeout) as session, session.get(url) as answer:
-                return answer.status == 200
+            async with aiohttp.ClientSession(timeout=timeout) as session, session.get(url) as response:
+                return response.status == 200
         except (aiohttp.ClientError, TimeoutError, OSError):
             return False
 
     return check
 
 
-def leaves(path: Path) -> Ready:
-    """Make the check that the program has left a file, and take it away: its next life leaves one anew."""
+def creates(path: Path) -> ReadinessCheck:
+    """Return a check that the program has created a file; it removes the file, for the next start to create."""
 
-    def take() -> bool:
+    def remove() -> bool:
         try:
             path.unlink()
         except FileNotFoundError:
@@ -214,6 +217,6 @@ def leaves(path: Path) -> Ready:
         return True
 
     async def check() -> bool:
-        return await asyncio.to_thread(take)
+        return await asyncio.to_thread(remove)
 
     return check

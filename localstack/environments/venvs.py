@@ -1,4 +1,4 @@
-"""Virtual environments under `.venvs`, each made from a lock file, and made anew when that changes."""
+"""Virtual environments, each made from a lock file, and made again when that changes."""
 
 import hashlib
 import importlib.util
@@ -9,11 +9,23 @@ from pathlib import Path
 
 import structlog
 from filelock import FileLock
-from place import HERE, ROOT
+
+from environments.repository import ROOT
 
 log = structlog.get_logger()
 
 VENVS = ROOT / ".venvs"
+
+_HERE = Path(__file__).parent
+LOCKS = {
+    "ministack": _HERE / "ministack.lock",
+    "localstack": _HERE / "localstack-4.13.1.lock",
+    "cloud": _HERE / "cloud.lock",
+    "sam": _HERE / "sam.lock",
+    "checkov": _HERE / "checkov.lock",
+    "lambda": _HERE / "lambda.lock",
+    "simulation": ROOT / "infra" / "simulation.lock",
+}
 
 
 class EnvironmentFailed(Exception):
@@ -21,7 +33,7 @@ class EnvironmentFailed(Exception):
 
 
 def ensure(name: str, lock: Path) -> Path:
-    """Give the Python of the environment that holds what the lock file names, making it when need be.
+    """Return the Python of an environment that has what the lock file names; make the environment if needed.
 
     Raises
     ------
@@ -36,7 +48,7 @@ def ensure(name: str, lock: Path) -> Path:
     # Two runs may start at once; one makes the environment, the other waits for it.
     with FileLock(VENVS / f"{name}.lock"):
         if not (python.exists() and stamp.exists() and stamp.read_text() == wanted):
-            log.info("making an environment, once", name=name, lock=str(lock.relative_to(ROOT)))
+            log.info("making a virtual environment", name=name, lock=str(lock.relative_to(ROOT)))
             stamp.unlink(missing_ok=True)
             _make(folder, python, lock)
             stamp.write_text(wanted)
@@ -78,18 +90,3 @@ def _run(command: list[str]) -> None:
         subprocess.run(command, check=True, stdin=subprocess.DEVNULL, env=environment)
     except (OSError, subprocess.CalledProcessError) as error:
         raise EnvironmentFailed(f"This failed, see above: {' '.join(command)}") from error
-
-
-LOCKS = {
-    "ministack": HERE / "ministack.lock",
-    "localstack": HERE / "localstack-4.13.1.lock",
-    "cloud": HERE / "cloud.lock",
-    "sam": HERE / "sam.lock",
-    "checkov": HERE / "checkov.lock",
-    "lambda": HERE / "lambda.lock",
-    "simulation": ROOT / "infra" / "simulation.lock",
-}
-
-if __name__ == "__main__":
-    for wanted_name in sys.argv[1:]:
-        ensure(wanted_name, LOCKS[wanted_name])

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import numpy as np
-import place  # noqa: F401  (makes the packages importable)
 
 from pipeline.audio.reference_audio import Recording, Samples, encode_wav
 
@@ -19,13 +18,13 @@ BANDWIDTHS = np.array([90, 110, 170])
 
 
 def write_sample(path: Path) -> None:
-    """Write the sample unless it is there."""
+    """Write the sample unless the file exists."""
     if not path.exists():
-        path.write_bytes(encode_wav(Recording(voice(), RATE)))
+        path.write_bytes(encode_wav(Recording(synthesise(), RATE)))
 
 
-def voice() -> Samples:
-    """Sing vowels: the harmonics of a falling pitch, each as loud as the vowel's formants make it."""
+def synthesise() -> Samples:
+    """Synthesise vowels: harmonics of a falling pitch, weighted by the formants of each vowel."""
     time = np.arange(int(SECONDS * RATE)) / RATE  # [T]
     pitch = 135 - 6 * time + 5 * np.sin(2 * np.pi * 0.9 * time)  # [T] Hz
     phase = 2 * np.pi * np.cumsum(pitch) / RATE

@@ -1,4 +1,4 @@
-"""A program under a tether ends with whoever holds it."""
+"""A program ends with its parent, or when the parent closes the pipe."""
 
 import signal
 import subprocess
@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-import tethered
+from supervision import exit_with_parent
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="looks at POSIX exit codes")
 
@@ -32,10 +32,10 @@ time.sleep(60)
 def _start(tmp_path: Path, code: str, grace_seconds: float = 60) -> subprocess.Popen[str]:
     script = tmp_path / "program.py"
     script.write_text(code)
-    shortened = f"import tethered; tethered.GRACE_SECONDS = {grace_seconds}; tethered.main()"
+    shortened = f"from supervision import exit_with_parent as it; it.GRACE_SECONDS = {grace_seconds}; it.main()"
     return subprocess.Popen(
         [sys.executable, "-c", shortened, str(script), "--an-argument"],
-        env={"PYTHONPATH": str(Path(tethered.__file__).parent)},
+        env={"PYTHONPATH": str(Path(exit_with_parent.__file__).parents[1])},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -48,7 +48,7 @@ def _first_line(process: subprocess.Popen[str]) -> str:
     return process.stdout.readline().strip()
 
 
-def test_letting_go_stops_it_as_a_signal_would(tmp_path: Path) -> None:
+def test_closing_the_pipe_stops_it_as_a_signal_does(tmp_path: Path) -> None:
     process = _start(tmp_path, POLITE)
     assert _first_line(process) == "up ['--an-argument'] ''"
     out, _ = process.communicate(timeout=10)  # closes its stdin
@@ -56,7 +56,7 @@ def test_letting_go_stops_it_as_a_signal_would(tmp_path: Path) -> None:
     assert process.returncode == 7
 
 
-def test_what_does_not_stop_is_ended_with_its_children(tmp_path: Path) -> None:
+def test_a_program_that_does_not_stop_is_killed_with_its_children(tmp_path: Path) -> None:
     process = _start(tmp_path, STUBBORN, grace_seconds=0.3)
     assert _first_line(process) == "child up"
     began = time.monotonic()
@@ -65,6 +65,6 @@ def test_what_does_not_stop_is_ended_with_its_children(tmp_path: Path) -> None:
     assert process.returncode == -signal.SIGKILL
 
 
-def test_an_end_of_its_own_is_passed_on(tmp_path: Path) -> None:
+def test_the_exit_code_is_passed_on(tmp_path: Path) -> None:
     with _start(tmp_path, "raise SystemExit(3)") as process:
         assert process.wait(10) == 3
