@@ -44,7 +44,7 @@ ROLES = {
     "notify": ("background", "NotifyRole"),
     "dead_letters": ("background", "DeadLettersRole"),
     "sweep": ("background", "SweepRole"),
-    "worker": ("gpu", "WorkerRole"),
+    "worker": ("worker", "WorkerRole"),
 }
 OF_LAMBDA = {"logs:CreateLogStream", "logs:PutLogEvents"}
 TAKING = {"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"}

@@ -305,7 +305,7 @@ def test_every_prefix_is_one_of_the_layout() -> None:
 
 
 def worker() -> dict[str, Any]:
-    (container,) = properties("gpu", "Task")["ContainerDefinitions"]
+    (container,) = properties("worker", "Task")["ContainerDefinitions"]
     assert isinstance(container, dict)
     return container
 
@@ -318,7 +318,7 @@ def test_the_workers_variables_are_settings() -> None:
 
 def test_a_worker_has_time_to_drain() -> None:
     assert DEFAULTS.worker_drain_seconds + 10 <= worker()["StopTimeout"] <= 120
-    data = properties("gpu", "Template")["LaunchTemplateData"]["UserData"]["Fn::Base64"]["Fn::Sub"]
+    data = properties("fleet", "Template")["LaunchTemplateData"]["UserData"]["Fn::Base64"]["Fn::Sub"]
     assert "ECS_ENABLE_SPOT_INSTANCE_DRAINING=true" in data
     assert f"ECS_CONTAINER_STOP_TIMEOUT={worker()['StopTimeout']}s" in data
 
@@ -333,33 +333,33 @@ def test_ecs_asks_the_worker_as_docker_does() -> None:
 def test_a_worker_has_one_gpu_and_an_instance_for_itself() -> None:
     assert worker()["ResourceRequirements"] == [{"Type": "GPU", "Value": "1"}]
     assert worker()["LinuxParameters"]["InitProcessEnabled"] is True
-    assert properties("gpu", "Service")["PlacementConstraints"] == [{"Type": "distinctInstance"}]
+    assert properties("worker", "Service")["PlacementConstraints"] == [{"Type": "distinctInstance"}]
 
 
 def test_instances_go_only_when_nobody_speaks_there() -> None:
-    provider = properties("gpu", "Capacity")["AutoScalingGroupProvider"]
+    provider = properties("fleet", "Capacity")["AutoScalingGroupProvider"]
     assert provider["ManagedTerminationProtection"] == "ENABLED"
     assert provider["ManagedScaling"]["Status"] == "ENABLED"
     assert provider["ManagedDraining"] == "ENABLED"
-    assert properties("gpu", "Instances")["NewInstancesProtectedFromScaleIn"] is True  # or the above is refused
-    assert properties("gpu", "Instances")["MinSize"] == "0"
+    assert properties("fleet", "Instances")["NewInstancesProtectedFromScaleIn"] is True  # or the above is refused
+    assert properties("fleet", "Instances")["MinSize"] == "0"
 
 
 def test_containers_never_get_the_role_of_their_instance() -> None:
-    options = properties("gpu", "Template")["LaunchTemplateData"]["MetadataOptions"]
+    options = properties("fleet", "Template")["LaunchTemplateData"]["MetadataOptions"]
     assert (options["HttpTokens"], options["HttpPutResponseHopLimit"]) == ("required", 1)
-    assert "SecurityGroupIngress" not in properties("gpu", "Closed")
+    assert "SecurityGroupIngress" not in properties("fleet", "Closed")
 
 
 def test_the_first_worker_comes_for_the_first_job_and_the_last_goes_when_all_is_quiet() -> None:
-    wake, sleep = properties("gpu", "Wake"), properties("gpu", "Sleep")
+    wake, sleep = properties("scaling", "Wake"), properties("scaling", "Sleep")
     assert (wake["Threshold"], wake["EvaluationPeriods"]) == (1, 1)
     assert wake["AlarmActions"] == [{"Ref": "WakePolicy"}]
     assert (sleep["Threshold"], sleep["EvaluationPeriods"]) == (0, {"Ref": "IdleMinutes"})
     assert sleep["AlarmActions"] == [{"Ref": "SleepPolicy"}]
-    policy = properties("gpu", "SleepPolicy")["StepScalingPolicyConfiguration"]
+    policy = properties("scaling", "SleepPolicy")["StepScalingPolicyConfiguration"]
     assert policy["StepAdjustments"][0]["ScalingAdjustment"] == {"Ref": "MinWorkers"}
-    assert properties("gpu", "Service")["DesiredCount"] == {"Ref": "MinWorkers"}
+    assert properties("worker", "Service")["DesiredCount"] == {"Ref": "MinWorkers"}
     assert template("root")["Parameters"]["MinWorkers"]["Default"] == 0
 
 
