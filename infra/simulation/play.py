@@ -45,7 +45,7 @@ class Setup:
     queue_is_kept_active: bool = True
     """Whether somebody accesses the queue at least every six hours."""
     fills_empty_series: bool = True
-    """Whether CloudWatch's `FILL` makes datapoints of a series that has none; what AWS writes can be read both ways."""
+    """Whether CloudWatch's `FILL` makes datapoints of a series that has none, which AWS does not say."""
     reports_zeros: bool = True
     """Whether SQS tells of nothing sent and nothing in flight, as it writes, or leaves them out."""
 

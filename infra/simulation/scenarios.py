@@ -67,7 +67,7 @@ def forgetful_sleep(policy: Policy) -> Policy:
 
 
 def filled_wake(policy: Policy) -> Policy:
-    """Wake one worker more while ECS tells of none, filling in what it does not tell, as the templates first did."""
+    """Wake one worker more while ECS tells of none, or is late to, as the templates first did."""
     steps = tuple(_filled(step) if step.name == "WakePolicy" else step for step in policy.scaling.steps)
     return replace(policy, scaling=replace(policy.scaling, steps=steps))
 

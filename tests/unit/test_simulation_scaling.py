@@ -69,7 +69,7 @@ def test_datapoints_that_have_not_come_yet_leave_an_alarm_to_those_before() -> N
 
 @pytest.mark.parametrize(("fills_empty", "value"), [(True, [0, 0]), (False, [math.nan, math.nan])])
 def test_an_empty_series_can_be_read_both_ways(fills_empty: bool, value: list[float]) -> None:
-    """CloudWatch's guide says what FILL does with gaps, and not what it does with a series that is nothing but gap."""
+    """The guide says what FILL does with gaps, and not with a series that is nothing but gap."""
     metric = Metric("FILL(gone, 0)", {"gone": "Gone"})
     assert values_of(metric, Readings([{}, {}], fills_empty)) == pytest.approx(value, nan_ok=True)
     assert values_of(metric, Readings([{"Gone": 2}, {}], fills_empty)) == [2, 0]
