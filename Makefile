@@ -25,12 +25,12 @@ keys: $(SERVICE)/local.stamp
 
 ## make test              all tests, after setting up what they need
 test: $(SERVICE)/dev.stamp $(SERVICE)/qwen.stamp
-	@$(SERVICE_PYTHON) localstack/environments.py ministack localstack cloud sam checkov
+	@PYTHONPATH=localstack $(SERVICE_PYTHON) -m environments ministack localstack cloud sam checkov
 	$(SERVICE_PYTHON) -m pytest $(PYTEST_ARGS)
 
 ## make bench             what the pipeline adds to a preview, and how fast the model's engine is
 bench: $(SERVICE)/dev.stamp $(SERVICE)/qwen.stamp
-	@$(SERVICE_PYTHON) localstack/environments.py ministack
+	@PYTHONPATH=localstack $(SERVICE_PYTHON) -m environments ministack
 	PYTHONPATH=localstack $(SERVICE_PYTHON) -m tests.benchmarks.preview_overhead
 	OMP_NUM_THREADS=1 $(SERVICE_PYTHON) -m tests.benchmarks.qwen_engine
 
@@ -40,7 +40,7 @@ bench-cold-start: $(SERVICE)/dev.stamp
 
 ## make simulate          a day of traffic against the templates' scaling: the figures of docs/scaling.md
 simulate: $(SERVICE)/local.stamp
-	@$(SERVICE_PYTHON) localstack/environments.py simulation
+	@PYTHONPATH=localstack $(SERVICE_PYTHON) -m environments simulation
 	.venvs/simulation/bin/python -m infra.simulation
 
 ## make localstack        LocalStack on port 4566, for make run AWS_ENDPOINT_URL=http://127.0.0.1:4566
@@ -53,7 +53,7 @@ deploy-local: $(SERVICE)/local.stamp
 
 ## make validate          what AWS's own tools and checkov say of the templates
 validate: $(SERVICE)/local.stamp
-	@$(SERVICE_PYTHON) localstack/environments.py sam checkov
+	@PYTHONPATH=localstack $(SERVICE_PYTHON) -m environments sam checkov
 	AWS_DEFAULT_REGION=us-east-1 SAM_CLI_TELEMETRY=0 .venvs/sam/bin/sam validate --lint
 	.venvs/sam/bin/cfn-lint template.yaml infra/[a-z]*.yaml
 	.venvs/checkov/bin/checkov --config-file infra/.checkov.yaml --directory infra
@@ -63,10 +63,11 @@ check: validate $(SERVICE)/dev.stamp $(SERVICE)/qwen.stamp
 	$(SERVICE_PYTHON) -m ruff format --check
 	$(SERVICE_PYTHON) -m ruff check
 	$(SERVICE_PYTHON) -m mypy
+	.venvs/service/bin/lint-imports
 
 ## make clean             remove environments, caches and what tests left; never DATA_DIR
 clean:
-	rm -rf .venvs .pytest_cache .mypy_cache .ruff_cache .hypothesis .schemathesis dist .aws-sam
+	rm -rf .venvs .import_linter_cache .pytest_cache .mypy_cache .ruff_cache .hypothesis .schemathesis dist .aws-sam
 	find $(wildcard pipeline functions gpu_runner localstack infra tests) -name __pycache__ -type d -prune -exec rm -rf {} +
 
 ## make lock              resolve the lock files anew (needs uv)
@@ -86,9 +87,8 @@ lock:
 	$(COMPILE) requirements/torch.in --constraint requirements/qwen.lock \
 		--output-file requirements/torch-cuda.lock
 	$(COMPILE) requirements/qwen-tts.in --no-deps --output-file requirements/qwen-tts.lock
-	$(COMPILE) localstack/ministack.in --output-file localstack/ministack.lock
-	for name in cloud sam checkov lambda; do $(COMPILE) localstack/$$name.in --output-file localstack/$$name.lock || exit; done
-	$(COMPILE) localstack/localstack-4.13.1.in --output-file localstack/localstack-4.13.1.lock
+	for name in ministack cloud sam checkov lambda localstack-4.13.1; do \
+		$(COMPILE) localstack/environments/$$name.in --output-file localstack/environments/$$name.lock || exit; done
 	$(COMPILE) infra/simulation.in --constraint requirements/dev.lock --output-file infra/simulation.lock
 
 # The engine with a real model; `make QWEN_VARIANT=cuda` where `auto` guesses wrong.

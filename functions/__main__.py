@@ -4,13 +4,13 @@ import sys
 
 import uvicorn
 
-from functions import listener
+from functions.local import uvicorn_options
 from pipeline.logs import configure_logging
 from pipeline.settings import SettingsError, load_settings
 
 
 def main() -> int:
-    """Serve until told to stop; the exit status."""
+    """Serve until told to stop; return the exit status."""
     try:
         settings = load_settings()
     except SettingsError as error:
@@ -18,13 +18,13 @@ def main() -> int:
         return 2
     configure_logging(settings, "api")
     uvicorn.run(
-        "functions.server:application",
+        "functions.local.server:application",
         factory=True,
         host=settings.host,
         port=settings.port,
         workers=settings.uvicorn_workers,
         timeout_graceful_shutdown=3,
-        **listener.OPTIONS,
+        **uvicorn_options.OPTIONS,
     )
     return 0
 

@@ -9,12 +9,12 @@ import sys
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from pipeline import keys
+from pipeline.access import api_keys
+from pipeline.access.api_keys import SCOPES, KeyRecord, Listed
+from pipeline.clients.resources import Resources, connect
+from pipeline.contract.records import format_utc
 from pipeline.errors import PipelineError
-from pipeline.keys import SCOPES, KeyRecord, Listed
 from pipeline.logs import configure_logging
-from pipeline.records import format_utc
-from pipeline.resources import Resources, connect
 from pipeline.settings import SettingsError, load_settings
 
 WRONG_SETTING = 2
@@ -48,7 +48,7 @@ async def _do(wanted: argparse.Namespace) -> None:
 
 async def _make(resources: Resources, wanted: argparse.Namespace) -> None:
     days: timedelta | None = wanted.expires_in_days
-    text, record = await keys.make(
+    text, record = await api_keys.make(
         resources,
         owner=wanted.owner,
         name=wanted.name,
@@ -64,7 +64,7 @@ async def _make(resources: Resources, wanted: argparse.Namespace) -> None:
 
 
 async def _list(resources: Resources, wanted: argparse.Namespace) -> None:
-    rows = [COLUMNS, *(_row(listed) for listed in await keys.list_keys(resources, wanted.owner))]
+    rows = [COLUMNS, *(_row(listed) for listed in await api_keys.list_keys(resources, wanted.owner))]
     widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
     for row in rows:
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
@@ -85,12 +85,12 @@ def _row(listed: Listed) -> tuple[str, ...]:
 
 async def _expire(resources: Resources, wanted: argparse.Namespace) -> None:
     moment: datetime = wanted.at or resources.clock() + wanted.in_days
-    record = await keys.expire(resources, wanted.key_id, moment)
+    record = await api_keys.expire(resources, wanted.key_id, moment)
     _say(f"{_named(record)} is good until {format_utc(moment)}. This takes effect everywhere within a minute.")
 
 
 async def _revoke(resources: Resources, wanted: argparse.Namespace) -> None:
-    record = await keys.revoke(resources, wanted.key_id)
+    record = await api_keys.revoke(resources, wanted.key_id)
     _say(f"{_named(record)} is revoked. This takes effect everywhere within a minute.")
 
 

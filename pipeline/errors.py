@@ -57,7 +57,7 @@ class Forbidden(PipelineError):
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class QuotaStatus:
     """How much of a share is left, in the terms of the IETF's RateLimit header fields."""
 
     policy: str
@@ -87,10 +87,10 @@ class TooMany(PipelineError):
         *,
         field: str | None = None,
         retry_after: int | None = None,
-        standing: Standing | None = None,
+        quota_status: QuotaStatus | None = None,
     ) -> None:
         super().__init__(message, field=field, retry_after=retry_after)
-        self.standing = standing
+        self.quota_status = quota_status
 
 
 class NotFound(PipelineError):

@@ -9,6 +9,8 @@ import uuid_utils
 
 Clock = Callable[[], datetime]
 NewId = Callable[[], str]
+Owner = str | None
+"""Owner of keys, or None where no keys are wanted."""
 
 _HEX = re.compile(r"[0-9a-f]{32}")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

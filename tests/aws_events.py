@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from functions.aws.process import Event, Process
-from pipeline.resources import Resources
+from pipeline.clients.resources import Resources
 
 EVENTS = Path(__file__).parent / "events"
 

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 from moto.backends import get_backend
 from moto.server import ThreadedMotoServer
 
-from pipeline.queues import SqsQueue
-from pipeline.resources import Resources, connect
+from pipeline.clients.queues import SqsQueue
+from pipeline.clients.resources import Resources, connect
+from pipeline.clients.storage import S3Bucket
 from pipeline.settings import Settings
-from pipeline.storage import S3Bucket
 
 if TYPE_CHECKING:
     from types_aiobotocore_sqs import SQSClient

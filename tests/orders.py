@@ -1,9 +1,12 @@
 """Jobs as the API makes them."""
 
-from pipeline import jobs, layout, sessions
-from pipeline.records import Failed, NewReference, Options, Request, Source, Succeeded, VoiceMetadata
-from pipeline.resources import Resources
-from pipeline.wav import WAV
+from pipeline.audio.reference_audio import encoded
+from pipeline.audio.wav import WAV
+from pipeline.clients.resources import Resources
+from pipeline.clients.storage import JSON
+from pipeline.contract import layout
+from pipeline.contract.records import Failed, NewReference, Options, Request, Source, Succeeded, VoiceMetadata
+from pipeline.domain import jobs, sessions
 from tests.speech import voice, voice_wav
 
 TRANSCRIPTION = "What was said in the recording."
@@ -39,7 +42,7 @@ def request(
 async def upload(resources: Resources, *, pitch: float = 120) -> str:
     """Store a reference; its session."""
     session_id = resources.new_id()
-    await sessions.store(resources, None, session_id, voice(pitch), TRANSCRIPTION)
+    await sessions.store(resources, None, session_id, encoded(voice(pitch)), TRANSCRIPTION)
     return session_id
 
 
@@ -58,7 +61,7 @@ async def save(resources: Resources, voice_id: str, *, pitch: float = 120) -> st
     )
     await resources.voices.delete([keys.embedding, keys.transcription])
     await resources.voices.put(keys.audio, voice_wav(pitch), WAV)
-    await resources.voices.put(keys.metadata, metadata.to_json(), jobs.JSON)
+    await resources.voices.put(keys.metadata, metadata.to_json(), JSON)
     return reference_id
 
 
@@ -66,7 +69,8 @@ async def order_new(resources: Resources, *, pitch: float = 120, text: str = TEX
     """Accept a preview of a reference that comes with it, as `POST /preview` does."""
     session_id = resources.new_id()
     order = request(resources, Source(session_id=session_id), session_id, text=text, is_new=True)
-    await jobs.accept(resources, order, sessions.store(resources, None, session_id, voice(pitch), TRANSCRIPTION))
+    recording = encoded(voice(pitch))
+    await jobs.accept(resources, order, sessions.store(resources, None, session_id, recording, TRANSCRIPTION))
     return order
 
 

@@ -10,15 +10,18 @@ from urllib.parse import quote_plus
 import uvicorn
 from starlette.types import ASGIApp
 
-from functions import listener, notify
-from pipeline import jobs, layout, retention
-from pipeline.audio import encode_wav
+from functions.background import notify
+from functions.local import uvicorn_options
+from pipeline.access.key_lookup import KeyLookup
+from pipeline.audio.reference_audio import encode_wav
+from pipeline.audio.wav import WAV
+from pipeline.clients.resources import Resources
+from pipeline.clients.storage import JSON
+from pipeline.contract import layout, retention
+from pipeline.contract.records import Preview, Request, Succeeded, Timings, particulars
+from pipeline.domain import jobs
 from pipeline.errors import SynthesisFailed
-from pipeline.keyring import Keyring
-from pipeline.records import Preview, Request, Succeeded, Timings, particulars
-from pipeline.resources import Resources
 from pipeline.settings import Settings
-from pipeline.wav import WAV
 from tests.speech import voice
 
 SPOKEN = encode_wav(voice(150.0, seconds=1.0))
@@ -45,7 +48,7 @@ class Server(uvicorn.Server):
 @asynccontextmanager
 async def served(app: ASGIApp, **options: object) -> AsyncIterator[str]:
     """Serve an application on a free port as `python -m functions` does, but for some options; its address."""
-    config = uvicorn.Config(app, timeout_graceful_shutdown=1, **(listener.OPTIONS | options))
+    config = uvicorn.Config(app, timeout_graceful_shutdown=1, **(uvicorn_options.OPTIONS | options))
     server = Server(config)
     with socket.create_server(("127.0.0.1", 0)) as listening:
         serving = asyncio.create_task(server.serve(sockets=[listening]))
@@ -69,14 +72,14 @@ def outcome_event(resources: Resources, job_id: str) -> dict[str, object]:
 async def speak(resources: Resources, request: Request) -> None:
     """Do one job the way a worker does, and tell of it the way the event path does."""
     if request.kind == "embedding":
-        await resources.voices.put(layout.reference(request.source).embedding, b"{}", jobs.JSON)
+        await resources.voices.put(layout.reference(request.source).embedding, b"{}", JSON)
         return
     if request.text == UNSPEAKABLE:
         error = SynthesisFailed("It can't be said.")
         await jobs.conclude(resources, jobs.failure(request, error, resources.clock()))
     else:
         await jobs.conclude(resources, await _spoken(resources, request))
-    answer = await notify.handle(resources, outcome_event(resources, request.job_id), Keyring(resources))
+    answer = await notify.handle(resources, outcome_event(resources, request.job_id), KeyLookup(resources))
     assert answer == {"batchItemFailures": []}
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from pipeline.audio import Recording, encode_wav
+from pipeline.audio.reference_audio import Recording, encode_wav
 
 
 def voice(pitch: float, *, seconds: float = 2.0, sample_rate: int = 16_000, loudness: float = 0.3) -> Recording:

@@ -1,16 +1,20 @@
 """A whole world in memory for one test: every neighbour a stand-in, every moment the test's own."""
 
+import asyncio
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import cache
 
-from pipeline import jobs, layout, retention, sessions
-from pipeline.audio import Recording
+from pipeline.audio.reference_audio import Recording, encoded
+from pipeline.clients.resources import Resources
+from pipeline.clients.storage import JSON
+from pipeline.contract import layout, retention
+from pipeline.contract.records import Failed, Preview, ReplyTo, Request, Source, Succeeded, Timings, particulars
+from pipeline.domain import jobs, sessions
 from pipeline.errors import ConnectionGone, Unavailable
 from pipeline.ids import id_maker
-from pipeline.records import Failed, Preview, ReplyTo, Request, Source, Succeeded, Timings, particulars
-from pipeline.resources import Resources
 from pipeline.settings import Settings
 from tests.fakes import FakeBucket, FakeQueue, FakeTime, Switch
 from tests.speech import voice
@@ -77,8 +81,9 @@ class World:
         self.dead = FakeQueue(self.time)
         self.events = FakeQueue(self.time)
         self.connections = FakeConnections()
+        settings = settings or Settings()
         self.resources = Resources(
-            settings=settings or Settings(),
+            settings=settings,
             clock=self.time,
             new_id=id_maker(self.time),
             bucket=self.bucket,
@@ -87,6 +92,7 @@ class World:
             synthesis_dead_letters=self.dead,
             events=self.events,
             connections=self.connections,
+            decoding=asyncio.Semaphore(settings.decodes_at_once),
         )
 
     def blow_after(self, calls: int, error: type[BaseException] = Crash) -> Fuse:
@@ -106,9 +112,9 @@ class World:
     async def session(self, transcription: str = "What I say.", *, embedded: bool = True) -> str:
         """Upload a reference."""
         session_id = self.resources.new_id()
-        await sessions.store(self.resources, None, session_id, spoken(), transcription)
+        await sessions.store(self.resources, None, session_id, encoded(spoken()), transcription)
         if embedded:
-            await self.bucket.put(layout.session(session_id).embedding, PROMPT, jobs.JSON)
+            await self.bucket.put(layout.session(session_id).embedding, PROMPT, JSON)
         return session_id
 
     async def job(self, *, reply_to: ReplyTo | None = None, request_id: str | None = None) -> Request:
@@ -162,6 +168,19 @@ class World:
     def voice_keys(self, prefix: str = "") -> list[str]:
         """Tell what the bucket for voices holds."""
         return _under(self.voices.objects, prefix)
+
+
+async def a_newer_versions_job(world: World, *, reply_to: ReplyTo | None = None) -> str:
+    """Send a job as a later version of the API might; its id."""
+    request = await world.job(reply_to=reply_to)
+    document = request.model_dump(mode="json") | {
+        "kind": "duet",
+        "text": ["Hello.", "Hello!"],
+        "options": {"language": "Klingon"},
+        "new_reference": 2,
+    }
+    await world.bucket.put(layout.request(request.job_id), json.dumps(document).encode(), JSON)
+    return request.job_id
 
 
 def _under(keys: Iterable[str], prefix: str) -> list[str]:

@@ -3,10 +3,10 @@
 from functools import partial
 
 import functions.aws.fast_start  # noqa: F401 - before the others
-from functions import notify
 from functions.aws.process import serving, start
-from pipeline.keyring import Keyring
+from functions.background import notify
+from pipeline.access.key_lookup import KeyLookup
 
 _process = start("notify")
 
-handler = serving(_process, partial(notify.handle, keyring=Keyring(_process.resources)))
+handler = serving(_process, partial(notify.handle, key_lookup=KeyLookup(_process.resources)))

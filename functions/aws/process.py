@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 
 import structlog
 
+from pipeline.clients.resources import Resources, connect
 from pipeline.logs import configure_logging
-from pipeline.resources import Resources, connect
 from pipeline.settings import load_settings
 
 T = TypeVar("T")

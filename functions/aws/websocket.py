@@ -2,7 +2,7 @@
 
 import functions.aws.fast_start  # noqa: F401 - before the others
 from functions.aws.process import start
-from functions.aws.sockets import Routes
+from functions.aws.websocket_routes import Routes
 
 _process = start("websocket")
 _routes = Routes(_process.resources)

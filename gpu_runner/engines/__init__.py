@@ -7,9 +7,9 @@ or run a closed batch in a single `step`.
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from pipeline.audio import Recording, Samples
+from pipeline.audio.reference_audio import Recording, Samples
+from pipeline.contract.records import Options
 from pipeline.errors import PipelineError
-from pipeline.records import Options
 
 
 class PromptRejected(PipelineError):

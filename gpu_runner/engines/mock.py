@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gpu_runner.engines import Finished, PromptRejected, Reference, Utterance, VoicePrompt
 from gpu_runner.engines.pitch import HIGHEST, LOWEST, level, median_pitch
-from pipeline.audio import Samples
+from pipeline.audio.reference_audio import Samples
 from pipeline.errors import InvalidInput
 
 MODEL = "mock-1"

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.audio import Recording, Samples
+from pipeline.audio.reference_audio import Recording, Samples
 
 Floats = NDArray[np.float64]
 

@@ -43,9 +43,7 @@ UNUSED = (
     "boto3/examples",
     "fastapi_offline/static/redoc*",
     "functions/__main__.py",
-    "functions/listener.py",
-    "functions/server.py",
-    "functions/sockets.py",
+    "functions/local",
 )
 # The AWS services that the functions call. botocore describes some four hundred: it looks through all their folders
 # for each client, and reads a description only when a client of that service is made.

@@ -20,15 +20,15 @@ from pathlib import Path
 import httpx
 import psutil
 from aiohttp import ClientSession, ClientTimeout, web
-from ports import free_port
 from provision import provision
+from supervision.ports import free_port
 
-from pipeline import layout
-from pipeline.jobs import JSON
-from pipeline.resources import Resources, connect
-from pipeline.sessions import TEXT
+from pipeline.audio.wav import WAV
+from pipeline.clients.resources import Resources, connect
+from pipeline.clients.storage import JSON
+from pipeline.contract import layout
+from pipeline.domain.sessions import TEXT
 from pipeline.settings import Settings
-from pipeline.wav import WAV
 from tests.e2e.client import recording
 from tests.e2e.stack import Stack, running
 

@@ -32,8 +32,8 @@ from gpu_runner.engines.qwen import load
 from gpu_runner.engines.qwen.engine import QwenEngine
 from gpu_runner.engines.qwen.model import FRAMES_PER_SECOND, SAMPLE_RATE
 from gpu_runner.engines.qwen.prompts import QwenPrompt
-from pipeline.audio import Recording
-from pipeline.records import Options
+from pipeline.audio.reference_audio import Recording
+from pipeline.contract.records import Options
 from pipeline.settings import Settings
 from tests.qwen import tiny_checkpoint
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 
 import pytest
 from localstack_client.config import get_service_endpoint
-from ports import free_port
+from supervision.ports import free_port
 
 from tests.e2e.client import Client
 from tests.e2e.deployment import Deployment, deployed
@@ -24,8 +24,12 @@ def localstack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str
     folder = ROOT / "localstack"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            # Under a tether, so that it ends with this process, however that ends.
-            [sys.executable, str(folder / "tethered.py"), str(folder / "localstack_host.py")],
+            # So that it ends with this process, however that ends.
+            [
+                sys.executable,
+                str(folder / "supervision" / "exit_with_parent.py"),
+                str(folder / "localstack_host.py"),
+            ],
             env={**os.environ, "LOCALSTACK_HOST": host},
             stdin=subprocess.PIPE,
             stdout=output,
@@ -38,7 +42,7 @@ def localstack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str
         assert endpoint is not None
         yield {"AWS_ENDPOINT_URL": endpoint, "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
     finally:
-        process.communicate(timeout=20)  # lets go of the tether
+        process.communicate(timeout=20)  # closes its standard input
 
 
 @pytest.fixture(scope="module", params=["embedded", "localstack"])

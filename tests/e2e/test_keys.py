@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from pipeline.keys import parse
+from pipeline.access.api_keys import parse
 from tests.e2e.client import Client
 from tests.e2e.stack import ROOT, running, wait_until
 

@@ -73,7 +73,7 @@ def test_any_one_process_may_be_killed(slow: Stack, victim: str) -> None:
 
 
 def test_the_storage_itself_may_be_killed(slow_embedded: Stack) -> None:
-    _survives(slow_embedded, "embedded_server")
+    _survives(slow_embedded, "embedded.server")
 
 
 def _survives(stack: Stack, victim: str) -> None:
@@ -91,4 +91,4 @@ def _survives(stack: Stack, victim: str) -> None:
             assert socket.receive(60)["type"] == "tts_complete"
     wait_until(stack.healthy, "healthy again", 60)
     _everything_is_there(client, session_id, [accepted])
-    assert "starting it again" in stack.logged()
+    assert "restarting it" in stack.logged()

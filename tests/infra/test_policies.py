@@ -6,20 +6,23 @@ from typing import Any
 
 import pytest
 
-from functions import dead_letters, notify, sweep
-from functions.aws.sockets import Routes
+from functions.aws.websocket_routes import Routes
+from functions.background import dead_letters, notify, sweep
+from gpu_runner.dependencies import Dependencies
 from gpu_runner.engines.mock import MockEngine
 from gpu_runner.health import Health
-from gpu_runner.links import Links
-from pipeline import jobs, keys, layout, sessions, tickets, voices
-from pipeline.audio import encode_wav
-from pipeline.keyring import Keyring
-from pipeline.owners import new_id
-from pipeline.records import ReplyTo, Request, Source, Subscriber
+from pipeline.access import api_keys, ws_tickets
+from pipeline.access.key_lookup import KeyLookup
+from pipeline.access.owners import new_id
+from pipeline.audio.reference_audio import encode_wav, encoded
+from pipeline.clients.storage import JSON
+from pipeline.contract import layout
+from pipeline.contract.records import ReplyTo, Request, Source, Subscriber
+from pipeline.domain import jobs, sessions, voices
 from tests.aws_events import recorded
 from tests.infra.templates import several, statements
 from tests.infra.watched import Watch
-from tests.unit.test_who_may import (
+from tests.unit.test_authorization import (
     CALLS,
     MESSAGES,
     SETTINGS,
@@ -114,8 +117,8 @@ async def connect(world: World, watch: Watch) -> None:
     event = recorded("websocket_connect")
     by_key = event | {"headers": {"Authorization": f"Bearer {key}"}, "queryStringParameters": None}
     assert await routes.connect(by_key) == {"statusCode": 200}
-    caller = await Keyring(world.resources).caller(key)
-    ticket, _ = await tickets.issue(world.resources, caller)
+    caller = await KeyLookup(world.resources).caller(key)
+    ticket, _ = await ws_tickets.issue(world.resources, caller)
     event["queryStringParameters"] = {"ticket": ticket}
     assert await routes.connect(event) == {"statusCode": 200}
 
@@ -143,7 +146,7 @@ async def default(world: World, watch: Watch) -> None:
     world.synthesis.switch.is_up = False
     await routes.default(_saying(*said[0]))
     for key_id in world.voice_keys(layout.KEYS):
-        await keys.revoke(world.resources, layout.id_in(key_id, layout.KEYS))
+        await api_keys.revoke(world.resources, layout.id_in(key_id, layout.KEYS))
     world.later(hours=1)
     await routes.default(_saying("nonsense", {}))
     assert world.connections.closed == [CLIENT]
@@ -165,7 +168,7 @@ async def _job(world: World, owner: str | None, *, voice_id: str | None = None, 
     session_id = None
     if voice_id is None:
         session_id = new_id(world.resources.new_id, owner)
-        await sessions.store(world.resources, owner, session_id, spoken(), "What I say.")
+        await sessions.store(world.resources, owner, session_id, encoded(spoken()), "What I say.")
     request = Request(
         job_id=new_id(world.resources.new_id, owner),
         kind=more.pop("kind", "preview"),
@@ -182,16 +185,16 @@ async def _job(world: World, owner: str | None, *, voice_id: str | None = None, 
 async def notify_(world: World, watch: Watch) -> None:
     resources = watch.over(world.resources)
     text = await key_of(world, "alice")
-    caller = await Keyring(world.resources).caller(text)
+    caller = await KeyLookup(world.resources).caller(text)
     here = HERE.model_copy(update={"key_id": caller.key_id})
     request = await _job(world, "alice", reply_to=here, signed=True)
     other = Subscriber(reply_to=ReplyTo(endpoint="https://here/ws", connection_id="other"), request_id=None)
     key = layout.subscriber(request.job_id, "other")
-    await world.bucket.put(key, other.to_json(), jobs.JSON)
+    await world.bucket.put(key, other.to_json(), JSON)
     await world.succeed(request)
     world.connections.gone.add("other")
     said = {"FIRST_JOB_ID": request.job_id, "SECOND_JOB_ID": world.resources.new_id()}
-    await notify.handle(resources, recorded("sqs_s3_created", **said), keyring=Keyring(resources))
+    await notify.handle(resources, recorded("sqs_s3_created", **said), key_lookup=KeyLookup(resources))
     assert {to for to, _ in world.connections.posted} == {CLIENT}
 
 
@@ -208,7 +211,7 @@ async def sweep_(world: World, watch: Watch) -> None:
     async with client_of(world) as client:
         await client.get("/voices", headers=bearer(text))
         await client.post("/ws-tickets", headers=bearer(text))
-    await world.bucket.put(layout.connection("c"), b"{}", jobs.JSON)
+    await world.bucket.put(layout.connection("c"), b"{}", JSON)
     await _died_halfway(world, its.session_id)
     await voices.delete(world.resources, "alice", its.voice_id)
     late = await _job(world, "alice")
@@ -241,9 +244,9 @@ async def worker(world: World, watch: Watch) -> None:
     ]
     await world.bucket.put(layout.preview(done[0].job_id), encode_wav(spoken()), "audio/wav")
     unreadable = world.resources.new_id()
-    await world.bucket.put(layout.request(unreadable), b"{}", jobs.JSON)
+    await world.bucket.put(layout.request(unreadable), b"{}", JSON)
     await jobs.enqueue(world.resources, unreadable)
-    await Health(resources, Links(world.time), phase="ready").report()
+    await Health(resources, Dependencies(world.time), phase="ready").report()
     async with real_time_worker(resources, MockEngine()):
         await until(lambda: {layout.outcome(job.job_id) for job in done} <= set(world.bucket.objects))
 

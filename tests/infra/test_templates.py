@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 import yaml
-from provision import DEAD_LETTER_RETENTION, UNFINISHED_UPLOAD_DAYS, expiry_rules
+from provisioning.buckets import UNFINISHED_UPLOAD_DAYS, expiry_rules
+from provisioning.queues import DEAD_LETTER_RETENTION
 
-from pipeline import layout
+from pipeline.contract import layout
 from pipeline.settings import Settings
 from tests.infra.templates import (
     ROOT,

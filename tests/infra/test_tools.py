@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from environments import LOCKS, ensure
+from environments.venvs import LOCKS, ensure
 
 from tests.infra.templates import ROOT, TEMPLATES
 

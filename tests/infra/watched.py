@@ -5,8 +5,8 @@ from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
-from pipeline.records import ReplyTo
-from pipeline.resources import Resources
+from pipeline.clients.resources import Resources
+from pipeline.contract.records import ReplyTo
 
 S3 = {
     "get": "s3:GetObject",

@@ -5,7 +5,7 @@ from itertools import count
 
 import pytest
 
-from pipeline.resources import Resources
+from pipeline.clients.resources import Resources
 from pipeline.settings import Settings
 from tests.moto_server import running, serving
 

@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 
 from functions.aws.process import Event
-from pipeline import jobs, layout
-from pipeline.records import Failed, Request, Source
-from pipeline.resources import Resources
+from pipeline.clients.resources import Resources
+from pipeline.clients.storage import JSON
+from pipeline.contract import layout
+from pipeline.contract.records import Failed, Request, Source
+from pipeline.domain import jobs
 from tests.aws_events import recorded
 
 ROOT = Path(__file__).parents[2]
@@ -103,7 +105,7 @@ async def test_the_sweep(resources: Resources, name: str) -> None:
 async def test_the_routes_of_the_websocket(resources: Resources) -> None:
     connect, leave = recorded("websocket_connect"), recorded("websocket_disconnect")
     connection = layout.connection(connect["requestContext"]["connectionId"])
-    await resources.bucket.put(connection, b"{}", jobs.JSON)
+    await resources.bucket.put(connection, b"{}", JSON)
     handled = {"statusCode": 200}
     assert await invoked(resources, "functions.aws.websocket.connect", connect) == [handled]
     assert await invoked(resources, "functions.aws.websocket.disconnect", leave) == [handled]

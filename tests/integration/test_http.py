@@ -9,10 +9,10 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from functions.server import local_app
-from pipeline import layout
-from pipeline.audio import encode_wav
-from pipeline.resources import Resources
+from functions.local.server import local_app
+from pipeline.audio.reference_audio import encode_wav
+from pipeline.clients.resources import Resources
+from pipeline.contract import layout
 from pipeline.settings import Settings
 from tests.serving import SPOKEN, UNSPEAKABLE, changed, served, speak_next, speaking
 from tests.speech import voice, voice_wav

@@ -9,46 +9,47 @@ from datetime import timedelta
 
 import pytest
 
-from pipeline import keys, layout, tickets
+from pipeline.access import api_keys, ws_tickets
+from pipeline.access.api_keys import Caller
+from pipeline.access.key_lookup import KeyLookup
+from pipeline.clients.resources import Resources
+from pipeline.contract import layout
+from pipeline.contract.records import format_utc
 from pipeline.errors import Unauthorized
 from pipeline.ids import utc_now
-from pipeline.keyring import Keyring
-from pipeline.keys import Caller
-from pipeline.records import format_utc
-from pipeline.resources import Resources
 from pipeline.settings import Settings
 
 ALICE = Caller("alice", "0123456789ab", frozenset({"preview"}))
 
 
 async def test_of_many_who_redeem_a_ticket_at_once_one_succeeds(resources: Resources) -> None:
-    text, _ = await tickets.issue(resources, ALICE)
-    results = await asyncio.gather(*(tickets.redeem(resources, text) for _ in range(32)), return_exceptions=True)
+    text, _ = await ws_tickets.issue(resources, ALICE)
+    results = await asyncio.gather(*(ws_tickets.redeem(resources, text) for _ in range(32)), return_exceptions=True)
     assert results.count(ALICE) == 1
     assert sum(isinstance(result, Unauthorized) for result in results) == 31
 
 
 async def test_administrators_lose_nothing_of_each_others_changes(resources: Resources) -> None:
-    _, record = await keys.make(resources, owner="alice", name="", scopes=["preview"], expires_at=None)
+    _, record = await api_keys.make(resources, owner="alice", name="", scopes=["preview"], expires_at=None)
     later = resources.clock() + timedelta(days=9)
     await asyncio.gather(
-        *(keys.expire(resources, record.key_id, later) for _ in range(4)),
-        keys.revoke(resources, record.key_id),
+        *(api_keys.expire(resources, record.key_id, later) for _ in range(4)),
+        api_keys.revoke(resources, record.key_id),
         return_exceptions=True,
     )
-    (listed,) = await keys.list_keys(resources)
+    (listed,) = await api_keys.list_keys(resources)
     assert listed.record.revoked_at is not None
 
 
 async def test_a_key_is_known_with_its_last_use(resources: Resources) -> None:
-    text, record = await keys.make(resources, owner="alice", name="", scopes=["preview"], expires_at=None)
-    keyring = Keyring(resources)
-    callers = await asyncio.gather(*(keyring.caller(text) for _ in range(8)))
+    text, record = await api_keys.make(resources, owner="alice", name="", scopes=["preview"], expires_at=None)
+    key_lookup = KeyLookup(resources)
+    callers = await asyncio.gather(*(key_lookup.caller(text) for _ in range(8)))
     assert {caller.owner for caller in callers} == {"alice"}
-    (listed,) = await keys.list_keys(resources)
+    (listed,) = await api_keys.list_keys(resources)
     assert listed.record == record
     assert listed.used_at is not None
-    assert not await keyring.still_good("0" * 12)
+    assert not await key_lookup.is_still_valid("0" * 12)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +87,11 @@ async def test_a_keys_life_on_the_command_line(resources: Resources) -> None:
     made = await command(settings, "make", "--owner", "alice", "--name", "laptop", "--expires-in-days", "9")
     assert made.status == 0, made.words
     text = made.output.removesuffix("\n")
-    presented = keys.parse(text)
+    presented = api_keys.parse(text)
     assert presented is not None
     assert f"Made key {presented.key_id} for alice (preview, voices:write), good until " in made.words
     assert text[17:] not in made.words
-    caller = await Keyring(resources).caller(text)
+    caller = await KeyLookup(resources).caller(text)
     assert caller == Caller("alice", presented.key_id, frozenset({"preview", "voices:write"}))
 
     admin = await command(settings, "make", "--owner", "bob", "--scope", "admin")
@@ -112,11 +113,11 @@ async def test_a_keys_life_on_the_command_line(resources: Resources) -> None:
     assert row[5] == moment
     assert "-" not in row
     with pytest.raises(Unauthorized, match="revoked"):
-        await Keyring(resources).caller(text)
+        await KeyLookup(resources).caller(text)
     expired = await command(settings, "expire", admin.output[4:16], "--in-days", "0")
     assert expired.status == 0, expired.words
     with pytest.raises(Unauthorized, match="expired"):
-        await Keyring(resources).caller(admin.output.strip())
+        await KeyLookup(resources).caller(admin.output.strip())
 
 
 @pytest.mark.parametrize(

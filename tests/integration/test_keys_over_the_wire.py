@@ -15,11 +15,12 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from functions.http import create_app, serve_with
-from functions.server import local_app
-from pipeline import keys, layout
-from pipeline.records import Scope
-from pipeline.resources import Resources
+from functions.http.application import create_app, serve_with
+from functions.local.server import local_app
+from pipeline.access import api_keys
+from pipeline.clients.resources import Resources
+from pipeline.contract import layout
+from pipeline.contract.records import Scope
 from pipeline.settings import Settings
 from tests.serving import changed, served, speaking
 from tests.speech import voice_wav
@@ -48,7 +49,7 @@ async def url(resources: Resources, clock: MovableClock) -> AsyncIterator[str]:
 
 
 async def key_of(resources: Resources, owner: str, *scopes: Scope) -> str:
-    text, _ = await keys.make(
+    text, _ = await api_keys.make(
         resources, owner=owner, name="test", scopes=scopes or ("preview", "voices:write"), expires_at=None
     )
     return text
@@ -126,7 +127,7 @@ async def test_a_revoked_keys_connection_is_closed_within_a_minute(
 ) -> None:
     key, kept = await key_of(resources, "alice"), await key_of(resources, "alice")
     async with socket(url, key=key) as connection, socket(url, key=kept) as other:
-        await keys.revoke(resources, key.split("_")[1])
+        await api_keys.revoke(resources, key.split("_")[1])
         clock.ahead += timedelta(seconds=58)
         with pytest.raises(ConnectionClosed, match="no longer good"):
             await connection.recv()

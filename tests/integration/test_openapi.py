@@ -12,10 +12,11 @@ from hypothesis import HealthCheck, settings
 from schemathesis import GenerationMode
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
-from functions import problems
-from functions.http import create_app, serve_with
-from functions.security_headers import HEADERS
-from pipeline import layout, voices
+from functions.http import problems
+from functions.http.application import create_app, serve_with
+from functions.http.middleware.security_headers import HEADERS
+from pipeline.contract import layout
+from pipeline.domain import voices
 from pipeline.errors import Unavailable
 from pipeline.settings import Settings
 from tests.speech import voice_wav

@@ -8,11 +8,11 @@ from contextlib import asynccontextmanager, suppress
 
 import httpx
 import pytest
-from ports import free_port
+from supervision.ports import free_port
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
-from pipeline.resources import Resources
+from pipeline.clients.resources import Resources
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals are sent as on Unix")

@@ -7,9 +7,9 @@ from urllib.parse import parse_qsl, urlsplit
 import httpx
 import pytest
 
+from pipeline.clients.resources import Resources
+from pipeline.clients.storage import Bucket, PreconditionFailed, RangeNotSatisfiable, S3Bucket
 from pipeline.errors import Unavailable
-from pipeline.resources import Resources
-from pipeline.storage import Bucket, PreconditionFailed, RangeNotSatisfiable, S3Bucket
 from tests.fakes import FakeBucket, FakeTime
 from tests.moto_server import put_many
 
@@ -73,6 +73,18 @@ async def test_the_first_put_once_stands(bucket: Bucket) -> None:
     stored = await bucket.read("k")
     assert stored is not None
     assert (stored.body, stored.etag) == (b"first", etag)
+
+
+async def test_metadata_is_read_with_the_object(bucket: Bucket) -> None:
+    await bucket.put_once("k", b"first", TEXT, metadata={"made": '{"by": "us"}'})
+    await bucket.put_once("k", b"second", TEXT, metadata={"made": "later"})
+    stored = await bucket.read("k", range_="bytes=0-1")
+    assert stored is not None
+    assert (stored.body, stored.metadata) == (b"fi", {"made": '{"by": "us"}'})
+    await bucket.put("k", b"third", TEXT)
+    stored = await bucket.read("k")
+    assert stored is not None
+    assert stored.metadata == {}
 
 
 async def test_put_once_after_a_delete_is_a_first_one(bucket: Bucket) -> None:

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
+from pipeline.clients.resources import connect
 from pipeline.errors import Unavailable
-from pipeline.resources import connect
 from pipeline.settings import Settings
 
 HEAD = (

@@ -10,14 +10,15 @@ import httpx
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 
-from functions import notify
-from functions.server import local_app
-from functions.websocket import MESSAGE_MAX_BYTES
-from pipeline import jobs, layout
+from functions.background import notify
+from functions.local.server import local_app
+from functions.websocket.dispatch import MESSAGE_MAX_BYTES
+from pipeline.access.key_lookup import KeyLookup
+from pipeline.clients.resources import Resources
+from pipeline.contract import layout
+from pipeline.contract.records import ReplyTo
+from pipeline.domain import jobs
 from pipeline.errors import ConnectionGone
-from pipeline.keyring import Keyring
-from pipeline.records import ReplyTo
-from pipeline.resources import Resources
 from tests.serving import SPOKEN, UNSPEAKABLE, outcome_event, served, speak_next, speaking
 from tests.speech import voice_wav
 from tests.waiting import eventually
@@ -220,7 +221,7 @@ async def test_a_client_that_left_is_forgotten(url: str, resources: Resources, s
 
     await eventually(forgotten)
     await speak_next(resources)
-    assert await notify.handle(resources, outcome_event(resources, job_id), Keyring(resources)) == {
+    assert await notify.handle(resources, outcome_event(resources, job_id), KeyLookup(resources)) == {
         "batchItemFailures": []
     }
 

@@ -9,14 +9,15 @@ from functools import partial
 
 import aiohttp
 import pytest
-from ports import free_port
+from supervision.ports import free_port
 
 from gpu_runner.engines import EngineLost
-from pipeline import jobs, layout
-from pipeline.records import Request
-from pipeline.resources import Resources
+from pipeline.audio.wav import WAV, length_of_wav
+from pipeline.clients.resources import Resources
+from pipeline.contract import layout
+from pipeline.contract.records import Request
+from pipeline.domain import jobs
 from pipeline.settings import Settings
-from pipeline.wav import WAV, length_of_wav
 from tests.engines import ScriptedEngine
 from tests.moto_server import serving, waiting
 from tests.orders import (

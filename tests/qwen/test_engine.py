@@ -16,8 +16,8 @@ from gpu_runner.engines.qwen.generation import Flight
 from gpu_runner.engines.qwen.model import FRAME_SAMPLES, SAMPLE_RATE, Model
 from gpu_runner.engines.qwen.prompts import QwenPrompt
 from gpu_runner.engines.qwen.text import parts_of
+from pipeline.contract.records import Options
 from pipeline.errors import InvalidInput, SynthesisFailed, Unavailable
-from pipeline.records import Options
 from pipeline.settings import Settings
 from tests.qwen.conftest import greedy, speak
 

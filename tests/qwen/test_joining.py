@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from gpu_runner.engines.qwen import joining
-from pipeline.audio import Samples
+from pipeline.audio.reference_audio import Samples
 
 RATE = 24_000
 

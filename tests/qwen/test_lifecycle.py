@@ -13,10 +13,13 @@ from gpu_runner.engines.load import load_engine
 from gpu_runner.engines.qwen.engine import QwenEngine
 from gpu_runner.engines.qwen.generation import Flight
 from gpu_runner.engines.qwen.model import Model
-from gpu_runner.worker import work
-from pipeline import audio, jobs, layout
-from pipeline.records import Options, Request, Succeeded
-from pipeline.resources import Resources
+from gpu_runner.worker import run_worker
+from pipeline.audio import reference_audio
+from pipeline.clients.resources import Resources
+from pipeline.clients.storage import JSON
+from pipeline.contract import layout
+from pipeline.contract.records import Options, Request, Succeeded
+from pipeline.domain import jobs
 from pipeline.settings import Settings
 from tests.moto_server import running, serving
 from tests.orders import TRANSCRIPTION, failed, order_again, order_from_voice, order_new, save, succeeded, upload
@@ -66,12 +69,12 @@ async def outcomes(resources: Resources, *orders: Request) -> None:
         await eventually(partial(jobs.read_outcome, resources, order.job_id), seconds=60)
 
 
-async def samples_of(resources: Resources, order: Request) -> audio.Samples:
+async def samples_of(resources: Resources, order: Request) -> reference_audio.Samples:
     preview = (await succeeded(resources, order)).preview
     assert preview is not None
     body = await resources.bucket.get(preview.key)
     assert body is not None
-    return audio.decode_wav(body).samples
+    return reference_audio.decode_wav(body).samples
 
 
 async def test_from_the_upload_to_the_saved_voice(resources: Resources, engine: QwenEngine) -> None:
@@ -132,7 +135,7 @@ async def test_a_prompt_that_is_no_good_is_made_again_and_replaced(
         "hostile": b"\x80\x04c__builtin__\neval\n",
     }[damage]
     key = layout.session(session_id).embedding
-    await resources.bucket.put(key, stored, jobs.JSON)
+    await resources.bucket.put(key, stored, JSON)
     async with real_time_worker(resources, engine):
         order = await order_again(resources, session_id)
         await outcomes(resources, order)
@@ -153,7 +156,7 @@ async def test_a_lost_device_ends_the_worker_and_leaves_the_job_to_the_next(
     with monkeypatch.context() as broken:
         broken.setattr(Flight, "_talk", lost)
         with pytest.raises(EngineLost, match="device-side assert"):
-            await work(resources, lambda: engine, asyncio.Event())
+            await run_worker(resources, lambda: engine, asyncio.Event())
     assert await jobs.read_outcome(resources, order.job_id) is None
     async with real_time_worker(resources, QwenEngine(lambda: model, capacity=4, model="tiny")):
         await outcomes(resources, order)

@@ -16,7 +16,7 @@ from gpu_runner.engines.qwen import prompts
 from gpu_runner.engines.qwen.engine import QwenEngine
 from gpu_runner.engines.qwen.model import FRAME_SAMPLES, Model
 from gpu_runner.engines.qwen.prompts import QwenPrompt
-from pipeline.audio import Recording
+from pipeline.audio.reference_audio import Recording
 from pipeline.errors import InvalidAudio
 from tests.qwen.conftest import SAID, greedy, hum, speak
 

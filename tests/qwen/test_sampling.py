@@ -4,7 +4,7 @@ import torch
 from transformers import RepetitionPenaltyLogitsProcessor, TopKLogitsWarper, TopPLogitsWarper
 
 from gpu_runner.engines.qwen.sampling import Chooser, Sampling
-from pipeline.records import Options
+from pipeline.contract.records import Options
 
 CPU = torch.device("cpu")
 LOGITS = torch.randn(3, 40, generator=torch.Generator().manual_seed(3)) * 3

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import structlog
 
-from functions import dead_letters, notify, sweep
 from functions.aws.process import Event, Process, serving
-from pipeline import jobs
-from pipeline.keyring import Keyring
-from pipeline.records import Failed, ReplyTo, Request
-from pipeline.resources import Resources
+from functions.background import dead_letters, notify, sweep
+from pipeline.access.key_lookup import KeyLookup
+from pipeline.clients.resources import Resources
+from pipeline.contract.records import Failed, ReplyTo, Request
+from pipeline.domain import jobs
 from tests.aws_events import Context, process_of, recorded
 from tests.world import World
 
@@ -47,7 +47,7 @@ def again(answer: Event) -> list[str]:
 
 def test_outcomes_are_told_and_everything_else_in_the_batch_is_let_pass(world: World, process: Process) -> None:
     said = process.run(two_jobs(world, ended=True))
-    answer = serving(process, partial(notify.handle, keyring=Keyring(process.resources)))(
+    answer = serving(process, partial(notify.handle, key_lookup=KeyLookup(process.resources)))(
         recorded("sqs_s3_created", **said), Context()
     )
     assert again(answer) == []
@@ -61,7 +61,7 @@ def test_outcomes_are_told_and_everything_else_in_the_batch_is_let_pass(world: W
 def test_only_what_could_not_be_told_comes_again(world: World, process: Process) -> None:
     said = process.run(two_jobs(world, ended=True))
     world.connections.unreachable.add("c2=")
-    handler = serving(process, partial(notify.handle, keyring=Keyring(process.resources)))
+    handler = serving(process, partial(notify.handle, key_lookup=KeyLookup(process.resources)))
     assert again(handler(recorded("sqs_s3_created", **said), Context())) == ["13"]
     world.connections.unreachable.clear()
     assert again(handler(recorded("sqs_s3_created", **said), Context())) == []

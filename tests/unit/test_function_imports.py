@@ -18,11 +18,17 @@ def loaded(module: str) -> set[str]:
 
 
 def test_the_http_api_leaves_the_decoder_for_when_a_recording_comes() -> None:
-    assert loaded("functions.aws.requests") == {"fastapi", "mangum"}
+    assert loaded("functions.aws.http_adapter") == {"fastapi", "mangum"}
 
 
 @pytest.mark.parametrize(
-    "module", ["functions.aws.sockets", "functions.notify", "functions.dead_letters", "functions.sweep"]
+    "module",
+    [
+        "functions.aws.websocket_routes",
+        "functions.background.notify",
+        "functions.background.dead_letters",
+        "functions.background.sweep",
+    ],
 )
 def test_the_others_do_without_http_too(module: str) -> None:
     assert loaded(module) == set()

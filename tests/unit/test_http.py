@@ -15,13 +15,14 @@ import httpx
 import pytest
 from aiohttp import web
 from fastapi import FastAPI
-from ports import free_port
+from supervision.ports import free_port
 
-from functions.http import create_app, serve_with
-from pipeline import jobs, layout, voices
-from pipeline.audio import encode_wav
+from functions.http.application import create_app, serve_with
+from pipeline.audio.reference_audio import encode_wav
+from pipeline.contract import layout
+from pipeline.contract.records import Options, Request
+from pipeline.domain import jobs, voices
 from pipeline.errors import SynthesisFailed, Unavailable
-from pipeline.records import Options, Request
 from pipeline.settings import Settings
 from tests.fakes import FakeBucket, FakeQueue
 from tests.speech import voice_wav

@@ -1,7 +1,7 @@
 import pytest
 
-from pipeline import layout
-from pipeline.records import Source
+from pipeline.contract import layout
+from pipeline.contract.records import Source
 from tests.fakes import EPOCH
 
 ID = "019cc1234567789089abcdef01234567"
@@ -73,7 +73,7 @@ def test_only_an_outcome_is_an_outcome() -> None:
 
 
 def test_what_owners_have_used_and_have_under_way_lies_in_folders_of_their_own() -> None:
-    assert layout.share("alice", "requests", EPOCH) == "shares/alice/requests-019b76daa800.json"
+    assert layout.quota("alice", "requests", EPOCH) == "shares/alice/requests-019b76daa800.json"
     assert layout.in_flight("alice", ID) == f"in-flight/alice/{ID}"
     assert layout.job_id_in_flight(layout.in_flight("alice", ID)) == ID
     assert layout.voices("alice") == "audio/voices/alice/"
@@ -82,7 +82,7 @@ def test_what_owners_have_used_and_have_under_way_lies_in_folders_of_their_own()
 @pytest.mark.parametrize("what", ["requests", "reference-seconds"])
 @pytest.mark.parametrize("owner", ["alice", "requests-0", "a-b"])
 def test_a_shares_key_tells_its_window(what: str, owner: str) -> None:
-    assert layout.window_of_share(layout.share(owner, what, EPOCH)) == (what, EPOCH)
+    assert layout.window_of_quota(layout.quota(owner, what, EPOCH)) == (what, EPOCH)
 
 
 @pytest.mark.parametrize(
@@ -98,4 +98,4 @@ def test_a_shares_key_tells_its_window(what: str, owner: str) -> None:
     ],
 )
 def test_what_is_no_share_has_no_window(key: str) -> None:
-    assert layout.window_of_share(key) is None
+    assert layout.window_of_quota(key) is None

@@ -9,9 +9,9 @@ import pytest
 from gpu_runner.engines import PromptRejected, Reference, Utterance, VoicePrompt
 from gpu_runner.engines.mock import LONGEST_SECONDS, SAMPLE_RATE, SHORTEST_SECONDS, MockEngine, MockPrompt, hum
 from gpu_runner.engines.pitch import HIGHEST, LOWEST, median_pitch
-from pipeline.audio import Recording
+from pipeline.audio.reference_audio import Recording
+from pipeline.contract.records import Options
 from pipeline.errors import InvalidInput
-from pipeline.records import Options
 from tests.speech import voice
 
 GOOD = MockPrompt(f0=120.0, level=0.1)

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline import voices
+from pipeline.domain import voices
+from pipeline.domain.jobs import check_text
+from pipeline.domain.sessions import check_transcription
 from pipeline.errors import InvalidInput
-from pipeline.jobs import check_text
-from pipeline.sessions import check_transcription
 from pipeline.settings import Settings
 
 SETTINGS = Settings()

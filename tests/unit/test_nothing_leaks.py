@@ -7,12 +7,12 @@ import httpx
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 
-from functions.gate import Gate
-from functions.http import create_app, serve_with
-from functions.websocket import Dispatcher
+from functions.access.access_control import AccessControl
+from functions.http.application import create_app, serve_with
+from functions.websocket.dispatch import Dispatcher
+from pipeline.access.api_keys import ANONYMOUS
+from pipeline.contract.records import ReplyTo
 from pipeline.errors import Unavailable
-from pipeline.keys import ANYBODY
-from pipeline.records import ReplyTo
 from pipeline.settings import Settings
 from tests.speech import voice_wav
 from tests.world import World
@@ -110,9 +110,9 @@ async def test_no_message_does(message: dict[str, Any], failure: type[Exception]
     world = World(SETTINGS)
     session_id = await world.session()
     world.blow_after(0, failure)
-    dispatcher = Dispatcher(world.resources, Gate(world.resources))
+    dispatcher = Dispatcher(world.resources, AccessControl(world.resources))
     raw = json.dumps(message).replace("SESSION", session_id)
-    answer = await dispatcher.answer(ReplyTo(endpoint="http://x", connection_id="c"), ANYBODY, raw, silent)
+    answer = await dispatcher.answer(ReplyTo(endpoint="http://x", connection_id="c"), ANONYMOUS, raw, silent)
     assert answer is not None
     assert answer["type"] == "error"
     check_discreet(json.dumps(answer))

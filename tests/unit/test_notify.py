@@ -7,11 +7,14 @@ from urllib.parse import parse_qs, quote_plus, urlsplit
 
 import pytest
 
-from functions import dead_letters, notify
-from pipeline import events, jobs, keys, layout
-from pipeline.keyring import Keyring
-from pipeline.records import Failed, ReplyTo, Request, Subscriber
-from tests.world import World
+from functions.background import dead_letters, notify
+from pipeline.access import api_keys
+from pipeline.access.key_lookup import KeyLookup
+from pipeline.clients.storage import JSON
+from pipeline.contract import events, layout
+from pipeline.contract.records import Failed, ReplyTo, Request, Subscriber
+from pipeline.domain import jobs
+from tests.world import World, a_newer_versions_job
 
 Event = dict[str, Any]
 
@@ -40,7 +43,7 @@ def ended(request: Request) -> str:
 
 
 async def tell(world: World, event: Event) -> Event:
-    return await notify.handle(world.resources, event, Keyring(world.resources))
+    return await notify.handle(world.resources, event, KeyLookup(world.resources))
 
 
 def again(answer: Event) -> list[str]:
@@ -54,7 +57,7 @@ def told(world: World) -> dict[str, Any]:
 
 async def subscribe(world: World, request: Request, connection_id: str, request_id: str | None = None) -> None:
     subscriber = Subscriber(reply_to=address(connection_id), request_id=request_id)
-    await world.bucket.put(layout.subscriber(request.job_id, connection_id), subscriber.to_json(), jobs.JSON)
+    await world.bucket.put(layout.subscriber(request.job_id, connection_id), subscriber.to_json(), JSON)
 
 
 @pytest.mark.parametrize(("withheld", "gone", "listings"), [(True, False, 0), (True, True, 1), (False, False, 1)])
@@ -137,7 +140,7 @@ async def test_who_is_gone_is_forgotten_and_the_others_are_told() -> None:
     await subscribe(world, request, "gone-too")
     await subscribe(world, request, "here")
     for connection_id in ("gone", "gone-too", "here"):
-        await world.bucket.put(layout.connection(connection_id), b"{}", jobs.JSON)
+        await world.bucket.put(layout.connection(connection_id), b"{}", JSON)
     world.connections.gone = {"gone", "gone-too"}
     await world.succeed(request)
     assert again(await tell(world, batch(ended(request)))) == []
@@ -169,7 +172,7 @@ async def test_a_storage_that_is_away_fails_the_whole_batch_by_name() -> None:
 async def test_a_damaged_outcome_does_not_hold_up_the_others() -> None:
     world = World()
     damaged, good = await world.job(), await world.job(reply_to=address("here"))
-    await world.bucket.put(layout.outcome(damaged.job_id), b"{", jobs.JSON)
+    await world.bucket.put(layout.outcome(damaged.job_id), b"{", JSON)
     await world.succeed(good)
     assert again(await tell(world, batch(ended(damaged), ended(good)))) == ["m0"]
     assert list(told(world)) == ["here"]
@@ -229,6 +232,18 @@ async def test_a_dead_letter_ends_its_job() -> None:
     assert (outcome.code, outcome.correlation_id) == ("synthesis_failed", "corr-1")
 
 
+async def test_a_dead_letter_of_a_newer_version_ends_its_job() -> None:
+    world = World()
+    job_id = await a_newer_versions_job(world, reply_to=address("a"))
+    await dead_letters.handle(world.resources, batch(world.synthesis.bodies[0]))
+    outcome = await jobs.read_outcome(world.resources, job_id)
+    assert isinstance(outcome, Failed)
+    assert (outcome.kind, outcome.code) == ("duet", "synthesis_failed")
+    assert (await jobs.read(world.resources, None, job_id)).status == "failed"
+    await tell(world, batch(created(layout.outcome(job_id))))
+    assert told(world)["a"]["data"]["code"] == "synthesis_failed"
+
+
 async def test_a_dead_letter_of_a_job_that_ended_changes_nothing() -> None:
     world = World()
     request = await world.job()
@@ -256,14 +271,16 @@ async def test_a_dead_letter_that_could_not_be_written_comes_again() -> None:
 async def test_whose_key_was_revoked_since_is_not_told() -> None:
     world = World()
     good, bad = [
-        (await keys.make(world.resources, owner="alice", name=name, scopes=["preview"], expires_at=None))[1].key_id
+        (await api_keys.make(world.resources, owner="alice", name=name, scopes=["preview"], expires_at=None))[
+            1
+        ].key_id
         for name in ("good", "bad")
     ]
-    await keys.revoke(world.resources, bad)
+    await api_keys.revoke(world.resources, bad)
     listening = address("c1").model_copy(update={"key_id": good})
     request = await world.job(reply_to=address("c2").model_copy(update={"key_id": bad}))
     subscriber = Subscriber(reply_to=listening)
-    await world.bucket.put(layout.subscriber(request.job_id, "c1"), subscriber.to_json(), jobs.JSON)
+    await world.bucket.put(layout.subscriber(request.job_id, "c1"), subscriber.to_json(), JSON)
     await world.succeed(request)
     assert again(await tell(world, batch(ended(request)))) == []
     assert list(told(world)) == ["c1"]
@@ -274,7 +291,7 @@ async def test_a_link_is_sent_to_those_who_asked_for_one() -> None:
     request = await world.job(reply_to=address("c1"))
     await subscribe(world, request, "c2")
     subscriber = Subscriber(reply_to=address("c3"), signed=True)
-    await world.bucket.put(layout.subscriber(request.job_id, "c3"), subscriber.to_json(), jobs.JSON)
+    await world.bucket.put(layout.subscriber(request.job_id, "c3"), subscriber.to_json(), JSON)
     outcome = await world.succeed(request)
     await tell(world, batch(ended(request)))
     assert outcome.preview is not None

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.contract.records import LANGUAGES, Options, Request, check_options
 from pipeline.errors import InvalidInput
-from pipeline.records import LANGUAGES, Options, Request, check_options
 
 
 def test_nothing_given_leaves_everything_to_the_model() -> None:

@@ -7,9 +7,9 @@ import httpx
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
-from functions.http import create_app, serve_with
-from functions.origins import METHODS, Cors, OriginCheck, is_loopback_name
-from functions.pages import may_use
+from functions.access.page_origins import may_use
+from functions.http.application import create_app, serve_with
+from functions.http.middleware.origins import METHODS, Cors, OriginCheck, is_loopback_name
 from pipeline.settings import Settings
 from tests.world import World
 

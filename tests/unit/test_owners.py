@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.access.owners import OWNER_MAX, check_owner, new_id, owns
 from pipeline.errors import InvalidInput
 from pipeline.ids import born_at, id_maker, is_id, utc_now
-from pipeline.owners import OWNER_MAX, check_owner, new_id, owns
 
 names = st.from_regex(r"[a-z0-9]{1,8}(-[a-z0-9]{1,8}){0,2}", fullmatch=True)
 make = id_maker(utc_now)

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from functions.prefer import patience
+from functions.http.parameters.prefer import patience
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from functions import websocket
-from functions.http import create_app
-from functions.websocket import MESSAGE_TYPES, GeneratePreview, SaveVoice, Subscribe
-from pipeline import events
+from functions.http.application import create_app
+from functions.websocket import dispatch
+from functions.websocket.dispatch import MESSAGE_TYPES, GeneratePreview, SaveVoice, Subscribe
+from pipeline.contract import events
 from pipeline.settings import Settings
 from tests.readme_settings import README, rows
 
@@ -127,7 +127,7 @@ def test_every_message_that_can_be_sent_is_named_with_its_fields(type_: str, fie
 def messages_sent() -> set[tuple[str, str]]:
     """Every type of message that the code makes, with the names in the literal that it is made of."""
     found = set()
-    for module in (events, websocket):
+    for module in (events, dispatch):
         for call in ast.walk(ast.parse(inspect.getsource(module))):
             if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "_message":
                 assert isinstance(call.args[0], ast.Constant)

@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from pipeline.ids import id_maker
-from pipeline.records import (
+from pipeline.contract.records import (
     ConnectionState,
     Failed,
     NewReference,
@@ -27,6 +26,7 @@ from pipeline.records import (
     parse_outcome,
     particulars,
 )
+from pipeline.ids import id_maker
 from tests.fakes import EPOCH
 
 ID = id_maker(lambda: EPOCH)()

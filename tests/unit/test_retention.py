@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from pipeline import retention
+from pipeline.contract import retention
 from pipeline.ids import id_maker
 from pipeline.settings import Settings
 from tests.fakes import EPOCH

@@ -5,9 +5,9 @@ import re
 import httpx
 import pytest
 
-from functions.docs import PAGE, POLICY
-from functions.http import create_app, serve_with
-from functions.security_headers import HEADERS
+from functions.http.application import create_app, serve_with
+from functions.http.docs_page import PAGE, POLICY
+from functions.http.middleware.security_headers import HEADERS
 from pipeline.settings import Settings
 from tests.world import World
 

@@ -6,12 +6,14 @@ from datetime import timedelta
 
 import pytest
 
-from functions import sweep
-from pipeline import jobs, layout, retention, tickets, voices
+from functions.background import sweep
+from pipeline.access import ws_tickets
+from pipeline.access.api_keys import ANONYMOUS
+from pipeline.clients.storage import JSON, ObjectInfo
+from pipeline.contract import layout, retention
+from pipeline.contract.records import Failed
+from pipeline.domain import jobs, voices
 from pipeline.errors import Unavailable
-from pipeline.keys import ANYBODY
-from pipeline.records import Failed
-from pipeline.storage import ObjectInfo
 from tests.fakes import EPOCH, FakeBucket, FakeTime
 from tests.world import Crash, World
 
@@ -23,10 +25,10 @@ async def swept(world: World) -> dict[str, int]:
 async def test_each_thing_goes_at_its_moment_and_not_before() -> None:
     world = World()
     request = await world.job()
-    await world.bucket.put(layout.connection("c="), b'{"session_id": "s"}', jobs.JSON)
+    await world.bucket.put(layout.connection("c="), b'{"session_id": "s"}', JSON)
     await world.succeed(request)
-    await tickets.issue(world.resources, ANYBODY)
-    await world.bucket.put(layout.subscriber(request.job_id, "c"), b"{}", jobs.JSON)
+    await ws_tickets.issue(world.resources, ANONYMOUS)
+    await world.bucket.put(layout.subscriber(request.job_id, "c"), b"{}", JSON)
     for prefix, lifetime, count in [
         (layout.TICKETS, timedelta(seconds=60), 1),
         (layout.PREVIEWS, timedelta(minutes=20), 1),
@@ -152,7 +154,7 @@ async def test_a_queue_that_is_away_does_not_stop_the_sweep() -> None:
 async def test_thousands_go_in_batches() -> None:
     world = World()
     for _ in range(2100):
-        await world.bucket.put(layout.request(world.resources.new_id()), b"{}", jobs.JSON)
+        await world.bucket.put(layout.request(world.resources.new_id()), b"{}", JSON)
     world.later(hours=24)
     world.mend()
     assert (await swept(world))["jobs"] == 2100
@@ -193,7 +195,7 @@ async def test_some_missed_sweeps_do_no_harm() -> None:
 async def test_a_damaged_request_does_not_stop_the_sweep() -> None:
     world = World()
     damaged, overdue = await world.job(), await world.job()
-    await world.bucket.put(layout.request(damaged.job_id), b"{", jobs.JSON)
+    await world.bucket.put(layout.request(damaged.job_id), b"{", JSON)
     world.later(minutes=61)
     assert (await swept(world))["overdue_jobs"] == 1
     assert await jobs.read_outcome(world.resources, overdue.job_id)

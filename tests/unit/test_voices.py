@@ -5,9 +5,11 @@ from datetime import timedelta
 
 import pytest
 
-from pipeline import jobs, layout, voices
+from pipeline.clients.storage import JSON
+from pipeline.contract import layout
+from pipeline.contract.records import VoiceMetadata
+from pipeline.domain import jobs, voices
 from pipeline.errors import Expired, InvalidInput, NameTaken, NotFound, Unavailable
-from pipeline.records import VoiceMetadata
 from tests.fakes import Switch
 from tests.world import PROMPT, Crash, World
 
@@ -69,7 +71,7 @@ async def test_a_voice_without_transcription_or_embedding() -> None:
 async def test_an_embedding_that_says_no_model_is_kept_all_the_same() -> None:
     world = World()
     session_id = await world.session()
-    await world.bucket.put(layout.session(session_id).embedding, b"[]", jobs.JSON)
+    await world.bucket.put(layout.session(session_id).embedding, b"[]", JSON)
     assert (await voices.save(world.resources, None, session_id, "Nova")).model is None
 
 
@@ -123,7 +125,7 @@ async def test_a_save_that_died_anywhere_is_finished_by_its_retry(embedded: bool
             world.later(seconds=TIMEOUT.total_seconds())
             await voices.finish_changes(world.resources)
             assert world.synthesis.bodies, f"no embedding asked for after {fuse.seen}"
-            await world.voices.put(layout.voice(None, "nova").embedding, PROMPT, jobs.JSON)
+            await world.voices.put(layout.voice(None, "nova").embedding, PROMPT, JSON)
         whole(world, "nova", session_id)
         steps += 1
     assert steps >= 8
@@ -273,7 +275,7 @@ async def test_a_save_whose_last_answer_was_lost_is_a_save() -> None:
                         "model": "mock",
                     }
                 )
-                world.voices._write(layout.voice(None, "nova").metadata, ready.to_json(), jobs.JSON)
+                world.voices._write(layout.voice(None, "nova").metadata, ready.to_json(), JSON)
 
     world.voices.switch = LosesAnswers()
     assert (await voices.save(world.resources, None, session_id, "Nova")).status == "ready"
@@ -307,7 +309,7 @@ async def test_deleting_takes_everything() -> None:
     world = World()
     await voices.save(world.resources, None, await world.session(), "Nova")
     await voices.save(world.resources, None, await world.session(), "Nova 2")
-    await world.voices.put(layout.voice(None, "nova").folder + "left-behind", b"", jobs.JSON)
+    await world.voices.put(layout.voice(None, "nova").folder + "left-behind", b"", JSON)
     await voices.delete(world.resources, None, "nova")
     assert world.voice_keys() == [f"audio/voices/nova-2/{name}" for name in FILES]
     assert world.keys(layout.CHANGES) == []
@@ -327,8 +329,8 @@ async def test_a_deleted_name_is_free_at_once() -> None:
 
 async def test_what_a_worker_wrote_late_does_not_get_into_the_next_voice_of_that_name() -> None:
     world = World()
-    await world.voices.put(layout.voice(None, "nova").embedding, b"of the one before", jobs.JSON)
-    await world.voices.put(layout.voice(None, "nova").transcription, b"of the one before", jobs.JSON)
+    await world.voices.put(layout.voice(None, "nova").embedding, b"of the one before", JSON)
+    await world.voices.put(layout.voice(None, "nova").transcription, b"of the one before", JSON)
     await voices.save(world.resources, None, await world.session("", embedded=False), "Nova")
     assert world.voice_keys() == ["audio/voices/nova/metadata.json", "audio/voices/nova/source.wav"]
 
@@ -374,8 +376,8 @@ async def test_of_two_deletes_one_finds_nothing() -> None:
 
 async def test_the_sweeper_lets_be_what_is_not_its_own() -> None:
     world = World()
-    await world.bucket.put(layout.CHANGES + "README.txt", b"not a note", jobs.JSON)
-    await world.bucket.put(layout.change(world.resources.new_id()), b'{"voice_id": "../.."}', jobs.JSON)
+    await world.bucket.put(layout.CHANGES + "README.txt", b"not a note", JSON)
+    await world.bucket.put(layout.change(world.resources.new_id()), b'{"voice_id": "../.."}', JSON)
     await voices.save(world.resources, None, await world.session(), "Nova")
     world.later(seconds=TIMEOUT.total_seconds())
     assert await voices.finish_changes(world.resources) == 1
@@ -387,7 +389,7 @@ async def test_one_damaged_voice_does_not_hide_the_others() -> None:
     world = World()
     for name in ("Ann", "Bob", "Cid"):
         await voices.save(world.resources, None, await world.session(), name)
-    await world.voices.put(layout.voice(None, "bob").metadata, b"{", jobs.JSON)
+    await world.voices.put(layout.voice(None, "bob").metadata, b"{", JSON)
     assert [voice.voice_id for voice in (await voices.page(world.resources, None, limit=10)).voices] == [
         "ann",
         "cid",
@@ -411,7 +413,7 @@ async def many(world: World, ids: list[str]) -> None:
             changed_at=world.time(),
             reference_id="r",
         )
-        await world.voices.put(keys.metadata, metadata.to_json(), jobs.JSON)
+        await world.voices.put(keys.metadata, metadata.to_json(), JSON)
         await world.voices.put(keys.audio, b"", "audio/wav")
 
 

@@ -6,14 +6,15 @@ from typing import Any
 
 import pytest
 
-from functions import notify
-from functions.gate import Gate
-from functions.websocket import MESSAGE_MAX_BYTES, MESSAGE_TYPES, Dispatcher
-from pipeline import events, jobs, layout, sessions, voices
-from pipeline.audio import encode_wav
-from pipeline.keyring import Keyring
-from pipeline.keys import ANYBODY
-from pipeline.records import Options, ReplyTo, Request
+from functions.access.access_control import AccessControl
+from functions.background import notify
+from functions.websocket.dispatch import MESSAGE_MAX_BYTES, MESSAGE_TYPES, Dispatcher
+from pipeline.access.api_keys import ANONYMOUS
+from pipeline.access.key_lookup import KeyLookup
+from pipeline.audio.reference_audio import encode_wav
+from pipeline.contract import events, layout
+from pipeline.contract.records import Options, ReplyTo, Request
+from pipeline.domain import jobs, sessions, voices
 from tests.world import World, spoken
 
 HERE = ReplyTo(endpoint="http://127.0.0.1:9", connection_id="c1=")
@@ -23,7 +24,7 @@ Message = dict[str, Any]
 
 
 def dispatcher_of(world: World) -> Dispatcher:
-    return Dispatcher(world.resources, Gate(world.resources))
+    return Dispatcher(world.resources, AccessControl(world.resources))
 
 
 async def ask(world: World, type_: object, data: object = None, sender: ReplyTo = HERE) -> Message | None:
@@ -38,7 +39,7 @@ async def answered(world: World, raw: str | bytes, sender: ReplyTo = HERE) -> Me
     async def say(message: Message) -> None:
         said.append(message)
 
-    if answer := await dispatcher_of(world).answer(sender, ANYBODY, raw, say):
+    if answer := await dispatcher_of(world).answer(sender, ANONYMOUS, raw, say):
         said.append(answer)
     assert len(said) <= 1
     return said[0] if said else None
@@ -226,7 +227,7 @@ async def test_who_subscribes_in_time_is_told_when_the_job_ends() -> None:
     request = await world.job(reply_to=THERE)
     assert await ask(world, "subscribe", {"job_id": request.job_id, "request_id": "r9"}) is None
     await world.succeed(request)
-    await notify.tell(world.resources, Keyring(world.resources), request.job_id)
+    await notify.tell(world.resources, KeyLookup(world.resources), request.job_id)
     told = {to: json.loads(body)["data"].get("request_id") for to, body in world.connections.posted}
     assert told == {"c2=": None, "c1=": "r9"}
 
@@ -260,7 +261,7 @@ async def test_nobody_is_missed_however_the_outcome_races_the_subscription(turns
         for _ in range(turns):
             await asyncio.sleep(0)
         await world.succeed(request)
-        await notify.tell(world.resources, Keyring(world.resources), request.job_id)
+        await notify.tell(world.resources, KeyLookup(world.resources), request.job_id)
 
     answer, _ = await asyncio.gather(ask(world, "subscribe", {"job_id": request.job_id}), end())
     assert (answer is not None) + len(world.connections.posted) >= 1

@@ -3,8 +3,10 @@
 import asyncio
 import json
 import threading
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
+from typing import Any
 
 import pytest
 import structlog
@@ -12,15 +14,17 @@ from structlog.testing import capture_logs
 
 from gpu_runner.engines import EngineLost
 from gpu_runner.engines.mock import MockPrompt, hum
-from gpu_runner.worker import work
-from pipeline import jobs, layout
-from pipeline.audio import decode_wav
-from pipeline.errors import InvalidInput
-from pipeline.records import Source
+from gpu_runner.worker import run_worker
+from pipeline.audio.reference_audio import decode_wav
+from pipeline.audio.wav import WAV, length_of_wav
+from pipeline.clients.storage import JSON
+from pipeline.contract import layout
+from pipeline.contract.records import Source
+from pipeline.domain import jobs
+from pipeline.errors import InvalidInput, Unavailable
 from pipeline.settings import Settings
-from pipeline.wav import WAV, length_of_wav
 from tests.engines import ScriptedEngine
-from tests.fakes import Fakes, fake_world, settle
+from tests.fakes import FakeBucket, Fakes, fake_world, settle
 from tests.orders import (
     TEXT,
     TRANSCRIPTION,
@@ -142,7 +146,7 @@ async def test_what_a_preview_with_a_stored_prompt_asks_for(world: Fakes) -> Non
     session_id = await upload(world.resources)
     order = await order_again(world.resources, session_id)
     prompt = MockPrompt(f0=100.0, level=0.1)
-    await world.bucket.put(layout.session(session_id).embedding, prompt.to_json(), jobs.JSON)
+    await world.bucket.put(layout.session(session_id).embedding, prompt.to_json(), JSON)
     assert await asked_for(world, ScriptedEngine(), order.job_id) == {
         "bucket": ["put_once", "put_once", "read", "read"],
         "voices": [],
@@ -210,7 +214,7 @@ async def test_a_prompt_that_cannot_be_used_is_made_again_and_replaced(world: Fa
     engine = ScriptedEngine()
     session_id = await upload(world.resources, pitch=180)
     key = layout.session(session_id).embedding
-    await world.bucket.put(key, stored, jobs.JSON)
+    await world.bucket.put(key, stored, JSON)
     order = await order_again(world.resources, session_id)
     async with fake_time_worker(world, engine) as worker:
         await worker.until_ended(order.job_id)
@@ -410,7 +414,7 @@ async def test_what_fails_every_time_becomes_a_dead_letter(world: Fakes) -> None
 
 async def test_a_request_of_another_version_is_left_to_others(world: Fakes) -> None:
     job_id = world.resources.new_id()
-    await world.bucket.put(layout.request(job_id), json.dumps({"job_id": job_id, "text": TEXT}).encode(), jobs.JSON)
+    await world.bucket.put(layout.request(job_id), json.dumps({"job_id": job_id, "text": TEXT}).encode(), JSON)
     await jobs.enqueue(world.resources, job_id)
     with capture_logs() as logs:
         async with fake_time_worker(world, ScriptedEngine()):
@@ -463,12 +467,47 @@ async def test_audio_of_an_earlier_try_is_described_as_it_is(world: Fakes) -> No
     assert world.bucket.objects[layout.preview(order.job_id)].body == body
 
 
+class FailsToConclude(FakeBucket):
+    """Fails so many writes of an outcome."""
+
+    failures = 0
+
+    async def put_once(self, key: str, body: bytes, content_type: str, **more: Any) -> str | None:
+        """See `Bucket.put_once`."""
+        if key.endswith(layout.OUTCOME_FILE) and self.failures:
+            self.failures -= 1
+            raise Unavailable("no outcome can be written")
+        return await super().put_once(key, body, content_type, **more)
+
+
+@pytest.mark.parametrize(("failures", "deliveries"), [(1, 1), (5, 2)])
+async def test_timings_and_warnings_survive_a_failed_write_of_the_outcome(
+    world: Fakes, failures: int, deliveries: int
+) -> None:
+    bucket = FailsToConclude(world.time)
+    bucket.failures = failures
+    world = replace(world, bucket=bucket, resources=replace(world.resources, bucket=bucket))
+    engine = ScriptedEngine()
+    engine.warnings = ("a bit short", "too long to be kept with the audio: " + "ä" * 2000)
+    order = await order_new(world.resources)
+    world.time.now += timedelta(seconds=3)
+    async with fake_time_worker(world, engine) as worker:
+        await worker.live_until_ended(order.job_id)
+    outcome = await succeeded(world.resources, order)
+    assert outcome.timings is not None
+    assert outcome.timings.queued_seconds >= 2.5
+    assert outcome.timings.synthesis_seconds == 0.5
+    assert outcome.warnings == ("a bit short",)
+    assert len(engine.spoken) == 1
+    assert (world.synthesis.switch.count("hide") > 0) == (deliveries > 1)
+
+
 async def test_a_redelivered_job_uses_the_prompt_that_the_first_try_stored(world: Fakes) -> None:
     engine = ScriptedEngine()
     engine.errors[TEXT] = RuntimeError("no luck")
     order = await order_new(world.resources)
     prompt = MockPrompt(f0=100.0, level=0.1)
-    await world.bucket.put(layout.reference(order.source).embedding, prompt.to_json(), jobs.JSON)
+    await world.bucket.put(layout.reference(order.source).embedding, prompt.to_json(), JSON)
     await world.synthesis.receive(1, wait_seconds=0)
     await world.time.advance(60)
     async with fake_time_worker(world, engine):
@@ -491,8 +530,8 @@ async def test_a_worker_outlives_an_outage_of_the_queue(world: Fakes) -> None:
             await world.time.advance(30)
             await worker.until_ended(order.job_id)
     assert 10 < tries < 40
-    assert [entry["neighbour"] for entry in logs if entry["event"] == "not reachable"] == ["queue"]
-    assert [entry["neighbour"] for entry in logs if entry["event"] == "reachable again"] == ["queue"]
+    assert [entry["dependency"] for entry in logs if entry["event"] == "dependency unavailable"] == ["queue"]
+    assert [entry["dependency"] for entry in logs if entry["event"] == "dependency available again"] == ["queue"]
 
 
 async def test_an_outage_of_the_storage_costs_no_job_its_tries(world: Fakes) -> None:
@@ -506,7 +545,7 @@ async def test_an_outage_of_the_storage_costs_no_job_its_tries(world: Fakes) -> 
             await world.time.advance(30)
             await worker.until_ended(*(order.job_id for order in orders))
     assert world.synthesis_dead_letters.bodies == []
-    assert [entry["neighbour"] for entry in logs if entry["event"] == "not reachable"] == ["storage"]
+    assert [entry["dependency"] for entry in logs if entry["event"] == "dependency unavailable"] == ["storage"]
 
 
 async def test_what_was_spoken_outlives_a_short_outage_of_the_storage(world: Fakes) -> None:
@@ -623,6 +662,23 @@ async def test_a_lost_engine_ends_the_worker_and_hands_everything_back(world: Fa
     assert len(world.synthesis.visible) == 3
 
 
+async def test_a_dead_engine_thread_ends_the_worker_and_returns_every_job(world: Fakes) -> None:
+    engine = ScriptedEngine(capacity=2)
+    engine.held = True
+    orders = [await order_new(world.resources) for _ in range(3)]
+    async with fake_time_worker(world, engine) as worker:
+        await until(lambda: len(engine.speaking) == 2 and world.synthesis.visible == [])
+        engine.step_errors = [SystemExit("bye")]
+        async with asyncio.timeout(5):
+            while not worker.task.done():
+                await world.time.advance(0.1)
+                await asyncio.sleep(0.002)
+        with pytest.raises(EngineLost, match="SystemExit: bye"):
+            await worker.task
+    await world.time.advance(1)
+    assert len(world.synthesis.visible) == len(orders)
+
+
 async def test_it_stops_while_the_engine_is_still_loading(world: Fakes) -> None:
     loading = threading.Event()
 
@@ -631,7 +687,7 @@ async def test_it_stops_while_the_engine_is_still_loading(world: Fakes) -> None:
         return ScriptedEngine()
 
     stop = asyncio.Event()
-    task = asyncio.create_task(work(world.resources, load, stop, sleep=world.time.sleep))
+    task = asyncio.create_task(run_worker(world.resources, load, stop, sleep=world.time.sleep))
     await settle()
     stop.set()
     async with asyncio.timeout(5):

@@ -21,9 +21,9 @@ from gpu_runner.engines.qwen.generation import LEAST_FRAMES, End, Flight, Landed
 from gpu_runner.engines.qwen.model import FRAMES_PER_SECOND, SAMPLE_RATE, Model, release_memory
 from gpu_runner.engines.qwen.prompts import QwenPrompt
 from gpu_runner.engines.qwen.text import has_words, parts_of, speech_seconds
-from pipeline.audio import Recording, Samples
+from pipeline.audio.reference_audio import Recording, Samples
+from pipeline.contract.records import Options
 from pipeline.errors import InvalidInput, PipelineError, SynthesisFailed, Unavailable
-from pipeline.records import Options
 
 log = structlog.get_logger()
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pipeline.audio import Samples
+from pipeline.audio.reference_audio import Samples
 
 FADE_SECONDS = 0.008  # long enough that an edge is not heard as a click, short enough that no consonant is
 QUIET = 10 ** (-45 / 20)  # what the model leaves around a part is quieter than that

@@ -13,7 +13,7 @@ from torch import Tensor
 from gpu_runner.engines import PromptRejected, Reference
 from gpu_runner.engines.qwen.model import SAMPLE_RATE, Identity, Model
 from gpu_runner.engines.qwen.text import has_words, speech_seconds
-from pipeline.audio import Recording, Samples
+from pipeline.audio.reference_audio import Recording, Samples
 from pipeline.errors import InvalidAudio
 
 FORMAT = 1

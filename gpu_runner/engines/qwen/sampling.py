@@ -12,7 +12,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from pipeline.records import Options
+from pipeline.contract.records import Options
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,26 @@
+"""API Gateway's HTTP events (payload format 2.0) as requests to the application, and its answers back."""
+
+from typing import Any
+
+from mangum import Mangum
+from mangum.adapter import DEFAULT_TEXT_MIME_TYPES
+
+from functions.aws.process import Event, Handler, Process
+from functions.http import problems
+from functions.http.application import create_app, serve_with
+from functions.http.middleware.observability import CORRELATION_HEADER
+
+
+def answering(process: Process) -> Handler:
+    """Make the handler of the HTTP API."""
+    app = create_app(process.resources.settings)
+    serve_with(app, process.resources)
+    text_types = [*DEFAULT_TEXT_MIME_TYPES, problems.MEDIA_TYPE]  # anything else travels in base64
+    adapter = Mangum(app, lifespan="off", text_mime_types=text_types)
+
+    def handler(event: Event, context: Any) -> Any:
+        # Requests that bring no name of their own go by the gateway's, which stands in its access log too.
+        names = {CORRELATION_HEADER.lower(): event["requestContext"]["requestId"]}
+        return adapter({**event, "headers": names | event["headers"]}, context)
+
+    return handler

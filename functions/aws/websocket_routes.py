@@ -1,0 +1,139 @@
+"""The routes of API Gateway's WebSocket API over the same dispatch as the local `/ws`.
+
+A route's own answer reaches the client only where the API has route responses, so what there is to say is posted.
+Nothing can be posted from within `$connect`: until it has been answered, the connection is not there.
+"""
+
+import base64
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import structlog
+
+from functions.access.access_control import AccessControl
+from functions.access.page_origins import REFUSAL, may_use
+from functions.aws.process import Event, Handler, Process
+from functions.http.statuses import STATUS
+from functions.websocket.dispatch import Dispatcher, Message, caller_remembered, connection_state, refusal
+from pipeline.access.api_keys import ANONYMOUS, Caller
+from pipeline.clients.resources import Resources
+from pipeline.clients.storage import JSON
+from pipeline.contract import layout
+from pipeline.contract.records import ConnectionState, ReplyTo
+from pipeline.errors import ConnectionGone, Forbidden, PipelineError, Unauthorized, Unavailable
+from pipeline.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+Answer = dict[str, int]
+
+
+class Routes:
+    """What is done with an event of each route."""
+
+    def __init__(self, resources: Resources) -> None:
+        self._resources = resources
+        self._access_control = AccessControl(resources)
+        self._dispatcher = Dispatcher(resources, self._access_control)
+
+    async def connect(self, event: Event) -> Answer:
+        """Let a client in or not; a connection is remembered only when there is something to remember."""
+        headers = {name.lower(): value for name, value in (event.get("headers") or {}).items()}
+        try:
+            caller = await self._caller_of_handshake(headers, event)
+            await self._remember(caller, event)
+        except Unavailable as error:
+            log.warning("could not let a client in", reason=error.message)
+            return {"statusCode": 503}
+        except PipelineError as error:
+            log.info("client refused", connection_id=_connection_id(event), reason=error.message)
+            return {"statusCode": int(STATUS[error.code])}
+        log.info("client connected", connection_id=_connection_id(event), key_id=caller.key_id)
+        return {"statusCode": 200}
+
+    async def _remember(self, caller: Caller, event: Event) -> None:
+        if caller.key_id is not None:
+            key = layout.connection(_connection_id(event))
+            await self._resources.bucket.put(key, connection_state(caller).to_json(), JSON)
+
+    async def _caller_of_handshake(self, headers: Mapping[str, str], event: Event) -> Caller:
+        if not may_use(headers.get("origin"), headers.get("host"), self._resources.settings.allowed_origins):
+            raise Forbidden(REFUSAL)
+        address = event["requestContext"].get("identity", {}).get("sourceIp", "")
+        ticket = (event.get("queryStringParameters") or {}).get("ticket")
+        return await self._access_control.authenticate_socket(headers.get("authorization"), ticket, address)
+
+    async def disconnect(self, event: Event) -> Answer:
+        """Forget a client; API Gateway does not promise to call this."""
+        log.info("client disconnected", connection_id=_connection_id(event))
+        await self._dispatcher.forget(self._address(event))
+        return {"statusCode": 200}
+
+    async def default(self, event: Event) -> Answer:
+        """Answer a message; where the answer can't be posted, API Gateway says so in its own words."""
+        client = self._address(event)
+        try:
+            await self._answer(client, _frame(event))
+        except ConnectionGone:
+            log.info("client gone", connection_id=client.connection_id)
+            await self._dispatcher.forget(client)
+        except Unavailable as error:
+            log.warning("could not answer", connection_id=client.connection_id, reason=error.message)
+            return {"statusCode": 500}
+        return {"statusCode": 200}
+
+    async def _answer(self, client: ReplyTo, frame: str | bytes) -> None:
+        async def say(message: Message) -> None:
+            await self._resources.connections.post(client, json.dumps(message).encode())
+
+        caller = await self._caller_remembered(client)
+        if caller is None or not await self._access_control.is_key_still_valid(caller):
+            await say(refusal(Unauthorized("The key is no longer good.")))
+            await self._resources.connections.close(client)
+            return
+        sender = client.model_copy(update={"key_id": caller.key_id})
+        answer = await self._dispatcher.answer(sender, caller, frame, say)
+        if answer is not None:
+            await say(answer)
+
+    async def _caller_remembered(self, client: ReplyTo) -> Caller | None:
+        if not self._resources.settings.wants_keys:
+            return ANONYMOUS
+        body = await self._resources.bucket.get(layout.connection(client.connection_id))
+        return caller_remembered(ConnectionState.model_validate_json(body)) if body else None
+
+    def serving(self, process: Process, route: Callable[[Event], Awaitable[Answer]]) -> Handler:
+        """Make the handler of one route."""
+
+        async def serve(event: Event) -> Answer:
+            try:
+                return await route(event)
+            except Exception:
+                log.exception("unexpected error")
+                return {"statusCode": 500}
+
+        def handler(event: Event, _context: Any) -> Answer:
+            return process.run(serve(event), correlation_id=event["requestContext"]["requestId"])
+
+        return handler
+
+    def _address(self, event: Event) -> ReplyTo:
+        endpoint = _endpoint(event["requestContext"], self._resources.settings)
+        return ReplyTo(endpoint=endpoint, connection_id=_connection_id(event))
+
+
+def _connection_id(event: Event) -> str:
+    return str(event["requestContext"]["connectionId"])
+
+
+def _endpoint(context: Event, settings: Settings) -> str:
+    """Tell where `@connections` is: below the API's own address, or below that of what stands in for all of AWS."""
+    if settings.aws_endpoint_url:
+        return f"{settings.aws_endpoint_url.rstrip('/')}/_aws/execute-api/{context['apiId']}/{context['stage']}"
+    return f"https://{context['domainName']}/{context['stage']}"
+
+
+def _frame(event: Event) -> str | bytes:
+    body: str = event.get("body") or ""
+    return base64.b64decode(body) if event.get("isBase64Encoded") else body

@@ -1,0 +1,1 @@
+"""Handlers of queues and of the schedule: notify, sweep, dead letters."""

@@ -1,0 +1,42 @@
+"""Jobs that were delivered too often are ended here, so that no client waits for ever."""
+
+from functools import partial
+
+import structlog
+
+from functions.background import sqs_batches
+from functions.background.sqs_batches import Event, Record
+from pipeline.clients.resources import Resources
+from pipeline.domain import jobs
+from pipeline.errors import SynthesisFailed, Unavailable
+
+log = structlog.get_logger(__name__)
+
+
+async def handle(resources: Resources, event: Event) -> Event:
+    """Serve a batch of dead letters that came through SQS."""
+    return await sqs_batches.each(event, partial(_fails, resources))
+
+
+async def _fails(resources: Resources, record: Record) -> bool:
+    ticket = jobs.parse_ticket(record["body"])
+    if ticket is None:
+        log.warning("dead letter is no job", message_id=record["messageId"])
+        return False
+    try:
+        await give_up(resources, ticket.job_id)
+    except Unavailable as error:
+        log.warning("could not end job", job_id=ticket.job_id, reason=error.message)
+        return True
+    return False
+
+
+async def give_up(resources: Resources, job_id: str) -> None:
+    """Write the failure that ends a job, unless it has ended some other way."""
+    request = await jobs.read_envelope(resources, job_id)
+    if request is None:
+        log.warning("dead letter has no request", job_id=job_id)
+        return
+    error = SynthesisFailed("The speech could not be made after several tries; try again later.")
+    ended = await jobs.conclude(resources, jobs.failure(request, error, resources.clock()))
+    log.warning("job given up", job_id=job_id, correlation_id=request.correlation_id, ended_here=ended)

@@ -1,0 +1,139 @@
+"""Every minute: delete what has expired, end what is overdue, finish what died half-way.
+
+Ids sort by age, so each listing begins at the oldest key and stops at the first that is too young: a sweep costs
+what has expired, not what is stored.
+"""
+
+from collections.abc import AsyncIterator, Callable
+from datetime import datetime, timedelta
+from typing import Any
+
+import structlog
+
+from pipeline.access import quotas
+from pipeline.clients.resources import Resources
+from pipeline.clients.storage import ObjectInfo
+from pipeline.contract import layout, retention
+from pipeline.domain import jobs, voices
+from pipeline.errors import Unavailable
+from pipeline.ids import born_at, is_id
+
+log = structlog.get_logger(__name__)
+
+# Jobs past their deadline are looked for this far back, so that some missed sweeps do no harm.
+OVERDUE_SPAN = timedelta(minutes=15)
+# A function lives half a minute at most; a marker of that age is of a job that was accepted, or never will be.
+MARKER_TIMEOUT = timedelta(minutes=5)
+_DELETED_AT_ONCE = 1000
+
+ExpiresAt = Callable[[str], datetime]
+
+
+async def handle(resources: Resources, _event: dict[str, Any]) -> dict[str, int]:
+    """Sweep once; how many objects went, by kind, and how many jobs and changes were ended."""
+    settings = resources.settings
+    await _touch_queue(resources)
+    swept = {
+        "uploads": await _delete(
+            resources, _by_id(resources, layout.UPLOADS, lambda id_: retention.upload_expires_at(id_, settings))
+        ),
+        "previews": await _delete(resources, _previews(resources)),
+        "jobs": await _delete(
+            resources, _by_id(resources, layout.JOBS, lambda id_: retention.job_expires_at(id_, settings))
+        ),
+        "tickets": await _delete(resources, _by_id(resources, layout.TICKETS, retention.ticket_expires_at)),
+        "connections": await _delete(resources, _connections(resources)),
+        "overdue_jobs": await _end_overdue(resources),
+        "voice_changes": await voices.finish_changes(resources),
+        "shares": await _delete(resources, quotas.past_windows(resources)),
+        "in_flight": await _delete(resources, _ended_in_flight(resources)),
+    }
+    log.info("swept", **swept)
+    return swept
+
+
+async def _touch_queue(resources: Resources) -> None:
+    """Keep the queue of jobs active.
+
+    Of one that nobody asks for six hours, CloudWatch hears up to 15 minutes late, and no worker would start before.
+    """
+    try:
+        await resources.synthesis.ping()
+    except Unavailable as error:
+        log.warning("queue not reachable", reason=error.message)
+
+
+async def _by_id(resources: Resources, prefix: str, expires_at: ExpiresAt) -> AsyncIterator[str]:
+    now = resources.clock()
+    async for item in resources.bucket.list(prefix):
+        id_ = layout.id_in(item.key, prefix)
+        if not is_id(id_):
+            continue
+        if expires_at(id_) > now:
+            break
+        yield item.key
+
+
+async def _previews(resources: Resources) -> AsyncIterator[str]:
+    """A preview lives from its completion, which its id does not tell; but it is never older than its id."""
+    now = resources.clock()
+    async for item in resources.bucket.list(layout.PREVIEWS):
+        id_ = layout.id_in(item.key, layout.PREVIEWS)
+        if not is_id(id_):
+            continue
+        if retention.preview_earliest_expiry(id_, resources.settings) > now:
+            break
+        if retention.preview_expires_at(item.last_modified, resources.settings) <= now:
+            yield item.key
+
+
+async def _connections(resources: Resources) -> AsyncIterator[str]:
+    """Connections are named by API Gateway, in no order of age; there are as many as there are clients."""
+    now = resources.clock()
+
+    def expired(item: ObjectInfo) -> bool:
+        return retention.connection_expires_at(item.last_modified, resources.settings) <= now
+
+    async for item in resources.bucket.list(layout.CONNECTIONS):
+        if expired(item):
+            yield item.key
+
+
+async def _ended_in_flight(resources: Resources) -> AsyncIterator[str]:
+    """Markers of previews that have ended, were never accepted, or are past their deadline.
+
+    Those that have just been made are let be: whoever made them may still be at it.  The others cost one listing of
+    the jobs since the oldest of them, and no read.
+    """
+    latest = resources.clock() - MARKER_TIMEOUT
+    keys = {layout.job_id_in_flight(item.key): item.key async for item in resources.bucket.list(layout.IN_FLIGHT)}
+    aged = {job_id: key for job_id, key in keys.items() if is_id(job_id) and born_at(job_id) <= latest}
+    if not aged:
+        return
+    since = max(born_at(min(aged)), resources.clock() - resources.settings.job_deadline)
+    unfinished = {job_id async for job_id in jobs.unfinished(resources, since=since, until=resources.clock())}
+    for job_id, key in aged.items():
+        if job_id not in unfinished:
+            yield key
+
+
+async def _delete(resources: Resources, keys: AsyncIterator[str]) -> int:
+    count, batch = 0, list[str]()
+    async for key in keys:
+        batch.append(key)
+        if len(batch) == _DELETED_AT_ONCE:
+            await resources.bucket.delete(batch)
+            count, batch = count + len(batch), []
+    await resources.bucket.delete(batch)
+    return count + len(batch)
+
+
+async def _end_overdue(resources: Resources) -> int:
+    latest = resources.clock() - resources.settings.job_deadline
+    ended = 0
+    async for job_id in jobs.unfinished(resources, since=latest - OVERDUE_SPAN, until=latest):
+        request = await jobs.read_envelope(resources, job_id)
+        if request and await jobs.conclude(resources, jobs.past_deadline(request, resources)):
+            log.warning("job overdue", job_id=job_id, correlation_id=request.correlation_id)
+            ended += 1
+    return ended

@@ -1,0 +1,93 @@
+"""The HTTP API: routes, errors and what every request passes through."""
+
+from fastapi import FastAPI
+
+from functions.access.access_control import AccessControl
+from functions.http import docs_page, problems
+from functions.http.middleware.observability import AccessLog, Correlation, RateLimit, Unexpected
+from functions.http.middleware.origins import Cors, LoopbackHosts, OriginCheck
+from functions.http.middleware.request_limits import BodyLimit, BodyLimits
+from functions.http.middleware.security_headers import SecurityHeaders
+from functions.http.openapi import Api
+from functions.http.routes import health, jobs, previews, uploads, voices, ws_tickets
+from functions.previews.completion_waiters import Waiters
+from pipeline.clients.resources import Resources
+from pipeline.ids import id_maker, utc_now
+from pipeline.settings import Settings
+
+# The routes that take a recording.
+RECORDING_PATHS = {"/preview", "/upload"}
+# Any other body: some short fields, and a text whose every character may take twelve bytes (`\ud83d\ude00`).
+FIELDS_BYTES = 64 * 1024
+CHARACTER_BYTES = 12
+
+DESCRIPTION = """
+Clone a voice from a few seconds of speech, hear it speak any text, keep it if you like it.
+
+Every error is an RFC 9457 problem that also carries `error`. Every answer carries `X-Correlation-Id`: the caller's,
+or a new one. Results are also pushed to WebSocket clients, on `/ws`.
+"""
+
+
+def create_app(settings: Settings, *, on_loopback: bool = False) -> FastAPI:
+    """Make the application; `serve_with` must be called before it serves.
+
+    Parameters
+    ----------
+    settings
+        What is configured.
+    on_loopback
+        Whether it is served to this machine alone.
+    """
+    app = Api(
+        wants_keys=settings.wants_keys,
+        title="Voice cloning service",
+        description=DESCRIPTION.strip(),
+        version="0.1.0",
+        docs_url=None,
+        redoc_url=None,
+        separate_input_output_schemas=False,
+    )
+    for routes in (previews, voices, uploads, jobs, ws_tickets, health):
+        # As they are: to include a router is to make each route once more, and a function's start waits for that.
+        app.router.routes.extend(routes.router.routes)
+    docs_page.install(app)
+    problems.install(app)
+    # The last one added is the first that a request passes through.
+    app.add_middleware(
+        BodyLimits,
+        limit=lambda path: body_limit(path, settings),
+        silence_seconds=settings.body_timeout_seconds,
+    )
+    app.add_middleware(RateLimit)
+    app.add_middleware(OriginCheck, allowed=settings.allowed_origins, covers_forms=not settings.wants_keys)
+    if on_loopback and not settings.wants_keys:
+        app.add_middleware(LoopbackHosts)
+    app.add_middleware(Unexpected)
+    if settings.allowed_origins:
+        app.add_middleware(Cors, origins=settings.allowed_origins)
+    app.add_middleware(SecurityHeaders)
+    app.add_middleware(AccessLog)
+    app.add_middleware(Correlation, new_id=id_maker(utc_now))
+    return app
+
+
+def body_limit(path: str, settings: Settings) -> BodyLimit:
+    """Say how large the body of a request for a path may be."""
+    most = settings.request_max_bytes
+    if path in RECORDING_PATHS:
+        return BodyLimit(most, "" if most > settings.reference_max_bytes else _way_around(settings))
+    fields = FIELDS_BYTES + CHARACTER_BYTES * max(settings.text_max_chars, settings.transcription_max_chars)
+    return BodyLimit(min(most, fields))
+
+
+def _way_around(settings: Settings) -> str:
+    return f" A recording of up to {settings.reference_max_megabytes:g} MB can be uploaded by POST /uploads."
+
+
+def serve_with(app: FastAPI, resources: Resources) -> Waiters:
+    """Give the application what its routes reach for."""
+    waiters = Waiters(resources)
+    app.state.resources, app.state.waiters = resources, waiters
+    app.state.access_control = AccessControl(resources)
+    return waiters

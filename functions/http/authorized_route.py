@@ -1,0 +1,61 @@
+"""Routes that say who may use them, and let nobody else in: before anything of the body is read."""
+
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from fastapi.routing import APIRoute
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import Response
+
+from functions.access.access_control import AccessControl
+from pipeline.contract.records import Scope
+
+SCHEME = "key"
+
+Handler = Callable[[Request], Coroutine[Any, Any, Response]]
+
+
+def requires(scope: Scope) -> dict[str, Any]:
+    """Say, as a route's `openapi_extra`, that it wants a key of this scope: the description is the rule."""
+    return {"security": [{SCHEME: [scope]}]}
+
+
+def public() -> dict[str, Any]:
+    """Say, as a route's `openapi_extra`, that it wants no key."""
+    return {"security": []}
+
+
+class AuthorizedRoute(APIRoute):
+    """A route with a scope; one that does not say who may use it can't be made."""
+
+    @property
+    def scope(self) -> Scope | None:
+        """The scope that a caller needs; None when no key is needed."""
+        if self.openapi_extra is None or "security" not in self.openapi_extra:
+            raise TypeError(f"{self.path} should say who may use it: openapi_extra=requires(…) or public()")
+        security = self.openapi_extra["security"]
+        scope: Scope | None = security[0][SCHEME][0] if security else None
+        return scope
+
+    def get_route_handler(self) -> Handler:
+        """Put the question who calls before everything else."""
+        scope, serve = self.scope, super().get_route_handler()
+        if scope is None:
+            return serve
+
+        async def authorized(request: Request) -> Response:
+            access_control = access_control_of(request)
+            address = request.client.host if request.client else ""
+            caller = await access_control.authenticate_key(request.headers.get("authorization"), address)
+            request.state.caller = caller
+            request.state.quota_status = await access_control.authorize(caller, scope)
+            return await serve(request)
+
+        return authorized
+
+
+def access_control_of(connection: HTTPConnection) -> AccessControl:
+    """Find the gate of the application that serves a connection."""
+    found = connection.app.state.access_control
+    assert isinstance(found, AccessControl)  # noqa: S101 - set by whoever started the application
+    return found

@@ -1,0 +1,36 @@
+"""What a route reaches for, found on the application that serves it.
+
+Coroutines, though they wait for nothing: FastAPI sends plain functions to a thread, for every request.
+"""
+
+from typing import Annotated
+
+from fastapi import Depends
+from starlette.requests import HTTPConnection
+
+from functions.previews.completion_waiters import Waiters
+from pipeline.access.api_keys import Caller
+from pipeline.clients.resources import Resources
+
+
+async def _resources(connection: HTTPConnection) -> Resources:
+    found = connection.app.state.resources
+    assert isinstance(found, Resources)  # noqa: S101 - set by whoever started the application
+    return found
+
+
+async def _waiters(connection: HTTPConnection) -> Waiters:
+    found = connection.app.state.waiters
+    assert isinstance(found, Waiters)  # noqa: S101 - set by whoever started the application
+    return found
+
+
+async def _caller(connection: HTTPConnection) -> Caller:
+    found = connection.state.caller
+    assert isinstance(found, Caller)  # noqa: S101 - set by `GuardedRoute`
+    return found
+
+
+FromCaller = Annotated[Caller, Depends(_caller)]
+FromResources = Annotated[Resources, Depends(_resources)]
+FromWaiters = Annotated[Waiters, Depends(_waiters)]

@@ -1,0 +1,122 @@
+"""What every HTTP request passes through: a correlation id, a log line, and an answer come what may."""
+
+import time
+
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from functions.http import problems, rate_limit_headers
+from pipeline.ids import NewId
+from pipeline.logs import correlation_id_from
+
+CORRELATION_HEADER = "X-Correlation-Id"
+
+log = structlog.get_logger("functions.access")
+
+_ANSWERS = {"http.response.start", "websocket.accept", "websocket.http.response.start"}
+
+
+class Correlation:
+    """Take the caller's `X-Correlation-Id` or make one, bind it to every log line, and send it back."""
+
+    def __init__(self, app: ASGIApp, new_id: NewId) -> None:
+        self._app = app
+        self._new_id = new_id
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        given = correlation_id_from(Headers(scope=scope).get(CORRELATION_HEADER))
+        correlation_id = given or self._new_id()
+
+        async def send_with_header(message: Message) -> None:
+            if message["type"] in _ANSWERS:
+                MutableHeaders(scope=message)[CORRELATION_HEADER] = correlation_id
+            await send(message)
+
+        with structlog.contextvars.bound_contextvars(correlation_id=correlation_id):
+            await self._app(scope, receive, send_with_header)
+
+
+class AccessLog:
+    """Write one line a request: method, path without its query, status and time."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began = time.perf_counter()
+        status = 0
+
+        async def send_and_note(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_and_note)
+        finally:
+            milliseconds = round((time.perf_counter() - began) * 1000, 1)
+            log.info("request", method=scope["method"], path=scope["path"], status=status, ms=milliseconds)
+
+
+class RateLimit:
+    """Tell, with every answer to an owner, how their share of requests stands."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        state = scope.setdefault("state", {})
+
+        async def send_with_headers(message: Message) -> None:
+            quota_status = state.get("quota_status")
+            if message["type"] == "http.response.start" and quota_status is not None:
+                headers = MutableHeaders(scope=message)
+                for name, value in rate_limit_headers.headers(quota_status).items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        await self._app(scope, receive, send_with_headers)
+
+
+class Unexpected:
+    """Answer 500 when a route fails in a way that nobody thought of.
+
+    The framework does so too, but outside of every other middleware: without a correlation id, and unlogged.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        has_begun = False
+
+        async def send_and_note(message: Message) -> None:
+            nonlocal has_begun
+            has_begun = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_and_note)
+        except Exception:
+            log.exception("unexpected error", path=scope["path"])
+            if has_begun:
+                raise
+            await problems.unexpected()(scope, receive, send)

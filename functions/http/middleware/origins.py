@@ -1,0 +1,122 @@
+"""Which web pages may use the service: those it serves itself, and those whose origins the settings name."""
+
+from collections.abc import Collection
+from urllib.parse import urlsplit
+
+import structlog
+from starlette.datastructures import Headers
+from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from functions.access.page_origins import REFUSAL, may_use
+from functions.http import problems
+from pipeline.settings import is_loopback
+
+log = structlog.get_logger(__name__)
+
+METHODS = ("DELETE", "GET", "HEAD", "POST")
+_SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
+_REQUEST_HEADERS = ("Authorization", "If-None-Match", "If-Range", "Prefer", "Range", "X-Correlation-Id")
+_ANSWER_HEADERS = (
+    "Content-Disposition",
+    "Content-Location",
+    "Content-Range",
+    "Deprecation",
+    "ETag",
+    "Expires",
+    "Link",
+    "Location",
+    "Preference-Applied",
+    "RateLimit",
+    "RateLimit-Policy",
+    "Retry-After",
+    "WWW-Authenticate",
+    "X-Correlation-Id",
+    "X-Job-Id",
+    "X-Session-Id",
+)
+
+
+class Cors(CORSMiddleware):
+    """Let pages of the named origins read every answer, also those to a request that was refused."""
+
+    def __init__(self, app: ASGIApp, origins: Collection[str]) -> None:
+        super().__init__(
+            app,
+            allow_origins=origins,
+            allow_methods=METHODS,
+            allow_headers=_REQUEST_HEADERS,
+            expose_headers=_ANSWER_HEADERS,
+        )
+
+    def preflight_response(self, request_headers: Headers) -> Response:
+        """Answer the question that a browser asks before the request itself."""
+        answer = super().preflight_response(request_headers)
+        if answer.status_code == 200:
+            return answer
+        refusal = problems.response(400, "cors_refused", bytes(answer.body).decode())
+        refusal.headers["Vary"] = answer.headers["Vary"]
+        return refusal
+
+
+class OriginCheck:
+    """Refuse what a browser lets any page send, answer or not: a WebSocket and, if asked to, a plain form.
+
+    Parameters
+    ----------
+    allowed
+        The origins that the settings name.
+    covers_forms
+        Whether nothing else, such as a key, stands between a page and the routes.
+    """
+
+    def __init__(self, app: ASGIApp, allowed: Collection[str], *, covers_forms: bool) -> None:
+        self._app = app
+        self._allowed = allowed
+        self._covers_forms = covers_forms
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection."""
+        if not self._is_covered(scope) or self._is_allowed(Headers(scope=scope)):
+            await self._app(scope, receive, send)
+            return
+        log.warning("refused a page of another origin", path=scope["path"], origin=Headers(scope=scope)["origin"])
+        await problems.response(403, "origin_not_allowed", REFUSAL)(scope, receive, send)
+
+    def _is_covered(self, scope: Scope) -> bool:
+        if scope["type"] == "http":
+            return self._covers_forms and scope["method"] not in _SAFE_METHODS
+        return bool(scope["type"] == "websocket")
+
+    def _is_allowed(self, headers: Headers) -> bool:
+        return may_use(headers.get("origin"), headers.get("host"), self._allowed)
+
+
+class LoopbackHosts:
+    """Refuse requests for another name than this machine's own, for a service that is open and on loopback.
+
+    A page that lets its own name point to 127.0.0.1 would otherwise be taken for one of ours (DNS rebinding).
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection."""
+        host = None if scope["type"] == "lifespan" else Headers(scope=scope).get("host")
+        if host is None or is_loopback_name(host):
+            await self._app(scope, receive, send)
+            return
+        log.warning("refused a request for another host", path=scope["path"], host=host)
+        message = "Without keys, only localhost is served; for any other name start the service with AUTH=keys."
+        await problems.response(421, "misdirected_request", message)(scope, receive, send)
+
+
+def is_loopback_name(host: str) -> bool:
+    """Tell whether a `Host` header, with or without a port, names this machine and no other."""
+    try:
+        name = urlsplit(f"//{host}").hostname or ""
+    except ValueError:  # brackets that don't match
+        return False
+    return name.endswith(".localhost") or is_loopback(name)

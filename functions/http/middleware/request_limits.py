@@ -1,0 +1,125 @@
+"""What a request's body may be: how large, and how slow to come."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from functions.http import problems
+from pipeline.errors import TooLarge
+
+# Who sends more slowly than this on the whole is not waited for; 25 MB at it take two hours.
+SLOWEST_BYTES_PER_SECOND = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class BodyLimit:
+    """How much is taken, and what to tell whoever has more."""
+
+    max_bytes: int
+    way_around: str = ""
+
+
+class BodyLimits:
+    """Refuse a body that is too large, at once when its length is given, or that does not come.
+
+    Parameters
+    ----------
+    limit
+        How much the route under a path takes.
+    silence_seconds
+        How long the sender may say nothing.
+    """
+
+    def __init__(self, app: ASGIApp, limit: Callable[[str], BodyLimit], silence_seconds: float) -> None:
+        self._app = app
+        self._limit = limit
+        self._silence_seconds = silence_seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        body = _Body(receive, self._limit(scope["path"]), self._silence_seconds)
+        body.expect(Headers(scope=scope).get("content-length", ""))
+        if body.refusal is None:
+            await self._read(body, scope, send)
+        if body.refusal is not None:
+            await body.refusal(scope, receive, send)
+
+    async def _read(self, body: "_Body", scope: Scope, send: Send) -> None:
+        async def send_unless_refused(message: Message) -> None:
+            # FastAPI makes a 400 of whatever goes wrong while it reads a body.
+            if body.refusal is None:
+                await send(message)
+
+        try:
+            await self._app(scope, body.receive, send_unless_refused)
+        except ClientDisconnect:
+            if body.refusal is None:
+                raise
+
+
+class _Body:
+    """One request's body on its way in; to those who read on past a refusal, the sender has gone."""
+
+    def __init__(self, receive: Receive, limit: BodyLimit, silence_seconds: float) -> None:
+        self.refusal: Response | None = None
+        self._receive = receive
+        self._limit = limit
+        self._silence_seconds = silence_seconds
+        self._began = asyncio.get_running_loop().time()
+        self._received = 0
+        self._is_complete = False
+
+    def expect(self, content_length: str) -> None:
+        """Take the announced length, which may already be too much."""
+        if content_length.isdecimal() and int(content_length) > self._limit.max_bytes:
+            self.refusal = _too_large(self._limit)
+
+    async def receive(self) -> Message:
+        """Give the next part."""
+        if self._is_complete:
+            return await self._receive()
+        if self.refusal is not None:
+            return {"type": "http.disconnect"}
+        try:
+            async with asyncio.timeout(self._patience()):
+                message = await self._receive()
+        except TimeoutError:
+            self.refusal = _too_slow()
+            return {"type": "http.disconnect"}
+        return self._checked(message)
+
+    def _checked(self, message: Message) -> Message:
+        self._received += len(message.get("body", b""))
+        if self._received > self._limit.max_bytes:
+            self.refusal = _too_large(self._limit)
+            return {"type": "http.disconnect"}
+        self._is_complete = not message.get("more_body", False)
+        return message
+
+    def _patience(self) -> float:
+        end = self._began + self._silence_seconds + self._received / SLOWEST_BYTES_PER_SECOND
+        return min(self._silence_seconds, end - asyncio.get_running_loop().time())
+
+
+def _too_large(limit: BodyLimit) -> Response:
+    max_bytes = limit.max_bytes
+    most = f"{max_bytes / 1024 / 1024:g} MB" if max_bytes >= 1024 * 1024 else f"{max_bytes // 1024} KB"
+    return problems.of_error(
+        TooLarge(f"The request is too large; it should have at most {most}.{limit.way_around}")
+    )
+
+
+def _too_slow() -> Response:
+    answer = problems.response(
+        408, "request_timeout", "The rest of the request did not come in time; send it again."
+    )
+    answer.headers["Connection"] = "close"  # what still comes of this request is no other request
+    return answer

@@ -1,0 +1,107 @@
+"""The API's description, completed by what holds for every route: middleware is not seen by FastAPI."""
+
+from typing import Any
+
+from fastapi import FastAPI
+from pydantic.json_schema import models_json_schema
+
+from functions.http import problems
+from functions.http.authorized_route import SCHEME
+from functions.http.middleware.observability import CORRELATION_HEADER
+
+_STRING = {"type": "string"}
+_CORRELATION_PARAMETER = {
+    "name": CORRELATION_HEADER,
+    "in": "header",
+    "required": False,
+    "description": "Names this request in every log line, the answer and pushed events; made when not given",
+    "schema": _STRING,
+}
+_CORRELATION = {"description": "The caller's, or a new one", "schema": _STRING}
+_RETRY_AFTER = {"description": "Seconds after which the same request may work", "schema": {"type": "integer"}}
+_OF_ANY_BODY = {
+    "400": "The body can't be read",
+    "408": "The body did not come in time",
+    "413": "The body is too large",
+}
+_OF_ANY_KEY = {
+    "401": "No key, or none that is good now",
+    "403": "The key has not the scope for it",
+    "429": "The owner's share is used up",
+}
+_OF_ANY_REQUEST = {"500": "Something went wrong on our side"}
+
+Operation = dict[str, Any]
+
+
+_SECURITY_SCHEME = {
+    "type": "http",
+    "scheme": "bearer",
+    "description": "A key, made with `python -m functions.keys make`; each operation names the scope it must have",
+}
+_CHALLENGE = {"description": "RFC 6750: a key is wanted, or one with another scope", "schema": _STRING}
+_RATE_LIMIT = {
+    "RateLimit-Policy": {"description": "The owner's share of requests: `q` in `w` seconds", "schema": _STRING},
+    "RateLimit": {"description": "What is left of it: `r`, for another `t` seconds", "schema": _STRING},
+}
+
+
+class Api(FastAPI):
+    """An application that describes itself truthfully, with keys or, where none are wanted, without."""
+
+    def __init__(self, *, wants_keys: bool, **more: Any) -> None:
+        super().__init__(**more)
+        self._wants_keys = wants_keys
+
+    def openapi(self) -> dict[str, Any]:
+        """Describe every route, header, media type and error."""
+        if self.openapi_schema is None:
+            schema = super().openapi()
+            for path in schema["paths"].values():
+                for method, operation in path.items():
+                    _complete(operation, has_content=method != "head", wants_keys=self._wants_keys)
+            if self._wants_keys:
+                schema["components"]["securitySchemes"] = {SCHEME: _SECURITY_SCHEME}
+            # Here and not at each route, where FastAPI would build it once for every error of every route.
+            schema["components"]["schemas"] |= models_json_schema(
+                [(problems.Problem, "serialization")], ref_template="#/components/schemas/{model}"
+            )[1]["$defs"]
+            for unused in ("HTTPValidationError", "ValidationError"):
+                schema["components"]["schemas"].pop(unused, None)
+            self.openapi_schema = schema
+        return self.openapi_schema
+
+
+def _complete(operation: Operation, *, has_content: bool, wants_keys: bool) -> None:
+    if not wants_keys:
+        del operation["security"]
+    wants_key = bool(operation.get("security"))
+    _add_answers(operation, wants_key=wants_key)
+    for status, answer in operation["responses"].items():
+        answer.setdefault("headers", {}).update(_headers(status, wants_key=wants_key))
+        if not has_content:
+            answer.pop("content", None)
+        elif int(status) >= 400:
+            answer["content"] = {problems.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    operation.setdefault("parameters", []).append(_CORRELATION_PARAMETER)
+
+
+def _add_answers(operation: Operation, *, wants_key: bool) -> None:
+    answers = operation["responses"]
+    if "HTTPValidationError" in str(answers.get("422")):
+        # FastAPI adds it to whatever has a parameter, though a text can't be wrong.
+        del answers["422"]
+    more = _OF_ANY_REQUEST | (_OF_ANY_BODY if "requestBody" in operation else {})
+    for status, description in (more | (_OF_ANY_KEY if wants_key else {})).items():
+        answers.setdefault(status, {"description": description})
+
+
+def _headers(status: str, *, wants_key: bool) -> dict[str, Any]:
+    headers: dict[str, Any] = {CORRELATION_HEADER: _CORRELATION}
+    if status in {"429", "503"}:
+        headers["Retry-After"] = _RETRY_AFTER
+    if status in {"401", "403"}:
+        headers["WWW-Authenticate"] = _CHALLENGE
+    elif wants_key:
+        headers |= _RATE_LIMIT
+    return headers

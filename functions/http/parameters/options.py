@@ -1,0 +1,44 @@
+"""How to speak, as the fields of a form: one for each of `Options`, and no others.
+
+A misspelt option would otherwise be dropped without a word.
+"""
+
+from inspect import Parameter, Signature
+from typing import Annotated, Any
+
+from fastapi import Depends, Form
+from starlette.requests import Request
+
+from pipeline.contract.records import Options, check_options
+from pipeline.errors import InvalidInput
+
+
+async def _options(**given: Any) -> Options:
+    return check_options({name: value for name, value in given.items() if value is not None})
+
+
+# FastAPI reads what a route takes, and describes it, from its signature.
+_options.__signature__ = Signature(  # type: ignore[attr-defined]
+    [
+        Parameter(
+            name,
+            Parameter.KEYWORD_ONLY,
+            default=field.default,
+            annotation=Annotated[field.rebuild_annotation(), Form(description=field.description)],
+        )
+        for name, field in Options.model_fields.items()
+    ]
+)
+
+
+async def _no_other_fields(request: Request) -> None:
+    known = set(request.scope["route"].body_field.field_info.annotation.model_fields)
+    for name in await request.form():
+        if name not in known:
+            raise InvalidInput(
+                f"There is no field {name[:64]!r}; there are {', '.join(sorted(known))}.", field=name
+            )
+
+
+FromOptions = Annotated[Options, Depends(_options)]
+NoOtherFields = Depends(_no_other_fields)

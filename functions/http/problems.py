@@ -1,0 +1,164 @@
+"""Errors as HTTP answers: RFC 9457 problem details that also carry `error`, mapped here and nowhere else."""
+
+from collections.abc import Iterable
+from http import HTTPStatus
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+from starlette.routing import Match
+
+from functions.http import rate_limit_headers
+from functions.http.statuses import STATUS
+from pipeline.errors import (
+    Forbidden,
+    InvalidInput,
+    PipelineError,
+    TooMany,
+    Unauthorized,
+    Unavailable,
+)
+
+_METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
+
+MEDIA_TYPE = "application/problem+json"
+
+# RFC 6750, section 3.
+_CHALLENGES: dict[type[PipelineError], str] = {
+    Unauthorized: 'Bearer error="invalid_token"',
+    Forbidden: 'Bearer error="insufficient_scope"',
+}
+
+log = structlog.get_logger(__name__)
+
+
+class FieldError(BaseModel):
+    """One thing wrong with one field."""
+
+    field: str
+    message: str
+
+
+class Problem(BaseModel):
+    """An error, as RFC 9457 has it, with the message once more as `error`."""
+
+    type: str = "about:blank"
+    title: str = Field(description="The status in words")
+    status: int
+    detail: str = Field(description="What was wrong and what would be right")
+    error: str = Field(description="The same as `detail`")
+    code: str = Field(description="Stable name of the kind of error")
+    errors: list[FieldError] | None = Field(None, description="The fields at fault")
+    job_id: str | None = Field(None, description="The job that failed, where it was one")
+
+
+def answers(*codes: str) -> dict[int | str, dict[str, Any]]:
+    """Describe the errors that a route may answer, for its OpenAPI entry, which says what they all look like."""
+    statuses = sorted({STATUS[code] for code in codes})
+    return {int(status): {"description": status.phrase} for status in statuses}
+
+
+def response(
+    status: int,
+    code: str,
+    message: str,
+    *,
+    fields: Iterable[FieldError] = (),
+    job_id: str | None = None,
+    retry_after: int | None = None,
+) -> JSONResponse:
+    """Write a problem."""
+    problem = Problem(
+        title=HTTPStatus(status).phrase,
+        status=int(status),
+        detail=message,
+        error=message,
+        code=code,
+        errors=list(fields) or None,
+        job_id=job_id,
+    )
+    headers = {"Retry-After": str(retry_after)} if retry_after is not None else None
+    body = problem.model_dump(exclude_none=True)
+    return JSONResponse(body, int(status), headers=headers, media_type=MEDIA_TYPE)
+
+
+def of_error(error: PipelineError, *, job_id: str | None = None) -> JSONResponse:
+    """Answer with one of the pipeline's own errors."""
+    answer = of_code(error.code, error.message, error.field, job_id=job_id, retry_after=error.retry_after)
+    if isinstance(error, TooMany) and error.quota_status:
+        answer.headers.update(rate_limit_headers.headers(error.quota_status))
+    if challenge := _CHALLENGES.get(type(error)):
+        answer.headers["WWW-Authenticate"] = challenge
+    return answer
+
+
+def of_code(
+    code: str, message: str, field: str | None, *, job_id: str | None = None, retry_after: int | None = None
+) -> JSONResponse:
+    """Answer with an error known by its code, as a failed job's is."""
+    status = STATUS.get(code, HTTPStatus.INTERNAL_SERVER_ERROR)
+    if status == HTTPStatus.SERVICE_UNAVAILABLE and retry_after is None:
+        retry_after = 5
+    fields = [FieldError(field=field, message=message)] if field else []
+    return response(status, code, message, fields=fields, job_id=job_id, retry_after=retry_after)
+
+
+def install(app: FastAPI) -> None:
+    """Let every error that leaves a route become a problem; what nobody thought of, `unexpected` answers."""
+    app.add_exception_handler(PipelineError, _pipeline_error)
+    app.add_exception_handler(RequestValidationError, _validation_error)
+    app.add_exception_handler(HTTPException, _http_exception)
+
+
+async def _pipeline_error(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, PipelineError)  # noqa: S101 - what the handler is registered for
+    if isinstance(error, Unavailable):
+        log.warning("unavailable", reason=error.message, cause=repr(error.__cause__))
+        return of_code(error.code, "The service can't reach its storage or queue; try again shortly.", None)
+    return of_error(error)
+
+
+async def _validation_error(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - what the handler is registered for
+    fields = [_field_error(problem) for problem in error.errors()]
+    message = "; ".join(f"{field.field}: {field.message}" for field in fields)
+    return response(HTTPStatus.UNPROCESSABLE_ENTITY, InvalidInput.code, message, fields=fields)
+
+
+def _field_error(problem: dict[str, Any]) -> FieldError:
+    # The first part says where (body, query, path, header); the rest is the name, or a position in bad JSON.
+    where, *path = problem["loc"]
+    name = ".".join(str(part) for part in path if not isinstance(part, int))
+    return FieldError(field=name or str(where), message=problem["msg"].removeprefix("Value error, "))
+
+
+async def _http_exception(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)  # noqa: S101 - what the handler is registered for
+    status = HTTPStatus(error.status_code)
+    code = status.phrase.lower().replace(" ", "_").replace("-", "_")
+    answer = response(status, code, str(error.detail))
+    answer.headers.update(error.headers or {})
+    if status == HTTPStatus.METHOD_NOT_ALLOWED:
+        answer.headers["Allow"] = ", ".join(_methods_of(request))
+    return answer
+
+
+def _methods_of(request: Request) -> list[str]:
+    """Tell every method of a path: there is a route for each, and the error comes from the first of them."""
+
+    def is_served(method: str) -> bool:
+        scope = {**request.scope, "method": method}
+        return any(route.matches(scope)[0] is Match.FULL for route in request.app.routes)
+
+    return [method for method in _METHODS if is_served(method)]
+
+
+def unexpected() -> JSONResponse:
+    """Answer what nobody thought of."""
+    return response(
+        HTTPStatus.INTERNAL_SERVER_ERROR, "internal_error", "Something went wrong on our side; it has been logged."
+    )

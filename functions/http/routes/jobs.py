@@ -1,0 +1,107 @@
+"""`/jobs`: how a job stands."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Response
+from pydantic import BaseModel, Field
+
+from functions.http import problems
+from functions.http.authorized_route import AuthorizedRoute, requires
+from functions.http.dependencies import FromCaller, FromResources, FromWaiters
+from pipeline.clients.resources import Resources
+from pipeline.contract.events import audio_url
+from pipeline.contract.records import Failed, Timings, UtcSeconds
+from pipeline.domain import jobs, presigned_urls
+from pipeline.errors import InvalidInput, NotFound, Unavailable
+
+router = APIRouter(tags=["jobs"], route_class=AuthorizedRoute)
+
+
+class JobView(BaseModel):
+    """A job as a client sees it."""
+
+    job_id: str
+    status: jobs.Status
+    created_at: UtcSeconds
+    ahead: int | None = Field(None, description="About how many jobs wait before it, while it is queued")
+    completed_at: UtcSeconds | None = None
+    expires_at: UtcSeconds | None = Field(None, description="When the preview can no longer be had")
+    session_id: str | None = None
+    voice_id: str | None = None
+    audio_url: str | None = Field(None, description="Where the preview can be had, until it expires")
+    signed_url: str | None = Field(None, description="The same without a key, where that was asked for")
+    duration_seconds: float | None = None
+    sample_rate: int | None = None
+    timings: Timings | None = None
+    warnings: list[str] | None = None
+    error: str | None = Field(None, description="Why the job failed")
+    code: str | None = Field(None, description="Stable name of the kind of error")
+
+
+def view(job: jobs.Job, ahead: int | None = None) -> JobView:
+    """Show a job, and how many are ahead of it while it waits."""
+    seen = JobView(
+        job_id=job.job_id,
+        status=job.status,
+        created_at=job.created_at,
+        ahead=ahead,
+        session_id=job.source.session_id,
+        voice_id=job.source.voice_id,
+    )
+    outcome = job.outcome
+    if outcome is None:
+        return seen
+    more: dict[str, object] = {"completed_at": outcome.completed_at}
+    if isinstance(outcome, Failed):
+        more |= {"error": outcome.message, "code": outcome.code}
+    else:
+        more |= {"timings": outcome.timings, "warnings": list(outcome.warnings) or None}
+        if outcome.preview:
+            more |= outcome.preview.model_dump(include={"duration_seconds", "sample_rate", "expires_at"})
+            more["audio_url"] = audio_url(job.job_id) if job.status == "succeeded" else None
+    return seen.model_copy(update=more)
+
+
+Signed = Annotated[bool, Query(description="Give a link that needs no key, and ends with the preview")]
+
+
+@router.get(
+    "/jobs/{job_id}",
+    response_model_exclude_none=True,
+    responses={
+        200: {
+            "headers": {
+                "Retry-After": {
+                    "description": "Seconds after which to ask again, while queued",
+                    "schema": {"type": "integer"},
+                }
+            }
+        },
+        **problems.answers(InvalidInput.code, NotFound.code, Unavailable.code),
+    },
+    openapi_extra=requires("preview"),
+)
+async def get_job(
+    job_id: str,
+    caller: FromCaller,
+    resources: FromResources,
+    waiters: FromWaiters,
+    response: Response,
+    signed: Signed = False,
+) -> JobView:
+    """Tell how a job stands: `queued`, `succeeded`, `failed`, or `expired` when its preview is gone."""
+    job = await jobs.read(resources, caller.owner, job_id)
+    if job.status != "queued":
+        return await _with_link(resources, job) if signed else view(job)
+    ahead = await waiters.backlog.ahead()
+    response.headers["Retry-After"] = str(waiters.backlog.retry_seconds(job.created_at, ahead))
+    return view(job, ahead)
+
+
+async def _with_link(resources: Resources, job: jobs.Job) -> JobView:
+    seen = view(job)
+    if seen.audio_url is None or seen.expires_at is None:
+        return seen
+    return seen.model_copy(
+        update={"signed_url": await presigned_urls.signed(resources, job.job_id, seen.expires_at)}
+    )

@@ -1,0 +1,104 @@
+"""`/uploads` and the older `/upload`: a reference without a text to speak."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, File, Form, Response, UploadFile
+from pydantic import BaseModel, Field
+
+from functions.http import problems
+from functions.http.authorized_route import AuthorizedRoute, requires
+from functions.http.dependencies import FromCaller, FromResources
+from functions.previews.requests import WholeText
+from pipeline.access.owners import new_id
+from pipeline.contract import retention
+from pipeline.contract.records import UtcSeconds
+from pipeline.domain import sessions
+from pipeline.errors import InvalidAudio, InvalidInput, TooLarge, Unavailable
+
+router = APIRouter(tags=["uploads"], route_class=AuthorizedRoute)
+
+# RFC 9745: the moment since which a resource is deprecated, as a structured-field date.
+DEPRECATED_SINCE = datetime(2026, 11, 1, tzinfo=UTC)
+SUCCESSOR = '</preview>; rel="successor-version"'
+
+
+class NewUpload(BaseModel):
+    """What is said beforehand of a recording that will be posted to the storage itself."""
+
+    transcription: WholeText = Field("", description="What is said in the recording")
+    content_type: Literal["audio/wav", "audio/flac", "audio/ogg", "audio/mpeg"] = Field(
+        "audio/wav", description="Type of the recording; no other can be posted"
+    )
+
+
+class UploadTicket(BaseModel):
+    """Where and how to post a recording: multipart form with these fields, then the file as `file`."""
+
+    session_id: str
+    url: str
+    fields: dict[str, str]
+    max_bytes: int
+    expires_at: UtcSeconds = Field(description="When the session, and with it this upload, expires")
+
+
+class SessionView(BaseModel):
+    """A stored reference."""
+
+    session_id: str
+
+
+@router.post(
+    "/uploads",
+    status_code=201,
+    responses=problems.answers(InvalidInput.code, Unavailable.code),
+    openapi_extra=requires("preview"),
+)
+async def open_upload(
+    caller: FromCaller, resources: FromResources, upload: NewUpload | None = None
+) -> UploadTicket:
+    """Make a session, and a presigned POST by which a recording goes to the storage without passing through here.
+
+    What is uploaded is checked before its first use.
+    """
+    wanted = upload or NewUpload()
+    said = sessions.check_transcription(wanted.transcription, resources.settings)
+    session_id, form = await sessions.open_upload(resources, caller.owner, said, wanted.content_type)
+    return UploadTicket(
+        session_id=session_id,
+        url=form.url,
+        fields=form.fields,
+        max_bytes=resources.settings.reference_max_bytes,
+        expires_at=retention.upload_expires_at(session_id, resources.settings),
+    )
+
+
+@router.post(
+    "/upload",
+    deprecated=True,
+    responses={
+        200: {
+            "headers": {
+                "Deprecation": {"description": "RFC 9745", "schema": {"type": "string"}},
+                "Link": {"description": "The successor, `/preview`", "schema": {"type": "string"}},
+            }
+        },
+        **problems.answers(InvalidInput.code, InvalidAudio.code, TooLarge.code, Unavailable.code),
+    },
+    openapi_extra=requires("preview"),
+)
+async def upload(
+    caller: FromCaller,
+    resources: FromResources,
+    response: Response,
+    audio: Annotated[UploadFile, File(description="The recording: WAV, FLAC, OGG or MP3")],
+    transcription: Annotated[str, Form(description="What is said in it")] = "",
+) -> SessionView:
+    """Store a reference; `POST /preview` does this and speaks at once."""
+    said = sessions.check_transcription(transcription, resources.settings)
+    recording = await sessions.check_reference(resources, audio.read)
+    session_id = new_id(resources.new_id, caller.owner)
+    await sessions.store(resources, caller.owner, session_id, recording, said)
+    response.headers["Deprecation"] = f"@{int(DEPRECATED_SINCE.timestamp())}"
+    response.headers["Link"] = SUCCESSOR
+    return SessionView(session_id=session_id)

@@ -1,0 +1,116 @@
+"""`/voices`: what is kept."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from functions.http import problems
+from functions.http.authorized_route import AuthorizedRoute, requires
+from functions.http.dependencies import FromCaller, FromResources
+from functions.previews.requests import WholeText
+from pipeline.contract.records import UtcSeconds, VoiceMetadata
+from pipeline.domain import voices
+from pipeline.errors import Expired, InvalidAudio, InvalidInput, NameTaken, NotFound, Unavailable
+
+router = APIRouter(tags=["voices"], route_class=AuthorizedRoute)
+
+LIMIT_MAX = 1000
+
+
+class VoiceView(BaseModel):
+    """A saved voice's metadata."""
+
+    voice_id: str
+    name: str
+    description: str
+    created_at: UtcSeconds
+    source_file: str
+    embedding_file: str
+    transcription_file: str | None
+    duration_seconds: float | None = Field(description="Of the reference")
+    sample_rate: int | None = Field(description="Of the reference, Hz")
+    model: str | None = Field(description="The model that made the embedding, when it was saved with one")
+
+
+class VoiceList(BaseModel):
+    """Some of the voices, in the order of their ids."""
+
+    voices: list[VoiceView]
+    next: str | None = Field(None, description="Give this as `after` for the voices that follow")
+
+
+class NewVoice(BaseModel):
+    """Which session's voice to keep, and under which name."""
+
+    model_config = ConfigDict(strict=True)
+
+    session_id: WholeText
+    name: WholeText = Field(description=f"1 to {voices.NAME_MAX} characters with at least one letter or digit")
+    description: WholeText | None = Field(None, description=f"At most {voices.DESCRIPTION_MAX} characters")
+
+
+def view(metadata: VoiceMetadata) -> VoiceView:
+    """Show a voice."""
+    return VoiceView.model_validate(metadata.model_dump())
+
+
+@router.get(
+    "/voices",
+    response_model_exclude_unset=True,
+    responses=problems.answers(InvalidInput.code, Unavailable.code),
+    openapi_extra=requires("preview"),
+)
+async def list_voices(
+    caller: FromCaller,
+    resources: FromResources,
+    limit: Annotated[int, Query(ge=1, le=LIMIT_MAX, description="How many at most")] = 100,
+    after: Annotated[str, Query(max_length=voices.VOICE_ID_MAX, description="Only ids after this one")] = "",
+) -> VoiceList:
+    """List the saved voices, sorted by `voice_id`."""
+    page = await voices.page(resources, caller.owner, limit=limit, after=after)
+    shown = VoiceList(voices=[view(metadata) for metadata in page.voices])
+    return shown.model_copy(update={"next": page.next_after}) if page.next_after else shown
+
+
+@router.get(
+    "/voices/{voice_id}",
+    responses=problems.answers(NotFound.code, Unavailable.code),
+    openapi_extra=requires("preview"),
+)
+async def get_voice(voice_id: str, caller: FromCaller, resources: FromResources) -> VoiceView:
+    """Show one voice."""
+    return view(await voices.get(resources, caller.owner, voice_id))
+
+
+@router.delete(
+    "/voices/{voice_id}",
+    status_code=204,
+    response_class=Response,
+    responses=problems.answers(NotFound.code, Unavailable.code),
+    openapi_extra=requires("voices:write"),
+)
+async def delete_voice(voice_id: str, caller: FromCaller, resources: FromResources) -> None:
+    """Delete a voice and everything stored for it."""
+    await voices.delete(resources, caller.owner, voice_id)
+
+
+@router.post(
+    "/voices",
+    status_code=201,
+    responses={
+        201: {"headers": {"Location": {"description": "The voice", "schema": {"type": "string"}}}},
+        **problems.answers(
+            InvalidInput.code, InvalidAudio.code, NotFound.code, Expired.code, NameTaken.code, Unavailable.code
+        ),
+    },
+    openapi_extra=requires("voices:write"),
+)
+async def save_voice(
+    voice: NewVoice, caller: FromCaller, resources: FromResources, response: Response
+) -> VoiceView:
+    """Keep a session's voice under a name."""
+    description = voice.description or ""
+    saved = await voices.save(resources, caller.owner, voice.session_id, voice.name, description)
+    response.headers["Location"] = f"/voices/{saved.voice_id}"
+    return view(saved)

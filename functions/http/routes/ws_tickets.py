@@ -1,0 +1,29 @@
+"""`/ws-tickets`: how a browser, that can set no header on a WebSocket, shows who it is."""
+
+from fastapi import APIRouter
+from pydantic import BaseModel, Field
+
+from functions.http import problems
+from functions.http.authorized_route import AuthorizedRoute, requires
+from functions.http.dependencies import FromCaller, FromResources
+from pipeline.access import ws_tickets
+from pipeline.contract.records import UtcSeconds
+from pipeline.errors import Unavailable
+
+router = APIRouter(tags=["WebSocket"], route_class=AuthorizedRoute)
+
+
+class TicketView(BaseModel):
+    """A ticket for one WebSocket connection."""
+
+    ticket: str = Field(description="Open `/ws?ticket=…` with it, once")
+    expires_at: UtcSeconds
+
+
+@router.post(
+    "/ws-tickets", status_code=201, responses=problems.answers(Unavailable.code), openapi_extra=requires("preview")
+)
+async def issue_ticket(caller: FromCaller, resources: FromResources) -> TicketView:
+    """Give a ticket by which `/ws` can be opened once, within a minute, as whoever asks for it."""
+    ticket, expires_at = await ws_tickets.issue(resources, caller)
+    return TicketView(ticket=ticket, expires_at=expires_at)

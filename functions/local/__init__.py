@@ -1,0 +1,1 @@
+"""The API under uvicorn on one machine."""

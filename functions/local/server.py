@@ -1,0 +1,62 @@
+"""The local server: HTTP and WebSocket in one application, wired by the settings."""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import structlog
+from fastapi import FastAPI
+
+from functions.http.application import create_app, serve_with
+from functions.local import websocket_route
+from functions.local.connection_posts import listen_for_posts
+from functions.local.connections import ConnectionRegistry
+from functions.websocket.dispatch import Dispatcher
+from pipeline.clients.resources import connect
+from pipeline.ids import Clock, utc_now
+from pipeline.logs import configure_logging
+from pipeline.settings import Settings, is_loopback, load_settings
+
+log = structlog.get_logger(__name__)
+
+
+def application() -> FastAPI:
+    """Return the application of one server process, configured by its environment."""
+    settings = load_settings()
+    configure_logging(settings, "api")
+    _die_with_parent()
+    return local_app(settings)
+
+
+def local_app(settings: Settings, clock: Clock = utc_now) -> FastAPI:
+    """Return the application with its WebSocket route; it connects when the server starts it."""
+    app = create_app(settings, on_loopback=is_loopback(settings.host))
+    app.include_router(websocket_route.router)
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        async with connect(settings, clock) as resources:
+            waiters = serve_with(app, resources)
+            app.state.connections = ConnectionRegistry()
+            app.state.dispatcher = Dispatcher(resources, app.state.access_control)
+            async with listen_for_posts(app.state.connections, waiters):
+                yield
+
+    app.router.lifespan_context = lifespan
+    return app
+
+
+def _die_with_parent() -> None:
+    """End this process when the one that spawned it dies: nobody else would, and it holds the port."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, name="parent-watch", daemon=True).start()

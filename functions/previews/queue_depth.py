@@ -1,0 +1,50 @@
+"""How many jobs wait for a worker, as far as a process has to know: asked for seldom, never by a fast preview."""
+
+import asyncio
+from datetime import datetime, timedelta
+
+import structlog
+
+from pipeline.clients.resources import Resources
+from pipeline.errors import Unavailable
+
+log = structlog.get_logger(__name__)
+
+_FRESH = timedelta(seconds=5)
+_LONGEST_RETRY_SECONDS = 30
+_AGE_PER_RETRY = 5
+
+
+class Backlog:
+    """The depth of the synthesis queue, read at most once every few seconds however many ask."""
+
+    def __init__(self, resources: Resources) -> None:
+        self._resources = resources
+        self._reading = asyncio.Lock()
+        self._read_at: datetime | None = None
+        self._depth: int | None = None
+
+    async def ahead(self) -> int | None:
+        """Tell about how many jobs wait before one that waits too; None when the queue does not say."""
+        async with self._reading:
+            now = self._resources.clock()
+            if self._read_at is None or now - self._read_at >= _FRESH:
+                self._depth, self._read_at = await self._read(), now
+        return None if self._depth is None else max(0, self._depth - 1)
+
+    async def _read(self) -> int | None:
+        try:
+            return await self._resources.synthesis.depth()
+        except Unavailable as error:
+            log.warning("backlog unknown", reason=error.message)
+            return None
+
+    def retry_seconds(self, created_at: datetime, ahead: int | None) -> int:
+        """Tell when to ask again for a job: later the more there are before it and the longer it has waited.
+
+        A worker takes a batch in a second or so; while none runs, what has waited long will wait longer.
+        """
+        age = self._resources.clock() - created_at
+        by_age = int(age.total_seconds() / _AGE_PER_RETRY)
+        by_place = 1 + (ahead or 0) // self._resources.settings.worker_batch_size
+        return min(max(by_place, by_age), _LONGEST_RETRY_SECONDS)

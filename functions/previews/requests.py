@@ -1,0 +1,78 @@
+"""Making a preview request of what a client gave, the same for HTTP and WebSocket."""
+
+from typing import Annotated
+
+from pydantic import AfterValidator
+
+from pipeline.access.owners import new_id
+from pipeline.clients.resources import Resources
+from pipeline.contract.records import NewReference, Options, ReplyTo, Request, Source
+from pipeline.domain import jobs, sessions, voices
+
+
+def _check_whole(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("should hold whole characters, not half of a surrogate pair") from None
+    return text
+
+
+# JSON can say what UTF-8 can't.
+WholeText = Annotated[str, AfterValidator(_check_whole)]
+
+
+async def reference_id_of(resources: Resources, source: Source) -> str:
+    """Make sure that a source can be used now, and tell which reference it holds.
+
+    Raises
+    ------
+    InvalidInput, NotFound, Expired, InvalidAudio
+        It can't.
+    """
+    if source.session_id is not None:
+        await sessions.require(resources, source.owner, source.session_id)
+        return source.session_id
+    return (await voices.get(resources, source.owner, source.voice_id or "")).reference_id
+
+
+def preview_request(
+    resources: Resources,
+    source: Source,
+    reference_id: str,
+    text: str,
+    options: Options,
+    *,
+    correlation_id: str | None,
+    new_reference: NewReference | None = None,
+) -> Request:
+    """Describe the speaking of a checked text."""
+    return Request(
+        job_id=new_id(resources.new_id, source.owner),
+        kind="preview",
+        source=source,
+        reference_id=reference_id,
+        text=text,
+        options=options,
+        created_at=resources.clock(),
+        correlation_id=correlation_id,
+        new_reference=new_reference,
+    )
+
+
+def addressed(
+    request: Request,
+    reply_to: ReplyTo | None,
+    request_id: str | None = None,
+    *,
+    id_withheld: bool,
+    signed: bool = False,
+) -> Request:
+    """Say whom to tell how the job ends, whether they will know its id before that, and if they want a link."""
+    told = {"reply_to": reply_to, "request_id": request_id, "id_withheld": id_withheld, "signed": signed}
+    return request.model_copy(update=told)
+
+
+def queued(request: Request) -> jobs.Job:
+    """Give the job of a request that has just been accepted."""
+    return jobs.Job(request.job_id, "queued", request.source, request.created_at, None)

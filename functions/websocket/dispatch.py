@@ -1,0 +1,237 @@
+"""What is said over a WebSocket: one message in, at most one answer back; results follow by the event path.
+
+The same dispatch serves the local `/ws` and API Gateway's routes; it keeps nothing that it could not find again on
+the storage.
+"""
+
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import structlog
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from functions.access.access_control import AccessControl
+from functions.previews.requests import WholeText, addressed, preview_request, reference_id_of
+from pipeline.access.api_keys import Caller
+from pipeline.clients.resources import Resources
+from pipeline.clients.storage import JSON
+from pipeline.contract import events, layout
+from pipeline.contract.records import ConnectionState, ReplyTo, Scope, Source, Subscriber, check_options
+from pipeline.domain import jobs, presigned_urls, voices
+from pipeline.errors import ConnectionGone, InvalidInput, PipelineError, Unavailable
+from pipeline.logs import current_correlation_id
+
+log = structlog.get_logger(__name__)
+
+# API Gateway's own limit, kept by the local server too.
+MESSAGE_MAX_BYTES = 128 * 1024
+
+# What a caller's key must allow for each type.
+SCOPES: dict[str, Scope] = {"generate_preview": "preview", "save_voice": "voices:write", "subscribe": "preview"}
+MESSAGE_TYPES = tuple(SCOPES)
+
+Message = dict[str, Any]
+Say = Callable[[Message], Awaitable[None]]
+
+
+class _Data(BaseModel):
+    # Strict, because a number is not a name; unknown fields are let pass, as JSON clients expect.
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+    request_id: WholeText | None = None
+    progress: bool = False
+
+
+DataT = TypeVar("DataT", bound=_Data)
+
+
+class _WantsPreview(_Data):
+    signed: bool = False
+    """Whether the answer shall bring a link that needs no key."""
+
+
+class GeneratePreview(_WantsPreview):
+    """`generate_preview`: let an upload or a saved voice speak; whatever else it holds says how to speak."""
+
+    # Kept, because a misspelt option is refused rather than dropped.
+    model_config = ConfigDict(extra="allow")
+
+    text: WholeText
+    session_id: WholeText | None = None
+    voice_id: WholeText | None = None
+
+
+class SaveVoice(_Data):
+    """`save_voice`: keep a session's voice; without `session_id`, the one last used on this connection."""
+
+    name: WholeText
+    description: WholeText | None = None
+    session_id: WholeText | None = None
+
+
+class Subscribe(_WantsPreview):
+    """`subscribe`: be told how a job ends, whoever made it."""
+
+    job_id: WholeText
+
+
+class Dispatcher:
+    """Answers messages.  One serves any number of connections."""
+
+    def __init__(self, resources: Resources, access_control: AccessControl) -> None:
+        self._resources = resources
+        self._access_control = access_control
+
+    async def answer(self, sender: ReplyTo, caller: Caller, raw: str | bytes, say: Say) -> Message | None:
+        """Serve one message; what to answer at once, or None when the answer will come by the event path.
+
+        `say` tells the sender of a job before the job is sent: its result, which others tell, can only come after.
+        It raises `ConnectionGone` or `Unavailable` when it can't.
+        """
+        parsed: Message = {}
+        try:
+            parsed = _parse(raw)
+            return await self._route(sender, caller, parsed, say)
+        except Unavailable as error:
+            log.warning("unavailable", reason=error.message, cause=repr(error.__cause__))
+            return _error(parsed, "The service can't reach its storage or queue; try again shortly.", error)
+        except PipelineError as error:
+            return _error(parsed, error.message, error)
+        except Exception:  # whatever was sent, the connection lives on
+            log.exception("unexpected error")
+            return _error(parsed, "Something went wrong on our side; it has been logged.", None)
+
+    async def forget(self, sender: ReplyTo) -> None:
+        """Drop what is remembered of a connection that has closed."""
+        try:
+            await self._resources.bucket.delete([layout.connection(sender.connection_id)])
+        except Unavailable as error:
+            log.warning("could not forget connection", reason=error.message)
+
+    async def _route(self, sender: ReplyTo, caller: Caller, message: Message, say: Say) -> Message | None:
+        type_ = message["type"]
+        if type_ not in SCOPES:
+            raise InvalidInput(f"type should be one of {', '.join(MESSAGE_TYPES)}.", field="type")
+        await self._access_control.reauthorize(caller, SCOPES[type_])
+        match type_:
+            case "generate_preview":
+                await self._generate_preview(sender, caller, _data(GeneratePreview, message), say)
+                return None
+            case "save_voice":
+                return await self._save_voice(sender, caller, _data(SaveVoice, message))
+            case _:
+                return await self._subscribe(sender, caller, _data(Subscribe, message), say)
+
+    async def _generate_preview(self, sender: ReplyTo, caller: Caller, data: GeneratePreview, say: Say) -> None:
+        if (data.session_id is None) == (data.voice_id is None):
+            raise InvalidInput("Give either session_id or voice_id.", field="session_id")
+        resources = self._resources
+        text = jobs.check_text(data.text, resources.settings, field="text")
+        source = Source(session_id=data.session_id, voice_id=data.voice_id, owner=caller.owner)
+        options = check_options(data.model_extra or {})
+        reference_id = await reference_id_of(resources, source)
+        request = preview_request(
+            resources, source, reference_id, text, options, correlation_id=current_correlation_id()
+        )
+        first = [self._remember(sender, caller, data.session_id)] if data.session_id else []
+        if data.progress:
+            first.append(self._announce(say, data, request.job_id))
+        await jobs.accept(
+            resources,
+            addressed(request, sender, data.request_id, id_withheld=not data.progress, signed=data.signed),
+            *first,
+        )
+
+    async def _save_voice(self, sender: ReplyTo, caller: Caller, data: SaveVoice) -> Message:
+        session_id = data.session_id or await self._last_session(sender)
+        if session_id is None:
+            raise InvalidInput(
+                "No session was used on this connection yet; give the session_id to save.", field="session_id"
+            )
+        voice = await voices.save(self._resources, caller.owner, session_id, data.name, data.description or "")
+        saved = {"voice_id": voice.voice_id, "name": voice.name, "description": voice.description}
+        return _message("voice_saved", data.request_id, saved)
+
+    async def _subscribe(self, sender: ReplyTo, caller: Caller, data: Subscribe, say: Say) -> Message | None:
+        job = await jobs.read(self._resources, caller.owner, data.job_id)
+        outcome = job.outcome
+        if outcome is None:
+            if data.progress:
+                await self._announce(say, data, job.job_id)
+            # First leave the address, then look once more: whichever comes first, nobody is missed.
+            subscriber = Subscriber(reply_to=sender, request_id=data.request_id, signed=data.signed)
+            key = layout.subscriber(job.job_id, sender.connection_id)
+            await self._resources.bucket.put(key, subscriber.to_json(), JSON)
+            outcome = await jobs.read_outcome(self._resources, job.job_id)
+        if outcome is None:
+            return None
+        message = events.message_for(outcome.model_copy(update={"request_id": data.request_id}))
+        return await presigned_urls.with_link(self._resources, outcome, message, wanted=data.signed)
+
+    async def _announce(self, say: Say, data: _Data, job_id: str) -> None:
+        try:
+            await say(_message("progress", data.request_id, {"job_id": job_id, "status": "queued"}))
+        except (ConnectionGone, Unavailable) as error:  # the job goes on without
+            log.info("could not tell of progress", job_id=job_id, reason=error.message)
+
+    async def _remember(self, sender: ReplyTo, caller: Caller, session_id: str) -> None:
+        state = connection_state(caller).model_copy(update={"session_id": session_id})
+        await self._resources.bucket.put(layout.connection(sender.connection_id), state.to_json(), JSON)
+
+    async def _last_session(self, sender: ReplyTo) -> str | None:
+        body = await self._resources.bucket.get(layout.connection(sender.connection_id))
+        return ConnectionState.model_validate_json(body).session_id if body else None
+
+
+def connection_state(caller: Caller) -> ConnectionState:
+    """Say what is to be remembered of whoever opened a connection."""
+    return ConnectionState(owner=caller.owner, key_id=caller.key_id, scopes=tuple(sorted(caller.scopes)))
+
+
+def caller_remembered(state: ConnectionState) -> Caller:
+    """Tell who opened the connection of which this is remembered."""
+    return Caller(state.owner, state.key_id, frozenset(state.scopes))
+
+
+def _parse(raw: str | bytes) -> Message:
+    if isinstance(raw, bytes):
+        raise InvalidInput("Messages should be text frames holding JSON; this was binary.")
+    if len(raw) > MESSAGE_MAX_BYTES or len(raw.encode("utf-8", "surrogatepass")) > MESSAGE_MAX_BYTES:
+        raise InvalidInput(f"Messages should have at most {MESSAGE_MAX_BYTES // 1024} KB.")
+    try:
+        message = json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput('Messages should be JSON such as {"type": "…", "data": {…}}.') from error
+    if not isinstance(message, dict) or not isinstance(message.get("type"), str):
+        raise InvalidInput("Messages should be JSON objects with a type, a string.", field="type")
+    return message
+
+
+def _data(type_: type[DataT], message: Message) -> DataT:
+    try:
+        return type_.model_validate(message.get("data", {}))
+    except ValidationError as error:
+        problem = error.errors()[0]
+        field = ".".join(str(part) for part in problem["loc"]) or "data"
+        reason = problem["msg"].removeprefix("Value error, ")
+        raise InvalidInput(f"{field}: {reason}", field=field) from error
+
+
+def _message(type_: str, request_id: str | None, data: Message) -> Message:
+    always = {"request_id": request_id, "correlation_id": current_correlation_id()}
+    return {"type": type_, "data": data | {name: value for name, value in always.items() if value is not None}}
+
+
+def refusal(error: PipelineError) -> Message:
+    """Tell a client that it is not heard at all."""
+    return _error({}, error.message, error)
+
+
+def _error(message: Message, text: str, error: PipelineError | None) -> Message:
+    sent = message.get("data")
+    request_id = sent.get("request_id") if isinstance(sent, dict) else None
+    told = {"message": text, "code": error.code if error else "internal_error"}
+    if error and error.field:
+        told["field"] = error.field
+    return _message("error", request_id if isinstance(request_id, str) else None, told)

@@ -1,0 +1,346 @@
+"""API keys: what one looks like, what is stored of it, and how an administrator makes, ends and lists them.
+
+A key is `vck_<key_id>_<secret><checksum>`.  Whoever finds one can tell what it is by its first letters, and that it
+is one, not a stray word, by the checksum: so leaked keys are recognised, and mistyped ones are without a look-up.
+Of the secret only its SHA-256 is stored.  That is enough: it is 256 random bits, which no dictionary holds and
+nobody can try one by one, so a slow hash would cost every request and gain nothing.
+"""
+
+import asyncio
+import hashlib
+import hmac
+import re
+import secrets
+import zlib
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from string import ascii_lowercase, ascii_uppercase, digits
+from typing import get_args
+
+import structlog
+from pydantic import AwareDatetime, ValidationError, field_validator
+
+from pipeline.access.owners import check_owner, is_owner
+from pipeline.clients.resources import Resources
+from pipeline.clients.storage import JSON
+from pipeline.contract import layout
+from pipeline.contract.records import Record, Scope
+from pipeline.errors import InvalidInput, NotFound, Unavailable
+from pipeline.ids import Owner
+
+log = structlog.get_logger(__name__)
+
+RandomBytes = Callable[[int], bytes]
+
+SCOPES: tuple[Scope, ...] = get_args(Scope)
+NAME_MAX = 80
+
+_PREFIX = "vck_"
+_ID_DIGITS = digits + ascii_lowercase
+_ID_LENGTH = 12
+_BASE62 = digits + ascii_uppercase + ascii_lowercase
+_SECRET_BYTES = 32
+_SECRET_LENGTH = 43
+_CHECKSUM_LENGTH = 6
+_KEY_ID = re.compile(rf"[0-9a-z]{{{_ID_LENGTH}}}")
+_KEY = re.compile(
+    rf"(?P<checked>{_PREFIX}(?P<key_id>{_KEY_ID.pattern})_(?P<secret>[0-9A-Za-z]{{{_SECRET_LENGTH}}}))"
+    rf"(?P<checksum>[0-9A-Za-z]{{{_CHECKSUM_LENGTH}}})"
+)
+_NO_DIGEST = "0" * 64
+_CHANGES_TRIED = 10
+_READS_AT_ONCE = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who calls, and what they may do; without an owner everything is theirs."""
+
+    owner: Owner
+    key_id: str | None
+    scopes: frozenset[Scope]
+
+    def may(self, scope: Scope) -> bool:
+        """Tell whether the caller may do what this scope stands for; an administrator may do everything."""
+        return scope in self.scopes or "admin" in self.scopes
+
+
+# Everyone, where no keys are wanted.
+ANONYMOUS = Caller(owner=None, key_id=None, scopes=frozenset(SCOPES))
+
+
+@dataclass(frozen=True, slots=True)
+class PresentedKey:
+    """What a caller showed; it may be anybody's until the digest is compared."""
+
+    key_id: str
+    digest: str = field(repr=False)
+
+
+class KeyRecord(Record):
+    """`keys/<key_id>/key.json`: all that is known of a key, but for the key itself."""
+
+    key_id: str
+    digest: str
+    name: str
+    owner: str
+    scopes: tuple[Scope, ...]
+    created_at: AwareDatetime
+    expires_at: AwareDatetime | None = None
+    revoked_at: AwareDatetime | None = None
+
+    @field_validator("owner")
+    @classmethod
+    def _can_own(cls, value: str) -> str:
+        if not is_owner(value):
+            raise ValueError("is no owner's name")
+        return value
+
+    def is_expired(self, now: datetime) -> bool:
+        """Tell whether its time is over."""
+        return self.expires_at is not None and self.expires_at <= now
+
+    def is_good(self, now: datetime) -> bool:
+        """Tell whether it opens anything now."""
+        return self.revoked_at is None and not self.is_expired(now)
+
+    @property
+    def caller(self) -> Caller:
+        """Whoever shows it."""
+        return Caller(self.owner, self.key_id, frozenset(self.scopes))
+
+
+class KeyUse(Record):
+    """`keys/<key_id>/last-use.json`."""
+
+    used_at: AwareDatetime
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A key as an administrator sees it."""
+
+    record: KeyRecord
+    used_at: datetime | None
+
+
+def is_key_id(text: str) -> bool:
+    """Tell whether the text has the form of a key's id."""
+    return _KEY_ID.fullmatch(text) is not None
+
+
+def parse(text: str) -> PresentedKey | None:
+    """Read a key as it was shown; None when its form or its checksum is wrong."""
+    match = _KEY.fullmatch(text)
+    if match is None or match["checksum"] != _checksum(match["checked"]):
+        return None
+    return PresentedKey(match["key_id"], digest_of(match["secret"]))
+
+
+def digest_of(secret: str) -> str:
+    """Give what is stored of a secret."""
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def digest_matches(digest: str, stored: str | None) -> bool:
+    """Compare a shown secret's digest with the stored one, if there is one, in a time that tells of neither."""
+    # A digest of zeros is no secret's.
+    return hmac.compare_digest(digest.encode(), (stored or _NO_DIGEST).encode())
+
+
+async def make(
+    resources: Resources,
+    *,
+    owner: str,
+    name: str,
+    scopes: Collection[str],
+    expires_at: datetime | None,
+    random: RandomBytes = secrets.token_bytes,
+) -> tuple[str, KeyRecord]:
+    """Make a key; its text, which nobody can be shown again, and what is stored.
+
+    Raises
+    ------
+    InvalidInput
+        The owner, name, scopes or expiry can't be.
+    Unavailable
+        The storage does not answer.
+    """
+    now = resources.clock()
+    if expires_at is not None and _aware(expires_at) <= now:
+        raise InvalidInput("expires_at is over already; it should be in the future.", field="expires_at")
+    key_id, secret = _random_id(random), _random_secret(random)
+    record = KeyRecord(
+        key_id=key_id,
+        digest=digest_of(secret),
+        name=_check_name(name),
+        owner=check_owner(owner),
+        scopes=_check_scopes(scopes),
+        created_at=now,
+        expires_at=expires_at,
+    )
+    if await resources.voices.put_once(layout.key(key_id), record.to_json(), JSON) is None:
+        await _check_stored(resources, record)
+    checked = f"{_PREFIX}{key_id}_{secret}"
+    return checked + _checksum(checked), record
+
+
+async def revoke(resources: Resources, key_id: str) -> KeyRecord:
+    """End a key for good; one that is revoked stays as it is.
+
+    Raises
+    ------
+    InvalidInput, NotFound
+        There is no such key.
+    Unavailable
+        The storage does not answer.
+    """
+
+    def revoked(record: KeyRecord) -> KeyRecord:
+        return record if record.revoked_at else record.model_copy(update={"revoked_at": resources.clock()})
+
+    return await _change(resources, key_id, revoked)
+
+
+async def expire(resources: Resources, key_id: str, moment: datetime) -> KeyRecord:
+    """Let a key end at a moment, sooner or later than it would have.
+
+    Raises
+    ------
+    InvalidInput, NotFound
+        There is no such key, it is revoked, or the moment names no time zone.
+    Unavailable
+        The storage does not answer.
+    """
+    moment = _aware(moment)
+
+    def expiring(record: KeyRecord) -> KeyRecord:
+        if record.revoked_at:
+            raise InvalidInput(f"Key {key_id} is revoked, and stays so; make another.", field="key_id")
+        return record.model_copy(update={"expires_at": moment})
+
+    return await _change(resources, key_id, expiring)
+
+
+async def list_keys(resources: Resources, owner: Owner = None) -> list[Listed]:
+    """List the keys of an owner, or of all, from the oldest."""
+    ids = [key_id async for key_id in resources.voices.list_folders(layout.KEYS) if is_key_id(key_id)]
+    found: list[Listed] = []
+    for start in range(0, len(ids), _READS_AT_ONCE):
+        some = await asyncio.gather(*(_listed(resources, key_id) for key_id in ids[start : start + _READS_AT_ONCE]))
+        found += [one for one in some if one is not None and owner in (None, one.record.owner)]
+    return sorted(found, key=lambda one: (one.record.created_at, one.record.key_id))
+
+
+async def read(resources: Resources, key_id: str) -> KeyRecord | None:
+    """Read what is known of a key; None when there is none, or it can't be read."""
+    body = await resources.voices.get(layout.key(key_id))
+    return None if body is None else _parsed(key_id, body)
+
+
+async def record_use(resources: Resources, key_id: str) -> None:
+    """Remember that a key was used now."""
+    use = KeyUse(used_at=resources.clock())
+    await resources.voices.put(layout.key_use(key_id), use.to_json(), JSON)
+
+
+async def _listed(resources: Resources, key_id: str) -> Listed | None:
+    record, use = await asyncio.gather(read(resources, key_id), resources.voices.get(layout.key_use(key_id)))
+    return None if record is None else Listed(record, _used_at(key_id, use))
+
+
+def _used_at(key_id: str, body: bytes | None) -> datetime | None:
+    try:
+        return None if body is None else KeyUse.model_validate_json(body).used_at
+    except ValidationError as error:
+        _log_damaged(key_id, error)
+        return None
+
+
+def _parsed(key_id: str, body: bytes) -> KeyRecord | None:
+    try:
+        record = KeyRecord.model_validate_json(body)
+    except ValidationError as error:
+        _log_damaged(key_id, error)
+        return None
+    # A copy in another folder would outlive the revocation of the first.
+    return record if record.key_id == key_id else None
+
+
+def _log_damaged(key_id: str, error: ValidationError) -> None:
+    log.error("what is stored of a key can't be read", key_id=key_id, wrong_fields=error.error_count())
+
+
+async def _change(resources: Resources, key_id: str, changed: Callable[[KeyRecord], KeyRecord]) -> KeyRecord:
+    """Change what is stored, on top of whatever another administrator did meanwhile."""
+    if not is_key_id(key_id):
+        # Not shown again: it may be a whole key, pasted.
+        raise InvalidInput(
+            f"key_id should be the {_ID_LENGTH} characters that follow `{_PREFIX}` in a key.", field="key_id"
+        )
+    for _ in range(_CHANGES_TRIED):
+        stored = await resources.voices.read(layout.key(key_id))
+        before = None if stored is None else _parsed(key_id, stored.body)
+        if stored is None or before is None:
+            raise NotFound(f"There is no key {key_id}.", field="key_id")
+        after = changed(before)
+        if after == before or await resources.voices.replace(
+            layout.key(key_id), after.to_json(), JSON, etag=stored.etag
+        ):
+            return after
+    raise Unavailable(f"Key {key_id} is being changed by others; try again.")
+
+
+async def _check_stored(resources: Resources, record: KeyRecord) -> None:
+    """Tell a write that was made, and whose answer was lost, from an id that is taken.
+
+    Raises
+    ------
+    Unavailable
+        It is taken.
+    """
+    if await read(resources, record.key_id) != record:
+        raise Unavailable("The id of the new key is taken; try again.")
+
+
+def _check_name(name: str) -> str:
+    if len(name) > NAME_MAX or not name.isprintable():
+        raise InvalidInput(f"name should have at most {NAME_MAX} printable characters.", field="name")
+    return name
+
+
+def _check_scopes(scopes: Collection[str]) -> tuple[Scope, ...]:
+    if not scopes or not set(scopes) <= set(SCOPES):
+        raise InvalidInput(f"scopes should be some of {', '.join(SCOPES)}.", field="scopes")
+    return tuple(scope for scope in SCOPES if scope in scopes)
+
+
+def _aware(moment: datetime) -> datetime:
+    if moment.utcoffset() is None:
+        raise InvalidInput(
+            "expires_at should name its time zone, such as 2030-01-01T00:00:00Z.", field="expires_at"
+        )
+    return moment.astimezone(UTC)
+
+
+def _random_id(random: RandomBytes) -> str:
+    # Twice the bits that are needed, so that every id is as likely as any other.
+    return _in_digits(int.from_bytes(random(16)), _ID_DIGITS, _ID_LENGTH)
+
+
+def _random_secret(random: RandomBytes) -> str:
+    return _in_digits(int.from_bytes(random(_SECRET_BYTES)), _BASE62, _SECRET_LENGTH)
+
+
+def _checksum(text: str) -> str:
+    return _in_digits(zlib.crc32(text.encode()), _BASE62, _CHECKSUM_LENGTH)
+
+
+def _in_digits(number: int, alphabet: str, length: int) -> str:
+    """Write a number's lowest digits."""
+    written = ""
+    for _ in range(length):
+        number, digit = divmod(number, len(alphabet))
+        written = alphabet[digit] + written
+    return written

@@ -1,0 +1,130 @@
+"""Tickets: for a page that can't send its key along when it opens a socket, once and within a minute.
+
+A ticket is `<ticket_id>.<secret>`.  Its id tells its birth, so most that come too late are known without a look-up.
+Whether the key that it was issued for is still good is for whoever redeems it to ask.
+"""
+
+import base64
+import re
+import secrets
+from datetime import datetime
+from typing import Self
+
+import structlog
+from pydantic import AwareDatetime, ValidationError, model_validator
+
+from pipeline.access.api_keys import Caller, RandomBytes, digest_matches, digest_of
+from pipeline.clients.resources import Resources
+from pipeline.clients.storage import JSON, StoredObject
+from pipeline.contract import layout, retention
+from pipeline.contract.records import Record, Scope
+from pipeline.errors import Unauthorized
+from pipeline.ids import is_id
+
+log = structlog.get_logger(__name__)
+
+_SECRET_BYTES = 32
+_TICKET = re.compile(r"(?P<ticket_id>[0-9a-f]{32})\.(?P<secret>[A-Za-z0-9_-]{43})")
+
+
+class TicketRecord(Record):
+    """`tickets/<ticket_id>.json`: whom a ticket stands for, and who has used it."""
+
+    digest: str
+    owner: str | None = None
+    key_id: str | None = None
+    scopes: tuple[Scope, ...]
+    used_at: AwareDatetime | None = None
+    used_by: str | None = None
+
+    @model_validator(mode="after")
+    def _owner_has_key(self) -> Self:
+        if (self.owner is None) != (self.key_id is None):
+            raise ValueError("a ticket has both an owner and a key, or is anybody's")
+        return self
+
+    @property
+    def caller(self) -> Caller:
+        """Whom it stands for."""
+        return Caller(self.owner, self.key_id, frozenset(self.scopes))
+
+
+async def issue(
+    resources: Resources, caller: Caller, random: RandomBytes = secrets.token_bytes
+) -> tuple[str, datetime]:
+    """Make a ticket that stands for a caller; its text, and when it expires.
+
+    Raises
+    ------
+    Unavailable
+        The storage does not answer.
+    """
+    ticket_id = resources.new_id()
+    secret = base64.urlsafe_b64encode(random(_SECRET_BYTES)).rstrip(b"=").decode()
+    record = TicketRecord(
+        digest=digest_of(secret),
+        owner=caller.owner,
+        key_id=caller.key_id,
+        scopes=tuple(sorted(caller.scopes)),
+    )
+    await resources.bucket.put(layout.ticket(ticket_id), record.to_json(), JSON)
+    return f"{ticket_id}.{secret}", retention.ticket_expires_at(ticket_id)
+
+
+async def redeem(resources: Resources, text: str) -> Caller:
+    """Use a ticket up; whom it stands for.
+
+    Of all who try with the same ticket, at the same time or later, one succeeds.
+
+    Raises
+    ------
+    Unauthorized
+        It can't be used; nobody is told why.
+    Unavailable
+        The storage does not answer.
+    """
+    match = _TICKET.fullmatch(text)
+    if match is None or not is_id(match["ticket_id"]):
+        raise _refused()
+    ticket_id = match["ticket_id"]
+    if retention.ticket_expires_at(ticket_id) <= resources.clock():
+        raise _refused()
+    stored = await resources.bucket.read(layout.ticket(ticket_id))
+    record = _parsed(stored)
+    right = digest_matches(digest_of(match["secret"]), record.digest if record else None)
+    if stored is None or record is None or not right or not _serves(record, resources):
+        raise _refused()
+    if not await _use(resources, ticket_id, record, stored.etag):
+        raise _refused()
+    return record.caller
+
+
+def _serves(record: TicketRecord, resources: Resources) -> bool:
+    # One that is anybody's is left from when no keys were wanted.
+    left_over = record.key_id is None and resources.settings.wants_keys
+    return record.used_at is None and not left_over
+
+
+async def _use(resources: Resources, ticket_id: str, record: TicketRecord, etag: str) -> bool:
+    """Mark a ticket as used, and tell whether it was by us."""
+    key = layout.ticket(ticket_id)
+    used = record.model_copy(update={"used_at": resources.clock(), "used_by": resources.new_id()}).to_json()
+    if await resources.bucket.replace(key, used, JSON, etag=etag) is not None:
+        return True
+    # The write may have been made and its answer lost, so that its second try was refused.
+    return await resources.bucket.get(key) == used
+
+
+def _parsed(stored: StoredObject | None) -> TicketRecord | None:
+    try:
+        return None if stored is None else TicketRecord.model_validate_json(stored.body)
+    except ValidationError as error:
+        log.error("a ticket can't be read", wrong_fields=error.error_count())  # noqa: TRY400
+        return None
+
+
+def _refused() -> Unauthorized:
+    seconds = int(retention.TICKET_LIFETIME.total_seconds())
+    return Unauthorized(
+        f"This ticket can't be used; one opens a single socket within {seconds} seconds. Get another."
+    )

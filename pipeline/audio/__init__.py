@@ -1,0 +1,1 @@
+"""Decoding and checking of reference recordings, and the WAV format."""

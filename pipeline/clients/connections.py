@@ -1,0 +1,81 @@
+"""Posting to WebSocket clients through API Gateway's `@connections`, in the cloud and in the local server alike."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, contextmanager, suppress
+from typing import TYPE_CHECKING, Protocol
+
+import aioboto3
+from aiobotocore.config import AioConfig
+from botocore.exceptions import BotoCoreError, ClientError
+
+from pipeline.contract.records import ReplyTo
+from pipeline.errors import ConnectionGone, Unavailable
+
+if TYPE_CHECKING:
+    from types_aiobotocore_apigatewaymanagementapi import ApiGatewayManagementApiClient
+
+
+class Connections(Protocol):
+    """The way to connected clients."""
+
+    async def post(self, to: ReplyTo, body: bytes) -> None:
+        """Send one message to one client.
+
+        Raises
+        ------
+        ConnectionGone
+            The client is no longer connected, nor will it be again under this id.
+        Unavailable
+            The message may get through later.
+        """
+
+    async def close(self, to: ReplyTo) -> None:
+        """Hang up on one client; one that has gone is closed already.
+
+        Raises
+        ------
+        Unavailable
+            The client may still be connected.
+        """
+
+
+class ApiGatewayConnections:
+    """`PostToConnection` at whichever endpoint a connection was made, one client an endpoint."""
+
+    def __init__(self, session: aioboto3.Session, config: AioConfig, stack: AsyncExitStack) -> None:
+        self._session = session
+        self._config = config
+        self._stack = stack
+        self._opening = asyncio.Lock()
+        self._clients: dict[str, ApiGatewayManagementApiClient] = {}
+
+    async def post(self, to: ReplyTo, body: bytes) -> None:
+        """See `Connections.post`."""
+        client = await self._client_of(to.endpoint)
+        with _translated(client, to):
+            await client.post_to_connection(ConnectionId=to.connection_id, Data=body)
+
+    async def close(self, to: ReplyTo) -> None:
+        """See `Connections.close`."""
+        client = await self._client_of(to.endpoint)
+        with suppress(ConnectionGone), _translated(client, to):
+            await client.delete_connection(ConnectionId=to.connection_id)
+
+    async def _client_of(self, endpoint: str) -> "ApiGatewayManagementApiClient":
+        async with self._opening:
+            if endpoint not in self._clients:
+                self._clients[endpoint] = await self._stack.enter_async_context(
+                    self._session.client("apigatewaymanagementapi", endpoint_url=endpoint, config=self._config)
+                )
+        return self._clients[endpoint]
+
+
+@contextmanager
+def _translated(client: "ApiGatewayManagementApiClient", to: ReplyTo) -> Iterator[None]:
+    try:
+        yield
+    except client.exceptions.GoneException as error:
+        raise ConnectionGone(f"Connection {to.connection_id} is gone.") from error
+    except (BotoCoreError, ClientError, OSError) as error:
+        raise Unavailable(f"Connection {to.connection_id} can't be reached.") from error

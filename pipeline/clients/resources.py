@@ -1,0 +1,89 @@
+"""The one place that wires a process to the outside: settings in, clients out."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+import aioboto3
+from aiobotocore.config import AioConfig
+
+from pipeline.clients.connections import ApiGatewayConnections, Connections
+from pipeline.clients.queues import Queue, SqsQueue
+from pipeline.clients.storage import Bucket, S3Bucket
+from pipeline.contract.records import Source
+from pipeline.ids import Clock, NewId, id_maker, utc_now
+from pipeline.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """Everything a rule or a handler may reach for; tests hand in what they like."""
+
+    settings: Settings
+    clock: Clock
+    new_id: NewId
+    bucket: Bucket
+    voices: Bucket
+    synthesis: Queue
+    synthesis_dead_letters: Queue
+    events: Queue
+    connections: Connections
+    decoding: asyncio.Semaphore
+    """Held while a recording is decoded: that takes memory."""
+
+    def bucket_of(self, source: Source) -> Bucket:
+        """Tell which bucket holds the source's reference."""
+        return self.voices if source.session_id is None else self.bucket
+
+
+@asynccontextmanager
+async def connect(settings: Settings, clock: Clock = utc_now) -> AsyncIterator[Resources]:
+    """Open the clients that the settings describe, for the life of the context."""
+    session = session_for(settings)
+    config = client_config()
+    async with AsyncExitStack() as stack:
+        s3 = await stack.enter_async_context(
+            session.client(
+                "s3",
+                endpoint_url=settings.endpoint_for("s3"),
+                config=config.merge(AioConfig(signature_version="s3v4")),
+            )
+        )
+        sqs = await stack.enter_async_context(
+            session.client("sqs", endpoint_url=settings.endpoint_for("sqs"), config=config)
+        )
+        yield Resources(
+            settings=settings,
+            clock=clock,
+            new_id=id_maker(clock),
+            bucket=S3Bucket(s3, settings.bucket),
+            voices=S3Bucket(s3, settings.bucket_for_voices),
+            synthesis=SqsQueue(sqs, settings.synthesis_queue),
+            synthesis_dead_letters=SqsQueue(sqs, settings.synthesis_dead_letter_queue),
+            events=SqsQueue(sqs, settings.events_queue),
+            connections=ApiGatewayConnections(session, config, stack),
+            decoding=asyncio.Semaphore(settings.decodes_at_once),
+        )
+
+
+def session_for(settings: Settings) -> aioboto3.Session:
+    """Make what every client is made by."""
+    return aioboto3.Session(region_name=settings.aws_region)
+
+
+def client_config() -> AioConfig:
+    """Give the configuration that every client shares.
+
+    Path-style addresses work everywhere that S3 is spoken.  Checksums are sent only where S3 requires them,
+    because other storages refuse the newer ones.
+    """
+    return AioConfig(
+        connect_timeout=5,
+        read_timeout=30,
+        max_pool_connections=100,
+        retries={"mode": "standard", "total_max_attempts": 3},
+        s3={"addressing_style": "path"},
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+    )

@@ -1,0 +1,297 @@
+"""Object storage, as little of it as the pipeline uses."""
+
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Protocol
+
+from aiohttp import ClientPayloadError as BrokenOff  # aiobotocore lets it through when a body ends early
+from botocore.exceptions import BotoCoreError, ClientError
+
+from pipeline.errors import Unavailable
+
+if TYPE_CHECKING:
+    from types_aiobotocore_s3 import S3Client
+
+
+# Content type of every record.
+JSON = "application/json"
+
+# S3 answers 409 when it can't tell yet which of two writes came first, and wants the request once more.
+_CONFLICTS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    """What a listing tells of an object."""
+
+    key: str
+    size: int
+    last_modified: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """An object, or the asked-for range of it."""
+
+    body: bytes
+    etag: str
+    last_modified: datetime
+    content_type: str
+    size: int
+    content_range: str | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class UploadForm:
+    """Where and with which form fields a file may be posted by whoever holds this."""
+
+    url: str
+    fields: dict[str, str]
+
+
+class PreconditionFailed(Exception):
+    """The object is not, or is no longer, the version that the reader named by its ETag."""
+
+
+class RangeNotSatisfiable(Exception):
+    """The range lies outside of the object."""
+
+
+class Bucket(Protocol):
+    """A bucket: every method raises `Unavailable` when the storage does not answer."""
+
+    async def get(self, key: str) -> bytes | None:
+        """Read an object; None when there is none."""
+
+    async def read(
+        self,
+        key: str,
+        *,
+        range_: str | None = None,
+        if_match: str | None = None,
+    ) -> StoredObject | None:
+        """Read an object and what is known of it; None when there is none.
+
+        Raises
+        ------
+        PreconditionFailed, RangeNotSatisfiable
+            As RFC 9110 has it for `If-Match` and `Range`.
+        """
+
+    async def head(self, key: str) -> ObjectInfo | None:
+        """Look an object up; None when there is none."""
+
+    async def put(self, key: str, body: bytes, content_type: str) -> None:
+        """Write an object, whatever was there."""
+
+    async def put_once(
+        self, key: str, body: bytes, content_type: str, *, metadata: Mapping[str, str] | None = None
+    ) -> str | None:
+        """Write an object unless there is one; the new ETag, or None when there was one.
+
+        `metadata` is ASCII, with its names 2 KB at most.
+        """
+
+    async def replace(self, key: str, body: bytes, content_type: str, *, etag: str) -> str | None:
+        """Write an object if what is there has this ETag; the new ETag, or None when it has not."""
+
+    async def delete(self, keys: Iterable[str]) -> None:
+        """Delete objects; those that are not there don't matter."""
+
+    def list(self, prefix: str, *, start_after: str = "") -> AsyncIterator[ObjectInfo]:
+        """List the objects under a prefix in the order of their keys."""
+
+    def list_folders(self, prefix: str, *, start_after: str = "") -> AsyncIterator[str]:
+        """List what stands between the prefix and the next `/`, in the order of the keys."""
+
+    async def presign_post(self, key: str, *, content_type: str, max_bytes: int, lifetime: timedelta) -> UploadForm:
+        """Allow whoever holds the answer to upload one object of that key and type, no larger than that."""
+
+    async def presign_get(self, key: str, *, lifetime: timedelta, content_type: str, disposition: str) -> str:
+        """Give a URL by which whoever holds it can read an object, as this type and under this name.
+
+        It ends after its lifetime (whole seconds of it), or before that with the credentials that signed it.
+        """
+
+    async def ping(self) -> None:
+        """Raise `Unavailable` unless the bucket answers."""
+
+
+class S3Bucket:
+    """A bucket of S3 or whatever speaks its protocol, conditional writes included."""
+
+    def __init__(self, client: "S3Client", name: str) -> None:
+        self._client = client
+        self.name = name
+
+    async def get(self, key: str) -> bytes | None:
+        """See `Bucket.get`."""
+        stored = await self.read(key)
+        return stored.body if stored else None
+
+    async def read(
+        self,
+        key: str,
+        *,
+        range_: str | None = None,
+        if_match: str | None = None,
+    ) -> StoredObject | None:
+        """See `Bucket.read`."""
+        conditions: dict[str, Any] = {"Range": range_, "IfMatch": if_match}
+        with self._translated(f"read {key}"):
+            try:
+                answer = await self._client.get_object(
+                    Bucket=self.name, Key=key, **{k: v for k, v in conditions.items() if v is not None}
+                )
+                async with answer["Body"] as stream:
+                    body = await stream.read()
+            except ClientError as error:
+                _raise_condition(error)
+                return None
+        content_range = answer.get("ContentRange")
+        return StoredObject(
+            body=body,
+            etag=answer["ETag"],
+            last_modified=answer["LastModified"],
+            content_type=answer["ContentType"],
+            size=int(content_range.rsplit("/", 1)[1]) if content_range else len(body),
+            content_range=content_range,
+            metadata=answer["Metadata"],
+        )
+
+    async def head(self, key: str) -> ObjectInfo | None:
+        """See `Bucket.head`."""
+        with self._translated(f"look up {key}"):
+            try:
+                answer = await self._client.head_object(Bucket=self.name, Key=key)
+            except ClientError as error:
+                _raise_condition(error)
+                return None
+        return ObjectInfo(key, answer["ContentLength"], answer["LastModified"])
+
+    async def put(self, key: str, body: bytes, content_type: str) -> None:
+        """See `Bucket.put`."""
+        with self._translated(f"write {key}"):
+            await self._client.put_object(Bucket=self.name, Key=key, Body=body, ContentType=content_type)
+
+    async def put_once(
+        self, key: str, body: bytes, content_type: str, *, metadata: Mapping[str, str] | None = None
+    ) -> str | None:
+        """See `Bucket.put_once`."""
+        return await self._put_if(key, body, content_type, IfNoneMatch="*", Metadata=metadata or {})
+
+    async def replace(self, key: str, body: bytes, content_type: str, *, etag: str) -> str | None:
+        """See `Bucket.replace`."""
+        return await self._put_if(key, body, content_type, IfMatch=etag)
+
+    async def _put_if(self, key: str, body: bytes, content_type: str, **condition: Any) -> str | None:
+        with self._translated(f"write {key}"):
+            for _ in range(_CONFLICTS):
+                try:
+                    answer = await self._client.put_object(
+                        Bucket=self.name, Key=key, Body=body, ContentType=content_type, **condition
+                    )
+                except ClientError as error:
+                    # If-Match on an object that has been deleted meanwhile is answered 404.
+                    if _status(error) in {404, 412} and _code(error) != "NoSuchBucket":
+                        return None
+                    if _code(error) != "ConditionalRequestConflict":
+                        raise
+                else:
+                    return answer["ETag"]
+        raise Unavailable(f"Too many write {key} at the same moment.")
+
+    async def delete(self, keys: Iterable[str]) -> None:
+        """See `Bucket.delete`."""
+        for some in _batches(keys, 1000):
+            with self._translated(f"delete {some[0]} and {len(some) - 1} more"):
+                answer = await self._client.delete_objects(
+                    Bucket=self.name, Delete={"Objects": [{"Key": key} for key in some], "Quiet": True}
+                )
+            if problems := answer.get("Errors"):
+                raise Unavailable(f"The storage could not delete {len(problems)} objects.")
+
+    async def list(self, prefix: str, *, start_after: str = "") -> AsyncIterator[ObjectInfo]:
+        """See `Bucket.list`."""
+        async for page in self._pages(Prefix=prefix, StartAfter=start_after):
+            for item in page.get("Contents", []):
+                yield ObjectInfo(item["Key"], item["Size"], item["LastModified"])
+
+    async def list_folders(self, prefix: str, *, start_after: str = "") -> AsyncIterator[str]:
+        """See `Bucket.list_folders`."""
+        async for page in self._pages(Prefix=prefix, StartAfter=start_after, Delimiter="/"):
+            for item in page.get("CommonPrefixes", []):
+                yield item["Prefix"].removeprefix(prefix).rstrip("/")
+
+    async def _pages(self, **how: Any) -> AsyncIterator[Any]:
+        with self._translated(f"list {how['Prefix']}"):
+            async for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=self.name, **how):
+                yield page
+
+    async def presign_post(self, key: str, *, content_type: str, max_bytes: int, lifetime: timedelta) -> UploadForm:
+        """See `Bucket.presign_post`."""
+        with self._translated(f"sign {key}"):
+            signed = await self._client.generate_presigned_post(
+                self.name,
+                key,
+                Fields={"Content-Type": content_type},
+                Conditions=[{"Content-Type": content_type}, ["content-length-range", 1, max_bytes]],
+                ExpiresIn=int(lifetime.total_seconds()),
+            )
+        return UploadForm(signed["url"], signed["fields"])
+
+    async def presign_get(self, key: str, *, lifetime: timedelta, content_type: str, disposition: str) -> str:
+        """See `Bucket.presign_get`."""
+        described = {"ResponseContentType": content_type, "ResponseContentDisposition": disposition}
+        with self._translated(f"sign {key}"):
+            return await self._client.generate_presigned_url(
+                "get_object",
+                Params={"Bucket": self.name, "Key": key, **described},
+                ExpiresIn=int(lifetime.total_seconds()),
+            )
+
+    async def ping(self) -> None:
+        """See `Bucket.ping`."""
+        with self._translated("be found"):
+            await self._client.head_bucket(Bucket=self.name)
+
+    @contextmanager
+    def _translated(self, doing: str) -> Iterator[None]:
+        try:
+            yield
+        except (BotoCoreError, ClientError, BrokenOff, OSError) as error:
+            raise Unavailable(f"The storage does not answer (bucket {self.name}: {doing}).") from error
+
+
+def _batches(keys: Iterable[str], size: int) -> Iterator[list[str]]:
+    batch: list[str] = []
+    for key in keys:
+        batch.append(key)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _raise_condition(error: ClientError) -> None:
+    """Return only when the object is simply not there."""
+    match _status(error):
+        case 404 if _code(error) != "NoSuchBucket":
+            return
+        case 412:
+            raise PreconditionFailed from error
+        case 416:
+            raise RangeNotSatisfiable from error
+    raise error
+
+
+def _status(error: ClientError) -> int:
+    return error.response["ResponseMetadata"]["HTTPStatusCode"]
+
+
+def _code(error: ClientError) -> str:
+    return error.response["Error"]["Code"]

@@ -1,0 +1,171 @@
+"""Where everything is stored: the key of every object, in one place."""
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from urllib.parse import quote, unquote
+
+from pipeline.contract.records import Source
+from pipeline.ids import Owner, born_at, lowest_id
+
+UPLOADS = "audio/uploads/"
+PREVIEWS = "audio/previews/"
+VOICES = "audio/voices/"
+JOBS = "jobs/"
+CONNECTIONS = "connections/"
+CHANGES = "changes/"
+KEYS = "keys/"
+TICKETS = "tickets/"
+QUOTAS = "shares/"
+IN_FLIGHT = "in-flight/"
+
+OUTCOME_FILE = "outcome.json"
+
+_JOB_KEY = re.compile(r"jobs/(?P<job_id>[0-9a-f]{32})/(?P<rest>.+)")
+_SHARE_KEY = re.compile(r"shares/[^/]+/(?P<what>[a-z-]+)-(?P<start>0[0-9a-f]{11})\.json")
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceKeys:
+    """The files of a reference, wherever it lives."""
+
+    folder: str
+
+    @property
+    def audio(self) -> str:
+        """Mono PCM WAV."""
+        return self.folder + "source.wav"
+
+    @property
+    def transcription(self) -> str:
+        """UTF-8 text; absent when nobody gave any."""
+        return self.folder + "transcription.txt"
+
+    @property
+    def embedding(self) -> str:
+        """The voice-clone prompt, JSON."""
+        return self.folder + "embedding.json"
+
+    @property
+    def metadata(self) -> str:
+        """Of a saved voice only, JSON."""
+        return self.folder + "metadata.json"
+
+    @property
+    def unchecked_audio(self) -> str:
+        """Of a session only: what came by presigned POST and has not been looked at yet."""
+        return self.folder + "upload"
+
+
+def session(session_id: str) -> ReferenceKeys:
+    """Give the keys of an upload."""
+    return ReferenceKeys(f"{UPLOADS}{session_id}/")
+
+
+def voices(owner: Owner) -> str:
+    """Give the folder of an owner's voices."""
+    return VOICES if owner is None else f"{VOICES}{owner}/"
+
+
+def voice(owner: Owner, voice_id: str) -> ReferenceKeys:
+    """Give the keys of a saved voice."""
+    return ReferenceKeys(f"{voices(owner)}{voice_id}/")
+
+
+def reference(source: Source) -> ReferenceKeys:
+    """Give the keys of whichever the source names."""
+    if source.session_id is None:
+        return voice(source.owner, source.voice_id or "")
+    return session(source.session_id)
+
+
+def preview(job_id: str) -> str:
+    """Give the key of a job's audio."""
+    return f"{PREVIEWS}{job_id}.wav"
+
+
+def job(job_id: str) -> str:
+    """Give the folder of a job."""
+    return f"{JOBS}{job_id}/"
+
+
+def request(job_id: str) -> str:
+    """Give the key of what a job shall do."""
+    return job(job_id) + "request.json"
+
+
+def outcome(job_id: str) -> str:
+    """Give the key of how a job ended."""
+    return job(job_id) + OUTCOME_FILE
+
+
+def subscribers(job_id: str) -> str:
+    """Give the folder of those who asked to be told of a job that others made."""
+    return job(job_id) + "subscribers/"
+
+
+def subscriber(job_id: str, connection_id: str) -> str:
+    """Give the key of one subscription."""
+    return f"{subscribers(job_id)}{quote(connection_id, safe='')}.json"
+
+
+def connection(connection_id: str) -> str:
+    """Give the key of what is remembered of a connection."""
+    return f"{CONNECTIONS}{quote(connection_id, safe='')}.json"
+
+
+def change(change_id: str) -> str:
+    """Give the key of the note that a voice is being changed."""
+    return f"{CHANGES}{change_id}.json"
+
+
+def key(key_id: str) -> str:
+    """Give the key of what is known of an API key; it lies beside the voices, as it outlives all that expires."""
+    return f"{KEYS}{key_id}/key.json"
+
+
+def key_use(key_id: str) -> str:
+    """Give the key of when an API key was last used: apart from the rest, so that it never races a revocation."""
+    return f"{KEYS}{key_id}/last-use.json"
+
+
+def ticket(ticket_id: str) -> str:
+    """Give the key of a ticket that opens one socket."""
+    return f"{TICKETS}{ticket_id}.json"
+
+
+def quota(owner: str, what: str, start: datetime) -> str:
+    """Give the key of what an owner has used in the window that starts then."""
+    return f"{QUOTAS}{owner}/{what}-{lowest_id(start)[:12]}.json"
+
+
+def window_of_quota(key: str) -> tuple[str, datetime] | None:
+    """Read out of a share's key what is counted there and from when; None for every other key."""
+    match = _SHARE_KEY.fullmatch(key)
+    return (match["what"], born_at(match["start"])) if match else None
+
+
+def in_flight_of(owner: str) -> str:
+    """Give the folder of the markers of an owner's previews that have not ended."""
+    return f"{IN_FLIGHT}{owner}/"
+
+
+def in_flight(owner: str, job_id: str) -> str:
+    """Give the key of the marker that a preview has not ended."""
+    return in_flight_of(owner) + job_id
+
+
+def job_id_in_flight(key: str) -> str:
+    """Read the job out of its marker's key."""
+    return key.rpartition("/")[2]
+
+
+def id_in(key: str, prefix: str) -> str:
+    """Read the id that follows the prefix, up to the next `/` or `.`."""
+    return unquote(re.split(r"[/.]", key.removeprefix(prefix), maxsplit=1)[0])
+
+
+def job_id_of_outcome(key: str) -> str | None:
+    """Read the job out of an outcome's key; None for every other key."""
+    match = _JOB_KEY.fullmatch(key)
+    return match["job_id"] if match and match["rest"] == OUTCOME_FILE else None

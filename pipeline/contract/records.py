@@ -1,0 +1,284 @@
+"""The objects that are stored and sent, as frozen data that checks itself."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Annotated, Literal, Self
+
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from pipeline.errors import InvalidInput
+
+
+def format_utc(moment: datetime) -> str:
+    """Write a moment the way every answer does: UTC, whole seconds, `Z`."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+UtcSeconds = Annotated[AwareDatetime, PlainSerializer(format_utc, return_type=str, when_used="json-unless-none")]
+
+# What a key may be used for; `admin` may everything.
+Scope = Literal["preview", "voices:write", "admin"]
+
+# The languages of the model, by full English name; `Auto` lets the model find out.
+LANGUAGES = (
+    "Auto",
+    "Chinese",
+    "English",
+    "French",
+    "German",
+    "Italian",
+    "Japanese",
+    "Korean",
+    "Portuguese",
+    "Russian",
+    "Spanish",
+)
+
+
+class Record(BaseModel):
+    """Stored data: unknown fields are ignored so that versions can live side by side."""
+
+    # Built when first used: no process uses all of them, and a function's start is waited for.
+    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
+
+    def to_json(self) -> bytes:
+        """Write the record as UTF-8 JSON."""
+        return self.model_dump_json(exclude_none=True).encode()
+
+
+class Source(Record):
+    """Whose voice speaks: an upload's or a saved one's."""
+
+    session_id: str | None = None
+    voice_id: str | None = None
+    owner: str | None = Field(None, description="whose it is; None: everybody's, where no keys are wanted")
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        if (self.session_id is None) == (self.voice_id is None):
+            raise ValueError("a source is either a session_id or a voice_id")
+        return self
+
+
+class ReplyTo(Record):
+    """Where the client who asked is connected, and by which key, where keys are wanted."""
+
+    endpoint: str
+    connection_id: str
+    key_id: str | None = None
+
+
+class Options(Record):
+    """How to speak; what is None is left to the model's own defaults."""
+
+    language: str = "Auto"
+    seed: int | None = Field(None, ge=0, lt=2**53, description="the same seed gives the same audio")
+    temperature: float | None = Field(None, ge=0, le=2, description="0 always takes the likeliest")
+    top_k: int | None = Field(None, ge=0, le=4096, description="choose among so many; 0: among all")
+    top_p: float | None = Field(None, gt=0, le=1, description="choose among those that make up this share")
+    repetition_penalty: float | None = Field(None, ge=1, le=2, description="1: none")
+    max_seconds: float | None = Field(None, ge=1, le=3600, description="longest audio; the rest is cut off")
+
+    @field_validator("language", mode="before")
+    @classmethod
+    def _by_its_name(cls, value: object) -> object:
+        names = {name.lower(): name for name in LANGUAGES}
+        name = names.get(value.strip().lower()) if isinstance(value, str) else None
+        if name is None:
+            raise ValueError(f"should be one of {', '.join(LANGUAGES)}")
+        return name
+
+
+class _NoOtherOptions(Options):
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+def check_options(given: Mapping[str, object]) -> Options:
+    """Take the options of a request as they came, in JSON's types or as the strings of a form.
+
+    Raises
+    ------
+    InvalidInput
+        One is unknown, or its value is not possible; `field` names it.
+    """
+    try:
+        checked = _NoOtherOptions.model_validate(dict(given))
+    except ValidationError as error:
+        raise _wrong_option(error) from None
+    return Options(**checked.model_dump())
+
+
+def _wrong_option(error: ValidationError) -> InvalidInput:
+    problem = error.errors()[0]
+    # JSON can say what UTF-8, and so an answer, can't.
+    name = str(problem["loc"][0])[:64].encode("ascii", "backslashreplace").decode()
+    if problem["type"] == "extra_forbidden":
+        return InvalidInput(
+            f"There is no option {name!r}; there are {', '.join(Options.model_fields)}.", field=name
+        )
+    finding = problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    return InvalidInput(f"{name} {finding}.", field=name)
+
+
+class NewReference(Record):
+    """Says that the reference came with this very request, so that no prompt can be stored for it yet."""
+
+    transcription: str
+
+
+class Envelope(Record):
+    """The fields of a request that every version knows: enough to describe the job and to end it."""
+
+    job_id: str
+    kind: str
+    source: Source
+    created_at: AwareDatetime
+    reply_to: ReplyTo | None = None
+    id_withheld: bool = Field(
+        False, description="`reply_to` learns the job's id only with its outcome: nobody else can wait for it"
+    )
+    request_id: str | None = None
+    signed: bool = Field(False, description="`reply_to` wants a link that needs no key")
+    correlation_id: str | None = None
+
+
+class Request(Envelope):
+    """`jobs/<job_id>/request.json`: one piece of work for a worker, written once."""
+
+    kind: Literal["preview", "embedding"]
+    text: str = ""
+    options: Options = Options()
+    reference_id: str = Field(
+        description="the session that the reference came from: tells a voice from a later one of the same name"
+    )
+    new_reference: NewReference | None = None
+
+
+class Timings(Record):
+    """Where the time went, in seconds."""
+
+    queued_seconds: float
+    synthesis_seconds: float
+    real_time_factor: float = Field(description="seconds of synthesis per second of audio")
+
+
+class SynthesisReport(Record):
+    """Metadata of `audio/previews/<job_id>.wav`: what its job's outcome says besides the audio's own properties."""
+
+    timings: Timings
+    warnings: tuple[str, ...] = ()
+
+
+class Concluded(Record):
+    """What every outcome holds: the request's own particulars, so that telling the client needs one read."""
+
+    job_id: str
+    kind: str
+    source: Source
+    created_at: AwareDatetime
+    completed_at: AwareDatetime
+    reply_to: ReplyTo | None = None
+    id_withheld: bool = False
+    request_id: str | None = None
+    signed: bool = False
+    correlation_id: str | None = None
+
+
+class Preview(Record):
+    """The audio that a job made."""
+
+    key: str
+    sample_rate: int
+    duration_seconds: float
+    expires_at: AwareDatetime
+
+
+class Succeeded(Concluded):
+    """The job did what was asked; a `preview` is there when one was."""
+
+    status: Literal["succeeded"] = "succeeded"
+    preview: Preview | None = None
+    timings: Timings | None = None
+    warnings: tuple[str, ...] = ()
+
+
+class Failed(Concluded):
+    """The job ended without a result, and this is what to tell the client."""
+
+    status: Literal["failed"] = "failed"
+    code: str
+    message: str
+    field: str | None = None
+
+
+Outcome = Annotated[Succeeded | Failed, Field(discriminator="status")]
+_OUTCOME: TypeAdapter[Succeeded | Failed] = TypeAdapter(Outcome, config=ConfigDict(defer_build=True))
+
+
+def parse_outcome(body: bytes) -> Succeeded | Failed:
+    """Read an `outcome.json`."""
+    return _OUTCOME.validate_json(body)
+
+
+def particulars(request: Envelope, completed_at: datetime) -> dict[str, object]:
+    """Give the fields that an outcome takes over from its request."""
+    shared = request.model_dump(include=set(Concluded.model_fields) & set(Envelope.model_fields))
+    return shared | {"completed_at": completed_at}
+
+
+class VoiceMetadata(Record):
+    """A saved voice's `metadata.json`."""
+
+    voice_id: str
+    name: str
+    description: str = ""
+    created_at: UtcSeconds
+    source_file: str
+    embedding_file: str
+    transcription_file: str | None = None
+    duration_seconds: float | None = None
+    sample_rate: int | None = None
+    model: str | None = None
+    status: Literal["saving", "ready", "deleting"]
+    changed_at: AwareDatetime
+    reference_id: str = Field(description="the session that the reference came from")
+
+
+class VoiceChange(Record):
+    """`changes/<id>.json`: says that a voice is being saved or deleted, so that the sweeper can finish it."""
+
+    voice_id: str
+    owner: str | None = None
+
+
+class Subscriber(Record):
+    """`jobs/<job_id>/subscribers/<connection_id>.json`: who wants to hear how a job ends."""
+
+    reply_to: ReplyTo
+    request_id: str | None = None
+    signed: bool = False
+
+
+class QuotaUsage(Record):
+    """`shares/<owner>/<what>-<window>.json`: how much an owner has used in a window, over all processes."""
+
+    used: int = Field(ge=0)
+
+
+class ConnectionState(Record):
+    """`connections/<connection_id>.json`: what a WebSocket connection is remembered for."""
+
+    session_id: str | None = None
+    owner: str | None = None
+    key_id: str | None = None
+    scopes: tuple[Scope, ...] = ()

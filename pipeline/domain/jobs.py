@@ -1,0 +1,257 @@
+"""Jobs: a request object written once and an outcome object written once; which of them exist is the state."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Coroutine, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+import structlog
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from pipeline.access import quotas
+from pipeline.access.owners import owns
+from pipeline.clients.resources import Resources
+from pipeline.clients.storage import JSON
+from pipeline.contract import layout, retention
+from pipeline.contract.records import Envelope, Failed, Request, Source, Succeeded, parse_outcome, particulars
+from pipeline.errors import DeadlineExceeded, InvalidInput, NotFound, PipelineError, Unavailable
+from pipeline.ids import Owner, is_id, lowest_id
+from pipeline.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+
+Status = Literal["queued", "succeeded", "failed", "expired"]
+
+
+class Ticket(BaseModel):
+    """The body of a queue message: a claim check on `request.json`."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    job_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job as it stands at one moment."""
+
+    job_id: str
+    status: Status
+    source: Source
+    created_at: datetime
+    outcome: Succeeded | Failed | None
+
+
+def check_text(text: str, settings: Settings, *, field: str) -> str:
+    """Take a text that can be spoken.
+
+    Raises
+    ------
+    InvalidInput
+        It is blank or too long.
+    """
+    if not text.strip():
+        raise InvalidInput(f"{field} is blank; it should hold the text to speak.", field=field)
+    if len(text) > settings.text_max_chars:
+        raise InvalidInput(
+            f"{field} has {len(text)} characters; it should have at most {settings.text_max_chars}.",
+            field=field,
+        )
+    return text
+
+
+async def accept(resources: Resources, request: Request, *uploads: Awaitable[object]) -> None:
+    """Take a job on: its request and whatever it needs are stored, then its message is sent.
+
+    When this returns, the job will end, whatever dies.
+
+    Raises
+    ------
+    TooMany
+        It is a preview, and its owner has as many under way as may be; or a recording is more than their share.
+    Unavailable
+        The storage or the queue did not answer: nothing was taken on.
+    """
+    await _enter(resources, request, uploads)
+    written = resources.bucket.put(layout.request(request.job_id), request.to_json(), JSON)
+    try:
+        await _all(written, *uploads)
+        await enqueue(resources, request.job_id, request.source.owner)
+    except PipelineError:
+        await _withdraw(resources, request)
+        raise
+
+
+async def _enter(resources: Resources, request: Request, uploads: Sequence[Awaitable[object]]) -> None:
+    """Count a preview as under way, before anything of it is written."""
+    owner = counted_for(request)
+    if owner is None:
+        return
+    try:
+        await quotas.reserve_preview(resources, owner, request.job_id)
+    except PipelineError:
+        for upload in uploads:
+            if isinstance(upload, Coroutine):
+                upload.close()  # it would warn that nobody has awaited it
+        raise
+
+
+def counted_for(job: Envelope | Succeeded | Failed) -> Owner:
+    """Tell in whose share of previews under way a job counts; None: in nobody's."""
+    return job.source.owner if job.kind == "preview" else None
+
+
+async def _all(*works: Awaitable[object]) -> None:
+    """Wait for every one, so that none goes on behind the back of what follows a failure."""
+    for done in await asyncio.gather(*works, return_exceptions=True):
+        if isinstance(done, BaseException):
+            raise done
+
+
+async def _withdraw(resources: Resources, request: Request) -> None:
+    """Take back a request that was not accepted, as well as can be: a worker drops a job that has none."""
+    keys, owner = [layout.request(request.job_id)], counted_for(request)
+    if owner is not None:
+        keys.append(layout.in_flight(owner, request.job_id))
+    try:
+        await resources.bucket.delete(keys)
+    except Unavailable:
+        log.warning("could not withdraw request", job_id=request.job_id)
+
+
+async def enqueue(resources: Resources, job_id: str, owner: Owner = None) -> None:
+    """Send a job to the workers, in turn with those of other owners; sending twice does no harm."""
+    await resources.synthesis.send(Ticket(job_id=job_id).model_dump_json(), group=owner)
+
+
+def parse_ticket(body: str) -> Ticket | None:
+    """Read a queue message; None when it is not one of ours."""
+    try:
+        ticket = Ticket.model_validate_json(body)
+    except ValidationError:
+        return None
+    return ticket if is_id(ticket.job_id) else None
+
+
+async def read_request(resources: Resources, job_id: str) -> Request | None:
+    """Read what a job shall do; None when it is unknown or long gone.
+
+    Raises
+    ------
+    ValidationError
+        It is damaged, or of a version that this process does not know.
+    """
+    body = await resources.bucket.get(layout.request(job_id))
+    return Request.model_validate_json(body) if body else None
+
+
+async def read_envelope(resources: Resources, job_id: str) -> Envelope | None:
+    """Read what every version knows of a job; None when it is unknown, long gone or damaged."""
+    body = await resources.bucket.get(layout.request(job_id))
+    try:
+        return Envelope.model_validate_json(body) if body else None
+    except ValidationError as error:
+        # The error itself quotes what it read, which must not be logged.
+        log.error("request can't be read", job_id=job_id, wrong_fields=error.error_count())  # noqa: TRY400
+        return None
+
+
+async def read_outcome(resources: Resources, job_id: str) -> Succeeded | Failed | None:
+    """Read how a job ended; None when it has not, or is unknown."""
+    body = await resources.bucket.get(layout.outcome(job_id))
+    return parse_outcome(body) if body else None
+
+
+async def read(resources: Resources, owner: Owner, job_id: str) -> Job:
+    """Tell a job's owner how it stands now.
+
+    Raises
+    ------
+    NotFound
+        No job of this owner has that id, or its record has expired.
+    """
+    if (
+        not is_id(job_id)
+        or not owns(owner, job_id)
+        or retention.job_expires_at(job_id, resources.settings) <= resources.clock()
+    ):
+        raise _unknown(job_id)
+    outcome = await read_outcome(resources, job_id)
+    if outcome is not None:
+        return _ended(outcome, resources.clock())
+    request = await read_envelope(resources, job_id)
+    if request is None:
+        raise _unknown(job_id)
+    if retention.job_deadline(job_id, resources.settings) <= resources.clock():
+        return _ended(past_deadline(request, resources), resources.clock())
+    return Job(job_id, "queued", request.source, request.created_at, None)
+
+
+def _ended(outcome: Succeeded | Failed, now: datetime) -> Job:
+    status: Status = outcome.status
+    if isinstance(outcome, Succeeded) and outcome.preview and outcome.preview.expires_at <= now:
+        status = "expired"
+    return Job(outcome.job_id, status, outcome.source, outcome.created_at, outcome)
+
+
+def _unknown(job_id: str) -> NotFound:
+    return NotFound(
+        f"There is no job {job_id[:64]!r}; jobs are forgotten a day after they were made.", field="job_id"
+    )
+
+
+async def conclude(resources: Resources, outcome: Succeeded | Failed) -> bool:
+    """Write how a job ended, unless that is written already; whether this outcome is the one that stands."""
+    key = layout.outcome(outcome.job_id)
+    stands = await resources.bucket.put_once(key, outcome.to_json(), JSON) is not None
+    owner = counted_for(outcome)
+    if owner is not None:
+        await quotas.release_preview(resources, owner, outcome.job_id)
+    return stands
+
+
+def failure(request: Envelope, error: PipelineError, now: datetime) -> Failed:
+    """Describe the failure that ends a job."""
+    return Failed(
+        **particulars(request, now),
+        code=error.code,
+        message=error.message,
+        field=error.field,
+    )
+
+
+def past_deadline(request: Envelope, resources: Resources) -> Failed:
+    """Describe the failure of a job whose time is over."""
+    ended_at = retention.job_deadline(request.job_id, resources.settings)
+    return failure(request, too_late(resources.settings), ended_at)
+
+
+def too_late(settings: Settings) -> DeadlineExceeded:
+    """Say that a job took too long."""
+    return DeadlineExceeded(f"The job did not end within {settings.job_deadline_minutes:g} minutes; send it again.")
+
+
+async def unfinished(resources: Resources, *, since: datetime, until: datetime) -> AsyncIterator[str]:
+    """Go through the jobs born in a span of time that have a request and no outcome, oldest first.
+
+    Costs one listing of that span, whatever else is stored.
+    """
+    current, files = "", set[str]()
+    bound = layout.JOBS + lowest_id(until)
+    async for item in resources.bucket.list(layout.JOBS, start_after=layout.JOBS + lowest_id(since)):
+        if item.key >= bound:
+            break
+        job_id = layout.id_in(item.key, layout.JOBS)
+        if job_id != current:
+            if _is_open(files):
+                yield current
+            current, files = job_id, set()
+        files.add(item.key.removeprefix(layout.job(job_id)))
+    if _is_open(files):
+        yield current
+
+
+def _is_open(files: set[str]) -> bool:
+    return "request.json" in files and layout.OUTCOME_FILE not in files

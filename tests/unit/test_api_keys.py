@@ -1,0 +1,238 @@
+"""A key's text says what it is; what is stored of it never tells the key; administrators lose no change."""
+
+import asyncio
+import hashlib
+import random
+import re
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.access import api_keys
+from pipeline.access.api_keys import ANONYMOUS, Caller, KeyRecord
+from pipeline.contract import layout
+from pipeline.errors import InvalidInput, NotFound, Unavailable
+from tests.fakes import EPOCH, FakeBucket
+from tests.world import World
+
+ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+seeds = st.integers(0, 2**64)
+
+
+async def made(world: World, **given: object) -> tuple[str, KeyRecord]:
+    wanted = {"owner": "alice", "name": "laptop", "scopes": ["preview"], "expires_at": None} | given
+    return await api_keys.make(world.resources, **wanted)  # type: ignore[arg-type]
+
+
+def text_of(seed: int) -> str:
+    """Make a key of which only the text is wanted."""
+    text, _ = asyncio.run(made(World(), random=random.Random(seed).randbytes))
+    return text
+
+
+def stored(world: World, key_id: str) -> KeyRecord:
+    return KeyRecord.model_validate_json(world.voices.objects[layout.key(key_id)].body)
+
+
+@given(seeds)
+def test_a_key_is_read_back(seed: int) -> None:
+    text = text_of(seed)
+    assert re.fullmatch(r"vck_[0-9a-z]{12}_[0-9A-Za-z]{49}", text)
+    presented = api_keys.parse(text)
+    assert presented is not None
+    assert presented.key_id == text[4:16]
+    assert presented.digest == hashlib.sha256(text[17:60].encode()).hexdigest()
+
+
+@given(seeds, st.integers(0, 65), st.sampled_from(ALPHABET + "_-. é\n"))
+def test_any_changed_character_is_found(seed: int, position: int, character: str) -> None:
+    text = text_of(seed)
+    changed = text[:position] + character + text[position + 1 :]
+    assert (api_keys.parse(changed) is None) == (changed != text)
+
+
+@given(seeds, st.integers(0, 64))
+def test_swapped_neighbours_are_found(seed: int, position: int) -> None:
+    text = text_of(seed)
+    swapped = text[:position] + text[position + 1] + text[position] + text[position + 2 :]
+    assert (api_keys.parse(swapped) is None) == (swapped != text)
+
+
+@given(st.text(max_size=100))
+def test_what_is_no_key_is_none(text: str) -> None:
+    assert api_keys.parse(text) is None
+
+
+def test_the_checksum_is_the_one_that_scanners_reckon() -> None:
+    """Worked out bit by bit: CRC-32 of all before it is 1014383385; in base 62, digits first, then capitals."""
+    text = "vck_0123456789ab_" + "0" * 43
+    assert api_keys.parse(text + "16eFSL") is not None
+
+
+def test_two_keys_are_never_alike() -> None:
+    texts = {text_of(seed) for seed in range(200)}
+    assert len({text[4:16] for text in texts}) == len({text[17:60] for text in texts}) == 200
+
+
+async def test_all_is_stored_but_the_key() -> None:
+    world = World()
+    text, record = await made(world, scopes=["voices:write", "preview"], expires_at=EPOCH + timedelta(days=1))
+    assert world.voice_keys() == [f"keys/{record.key_id}/key.json"]
+    assert stored(world, record.key_id) == record
+    assert (record.owner, record.name, record.scopes) == ("alice", "laptop", ("preview", "voices:write"))
+    assert (record.created_at, record.expires_at) == (EPOCH, EPOCH + timedelta(days=1))
+    body = world.voices.objects[layout.key(record.key_id)].body.decode()
+    assert text[17:60] not in body
+    assert text[17:60] not in repr(api_keys.parse(text)) + repr(record)
+    assert record.digest not in repr(api_keys.parse(text))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "field"),
+    [
+        ({"owner": "Alice"}, "owner"),
+        ({"owner": ""}, "owner"),
+        ({"name": "n" * 81}, "name"),
+        ({"name": "a\nb"}, "name"),
+        ({"scopes": []}, "scopes"),
+        ({"scopes": ["preview", "everything"]}, "scopes"),
+        ({"expires_at": EPOCH}, "expires_at"),
+        ({"expires_at": datetime(2030, 1, 1)}, "expires_at"),
+    ],
+)
+async def test_what_a_key_can_not_be_is_said_and_nothing_written(wrong: dict[str, object], field: str) -> None:
+    world = World()
+    with pytest.raises(InvalidInput) as caught:
+        await made(world, **wrong)
+    assert caught.value.field == field
+    assert world.voice_keys() == []
+
+
+async def test_an_id_that_is_taken_stays_whose_it_is() -> None:
+    world = World()
+    _, record = await made(world, random=random.Random(1).randbytes)
+    with pytest.raises(Unavailable, match="taken"):
+        await made(world, owner="bob", random=random.Random(1).randbytes)
+    assert stored(world, record.key_id) == record
+
+
+class Forgetful(FakeBucket):
+    """Makes conditional writes, loses the answer, and refuses the client's second try."""
+
+    async def put_once(self, key: str, body: bytes, content_type: str, **more: Any) -> str | None:
+        await super().put_once(key, body, content_type, **more)
+        return None
+
+    async def replace(self, key: str, body: bytes, content_type: str, *, etag: str) -> str | None:
+        await super().replace(key, body, content_type, etag=etag)
+        return None
+
+
+async def test_a_lost_answer_loses_no_key_and_no_change() -> None:
+    world = World()
+    world.voices = Forgetful(world.time)
+    resources = replace(world.resources, voices=world.voices)
+    text, record = await api_keys.make(resources, owner="alice", name="", scopes=["admin"], expires_at=None)
+    assert api_keys.parse(text) is not None
+    assert (await api_keys.revoke(resources, record.key_id)).revoked_at == EPOCH
+    assert stored(world, record.key_id).revoked_at == EPOCH
+
+
+async def test_a_revoked_key_stays_revoked_since_when_it_was() -> None:
+    world = World()
+    _, record = await made(world)
+    assert (await api_keys.revoke(world.resources, record.key_id)).revoked_at == EPOCH
+    world.later(days=1)
+    await api_keys.revoke(world.resources, record.key_id)
+    with pytest.raises(InvalidInput, match="revoked") as caught:
+        await api_keys.expire(world.resources, record.key_id, EPOCH + timedelta(days=9))
+    assert caught.value.field == "key_id"
+    assert stored(world, record.key_id) == record.model_copy(update={"revoked_at": EPOCH})
+
+
+async def test_an_expiry_can_be_moved_either_way() -> None:
+    world = World()
+    _, record = await made(world, expires_at=EPOCH + timedelta(days=1))
+    for moment in (EPOCH, EPOCH + timedelta(days=9)):
+        await api_keys.expire(world.resources, record.key_id, moment)
+        assert stored(world, record.key_id) == record.model_copy(update={"expires_at": moment})
+    with pytest.raises(InvalidInput, match="time zone") as caught:
+        await api_keys.expire(world.resources, record.key_id, datetime(2030, 1, 1))
+    assert caught.value.field == "expires_at"
+
+
+async def test_what_is_not_there_can_not_be_changed() -> None:
+    world = World()
+    text, _ = await made(world)
+    with pytest.raises(NotFound, match="000000000000") as unknown:
+        await api_keys.revoke(world.resources, "000000000000")
+    with pytest.raises(InvalidInput) as whole_key:
+        await api_keys.revoke(world.resources, text)
+    assert unknown.value.field == whole_key.value.field == "key_id"
+    assert text[4:] not in whole_key.value.message
+
+
+async def test_administrators_lose_nothing_of_each_others_changes() -> None:
+    world = World()
+    _, record = await made(world)
+    later = EPOCH + timedelta(days=9)
+    await asyncio.gather(
+        *(api_keys.expire(world.resources, record.key_id, later) for _ in range(4)),
+        api_keys.revoke(world.resources, record.key_id),
+        return_exceptions=True,
+    )
+    assert stored(world, record.key_id).revoked_at == EPOCH
+    assert world.voices.switch.count("put") == 0
+
+
+async def test_keys_are_listed_from_the_oldest_with_their_last_use() -> None:
+    world = World()
+    _, first = await made(world, name="first")
+    world.later(hours=1)
+    _, second = await made(world, owner="bob")
+    world.later(hours=1)
+    await api_keys.record_use(world.resources, second.key_id)
+    await world.voices.put("keys/README.txt", b"", "text/plain")
+    await world.voices.put("keys/not-ours/key.json", b"", "text/plain")
+    await world.voices.put(layout.key("damaged00000"), b"{}", "text/plain")
+    listed = await api_keys.list_keys(world.resources)
+    assert [(one.record, one.used_at) for one in listed] == [(first, None), (second, EPOCH + timedelta(hours=2))]
+    assert [one.record for one in await api_keys.list_keys(world.resources, "bob")] == [second]
+
+
+async def test_a_damaged_last_use_hides_no_key() -> None:
+    world = World()
+    _, record = await made(world)
+    await world.voices.put(layout.key_use(record.key_id), b"{", "text/plain")
+    assert [one.used_at for one in await api_keys.list_keys(world.resources)] == [None]
+
+
+async def test_a_use_never_undoes_a_revocation() -> None:
+    world = World()
+    _, record = await made(world)
+    await asyncio.gather(
+        api_keys.record_use(world.resources, record.key_id), api_keys.revoke(world.resources, record.key_id)
+    )
+    assert stored(world, record.key_id).revoked_at == EPOCH
+
+
+def test_who_may_do_what() -> None:
+    one = Caller("alice", "k", frozenset({"preview"}))
+    admin = Caller("root", "k", frozenset({"admin"}))
+    assert one.may("preview")
+    assert not one.may("voices:write")
+    assert not one.may("admin")
+    for caller in (admin, ANONYMOUS):
+        assert caller.may("preview")
+        assert caller.may("voices:write")
+        assert caller.may("admin")
+    assert (ANONYMOUS.owner, ANONYMOUS.key_id) == (None, None)
+
+
+def test_a_key_that_was_moved_by_hand_to_no_owner_opens_nothing() -> None:
+    with pytest.raises(ValueError, match="owner"):
+        KeyRecord(key_id="k", digest="d", name="", owner="a/b", scopes=("admin",), created_at=datetime.now(UTC))

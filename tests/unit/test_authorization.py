@@ -1,0 +1,492 @@
+"""Who may do what: every route and every message, asked by everyone who may not."""
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import cache
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import APIRouter, FastAPI
+
+from functions.access.access_control import AccessControl
+from functions.http.application import create_app, serve_with
+from functions.http.authorized_route import AuthorizedRoute
+from functions.local.websocket_route import router as socket_router
+from functions.websocket.dispatch import SCOPES, Dispatcher
+from pipeline.access import api_keys, ws_tickets
+from pipeline.access.api_keys import Caller
+from pipeline.access.owners import new_id, owns
+from pipeline.audio.reference_audio import encode_wav, encoded
+from pipeline.clients.storage import JSON
+from pipeline.contract import layout
+from pipeline.contract.records import ReplyTo, Request, Scope, Source
+from pipeline.domain import jobs, sessions, voices
+from pipeline.ids import id_maker
+from pipeline.settings import Settings
+from tests.world import PROMPT, World, spoken
+
+SETTINGS = Settings(auth="keys")
+UNCOUNTED = Settings(auth="keys", requests_per_minute=0)  # what is counted costs now more, now less
+ASYNC = {"Prefer": "respond-async"}
+WAV = encode_wav(spoken())
+
+PUBLIC = {("GET", "/health"), ("GET", "/docs")}
+
+
+@dataclass(frozen=True)
+class Belongings:
+    """What one owner has, or ids that nobody has."""
+
+    session_id: str
+    job_id: str
+    voice_id: str
+
+
+@dataclass(frozen=True)
+class Call:
+    """How to call a route with somebody's ids; `names` are those of the ids that it takes."""
+
+    method: str
+    path: str
+    scope: Scope
+    names: tuple[str, ...] = ()
+    more: Callable[[Belongings], dict[str, Any]] = field(default=lambda _: {})
+
+    def of(self, theirs: Belongings) -> tuple[str, str, dict[str, Any]]:
+        return self.method, self.path.format(**theirs.__dict__), self.more(theirs)
+
+
+CALLS = [
+    Call(
+        "POST",
+        "/preview",
+        "preview",
+        ("session_id",),
+        lambda its: {"data": {"session_id": its.session_id, "response_text": "Hello."}, "headers": ASYNC},
+    ),
+    Call(
+        "POST",
+        "/preview-from-voice",
+        "preview",
+        ("voice_id",),
+        lambda its: {"data": {"voice_id": its.voice_id, "response_text": "Hello."}, "headers": ASYNC},
+    ),
+    Call("GET", "/previews/{job_id}.wav", "preview", ("job_id",)),
+    Call("HEAD", "/previews/{job_id}.wav", "preview", ("job_id",)),
+    Call("GET", "/jobs/{job_id}", "preview", ("job_id",)),
+    Call("GET", "/voices", "preview"),
+    Call(
+        "POST",
+        "/voices",
+        "voices:write",
+        ("session_id",),
+        lambda its: {"json": {"session_id": its.session_id, "name": "Another"}},
+    ),
+    Call("GET", "/voices/{voice_id}", "preview", ("voice_id",)),
+    Call("DELETE", "/voices/{voice_id}", "voices:write", ("voice_id",)),
+    Call("POST", "/uploads", "preview"),
+    Call("POST", "/upload", "preview", (), lambda _: {"files": {"audio": WAV}}),
+    Call("POST", "/ws-tickets", "preview"),
+]
+
+MESSAGES: dict[str, Callable[[Belongings], list[dict[str, Any]]]] = {
+    "generate_preview": lambda its: [
+        {"session_id": its.session_id, "text": "Hello."},
+        {"voice_id": its.voice_id, "text": "Hello."},
+    ],
+    "save_voice": lambda its: [{"session_id": its.session_id, "name": "Another"}],
+    "subscribe": lambda its: [{"job_id": its.job_id}],
+}
+
+
+@cache
+def app() -> FastAPI:
+    return create_app(SETTINGS)
+
+
+def client_of(world: World) -> httpx.AsyncClient:
+    serve_with(app(), world.resources)
+    transport = httpx.ASGITransport(app(), raise_app_exceptions=False)
+    return httpx.AsyncClient(transport=transport, base_url="http://test")
+
+
+async def key_of(world: World, owner: str, *scopes: Scope, days: float | None = None) -> str:
+    expires_at = world.time() + timedelta(days=days) if days else None
+    text, _ = await api_keys.make(
+        world.resources,
+        owner=owner,
+        name="test",
+        scopes=scopes or ("preview", "voices:write"),
+        expires_at=expires_at,
+    )
+    return text
+
+
+async def belongings(world: World, owner: str) -> Belongings:
+    """Give an owner a session, an ended job and a voice."""
+    resources = world.resources
+    session_id = new_id(resources.new_id, owner)
+    await sessions.store(resources, owner, session_id, encoded(spoken()), "What I say.")
+    await world.bucket.put(layout.session(session_id).embedding, PROMPT, JSON)
+    voice = await voices.save(resources, owner, session_id, f"Voice of {owner}")
+    request = Request(
+        job_id=new_id(resources.new_id, owner),
+        kind="preview",
+        source=Source(session_id=session_id, owner=owner),
+        reference_id=session_id,
+        text="Hello.",
+        created_at=world.time(),
+    )
+    await jobs.accept(resources, request)
+    await world.succeed(request)
+    return Belongings(session_id, request.job_id, voice.voice_id)
+
+
+def nobodys(world: World) -> Belongings:
+    """Give ids that have the right form and that nobody was given."""
+    return Belongings(world.resources.new_id(), world.resources.new_id(), "voice-of-nil")
+
+
+def bearer(key: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {key}"}
+
+
+async def call(client: httpx.AsyncClient, what: Call, theirs: Belongings, key: str | None) -> httpx.Response:
+    method, path, more = what.of(theirs)
+    headers = more.pop("headers", {}) | ({} if key is None else bearer(key))
+    return await client.request(method, path, headers=headers, **more)
+
+
+def every_route() -> list[tuple[str, str, dict[str, Any]]]:
+    return [
+        (method.upper(), path, operation)
+        for path, operations in app().openapi()["paths"].items()
+        for method, operation in operations.items()
+    ]
+
+
+# Routes
+
+
+def test_the_table_names_every_route() -> None:
+    """A new route has to be added here, and so be tried by everyone who may not use it."""
+    described = {(method, path) for method, path, _ in every_route()}
+    assert {(what.method, what.path) for what in CALLS} == described - PUBLIC
+
+
+def test_a_route_that_forgets_to_say_who_may_use_it_can_not_be_made() -> None:
+    router = APIRouter(route_class=AuthorizedRoute)
+    with pytest.raises(TypeError, match="who may use it"):
+        router.get("/forgotten")(lambda: None)
+
+
+def test_the_description_tells_each_scope() -> None:
+    told = {(method, path): operation.get("security") for method, path, operation in every_route()}
+    for what in CALLS:
+        assert told[what.method, what.path] == [{"key": [what.scope]}]
+    assert told["GET", "/health"] == []
+
+
+@pytest.mark.parametrize("what", CALLS, ids=lambda what: f"{what.method} {what.path}")
+class TestRoutes:
+    async def test_with_a_key_it_serves(self, what: Call) -> None:
+        world = World(SETTINGS)
+        mine = await belongings(world, "alice")
+        async with client_of(world) as client:
+            answer = await call(client, what, mine, await key_of(world, "alice"))
+        assert answer.is_success, answer.text
+        assert answer.headers["ratelimit"]
+        assert answer.headers["ratelimit-policy"]
+
+    async def test_an_administrator_may_do_everything(self, what: Call) -> None:
+        world = World(SETTINGS)
+        mine = await belongings(world, "alice")
+        async with client_of(world) as client:
+            answer = await call(client, what, mine, await key_of(world, "alice", "admin"))
+        assert answer.is_success, answer.text
+
+    async def test_without_a_key_it_does_not(self, what: Call) -> None:
+        world = World(SETTINGS)
+        mine = await belongings(world, "alice")
+        async with client_of(world) as client:
+            answer = await call(client, what, mine, None)
+        turned_away(what, answer)
+
+    async def test_nor_with_a_key_that_is_no_good(self, what: Call) -> None:
+        world = World(SETTINGS)
+        mine = await belongings(world, "alice")
+        elsewhere = await key_of(World(SETTINGS), "alice")
+        revoked = await key_of(world, "alice")
+        await api_keys.revoke(world.resources, key_id(revoked))
+        expired = await key_of(world, "alice", days=1)
+        world.later(days=1)
+        good = await key_of(world, "alice")
+        mistyped = good[:-1] + ("a" if good[-1] != "a" else "b")
+        before = dict(world.bucket.objects), dict(world.voices.objects)
+        async with client_of(world) as client:
+            for key in ("", "nonsense", mistyped, elsewhere, revoked, expired):
+                turned_away(what, await call(client, what, mine, key))
+        assert (dict(world.bucket.objects), dict(world.voices.objects)) == before
+
+    async def test_nor_with_another_scope(self, what: Call) -> None:
+        world = World(SETTINGS)
+        mine = await belongings(world, "alice")
+        other: Scope = "voices:write" if what.scope == "preview" else "preview"
+        async with client_of(world) as client:
+            answer = await call(client, what, mine, await key_of(world, "alice", other))
+        assert answer.status_code == 403
+        assert "insufficient_scope" in answer.headers["www-authenticate"]
+        if what.method != "HEAD":
+            assert answer.json()["code"] == "forbidden"
+            assert f"`{what.scope}`" in answer.json()["detail"]
+
+    async def test_what_is_anothers_is_answered_as_what_nobody_has(self, what: Call) -> None:
+        world = World(UNCOUNTED)
+        theirs, unknown = await belongings(world, "bob"), nobodys(world)
+        key = await key_of(world, "alice")
+        async with client_of(world) as client:
+            await call(client, what, unknown, key)  # what a first call costs more is paid
+            costs = [await seen(world, call(client, what, ids, key), ids) for ids in (theirs, unknown)]
+        assert costs[0] == costs[1]
+        if what.names:
+            assert costs[0][0] in {404, 410}
+
+
+async def seen(world: World, calling: Any, ids: Belongings) -> tuple[int, str, dict[str, str], list[str]]:
+    """Tell all that a caller can learn: status, body and headers without the ids, and what it cost."""
+    world.bucket.switch.calls.clear()
+    world.voices.switch.calls.clear()
+    answer = await calling
+    told = answer.text
+    for id_ in ids.__dict__.values():
+        told = told.replace(id_, "ID")
+    varying = {"x-correlation-id", "x-job-id", "x-session-id", "location", "content-location", "ratelimit"}
+    headers = {name: value for name, value in answer.headers.items() if name not in varying}
+    if answer.is_success:
+        told, headers = "", {}
+    return answer.status_code, told, headers, [*world.bucket.switch.calls, *world.voices.switch.calls]
+
+
+def turned_away(what: Call, answer: httpx.Response) -> None:
+    assert answer.status_code == 401
+    assert answer.headers["www-authenticate"].startswith("Bearer")
+    if what.method != "HEAD":
+        assert answer.json()["code"] == "unauthorized"
+
+
+def key_id(key: str) -> str:
+    return key.split("_")[1]
+
+
+@pytest.mark.parametrize(("method", "path"), sorted(PUBLIC))
+async def test_what_everyone_may_see(method: str, path: str) -> None:
+    async with client_of(World(SETTINGS)) as client:
+        assert (await client.request(method, path)).status_code == 200
+
+
+async def test_a_body_is_not_read_before_the_key() -> None:
+    async def endless() -> Any:
+        yield b"x" * 1000
+        raise AssertionError("it was read")
+
+    world = World(SETTINGS)
+    async with client_of(world) as client:
+        answer = await client.post(
+            "/preview", content=endless(), headers={"Content-Type": "multipart/form-data; boundary=x"}
+        )
+    assert answer.status_code == 401
+
+
+# Messages
+
+
+HERE = ReplyTo(endpoint="http://127.0.0.1:9", connection_id="c1=")
+
+
+async def caller_of(world: World, owner: str, *scopes: Scope, days: float | None = None) -> Caller:
+    return await AccessControl(world.resources).authenticate_key(
+        f"Bearer {await key_of(world, owner, *scopes, days=days)}", "127.0.0.1"
+    )
+
+
+async def unheard(message: dict[str, Any]) -> None:
+    raise AssertionError(message)
+
+
+async def ask(
+    world: World, caller: Caller, type_: str, data: dict[str, Any], access_control: AccessControl | None = None
+) -> dict[str, Any]:
+    dispatcher = Dispatcher(world.resources, access_control or AccessControl(world.resources))
+    answer = await dispatcher.answer(HERE, caller, json.dumps({"type": type_, "data": data}), unheard)
+    return answer or {"type": "accepted", "data": {}}
+
+
+def every_message(its: Belongings, *types: str) -> Iterable[tuple[str, dict[str, Any]]]:
+    for type_ in types or MESSAGES:
+        yield from ((type_, data) for data in MESSAGES[type_](its))
+
+
+def test_the_table_names_every_message() -> None:
+    assert MESSAGES.keys() == SCOPES.keys()
+
+
+async def test_an_owners_messages_are_served() -> None:
+    world = World(SETTINGS)
+    mine, caller = await belongings(world, "alice"), await caller_of(world, "alice")
+    for type_, data in every_message(mine):
+        assert (await ask(world, caller, type_, data))["type"] != "error"
+
+
+@pytest.mark.parametrize("end", ["revoked", "expired"])
+async def test_a_key_that_ends_ends_its_connections_within_a_minute(end: str) -> None:
+    world = World(SETTINGS)
+    mine, access_control = await belongings(world, "alice"), AccessControl(world.resources)
+    caller = await access_control.authenticate_key(f"Bearer {await key_of(world, 'alice', days=1)}", "127.0.0.1")
+    assert caller.key_id
+    if end == "revoked":
+        await api_keys.revoke(world.resources, caller.key_id)
+        world.later(seconds=59)
+    else:
+        world.later(days=1)
+    assert not await access_control.is_key_still_valid(caller)
+    for type_, data in every_message(mine):
+        answer = await ask(world, caller, type_, data, access_control)
+        assert (answer["type"], answer["data"]["code"]) == ("error", "unauthorized")
+
+
+async def test_messages_want_their_scopes() -> None:
+    world = World(SETTINGS)
+    mine = await belongings(world, "alice")
+    for type_, data in every_message(mine):
+        other: Scope = "voices:write" if SCOPES[type_] == "preview" else "preview"
+        answer = await ask(world, await caller_of(world, "alice", other), type_, data)
+        assert (answer["type"], answer["data"]["code"]) == ("error", "forbidden")
+
+
+async def test_messages_about_anothers_are_answered_as_about_nobodys() -> None:
+    world = World(UNCOUNTED)
+    theirs, unknown = await belongings(world, "bob"), nobodys(world)
+    caller, access_control = await caller_of(world, "alice"), AccessControl(world.resources)
+    await access_control.is_key_still_valid(caller)
+    for (type_, data), (_, other) in zip(every_message(theirs), every_message(unknown), strict=True):
+        answers = [await heard(world, access_control, caller, type_, message) for message in (other, data)]
+        assert answers[0] == answers[1]
+        assert "error" in answers[0][0]
+
+
+async def heard(
+    world: World, access_control: AccessControl, caller: Caller, type_: str, data: dict[str, Any]
+) -> tuple[str, list[str]]:
+    world.bucket.switch.calls.clear()
+    world.voices.switch.calls.clear()
+    told = json.dumps(await ask(world, caller, type_, data, access_control))
+    for id_ in data.values():
+        told = told.replace(id_, "ID")
+    return told, [*world.bucket.switch.calls, *world.voices.switch.calls]
+
+
+# Owners
+
+
+async def test_two_owners_may_have_a_voice_of_one_name() -> None:
+    world = World(SETTINGS)
+    async with client_of(world) as client:
+        for owner in ("alice", "bob"):
+            session_id = (await belongings(world, owner)).session_id
+            await voices.save(world.resources, owner, session_id, "Nova", f"{owner}'s")
+        for owner in ("alice", "bob"):
+            key = bearer(await key_of(world, owner))
+            assert (await client.get("/voices/nova", headers=key)).json()["description"] == f"{owner}'s"
+            listed = (await client.get("/voices", headers=key)).json()["voices"]
+            assert [voice["voice_id"] for voice in listed] == ["nova", f"voice-of-{owner}"]
+        await client.delete("/voices/nova", headers=bearer(await key_of(world, "bob")))
+        assert (await client.get("/voices/nova", headers=bearer(await key_of(world, "alice")))).is_success
+    assert {key.split("/")[2] for key in world.voice_keys(layout.VOICES)} == {"alice", "bob"}
+
+
+async def test_what_an_owner_makes_says_whose_it_is() -> None:
+    world = World(SETTINGS)
+    async with client_of(world) as client:
+        headers = bearer(await key_of(world, "alice")) | ASYNC
+        answer = await client.post(
+            "/preview", files={"audio": WAV}, data={"response_text": "Hello."}, headers=headers
+        )
+    assert answer.status_code == 202
+    for name in ("x-job-id", "x-session-id"):
+        assert owns("alice", answer.headers[name])
+        assert not owns("bob", answer.headers[name])
+    assert world.synthesis.groups[-1] == "alice"
+
+
+async def test_a_voice_called_as_an_owner_is_does_not_take_the_owners_voices_with_it() -> None:
+    world = World()
+    mine = await belongings(world, "alice")
+    session_id = await world.session()
+    await voices.save(world.resources, None, session_id, "Alice")
+    await voices.delete(world.resources, None, "alice")
+    assert (await voices.get(world.resources, "alice", mine.voice_id)).voice_id == mine.voice_id
+
+
+# Tickets and addresses
+
+
+async def test_a_ticket_opens_one_socket_as_whoever_asked_for_it() -> None:
+    world = World(SETTINGS)
+    access_control = AccessControl(world.resources)
+    async with client_of(world) as client:
+        answer = await client.post("/ws-tickets", headers=bearer(await key_of(world, "alice")))
+    assert answer.status_code == 201
+    ticket = answer.json()["ticket"]
+    assert (await access_control.authenticate_ticket(ticket, "a")).owner == "alice"
+    with pytest.raises(Exception, match="ticket"):
+        await access_control.authenticate_ticket(ticket, "a")
+
+
+async def test_a_revoked_keys_ticket_opens_nothing() -> None:
+    world = World(SETTINGS)
+    caller = await caller_of(world, "alice")
+    ticket, _ = await ws_tickets.issue(world.resources, caller)
+    assert caller.key_id
+    await api_keys.revoke(world.resources, caller.key_id)
+    with pytest.raises(Exception, match="no longer good"):
+        await AccessControl(world.resources).authenticate_ticket(ticket, "a")
+
+
+async def test_an_address_that_tries_too_often_has_to_wait() -> None:
+    world = World(SETTINGS)
+    good = await key_of(world, "alice")
+    async with client_of(world) as client:
+        for _ in range(100):
+            answer = await client.get("/voices", headers=bearer("vck_wrong"))
+            if answer.status_code == 429:
+                break
+        assert answer.status_code == 429
+        assert 0 < int(answer.headers["retry-after"]) <= 60
+        assert (await client.get("/voices", headers=bearer(good))).status_code == 429
+        world.later(seconds=int(answer.headers["retry-after"]))
+        assert (await client.get("/voices", headers=bearer(good))).status_code == 200
+
+
+async def test_where_no_keys_are_wanted_nothing_is_asked() -> None:
+    world = World(Settings())
+    app_without = create_app(world.resources.settings)
+    serve_with(app_without, world.resources)
+    transport = httpx.ASGITransport(app_without)
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        assert (await client.get("/voices")).is_success
+        assert (await client.get("/voices", headers=bearer("whatever"))).is_success
+        assert (await client.post("/ws-tickets")).is_success
+        description = (await client.get("/openapi.json")).json()
+    assert "securitySchemes" not in description["components"]
+    assert not any("security" in operation for path in description["paths"].values() for operation in path.values())
+
+
+def test_sockets_are_the_only_other_way_in() -> None:
+    assert [route.path for route in socket_router.routes] == ["/ws"]  # type: ignore[attr-defined]
+
+
+def test_an_id_made_elsewhere_is_nobodys() -> None:
+    assert not owns("alice", id_maker(World().time)())

@@ -1,0 +1,233 @@
+"""WebSocket events of API Gateway, as recorded: the same dispatch as the local socket, answers posted."""
+
+import base64
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from functions.aws.process import Process
+from functions.aws.websocket_routes import Routes
+from pipeline.access import api_keys, ws_tickets
+from pipeline.access.key_lookup import KeyLookup
+from pipeline.contract import layout
+from pipeline.contract.records import ReplyTo
+from pipeline.domain import jobs
+from pipeline.errors import Unavailable
+from pipeline.settings import Settings
+from tests.aws_events import Context, process_of, recorded
+from tests.world import World
+
+CLIENT = "XfGLwd8ZtjMCJHw="
+ENDPOINT = "https://f6g7h8i9j0.execute-api.eu-central-1.amazonaws.com/live"
+HANDLED = {"statusCode": 200}
+
+
+class Gateway:
+    """A function's process, and the world behind it."""
+
+    def __init__(self, world: World, process: Process) -> None:
+        self.world = world
+        self.run = process.run
+        self.routes = Routes(world.resources)
+        self._process = process
+
+    def __call__(self, route: str, name: str, **said: str) -> Any:
+        handler = self.routes.serving(self._process, getattr(self.routes, route))
+        return handler(recorded(name, **said), Context())
+
+    def say(self, type_: str, **data: object) -> Any:
+        """Send a message as a client does."""
+        return self("default", "websocket_message", BODY=json.dumps({"type": type_, "data": data}))
+
+    def told(self) -> list[dict[str, Any]]:
+        """What was posted to the client."""
+        assert {to for to, _ in self.world.connections.posted} <= {CLIENT}
+        return [json.loads(body) for _, body in self.world.connections.posted]
+
+
+@pytest.fixture
+def gateway() -> Iterator[Gateway]:
+    world = World()
+    with process_of(world.resources) as process:
+        yield Gateway(world, process)
+
+
+def test_a_client_is_let_in_and_nothing_is_posted(gateway: Gateway) -> None:
+    assert gateway("connect", "websocket_connect") == HANDLED
+    assert gateway.told() == []
+    assert gateway.world.keys() == []
+
+
+@pytest.fixture
+def locked() -> Iterator[Gateway]:
+    """A gateway where keys are wanted."""
+    world = World(Settings(auth="keys", cors_origins="https://studio.example"))
+    with process_of(world.resources) as process:
+        yield Gateway(world, process)
+
+
+def key_of(gateway: Gateway) -> str:
+    made = api_keys.make(gateway.world.resources, owner="alice", name="", scopes=["preview"], expires_at=None)
+    return gateway.run(made)[0]
+
+
+def handshake(gateway: Gateway, **headers: str) -> Any:
+    event = recorded("websocket_connect")
+    event["headers"] |= headers
+    event["queryStringParameters"] = None
+    return gateway.routes.serving(gateway._process, gateway.routes.connect)(event, Context())
+
+
+def test_who_shows_no_key_is_refused(locked: Gateway) -> None:
+    assert handshake(locked) == {"statusCode": 401}
+    assert handshake(locked, Authorization="Bearer vck_wrong") == {"statusCode": 401}
+    assert locked("connect", "websocket_connect", TICKET="t1") == {"statusCode": 401}
+    assert locked.world.keys(layout.CONNECTIONS) == []
+
+
+def test_who_shows_a_key_is_known_from_then_on(locked: Gateway) -> None:
+    assert handshake(locked, Authorization=f"Bearer {key_of(locked)}") == HANDLED
+    locked.say("save_voice", session_id="0" * 32, name="Nova")
+    locked.say("generate_preview", voice_id="nova", text="Hello.")
+    assert [message["data"]["code"] for message in locked.told()] == ["forbidden", "not_found"]
+
+
+def test_a_ticket_opens_one_socket(locked: Gateway) -> None:
+    caller = locked.run(KeyLookup(locked.world.resources).caller(key_of(locked)))
+    ticket, _ = locked.run(ws_tickets.issue(locked.world.resources, caller))
+    assert locked("connect", "websocket_connect", TICKET=ticket) == HANDLED
+    assert locked("connect", "websocket_connect", TICKET=ticket) == {"statusCode": 401}
+
+
+def test_a_page_of_another_origin_is_refused(locked: Gateway) -> None:
+    key = f"Bearer {key_of(locked)}"
+    assert handshake(locked, Authorization=key, Origin="https://evil.example") == {"statusCode": 403}
+    assert handshake(locked, Authorization=key, Origin="https://studio.example") == HANDLED
+
+
+def test_whose_key_is_revoked_is_told_so_and_hung_up_on(locked: Gateway) -> None:
+    key = key_of(locked)
+    handshake(locked, Authorization=f"Bearer {key}")
+    locked.run(api_keys.revoke(locked.world.resources, key.split("_")[1]))
+    locked.world.later(seconds=60)
+    assert locked.say("generate_preview", voice_id="nova", text="Hello.") == HANDLED
+    assert [message["data"]["code"] for message in locked.told()] == ["unauthorized"]
+    assert locked.world.connections.closed == [CLIENT]
+
+
+def test_a_connection_that_nobody_remembers_is_not_served(locked: Gateway) -> None:
+    locked.say("generate_preview", voice_id="nova", text="Hello.")
+    assert [message["data"]["code"] for message in locked.told()] == ["unauthorized"]
+    assert locked.world.connections.closed == [CLIENT]
+
+
+@pytest.mark.parametrize("calls", [0, 1])
+def test_a_storage_that_is_away_lets_nobody_in(locked: Gateway, calls: int) -> None:
+    key = key_of(locked)
+    locked.world.blow_after(calls, Unavailable)
+    assert handshake(locked, Authorization=f"Bearer {key}") == {"statusCode": 503}
+
+
+def test_a_preview_is_taken_on_and_its_result_is_left_to_the_event_path(gateway: Gateway) -> None:
+    session_id = gateway.run(gateway.world.session())
+    assert gateway.say("generate_preview", session_id=session_id, text="Hello.") == HANDLED
+    assert gateway.told() == []
+    ticket = jobs.parse_ticket(gateway.world.synthesis.bodies[0])
+    assert ticket is not None
+    request = gateway.run(jobs.read_request(gateway.world.resources, ticket.job_id))
+    assert request is not None
+    assert request.reply_to == ReplyTo(endpoint=ENDPOINT, connection_id=CLIENT)
+    assert request.correlation_id == "XfGNSG7ytjMFc6w="
+
+
+def test_a_job_is_announced_before_a_worker_can_have_it(gateway: Gateway) -> None:
+    session_id = gateway.run(gateway.world.session())
+    gateway.world.synthesis.switch.is_up = False
+    gateway.say("generate_preview", session_id=session_id, text="Hello.", progress=True, request_id="r1")
+    progress, error = gateway.told()
+    assert (progress["type"], progress["data"]["request_id"]) == ("progress", "r1")
+    assert (error["type"], error["data"]["code"], error["data"]["request_id"]) == ("error", "unavailable", "r1")
+
+
+def test_an_answer_is_posted(gateway: Gateway) -> None:
+    session_id = gateway.run(gateway.world.session())
+    assert gateway.say("save_voice", session_id=session_id, name="Nova") == HANDLED
+    (saved,) = gateway.told()
+    assert (saved["type"], saved["data"]["voice_id"]) == ("voice_saved", "nova")
+
+
+@pytest.mark.parametrize("body", ["", "hello", "[]", '{"type": "sing"}', '{"type": "subscribe", "data": {}}'])
+def test_whatever_is_sent_is_answered(gateway: Gateway, body: str) -> None:
+    assert gateway("default", "websocket_message", BODY=body) == HANDLED
+    (error,) = gateway.told()
+    assert (error["type"], error["data"]["code"]) == ("error", "invalid_input")
+    assert error["data"]["correlation_id"] == "XfGNSG7ytjMFc6w="
+
+
+def test_a_binary_frame_is_told_that_it_is_one(gateway: Gateway) -> None:
+    event = recorded("websocket_message", BODY=base64.b64encode(b"\x00\xff").decode()) | {"isBase64Encoded": True}
+    handler = gateway.routes.serving(gateway._process, gateway.routes.default)
+    assert handler(event, Context()) == HANDLED
+    assert "binary" in gateway.told()[0]["data"]["message"]
+
+
+def test_who_disconnects_is_forgotten(gateway: Gateway) -> None:
+    session_id = gateway.run(gateway.world.session())
+    gateway.say("generate_preview", session_id=session_id, text="Hello.")
+    assert gateway.world.keys(layout.CONNECTIONS) == [layout.connection(CLIENT)]
+    assert gateway("disconnect", "websocket_disconnect") == HANDLED
+    assert gateway.world.keys(layout.CONNECTIONS) == []
+
+
+def test_who_is_gone_when_answered_is_forgotten(gateway: Gateway) -> None:
+    session_id = gateway.run(gateway.world.session())
+    gateway.say("generate_preview", session_id=session_id, text="Hello.")
+    gateway.world.connections.gone.add(CLIENT)
+    assert gateway.say("sing") == HANDLED
+    assert gateway.world.keys(layout.CONNECTIONS) == []
+
+
+def test_who_is_gone_when_a_job_is_announced_has_it_made_all_the_same(gateway: Gateway) -> None:
+    session_id = gateway.run(gateway.world.session())
+    gateway.world.connections.gone.add(CLIENT)
+    assert gateway.say("generate_preview", session_id=session_id, text="Hello.", progress=True) == HANDLED
+    assert len(gateway.world.synthesis.bodies) == 1
+
+
+def test_who_can_not_be_reached_is_told_by_the_gateway(gateway: Gateway) -> None:
+    gateway.world.connections.unreachable.add(CLIENT)
+    assert gateway.say("sing") == {"statusCode": 500}
+
+
+@pytest.mark.parametrize(
+    ("route", "name"), [("disconnect", "websocket_disconnect"), ("default", "websocket_message")]
+)
+def test_a_storage_that_is_away_fails_no_function(gateway: Gateway, route: str, name: str) -> None:
+    gateway.world.blow_after(0, Unavailable)
+    assert gateway(route, name, BODY='{"type": "save_voice", "data": {"name": "Nova"}}') == HANDLED
+    assert [message["data"]["code"] for message in gateway.told()] == ["unavailable"] * (route == "default")
+
+
+def test_what_nobody_thought_of_is_logged_and_answered(locked: Gateway) -> None:
+    key = key_of(locked)
+    locked.world.blow_after(0, ZeroDivisionError)
+    with capture_logs() as logged:
+        assert handshake(locked, Authorization=f"Bearer {key}") == {"statusCode": 500}
+    assert [line["event"] for line in logged if line.get("exc_info")] == ["unexpected error"]
+
+
+def test_where_all_of_aws_is_one_address_connections_are_below_it() -> None:
+    world = World(Settings(aws_endpoint_url="http://127.0.0.1:4566/"))
+    with process_of(world.resources) as process:
+        gateway = Gateway(world, process)
+        session_id = gateway.run(world.session())
+        gateway.say("generate_preview", session_id=session_id, text="Hello.")
+        ticket = jobs.parse_ticket(world.synthesis.bodies[0])
+        assert ticket is not None
+        request = gateway.run(jobs.read_request(world.resources, ticket.job_id))
+    assert request is not None
+    assert request.reply_to is not None
+    assert request.reply_to.endpoint == "http://127.0.0.1:4566/_aws/execute-api/f6g7h8i9j0/live"

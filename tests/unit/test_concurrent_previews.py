@@ -1,0 +1,260 @@
+"""An owner's previews under way are never more than may be, and what has ended counts no more."""
+
+import asyncio
+from random import Random
+
+import pytest
+
+from functions.background import sweep
+from pipeline.access.owners import new_id
+from pipeline.clients.storage import JSON
+from pipeline.contract import layout
+from pipeline.contract.records import Request, Source
+from pipeline.domain import jobs
+from pipeline.errors import QuotaStatus, TooMany, Unavailable
+from pipeline.settings import Settings
+from tests.fakes import EPOCH, Jostling
+from tests.world import Crash, World
+
+OWNER = "alice"
+
+
+def world(limit: int) -> World:
+    return World(Settings().model_copy(update={"previews_in_flight": limit}))
+
+
+def built(of: World, owner: str | None = OWNER, kind: str = "preview") -> Request:
+    return Request.model_validate(
+        {
+            "job_id": new_id(of.resources.new_id, owner),
+            "kind": kind,
+            "source": Source(voice_id="nova", owner=owner),
+            "reference_id": "nova",
+            "text": "Hello.",
+            "created_at": of.time(),
+        }
+    )
+
+
+async def accepted(of: World, owner: str | None = OWNER, kind: str = "preview") -> Request:
+    of.later(milliseconds=1)
+    request = built(of, owner, kind)
+    await jobs.accept(of.resources, request)
+    return request
+
+
+async def is_refused(of: World) -> bool:
+    try:
+        await accepted(of)
+    except TooMany:
+        return True
+    return False
+
+
+def marked(of: World) -> set[str]:
+    return {layout.job_id_in_flight(key) for key in of.keys(layout.IN_FLIGHT)}
+
+
+async def unended(of: World) -> set[str]:
+    return {job_id async for job_id in jobs.unfinished(of.resources, since=EPOCH, until=of.time())}
+
+
+async def swept(of: World) -> int:
+    return (await sweep.handle(of.resources, {}))["in_flight"]
+
+
+async def test_a_preview_counts_until_it_has_ended() -> None:
+    here = world(2)
+    first, second = await accepted(here), await accepted(here)
+    assert here.keys(layout.IN_FLIGHT) == [layout.in_flight(OWNER, job.job_id) for job in (first, second)]
+    assert await is_refused(here)
+    await here.succeed(first)
+    assert not await is_refused(here)
+    await here.fail(second)
+    assert not await is_refused(here)
+    assert await is_refused(here)
+
+
+async def test_a_refused_preview_leaves_nothing_and_says_why() -> None:
+    here = world(1)
+    await accepted(here)
+    before, sent = here.keys(), here.synthesis.bodies
+    with pytest.raises(TooMany, match="1 previews under way") as caught:
+        await accepted(here)
+    assert caught.value.quota_status == QuotaStatus("previews", 1, 0, unit="concurrent-requests")
+    assert caught.value.retry_after
+    assert here.keys() == before
+    assert here.synthesis.bodies == sent
+
+
+async def test_the_upload_of_a_refused_preview_is_not_made() -> None:
+    here = world(1)
+    await accepted(here)
+    uploaded = False
+
+    async def upload() -> None:
+        nonlocal uploaded
+        uploaded = True
+
+    with pytest.raises(TooMany):
+        await jobs.accept(here.resources, built(here), upload())
+    assert not uploaded
+
+
+async def test_owners_do_not_share() -> None:
+    here = world(1)
+    await accepted(here, "alice")
+    await accepted(here, "bob")
+    assert await is_refused(here)
+
+
+async def test_nobodys_previews_and_embeddings_have_no_marker() -> None:
+    here = world(1)
+    for request in [
+        await accepted(here, None),
+        await accepted(here, None),
+        await accepted(here, OWNER, "embedding"),
+    ]:
+        await here.succeed(request)
+    assert here.keys(layout.IN_FLIGHT) == []
+    assert not {"list", "delete"} & set(here.bucket.switch.calls)
+    assert here.synthesis.groups == [None, None, OWNER]
+
+
+async def test_without_a_limit_there_is_no_marker() -> None:
+    here = world(0)
+    for _ in range(5):
+        await accepted(here)
+    assert here.keys(layout.IN_FLIGHT) == []
+
+
+async def test_a_job_goes_to_the_queue_with_its_owner() -> None:
+    here = world(5)
+    await accepted(here, "alice")
+    await accepted(here, "bob")
+    assert here.synthesis.groups == ["alice", "bob"]
+
+
+@pytest.mark.parametrize("seed", range(30))
+async def test_previews_that_come_at_once_are_never_more_than_may_be(seed: int) -> None:
+    here, random = world(5), Random(seed)
+    for _ in range(random.randrange(5)):
+        await accepted(here)
+    here.bucket.switch = Jostling(random)
+    requests = [built(here) for _ in range(12)]
+    random.shuffle(requests)  # the oldest need not come first
+    results = await asyncio.gather(
+        *(jobs.accept(here.resources, request) for request in requests), return_exceptions=True
+    )
+    assert {type(result) for result in results} <= {type(None), TooMany}
+    assert len(here.keys(layout.IN_FLIGHT)) == len(here.synthesis.bodies) <= 5
+
+
+async def test_of_too_many_at_once_as_many_get_in_as_may_be() -> None:
+    here = world(5)
+    requests = [built(here) for _ in range(40)]
+    await asyncio.gather(*(jobs.accept(here.resources, request) for request in requests), return_exceptions=True)
+    assert len(here.synthesis.bodies) == 5
+
+
+async def test_what_has_ended_does_not_count_though_its_marker_is_there() -> None:
+    here = world(2)
+    first, second = await accepted(here), await accepted(here)
+    await here.succeed(second)
+    await here.bucket.put(layout.in_flight(OWNER, second.job_id), b"{}", JSON)
+    assert not await is_refused(here)
+    assert await is_refused(here)
+    assert (await jobs.read(here.resources, OWNER, first.job_id)).status == "queued"
+
+
+async def test_what_is_past_its_deadline_does_not_count() -> None:
+    here = world(1)
+    await accepted(here)
+    here.later(minutes=59)
+    assert await is_refused(here)
+    here.later(minutes=1)
+    assert not await is_refused(here)
+
+
+async def test_a_job_that_could_not_be_sent_does_not_count() -> None:
+    here = world(1)
+    here.synthesis.switch.is_up = False
+    with pytest.raises(Unavailable):
+        await accepted(here)
+    assert here.keys() == []
+
+
+async def test_a_storage_that_is_away_is_unavailable_at_every_step() -> None:
+    for calls in range(8):
+        here = world(1)
+        here.blow_after(calls, Unavailable)
+        try:
+            await accepted(here)
+        except Unavailable:
+            assert here.synthesis.bodies == []
+        else:
+            assert calls >= 4
+        here.mend()
+        here.later(minutes=6)
+        await swept(here)
+        assert marked(here) == await unended(here)
+
+
+async def test_an_outcome_stands_though_its_marker_could_not_be_deleted() -> None:
+    here = world(1)
+    request = await accepted(here)
+    failed = jobs.failure(request, Unavailable("It was not to be."), here.time())
+    here.blow_after(1, Unavailable)
+    assert await jobs.conclude(here.resources, failed)
+    here.mend()
+    assert not await jobs.conclude(here.resources, failed)
+    assert here.keys(layout.IN_FLIGHT) == []
+
+
+async def test_a_sweep_clears_what_a_death_left_and_nothing_that_is_under_way() -> None:
+    for calls in range(7):
+        here = world(5)
+        alive = await accepted(here)
+        here.blow_after(calls)
+        try:
+            request = await accepted(here)
+            await here.succeed(request)
+        except Crash:
+            pass
+        here.mend()
+        here.later(minutes=4)
+        assert await swept(here) == 0
+        here.later(minutes=1)
+        await swept(here)
+        assert alive.job_id in marked(here)
+        assert marked(here) == await unended(here)
+
+
+async def test_a_sweep_ends_what_is_overdue_and_clears_its_marker() -> None:
+    here = world(1)
+    await accepted(here)
+    here.later(minutes=61)
+    await swept(here)
+    assert here.keys(layout.IN_FLIGHT) == []
+
+
+async def test_a_sweep_looks_at_old_markers_only_and_reads_none() -> None:
+    here = world(5)
+    await accepted(here)
+    here.mend()
+    await swept(here)
+    lists = here.bucket.switch.count("list")
+    here.later(minutes=5)
+    here.mend()
+    await swept(here)
+    assert here.bucket.switch.count("list") == lists + 1
+    assert here.bucket.switch.count("read") == here.bucket.switch.count("head") == 0
+    assert len(here.keys(layout.IN_FLIGHT)) == 1
+
+
+async def test_what_is_no_marker_is_let_be() -> None:
+    here = world(5)
+    await here.bucket.put("in-flight/README.txt", b"", "text/plain")
+    here.later(days=1)
+    assert await swept(here) == 0
+    assert here.keys() == ["in-flight/README.txt"]
