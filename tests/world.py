@@ -5,11 +5,21 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import cache
 
-from pipeline.audio.reference_audio import Recording
+from pipeline.audio.reference_audio import Recording, encode_wav
 from pipeline.clients.resources import Resources
 from pipeline.clients.storage import JSON
 from pipeline.contract import layout, retention
-from pipeline.contract.records import Failed, Preview, ReplyTo, Request, Source, Succeeded, Timings, particulars
+from pipeline.contract.records import (
+    Failed,
+    Preview,
+    ReplyTo,
+    Request,
+    Source,
+    Subscriber,
+    Succeeded,
+    Timings,
+    outcome_fields,
+)
 from pipeline.domain import jobs, sessions
 from pipeline.errors import ConnectionGone, Unavailable
 from pipeline.ids import id_maker
@@ -68,6 +78,11 @@ def spoken() -> Recording:
     return voice(120.0)
 
 
+def reference() -> sessions.Reference:
+    """Give the same as it is stored."""
+    return sessions.Reference(encode_wav(spoken()), spoken().duration_seconds)
+
+
 class World:
     """Resources and what stands behind them."""
 
@@ -108,12 +123,12 @@ class World:
     async def session(self, transcription: str = "What I say.", *, embedded: bool = True) -> str:
         """Upload a reference."""
         session_id = self.resources.new_id()
-        await sessions.store(self.resources, None, session_id, spoken(), transcription)
+        await sessions.store(self.resources, None, session_id, reference(), transcription)
         if embedded:
             await self.bucket.put(layout.session(session_id).embedding, PROMPT, JSON)
         return session_id
 
-    async def job(self, *, reply_to: ReplyTo | None = None, request_id: str | None = None) -> Request:
+    async def job(self, subscriber: Subscriber | None = None) -> Request:
         """Accept a preview of an upload."""
         session_id = await self.session()
         request = Request(
@@ -123,8 +138,7 @@ class World:
             reference_id=session_id,
             text="Hello.",
             created_at=self.time(),
-            reply_to=reply_to,
-            request_id=request_id,
+            subscriber=subscriber,
             correlation_id="corr-1",
         )
         await jobs.accept(self.resources, request)
@@ -135,7 +149,7 @@ class World:
         key = layout.preview(request.job_id)
         await self.bucket.put_once(key, b"RIFF", "audio/wav")
         outcome = Succeeded(
-            **particulars(request, self.time()),
+            **outcome_fields(request, self.time()),
             preview=Preview(
                 key=key,
                 sample_rate=24_000,
@@ -144,13 +158,13 @@ class World:
             ),
             timings=Timings(queued_seconds=0, synthesis_seconds=0.5, real_time_factor=0.4),
         )
-        await jobs.conclude(self.resources, outcome)
+        await jobs.write_outcome(self.resources, outcome)
         return outcome
 
     async def fail(self, request: Request) -> Failed:
         """End a job without a result."""
         outcome = jobs.failure(request, Unavailable("It was not to be."), self.time())
-        await jobs.conclude(self.resources, outcome)
+        await jobs.write_outcome(self.resources, outcome)
         return outcome
 
     def with_settings(self, settings: Settings) -> Resources:

@@ -10,7 +10,8 @@ from functions.http.middleware.request_limits import BodyLimit, BodyLimits
 from functions.http.middleware.security_headers import SecurityHeaders
 from functions.http.openapi import Api
 from functions.http.routes import health, jobs, preview_audio, previews, uploads, voices, ws_tickets
-from functions.previews.completion_waiters import Waiters
+from functions.previews.completion_waiters import CompletionWaiters
+from functions.previews.queue_depth import QueueDepth
 from pipeline.clients.resources import Resources
 from pipeline.ids import id_maker, utc_now
 from pipeline.settings import Settings
@@ -85,9 +86,10 @@ def _way_around(settings: Settings) -> str:
     return f" A recording of up to {settings.reference_max_megabytes:g} MB can be uploaded by POST /uploads."
 
 
-def serve_with(app: FastAPI, resources: Resources) -> Waiters:
+def serve_with(app: FastAPI, resources: Resources) -> CompletionWaiters:
     """Give the application what its routes reach for."""
-    waiters = Waiters(resources)
+    waiters = CompletionWaiters(resources)
     app.state.resources, app.state.waiters = resources, waiters
+    app.state.queue_depth = QueueDepth(resources)
     app.state.access_control = AccessControl(resources)
     return waiters

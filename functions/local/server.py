@@ -11,7 +11,7 @@ import structlog
 from fastapi import FastAPI
 
 from functions.http.application import create_app, serve_with
-from functions.local import sockets
+from functions.local import connections, sockets
 from functions.websocket.dispatch import Dispatcher
 from pipeline.clients.resources import connect
 from pipeline.ids import Clock, utc_now
@@ -40,7 +40,12 @@ def local_app(settings: Settings, clock: Clock = utc_now) -> FastAPI:
             waiters = serve_with(app, resources)
             app.state.sockets = sockets.Sockets()
             app.state.dispatcher = Dispatcher(resources, app.state.access_control)
-            async with sockets.listen_for_posts(app.state.sockets, waiters):
+
+            async def deliver(connection_id: str, text: str) -> bool:
+                return waiters.notify(connection_id) or await app.state.sockets.post(connection_id, text)
+
+            async with connections.serving(deliver) as endpoint:
+                app.state.sockets.endpoint = waiters.endpoint = endpoint
                 yield
 
     app.router.lifespan_context = lifespan

@@ -1,27 +1,21 @@
-"""The local server's WebSocket clients: `/ws` for them, and the `@connections` route by which others reach them.
-
-API Gateway does both in the cloud.  Here each server process listens for posts on a loopback port of its own, so
-that a message finds the very process that holds the connection, however many there are.
-"""
+"""The local server's WebSocket clients, on `/ws`; API Gateway holds them in the cloud."""
 
 import asyncio
 import contextlib
 import json
 import secrets
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import structlog
-from aiohttp import web
 from fastapi import APIRouter, WebSocket, status
 from starlette.websockets import WebSocketDisconnect, WebSocketState
 
 from functions.access.access_control import AccessControl
 from functions.http import problems
 from functions.http.authorized_route import access_control_of
-from functions.previews.completion_waiters import Waiters
-from functions.websocket.dispatch import MESSAGE_MAX_BYTES, Dispatcher, Message
+from functions.websocket.dispatch import Dispatcher
+from functions.websocket.messages import Message
 from pipeline.access.api_keys import Caller
 from pipeline.contract.records import ReplyTo
 from pipeline.errors import ConnectionGone, PipelineError, Unavailable
@@ -31,8 +25,9 @@ log = structlog.get_logger(__name__)
 router = APIRouter()
 
 # A client that does not read for so long is as good as gone.
-SEND_PATIENCE_SECONDS = 10.0
-# Together with what the keyring may still believe, well under the minute within which a revocation takes effect.
+SEND_TIMEOUT_SECONDS = 10.0
+# Added to the 58 seconds for which a process may go on trusting a key, this is the minute within which a revocation
+# takes effect.
 KEY_CHECK_SECONDS = 2.0
 
 
@@ -49,9 +44,9 @@ class Client:
 class Sockets:
     """The open WebSocket connections of this process, by their id."""
 
-    def __init__(self, patience_seconds: float = SEND_PATIENCE_SECONDS) -> None:
+    def __init__(self, send_timeout_seconds: float = SEND_TIMEOUT_SECONDS) -> None:
         self.endpoint = ""
-        self._patience = patience_seconds
+        self._send_timeout = send_timeout_seconds
         self._open: dict[str, Client] = {}
 
     def add(self, socket: WebSocket, caller: Caller) -> Client:
@@ -88,7 +83,7 @@ class Sockets:
             The client is gone, or has not read for too long and was let go.
         """
         try:
-            async with asyncio.timeout(self._patience):
+            async with asyncio.timeout(self._send_timeout):
                 await client.socket.send_text(text)
         except TimeoutError:
             log.info("client does not read", connection_id=client.address.connection_id)
@@ -99,7 +94,7 @@ class Sockets:
         """Close a connection that breaks the rules."""
         self.remove(client)
         with contextlib.suppress(TimeoutError, RuntimeError, WebSocketDisconnect):
-            async with asyncio.timeout(self._patience):
+            async with asyncio.timeout(self._send_timeout):
                 await client.socket.close(status.WS_1008_POLICY_VIOLATION, reason)
 
 
@@ -166,35 +161,3 @@ async def _answer(sockets: Sockets, dispatcher: Dispatcher, client: Client, raw:
         if answer is not None:
             # In ASCII: what it repeats of the client's may be half a surrogate pair, which no frame can hold.
             await sockets.send(client, json.dumps(answer))
-
-
-@asynccontextmanager
-async def listen_for_posts(sockets: Sockets, waiters: Waiters) -> AsyncIterator[None]:
-    """Serve `POST /@connections/<id>` as API Gateway does, on a free port of the loopback interface."""
-
-    async def post(request: web.Request) -> web.Response:
-        connection_id, text = request.match_info["connection_id"], await request.text()
-        delivered = waiters.ring(connection_id, text) or await sockets.post(connection_id, text)
-        return web.Response(status=200 if delivered else 410, headers=None if delivered else _GONE)
-
-    application = web.Application(client_max_size=MESSAGE_MAX_BYTES)
-    application.router.add_post("/@connections/{connection_id}", post)
-    application.on_response_prepare.append(_without_banner)
-    runner = web.AppRunner(application, access_log=None)
-    await runner.setup()
-    try:
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        port = runner.addresses[0][1]
-        sockets.endpoint = waiters.endpoint = f"http://127.0.0.1:{port}"
-        yield
-    finally:
-        await runner.cleanup()
-
-
-# By this header botocore knows which of its exceptions to raise (AWS REST-JSON protocol).
-_GONE = {"x-amzn-ErrorType": "GoneException"}
-
-
-async def _without_banner(_request: web.Request, response: web.StreamResponse) -> None:
-    response.headers.pop("Server", None)

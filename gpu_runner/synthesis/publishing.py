@@ -14,7 +14,7 @@ from pipeline.audio.reference_audio import Recording
 from pipeline.audio.wav import WAV, length_of_wav
 from pipeline.clients.resources import Resources
 from pipeline.contract import layout, retention
-from pipeline.contract.records import Failed, Preview, Request, Succeeded, Timings, particulars
+from pipeline.contract.records import Failed, Preview, Request, Succeeded, Timings, outcome_fields
 from pipeline.domain import jobs
 from pipeline.errors import Unavailable
 
@@ -76,7 +76,7 @@ async def publish(context: WorkerContext, result: Result) -> None:
         outcome = _success(result.request, result.stored)
     else:
         outcome = await _store(context, result)
-    written = await jobs.conclude(resources, outcome)
+    written = await jobs.write_outcome(resources, outcome)
     _log_outcome(outcome, written=written)
 
 
@@ -84,7 +84,7 @@ async def _store(context: WorkerContext, result: Synthesized) -> Succeeded:
     storing = context.prompts.store(result.request, result.voice)
     if result.finished is None:
         await storing
-        return Succeeded.model_validate(particulars(result.request, context.resources.clock()))
+        return Succeeded.model_validate(outcome_fields(result.request, context.resources.clock()))
     stored, _ = await asyncio.gather(_store_audio(context, result.request, result.finished), storing)
     if not stored.by_us:
         return _success(result.request, stored)
@@ -93,7 +93,7 @@ async def _store(context: WorkerContext, result: Synthesized) -> Succeeded:
 
 
 def _success(request: Request, stored: StoredPreview, **more: object) -> Succeeded:
-    shared = particulars(request, stored.completed_at)
+    shared = outcome_fields(request, stored.completed_at)
     return Succeeded.model_validate(shared | {"preview": stored.preview} | more)
 
 

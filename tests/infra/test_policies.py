@@ -34,7 +34,7 @@ from tests.unit.test_authorization import (
 )
 from tests.waiting import until
 from tests.workers import real_time_worker
-from tests.world import World, spoken
+from tests.world import World, reference, spoken
 
 CLIENT = "XfGLwd8ZtjMCJHw="
 HERE = ReplyTo(endpoint="https://here/ws", connection_id=CLIENT)
@@ -168,7 +168,7 @@ async def _job(world: World, owner: str | None, *, voice_id: str | None = None, 
     session_id = None
     if voice_id is None:
         session_id = new_id(world.resources.new_id, owner)
-        await sessions.store(world.resources, owner, session_id, spoken(), "What I say.")
+        await sessions.store(world.resources, owner, session_id, reference(), "What I say.")
     request = Request(
         job_id=new_id(world.resources.new_id, owner),
         kind=more.pop("kind", "preview"),
@@ -187,7 +187,7 @@ async def notify_(world: World, watch: Watch) -> None:
     text = await key_of(world, "alice")
     caller = await KeyLookup(world.resources).caller(text)
     here = HERE.model_copy(update={"key_id": caller.key_id})
-    request = await _job(world, "alice", reply_to=here, signed=True)
+    request = await _job(world, "alice", subscriber=Subscriber(reply_to=here, signed=True))
     other = Subscriber(reply_to=ReplyTo(endpoint="https://here/ws", connection_id="other"), request_id=None)
     key = layout.subscriber(request.job_id, "other")
     await world.bucket.put(key, other.to_json(), JSON)

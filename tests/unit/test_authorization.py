@@ -26,7 +26,7 @@ from pipeline.contract.records import ReplyTo, Request, Scope, Source
 from pipeline.domain import jobs, sessions, voice_changes, voices
 from pipeline.ids import id_maker
 from pipeline.settings import Settings
-from tests.world import PROMPT, World, spoken
+from tests.world import PROMPT, World, reference, spoken
 
 SETTINGS = Settings(auth="keys")
 UNCOUNTED = Settings(auth="keys", requests_per_minute=0)  # what is counted costs now more, now less
@@ -129,7 +129,7 @@ async def belongings(world: World, owner: str) -> Belongings:
     """Give an owner a session, an ended job and a voice."""
     resources = world.resources
     session_id = new_id(resources.new_id, owner)
-    await sessions.store(resources, owner, session_id, spoken(), "What I say.")
+    await sessions.store(resources, owner, session_id, reference(), "What I say.")
     await world.bucket.put(layout.session(session_id).embedding, PROMPT, JSON)
     voice = await voice_changes.save(resources, owner, session_id, f"Voice of {owner}")
     request = Request(

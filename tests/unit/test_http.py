@@ -67,7 +67,7 @@ def fields(body: dict[str, Any]) -> list[str]:
 
 
 async def last_request(world: World) -> Request:
-    ticket = jobs.parse_ticket(world.synthesis.bodies[-1])
+    ticket = jobs.parse_queue_message(world.synthesis.bodies[-1])
     assert ticket is not None
     request = await jobs.read_request(world.resources, ticket.job_id)
     assert request is not None
@@ -84,7 +84,7 @@ async def speaking(
     if error is None:
         await world.succeed(request)
     else:
-        await jobs.conclude(world.resources, jobs.failure(request, error, world.time()))  # type: ignore[arg-type]
+        await jobs.write_outcome(world.resources, jobs.failure(request, error, world.time()))  # type: ignore[arg-type]
     return await calling
 
 
@@ -172,7 +172,7 @@ async def test_who_does_not_want_to_wait_gets_a_job(prefer: str, applied: str) -
             "sample_rate": 24_000,
             "timings": {"queued_seconds": 0, "synthesis_seconds": 0.5, "real_time_factor": 0.4},
         }
-    assert (await last_request(world)).reply_to is None
+    assert (await last_request(world)).subscriber is None
 
 
 async def test_who_waits_is_told_how_many_are_ahead_and_when_to_ask_again() -> None:

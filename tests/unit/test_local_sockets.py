@@ -61,7 +61,7 @@ async def test_who_has_gone_is_gone() -> None:
 
 
 async def test_who_does_not_read_is_let_go() -> None:
-    sockets, socket = Sockets(patience_seconds=0.01), FakeSocket(reads=False)
+    sockets, socket = Sockets(send_timeout_seconds=0.01), FakeSocket(reads=False)
     client = sockets.add(socket.as_socket(), ANONYMOUS)
     posted = await asyncio.gather(*(sockets.post(client.address.connection_id, text) for text in "abc"))
     assert posted == [False, False, False]
@@ -70,7 +70,7 @@ async def test_who_does_not_read_is_let_go() -> None:
 
 
 async def test_an_answer_that_takes_its_time_does_not_cost_the_client_its_results() -> None:
-    sockets, socket = Sockets(patience_seconds=0.01), FakeSocket()
+    sockets, socket = Sockets(send_timeout_seconds=0.01), FakeSocket()
     client = sockets.add(socket.as_socket(), ANONYMOUS)
     async with client.turn:
         posting = asyncio.ensure_future(sockets.post(client.address.connection_id, "result"))
