@@ -11,7 +11,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from functions.background import notify
-from functions.local import listener
+from functions.local import uvicorn_options
 from pipeline.access.key_lookup import KeyLookup
 from pipeline.audio.reference_audio import encode_wav
 from pipeline.audio.wav import WAV
@@ -48,7 +48,7 @@ class Server(uvicorn.Server):
 @asynccontextmanager
 async def served(app: ASGIApp, **options: object) -> AsyncIterator[str]:
     """Serve an application on a free port as `python -m functions` does, but for some options; its address."""
-    config = uvicorn.Config(app, timeout_graceful_shutdown=1, **(listener.OPTIONS | options))
+    config = uvicorn.Config(app, timeout_graceful_shutdown=1, **(uvicorn_options.OPTIONS | options))
     server = Server(config)
     with socket.create_server(("127.0.0.1", 0)) as listening:
         serving = asyncio.create_task(server.serve(sockets=[listening]))

@@ -1,64 +1,90 @@
-"""`POST /@connections/<id>`, as API Gateway has it: how others reach the clients that this process holds.
-
-Each server process listens on a loopback port of its own, so that a message finds the very process that holds the
-connection, however many there are.
-"""
+"""The open WebSocket connections of this process, and how a message is sent to one."""
 
 import asyncio
-import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+import contextlib
+import secrets
+from dataclasses import dataclass, field
 
-import uvicorn
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Route
+import structlog
+from fastapi import WebSocket, status
+from starlette.websockets import WebSocketDisconnect
 
-from functions.websocket.dispatch import MESSAGE_MAX_BYTES
+from pipeline.access.api_keys import Caller
+from pipeline.contract.records import ReplyTo
 
-Deliver = Callable[[str, str], Awaitable[bool]]
+log = structlog.get_logger(__name__)
 
-# By this header botocore knows which of its exceptions to raise (AWS REST-JSON protocol).
-_GONE = {"x-amzn-ErrorType": "GoneException"}
-_TOO_LARGE = {"x-amzn-ErrorType": "PayloadTooLargeException"}
+SEND_TIMEOUT_SECONDS = 10.0
 
 
-def connections_app(deliver: Deliver) -> Starlette:
-    """Make the application; `deliver` takes a connection's id and a message, and says whether it is there."""
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """One open connection.  `sending` is held while a message is answered, so that its results come after."""
 
-    async def post(request: Request) -> Response:
-        body = bytearray()
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > MESSAGE_MAX_BYTES:
-                return Response(status_code=413, headers=_TOO_LARGE)
-        delivered = await deliver(request.path_params["connection_id"], body.decode())
-        return Response() if delivered else Response(status_code=410, headers=_GONE)
-
-    return Starlette(routes=[Route("/@connections/{connection_id}", post, methods=["POST"])])
+    address: ReplyTo
+    caller: Caller
+    socket: WebSocket
+    sending: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
-@asynccontextmanager
-async def serving(deliver: Deliver) -> AsyncIterator[str]:
-    """Serve the application on a free port of the loopback interface; the endpoint's address."""
-    config = uvicorn.Config(
-        connections_app(deliver), lifespan="off", log_config=None, access_log=False, server_header=False, ws="none"
-    )
-    server = _InnerServer(config)
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        task = asyncio.create_task(server.serve(sockets=[listening]))
+class ConnectionRegistry:
+    """The open connections, by their id.
+
+    Parameters
+    ----------
+    send_timeout_seconds
+        How long a client may take to read a message before its connection is closed.
+    """
+
+    def __init__(self, send_timeout_seconds: float = SEND_TIMEOUT_SECONDS) -> None:
+        self.endpoint = ""
+        self._send_timeout_seconds = send_timeout_seconds
+        self._open: dict[str, Connection] = {}
+
+    def add(self, socket: WebSocket, caller: Caller) -> Connection:
+        """Register a connection under a random id."""
+        connection_id = secrets.token_urlsafe(16)
+        address = ReplyTo(endpoint=self.endpoint, connection_id=connection_id, key_id=caller.key_id)
+        connection = Connection(address, caller, socket)
+        self._open[connection_id] = connection
+        return connection
+
+    def remove(self, connection: Connection) -> None:
+        """Forget a connection."""
+        self._open.pop(connection.address.connection_id, None)
+
+    async def post(self, connection_id: str, text: str) -> bool:
+        """Send a message to a connection; return whether it was there."""
+        connection = self._open.get(connection_id)
+        if connection is None:
+            return False
         try:
-            yield f"http://127.0.0.1:{listening.getsockname()[1]}"
-        finally:
-            server.should_exit = True
-            await task
+            async with connection.sending:
+                await self.send(connection, text)
+        except (WebSocketDisconnect, RuntimeError):
+            self.remove(connection)
+            return False
+        return True
 
+    async def send(self, connection: Connection, text: str) -> None:
+        """Send one text frame; the caller holds `connection.sending`.
 
-class _InnerServer(uvicorn.Server):
-    """A server beside the one that the process is run by, to whom the signals are left."""
+        Raises
+        ------
+        WebSocketDisconnect
+            The client is gone, or did not read in time and was disconnected.
+        """
+        try:
+            async with asyncio.timeout(self._send_timeout_seconds):
+                await connection.socket.send_text(text)
+        except TimeoutError:
+            log.info("client does not read", connection_id=connection.address.connection_id)
+            await self.close(connection)
+            raise WebSocketDisconnect(status.WS_1008_POLICY_VIOLATION) from None
 
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """See `uvicorn.Server`."""
-        yield
+    async def close(self, connection: Connection, reason: str | None = None) -> None:
+        """Close a connection with 1008, policy violation."""
+        self.remove(connection)
+        with contextlib.suppress(TimeoutError, RuntimeError, WebSocketDisconnect):
+            async with asyncio.timeout(self._send_timeout_seconds):
+                await connection.socket.close(status.WS_1008_POLICY_VIOLATION, reason)

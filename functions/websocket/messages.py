@@ -14,6 +14,28 @@ Message = dict[str, Any]
 
 async def completion(resources: Resources, outcome: Outcome, subscriber: Subscriber) -> Message:
     """Say how a job ended."""
+    if isinstance(outcome, Failed):
+        failed = {"message": outcome.message, "code": outcome.code, "field": outcome.field}
+        return _end("error", outcome, subscriber, failed)
+    if outcome.preview is None:
+        return _end("embedding_complete", outcome, subscriber, {})
+    return _end(
+        "tts_complete",
+        outcome,
+        subscriber,
+        {
+            "audio_url": audio_url(outcome.job_id),
+            "temporary": True,
+            "duration_seconds": outcome.preview.duration_seconds,
+            "sample_rate": outcome.preview.sample_rate,
+            "expires_at": format_utc(outcome.preview.expires_at),
+            "warnings": list(outcome.warnings) or None,
+            "signed_url": await presigned_urls.signed_url(resources, outcome) if subscriber.signed else None,
+        },
+    )
+
+
+def _end(type_: str, outcome: Outcome, subscriber: Subscriber, more: Message) -> Message:
     data = {
         "job_id": outcome.job_id,
         "request_id": subscriber.request_id,
@@ -21,22 +43,7 @@ async def completion(resources: Resources, outcome: Outcome, subscriber: Subscri
         "session_id": outcome.source.session_id,
         "voice_id": outcome.source.voice_id,
     }
-    if isinstance(outcome, Failed):
-        failed = {"message": outcome.message, "code": outcome.code, "field": outcome.field}
-        return _message("error", data | failed)
-    if outcome.preview is None:
-        return _message("embedding_complete", data)
-    signed_url = await presigned_urls.signed_url(resources, outcome) if subscriber.signed else None
-    made = {
-        "audio_url": audio_url(outcome.job_id),
-        "temporary": True,
-        "duration_seconds": outcome.preview.duration_seconds,
-        "sample_rate": outcome.preview.sample_rate,
-        "expires_at": format_utc(outcome.preview.expires_at),
-        "warnings": list(outcome.warnings) or None,
-        "signed_url": signed_url,
-    }
-    return _message("tts_complete", data | made)
+    return _message(type_, data | more)
 
 
 def reply(type_: str, request_id: str | None, data: Message) -> Message:

@@ -161,16 +161,22 @@ class _MadeBySubscriber(Record):
         return data
 
 
-class Request(_MadeBySubscriber):
-    """`jobs/<job_id>/request.json`: one piece of work for a worker, written once."""
+class Envelope(_MadeBySubscriber):
+    """The fields of a request that every version knows: enough to describe the job and to end it."""
 
     job_id: str
-    kind: Literal["preview", "embedding"]
+    kind: str
     source: Source
-    text: str = ""
-    options: Options = Options()
     created_at: AwareDatetime
     correlation_id: str | None = None
+
+
+class Request(Envelope):
+    """`jobs/<job_id>/request.json`: one piece of work for a worker, written once."""
+
+    kind: Literal["preview", "embedding"]
+    text: str = ""
+    options: Options = Options()
     reference_id: str = Field(
         description="the session that the reference came from: tells a voice from a later one of the same name"
     )
@@ -185,11 +191,18 @@ class Timings(Record):
     real_time_factor: float = Field(description="seconds of synthesis per second of audio")
 
 
+class SynthesisReport(Record):
+    """Metadata of `audio/previews/<job_id>.wav`: what its job's outcome says besides the audio's own properties."""
+
+    timings: Timings
+    warnings: tuple[str, ...] = ()
+
+
 class _OutcomeFields(_MadeBySubscriber):
     """What every outcome holds: with the fields of its request, so that notifying the client needs one read."""
 
     job_id: str
-    kind: Literal["preview", "embedding"]
+    kind: str
     source: Source
     created_at: AwareDatetime
     completed_at: AwareDatetime
@@ -234,9 +247,9 @@ def parse_outcome(body: bytes) -> Outcome:
     return _OUTCOME.validate_json(body)
 
 
-def outcome_fields(request: Request, completed_at: datetime) -> dict[str, Any]:
+def outcome_fields(request: Envelope, completed_at: datetime) -> dict[str, Any]:
     """Give the fields that an outcome takes over from its request."""
-    shared = request.model_dump(include=set(_OutcomeFields.model_fields) & set(Request.model_fields))
+    shared = request.model_dump(include=set(_OutcomeFields.model_fields) & set(Envelope.model_fields))
     return shared | {"completed_at": completed_at}
 
 

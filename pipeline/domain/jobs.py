@@ -16,7 +16,16 @@ from pipeline.access.quotas import Quotas
 from pipeline.clients.resources import Resources
 from pipeline.clients.storage import JSON, NewObject
 from pipeline.contract import layout, retention
-from pipeline.contract.records import Failed, Outcome, Request, Source, Succeeded, outcome_fields, parse_outcome
+from pipeline.contract.records import (
+    Envelope,
+    Failed,
+    Outcome,
+    Request,
+    Source,
+    Succeeded,
+    outcome_fields,
+    parse_outcome,
+)
 from pipeline.errors import DeadlineExceeded, InvalidInput, NotFound, PipelineError, Unavailable
 from pipeline.ids import Owner, is_id, lowest_id
 from pipeline.settings import Settings
@@ -101,7 +110,7 @@ async def submit(resources: Resources, request: Request) -> None:
         await enqueue(resources, request.job_id, request.source.owner)
 
 
-def preview_owner(job: Request | Outcome) -> Owner:
+def preview_owner(job: Envelope | Outcome) -> Owner:
     """Return the owner in whose number of previews under way a job counts; None: it counts in nobody's."""
     return job.source.owner if job.kind == "preview" else None
 
@@ -156,10 +165,11 @@ async def read_request(resources: Resources, job_id: str) -> Request | None:
     return Request.model_validate_json(body) if body else None
 
 
-async def find_request(resources: Resources, job_id: str) -> Request | None:
-    """Read what a job shall do; None also when it can't be read."""
+async def read_envelope(resources: Resources, job_id: str) -> Envelope | None:
+    """Read what every version knows of a job; None when it is unknown, long gone or damaged."""
+    body = await resources.bucket.get(layout.request(job_id))
     try:
-        return await read_request(resources, job_id)
+        return Envelope.model_validate_json(body) if body else None
     except ValidationError as error:
         # The error itself quotes what it read, which must not be logged.
         log.error("request can't be read", job_id=job_id, wrong_fields=error.error_count())  # noqa: TRY400
@@ -189,7 +199,7 @@ async def read(resources: Resources, owner: Owner, job_id: str) -> Job:
     outcome = await read_outcome(resources, job_id)
     if outcome is not None:
         return _ended(outcome, resources.clock())
-    request = await find_request(resources, job_id)
+    request = await read_envelope(resources, job_id)
     if request is None:
         raise _unknown(job_id)
     if retention.job_deadline(job_id, resources.settings) <= resources.clock():
@@ -219,7 +229,7 @@ async def write_outcome(resources: Resources, outcome: Outcome) -> bool:
     return written
 
 
-def failure(request: Request, error: PipelineError, now: datetime) -> Failed:
+def failure(request: Envelope, error: PipelineError, now: datetime) -> Failed:
     """Describe the failure that ends a job."""
     return Failed(
         **outcome_fields(request, now),
@@ -229,7 +239,7 @@ def failure(request: Request, error: PipelineError, now: datetime) -> Failed:
     )
 
 
-def past_deadline(request: Request, resources: Resources) -> Failed:
+def past_deadline(request: Envelope, resources: Resources) -> Failed:
     """Describe the failure of a job whose time is over."""
     ended_at = retention.job_deadline(request.job_id, resources.settings)
     return failure(request, too_late(resources.settings), ended_at)

@@ -14,19 +14,19 @@ from fastapi import APIRouter, FastAPI
 from functions.access.access_control import AccessControl
 from functions.http.application import create_app, serve_with
 from functions.http.authorized_route import AuthorizedRoute
-from functions.local.sockets import router as socket_router
+from functions.local.websocket_route import router as socket_router
 from functions.websocket.dispatch import SCOPES, Dispatcher
 from pipeline.access import api_keys, ws_tickets
 from pipeline.access.api_keys import Caller
 from pipeline.access.owners import new_id, owns
-from pipeline.audio.reference_audio import encode_wav
+from pipeline.audio.reference_audio import encode_wav, encoded
 from pipeline.clients.storage import JSON
 from pipeline.contract import layout
 from pipeline.contract.records import ReplyTo, Request, Scope, Source
 from pipeline.domain import jobs, sessions, voice_changes, voices
 from pipeline.ids import id_maker
 from pipeline.settings import Settings
-from tests.world import PROMPT, World, reference, spoken
+from tests.world import PROMPT, World, spoken
 
 SETTINGS = Settings(auth="keys")
 UNCOUNTED = Settings(auth="keys", requests_per_minute=0)  # what is counted costs now more, now less
@@ -129,7 +129,7 @@ async def belongings(world: World, owner: str) -> Belongings:
     """Give an owner a session, an ended job and a voice."""
     resources = world.resources
     session_id = new_id(resources.new_id, owner)
-    await sessions.store(resources, owner, session_id, reference(), "What I say.")
+    await sessions.store(resources, owner, session_id, encoded(spoken()), "What I say.")
     await world.bucket.put(layout.session(session_id).embedding, PROMPT, JSON)
     voice = await voice_changes.save(resources, owner, session_id, f"Voice of {owner}")
     request = Request(

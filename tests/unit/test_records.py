@@ -94,7 +94,7 @@ def test_what_is_unknown_is_ignored_and_what_is_absent_has_its_default() -> None
 @pytest.mark.parametrize("record", [REQUEST, SUCCEEDED, FAILED])
 def test_a_record_of_the_version_before_has_the_same_subscriber(record: Request | Succeeded | Failed) -> None:
     flat = json.loads(record.to_json()) | {"id_withheld": True, "signed": True}
-    stored = json.dumps(flat | flat.pop("subscriber")).encode()
+    stored = json.dumps(flat.pop("subscriber") | flat).encode()
     read = parse_outcome(stored) if isinstance(record, Succeeded | Failed) else Request.model_validate_json(stored)
     assert read.subscriber == Subscriber(reply_to=MAKER, request_id="r1", signed=True)
     assert read.model_copy(update={"subscriber": record.subscriber}) == record

@@ -46,7 +46,7 @@ async def preview(
         source = records.Source(session_id=session_id, owner=caller.owner)
         return await _from_source(answering, source, text, options)
     said = sessions.check_transcription(transcription, resources.settings)
-    reference = await sessions.check_reference(await audio.read(), resources.settings)
+    reference = await sessions.check_reference(resources, audio.read)
     new_session = new_id(resources.new_id, caller.owner)
     request = preview_request(
         resources,

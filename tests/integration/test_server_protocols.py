@@ -1,4 +1,4 @@
-"""The server over raw sockets: who does not finish a request, and whose request is too large."""
+"""The server over raw sockets: timeouts, sizes, and what is no HTTP."""
 
 import asyncio
 import json
@@ -15,8 +15,9 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from functions.http.middleware.security_headers import HEADERS
-from functions.local.listener import FRAME_MAX_BYTES, HEADERS_MAX_BYTES, URL_MAX_BYTES, PunctualHttp
+from functions.local.http_protocol import HEADERS_MAX_BYTES, URL_MAX_BYTES, HttpProtocol
 from functions.local.server import local_app
+from functions.local.uvicorn_options import FRAME_MAX_BYTES
 from pipeline.clients.resources import Resources
 from tests.serving import changed, served
 
@@ -30,18 +31,18 @@ UPGRADE = (
 )
 
 
-class Impatient(PunctualHttp):
-    """The same, for tests that don't want to wait."""
+class ShortTimeouts(HttpProtocol):
+    """The same, so that tests take less time."""
 
-    headers_seconds = 0.4
+    headers_timeout_seconds = 0.4
     linger_seconds = 0.4
-    reader_seconds = 0.4
+    read_timeout_seconds = 0.4
 
 
 @pytest.fixture
 async def url(resources: Resources) -> AsyncIterator[str]:
     settings = changed(resources.settings, cors_origins=STUDIO, body_timeout_seconds=0.4)
-    async with served(local_app(settings), http=Impatient) as url:
+    async with served(local_app(settings), http=ShortTimeouts) as url:
         yield url
 
 
@@ -70,7 +71,7 @@ class Caller:
                     return status, headers, body
 
     async def is_closed(self) -> bool:
-        """Wait for the other side to hang up."""
+        """Return whether the server closes the connection."""
         async with asyncio.timeout(10):
             try:
                 return await self.reader.read() == b""
@@ -80,7 +81,7 @@ class Caller:
 
 @asynccontextmanager
 async def call(url: str, sent: bytes) -> AsyncIterator[Caller]:
-    """Connect, say something, and hang up in the end."""
+    """Connect, send bytes, and close in the end."""
     address = urlsplit(url)
     reader, writer = await asyncio.open_connection(address.hostname, address.port)
     try:
@@ -93,8 +94,8 @@ async def call(url: str, sent: bytes) -> AsyncIterator[Caller]:
 
 
 @asynccontextmanager
-async def saying(caller: Caller, part: bytes) -> AsyncIterator[None]:
-    """Go on saying something, a little at a time."""
+async def sending(caller: Caller, part: bytes) -> AsyncIterator[None]:
+    """Send the same bytes again and again."""
 
     async def go_on() -> None:
         while True:
@@ -116,24 +117,24 @@ def check_problem(answer: tuple[int, dict[str, str], bytes], status: int, code: 
     assert "server" not in headers
 
 
-async def test_who_connects_and_says_nothing_is_hung_up_on(url: str) -> None:
+async def test_a_connection_without_a_request_is_closed(url: str) -> None:
     async with call(url, b"") as caller:
         assert await caller.is_closed()
 
 
 @pytest.mark.parametrize("first", [b"", GET + b"\r\n"])
-async def test_headers_that_trickle_in_are_not_waited_for(url: str, first: bytes) -> None:
+async def test_headers_that_come_too_slowly_are_refused(url: str, first: bytes) -> None:
     async with call(url, first) as caller:
         if first:
             assert (await caller.answer())[0] == 200
         caller.writer.write(GET)
-        async with saying(caller, b"X: x\r\n"), asyncio.timeout(5):
+        async with sending(caller, b"X: x\r\n"), asyncio.timeout(5):
             received = await caller.reader.read()
     assert received.startswith(b"HTTP/1.1 408 ")
     assert b"request_timeout" in received
 
 
-async def test_a_connection_may_be_used_for_longer_than_the_headers_of_one_request_may_take(url: str) -> None:
+async def test_the_timeout_for_headers_starts_anew_with_each_request(url: str) -> None:
     async with call(url, b"") as caller:
         for _ in range(4):
             await asyncio.sleep(0.2)
@@ -142,7 +143,7 @@ async def test_a_connection_may_be_used_for_longer_than_the_headers_of_one_reque
             assert (await again.answer())[0] == 200
 
 
-async def test_a_body_that_stops_coming_is_not_waited_for(url: str) -> None:
+async def test_a_body_that_stops_coming_is_refused(url: str) -> None:
     async with call(url, POST + b'Content-Length: 100\r\n\r\n{"name":') as caller:
         answer = await caller.answer()
         check_problem(answer, 408, "request_timeout")
@@ -150,21 +151,21 @@ async def test_a_body_that_stops_coming_is_not_waited_for(url: str) -> None:
         assert await caller.is_closed()
 
 
-async def test_who_sends_on_after_a_refusal_is_answered_and_in_the_end_hung_up_on(url: str) -> None:
+async def test_a_client_that_sends_on_after_an_error_reads_it_and_is_disconnected(url: str) -> None:
     async with (
         call(url, POST + b"Content-Length: 99999999\r\n\r\n") as caller,
-        saying(caller, b"x" * 1000),
+        sending(caller, b"x" * 1000),
     ):
         check_problem(await caller.answer(), 413, "too_large")
         assert await caller.is_closed()
 
 
-async def test_a_slow_answer_is_waited_for() -> None:
+async def test_a_slow_response_does_not_time_out() -> None:
     async def slow(scope: Scope, _receive: Receive, send: Send) -> None:
         await asyncio.sleep(1)
         await PlainTextResponse("done")(scope, _receive, send)
 
-    async with served(slow, http=Impatient, lifespan="off") as url, call(url, GET + b"\r\n") as caller:
+    async with served(slow, http=ShortTimeouts, lifespan="off") as url, call(url, GET + b"\r\n") as caller:
         assert (await caller.answer())[2] == b"done"
 
 
@@ -175,16 +176,16 @@ async def large(scope: Scope, receive: Receive, send: Send) -> None:
     await Response(LARGE)(scope, receive, send)
 
 
-async def test_who_does_not_read_the_answer_is_hung_up_on() -> None:
-    async with served(large, http=Impatient, lifespan="off") as url, call(url, GET + b"\r\n") as caller:
+async def test_a_client_that_does_not_read_the_response_is_disconnected() -> None:
+    async with served(large, http=ShortTimeouts, lifespan="off") as url, call(url, GET + b"\r\n") as caller:
         await asyncio.sleep(2)
         async with asyncio.timeout(5):
             with suppress(ConnectionResetError):
                 assert len(await caller.reader.read()) < len(LARGE)
 
 
-async def test_who_reads_slowly_gets_all_of_it() -> None:
-    async with served(large, http=Impatient, lifespan="off") as url, call(url, GET + b"\r\n") as caller:
+async def test_a_client_that_reads_slowly_gets_the_whole_response() -> None:
+    async with served(large, http=ShortTimeouts, lifespan="off") as url, call(url, GET + b"\r\n") as caller:
         got = 0
         async with asyncio.timeout(20):
             while got < len(LARGE):
@@ -208,7 +209,7 @@ async def test_who_reads_slowly_gets_all_of_it() -> None:
         (b"GET /ws?" + b"x" * URL_MAX_BYTES + b" HTTP/1.1\r\nHost: localhost\r\n" + UPGRADE, 414, "uri_too_long"),
     ],
 )
-async def test_what_is_too_large_or_no_http_is_refused_like_anything_else(
+async def test_what_is_too_large_or_no_http_is_a_problem_response(
     url: str, sent: bytes, status: int, code: str
 ) -> None:
     async with call(url, sent) as caller:
@@ -225,7 +226,7 @@ async def test_what_is_too_large_or_no_http_is_refused_like_anything_else(
         (b"Sec-WebSocket-Version: 12\r\n", b" 400 "),
     ],
 )
-async def test_a_handshake_that_can_not_be_read_ends_the_connection(
+async def test_a_handshake_that_can_not_be_read_closes_the_connection(
     url: str, headers: bytes, status: bytes
 ) -> None:
     async with call(url, SOCKET + headers + UPGRADE) as caller, asyncio.timeout(5):
@@ -238,7 +239,7 @@ def at(url: str, **headers: str) -> connect:
     return connect(url.replace("http", "ws") + "/ws", additional_headers=headers)
 
 
-async def test_a_page_of_another_origin_can_not_open_a_socket(url: str) -> None:
+async def test_a_page_of_another_origin_can_not_open_a_websocket(url: str) -> None:
     with pytest.raises(InvalidStatus) as refused:
         await at(url, Origin="https://evil.example").__aenter__()
     answer = refused.value.response
@@ -250,20 +251,20 @@ async def test_a_page_of_another_origin_can_not_open_a_socket(url: str) -> None:
     assert answer.headers["X-Correlation-Id"]
 
 
-async def test_the_own_page_and_named_ones_and_programs_can(url: str) -> None:
+async def test_pages_of_allowed_origins_and_programs_can_open_a_websocket(url: str) -> None:
     for headers in ({}, {"Origin": url}, {"Origin": STUDIO}):
         async with at(url, **headers) as opened:
             assert opened.response is not None
             assert "server" not in opened.response.headers
 
 
-async def test_a_name_that_is_not_this_machines_is_not_served(url: str) -> None:
+async def test_a_foreign_host_is_refused(url: str) -> None:
     for sent in (GET + b"\r\n", SOCKET + b"Origin: http://rebound.example\r\n" + UPGRADE):
         async with call(url, sent.replace(b"Host: localhost", b"Host: rebound.example")) as caller:
             check_problem(await caller.answer(), 421, "misdirected_request")
 
 
-async def test_a_client_that_died_is_noticed(resources: Resources) -> None:
+async def test_a_client_that_does_not_answer_pings_is_disconnected(resources: Resources) -> None:
     async with served(local_app(resources.settings), ws_ping_interval=0.1, ws_ping_timeout=0.2) as url:
         async with call(url, SOCKET + UPGRADE) as dead, asyncio.timeout(5):
             await dead.reader.read()  # to the end, and no ping is answered
@@ -273,7 +274,7 @@ async def test_a_client_that_died_is_noticed(resources: Resources) -> None:
             assert json.loads(await alive.recv())["type"] == "error"
 
 
-async def test_a_message_too_large_to_be_refused_ends_its_connection_alone(url: str) -> None:
+async def test_a_message_that_is_too_large_closes_its_connection_alone(url: str) -> None:
     async with at(url) as other, at(url) as greedy:
         with suppress(ConnectionClosed):
             await greedy.send("x" * (FRAME_MAX_BYTES + 1))
@@ -283,9 +284,9 @@ async def test_a_message_too_large_to_be_refused_ends_its_connection_alone(url: 
         assert json.loads(await other.recv())["type"] == "error"
 
 
-async def test_the_route_for_posts_to_connections_has_no_banner(resources: Resources) -> None:
+async def test_the_route_for_posts_to_connections_has_no_server_header(resources: Resources) -> None:
     app = local_app(resources.settings)
     async with served(app), httpx.AsyncClient() as client:
-        answer = await client.post(f"{app.state.sockets.endpoint}/@connections/nobody")
+        answer = await client.post(f"{app.state.connections.endpoint}/@connections/nobody")
     assert answer.status_code == 410
     assert "server" not in answer.headers
