@@ -9,6 +9,7 @@ from fastapi import APIRouter, Header, Request, Response
 from functions.http import problems
 from functions.http.authorized_route import AuthorizedRoute, requires
 from functions.http.dependencies import FromCaller, FromQueueDepth, FromResources
+from functions.http.parameters.if_range import IfRange
 from functions.http.parameters.ranges import WHOLE, Span
 from functions.http.routes.jobs import Signed
 from functions.http.routes.preview_responses import SERVED
@@ -41,7 +42,7 @@ async def get_preview(
     resources: FromResources,
     queue_depth: FromQueueDepth,
     range_: Annotated[str | None, Header(alias="Range", description="One range of bytes")] = None,
-    if_range: Annotated[str | None, Header(description="ETag that the range is of")] = None,
+    if_range: IfRange = None,
     if_none_match: Annotated[str | None, Header(description="ETag that the client has")] = None,
     signed: Signed = False,
 ) -> Response:
