@@ -6,8 +6,8 @@
 from pathlib import Path
 from typing import Any
 
-from local_settings import LocalSettings
 from pydantic.fields import FieldInfo
+from supervision.local_settings import LocalSettings
 
 from pipeline.settings import Settings
 

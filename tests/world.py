@@ -1,6 +1,7 @@
 """A whole world in memory for one test: every neighbour a stand-in, every moment the test's own."""
 
 import asyncio
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -167,6 +168,19 @@ class World:
     def voice_keys(self, prefix: str = "") -> list[str]:
         """Tell what the bucket for voices holds."""
         return _under(self.voices.objects, prefix)
+
+
+async def a_newer_versions_job(world: World, *, reply_to: ReplyTo | None = None) -> str:
+    """Send a job as a later version of the API might; its id."""
+    request = await world.job(reply_to=reply_to)
+    document = request.model_dump(mode="json") | {
+        "kind": "duet",
+        "text": ["Hello.", "Hello!"],
+        "options": {"language": "Klingon"},
+        "new_reference": 2,
+    }
+    await world.bucket.put(layout.request(request.job_id), json.dumps(document).encode(), JSON)
+    return request.job_id
 
 
 def _under(keys: Iterable[str], prefix: str) -> list[str]:

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 import yaml
-from provision import DEAD_LETTER_RETENTION, UNFINISHED_UPLOAD_DAYS, expiry_rules
+from provisioning.buckets import UNFINISHED_UPLOAD_DAYS, expiry_rules
+from provisioning.queues import DEAD_LETTER_RETENTION
 
 from pipeline.contract import layout
 from pipeline.settings import Settings

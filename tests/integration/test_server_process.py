@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, suppress
 
 import httpx
 import pytest
-from ports import free_port
+from supervision.ports import free_port
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 

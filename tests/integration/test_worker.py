@@ -9,7 +9,7 @@ from functools import partial
 
 import aiohttp
 import pytest
-from ports import free_port
+from supervision.ports import free_port
 
 from gpu_runner.engines import EngineLost
 from pipeline.audio.wav import WAV, length_of_wav

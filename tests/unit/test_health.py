@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import aiohttp
 import pytest
-from ports import free_port
+from supervision.ports import free_port
 
 from gpu_runner.dependencies import Dependencies
 from gpu_runner.health import CannotListen, Health, serve
