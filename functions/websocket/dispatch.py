@@ -110,15 +110,18 @@ class Dispatcher:
             log.warning("could not forget connection", reason=error.message)
 
     async def _parsed(self, caller: Caller, raw: str | bytes) -> Message:
+        """Parse a message; one that can't be read counts as a request of the owner's too."""
         try:
             return _parse(raw)
         except InvalidInput:
-            # It costs a request of the owner's share like any other.
             await self._access_control.take_request(caller)
             raise
 
     async def _route(self, sender: ReplyTo, caller: Caller, message: Message, say: Say) -> Message | None:
         type_ = message["type"]
+        if type_ not in SCOPES:
+            await self._access_control.take_request(caller)
+            raise InvalidInput(f"type should be one of {', '.join(MESSAGE_TYPES)}.", field="type")
         await self._access_control.reauthorize(caller, SCOPES[type_])
         match type_:
             case "generate_preview":
@@ -211,8 +214,6 @@ def _parse(raw: str | bytes) -> Message:
         raise InvalidInput('Messages should be JSON such as {"type": "…", "data": {…}}.') from error
     if not isinstance(message, dict) or not isinstance(message.get("type"), str):
         raise InvalidInput("Messages should be JSON objects with a type, a string.", field="type")
-    if message["type"] not in SCOPES:
-        raise InvalidInput(f"type should be one of {', '.join(MESSAGE_TYPES)}.", field="type")
     return message
 
 
