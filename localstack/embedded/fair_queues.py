@@ -44,7 +44,7 @@ class Turns:
         self._last_turn: dict[str | None, int] = {}
 
     def choose(self, messages: Iterable[Message], limit: int) -> list[Message]:
-        """Return up to `limit` messages, one of each group in turn: the group served longest ago, its oldest first."""
+        """Return up to `limit` messages, one of each group in turn; the group served longest ago comes first."""
         waiting: dict[str | None, deque[Message]] = defaultdict(deque)
         for message in messages:
             waiting[message.get("group_id")].append(message)

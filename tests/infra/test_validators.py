@@ -1,4 +1,4 @@
-"""checkov finds what is wrong, and each exception to it has a reason; `make validate` runs it and AWS's own tools."""
+"""checkov finds faults, and each exception to it has a reason; `make validate` runs it and AWS's own tools."""
 
 import os
 import re
