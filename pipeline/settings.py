@@ -25,7 +25,7 @@ class SettingsError(ValueError):
 
 
 class Settings(BaseSettings):
-    """The settings of one process.  The description of each field is what the README's table says."""
+    """The settings of one process.  The description of each field is its row in docs/settings.md."""
 
     model_config = SettingsConfigDict(
         frozen=True, env_ignore_empty=True, extra="ignore", case_sensitive=False, allow_inf_nan=False
@@ -195,7 +195,12 @@ class Settings(BaseSettings):
         "auto", description="Precision of the model; `auto`: bfloat16 on a GPU that has it, else float32"
     )
     torch_threads: int = Field(0, ge=0, le=1024, description="CPU threads of the model; 0: as torch decides")
-    mock_delay_seconds: float = Field(0, ge=0, le=3600, description="How long the mock engine takes to speak")
+    mock_delay_seconds: float = Field(
+        0, ge=0, le=3600, description="How long the mock engine takes until it speaks"
+    )
+    mock_speed: float = Field(
+        0, ge=0, le=1000, description="How fast the mock engine speaks, in multiples of real time; 0: at once"
+    )
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="Least level logged: `DEBUG`, `INFO`, `WARNING`, `ERROR`"

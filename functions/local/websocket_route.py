@@ -15,7 +15,8 @@ from functions.http import problems
 from functions.http.authorized_route import access_control_of
 from functions.local.connection_limits import ConnectionLimits
 from functions.local.connections import Connection, ConnectionRegistry
-from functions.websocket.dispatch import Dispatcher, Message
+from functions.websocket.dispatch import Dispatcher
+from functions.websocket.messages import Message
 from pipeline.access.api_keys import Caller
 from pipeline.errors import ConnectionGone, PipelineError, Unavailable
 
