@@ -3,7 +3,7 @@
 import re
 from datetime import timedelta
 from functools import cached_property
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from typing import Literal, Self, TypeVar
 from urllib.parse import urlsplit
 
@@ -238,6 +238,18 @@ class Settings(BaseSettings):
                 )
         return value
 
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_networks(cls, value: str | None) -> str | None:
+        for network in _separated(value):
+            try:
+                ip_network(network)
+            except ValueError:
+                raise ValueError(
+                    f"should be addresses or networks such as 127.0.0.1,10.0.0.0/8; {network!r} is none"
+                ) from None
+        return value
+
     @model_validator(mode="after")
     def _bounds_agree(self) -> Self:
         if self.reference_min_seconds >= self.reference_max_seconds:
@@ -260,6 +272,11 @@ class Settings(BaseSettings):
     def allowed_origins(self) -> tuple[str, ...]:
         """Of which origins pages of others may use the API from a browser."""
         return _separated(self.cors_origins)
+
+    @cached_property
+    def proxies(self) -> tuple[str, ...]:
+        """The addresses and networks of proxies that are trusted to name their client."""
+        return _separated(self.trusted_proxies)
 
     def endpoint_for(self, service: Literal["s3", "sqs"]) -> str | None:
         """Where a service is spoken to; None: at AWS."""
