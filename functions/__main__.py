@@ -4,13 +4,13 @@ import sys
 
 import uvicorn
 
-from functions.local import listener
+from functions.local import uvicorn_options
 from pipeline.logs import configure_logging
 from pipeline.settings import SettingsError, load_settings
 
 
 def main() -> int:
-    """Serve until told to stop; the exit status."""
+    """Serve until told to stop; return the exit status."""
     try:
         settings = load_settings()
     except SettingsError as error:
@@ -24,7 +24,7 @@ def main() -> int:
         port=settings.port,
         workers=settings.uvicorn_workers,
         timeout_graceful_shutdown=3,
-        **listener.OPTIONS,
+        **uvicorn_options.OPTIONS | uvicorn_options.proxy_options(settings),
     )
     return 0
 

@@ -1,6 +1,6 @@
-"""The worker's own `/health`: whether it can work, and what is missing; and `/live`: whether it is itself well.
+"""The worker's `/health` (readiness, dependencies included) and `/live` (liveness, the worker alone).
 
-What restarts a container should ask `/live`: a restart costs a cold start and cures no outage of the neighbours.
+A container's health check should use `/live`: a restart costs a cold start and does not end an outage elsewhere.
 """
 
 import asyncio
@@ -11,33 +11,33 @@ from typing import Literal
 
 from aiohttp import web
 
-from gpu_runner.links import Link, Links
+from gpu_runner.dependencies import Dependencies, DependencyHealth
 from pipeline.clients.resources import Resources
 from pipeline.errors import Unavailable
 
 HOST = "127.0.0.1"
-LATELY_SECONDS = 45.0  # more than the longest poll of an idle queue takes, retries included
+STALE_SECONDS = 45.0  # longer than an idle queue's longest poll with its retries
 PING_SECONDS = 2.0
 
 Phase = Literal["starting", "ready", "draining"]
 
 
 class CannotListen(Exception):
-    """The port of `/health` can't be had; the message says so in one line."""
+    """The port of `/health` is not available; the message says so in one line."""
 
 
 @dataclass(slots=True)
 class Health:
-    """What the worker tells of itself."""
+    """The state that the worker reports."""
 
     resources: Resources
-    links: Links
+    dependencies: Dependencies
     in_flight: Callable[[], int] = lambda: 0
     phase: Phase = "starting"
     model: str | None = None
 
     async def report(self) -> tuple[int, dict[str, object]]:
-        """Give the HTTP status and the body of the answer."""
+        """Return the HTTP status and body of `/health`."""
         facts: dict[str, object] = {
             "status": self.phase,
             "backend": self.resources.settings.tts_backend,
@@ -46,46 +46,46 @@ class Health:
         }
         if self.phase != "ready":
             return 503, facts
-        silent = await self._silent()
-        return (503, facts | {"status": "unreachable", "unreachable": silent}) if silent else (200, facts)
+        unavailable = await self._unavailable()
+        return (503, facts | {"status": "unreachable", "unreachable": unavailable}) if unavailable else (200, facts)
 
     def live(self) -> tuple[int, dict[str, object]]:
-        """Give the HTTP status and the body of the answer to whoever may restart this worker."""
+        """Return the HTTP status and body of `/live`."""
         return (503 if self.phase == "starting" else 200), {"status": self.phase}
 
-    async def _silent(self) -> list[str]:
-        """Name the neighbours that don't answer; only those not heard of lately are asked."""
+    async def _unavailable(self) -> list[str]:
+        """Return the names of the dependencies that do not answer; only stale ones are pinged."""
         asked = [
-            (self.links.queue, self.resources.synthesis.ping),
-            (self.links.storage, self.resources.bucket.ping),
+            (self.dependencies.queue, self.resources.synthesis.ping),
+            (self.dependencies.storage, self.resources.bucket.ping),
         ]
-        answers = await asyncio.gather(*(_answers(link, ping) for link, ping in asked))
-        return [link.name for (link, _), answer in zip(asked, answers, strict=True) if not answer]
+        answers = await asyncio.gather(*(_answers(health, ping) for health, ping in asked))
+        return [health.name for (health, _), answer in zip(asked, answers, strict=True) if not answer]
 
 
-async def _answers(link: Link, ping: Callable[[], Awaitable[None]]) -> bool:
-    if link.is_up and not link.has_been_silent(LATELY_SECONDS):
+async def _answers(health: DependencyHealth, ping: Callable[[], Awaitable[None]]) -> bool:
+    if health.is_up and not health.is_stale(STALE_SECONDS):
         return True
     try:
         async with asyncio.timeout(PING_SECONDS):
             await ping()
     except TimeoutError:
-        link.failed(Unavailable(f"The {link.name} did not answer within {PING_SECONDS:g} s."))
+        health.failed(Unavailable(f"The {health.name} did not answer within {PING_SECONDS:g} s."))
     except Unavailable as error:
-        link.failed(error)
+        health.failed(error)
     else:
-        link.answered()
-    return link.is_up
+        health.succeeded()
+    return health.is_up
 
 
 @asynccontextmanager
 async def serve(health: Health, port: int) -> AsyncIterator[None]:
-    """Answer `GET /health` and `GET /live` on this machine for the life of the context; port 0: don't.
+    """Serve `GET /health` and `GET /live` on the loopback interface for the life of the context; port 0: do not.
 
     Raises
     ------
     CannotListen
-        The port can't be had.
+        The port is not available.
     """
     if port == 0:
         yield

@@ -1,4 +1,4 @@
-"""One worker from start to stop: health first, then the engine, then jobs until it is told to stop."""
+"""One worker from start to stop: serve health, load the engine, process jobs, drain."""
 
 import asyncio
 from collections.abc import Callable
@@ -6,23 +6,24 @@ from collections.abc import Callable
 import structlog
 
 from gpu_runner import health
-from gpu_runner.consumer import Consumer
-from gpu_runner.deliveries import Sleep
-from gpu_runner.engine_thread import EngineThread
+from gpu_runner.dependencies import Dependencies
 from gpu_runner.engines import Engine
 from gpu_runner.health import Health
-from gpu_runner.links import Links
-from gpu_runner.prompts import Prompts
-from gpu_runner.protection import protection_for
-from gpu_runner.synthesis import Bench
+from gpu_runner.queue.consumer import Consumer
+from gpu_runner.queue.deliveries import Sleep
+from gpu_runner.queue.protection import protection_for
+from gpu_runner.synthesis.context import WorkerContext
+from gpu_runner.synthesis.engine_thread import EngineThread
+from gpu_runner.synthesis.prompts import Prompts
 from pipeline.clients.resources import Resources
+from pipeline.errors import Misconfigured, Unavailable
 
-ENGINE_END_SECONDS = 1.0
+ENGINE_JOIN_SECONDS = 1.0
 
 log = structlog.get_logger(__name__)
 
 
-async def work(
+async def run_worker(
     resources: Resources,
     load: Callable[[], Engine],
     stop: asyncio.Event,
@@ -34,14 +35,17 @@ async def work(
     Raises
     ------
     CannotLoad
-        There is no engine to be had.
+        The engine cannot be loaded.
     EngineLost
-        The engine was lost; every message was handed back.
+        The engine was lost; every message was returned to the queue.
     CannotListen
         The health port is taken.
+    Misconfigured
+        The queue or a bucket does not exist, or the credentials may not use it.
     """
-    links = Links(resources.clock)
-    status = Health(resources, links)
+    await _check_configuration(resources)
+    dependencies = Dependencies(resources.clock)
+    status = Health(resources, dependencies)
     engine_thread = EngineThread(load)
     async with (
         health.serve(status, resources.settings.worker_health_port),
@@ -50,11 +54,23 @@ async def work(
         try:
             engine = await _loaded(engine_thread, stop)
             if engine is not None:
-                bench = Bench(resources, engine_thread, Prompts(resources, engine_thread), engine.sample_rate)
+                context = WorkerContext(
+                    resources, engine_thread, Prompts(resources, engine_thread), engine.sample_rate
+                )
                 status.model = engine.model
-                await _consume(Consumer(bench, links, protection, sleep=sleep), status, stop)
+                await _consume(Consumer(context, dependencies, protection, sleep=sleep), status, stop)
         finally:
-            await engine_thread.end(ENGINE_END_SECONDS)
+            await engine_thread.end(ENGINE_JOIN_SECONDS)
+
+
+async def _check_configuration(resources: Resources) -> None:
+    """Raise `Misconfigured` before the minutes that loading takes; an outage is left to the consumer."""
+    pings = (resources.synthesis.ping(), resources.bucket.ping(), resources.voices.ping())
+    for error in await asyncio.gather(*pings, return_exceptions=True):
+        if isinstance(error, BaseException) and (
+            isinstance(error, Misconfigured) or not isinstance(error, Unavailable)
+        ):
+            raise error
 
 
 async def _loaded(engine_thread: EngineThread, stop: asyncio.Event) -> Engine | None:
@@ -70,7 +86,7 @@ async def _loaded(engine_thread: EngineThread, stop: asyncio.Event) -> Engine | 
 
 
 async def _consume(consumer: Consumer, status: Health, stop: asyncio.Event) -> None:
-    async def stop_in_time() -> None:
+    async def stop_when_told() -> None:
         await stop.wait()
         status.phase = "draining"
         log.info("worker stopping", in_flight=consumer.in_flight)
@@ -79,7 +95,7 @@ async def _consume(consumer: Consumer, status: Health, stop: asyncio.Event) -> N
     status.in_flight = lambda: consumer.in_flight
     status.phase = "ready"
     log.info("worker ready", model=status.model)
-    stopper = asyncio.create_task(stop_in_time())
+    stopper = asyncio.create_task(stop_when_told())
     try:
         await consumer.run()
     finally:

@@ -1,7 +1,7 @@
 """Deploys `template.yaml` on this machine: `python localstack/deploy_local.py`, or `make deploy-local`.
 
-Starts the embedded AWS, builds and deploys the very template with the SAM CLI, starts a worker beside it (there is
-no GPU to be had from an emulator), says where everything listens, and goes on until it is stopped.
+Starts the embedded AWS, builds and deploys the unchanged template with the SAM CLI, starts a worker beside it (an
+emulator has no GPUs), prints where everything listens, and runs until it is stopped.
 """
 
 import asyncio
@@ -15,13 +15,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import embedded
-import place
 import structlog
-from environments import LOCKS, EnvironmentFailed, ensure
-from ports import PortRefused, free_port
-from processes import Child, GaveUp, Program, answers
-from supervisor import stop_on_signals, until_ready
+from embedded import configuration
+from embedded.configuration import HOST
+from environments.repository import LOCALSTACK, ROOT
+from environments.venvs import LOCKS, EnvironmentFailed, ensure
+from supervision.ports import PortUnavailable, free_port
+from supervision.processes import ChildProcess, Program, StartFailed, responds
+from supervisor import stop_on_signals, wait_until_ready
 
 from pipeline.clients.resources import client_config, session_for
 from pipeline.logs import configure_logging
@@ -31,20 +32,20 @@ log = structlog.get_logger()
 
 FAILED = 1
 STACK = "voice-cloning"
-BUILD_FOLDER = place.ROOT / ".aws-sam" / "local"
-# Where whoever started this finds what it printed.
-DEPLOYED_FILE = place.ROOT / ".aws-sam" / "deployed-local.json"
+BUILD_FOLDER = ROOT / ".aws-sam" / "local"
+# For other programs: what it printed.
+DEPLOYED_FILE = ROOT / ".aws-sam" / "deployed-local.json"
 WORKER_STOP_SECONDS = 3.0
-CLOUD_STOP_SECONDS = 1.0
+EMULATOR_STOP_SECONDS = 1.0
 
 
 class CommandFailed(Exception):
-    """The SAM CLI could not do it; it has said why."""
+    """The SAM CLI failed; its own output says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Deployed:
-    """What a client needs, and what a worker needs."""
+    """What clients and workers need to use the deployment."""
 
     http_url: str
     websocket_url: str
@@ -54,30 +55,31 @@ class Deployed:
     synthesis_queue: str
 
 
-def cloud_program(port: int, settings: Settings) -> Program:
-    """Describe the embedded AWS, with every service and nothing kept."""
-    environment = embedded.server_environment(port, BUILD_FOLDER, settings) | {
+def emulator_program(port: int, settings: Settings) -> Program:
+    """Return the embedded AWS with every service and no persistence."""
+    environment = configuration.server_environment(port, BUILD_FOLDER, settings) | {
         "SERVICES": "",
         "S3_PERSIST": "0",
-        "MINISTACK_HOST": embedded.HOST,
+        "MINISTACK_HOST": HOST,
         "LAMBDA_ACCOUNT_CONCURRENCY": "1000",
     }
     return Program(
         "embedded AWS",
-        [str(place.HERE / "cloud_server.py")],
-        is_ready=answers(f"http://{embedded.HOST}:{port}{embedded.HEALTH}"),
+        ["-m", "embedded.cloud_server"],
+        is_ready=responds(f"http://{HOST}:{port}{configuration.HEALTH}"),
         python=str(ensure("cloud", LOCKS["cloud"])),
         environment=environment,
+        folder=LOCALSTACK,
     )
 
 
 def worker_program(deployed: Deployed) -> Program:
-    """Describe a worker that takes its jobs from the deployed queue."""
-    port = free_port(embedded.HOST)
+    """Return a worker that consumes the deployed queue."""
+    port = free_port(HOST)
     return Program(
         "worker",
         ["-m", "gpu_runner"],
-        is_ready=answers(f"http://{embedded.HOST}:{port}/health"),
+        is_ready=responds(f"http://{HOST}:{port}/health"),
         environment={
             "BUCKET": deployed.bucket,
             "VOICES_BUCKET": deployed.voices_bucket,
@@ -88,7 +90,7 @@ def worker_program(deployed: Deployed) -> Program:
 
 
 def sam_commands(sam: Path) -> list[list[str]]:
-    """Give what an AWS user types too, but for the workers: those need a GPU."""
+    """Return the commands that an AWS user runs too, but without the workers, which need a GPU."""
     build = [str(sam), "build", "--build-dir", str(BUILD_FOLDER)]
     deploy = [
         *(str(sam), "deploy", "--template-file", str(BUILD_FOLDER / "template.yaml")),
@@ -108,21 +110,21 @@ async def deploy(port: int, settings: Settings) -> Deployed:
         It can't be built or deployed.
     """
     sam = ensure("sam", LOCKS["sam"]).with_name("sam")
-    runs_functions = ensure("cloud", LOCKS["cloud"])
+    functions_python = ensure("cloud", LOCKS["cloud"])
     environment = os.environ | {
         "SAM_CLI_TELEMETRY": "0",
-        "PYTHON": str(runs_functions),
+        "PYTHON": str(functions_python),
         "PACKAGE_FLAGS": "--here",
     }
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     for command in sam_commands(sam):
         await _run(command, environment)
-    return _described(await _outputs(settings), port)
+    return _deployed(await _outputs(settings), port)
 
 
 async def _run(command: Sequence[str], environment: Mapping[str, str]) -> None:
     process = await asyncio.create_subprocess_exec(
-        *command, cwd=place.ROOT, env=environment, stdin=asyncio.subprocess.DEVNULL, stdout=sys.stderr
+        *command, cwd=ROOT, env=environment, stdin=asyncio.subprocess.DEVNULL, stdout=sys.stderr
     )
     try:
         code = await process.wait()
@@ -140,13 +142,13 @@ async def _outputs(settings: Settings) -> dict[str, str]:
     return {output["OutputKey"]: output["OutputValue"] for output in stacks[0]["Outputs"]}
 
 
-def _described(outputs: Mapping[str, str], port: int) -> Deployed:
-    """Tell where the emulator serves what has a host name of its own on AWS."""
-    apis = f"{embedded.HOST}:{port}/_aws/execute-api"
+def _deployed(outputs: Mapping[str, str], port: int) -> Deployed:
+    """Return where the emulator serves what has a host name of its own on AWS."""
+    apis = f"{HOST}:{port}/_aws/execute-api"
     return Deployed(
         http_url=f"http://{apis}/{_api_id(outputs['HttpUrl'])}/$default",
         websocket_url=f"ws://{apis}/{_api_id(outputs['WebSocketUrl'])}/ws",
-        endpoint_url=f"http://{embedded.HOST}:{port}",
+        endpoint_url=f"http://{HOST}:{port}",
         bucket=outputs["EphemeralBucket"],
         voices_bucket=outputs["VoicesBucket"],
         synthesis_queue=outputs["SynthesisQueue"],
@@ -158,19 +160,19 @@ def _api_id(url: str) -> str:
 
 
 async def serve(port: int, settings: Settings) -> None:
-    """Start everything, say so, and keep it running until told to stop by a signal."""
+    """Start everything, print where it listens, and keep it running until a signal stops it."""
     stop_on_signals()
-    cloud = Child(cloud_program(port, settings))
-    children = [cloud]
-    tasks = [asyncio.create_task(cloud.keep_running())]
+    emulator = ChildProcess(emulator_program(port, settings))
+    children = [emulator]
+    tasks = [asyncio.create_task(emulator.keep_running())]
     try:
-        await until_ready([cloud], tasks)
+        await wait_until_ready([emulator], tasks)
         deployed = await deploy(port, settings)
-        worker = Child(worker_program(deployed))
+        worker = ChildProcess(worker_program(deployed))
         children.append(worker)
         tasks.append(asyncio.create_task(worker.keep_running()))
-        await until_ready([worker], tasks)
-        _announce(deployed)
+        await wait_until_ready([worker], tasks)
+        _print_and_write(deployed)
         await asyncio.gather(*tasks)
     except asyncio.CancelledError:
         log.info("stopping")
@@ -179,11 +181,11 @@ async def serve(port: int, settings: Settings) -> None:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         for child in reversed(children):
-            await child.stop(CLOUD_STOP_SECONDS if child is cloud else WORKER_STOP_SECONDS)
+            await child.stop(EMULATOR_STOP_SECONDS if child is emulator else WORKER_STOP_SECONDS)
 
 
-def _announce(deployed: Deployed) -> None:
-    """Print where everything listens, and leave it in a file, which is whole as soon as it is there."""
+def _print_and_write(deployed: Deployed) -> None:
+    """Print where everything listens, and write it to a file, atomically."""
     text = json.dumps(asdict(deployed), indent=2)
     with tempfile.NamedTemporaryFile("w", dir=DEPLOYED_FILE.parent, delete=False, encoding="utf-8") as file:
         file.write(text)
@@ -192,21 +194,19 @@ def _announce(deployed: Deployed) -> None:
 
 
 def main() -> int:
-    """Deploy and serve until stopped; the exit code."""
+    """Deploy and serve until stopped; return the exit code."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if not os.environ.get("TTS_BACKEND"):
         os.environ["TTS_BACKEND"] = "mock"
     DEPLOYED_FILE.unlink(missing_ok=True)
     try:
-        port = free_port(embedded.HOST)
-        environment = embedded.for_clients(os.environ, port)
-        os.environ.clear()
-        os.environ.update(environment)
+        port = free_port(HOST)
+        configuration.point_environment_at(port)
         settings = load_settings()
         configure_logging(settings, "deploy-local")
         os.environ["AWS_DEFAULT_REGION"] = settings.aws_region
         asyncio.run(serve(port, settings))
-    except (SettingsError, PortRefused, EnvironmentFailed, GaveUp, CommandFailed) as error:
+    except (SettingsError, PortUnavailable, EnvironmentFailed, StartFailed, CommandFailed) as error:
         print(f"Can't deploy: {error}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:

@@ -1,15 +1,15 @@
-"""`make keys`: `python -m functions.keys` against the store that `make run` has started.
+"""`make keys`: `python -m functions.keys` against the embedded AWS of the running `make run`.
 
-Where the environment points at some other storage, that one is used, as `make run` would.
+If the environment points at other storage, that is used, as `make run` would.
 """
 
 import os
 import sys
 
-import embedded
-import place  # noqa: F401  (makes the packages importable)
-import running_store
-from local_settings import LocalSettings, load_local_settings
+import environments.repository  # noqa: F401  (makes the packages importable)
+from embedded import connection_file
+from embedded.configuration import point_environment_at
+from supervision.local_settings import LocalSettings, load_local_settings
 
 from functions import keys
 from pipeline.settings import SettingsError, load_settings
@@ -19,13 +19,13 @@ FAILED = 1
 
 
 def main() -> int:
-    """Point the environment at the running store and do what the command line says; the exit status."""
+    """Point the environment at the running embedded AWS and run the command; return the exit code."""
     try:
         local, settings = load_local_settings(), load_settings()
     except SettingsError as error:
         print(error, file=sys.stderr)
         return WRONG_SETTING
-    if local.wants_own_store(settings) and not point_at_running_store(local):
+    if local.uses_embedded_aws(settings) and not use_running_store(local):
         print(
             f"Nothing runs with DATA_DIR {local.data_folder}; start it with `make run` and keep it running, "
             f"or point AWS_ENDPOINT_URL at the storage to use.",
@@ -35,14 +35,13 @@ def main() -> int:
     return keys.main()
 
 
-def point_at_running_store(local: LocalSettings) -> bool:
-    """Point the environment at the embedded AWS of the run that has the data folder; False when there is none."""
-    store = running_store.find(local.data_folder)
-    if store is None:
+def use_running_store(local: LocalSettings) -> bool:
+    """Point the environment at the embedded AWS of the run that uses the data folder; return False if none runs."""
+    connection = connection_file.read(local.data_folder)
+    if connection is None:
         return False
-    environment = embedded.for_clients(os.environ, store.port) | store.environment()
-    os.environ.clear()
-    os.environ.update(environment)
+    point_environment_at(connection.port)
+    os.environ.update(connection.environment())
     return True
 
 

@@ -1,7 +1,7 @@
 """LocalStack 4.13.1 as a process of this machine, for those without Docker: `python localstack/localstack_host.py`.
 
-It listens where localstack-client's configuration says (`LOCALSTACK_HOST`, such as `127.0.0.1:4566`), forgets
-everything when it stops, and says `Ready` when it can be used:
+It listens where localstack-client's configuration says (`LOCALSTACK_HOST`, such as `127.0.0.1:4566`), keeps nothing
+when it stops, and prints `Ready` when it can be used:
 
     AWS_ENDPOINT_URL=http://127.0.0.1:4566 AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test make run
 """
@@ -12,25 +12,25 @@ import tempfile
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import child
-import place  # noqa: F401  (makes the packages importable)
-from environments import LOCKS, EnvironmentFailed, ensure
+import environments.repository  # noqa: F401  (makes the packages importable)
+from environments.venvs import LOCKS, EnvironmentFailed, ensure
 from localstack_client.config import get_service_endpoint
-from ports import PortRefused, check_port
-from processes import Child, GaveUp, Program, answers
+from supervision.lifecycle import run_until_stopped
+from supervision.ports import PortUnavailable, check_port
+from supervision.processes import ChildProcess, Program, StartFailed, responds
 
 from pipeline.logs import configure_logging
 from pipeline.settings import load_settings
 
-STOP_SECONDS = 3.0  # it keeps nothing that could be lost
+STOP_SECONDS = 3.0  # it stores nothing that could be lost
 
 
 def program(endpoint: str, folder: Path) -> Program:
-    """Describe LocalStack in host mode, restricted to what is used, keeping its files in a folder."""
+    """Return LocalStack in host mode, restricted to what is used, with its files in a folder."""
     return Program(
         "LocalStack",
         ["-m", "localstack.runtime.main"],
-        is_ready=answers(f"{endpoint}/_localstack/health"),
+        is_ready=responds(f"{endpoint}/_localstack/health"),
         python=str(ensure("localstack", LOCKS["localstack"])),
         environment={
             "GATEWAY_LISTEN": urlsplit(endpoint).netloc,
@@ -38,10 +38,10 @@ def program(endpoint: str, folder: Path) -> Program:
             "SERVICES": "s3,sqs",
             "EAGER_SERVICE_LOADING": "1",
             "LS_LOG": "warning",
-            # Presigned forms and URLs count only if they are checked.
+            # The signatures of presigned forms and URLs are checked.
             "S3_SKIP_SIGNATURE_VALIDATION": "0",
             "SQS_ENDPOINT_STRATEGY": "path",
-            # Nothing of it goes outside.
+            # No requests to the internet.
             "DISABLE_EVENTS": "1",
             "SKIP_SSL_CERT_DOWNLOAD": "1",
             "DNS_ADDRESS": "0",
@@ -51,32 +51,32 @@ def program(endpoint: str, folder: Path) -> Program:
 
 async def serve(endpoint: str, folder: Path) -> None:
     """Run it until cancelled."""
-    localstack = Child(program(endpoint, folder))
+    localstack = ChildProcess(program(endpoint, folder))
     running = asyncio.create_task(localstack.keep_running())
-    announcing = asyncio.create_task(_announce(localstack, endpoint))
+    printing = asyncio.create_task(_print_when_ready(localstack, endpoint))
     try:
         await running
     finally:
-        announcing.cancel()
+        printing.cancel()
         running.cancel()
         await localstack.stop(STOP_SECONDS)
 
 
-async def _announce(localstack: Child, endpoint: str) -> None:
+async def _print_when_ready(localstack: ChildProcess, endpoint: str) -> None:
     await localstack.ready.wait()
     print(f"Ready: AWS_ENDPOINT_URL={endpoint}", flush=True)
 
 
 def main() -> int:
-    """Run LocalStack until stopped; the exit code."""
+    """Run LocalStack until stopped; return the exit code."""
     configure_logging(load_settings(), "localstack")
     endpoint = get_service_endpoint("s3")
     where = urlsplit(endpoint)
     try:
         check_port(where.hostname or "127.0.0.1", where.port or 4566)
         with tempfile.TemporaryDirectory(prefix="localstack-") as folder:
-            child.run(serve(endpoint, Path(folder)))
-    except (EnvironmentFailed, PortRefused, GaveUp) as error:
+            run_until_stopped(serve(endpoint, Path(folder)))
+    except (EnvironmentFailed, PortUnavailable, StartFailed) as error:
         print(f"Can't start LocalStack: {error}", file=sys.stderr)
         return 1
     return 0

@@ -1,6 +1,6 @@
-"""Does on one machine what Lambda's event source mappings do in the cloud: hands queued messages to functions.
+"""The event source mappings of one machine, as Lambda's in the cloud: calls functions with queued messages.
 
-What a function did not report as failed is deleted, and what it did comes back after a short while.
+Messages that the function did not report as failed are deleted; the others are retried with back-off.
 """
 
 import asyncio
@@ -9,9 +9,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any
 
-import place  # noqa: F401  (makes the packages importable)
+import environments.repository  # noqa: F401  (makes the packages importable)
 import structlog
-from child import mark_ready, run
+from supervision.lifecycle import report_ready, run_until_stopped
 
 from functions.background import dead_letters, notify
 from pipeline.access.key_lookup import KeyLookup
@@ -29,12 +29,12 @@ Handler = Callable[[Resources, Event], Awaitable[Event]]
 DELETE_AFTER_SECONDS = 1.0
 STOP_SECONDS = 1.5
 BATCHES_AT_ONCE = 16
-LONGEST_HIDE_SECONDS = 60
-LONGEST_PAUSE_SECONDS = 5.0
+LONGEST_RETRY_DELAY_SECONDS = 60
+LONGEST_BACKOFF_SECONDS = 5.0
 
 
-class Deletions:
-    """Gathers what is done, so that one request deletes ten messages."""
+class DeleteBuffer:
+    """Buffers handled messages, so that one request deletes ten of them."""
 
     def __init__(self, queue: Queue, delay_seconds: float) -> None:
         self._queue = queue
@@ -43,7 +43,7 @@ class Deletions:
         self._flushing: set[asyncio.Task[None]] = set()
 
     def add(self, receipts: Sequence[str]) -> None:
-        """Delete these soon; at once when there are enough of them."""
+        """Delete these after the delay, or at once when a batch is full."""
         was_empty = not self._receipts
         self._receipts.extend(receipts)
         if len(self._receipts) >= BATCH:
@@ -52,12 +52,12 @@ class Deletions:
             self._start(self._flush_later())
 
     async def flush(self) -> None:
-        """Delete everything gathered."""
+        """Delete everything in the buffer."""
         receipts, self._receipts = self._receipts, []
         try:
             await self._queue.delete(receipts)
         except Unavailable as error:
-            # They come again, and handling them twice does no harm.
+            # They are delivered again; handling is idempotent.
             log.warning("could not delete handled messages", reason=error.message, messages=len(receipts))
 
     async def _flush_later(self) -> None:
@@ -70,7 +70,7 @@ class Deletions:
         task.add_done_callback(self._flushing.discard)
 
 
-class Mapping:
+class EventSourceMapping:
     """One queue mapped to one function."""
 
     def __init__(self, resources: Resources, queue: Queue, handle: Handler) -> None:
@@ -79,12 +79,12 @@ class Mapping:
         self._handle = handle
         settings = resources.settings
         self._wait_seconds = settings.receive_wait_seconds
-        self._deletions = Deletions(queue, min(DELETE_AFTER_SECONDS, settings.visibility_timeout_seconds / 4))
+        self._deletes = DeleteBuffer(queue, min(DELETE_AFTER_SECONDS, settings.visibility_timeout_seconds / 4))
         self._slots = asyncio.Semaphore(BATCHES_AT_ONCE)
         self._handling: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
-        """Receive, and handle while receiving more, until cancelled."""
+        """Receive, and handle concurrently, until cancelled."""
         try:
             while True:
                 await self._slots.acquire()
@@ -94,55 +94,55 @@ class Mapping:
         finally:
             if self._handling:
                 await asyncio.wait(self._handling, timeout=STOP_SECONDS)
-            await self._deletions.flush()
+            await self._deletes.flush()
 
     def _finished(self, task: asyncio.Task[None]) -> None:
         self._handling.discard(task)
         self._slots.release()
 
     async def _receive(self) -> Sequence[Message]:
-        pause = 0.0
+        backoff = 0.0
         while True:
             try:
                 messages = await self._queue.receive(BATCH, wait_seconds=self._wait_seconds)
             except Unavailable as error:
-                if not pause:
-                    log.warning("the queue is away; trying again until it is back", reason=error.message)
-                pause = min(LONGEST_PAUSE_SECONDS, pause * 2 or 0.1)
-                await asyncio.sleep(pause)
+                if not backoff:
+                    log.warning("the queue is unavailable; retrying", reason=error.message)
+                backoff = min(LONGEST_BACKOFF_SECONDS, backoff * 2 or 0.1)
+                await asyncio.sleep(backoff)
             else:
-                if pause:
-                    log.info("the queue is back")
+                if backoff:
+                    log.info("the queue is available again")
                 if messages:
                     return messages
-                pause = 0.0
+                backoff = 0.0
 
     async def _process(self, messages: Sequence[Message]) -> None:
         failed = await self._invoke(messages)
-        self._deletions.add([message.receipt for message in messages if message.id not in failed])
+        self._deletes.add([message.receipt for message in messages if message.id not in failed])
         for message in messages:
             if message.id in failed:
                 await self._retry_later(message)
 
     async def _invoke(self, messages: Sequence[Message]) -> set[str]:
-        """Call the function; the ids of what it could not handle."""
+        """Call the function; return the ids of the messages that failed."""
         try:
             answer = await self._handle(self._resources, lambda_event(messages))
         except Exception:
-            # As Lambda: whatever a function raises, all of its batch comes back.
+            # As in Lambda: when the function raises, the whole batch is retried.
             log.exception("a function failed", messages=len(messages))
             return {message.id for message in messages}
         return {failure["itemIdentifier"] for failure in (answer or {}).get("batchItemFailures", [])}
 
     async def _retry_later(self, message: Message) -> None:
-        seconds = min(LONGEST_HIDE_SECONDS, 2 ** min(message.receive_count - 1, 10))
-        log.warning("a message was not handled; it comes again", message_id=message.id, seconds=seconds)
+        seconds = min(LONGEST_RETRY_DELAY_SECONDS, 2 ** min(message.receive_count - 1, 10))
+        log.warning("a message failed; retrying", message_id=message.id, seconds=seconds)
         with contextlib.suppress(Unavailable):
             await self._queue.hide([message.receipt], seconds)
 
 
 def lambda_event(messages: Sequence[Message]) -> Event:
-    """Write the event that Lambda makes of a batch of SQS messages."""
+    """Return the event that Lambda makes of a batch of SQS messages."""
     return {
         "Records": [
             {
@@ -158,19 +158,21 @@ def lambda_event(messages: Sequence[Message]) -> Event:
 
 
 async def main() -> None:
-    """Pump both queues until cancelled."""
+    """Serve both queues until cancelled."""
     settings = load_settings()
     configure_logging(settings, "pump")
     async with connect(settings) as resources:
-        await _wait_for(resources.events, resources.synthesis_dead_letters)
-        mark_ready()
+        await _wait_until_reachable(resources.events, resources.synthesis_dead_letters)
+        report_ready()
         async with asyncio.TaskGroup() as group:
-            tell = partial(notify.handle, key_lookup=KeyLookup(resources))
-            group.create_task(Mapping(resources, resources.events, tell).run())
-            group.create_task(Mapping(resources, resources.synthesis_dead_letters, dead_letters.handle).run())
+            on_outcome = partial(notify.handle, key_lookup=KeyLookup(resources))
+            group.create_task(EventSourceMapping(resources, resources.events, on_outcome).run())
+            group.create_task(
+                EventSourceMapping(resources, resources.synthesis_dead_letters, dead_letters.handle).run()
+            )
 
 
-async def _wait_for(*queues: Queue) -> None:
+async def _wait_until_reachable(*queues: Queue) -> None:
     while True:
         try:
             await asyncio.gather(*(queue.ping() for queue in queues))
@@ -182,4 +184,4 @@ async def _wait_for(*queues: Queue) -> None:
 
 
 if __name__ == "__main__":
-    run(main())
+    run_until_stopped(main())

@@ -1,12 +1,12 @@
-"""Does on one machine what a schedule does in the cloud: calls the sweeper every minute, and once at the start."""
+"""The schedule of one machine, as EventBridge's in the cloud: sweeps every minute, and once at the start."""
 
 import asyncio
 from datetime import datetime
 from typing import Any
 
-import place  # noqa: F401  (makes the packages importable)
+import environments.repository  # noqa: F401  (makes the packages importable)
 import structlog
-from child import mark_ready, run
+from supervision.lifecycle import report_ready, run_until_stopped
 
 from functions.background import sweep
 from pipeline.clients.resources import Resources, connect
@@ -21,7 +21,7 @@ PERIOD_SECONDS = 60
 
 
 async def tick(resources: Resources) -> None:
-    """Sweep once; what goes wrong is left to the next minute."""
+    """Sweep once; a failure is logged and left to the next minute."""
     event: dict[str, Any] = {"source": "aws.scheduler", "time": format_utc(resources.clock())}
     try:
         await sweep.handle(resources, event)
@@ -32,7 +32,7 @@ async def tick(resources: Resources) -> None:
 
 
 def seconds_to_next(now: datetime) -> float:
-    """Tell how long it is to the next whole minute, so that several machines sweep alike."""
+    """Return the seconds to the next whole minute, so that several machines sweep at the same time."""
     return PERIOD_SECONDS - now.timestamp() % PERIOD_SECONDS
 
 
@@ -41,11 +41,11 @@ async def main() -> None:
     settings = load_settings()
     configure_logging(settings, "schedule")
     async with connect(settings) as resources:
-        mark_ready()
+        report_ready()
         while True:
             await tick(resources)
             await asyncio.sleep(seconds_to_next(resources.clock()))
 
 
 if __name__ == "__main__":
-    run(main())
+    run_until_stopped(main())

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from gpu_runner.engines import Engine
-from gpu_runner.worker import work
+from gpu_runner.worker import run_worker
 from pipeline.clients.resources import Resources
 from pipeline.contract import layout
 from tests.fakes import Fakes
@@ -34,7 +34,7 @@ async def real_time_worker(
         return engine
 
     worker = Worker(asyncio.Event())
-    worker.task = asyncio.create_task(work(resources, load, worker.stop))
+    worker.task = asyncio.create_task(run_worker(resources, load, worker.stop))
     try:
         yield worker
     finally:
@@ -79,7 +79,7 @@ class FakeTimeWorker:
 async def fake_time_worker(world: Fakes, engine: Engine) -> AsyncIterator[FakeTimeWorker]:
     """Run a worker among fakes; whatever the test left undone is done at the end."""
     stop = asyncio.Event()
-    task = asyncio.create_task(work(world.resources, lambda: engine, stop, sleep=world.time.sleep))
+    task = asyncio.create_task(run_worker(world.resources, lambda: engine, stop, sleep=world.time.sleep))
     worker = FakeTimeWorker(world, task, stop)
     try:
         yield worker

@@ -1,15 +1,27 @@
 """A whole world in memory for one test: every neighbour a stand-in, every moment the test's own."""
 
+import asyncio
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import cache
 
-from pipeline.audio.reference_audio import Recording
+from pipeline.audio.reference_audio import Recording, encoded
 from pipeline.clients.resources import Resources
 from pipeline.clients.storage import JSON
 from pipeline.contract import layout, retention
-from pipeline.contract.records import Failed, Preview, ReplyTo, Request, Source, Succeeded, Timings, particulars
+from pipeline.contract.records import (
+    Failed,
+    Preview,
+    ReplyTo,
+    Request,
+    Source,
+    Subscriber,
+    Succeeded,
+    Timings,
+    outcome_fields,
+)
 from pipeline.domain import jobs, sessions
 from pipeline.errors import ConnectionGone, Unavailable
 from pipeline.ids import id_maker
@@ -79,8 +91,9 @@ class World:
         self.dead = FakeQueue(self.time)
         self.events = FakeQueue(self.time)
         self.connections = FakeConnections()
+        settings = settings or Settings()
         self.resources = Resources(
-            settings=settings or Settings(),
+            settings=settings,
             clock=self.time,
             new_id=id_maker(self.time),
             bucket=self.bucket,
@@ -89,6 +102,7 @@ class World:
             synthesis_dead_letters=self.dead,
             events=self.events,
             connections=self.connections,
+            decoding=asyncio.Semaphore(settings.decodes_at_once),
         )
 
     def blow_after(self, calls: int, error: type[BaseException] = Crash) -> Fuse:
@@ -108,12 +122,12 @@ class World:
     async def session(self, transcription: str = "What I say.", *, embedded: bool = True) -> str:
         """Upload a reference."""
         session_id = self.resources.new_id()
-        await sessions.store(self.resources, None, session_id, spoken(), transcription)
+        await sessions.store(self.resources, None, session_id, encoded(spoken()), transcription)
         if embedded:
             await self.bucket.put(layout.session(session_id).embedding, PROMPT, JSON)
         return session_id
 
-    async def job(self, *, reply_to: ReplyTo | None = None, request_id: str | None = None) -> Request:
+    async def job(self, subscriber: Subscriber | None = None) -> Request:
         """Accept a preview of an upload."""
         session_id = await self.session()
         request = Request(
@@ -123,8 +137,7 @@ class World:
             reference_id=session_id,
             text="Hello.",
             created_at=self.time(),
-            reply_to=reply_to,
-            request_id=request_id,
+            subscriber=subscriber,
             correlation_id="corr-1",
         )
         await jobs.accept(self.resources, request)
@@ -135,7 +148,7 @@ class World:
         key = layout.preview(request.job_id)
         await self.bucket.put_once(key, b"RIFF", "audio/wav")
         outcome = Succeeded(
-            **particulars(request, self.time()),
+            **outcome_fields(request, self.time()),
             preview=Preview(
                 key=key,
                 sample_rate=24_000,
@@ -144,13 +157,13 @@ class World:
             ),
             timings=Timings(queued_seconds=0, synthesis_seconds=0.5, real_time_factor=0.4),
         )
-        await jobs.conclude(self.resources, outcome)
+        await jobs.write_outcome(self.resources, outcome)
         return outcome
 
     async def fail(self, request: Request) -> Failed:
         """End a job without a result."""
         outcome = jobs.failure(request, Unavailable("It was not to be."), self.time())
-        await jobs.conclude(self.resources, outcome)
+        await jobs.write_outcome(self.resources, outcome)
         return outcome
 
     def with_settings(self, settings: Settings) -> Resources:
@@ -164,6 +177,19 @@ class World:
     def voice_keys(self, prefix: str = "") -> list[str]:
         """Tell what the bucket for voices holds."""
         return _under(self.voices.objects, prefix)
+
+
+async def a_newer_versions_job(world: World, subscriber: Subscriber | None = None) -> str:
+    """Send a job as a later version of the API might; its id."""
+    request = await world.job(subscriber)
+    document = request.model_dump(mode="json") | {
+        "kind": "duet",
+        "text": ["Hello.", "Hello!"],
+        "options": {"language": "Klingon"},
+        "new_reference": 2,
+    }
+    await world.bucket.put(layout.request(request.job_id), json.dumps(document).encode(), JSON)
+    return request.job_id
 
 
 def _under(keys: Iterable[str], prefix: str) -> list[str]:

@@ -20,9 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
-from environments import LOCKS, ensure
-from place import ROOT
-from ports import free_port
+from environments.repository import ROOT
+from environments.venvs import LOCKS, ensure
+from supervision.ports import free_port
 
 from tests.aws_events import recorded
 

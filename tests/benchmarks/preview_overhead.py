@@ -20,8 +20,8 @@ from pathlib import Path
 import httpx
 import psutil
 from aiohttp import ClientSession, ClientTimeout, web
-from ports import free_port
 from provision import provision
+from supervision.ports import free_port
 
 from pipeline.audio.wav import WAV
 from pipeline.clients.resources import Resources, connect

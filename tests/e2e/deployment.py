@@ -10,7 +10,7 @@ from pathlib import Path
 
 import boto3
 from deploy_local import DEPLOYED_FILE, Deployed
-from sample import write_sample
+from supervision.sample_recording import write_sample
 
 from tests.e2e.stack import ROOT, wait_until
 
@@ -38,10 +38,10 @@ class Deployment:
         write_sample(self.data / "sample.wav")
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                # Under a tether, so that it ends with this process, however that ends.
+                # So that it ends with this process, however that ends.
                 [
                     sys.executable,
-                    str(ROOT / "localstack" / "tethered.py"),
+                    str(ROOT / "localstack" / "supervision" / "exit_with_parent.py"),
                     str(ROOT / "localstack" / "deploy_local.py"),
                 ],
                 cwd=ROOT,
@@ -91,7 +91,7 @@ class Deployment:
                 yield event["message"]
 
     def stop(self) -> None:
-        """Let go of the tether."""
+        """Close its standard input, which stops it."""
         if self._process is not None:
             self._process.communicate(timeout=30)
 

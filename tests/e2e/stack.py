@@ -11,7 +11,7 @@ from pathlib import Path
 
 import httpx
 import psutil
-from ports import free_port
+from supervision.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 120

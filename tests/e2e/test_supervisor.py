@@ -1,4 +1,4 @@
-"""The supervisor as a process, with stand-ins for the services: who lives, who dies, and what is said."""
+"""The supervisor as a process, with stubs for the services: what is started, stopped, restarted and logged."""
 
 import contextlib
 import os
@@ -13,9 +13,11 @@ from pathlib import Path
 import psutil
 import pytest
 from moto.server import ThreadedMotoServer
-from ports import free_port
+from supervision.ports import free_port
 
 from tests.e2e.stack import ROOT, still_runs, wait_until
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("supervisor")]
 
 HOST = "127.0.0.1"
 STOP_SECONDS = 5
@@ -26,14 +28,14 @@ import sys
 from pathlib import Path
 sys.path[:0] = [{root!r}, {localstack!r}]
 import supervisor
-from processes import Program, answers
+from supervision.processes import Program, responds
 
-def stand_ins(settings, _folder):
-    ready = answers(supervisor.address(settings) + "/health")
+def stubs(settings, _folder):
+    ready = responds(supervisor.local_url(settings) + "/health")
     return [Program("api", [str(Path(__file__).with_name("api.py"))], ready)]
 
 if __name__ == "__main__":
-    sys.exit(supervisor.main(stand_ins))
+    sys.exit(supervisor.main(stubs))
 """
 
 # Has a child of its own that holds the port too, as an API with several workers has.
@@ -181,7 +183,7 @@ def test_the_death_of_the_supervisor_leaves_nothing_behind(
     assert len(family) == 2
     run.process.kill()
     run.process.wait()
-    # The stand-in's own child is nobody's business but its group's, so only the ended group takes it along.
+    # The stub's own child ends with its process group alone, so only when the group is killed.
     ours = family if stubborn else family[:1]
     assert _all_gone(ours, STOP_SECONDS)
     for process in family:
@@ -195,7 +197,7 @@ def test_a_child_that_dies_is_started_again_and_said_so(
     run = _start(runs, tmp_path, aws)
     api, helper = run.until_listening()
     api.kill()
-    run.until_said("api died; starting it again")
+    run.until_said("api ended; restarting it")
     wait_until(lambda: run.said().count("api is ready") == 2, "ready again")
     assert _all_gone([helper], 1), "what it had started went with it, or the port would have been taken"
 

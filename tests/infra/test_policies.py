@@ -8,17 +8,17 @@ import pytest
 
 from functions.aws.websocket_routes import Routes
 from functions.background import dead_letters, notify, sweep
+from gpu_runner.dependencies import Dependencies
 from gpu_runner.engines.mock import MockEngine
 from gpu_runner.health import Health
-from gpu_runner.links import Links
 from pipeline.access import api_keys, ws_tickets
 from pipeline.access.key_lookup import KeyLookup
 from pipeline.access.owners import new_id
-from pipeline.audio.reference_audio import encode_wav
+from pipeline.audio.reference_audio import encode_wav, encoded
 from pipeline.clients.storage import JSON
 from pipeline.contract import layout
 from pipeline.contract.records import ReplyTo, Request, Source, Subscriber
-from pipeline.domain import jobs, sessions, voices
+from pipeline.domain import jobs, sessions, voice_changes
 from tests.aws_events import recorded
 from tests.infra.templates import several, statements
 from tests.infra.watched import Watch
@@ -40,14 +40,14 @@ CLIENT = "XfGLwd8ZtjMCJHw="
 HERE = ReplyTo(endpoint="https://here/ws", connection_id=CLIENT)
 
 ROLES = {
-    "http": ("http", "HttpRole"),
-    "connect": ("websocket", "ConnectRole"),
-    "disconnect": ("websocket", "DisconnectRole"),
-    "default": ("websocket", "DefaultRole"),
-    "notify": ("background", "NotifyRole"),
-    "dead_letters": ("background", "DeadLettersRole"),
-    "sweep": ("background", "SweepRole"),
-    "worker": ("gpu", "WorkerRole"),
+    "http": ("http-roles", "HttpRole"),
+    "connect": ("websocket-roles", "ConnectRole"),
+    "disconnect": ("websocket-roles", "DisconnectRole"),
+    "default": ("websocket-roles", "DefaultRole"),
+    "notify": ("background-roles", "NotifyRole"),
+    "dead_letters": ("background-roles", "DeadLettersRole"),
+    "sweep": ("background-roles", "SweepRole"),
+    "worker": ("worker", "WorkerRole"),
 }
 OF_LAMBDA = {"logs:CreateLogStream", "logs:PutLogEvents"}
 TAKING = {"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"}
@@ -168,7 +168,7 @@ async def _job(world: World, owner: str | None, *, voice_id: str | None = None, 
     session_id = None
     if voice_id is None:
         session_id = new_id(world.resources.new_id, owner)
-        await sessions.store(world.resources, owner, session_id, spoken(), "What I say.")
+        await sessions.store(world.resources, owner, session_id, encoded(spoken()), "What I say.")
     request = Request(
         job_id=new_id(world.resources.new_id, owner),
         kind=more.pop("kind", "preview"),
@@ -187,7 +187,7 @@ async def notify_(world: World, watch: Watch) -> None:
     text = await key_of(world, "alice")
     caller = await KeyLookup(world.resources).caller(text)
     here = HERE.model_copy(update={"key_id": caller.key_id})
-    request = await _job(world, "alice", reply_to=here, signed=True)
+    request = await _job(world, "alice", subscriber=Subscriber(reply_to=here, signed=True))
     other = Subscriber(reply_to=ReplyTo(endpoint="https://here/ws", connection_id="other"), request_id=None)
     key = layout.subscriber(request.job_id, "other")
     await world.bucket.put(key, other.to_json(), JSON)
@@ -196,6 +196,11 @@ async def notify_(world: World, watch: Watch) -> None:
     said = {"FIRST_JOB_ID": request.job_id, "SECOND_JOB_ID": world.resources.new_id()}
     await notify.handle(resources, recorded("sqs_s3_created", **said), key_lookup=KeyLookup(resources))
     assert {to for to, _ in world.connections.posted} == {CLIENT}
+    await world.bucket.put(key, other.to_json(), JSON)
+    world.connections.gone.clear()
+    world.connections.unreachable.add("other")
+    await notify.handle(resources, recorded("sqs_s3_created", **said), key_lookup=KeyLookup(resources))
+    assert len(world.events.bodies) == 1
 
 
 async def dead_letters_(world: World, watch: Watch) -> None:
@@ -213,7 +218,7 @@ async def sweep_(world: World, watch: Watch) -> None:
         await client.post("/ws-tickets", headers=bearer(text))
     await world.bucket.put(layout.connection("c"), b"{}", JSON)
     await _died_halfway(world, its.session_id)
-    await voices.delete(world.resources, "alice", its.voice_id)
+    await voice_changes.delete(world.resources, "alice", its.voice_id)
     late = await _job(world, "alice")
     for minutes in (6, 15, 40, 24 * 60):
         world.later(minutes=minutes)
@@ -227,7 +232,7 @@ async def _died_halfway(world: World, session_id: str) -> None:
     for calls, name in ((7, "Half"), (12, "Whole")):
         world.blow_after(calls)
         with pytest.raises(BaseException, match="blown"):
-            await voices.save(world.resources, "alice", session_id, name)
+            await voice_changes.save(world.resources, "alice", session_id, name)
         world.mend()
 
 
@@ -246,7 +251,7 @@ async def worker(world: World, watch: Watch) -> None:
     unreadable = world.resources.new_id()
     await world.bucket.put(layout.request(unreadable), b"{}", JSON)
     await jobs.enqueue(world.resources, unreadable)
-    await Health(resources, Links(world.time), phase="ready").report()
+    await Health(resources, Dependencies(world.time), phase="ready").report()
     async with real_time_worker(resources, MockEngine()):
         await until(lambda: {layout.outcome(job.job_id) for job in done} <= set(world.bucket.objects))
 

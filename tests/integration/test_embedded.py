@@ -1,4 +1,4 @@
-"""The embedded AWS keeps objects, makes up for lost queues, and delivers at once."""
+"""The embedded AWS keeps objects, refills lost queues, and delivers at once."""
 
 import asyncio
 import statistics
@@ -9,20 +9,20 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import embedded
 import httpx
 import pytest
-from ports import free_port
-from processes import Child
-from recover import recover
+from embedded import configuration
+from provisioning.recovery import refill_queues
 from structlog.testing import capture_logs
+from supervision.ports import free_port
+from supervision.processes import ChildProcess
 from supervisor import store_program
 
 from pipeline.access.quotas import Quotas
 from pipeline.clients.resources import Resources, connect
 from pipeline.clients.storage import JSON
 from pipeline.contract import events, layout
-from pipeline.contract.records import Request, Source, Succeeded, particulars
+from pipeline.contract.records import Request, Source, Succeeded, outcome_fields
 from pipeline.domain import jobs
 from pipeline.errors import QuotaStatus, TooMany
 from pipeline.ids import utc_now
@@ -33,16 +33,16 @@ from tests.waiting import eventually
 @pytest.fixture
 def settings(monkeypatch: pytest.MonkeyPatch) -> Settings:
     """Settings that point at an embedded AWS which is yet to be started."""
-    for name, value in embedded.client_environment(free_port(embedded.HOST)).items():
+    for name, value in configuration.client_environment(free_port(configuration.HOST)).items():
         monkeypatch.setenv(name, value)
     return Settings(visibility_timeout_seconds=30)
 
 
 @asynccontextmanager
-async def running(settings: Settings, data: Path) -> AsyncIterator[Child]:
+async def running(settings: Settings, data: Path) -> AsyncIterator[ChildProcess]:
     """Run the embedded AWS; at the end it is killed, not stopped."""
     port = int(str(settings.aws_endpoint_url).rsplit(":", 1)[1])
-    child = Child(store_program(port, data, settings))
+    child = ChildProcess(store_program(port, data, settings))
     task = asyncio.create_task(child.keep_running())
     try:
         async with asyncio.timeout(60):
@@ -74,12 +74,22 @@ async def _told(resources: Resources) -> list[str]:
     return [key for body in await _bodies(resources.events) for key in events.keys_created(body)]
 
 
+async def test_a_message_of_another_group_does_not_wait_behind_a_flood(settings: Settings, tmp_path: Path) -> None:
+    async with running(settings, tmp_path), connect(settings) as resources:
+        for number in range(25):
+            await resources.synthesis.send(f"alice {number}", group="alice")
+        assert await _bodies(resources.synthesis) == [f"alice {number}" for number in range(10)]
+        await resources.synthesis.send("bob 0", group="bob")
+        assert await _bodies(resources.synthesis) == ["bob 0", *(f"alice {number}" for number in range(10, 19))]
+        assert await _bodies(resources.synthesis) == [f"alice {number}" for number in range(19, 25)]
+
+
 async def test_objects_survive_kill_9_and_the_queues_are_filled_again(settings: Settings, tmp_path: Path) -> None:
     async with running(settings, tmp_path), connect(settings) as resources:
         open_job, done_job = _request(resources), _request(resources)
         await jobs.accept(resources, open_job)
         await jobs.accept(resources, done_job)
-        await jobs.conclude(resources, Succeeded(**particulars(done_job, resources.clock())))
+        await jobs.write_outcome(resources, Succeeded(**outcome_fields(done_job, resources.clock())))
         etag = await resources.bucket.put_once("audio/voices/nova/source.wav", b"RIFF", "audio/wav")
 
     async with running(settings, tmp_path), connect(settings) as resources:
@@ -87,7 +97,7 @@ async def test_objects_survive_kill_9_and_the_queues_are_filled_again(settings: 
         assert stored is not None
         assert (stored.body, stored.content_type, stored.etag) == (b"RIFF", "audio/wav", etag)
         assert await resources.bucket.put_once("audio/voices/nova/source.wav", b"other", "audio/wav") is None
-        tickets = [jobs.parse_ticket(body) for body in await _bodies(resources.synthesis)]
+        tickets = [jobs.parse_queue_message(body) for body in await _bodies(resources.synthesis)]
         assert [ticket and ticket.job_id for ticket in tickets] == [open_job.job_id]
         assert await _told(resources) == [layout.outcome(done_job.job_id)]
 
@@ -97,9 +107,9 @@ async def test_only_what_may_have_been_lost_is_told_again(settings: Settings, tm
         key = layout.outcome(_request(resources).job_id)
         await resources.bucket.put(key, b"{}", JSON)
         assert await _told(resources) == [key]
-        await recover(resources, lost_since=utc_now() + timedelta(minutes=5))
+        await refill_queues(resources, down_since=utc_now() + timedelta(minutes=5))
         assert await _told(resources) == []
-        await recover(resources, lost_since=utc_now())
+        await refill_queues(resources, down_since=utc_now())
         assert await _told(resources) == [key]
 
 
@@ -163,13 +173,13 @@ async def test_a_long_poll_ends_when_its_message_arrives(settings: Settings, tmp
     async with running(settings, tmp_path), connect(settings) as resources:
         for number in range(9):
             poll = asyncio.create_task(resources.synthesis.receive(1, wait_seconds=10))
-            await asyncio.sleep(0.1 + number * 0.011)  # at every phase of ministack's own looks
+            await asyncio.sleep(0.1 + number * 0.011)  # at every phase of ministack's own polls
             await resources.synthesis.send("hello")
             sent = time.perf_counter()
             (message,) = await poll
             waits.append(time.perf_counter() - sent)
             await resources.synthesis.delete([message.receipt])
-    # Its own looks, 100 ms apart, would make it 50 ms.
+    # Its own polls, 100 ms apart, would make it 50 ms.
     assert statistics.median(waits) < 0.025, waits
 
 

@@ -5,9 +5,10 @@ import re
 from typing import Any
 
 import boto3
-import provision
 import pytest
 from botocore.exceptions import ClientError
+from provision import provision
+from provisioning import buckets
 from structlog.testing import capture_logs
 
 from pipeline.contract import layout
@@ -60,7 +61,7 @@ def _queues(settings: Settings) -> list[str]:
 
 
 async def test_makes_buckets_with_their_rules(settings: Settings, s3: Any) -> None:
-    await provision.provision(settings)
+    await provision(settings)
     rules = s3.get_bucket_lifecycle_configuration(Bucket=settings.bucket)["Rules"]
     assert {r["Filter"]["Prefix"]: r["Expiration"]["Days"] for r in rules if "Expiration" in r} == {
         "audio/uploads/": 1,
@@ -78,7 +79,7 @@ async def test_makes_buckets_with_their_rules(settings: Settings, s3: Any) -> No
 
 
 async def test_makes_queues_with_their_attributes(settings: Settings, sqs: Any) -> None:
-    await provision.provision(settings)
+    await provision(settings)
     synthesis, synthesis_dead, events, events_dead = _queues(settings)
     for name, dead in ((synthesis, synthesis_dead), (events, events_dead)):
         attributes = _attributes(sqs, name)
@@ -95,7 +96,7 @@ async def test_makes_queues_with_their_attributes(settings: Settings, sqs: Any) 
 
 
 async def test_outcomes_and_nothing_else_reach_the_events_queue(settings: Settings, s3: Any, sqs: Any) -> None:
-    assert (await provision.provision(settings)).notifies
+    assert (await provision(settings)).notifies
     url = sqs.get_queue_url(QueueName=settings.events_queue)["QueueUrl"]
     for key in (layout.request(JOB), layout.preview(JOB), layout.outcome(JOB), layout.subscriber(JOB, "c")):
         s3.put_object(Bucket=settings.bucket, Key=key, Body=b"{}")
@@ -104,18 +105,18 @@ async def test_outcomes_and_nothing_else_reach_the_events_queue(settings: Settin
 
 
 async def test_a_second_run_changes_nothing(settings: Settings, s3: Any, sqs: Any) -> None:
-    await provision.provision(settings)
+    await provision(settings)
     s3.put_object(Bucket=settings.bucket_for_voices, Key="audio/voices/nova/metadata.json", Body=b"{}")
     before = _everything(settings, s3, sqs)
-    await provision.provision(settings)
+    await provision(settings)
     assert _everything(settings, s3, sqs) == before
     assert s3.list_objects_v2(Bucket=settings.bucket_for_voices)["KeyCount"] == 1
 
 
 async def test_a_changed_setting_changes_its_rule(settings: Settings, s3: Any, sqs: Any) -> None:
-    await provision.provision(settings)
+    await provision(settings)
     changes: dict[str, Any] = {"upload_retention_hours": 49.0, "visibility_timeout_seconds": 90}
-    await provision.provision(Settings(**(settings.model_dump() | changes)))
+    await provision(Settings(**(settings.model_dump() | changes)))
     rules = s3.get_bucket_lifecycle_configuration(Bucket=settings.bucket)["Rules"]
     assert [r["Expiration"]["Days"] for r in rules if r["Filter"]["Prefix"] == "audio/uploads/"] == [3]
     assert _attributes(sqs, settings.synthesis_queue)["VisibilityTimeout"] == "90"
@@ -126,10 +127,10 @@ async def test_lifecycle_rules_of_others_stay(settings: Settings, s3: Any) -> No
     s3.create_bucket(Bucket=settings.bucket)
     s3.put_bucket_lifecycle_configuration(Bucket=settings.bucket, LifecycleConfiguration={"Rules": [theirs]})
     for _ in range(2):
-        await provision.provision(settings)
+        await provision(settings)
     rules = s3.get_bucket_lifecycle_configuration(Bucket=settings.bucket)["Rules"]
     assert [rule for rule in rules if rule["ID"] == "theirs"] == [theirs]
-    assert len(rules) == 1 + len(provision.expiry_rules(settings)) + 1
+    assert len(rules) == 1 + len(buckets.expiry_rules(settings)) + 1
 
 
 def cors_rules(s3: Any, settings: Settings) -> list[Any]:
@@ -143,14 +144,14 @@ def cors_rules(s3: Any, settings: Settings) -> list[Any]:
 
 
 async def test_pages_of_the_named_origins_and_no_others_may_use_the_bucket(settings: Settings, s3: Any) -> None:
-    await provision.provision(settings)
+    await provision(settings)
     assert cors_rules(s3, settings) == []
     for origins in ("https://a.example", "https://a.example,https://b.example"):
-        await provision.provision(changed(settings, cors_origins=origins))
+        await provision(changed(settings, cors_origins=origins))
         (rule,) = cors_rules(s3, settings)
         assert rule["AllowedOrigins"] == origins.split(",")
         assert "POST" in rule["AllowedMethods"]
-    await provision.provision(settings)
+    await provision(settings)
     assert cors_rules(s3, settings) == []
 
 
@@ -158,9 +159,9 @@ async def test_cors_rules_of_others_stay(settings: Settings, s3: Any) -> None:
     theirs = {"ID": "theirs", "AllowedOrigins": ["https://theirs.example"], "AllowedMethods": ["GET"]}
     s3.create_bucket(Bucket=settings.bucket)
     s3.put_bucket_cors(Bucket=settings.bucket, CORSConfiguration={"CORSRules": [theirs]})
-    await provision.provision(changed(settings, cors_origins="https://a.example"))
-    assert [rule["ID"] for rule in cors_rules(s3, settings)] == ["theirs", provision.CORS_ID]
-    await provision.provision(settings)
+    await provision(changed(settings, cors_origins="https://a.example"))
+    assert [rule["ID"] for rule in cors_rules(s3, settings)] == ["theirs", buckets.CORS_ID]
+    await provision(settings)
     assert [rule["ID"] for rule in cors_rules(s3, settings)] == ["theirs"]
 
 
@@ -176,7 +177,7 @@ async def test_notifications_and_policies_of_others_stay(settings: Settings, s3:
     policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
     sqs.set_queue_attributes(QueueUrl=events, Attributes={"Policy": policy})
     for _ in range(2):
-        await provision.provision(settings)
+        await provision(settings)
     found = s3.get_bucket_notification_configuration(Bucket=settings.bucket)["QueueConfigurations"]
     assert {one["Id"] for one in found} == {"theirs", "voice-cloning-outcomes"}
     statements = json.loads(_attributes(sqs, settings.events_queue)["Policy"])["Statement"]
@@ -186,7 +187,7 @@ async def test_notifications_and_policies_of_others_stay(settings: Settings, s3:
 async def test_a_queue_given_by_url_is_used(settings: Settings, sqs: Any) -> None:
     name = settings.synthesis_queue + "-by-url"
     url = sqs.create_queue(QueueName=name)["QueueUrl"]
-    await provision.provision(settings.model_copy(update={"synthesis_queue": url}))
+    await provision(settings.model_copy(update={"synthesis_queue": url}))
     assert "RedrivePolicy" in _attributes(sqs, name)
     assert settings.synthesis_queue not in [found.rsplit("/", 1)[1] for found in sqs.list_queues()["QueueUrls"]]
 
@@ -197,9 +198,9 @@ async def test_a_storage_without_notifications_is_said_and_survived(
     async def refuse(*_: object) -> None:
         raise ClientError({"Error": {"Code": "NotImplemented", "Message": "no"}}, "PutBucketNotification")
 
-    monkeypatch.setattr(provision, "_put_notification", refuse)
+    monkeypatch.setattr(buckets, "_put_notification", refuse)
     with capture_logs() as logs:
-        assert not (await provision.provision(settings)).notifies
+        assert not (await provision(settings)).notifies
     (warning,) = [line for line in logs if line["log_level"] == "warning"]
     assert "event notifications" in warning["event"]
     assert warning["code"] == "NotImplemented"
@@ -208,12 +209,12 @@ async def test_a_storage_without_notifications_is_said_and_survived(
 async def test_no_answer_is_said(settings: Settings) -> None:
     nowhere = settings.model_copy(update={"aws_endpoint_url": "http://127.0.0.1:9"})
     with pytest.raises(Unavailable, match=re.escape("http://127.0.0.1:9")):
-        await provision.provision(nowhere)
+        await provision(nowhere)
 
 
 def test_no_retention_is_cut_short_by_its_rule() -> None:
     settings = Settings(upload_retention_hours=24, job_retention_hours=24.1, preview_retention_minutes=1)
-    days = {rule["Filter"]["Prefix"]: rule["Expiration"]["Days"] for rule in provision.expiry_rules(settings)}
+    days = {rule["Filter"]["Prefix"]: rule["Expiration"]["Days"] for rule in buckets.expiry_rules(settings)}
     assert days["audio/uploads/"] == 1
     assert days["jobs/"] == 2
     assert days["audio/previews/"] == 1

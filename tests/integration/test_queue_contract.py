@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from botocore.exceptions import ClientError
@@ -11,15 +11,17 @@ from structlog.testing import capture_logs
 
 from pipeline.clients.queues import Message, Queue, SqsQueue
 from pipeline.clients.resources import Resources
-from pipeline.errors import Unavailable
+from pipeline.errors import Misconfigured, Unavailable
 from pipeline.settings import Settings
 from tests.fakes import FakeQueue, FakeTime
 from tests.moto_server import serving
+from tests.serving import changed
 
 if TYPE_CHECKING:
     from types_aiobotocore_sqs import SQSClient
 
 VISIBILITY = 2
+LOCALSTACK = [pytest.mark.slow, pytest.mark.xdist_group("localstack")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +34,15 @@ class Case:
     wait: Callable[[float], Awaitable[None]]
 
 
-@pytest.fixture(params=["fake", "sqs"])
+@pytest.fixture(params=["fake", "sqs", pytest.param("localstack", marks=LOCALSTACK)])
 async def case(request: pytest.FixtureRequest) -> AsyncIterator[Case]:
     if request.param == "fake":
         yield _fake()
         return
     settings: Settings = request.getfixturevalue("settings")
-    settings = settings.model_copy(update={"visibility_timeout_seconds": VISIBILITY, "max_receives": 2})
+    if request.param == "localstack":
+        settings = changed(settings, aws_endpoint_url=request.getfixturevalue("localstack"))
+    settings = changed(settings, visibility_timeout_seconds=VISIBILITY, max_receives=2)
     async with serving(settings) as resources:
         yield _real(resources)
 
@@ -128,6 +132,49 @@ async def test_another_refusal_is_an_outage_with_or_without_a_group() -> None:
     assert (client.taken, client.refused) == ([], 1)
 
 
+@dataclass(slots=True)
+class Overloaded:
+    """A client of a queue that fails some entries of each batch: one by its own fault, one by the caller's."""
+
+    batches: list[list[str]] = field(default_factory=list)
+
+    async def delete_message_batch(self, *, QueueUrl: str, Entries: list[dict[str, str]]) -> dict[str, Any]:  # noqa: N803
+        """See SQS."""
+        self.batches.append([entry["ReceiptHandle"] for entry in Entries])
+        failures = {"busy": ("InternalError", False), "stale": ("ReceiptHandleIsInvalid", True)}
+        return {
+            "Failed": [
+                {"Id": entry["Id"], "Code": code, "SenderFault": is_sender_fault, "Message": QueueUrl}
+                for entry in Entries
+                for receipt, (code, is_sender_fault) in failures.items()
+                if entry["ReceiptHandle"] == receipt
+            ]
+        }
+
+    change_message_visibility_batch = delete_message_batch
+
+
+@pytest.mark.parametrize("call", [lambda queue, some: queue.delete(some), lambda queue, some: queue.hide(some, 5)])
+async def test_entries_that_failed_are_returned_if_a_retry_may_help(
+    call: Callable[[Queue, list[str]], Awaitable[Sequence[str]]],
+) -> None:
+    client = Overloaded()
+    queue = SqsQueue(cast("SQSClient", client), "http://127.0.0.1/queue")
+    receipts = [*map(str, range(10)), "a", "stale", "busy"]
+    with capture_logs() as logs:
+        assert await call(queue, receipts) == ["busy"]
+    assert [receipt for batch in client.batches for receipt in batch] == receipts
+    assert [(line["log_level"], line["code"]) for line in logs] == [("warning", "ReceiptHandleIsInvalid")]
+
+
+async def test_a_receipt_of_nothing_is_not_retried(case: Case) -> None:
+    await case.queue.send("one")
+    (message,) = await receive(case.queue)
+    await case.queue.delete([message.receipt])
+    assert list(await case.queue.delete([message.receipt])) == []
+    assert list(await case.queue.hide([message.receipt], 0)) == []
+
+
 async def test_an_empty_queue_gives_nothing(case: Case) -> None:
     assert list(await receive(case.queue)) == []
 
@@ -199,6 +246,12 @@ async def test_more_than_ten_at_once(case: Case) -> None:
     await case.queue.delete([message.receipt for message in messages])
     await case.wait(VISIBILITY + 0.2)
     assert list(await receive(case.queue)) == []
+
+
+async def test_a_queue_that_does_not_exist_is_a_misconfiguration(resources: Resources) -> None:
+    assert isinstance(resources.synthesis, SqsQueue)
+    with pytest.raises(Misconfigured, match="no-such-queue"):
+        await SqsQueue(resources.synthesis._client, "no-such-queue").ping()
 
 
 async def test_a_poll_waits_for_the_first_message(case: Case) -> None:

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 
 import pytest
-from ports import free_port
+from supervision.ports import free_port
 
 from pipeline.clients.resources import Resources
 from pipeline.contract.records import Source
@@ -95,7 +95,7 @@ async def test_it_speaks_and_says_so_under_the_correlation_id(resources: Resourc
 async def test_a_signal_ends_it_after_what_it_is_doing(resources: Resources, number: signal.Signals) -> None:
     order = await order_new(resources)
     async with worker(environment(resources.settings, MOCK_DELAY_SECONDS="2")) as process:
-        await said_until(process, "speaking")
+        await said_until(process, "synthesis started")
         process.send_signal(number)
         status, said = await ended(process)
     assert status == 0
@@ -110,7 +110,7 @@ async def test_on_ecs_it_is_protected_while_it_speaks_and_a_spot_notice_still_en
     async with fake_agent() as agent:
         env = environment(resources.settings, MOCK_DELAY_SECONDS="2", ECS_AGENT_URI=agent.url)
         async with worker(env) as process:
-            await said_until(process, "speaking")
+            await said_until(process, "synthesis started")
             assert agent.is_protected
             process.send_signal(signal.SIGTERM)  # what the agent makes of the notice, protected or not
             status, _ = await ended(process)
@@ -133,9 +133,9 @@ async def _was_given_up(agent: FakeAgent) -> bool:
 async def test_the_second_signal_ends_it_at_once(resources: Resources) -> None:
     order = await order_new(resources)
     async with worker(environment(resources.settings, MOCK_DELAY_SECONDS="600")) as process:
-        await said_until(process, "speaking")
+        await said_until(process, "synthesis started")
         process.send_signal(signal.SIGTERM)
-        await said_until(process, "finishing")
+        await said_until(process, "draining")
         process.send_signal(signal.SIGTERM)
         async with asyncio.timeout(3):
             await process.wait()
@@ -147,7 +147,7 @@ async def test_draining_has_an_end(resources: Resources) -> None:
     await order_new(resources)
     env = environment(resources.settings, MOCK_DELAY_SECONDS="600", WORKER_DRAIN_SECONDS="0.5")
     async with worker(env) as process:
-        await said_until(process, "speaking")
+        await said_until(process, "synthesis started")
         process.send_signal(signal.SIGTERM)
         status, _ = await ended(process)
     assert status == 0
@@ -160,7 +160,7 @@ async def test_what_a_killed_worker_held_is_done_by_the_next(settings: Settings)
         order = await order_new(resources)
         env = environment(settings, MOCK_DELAY_SECONDS="600", VISIBILITY_TIMEOUT_SECONDS="3")
         async with worker(env) as process:
-            await said_until(process, "speaking")
+            await said_until(process, "synthesis started")
             process.kill()
         async with worker(environment(settings)):
             await eventually(partial(jobs.read_outcome, resources, order.job_id), seconds=30)
@@ -173,6 +173,17 @@ async def test_a_wrong_setting_stops_the_start_with_its_name(settings: Settings)
         status, said = await ended(process)
     assert status == 2
     assert {line.split(":")[0] for line in said.splitlines()} == {"LOG_LEVEL", "WORKER_BATCH_SIZE"}
+
+
+@pytest.mark.parametrize("setting", ["BUCKET", "VOICES_BUCKET", "SYNTHESIS_QUEUE"])
+async def test_what_does_not_exist_stops_the_start_with_its_name(resources: Resources, setting: str) -> None:
+    env = environment(resources.settings, **{setting: "no-such-thing"})
+    async with worker(env) as process:
+        status, said = await ended(process)
+    assert status == 2
+    assert "no-such-thing" in said.splitlines()[-1]
+    assert setting in said.splitlines()[-1]
+    assert "Traceback" not in said
 
 
 async def test_a_health_port_that_is_taken_stops_the_start(resources: Resources) -> None:

@@ -13,7 +13,7 @@ from gpu_runner.engines.load import load_engine
 from gpu_runner.engines.qwen.engine import QwenEngine
 from gpu_runner.engines.qwen.generation import Flight
 from gpu_runner.engines.qwen.model import Model
-from gpu_runner.worker import work
+from gpu_runner.worker import run_worker
 from pipeline.audio import reference_audio
 from pipeline.clients.resources import Resources
 from pipeline.clients.storage import JSON
@@ -155,7 +155,7 @@ async def test_a_lost_device_ends_the_worker_and_leaves_the_job_to_the_next(
     with monkeypatch.context() as broken:
         broken.setattr(Flight, "_talk", lost)
         with pytest.raises(EngineLost, match="device-side assert"):
-            await work(resources, lambda: engine, asyncio.Event())
+            await run_worker(resources, lambda: engine, asyncio.Event())
     assert await jobs.read_outcome(resources, order.job_id) is None
     async with real_time_worker(resources, QwenEngine(lambda: model, capacity=4, model="tiny")):
         await outcomes(resources, order)

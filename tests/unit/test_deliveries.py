@@ -4,19 +4,19 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
-from gpu_runner.deliveries import Deliveries
-from gpu_runner.links import Link
+from gpu_runner.dependencies import DependencyHealth
+from gpu_runner.queue.deliveries import Deliveries
 from pipeline.clients.queues import Message
 from tests.fakes import FakeQueue, FakeTime, settle
 
 
 def deliveries_of(queue: FakeQueue, time: FakeTime) -> Deliveries:
-    return Deliveries(queue, Link("queue", time), visibility_seconds=60, sleep=time.sleep)
+    return Deliveries(queue, DependencyHealth("queue", time), visibility_seconds=60, sleep=time.sleep)
 
 
 @asynccontextmanager
-async def kept(deliveries: Deliveries) -> AsyncIterator[None]:
-    tasks = [asyncio.create_task(deliveries.keep_alive()), asyncio.create_task(deliveries.keep_tidy())]
+async def running(deliveries: Deliveries) -> AsyncIterator[None]:
+    tasks = [asyncio.create_task(deliveries.extend_forever()), asyncio.create_task(deliveries.settle_forever())]
     yield
     for task in tasks:
         task.cancel()
@@ -33,11 +33,11 @@ async def test_the_newest_receipt_is_the_one_that_deletes() -> None:
     queue = FakeQueue(time, visibility_seconds=60)
     deliveries = deliveries_of(queue, time)
     await queue.send("a")
-    delivery = deliveries.take("a", await received(queue))
+    delivery = deliveries.hold("a", await received(queue))
     assert delivery is not None
     await time.advance(60)
-    assert deliveries.take("a", await received(queue)) is None
-    deliveries.end(delivery)
+    assert deliveries.hold("a", await received(queue)) is None
+    deliveries.complete(delivery)
     await deliveries.flush()
     assert queue.bodies == []
 
@@ -48,10 +48,10 @@ async def test_both_messages_of_one_job_are_deleted() -> None:
     deliveries = deliveries_of(queue, time)
     await queue.send("a")
     await queue.send("a")
-    delivery = deliveries.take("a", await received(queue))
+    delivery = deliveries.hold("a", await received(queue))
     assert delivery is not None
-    deliveries.take("a", await received(queue))
-    deliveries.end(delivery)
+    deliveries.hold("a", await received(queue))
+    deliveries.complete(delivery)
     await deliveries.flush()
     assert queue.bodies == []
 
@@ -61,11 +61,11 @@ async def test_a_message_that_comes_again_before_its_deletion_goes_with_it() -> 
     queue = FakeQueue(time)
     deliveries = deliveries_of(queue, time)
     await queue.send("a")
-    delivery = deliveries.take("a", await received(queue))
+    delivery = deliveries.hold("a", await received(queue))
     assert delivery is not None
-    deliveries.end(delivery)
+    deliveries.complete(delivery)
     await queue.send("a")
-    assert deliveries.take("a", await received(queue)) is None
+    assert deliveries.hold("a", await received(queue)) is None
     await deliveries.flush()
     assert queue.bodies == []
 
@@ -74,12 +74,12 @@ async def test_deleting_waits_a_second_for_company_and_no_longer() -> None:
     time = FakeTime()
     queue = FakeQueue(time)
     deliveries = deliveries_of(queue, time)
-    async with kept(deliveries):
+    async with running(deliveries):
         for name in ("a", "b"):
             await queue.send(name)
-            delivery = deliveries.take(name, await received(queue))
+            delivery = deliveries.hold(name, await received(queue))
             assert delivery is not None
-            deliveries.end(delivery)
+            deliveries.complete(delivery)
         await time.advance(0.9)
         assert queue.bodies == ["a", "b"]
         await time.advance(0.1)
@@ -92,10 +92,10 @@ async def test_what_ended_stays_hidden_until_it_can_be_deleted() -> None:
     queue = FakeQueue(time, visibility_seconds=60)
     deliveries = deliveries_of(queue, time)
     await queue.send("a")
-    delivery = deliveries.take("a", await received(queue))
+    delivery = deliveries.hold("a", await received(queue))
     assert delivery is not None
-    async with kept(deliveries):
-        deliveries.end(delivery)
+    async with running(deliveries):
+        deliveries.complete(delivery)
         queue.switch.is_up = False
         await time.advance(40)
         assert queue.switch.count("delete") < 10
@@ -104,15 +104,67 @@ async def test_what_ended_stays_hidden_until_it_can_be_deleted() -> None:
         assert queue.bodies == []
 
 
+async def test_an_extension_that_failed_for_one_message_is_retried_before_its_timeout() -> None:
+    time = FakeTime()
+    queue = FakeQueue(time, visibility_seconds=50)
+    deliveries = deliveries_of(queue, time)
+    for name in ("a", "b"):
+        await queue.send(name)
+        deliveries.hold(name, await received(queue))
+    queue.failing = {"b"}
+    async with running(deliveries):
+        await time.advance(45)
+        queue.failing.clear()
+        await time.advance(10)
+        assert queue.visible == []
+
+
+async def test_a_deletion_that_failed_for_one_message_is_retried() -> None:
+    time = FakeTime()
+    queue = FakeQueue(time, visibility_seconds=60)
+    deliveries = deliveries_of(queue, time)
+    for name in ("a", "b"):
+        await queue.send(name)
+        delivery = deliveries.hold(name, await received(queue))
+        assert delivery is not None
+        deliveries.complete(delivery)
+    queue.failing = {"b"}
+    async with running(deliveries):
+        await time.advance(5)
+        assert queue.bodies == ["b"]
+        queue.failing.clear()
+        await time.advance(30)
+        assert queue.bodies == []
+        assert deliveries.are_settled
+
+
+async def test_a_return_that_failed_for_one_message_is_retried() -> None:
+    time = FakeTime()
+    queue = FakeQueue(time, visibility_seconds=60)
+    deliveries = deliveries_of(queue, time)
+    for name in ("a", "b"):
+        await queue.send(name)
+        delivery = deliveries.hold(name, await received(queue))
+        assert delivery is not None
+        deliveries.return_to_queue(delivery)
+    queue.failing = {"b"}
+    async with running(deliveries):
+        await time.advance(5)
+        assert queue.visible == ["a"]
+        queue.failing.clear()
+        await time.advance(30)
+        assert queue.visible == ["a", "b"]
+
+
 async def test_handing_back_is_at_once_and_for_so_long() -> None:
     time = FakeTime()
     queue = FakeQueue(time, visibility_seconds=60)
     deliveries = deliveries_of(queue, time)
     await queue.send("a")
-    delivery = deliveries.take("a", await received(queue))
+    delivery = deliveries.hold("a", await received(queue))
     assert delivery is not None
-    async with kept(deliveries):
-        deliveries.hand_back(delivery, after_seconds=4)
+    async with running(deliveries):
+        deliveries.return_to_queue(delivery, after_seconds=4)
         await settle()
         await time.advance(3.9)
         assert queue.visible == []
@@ -128,10 +180,10 @@ async def test_the_flush_deletes_what_ended_and_hands_back_the_rest() -> None:
     deliveries = deliveries_of(queue, time)
     for name in ("a", "b"):
         await queue.send(name)
-    ended = deliveries.take("a", await received(queue))
+    ended = deliveries.hold("a", await received(queue))
     assert ended is not None
-    deliveries.take("b", await received(queue))
-    deliveries.end(ended)
+    deliveries.hold("b", await received(queue))
+    deliveries.complete(ended)
     await deliveries.flush()
     assert (queue.bodies, queue.visible) == (["b"], ["b"])
 
@@ -141,7 +193,7 @@ async def test_a_flush_into_an_outage_is_survived() -> None:
     queue = FakeQueue(time)
     deliveries = deliveries_of(queue, time)
     await queue.send("a")
-    deliveries.take("a", await received(queue))
+    deliveries.hold("a", await received(queue))
     queue.switch.is_up = False
     await deliveries.flush()
     await time.advance(60)
@@ -155,10 +207,10 @@ class SlowQueue(FakeQueue):
         super().__init__(time)
         self.lets_hide = asyncio.Event()
 
-    async def hide(self, receipts: Sequence[str], seconds: int) -> None:
+    async def hide(self, receipts: Sequence[str], seconds: int) -> Sequence[str]:
         taken = tuple(receipts)
         await self.lets_hide.wait()
-        await super().hide(taken, seconds)
+        return await super().hide(taken, seconds)
 
 
 async def test_what_is_handed_back_while_others_are_on_their_way_goes_too() -> None:
@@ -167,13 +219,13 @@ async def test_what_is_handed_back_while_others_are_on_their_way_goes_too() -> N
     deliveries = deliveries_of(queue, time)
     for name in ("a", "b"):
         await queue.send(name)
-    first, second = [deliveries.take(name, await received(queue)) for name in ("a", "b")]
+    first, second = [deliveries.hold(name, await received(queue)) for name in ("a", "b")]
     assert first is not None
     assert second is not None
-    async with kept(deliveries):
-        deliveries.hand_back(first)
+    async with running(deliveries):
+        deliveries.return_to_queue(first)
         await settle()
-        deliveries.hand_back(second)
+        deliveries.return_to_queue(second)
         queue.lets_hide.set()
         await settle()
         assert queue.visible == ["a", "b"]

@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import numpy as np
 import pytest
 
-from gpu_runner.engine_thread import NAME, EngineFailed, EngineThread, Speech, Stopping
-from gpu_runner.engines import CannotLoad, Engine, EngineLost, Reference, Utterance
+from gpu_runner.engines import CannotLoad, Engine, EngineLost, Finished, Piece, Reference, Utterance
 from gpu_runner.engines.mock import MockPrompt, hum
+from gpu_runner.synthesis.engine_thread import NAME, EngineFailed, EngineThread, Speech, Stopping
 from pipeline.contract.records import Options
 from pipeline.errors import InvalidInput
 from tests.engines import ClosedBatchEngine, ScriptedEngine
@@ -20,7 +20,7 @@ PROMPT = MockPrompt(f0=120.0, level=0.1)
 Start = Callable[[Engine], Awaitable[EngineThread]]
 
 
-def say(job_id: str, text: str = "Hello.") -> Utterance:
+def utterance(job_id: str, text: str = "Hello.") -> Utterance:
     return Utterance(job_id, text, PROMPT, Options())
 
 
@@ -38,8 +38,8 @@ async def start() -> AsyncIterator[Start]:
         await thread.end(5)
 
 
-def speak_all(thread: EngineThread, *utterances: Utterance) -> list["asyncio.Task[Speech]"]:
-    return [asyncio.create_task(thread.speak(utterance)) for utterance in utterances]
+def synthesize_all(thread: EngineThread, *utterances: Utterance) -> list["asyncio.Task[Speech]"]:
+    return [asyncio.create_task(thread.synthesize(one)) for one in utterances]
 
 
 async def test_everything_happens_in_one_thread_that_is_not_the_loops(start: Start) -> None:
@@ -47,7 +47,7 @@ async def test_everything_happens_in_one_thread_that_is_not_the_loops(start: Sta
     thread = await start(engine)
     prompt = await thread.make_prompt(Reference(voice(100), ""))
     await thread.restore_prompt(prompt.to_json())
-    await asyncio.gather(*speak_all(thread, say("a"), say("b")))
+    await asyncio.gather(*synthesize_all(thread, utterance("a"), utterance("b")))
     assert engine.threads == {"engine"}
 
 
@@ -55,7 +55,9 @@ async def test_each_gets_its_own_answer(start: Start) -> None:
     engine = ScriptedEngine()
     engine.errors["bad"] = InvalidInput("bad")
     thread = await start(engine)
-    good, bad, other = speak_all(thread, say("a"), say("b", "bad"), say("c", "Another text."))
+    good, bad, other = synthesize_all(
+        thread, utterance("a"), utterance("b", "bad"), utterance("c", "Another text.")
+    )
     np.testing.assert_array_equal((await good).samples, hum("Hello.", PROMPT))
     np.testing.assert_array_equal((await other).samples, hum("Another text.", PROMPT))
     with pytest.raises(InvalidInput):
@@ -66,7 +68,7 @@ async def test_what_the_engine_refuses_fails_alone(start: Start) -> None:
     engine = ScriptedEngine()
     engine.refusals["bad"] = InvalidInput("no")
     thread = await start(engine)
-    bad, good = speak_all(thread, say("a", "bad"), say("b"))
+    bad, good = synthesize_all(thread, utterance("a", "bad"), utterance("b"))
     with pytest.raises(InvalidInput):
         await bad
     assert len((await good).samples)
@@ -75,7 +77,7 @@ async def test_what_the_engine_refuses_fails_alone(start: Start) -> None:
 async def test_more_than_fits_waits_for_room(start: Start) -> None:
     engine = ScriptedEngine(capacity=2)
     thread = await start(engine)
-    await asyncio.gather(*speak_all(thread, *(say(str(number)) for number in range(7))))
+    await asyncio.gather(*synthesize_all(thread, *(utterance(str(number)) for number in range(7))))
     assert engine.most_at_once == 2
     assert sorted(engine.spoken) == [str(number) for number in range(7)]
 
@@ -84,19 +86,19 @@ async def test_what_comes_during_a_step_joins_the_next(start: Start) -> None:
     engine = ScriptedEngine()
     engine.held = True
     thread = await start(engine)
-    tasks = speak_all(thread, say("a"))
+    tasks = synthesize_all(thread, utterance("a"))
     await until(lambda: engine.speaking == ["a"])
-    tasks += speak_all(thread, say("b"))
+    tasks += synthesize_all(thread, utterance("b"))
     await until(lambda: engine.speaking == ["a", "b"])
     engine.held = False
     await asyncio.gather(*tasks)
 
 
-async def test_what_nobody_waits_for_is_given_up_and_its_seat_taken(start: Start) -> None:
+async def test_what_nobody_waits_for_is_given_up_and_its_slot_reused(start: Start) -> None:
     engine = ScriptedEngine(capacity=1)
     engine.held = True
     thread = await start(engine)
-    first, second, third = speak_all(thread, say("a"), say("b"), say("c"))
+    first, second, third = synthesize_all(thread, utterance("a"), utterance("b"), utterance("c"))
     await until(lambda: engine.speaking == ["a"])
     first.cancel()
     second.cancel()
@@ -113,7 +115,7 @@ async def test_prompts_are_made_while_others_are_spoken(start: Start) -> None:
     engine = ScriptedEngine(capacity=1)
     engine.held = True
     thread = await start(engine)
-    tasks = speak_all(thread, say("a"), say("b"))
+    tasks = synthesize_all(thread, utterance("a"), utterance("b"))
     await until(lambda: engine.speaking == ["a"])
     async with asyncio.timeout(5):
         await thread.make_prompt(Reference(voice(100), ""))
@@ -125,9 +127,9 @@ async def test_prompts_are_made_while_others_are_spoken(start: Start) -> None:
 async def test_a_closed_batch_waits_a_moment_for_company(start: Start) -> None:
     engine = ClosedBatchEngine(capacity=3)
     thread = await start(engine)
-    first = speak_all(thread, say("a"))
+    first = synthesize_all(thread, utterance("a"))
     await asyncio.sleep(0.05)
-    await asyncio.gather(*first, *speak_all(thread, say("b"), say("c")))
+    await asyncio.gather(*first, *synthesize_all(thread, utterance("b"), utterance("c")))
     assert engine.batches == [["a", "b", "c"]]
 
 
@@ -136,7 +138,7 @@ async def test_a_full_batch_waits_for_nobody(start: Start) -> None:
     engine.gather_seconds = 60
     thread = await start(engine)
     async with asyncio.timeout(5):
-        await asyncio.gather(*speak_all(thread, say("a"), say("b")))
+        await asyncio.gather(*synthesize_all(thread, utterance("a"), utterance("b")))
     assert engine.batches == [["a"], ["b"]]
 
 
@@ -144,26 +146,26 @@ async def test_a_failing_step_loses_what_was_in_it_and_no_more(start: Start) -> 
     engine = ScriptedEngine()
     engine.held = True
     thread = await start(engine)
-    lost = speak_all(thread, say("a"), say("b"))
+    lost = synthesize_all(thread, utterance("a"), utterance("b"))
     await until(lambda: len(engine.speaking) == 2)
     engine.step_errors.append(RuntimeError("out of memory"))
     results = await asyncio.gather(*lost, return_exceptions=True)
     assert [type(result) for result in results] == [EngineFailed, EngineFailed]
     engine.held = False
-    assert len((await thread.speak(say("c"))).samples)
+    assert len((await thread.synthesize(utterance("c"))).samples)
 
 
 async def test_a_lost_engine_answers_everyone_now_and_later(start: Start) -> None:
     engine = ScriptedEngine(capacity=1)
     engine.held = True
     thread = await start(engine)
-    tasks = speak_all(thread, say("a"), say("b"))
+    tasks = synthesize_all(thread, utterance("a"), utterance("b"))
     await until(lambda: engine.speaking == ["a"])
     engine.step_errors.append(EngineLost("device-side assert"))
     results = await asyncio.gather(*tasks, return_exceptions=True)
     assert [type(result) for result in results] == [EngineLost, EngineLost]
     with pytest.raises(EngineLost):
-        await thread.speak(say("c"))
+        await thread.synthesize(utterance("c"))
 
 
 async def test_a_device_may_be_lost_over_a_prompt_too(start: Start) -> None:
@@ -175,20 +177,67 @@ async def test_a_device_may_be_lost_over_a_prompt_too(start: Start) -> None:
     with pytest.raises(EngineLost):
         await thread.restore_prompt(b"{}")
     with pytest.raises(EngineLost):
-        await thread.speak(say("a"))
+        await thread.synthesize(utterance("a"))
+
+
+class FailsToCancel(ScriptedEngine):
+    """One whose `cancel` raises, against its contract."""
+
+    def cancel(self, job_id: str) -> None:
+        raise RuntimeError(f"cannot cancel {job_id}")
+
+
+class FailsAltogether(ScriptedEngine):
+    """One whose `step` raises what nothing should catch."""
+
+    def step(self) -> list[Piece | Finished]:
+        raise SystemExit
+
+
+async def test_a_failing_cancel_rejects_every_waiting_job(start: Start) -> None:
+    engine = FailsToCancel(capacity=2)
+    engine.held = True
+    thread = await start(engine)
+    cancelled, admitted, waiting = synthesize_all(thread, utterance("a"), utterance("b"), utterance("c"))
+    await until(lambda: engine.speaking == ["a", "b"])
+    cancelled.cancel()
+    async with asyncio.timeout(5):
+        results = await asyncio.gather(admitted, waiting, return_exceptions=True)
+        with pytest.raises(EngineLost, match="cannot cancel a"):
+            await thread.synthesize(utterance("d"))
+        assert "cannot cancel a" in str(await thread.lost())
+    assert [type(result) for result in results] == [EngineLost, EngineLost]
+
+
+async def test_whatever_ends_the_thread_rejects_every_waiting_job(start: Start) -> None:
+    thread = await start(FailsAltogether())
+    async with asyncio.timeout(5):
+        with pytest.raises(EngineLost, match="SystemExit"):
+            await thread.synthesize(utterance("a"))
+        with pytest.raises(EngineLost, match="SystemExit"):
+            await thread.make_prompt(Reference(voice(100), ""))
+
+
+async def test_an_admission_that_ends_the_thread_is_rejected_too(start: Start) -> None:
+    engine = ScriptedEngine()
+    engine.refusals["bad"] = SystemExit("bye")
+    thread = await start(engine)
+    async with asyncio.timeout(5):
+        with pytest.raises(EngineLost, match="bye"):
+            await thread.synthesize(utterance("a", "bad"))
 
 
 async def test_close_gives_back_what_waits_and_lets_finish_what_is_spoken(start: Start) -> None:
     engine = ScriptedEngine(capacity=1)
     engine.held = True
     thread = await start(engine)
-    begun, waiting = speak_all(thread, say("a"), say("b"))
+    begun, waiting = synthesize_all(thread, utterance("a"), utterance("b"))
     await until(lambda: engine.speaking == ["a"])
     thread.close()
     with pytest.raises(Stopping):
         await waiting
     with pytest.raises(Stopping):
-        await thread.speak(say("c"))
+        await thread.synthesize(utterance("c"))
     assert not begun.done()
     engine.held = False
     assert len((await begun).samples)
@@ -199,14 +248,14 @@ async def test_a_caller_that_is_cancelled_gives_up_its_place(start: Start) -> No
     engine = ScriptedEngine(capacity=1)
     engine.held = True
     thread = await start(engine)
-    begun, waiting = speak_all(thread, say("a"), say("b"))
+    begun, waiting = synthesize_all(thread, utterance("a"), utterance("b"))
     await until(lambda: engine.speaking == ["a"])
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
     engine.held = False
     await begun
-    await thread.speak(say("c"))
+    await thread.synthesize(utterance("c"))
     assert engine.spoken == ["a", "c"]
 
 

@@ -5,17 +5,17 @@ from collections.abc import Callable
 
 import aiohttp
 import pytest
-from ports import free_port
+from supervision.ports import free_port
 
+from gpu_runner.dependencies import Dependencies
 from gpu_runner.health import CannotListen, Health, serve
-from gpu_runner.links import Links
 from tests.fakes import Fakes
 
 
 def healthy(world: Fakes) -> Health:
-    health = Health(world.resources, Links(world.time), phase="ready", model="mock-1", in_flight=lambda: 3)
-    health.links.queue.answered()
-    health.links.storage.answered()
+    health = Health(world.resources, Dependencies(world.time), phase="ready", model="mock-1", in_flight=lambda: 3)
+    health.dependencies.queue.succeeded()
+    health.dependencies.storage.succeeded()
     return health
 
 

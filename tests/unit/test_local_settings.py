@@ -1,11 +1,11 @@
-"""What the supervisor alone is told, and what it tells the services."""
+"""Settings of the supervisor alone, and the environment that it gives the services."""
 
 from pathlib import Path
 
-import embedded
 import pytest
-from local_settings import load_local_settings
-from place import ROOT
+from embedded import configuration
+from environments.repository import ROOT
+from supervision.local_settings import load_local_settings
 
 from pipeline.settings import SettingsError
 
@@ -32,7 +32,7 @@ def test_wrong_values_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
 
 def test_nothing_of_the_real_aws_reaches_the_embedded_one() -> None:
     mine = {"AWS_PROFILE": "work", "AWS_SESSION_TOKEN": "t", "AWS_ACCESS_KEY_ID": "AKIA", "HOME": "/home/me"}
-    given = embedded.for_clients(mine, 21_000)
+    given = configuration.pointing_at(21_000, mine)
     assert given["AWS_ENDPOINT_URL"] == "http://127.0.0.1:21000"
     assert given["AWS_ACCESS_KEY_ID"] == "test"
     assert given["HOME"] == "/home/me"

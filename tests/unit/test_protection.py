@@ -5,7 +5,13 @@ from collections.abc import AsyncIterator
 import pytest
 from structlog.testing import capture_logs
 
-from gpu_runner.protection import OPEN_SECONDS, RENEW_SECONDS, RETRY_SECONDS, EcsProtection, protection_for
+from gpu_runner.queue.protection import (
+    RENEW_SECONDS,
+    RETRY_SECONDS,
+    SCALE_IN_WINDOW_SECONDS,
+    EcsProtection,
+    protection_for,
+)
 from pipeline.domain import jobs
 from pipeline.settings import Settings
 from tests.ecs_agent import FakeAgent, error, fake_agent, refusal
@@ -46,7 +52,7 @@ async def _passes(world: Fakes, seconds: float) -> None:
 
 
 async def test_it_is_asked_for_in_the_form_the_agent_takes(agent: FakeAgent, protection: EcsProtection) -> None:
-    assert await protection.take()
+    assert await protection.acquire()
     assert protection.is_held
     await protection.release()
     assert not protection.is_held
@@ -55,15 +61,15 @@ async def test_it_is_asked_for_in_the_form_the_agent_takes(agent: FakeAgent, pro
 
 async def test_what_is_held_is_not_asked_for_again(agent: FakeAgent, protection: EcsProtection) -> None:
     await protection.release()
-    await protection.take()
-    await protection.take()
+    await protection.acquire()
+    await protection.acquire()
     assert agent.wishes == [True]
 
 
 async def test_without_an_agent_there_is_nothing_to_hold() -> None:
     time = FakeTime()
     async with protection_for(Settings(), time, sleep=time.sleep) as protection:
-        assert await protection.take()
+        assert await protection.acquire()
         assert not protection.is_held
 
 
@@ -83,16 +89,16 @@ async def test_an_agent_that_can_not_help_keeps_nobody_from_working(
     agent.answer = answer
     async with protection_for(Settings(ecs_agent_uri=agent.url), time, sleep=time.sleep) as protection:
         with capture_logs() as logs:
-            assert await protection.take()
-            assert await protection.take()
+            assert await protection.acquire()
+            assert await protection.acquire()
             assert len(agent.asked) == 1
             await time.advance(RETRY_SECONDS)
             agent.answer = None
-            assert await protection.take()
+            assert await protection.acquire()
     assert agent.is_protected
-    assert [(entry["event"], entry["neighbour"]) for entry in logs if "neighbour" in entry] == [
-        ("not reachable", "ECS agent"),
-        ("reachable again", "ECS agent"),
+    assert [(entry["event"], entry["dependency"]) for entry in logs if "dependency" in entry] == [
+        ("dependency unavailable", "ECS agent"),
+        ("dependency available again", "ECS agent"),
     ]
 
 
@@ -101,7 +107,7 @@ async def test_an_agent_that_is_away_keeps_nobody_from_working() -> None:
     async with protection_for(
         Settings(ecs_agent_uri="http://127.0.0.1:9/api"), time, sleep=time.sleep
     ) as protection:
-        assert await protection.take()
+        assert await protection.acquire()
         assert not protection.is_held
 
 
@@ -109,12 +115,12 @@ async def test_an_agent_that_is_away_keeps_nobody_from_working() -> None:
 async def test_a_task_that_ecs_wants_to_stop_is_to_receive_nothing(
     agent: FakeAgent, protection: EcsProtection, reason: str
 ) -> None:
-    await protection.take()
+    await protection.acquire()
     await protection.release()
     agent.answer = refusal(reason)
-    assert not await protection.take()
+    assert not await protection.acquire()
     agent.answer = None
-    assert await protection.take()
+    assert await protection.acquire()
 
 
 # the worker
@@ -132,7 +138,7 @@ async def test_an_idle_worker_can_be_stopped_between_its_polls(world: Fakes, age
         await world.time.advance(20)
         await until(lambda: agent.wishes == [True, False])
         await settle()
-        await world.time.advance(OPEN_SECONDS - 0.1)
+        await world.time.advance(SCALE_IN_WINDOW_SECONDS - 0.1)
         assert world.synthesis.switch.count("receive") == 1
         await world.time.advance(0.1)
         await until(lambda: world.synthesis.switch.count("receive") == 2)
@@ -157,8 +163,8 @@ async def test_a_worker_that_is_refused_receives_nothing_until_it_is_not(world: 
     order = await order_new(world.resources)
     async with fake_time_worker(world, ScriptedEngine()) as worker:
         await until(lambda: True in agent.wishes)
-        await _passes(world, 3 * OPEN_SECONDS)
-        assert world.synthesis.switch.calls == ["send"]
+        await _passes(world, 3 * SCALE_IN_WINDOW_SECONDS)
+        assert world.synthesis.switch.count("receive") == 0
         agent.answer = None
         await worker.live_until_ended(order.job_id)
 
@@ -173,11 +179,11 @@ async def test_a_busy_worker_makes_way_when_its_renewal_is_refused(world: Fakes,
         await _passes(world, RENEW_SECONDS + 20)
         received = world.synthesis.switch.count("receive")
         second = await order_new(world.resources)
-        await _passes(world, OPEN_SECONDS)
+        await _passes(world, SCALE_IN_WINDOW_SECONDS)
         assert False not in agent.wishes
         engine.held = False
         await worker.until_ended(first.job_id)
-        await _passes(world, 2 * OPEN_SECONDS)
+        await _passes(world, 2 * SCALE_IN_WINDOW_SECONDS)
         await until(lambda: False in agent.wishes)
         assert world.synthesis.switch.count("receive") == received
         assert await jobs.read_outcome(world.resources, second.job_id) is None

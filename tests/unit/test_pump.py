@@ -1,4 +1,4 @@
-"""Queued messages are handed to functions as Lambda does."""
+"""Functions are called with batches of queued messages, as Lambda does."""
 
 import asyncio
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from pump import Event, Handler, Mapping
+from pump import Event, EventSourceMapping, Handler
 from schedule import seconds_to_next
 from structlog.testing import capture_logs
 
@@ -39,11 +39,13 @@ class Queue:
             raise batch
         return [Message(id_, f"body of {id_}", f"receipt of {id_}", 2) for id_ in batch]
 
-    async def delete(self, receipts: Sequence[str]) -> None:
+    async def delete(self, receipts: Sequence[str]) -> Sequence[str]:
         self.deleted.append([receipt.removeprefix("receipt of ") for receipt in receipts])
+        return []
 
-    async def hide(self, receipts: Sequence[str], seconds: int) -> None:
+    async def hide(self, receipts: Sequence[str], seconds: int) -> Sequence[str]:
         self.hidden += [(receipt.removeprefix("receipt of "), seconds) for receipt in receipts]
+        return []
 
     async def depth(self) -> int:
         raise AssertionError
@@ -53,9 +55,9 @@ class Queue:
 
 
 @asynccontextmanager
-async def pumping(queue: Queue, handle: Handler, **settings: Any) -> Any:
+async def consuming(queue: Queue, handle: Handler, **settings: Any) -> Any:
     resources = cast(Resources, SimpleNamespace(settings=Settings(**settings)))
-    task = asyncio.create_task(Mapping(resources, queue, handle).run())
+    task = asyncio.create_task(EventSourceMapping(resources, queue, handle).run())
     try:
         yield task
     finally:
@@ -70,7 +72,7 @@ async def test_the_function_gets_the_event_that_lambda_makes() -> None:
         seen.append(event)
         return {"batchItemFailures": []}
 
-    async with pumping(queue, handle):
+    async with consuming(queue, handle):
         queue.deliveries.put_nowait(["a"])
         await until(lambda: seen)
     record = {
@@ -84,38 +86,38 @@ async def test_the_function_gets_the_event_that_lambda_makes() -> None:
     assert queue.deleted == [["a"]]
 
 
-async def test_only_what_failed_comes_back() -> None:
+async def test_only_failed_messages_are_retried() -> None:
     queue = Queue()
 
     async def handle(_resources: Resources, _event: Event) -> Event:
         return {"batchItemFailures": [{"itemIdentifier": "b"}]}
 
-    async with pumping(queue, handle):
+    async with consuming(queue, handle):
         queue.deliveries.put_nowait(["a", "b", "c"])
         await until(lambda: queue.hidden)
     assert queue.deleted == [["a", "c"]]
     assert queue.hidden == [("b", 2)]
 
 
-async def test_a_function_that_raises_gets_all_of_its_batch_again() -> None:
+async def test_when_the_function_raises_the_whole_batch_is_retried() -> None:
     queue = Queue()
 
     async def handle(_resources: Resources, _event: Event) -> Event:
         raise ValueError("broken")
 
-    async with pumping(queue, handle):
+    async with consuming(queue, handle):
         queue.deliveries.put_nowait(["a", "b"])
         await until(lambda: len(queue.hidden) == 2)
     assert not any(queue.deleted)
 
 
-async def test_ten_messages_are_deleted_at_once_and_fewer_after_a_while() -> None:
+async def test_ten_messages_are_deleted_at_once_and_fewer_after_a_delay() -> None:
     queue = Queue()
 
     async def handle(_resources: Resources, _event: Event) -> Event:
         return {}
 
-    async with pumping(queue, handle, visibility_timeout_seconds=2):
+    async with consuming(queue, handle, visibility_timeout_seconds=2):
         for number in range(10):
             queue.deliveries.put_nowait([str(number)])
         await until(lambda: queue.deleted)
@@ -124,7 +126,7 @@ async def test_ten_messages_are_deleted_at_once_and_fewer_after_a_while() -> Non
         await until(lambda: ["late"] in queue.deleted)
 
 
-async def test_receiving_goes_on_while_a_function_works() -> None:
+async def test_receiving_continues_while_a_function_runs() -> None:
     queue, started, release = Queue(), list[str](), asyncio.Event()
 
     async def handle(_resources: Resources, event: Event) -> Event:
@@ -132,7 +134,7 @@ async def test_receiving_goes_on_while_a_function_works() -> None:
         await release.wait()
         return {}
 
-    async with pumping(queue, handle):
+    async with consuming(queue, handle):
         queue.deliveries.put_nowait(["slow"])
         queue.deliveries.put_nowait(["next"])
         await until(lambda: started == ["slow", "next"])
@@ -140,7 +142,7 @@ async def test_receiving_goes_on_while_a_function_works() -> None:
     assert sorted(id_ for some in queue.deleted for id_ in some) == ["next", "slow"]
 
 
-async def test_a_queue_that_is_away_is_said_once() -> None:
+async def test_an_unavailable_queue_is_logged_once() -> None:
     queue, seen = Queue(), list[Event]()
 
     async def handle(_resources: Resources, event: Event) -> Event:
@@ -148,18 +150,18 @@ async def test_a_queue_that_is_away_is_said_once() -> None:
         return {}
 
     with capture_logs() as logs:
-        async with pumping(queue, handle):
+        async with consuming(queue, handle):
             for _ in range(3):
                 queue.deliveries.put_nowait(Unavailable("away"))
             queue.deliveries.put_nowait(["a"])
             await until(lambda: seen)
     assert [line["event"] for line in logs if "the queue is" in line["event"]] == [
-        "the queue is away; trying again until it is back",
-        "the queue is back",
+        "the queue is unavailable; retrying",
+        "the queue is available again",
     ]
 
 
 @pytest.mark.parametrize(("second", "wait"), [(0, 60), (59, 1), (12.5, 47.5)])
-def test_the_schedule_keeps_to_whole_minutes(second: float, wait: float) -> None:
+def test_the_schedule_runs_at_whole_minutes(second: float, wait: float) -> None:
     now = datetime(2026, 1, 2, 3, 4, int(second), int(second % 1 * 1_000_000), tzinfo=UTC)
     assert seconds_to_next(now) == pytest.approx(wait)

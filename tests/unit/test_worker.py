@@ -3,8 +3,10 @@
 import asyncio
 import json
 import threading
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
+from typing import Any
 
 import pytest
 import structlog
@@ -12,17 +14,17 @@ from structlog.testing import capture_logs
 
 from gpu_runner.engines import EngineLost
 from gpu_runner.engines.mock import MockPrompt, hum
-from gpu_runner.worker import work
+from gpu_runner.worker import run_worker
 from pipeline.audio.reference_audio import decode_wav
 from pipeline.audio.wav import WAV, length_of_wav
 from pipeline.clients.storage import JSON
 from pipeline.contract import layout
 from pipeline.contract.records import Source
 from pipeline.domain import jobs
-from pipeline.errors import InvalidInput
+from pipeline.errors import InvalidInput, Unavailable
 from pipeline.settings import Settings
 from tests.engines import ScriptedEngine
-from tests.fakes import Fakes, fake_world, settle
+from tests.fakes import FakeBucket, Fakes, Switch, fake_world, settle
 from tests.orders import (
     TEXT,
     TRANSCRIPTION,
@@ -121,10 +123,15 @@ async def asked_for(world: Fakes, engine: ScriptedEngine, order_job_id: str) -> 
         await worker.until_ended(order_job_id)
         await world.time.advance(1)
         return {
-            "bucket": sorted(world.bucket.switch.calls),
-            "voices": sorted(world.voices.switch.calls),
-            "queue": sorted(world.synthesis.switch.calls),
+            "bucket": _but_pings(world.bucket.switch),
+            "voices": _but_pings(world.voices.switch),
+            "queue": _but_pings(world.synthesis.switch),
         }
+
+
+def _but_pings(switch: Switch) -> list[str]:
+    """Return the calls; a worker pings each dependency once when it starts."""
+    return sorted(call for call in switch.calls if call != "ping")
 
 
 # The second receive is the poll for the next job.
@@ -352,7 +359,7 @@ async def test_what_is_no_job_is_deleted(world: Fakes) -> None:
         "[]",
         '{"job_id": "../../etc"}',
         '{"job_id": 1}',
-        jobs.Ticket(job_id=world.resources.new_id()).model_dump_json(),
+        jobs.QueueMessage(job_id=world.resources.new_id()).model_dump_json(),
     ):
         await world.synthesis.send(body)
     async with fake_time_worker(world, ScriptedEngine()):
@@ -406,7 +413,7 @@ async def test_what_fails_every_time_becomes_a_dead_letter(world: Fakes) -> None
             await world.time.advance(1)
             await asyncio.sleep(0.002)
     assert len(engine.spoken) == world.resources.settings.max_receives
-    assert world.synthesis_dead_letters.bodies == [jobs.Ticket(job_id=order.job_id).model_dump_json()]
+    assert world.synthesis_dead_letters.bodies == [jobs.QueueMessage(job_id=order.job_id).model_dump_json()]
     assert await jobs.read_outcome(world.resources, order.job_id) is None
 
 
@@ -424,7 +431,7 @@ async def test_a_request_of_another_version_is_left_to_others(world: Fakes) -> N
 async def test_a_message_that_comes_again_after_the_end_is_only_deleted(world: Fakes) -> None:
     engine = ScriptedEngine()
     order = await order_new(world.resources)
-    await jobs.conclude(world.resources, jobs.failure(order, InvalidInput("no"), world.time.now))
+    await jobs.write_outcome(world.resources, jobs.failure(order, InvalidInput("no"), world.time.now))
     await world.synthesis.receive(1, wait_seconds=0)
     await world.time.advance(60)
     async with fake_time_worker(world, engine):
@@ -465,6 +472,41 @@ async def test_audio_of_an_earlier_try_is_described_as_it_is(world: Fakes) -> No
     assert world.bucket.objects[layout.preview(order.job_id)].body == body
 
 
+class FailsToConclude(FakeBucket):
+    """Fails so many writes of an outcome."""
+
+    failures = 0
+
+    async def put_once(self, key: str, body: bytes, content_type: str, **more: Any) -> str | None:
+        """See `Bucket.put_once`."""
+        if key.endswith(layout.OUTCOME_FILE) and self.failures:
+            self.failures -= 1
+            raise Unavailable("no outcome can be written")
+        return await super().put_once(key, body, content_type, **more)
+
+
+@pytest.mark.parametrize(("failures", "deliveries"), [(1, 1), (5, 2)])
+async def test_timings_and_warnings_survive_a_failed_write_of_the_outcome(
+    world: Fakes, failures: int, deliveries: int
+) -> None:
+    bucket = FailsToConclude(world.time)
+    bucket.failures = failures
+    world = replace(world, bucket=bucket, resources=replace(world.resources, bucket=bucket))
+    engine = ScriptedEngine()
+    engine.warnings = ("a bit short", "too long to be kept with the audio: " + "ä" * 2000)
+    order = await order_new(world.resources)
+    world.time.now += timedelta(seconds=3)
+    async with fake_time_worker(world, engine) as worker:
+        await worker.live_until_ended(order.job_id)
+    outcome = await succeeded(world.resources, order)
+    assert outcome.timings is not None
+    assert outcome.timings.queued_seconds >= 2.5
+    assert outcome.timings.synthesis_seconds == 0.5
+    assert outcome.warnings == ("a bit short",)
+    assert len(engine.spoken) == 1
+    assert (world.synthesis.switch.count("hide") > 0) == (deliveries > 1)
+
+
 async def test_a_redelivered_job_uses_the_prompt_that_the_first_try_stored(world: Fakes) -> None:
     engine = ScriptedEngine()
     engine.errors[TEXT] = RuntimeError("no luck")
@@ -493,8 +535,8 @@ async def test_a_worker_outlives_an_outage_of_the_queue(world: Fakes) -> None:
             await world.time.advance(30)
             await worker.until_ended(order.job_id)
     assert 10 < tries < 40
-    assert [entry["neighbour"] for entry in logs if entry["event"] == "not reachable"] == ["queue"]
-    assert [entry["neighbour"] for entry in logs if entry["event"] == "reachable again"] == ["queue"]
+    assert [entry["dependency"] for entry in logs if entry["event"] == "dependency unavailable"] == ["queue"]
+    assert [entry["dependency"] for entry in logs if entry["event"] == "dependency available again"] == ["queue"]
 
 
 async def test_an_outage_of_the_storage_costs_no_job_its_tries(world: Fakes) -> None:
@@ -508,7 +550,7 @@ async def test_an_outage_of_the_storage_costs_no_job_its_tries(world: Fakes) -> 
             await world.time.advance(30)
             await worker.until_ended(*(order.job_id for order in orders))
     assert world.synthesis_dead_letters.bodies == []
-    assert [entry["neighbour"] for entry in logs if entry["event"] == "not reachable"] == ["storage"]
+    assert [entry["dependency"] for entry in logs if entry["event"] == "dependency unavailable"] == ["storage"]
 
 
 async def test_what_was_spoken_outlives_a_short_outage_of_the_storage(world: Fakes) -> None:
@@ -625,6 +667,23 @@ async def test_a_lost_engine_ends_the_worker_and_hands_everything_back(world: Fa
     assert len(world.synthesis.visible) == 3
 
 
+async def test_a_dead_engine_thread_ends_the_worker_and_returns_every_job(world: Fakes) -> None:
+    engine = ScriptedEngine(capacity=2)
+    engine.held = True
+    orders = [await order_new(world.resources) for _ in range(3)]
+    async with fake_time_worker(world, engine) as worker:
+        await until(lambda: len(engine.speaking) == 2 and world.synthesis.visible == [])
+        engine.step_errors = [SystemExit("bye")]
+        async with asyncio.timeout(5):
+            while not worker.task.done():
+                await world.time.advance(0.1)
+                await asyncio.sleep(0.002)
+        with pytest.raises(EngineLost, match="SystemExit: bye"):
+            await worker.task
+    await world.time.advance(1)
+    assert len(world.synthesis.visible) == len(orders)
+
+
 async def test_it_stops_while_the_engine_is_still_loading(world: Fakes) -> None:
     loading = threading.Event()
 
@@ -633,13 +692,13 @@ async def test_it_stops_while_the_engine_is_still_loading(world: Fakes) -> None:
         return ScriptedEngine()
 
     stop = asyncio.Event()
-    task = asyncio.create_task(work(world.resources, load, stop, sleep=world.time.sleep))
+    task = asyncio.create_task(run_worker(world.resources, load, stop, sleep=world.time.sleep))
     await settle()
     stop.set()
     async with asyncio.timeout(5):
         await task
     loading.set()
-    assert world.synthesis.switch.calls == []
+    assert world.synthesis.switch.count("receive") == 0
 
 
 # what it takes on

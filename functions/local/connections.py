@@ -1,0 +1,90 @@
+"""The open WebSocket connections of this process, and how a message is sent to one."""
+
+import asyncio
+import contextlib
+import secrets
+from dataclasses import dataclass, field
+
+import structlog
+from fastapi import WebSocket, status
+from starlette.websockets import WebSocketDisconnect
+
+from pipeline.access.api_keys import Caller
+from pipeline.contract.records import ReplyTo
+
+log = structlog.get_logger(__name__)
+
+SEND_TIMEOUT_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """One open connection.  `sending` is held while a message is answered, so that its results come after."""
+
+    address: ReplyTo
+    caller: Caller
+    socket: WebSocket
+    sending: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+class ConnectionRegistry:
+    """The open connections, by their id.
+
+    Parameters
+    ----------
+    send_timeout_seconds
+        How long a client may take to read a message before its connection is closed.
+    """
+
+    def __init__(self, send_timeout_seconds: float = SEND_TIMEOUT_SECONDS) -> None:
+        self.endpoint = ""
+        self._send_timeout_seconds = send_timeout_seconds
+        self._open: dict[str, Connection] = {}
+
+    def add(self, socket: WebSocket, caller: Caller) -> Connection:
+        """Register a connection under a random id."""
+        connection_id = secrets.token_urlsafe(16)
+        address = ReplyTo(endpoint=self.endpoint, connection_id=connection_id, key_id=caller.key_id)
+        connection = Connection(address, caller, socket)
+        self._open[connection_id] = connection
+        return connection
+
+    def remove(self, connection: Connection) -> None:
+        """Forget a connection."""
+        self._open.pop(connection.address.connection_id, None)
+
+    async def post(self, connection_id: str, text: str) -> bool:
+        """Send a message to a connection; return whether it was there."""
+        connection = self._open.get(connection_id)
+        if connection is None:
+            return False
+        try:
+            async with connection.sending:
+                await self.send(connection, text)
+        except (WebSocketDisconnect, RuntimeError):
+            self.remove(connection)
+            return False
+        return True
+
+    async def send(self, connection: Connection, text: str) -> None:
+        """Send one text frame; the caller holds `connection.sending`.
+
+        Raises
+        ------
+        WebSocketDisconnect
+            The client is gone, or did not read in time and was disconnected.
+        """
+        try:
+            async with asyncio.timeout(self._send_timeout_seconds):
+                await connection.socket.send_text(text)
+        except TimeoutError:
+            log.info("client does not read", connection_id=connection.address.connection_id)
+            await self.close(connection)
+            raise WebSocketDisconnect(status.WS_1008_POLICY_VIOLATION) from None
+
+    async def close(self, connection: Connection, reason: str | None = None) -> None:
+        """Close a connection with 1008, policy violation."""
+        self.remove(connection)
+        with contextlib.suppress(TimeoutError, RuntimeError, WebSocketDisconnect):
+            async with asyncio.timeout(self._send_timeout_seconds):
+                await connection.socket.close(status.WS_1008_POLICY_VIOLATION, reason)

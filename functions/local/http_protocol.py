@@ -1,0 +1,135 @@
+"""HTTP/1.1 under uvicorn, with the limits that API Gateway sets in the cloud: sizes of heads, and timeouts."""
+
+import asyncio
+import sys
+from http import HTTPStatus
+from typing import Any
+
+import h11
+from uvicorn.config import Config
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.server import ServerState
+
+from functions.http import problems
+from functions.http.middleware.security_headers import HEADERS
+from functions.local.http_parser import HEADERS_MAX_BYTES, URL_MAX_BYTES, AmbiguousRequest, Connection
+
+_ERRORS = {
+    408: ("request_timeout", "The request did not come in time; send it again."),
+    414: ("uri_too_long", f"The URL is too long; it should have at most {URL_MAX_BYTES // 1024} KB."),
+    431: (
+        "request_header_fields_too_large",
+        f"The headers are too large; they should have at most {HEADERS_MAX_BYTES // 1024} KB.",
+    ),
+}
+_UNREADABLE = ("bad_request", "This can't be parsed as an HTTP request.")
+
+
+class HttpProtocol(H11Protocol):
+    """HTTP/1.1 that closes a connection whose client does not finish a request, or does not read the response."""
+
+    headers_timeout_seconds = 10.0
+    # After an early response the rest of a body is read and dropped for so long: its sender can't read meanwhile.
+    linger_seconds = 30.0
+    read_timeout_seconds = 60.0
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self.conn = Connection()
+        self._timeout_seconds: float | None = None
+        self._timeout: asyncio.TimerHandle | None = None
+        self._write_check: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """See `asyncio.Protocol`."""
+        super().connection_made(transport)
+        self._update_timeout()
+
+    def data_received(self, data: bytes) -> None:
+        """See `asyncio.Protocol`."""
+        super().data_received(data)
+        self._update_timeout()
+
+    def on_response_complete(self) -> None:
+        """Go on to the next request."""
+        super().on_response_complete()
+        self._update_timeout()
+        self._start_write_checks()
+
+    def pause_writing(self) -> None:
+        """See `asyncio.BaseProtocol`."""
+        super().pause_writing()
+        self._start_write_checks()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See `asyncio.Protocol`."""
+        self._set_timeout(None)
+        if self._write_check is not None:
+            self._write_check.cancel()
+        super().connection_lost(exc)
+
+    def send_400_response(self, msg: str) -> None:
+        """Send an error response for the exception that is being handled."""
+        error = sys.exception()
+        status = error.error_status_hint if isinstance(error, h11.RemoteProtocolError) else 400
+        self._send_error(status, str(error) if isinstance(error, AmbiguousRequest) else None)
+
+    def _update_timeout(self) -> None:
+        """Set the timeout for what the client has to send next; one that runs is not restarted by every byte."""
+        if self.transport.is_closing():
+            self._set_timeout(None)
+        elif self.conn.their_state is h11.IDLE:
+            self._set_timeout(self.headers_timeout_seconds)
+        elif self.conn.their_state is h11.SEND_BODY and self.cycle is not None and self.cycle.response_complete:
+            self._set_timeout(self.linger_seconds)
+        else:
+            self._set_timeout(None)
+
+    def _set_timeout(self, seconds: float | None) -> None:
+        if seconds == self._timeout_seconds:
+            return
+        if self._timeout is not None:
+            self._timeout.cancel()
+        self._timeout_seconds = seconds
+        self._timeout = None if seconds is None else self.loop.call_later(seconds, self._on_timeout)
+
+    def _on_timeout(self) -> None:
+        if self.conn.their_state is not h11.IDLE or self.transport.is_closing():
+            self.transport.abort()
+        elif self.conn.trailing_data[0]:
+            self._send_error(408)
+        else:
+            self.transport.close()
+
+    def _start_write_checks(self) -> None:
+        if self._write_check is None and self.transport.get_write_buffer_size():
+            self._check_written(unsent_before=None)
+
+    def _check_written(self, unsent_before: int | None) -> None:
+        """Abort if nothing has been sent since the last check."""
+        unsent = self.transport.get_write_buffer_size()
+        self._write_check = None
+        if unsent and unsent == unsent_before:
+            self.transport.abort()
+        elif unsent:
+            self._write_check = self.loop.call_later(self.read_timeout_seconds, self._check_written, unsent)
+
+    def _send_error(self, status: int, reason: str | None = None) -> None:
+        if self.conn.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
+            code, message = _ERRORS.get(status, _UNREADABLE)
+            response = problems.response(status, code, reason or message)
+            response.headers.update({**HEADERS, "Connection": "close"})
+            head = h11.Response(
+                status_code=status,
+                headers=[*self.server_state.default_headers, *response.raw_headers],
+                reason=HTTPStatus(status).phrase,
+            )
+            for event in (head, h11.Data(data=bytes(response.body)), h11.EndOfMessage()):
+                self.transport.write(self.conn.send(event) or b"")
+        self.transport.close()

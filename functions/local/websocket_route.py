@@ -1,0 +1,115 @@
+"""The local server's `/ws`; API Gateway's routes in the cloud."""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from contextlib import ExitStack
+
+import structlog
+from fastapi import APIRouter, WebSocket
+from starlette.websockets import WebSocketDisconnect, WebSocketState
+
+from functions.access.access_control import AccessControl
+from functions.http import problems
+from functions.http.authorized_route import access_control_of
+from functions.local.connection_limits import ConnectionLimits
+from functions.local.connections import Connection, ConnectionRegistry
+from functions.websocket.dispatch import Dispatcher
+from functions.websocket.messages import Message
+from pipeline.access.api_keys import Caller
+from pipeline.errors import ConnectionGone, PipelineError, Unavailable
+
+log = structlog.get_logger(__name__)
+
+router = APIRouter()
+
+# Together with how long a key is cached, well under the minute within which a revocation takes effect.
+KEY_CHECK_SECONDS = 2.0
+
+
+@router.websocket("/ws")
+async def serve(socket: WebSocket) -> None:
+    """Serve one client, if it may connect."""
+    limits: ConnectionLimits = socket.app.state.connection_limits
+    address = socket.client.host if socket.client else ""
+    with ExitStack() as counted:
+        try:
+            counted.enter_context(limits.of_address(address))
+            caller = await _authenticate(socket, address)
+            counted.enter_context(limits.of_key(caller.key_id))
+        except PipelineError as error:
+            await socket.send_denial_response(problems.of_error(error))
+            return
+        await _serve(socket, caller)
+
+
+async def _authenticate(socket: WebSocket, address: str) -> Caller:
+    authorization, ticket = socket.headers.get("authorization"), socket.query_params.get("ticket")
+    return await access_control_of(socket).authenticate_socket(authorization, ticket, address)
+
+
+async def _serve(socket: WebSocket, caller: Caller) -> None:
+    """Answer messages one after the other; results come in between."""
+    access_control = access_control_of(socket)
+    connections: ConnectionRegistry = socket.app.state.connections
+    dispatcher: Dispatcher = socket.app.state.dispatcher
+    await socket.accept()
+    connection = connections.add(socket, caller)
+    log.info("client connected", connection_id=connection.address.connection_id, key_id=caller.key_id)
+    key_check = asyncio.create_task(_close_when_revoked(connections, access_control, connection))
+    try:
+        async for raw in _messages(socket):
+            await _answer(connections, dispatcher, connection, raw)
+            await asyncio.sleep(0)  # nothing above has to wait when all is at hand; others get their turn
+    except (WebSocketDisconnect, RuntimeError):
+        # Starlette raises RuntimeError when the client disconnects while it is being answered.
+        pass
+    finally:
+        key_check.cancel()
+        connections.remove(connection)
+        log.info("client disconnected", connection_id=connection.address.connection_id)
+        await dispatcher.forget(connection.address)
+
+
+@router.websocket("/{path:path}")
+async def refuse(socket: WebSocket) -> None:
+    """Refuse a WebSocket on any other path."""
+    await socket.send_denial_response(problems.response(404, "not_found", "There is no WebSocket here; open /ws."))
+
+
+async def _close_when_revoked(
+    connections: ConnectionRegistry, access_control: AccessControl, connection: Connection
+) -> None:
+    while connection.caller.key_id is not None:
+        await asyncio.sleep(KEY_CHECK_SECONDS)
+        with contextlib.suppress(Unavailable):
+            if not await access_control.is_key_still_valid(connection.caller):
+                log.info("key is no longer good", connection_id=connection.address.connection_id)
+                await connections.close(connection, "The key is no longer good.")
+                return
+
+
+async def _messages(socket: WebSocket) -> AsyncIterator[str | bytes]:
+    while socket.application_state is WebSocketState.CONNECTED:
+        message = await socket.receive()
+        if message["type"] == "websocket.disconnect":
+            return
+        text = message.get("text")
+        yield message["bytes"] if text is None else text
+
+
+async def _answer(
+    connections: ConnectionRegistry, dispatcher: Dispatcher, connection: Connection, raw: str | bytes
+) -> None:
+    async def say(message: Message) -> None:
+        try:
+            await connections.send(connection, json.dumps(message))
+        except (WebSocketDisconnect, RuntimeError) as error:
+            raise ConnectionGone("The client is gone.") from error
+
+    async with connection.sending:
+        answer = await dispatcher.answer(connection.address, connection.caller, raw, say)
+        if answer is not None:
+            # In ASCII: what it repeats of the client's may be half a surrogate pair, which no frame can hold.
+            await connections.send(connection, json.dumps(answer))

@@ -1,0 +1,1 @@
+"""The work itself: from a stored request to a stored outcome."""

@@ -1,0 +1,17 @@
+"""What every job is processed with."""
+
+from dataclasses import dataclass
+
+from gpu_runner.synthesis.engine_thread import EngineThread
+from gpu_runner.synthesis.prompts import Prompts
+from pipeline.clients.resources import Resources
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerContext:
+    """Everything the worker holds for its whole life."""
+
+    resources: Resources
+    engine: EngineThread
+    prompts: Prompts
+    sample_rate: int

@@ -1,0 +1,80 @@
+"""From a job's id to its result: read the request, get the voice prompt, synthesize."""
+
+import asyncio
+from collections.abc import Awaitable
+
+import structlog
+from pydantic import ValidationError
+
+from gpu_runner.engines import Utterance
+from gpu_runner.synthesis.context import WorkerContext
+from gpu_runner.synthesis.engine_thread import Speech
+from gpu_runner.synthesis.publishing import PreviouslySynthesized, Result, Synthesized, is_late, stored_preview
+from pipeline.clients.resources import Resources
+from pipeline.contract import layout, retention
+from pipeline.contract.records import Request
+from pipeline.domain import jobs
+from pipeline.errors import DeadlineExceeded, Expired, InvalidInput, NotFound
+
+PERMANENT_ERRORS = (InvalidInput, NotFound, Expired, DeadlineExceeded)
+
+log = structlog.get_logger(__name__)
+
+
+class UnreadableRequest(Exception):
+    """The request has a format that this version of the worker does not know."""
+
+
+async def process(context: WorkerContext, job_id: str, *, redelivered: bool) -> Result | None:
+    """Do everything a job needs except publishing it; None when there is nothing left to do.
+
+    Raises
+    ------
+    Unavailable, UnreadableRequest, Stopping, EngineFailed, EngineLost
+        A retry may succeed.
+    """
+    resources = context.resources
+    if redelivered and await jobs.read_outcome(resources, job_id) is not None:
+        return None
+    request = await _read_request(resources, job_id)
+    if request is None:
+        log.warning("job is unknown", job_id=job_id)
+        return None
+    structlog.contextvars.bind_contextvars(correlation_id=request.correlation_id)
+    if is_late(request, resources):
+        return jobs.past_deadline(request, resources)
+    try:
+        if redelivered and (stored := await stored_preview(resources, layout.preview(job_id))):
+            return PreviouslySynthesized(request, stored)
+        return await _synthesize(context, request, redelivered=redelivered)
+    except PERMANENT_ERRORS as error:
+        return jobs.failure(request, error, resources.clock())
+
+
+async def _read_request(resources: Resources, job_id: str) -> Request | None:
+    try:
+        return await jobs.read_request(resources, job_id)
+    except ValidationError as error:
+        # The error itself quotes what it read, which must not be logged.
+        raise UnreadableRequest(f"{error.error_count()} fields of the request are invalid or unknown") from None
+
+
+async def _synthesize(context: WorkerContext, request: Request, *, redelivered: bool) -> Synthesized:
+    # The prompt of a reference that came with this very request can be stored only by an earlier try.
+    maybe_stored = request.new_reference is None or redelivered
+    voice = await context.prompts.get(request, maybe_stored=maybe_stored)
+    speech = None
+    if request.kind == "preview":
+        utterance = Utterance(request.job_id, request.text, voice.prompt, request.options)
+        speech = await _before_deadline(context.engine.synthesize(utterance), request, context.resources)
+    return Synthesized(request, voice, speech, context.resources.clock())
+
+
+async def _before_deadline(synthesis: Awaitable[Speech], request: Request, resources: Resources) -> Speech:
+    """Wait for the audio until the job's deadline; after it the engine cancels the job."""
+    remaining = retention.job_deadline(request.job_id, resources.settings) - resources.clock()
+    try:
+        async with asyncio.timeout(remaining.total_seconds()):
+            return await synthesis
+    except TimeoutError:
+        raise jobs.too_late(resources.settings) from None

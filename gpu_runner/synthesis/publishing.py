@@ -1,0 +1,165 @@
+"""From a job's result to its outcome: store the prompt and the WAV, then write `outcome.json`."""
+
+import asyncio
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import structlog
+
+from gpu_runner.synthesis.context import WorkerContext
+from gpu_runner.synthesis.engine_thread import Speech
+from gpu_runner.synthesis.prompts import Voice
+from pipeline.audio import reference_audio
+from pipeline.audio.reference_audio import Recording
+from pipeline.audio.wav import WAV, length_of_wav
+from pipeline.clients.resources import Resources
+from pipeline.contract import layout, retention
+from pipeline.contract.records import Failed, Preview, Request, Succeeded, SynthesisReport, Timings, outcome_fields
+from pipeline.domain import jobs
+from pipeline.errors import Unavailable
+
+_WAV_HEADER = "bytes=0-255"
+_REPORT = "report"  # name of the object metadata
+_REPORT_MAX_BYTES = 1900  # S3 takes 2 KB of metadata
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Synthesized:
+    """A job that the engine has finished and that is yet to be published."""
+
+    request: Request
+    voice: Voice
+    speech: Speech | None
+    """None when only the prompt was requested."""
+    ended_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPreview:
+    """A WAV in the bucket, when it was written, and its report if it has one."""
+
+    preview: Preview
+    completed_at: datetime
+    report: SynthesisReport | None
+
+
+@dataclass(frozen=True, slots=True)
+class PreviouslySynthesized:
+    """A job whose WAV an earlier try has stored without writing the outcome."""
+
+    request: Request
+    stored: StoredPreview
+
+
+Result = Synthesized | PreviouslySynthesized | Failed
+
+
+def is_late(request: Request, resources: Resources) -> bool:
+    """Return whether the job is past its deadline."""
+    return retention.job_deadline(request.job_id, resources.settings) <= resources.clock()
+
+
+async def publish(context: WorkerContext, result: Result) -> None:
+    """Write the results and then the outcome; idempotent.
+
+    Raises
+    ------
+    Unavailable
+        The storage does not answer.
+    """
+    resources = context.resources
+    if isinstance(result, Failed):
+        outcome: Succeeded | Failed = result
+    elif is_late(result.request, resources):
+        outcome = jobs.past_deadline(result.request, resources)
+    elif isinstance(result, PreviouslySynthesized):
+        outcome = _success(result.request, result.stored)
+    else:
+        outcome = await _store(context, result)
+    written = await jobs.write_outcome(resources, outcome)
+    _log_outcome(outcome, written=written)
+
+
+async def _store(context: WorkerContext, result: Synthesized) -> Succeeded:
+    storing = context.prompts.store(result.request, result.voice)
+    if result.speech is None:
+        await storing
+        return Succeeded.model_validate(outcome_fields(result.request, context.resources.clock()))
+    stored, _ = await asyncio.gather(_store_audio(context, result, result.speech), storing)
+    return _success(result.request, stored)
+
+
+def _success(request: Request, stored: StoredPreview) -> Succeeded:
+    facts = outcome_fields(request, stored.completed_at) | {"preview": stored.preview}
+    if stored.report:
+        facts |= {"timings": stored.report.timings, "warnings": stored.report.warnings}
+    return Succeeded.model_validate(facts)
+
+
+async def _store_audio(context: WorkerContext, result: Synthesized, speech: Speech) -> StoredPreview:
+    recording = Recording(speech.samples, context.sample_rate)
+    report = SynthesisReport(timings=_timings(result, recording.duration_seconds), warnings=speech.warnings)
+    body = await asyncio.to_thread(reference_audio.encode_wav, recording)
+    completed_at = context.resources.clock()
+    key = layout.preview(result.request.job_id)
+    if await context.resources.bucket.put_once(key, body, WAV, metadata=_to_metadata(report)) is None:
+        if (stored := await stored_preview(context.resources, key)) is None:
+            raise Unavailable("The preview was deleted between two reads.")
+        return stored
+    preview = _preview(context.resources, key, completed_at, recording.sample_rate, recording.duration_seconds)
+    return StoredPreview(preview, completed_at, report)
+
+
+async def stored_preview(resources: Resources, key: str) -> StoredPreview | None:
+    """Describe the WAV that an earlier try has stored; None when there is none."""
+    stored = await resources.bucket.read(key, range_=_WAV_HEADER)
+    if stored is None:
+        return None
+    preview = _preview(resources, key, stored.last_modified, *length_of_wav(stored.body))
+    return StoredPreview(preview, stored.last_modified, _from_metadata(stored.metadata))
+
+
+def _to_metadata(report: SynthesisReport) -> dict[str, str]:
+    """Encode as ASCII of limited size, without the last warnings where they are too long."""
+    text = json.dumps(report.model_dump(mode="json"))
+    if len(text) > _REPORT_MAX_BYTES:
+        return _to_metadata(report.model_copy(update={"warnings": report.warnings[:-1]}))
+    return {_REPORT: text}
+
+
+def _from_metadata(metadata: Mapping[str, str]) -> SynthesisReport | None:
+    return SynthesisReport.model_validate_json(metadata[_REPORT]) if _REPORT in metadata else None
+
+
+def _preview(resources: Resources, key: str, completed_at: datetime, sample_rate: int, seconds: float) -> Preview:
+    return Preview(
+        key=key,
+        sample_rate=sample_rate,
+        duration_seconds=round(seconds, 3),
+        expires_at=retention.preview_expires_at(completed_at, resources.settings),
+    )
+
+
+def _timings(result: Synthesized, audio_seconds: float) -> Timings:
+    seconds = result.speech.seconds if result.speech else 0.0
+    waited = result.ended_at - timedelta(seconds=seconds) - result.request.created_at
+    return Timings(
+        queued_seconds=round(max(0.0, waited.total_seconds()), 3),
+        synthesis_seconds=round(seconds, 3),
+        real_time_factor=round(seconds / max(audio_seconds, 0.001), 4),
+    )
+
+
+def _log_outcome(outcome: Succeeded | Failed, *, written: bool) -> None:
+    """Log one line about a job's end, with neither text nor audio."""
+    facts: dict[str, object] = {"status": outcome.status, "kind": outcome.kind}
+    if isinstance(outcome, Failed):
+        facts["code"] = outcome.code
+    elif outcome.preview is not None:
+        facts["audio_seconds"] = outcome.preview.duration_seconds
+        facts |= outcome.timings.model_dump() if outcome.timings else {}
+    log.info("job ended" if written else "job had ended already", **facts)

@@ -1,0 +1,75 @@
+"""Environment variables of the embedded AWS and of its clients.
+
+Objects are kept in the data folder and survive `kill -9`.  Queues are not kept: they are derived from the objects
+(see `provisioning/recovery.py`), so each start makes them again.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from environments.venvs import LOCKS, ensure
+
+from pipeline.settings import Settings
+
+HOST = "127.0.0.1"
+HEALTH = "/_ministack/health"
+
+# The credentials that ministack accepts by default.
+KEY = "test"
+
+
+def python() -> Path:
+    """Return the Python that has ministack; it pins a newer botocore than the services can use."""
+    return ensure("ministack", LOCKS["ministack"])
+
+
+def server_environment(port: int, data: Path, settings: Settings) -> dict[str, str]:
+    """Return the environment of the embedded server."""
+    return {
+        "BIND_HOST": HOST,
+        "GATEWAY_PORT": str(port),
+        "S3_PERSIST": "1",
+        "S3_DATA_DIR": str(data / "s3"),
+        "PERSIST_STATE": "0",
+        "SERVICES": "s3,sqs",
+        "MINISTACK_REGION": settings.aws_region,
+        "LOG_LEVEL": "INFO" if settings.log_level == "DEBUG" else "WARNING",
+        "SFTP_ENABLED": "0",
+        "IOT_MTLS_ENABLED": "0",
+        # It would look for leftover containers to remove, which are not ours.
+        "DOCKER_HOST": "unix:///nowhere",
+    }
+
+
+def client_environment(port: int) -> dict[str, str]:
+    """Return the environment of the processes that use it."""
+    no_proxy = ",".join(filter(None, [os.environ.get("NO_PROXY") or os.environ.get("no_proxy"), HOST]))
+    return {
+        "AWS_ENDPOINT_URL": f"http://{HOST}:{port}",
+        "AWS_ACCESS_KEY_ID": KEY,
+        "AWS_SECRET_ACCESS_KEY": KEY,
+        # The user's configuration for the real AWS does not apply.
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "NO_PROXY": no_proxy,
+        "no_proxy": no_proxy,
+    }
+
+
+# A profile or a session token for the real AWS would override, or be sent along with, the key above.
+UNSET_FOR_CLIENTS = ("AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_SESSION_TOKEN")
+
+
+def pointing_at(port: int, environment: Mapping[str, str]) -> dict[str, str]:
+    """Return a copy of an environment that points at the embedded AWS on this port."""
+    kept = {name: value for name, value in environment.items() if name not in UNSET_FOR_CLIENTS}
+    return kept | client_environment(port)
+
+
+def point_environment_at(port: int) -> None:
+    """Point this process's environment at the embedded AWS on this port."""
+    environment = pointing_at(port, os.environ)
+    os.environ.clear()
+    os.environ.update(environment)

@@ -1,0 +1,68 @@
+"""The connection file, by which other programs of this machine find the embedded AWS of a running `make run`."""
+
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from pipeline.settings import Settings
+
+FILE = "store.json"
+
+
+class Connection(BaseModel):
+    """`DATA_DIR/run/store.json`: the port of the embedded AWS, and the names in use there."""
+
+    model_config = ConfigDict(frozen=True)
+
+    port: int
+    region: str
+    bucket: str
+    voices_bucket: str
+
+    def environment(self) -> dict[str, str]:
+        """Return the settings with which the services of the run find what is stored."""
+        return {"AWS_REGION": self.region, "BUCKET": self.bucket, "VOICES_BUCKET": self.voices_bucket}
+
+
+def lock_of(data: Path) -> FileLock:
+    """Return the lock that a run holds on its data folder for as long as it lives."""
+    return FileLock(data / "in-use.lock")
+
+
+def run_folder_of(data: Path) -> Path:
+    """Return the folder for files that matter only during a run."""
+    return data / "run"
+
+
+def write(data: Path, port: int, settings: Settings) -> None:
+    """Write the connection file of this run, atomically."""
+    connection = Connection(
+        port=port,
+        region=settings.aws_region,
+        bucket=settings.bucket,
+        voices_bucket=settings.bucket_for_voices,
+    )
+    folder = run_folder_of(data)
+    folder.mkdir(exist_ok=True)
+    unfinished = folder / f"{FILE}.new"
+    unfinished.write_text(connection.model_dump_json())
+    unfinished.replace(folder / FILE)
+
+
+def read(data: Path) -> Connection | None:
+    """Return the connection of the run that uses this folder; None if none runs, or it is not ready yet."""
+    try:
+        connection = Connection.model_validate_json((run_folder_of(data) / FILE).read_bytes())
+    except (OSError, ValidationError):
+        return None
+    # A run that has ended leaves the file behind, and its port may be another program's by now.
+    return connection if _is_held(lock_of(data)) else None
+
+
+def _is_held(lock: FileLock) -> bool:
+    try:
+        with lock.acquire(timeout=0):
+            return False
+    except Timeout:
+        return True

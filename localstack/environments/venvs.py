@@ -1,0 +1,79 @@
+"""Virtual environments, each made from a lock file, and made again when that changes."""
+
+import hashlib
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import structlog
+from filelock import FileLock
+
+from environments.repository import ROOT
+
+log = structlog.get_logger()
+
+VENVS = ROOT / ".venvs"
+INSTALLER = ROOT / "requirements" / "install.py"
+
+_HERE = Path(__file__).parent
+LOCKS = {
+    "ministack": _HERE / "ministack.lock",
+    "localstack": _HERE / "localstack-4.13.1.lock",
+    "cloud": _HERE / "cloud.lock",
+    "sam": _HERE / "sam.lock",
+    "checkov": _HERE / "checkov.lock",
+    "lambda": _HERE / "lambda.lock",
+    "simulation": ROOT / "infra" / "simulation.lock",
+}
+
+
+class EnvironmentFailed(Exception):
+    """An environment can't be made; the message says what would help."""
+
+
+def ensure(name: str, lock: Path) -> Path:
+    """Return the Python of an environment that has what the lock file names; make the environment if needed.
+
+    Raises
+    ------
+    EnvironmentFailed
+        It can't be made.
+    """
+    folder = VENVS / name
+    python = folder / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
+    stamp = folder / "made-from.txt"
+    wanted = _fingerprint(lock)
+    VENVS.mkdir(exist_ok=True)
+    # Two runs may start at once; one makes the environment, the other waits for it.
+    with FileLock(VENVS / f"{name}.lock"):
+        if not (python.exists() and stamp.exists() and stamp.read_text() == wanted):
+            log.info("making a virtual environment", name=name, lock=str(lock.relative_to(ROOT)))
+            stamp.unlink(missing_ok=True)
+            _make(folder, python, lock)
+            stamp.write_text(wanted)
+    return python
+
+
+def _fingerprint(lock: Path) -> str:
+    return f"{sys.version_info.major}.{sys.version_info.minor} {hashlib.sha256(lock.read_bytes()).hexdigest()}"
+
+
+def _make(folder: Path, python: Path, lock: Path) -> None:
+    if importlib.util.find_spec("ensurepip") is None:
+        version = f"{sys.version_info.major}.{sys.version_info.minor}"
+        raise EnvironmentFailed(
+            f"This Python has no `ensurepip`, so it can't make virtual environments; install the package that adds "
+            f"it, such as `python{version}-venv` on Debian and Ubuntu, and try again."
+        )
+    _run([sys.executable, "-m", "venv", "--clear", str(folder)])
+    _run([sys.executable, str(INSTALLER), str(lock), "--python", str(python)])
+
+
+def _run(command: list[str]) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    try:
+        subprocess.run(command, check=True, stdin=subprocess.DEVNULL, env=environment)
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise EnvironmentFailed(f"This failed, see above: {' '.join(command)}") from error

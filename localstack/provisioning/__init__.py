@@ -1,0 +1,1 @@
+"""What `provision.py` is made of, and how queues that lost their messages are filled again."""

@@ -1,0 +1,173 @@
+"""Buckets, their lifecycle and CORS rules, and their event notifications."""
+
+import asyncio
+import math
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from botocore.exceptions import ClientError
+
+from pipeline.access.quotas import SHARE_RETENTION
+from pipeline.contract import layout, retention
+from pipeline.settings import Settings
+from provisioning.rules import OURS, Rule, merged, optional
+
+if TYPE_CHECKING:
+    from types_aiobotocore_s3 import S3Client
+
+log = structlog.get_logger()
+
+CORS_ID = OURS + "presigned"
+CHANGE_RETENTION = timedelta(days=7)  # the sweeper deletes these within minutes; one left behind is worth a look
+UNFINISHED_UPLOAD_DAYS = 1
+NOTIFICATION_ATTEMPTS = 5  # AWS takes a few seconds to know a new queue policy
+
+
+async def provision_buckets(s3: "S3Client", settings: Settings) -> None:
+    """Make the buckets and set their lifecycle and CORS rules."""
+    for name in dict.fromkeys((settings.bucket, settings.bucket_for_voices)):
+        await _ensure_bucket(s3, name, settings.aws_region)
+    await _set_lifecycle(s3, settings.bucket, [*expiry_rules(settings), unfinished_upload_rule()])
+    if settings.bucket_for_voices != settings.bucket:
+        await _set_lifecycle(s3, settings.bucket_for_voices, [unfinished_upload_rule()])
+    await _set_cors(s3, settings.bucket, settings.allowed_origins)
+
+
+async def _ensure_bucket(s3: "S3Client", name: str, region: str) -> None:
+    try:
+        await s3.head_bucket(Bucket=name)
+    except ClientError as error:
+        if error.response["ResponseMetadata"]["HTTPStatusCode"] != 404:
+            raise
+    else:
+        return
+    if region == "us-east-1":
+        await s3.create_bucket(Bucket=name)
+    else:
+        where: Any = {"LocationConstraint": region}
+        await s3.create_bucket(Bucket=name, CreateBucketConfiguration=where)
+    log.info("created a bucket", bucket=name)
+
+
+def expiry_rules(settings: Settings) -> list[Rule]:
+    """Return the lifecycle rules that back up the sweeper, in whole days and never too early."""
+    retentions = {
+        layout.UPLOADS: settings.upload_retention,
+        layout.PREVIEWS: settings.preview_retention,
+        layout.JOBS: settings.job_retention,
+        layout.CONNECTIONS: settings.connection_retention,
+        layout.CHANGES: CHANGE_RETENTION,
+        layout.TICKETS: retention.TICKET_LIFETIME,
+        layout.QUOTAS: SHARE_RETENTION,
+        layout.IN_FLIGHT: settings.job_deadline,
+    }
+    return [
+        {
+            "ID": OURS + "expire-" + prefix.strip("/").replace("/", "-"),
+            "Status": "Enabled",
+            "Filter": {"Prefix": prefix},
+            "Expiration": {"Days": math.ceil(lifetime / timedelta(days=1))},
+        }
+        for prefix, lifetime in retentions.items()
+    ]
+
+
+def unfinished_upload_rule() -> Rule:
+    """Return the lifecycle rule that aborts unfinished multipart uploads."""
+    return {
+        "ID": OURS + "abort-uploads",
+        "Status": "Enabled",
+        "Filter": {"Prefix": ""},
+        "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": UNFINISHED_UPLOAD_DAYS},
+    }
+
+
+async def _set_lifecycle(s3: "S3Client", bucket: str, ours: Sequence[Rule]) -> None:
+    with optional("lifecycle rules", "the sweeper alone deletes what has expired"):
+        try:
+            found = (await s3.get_bucket_lifecycle_configuration(Bucket=bucket)).get("Rules", [])
+        except ClientError as error:
+            _raise_unless(error, "NoSuchLifecycleConfiguration")
+            found = []
+        rules: Any = merged(found, ours, key="ID")
+        if rules != found:
+            await s3.put_bucket_lifecycle_configuration(Bucket=bucket, LifecycleConfiguration={"Rules": rules})
+
+
+async def _set_cors(s3: "S3Client", bucket: str, origins: Sequence[str]) -> None:
+    """Allow pages of these origins, and of no others, to use presigned forms and URLs."""
+    with optional("CORS rules", "browsers can't use presigned uploads"):
+        try:
+            found = (await s3.get_bucket_cors(Bucket=bucket)).get("CORSRules", [])
+        except ClientError as error:
+            _raise_unless(error, "NoSuchCORSConfiguration")
+            found = []
+        ours = [cors_rule(origins)] if origins else []
+        rules: Any = merged([rule for rule in found if origins or rule.get("ID") != CORS_ID], ours, key="ID")
+        if rules and rules != found:
+            await s3.put_bucket_cors(Bucket=bucket, CORSConfiguration={"CORSRules": rules})
+        elif found and not rules:
+            await s3.delete_bucket_cors(Bucket=bucket)
+
+
+def cors_rule(origins: Sequence[str]) -> Rule:
+    """Return the rule that allows pages of these origins to use presigned forms and URLs."""
+    return {
+        "ID": CORS_ID,
+        "AllowedOrigins": list(origins),
+        "AllowedMethods": ["GET", "HEAD", "POST"],
+        "AllowedHeaders": ["*"],
+        "ExposeHeaders": ["ETag"],
+        "MaxAgeSeconds": 3600,
+    }
+
+
+async def provision_notification(s3: "S3Client", bucket: str, queue_arn: str) -> bool:
+    """Send the events of new outcomes to the queue; return False if the storage can't."""
+    ours: Rule = {
+        "Id": OURS + "outcomes",
+        "QueueArn": queue_arn,
+        "Events": ["s3:ObjectCreated:*"],
+        "Filter": {
+            "Key": {
+                "FilterRules": [
+                    {"Name": "prefix", "Value": layout.JOBS},
+                    {"Name": "suffix", "Value": layout.OUTCOME_FILE},
+                ]
+            }
+        },
+    }
+    with optional("event notifications to SQS", "outcomes are polled once a second instead"):
+        found: Any = await s3.get_bucket_notification_configuration(Bucket=bucket)
+        found.pop("ResponseMetadata", None)
+        queues = found.get("QueueConfigurations", [])
+        wanted = merged(queues, [ours], key="Id")
+        if [_comparable(rule) for rule in wanted] != [_comparable(rule) for rule in queues]:
+            await _put_notification(s3, bucket, found | {"QueueConfigurations": wanted})
+        return True
+    return False
+
+
+async def _put_notification(s3: "S3Client", bucket: str, configuration: Any) -> None:
+    for attempt in range(NOTIFICATION_ATTEMPTS):
+        try:
+            await s3.put_bucket_notification_configuration(Bucket=bucket, NotificationConfiguration=configuration)
+        except ClientError as error:
+            if attempt == NOTIFICATION_ATTEMPTS - 1 or "Unable to validate" not in str(error):
+                raise
+            await asyncio.sleep(1)
+        else:
+            return
+
+
+def _comparable(rule: Rule) -> Rule:
+    """Normalise what storages return differently: `Prefix` for `prefix`, and the order of filters."""
+    filters = rule.get("Filter", {}).get("Key", {}).get("FilterRules", [])
+    return rule | {"Filter": sorted((one["Name"].lower(), one["Value"]) for one in filters)}
+
+
+def _raise_unless(error: ClientError, code: str) -> None:
+    if error.response["Error"]["Code"] != code:
+        raise error

@@ -1,0 +1,94 @@
+"""Queues and their attributes."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import structlog
+
+from pipeline.settings import Settings
+from provisioning.rules import OURS, optional
+
+if TYPE_CHECKING:
+    from types_aiobotocore_sqs import SQSClient
+
+log = structlog.get_logger()
+
+DEAD_LETTER_RETENTION = timedelta(days=14)  # the most that SQS allows
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """A queue and its attributes, as SQS names them."""
+
+    url: str
+    attributes: Mapping[str, str]
+
+    @property
+    def arn(self) -> str:
+        """Its ARN."""
+        return self.attributes["QueueArn"]
+
+
+async def provision_queues(sqs: "SQSClient", settings: Settings) -> str:
+    """Make the queues and set their attributes; return the ARN of the events queue."""
+    synthesis_dead = await _get_or_create(sqs, settings.synthesis_dead_letter_queue)
+    events_dead = await _get_or_create(sqs, settings.events_dead_letter_queue)
+    synthesis = await _get_or_create(sqs, settings.synthesis_queue)
+    events = await _get_or_create(sqs, settings.events_queue)
+    kept_seconds = str(int(DEAD_LETTER_RETENTION.total_seconds()))
+    for queue, dead in ((synthesis, synthesis_dead), (events, events_dead)):
+        await _set_attribute(sqs, dead, "MessageRetentionPeriod", kept_seconds)
+        await _set_attribute(sqs, queue, "VisibilityTimeout", str(settings.visibility_timeout_seconds))
+        redrive = {"deadLetterTargetArn": dead.arn, "maxReceiveCount": settings.max_receives}
+        await _set_attribute(sqs, queue, "RedrivePolicy", json.dumps(redrive))
+    await _set_attribute(sqs, events, "Policy", _policy(events, settings.bucket))
+    return events.arn
+
+
+async def _get_or_create(sqs: "SQSClient", name_or_url: str) -> Queue:
+    """Return a queue given by URL or name; make it if it is given by name and does not exist."""
+    url = name_or_url
+    if not url.startswith(("http://", "https://")):
+        try:
+            url = (await sqs.get_queue_url(QueueName=name_or_url))["QueueUrl"]
+        except sqs.exceptions.QueueDoesNotExist:
+            url = (await sqs.create_queue(QueueName=name_or_url))["QueueUrl"]
+            log.info("created a queue", queue=name_or_url)
+    answer = await sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])
+    return Queue(url, {str(name): value for name, value in answer.get("Attributes", {}).items()})
+
+
+async def _set_attribute(sqs: "SQSClient", queue: Queue, name: str, value: str) -> None:
+    if not _equal(queue.attributes.get(name, ""), value):
+        with optional("queue attribute " + name, "the queue goes on without it"):
+            await sqs.set_queue_attributes(QueueUrl=queue.url, Attributes={name: value})  # type: ignore[dict-item]
+
+
+def _equal(one: str, other: str) -> bool:
+    try:
+        return bool(json.loads(one) == json.loads(other))
+    except ValueError:
+        return one == other
+
+
+def _policy(queue: Queue, bucket: str) -> str:
+    """Return the queue's policy with our statement in it: this bucket of this account may send events."""
+    arn = queue.arn
+    partition, account = arn.split(":")[1], arn.split(":")[4]
+    ours = {
+        "Sid": OURS + "events",
+        "Effect": "Allow",
+        "Principal": {"Service": "s3.amazonaws.com"},
+        "Action": "sqs:SendMessage",
+        "Resource": arn,
+        "Condition": {
+            "ArnLike": {"aws:SourceArn": f"arn:{partition}:s3:::{bucket}"},
+            "StringEquals": {"aws:SourceAccount": account},
+        },
+    }
+    policy = json.loads(queue.attributes.get("Policy") or '{"Version": "2012-10-17"}')
+    others = [statement for statement in policy.get("Statement", []) if statement.get("Sid") != ours["Sid"]]
+    return json.dumps(policy | {"Statement": [*others, ours]})

@@ -1,0 +1,57 @@
+"""Fills queues that lost their messages: the queues are derived from what is stored."""
+
+from collections.abc import AsyncIterator
+from datetime import datetime, timedelta
+
+import structlog
+
+from pipeline.clients.resources import Resources
+from pipeline.contract import layout
+from pipeline.contract.events import created_notification
+from pipeline.domain import jobs
+from pipeline.ids import lowest_id
+
+log = structlog.get_logger()
+
+RESEND_WINDOW = timedelta(minutes=1)  # an event older than that has reached its client
+
+
+async def refill_queues(resources: Resources, *, down_since: datetime | None = None) -> None:
+    """Send the messages of unfinished jobs, and the events of recent outcomes, again.
+
+    Both are idempotent: a message that was not lost does no harm when it comes twice.
+
+    Parameters
+    ----------
+    resources
+        With queues that lost their messages.
+    down_since
+        Since when the queues were down, if that is known; else now.
+    """
+    now = resources.clock()
+    jobs_sent = 0
+    # The clock of the process that made the id may run a little ahead.
+    soon = now + timedelta(minutes=1)
+    async for job_id in jobs.unfinished(resources, since=now - resources.settings.job_deadline, until=soon):
+        await jobs.enqueue(resources, job_id)
+        jobs_sent += 1
+    events_sent = 0
+    async for key in outcomes_since(resources, (down_since or now) - RESEND_WINDOW):
+        await send_event(resources, key)
+        events_sent += 1
+    if jobs_sent or events_sent:
+        log.info("sent lost messages again", jobs=jobs_sent, outcome_events=events_sent)
+
+
+async def outcomes_since(resources: Resources, moment: datetime) -> AsyncIterator[str]:
+    """Yield the keys of the outcomes written since this moment, by one listing of the jobs young enough."""
+    # A job ends by its deadline; the sweeper, which fails those past it, may take minutes more.
+    oldest = moment - resources.settings.job_deadline - timedelta(minutes=10)
+    async for item in resources.bucket.list(layout.JOBS, start_after=layout.JOBS + lowest_id(oldest)):
+        if layout.job_id_of_outcome(item.key) and item.last_modified >= moment:
+            yield item.key
+
+
+async def send_event(resources: Resources, key: str) -> None:
+    """Send the object-created event of an outcome to the events queue, as the storage would."""
+    await resources.events.send(created_notification(resources.settings.bucket, key))

@@ -1,0 +1,45 @@
+"""Settings of running everything on one machine, beside those of the services."""
+
+from pathlib import Path
+
+from environments.repository import ROOT
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from pipeline.settings import Settings, load
+
+
+class LocalSettings(BaseSettings):
+    """Settings of the supervisor alone.  The description of each field is also the row in docs/settings.md."""
+
+    model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True, extra="ignore", case_sensitive=False)
+
+    data_dir: Path = Field(
+        Path("data"),
+        description="Folder, relative to the repository, that keeps what the embedded storage holds",
+    )
+    embedded_aws: bool = Field(
+        True,
+        description="Start S3 and SQS of its own when no `AWS_ENDPOINT_URL` is given; `off`: use AWS itself",
+    )
+
+    @field_validator("data_dir")
+    @classmethod
+    def _is_folder(cls, value: Path) -> Path:
+        if (ROOT / value.expanduser()).is_file():
+            raise ValueError("should be a folder, or not be there yet")
+        return value
+
+    @property
+    def data_folder(self) -> Path:
+        """Absolute path of `data_dir`."""
+        return (ROOT / self.data_dir.expanduser()).resolve()
+
+    def uses_embedded_aws(self, settings: Settings) -> bool:
+        """Return whether a run starts the embedded AWS: it is on, and no endpoint is set."""
+        return self.embedded_aws and not (settings.endpoint_for("s3") or settings.endpoint_for("sqs"))
+
+
+def load_local_settings() -> LocalSettings:
+    """Read the settings from the environment; see `pipeline.settings.load_settings`."""
+    return load(LocalSettings)

@@ -1,0 +1,45 @@
+"""checkov finds faults, and each exception to it has a reason; `make validate` runs it and AWS's own tools."""
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from environments.venvs import LOCKS, ensure
+
+from tests.infra.templates import ROOT, TEMPLATES
+
+ENVIRONMENT = os.environ | {"SAM_CLI_TELEMETRY": "0", "AWS_DEFAULT_REGION": "us-east-1"}
+
+
+def run(environment: str, tool: str, *arguments: str, where: Path = ROOT) -> str:
+    """Run a tool; what it says when it finds fault, else nothing."""
+    command = ensure(environment, LOCKS[environment]).with_name(tool)
+    done = subprocess.run(
+        [command, *arguments], cwd=where, env=ENVIRONMENT, capture_output=True, text=True, check=False
+    )
+    return f"{done.stdout}\n{done.stderr}" if done.returncode else ""
+
+
+def checkov(*arguments: str, where: Path = ROOT) -> str:
+    configuration = str(ROOT / "infra" / ".checkov.yaml")
+    return run("checkov", "checkov", "--config-file", configuration, *arguments, where=where)
+
+
+@pytest.mark.slow
+def test_checkov_is_heard(tmp_path: Path) -> None:
+    (tmp_path / "open.yaml").write_text(
+        'AWSTemplateFormatVersion: "2010-09-09"\nResources:\n  Open:\n    Type: AWS::S3::Bucket\n'
+    )
+    assert "CKV_AWS_53" in checkov("--directory", str(tmp_path), where=tmp_path)
+
+
+def test_each_exception_has_its_reason() -> None:
+    lines = (ROOT / "infra" / ".checkov.yaml").read_text().split("skip-check:\n")[1].splitlines()
+    assert lines
+    for line in lines:
+        assert re.fullmatch(r"  - CKV2?_AWS_\d+ +# .{20,}", line), line
+    for path in TEMPLATES.values():
+        ids = re.findall(r"- id: (CKV2?_AWS_\d+)\n +comment: .{20,}", path.read_text())
+        assert len(ids) == path.read_text().count("- id: CKV"), path.name

@@ -1,0 +1,28 @@
+"""Where the storage sends no events, new outcomes are polled for."""
+
+import poll_outcomes
+
+from pipeline.clients.resources import Resources
+from pipeline.clients.storage import JSON
+from pipeline.contract import events, layout
+
+
+async def _sent(resources: Resources) -> list[str]:
+    return [
+        key
+        for message in await resources.events.receive(10, wait_seconds=0)
+        for key in events.keys_created(message.body)
+    ]
+
+
+async def test_the_event_of_each_new_outcome_is_sent_once(resources: Resources) -> None:
+    first, second = (layout.outcome(resources.new_id()) for _ in range(2))
+    await resources.bucket.put(first, b"{}", JSON)
+    await resources.bucket.put(layout.request(resources.new_id()), b"{}", JSON)
+    sent = await poll_outcomes.poll(resources, set())
+    assert await _sent(resources) == [first]
+    await resources.bucket.put(second, b"{}", JSON)
+    sent = await poll_outcomes.poll(resources, sent)
+    assert await _sent(resources) == [second]
+    assert await poll_outcomes.poll(resources, sent) == {first, second}
+    assert await _sent(resources) == []

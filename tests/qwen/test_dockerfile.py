@@ -1,0 +1,148 @@
+"""The image is built from what the tests run with, and behaves as an orchestrator expects."""
+
+import importlib.metadata
+import json
+import re
+import runpy
+import shutil
+import subprocess
+import sysconfig
+from fnmatch import fnmatch
+from pathlib import Path
+
+import pytest
+import torch
+
+from gpu_runner.engines.qwen import weights
+from gpu_runner.engines.qwen.loading import import_library
+from pipeline.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+INSTRUCTION = re.compile(r"^([A-Z]+) ((?:.*\\\n)*.*)$", re.MULTILINE)
+
+
+def instructions(kind: str, stage: str | None = None) -> list[str]:
+    text = (ROOT / "Dockerfile.gpu").read_text()
+    if stage:
+        text = re.split(rf"^FROM .* AS {stage}$", text, flags=re.MULTILINE)[1].split("\nFROM ")[0]
+    found = INSTRUCTION.findall(re.sub(r"^#.*\n", "", text, flags=re.MULTILINE))
+    return [" ".join(body.replace("\\\n", " ").split()) for name, body in found if name == kind]
+
+
+def pinned(lock: str) -> dict[str, set[str]]:
+    """All versions of each package in a lock; markers may choose among several."""
+    versions: dict[str, set[str]] = {}
+    for name, version in re.findall(r"^([\w.-]+)==(\S+)", (ROOT / "requirements" / lock).read_text(), re.MULTILINE):
+        versions.setdefault(re.sub(r"[-_.]+", "-", name).lower(), set()).add(version)
+    return versions
+
+
+def test_it_installs_by_the_script_and_the_locks_of_the_tests_and_nothing_else() -> None:
+    installing = [line for line in instructions("RUN") if "pip install" in line or "requirements" in line]
+    assert installing == [
+        'PIP_EXTRA_INDEX_URL="${TORCH_INDEX_URL}" python /requirements/qwen.py --variant "${VARIANT}" '
+        "&& pip install --no-deps --require-hashes --requirement /requirements/local.lock"
+    ]
+    makefile = (ROOT / "Makefile").read_text()
+    assert "requirements/qwen.py --variant" in makefile
+    assert re.search(r"^environments: .*qwen\.stamp", makefile, re.MULTILINE)
+
+
+@pytest.mark.parametrize("lock", ["qwen.lock", "qwen-tts.lock", "torch.in"])
+def test_these_tests_run_with_what_is_pinned(lock: str) -> None:
+    installed = {
+        re.sub(r"[-_.]+", "-", found.metadata["Name"]).lower(): found.version.split("+")[0]
+        for found in importlib.metadata.distributions()
+    }
+    pins = pinned(lock)
+    assert pins
+    wrong = {name: installed[name] for name in pins if name in installed and installed[name] not in pins[name]}
+    assert wrong == {}
+    assert {"torch", "transformers", "qwen-tts"} <= set(installed)
+
+
+def test_all_lists_agree() -> None:
+    merged: dict[str, set[str]] = {}
+    for lock in ("qwen.lock", "torch-cuda.lock", "local.lock", "dev.lock", "qwen-tts.lock", "torch.in"):
+        for name, versions in pinned(lock).items():
+            assert merged.setdefault(name, versions) == versions, f"{name} in {lock}"
+    assert not any(name.startswith("nvidia-") for name in pinned("qwen.lock"))
+
+
+def test_the_installer_names_lists_that_are_there() -> None:
+    steps = runpy.run_path(str(ROOT / "requirements" / "qwen.py"))["steps"]
+    for variant in ("cpu", "cuda"):
+        lists = [step[-1] for step in steps(variant) if step[0] == "install"]
+        assert len(lists) == 3
+        assert all(Path(name).is_file() for name in lists)
+    assert "torch-cuda.lock" in str(steps("cuda"))
+    assert "torch-cuda.lock" not in str(steps("cpu"))
+    assert (steps("cuda")[0] == ["uninstall", "--yes", "torch"]) == torch.__version__.endswith("+cpu")
+
+
+def test_what_is_copied_is_not_ignored_and_all_else_is() -> None:
+    rules = [
+        line for line in (ROOT / ".dockerignore").read_text().splitlines() if line and not line.startswith("#")
+    ]
+    assert rules[0] == "*"
+    kept = {rule[1:] for rule in rules if rule.startswith("!")}
+    copied = {line.split()[0] for line in instructions("COPY") if not line.startswith("--from")}
+    assert copied == kept
+    assert all((ROOT / name).is_dir() for name in kept)
+    assert any(
+        fnmatch("gpu_runner/__pycache__/", rule.removeprefix("**/")) or rule == "**/__pycache__/" for rule in rules
+    )
+
+
+def test_the_baked_model_is_the_one_that_the_worker_looks_for() -> None:
+    arguments = dict(line.split("=", 1) for line in instructions("ARG", "weights-baked"))
+    default: str = Settings.model_fields["qwen_tts_model_id"].default
+    assert arguments["QWEN_TTS_MODEL_ID"] == default
+    assert arguments["QWEN_TTS_REVISION"] == weights.PINNED[default]
+    baked, used = instructions("ENV", "weights-baked"), instructions("ENV", "worker")
+    assert "HF_HOME=/models" in baked
+    assert "HF_HOME=/models" in used[0]
+
+
+def test_the_worker_is_nobody_special_and_its_caches_are_its_own() -> None:
+    assert instructions("USER", "worker") == ["10001:10001"]
+    (made,) = (line for line in instructions("RUN", "worker") if "useradd" in line)
+    assert "--owner=10001 --group=10001 /var/cache/worker" in made
+    assert "NUMBA_CACHE_DIR=/var/cache/worker/" in instructions("ENV", "worker")[0]
+    assert "--from=weights --chown=10001:10001 /models /models" in instructions("COPY", "worker")
+
+
+def test_it_is_stopped_and_asked_after_as_it_should() -> None:
+    assert instructions("STOPSIGNAL", "worker") == ["SIGTERM"]
+    assert json.loads(instructions("ENTRYPOINT", "worker")[0]) == ["python", "-m", "gpu_runner"]
+    check = instructions("HEALTHCHECK", "worker")[0]
+    command = json.loads(check[check.index("[") :])
+    assert command[:2] == ["python", "-c"]
+    compile(command[2], "healthcheck", "exec")
+    assert "WORKER_HEALTH_PORT" in command[2]
+    assert "/live" in command[2]
+
+
+def test_every_setting_of_the_image_is_one() -> None:
+    names = {name.upper() for name in Settings.model_fields}
+    given = {pair.split("=")[0] for pair in instructions("ENV", "worker")[0].split()}
+    assert given - {"PATH", "PYTHONUNBUFFERED", "HF_HOME", "NUMBA_CACHE_DIR"} <= names
+
+
+def test_what_is_run_to_warm_the_caches_runs() -> None:
+    (warming,) = (json.loads(line)[2] for line in instructions("RUN", "worker") if line.startswith("["))
+    assert warming.endswith("import_library().warm_up()")
+    import_library().warm_up()
+
+
+def test_the_python_is_one_that_is_supported() -> None:
+    version = dict(line.split("=", 1) for line in instructions("ARG") if "=" in line)["PYTHON_VERSION"]
+    assert version == "3.11"  # what the locks were resolved for
+
+
+def test_hadolint_has_nothing_to_say() -> None:
+    hadolint = shutil.which("hadolint", path=sysconfig.get_path("scripts")) or shutil.which("hadolint")
+    if hadolint is None:
+        pytest.skip("hadolint is not installed")
+    done = subprocess.run([hadolint, str(ROOT / "Dockerfile.gpu")], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "")

@@ -1,0 +1,47 @@
+"""The connection file names the embedded AWS of a run that is alive."""
+
+from pathlib import Path
+
+from embedded import connection_file
+from embedded.connection_file import Connection, lock_of, read, write
+
+from pipeline.settings import Settings
+
+SETTINGS = Settings(bucket="my-bucket", voices_bucket=None, aws_region="eu-west-1")
+
+
+def test_a_live_run_is_found_with_its_names(tmp_path: Path) -> None:
+    with lock_of(tmp_path):
+        write(tmp_path, 4567, SETTINGS)
+        found = read(tmp_path)
+    assert found == Connection(port=4567, region="eu-west-1", bucket="my-bucket", voices_bucket="my-bucket")
+    assert Settings.model_validate({k.lower(): v for k, v in found.environment().items()}) == SETTINGS.model_copy(
+        update={"voices_bucket": "my-bucket"}
+    )
+
+
+def test_a_run_that_is_not_ready_is_not_found(tmp_path: Path) -> None:
+    with lock_of(tmp_path):
+        assert read(tmp_path) is None
+
+
+def test_a_run_that_has_ended_is_not_found(tmp_path: Path) -> None:
+    write(tmp_path, 4567, SETTINGS)
+    assert (connection_file.run_folder_of(tmp_path) / connection_file.FILE).exists()
+    assert read(tmp_path) is None
+
+
+def test_reading_keeps_no_run_from_starting_and_makes_no_folder(tmp_path: Path) -> None:
+    assert read(tmp_path / "none") is None
+    assert not (tmp_path / "none").exists()
+    write(tmp_path, 4567, SETTINGS)
+    read(tmp_path)
+    with lock_of(tmp_path).acquire(timeout=0):
+        pass
+
+
+def test_a_damaged_file_is_ignored(tmp_path: Path) -> None:
+    write(tmp_path, 4567, SETTINGS)
+    (connection_file.run_folder_of(tmp_path) / connection_file.FILE).write_text("{")
+    with lock_of(tmp_path):
+        assert read(tmp_path) is None

@@ -1,0 +1,70 @@
+"""A program ends with its parent, or when the parent closes the pipe."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from supervision import exit_with_parent
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="looks at POSIX exit codes")
+
+POLITE = """
+import os, signal, sys, time
+def stop(*_):
+    os.write(1, b"stopping\\n")
+    sys.exit(7)
+signal.signal(signal.SIGTERM, stop)
+print("up", sys.argv[1:], repr(sys.stdin.read()), flush=True)
+time.sleep(60)
+"""
+
+STUBBORN = """
+import signal, subprocess, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+subprocess.Popen([sys.executable, "-c", "print('child up', flush=True); import time; time.sleep(60)"])
+time.sleep(60)
+"""
+
+
+def _start(tmp_path: Path, code: str, grace_seconds: float = 60) -> subprocess.Popen[str]:
+    script = tmp_path / "program.py"
+    script.write_text(code)
+    shortened = f"from supervision import exit_with_parent as it; it.GRACE_SECONDS = {grace_seconds}; it.main()"
+    return subprocess.Popen(
+        [sys.executable, "-c", shortened, str(script), "--an-argument"],
+        env={"PYTHONPATH": str(Path(exit_with_parent.__file__).parents[1])},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def _first_line(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+def test_closing_the_pipe_stops_it_as_a_signal_does(tmp_path: Path) -> None:
+    process = _start(tmp_path, POLITE)
+    assert _first_line(process) == "up ['--an-argument'] ''"
+    out, _ = process.communicate(timeout=10)  # closes its stdin
+    assert out == "stopping\n"
+    assert process.returncode == 7
+
+
+def test_a_program_that_does_not_stop_is_killed_with_its_children(tmp_path: Path) -> None:
+    process = _start(tmp_path, STUBBORN, grace_seconds=0.3)
+    assert _first_line(process) == "child up"
+    began = time.monotonic()
+    process.communicate(timeout=10)  # returns when the child, too, has let go of stdout
+    assert time.monotonic() - began < 5
+    assert process.returncode == -signal.SIGKILL
+
+
+def test_the_exit_code_is_passed_on(tmp_path: Path) -> None:
+    with _start(tmp_path, "raise SystemExit(3)") as process:
+        assert process.wait(10) == 3
