@@ -1,4 +1,4 @@
-"""Codes and samples are the library's: greedy codes token for token, samples within rounding, draws in distribution."""
+"""Codes and samples are the library's: greedy codes token for token, samples within rounding."""
 
 import contextlib
 import io

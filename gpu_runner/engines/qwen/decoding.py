@@ -4,6 +4,7 @@ import heapq
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -149,7 +150,7 @@ class Decoder:
             row.decoding += 1
 
     def _decode(self, batch: int) -> None:
-        self._runner.run(batch, lambda: self._decode_in_place(batch))
+        self._runner.run(batch, partial(self._decode_in_place, batch))
 
     def _decode_in_place(self, batch: int) -> None:
         index = self._index[:batch]

@@ -1,7 +1,7 @@
 """The engine: utterances in, pieces of audio out, whatever their voices, languages, lengths and options.
 
-A text is cut into parts, each a row.  Rows wait in the scheduler, get slots in the generator, which makes their codes,
-and states in the decoder, which makes samples of those; their job joins the samples.
+A text is cut into parts, each a row.  Rows wait in the scheduler, get slots in the generator, which makes their
+codes, and states in the decoder, which makes samples of those; their job joins the samples.
 """
 
 import threading
@@ -318,8 +318,8 @@ def _check_length(prompt: QwenPrompt, cap: int) -> None:
     room = LONGEST_SEQUENCE - PROMPT_TOKENS - cap
     if reference > room:
         raise InvalidInput(
-            f"The voice's recording has {reference / FRAMES_PER_SECOND:.0f} s, and with this text the model can hear "
-            f"{room / FRAMES_PER_SECOND:.0f} s at most; use a shorter recording.",
+            f"The voice's recording has {reference / FRAMES_PER_SECOND:.0f} s, and with this text the model can "
+            f"hear {room / FRAMES_PER_SECOND:.0f} s at most; use a shorter recording.",
             field="audio",
         )
 

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 
 from gpu_runner.engines.qwen import prefix
 from gpu_runner.engines.qwen.model import Model
@@ -91,7 +92,7 @@ class Generator:
         seats = [self._newcomer(row, reads, slot) for (row, reads), slot in zip(newcomers, slots, strict=True)]
         with self._runner.use():
             fill(self._inputs, self._slots, seats, *shape)
-            self._runner.run(shape, lambda: prefill(self._network, self._slots, self._inputs, *shape))
+            self._runner.run(shape, partial(prefill, self._network, self._slots, self._inputs, *shape))
             seat(self._slots, seats, shape[1])
         for (row, reads), slot in zip(newcomers, slots, strict=True):
             self._free.remove(slot)
@@ -126,9 +127,7 @@ class Generator:
             return
         with self._runner.use():
             for shape in self._buckets.prefills():
-                self._runner.run(
-                    shape, lambda shape=shape: prefill(self._network, self._slots, self._inputs, *shape)
-                )  # type: ignore[misc]
+                self._runner.run(shape, partial(prefill, self._network, self._slots, self._inputs, *shape))
             for rows in self._buckets.frame_rows:
                 for length in self._buckets.frame_lengths:
                     self._make_frame(Bucket(rows, length, few=True))
@@ -164,7 +163,7 @@ class Generator:
         return True
 
     def _make_frame(self, bucket: Bucket) -> None:
-        self._runner.run(bucket, lambda: make_frame(self._network, self._slots, bucket))
+        self._runner.run(bucket, partial(make_frame, self._network, self._slots, bucket))
 
     def _read(self, frame: _Frame) -> list[Progress]:
         reports = frame.reports.wait().tolist()
@@ -175,7 +174,7 @@ class Generator:
                 continue  # it has left the slot since, or had ended before
             if status in (Status.SPOKEN, Status.CAPPED):
                 row.codes.append(codes)
-            end = _ENDS.get(Status(status))
+            end = _ENDS.get(status)
             row.ended, row.was_capped = end is not None, end is End.CAPPED
             progress.append(Progress(row, end))
         return progress

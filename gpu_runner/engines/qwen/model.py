@@ -1,7 +1,7 @@
 """The loaded model: the real modules of `qwen_tts`, and what the engine has to know of them.
 
-The library's modules make voice prompts and embed text; its `generate`, which has one set of options, one seed and one
-length for a whole batch, is not used.
+The library's modules make voice prompts and embed text; its `generate`, which has one set of options, one seed and
+one length for a whole batch, is not used.
 """
 
 from collections.abc import Sequence
@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from gpu_runner.engines.qwen.network.codec import Codec
-from gpu_runner.engines.qwen.network.network import Network, pack_network
 from gpu_runner.engines.qwen.network.layers import run_layer
+from gpu_runner.engines.qwen.network.network import Network, pack_network
 from gpu_runner.engines.qwen.network.prefill import to_device
 from gpu_runner.engines.qwen.network.sampling import Sampling
 from gpu_runner.engines.qwen.text import Cleaner

@@ -15,7 +15,7 @@ from gpu_runner.engines.qwen.rows import Row
 
 @dataclass(frozen=True, slots=True)
 class Prefix:
-    """`embeds`, [T, D], is read at once; `feed`, [S, D], is added to the frames that are heard back, one row to each.
+    """`embeds`, [T, D], is read at once; `feed`, [S, D], is added to the frames heard back, one row to each.
 
     The last row of `feed` stands for "no more text" and goes with every frame after it.
     """

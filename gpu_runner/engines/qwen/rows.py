@@ -65,7 +65,8 @@ class Row:
     def numbers(self, groups: int) -> Tensor:
         """Draw the random numbers of all frames that it may have: [cap, groups] float32 in [0, 1).
 
-        On the CPU, which gives the same ones everywhere.  Where chance doesn't decide they are 0: of equals the first.
+        On the CPU, which gives the same ones everywhere.  Where chance doesn't decide they are 0, which chooses the
+        first of equals.
         """
         numbers = torch.rand(self.cap, groups, generator=torch.Generator().manual_seed(self.seed))
         first, others = self.sampling.is_drawn

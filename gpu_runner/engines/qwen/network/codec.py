@@ -1,8 +1,8 @@
 """The codec's decoder with a memory: frames of codes in, samples out, in chunks of any length.
 
-Every layer of the decoder looks only backwards.  A convolution needs the inputs that its kernel reaches back to, the
-transformer the keys and values of its window.  All of that is the state of an utterance, one vector; what a chunk
-sounds like given its state is what it sounds like in the whole.
+Every layer of the decoder looks only backwards.  A convolution needs the inputs that its kernel reaches back to,
+the transformer the keys and values of its window.  All of that is the state of an utterance, one vector; what a
+chunk sounds like given its state is what it sounds like in the whole.
 """
 
 from collections.abc import Iterator, Sequence
@@ -52,7 +52,7 @@ class Memory:
         """Read the next part: [R, *shape]."""
         start = self._read
         self._read += torch.Size(shape).numel()
-        return self._state[:, start : self._read].unflatten(1, shape)
+        return self._state[:, start : self._read].view(-1, *shape)
 
     def put(self, part: Tensor) -> None:
         """Replace the part that was read last."""
@@ -252,7 +252,7 @@ def _convolve(conv: nn.Conv1d, x: Tensor, memory: Memory) -> Tensor:
 
 
 def _transposed(conv: nn.ConvTranspose1d, x: Tensor, memory: Memory) -> Tensor:
-    """Upsample [R, C, T] by the stride: an output hears of the input at its place, and of those the kernel overlaps."""
+    """Upsample [R, C, T] by the stride; an output hears of the input at its place, and of those before in reach."""
     stride, reach = conv.stride[0], -(-conv.kernel_size[0] // conv.stride[0]) - 1
     longer = memory.extend(x, reach)
     wave = functional.conv_transpose1d(longer, conv.weight, conv.bias, stride=conv.stride)
@@ -263,7 +263,8 @@ def _convnext(block: Any, x: Tensor, memory: Memory) -> Tensor:
     hidden = _convolve(block.dwconv.conv, x, memory).transpose(1, 2)
     hidden = block.norm(hidden)
     hidden = block.pwconv2(functional.gelu(block.pwconv1(hidden)))
-    return x + (block.gamma * hidden).transpose(1, 2)
+    result: Tensor = x + (block.gamma * hidden).transpose(1, 2)
+    return result
 
 
 def _snake(module: Any) -> _Snake:
@@ -293,7 +294,7 @@ def _attention(layer: Any, config: Any) -> _Attention:
 
 
 def _codebooks(quantizer: Any) -> tuple[Tensor, Tensor]:
-    """Give the tables of all codes as they come out of their projections, [G codes, C], and where each starts: [G]."""
+    """Give the tables of all codes after their projections, [G codes, C], and where each starts: [G]."""
     tables = [table for half in (quantizer.rvq_first, quantizer.rvq_rest) for table in _tables(half)]
     starts = torch.tensor([0, *(len(table) for table in tables[:-1])]).cumsum(0)
     return torch.cat(tables), starts.to(tables[0].device)

@@ -4,7 +4,6 @@ The talker reads a token and the frame's first code is chosen; the predictor fil
 embeddings and the next token of text is what the talker reads next.
 """
 
-from enum import IntEnum
 from typing import NamedTuple
 
 import torch
@@ -17,8 +16,8 @@ from gpu_runner.engines.qwen.network.sampling import Settings, choose, penalise
 from gpu_runner.engines.qwen.network.slots import Slots
 
 
-class Status(IntEnum):
-    """How a slot's frame went, the first number of its report."""
+class Status:
+    """How a slot's frame went, the first number of its report; plain numbers, since torch compiles no enums."""
 
     IDLE = 0  # nobody is in the slot, or their speech has ended
     SPOKEN = 1
@@ -130,7 +129,7 @@ def _pass(network: Network, slots: Slots, batch: int, position: int) -> Pass:
 def _status(running: Tensor, sound: Tensor, ended: Tensor, last: Tensor) -> Tensor:
     """Tell how the frame went, [B], in the order in which the statuses count."""
     status = last.long() * (Status.CAPPED - Status.SPOKEN) + Status.SPOKEN
-    status = status.masked_fill(ended, int(Status.ENDED)).masked_fill(~sound, int(Status.BROKEN))
+    status = status.masked_fill(ended, Status.ENDED).masked_fill(~sound, Status.BROKEN)
     return status * running
 
 

@@ -82,7 +82,7 @@ class _Copy:
 
     @property
     def is_ready(self) -> bool:
-        return self._event.query()
+        return bool(self._event.query())
 
     def wait(self) -> Tensor:
         self._event.synchronize()

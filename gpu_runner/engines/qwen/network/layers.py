@@ -128,11 +128,12 @@ def _attend_to_cache(qk: Tensor, cache: LayerCache, shape: Shape, what: Pass) ->
     parts = (what.batch, tokens, shape.kv_heads, shape.group, shape.head_dim)
     queries = queries.reshape(parts).transpose(1, 2).flatten(2, 3)  # [B, K, T G, d]
     heard = functional.scaled_dot_product_attention(queries, keys, values, attn_mask=what.mask)
-    return heard.unflatten(2, (tokens, shape.group)).transpose(1, 2).reshape(len(qk), -1)
+    heard = heard.view(what.batch, shape.kv_heads, tokens, shape.group, shape.head_dim)
+    return heard.transpose(1, 2).reshape(len(qk), -1)
 
 
 def _attend(qkv: Tensor, shape: Shape, batch: int) -> Tensor:
-    per_head = qkv.unflatten(0, (batch, -1)).transpose(1, 2)  # [B, H + 2K, T, d]
+    per_head = qkv.view(batch, -1, *qkv.shape[1:]).transpose(1, 2)  # [B, H + 2K, T, d]
     queries, keys, values = per_head.split((shape.heads, shape.kv_heads, shape.kv_heads), dim=1)
     heard = functional.scaled_dot_product_attention(queries, keys, values, is_causal=True, enable_gqa=True)
     return heard.transpose(1, 2).reshape(len(qkv), -1)

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from gpu_runner.engines.qwen.network.buckets import PREFILL_TOKENS, Buckets
 from gpu_runner.engines.qwen.network.layers import Pass
@@ -15,7 +14,7 @@ from gpu_runner.engines.qwen.network.slots import LONGEST, Slots
 
 @dataclass(frozen=True, slots=True)
 class Newcomer:
-    """A row on its way into a slot.  It may have spoken some frames before, which are part of what it reads then."""
+    """A row on its way into a slot.  Frames that it has spoken before are part of what it reads."""
 
     slot: int
     reads: Tensor  # [T, D] on the device: all that is before the next frame
@@ -51,7 +50,7 @@ def prefill(network: Network, slots: Slots, inputs: Inputs, rows: int, length: i
 
 
 def fill(inputs: Inputs, slots: Slots, newcomers: Sequence[Newcomer], rows: int, length: int) -> None:
-    """Lay out the newcomers' prompts, without their last token, as `rows` of `length`; the rest repeats the first."""
+    """Lay out prompts, without their last token, as `rows` of `length` tokens; spare rows repeat the first."""
     padded = [*newcomers, *[newcomers[0]] * (rows - len(newcomers))]
     for number, newcomer in enumerate(padded):
         tokens = inputs.tokens[number * length : (number + 1) * length]

@@ -111,25 +111,25 @@ def choose(logits: Tensor, numbers: Tensor, settings: Settings) -> tuple[Tensor,
     """Choose a code for each row, from [B, V] float32 logits and [B, 1] float64 numbers in [0, 1).
 
     Gives the codes, [B], and the largest logits, [B], which are finite if all is well.  The number is looked up in
-    the running sum of the candidates' chances, in the order of the codes: logits that differ by a rounding then give
-    the same code, unless the number is as close to a bound.  In double precision a number below 1 stays below, and a
-    code without a chance is never found.
+    the running sum of the candidates' chances, in the order of the codes: logits that differ by a rounding give the
+    same code then, unless the number is as close to a bound.  In double precision a number below 1 stays below, and
+    a code without a chance is never found.
     """
     few = settings.top_p is None
     best = logits.topk(min(FEW, logits.shape[1])).values if few else logits.sort(descending=True).values
     least = best.gather(1, settings.last_rank)
     if settings.top_p is not None:
-        least = least.maximum(_least_of_nucleus(best, least, settings))
+        least = least.maximum(_least_of_nucleus(best, least, settings.top_p, settings.inverse_temperature))
     kept = torch.where(logits < least, -torch.inf, logits * settings.inverse_temperature)
     sums = kept.softmax(-1, dtype=torch.float64).cumsum(-1)  # [B, V]
     return (sums <= numbers * sums[:, -1:]).sum(-1), best[:, 0]
 
 
-def _least_of_nucleus(ordered: Tensor, least: Tensor, settings: Settings) -> Tensor:
-    """Give the smallest logit, [B, 1], of the likeliest codes that together make up `top_p` of what top_k leaves."""
-    kept = torch.where(ordered < least, -torch.inf, ordered * settings.inverse_temperature)
+def _least_of_nucleus(ordered: Tensor, least: Tensor, top_p: Tensor, inverse_temperature: Tensor) -> Tensor:
+    """Give the smallest logit, [B, 1], of the codes that together make up `top_p` of what top_k leaves."""
+    kept = torch.where(ordered < least, -torch.inf, ordered * inverse_temperature)
     sums = kept.softmax(-1, dtype=torch.float64).cumsum(-1)
-    count = (sums < settings.top_p).sum(-1, keepdim=True)  # of those that are not enough
+    count = (sums < top_p).sum(-1, keepdim=True)  # of those that are not enough
     return ordered.gather(1, count.clamp(max=ordered.shape[1] - 1))
 
 

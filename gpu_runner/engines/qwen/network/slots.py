@@ -64,7 +64,7 @@ class Slots:
         self.predictor_cache[:, :, slot] = 0
 
     def poison(self, slot: int) -> None:
-        """Fill what the network has made of a slot with NaN, so that a test sees whether any of it is used again."""
+        """Fill what the network has written into a slot with NaN: a test sees whether any of it is used again."""
         self.touched[slot] = self.length
         for buffer in (self.cache, self.predictor_cache):
             buffer[:, :, slot] = torch.nan
