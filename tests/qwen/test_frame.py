@@ -45,7 +45,8 @@ class Operations(TorchDispatchMode):
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         self.counts[function.overloadpacket.__name__] += 1
-        if (kwargs or {}).get("device") is not None and function.overloadpacket.__name__ in COPIES:
+        device = (kwargs or {}).get("device")
+        if device is not None and function.overloadpacket.__name__ in COPIES and device != args[0].device:
             self.moved.append(str(function))
         return function(*args, **(kwargs or {}))
 

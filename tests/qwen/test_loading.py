@@ -136,6 +136,21 @@ def test_auto_is_bfloat16_where_the_gpu_has_it(
     assert placement.device_map == {"": "cuda:0"}
 
 
+def test_the_thread_that_loads_works_on_the_gpu_that_was_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    Gpu(monkeypatch, count=4)
+    chosen: list[torch.device] = []
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    devices.use(devices.resolve(Settings(device="cuda:3")))
+    assert chosen == [torch.device("cuda:3")]
+
+
+def test_float32_is_float32_whatever_torch_thinks(checkpoint: Path) -> None:
+    torch.backends.cudnn.conv.fp32_precision = "tf32"  # type: ignore[attr-defined]
+    open_model(using(checkpoint))
+    assert torch.backends.cudnn.conv.fp32_precision == "ieee"  # type: ignore[attr-defined]
+    assert torch.backends.cuda.matmul.fp32_precision == "ieee"
+
+
 def test_bfloat16_without_hardware_is_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
     Gpu(monkeypatch, capability=(7, 5), builds=["sm_75"])
     with structlog.testing.capture_logs() as logs:

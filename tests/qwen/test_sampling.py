@@ -8,6 +8,7 @@ from transformers import (
     TopPLogitsWarper,
 )
 
+from gpu_runner.engines.qwen.network.kernels import PLAIN
 from gpu_runner.engines.qwen.network.sampling import Choice, Sampling, Settings, choose, penalise
 from pipeline.contract.records import Options
 
@@ -20,7 +21,7 @@ def chosen(choice: Choice, logits: torch.Tensor, numbers: torch.Tensor) -> list[
     sampling = Sampling(choice, choice, 1.0)
     described = torch.tensor([sampling.numbers()[:3]] * len(numbers))
     settings = Settings.of_rows(described, logits.shape[-1], few=choice.few_are_enough)
-    codes, best = choose(rows, numbers.double()[:, None], settings)
+    codes, best = choose(rows, numbers.double()[:, None], settings, PLAIN)
     assert torch.equal(best, rows.amax(-1))
     return codes.tolist()
 
@@ -82,7 +83,7 @@ def test_logits_that_are_no_numbers_are_seen(value: float) -> None:
     logits = LOGITS.clone()
     logits[1, 7] = value
     settings = Settings.of_rows(torch.tensor([[1.0, 50.0, 1.0]] * 3), 100, few=True)
-    codes, best = choose(logits, torch.full((3, 1), 0.5).double(), settings)
+    codes, best = choose(logits, torch.full((3, 1), 0.5).double(), settings, PLAIN)
     assert best.isfinite().tolist() == [True, False, True]
     assert all(0 <= code < 100 for code in codes.tolist())
 
@@ -92,7 +93,7 @@ def test_rows_keep_their_own_ways_in_a_batch() -> None:
     numbers = torch.tensor([0.0, 0.37, 0.81])
     described = torch.tensor([Sampling(way, way, 1.0).numbers()[:3] for way in ways])
     settings = Settings.of_rows(described, 100, few=False)
-    together, _ = choose(LOGITS, numbers.double()[:, None], settings)
+    together, _ = choose(LOGITS, numbers.double()[:, None], settings, PLAIN)
     alone = [chosen(way, LOGITS[n], numbers[n : n + 1])[0] for n, way in enumerate(ways)]
     assert together.tolist() == alone
 

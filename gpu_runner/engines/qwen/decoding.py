@@ -16,6 +16,7 @@ from gpu_runner.engines.qwen.model import release_memory
 from gpu_runner.engines.qwen.network.buckets import Buckets, at_least
 from gpu_runner.engines.qwen.network.codec import Codec
 from gpu_runner.engines.qwen.network.graphs import Fetched, Runner
+from gpu_runner.engines.qwen.network.precision import choose_precision, float32_as
 from gpu_runner.engines.qwen.network.prefill import to_device
 from gpu_runner.engines.qwen.prompts import QwenPrompt
 from gpu_runner.engines.qwen.rows import Row
@@ -37,6 +38,7 @@ class Decoder:
 
     def __init__(self, codec: Codec, states: int, runner: Runner, buckets: Buckets) -> None:
         self._codec = codec
+        self._precision = choose_precision(codec)
         self._runner = runner
         self._buckets = buckets
         most = buckets.codec_rows[-1]
@@ -150,7 +152,8 @@ class Decoder:
             row.decoding += 1
 
     def _decode(self, batch: int) -> None:
-        self._runner.run(batch, partial(self._decode_in_place, batch))
+        with float32_as(self._precision):
+            self._runner.run(batch, partial(self._decode_in_place, batch))
 
     def _decode_in_place(self, batch: int) -> None:
         index = self._index[:batch]

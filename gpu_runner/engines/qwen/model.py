@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from gpu_runner.engines.qwen.network.codec import Codec
-from gpu_runner.engines.qwen.network.layers import run_layer
+from gpu_runner.engines.qwen.network.kernels import Kernels, kernels_for
 from gpu_runner.engines.qwen.network.network import Network, pack_network
 from gpu_runner.engines.qwen.network.prefill import to_device
 from gpu_runner.engines.qwen.network.sampling import Sampling
@@ -56,14 +56,19 @@ class Model:
         return self.network.talker
 
     @cached_property
+    def kernels(self) -> Kernels:
+        """The arithmetic of both."""
+        return kernels_for(self.device)
+
+    @cached_property
     def speech(self) -> Network:
         """Talker and code predictor, packed."""
-        return pack_network(self.talker, LONGEST_SEQUENCE, run_layer)
+        return pack_network(self.talker, LONGEST_SEQUENCE, self.kernels)
 
     @cached_property
     def decoder(self) -> Codec:
         """What turns frames of codes into samples."""
-        return Codec(self.codec.model.decoder)
+        return Codec(self.codec.model.decoder, self.kernels)
 
     @cached_property
     def device(self) -> torch.device:

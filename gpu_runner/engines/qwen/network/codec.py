@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from gpu_runner.engines.qwen.network.layers import Norm, make_norm, rms_norm, rotary
+from gpu_runner.engines.qwen.network.kernels import Kernels, Norm, make_norm
+from gpu_runner.engines.qwen.network.layers import rotary
 
 POSITIONS = 8_192  # frames of reference and speech that the rotary embedding is computed for
 CONV_FRAMES = 16  # further than the convolutions after the transformer reach back
@@ -31,13 +32,10 @@ class _Attention(NamedTuple):
 
 
 class _Snake(NamedTuple):
-    """x + sin(a x)² / b for each channel."""
+    """Constants of the activation, see `kernels.snake`."""
 
     a: Tensor  # [C, 1]
     inverse_b: Tensor
-
-    def run(self, x: Tensor) -> Tensor:
-        return torch.addcmul(x, (x * self.a).sin_().square_(), self.inverse_b)
 
 
 class Memory:
@@ -79,9 +77,9 @@ class _Unit(NamedTuple):
     second_snake: _Snake
     narrow: nn.Conv1d
 
-    def run(self, x: Tensor, memory: Memory) -> Tensor:
-        inner = _convolve(self.wide, self.snake.run(x), memory)
-        return x + _convolve(self.narrow, self.second_snake.run(inner), memory)
+    def run(self, x: Tensor, memory: Memory, kernels: Kernels) -> Tensor:
+        inner = _convolve(self.wide, kernels.snake(x, *self.snake), memory)
+        return x + _convolve(self.narrow, kernels.snake(inner, *self.second_snake), memory)
 
 
 class _Block(NamedTuple):
@@ -91,10 +89,10 @@ class _Block(NamedTuple):
     upsample: nn.ConvTranspose1d
     units: Sequence[_Unit]
 
-    def run(self, x: Tensor, memory: Memory) -> Tensor:
-        x = _transposed(self.upsample, self.snake.run(x), memory)
+    def run(self, x: Tensor, memory: Memory, kernels: Kernels) -> Tensor:
+        x = _transposed(self.upsample, kernels.snake(x, *self.snake), memory)
         for unit in self.units:
-            x = unit.run(x, memory)
+            x = unit.run(x, memory, kernels)
         return x
 
 
@@ -114,8 +112,9 @@ class Size:
 class Codec:
     """The decoder of a `Qwen3TTSTokenizerV2Model`, over its own weights; G codes a frame, M samples a frame."""
 
-    def __init__(self, decoder: Any) -> None:
+    def __init__(self, decoder: Any, kernels: Kernels) -> None:
         self._decoder = decoder
+        self._kernels = kernels
         config = decoder.config
         self.groups = int(config.num_quantizers)
         self.frame_samples = int(decoder.total_upsample)
@@ -130,6 +129,11 @@ class Codec:
             self._first, self._blocks = first.conv, [_block(block.block) for block in blocks]
             self._last_snake, self._last = _snake(snake), last.conv
         self.size = self._measure()
+
+    @property
+    def codebook_size(self) -> int:
+        """A code is less than that."""
+        return len(self._codebooks) // self.groups
 
     @property
     def device(self) -> torch.device:
@@ -185,7 +189,7 @@ class Codec:
         """Go from [R, T, G] codes through the transformer: [R, C, T]."""
         memory, decoder = Memory(state), self._decoder
         # A slot that nobody is in may hold anything, and a code beyond the table would be the end of the device.
-        rows = codes.clamp(0, len(self._codebooks) // self.groups - 1) + self._offsets
+        rows = codes.clamp(0, self.codebook_size - 1) + self._offsets
         hidden = functional.embedding(rows, self._codebooks).sum(2).transpose(1, 2)  # [R, C, T]
         hidden = _convolve(decoder.pre_conv.conv, hidden, memory).transpose(1, 2)  # [R, T, C]
         transformer = decoder.pre_transformer
@@ -193,7 +197,7 @@ class Codec:
         reads = self._reads(position, codes.shape[1])
         for layer in self._layers:
             hidden = self._run_layer(hidden, layer, memory, reads)
-        hidden = rms_norm(hidden, self._norm)
+        hidden = self._kernels.normalize(hidden, *self._norm)
         hidden = functional.linear(hidden, transformer.output_proj.weight, transformer.output_proj.bias)
         return hidden.transpose(1, 2), memory.state()
 
@@ -217,7 +221,7 @@ class Codec:
         """Advance [R, T, D] frames by a layer of the transformer."""
         cos, sin, mask = reads
         rows, frames, _ = hidden.shape
-        qkv = functional.linear(rms_norm(hidden, layer.input_norm), layer.qkv)
+        qkv = functional.linear(self._kernels.normalize(hidden, *layer.input_norm), layer.qkv)
         qkv = qkv.view(rows, frames, 3 * self._heads, self._head_dim).transpose(1, 2)  # [R, 3 H, T, d]
         qk, values = qkv.split((2 * self._heads, self._heads), dim=1)
         qk = torch.addcmul(qk * cos, qk.roll(self._head_dim // 2, -1), sin)
@@ -228,8 +232,8 @@ class Codec:
         keys, values = both.chunk(2, dim=1)
         heard = functional.scaled_dot_product_attention(queries, keys, values, attn_mask=mask)
         hidden = hidden + functional.linear(heard.transpose(1, 2).flatten(2), layer.output)
-        gate, up = functional.linear(rms_norm(hidden, layer.mlp_norm), layer.gate_up).chunk(2, dim=-1)
-        return hidden + functional.linear(functional.silu(gate) * up, layer.down)
+        gate_up = functional.linear(self._kernels.normalize(hidden, *layer.mlp_norm), layer.gate_up)
+        return hidden + functional.linear(self._kernels.gate(gate_up), layer.down)
 
     def _back(self, hidden: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """Go from [R, C, T] through the convolutions to [R, T M] samples."""
@@ -238,8 +242,8 @@ class Codec:
             hidden = _convnext(block, _transposed(upsample.conv, hidden, memory), memory)
         hidden = _convolve(self._first, hidden, memory)
         for block in self._blocks:
-            hidden = block.run(hidden, memory)
-        samples = _convolve(self._last, self._last_snake.run(hidden), memory)
+            hidden = block.run(hidden, memory, self._kernels)
+        samples = _convolve(self._last, self._kernels.snake(hidden, *self._last_snake), memory)
         return samples.squeeze(1).clamp(-1, 1), memory.state()
 
 

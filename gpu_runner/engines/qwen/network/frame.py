@@ -64,7 +64,7 @@ def _talk(network: Network, slots: Slots, bucket: Bucket) -> Tensor:
         where=(slots.rows_of_cache[: bucket.batch] + position[:, None]).view(-1),
         mask=mask[:, None, None].expand(-1, -1, talker.shape.group, -1),
     )
-    return talker.run(slots.token[: bucket.batch], slots.layers, what, network.run_layer)
+    return talker.run(slots.token[: bucket.batch], slots.layers, what, network.kernels)
 
 
 def _choose_first(
@@ -75,7 +75,9 @@ def _choose_first(
     logits = functional.linear(hidden, network.head).float()  # [B, V]
     may_end = (slots.frame[: bucket.batch] >= LEAST_FRAMES).long()
     logits = penalise(logits, used, settings[:, 6:]) + network.forbidden.index_select(0, may_end)
-    code, best = choose(logits, numbers, Settings.of_rows(settings[:, :3], logits.shape[1], few=bucket.few))
+    code, best = choose(
+        logits, numbers, Settings.of_rows(settings[:, :3], logits.shape[1], few=bucket.few), network.kernels
+    )
     used.scatter_(1, code[:, None], value=True)
     return code, best
 
@@ -91,10 +93,10 @@ def _predict(
     tokens = torch.stack([network.project(hidden), first_token], dim=1).flatten(0, 1)  # [2 B, P]
     for group, head in enumerate(network.predictor_heads, start=1):
         what = _first_pass(network, slots, batch) if group == 1 else _pass(network, slots, batch, group)
-        outputs = network.predictor.run(tokens, slots.predictor_layers, what, network.run_layer)
+        outputs = network.predictor.run(tokens, slots.predictor_layers, what, network.kernels)
         last = outputs[1::2] if group == 1 else outputs  # [B, P]
         logits = functional.linear(last, head).float()  # [B, C]
-        chosen = choose(logits, numbers[:, group : group + 1], settings)
+        chosen = choose(logits, numbers[:, group : group + 1], settings, network.kernels)
         codes.append(chosen[0])
         best.append(chosen[1])
         tokens = functional.embedding(codes[-1], network.predictor_inputs[group])

@@ -4,12 +4,14 @@ The projections that read the same input are packed into one matrix.  The librar
 packed weights, so that packing takes no memory.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from gpu_runner.engines.qwen.network.kernels import Kernels, Norm, make_norm
 
 
 class Shape(NamedTuple):
@@ -23,15 +25,6 @@ class Shape(NamedTuple):
     def group(self) -> int:
         """Query heads that share a key head."""
         return self.heads // self.kv_heads
-
-
-class Norm(NamedTuple):
-    """Weights of an RMS norm over n numbers."""
-
-    weight: Tensor  # [.., n]
-    eps: float
-    scaled: Tensor  # the weights by the root of n
-    floor: Tensor  # [1] float32: the root of n eps
 
 
 class Layer(NamedTuple):
@@ -69,9 +62,6 @@ class LayerCache(NamedTuple):
     values: Tensor
 
 
-LayerFunction = Callable[[Tensor, Layer, Shape, LayerCache, Pass], Tensor]
-
-
 class Transformer(NamedTuple):
     """A stack of layers, with the norm after them."""
 
@@ -81,36 +71,26 @@ class Transformer(NamedTuple):
     cos: Tensor  # [positions, 1, d], see `Pass`
     sin: Tensor
 
-    def run(self, tokens: Tensor, caches: Sequence[LayerCache], what: Pass, run_layer: LayerFunction) -> Tensor:
+    def run(self, tokens: Tensor, caches: Sequence[LayerCache], what: Pass, kernels: Kernels) -> Tensor:
         """Give the normed outputs of [B T, D] tokens."""
         for layer, cache in zip(self.layers, caches, strict=True):
-            tokens = run_layer(tokens, layer, self.shape, cache, what)
-        return rms_norm(tokens, self.norm)
+            tokens = _run_layer(tokens, layer, self.shape, cache, what, kernels)
+        return kernels.normalize(tokens, *self.norm)
 
 
-def run_layer(tokens: Tensor, layer: Layer, shape: Shape, cache: LayerCache, what: Pass) -> Tensor:
-    """Advance [B T, D] tokens by a layer."""
+def _run_layer(
+    tokens: Tensor, layer: Layer, shape: Shape, cache: LayerCache, what: Pass, kernels: Kernels
+) -> Tensor:
     heads, kv_heads, size = shape
-    qkv = torch.mm(rms_norm(tokens, layer.input_norm), layer.qkv).view(
-        -1, heads + 2 * kv_heads, size
-    )  # [B T, H + 2K, d]
-    qk = rms_norm(qkv[:, : heads + kv_heads], layer.qk_norm)
-    turned = torch.addcmul(qk * what.cos, qk.roll(size // 2, -1), what.sin)  # rotary position embedding
-    qkv[:, : heads + kv_heads] = turned
+    qkv = torch.mm(kernels.normalize(tokens, *layer.input_norm), layer.qkv)
+    qkv = qkv.view(-1, heads + 2 * kv_heads, size)  # [B T, H + 2K, d]
+    qk = kernels.normalize_and_turn(qkv[:, : heads + kv_heads], *layer.qk_norm, what.cos, what.sin)
+    qkv[:, : heads + kv_heads] = qk
     cache.rows.index_copy_(0, what.where, qkv[:, heads:].reshape(-1, size))
-    heard = _attend_to_cache(turned, cache, shape, what) if what.length else _attend(qkv, shape, what.batch)
+    heard = _attend_to_cache(qk, cache, shape, what) if what.length else _attend(qkv, shape, what.batch)
     tokens = torch.addmm(tokens, heard, layer.output)
-    gate, up = torch.mm(rms_norm(tokens, layer.mlp_norm), layer.gate_up).chunk(2, dim=-1)
-    return torch.addmm(tokens, functional.silu(gate) * up, layer.down)
-
-
-def rms_norm(tokens: Tensor, norm: Norm) -> Tensor:
-    """Divide by the root mean square over the last dimension, and multiply by weights."""
-    if tokens.is_cuda:
-        return functional.rms_norm(tokens, tokens.shape[-1:], None, norm.eps) * norm.weight
-    # The same in half the time that it takes on a CPU, where torch makes nine operations of it.
-    length = torch.linalg.vector_norm(tokens, dim=-1, keepdim=True, dtype=torch.float32)
-    return (tokens / torch.hypot(length, norm.floor)).to(tokens.dtype) * norm.scaled
+    gate_up = torch.mm(kernels.normalize(tokens, *layer.mlp_norm), layer.gate_up)
+    return torch.addmm(tokens, kernels.gate(gate_up), layer.down)
 
 
 def _attend_to_cache(qk: Tensor, cache: LayerCache, shape: Shape, what: Pass) -> Tensor:
@@ -166,12 +146,6 @@ def _pack_layer(layer: Any, shape: Shape, eps: float) -> Layer:
         gate_up=pack_weights([mlp.gate_proj, mlp.up_proj]).t(),
         down=mlp.down_proj.weight.t(),
     )
-
-
-def make_norm(weight: Tensor, eps: float) -> Norm:
-    """Prepare the weights of an RMS norm."""
-    size = weight.shape[-1]
-    return Norm(weight, eps, weight * size**0.5, torch.tensor([(size * eps) ** 0.5], device=weight.device))
 
 
 def pack_weights(modules: Sequence[nn.Module]) -> Tensor:

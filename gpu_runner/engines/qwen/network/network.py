@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gpu_runner.engines.qwen.network.layers import LayerFunction, Transformer, pack_transformer, pack_weights
+from gpu_runner.engines.qwen.network.kernels import Kernels
+from gpu_runner.engines.qwen.network.layers import Transformer, pack_transformer, pack_weights
 
 SPECIAL_CODES = 1_024  # ids above the codes in the talker's vocabulary, none of them speech
 LEAST_FRAMES = 2  # as the published models were meant to: speech has at least two frames
@@ -26,7 +27,7 @@ class Network(NamedTuple):
     mask_of_two: Tensor  # [1, 1, 2 G', 2], G' query heads that share a key head: the first token sees itself alone
     forbidden: Tensor  # [2, V] float32: -inf for ids that can't be chosen, before and after speech may end; else 0
     end: int  # the id that ends the speech
-    run_layer: LayerFunction
+    kernels: Kernels
 
     @property
     def groups(self) -> int:
@@ -53,7 +54,7 @@ class Network(NamedTuple):
 
 
 @torch.no_grad()
-def pack_network(talker: Any, positions: int, run_layer: LayerFunction) -> Network:
+def pack_network(talker: Any, positions: int, kernels: Kernels) -> Network:
     """Pack the library's talker (`Qwen3TTSTalkerForConditionalGeneration`) for sequences of so many positions."""
     predictor, config = talker.code_predictor, talker.config
     tables = [talker.get_input_embeddings(), *predictor.get_input_embeddings()]
@@ -73,7 +74,7 @@ def pack_network(talker: Any, positions: int, run_layer: LayerFunction) -> Netwo
         mask_of_two=_mask_of_two(predictor.config, talker.codec_head.weight),
         forbidden=_forbidden(int(config.vocab_size), int(config.codec_eos_token_id), embeddings.device),
         end=int(config.codec_eos_token_id),
-        run_layer=run_layer,
+        kernels=kernels,
     )
 
 

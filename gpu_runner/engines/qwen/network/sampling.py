@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Self
 import torch
 from torch import Tensor
 
+from gpu_runner.engines.qwen.network.kernels import Kernels
 from pipeline.contract.records import Options
 
 FEW = 64  # candidates that the fast way considers; the published top_k is 50
@@ -107,7 +108,7 @@ class Settings(NamedTuple):
         return cls(inverse_temperature, top_k.clamp(max=codes).long() - 1, None if few else top_p)
 
 
-def choose(logits: Tensor, numbers: Tensor, settings: Settings) -> tuple[Tensor, Tensor]:
+def choose(logits: Tensor, numbers: Tensor, settings: Settings, kernels: Kernels) -> tuple[Tensor, Tensor]:
     """Choose a code for each row, from [B, V] float32 logits and [B, 1] float64 numbers in [0, 1).
 
     Gives the codes, [B], and the largest logits, [B], which are finite if all is well.  The number is looked up in
@@ -120,9 +121,7 @@ def choose(logits: Tensor, numbers: Tensor, settings: Settings) -> tuple[Tensor,
     least = best.gather(1, settings.last_rank)
     if settings.top_p is not None:
         least = least.maximum(_least_of_nucleus(best, least, settings.top_p, settings.inverse_temperature))
-    kept = torch.where(logits < least, -torch.inf, logits * settings.inverse_temperature)
-    sums = kept.softmax(-1, dtype=torch.float64).cumsum(-1)  # [B, V]
-    return (sums <= numbers * sums[:, -1:]).sum(-1), best[:, 0]
+    return kernels.draw(logits, least, settings.inverse_temperature, numbers), best[:, 0]
 
 
 def _least_of_nucleus(ordered: Tensor, least: Tensor, top_p: Tensor, inverse_temperature: Tensor) -> Tensor:
