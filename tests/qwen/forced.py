@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gpu_runner.engines.qwen.loading import import_library
 from gpu_runner.engines.qwen.network import frame
 from gpu_runner.engines.qwen.network.buckets import Buckets
 from gpu_runner.engines.qwen.network.frame import Bucket
@@ -23,6 +24,7 @@ def build_talker(
     sizes: Sizes, *, dtype: torch.dtype, device: str = "cpu", predictor_hidden: int | None = None
 ) -> Any:
     """Make the library's talker with random weights; the predictor may be narrower, as in the 1.7B model."""
+    import_library()
     from qwen_tts.core.models.configuration_qwen3_tts import Qwen3TTSConfig
     from qwen_tts.core.models.modeling_qwen3_tts import Qwen3TTSTalkerForConditionalGeneration
 

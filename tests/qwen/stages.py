@@ -76,6 +76,14 @@ def never_ending(network: Network) -> Network:
     return network._replace(forbidden=forbidden)
 
 
+def ending_at_once(network: Network) -> Network:
+    """The same network, whose speech ends as soon as it may."""
+    forbidden = network.forbidden.clone()
+    forbidden[1] = -torch.inf
+    forbidden[1, network.end] = 0
+    return network._replace(forbidden=forbidden)
+
+
 def row(model: Model, prompt: QwenPrompt, text: str = "Hello.", **more: Any) -> Row:
     """A row that says a text."""
     said = model.tokens(prompt.transcript) if prompt.codes is not None else []

@@ -2,6 +2,8 @@
 
 import dataclasses
 import itertools
+import resource
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,7 +21,7 @@ from pipeline.errors import InvalidInput, SynthesisFailed, Unavailable
 from pipeline.settings import Settings
 from tests.engines import Heard, Listener, speak
 from tests.qwen.conftest import greedy
-from tests.qwen.stages import FailingRunner, allocating, out_of_memory
+from tests.qwen.stages import FailingRunner, allocating, ending_at_once, out_of_memory
 
 LONG = "This is one sentence of a text that is far too long to be spoken in one go. " * 12
 
@@ -377,3 +379,29 @@ def test_there_are_as_many_slots_as_memory_allows(
     assert engine.stages.generator.free == 2
     done = speak(engine, *[Utterance(name, "Hi.", x_vector, greedy()) for name in "abcde"])
     assert all(len(heard.samples) > 0 for heard in done.values())
+
+
+def resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads /proc")
+def test_memory_does_not_creep_over_a_thousand_utterances(
+    model: Model, x_vector: QwenPrompt, in_context: QwenPrompt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(model.__dict__, "speech", ending_at_once(model.speech))
+    engine = QwenEngine(lambda: model, capacity=16, model="tiny")
+    numbers = itertools.count()
+
+    def speak_some(count: int) -> None:
+        for _ in range(count // 16):
+            batch = [
+                Utterance(str(next(numbers)), "Hi.", prompt, greedy()) for prompt in [x_vector, in_context] * 8
+            ]
+            assert all(heard.error is None for heard in speak(engine, *batch).values())
+
+    speak_some(200)
+    before = resident_bytes()
+    speak_some(1000)
+    assert resident_bytes() - before < 8 << 20

@@ -14,7 +14,7 @@ from gpu_runner.engines.qwen.network.frame import Bucket, make_frame
 from gpu_runner.engines.qwen.network.network import LEAST_FRAMES, Network
 from gpu_runner.engines.qwen.network.slots import allocate
 from gpu_runner.engines.qwen.prompts import QwenPrompt
-from tests.qwen.stages import DRAWN, WIDE, FakeGraphs, Spoken, row, speak_rows
+from tests.qwen.stages import DRAWN, WIDE, FakeGraphs, Spoken, ending_at_once, row, speak_rows
 
 # Kernels that a frame of the published depth takes at most, before any are fused.
 MOST_OPERATIONS = 2_860
@@ -117,11 +117,7 @@ def test_a_frame_is_one_graph(model: Model, few: bool) -> None:
 def test_the_end_is_not_before_two_frames(
     model: Model, x_vector: QwenPrompt, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    network = model.speech
-    eager = network.forbidden.clone()
-    eager[1] = -torch.inf
-    eager[1, network.end] = 0
-    monkeypatch.setitem(model.__dict__, "speech", network._replace(forbidden=eager))
+    monkeypatch.setitem(model.__dict__, "speech", ending_at_once(model.speech))
     mine = row(model, x_vector)
     assert speak_rows(model, mine).ends == {mine.job_id: "spoken"}
     assert len(mine.codes) == LEAST_FRAMES

@@ -5,7 +5,6 @@ import dataclasses
 import pytest
 import torch
 
-from gpu_runner.engines.qwen import stand_ins
 from tests.qwen import tiny_checkpoint
 from tests.qwen.forced import build_talker, error, given, logits_of_library, logits_of_ours
 from tests.qwen.tiny_checkpoint import Sizes
@@ -16,7 +15,6 @@ PUBLISHED = dataclasses.replace(tiny_checkpoint.PUBLISHED, text_vocab=64)
 
 @pytest.fixture(scope="module", autouse=True)
 def ready() -> None:
-    stand_ins.install()
     torch.set_num_threads(1)
 
 

@@ -36,7 +36,8 @@ def normalize(tokens: Tensor, weight: Tensor, floor: Tensor) -> Tensor:
     In this form it takes half the time of `torch.nn.functional.rms_norm` on a CPU, which has no kernel for that.
     """
     length = torch.linalg.vector_norm(tokens, dim=-1, keepdim=True, dtype=torch.float32)
-    return (tokens / torch.hypot(length, floor)).to(tokens.dtype) * weight
+    normed = tokens / torch.hypot(length, floor)
+    return (normed if normed.dtype == tokens.dtype else normed.to(tokens.dtype)) * weight
 
 
 def normalize_and_turn(tokens: Tensor, weight: Tensor, floor: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

@@ -84,8 +84,8 @@ def _run_layer(
     heads, kv_heads, size = shape
     qkv = torch.mm(kernels.normalize(tokens, *layer.input_norm), layer.qkv)
     qkv = qkv.view(-1, heads + 2 * kv_heads, size)  # [B T, H + 2K, d]
-    qk = kernels.normalize_and_turn(qkv[:, : heads + kv_heads], *layer.qk_norm, what.cos, what.sin)
-    qkv[:, : heads + kv_heads] = qk
+    qk = qkv[:, : heads + kv_heads]
+    qk.copy_(kernels.normalize_and_turn(qk, *layer.qk_norm, what.cos, what.sin))
     cache.rows.index_copy_(0, what.where, qkv[:, heads:].reshape(-1, size))
     heard = _attend_to_cache(qk, cache, shape, what) if what.length else _attend(qkv, shape, what.batch)
     tokens = torch.addmm(tokens, heard, layer.output)
