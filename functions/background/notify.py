@@ -79,7 +79,9 @@ async def _tell(
         return "gone"
     message = events.message_for(outcome.model_copy(update={"request_id": to.request_id}))
     try:
-        message = await presigned_urls.with_link(resources, outcome, message, wanted=to.signed)
+        message = await presigned_urls.with_link(
+            resources, outcome, message, to.reply_to.base_url, wanted=to.signed
+        )
         await resources.connections.post(to.reply_to, json.dumps(message, ensure_ascii=False).encode())
     except ConnectionGone:
         await _forget(resources, outcome.job_id, to.reply_to.connection_id)

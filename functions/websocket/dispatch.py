@@ -167,7 +167,9 @@ class Dispatcher:
         if outcome is None:
             return None
         message = events.message_for(outcome.model_copy(update={"request_id": data.request_id}))
-        return await presigned_urls.with_link(self._resources, outcome, message, wanted=data.signed)
+        return await presigned_urls.with_link(
+            self._resources, outcome, message, sender.base_url, wanted=data.signed
+        )
 
     async def _announce(self, say: Say, data: _Data, job_id: str) -> None:
         try:

@@ -76,6 +76,7 @@ class ReplyTo(Record):
     endpoint: str
     connection_id: str
     key_id: str | None = None
+    base_url: str | None = Field(None, description="where the client reached the API, for links to it")
 
 
 class Options(Record):

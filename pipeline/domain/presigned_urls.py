@@ -1,15 +1,24 @@
-"""Links that need no key: each opens one preview at the storage itself, and ends before the preview does."""
+"""Links that need no key: each opens one preview, or lets one session's recording be uploaded, for a while.
+
+They lead to the storage itself.  Where callers can't reach that, they are paths of the API, which `absolute`
+completes.
+"""
 
 from datetime import datetime, timedelta
 from typing import Any
+from urllib.parse import urljoin
 
 from pipeline.audio.wav import WAV
 from pipeline.clients.resources import Resources
+from pipeline.clients.storage import UploadForm
 from pipeline.contract import layout
 from pipeline.contract.records import Failed, Succeeded
 from pipeline.errors import Expired
 
 DISPOSITION = 'inline; filename="preview.wav"'
+
+PREVIEW_PATH = "/signed/previews/{job_id}.wav"
+UPLOAD_PATH = "/signed/uploads/{session_id}"
 
 # The storage's clock may differ a little from ours.
 _MARGIN = timedelta(seconds=1)
@@ -26,12 +35,38 @@ async def signed(resources: Resources, job_id: str, expires_at: datetime) -> str
     lifetime = expires_at - resources.clock() - _MARGIN
     if lifetime < _MARGIN:
         raise Expired("The preview has expired; previews are kept for a short while only.", field="job_id")
+    if resources.path_signer is not None:
+        return resources.path_signer.sign(PREVIEW_PATH.format(job_id=job_id), expires_at)
     key = layout.preview(job_id)
     return await resources.bucket.presign_get(key, lifetime=lifetime, content_type=WAV, disposition=DISPOSITION)
 
 
+async def upload_form(resources: Resources, session_id: str, content_type: str) -> UploadForm:
+    """Return a form by which a session's recording can be uploaded; it is of use no longer than the session."""
+    settings = resources.settings
+    if resources.path_signer is not None:
+        expires_at = resources.clock() + settings.upload_form_lifetime
+        return UploadForm(resources.path_signer.sign(UPLOAD_PATH.format(session_id=session_id), expires_at), {})
+    return await resources.bucket.presign_post(
+        layout.session(session_id).unchecked_audio,
+        content_type=content_type,
+        max_bytes=settings.reference_max_bytes,
+        lifetime=settings.upload_form_lifetime,
+    )
+
+
+def absolute(url: str, base_url: str | None) -> str:
+    """Return a link as a URL that the caller can use, who reached the API at `base_url`."""
+    return urljoin(base_url, url) if base_url else url
+
+
 async def with_link(
-    resources: Resources, outcome: Succeeded | Failed, message: dict[str, Any], *, wanted: bool
+    resources: Resources,
+    outcome: Succeeded | Failed,
+    message: dict[str, Any],
+    base_url: str | None,
+    *,
+    wanted: bool,
 ) -> dict[str, Any]:
     """Add `signed_url` to what a client is told of a preview, for those who want it."""
     if not wanted or isinstance(outcome, Failed) or outcome.preview is None:
@@ -40,4 +75,4 @@ async def with_link(
         url = await signed(resources, outcome.job_id, outcome.preview.expires_at)
     except Expired:
         return message
-    return message | {"data": message["data"] | {"signed_url": url}}
+    return message | {"data": message["data"] | {"signed_url": absolute(url, base_url)}}
