@@ -44,7 +44,7 @@ def create_app(settings: Settings, *, on_loopback: bool = False) -> FastAPI:
         Whether it is served to this machine alone.
     """
     app = Api(
-        wants_keys=settings.wants_keys,
+        settings,
         title="Voice cloning service",
         description=DESCRIPTION.strip(),
         version="0.1.0",
