@@ -156,3 +156,11 @@ def test_the_messages_are_found() -> None:
 def test_every_message_that_comes_is_named_with_its_fields(type_: str, field: str) -> None:
     assert f'"type":"{type_}"' in section("WebSocket")
     assert is_named(field, section("WebSocket"))
+
+
+def test_every_curl_shows_what_was_wrong() -> None:
+    commands = [line.strip() for line in TEXT.splitlines() if re.match(r"\s*(while )?curl ", line)]
+    assert len(commands) > 5
+    # `-f` would hide the body, which says what would be right.
+    assert not [command for command in commands if re.search(r"curl (-\w+ )*-\w*f", command)]
+    assert all("--fail-with-body" in command or command.startswith("while ") for command in commands)
