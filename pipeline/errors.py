@@ -139,6 +139,10 @@ class Unavailable(PipelineError):
     code = "unavailable"
 
 
+class Misconfigured(Unavailable):
+    """Something this process depends on refuses it for good: its settings or its permissions are wrong."""
+
+
 class ConnectionGone(PipelineError):
     """The WebSocket client is no longer there."""
 
