@@ -73,7 +73,7 @@ async def connect(settings: Settings, clock: Clock = utc_now) -> AsyncIterator[R
 
 
 async def _path_signer(session: aioboto3.Session, clock: Clock) -> PathSigner:
-    credentials = await session.get_credentials()
+    credentials = await session.get_credentials()  # type: ignore[misc]  # the stubs say that it is none to await
     if credentials is None:
         raise Unavailable("There are no AWS credentials to sign links with.")
     return PathSigner((await credentials.get_frozen_credentials()).secret_key, clock)
