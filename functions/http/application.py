@@ -11,8 +11,9 @@ from functions.http.middleware.repeated_headers import RepeatedHeaders
 from functions.http.middleware.request_limits import BodyLimit, BodyLimits
 from functions.http.middleware.security_headers import SecurityHeaders
 from functions.http.openapi import Api
-from functions.http.routes import health, jobs, previews, signed_links, uploads, voices, ws_tickets
-from functions.previews.completion_waiters import Waiters
+from functions.http.routes import health, jobs, preview_audio, previews, signed_links, uploads, voices, ws_tickets
+from functions.previews.completion_waiters import CompletionWaiters
+from functions.previews.queue_depth import QueueDepth
 from pipeline.clients.resources import Resources
 from pipeline.domain.presigned_urls import UPLOAD_PATH
 from pipeline.ids import id_maker, utc_now
@@ -54,7 +55,7 @@ def create_app(settings: Settings, *, on_loopback: bool = False) -> FastAPI:
         separate_input_output_schemas=False,
     )
     signed = (signed_links,) if settings.serves_links else ()
-    for routes in (previews, voices, uploads, jobs, ws_tickets, health, *signed):
+    for routes in (previews, preview_audio, voices, uploads, jobs, ws_tickets, health, *signed):
         # As they are: to include a router is to make each route once more, and a function's start waits for that.
         app.router.routes.extend(routes.router.routes)
     docs_page.install(app)
@@ -93,9 +94,10 @@ def _way_around(settings: Settings) -> str:
     return f" A recording of up to {settings.reference_max_megabytes:g} MB can be uploaded by POST /uploads."
 
 
-def serve_with(app: FastAPI, resources: Resources) -> Waiters:
+def serve_with(app: FastAPI, resources: Resources) -> CompletionWaiters:
     """Give the application what its routes reach for."""
-    waiters = Waiters(resources)
+    waiters = CompletionWaiters(resources)
     app.state.resources, app.state.waiters = resources, waiters
+    app.state.queue_depth = QueueDepth(resources)
     app.state.access_control = AccessControl(resources)
     return waiters

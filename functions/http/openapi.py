@@ -8,7 +8,7 @@ from pydantic.json_schema import models_json_schema
 from functions.http import problems
 from functions.http.authorized_route import SCHEME
 from functions.http.middleware.observability import CORRELATION_HEADER
-from pipeline.domain import voices
+from pipeline.domain import voice_names
 from pipeline.settings import Settings
 
 _STRING = {"type": "string"}
@@ -82,9 +82,9 @@ def string_limits(settings: Settings) -> dict[str, dict[str, Any]]:
     return {
         "response_text": {"minLength": 1, "maxLength": settings.text_max_chars},
         "transcription": {"maxLength": settings.transcription_max_chars},
-        "name": {"minLength": 1, "maxLength": voices.NAME_MAX},
-        "description": {"maxLength": voices.DESCRIPTION_MAX},
-        "voice_id": {"minLength": 1, "maxLength": voices.VOICE_ID_MAX},
+        "name": {"minLength": 1, "maxLength": voice_names.NAME_MAX},
+        "description": {"maxLength": voice_names.DESCRIPTION_MAX},
+        "voice_id": {"minLength": 1, "maxLength": voice_names.VOICE_ID_MAX},
         "session_id": id_,
         "job_id": id_,
     }

@@ -5,14 +5,13 @@ completes.
 """
 
 from datetime import datetime, timedelta
-from typing import Any
 from urllib.parse import urljoin
 
 from pipeline.audio.wav import WAV
 from pipeline.clients.resources import Resources
 from pipeline.clients.storage import UploadForm
 from pipeline.contract import layout
-from pipeline.contract.records import Failed, Succeeded
+from pipeline.contract.records import Failed, Outcome
 from pipeline.errors import Expired
 
 DISPOSITION = 'inline; filename="preview.wav"'
@@ -60,19 +59,12 @@ def absolute(url: str, base_url: str | None) -> str:
     return urljoin(base_url, url) if base_url else url
 
 
-async def with_link(
-    resources: Resources,
-    outcome: Succeeded | Failed,
-    message: dict[str, Any],
-    base_url: str | None,
-    *,
-    wanted: bool,
-) -> dict[str, Any]:
-    """Add `signed_url` to what a client is told of a preview, for those who want it."""
-    if not wanted or isinstance(outcome, Failed) or outcome.preview is None:
-        return message
+async def signed_url(resources: Resources, outcome: Outcome, base_url: str | None) -> str | None:
+    """Return a link to a job's preview for a client of the API at `base_url`; None if there is none to be had."""
+    if isinstance(outcome, Failed) or outcome.preview is None:
+        return None
     try:
         url = await signed(resources, outcome.job_id, outcome.preview.expires_at)
     except Expired:
-        return message
-    return message | {"data": message["data"] | {"signed_url": absolute(url, base_url)}}
+        return None
+    return absolute(url, base_url)

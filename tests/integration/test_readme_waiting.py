@@ -8,9 +8,10 @@ import pytest
 
 from functions.local.server import local_app
 from pipeline.clients.resources import Resources
-from tests.readme_settings import README
 from tests.serving import UNSPEAKABLE, served, speaking
 from tests.speech import voice_wav
+
+README = Path(__file__).parents[2] / "README.md"
 
 
 @pytest.mark.parametrize(("text", "status"), [("Hello.", "succeeded"), (UNSPEAKABLE, "failed")])

@@ -11,7 +11,7 @@ import pytest
 from functions.http.application import create_app, serve_with
 from pipeline.audio.reference_audio import encode_wav
 from pipeline.clients.signed_paths import PathSigner
-from pipeline.contract import events, layout
+from pipeline.contract import layout
 from pipeline.domain import presigned_urls
 from pipeline.settings import Settings
 from tests.api import problem
@@ -117,10 +117,10 @@ async def test_a_pushed_link_names_the_address_that_the_websocket_was_opened_at(
     world = World(SETTINGS)
     resources = replace(world.resources, path_signer=PathSigner("secret", world.time))
     outcome = await world.succeed(await world.job())
-    message = events.message_for(outcome)
-    linked = await presigned_urls.with_link(resources, outcome, message, f"{BASE}/", wanted=True)
+    url = await presigned_urls.signed_url(resources, outcome, f"{BASE}/")
     async with api(world) as client:
-        assert (await client.get(linked["data"]["signed_url"])).content == b"RIFF"
+        assert url is not None
+        assert (await client.get(url)).content == b"RIFF"
 
 
 def test_other_credentials_sign_otherwise() -> None:
