@@ -269,6 +269,12 @@ class Settings(BaseSettings):
         return self.auth == "keys"
 
     @cached_property
+    def serves_links(self) -> bool:
+        """Whether callers on other machines can't reach the storage, so that the API serves what is signed."""
+        storage = urlsplit(self.endpoint_for("s3") or "").hostname
+        return storage is not None and is_loopback(storage) and not is_loopback(self.host)
+
+    @cached_property
     def allowed_origins(self) -> tuple[str, ...]:
         """Of which origins pages of others may use the API from a browser."""
         return _separated(self.cors_origins)
