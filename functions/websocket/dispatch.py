@@ -92,7 +92,7 @@ class Dispatcher:
         """
         parsed: Message = {}
         try:
-            parsed = _parse(raw)
+            parsed = await self._parsed(caller, raw)
             return await self._route(sender, caller, parsed, say)
         except Unavailable as error:
             log.warning("unavailable", reason=error.message, cause=repr(error.__cause__))
@@ -112,9 +112,18 @@ class Dispatcher:
         except Unavailable as error:
             log.warning("could not forget connection", reason=error.message)
 
+    async def _parsed(self, caller: Caller, raw: str | bytes) -> Message:
+        """Parse a message; one that can't be read counts as a request of the owner's too."""
+        try:
+            return _parse(raw)
+        except InvalidInput:
+            await self._access_control.take_request(caller)
+            raise
+
     async def _route(self, sender: ReplyTo, caller: Caller, message: Message, say: Say) -> Message | None:
         type_ = message["type"]
         if type_ not in SCOPES:
+            await self._access_control.take_request(caller)
             raise InvalidInput(f"type should be one of {', '.join(MESSAGE_TYPES)}.", field="type")
         await self._access_control.reauthorize(caller, SCOPES[type_])
         match type_:
