@@ -11,7 +11,7 @@ import structlog
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from functions.access.access_control import AccessControl
-from functions.previews.requests import WholeText, preview_request, reference_id_of
+from functions.previews.requests import WholeText, find_reference, preview_request
 from functions.websocket import messages
 from functions.websocket.messages import Message
 from pipeline.access.api_keys import Caller
@@ -143,9 +143,9 @@ class Dispatcher:
         text = jobs.check_text(data.text, resources.settings, field="text")
         source = Source(session_id=data.session_id, voice_id=data.voice_id, owner=caller.owner)
         options = check_options(data.model_extra or {})
-        reference_id = await reference_id_of(resources, source)
+        reference = await find_reference(resources, source)
         request = preview_request(
-            resources, source, reference_id, text, options, correlation_id=current_correlation_id()
+            resources, source, reference, text, options, correlation_id=current_correlation_id()
         )
         request = request.model_copy(update={"subscriber": _subscriber(sender, data)})
         objects = [_connection(sender, caller, data.session_id)] if data.session_id else []

@@ -181,6 +181,7 @@ class Request(Envelope):
     reference_id: str = Field(
         description="the session that the reference came from: tells a voice from a later one of the same name"
     )
+    reference_folder: str | None = Field(None, description="where a saved voice's reference is stored")
     new_reference: NewReference | None = None
 
 
