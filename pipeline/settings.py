@@ -25,7 +25,7 @@ class SettingsError(ValueError):
 
 
 class Settings(BaseSettings):
-    """The settings of one process.  The description of each field is what the README's table says."""
+    """The settings of one process.  The description of each field is its row in docs/settings.md."""
 
     model_config = SettingsConfigDict(
         frozen=True, env_ignore_empty=True, extra="ignore", case_sensitive=False, allow_inf_nan=False
@@ -52,6 +52,24 @@ class Settings(BaseSettings):
     )
     body_timeout_seconds: float = Field(
         30, gt=0, le=600, description="How long a client may fall silent in the middle of its request"
+    )
+    websocket_frames_per_minute: int = Field(
+        600,
+        ge=0,
+        le=1_000_000,
+        description="Frames a WebSocket connection may send in a minute: further ones wait, and a connection that "
+        "goes on is closed; 0: no limit",
+    )
+    connections_per_key: int = Field(
+        32, ge=0, le=100_000, description="WebSocket connections to an API process with one key; 0: no limit"
+    )
+    connections_per_address: int = Field(
+        256, ge=0, le=100_000, description="WebSocket connections to an API process from one address; 0: no limit"
+    )
+    trusted_proxies: str | None = Field(
+        None,
+        description="Addresses or networks of proxies whose `X-Forwarded-For` is believed, separated by commas, "
+        "such as `127.0.0.1,10.0.0.0/8`; none when not set",
     )
     uvicorn_workers: int = Field(1, ge=1, le=64, description="API processes")
     worker_health_port: int = Field(0, ge=0, le=65535, description="Port of the worker's own `/health`; 0: none")

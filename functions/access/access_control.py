@@ -87,10 +87,20 @@ class AccessControl:
         TooMany
             The owner asked too often.
         """
-        quota_status = await self._quotas.take_request(caller.owner)
+        quota_status = await self.take_request(caller)
         if not caller.may(scope):
             raise Forbidden(f"This needs a key with the scope `{scope}`; yours has {_listed(caller)}.")
         return quota_status
+
+    async def take_request(self, caller: Caller) -> QuotaStatus | None:
+        """Count a request; return how the owner's share stands after it.
+
+        Raises
+        ------
+        TooMany
+            The share is used up.
+        """
+        return await self._quotas.take_request(caller.owner)
 
     async def reauthorize(self, caller: Caller, scope: Scope) -> QuotaStatus | None:
         """Let a caller who came in earlier do one thing; see `admit`.

@@ -5,16 +5,15 @@ Nobody guesses 256 random bits; the limit spares the storage the look-ups, and t
 
 from collections import OrderedDict, deque
 from datetime import datetime, timedelta
-from ipaddress import IPv6Address, ip_address
 from math import ceil
 
+from functions.access.networks import network_of
 from pipeline.errors import TooMany
 from pipeline.ids import Clock
 
 WINDOW = timedelta(minutes=1)
 TRIES = 20
 ADDRESSES = 10_000
-_HOST_BITS = 64  # whoever has one IPv6 address has all that share its first half
 
 
 class FailedKeyThrottle:
@@ -34,7 +33,7 @@ class FailedKeyThrottle:
         TooMany
             It has failed too often within the last minute.
         """
-        failures = self._failures.get(_network(address))
+        failures = self._failures.get(network_of(address))
         if failures is None or len(failures) < self._tries:
             return
         elapsed = self._clock() - failures[0]
@@ -46,19 +45,8 @@ class FailedKeyThrottle:
 
     def note(self, address: str) -> None:
         """Count a failure."""
-        network = _network(address)
+        network = network_of(address)
         self._failures.setdefault(network, deque(maxlen=self._tries)).append(self._clock())
         self._failures.move_to_end(network)
         if len(self._failures) > self._addresses:
             self._failures.popitem(last=False)
-
-
-def _network(address: str) -> str:
-    """Give what counts as one: an IPv4 address, however it is written, or the /64 of an IPv6 one."""
-    try:
-        ip = ip_address(address)
-    except ValueError:  # a Unix socket has none
-        return address
-    if not isinstance(ip, IPv6Address):
-        return str(ip)
-    return str(ip.ipv4_mapped or f"{int(ip) >> _HOST_BITS:x}/{_HOST_BITS}")
