@@ -146,6 +146,7 @@ class Subscriber(Record):
     )
     request_id: str | None = None
     signed: bool = Field(False, description="the notification shall bring a link that needs no key")
+    stream: bool = Field(False, description="the audio shall be sent while it is made; see `stream_messages`")
 
 
 class _MadeBySubscriber(Record):
