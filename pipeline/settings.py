@@ -121,6 +121,9 @@ class Settings(BaseSettings):
     reference_max_megabytes: float = Field(25, gt=0, le=1024, description="Largest reference recording, in MiB")
     reference_min_seconds: float = Field(1, gt=0, le=3600, description="Shortest reference recording")
     reference_max_seconds: float = Field(60, gt=0, le=3600, description="Longest reference recording")
+    decodes_at_once: int = Field(
+        2, ge=1, le=64, description="Recordings that one API process decodes at a time; the others wait"
+    )
     transcription_max_chars: int = Field(4096, ge=1, description="Longest transcription of a reference")
     text_max_chars: int = Field(4096, ge=1, description="Longest text to speak")
 

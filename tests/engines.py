@@ -20,11 +20,11 @@ class ScriptedEngine:
         self.held_prompts = threading.Event()
         """While clear, `make_prompt` does not return."""
         self.held_prompts.set()
-        self.step_errors: list[Exception] = []
+        self.step_errors: list[BaseException] = []
         """What the next steps raise, losing all."""
         self.errors: dict[str, Exception] = {}
         """How texts fail, each alone."""
-        self.refusals: dict[str, Exception] = {}
+        self.refusals: dict[str, BaseException] = {}
         """What `admit` raises for a text."""
         self.warnings: tuple[str, ...] = ()
         self.prompts_made = 0

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from random import Random
@@ -25,6 +25,7 @@ from pipeline.settings import Settings
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 _SETTLING_TURNS = 50
+METADATA_MAX = 2048  # bytes, of S3
 
 
 class FakeTime:
@@ -104,6 +105,7 @@ class _Object:
     body: bytes
     content_type: str
     last_modified: datetime
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def etag(self) -> str:
@@ -145,6 +147,7 @@ class FakeBucket:
             content_type=found.content_type,
             size=len(found.body),
             content_range=f"bytes {first}-{last}/{len(found.body)}" if range_ else None,
+            metadata=found.metadata,
         )
 
     async def head(self, key: str) -> ObjectInfo | None:
@@ -157,10 +160,15 @@ class FakeBucket:
         await self.switch.passed("put")
         self._write(key, body, content_type)
 
-    async def put_once(self, key: str, body: bytes, content_type: str) -> str | None:
+    async def put_once(
+        self, key: str, body: bytes, content_type: str, *, metadata: Mapping[str, str] | None = None
+    ) -> str | None:
         """See `Bucket.put_once`."""
         await self.switch.passed("put_once")
-        return None if key in self.objects else self._write(key, body, content_type)
+        assert (
+            sum(len(f"{name}{value}".encode("ascii")) for name, value in (metadata or {}).items()) <= METADATA_MAX
+        )
+        return None if key in self.objects else self._write(key, body, content_type, metadata or {})
 
     async def replace(self, key: str, body: bytes, content_type: str, *, etag: str) -> str | None:
         """See `Bucket.replace`."""
@@ -208,8 +216,8 @@ class FakeBucket:
         """See `Bucket.ping`."""
         await self.switch.passed("ping")
 
-    def _write(self, key: str, body: bytes, content_type: str) -> str:
-        self.objects[key] = _Object(body, content_type, self._time().replace(microsecond=0))
+    def _write(self, key: str, body: bytes, content_type: str, metadata: Mapping[str, str] | None = None) -> str:
+        self.objects[key] = _Object(body, content_type, self._time().replace(microsecond=0), metadata or {})
         return self.objects[key].etag
 
     def _info(self, key: str) -> ObjectInfo:
@@ -257,6 +265,7 @@ class FakeQueue:
         self._numbers = iter(range(10**9))
         self._arrival = asyncio.Event()
         self.groups: list[str | None] = []  # of every message ever sent
+        self.failing: set[str] = set()  # bodies of the messages that the queue fails to delete and to hide
         self.switch = Switch()
 
     @property
@@ -284,20 +293,29 @@ class FakeQueue:
             await self._something_to_see(end)
         return taken
 
-    async def delete(self, receipts: Sequence[str]) -> None:
+    async def delete(self, receipts: Sequence[str]) -> Sequence[str]:
         """See `Queue.delete`."""
         for _ in range(0, len(receipts), BATCH):
             await self.switch.passed("delete")
-        self._messages = [message for message in self._messages if message.receipt not in receipts]
+        named = [message for message in self._messages if message.receipt in receipts]
+        for message in named:
+            if message.body not in self.failing:
+                self._messages.remove(message)
+        return self._failed(named)
 
-    async def hide(self, receipts: Sequence[str], seconds: int) -> None:
+    async def hide(self, receipts: Sequence[str], seconds: int) -> Sequence[str]:
         """See `Queue.hide`."""
         for _ in range(0, len(receipts), BATCH):
             await self.switch.passed("hide")
-        for message in self._messages:
-            if message.receipt in receipts:
+        named = [message for message in self._messages if message.receipt in receipts]
+        for message in named:
+            if message.body not in self.failing:
                 message.visible_at = self._time() + timedelta(seconds=seconds)
         self._arrival.set()
+        return self._failed(named)
+
+    def _failed(self, messages: Iterable[_Queued]) -> list[str]:
+        return [message.receipt for message in messages if message.body in self.failing]
 
     async def depth(self) -> int:
         """See `Queue.depth`."""
@@ -393,5 +411,6 @@ def fake_world(settings: Settings, time: FakeTime | None = None) -> Fakes:
         synthesis_dead_letters=dead_letters,
         events=FakeQueue(time),
         connections=NoConnections(),
+        decoding=asyncio.Semaphore(settings.decodes_at_once),
     )
     return Fakes(time, bucket, voices, synthesis, dead_letters, resources)

@@ -1,5 +1,6 @@
 """Jobs as the API makes them."""
 
+from pipeline.audio.reference_audio import encoded
 from pipeline.audio.wav import WAV
 from pipeline.clients.resources import Resources
 from pipeline.clients.storage import JSON
@@ -41,7 +42,7 @@ def request(
 async def upload(resources: Resources, *, pitch: float = 120) -> str:
     """Store a reference; its session."""
     session_id = resources.new_id()
-    await sessions.store(resources, None, session_id, voice(pitch), TRANSCRIPTION)
+    await sessions.store(resources, None, session_id, encoded(voice(pitch)), TRANSCRIPTION)
     return session_id
 
 
@@ -68,7 +69,8 @@ async def order_new(resources: Resources, *, pitch: float = 120, text: str = TEX
     """Accept a preview of a reference that comes with it, as `POST /preview` does."""
     session_id = resources.new_id()
     order = request(resources, Source(session_id=session_id), session_id, text=text, is_new=True)
-    await jobs.accept(resources, order, sessions.store(resources, None, session_id, voice(pitch), TRANSCRIPTION))
+    recording = encoded(voice(pitch))
+    await jobs.accept(resources, order, sessions.store(resources, None, session_id, recording, TRANSCRIPTION))
     return order
 
 

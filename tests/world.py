@@ -1,11 +1,13 @@
 """A whole world in memory for one test: every neighbour a stand-in, every moment the test's own."""
 
+import asyncio
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import cache
 
-from pipeline.audio.reference_audio import Recording
+from pipeline.audio.reference_audio import Recording, encoded
 from pipeline.clients.resources import Resources
 from pipeline.clients.storage import JSON
 from pipeline.contract import layout, retention
@@ -79,8 +81,9 @@ class World:
         self.dead = FakeQueue(self.time)
         self.events = FakeQueue(self.time)
         self.connections = FakeConnections()
+        settings = settings or Settings()
         self.resources = Resources(
-            settings=settings or Settings(),
+            settings=settings,
             clock=self.time,
             new_id=id_maker(self.time),
             bucket=self.bucket,
@@ -89,6 +92,7 @@ class World:
             synthesis_dead_letters=self.dead,
             events=self.events,
             connections=self.connections,
+            decoding=asyncio.Semaphore(settings.decodes_at_once),
         )
 
     def blow_after(self, calls: int, error: type[BaseException] = Crash) -> Fuse:
@@ -108,7 +112,7 @@ class World:
     async def session(self, transcription: str = "What I say.", *, embedded: bool = True) -> str:
         """Upload a reference."""
         session_id = self.resources.new_id()
-        await sessions.store(self.resources, None, session_id, spoken(), transcription)
+        await sessions.store(self.resources, None, session_id, encoded(spoken()), transcription)
         if embedded:
             await self.bucket.put(layout.session(session_id).embedding, PROMPT, JSON)
         return session_id
@@ -164,6 +168,19 @@ class World:
     def voice_keys(self, prefix: str = "") -> list[str]:
         """Tell what the bucket for voices holds."""
         return _under(self.voices.objects, prefix)
+
+
+async def a_newer_versions_job(world: World, *, reply_to: ReplyTo | None = None) -> str:
+    """Send a job as a later version of the API might; its id."""
+    request = await world.job(reply_to=reply_to)
+    document = request.model_dump(mode="json") | {
+        "kind": "duet",
+        "text": ["Hello.", "Hello!"],
+        "options": {"language": "Klingon"},
+        "new_reference": 2,
+    }
+    await world.bucket.put(layout.request(request.job_id), json.dumps(document).encode(), JSON)
+    return request.job_id
 
 
 def _under(keys: Iterable[str], prefix: str) -> list[str]:

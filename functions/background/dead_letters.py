@@ -33,7 +33,7 @@ async def _fails(resources: Resources, record: Record) -> bool:
 
 async def give_up(resources: Resources, job_id: str) -> None:
     """Write the failure that ends a job, unless it has ended some other way."""
-    request = await jobs.find_request(resources, job_id)
+    request = await jobs.read_envelope(resources, job_id)
     if request is None:
         log.warning("dead letter has no request", job_id=job_id)
         return

@@ -78,6 +78,7 @@ class Consumer:
             asyncio.create_task(self._deliveries.extend_forever()),
             asyncio.create_task(self._deliveries.settle_forever()),
             asyncio.create_task(self._protection.renew_forever()),
+            asyncio.create_task(self._stop_when_engine_lost()),
         ]
         try:
             await self._receive_until_stopped()
@@ -89,6 +90,10 @@ class Consumer:
             await self._deliveries.flush()
         if self._lost:
             raise self._lost
+
+    async def _stop_when_engine_lost(self) -> None:
+        self._lost = await self._context.engine.lost()
+        self.stop()
 
     async def _receive_until_stopped(self) -> None:
         while not self._stopping.is_set():
@@ -214,12 +219,8 @@ class Consumer:
             case Unavailable():
                 self._dependencies.storage.failed(error)
                 log.debug("job returned to the queue", **facts)
-            case EngineFailed():
+            case EngineFailed() | EngineLost():
                 log.warning("job returned to the queue", reason=str(error), **facts)
-            case EngineLost():
-                log.warning("job returned to the queue", reason=str(error), **facts)
-                self._lost = error
-                self.stop()
             case _:
                 log.error("job failed, will be retried", exc_info=error, **facts)
 

@@ -1,8 +1,9 @@
 """The messages this worker holds: hidden from others while it works on them, then deleted or returned."""
 
 import asyncio
+import itertools
 from collections import defaultdict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence, Set
 from dataclasses import dataclass, field
 
 import structlog
@@ -122,7 +123,7 @@ class Deliveries:
     async def _extend(self) -> None:
         receipts = [receipt for held in self._held.values() for receipt in held.receipts.values()]
         if receipts:
-            await self._queue.hide(receipts, self._visibility)
+            _check_none_failed(await self._queue.hide(receipts, self._visibility))
 
     async def _settle(self) -> None:
         self._has_pending.clear()
@@ -138,28 +139,28 @@ class Deliveries:
             # Taken out first: what is returned meanwhile waits for the next call.
             receipts = self._pending.returned.pop(seconds)
             try:
-                await self._queue.hide(receipts, seconds)
-            except BaseException:
-                self._pending.returned[seconds] += receipts
-                raise
+                receipts = list(await self._queue.hide(receipts, seconds))
+            finally:
+                if receipts:
+                    self._pending.returned[seconds] += receipts
+            _check_none_failed(receipts)
 
     async def _delete_all(self) -> None:
-        completed = {held.job_id: dict(held.receipts) for held in self._held.values() if held.completed}
-        discarded = tuple(self._pending.discarded)
-        receipts = [*discarded, *(receipt for some in completed.values() for receipt in some.values())]
+        completed = (held.receipts.values() for held in self._held.values() if held.completed)
+        receipts = [*self._pending.discarded, *itertools.chain.from_iterable(completed)]
         if not receipts:
             return
-        await self._queue.delete(receipts)
-        del self._pending.discarded[: len(discarded)]
-        for job_id, deleted in completed.items():
-            self._forget(job_id, deleted)
+        failed = await self._queue.delete(receipts)
+        self._forget(set(receipts) - set(failed))
+        _check_none_failed(failed)
 
-    def _forget(self, job_id: str, deleted: dict[str, str]) -> None:
-        """Stop holding a job, unless another of its messages has arrived meanwhile."""
-        held = self._held[job_id]
-        held.receipts = {id_: receipt for id_, receipt in held.receipts.items() if deleted.get(id_) != receipt}
-        if not held.receipts:
-            del self._held[job_id]
+    def _forget(self, deleted: Set[str]) -> None:
+        """Stop holding what was deleted; a job is held while another of its messages is."""
+        self._pending.discarded = [receipt for receipt in self._pending.discarded if receipt not in deleted]
+        for held in tuple(self._held.values()):
+            held.receipts = {id_: receipt for id_, receipt in held.receipts.items() if receipt not in deleted}
+            if not held.receipts:
+                del self._held[held.job_id]
 
     async def _urgent_or_timeout(self) -> None:
         waits = [asyncio.ensure_future(self._is_urgent.wait()), asyncio.ensure_future(self._sleep(SETTLE_SECONDS))]
@@ -177,3 +178,9 @@ class Deliveries:
             self._has_pending.set()
         if count >= BATCH or self._pending.returned:
             self._is_urgent.set()
+
+
+def _check_none_failed(receipts: Sequence[str]) -> None:
+    """Raise `Unavailable` for entries of a batch that are to be retried."""
+    if receipts:
+        raise Unavailable(f"The queue could not process {len(receipts)} messages of a batch.")

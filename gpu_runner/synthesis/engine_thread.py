@@ -44,6 +44,9 @@ class _Call:
             self.result.set_exception(error)
             if isinstance(error, EngineLost):
                 raise
+        except BaseException as error:
+            self.result.set_exception(_lost_to(error))
+            raise
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +80,7 @@ class EngineThread:
         self._pending: set[Future[Any]] = set()
         self._closed = False
         self._loaded: Future[Engine] = Future()
+        self._lost: Future[EngineLost] = Future()
         self._thread = threading.Thread(target=self._main, name=NAME, daemon=True)
 
     async def start(self) -> Engine:
@@ -113,6 +117,10 @@ class EngineThread:
             self._commands.put(_Cancellation(utterance.job_id))
             raise
 
+    async def lost(self) -> EngineLost:
+        """Wait until the engine is lost, whatever the thread died of; return the error that every call raises."""
+        return await asyncio.shield(asyncio.wrap_future(self._lost))
+
     def close(self) -> None:
         """Admit nothing more: what is waiting raises `Stopping`, what is admitted goes on."""
         self._closed = True
@@ -147,10 +155,15 @@ class EngineThread:
             self._loaded.set_exception(error)
             return
         self._loaded.set_result(engine)
+        loop = _EngineLoop(engine, self._commands)
         try:
-            _EngineLoop(engine, self._commands).run()
-        except EngineLost as error:
-            _reject_all(self._commands, error)
+            loop.run()
+        except BaseException as error:
+            lost = _lost_to(error)
+            log.exception("engine thread failed")
+            self._lost.set_result(lost)
+            loop.reject(lost)
+            _reject_all(self._commands, lost)
 
 
 class _EngineLoop:
@@ -163,15 +176,15 @@ class _EngineLoop:
         self._admitted: dict[str, Future[Finished]] = {}
 
     def run(self) -> None:
-        try:
-            while self._run_commands():
-                self._admit()
-                self._step()
-        except EngineLost as error:
-            self._fail_batch(error)
-            for admission in self._waiting:
-                _reject(admission.result, error)
-            raise
+        while self._run_commands():
+            self._admit()
+            self._step()
+
+    def reject(self, error: EngineLost) -> None:
+        """Fail everything that is admitted or waits."""
+        self._fail_batch(error)
+        for admission in self._waiting:
+            _reject(admission.result, error)
 
     def _run_commands(self) -> bool:
         """Run the commands since the last step; False when the thread is to end."""
@@ -218,6 +231,9 @@ class _EngineLoop:
                 admission.result.set_exception(error)
                 if isinstance(error, EngineLost):
                     raise
+            except BaseException as error:
+                admission.result.set_exception(_lost_to(error))
+                raise
             else:
                 self._admitted[admission.utterance.job_id] = admission.result
                 log.debug("synthesis started", job_id=admission.utterance.job_id, batch_size=len(self._admitted))
@@ -247,6 +263,10 @@ def _reject_all(commands: _Commands, error: EngineLost) -> None:
     while (command := commands.get()) is not None:
         if not isinstance(command, _Cancellation):
             _reject(command.result, error)
+
+
+def _lost_to(error: BaseException) -> EngineLost:
+    return error if isinstance(error, EngineLost) else EngineLost(f"{type(error).__name__}: {error}")
 
 
 def _reject(result: Future[Any], error: Exception) -> None:

@@ -1,6 +1,8 @@
 """From a job's result to its outcome: store the prompt and the WAV, then write `outcome.json`."""
 
 import asyncio
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -14,11 +16,13 @@ from pipeline.audio.reference_audio import Recording
 from pipeline.audio.wav import WAV, length_of_wav
 from pipeline.clients.resources import Resources
 from pipeline.contract import layout, retention
-from pipeline.contract.records import Failed, Preview, Request, Succeeded, Timings, particulars
+from pipeline.contract.records import Failed, Preview, Request, Succeeded, SynthesisReport, Timings, particulars
 from pipeline.domain import jobs
 from pipeline.errors import Unavailable
 
 _WAV_HEADER = "bytes=0-255"
+_REPORT = "report"  # name of the object metadata
+_REPORT_MAX_BYTES = 1900  # S3 takes 2 KB of metadata
 
 log = structlog.get_logger(__name__)
 
@@ -36,11 +40,11 @@ class Synthesized:
 
 @dataclass(frozen=True, slots=True)
 class StoredPreview:
-    """A WAV in the bucket, and when it was written."""
+    """A WAV in the bucket, when it was written, and its report if it has one."""
 
     preview: Preview
     completed_at: datetime
-    by_us: bool
+    report: SynthesisReport | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,31 +89,31 @@ async def _store(context: WorkerContext, result: Synthesized) -> Succeeded:
     if result.finished is None:
         await storing
         return Succeeded.model_validate(particulars(result.request, context.resources.clock()))
-    stored, _ = await asyncio.gather(_store_audio(context, result.request, result.finished), storing)
-    if not stored.by_us:
-        return _success(result.request, stored)
-    timings = _timings(result, stored.preview)
-    return _success(result.request, stored, timings=timings, warnings=result.finished.warnings)
+    stored, _ = await asyncio.gather(_store_audio(context, result, result.finished), storing)
+    return _success(result.request, stored)
 
 
-def _success(request: Request, stored: StoredPreview, **more: object) -> Succeeded:
-    shared = particulars(request, stored.completed_at)
-    return Succeeded.model_validate(shared | {"preview": stored.preview} | more)
+def _success(request: Request, stored: StoredPreview) -> Succeeded:
+    facts = particulars(request, stored.completed_at) | {"preview": stored.preview}
+    if stored.report:
+        facts |= {"timings": stored.report.timings, "warnings": stored.report.warnings}
+    return Succeeded.model_validate(facts)
 
 
-async def _store_audio(context: WorkerContext, request: Request, finished: Finished) -> StoredPreview:
+async def _store_audio(context: WorkerContext, result: Synthesized, finished: Finished) -> StoredPreview:
     if finished.samples is None:
         raise ValueError("the engine returned neither samples nor an error")
     recording = Recording(finished.samples, context.sample_rate)
+    report = SynthesisReport(timings=_timings(result, recording.duration_seconds), warnings=finished.warnings)
     body = await asyncio.to_thread(reference_audio.encode_wav, recording)
     completed_at = context.resources.clock()
-    key = layout.preview(request.job_id)
-    if await context.resources.bucket.put_once(key, body, WAV) is None:
+    key = layout.preview(result.request.job_id)
+    if await context.resources.bucket.put_once(key, body, WAV, metadata=_to_metadata(report)) is None:
         if (stored := await stored_preview(context.resources, key)) is None:
             raise Unavailable("The preview was deleted between two reads.")
         return stored
     preview = _preview(context.resources, key, completed_at, recording.sample_rate, recording.duration_seconds)
-    return StoredPreview(preview, completed_at, by_us=True)
+    return StoredPreview(preview, completed_at, report)
 
 
 async def stored_preview(resources: Resources, key: str) -> StoredPreview | None:
@@ -118,7 +122,19 @@ async def stored_preview(resources: Resources, key: str) -> StoredPreview | None
     if stored is None:
         return None
     preview = _preview(resources, key, stored.last_modified, *length_of_wav(stored.body))
-    return StoredPreview(preview, stored.last_modified, by_us=False)
+    return StoredPreview(preview, stored.last_modified, _from_metadata(stored.metadata))
+
+
+def _to_metadata(report: SynthesisReport) -> dict[str, str]:
+    """Encode as ASCII of limited size, without the last warnings where they are too long."""
+    text = json.dumps(report.model_dump(mode="json"))
+    if len(text) > _REPORT_MAX_BYTES:
+        return _to_metadata(report.model_copy(update={"warnings": report.warnings[:-1]}))
+    return {_REPORT: text}
+
+
+def _from_metadata(metadata: Mapping[str, str]) -> SynthesisReport | None:
+    return SynthesisReport.model_validate_json(metadata[_REPORT]) if _REPORT in metadata else None
 
 
 def _preview(resources: Resources, key: str, completed_at: datetime, sample_rate: int, seconds: float) -> Preview:
@@ -130,13 +146,13 @@ def _preview(resources: Resources, key: str, completed_at: datetime, sample_rate
     )
 
 
-def _timings(result: Synthesized, preview: Preview) -> Timings:
+def _timings(result: Synthesized, audio_seconds: float) -> Timings:
     seconds = result.finished.seconds if result.finished else 0.0
     waited = result.ended_at - timedelta(seconds=seconds) - result.request.created_at
     return Timings(
         queued_seconds=round(max(0.0, waited.total_seconds()), 3),
         synthesis_seconds=round(seconds, 3),
-        real_time_factor=round(seconds / max(preview.duration_seconds, 0.001), 4),
+        real_time_factor=round(seconds / max(audio_seconds, 0.001), 4),
     )
 
 

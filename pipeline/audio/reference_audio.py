@@ -1,4 +1,4 @@
-"""Recordings in and out: what comes from outside is checked here, before anything is stored."""
+"""Decoding, checking and encoding of recordings.  What comes from outside is checked here before it is stored."""
 
 import io
 import struct
@@ -8,18 +8,24 @@ import numpy as np
 import soundfile as sf
 from numpy.typing import NDArray
 
+from pipeline.audio.wav import EncodedRecording
 from pipeline.errors import InvalidAudio
 from pipeline.settings import Settings
 
 Samples = NDArray[np.float32]
 
 LOWEST_RATE, HIGHEST_RATE = 8_000, 192_000
+CHANNELS_MAX = 8
+# A second has at most as many samples, of all channels together, as stereo at the highest rate.
+SAMPLES_PER_SECOND_MAX = 2 * HIGHEST_RATE
 SILENCE_PEAK = 10 ** (-60 / 20)  # -60 dBFS, well under the noise of any microphone
 SHORTFALL_SECONDS = 0.1  # lossy formats round their length to whole frames
 _UNKNOWN_FRAMES = 2**48  # libsndfile says SF_COUNT_MAX for a stream of unknown length
 _UNKNOWN_BYTES = 0x7FFF0000  # writers to a pipe leave 0xFFFFFFFF, 0x7FFFFFFF or nearly that in the header
 _CHUNKED = {b"RIFF": "<", b"RF64": "<", b"RIFX": ">", b"FORM": ">"}  # the byte order of WAV's family and AIFF
 _OGG_PAGE = 27  # bytes of a page's header before its table of segments (RFC 3533)
+_BLOCK_FRAMES = 2**16
+_FORMATS = "a WAV, FLAC, OGG or MP3 file"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +37,7 @@ class Recording:
 
     @property
     def duration_seconds(self) -> float:
-        """How long it lasts."""
+        """Its length."""
         return len(self.samples) / self.sample_rate
 
 
@@ -47,24 +53,24 @@ class _Forward(sf.SoundFile):  # type: ignore[misc]  # soundfile has no types
     """A file that is only read on; seeking after each read fails at the end of a FLAC of unknown length."""
 
     def seekable(self) -> bool:
-        """Say that it is not."""
+        """Return False."""
         return False
 
 
 def decode_reference(data: bytes, settings: Settings) -> Recording:
-    """Decode whatever libsndfile reads, mixed to mono, if it is fit to be a reference.
+    """Return the recording, mixed to mono, if it is fit to be a reference.
 
-    The length is checked from the header before anything is decoded, and again while decoding: a small file
-    can hold hours, and its header can lie.
+    Channels and length are checked from the header before anything is decoded, the length again while decoding:
+    a small file can hold hours, and its header can be wrong.  Decoding needs some 5 bytes for each frame that
+    REFERENCE_MAX_SECONDS allow, besides `data`.
 
     Raises
     ------
     InvalidAudio
-        Not audio, truncated, no samples, too short, too long, silent, or not finite.
+        Not audio, truncated, too many channels, no samples, too short, too long, silent, or not finite.
     """
-    formats = "a WAV, FLAC, OGG or MP3 file"
     if not data:
-        raise InvalidAudio(f"The file is empty; it should be {formats}.", field="audio")
+        raise InvalidAudio(f"The file is empty; it should be {_FORMATS}.", field="audio")
     try:
         with _Forward(_Bytes(data)) as sound:
             _check_header(sound, data, settings)
@@ -73,7 +79,7 @@ def decode_reference(data: bytes, settings: Settings) -> Recording:
             rate = sound.samplerate
     except sf.LibsndfileError as error:
         raise InvalidAudio(
-            f"The file can't be read as audio; it should be {formats} that is whole.", field="audio"
+            f"The file can't be read as audio; it should be {_FORMATS} that is whole.", field="audio"
         ) from error
     if expected - len(samples) > SHORTFALL_SECONDS * rate:
         raise _truncated()
@@ -81,15 +87,25 @@ def decode_reference(data: bytes, settings: Settings) -> Recording:
     return Recording(_within_full_scale(samples), rate)
 
 
+def transcode_reference(data: bytes, settings: Settings) -> EncodedRecording:
+    """Decode a reference as `decode_reference` does, and encode it again."""
+    return encoded(decode_reference(data, settings))
+
+
+def encoded(recording: Recording) -> EncodedRecording:
+    """Return the recording as WAV, with its length."""
+    return EncodedRecording(encode_wav(recording), recording.duration_seconds)
+
+
 def encode_wav(recording: Recording) -> bytes:
-    """Write 16-bit PCM WAV."""
+    """Return the recording as mono 16-bit PCM WAV."""
     buffer = io.BytesIO()
     sf.write(buffer, recording.samples, recording.sample_rate, format="WAV", subtype="PCM_16")
     return buffer.getvalue()
 
 
 def decode_wav(body: bytes) -> Recording:
-    """Read back what `encode_wav` wrote.
+    """Return the recording that `encode_wav` wrote; its samples have twice the size of `body`.
 
     Raises
     ------
@@ -97,10 +113,12 @@ def decode_wav(body: bytes) -> Recording:
         It is something else.
     """
     try:
-        samples, rate = sf.read(io.BytesIO(body), dtype="float32")
+        with sf.SoundFile(io.BytesIO(body)) as sound:
+            if (sound.format, sound.subtype, sound.channels) != ("WAV", "PCM_16", 1):
+                raise _unreadable()
+            return Recording(sound.read(dtype="float32"), sound.samplerate)
     except sf.LibsndfileError as error:
-        raise InvalidAudio("The stored reference can't be read; upload it again.") from error
-    return Recording(samples, rate)
+        raise _unreadable() from error
 
 
 def _check_header(sound: sf.SoundFile, data: bytes, settings: Settings) -> None:
@@ -111,32 +129,40 @@ def _check_header(sound: sf.SoundFile, data: bytes, settings: Settings) -> None:
             f"The sample rate is {sound.samplerate} Hz; it should be from {LOWEST_RATE} to {HIGHEST_RATE} Hz.",
             field="audio",
         )
+    if sound.channels > CHANNELS_MAX:
+        raise InvalidAudio(
+            f"The recording has {sound.channels} channels; it should have one, and at most {CHANNELS_MAX}.",
+            field="audio",
+        )
+    if sound.channels * sound.samplerate > SAMPLES_PER_SECOND_MAX:
+        raise InvalidAudio(
+            f"The recording has {sound.channels} channels of {sound.samplerate} Hz; so many should have at most "
+            f"{SAMPLES_PER_SECOND_MAX // sound.channels} Hz.",
+            field="audio",
+        )
     if sound.frames == 0:
-        raise InvalidAudio(f"The file holds no samples; it should hold {_length_wanted(settings)}.", field="audio")
+        raise _no_samples(settings)
     if sound.frames < _UNKNOWN_FRAMES and sound.frames > settings.reference_max_seconds * sound.samplerate:
         raise _too_long(f"lasts {sound.frames / sound.samplerate:.1f} s", settings)
 
 
 def _read_mono(sound: sf.SoundFile, settings: Settings) -> Samples:
-    limit = int(settings.reference_max_seconds * sound.samplerate)
-    blocks: list[Samples] = []
+    samples = np.empty(int(settings.reference_max_seconds * sound.samplerate), np.float32)
+    block = np.empty((_BLOCK_FRAMES, sound.channels), np.float32)
     frames = 0
-    while True:
-        block = sound.read(sound.samplerate, dtype="float32", always_2d=True)  # (up to one second, channels)
-        if len(block) == 0:
-            break
-        frames += len(block)
-        if frames > limit:
+    while len(part := sound.read(out=block)):
+        if frames + len(part) > len(samples):
             raise _too_long("lasts longer than its header says", settings)
         with np.errstate(over="ignore", invalid="ignore"):  # NaN and infinity are looked for in what comes out
-            blocks.append(block.mean(axis=1, dtype=np.float32))
-    return np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
+            part.mean(axis=1, dtype=np.float32, out=samples[frames : frames + len(part)])
+        frames += len(part)
+    return samples[:frames]
 
 
 def _check_samples(samples: Samples, rate: int, settings: Settings) -> None:
     seconds = len(samples) / rate
     if len(samples) == 0:
-        raise InvalidAudio(f"The file holds no samples; it should hold {_length_wanted(settings)}.", field="audio")
+        raise _no_samples(settings)
     if seconds < settings.reference_min_seconds:
         raise InvalidAudio(
             f"The recording lasts {seconds:.2f} s, which is too short; it should be {_length_wanted(settings)}.",
@@ -149,12 +175,14 @@ def _check_samples(samples: Samples, rate: int, settings: Settings) -> None:
 
 
 def _within_full_scale(samples: Samples) -> Samples:
-    peak = float(np.abs(samples).max())
-    return samples / np.float32(peak) if peak > 1 else samples
+    peak = max(samples.max(), -samples.min())
+    if peak > 1:
+        samples /= peak
+    return samples
 
 
 def _is_cut_short(data: bytes) -> bool:
-    """Tell whether the file promises more bytes than follow; libsndfile reads on without a word."""
+    """Return whether the header gives more bytes than follow; libsndfile does not check that."""
     if data.startswith(b"OggS"):
         return _ogg_is_cut_short(data)
     order = _CHUNKED.get(data[:4])
@@ -193,6 +221,14 @@ def _too_long(finding: str, settings: Settings) -> InvalidAudio:
     return InvalidAudio(
         f"The recording {finding}, which is too long; it should be {_length_wanted(settings)}.", field="audio"
     )
+
+
+def _no_samples(settings: Settings) -> InvalidAudio:
+    return InvalidAudio(f"The file holds no samples; it should hold {_length_wanted(settings)}.", field="audio")
+
+
+def _unreadable() -> InvalidAudio:
+    return InvalidAudio("The stored reference can't be read; upload it again.")
 
 
 def _truncated() -> InvalidAudio:

@@ -12,7 +12,7 @@ from pipeline.errors import Unavailable
 
 if TYPE_CHECKING:
     from types_aiobotocore_sqs import SQSClient
-    from types_aiobotocore_sqs.type_defs import MessageTypeDef
+    from types_aiobotocore_sqs.type_defs import BatchResultErrorEntryTypeDef, MessageTypeDef
 
 log = structlog.get_logger(__name__)
 
@@ -39,11 +39,16 @@ class Queue(Protocol):
     async def receive(self, limit: int, *, wait_seconds: int) -> Sequence[Message]:
         """Take up to `limit` messages (at most `BATCH` of them come), waiting for the first."""
 
-    async def delete(self, receipts: Sequence[str]) -> None:
-        """Say that these messages are done."""
+    async def delete(self, receipts: Sequence[str]) -> Sequence[str]:
+        """Delete messages; return the receipts of those for which the queue asks for a retry."""
 
-    async def hide(self, receipts: Sequence[str], seconds: int) -> None:
-        """Keep these messages from other receivers for so long from now; 0 hands them back."""
+    async def hide(self, receipts: Sequence[str], seconds: int) -> Sequence[str]:
+        """Hide messages from other receivers for so long from now, 0 returns them.
+
+        Returns
+        -------
+        The receipts of those for which the queue asks for a retry.
+        """
 
     async def depth(self) -> int:
         """Tell about how many messages anybody may receive now."""
@@ -92,26 +97,32 @@ class SqsQueue:
             )
         return [_message(raw) for raw in answer.get("Messages", [])]
 
-    async def delete(self, receipts: Sequence[str]) -> None:
+    async def delete(self, receipts: Sequence[str]) -> Sequence[str]:
         """See `Queue.delete`."""
+        retriable: list[str] = []
         for some in _tens(receipts):
             with self._translated("delete"):
-                await self._client.delete_message_batch(
+                answer = await self._client.delete_message_batch(
                     QueueUrl=await self._find(),
                     Entries=[{"Id": str(n), "ReceiptHandle": receipt} for n, receipt in enumerate(some)],
                 )
+            retriable += _retriable(answer.get("Failed", []), some)
+        return retriable
 
-    async def hide(self, receipts: Sequence[str], seconds: int) -> None:
+    async def hide(self, receipts: Sequence[str], seconds: int) -> Sequence[str]:
         """See `Queue.hide`."""
+        retriable: list[str] = []
         for some in _tens(receipts):
             with self._translated("change visibility"):
-                await self._client.change_message_visibility_batch(
+                answer = await self._client.change_message_visibility_batch(
                     QueueUrl=await self._find(),
                     Entries=[
                         {"Id": str(n), "ReceiptHandle": receipt, "VisibilityTimeout": seconds}
                         for n, receipt in enumerate(some)
                     ],
                 )
+            retriable += _retriable(answer.get("Failed", []), some)
+        return retriable
 
     async def depth(self) -> int:
         """See `Queue.depth`."""
@@ -147,6 +158,14 @@ def _is_wrong_parameter(error: ClientError) -> bool:
     """Tell a refusal of what was sent, under any of its names: the queue's protocol has two dialects."""
     code = error.response["Error"]["Code"].rpartition("#")[2].rpartition(".")[2]
     return code in {"InvalidParameterValue", "InvalidParameterValueException", "UnsupportedOperation"}
+
+
+def _retriable(failures: "Sequence[BatchResultErrorEntryTypeDef]", receipts: Sequence[str]) -> list[str]:
+    """Return the receipts that failed by the queue's own fault; the others are no longer the receiver's."""
+    for failure in failures:
+        if failure["SenderFault"]:
+            log.warning("message is no longer held", code=failure["Code"], reason=failure.get("Message"))
+    return [receipts[int(failure["Id"])] for failure in failures if not failure["SenderFault"]]
 
 
 def _tens(receipts: Sequence[str]) -> Iterator[Sequence[str]]:

@@ -1,5 +1,6 @@
 """The one place that wires a process to the outside: settings in, clients out."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ class Resources:
     synthesis_dead_letters: Queue
     events: Queue
     connections: Connections
+    decoding: asyncio.Semaphore
+    """Held while a recording is decoded: that takes memory."""
 
     def bucket_of(self, source: Source) -> Bucket:
         """Tell which bucket holds the source's reference."""
@@ -60,6 +63,7 @@ async def connect(settings: Settings, clock: Clock = utc_now) -> AsyncIterator[R
             synthesis_dead_letters=SqsQueue(sqs, settings.synthesis_dead_letter_queue),
             events=SqsQueue(sqs, settings.events_queue),
             connections=ApiGatewayConnections(session, config, stack),
+            decoding=asyncio.Semaphore(settings.decodes_at_once),
         )
 
 

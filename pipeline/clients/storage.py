@@ -1,8 +1,8 @@
 """Object storage, as little of it as the pipeline uses."""
 
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -41,6 +41,7 @@ class StoredObject:
     content_type: str
     size: int
     content_range: str | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +87,13 @@ class Bucket(Protocol):
     async def put(self, key: str, body: bytes, content_type: str) -> None:
         """Write an object, whatever was there."""
 
-    async def put_once(self, key: str, body: bytes, content_type: str) -> str | None:
-        """Write an object unless there is one; the new ETag, or None when there was one."""
+    async def put_once(
+        self, key: str, body: bytes, content_type: str, *, metadata: Mapping[str, str] | None = None
+    ) -> str | None:
+        """Write an object unless there is one; the new ETag, or None when there was one.
+
+        `metadata` is ASCII, with its names 2 KB at most.
+        """
 
     async def replace(self, key: str, body: bytes, content_type: str, *, etag: str) -> str | None:
         """Write an object if what is there has this ETag; the new ETag, or None when it has not."""
@@ -153,6 +159,7 @@ class S3Bucket:
             content_type=answer["ContentType"],
             size=int(content_range.rsplit("/", 1)[1]) if content_range else len(body),
             content_range=content_range,
+            metadata=answer["Metadata"],
         )
 
     async def head(self, key: str) -> ObjectInfo | None:
@@ -170,9 +177,11 @@ class S3Bucket:
         with self._translated(f"write {key}"):
             await self._client.put_object(Bucket=self.name, Key=key, Body=body, ContentType=content_type)
 
-    async def put_once(self, key: str, body: bytes, content_type: str) -> str | None:
+    async def put_once(
+        self, key: str, body: bytes, content_type: str, *, metadata: Mapping[str, str] | None = None
+    ) -> str | None:
         """See `Bucket.put_once`."""
-        return await self._put_if(key, body, content_type, IfNoneMatch="*")
+        return await self._put_if(key, body, content_type, IfNoneMatch="*", Metadata=metadata or {})
 
     async def replace(self, key: str, body: bytes, content_type: str, *, etag: str) -> str | None:
         """See `Bucket.replace`."""

@@ -136,14 +136,12 @@ class NewReference(Record):
     transcription: str
 
 
-class Request(Record):
-    """`jobs/<job_id>/request.json`: one piece of work for a worker, written once."""
+class Envelope(Record):
+    """The fields of a request that every version knows: enough to describe the job and to end it."""
 
     job_id: str
-    kind: Literal["preview", "embedding"]
+    kind: str
     source: Source
-    text: str = ""
-    options: Options = Options()
     created_at: AwareDatetime
     reply_to: ReplyTo | None = None
     id_withheld: bool = Field(
@@ -152,6 +150,14 @@ class Request(Record):
     request_id: str | None = None
     signed: bool = Field(False, description="`reply_to` wants a link that needs no key")
     correlation_id: str | None = None
+
+
+class Request(Envelope):
+    """`jobs/<job_id>/request.json`: one piece of work for a worker, written once."""
+
+    kind: Literal["preview", "embedding"]
+    text: str = ""
+    options: Options = Options()
     reference_id: str = Field(
         description="the session that the reference came from: tells a voice from a later one of the same name"
     )
@@ -166,11 +172,18 @@ class Timings(Record):
     real_time_factor: float = Field(description="seconds of synthesis per second of audio")
 
 
+class SynthesisReport(Record):
+    """Metadata of `audio/previews/<job_id>.wav`: what its job's outcome says besides the audio's own properties."""
+
+    timings: Timings
+    warnings: tuple[str, ...] = ()
+
+
 class Concluded(Record):
     """What every outcome holds: the request's own particulars, so that telling the client needs one read."""
 
     job_id: str
-    kind: Literal["preview", "embedding"]
+    kind: str
     source: Source
     created_at: AwareDatetime
     completed_at: AwareDatetime
@@ -217,9 +230,9 @@ def parse_outcome(body: bytes) -> Succeeded | Failed:
     return _OUTCOME.validate_json(body)
 
 
-def particulars(request: Request, completed_at: datetime) -> dict[str, object]:
+def particulars(request: Envelope, completed_at: datetime) -> dict[str, object]:
     """Give the fields that an outcome takes over from its request."""
-    shared = request.model_dump(include=set(Concluded.model_fields) & set(Request.model_fields))
+    shared = request.model_dump(include=set(Concluded.model_fields) & set(Envelope.model_fields))
     return shared | {"completed_at": completed_at}
 
 

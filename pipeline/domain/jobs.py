@@ -14,7 +14,7 @@ from pipeline.access.owners import owns
 from pipeline.clients.resources import Resources
 from pipeline.clients.storage import JSON
 from pipeline.contract import layout, retention
-from pipeline.contract.records import Failed, Request, Source, Succeeded, parse_outcome, particulars
+from pipeline.contract.records import Envelope, Failed, Request, Source, Succeeded, parse_outcome, particulars
 from pipeline.errors import DeadlineExceeded, InvalidInput, NotFound, PipelineError, Unavailable
 from pipeline.ids import Owner, is_id, lowest_id
 from pipeline.settings import Settings
@@ -98,7 +98,7 @@ async def _enter(resources: Resources, request: Request, uploads: Sequence[Await
         raise
 
 
-def counted_for(job: Request | Succeeded | Failed) -> Owner:
+def counted_for(job: Envelope | Succeeded | Failed) -> Owner:
     """Tell in whose share of previews under way a job counts; None: in nobody's."""
     return job.source.owner if job.kind == "preview" else None
 
@@ -147,10 +147,11 @@ async def read_request(resources: Resources, job_id: str) -> Request | None:
     return Request.model_validate_json(body) if body else None
 
 
-async def find_request(resources: Resources, job_id: str) -> Request | None:
-    """Read what a job shall do; None also when it can't be read."""
+async def read_envelope(resources: Resources, job_id: str) -> Envelope | None:
+    """Read what every version knows of a job; None when it is unknown, long gone or damaged."""
+    body = await resources.bucket.get(layout.request(job_id))
     try:
-        return await read_request(resources, job_id)
+        return Envelope.model_validate_json(body) if body else None
     except ValidationError as error:
         # The error itself quotes what it read, which must not be logged.
         log.error("request can't be read", job_id=job_id, wrong_fields=error.error_count())  # noqa: TRY400
@@ -180,7 +181,7 @@ async def read(resources: Resources, owner: Owner, job_id: str) -> Job:
     outcome = await read_outcome(resources, job_id)
     if outcome is not None:
         return _ended(outcome, resources.clock())
-    request = await find_request(resources, job_id)
+    request = await read_envelope(resources, job_id)
     if request is None:
         raise _unknown(job_id)
     if retention.job_deadline(job_id, resources.settings) <= resources.clock():
@@ -211,7 +212,7 @@ async def conclude(resources: Resources, outcome: Succeeded | Failed) -> bool:
     return stands
 
 
-def failure(request: Request, error: PipelineError, now: datetime) -> Failed:
+def failure(request: Envelope, error: PipelineError, now: datetime) -> Failed:
     """Describe the failure that ends a job."""
     return Failed(
         **particulars(request, now),
@@ -221,7 +222,7 @@ def failure(request: Request, error: PipelineError, now: datetime) -> Failed:
     )
 
 
-def past_deadline(request: Request, resources: Resources) -> Failed:
+def past_deadline(request: Envelope, resources: Resources) -> Failed:
     """Describe the failure of a job whose time is over."""
     ended_at = retention.job_deadline(request.job_id, resources.settings)
     return failure(request, too_late(resources.settings), ended_at)

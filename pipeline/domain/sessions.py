@@ -1,11 +1,11 @@
 """Sessions: a reference recording with its transcription, kept for half a day from the session's birth."""
 
 import asyncio
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable
 
 from pipeline.access.owners import new_id, owns
 from pipeline.access.quotas import Quotas
-from pipeline.audio.wav import WAV
+from pipeline.audio.wav import WAV, EncodedRecording
 from pipeline.clients.resources import Resources
 from pipeline.clients.storage import UploadForm
 from pipeline.contract import layout, retention
@@ -13,12 +13,6 @@ from pipeline.contract.records import format_utc
 from pipeline.errors import Expired, InvalidInput, NotFound, TooLarge
 from pipeline.ids import Owner, is_id
 from pipeline.settings import Settings
-
-if TYPE_CHECKING:
-    from pipeline.audio.reference_audio import Recording
-
-# numpy and libsndfile take a quarter of a function's start, and most calls bring no recording: what needs
-# `pipeline.audio.reference_audio` imports it there.
 
 TEXT = "text/plain; charset=utf-8"
 
@@ -40,19 +34,26 @@ def check_transcription(transcription: str, settings: Settings) -> str:
     return transcription.strip()
 
 
-async def check_reference(data: bytes, settings: Settings) -> "Recording":
-    """Decode an uploaded recording if it is fit to be a reference.
+async def check_reference(resources: Resources, read: Callable[[], Awaitable[bytes]]) -> EncodedRecording:
+    """Read an uploaded recording and return it as WAV, if it is fit to be a reference.
+
+    It is read, decoded and encoded while `resources.decoding` is held, so that memory is bounded however many
+    uploads come at once.
 
     Raises
     ------
     TooLarge, InvalidAudio
         What was wrong and what would be right.
     """
-    from pipeline.audio.reference_audio import decode_reference
+    # numpy and libsndfile take a quarter of a function's start, and most calls bring no recording.
+    from pipeline.audio.reference_audio import transcode_reference
 
-    if len(data) > settings.reference_max_bytes:
-        raise too_large(settings)
-    return await asyncio.to_thread(decode_reference, data, settings)
+    settings = resources.settings
+    async with resources.decoding:
+        data = await read()
+        if len(data) > settings.reference_max_bytes:
+            raise too_large(settings)
+        return await asyncio.to_thread(transcode_reference, data, settings)
 
 
 def too_large(settings: Settings) -> TooLarge:
@@ -64,7 +65,7 @@ def too_large(settings: Settings) -> TooLarge:
 
 
 async def store(
-    resources: Resources, owner: Owner, session_id: str, recording: "Recording", transcription: str
+    resources: Resources, owner: Owner, session_id: str, recording: EncodedRecording, transcription: str
 ) -> None:
     """Write a checked reference; both files, or the session is of no use.
 
@@ -73,11 +74,9 @@ async def store(
     TooMany
         It is more than what is left of the owner's share.
     """
-    from pipeline.audio.reference_audio import encode_wav
-
     await _count(resources, owner, recording)
     keys = layout.session(session_id)
-    writes = [resources.bucket.put(keys.audio, encode_wav(recording), WAV)]
+    writes = [resources.bucket.put(keys.audio, recording.wav, WAV)]
     if transcription:
         writes.append(resources.bucket.put(keys.transcription, transcription.encode(), TEXT))
     await asyncio.gather(*writes)
@@ -131,22 +130,20 @@ async def require(resources: Resources, owner: Owner, session_id: str) -> None:
     keys = layout.session(session_id)
     if await resources.bucket.head(keys.audio):
         return
-    unchecked = await resources.bucket.get(keys.unchecked_audio)
-    if unchecked is None:
-        raise _unknown(session_id)
-    await _take(resources, owner, keys.audio, unchecked)
 
+    async def read() -> bytes:
+        unchecked = await resources.bucket.get(keys.unchecked_audio)
+        if unchecked is None:
+            raise _unknown(session_id)
+        return unchecked
 
-async def _take(resources: Resources, owner: Owner, key: str, unchecked: bytes) -> None:
-    from pipeline.audio.reference_audio import encode_wav
-
-    recording = await check_reference(unchecked, resources.settings)
+    recording = await check_reference(resources, read)
     await _count(resources, owner, recording)
     # Once: what has been used stays, though the form lets the client upload something else.
-    await resources.bucket.put_once(key, encode_wav(recording), WAV)
+    await resources.bucket.put_once(keys.audio, recording.wav, WAV)
 
 
-async def _count(resources: Resources, owner: Owner, recording: "Recording") -> None:
+async def _count(resources: Resources, owner: Owner, recording: EncodedRecording) -> None:
     await Quotas(resources, resources.clock).take_reference_seconds(owner, recording.duration_seconds)
 
 

@@ -14,7 +14,7 @@ from gpu_runner.health import Health
 from pipeline.access import api_keys, ws_tickets
 from pipeline.access.key_lookup import KeyLookup
 from pipeline.access.owners import new_id
-from pipeline.audio.reference_audio import encode_wav
+from pipeline.audio.reference_audio import encode_wav, encoded
 from pipeline.clients.storage import JSON
 from pipeline.contract import layout
 from pipeline.contract.records import ReplyTo, Request, Source, Subscriber
@@ -168,7 +168,7 @@ async def _job(world: World, owner: str | None, *, voice_id: str | None = None, 
     session_id = None
     if voice_id is None:
         session_id = new_id(world.resources.new_id, owner)
-        await sessions.store(world.resources, owner, session_id, spoken(), "What I say.")
+        await sessions.store(world.resources, owner, session_id, encoded(spoken()), "What I say.")
     request = Request(
         job_id=new_id(world.resources.new_id, owner),
         kind=more.pop("kind", "preview"),

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from botocore.exceptions import ClientError
@@ -126,6 +126,49 @@ async def test_another_refusal_is_an_outage_with_or_without_a_group() -> None:
     with pytest.raises(Unavailable):
         await queue.send("x", group="alice")
     assert (client.taken, client.refused) == ([], 1)
+
+
+@dataclass(slots=True)
+class Overloaded:
+    """A client of a queue that fails some entries of each batch: one by its own fault, one by the caller's."""
+
+    batches: list[list[str]] = field(default_factory=list)
+
+    async def delete_message_batch(self, *, QueueUrl: str, Entries: list[dict[str, str]]) -> dict[str, Any]:  # noqa: N803
+        """See SQS."""
+        self.batches.append([entry["ReceiptHandle"] for entry in Entries])
+        failures = {"busy": ("InternalError", False), "stale": ("ReceiptHandleIsInvalid", True)}
+        return {
+            "Failed": [
+                {"Id": entry["Id"], "Code": code, "SenderFault": is_sender_fault, "Message": QueueUrl}
+                for entry in Entries
+                for receipt, (code, is_sender_fault) in failures.items()
+                if entry["ReceiptHandle"] == receipt
+            ]
+        }
+
+    change_message_visibility_batch = delete_message_batch
+
+
+@pytest.mark.parametrize("call", [lambda queue, some: queue.delete(some), lambda queue, some: queue.hide(some, 5)])
+async def test_entries_that_failed_are_returned_if_a_retry_may_help(
+    call: Callable[[Queue, list[str]], Awaitable[Sequence[str]]],
+) -> None:
+    client = Overloaded()
+    queue = SqsQueue(cast("SQSClient", client), "http://127.0.0.1/queue")
+    receipts = [*map(str, range(10)), "a", "stale", "busy"]
+    with capture_logs() as logs:
+        assert await call(queue, receipts) == ["busy"]
+    assert [receipt for batch in client.batches for receipt in batch] == receipts
+    assert [(line["log_level"], line["code"]) for line in logs] == [("warning", "ReceiptHandleIsInvalid")]
+
+
+async def test_a_receipt_of_nothing_is_not_retried(case: Case) -> None:
+    await case.queue.send("one")
+    (message,) = await receive(case.queue)
+    await case.queue.delete([message.receipt])
+    assert list(await case.queue.delete([message.receipt])) == []
+    assert list(await case.queue.hide([message.receipt], 0)) == []
 
 
 async def test_an_empty_queue_gives_nothing(case: Case) -> None:

@@ -75,6 +75,18 @@ async def test_the_first_put_once_stands(bucket: Bucket) -> None:
     assert (stored.body, stored.etag) == (b"first", etag)
 
 
+async def test_metadata_is_read_with_the_object(bucket: Bucket) -> None:
+    await bucket.put_once("k", b"first", TEXT, metadata={"made": '{"by": "us"}'})
+    await bucket.put_once("k", b"second", TEXT, metadata={"made": "later"})
+    stored = await bucket.read("k", range_="bytes=0-1")
+    assert stored is not None
+    assert (stored.body, stored.metadata) == (b"fi", {"made": '{"by": "us"}'})
+    await bucket.put("k", b"third", TEXT)
+    stored = await bucket.read("k")
+    assert stored is not None
+    assert stored.metadata == {}
+
+
 async def test_put_once_after_a_delete_is_a_first_one(bucket: Bucket) -> None:
     await bucket.put_once("k", b"first", TEXT)
     await bucket.delete(["k"])

@@ -6,6 +6,7 @@ import random
 import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -122,8 +123,8 @@ async def test_an_id_that_is_taken_stays_whose_it_is() -> None:
 class Forgetful(FakeBucket):
     """Makes conditional writes, loses the answer, and refuses the client's second try."""
 
-    async def put_once(self, key: str, body: bytes, content_type: str) -> str | None:
-        await super().put_once(key, body, content_type)
+    async def put_once(self, key: str, body: bytes, content_type: str, **more: Any) -> str | None:
+        await super().put_once(key, body, content_type, **more)
         return None
 
     async def replace(self, key: str, body: bytes, content_type: str, *, etag: str) -> str | None:

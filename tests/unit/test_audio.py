@@ -119,7 +119,7 @@ def test_sample_rates_that_no_speech_has_are_refused(rate: int) -> None:
     assert "8000 to 192000 Hz" in message
 
 
-@pytest.mark.parametrize("channels", [2, 3, 6, 64])
+@pytest.mark.parametrize("channels", [2, 3, 6, 8])
 def test_channels_are_mixed(channels: int) -> None:
     samples = tone(channels=channels)
     samples[:, 1:] = 0
@@ -314,9 +314,12 @@ def test_what_is_written_can_be_read_back() -> None:
         assert (sound.format, sound.subtype, sound.channels) == ("WAV", "PCM_16", 1)
 
 
-def test_a_stored_reference_that_was_damaged_says_so() -> None:
+@pytest.mark.parametrize(
+    "body", [b"rubbish", encoded(tone(channels=2)), encoded(subtype="FLOAT"), encoded(format_="FLAC")]
+)
+def test_a_stored_reference_that_is_no_mono_16_bit_wav_is_refused(body: bytes) -> None:
     with pytest.raises(InvalidAudio, match="upload it again"):
-        decode_wav(b"rubbish")
+        decode_wav(body)
 
 
 WHOLE: dict[str, bytes] = {

@@ -19,7 +19,7 @@ from functions.websocket.dispatch import SCOPES, Dispatcher
 from pipeline.access import api_keys, ws_tickets
 from pipeline.access.api_keys import Caller
 from pipeline.access.owners import new_id, owns
-from pipeline.audio.reference_audio import encode_wav
+from pipeline.audio.reference_audio import encode_wav, encoded
 from pipeline.clients.storage import JSON
 from pipeline.contract import layout
 from pipeline.contract.records import ReplyTo, Request, Scope, Source
@@ -129,7 +129,7 @@ async def belongings(world: World, owner: str) -> Belongings:
     """Give an owner a session, an ended job and a voice."""
     resources = world.resources
     session_id = new_id(resources.new_id, owner)
-    await sessions.store(resources, owner, session_id, spoken(), "What I say.")
+    await sessions.store(resources, owner, session_id, encoded(spoken()), "What I say.")
     await world.bucket.put(layout.session(session_id).embedding, PROMPT, JSON)
     voice = await voices.save(resources, owner, session_id, f"Voice of {owner}")
     request = Request(

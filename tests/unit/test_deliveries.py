@@ -104,6 +104,58 @@ async def test_what_ended_stays_hidden_until_it_can_be_deleted() -> None:
         assert queue.bodies == []
 
 
+async def test_an_extension_that_failed_for_one_message_is_retried_before_its_timeout() -> None:
+    time = FakeTime()
+    queue = FakeQueue(time, visibility_seconds=50)
+    deliveries = deliveries_of(queue, time)
+    for name in ("a", "b"):
+        await queue.send(name)
+        deliveries.hold(name, await received(queue))
+    queue.failing = {"b"}
+    async with running(deliveries):
+        await time.advance(45)
+        queue.failing.clear()
+        await time.advance(10)
+        assert queue.visible == []
+
+
+async def test_a_deletion_that_failed_for_one_message_is_retried() -> None:
+    time = FakeTime()
+    queue = FakeQueue(time, visibility_seconds=60)
+    deliveries = deliveries_of(queue, time)
+    for name in ("a", "b"):
+        await queue.send(name)
+        delivery = deliveries.hold(name, await received(queue))
+        assert delivery is not None
+        deliveries.complete(delivery)
+    queue.failing = {"b"}
+    async with running(deliveries):
+        await time.advance(5)
+        assert queue.bodies == ["b"]
+        queue.failing.clear()
+        await time.advance(30)
+        assert queue.bodies == []
+        assert deliveries.are_settled
+
+
+async def test_a_return_that_failed_for_one_message_is_retried() -> None:
+    time = FakeTime()
+    queue = FakeQueue(time, visibility_seconds=60)
+    deliveries = deliveries_of(queue, time)
+    for name in ("a", "b"):
+        await queue.send(name)
+        delivery = deliveries.hold(name, await received(queue))
+        assert delivery is not None
+        deliveries.return_to_queue(delivery)
+    queue.failing = {"b"}
+    async with running(deliveries):
+        await time.advance(5)
+        assert queue.visible == ["a"]
+        queue.failing.clear()
+        await time.advance(30)
+        assert queue.visible == ["a", "b"]
+
+
 async def test_handing_back_is_at_once_and_for_so_long() -> None:
     time = FakeTime()
     queue = FakeQueue(time, visibility_seconds=60)
@@ -155,10 +207,10 @@ class SlowQueue(FakeQueue):
         super().__init__(time)
         self.lets_hide = asyncio.Event()
 
-    async def hide(self, receipts: Sequence[str], seconds: int) -> None:
+    async def hide(self, receipts: Sequence[str], seconds: int) -> Sequence[str]:
         taken = tuple(receipts)
         await self.lets_hide.wait()
-        await super().hide(taken, seconds)
+        return await super().hide(taken, seconds)
 
 
 async def test_what_is_handed_back_while_others_are_on_their_way_goes_too() -> None:

@@ -174,6 +174,53 @@ async def test_a_device_may_be_lost_over_a_prompt_too(start: Start) -> None:
         await thread.synthesize(utterance("a"))
 
 
+class FailsToCancel(ScriptedEngine):
+    """One whose `cancel` raises, against its contract."""
+
+    def cancel(self, job_id: str) -> None:
+        raise RuntimeError(f"cannot cancel {job_id}")
+
+
+class FailsAltogether(ScriptedEngine):
+    """One whose `step` raises what nothing should catch."""
+
+    def step(self) -> list[Finished]:
+        raise SystemExit
+
+
+async def test_a_failing_cancel_rejects_every_waiting_job(start: Start) -> None:
+    engine = FailsToCancel(capacity=2)
+    engine.held = True
+    thread = await start(engine)
+    cancelled, admitted, waiting = synthesize_all(thread, utterance("a"), utterance("b"), utterance("c"))
+    await until(lambda: engine.speaking == ["a", "b"])
+    cancelled.cancel()
+    async with asyncio.timeout(5):
+        results = await asyncio.gather(admitted, waiting, return_exceptions=True)
+        with pytest.raises(EngineLost, match="cannot cancel a"):
+            await thread.synthesize(utterance("d"))
+        assert "cannot cancel a" in str(await thread.lost())
+    assert [type(result) for result in results] == [EngineLost, EngineLost]
+
+
+async def test_whatever_ends_the_thread_rejects_every_waiting_job(start: Start) -> None:
+    thread = await start(FailsAltogether())
+    async with asyncio.timeout(5):
+        with pytest.raises(EngineLost, match="SystemExit"):
+            await thread.synthesize(utterance("a"))
+        with pytest.raises(EngineLost, match="SystemExit"):
+            await thread.make_prompt(Reference(voice(100), ""))
+
+
+async def test_an_admission_that_ends_the_thread_is_rejected_too(start: Start) -> None:
+    engine = ScriptedEngine()
+    engine.refusals["bad"] = SystemExit("bye")
+    thread = await start(engine)
+    async with asyncio.timeout(5):
+        with pytest.raises(EngineLost, match="bye"):
+            await thread.synthesize(utterance("a", "bad"))
+
+
 async def test_close_gives_back_what_waits_and_lets_finish_what_is_spoken(start: Start) -> None:
     engine = ScriptedEngine(capacity=1)
     engine.held = True

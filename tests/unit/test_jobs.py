@@ -12,7 +12,7 @@ from pipeline.domain import jobs
 from pipeline.errors import NotFound, Unavailable
 from pipeline.ids import id_maker
 from tests.fakes import EPOCH
-from tests.world import World
+from tests.world import World, a_newer_versions_job
 
 
 async def status(world: World, job_id: str) -> str:
@@ -73,7 +73,15 @@ async def test_a_job_past_its_deadline_has_failed_though_nobody_wrote_so() -> No
 
 
 @pytest.mark.parametrize(
-    "job_id", ["", "nova", "0" * 32, "ffffffffffff7fff8fffffffffffffff", id_maker(lambda: EPOCH)(), "x" * 5000]
+    "job_id",
+    [
+        "",
+        "nova",
+        "0" * 32,
+        "ffffffffffff7fff8fffffffffffffff",
+        pytest.param(id_maker(lambda: EPOCH)(), id="unknown"),
+        "x" * 5000,
+    ],
 )
 async def test_what_is_no_job(job_id: str) -> None:
     with pytest.raises(NotFound) as caught:
@@ -197,7 +205,17 @@ async def test_a_damaged_request_is_not_found() -> None:
     world = World()
     request = await world.job()
     await world.bucket.put(layout.request(request.job_id), b"{", JSON)
-    assert await jobs.find_request(world.resources, request.job_id) is None
+    assert await jobs.read_envelope(world.resources, request.job_id) is None
+
+
+async def test_a_job_of_a_newer_version_is_queued_until_its_deadline() -> None:
+    world = World()
+    job_id = await a_newer_versions_job(world)
+    assert await status(world, job_id) == "queued"
+    world.later(hours=1)
+    job = await jobs.read(world.resources, None, job_id)
+    assert isinstance(job.outcome, Failed)
+    assert (job.status, job.outcome.code) == ("failed", "deadline_exceeded")
 
 
 async def test_the_unfinished_are_found_oldest_first() -> None:

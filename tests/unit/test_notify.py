@@ -14,7 +14,7 @@ from pipeline.clients.storage import JSON
 from pipeline.contract import events, layout
 from pipeline.contract.records import Failed, ReplyTo, Request, Subscriber
 from pipeline.domain import jobs
-from tests.world import World
+from tests.world import World, a_newer_versions_job
 
 Event = dict[str, Any]
 
@@ -230,6 +230,18 @@ async def test_a_dead_letter_ends_its_job() -> None:
     outcome = await jobs.read_outcome(world.resources, request.job_id)
     assert isinstance(outcome, Failed)
     assert (outcome.code, outcome.correlation_id) == ("synthesis_failed", "corr-1")
+
+
+async def test_a_dead_letter_of_a_newer_version_ends_its_job() -> None:
+    world = World()
+    job_id = await a_newer_versions_job(world, reply_to=address("a"))
+    await dead_letters.handle(world.resources, batch(world.synthesis.bodies[0]))
+    outcome = await jobs.read_outcome(world.resources, job_id)
+    assert isinstance(outcome, Failed)
+    assert (outcome.kind, outcome.code) == ("duet", "synthesis_failed")
+    assert (await jobs.read(world.resources, None, job_id)).status == "failed"
+    await tell(world, batch(created(layout.outcome(job_id))))
+    assert told(world)["a"]["data"]["code"] == "synthesis_failed"
 
 
 async def test_a_dead_letter_of_a_job_that_ended_changes_nothing() -> None:

@@ -4,6 +4,7 @@ import asyncio
 from dataclasses import replace
 from datetime import timedelta
 from random import Random
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -192,7 +193,7 @@ async def test_a_storage_that_refuses_every_write_is_unavailable() -> None:
 class Refusing(FakeBucket):
     """Somebody else always was first."""
 
-    async def put_once(self, key: str, body: bytes, content_type: str) -> str | None:
+    async def put_once(self, key: str, body: bytes, content_type: str, **more: Any) -> str | None:
         """See `Bucket.put_once`."""
         await self.switch.passed("put_once")
         return None
@@ -216,9 +217,9 @@ class LosingAnswers(FakeBucket):
         new = await super().replace(key, body, content_type, etag=etag)
         return self._sometimes(new)
 
-    async def put_once(self, key: str, body: bytes, content_type: str) -> str | None:
+    async def put_once(self, key: str, body: bytes, content_type: str, **more: Any) -> str | None:
         """See `Bucket.put_once`."""
-        return self._sometimes(await super().put_once(key, body, content_type))
+        return self._sometimes(await super().put_once(key, body, content_type, **more))
 
     def _sometimes(self, etag: str | None) -> str | None:
         self._calls += 1

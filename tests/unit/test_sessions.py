@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 import soundfile as sf
 
-from pipeline.audio.reference_audio import Recording, encode_wav
+from pipeline.audio.reference_audio import encode_wav
 from pipeline.contract import layout
 from pipeline.domain import sessions
 from pipeline.errors import Expired, InvalidAudio, InvalidInput, NotFound, TooLarge
@@ -113,8 +113,13 @@ async def test_a_storage_that_takes_more_than_the_form_allows_is_not_believed() 
 
 async def test_a_recording_may_have_so_many_bytes_and_no_more() -> None:
     data = encode_wav(spoken())
-    fits = Settings(reference_max_megabytes=len(data) / 1024 / 1024)
-    assert isinstance(await sessions.check_reference(data, fits), Recording)
+    resources = World(Settings(reference_max_megabytes=len(data) / 1024 / 1024)).resources
+
+    async def read(data: bytes) -> bytes:
+        return data
+
+    recording = await sessions.check_reference(resources, lambda: read(data))
+    assert (recording.wav, recording.duration_seconds) == (data, 2)
     with pytest.raises(TooLarge) as caught:
-        await sessions.check_reference(data + b"\0", fits)
+        await sessions.check_reference(resources, lambda: read(data + b"\0"))
     assert caught.value.field == "audio"

@@ -3,8 +3,10 @@
 import asyncio
 import json
 import threading
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
+from typing import Any
 
 import pytest
 import structlog
@@ -19,10 +21,10 @@ from pipeline.clients.storage import JSON
 from pipeline.contract import layout
 from pipeline.contract.records import Source
 from pipeline.domain import jobs
-from pipeline.errors import InvalidInput
+from pipeline.errors import InvalidInput, Unavailable
 from pipeline.settings import Settings
 from tests.engines import ScriptedEngine
-from tests.fakes import Fakes, fake_world, settle
+from tests.fakes import FakeBucket, Fakes, fake_world, settle
 from tests.orders import (
     TEXT,
     TRANSCRIPTION,
@@ -465,6 +467,41 @@ async def test_audio_of_an_earlier_try_is_described_as_it_is(world: Fakes) -> No
     assert world.bucket.objects[layout.preview(order.job_id)].body == body
 
 
+class FailsToConclude(FakeBucket):
+    """Fails so many writes of an outcome."""
+
+    failures = 0
+
+    async def put_once(self, key: str, body: bytes, content_type: str, **more: Any) -> str | None:
+        """See `Bucket.put_once`."""
+        if key.endswith(layout.OUTCOME_FILE) and self.failures:
+            self.failures -= 1
+            raise Unavailable("no outcome can be written")
+        return await super().put_once(key, body, content_type, **more)
+
+
+@pytest.mark.parametrize(("failures", "deliveries"), [(1, 1), (5, 2)])
+async def test_timings_and_warnings_survive_a_failed_write_of_the_outcome(
+    world: Fakes, failures: int, deliveries: int
+) -> None:
+    bucket = FailsToConclude(world.time)
+    bucket.failures = failures
+    world = replace(world, bucket=bucket, resources=replace(world.resources, bucket=bucket))
+    engine = ScriptedEngine()
+    engine.warnings = ("a bit short", "too long to be kept with the audio: " + "ä" * 2000)
+    order = await order_new(world.resources)
+    world.time.now += timedelta(seconds=3)
+    async with fake_time_worker(world, engine) as worker:
+        await worker.live_until_ended(order.job_id)
+    outcome = await succeeded(world.resources, order)
+    assert outcome.timings is not None
+    assert outcome.timings.queued_seconds >= 2.5
+    assert outcome.timings.synthesis_seconds == 0.5
+    assert outcome.warnings == ("a bit short",)
+    assert len(engine.spoken) == 1
+    assert (world.synthesis.switch.count("hide") > 0) == (deliveries > 1)
+
+
 async def test_a_redelivered_job_uses_the_prompt_that_the_first_try_stored(world: Fakes) -> None:
     engine = ScriptedEngine()
     engine.errors[TEXT] = RuntimeError("no luck")
@@ -623,6 +660,23 @@ async def test_a_lost_engine_ends_the_worker_and_hands_everything_back(world: Fa
             await worker.finish()
     await world.time.advance(1)
     assert len(world.synthesis.visible) == 3
+
+
+async def test_a_dead_engine_thread_ends_the_worker_and_returns_every_job(world: Fakes) -> None:
+    engine = ScriptedEngine(capacity=2)
+    engine.held = True
+    orders = [await order_new(world.resources) for _ in range(3)]
+    async with fake_time_worker(world, engine) as worker:
+        await until(lambda: len(engine.speaking) == 2 and world.synthesis.visible == [])
+        engine.step_errors = [SystemExit("bye")]
+        async with asyncio.timeout(5):
+            while not worker.task.done():
+                await world.time.advance(0.1)
+                await asyncio.sleep(0.002)
+        with pytest.raises(EngineLost, match="SystemExit: bye"):
+            await worker.task
+    await world.time.advance(1)
+    assert len(world.synthesis.visible) == len(orders)
 
 
 async def test_it_stops_while_the_engine_is_still_loading(world: Fakes) -> None:

@@ -137,7 +137,7 @@ async def preview(
         source = records.Source(session_id=session_id, owner=caller.owner)
         return await _from_source(resources, waiters, source, text, options, prefer)
     said = sessions.check_transcription(transcription, resources.settings)
-    recording = await sessions.check_reference(await audio.read(), resources.settings)
+    recording = await sessions.check_reference(resources, audio.read)
     new_session = new_id(resources.new_id, caller.owner)
     request = preview_request(
         resources,
