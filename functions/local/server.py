@@ -15,7 +15,7 @@ from functions.local import websocket_route
 from functions.local.connection_posts import listen_for_posts
 from functions.local.connections import ConnectionRegistry
 from functions.websocket.dispatch import Dispatcher
-from pipeline.clients.resources import connect
+from pipeline.clients.resources import connect, current_credentials
 from pipeline.ids import Clock, utc_now
 from pipeline.logs import configure_logging
 from pipeline.settings import Settings, is_loopback, load_settings
@@ -42,7 +42,7 @@ def local_app(settings: Settings, clock: Clock = utc_now) -> FastAPI:
             waiters = serve_with(app, resources)
             app.state.connections = ConnectionRegistry()
             app.state.dispatcher = Dispatcher(resources, app.state.access_control)
-            async with listen_for_posts(app.state.connections, waiters):
+            async with listen_for_posts(app.state.connections, waiters, current_credentials(settings), clock):
                 yield
 
     app.router.lifespan_context = lifespan

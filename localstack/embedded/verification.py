@@ -27,7 +27,8 @@ from pipeline.access.request_signatures import (
 UNVERIFIED_MAX_BYTES = 8 * 1024 * 1024
 
 _PATHS = {
-    "s3": re.compile(r"/|/[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/.*)?", re.DOTALL),
+    # `/health` is ministack's own.
+    "s3": re.compile(r"/|/(?!health$)[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/.*)?", re.DOTALL),
     "sqs": re.compile(r"/|/[0-9]{12}/[A-Za-z0-9_-]{1,80}(\.fifo)?/?"),
     "execute-api": re.compile(r"/_aws/execute-api/.*", re.DOTALL),
 }
