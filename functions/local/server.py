@@ -34,7 +34,8 @@ def application() -> FastAPI:
 def local_app(settings: Settings, clock: Clock = utc_now) -> FastAPI:
     """Return the application with its WebSocket route; it connects when the server starts it."""
     app = create_app(settings, on_loopback=is_loopback(settings.host))
-    app.include_router(websocket_route.router)
+    # First: what is mounted further down takes WebSockets too, and can't answer them.
+    app.router.routes[:0] = websocket_route.router.routes
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:

@@ -54,6 +54,12 @@ async def serve(socket: WebSocket) -> None:
         await dispatcher.forget(connection.address)
 
 
+@router.websocket("/{path:path}")
+async def refuse(socket: WebSocket) -> None:
+    """Refuse a WebSocket on any other path."""
+    await socket.send_denial_response(problems.response(404, "not_found", "There is no WebSocket here; open /ws."))
+
+
 async def _close_when_revoked(
     connections: ConnectionRegistry, access_control: AccessControl, connection: Connection
 ) -> None:

@@ -8,9 +8,11 @@ from pathlib import Path
 from hypercorn.asyncio import serve
 from hypercorn.config import Config
 from ministack.app import app
+from ministack.services import sqs
 
 from embedded.cors import CorsPolicy
 from embedded.empty_folders import remove_empty_folders, remove_folders_with_last_object
+from embedded.fair_queues import make_fair
 from embedded.long_polling import MessageArrivals, cancelled_on_disconnect
 from embedded.verification import VerifiedRequests
 from pipeline.access.request_signatures import SignatureVerifier
@@ -30,6 +32,7 @@ async def main(
     data = Path(os.environ["S3_DATA_DIR"])
     remove_empty_folders(data)
     remove_folders_with_last_object(data)
+    make_fair(sqs)
     MessageArrivals(asyncio.get_running_loop())
     verifier = SignatureVerifier(
         os.environ["AWS_ACCESS_KEY_ID"], os.environ["AWS_SECRET_ACCESS_KEY"], services=services

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from aiohttp import ClientPayloadError as BrokenOff  # aiobotocore lets it through when a body ends early
 from botocore.exceptions import BotoCoreError, ClientError
 
+from pipeline.clients.failures import unavailable
 from pipeline.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -263,7 +264,7 @@ class S3Bucket:
         try:
             yield
         except (BotoCoreError, ClientError, BrokenOff, OSError) as error:
-            raise Unavailable(f"The storage does not answer (bucket {self.name}: {doing}).") from error
+            raise unavailable(error, "storage", f"bucket {self.name}: {doing}", "BUCKET, VOICES_BUCKET") from error
 
 
 def _batches(keys: Iterable[str], size: int) -> Iterator[list[str]]:

@@ -122,7 +122,7 @@ async def _list(resources: Resources, prefix: str) -> list[str]:
 
 
 def settings_of(stack: Stack, suffix: str) -> Settings:
-    """Return settings for the stack's storage, under names of our own; take its credentials into our environment."""
+    """Return settings for the stack's storage, under other names; take its credentials into our environment."""
     environment = next(process.environ() for process in stack.family() if "gpu_runner" in process.cmdline())
     os.environ.update({name: environment[name] for name in CREDENTIALS})
     names = {

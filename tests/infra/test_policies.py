@@ -40,14 +40,14 @@ CLIENT = "XfGLwd8ZtjMCJHw="
 HERE = ReplyTo(endpoint="https://here/ws", connection_id=CLIENT)
 
 ROLES = {
-    "http": ("http", "HttpRole"),
-    "connect": ("websocket", "ConnectRole"),
-    "disconnect": ("websocket", "DisconnectRole"),
-    "default": ("websocket", "DefaultRole"),
-    "notify": ("background", "NotifyRole"),
-    "dead_letters": ("background", "DeadLettersRole"),
-    "sweep": ("background", "SweepRole"),
-    "worker": ("gpu", "WorkerRole"),
+    "http": ("http-roles", "HttpRole"),
+    "connect": ("websocket-roles", "ConnectRole"),
+    "disconnect": ("websocket-roles", "DisconnectRole"),
+    "default": ("websocket-roles", "DefaultRole"),
+    "notify": ("background-roles", "NotifyRole"),
+    "dead_letters": ("background-roles", "DeadLettersRole"),
+    "sweep": ("background-roles", "SweepRole"),
+    "worker": ("worker", "WorkerRole"),
 }
 OF_LAMBDA = {"logs:CreateLogStream", "logs:PutLogEvents"}
 TAKING = {"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"}

@@ -77,6 +77,16 @@ async def _told(resources: Resources) -> list[str]:
     return [key for body in await _bodies(resources.events) for key in events.keys_created(body)]
 
 
+async def test_a_message_of_another_group_does_not_wait_behind_a_flood(settings: Settings, tmp_path: Path) -> None:
+    async with running(settings, tmp_path), connect(settings) as resources:
+        for number in range(25):
+            await resources.synthesis.send(f"alice {number}", group="alice")
+        assert await _bodies(resources.synthesis) == [f"alice {number}" for number in range(10)]
+        await resources.synthesis.send("bob 0", group="bob")
+        assert await _bodies(resources.synthesis) == ["bob 0", *(f"alice {number}" for number in range(10, 19))]
+        assert await _bodies(resources.synthesis) == [f"alice {number}" for number in range(19, 25)]
+
+
 async def test_objects_survive_kill_9_and_the_queues_are_filled_again(settings: Settings, tmp_path: Path) -> None:
     async with running(settings, tmp_path), connect(settings) as resources:
         open_job, done_job = _request(resources), _request(resources)

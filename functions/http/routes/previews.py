@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse
 from functions.http import problems
 from functions.http.authorized_route import AuthorizedRoute, requires
 from functions.http.dependencies import FromCaller, FromResources, FromWaiters
+from functions.http.parameters.if_range import IfRange
 from functions.http.parameters.options import FromOptions, NoOtherFields
 from functions.http.parameters.prefer import patience
 from functions.http.parameters.ranges import WHOLE, Span
@@ -309,7 +310,7 @@ async def get_preview(
     resources: FromResources,
     waiters: FromWaiters,
     range_: Annotated[str | None, Header(alias="Range", description="One range of bytes")] = None,
-    if_range: Annotated[str | None, Header(description="ETag that the range is of")] = None,
+    if_range: IfRange = None,
     if_none_match: Annotated[str | None, Header(description="ETag that the client has")] = None,
     signed: Signed = False,
 ) -> Response:
