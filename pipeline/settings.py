@@ -25,7 +25,7 @@ class SettingsError(ValueError):
 
 
 class Settings(BaseSettings):
-    """The settings of one process.  The description of each field is what the README's table says."""
+    """The settings of one process.  The description of each field is its row in docs/settings.md."""
 
     model_config = SettingsConfigDict(
         frozen=True, env_ignore_empty=True, extra="ignore", case_sensitive=False, allow_inf_nan=False

@@ -11,8 +11,9 @@ from functions.http.middleware.repeated_headers import RepeatedHeaders
 from functions.http.middleware.request_limits import BodyLimit, BodyLimits
 from functions.http.middleware.security_headers import SecurityHeaders
 from functions.http.openapi import Api
-from functions.http.routes import health, jobs, previews, uploads, voices, ws_tickets
-from functions.previews.completion_waiters import Waiters
+from functions.http.routes import health, jobs, preview_audio, previews, uploads, voices, ws_tickets
+from functions.previews.completion_waiters import CompletionWaiters
+from functions.previews.queue_depth import QueueDepth
 from pipeline.clients.resources import Resources
 from pipeline.ids import id_maker, utc_now
 from pipeline.settings import Settings
@@ -51,7 +52,7 @@ def create_app(settings: Settings, *, on_loopback: bool = False) -> FastAPI:
         redirect_slashes=False,  # the redirect would name whatever host the request names
         separate_input_output_schemas=False,
     )
-    for routes in (previews, voices, uploads, jobs, ws_tickets, health):
+    for routes in (previews, preview_audio, voices, uploads, jobs, ws_tickets, health):
         # As they are: to include a router is to make each route once more, and a function's start waits for that.
         app.router.routes.extend(routes.router.routes)
     docs_page.install(app)
@@ -90,9 +91,10 @@ def _way_around(settings: Settings) -> str:
     return f" A recording of up to {settings.reference_max_megabytes:g} MB can be uploaded by POST /uploads."
 
 
-def serve_with(app: FastAPI, resources: Resources) -> Waiters:
+def serve_with(app: FastAPI, resources: Resources) -> CompletionWaiters:
     """Give the application what its routes reach for."""
-    waiters = Waiters(resources)
+    waiters = CompletionWaiters(resources)
     app.state.resources, app.state.waiters = resources, waiters
+    app.state.queue_depth = QueueDepth(resources)
     app.state.access_control = AccessControl(resources)
     return waiters

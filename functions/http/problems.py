@@ -120,10 +120,16 @@ def install(app: FastAPI) -> None:
 
 async def _pipeline_error(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, PipelineError)  # noqa: S101 - what the handler is registered for
+    return answer_to(error)
+
+
+def answer_to(error: PipelineError, *, job_id: str | None = None) -> JSONResponse:
+    """Answer with an error that ended a request; what we depend on is logged, and not shown."""
     if isinstance(error, Unavailable):
         log.warning("unavailable", reason=error.message, cause=repr(error.__cause__))
-        return of_code(error.code, "The service can't reach its storage or queue; try again shortly.", None)
-    return of_error(error)
+        reason = "The service can't reach its storage or queue; try again shortly."
+        return of_code(error.code, reason, None, job_id=job_id)
+    return of_error(error, job_id=job_id)
 
 
 async def _validation_error(_request: Request, error: Exception) -> JSONResponse:

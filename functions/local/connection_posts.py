@@ -1,19 +1,22 @@
-"""`POST /@connections/<id>`, by which other processes reach this one's WebSocket clients, as in API Gateway.
+"""`POST /@connections/<id>`, by which other processes reach this one's clients, as in API Gateway.
 
 Each server process listens on a loopback port of its own, so that a message finds the very process that holds the
-connection, however many there are.  As in API Gateway, a post has to be signed: with the credentials that the
-service itself uses, which every process of it has.
+connection, however many there are.  As in API Gateway, a post has to be signed: with the credentials of the service
+itself, which each of its processes has.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
-from aiohttp import web
-from aiohttp.typedefs import Handler
+import uvicorn
 from botocore.credentials import ReadOnlyCredentials
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 
-from functions.local.connections import ConnectionRegistry
-from functions.previews.completion_waiters import Waiters
 from functions.websocket.dispatch import MESSAGE_MAX_BYTES
 from pipeline.access.request_signatures import (
     ReceivedRequest,
@@ -21,71 +24,84 @@ from pipeline.access.request_signatures import (
     SignatureVerifier,
     check_loopback_host,
 )
-from pipeline.ids import Clock
+from pipeline.ids import Clock, utc_now
+
+Deliver = Callable[[str, str], Awaitable[bool]]
+Credentials = Callable[[], Awaitable[ReadOnlyCredentials]]
+Verify = Callable[[ReceivedRequest, bytes], Awaitable[None]]
 
 # By this header botocore knows which of its exceptions to raise (AWS REST-JSON protocol).
 _GONE = {"x-amzn-ErrorType": "GoneException"}
+_TOO_LARGE = {"x-amzn-ErrorType": "PayloadTooLargeException"}
 
 
-_SERVICES = frozenset({"execute-api"})
+def signature_check(credentials: Credentials, clock: Clock = utc_now) -> Verify:
+    """Return the check that a request is signed with the credentials that are in use at the time."""
 
-GetCredentials = Callable[[], Awaitable[ReadOnlyCredentials]]
+    async def verify(request: ReceivedRequest, body: bytes) -> None:
+        check_loopback_host(request)
+        current = await credentials()
+        verifier = SignatureVerifier(
+            current.access_key or "", current.secret_key or "", clock, services=frozenset({"execute-api"})
+        )
+        verifier.verify(request, body)
+
+    return verify
 
 
-@asynccontextmanager
-async def listen_for_posts(
-    connections: ConnectionRegistry, waiters: Waiters, credentials: GetCredentials, clock: Clock
-) -> AsyncIterator[None]:
-    """Serve the route on a free port of the loopback interface.
+def connections_app(deliver: Deliver, verify: Verify) -> Starlette:
+    """Make the application.
 
     Parameters
     ----------
-    connections, waiters
-        Who may be posted to.
-    credentials
-        Returns the credentials that posts have to be signed with now.
-    clock
-        The current time.
+    deliver
+        Takes a connection's id and a message; returns whether the connection is there.
+    verify
+        Takes a request and its body; raises `SignatureRefused` if it is not to be served.
     """
 
-    async def post(request: web.Request) -> web.Response:
-        connection_id, text = request.match_info["connection_id"], await request.text()
-        delivered = waiters.ring(connection_id, text) or await connections.post(connection_id, text)
-        return web.Response(status=200 if delivered else 410, headers=None if delivered else _GONE)
-
-    @web.middleware
-    async def refuse_unsigned(request: web.Request, handler: Handler) -> web.StreamResponse:
-        current = await credentials()
-        verifier = SignatureVerifier(current.access_key or "", current.secret_key or "", clock, _SERVICES)
-        received = _received(request)
+    async def post(request: Request) -> Response:
+        body = bytearray()
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > MESSAGE_MAX_BYTES:
+                return Response(status_code=413, headers=_TOO_LARGE)
         try:
-            check_loopback_host(received)
-            verifier.verify(received, await request.read())
+            await verify(ReceivedRequest.from_scope(request.scope), bytes(body))
         except SignatureRefused as error:
-            return web.json_response(
-                {"message": error.message}, status=403, headers={"x-amzn-ErrorType": error.code}
-            )
-        return await handler(request)
+            headers = {"x-amzn-ErrorType": error.code}
+            return JSONResponse({"message": error.message}, status_code=error.status, headers=headers)
+        delivered = await deliver(request.path_params["connection_id"], body.decode())
+        return Response() if delivered else Response(status_code=410, headers=_GONE)
 
-    application = web.Application(client_max_size=MESSAGE_MAX_BYTES, middlewares=[refuse_unsigned])
-    application.router.add_post("/@connections/{connection_id}", post)
-    application.on_response_prepare.append(_without_server_header)
-    runner = web.AppRunner(application, access_log=None)
-    await runner.setup()
-    try:
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        port = runner.addresses[0][1]
-        connections.endpoint = waiters.endpoint = f"http://127.0.0.1:{port}"
+    return Starlette(routes=[Route("/@connections/{connection_id:path}", post, methods=["POST"])])
+
+
+@asynccontextmanager
+async def serving(deliver: Deliver, verify: Verify) -> AsyncIterator[str]:
+    """Serve the application on a free port of the loopback interface; the endpoint's address."""
+    config = uvicorn.Config(
+        connections_app(deliver, verify),
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        ws="none",
+    )
+    server = _InnerServer(config)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        task = asyncio.create_task(server.serve(sockets=[listening]))
+        try:
+            yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            await task
+
+
+class _InnerServer(uvicorn.Server):
+    """A server beside the one that the process is run by, to whom the signals are left."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """See `uvicorn.Server`."""
         yield
-    finally:
-        await runner.cleanup()
-
-
-def _received(request: web.Request) -> ReceivedRequest:
-    headers = [(name.lower(), value) for name, value in request.headers.items()]
-    return ReceivedRequest(request.method, request.raw_path, headers)
-
-
-async def _without_server_header(_request: web.Request, response: web.StreamResponse) -> None:
-    response.headers.pop("Server", None)

@@ -11,8 +11,7 @@ import structlog
 from fastapi import FastAPI
 
 from functions.http.application import create_app, serve_with
-from functions.local import websocket_route
-from functions.local.connection_posts import listen_for_posts
+from functions.local import connection_posts, websocket_route
 from functions.local.connections import ConnectionRegistry
 from functions.websocket.dispatch import Dispatcher
 from pipeline.clients.resources import connect, current_credentials
@@ -43,7 +42,13 @@ def local_app(settings: Settings, clock: Clock = utc_now) -> FastAPI:
             waiters = serve_with(app, resources)
             app.state.connections = ConnectionRegistry()
             app.state.dispatcher = Dispatcher(resources, app.state.access_control)
-            async with listen_for_posts(app.state.connections, waiters, current_credentials(settings), clock):
+
+            async def deliver(connection_id: str, text: str) -> bool:
+                return waiters.notify(connection_id) or await app.state.connections.post(connection_id, text)
+
+            verify = connection_posts.signature_check(current_credentials(settings))
+            async with connection_posts.serving(deliver, verify) as endpoint:
+                app.state.connections.endpoint = waiters.endpoint = endpoint
                 yield
 
     app.router.lifespan_context = lifespan

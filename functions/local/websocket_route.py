@@ -13,7 +13,8 @@ from functions.access.access_control import AccessControl
 from functions.http import problems
 from functions.http.authorized_route import access_control_of
 from functions.local.connections import Connection, ConnectionRegistry
-from functions.websocket.dispatch import Dispatcher, Message
+from functions.websocket.dispatch import Dispatcher
+from functions.websocket.messages import Message
 from pipeline.errors import ConnectionGone, PipelineError, Unavailable
 
 log = structlog.get_logger(__name__)

@@ -68,7 +68,7 @@ class VerifiedRequests:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
-        request = _received(scope)
+        request = ReceivedRequest.from_scope(scope)
         try:
             check_loopback_host(request)
             if self._is_public(scope["path"]):
@@ -129,23 +129,6 @@ class VerifiedRequests:
             (b"content-length", str(len(content)).encode()),
         ]
         return scope | {"headers": headers}, content
-
-
-def _received(scope: Message) -> ReceivedRequest:
-    query = f"?{scope['query_string'].decode('latin-1')}" if scope["query_string"] else ""
-    return ReceivedRequest(
-        scope.get("method", "GET"),
-        scope["raw_path"].decode("latin-1") + query,
-        [(name.decode("latin-1").lower(), _decoded(value)) for name, value in scope["headers"]],
-    )
-
-
-def _decoded(value: bytes) -> str:
-    """Decode a header's value as ministack does."""
-    try:
-        return value.decode()
-    except UnicodeDecodeError:
-        return value.decode("latin-1")
 
 
 def _check_path(service: str, path: str) -> None:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import ClassVar
+from typing import Any, ClassVar
 from urllib.parse import unquote
 
 from botocore.auth import S3SigV4Auth, S3SigV4QueryAuth, SigV4Auth
@@ -58,6 +58,16 @@ class ReceivedRequest:
     method: str
     target: str
     headers: Sequence[tuple[str, str]]
+
+    @classmethod
+    def from_scope(cls, scope: Mapping[str, Any]) -> "ReceivedRequest":
+        """Return the request of an ASGI scope."""
+        query = f"?{scope['query_string'].decode('latin-1')}" if scope["query_string"] else ""
+        return cls(
+            scope.get("method", "GET"),
+            scope["raw_path"].decode("latin-1") + query,
+            [(name.decode("latin-1").lower(), _decoded(value)) for name, value in scope["headers"]],
+        )
 
     def header(self, name: str) -> str | None:
         """Return the value of a header, or None if it is missing.
@@ -271,6 +281,14 @@ def check_payload(declared: str | None, body: bytes) -> None:
         return
     if not hmac.compare_digest(hashlib.sha256(body).hexdigest(), declared):
         raise SignatureRefused("XAmzContentSHA256Mismatch", "The body is not the one that was signed.")
+
+
+def _decoded(value: bytes) -> str:
+    """Decode a header's value; ministack does the same."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
 
 
 def _signature(

@@ -24,6 +24,15 @@ _CONFLICTS = 5
 
 
 @dataclass(frozen=True, slots=True)
+class NewObject:
+    """An object to be written."""
+
+    key: str
+    body: bytes
+    content_type: str
+
+
+@dataclass(frozen=True, slots=True)
 class ObjectInfo:
     """What a listing tells of an object."""
 

@@ -17,7 +17,7 @@ from supervision.ports import free_port
 from pipeline.audio.reference_audio import encode_wav
 from pipeline.contract import layout
 from pipeline.contract.records import Options, Request
-from pipeline.domain import jobs, voices
+from pipeline.domain import jobs, voice_changes
 from pipeline.errors import SynthesisFailed, Unavailable
 from pipeline.settings import Settings
 from tests.api import api, fields, problem
@@ -30,7 +30,7 @@ WAV = encode_wav(spoken())
 
 
 async def last_request(world: World) -> Request:
-    ticket = jobs.parse_ticket(world.synthesis.bodies[-1])
+    ticket = jobs.parse_queue_message(world.synthesis.bodies[-1])
     assert ticket is not None
     request = await jobs.read_request(world.resources, ticket.job_id)
     assert request is not None
@@ -47,7 +47,7 @@ async def speaking(
     if error is None:
         await world.succeed(request)
     else:
-        await jobs.conclude(world.resources, jobs.failure(request, error, world.time()))  # type: ignore[arg-type]
+        await jobs.write_outcome(world.resources, jobs.failure(request, error, world.time()))  # type: ignore[arg-type]
     return await calling
 
 
@@ -74,7 +74,7 @@ async def test_a_preview_from_upload_to_sound() -> None:
 
 async def test_a_saved_voice_speaks() -> None:
     world = World()
-    await voices.save(world.resources, None, await world.session(), "Nova")
+    await voice_changes.save(world.resources, None, await world.session(), "Nova")
     async with api(world) as client:
         form = {"voice_id": "nova", "response_text": "Hello."}
         calling = asyncio.ensure_future(client.post("/preview-from-voice", data=form))
@@ -135,7 +135,7 @@ async def test_who_does_not_want_to_wait_gets_a_job(prefer: str, applied: str) -
             "sample_rate": 24_000,
             "timings": {"queued_seconds": 0, "synthesis_seconds": 0.5, "real_time_factor": 0.4},
         }
-    assert (await last_request(world)).reply_to is None
+    assert (await last_request(world)).subscriber is None
 
 
 async def test_who_waits_is_told_how_many_are_ahead_and_when_to_ask_again() -> None:
@@ -261,7 +261,7 @@ async def test_the_life_of_a_voice() -> None:
 async def test_voices_come_in_pages() -> None:
     world = World()
     for name in ("Nova 2", "Nova", "Ann", "Nova2"):
-        await voices.save(world.resources, None, await world.session(), name)
+        await voice_changes.save(world.resources, None, await world.session(), name)
     async with api(world) as client:
         seen, url = [], "/voices?limit=1"
         while True:
@@ -789,7 +789,7 @@ async def test_a_link_needs_no_key_and_ends_with_the_preview() -> None:
 )
 async def test_head_answers_as_get_does_without_the_body(path: str) -> None:
     world = World()
-    await voices.save(world.resources, None, await world.session(), "Nova")
+    await voice_changes.save(world.resources, None, await world.session(), "Nova")
     request = await world.job()
     await world.succeed(request)
     async with api(world) as client:

@@ -98,9 +98,9 @@ async def upload(
 ) -> SessionView:
     """Store a reference; `POST /preview` does this and speaks at once."""
     said = sessions.check_transcription(transcription, resources.settings)
-    recording = await sessions.check_reference(resources, audio.read)
+    reference = await sessions.check_reference(resources, audio.read)
     session_id = new_id(resources.new_id, caller.owner)
-    await sessions.store(resources, caller.owner, session_id, recording, said)
+    await sessions.store(resources, caller.owner, session_id, reference, said)
     response.headers["Deprecation"] = f"@{int(DEPRECATED_SINCE.timestamp())}"
     response.headers["Link"] = SUCCESSOR
     return SessionView(session_id=session_id)
