@@ -4,6 +4,8 @@ from fastapi import FastAPI
 
 from functions.access.access_control import AccessControl
 from functions.http import docs_page, problems
+from functions.http.health_checks import HealthChecks
+from functions.http.middleware.deadline import RequestDeadline
 from functions.http.middleware.head_requests import HeadRequests
 from functions.http.middleware.observability import AccessLog, Correlation, RateLimit, Unexpected
 from functions.http.middleware.origins import Cors, LoopbackHosts, OriginCheck
@@ -62,6 +64,7 @@ def create_app(settings: Settings, *, on_loopback: bool = False) -> FastAPI:
     problems.install(app)
     # The last one added is the first that a request passes through.
     app.add_middleware(HeadRequests)
+    app.add_middleware(RequestDeadline, seconds=settings.answer_seconds)
     app.add_middleware(
         BodyLimits,
         limit=lambda path: body_limit(path, settings),
@@ -99,5 +102,6 @@ def serve_with(app: FastAPI, resources: Resources) -> CompletionWaiters:
     waiters = CompletionWaiters(resources)
     app.state.resources, app.state.waiters = resources, waiters
     app.state.queue_depth = QueueDepth(resources)
+    app.state.health_checks = HealthChecks(resources)
     app.state.access_control = AccessControl(resources)
     return waiters

@@ -11,7 +11,7 @@ import structlog
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from functions.access.access_control import AccessControl
-from functions.previews.requests import WholeText, preview_request, reference_id_of
+from functions.previews.requests import WholeText, find_reference, preview_request
 from functions.websocket import messages
 from functions.websocket.messages import Message
 from pipeline.access.api_keys import Caller
@@ -93,7 +93,7 @@ class Dispatcher:
         """
         parsed: Message = {}
         try:
-            parsed = _parse(raw)
+            parsed = await self._parsed(caller, raw)
             return await self._route(sender, caller, parsed, say)
         except Unavailable as error:
             log.warning("unavailable", reason=error.message, cause=repr(error.__cause__))
@@ -113,9 +113,18 @@ class Dispatcher:
         except Unavailable as error:
             log.warning("could not forget connection", reason=error.message)
 
+    async def _parsed(self, caller: Caller, raw: str | bytes) -> Message:
+        """Parse a message; one that can't be read counts as a request of the owner's too."""
+        try:
+            return _parse(raw)
+        except InvalidInput:
+            await self._access_control.take_request(caller)
+            raise
+
     async def _route(self, sender: ReplyTo, caller: Caller, message: Message, say: Say) -> Message | None:
         type_ = message["type"]
         if type_ not in SCOPES:
+            await self._access_control.take_request(caller)
             raise InvalidInput(f"type should be one of {', '.join(MESSAGE_TYPES)}.", field="type")
         await self._access_control.reauthorize(caller, SCOPES[type_])
         match type_:
@@ -134,9 +143,9 @@ class Dispatcher:
         text = jobs.check_text(data.text, resources.settings, field="text")
         source = Source(session_id=data.session_id, voice_id=data.voice_id, owner=caller.owner)
         options = check_options(data.model_extra or {})
-        reference_id = await reference_id_of(resources, source)
+        reference = await find_reference(resources, source)
         request = preview_request(
-            resources, source, reference_id, text, options, correlation_id=current_correlation_id()
+            resources, source, reference, text, options, correlation_id=current_correlation_id()
         )
         request = request.model_copy(update={"subscriber": _subscriber(sender, data)})
         objects = [_connection(sender, caller, data.session_id)] if data.session_id else []

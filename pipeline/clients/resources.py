@@ -1,12 +1,15 @@
 """The one place that wires a process to the outside: settings in, clients out."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import aioboto3
 from aiobotocore.config import AioConfig
+from botocore.credentials import ReadOnlyCredentials
+from botocore.exceptions import NoCredentialsError
 
 from pipeline.clients.connections import ApiGatewayConnections, Connections
 from pipeline.clients.queues import Queue, SqsQueue
@@ -16,6 +19,9 @@ from pipeline.contract.records import Source
 from pipeline.errors import Unavailable
 from pipeline.ids import Clock, NewId, id_maker, utc_now
 from pipeline.settings import Settings
+
+if TYPE_CHECKING:
+    from types_aiobotocore_s3 import S3Client
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +60,7 @@ async def connect(settings: Settings, clock: Clock = utc_now) -> AsyncIterator[R
                 config=config.merge(AioConfig(signature_version="s3v4")),
             )
         )
+        resolve_endpoint_once(s3)
         sqs = await stack.enter_async_context(
             session.client("sqs", endpoint_url=settings.endpoint_for("sqs"), config=config)
         )
@@ -84,6 +91,20 @@ def session_for(settings: Settings) -> aioboto3.Session:
     return aioboto3.Session(region_name=settings.aws_region)
 
 
+def current_credentials(settings: Settings) -> Callable[[], Awaitable[ReadOnlyCredentials]]:
+    """Return how to get the credentials that requests are signed with now; some are replaced every few hours."""
+    session = session_for(settings)
+
+    async def current() -> ReadOnlyCredentials:
+        credentials: Any = await session.get_credentials()  # type: ignore[misc]
+        if credentials is None:
+            raise NoCredentialsError
+        frozen: ReadOnlyCredentials = await credentials.get_frozen_credentials()
+        return frozen
+
+    return current
+
+
 def client_config() -> AioConfig:
     """Give the configuration that every client shares.
 
@@ -98,4 +119,13 @@ def client_config() -> AioConfig:
         s3={"addressing_style": "path"},
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
+        user_agent="voice-cloning-service",  # botocore's own is assembled anew, twice a call
     )
+
+
+def resolve_endpoint_once(s3: "S3Client") -> None:
+    """Keep botocore from resolving the endpoint anew for every key, which is a fifth of a call's CPU time.
+
+    The key is a parameter of the endpoint's rules, and so of their cache, but no rule reads it.
+    """
+    s3._ruleset_resolver._param_definitions.pop("Key", None)  # type: ignore[attr-defined]

@@ -146,6 +146,7 @@ class Subscriber(Record):
     )
     request_id: str | None = None
     signed: bool = Field(False, description="the notification shall bring a link that needs no key")
+    stream: bool = Field(False, description="the audio shall be sent while it is made; see `stream_messages`")
 
 
 class _MadeBySubscriber(Record):
@@ -181,6 +182,7 @@ class Request(Envelope):
     reference_id: str = Field(
         description="the session that the reference came from: tells a voice from a later one of the same name"
     )
+    reference_folder: str | None = Field(None, description="where a saved voice's reference is stored")
     new_reference: NewReference | None = None
 
 
