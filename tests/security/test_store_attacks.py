@@ -4,7 +4,7 @@ import contextlib
 import secrets
 import zlib
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
@@ -62,7 +62,7 @@ def signed(
     request = AWSRequest(method=method, url=store.url + path, data=body, headers=headers or {})
     signer = (S3SigV4Auth if service == "s3" else SigV4Auth)(credentials, service, REGION)
     if payload is not None:
-        signer.payload = lambda _request: payload  # type: ignore[method-assign]
+        signer.payload = lambda _request: payload  # type: ignore[assignment, method-assign]
     signer.add_auth(request)
     return dict(request.headers.items())
 
@@ -117,10 +117,11 @@ def test_no_query_service_answers_a_form(store: Store, form: dict[str, str]) -> 
 )
 def test_guessed_credentials_are_refused(store: Store, credentials: AwsCredentials) -> None:
     given = credentials if credentials.access_key_id else AwsCredentials(store.credentials.access_key_id, "guess")
-    for attempt in (
+    attempts: list[Callable[[], object]] = [
         lambda: store.client("s3", given).get_object(Bucket=BUCKET, Key=KEY),
         lambda: store.client("sqs", given).list_queues(),
-    ):
+    ]
+    for attempt in attempts:
         with pytest.raises(ClientError) as raised:
             attempt()
         assert raised.value.response["ResponseMetadata"]["HTTPStatusCode"] == 403

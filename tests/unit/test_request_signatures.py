@@ -26,6 +26,8 @@ def verifier(after: timedelta = timedelta(), secret: str = "secret") -> Signatur
 
 
 def received(request: AWSRequest) -> ReceivedRequest:
+    assert request.url is not None
+    assert request.method is not None
     target = request.url.removeprefix(f"http://{HOST}")
     headers = [(name.lower(), value) for name, value in request.headers.items()]
     return ReceivedRequest(request.method, target, [("host", HOST), *headers])
