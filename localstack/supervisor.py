@@ -118,6 +118,8 @@ def store_program(port: int, data: Path, settings: Settings, credentials: AwsCre
 
 def main(make_services: Services = services) -> int:
     """Run everything until stopped; return the exit code."""
+    # Recordings are personal: what this and the processes that it starts write is for this user alone.
+    os.umask(0o077)
     # Until the event loop handles signals: so that an installation in progress ends with us.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if not os.environ.get("TTS_BACKEND"):
