@@ -123,6 +123,31 @@ class NoReads(Switch):
 
 
 @pytest.mark.parametrize(
+    ("method", "query", "headers", "status"),
+    [
+        ("HEAD", "", {}, 200),
+        ("HEAD", "", {"If-None-Match": "*"}, 304),
+        ("GET", "", {"If-None-Match": "*"}, 304),
+        ("GET", "?signed=1", {}, 303),
+    ],
+)
+async def test_audio_that_is_not_answered_is_not_read(
+    method: str, query: str, headers: dict[str, str], status: int
+) -> None:
+    world = World()
+    request = await world.job()
+    await world.succeed(request)
+    world.mend()
+    async with api(world) as client:
+        answer = await client.request(method, f"/previews/{request.job_id}.wav{query}", headers=headers)
+    assert answer.status_code == status
+    assert world.bucket.switch.count("read") == 0
+    if status == 200:
+        assert answer.headers["content-length"] == "4"
+        assert answer.headers["content-type"] == "audio/wav"
+
+
+@pytest.mark.parametrize(
     ("prefer", "applied"),
     [("respond-async", "respond-async"), ("wait=0", "wait=0"), ("respond-async, wait=0", "respond-async, wait=0")],
 )
