@@ -3,7 +3,7 @@
 import re
 from datetime import timedelta
 from functools import cached_property
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from typing import Literal, Self, TypeVar
 from urllib.parse import urlsplit
 
@@ -197,7 +197,12 @@ class Settings(BaseSettings):
         "auto", description="Precision of the model; `auto`: bfloat16 on a GPU that has it, else float32"
     )
     torch_threads: int = Field(0, ge=0, le=1024, description="CPU threads of the model; 0: as torch decides")
-    mock_delay_seconds: float = Field(0, ge=0, le=3600, description="How long the mock engine takes to speak")
+    mock_delay_seconds: float = Field(
+        0, ge=0, le=3600, description="How long the mock engine takes until it speaks"
+    )
+    mock_speed: float = Field(
+        0, ge=0, le=1000, description="How fast the mock engine speaks, in multiples of real time; 0: at once"
+    )
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="Least level logged: `DEBUG`, `INFO`, `WARNING`, `ERROR`"
@@ -235,6 +240,18 @@ class Settings(BaseSettings):
                 )
         return value
 
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_networks(cls, value: str | None) -> str | None:
+        for network in _separated(value):
+            try:
+                ip_network(network)
+            except ValueError:
+                raise ValueError(
+                    f"should be addresses or networks such as 127.0.0.1,10.0.0.0/8; {network!r} is none"
+                ) from None
+        return value
+
     @model_validator(mode="after")
     def _bounds_agree(self) -> Self:
         if self.reference_min_seconds >= self.reference_max_seconds:
@@ -254,9 +271,20 @@ class Settings(BaseSettings):
         return self.auth == "keys"
 
     @cached_property
+    def serves_links(self) -> bool:
+        """Whether callers on other machines can't reach the storage, so that the API serves what is signed."""
+        storage = urlsplit(self.endpoint_for("s3") or "").hostname
+        return storage is not None and is_loopback(storage) and not is_loopback(self.host)
+
+    @cached_property
     def allowed_origins(self) -> tuple[str, ...]:
         """Of which origins pages of others may use the API from a browser."""
         return _separated(self.cors_origins)
+
+    @cached_property
+    def proxies(self) -> tuple[str, ...]:
+        """The addresses and networks of proxies that are trusted to name their client."""
+        return _separated(self.trusted_proxies)
 
     def endpoint_for(self, service: Literal["s3", "sqs"]) -> str | None:
         """Where a service is spoken to; None: at AWS."""

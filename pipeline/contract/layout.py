@@ -119,6 +119,11 @@ def outcome(job_id: str) -> str:
     return job(job_id) + OUTCOME_FILE
 
 
+def cancellation(job_id: str) -> str:
+    """Give the key of the wish that a job be cancelled."""
+    return job(job_id) + "cancel"
+
+
 def subscribers(job_id: str) -> str:
     """Give the folder of those who asked to be told of a job that others made."""
     return job(job_id) + "subscribers/"

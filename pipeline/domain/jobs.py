@@ -180,6 +180,16 @@ async def read_envelope(resources: Resources, job_id: str) -> Envelope | None:
         return None
 
 
+async def cancel(resources: Resources, job_id: str) -> None:
+    """Ask the workers to end a job that has not ended; idempotent."""
+    await resources.bucket.put_once(layout.cancellation(job_id), b"", "text/plain")
+
+
+async def is_cancelled(resources: Resources, job_id: str) -> bool:
+    """Return whether somebody has asked for a job's end."""
+    return await resources.bucket.head(layout.cancellation(job_id)) is not None
+
+
 async def read_outcome(resources: Resources, job_id: str) -> Outcome | None:
     """Read how a job ended; None when it has not, or is unknown."""
     body = await resources.bucket.get(layout.outcome(job_id))

@@ -656,11 +656,23 @@ async def test_health_names_what_it_does_not_reach() -> None:
             (world.synthesis, "synthesis queue"),
         ]
         for neighbour, name in neighbours:
+            world.later(seconds=1)
             neighbour.switch.is_up = False
             answer = await client.get("/health")
             assert problem(answer, 503, "unavailable")["error"] == f"Can't reach: {name}."
             assert answer.headers["retry-after"]
             neighbour.switch.is_up = True
+
+
+async def test_health_asks_at_most_once_a_second() -> None:
+    world = World()
+    async with api(world) as client:
+        for _ in range(3):
+            answers = await asyncio.gather(*(client.get("/health") for _ in range(20)))
+            assert {answer.status_code for answer in answers} == {200}
+            world.later(seconds=0.4)
+    asked = [neighbour.switch.calls for neighbour in (world.bucket, world.voices, world.synthesis)]
+    assert asked == [["ping"]] * 3
 
 
 async def test_health_says_how_the_worker_is() -> None:
@@ -677,6 +689,7 @@ async def test_health_says_how_the_worker_is() -> None:
     async with api(world) as client:
         assert (await client.get("/health")).json() == {"status": "ok", "worker": "unreachable"}
         await web.TCPSite(runner, "127.0.0.1", port).start()
+        world.later(seconds=1)
         answer = await client.get("/health")
         assert (answer.status_code, answer.json()) == (200, {"status": "ok", "worker": "starting"})
     await runner.cleanup()
