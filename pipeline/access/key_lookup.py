@@ -6,12 +6,11 @@ the wall's: a function in the cloud is frozen between its calls, and a monotonic
 """
 
 import asyncio
-from collections import OrderedDict
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Generic, TypeVar
 
 import structlog
+from cachetools import LRUCache
 
 from pipeline.access import api_keys
 from pipeline.access.api_keys import Caller, KeyRecord
@@ -27,8 +26,6 @@ RETRY_AFTER = timedelta(seconds=2)
 USE_NOTED_EVERY = timedelta(minutes=10)
 NOTING_SECONDS = 2.0
 REMEMBERED = 10_000
-
-Kept = TypeVar("Kept")
 
 
 class KeyLookup:
@@ -54,9 +51,9 @@ class KeyLookup:
         self._resources = resources
         self._look_up_seconds = look_up_seconds
         # Apart, so that a flood of made-up ids can't push out the keys that are in use.
-        self._proven: _Recent[_LookUp] = _Recent(remembered)
-        self._others: _Recent[_LookUp] = _Recent(remembered)
-        self._noted: _Recent[datetime] = _Recent(remembered)
+        self._proven: LRUCache[str, _LookUp] = LRUCache(remembered)
+        self._others: LRUCache[str, _LookUp] = LRUCache(remembered)
+        self._noted: LRUCache[str, datetime] = LRUCache(remembered)
 
     async def caller(self, text: str) -> Caller:
         """Tell who shows this key.
@@ -77,7 +74,7 @@ class KeyLookup:
         record = await look_up.record()
         if not api_keys.digest_matches(presented.digest, record.digest if record else None) or record is None:
             raise Unauthorized("This API key is not known.")
-        self._proven.put(presented.key_id, look_up)
+        self._proven[presented.key_id] = look_up
         _check_good(record, self._resources.clock())
         await self._note_use(record.key_id)
         return record.caller
@@ -101,7 +98,7 @@ class KeyLookup:
         record = await look_up.record()
         if record is None:
             return False
-        self._proven.put(key_id, look_up)
+        self._proven[key_id] = look_up
         return record.is_good(self._resources.clock())
 
     def _look_up(self, key_id: str) -> "_LookUp":
@@ -111,7 +108,7 @@ class KeyLookup:
             if found is not None and found.is_trusted(now):
                 return found
         begun = _LookUp(now, asyncio.create_task(self._read(key_id)))
-        self._others.put(key_id, begun)
+        self._others[key_id] = begun
         return begun
 
     async def _read(self, key_id: str) -> "KeyRecord | _Unanswered | None":
@@ -123,11 +120,11 @@ class KeyLookup:
             return _Unanswered()
 
     async def _note_use(self, key_id: str) -> None:
-        """Remember the use, now and then, and at the cost of nobody's request."""
+        """Remember the use, every ten minutes: one request waits for it, for two seconds at most."""
         now, last = self._resources.clock(), self._noted.get(key_id)
         if last is not None and timedelta() <= now - last < USE_NOTED_EVERY:
             return
-        self._noted.put(key_id, now)
+        self._noted[key_id] = now
         try:
             async with asyncio.timeout(NOTING_SECONDS):
                 await api_keys.record_use(self._resources, key_id)
@@ -164,27 +161,6 @@ class _LookUp:
                 "Keys can't be looked up now; try again shortly.", retry_after=int(RETRY_AFTER.total_seconds())
             )
         return answer
-
-
-class _Recent(Generic[Kept]):
-    """So many things by key id, and no more: the one unused for the longest goes first."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._kept: OrderedDict[str, Kept] = OrderedDict()
-
-    def get(self, key_id: str) -> Kept | None:
-        """Find one, and count that as use."""
-        if key_id in self._kept:
-            self._kept.move_to_end(key_id)
-        return self._kept.get(key_id)
-
-    def put(self, key_id: str, kept: Kept) -> None:
-        """Keep one."""
-        self._kept[key_id] = kept
-        self._kept.move_to_end(key_id)
-        if len(self._kept) > self._limit:
-            self._kept.popitem(last=False)
 
 
 def _check_good(record: KeyRecord, now: datetime) -> None:

@@ -151,7 +151,7 @@ def _read_used(key: str, body: bytes) -> int:
 
 
 class Quotas:
-    """What this process knows of the shares of owners; one a process."""
+    """What this process knows of the shares of owners, as far as one object of this class counts them."""
 
     def __init__(self, resources: Resources, clock: Clock) -> None:
         self._bucket = resources.bucket
