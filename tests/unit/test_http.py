@@ -18,7 +18,7 @@ from pipeline.audio.reference_audio import encode_wav
 from pipeline.contract import layout
 from pipeline.contract.records import Options, Request
 from pipeline.domain import jobs, voice_changes
-from pipeline.errors import SynthesisFailed, Unavailable
+from pipeline.errors import Misconfigured, SynthesisFailed, Unavailable
 from pipeline.settings import Settings
 from tests.api import api, fields, problem
 from tests.fakes import FakeBucket, FakeQueue, Switch
@@ -110,6 +110,16 @@ async def test_a_preview_that_can_not_be_read_is_a_problem_with_its_id() -> None
         body = problem(answer := await calling, 503, "unavailable")
     assert body["job_id"] == answer.headers["x-job-id"] == request.job_id
     assert answer.headers["x-session-id"] == session_id
+
+
+async def test_a_misconfiguration_is_not_something_to_try_again() -> None:
+    world = World()
+    world.blow_after(0, Misconfigured)
+    async with api(world) as client:
+        body = problem(answer := await client.get("/voices"), 500, "misconfigured")
+    assert "misconfigured" in body["error"]
+    assert "blown" not in body["error"]
+    assert "retry-after" not in answer.headers
 
 
 class NoReads(Switch):
