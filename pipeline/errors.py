@@ -148,6 +148,15 @@ class Unavailable(PipelineError):
 class Misconfigured(Unavailable):
     """Something this process depends on refuses it for good: its settings or its permissions are wrong."""
 
+    code = "misconfigured"
+
+
+def unavailability(error: Unavailable) -> str:
+    """Say to a client what it needs to know of an outage: not where it is."""
+    if isinstance(error, Misconfigured):
+        return "The service is misconfigured; whoever runs it finds the reason in its log."
+    return "The service can't reach its storage or queue; try again shortly."
+
 
 class ConnectionGone(PipelineError):
     """The WebSocket client is no longer there."""

@@ -23,6 +23,7 @@ from pipeline.errors import (
     TooMany,
     Unauthorized,
     Unavailable,
+    unavailability,
 )
 
 _METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
@@ -127,8 +128,7 @@ def answer_to(error: PipelineError, *, job_id: str | None = None) -> JSONRespons
     """Answer with an error that ended a request; what we depend on is logged, and not shown."""
     if isinstance(error, Unavailable):
         log.warning("unavailable", reason=error.message, cause=repr(error.__cause__))
-        reason = "The service can't reach its storage or queue; try again shortly."
-        return of_code(error.code, reason, None, job_id=job_id)
+        return of_code(error.code, unavailability(error), None, job_id=job_id)
     return of_error(error, job_id=job_id)
 
 

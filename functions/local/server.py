@@ -1,5 +1,6 @@
 """The local server: HTTP and WebSocket in one application, wired by the settings."""
 
+import asyncio
 import multiprocessing
 import os
 import signal
@@ -16,13 +17,16 @@ from functions.local.connection_limits import ConnectionLimits
 from functions.local.connections import ConnectionRegistry
 from functions.local.websocket_protocol import FRAMES_PER_MINUTE
 from functions.websocket.dispatch import Dispatcher
+from pipeline import deadlines
 from pipeline.addresses import is_loopback
-from pipeline.clients.resources import connect, current_credentials
+from pipeline.clients.resources import Resources, connect, current_credentials
 from pipeline.ids import Clock, utc_now
 from pipeline.logs import configure_logging
 from pipeline.settings import Settings, load_settings
 
 log = structlog.get_logger(__name__)
+
+CHECK_SECONDS = 2.0
 
 
 def application() -> FastAPI:
@@ -42,6 +46,7 @@ def local_app(settings: Settings, clock: Clock = utc_now) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[dict[str, int]]:
         async with connect(settings, clock) as resources:
+            await _check_configuration(resources)
             waiters = serve_with(app, resources)
             app.state.connections = ConnectionRegistry()
             app.state.connection_limits = ConnectionLimits(settings)
@@ -57,6 +62,13 @@ def local_app(settings: Settings, clock: Clock = utc_now) -> FastAPI:
 
     app.router.lifespan_context = lifespan
     return app
+
+
+async def _check_configuration(resources: Resources) -> None:
+    """Call everything that a request may need, so that a misconfiguration is logged before the first of them."""
+    with deadlines.within(CHECK_SECONDS):
+        pings = (resources.bucket.ping(), resources.voices.ping(), resources.synthesis.ping())
+        await asyncio.gather(*pings, return_exceptions=True)
 
 
 def _die_with_parent() -> None:
