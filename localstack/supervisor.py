@@ -38,9 +38,10 @@ from supervision.processes import ChildProcess, Program, StartFailed, creates, r
 from supervision.sample_recording import TRANSCRIPTION, write_sample
 
 from pipeline.clients.resources import connect
+from pipeline.environment import SettingsError
 from pipeline.errors import Unavailable
 from pipeline.logs import configure_logging
-from pipeline.settings import Settings, SettingsError, load_settings
+from pipeline.settings import Settings, load_settings
 
 log = structlog.get_logger()
 
