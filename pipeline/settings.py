@@ -11,6 +11,8 @@ from pydantic import AliasChoices, Field, ValidationError, field_validator, mode
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 MAX_HOURS = 24 * 366 * 10
+# What is kept back from waiting for a job: time to read its audio and to answer.
+ANSWER_SECONDS = 2.5
 # What a multipart form adds to the recording it carries.
 FORM_BYTES = 1024 * 1024
 
@@ -269,6 +271,12 @@ class Settings(BaseSettings):
         return self.auth == "keys"
 
     @cached_property
+    def serves_links(self) -> bool:
+        """Whether callers on other machines can't reach the storage, so that the API serves what is signed."""
+        storage = urlsplit(self.endpoint_for("s3") or "").hostname
+        return storage is not None and is_loopback(storage) and not is_loopback(self.host)
+
+    @cached_property
     def allowed_origins(self) -> tuple[str, ...]:
         """Of which origins pages of others may use the API from a browser."""
         return _separated(self.cors_origins)
@@ -322,6 +330,11 @@ class Settings(BaseSettings):
     def reference_max_bytes(self) -> int:
         """The most bytes a reference recording may have."""
         return _bytes(self.reference_max_megabytes)
+
+    @cached_property
+    def answer_seconds(self) -> float:
+        """How long after its first byte a request is answered: API Gateway waits for 30 seconds."""
+        return self.preview_wait_seconds + ANSWER_SECONDS
 
     @cached_property
     def request_max_bytes(self) -> int:

@@ -18,7 +18,7 @@ from functions.local.connections import ConnectionRegistry
 from functions.local.http_protocol import ON_SHUTDOWN
 from functions.local.websocket_protocol import FRAMES_PER_MINUTE
 from functions.websocket.dispatch import Dispatcher
-from pipeline.clients.resources import connect
+from pipeline.clients.resources import connect, current_credentials
 from pipeline.ids import Clock, utc_now
 from pipeline.logs import configure_logging
 from pipeline.settings import Settings, is_loopback, load_settings
@@ -51,7 +51,8 @@ def local_app(settings: Settings, clock: Clock = utc_now) -> FastAPI:
             async def deliver(connection_id: str, text: str) -> bool:
                 return waiters.notify(connection_id) or await app.state.connections.post(connection_id, text)
 
-            async with connection_posts.serving(deliver) as endpoint:
+            verify = connection_posts.signature_check(current_credentials(settings))
+            async with connection_posts.serving(deliver, verify) as endpoint:
                 app.state.connections.endpoint = waiters.endpoint = endpoint
                 yield {FRAMES_PER_MINUTE: settings.websocket_frames_per_minute, ON_SHUTDOWN: waiters.stop}
 
