@@ -26,8 +26,9 @@ from supervision.processes import ChildProcess, Program, StartFailed, responds
 from supervisor import stop_on_signals, wait_until_ready
 
 from pipeline.clients.resources import client_config, session_for
+from pipeline.environment import SettingsError
 from pipeline.logs import configure_logging
-from pipeline.settings import Settings, SettingsError, load_settings
+from pipeline.settings import Settings, load_settings
 
 log = structlog.get_logger()
 

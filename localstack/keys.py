@@ -10,7 +10,8 @@ from embedded.running_store import use_running_store
 from supervision.local_settings import load_local_settings
 
 from functions import keys
-from pipeline.settings import SettingsError, load_settings
+from pipeline.environment import SettingsError
+from pipeline.settings import load_settings
 
 WRONG_SETTING = 2
 FAILED = 1

@@ -19,9 +19,10 @@ from provisioning.buckets import provision_buckets, provision_notification
 from provisioning.queues import provision_queues
 
 from pipeline.clients.resources import client_config, session_for
+from pipeline.environment import SettingsError
 from pipeline.errors import Unavailable
 from pipeline.logs import configure_logging
-from pipeline.settings import Settings, SettingsError, load_settings
+from pipeline.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client

@@ -38,9 +38,10 @@ from supervision.processes import ChildProcess, Program, StartFailed, creates, r
 from supervision.sample_recording import TRANSCRIPTION, write_sample
 
 from pipeline.clients.resources import connect
+from pipeline.environment import SettingsError
 from pipeline.errors import Unavailable
 from pipeline.logs import configure_logging
-from pipeline.settings import Settings, SettingsError, load_settings
+from pipeline.settings import Settings, load_settings
 
 log = structlog.get_logger()
 
@@ -117,6 +118,8 @@ def store_program(port: int, data: Path, settings: Settings, credentials: AwsCre
 
 def main(make_services: Services = services) -> int:
     """Run everything until stopped; return the exit code."""
+    # Recordings are personal: what this and the processes that it starts write is for this user alone.
+    os.umask(0o077)
     # Until the event loop handles signals: so that an installation in progress ends with us.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if not os.environ.get("TTS_BACKEND"):

@@ -3,7 +3,7 @@
 import structlog
 
 from functions.access.throttle import FailedKeyThrottle
-from pipeline.access import api_keys, ws_tickets
+from pipeline.access import key_format, ws_tickets
 from pipeline.access.api_keys import ANONYMOUS, Caller
 from pipeline.access.key_lookup import KeyLookup
 from pipeline.access.quotas import Quotas
@@ -38,7 +38,7 @@ class AccessControl:
         if not authorization or not _is_bearer(authorization):
             raise NoCredentials("This needs a key; give yours as `Authorization: Bearer <key>`.")
         key = authorization.partition(" ")[2].strip()
-        key_id = api_keys.key_id_of(key)
+        key_id = key_format.key_id_of(key)
         try:
             if self._key_lookup.is_cached(key_id):
                 return await self._key_lookup.caller(key)

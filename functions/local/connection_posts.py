@@ -74,7 +74,9 @@ def connections_app(deliver: Deliver, verify: Verify) -> Starlette:
         delivered = await deliver(request.path_params["connection_id"], body.decode())
         return Response() if delivered else Response(status_code=410, headers=_GONE)
 
-    return Starlette(routes=[Route("/@connections/{connection_id:path}", post, methods=["POST"])])
+    app = Starlette(routes=[Route("/@connections/{connection_id:path}", post, methods=["POST"])])
+    app.router.redirect_slashes = False
+    return app
 
 
 @asynccontextmanager

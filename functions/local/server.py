@@ -18,10 +18,11 @@ from functions.local.connections import ConnectionRegistry
 from functions.local.http_protocol import ON_SHUTDOWN
 from functions.local.websocket_protocol import FRAMES_PER_MINUTE
 from functions.websocket.dispatch import Dispatcher
+from pipeline.addresses import is_loopback
 from pipeline.clients.resources import connect, current_credentials
 from pipeline.ids import Clock, utc_now
 from pipeline.logs import configure_logging
-from pipeline.settings import Settings, is_loopback, load_settings
+from pipeline.settings import Settings, load_settings
 
 log = structlog.get_logger(__name__)
 

@@ -70,7 +70,7 @@ def locked(data: Path) -> Iterator[Path]:
 
 def lock_of(data: Path) -> FileLock:
     """Return the lock that a run holds on its data folder for as long as it lives."""
-    return FileLock(data / "in-use.lock")
+    return FileLock(data / "in-use.lock", mode=0o600)
 
 
 def run_folder_of(data: Path) -> Path:

@@ -8,7 +8,7 @@ import structlog
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pipeline.access.owners import new_id
-from pipeline.access.quotas import check_voices
+from pipeline.access.stored_voices import check_quota
 from pipeline.audio.wav import WAV, length_of_wav
 from pipeline.clients.resources import Resources
 from pipeline.clients.storage import JSON
@@ -58,7 +58,7 @@ async def save(
     name, description = check_name(name), check_description(description)
     await sessions.require(resources, owner, session_id)
     voice_id = voice_id_of(name)
-    await check_voices(resources, owner, besides=voice_id)
+    await check_quota(resources, owner, besides=voice_id)
     note = await _announce_change(resources, owner, voice_id)
     try:
         claimed, etag = await _claim(resources, owner, voice_id, name, description, session_id)

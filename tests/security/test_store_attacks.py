@@ -62,7 +62,7 @@ def signed(
     request = AWSRequest(method=method, url=store.url + path, data=body, headers=headers or {})
     signer = (S3SigV4Auth if service == "s3" else SigV4Auth)(credentials, service, REGION)
     if payload is not None:
-        signer.payload = lambda _request: payload  # type: ignore[method-assign,assignment]
+        signer.payload = lambda _request: payload  # type: ignore[assignment, method-assign]
     signer.add_auth(request)
     return dict(request.headers.items())
 

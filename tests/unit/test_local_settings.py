@@ -8,7 +8,7 @@ from embedded.data_folder import AwsCredentials
 from environments.repository import ROOT
 from supervision.local_settings import load_local_settings
 
-from pipeline.settings import SettingsError
+from pipeline.environment import SettingsError
 
 
 def test_data_is_kept_in_the_repository_unless_told() -> None:
