@@ -50,6 +50,7 @@ async def test_who_waits_for_a_preview_gets_its_job(resources: Resources) -> Non
     check_log(lines)
 
 
+@pytest.mark.slow
 async def test_a_request_that_can_not_be_finished_is_answered_503(resources: Resources) -> None:
     async with server(resources) as (url, process):
         address = urlsplit(url)
@@ -67,6 +68,7 @@ async def test_a_request_that_can_not_be_finished_is_answered_503(resources: Res
     assert not [line for line in lines if "exception" in line]
 
 
+@pytest.mark.slow
 async def test_websocket_clients_are_told_that_the_service_restarts(resources: Resources) -> None:
     async with server(resources) as (url, process), connect(url.replace("http", "ws") + "/ws") as socket:
         stopping = asyncio.create_task(stopped(process))
