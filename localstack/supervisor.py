@@ -253,8 +253,8 @@ Listening on {url} (WebSocket: {url.replace("http", "ws", 1)}/ws, description: {
 What is saved is kept in {data}
 {make_key}Try it:
 
-curl -fsS {show_key}-F "audio=@{sample.as_posix()}" -F "transcription={TRANSCRIPTION}" \
--F "response_text=Good to hear you." -o preview.wav {url}/preview
+curl --fail-with-body -sS {show_key}-F "audio=@{sample.as_posix()}" -F "transcription={TRANSCRIPTION}" \
+-F "response_text=Good to hear you." -o preview.wav {url}/preview || cat preview.wav
 
 Ctrl-C stops everything.
 """,

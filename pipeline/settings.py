@@ -3,7 +3,7 @@
 import re
 from datetime import timedelta
 from functools import cached_property
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from typing import Literal, Self, TypeVar
 from urllib.parse import urlsplit
 
@@ -11,6 +11,8 @@ from pydantic import AliasChoices, Field, ValidationError, field_validator, mode
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 MAX_HOURS = 24 * 366 * 10
+# What is kept back from waiting for a job: time to read its audio and to answer.
+ANSWER_SECONDS = 2.5
 # What a multipart form adds to the recording it carries.
 FORM_BYTES = 1024 * 1024
 
@@ -238,6 +240,18 @@ class Settings(BaseSettings):
                 )
         return value
 
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_networks(cls, value: str | None) -> str | None:
+        for network in _separated(value):
+            try:
+                ip_network(network)
+            except ValueError:
+                raise ValueError(
+                    f"should be addresses or networks such as 127.0.0.1,10.0.0.0/8; {network!r} is none"
+                ) from None
+        return value
+
     @model_validator(mode="after")
     def _bounds_agree(self) -> Self:
         if self.reference_min_seconds >= self.reference_max_seconds:
@@ -257,9 +271,20 @@ class Settings(BaseSettings):
         return self.auth == "keys"
 
     @cached_property
+    def serves_links(self) -> bool:
+        """Whether callers on other machines can't reach the storage, so that the API serves what is signed."""
+        storage = urlsplit(self.endpoint_for("s3") or "").hostname
+        return storage is not None and is_loopback(storage) and not is_loopback(self.host)
+
+    @cached_property
     def allowed_origins(self) -> tuple[str, ...]:
         """Of which origins pages of others may use the API from a browser."""
         return _separated(self.cors_origins)
+
+    @cached_property
+    def proxies(self) -> tuple[str, ...]:
+        """The addresses and networks of proxies that are trusted to name their client."""
+        return _separated(self.trusted_proxies)
 
     def endpoint_for(self, service: Literal["s3", "sqs"]) -> str | None:
         """Where a service is spoken to; None: at AWS."""
@@ -305,6 +330,11 @@ class Settings(BaseSettings):
     def reference_max_bytes(self) -> int:
         """The most bytes a reference recording may have."""
         return _bytes(self.reference_max_megabytes)
+
+    @cached_property
+    def answer_seconds(self) -> float:
+        """How long after its first byte a request is answered: API Gateway waits for 30 seconds."""
+        return self.preview_wait_seconds + ANSWER_SECONDS
 
     @cached_property
     def request_max_bytes(self) -> int:

@@ -5,6 +5,7 @@ from typing import Any
 from functions.local.http_protocol import HttpProtocol
 from functions.local.websocket_protocol import WebSocketProtocol
 from functions.websocket.dispatch import MESSAGE_MAX_BYTES
+from pipeline.settings import Settings
 
 PING_SECONDS = 20.0
 
@@ -12,6 +13,8 @@ OPTIONS: dict[str, Any] = {
     "log_config": None,
     "access_log": False,
     "server_header": False,
+    # uvicorn would believe every program on this machine.
+    "proxy_headers": False,
     "http": HttpProtocol,
     "ws": WebSocketProtocol,
     # A longer message closes its connection with 1009, as in API Gateway.
@@ -22,3 +25,9 @@ OPTIONS: dict[str, Any] = {
     "ws_ping_interval": PING_SECONDS,
     "ws_ping_timeout": PING_SECONDS,
 }
+
+
+def proxy_options(settings: Settings) -> dict[str, Any]:
+    """Return the options that let the proxies named in the settings, and no others, say who their client is."""
+    proxies = settings.proxies
+    return {"proxy_headers": bool(proxies), "forwarded_allow_ips": list(proxies)}

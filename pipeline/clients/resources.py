@@ -11,8 +11,10 @@ from aiobotocore.config import AioConfig
 
 from pipeline.clients.connections import ApiGatewayConnections, Connections
 from pipeline.clients.queues import Queue, SqsQueue
+from pipeline.clients.signed_paths import PathSigner
 from pipeline.clients.storage import Bucket, S3Bucket
 from pipeline.contract.records import Source
+from pipeline.errors import Unavailable
 from pipeline.ids import Clock, NewId, id_maker, utc_now
 from pipeline.settings import Settings
 
@@ -35,6 +37,8 @@ class Resources:
     connections: Connections
     decoding: asyncio.Semaphore
     """Held while a recording is decoded: that takes memory."""
+    path_signer: PathSigner | None = None
+    """Signs links that the API serves itself; None where links lead to the storage."""
 
     def bucket_of(self, source: Source) -> Bucket:
         """Tell which bucket holds the source's reference."""
@@ -69,7 +73,15 @@ async def connect(settings: Settings, clock: Clock = utc_now) -> AsyncIterator[R
             events=SqsQueue(sqs, settings.events_queue),
             connections=ApiGatewayConnections(session, config, stack),
             decoding=asyncio.Semaphore(settings.decodes_at_once),
+            path_signer=await _path_signer(session, clock) if settings.serves_links else None,
         )
+
+
+async def _path_signer(session: aioboto3.Session, clock: Clock) -> PathSigner:
+    credentials = await session.get_credentials()  # type: ignore[misc]  # the stubs say that it is none to await
+    if credentials is None:
+        raise Unavailable("There are no AWS credentials to sign links with.")
+    return PathSigner((await credentials.get_frozen_credentials()).secret_key, clock)
 
 
 def session_for(settings: Settings) -> aioboto3.Session:

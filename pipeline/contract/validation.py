@@ -4,7 +4,7 @@ from typing import Any
 
 _MESSAGES = {
     "missing": "is required",
-    "extra_forbidden": "is not a field that is known here; check its spelling",
+    "extra_forbidden": "is no field of this request",
     "string_type": "should be a string",
     "int_type": "should be a whole number",
     "int_parsing": "should be a whole number",

@@ -10,6 +10,7 @@ from typing import Literal
 import structlog
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from pipeline import deadlines
 from pipeline.access import quotas
 from pipeline.access.owners import owns
 from pipeline.access.quotas import Quotas
@@ -31,6 +32,8 @@ from pipeline.ids import Owner, is_id, lowest_id
 from pipeline.settings import Settings
 
 log = structlog.get_logger(__name__)
+
+_WITHDRAW_SECONDS = 1.0
 
 
 Status = Literal["queued", "succeeded", "failed", "expired"]
@@ -133,7 +136,8 @@ async def _withdrawn_on_error(resources: Resources, request: Request) -> AsyncIt
         if owner := preview_owner(request):
             keys.append(layout.in_flight(owner, request.job_id))
         try:
-            await resources.bucket.delete(keys)
+            with deadlines.within(_WITHDRAW_SECONDS):  # the request's own time may be over
+                await resources.bucket.delete(keys)
         except Unavailable:
             log.warning("could not withdraw request", job_id=request.job_id)
         raise

@@ -66,8 +66,8 @@ async def save(
         await resources.bucket.delete([note])
         raise
     files = await _read_session(resources, session_id)
-    await _write_files(resources, owner, voice_id, files)
-    ready = _described(owner, claimed, files)
+    await _write_files(resources, claimed, files)
+    ready = _described(claimed, files)
     key = layout.voice(owner, voice_id).metadata
     stored = await resources.voices.replace(key, ready.to_json(), JSON, etag=etag)
     if stored is None and not await _is_stored(resources, owner, ready):
@@ -127,7 +127,7 @@ async def _settle(resources: Resources, owner: Owner, voice_id: str) -> bool:
     if metadata is None:
         return True
     if metadata.status == "ready":
-        if await resources.voices.head(layout.voice(owner, voice_id).embedding) is None:
+        if await resources.voices.head(layout.voice_files(metadata).embedding) is None:
             await _request_embedding(resources, owner, metadata)
         return True
     if metadata.changed_at + CHANGE_TIMEOUT > resources.clock():
@@ -147,7 +147,7 @@ async def _announce_change(resources: Resources, owner: Owner, voice_id: str) ->
 async def _claim(
     resources: Resources, owner: Owner, voice_id: str, name: str, description: str, session_id: str
 ) -> tuple[VoiceMetadata, str]:
-    keys = layout.voice(owner, voice_id)
+    keys = layout.voice_reference(owner, voice_id, session_id)
     now = resources.clock()
     claim = VoiceMetadata(
         voice_id=voice_id,
@@ -160,7 +160,7 @@ async def _claim(
         changed_at=now,
         reference_id=session_id,
     )
-    etag = await resources.voices.put_once(keys.metadata, claim.to_json(), JSON)
+    etag = await resources.voices.put_once(layout.voice(owner, voice_id).metadata, claim.to_json(), JSON)
     if etag is None:
         etag = await _take_up(resources, owner, claim)
     if etag is None:
@@ -190,23 +190,21 @@ async def _read_session(resources: Resources, session_id: str) -> _Files:
     return _Files(audio, transcription, embedding)
 
 
-async def _write_files(resources: Resources, owner: Owner, voice_id: str, files: _Files) -> None:
-    keys = layout.voice(owner, voice_id)
+async def _write_files(resources: Resources, claim: VoiceMetadata, files: _Files) -> None:
+    keys = layout.voice_files(claim)
     contents = [
         (keys.audio, files.audio, WAV),
         (keys.transcription, files.transcription, sessions.TEXT),
         (keys.embedding, files.embedding, JSON),
     ]
-    # A voice of this name that was deleted may have left what a worker wrote late.
-    await resources.voices.delete([key for key, body, _ in contents if body is None])
     await asyncio.gather(
         *(resources.voices.put(key, body, kind) for key, body, kind in contents if body is not None)
     )
 
 
-def _described(owner: Owner, claim: VoiceMetadata, files: _Files) -> VoiceMetadata:
+def _described(claim: VoiceMetadata, files: _Files) -> VoiceMetadata:
     sample_rate, seconds = length_of_wav(files.audio)
-    keys = layout.voice(owner, claim.voice_id)
+    keys = layout.voice_files(claim)
     return claim.model_copy(
         update={
             "status": "ready",
@@ -233,6 +231,7 @@ async def _request_embedding(resources: Resources, owner: Owner, voice: VoiceMet
         kind="embedding",
         source=Source(voice_id=voice.voice_id, owner=owner),
         reference_id=voice.reference_id,
+        reference_folder=layout.voice_files(voice).folder,
         created_at=resources.clock(),
     )
     await jobs.accept(resources, request)
@@ -247,8 +246,7 @@ async def _mark_deleting(resources: Resources, owner: Owner, metadata: VoiceMeta
 async def _clear(resources: Resources, owner: Owner, voice_id: str) -> None:
     keys = layout.voice(owner, voice_id)
     found = [item.key async for item in resources.voices.list(keys.folder)]
-    # A folder within is another voice's: that of an owner who is called as this voice is.
-    files = [key for key in found if "/" not in key.removeprefix(keys.folder)]
+    files = [key for key in found if layout.is_voice_file(key, owner, voice_id)]
     await resources.voices.delete([key for key in files if key != keys.metadata])
     # The metadata goes last: while it is there, nobody else can claim the name.
     await resources.voices.delete([keys.metadata])
