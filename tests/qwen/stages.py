@@ -1,11 +1,14 @@
 """Stages of the engine as tests need them: with graphs that are none, devices that fail, and rows of one's own."""
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
+from concurrent.futures import wait
 from typing import Any
 
 import torch
 
+from gpu_runner.engines import Utterance
 from gpu_runner.engines.qwen.allocation import Plan, Stages, build_stages
+from gpu_runner.engines.qwen.engine import QwenEngine
 from gpu_runner.engines.qwen.generator import Generator
 from gpu_runner.engines.qwen.model import LONGEST_SEQUENCE, Model
 from gpu_runner.engines.qwen.network.buckets import Buckets
@@ -15,6 +18,7 @@ from gpu_runner.engines.qwen.network.sampling import Choice, Sampling
 from gpu_runner.engines.qwen.network.slots import Slots, allocate
 from gpu_runner.engines.qwen.prompts import QwenPrompt
 from gpu_runner.engines.qwen.rows import Row
+from tests.engines import Heard, Listener
 
 GREEDY = Sampling(Choice(0, 50, 1.0), Choice(0, 50, 1.0), 1.05)
 DRAWN = Sampling(Choice(0.9, 50, 1.0), Choice(0.9, 50, 1.0), 1.05)
@@ -67,6 +71,17 @@ def allocating(
         return build_stages(model, planned, buckets, codes or EagerRunner(), samples or EagerRunner(), lag=lag)
 
     return build
+
+
+def speak_at_once(engine: QwenEngine, *utterances: Utterance) -> dict[str, Heard]:
+    """Speak utterances that are all there when the first step is taken."""
+    for utterance in utterances:
+        engine.admit(utterance)
+    wait([admitted.text for admitted in engine._admitted.values()])
+    listener = Listener()
+    while len(listener.heard) < len(utterances):
+        listener.listen(engine.step())
+    return listener.heard
 
 
 def never_ending(network: Network) -> Network:
