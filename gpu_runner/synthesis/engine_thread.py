@@ -1,4 +1,4 @@
-"""The thread that runs the engine, and its interface for the event loop."""
+"""The threads that run the engine, and their interface for the event loop."""
 
 import asyncio
 import queue
@@ -24,12 +24,13 @@ from gpu_runner.engines import (
 from pipeline.audio.reference_audio import Samples
 
 T = TypeVar("T")
+C = TypeVar("C")
 OnAudio = Callable[[Samples], object]
 
 log = structlog.get_logger(__name__)
 
 
-NAME = "engine"
+NAME, PROMPTS_NAME = "engine", "engine prompts"
 
 
 class Stopping(Exception):
@@ -51,23 +52,23 @@ class Speech:
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    """A call to the engine between two steps."""
+    """A call to the engine beside its steps."""
 
     function: Callable[[Engine], object]
     result: Future[Any]
 
-    def run(self, engine: Engine) -> None:
+    def run(self, engine: Engine, on_loss: Callable[[EngineLost], None]) -> None:
         if not self.result.set_running_or_notify_cancel():
             return
         try:
             self.result.set_result(self.function(engine))
-        except Exception as error:
-            self.result.set_exception(error)
-            if isinstance(error, EngineLost):
-                raise
         except BaseException as error:
-            self.result.set_exception(_lost_to(error))
-            raise
+            if isinstance(error, Exception) and not isinstance(error, EngineLost):
+                self.result.set_exception(error)
+                return
+            lost = _lost_to(error)
+            on_loss(lost)  # before anyone can react to it
+            self.result.set_exception(lost)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +101,21 @@ class _Cancellation:
     job_id: str
 
 
-_Command = _Call | _Admission | _Cancellation
+@dataclass(frozen=True, slots=True)
+class _Loss:
+    """The engine was lost beside its steps."""
+
+    error: EngineLost
+
+
+_Command = _Admission | _Cancellation | _Loss
 _Commands = queue.SimpleQueue[_Command | None]  # None: end
 
 
 class EngineThread:
     """Loads an engine in a thread of its own and steps it there while anything is admitted.
+
+    A second thread makes and restores voice prompts, so that no frame waits for one.
 
     All methods are for the event loop.  `close` rejects what has not been admitted; what has been always finishes.
     """
@@ -118,6 +128,7 @@ class EngineThread:
         self._loaded: Future[Engine] = Future()
         self._lost: Future[EngineLost] = Future()
         self._thread = threading.Thread(target=self._main, name=NAME, daemon=True)
+        self._calls = queue.SimpleQueue[_Call | None]()  # None: end
 
     async def start(self) -> Engine:
         """Load the engine and return it; its attributes may be read, its methods not be called."""
@@ -126,13 +137,11 @@ class EngineThread:
 
     async def make_prompt(self, reference: Reference) -> VoicePrompt:
         """See `Engine.make_prompt`; raises `Stopping` and `EngineLost` too."""
-        result: Future[VoicePrompt] = Future()
-        return await self._send(_Call(lambda engine: engine.make_prompt(reference), result), result)
+        return await self._call(lambda engine: engine.make_prompt(reference))
 
     async def restore_prompt(self, document: bytes) -> VoicePrompt:
         """See `Engine.restore_prompt`; raises `Stopping` and `EngineLost` too."""
-        result: Future[VoicePrompt] = Future()
-        return await self._send(_Call(lambda engine: engine.restore_prompt(document), result), result)
+        return await self._call(lambda engine: engine.restore_prompt(document))
 
     async def synthesize(self, utterance: Utterance, on_audio: OnAudio | None = None) -> Speech:
         """Admit an utterance when there is capacity and wait for its end; cancelling the wait cancels it.
@@ -152,7 +161,9 @@ class EngineThread:
         """
         result: Future[Speech] = Future()
         try:
-            return await self._send(_Admission(utterance, result, _on_this_loop(on_audio)), result)
+            return await self._send(
+                self._commands.put, _Admission(utterance, result, _on_this_loop(on_audio)), result
+            )
         except asyncio.CancelledError:
             self._commands.put(_Cancellation(utterance.job_id))
             raise
@@ -171,13 +182,18 @@ class EngineThread:
         """End the thread and wait for it no longer than this; it never keeps the process alive."""
         self.close()
         self._commands.put(None)
+        self._calls.put(None)
         await asyncio.to_thread(self._thread.join, timeout_seconds)
 
-    async def _send(self, command: _Call | _Admission, result: Future[T]) -> T:
+    async def _call(self, function: Callable[[Engine], T]) -> T:
+        result: Future[T] = Future()
+        return await self._send(self._calls.put, _Call(function, result), result)
+
+    async def _send(self, put: Callable[[C], None], command: C, result: Future[T]) -> T:
         if self._closed:
             raise Stopping
         self._pending.add(result)
-        self._commands.put(command)
+        put(command)
         try:
             return await asyncio.wrap_future(result)
         except asyncio.CancelledError:
@@ -195,6 +211,7 @@ class EngineThread:
             self._loaded.set_exception(error)
             return
         self._loaded.set_result(engine)
+        threading.Thread(target=self._run_calls, args=(engine,), name=PROMPTS_NAME, daemon=True).start()
         loop = _EngineLoop(engine, self._commands)
         try:
             loop.run()
@@ -204,6 +221,13 @@ class EngineThread:
             self._lost.set_result(lost)
             loop.reject(lost)
             _reject_all(self._commands, lost)
+
+    def _run_calls(self, engine: Engine) -> None:
+        while (call := self._calls.get()) is not None:
+            if self._lost.done():
+                _reject(call.result, self._lost.result())
+                continue
+            call.run(engine, lambda lost: self._commands.put(_Loss(lost)))
 
 
 class _EngineLoop:
@@ -236,8 +260,8 @@ class _EngineLoop:
                     self._waiting.append(command)
                 case _Cancellation(job_id):
                     self._cancel(job_id)
-                case _Call():
-                    command.run(self._engine)
+                case _Loss(error):
+                    raise error
         return True
 
     def _cancel(self, job_id: str) -> None:
@@ -305,7 +329,7 @@ class _EngineLoop:
 def _reject_all(commands: _Commands, error: EngineLost) -> None:
     """Reject every further command until the thread ends."""
     while (command := commands.get()) is not None:
-        if not isinstance(command, _Cancellation):
+        if isinstance(command, _Admission):
             _reject(command.result, error)
 
 

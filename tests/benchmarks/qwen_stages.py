@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.autograd import DeviceType  # type: ignore[attr-defined]
 from torch.profiler import ProfilerActivity, profile
 
 from gpu_runner.engines import Finished, Utterance
-from gpu_runner.engines.qwen.decoding import CHUNK
 from gpu_runner.engines.qwen.engine import QwenEngine
 from gpu_runner.engines.qwen.model import FRAMES_PER_SECOND, Model
 from gpu_runner.engines.qwen.network import frame
@@ -24,6 +24,7 @@ from gpu_runner.engines.qwen.network.graphs import EagerRunner, GraphRunner, Run
 from gpu_runner.engines.qwen.network.kernels import kernels_for
 from gpu_runner.engines.qwen.network.precision import float32_as, signal_to_noise
 from gpu_runner.engines.qwen.network.slots import allocate
+from gpu_runner.engines.qwen.stages.decoding import CHUNK
 from pipeline.contract.records import Options
 from tests.benchmarks.qwen_load import TEXT, Size, closed_loop, poisson, reference, utterances, voices
 from tests.qwen.forced import build_talker, error, given, logits_of_library, logits_of_ours
@@ -89,7 +90,7 @@ def operations(model: Model) -> Found:
         with profile(activities=activities) as profiled:
             make_frame(model.speech, slots, bucket)
     events = profiled.events() or []
-    on_device = [event for event in events if event.device_type == torch.autograd.DeviceType.CUDA]
+    on_device = [event for event in events if event.device_type == DeviceType.CUDA]
     syncs = [event for event in events if "Synchronize" in event.name or "_local_scalar_dense" in event.name]
     kernels = (
         len(on_device) if model.device.type == "cuda" else sum(event.name.startswith("aten::") for event in events)

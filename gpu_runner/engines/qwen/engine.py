@@ -19,16 +19,16 @@ import torch
 
 from gpu_runner.engines import CannotLoad, EngineLost, Finished, Piece, Reference, Utterance, VoicePrompt
 from gpu_runner.engines.qwen import prefix, prompts
-from gpu_runner.engines.qwen.allocation import Stages, allocate_stages
 from gpu_runner.engines.qwen.failures import OutOfMemory, told_apart
-from gpu_runner.engines.qwen.generator import End, Progress
 from gpu_runner.engines.qwen.job import Job, cap_of
 from gpu_runner.engines.qwen.model import FRAMES_PER_SECOND, LONGEST_SEQUENCE, SAMPLE_RATE, Model, release_memory
 from gpu_runner.engines.qwen.prefix import Prefix
 from gpu_runner.engines.qwen.prompts import QwenPrompt
 from gpu_runner.engines.qwen.rows import Row, TokenizedText, tokenize
-from gpu_runner.engines.qwen.scheduler import Scheduler
 from gpu_runner.engines.qwen.seeds import seed_of, seed_of_part
+from gpu_runner.engines.qwen.stages.allocation import Stages, allocate_stages
+from gpu_runner.engines.qwen.stages.generator import End, Progress
+from gpu_runner.engines.qwen.stages.scheduler import Scheduler
 from gpu_runner.engines.qwen.text import has_words
 from pipeline.audio.reference_audio import Recording, Samples
 from pipeline.contract.records import Options
