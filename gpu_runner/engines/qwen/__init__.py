@@ -2,8 +2,8 @@
 
 `load` is all that the worker needs.  From the outside in: `engine` keeps the jobs; `stages` are what the rows of a
 job go through; `prefix` lays out what is read before the first frame; `network` is what runs on the device;
-`prompts` makes and keeps voices; `text` and `joining` take long texts apart and put their sound together; `model` is what was
-loaded, by `checkpoint`.  Why it is as it is, is in docs/engine.md.
+`prompts` makes and keeps voices; `text` and `joining` take long texts apart and put their sound together; `model`
+is what `checkpoint` has loaded.  Why it is as it is, is in docs/engine.md.
 """
 
 from gpu_runner.engines.qwen.checkpoint import weights
