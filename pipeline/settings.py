@@ -3,7 +3,7 @@
 import re
 from datetime import timedelta
 from functools import cached_property
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from typing import Literal, Self, TypeVar
 from urllib.parse import urlsplit
 
@@ -25,7 +25,7 @@ class SettingsError(ValueError):
 
 
 class Settings(BaseSettings):
-    """The settings of one process.  The description of each field is what the README's table says."""
+    """The settings of one process.  The description of each field is its row in docs/settings.md."""
 
     model_config = SettingsConfigDict(
         frozen=True, env_ignore_empty=True, extra="ignore", case_sensitive=False, allow_inf_nan=False
@@ -52,6 +52,24 @@ class Settings(BaseSettings):
     )
     body_timeout_seconds: float = Field(
         30, gt=0, le=600, description="How long a client may fall silent in the middle of its request"
+    )
+    websocket_frames_per_minute: int = Field(
+        600,
+        ge=0,
+        le=1_000_000,
+        description="Frames a WebSocket connection may send in a minute: further ones wait, and a connection that "
+        "goes on is closed; 0: no limit",
+    )
+    connections_per_key: int = Field(
+        32, ge=0, le=100_000, description="WebSocket connections to an API process with one key; 0: no limit"
+    )
+    connections_per_address: int = Field(
+        256, ge=0, le=100_000, description="WebSocket connections to an API process from one address; 0: no limit"
+    )
+    trusted_proxies: str | None = Field(
+        None,
+        description="Addresses or networks of proxies whose `X-Forwarded-For` is believed, separated by commas, "
+        "such as `127.0.0.1,10.0.0.0/8`; none when not set",
     )
     uvicorn_workers: int = Field(1, ge=1, le=64, description="API processes")
     worker_health_port: int = Field(0, ge=0, le=65535, description="Port of the worker's own `/health`; 0: none")
@@ -177,7 +195,12 @@ class Settings(BaseSettings):
         "auto", description="Precision of the model; `auto`: bfloat16 on a GPU that has it, else float32"
     )
     torch_threads: int = Field(0, ge=0, le=1024, description="CPU threads of the model; 0: as torch decides")
-    mock_delay_seconds: float = Field(0, ge=0, le=3600, description="How long the mock engine takes to speak")
+    mock_delay_seconds: float = Field(
+        0, ge=0, le=3600, description="How long the mock engine takes until it speaks"
+    )
+    mock_speed: float = Field(
+        0, ge=0, le=1000, description="How fast the mock engine speaks, in multiples of real time; 0: at once"
+    )
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="Least level logged: `DEBUG`, `INFO`, `WARNING`, `ERROR`"
@@ -215,6 +238,18 @@ class Settings(BaseSettings):
                 )
         return value
 
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_networks(cls, value: str | None) -> str | None:
+        for network in _separated(value):
+            try:
+                ip_network(network)
+            except ValueError:
+                raise ValueError(
+                    f"should be addresses or networks such as 127.0.0.1,10.0.0.0/8; {network!r} is none"
+                ) from None
+        return value
+
     @model_validator(mode="after")
     def _bounds_agree(self) -> Self:
         if self.reference_min_seconds >= self.reference_max_seconds:
@@ -237,6 +272,11 @@ class Settings(BaseSettings):
     def allowed_origins(self) -> tuple[str, ...]:
         """Of which origins pages of others may use the API from a browser."""
         return _separated(self.cors_origins)
+
+    @cached_property
+    def proxies(self) -> tuple[str, ...]:
+        """The addresses and networks of proxies that are trusted to name their client."""
+        return _separated(self.trusted_proxies)
 
     def endpoint_for(self, service: Literal["s3", "sqs"]) -> str | None:
         """Where a service is spoken to; None: at AWS."""

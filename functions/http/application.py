@@ -4,13 +4,16 @@ from fastapi import FastAPI
 
 from functions.access.access_control import AccessControl
 from functions.http import docs_page, problems
+from functions.http.middleware.head_requests import HeadRequests
 from functions.http.middleware.observability import AccessLog, Correlation, RateLimit, Unexpected
 from functions.http.middleware.origins import Cors, LoopbackHosts, OriginCheck
+from functions.http.middleware.repeated_headers import RepeatedHeaders
 from functions.http.middleware.request_limits import BodyLimit, BodyLimits
 from functions.http.middleware.security_headers import SecurityHeaders
 from functions.http.openapi import Api
-from functions.http.routes import health, jobs, previews, uploads, voices, ws_tickets
-from functions.previews.completion_waiters import Waiters
+from functions.http.routes import health, jobs, preview_audio, previews, uploads, voices, ws_tickets
+from functions.previews.completion_waiters import CompletionWaiters
+from functions.previews.queue_depth import QueueDepth
 from pipeline.clients.resources import Resources
 from pipeline.ids import id_maker, utc_now
 from pipeline.settings import Settings
@@ -25,7 +28,7 @@ DESCRIPTION = """
 Clone a voice from a few seconds of speech, hear it speak any text, keep it if you like it.
 
 Every error is an RFC 9457 problem that also carries `error`. Every answer carries `X-Correlation-Id`: the caller's,
-or a new one. Results are also pushed to WebSocket clients, on `/ws`.
+or a new one. `HEAD` works wherever `GET` does. Results are also pushed to WebSocket clients, on `/ws`.
 """
 
 
@@ -46,14 +49,16 @@ def create_app(settings: Settings, *, on_loopback: bool = False) -> FastAPI:
         version="0.1.0",
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,  # the redirect would name whatever host the request names
         separate_input_output_schemas=False,
     )
-    for routes in (previews, voices, uploads, jobs, ws_tickets, health):
+    for routes in (previews, preview_audio, voices, uploads, jobs, ws_tickets, health):
         # As they are: to include a router is to make each route once more, and a function's start waits for that.
         app.router.routes.extend(routes.router.routes)
     docs_page.install(app)
     problems.install(app)
     # The last one added is the first that a request passes through.
+    app.add_middleware(HeadRequests)
     app.add_middleware(
         BodyLimits,
         limit=lambda path: body_limit(path, settings),
@@ -63,6 +68,7 @@ def create_app(settings: Settings, *, on_loopback: bool = False) -> FastAPI:
     app.add_middleware(OriginCheck, allowed=settings.allowed_origins, covers_forms=not settings.wants_keys)
     if on_loopback and not settings.wants_keys:
         app.add_middleware(LoopbackHosts)
+    app.add_middleware(RepeatedHeaders)
     app.add_middleware(Unexpected)
     if settings.allowed_origins:
         app.add_middleware(Cors, origins=settings.allowed_origins)
@@ -85,9 +91,10 @@ def _way_around(settings: Settings) -> str:
     return f" A recording of up to {settings.reference_max_megabytes:g} MB can be uploaded by POST /uploads."
 
 
-def serve_with(app: FastAPI, resources: Resources) -> Waiters:
+def serve_with(app: FastAPI, resources: Resources) -> CompletionWaiters:
     """Give the application what its routes reach for."""
-    waiters = Waiters(resources)
+    waiters = CompletionWaiters(resources)
     app.state.resources, app.state.waiters = resources, waiters
+    app.state.queue_depth = QueueDepth(resources)
     app.state.access_control = AccessControl(resources)
     return waiters

@@ -8,7 +8,8 @@ from typing import Annotated
 from fastapi import Depends
 from starlette.requests import HTTPConnection
 
-from functions.previews.completion_waiters import Waiters
+from functions.previews.completion_waiters import CompletionWaiters
+from functions.previews.queue_depth import QueueDepth
 from pipeline.access.api_keys import Caller
 from pipeline.clients.resources import Resources
 
@@ -19,9 +20,15 @@ async def _resources(connection: HTTPConnection) -> Resources:
     return found
 
 
-async def _waiters(connection: HTTPConnection) -> Waiters:
+async def _waiters(connection: HTTPConnection) -> CompletionWaiters:
     found = connection.app.state.waiters
-    assert isinstance(found, Waiters)  # noqa: S101 - set by whoever started the application
+    assert isinstance(found, CompletionWaiters)  # noqa: S101 - set by whoever started the application
+    return found
+
+
+async def _queue_depth(connection: HTTPConnection) -> QueueDepth:
+    found = connection.app.state.queue_depth
+    assert isinstance(found, QueueDepth)  # noqa: S101 - set by whoever started the application
     return found
 
 
@@ -33,4 +40,5 @@ async def _caller(connection: HTTPConnection) -> Caller:
 
 FromCaller = Annotated[Caller, Depends(_caller)]
 FromResources = Annotated[Resources, Depends(_resources)]
-FromWaiters = Annotated[Waiters, Depends(_waiters)]
+FromQueueDepth = Annotated[QueueDepth, Depends(_queue_depth)]
+FromWaiters = Annotated[CompletionWaiters, Depends(_waiters)]

@@ -6,8 +6,9 @@ from collections.abc import Awaitable
 import structlog
 from pydantic import ValidationError
 
-from gpu_runner.engines import Finished, Utterance
+from gpu_runner.engines import Utterance
 from gpu_runner.synthesis.context import WorkerContext
+from gpu_runner.synthesis.engine_thread import Speech
 from gpu_runner.synthesis.publishing import PreviouslySynthesized, Result, Synthesized, is_late, stored_preview
 from pipeline.clients.resources import Resources
 from pipeline.contract import layout, retention
@@ -62,16 +63,14 @@ async def _synthesize(context: WorkerContext, request: Request, *, redelivered: 
     # The prompt of a reference that came with this very request can be stored only by an earlier try.
     maybe_stored = request.new_reference is None or redelivered
     voice = await context.prompts.get(request, maybe_stored=maybe_stored)
-    finished = None
+    speech = None
     if request.kind == "preview":
         utterance = Utterance(request.job_id, request.text, voice.prompt, request.options)
-        finished = await _before_deadline(context.engine.synthesize(utterance), request, context.resources)
-        if finished.error is not None:
-            raise finished.error
-    return Synthesized(request, voice, finished, context.resources.clock())
+        speech = await _before_deadline(context.engine.synthesize(utterance), request, context.resources)
+    return Synthesized(request, voice, speech, context.resources.clock())
 
 
-async def _before_deadline(synthesis: Awaitable[Finished], request: Request, resources: Resources) -> Finished:
+async def _before_deadline(synthesis: Awaitable[Speech], request: Request, resources: Resources) -> Speech:
     """Wait for the audio until the job's deadline; after it the engine cancels the job."""
     remaining = retention.job_deadline(request.job_id, resources.settings) - resources.clock()
     try:

@@ -8,15 +8,15 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from gpu_runner.engines import Finished
 from gpu_runner.synthesis.context import WorkerContext
+from gpu_runner.synthesis.engine_thread import Speech
 from gpu_runner.synthesis.prompts import Voice
 from pipeline.audio import reference_audio
 from pipeline.audio.reference_audio import Recording
 from pipeline.audio.wav import WAV, length_of_wav
 from pipeline.clients.resources import Resources
 from pipeline.contract import layout, retention
-from pipeline.contract.records import Failed, Preview, Request, Succeeded, SynthesisReport, Timings, particulars
+from pipeline.contract.records import Failed, Preview, Request, Succeeded, SynthesisReport, Timings, outcome_fields
 from pipeline.domain import jobs
 from pipeline.errors import Unavailable
 
@@ -33,7 +33,7 @@ class Synthesized:
 
     request: Request
     voice: Voice
-    finished: Finished | None
+    speech: Speech | None
     """None when only the prompt was requested."""
     ended_at: datetime
 
@@ -80,31 +80,29 @@ async def publish(context: WorkerContext, result: Result) -> None:
         outcome = _success(result.request, result.stored)
     else:
         outcome = await _store(context, result)
-    written = await jobs.conclude(resources, outcome)
+    written = await jobs.write_outcome(resources, outcome)
     _log_outcome(outcome, written=written)
 
 
 async def _store(context: WorkerContext, result: Synthesized) -> Succeeded:
     storing = context.prompts.store(result.request, result.voice)
-    if result.finished is None:
+    if result.speech is None:
         await storing
-        return Succeeded.model_validate(particulars(result.request, context.resources.clock()))
-    stored, _ = await asyncio.gather(_store_audio(context, result, result.finished), storing)
+        return Succeeded.model_validate(outcome_fields(result.request, context.resources.clock()))
+    stored, _ = await asyncio.gather(_store_audio(context, result, result.speech), storing)
     return _success(result.request, stored)
 
 
 def _success(request: Request, stored: StoredPreview) -> Succeeded:
-    facts = particulars(request, stored.completed_at) | {"preview": stored.preview}
+    facts = outcome_fields(request, stored.completed_at) | {"preview": stored.preview}
     if stored.report:
         facts |= {"timings": stored.report.timings, "warnings": stored.report.warnings}
     return Succeeded.model_validate(facts)
 
 
-async def _store_audio(context: WorkerContext, result: Synthesized, finished: Finished) -> StoredPreview:
-    if finished.samples is None:
-        raise ValueError("the engine returned neither samples nor an error")
-    recording = Recording(finished.samples, context.sample_rate)
-    report = SynthesisReport(timings=_timings(result, recording.duration_seconds), warnings=finished.warnings)
+async def _store_audio(context: WorkerContext, result: Synthesized, speech: Speech) -> StoredPreview:
+    recording = Recording(speech.samples, context.sample_rate)
+    report = SynthesisReport(timings=_timings(result, recording.duration_seconds), warnings=speech.warnings)
     body = await asyncio.to_thread(reference_audio.encode_wav, recording)
     completed_at = context.resources.clock()
     key = layout.preview(result.request.job_id)
@@ -147,7 +145,7 @@ def _preview(resources: Resources, key: str, completed_at: datetime, sample_rate
 
 
 def _timings(result: Synthesized, audio_seconds: float) -> Timings:
-    seconds = result.finished.seconds if result.finished else 0.0
+    seconds = result.speech.seconds if result.speech else 0.0
     waited = result.ended_at - timedelta(seconds=seconds) - result.request.created_at
     return Timings(
         queued_seconds=round(max(0.0, waited.total_seconds()), 3),

@@ -37,7 +37,9 @@ class Published:
 
     def readable(self, now: float) -> list[Sample]:
         """Give what can be read now: of each minute the figures that have come, up to the last with any."""
-        read = [{name: value for name, value in sample.items() if at[name] <= now} for sample, at in self._minutes]
+        read: list[Sample] = [
+            {name: value for name, value in sample.items() if at[name] <= now} for sample, at in self._minutes
+        ]
         while read and not read[-1]:
             read.pop()
         return read

@@ -10,7 +10,7 @@ from pipeline.settings import Settings, load
 
 
 class LocalSettings(BaseSettings):
-    """Settings of the supervisor alone.  The description of each field is also the README's."""
+    """Settings of the supervisor alone.  The description of each field is also the row in docs/settings.md."""
 
     model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True, extra="ignore", case_sensitive=False)
 

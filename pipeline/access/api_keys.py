@@ -130,6 +130,12 @@ def is_key_id(text: str) -> bool:
     return _KEY_ID.fullmatch(text) is not None
 
 
+def key_id_of(text: str) -> str:
+    """Return the id in a key as it was shown, whether it is a key or not; "" if it has none."""
+    match = _KEY.fullmatch(text)
+    return match["key_id"] if match else ""
+
+
 def parse(text: str) -> PresentedKey | None:
     """Read a key as it was shown; None when its form or its checksum is wrong."""
     match = _KEY.fullmatch(text)

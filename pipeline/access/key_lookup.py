@@ -82,6 +82,11 @@ class KeyLookup:
         await self._note_use(record.key_id)
         return record.caller
 
+    def is_cached(self, key_id: str) -> bool:
+        """Return whether a key with this id was accepted lately, so that the storage need not be asked."""
+        found = self._proven.get(key_id)
+        return found is not None and found.is_trusted(self._resources.clock())
+
     async def is_still_valid(self, key_id: str) -> bool:
         """Tell whether a key that was shown before, as an open connection's was, would still be taken.
 

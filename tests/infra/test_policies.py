@@ -18,7 +18,7 @@ from pipeline.audio.reference_audio import encode_wav, encoded
 from pipeline.clients.storage import JSON
 from pipeline.contract import layout
 from pipeline.contract.records import ReplyTo, Request, Source, Subscriber
-from pipeline.domain import jobs, sessions, voices
+from pipeline.domain import jobs, sessions, voice_changes
 from tests.aws_events import recorded
 from tests.infra.templates import several, statements
 from tests.infra.watched import Watch
@@ -187,7 +187,7 @@ async def notify_(world: World, watch: Watch) -> None:
     text = await key_of(world, "alice")
     caller = await KeyLookup(world.resources).caller(text)
     here = HERE.model_copy(update={"key_id": caller.key_id})
-    request = await _job(world, "alice", reply_to=here, signed=True)
+    request = await _job(world, "alice", subscriber=Subscriber(reply_to=here, signed=True))
     other = Subscriber(reply_to=ReplyTo(endpoint="https://here/ws", connection_id="other"), request_id=None)
     key = layout.subscriber(request.job_id, "other")
     await world.bucket.put(key, other.to_json(), JSON)
@@ -196,6 +196,11 @@ async def notify_(world: World, watch: Watch) -> None:
     said = {"FIRST_JOB_ID": request.job_id, "SECOND_JOB_ID": world.resources.new_id()}
     await notify.handle(resources, recorded("sqs_s3_created", **said), key_lookup=KeyLookup(resources))
     assert {to for to, _ in world.connections.posted} == {CLIENT}
+    await world.bucket.put(key, other.to_json(), JSON)
+    world.connections.gone.clear()
+    world.connections.unreachable.add("other")
+    await notify.handle(resources, recorded("sqs_s3_created", **said), key_lookup=KeyLookup(resources))
+    assert len(world.events.bodies) == 1
 
 
 async def dead_letters_(world: World, watch: Watch) -> None:
@@ -213,7 +218,7 @@ async def sweep_(world: World, watch: Watch) -> None:
         await client.post("/ws-tickets", headers=bearer(text))
     await world.bucket.put(layout.connection("c"), b"{}", JSON)
     await _died_halfway(world, its.session_id)
-    await voices.delete(world.resources, "alice", its.voice_id)
+    await voice_changes.delete(world.resources, "alice", its.voice_id)
     late = await _job(world, "alice")
     for minutes in (6, 15, 40, 24 * 60):
         world.later(minutes=minutes)
@@ -227,7 +232,7 @@ async def _died_halfway(world: World, session_id: str) -> None:
     for calls, name in ((7, "Half"), (12, "Whole")):
         world.blow_after(calls)
         with pytest.raises(BaseException, match="blown"):
-            await voices.save(world.resources, "alice", session_id, name)
+            await voice_changes.save(world.resources, "alice", session_id, name)
         world.mend()
 
 

@@ -57,6 +57,7 @@ class Watch:
             bucket=_Watched(resources.bucket, self._bucket("EphemeralBucket")),
             voices=_Watched(resources.voices, self._bucket("VoicesBucket")),
             synthesis=_Watched(resources.synthesis, self._queue("SynthesisArn")),
+            events=_Watched(resources.events, self._queue("EventsArn")),
             connections=_WatchedConnections(resources.connections, self.deeds),
         )
 

@@ -15,9 +15,10 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from functions.http.middleware.security_headers import HEADERS
-from functions.local.http_protocol import HEADERS_MAX_BYTES, URL_MAX_BYTES, HttpProtocol
+from functions.local.http_parser import HEADERS_MAX_BYTES, URL_MAX_BYTES
+from functions.local.http_protocol import HttpProtocol
 from functions.local.server import local_app
-from functions.local.uvicorn_options import FRAME_MAX_BYTES
+from functions.websocket.dispatch import MESSAGE_MAX_BYTES
 from pipeline.clients.resources import Resources
 from tests.serving import changed, served
 
@@ -239,6 +240,12 @@ def at(url: str, **headers: str) -> connect:
     return connect(url.replace("http", "ws") + "/ws", additional_headers=headers)
 
 
+@pytest.mark.parametrize("path", ["/", "/voices", "/ws/", "/nowhere", "/docs/assets/x"])
+async def test_an_upgrade_on_another_path_is_a_problem(url: str, path: str) -> None:
+    async with call(url, SOCKET.replace(b"/ws", path.encode()) + UPGRADE) as caller:
+        check_problem(await caller.answer(), 404, "not_found")
+
+
 async def test_a_page_of_another_origin_can_not_open_a_websocket(url: str) -> None:
     with pytest.raises(InvalidStatus) as refused:
         await at(url, Origin="https://evil.example").__aenter__()
@@ -277,7 +284,7 @@ async def test_a_client_that_does_not_answer_pings_is_disconnected(resources: Re
 async def test_a_message_that_is_too_large_closes_its_connection_alone(url: str) -> None:
     async with at(url) as other, at(url) as greedy:
         with suppress(ConnectionClosed):
-            await greedy.send("x" * (FRAME_MAX_BYTES + 1))
+            await greedy.send("x" * (MESSAGE_MAX_BYTES + 1))
         with pytest.raises(ConnectionClosed, match="1009"):
             await greedy.recv()
         await other.send("{}")

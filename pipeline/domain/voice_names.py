@@ -1,0 +1,78 @@
+"""Names of voices, and the readable ids made of them."""
+
+import hashlib
+import re
+import unicodedata
+
+from pipeline.errors import InvalidInput
+
+NAME_MAX = 80
+DESCRIPTION_MAX = 500
+VOICE_ID_MAX = 64
+_INVISIBLE = {"Cc", "Cf", "Co", "Cs", "Zl", "Zp"}  # Unicode's categories
+_JOINERS = "\u200c\u200d"  # Persian and emoji are spelled with them
+_VOICE_ID = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+
+
+def check_name(name: str) -> str:
+    """Take a voice's name.
+
+    Raises
+    ------
+    InvalidInput
+        It is blank, too long, holds control characters, or has no letter and no digit in any script.
+    """
+    name = unicodedata.normalize("NFC", name).strip()
+    if not 1 <= len(name) <= NAME_MAX:
+        raise InvalidInput(f"name should have 1 to {NAME_MAX} characters; it has {len(name)}.", field="name")
+    _check_characters(name, field="name")
+    if not any(character.isalnum() for character in name):
+        raise InvalidInput("name should hold at least one letter or digit.", field="name")
+    return name
+
+
+def _check_characters(text: str, *, field: str) -> None:
+    """Refuse what is not seen and can make a text look like another: control and formatting characters."""
+    for character in text:
+        if unicodedata.category(character) in _INVISIBLE and character not in _JOINERS:
+            raise InvalidInput(
+                f"{field} should hold no control or bidirectional formatting characters; "
+                f"it holds U+{ord(character):04X}.",
+                field=field,
+            )
+
+
+def check_description(description: str) -> str:
+    """Return a voice's description if it can be one.
+
+    Raises
+    ------
+    InvalidInput
+        It is too long, or holds control or bidirectional formatting characters.
+    """
+    if len(description) > DESCRIPTION_MAX:
+        raise InvalidInput(
+            f"description should have at most {DESCRIPTION_MAX} characters; it has {len(description)}.",
+            field="description",
+        )
+    _check_characters(description, field="description")
+    return description
+
+
+def voice_id_of(name: str) -> str:
+    """Make a readable id of a checked name: ASCII letters, digits and single hyphens, at most 64 of them.
+
+    What transliteration leaves nothing of, or has to be cut, is told apart by a digest.
+    """
+    from slugify import slugify  # its tables take time to load, and only saving needs them
+
+    slug = slugify(name)
+    if 0 < len(slug) <= VOICE_ID_MAX:
+        return slug
+    digest = hashlib.sha256(name.encode()).hexdigest()[:8]
+    return f"{slug[: VOICE_ID_MAX - 9].rstrip('-') or 'voice'}-{digest}"
+
+
+def is_voice_id(text: str) -> bool:
+    """Tell whether the text has the form of a voice's id."""
+    return len(text) <= VOICE_ID_MAX and _VOICE_ID.fullmatch(text) is not None
