@@ -91,7 +91,7 @@ def worker_program(deployed: Deployed) -> Program:
 
 
 def functions_python() -> Path:
-    """Return the Python that runs the emulator and in it the functions: Lambda's version where this machine has it."""
+    """Return the Python that runs the emulator and in it the functions: of Lambda's version where there is one."""
     lambdas = find_python()
     if lambdas is None:
         return ensure("cloud", LOCKS["cloud"])

@@ -171,7 +171,9 @@ def choose_store_port(local: LocalSettings) -> int | None:
     """Choose a port for the embedded AWS and point the environment at it; return None if it is not used."""
     if not local.uses_embedded_aws(load_settings()):
         return None
-    port = free_port(configuration.HOST)
+    if local.store_port:
+        check_port(configuration.HOST, local.store_port)
+    port = local.store_port or free_port(configuration.HOST)
     configuration.point_environment_at(port)
     return port
 

@@ -29,7 +29,7 @@ class Deployment:
         self.socket_url = ""
         self.key: str | None = None
         self._log = data.with_suffix(".log")
-        self._endpoint: str | None = None
+        self.endpoint: str | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -55,7 +55,7 @@ class Deployment:
         assert ended() is None, self.logged()[-4000:]
         deployed = Deployed(**json.loads(DEPLOYED_FILE.read_text()))
         self.url, self.socket_url = deployed.http_url, deployed.websocket_url
-        self._endpoint = deployed.endpoint_url
+        self.endpoint = deployed.endpoint_url
         self.key = self._make_key(deployed)
 
     def _make_key(self, deployed: Deployed) -> str:
@@ -77,11 +77,11 @@ class Deployment:
         return "\n".join([printed, *self._logged_by_functions()])
 
     def _logged_by_functions(self) -> Iterator[str]:
-        if self._endpoint is None:
+        if self.endpoint is None:
             return
         logs = boto3.client(
             "logs",
-            endpoint_url=self._endpoint,
+            endpoint_url=self.endpoint,
             region_name="us-east-1",
             aws_access_key_id="test",
             aws_secret_access_key="test",

@@ -11,6 +11,9 @@ from tests.infra.watched import Deed, Watch
 from tests.unit.test_authorization import SETTINGS
 from tests.world import World
 
+# The reference comes with checkov, whose environment is made for the second tier.
+pytestmark = pytest.mark.slow
+
 STATEMENTS = roles(list(TEMPLATES))
 CLUSTER = f"arn:aws:ecs:{REGION}:{ACCOUNT}:cluster/workers"
 INSTANCE = f"arn:aws:ecs:{REGION}:{ACCOUNT}:container-instance/workers/0a1b2c"

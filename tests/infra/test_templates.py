@@ -340,7 +340,8 @@ def test_a_worker_has_time_to_drain() -> None:
 
 def test_ecs_asks_the_worker_as_docker_does() -> None:
     image = (ROOT / "Dockerfile.gpu").read_text()
-    (command,) = re.findall(r"HEALTHCHECK .*\\\n\s+CMD (\[.*\])$", image, re.MULTILINE)
+    of_the_worker = image.split(" AS worker\n")[1]
+    (command,) = re.findall(r"HEALTHCHECK .*\\\n\s+CMD (\[.*\])$", of_the_worker, re.MULTILINE)
     assert worker()["HealthCheck"]["Command"] == ["CMD", *json.loads(command)]
     assert worker()["User"] == re.findall(r"^USER (\S+)$", image, re.MULTILINE)[-1]
 
