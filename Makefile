@@ -14,7 +14,7 @@ PYTEST_XDIST ?= -n 2 --dist loadgroup
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help run keys test test-all test-second-tier environments bench bench-cold-start simulate localstack \
-	deploy-local preflight deploy worker-image deploy-worker rollback teardown check validate clean lock
+	deploy-local preflight deploy worker-image deploy-worker test-deployed rollback teardown check validate clean lock
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -86,6 +86,10 @@ worker-image: $(SERVICE)/dev.stamp
 ## make deploy-worker TAG=v1  give the workers that image
 deploy-worker: $(SERVICE)/dev.stamp
 	@$(OPERATE) worker --tag "$(TAG)"
+
+## make test-deployed     try a deployment as a client would: HTTP_URL=… WEBSOCKET_URL=… KEY=…
+test-deployed: $(SERVICE)/dev.stamp
+	$(SERVICE_PYTHON) -m pytest tests/e2e/test_deployed.py $(PYTEST_ARGS)
 
 ## make rollback          go back to the code and the image that were deployed before
 rollback: $(SERVICE)/dev.stamp
