@@ -49,6 +49,31 @@ def _forget(*_: object) -> None:
     """There is nothing to delete."""
 
 
+def _keep_attributes_of_nested_resources() -> None:
+    """Remember what each resource answers to `Fn::GetAtt`.
+
+    ministack forgets it for resources of nested stacks that an update leaves as they are.
+    """
+    provision, update = provisioners._provision_resource, provisioners._update_resource
+    known: dict[tuple[str, str], dict[str, Any]] = {}
+
+    def provision_and_remember(
+        type_: str, logical_id: str, properties: Any, stack: str
+    ) -> tuple[str, dict[str, Any]]:
+        physical_id, attributes = provision(type_, logical_id, properties, stack)
+        known[stack, logical_id] = attributes
+        return physical_id, attributes
+
+    def update_and_remember(
+        type_: str, physical_id: str, old: Any, new: Any, stack: str, logical_id: str, *more: Any, **named: Any
+    ) -> tuple[str, dict[str, Any]]:
+        physical_id, attributes = update(type_, physical_id, old, new, stack, logical_id, *more, **named)
+        known[stack, logical_id] = attributes or known.get((stack, logical_id), {})
+        return physical_id, known[stack, logical_id]
+
+    provisioners._provision_resource, provisioners._update_resource = provision_and_remember, update_and_remember
+
+
 def _accept_what_is_not_emulated() -> None:
     recorded = {"create": _record, "delete": _forget}
     provisioners._RESOURCE_HANDLERS.update(dict.fromkeys(NOT_EMULATED, recorded))
@@ -57,5 +82,6 @@ def _accept_what_is_not_emulated() -> None:
 
 if __name__ == "__main__":
     _accept_what_is_not_emulated()
+    _keep_attributes_of_nested_resources()
     engine._parse_template = _parse_and_expand
     asyncio.run(main())
