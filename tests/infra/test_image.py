@@ -1,8 +1,9 @@
 """The images, built and run by buildah, without a registry or an engine, on a bootstrapped Debian.
 
-Heavy (five minutes, some 6 GB of disk), so only where its tools are: as root, `apt-get install buildah debootstrap`.
+Heavy (five minutes, some 6 GB of disk), so only where its tools are: `apt-get install buildah debootstrap`, as root.
 """
 
+import json
 import os
 import shutil
 import signal
@@ -119,8 +120,8 @@ class Container:
             *given,
             *(f"--volume={mount}" for mount in mounts),
         ]
-        format_ = '{{join .OCIv1.Config.Entrypoint " "}}'
-        entrypoint = buildah("inspect", "--format", format_, self.name, stdout=subprocess.PIPE).stdout.split()
+        inspected = json.loads(buildah("inspect", self.name, stdout=subprocess.PIPE).stdout)
+        entrypoint = inspected["OCIv1"]["config"]["Entrypoint"]
         self._process = subprocess.Popen(self._command(entrypoint), stdout=log.open("wb"), stderr=subprocess.STDOUT)
 
     def _command(self, command: Sequence[str]) -> list[str]:

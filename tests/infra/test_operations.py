@@ -223,6 +223,22 @@ def test_an_image_is_never_replaced(clients: Clients) -> None:
         push_image(clients.ecr, stack, "v1")
 
 
+def test_an_image_is_built_for_the_machines_of_the_cloud(
+    clients: Clients, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    docker = tmp_path / "docker"
+    docker.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/said\n')
+    docker.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    stack = make_stack(clients)
+    push_image(clients.ecr, stack, "v1")
+    build, login, pushed = (tmp_path / "said").read_text().splitlines()
+    assert "--platform linux/amd64" in build
+    assert "WEIGHTS=baked" in build
+    assert login.startswith("login --username AWS --password-stdin ")
+    assert pushed == f"push {stack.outputs['Repository']}:v1"
+
+
 def test_a_stack_that_is_not_there_or_not_at_rest_is_left_alone(clients: Clients) -> None:
     assert find_stack(clients.cloudformation, "nowhere") is None
     with pytest.raises(Refused, match="make deploy"):
