@@ -134,8 +134,8 @@ def type_of_message(call: ast.Call) -> str | None:
 def messages_sent() -> set[tuple[str, str]]:
     """Every type of message that the code makes, with the names in the literal that it is made of."""
     found = set()
-    for type_, data in (("progress", StreamStarted), ("tts_audio", AudioChunk)):
-        found |= {(type_, field) for field in data.model_fields}
+    for sent, data in (("progress", StreamStarted), ("tts_audio", AudioChunk)):
+        found |= {(sent, field) for field in data.model_fields}
     for module in (messages, dispatch):
         for call in ast.walk(ast.parse(inspect.getsource(module))):
             if isinstance(call, ast.Call) and (type_ := type_of_message(call)):
