@@ -16,7 +16,7 @@ from pipeline.clients.storage import ObjectInfo
 from pipeline.contract import layout, retention
 from pipeline.domain import jobs, voice_changes
 from pipeline.errors import Unavailable
-from pipeline.ids import born_at, is_id
+from pipeline.ids import is_id, timestamp_of
 
 log = structlog.get_logger(__name__)
 
@@ -107,10 +107,10 @@ async def _ended_in_flight(resources: Resources) -> AsyncIterator[str]:
     """
     latest = resources.clock() - MARKER_TIMEOUT
     keys = {layout.job_id_in_flight(item.key): item.key async for item in resources.bucket.list(layout.IN_FLIGHT)}
-    aged = {job_id: key for job_id, key in keys.items() if is_id(job_id) and born_at(job_id) <= latest}
+    aged = {job_id: key for job_id, key in keys.items() if is_id(job_id) and timestamp_of(job_id) <= latest}
     if not aged:
         return
-    since = max(born_at(min(aged)), resources.clock() - resources.settings.job_deadline)
+    since = max(timestamp_of(min(aged)), resources.clock() - resources.settings.job_deadline)
     unfinished = {job_id async for job_id in jobs.unfinished(resources, since=since, until=resources.clock())}
     for job_id, key in aged.items():
         if job_id not in unfinished:

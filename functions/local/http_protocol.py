@@ -78,6 +78,11 @@ class HttpProtocol(H11Protocol):
             self._write_check.cancel()
         super().connection_lost(exc)
 
+    def eof_received(self) -> None:
+        """Send an error response to a client that ends its side of the connection in the middle of a body."""
+        if self.conn.their_state is h11.SEND_BODY:
+            self._send_error(400, "The body is cut: it ends before its announced length. Send it whole.")
+
     def send_400_response(self, msg: str) -> None:
         """Send an error response for the exception that is being handled."""
         error = sys.exception()

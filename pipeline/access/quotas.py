@@ -207,7 +207,7 @@ class Quotas:
             async with window.exclusive():
                 await window.give_back(math.ceil(seconds * 1000))
         except Unavailable as error:
-            log.warning("could not give back a share", owner=owner, reason=error.message)
+            log.warning("could not return quota", owner=owner, reason=error.message)
 
     def _window(self, owner: str, policy: Policy) -> _Window:
         now = self._clock()

@@ -17,7 +17,7 @@ from pipeline.contract.records import Request, Source, VoiceChange, VoiceMetadat
 from pipeline.domain import jobs, sessions, voices
 from pipeline.domain.voice_names import check_description, check_name, voice_id_of
 from pipeline.errors import NameTaken, Unavailable
-from pipeline.ids import Owner, born_at, is_id
+from pipeline.ids import Owner, is_id, timestamp_of
 
 log = structlog.get_logger(__name__)
 
@@ -106,7 +106,7 @@ async def finish_changes(resources: Resources) -> int:
         note = layout.id_in(item.key, layout.CHANGES)
         if not is_id(note):
             continue
-        if born_at(note) + CHANGE_TIMEOUT > resources.clock():
+        if timestamp_of(note) + CHANGE_TIMEOUT > resources.clock():
             break
         if await _settle_note(resources, item.key):
             settled.append(item.key)
