@@ -12,6 +12,7 @@ from functions.http.middleware.origins import Cors, LoopbackHosts, OriginCheck
 from functions.http.middleware.repeated_headers import RepeatedHeaders
 from functions.http.middleware.request_limits import BodyLimit, BodyLimits
 from functions.http.middleware.security_headers import SecurityHeaders
+from functions.http.middleware.shutdown import CancelledRequests
 from functions.http.openapi import Api
 from functions.http.routes import health, jobs, preview_audio, previews, signed_links, uploads, voices, ws_tickets
 from functions.previews.completion_waiters import CompletionWaiters
@@ -76,6 +77,7 @@ def create_app(settings: Settings, *, on_loopback: bool = False) -> FastAPI:
         app.add_middleware(LoopbackHosts)
     app.add_middleware(RepeatedHeaders)
     app.add_middleware(Unexpected)
+    app.add_middleware(CancelledRequests)
     if settings.allowed_origins:
         app.add_middleware(Cors, origins=settings.allowed_origins)
     app.add_middleware(SecurityHeaders)

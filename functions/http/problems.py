@@ -169,6 +169,12 @@ def _methods_of(request: Request) -> list[str]:
     return sorted(served | ({"HEAD"} if "GET" in served else set()))
 
 
+def stopping(*, job_id: str | None = None) -> JSONResponse:
+    """Answer a request that the end of the process interrupts; a job that was made goes on without it."""
+    message = "The service stops; the job goes on." if job_id else "The service stops; send the request again."
+    return of_code(Unavailable.code, message, None, job_id=job_id)
+
+
 def unexpected() -> JSONResponse:
     """Return the response to an exception without a handler."""
     return response(

@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import structlog
 from fastapi import FastAPI
@@ -15,6 +16,7 @@ from functions.http.application import create_app, serve_with
 from functions.local import connection_posts, websocket_route
 from functions.local.connection_limits import ConnectionLimits
 from functions.local.connections import ConnectionRegistry
+from functions.local.http_protocol import ON_SHUTDOWN
 from functions.local.websocket_protocol import FRAMES_PER_MINUTE
 from functions.websocket.dispatch import Dispatcher
 from pipeline import deadlines
@@ -44,7 +46,7 @@ def local_app(settings: Settings, clock: Clock = utc_now) -> FastAPI:
     app.router.routes[:0] = websocket_route.router.routes
 
     @asynccontextmanager
-    async def lifespan(_app: FastAPI) -> AsyncIterator[dict[str, int]]:
+    async def lifespan(_app: FastAPI) -> AsyncIterator[dict[str, Any]]:
         async with connect(settings, clock) as resources:
             await _check_configuration(resources)
             waiters = serve_with(app, resources)
@@ -58,7 +60,7 @@ def local_app(settings: Settings, clock: Clock = utc_now) -> FastAPI:
             verify = connection_posts.signature_check(current_credentials(settings))
             async with connection_posts.serving(deliver, verify) as endpoint:
                 app.state.connections.endpoint = waiters.endpoint = endpoint
-                yield {FRAMES_PER_MINUTE: settings.websocket_frames_per_minute}
+                yield {FRAMES_PER_MINUTE: settings.websocket_frames_per_minute, ON_SHUTDOWN: waiters.stop}
 
     app.router.lifespan_context = lifespan
     return app
