@@ -12,6 +12,7 @@ from functions.http.middleware.origins import Cors, LoopbackHosts, OriginCheck
 from functions.http.middleware.repeated_headers import RepeatedHeaders
 from functions.http.middleware.request_limits import BodyLimit, BodyLimits
 from functions.http.middleware.security_headers import SecurityHeaders
+from functions.http.middleware.shutdown import CancelledRequests
 from functions.http.openapi import Api
 from functions.http.routes import health, jobs, preview_audio, previews, signed_links, uploads, voices, ws_tickets
 from functions.previews.completion_waiters import CompletionWaiters
@@ -37,7 +38,7 @@ or a new one. `HEAD` works wherever `GET` does. Results are also pushed to WebSo
 
 
 def create_app(settings: Settings, *, on_loopback: bool = False) -> FastAPI:
-    """Make the application; `serve_with` must be called before it serves.
+    """Return the application; `serve_with` must be called before it serves.
 
     Parameters
     ----------
@@ -76,6 +77,7 @@ def create_app(settings: Settings, *, on_loopback: bool = False) -> FastAPI:
         app.add_middleware(LoopbackHosts)
     app.add_middleware(RepeatedHeaders)
     app.add_middleware(Unexpected)
+    app.add_middleware(CancelledRequests)
     if settings.allowed_origins:
         app.add_middleware(Cors, origins=settings.allowed_origins)
     app.add_middleware(SecurityHeaders)
@@ -85,7 +87,7 @@ def create_app(settings: Settings, *, on_loopback: bool = False) -> FastAPI:
 
 
 def body_limit(path: str, settings: Settings) -> BodyLimit:
-    """Say how large the body of a request for a path may be."""
+    """Return how large the body of a request for a path may be."""
     most = settings.request_max_bytes
     if path in RECORDING_PATHS or path.startswith(SIGNED_UPLOADS):
         return BodyLimit(most, "" if most > settings.reference_max_bytes else _way_around(settings))
@@ -98,7 +100,7 @@ def _way_around(settings: Settings) -> str:
 
 
 def serve_with(app: FastAPI, resources: Resources) -> CompletionWaiters:
-    """Give the application what its routes reach for."""
+    """Set the dependencies of the application's routes."""
     waiters = CompletionWaiters(resources)
     app.state.resources, app.state.waiters = resources, waiters
     app.state.queue_depth = QueueDepth(resources)

@@ -1,13 +1,15 @@
 """The one place that wires a process to the outside: settings in, clients out."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import aioboto3
 from aiobotocore.config import AioConfig
+from botocore.credentials import ReadOnlyCredentials
+from botocore.exceptions import NoCredentialsError
 
 from pipeline.clients.connections import ApiGatewayConnections, Connections
 from pipeline.clients.queues import Queue, SqsQueue
@@ -87,6 +89,20 @@ async def _path_signer(session: aioboto3.Session, clock: Clock) -> PathSigner:
 def session_for(settings: Settings) -> aioboto3.Session:
     """Make what every client is made by."""
     return aioboto3.Session(region_name=settings.aws_region)
+
+
+def current_credentials(settings: Settings) -> Callable[[], Awaitable[ReadOnlyCredentials]]:
+    """Return how to get the credentials that requests are signed with now; some are replaced every few hours."""
+    session = session_for(settings)
+
+    async def current() -> ReadOnlyCredentials:
+        credentials: Any = await session.get_credentials()  # type: ignore[misc]
+        if credentials is None:
+            raise NoCredentialsError
+        frozen: ReadOnlyCredentials = await credentials.get_frozen_credentials()
+        return frozen
+
+    return current
 
 
 def client_config() -> AioConfig:

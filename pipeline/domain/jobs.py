@@ -11,7 +11,7 @@ import structlog
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pipeline import deadlines
-from pipeline.access import quotas
+from pipeline.access import concurrent_previews
 from pipeline.access.owners import owns
 from pipeline.access.quotas import Quotas
 from pipeline.clients.resources import Resources
@@ -100,7 +100,7 @@ async def prepare(
 ) -> None:
     """Do the first half of `accept`: everything is stored, and no worker knows of it yet."""
     if owner := preview_owner(request):
-        await quotas.reserve_preview(resources, owner, request.job_id)
+        await concurrent_previews.reserve(resources, owner, request.job_id)
     async with _withdrawn_on_error(resources, request):
         if reference_seconds:
             await Quotas(resources, resources.clock).take_reference_seconds(request.source.owner, reference_seconds)
@@ -239,7 +239,7 @@ async def write_outcome(resources: Resources, outcome: Outcome) -> bool:
     key = layout.outcome(outcome.job_id)
     written = await resources.bucket.put_once(key, outcome.to_json(), JSON) is not None
     if owner := preview_owner(outcome):
-        await quotas.release_preview(resources, owner, outcome.job_id)
+        await concurrent_previews.release(resources, owner, outcome.job_id)
     return written
 
 
