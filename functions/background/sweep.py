@@ -14,7 +14,7 @@ from pipeline.access import quotas
 from pipeline.clients.resources import Resources
 from pipeline.clients.storage import ObjectInfo
 from pipeline.contract import layout, retention
-from pipeline.domain import jobs, voices
+from pipeline.domain import jobs, voice_changes
 from pipeline.errors import Unavailable
 from pipeline.ids import born_at, is_id
 
@@ -44,7 +44,7 @@ async def handle(resources: Resources, _event: dict[str, Any]) -> dict[str, int]
         "tickets": await _delete(resources, _by_id(resources, layout.TICKETS, retention.ticket_expires_at)),
         "connections": await _delete(resources, _connections(resources)),
         "overdue_jobs": await _end_overdue(resources),
-        "voice_changes": await voices.finish_changes(resources),
+        "voice_changes": await voice_changes.finish_changes(resources),
         "shares": await _delete(resources, quotas.past_windows(resources)),
         "in_flight": await _delete(resources, _ended_in_flight(resources)),
     }

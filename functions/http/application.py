@@ -9,7 +9,7 @@ from functions.http.middleware.origins import Cors, LoopbackHosts, OriginCheck
 from functions.http.middleware.request_limits import BodyLimit, BodyLimits
 from functions.http.middleware.security_headers import SecurityHeaders
 from functions.http.openapi import Api
-from functions.http.routes import health, jobs, previews, uploads, voices, ws_tickets
+from functions.http.routes import health, jobs, preview_audio, previews, uploads, voices, ws_tickets
 from functions.previews.completion_waiters import Waiters
 from pipeline.clients.resources import Resources
 from pipeline.ids import id_maker, utc_now
@@ -48,7 +48,7 @@ def create_app(settings: Settings, *, on_loopback: bool = False) -> FastAPI:
         redoc_url=None,
         separate_input_output_schemas=False,
     )
-    for routes in (previews, voices, uploads, jobs, ws_tickets, health):
+    for routes in (previews, preview_audio, voices, uploads, jobs, ws_tickets, health):
         # As they are: to include a router is to make each route once more, and a function's start waits for that.
         app.router.routes.extend(routes.router.routes)
     docs_page.install(app)

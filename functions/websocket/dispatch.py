@@ -18,7 +18,7 @@ from pipeline.clients.resources import Resources
 from pipeline.clients.storage import JSON
 from pipeline.contract import events, layout
 from pipeline.contract.records import ConnectionState, ReplyTo, Scope, Source, Subscriber, check_options
-from pipeline.domain import jobs, presigned_urls, voices
+from pipeline.domain import jobs, presigned_urls, voice_changes
 from pipeline.errors import ConnectionGone, InvalidInput, PipelineError, Unavailable
 from pipeline.logs import current_correlation_id
 
@@ -149,7 +149,9 @@ class Dispatcher:
             raise InvalidInput(
                 "No session was used on this connection yet; give the session_id to save.", field="session_id"
             )
-        voice = await voices.save(self._resources, caller.owner, session_id, data.name, data.description or "")
+        voice = await voice_changes.save(
+            self._resources, caller.owner, session_id, data.name, data.description or ""
+        )
         saved = {"voice_id": voice.voice_id, "name": voice.name, "description": voice.description}
         return _message("voice_saved", data.request_id, saved)
 

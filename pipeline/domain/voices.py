@@ -1,37 +1,22 @@
-"""Saved voices: claimed, filled, made ready; only ready ones are seen or used."""
+"""Saved voices as they are read: only ready ones are seen or used."""
 
 import asyncio
-import hashlib
-import re
-import unicodedata
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from datetime import timedelta
 
 import structlog
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
-from pipeline.access.owners import new_id
-from pipeline.access.quotas import check_voices
-from pipeline.audio.wav import WAV, length_of_wav
 from pipeline.clients.resources import Resources
-from pipeline.clients.storage import JSON
 from pipeline.contract import layout
-from pipeline.contract.records import Request, Source, VoiceChange, VoiceMetadata
-from pipeline.domain import jobs, sessions
-from pipeline.errors import InvalidInput, NameTaken, NotFound, Unavailable
-from pipeline.ids import Owner, born_at, is_id
+from pipeline.contract.records import VoiceMetadata
+from pipeline.domain.voice_names import VOICE_ID_MAX, is_voice_id
+from pipeline.errors import NotFound
+from pipeline.ids import Owner
 
 log = structlog.get_logger(__name__)
 
-NAME_MAX = 80
-DESCRIPTION_MAX = 500
-VOICE_ID_MAX = 64
-# A function lives half a minute at most; whoever has held a claim for so long is dead.
-CHANGE_TIMEOUT = timedelta(minutes=10)
 _READS_AT_ONCE = 16
-_JOINERS = "\u200c\u200d"  # Persian and emoji are spelled with them
-_VOICE_ID = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,115 +27,6 @@ class Page:
     next_after: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class _Files:
-    audio: bytes
-    transcription: bytes | None
-    embedding: bytes | None
-
-
-class _PromptHeader(BaseModel):
-    model_config = ConfigDict(extra="ignore")
-
-    model: str | None = None
-
-
-def check_name(name: str) -> str:
-    """Take a voice's name.
-
-    Raises
-    ------
-    InvalidInput
-        It is blank, too long, holds control characters, or has no letter and no digit in any script.
-    """
-    name = unicodedata.normalize("NFC", name).strip()
-    if not 1 <= len(name) <= NAME_MAX:
-        raise InvalidInput(f"name should have 1 to {NAME_MAX} characters; it has {len(name)}.", field="name")
-    if any(_is_control(character) for character in name):
-        raise InvalidInput("name should hold no control characters.", field="name")
-    if not any(character.isalnum() for character in name):
-        raise InvalidInput("name should hold at least one letter or digit.", field="name")
-    return name
-
-
-def _is_control(character: str) -> bool:
-    category = unicodedata.category(character)
-    return (category.startswith("C") or category in {"Zl", "Zp"}) and character not in _JOINERS
-
-
-def check_description(description: str) -> str:
-    """Take a voice's description.
-
-    Raises
-    ------
-    InvalidInput
-        It is too long.
-    """
-    if len(description) > DESCRIPTION_MAX:
-        raise InvalidInput(
-            f"description should have at most {DESCRIPTION_MAX} characters; it has {len(description)}.",
-            field="description",
-        )
-    return description
-
-
-def voice_id_of(name: str) -> str:
-    """Make a readable id of a checked name: ASCII letters, digits and single hyphens, at most 64 of them.
-
-    What transliteration leaves nothing of, or has to be cut, is told apart by a digest.
-    """
-    from slugify import slugify  # its tables take time to load, and only saving needs them
-
-    slug = slugify(name)
-    if 0 < len(slug) <= VOICE_ID_MAX:
-        return slug
-    digest = hashlib.sha256(name.encode()).hexdigest()[:8]
-    return f"{slug[: VOICE_ID_MAX - 9].rstrip('-') or 'voice'}-{digest}"
-
-
-async def save(
-    resources: Resources, owner: Owner, session_id: str, name: str, description: str = ""
-) -> VoiceMetadata:
-    """Keep a session's voice under a name, for ever.
-
-    A save that died half-way is taken up again by the same session's next try; another session's is refused
-    until the sweeper has cleared it away, so that two voices never mix.
-
-    Raises
-    ------
-    InvalidInput, NotFound, Expired, InvalidAudio
-        The name or the session can't serve.
-    NameTaken
-        A voice of that name exists, or is being saved by somebody else.
-    TooMany
-        The owner has as many voices as may be.
-    """
-    name, description = check_name(name), check_description(description)
-    await sessions.require(resources, owner, session_id)
-    voice_id = voice_id_of(name)
-    await check_voices(resources, owner, besides=voice_id)
-    note = await _announce_change(resources, owner, voice_id)
-    try:
-        claimed, etag = await _claim(resources, owner, voice_id, name, description, session_id)
-    except NameTaken:
-        await resources.bucket.delete([note])
-        raise
-    files = await _read_session(resources, session_id)
-    await _write_files(resources, owner, voice_id, files)
-    ready = _described(owner, claimed, files)
-    key = layout.voice(owner, voice_id).metadata
-    stored = await resources.voices.replace(key, ready.to_json(), JSON, etag=etag)
-    if stored is None and not await _is_stored(resources, owner, ready):
-        raise _taken(name, voice_id)
-    try:
-        if files.embedding is None:
-            await _request_embedding(resources, owner, ready)
-        await resources.bucket.delete([note])
-    except Unavailable as error:  # the voice is there, and the note lets the sweeper do the rest
-        log.warning("left to the sweeper", voice_id=voice_id, reason=error.message)
-    return ready
-
-
 async def get(resources: Resources, owner: Owner, voice_id: str) -> VoiceMetadata:
     """Read a voice that is ready.
 
@@ -159,9 +35,9 @@ async def get(resources: Resources, owner: Owner, voice_id: str) -> VoiceMetadat
     NotFound
         There is none of that id.
     """
-    metadata, _ = await _read(resources, owner, voice_id)
+    metadata, _ = await read(resources, owner, voice_id)
     if metadata is None or metadata.status != "ready":
-        raise _unknown(voice_id)
+        raise unknown(voice_id)
     return metadata
 
 
@@ -174,171 +50,15 @@ async def page(resources: Resources, owner: Owner, *, limit: int, after: str = "
     ids = sorted([id_ async for id_ in _ids_after(resources, owner, after)])
     found: list[VoiceMetadata] = []
     for start in range(0, len(ids), _READS_AT_ONCE):
-        some = await asyncio.gather(*(_read(resources, owner, id_) for id_ in ids[start : start + _READS_AT_ONCE]))
+        some = await asyncio.gather(*(read(resources, owner, id_) for id_ in ids[start : start + _READS_AT_ONCE]))
         found += [metadata for metadata, _ in some if metadata is not None and metadata.status == "ready"]
         if len(found) > limit:
             return Page(found[:limit], next_after=found[limit - 1].voice_id)
     return Page(found, next_after=None)
 
 
-async def delete(resources: Resources, owner: Owner, voice_id: str) -> None:
-    """Delete a voice and everything stored for it.
-
-    Raises
-    ------
-    NotFound
-        There is none of that id.
-    """
-    metadata, etag = await _read(resources, owner, voice_id)
-    if metadata is None or metadata.status != "ready":
-        raise _unknown(voice_id)
-    note = await _announce_change(resources, owner, voice_id)
-    if not await _mark_deleting(resources, owner, metadata, etag):
-        raise _unknown(voice_id)
-    await _clear(resources, owner, voice_id)
-    await resources.bucket.delete([note])
-
-
-async def finish_changes(resources: Resources) -> int:
-    """Clear away the voices whose saving or deleting died; how many notes of changes were settled."""
-    settled = []
-    async for item in resources.bucket.list(layout.CHANGES):
-        note = layout.id_in(item.key, layout.CHANGES)
-        if not is_id(note):
-            continue
-        if born_at(note) + CHANGE_TIMEOUT > resources.clock():
-            break
-        body = await resources.bucket.get(item.key)
-        change = VoiceChange.model_validate_json(body) if body else None
-        if change is None or await _settle(resources, change.owner, change.voice_id):
-            settled.append(item.key)
-    await resources.bucket.delete(settled)
-    return len(settled)
-
-
-async def _is_stored(resources: Resources, owner: Owner, voice: VoiceMetadata) -> bool:
-    """Tell whether a write that was refused had been made: the answer to its first try may have been lost."""
-    found, _ = await _read(resources, owner, voice.voice_id)
-    return found is not None and found.to_json() == voice.to_json()
-
-
-async def _settle(resources: Resources, owner: Owner, voice_id: str) -> bool:
-    metadata, etag = await _read(resources, owner, voice_id)
-    if metadata is None:
-        return True
-    if metadata.status == "ready":
-        if await resources.voices.head(layout.voice(owner, voice_id).embedding) is None:
-            await _request_embedding(resources, owner, metadata)
-        return True
-    if metadata.changed_at + CHANGE_TIMEOUT > resources.clock():
-        return False
-    if metadata.status == "saving" and not await _mark_deleting(resources, owner, metadata, etag):
-        return False
-    await _clear(resources, owner, voice_id)
-    return True
-
-
-async def _announce_change(resources: Resources, owner: Owner, voice_id: str) -> str:
-    key = layout.change(resources.new_id())
-    await resources.bucket.put(key, VoiceChange(voice_id=voice_id, owner=owner).to_json(), JSON)
-    return key
-
-
-async def _claim(
-    resources: Resources, owner: Owner, voice_id: str, name: str, description: str, session_id: str
-) -> tuple[VoiceMetadata, str]:
-    keys = layout.voice(owner, voice_id)
-    now = resources.clock()
-    claim = VoiceMetadata(
-        voice_id=voice_id,
-        name=name,
-        description=description,
-        created_at=now,
-        source_file=keys.audio,
-        embedding_file=keys.embedding,
-        status="saving",
-        changed_at=now,
-        reference_id=session_id,
-    )
-    etag = await resources.voices.put_once(keys.metadata, claim.to_json(), JSON)
-    if etag is None:
-        etag = await _take_up(resources, owner, claim)
-    if etag is None:
-        raise _taken(name, voice_id)
-    return claim, etag
-
-
-async def _take_up(resources: Resources, owner: Owner, claim: VoiceMetadata) -> str | None:
-    found, etag = await _read(resources, owner, claim.voice_id)
-    mine = found is not None and (found.status, found.reference_id) == ("saving", claim.reference_id)
-    if not mine:
-        return None
-    return await resources.voices.replace(
-        layout.voice(owner, claim.voice_id).metadata, claim.to_json(), JSON, etag=etag
-    )
-
-
-async def _read_session(resources: Resources, session_id: str) -> _Files:
-    keys = layout.session(session_id)
-    audio, transcription, embedding = await asyncio.gather(
-        resources.bucket.get(keys.audio),
-        resources.bucket.get(keys.transcription),
-        resources.bucket.get(keys.embedding),
-    )
-    if audio is None:
-        raise sessions.expired(session_id, resources.settings)
-    return _Files(audio, transcription, embedding)
-
-
-async def _write_files(resources: Resources, owner: Owner, voice_id: str, files: _Files) -> None:
-    keys = layout.voice(owner, voice_id)
-    contents = [
-        (keys.audio, files.audio, WAV),
-        (keys.transcription, files.transcription, sessions.TEXT),
-        (keys.embedding, files.embedding, JSON),
-    ]
-    # A voice of this name that was deleted may have left what a worker wrote late.
-    await resources.voices.delete([key for key, body, _ in contents if body is None])
-    await asyncio.gather(
-        *(resources.voices.put(key, body, kind) for key, body, kind in contents if body is not None)
-    )
-
-
-def _described(owner: Owner, claim: VoiceMetadata, files: _Files) -> VoiceMetadata:
-    sample_rate, seconds = length_of_wav(files.audio)
-    keys = layout.voice(owner, claim.voice_id)
-    return claim.model_copy(
-        update={
-            "status": "ready",
-            "transcription_file": keys.transcription if files.transcription else None,
-            "duration_seconds": round(seconds, 3),
-            "sample_rate": sample_rate,
-            "model": _model_of(files.embedding),
-        }
-    )
-
-
-def _model_of(embedding: bytes | None) -> str | None:
-    if embedding is None:
-        return None
-    try:
-        return _PromptHeader.model_validate_json(embedding).model
-    except ValidationError:
-        return None
-
-
-async def _request_embedding(resources: Resources, owner: Owner, voice: VoiceMetadata) -> None:
-    request = Request(
-        job_id=new_id(resources.new_id, owner),
-        kind="embedding",
-        source=Source(voice_id=voice.voice_id, owner=owner),
-        reference_id=voice.reference_id,
-        created_at=resources.clock(),
-    )
-    await jobs.accept(resources, request)
-
-
-async def _read(resources: Resources, owner: Owner, voice_id: str) -> tuple[VoiceMetadata | None, str]:
+async def read(resources: Resources, owner: Owner, voice_id: str) -> tuple[VoiceMetadata | None, str]:
+    """Read a voice in whatever status, with its ETag; None when there is none that can be read."""
     if not is_voice_id(voice_id):
         return None, ""
     stored = await resources.voices.read(layout.voice(owner, voice_id).metadata)
@@ -351,11 +71,6 @@ async def _read(resources: Resources, owner: Owner, voice_id: str) -> tuple[Voic
         return None, stored.etag
 
 
-def is_voice_id(text: str) -> bool:
-    """Tell whether the text has the form of a voice's id."""
-    return len(text) <= VOICE_ID_MAX and _VOICE_ID.fullmatch(text) is not None
-
-
 async def _ids_after(resources: Resources, owner: Owner, after: str) -> AsyncIterator[str]:
     folder = layout.voices(owner)
     async for voice_id in resources.voices.list_folders(folder, start_after=folder + after if after else ""):
@@ -363,25 +78,6 @@ async def _ids_after(resources: Resources, owner: Owner, after: str) -> AsyncIte
             yield voice_id
 
 
-async def _mark_deleting(resources: Resources, owner: Owner, metadata: VoiceMetadata, etag: str) -> bool:
-    marked = metadata.model_copy(update={"status": "deleting", "changed_at": resources.clock()})
-    key = layout.voice(owner, metadata.voice_id).metadata
-    return await resources.voices.replace(key, marked.to_json(), JSON, etag=etag) is not None
-
-
-async def _clear(resources: Resources, owner: Owner, voice_id: str) -> None:
-    keys = layout.voice(owner, voice_id)
-    found = [item.key async for item in resources.voices.list(keys.folder)]
-    # A folder within is another voice's: that of an owner who is called as this voice is.
-    files = [key for key in found if "/" not in key.removeprefix(keys.folder)]
-    await resources.voices.delete([key for key in files if key != keys.metadata])
-    # The metadata goes last: while it is there, nobody else can claim the name.
-    await resources.voices.delete([keys.metadata])
-
-
-def _taken(name: str, voice_id: str) -> NameTaken:
-    return NameTaken(f"The name {name!r} is taken (voice {voice_id}); choose another.", field="name")
-
-
-def _unknown(voice_id: str) -> NotFound:
+def unknown(voice_id: str) -> NotFound:
+    """Return the error for a voice that does not exist."""
     return NotFound(f"There is no voice {voice_id[:VOICE_ID_MAX]!r}.", field="voice_id")

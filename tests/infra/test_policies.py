@@ -18,7 +18,7 @@ from pipeline.audio.reference_audio import encode_wav, encoded
 from pipeline.clients.storage import JSON
 from pipeline.contract import layout
 from pipeline.contract.records import ReplyTo, Request, Source, Subscriber
-from pipeline.domain import jobs, sessions, voices
+from pipeline.domain import jobs, sessions, voice_changes
 from tests.aws_events import recorded
 from tests.infra.templates import several, statements
 from tests.infra.watched import Watch
@@ -213,7 +213,7 @@ async def sweep_(world: World, watch: Watch) -> None:
         await client.post("/ws-tickets", headers=bearer(text))
     await world.bucket.put(layout.connection("c"), b"{}", JSON)
     await _died_halfway(world, its.session_id)
-    await voices.delete(world.resources, "alice", its.voice_id)
+    await voice_changes.delete(world.resources, "alice", its.voice_id)
     late = await _job(world, "alice")
     for minutes in (6, 15, 40, 24 * 60):
         world.later(minutes=minutes)
@@ -227,7 +227,7 @@ async def _died_halfway(world: World, session_id: str) -> None:
     for calls, name in ((7, "Half"), (12, "Whole")):
         world.blow_after(calls)
         with pytest.raises(BaseException, match="blown"):
-            await voices.save(world.resources, "alice", session_id, name)
+            await voice_changes.save(world.resources, "alice", session_id, name)
         world.mend()
 
 

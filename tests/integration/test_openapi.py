@@ -16,7 +16,7 @@ from functions.http import problems
 from functions.http.application import create_app, serve_with
 from functions.http.middleware.security_headers import HEADERS
 from pipeline.contract import layout
-from pipeline.domain import voices
+from pipeline.domain import voice_changes
 from pipeline.errors import Unavailable
 from pipeline.settings import Settings
 from tests.speech import voice_wav
@@ -192,8 +192,8 @@ class Prepared:
         queued, done = await world.job(), await world.job()
         await world.succeed(done)
         names["QUEUED"], names["DONE"] = queued.job_id, done.job_id
-        await voices.save(world.resources, None, names["SESSION"], "Taken")
-        await voices.save(world.resources, None, names["SESSION"], "Taken too")
+        await voice_changes.save(world.resources, None, names["SESSION"], "Taken")
+        await voice_changes.save(world.resources, None, names["SESSION"], "Taken too")
         await world.voices.put(layout.voice(None, "taken").embedding, PROMPT, "application/json")
 
     def called(self, value: Any) -> Any:

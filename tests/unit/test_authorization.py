@@ -23,7 +23,7 @@ from pipeline.audio.reference_audio import encode_wav, encoded
 from pipeline.clients.storage import JSON
 from pipeline.contract import layout
 from pipeline.contract.records import ReplyTo, Request, Scope, Source
-from pipeline.domain import jobs, sessions, voices
+from pipeline.domain import jobs, sessions, voice_changes, voices
 from pipeline.ids import id_maker
 from pipeline.settings import Settings
 from tests.world import PROMPT, World, spoken
@@ -131,7 +131,7 @@ async def belongings(world: World, owner: str) -> Belongings:
     session_id = new_id(resources.new_id, owner)
     await sessions.store(resources, owner, session_id, encoded(spoken()), "What I say.")
     await world.bucket.put(layout.session(session_id).embedding, PROMPT, JSON)
-    voice = await voices.save(resources, owner, session_id, f"Voice of {owner}")
+    voice = await voice_changes.save(resources, owner, session_id, f"Voice of {owner}")
     request = Request(
         job_id=new_id(resources.new_id, owner),
         kind="preview",
@@ -396,7 +396,7 @@ async def test_two_owners_may_have_a_voice_of_one_name() -> None:
     async with client_of(world) as client:
         for owner in ("alice", "bob"):
             session_id = (await belongings(world, owner)).session_id
-            await voices.save(world.resources, owner, session_id, "Nova", f"{owner}'s")
+            await voice_changes.save(world.resources, owner, session_id, "Nova", f"{owner}'s")
         for owner in ("alice", "bob"):
             key = bearer(await key_of(world, owner))
             assert (await client.get("/voices/nova", headers=key)).json()["description"] == f"{owner}'s"
@@ -425,8 +425,8 @@ async def test_a_voice_called_as_an_owner_is_does_not_take_the_owners_voices_wit
     world = World()
     mine = await belongings(world, "alice")
     session_id = await world.session()
-    await voices.save(world.resources, None, session_id, "Alice")
-    await voices.delete(world.resources, None, "alice")
+    await voice_changes.save(world.resources, None, session_id, "Alice")
+    await voice_changes.delete(world.resources, None, "alice")
     assert (await voices.get(world.resources, "alice", mine.voice_id)).voice_id == mine.voice_id
 
 

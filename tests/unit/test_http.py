@@ -21,7 +21,7 @@ from functions.http.application import create_app, serve_with
 from pipeline.audio.reference_audio import encode_wav
 from pipeline.contract import layout
 from pipeline.contract.records import Options, Request
-from pipeline.domain import jobs, voices
+from pipeline.domain import jobs, voice_changes
 from pipeline.errors import SynthesisFailed, Unavailable
 from pipeline.settings import Settings
 from tests.fakes import FakeBucket, FakeQueue
@@ -111,7 +111,7 @@ async def test_a_preview_from_upload_to_sound() -> None:
 
 async def test_a_saved_voice_speaks() -> None:
     world = World()
-    await voices.save(world.resources, None, await world.session(), "Nova")
+    await voice_changes.save(world.resources, None, await world.session(), "Nova")
     async with api(world) as client:
         form = {"voice_id": "nova", "response_text": "Hello."}
         calling = asyncio.ensure_future(client.post("/preview-from-voice", data=form))
@@ -298,7 +298,7 @@ async def test_the_life_of_a_voice() -> None:
 async def test_voices_come_in_pages() -> None:
     world = World()
     for name in ("Nova 2", "Nova", "Ann", "Nova2"):
-        await voices.save(world.resources, None, await world.session(), name)
+        await voice_changes.save(world.resources, None, await world.session(), name)
     async with api(world) as client:
         seen, url = [], "/voices?limit=1"
         while True:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.domain import voices
+from pipeline.domain import voice_names
 from pipeline.domain.jobs import check_text
 from pipeline.domain.sessions import check_transcription
 from pipeline.errors import InvalidInput
@@ -35,8 +35,8 @@ SETTINGS = Settings()
     ],
 )
 def test_a_name_becomes_a_readable_id(name: str, voice_id: str | None) -> None:
-    made = voices.voice_id_of(voices.check_name(name))
-    assert voices.is_voice_id(made)
+    made = voice_names.voice_id_of(voice_names.check_name(name))
+    assert voice_names.is_voice_id(made)
     if voice_id is not None:
         assert made == voice_id
 
@@ -67,41 +67,41 @@ def test_a_name_becomes_a_readable_id(name: str, voice_id: str | None) -> None:
 )
 def test_a_name_that_is_refused(name: str, why: str) -> None:
     with pytest.raises(InvalidInput, match=why) as caught:
-        voices.check_name(name)
+        voice_names.check_name(name)
     assert caught.value.field == "name"
 
 
 @pytest.mark.parametrize("name", ["a" * 80, "小" * 80, "e\u0301" * 80, " " + "a" * 80 + " ", "👩\u200d🚀 1"])
 def test_a_name_that_just_fits(name: str) -> None:
-    assert 1 <= len(voices.check_name(name)) <= 80
+    assert 1 <= len(voice_names.check_name(name)) <= 80
 
 
 def test_a_name_is_kept_composed() -> None:
-    assert voices.check_name("Zoe\u0308") == "Zoë"
+    assert voice_names.check_name("Zoe\u0308") == "Zoë"
 
 
 def test_long_names_that_begin_alike_stay_apart() -> None:
-    one, other = (voices.voice_id_of("a" * 79 + end) for end in "xy")
+    one, other = (voice_names.voice_id_of("a" * 79 + end) for end in "xy")
     assert one != other
     assert len(one) == len(other) == 64
-    assert voices.voice_id_of("a" * 65) != voices.voice_id_of("a" * 66)
+    assert voice_names.voice_id_of("a" * 65) != voice_names.voice_id_of("a" * 66)
 
 
 def test_what_can_not_be_spelled_in_ascii_is_told_apart() -> None:
-    one, other = voices.voice_id_of("ⵣ"), voices.voice_id_of("ⵥ")
+    one, other = voice_names.voice_id_of("ⵣ"), voice_names.voice_id_of("ⵥ")
     assert one != other
-    assert voices.is_voice_id(one)
+    assert voice_names.is_voice_id(one)
 
 
 @settings(derandomize=True, database=None, max_examples=400)
 @given(st.text(st.characters(exclude_categories=["C"]), min_size=1, max_size=90))
 def test_every_name_that_is_taken_has_an_id(name: str) -> None:
     try:
-        checked = voices.check_name(name)
+        checked = voice_names.check_name(name)
     except InvalidInput:
         return
-    assert voices.is_voice_id(voices.voice_id_of(checked))
-    assert voices.check_name(checked) == checked
+    assert voice_names.is_voice_id(voice_names.voice_id_of(checked))
+    assert voice_names.check_name(checked) == checked
     assert unicodedata.is_normalized("NFC", checked)
 
 
@@ -109,13 +109,13 @@ def test_every_name_that_is_taken_has_an_id(name: str) -> None:
     "text", ["", "Nova", "nova ", "-nova", "nova-", "no--va", "a/b", "..", "nova\n", "a" * 65, "小明", "nov\u0430"]
 )
 def test_what_is_no_voice_id(text: str) -> None:
-    assert not voices.is_voice_id(text)
+    assert not voice_names.is_voice_id(text)
 
 
 def test_descriptions_have_a_limit() -> None:
-    assert voices.check_description("d" * 500) == "d" * 500
+    assert voice_names.check_description("d" * 500) == "d" * 500
     with pytest.raises(InvalidInput, match="at most 500") as caught:
-        voices.check_description("d" * 501)
+        voice_names.check_description("d" * 501)
     assert caught.value.field == "description"
 
 

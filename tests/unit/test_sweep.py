@@ -12,7 +12,7 @@ from pipeline.access.api_keys import ANONYMOUS
 from pipeline.clients.storage import JSON, ObjectInfo
 from pipeline.contract import layout, retention
 from pipeline.contract.records import Failed
-from pipeline.domain import jobs, voices
+from pipeline.domain import jobs, voice_changes
 from pipeline.errors import Unavailable
 from tests.fakes import EPOCH, FakeBucket, FakeTime
 from tests.world import Crash, World
@@ -48,7 +48,7 @@ async def test_each_thing_goes_at_its_moment_and_not_before() -> None:
 
 async def test_saved_voices_are_never_swept() -> None:
     world = World()
-    await voices.save(world.resources, None, await world.session(), "Nova")
+    await voice_changes.save(world.resources, None, await world.session(), "Nova")
     world.later(days=3650)
     await swept(world)
     assert len(world.voice_keys()) == 4
@@ -57,7 +57,7 @@ async def test_saved_voices_are_never_swept() -> None:
 async def test_one_bucket_may_hold_both() -> None:
     world = World()
     world.voices.objects = world.bucket.objects
-    await voices.save(world.resources, None, await world.session(), "Nova")
+    await voice_changes.save(world.resources, None, await world.session(), "Nova")
     world.later(days=3650)
     await swept(world)
     assert len(world.keys(layout.VOICES)) == len(world.keys()) == 4
@@ -206,7 +206,7 @@ async def test_a_sweep_finishes_what_died() -> None:
     session_id = await world.session()
     world.blow_after(7)
     with pytest.raises(Crash):
-        await voices.save(world.resources, None, session_id, "Nova")
+        await voice_changes.save(world.resources, None, session_id, "Nova")
     world.mend()
     world.later(minutes=10)
     assert (await swept(world))["voice_changes"] == 1

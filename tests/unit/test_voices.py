@@ -8,12 +8,12 @@ import pytest
 from pipeline.clients.storage import JSON
 from pipeline.contract import layout
 from pipeline.contract.records import VoiceMetadata
-from pipeline.domain import jobs, voices
+from pipeline.domain import jobs, voice_changes, voices
 from pipeline.errors import Expired, InvalidInput, NameTaken, NotFound, Unavailable
 from tests.fakes import Switch
 from tests.world import PROMPT, Crash, World
 
-TIMEOUT = voices.CHANGE_TIMEOUT
+TIMEOUT = voice_changes.CHANGE_TIMEOUT
 
 
 def stored(world: World, voice_id: str) -> VoiceMetadata:
@@ -33,7 +33,7 @@ def whole(world: World, voice_id: str, session_id: str) -> None:
 async def test_a_voice_is_kept_with_all_that_it_needs() -> None:
     world = World()
     session_id = await world.session("What I say.")
-    saved = await voices.save(world.resources, None, session_id, " Nova ", "calm")
+    saved = await voice_changes.save(world.resources, None, session_id, " Nova ", "calm")
     whole(world, "nova", session_id)
     assert world.voice_keys() == [f"audio/voices/nova/{name}" for name in FILES]
     assert (saved.voice_id, saved.name, saved.description) == ("nova", "Nova", "calm")
@@ -49,7 +49,7 @@ FILES = ("embedding.json", "metadata.json", "source.wav", "transcription.txt")
 
 async def test_a_voice_outlives_its_session() -> None:
     world = World()
-    await voices.save(world.resources, None, await world.session(), "Nova")
+    await voice_changes.save(world.resources, None, await world.session(), "Nova")
     world.later(days=365)
     assert (await voices.get(world.resources, None, "nova")).name == "Nova"
 
@@ -57,7 +57,7 @@ async def test_a_voice_outlives_its_session() -> None:
 async def test_a_voice_without_transcription_or_embedding() -> None:
     world = World()
     session_id = await world.session("", embedded=False)
-    saved = await voices.save(world.resources, None, session_id, "Nova")
+    saved = await voice_changes.save(world.resources, None, session_id, "Nova")
     assert saved.transcription_file is None
     assert saved.model is None
     assert world.voice_keys() == ["audio/voices/nova/metadata.json", "audio/voices/nova/source.wav"]
@@ -72,16 +72,16 @@ async def test_an_embedding_that_says_no_model_is_kept_all_the_same() -> None:
     world = World()
     session_id = await world.session()
     await world.bucket.put(layout.session(session_id).embedding, b"[]", JSON)
-    assert (await voices.save(world.resources, None, session_id, "Nova")).model is None
+    assert (await voice_changes.save(world.resources, None, session_id, "Nova")).model is None
 
 
 async def test_a_taken_name() -> None:
     world = World()
     first, second = await world.session(), await world.session()
-    await voices.save(world.resources, None, first, "Zoë")
+    await voice_changes.save(world.resources, None, first, "Zoë")
     for session_id, name in [(second, "Zoë"), (second, "zoe"), (first, "Zoë")]:
         with pytest.raises(NameTaken, match="zoe") as caught:
-            await voices.save(world.resources, None, session_id, name)
+            await voice_changes.save(world.resources, None, session_id, name)
         assert caught.value.field == "name"
     whole(world, "zoe", first)
     assert world.keys(layout.CHANGES) == []
@@ -92,16 +92,16 @@ async def test_what_is_wrong_is_found_before_anything_is_written() -> None:
     session_id = await world.session()
     before = world.keys()
     with pytest.raises(InvalidInput):
-        await voices.save(world.resources, None, session_id, "")
+        await voice_changes.save(world.resources, None, session_id, "")
     with pytest.raises(InvalidInput):
-        await voices.save(world.resources, None, session_id, "Nova", "d" * 501)
+        await voice_changes.save(world.resources, None, session_id, "Nova", "d" * 501)
     with pytest.raises(InvalidInput):
-        await voices.save(world.resources, None, "nonsense", "Nova")
+        await voice_changes.save(world.resources, None, "nonsense", "Nova")
     with pytest.raises(NotFound):
-        await voices.save(world.resources, None, world.resources.new_id(), "Nova")
+        await voice_changes.save(world.resources, None, world.resources.new_id(), "Nova")
     world.later(hours=12)
     with pytest.raises(Expired):
-        await voices.save(world.resources, None, session_id, "Nova")
+        await voice_changes.save(world.resources, None, session_id, "Nova")
     assert (world.keys(), world.voice_keys()) == (before, [])
 
 
@@ -113,17 +113,17 @@ async def test_a_save_that_died_anywhere_is_finished_by_its_retry(embedded: bool
         session_id = await world.session(embedded=embedded)
         fuse = world.blow_after(steps)
         try:
-            await voices.save(world.resources, None, session_id, "Nova")
+            await voice_changes.save(world.resources, None, session_id, "Nova")
         except Crash:
             world.mend()
         else:
             break
         is_ready = "nova" in [v.voice_id for v in (await voices.page(world.resources, None, limit=9)).voices]
         if not is_ready:
-            await voices.save(world.resources, None, session_id, "Nova")
+            await voice_changes.save(world.resources, None, session_id, "Nova")
         if not embedded:
             world.later(seconds=TIMEOUT.total_seconds())
-            await voices.finish_changes(world.resources)
+            await voice_changes.finish_changes(world.resources)
             assert world.synthesis.bodies, f"no embedding asked for after {fuse.seen}"
             await world.voices.put(layout.voice(None, "nova").embedding, PROMPT, JSON)
         whole(world, "nova", session_id)
@@ -138,18 +138,18 @@ async def test_a_save_that_died_anywhere_is_cleared_away_or_complete() -> None:
         session_id = await world.session()
         world.blow_after(steps)
         try:
-            await voices.save(world.resources, None, session_id, "Nova")
+            await voice_changes.save(world.resources, None, session_id, "Nova")
         except Crash:
             world.mend()
         else:
             break
         world.later(seconds=TIMEOUT.total_seconds())
-        await voices.finish_changes(world.resources)
+        await voice_changes.finish_changes(world.resources)
         if world.voice_keys():
             whole(world, "nova", session_id)
         else:
             other = await world.session("Someone else.")
-            await voices.save(world.resources, None, other, "Nova")
+            await voice_changes.save(world.resources, None, other, "Nova")
             whole(world, "nova", other)
         assert world.keys(layout.CHANGES) == []
         steps += 1
@@ -161,16 +161,16 @@ async def test_a_save_that_died_is_neither_seen_nor_used() -> None:
     session_id = await world.session()
     world.blow_after(7)
     with pytest.raises(Crash):
-        await voices.save(world.resources, None, session_id, "Nova")
+        await voice_changes.save(world.resources, None, session_id, "Nova")
     world.mend()
     assert stored(world, "nova").status == "saving"
     assert (await voices.page(world.resources, None, limit=10)).voices == []
     with pytest.raises(NotFound):
         await voices.get(world.resources, None, "nova")
     with pytest.raises(NotFound):
-        await voices.delete(world.resources, None, "nova")
+        await voice_changes.delete(world.resources, None, "nova")
     with pytest.raises(NameTaken):
-        await voices.save(world.resources, None, await world.session(), "Nova")
+        await voice_changes.save(world.resources, None, await world.session(), "Nova")
 
 
 async def test_a_save_is_given_its_time_before_it_is_cleared_away() -> None:
@@ -178,13 +178,13 @@ async def test_a_save_is_given_its_time_before_it_is_cleared_away() -> None:
     session_id = await world.session()
     world.blow_after(7)
     with pytest.raises(Crash):
-        await voices.save(world.resources, None, session_id, "Nova")
+        await voice_changes.save(world.resources, None, session_id, "Nova")
     world.mend()
     world.later(seconds=TIMEOUT.total_seconds(), milliseconds=-1)
-    assert await voices.finish_changes(world.resources) == 0
+    assert await voice_changes.finish_changes(world.resources) == 0
     assert world.voice_keys()
     world.later(milliseconds=1)
-    assert await voices.finish_changes(world.resources) == 1
+    assert await voice_changes.finish_changes(world.resources) == 1
     assert (world.voice_keys(), world.keys(layout.CHANGES)) == ([], [])
 
 
@@ -194,23 +194,23 @@ async def test_a_save_that_was_taken_up_again_has_its_time_anew() -> None:
     for _ in range(2):
         world.blow_after(9)
         with pytest.raises(Crash):
-            await voices.save(world.resources, None, session_id, "Nova")
+            await voice_changes.save(world.resources, None, session_id, "Nova")
         world.mend()
         world.later(seconds=TIMEOUT.total_seconds() / 2)
     world.later(seconds=1)
-    assert await voices.finish_changes(world.resources) == 0
+    assert await voice_changes.finish_changes(world.resources) == 0
     assert stored(world, "nova").status == "saving"
 
 
 async def test_the_sweeper_can_not_clear_a_save_under_its_owner_without_the_owner_knowing() -> None:
     world = World()
     session_id = await world.session()
-    saving = asyncio.ensure_future(voices.save(world.resources, None, session_id, "Nova"))
+    saving = asyncio.ensure_future(voice_changes.save(world.resources, None, session_id, "Nova"))
     for _ in range(12):
         await asyncio.sleep(0)
     assert stored(world, "nova").status == "saving"
     world.later(seconds=TIMEOUT.total_seconds())
-    await voices.finish_changes(world.resources)
+    await voice_changes.finish_changes(world.resources)
     try:
         await saving
     except NameTaken:
@@ -227,7 +227,7 @@ async def test_of_two_saves_of_one_name_one_wins_and_nothing_mixes(head_start: i
     async def after(turns: int, session_id: str) -> VoiceMetadata:
         for _ in range(turns):
             await asyncio.sleep(0)
-        return await voices.save(world.resources, None, session_id, "Nova")
+        return await voice_changes.save(world.resources, None, session_id, "Nova")
 
     results = await asyncio.gather(after(0, sessions_[0]), after(head_start, sessions_[1]), return_exceptions=True)
     winners = [
@@ -248,7 +248,7 @@ async def test_a_retry_while_the_first_try_still_runs_does_no_harm(head_start: i
     async def after(turns: int) -> VoiceMetadata:
         for _ in range(turns):
             await asyncio.sleep(0)
-        return await voices.save(world.resources, None, session_id, "Nova")
+        return await voice_changes.save(world.resources, None, session_id, "Nova")
 
     results = await asyncio.gather(after(0), after(head_start), return_exceptions=True)
     assert any(isinstance(result, VoiceMetadata) for result in results)
@@ -278,7 +278,7 @@ async def test_a_save_whose_last_answer_was_lost_is_a_save() -> None:
                 world.voices._write(layout.voice(None, "nova").metadata, ready.to_json(), JSON)
 
     world.voices.switch = LosesAnswers()
-    assert (await voices.save(world.resources, None, session_id, "Nova")).status == "ready"
+    assert (await voice_changes.save(world.resources, None, session_id, "Nova")).status == "ready"
     whole(world, "nova", session_id)
 
 
@@ -286,10 +286,10 @@ async def test_a_voice_that_is_ready_is_saved_whatever_the_queue_does() -> None:
     world = World()
     session_id = await world.session(embedded=False)
     world.synthesis.switch.is_up = False
-    assert (await voices.save(world.resources, None, session_id, "Nova")).voice_id == "nova"
+    assert (await voice_changes.save(world.resources, None, session_id, "Nova")).voice_id == "nova"
     world.synthesis.switch.is_up = True
     world.later(seconds=TIMEOUT.total_seconds())
-    assert await voices.finish_changes(world.resources) == 1
+    assert await voice_changes.finish_changes(world.resources) == 1
     assert len(world.synthesis.bodies) == 1
 
 
@@ -299,31 +299,31 @@ async def test_a_storage_that_fails_in_the_middle_is_said() -> None:
         session_id = await world.session()
         world.blow_after(calls, Unavailable)
         with pytest.raises(Unavailable):
-            await voices.save(world.resources, None, session_id, "Nova")
+            await voice_changes.save(world.resources, None, session_id, "Nova")
         world.mend()
-        await voices.save(world.resources, None, session_id, "Nova")
+        await voice_changes.save(world.resources, None, session_id, "Nova")
         whole(world, "nova", session_id)
 
 
 async def test_deleting_takes_everything() -> None:
     world = World()
-    await voices.save(world.resources, None, await world.session(), "Nova")
-    await voices.save(world.resources, None, await world.session(), "Nova 2")
+    await voice_changes.save(world.resources, None, await world.session(), "Nova")
+    await voice_changes.save(world.resources, None, await world.session(), "Nova 2")
     await world.voices.put(layout.voice(None, "nova").folder + "left-behind", b"", JSON)
-    await voices.delete(world.resources, None, "nova")
+    await voice_changes.delete(world.resources, None, "nova")
     assert world.voice_keys() == [f"audio/voices/nova-2/{name}" for name in FILES]
     assert world.keys(layout.CHANGES) == []
     with pytest.raises(NotFound, match="nova") as caught:
-        await voices.delete(world.resources, None, "nova")
+        await voice_changes.delete(world.resources, None, "nova")
     assert caught.value.field == "voice_id"
 
 
 async def test_a_deleted_name_is_free_at_once() -> None:
     world = World()
-    await voices.save(world.resources, None, await world.session("Old."), "Nova")
-    await voices.delete(world.resources, None, "nova")
+    await voice_changes.save(world.resources, None, await world.session("Old."), "Nova")
+    await voice_changes.delete(world.resources, None, "nova")
     session_id = await world.session("New.")
-    await voices.save(world.resources, None, session_id, "Nova")
+    await voice_changes.save(world.resources, None, session_id, "Nova")
     whole(world, "nova", session_id)
 
 
@@ -331,7 +331,7 @@ async def test_what_a_worker_wrote_late_does_not_get_into_the_next_voice_of_that
     world = World()
     await world.voices.put(layout.voice(None, "nova").embedding, b"of the one before", JSON)
     await world.voices.put(layout.voice(None, "nova").transcription, b"of the one before", JSON)
-    await voices.save(world.resources, None, await world.session("", embedded=False), "Nova")
+    await voice_changes.save(world.resources, None, await world.session("", embedded=False), "Nova")
     assert world.voice_keys() == ["audio/voices/nova/metadata.json", "audio/voices/nova/source.wav"]
 
 
@@ -340,10 +340,10 @@ async def test_a_delete_that_died_anywhere_is_finished_by_the_sweeper() -> None:
     while True:
         world = World()
         session_id = await world.session()
-        await voices.save(world.resources, None, session_id, "Nova")
+        await voice_changes.save(world.resources, None, session_id, "Nova")
         world.blow_after(steps)
         try:
-            await voices.delete(world.resources, None, "nova")
+            await voice_changes.delete(world.resources, None, "nova")
         except Crash:
             world.mend()
         else:
@@ -353,10 +353,10 @@ async def test_a_delete_that_died_anywhere_is_finished_by_the_sweeper() -> None:
         if was_begun:
             with pytest.raises(NotFound):
                 await voices.get(world.resources, None, "nova")
-        await voices.finish_changes(world.resources)
+        await voice_changes.finish_changes(world.resources)
         if was_begun:
             assert world.voice_keys() == []
-            await voices.save(world.resources, None, await world.session(), "Nova")
+            await voice_changes.save(world.resources, None, await world.session(), "Nova")
         else:
             whole(world, "nova", session_id)
         assert world.keys(layout.CHANGES) == []
@@ -366,9 +366,9 @@ async def test_a_delete_that_died_anywhere_is_finished_by_the_sweeper() -> None:
 
 async def test_of_two_deletes_one_finds_nothing() -> None:
     world = World()
-    await voices.save(world.resources, None, await world.session(), "Nova")
+    await voice_changes.save(world.resources, None, await world.session(), "Nova")
     results = await asyncio.gather(
-        *(voices.delete(world.resources, None, "nova") for _ in range(2)), return_exceptions=True
+        *(voice_changes.delete(world.resources, None, "nova") for _ in range(2)), return_exceptions=True
     )
     assert [type(result) for result in results if result] == [NotFound]
     assert world.voice_keys() == []
@@ -378,9 +378,9 @@ async def test_the_sweeper_lets_be_what_is_not_its_own() -> None:
     world = World()
     await world.bucket.put(layout.CHANGES + "README.txt", b"not a note", JSON)
     await world.bucket.put(layout.change(world.resources.new_id()), b'{"voice_id": "../.."}', JSON)
-    await voices.save(world.resources, None, await world.session(), "Nova")
+    await voice_changes.save(world.resources, None, await world.session(), "Nova")
     world.later(seconds=TIMEOUT.total_seconds())
-    assert await voices.finish_changes(world.resources) == 1
+    assert await voice_changes.finish_changes(world.resources) == 1
     assert world.keys(layout.CHANGES) == [layout.CHANGES + "README.txt"]
     assert len(world.voice_keys()) == 4
 
@@ -388,7 +388,7 @@ async def test_the_sweeper_lets_be_what_is_not_its_own() -> None:
 async def test_one_damaged_voice_does_not_hide_the_others() -> None:
     world = World()
     for name in ("Ann", "Bob", "Cid"):
-        await voices.save(world.resources, None, await world.session(), name)
+        await voice_changes.save(world.resources, None, await world.session(), name)
     await world.voices.put(layout.voice(None, "bob").metadata, b"{", JSON)
     assert [voice.voice_id for voice in (await voices.page(world.resources, None, limit=10)).voices] == [
         "ann",
@@ -397,7 +397,7 @@ async def test_one_damaged_voice_does_not_hide_the_others() -> None:
     with pytest.raises(NotFound):
         await voices.get(world.resources, None, "bob")
     with pytest.raises(NameTaken):
-        await voices.save(world.resources, None, await world.session(), "Bob")
+        await voice_changes.save(world.resources, None, await world.session(), "Bob")
 
 
 async def many(world: World, ids: list[str]) -> None:

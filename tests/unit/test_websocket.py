@@ -14,7 +14,7 @@ from pipeline.access.key_lookup import KeyLookup
 from pipeline.audio.reference_audio import encode_wav
 from pipeline.contract import events, layout
 from pipeline.contract.records import Options, ReplyTo, Request
-from pipeline.domain import jobs, sessions, voices
+from pipeline.domain import jobs, sessions, voice_changes, voices
 from tests.world import World, spoken
 
 HERE = ReplyTo(endpoint="http://127.0.0.1:9", connection_id="c1=")
@@ -92,7 +92,7 @@ async def test_progress_comes_only_to_who_asks() -> None:
 async def test_a_saved_voice_may_speak() -> None:
     world = World()
     session_id = await world.session()
-    await voices.save(world.resources, None, session_id, "Nova")
+    await voice_changes.save(world.resources, None, session_id, "Nova")
     assert await ask(world, "generate_preview", {"voice_id": "nova", "text": "Hello."}) is None
     request = await request_of(world)
     assert (request.source.voice_id, request.reference_id) == ("nova", session_id)
@@ -180,7 +180,7 @@ async def test_the_session_last_used_on_this_connection_is_saved() -> None:
 async def test_a_voice_used_in_between_is_not_the_session_last_used() -> None:
     world = World()
     session_id = await world.session()
-    await voices.save(world.resources, None, await world.session(), "Old")
+    await voice_changes.save(world.resources, None, await world.session(), "Old")
     await ask(world, "generate_preview", {"session_id": session_id, "text": "Hello."})
     await ask(world, "generate_preview", {"voice_id": "old", "text": "Hello."})
     await ask(world, "save_voice", {"name": "Nova"})
@@ -206,7 +206,7 @@ async def test_a_voice_used_in_between_is_not_the_session_last_used() -> None:
 )
 async def test_a_save_that_can_not_be(data: Message, field: str) -> None:
     world = World()
-    await voices.save(world.resources, None, await world.session(), "Taken")
+    await voice_changes.save(world.resources, None, await world.session(), "Taken")
     if data.get("session_id") == "SESSION":
         data = data | {"session_id": await world.session()}
     before = world.voice_keys()

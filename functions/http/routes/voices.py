@@ -10,7 +10,7 @@ from functions.http.authorized_route import AuthorizedRoute, requires
 from functions.http.dependencies import FromCaller, FromResources
 from functions.previews.requests import WholeText
 from pipeline.contract.records import UtcSeconds, VoiceMetadata
-from pipeline.domain import voices
+from pipeline.domain import voice_changes, voice_names, voices
 from pipeline.errors import Expired, InvalidAudio, InvalidInput, NameTaken, NotFound, Unavailable
 
 router = APIRouter(tags=["voices"], route_class=AuthorizedRoute)
@@ -46,8 +46,8 @@ class NewVoice(BaseModel):
     model_config = ConfigDict(strict=True)
 
     session_id: WholeText
-    name: WholeText = Field(description=f"1 to {voices.NAME_MAX} characters with at least one letter or digit")
-    description: WholeText | None = Field(None, description=f"At most {voices.DESCRIPTION_MAX} characters")
+    name: WholeText = Field(description=f"1 to {voice_names.NAME_MAX} characters with at least one letter or digit")
+    description: WholeText | None = Field(None, description=f"At most {voice_names.DESCRIPTION_MAX} characters")
 
 
 def view(metadata: VoiceMetadata) -> VoiceView:
@@ -65,7 +65,7 @@ async def list_voices(
     caller: FromCaller,
     resources: FromResources,
     limit: Annotated[int, Query(ge=1, le=LIMIT_MAX, description="How many at most")] = 100,
-    after: Annotated[str, Query(max_length=voices.VOICE_ID_MAX, description="Only ids after this one")] = "",
+    after: Annotated[str, Query(max_length=voice_names.VOICE_ID_MAX, description="Only ids after this one")] = "",
 ) -> VoiceList:
     """List the saved voices, sorted by `voice_id`."""
     page = await voices.page(resources, caller.owner, limit=limit, after=after)
@@ -92,7 +92,7 @@ async def get_voice(voice_id: str, caller: FromCaller, resources: FromResources)
 )
 async def delete_voice(voice_id: str, caller: FromCaller, resources: FromResources) -> None:
     """Delete a voice and everything stored for it."""
-    await voices.delete(resources, caller.owner, voice_id)
+    await voice_changes.delete(resources, caller.owner, voice_id)
 
 
 @router.post(
@@ -111,6 +111,6 @@ async def save_voice(
 ) -> VoiceView:
     """Keep a session's voice under a name."""
     description = voice.description or ""
-    saved = await voices.save(resources, caller.owner, voice.session_id, voice.name, description)
+    saved = await voice_changes.save(resources, caller.owner, voice.session_id, voice.name, description)
     response.headers["Location"] = f"/voices/{saved.voice_id}"
     return view(saved)

@@ -1,0 +1,160 @@
+"""`GET /previews/{job_id}.wav`: what was spoken, as long as it is kept."""
+
+from datetime import UTC, datetime
+from email.utils import format_datetime
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Request, Response
+
+from functions.http import problems
+from functions.http.authorized_route import AuthorizedRoute, requires
+from functions.http.dependencies import FromCaller, FromResources, FromWaiters
+from functions.http.parameters.ranges import WHOLE, Span
+from functions.http.routes.jobs import Signed
+from functions.http.routes.preview_responses import SERVED
+from functions.previews.queue_depth import Backlog
+from pipeline.access.owners import owns
+from pipeline.audio.wav import WAV
+from pipeline.clients.resources import Resources
+from pipeline.clients.storage import PreconditionFailed, RangeNotSatisfiable, StoredObject
+from pipeline.contract import layout, records, retention
+from pipeline.domain import jobs, presigned_urls
+from pipeline.domain.presigned_urls import DISPOSITION
+from pipeline.errors import Expired, NotFound, NotReady
+from pipeline.ids import Owner, is_id
+from pipeline.settings import Settings
+
+router = APIRouter(tags=["previews"], route_class=AuthorizedRoute)
+
+
+@router.get("/previews/{job_id}.wav", response_class=Response, responses=SERVED, openapi_extra=requires("preview"))
+@router.head(
+    "/previews/{job_id}.wav",
+    response_class=Response,
+    responses={status: answer for status, answer in SERVED.items() if status not in {206, 303, 416}},
+    openapi_extra=requires("preview"),
+)
+async def get_preview(
+    job_id: str,
+    caller: FromCaller,
+    request: Request,
+    resources: FromResources,
+    waiters: FromWaiters,
+    range_: Annotated[str | None, Header(alias="Range", description="One range of bytes")] = None,
+    if_range: Annotated[str | None, Header(description="ETag that the range is of")] = None,
+    if_none_match: Annotated[str | None, Header(description="ETag that the client has")] = None,
+    signed: Signed = False,
+) -> Response:
+    """Serve a preview, until 20 minutes after it was made."""
+    wanted = Span.of(range_) if range_ and request.method == "GET" else None
+    try:
+        wanted, stored = await _read(resources, caller.owner, job_id, wanted, if_range)
+    except RangeNotSatisfiable:
+        return await _not_satisfiable(resources, job_id)
+    if stored is None:
+        await _explain_absence(resources, caller.owner, waiters.backlog, job_id)
+        raise _expired()
+    expires_at = retention.preview_expires_at(stored.last_modified, resources.settings)
+    if expires_at <= resources.clock():
+        raise _expired()
+    if if_none_match and _names(if_none_match, stored.etag):
+        return Response(status_code=304, headers=_served_headers(stored, expires_at))
+    if request.method == "GET" and (signed or not is_all(wanted, stored)):
+        return await elsewhere(resources, job_id, expires_at)
+    return _served(request.method, wanted, stored, _served_headers(stored, expires_at))
+
+
+def _served_headers(stored: StoredObject, expires_at: datetime) -> dict[str, str]:
+    return {
+        "Accept-Ranges": "bytes",
+        "Content-Disposition": DISPOSITION,
+        "ETag": stored.etag,
+        "Expires": http_date(expires_at),
+        "Last-Modified": http_date(stored.last_modified),
+        "Cache-Control": "private",
+    }
+
+
+def _served(method: str, wanted: Span | None, stored: StoredObject, headers: dict[str, str]) -> Response:
+    if wanted is not None and stored.content_range:
+        there = {"Content-Range": stored.content_range, "Content-Length": str(len(stored.body))}
+        return Response(stored.body, 206, headers | there, media_type=WAV)
+    body = b"" if method == "HEAD" else stored.body
+    return Response(body, 200, headers | {"Content-Length": str(stored.size)}, media_type=WAV)
+
+
+async def _read(
+    resources: Resources, owner: Owner, job_id: str, wanted: Span | None, if_range: str | None
+) -> tuple[Span | None, StoredObject | None]:
+    """Read what is wanted, or all of it where `If-Range` says so; tell which it was."""
+    if not is_id(job_id):
+        raise NotFound(f"There is no preview {job_id[:64]!r}.", field="job_id")
+    if not owns(owner, job_id):
+        return wanted, None
+    key, settings = layout.preview(job_id), resources.settings
+    if if_range and not if_range.startswith('"'):
+        # A date, or a weak ETag, which RFC 9110 does not let a range depend on.
+        wanted = None
+    try:
+        condition = if_range if wanted else None
+        return wanted, await resources.bucket.read(
+            key, range_=asked_of_storage(wanted, settings), if_match=condition
+        )
+    except PreconditionFailed:
+        return None, await resources.bucket.read(key, range_=asked_of_storage(None, settings))
+
+
+async def _explain_absence(resources: Resources, owner: Owner, backlog: Backlog, job_id: str) -> None:
+    """Raise what fits a job without audio; return when there was some once."""
+    if retention.job_expires_at(job_id, resources.settings) <= resources.clock():
+        return
+    job = await jobs.read(resources, owner, job_id)
+    if job.status == "queued":
+        retry_after = backlog.retry_seconds(job.created_at, await backlog.ahead())
+        raise NotReady("The preview is not ready yet.", field="job_id", retry_after=retry_after)
+    if isinstance(job.outcome, records.Failed):
+        raise NotFound(f"The job made no preview: {job.outcome.message}", field="job_id")
+
+
+async def _not_satisfiable(resources: Resources, job_id: str) -> Response:
+    info = await resources.bucket.head(layout.preview(job_id))
+    if info is None or retention.preview_expires_at(info.last_modified, resources.settings) <= resources.clock():
+        raise _expired()
+    size = info.size
+    answer = problems.response(416, "range_not_satisfiable", f"The preview has {size} bytes.")
+    answer.headers["Content-Range"] = f"bytes */{size}"
+    return answer
+
+
+def _names(if_none_match: str, etag: str) -> bool:
+    given = {part.strip().removeprefix("W/") for part in if_none_match.split(",")}
+    return etag in given or "*" in given
+
+
+def _expired() -> Expired:
+    return Expired("The preview has expired; previews are kept for a short while only.", field="job_id")
+
+
+def asked_of_storage(wanted: Span | None, settings: Settings) -> str | None:
+    """Ask for no more than can be answered: whether there is more is told with it."""
+    limit = settings.answer_max_bytes
+    return (wanted or WHOLE).header(limit) if wanted or limit else None
+
+
+def is_all(wanted: Span | None, stored: StoredObject) -> bool:
+    """Return whether everything that was asked for was read."""
+    return stored.content_range is None or (wanted or WHOLE).is_met_by(stored.content_range)
+
+
+async def elsewhere(
+    resources: Resources, job_id: str, expires_at: datetime, headers: dict[str, str] | None = None
+) -> Response:
+    """Send the client to the storage, until the preview expires."""
+    url = await presigned_urls.signed(resources, job_id, expires_at)
+    there = {"Location": url, "Expires": http_date(expires_at), "Cache-Control": "private"}
+    return Response(status_code=303, headers=there | (headers or {}))
+
+
+def http_date(moment: datetime) -> str:
+    """Write a moment as HTTP headers do."""
+    return format_datetime(moment.astimezone(UTC), usegmt=True)

@@ -1,0 +1,258 @@
+"""Saving and deleting voices: claimed, filled, made ready; marked, cleared, gone."""
+
+import asyncio
+from dataclasses import dataclass
+from datetime import timedelta
+
+import structlog
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from pipeline.access.owners import new_id
+from pipeline.access.quotas import check_voices
+from pipeline.audio.wav import WAV, length_of_wav
+from pipeline.clients.resources import Resources
+from pipeline.clients.storage import JSON
+from pipeline.contract import layout
+from pipeline.contract.records import Request, Source, VoiceChange, VoiceMetadata
+from pipeline.domain import jobs, sessions, voices
+from pipeline.domain.voice_names import check_description, check_name, voice_id_of
+from pipeline.errors import NameTaken, Unavailable
+from pipeline.ids import Owner, born_at, is_id
+
+log = structlog.get_logger(__name__)
+
+# A function lives half a minute at most; whoever has held a claim for so long is dead.
+CHANGE_TIMEOUT = timedelta(minutes=10)
+
+
+@dataclass(frozen=True, slots=True)
+class _Files:
+    audio: bytes
+    transcription: bytes | None
+    embedding: bytes | None
+
+
+class _PromptHeader(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+    model: str | None = None
+
+
+async def save(
+    resources: Resources, owner: Owner, session_id: str, name: str, description: str = ""
+) -> VoiceMetadata:
+    """Keep a session's voice under a name, for ever.
+
+    A save that died half-way is taken up again by the same session's next try; another session's is refused
+    until the sweeper has cleared it away, so that two voices never mix.
+
+    Raises
+    ------
+    InvalidInput, NotFound, Expired, InvalidAudio
+        The name or the session can't serve.
+    NameTaken
+        A voice of that name exists, or is being saved by somebody else.
+    TooMany
+        The owner has as many voices as may be.
+    """
+    name, description = check_name(name), check_description(description)
+    await sessions.require(resources, owner, session_id)
+    voice_id = voice_id_of(name)
+    await check_voices(resources, owner, besides=voice_id)
+    note = await _announce_change(resources, owner, voice_id)
+    try:
+        claimed, etag = await _claim(resources, owner, voice_id, name, description, session_id)
+    except NameTaken:
+        await resources.bucket.delete([note])
+        raise
+    files = await _read_session(resources, session_id)
+    await _write_files(resources, owner, voice_id, files)
+    ready = _described(owner, claimed, files)
+    key = layout.voice(owner, voice_id).metadata
+    stored = await resources.voices.replace(key, ready.to_json(), JSON, etag=etag)
+    if stored is None and not await _is_stored(resources, owner, ready):
+        raise _taken(name, voice_id)
+    try:
+        if files.embedding is None:
+            await _request_embedding(resources, owner, ready)
+        await resources.bucket.delete([note])
+    except Unavailable as error:  # the voice is there, and the note lets the sweeper do the rest
+        log.warning("left to the sweeper", voice_id=voice_id, reason=error.message)
+    return ready
+
+
+async def delete(resources: Resources, owner: Owner, voice_id: str) -> None:
+    """Delete a voice and everything stored for it.
+
+    Raises
+    ------
+    NotFound
+        There is none of that id.
+    """
+    metadata, etag = await voices.read(resources, owner, voice_id)
+    if metadata is None or metadata.status != "ready":
+        raise voices.unknown(voice_id)
+    note = await _announce_change(resources, owner, voice_id)
+    if not await _mark_deleting(resources, owner, metadata, etag):
+        raise voices.unknown(voice_id)
+    await _clear(resources, owner, voice_id)
+    await resources.bucket.delete([note])
+
+
+async def finish_changes(resources: Resources) -> int:
+    """Clear away the voices whose saving or deleting died; how many notes of changes were settled."""
+    settled = []
+    async for item in resources.bucket.list(layout.CHANGES):
+        note = layout.id_in(item.key, layout.CHANGES)
+        if not is_id(note):
+            continue
+        if born_at(note) + CHANGE_TIMEOUT > resources.clock():
+            break
+        body = await resources.bucket.get(item.key)
+        change = VoiceChange.model_validate_json(body) if body else None
+        if change is None or await _settle(resources, change.owner, change.voice_id):
+            settled.append(item.key)
+    await resources.bucket.delete(settled)
+    return len(settled)
+
+
+async def _is_stored(resources: Resources, owner: Owner, voice: VoiceMetadata) -> bool:
+    """Tell whether a write that was refused had been made: the answer to its first try may have been lost."""
+    found, _ = await voices.read(resources, owner, voice.voice_id)
+    return found is not None and found.to_json() == voice.to_json()
+
+
+async def _settle(resources: Resources, owner: Owner, voice_id: str) -> bool:
+    metadata, etag = await voices.read(resources, owner, voice_id)
+    if metadata is None:
+        return True
+    if metadata.status == "ready":
+        if await resources.voices.head(layout.voice(owner, voice_id).embedding) is None:
+            await _request_embedding(resources, owner, metadata)
+        return True
+    if metadata.changed_at + CHANGE_TIMEOUT > resources.clock():
+        return False
+    if metadata.status == "saving" and not await _mark_deleting(resources, owner, metadata, etag):
+        return False
+    await _clear(resources, owner, voice_id)
+    return True
+
+
+async def _announce_change(resources: Resources, owner: Owner, voice_id: str) -> str:
+    key = layout.change(resources.new_id())
+    await resources.bucket.put(key, VoiceChange(voice_id=voice_id, owner=owner).to_json(), JSON)
+    return key
+
+
+async def _claim(
+    resources: Resources, owner: Owner, voice_id: str, name: str, description: str, session_id: str
+) -> tuple[VoiceMetadata, str]:
+    keys = layout.voice(owner, voice_id)
+    now = resources.clock()
+    claim = VoiceMetadata(
+        voice_id=voice_id,
+        name=name,
+        description=description,
+        created_at=now,
+        source_file=keys.audio,
+        embedding_file=keys.embedding,
+        status="saving",
+        changed_at=now,
+        reference_id=session_id,
+    )
+    etag = await resources.voices.put_once(keys.metadata, claim.to_json(), JSON)
+    if etag is None:
+        etag = await _take_up(resources, owner, claim)
+    if etag is None:
+        raise _taken(name, voice_id)
+    return claim, etag
+
+
+async def _take_up(resources: Resources, owner: Owner, claim: VoiceMetadata) -> str | None:
+    found, etag = await voices.read(resources, owner, claim.voice_id)
+    mine = found is not None and (found.status, found.reference_id) == ("saving", claim.reference_id)
+    if not mine:
+        return None
+    return await resources.voices.replace(
+        layout.voice(owner, claim.voice_id).metadata, claim.to_json(), JSON, etag=etag
+    )
+
+
+async def _read_session(resources: Resources, session_id: str) -> _Files:
+    keys = layout.session(session_id)
+    audio, transcription, embedding = await asyncio.gather(
+        resources.bucket.get(keys.audio),
+        resources.bucket.get(keys.transcription),
+        resources.bucket.get(keys.embedding),
+    )
+    if audio is None:
+        raise sessions.expired(session_id, resources.settings)
+    return _Files(audio, transcription, embedding)
+
+
+async def _write_files(resources: Resources, owner: Owner, voice_id: str, files: _Files) -> None:
+    keys = layout.voice(owner, voice_id)
+    contents = [
+        (keys.audio, files.audio, WAV),
+        (keys.transcription, files.transcription, sessions.TEXT),
+        (keys.embedding, files.embedding, JSON),
+    ]
+    # A voice of this name that was deleted may have left what a worker wrote late.
+    await resources.voices.delete([key for key, body, _ in contents if body is None])
+    await asyncio.gather(
+        *(resources.voices.put(key, body, kind) for key, body, kind in contents if body is not None)
+    )
+
+
+def _described(owner: Owner, claim: VoiceMetadata, files: _Files) -> VoiceMetadata:
+    sample_rate, seconds = length_of_wav(files.audio)
+    keys = layout.voice(owner, claim.voice_id)
+    return claim.model_copy(
+        update={
+            "status": "ready",
+            "transcription_file": keys.transcription if files.transcription else None,
+            "duration_seconds": round(seconds, 3),
+            "sample_rate": sample_rate,
+            "model": _model_of(files.embedding),
+        }
+    )
+
+
+def _model_of(embedding: bytes | None) -> str | None:
+    if embedding is None:
+        return None
+    try:
+        return _PromptHeader.model_validate_json(embedding).model
+    except ValidationError:
+        return None
+
+
+async def _request_embedding(resources: Resources, owner: Owner, voice: VoiceMetadata) -> None:
+    request = Request(
+        job_id=new_id(resources.new_id, owner),
+        kind="embedding",
+        source=Source(voice_id=voice.voice_id, owner=owner),
+        reference_id=voice.reference_id,
+        created_at=resources.clock(),
+    )
+    await jobs.accept(resources, request)
+
+
+async def _mark_deleting(resources: Resources, owner: Owner, metadata: VoiceMetadata, etag: str) -> bool:
+    marked = metadata.model_copy(update={"status": "deleting", "changed_at": resources.clock()})
+    key = layout.voice(owner, metadata.voice_id).metadata
+    return await resources.voices.replace(key, marked.to_json(), JSON, etag=etag) is not None
+
+
+async def _clear(resources: Resources, owner: Owner, voice_id: str) -> None:
+    keys = layout.voice(owner, voice_id)
+    found = [item.key async for item in resources.voices.list(keys.folder)]
+    # A folder within is another voice's: that of an owner who is called as this voice is.
+    files = [key for key in found if "/" not in key.removeprefix(keys.folder)]
+    await resources.voices.delete([key for key in files if key != keys.metadata])
+    # The metadata goes last: while it is there, nobody else can claim the name.
+    await resources.voices.delete([keys.metadata])
+
+
+def _taken(name: str, voice_id: str) -> NameTaken:
+    return NameTaken(f"The name {name!r} is taken (voice {voice_id}); choose another.", field="name")
