@@ -53,6 +53,11 @@ class Settings(BaseSettings):
     body_timeout_seconds: float = Field(
         30, gt=0, le=600, description="How long a client may fall silent in the middle of its request"
     )
+    websocket_url: str | None = Field(
+        None,
+        description="The WebSocket API that the studio opens, such as `wss://sockets.example`; "
+        "the page's own `/ws` when not set",
+    )
     uvicorn_workers: int = Field(1, ge=1, le=64, description="API processes")
     worker_health_port: int = Field(0, ge=0, le=65535, description="Port of the worker's own `/health`; 0: none")
     worker_health_url: str | None = Field(

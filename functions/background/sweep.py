@@ -12,8 +12,9 @@ import structlog
 
 from pipeline.access import quotas
 from pipeline.clients.resources import Resources
-from pipeline.clients.storage import ObjectInfo
+from pipeline.clients.storage import JSON, ObjectInfo
 from pipeline.contract import layout, retention
+from pipeline.contract.records import LastSweep
 from pipeline.domain import jobs, voice_changes
 from pipeline.errors import Unavailable
 from pipeline.ids import born_at, is_id
@@ -48,6 +49,8 @@ async def handle(resources: Resources, _event: dict[str, Any]) -> dict[str, int]
         "shares": await _delete(resources, quotas.past_windows(resources)),
         "in_flight": await _delete(resources, _ended_in_flight(resources)),
     }
+    record = LastSweep(at=resources.clock(), swept=swept)
+    await resources.bucket.put(layout.LAST_SWEEP, record.to_json(), JSON)
     log.info("swept", **swept)
     return swept
 

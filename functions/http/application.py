@@ -3,13 +3,24 @@
 from fastapi import FastAPI
 
 from functions.access.access_control import AccessControl
-from functions.http import docs_page, problems
+from functions.http import docs_page, problems, studio_page
 from functions.http.middleware.observability import AccessLog, Correlation, RateLimit, Unexpected
 from functions.http.middleware.origins import Cors, LoopbackHosts, OriginCheck
 from functions.http.middleware.request_limits import BodyLimit, BodyLimits
 from functions.http.middleware.security_headers import SecurityHeaders
 from functions.http.openapi import Api
-from functions.http.routes import health, jobs, preview_audio, previews, uploads, voices, ws_tickets
+from functions.http.routes import (
+    health,
+    jobs,
+    preview_audio,
+    previews,
+    status,
+    uploads,
+    voice_files,
+    voices,
+    ws_tickets,
+)
+from functions.operations.service_status import StatusReader
 from functions.previews.completion_waiters import Waiters
 from pipeline.clients.resources import Resources
 from pipeline.ids import id_maker, utc_now
@@ -48,10 +59,11 @@ def create_app(settings: Settings, *, on_loopback: bool = False) -> FastAPI:
         redoc_url=None,
         separate_input_output_schemas=False,
     )
-    for routes in (previews, preview_audio, voices, uploads, jobs, ws_tickets, health):
+    for routes in (previews, preview_audio, voices, voice_files, uploads, jobs, ws_tickets, health, status):
         # As they are: to include a router is to make each route once more, and a function's start waits for that.
         app.router.routes.extend(routes.router.routes)
     docs_page.install(app)
+    studio_page.install(app, settings)
     problems.install(app)
     # The last one added is the first that a request passes through.
     app.add_middleware(
@@ -90,4 +102,5 @@ def serve_with(app: FastAPI, resources: Resources) -> Waiters:
     waiters = Waiters(resources)
     app.state.resources, app.state.waiters = resources, waiters
     app.state.access_control = AccessControl(resources)
+    app.state.status_reader = StatusReader(resources, app.version)
     return waiters

@@ -8,6 +8,7 @@ from typing import Annotated
 from fastapi import Depends
 from starlette.requests import HTTPConnection
 
+from functions.operations.service_status import StatusReader
 from functions.previews.completion_waiters import Waiters
 from pipeline.access.api_keys import Caller
 from pipeline.clients.resources import Resources
@@ -31,6 +32,13 @@ async def _caller(connection: HTTPConnection) -> Caller:
     return found
 
 
+async def _status_reader(connection: HTTPConnection) -> StatusReader:
+    found = connection.app.state.status_reader
+    assert isinstance(found, StatusReader)  # noqa: S101 - set by whoever started the application
+    return found
+
+
 FromCaller = Annotated[Caller, Depends(_caller)]
 FromResources = Annotated[Resources, Depends(_resources)]
 FromWaiters = Annotated[Waiters, Depends(_waiters)]
+FromStatusReader = Annotated[StatusReader, Depends(_status_reader)]

@@ -18,6 +18,7 @@ KEYS = "keys/"
 TICKETS = "tickets/"
 QUOTAS = "shares/"
 IN_FLIGHT = "in-flight/"
+LAST_SWEEP = "sweeps/last.json"
 
 OUTCOME_FILE = "outcome.json"
 

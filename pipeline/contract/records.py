@@ -236,6 +236,13 @@ def particulars(request: Envelope, completed_at: datetime) -> dict[str, object]:
     return shared | {"completed_at": completed_at}
 
 
+class Consent(Record):
+    """The words by which the speaker of a voice agreed, and when they were given."""
+
+    text: str
+    given_at: UtcSeconds
+
+
 class VoiceMetadata(Record):
     """A saved voice's `metadata.json`."""
 
@@ -249,6 +256,7 @@ class VoiceMetadata(Record):
     duration_seconds: float | None = None
     sample_rate: int | None = None
     model: str | None = None
+    consent: Consent | None = None
     status: Literal["saving", "ready", "deleting"]
     changed_at: AwareDatetime
     reference_id: str = Field(description="the session that the reference came from")
@@ -259,6 +267,13 @@ class VoiceChange(Record):
 
     voice_id: str
     owner: str | None = None
+
+
+class LastSweep(Record):
+    """`sweeps/last.json`: when what had expired was last deleted, and what went."""
+
+    at: AwareDatetime
+    swept: dict[str, int]
 
 
 class Subscriber(Record):
