@@ -18,14 +18,25 @@ const TABS = [
 ];
 const NO_MESSAGE = "There is no WebSocket message for this; it goes over HTTP.";
 
+/** What can be done with a kept voice. @type {[Action, string][]} */
+const OF_A_VOICE = [
+  ["sample", "Play the sample"],
+  ["rename", "Rename"],
+  ["export", "Export"],
+  ["delete", "Delete"],
+];
+
 const dialog = byId("code-dialog", HTMLDialogElement);
 const tabs = byId("code-tabs", HTMLElement);
 const text = byId("code-text", HTMLElement);
+const actions = byId("code-action", HTMLSelectElement);
 
 /** @type {Snippets} */
 let snippets = { curl: "", python: "", websocket: null };
 /** @type {keyof Snippets} */
 let chosen = "curl";
+/** @type {SavedVoice | undefined} */
+let shown;
 
 export function showCodeButtons() {
   tabs.append(...TABS.map(([name, label]) => tab(name, label)));
@@ -36,6 +47,8 @@ export function showCodeButtons() {
     choose(TABS[(place + step + TABS.length) % TABS.length]?.[0] ?? "curl");
     document.getElementById(`code-${chosen}`)?.focus();
   });
+  actions.append(...OF_A_VOICE.map(([value, label]) => make("option", { value }, label)));
+  actions.addEventListener("change", () => show(/** @type {Action} */ (actions.value), undefined, shown));
   byId("code-copy", HTMLButtonElement).addEventListener("click", (event) => void copy(event));
   for (const button of document.querySelectorAll("button[data-code]")) {
     const { code } = /** @type {HTMLElement} */ (button).dataset;
@@ -51,10 +64,22 @@ export function showCodeButtons() {
  * @param {SavedVoice} [voice]
  */
 export function showCode(action, take, voice) {
+  shown = voice;
+  byId("code-action-field", HTMLElement).hidden = !voice;
+  actions.value = action;
+  show(action, take, voice);
+  dialog.showModal();
+}
+
+/**
+ * @param {Action} action
+ * @param {Take} [take]
+ * @param {SavedVoice} [voice]
+ */
+function show(action, take, voice) {
   const maker = new SnippetMaker(state.access === "given");
   snippets = made(maker, action, take, voice);
   choose(chosen);
-  dialog.showModal();
 }
 
 /**

@@ -3,6 +3,7 @@
 import { byId, fill, make } from "./element.js";
 import { sentenceOf } from "./service.js";
 import { update, watch } from "./state.js";
+import { timeOfDay } from "./times.js";
 
 const bar = byId("notice", HTMLElement);
 const announcer = byId("announcer", HTMLElement);
@@ -13,7 +14,7 @@ export function showLimits() {
     (now) => now.limit,
     (limit) => {
       if (!limit) return hide();
-      const until = limit.until ? ` There is more at ${clock(limit.until)}.` : "";
+      const until = limit.until ? ` There is more at ${timeOfDay(new Date(limit.until).toISOString())}.` : "";
       show(limit.text + until);
       if (limit.until) window.setTimeout(() => update({ limit: null }), limit.until - Date.now());
     },
@@ -47,9 +48,4 @@ function show(text) {
 
 function hide() {
   bar.hidden = true;
-}
-
-/** @param {number} moment */
-function clock(moment) {
-  return new Date(moment).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit" });
 }

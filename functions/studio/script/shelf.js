@@ -111,10 +111,7 @@ function menuOf(voice) {
     ["Rename", () => askForName(voice)],
     ["Export", () => void exportVoice(voice).catch(complain)],
     ["Delete", () => askToDelete(voice)],
-    ["Code: play the sample", () => showCode("sample", undefined, voice)],
-    ["Code: rename", () => showCode("rename", undefined, voice)],
-    ["Code: export", () => showCode("export", undefined, voice)],
-    ["Code: delete", () => showCode("delete", undefined, voice)],
+    ["Code for these", () => showCode("sample", undefined, voice)],
   ]);
 }
 

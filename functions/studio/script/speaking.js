@@ -54,6 +54,7 @@ export async function speak(text, options) {
  * @returns {Promise<void>}
  */
 export async function speakAgain(old) {
+  if (!old.voiceId && !old.sessionId) return speak(old.text, old.options);
   const take = { ...newTake(old.text, old.options), speaker: old.speaker };
   update({ takes: [take, ...state.takes], limit: null });
   try {

@@ -6,7 +6,7 @@ import { fill, icon, make } from "./element.js";
 import { makeMenu } from "./menu.js";
 import { complain } from "./notice.js";
 import { nameOf, OPTION_NAMES } from "./option-names.js";
-import { cancel, removeTake, speakAgain } from "./speaking.js";
+import { cancel, removeTake } from "./speaking.js";
 import { isUnderWay } from "./state.js";
 import { sentenceFor, timeLeft } from "./take-state.js";
 import { Tape } from "./tape.js";
@@ -22,7 +22,7 @@ export class TakeCard {
 
   /**
    * @param {Take} take
-   * @param {{onPlay: (card: TakeCard) => void, onCompare: (id: string) => void}} events
+   * @param {{onPlay: (card: TakeCard) => void, onCompare: (id: string) => void, onAgain: (take: Take) => void}} events
    */
   constructor(take, events) {
     this.take = take;
@@ -96,7 +96,7 @@ export class TakeCard {
     const { take } = this;
     const again = make(
       "button",
-      { type: "button", class: "quiet", onclick: () => void speakAgain(take).catch(complain) },
+      { type: "button", class: "quiet", onclick: () => this.events.onAgain(take) },
       "Again",
     );
     const reuse = make(

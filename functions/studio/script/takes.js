@@ -2,8 +2,8 @@
 
 import { ComparedTakes } from "./compare.js";
 import { byId } from "./element.js";
-import { announce } from "./notice.js";
-import { expire, hearPieces } from "./speaking.js";
+import { announce, complain } from "./notice.js";
+import { expire, hearPieces, speakAgain } from "./speaking.js";
 import { state, update, watch } from "./state.js";
 import { StreamPlayer } from "./stream-player.js";
 import { TakeCard } from "./take-card.js";
@@ -15,8 +15,10 @@ const list = byId("takes", HTMLOListElement);
 const player = new StreamPlayer();
 /** @type {Map<string, TakeCard>} */
 const cards = new Map();
-/** Takes that play by themselves once they are whole, because nothing of them was streamed. */
+/** Takes that play by themselves: as they come, or once they are whole. */
 const awaited = new Set();
+/** Those of them of which something has been heard. */
+const streamed = new Set();
 
 /** @returns {() => void} To be called while the button to speak is pressed. */
 export function showTakes() {
@@ -31,11 +33,14 @@ export function showTakes() {
   );
   hearPieces(playPiece);
   window.setInterval(tick, 1000);
-  return () => {
-    player.wake();
-    player.stop();
-    awaited.clear();
-  };
+  return prepareToPlay;
+}
+
+/** Let what is asked for now be heard, and nothing else. */
+function prepareToPlay() {
+  player.wake();
+  player.stop();
+  awaited.clear();
 }
 
 /** @param {Take[]} takes */
@@ -52,10 +57,16 @@ function showAll(takes) {
 
 /** @param {Take} take */
 function addCard(take) {
-  const card = new TakeCard(take, { onPlay: pauseOthers, onCompare: toggleCompared });
+  const card = new TakeCard(take, { onPlay: pauseOthers, onCompare: toggleCompared, onAgain: again });
   cards.set(take.id, card);
   if (take.status === "sending") awaited.add(take.id);
   return card;
+}
+
+/** @param {Take} take */
+function again(take) {
+  prepareToPlay();
+  void speakAgain(take).catch(complain);
 }
 
 /**
@@ -82,7 +93,7 @@ function changed(card, take) {
 
 /** @param {TakeCard} card */
 function loaded(card) {
-  if (awaited.delete(card.take.id) && !player.isPlaying) card.toggle();
+  if (awaited.delete(card.take.id) && !streamed.delete(card.take.id)) card.toggle();
 }
 
 /**
@@ -91,14 +102,14 @@ function loaded(card) {
  */
 function playPiece(take, data) {
   const card = cards.get(take.id);
-  if (!card || !awaited.has(take.id)) return;
+  if (!card) return;
   const samples = samplesOf(data.audio);
-  if (data.restarted) {
-    player.stop();
-    card.tape.clear();
-  }
+  if (data.restarted) card.tape.clear();
   card.tape.add(samples, data.sample_rate);
+  if (!awaited.has(take.id)) return;
+  if (data.restarted) player.stop();
   player.add(samples, data.sample_rate);
+  streamed.add(take.id);
 }
 
 /** @param {TakeCard} playing */

@@ -25,3 +25,11 @@ export function clockOf(seconds) {
 export function day(moment) {
   return new Date(moment).toLocaleDateString([], { day: "numeric", month: "short", year: "numeric" });
 }
+
+/**
+ * @param {string} moment  As the service writes it.
+ * @returns {string} Such as `14:03:22`.
+ */
+export function timeOfDay(moment) {
+  return new Date(moment).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+}
