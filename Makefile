@@ -7,11 +7,13 @@ UV ?= uv
 SERVICE := .venvs/service
 SERVICE_PYTHON := $(SERVICE)/bin/python
 
+# Tests in parallel; each worker has servers of its own, and the tests of a group share one.
+PYTEST_XDIST ?= -n 2 --dist loadgroup
+
 # Compiled files make every start after the first several times faster.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help run keys test bench bench-cold-start simulate localstack deploy-local check check-studio validate vendor \
-	clean lock
+.PHONY: help run keys test test-all test-second-tier environments bench bench-cold-start simulate localstack deploy-local check check-studio validate vendor clean lock
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -24,10 +26,19 @@ run: $(SERVICE)/local.stamp $(if $(filter qwen,$(TTS_BACKEND)),$(SERVICE)/qwen.s
 keys: $(SERVICE)/local.stamp
 	@$(SERVICE_PYTHON) localstack/keys.py $(ARGS)
 
-## make test              all tests, after setting up what they need
-test: $(SERVICE)/dev.stamp $(SERVICE)/qwen.stamp
+## make test              unit and integration tests and one end-to-end run, in parallel: three minutes
+test: $(SERVICE)/dev.stamp
+	@PYTHONPATH=localstack $(SERVICE_PYTHON) -m environments ministack
+	$(SERVICE_PYTHON) -m pytest -m "not slow" --ignore tests/qwen $(PYTEST_XDIST) $(PYTEST_ARGS)
+
+## make test-all          and the second tier: every stack, kill -9, LocalStack, the templates, the model
+test-all: test test-second-tier
+
+test-second-tier: environments
+	$(SERVICE_PYTHON) -m pytest -m "slow or qwen" $(PYTEST_XDIST) $(PYTEST_ARGS)
+
+environments: $(SERVICE)/dev.stamp $(SERVICE)/qwen.stamp
 	@PYTHONPATH=localstack $(SERVICE_PYTHON) -m environments ministack localstack cloud sam checkov
-	$(SERVICE_PYTHON) -m pytest $(PYTEST_ARGS)
 
 ## make bench             what the pipeline adds to a preview, and how fast the model's engine is
 bench: $(SERVICE)/dev.stamp $(SERVICE)/qwen.stamp
@@ -55,8 +66,9 @@ deploy-local: $(SERVICE)/local.stamp
 ## make validate          what AWS's own tools and checkov say of the templates
 validate: $(SERVICE)/local.stamp
 	@PYTHONPATH=localstack $(SERVICE_PYTHON) -m environments sam checkov
-	AWS_DEFAULT_REGION=us-east-1 SAM_CLI_TELEMETRY=0 .venvs/sam/bin/sam validate --lint
-	.venvs/sam/bin/cfn-lint template.yaml infra/[a-z]*.yaml
+	for template in template.yaml infra/[a-z]*.yaml; do AWS_DEFAULT_REGION=us-east-1 SAM_CLI_TELEMETRY=0 \
+		.venvs/sam/bin/sam validate --lint --template-file $$template || exit; done
+	.venvs/sam/bin/cfn-lint --include-checks I -- template.yaml infra/[a-z]*.yaml
 	.venvs/checkov/bin/checkov --config-file infra/.checkov.yaml --directory infra
 
 ## make check             format, lint, types, templates
@@ -106,6 +118,7 @@ lock:
 		$(foreach name,torch $(CUDA_ONLY),--no-emit-package $(name)) --output-file requirements/qwen.lock
 	$(COMPILE) requirements/torch.in --constraint requirements/qwen.lock \
 		--output-file requirements/torch-cuda.lock
+	$(COMPILE) requirements/uv.in --output-file requirements/uv.lock
 	$(COMPILE) requirements/qwen-tts.in --no-deps --output-file requirements/qwen-tts.lock
 	for name in ministack cloud sam checkov lambda localstack-4.13.1; do \
 		$(COMPILE) localstack/environments/$$name.in --output-file localstack/environments/$$name.lock || exit; done
@@ -118,12 +131,19 @@ $(SERVICE)/qwen.stamp: requirements/qwen.lock requirements/torch.in requirements
 	@$(SERVICE_PYTHON) requirements/qwen.py --variant $(QWEN_VARIANT)
 	@touch $@
 
-$(SERVICE)/%.stamp: requirements/%.lock
+# Only where the index has it; everything can be installed without.
+.venvs/uv.stamp: requirements/uv.lock
+	@$(PYTHON) -m venv .venvs/uv && \
+		.venvs/uv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement $< || \
+		echo "uv can't be had here; pip installs everything, which takes longer"
+	@touch $@
+
+$(SERVICE)/%.stamp: requirements/%.lock requirements/install.py .venvs/uv.stamp
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "This needs Python 3.11 or newer: make PYTHON=/path/to/python3.11 …"; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' || \
 		{ echo "This Python can't make virtual environments; on Debian and Ubuntu: apt install python3-venv"; exit 1; }
 	@echo "Setting up $(SERVICE) from $<, once"
 	@test -x $(SERVICE_PYTHON) || $(PYTHON) -m venv $(SERVICE)
-	@$(SERVICE_PYTHON) -m pip install --quiet --disable-pip-version-check --require-hashes --requirement $<
+	@$(SERVICE_PYTHON) requirements/install.py $<
 	@touch $@

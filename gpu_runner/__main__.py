@@ -14,6 +14,7 @@ from gpu_runner.engines.load import load_engine
 from gpu_runner.health import CannotListen
 from gpu_runner.worker import run_worker
 from pipeline.clients.resources import connect
+from pipeline.errors import Misconfigured
 from pipeline.logs import configure_logging
 from pipeline.settings import Settings, SettingsError, load_settings
 
@@ -29,6 +30,8 @@ def main() -> int:
     configure_logging(settings, "gpu_runner")
     try:
         asyncio.run(_run(settings))
+    except Misconfigured as error:
+        return _fail(error.message, MISCONFIGURED)
     except (CannotLoad, CannotListen) as error:
         return _fail(str(error), FAILED)
     except EngineLost as error:

@@ -5,7 +5,7 @@ from datetime import datetime
 
 import structlog
 
-from pipeline.errors import Unavailable
+from pipeline.errors import Misconfigured, Unavailable
 from pipeline.ids import Clock
 
 MAX_BACKOFF_SECONDS = 30.0
@@ -39,7 +39,10 @@ class DependencyHealth:
         """Record a call that was not answered."""
         self.failures += 1
         if self.failures == 1:
-            log.warning("dependency unavailable", dependency=self.name, reason=error.message)
+            if isinstance(error, Misconfigured):
+                log.error("dependency misconfigured", dependency=self.name, reason=error.message)
+            else:
+                log.warning("dependency unavailable", dependency=self.name, reason=error.message)
 
     def next_backoff(self) -> float:
         """Return the seconds to wait before the next retry, more each time."""

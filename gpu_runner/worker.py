@@ -16,6 +16,7 @@ from gpu_runner.synthesis.context import WorkerContext
 from gpu_runner.synthesis.engine_thread import EngineThread
 from gpu_runner.synthesis.prompts import Prompts
 from pipeline.clients.resources import Resources
+from pipeline.errors import Misconfigured, Unavailable
 
 ENGINE_JOIN_SECONDS = 1.0
 
@@ -39,7 +40,10 @@ async def run_worker(
         The engine was lost; every message was returned to the queue.
     CannotListen
         The health port is taken.
+    Misconfigured
+        The queue or a bucket does not exist, or the credentials may not use it.
     """
+    await _check_configuration(resources)
     dependencies = Dependencies(resources.clock)
     status = Health(resources, dependencies)
     engine_thread = EngineThread(load)
@@ -57,6 +61,16 @@ async def run_worker(
                 await _consume(Consumer(context, dependencies, protection, sleep=sleep), status, stop)
         finally:
             await engine_thread.end(ENGINE_JOIN_SECONDS)
+
+
+async def _check_configuration(resources: Resources) -> None:
+    """Raise `Misconfigured` before the minutes that loading takes; an outage is left to the consumer."""
+    pings = (resources.synthesis.ping(), resources.bucket.ping(), resources.voices.ping())
+    for error in await asyncio.gather(*pings, return_exceptions=True):
+        if isinstance(error, BaseException) and (
+            isinstance(error, Misconfigured) or not isinstance(error, Unavailable)
+        ):
+            raise error
 
 
 async def _loaded(engine_thread: EngineThread, stop: asyncio.Event) -> Engine | None:

@@ -45,9 +45,13 @@ class TooLarge(InvalidInput):
 
 
 class Unauthorized(PipelineError):
-    """Nobody can be told from what the caller showed: no key, or none that is good now."""
+    """The caller sent no key, or one that is not valid now."""
 
     code = "unauthorized"
+
+
+class NoCredentials(Unauthorized):
+    """The caller sent no key at all."""
 
 
 class Forbidden(PipelineError):
@@ -133,6 +137,10 @@ class Unavailable(PipelineError):
     """Something this process depends on does not answer; the same request may work later."""
 
     code = "unavailable"
+
+
+class Misconfigured(Unavailable):
+    """Something this process depends on refuses it for good: its settings or its permissions are wrong."""
 
 
 class ConnectionGone(PipelineError):

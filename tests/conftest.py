@@ -1,7 +1,28 @@
 """What all tests share."""
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 import structlog
+
+from tests import localstack_server
+
+QWEN = Path(__file__).parent / "qwen"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that need torch, so that the tiers can name them."""
+    for item in items:
+        if QWEN in item.path.parents:
+            item.add_marker(pytest.mark.qwen)
+
+
+@pytest.fixture(scope="session")
+def localstack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """LocalStack's address."""
+    with localstack_server.running(tmp_path_factory.mktemp("localstack") / "localstack.log") as address:
+        yield address
 
 
 @pytest.fixture(scope="session", autouse=True)

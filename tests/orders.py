@@ -70,7 +70,7 @@ async def order_new(resources: Resources, *, pitch: float = 120, text: str = TEX
     session_id = resources.new_id()
     order = request(resources, Source(session_id=session_id), session_id, text=text, is_new=True)
     recording = encoded(voice(pitch))
-    await jobs.accept(resources, order, sessions.store(resources, None, session_id, recording, TRANSCRIPTION))
+    await jobs.accept(resources, order, sessions.objects(session_id, recording, TRANSCRIPTION))
     return order
 
 

@@ -18,7 +18,7 @@ from pipeline.audio.wav import WAV
 from pipeline.clients.resources import Resources
 from pipeline.clients.storage import JSON
 from pipeline.contract import layout, retention
-from pipeline.contract.records import Preview, Request, Succeeded, Timings, particulars
+from pipeline.contract.records import Preview, Request, Succeeded, Timings, outcome_fields
 from pipeline.domain import jobs
 from pipeline.errors import SynthesisFailed
 from pipeline.settings import Settings
@@ -76,9 +76,9 @@ async def speak(resources: Resources, request: Request) -> None:
         return
     if request.text == UNSPEAKABLE:
         error = SynthesisFailed("It can't be said.")
-        await jobs.conclude(resources, jobs.failure(request, error, resources.clock()))
+        await jobs.write_outcome(resources, jobs.failure(request, error, resources.clock()))
     else:
-        await jobs.conclude(resources, await _spoken(resources, request))
+        await jobs.write_outcome(resources, await _spoken(resources, request))
     answer = await notify.handle(resources, outcome_event(resources, request.job_id), KeyLookup(resources))
     assert answer == {"batchItemFailures": []}
 
@@ -88,7 +88,7 @@ async def _spoken(resources: Resources, request: Request) -> Succeeded:
     await resources.bucket.put_once(key, SPOKEN, WAV)
     now = resources.clock()
     return Succeeded(
-        **particulars(request, now),
+        **outcome_fields(request, now),
         preview=Preview(
             key=key,
             sample_rate=16_000,
@@ -102,7 +102,7 @@ async def _spoken(resources: Resources, request: Request) -> Succeeded:
 async def speak_next(resources: Resources) -> list[str]:
     """Do the jobs that are queued; their ids."""
     messages = await resources.synthesis.receive(10, wait_seconds=1)
-    tickets = [ticket for message in messages if (ticket := jobs.parse_ticket(message.body))]
+    tickets = [ticket for message in messages if (ticket := jobs.parse_queue_message(message.body))]
     requests = await asyncio.gather(*(jobs.read_request(resources, ticket.job_id) for ticket in tickets))
     await asyncio.gather(*(speak(resources, request) for request in requests if request))
     await resources.synthesis.delete([message.receipt for message in messages])

@@ -11,7 +11,17 @@ from pipeline.audio.reference_audio import Recording, encoded
 from pipeline.clients.resources import Resources
 from pipeline.clients.storage import JSON
 from pipeline.contract import layout, retention
-from pipeline.contract.records import Failed, Preview, ReplyTo, Request, Source, Succeeded, Timings, particulars
+from pipeline.contract.records import (
+    Failed,
+    Preview,
+    ReplyTo,
+    Request,
+    Source,
+    Subscriber,
+    Succeeded,
+    Timings,
+    outcome_fields,
+)
 from pipeline.domain import jobs, sessions
 from pipeline.errors import ConnectionGone, Unavailable
 from pipeline.ids import id_maker
@@ -117,7 +127,7 @@ class World:
             await self.bucket.put(layout.session(session_id).embedding, PROMPT, JSON)
         return session_id
 
-    async def job(self, *, reply_to: ReplyTo | None = None, request_id: str | None = None) -> Request:
+    async def job(self, subscriber: Subscriber | None = None) -> Request:
         """Accept a preview of an upload."""
         session_id = await self.session()
         request = Request(
@@ -127,8 +137,7 @@ class World:
             reference_id=session_id,
             text="Hello.",
             created_at=self.time(),
-            reply_to=reply_to,
-            request_id=request_id,
+            subscriber=subscriber,
             correlation_id="corr-1",
         )
         await jobs.accept(self.resources, request)
@@ -139,7 +148,7 @@ class World:
         key = layout.preview(request.job_id)
         await self.bucket.put_once(key, b"RIFF", "audio/wav")
         outcome = Succeeded(
-            **particulars(request, self.time()),
+            **outcome_fields(request, self.time()),
             preview=Preview(
                 key=key,
                 sample_rate=24_000,
@@ -148,13 +157,13 @@ class World:
             ),
             timings=timings or Timings(queued_seconds=0, synthesis_seconds=0.5, real_time_factor=0.4),
         )
-        await jobs.conclude(self.resources, outcome)
+        await jobs.write_outcome(self.resources, outcome)
         return outcome
 
     async def fail(self, request: Request) -> Failed:
         """End a job without a result."""
         outcome = jobs.failure(request, Unavailable("It was not to be."), self.time())
-        await jobs.conclude(self.resources, outcome)
+        await jobs.write_outcome(self.resources, outcome)
         return outcome
 
     def with_settings(self, settings: Settings) -> Resources:
@@ -170,9 +179,9 @@ class World:
         return _under(self.voices.objects, prefix)
 
 
-async def a_newer_versions_job(world: World, *, reply_to: ReplyTo | None = None) -> str:
+async def a_newer_versions_job(world: World, subscriber: Subscriber | None = None) -> str:
     """Send a job as a later version of the API might; its id."""
-    request = await world.job(reply_to=reply_to)
+    request = await world.job(subscriber)
     document = request.model_dump(mode="json") | {
         "kind": "duet",
         "text": ["Hello.", "Hello!"],

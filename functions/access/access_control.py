@@ -9,7 +9,7 @@ from pipeline.access.key_lookup import KeyLookup
 from pipeline.access.quotas import Quotas
 from pipeline.clients.resources import Resources
 from pipeline.contract.records import Scope
-from pipeline.errors import Forbidden, QuotaStatus, Unauthorized
+from pipeline.errors import Forbidden, NoCredentials, QuotaStatus, Unauthorized
 
 log = structlog.get_logger(__name__)
 
@@ -28,18 +28,18 @@ class AccessControl:
 
         Raises
         ------
-        Unauthorized
-            It holds no key that is good now.
+        NoCredentials, Unauthorized
+            It holds no key, or none that is good now.
         TooMany
             Too many from this address did not.
         """
         if not self._resources.settings.wants_keys:
             return ANONYMOUS
-        if not authorization:
-            raise Unauthorized("This needs a key; give yours as `Authorization: Bearer <key>`.")
+        if not authorization or not _is_bearer(authorization):
+            raise NoCredentials("This needs a key; give yours as `Authorization: Bearer <key>`.")
         self._failed.check(address)
         try:
-            return await self._key_lookup.caller(_bearer(authorization))
+            return await self._key_lookup.caller(authorization.partition(" ")[2].strip())
         except Unauthorized:
             self._note_failure(address)
             raise
@@ -116,9 +116,8 @@ class AccessControl:
         self._failed.note(address)
 
 
-def _bearer(authorization: str) -> str:
-    scheme, _, text = authorization.partition(" ")
-    return text.strip() if scheme.lower() == "bearer" else ""
+def _is_bearer(authorization: str) -> bool:
+    return authorization.partition(" ")[0].lower() == "bearer"
 
 
 def _listed(caller: Caller) -> str:

@@ -19,14 +19,14 @@ async def handle(resources: Resources, event: Event) -> Event:
 
 
 async def _fails(resources: Resources, record: Record) -> bool:
-    ticket = jobs.parse_ticket(record["body"])
-    if ticket is None:
+    message = jobs.parse_queue_message(record["body"])
+    if message is None:
         log.warning("dead letter is no job", message_id=record["messageId"])
         return False
     try:
-        await give_up(resources, ticket.job_id)
+        await give_up(resources, message.job_id)
     except Unavailable as error:
-        log.warning("could not end job", job_id=ticket.job_id, reason=error.message)
+        log.warning("could not end job", job_id=message.job_id, reason=error.message)
         return True
     return False
 
@@ -38,5 +38,5 @@ async def give_up(resources: Resources, job_id: str) -> None:
         log.warning("dead letter has no request", job_id=job_id)
         return
     error = SynthesisFailed("The speech could not be made after several tries; try again later.")
-    ended = await jobs.conclude(resources, jobs.failure(request, error, resources.clock()))
-    log.warning("job given up", job_id=job_id, correlation_id=request.correlation_id, ended_here=ended)
+    written = await jobs.write_outcome(resources, jobs.failure(request, error, resources.clock()))
+    log.warning("job given up", job_id=job_id, correlation_id=request.correlation_id, ended_here=written)

@@ -136,7 +136,7 @@ async def _end_overdue(resources: Resources) -> int:
     ended = 0
     async for job_id in jobs.unfinished(resources, since=latest - OVERDUE_SPAN, until=latest):
         request = await jobs.read_envelope(resources, job_id)
-        if request and await jobs.conclude(resources, jobs.past_deadline(request, resources)):
+        if request and await jobs.write_outcome(resources, jobs.past_deadline(request, resources)):
             log.warning("job overdue", job_id=job_id, correlation_id=request.correlation_id)
             ended += 1
     return ended

@@ -4,8 +4,10 @@ from fastapi import FastAPI
 
 from functions.access.access_control import AccessControl
 from functions.http import docs_page, problems, studio_page
+from functions.http.middleware.head_requests import HeadRequests
 from functions.http.middleware.observability import AccessLog, Correlation, RateLimit, Unexpected
 from functions.http.middleware.origins import Cors, LoopbackHosts, OriginCheck
+from functions.http.middleware.repeated_headers import RepeatedHeaders
 from functions.http.middleware.request_limits import BodyLimit, BodyLimits
 from functions.http.middleware.security_headers import SecurityHeaders
 from functions.http.openapi import Api
@@ -21,7 +23,8 @@ from functions.http.routes import (
     ws_tickets,
 )
 from functions.operations.service_status import StatusReader
-from functions.previews.completion_waiters import Waiters
+from functions.previews.completion_waiters import CompletionWaiters
+from functions.previews.queue_depth import QueueDepth
 from pipeline.clients.resources import Resources
 from pipeline.ids import id_maker, utc_now
 from pipeline.settings import Settings
@@ -36,7 +39,7 @@ DESCRIPTION = """
 Clone a voice from a few seconds of speech, hear it speak any text, keep it if you like it.
 
 Every error is an RFC 9457 problem that also carries `error`. Every answer carries `X-Correlation-Id`: the caller's,
-or a new one. Results are also pushed to WebSocket clients, on `/ws`.
+or a new one. `HEAD` works wherever `GET` does. Results are also pushed to WebSocket clients, on `/ws`.
 """
 
 
@@ -57,6 +60,7 @@ def create_app(settings: Settings, *, on_loopback: bool = False) -> FastAPI:
         version="0.1.0",
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,  # the redirect would name whatever host the request names
         separate_input_output_schemas=False,
     )
     for routes in (previews, preview_audio, voices, voice_files, uploads, jobs, ws_tickets, health, status):
@@ -66,6 +70,7 @@ def create_app(settings: Settings, *, on_loopback: bool = False) -> FastAPI:
     studio_page.install(app, settings)
     problems.install(app)
     # The last one added is the first that a request passes through.
+    app.add_middleware(HeadRequests)
     app.add_middleware(
         BodyLimits,
         limit=lambda path: body_limit(path, settings),
@@ -75,6 +80,7 @@ def create_app(settings: Settings, *, on_loopback: bool = False) -> FastAPI:
     app.add_middleware(OriginCheck, allowed=settings.allowed_origins, covers_forms=not settings.wants_keys)
     if on_loopback and not settings.wants_keys:
         app.add_middleware(LoopbackHosts)
+    app.add_middleware(RepeatedHeaders)
     app.add_middleware(Unexpected)
     if settings.allowed_origins:
         app.add_middleware(Cors, origins=settings.allowed_origins)
@@ -97,10 +103,11 @@ def _way_around(settings: Settings) -> str:
     return f" A recording of up to {settings.reference_max_megabytes:g} MB can be uploaded by POST /uploads."
 
 
-def serve_with(app: FastAPI, resources: Resources) -> Waiters:
+def serve_with(app: FastAPI, resources: Resources) -> CompletionWaiters:
     """Give the application what its routes reach for."""
-    waiters = Waiters(resources)
+    waiters = CompletionWaiters(resources)
     app.state.resources, app.state.waiters = resources, waiters
+    app.state.queue_depth = QueueDepth(resources)
     app.state.access_control = AccessControl(resources)
     app.state.status_reader = StatusReader(resources, app.version)
     return waiters

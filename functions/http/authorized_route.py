@@ -8,6 +8,7 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 
 from functions.access.access_control import AccessControl
+from functions.http.strict_request import StrictRequest
 from pipeline.contract.records import Scope
 
 SCHEME = "key"
@@ -49,7 +50,7 @@ class AuthorizedRoute(APIRoute):
             caller = await access_control.authenticate_key(request.headers.get("authorization"), address)
             request.state.caller = caller
             request.state.quota_status = await access_control.authorize(caller, scope)
-            return await serve(request)
+            return await serve(StrictRequest(request.scope, request.receive))
 
         return authorized
 

@@ -9,7 +9,8 @@ from fastapi import Depends
 from starlette.requests import HTTPConnection
 
 from functions.operations.service_status import StatusReader
-from functions.previews.completion_waiters import Waiters
+from functions.previews.completion_waiters import CompletionWaiters
+from functions.previews.queue_depth import QueueDepth
 from pipeline.access.api_keys import Caller
 from pipeline.clients.resources import Resources
 
@@ -20,9 +21,15 @@ async def _resources(connection: HTTPConnection) -> Resources:
     return found
 
 
-async def _waiters(connection: HTTPConnection) -> Waiters:
+async def _waiters(connection: HTTPConnection) -> CompletionWaiters:
     found = connection.app.state.waiters
-    assert isinstance(found, Waiters)  # noqa: S101 - set by whoever started the application
+    assert isinstance(found, CompletionWaiters)  # noqa: S101 - set by whoever started the application
+    return found
+
+
+async def _queue_depth(connection: HTTPConnection) -> QueueDepth:
+    found = connection.app.state.queue_depth
+    assert isinstance(found, QueueDepth)  # noqa: S101 - set by whoever started the application
     return found
 
 
@@ -40,5 +47,6 @@ async def _status_reader(connection: HTTPConnection) -> StatusReader:
 
 FromCaller = Annotated[Caller, Depends(_caller)]
 FromResources = Annotated[Resources, Depends(_resources)]
-FromWaiters = Annotated[Waiters, Depends(_waiters)]
+FromQueueDepth = Annotated[QueueDepth, Depends(_queue_depth)]
 FromStatusReader = Annotated[StatusReader, Depends(_status_reader)]
+FromWaiters = Annotated[CompletionWaiters, Depends(_waiters)]

@@ -14,9 +14,11 @@ from starlette.routing import Match
 
 from functions.http import rate_limit_headers
 from functions.http.statuses import STATUS
+from pipeline.contract.validation import message_of
 from pipeline.errors import (
     Forbidden,
     InvalidInput,
+    NoCredentials,
     PipelineError,
     TooMany,
     Unauthorized,
@@ -27,10 +29,12 @@ _METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 
 MEDIA_TYPE = "application/problem+json"
 
-# RFC 6750, section 3.
+# RFC 6750, section 3; who sent no key is not told of an error.
+_REALM = 'Bearer realm="voice cloning"'
 _CHALLENGES: dict[type[PipelineError], str] = {
-    Unauthorized: 'Bearer error="invalid_token"',
-    Forbidden: 'Bearer error="insufficient_scope"',
+    NoCredentials: _REALM,
+    Unauthorized: f'{_REALM}, error="invalid_token"',
+    Forbidden: f'{_REALM}, error="insufficient_scope"',
 }
 
 log = structlog.get_logger(__name__)
@@ -116,24 +120,31 @@ def install(app: FastAPI) -> None:
 
 async def _pipeline_error(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, PipelineError)  # noqa: S101 - what the handler is registered for
+    return answer_to(error)
+
+
+def answer_to(error: PipelineError, *, job_id: str | None = None) -> JSONResponse:
+    """Answer with an error that ended a request; what we depend on is logged, and not shown."""
     if isinstance(error, Unavailable):
         log.warning("unavailable", reason=error.message, cause=repr(error.__cause__))
-        return of_code(error.code, "The service can't reach its storage or queue; try again shortly.", None)
-    return of_error(error)
+        reason = "The service can't reach its storage or queue; try again shortly."
+        return of_code(error.code, reason, None, job_id=job_id)
+    return of_error(error, job_id=job_id)
 
 
 async def _validation_error(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - what the handler is registered for
     fields = [_field_error(problem) for problem in error.errors()]
-    message = "; ".join(f"{field.field}: {field.message}" for field in fields)
+    message = "; ".join(f"{field.field} {field.message}" for field in fields) + "."
     return response(HTTPStatus.UNPROCESSABLE_ENTITY, InvalidInput.code, message, fields=fields)
 
 
 def _field_error(problem: dict[str, Any]) -> FieldError:
-    # The first part says where (body, query, path, header); the rest is the name, or a position in bad JSON.
+    # The first part says where (body, query, path, header), the rest which.
     where, *path = problem["loc"]
-    name = ".".join(str(part) for part in path if not isinstance(part, int))
-    return FieldError(field=name or str(where), message=problem["msg"].removeprefix("Value error, "))
+    name = ".".join(str(part) for part in path)
+    message = "should be a file" if "UploadFile" in problem["msg"] else message_of(problem)
+    return FieldError(field=name or str(where), message=message)
 
 
 async def _http_exception(request: Request, error: Exception) -> JSONResponse:
@@ -148,13 +159,14 @@ async def _http_exception(request: Request, error: Exception) -> JSONResponse:
 
 
 def _methods_of(request: Request) -> list[str]:
-    """Tell every method of a path: there is a route for each, and the error comes from the first of them."""
+    """Return every method of a path: there is a route for each, and the error comes from the first of them."""
 
     def is_served(method: str) -> bool:
         scope = {**request.scope, "method": method}
         return any(route.matches(scope)[0] is Match.FULL for route in request.app.routes)
 
-    return [method for method in _METHODS if is_served(method)]
+    served = {method for method in _METHODS if is_served(method)}
+    return sorted(served | ({"HEAD"} if "GET" in served else set()))
 
 
 def unexpected() -> JSONResponse:

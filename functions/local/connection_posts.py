@@ -1,45 +1,64 @@
-"""`POST /@connections/<id>`, by which other processes reach this one's WebSocket clients, as in API Gateway.
+"""`POST /@connections/<id>`, by which other processes reach this one's clients, as in API Gateway.
 
 Each server process listens on a loopback port of its own, so that a message finds the very process that holds the
 connection, however many there are.
 """
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
-from aiohttp import web
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
-from functions.local.connections import ConnectionRegistry
-from functions.previews.completion_waiters import Waiters
 from functions.websocket.dispatch import MESSAGE_MAX_BYTES
+
+Deliver = Callable[[str, str], Awaitable[bool]]
 
 # By this header botocore knows which of its exceptions to raise (AWS REST-JSON protocol).
 _GONE = {"x-amzn-ErrorType": "GoneException"}
+_TOO_LARGE = {"x-amzn-ErrorType": "PayloadTooLargeException"}
+
+
+def connections_app(deliver: Deliver) -> Starlette:
+    """Make the application; `deliver` takes a connection's id and a message, and says whether it is there."""
+
+    async def post(request: Request) -> Response:
+        body = bytearray()
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > MESSAGE_MAX_BYTES:
+                return Response(status_code=413, headers=_TOO_LARGE)
+        delivered = await deliver(request.path_params["connection_id"], body.decode())
+        return Response() if delivered else Response(status_code=410, headers=_GONE)
+
+    return Starlette(routes=[Route("/@connections/{connection_id:path}", post, methods=["POST"])])
 
 
 @asynccontextmanager
-async def listen_for_posts(connections: ConnectionRegistry, waiters: Waiters) -> AsyncIterator[None]:
-    """Serve the route on a free port of the loopback interface."""
+async def serving(deliver: Deliver) -> AsyncIterator[str]:
+    """Serve the application on a free port of the loopback interface; the endpoint's address."""
+    config = uvicorn.Config(
+        connections_app(deliver), lifespan="off", log_config=None, access_log=False, server_header=False, ws="none"
+    )
+    server = _InnerServer(config)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        task = asyncio.create_task(server.serve(sockets=[listening]))
+        try:
+            yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            await task
 
-    async def post(request: web.Request) -> web.Response:
-        connection_id, text = request.match_info["connection_id"], await request.text()
-        delivered = waiters.ring(connection_id, text) or await connections.post(connection_id, text)
-        return web.Response(status=200 if delivered else 410, headers=None if delivered else _GONE)
 
-    application = web.Application(client_max_size=MESSAGE_MAX_BYTES)
-    application.router.add_post("/@connections/{connection_id}", post)
-    application.on_response_prepare.append(_without_server_header)
-    runner = web.AppRunner(application, access_log=None)
-    await runner.setup()
-    try:
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        port = runner.addresses[0][1]
-        connections.endpoint = waiters.endpoint = f"http://127.0.0.1:{port}"
+class _InnerServer(uvicorn.Server):
+    """A server beside the one that the process is run by, to whom the signals are left."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """See `uvicorn.Server`."""
         yield
-    finally:
-        await runner.cleanup()
-
-
-async def _without_server_header(_request: web.Request, response: web.StreamResponse) -> None:
-    response.headers.pop("Server", None)

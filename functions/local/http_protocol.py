@@ -12,9 +12,7 @@ from uvicorn.server import ServerState
 
 from functions.http import problems
 from functions.http.middleware.security_headers import HEADERS
-
-URL_MAX_BYTES = 7 * 1024  # less than the longest line that the WebSocket library reads
-HEADERS_MAX_BYTES = 16 * 1024
+from functions.local.http_parser import HEADERS_MAX_BYTES, URL_MAX_BYTES, AmbiguousRequest, Connection
 
 _ERRORS = {
     408: ("request_timeout", "The request did not come in time; send it again."),
@@ -24,30 +22,7 @@ _ERRORS = {
         f"The headers are too large; they should have at most {HEADERS_MAX_BYTES // 1024} KB.",
     ),
 }
-_UNREADABLE = ("bad_request", "This is no HTTP request that can be read.")
-
-
-class Connection(h11.Connection):
-    """A server's side of a connection, with limits that hold however a request is cut into packets."""
-
-    def __init__(self) -> None:
-        super().__init__(h11.SERVER, max_incomplete_event_size=HEADERS_MAX_BYTES)
-
-    def next_event(self) -> Any:
-        """Return the next event that has been received.
-
-        Raises
-        ------
-        h11.RemoteProtocolError
-            It can't be read, or is too large.
-        """
-        event = super().next_event()
-        if isinstance(event, h11.Request):
-            if len(event.target) > URL_MAX_BYTES:
-                raise h11.RemoteProtocolError("URL too long", error_status_hint=414)
-            if sum(len(name) + len(value) for name, value in event.headers) > HEADERS_MAX_BYTES:
-                raise h11.RemoteProtocolError("headers too large", error_status_hint=431)
-        return event
+_UNREADABLE = ("bad_request", "This can't be parsed as an HTTP request.")
 
 
 class HttpProtocol(H11Protocol):
@@ -102,7 +77,8 @@ class HttpProtocol(H11Protocol):
     def send_400_response(self, msg: str) -> None:
         """Send an error response for the exception that is being handled."""
         error = sys.exception()
-        self._send_error(error.error_status_hint if isinstance(error, h11.RemoteProtocolError) else 400)
+        status = error.error_status_hint if isinstance(error, h11.RemoteProtocolError) else 400
+        self._send_error(status, str(error) if isinstance(error, AmbiguousRequest) else None)
 
     def _update_timeout(self) -> None:
         """Set the timeout for what the client has to send next; one that runs is not restarted by every byte."""
@@ -144,9 +120,10 @@ class HttpProtocol(H11Protocol):
         elif unsent:
             self._write_check = self.loop.call_later(self.read_timeout_seconds, self._check_written, unsent)
 
-    def _send_error(self, status: int) -> None:
+    def _send_error(self, status: int, reason: str | None = None) -> None:
         if self.conn.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
-            response = problems.response(status, *_ERRORS.get(status, _UNREADABLE))
+            code, message = _ERRORS.get(status, _UNREADABLE)
+            response = problems.response(status, code, reason or message)
             response.headers.update({**HEADERS, "Connection": "close"})
             head = h11.Response(
                 status_code=status,

@@ -11,8 +11,7 @@ import structlog
 from fastapi import FastAPI
 
 from functions.http.application import create_app, serve_with
-from functions.local import websocket_route
-from functions.local.connection_posts import listen_for_posts
+from functions.local import connection_posts, websocket_route
 from functions.local.connections import ConnectionRegistry
 from functions.websocket.dispatch import Dispatcher
 from pipeline.clients.resources import connect
@@ -34,7 +33,8 @@ def application() -> FastAPI:
 def local_app(settings: Settings, clock: Clock = utc_now) -> FastAPI:
     """Return the application with its WebSocket route; it connects when the server starts it."""
     app = create_app(settings, on_loopback=is_loopback(settings.host))
-    app.include_router(websocket_route.router)
+    # First: what is mounted further down takes WebSockets too, and can't answer them.
+    app.router.routes[:0] = websocket_route.router.routes
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -42,7 +42,12 @@ def local_app(settings: Settings, clock: Clock = utc_now) -> FastAPI:
             waiters = serve_with(app, resources)
             app.state.connections = ConnectionRegistry()
             app.state.dispatcher = Dispatcher(resources, app.state.access_control)
-            async with listen_for_posts(app.state.connections, waiters):
+
+            async def deliver(connection_id: str, text: str) -> bool:
+                return waiters.notify(connection_id) or await app.state.connections.post(connection_id, text)
+
+            async with connection_posts.serving(deliver) as endpoint:
+                app.state.connections.endpoint = waiters.endpoint = endpoint
                 yield
 
     app.router.lifespan_context = lifespan

@@ -13,7 +13,8 @@ from functions.access.access_control import AccessControl
 from functions.http import problems
 from functions.http.authorized_route import access_control_of
 from functions.local.connections import Connection, ConnectionRegistry
-from functions.websocket.dispatch import Dispatcher, Message
+from functions.websocket.dispatch import Dispatcher
+from functions.websocket.messages import Message
 from pipeline.errors import ConnectionGone, PipelineError, Unavailable
 
 log = structlog.get_logger(__name__)
@@ -52,6 +53,12 @@ async def serve(socket: WebSocket) -> None:
         connections.remove(connection)
         log.info("client disconnected", connection_id=connection.address.connection_id)
         await dispatcher.forget(connection.address)
+
+
+@router.websocket("/{path:path}")
+async def refuse(socket: WebSocket) -> None:
+    """Refuse a WebSocket on any other path."""
+    await socket.send_denial_response(problems.response(404, "not_found", "There is no WebSocket here; open /ws."))
 
 
 async def _close_when_revoked(

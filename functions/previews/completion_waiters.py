@@ -1,99 +1,91 @@
-"""How an HTTP request waits for its job: rung by the event path where it can be, looking itself where it can't."""
+"""HTTP requests that wait for their jobs: notified where the process can be reached, polling where it can't."""
 
 import asyncio
-import json
-from typing import Any
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 
-from functions.previews.queue_depth import Backlog
 from pipeline.clients.resources import Resources
-from pipeline.contract import events
-from pipeline.contract.records import ReplyTo
-from pipeline.domain import jobs
+from pipeline.contract import layout
+from pipeline.contract.records import ReplyTo, Subscriber
 from pipeline.errors import Unavailable
 
-# With a bell, looking is only for the event that got lost; without one, it is all there is.
-_RUNG = (5.0, 5.0)
-_UNRUNG = (0.1, 1.0)
-_GROWTH = 1.5
+# Where there are notifications, polling is for the one that got lost; where there are none, it is all there is.
+_FIRST_POLL_SECONDS, _LONGEST_POLL_SECONDS, _GROWTH = 0.1, 1.0, 1.5
+_FALLBACK_POLL_SECONDS = 5.0
 
 
-class Waiters:
-    """The HTTP requests of this process that wait for a job.
+@dataclass(frozen=True, slots=True)
+class Waiter:
+    """One request that waits for one job.
+
+    `subscriber` is what its job is made with; None where nobody could notify this process.
+    """
+
+    subscriber: Subscriber | None
+    notified: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class CompletionWaiters:
+    """The waiting requests of this process, by the connection id under which they are notified.
 
     `endpoint` is where this process takes `@connections` posts; None where it can't, as in a Lambda function.
-    `backlog` tells those who go on without waiting how many are before them.
     """
 
     def __init__(self, resources: Resources) -> None:
         self._resources = resources
         self.endpoint: str | None = None
-        self.backlog = Backlog(resources)
-        self._bells: dict[str, asyncio.Future[dict[str, Any]]] = {}
+        self._waiting: dict[str, Waiter] = {}
 
-    def reply_to(self, job_id: str) -> ReplyTo | None:
-        """Where the event path shall ring when the job ends."""
-        return ReplyTo(endpoint=self.endpoint, connection_id=f"http-{job_id}") if self.endpoint else None
-
-    def ring(self, connection_id: str, text: str) -> bool:
-        """Hand a message to the request that waits under this id; False when none does."""
-        bell = self._bells.get(connection_id)
-        if bell is None:
-            return False
-        if not bell.done():
-            bell.set_result(json.loads(text))
-        return True
-
-    def expect(self, job_id: str) -> "Expectation":
-        """Begin to listen for a job, before it is sent."""
-        connection_id = f"http-{job_id}"
-        bell: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
-        self._bells[connection_id] = bell
-        return Expectation(self, job_id, connection_id, bell)
-
-    def forget(self, connection_id: str) -> None:
-        """Stop listening."""
-        self._bells.pop(connection_id, None)
-
-    async def look(self, job_id: str, bell: "asyncio.Future[dict[str, Any]]") -> dict[str, Any]:
-        """Wait for the bell, looking now and then; what the client is told of how the job ended."""
-        pause, longest = _RUNG if self.endpoint else _UNRUNG
-        while True:
-            done, _ = await asyncio.wait([bell], timeout=pause)
-            if done:
-                return bell.result()
-            pause = min(pause * _GROWTH, longest)
-            if message := await self._outcome(job_id):
-                return message
-
-    async def _outcome(self, job_id: str) -> dict[str, Any] | None:
+    @contextmanager
+    def waiter(self) -> Iterator[Waiter]:
+        """Listen for notifications of a job that is about to be made."""
+        connection_id = secrets.token_urlsafe(16)
+        waiter = Waiter(self._subscriber(connection_id))
+        self._waiting[connection_id] = waiter
         try:
-            outcome = await jobs.read_outcome(self._resources, job_id)
-        except Unavailable:
-            return None
-        return events.message_for(outcome) if outcome else None
+            yield waiter
+        finally:
+            del self._waiting[connection_id]
 
+    def notify(self, connection_id: str) -> bool:
+        """Wake the request that waits under this id; False when none does."""
+        waiter = self._waiting.get(connection_id)
+        if waiter is not None:
+            waiter.notified.set()
+        return waiter is not None
 
-class Expectation:
-    """One request's wait for one job; a context manager."""
-
-    def __init__(
-        self, waiters: Waiters, job_id: str, connection_id: str, bell: "asyncio.Future[dict[str, Any]]"
-    ) -> None:
-        self._waiters = waiters
-        self._job_id = job_id
-        self._connection_id = connection_id
-        self._bell = bell
-
-    def __enter__(self) -> "Expectation":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._waiters.forget(self._connection_id)
-
-    async def wait(self, seconds: float) -> dict[str, Any] | None:
-        """Give the message that tells how the job ended, or None when the time is over first."""
+    async def wait(self, waiter: Waiter, job_id: str, seconds: float) -> bool:
+        """Wait until a job has ended; False when the time is over first."""
         try:
             async with asyncio.timeout(seconds):
-                return await self._waiters.look(self._job_id, self._bell)
+                await self._until_ended(waiter, job_id)
         except TimeoutError:
+            return False
+        return True
+
+    def _subscriber(self, connection_id: str) -> Subscriber | None:
+        if self.endpoint is None:
             return None
+        reply_to = ReplyTo(endpoint=self.endpoint, connection_id=connection_id)
+        return Subscriber(reply_to=reply_to, interface="http")
+
+    async def _until_ended(self, waiter: Waiter, job_id: str) -> None:
+        pause = _FALLBACK_POLL_SECONDS if waiter.subscriber else _FIRST_POLL_SECONDS
+        while not await _is_set(waiter.notified, within=pause) and not await self._has_ended(job_id):
+            pause = max(pause, min(pause * _GROWTH, _LONGEST_POLL_SECONDS))
+
+    async def _has_ended(self, job_id: str) -> bool:
+        try:
+            return await self._resources.bucket.head(layout.outcome(job_id)) is not None
+        except Unavailable:
+            return False
+
+
+async def _is_set(event: asyncio.Event, *, within: float) -> bool:
+    try:
+        async with asyncio.timeout(within):
+            return await event.wait()
+    except TimeoutError:
+        return False

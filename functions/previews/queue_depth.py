@@ -11,11 +11,12 @@ from pipeline.errors import Unavailable
 log = structlog.get_logger(__name__)
 
 _FRESH = timedelta(seconds=5)
+_READ_SECONDS = 1.0  # nobody's answer is to wait for it any longer
 _LONGEST_RETRY_SECONDS = 30
 _AGE_PER_RETRY = 5
 
 
-class Backlog:
+class QueueDepth:
     """The depth of the synthesis queue, read at most once every few seconds however many ask."""
 
     def __init__(self, resources: Resources) -> None:
@@ -25,22 +26,24 @@ class Backlog:
         self._depth: int | None = None
 
     async def ahead(self) -> int | None:
-        """Tell about how many jobs wait before one that waits too; None when the queue does not say."""
+        """Return about how many jobs wait before one that waits too; None when the queue does not say."""
         async with self._reading:
-            now = self._resources.clock()
-            if self._read_at is None or now - self._read_at >= _FRESH:
-                self._depth, self._read_at = await self._read(), now
+            if self._read_at is None or self._resources.clock() - self._read_at >= _FRESH:
+                self._depth = await self._read()
+                # Of the end of the read: however long it took, those who waited for it share what it found.
+                self._read_at = self._resources.clock()
         return None if self._depth is None else max(0, self._depth - 1)
 
     async def _read(self) -> int | None:
         try:
-            return await self._resources.synthesis.depth()
-        except Unavailable as error:
-            log.warning("backlog unknown", reason=error.message)
+            async with asyncio.timeout(_READ_SECONDS):
+                return await self._resources.synthesis.depth()
+        except (Unavailable, TimeoutError) as error:
+            log.warning("queue depth unknown", reason=str(error) or "no answer in time")
             return None
 
     def retry_seconds(self, created_at: datetime, ahead: int | None) -> int:
-        """Tell when to ask again for a job: later the more there are before it and the longer it has waited.
+        """Return when to ask again for a job: later the more there are before it and the longer it has waited.
 
         A worker takes a batch in a second or so; while none runs, what has waited long will wait longer.
         """

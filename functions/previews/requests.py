@@ -6,7 +6,7 @@ from pydantic import AfterValidator
 
 from pipeline.access.owners import new_id
 from pipeline.clients.resources import Resources
-from pipeline.contract.records import NewReference, Options, ReplyTo, Request, Source
+from pipeline.contract.records import NewReference, Options, Request, Source, Subscriber
 from pipeline.domain import jobs, sessions, voices
 
 
@@ -44,6 +44,7 @@ def preview_request(
     options: Options,
     *,
     correlation_id: str | None,
+    subscriber: Subscriber | None = None,
     new_reference: NewReference | None = None,
 ) -> Request:
     """Describe the speaking of a checked text."""
@@ -56,21 +57,9 @@ def preview_request(
         options=options,
         created_at=resources.clock(),
         correlation_id=correlation_id,
+        subscriber=subscriber,
         new_reference=new_reference,
     )
-
-
-def addressed(
-    request: Request,
-    reply_to: ReplyTo | None,
-    request_id: str | None = None,
-    *,
-    id_withheld: bool,
-    signed: bool = False,
-) -> Request:
-    """Say whom to tell how the job ends, whether they will know its id before that, and if they want a link."""
-    told = {"reply_to": reply_to, "request_id": request_id, "id_withheld": id_withheld, "signed": signed}
-    return request.model_copy(update=told)
 
 
 def queued(request: Request) -> jobs.Job:

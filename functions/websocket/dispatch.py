@@ -6,19 +6,21 @@ the storage.
 
 import json
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import structlog
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from functions.access.access_control import AccessControl
-from functions.previews.requests import WholeText, addressed, preview_request, reference_id_of
+from functions.previews.requests import WholeText, preview_request, reference_id_of
+from functions.websocket import messages
+from functions.websocket.messages import Message
 from pipeline.access.api_keys import Caller
 from pipeline.clients.resources import Resources
-from pipeline.clients.storage import JSON
-from pipeline.contract import events, layout
+from pipeline.clients.storage import JSON, NewObject
+from pipeline.contract import layout
 from pipeline.contract.records import ConnectionState, ReplyTo, Scope, Source, Subscriber, check_options
-from pipeline.domain import jobs, presigned_urls, voice_changes
+from pipeline.domain import jobs, voice_changes
 from pipeline.errors import ConnectionGone, InvalidInput, PipelineError, Unavailable
 from pipeline.logs import current_correlation_id
 
@@ -31,7 +33,6 @@ MESSAGE_MAX_BYTES = 128 * 1024
 SCOPES: dict[str, Scope] = {"generate_preview": "preview", "save_voice": "voices:write", "subscribe": "preview"}
 MESSAGE_TYPES = tuple(SCOPES)
 
-Message = dict[str, Any]
 Say = Callable[[Message], Awaitable[None]]
 
 
@@ -96,12 +97,14 @@ class Dispatcher:
             return await self._route(sender, caller, parsed, say)
         except Unavailable as error:
             log.warning("unavailable", reason=error.message, cause=repr(error.__cause__))
-            return _error(parsed, "The service can't reach its storage or queue; try again shortly.", error)
+            reason = "The service can't reach its storage or queue; try again shortly."
+            return messages.error(error, message=reason, request_id=_request_id(parsed))
         except PipelineError as error:
-            return _error(parsed, error.message, error)
+            return messages.error(error, request_id=_request_id(parsed))
         except Exception:  # whatever was sent, the connection lives on
             log.exception("unexpected error")
-            return _error(parsed, "Something went wrong on our side; it has been logged.", None)
+            reason = "Something went wrong on our side; it has been logged."
+            return messages.reply("error", _request_id(parsed), {"message": reason, "code": "internal_error"})
 
     async def forget(self, sender: ReplyTo) -> None:
         """Drop what is remembered of a connection that has closed."""
@@ -135,14 +138,13 @@ class Dispatcher:
         request = preview_request(
             resources, source, reference_id, text, options, correlation_id=current_correlation_id()
         )
-        first = [self._remember(sender, caller, data.session_id)] if data.session_id else []
+        request = request.model_copy(update={"subscriber": _subscriber(sender, data)})
+        objects = [_connection(sender, caller, data.session_id)] if data.session_id else []
+        await jobs.prepare(resources, request, objects)
         if data.progress:
-            first.append(self._announce(say, data, request.job_id))
-        await jobs.accept(
-            resources,
-            addressed(request, sender, data.request_id, id_withheld=not data.progress, signed=data.signed),
-            *first,
-        )
+            # Before it is sent: its result, which others deliver, can then only come after.
+            await self._announce(say, data, request.job_id)
+        await jobs.submit(resources, request)
 
     async def _save_voice(self, sender: ReplyTo, caller: Caller, data: SaveVoice) -> Message:
         session_id = data.session_id or await self._last_session(sender)
@@ -154,37 +156,39 @@ class Dispatcher:
             self._resources, caller.owner, session_id, data.name, data.description or "", data.consent or ""
         )
         saved = {"voice_id": voice.voice_id, "name": voice.name, "description": voice.description}
-        return _message("voice_saved", data.request_id, saved)
+        return messages.reply("voice_saved", data.request_id, saved)
 
     async def _subscribe(self, sender: ReplyTo, caller: Caller, data: Subscribe, say: Say) -> Message | None:
         job = await jobs.read(self._resources, caller.owner, data.job_id)
-        outcome = job.outcome
+        outcome, subscriber = job.outcome, _subscriber(sender, data)
         if outcome is None:
             if data.progress:
                 await self._announce(say, data, job.job_id)
-            # First leave the address, then look once more: whichever comes first, nobody is missed.
-            subscriber = Subscriber(reply_to=sender, request_id=data.request_id, signed=data.signed)
+            # First subscribe, then look once more: whichever comes first, nobody is missed.
             key = layout.subscriber(job.job_id, sender.connection_id)
             await self._resources.bucket.put(key, subscriber.to_json(), JSON)
             outcome = await jobs.read_outcome(self._resources, job.job_id)
-        if outcome is None:
-            return None
-        message = events.message_for(outcome.model_copy(update={"request_id": data.request_id}))
-        return await presigned_urls.with_link(self._resources, outcome, message, wanted=data.signed)
+        return await messages.completion(self._resources, outcome, subscriber) if outcome else None
 
     async def _announce(self, say: Say, data: _Data, job_id: str) -> None:
         try:
-            await say(_message("progress", data.request_id, {"job_id": job_id, "status": "queued"}))
+            await say(messages.progress(data.request_id, job_id))
         except (ConnectionGone, Unavailable) as error:  # the job goes on without
             log.info("could not tell of progress", job_id=job_id, reason=error.message)
-
-    async def _remember(self, sender: ReplyTo, caller: Caller, session_id: str) -> None:
-        state = connection_state(caller).model_copy(update={"session_id": session_id})
-        await self._resources.bucket.put(layout.connection(sender.connection_id), state.to_json(), JSON)
 
     async def _last_session(self, sender: ReplyTo) -> str | None:
         body = await self._resources.bucket.get(layout.connection(sender.connection_id))
         return ConnectionState.model_validate_json(body).session_id if body else None
+
+
+def _subscriber(sender: ReplyTo, data: _WantsPreview) -> Subscriber:
+    return Subscriber(reply_to=sender, request_id=data.request_id, signed=data.signed)
+
+
+def _connection(sender: ReplyTo, caller: Caller, session_id: str) -> NewObject:
+    """Remember the session that was last used on a connection."""
+    state = connection_state(caller).model_copy(update={"session_id": session_id})
+    return NewObject(layout.connection(sender.connection_id), state.to_json(), JSON)
 
 
 def connection_state(caller: Caller) -> ConnectionState:
@@ -221,20 +225,12 @@ def _data(type_: type[DataT], message: Message) -> DataT:
         raise InvalidInput(f"{field}: {reason}", field=field) from error
 
 
-def _message(type_: str, request_id: str | None, data: Message) -> Message:
-    always = {"request_id": request_id, "correlation_id": current_correlation_id()}
-    return {"type": type_, "data": data | {name: value for name, value in always.items() if value is not None}}
-
-
 def refusal(error: PipelineError) -> Message:
     """Tell a client that it is not heard at all."""
-    return _error({}, error.message, error)
+    return messages.error(error)
 
 
-def _error(message: Message, text: str, error: PipelineError | None) -> Message:
+def _request_id(message: Message) -> str | None:
     sent = message.get("data")
     request_id = sent.get("request_id") if isinstance(sent, dict) else None
-    told = {"message": text, "code": error.code if error else "internal_error"}
-    if error and error.field:
-        told["field"] = error.field
-    return _message("error", request_id if isinstance(request_id, str) else None, told)
+    return request_id if isinstance(request_id, str) else None

@@ -159,12 +159,12 @@ class Consumer:
         await self._unless_stopped(self._sleep(SCALE_IN_WINDOW_SECONDS))
 
     def _start(self, message: Message) -> None:
-        ticket = jobs.parse_ticket(message.body)
-        if ticket is None:
+        job = jobs.parse_queue_message(message.body)
+        if job is None:
             log.warning("message is not a job, deleting it", message_id=message.id)
             self._deliveries.discard(message)
             return
-        delivery = self._deliveries.hold(ticket.job_id, message)
+        delivery = self._deliveries.hold(job.job_id, message)
         if delivery is None:
             return
         self._synthesizing.add(delivery.job_id)

@@ -16,7 +16,7 @@ from pipeline.audio.reference_audio import Recording
 from pipeline.audio.wav import WAV, length_of_wav
 from pipeline.clients.resources import Resources
 from pipeline.contract import layout, retention
-from pipeline.contract.records import Failed, Preview, Request, Succeeded, SynthesisReport, Timings, particulars
+from pipeline.contract.records import Failed, Preview, Request, Succeeded, SynthesisReport, Timings, outcome_fields
 from pipeline.domain import jobs
 from pipeline.errors import Unavailable
 
@@ -80,7 +80,7 @@ async def publish(context: WorkerContext, result: Result) -> None:
         outcome = _success(result.request, result.stored)
     else:
         outcome = await _store(context, result)
-    written = await jobs.conclude(resources, outcome)
+    written = await jobs.write_outcome(resources, outcome)
     _log_outcome(outcome, written=written)
 
 
@@ -88,13 +88,13 @@ async def _store(context: WorkerContext, result: Synthesized) -> Succeeded:
     storing = context.prompts.store(result.request, result.voice)
     if result.finished is None:
         await storing
-        return Succeeded.model_validate(particulars(result.request, context.resources.clock()))
+        return Succeeded.model_validate(outcome_fields(result.request, context.resources.clock()))
     stored, _ = await asyncio.gather(_store_audio(context, result, result.finished), storing)
     return _success(result.request, stored)
 
 
 def _success(request: Request, stored: StoredPreview) -> Succeeded:
-    facts = particulars(request, stored.completed_at) | {"preview": stored.preview}
+    facts = outcome_fields(request, stored.completed_at) | {"preview": stored.preview}
     if stored.report:
         facts |= {"timings": stored.report.timings, "warnings": stored.report.warnings}
     return Succeeded.model_validate(facts)

@@ -6,12 +6,15 @@ import os
 from hypercorn.asyncio import serve
 from hypercorn.config import Config
 from ministack.app import app
+from ministack.services import sqs
 
+from embedded.fair_queues import make_fair
 from embedded.long_polling import MessageArrivals, cancelled_on_disconnect
 
 
 async def main() -> None:
     """Serve until told to stop."""
+    make_fair(sqs)
     MessageArrivals(asyncio.get_running_loop())
     config = Config()
     config.bind = [f"{os.environ['BIND_HOST']}:{os.environ['GATEWAY_PORT']}"]

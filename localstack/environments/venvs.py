@@ -15,6 +15,7 @@ from environments.repository import ROOT
 log = structlog.get_logger()
 
 VENVS = ROOT / ".venvs"
+INSTALLER = ROOT / "requirements" / "install.py"
 
 _HERE = Path(__file__).parent
 LOCKS = {
@@ -67,22 +68,7 @@ def _make(folder: Path, python: Path, lock: Path) -> None:
             f"it, such as `python{version}-venv` on Debian and Ubuntu, and try again."
         )
     _run([sys.executable, "-m", "venv", "--clear", str(folder)])
-    # `--require-hashes`: what is installed is what was locked, from whichever index is configured.
-    # `--no-deps`: all of it is locked, and older versions of pip find fault with extras that are.
-    _run(
-        [
-            str(python),
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "--no-deps",
-            "--require-hashes",
-            "--requirement",
-            str(lock),
-        ]
-    )
-
+    _run([sys.executable, str(INSTALLER), str(lock), "--python", str(python)])
 
 def _run(command: list[str]) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}

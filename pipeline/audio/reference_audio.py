@@ -8,6 +8,7 @@ import numpy as np
 import soundfile as sf
 from numpy.typing import NDArray
 
+from pipeline.audio.formats import FORMATS, WAV_MAGIC, check_codec, check_container, unreadable
 from pipeline.audio.wav import EncodedRecording
 from pipeline.errors import InvalidAudio
 from pipeline.settings import Settings
@@ -22,10 +23,8 @@ SILENCE_PEAK = 10 ** (-60 / 20)  # -60 dBFS, well under the noise of any microph
 SHORTFALL_SECONDS = 0.1  # lossy formats round their length to whole frames
 _UNKNOWN_FRAMES = 2**48  # libsndfile says SF_COUNT_MAX for a stream of unknown length
 _UNKNOWN_BYTES = 0x7FFF0000  # writers to a pipe leave 0xFFFFFFFF, 0x7FFFFFFF or nearly that in the header
-_CHUNKED = {b"RIFF": "<", b"RF64": "<", b"RIFX": ">", b"FORM": ">"}  # the byte order of WAV's family and AIFF
 _OGG_PAGE = 27  # bytes of a page's header before its table of segments (RFC 3533)
 _BLOCK_FRAMES = 2**16
-_FORMATS = "a WAV, FLAC, OGG or MP3 file"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,17 +69,17 @@ def decode_reference(data: bytes, settings: Settings) -> Recording:
         Not audio, truncated, too many channels, no samples, too short, too long, silent, or not finite.
     """
     if not data:
-        raise InvalidAudio(f"The file is empty; it should be {_FORMATS}.", field="audio")
+        raise InvalidAudio(f"The file is empty; it should be {FORMATS}.", field="audio")
+    check_container(data)
     try:
         with _Forward(_Bytes(data)) as sound:
+            check_codec(sound.format, sound.subtype)
             _check_header(sound, data, settings)
             samples = _read_mono(sound, settings)
             expected = sound.frames if sound.frames < _UNKNOWN_FRAMES else 0
             rate = sound.samplerate
     except sf.LibsndfileError as error:
-        raise InvalidAudio(
-            f"The file can't be read as audio; it should be {_FORMATS} that is whole.", field="audio"
-        ) from error
+        raise unreadable() from error
     if expected - len(samples) > SHORTFALL_SECONDS * rate:
         raise _truncated()
     _check_samples(samples, rate, settings)
@@ -185,18 +184,17 @@ def _is_cut_short(data: bytes) -> bool:
     """Return whether the header gives more bytes than follow; libsndfile does not check that."""
     if data.startswith(b"OggS"):
         return _ogg_is_cut_short(data)
-    order = _CHUNKED.get(data[:4])
-    return order is not None and _chunks_are_cut_short(data, order)
+    return data.startswith(WAV_MAGIC) and _wav_is_cut_short(data)
 
 
-def _chunks_are_cut_short(data: bytes, order: str) -> bool:
+def _wav_is_cut_short(data: bytes) -> bool:
     position, long_size = 12, None
     while position + 8 <= len(data):
-        name, size = struct.unpack_from(f"{order}4sI", data, position)
+        name, size = struct.unpack_from("<4sI", data, position)
         position += 8
         if name == b"ds64" and position + 16 <= len(data):
             long_size = struct.unpack_from("<Q", data, position + 8)[0]
-        if name in {b"data", b"SSND"}:
+        if name == b"data":
             if size >= _UNKNOWN_BYTES:
                 size = long_size or 0
             return bool(position + size > len(data))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 import structlog
 from botocore.exceptions import BotoCoreError, ClientError
 
-from pipeline.errors import Unavailable
+from pipeline.clients.failures import error_code, unavailable
 
 if TYPE_CHECKING:
     from types_aiobotocore_sqs import SQSClient
@@ -171,13 +171,14 @@ class SqsQueue:
         try:
             yield
         except (BotoCoreError, ClientError, OSError) as error:
-            raise Unavailable(f"The queue does not answer ({self._name_or_url}: {doing}).") from error
+            raise unavailable(
+                error, "queue", f"{self._name_or_url}: {doing}", "SYNTHESIS_QUEUE, EVENTS_QUEUE"
+            ) from error
 
 
 def _is_wrong_parameter(error: ClientError) -> bool:
-    """Tell a refusal of what was sent, under any of its names: the queue's protocol has two dialects."""
-    code = error.response["Error"]["Code"].rpartition("#")[2].rpartition(".")[2]
-    return code in {"InvalidParameterValue", "InvalidParameterValueException", "UnsupportedOperation"}
+    """Return whether the queue refuses what was sent, under any name of that error."""
+    return error_code(error) in {"InvalidParameterValue", "InvalidParameterValueException", "UnsupportedOperation"}
 
 
 def _retriable(failures: "Sequence[BatchResultErrorEntryTypeDef]", receipts: Sequence[str]) -> list[str]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from aiohttp import ClientPayloadError as BrokenOff  # aiobotocore lets it through when a body ends early
 from botocore.exceptions import BotoCoreError, ClientError
 
+from pipeline.clients.failures import unavailable
 from pipeline.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -20,6 +21,15 @@ JSON = "application/json"
 
 # S3 answers 409 when it can't tell yet which of two writes came first, and wants the request once more.
 _CONFLICTS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class NewObject:
+    """An object to be written."""
+
+    key: str
+    body: bytes
+    content_type: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,7 +273,7 @@ class S3Bucket:
         try:
             yield
         except (BotoCoreError, ClientError, BrokenOff, OSError) as error:
-            raise Unavailable(f"The storage does not answer (bucket {self.name}: {doing}).") from error
+            raise unavailable(error, "storage", f"bucket {self.name}: {doing}", "BUCKET, VOICES_BUCKET") from error
 
 
 def _batches(keys: Iterable[str], size: int) -> Iterator[list[str]]:

@@ -1,51 +1,26 @@
-"""What a WebSocket client is told, and the storage events that lead to it."""
+"""The events queue: what the storage tells of new objects, and notifications that are retried."""
 
 import json
-from typing import Any
 from urllib.parse import unquote_plus
 
 from pydantic import BaseModel, Field, ValidationError
 
-from pipeline.contract.records import Failed, Succeeded, format_utc
+from pipeline.contract.records import Record, Subscriber
 
 
-def audio_url(job_id: str) -> str:
-    """Give the path under which a preview is served."""
-    return f"/previews/{job_id}.wav"
+class Notification(Record):
+    """One subscriber that is yet to be notified of a job's end."""
+
+    job_id: str
+    subscriber: Subscriber
 
 
-def message_for(outcome: Succeeded | Failed) -> dict[str, Any]:
-    """Say to a client how a job ended."""
-    if isinstance(outcome, Failed):
-        return _message(
-            "error", outcome, {"message": outcome.message, "code": outcome.code, "field": outcome.field}
-        )
-    if outcome.preview is None:
-        return _message("embedding_complete", outcome, {})
-    return _message(
-        "tts_complete",
-        outcome,
-        {
-            "audio_url": audio_url(outcome.job_id),
-            "temporary": True,
-            "duration_seconds": outcome.preview.duration_seconds,
-            "sample_rate": outcome.preview.sample_rate,
-            "expires_at": format_utc(outcome.preview.expires_at),
-            "warnings": list(outcome.warnings) or None,
-        },
-    )
-
-
-def _message(type_: str, outcome: Succeeded | Failed, more: dict[str, Any]) -> dict[str, Any]:
-    data = {
-        "job_id": outcome.job_id,
-        "request_id": outcome.request_id,
-        "correlation_id": outcome.correlation_id,
-        "session_id": outcome.source.session_id,
-        "voice_id": outcome.source.voice_id,
-        **more,
-    }
-    return {"type": type_, "data": {name: value for name, value in data.items() if value is not None}}
+def parse_notification(body: str) -> Notification | None:
+    """Read a message that is a notification; None when it is not, as the storage's events are not."""
+    try:
+        return Notification.model_validate_json(body)
+    except ValidationError:
+        return None
 
 
 class _Object(BaseModel):

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AwareDatetime,
@@ -136,19 +136,38 @@ class NewReference(Record):
     transcription: str
 
 
-class Envelope(Record):
+class Subscriber(Record):
+    """Who is notified when a job ends: its maker, and whoever subscribed later, in `jobs/<job_id>/subscribers/`."""
+
+    reply_to: ReplyTo
+    interface: Literal["websocket", "http"] = Field(
+        "websocket", description="`http`: a request that waits for the job and is the only one to know its id"
+    )
+    request_id: str | None = None
+    signed: bool = Field(False, description="the notification shall bring a link that needs no key")
+
+
+class _MadeBySubscriber(Record):
+    """What a request and its outcome both say of the job's maker."""
+
+    subscriber: Subscriber | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_version_before(cls, data: Any) -> Any:
+        """Records are kept for a day: until then there are some with a subscriber's fields among their own."""
+        if isinstance(data, dict) and data.get("reply_to") and "subscriber" not in data:
+            return data | {"subscriber": data}
+        return data
+
+
+class Envelope(_MadeBySubscriber):
     """The fields of a request that every version knows: enough to describe the job and to end it."""
 
     job_id: str
     kind: str
     source: Source
     created_at: AwareDatetime
-    reply_to: ReplyTo | None = None
-    id_withheld: bool = Field(
-        False, description="`reply_to` learns the job's id only with its outcome: nobody else can wait for it"
-    )
-    request_id: str | None = None
-    signed: bool = Field(False, description="`reply_to` wants a link that needs no key")
     correlation_id: str | None = None
 
 
@@ -179,18 +198,14 @@ class SynthesisReport(Record):
     warnings: tuple[str, ...] = ()
 
 
-class Concluded(Record):
-    """What every outcome holds: the request's own particulars, so that telling the client needs one read."""
+class _OutcomeFields(_MadeBySubscriber):
+    """What every outcome holds: with the fields of its request, so that notifying the client needs one read."""
 
     job_id: str
     kind: str
     source: Source
     created_at: AwareDatetime
     completed_at: AwareDatetime
-    reply_to: ReplyTo | None = None
-    id_withheld: bool = False
-    request_id: str | None = None
-    signed: bool = False
     correlation_id: str | None = None
 
 
@@ -203,7 +218,7 @@ class Preview(Record):
     expires_at: AwareDatetime
 
 
-class Succeeded(Concluded):
+class Succeeded(_OutcomeFields):
     """The job did what was asked; a `preview` is there when one was."""
 
     status: Literal["succeeded"] = "succeeded"
@@ -212,7 +227,7 @@ class Succeeded(Concluded):
     warnings: tuple[str, ...] = ()
 
 
-class Failed(Concluded):
+class Failed(_OutcomeFields):
     """The job ended without a result, and this is what to tell the client."""
 
     status: Literal["failed"] = "failed"
@@ -221,18 +236,20 @@ class Failed(Concluded):
     field: str | None = None
 
 
-Outcome = Annotated[Succeeded | Failed, Field(discriminator="status")]
-_OUTCOME: TypeAdapter[Succeeded | Failed] = TypeAdapter(Outcome, config=ConfigDict(defer_build=True))
+Outcome = Succeeded | Failed
+_OUTCOME: TypeAdapter[Outcome] = TypeAdapter(
+    Annotated[Outcome, Field(discriminator="status")], config=ConfigDict(defer_build=True)
+)
 
 
-def parse_outcome(body: bytes) -> Succeeded | Failed:
+def parse_outcome(body: bytes) -> Outcome:
     """Read an `outcome.json`."""
     return _OUTCOME.validate_json(body)
 
 
-def particulars(request: Envelope, completed_at: datetime) -> dict[str, object]:
+def outcome_fields(request: Envelope, completed_at: datetime) -> dict[str, Any]:
     """Give the fields that an outcome takes over from its request."""
-    shared = request.model_dump(include=set(Concluded.model_fields) & set(Envelope.model_fields))
+    shared = request.model_dump(include=set(_OutcomeFields.model_fields) & set(Envelope.model_fields))
     return shared | {"completed_at": completed_at}
 
 
@@ -274,14 +291,6 @@ class LastSweep(Record):
 
     at: AwareDatetime
     swept: dict[str, int]
-
-
-class Subscriber(Record):
-    """`jobs/<job_id>/subscribers/<connection_id>.json`: who wants to hear how a job ends."""
-
-    reply_to: ReplyTo
-    request_id: str | None = None
-    signed: bool = False
 
 
 class QuotaUsage(Record):

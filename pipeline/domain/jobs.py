@@ -1,7 +1,8 @@
 """Jobs: a request object written once and an outcome object written once; which of them exist is the state."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
@@ -11,10 +12,20 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pipeline.access import quotas
 from pipeline.access.owners import owns
+from pipeline.access.quotas import Quotas
 from pipeline.clients.resources import Resources
-from pipeline.clients.storage import JSON
+from pipeline.clients.storage import JSON, NewObject
 from pipeline.contract import layout, retention
-from pipeline.contract.records import Envelope, Failed, Request, Source, Succeeded, parse_outcome, particulars
+from pipeline.contract.records import (
+    Envelope,
+    Failed,
+    Outcome,
+    Request,
+    Source,
+    Succeeded,
+    outcome_fields,
+    parse_outcome,
+)
 from pipeline.errors import DeadlineExceeded, InvalidInput, NotFound, PipelineError, Unavailable
 from pipeline.ids import Owner, is_id, lowest_id
 from pipeline.settings import Settings
@@ -25,7 +36,7 @@ log = structlog.get_logger(__name__)
 Status = Literal["queued", "succeeded", "failed", "expired"]
 
 
-class Ticket(BaseModel):
+class QueueMessage(BaseModel):
     """The body of a queue message: a claim check on `request.json`."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
@@ -41,7 +52,7 @@ class Job:
     status: Status
     source: Source
     created_at: datetime
-    outcome: Succeeded | Failed | None
+    outcome: Outcome | None
 
 
 def check_text(text: str, settings: Settings, *, field: str) -> str:
@@ -62,77 +73,84 @@ def check_text(text: str, settings: Settings, *, field: str) -> str:
     return text
 
 
-async def accept(resources: Resources, request: Request, *uploads: Awaitable[object]) -> None:
-    """Take a job on: its request and whatever it needs are stored, then its message is sent.
+async def accept(
+    resources: Resources, request: Request, objects: Sequence[NewObject] = (), *, reference_seconds: float = 0
+) -> None:
+    """Take a job on: store its request and the objects it needs, then send its message.
 
     When this returns, the job will end, whatever dies.
 
     Raises
     ------
     TooMany
-        It is a preview, and its owner has as many under way as may be; or a recording is more than their share.
+        It is a preview, and its owner has as many under way as may be; or the new recording is more than their
+        share.
     Unavailable
         The storage or the queue did not answer: nothing was taken on.
     """
-    await _enter(resources, request, uploads)
-    written = resources.bucket.put(layout.request(request.job_id), request.to_json(), JSON)
-    try:
-        await _all(written, *uploads)
-        await enqueue(resources, request.job_id, request.source.owner)
-    except PipelineError:
-        await _withdraw(resources, request)
-        raise
+    await prepare(resources, request, objects, reference_seconds=reference_seconds)
+    await submit(resources, request)
 
 
-async def _enter(resources: Resources, request: Request, uploads: Sequence[Awaitable[object]]) -> None:
-    """Count a preview as under way, before anything of it is written."""
-    owner = counted_for(request)
-    if owner is None:
-        return
-    try:
+async def prepare(
+    resources: Resources, request: Request, objects: Sequence[NewObject] = (), *, reference_seconds: float = 0
+) -> None:
+    """Do the first half of `accept`: everything is stored, and no worker knows of it yet."""
+    if owner := preview_owner(request):
         await quotas.reserve_preview(resources, owner, request.job_id)
-    except PipelineError:
-        for upload in uploads:
-            if isinstance(upload, Coroutine):
-                upload.close()  # it would warn that nobody has awaited it
-        raise
+    async with _withdrawn_on_error(resources, request):
+        if reference_seconds:
+            await Quotas(resources, resources.clock).take_reference_seconds(request.source.owner, reference_seconds)
+        await _put_all(resources, [NewObject(layout.request(request.job_id), request.to_json(), JSON), *objects])
 
 
-def counted_for(job: Envelope | Succeeded | Failed) -> Owner:
-    """Tell in whose share of previews under way a job counts; None: in nobody's."""
+async def submit(resources: Resources, request: Request) -> None:
+    """Do the second half of `accept`: send the message of a prepared job."""
+    async with _withdrawn_on_error(resources, request):
+        await enqueue(resources, request.job_id, request.source.owner)
+
+
+def preview_owner(job: Envelope | Outcome) -> Owner:
+    """Return the owner in whose number of previews under way a job counts; None: it counts in nobody's."""
     return job.source.owner if job.kind == "preview" else None
 
 
-async def _all(*works: Awaitable[object]) -> None:
-    """Wait for every one, so that none goes on behind the back of what follows a failure."""
-    for done in await asyncio.gather(*works, return_exceptions=True):
-        if isinstance(done, BaseException):
-            raise done
+async def _put_all(resources: Resources, objects: Sequence[NewObject]) -> None:
+    """Wait for every write, so that none goes on behind the back of what follows a failure."""
+    puts = (resources.bucket.put(new.key, new.body, new.content_type) for new in objects)
+    for result in await asyncio.gather(*puts, return_exceptions=True):
+        if isinstance(result, BaseException):
+            raise result
 
 
-async def _withdraw(resources: Resources, request: Request) -> None:
-    """Take back a request that was not accepted, as well as can be: a worker drops a job that has none."""
-    keys, owner = [layout.request(request.job_id)], counted_for(request)
-    if owner is not None:
-        keys.append(layout.in_flight(owner, request.job_id))
+@asynccontextmanager
+async def _withdrawn_on_error(resources: Resources, request: Request) -> AsyncIterator[None]:
+    """Delete a request that was not accepted, as well as can be: a worker drops a job that has none."""
     try:
-        await resources.bucket.delete(keys)
-    except Unavailable:
-        log.warning("could not withdraw request", job_id=request.job_id)
+        yield
+    except PipelineError:
+        keys = [layout.request(request.job_id)]
+        if owner := preview_owner(request):
+            keys.append(layout.in_flight(owner, request.job_id))
+        try:
+            await resources.bucket.delete(keys)
+        except Unavailable:
+            log.warning("could not withdraw request", job_id=request.job_id)
+        raise
 
 
 async def enqueue(resources: Resources, job_id: str, owner: Owner = None) -> None:
     """Send a job to the workers, in turn with those of other owners; sending twice does no harm."""
-    await resources.synthesis.send(Ticket(job_id=job_id).model_dump_json(), group=owner)
+    await resources.synthesis.send(QueueMessage(job_id=job_id).model_dump_json(), group=owner)
 
 
-def parse_ticket(body: str) -> Ticket | None:
+def parse_queue_message(body: str) -> QueueMessage | None:
     """Read a queue message; None when it is not one of ours."""
     try:
-        ticket = Ticket.model_validate_json(body)
+        message = QueueMessage.model_validate_json(body)
     except ValidationError:
         return None
-    return ticket if is_id(ticket.job_id) else None
+    return message if is_id(message.job_id) else None
 
 
 async def read_request(resources: Resources, job_id: str) -> Request | None:
@@ -158,7 +176,7 @@ async def read_envelope(resources: Resources, job_id: str) -> Envelope | None:
         return None
 
 
-async def read_outcome(resources: Resources, job_id: str) -> Succeeded | Failed | None:
+async def read_outcome(resources: Resources, job_id: str) -> Outcome | None:
     """Read how a job ended; None when it has not, or is unknown."""
     body = await resources.bucket.get(layout.outcome(job_id))
     return parse_outcome(body) if body else None
@@ -189,7 +207,7 @@ async def read(resources: Resources, owner: Owner, job_id: str) -> Job:
     return Job(job_id, "queued", request.source, request.created_at, None)
 
 
-def _ended(outcome: Succeeded | Failed, now: datetime) -> Job:
+def _ended(outcome: Outcome, now: datetime) -> Job:
     status: Status = outcome.status
     if isinstance(outcome, Succeeded) and outcome.preview and outcome.preview.expires_at <= now:
         status = "expired"
@@ -202,20 +220,19 @@ def _unknown(job_id: str) -> NotFound:
     )
 
 
-async def conclude(resources: Resources, outcome: Succeeded | Failed) -> bool:
-    """Write how a job ended, unless that is written already; whether this outcome is the one that stands."""
+async def write_outcome(resources: Resources, outcome: Outcome) -> bool:
+    """Write how a job ended unless that is written already; return whether this is the outcome that was written."""
     key = layout.outcome(outcome.job_id)
-    stands = await resources.bucket.put_once(key, outcome.to_json(), JSON) is not None
-    owner = counted_for(outcome)
-    if owner is not None:
+    written = await resources.bucket.put_once(key, outcome.to_json(), JSON) is not None
+    if owner := preview_owner(outcome):
         await quotas.release_preview(resources, owner, outcome.job_id)
-    return stands
+    return written
 
 
 def failure(request: Envelope, error: PipelineError, now: datetime) -> Failed:
     """Describe the failure that ends a job."""
     return Failed(
-        **particulars(request, now),
+        **outcome_fields(request, now),
         code=error.code,
         message=error.message,
         field=error.field,

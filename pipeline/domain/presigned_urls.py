@@ -1,12 +1,11 @@
 """Links that need no key: each opens one preview at the storage itself, and ends before the preview does."""
 
 from datetime import datetime, timedelta
-from typing import Any
 
 from pipeline.audio.wav import WAV
 from pipeline.clients.resources import Resources
 from pipeline.contract import layout
-from pipeline.contract.records import Failed, Succeeded
+from pipeline.contract.records import Failed, Outcome
 from pipeline.errors import Expired
 
 DISPOSITION = 'inline; filename="preview.wav"'
@@ -30,14 +29,11 @@ async def signed(resources: Resources, job_id: str, expires_at: datetime) -> str
     return await resources.bucket.presign_get(key, lifetime=lifetime, content_type=WAV, disposition=DISPOSITION)
 
 
-async def with_link(
-    resources: Resources, outcome: Succeeded | Failed, message: dict[str, Any], *, wanted: bool
-) -> dict[str, Any]:
-    """Add `signed_url` to what a client is told of a preview, for those who want it."""
-    if not wanted or isinstance(outcome, Failed) or outcome.preview is None:
-        return message
+async def signed_url(resources: Resources, outcome: Outcome) -> str | None:
+    """Make a link to a job's preview; None where there is none, or no time left for one."""
+    if isinstance(outcome, Failed) or outcome.preview is None:
+        return None
     try:
-        url = await signed(resources, outcome.job_id, outcome.preview.expires_at)
+        return await signed(resources, outcome.job_id, outcome.preview.expires_at)
     except Expired:
-        return message
-    return message | {"data": message["data"] | {"signed_url": url}}
+        return None

@@ -7,7 +7,7 @@ from pipeline.access.owners import new_id, owns
 from pipeline.access.quotas import Quotas
 from pipeline.audio.wav import WAV, EncodedRecording
 from pipeline.clients.resources import Resources
-from pipeline.clients.storage import UploadForm
+from pipeline.clients.storage import NewObject, UploadForm
 from pipeline.contract import layout, retention
 from pipeline.contract.records import format_utc
 from pipeline.errors import Expired, InvalidInput, NotFound, TooLarge
@@ -64,22 +64,28 @@ def too_large(settings: Settings) -> TooLarge:
     )
 
 
+def objects(session_id: str, recording: EncodedRecording, transcription: str) -> list[NewObject]:
+    """Give what is stored of a session; without all of it the session is of no use."""
+    keys = layout.session(session_id)
+    audio = NewObject(keys.audio, recording.wav, WAV)
+    if not transcription:
+        return [audio]
+    return [audio, NewObject(keys.transcription, transcription.encode(), TEXT)]
+
+
 async def store(
     resources: Resources, owner: Owner, session_id: str, recording: EncodedRecording, transcription: str
 ) -> None:
-    """Write a checked reference; both files, or the session is of no use.
+    """Write a checked reference.
 
     Raises
     ------
     TooMany
         It is more than what is left of the owner's share.
     """
-    await _count(resources, owner, recording)
-    keys = layout.session(session_id)
-    writes = [resources.bucket.put(keys.audio, recording.wav, WAV)]
-    if transcription:
-        writes.append(resources.bucket.put(keys.transcription, transcription.encode(), TEXT))
-    await asyncio.gather(*writes)
+    await _charge(resources, owner, recording)
+    new = objects(session_id, recording, transcription)
+    await asyncio.gather(*(resources.bucket.put(one.key, one.body, one.content_type) for one in new))
 
 
 async def open_upload(
@@ -138,12 +144,12 @@ async def require(resources: Resources, owner: Owner, session_id: str) -> None:
         return unchecked
 
     recording = await check_reference(resources, read)
-    await _count(resources, owner, recording)
+    await _charge(resources, owner, recording)
     # Once: what has been used stays, though the form lets the client upload something else.
     await resources.bucket.put_once(keys.audio, recording.wav, WAV)
 
 
-async def _count(resources: Resources, owner: Owner, recording: EncodedRecording) -> None:
+async def _charge(resources: Resources, owner: Owner, recording: EncodedRecording) -> None:
     await Quotas(resources, resources.clock).take_reference_seconds(owner, recording.duration_seconds)
 
 

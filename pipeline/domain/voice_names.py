@@ -10,6 +10,7 @@ NAME_MAX = 80
 DESCRIPTION_MAX = 500
 CONSENT_MAX = 1000
 VOICE_ID_MAX = 64
+_INVISIBLE = {"Cc", "Cf", "Co", "Cs", "Zl", "Zp"}  # Unicode's categories
 _JOINERS = "\u200c\u200d"  # Persian and emoji are spelled with them
 _VOICE_ID = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
@@ -25,31 +26,37 @@ def check_name(name: str) -> str:
     name = unicodedata.normalize("NFC", name).strip()
     if not 1 <= len(name) <= NAME_MAX:
         raise InvalidInput(f"name should have 1 to {NAME_MAX} characters; it has {len(name)}.", field="name")
-    if any(_is_control(character) for character in name):
-        raise InvalidInput("name should hold no control characters.", field="name")
+    _check_characters(name, field="name")
     if not any(character.isalnum() for character in name):
         raise InvalidInput("name should hold at least one letter or digit.", field="name")
     return name
 
 
-def _is_control(character: str) -> bool:
-    category = unicodedata.category(character)
-    return (category.startswith("C") or category in {"Zl", "Zp"}) and character not in _JOINERS
+def _check_characters(text: str, *, field: str) -> None:
+    """Refuse what is not seen and can make a text look like another: control and formatting characters."""
+    for character in text:
+        if unicodedata.category(character) in _INVISIBLE and character not in _JOINERS:
+            raise InvalidInput(
+                f"{field} should hold no control or bidirectional formatting characters; "
+                f"it holds U+{ord(character):04X}.",
+                field=field,
+            )
 
 
 def check_description(description: str) -> str:
-    """Take a voice's description.
+    """Return a voice's description if it can be one.
 
     Raises
     ------
     InvalidInput
-        It is too long.
+        It is too long, or holds control or bidirectional formatting characters.
     """
     if len(description) > DESCRIPTION_MAX:
         raise InvalidInput(
             f"description should have at most {DESCRIPTION_MAX} characters; it has {len(description)}.",
             field="description",
         )
+    _check_characters(description, field="description")
     return description
 
 

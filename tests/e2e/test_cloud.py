@@ -11,6 +11,8 @@ from tests.e2e.client import Client, recording
 from tests.e2e.deployment import Deployment
 from tests.e2e.stack import wait_until
 
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("deployed")]
+
 
 @pytest.fixture
 def client(deployment: Deployment) -> Client:

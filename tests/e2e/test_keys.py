@@ -5,9 +5,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from pipeline.access.api_keys import parse
 from tests.e2e.client import Client
 from tests.e2e.stack import ROOT, running, wait_until
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("keys")]
 
 SCRIPT = ROOT / "localstack" / "keys.py"
 

@@ -15,6 +15,9 @@ from tests.e2e.client import Client, pitch_of, recording
 from tests.e2e.deployment import Deployment
 from tests.e2e.stack import Stack, wait_until
 
+# On one worker of pytest-xdist, so that they share a running service.
+pytestmark = pytest.mark.xdist_group("lifecycle")
+
 
 def test_upload_hear_save_and_use_again(client: Client) -> None:
     first = client.preview(110, "Hello there, this is me.")

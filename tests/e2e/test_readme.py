@@ -4,8 +4,13 @@ import re
 import shlex
 import subprocess
 
+import pytest
+
 from tests.e2e.deployment import Deployment
 from tests.e2e.stack import ROOT, Stack
+
+# On one worker of pytest-xdist, so that they share a running service.
+pytestmark = pytest.mark.xdist_group("readme")
 
 
 def test_the_life_of_a_voice_can_be_pasted(stack: Stack | Deployment) -> None:

@@ -17,6 +17,8 @@ from supervision.ports import free_port
 
 from tests.e2e.stack import ROOT, still_runs, wait_until
 
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("supervisor")]
+
 HOST = "127.0.0.1"
 STOP_SECONDS = 5
 

@@ -187,7 +187,7 @@ async def notify_(world: World, watch: Watch) -> None:
     text = await key_of(world, "alice")
     caller = await KeyLookup(world.resources).caller(text)
     here = HERE.model_copy(update={"key_id": caller.key_id})
-    request = await _job(world, "alice", reply_to=here, signed=True)
+    request = await _job(world, "alice", subscriber=Subscriber(reply_to=here, signed=True))
     other = Subscriber(reply_to=ReplyTo(endpoint="https://here/ws", connection_id="other"), request_id=None)
     key = layout.subscriber(request.job_id, "other")
     await world.bucket.put(key, other.to_json(), JSON)
@@ -196,6 +196,11 @@ async def notify_(world: World, watch: Watch) -> None:
     said = {"FIRST_JOB_ID": request.job_id, "SECOND_JOB_ID": world.resources.new_id()}
     await notify.handle(resources, recorded("sqs_s3_created", **said), key_lookup=KeyLookup(resources))
     assert {to for to, _ in world.connections.posted} == {CLIENT}
+    await world.bucket.put(key, other.to_json(), JSON)
+    world.connections.gone.clear()
+    world.connections.unreachable.add("other")
+    await notify.handle(resources, recorded("sqs_s3_created", **said), key_lookup=KeyLookup(resources))
+    assert len(world.events.bodies) == 1
 
 
 async def dead_letters_(world: World, watch: Watch) -> None:

@@ -22,7 +22,7 @@ from pipeline.access.quotas import Quotas
 from pipeline.clients.resources import Resources, connect
 from pipeline.clients.storage import JSON
 from pipeline.contract import events, layout
-from pipeline.contract.records import Request, Source, Succeeded, particulars
+from pipeline.contract.records import Request, Source, Succeeded, outcome_fields
 from pipeline.domain import jobs
 from pipeline.errors import QuotaStatus, TooMany
 from pipeline.ids import utc_now
@@ -74,12 +74,22 @@ async def _told(resources: Resources) -> list[str]:
     return [key for body in await _bodies(resources.events) for key in events.keys_created(body)]
 
 
+async def test_a_message_of_another_group_does_not_wait_behind_a_flood(settings: Settings, tmp_path: Path) -> None:
+    async with running(settings, tmp_path), connect(settings) as resources:
+        for number in range(25):
+            await resources.synthesis.send(f"alice {number}", group="alice")
+        assert await _bodies(resources.synthesis) == [f"alice {number}" for number in range(10)]
+        await resources.synthesis.send("bob 0", group="bob")
+        assert await _bodies(resources.synthesis) == ["bob 0", *(f"alice {number}" for number in range(10, 19))]
+        assert await _bodies(resources.synthesis) == [f"alice {number}" for number in range(19, 25)]
+
+
 async def test_objects_survive_kill_9_and_the_queues_are_filled_again(settings: Settings, tmp_path: Path) -> None:
     async with running(settings, tmp_path), connect(settings) as resources:
         open_job, done_job = _request(resources), _request(resources)
         await jobs.accept(resources, open_job)
         await jobs.accept(resources, done_job)
-        await jobs.conclude(resources, Succeeded(**particulars(done_job, resources.clock())))
+        await jobs.write_outcome(resources, Succeeded(**outcome_fields(done_job, resources.clock())))
         etag = await resources.bucket.put_once("audio/voices/nova/source.wav", b"RIFF", "audio/wav")
 
     async with running(settings, tmp_path), connect(settings) as resources:
@@ -87,7 +97,7 @@ async def test_objects_survive_kill_9_and_the_queues_are_filled_again(settings: 
         assert stored is not None
         assert (stored.body, stored.content_type, stored.etag) == (b"RIFF", "audio/wav", etag)
         assert await resources.bucket.put_once("audio/voices/nova/source.wav", b"other", "audio/wav") is None
-        tickets = [jobs.parse_ticket(body) for body in await _bodies(resources.synthesis)]
+        tickets = [jobs.parse_queue_message(body) for body in await _bodies(resources.synthesis)]
         assert [ticket and ticket.job_id for ticket in tickets] == [open_job.job_id]
         assert await _told(resources) == [layout.outcome(done_job.job_id)]
 

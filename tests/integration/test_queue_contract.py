@@ -11,15 +11,17 @@ from structlog.testing import capture_logs
 
 from pipeline.clients.queues import Message, Queue, SqsQueue
 from pipeline.clients.resources import Resources
-from pipeline.errors import Unavailable
+from pipeline.errors import Misconfigured, Unavailable
 from pipeline.settings import Settings
 from tests.fakes import FakeQueue, FakeTime
 from tests.moto_server import serving
+from tests.serving import changed
 
 if TYPE_CHECKING:
     from types_aiobotocore_sqs import SQSClient
 
 VISIBILITY = 2
+LOCALSTACK = [pytest.mark.slow, pytest.mark.xdist_group("localstack")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +34,15 @@ class Case:
     wait: Callable[[float], Awaitable[None]]
 
 
-@pytest.fixture(params=["fake", "sqs"])
+@pytest.fixture(params=["fake", "sqs", pytest.param("localstack", marks=LOCALSTACK)])
 async def case(request: pytest.FixtureRequest) -> AsyncIterator[Case]:
     if request.param == "fake":
         yield _fake()
         return
     settings: Settings = request.getfixturevalue("settings")
-    settings = settings.model_copy(update={"visibility_timeout_seconds": VISIBILITY, "max_receives": 2})
+    if request.param == "localstack":
+        settings = changed(settings, aws_endpoint_url=request.getfixturevalue("localstack"))
+    settings = changed(settings, visibility_timeout_seconds=VISIBILITY, max_receives=2)
     async with serving(settings) as resources:
         yield _real(resources)
 
@@ -242,6 +246,12 @@ async def test_more_than_ten_at_once(case: Case) -> None:
     await case.queue.delete([message.receipt for message in messages])
     await case.wait(VISIBILITY + 0.2)
     assert list(await receive(case.queue)) == []
+
+
+async def test_a_queue_that_does_not_exist_is_a_misconfiguration(resources: Resources) -> None:
+    assert isinstance(resources.synthesis, SqsQueue)
+    with pytest.raises(Misconfigured, match="no-such-queue"):
+        await SqsQueue(resources.synthesis._client, "no-such-queue").ping()
 
 
 async def test_a_poll_waits_for_the_first_message(case: Case) -> None:

@@ -15,7 +15,8 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from functions.http.middleware.security_headers import HEADERS
-from functions.local.http_protocol import HEADERS_MAX_BYTES, URL_MAX_BYTES, HttpProtocol
+from functions.local.http_parser import HEADERS_MAX_BYTES, URL_MAX_BYTES
+from functions.local.http_protocol import HttpProtocol
 from functions.local.server import local_app
 from functions.local.uvicorn_options import FRAME_MAX_BYTES
 from pipeline.clients.resources import Resources
@@ -237,6 +238,12 @@ async def test_a_handshake_that_can_not_be_read_closes_the_connection(
 
 def at(url: str, **headers: str) -> connect:
     return connect(url.replace("http", "ws") + "/ws", additional_headers=headers)
+
+
+@pytest.mark.parametrize("path", ["/", "/voices", "/ws/", "/nowhere", "/docs/assets/x"])
+async def test_an_upgrade_on_another_path_is_a_problem(url: str, path: str) -> None:
+    async with call(url, SOCKET.replace(b"/ws", path.encode()) + UPGRADE) as caller:
+        check_problem(await caller.answer(), 404, "not_found")
 
 
 async def test_a_page_of_another_origin_can_not_open_a_websocket(url: str) -> None:

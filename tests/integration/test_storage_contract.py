@@ -1,7 +1,7 @@
 """What every `Bucket` does, the fake one of the unit tests and the real one alike."""
 
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from typing import cast
 from urllib.parse import parse_qsl, urlsplit
 
 import httpx
@@ -9,19 +9,27 @@ import pytest
 
 from pipeline.clients.resources import Resources
 from pipeline.clients.storage import Bucket, PreconditionFailed, RangeNotSatisfiable, S3Bucket
-from pipeline.errors import Unavailable
+from pipeline.errors import Misconfigured, Unavailable
+from pipeline.settings import Settings
 from tests.fakes import FakeBucket, FakeTime
-from tests.moto_server import put_many
+from tests.moto_server import put_many, serving
+from tests.serving import changed
 
 TEXT = "text/plain"
+LOCALSTACK = [pytest.mark.slow, pytest.mark.xdist_group("localstack")]
 WRONG_ETAG = '"00000000000000000000000000000000"'
 
 
-@pytest.fixture(params=["fake", "s3"])
-def bucket(request: pytest.FixtureRequest) -> Bucket:
+@pytest.fixture(params=["fake", "s3", pytest.param("localstack", marks=LOCALSTACK)])
+async def bucket(request: pytest.FixtureRequest) -> AsyncIterator[Bucket]:
     if request.param == "fake":
-        return FakeBucket(FakeTime(datetime.now(UTC)))
-    return cast(Resources, request.getfixturevalue("resources")).bucket
+        yield FakeBucket(FakeTime(datetime.now(UTC)))
+        return
+    settings: Settings = request.getfixturevalue("settings")
+    if request.param == "localstack":
+        settings = changed(settings, aws_endpoint_url=request.getfixturevalue("localstack"))
+    async with serving(settings) as resources:
+        yield resources.bucket
 
 
 async def keys(bucket: Bucket, prefix: str, start_after: str = "") -> list[str]:
@@ -217,6 +225,14 @@ async def test_one_that_is_away_is_unavailable(bucket: Bucket) -> None:
     away = _away(bucket)
     for call in (away.ping, lambda: away.get("k"), lambda: away.put_once("k", b"", TEXT), lambda: keys(away, "")):
         with pytest.raises(Unavailable):
+            await call()
+
+
+async def test_a_bucket_that_does_not_exist_is_a_misconfiguration(resources: Resources) -> None:
+    assert isinstance(resources.bucket, S3Bucket)
+    away = S3Bucket(resources.bucket._client, "no-such-bucket")
+    for call in (away.ping, lambda: away.get("k"), lambda: away.put_once("k", b"", TEXT), lambda: keys(away, "")):
+        with pytest.raises(Misconfigured, match="no-such-bucket"):
             await call()
 
 

@@ -57,12 +57,12 @@ async def hear(socket: ClientConnection) -> Message:
 async def address_of(resources: Resources) -> ReplyTo:
     """Find the address that a queued job will be answered to."""
     messages = await resources.synthesis.receive(1, wait_seconds=1)
-    ticket = jobs.parse_ticket(messages[0].body)
+    ticket = jobs.parse_queue_message(messages[0].body)
     assert ticket is not None
     request = await jobs.read_request(resources, ticket.job_id)
     assert request is not None
-    assert request.reply_to is not None
-    return request.reply_to
+    assert request.subscriber is not None
+    return request.subscriber.reply_to
 
 
 async def test_a_preview_and_its_voice(url: str, resources: Resources, session_id: str) -> None:

@@ -175,6 +175,17 @@ async def test_a_wrong_setting_stops_the_start_with_its_name(settings: Settings)
     assert {line.split(":")[0] for line in said.splitlines()} == {"LOG_LEVEL", "WORKER_BATCH_SIZE"}
 
 
+@pytest.mark.parametrize("setting", ["BUCKET", "VOICES_BUCKET", "SYNTHESIS_QUEUE"])
+async def test_what_does_not_exist_stops_the_start_with_its_name(resources: Resources, setting: str) -> None:
+    env = environment(resources.settings, **{setting: "no-such-thing"})
+    async with worker(env) as process:
+        status, said = await ended(process)
+    assert status == 2
+    assert "no-such-thing" in said.splitlines()[-1]
+    assert setting in said.splitlines()[-1]
+    assert "Traceback" not in said
+
+
 async def test_a_health_port_that_is_taken_stops_the_start(resources: Resources) -> None:
     port = free_port("127.0.0.1")
     server = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", port)

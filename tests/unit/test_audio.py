@@ -85,12 +85,9 @@ def refusal(data: bytes, settings_: Settings = SETTINGS) -> str:
         ("WAV", "ULAW"),
         ("WAV", "ALAW"),
         ("WAV", "IMA_ADPCM"),
+        ("WAV", "MS_ADPCM"),
         ("WAVEX", "PCM_16"),
         ("RF64", "PCM_16"),
-        ("W64", "PCM_16"),
-        ("AIFF", "PCM_16"),
-        ("AU", "PCM_16"),
-        ("CAF", "PCM_16"),
         ("FLAC", "PCM_16"),
         ("FLAC", "PCM_24"),
         ("OGG", "VORBIS"),
@@ -98,7 +95,7 @@ def refusal(data: bytes, settings_: Settings = SETTINGS) -> str:
         ("MP3", None),
     ],
 )
-def test_whatever_libsndfile_reads_is_taken(format_: str, subtype: str | None) -> None:
+def test_the_formats_that_are_taken(format_: str, subtype: str | None) -> None:
     recording = decode_reference(encoded(None, format_, subtype), SETTINGS)
     assert recording.sample_rate == RATE
     assert recording.samples.dtype == np.float32
@@ -162,7 +159,6 @@ def test_nothing_at_all_is_refused() -> None:
         ("WAV", "ULAW"),
         ("WAVEX", "PCM_24"),
         ("RF64", "PCM_16"),
-        ("AIFF", "PCM_16"),
         ("FLAC", "PCM_16"),
         ("OGG", "VORBIS"),
         ("OGG", "OPUS"),
@@ -174,15 +170,6 @@ def test_a_file_that_was_cut_short_is_refused(format_: str, subtype: str | None,
     whole = encoded(tone(4), format_, subtype)
     message = refusal(whole[: int(len(whole) * part)])
     assert "truncated" in message or "whole" in message
-
-
-def test_a_big_endian_wav_that_was_cut_short_is_refused() -> None:
-    buffer = io.BytesIO()
-    sf.write(buffer, tone(4), RATE, format="WAV", endian="BIG")
-    whole = buffer.getvalue()
-    assert whole.startswith(b"RIFX")
-    assert decode_reference(whole, SETTINGS).duration_seconds == 4
-    assert "truncated" in refusal(whole[: len(whole) // 2])
 
 
 def test_the_last_byte_counts() -> None:
@@ -208,7 +195,7 @@ def test_a_wav_with_other_chunks_before_and_after_its_samples_is_taken() -> None
     assert decode_reference(chunky, SETTINGS).duration_seconds == 2
 
 
-@pytest.mark.parametrize("format_", ["WAV", "AIFF", "AU"])
+@pytest.mark.parametrize("format_", ["WAV", "RF64"])
 def test_no_samples(format_: str) -> None:
     assert "no samples" in refusal(encoded(tone(0), format_))
 
@@ -323,7 +310,7 @@ def test_a_stored_reference_that_is_no_mono_16_bit_wav_is_refused(body: bytes) -
 
 
 WHOLE: dict[str, bytes] = {
-    name: encoded(tone(1.2, rate=8000), name, rate=8000) for name in ("WAV", "FLAC", "OGG", "MP3", "AIFF", "RF64")
+    name: encoded(tone(1.2, rate=8000), name, rate=8000) for name in ("WAV", "FLAC", "OGG", "MP3", "RF64")
 }
 
 

@@ -282,6 +282,24 @@ def turned_away(what: Call, answer: httpx.Response) -> None:
         assert answer.json()["code"] == "unauthorized"
 
 
+@pytest.mark.parametrize("authorization", [None, "", "Basic YTpi", "vck_abc"])
+async def test_a_missing_key_is_not_called_an_invalid_one(authorization: str | None) -> None:
+    world = World(SETTINGS)
+    async with client_of(world) as client:
+        headers = {} if authorization is None else {"Authorization": authorization}
+        answer = await client.get("/voices", headers=headers)
+    assert answer.status_code == 401
+    # RFC 6750, section 3.1: no error code for whoever sent no credentials.
+    assert answer.headers["www-authenticate"] == 'Bearer realm="voice cloning"'
+    assert "Authorization: Bearer" in answer.json()["error"]
+
+
+async def test_an_invalid_key_is_called_so() -> None:
+    async with client_of(World(SETTINGS)) as client:
+        answer = await client.get("/voices", headers=bearer("vck_abc"))
+    assert answer.headers["www-authenticate"] == 'Bearer realm="voice cloning", error="invalid_token"'
+
+
 def key_id(key: str) -> str:
     return key.split("_")[1]
 

@@ -12,7 +12,7 @@ from functions.aws.process import Event, Process, serving
 from functions.background import dead_letters, notify, sweep
 from pipeline.access.key_lookup import KeyLookup
 from pipeline.clients.resources import Resources
-from pipeline.contract.records import Failed, ReplyTo, Request
+from pipeline.contract.records import Failed, ReplyTo, Request, Subscriber
 from pipeline.domain import jobs
 from tests.aws_events import Context, process_of, recorded
 from tests.world import World
@@ -35,7 +35,7 @@ def process(world: World) -> Iterator[Process]:
 
 
 async def two_jobs(world: World, *, ended: bool) -> dict[str, str]:
-    requests: list[Request] = [await world.job(reply_to=address) for address in ADDRESSES]
+    requests: list[Request] = [await world.job(Subscriber(reply_to=address)) for address in ADDRESSES]
     for request in requests if ended else ():
         await world.succeed(request)
     return {"FIRST_JOB_ID": requests[0].job_id, "SECOND_JOB_ID": requests[1].job_id}

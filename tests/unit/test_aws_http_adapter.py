@@ -139,11 +139,11 @@ def test_an_answer_is_waited_for_by_looking(api: Api) -> None:
         """A queue whose every job is done as soon as it is sent."""
 
         async def send(self, body: str, *, group: str | None = None) -> None:
-            ticket = jobs.parse_ticket(body)
+            ticket = jobs.parse_queue_message(body)
             assert ticket is not None
             request = await jobs.read_request(api.world.resources, ticket.job_id)
             assert request is not None
-            assert request.reply_to is None
+            assert request.subscriber is None
             await api.world.succeed(request)
 
     session_id = api.run(api.world.session())

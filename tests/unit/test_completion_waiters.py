@@ -1,9 +1,8 @@
-"""An HTTP request waits for its job: rung by the event path, finding for itself what got lost."""
+"""An HTTP request waits for its job: notified by the event path, finding for itself what got lost."""
 
 import asyncio
 
-from functions.previews.completion_waiters import Waiters
-from pipeline.contract import events
+from functions.previews.completion_waiters import CompletionWaiters
 from pipeline.errors import Unavailable
 from tests.fakes import Switch
 from tests.world import World
@@ -11,43 +10,55 @@ from tests.world import World
 LONG = 60.0
 
 
-async def test_a_bell_ends_the_wait_at_once() -> None:
+def waiters_of(world: World, endpoint: str | None = "http://127.0.0.1:9") -> CompletionWaiters:
+    waiters = CompletionWaiters(world.resources)
+    waiters.endpoint = endpoint
+    return waiters
+
+
+async def test_a_notification_ends_the_wait_at_once() -> None:
     world = World()
-    waiters = Waiters(world.resources)
-    waiters.endpoint = "http://127.0.0.1:9"
-    with waiters.expect("j1") as expectation:
-        waiting = asyncio.ensure_future(expectation.wait(LONG))
+    waiters = waiters_of(world)
+    with waiters.waiter() as waiter:
+        assert waiter.subscriber is not None
+        assert (waiter.subscriber.interface, waiter.subscriber.reply_to.endpoint) == ("http", waiters.endpoint)
+        connection_id = waiter.subscriber.reply_to.connection_id
+        waiting = asyncio.ensure_future(waiters.wait(waiter, "j1", LONG))
         await asyncio.sleep(0)
-        assert waiters.ring("http-j1", '{"type": "tts_complete"}')
-        assert await waiting == {"type": "tts_complete"}
+        assert waiters.notify(connection_id)
+        assert await waiting
     assert world.bucket.switch.calls == []
-    assert not waiters.ring("http-j1", "{}")
+    assert not waiters.notify(connection_id)
 
 
-async def test_a_bell_before_the_wait_is_not_lost() -> None:
-    waiters = Waiters(World().resources)
-    with waiters.expect("j1") as expectation:
-        waiters.ring("http-j1", '{"n": 1}')
-        assert waiters.ring("http-j1", '{"n": 2}')
-        assert await expectation.wait(LONG) == {"n": 1}
+async def test_a_notification_before_the_wait_is_not_lost() -> None:
+    waiters = waiters_of(World())
+    with waiters.waiter() as waiter:
+        assert waiter.subscriber is not None
+        assert waiters.notify(waiter.subscriber.reply_to.connection_id)
+        assert waiters.notify(waiter.subscriber.reply_to.connection_id)
+        assert await waiters.wait(waiter, "j1", LONG)
 
 
-async def test_an_outcome_whose_event_got_lost_is_found() -> None:
+async def test_a_process_that_can_not_be_reached_has_no_subscriber_and_polls() -> None:
     world = World()
     request = await world.job()
-    outcome = await world.succeed(request)
-    with Waiters(world.resources).expect(request.job_id) as expectation:
-        assert await expectation.wait(LONG) == events.message_for(outcome)
+    await world.succeed(request)
+    waiters = waiters_of(world, endpoint=None)
+    with waiters.waiter() as waiter:
+        assert waiter.subscriber is None
+        assert await waiters.wait(waiter, request.job_id, LONG)
 
 
 async def test_a_storage_that_is_away_is_waited_for() -> None:
     world = World()
     request = await world.job()
-    outcome = await world.succeed(request)
+    await world.succeed(request)
     world.bucket.switch = AwayAtFirst()
-    with Waiters(world.resources).expect(request.job_id) as expectation:
-        assert await expectation.wait(LONG) == events.message_for(outcome)
-    assert world.bucket.switch.count("read") == 2
+    waiters = waiters_of(world, endpoint=None)
+    with waiters.waiter() as waiter:
+        assert await waiters.wait(waiter, request.job_id, LONG)
+    assert world.bucket.switch.count("head") == 2
 
 
 class AwayAtFirst(Switch):
@@ -61,33 +72,26 @@ class AwayAtFirst(Switch):
 
 
 async def test_the_wait_ends_when_its_time_is_over() -> None:
-    world = World()
-    with Waiters(world.resources).expect("j1") as expectation:
-        assert await expectation.wait(0.01) is None
+    waiters = waiters_of(World())
+    with waiters.waiter() as waiter:
+        assert not await waiters.wait(waiter, "j1", 0.01)
 
 
 async def test_a_request_that_ends_leaves_nothing_behind() -> None:
-    waiters = Waiters(World().resources)
-    with waiters.expect("j1") as expectation:
-        waiting = asyncio.ensure_future(expectation.wait(LONG))
+    waiters = waiters_of(World())
+    with waiters.waiter() as waiter:
+        assert waiter.subscriber is not None
+        waiting = asyncio.ensure_future(waiters.wait(waiter, "j1", LONG))
         await asyncio.sleep(0)
         waiting.cancel()
         assert isinstance((await asyncio.gather(waiting, return_exceptions=True))[0], asyncio.CancelledError)
-    assert not waiters.ring("http-j1", "{}")
+    assert not waiters.notify(waiter.subscriber.reply_to.connection_id)
 
 
 async def test_each_waits_for_its_own() -> None:
-    waiters = Waiters(World().resources)
-    with waiters.expect("j1") as one, waiters.expect("j2") as other:
-        waiters.ring("http-j2", '{"n": 2}')
-        waiters.ring("http-j1", '{"n": 1}')
-        assert [await one.wait(LONG), await other.wait(LONG)] == [{"n": 1}, {"n": 2}]
-
-
-def test_without_an_address_nobody_can_ring() -> None:
-    waiters = Waiters(World().resources)
-    assert waiters.reply_to("j1") is None
-    waiters.endpoint = "http://127.0.0.1:9"
-    reply_to = waiters.reply_to("j1")
-    assert reply_to is not None
-    assert (reply_to.endpoint, reply_to.connection_id) == ("http://127.0.0.1:9", "http-j1")
+    waiters = waiters_of(World())
+    with waiters.waiter() as one, waiters.waiter() as other:
+        assert one.subscriber is not None
+        waiters.notify(one.subscriber.reply_to.connection_id)
+        assert await waiters.wait(one, "j1", LONG)
+        assert not await waiters.wait(other, "j2", 0.01)

@@ -7,7 +7,8 @@ import pytest
 
 from functions.background import sweep
 from pipeline.access.owners import new_id
-from pipeline.clients.storage import JSON
+from pipeline.audio.wav import WAV
+from pipeline.clients.storage import JSON, NewObject
 from pipeline.contract import layout
 from pipeline.contract.records import Request, Source
 from pipeline.domain import jobs
@@ -90,15 +91,10 @@ async def test_a_refused_preview_leaves_nothing_and_says_why() -> None:
 async def test_the_upload_of_a_refused_preview_is_not_made() -> None:
     here = world(1)
     await accepted(here)
-    uploaded = False
-
-    async def upload() -> None:
-        nonlocal uploaded
-        uploaded = True
-
+    before = here.keys()
     with pytest.raises(TooMany):
-        await jobs.accept(here.resources, built(here), upload())
-    assert not uploaded
+        await jobs.accept(here.resources, built(here), [NewObject("audio/uploads/x/source.wav", b"RIFF", WAV)])
+    assert here.keys() == before
 
 
 async def test_owners_do_not_share() -> None:
@@ -205,9 +201,9 @@ async def test_an_outcome_stands_though_its_marker_could_not_be_deleted() -> Non
     request = await accepted(here)
     failed = jobs.failure(request, Unavailable("It was not to be."), here.time())
     here.blow_after(1, Unavailable)
-    assert await jobs.conclude(here.resources, failed)
+    assert await jobs.write_outcome(here.resources, failed)
     here.mend()
-    assert not await jobs.conclude(here.resources, failed)
+    assert not await jobs.write_outcome(here.resources, failed)
     assert here.keys(layout.IN_FLIGHT) == []
 
 

@@ -4,26 +4,23 @@ import asyncio
 import json
 import re
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import datetime
 from email.utils import parsedate_to_datetime
-from functools import cache
 from typing import Any
 from urllib.parse import parse_qs, parse_qsl, urlsplit
 
 import httpx
 import pytest
 from aiohttp import web
-from fastapi import FastAPI
 from supervision.ports import free_port
 
-from functions.http.application import create_app, serve_with
 from pipeline.audio.reference_audio import encode_wav
 from pipeline.contract import layout
 from pipeline.contract.records import Options, Request
 from pipeline.domain import jobs, voice_changes
 from pipeline.errors import SynthesisFailed, Unavailable
 from pipeline.settings import Settings
+from tests.api import api, fields, problem
 from tests.fakes import FakeBucket, FakeQueue
 from tests.speech import voice_wav
 from tests.world import World, spoken
@@ -32,42 +29,8 @@ ASYNC = {"Prefer": "respond-async"}
 WAV = encode_wav(spoken())
 
 
-@cache
-def app_of(settings: Settings) -> FastAPI:
-    """Make an application once; what it serves with is each test's own."""
-    return create_app(settings)
-
-
-@asynccontextmanager
-async def api(world: World) -> AsyncIterator[httpx.AsyncClient]:
-    app = app_of(world.resources.settings)
-    serve_with(app, world.resources)
-    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-        yield client
-
-
-def problem(answer: httpx.Response, status: int, code: str | None = None) -> dict[str, Any]:
-    """Assert that an answer is a problem as RFC 9457 has it, with all that we add."""
-    assert answer.status_code == status, answer.text
-    assert answer.headers["content-type"] == "application/problem+json"
-    assert answer.headers["x-correlation-id"]
-    body: dict[str, Any] = answer.json()
-    assert body["status"] == status
-    assert body["type"] == "about:blank"
-    assert body["title"]
-    assert body["error"] == body["detail"] != ""
-    if code is not None:
-        assert body["code"] == code
-    return body
-
-
-def fields(body: dict[str, Any]) -> list[str]:
-    return [error["field"] for error in body.get("errors", [])]
-
-
 async def last_request(world: World) -> Request:
-    ticket = jobs.parse_ticket(world.synthesis.bodies[-1])
+    ticket = jobs.parse_queue_message(world.synthesis.bodies[-1])
     assert ticket is not None
     request = await jobs.read_request(world.resources, ticket.job_id)
     assert request is not None
@@ -84,7 +47,7 @@ async def speaking(
     if error is None:
         await world.succeed(request)
     else:
-        await jobs.conclude(world.resources, jobs.failure(request, error, world.time()))  # type: ignore[arg-type]
+        await jobs.write_outcome(world.resources, jobs.failure(request, error, world.time()))  # type: ignore[arg-type]
     return await calling
 
 
@@ -172,7 +135,7 @@ async def test_who_does_not_want_to_wait_gets_a_job(prefer: str, applied: str) -
             "sample_rate": 24_000,
             "timings": {"queued_seconds": 0, "synthesis_seconds": 0.5, "real_time_factor": 0.4},
         }
-    assert (await last_request(world)).reply_to is None
+    assert (await last_request(world)).subscriber is None
 
 
 async def test_who_waits_is_told_how_many_are_ahead_and_when_to_ask_again() -> None:
@@ -284,6 +247,7 @@ async def test_the_life_of_a_voice() -> None:
             "duration_seconds": 2.0,
             "sample_rate": 16_000,
             "model": None,
+            "consent": None,
         }
         assert (await client.get("/voices/nova")).json() == saved.json()
         assert (await client.get("/voices")).json() == {"voices": [saved.json()]}
@@ -728,8 +692,8 @@ async def test_what_nobody_thought_of_is_a_problem_too(caplog: pytest.LogCapture
 async def test_a_wrong_method_is_told_every_right_one() -> None:
     async with api(World()) as client:
         for url, methods in [
-            ("/voices", "GET, POST"),
-            ("/voices/nova", "DELETE, GET"),
+            ("/voices", "GET, HEAD, POST"),
+            ("/voices/nova", "DELETE, GET, HEAD, PATCH"),
             ("/previews/x.wav", "GET, HEAD"),
         ]:
             assert (await client.put(url)).headers["allow"] == methods
@@ -738,7 +702,6 @@ async def test_a_wrong_method_is_told_every_right_one() -> None:
 @pytest.mark.parametrize(
     ("method", "url", "status"),
     [
-        ("GET", "/", 404),
         ("GET", "/nothing", 404),
         ("POST", "/health", 405),
         ("PUT", "/voices", 405),
@@ -809,3 +772,75 @@ async def test_a_link_needs_no_key_and_ends_with_the_preview() -> None:
         world.later(minutes=20)
         problem(await client.get(f"/previews/{request.job_id}.wav?signed=1"), 410, "expired")
         assert "signed_url" not in (await client.get(f"/jobs/{request.job_id}?signed=1")).json()
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/voices",
+        "/voices/nova",
+        "/jobs/JOB",
+        "/previews/JOB.wav",
+        "/health",
+        "/docs",
+        "/docs/start.js",
+        "/openapi.json",
+    ],
+)
+async def test_head_answers_as_get_does_without_the_body(path: str) -> None:
+    world = World()
+    await voice_changes.save(world.resources, None, await world.session(), "Nova")
+    request = await world.job()
+    await world.succeed(request)
+    async with api(world) as client:
+        url = path.replace("JOB", request.job_id)
+        got, head = await client.get(url), await client.head(url)
+    assert (head.status_code, head.content) == (200, b"")
+    varying = {"x-correlation-id"}
+    assert {n: v for n, v in head.headers.items() if n not in varying} == {
+        n: v for n, v in got.headers.items() if n not in varying
+    }
+
+
+async def test_head_of_what_is_not_there_has_no_body_either() -> None:
+    async with api(World()) as client:
+        answer = await client.head("/voices/nobody")
+    assert (answer.status_code, answer.content) == (404, b"")
+
+
+@pytest.mark.parametrize(
+    ("path", "form", "message"),
+    [
+        ("/preview", {"audio": "not a file", "response_text": "Hello."}, "audio should be a file."),
+        ("/preview", {"session_id": "x"}, "response_text is required."),
+        ("/voices?limit=many", None, "limit should be a whole number."),
+        ("/voices?limit=0", None, "limit should be greater than or equal to 1."),
+        ("/jobs/x?signed=perhaps", None, "signed should be true or false."),
+    ],
+)
+async def test_what_is_wrong_is_said_in_plain_words(path: str, form: dict[str, str] | None, message: str) -> None:
+    async with api(World()) as client:
+        answer = await (client.get(path) if form is None else client.post(path, data=form))
+    assert problem(answer, 422, "invalid_input")["error"] == message
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ([], "body should be a JSON object."),
+        ({"session_id": 1, "name": "Nova"}, "session_id should be a string."),
+        ({"session_id": "x", "name": None}, "name should be a string."),
+    ],
+)
+async def test_what_is_wrong_in_json_is_said_in_plain_words(body: object, message: str) -> None:
+    async with api(World()) as client:
+        answer = await client.post("/voices", json=body)
+    assert problem(answer, 422, "invalid_input")["error"] == message
+
+
+async def test_a_body_of_another_type_is_told_the_right_one() -> None:
+    async with api(World()) as client:
+        as_json = await client.post("/preview", json={"response_text": "Hello."})
+        as_text = await client.post("/voices", content='{"name": "Nova"}', headers={"Content-Type": "text/plain"})
+    assert "multipart/form-data" in problem(as_json, 400, "bad_request")["error"]
+    assert "JSON object" in problem(as_text, 422, "invalid_input")["error"]

@@ -42,7 +42,7 @@ def test_the_clock_is_aware() -> None:
     assert utc_now().utcoffset() == timedelta(0)
 
 
-GOOD = id_maker(lambda: NOW)()
+GOOD = "019ca9450a7b792b8fce824aed0fccfe"
 
 
 @pytest.mark.parametrize(

@@ -5,14 +5,16 @@ from datetime import timedelta
 
 import pytest
 
-from pipeline.clients.storage import JSON
+from pipeline.clients.storage import JSON, NewObject
 from pipeline.contract import layout
 from pipeline.contract.records import Failed, Request, Source
 from pipeline.domain import jobs
 from pipeline.errors import NotFound, Unavailable
 from pipeline.ids import id_maker
-from tests.fakes import EPOCH
+from tests.fakes import EPOCH, Switch
 from tests.world import World, a_newer_versions_job
+
+EXTRA = NewObject("audio/uploads/extra", b"", "x")
 
 
 async def status(world: World, job_id: str) -> str:
@@ -73,7 +75,15 @@ async def test_a_job_past_its_deadline_has_failed_though_nobody_wrote_so() -> No
 
 
 @pytest.mark.parametrize(
-    "job_id", ["", "nova", "0" * 32, "ffffffffffff7fff8fffffffffffffff", id_maker(lambda: EPOCH)(), "x" * 5000]
+    "job_id",
+    [
+        "",
+        "nova",
+        "0" * 32,
+        "ffffffffffff7fff8fffffffffffffff",
+        pytest.param(id_maker(lambda: EPOCH)(), id="unknown"),
+        "x" * 5000,
+    ],
 )
 async def test_what_is_no_job(job_id: str) -> None:
     with pytest.raises(NotFound) as caught:
@@ -87,7 +97,7 @@ async def test_the_first_outcome_stands() -> None:
     request = await world.job()
     first = jobs.failure(request, Unavailable("first"), world.time())
     second = jobs.failure(request, Unavailable("second"), world.time())
-    written = await asyncio.gather(*(jobs.conclude(world.resources, one) for one in (first, second)))
+    written = await asyncio.gather(*(jobs.write_outcome(world.resources, one) for one in (first, second)))
     assert sorted(written) == [False, True]
     outcome = await jobs.read_outcome(world.resources, request.job_id)
     assert outcome == (first if written[0] else second)
@@ -99,13 +109,9 @@ async def test_a_job_that_can_not_be_stored_or_sent_is_not_accepted() -> None:
         session_id = await world.session()
         before = world.keys()
         request = _built(world, session_id)
-
-        async def upload(to: World = world) -> None:
-            await to.bucket.put("audio/uploads/extra", b"", "x")
-
         world.blow_after(calls, Unavailable)
         try:
-            await jobs.accept(world.resources, request, upload())
+            await jobs.accept(world.resources, request, [EXTRA])
         except Unavailable:
             world.mend()
         else:
@@ -113,7 +119,7 @@ async def test_a_job_that_can_not_be_stored_or_sent_is_not_accepted() -> None:
             assert world.synthesis.bodies
             continue
         assert world.synthesis.bodies == []
-        left = set(world.keys()) - set(before) - {"audio/uploads/extra"}
+        left = set(world.keys()) - set(before) - {EXTRA.key}
         # The storage that could not be written to can't be cleaned either, but then nothing was written.
         assert not left or calls in {1, 2}
 
@@ -127,33 +133,33 @@ async def test_what_could_not_be_sent_is_taken_back() -> None:
     assert world.keys(layout.JOBS) == []
 
 
-async def test_an_upload_that_fails_late_takes_the_request_with_it() -> None:
+class NoRoom(Switch):
+    """Fails one of the writes, after some turns of the event loop."""
+
+    def __init__(self, failing: int, turns: int) -> None:
+        super().__init__()
+        self._failing, self._turns = failing, turns
+
+    async def passed(self, call: str) -> None:
+        """See `Switch.passed`."""
+        await super().passed(call)
+        if call == "put" and self.count("put") == self._failing:
+            for _ in range(self._turns):
+                await asyncio.sleep(0)
+            raise Unavailable("no room")
+
+
+@pytest.mark.parametrize("turns", [0, 20])
+async def test_an_upload_that_fails_sooner_or_later_takes_the_request_with_it(turns: int) -> None:
     world = World()
     request = _built(world, await world.session())
-
-    async def upload() -> None:
-        for _ in range(20):
-            await asyncio.sleep(0)
-        raise Unavailable("no room")
-
+    world.bucket.switch = NoRoom(2, turns)
     with pytest.raises(Unavailable, match="no room"):
-        await jobs.accept(world.resources, request, upload())
-    assert world.keys(layout.JOBS) == []
-    assert world.synthesis.bodies == []
-
-
-async def test_an_upload_that_fails_early_waits_for_the_request_to_be_written_before_it_takes_it_back() -> None:
-    world = World()
-    request = _built(world, await world.session())
-
-    async def upload() -> None:
-        raise Unavailable("no room")
-
-    with pytest.raises(Unavailable, match="no room"):
-        await jobs.accept(world.resources, request, upload())
+        await jobs.accept(world.resources, request, [EXTRA])
     for _ in range(20):
         await asyncio.sleep(0)
     assert world.keys(layout.JOBS) == []
+    assert world.synthesis.bodies == []
 
 
 def _built(world: World, session_id: str) -> Request:
@@ -183,12 +189,12 @@ def _built(world: World, session_id: str) -> Request:
     ],
 )
 def test_what_is_no_ticket(body: str) -> None:
-    assert jobs.parse_ticket(body) is None
+    assert jobs.parse_queue_message(body) is None
 
 
 def test_a_ticket_may_say_more_than_we_know() -> None:
     job_id = id_maker(lambda: EPOCH)()
-    ticket = jobs.parse_ticket(f'{{"job_id": "{job_id}", "from": "the future"}}')
+    ticket = jobs.parse_queue_message(f'{{"job_id": "{job_id}", "from": "the future"}}')
     assert ticket is not None
     assert ticket.job_id == job_id
 

@@ -12,7 +12,7 @@ from pipeline.access import api_keys
 from pipeline.access.key_lookup import KeyLookup
 from pipeline.clients.storage import JSON
 from pipeline.contract import events, layout
-from pipeline.contract.records import Failed, ReplyTo, Request, Subscriber
+from pipeline.contract.records import Failed, ReplyTo, Request, Subscriber, Succeeded, outcome_fields
 from pipeline.domain import jobs
 from tests.world import World, a_newer_versions_job
 
@@ -60,23 +60,25 @@ async def subscribe(world: World, request: Request, connection_id: str, request_
     await world.bucket.put(layout.subscriber(request.job_id, connection_id), subscriber.to_json(), JSON)
 
 
-@pytest.mark.parametrize(("withheld", "gone", "listings"), [(True, False, 0), (True, True, 1), (False, False, 1)])
-async def test_subscribers_are_looked_for_where_there_can_be_some(
-    withheld: bool, gone: bool, listings: int
+@pytest.mark.parametrize(("gone", "listings"), [(False, 0), (True, 1)])
+async def test_a_waiting_request_is_woken_with_the_job_and_others_are_notified_once_it_has_gone(
+    gone: bool, listings: int
 ) -> None:
     world = World()
-    request = (await world.job(reply_to=address("c1"))).model_copy(update={"id_withheld": withheld})
+    request = await world.job(Subscriber(reply_to=address("c1"), interface="http"))
     await subscribe(world, request, "c2")
     await world.succeed(request)
     world.connections.gone |= {"c1"} if gone else set()
+    world.bucket.switch.calls.clear()
     assert again(await tell(world, batch(ended(request)))) == []
-    assert world.bucket.switch.count("list") == listings
-    assert ("c2" in told(world)) == bool(listings)
+    assert (world.bucket.switch.count("list"), world.bucket.switch.count("delete")) == (listings, 0)
+    assert list(told(world)) == (["c2"] if gone else ["c1"])
+    assert gone or told(world)["c1"] == {"job_id": request.job_id}
 
 
 async def test_the_maker_of_a_job_is_told() -> None:
     world = World()
-    request = await world.job(reply_to=address("c1="), request_id="r1")
+    request = await world.job(Subscriber(reply_to=address("c1="), request_id="r1"))
     await world.succeed(request)
     assert again(await tell(world, batch(ended(request)))) == []
     assert told(world) == {
@@ -99,7 +101,7 @@ async def test_the_maker_of_a_job_is_told() -> None:
 
 async def test_a_failure_is_told_as_an_error() -> None:
     world = World()
-    request = await world.job(reply_to=address("c1"))
+    request = await world.job(Subscriber(reply_to=address("c1")))
     await world.fail(request)
     await tell(world, batch(ended(request)))
     assert told(world)["c1"] == {
@@ -116,7 +118,7 @@ async def test_a_failure_is_told_as_an_error() -> None:
 
 async def test_subscribers_are_told_with_their_own_request_id() -> None:
     world = World()
-    request = await world.job(reply_to=address("maker"), request_id="r-maker")
+    request = await world.job(Subscriber(reply_to=address("maker"), request_id="r-maker"))
     await subscribe(world, request, "c1", "r-1")
     await subscribe(world, request, "c2")
     await subscribe(world, request, "maker", "r-maker-again")
@@ -136,7 +138,7 @@ async def test_a_job_that_nobody_waits_for() -> None:
 
 async def test_who_is_gone_is_forgotten_and_the_others_are_told() -> None:
     world = World()
-    request = await world.job(reply_to=address("gone"))
+    request = await world.job(Subscriber(reply_to=address("gone")))
     await subscribe(world, request, "gone-too")
     await subscribe(world, request, "here")
     for connection_id in ("gone", "gone-too", "here"):
@@ -151,7 +153,10 @@ async def test_who_is_gone_is_forgotten_and_the_others_are_told() -> None:
 
 async def test_who_can_not_be_reached_is_tried_again_and_only_that_message_comes_again() -> None:
     world = World()
-    one, other = await world.job(reply_to=address("away")), await world.job(reply_to=address("here"))
+    one, other = (
+        await world.job(Subscriber(reply_to=address("away"))),
+        await world.job(Subscriber(reply_to=address("here"))),
+    )
     world.connections.unreachable = {"away"}
     await world.succeed(one)
     await world.succeed(other)
@@ -162,16 +167,45 @@ async def test_who_can_not_be_reached_is_tried_again_and_only_that_message_comes
     assert sorted(told(world)) == ["away", "here"]
 
 
+@pytest.mark.parametrize("dead", ["maker", "c1"])
+async def test_one_who_can_not_be_reached_is_tried_again_without_the_others_hearing_twice(dead: str) -> None:
+    world = World()
+    request = await world.job(Subscriber(reply_to=address("maker"), request_id="r-maker"))
+    await subscribe(world, request, "c1", "r-c1")
+    await subscribe(world, request, "c2")
+    world.connections.unreachable = {dead}
+    await world.succeed(request)
+    assert again(await tell(world, batch(ended(request)))) == []
+    (retried,) = world.events.bodies
+    assert again(await tell(world, batch(retried))) == ["m0"]
+    assert told(world).keys() == {"maker", "c1", "c2"} - {dead}
+    world.connections.unreachable.clear()
+    assert again(await tell(world, batch(retried))) == []
+    assert told(world).keys() == {"maker", "c1", "c2"}
+    assert told(world)[dead]["data"]["request_id"] == f"r-{dead}"
+    assert len(world.events.bodies) == 1
+
+
+async def test_a_retry_that_could_not_be_queued_brings_the_event_again() -> None:
+    world = World()
+    request = await world.job(Subscriber(reply_to=address("maker")))
+    await subscribe(world, request, "c1")
+    world.connections.unreachable = {"c1"}
+    world.events.switch.is_up = False
+    await world.succeed(request)
+    assert again(await tell(world, batch(ended(request)))) == ["m0"]
+
+
 async def test_a_storage_that_is_away_fails_the_whole_batch_by_name() -> None:
     world = World()
-    requests = [await world.job(reply_to=address("c")) for _ in range(2)]
+    requests = [await world.job(Subscriber(reply_to=address("c"))) for _ in range(2)]
     world.bucket.switch.is_up = False
     assert again(await tell(world, batch(*map(ended, requests)))) == ["m0", "m1"]
 
 
 async def test_a_damaged_outcome_does_not_hold_up_the_others() -> None:
     world = World()
-    damaged, good = await world.job(), await world.job(reply_to=address("here"))
+    damaged, good = await world.job(), await world.job(Subscriber(reply_to=address("here")))
     await world.bucket.put(layout.outcome(damaged.job_id), b"{", JSON)
     await world.succeed(good)
     assert again(await tell(world, batch(ended(damaged), ended(good)))) == ["m0"]
@@ -214,10 +248,11 @@ def test_an_event_that_we_say_again_is_read_like_the_first() -> None:
 async def test_an_embedding_is_told_to_who_subscribed() -> None:
     world = World()
     request = (await world.job()).model_copy(update={"kind": "embedding"})
-    await world.succeed(request)
-    outcome = await jobs.read_outcome(world.resources, request.job_id)
-    assert outcome is not None
-    message = events.message_for(outcome.model_copy(update={"preview": None}))
+    await subscribe(world, request, "c1")
+    outcome = Succeeded(**outcome_fields(request, world.time()))
+    await jobs.write_outcome(world.resources, outcome)
+    await tell(world, batch(ended(request)))
+    message = told(world)["c1"]
     assert message["type"] == "embedding_complete"
     assert message["data"]["job_id"] == request.job_id
 
@@ -234,7 +269,7 @@ async def test_a_dead_letter_ends_its_job() -> None:
 
 async def test_a_dead_letter_of_a_newer_version_ends_its_job() -> None:
     world = World()
-    job_id = await a_newer_versions_job(world, reply_to=address("a"))
+    job_id = await a_newer_versions_job(world, Subscriber(reply_to=address("a")))
     await dead_letters.handle(world.resources, batch(world.synthesis.bodies[0]))
     outcome = await jobs.read_outcome(world.resources, job_id)
     assert isinstance(outcome, Failed)
@@ -278,7 +313,7 @@ async def test_whose_key_was_revoked_since_is_not_told() -> None:
     ]
     await api_keys.revoke(world.resources, bad)
     listening = address("c1").model_copy(update={"key_id": good})
-    request = await world.job(reply_to=address("c2").model_copy(update={"key_id": bad}))
+    request = await world.job(Subscriber(reply_to=address("c2").model_copy(update={"key_id": bad})))
     subscriber = Subscriber(reply_to=listening)
     await world.bucket.put(layout.subscriber(request.job_id, "c1"), subscriber.to_json(), JSON)
     await world.succeed(request)
@@ -288,7 +323,7 @@ async def test_whose_key_was_revoked_since_is_not_told() -> None:
 
 async def test_a_link_is_sent_to_those_who_asked_for_one() -> None:
     world = World()
-    request = await world.job(reply_to=address("c1"))
+    request = await world.job(Subscriber(reply_to=address("c1")))
     await subscribe(world, request, "c2")
     subscriber = Subscriber(reply_to=address("c3"), signed=True)
     await world.bucket.put(layout.subscriber(request.job_id, "c3"), subscriber.to_json(), JSON)
@@ -305,7 +340,7 @@ async def test_a_link_is_sent_to_those_who_asked_for_one() -> None:
 @pytest.mark.parametrize("late", [False, True])
 async def test_who_asked_for_a_link_is_told_where_there_is_none(late: bool) -> None:
     world = World()
-    request = (await world.job(reply_to=address("c1"))).model_copy(update={"signed": True})
+    request = await world.job(Subscriber(reply_to=address("c1"), signed=True))
     await (world.succeed(request) if late else world.fail(request))
     world.later(hours=1)
     await tell(world, batch(ended(request)))

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from functions.http.parameters.prefer import patience
+from functions.http.parameters.prefer import parse_prefer
 
 
 @pytest.mark.parametrize(
@@ -37,10 +37,10 @@ from functions.http.parameters.prefer import patience
     ],
 )
 def test_what_a_client_prefers(preferences: list[str], seconds: float, applied: str | None) -> None:
-    assert patience(preferences, 25) == (seconds, applied)
+    assert parse_prefer(preferences, 25) == (seconds, applied)
 
 
 @settings(derandomize=True, database=None)
 @given(st.lists(st.text()), st.floats(0, 600))
 def test_no_header_surprises(preferences: list[str], longest: float) -> None:
-    assert 0 <= patience(preferences, longest)[0] <= longest
+    assert 0 <= parse_prefer(preferences, longest)[0] <= longest

@@ -39,11 +39,13 @@ class Queue:
             raise batch
         return [Message(id_, f"body of {id_}", f"receipt of {id_}", 2) for id_ in batch]
 
-    async def delete(self, receipts: Sequence[str]) -> None:
+    async def delete(self, receipts: Sequence[str]) -> Sequence[str]:
         self.deleted.append([receipt.removeprefix("receipt of ") for receipt in receipts])
+        return []
 
-    async def hide(self, receipts: Sequence[str], seconds: int) -> None:
+    async def hide(self, receipts: Sequence[str], seconds: int) -> Sequence[str]:
         self.hidden += [(receipt.removeprefix("receipt of "), seconds) for receipt in receipts]
+        return []
 
     async def depth(self) -> int:
         raise AssertionError

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from functions.previews.queue_depth import Backlog
+from functions.previews.queue_depth import QueueDepth
 from pipeline.settings import Settings
 from tests.world import World
 
@@ -14,31 +14,31 @@ async def test_many_who_ask_at_once_share_one_look() -> None:
     world = World()
     for _ in range(3):
         await world.job()
-    backlog = Backlog(world.resources)
-    assert await asyncio.gather(*(backlog.ahead() for _ in range(10))) == [2] * 10
+    queue_depth = QueueDepth(world.resources)
+    assert await asyncio.gather(*(queue_depth.ahead() for _ in range(10))) == [2] * 10
     assert world.synthesis.switch.count("depth") == 1
 
 
 async def test_it_looks_again_after_some_seconds() -> None:
     world = World()
-    backlog = Backlog(world.resources)
-    assert await backlog.ahead() == 0
+    queue_depth = QueueDepth(world.resources)
+    assert await queue_depth.ahead() == 0
     await world.job()
     await world.job()
     world.later(seconds=4.9)
-    assert await backlog.ahead() == 0
+    assert await queue_depth.ahead() == 0
     world.later(seconds=0.1)
-    assert await backlog.ahead() == 1
+    assert await queue_depth.ahead() == 1
 
 
 async def test_a_queue_that_does_not_answer_leaves_it_open() -> None:
     world = World()
     world.synthesis.switch.is_up = False
-    backlog = Backlog(world.resources)
-    assert await backlog.ahead() is None
-    assert await backlog.ahead() is None
+    queue_depth = QueueDepth(world.resources)
+    assert await queue_depth.ahead() is None
+    assert await queue_depth.ahead() is None
     assert world.synthesis.switch.count("depth") == 1
-    assert backlog.retry_seconds(world.time(), None) == 1
+    assert queue_depth.retry_seconds(world.time(), None) == 1
 
 
 @pytest.mark.parametrize(
@@ -48,4 +48,4 @@ async def test_a_queue_that_does_not_answer_leaves_it_open() -> None:
 def test_more_ahead_and_a_longer_wait_mean_asking_later(ahead: int, age: float, seconds: int) -> None:
     world = World(Settings(worker_batch_size=8))
     created_at = world.time() - timedelta(seconds=age)
-    assert Backlog(world.resources).retry_seconds(created_at, ahead) == seconds
+    assert QueueDepth(world.resources).retry_seconds(created_at, ahead) == seconds

@@ -9,9 +9,8 @@ import pytest
 from pydantic import BaseModel
 
 from functions.http.application import create_app
-from functions.websocket import dispatch
+from functions.websocket import dispatch, messages
 from functions.websocket.dispatch import MESSAGE_TYPES, GeneratePreview, SaveVoice, Subscribe
-from pipeline.contract import events
 from pipeline.settings import Settings
 from tests.readme_settings import README, rows
 
@@ -124,21 +123,22 @@ def test_every_message_that_can_be_sent_is_named_with_its_fields(type_: str, fie
     assert is_named(field, section("WebSocket"))
 
 
+def type_of_message(call: ast.Call) -> str | None:
+    """Return the type of the message that a call makes; None when it makes none."""
+    name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+    first = call.args[0] if call.args else None
+    return str(first.value) if name in {"reply", "_end"} and isinstance(first, ast.Constant) else None
+
+
 def messages_sent() -> set[tuple[str, str]]:
     """Every type of message that the code makes, with the names in the literal that it is made of."""
     found = set()
-    for module in (events, dispatch):
+    for module in (messages, dispatch):
         for call in ast.walk(ast.parse(inspect.getsource(module))):
-            if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "_message":
-                assert isinstance(call.args[0], ast.Constant)
-                fields = [
-                    key.value
-                    for literal in call.args[1:]
-                    if isinstance(literal, ast.Dict)
-                    for key in literal.keys
-                    if isinstance(key, ast.Constant)
-                ]
-                found |= {(str(call.args[0].value), str(field)) for field in fields or ["job_id"]}
+            if isinstance(call, ast.Call) and (type_ := type_of_message(call)):
+                literals = [argument for argument in call.args[1:] if isinstance(argument, ast.Dict)]
+                keys = [key for literal in literals for key in literal.keys if isinstance(key, ast.Constant)]
+                found |= {(type_, str(key.value)) for key in keys} or {(type_, "job_id")}
     return found
 
 

@@ -23,8 +23,8 @@ from pipeline.contract.records import (
     VoiceChange,
     VoiceMetadata,
     format_utc,
+    outcome_fields,
     parse_outcome,
-    particulars,
 )
 from pipeline.ids import id_maker
 from tests.fakes import EPOCH
@@ -38,16 +38,15 @@ REQUEST = Request(
     text="Grüße, 小明 🎧",
     options=Options(language="German"),
     created_at=EPOCH + timedelta(microseconds=5),
-    reply_to=MAKER,
-    request_id="r1",
+    subscriber=Subscriber(reply_to=MAKER, request_id="r1"),
     correlation_id="x",
     reference_id=ID,
     new_reference=NewReference(transcription="said"),
 )
 PREVIEW = Preview(key="k", sample_rate=24000, duration_seconds=1.5, expires_at=EPOCH)
 TIMINGS = Timings(queued_seconds=0.1, synthesis_seconds=0.2, real_time_factor=0.3)
-SUCCEEDED = Succeeded(**particulars(REQUEST, EPOCH), preview=PREVIEW, timings=TIMINGS, warnings=("short",))
-FAILED = Failed(**particulars(REQUEST, EPOCH), code="c", message="m", field="f")
+SUCCEEDED = Succeeded(**outcome_fields(REQUEST, EPOCH), preview=PREVIEW, timings=TIMINGS, warnings=("short",))
+FAILED = Failed(**outcome_fields(REQUEST, EPOCH), code="c", message="m", field="f")
 VOICE = VoiceMetadata(
     voice_id="zoe",
     name="Zoë",
@@ -81,19 +80,28 @@ def test_an_outcome_survives_storage_and_keeps_its_kind(outcome: Succeeded | Fai
 
 def test_an_outcome_takes_over_what_telling_the_client_needs() -> None:
     for outcome in (SUCCEEDED, FAILED):
-        assert (outcome.reply_to, outcome.request_id, outcome.correlation_id) == (MAKER, "r1", "x")
+        assert (outcome.subscriber, outcome.correlation_id) == (REQUEST.subscriber, "x")
         assert (outcome.source, outcome.created_at, outcome.kind) == (REQUEST.source, REQUEST.created_at, "preview")
 
 
 def test_what_is_unknown_is_ignored_and_what_is_absent_has_its_default() -> None:
     stored: dict[str, Any] = json.loads(REQUEST.to_json()) | {"from_the_future": 1}
-    del stored["options"], stored["new_reference"], stored["reply_to"]
+    del stored["options"], stored["new_reference"], stored["subscriber"]
     read = Request.model_validate(stored)
-    assert (read.options.language, read.new_reference, read.reply_to) == ("Auto", None, None)
+    assert (read.options.language, read.new_reference, read.subscriber) == ("Auto", None, None)
+
+
+@pytest.mark.parametrize("record", [REQUEST, SUCCEEDED, FAILED])
+def test_a_record_of_the_version_before_has_the_same_subscriber(record: Request | Succeeded | Failed) -> None:
+    flat = json.loads(record.to_json()) | {"id_withheld": True, "signed": True}
+    stored = json.dumps(flat.pop("subscriber") | flat).encode()
+    read = parse_outcome(stored) if isinstance(record, Succeeded | Failed) else Request.model_validate_json(stored)
+    assert read.subscriber == Subscriber(reply_to=MAKER, request_id="r1", signed=True)
+    assert read.model_copy(update={"subscriber": record.subscriber}) == record
 
 
 def test_what_is_none_is_not_written() -> None:
-    assert b"null" not in FAILED.model_copy(update={"field": None, "reply_to": None}).to_json()
+    assert b"null" not in FAILED.model_copy(update={"field": None, "subscriber": None}).to_json()
 
 
 @pytest.mark.parametrize(("session_id", "voice_id"), [(None, None), ("s", "v")])

@@ -61,7 +61,7 @@ async def test_a_voice_without_transcription_or_embedding() -> None:
     assert saved.transcription_file is None
     assert saved.model is None
     assert world.voice_keys() == ["audio/voices/nova/metadata.json", "audio/voices/nova/source.wav"]
-    ticket = jobs.parse_ticket(world.synthesis.bodies[0])
+    ticket = jobs.parse_queue_message(world.synthesis.bodies[0])
     assert ticket is not None
     request = await jobs.read_request(world.resources, ticket.job_id)
     assert request is not None

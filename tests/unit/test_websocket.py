@@ -8,12 +8,13 @@ import pytest
 
 from functions.access.access_control import AccessControl
 from functions.background import notify
+from functions.websocket import messages
 from functions.websocket.dispatch import MESSAGE_MAX_BYTES, MESSAGE_TYPES, Dispatcher
 from pipeline.access.api_keys import ANONYMOUS
 from pipeline.access.key_lookup import KeyLookup
 from pipeline.audio.reference_audio import encode_wav
-from pipeline.contract import events, layout
-from pipeline.contract.records import Options, ReplyTo, Request
+from pipeline.contract import layout
+from pipeline.contract.records import Options, ReplyTo, Request, Subscriber
 from pipeline.domain import jobs, sessions, voice_changes, voices
 from tests.world import World, spoken
 
@@ -55,7 +56,7 @@ async def refused(world: World, type_: object, data: object = None, sender: Repl
 
 
 async def request_of(world: World, number: int = -1) -> Request:
-    ticket = jobs.parse_ticket(world.synthesis.bodies[number])
+    ticket = jobs.parse_queue_message(world.synthesis.bodies[number])
     assert ticket is not None
     request = await jobs.read_request(world.resources, ticket.job_id)
     assert request is not None
@@ -69,13 +70,9 @@ async def test_a_preview_is_answered_by_the_event_path_alone() -> None:
     assert await ask(world, "generate_preview", data) is None
     request = await request_of(world)
     assert (request.kind, request.text, request.source.session_id) == ("preview", "Hello.", session_id)
-    assert (request.reply_to, request.request_id, request.options) == (
-        HERE,
-        "r1",
-        Options(language="German", seed=7),
-    )
+    assert request.subscriber == Subscriber(reply_to=HERE, request_id="r1")
+    assert request.options == Options(language="German", seed=7)
     assert (request.reference_id, request.new_reference) == (session_id, None)
-    assert request.id_withheld
 
 
 async def test_progress_comes_only_to_who_asks() -> None:
@@ -86,7 +83,6 @@ async def test_progress_comes_only_to_who_asks() -> None:
     request = await request_of(world)
     told = {"job_id": request.job_id, "status": "queued", "request_id": "r1"}
     assert answer == {"type": "progress", "data": told}
-    assert not (await request_of(world)).id_withheld
 
 
 async def test_a_saved_voice_may_speak() -> None:
@@ -224,20 +220,21 @@ async def test_an_expired_session_can_be_neither_used_nor_saved() -> None:
 
 async def test_who_subscribes_in_time_is_told_when_the_job_ends() -> None:
     world = World()
-    request = await world.job(reply_to=THERE)
+    request = await world.job(Subscriber(reply_to=THERE))
     assert await ask(world, "subscribe", {"job_id": request.job_id, "request_id": "r9"}) is None
     await world.succeed(request)
-    await notify.tell(world.resources, KeyLookup(world.resources), request.job_id)
+    await notify.notify(world.resources, KeyLookup(world.resources), request.job_id)
     told = {to: json.loads(body)["data"].get("request_id") for to, body in world.connections.posted}
     assert told == {"c2=": None, "c1=": "r9"}
 
 
 async def test_who_subscribes_late_is_told_at_once() -> None:
     world = World()
-    request = await world.job(request_id="of-the-maker")
+    request = await world.job(Subscriber(reply_to=THERE, request_id="of-the-maker"))
     outcome = await world.succeed(request)
     answer = await ask(world, "subscribe", {"job_id": request.job_id, "request_id": "r9"})
-    assert answer == events.message_for(outcome.model_copy(update={"request_id": "r9"}))
+    subscriber = Subscriber(reply_to=HERE, request_id="r9")
+    assert answer == await messages.completion(world.resources, outcome, subscriber)
     answer = await ask(world, "subscribe", {"job_id": request.job_id})
     assert answer is not None
     assert "request_id" not in answer["data"]
@@ -261,7 +258,7 @@ async def test_nobody_is_missed_however_the_outcome_races_the_subscription(turns
         for _ in range(turns):
             await asyncio.sleep(0)
         await world.succeed(request)
-        await notify.tell(world.resources, KeyLookup(world.resources), request.job_id)
+        await notify.notify(world.resources, KeyLookup(world.resources), request.job_id)
 
     answer, _ = await asyncio.gather(ask(world, "subscribe", {"job_id": request.job_id}), end())
     assert (answer is not None) + len(world.connections.posted) >= 1

@@ -8,7 +8,7 @@ _NAMED = re.compile(r'\s*(?P<name>[\w!#$%&\'*+.^`|~-]+)\s*(?:=\s*"?(?P<value>[^\
 _SECONDS = re.compile(r"[0-9]{1,9}")
 
 
-def patience(preferences: Iterable[str], longest: float) -> tuple[float, str | None]:
+def parse_prefer(preferences: Iterable[str], longest: float) -> tuple[float, str | None]:
     """Tell how many seconds to wait, and what to say in `Preference-Applied`.
 
     `respond-async` alone answers at once, `wait=N` waits so long, and both together mean the same as `wait=N`:

@@ -7,9 +7,9 @@ from pydantic import BaseModel, Field
 
 from functions.http import problems
 from functions.http.authorized_route import AuthorizedRoute, requires
-from functions.http.dependencies import FromCaller, FromResources, FromWaiters
+from functions.http.dependencies import FromCaller, FromQueueDepth, FromResources
+from functions.previews.urls import audio_url
 from pipeline.clients.resources import Resources
-from pipeline.contract.events import audio_url
 from pipeline.contract.records import Failed, Timings, UtcSeconds
 from pipeline.domain import jobs, presigned_urls
 from pipeline.errors import InvalidInput, NotFound, Unavailable
@@ -85,7 +85,7 @@ async def get_job(
     job_id: str,
     caller: FromCaller,
     resources: FromResources,
-    waiters: FromWaiters,
+    queue_depth: FromQueueDepth,
     response: Response,
     signed: Signed = False,
 ) -> JobView:
@@ -93,8 +93,8 @@ async def get_job(
     job = await jobs.read(resources, caller.owner, job_id)
     if job.status != "queued":
         return await _with_link(resources, job) if signed else view(job)
-    ahead = await waiters.backlog.ahead()
-    response.headers["Retry-After"] = str(waiters.backlog.retry_seconds(job.created_at, ahead))
+    ahead = await queue_depth.ahead()
+    response.headers["Retry-After"] = str(queue_depth.retry_seconds(job.created_at, ahead))
     return view(job, ahead)
 
 

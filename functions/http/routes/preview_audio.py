@@ -8,11 +8,12 @@ from fastapi import APIRouter, Header, Request, Response
 
 from functions.http import problems
 from functions.http.authorized_route import AuthorizedRoute, requires
-from functions.http.dependencies import FromCaller, FromResources, FromWaiters
+from functions.http.dependencies import FromCaller, FromQueueDepth, FromResources
+from functions.http.parameters.if_range import IfRange
 from functions.http.parameters.ranges import WHOLE, Span
 from functions.http.routes.jobs import Signed
 from functions.http.routes.preview_responses import SERVED
-from functions.previews.queue_depth import Backlog
+from functions.previews.queue_depth import QueueDepth
 from pipeline.access.owners import owns
 from pipeline.audio.wav import WAV
 from pipeline.clients.resources import Resources
@@ -39,9 +40,9 @@ async def get_preview(
     caller: FromCaller,
     request: Request,
     resources: FromResources,
-    waiters: FromWaiters,
+    queue_depth: FromQueueDepth,
     range_: Annotated[str | None, Header(alias="Range", description="One range of bytes")] = None,
-    if_range: Annotated[str | None, Header(description="ETag that the range is of")] = None,
+    if_range: IfRange = None,
     if_none_match: Annotated[str | None, Header(description="ETag that the client has")] = None,
     signed: Signed = False,
 ) -> Response:
@@ -52,7 +53,7 @@ async def get_preview(
     except RangeNotSatisfiable:
         return await _not_satisfiable(resources, job_id)
     if stored is None:
-        await _explain_absence(resources, caller.owner, waiters.backlog, job_id)
+        await _explain_absence(resources, caller.owner, queue_depth, job_id)
         raise _expired()
     expires_at = retention.preview_expires_at(stored.last_modified, resources.settings)
     if expires_at <= resources.clock():
@@ -104,13 +105,13 @@ async def _read(
         return None, await resources.bucket.read(key, range_=asked_of_storage(None, settings))
 
 
-async def _explain_absence(resources: Resources, owner: Owner, backlog: Backlog, job_id: str) -> None:
+async def _explain_absence(resources: Resources, owner: Owner, queue_depth: QueueDepth, job_id: str) -> None:
     """Raise what fits a job without audio; return when there was some once."""
     if retention.job_expires_at(job_id, resources.settings) <= resources.clock():
         return
     job = await jobs.read(resources, owner, job_id)
     if job.status == "queued":
-        retry_after = backlog.retry_seconds(job.created_at, await backlog.ahead())
+        retry_after = queue_depth.retry_seconds(job.created_at, await queue_depth.ahead())
         raise NotReady("The preview is not ready yet.", field="job_id", retry_after=retry_after)
     if isinstance(job.outcome, records.Failed):
         raise NotFound(f"The job made no preview: {job.outcome.message}", field="job_id")

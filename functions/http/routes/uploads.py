@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, File, Form, Response, UploadFile
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from functions.http import problems
 from functions.http.authorized_route import AuthorizedRoute, requires
@@ -25,6 +25,8 @@ SUCCESSOR = '</preview>; rel="successor-version"'
 
 class NewUpload(BaseModel):
     """What is said beforehand of a recording that will be posted to the storage itself."""
+
+    model_config = ConfigDict(extra="forbid")
 
     transcription: WholeText = Field("", description="What is said in the recording")
     content_type: Literal["audio/wav", "audio/flac", "audio/ogg", "audio/mpeg"] = Field(
@@ -96,9 +98,9 @@ async def upload(
 ) -> SessionView:
     """Store a reference; `POST /preview` does this and speaks at once."""
     said = sessions.check_transcription(transcription, resources.settings)
-    recording = await sessions.check_reference(resources, audio.read)
+    reference = await sessions.check_reference(resources, audio.read)
     session_id = new_id(resources.new_id, caller.owner)
-    await sessions.store(resources, caller.owner, session_id, recording, said)
+    await sessions.store(resources, caller.owner, session_id, reference, said)
     response.headers["Deprecation"] = f"@{int(DEPRECATED_SINCE.timestamp())}"
     response.headers["Link"] = SUCCESSOR
     return SessionView(session_id=session_id)

@@ -51,7 +51,7 @@ class VoiceList(BaseModel):
 class NewVoice(BaseModel):
     """Which session's voice to keep, and under which name."""
 
-    model_config = ConfigDict(strict=True)
+    model_config = ConfigDict(strict=True, extra="forbid")
 
     session_id: WholeText
     name: WholeText = Field(description=f"1 to {voice_names.NAME_MAX} characters with at least one letter or digit")

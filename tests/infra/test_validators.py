@@ -1,4 +1,4 @@
-"""What AWS's own tools and checkov say of the templates, each run in an environment of its own."""
+"""checkov finds faults, and each exception to it has a reason; `make validate` runs it and AWS's own tools."""
 
 import os
 import re
@@ -22,24 +22,12 @@ def run(environment: str, tool: str, *arguments: str, where: Path = ROOT) -> str
     return f"{done.stdout}\n{done.stderr}" if done.returncode else ""
 
 
-@pytest.mark.parametrize("name", TEMPLATES)
-def test_sam_takes_it(name: str) -> None:
-    assert run("sam", "sam", "validate", "--lint", "--template-file", str(TEMPLATES[name])) == ""
-
-
-def test_cfn_lint_has_nothing_to_say() -> None:
-    assert run("sam", "cfn-lint", "--include-checks", "I", "--", *map(str, TEMPLATES.values())) == ""
-
-
 def checkov(*arguments: str, where: Path = ROOT) -> str:
     configuration = str(ROOT / "infra" / ".checkov.yaml")
     return run("checkov", "checkov", "--config-file", configuration, *arguments, where=where)
 
 
-def test_checkov_has_nothing_to_say() -> None:
-    assert checkov("--directory", "infra") == ""
-
-
+@pytest.mark.slow
 def test_checkov_is_heard(tmp_path: Path) -> None:
     (tmp_path / "open.yaml").write_text(
         'AWSTemplateFormatVersion: "2010-09-09"\nResources:\n  Open:\n    Type: AWS::S3::Bucket\n'

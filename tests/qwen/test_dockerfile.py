@@ -45,7 +45,7 @@ def test_it_installs_by_the_script_and_the_locks_of_the_tests_and_nothing_else()
     ]
     makefile = (ROOT / "Makefile").read_text()
     assert "requirements/qwen.py --variant" in makefile
-    assert re.search(r"^test: .*qwen\.stamp", makefile, re.MULTILINE)
+    assert re.search(r"^environments: .*qwen\.stamp", makefile, re.MULTILINE)
 
 
 @pytest.mark.parametrize("lock", ["qwen.lock", "qwen-tts.lock", "torch.in"])

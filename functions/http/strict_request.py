@@ -1,0 +1,76 @@
+"""A request whose body can be read in one way only: strict JSON, and whole forms that name each field once."""
+
+from collections import Counter
+from typing import Any
+
+from fastapi import HTTPException, Request
+from python_multipart.multipart import parse_options_header
+from starlette.datastructures import FormData
+from starlette.formparsers import FormParser, MultiPartException, MultiPartParser
+
+from pipeline.contract.strict_json import parse_json
+
+FILES_MAX = 1
+FIELDS_MAX = 32
+MULTIPART, URLENCODED = b"multipart/form-data", b"application/x-www-form-urlencoded"
+
+
+class StrictRequest(Request):
+    """A request that answers 400 where Starlette's would take a body that is broken, cut or ambiguous."""
+
+    async def json(self) -> Any:
+        """Return the body's JSON."""
+        if not hasattr(self, "_json"):
+            try:
+                self._json = parse_json(await self.body())
+            except ValueError as error:
+                raise HTTPException(400, f"The body {error}") from error
+        return self._json
+
+    async def form(self, **_limits: object) -> FormData:  # type: ignore[override]  # read with `await` alone
+        """Return the body's form; empty when there is no body."""
+        if self._form is None:
+            self._form = await self._read_form()
+        return self._form
+
+    async def _read_form(self) -> FormData:
+        content_type, parameters = parse_options_header(self.headers.get("content-type", ""))
+        if not content_type:
+            return FormData()
+        if content_type not in {MULTIPART, URLENCODED}:
+            raise HTTPException(400, f"The body should be a form, sent as {MULTIPART.decode()}.")
+        if parameters.get(b"charset", b"utf-8").lower() != b"utf-8":
+            # Python's codec of that name would be used, and some need time that grows with the square of the size.
+            raise HTTPException(400, "The form should be in UTF-8.")
+        try:
+            form = await self._parse(content_type)
+        except MultiPartException as error:
+            raise HTTPException(400, error.message) from error
+        await _refuse_duplicates(form)
+        return form
+
+    async def _parse(self, content_type: bytes) -> FormData:
+        if content_type == URLENCODED:
+            return await FormParser(self.headers, self.stream(), max_fields=FIELDS_MAX).parse()
+        parser = _WholeForm(self.headers, self.stream(), max_files=FILES_MAX, max_fields=FIELDS_MAX)
+        form = await parser.parse()
+        if not parser.is_whole:
+            await form.close()
+            raise MultiPartException("The form is cut: it ends before its last boundary. Send it whole.")
+        return form
+
+
+class _WholeForm(MultiPartParser):
+    """Notes whether the closing boundary has come."""
+
+    is_whole = False
+
+    def on_end(self) -> None:
+        self.is_whole = True
+
+
+async def _refuse_duplicates(form: FormData) -> None:
+    name, times = Counter(name for name, _ in form.multi_items()).most_common(1)[0] if form else ("", 0)
+    if times > 1:
+        await form.close()
+        raise HTTPException(400, f"The form has {name[:64]!r} {times} times; it should have each field once.")

@@ -1,0 +1,68 @@
+"""The messages that WebSocket clients are sent, as `{"type", "data"}`."""
+
+from typing import Any
+
+from functions.previews.urls import audio_url
+from pipeline.clients.resources import Resources
+from pipeline.contract.records import Failed, Outcome, Subscriber, format_utc
+from pipeline.domain import presigned_urls
+from pipeline.errors import PipelineError
+from pipeline.logs import current_correlation_id
+
+Message = dict[str, Any]
+
+
+async def completion(resources: Resources, outcome: Outcome, subscriber: Subscriber) -> Message:
+    """Say how a job ended."""
+    if isinstance(outcome, Failed):
+        failed = {"message": outcome.message, "code": outcome.code, "field": outcome.field}
+        return _end("error", outcome, subscriber, failed)
+    if outcome.preview is None:
+        return _end("embedding_complete", outcome, subscriber, {})
+    return _end(
+        "tts_complete",
+        outcome,
+        subscriber,
+        {
+            "audio_url": audio_url(outcome.job_id),
+            "temporary": True,
+            "duration_seconds": outcome.preview.duration_seconds,
+            "sample_rate": outcome.preview.sample_rate,
+            "expires_at": format_utc(outcome.preview.expires_at),
+            "warnings": list(outcome.warnings) or None,
+            "signed_url": await presigned_urls.signed_url(resources, outcome) if subscriber.signed else None,
+        },
+    )
+
+
+def _end(type_: str, outcome: Outcome, subscriber: Subscriber, more: Message) -> Message:
+    data = {
+        "job_id": outcome.job_id,
+        "request_id": subscriber.request_id,
+        "correlation_id": outcome.correlation_id,
+        "session_id": outcome.source.session_id,
+        "voice_id": outcome.source.voice_id,
+    }
+    return _message(type_, data | more)
+
+
+def reply(type_: str, request_id: str | None, data: Message) -> Message:
+    """Answer a message."""
+    always = {"request_id": request_id, "correlation_id": current_correlation_id()}
+    return _message(type_, data | always)
+
+
+def progress(request_id: str | None, job_id: str) -> Message:
+    """Say that a job is queued."""
+    return reply("progress", request_id, {"job_id": job_id, "status": "queued"})
+
+
+def error(error: PipelineError, *, message: str | None = None, request_id: str | None = None) -> Message:
+    """Say that a message can't be served, in the error's words or other ones."""
+    return reply(
+        "error", request_id, {"message": message or error.message, "code": error.code, "field": error.field}
+    )
+
+
+def _message(type_: str, data: Message) -> Message:
+    return {"type": type_, "data": {name: value for name, value in data.items() if value is not None}}

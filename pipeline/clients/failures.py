@@ -1,0 +1,35 @@
+"""What a failed AWS call means: an outage that ends by itself, or a misconfiguration that does not."""
+
+from botocore.exceptions import ClientError, NoCredentialsError, NoRegionError
+
+from pipeline.errors import Misconfigured, Unavailable
+
+# Under both protocols of SQS; a HEAD request has no body, so its code is the HTTP status.
+_PERMANENT_CODES = {
+    "403",
+    "404",
+    "AccessDenied",
+    "AccessDeniedException",
+    "InvalidAccessKeyId",
+    "InvalidClientTokenId",
+    "NoSuchBucket",
+    "NonExistentQueue",
+    "PermanentRedirect",
+    "QueueDoesNotExist",
+    "SignatureDoesNotMatch",
+    "UnrecognizedClientException",
+}
+
+
+def unavailable(error: Exception, service: str, call: str, setting: str) -> Unavailable:
+    """Return the error that a failed call is reported as; `setting` names what chooses the resource."""
+    if isinstance(error, (NoCredentialsError, NoRegionError)):
+        return Misconfigured(f"The {service} can't be called ({call}): {error}")
+    if isinstance(error, ClientError) and (code := error_code(error)) in _PERMANENT_CODES:
+        return Misconfigured(f"The {service} refuses ({call}): {code}. Check {setting} and the permissions.")
+    return Unavailable(f"The {service} does not answer ({call}).")
+
+
+def error_code(error: ClientError) -> str:
+    """Return the error code without the prefixes of the protocol's dialects."""
+    return error.response["Error"]["Code"].rpartition("#")[2].rpartition(".")[2]

@@ -1,0 +1,51 @@
+"""JSON as clients may send it: in UTF-8, and without what parsers read differently, such as a name given twice."""
+
+import json
+from typing import Any, NoReturn
+
+DIGITS_MAX = 100
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Return the value that a JSON text holds.
+
+    Raises
+    ------
+    ValueError
+        It is no JSON; the message completes a sentence such as "The body …".
+    """
+    try:
+        decoded = text.decode("utf-8-sig") if isinstance(text, bytes) else text
+        return json.loads(decoded, object_pairs_hook=_object, parse_int=_integer, parse_constant=_no_constant)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"should be JSON in UTF-8; byte {error.start} is not UTF-8.") from error
+    except json.JSONDecodeError as error:
+        if error.msg.startswith("Unterminated string") or error.pos >= len(error.doc.rstrip()):
+            raise ValueError("is cut: it ends before its JSON does. Send it whole.") from error
+        raise ValueError(f"should be JSON; line {error.lineno}, column {error.colno} is not.") from error
+    except RecursionError as error:
+        raise ValueError("nests arrays or objects too deeply.") from error
+
+
+def _object(members: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in members:
+        if name in found:
+            raise ValueError(f"has {_shown(name)} twice; every name should be there once.")
+        found[name] = value
+    return found
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > DIGITS_MAX:
+        raise ValueError(f"has a number of {len(digits)} digits; JSON's should have at most {DIGITS_MAX}.")
+    return int(digits)
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"should be JSON, which has no {name}.")
+
+
+def _shown(name: str) -> str:
+    # JSON can escape half of a surrogate pair, which UTF-8 can't hold.
+    return repr(name[:64].encode("ascii", "backslashreplace").decode())

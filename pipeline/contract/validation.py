@@ -1,0 +1,32 @@
+"""Pydantic's validation errors in words for clients."""
+
+from typing import Any
+
+_MESSAGES = {
+    "missing": "is required",
+    "extra_forbidden": "is not a field that is known here; check its spelling",
+    "string_type": "should be a string",
+    "int_type": "should be a whole number",
+    "int_parsing": "should be a whole number",
+    "int_from_float": "should be a whole number",
+    "float_type": "should be a number",
+    "float_parsing": "should be a number",
+    "bool_type": "should be true or false",
+    "bool_parsing": "should be true or false",
+}
+_OBJECT = "should be a JSON object"
+_OBJECT_TYPES = {"dict_type", "model_type", "model_attributes_type"}
+_PREFIXES = ("Value error, ", "Input ", "String ")
+
+
+def message_of(error: dict[str, Any]) -> str:
+    """Return what is wrong with a field and what would be right, in a sentence whose subject is the field.
+
+    `error` is one item of `ValidationError.errors()`.
+    """
+    if error["type"] in _OBJECT_TYPES:
+        return _OBJECT
+    message: str = _MESSAGES.get(error["type"], error["msg"])
+    for prefix in _PREFIXES:
+        message = message.removeprefix(prefix)
+    return message

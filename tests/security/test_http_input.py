@@ -1,0 +1,128 @@
+"""Input that two parsers could read differently, that is cut, or that costs far more than it weighs, is refused."""
+
+import time
+from typing import Any
+
+import httpx
+import pytest
+
+from pipeline.settings import Settings
+from tests.api import api, fields, problem
+from tests.world import World
+
+JSON = {"Content-Type": "application/json"}
+BOUNDARY = "b"
+FORM = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
+
+
+def part(name: str, value: str, filename: str = "") -> bytes:
+    file = f'; filename="{filename}"' if filename else ""
+    return f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{name}"{file}\r\n\r\n{value}\r\n'.encode()
+
+
+END = f"--{BOUNDARY}--\r\n".encode()
+
+
+async def post(path: str, content: bytes, headers: dict[str, str]) -> httpx.Response:
+    async with api(World()) as client:
+        return await client.post(path, content=content, headers=headers)
+
+
+@pytest.mark.parametrize("path", ["/voices", "/uploads"])
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b'{"name": "Nov\xe4"}', "UTF-8"),
+        ('{"name": "Nova"}'.encode("utf-16"), "UTF-8"),
+        (b'{"name": "\xed\xa0\x80"}', "UTF-8"),
+        (b'{"name": "Nova", "name": "Eve"}', "'name' twice"),
+        (b'{"a": {"\\ud800": 1, "\\ud800": 2}}', "twice"),
+        (b'{"name": NaN}', "no NaN"),
+        (b'{"name": "Nova"', "is cut"),
+        (b'{"name": "Nov', "is cut"),
+        (b"{'name': 'Nova'}", "line 1, column 2"),
+        (b"[" * 50_000, "too deeply"),
+        (b"1" * 50_000, "JSON"),
+    ],
+)
+async def test_json_that_is_broken_or_ambiguous_can_not_be_read(path: str, body: bytes, reason: str) -> None:
+    refused = problem(await post(path, body, JSON), 400, "bad_request")
+    assert reason in refused["error"]
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (part("response_text", "Hello.") + part("response_text", "Bye.") + END, "'response_text' 2 times"),
+        (part("audio", "RIFF", "a.wav") + part("audio", "RIFF", "b.wav") + END, "files"),
+        (part("session_id", "1") + part("session_id", "RIFF", "b.wav") + END, "'session_id' 2 times"),
+        (part("audio", "RIFF", "a.wav") + part("response_text", "Hello."), "is cut"),
+        (part("response_text", "Hello.")[:-4], "is cut"),
+        (b"", "is cut"),
+        (part("x", "1", "x.wav") * 1000 + END, "files"),
+        (b"".join(part(f"x{n}", "1") for n in range(1000)) + END, "fields"),
+    ],
+)
+@pytest.mark.parametrize("path", ["/preview", "/upload"])
+async def test_a_form_that_is_cut_or_names_a_field_twice_can_not_be_read(
+    path: str, body: bytes, reason: str
+) -> None:
+    refused = problem(await post(path, body, FORM), 400, "bad_request")
+    assert reason in refused["error"]
+
+
+async def test_fields_are_named_once_in_a_urlencoded_form_too() -> None:
+    body = b"voice_id=nova&response_text=a&voice_id=eve"
+    answer = await post("/preview-from-voice", body, {"Content-Type": "application/x-www-form-urlencoded"})
+    assert "'voice_id' 2 times" in problem(answer, 400)["error"]
+
+
+async def test_a_form_can_not_choose_a_slow_codec() -> None:
+    """A megabyte takes Python's `punycode` minutes."""
+    began = time.process_time()
+    body = part("response_text", "zz" * 50_000) + END
+    answer = await post("/preview", body, {"Content-Type": FORM["Content-Type"] + "; charset=punycode"})
+    assert "UTF-8" in problem(answer, 400)["error"]
+    assert time.process_time() - began < 1
+
+
+@pytest.mark.parametrize("path", ["/voices", "/uploads"])
+async def test_a_misspelt_field_is_refused(path: str) -> None:
+    body = b'{"session_id": "x", "name": "Nova", "descripton": "calm"}'
+    assert "descripton" in fields(problem(await post(path, body, JSON), 422, "invalid_input"))
+
+
+@pytest.mark.parametrize(
+    "description", ["a\x00b", "a\nb", "\u202egnp.exe", "\u2066isolated", "a\u200fb", "a\u2028b", "no\ufeffva"]
+)
+async def test_a_description_holds_nothing_that_is_not_seen(description: str) -> None:
+    world = World()
+    async with api(world) as client:
+        body = {"session_id": await world.session(), "name": "Nova", "description": description}
+        refused = problem(await client.post("/voices", json=body), 422, "invalid_input")
+    assert fields(refused) == ["description"]
+    assert "control" in refused["error"]
+
+
+@pytest.mark.parametrize("name", ["Authorization", "Content-Type"])
+async def test_a_header_that_says_who_or_what_is_there_once(name: str) -> None:
+    async with api(World(Settings(auth="keys"))) as client:
+        answer = await client.get("/voices", headers=[(name, "Bearer a"), (name, "Bearer b")])
+    assert name in problem(answer, 400, "bad_request")["error"]
+
+
+@pytest.mark.parametrize("path", ["/voices/", "/docs/", "/jobs/1/", "/voices/nova/"])
+async def test_no_redirect_names_the_host_of_the_request(path: str) -> None:
+    async with api(World()) as client:
+        answer = await client.get(path, headers={"Host": "evil.example"})
+    assert (answer.status_code, "location" in answer.headers) == (404, False)
+
+
+@pytest.mark.parametrize("if_range", ['"\x7f', '"', '"a"b"', '"a', '"' + "a" * 5000 + '"', '"\x01"'])
+async def test_an_if_range_that_is_no_etag_is_refused(if_range: str) -> None:
+    world = World()
+    job_id = world.resources.new_id()
+    async with api(world) as client:
+        headers: Any = {"Range": "bytes=0-1", "If-Range": if_range}
+        answer = await client.get(f"/previews/{job_id}.wav", headers=headers)
+    assert fields(problem(answer, 422, "invalid_input")) == ["if-range"]

@@ -1,0 +1,42 @@
+"""Which failed AWS calls are an outage, and which a misconfiguration."""
+
+import pytest
+from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError
+
+from pipeline.clients.failures import unavailable
+from pipeline.errors import Misconfigured, Unavailable
+
+
+def refusal(code: str) -> ClientError:
+    return ClientError({"Error": {"Code": code, "Message": "no"}}, "Call")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        refusal("AccessDenied"),
+        refusal("com.amazonaws.sqs#QueueDoesNotExist"),
+        refusal("AWS.SimpleQueueService.NonExistentQueue"),
+        refusal("NoSuchBucket"),
+        refusal("403"),
+        NoCredentialsError(),
+    ],
+)
+def test_a_misconfiguration_says_what_to_check(error: Exception) -> None:
+    made = unavailable(error, "storage", "bucket b: read k", "BUCKET")
+    assert isinstance(made, Misconfigured)
+    assert "bucket b: read k" in made.message
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        refusal("SlowDown"),
+        refusal("InternalError"),
+        refusal("503"),
+        EndpointConnectionError(endpoint_url="x"),
+        OSError(),
+    ],
+)
+def test_anything_else_is_an_outage(error: Exception) -> None:
+    assert type(unavailable(error, "storage", "bucket b: read k", "BUCKET")) is Unavailable
