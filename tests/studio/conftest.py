@@ -1,23 +1,16 @@
 """A browser, and the service that it looks at."""
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, expect
 
 from tests.e2e.stack import Stack, running
 from tests.studio.browser import chromium, speech
 from tests.studio.studio import Studio
 
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep everything that needs a browser in the second tier, and on one worker: it needs the cores for itself."""
-    here = Path(__file__).parent
-    for item in items:
-        if here in item.path.parents:
-            item.add_marker(pytest.mark.slow)
-            item.add_marker(pytest.mark.xdist_group("studio"))
+# The processes of a stack and a browser share few cores.
+expect.set_options(timeout=20_000)
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,9 @@ from tests.e2e.stack import Stack
 from tests.studio.browser import SENTENCE
 from tests.studio.studio import Studio
 
+# On one worker: a browser that records and plays needs a core for itself.
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("studio")]
+
 WORDS = "I never said this, and yet here it is, in my own voice."
 
 

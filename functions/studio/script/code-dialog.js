@@ -77,7 +77,7 @@ export function showCode(action, take, voice) {
  * @param {SavedVoice} [voice]
  */
 function show(action, take, voice) {
-  const maker = new SnippetMaker(state.access === "given");
+  const maker = new SnippetMaker(state.access === "given", state.streams);
   snippets = made(maker, action, take, voice);
   choose(chosen);
 }

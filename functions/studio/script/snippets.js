@@ -15,8 +15,12 @@ import { BASE } from "./service.js";
 const FILE = "recording.wav";
 
 export class SnippetMaker {
-  /** @param {boolean} wantsKey */
-  constructor(wantsKey) {
+  /**
+   * @param {boolean} wantsKey
+   * @param {boolean} streams
+   */
+  constructor(wantsKey, streams) {
+    this.stream = streams ? { stream: true } : {};
     this.api = BASE.href.replace(/\/$/, "");
     this.curlKey = wantsKey ? ' \\\n  -H "Authorization: Bearer $KEY"' : "";
     this.pythonKey = wantsKey ? ', headers={"Authorization": f"Bearer {KEY}"}' : "";
@@ -48,7 +52,7 @@ export class SnippetMaker {
     const call = `httpx.post("${this.api}/${path}", data=${python(fields)}${files}${this.pythonKey}, timeout=60, follow_redirects=True)`;
     const save =
       'answer.raise_for_status()  # 202: not ready yet, ask answer.headers["Location"]\nopen("preview.wav", "wb").write(answer.content)';
-    const data = { ...(isFile ? { session_id: "…" } : who), text, ...options, stream: true };
+    const data = { ...(isFile ? { session_id: "…" } : who), text, ...options, ...this.stream };
     return {
       curl,
       python: `${this.preamble}\nanswer = ${call}\n${save}`,

@@ -13,7 +13,6 @@ import { encode } from "./wav.js";
 const FIRST_LOOK = 2000;
 const SEED_MAX = 2 ** 31;
 
-let streams = true;
 let count = 0;
 
 /** @type {(take: Take, data: Record<string, any>) => void} */
@@ -85,6 +84,7 @@ function newTake(text, options) {
     askedAt: Date.now(),
     ahead: null,
     heard: 0,
+    last: { attempt: 0, seq: -1 },
     duration: null,
     expiresAt: null,
     url: null,
@@ -127,7 +127,7 @@ async function ask(id, source) {
  */
 function askBySocket({ id, text, options, sessionId, voiceId }) {
   const source = voiceId ? { voice_id: voiceId } : { session_id: sessionId };
-  const how = { request_id: id, progress: true, ...(streams ? { stream: true } : {}) };
+  const how = { request_id: id, progress: true, ...(state.streams ? { stream: true } : {}) };
   return say("generate_preview", { ...source, text, ...options, ...how });
 }
 
@@ -177,10 +177,18 @@ function progressed(take, data) {
  * @param {Record<string, any>} data
  */
 function pieceCame(take, data) {
-  const seconds = (atob(data.audio).length / 2 || 0) / data.sample_rate;
-  const heard = (data.restarted ? 0 : take.heard) + seconds;
-  updateTake(take.id, { jobId: data.job_id, status: "speaking", heard });
-  onAudio(take, data);
+  const { attempt, seq } = take.last;
+  const current = data.take ?? attempt + (data.restarted ? 1 : 0);
+  if (current === attempt && data.seq <= seq) return; // sent twice
+  const isAnew = current !== attempt;
+  const seconds = atob(data.audio).length / 2 / data.sample_rate;
+  updateTake(take.id, {
+    jobId: data.job_id,
+    status: "speaking",
+    heard: (isAnew ? 0 : take.heard) + seconds,
+    last: { attempt: current, seq: data.seq },
+  });
+  onAudio(take, { ...data, isAnew });
 }
 
 /**
@@ -188,8 +196,8 @@ function pieceCame(take, data) {
  * @param {Record<string, any>} data
  */
 function refused(take, data) {
-  if (data.field === "stream" && streams) {
-    streams = false; // a service that does not know how to stream
+  if (data.field === "stream" && state.streams) {
+    update({ streams: false });
     askBySocket(take);
     return;
   }

@@ -41,6 +41,7 @@
  * @property {number} askedAt  Milliseconds since the epoch.
  * @property {number | null} ahead  Jobs before it in the queue.
  * @property {number} heard  Seconds that have come in so far.
+ * @property {{attempt: number, seq: number}} last  The last piece that came in: a worker that begins anew counts anew.
  * @property {number | null} duration  Seconds.
  * @property {number | null} expiresAt  Milliseconds since the epoch.
  * @property {string | null} url  Where this page can play it from.
@@ -63,6 +64,7 @@
  * @property {"unknown" | "open" | "wanted" | "given"} access
  * @property {"connecting" | "live" | "asking" | "lost"} connection  `asking`: no socket, so jobs are asked for.
  * @property {string | null} worker  As `/health` says.
+ * @property {boolean} streams  Whether the service streams, as far as is known.
  * @property {Limits} limits
  * @property {Reference | null} reference
  * @property {Take[]} takes  The newest first.
@@ -78,6 +80,7 @@ export const state = {
   access: "unknown",
   connection: "connecting",
   worker: null,
+  streams: true,
   limits: {
     reference_min_seconds: 1,
     reference_max_seconds: 60,

@@ -104,10 +104,10 @@ function playPiece(take, data) {
   const card = cards.get(take.id);
   if (!card) return;
   const samples = samplesOf(data.audio);
-  if (data.restarted) card.tape.clear();
+  if (data.isAnew) card.tape.clear();
   card.tape.add(samples, data.sample_rate);
   if (!awaited.has(take.id)) return;
-  if (data.restarted) player.stop();
+  if (data.isAnew) player.stop();
   player.add(samples, data.sample_rate);
   streamed.add(take.id);
 }
