@@ -5,8 +5,9 @@ import sys
 import uvicorn
 
 from functions.local import uvicorn_options
+from pipeline.environment import SettingsError
 from pipeline.logs import configure_logging
-from pipeline.settings import SettingsError, load_settings
+from pipeline.settings import load_settings
 
 
 def main() -> int:
@@ -24,7 +25,7 @@ def main() -> int:
         port=settings.port,
         workers=settings.uvicorn_workers,
         timeout_graceful_shutdown=3,
-        **uvicorn_options.OPTIONS,
+        **uvicorn_options.OPTIONS | uvicorn_options.proxy_options(settings),
     )
     return 0
 

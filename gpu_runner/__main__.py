@@ -14,9 +14,10 @@ from gpu_runner.engines.load import load_engine
 from gpu_runner.health import CannotListen
 from gpu_runner.worker import run_worker
 from pipeline.clients.resources import connect
+from pipeline.environment import SettingsError
 from pipeline.errors import Misconfigured
 from pipeline.logs import configure_logging
-from pipeline.settings import Settings, SettingsError, load_settings
+from pipeline.settings import Settings, load_settings
 
 OK, FAILED, MISCONFIGURED = 0, 1, 2
 

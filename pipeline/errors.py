@@ -127,6 +127,12 @@ class DeadlineExceeded(PipelineError):
     code = "deadline_exceeded"
 
 
+class Cancelled(PipelineError):
+    """Its owner no longer wants the job."""
+
+    code = "cancelled"
+
+
 class SynthesisFailed(PipelineError):
     """The job was tried as often as is allowed and did not succeed."""
 

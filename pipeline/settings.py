@@ -1,31 +1,24 @@
 """What may be configured, in one validated place: every setting is an environment variable of the same name."""
 
-import re
 from datetime import timedelta
 from functools import cached_property
-from ipaddress import ip_address
-from typing import Literal, Self, TypeVar
-from urllib.parse import urlsplit
+from typing import Literal, Self
 
-from pydantic import AliasChoices, Field, ValidationError, field_validator, model_validator
+from pydantic import AliasChoices, Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from pipeline.addresses import HttpUrl, Networks, Origins, is_loopback, is_loopback_url, separated
+from pipeline.environment import load
+
 MAX_HOURS = 24 * 366 * 10
+# What is kept back from waiting for a job: time to read its audio and to answer.
+ANSWER_SECONDS = 2.5
 # What a multipart form adds to the recording it carries.
 FORM_BYTES = 1024 * 1024
 
-# Browsers leave out the port that a scheme has anyway.
-_ORIGIN = re.compile(
-    r"(?!http://.*:80$|https://.*:443$)https?://([a-z0-9-]+(\.[a-z0-9-]+)*|\[[0-9a-f:.]+\])(:\d{1,5})?"
-)
-
-
-class SettingsError(ValueError):
-    """The environment holds a wrong value; the message names each setting and what would be right."""
-
 
 class Settings(BaseSettings):
-    """The settings of one process.  The description of each field is what the README's table says."""
+    """The settings of one process.  The description of each field is its row in docs/settings.md."""
 
     model_config = SettingsConfigDict(
         frozen=True, env_ignore_empty=True, extra="ignore", case_sensitive=False, allow_inf_nan=False
@@ -45,13 +38,31 @@ class Settings(BaseSettings):
     aws_lambda_function_name: str | None = Field(
         None, description="Set by AWS Lambda itself, where `AUTH` is `keys` when not set"
     )
-    cors_origins: str | None = Field(
+    cors_origins: Origins | None = Field(
         None,
         description="Origins of other sites' pages that may use the API, separated by commas, such as "
         "`https://studio.example,http://localhost:3000`",
     )
     body_timeout_seconds: float = Field(
         30, gt=0, le=600, description="How long a client may fall silent in the middle of its request"
+    )
+    websocket_frames_per_minute: int = Field(
+        600,
+        ge=0,
+        le=1_000_000,
+        description="Frames a WebSocket connection may send in a minute: further ones wait, and a connection that "
+        "goes on is closed; 0: no limit",
+    )
+    connections_per_key: int = Field(
+        32, ge=0, le=100_000, description="WebSocket connections to an API process with one key; 0: no limit"
+    )
+    connections_per_address: int = Field(
+        256, ge=0, le=100_000, description="WebSocket connections to an API process from one address; 0: no limit"
+    )
+    trusted_proxies: Networks | None = Field(
+        None,
+        description="Addresses or networks of proxies whose `X-Forwarded-For` is believed, separated by commas, "
+        "such as `127.0.0.1,10.0.0.0/8`; none when not set",
     )
     websocket_url: str | None = Field(
         None,
@@ -60,23 +71,23 @@ class Settings(BaseSettings):
     )
     uvicorn_workers: int = Field(1, ge=1, le=64, description="API processes")
     worker_health_port: int = Field(0, ge=0, le=65535, description="Port of the worker's own `/health`; 0: none")
-    worker_health_url: str | None = Field(
+    worker_health_url: HttpUrl | None = Field(
         None, description="The worker's `/health`, where there is one to ask: the API's own then tells of it"
     )
-    ecs_agent_uri: str | None = Field(
+    ecs_agent_uri: HttpUrl | None = Field(
         None, description="The ECS agent, which keeps a worker at work from being stopped; ECS sets it"
     )
     preview_wait_seconds: float = Field(
         25, ge=0, le=600, description="How long `/preview` waits for the result before it answers 202"
     )
 
-    aws_endpoint_url: str | None = Field(
+    aws_endpoint_url: HttpUrl | None = Field(
         None, description="S3 and SQS to use instead of AWS; `make run` starts its own when this is not set"
     )
-    aws_endpoint_url_s3: str | None = Field(
+    aws_endpoint_url_s3: HttpUrl | None = Field(
         None, description="The same for S3 alone, such as MinIO beside a queue from elsewhere"
     )
-    aws_endpoint_url_sqs: str | None = Field(None, description="The same for SQS alone")
+    aws_endpoint_url_sqs: HttpUrl | None = Field(None, description="The same for SQS alone")
     aws_region: str = Field(
         "us-east-1",
         min_length=1,
@@ -182,7 +193,12 @@ class Settings(BaseSettings):
         "auto", description="Precision of the model; `auto`: bfloat16 on a GPU that has it, else float32"
     )
     torch_threads: int = Field(0, ge=0, le=1024, description="CPU threads of the model; 0: as torch decides")
-    mock_delay_seconds: float = Field(0, ge=0, le=3600, description="How long the mock engine takes to speak")
+    mock_delay_seconds: float = Field(
+        0, ge=0, le=3600, description="How long the mock engine takes until it speaks"
+    )
+    mock_speed: float = Field(
+        0, ge=0, le=1000, description="How fast the mock engine speaks, in multiples of real time; 0: at once"
+    )
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="Least level logged: `DEBUG`, `INFO`, `WARNING`, `ERROR`"
@@ -199,26 +215,6 @@ class Settings(BaseSettings):
     @classmethod
     def _lower(cls, value: object) -> object:
         return value.lower() if isinstance(value, str) else value
-
-    @field_validator(
-        "worker_health_url", "ecs_agent_uri", "aws_endpoint_url", "aws_endpoint_url_s3", "aws_endpoint_url_sqs"
-    )
-    @classmethod
-    def _is_http_url(cls, value: str | None) -> str | None:
-        if value is not None and not _is_address(value):
-            raise ValueError("should be an http:// or https:// address such as http://127.0.0.1:4566")
-        return value
-
-    @field_validator("cors_origins")
-    @classmethod
-    def _are_origins(cls, value: str | None) -> str | None:
-        for origin in _separated(value):
-            if not _ORIGIN.fullmatch(origin):
-                raise ValueError(
-                    "should be origins as a browser tells them, scheme, host and any unusual port, such as "
-                    f"https://studio.example or http://localhost:3000; {origin!r} is none"
-                )
-        return value
 
     @model_validator(mode="after")
     def _bounds_agree(self) -> Self:
@@ -239,9 +235,20 @@ class Settings(BaseSettings):
         return self.auth == "keys"
 
     @cached_property
+    def serves_links(self) -> bool:
+        """Whether callers on other machines can't reach the storage, so that the API serves what is signed."""
+        storage = self.endpoint_for("s3")
+        return storage is not None and is_loopback_url(storage) and not is_loopback(self.host)
+
+    @cached_property
     def allowed_origins(self) -> tuple[str, ...]:
         """Of which origins pages of others may use the API from a browser."""
-        return _separated(self.cors_origins)
+        return separated(self.cors_origins)
+
+    @cached_property
+    def proxies(self) -> tuple[str, ...]:
+        """The addresses and networks of proxies that are trusted to name their client."""
+        return separated(self.trusted_proxies)
 
     def endpoint_for(self, service: Literal["s3", "sqs"]) -> str | None:
         """Where a service is spoken to; None: at AWS."""
@@ -289,6 +296,11 @@ class Settings(BaseSettings):
         return _bytes(self.reference_max_megabytes)
 
     @cached_property
+    def answer_seconds(self) -> float:
+        """How long after its first byte a request is answered: API Gateway waits for 30 seconds."""
+        return self.preview_wait_seconds + ANSWER_SECONDS
+
+    @cached_property
     def request_max_bytes(self) -> int:
         """The most bytes a request may have."""
         largest = self.reference_max_bytes + FORM_BYTES
@@ -304,53 +316,6 @@ def _bytes(megabytes: float) -> int:
     return int(megabytes * 1024 * 1024)
 
 
-def is_loopback(host: str) -> bool:
-    """Tell whether an address to listen on can be reached from this machine alone."""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"
-
-
-def _separated(values: str | None) -> tuple[str, ...]:
-    return tuple(value.strip() for value in (values or "").split(",") if value.strip())
-
-
-def _is_address(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # brackets that don't match, a port that is no number
-        return False
-
-
-SettingsT = TypeVar("SettingsT", bound=BaseSettings)
-
-
 def load_settings() -> Settings:
     """Read the settings from the environment; see `load`."""
     return load(Settings)
-
-
-def load(kind: type[SettingsT]) -> SettingsT:
-    """Read settings of some kind from the environment.
-
-    Raises
-    ------
-    SettingsError
-        A value is wrong; the message has one line a setting.
-    """
-    try:
-        return kind()
-    except ValidationError as error:
-        raise SettingsError("\n".join(_explain(error))) from None
-
-
-def _explain(error: ValidationError) -> list[str]:
-    lines = []
-    for problem in error.errors():
-        name = str(problem["loc"][0]).upper() if problem["loc"] else ""
-        message = problem["msg"].removeprefix("Value error, ")
-        given = f" (it is {str(problem['input'])[:80]!r})" if name else ""
-        lines.append(f"{name}: {message}{given}" if name else message)
-    return lines

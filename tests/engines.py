@@ -2,15 +2,71 @@
 
 import threading
 import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
-from gpu_runner.engines import Finished, Reference, Utterance, VoicePrompt
+import numpy as np
+
+from gpu_runner.engines import Engine, Finished, Piece, Reference, Utterance, VoicePrompt
 from gpu_runner.engines.mock import MockEngine, MockPrompt, hum
+from pipeline.audio.reference_audio import Samples
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """All that an engine returned for an utterance."""
+
+    pieces: Sequence[Samples]
+    error: Exception | None
+    warnings: tuple[str, ...]
+    seconds: float
+
+    @property
+    def samples(self) -> Samples:
+        assert self.error is None
+        return np.concatenate(self.pieces)
+
+
+class Listener:
+    """Collects what an engine returns, and holds it to the interface: pieces in order, then one end."""
+
+    def __init__(self) -> None:
+        self.pieces: dict[str, list[Samples]] = {}
+        self.heard: dict[str, Heard] = {}
+
+    def listen(self, events: Iterable[Piece | Finished]) -> list[str]:
+        """Take in what a step returned; return the jobs that ended with it."""
+        ended = []
+        for event in events:
+            assert event.job_id not in self.heard
+            pieces = self.pieces.setdefault(event.job_id, [])
+            if isinstance(event, Piece):
+                assert event.seq == len(pieces)
+                assert event.samples.dtype == np.float32
+                assert event.samples.ndim == 1
+                assert len(event.samples) > 0
+                pieces.append(event.samples)
+            else:
+                ended.append(event.job_id)
+                self.heard[event.job_id] = Heard(pieces, event.error, event.warnings, event.seconds)
+        return ended
+
+
+def speak(engine: Engine, *utterances: Utterance) -> dict[str, Heard]:
+    """Speak some utterances together."""
+    for utterance in utterances:
+        engine.admit(utterance)
+    listener = Listener()
+    while len(listener.heard) < len(utterances):
+        listener.listen(engine.step())
+    return listener.heard
 
 
 class ScriptedEngine:
     """Speaks like the mock engine, but holds, fails or dies when told to; the test and its thread share it."""
 
     model = MockEngine.model
+    reproducible_as: str | None = MockEngine.reproducible_as
     sample_rate = MockEngine.sample_rate
 
     def __init__(self, *, capacity: int = 8) -> None:
@@ -67,7 +123,7 @@ class ScriptedEngine:
         self._admitted.append(utterance)
         self.most_at_once = max(self.most_at_once, len(self._admitted))
 
-    def step(self) -> list[Finished]:
+    def step(self) -> list[Piece | Finished]:
         """See `Engine.step`."""
         self._note_thread()
         if self.step_errors:
@@ -78,7 +134,7 @@ class ScriptedEngine:
             return []
         batch, self._admitted = self._admitted, []
         self.batches.append([utterance.job_id for utterance in batch])
-        return [self._finish(utterance) for utterance in batch]
+        return [event for utterance in batch for event in self._finish(utterance)]
 
     def cancel(self, job_id: str) -> None:
         """See `Engine.cancel`."""
@@ -86,12 +142,16 @@ class ScriptedEngine:
         self.cancelled.append(job_id)
         self._admitted = [utterance for utterance in self._admitted if utterance.job_id != job_id]
 
-    def _finish(self, utterance: Utterance) -> Finished:
+    def _finish(self, utterance: Utterance) -> list[Piece | Finished]:
         if error := self.errors.get(utterance.text):
-            return Finished(utterance.job_id, error=error)
+            return [Finished(utterance.job_id, error=error)]
         assert isinstance(utterance.prompt, MockPrompt)
-        samples = hum(utterance.text, utterance.prompt)
-        return Finished(utterance.job_id, samples=samples, warnings=self.warnings, seconds=0.5)
+        first, last = np.array_split(hum(utterance.text, utterance.prompt), 2)
+        return [
+            Piece(utterance.job_id, 0, first),
+            Piece(utterance.job_id, 1, last),
+            Finished(utterance.job_id, warnings=self.warnings, seconds=0.5),
+        ]
 
     def _note_thread(self) -> None:
         self.threads.add(threading.current_thread().name)

@@ -1,9 +1,9 @@
-"""Who comes in, over HTTP and WebSocket alike: the key is looked at, then the scope, then the owner's share."""
+"""Authentication and authorization, over HTTP and WebSocket alike: key, scope, then the owner's quota."""
 
 import structlog
 
 from functions.access.throttle import FailedKeyThrottle
-from pipeline.access import ws_tickets
+from pipeline.access import key_format, ws_tickets
 from pipeline.access.api_keys import ANONYMOUS, Caller
 from pipeline.access.key_lookup import KeyLookup
 from pipeline.access.quotas import Quotas
@@ -15,7 +15,7 @@ log = structlog.get_logger(__name__)
 
 
 class AccessControl:
-    """Lets callers in.  One serves a whole process: what it knows of keys and shares is kept a while."""
+    """Authenticates and authorizes callers.  One serves a whole process: what it reads of keys is cached."""
 
     def __init__(self, resources: Resources) -> None:
         self._resources = resources
@@ -24,28 +24,32 @@ class AccessControl:
         self._failed = FailedKeyThrottle(resources.clock)
 
     async def authenticate_key(self, authorization: str | None, address: str) -> Caller:
-        """Tell who shows this `Authorization` header.
+        """Return the caller that an `Authorization` header names.
 
         Raises
         ------
         NoCredentials, Unauthorized
             It holds no key, or none that is good now.
         TooMany
-            Too many from this address did not.
+            The key failed too often from this address.
         """
         if not self._resources.settings.wants_keys:
             return ANONYMOUS
         if not authorization or not _is_bearer(authorization):
             raise NoCredentials("This needs a key; give yours as `Authorization: Bearer <key>`.")
-        self._failed.check(address)
+        key = authorization.partition(" ")[2].strip()
+        key_id = key_format.key_id_of(key)
         try:
-            return await self._key_lookup.caller(authorization.partition(" ")[2].strip())
+            if self._key_lookup.is_cached(key_id):
+                return await self._key_lookup.caller(key)
+            async with self._failed.look_up(address):
+                return await self._key_lookup.caller(key)
         except Unauthorized:
-            self._note_failure(address)
+            self._note_failure(address, key_id)
             raise
 
     async def authenticate_socket(self, authorization: str | None, ticket: str | None, address: str) -> Caller:
-        """Tell who opens a socket: by key where the client can set a header, else by ticket.
+        """Return the caller that opens a WebSocket: by key where the client can set a header, else by ticket.
 
         Raises
         ------
@@ -57,43 +61,53 @@ class AccessControl:
         return await self.authenticate_key(authorization, address)
 
     async def authenticate_ticket(self, ticket: str, address: str) -> Caller:
-        """Tell who was given this ticket, which is used up by that.
+        """Return the caller that was given this ticket, and use it up.
 
         Raises
         ------
         Unauthorized
             It is none, or its minute is over, or it was used, or its key is no longer good.
         TooMany
-            Too many from this address were no good.
+            The ticket failed too often from this address.
         """
         if not self._resources.settings.wants_keys:
             return ANONYMOUS
-        self._failed.check(address)
         try:
-            caller = await ws_tickets.redeem(self._resources, ticket)
+            async with self._failed.look_up(address):
+                caller = await ws_tickets.redeem(self._resources, ticket)
             await self._require_good(caller)
         except Unauthorized:
-            self._note_failure(address)
+            self._note_failure(address, ticket.partition(".")[0])
             raise
         return caller
 
     async def authorize(self, caller: Caller, scope: Scope) -> QuotaStatus | None:
-        """Let a caller do one thing; how the owner stands after it.
+        """Count a request and check its scope; return how the owner's quota stands after it.
 
         Raises
         ------
         Forbidden
             The key has not the scope for it.
         TooMany
-            The owner asked too often.
+            The owner's quota is used up.
         """
-        quota_status = await self._quotas.take_request(caller.owner)
+        quota_status = await self.take_request(caller)
         if not caller.may(scope):
             raise Forbidden(f"This needs a key with the scope `{scope}`; yours has {_listed(caller)}.")
         return quota_status
 
+    async def take_request(self, caller: Caller) -> QuotaStatus | None:
+        """Count a request; return how the owner's quota stands after it.
+
+        Raises
+        ------
+        TooMany
+            The quota is used up.
+        """
+        return await self._quotas.take_request(caller.owner)
+
     async def reauthorize(self, caller: Caller, scope: Scope) -> QuotaStatus | None:
-        """Let a caller who came in earlier do one thing; see `admit`.
+        """Authorize a caller that was authenticated earlier; see `authorize`.
 
         Raises
         ------
@@ -104,16 +118,16 @@ class AccessControl:
         return await self.authorize(caller, scope)
 
     async def is_key_still_valid(self, caller: Caller) -> bool:
-        """Tell whether the key that a caller came in by would still let them in."""
+        """Return whether the caller's key would still be accepted."""
         return caller.key_id is None or await self._key_lookup.is_still_valid(caller.key_id)
 
     async def _require_good(self, caller: Caller) -> None:
         if not await self.is_key_still_valid(caller):
             raise Unauthorized("The key is no longer good.")
 
-    def _note_failure(self, address: str) -> None:
-        log.warning("caller turned away", address=address)
-        self._failed.note(address)
+    def _note_failure(self, address: str, credential_id: str) -> None:
+        self._failed.note(address, credential_id)
+        log.warning("authentication failed", address=address)
 
 
 def _is_bearer(authorization: str) -> bool:

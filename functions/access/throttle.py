@@ -1,64 +1,77 @@
-"""How often somebody may show what is no key: counted by address, in this process alone.
+"""How often one address may fail with one key or ticket: counted in this process alone.
 
-Nobody guesses 256 random bits; the limit spares the storage the look-ups, and the logs the noise.
+A credential is looked at before anything is refused: one that is good is never refused for what others at the same
+address did.  Nobody guesses 256 random bits; the limits spare the storage the look-ups, and the log the noise.
 """
 
+import asyncio
 from collections import OrderedDict, deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
-from ipaddress import IPv6Address, ip_address
 from math import ceil
+from weakref import WeakValueDictionary
 
+from functions.access.networks import network_of
 from pipeline.errors import TooMany
 from pipeline.ids import Clock
 
 WINDOW = timedelta(minutes=1)
 TRIES = 20
-ADDRESSES = 10_000
-_HOST_BITS = 64  # whoever has one IPv6 address has all that share its first half
+REMEMBERED = 10_000
+
+_Counted = tuple[str, str | None]
+"""A network and the id of a credential, or None for all of them together."""
 
 
 class FailedKeyThrottle:
-    """The latest failures of each address; of too many addresses, those that failed last are remembered."""
+    """The latest failures of each address with each credential; of too many, the latest are remembered."""
 
-    def __init__(self, clock: Clock, *, tries: int = TRIES, addresses: int = ADDRESSES) -> None:
+    def __init__(self, clock: Clock, *, tries: int = TRIES, remembered: int = REMEMBERED) -> None:
         self._clock = clock
         self._tries = tries
-        self._addresses = addresses
-        self._failures: OrderedDict[str, deque[datetime]] = OrderedDict()
+        self._remembered = remembered
+        self._failures: OrderedDict[_Counted, deque[datetime]] = OrderedDict()
+        self._look_ups: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
-    def check(self, address: str) -> None:
-        """Let an address try again.
+    @asynccontextmanager
+    async def look_up(self, address: str) -> AsyncIterator[None]:
+        """Allow an address one look-up at a time once it has failed too often, whatever it showed."""
+        network = network_of(address)
+        if not self._seconds_left((network, None)):
+            yield
+            return
+        async with self._look_ups.setdefault(network, asyncio.Lock()):
+            yield
+
+    def note(self, address: str, credential_id: str) -> None:
+        """Count a failure.
 
         Raises
         ------
         TooMany
-            It has failed too often within the last minute.
+            The address has failed too often with this credential within the last minute.
         """
-        failures = self._failures.get(_network(address))
-        if failures is None or len(failures) < self._tries:
-            return
-        elapsed = self._clock() - failures[0]
-        if timedelta() <= elapsed < WINDOW:
+        network = network_of(address)
+        if seconds := self._seconds_left((network, credential_id)):
             raise TooMany(
-                f"{self._tries} tries from {address} failed within a minute; wait, and use a key that is good.",
-                retry_after=ceil((WINDOW - elapsed).total_seconds()),
+                f"{self._tries} tries with this key or ticket from {address} failed within a minute; "
+                "wait, and use one that is good.",
+                retry_after=seconds,
             )
+        self._count((network, credential_id))
+        self._count((network, None))
 
-    def note(self, address: str) -> None:
-        """Count a failure."""
-        network = _network(address)
-        self._failures.setdefault(network, deque(maxlen=self._tries)).append(self._clock())
-        self._failures.move_to_end(network)
-        if len(self._failures) > self._addresses:
+    def _seconds_left(self, counted: _Counted) -> int:
+        """Return for how long the limit stays reached; 0 if it is not."""
+        failures = self._failures.get(counted)
+        if failures is None or len(failures) < self._tries:
+            return 0
+        elapsed = self._clock() - failures[0]
+        return ceil((WINDOW - elapsed).total_seconds()) if timedelta() <= elapsed < WINDOW else 0
+
+    def _count(self, counted: _Counted) -> None:
+        self._failures.setdefault(counted, deque(maxlen=self._tries)).append(self._clock())
+        self._failures.move_to_end(counted)
+        if len(self._failures) > self._remembered:
             self._failures.popitem(last=False)
-
-
-def _network(address: str) -> str:
-    """Give what counts as one: an IPv4 address, however it is written, or the /64 of an IPv6 one."""
-    try:
-        ip = ip_address(address)
-    except ValueError:  # a Unix socket has none
-        return address
-    if not isinstance(ip, IPv6Address):
-        return str(ip)
-    return str(ip.ipv4_mapped or f"{int(ip) >> _HOST_BITS:x}/{_HOST_BITS}")

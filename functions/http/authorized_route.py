@@ -41,8 +41,12 @@ class AuthorizedRoute(APIRoute):
     def get_route_handler(self) -> Handler:
         """Put the question who calls before everything else."""
         scope, serve = self.scope, super().get_route_handler()
+
+        async def served(request: Request) -> Response:
+            return await serve(StrictRequest(request.scope, request.receive))
+
         if scope is None:
-            return serve
+            return served
 
         async def authorized(request: Request) -> Response:
             access_control = access_control_of(request)
@@ -50,7 +54,7 @@ class AuthorizedRoute(APIRoute):
             caller = await access_control.authenticate_key(request.headers.get("authorization"), address)
             request.state.caller = caller
             request.state.quota_status = await access_control.authorize(caller, scope)
-            return await serve(StrictRequest(request.scope, request.receive))
+            return await served(request)
 
         return authorized
 

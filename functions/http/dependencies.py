@@ -8,7 +8,8 @@ from typing import Annotated
 from fastapi import Depends
 from starlette.requests import HTTPConnection
 
-from functions.operations.service_status import StatusReader
+from functions.http.health_checks import HealthChecks
+from functions.http.operations.service_status import StatusReader
 from functions.previews.completion_waiters import CompletionWaiters
 from functions.previews.queue_depth import QueueDepth
 from pipeline.access.api_keys import Caller
@@ -27,6 +28,12 @@ async def _waiters(connection: HTTPConnection) -> CompletionWaiters:
     return found
 
 
+async def _health_checks(connection: HTTPConnection) -> HealthChecks:
+    found = connection.app.state.health_checks
+    assert isinstance(found, HealthChecks)  # noqa: S101 - set by whoever started the application
+    return found
+
+
 async def _queue_depth(connection: HTTPConnection) -> QueueDepth:
     found = connection.app.state.queue_depth
     assert isinstance(found, QueueDepth)  # noqa: S101 - set by whoever started the application
@@ -35,7 +42,7 @@ async def _queue_depth(connection: HTTPConnection) -> QueueDepth:
 
 async def _caller(connection: HTTPConnection) -> Caller:
     found = connection.state.caller
-    assert isinstance(found, Caller)  # noqa: S101 - set by `GuardedRoute`
+    assert isinstance(found, Caller)  # noqa: S101 - set by `AuthorizedRoute`
     return found
 
 
@@ -46,6 +53,7 @@ async def _status_reader(connection: HTTPConnection) -> StatusReader:
 
 
 FromCaller = Annotated[Caller, Depends(_caller)]
+FromHealthChecks = Annotated[HealthChecks, Depends(_health_checks)]
 FromResources = Annotated[Resources, Depends(_resources)]
 FromQueueDepth = Annotated[QueueDepth, Depends(_queue_depth)]
 FromStatusReader = Annotated[StatusReader, Depends(_status_reader)]

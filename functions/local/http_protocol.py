@@ -11,6 +11,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
 from functions.http import problems
+from functions.http.middleware.deadline import FIRST_BYTE_AT
 from functions.http.middleware.security_headers import HEADERS
 from functions.local.http_parser import HEADERS_MAX_BYTES, URL_MAX_BYTES, AmbiguousRequest, Connection
 
@@ -53,11 +54,14 @@ class HttpProtocol(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         """See `asyncio.Protocol`."""
+        if self.conn.their_state is h11.IDLE and not self.conn.trailing_data[0]:
+            self.app_state = self.app_state | {FIRST_BYTE_AT: self.loop.time()}
         super().data_received(data)
         self._update_timeout()
 
     def on_response_complete(self) -> None:
-        """Go on to the next request."""
+        """Go on to the next request, which may be here already."""
+        self.app_state = self.app_state | {FIRST_BYTE_AT: self.loop.time()}
         super().on_response_complete()
         self._update_timeout()
         self._start_write_checks()

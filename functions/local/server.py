@@ -12,12 +12,15 @@ from fastapi import FastAPI
 
 from functions.http.application import create_app, serve_with
 from functions.local import connection_posts, websocket_route
+from functions.local.connection_limits import ConnectionLimits
 from functions.local.connections import ConnectionRegistry
+from functions.local.websocket_protocol import FRAMES_PER_MINUTE
 from functions.websocket.dispatch import Dispatcher
-from pipeline.clients.resources import connect
+from pipeline.addresses import is_loopback
+from pipeline.clients.resources import connect, current_credentials
 from pipeline.ids import Clock, utc_now
 from pipeline.logs import configure_logging
-from pipeline.settings import Settings, is_loopback, load_settings
+from pipeline.settings import Settings, load_settings
 
 log = structlog.get_logger(__name__)
 
@@ -37,18 +40,20 @@ def local_app(settings: Settings, clock: Clock = utc_now) -> FastAPI:
     app.router.routes[:0] = websocket_route.router.routes
 
     @asynccontextmanager
-    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(_app: FastAPI) -> AsyncIterator[dict[str, int]]:
         async with connect(settings, clock) as resources:
             waiters = serve_with(app, resources)
             app.state.connections = ConnectionRegistry()
+            app.state.connection_limits = ConnectionLimits(settings)
             app.state.dispatcher = Dispatcher(resources, app.state.access_control)
 
             async def deliver(connection_id: str, text: str) -> bool:
                 return waiters.notify(connection_id) or await app.state.connections.post(connection_id, text)
 
-            async with connection_posts.serving(deliver) as endpoint:
+            verify = connection_posts.signature_check(current_credentials(settings))
+            async with connection_posts.serving(deliver, verify) as endpoint:
                 app.state.connections.endpoint = waiters.endpoint = endpoint
-                yield
+                yield {FRAMES_PER_MINUTE: settings.websocket_frames_per_minute}
 
     app.router.lifespan_context = lifespan
     return app

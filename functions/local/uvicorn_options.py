@@ -5,19 +5,29 @@ from typing import Any
 from functions.local.http_protocol import HttpProtocol
 from functions.local.websocket_protocol import WebSocketProtocol
 from functions.websocket.dispatch import MESSAGE_MAX_BYTES
+from pipeline.settings import Settings
 
-# Larger messages than are answered must still be received to be refused, so that the connection lives on.
-FRAME_MAX_BYTES = 128 * MESSAGE_MAX_BYTES
 PING_SECONDS = 20.0
 
 OPTIONS: dict[str, Any] = {
     "log_config": None,
     "access_log": False,
     "server_header": False,
+    # uvicorn would believe every program on this machine.
+    "proxy_headers": False,
     "http": HttpProtocol,
     "ws": WebSocketProtocol,
-    "ws_max_size": FRAME_MAX_BYTES,
+    # A longer message closes its connection with 1009, as in API Gateway.
+    "ws_max_size": MESSAGE_MAX_BYTES,
+    # API Gateway has none either; a small frame would become a large message.
+    "ws_per_message_deflate": False,
     # Clients that are gone are found by pings; one that is there may be silent as long as it likes.
     "ws_ping_interval": PING_SECONDS,
     "ws_ping_timeout": PING_SECONDS,
 }
+
+
+def proxy_options(settings: Settings) -> dict[str, Any]:
+    """Return the options that let the proxies named in the settings, and no others, say who their client is."""
+    proxies = settings.proxies
+    return {"proxy_headers": bool(proxies), "forwarded_allow_ips": list(proxies)}

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator
+from contextlib import ExitStack
 
 import structlog
 from fastapi import APIRouter, WebSocket
@@ -12,9 +13,11 @@ from starlette.websockets import WebSocketDisconnect, WebSocketState
 from functions.access.access_control import AccessControl
 from functions.http import problems
 from functions.http.authorized_route import access_control_of
+from functions.local.connection_limits import ConnectionLimits
 from functions.local.connections import Connection, ConnectionRegistry
 from functions.websocket.dispatch import Dispatcher
 from functions.websocket.messages import Message
+from pipeline.access.api_keys import Caller
 from pipeline.errors import ConnectionGone, PipelineError, Unavailable
 
 log = structlog.get_logger(__name__)
@@ -27,17 +30,30 @@ KEY_CHECK_SECONDS = 2.0
 
 @router.websocket("/ws")
 async def serve(socket: WebSocket) -> None:
-    """Serve one client: messages are answered one after the other, results come in between."""
-    state, access_control = socket.app.state, access_control_of(socket)
-    connections: ConnectionRegistry = state.connections
-    dispatcher: Dispatcher = state.dispatcher
-    try:
-        address = socket.client.host if socket.client else ""
-        ticket = socket.query_params.get("ticket")
-        caller = await access_control.authenticate_socket(socket.headers.get("authorization"), ticket, address)
-    except PipelineError as error:
-        await socket.send_denial_response(problems.of_error(error))
-        return
+    """Serve one client, if it may connect."""
+    limits: ConnectionLimits = socket.app.state.connection_limits
+    address = socket.client.host if socket.client else ""
+    with ExitStack() as counted:
+        try:
+            counted.enter_context(limits.of_address(address))
+            caller = await _authenticate(socket, address)
+            counted.enter_context(limits.of_key(caller.key_id))
+        except PipelineError as error:
+            await socket.send_denial_response(problems.of_error(error))
+            return
+        await _serve(socket, caller)
+
+
+async def _authenticate(socket: WebSocket, address: str) -> Caller:
+    authorization, ticket = socket.headers.get("authorization"), socket.query_params.get("ticket")
+    return await access_control_of(socket).authenticate_socket(authorization, ticket, address)
+
+
+async def _serve(socket: WebSocket, caller: Caller) -> None:
+    """Answer messages one after the other; results come in between."""
+    access_control = access_control_of(socket)
+    connections: ConnectionRegistry = socket.app.state.connections
+    dispatcher: Dispatcher = socket.app.state.dispatcher
     await socket.accept()
     connection = connections.add(socket, caller)
     log.info("client connected", connection_id=connection.address.connection_id, key_id=caller.key_id)
@@ -45,6 +61,7 @@ async def serve(socket: WebSocket) -> None:
     try:
         async for raw in _messages(socket):
             await _answer(connections, dispatcher, connection, raw)
+            await asyncio.sleep(0)  # nothing above has to wait when all is at hand; others get their turn
     except (WebSocketDisconnect, RuntimeError):
         # Starlette raises RuntimeError when the client disconnects while it is being answered.
         pass

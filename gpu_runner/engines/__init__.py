@@ -1,9 +1,10 @@
-"""The seat of a speech model: all that the worker knows of one.
+"""The interface of a speech model: all that the worker knows of one.
 
-An engine is used from one thread at a time.  It may batch continuously (take what is admitted between two steps)
-or run a closed batch in a single `step`.
+An engine is used from one thread at a time, except where a method says otherwise.  It may batch continuously (take
+what is admitted between two steps) or run a closed batch in a single `step`.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -52,14 +53,26 @@ class Utterance:
 
 
 @dataclass(frozen=True, slots=True)
+class Piece:
+    """Some of an utterance's audio, as soon as it exists.
+
+    `seq` counts the pieces of a job from 0 without a gap; `samples` are mono float32 at the engine's rate, and at
+    least one.  All pieces of a job, joined in order, are its audio to the sample.
+    """
+
+    job_id: str
+    seq: int
+    samples: Samples
+
+
+@dataclass(frozen=True, slots=True)
 class Finished:
-    """An utterance that ended: with `samples` (mono float32, at the engine's rate) or with an `error`.
+    """The end of an utterance, after its last piece; with an `error`, its pieces are not the whole audio.
 
     `seconds` is the time the engine spent on it, from its admission.
     """
 
     job_id: str
-    samples: Samples | None = None
     error: Exception | None = None
     warnings: tuple[str, ...] = ()
     seconds: float = 0.0
@@ -73,7 +86,7 @@ class Engine(Protocol):
     capacity: int
 
     def make_prompt(self, reference: Reference) -> VoicePrompt:
-        """Make the prompt of a voice.
+        """Make the prompt of a voice; may be called from any thread, also during a step.
 
         Raises
         ------
@@ -82,7 +95,7 @@ class Engine(Protocol):
         """
 
     def restore_prompt(self, document: bytes) -> VoicePrompt:
-        """Read back what `VoicePrompt.to_json` wrote.
+        """Read back what `VoicePrompt.to_json` wrote; may be called from any thread, also during a step.
 
         Raises
         ------
@@ -99,10 +112,11 @@ class Engine(Protocol):
             It can never be spoken; nothing was taken on.
         """
 
-    def step(self) -> list[Finished]:
-        """Advance everything admitted; what ended comes back, each utterance exactly once.
+    def step(self) -> Iterable[Piece | Finished]:
+        """Advance everything admitted by about a frame; return the audio made and the utterances that ended.
 
-        An utterance that fails alone comes back with its `error`; an exception means that all of them were lost.
+        Every utterance ends in exactly one `Finished`, unless it is cancelled.  One that fails alone has its error
+        in there; an exception means that all of them were lost.
 
         Raises
         ------
@@ -111,7 +125,15 @@ class Engine(Protocol):
         """
 
     def cancel(self, job_id: str) -> None:
-        """Give an utterance up: it doesn't come back.  One that is not in is no matter."""
+        """Drop an utterance: neither pieces nor an end of it follow.  Unknown ids are ignored; never raises."""
+
+
+@runtime_checkable
+class Reproducible(Protocol):
+    """An engine may have this as well, to say whether equal utterances give equal audio, to the sample."""
+
+    reproducible_as: str | None
+    """Names all that the audio depends on besides the utterance: engines with the same name make the same audio."""
 
 
 @runtime_checkable

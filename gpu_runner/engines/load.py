@@ -14,7 +14,11 @@ def load_engine(settings: Settings) -> Engine:
         It can't be had here; the message says why in one line.
     """
     if settings.tts_backend == "mock":
-        return MockEngine(capacity=settings.worker_batch_size, delay_seconds=settings.mock_delay_seconds)
+        return MockEngine(
+            capacity=settings.worker_batch_size,
+            delay_seconds=settings.mock_delay_seconds,
+            speed=settings.mock_speed,
+        )
     try:
         from gpu_runner.engines import qwen
     except ModuleNotFoundError as error:

@@ -2,7 +2,7 @@
 
 import time
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Literal
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from gpu_runner.engines import Finished, PromptRejected, Reference, Utterance, VoicePrompt
+from gpu_runner.engines import Finished, Piece, PromptRejected, Reference, Utterance, VoicePrompt
 from gpu_runner.engines.pitch import HIGHEST, LOWEST, level, median_pitch
 from pipeline.audio.reference_audio import Samples
 from pipeline.errors import InvalidInput
@@ -28,6 +28,7 @@ _INFLECTION = 0.04  # how far the melody goes from the pitch, either way
 _LARGEST_PROMPT = 4096  # bytes; ours take about a hundred
 _PERIOD = 2048  # samples of one period in the table
 _TICK_SECONDS = 0.01
+_PIECE = int(0.32 * SAMPLE_RATE)  # samples, as many as the real engine decodes at a time
 
 Floats = NDArray[np.float64]
 
@@ -47,18 +48,37 @@ class MockPrompt(BaseModel):
         return self.model_dump_json().encode()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Speaking:
+    """An utterance on its way; times are on the monotonic clock, in seconds."""
+
     utterance: Utterance
-    prompt: MockPrompt
-    since: float
-    """On the monotonic clock, in seconds."""
+    samples: Samples
+    admitted_at: float
+    starts_at: float
+    sent: int = 0
+    """Pieces that have been returned."""
+
+    @property
+    def left(self) -> int:
+        """Pieces that have not been returned."""
+        return -(-len(self.samples) // _PIECE) - self.sent
+
+    def next_piece(self) -> Piece:
+        start = self.sent * _PIECE
+        self.sent += 1
+        return Piece(self.utterance.job_id, self.sent - 1, self.samples[start : start + _PIECE])
 
 
 class MockEngine:
-    """Speaks everything admitted at the same time; each utterance takes `delay_seconds` and what its hum takes."""
+    """Speaks everything admitted at the same time.
+
+    Each utterance is silent for `delay_seconds`; then its audio comes in pieces of up to 0.32 s, each when `speed`
+    times real time has got to its end, or all at once when `speed` is 0.
+    """
 
     model = MODEL
+    reproducible_as = MODEL
     sample_rate = SAMPLE_RATE
 
     def __init__(
@@ -66,11 +86,13 @@ class MockEngine:
         *,
         capacity: int = 8,
         delay_seconds: float = 0,
+        speed: float = 0,
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.capacity = capacity
         self._delay = delay_seconds
+        self._speed = speed
         self._monotonic = monotonic
         self._sleep = sleep
         self._speaking: list[_Speaking] = []
@@ -98,26 +120,37 @@ class MockEngine:
             raise RuntimeError(f"{MODEL} speaks at most {self.capacity} texts at a time")
         if not utterance.text.strip():
             raise InvalidInput("The text is blank; it should hold something to speak.", field="text")
-        self._speaking.append(_Speaking(utterance, utterance.prompt, self._monotonic()))
+        samples = hum(utterance.text, utterance.prompt)
+        now = self._monotonic()
+        self._speaking.append(_Speaking(utterance, samples, now, now + self._delay))
 
-    def step(self) -> list[Finished]:
+    def step(self) -> list[Piece | Finished]:
         """See `Engine.step`; blocks for a moment when nothing is due."""
         if not self._speaking:
             return []
-        first = min(one.since for one in self._speaking) + self._delay - self._monotonic()
-        if first > 0:
-            self._sleep(min(first, _TICK_SECONDS))
-        due = [one for one in self._speaking if one.since + self._delay <= self._monotonic()]
-        self._speaking = [one for one in self._speaking if one not in due]
-        return [self._finish(one) for one in due]
+        wait = min(map(self._due_at, self._speaking)) - self._monotonic()
+        if wait > 0:
+            self._sleep(min(wait, _TICK_SECONDS))
+        events = [event for one in self._speaking for event in self._advance(one, self._monotonic())]
+        self._speaking = [one for one in self._speaking if one.left]
+        return events
 
     def cancel(self, job_id: str) -> None:
         """See `Engine.cancel`."""
         self._speaking = [one for one in self._speaking if one.utterance.job_id != job_id]
 
-    def _finish(self, one: _Speaking) -> Finished:
-        samples = hum(one.utterance.text, one.prompt)
-        return Finished(one.utterance.job_id, samples=samples, seconds=self._monotonic() - one.since)
+    def _due_at(self, one: _Speaking) -> float:
+        """Return when the next piece of an utterance is due."""
+        if self._speed == 0:
+            return one.starts_at
+        samples = min(len(one.samples), (one.sent + 1) * _PIECE)
+        return one.starts_at + samples / SAMPLE_RATE / self._speed
+
+    def _advance(self, one: _Speaking, now: float) -> Iterator[Piece | Finished]:
+        while one.left and self._due_at(one) <= now:
+            yield one.next_piece()
+        if not one.left:
+            yield Finished(one.utterance.job_id, seconds=now - one.admitted_at)
 
 
 def hum(text: str, prompt: MockPrompt) -> Samples:

@@ -5,14 +5,26 @@ import queue
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+import numpy as np
 import structlog
 
-from gpu_runner.engines import ClosedBatches, Engine, EngineLost, Finished, Reference, Utterance, VoicePrompt
+from gpu_runner.engines import (
+    ClosedBatches,
+    Engine,
+    EngineLost,
+    Finished,
+    Piece,
+    Reference,
+    Utterance,
+    VoicePrompt,
+)
+from pipeline.audio.reference_audio import Samples
 
 T = TypeVar("T")
+OnAudio = Callable[[Samples], object]
 
 log = structlog.get_logger(__name__)
 
@@ -26,6 +38,15 @@ class Stopping(Exception):
 
 class EngineFailed(Exception):
     """The engine failed the whole batch; a retry may succeed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Speech:
+    """An utterance's whole audio: mono float32 `samples` at the engine's rate; see `Finished` for the rest."""
+
+    samples: Samples
+    warnings: tuple[str, ...]
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +75,22 @@ class _Admission:
     """An utterance to admit as soon as there is capacity."""
 
     utterance: Utterance
-    result: Future[Finished]
+    result: Future[Speech]
+    on_audio: OnAudio | None
+    pieces: list[Samples] = field(default_factory=list)
+
+    def add(self, piece: Piece) -> None:
+        self.pieces.append(piece.samples)
+        if self.on_audio is not None:
+            self.on_audio(piece.samples)
+
+    def finish(self, finished: Finished) -> None:
+        if finished.error is not None:
+            self.result.set_exception(finished.error)
+        elif not self.pieces:
+            self.result.set_exception(EngineFailed("the engine returned neither audio nor an error"))
+        else:
+            self.result.set_result(Speech(np.concatenate(self.pieces), finished.warnings, finished.seconds))
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,21 +134,25 @@ class EngineThread:
         result: Future[VoicePrompt] = Future()
         return await self._send(_Call(lambda engine: engine.restore_prompt(document), result), result)
 
-    async def synthesize(self, utterance: Utterance) -> Finished:
+    async def synthesize(self, utterance: Utterance, on_audio: OnAudio | None = None) -> Speech:
         """Admit an utterance when there is capacity and wait for its end; cancelling the wait cancels it.
+
+        `on_audio` is called on the event loop with the samples of each piece, in order, before this returns.
 
         Raises
         ------
         InvalidInput
             It can never be synthesized.
+        PipelineError
+            It failed alone.
         Stopping
             The worker stopped before it was admitted.
         EngineFailed, EngineLost
             The whole batch was lost.
         """
-        result: Future[Finished] = Future()
+        result: Future[Speech] = Future()
         try:
-            return await self._send(_Admission(utterance, result), result)
+            return await self._send(_Admission(utterance, result, _on_this_loop(on_audio)), result)
         except asyncio.CancelledError:
             self._commands.put(_Cancellation(utterance.job_id))
             raise
@@ -173,7 +213,7 @@ class _EngineLoop:
         self._engine = engine
         self._commands = commands
         self._waiting: list[_Admission] = []
-        self._admitted: dict[str, Future[Finished]] = {}
+        self._admitted: dict[str, _Admission] = {}
 
     def run(self) -> None:
         while self._run_commands():
@@ -235,26 +275,30 @@ class _EngineLoop:
                 admission.result.set_exception(_lost_to(error))
                 raise
             else:
-                self._admitted[admission.utterance.job_id] = admission.result
+                self._admitted[admission.utterance.job_id] = admission
                 log.debug("synthesis started", job_id=admission.utterance.job_id, batch_size=len(self._admitted))
 
     def _step(self) -> None:
         if not self._admitted:
             return
         try:
-            ended = self._engine.step()
+            events = list(self._engine.step())
         except EngineLost:
             raise
         except Exception as error:
             log.exception("engine step failed", jobs=len(self._admitted))
             self._fail_batch(EngineFailed(f"{type(error).__name__}: {error}"))
             return
-        for finished in ended:
-            self._admitted.pop(finished.job_id).set_result(finished)
+        for event in events:
+            match event:
+                case Piece():
+                    self._admitted[event.job_id].add(event)
+                case Finished():
+                    self._admitted.pop(event.job_id).finish(event)
 
     def _fail_batch(self, error: Exception) -> None:
-        for result in self._admitted.values():
-            result.set_exception(error)
+        for admission in self._admitted.values():
+            admission.result.set_exception(error)
         self._admitted.clear()
 
 
@@ -263,6 +307,13 @@ def _reject_all(commands: _Commands, error: EngineLost) -> None:
     while (command := commands.get()) is not None:
         if not isinstance(command, _Cancellation):
             _reject(command.result, error)
+
+
+def _on_this_loop(on_audio: OnAudio | None) -> OnAudio | None:
+    if on_audio is None:
+        return None
+    loop = asyncio.get_running_loop()
+    return lambda samples: loop.call_soon_threadsafe(on_audio, samples)
 
 
 def _lost_to(error: BaseException) -> EngineLost:

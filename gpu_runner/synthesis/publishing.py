@@ -8,8 +8,9 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from gpu_runner.engines import Finished
+from gpu_runner.synthesis.audio_stream import AudioStream
 from gpu_runner.synthesis.context import WorkerContext
+from gpu_runner.synthesis.engine_thread import Speech
 from gpu_runner.synthesis.prompts import Voice
 from pipeline.audio import reference_audio
 from pipeline.audio.reference_audio import Recording
@@ -33,9 +34,10 @@ class Synthesized:
 
     request: Request
     voice: Voice
-    finished: Finished | None
+    speech: Speech | None
     """None when only the prompt was requested."""
     ended_at: datetime
+    stream: AudioStream | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,8 @@ async def publish(context: WorkerContext, result: Result) -> None:
         The storage does not answer.
     """
     resources = context.resources
+    if isinstance(result, Synthesized) and result.stream is not None:
+        await result.stream.close()
     if isinstance(result, Failed):
         outcome: Succeeded | Failed = result
     elif is_late(result.request, resources):
@@ -86,10 +90,10 @@ async def publish(context: WorkerContext, result: Result) -> None:
 
 async def _store(context: WorkerContext, result: Synthesized) -> Succeeded:
     storing = context.prompts.store(result.request, result.voice)
-    if result.finished is None:
+    if result.speech is None:
         await storing
         return Succeeded.model_validate(outcome_fields(result.request, context.resources.clock()))
-    stored, _ = await asyncio.gather(_store_audio(context, result, result.finished), storing)
+    stored, _ = await asyncio.gather(_store_audio(context, result, result.speech), storing)
     return _success(result.request, stored)
 
 
@@ -100,11 +104,9 @@ def _success(request: Request, stored: StoredPreview) -> Succeeded:
     return Succeeded.model_validate(facts)
 
 
-async def _store_audio(context: WorkerContext, result: Synthesized, finished: Finished) -> StoredPreview:
-    if finished.samples is None:
-        raise ValueError("the engine returned neither samples nor an error")
-    recording = Recording(finished.samples, context.sample_rate)
-    report = SynthesisReport(timings=_timings(result, recording.duration_seconds), warnings=finished.warnings)
+async def _store_audio(context: WorkerContext, result: Synthesized, speech: Speech) -> StoredPreview:
+    recording = Recording(speech.samples, context.sample_rate)
+    report = SynthesisReport(timings=_timings(result, recording.duration_seconds), warnings=speech.warnings)
     body = await asyncio.to_thread(reference_audio.encode_wav, recording)
     completed_at = context.resources.clock()
     key = layout.preview(result.request.job_id)
@@ -147,7 +149,7 @@ def _preview(resources: Resources, key: str, completed_at: datetime, sample_rate
 
 
 def _timings(result: Synthesized, audio_seconds: float) -> Timings:
-    seconds = result.finished.seconds if result.finished else 0.0
+    seconds = result.speech.seconds if result.speech else 0.0
     waited = result.ended_at - timedelta(seconds=seconds) - result.request.created_at
     return Timings(
         queued_seconds=round(max(0.0, waited.total_seconds()), 3),

@@ -58,6 +58,8 @@ class Aws(_Sourced):
 
     metric_seconds: int
     metric_lag_seconds: int
+    metric_lag_spread_seconds: float
+    straggling_share: float
     inactive_queue_hours: float
     inactive_queue_lag_seconds: int
     tracking_out_datapoints: int

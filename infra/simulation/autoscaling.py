@@ -3,14 +3,16 @@
 import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from infra.simulation.assumptions import Aws
-from infra.simulation.metric_math import evaluate
+from infra.simulation.metric_math import EMPTY, evaluate
 from infra.simulation.policy import Alarm, Metric, Scaling, Step, StepScaling, TargetTracking
 
 Sample = Mapping[str, float]
 
 NEVER = -math.inf
+EXTRA_PERIODS = 2  # an alarm looks so much further back for datapoints that are missing
 TRACKING_IN_SHARE = 0.9  # target tracking scales in below 90 % of its target
 
 _STATISTICS: dict[str, Callable[[Sequence[float]], float]] = {
@@ -28,39 +30,64 @@ _COMPARISONS: dict[str, Callable[[float, float], bool]] = {
 }
 
 
-def values_of(metric: Metric, samples: Sequence[Sample]) -> list[float]:
-    """Give the metric at each sample; NaN where there is none."""
+@dataclass(frozen=True, slots=True)
+class Readings:
+    """What could be read of the last minutes, and how an empty series is to be understood."""
+
+    samples: Sequence[Sample]
+    fills_empty: bool = True
+    """Whether `FILL` makes datapoints of a series that has none in the range that is looked at."""
+
+    def last(self, minutes: int) -> "Readings":
+        """Give the last minutes alone."""
+        return replace(self, samples=self.samples[-minutes:])
+
+
+def values_of(metric: Metric, readings: Readings) -> list[float]:
+    """Give the metric at each minute; NaN where there is none."""
+    without = {
+        name: math.nan if readings.fills_empty or any(name in one for one in readings.samples) else EMPTY
+        for name in metric.inputs.values()
+    }
     return [
-        evaluate(metric.expression, {id_: sample.get(name, math.nan) for id_, name in metric.inputs.items()})
-        for sample in samples
+        evaluate(metric.expression, {id_: sample.get(name, without[name]) for id_, name in metric.inputs.items()})
+        for sample in readings.samples
     ]
 
 
-def datapoints(alarm: Alarm, samples: Sequence[Sample]) -> list[float]:
-    """Give the last datapoints that an alarm looks at, each of one period."""
+def datapoints(alarm: Alarm, readings: Readings) -> list[float]:
+    """Give the datapoints that an alarm looks at, each of one period: the last that there are, as CloudWatch does.
+
+    Those that are missing count only where the range that is looked at has too few others.
+    """
     length = max(1, alarm.period_seconds // 60)
-    values = values_of(alarm.metric, samples[-alarm.evaluation_periods * length :])
-    periods = [values[i : i + length] for i in range(0, len(values), length)]
-    return [_aggregate(alarm, [value for value in period if not math.isnan(value)]) for period in periods]
+    periods_looked_at = alarm.evaluation_periods + EXTRA_PERIODS
+    values = values_of(alarm.metric, readings.last(periods_looked_at * length))
+    starts = range(len(values) % length, len(values), length)
+    points = [
+        _aggregate(alarm, [value for value in values[i : i + length] if not math.isnan(value)]) for i in starts
+    ]
+    real = [point for point in points if not math.isnan(point)]
+    return (real if len(real) >= alarm.evaluation_periods else points)[-alarm.evaluation_periods :]
 
 
 def _aggregate(alarm: Alarm, values: Sequence[float]) -> float:
     return _STATISTICS[alarm.statistic](values) if values else math.nan
 
 
-def is_on(alarm: Alarm, samples: Sequence[Sample]) -> bool:
+def is_on(alarm: Alarm, readings: Readings) -> bool:
     """Tell whether enough of the last datapoints are beyond the threshold."""
     compare = _COMPARISONS[alarm.comparison]
-    points = datapoints(alarm, samples)
+    points = datapoints(alarm, readings)
     beyond = [
         alarm.missing_is_breaching if math.isnan(point) else compare(point, alarm.threshold) for point in points
     ]
     return len(points) == alarm.evaluation_periods and sum(beyond) >= alarm.datapoints
 
 
-def stepped(policy: StepScaling, alarm: Alarm, samples: Sequence[Sample], tasks: int) -> int:
+def stepped(policy: StepScaling, alarm: Alarm, readings: Readings, tasks: int) -> int:
     """Give the number of tasks that a step policy wants while its alarm is on."""
-    latest = datapoints(alarm, samples)[-1]
+    latest = datapoints(alarm, readings)[-1]
     distance = (0.0 if math.isnan(latest) else latest) - alarm.threshold
     for step in policy.steps:
         if _covers(step, distance):
@@ -86,16 +113,22 @@ def _adjusted(policy: StepScaling, adjustment: float, tasks: int) -> float:
             return tasks + (math.copysign(max(1.0, abs(change)), change) if change else 0)
 
 
-def tracked(policy: TargetTracking, samples: Sequence[Sample], tasks: int, aws: Aws) -> int:
-    """Give the number of tasks that brings a metric to its target."""
-    out = values_of(policy.metric, samples[-aws.tracking_out_datapoints :])
+def tracked(policy: TargetTracking, readings: Readings, tasks: int, aws: Aws) -> int:
+    """Give the number of tasks that brings a metric to its target; without datapoints, the number there is."""
+    out = _last(policy.metric, readings, aws.tracking_out_datapoints)
     if len(out) == aws.tracking_out_datapoints and all(value > policy.target for value in out):
         return math.ceil(tasks * out[-1] / policy.target)
-    back = values_of(policy.metric, samples[-aws.tracking_in_datapoints :])
+    back = _last(policy.metric, readings, aws.tracking_in_datapoints)
     enough = len(back) == aws.tracking_in_datapoints
     if not policy.only_out and enough and all(value < TRACKING_IN_SHARE * policy.target for value in back):
         return min(tasks, math.ceil(tasks * back[-1] / policy.target))
     return tasks
+
+
+def _last(metric: Metric, readings: Readings, count: int) -> list[float]:
+    """Give the last datapoints that there are, of a range that is a little longer than needed."""
+    values = values_of(metric, readings.last(count + EXTRA_PERIODS))
+    return [value for value in values if not math.isnan(value)][-count:]
 
 
 class Autoscaler:
@@ -106,10 +139,10 @@ class Autoscaler:
         self._aws = aws
         self._acted: dict[str, float] = {}
 
-    def decide(self, now: float, tasks: int, samples: Sequence[Sample]) -> int:
+    def decide(self, now: float, tasks: int, readings: Readings) -> int:
         """Give the number of tasks from here on."""
-        stepped_to = self._by_steps(now, tasks, samples)
-        tracked_to = self._by_tracking(now, tasks, samples)
+        stepped_to = self._by_steps(now, tasks, readings)
+        tracked_to = self._by_tracking(now, tasks, readings)
         wanted = {**stepped_to, **tracked_to}
         up = {name: count for name, count in wanted.items() if count > tasks}
         down = {name: count for name, count in stepped_to.items() if count < tasks}
@@ -127,20 +160,20 @@ class Autoscaler:
             self._acted |= dict.fromkeys(wanted, now)
         return count
 
-    def _by_steps(self, now: float, tasks: int, samples: Sequence[Sample]) -> dict[str, int]:
+    def _by_steps(self, now: float, tasks: int, readings: Readings) -> dict[str, int]:
         return {
-            policy.name: stepped(policy, alarm, samples, tasks)
+            policy.name: stepped(policy, alarm, readings, tasks)
             for policy in self._scaling.steps
             for alarm in policy.alarms
-            if self._is_rested(policy.name, now, policy.cooldown_seconds) and is_on(alarm, samples)
+            if self._is_rested(policy.name, now, policy.cooldown_seconds) and is_on(alarm, readings)
         }
 
-    def _by_tracking(self, now: float, tasks: int, samples: Sequence[Sample]) -> dict[str, int]:
-        found = {policy.name: self._track(policy, now, tasks, samples) for policy in self._scaling.tracking}
+    def _by_tracking(self, now: float, tasks: int, readings: Readings) -> dict[str, int]:
+        found = {policy.name: self._track(policy, now, tasks, readings) for policy in self._scaling.tracking}
         return {name: count for name, count in found.items() if count is not None}
 
-    def _track(self, policy: TargetTracking, now: float, tasks: int, samples: Sequence[Sample]) -> int | None:
-        wanted = tracked(policy, samples, tasks, self._aws)
+    def _track(self, policy: TargetTracking, now: float, tasks: int, readings: Readings) -> int | None:
+        wanted = tracked(policy, readings, tasks, self._aws)
         cooldown = policy.scale_out_cooldown_seconds if wanted > tasks else policy.scale_in_cooldown_seconds
         return wanted if self._is_rested(policy.name, now, cooldown) else tasks
 

@@ -1,5 +1,6 @@
 """Reads CloudFormation templates with their parameters filled in, as a deployment with these parameters would."""
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,7 +48,7 @@ def read_resources(root: Path, overrides: Mapping[str, Any] | None = None) -> li
 def _resources(file: Path, given: Mapping[str, Any]) -> Iterator[Resource]:
     template = yaml.load(file.read_text(), Loader=_Loader)  # noqa: S506 - a SafeLoader, with more tags
     resolver = Resolver(template, given)
-    for name, resource in template.get("Resources", {}).items():
+    for name, resource in unrolled(template.get("Resources", {})):
         if not resolver.holds(resource.get("Condition")):
             continue
         properties = resolver.resolve(_with_globals(template, resource))
@@ -56,6 +57,28 @@ def _resources(file: Path, given: Mapping[str, Any]) -> Iterator[Resource]:
         if resource["Type"] in NESTED and isinstance(location, str):
             parameters = properties.get("Parameters", {})
             yield from _resources(file.parent / location, {k: v for k, v in parameters.items() if _is_plain(v)})
+
+
+def unrolled(resources: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Give each resource by its name, those of an `Fn::ForEach` one by one."""
+    for name, resource in resources.items():
+        if not name.startswith("Fn::ForEach::"):
+            yield name, resource
+            continue
+        identifier, values, fragment = resource
+        for value in values:
+            yield from _named(fragment, identifier, value).items()
+
+
+def _named(node: Any, identifier: str, value: str) -> Any:
+    match node:
+        case dict():
+            return {_named(key, identifier, value): _named(one, identifier, value) for key, one in node.items()}
+        case list():
+            return [_named(one, identifier, value) for one in node]
+        case str():
+            return node.replace(f"${{{identifier}}}", value)
+    return node
 
 
 def _with_globals(template: Mapping[str, Any], resource: Mapping[str, Any]) -> dict[str, Any]:
@@ -85,6 +108,8 @@ class Resolver:
         match value:
             case {"Ref": name, **rest} if not rest and self._values.get(name) is not None:
                 return self._values[name]
+            case {"Fn::Sub": str(text), **rest} if not rest:
+                return self._substituted(text)
             case {"Fn::If": [condition, yes, no], **rest} if not rest:
                 return self.resolve(yes if self.holds(condition) else no)
             case {"Fn::FindInMap": [name, *keys], **rest} if not rest:
@@ -114,6 +139,12 @@ class Resolver:
             case {"Fn::Or": several}:
                 return any(self.holds(one) for one in several)
         raise ValueError(f"{condition} is no condition that is known here")
+
+    def _substituted(self, text: str) -> Any:
+        """Fill in parameters; a text with anything else in it stays as it is."""
+        known = {name: value for name, value in self._values.items() if _is_plain(value) and value is not None}
+        filled = re.sub(r"\$\{(\w+)\}", lambda found: str(known.get(found[1], found[0])), text)
+        return {"Fn::Sub": text} if "${" in filled else filled
 
     def _find(self, name: str, keys: list[Any]) -> Any:
         found = self._mappings[name]

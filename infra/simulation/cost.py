@@ -16,6 +16,7 @@ IMAGES_KEPT = 5
 MINUTES_A_DAY = 1440
 POLLED_QUEUES = 2  # by Lambda: events, and the dead letters of synthesis
 LAMBDA_POLLERS = 5
+SWEEP_LISTINGS = 9  # a minute, of as many prefixes
 SWEEP_GIGABYTE_SECONDS = 0.25  # half a second of 512 MB
 
 
@@ -81,7 +82,7 @@ def _functions(previews: int, waited: float, prices: Prices, policy: Policy) -> 
 
 def _storage(previews: int, waited: float, prices: Prices) -> float:
     each = prices.per_preview
-    puts = previews * each.s3_puts + MINUTES_A_DAY * 5  # the sweep lists five prefixes
+    puts = previews * each.s3_puts + MINUTES_A_DAY * SWEEP_LISTINGS
     gets = previews * each.s3_gets + waited * each.s3_gets_per_second_of_waiting
     return (puts * prices.s3_thousand_puts + gets * prices.s3_thousand_gets) / 1000
 
@@ -101,6 +102,6 @@ def _megabytes_out(played: Played, prices: Prices) -> float:
 
 def _standing(policy: Policy, prices: Prices, image_gigabytes: float) -> float:
     """What is paid although nobody comes, for a day."""
-    month = policy.alarms * prices.alarm_month + prices.dashboard_month
+    month = policy.alarmed_metrics * prices.alarm_month + prices.dashboard_month
     month += IMAGES_KEPT * image_gigabytes * prices.image_gigabyte_month
     return month / DAYS_A_MONTH

@@ -8,24 +8,40 @@ from functools import cache, lru_cache
 
 NAN = math.nan
 
+
+class _Empty(float):
+    """No datapoint now, and none in the whole range that is looked at."""
+
+
+EMPTY = _Empty(NAN)
+"""What `FILL` leaves alone, where an empty series is read as one that nothing can be filled in."""
+
 _OPERATORS: dict[type[ast.AST], Callable[[float, float], float]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
     ast.Mult: operator.mul,
     ast.Div: lambda a, b: a / b if b else NAN,  # CloudWatch gives no datapoint
     ast.Pow: operator.pow,
-    ast.Gt: lambda a, b: float(a > b),
-    ast.GtE: lambda a, b: float(a >= b),
-    ast.Lt: lambda a, b: float(a < b),
-    ast.LtE: lambda a, b: float(a <= b),
-    ast.Eq: lambda a, b: float(a == b),
-    ast.NotEq: lambda a, b: float(a != b),
+    ast.Gt: lambda a, b: _compared(operator.gt, a, b),
+    ast.GtE: lambda a, b: _compared(operator.ge, a, b),
+    ast.Lt: lambda a, b: _compared(operator.lt, a, b),
+    ast.LtE: lambda a, b: _compared(operator.le, a, b),
+    ast.Eq: lambda a, b: _compared(operator.eq, a, b),
+    ast.NotEq: lambda a, b: _compared(operator.ne, a, b),
 }
+
+
+def _compared(compare: Callable[[float, float], bool], one: float, other: float) -> float:
+    """Compare two figures; where one has no datapoint, the comparison has none."""
+    return NAN if math.isnan(one) or math.isnan(other) else float(compare(one, other))
+
+
 _FUNCTIONS: dict[str, Callable[..., float]] = {
-    "FILL": lambda value, other: other if math.isnan(value) else value,
-    "IF": lambda condition, yes, no=NAN: yes if condition and not math.isnan(condition) else no,
+    "FILL": lambda value, other: other if math.isnan(value) and not isinstance(value, _Empty) else value,
+    "IF": lambda condition, yes, no=NAN: NAN if math.isnan(condition) else yes if condition else no,
     "MAX": lambda *values: max(_flat(values)),
     "MIN": lambda *values: min(_flat(values)),
+    "SUM": lambda *values: sum(_flat(values)),
     "CEIL": lambda value: NAN if math.isnan(value) else float(math.ceil(value)),
     "FLOOR": lambda value: NAN if math.isnan(value) else float(math.floor(value)),
 }

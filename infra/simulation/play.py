@@ -1,7 +1,6 @@
 """Plays a day of traffic against a policy, job by job, and tells what came of each."""
 
 import math
-from collections import deque
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -9,16 +8,16 @@ import numpy as np
 import simpy
 
 from infra.simulation.assumptions import Assumptions
-from infra.simulation.autoscaling import Autoscaler, Sample
+from infra.simulation.autoscaling import Autoscaler, Readings, Sample
 from infra.simulation.fleet import Fleet, Process
 from infra.simulation.line import Door, Fair, Fifo, Line
 from infra.simulation.policy import Policy
+from infra.simulation.published import Published
 from infra.simulation.speed import Speed
 from infra.simulation.traffic import DAY, HOUR, SEED, Day, Floats, Integers
 from infra.simulation.worker import Worker
 
 LONGEST_TAIL = 12 * HOUR
-KEPT_SAMPLES = 120  # no alarm looks further back, in minutes
 
 
 class End(IntEnum):
@@ -45,6 +44,10 @@ class Setup:
     """Whether an owner may only have so many previews in flight as the policy says."""
     queue_is_kept_active: bool = True
     """Whether somebody accesses the queue at least every six hours."""
+    fills_empty_series: bool = True
+    """Whether CloudWatch's `FILL` makes datapoints of a series that has none, which AWS does not say."""
+    reports_zeros: bool = True
+    """Whether SQS tells of nothing sent and nothing in flight, as it writes, or leaves them out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +117,7 @@ class _Play:
         scaling, aws = self.setup.policy.scaling, self.setup.assumptions.aws
         self.fleet = Fleet(self.env, scaling, aws, self._hire, self._dismiss, self.random)
         self.autoscaler = Autoscaler(scaling, aws)
+        self.published = Published(aws, np.random.default_rng(SEED + 4))
 
     def run(self) -> Played:
         self.env.process(self._arrive())
@@ -207,14 +211,12 @@ class _Play:
     def _scale(self) -> Process:
         """Measure once a minute, and decide on what could be read by then."""
         aws = self.setup.assumptions.aws
-        late = round(aws.metric_lag_seconds / aws.metric_seconds)
-        samples = deque[Sample](maxlen=KEPT_SAMPLES + late)
         while True:
             yield self.env.timeout(aws.metric_seconds)
             self._note_minute()
-            samples.append(self._sample())
-            readable = list(samples)[: len(samples) - late]
-            wanted = self.autoscaler.decide(self.env.now, self.fleet.desired, readable)
+            self.published.add(self.env.now, self._sample())
+            readings = Readings(self.published.readable(self.env.now), self.setup.fills_empty_series)
+            wanted = self.autoscaler.decide(self.env.now, self.fleet.desired, readings)
             if wanted != self.fleet.desired:
                 self.fleet.set_desired(wanted)
 
@@ -235,12 +237,11 @@ class _Play:
         sample = {"CPUUtilization:SampleCount": float(running)} if running else {}
         if self.env.now < self.silent_until:
             return sample
-        # SQS tells of what was sent and of what is in flight only while there is some.
-        if sent:
-            sample["NumberOfMessagesSent"] = float(sent)
-        if minute.in_hand:
-            sample["ApproximateNumberOfMessagesNotVisible"] = float(minute.in_hand)
-        return sample | {"ApproximateNumberOfMessagesVisible": float(minute.waiting)}
+        queue = {"NumberOfMessagesSent": sent, "ApproximateNumberOfMessagesNotVisible": minute.in_hand}
+        if not self.setup.reports_zeros:
+            queue = {name: count for name, count in queue.items() if count}
+        queue["ApproximateNumberOfMessagesVisible"] = minute.waiting
+        return sample | {name: float(count) for name, count in queue.items()}
 
     def _played(self) -> Played:
         return Played(

@@ -106,5 +106,5 @@ class Policy:
 
     scaling: Scaling
     limits: Limits
-    alarms: int
-    """How many there are to be paid for."""
+    alarmed_metrics: int
+    """How many metrics go into alarms, which are billed by them."""

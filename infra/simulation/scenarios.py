@@ -1,5 +1,6 @@
 """What is played for the docs: every run by its name, each with the policy and the day that it needs."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -8,12 +9,13 @@ from typing import Any
 from infra.simulation import traffic
 from infra.simulation.assumptions import Assumptions, Traffic
 from infra.simulation.play import Played, Setup, play
-from infra.simulation.policy import Metric, Policy
+from infra.simulation.policy import Metric, Policy, Step, StepScaling
 from infra.simulation.speed import Speed
 from infra.simulation.template import read_policy
 from infra.simulation.traffic import Day
 
 SIZED = {"MaxWorkers": 24, "HttpConcurrency": 900}
+UNFILLED = {"fills_empty_series": False, "reports_zeros": False}
 AS_BUILT = {"is_fair": True, "is_limited": True}
 
 MakeDay = Callable[[Traffic], Day]
@@ -57,13 +59,25 @@ def _tenfold(given: Traffic) -> Day:
 def forgetful_sleep(policy: Policy) -> Policy:
     """Judge by what waits and is spoken at the end of a minute alone, as the templates first did."""
     steps = tuple(
-        replace(
-            step, alarms=tuple(replace(one, metric=_less(one.metric, "FILL(sent, 0) + ")) for one in step.alarms)
-        )
+        replace(step, alarms=tuple(replace(one, metric=_less(one.metric, "sent, ")) for one in step.alarms))
         for step in policy.scaling.steps
     )
     tracking = tuple(replace(one, metric=_less(one.metric, " + 1")) for one in policy.scaling.tracking)
     return replace(policy, scaling=replace(policy.scaling, steps=steps, tracking=tracking))
+
+
+def filled_wake(policy: Policy) -> Policy:
+    """Wake one worker more while ECS tells of none, or is late to, as the templates first did."""
+    steps = tuple(_filled(step) if step.name == "WakePolicy" else step for step in policy.scaling.steps)
+    return replace(policy, scaling=replace(policy.scaling, steps=steps))
+
+
+def _filled(step: StepScaling) -> StepScaling:
+    inputs = {"running": "CPUUtilization:SampleCount", "waiting": "ApproximateNumberOfMessagesVisible"}
+    metric = Metric("IF(FILL(running, 0) < 1, waiting, 0)", inputs)
+    alarms = tuple(replace(alarm, metric=metric, threshold=1) for alarm in step.alarms)
+    more = (Step(0, math.inf, 1),)
+    return replace(step, adjustment="ChangeInCapacity", cooldown_seconds=600, steps=more, alarms=alarms)
 
 
 def hasty_follow(policy: Policy) -> Policy:
@@ -107,6 +121,11 @@ CHANGES = (
         "the same, with 20,000 a day",
         Run("before", _steady(20_000), change=forgetful_sleep),
         Run("now", _steady(20_000)),
+    ),
+    (
+        "the first preview, if `FILL` makes nothing of a series that has no datapoint",
+        Run("before: fills in that no worker runs", _burst(1, 10), change=filled_wake, setup=UNFILLED),
+        Run("now: by what SQS tells alone", _burst(1, 10), setup=UNFILLED),
     ),
     (
         "asks again before the first worker is there",

@@ -11,6 +11,7 @@ from infra.simulation.cloudformation import Resource, read_resources
 from infra.simulation.policy import Alarm, Limits, Metric, Policy, Scaling, Step, StepScaling, TargetTracking
 from pipeline.settings import Settings
 
+IN_USE = {"ImageTag": "v1", "AlarmEmail": "somebody@example.com"}
 FREE_THROUGHPUT = 125  # of a gp3 volume, in MB/s
 WHOLE = "m"  # what an alarm's only metric is called in its expression
 
@@ -22,16 +23,18 @@ class NotInTemplate(LookupError):
 def read_policy(root: Path, parameters: Mapping[str, Any] | None = None) -> Policy:
     """Read `template.yaml` and all that is nested in it, with these parameters and the defaults of the others.
 
+    There is an image for the workers, and somebody whom the alarms tell.
+
     Raises
     ------
     NotInTemplate
         There is no scalable service in it.
     """
-    resources = Resources(read_resources(root, parameters))
+    resources = Resources(read_resources(root, IN_USE | dict(parameters or {})))
     return Policy(
         scaling=_scaling(resources),
         limits=_limits(resources),
-        alarms=len(resources.of("AWS::CloudWatch::Alarm")),
+        alarmed_metrics=_alarmed_metrics(resources),
     )
 
 
@@ -170,11 +173,11 @@ def _input(statistic: Mapping[str, Any]) -> str:
 
 def _unfolded(told: str, expressions: Mapping[str, str]) -> str:
     """Write out the expression that is told, with those that it refers to in it."""
-    text = expressions.get(told, told)
-    for name in expressions:
-        if name != told:
-            text = re.sub(rf"\b{name}\b", f"({_unfolded(name, expressions)})", text)
-    return text
+    return re.sub(
+        r"\b[a-z]\w*\b",
+        lambda found: f"({_unfolded(found[0], expressions)})" if found[0] in expressions else found[0],
+        expressions.get(told, told),
+    )
 
 
 def _tracking(policy: Resource) -> TargetTracking:
@@ -209,6 +212,20 @@ def _is_spot(resources: Resources, group: Mapping[str, Any]) -> bool:
         return int(distribution.get("OnDemandPercentageAboveBaseCapacity", 100)) < 100
     template = resources.one("AWS::EC2::LaunchTemplate").properties["LaunchTemplateData"]
     return bool(template.get("InstanceMarketOptions", {}).get("MarketType") == "spot")
+
+
+def _alarmed_metrics(resources: Resources) -> int:
+    """Count what alarms are billed by: each metric that goes into one, and target tracking makes two of its own."""
+    watched = [
+        len([query for query in alarm.properties.get("Metrics", []) if "MetricStat" in query]) or 1
+        for alarm in resources.of("AWS::CloudWatch::Alarm")
+    ]
+    tracked = [
+        2 * len(_tracking(policy).metric.inputs)
+        for policy in resources.of("AWS::ApplicationAutoScaling::ScalingPolicy")
+        if policy.properties["PolicyType"] == "TargetTrackingScaling"
+    ]
+    return sum(watched + tracked)
 
 
 # limits

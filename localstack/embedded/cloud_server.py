@@ -23,6 +23,11 @@ def _parse_and_expand(body: str) -> dict[str, Any]:
     return expanded
 
 
+def is_deployed_api(path: str) -> bool:
+    """Return whether a path is one of a deployed API, which authorizes by itself; its `@connections` do not."""
+    return path.startswith("/_aws/execute-api/") and "/@connections" not in path
+
+
 if __name__ == "__main__":
     engine._parse_template = _parse_and_expand
-    asyncio.run(main())
+    asyncio.run(main(services=None, is_public=is_deployed_api))

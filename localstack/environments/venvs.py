@@ -70,6 +70,7 @@ def _make(folder: Path, python: Path, lock: Path) -> None:
     _run([sys.executable, "-m", "venv", "--clear", str(folder)])
     _run([sys.executable, str(INSTALLER), str(lock), "--python", str(python)])
 
+
 def _run(command: list[str]) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     try:

@@ -6,11 +6,12 @@ from environments.repository import ROOT
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from pipeline.settings import Settings, load
+from pipeline.environment import load
+from pipeline.settings import Settings
 
 
 class LocalSettings(BaseSettings):
-    """Settings of the supervisor alone.  The description of each field is also the README's."""
+    """Settings of the supervisor alone.  The description of each field is also the row in docs/settings.md."""
 
     model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True, extra="ignore", case_sensitive=False)
 

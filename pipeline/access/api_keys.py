@@ -1,26 +1,25 @@
-"""API keys: what one looks like, what is stored of it, and how an administrator makes, ends and lists them.
-
-A key is `vck_<key_id>_<secret><checksum>`.  Whoever finds one can tell what it is by its first letters, and that it
-is one, not a stray word, by the checksum: so leaked keys are recognised, and mistyped ones are without a look-up.
-Of the secret only its SHA-256 is stored.  That is enough: it is 256 random bits, which no dictionary holds and
-nobody can try one by one, so a slow hash would cost every request and gain nothing.
-"""
+"""API keys: what is stored of one, and how an administrator makes, ends and lists them."""
 
 import asyncio
-import hashlib
-import hmac
-import re
 import secrets
-import zlib
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from string import ascii_lowercase, ascii_uppercase, digits
 from typing import get_args
 
 import structlog
 from pydantic import AwareDatetime, ValidationError, field_validator
 
+from pipeline.access.key_format import (
+    ID_LENGTH,
+    PREFIX,
+    RandomBytes,
+    digest_of,
+    is_key_id,
+    key_text,
+    random_id,
+    random_secret,
+)
 from pipeline.access.owners import check_owner, is_owner
 from pipeline.clients.resources import Resources
 from pipeline.clients.storage import JSON
@@ -31,24 +30,9 @@ from pipeline.ids import Owner
 
 log = structlog.get_logger(__name__)
 
-RandomBytes = Callable[[int], bytes]
-
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 NAME_MAX = 80
 
-_PREFIX = "vck_"
-_ID_DIGITS = digits + ascii_lowercase
-_ID_LENGTH = 12
-_BASE62 = digits + ascii_uppercase + ascii_lowercase
-_SECRET_BYTES = 32
-_SECRET_LENGTH = 43
-_CHECKSUM_LENGTH = 6
-_KEY_ID = re.compile(rf"[0-9a-z]{{{_ID_LENGTH}}}")
-_KEY = re.compile(
-    rf"(?P<checked>{_PREFIX}(?P<key_id>{_KEY_ID.pattern})_(?P<secret>[0-9A-Za-z]{{{_SECRET_LENGTH}}}))"
-    rf"(?P<checksum>[0-9A-Za-z]{{{_CHECKSUM_LENGTH}}})"
-)
-_NO_DIGEST = "0" * 64
 _CHANGES_TRIED = 10
 _READS_AT_ONCE = 16
 
@@ -68,14 +52,6 @@ class Caller:
 
 # Everyone, where no keys are wanted.
 ANONYMOUS = Caller(owner=None, key_id=None, scopes=frozenset(SCOPES))
-
-
-@dataclass(frozen=True, slots=True)
-class PresentedKey:
-    """What a caller showed; it may be anybody's until the digest is compared."""
-
-    key_id: str
-    digest: str = field(repr=False)
 
 
 class KeyRecord(Record):
@@ -125,30 +101,6 @@ class Listed:
     used_at: datetime | None
 
 
-def is_key_id(text: str) -> bool:
-    """Tell whether the text has the form of a key's id."""
-    return _KEY_ID.fullmatch(text) is not None
-
-
-def parse(text: str) -> PresentedKey | None:
-    """Read a key as it was shown; None when its form or its checksum is wrong."""
-    match = _KEY.fullmatch(text)
-    if match is None or match["checksum"] != _checksum(match["checked"]):
-        return None
-    return PresentedKey(match["key_id"], digest_of(match["secret"]))
-
-
-def digest_of(secret: str) -> str:
-    """Give what is stored of a secret."""
-    return hashlib.sha256(secret.encode()).hexdigest()
-
-
-def digest_matches(digest: str, stored: str | None) -> bool:
-    """Compare a shown secret's digest with the stored one, if there is one, in a time that tells of neither."""
-    # A digest of zeros is no secret's.
-    return hmac.compare_digest(digest.encode(), (stored or _NO_DIGEST).encode())
-
-
 async def make(
     resources: Resources,
     *,
@@ -170,7 +122,7 @@ async def make(
     now = resources.clock()
     if expires_at is not None and _aware(expires_at) <= now:
         raise InvalidInput("expires_at is over already; it should be in the future.", field="expires_at")
-    key_id, secret = _random_id(random), _random_secret(random)
+    key_id, secret = random_id(random), random_secret(random)
     record = KeyRecord(
         key_id=key_id,
         digest=digest_of(secret),
@@ -182,8 +134,7 @@ async def make(
     )
     if await resources.voices.put_once(layout.key(key_id), record.to_json(), JSON) is None:
         await _check_stored(resources, record)
-    checked = f"{_PREFIX}{key_id}_{secret}"
-    return checked + _checksum(checked), record
+    return key_text(key_id, secret), record
 
 
 async def revoke(resources: Resources, key_id: str) -> KeyRecord:
@@ -277,7 +228,7 @@ async def _change(resources: Resources, key_id: str, changed: Callable[[KeyRecor
     if not is_key_id(key_id):
         # Not shown again: it may be a whole key, pasted.
         raise InvalidInput(
-            f"key_id should be the {_ID_LENGTH} characters that follow `{_PREFIX}` in a key.", field="key_id"
+            f"key_id should be the {ID_LENGTH} characters that follow `{PREFIX}` in a key.", field="key_id"
         )
     for _ in range(_CHANGES_TRIED):
         stored = await resources.voices.read(layout.key(key_id))
@@ -322,25 +273,3 @@ def _aware(moment: datetime) -> datetime:
             "expires_at should name its time zone, such as 2030-01-01T00:00:00Z.", field="expires_at"
         )
     return moment.astimezone(UTC)
-
-
-def _random_id(random: RandomBytes) -> str:
-    # Twice the bits that are needed, so that every id is as likely as any other.
-    return _in_digits(int.from_bytes(random(16)), _ID_DIGITS, _ID_LENGTH)
-
-
-def _random_secret(random: RandomBytes) -> str:
-    return _in_digits(int.from_bytes(random(_SECRET_BYTES)), _BASE62, _SECRET_LENGTH)
-
-
-def _checksum(text: str) -> str:
-    return _in_digits(zlib.crc32(text.encode()), _BASE62, _CHECKSUM_LENGTH)
-
-
-def _in_digits(number: int, alphabet: str, length: int) -> str:
-    """Write a number's lowest digits."""
-    written = ""
-    for _ in range(length):
-        number, digit = divmod(number, len(alphabet))
-        written = alphabet[digit] + written
-    return written

@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 
 import structlog
 
-from pipeline.access import api_keys
+from pipeline.access import api_keys, key_format
 from pipeline.access.api_keys import Caller, KeyRecord
 from pipeline.clients.resources import Resources
 from pipeline.contract.records import format_utc
@@ -68,19 +68,24 @@ class KeyLookup:
         Unavailable
             The storage does not answer: an old answer could be of a key that was revoked since.
         """
-        presented = api_keys.parse(text)
+        presented = key_format.parse(text)
         if presented is None:
             raise Unauthorized(
                 "This is no API key; it should be one whole key, `vck_...`, as it was shown when made."
             )
         look_up = self._look_up(presented.key_id)
         record = await look_up.record()
-        if not api_keys.digest_matches(presented.digest, record.digest if record else None) or record is None:
+        if not key_format.digest_matches(presented.digest, record.digest if record else None) or record is None:
             raise Unauthorized("This API key is not known.")
         self._proven.put(presented.key_id, look_up)
         _check_good(record, self._resources.clock())
         await self._note_use(record.key_id)
         return record.caller
+
+    def is_cached(self, key_id: str) -> bool:
+        """Return whether a key with this id was accepted lately, so that the storage need not be asked."""
+        found = self._proven.get(key_id)
+        return found is not None and found.is_trusted(self._resources.clock())
 
     async def is_still_valid(self, key_id: str) -> bool:
         """Tell whether a key that was shown before, as an open connection's was, would still be taken.
@@ -90,7 +95,7 @@ class KeyLookup:
         Unavailable
             The storage does not answer.
         """
-        if not api_keys.is_key_id(key_id):
+        if not key_format.is_key_id(key_id):
             return False
         look_up = self._look_up(key_id)
         record = await look_up.record()

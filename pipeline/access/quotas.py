@@ -6,14 +6,12 @@ A process takes requests out of the minute's share in blocks, so that most cost 
 first, then two, and so on up to a twentieth of the share, each when the last is used up.  So it never holds more
 than it has used; what it holds and does not use is lost when the minute ends.
 
-A preview is counted by a marker that is there from before it is accepted until it has ended.
-
 Without an owner nothing is counted, and nothing is asked of the storage.
 """
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -26,21 +24,16 @@ from pipeline.clients.storage import JSON, Bucket
 from pipeline.contract import layout
 from pipeline.contract.records import QuotaUsage
 from pipeline.errors import QuotaStatus, TooMany, Unavailable
-from pipeline.ids import Clock, Owner, lowest_id
+from pipeline.ids import Clock, Owner
 
 log = structlog.get_logger(__name__)
 
 SHARE_RETENTION = timedelta(days=1)  # the sweeper takes them within minutes
 CLOCK_SKEW = timedelta(minutes=2)  # a window is kept for so long after its end: some clock may be behind
 BLOCKS = 20  # a process takes at most this part of a minute's requests at a time
-PREVIEW_RETRY_SECONDS = 5
-VOICE_RETRY_SECONDS = 60
-
 
 # Of those who write at the same moment one gets through, so this many can before anybody has to give up.
 _TRIES = 50
-_LOOKS = 6
-_OUTCOMES_LOOKED_AT = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,107 +225,6 @@ def _too_long(seconds: float, quota_status: QuotaStatus) -> TooMany:
 
 def _busy() -> Unavailable:
     return Unavailable("What the owner has used can't be counted now.", retry_after=1)
-
-
-async def reserve_preview(resources: Resources, owner: str, job_id: str) -> None:
-    """Count a preview as under way, before it is accepted.
-
-    Of those that enter at the same moment never more than the limit get in; one less may.
-
-    Raises
-    ------
-    TooMany
-        As many of the owner's as may be are under way.
-    Unavailable
-        The storage does not answer.
-    """
-    limit = resources.settings.previews_in_flight
-    if limit == 0:
-        return
-    try:
-        await resources.bucket.put(layout.in_flight(owner, job_id), b"{}", JSON)
-        if not await _has_place(resources, owner, job_id, limit):
-            raise _too_many_previews(limit)
-    except (TooMany, Unavailable):
-        await release_preview(resources, owner, job_id)
-        raise
-
-
-async def release_preview(resources: Resources, owner: str, job_id: str) -> None:
-    """Count a preview as ended, as well as can be: what is left behind the sweeper clears away."""
-    try:
-        await resources.bucket.delete([layout.in_flight(owner, job_id)])
-    except Unavailable as error:
-        log.warning("marker left to the sweeper", job_id=job_id, reason=error.message)
-
-
-async def _has_place(resources: Resources, owner: str, job_id: str, limit: int) -> bool:
-    """Tell whether a preview is in, once its marker is there.
-
-    It is when there are no more markers than may be, its own included: whoever comes later sees this one.  Of too
-    many that come at once the youngest go, and the others look again.
-    """
-    ended = set[str]()
-    for look in range(_LOOKS):
-        alive = (await _alive(resources, owner) | {job_id}) - ended
-        if look == 0 and len(alive) > limit:
-            ended = await _ended(resources, sorted(alive - {job_id})[:_OUTCOMES_LOOKED_AT])
-            alive -= ended
-        if len(alive) <= limit:
-            return True
-        if sum(other < job_id for other in alive) >= limit:
-            return False
-    return False
-
-
-async def _alive(resources: Resources, owner: str) -> set[str]:
-    """Find the owner's previews that have a marker and are not past their deadline."""
-    folder = layout.in_flight_of(owner)
-    oldest = folder + lowest_id(resources.clock() - resources.settings.job_deadline)
-    return {layout.job_id_in_flight(item.key) async for item in resources.bucket.list(folder, start_after=oldest)}
-
-
-async def _ended(resources: Resources, job_ids: Iterable[str]) -> set[str]:
-    """Find those with an outcome, whose markers are about to be deleted."""
-    found = await asyncio.gather(*(resources.bucket.head(layout.outcome(job_id)) for job_id in job_ids))
-    return {layout.id_in(outcome.key, layout.JOBS) for outcome in found if outcome}
-
-
-def _too_many_previews(limit: int) -> TooMany:
-    return TooMany(
-        f"You may have {limit} previews under way at a time, and as many are; try again when one has ended.",
-        retry_after=PREVIEW_RETRY_SECONDS,
-        quota_status=QuotaStatus("previews", limit, 0, unit="concurrent-requests"),
-    )
-
-
-async def check_voices(resources: Resources, owner: Owner, *, besides: str = "") -> None:
-    """Make sure that an owner may save one more voice; called before it is claimed.
-
-    Those who save at the same moment don't see each other, so that there can be as many too many as they are.
-    The voice that is saved, `besides`, makes no further one when it is there already.
-
-    Raises
-    ------
-    TooMany
-        As many of the owner's as may be are saved.
-    """
-    limit = resources.settings.voices_per_owner
-    if owner is None or limit == 0:
-        return
-    found = 0
-    async for voice_id in resources.voices.list_folders(layout.voices(owner)):
-        found += voice_id != besides
-        if found >= limit:
-            raise _too_many_voices(limit)
-
-
-def _too_many_voices(limit: int) -> TooMany:
-    return TooMany(
-        f"You may have {limit} voices saved, and as many are; delete one to save another.",
-        retry_after=VOICE_RETRY_SECONDS,
-        quota_status=QuotaStatus("voices", limit, 0),
-    )
 
 
 async def past_windows(resources: Resources) -> AsyncIterator[str]:

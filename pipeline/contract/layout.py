@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from urllib.parse import quote, unquote
 
-from pipeline.contract.records import Source
-from pipeline.ids import Owner, born_at, lowest_id
+from pipeline.contract.records import Request, VoiceMetadata
+from pipeline.ids import Owner, born_at, is_id, lowest_id
 
 UPLOADS = "audio/uploads/"
 PREVIEWS = "audio/previews/"
@@ -21,6 +21,7 @@ IN_FLIGHT = "in-flight/"
 LAST_SWEEP = "sweeps/last.json"
 
 OUTCOME_FILE = "outcome.json"
+_REFERENCE_FILES = {"source.wav", "transcription.txt", "embedding.json"}
 
 _JOB_KEY = re.compile(r"jobs/(?P<job_id>[0-9a-f]{32})/(?P<rest>.+)")
 _SHARE_KEY = re.compile(r"shares/[^/]+/(?P<what>[a-z-]+)-(?P<start>0[0-9a-f]{11})\.json")
@@ -69,15 +70,34 @@ def voices(owner: Owner) -> str:
 
 
 def voice(owner: Owner, voice_id: str) -> ReferenceKeys:
-    """Give the keys of a saved voice."""
+    """Give the keys of a saved voice; its metadata says where the files of its reference are."""
     return ReferenceKeys(f"{voices(owner)}{voice_id}/")
 
 
-def reference(source: Source) -> ReferenceKeys:
-    """Give the keys of whichever the source names."""
-    if source.session_id is None:
-        return voice(source.owner, source.voice_id or "")
-    return session(source.session_id)
+def voice_reference(owner: Owner, voice_id: str, reference_id: str) -> ReferenceKeys:
+    """Give the keys of one reference of a saved voice: never those of an earlier or later voice of that id."""
+    return ReferenceKeys(f"{voice(owner, voice_id).folder}{reference_id}/")
+
+
+def voice_files(voice: VoiceMetadata) -> ReferenceKeys:
+    """Give the keys of a saved voice's reference; of an older voice they are beside its metadata."""
+    return ReferenceKeys(voice.source_file.rpartition("/")[0] + "/")
+
+
+def is_voice_file(key: str, owner: Owner, voice_id: str) -> bool:
+    """Return whether a key under a voice's folder is the voice's: a folder in it may be that of a whole owner."""
+    parts = key.removeprefix(voice(owner, voice_id).folder).split("/")
+    return len(parts) == 1 or (len(parts) == 2 and is_id(parts[0]) and parts[1] in _REFERENCE_FILES)
+
+
+def reference(request: Request) -> ReferenceKeys:
+    """Give the keys of the reference that a request names."""
+    if request.reference_folder is not None:
+        return ReferenceKeys(request.reference_folder)
+    source = request.source
+    if source.session_id is not None:
+        return session(source.session_id)
+    return voice(source.owner, source.voice_id or "")
 
 
 def preview(job_id: str) -> str:
@@ -98,6 +118,11 @@ def request(job_id: str) -> str:
 def outcome(job_id: str) -> str:
     """Give the key of how a job ended."""
     return job(job_id) + OUTCOME_FILE
+
+
+def cancellation(job_id: str) -> str:
+    """Give the key of the wish that a job be cancelled."""
+    return job(job_id) + "cancel"
 
 
 def subscribers(job_id: str) -> str:

@@ -16,6 +16,7 @@ from pydantic import (
     model_validator,
 )
 
+from pipeline.contract.validation import message_of
 from pipeline.errors import InvalidInput
 
 
@@ -76,6 +77,7 @@ class ReplyTo(Record):
     endpoint: str
     connection_id: str
     key_id: str | None = None
+    base_url: str | None = Field(None, description="where the client reached the API, for links to it")
 
 
 class Options(Record):
@@ -126,8 +128,7 @@ def _wrong_option(error: ValidationError) -> InvalidInput:
         return InvalidInput(
             f"There is no option {name!r}; there are {', '.join(Options.model_fields)}.", field=name
         )
-    finding = problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
-    return InvalidInput(f"{name} {finding}.", field=name)
+    return InvalidInput(f"{name} {message_of(problem)}.", field=name)
 
 
 class NewReference(Record):
@@ -145,6 +146,7 @@ class Subscriber(Record):
     )
     request_id: str | None = None
     signed: bool = Field(False, description="the notification shall bring a link that needs no key")
+    stream: bool = Field(False, description="the audio shall be sent while it is made; see `stream_messages`")
 
 
 class _MadeBySubscriber(Record):
@@ -180,6 +182,7 @@ class Request(Envelope):
     reference_id: str = Field(
         description="the session that the reference came from: tells a voice from a later one of the same name"
     )
+    reference_folder: str | None = Field(None, description="where a saved voice's reference is stored")
     new_reference: NewReference | None = None
 
 

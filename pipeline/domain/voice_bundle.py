@@ -40,7 +40,7 @@ async def make_bundle(resources: Resources, owner: Owner, voice_id: str) -> byte
         It is larger than an answer may be.
     """
     metadata = await voices.get(resources, owner, voice_id)
-    keys = layout.voice(owner, voice_id)
+    keys = layout.voice_files(metadata)
     recording, transcription = await asyncio.gather(
         resources.voices.get(keys.audio), resources.voices.get(keys.transcription)
     )

@@ -1,4 +1,4 @@
-"""Saving, renaming and deleting voices: claimed, filled, made ready; marked, cleared, gone."""
+"""Saving and deleting voices: claimed, filled, made ready; marked, cleared, gone."""
 
 import asyncio
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import structlog
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pipeline.access.owners import new_id
-from pipeline.access.quotas import check_voices
+from pipeline.access.stored_voices import check_quota
 from pipeline.audio.wav import WAV, length_of_wav
 from pipeline.clients.resources import Resources
 from pipeline.clients.storage import JSON
@@ -58,7 +58,7 @@ async def save(
     name, description, consent = check_name(name), check_description(description), check_consent(consent)
     await sessions.require(resources, owner, session_id)
     voice_id = voice_id_of(name)
-    await check_voices(resources, owner, besides=voice_id)
+    await check_quota(resources, owner, besides=voice_id)
     note = await _announce_change(resources, owner, voice_id)
     claim = _claim_of(resources, owner, session_id, name, description, consent)
     try:
@@ -67,8 +67,8 @@ async def save(
         await resources.bucket.delete([note])
         raise
     files = await _read_session(resources, session_id)
-    await _write_files(resources, owner, voice_id, files)
-    ready = _described(owner, claim, files)
+    await _write_files(resources, claim, files)
+    ready = _described(claim, files)
     key = layout.voice(owner, voice_id).metadata
     stored = await resources.voices.replace(key, ready.to_json(), JSON, etag=etag)
     if stored is None and not await _is_stored(resources, owner, ready):
@@ -80,34 +80,6 @@ async def save(
     except Unavailable as error:  # the voice is there, and the note lets the sweeper do the rest
         log.warning("left to the sweeper", voice_id=voice_id, reason=error.message)
     return ready
-
-
-async def rename(
-    resources: Resources, owner: Owner, voice_id: str, *, name: str | None = None, description: str | None = None
-) -> VoiceMetadata:
-    """Change what a voice is called; the id by which it is used stays.
-
-    Raises
-    ------
-    InvalidInput
-        The name or the description can't serve.
-    NotFound
-        There is none of that id.
-    """
-    changes: dict[str, object] = {"changed_at": resources.clock()}
-    if name is not None:
-        changes["name"] = check_name(name)
-    if description is not None:
-        changes["description"] = check_description(description)
-    while True:
-        metadata, etag = await voices.read(resources, owner, voice_id)
-        if metadata is None or metadata.status != "ready":
-            raise voices.unknown(voice_id)
-        renamed = metadata.model_copy(update=changes)
-        key = layout.voice(owner, voice_id).metadata
-        # Whoever changed it in between is heard first: their change is read, and this one made on top of it.
-        if await resources.voices.replace(key, renamed.to_json(), JSON, etag=etag) is not None:
-            return renamed
 
 
 async def delete(resources: Resources, owner: Owner, voice_id: str) -> None:
@@ -156,7 +128,7 @@ async def _settle(resources: Resources, owner: Owner, voice_id: str) -> bool:
     if metadata is None:
         return True
     if metadata.status == "ready":
-        if await resources.voices.head(layout.voice(owner, voice_id).embedding) is None:
+        if await resources.voices.head(layout.voice_files(metadata).embedding) is None:
             await _request_embedding(resources, owner, metadata)
         return True
     if metadata.changed_at + CHANGE_TIMEOUT > resources.clock():
@@ -177,7 +149,7 @@ def _claim_of(
     resources: Resources, owner: Owner, session_id: str, name: str, description: str, consent: str
 ) -> VoiceMetadata:
     voice_id = voice_id_of(name)
-    keys = layout.voice(owner, voice_id)
+    keys = layout.voice_reference(owner, voice_id, session_id)
     now = resources.clock()
     return VoiceMetadata(
         voice_id=voice_id,
@@ -225,23 +197,21 @@ async def _read_session(resources: Resources, session_id: str) -> _Files:
     return _Files(audio, transcription, embedding)
 
 
-async def _write_files(resources: Resources, owner: Owner, voice_id: str, files: _Files) -> None:
-    keys = layout.voice(owner, voice_id)
+async def _write_files(resources: Resources, claim: VoiceMetadata, files: _Files) -> None:
+    keys = layout.voice_files(claim)
     contents = [
         (keys.audio, files.audio, WAV),
         (keys.transcription, files.transcription, sessions.TEXT),
         (keys.embedding, files.embedding, JSON),
     ]
-    # A voice of this name that was deleted may have left what a worker wrote late.
-    await resources.voices.delete([key for key, body, _ in contents if body is None])
     await asyncio.gather(
         *(resources.voices.put(key, body, kind) for key, body, kind in contents if body is not None)
     )
 
 
-def _described(owner: Owner, claim: VoiceMetadata, files: _Files) -> VoiceMetadata:
+def _described(claim: VoiceMetadata, files: _Files) -> VoiceMetadata:
     sample_rate, seconds = length_of_wav(files.audio)
-    keys = layout.voice(owner, claim.voice_id)
+    keys = layout.voice_files(claim)
     return claim.model_copy(
         update={
             "status": "ready",
@@ -268,6 +238,7 @@ async def _request_embedding(resources: Resources, owner: Owner, voice: VoiceMet
         kind="embedding",
         source=Source(voice_id=voice.voice_id, owner=owner),
         reference_id=voice.reference_id,
+        reference_folder=layout.voice_files(voice).folder,
         created_at=resources.clock(),
     )
     await jobs.accept(resources, request)
@@ -282,8 +253,7 @@ async def _mark_deleting(resources: Resources, owner: Owner, metadata: VoiceMeta
 async def _clear(resources: Resources, owner: Owner, voice_id: str) -> None:
     keys = layout.voice(owner, voice_id)
     found = [item.key async for item in resources.voices.list(keys.folder)]
-    # A folder within is another voice's: that of an owner who is called as this voice is.
-    files = [key for key in found if "/" not in key.removeprefix(keys.folder)]
+    files = [key for key in found if layout.is_voice_file(key, owner, voice_id)]
     await resources.voices.delete([key for key in files if key != keys.metadata])
     # The metadata goes last: while it is there, nobody else can claim the name.
     await resources.voices.delete([keys.metadata])

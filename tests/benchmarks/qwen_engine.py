@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from gpu_runner.engines import Reference, Utterance
+from gpu_runner.engines import Finished, Reference, Utterance
 from gpu_runner.engines.qwen import load
 from gpu_runner.engines.qwen.engine import QwenEngine
 from gpu_runner.engines.qwen.model import FRAMES_PER_SECOND, SAMPLE_RATE
@@ -84,9 +84,10 @@ def speak(engine: QwenEngine, prompt: QwenPrompt, options: Options, count: int) 
         engine.admit(Utterance(str(number), TEXT, prompt, options))
     left = count
     while left:
-        for done in engine.step():
-            assert done.error is None
-            left -= 1
+        for event in engine.step():
+            if isinstance(event, Finished):
+                assert event.error is None
+                left -= 1
     if torch.cuda.is_available():
         torch.cuda.synchronize()
 

@@ -6,6 +6,8 @@ from typing import Any
 
 import yaml
 
+from infra.simulation.cloudformation import unrolled
+
 ROOT = Path(__file__).parents[2]
 TEMPLATES = {path.stem: path for path in sorted((ROOT / "infra").glob("[a-z]*.yaml"))} | {
     "root": ROOT / "template.yaml"
@@ -41,7 +43,7 @@ def template(name: str) -> Node:
 
 def resources(name: str, type_: str = "") -> dict[str, Node]:
     """Give the resources of a template, of one type or of all."""
-    found: dict[str, Node] = template(name)["Resources"]
+    found = dict(unrolled(template(name)["Resources"]))
     return {id_: one for id_, one in found.items() if type_ in {"", one["Type"]}}
 
 
@@ -68,6 +70,15 @@ def statements(name: str, role: str) -> list[Node]:
 def several(value: Any) -> list[Any]:
     """Give a list, where IAM takes one thing for a list of it."""
     return value if isinstance(value, list) else [value]
+
+
+def nested() -> dict[str, tuple[str, Node]]:
+    """Give each template that is nested in another: by its name the name of the other, and its parameters there."""
+    return {
+        Path(one["Properties"]["Location"]).stem: (outer, one["Properties"].get("Parameters", {}))
+        for outer in TEMPLATES
+        for one in resources(outer, "AWS::Serverless::Application").values()
+    }
 
 
 def values(node: Any) -> list[Any]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.infra.templates import template
+from tests.infra.templates import properties, resources
 
 DOCS = Path(__file__).parents[2] / "docs"
 OPERATING = (DOCS / "operating.md").read_text()
@@ -13,8 +13,9 @@ SCALING = (DOCS / "scaling.md").read_text()
 
 
 def alarms() -> list[str]:
-    resources = template("observability")["Resources"].items()
-    return sorted(name for name, resource in resources if resource["Type"] == "AWS::CloudWatch::Alarm")
+    return sorted(
+        name for template in ("alarms", "worker-alarms") for name in resources(template, "AWS::CloudWatch::Alarm")
+    )
 
 
 @pytest.mark.parametrize("name", alarms())
@@ -43,7 +44,7 @@ def row(text: str, name: str) -> list[str]:
 
 
 def test_every_graph_is_told_of() -> None:
-    body = str(template("observability")["Resources"]["Dashboard"]["Properties"]["DashboardBody"])
+    body = str(properties("dashboard", "Dashboard")["DashboardBody"])
     titles = re.findall(r'"title": "([^",]+)', body)
     section = OPERATING.split("## Read the dashboard")[1].split("## ")[0]
     assert titles

@@ -40,14 +40,14 @@ CLIENT = "XfGLwd8ZtjMCJHw="
 HERE = ReplyTo(endpoint="https://here/ws", connection_id=CLIENT)
 
 ROLES = {
-    "http": ("http", "HttpRole"),
-    "connect": ("websocket", "ConnectRole"),
-    "disconnect": ("websocket", "DisconnectRole"),
-    "default": ("websocket", "DefaultRole"),
-    "notify": ("background", "NotifyRole"),
-    "dead_letters": ("background", "DeadLettersRole"),
-    "sweep": ("background", "SweepRole"),
-    "worker": ("gpu", "WorkerRole"),
+    "http": ("http-roles", "HttpRole"),
+    "connect": ("websocket-roles", "ConnectRole"),
+    "disconnect": ("websocket-roles", "DisconnectRole"),
+    "default": ("websocket-roles", "DefaultRole"),
+    "notify": ("background-roles", "NotifyRole"),
+    "dead_letters": ("background-roles", "DeadLettersRole"),
+    "sweep": ("background-roles", "SweepRole"),
+    "worker": ("worker", "WorkerRole"),
 }
 OF_LAMBDA = {"logs:CreateLogStream", "logs:PutLogEvents"}
 TAKING = {"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"}
@@ -240,8 +240,13 @@ async def worker(world: World, watch: Watch) -> None:
     resources = watch.over(world.resources)
     its = await belongings(world, "alice")
     await world.bucket.delete([key for key in world.bucket.objects if its.job_id in key])
-    await world.voices.delete([layout.voice("alice", its.voice_id).embedding])
-    saved: dict[str, Any] = {"voice_id": its.voice_id, "reference_id": its.session_id}
+    keys = layout.voice_reference("alice", its.voice_id, its.session_id)
+    await world.voices.delete([keys.embedding])
+    saved: dict[str, Any] = {
+        "voice_id": its.voice_id,
+        "reference_id": its.session_id,
+        "reference_folder": keys.folder,
+    }
     done = [
         await _job(world, "alice"),
         await _job(world, "alice", **saved),

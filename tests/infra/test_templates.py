@@ -5,6 +5,7 @@ import json
 import re
 import tomllib
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +15,17 @@ from provisioning.queues import DEAD_LETTER_RETENTION
 
 from pipeline.contract import layout
 from pipeline.settings import Settings
-from tests.infra.templates import ROOT, TEMPLATES, everywhere, properties, resources, several, template, values
+from tests.infra.templates import (
+    ROOT,
+    TEMPLATES,
+    everywhere,
+    nested,
+    properties,
+    resources,
+    several,
+    template,
+    values,
+)
 
 DEFAULTS = Settings()
 FUNCTIONS = everywhere("AWS::Serverless::Function")
@@ -50,7 +61,7 @@ def test_voices_never_expire_but_what_was_deleted_does() -> None:
     rules = properties("storage", "Voices")["LifecycleConfiguration"]["Rules"]
     assert not any("ExpirationInDays" in rule for rule in rules)
     assert [rule["NoncurrentVersionExpiration"] for rule in rules if "NoncurrentVersionExpiration" in rule] == [
-        {"NoncurrentDays": 30}
+        {"NoncurrentDays": {"Ref": "RestoreDays"}}
     ]
     assert properties("storage", "Voices")["VersioningConfiguration"] == {"Status": "Enabled"}
     assert "VersioningConfiguration" not in properties("storage", "Ephemeral")
@@ -64,8 +75,9 @@ def test_unfinished_uploads_are_cleared_away(bucket: str) -> None:
 
 
 def test_only_voices_stay_when_the_stack_goes() -> None:
-    assert resources("storage")["Voices"]["DeletionPolicy"] == "Retain"
-    assert resources("storage")["VoicesPolicy"]["DeletionPolicy"] == "Retain"
+    # A first deployment that fails would leave a bucket that no stack knows of.
+    assert resources("storage")["Voices"]["DeletionPolicy"] == "RetainExceptOnCreate"
+    assert resources("storage")["VoicesPolicy"]["DeletionPolicy"] == "RetainExceptOnCreate"
     assert resources("storage")["Ephemeral"]["DeletionPolicy"] == "Delete"
 
 
@@ -103,18 +115,19 @@ def test_queues_are_encrypted_and_reached_over_tls_only(queue: str) -> None:
     assert first["Resource"] == {"Fn::GetAtt": [queue, "Arn"]}
 
 
-def test_only_the_named_origins_may_use_presigned_urls() -> None:
-    condition, cors, otherwise = properties("storage", "Ephemeral")["CorsConfiguration"]["Fn::If"]
+def test_pages_may_follow_a_redirect_to_a_preview_and_only_the_named_ones_use_presigned_forms() -> None:
+    reading, writing = properties("storage", "Ephemeral")["CorsConfiguration"]["CorsRules"]
+    # Behind a redirect from another origin, browsers send `Origin: null`; the signature says who may read.
+    assert (reading["AllowedOrigins"], reading["AllowedMethods"]) == (["*"], ["GET", "HEAD"])
+    condition, form, otherwise = writing["Fn::If"]
     assert condition == "HasOrigins"
-    assert cors["CorsRules"][0]["AllowedOrigins"] == {"Ref": "CorsOrigins"}
+    assert (form["AllowedOrigins"], form["AllowedMethods"]) == ({"Ref": "CorsOrigins"}, ["POST"])
     assert otherwise == {"Ref": "AWS::NoValue"}
 
 
 def test_access_logs_hold_no_query_and_no_header() -> None:
-    formats = [
-        one["Properties"]["AccessLogSettings"]["Format"] for one in everywhere("AWS::ApiGatewayV2::Stage").values()
-    ]
-    assert len(formats) == 2
+    _, socket, _ = properties("websocket", "Api")["AccessLogSettings"]["Fn::If"]
+    formats = [properties("http", "Stage")["AccessLogSettings"]["Format"], socket["Format"]]
     for format_ in formats:
         assert json.loads(format_.replace("$context", "context"))
         assert not re.search(r"querystring|\bheader|rawPath|authorizer", format_, re.IGNORECASE)
@@ -206,7 +219,8 @@ def test_every_entry_point_is_a_function_and_every_function_has_a_role_and_a_log
     assert sorted(function(name)["Handler"] for name in FUNCTIONS) == sorted(written)
     for name in FUNCTIONS:
         own = name.split(".")[1].removesuffix("Function")
-        assert function(name)["Role"] == {"Fn::GetAtt": [f"{own}Role", "Arn"]}
+        assert function(name)["Role"] == {"Fn::GetAtt": ["Roles", f"Outputs.{own}Arn"]}
+        assert function(name)["FunctionName"] == {"Fn::Sub": f"${{Name}}-{own}"}  # alarms know it by that
         assert function(name)["LoggingConfig"] == {"LogGroup": {"Ref": f"{own}Log"}}
 
 
@@ -306,7 +320,7 @@ def test_every_prefix_is_one_of_the_layout() -> None:
 
 
 def worker() -> dict[str, Any]:
-    (container,) = properties("gpu", "Task")["ContainerDefinitions"]
+    (container,) = properties("worker", "Task")["ContainerDefinitions"]
     assert isinstance(container, dict)
     return container
 
@@ -319,7 +333,7 @@ def test_the_workers_variables_are_settings() -> None:
 
 def test_a_worker_has_time_to_drain() -> None:
     assert DEFAULTS.worker_drain_seconds + 10 <= worker()["StopTimeout"] <= 120
-    data = properties("gpu", "Template")["LaunchTemplateData"]["UserData"]["Fn::Base64"]["Fn::Sub"]
+    data = properties("fleet", "Template")["LaunchTemplateData"]["UserData"]["Fn::Base64"]["Fn::Sub"]
     assert "ECS_ENABLE_SPOT_INSTANCE_DRAINING=true" in data
     assert f"ECS_CONTAINER_STOP_TIMEOUT={worker()['StopTimeout']}s" in data
 
@@ -334,33 +348,32 @@ def test_ecs_asks_the_worker_as_docker_does() -> None:
 def test_a_worker_has_one_gpu_and_an_instance_for_itself() -> None:
     assert worker()["ResourceRequirements"] == [{"Type": "GPU", "Value": "1"}]
     assert worker()["LinuxParameters"]["InitProcessEnabled"] is True
-    assert properties("gpu", "Service")["PlacementConstraints"] == [{"Type": "distinctInstance"}]
+    assert properties("worker", "Service")["PlacementConstraints"] == [{"Type": "distinctInstance"}]
 
 
 def test_instances_go_only_when_nobody_speaks_there() -> None:
-    provider = properties("gpu", "Capacity")["AutoScalingGroupProvider"]
+    provider = properties("fleet", "Capacity")["AutoScalingGroupProvider"]
     assert provider["ManagedTerminationProtection"] == "ENABLED"
     assert provider["ManagedScaling"]["Status"] == "ENABLED"
     assert provider["ManagedDraining"] == "ENABLED"
-    assert properties("gpu", "Instances")["NewInstancesProtectedFromScaleIn"] is True  # or the above is refused
-    assert properties("gpu", "Instances")["MinSize"] == "0"
+    assert properties("fleet", "Instances")["NewInstancesProtectedFromScaleIn"] is True  # or the above is refused
+    assert properties("fleet", "Instances")["MinSize"] == "0"
 
 
 def test_containers_never_get_the_role_of_their_instance() -> None:
-    options = properties("gpu", "Template")["LaunchTemplateData"]["MetadataOptions"]
+    options = properties("fleet", "Template")["LaunchTemplateData"]["MetadataOptions"]
     assert (options["HttpTokens"], options["HttpPutResponseHopLimit"]) == ("required", 1)
-    assert "SecurityGroupIngress" not in properties("gpu", "Closed")
+    assert "SecurityGroupIngress" not in properties("fleet", "Closed")
 
 
 def test_the_first_worker_comes_for_the_first_job_and_the_last_goes_when_all_is_quiet() -> None:
-    wake, sleep = properties("gpu", "Wake"), properties("gpu", "Sleep")
-    assert (wake["Threshold"], wake["EvaluationPeriods"]) == (1, 1)
+    wake, sleep = properties("scaling", "Wake"), properties("scaling", "Sleep")
+    assert (wake["Threshold"], wake["EvaluationPeriods"]) == (0, 1)
     assert wake["AlarmActions"] == [{"Ref": "WakePolicy"}]
     assert (sleep["Threshold"], sleep["EvaluationPeriods"]) == (0, {"Ref": "IdleMinutes"})
     assert sleep["AlarmActions"] == [{"Ref": "SleepPolicy"}]
-    policy = properties("gpu", "SleepPolicy")["StepScalingPolicyConfiguration"]
+    policy = properties("scaling", "SleepPolicy")["StepScalingPolicyConfiguration"]
     assert policy["StepAdjustments"][0]["ScalingAdjustment"] == {"Ref": "MinWorkers"}
-    assert properties("gpu", "Service")["DesiredCount"] == {"Ref": "MinWorkers"}
     assert template("root")["Parameters"]["MinWorkers"]["Default"] == 0
 
 
@@ -385,43 +398,40 @@ def test_every_parameter_has_a_default_and_says_what_it_does() -> None:
 
 
 def test_each_nested_template_is_given_what_it_asks_for() -> None:
-    nested = resources("root", "AWS::Serverless::Application")
-    assert {one["Properties"]["Location"] for one in nested.values()} == {
-        f"infra/{name}.yaml" for name in TEMPLATES if name != "root"
-    }
-    for one in nested.values():
-        name = one["Properties"]["Location"].removeprefix("infra/").removesuffix(".yaml")
+    assert set(nested()) == set(TEMPLATES) - {"root"}
+    for name, (_, given) in nested().items():
         asked = template(name).get("Parameters", {})
-        given = set(one["Properties"].get("Parameters", {}))
-        assert given <= set(asked)
-        assert {key for key, parameter in asked.items() if "Default" not in parameter} <= given
+        assert set(given) <= set(asked), name
+        assert {key for key, parameter in asked.items() if "Default" not in parameter} <= set(given), name
 
 
 def test_each_output_that_is_asked_for_is_there() -> None:
-    nested = resources("root", "AWS::Serverless::Application")
-    asked = re.findall(r"!GetAtt (\w+)\.Outputs\.(\w+)", TEMPLATES["root"].read_text())
-    assert asked
-    for application, output in asked:
-        name = nested[application]["Properties"]["Location"].removeprefix("infra/").removesuffix(".yaml")
-        assert output in template(name)["Outputs"], f"{application}.{output}"
+    for outer in {outer for outer, _ in nested().values()}:
+        asked = re.findall(r"(\w+)\.Outputs\.(\w+)", TEMPLATES[outer].read_text())
+        assert asked
+        for application, output in asked:
+            name = Path(resources(outer)[application]["Properties"]["Location"]).stem
+            assert output in template(name)["Outputs"], f"{application}.{output}"
 
 
 def test_every_alarm_says_the_first_move_and_reaches_somebody() -> None:
-    alarms = resources("observability", "AWS::CloudWatch::Alarm")
+    alarms = resources("alarms", "AWS::CloudWatch::Alarm") | resources("worker-alarms", "AWS::CloudWatch::Alarm")
     for name, alarm in alarms.items():
-        assert re.search(r"\bfirst\b", alarm["Properties"]["AlarmDescription"], re.IGNORECASE), name
-        assert alarm["Properties"]["AlarmActions"] == [{"Ref": "Topic"}], name
+        assert re.search(r"\bfirst\b", str(alarm["Properties"]["AlarmDescription"]), re.IGNORECASE), name
+        assert alarm["Properties"]["AlarmActions"] in ([{"Ref": "Topic"}], [{"Ref": "TopicArn"}]), name
         assert alarm["Properties"]["TreatMissingData"] in {"breaching", "notBreaching"}, name
     errors = {name for name in alarms if name.endswith("Errors") and name != "ServerErrors"}
     assert errors == {name.split(".")[1].removesuffix("Function") + "Errors" for name in FUNCTIONS}
 
 
 def test_the_dashboard_is_one() -> None:
-    body, given = properties("observability", "Dashboard")["DashboardBody"]["Fn::Sub"]
-    _, workers, nothing = given["Workers"]["Fn::If"]
-    for extra in (workers["Fn::Sub"], nothing):
-        text = re.sub(r"\$\{[\w:]+\}", "x", body.replace("${Workers}", extra))
-        assert len(json.loads(text)["widgets"]) == 6
+    body, given = properties("dashboard", "Dashboard")["DashboardBody"]["Fn::Sub"]
+    for choice, widgets in ((1, 9), (2, 6)):
+        text = body
+        for name, one in given.items():
+            extra = one["Fn::If"][choice]
+            text = text.replace(f"${{{name}}}", extra["Fn::Sub"] if isinstance(extra, dict) else extra)
+        assert len(json.loads(re.sub(r"\$\{[\w:]+\}", "x", text))["widgets"]) == widgets
 
 
 def test_no_template_has_what_cloudformation_does_not_take() -> None:

@@ -18,7 +18,7 @@ from functions.http.middleware.security_headers import HEADERS
 from functions.local.http_parser import HEADERS_MAX_BYTES, URL_MAX_BYTES
 from functions.local.http_protocol import HttpProtocol
 from functions.local.server import local_app
-from functions.local.uvicorn_options import FRAME_MAX_BYTES
+from functions.websocket.dispatch import MESSAGE_MAX_BYTES
 from pipeline.clients.resources import Resources
 from tests.serving import changed, served
 
@@ -284,7 +284,7 @@ async def test_a_client_that_does_not_answer_pings_is_disconnected(resources: Re
 async def test_a_message_that_is_too_large_closes_its_connection_alone(url: str) -> None:
     async with at(url) as other, at(url) as greedy:
         with suppress(ConnectionClosed):
-            await greedy.send("x" * (FRAME_MAX_BYTES + 1))
+            await greedy.send("x" * (MESSAGE_MAX_BYTES + 1))
         with pytest.raises(ConnectionClosed, match="1009"):
             await greedy.recv()
         await other.send("{}")

@@ -118,9 +118,8 @@ async def test_many_requests_in_flight(url: str, resources: Resources, session_i
 ANYTHING: list[str | bytes] = [
     "{",
     b"\x00\xff\xfe",
-    "x" * (MESSAGE_MAX_BYTES + 1),
-    "x" * 3_000_000,
-    b"x" * 3_000_000,
+    "x" * MESSAGE_MAX_BYTES,
+    b"x" * MESSAGE_MAX_BYTES,
     "[" * 100_000,
     '{"type":"sing"}',
     '{"type":"generate_preview","data":5}',

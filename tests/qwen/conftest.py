@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from gpu_runner.engines import Finished, Reference, Utterance
+from gpu_runner.engines import Reference
 from gpu_runner.engines.qwen.engine import QwenEngine
 from gpu_runner.engines.qwen.loading import open_model
 from gpu_runner.engines.qwen.model import SAMPLE_RATE, Model
@@ -24,18 +24,6 @@ def hum(pitch: float, seconds: float = 2.0, rate: int = SAMPLE_RATE) -> Recordin
     tone = sum(np.sin(2 * np.pi * pitch * overtone * time) / overtone for overtone in (1, 2, 3))
     syllables = 0.6 + 0.4 * np.sin(2 * np.pi * 4 * time)
     return Recording((0.2 * tone * syllables).astype(np.float32), rate)
-
-
-def speak(engine: QwenEngine, *utterances: Utterance) -> dict[str, Finished]:
-    """Speak some utterances in one batch."""
-    for utterance in utterances:
-        engine.admit(utterance)
-    finished: dict[str, Finished] = {}
-    while len(finished) < len(utterances):
-        for done in engine.step():
-            assert done.job_id not in finished
-            finished[done.job_id] = done
-    return finished
 
 
 def greedy(**more: object) -> Options:

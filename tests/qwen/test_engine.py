@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from gpu_runner.engines import CannotLoad, Engine, EngineLost, Finished, Utterance
+from gpu_runner.engines import CannotLoad, Engine, EngineLost, Utterance
 from gpu_runner.engines.qwen import engine as engine_module
 from gpu_runner.engines.qwen import load
 from gpu_runner.engines.qwen.engine import QwenEngine
@@ -16,18 +16,18 @@ from gpu_runner.engines.qwen.generation import Flight
 from gpu_runner.engines.qwen.model import FRAME_SAMPLES, SAMPLE_RATE, Model
 from gpu_runner.engines.qwen.prompts import QwenPrompt
 from gpu_runner.engines.qwen.text import parts_of
+from pipeline.audio.reference_audio import Samples
 from pipeline.contract.records import Options
 from pipeline.errors import InvalidInput, SynthesisFailed, Unavailable
 from pipeline.settings import Settings
-from tests.qwen.conftest import greedy, speak
+from tests.engines import Heard, Listener, speak
+from tests.qwen.conftest import greedy
 
 LONG = "This is one sentence of a text that is far too long to be spoken in one go. " * 12
 
 
-def samples_of(finished: Finished) -> Any:
-    assert finished.error is None
-    assert finished.samples is not None
-    return finished.samples
+def samples_of(heard: Heard) -> Samples:
+    return heard.samples
 
 
 def test_it_fits_the_seat(engine: QwenEngine) -> None:
@@ -54,14 +54,18 @@ def test_jobs_of_all_kinds_run_in_one_batch_each_as_if_alone(
     assert len({samples_of(done).tobytes() for done in together.values()}) == len(utterances)
 
 
-def test_a_seed_is_heard_and_no_seed_is_chance(engine: QwenEngine, x_vector: QwenPrompt) -> None:
+def test_a_seed_decides_and_without_one_the_jobs_id_does(
+    engine: QwenEngine, model: Model, x_vector: QwenPrompt
+) -> None:
     options = [Options(seed=1, max_seconds=1), Options(seed=1, max_seconds=1), Options(max_seconds=1)]
     first = [Utterance(str(n), "Same text.", x_vector, option) for n, option in enumerate(options)]
-    done = speak(engine, *first)
-    again = speak(engine, *first)
-    assert np.array_equal(samples_of(done["0"]), samples_of(done["1"]))
-    assert np.array_equal(samples_of(done["0"]), samples_of(again["0"]))
-    assert not np.array_equal(samples_of(done["2"]), samples_of(again["2"]))
+    other = Utterance("3", "Same text.", x_vector, Options(max_seconds=1))
+    done = speak(engine, *first, other)
+    again = speak(QwenEngine(lambda: model, capacity=1, model="tiny"), first[2], first[0])
+    assert np.array_equal(done["0"].samples, done["1"].samples)
+    assert np.array_equal(done["0"].samples, again["0"].samples)
+    assert np.array_equal(done["2"].samples, again["2"].samples)
+    assert not np.array_equal(done["2"].samples, done["3"].samples)
 
 
 @pytest.mark.usefixtures("endless")
@@ -92,7 +96,8 @@ def test_a_long_text_gives_way_to_a_short_one(
     monkeypatch.setattr(engine_module, "CAP_FACTOR", 0.0)
     engine.admit(Utterance("long", LONG * 4, x_vector, greedy()))
     engine.admit(Utterance("short", "Hi.", x_vector, greedy()))
-    assert next(done.job_id for _ in range(1000) for done in engine.step()) == "short"
+    listener = Listener()
+    assert next(job_id for _ in range(1000) for job_id in listener.listen(engine.step())) == "short"
     engine.cancel("long")
 
 
@@ -176,7 +181,10 @@ def test_what_is_cancelled_does_not_come_back(
     assert engine.step() == []  # all three are in flight
     engine.cancel("b")
     engine.cancel("unheard of")
-    rest = {done.job_id: done for _ in range(1000) for done in engine.step()}
+    listener = Listener()
+    for _ in range(1000):
+        listener.listen(engine.step())
+    rest = listener.heard
     assert set(rest) == {"a", "c"}
     alone = speak(engine, Utterance("a", "The text of a.", x_vector, greedy(max_seconds=2)))
     assert np.array_equal(samples_of(rest["a"]), samples_of(alone["a"]))
@@ -307,8 +315,10 @@ def test_where_a_batch_changes_the_numbers_a_seed_flies_alone(
     chance, seeded = Options(max_seconds=1), Options(max_seconds=1, seed=1)
     for name, options in (("a", chance), ("b", chance), ("seeded", seeded), ("c", chance), ("d", chance)):
         engine.admit(Utterance(name, "Hi.", x_vector, options))
-    done = {one.job_id for _ in range(1000) for one in engine.step()}
-    assert done == {"a", "b", "c", "d", "seeded"}
+    listener = Listener()
+    for _ in range(1000):
+        listener.listen(engine.step())
+    assert set(listener.heard) == {"a", "b", "c", "d", "seeded"}
     assert frozenset({"a", "b"}) in crews
     assert frozenset({"c", "d"}) in crews
     assert all(crew == {"seeded"} for crew in crews if "seeded" in crew)

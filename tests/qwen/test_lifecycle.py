@@ -21,9 +21,9 @@ from pipeline.contract import layout
 from pipeline.contract.records import Options, Request, Succeeded
 from pipeline.domain import jobs
 from pipeline.settings import Settings
+from tests.engines import speak
 from tests.moto_server import running, serving
 from tests.orders import TRANSCRIPTION, failed, order_again, order_from_voice, order_new, save, succeeded, upload
-from tests.qwen.conftest import speak
 from tests.speech import voice
 from tests.waiting import eventually
 from tests.workers import real_time_worker
@@ -96,7 +96,6 @@ async def test_from_the_upload_to_the_saved_voice(resources: Resources, engine: 
     for order, stored in ((again, document), (saved, kept)):
         utterance = Utterance("x", order.text, engine.restore_prompt(stored), SEEDED)
         expected = speak(engine, utterance)["x"].samples
-        assert expected is not None
         heard = await samples_of(resources, order)
         assert np.abs(heard - expected).max() < 1 / 2**15  # 16 bits
 

@@ -16,7 +16,8 @@ from gpu_runner.engines import CannotLoad, Reference, Utterance
 from gpu_runner.engines.qwen import devices, load, weights
 from gpu_runner.engines.qwen.loading import open_model
 from pipeline.settings import Settings
-from tests.qwen.conftest import SAID, greedy, hum, speak
+from tests.engines import speak
+from tests.qwen.conftest import SAID, greedy, hum
 
 CPU = torch.device("cpu")
 Change = Callable[[str, Any], None]

@@ -4,11 +4,12 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 
+import numpy as np
 import pytest
 
-from gpu_runner.engines import CannotLoad, Engine, EngineLost, Finished, Reference, Utterance
-from gpu_runner.engines.mock import MockPrompt
-from gpu_runner.synthesis.engine_thread import NAME, EngineFailed, EngineThread, Stopping
+from gpu_runner.engines import CannotLoad, Engine, EngineLost, Finished, Piece, Reference, Utterance
+from gpu_runner.engines.mock import MockPrompt, hum
+from gpu_runner.synthesis.engine_thread import NAME, EngineFailed, EngineThread, Speech, Stopping
 from pipeline.contract.records import Options
 from pipeline.errors import InvalidInput
 from tests.engines import ClosedBatchEngine, ScriptedEngine
@@ -37,7 +38,7 @@ async def start() -> AsyncIterator[Start]:
         await thread.end(5)
 
 
-def synthesize_all(thread: EngineThread, *utterances: Utterance) -> list["asyncio.Task[Finished]"]:
+def synthesize_all(thread: EngineThread, *utterances: Utterance) -> list["asyncio.Task[Speech]"]:
     return [asyncio.create_task(thread.synthesize(one)) for one in utterances]
 
 
@@ -54,8 +55,13 @@ async def test_each_gets_its_own_answer(start: Start) -> None:
     engine = ScriptedEngine()
     engine.errors["bad"] = InvalidInput("bad")
     thread = await start(engine)
-    good, bad = await asyncio.gather(*synthesize_all(thread, utterance("a"), utterance("b", "bad")))
-    assert (good.job_id, good.error, bad.job_id, type(bad.error)) == ("a", None, "b", InvalidInput)
+    good, bad, other = synthesize_all(
+        thread, utterance("a"), utterance("b", "bad"), utterance("c", "Another text.")
+    )
+    np.testing.assert_array_equal((await good).samples, hum("Hello.", PROMPT))
+    np.testing.assert_array_equal((await other).samples, hum("Another text.", PROMPT))
+    with pytest.raises(InvalidInput):
+        await bad
 
 
 async def test_what_the_engine_refuses_fails_alone(start: Start) -> None:
@@ -65,7 +71,7 @@ async def test_what_the_engine_refuses_fails_alone(start: Start) -> None:
     bad, good = synthesize_all(thread, utterance("a", "bad"), utterance("b"))
     with pytest.raises(InvalidInput):
         await bad
-    assert (await good).job_id == "b"
+    assert len((await good).samples)
 
 
 async def test_more_than_fits_waits_for_room(start: Start) -> None:
@@ -98,7 +104,7 @@ async def test_what_nobody_waits_for_is_given_up_and_its_slot_reused(start: Star
     second.cancel()
     await until(lambda: engine.speaking == ["c"])
     engine.held = False
-    assert (await third).job_id == "c"
+    assert len((await third).samples)
     assert engine.cancelled == ["a"]
     assert engine.spoken == ["a", "c"]
     assert first.cancelled()
@@ -146,7 +152,7 @@ async def test_a_failing_step_loses_what_was_in_it_and_no_more(start: Start) -> 
     results = await asyncio.gather(*lost, return_exceptions=True)
     assert [type(result) for result in results] == [EngineFailed, EngineFailed]
     engine.held = False
-    assert (await thread.synthesize(utterance("c"))).error is None
+    assert len((await thread.synthesize(utterance("c"))).samples)
 
 
 async def test_a_lost_engine_answers_everyone_now_and_later(start: Start) -> None:
@@ -184,7 +190,7 @@ class FailsToCancel(ScriptedEngine):
 class FailsAltogether(ScriptedEngine):
     """One whose `step` raises what nothing should catch."""
 
-    def step(self) -> list[Finished]:
+    def step(self) -> list[Piece | Finished]:
         raise SystemExit
 
 
@@ -234,7 +240,7 @@ async def test_close_gives_back_what_waits_and_lets_finish_what_is_spoken(start:
         await thread.synthesize(utterance("c"))
     assert not begun.done()
     engine.held = False
-    assert (await begun).job_id == "a"
+    assert len((await begun).samples)
     assert engine.spoken == ["a"]
 
 

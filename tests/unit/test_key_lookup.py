@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from pipeline.access import api_keys
+from pipeline.access import api_keys, key_format
 from pipeline.access.api_keys import Caller
 from pipeline.access.key_lookup import KeyLookup
 from pipeline.contract import layout
@@ -30,7 +30,7 @@ def id_of(text: str) -> str:
 async def somebody_elses(world: World, text: str) -> str:
     """Make a key of the same id and another secret, right in form and checksum."""
     mixed = text[:17] + (await made(World()))[17:60]
-    return mixed + api_keys._checksum(mixed)
+    return mixed + key_format.checksum(mixed)
 
 
 async def refusal(key_lookup: KeyLookup, text: str) -> str:
@@ -151,7 +151,7 @@ async def test_a_copied_record_lets_nobody_in() -> None:
     world = World()
     text = await made(world)
     copied = "vck_" + "0" * 12 + text[16:60]
-    copied += api_keys._checksum(copied)
+    copied += key_format.checksum(copied)
     body = world.voices.objects[layout.key(id_of(text))].body
     await world.voices.put(layout.key("0" * 12), body, "application/json")
     assert await refusal(KeyLookup(world.resources), copied) == UNKNOWN

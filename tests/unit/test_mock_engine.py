@@ -12,6 +12,7 @@ from gpu_runner.engines.pitch import HIGHEST, LOWEST, median_pitch
 from pipeline.audio.reference_audio import Recording
 from pipeline.contract.records import Options
 from pipeline.errors import InvalidInput
+from tests.engines import Listener, speak
 from tests.speech import voice
 
 GOOD = MockPrompt(f0=120.0, level=0.1)
@@ -167,9 +168,9 @@ def test_it_takes_no_more_than_its_capacity() -> None:
     engine.admit(utterance("a"))
     with pytest.raises(RuntimeError):
         engine.admit(utterance("b"))
-    assert [finished.job_id for finished in engine.step()] == ["a"]
+    assert Listener().listen(engine.step()) == ["a"]
     engine.admit(utterance("b"))
-    assert [finished.job_id for finished in engine.step()] == ["b"]
+    assert Listener().listen(engine.step()) == ["b"]
 
 
 def test_a_blank_text_is_refused_and_takes_no_room() -> None:
@@ -198,9 +199,10 @@ def test_all_that_is_admitted_takes_its_time_together() -> None:
     while watch.now < 0.5:
         engine.step()
     engine.admit(utterance("c"))
+    listener = Listener()
     ended: dict[str, tuple[float, float]] = {}
     while len(ended) < 3:
-        ended |= {finished.job_id: (watch.now, finished.seconds) for finished in engine.step()}
+        ended |= {job_id: (watch.now, listener.heard[job_id].seconds) for job_id in listener.listen(engine.step())}
     assert {job_id: pytest.approx(moment, abs=0.02) for job_id, (moment, _) in ended.items()} == {
         "a": 2.0,
         "b": 2.0,
@@ -216,8 +218,33 @@ def test_a_step_with_nothing_admitted_does_nothing() -> None:
 def test_what_comes_back_is_the_text_in_the_voice() -> None:
     engine = MockEngine()
     high = MockPrompt(f0=240.0, level=0.1)
-    engine.admit(utterance("a", prompt=GOOD))
-    engine.admit(utterance("b", text="Something else.", prompt=high))
-    by_job = {finished.job_id: finished.samples for finished in engine.step()}
-    np.testing.assert_array_equal(by_job["a"], hum(TEXT, GOOD))
-    np.testing.assert_array_equal(by_job["b"], hum("Something else.", high))
+    heard = speak(engine, utterance("a", prompt=GOOD), utterance("b", text="Something else.", prompt=high))
+    np.testing.assert_array_equal(heard["a"].samples, hum(TEXT, GOOD))
+    np.testing.assert_array_equal(heard["b"].samples, hum("Something else.", high))
+
+
+@pytest.mark.parametrize(("speed", "text"), [(1.0, TEXT), (4.0, TEXT), (10.0, "a")])
+def test_audio_comes_as_fast_as_it_is_set_to_and_is_whole(speed: float, text: str) -> None:
+    watch = Watch()
+    engine = MockEngine(delay_seconds=1, speed=speed, monotonic=watch, sleep=watch.sleep)
+    engine.admit(utterance("a", text))
+    listener = Listener()
+    while not listener.listen(engine.step()):
+        due = max(0.0, watch.now - 1) * speed * SAMPLE_RATE
+        had = sum(map(len, listener.pieces.get("a", [])))
+        assert due - 0.34 * SAMPLE_RATE - 0.02 * speed * SAMPLE_RATE <= had <= due + 1
+    expected = hum(text, GOOD)
+    np.testing.assert_array_equal(listener.heard["a"].samples, expected)
+    assert watch.now - 1 == pytest.approx(len(expected) / SAMPLE_RATE / speed, abs=0.02)
+
+
+def test_what_is_cancelled_makes_no_more_pieces() -> None:
+    watch = Watch()
+    engine = MockEngine(speed=1, monotonic=watch, sleep=watch.sleep)
+    engine.admit(utterance("a"))
+    listener = Listener()
+    while not listener.pieces.get("a"):
+        listener.listen(engine.step())
+    engine.cancel("a")
+    engine.cancel("unknown")
+    assert engine.step() == []

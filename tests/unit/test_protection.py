@@ -164,7 +164,7 @@ async def test_a_worker_that_is_refused_receives_nothing_until_it_is_not(world: 
     async with fake_time_worker(world, ScriptedEngine()) as worker:
         await until(lambda: True in agent.wishes)
         await _passes(world, 3 * SCALE_IN_WINDOW_SECONDS)
-        assert world.synthesis.switch.calls == ["send"]
+        assert world.synthesis.switch.count("receive") == 0
         agent.answer = None
         await worker.live_until_ended(order.job_id)
 

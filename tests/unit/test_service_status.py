@@ -6,8 +6,9 @@ import httpx
 
 from functions.background import sweep
 from functions.http.application import create_app, serve_with
-from functions.operations.job_statistics import read_statistics
-from functions.operations.service_status import ServiceStatus, StatusReader
+from functions.http.health_checks import HealthChecks
+from functions.http.operations.job_statistics import read_statistics
+from functions.http.operations.service_status import ServiceStatus, StatusReader
 from pipeline.contract.records import Request, Timings
 from tests.world import World
 
@@ -16,7 +17,11 @@ SLOW = Timings(queued_seconds=9, synthesis_seconds=3, real_time_factor=2)
 
 
 async def read(world: World) -> ServiceStatus:
-    return await StatusReader(world.resources, "1.2.3").read()
+    return await reader(world).read()
+
+
+def reader(world: World) -> StatusReader:
+    return StatusReader(world.resources, HealthChecks(world.resources), "1.2.3")
 
 
 async def spoken(world: World, timings: Timings) -> Request:
@@ -89,11 +94,7 @@ async def test_what_does_not_answer_is_told_and_the_rest_is_there() -> None:
     world.bucket.switch.is_up = world.dead.switch.is_up = False
     status = await read(world)
     assert (status.status, status.jobs, status.sweep) == ("degraded", None, None)
-    assert {name: one.reachable for name, one in status.dependencies.items()} == {
-        "storage": False,
-        "voice storage": True,
-        "synthesis queue": True,
-    }
+    assert status.unreachable == ["storage"]
     assert status.queues["dead letters"] is None
     queue = status.queues["synthesis"]
     assert queue is not None
@@ -102,12 +103,12 @@ async def test_what_does_not_answer_is_told_and_the_rest_is_there() -> None:
 
 async def test_however_many_ask_it_looks_every_few_seconds() -> None:
     world = World()
-    reader = StatusReader(world.resources, "1.2.3")
+    reading = reader(world)
     for _ in range(10):
-        await reader.read()
+        await reading.read()
     assert world.synthesis.switch.count("counts") == 1
     world.later(seconds=5)
-    await reader.read()
+    await reading.read()
     assert world.synthesis.switch.count("counts") == 2
 
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from pipeline.settings import Settings, SettingsError, load_settings
+from pipeline.environment import SettingsError
+from pipeline.settings import Settings, load_settings
 
 
 @pytest.fixture(autouse=True)
@@ -207,3 +208,14 @@ def test_keys_are_wanted_wherever_others_could_come_in(
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     assert load_settings().wants_keys is wants_keys
+
+
+@pytest.mark.parametrize("proxies", ["127.0.0.1", "10.0.0.0/8, ::1", "2001:db8::/32"])
+def test_proxies_are_addresses_or_networks(proxies: str) -> None:
+    assert len(Settings(trusted_proxies=proxies).proxies) == proxies.count(",") + 1
+
+
+@pytest.mark.parametrize("proxies", ["*", "localhost", "10.0.0.1/8", "127.0.0.1;::1"])
+def test_anything_else_is_no_proxy(proxies: str) -> None:
+    with pytest.raises(ValueError, match="addresses or networks"):
+        Settings(trusted_proxies=proxies)

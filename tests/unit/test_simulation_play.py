@@ -94,6 +94,16 @@ def test_a_queue_that_nobody_touched_for_hours_tells_late_that_somebody_waits() 
     assert 0 < more <= ASSUMPTIONS.aws.inactive_queue_lag_seconds + 60
 
 
+@pytest.mark.parametrize("fills_empty_series", [True, False])
+@pytest.mark.parametrize("reports_zeros", [True, False])
+@pytest.mark.parametrize("count", [1, 300])
+def test_workers_come_however_aws_is_read(fills_empty_series: bool, reports_zeros: bool, count: int) -> None:
+    result = played(burst(count), fills_empty_series=fills_empty_series, reports_zeros=reports_zeros)
+    assert result.count(End.SPOKEN) == count
+    assert cold_start_seconds() < result.queued[0] < 10 * 60
+    assert result.minutes[-1].instances == 0
+
+
 def test_more_and_faster_gpus_keep_nobody_waiting_longer() -> None:
     peak = traffic.tenfold_peak(ASSUMPTIONS.traffic, 4_000)
     few, many = (played(peak, {"MinWorkers": count, "MaxWorkers": count}, speed=0.4) for count in (1, 3))

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from infra.simulation.assumptions import load_assumptions
-from infra.simulation.autoscaling import Autoscaler, is_on, stepped, tracked
+from infra.simulation.autoscaling import Autoscaler, Readings, is_on, stepped, tracked, values_of
 from infra.simulation.metric_math import UnknownMath, evaluate
 from infra.simulation.policy import Alarm, Metric, Scaling, Step, StepScaling, TargetTracking
 
@@ -19,8 +19,8 @@ FOLLOW = TargetTracking("follow", WAITING, 10, 60, 300, only_out=False)
 SCALING = Scaling(0, 8, (), (), 8, 100, 8, "g6.xlarge", False, 8, 100, 120, 80, 125)
 
 
-def minutes(*waiting: float) -> list[dict[str, float]]:
-    return [{} if math.isnan(count) else {"Waiting": count} for count in waiting]
+def minutes(*waiting: float) -> Readings:
+    return Readings([{} if math.isnan(count) else {"Waiting": count} for count in waiting])
 
 
 @pytest.mark.parametrize(
@@ -33,6 +33,8 @@ def minutes(*waiting: float) -> list[dict[str, float]]:
         ("gone + a", math.nan),
         ("IF(FILL(gone, 0) < 1, b, a)", 3),
         ("MAX([a, b, gone])", 3),
+        ("SUM([a, b, gone])", 5),
+        ("IF(gone < 1, b, a)", math.nan),
         ("-a", -2),
     ],
 )
@@ -58,6 +60,19 @@ def test_an_alarm_is_on_when_enough_of_its_datapoints_are_beyond(waiting: tuple[
 def test_missing_datapoints_count_as_the_alarm_says(is_breaching: bool) -> None:
     alarm = replace(ALARM, missing_is_breaching=is_breaching)
     assert is_on(alarm, minutes(math.nan, math.nan, math.nan)) == is_breaching
+
+
+def test_datapoints_that_have_not_come_yet_leave_an_alarm_to_those_before() -> None:
+    assert is_on(ALARM, minutes(5, 5, 5, math.nan))
+    assert not is_on(ALARM, minutes(0, 0, 5, math.nan))
+
+
+@pytest.mark.parametrize(("fills_empty", "value"), [(True, [0, 0]), (False, [math.nan, math.nan])])
+def test_an_empty_series_can_be_read_both_ways(fills_empty: bool, value: list[float]) -> None:
+    """The guide says what FILL does with gaps, and not with a series that is nothing but gap."""
+    metric = Metric("FILL(gone, 0)", {"gone": "Gone"})
+    assert values_of(metric, Readings([{}, {}], fills_empty)) == pytest.approx(value, nan_ok=True)
+    assert values_of(metric, Readings([{"Gone": 2}, {}], fills_empty)) == [2, 0]
 
 
 def test_longer_periods_are_one_datapoint_each() -> None:

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 import yaml
 
-from infra.simulation.cloudformation import Resolver
-from infra.simulation.policy import Step
-from infra.simulation.scenarios import forgetful_sleep, hasty_follow
+from infra.simulation.autoscaling import Readings, is_on
+from infra.simulation.cloudformation import Resolver, unrolled
+from infra.simulation.policy import Alarm, Policy, Step
+from infra.simulation.scenarios import filled_wake, forgetful_sleep, hasty_follow
 from infra.simulation.template import NotInTemplate, read_policy
 from pipeline.settings import Settings
 
@@ -44,20 +45,49 @@ def test_a_parameter_that_stands_for_none_is_none() -> None:
     assert read_policy(ROOT, {"HttpConcurrency": 0}).limits.function_concurrency is None
 
 
-def test_one_step_goes_up_from_none_and_one_back_down() -> None:
+def test_steps_go_up_from_none_and_one_back_down() -> None:
     steps = {policy.name: policy for policy in read_policy(ROOT).scaling.steps}
     assert len(steps) == 2
     for policy in steps.values():
         assert len(policy.alarms) == 1
         assert policy.cooldown_seconds > 0
-    assert Step(0, math.inf, 1) in steps["WakePolicy"].steps
+    assert [step.adjustment for step in steps["WakePolicy"].steps] == sorted(
+        step.adjustment for step in steps["WakePolicy"].steps
+    )
+    assert (steps["WakePolicy"].steps[0].adjustment, steps["WakePolicy"].adjustment) == (1, "ExactCapacity")
     assert Step(-math.inf, 0, 0) in steps["SleepPolicy"].steps
+
+
+def test_a_figure_of_ecs_that_is_late_wakes_no_further_worker() -> None:
+    """Every minute in which SQS's figures came before ECS's would start one more, as long as jobs wait."""
+    queue = {"ApproximateNumberOfMessagesVisible": 5.0, "ApproximateNumberOfMessagesNotVisible": 16.0}
+    readings = Readings([queue | {"CPUUtilization:SampleCount": 1.0}, queue])
+    assert not is_on(wake_alarm(read_policy(ROOT)), readings)
+    assert is_on(wake_alarm(filled_wake(read_policy(ROOT))), readings)
+
+
+def wake_alarm(policy: Policy) -> Alarm:
+    return next(step for step in policy.scaling.steps if step.name == "WakePolicy").alarms[0]
 
 
 def test_the_idle_minutes_are_periods_of_the_alarm() -> None:
     policies = {policy.name: policy for policy in read_policy(ROOT, {"IdleMinutes": 13}).scaling.steps}
     alarm = policies["SleepPolicy"].alarms[0]
     assert (alarm.evaluation_periods, alarm.datapoints, alarm.period_seconds) == (13, 13, 60)
+
+
+def test_a_loop_makes_a_resource_of_each_of_its_values() -> None:
+    fragment = {"${Each}Errors": {"Type": "T", "Properties": {"Name": {"Fn::Sub": "a-${Each}"}}}}
+    made = dict(unrolled({"Fn::ForEach::Some": ["Each", ["X", "Y"], fragment], "Z": {"Type": "U"}}))
+    assert list(made) == ["XErrors", "YErrors", "Z"]
+    assert made["YErrors"]["Properties"]["Name"] == {"Fn::Sub": "a-Y"}
+
+
+def test_every_metric_of_an_alarm_is_billed() -> None:
+    bare = read_policy(ROOT, {"AlarmEmail": ""})
+    # Wake, Sleep and the two that target tracking makes of its three metrics.
+    assert bare.alarmed_metrics == 2 + 3 + 2 * 3
+    assert read_policy(ROOT).alarmed_metrics > bare.alarmed_metrics + 15
 
 
 def test_what_no_template_says_is_what_the_code_says() -> None:
@@ -73,6 +103,7 @@ def test_the_policies_as_they_first_were_differ_from_those_of_now() -> None:
     assert forgetful_sleep(now).scaling.steps != now.scaling.steps
     assert forgetful_sleep(now).scaling.tracking != now.scaling.tracking
     assert hasty_follow(now).scaling.tracking != now.scaling.tracking
+    assert filled_wake(now).scaling.steps != now.scaling.steps
 
 
 def test_templates_without_a_service_are_refused(tmp_path: Path) -> None:
@@ -86,6 +117,8 @@ def test_templates_without_a_service_are_refused(tmp_path: Path) -> None:
     [
         ({"Ref": "Count"}, 3),
         ({"Ref": "Queue"}, {"Ref": "Queue"}),
+        ({"Fn::Sub": "a / ${Count}"}, "a / 3"),
+        ({"Fn::Sub": "${Queue.Arn}/${Count}"}, {"Fn::Sub": "${Queue.Arn}/${Count}"}),
         ({"Fn::If": ["Is", "yes", "no"]}, "yes"),
         ({"Fn::If": ["Isnt", "yes", "no"]}, "no"),
         ({"Fn::FindInMap": ["Sizes", {"Ref": "Size"}, "GB"]}, 24),

@@ -1,5 +1,6 @@
-"""Who fails too often has to wait, and nobody else."""
+"""Failures are counted by address and credential; one that is good is never refused."""
 
+import asyncio
 from datetime import timedelta
 
 import pytest
@@ -9,45 +10,48 @@ from pipeline.errors import TooMany
 from tests.fakes import FakeTime
 
 HOME = "192.0.2.7"
+KEY = "4f9a0c21b7de"
 
 
-def is_let(tries: FailedKeyThrottle, address: str) -> bool:
+def is_refused(throttle: FailedKeyThrottle, address: str, key: str = KEY) -> bool:
+    """Fail once."""
     try:
-        tries.check(address)
+        throttle.note(address, key)
     except TooMany:
-        return False
-    return True
+        return True
+    return False
 
 
-def fail(tries: FailedKeyThrottle, address: str, times: int) -> None:
+def fail(throttle: FailedKeyThrottle, address: str, times: int, key: str = KEY) -> None:
     for _ in range(times):
-        assert is_let(tries, address)
-        tries.note(address)
+        assert not is_refused(throttle, address, key)
 
 
 def test_twenty_failures_in_any_minute_are_enough() -> None:
     time = FakeTime()
-    tries = FailedKeyThrottle(time)
-    fail(tries, HOME, 10)
+    throttle = FailedKeyThrottle(time)
+    fail(throttle, HOME, 10)
     time.now += timedelta(seconds=30)
-    fail(tries, HOME, 10)
+    fail(throttle, HOME, 10)
     with pytest.raises(TooMany, match=r"192\.0\.2\.7") as caught:
-        tries.check(HOME)
+        throttle.note(HOME, KEY)
     assert caught.value.retry_after == 30
     time.now += timedelta(seconds=29.5)
     with pytest.raises(TooMany) as caught:
-        tries.check(HOME)
+        throttle.note(HOME, KEY)
     assert caught.value.retry_after == 1
     time.now += timedelta(seconds=0.5)
-    fail(tries, HOME, 10)
-    assert not is_let(tries, HOME)
+    fail(throttle, HOME, 10)
+    assert is_refused(throttle, HOME)
     time.now += timedelta(seconds=60)
-    fail(tries, HOME, 20)
+    fail(throttle, HOME, 20)
 
 
-def test_asking_counts_nothing() -> None:
-    tries = FailedKeyThrottle(FakeTime())
-    assert all(is_let(tries, HOME) for _ in range(100))
+def test_each_key_of_an_address_is_counted_by_itself() -> None:
+    throttle = FailedKeyThrottle(FakeTime())
+    fail(throttle, HOME, 20)
+    fail(throttle, HOME, 20, "another")
+    assert is_refused(throttle, HOME)
 
 
 @pytest.mark.parametrize(
@@ -59,36 +63,64 @@ def test_asking_counts_nothing() -> None:
         ("fe80::1%eth0", "fe80::2%eth1"),
     ],
 )
-def test_what_is_one_sender(address: str, other: str) -> None:
-    tries = FailedKeyThrottle(FakeTime())
-    fail(tries, address, 20)
-    assert not is_let(tries, other)
+def test_addresses_that_count_as_one(address: str, other: str) -> None:
+    throttle = FailedKeyThrottle(FakeTime())
+    fail(throttle, address, 20)
+    assert is_refused(throttle, other)
 
 
 @pytest.mark.parametrize(
     "other", ["192.0.2.8", "2001:db8:1:3::1", "::ffff:192.0.2.8", "::c000:207", "unix:/run/socket", ""]
 )
-def test_one_senders_failures_are_nobody_elses(other: str) -> None:
-    tries = FailedKeyThrottle(FakeTime())
-    fail(tries, HOME, 20)
-    fail(tries, "2001:db8:1:2::1", 20)
-    fail(tries, other, 20)
-    assert not is_let(tries, other)
+def test_addresses_that_do_not_count_as_one(other: str) -> None:
+    throttle = FailedKeyThrottle(FakeTime())
+    fail(throttle, HOME, 20)
+    fail(throttle, "2001:db8:1:2::1", 20)
+    fail(throttle, other, 20)
+    assert is_refused(throttle, other)
 
 
 def test_of_too_many_addresses_the_latest_are_remembered() -> None:
-    tries = FailedKeyThrottle(FakeTime(), tries=2, addresses=2)
-    fail(tries, "192.0.2.1", 2)
-    fail(tries, "192.0.2.2", 1)
-    fail(tries, "192.0.2.3", 1)
-    assert is_let(tries, "192.0.2.1")
-    fail(tries, "192.0.2.2", 1)
-    assert not is_let(tries, "192.0.2.2")
+    throttle = FailedKeyThrottle(FakeTime(), tries=2, remembered=4)  # each failure counts twice
+    fail(throttle, "192.0.2.1", 2)
+    fail(throttle, "192.0.2.2", 1)
+    fail(throttle, "192.0.2.3", 1)
+    fail(throttle, "192.0.2.2", 1)
+    assert is_refused(throttle, "192.0.2.2")
+    assert not is_refused(throttle, "192.0.2.1")
 
 
-def test_a_clock_that_was_set_back_locks_nobody_out() -> None:
+def test_a_clock_that_was_set_back_refuses_nobody() -> None:
     time = FakeTime()
-    tries = FailedKeyThrottle(time)
-    fail(tries, HOME, 20)
+    throttle = FailedKeyThrottle(time)
+    fail(throttle, HOME, 20)
     time.now -= timedelta(hours=1)
-    assert is_let(tries, HOME)
+    assert not is_refused(throttle, HOME)
+
+
+async def most_look_ups_at_once(throttle: FailedKeyThrottle, address: str) -> int:
+    """Let ten look-ups begin, and return how many were under way together."""
+    under_way, most = 0, 0
+
+    async def look_up() -> None:
+        nonlocal under_way, most
+        async with throttle.look_up(address):
+            under_way += 1
+            most = max(most, under_way)
+            await asyncio.sleep(0)
+            under_way -= 1
+
+    await asyncio.gather(*(look_up() for _ in range(10)))
+    return most
+
+
+async def test_an_address_that_failed_too_often_looks_up_one_credential_at_a_time() -> None:
+    time = FakeTime()
+    throttle = FailedKeyThrottle(time)
+    for number in range(20):
+        assert await most_look_ups_at_once(throttle, HOME) == 10
+        fail(throttle, HOME, 1, f"made up {number}")
+    assert await most_look_ups_at_once(throttle, HOME) == 1
+    assert await most_look_ups_at_once(throttle, "192.0.2.8") == 10
+    time.now += timedelta(minutes=1)
+    assert await most_look_ups_at_once(throttle, HOME) == 10

@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from functions.access.page_origins import REFUSAL, may_use
 from functions.http import problems
-from pipeline.settings import is_loopback
+from pipeline.addresses import is_loopback
 
 log = structlog.get_logger(__name__)
 

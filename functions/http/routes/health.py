@@ -1,6 +1,5 @@
 """`/health`: whether this process can do its work."""
 
-import asyncio
 from typing import Literal
 
 from fastapi import APIRouter, Response
@@ -9,8 +8,7 @@ from pydantic import BaseModel, Field
 
 from functions.http import problems
 from functions.http.authorized_route import AuthorizedRoute, public
-from functions.http.dependencies import FromResources
-from functions.operations.reachability import reach_dependencies, worker_state
+from functions.http.dependencies import FromHealthChecks
 from pipeline.errors import Unavailable
 
 router = APIRouter(tags=["health"], route_class=AuthorizedRoute)
@@ -33,12 +31,12 @@ class Health(BaseModel):
     responses=problems.answers(Unavailable.code),
     openapi_extra=public(),
 )
-async def health(resources: FromResources) -> Response:
-    """Answer 200 when this process reaches what it depends on; 503 names what it does not reach."""
-    seconds, worker = await asyncio.gather(
-        reach_dependencies(resources), worker_state(resources.settings.worker_health_url)
-    )
-    missing = [name for name, took in seconds.items() if took is None]
-    if missing:
-        return problems.of_code(Unavailable.code, f"Can't reach: {', '.join(missing)}.", None)
-    return JSONResponse(Health(worker=worker).model_dump(exclude_none=True))
+async def health(checks: FromHealthChecks) -> Response:
+    """Answer 200 when this process reaches what it depends on; 503 names what it does not reach.
+
+    The answer may be a second old.
+    """
+    report = await checks.report()
+    if report.unreachable:
+        return problems.of_code(Unavailable.code, f"Can't reach: {', '.join(report.unreachable)}.", None)
+    return JSONResponse(Health(worker=report.worker).model_dump(exclude_none=True))

@@ -5,8 +5,8 @@ from fastapi import APIRouter, Response
 from functions.http import problems
 from functions.http.authorized_route import AuthorizedRoute, requires
 from functions.http.dependencies import FromStatusReader
-from functions.operations.prometheus import CONTENT_TYPE, to_text
-from functions.operations.service_status import ServiceStatus
+from functions.http.operations.prometheus import CONTENT_TYPE, to_text
+from functions.http.operations.service_status import ServiceStatus
 from pipeline.errors import Unavailable
 
 router = APIRouter(tags=["operations"], route_class=AuthorizedRoute)

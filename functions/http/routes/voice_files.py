@@ -42,7 +42,7 @@ _HEADERS = {
 async def get_sample(voice_id: str, caller: FromCaller, resources: FromResources) -> Response:
     """Play the recording that a voice was made from."""
     voice = await voices.get(resources, caller.owner, voice_id)
-    key = layout.voice(caller.owner, voice_id).audio
+    key = layout.voice_files(voice).audio
     stored = await resources.voices.read(key, range_=asked_of_storage(None, resources.settings))
     if stored is None:
         raise voices.unknown(voice_id)

@@ -10,7 +10,7 @@ from functions.http.authorized_route import AuthorizedRoute, requires
 from functions.http.dependencies import FromCaller, FromResources
 from functions.previews.requests import WholeText
 from pipeline.contract.records import UtcSeconds, VoiceMetadata
-from pipeline.domain import voice_changes, voice_names, voices
+from pipeline.domain import voice_changes, voice_names, voice_renaming, voices
 from pipeline.errors import Expired, InvalidAudio, InvalidInput, NameTaken, NotFound, Unavailable
 
 router = APIRouter(tags=["voices"], route_class=AuthorizedRoute)
@@ -118,7 +118,7 @@ async def rename_voice(
     """Change a voice's name or description; the id by which it is used stays."""
     if changes.name is None and changes.description is None:
         raise InvalidInput("Give a new name or a new description.", field="name")
-    renamed = await voice_changes.rename(
+    renamed = await voice_renaming.rename(
         resources, caller.owner, voice_id, name=changes.name, description=changes.description
     )
     return view(renamed)

@@ -77,10 +77,7 @@ function show(status) {
     group("Worker and sweep", [...workerRows(status), ...sweepRows(status.sweep)]),
     group("Jobs of the last hour", jobRows(status.jobs)),
     group("Waits and speeds", spreadRows(status.jobs)),
-    group(
-      "What is reached",
-      Object.entries(status.dependencies).map(([name, one]) => dependencyRow(name, one)),
-    ),
+    group("What is reached", reachRows(status.unreachable)),
     group(
       "Versions",
       Object.entries(status.versions).map(([name, version]) => row(name, String(version))),
@@ -177,10 +174,8 @@ function short(value) {
   return value >= 100 ? value.toFixed(0) : value.toPrecision(2);
 }
 
-/**
- * @param {string} name
- * @param {{reachable: boolean, milliseconds: number | null}} dependency
- */
-function dependencyRow(name, { reachable, milliseconds }) {
-  return reachable ? row(name, `${milliseconds} ms`) : row(name, "no answer", "warn");
+/** @param {string[]} unreachable */
+function reachRows(unreachable) {
+  if (unreachable.length === 0) return [row("storage and queues", "all answer", "good")];
+  return unreachable.map((name) => row(name, "no answer", "warn"));
 }

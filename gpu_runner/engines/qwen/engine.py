@@ -1,25 +1,24 @@
 """The engine: utterances in, audio out, whatever their voices, languages, lengths and options."""
 
-import secrets
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from hashlib import blake2b
 
 import numpy as np
 import structlog
 import torch
 
-from gpu_runner.engines import CannotLoad, EngineLost, Finished, Reference, Utterance, VoicePrompt
+from gpu_runner.engines import CannotLoad, EngineLost, Finished, Piece, Reference, Utterance, VoicePrompt
 from gpu_runner.engines.qwen import joining, prompts
 from gpu_runner.engines.qwen.boarding import Boarding
 from gpu_runner.engines.qwen.failures import OutOfMemory, told_apart
 from gpu_runner.engines.qwen.generation import LEAST_FRAMES, End, Flight, Landed, Row
 from gpu_runner.engines.qwen.model import FRAMES_PER_SECOND, SAMPLE_RATE, Model, release_memory
 from gpu_runner.engines.qwen.prompts import QwenPrompt
+from gpu_runner.engines.qwen.seeds import seed_of, seed_of_part
 from gpu_runner.engines.qwen.text import has_words, parts_of, speech_seconds
 from pipeline.audio.reference_audio import Recording, Samples
 from pipeline.contract.records import Options
@@ -91,9 +90,9 @@ class QwenEngine:
 
     def _speak_out(self) -> None:
         while self._jobs:
-            for done in self.step():
-                if done.error is not None:
-                    raise done.error
+            for event in self.step():
+                if isinstance(event, Finished) and event.error is not None:
+                    raise event.error
 
     @torch.inference_mode()
     def make_prompt(self, reference: Reference) -> QwenPrompt:
@@ -126,10 +125,10 @@ class QwenEngine:
             self._drop_rows(job_id)
 
     @torch.inference_mode()
-    def step(self) -> list[Finished]:
+    def step(self) -> list[Piece | Finished]:
         """See `Engine.step`."""
         until = time.monotonic() + STEP_SECONDS
-        finished: list[Finished] = []
+        finished: list[Piece | Finished] = []
         try:
             while self._jobs and not finished:
                 finished += self._board()
@@ -165,7 +164,7 @@ class QwenEngine:
             language=options.language,
             prompt=prompt,
             sampling=self.loaded.defaults.with_options(options),
-            seed=_seed_of(options.seed, number),
+            seed=seed_of_part(seed_of(utterance.job_id, options.seed), number),
             cap=_cap_of(text, options.max_seconds),
             alone=options.seed is not None and not self.loaded.batch_invariant,
         )
@@ -197,7 +196,7 @@ class QwenEngine:
         self._shrink(flying, error)
         return []
 
-    def _advance(self) -> list[Finished]:
+    def _advance(self) -> Sequence[Piece | Finished]:
         """Speak one frame of everything in flight."""
         if not self._flight.rows:
             return []
@@ -208,7 +207,7 @@ class QwenEngine:
             return self._make_room(error)
         return [done for one in landed for done in self._land(one)]
 
-    def _land(self, landed: Landed) -> Iterator[Finished]:
+    def _land(self, landed: Landed) -> Iterator[Piece | Finished]:
         """Take what a row has spoken; its job ends with its last one."""
         row = landed.row
         job = self._jobs.get(row.job_id)
@@ -226,7 +225,7 @@ class QwenEngine:
             return
         self._boarding.landed()
         if len(job.pieces) == len(job.pauses):
-            yield self._succeeded(self._jobs.pop(row.job_id))
+            yield from self._succeeded(self._jobs.pop(row.job_id))
 
     def _sound_of(self, row: Row, end: End) -> Samples:
         codes = torch.tensor(row.frames, dtype=torch.long)
@@ -234,16 +233,16 @@ class QwenEngine:
         samples: Samples = self.loaded.decode(codes, context).numpy()
         return joining.faded(samples, SAMPLE_RATE, start=False) if end is End.CAPPED else samples
 
-    def _succeeded(self, job: _Job) -> Finished:
+    def _succeeded(self, job: _Job) -> Iterator[Piece | Finished]:
         pieces = [job.pieces[number] for number in range(len(job.pauses))]
         samples = joining.join(pieces, job.pauses, SAMPLE_RATE)
         limit = job.utterance.options.max_seconds
         if limit is not None and len(samples) > limit * SAMPLE_RATE:
             samples = joining.cut(samples, limit, SAMPLE_RATE)
             _warn(job, _cut_at(limit))
-        return Finished(
-            job.utterance.job_id, samples, warnings=tuple(job.warnings), seconds=time.monotonic() - job.began
-        )
+        job_id = job.utterance.job_id
+        yield Piece(job_id, 0, samples)
+        yield Finished(job_id, warnings=tuple(job.warnings), seconds=time.monotonic() - job.began)
 
     def _failed(self, job_id: str, error: PipelineError) -> Finished:
         job = self._jobs.pop(job_id)
@@ -276,13 +275,6 @@ class QwenEngine:
         except OutOfMemory:
             release_memory(self.loaded.device)
             raise _no_room() from None
-
-
-def _seed_of(seed: int | None, part: int) -> int:
-    """Give each part of a text its own seed, the same one whenever the request's is the same."""
-    if seed is None:
-        return secrets.randbits(63)
-    return int.from_bytes(blake2b(f"{seed}:{part}".encode(), digest_size=7).digest())
 
 
 def _cap_of(text: str, max_seconds: float | None) -> int:

@@ -1,6 +1,6 @@
-"""The README's table of settings, made from the settings themselves.
+"""The table of `docs/settings.md`, made from the settings themselves.
 
-`PYTHONPATH=.:localstack python -m tests.readme_settings` writes it into the README, under its marker.
+`PYTHONPATH=.:localstack python -m tests.settings_table` writes it into the page, under its marker.
 """
 
 from pathlib import Path
@@ -11,18 +11,18 @@ from supervision.local_settings import LocalSettings
 
 from pipeline.settings import Settings
 
-README = Path(__file__).parents[1] / "README.md"
+PAGE = Path(__file__).parents[1] / "docs" / "settings.md"
 MARKER = "<!-- settings -->\n"
 
 
 def rows() -> list[str]:
-    """Give one row a setting: name, default, meaning."""
+    """Return one row a setting: name, default, meaning."""
     fields = [*Settings.model_fields.items(), *LocalSettings.model_fields.items()]
     return [f"| `{name.upper()}` | {_shown(field)} | {field.description} |" for name, field in fields]
 
 
 def table() -> str:
-    """Give the whole table."""
+    """Return the whole table."""
     return "\n".join(["| setting | default | meaning |", "|---|---|---|", *rows()]) + "\n"
 
 
@@ -36,10 +36,9 @@ def _shown(field: FieldInfo) -> str:
 
 
 def write() -> None:
-    """Put the table in place of the one that stands under the marker."""
-    before, rest = README.read_text().split(MARKER)
-    after = rest[rest.index("\n## ") :]
-    README.write_text(f"{before}{MARKER}\n{table()}{after}")
+    """Replace the table that stands under the marker."""
+    before, _ = PAGE.read_text().split(MARKER)
+    PAGE.write_text(f"{before}{MARKER}\n{table()}")
 
 
 if __name__ == "__main__":

@@ -7,8 +7,8 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from functions.operations.job_statistics import JobStatistics, read_statistics
-from functions.operations.reachability import reach_dependencies, worker_state
+from functions.http.health_checks import HealthChecks
+from functions.http.operations.job_statistics import JobStatistics, read_statistics
 from pipeline.clients.queues import Queue
 from pipeline.clients.resources import Resources
 from pipeline.contract import layout
@@ -26,13 +26,6 @@ class QueueState(BaseModel):
 
     waiting: int = Field(description="Messages that nobody has taken")
     taken: int = Field(description="Messages in somebody's hands")
-
-
-class Dependency(BaseModel):
-    """Something that this process reaches for."""
-
-    reachable: bool
-    milliseconds: float | None = Field(description="How long it took to answer")
 
 
 class SweepState(BaseModel):
@@ -62,15 +55,16 @@ class ServiceStatus(BaseModel):
     queues: dict[str, QueueState | None] = Field(description="By name; null for one that does not answer")
     sweep: SweepState | None = Field(description="Null until there has been one")
     jobs: JobStatistics | None = Field(description="Of the last hour; null when the storage does not answer")
-    dependencies: dict[str, Dependency]
+    unreachable: list[str] = Field(description="What does not answer, as `/health` names it")
     versions: Versions
 
 
 class StatusReader:
     """Looks how the service stands; at most once every few seconds, however many ask."""
 
-    def __init__(self, resources: Resources, version: str) -> None:
+    def __init__(self, resources: Resources, checks: HealthChecks, version: str) -> None:
         self._resources = resources
+        self._checks = checks
         self._version = version
         self._reading = asyncio.Lock()
         self._last: ServiceStatus | None = None
@@ -84,22 +78,21 @@ class StatusReader:
 
     async def _look(self) -> ServiceStatus:
         resources = self._resources
-        worker, queues, sweep, statistics, seconds = await asyncio.gather(
-            worker_state(resources.settings.worker_health_url),
+        health, queues, sweep, statistics = await asyncio.gather(
+            self._checks.report(),
             _queues(resources),
             _sweep(resources),
             _statistics(resources),
-            reach_dependencies(resources),
         )
-        dependencies = {name: _dependency(took) for name, took in seconds.items()}
+        is_well = not health.unreachable and _is_well(queues, sweep)
         return ServiceStatus(
-            status="ok" if _is_well(queues, sweep, dependencies) else "degraded",
+            status="ok" if is_well else "degraded",
             at=resources.clock(),
-            worker=worker,
+            worker=health.worker,
             queues=queues,
             sweep=sweep,
             jobs=statistics,
-            dependencies=dependencies,
+            unreachable=list(health.unreachable),
             versions=Versions(
                 service=self._version,
                 python=platform.python_version(),
@@ -108,15 +101,10 @@ class StatusReader:
         )
 
 
-def _is_well(
-    queues: dict[str, QueueState | None], sweep: SweepState | None, dependencies: dict[str, Dependency]
-) -> bool:
+def _is_well(queues: dict[str, QueueState | None], sweep: SweepState | None) -> bool:
     dead = queues["dead letters"]
-    return (
-        all(one.reachable for one in dependencies.values())
-        and (sweep is None or sweep.lag_seconds <= SWEEP_LATE.total_seconds())
-        and (dead is None or dead.waiting == 0)
-    )
+    is_swept = sweep is None or sweep.lag_seconds <= SWEEP_LATE.total_seconds()
+    return is_swept and (dead is None or dead.waiting == 0)
 
 
 async def _queues(resources: Resources) -> dict[str, QueueState | None]:
@@ -157,9 +145,3 @@ async def _statistics(resources: Resources) -> JobStatistics | None:
         return await read_statistics(resources)
     except Unavailable:
         return None
-
-
-def _dependency(seconds: float | None) -> Dependency:
-    return Dependency(
-        reachable=seconds is not None, milliseconds=None if seconds is None else round(1000 * seconds, 1)
-    )

@@ -1,8 +1,9 @@
-"""The README names every setting, route, header and message that there is."""
+"""The pages of `docs/` name every setting, route, header and message that there is."""
 
 import ast
 import inspect
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,9 +13,9 @@ from functions.http.application import create_app
 from functions.websocket import dispatch, messages
 from functions.websocket.dispatch import MESSAGE_TYPES, GeneratePreview, SaveVoice, Subscribe
 from pipeline.settings import Settings
-from tests.readme_settings import README, rows
+from tests.settings_table import PAGE, rows
 
-TEXT = README.read_text()
+DOCS = PAGE.parent
 DESCRIPTION: dict[str, Any] = create_app(Settings(auth="keys")).openapi()
 OPERATIONS = [
     (method, path, operation)
@@ -38,10 +39,8 @@ DATA: dict[str, type[BaseModel]] = {
 }
 
 
-def section(name: str) -> str:
-    found = re.search(rf"^## {name}\n(.*?)(?=^## |\Z)", TEXT, re.DOTALL | re.MULTILINE)
-    assert found is not None, f"there is no section {name}"
-    return found[1]
+def page(name: str) -> str:
+    return (DOCS / f"{name}.md").read_text()
 
 
 def is_named(word: str, text: str) -> bool:
@@ -51,21 +50,21 @@ def is_named(word: str, text: str) -> bool:
 
 @pytest.mark.parametrize("row", rows(), ids=lambda row: row.split("`")[1])
 def test_every_setting_has_its_row(row: str) -> None:
-    assert row in section("Settings").splitlines()
+    assert row in page("settings").splitlines()
 
 
 def test_no_row_is_of_a_setting_that_is_not_there() -> None:
-    there = {line for line in section("Settings").splitlines() if line.startswith("| `")}
+    there = {line for line in page("settings").splitlines() if line.startswith("| `")}
     assert there == set(rows())
 
 
 @pytest.mark.parametrize(("method", "path"), [(method, path) for method, path, _ in OPERATIONS if method != "head"])
 def test_every_route_has_its_row(method: str, path: str) -> None:
-    assert f"| `{method.upper()} {path}` |" in section("HTTP")
+    assert f"| `{method.upper()} {path}` |" in page("http")
 
 
 def test_no_row_is_of_a_route_that_is_not_there() -> None:
-    named = set(re.findall(r"^\| `([A-Z]+ [^`]+)` \|", section("HTTP"), re.MULTILINE))
+    named = set(re.findall(r"^\| `([A-Z]+ [^`]+)` \|", page("http"), re.MULTILINE))
     assert named - {"GET /docs"} == {
         f"{method.upper()} {path}" for method, path, _ in OPERATIONS if method != "head"
     }
@@ -89,7 +88,7 @@ def headers() -> set[str]:
 
 @pytest.mark.parametrize("name", sorted(headers()))
 def test_every_header_is_named(name: str) -> None:
-    assert re.search(rf"(?<![\w-]){name}(?![\w-])", section("HTTP"), re.IGNORECASE)
+    assert re.search(rf"(?<![\w-]){name}(?![\w-])", page("http"), re.IGNORECASE)
 
 
 def form_fields() -> set[str]:
@@ -100,7 +99,7 @@ def form_fields() -> set[str]:
 
 @pytest.mark.parametrize("name", sorted(form_fields()))
 def test_every_field_of_a_form_is_named(name: str) -> None:
-    assert is_named(name, section("HTTP"))
+    assert is_named(name, page("http"))
 
 
 @pytest.mark.parametrize(
@@ -108,7 +107,7 @@ def test_every_field_of_a_form_is_named(name: str) -> None:
     sorted({status for _, _, operation in OPERATIONS for status in operation["responses"] if int(status) >= 400}),
 )
 def test_every_kind_of_error_is_named(status: str) -> None:
-    assert re.search(rf"\b{status}\b", section("HTTP"))
+    assert re.search(rf"\b{status}\b", page("http"))
 
 
 def test_every_message_that_can_be_sent_is_tried() -> None:
@@ -119,8 +118,8 @@ def test_every_message_that_can_be_sent_is_tried() -> None:
     ("type_", "field"), [(type_, field) for type_, model in DATA.items() for field in model.model_fields]
 )
 def test_every_message_that_can_be_sent_is_named_with_its_fields(type_: str, field: str) -> None:
-    assert f'"type":"{type_}"' in section("WebSocket")
-    assert is_named(field, section("WebSocket"))
+    assert f'"type":"{type_}"' in page("websocket")
+    assert is_named(field, page("websocket"))
 
 
 def type_of_message(call: ast.Call) -> str | None:
@@ -154,5 +153,31 @@ def test_the_messages_are_found() -> None:
 
 @pytest.mark.parametrize(("type_", "field"), sorted(messages_sent()))
 def test_every_message_that_comes_is_named_with_its_fields(type_: str, field: str) -> None:
-    assert f'"type":"{type_}"' in section("WebSocket")
-    assert is_named(field, section("WebSocket"))
+    assert f'"type":"{type_}"' in page("websocket")
+    assert is_named(field, page("websocket"))
+
+
+def test_every_page_and_section_that_is_linked_exists() -> None:
+    for file in [*DOCS.glob("*.md"), DOCS.parent / "README.md", DOCS.parent / "SECURITY.md"]:
+        for target, anchor in re.findall(r"\]\((?!https?:)([^)#\s]*)#?([^)]*)\)", file.read_text()):
+            linked = (file.parent / target).resolve() if target else file
+            assert linked.exists(), f"{file.name} links {target}"
+            assert not anchor or anchor in anchors(linked), f"{file.name} links {target}#{anchor}"
+
+
+def anchors(file: Path) -> set[str]:
+    """Return the names that a Markdown page's headings have, as its renderers make them."""
+    headings = re.findall(r"^#+ (.+)$", file.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+
+
+def test_every_curl_shows_what_was_wrong() -> None:
+    commands = [
+        line.strip()
+        for line in (DOCS.parent / "README.md").read_text().splitlines()
+        if re.match(r"\s*(while )?curl ", line)
+    ]
+    assert len(commands) > 5
+    # `-f` would hide the body, which says what would be right.
+    assert not [command for command in commands if re.search(r"curl (-\w+ )*-\w*f", command)]
+    assert all("--fail-with-body" in command or command.startswith("while ") for command in commands)

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator, Mapping
 
-from functions.operations.job_statistics import JobStatistics, Spread
-from functions.operations.service_status import ServiceStatus
+from functions.http.operations.job_statistics import JobStatistics, Spread
+from functions.http.operations.service_status import ServiceStatus
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -37,8 +37,8 @@ def _metrics(status: ServiceStatus) -> Iterator[Metric]:
     queues = [(name, queue) for name, queue in status.queues.items() if queue]
     yield "queue_waiting", "Messages that nobody has taken", [({"queue": n}, q.waiting) for n, q in queues]
     yield "queue_taken", "Messages in somebody's hands", [({"queue": n}, q.taken) for n, q in queues]
-    reachable: Samples = [({"dependency": name}, one.reachable) for name, one in status.dependencies.items()]
-    yield "dependency_up", "Whether a dependency answers", reachable
+    unreachable: Samples = [({"dependency": name}, 1) for name in status.unreachable]
+    yield "unreachable", "What does not answer", unreachable
     if status.worker is not None:
         yield "worker_ready", "Whether the worker can speak", [({}, status.worker == "ready")]
     if status.sweep is not None:

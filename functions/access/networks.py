@@ -1,0 +1,16 @@
+"""Which addresses count as one sender."""
+
+from ipaddress import IPv6Address, ip_address
+
+_HOST_BITS = 64  # whoever has one IPv6 address has all that share its first half
+
+
+def network_of(address: str) -> str:
+    """Return an IPv4 address in its usual form, or the /64 of an IPv6 one."""
+    try:
+        ip = ip_address(address)
+    except ValueError:  # a Unix socket has none
+        return address
+    if not isinstance(ip, IPv6Address):
+        return str(ip)
+    return str(ip.ipv4_mapped or f"{int(ip) >> _HOST_BITS:x}/{_HOST_BITS}")

@@ -1,0 +1,60 @@
+"""How many WebSocket connections a key, and an address, may have open in this process."""
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from functions.access.networks import network_of
+from pipeline.errors import TooMany
+from pipeline.settings import Settings
+
+RETRY_SECONDS = 10
+
+
+class ConnectionLimits:
+    """The connections that are open or being opened, counted."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._open: Counter[str] = Counter()
+
+    @contextmanager
+    def of_address(self, address: str) -> Iterator[None]:
+        """Count a connection of an address, or of an IPv6 /64, while the context lasts.
+
+        Raises
+        ------
+        TooMany
+            The address has as many as it may.
+        """
+        limit = self._settings.connections_per_address
+        with self._counted(f"address {network_of(address)}", limit, "an address"):
+            yield
+
+    @contextmanager
+    def of_key(self, key_id: str | None) -> Iterator[None]:
+        """Count a connection of a key while the context lasts; callers without one are not counted.
+
+        Raises
+        ------
+        TooMany
+            The key has as many as it may.
+        """
+        limit = 0 if key_id is None else self._settings.connections_per_key
+        with self._counted(f"key {key_id}", limit, "a key"):
+            yield
+
+    @contextmanager
+    def _counted(self, name: str, limit: int, whose: str) -> Iterator[None]:
+        if limit and self._open[name] >= limit:
+            raise TooMany(
+                f"Of {whose} {limit} connections may be open; close one to open another.",
+                retry_after=RETRY_SECONDS,
+            )
+        self._open[name] += 1
+        try:
+            yield
+        finally:
+            self._open[name] -= 1
+            if not self._open[name]:
+                del self._open[name]

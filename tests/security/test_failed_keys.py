@@ -1,0 +1,109 @@
+"""Failed keys must not lock out good ones, and nobody may choose the address that is counted."""
+
+from datetime import timedelta
+
+import httpx
+import pytest
+
+from functions.access.access_control import AccessControl
+from functions.http.application import create_app, serve_with
+from functions.local.server import local_app
+from functions.local.uvicorn_options import proxy_options
+from pipeline.access import api_keys, key_format, ws_tickets
+from pipeline.clients.resources import Resources
+from pipeline.errors import TooMany, Unauthorized
+from pipeline.settings import Settings
+from tests.serving import changed, served
+from tests.world import World
+
+SETTINGS = Settings(auth="keys")
+HOME = "192.0.2.7"
+
+
+async def key_of(resources: Resources, owner: str, *, hours: int = 24, secret: int = 0) -> str:
+    """Make a key; keys of one owner have the same id, and the secret that is asked for."""
+
+    def random(size: int) -> bytes:
+        return owner.encode().ljust(size) if size == 16 else bytes([secret]) * size
+
+    end = resources.clock() + timedelta(hours=hours)
+    key, _ = await api_keys.make(resources, owner=owner, name="", scopes=["preview"], expires_at=end, random=random)
+    return key
+
+
+def client_of(world: World) -> httpx.AsyncClient:
+    app = create_app(world.resources.settings)
+    serve_with(app, world.resources)
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test")
+
+
+async def status_of(client: httpx.AsyncClient, key: str, **headers: str) -> int:
+    answer = await client.get("/voices", headers={"Authorization": f"Bearer {key}", **headers})
+    return answer.status_code
+
+
+async def test_an_expired_key_locks_out_no_good_key_of_the_same_address() -> None:
+    world = World(SETTINGS)
+    expired, good = await key_of(world.resources, "bob", hours=1), await key_of(world.resources, "alice")
+    world.later(hours=2)
+    async with client_of(world) as client:
+        assert [await status_of(client, expired) for _ in range(22)] == [401] * 20 + [429] * 2
+        assert await status_of(client, good) == 200
+
+
+async def test_made_up_keys_lock_out_no_good_key_of_the_same_address() -> None:
+    world, other = World(SETTINGS), World(SETTINGS)
+    good, unknown = await key_of(world.resources, "alice"), await key_of(other.resources, "mallory")
+    async with client_of(world) as client:
+        for wrong in ("vck_wrong", unknown, good[:-1]):
+            assert [await status_of(client, wrong) for _ in range(21)][-1] == 429
+        assert await status_of(client, good) == 200
+
+
+async def test_the_right_secret_is_accepted_after_many_wrong_ones_for_the_same_key() -> None:
+    world, other = World(SETTINGS), World(SETTINGS)
+    good = await key_of(world.resources, "alice", secret=1)
+    guessed = await key_of(other.resources, "alice", secret=2)
+    assert key_format.key_id_of(guessed) == key_format.key_id_of(good)
+    async with client_of(world) as client:
+        assert [await status_of(client, guessed) for _ in range(21)][-1] == 429
+        assert await status_of(client, good) == 200
+
+
+async def test_a_failed_ticket_locks_out_no_good_one_of_the_same_address() -> None:
+    world = World(SETTINGS)
+    access_control = AccessControl(world.resources)
+    caller = await access_control.authenticate_key(f"Bearer {await key_of(world.resources, 'alice')}", HOME)
+    used, _ = await ws_tickets.issue(world.resources, caller)
+    await access_control.authenticate_ticket(used, HOME)
+    for expected in [Unauthorized] * 20 + [TooMany]:
+        with pytest.raises(expected):
+            await access_control.authenticate_ticket(used, HOME)
+    good, _ = await ws_tickets.issue(world.resources, caller)
+    assert (await access_control.authenticate_ticket(good, HOME)).owner == "alice"
+
+
+async def failures_until_refused(url: str, key: str, addresses: list[str]) -> list[int]:
+    async with httpx.AsyncClient(base_url=url) as client:
+        return [await status_of(client, key, **{"X-Forwarded-For": address}) for address in addresses]
+
+
+ADDRESSES = [f"198.51.100.{number}" for number in range(22)]
+
+
+async def test_nobody_is_believed_about_the_address_of_a_client(resources: Resources) -> None:
+    app = local_app(changed(resources.settings, auth="keys"))
+    async with served(app, **proxy_options(resources.settings)) as url:
+        assert (await failures_until_refused(url, "vck_wrong", ADDRESSES))[-1] == 429
+
+
+async def test_a_trusted_proxy_is_believed_about_the_address_of_its_client(resources: Resources) -> None:
+    settings = changed(resources.settings, auth="keys", trusted_proxies="10.0.0.0/8, 127.0.0.1")
+    async with served(local_app(settings), **proxy_options(settings)) as url:
+        assert set(await failures_until_refused(url, "vck_wrong", ADDRESSES)) == {401}
+
+
+async def test_a_proxy_at_another_address_is_not_believed(resources: Resources) -> None:
+    settings = changed(resources.settings, auth="keys", trusted_proxies="10.0.0.0/8")
+    async with served(local_app(settings), **proxy_options(settings)) as url:
+        assert (await failures_until_refused(url, "vck_wrong", ADDRESSES))[-1] == 429
