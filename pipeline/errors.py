@@ -62,25 +62,25 @@ class Forbidden(PipelineError):
 
 @dataclass(frozen=True, slots=True)
 class QuotaStatus:
-    """How much of a share is left, in the terms of the IETF's RateLimit header fields."""
+    """How much of a quota is left, in the terms of the IETF's RateLimit header fields."""
 
     policy: str
     quota: int
     remaining: int
-    window_seconds: int | None = None  # of a share that is given out anew each time
+    window_seconds: int | None = None  # of a quota that is renewed in each window
     reset_seconds: int | None = None  # until there is more, where that is known
     unit: str | None = None  # when it is not requests
 
 
 class TooMany(PipelineError):
-    """The owner's share is used up, or somebody tried too often; `retry_after` tells when to try again.
+    """A quota is used up, or an address is throttled; `retry_after` says when to retry.
 
     Parameters
     ----------
     message, field, retry_after
         As of every `PipelineError`.
-    standing
-        How the share stands, where it is one.
+    quota_status
+        The quota, where it is one.
     """
 
     code = "too_many_requests"
@@ -98,19 +98,19 @@ class TooMany(PipelineError):
 
 
 class NotFound(PipelineError):
-    """There is nothing under that id."""
+    """Nothing has that id."""
 
     code = "not_found"
 
 
 class NotReady(NotFound):
-    """There is nothing under that id yet."""
+    """Nothing has that id yet."""
 
     code = "not_ready"
 
 
 class Expired(PipelineError):
-    """There was something under that id; its time is over."""
+    """What had that id has expired."""
 
     code = "expired"
 

@@ -57,12 +57,12 @@ def configure_logging(settings: Settings, service: str) -> None:
 
 
 def correlation_id_from(given: str | None) -> str | None:
-    """Take a caller's correlation id if it can stand in a header and a log line; None otherwise."""
+    """Return a caller's correlation id if it is valid in a header and a log line; None otherwise."""
     return given if given and _CORRELATION_ID.fullmatch(given) else None
 
 
 def current_correlation_id() -> str | None:
-    """Give the correlation id of the request in whose context this runs."""
+    """Return the correlation id of the current request."""
     value: Any = structlog.contextvars.get_contextvars().get("correlation_id")
     return value if isinstance(value, str) else None
 
@@ -129,5 +129,5 @@ def _without_secret(found: re.Match[str]) -> str:
 
 
 def _escaped(control: re.Match[str]) -> str:
-    """Show what would break the line, or forge another one."""
+    """Escape a character that would break the line, or forge another one."""
     return control[0].encode("unicode_escape").decode()

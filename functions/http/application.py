@@ -49,7 +49,7 @@ or a new one. `HEAD` works wherever `GET` does. Results are also pushed to WebSo
 
 
 def create_app(settings: Settings, *, on_loopback: bool = False) -> FastAPI:
-    """Make the application; `serve_with` must be called before it serves.
+    """Return the application; `serve_with` must be called before it serves.
 
     Parameters
     ----------
@@ -109,7 +109,7 @@ def create_app(settings: Settings, *, on_loopback: bool = False) -> FastAPI:
 
 
 def body_limit(path: str, settings: Settings) -> BodyLimit:
-    """Say how large the body of a request for a path may be."""
+    """Return how large the body of a request for a path may be."""
     most = settings.request_max_bytes
     if path in RECORDING_PATHS or path.startswith(SIGNED_UPLOADS):
         return BodyLimit(most, "" if most > settings.reference_max_bytes else _way_around(settings))
@@ -122,7 +122,7 @@ def _way_around(settings: Settings) -> str:
 
 
 def serve_with(app: FastAPI, resources: Resources) -> CompletionWaiters:
-    """Give the application what its routes reach for."""
+    """Set the dependencies of the application's routes."""
     waiters = CompletionWaiters(resources)
     app.state.resources, app.state.waiters = resources, waiters
     app.state.queue_depth = QueueDepth(resources)

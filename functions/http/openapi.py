@@ -27,9 +27,9 @@ _OF_ANY_BODY = {
     "413": "The body is too large",
 }
 _OF_ANY_KEY = {
-    "401": "No key, or none that is good now",
+    "401": "No key, or one that is not valid",
     "403": "The key has not the scope for it",
-    "429": "The owner's share is used up",
+    "429": "The owner's quota is used up",
 }
 _OF_ANY_REQUEST = {"500": "Something went wrong on our side"}
 
@@ -43,7 +43,7 @@ _SECURITY_SCHEME = {
 }
 _CHALLENGE = {"description": "RFC 6750: a key is wanted, or one with another scope", "schema": _STRING}
 _RATE_LIMIT = {
-    "RateLimit-Policy": {"description": "The owner's share of requests: `q` in `w` seconds", "schema": _STRING},
+    "RateLimit-Policy": {"description": "The owner's quota of requests: `q` in `w` seconds", "schema": _STRING},
     "RateLimit": {"description": "What is left of it: `r`, for another `t` seconds", "schema": _STRING},
 }
 

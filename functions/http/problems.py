@@ -112,7 +112,7 @@ def of_code(
 
 
 def install(app: FastAPI) -> None:
-    """Let every error that leaves a route become a problem; what nobody thought of, `unexpected` answers."""
+    """Register the handlers that turn exceptions into problems; `unexpected` is for those without a handler."""
     app.add_exception_handler(PipelineError, _pipeline_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_exception)
@@ -170,7 +170,7 @@ def _methods_of(request: Request) -> list[str]:
 
 
 def unexpected() -> JSONResponse:
-    """Answer what nobody thought of."""
+    """Return the response to an exception without a handler."""
     return response(
         HTTPStatus.INTERNAL_SERVER_ERROR, "internal_error", "Something went wrong on our side; it has been logged."
     )

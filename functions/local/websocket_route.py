@@ -85,8 +85,8 @@ async def _close_when_revoked(
         await asyncio.sleep(KEY_CHECK_SECONDS)
         with contextlib.suppress(Unavailable):
             if not await access_control.is_key_still_valid(connection.caller):
-                log.info("key is no longer good", connection_id=connection.address.connection_id)
-                await connections.close(connection, "The key is no longer good.")
+                log.info("key is no longer valid", connection_id=connection.address.connection_id)
+                await connections.close(connection, "The key is no longer valid.")
                 return
 
 

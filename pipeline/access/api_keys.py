@@ -1,4 +1,4 @@
-"""API keys: what is stored of one, and how an administrator makes, ends and lists them."""
+"""API keys: what is stored of one, and how an administrator creates, revokes, expires and lists them."""
 
 import asyncio
 import secrets
@@ -39,23 +39,23 @@ _READS_AT_ONCE = 16
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who calls, and what they may do; without an owner everything is theirs."""
+    """Who calls, and with which scopes; owner None owns everything."""
 
     owner: Owner
     key_id: str | None
     scopes: frozenset[Scope]
 
     def may(self, scope: Scope) -> bool:
-        """Tell whether the caller may do what this scope stands for; an administrator may do everything."""
+        """Return whether the caller has this scope; `admin` includes all others."""
         return scope in self.scopes or "admin" in self.scopes
 
 
-# Everyone, where no keys are wanted.
+# Every caller, where authentication is off.
 ANONYMOUS = Caller(owner=None, key_id=None, scopes=frozenset(SCOPES))
 
 
 class KeyRecord(Record):
-    """`keys/<key_id>/key.json`: all that is known of a key, but for the key itself."""
+    """`keys/<key_id>/key.json`: everything about a key but its secret."""
 
     key_id: str
     digest: str
@@ -74,16 +74,16 @@ class KeyRecord(Record):
         return value
 
     def is_expired(self, now: datetime) -> bool:
-        """Tell whether its time is over."""
+        """Return whether it has expired."""
         return self.expires_at is not None and self.expires_at <= now
 
-    def is_good(self, now: datetime) -> bool:
-        """Tell whether it opens anything now."""
+    def is_valid(self, now: datetime) -> bool:
+        """Return whether it is neither revoked nor expired."""
         return self.revoked_at is None and not self.is_expired(now)
 
     @property
     def caller(self) -> Caller:
-        """Whoever shows it."""
+        """The caller that sends it."""
         return Caller(self.owner, self.key_id, frozenset(self.scopes))
 
 
@@ -110,7 +110,7 @@ async def make(
     expires_at: datetime | None,
     random: RandomBytes = secrets.token_bytes,
 ) -> tuple[str, KeyRecord]:
-    """Make a key; its text, which nobody can be shown again, and what is stored.
+    """Create a key; return its text, which can't be shown again, and what is stored.
 
     Raises
     ------
@@ -121,7 +121,7 @@ async def make(
     """
     now = resources.clock()
     if expires_at is not None and _aware(expires_at) <= now:
-        raise InvalidInput("expires_at is over already; it should be in the future.", field="expires_at")
+        raise InvalidInput("expires_at is in the past; it should be in the future.", field="expires_at")
     key_id, secret = random_id(random), random_secret(random)
     record = KeyRecord(
         key_id=key_id,
@@ -138,7 +138,7 @@ async def make(
 
 
 async def revoke(resources: Resources, key_id: str) -> KeyRecord:
-    """End a key for good; one that is revoked stays as it is.
+    """Revoke a key for good; one that is revoked stays as it is.
 
     Raises
     ------
@@ -155,7 +155,7 @@ async def revoke(resources: Resources, key_id: str) -> KeyRecord:
 
 
 async def expire(resources: Resources, key_id: str, moment: datetime) -> KeyRecord:
-    """Let a key end at a moment, sooner or later than it would have.
+    """Set when a key expires, sooner or later than before.
 
     Raises
     ------
@@ -175,7 +175,7 @@ async def expire(resources: Resources, key_id: str, moment: datetime) -> KeyReco
 
 
 async def list_keys(resources: Resources, owner: Owner = None) -> list[Listed]:
-    """List the keys of an owner, or of all, from the oldest."""
+    """Return the keys of an owner, or of all, oldest first."""
     ids = [key_id async for key_id in resources.voices.list_folders(layout.KEYS) if is_key_id(key_id)]
     found: list[Listed] = []
     for start in range(0, len(ids), _READS_AT_ONCE):
@@ -185,13 +185,13 @@ async def list_keys(resources: Resources, owner: Owner = None) -> list[Listed]:
 
 
 async def read(resources: Resources, key_id: str) -> KeyRecord | None:
-    """Read what is known of a key; None when there is none, or it can't be read."""
+    """Return a key's record; None if there is none, or it can't be parsed."""
     body = await resources.voices.get(layout.key(key_id))
     return None if body is None else _parsed(key_id, body)
 
 
 async def record_use(resources: Resources, key_id: str) -> None:
-    """Remember that a key was used now."""
+    """Record that a key was used now."""
     use = KeyUse(used_at=resources.clock())
     await resources.voices.put(layout.key_use(key_id), use.to_json(), JSON)
 
@@ -220,11 +220,11 @@ def _parsed(key_id: str, body: bytes) -> KeyRecord | None:
 
 
 def _log_damaged(key_id: str, error: ValidationError) -> None:
-    log.error("what is stored of a key can't be read", key_id=key_id, wrong_fields=error.error_count())
+    log.error("key record can't be parsed", key_id=key_id, wrong_fields=error.error_count())
 
 
 async def _change(resources: Resources, key_id: str, changed: Callable[[KeyRecord], KeyRecord]) -> KeyRecord:
-    """Change what is stored, on top of whatever another administrator did meanwhile."""
+    """Change a key's record by compare-and-swap."""
     if not is_key_id(key_id):
         # Not shown again: it may be a whole key, pasted.
         raise InvalidInput(
@@ -240,11 +240,11 @@ async def _change(resources: Resources, key_id: str, changed: Callable[[KeyRecor
             layout.key(key_id), after.to_json(), JSON, etag=stored.etag
         ):
             return after
-    raise Unavailable(f"Key {key_id} is being changed by others; try again.")
+    raise Unavailable(f"Concurrent writes to key {key_id} kept conflicting; try again.")
 
 
 async def _check_stored(resources: Resources, record: KeyRecord) -> None:
-    """Tell a write that was made, and whose answer was lost, from an id that is taken.
+    """Distinguish a write that was made, and whose response was lost, from an id that is taken.
 
     Raises
     ------

@@ -33,14 +33,14 @@ _NO_DIGEST = "0" * 64
 
 @dataclass(frozen=True, slots=True)
 class PresentedKey:
-    """What a caller showed; it may be anybody's until the digest is compared."""
+    """A key as a caller sent it; unverified until the digest is compared."""
 
     key_id: str
     digest: str = field(repr=False)
 
 
 def is_key_id(text: str) -> bool:
-    """Tell whether the text has the form of a key's id."""
+    """Return whether the text has the form of a key's id."""
     return _KEY_ID.fullmatch(text) is not None
 
 
@@ -51,7 +51,7 @@ def key_id_of(text: str) -> str:
 
 
 def parse(text: str) -> PresentedKey | None:
-    """Read a key as it was shown; None when its form or its checksum is wrong."""
+    """Parse a key; None if its form or its checksum is wrong."""
     match = _KEY.fullmatch(text)
     if match is None or match["checksum"] != checksum(match["checked"]):
         return None
@@ -59,12 +59,12 @@ def parse(text: str) -> PresentedKey | None:
 
 
 def digest_of(secret: str) -> str:
-    """Give what is stored of a secret."""
+    """Return what is stored of a secret."""
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
 def digest_matches(digest: str, stored: str | None) -> bool:
-    """Compare a shown secret's digest with the stored one, if there is one, in a time that tells of neither."""
+    """Compare a secret's digest with the stored one, if there is one, in constant time."""
     # A digest of zeros is no secret's.
     return hmac.compare_digest(digest.encode(), (stored or _NO_DIGEST).encode())
 

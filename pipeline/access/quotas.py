@@ -1,9 +1,9 @@
-"""What an owner may use, counted on object storage so that it holds over any number of processes.
+"""Rate limits of owners, counted on object storage so that they hold over any number of processes.
 
 Requests and seconds of recordings are counted in fixed windows: one object a window, changed by compare-and-swap.
 As with every fixed window, who uses up one at its end and the next at its start has had two within a short time.
-A process takes requests out of the minute's share in blocks, so that most cost no call of the storage: one at
-first, then two, and so on up to a twentieth of the share, each when the last is used up.  So it never holds more
+A process takes requests out of the minute's quota in blocks, so that most cost no call of the storage: one at
+first, then two, and so on up to a twentieth of the quota, each when the last is used up.  So it never holds more
 than it has used; what it holds and does not use is lost when the minute ends.
 
 Without an owner nothing is counted, and nothing is asked of the storage.
@@ -38,13 +38,13 @@ _TRIES = 50
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """A share that is given out anew in each window."""
+    """A quota that is renewed in each fixed window."""
 
     name: str
     window: timedelta
 
     def start(self, now: datetime) -> datetime:
-        """Tell when the window of that moment starts: at the same time for everybody."""
+        """Return when the window of that moment starts: at the same time for all owners."""
         epoch = datetime(1970, 1, 1, tzinfo=UTC)
         return now - (now - epoch) % self.window
 
@@ -56,7 +56,7 @@ _WINDOWS = {policy.name: policy.window for policy in (REQUESTS, REFERENCE_SECOND
 
 
 class _Window:
-    """What one owner has used of one share in one window."""
+    """The usage of one quota by one owner in one window."""
 
     def __init__(self, bucket: Bucket, key: str, ends_at: datetime) -> None:
         self.ends_at = ends_at
@@ -71,8 +71,8 @@ class _Window:
         self._failures = 0
 
     @asynccontextmanager
-    async def alone(self) -> AsyncIterator[None]:
-        """Let one at a time go on; when the storage fails one, those that waited for it fail with it."""
+    async def exclusive(self) -> AsyncIterator[None]:
+        """Hold the lock; when the storage fails the holder, those that waited meanwhile fail with it."""
         failures = self._failures
         async with self._lock:
             if self._failures != failures:
@@ -84,25 +84,25 @@ class _Window:
                 raise
 
     async def take(self, wanted: int, *, least: int, limit: int) -> int:
-        """Count what is wanted as used, or what is left of it; 0 if that is less than the least.
+        """Count `wanted` as used, or what is left of the quota; return how much: 0 if less than `least` is left.
 
         Raises
         ------
         Unavailable
-            The storage does not answer, or too many write at the same moment.
+            The storage does not answer, or concurrent writes kept conflicting.
         """
         if not self._seen:
-            await self._look()
+            await self._read()
         for _ in range(_TRIES):
             granted = min(wanted, limit - self.used)
             if granted < least:
                 return 0
             if await self._write(self.used + granted):
                 return granted
-            await self._look()
+            await self._read()
         raise _busy()
 
-    async def _look(self) -> None:
+    async def _read(self) -> None:
         stored = await self._bucket.read(self._key)
         self._seen = True
         self._etag = stored.etag if stored else None
@@ -121,16 +121,16 @@ class _Window:
 
 
 def _read_used(key: str, body: bytes) -> int:
-    """Read a count; one that is damaged begins anew, since nobody should be locked out by it."""
+    """Return a stored count; 0 if it is damaged, which should lock no owner out."""
     try:
         return QuotaUsage.model_validate_json(body).used
     except ValidationError:
-        log.error("share can't be read", key=key)  # noqa: TRY400 - the error would quote what it read
+        log.error("quota usage can't be parsed", key=key)  # noqa: TRY400 - the error would quote what it read
         return 0
 
 
 class Quotas:
-    """What this process knows of the shares of owners; one a process."""
+    """The quotas of all owners, as far as this process knows them; one a process."""
 
     def __init__(self, resources: Resources, clock: Clock) -> None:
         self._bucket = resources.bucket
@@ -139,37 +139,37 @@ class Quotas:
         self._windows: dict[str, _Window] = {}
 
     async def take_request(self, owner: Owner) -> QuotaStatus | None:
-        """Count one request; how the share stands then, or None where it has no limit.
+        """Count one request; return the quota's status, or None if it has no limit.
 
         Raises
         ------
         TooMany
-            The share of this minute is used up, or other processes hold the rest of it.
+            The quota of this minute is used up, or other processes hold the rest of it.
         Unavailable
-            The storage does not answer, so that nobody can tell.
+            The storage does not answer.
         """
         limit = self._settings.requests_per_minute
         if owner is None or limit == 0:
             return None
         window = self._window(owner, REQUESTS)
-        async with window.alone():
+        async with window.exclusive():
             if window.held == 0:
                 window.held = await window.take(window.block, least=1, limit=limit)
                 window.block = min(2 * window.block, max(1, limit // BLOCKS))
             if window.held == 0:
                 raise self._no_more_requests(limit, window)
             window.held -= 1
-        return self._standing(REQUESTS, limit, limit - window.used + window.held, window)
+        return self._status(REQUESTS, limit, limit - window.used + window.held, window)
 
     async def take_reference_seconds(self, owner: Owner, seconds: float) -> QuotaStatus | None:
-        """Count the length of a recording; how the share stands then, or None where it has no limit.
+        """Count the length of a recording; return the quota's status, or None if it has no limit.
 
         Raises
         ------
         TooMany
-            It is longer than what is left of this hour's share.
+            It is longer than what is left of this hour's quota.
         Unavailable
-            The storage does not answer, so that nobody can tell.
+            The storage does not answer.
         """
         limit = self._settings.reference_seconds_per_hour
         if owner is None or limit == 0:
@@ -177,9 +177,9 @@ class Quotas:
         # In whole milliseconds, which add up exactly.
         length, quota = math.ceil(seconds * 1000), limit * 1000
         window = self._window(owner, REFERENCE_SECONDS)
-        async with window.alone():
+        async with window.exclusive():
             taken = await window.take(length, least=length, limit=quota)
-        quota_status = self._standing(REFERENCE_SECONDS, limit, (quota - window.used) // 1000, window)
+        quota_status = self._status(REFERENCE_SECONDS, limit, (quota - window.used) // 1000, window)
         if taken < length:
             raise _too_long(seconds, quota_status)
         return quota_status
@@ -193,7 +193,7 @@ class Quotas:
             self._windows[key] = _Window(self._bucket, key, start + policy.window)
         return self._windows[key]
 
-    def _standing(self, policy: Policy, quota: int, remaining: int, window: _Window) -> QuotaStatus:
+    def _status(self, policy: Policy, quota: int, remaining: int, window: _Window) -> QuotaStatus:
         left = math.ceil((window.ends_at - self._clock()).total_seconds())
         return QuotaStatus(
             policy=policy.name,
@@ -204,10 +204,9 @@ class Quotas:
         )
 
     def _no_more_requests(self, limit: int, window: _Window) -> TooMany:
-        quota_status = self._standing(REQUESTS, limit, limit - window.used, window)
+        quota_status = self._status(REQUESTS, limit, limit - window.used, window)
         return TooMany(
-            f"You may send {limit} requests a minute, and they are used up; "
-            f"there are more in {quota_status.reset_seconds} seconds.",
+            f"Limit of {limit} requests a minute reached; retry in {quota_status.reset_seconds} seconds.",
             retry_after=quota_status.reset_seconds,
             quota_status=quota_status,
         )
@@ -215,8 +214,8 @@ class Quotas:
 
 def _too_long(seconds: float, quota_status: QuotaStatus) -> TooMany:
     return TooMany(
-        f"You may upload {quota_status.quota} seconds of recordings an hour; {quota_status.remaining} are left, "
-        f"and this one has {seconds:.1f}. There are more in {quota_status.reset_seconds} seconds.",
+        f"Limit of {quota_status.quota} seconds of recordings an hour: {quota_status.remaining} are left, "
+        f"and this one has {seconds:.1f}. Retry in {quota_status.reset_seconds} seconds.",
         field="audio",
         retry_after=quota_status.reset_seconds,
         quota_status=quota_status,
@@ -224,11 +223,11 @@ def _too_long(seconds: float, quota_status: QuotaStatus) -> TooMany:
 
 
 def _busy() -> Unavailable:
-    return Unavailable("What the owner has used can't be counted now.", retry_after=1)
+    return Unavailable("Concurrent writes to the usage record kept conflicting.", retry_after=1)
 
 
 async def past_windows(resources: Resources) -> AsyncIterator[str]:
-    """Go through the keys of the shares that nobody counts in any more: one listing, and no read."""
+    """Yield the keys of usage records whose window is over, for one listing and no read."""
     now = resources.clock()
     async for item in resources.bucket.list(layout.QUOTAS):
         found = layout.window_of_quota(item.key)

@@ -9,15 +9,15 @@ VOICE_RETRY_SECONDS = 60
 
 
 async def check_quota(resources: Resources, owner: Owner, *, besides: str = "") -> None:
-    """Make sure that an owner may save one more voice; called before it is claimed.
+    """Check that an owner may save one more voice; called before its name is claimed.
 
-    Those who save at the same moment don't see each other, so that there can be as many too many as they are.
-    The voice that is saved, `besides`, makes no further one when it is there already.
+    Concurrent saves don't see each other, so the limit can be exceeded by as many as there are.  The voice that is
+    saved, `besides`, is not counted, as it may exist already.
 
     Raises
     ------
     TooMany
-        As many of the owner's as may be are saved.
+        The limit of saved voices is reached.
     """
     limit = resources.settings.voices_per_owner
     if owner is None or limit == 0:
@@ -31,7 +31,7 @@ async def check_quota(resources: Resources, owner: Owner, *, besides: str = "") 
 
 def _too_many_voices(limit: int) -> TooMany:
     return TooMany(
-        f"You may have {limit} voices saved, and as many are; delete one to save another.",
+        f"Limit of {limit} saved voices reached; delete one to save another.",
         retry_after=VOICE_RETRY_SECONDS,
         quota_status=QuotaStatus("voices", limit, 0),
     )

@@ -25,7 +25,7 @@ OUTCOME_FILE = "outcome.json"
 _REFERENCE_FILES = {"source.wav", "transcription.txt", "embedding.json"}
 
 _JOB_KEY = re.compile(r"jobs/(?P<job_id>[0-9a-f]{32})/(?P<rest>.+)")
-_SHARE_KEY = re.compile(r"shares/[^/]+/(?P<what>[a-z-]+)-(?P<start>0[0-9a-f]{11})\.json")
+_USAGE_KEY = re.compile(r"shares/[^/]+/(?P<what>[a-z-]+)-(?P<start>0[0-9a-f]{11})\.json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,27 +61,27 @@ class ReferenceKeys:
 
 
 def session(session_id: str) -> ReferenceKeys:
-    """Give the keys of an upload."""
+    """Return the keys of an upload."""
     return ReferenceKeys(f"{UPLOADS}{session_id}/")
 
 
 def voices(owner: Owner) -> str:
-    """Give the folder of an owner's voices."""
+    """Return the folder of an owner's voices."""
     return VOICES if owner is None else f"{VOICES}{owner}/"
 
 
 def voice(owner: Owner, voice_id: str) -> ReferenceKeys:
-    """Give the keys of a saved voice; its metadata says where the files of its reference are."""
+    """Return the keys of a saved voice; its metadata says where the files of its reference are."""
     return ReferenceKeys(f"{voices(owner)}{voice_id}/")
 
 
 def voice_reference(owner: Owner, voice_id: str, reference_id: str) -> ReferenceKeys:
-    """Give the keys of one reference of a saved voice: never those of an earlier or later voice of that id."""
+    """Return the keys of one reference of a saved voice: never those of an earlier or later voice of that id."""
     return ReferenceKeys(f"{voice(owner, voice_id).folder}{reference_id}/")
 
 
 def voice_files(voice: VoiceMetadata) -> ReferenceKeys:
-    """Give the keys of a saved voice's reference; of an older voice they are beside its metadata."""
+    """Return the keys of a saved voice's reference; of an older voice they are beside its metadata."""
     return ReferenceKeys(voice.source_file.rpartition("/")[0] + "/")
 
 
@@ -92,7 +92,7 @@ def is_voice_file(key: str, owner: Owner, voice_id: str) -> bool:
 
 
 def reference(request: Request) -> ReferenceKeys:
-    """Give the keys of the reference that a request names."""
+    """Return the keys of the reference that a request names."""
     if request.reference_folder is not None:
         return ReferenceKeys(request.reference_folder)
     source = request.source
@@ -102,83 +102,83 @@ def reference(request: Request) -> ReferenceKeys:
 
 
 def preview(job_id: str) -> str:
-    """Give the key of a job's audio."""
+    """Return the key of a job's audio."""
     return f"{PREVIEWS}{job_id}.wav"
 
 
 def job(job_id: str) -> str:
-    """Give the folder of a job."""
+    """Return the folder of a job."""
     return f"{JOBS}{job_id}/"
 
 
 def request(job_id: str) -> str:
-    """Give the key of what a job shall do."""
+    """Return the key of what a job shall do."""
     return job(job_id) + "request.json"
 
 
 def outcome(job_id: str) -> str:
-    """Give the key of how a job ended."""
+    """Return the key of how a job ended."""
     return job(job_id) + OUTCOME_FILE
 
 
 def cancellation(job_id: str) -> str:
-    """Give the key of the wish that a job be cancelled."""
+    """Return the key of the wish that a job be cancelled."""
     return job(job_id) + "cancel"
 
 
 def subscribers(job_id: str) -> str:
-    """Give the folder of those who asked to be told of a job that others made."""
+    """Return the folder of those who asked to be told of a job that others made."""
     return job(job_id) + "subscribers/"
 
 
 def subscriber(job_id: str, connection_id: str) -> str:
-    """Give the key of one subscription."""
+    """Return the key of one subscription."""
     return f"{subscribers(job_id)}{quote(connection_id, safe='')}.json"
 
 
 def connection(connection_id: str) -> str:
-    """Give the key of what is remembered of a connection."""
+    """Return the key of what is remembered of a connection."""
     return f"{CONNECTIONS}{quote(connection_id, safe='')}.json"
 
 
 def change(change_id: str) -> str:
-    """Give the key of the note that a voice is being changed."""
+    """Return the key of the note that a voice is being changed."""
     return f"{CHANGES}{change_id}.json"
 
 
 def key(key_id: str) -> str:
-    """Give the key of what is known of an API key; it lies beside the voices, as it outlives all that expires."""
+    """Return the key of what is known of an API key; it lies beside the voices, as it outlives all that expires."""
     return f"{KEYS}{key_id}/key.json"
 
 
 def key_use(key_id: str) -> str:
-    """Give the key of when an API key was last used: apart from the rest, so that it never races a revocation."""
+    """Return the key of when an API key was last used: apart from the rest, so that it never races a revocation."""
     return f"{KEYS}{key_id}/last-use.json"
 
 
 def ticket(ticket_id: str) -> str:
-    """Give the key of a ticket that opens one socket."""
+    """Return the key of a ticket that opens one socket."""
     return f"{TICKETS}{ticket_id}.json"
 
 
 def quota(owner: str, what: str, start: datetime) -> str:
-    """Give the key of what an owner has used in the window that starts then."""
+    """Return the key of what an owner has used in the window that starts then."""
     return f"{QUOTAS}{owner}/{what}-{lowest_id(start)[:12]}.json"
 
 
 def window_of_quota(key: str) -> tuple[str, datetime] | None:
-    """Read out of a share's key what is counted there and from when; None for every other key."""
-    match = _SHARE_KEY.fullmatch(key)
+    """Return what a usage record's key counts and from when; None for every other key."""
+    match = _USAGE_KEY.fullmatch(key)
     return (match["what"], born_at(match["start"])) if match else None
 
 
 def in_flight_of(owner: str) -> str:
-    """Give the folder of the markers of an owner's previews that have not ended."""
+    """Return the folder of the markers of an owner's previews that have not ended."""
     return f"{IN_FLIGHT}{owner}/"
 
 
 def in_flight(owner: str, job_id: str) -> str:
-    """Give the key of the marker that a preview has not ended."""
+    """Return the key of the marker that a preview has not ended."""
     return in_flight_of(owner) + job_id
 
 

@@ -106,7 +106,7 @@ class _NoOtherOptions(Options):
 
 
 def check_options(given: Mapping[str, object]) -> Options:
-    """Take the options of a request as they came, in JSON's types or as the strings of a form.
+    """Return the options of a request, given in JSON's types or as the strings of a form.
 
     Raises
     ------
@@ -251,7 +251,7 @@ def parse_outcome(body: bytes) -> Outcome:
 
 
 def outcome_fields(request: Envelope, completed_at: datetime) -> dict[str, Any]:
-    """Give the fields that an outcome takes over from its request."""
+    """Return the fields that an outcome takes over from its request."""
     shared = request.model_dump(include=set(_OutcomeFields.model_fields) & set(Envelope.model_fields))
     return shared | {"completed_at": completed_at}
 

@@ -474,7 +474,7 @@ async def test_a_revoked_keys_ticket_opens_nothing() -> None:
     ticket, _ = await ws_tickets.issue(world.resources, caller)
     assert caller.key_id
     await api_keys.revoke(world.resources, caller.key_id)
-    with pytest.raises(Exception, match="no longer good"):
+    with pytest.raises(Exception, match="no longer valid"):
         await AccessControl(world.resources).authenticate_ticket(ticket, "a")
 
 

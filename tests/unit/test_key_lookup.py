@@ -205,7 +205,7 @@ class Stuck(FakeBucket):
 async def test_a_storage_that_hangs_is_not_waited_for_longer_than_trust_allows() -> None:
     world = World()
     text = await made(world)
-    key_lookup = KeyLookup(replace(world.resources, voices=Stuck(world.voices)), look_up_seconds=0.01)
+    key_lookup = KeyLookup(replace(world.resources, voices=Stuck(world.voices)), look_up_timeout_seconds=0.01)
     with pytest.raises(Unavailable):
         await key_lookup.caller(text)
 
@@ -249,7 +249,7 @@ def test_a_loop_that_ended_does_not_hold_up_the_next() -> None:
 async def test_strangers_push_no_key_out_that_is_in_use() -> None:
     world = World()
     used, idle = await made(world), await made(world)
-    key_lookup = KeyLookup(world.resources, remembered=2)
+    key_lookup = KeyLookup(world.resources, cache_size=2)
     await key_lookup.caller(used)
     await key_lookup.is_still_valid(id_of(idle))
     for _ in range(5):
@@ -263,7 +263,7 @@ async def test_strangers_push_no_key_out_that_is_in_use() -> None:
 async def test_no_more_is_remembered_than_was_said() -> None:
     world = World()
     texts = [await made(world) for _ in range(3)]
-    key_lookup = KeyLookup(world.resources, remembered=2)
+    key_lookup = KeyLookup(world.resources, cache_size=2)
     for text in (*texts, texts[0]):
         await key_lookup.caller(text)
     assert world.voices.switch.count("read") == 4

@@ -81,9 +81,7 @@ async def test_the_answer_tells_what_is_left_and_when_there_is_more() -> None:
         await shares.take_request(OWNER)
     assert caught.value.quota_status == QuotaStatus("requests", 3, 0, 60, 38)
     assert caught.value.retry_after == 38
-    assert caught.value.message == (
-        "You may send 3 requests a minute, and they are used up; there are more in 38 seconds."
-    )
+    assert caught.value.message == ("Limit of 3 requests a minute reached; retry in 38 seconds.")
 
 
 async def test_there_is_more_when_the_minute_is_over_and_not_before() -> None:
@@ -277,8 +275,7 @@ async def test_a_recording_that_is_too_long_takes_nothing_of_what_is_left() -> N
         await shares.take_reference_seconds(OWNER, 40.5)
     assert (caught.value.field, caught.value.retry_after, caught.value.quota_status) == ("audio", 60, quota_status)
     assert caught.value.message == (
-        "You may upload 100 seconds of recordings an hour; 40 are left, and this one has 40.5. "
-        "There are more in 60 seconds."
+        "Limit of 100 seconds of recordings an hour: 40 are left, and this one has 40.5. Retry in 60 seconds."
     )
     await shares.take_reference_seconds(OWNER, 40)
     here.later(minutes=1)
@@ -311,7 +308,7 @@ async def test_the_voice_too_many_is_refused() -> None:
     await check_quota(here.resources, "alice")
     await here.voices.put(f"{layout.voices('alice')}zoe/metadata.json", b"{}", "application/json")
     await check_quota(here.resources, "alice", besides="zoe")
-    with pytest.raises(TooMany, match="2 voices saved") as caught:
+    with pytest.raises(TooMany, match="Limit of 2 saved voices") as caught:
         await check_quota(here.resources, "alice")
     assert caught.value.quota_status == QuotaStatus("voices", 2, 0)
     assert caught.value.retry_after

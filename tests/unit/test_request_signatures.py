@@ -1,5 +1,6 @@
 """Signatures of AWS are verified: each one is made by botocore, as clients do."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -74,9 +75,9 @@ def test_no_link_works_for_more_than_a_week(seconds: int) -> None:
     assert code_of(in_query(seconds), verifier()) == "AuthorizationQueryParametersError"
 
 
-@pytest.mark.parametrize("request_", [in_header(), in_query()])
-def test_another_secret_is_refused(request_: ReceivedRequest) -> None:
-    assert code_of(request_, verifier(secret="guess")) == "SignatureDoesNotMatch"
+@pytest.mark.parametrize("sign", [in_header, in_query])
+def test_another_secret_is_refused(sign: Callable[[], ReceivedRequest]) -> None:
+    assert code_of(sign(), verifier(secret="guess")) == "SignatureDoesNotMatch"
 
 
 def test_the_body_counts_whether_its_hash_is_declared_or_not() -> None:

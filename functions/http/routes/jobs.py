@@ -1,4 +1,4 @@
-"""`/jobs`: how a job stands."""
+"""`/jobs`: the status of a job."""
 
 from typing import Annotated
 
@@ -39,7 +39,7 @@ class JobView(BaseModel):
 
 
 def view(job: jobs.Job, ahead: int | None = None) -> JobView:
-    """Show a job, and how many are ahead of it while it waits."""
+    """Return a job as clients see it; `ahead`: how many are before it in the queue."""
     seen = JobView(
         job_id=job.job_id,
         status=job.status,
@@ -90,7 +90,7 @@ async def get_job(
     response: Response,
     signed: Signed = False,
 ) -> JobView:
-    """Tell how a job stands: `queued`, `succeeded`, `failed`, or `expired` when its preview is gone."""
+    """Return a job's status: `queued`, `succeeded`, `failed`, or `expired` when its preview is gone."""
     job = await jobs.read(resources, caller.owner, job_id)
     if job.status != "queued":
         return await _with_link(resources, job, str(request.base_url)) if signed else view(job)

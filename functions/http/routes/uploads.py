@@ -59,7 +59,7 @@ class SessionView(BaseModel):
 async def open_upload(
     caller: FromCaller, resources: FromResources, request: Request, upload: NewUpload | None = None
 ) -> UploadTicket:
-    """Make a session, and a presigned POST by which a recording goes to the storage without passing through here.
+    """Create a session, and a presigned POST by which a recording goes to the storage without passing through here.
 
     What is uploaded is checked before its first use.
     """
