@@ -66,12 +66,12 @@ class Studio:
 
     def ready(self) -> None:
         """Wait until the service is reached."""
-        expect(self.page.locator("#lamp")).to_have_attribute("data-lamp", "on")
+        expect(self.page.locator("#status-light")).to_have_attribute("data-light", "on")
 
     def record(self, seconds: float = 8.5) -> None:
         """Press the key, read, and press it again."""
         self.page.locator("#record").click()
-        expect(self.page.locator("#deck")).to_have_attribute("data-deck", "recording")
+        expect(self.page.locator("#recorder")).to_have_attribute("data-recorder", "recording")
         self.page.wait_for_timeout(1000 * seconds)
         self.page.locator("#record").click()
         self.show("#recording-wave canvas >> nth=0")

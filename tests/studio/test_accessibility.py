@@ -36,11 +36,11 @@ def test_axe_finds_nothing_in_any_state(
     here.take(1).get_by_label("Download take 1").click()
     here.is_accessible()
     page.keyboard.press("Escape")
-    for open_dialog in ("#keep", "[data-code=speak]"):
+    for open_dialog in ("#save", "[data-code=speak]"):
         page.locator(open_dialog).click()
         here.is_accessible()
         page.keyboard.press("Escape")
-    _keep(page, f"{size} {scheme}")
+    _save(page, f"{size} {scheme}")
     page.get_by_text("Agreed on").first.click()
     for choice in ("Rename", "Delete", "Code for these"):
         page.get_by_label("More about").first.click()
@@ -52,11 +52,11 @@ def test_axe_finds_nothing_in_any_state(
     here.is_accessible()
 
 
-def _keep(page: Page, name: str) -> None:
-    page.locator("#keep").click()
-    page.locator("#keep-name").fill(name)
-    page.locator("#keep-agreed").check()
-    page.locator("#keep-dialog [type=submit]").click()
+def _save(page: Page, name: str) -> None:
+    page.locator("#save").click()
+    page.locator("#save-name").fill(name)
+    page.locator("#save-agreed").check()
+    page.locator("#save-dialog [type=submit]").click()
     expect(page.locator("#voice-saved")).to_be_visible()
 
 
@@ -78,7 +78,7 @@ def test_a_voice_is_recorded_heard_and_kept_by_keyboard_alone(
     page = here.page
     _tab_to(page, "record")
     page.keyboard.press("Space")
-    expect(page.locator("#deck")).to_have_attribute("data-deck", "recording")
+    expect(page.locator("#recorder")).to_have_attribute("data-recorder", "recording")
     page.wait_for_timeout(6000)
     page.keyboard.press("Space")
     expect(page.locator("#voice-recorded")).to_be_visible()
@@ -86,11 +86,11 @@ def test_a_voice_is_recorded_heard_and_kept_by_keyboard_alone(
     page.keyboard.type("Typed, and spoken.")
     page.keyboard.press("Control+Enter")
     here.is_spoken(here.take(1))
-    _tab_to(page, "keep")
+    _tab_to(page, "save")
     page.keyboard.press("Enter")
-    expect(page.locator("#keep-name")).to_be_focused()
+    expect(page.locator("#save-name")).to_be_focused()
     page.keyboard.type("By keyboard")
-    _tab_to(page, "keep-agreed")
+    _tab_to(page, "save-agreed")
     page.keyboard.press("Space")
     page.keyboard.press("Enter")
     expect(page.get_by_role("button", name="Play the sample of By keyboard").first).to_be_visible()

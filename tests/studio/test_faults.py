@@ -63,7 +63,7 @@ def test_a_worker_that_is_away_is_told_and_waited_for(studio: Callable[..., Stud
     worker = _process(slow_stack, "gpu_runner")
     worker.send_signal(signal.SIGSTOP)
     take = here.speak("I wait for somebody.")
-    expect(here.page.locator("#lamp-text")).to_contain_text("No worker answers", timeout=25_000)
+    expect(here.page.locator("#status-text")).to_contain_text("No worker answers", timeout=25_000)
     expect(take.locator(".take-state")).to_contain_text("No worker answers")
     expect(take).to_have_attribute("data-status", "queued")
     here.shot("worker-away")
@@ -88,7 +88,7 @@ def test_a_lost_connection_comes_back_and_finds_its_jobs(studio: Callable[..., S
     take = here.speak("Said while nobody was there.")
     expect(take).not_to_have_attribute("data-status", "sending")
     slow_stack.kill("functions")
-    expect(here.page.locator("#lamp-text")).to_contain_text("No connection")
+    expect(here.page.locator("#status-text")).to_contain_text("No connection")
     here.shot("connection-lost")
     here.is_spoken(take)
     here.ready()
@@ -101,7 +101,7 @@ def test_a_dead_network_is_told_in_a_sentence_and_gets_over(
     here.is_spoken(here.speak("Before."))
     here.page.route("**/*", lambda route: route.abort("internetdisconnected"))
     here.page.evaluate("window.dispatchEvent(new Event('online'))")  # so that the socket is opened anew, in vain
-    expect(here.page.locator("#lamp-text")).to_contain_text("No connection")
+    expect(here.page.locator("#status-text")).to_contain_text("No connection")
     take = here.speak("Into the void.")
     expect(take.locator(".take-state")).to_contain_text("The service does not answer")
     here.shot("network-dead")
@@ -138,16 +138,16 @@ def test_a_page_that_is_loaded_anew_finds_its_takes(studio: Callable[..., Studio
 def test_a_name_that_is_taken_is_told_where_it_is_typed(studio: Callable[..., Studio], open_stack: Stack) -> None:
     here = with_a_voice(studio(open_stack.url))
     for _ in range(2):
-        if not here.page.locator("#keep").is_visible():
+        if not here.page.locator("#save").is_visible():
             here.page.get_by_role("button", name="Start over").click()
             here.choose_file("mine.wav", speech(TEXT))
-        here.page.locator("#keep").click()
-        here.page.locator("#keep-name").fill("Twice")
-        here.page.locator("#keep-agreed").check()
-        here.page.locator("#keep-dialog [type=submit]").click()
+        here.page.locator("#save").click()
+        here.page.locator("#save-name").fill("Twice")
+        here.page.locator("#save-agreed").check()
+        here.page.locator("#save-dialog [type=submit]").click()
         if _ == 0:
-            expect(here.page.locator("#keep-dialog")).not_to_be_visible()
-    expect(here.page.locator("#keep-wrong")).to_contain_text("'Twice' is taken")
+            expect(here.page.locator("#save-dialog")).not_to_be_visible()
+    expect(here.page.locator("#save-wrong")).to_contain_text("'Twice' is taken")
     here.shot("name-taken")
 
 

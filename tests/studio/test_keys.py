@@ -56,7 +56,7 @@ def test_the_socket_is_opened_by_a_ticket_and_never_by_the_key(
     key = keyed_stack.make_key("alice")
     here.enter(key)
     here.ready()
-    expect(here.page.locator("#lamp-text")).to_have_text("Ready")
+    expect(here.page.locator("#status-text")).to_have_text("Ready")
     assert len(sockets) == 1
     assert "/ws?ticket=" in sockets[0]
     assert key not in sockets[0]

@@ -43,7 +43,7 @@ def test_a_voice_from_recording_to_deletion(
     _speaks(here, size)
     _compares(here, size)
     _downloads(here.take(1), page)
-    _keeps(here, size)
+    _saves(here, size)
 
     [kept] = service.get("/voices").json()["voices"]
     assert (kept["name"], kept["description"]) == ("Nova", "calm, close to the microphone")
@@ -61,10 +61,10 @@ def test_a_voice_from_recording_to_deletion(
 def _records(here: Studio, size: str) -> None:
     page = here.page
     page.locator("#record").click()
-    expect(page.locator("#deck")).to_have_attribute("data-deck", "recording")
+    expect(page.locator("#recorder")).to_have_attribute("data-recorder", "recording")
     page.wait_for_timeout(4000)
     assert page.locator("#level").evaluate("meter => meter.value") > 0
-    expect(page.locator("#deck-time")).to_have_text(re.compile(r"0:0[3-6]\.\d"))
+    expect(page.locator("#recorder-time")).to_have_text(re.compile(r"0:0[3-6]\.\d"))
     here.shot(f"{size}-recording")
     page.wait_for_timeout(4500)
     page.locator("#record").click()
@@ -115,23 +115,23 @@ def _downloads(take: Locator, page: Page) -> None:
     assert download.value.path().read_bytes().startswith(b"RIFF")
 
 
-def _keeps(here: Studio, size: str) -> None:
+def _saves(here: Studio, size: str) -> None:
     page = here.page
-    page.locator("#keep").click()
-    page.locator("#keep-name").fill("Nova")
-    page.locator("#keep-description").fill("calm, close to the microphone")
-    keep = page.locator("#keep-dialog [type=submit]")
-    keep.click()
-    expect(page.locator("#keep-dialog")).to_be_visible()  # nobody has agreed yet
-    page.locator("#keep-agreed").check()
-    here.shot(f"{size}-keep")
-    keep.click()
-    expect(page.locator("#keep-dialog")).not_to_be_visible()
+    page.locator("#save").click()
+    page.locator("#save-name").fill("Nova")
+    page.locator("#save-description").fill("calm, close to the microphone")
+    save = page.locator("#save-dialog [type=submit]")
+    save.click()
+    expect(page.locator("#save-dialog")).to_be_visible()  # nobody has agreed yet
+    page.locator("#save-agreed").check()
+    here.shot(f"{size}-save")
+    save.click()
+    expect(page.locator("#save-dialog")).not_to_be_visible()
 
 
 def _is_on_the_shelf(here: Studio, size: str) -> None:
     page = here.page
-    kept = page.locator(".kept")
+    kept = page.locator(".saved-voice")
     expect(kept).to_have_count(1)
     kept.scroll_into_view_if_needed()
     kept.get_by_text("Agreed on").click()
@@ -139,9 +139,9 @@ def _is_on_the_shelf(here: Studio, size: str) -> None:
     kept.get_by_role("button", name="Play the sample of Nova").click()
     expect(kept.locator(".play use")).to_have_attribute("href", "#icon-pause")
     kept.get_by_role("button", name="Play the sample of Nova").click()
-    page.locator("#shelf-search").fill("somebody else")
+    page.locator("#voice-search").fill("somebody else")
     expect(page.locator("#voices-none")).to_contain_text("No voice is called anything like")
-    page.locator("#shelf-search").fill("calm")
+    page.locator("#voice-search").fill("calm")
     expect(kept).to_have_count(1)
     here.shot(f"{size}-shelf")
 
@@ -152,7 +152,7 @@ def _renames(here: Studio) -> None:
     page.get_by_role("button", name="Rename").click()
     page.locator("#rename-name").fill("Nova of the coast")
     page.locator("#rename-dialog [type=submit]").click()
-    expect(page.locator(".kept h3")).to_have_text("Nova of the coast")
+    expect(page.locator(".saved-voice h3")).to_have_text("Nova of the coast")
     expect(page.locator(".saved-card h3")).to_have_text("Nova of the coast")
 
 
@@ -181,10 +181,10 @@ def _is_deleted(here: Studio, size: str) -> None:
     page.get_by_role("button", name="Delete").click()
     expect(page.locator("#delete-what")).to_contain_text("the words of consent")
     here.shot(f"{size}-delete")
-    page.locator("#delete-dialog").get_by_role("button", name="Keep it").click()
-    expect(page.locator(".kept")).to_have_count(1)
+    page.locator("#delete-dialog").get_by_role("button", name="Cancel").click()
+    expect(page.locator(".saved-voice")).to_have_count(1)
     page.get_by_label("More about Nova of the coast").click()
     page.get_by_role("button", name="Delete").click()
     page.locator("#delete-dialog [type=submit]").click()
-    expect(page.locator(".kept")).to_have_count(0)
+    expect(page.locator(".saved-voice")).to_have_count(0)
     expect(page.locator("#voice-empty")).to_be_visible()

@@ -46,8 +46,8 @@ def test_what_is_found_out_about_a_file(
     here.open()
     here.choose_file("mine.wav", content())
     expect(here.page.locator("#findings")).to_contain_text(said)
-    speak, keep = here.page.locator("#speak"), here.page.locator("#keep")
-    for button in (speak, keep):
+    speak, save = here.page.locator("#speak"), here.page.locator("#save")
+    for button in (speak, save):
         expect(button).to_be_enabled() if is_usable else expect(button).to_be_disabled()
     here.shot(f"finding-{said.split()[0]}") if said in {"clipped", "nothing to hear"} else None
 
@@ -115,7 +115,7 @@ def test_silence_is_warned_of_while_recording(studio: Callable[..., Studio], ope
     )
     here.open()
     here.page.locator("#record").click()
-    expect(here.page.locator("#deck-hint")).to_contain_text("Nothing is heard")
+    expect(here.page.locator("#recorder-hint")).to_contain_text("Nothing is heard")
     here.shot("recording-silence")
 
 
@@ -128,5 +128,5 @@ def test_a_microphone_that_is_not_allowed(studio: Callable[..., Studio], open_st
     here.open()
     here.page.locator("#record").click()
     expect(here.page.locator("#notice")).to_contain_text("The microphone is not allowed")
-    expect(here.page.locator("#deck")).to_have_attribute("data-deck", "idle")
+    expect(here.page.locator("#recorder")).to_have_attribute("data-recorder", "idle")
     here.shot("microphone-denied")

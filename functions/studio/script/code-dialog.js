@@ -3,12 +3,12 @@
 import { byId, fill, make } from "./element.js";
 import { SnippetMaker } from "./snippets.js";
 import { state } from "./state.js";
-import { optionsNow, textNow } from "./words-panel.js";
+import { optionsNow, textNow } from "./text-panel.js";
 
 /** @typedef {import("./snippets.js").Snippets} Snippets */
 /** @typedef {import("./state.js").Take} Take */
 /** @typedef {import("./state.js").SavedVoice} SavedVoice */
-/** @typedef {"speak" | "keep" | "list" | "rename" | "export" | "sample" | "delete" | "status"} Action */
+/** @typedef {"speak" | "save" | "list" | "rename" | "export" | "sample" | "delete" | "status"} Action */
 
 /** @type {[keyof Snippets, string][]} */
 const TABS = [
@@ -18,7 +18,7 @@ const TABS = [
 ];
 const NO_MESSAGE = "There is no WebSocket message for this; it goes over HTTP.";
 
-/** What can be done with a kept voice. @type {[Action, string][]} */
+/** What can be done with a saved voice. @type {[Action, string][]} */
 const OF_A_VOICE = [
   ["sample", "Play the sample"],
   ["rename", "Rename"],
@@ -96,8 +96,8 @@ function made(maker, action, take, voice) {
       return take
         ? maker.speak({ ...take, transcript: "" }, take.text, take.options)
         : maker.speak(sourceNow(), textNow() || "Anything you like.", optionsNow());
-    case "keep":
-      return maker.keep({
+    case "save":
+      return maker.save({
         session_id: sourceNow().sessionId ?? "…",
         name: "Nova",
         description: "calm",

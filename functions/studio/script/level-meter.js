@@ -1,6 +1,6 @@
-/** The level of what the microphone hears, on a ladder of lights, and a line of bars that runs with the time. */
+/** The level of what the microphone hears, as a row of lights, and warnings about it. */
 
-import { decibels, rootMeanSquare } from "./recording-verdict.js";
+import { decibels, rootMeanSquare } from "./recording-checks.js";
 
 const FLOOR_DB = -60;
 const FALL_DB = 1.5; // a block: the light falls slower than the voice
@@ -19,12 +19,12 @@ export class LevelMeter {
   warning = "ok";
 
   /**
-   * @param {HTMLElement} ladder  Its `--level` is from 0 to 1.
+   * @param {HTMLElement} bars  Its `--level` is from 0 to 1.
    * @param {HTMLMeterElement} meter  The same for who can't see it.
    * @param {(warning: Warning) => void} onWarning  Told when there is another one.
    */
-  constructor(ladder, meter, onWarning) {
-    this.ladder = ladder;
+  constructor(bars, meter, onWarning) {
+    this.bars = bars;
     this.meter = meter;
     this.onWarning = onWarning;
     this.reset();
@@ -54,7 +54,7 @@ export class LevelMeter {
 
   show() {
     const level = 1 - this.shown / FLOOR_DB;
-    this.ladder.style.setProperty("--level", level.toFixed(3));
+    this.bars.style.setProperty("--level", level.toFixed(3));
     this.meter.value = level;
   }
 

@@ -26,7 +26,7 @@ export function showLimits() {
  *
  * @param {unknown} error
  */
-export function complain(error) {
+export function showError(error) {
   show(sentenceOf(error));
 }
 

@@ -29,12 +29,12 @@ export function showOperators() {
       byId("go-studio", HTMLElement).hidden = !isOperators;
     },
   );
-  watch((now) => now.view === "operators" && (now.access === "open" || now.access === "given"), keepLooking);
+  watch((now) => now.view === "operators" && (now.access === "open" || now.access === "given"), poll);
   follow();
 }
 
 /** @param {boolean} isLooking */
-function keepLooking(isLooking) {
+function poll(isLooking) {
   window.clearTimeout(next);
   if (isLooking) void look();
 }
@@ -61,7 +61,7 @@ function show(status) {
     icon("code"),
   );
   const verdict = status.status === "ok" ? "All is well" : "Something is not as it should be";
-  byId("operators-verdict", HTMLElement).dataset.lamp = status.status === "ok" ? "on" : "wait";
+  byId("operators-verdict", HTMLElement).dataset.light = status.status === "ok" ? "on" : "wait";
   fill(
     byId("operators-verdict", HTMLElement),
     verdict,
@@ -77,7 +77,7 @@ function show(status) {
     group("Worker and sweep", [...workerRows(status), ...sweepRows(status.sweep)]),
     group("Jobs of the last hour", jobRows(status.jobs)),
     group("Waits and speeds", spreadRows(status.jobs)),
-    group("What is reached", reachRows(status.unreachable)),
+    group("Dependencies", reachRows(status.unreachable)),
     group(
       "Versions",
       Object.entries(status.versions).map(([name, version]) => row(name, String(version))),

@@ -1,12 +1,12 @@
-/** The deck: records from the microphone, and takes files. */
+/** The recorder: records from the microphone, and takes files. */
 
 import { byId } from "./element.js";
 import { LevelMeter } from "./level-meter.js";
+import { LiveWaveform } from "./live-waveform.js";
 import { listen } from "./microphone.js";
-import { announce, complain } from "./notice.js";
-import { judge } from "./recording-verdict.js";
+import { announce, showError } from "./notice.js";
+import { checkRecording } from "./recording-checks.js";
 import { state, update } from "./state.js";
-import { Tape } from "./tape.js";
 import { timecode } from "./times.js";
 import { decode } from "./wav.js";
 
@@ -23,16 +23,16 @@ const WARNINGS = {
   silent: "Nothing is heard. Is this the right microphone?",
 };
 
-const deck = byId("deck", HTMLElement);
+const recorder = byId("recorder", HTMLElement);
 const key = byId("record", HTMLButtonElement);
 const label = byId("record-label", HTMLElement);
 const countdown = byId("record-count", HTMLElement);
-const time = byId("deck-time", HTMLElement);
-const hint = byId("deck-hint", HTMLElement);
-const meter = new LevelMeter(byId("ladder", HTMLElement), byId("level", HTMLMeterElement), (warning) =>
+const time = byId("recorder-time", HTMLElement);
+const hint = byId("recorder-hint", HTMLElement);
+const meter = new LevelMeter(byId("level-meter", HTMLElement), byId("level", HTMLMeterElement), (warning) =>
   warn(warning),
 );
-const tape = new Tape(byId("tape", HTMLCanvasElement));
+const live = new LiveWaveform(byId("live-waveform", HTMLCanvasElement));
 
 /** @type {Awaited<ReturnType<typeof listen>> | null} */
 let microphone = null;
@@ -56,12 +56,12 @@ export function showRecorder(reading) {
 
 /** @returns {Phase} */
 function phase() {
-  return /** @type {Phase} */ (deck.dataset.deck);
+  return /** @type {Phase} */ (recorder.dataset.recorder);
 }
 
 /** @param {Phase} now */
 function setPhase(now) {
-  deck.dataset.deck = now;
+  recorder.dataset.recorder = now;
   label.textContent = now === "idle" ? "Record" : "Stop";
   if (now === "idle") hint.textContent = IDLE_HINT;
   if (now === "opening") hint.textContent = "Allow the microphone, if the browser asks.";
@@ -96,44 +96,44 @@ function heard(block) {
   if (!microphone) return;
   meter.hear(block, microphone.rate);
   if (phase() !== "recording") return;
-  tape.add(block, microphone.rate);
+  live.add(block, microphone.rate);
   recorded += block.length / microphone.rate;
   time.textContent = timecode(recorded);
-  deck.style.setProperty("--spent", String(Math.min(1, recorded / state.limits.reference_max_seconds)));
+  recorder.style.setProperty("--spent", String(Math.min(1, recorded / state.limits.reference_max_seconds)));
   if (recorded >= state.limits.reference_max_seconds) void finish();
 }
 
 /** @param {import("./level-meter.js").Warning} warning */
 function warn(warning) {
-  deck.dataset.warning = warning;
+  recorder.dataset.warning = warning;
   if (phase() === "recording") hint.textContent = WARNINGS[warning];
 }
 
 async function finish() {
-  const ended = await letGo();
+  const ended = await stopCapture();
   if (!ended) return;
   use(ended.samples, ended.rate, readingText());
 }
 
 async function abandon() {
-  await letGo();
+  await stopCapture();
 }
 
 /** @param {unknown} error */
 async function stopWith(error) {
-  await letGo();
-  complain(error);
+  await stopCapture();
+  showError(error);
 }
 
 /** @returns {Promise<{samples: Float32Array, rate: number} | null>} */
-async function letGo() {
+async function stopCapture() {
   const held = microphone;
   microphone = null;
   setPhase("idle");
   time.textContent = timecode(0);
-  deck.style.setProperty("--spent", "0");
+  recorder.style.setProperty("--spent", "0");
   meter.reset();
-  tape.clear();
+  live.clear();
   return held && { samples: await held.end(), rate: held.rate };
 }
 
@@ -143,7 +143,7 @@ async function take(file) {
     const { samples, rate } = await decode(await file.arrayBuffer());
     use(samples, rate, "");
   } catch {
-    complain(new Error(`“${file.name}” can’t be read as sound. Choose a WAV, FLAC, OGG, MP3 or M4A file.`));
+    showError(new Error(`“${file.name}” can’t be read as sound. Choose a WAV, FLAC, OGG, MP3 or M4A file.`));
   }
 }
 
@@ -154,7 +154,7 @@ async function take(file) {
  */
 function use(samples, rate, transcript) {
   const trim = { start: 0, end: samples.length / rate };
-  const findings = judge(samples, rate, state.limits);
+  const findings = checkRecording(samples, rate, state.limits);
   update({ reference: { kind: "recording", samples, rate, trim, findings, transcript, sessionId: null } });
 }
 

@@ -1,4 +1,4 @@
-/** Plays the recording that a kept voice was made from; one at a time. */
+/** Plays the recording that a saved voice was made from; one at a time. */
 
 import { fill, icon } from "./element.js";
 import { request } from "./service.js";

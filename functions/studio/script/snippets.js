@@ -64,7 +64,7 @@ export class SnippetMaker {
    * @param {{session_id: string, name: string, description: string, consent: string}} voice
    * @returns {Snippets}
    */
-  keep(voice) {
+  save(voice) {
     return {
       ...this.json("POST", "voices", voice),
       websocket: this.socket("save_voice", voice, "voice_saved"),

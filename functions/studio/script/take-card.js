@@ -3,16 +3,16 @@
 import { showCode } from "./code-dialog.js";
 import { downloadTake, FORMATS } from "./download.js";
 import { fill, icon, make } from "./element.js";
+import { cancel, removeTake } from "./generation.js";
+import { LiveWaveform } from "./live-waveform.js";
 import { makeMenu } from "./menu.js";
-import { complain } from "./notice.js";
+import { showError } from "./notice.js";
 import { nameOf, OPTION_NAMES } from "./option-names.js";
-import { cancel, removeTake } from "./speaking.js";
 import { isUnderWay } from "./state.js";
-import { sentenceFor, timeLeft } from "./take-state.js";
-import { Tape } from "./tape.js";
+import { sentenceFor, timeLeft } from "./take-status.js";
+import { putInPanel } from "./text-panel.js";
 import { decode } from "./wav.js";
 import { showWaveform } from "./waveform.js";
-import { putInPanel } from "./words-panel.js";
 
 /** @typedef {import("./state.js").Take} Take */
 
@@ -29,7 +29,7 @@ export class TakeCard {
     this.events = events;
     this.play = make("button", { type: "button", class: "play", onclick: () => this.toggle() }, icon("play"));
     this.wave = make("div", { class: "waveform" });
-    this.canvas = make("canvas", { class: "tape", "aria-hidden": "true" });
+    this.canvas = make("canvas", { class: "live-waveform", "aria-hidden": "true" });
     this.state = make("p", { class: "take-state" });
     this.left = make("span", { class: "take-left" });
     this.warnings = make("ul", { class: "findings" });
@@ -40,7 +40,7 @@ export class TakeCard {
       "Compare",
     );
     this.element = this.layOut();
-    this.tape = new Tape(this.canvas);
+    this.live = new LiveWaveform(this.canvas);
     this.show(take);
   }
 
@@ -106,7 +106,7 @@ export class TakeCard {
     );
     const stop = make(
       "button",
-      { type: "button", class: "quiet", onclick: () => void cancel(take).catch(complain) },
+      { type: "button", class: "quiet", onclick: () => void cancel(take).catch(showError) },
       "Stop",
     );
     const code = make(
@@ -136,7 +136,7 @@ export class TakeCard {
     /** @type {[string, () => void][]} */
     const items = FORMATS.map((format) => [
       format.toUpperCase(),
-      () => void downloadTake(take.jobId ?? "", format, `take-${take.number}`).catch(complain),
+      () => void downloadTake(take.jobId ?? "", format, `take-${take.number}`).catch(showError),
     ]);
     return makeMenu("Download", `Download take ${take.number}`, items);
   }

@@ -2,8 +2,8 @@
 
 import { ComparedTakes } from "./compare.js";
 import { byId } from "./element.js";
-import { announce, complain } from "./notice.js";
-import { expire, hearPieces, speakAgain } from "./speaking.js";
+import { expire, onAudioPiece, speakAgain } from "./generation.js";
+import { announce, showError } from "./notice.js";
 import { state, update, watch } from "./state.js";
 import { StreamPlayer } from "./stream-player.js";
 import { TakeCard } from "./take-card.js";
@@ -31,7 +31,7 @@ export function showTakes() {
   list.addEventListener("take-loaded", (event) =>
     loaded(/** @type {CustomEvent<TakeCard>} */ (event).detail),
   );
-  hearPieces(playPiece);
+  onAudioPiece(playPiece);
   window.setInterval(tick, 1000);
   return prepareToPlay;
 }
@@ -66,7 +66,7 @@ function addCard(take) {
 /** @param {Take} take */
 function again(take) {
   prepareToPlay();
-  void speakAgain(take).catch(complain);
+  void speakAgain(take).catch(showError);
 }
 
 /**
@@ -104,8 +104,8 @@ function playPiece(take, data) {
   const card = cards.get(take.id);
   if (!card) return;
   const samples = samplesOf(data.audio);
-  if (data.isAnew) card.tape.clear();
-  card.tape.add(samples, data.sample_rate);
+  if (data.isAnew) card.live.clear();
+  card.live.add(samples, data.sample_rate);
   if (!awaited.has(take.id)) return;
   if (data.isAnew) player.stop();
   player.add(samples, data.sample_rate);

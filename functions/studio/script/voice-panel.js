@@ -1,10 +1,10 @@
-/** The panel of the voice that speaks: nothing yet, a recording, or a kept voice. */
+/** The panel of the voice that speaks: nothing yet, a recording, or a saved voice. */
 
 import { byId, fill, icon, make } from "./element.js";
-import { complain } from "./notice.js";
-import { showPrompter } from "./prompter.js";
-import { showRecordedVoice } from "./recorded-voice.js";
+import { showError } from "./notice.js";
+import { showReadingPrompt } from "./reading-prompt.js";
 import { showRecorder } from "./recorder.js";
+import { showRecordingEditor } from "./recording-editor.js";
 import { playSample } from "./sample-player.js";
 import { state, update, watch } from "./state.js";
 import { day } from "./times.js";
@@ -15,8 +15,8 @@ const again = byId("voice-again", HTMLButtonElement);
 const saved = byId("voice-saved", HTMLElement);
 
 export function showVoicePanel() {
-  showRecorder(showPrompter());
-  showRecordedVoice();
+  showRecorder(showReadingPrompt());
+  showRecordingEditor();
   offerSavedVoices();
   again.addEventListener("click", () => {
     update({ reference: null });
@@ -45,8 +45,8 @@ function showSaved(voice) {
     "aria-label": `Play the sample of ${voice.name}`,
   });
   play.append(icon("play"));
-  play.addEventListener("click", () => void playSample(voice.voice_id, play).catch(complain));
-  const about = make("p", { class: "saved-about" }, `Kept on ${day(voice.created_at)}`);
+  play.addEventListener("click", () => void playSample(voice.voice_id, play).catch(showError));
+  const about = make("p", { class: "saved-about" }, `Saved on ${day(voice.created_at)}`);
   fill(
     saved,
     make("div", { class: "saved-card" }, play, make("div", {}, make("h3", {}, voice.name), about)),
@@ -67,7 +67,7 @@ function offerSavedVoices() {
     (voices) => {
       byId("saved-key", HTMLElement).hidden = !voices?.length;
       const options = (voices ?? []).map(({ voice_id: value, name }) => make("option", { value }, name));
-      fill(select, make("option", { value: "" }, "Use a kept voice"), ...options);
+      fill(select, make("option", { value: "" }, "Use a saved voice"), ...options);
     },
   );
 }

@@ -1,4 +1,4 @@
-/** The kept voices, as the service has them. */
+/** The saved voices, as the service has them. */
 
 import { requestJson } from "./service.js";
 import { state, update } from "./state.js";
@@ -6,7 +6,7 @@ import { state, update } from "./state.js";
 /** @typedef {import("./state.js").SavedVoice} SavedVoice */
 
 /** Read them all anew. */
-export async function readVoices() {
+export async function loadVoices() {
   /** @type {SavedVoice[]} */
   const voices = [];
   let after = "";
@@ -28,5 +28,5 @@ export async function renameVoice(voice, json) {
   if (state.reference?.kind === "voice" && state.reference.voice.voice_id === voice.voice_id) {
     update({ reference: { kind: "voice", voice: renamed } });
   }
-  await readVoices();
+  await loadVoices();
 }

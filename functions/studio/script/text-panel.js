@@ -1,10 +1,10 @@
 /** The text to speak, and how. */
 
 import { byId, make } from "./element.js";
-import { complain } from "./notice.js";
+import { speak } from "./generation.js";
+import { showError } from "./notice.js";
 import { LANGUAGES } from "./reading-texts.js";
-import { isUsable } from "./recorded-voice.js";
-import { speak } from "./speaking.js";
+import { isUsable } from "./recording-editor.js";
 import { state, watch } from "./state.js";
 
 /** @typedef {import("./state.js").Options} Options */
@@ -19,7 +19,7 @@ const TEMPERATURE = "0.9";
 const PLAIN = ["seed", "top_k", "top_p", "repetition_penalty", "max_seconds"];
 
 /** @param {() => void} onPress  Called while the button is being pressed. */
-export function showWordsPanel(onPress) {
+export function showTextPanel(onPress) {
   language.append(make("option", { value: "Auto" }, "Auto"));
   language.append(...LANGUAGES.map(({ name }) => make("option", { value: name }, name)));
   temperature.addEventListener("input", showTemperature);
@@ -46,7 +46,7 @@ async function press() {
   try {
     await speak(text.value.trim(), optionsNow());
   } catch (error) {
-    complain(error);
+    showError(error);
   } finally {
     showHint();
   }
@@ -95,7 +95,7 @@ function showHint() {
   const hint = byId("speak-hint", HTMLElement);
   button.disabled = !isUsable() || over > 0;
   if (over > 0) hint.textContent = `The text is ${over} characters too long.`;
-  else if (!state.reference) hint.textContent = "Record a voice first, or choose a kept one.";
+  else if (!state.reference) hint.textContent = "Record a voice first, or choose a saved one.";
   else if (!isUsable()) hint.textContent = "This recording can’t be used as it is.";
   else hint.textContent = "";
 }

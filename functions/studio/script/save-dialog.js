@@ -1,25 +1,25 @@
-/** Keeps the recorded voice under a name, with the words by which its speaker agreed. */
+/** Saves the recorded voice under a name, with the words by which its speaker agreed. */
 
 import { byId } from "./element.js";
 import { formDialog } from "./form-dialog.js";
+import { uploaded } from "./generation.js";
 import { announce } from "./notice.js";
-import { isUsable } from "./recorded-voice.js";
+import { isUsable } from "./recording-editor.js";
 import { requestJson } from "./service.js";
-import { uploaded } from "./speaking.js";
 import { state, update, watch } from "./state.js";
-import { readVoices } from "./voices.js";
+import { loadVoices } from "./voices.js";
 
 const CONSENT =
-  "I agree that this recording of my voice is kept here, and used to speak texts that I did not say.";
+  "I agree that this recording of my voice is saved here, and used to speak texts that I did not say.";
 
-const name = byId("keep-name", HTMLInputElement);
-const description = byId("keep-description", HTMLInputElement);
-const consent = byId("keep-consent", HTMLTextAreaElement);
-const agreed = byId("keep-agreed", HTMLInputElement);
+const name = byId("save-name", HTMLInputElement);
+const description = byId("save-description", HTMLInputElement);
+const consent = byId("save-consent", HTMLTextAreaElement);
+const agreed = byId("save-agreed", HTMLInputElement);
 
-export function showKeepVoice() {
-  const open = formDialog("keep", keep);
-  const button = byId("keep", HTMLButtonElement);
+export function showSaveDialog() {
+  const open = formDialog("save", save);
+  const button = byId("save", HTMLButtonElement);
   button.addEventListener("click", () => {
     consent.value ||= CONSENT;
     agreed.checked = false;
@@ -33,7 +33,7 @@ export function showKeepVoice() {
   );
 }
 
-async function keep() {
+async function save() {
   const { reference } = state;
   if (reference?.kind !== "recording") return;
   const json = {
@@ -43,9 +43,9 @@ async function keep() {
     consent: consent.value.trim(),
   };
   const voice = await requestJson("voices", { method: "POST", json });
-  await readVoices();
+  await loadVoices();
   update({ reference: { kind: "voice", voice } });
-  announce(`${voice.name} is kept.`);
+  announce(`${voice.name} is saved.`);
   name.value = "";
   description.value = "";
 }

@@ -16,12 +16,12 @@ const WORKERS = {
   unreachable: ["wait", "No worker answers; what you ask for waits"],
 };
 
-export function showLamp() {
-  const lamp = byId("lamp", HTMLElement);
+export function showStatusLight() {
+  const element = byId("status-light", HTMLElement);
   watch(summary, (now) => {
     const [light, text] = /** @type {[string, string]} */ (JSON.parse(now));
-    lamp.dataset.lamp = light;
-    byId("lamp-text", HTMLElement).textContent = text;
+    element.dataset.light = light;
+    byId("status-text", HTMLElement).textContent = text;
   });
   void look();
 }
@@ -31,14 +31,14 @@ export function showLamp() {
  * @returns {string} Light and text, as JSON so that the same is the same.
  */
 function summary(now) {
-  return JSON.stringify(lampOf(now));
+  return JSON.stringify(statusOf(now));
 }
 
 /**
  * @param {State} now
  * @returns {[string, string]}
  */
-function lampOf({ access, connection, worker }) {
+function statusOf({ access, connection, worker }) {
   if (access === "wanted") return ["off", "A key is wanted"];
   if (connection === "lost") return ["off", "No connection; trying again"];
   if (connection === "connecting") return ["off", "Connecting"];

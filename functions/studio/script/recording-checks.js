@@ -20,7 +20,7 @@ const ENDS_SECONDS = 0.15;
  * @param {Limits} limits
  * @returns {Finding[]} The worst first; one that says so when all is well.
  */
-export function judge(samples, rate, limits) {
+export function checkRecording(samples, rate, limits) {
   const seconds = samples.length / rate;
   const frames = levels(samples, rate);
   const loud = percentile(frames, 0.9);

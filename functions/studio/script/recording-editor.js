@@ -1,7 +1,7 @@
 /** What has been recorded: its waveform, where it is trimmed, what is good or bad about it, what is said in it. */
 
 import { byId, fill, icon, make } from "./element.js";
-import { judge } from "./recording-verdict.js";
+import { checkRecording } from "./recording-checks.js";
 import { state, updateRecording, watch } from "./state.js";
 import { timecode } from "./times.js";
 import { showTrimHandles } from "./trim-handles.js";
@@ -18,7 +18,7 @@ const transcript = byId("transcript", HTMLTextAreaElement);
 let waveform = null;
 let url = "";
 
-export function showRecordedVoice() {
+export function showRecordingEditor() {
   play.addEventListener("click", () => playPart());
   transcript.addEventListener("input", () =>
     updateRecording({ transcript: transcript.value, sessionId: null }),
@@ -54,7 +54,7 @@ function trimmed(trim) {
   if (state.reference?.kind !== "recording") return;
   const { samples, rate } = state.reference;
   const part = samples.subarray(Math.floor(trim.start * rate), Math.ceil(trim.end * rate));
-  updateRecording({ trim, findings: judge(part, rate, state.limits), sessionId: null });
+  updateRecording({ trim, findings: checkRecording(part, rate, state.limits), sessionId: null });
 }
 
 function playPart() {

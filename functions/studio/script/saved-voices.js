@@ -1,20 +1,20 @@
-/** The shelf: the kept voices, to search, hear, use, rename, export and delete. */
+/** The saved voices, to search, hear, use, rename, export and delete. */
 
 import { showCode } from "./code-dialog.js";
 import { saveAs } from "./download.js";
 import { byId, fill, icon, make } from "./element.js";
 import { formDialog } from "./form-dialog.js";
 import { makeMenu } from "./menu.js";
-import { announce, complain } from "./notice.js";
+import { announce, showError } from "./notice.js";
 import { playSample } from "./sample-player.js";
 import { request } from "./service.js";
 import { state, update, watch } from "./state.js";
 import { day, timecode } from "./times.js";
-import { readVoices, renameVoice } from "./voices.js";
+import { loadVoices, renameVoice } from "./voices.js";
 
 /** @typedef {import("./state.js").SavedVoice} SavedVoice */
 
-const search = byId("shelf-search", HTMLInputElement);
+const search = byId("voice-search", HTMLInputElement);
 const rename = {
   name: byId("rename-name", HTMLInputElement),
   description: byId("rename-description", HTMLInputElement),
@@ -25,7 +25,7 @@ let chosen = null;
 let openRename = () => {};
 let openDelete = () => {};
 
-export function showShelf() {
+export function showSavedVoices() {
   openRename = formDialog("rename", async () => {
     if (chosen)
       await renameVoice(chosen, {
@@ -53,7 +53,7 @@ function show() {
   none.hidden = voices === null || found.length > 0;
   none.textContent = voices?.length
     ? `No voice is called anything like “${search.value}”.`
-    : "No voice has been kept yet.";
+    : "No voices saved yet.";
 }
 
 /** @param {SavedVoice} voice */
@@ -65,7 +65,7 @@ function row(voice) {
     { type: "button", class: "play", "aria-label": `Play the sample of ${name}` },
     icon("play"),
   );
-  play.addEventListener("click", () => void playSample(id, play).catch(complain));
+  play.addEventListener("click", () => void playSample(id, play).catch(showError));
   const facts = [day(voice.created_at), seconds && timecode(seconds), id].filter(Boolean).join(" · ");
   const use = make(
     "button",
@@ -80,11 +80,11 @@ function row(voice) {
   );
   return make(
     "li",
-    { class: "kept" },
+    { class: "saved-voice" },
     play,
     make(
       "div",
-      { class: "kept-about" },
+      { class: "saved-voice-about" },
       make("h3", {}, name),
       description && make("p", {}, description),
       make("p", { class: "facts" }, facts),
@@ -109,7 +109,7 @@ function agreement({ text, given_at: moment }) {
 function menuOf(voice) {
   return makeMenu(icon("more"), `More about ${voice.name}`, [
     ["Rename", () => askForName(voice)],
-    ["Export", () => void exportVoice(voice).catch(complain)],
+    ["Export", () => void exportVoice(voice).catch(showError)],
     ["Delete", () => askToDelete(voice)],
     ["Code for these", () => showCode("sample", undefined, voice)],
   ]);
@@ -145,7 +145,7 @@ async function remove(voice) {
   await request(`voices/${voice.voice_id}`, { method: "DELETE" });
   if (state.reference?.kind === "voice" && state.reference.voice.voice_id === voice.voice_id)
     update({ reference: null });
-  await readVoices();
+  await loadVoices();
   announce(`${voice.name} is deleted.`);
 }
 

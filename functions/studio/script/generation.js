@@ -19,7 +19,7 @@ let count = 0;
 let onAudio = () => {};
 
 /** @param {(take: Take, data: Record<string, any>) => void} listener  Told of each piece of a take as it comes. */
-export function hearPieces(listener) {
+export function onAudioPiece(listener) {
   onAudio = listener;
 }
 

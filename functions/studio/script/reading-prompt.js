@@ -8,7 +8,7 @@ const shown = byId("reading-text", HTMLQuoteElement);
 let turn = 0;
 
 /** @returns {() => string} Gives the sentence that is shown. */
-export function showPrompter() {
+export function showReadingPrompt() {
   select.append(...LANGUAGES.map(({ name, own, code }) => make("option", { value: name, lang: code }, own)));
   select.value = likelyLanguage().name;
   select.addEventListener("change", () => show(0));

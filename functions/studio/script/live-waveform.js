@@ -1,11 +1,11 @@
 /** Bars that grow to the right while something is recorded or spoken. */
 
-import { rootMeanSquare } from "./recording-verdict.js";
+import { rootMeanSquare } from "./recording-checks.js";
 
 const BAR = 2;
 const GAP = 2;
 
-export class Tape {
+export class LiveWaveform {
   /**
    * @param {HTMLCanvasElement} canvas
    * @param {number} seconds  Of sound in each bar.

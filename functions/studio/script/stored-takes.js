@@ -7,7 +7,7 @@ import { update, watch } from "./state.js";
 const KEPT_AS = "studio.takes";
 
 /** Bring the takes back, and keep them from now on. */
-export function keepTakes() {
+export function storeTakes() {
   update({ takes: kept() });
   watch(
     (now) => now.takes,
