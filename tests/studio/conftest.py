@@ -13,7 +13,8 @@ from tests.studio.studio import Studio
 expect.set_options(timeout=20_000)
 
 
-@pytest.fixture(scope="session")
+# Not for the session: an event loop runs while it is open, and no test that is a coroutine could.
+@pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     """Chromium, with speech at its microphone."""
     microphone = tmp_path_factory.mktemp("microphone") / "speech.wav"

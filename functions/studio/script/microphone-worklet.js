@@ -1,6 +1,8 @@
 /** In the audio thread: hands on what the microphone hears, a block at a time. */
 
 const BLOCK = 2048;
+/** What a microphone that is muted, or not there yet, is taken to say. */
+const SILENCE = new Float32Array(128);
 
 class Microphone extends AudioWorkletProcessor {
   constructor() {
@@ -11,8 +13,7 @@ class Microphone extends AudioWorkletProcessor {
 
   /** @param {Float32Array[][]} inputs */
   process(inputs) {
-    const heard = inputs[0]?.[0];
-    if (heard) this.take(heard);
+    this.take(inputs[0]?.[0] ?? SILENCE);
     return true;
   }
 

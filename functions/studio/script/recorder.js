@@ -66,7 +66,7 @@ function setPhase(now) {
   if (now === "idle") hint.textContent = IDLE_HINT;
   if (now === "opening") hint.textContent = "Allow the microphone, if the browser asks.";
   if (now === "counting") hint.textContent = "Get ready.";
-  if (now === "recording") hint.textContent = WARNINGS.ok;
+  if (now === "recording") hint.textContent = WARNINGS[meter.warning];
 }
 
 async function press() {
@@ -78,6 +78,7 @@ async function press() {
 async function start() {
   setPhase("opening");
   meter.reset();
+  recorder.dataset.warning = meter.warning;
   microphone = await listen(heard);
   setPhase("counting");
   for (let left = COUNT_FROM; left > 0; left--) {
