@@ -1,11 +1,11 @@
-"""Everything that can go wrong, typed once; each edge maps these classes to its own protocol once."""
+"""All errors, typed once; each interface maps these classes to its own protocol once."""
 
 from dataclasses import dataclass
 from typing import ClassVar
 
 
 class PipelineError(Exception):
-    """A failure fit for the client's eyes.
+    """An error whose message may be shown to the client.
 
     Parameters
     ----------
@@ -27,7 +27,7 @@ class PipelineError(Exception):
 
 
 class InvalidInput(PipelineError):
-    """The input can never work as it is."""
+    """The input is invalid; the same request can never succeed."""
 
     code = "invalid_input"
 
@@ -39,7 +39,7 @@ class InvalidAudio(InvalidInput):
 
 
 class TooLarge(InvalidInput):
-    """The input has more bytes than are taken."""
+    """The input is larger than the limit."""
 
     code = "too_large"
 
@@ -55,7 +55,7 @@ class NoCredentials(Unauthorized):
 
 
 class Forbidden(PipelineError):
-    """The caller is known, and may not do this."""
+    """The caller is authenticated, but not authorized for this."""
 
     code = "forbidden"
 
@@ -122,19 +122,19 @@ class NameTaken(PipelineError):
 
 
 class DeadlineExceeded(PipelineError):
-    """The job did not end in its time."""
+    """The job did not end before its deadline."""
 
     code = "deadline_exceeded"
 
 
 class Cancelled(PipelineError):
-    """Its owner no longer wants the job."""
+    """The owner cancelled the job."""
 
     code = "cancelled"
 
 
 class SynthesisFailed(PipelineError):
-    """The job was tried as often as is allowed and did not succeed."""
+    """The job failed at every attempt."""
 
     code = "synthesis_failed"
 
@@ -148,8 +148,17 @@ class Unavailable(PipelineError):
 class Misconfigured(Unavailable):
     """Something this process depends on refuses it for good: its settings or its permissions are wrong."""
 
+    code = "misconfigured"
+
+
+def unavailability(error: Unavailable) -> str:
+    """Say to a client what it needs to know of an outage: not where it is."""
+    if isinstance(error, Misconfigured):
+        return "The service is misconfigured; whoever runs it finds the reason in its log."
+    return "The service can't reach its storage or queue; try again shortly."
+
 
 class ConnectionGone(PipelineError):
-    """The WebSocket client is no longer there."""
+    """The WebSocket client has disconnected."""
 
     code = "connection_gone"

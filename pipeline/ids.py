@@ -1,4 +1,4 @@
-"""Sessions and jobs are named by UUIDv7 in 32 hex digits: keys sort by age, and the id tells the birth."""
+"""Ids of sessions and jobs: UUIDv7 in 32 hex digits, which sort by age and hold their time of creation."""
 
 import re
 from collections.abc import Callable
@@ -10,7 +10,7 @@ import uuid_utils
 Clock = Callable[[], datetime]
 NewId = Callable[[], str]
 Owner = str | None
-"""Owner of keys, or None where no keys are wanted."""
+"""Owner of keys, or None where authentication is off."""
 
 _HEX = re.compile(r"[0-9a-f]{32}")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -37,7 +37,7 @@ def is_id(text: str) -> bool:
     return _HEX.fullmatch(text) is not None and UUID(text).version == 7 and text < lowest_id(_END)
 
 
-def born_at(id_: str) -> datetime:
+def timestamp_of(id_: str) -> datetime:
     """Return when an id was made, to the millisecond (RFC 9562, section 5.7)."""
     return _EPOCH + timedelta(milliseconds=int(id_[:12], 16))
 

@@ -1,4 +1,4 @@
-"""Structured logs, one line an event, safe to keep: no secrets, no audio, no long payloads."""
+"""Structured logs, one line an event, without secrets, audio or long payloads."""
 
 import logging
 import re
@@ -30,7 +30,7 @@ EventDict = MutableMapping[str, Any]
 
 
 def configure_logging(settings: Settings, service: str) -> None:
-    """Send every log line of this process, the libraries' too, to stderr in the form that the settings ask for."""
+    """Configure all loggers of this process, the libraries' too, to write to stderr in the configured format."""
     formatter = structlog.stdlib.ProcessorFormatter(
         processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_rendering(settings)],
         foreign_pre_chain=_describing(service),

@@ -1,4 +1,4 @@
-"""What may be configured, in one validated place: every setting is an environment variable of the same name."""
+"""The settings: every one is an environment variable of the same name."""
 
 from datetime import timedelta
 from functools import cached_property
@@ -156,6 +156,12 @@ class Settings(BaseSettings):
         3600, ge=0, le=1_000_000, description="Seconds of recordings an owner may upload in an hour; 0: no limit"
     )
 
+    worker_client_processes: int = Field(
+        0,
+        ge=0,
+        le=16,
+        description="Processes that call the storage and the queue for the worker; 0: it does so itself",
+    )
     worker_batch_size: int = Field(8, ge=1, le=256, description="Jobs the worker holds at a time")
     visibility_timeout_seconds: int = Field(
         60,
@@ -229,20 +235,20 @@ class Settings(BaseSettings):
 
     @cached_property
     def wants_keys(self) -> bool:
-        """Whether every caller needs a key."""
+        """Whether every caller needs an API key."""
         if self.auth is None:
             return self.aws_lambda_function_name is not None or not is_loopback(self.host)
         return self.auth == "keys"
 
     @cached_property
     def serves_links(self) -> bool:
-        """Whether callers on other machines can't reach the storage, so that the API serves what is signed."""
+        """Whether the API itself serves signed links, since callers on other machines can't reach the storage."""
         storage = self.endpoint_for("s3")
         return storage is not None and is_loopback_url(storage) and not is_loopback(self.host)
 
     @cached_property
     def allowed_origins(self) -> tuple[str, ...]:
-        """Of which origins pages of others may use the API from a browser."""
+        """The origins whose pages may use the API, besides its own."""
         return separated(self.cors_origins)
 
     @cached_property
@@ -251,7 +257,7 @@ class Settings(BaseSettings):
         return separated(self.trusted_proxies)
 
     def endpoint_for(self, service: Literal["s3", "sqs"]) -> str | None:
-        """Where a service is spoken to; None: at AWS."""
+        """Return the endpoint of a service; None: AWS's own."""
         own = {"s3": self.aws_endpoint_url_s3, "sqs": self.aws_endpoint_url_sqs}
         return own[service] or self.aws_endpoint_url
 
@@ -262,7 +268,7 @@ class Settings(BaseSettings):
 
     @cached_property
     def upload_retention(self) -> timedelta:
-        """How long an upload lives from its session's birth."""
+        """How long an upload lives from its session's creation."""
         return timedelta(hours=self.upload_retention_hours)
 
     @cached_property
@@ -277,12 +283,12 @@ class Settings(BaseSettings):
 
     @cached_property
     def job_retention(self) -> timedelta:
-        """How long a job's request and outcome live from its birth."""
+        """How long a job's request and outcome live from its creation."""
         return timedelta(hours=self.job_retention_hours)
 
     @cached_property
     def job_deadline(self) -> timedelta:
-        """How long a job may take from its birth."""
+        """How long a job may take from its creation."""
         return timedelta(minutes=self.job_deadline_minutes)
 
     @cached_property

@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from botocore.config import Config
 from embedded import configuration
 from embedded.data_folder import AwsCredentials, new_credentials
 from environments.repository import LOCALSTACK, ROOT
+from environments.venvs import LOCKS, ensure
 from supervision.ports import free_port
 
 from pipeline.settings import Settings
@@ -51,16 +52,27 @@ class Store:
 
 @contextmanager
 def running_store(data: Path, **settings: Any) -> Iterator[Store]:
-    """Run the embedded AWS for the length of a test."""
+    """Run the embedded AWS of `make run` for the length of a test."""
+    with _running("embedded.server", configuration.python(), data, Settings(**settings), {}) as store:
+        yield store
+
+
+@contextmanager
+def running_emulator(data: Path) -> Iterator[Store]:
+    """Run the embedded AWS of `make deploy-local`, with all services, for the length of a test."""
+    python = ensure("cloud", LOCKS["cloud"])
+    with _running("embedded.cloud_server", python, data, Settings(), {"SERVICES": "", "S3_PERSIST": "0"}) as store:
+        yield store
+
+
+@contextmanager
+def _running(
+    module: str, python: Path, data: Path, settings: Settings, changes: Mapping[str, str]
+) -> Iterator[Store]:
     port, credentials = free_port(configuration.HOST), new_credentials()
-    environment = configuration.server_environment(port, data, Settings(**settings), credentials)
+    environment = {**configuration.server_environment(port, data, settings, credentials), **changes}
     process = subprocess.Popen(
-        [
-            str(configuration.python()),
-            str(LOCALSTACK / "supervision" / "exit_with_parent.py"),
-            "-m",
-            "embedded.server",
-        ],
+        [str(python), str(LOCALSTACK / "supervision" / "exit_with_parent.py"), "-m", module],
         cwd=LOCALSTACK,
         env={**os.environ, **environment, "PYTHONPATH": str(ROOT)},
         stdin=subprocess.PIPE,

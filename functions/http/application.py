@@ -3,7 +3,7 @@
 from fastapi import FastAPI
 
 from functions.access.access_control import AccessControl
-from functions.http import docs_page, problems, studio_page
+from functions.http import problems
 from functions.http.health_checks import HealthChecks
 from functions.http.middleware.deadline import RequestDeadline
 from functions.http.middleware.head_requests import HeadRequests
@@ -12,8 +12,10 @@ from functions.http.middleware.origins import Cors, LoopbackHosts, OriginCheck
 from functions.http.middleware.repeated_headers import RepeatedHeaders
 from functions.http.middleware.request_limits import BodyLimit, BodyLimits
 from functions.http.middleware.security_headers import SecurityHeaders
+from functions.http.middleware.shutdown import CancelledRequests
 from functions.http.openapi import Api
 from functions.http.operations.service_status import StatusReader
+from functions.http.pages import docs_page, studio_page
 from functions.http.routes import (
     health,
     jobs,
@@ -100,6 +102,7 @@ def create_app(settings: Settings, *, on_loopback: bool = False) -> FastAPI:
         app.add_middleware(LoopbackHosts)
     app.add_middleware(RepeatedHeaders)
     app.add_middleware(Unexpected)
+    app.add_middleware(CancelledRequests)
     if settings.allowed_origins:
         app.add_middleware(Cors, origins=settings.allowed_origins)
     app.add_middleware(SecurityHeaders)

@@ -23,6 +23,7 @@ from pipeline.errors import (
     TooMany,
     Unauthorized,
     Unavailable,
+    unavailability,
 )
 
 _METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
@@ -127,8 +128,7 @@ def answer_to(error: PipelineError, *, job_id: str | None = None) -> JSONRespons
     """Answer with an error that ended a request; what we depend on is logged, and not shown."""
     if isinstance(error, Unavailable):
         log.warning("unavailable", reason=error.message, cause=repr(error.__cause__))
-        reason = "The service can't reach its storage or queue; try again shortly."
-        return of_code(error.code, reason, None, job_id=job_id)
+        return of_code(error.code, unavailability(error), None, job_id=job_id)
     return of_error(error, job_id=job_id)
 
 
@@ -167,6 +167,12 @@ def _methods_of(request: Request) -> list[str]:
 
     served = {method for method in _METHODS if is_served(method)}
     return sorted(served | ({"HEAD"} if "GET" in served else set()))
+
+
+def stopping(*, job_id: str | None = None) -> JSONResponse:
+    """Answer a request that the end of the process interrupts; a job that was made goes on without it."""
+    message = "The service stops; the job goes on." if job_id else "The service stops; send the request again."
+    return of_code(Unavailable.code, message, None, job_id=job_id)
 
 
 def unexpected() -> JSONResponse:

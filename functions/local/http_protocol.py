@@ -15,6 +15,9 @@ from functions.http.middleware.deadline import FIRST_BYTE_AT
 from functions.http.middleware.security_headers import HEADERS
 from functions.local.http_parser import HEADERS_MAX_BYTES, URL_MAX_BYTES, AmbiguousRequest, Connection
 
+ON_SHUTDOWN = "on_shutdown"
+"""Under this name the application's lifespan state holds what to call when the server begins to stop."""
+
 _ERRORS = {
     408: ("request_timeout", "The request did not come in time; send it again."),
     414: ("uri_too_long", f"The URL is too long; it should have at most {URL_MAX_BYTES // 1024} KB."),
@@ -77,6 +80,17 @@ class HttpProtocol(H11Protocol):
         if self._write_check is not None:
             self._write_check.cancel()
         super().connection_lost(exc)
+
+    def eof_received(self) -> None:
+        """Send an error response to a client that ends its side of the connection in the middle of a body."""
+        if self.conn.their_state is h11.SEND_BODY:
+            self._send_error(400, "The body is cut: it ends before its announced length. Send it whole.")
+
+    def shutdown(self) -> None:
+        """Close the connection once the request that is being served has its response."""
+        super().shutdown()
+        if on_shutdown := self.app_state.get(ON_SHUTDOWN):
+            on_shutdown()
 
     def send_400_response(self, msg: str) -> None:
         """Send an error response for the exception that is being handled."""

@@ -24,7 +24,8 @@ log = structlog.get_logger(__name__)
 
 router = APIRouter()
 
-# Together with how long a key is cached, well under the minute within which a revocation takes effect.
+# With the 50 seconds for which a key is cached and the 8 that a look-up may take, this is the minute within which a
+# revocation takes effect.
 KEY_CHECK_SECONDS = 2.0
 
 

@@ -22,7 +22,7 @@ from pipeline.contract.records import ConnectionState, ReplyTo, Scope, Source, S
 from pipeline.contract.strict_json import parse_json
 from pipeline.contract.validation import message_of
 from pipeline.domain import jobs, voice_changes
-from pipeline.errors import ConnectionGone, InvalidInput, PipelineError, Unavailable
+from pipeline.errors import ConnectionGone, InvalidInput, PipelineError, Unavailable, unavailability
 from pipeline.logs import current_correlation_id
 
 log = structlog.get_logger(__name__)
@@ -98,8 +98,7 @@ class Dispatcher:
             return await self._route(sender, caller, parsed, say)
         except Unavailable as error:
             log.warning("unavailable", reason=error.message, cause=repr(error.__cause__))
-            reason = "The service can't reach its storage or queue; try again shortly."
-            return messages.error(error, message=reason, request_id=_request_id(parsed))
+            return messages.error(error, message=unavailability(error), request_id=_request_id(parsed))
         except PipelineError as error:
             return messages.error(error, request_id=_request_id(parsed))
         except Exception:  # whatever was sent, the connection lives on

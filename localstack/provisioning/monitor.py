@@ -25,13 +25,17 @@ CHECK_SECONDS = 5.0
 
 async def provision_again_when_lost(settings: Settings) -> None:
     """Check every few seconds, until cancelled, that the buckets and queues exist."""
+    is_failing = False
     async with clients(settings) as (s3, sqs):
         while True:
             await asyncio.sleep(CHECK_SECONDS)
             try:
                 await _check(s3, sqs, settings)
+                is_failing = False
             except (Unavailable, BotoCoreError, ClientError, OSError) as error:
-                log.warning("could not check the buckets and queues", reason=str(error))
+                if not is_failing:
+                    log.warning("could not check the buckets and queues; retrying", reason=str(error))
+                is_failing = True
 
 
 async def _check(s3: "S3Client", sqs: "SQSClient", settings: Settings) -> None:

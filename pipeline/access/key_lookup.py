@@ -6,12 +6,11 @@ frozen between its calls, and a monotonic clock may stand still meanwhile.
 """
 
 import asyncio
-from collections import OrderedDict
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Generic, TypeVar
 
 import structlog
+from cachetools import LRUCache
 
 from pipeline.access import api_keys, key_format
 from pipeline.access.api_keys import Caller, KeyRecord
@@ -27,8 +26,6 @@ RETRY_AFTER = timedelta(seconds=2)
 LAST_USE_INTERVAL = timedelta(minutes=10)
 LAST_USE_TIMEOUT_SECONDS = 2.0
 CACHE_SIZE = 10_000
-
-Entry = TypeVar("Entry")
 
 
 class KeyLookup:
@@ -54,9 +51,9 @@ class KeyLookup:
         self._resources = resources
         self._look_up_timeout_seconds = look_up_timeout_seconds
         # Apart, so that a flood of made-up ids can't push out the keys that are in use.
-        self._verified: _LruCache[_LookUp] = _LruCache(cache_size)
-        self._others: _LruCache[_LookUp] = _LruCache(cache_size)
-        self._last_uses: _LruCache[datetime] = _LruCache(cache_size)
+        self._verified: LRUCache[str, _LookUp] = LRUCache(cache_size)
+        self._others: LRUCache[str, _LookUp] = LRUCache(cache_size)
+        self._last_uses: LRUCache[str, datetime] = LRUCache(cache_size)
 
     async def caller(self, text: str) -> Caller:
         """Return the caller that sent this key.
@@ -77,7 +74,7 @@ class KeyLookup:
         record = await look_up.record()
         if not key_format.digest_matches(presented.digest, record.digest if record else None) or record is None:
             raise Unauthorized("This API key is not known.")
-        self._verified.put(presented.key_id, look_up)
+        self._verified[presented.key_id] = look_up
         _check_valid(record, self._resources.clock())
         await self._record_use(record.key_id)
         return record.caller
@@ -101,7 +98,7 @@ class KeyLookup:
         record = await look_up.record()
         if record is None:
             return False
-        self._verified.put(key_id, look_up)
+        self._verified[key_id] = look_up
         return record.is_valid(self._resources.clock())
 
     def _look_up(self, key_id: str) -> "_LookUp":
@@ -111,7 +108,7 @@ class KeyLookup:
             if found is not None and found.is_fresh(now):
                 return found
         started = _LookUp(now, asyncio.create_task(self._read(key_id)))
-        self._others.put(key_id, started)
+        self._others[key_id] = started
         return started
 
     async def _read(self, key_id: str) -> "KeyRecord | _Failed | None":
@@ -127,7 +124,7 @@ class KeyLookup:
         now, last = self._resources.clock(), self._last_uses.get(key_id)
         if last is not None and timedelta() <= now - last < LAST_USE_INTERVAL:
             return
-        self._last_uses.put(key_id, now)
+        self._last_uses[key_id] = now
         try:
             async with asyncio.timeout(LAST_USE_TIMEOUT_SECONDS):
                 await api_keys.record_use(self._resources, key_id)
@@ -164,27 +161,6 @@ class _LookUp:
                 "Keys can't be looked up now; try again shortly.", retry_after=int(RETRY_AFTER.total_seconds())
             )
         return answer
-
-
-class _LruCache(Generic[Entry]):
-    """A bounded dictionary by key id that evicts the least recently used entry."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._entries: OrderedDict[str, Entry] = OrderedDict()
-
-    def get(self, key_id: str) -> Entry | None:
-        """Return an entry and mark it as recently used."""
-        if key_id in self._entries:
-            self._entries.move_to_end(key_id)
-        return self._entries.get(key_id)
-
-    def put(self, key_id: str, entry: Entry) -> None:
-        """Add an entry, and evict the least recently used ones."""
-        self._entries[key_id] = entry
-        self._entries.move_to_end(key_id)
-        if len(self._entries) > self._limit:
-            self._entries.popitem(last=False)
 
 
 def _check_valid(record: KeyRecord, now: datetime) -> None:

@@ -60,7 +60,7 @@ class _Window:
 
     def __init__(self, bucket: Bucket, key: str, ends_at: datetime) -> None:
         self.ends_at = ends_at
-        self.used = 0  # by everybody, as last seen; it only grows
+        self.used = 0  # by everybody, as last seen
         self.held = 0  # of what is used: what this process may still give out
         self.block = 1
         self._bucket = bucket
@@ -99,6 +99,20 @@ class _Window:
                 return 0
             if await self._write(self.used + granted):
                 return granted
+            await self._read()
+        raise _busy()
+
+    async def give_back(self, amount: int) -> None:
+        """Count so much less as used.
+
+        Raises
+        ------
+        Unavailable
+            As for `take`.
+        """
+        for _ in range(_TRIES):
+            if await self._write(max(0, self.used - amount)):
+                return
             await self._read()
         raise _busy()
 
@@ -183,6 +197,17 @@ class Quotas:
         if taken < length:
             raise _too_long(seconds, quota_status)
         return quota_status
+
+    async def return_reference_seconds(self, owner: Owner, seconds: float) -> None:
+        """Count a recording as not uploaded after all, as well as can be: it was counted twice, or never stored."""
+        if owner is None or self._settings.reference_seconds_per_hour == 0:
+            return
+        window = self._window(owner, REFERENCE_SECONDS)
+        try:
+            async with window.exclusive():
+                await window.give_back(math.ceil(seconds * 1000))
+        except Unavailable as error:
+            log.warning("could not return quota", owner=owner, reason=error.message)
 
     def _window(self, owner: str, policy: Policy) -> _Window:
         now = self._clock()

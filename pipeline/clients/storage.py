@@ -35,11 +35,12 @@ class NewObject:
 
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
-    """What a listing tells of an object."""
+    """What is known of an object without reading it."""
 
     key: str
     size: int
     last_modified: datetime
+    etag: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +182,7 @@ class S3Bucket:
             except ClientError as error:
                 _raise_condition(error)
                 return None
-        return ObjectInfo(key, answer["ContentLength"], answer["LastModified"])
+        return ObjectInfo(key, answer["ContentLength"], answer["LastModified"], answer["ETag"])
 
     async def put(self, key: str, body: bytes, content_type: str) -> None:
         """See `Bucket.put`."""
@@ -229,7 +230,7 @@ class S3Bucket:
         """See `Bucket.list`."""
         async for page in self._pages(Prefix=prefix, StartAfter=start_after):
             for item in page.get("Contents", []):
-                yield ObjectInfo(item["Key"], item["Size"], item["LastModified"])
+                yield ObjectInfo(item["Key"], item["Size"], item["LastModified"], item["ETag"])
 
     async def list_folders(self, prefix: str, *, start_after: str = "") -> AsyncIterator[str]:
         """See `Bucket.list_folders`."""

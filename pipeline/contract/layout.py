@@ -1,4 +1,4 @@
-"""Where everything is stored: the key of every object, in one place."""
+"""The keys of all stored objects."""
 
 import re
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from datetime import datetime
 from urllib.parse import quote, unquote
 
 from pipeline.contract.records import Request, VoiceMetadata
-from pipeline.ids import Owner, born_at, is_id, lowest_id
+from pipeline.ids import Owner, is_id, lowest_id, timestamp_of
 
 UPLOADS = "audio/uploads/"
 PREVIEWS = "audio/previews/"
@@ -30,7 +30,7 @@ _USAGE_KEY = re.compile(r"shares/[^/]+/(?P<what>[a-z-]+)-(?P<start>0[0-9a-f]{11}
 
 @dataclass(frozen=True, slots=True)
 class ReferenceKeys:
-    """The files of a reference, wherever it lives."""
+    """The keys of a reference's files, of a session or a saved voice."""
 
     folder: str
 
@@ -41,7 +41,7 @@ class ReferenceKeys:
 
     @property
     def transcription(self) -> str:
-        """UTF-8 text; absent when nobody gave any."""
+        """UTF-8 text; absent if none was given."""
         return self.folder + "transcription.txt"
 
     @property
@@ -56,7 +56,7 @@ class ReferenceKeys:
 
     @property
     def unchecked_audio(self) -> str:
-        """Of a session only: what came by presigned POST and has not been looked at yet."""
+        """Of a session only: what was uploaded by presigned POST and is not validated yet."""
         return self.folder + "upload"
 
 
@@ -112,42 +112,42 @@ def job(job_id: str) -> str:
 
 
 def request(job_id: str) -> str:
-    """Return the key of what a job shall do."""
+    """Return the key of a job's request."""
     return job(job_id) + "request.json"
 
 
 def outcome(job_id: str) -> str:
-    """Return the key of how a job ended."""
+    """Return the key of a job's outcome."""
     return job(job_id) + OUTCOME_FILE
 
 
 def cancellation(job_id: str) -> str:
-    """Return the key of the wish that a job be cancelled."""
+    """Return the key of a job's cancellation."""
     return job(job_id) + "cancel"
 
 
 def subscribers(job_id: str) -> str:
-    """Return the folder of those who asked to be told of a job that others made."""
+    """Return the folder of a job's subscribers."""
     return job(job_id) + "subscribers/"
 
 
 def subscriber(job_id: str, connection_id: str) -> str:
-    """Return the key of one subscription."""
+    """Return the key of one subscriber."""
     return f"{subscribers(job_id)}{quote(connection_id, safe='')}.json"
 
 
 def connection(connection_id: str) -> str:
-    """Return the key of what is remembered of a connection."""
+    """Return the key of a connection's state."""
     return f"{CONNECTIONS}{quote(connection_id, safe='')}.json"
 
 
 def change(change_id: str) -> str:
-    """Return the key of the note that a voice is being changed."""
+    """Return the key of a pending change of a voice."""
     return f"{CHANGES}{change_id}.json"
 
 
 def key(key_id: str) -> str:
-    """Return the key of what is known of an API key; it lies beside the voices, as it outlives all that expires."""
+    """Return the key of an API key's record, in the bucket of the voices, where nothing expires."""
     return f"{KEYS}{key_id}/key.json"
 
 
@@ -157,19 +157,19 @@ def key_use(key_id: str) -> str:
 
 
 def ticket(ticket_id: str) -> str:
-    """Return the key of a ticket that opens one socket."""
+    """Return the key of a WebSocket ticket."""
     return f"{TICKETS}{ticket_id}.json"
 
 
 def quota(owner: str, what: str, start: datetime) -> str:
-    """Return the key of what an owner has used in the window that starts then."""
+    """Return the key of an owner's usage record for the window that starts then."""
     return f"{QUOTAS}{owner}/{what}-{lowest_id(start)[:12]}.json"
 
 
 def window_of_quota(key: str) -> tuple[str, datetime] | None:
     """Return what a usage record's key counts and from when; None for every other key."""
     match = _USAGE_KEY.fullmatch(key)
-    return (match["what"], born_at(match["start"])) if match else None
+    return (match["what"], timestamp_of(match["start"])) if match else None
 
 
 def in_flight_of(owner: str) -> str:
@@ -183,16 +183,16 @@ def in_flight(owner: str, job_id: str) -> str:
 
 
 def job_id_in_flight(key: str) -> str:
-    """Read the job out of its marker's key."""
+    """Return the job id in a marker's key."""
     return key.rpartition("/")[2]
 
 
 def id_in(key: str, prefix: str) -> str:
-    """Read the id that follows the prefix, up to the next `/` or `.`."""
+    """Return the id that follows the prefix, up to the next `/` or `.`."""
     return unquote(re.split(r"[/.]", key.removeprefix(prefix), maxsplit=1)[0])
 
 
 def job_id_of_outcome(key: str) -> str | None:
-    """Read the job out of an outcome's key; None for every other key."""
+    """Return the job id in an outcome's key; None for every other key."""
     match = _JOB_KEY.fullmatch(key)
     return match["job_id"] if match and match["rest"] == OUTCOME_FILE else None

@@ -1,4 +1,4 @@
-"""The objects that are stored and sent, as frozen data that checks itself."""
+"""The objects that are stored and sent, as frozen and validated data."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -21,7 +21,7 @@ from pipeline.errors import InvalidInput
 
 
 def format_utc(moment: datetime) -> str:
-    """Write a moment the way every answer does: UTC, whole seconds, `Z`."""
+    """Return a moment as all responses have it: ISO 8601, UTC, whole seconds, `Z`."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
@@ -53,12 +53,12 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
 
     def to_json(self) -> bytes:
-        """Write the record as UTF-8 JSON."""
+        """Return the record as UTF-8 JSON."""
         return self.model_dump_json(exclude_none=True).encode()
 
 
 class Source(Record):
-    """Whose voice speaks: an upload's or a saved one's."""
+    """The voice to use: an upload's or a saved one."""
 
     session_id: str | None = None
     voice_id: str | None = None
@@ -72,7 +72,7 @@ class Source(Record):
 
 
 class ReplyTo(Record):
-    """Where the client who asked is connected, and by which key, where keys are wanted."""
+    """The connection of a client, and the key it was authenticated by, if any."""
 
     endpoint: str
     connection_id: str
@@ -81,7 +81,7 @@ class ReplyTo(Record):
 
 
 class Options(Record):
-    """How to speak; what is None is left to the model's own defaults."""
+    """Options of the synthesis; None: the model's default."""
 
     language: str = "Auto"
     seed: int | None = Field(None, ge=0, lt=2**53, description="the same seed gives the same audio")
@@ -187,7 +187,7 @@ class Request(Envelope):
 
 
 class Timings(Record):
-    """Where the time went, in seconds."""
+    """How long the steps of a job took, in seconds."""
 
     queued_seconds: float
     synthesis_seconds: float
@@ -222,7 +222,7 @@ class Preview(Record):
 
 
 class Succeeded(_OutcomeFields):
-    """The job did what was asked; a `preview` is there when one was."""
+    """The job succeeded; `preview` is None for a job that made no audio."""
 
     status: Literal["succeeded"] = "succeeded"
     preview: Preview | None = None
@@ -231,7 +231,7 @@ class Succeeded(_OutcomeFields):
 
 
 class Failed(_OutcomeFields):
-    """The job ended without a result, and this is what to tell the client."""
+    """The job failed; code, message and field are for the client."""
 
     status: Literal["failed"] = "failed"
     code: str
@@ -246,7 +246,7 @@ _OUTCOME: TypeAdapter[Outcome] = TypeAdapter(
 
 
 def parse_outcome(body: bytes) -> Outcome:
-    """Read an `outcome.json`."""
+    """Parse an `outcome.json`."""
     return _OUTCOME.validate_json(body)
 
 
@@ -283,7 +283,7 @@ class VoiceMetadata(Record):
 
 
 class VoiceChange(Record):
-    """`changes/<id>.json`: says that a voice is being saved or deleted, so that the sweeper can finish it."""
+    """`changes/<id>.json`: a voice that is being saved or deleted, for the sweeper to finish if that fails."""
 
     voice_id: str
     owner: str | None = None
@@ -303,7 +303,7 @@ class QuotaUsage(Record):
 
 
 class ConnectionState(Record):
-    """`connections/<connection_id>.json`: what a WebSocket connection is remembered for."""
+    """`connections/<connection_id>.json`: the state of a WebSocket connection."""
 
     session_id: str | None = None
     owner: str | None = None

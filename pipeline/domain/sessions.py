@@ -84,7 +84,7 @@ async def store(
     TooMany
         It is more than what is left of the owner's share.
     """
-    await _charge(resources, owner, recording)
+    await Quotas(resources, resources.clock).take_reference_seconds(owner, recording.duration_seconds)
     new = objects(session_id, recording, transcription)
     await asyncio.gather(*(resources.bucket.put(one.key, one.body, one.content_type) for one in new))
 
@@ -153,13 +153,12 @@ async def require(resources: Resources, owner: Owner, session_id: str) -> None:
         return unchecked
 
     recording = await check_reference(resources, read)
-    await _charge(resources, owner, recording)
+    quotas = Quotas(resources, resources.clock)
+    await quotas.take_reference_seconds(owner, recording.duration_seconds)
     # Once: what has been used stays, though the form lets the client upload something else.
-    await resources.bucket.put_once(keys.audio, recording.wav, WAV)
-
-
-async def _charge(resources: Resources, owner: Owner, recording: EncodedRecording) -> None:
-    await Quotas(resources, resources.clock).take_reference_seconds(owner, recording.duration_seconds)
+    if await resources.bucket.put_once(keys.audio, recording.wav, WAV) is None:
+        # Another first use, at the same moment, has counted it too.
+        await quotas.return_reference_seconds(owner, recording.duration_seconds)
 
 
 def _unknown(session_id: str) -> NotFound:

@@ -17,7 +17,7 @@ from pipeline.contract.records import Consent, Request, Source, VoiceChange, Voi
 from pipeline.domain import jobs, sessions, voices
 from pipeline.domain.voice_names import check_consent, check_description, check_name, voice_id_of
 from pipeline.errors import NameTaken, Unavailable
-from pipeline.ids import Owner, born_at, is_id
+from pipeline.ids import Owner, is_id, timestamp_of
 
 log = structlog.get_logger(__name__)
 
@@ -101,20 +101,30 @@ async def delete(resources: Resources, owner: Owner, voice_id: str) -> None:
 
 
 async def finish_changes(resources: Resources) -> int:
-    """Clear away the voices whose saving or deleting died; how many notes of changes were settled."""
+    """Clear away the voices whose saving or deleting died; return how many notes of changes were settled."""
     settled = []
     async for item in resources.bucket.list(layout.CHANGES):
         note = layout.id_in(item.key, layout.CHANGES)
         if not is_id(note):
             continue
-        if born_at(note) + CHANGE_TIMEOUT > resources.clock():
+        if timestamp_of(note) + CHANGE_TIMEOUT > resources.clock():
             break
-        body = await resources.bucket.get(item.key)
-        change = VoiceChange.model_validate_json(body) if body else None
-        if change is None or await _settle(resources, change.owner, change.voice_id):
+        if await _settle_note(resources, item.key):
             settled.append(item.key)
     await resources.bucket.delete(settled)
     return len(settled)
+
+
+async def _settle_note(resources: Resources, key: str) -> bool:
+    body = await resources.bucket.get(key)
+    if body is None:
+        return True
+    try:
+        change = VoiceChange.model_validate_json(body)
+    except ValidationError as error:  # a later version may know what it says
+        log.error("note of a change can't be read", key=key, wrong_fields=error.error_count())  # noqa: TRY400
+        return False
+    return await _settle(resources, change.owner, change.voice_id)
 
 
 async def _is_stored(resources: Resources, owner: Owner, voice: VoiceMetadata) -> bool:

@@ -181,3 +181,11 @@ def test_every_curl_shows_what_was_wrong() -> None:
     # `-f` would hide the body, which says what would be right.
     assert not [command for command in commands if re.search(r"curl (-\w+ )*-\w*f", command)]
     assert all("--fail-with-body" in command or command.startswith("while ") for command in commands)
+
+
+def test_every_file_that_the_architecture_names_exists() -> None:
+    named = re.findall(
+        r"`((?:pipeline|functions|gpu_runner|localstack|infra|docs|tests)/[^`<]*)`", page("architecture")
+    )
+    assert len(named) > 30
+    assert [name for name in named if not (DOCS.parent / name).exists()] == []

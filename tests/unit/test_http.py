@@ -18,7 +18,7 @@ from pipeline.audio.reference_audio import encode_wav
 from pipeline.contract import layout
 from pipeline.contract.records import Options, Request
 from pipeline.domain import jobs, voice_changes
-from pipeline.errors import SynthesisFailed, Unavailable
+from pipeline.errors import Misconfigured, SynthesisFailed, Unavailable
 from pipeline.settings import Settings
 from tests.api import api, fields, problem
 from tests.fakes import FakeBucket, FakeQueue, Switch
@@ -112,6 +112,16 @@ async def test_a_preview_that_can_not_be_read_is_a_problem_with_its_id() -> None
     assert answer.headers["x-session-id"] == session_id
 
 
+async def test_a_misconfiguration_is_not_something_to_try_again() -> None:
+    world = World()
+    world.blow_after(0, Misconfigured)
+    async with api(world) as client:
+        body = problem(answer := await client.get("/voices"), 500, "misconfigured")
+    assert "misconfigured" in body["error"]
+    assert "blown" not in body["error"]
+    assert "retry-after" not in answer.headers
+
+
 class NoReads(Switch):
     """Finds objects, and does not give them out."""
 
@@ -120,6 +130,31 @@ class NoReads(Switch):
         await super().passed(call)
         if call == "read":
             raise Unavailable("no answer in time")
+
+
+@pytest.mark.parametrize(
+    ("method", "query", "headers", "status"),
+    [
+        ("HEAD", "", {}, 200),
+        ("HEAD", "", {"If-None-Match": "*"}, 304),
+        ("GET", "", {"If-None-Match": "*"}, 304),
+        ("GET", "?signed=1", {}, 303),
+    ],
+)
+async def test_audio_that_is_not_answered_is_not_read(
+    method: str, query: str, headers: dict[str, str], status: int
+) -> None:
+    world = World()
+    request = await world.job()
+    await world.succeed(request)
+    world.mend()
+    async with api(world) as client:
+        answer = await client.request(method, f"/previews/{request.job_id}.wav{query}", headers=headers)
+    assert answer.status_code == status
+    assert world.bucket.switch.count("read") == 0
+    if status == 200:
+        assert answer.headers["content-length"] == "4"
+        assert answer.headers["content-type"] == "audio/wav"
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,9 @@ from typing import Any
 import httpx
 import pytest
 
-from functions.http import studio_page
 from functions.http.application import create_app, serve_with
-from functions.http.studio_page import FILES, WAVEFORM_STYLE, content_policy
+from functions.http.pages import studio_page
+from functions.http.pages.studio_page import FILES, WAVEFORM_STYLE, content_policy
 from pipeline.settings import Settings
 from tests.world import World
 

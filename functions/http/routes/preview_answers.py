@@ -1,5 +1,6 @@
 """How a request for a preview is answered: with its audio, with why there is none, or with the job that goes on."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
@@ -58,6 +59,8 @@ class Answering:
             answer = await (self._ended(request) if has_ended else self._accepted(request))
         except PipelineError as error:
             answer = problems.answer_to(error, job_id=request.job_id)
+        except asyncio.CancelledError:
+            answer = problems.stopping(job_id=request.job_id)
         answer.headers.update(_identity(request))
         if applied:
             answer.headers["Preference-Applied"] = applied

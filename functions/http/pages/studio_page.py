@@ -16,7 +16,7 @@ from starlette.staticfiles import StaticFiles
 
 from pipeline.settings import Settings
 
-FILES = Path(__file__).parents[1] / "studio"
+FILES = Path(__file__).parents[2] / "studio"
 SERVED = {"script", "style", "vendor", "chevron.svg", "icon.svg"}
 
 # The style that wavesurfer.js puts beside each waveform, at the height that `waveform.js` gives it.
