@@ -5,7 +5,7 @@ import os
 import re
 from pathlib import Path
 
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, ConsoleMessage, Error, Locator, Page, Request, expect
 
 ROOT = Path(__file__).resolve().parents[2]
 AXE = ROOT / "node_modules" / "axe-core" / "axe.min.js"
@@ -34,19 +34,20 @@ class Studio:
         self.page: Page = self.context.new_page()
         self.complaints: list[str] = []
         self.foreign: list[str] = []
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.page.on(
-            "console",
-            lambda said: said.type == "error" and not _EXPECTED.search(said.text) and self._complain(said.text),
-        )
-        self.page.on("request", lambda asked: self._note_foreign(asked.url))
+        self.page.on("pageerror", self._note_error)
+        self.page.on("console", self._note_console)
+        self.page.on("request", self._note_request)
 
-    def _complain(self, text: str) -> None:
-        self.complaints.append(text)
+    def _note_error(self, error: Error) -> None:
+        self.complaints.append(str(error))
 
-    def _note_foreign(self, url: str) -> None:
-        if not url.startswith((self.url, self.url.replace("http", "ws"), "blob:", "data:")):
-            self.foreign.append(url)
+    def _note_console(self, said: ConsoleMessage) -> None:
+        if said.type == "error" and not _EXPECTED.search(said.text):
+            self.complaints.append(said.text)
+
+    def _note_request(self, request: Request) -> None:
+        if not request.url.startswith((self.url, "blob:")):
+            self.foreign.append(request.url)
 
     def open(self, fragment: str = "") -> None:
         """Go to the page."""

@@ -97,7 +97,7 @@ def test_a_sentence_is_offered_in_each_of_ten_languages(studio: Callable[..., St
     page = here.page
     languages = page.locator("#reading-language option")
     expect(languages).to_have_count(10)
-    texts = set()
+    texts = set[str]()
     for code in ("en", "de", "fr", "es", "it", "pt", "ru", "zh", "ja", "ko"):
         page.locator("#reading-language").select_option(index=len(texts))
         expect(page.locator("#reading-text")).to_have_attribute("lang", code)
