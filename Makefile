@@ -13,8 +13,9 @@ PYTEST_XDIST ?= -n 2 --dist loadgroup
 # Compiled files make every start after the first several times faster.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help run keys test test-all test-second-tier environments bench bench-cold-start simulate localstack \
-	deploy-local preflight deploy worker-image deploy-worker test-deployed rollback teardown check check-studio validate vendor clean lock
+.PHONY: help run keys test test-all test-second-tier environments bench bench-cold-start bench-gpu simulate localstack \
+	deploy-local preflight deploy worker-image deploy-worker test-deployed rollback teardown check check-studio \
+	validate vendor clean lock
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -48,6 +49,11 @@ bench: $(SERVICE)/dev.stamp $(SERVICE)/qwen.stamp
 	PYTHONPATH=localstack $(SERVICE_PYTHON) -m tests.benchmarks.fairness
 	PYTHONPATH=localstack $(SERVICE_PYTHON) -m tests.benchmarks.worker_throughput
 	OMP_NUM_THREADS=1 $(SERVICE_PYTHON) -m tests.benchmarks.qwen_engine
+
+## make bench-gpu         how fast the model's engine is on this GPU, in stages; what has been measured is kept
+BENCH_RESULTS ?= docs/benchmarks/qwen-engine.json
+bench-gpu: $(SERVICE)/dev.stamp $(SERVICE)/qwen.stamp
+	$(SERVICE_PYTHON) -m tests.benchmarks.qwen_engine --results $(BENCH_RESULTS) --checkpoint data/bench-checkpoint $(ARGS)
 
 ## make bench-cold-start  how long a function takes from nothing to its first answer
 bench-cold-start: $(SERVICE)/dev.stamp
