@@ -77,6 +77,7 @@ CALLS = [
     Call("GET", "/previews/{job_id}.wav", "preview", ("job_id",)),
     Call("HEAD", "/previews/{job_id}.wav", "preview", ("job_id",)),
     Call("GET", "/jobs/{job_id}", "preview", ("job_id",)),
+    Call("DELETE", "/jobs/{job_id}", "preview", ("job_id",)),
     Call("GET", "/voices", "preview"),
     Call(
         "POST",
@@ -99,6 +100,7 @@ MESSAGES: dict[str, Callable[[Belongings], list[dict[str, Any]]]] = {
     ],
     "save_voice": lambda its: [{"session_id": its.session_id, "name": "Another"}],
     "subscribe": lambda its: [{"job_id": its.job_id}],
+    "cancel": lambda its: [{"job_id": its.job_id}],
 }
 
 

@@ -122,6 +122,24 @@ async def test_a_misconfiguration_is_not_something_to_try_again() -> None:
     assert "retry-after" not in answer.headers
 
 
+async def test_a_job_that_is_no_longer_wanted_ends_as_cancelled() -> None:
+    world = World()
+    async with api(world) as client:
+        form = {"session_id": await world.session(), "response_text": "Hello."}
+        waiting = asyncio.ensure_future(client.post("/preview", data=form))
+        while not world.synthesis.bodies:  # noqa: ASYNC110 - there is nothing to wait for but turns
+            await asyncio.sleep(0)
+        job_id = (await last_request(world)).job_id
+        cancelled = await client.delete(f"/jobs/{job_id}")
+        assert (cancelled.status_code, cancelled.json()["status"]) == (200, "failed")
+        assert cancelled.json()["code"] == "cancelled"
+        assert (await client.get(f"/jobs/{job_id}")).json() == cancelled.json()
+        assert problem(await waiting, 409, "cancelled")["job_id"] == job_id
+        again = await client.delete(f"/jobs/{job_id}")
+        assert again.json() == cancelled.json()
+        problem(await client.delete(f"/jobs/{world.resources.new_id()}"), 404, "not_found")
+
+
 class NoReads(Switch):
     """Finds objects, and does not give them out."""
 

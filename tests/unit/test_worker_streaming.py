@@ -197,7 +197,7 @@ async def test_a_job_cancelled_while_it_is_made_frees_its_place(world: Fakes) ->
     order, other = await order_new(world.resources), await order_new(world.resources)
     async with fake_time_worker(world, engine) as worker:
         await until(lambda: engine.speaking == [order.job_id])
-        await jobs.cancel(world.resources, order.job_id)
+        await jobs.mark_cancelled(world.resources, order.job_id)
         await world.time.advance(2)
         await until(lambda: engine.speaking == [other.job_id])
         await worker.until_ended(order.job_id)
@@ -211,7 +211,7 @@ async def test_a_job_cancelled_while_it_is_made_frees_its_place(world: Fakes) ->
 async def test_a_job_cancelled_in_the_queue_is_not_begun(world: Fakes) -> None:
     engine = ScriptedEngine()
     order = await order_new(world.resources)
-    await jobs.cancel(world.resources, order.job_id)
+    await jobs.mark_cancelled(world.resources, order.job_id)
     world.time.now += timedelta(seconds=5)
     async with fake_time_worker(world, engine) as worker:
         await worker.until_ended(order.job_id)
@@ -223,7 +223,7 @@ async def test_a_cancellation_that_comes_too_late_changes_nothing(world: Fakes) 
     order = await order_new(world.resources)
     async with fake_time_worker(world, ScriptedEngine()) as worker:
         await worker.until_ended(order.job_id)
-        await jobs.cancel(world.resources, order.job_id)
+        await jobs.mark_cancelled(world.resources, order.job_id)
         await world.time.advance(10)
     assert await succeeded(world.resources, order)
 
