@@ -8,9 +8,8 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -20,12 +19,11 @@ import torch
 from gpu_runner.engines import CannotLoad, EngineLost, Finished, Piece, Reference, Utterance, VoicePrompt
 from gpu_runner.engines.qwen import prefix, prompts
 from gpu_runner.engines.qwen.failures import OutOfMemory, broken, no_room, told_apart, unreadable
-from gpu_runner.engines.qwen.job import Job, cap_of, check_length
+from gpu_runner.engines.qwen.job import Admitted, Job, cap_of, check_length
 from gpu_runner.engines.qwen.model import SAMPLE_RATE, Model, release_memory
 from gpu_runner.engines.qwen.prefix import Prefix
 from gpu_runner.engines.qwen.prompts import QwenPrompt
-from gpu_runner.engines.qwen.rows import Row, TokenizedText, tokenize
-from gpu_runner.engines.qwen.seeds import seed_of, seed_of_part
+from gpu_runner.engines.qwen.rows import Row, tokenize
 from gpu_runner.engines.qwen.stages.allocation import Stages, allocate_stages
 from gpu_runner.engines.qwen.stages.generator import End, Progress
 from gpu_runner.engines.qwen.stages.scheduler import Scheduler
@@ -38,16 +36,6 @@ log = structlog.get_logger()
 
 Events = list[Piece | Finished]
 IDLE_SECONDS = 0.05  # how long a step waits at most for a text that is being tokenized, when there is nothing to do
-
-
-@dataclass(frozen=True, slots=True)
-class _Admitted:
-    """An utterance whose text is being cut and tokenized, in another thread."""
-
-    utterance: Utterance
-    prompt: QwenPrompt
-    text: "Future[TokenizedText]"
-    began: float
 
 
 class QwenEngine:
@@ -69,7 +57,7 @@ class QwenEngine:
         self._allocate = allocate
         self._loading = threading.Lock()
         self._texts = ThreadPoolExecutor(1, "text")
-        self._admitted: dict[str, _Admitted] = {}
+        self._admitted: dict[str, Admitted] = {}
         self._jobs: dict[str, Job] = {}
         self._scheduler = Scheduler(capacity)
 
@@ -146,7 +134,7 @@ class QwenEngine:
             raise InvalidInput("The text holds nothing that can be spoken.", field="text")
         check_length(prompt, cap_of(text, options.max_seconds))
         tokenized = self._texts.submit(tokenize, text, options.language, prompt, model.tokens)
-        self._admitted[utterance.job_id] = _Admitted(utterance, prompt, tokenized, time.monotonic())
+        self._admitted[utterance.job_id] = Admitted(utterance, prompt, tokenized, time.monotonic())
 
     def cancel(self, job_id: str) -> None:
         """See `Engine.cancel`."""
@@ -190,20 +178,7 @@ class QwenEngine:
                 continue
             text = admitted.text.result()
             self._jobs[job_id] = Job(admitted.utterance, text, admitted.began, admitted.prompt.warnings)
-            self._scheduler.add([self._row(admitted, text, number) for number in range(len(text.parts))])
-
-    def _row(self, admitted: _Admitted, text: TokenizedText, number: int) -> Row:
-        utterance, options, part = admitted.utterance, admitted.utterance.options, text.parts[number]
-        return Row(
-            job_id=utterance.job_id,
-            part=number,
-            tokens=text.transcript + part.tokens,
-            language=options.language,
-            prompt=admitted.prompt,
-            sampling=self.loaded.defaults.with_options(options),
-            seed=seed_of_part(seed_of(utterance.job_id, options.seed), number),
-            cap=cap_of(part.text, options.max_seconds),
-        )
+            self._scheduler.add(admitted.rows(text, self.loaded.defaults))
 
     def _admit_rows(self) -> Iterator[Piece | Finished]:
         """Give waiting rows slots, as far as there are any and reading their prompts doesn't take too long."""
