@@ -76,6 +76,7 @@ class SaveVoice(_Data):
 
     name: WholeText
     description: WholeText | None = None
+    consent: WholeText | None = None
     session_id: WholeText | None = None
 
 
@@ -176,7 +177,7 @@ class Dispatcher:
                 "No session was used on this connection yet; give the session_id to save.", field="session_id"
             )
         voice = await voice_changes.save(
-            self._resources, caller.owner, session_id, data.name, data.description or ""
+            self._resources, caller.owner, session_id, data.name, data.description or "", data.consent or ""
         )
         saved = {"voice_id": voice.voice_id, "name": voice.name, "description": voice.description}
         return messages.reply("voice_saved", data.request_id, saved)

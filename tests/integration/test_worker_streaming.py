@@ -6,9 +6,10 @@ from base64 import b64decode
 from dataclasses import dataclass, field
 from typing import Any
 
+from botocore.credentials import ReadOnlyCredentials
+
 from functions.local import connection_posts
 from gpu_runner.engines.mock import MockEngine
-from pipeline.access.request_signatures import ReceivedRequest
 from pipeline.clients.resources import Resources
 from pipeline.contract import layout
 from pipeline.contract.records import ReplyTo, Request, Source, Subscriber
@@ -27,15 +28,20 @@ class Socket:
     messages: list[dict[str, Any]] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
 
-    async def deliver(self, connection_id: str, message: str) -> bool:
+    def max_bytes(self, _connection_id: str) -> int:
+        """Take any message."""
+        return 128 * 1024
+
+    async def deliver(self, connection_id: str, message: bytes) -> bool:
         """Take a message."""
         self.messages.append(json.loads(message))
         self.times.append(time.monotonic())
         return connection_id == "c"
 
 
-async def accept_all(_request: ReceivedRequest, _body: bytes) -> None:
-    """Verify nothing."""
+async def credentials() -> ReadOnlyCredentials:
+    """Return what the environment of the integration tests has."""
+    return ReadOnlyCredentials("testing", "testing", None)
 
 
 async def accept(resources: Resources, endpoint: str, connection_id: str) -> Request:
@@ -49,7 +55,7 @@ async def accept(resources: Resources, endpoint: str, connection_id: str) -> Req
 
 async def test_audio_arrives_while_it_is_made(resources: Resources) -> None:
     socket = Socket()
-    async with connection_posts.serving(socket.deliver, accept_all) as endpoint:
+    async with connection_posts.serving(socket, connection_posts.signature_check(credentials)) as endpoint:
         order = await accept(resources, endpoint, "c")
         async with real_time_worker(resources, MockEngine(speed=2)):
             await eventually(lambda: jobs.read_outcome(resources, order.job_id))
@@ -63,7 +69,7 @@ async def test_audio_arrives_while_it_is_made(resources: Resources) -> None:
 
 async def test_a_client_that_hung_up_still_gets_its_job_done(resources: Resources) -> None:
     socket = Socket()
-    async with connection_posts.serving(socket.deliver, accept_all) as endpoint:
+    async with connection_posts.serving(socket, connection_posts.signature_check(credentials)) as endpoint:
         order = await accept(resources, endpoint, "gone")
         async with real_time_worker(resources, MockEngine()):
             await eventually(lambda: jobs.read_outcome(resources, order.job_id))

@@ -56,7 +56,7 @@ class Call:
     more: Callable[[Belongings], dict[str, Any]] = field(default=lambda _: {})
 
     def of(self, theirs: Belongings) -> tuple[str, str, dict[str, Any]]:
-        return self.method, self.path.format(**theirs.__dict__), self.more(theirs)
+        return self.method, self.path.format(**theirs.__dict__, extension="pcm"), self.more(theirs)
 
 
 CALLS = [
@@ -75,6 +75,7 @@ CALLS = [
         lambda its: {"data": {"voice_id": its.voice_id, "response_text": "Hello."}, "headers": ASYNC},
     ),
     Call("GET", "/previews/{job_id}.wav", "preview", ("job_id",)),
+    Call("GET", "/previews/{job_id}.{extension}", "preview", ("job_id",)),
     Call("HEAD", "/previews/{job_id}.wav", "preview", ("job_id",)),
     Call("GET", "/jobs/{job_id}", "preview", ("job_id",)),
     Call("DELETE", "/jobs/{job_id}", "preview", ("job_id",)),
@@ -87,10 +88,15 @@ CALLS = [
         lambda its: {"json": {"session_id": its.session_id, "name": "Another"}},
     ),
     Call("GET", "/voices/{voice_id}", "preview", ("voice_id",)),
+    Call("GET", "/voices/{voice_id}/sample", "preview", ("voice_id",)),
+    Call("GET", "/voices/{voice_id}/export", "preview", ("voice_id",)),
+    Call("PATCH", "/voices/{voice_id}", "voices:write", ("voice_id",), lambda _: {"json": {"description": "calm"}}),
     Call("DELETE", "/voices/{voice_id}", "voices:write", ("voice_id",)),
     Call("POST", "/uploads", "preview"),
     Call("POST", "/upload", "preview", (), lambda _: {"files": {"audio": WAV}}),
     Call("POST", "/ws-tickets", "preview"),
+    Call("GET", "/status", "admin"),
+    Call("GET", "/metrics", "admin"),
 ]
 
 MESSAGES: dict[str, Callable[[Belongings], list[dict[str, Any]]]] = {
@@ -198,7 +204,7 @@ class TestRoutes:
         world = World(SETTINGS)
         mine = await belongings(world, "alice")
         async with client_of(world) as client:
-            answer = await call(client, what, mine, await key_of(world, "alice"))
+            answer = await call(client, what, mine, await key_of(world, "alice", what.scope))
         assert answer.is_success, answer.text
         assert answer.headers["ratelimit"]
         assert answer.headers["ratelimit-policy"]
@@ -236,7 +242,7 @@ class TestRoutes:
     async def test_nor_with_another_scope(self, what: Call) -> None:
         world = World(SETTINGS)
         mine = await belongings(world, "alice")
-        other: Scope = "voices:write" if what.scope == "preview" else "preview"
+        other: Scope = "preview" if what.scope == "voices:write" else "voices:write"
         async with client_of(world) as client:
             answer = await call(client, what, mine, await key_of(world, "alice", other))
         assert answer.status_code == 403

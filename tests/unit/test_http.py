@@ -326,6 +326,7 @@ async def test_the_life_of_a_voice() -> None:
             "duration_seconds": 2.0,
             "sample_rate": 16_000,
             "model": None,
+            "consent": None,
         }
         assert (await client.get("/voices/nova")).json() == saved.json()
         assert (await client.get("/voices")).json() == {"voices": [saved.json()]}
@@ -784,7 +785,7 @@ async def test_a_wrong_method_is_told_every_right_one() -> None:
     async with api(World()) as client:
         for url, methods in [
             ("/voices", "GET, HEAD, POST"),
-            ("/voices/nova", "DELETE, GET, HEAD"),
+            ("/voices/nova", "DELETE, GET, HEAD, PATCH"),
             ("/previews/x.wav", "GET, HEAD"),
         ]:
             assert (await client.put(url)).headers["allow"] == methods
@@ -793,7 +794,6 @@ async def test_a_wrong_method_is_told_every_right_one() -> None:
 @pytest.mark.parametrize(
     ("method", "url", "status"),
     [
-        ("GET", "/", 404),
         ("GET", "/nothing", 404),
         ("POST", "/health", 405),
         ("PUT", "/voices", 405),

@@ -9,7 +9,7 @@ import pytest
 import soundfile as sf
 
 from pipeline.audio.output_formats import FORMATS, FormatName, encoder, streamed_wav_header, transcode
-from pipeline.audio.reference_audio import encode_wav
+from pipeline.audio.reference_audio import Samples, encode_wav
 from tests.speech import voice
 
 RATE = 24_000
@@ -21,18 +21,18 @@ LOSSLESS: Sequence[FormatName] = ("wav", "flac", "pcm")
 EXACT: Sequence[FormatName] = ("wav", "flac", "mp3", "opus", "pcm")
 
 
-def decoded(body: bytes, name: FormatName) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
+def decoded(body: bytes, name: FormatName) -> Samples:
     """Decode with FFmpeg, which heeds what a file says of its padding; mono, at 24 kHz."""
     if name == "pcm":
-        return np.frombuffer(body, "<i2").astype(np.float32) / 32768
+        return np.frombuffer(body, "<i2").astype(np.float32) / np.float32(32768)
     resampler = av.AudioResampler("flt", "mono", RATE)
-    with av.open(io.BytesIO(body)) as file:
+    with av.open(io.BytesIO(body), "r") as file:
         frames = [new for frame in file.decode(audio=0) for new in resampler.resample(frame)]
     frames += resampler.resample(None)
     return np.concatenate([frame.to_ndarray()[0] for frame in frames])
 
 
-def rms(samples: np.ndarray[tuple[int], np.dtype[np.float32]]) -> float:
+def rms(samples: Samples) -> float:
     return float(np.sqrt(np.mean(np.square(samples))))
 
 
