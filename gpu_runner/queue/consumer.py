@@ -11,7 +11,8 @@ from gpu_runner.engines import EngineLost
 from gpu_runner.queue.deliveries import Deliveries, Delivery
 from gpu_runner.queue.protection import SCALE_IN_WINDOW_SECONDS, Protection
 from gpu_runner.synthesis.context import WorkerContext
-from gpu_runner.synthesis.engine_thread import EngineFailed, Stopping
+from gpu_runner.synthesis.engine_loop import EngineFailed
+from gpu_runner.synthesis.engine_thread import Stopping
 from gpu_runner.synthesis.processing import process
 from gpu_runner.synthesis.publishing import Result, publish
 from pipeline.clients.queues import BATCH, Message
