@@ -1,6 +1,6 @@
 """The images, built and run by buildah, without a registry or an engine, on a bootstrapped Debian.
 
-Heavy (five minutes, some 6 GB of disk), so only where its tools are: `apt-get install buildah debootstrap`, as root.
+Heavy (five minutes, some 6 GB of disk), so only where its tools are: `apt-get install buildah debootstrap`.
 """
 
 import json
@@ -169,6 +169,8 @@ def single(
     folder.chmod(0o755)
     model, data = folder / "model", folder / "data"
     tiny_checkpoint.build(model)
+    (model / "model.safetensors").chmod(0o644)
+    (model / "speech_tokenizer" / "model.safetensors").chmod(0o644)
     data.mkdir()
     os.chown(data, 10001, 10001)
     port = free_port(HOST)
@@ -210,12 +212,17 @@ def test_it_ends_in_time_when_told_to(single: tuple[Container, int]) -> None:
     assert time.monotonic() - began < 20
 
 
-def test_the_worker_says_in_one_line_what_is_wrong(build: Callable[[str], str], tmp_path: Path) -> None:
-    """The entry point of the worker's image, with a model that is not there."""
-    environment = {"QWEN_TTS_MODEL_ID": "/models/nowhere", "AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x"}
-    container = Container(build("worker"), environment, [], tmp_path / "log")
+def test_the_worker_says_in_one_line_that_it_may_not_read_its_weights(
+    build: Callable[[str], str], tmp_path: Path
+) -> None:
+    tmp_path.chmod(0o755)
+    tiny_checkpoint.build(tmp_path / "model")
+    (tmp_path / "model" / "model.safetensors").chmod(0o600)
+    environment = {"QWEN_TTS_MODEL_ID": "/models/tiny", "AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x"}
+    container = Container(build("worker"), environment, [f"{tmp_path / 'model'}:/models/tiny:ro"], tmp_path / "log")
     try:
         assert container.wait() != 0
-        assert "/models/nowhere" in container.logged()
+        assert "model.safetensors in /models/tiny can't be read" in container.logged()
+        assert "Traceback" not in container.logged()
     finally:
         container.remove()
