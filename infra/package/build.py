@@ -62,7 +62,7 @@ def main() -> None:
     if not arguments.here and sys.version_info[:2] != RUNTIME:
         raise SystemExit(
             f"The functions run on Python {VERSION} and their package has compiled files, so that has to build it; "
-            f"this is Python {platform.python_version()}. Set PYTHON=/path/to/python{VERSION}, or use `make deploy`."
+            f"this is Python {platform.python_version()}. Set PYTHON=/path/to/python{VERSION}, or `make deploy`."
         )
     built = BUILT.with_name("package-here") if arguments.here else BUILT
     stamp, wanted = built / "made-from.txt", _fingerprint()

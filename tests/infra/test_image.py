@@ -122,7 +122,8 @@ class Container:
         ]
         inspected = json.loads(buildah("inspect", self.name, stdout=subprocess.PIPE).stdout)
         entrypoint = inspected["OCIv1"]["config"]["Entrypoint"]
-        self._process = subprocess.Popen(self._command(entrypoint), stdout=log.open("wb"), stderr=subprocess.STDOUT)
+        with log.open("wb") as output:
+            self._process = subprocess.Popen(self._command(entrypoint), stdout=output, stderr=output)
 
     def _command(self, command: Sequence[str]) -> list[str]:
         return ["buildah", *STORAGE, "run", *self._how, self.name, "--", *command]
