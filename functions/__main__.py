@@ -5,8 +5,9 @@ import sys
 import uvicorn
 
 from functions.local import uvicorn_options
+from pipeline.environment import SettingsError
 from pipeline.logs import configure_logging
-from pipeline.settings import SettingsError, load_settings
+from pipeline.settings import load_settings
 
 
 def main() -> int:

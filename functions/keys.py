@@ -13,9 +13,10 @@ from pipeline.access import api_keys
 from pipeline.access.api_keys import SCOPES, KeyRecord, Listed
 from pipeline.clients.resources import Resources, connect
 from pipeline.contract.records import format_utc
+from pipeline.environment import SettingsError
 from pipeline.errors import PipelineError
 from pipeline.logs import configure_logging
-from pipeline.settings import SettingsError, load_settings
+from pipeline.settings import load_settings
 
 WRONG_SETTING = 2
 FAILED = 1

@@ -5,18 +5,21 @@ import logging
 import os
 import signal
 import sys
+from contextlib import AsyncExitStack
 from functools import partial
 from types import FrameType
 from typing import NoReturn
 
+from gpu_runner.clients.pool import in_processes
 from gpu_runner.engines import CannotLoad, EngineLost
 from gpu_runner.engines.load import load_engine
 from gpu_runner.health import CannotListen
 from gpu_runner.worker import run_worker
 from pipeline.clients.resources import connect
+from pipeline.environment import SettingsError
 from pipeline.errors import Misconfigured
 from pipeline.logs import configure_logging
-from pipeline.settings import Settings, SettingsError, load_settings
+from pipeline.settings import Settings, load_settings
 
 OK, FAILED, MISCONFIGURED = 0, 1, 2
 
@@ -42,7 +45,11 @@ def main() -> int:
 async def _run(settings: Settings) -> None:
     stop = asyncio.Event()
     _handle_signals(stop)
-    async with connect(settings) as resources:
+    async with AsyncExitStack() as stack:
+        resources = await stack.enter_async_context(connect(settings))
+        if settings.worker_client_processes:
+            clients = in_processes(resources, settings.worker_client_processes)
+            resources = await stack.enter_async_context(clients)
         await run_worker(resources, partial(load_engine, settings), stop)
 
 

@@ -1,5 +1,6 @@
 """Whether the services the worker depends on answer; an outage is logged when it starts and when it ends."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -7,6 +8,8 @@ import structlog
 
 from pipeline.errors import Misconfigured, Unavailable
 from pipeline.ids import Clock
+
+Sleep = Callable[[float], Awaitable[object]]
 
 MAX_BACKOFF_SECONDS = 30.0
 

@@ -6,11 +6,10 @@ from collections.abc import Callable
 import structlog
 
 from gpu_runner import health
-from gpu_runner.dependencies import Dependencies
-from gpu_runner.engines import Engine
+from gpu_runner.dependencies import Dependencies, Sleep
+from gpu_runner.engines import Engine, Reproducible
 from gpu_runner.health import Health
 from gpu_runner.queue.consumer import Consumer
-from gpu_runner.queue.deliveries import Sleep
 from gpu_runner.queue.protection import protection_for
 from gpu_runner.synthesis.context import WorkerContext
 from gpu_runner.synthesis.engine_thread import EngineThread
@@ -55,7 +54,12 @@ async def run_worker(
             engine = await _loaded(engine_thread, stop)
             if engine is not None:
                 context = WorkerContext(
-                    resources, engine_thread, Prompts(resources, engine_thread), engine.sample_rate
+                    resources,
+                    engine_thread,
+                    Prompts(resources, engine_thread),
+                    engine.sample_rate,
+                    engine.reproducible_as if isinstance(engine, Reproducible) else None,
+                    sleep,
                 )
                 status.model = engine.model
                 await _consume(Consumer(context, dependencies, protection, sleep=sleep), status, stop)

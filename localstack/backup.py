@@ -11,7 +11,7 @@ import tarfile
 from pathlib import Path
 
 import environments.repository  # noqa: F401  (makes the packages importable)
-from embedded import connection_file
+from embedded.data_folder import PRIVATE_FOLDER, lock_of
 from filelock import Timeout
 from supervision.local_settings import load_local_settings
 
@@ -34,9 +34,10 @@ def save(data: Path, file: Path) -> None:
     """
     if not data.is_dir():
         raise BackupFailed(f"DATA_DIR {data} is not there.")
-    file.parent.mkdir(parents=True, exist_ok=True)
+    file.parent.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
     unfinished = file.with_name(f".{file.name}.new")
     try:
+        unfinished.touch(mode=0o600)  # voices and keys are in it
         with tarfile.open(unfinished, "w:gz") as archive:
             for path in sorted(data.rglob("*")):
                 _add(archive, path, path.relative_to(data))
@@ -62,7 +63,7 @@ def restore(data: Path, file: Path) -> None:
     """
     data.mkdir(parents=True, exist_ok=True)
     try:
-        with connection_file.lock_of(data).acquire(timeout=0):
+        with lock_of(data).acquire(timeout=0):
             if any(path.name != "in-use.lock" for path in data.iterdir()):
                 raise BackupFailed(f"DATA_DIR {data} is not empty; move it away first, or name another.")
             with tarfile.open(file) as archive:

@@ -9,15 +9,16 @@ import json
 import os
 import signal
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import environments.repository  # noqa: F401  (makes the packages importable)
 import structlog
 from embedded import configuration
-from embedded.configuration import HOST
+from embedded.configuration import ACCOUNT, HOST
+from embedded.data_folder import AwsCredentials, new_credentials, write_private
 from environments.repository import LOCALSTACK, ROOT
 from environments.venvs import LOCKS, EnvironmentFailed, ensure
 from supervision.ports import PortUnavailable, free_port
@@ -26,8 +27,9 @@ from supervisor import stop_on_signals, wait_until_ready
 
 from infra.package.python import find_python
 from pipeline.clients.resources import client_config, session_for
+from pipeline.environment import SettingsError
 from pipeline.logs import configure_logging
-from pipeline.settings import Settings, SettingsError, load_settings
+from pipeline.settings import Settings, load_settings
 
 log = structlog.get_logger()
 
@@ -54,11 +56,13 @@ class Deployed:
     bucket: str
     voices_bucket: str
     synthesis_queue: str
+    access_key_id: str
+    secret_access_key: str = field(repr=False)
 
 
-def emulator_program(port: int, settings: Settings) -> Program:
+def emulator_program(port: int, settings: Settings, credentials: AwsCredentials) -> Program:
     """Return the embedded AWS with every service and no persistence."""
-    environment = configuration.server_environment(port, BUILD_FOLDER, settings) | {
+    environment = configuration.server_environment(port, BUILD_FOLDER, settings, credentials) | {
         "SERVICES": "",
         "S3_PERSIST": "0",
         "MINISTACK_HOST": HOST,
@@ -67,7 +71,7 @@ def emulator_program(port: int, settings: Settings) -> Program:
     return Program(
         "embedded AWS",
         ["-m", "embedded.cloud_server"],
-        is_ready=responds(f"http://{HOST}:{port}{configuration.HEALTH}"),
+        is_ready=responds(f"http://{HOST}:{port}/", status=403),
         python=str(functions_python()),
         environment=environment,
         folder=LOCALSTACK,
@@ -115,7 +119,7 @@ def sam_commands(sam: Path) -> list[list[str]]:
     return [build, deploy]
 
 
-async def deploy(port: int, settings: Settings) -> Deployed:
+async def deploy(port: int, settings: Settings, credentials: AwsCredentials) -> Deployed:
     """Build and deploy the template.
 
     Raises
@@ -133,7 +137,7 @@ async def deploy(port: int, settings: Settings) -> Deployed:
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     for command in sam_commands(sam):
         await _run(command, environment)
-    return _deployed(await _outputs(settings), port)
+    return _deployed(await _outputs(settings), port, credentials)
 
 
 async def _run(command: Sequence[str], environment: Mapping[str, str]) -> None:
@@ -156,7 +160,7 @@ async def _outputs(settings: Settings) -> dict[str, str]:
     return {output["OutputKey"]: output["OutputValue"] for output in stacks[0]["Outputs"]}
 
 
-def _deployed(outputs: Mapping[str, str], port: int) -> Deployed:
+def _deployed(outputs: Mapping[str, str], port: int, credentials: AwsCredentials) -> Deployed:
     """Return where the emulator serves what has a host name of its own on AWS."""
     apis = f"{HOST}:{port}/_aws/execute-api"
     return Deployed(
@@ -166,6 +170,7 @@ def _deployed(outputs: Mapping[str, str], port: int) -> Deployed:
         bucket=outputs["EphemeralBucket"],
         voices_bucket=outputs["VoicesBucket"],
         synthesis_queue=outputs["SynthesisQueue"],
+        **asdict(credentials),
     )
 
 
@@ -173,15 +178,15 @@ def _api_id(url: str) -> str:
     return (urlsplit(url).hostname or "").split(".")[0]
 
 
-async def serve(port: int, settings: Settings) -> None:
+async def serve(port: int, settings: Settings, credentials: AwsCredentials) -> None:
     """Start everything, print where it listens, and keep it running until a signal stops it."""
     stop_on_signals()
-    emulator = ChildProcess(emulator_program(port, settings))
+    emulator = ChildProcess(emulator_program(port, settings, credentials))
     children = [emulator]
     tasks = [asyncio.create_task(emulator.keep_running())]
     try:
         await wait_until_ready([emulator], tasks)
-        deployed = await deploy(port, settings)
+        deployed = await deploy(port, settings, credentials)
         worker = ChildProcess(worker_program(deployed))
         children.append(worker)
         tasks.append(asyncio.create_task(worker.keep_running()))
@@ -199,12 +204,15 @@ async def serve(port: int, settings: Settings) -> None:
 
 
 def _print_and_write(deployed: Deployed) -> None:
-    """Print where everything listens, and write it to a file, atomically."""
-    text = json.dumps(asdict(deployed), indent=2)
-    with tempfile.NamedTemporaryFile("w", dir=DEPLOYED_FILE.parent, delete=False, encoding="utf-8") as file:
-        file.write(text)
-    Path(file.name).replace(DEPLOYED_FILE)
-    print(f"\nDeployed:\n{text}\n\nCtrl-C stops everything.\n", flush=True)
+    """Print where everything listens, and write it to a private file, with the credentials."""
+    everything = asdict(deployed)
+    write_private(DEPLOYED_FILE, json.dumps(everything, indent=2))
+    shown = {name: value for name, value in everything.items() if name != "secret_access_key"}
+    print(
+        f"\nDeployed:\n{json.dumps(shown, indent=2)}\n\n"
+        f"AWS calls have to be signed with the credentials in {DEPLOYED_FILE}.\nCtrl-C stops everything.\n",
+        flush=True,
+    )
 
 
 def main() -> int:
@@ -215,11 +223,13 @@ def main() -> int:
     DEPLOYED_FILE.unlink(missing_ok=True)
     try:
         port = free_port(HOST)
-        configuration.point_environment_at(port)
+        # ministack gives this access key to the functions, with the secret of its own environment.
+        credentials = replace(new_credentials(), access_key_id=ACCOUNT)
+        configuration.point_environment_at(port, credentials)
         settings = load_settings()
         configure_logging(settings, "deploy-local")
         os.environ["AWS_DEFAULT_REGION"] = settings.aws_region
-        asyncio.run(serve(port, settings))
+        asyncio.run(serve(port, settings, credentials))
     except (SettingsError, PortUnavailable, EnvironmentFailed, StartFailed, CommandFailed) as error:
         print(f"Can't deploy: {error}", file=sys.stderr)
         return FAILED

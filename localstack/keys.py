@@ -3,16 +3,15 @@
 If the environment points at other storage, that is used, as `make run` would.
 """
 
-import os
 import sys
 
 import environments.repository  # noqa: F401  (makes the packages importable)
-from embedded import connection_file
-from embedded.configuration import point_environment_at
-from supervision.local_settings import LocalSettings, load_local_settings
+from embedded.running_store import use_running_store
+from supervision.local_settings import load_local_settings
 
 from functions import keys
-from pipeline.settings import SettingsError, load_settings
+from pipeline.environment import SettingsError
+from pipeline.settings import load_settings
 
 WRONG_SETTING = 2
 FAILED = 1
@@ -33,16 +32,6 @@ def main() -> int:
         )
         return FAILED
     return keys.main()
-
-
-def use_running_store(local: LocalSettings) -> bool:
-    """Point the environment at the embedded AWS of the run that uses the data folder; return False if none runs."""
-    connection = connection_file.read(local.data_folder)
-    if connection is None:
-        return False
-    point_environment_at(connection.port)
-    os.environ.update(connection.environment())
-    return True
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """LocalStack 4.13.1 as a process of this machine, for those without Docker: `python localstack/localstack_host.py`.
 
 It listens where localstack-client's configuration says (`LOCALSTACK_HOST`, such as `127.0.0.1:4566`), keeps nothing
-when it stops, and prints `Ready` when it can be used:
+when it stops, checks no signatures, and prints `Ready` when it can be used:
 
     AWS_ENDPOINT_URL=http://127.0.0.1:4566 AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test make run
 """
@@ -22,6 +22,11 @@ from supervision.processes import ChildProcess, Program, StartFailed, responds
 from pipeline.logs import configure_logging
 from pipeline.settings import load_settings
 
+WARNING = """
+WARNING: LocalStack checks no signatures. Every user and every program of this machine can read, change and delete
+what is stored in it, whatever AUTH says. Use it for tests, never for the voices of real people.
+"""
+
 STOP_SECONDS = 3.0  # it stores nothing that could be lost
 
 
@@ -38,9 +43,11 @@ def program(endpoint: str, folder: Path) -> Program:
             "SERVICES": "s3,sqs",
             "EAGER_SERVICE_LOADING": "1",
             "LS_LOG": "warning",
-            # The signatures of presigned forms and URLs are checked.
+            # Only the signatures of presigned forms and URLs are checked.
             "S3_SKIP_SIGNATURE_VALIDATION": "0",
             "SQS_ENDPOINT_STRATEGY": "path",
+            # Pages of other origins are refused.
+            "DISABLE_CORS_CHECKS": "0",
             # No requests to the internet.
             "DISABLE_EVENTS": "1",
             "SKIP_SSL_CERT_DOWNLOAD": "1",
@@ -64,7 +71,7 @@ async def serve(endpoint: str, folder: Path) -> None:
 
 async def _print_when_ready(localstack: ChildProcess, endpoint: str) -> None:
     await localstack.ready.wait()
-    print(f"Ready: AWS_ENDPOINT_URL={endpoint}", flush=True)
+    print(f"{WARNING}\nReady: AWS_ENDPOINT_URL={endpoint}", flush=True)
 
 
 def main() -> int:

@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import environments.repository  # noqa: F401  (makes the packages importable)
 import structlog
+from embedded.running_store import use_running_store_unless_configured
 from provisioning.recovery import outcomes_since, send_event
 from supervision.lifecycle import report_ready, run_until_stopped
 
@@ -44,4 +45,5 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
+    use_running_store_unless_configured()
     run_until_stopped(main())

@@ -7,20 +7,22 @@ points at: `python localstack/provision.py`.
 
 import asyncio
 import sys
-from collections.abc import Iterator
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import environments.repository  # noqa: F401  (makes the packages importable)
 from botocore.exceptions import BotoCoreError, ClientError
+from embedded.running_store import use_running_store_unless_configured
 from provisioning.buckets import provision_buckets, provision_notification
 from provisioning.queues import provision_queues
 
 from pipeline.clients.resources import client_config, session_for
+from pipeline.environment import SettingsError
 from pipeline.errors import Unavailable
 from pipeline.logs import configure_logging
-from pipeline.settings import Settings, SettingsError, load_settings
+from pipeline.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client
@@ -42,18 +44,22 @@ async def provision(settings: Settings) -> Provisioned:
     Unavailable
         The storage or the queues don't respond, or refuse something essential.
     """
-    session = session_for(settings)
     with _client_errors_translated(settings):
-        async with AsyncExitStack() as stack:
-            s3: S3Client = await stack.enter_async_context(
-                session.client("s3", endpoint_url=settings.endpoint_for("s3"), config=client_config())
-            )
-            sqs: SQSClient = await stack.enter_async_context(
-                session.client("sqs", endpoint_url=settings.endpoint_for("sqs"), config=client_config())
-            )
+        async with clients(settings) as (s3, sqs):
             events_arn = await provision_queues(sqs, settings)
             await provision_buckets(s3, settings)
             return Provisioned(notifies=await provision_notification(s3, settings.bucket, events_arn))
+
+
+@asynccontextmanager
+async def clients(settings: Settings) -> AsyncIterator[tuple["S3Client", "SQSClient"]]:
+    """Open clients of the storage and the queues."""
+    session, config = session_for(settings), client_config()
+    async with (
+        session.client("s3", endpoint_url=settings.endpoint_for("s3"), config=config) as s3,
+        session.client("sqs", endpoint_url=settings.endpoint_for("sqs"), config=config) as sqs,
+    ):
+        yield s3, sqs
 
 
 @contextmanager
@@ -69,6 +75,7 @@ def _client_errors_translated(settings: Settings) -> Iterator[None]:
 def main() -> int:
     """Provision what the environment points at; return the exit code."""
     try:
+        use_running_store_unless_configured()
         settings = load_settings()
         configure_logging(settings, "provision")
         asyncio.run(provision(settings))

@@ -6,6 +6,7 @@ from typing import Any
 
 import environments.repository  # noqa: F401  (makes the packages importable)
 import structlog
+from embedded.running_store import use_running_store_unless_configured
 from supervision.lifecycle import report_ready, run_until_stopped
 
 from functions.background import sweep
@@ -48,4 +49,5 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
+    use_running_store_unless_configured()
     run_until_stopped(main())

@@ -9,17 +9,27 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
+import environments.repository  # noqa: F401  (makes the packages importable)
 import structlog
 from embedded import configuration, connection_file
+from embedded.data_folder import (
+    AwsCredentials,
+    DataFolderUnavailable,
+    ensure_credentials,
+    locked,
+    make_private,
+    run_folder_of,
+)
+from embedded.lost_files import restart_when_files_are_lost
 from environments.repository import LOCALSTACK
 from environments.venvs import EnvironmentFailed
-from filelock import Timeout
 from provision import provision
+from provisioning.monitor import provision_again_when_lost
 from provisioning.recovery import refill_queues
 from supervision.lifecycle import READY_FILE
 from supervision.local_settings import LocalSettings, load_local_settings
@@ -28,9 +38,10 @@ from supervision.processes import ChildProcess, Program, StartFailed, creates, r
 from supervision.sample_recording import TRANSCRIPTION, write_sample
 
 from pipeline.clients.resources import connect
+from pipeline.environment import SettingsError
 from pipeline.errors import Unavailable
 from pipeline.logs import configure_logging
-from pipeline.settings import Settings, SettingsError, load_settings
+from pipeline.settings import Settings, load_settings
 
 log = structlog.get_logger()
 
@@ -43,10 +54,6 @@ FAILED = 1
 SERVICES_STOP_SECONDS = 3.0
 STORE_STOP_SECONDS = 1.0
 LOG_WAITING_SECONDS = 10
-
-
-class DataFolderUnavailable(Exception):
-    """The data folder can't be used; the message says what would help."""
 
 
 def services(settings: Settings, run_folder: Path) -> list[Program]:
@@ -88,8 +95,8 @@ def local_url(settings: Settings) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
 
 
-def store_program(port: int, data: Path, settings: Settings) -> Program:
-    """Return the embedded AWS."""
+def store_program(port: int, data: Path, settings: Settings, credentials: AwsCredentials) -> Program:
+    """Return the embedded AWS, which the environment of this process points at."""
 
     async def prepare(down_since: datetime | None) -> None:
         await provision(settings)
@@ -100,9 +107,10 @@ def store_program(port: int, data: Path, settings: Settings) -> Program:
     return Program(
         "embedded AWS",
         ["-m", "embedded.server"],
-        is_ready=responds(f"http://{configuration.HOST}:{port}{configuration.HEALTH}"),
+        # It serves nothing to those who do not sign.
+        is_ready=responds(f"http://{configuration.HOST}:{port}/", status=403),
         python=str(configuration.python()),
-        environment=configuration.server_environment(port, data, settings),
+        environment=configuration.server_environment(port, data, settings, credentials),
         folder=LOCALSTACK,
         prepare=prepare,
     )
@@ -110,6 +118,8 @@ def store_program(port: int, data: Path, settings: Settings) -> Program:
 
 def main(make_services: Services = services) -> int:
     """Run everything until stopped; return the exit code."""
+    # Recordings are personal: what this and the processes that it starts write is for this user alone.
+    os.umask(0o077)
     # Until the event loop handles signals: so that an installation in progress ends with us.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if not os.environ.get("TTS_BACKEND"):
@@ -119,8 +129,8 @@ def main(make_services: Services = services) -> int:
         configure_logging(load_settings(), "supervisor")
         with locked(local.data_folder) as data:
             choose_port(load_settings())
-            store_port = choose_store_port(local)
-            asyncio.run(supervise(load_settings(), data, store_port, make_services))
+            store = prepare_store(local, data)
+            asyncio.run(supervise(load_settings(), data, store, make_services))
     except SettingsError as error:
         print(f"Can't start, a setting is wrong:\n{error}", file=sys.stderr)
         return INVALID_SETTING
@@ -135,30 +145,6 @@ def main(make_services: Services = services) -> int:
     return 0
 
 
-@contextmanager
-def locked(data: Path) -> Iterator[Path]:
-    """Make the data folder and lock it: two stores on one folder would overwrite each other.
-
-    Raises
-    ------
-    DataFolderUnavailable
-        Another run uses it, or it can't be written.
-    """
-    try:
-        data.mkdir(parents=True, exist_ok=True)
-        lock = connection_file.lock_of(data)
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise DataFolderUnavailable(
-            f"another run uses DATA_DIR {data}. Stop that, or give this one a folder of its own, "
-            f"and a port: `make run DATA_DIR=data/second PORT=0`."
-        ) from None
-    except OSError as error:
-        raise DataFolderUnavailable(f"DATA_DIR {data} can't be used: {error.strerror or error}.") from error
-    with lock:
-        yield data
-
-
 def choose_port(settings: Settings) -> None:
     """Choose or check the port of the API before anything is started."""
     if settings.port:
@@ -167,36 +153,34 @@ def choose_port(settings: Settings) -> None:
         os.environ["PORT"] = str(free_port(settings.host))
 
 
-def choose_store_port(local: LocalSettings) -> int | None:
-    """Choose a port for the embedded AWS and point the environment at it; return None if it is not used."""
+def prepare_store(local: LocalSettings, data: Path) -> Program | None:
+    """Return the embedded AWS and point the environment at it; return None if it is not used."""
     if not local.uses_embedded_aws(load_settings()):
         return None
     if local.store_port:
         check_port(configuration.HOST, local.store_port)
-    port = local.store_port or free_port(configuration.HOST)
-    configuration.point_environment_at(port)
-    return port
+    port, credentials = local.store_port or free_port(configuration.HOST), ensure_credentials(data)
+    configuration.point_environment_at(port, credentials)
+    return store_program(port, data, load_settings(), credentials)
 
 
-async def supervise(settings: Settings, data: Path, store_port: int | None, make_services: Services) -> None:
+async def supervise(settings: Settings, data: Path, own_store: Program | None, make_services: Services) -> None:
     """Start everything, print so, and keep it running until cancelled or stopped by a signal."""
     stop_on_signals()
-    run_folder = connection_file.run_folder_of(data)
+    run_folder = run_folder_of(data)
     shutil.rmtree(run_folder, ignore_errors=True)
-    run_folder.mkdir()
+    make_private(run_folder)
     programs = list(make_services(settings, run_folder))
-    if store_port is None:
-        store = []
-        if not (await provision(settings)).notifies:
-            programs.append(local_program("poll_outcomes", run_folder))
-    else:
-        store = [ChildProcess(store_program(store_port, data, settings))]
+    if own_store is None and not (await provision(settings)).notifies:
+        programs.append(local_program("poll_outcomes", run_folder))
+    store = [ChildProcess(own_store)] if own_store else []
     children = [ChildProcess(program) for program in programs]
     tasks: list[asyncio.Task[None]] = []
     try:
         for started_together in (store, children):
             tasks += [asyncio.create_task(child.keep_running()) for child in started_together]
             await wait_until_ready(started_together, tasks)
+        tasks += [asyncio.create_task(watching) for watching in watchers(settings, data, store)]
         print_startup_message(settings, data)
         await asyncio.gather(*tasks)
     except asyncio.CancelledError:
@@ -207,6 +191,14 @@ async def supervise(settings: Settings, data: Path, store_port: int | None, make
         await asyncio.gather(*tasks, return_exceptions=True)
         await asyncio.gather(*(child.stop(SERVICES_STOP_SECONDS) for child in children))
         await asyncio.gather(*(child.stop(STORE_STOP_SECONDS) for child in store))
+
+
+def watchers(settings: Settings, data: Path, store: Sequence[ChildProcess]) -> Iterator[Coroutine[Any, Any, None]]:
+    """Return what repairs a store that has lost what it held; AWS itself is not watched."""
+    if settings.endpoint_for("s3") and settings.endpoint_for("sqs"):
+        yield provision_again_when_lost(settings)
+    for child in store:
+        yield restart_when_files_are_lost(child, configuration.s3_folder_of(data), settings)
 
 
 def stop_on_signals() -> None:
@@ -255,8 +247,8 @@ Listening on {url} (WebSocket: {url.replace("http", "ws", 1)}/ws, description: {
 What is saved is kept in {data}
 {make_key}Try it:
 
-curl -fsS {show_key}-F "audio=@{sample.as_posix()}" -F "transcription={TRANSCRIPTION}" \
--F "response_text=Good to hear you." -o preview.wav {url}/preview
+curl --fail-with-body -sS {show_key}-F "audio=@{sample.as_posix()}" -F "transcription={TRANSCRIPTION}" \
+-F "response_text=Good to hear you." -o preview.wav {url}/preview || cat preview.wav
 
 Ctrl-C stops everything.
 """,

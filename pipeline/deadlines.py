@@ -7,9 +7,7 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-
-# What is kept back from waiting for a job: time to read its audio and to answer.
-ANSWER_SECONDS = 2.5
+from math import inf
 
 
 class Deadline:
@@ -39,9 +37,7 @@ def timeout() -> asyncio.Timeout:
     return asyncio.timeout_at(deadline.at if deadline else None)
 
 
-def seconds_to_wait() -> float:
-    """Return how long a request may wait for its job and still be answered in time."""
+def seconds_left() -> float:
+    """Return how long it is until the deadline; infinity where there is none."""
     deadline = _current.get()
-    if deadline is None:
-        return float("inf")
-    return deadline.at - ANSWER_SECONDS - asyncio.get_running_loop().time()
+    return deadline.at - asyncio.get_running_loop().time() if deadline else inf

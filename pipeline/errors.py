@@ -1,11 +1,11 @@
-"""Everything that can go wrong, typed once; each edge maps these classes to its own protocol once."""
+"""All errors, typed once; each interface maps these classes to its own protocol once."""
 
 from dataclasses import dataclass
 from typing import ClassVar
 
 
 class PipelineError(Exception):
-    """A failure fit for the client's eyes.
+    """An error whose message may be shown to the client.
 
     Parameters
     ----------
@@ -27,7 +27,7 @@ class PipelineError(Exception):
 
 
 class InvalidInput(PipelineError):
-    """The input can never work as it is."""
+    """The input is invalid; the same request can never succeed."""
 
     code = "invalid_input"
 
@@ -39,7 +39,7 @@ class InvalidAudio(InvalidInput):
 
 
 class TooLarge(InvalidInput):
-    """The input has more bytes than are taken."""
+    """The input is larger than the limit."""
 
     code = "too_large"
 
@@ -55,32 +55,32 @@ class NoCredentials(Unauthorized):
 
 
 class Forbidden(PipelineError):
-    """The caller is known, and may not do this."""
+    """The caller is authenticated, but not authorized for this."""
 
     code = "forbidden"
 
 
 @dataclass(frozen=True, slots=True)
 class QuotaStatus:
-    """How much of a share is left, in the terms of the IETF's RateLimit header fields."""
+    """How much of a quota is left, in the terms of the IETF's RateLimit header fields."""
 
     policy: str
     quota: int
     remaining: int
-    window_seconds: int | None = None  # of a share that is given out anew each time
+    window_seconds: int | None = None  # of a quota that is renewed in each window
     reset_seconds: int | None = None  # until there is more, where that is known
     unit: str | None = None  # when it is not requests
 
 
 class TooMany(PipelineError):
-    """The owner's share is used up, or somebody tried too often; `retry_after` tells when to try again.
+    """A quota is used up, or an address is throttled; `retry_after` says when to retry.
 
     Parameters
     ----------
     message, field, retry_after
         As of every `PipelineError`.
-    standing
-        How the share stands, where it is one.
+    quota_status
+        The quota, where it is one.
     """
 
     code = "too_many_requests"
@@ -98,19 +98,19 @@ class TooMany(PipelineError):
 
 
 class NotFound(PipelineError):
-    """There is nothing under that id."""
+    """Nothing has that id."""
 
     code = "not_found"
 
 
 class NotReady(NotFound):
-    """There is nothing under that id yet."""
+    """Nothing has that id yet."""
 
     code = "not_ready"
 
 
 class Expired(PipelineError):
-    """There was something under that id; its time is over."""
+    """What had that id has expired."""
 
     code = "expired"
 
@@ -122,13 +122,19 @@ class NameTaken(PipelineError):
 
 
 class DeadlineExceeded(PipelineError):
-    """The job did not end in its time."""
+    """The job did not end before its deadline."""
 
     code = "deadline_exceeded"
 
 
+class Cancelled(PipelineError):
+    """The owner cancelled the job."""
+
+    code = "cancelled"
+
+
 class SynthesisFailed(PipelineError):
-    """The job was tried as often as is allowed and did not succeed."""
+    """The job failed at every attempt."""
 
     code = "synthesis_failed"
 
@@ -142,8 +148,17 @@ class Unavailable(PipelineError):
 class Misconfigured(Unavailable):
     """Something this process depends on refuses it for good: its settings or its permissions are wrong."""
 
+    code = "misconfigured"
+
+
+def unavailability(error: Unavailable) -> str:
+    """Say to a client what it needs to know of an outage: not where it is."""
+    if isinstance(error, Misconfigured):
+        return "The service is misconfigured; whoever runs it finds the reason in its log."
+    return "The service can't reach its storage or queue; try again shortly."
+
 
 class ConnectionGone(PipelineError):
-    """The WebSocket client is no longer there."""
+    """The WebSocket client has disconnected."""
 
     code = "connection_gone"

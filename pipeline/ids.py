@@ -1,4 +1,4 @@
-"""Sessions and jobs are named by UUIDv7 in 32 hex digits: keys sort by age, and the id tells the birth."""
+"""Ids of sessions and jobs: UUIDv7 in 32 hex digits, which sort by age and hold their time of creation."""
 
 import re
 from collections.abc import Callable
@@ -10,7 +10,7 @@ import uuid_utils
 Clock = Callable[[], datetime]
 NewId = Callable[[], str]
 Owner = str | None
-"""Owner of keys, or None where no keys are wanted."""
+"""Owner of keys, or None where authentication is off."""
 
 _HEX = re.compile(r"[0-9a-f]{32}")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -19,12 +19,12 @@ _END = datetime(9000, 1, 1, tzinfo=UTC)
 
 
 def utc_now() -> datetime:
-    """Tell the time, aware and in UTC."""
+    """Return the current time, aware and in UTC."""
     return datetime.now(UTC)
 
 
 def id_maker(clock: Clock) -> NewId:
-    """Make ids whose birth is the clock's time."""
+    """Return a function that makes ids with the clock's time in them."""
 
     def new_id() -> str:
         return uuid_utils.uuid7(nanoseconds=_milliseconds(clock()) * 1_000_000).hex
@@ -33,17 +33,17 @@ def id_maker(clock: Clock) -> NewId:
 
 
 def is_id(text: str) -> bool:
-    """Tell whether the text has the form of a session's or job's id."""
+    """Return whether the text has the form of a session's or job's id."""
     return _HEX.fullmatch(text) is not None and UUID(text).version == 7 and text < lowest_id(_END)
 
 
-def born_at(id_: str) -> datetime:
-    """Read the birth out of an id, to the millisecond (RFC 9562, section 5.7)."""
+def timestamp_of(id_: str) -> datetime:
+    """Return when an id was made, to the millisecond (RFC 9562, section 5.7)."""
     return _EPOCH + timedelta(milliseconds=int(id_[:12], 16))
 
 
 def lowest_id(moment: datetime) -> str:
-    """Give the bound below which every id is older than the moment."""
+    """Return the bound below which every id is older than the moment."""
     return f"{_milliseconds(moment):012x}" + "0" * 20
 
 

@@ -1,4 +1,4 @@
-"""Structured logs, one line an event, safe to keep: no secrets, no audio, no long payloads."""
+"""Structured logs, one line an event, without secrets, audio or long payloads."""
 
 import logging
 import re
@@ -30,7 +30,7 @@ EventDict = MutableMapping[str, Any]
 
 
 def configure_logging(settings: Settings, service: str) -> None:
-    """Send every log line of this process, the libraries' too, to stderr in the form that the settings ask for."""
+    """Configure all loggers of this process, the libraries' too, to write to stderr in the configured format."""
     formatter = structlog.stdlib.ProcessorFormatter(
         processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_rendering(settings)],
         foreign_pre_chain=_describing(service),
@@ -57,12 +57,12 @@ def configure_logging(settings: Settings, service: str) -> None:
 
 
 def correlation_id_from(given: str | None) -> str | None:
-    """Take a caller's correlation id if it can stand in a header and a log line; None otherwise."""
+    """Return a caller's correlation id if it is valid in a header and a log line; None otherwise."""
     return given if given and _CORRELATION_ID.fullmatch(given) else None
 
 
 def current_correlation_id() -> str | None:
-    """Give the correlation id of the request in whose context this runs."""
+    """Return the correlation id of the current request."""
     value: Any = structlog.contextvars.get_contextvars().get("correlation_id")
     return value if isinstance(value, str) else None
 
@@ -129,5 +129,5 @@ def _without_secret(found: re.Match[str]) -> str:
 
 
 def _escaped(control: re.Match[str]) -> str:
-    """Show what would break the line, or forge another one."""
+    """Escape a character that would break the line, or forge another one."""
     return control[0].encode("unicode_escape").decode()

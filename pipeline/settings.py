@@ -1,27 +1,20 @@
-"""What may be configured, in one validated place: every setting is an environment variable of the same name."""
+"""The settings: every one is an environment variable of the same name."""
 
-import re
 from datetime import timedelta
 from functools import cached_property
-from ipaddress import ip_address, ip_network
-from typing import Literal, Self, TypeVar
-from urllib.parse import urlsplit
+from typing import Literal, Self
 
-from pydantic import AliasChoices, Field, ValidationError, field_validator, model_validator
+from pydantic import AliasChoices, Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from pipeline.addresses import HttpUrl, Networks, Origins, is_loopback, is_loopback_url, separated
+from pipeline.environment import load
+
 MAX_HOURS = 24 * 366 * 10
+# What is kept back from waiting for a job: time to read its audio and to answer.
+ANSWER_SECONDS = 2.5
 # What a multipart form adds to the recording it carries.
 FORM_BYTES = 1024 * 1024
-
-# Browsers leave out the port that a scheme has anyway.
-_ORIGIN = re.compile(
-    r"(?!http://.*:80$|https://.*:443$)https?://([a-z0-9-]+(\.[a-z0-9-]+)*|\[[0-9a-f:.]+\])(:\d{1,5})?"
-)
-
-
-class SettingsError(ValueError):
-    """The environment holds a wrong value; the message names each setting and what would be right."""
 
 
 class Settings(BaseSettings):
@@ -45,7 +38,7 @@ class Settings(BaseSettings):
     aws_lambda_function_name: str | None = Field(
         None, description="Set by AWS Lambda itself, where `AUTH` is `keys` when not set"
     )
-    cors_origins: str | None = Field(
+    cors_origins: Origins | None = Field(
         None,
         description="Origins of other sites' pages that may use the API, separated by commas, such as "
         "`https://studio.example,http://localhost:3000`",
@@ -66,30 +59,30 @@ class Settings(BaseSettings):
     connections_per_address: int = Field(
         256, ge=0, le=100_000, description="WebSocket connections to an API process from one address; 0: no limit"
     )
-    trusted_proxies: str | None = Field(
+    trusted_proxies: Networks | None = Field(
         None,
         description="Addresses or networks of proxies whose `X-Forwarded-For` is believed, separated by commas, "
         "such as `127.0.0.1,10.0.0.0/8`; none when not set",
     )
     uvicorn_workers: int = Field(1, ge=1, le=64, description="API processes")
     worker_health_port: int = Field(0, ge=0, le=65535, description="Port of the worker's own `/health`; 0: none")
-    worker_health_url: str | None = Field(
+    worker_health_url: HttpUrl | None = Field(
         None, description="The worker's `/health`, where there is one to ask: the API's own then tells of it"
     )
-    ecs_agent_uri: str | None = Field(
+    ecs_agent_uri: HttpUrl | None = Field(
         None, description="The ECS agent, which keeps a worker at work from being stopped; ECS sets it"
     )
     preview_wait_seconds: float = Field(
         25, ge=0, le=600, description="How long `/preview` waits for the result before it answers 202"
     )
 
-    aws_endpoint_url: str | None = Field(
+    aws_endpoint_url: HttpUrl | None = Field(
         None, description="S3 and SQS to use instead of AWS; `make run` starts its own when this is not set"
     )
-    aws_endpoint_url_s3: str | None = Field(
+    aws_endpoint_url_s3: HttpUrl | None = Field(
         None, description="The same for S3 alone, such as MinIO beside a queue from elsewhere"
     )
-    aws_endpoint_url_sqs: str | None = Field(None, description="The same for SQS alone")
+    aws_endpoint_url_sqs: HttpUrl | None = Field(None, description="The same for SQS alone")
     aws_region: str = Field(
         "us-east-1",
         min_length=1,
@@ -158,6 +151,12 @@ class Settings(BaseSettings):
         3600, ge=0, le=1_000_000, description="Seconds of recordings an owner may upload in an hour; 0: no limit"
     )
 
+    worker_client_processes: int = Field(
+        0,
+        ge=0,
+        le=16,
+        description="Processes that call the storage and the queue for the worker; 0: it does so itself",
+    )
     worker_batch_size: int = Field(8, ge=1, le=256, description="Jobs the worker holds at a time")
     visibility_timeout_seconds: int = Field(
         60,
@@ -218,38 +217,6 @@ class Settings(BaseSettings):
     def _lower(cls, value: object) -> object:
         return value.lower() if isinstance(value, str) else value
 
-    @field_validator(
-        "worker_health_url", "ecs_agent_uri", "aws_endpoint_url", "aws_endpoint_url_s3", "aws_endpoint_url_sqs"
-    )
-    @classmethod
-    def _is_http_url(cls, value: str | None) -> str | None:
-        if value is not None and not _is_address(value):
-            raise ValueError("should be an http:// or https:// address such as http://127.0.0.1:4566")
-        return value
-
-    @field_validator("cors_origins")
-    @classmethod
-    def _are_origins(cls, value: str | None) -> str | None:
-        for origin in _separated(value):
-            if not _ORIGIN.fullmatch(origin):
-                raise ValueError(
-                    "should be origins as a browser tells them, scheme, host and any unusual port, such as "
-                    f"https://studio.example or http://localhost:3000; {origin!r} is none"
-                )
-        return value
-
-    @field_validator("trusted_proxies")
-    @classmethod
-    def _are_networks(cls, value: str | None) -> str | None:
-        for network in _separated(value):
-            try:
-                ip_network(network)
-            except ValueError:
-                raise ValueError(
-                    f"should be addresses or networks such as 127.0.0.1,10.0.0.0/8; {network!r} is none"
-                ) from None
-        return value
-
     @model_validator(mode="after")
     def _bounds_agree(self) -> Self:
         if self.reference_min_seconds >= self.reference_max_seconds:
@@ -263,23 +230,29 @@ class Settings(BaseSettings):
 
     @cached_property
     def wants_keys(self) -> bool:
-        """Whether every caller needs a key."""
+        """Whether every caller needs an API key."""
         if self.auth is None:
             return self.aws_lambda_function_name is not None or not is_loopback(self.host)
         return self.auth == "keys"
 
     @cached_property
+    def serves_links(self) -> bool:
+        """Whether the API itself serves signed links, since callers on other machines can't reach the storage."""
+        storage = self.endpoint_for("s3")
+        return storage is not None and is_loopback_url(storage) and not is_loopback(self.host)
+
+    @cached_property
     def allowed_origins(self) -> tuple[str, ...]:
-        """Of which origins pages of others may use the API from a browser."""
-        return _separated(self.cors_origins)
+        """The origins whose pages may use the API, besides its own."""
+        return separated(self.cors_origins)
 
     @cached_property
     def proxies(self) -> tuple[str, ...]:
         """The addresses and networks of proxies that are trusted to name their client."""
-        return _separated(self.trusted_proxies)
+        return separated(self.trusted_proxies)
 
     def endpoint_for(self, service: Literal["s3", "sqs"]) -> str | None:
-        """Where a service is spoken to; None: at AWS."""
+        """Return the endpoint of a service; None: AWS's own."""
         own = {"s3": self.aws_endpoint_url_s3, "sqs": self.aws_endpoint_url_sqs}
         return own[service] or self.aws_endpoint_url
 
@@ -290,7 +263,7 @@ class Settings(BaseSettings):
 
     @cached_property
     def upload_retention(self) -> timedelta:
-        """How long an upload lives from its session's birth."""
+        """How long an upload lives from its session's creation."""
         return timedelta(hours=self.upload_retention_hours)
 
     @cached_property
@@ -305,12 +278,12 @@ class Settings(BaseSettings):
 
     @cached_property
     def job_retention(self) -> timedelta:
-        """How long a job's request and outcome live from its birth."""
+        """How long a job's request and outcome live from its creation."""
         return timedelta(hours=self.job_retention_hours)
 
     @cached_property
     def job_deadline(self) -> timedelta:
-        """How long a job may take from its birth."""
+        """How long a job may take from its creation."""
         return timedelta(minutes=self.job_deadline_minutes)
 
     @cached_property
@@ -322,6 +295,11 @@ class Settings(BaseSettings):
     def reference_max_bytes(self) -> int:
         """The most bytes a reference recording may have."""
         return _bytes(self.reference_max_megabytes)
+
+    @cached_property
+    def answer_seconds(self) -> float:
+        """How long after its first byte a request is answered: API Gateway waits for 30 seconds."""
+        return self.preview_wait_seconds + ANSWER_SECONDS
 
     @cached_property
     def request_max_bytes(self) -> int:
@@ -339,53 +317,6 @@ def _bytes(megabytes: float) -> int:
     return int(megabytes * 1024 * 1024)
 
 
-def is_loopback(host: str) -> bool:
-    """Tell whether an address to listen on can be reached from this machine alone."""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"
-
-
-def _separated(values: str | None) -> tuple[str, ...]:
-    return tuple(value.strip() for value in (values or "").split(",") if value.strip())
-
-
-def _is_address(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # brackets that don't match, a port that is no number
-        return False
-
-
-SettingsT = TypeVar("SettingsT", bound=BaseSettings)
-
-
 def load_settings() -> Settings:
     """Read the settings from the environment; see `load`."""
     return load(Settings)
-
-
-def load(kind: type[SettingsT]) -> SettingsT:
-    """Read settings of some kind from the environment.
-
-    Raises
-    ------
-    SettingsError
-        A value is wrong; the message has one line a setting.
-    """
-    try:
-        return kind()
-    except ValidationError as error:
-        raise SettingsError("\n".join(_explain(error))) from None
-
-
-def _explain(error: ValidationError) -> list[str]:
-    lines = []
-    for problem in error.errors():
-        name = str(problem["loc"][0]).upper() if problem["loc"] else ""
-        message = problem["msg"].removeprefix("Value error, ")
-        given = f" (it is {str(problem['input'])[:80]!r})" if name else ""
-        lines.append(f"{name}: {message}{given}" if name else message)
-    return lines

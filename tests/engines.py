@@ -66,6 +66,7 @@ class ScriptedEngine:
     """Speaks like the mock engine, but holds, fails or dies when told to; the test and its thread share it."""
 
     model = MockEngine.model
+    reproducible_as: str | None = MockEngine.reproducible_as
     sample_rate = MockEngine.sample_rate
 
     def __init__(self, *, capacity: int = 8) -> None:

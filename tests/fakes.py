@@ -222,7 +222,7 @@ class FakeBucket:
 
     def _info(self, key: str) -> ObjectInfo:
         found = self.objects[key]
-        return ObjectInfo(key, len(found.body), found.last_modified)
+        return ObjectInfo(key, len(found.body), found.last_modified, found.etag)
 
 
 def _span(range_: str, size: int) -> tuple[int, int]:

@@ -72,7 +72,7 @@ def outcome_event(resources: Resources, job_id: str) -> dict[str, object]:
 async def speak(resources: Resources, request: Request) -> None:
     """Do one job the way a worker does, and tell of it the way the event path does."""
     if request.kind == "embedding":
-        await resources.voices.put(layout.reference(request.source).embedding, b"{}", JSON)
+        await resources.voices.put(layout.reference(request).embedding, b"{}", JSON)
         return
     if request.text == UNSPEAKABLE:
         error = SynthesisFailed("It can't be said.")

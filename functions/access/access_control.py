@@ -3,7 +3,7 @@
 import structlog
 
 from functions.access.throttle import FailedKeyThrottle
-from pipeline.access import api_keys, ws_tickets
+from pipeline.access import key_format, ws_tickets
 from pipeline.access.api_keys import ANONYMOUS, Caller
 from pipeline.access.key_lookup import KeyLookup
 from pipeline.access.quotas import Quotas
@@ -29,7 +29,7 @@ class AccessControl:
         Raises
         ------
         NoCredentials, Unauthorized
-            It holds no key, or none that is good now.
+            It holds no key, or one that is not valid.
         TooMany
             The key failed too often from this address.
         """
@@ -38,7 +38,7 @@ class AccessControl:
         if not authorization or not _is_bearer(authorization):
             raise NoCredentials("This needs a key; give yours as `Authorization: Bearer <key>`.")
         key = authorization.partition(" ")[2].strip()
-        key_id = api_keys.key_id_of(key)
+        key_id = key_format.key_id_of(key)
         try:
             if self._key_lookup.is_cached(key_id):
                 return await self._key_lookup.caller(key)
@@ -66,7 +66,7 @@ class AccessControl:
         Raises
         ------
         Unauthorized
-            It is none, or its minute is over, or it was used, or its key is no longer good.
+            It is none, or its minute is over, or it was used, or its key is no longer valid.
         TooMany
             The ticket failed too often from this address.
         """
@@ -75,7 +75,7 @@ class AccessControl:
         try:
             async with self._failed.look_up(address):
                 caller = await ws_tickets.redeem(self._resources, ticket)
-            await self._require_good(caller)
+            await self._require_valid(caller)
         except Unauthorized:
             self._note_failure(address, ticket.partition(".")[0])
             raise
@@ -114,16 +114,16 @@ class AccessControl:
         Unauthorized
             The key has been revoked or has expired since.
         """
-        await self._require_good(caller)
+        await self._require_valid(caller)
         return await self.authorize(caller, scope)
 
     async def is_key_still_valid(self, caller: Caller) -> bool:
         """Return whether the caller's key would still be accepted."""
         return caller.key_id is None or await self._key_lookup.is_still_valid(caller.key_id)
 
-    async def _require_good(self, caller: Caller) -> None:
+    async def _require_valid(self, caller: Caller) -> None:
         if not await self.is_key_still_valid(caller):
-            raise Unauthorized("The key is no longer good.")
+            raise Unauthorized("The key is no longer valid.")
 
     def _note_failure(self, address: str, credential_id: str) -> None:
         self._failed.note(address, credential_id)

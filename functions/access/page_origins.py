@@ -6,7 +6,7 @@ REFUSAL = "Pages of this origin may not use the service; name it in CORS_ORIGINS
 
 
 def may_use(origin: str | None, host: str | None, allowed: Collection[str]) -> bool:
-    """Tell whether a request may come from a page of an origin; a program says none.
+    """Return whether a request may come from a page of an origin; programs send none.
 
     Parameters
     ----------

@@ -1,14 +1,19 @@
 """API Gateway's HTTP events (payload format 2.0) as requests to the application, and its answers back."""
 
+import asyncio
 from typing import Any
 
 from mangum import Mangum
 from mangum.adapter import DEFAULT_TEXT_MIME_TYPES
+from mangum.types import ASGI
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from functions.aws.process import Event, Handler, Process
 from functions.http import problems
 from functions.http.application import create_app, serve_with
+from functions.http.middleware.deadline import FIRST_BYTE_AT
 from functions.http.middleware.observability import CORRELATION_HEADER
+from pipeline.ids import Clock
 
 
 def answering(process: Process) -> Handler:
@@ -16,7 +21,7 @@ def answering(process: Process) -> Handler:
     app = create_app(process.resources.settings)
     serve_with(app, process.resources)
     text_types = [*DEFAULT_TEXT_MIME_TYPES, problems.MEDIA_TYPE]  # anything else travels in base64
-    adapter = Mangum(app, lifespan="off", text_mime_types=text_types)
+    adapter = Mangum(_timed(app, process.resources.clock), lifespan="off", text_mime_types=text_types)
 
     def handler(event: Event, context: Any) -> Any:
         # Requests that bring no name of their own go by the gateway's, which stands in its access log too.
@@ -24,3 +29,15 @@ def answering(process: Process) -> Handler:
         return adapter({**event, "headers": names | event["headers"]}, context)
 
     return handler
+
+
+def _timed(app: ASGIApp, clock: Clock) -> ASGI:
+    """Count a request's time from when the gateway received it: a cold start is part of it."""
+
+    async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+        received_at = scope["aws.event"]["requestContext"]["timeEpoch"] / 1000
+        elapsed = max(0.0, clock().timestamp() - received_at)
+        scope.setdefault("state", {})[FIRST_BYTE_AT] = asyncio.get_running_loop().time() - elapsed
+        await app(scope, receive, send)
+
+    return serve

@@ -90,7 +90,7 @@ class Routes:
 
         caller = await self._caller_remembered(client)
         if caller is None or not await self._access_control.is_key_still_valid(caller):
-            await say(refusal(Unauthorized("The key is no longer good.")))
+            await say(refusal(Unauthorized("The key is no longer valid.")))
             await self._resources.connections.close(client)
             return
         sender = client.model_copy(update={"key_id": caller.key_id})

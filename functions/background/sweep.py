@@ -4,7 +4,7 @@ Ids sort by age, so each listing begins at the oldest key and stops at the first
 what has expired, not what is stored.
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -16,7 +16,7 @@ from pipeline.clients.storage import ObjectInfo
 from pipeline.contract import layout, retention
 from pipeline.domain import jobs, voice_changes
 from pipeline.errors import Unavailable
-from pipeline.ids import born_at, is_id
+from pipeline.ids import is_id, timestamp_of
 
 log = structlog.get_logger(__name__)
 
@@ -27,28 +27,28 @@ MARKER_TIMEOUT = timedelta(minutes=5)
 _DELETED_AT_ONCE = 1000
 
 ExpiresAt = Callable[[str], datetime]
+Task = Callable[[Resources], Awaitable[int]]
 
 
 async def handle(resources: Resources, _event: dict[str, Any]) -> dict[str, int]:
-    """Sweep once; how many objects went, by kind, and how many jobs and changes were ended."""
-    settings = resources.settings
+    """Sweep once; return how many objects were deleted, by kind, and how many jobs and changes were ended.
+
+    Raises
+    ------
+    Unavailable
+        Some tasks failed; the others were done.
+    """
     await _touch_queue(resources)
-    swept = {
-        "uploads": await _delete(
-            resources, _by_id(resources, layout.UPLOADS, lambda id_: retention.upload_expires_at(id_, settings))
-        ),
-        "previews": await _delete(resources, _previews(resources)),
-        "jobs": await _delete(
-            resources, _by_id(resources, layout.JOBS, lambda id_: retention.job_expires_at(id_, settings))
-        ),
-        "tickets": await _delete(resources, _by_id(resources, layout.TICKETS, retention.ticket_expires_at)),
-        "connections": await _delete(resources, _connections(resources)),
-        "overdue_jobs": await _end_overdue(resources),
-        "voice_changes": await voice_changes.finish_changes(resources),
-        "shares": await _delete(resources, quotas.past_windows(resources)),
-        "in_flight": await _delete(resources, _ended_in_flight(resources)),
-    }
-    log.info("swept", **swept)
+    swept, failed = dict[str, int](), list[str]()
+    for name, task in _TASKS.items():
+        try:
+            swept[name] = await task(resources)
+        except Exception:
+            log.exception("sweep task failed", task=name)
+            failed.append(name)
+    log.info("swept", **swept, failed_tasks=len(failed))
+    if failed:
+        raise Unavailable(f"Not swept: {', '.join(failed)}.")
     return swept
 
 
@@ -107,10 +107,10 @@ async def _ended_in_flight(resources: Resources) -> AsyncIterator[str]:
     """
     latest = resources.clock() - MARKER_TIMEOUT
     keys = {layout.job_id_in_flight(item.key): item.key async for item in resources.bucket.list(layout.IN_FLIGHT)}
-    aged = {job_id: key for job_id, key in keys.items() if is_id(job_id) and born_at(job_id) <= latest}
+    aged = {job_id: key for job_id, key in keys.items() if is_id(job_id) and timestamp_of(job_id) <= latest}
     if not aged:
         return
-    since = max(born_at(min(aged)), resources.clock() - resources.settings.job_deadline)
+    since = max(timestamp_of(min(aged)), resources.clock() - resources.settings.job_deadline)
     unfinished = {job_id async for job_id in jobs.unfinished(resources, since=since, until=resources.clock())}
     for job_id, key in aged.items():
         if job_id not in unfinished:
@@ -137,3 +137,35 @@ async def _end_overdue(resources: Resources) -> int:
             log.warning("job overdue", job_id=job_id, correlation_id=request.correlation_id)
             ended += 1
     return ended
+
+
+def _uploads(resources: Resources) -> AsyncIterator[str]:
+    return _by_id(resources, layout.UPLOADS, lambda id_: retention.upload_expires_at(id_, resources.settings))
+
+
+def _jobs(resources: Resources) -> AsyncIterator[str]:
+    return _by_id(resources, layout.JOBS, lambda id_: retention.job_expires_at(id_, resources.settings))
+
+
+def _tickets(resources: Resources) -> AsyncIterator[str]:
+    return _by_id(resources, layout.TICKETS, retention.ticket_expires_at)
+
+
+def _deleting(keys: Callable[[Resources], AsyncIterator[str]]) -> Task:
+    async def delete(resources: Resources) -> int:
+        return await _delete(resources, keys(resources))
+
+    return delete
+
+
+_TASKS: Mapping[str, Task] = {
+    "uploads": _deleting(_uploads),
+    "previews": _deleting(_previews),
+    "jobs": _deleting(_jobs),
+    "tickets": _deleting(_tickets),
+    "connections": _deleting(_connections),
+    "overdue_jobs": _end_overdue,
+    "voice_changes": voice_changes.finish_changes,
+    "shares": _deleting(quotas.past_windows),
+    "in_flight": _deleting(_ended_in_flight),
+}

@@ -4,22 +4,27 @@ from fastapi import FastAPI
 
 from functions.access.access_control import AccessControl
 from functions.http import docs_page, problems
+from functions.http.health_checks import HealthChecks
+from functions.http.middleware.deadline import RequestDeadline
 from functions.http.middleware.head_requests import HeadRequests
 from functions.http.middleware.observability import AccessLog, Correlation, RateLimit, Unexpected
 from functions.http.middleware.origins import Cors, LoopbackHosts, OriginCheck
 from functions.http.middleware.repeated_headers import RepeatedHeaders
 from functions.http.middleware.request_limits import BodyLimit, BodyLimits
 from functions.http.middleware.security_headers import SecurityHeaders
+from functions.http.middleware.shutdown import CancelledRequests
 from functions.http.openapi import Api
-from functions.http.routes import health, jobs, preview_audio, previews, uploads, voices, ws_tickets
+from functions.http.routes import health, jobs, preview_audio, previews, signed_links, uploads, voices, ws_tickets
 from functions.previews.completion_waiters import CompletionWaiters
 from functions.previews.queue_depth import QueueDepth
 from pipeline.clients.resources import Resources
+from pipeline.domain.presigned_urls import UPLOAD_PATH
 from pipeline.ids import id_maker, utc_now
 from pipeline.settings import Settings
 
 # The routes that take a recording.
 RECORDING_PATHS = {"/preview", "/upload"}
+SIGNED_UPLOADS = UPLOAD_PATH.partition("{")[0]
 # Any other body: some short fields, and a text whose every character may take twelve bytes (`\ud83d\ude00`).
 FIELDS_BYTES = 64 * 1024
 CHARACTER_BYTES = 12
@@ -33,7 +38,7 @@ or a new one. `HEAD` works wherever `GET` does. Results are also pushed to WebSo
 
 
 def create_app(settings: Settings, *, on_loopback: bool = False) -> FastAPI:
-    """Make the application; `serve_with` must be called before it serves.
+    """Return the application; `serve_with` must be called before it serves.
 
     Parameters
     ----------
@@ -43,7 +48,7 @@ def create_app(settings: Settings, *, on_loopback: bool = False) -> FastAPI:
         Whether it is served to this machine alone.
     """
     app = Api(
-        wants_keys=settings.wants_keys,
+        settings,
         title="Voice cloning service",
         description=DESCRIPTION.strip(),
         version="0.1.0",
@@ -52,13 +57,15 @@ def create_app(settings: Settings, *, on_loopback: bool = False) -> FastAPI:
         redirect_slashes=False,  # the redirect would name whatever host the request names
         separate_input_output_schemas=False,
     )
-    for routes in (previews, preview_audio, voices, uploads, jobs, ws_tickets, health):
+    signed = (signed_links,) if settings.serves_links else ()
+    for routes in (previews, preview_audio, voices, uploads, jobs, ws_tickets, health, *signed):
         # As they are: to include a router is to make each route once more, and a function's start waits for that.
         app.router.routes.extend(routes.router.routes)
     docs_page.install(app)
     problems.install(app)
     # The last one added is the first that a request passes through.
     app.add_middleware(HeadRequests)
+    app.add_middleware(RequestDeadline, seconds=settings.answer_seconds)
     app.add_middleware(
         BodyLimits,
         limit=lambda path: body_limit(path, settings),
@@ -70,6 +77,7 @@ def create_app(settings: Settings, *, on_loopback: bool = False) -> FastAPI:
         app.add_middleware(LoopbackHosts)
     app.add_middleware(RepeatedHeaders)
     app.add_middleware(Unexpected)
+    app.add_middleware(CancelledRequests)
     if settings.allowed_origins:
         app.add_middleware(Cors, origins=settings.allowed_origins)
     app.add_middleware(SecurityHeaders)
@@ -79,9 +87,9 @@ def create_app(settings: Settings, *, on_loopback: bool = False) -> FastAPI:
 
 
 def body_limit(path: str, settings: Settings) -> BodyLimit:
-    """Say how large the body of a request for a path may be."""
+    """Return how large the body of a request for a path may be."""
     most = settings.request_max_bytes
-    if path in RECORDING_PATHS:
+    if path in RECORDING_PATHS or path.startswith(SIGNED_UPLOADS):
         return BodyLimit(most, "" if most > settings.reference_max_bytes else _way_around(settings))
     fields = FIELDS_BYTES + CHARACTER_BYTES * max(settings.text_max_chars, settings.transcription_max_chars)
     return BodyLimit(min(most, fields))
@@ -92,9 +100,10 @@ def _way_around(settings: Settings) -> str:
 
 
 def serve_with(app: FastAPI, resources: Resources) -> CompletionWaiters:
-    """Give the application what its routes reach for."""
+    """Set the dependencies of the application's routes."""
     waiters = CompletionWaiters(resources)
     app.state.resources, app.state.waiters = resources, waiters
     app.state.queue_depth = QueueDepth(resources)
+    app.state.health_checks = HealthChecks(resources)
     app.state.access_control = AccessControl(resources)
     return waiters

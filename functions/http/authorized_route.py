@@ -1,4 +1,4 @@
-"""Routes that say who may use them, and let nobody else in: before anything of the body is read."""
+"""Routes that declare the scope they need, and check it before the body is read."""
 
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -17,17 +17,17 @@ Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
 def requires(scope: Scope) -> dict[str, Any]:
-    """Say, as a route's `openapi_extra`, that it wants a key of this scope: the description is the rule."""
+    """Return the `openapi_extra` of a route that needs a key of this scope: the description is the rule."""
     return {"security": [{SCHEME: [scope]}]}
 
 
 def public() -> dict[str, Any]:
-    """Say, as a route's `openapi_extra`, that it wants no key."""
+    """Return the `openapi_extra` of a route that needs no key."""
     return {"security": []}
 
 
 class AuthorizedRoute(APIRoute):
-    """A route with a scope; one that does not say who may use it can't be made."""
+    """A route that checks its scope; one that does not declare any can't be made."""
 
     @property
     def scope(self) -> Scope | None:
@@ -39,10 +39,14 @@ class AuthorizedRoute(APIRoute):
         return scope
 
     def get_route_handler(self) -> Handler:
-        """Put the question who calls before everything else."""
+        """Return the handler, which authenticates and authorizes the caller first."""
         scope, serve = self.scope, super().get_route_handler()
+
+        async def served(request: Request) -> Response:
+            return await serve(StrictRequest(request.scope, request.receive))
+
         if scope is None:
-            return serve
+            return served
 
         async def authorized(request: Request) -> Response:
             access_control = access_control_of(request)
@@ -50,13 +54,13 @@ class AuthorizedRoute(APIRoute):
             caller = await access_control.authenticate_key(request.headers.get("authorization"), address)
             request.state.caller = caller
             request.state.quota_status = await access_control.authorize(caller, scope)
-            return await serve(StrictRequest(request.scope, request.receive))
+            return await served(request)
 
         return authorized
 
 
 def access_control_of(connection: HTTPConnection) -> AccessControl:
-    """Find the gate of the application that serves a connection."""
+    """Return the access control of the application that serves a connection."""
     found = connection.app.state.access_control
     assert isinstance(found, AccessControl)  # noqa: S101 - set by whoever started the application
     return found

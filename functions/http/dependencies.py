@@ -8,6 +8,7 @@ from typing import Annotated
 from fastapi import Depends
 from starlette.requests import HTTPConnection
 
+from functions.http.health_checks import HealthChecks
 from functions.previews.completion_waiters import CompletionWaiters
 from functions.previews.queue_depth import QueueDepth
 from pipeline.access.api_keys import Caller
@@ -26,6 +27,12 @@ async def _waiters(connection: HTTPConnection) -> CompletionWaiters:
     return found
 
 
+async def _health_checks(connection: HTTPConnection) -> HealthChecks:
+    found = connection.app.state.health_checks
+    assert isinstance(found, HealthChecks)  # noqa: S101 - set by whoever started the application
+    return found
+
+
 async def _queue_depth(connection: HTTPConnection) -> QueueDepth:
     found = connection.app.state.queue_depth
     assert isinstance(found, QueueDepth)  # noqa: S101 - set by whoever started the application
@@ -34,11 +41,12 @@ async def _queue_depth(connection: HTTPConnection) -> QueueDepth:
 
 async def _caller(connection: HTTPConnection) -> Caller:
     found = connection.state.caller
-    assert isinstance(found, Caller)  # noqa: S101 - set by `GuardedRoute`
+    assert isinstance(found, Caller)  # noqa: S101 - set by `AuthorizedRoute`
     return found
 
 
 FromCaller = Annotated[Caller, Depends(_caller)]
+FromHealthChecks = Annotated[HealthChecks, Depends(_health_checks)]
 FromResources = Annotated[Resources, Depends(_resources)]
 FromQueueDepth = Annotated[QueueDepth, Depends(_queue_depth)]
 FromWaiters = Annotated[CompletionWaiters, Depends(_waiters)]

@@ -67,7 +67,7 @@ def install(app: FastAPI) -> None:
 
 @router.get("/docs")
 async def docs() -> HTMLResponse:
-    """Show the description in the browser."""
+    """Serve the page."""
     return HTMLResponse(PAGE, headers={"Content-Security-Policy": POLICY})
 
 

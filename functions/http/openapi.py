@@ -8,6 +8,8 @@ from pydantic.json_schema import models_json_schema
 from functions.http import problems
 from functions.http.authorized_route import SCHEME
 from functions.http.middleware.observability import CORRELATION_HEADER
+from pipeline.domain import voice_names
+from pipeline.settings import Settings
 
 _STRING = {"type": "string"}
 _CORRELATION_PARAMETER = {
@@ -25,9 +27,9 @@ _OF_ANY_BODY = {
     "413": "The body is too large",
 }
 _OF_ANY_KEY = {
-    "401": "No key, or none that is good now",
+    "401": "No key, or one that is not valid",
     "403": "The key has not the scope for it",
-    "429": "The owner's share is used up",
+    "429": "The owner's quota is used up",
 }
 _OF_ANY_REQUEST = {"500": "Something went wrong on our side"}
 
@@ -41,7 +43,7 @@ _SECURITY_SCHEME = {
 }
 _CHALLENGE = {"description": "RFC 6750: a key is wanted, or one with another scope", "schema": _STRING}
 _RATE_LIMIT = {
-    "RateLimit-Policy": {"description": "The owner's share of requests: `q` in `w` seconds", "schema": _STRING},
+    "RateLimit-Policy": {"description": "The owner's quota of requests: `q` in `w` seconds", "schema": _STRING},
     "RateLimit": {"description": "What is left of it: `r`, for another `t` seconds", "schema": _STRING},
 }
 
@@ -49,9 +51,10 @@ _RATE_LIMIT = {
 class Api(FastAPI):
     """An application that describes itself truthfully, with keys or, where none are wanted, without."""
 
-    def __init__(self, *, wants_keys: bool, **more: Any) -> None:
+    def __init__(self, settings: Settings, **more: Any) -> None:
         super().__init__(**more)
-        self._wants_keys = wants_keys
+        self._wants_keys = settings.wants_keys
+        self._limits = string_limits(settings)
 
     def openapi(self) -> dict[str, Any]:
         """Describe every route, header, media type and error."""
@@ -60,6 +63,7 @@ class Api(FastAPI):
             for path in schema["paths"].values():
                 for method, operation in path.items():
                     _complete(operation, has_content=method != "head", wants_keys=self._wants_keys)
+            _add_limits(schema, self._limits)
             if self._wants_keys:
                 schema["components"]["securitySchemes"] = {SCHEME: _SECURITY_SCHEME}
             # Here and not at each route, where FastAPI would build it once for every error of every route.
@@ -70,6 +74,45 @@ class Api(FastAPI):
                 schema["components"]["schemas"].pop(unused, None)
             self.openapi_schema = schema
         return self.openapi_schema
+
+
+def string_limits(settings: Settings) -> dict[str, dict[str, Any]]:
+    """Return, by name, what JSON Schema can say of the strings in a request; the domain's rules check them."""
+    id_ = {"pattern": "^[0-9a-f]{32}$"}
+    return {
+        "response_text": {"minLength": 1, "maxLength": settings.text_max_chars},
+        "transcription": {"maxLength": settings.transcription_max_chars},
+        "name": {"minLength": 1, "maxLength": voice_names.NAME_MAX},
+        "description": {"maxLength": voice_names.DESCRIPTION_MAX},
+        "voice_id": {"minLength": 1, "maxLength": voice_names.VOICE_ID_MAX},
+        "session_id": id_,
+        "job_id": id_,
+    }
+
+
+def _add_limits(schema: dict[str, Any], limits: dict[str, dict[str, Any]]) -> None:
+    models = schema["components"]["schemas"]
+    for path in schema["paths"].values():
+        for operation in path.values():
+            for parameter in operation["parameters"]:
+                _limit(parameter["name"], parameter["schema"], limits)
+            for model in _models_of_body(operation):
+                for name, field in models[model]["properties"].items():
+                    _limit(name, field, limits)
+
+
+def _models_of_body(operation: Operation) -> list[str]:
+    found = []
+    for content in operation.get("requestBody", {}).get("content", {}).values():
+        choices = content["schema"].get("anyOf", [content["schema"]])
+        found += [choice["$ref"].rpartition("/")[2] for choice in choices if "$ref" in choice]
+    return found
+
+
+def _limit(name: str, field: dict[str, Any], limits: dict[str, dict[str, Any]]) -> None:
+    for choice in field.get("anyOf", [field]):
+        if choice.get("type") == "string":
+            choice.update(limits.get(name, {}))
 
 
 def _complete(operation: Operation, *, has_content: bool, wants_keys: bool) -> None:

@@ -23,6 +23,7 @@ from pipeline.errors import (
     TooMany,
     Unauthorized,
     Unavailable,
+    unavailability,
 )
 
 _METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
@@ -112,7 +113,7 @@ def of_code(
 
 
 def install(app: FastAPI) -> None:
-    """Let every error that leaves a route become a problem; what nobody thought of, `unexpected` answers."""
+    """Register the handlers that turn exceptions into problems; `unexpected` is for those without a handler."""
     app.add_exception_handler(PipelineError, _pipeline_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_exception)
@@ -127,8 +128,7 @@ def answer_to(error: PipelineError, *, job_id: str | None = None) -> JSONRespons
     """Answer with an error that ended a request; what we depend on is logged, and not shown."""
     if isinstance(error, Unavailable):
         log.warning("unavailable", reason=error.message, cause=repr(error.__cause__))
-        reason = "The service can't reach its storage or queue; try again shortly."
-        return of_code(error.code, reason, None, job_id=job_id)
+        return of_code(error.code, unavailability(error), None, job_id=job_id)
     return of_error(error, job_id=job_id)
 
 
@@ -169,8 +169,14 @@ def _methods_of(request: Request) -> list[str]:
     return sorted(served | ({"HEAD"} if "GET" in served else set()))
 
 
+def stopping(*, job_id: str | None = None) -> JSONResponse:
+    """Answer a request that the end of the process interrupts; a job that was made goes on without it."""
+    message = "The service stops; the job goes on." if job_id else "The service stops; send the request again."
+    return of_code(Unavailable.code, message, None, job_id=job_id)
+
+
 def unexpected() -> JSONResponse:
-    """Answer what nobody thought of."""
+    """Return the response to an exception without a handler."""
     return response(
         HTTPStatus.INTERNAL_SERVER_ERROR, "internal_error", "Something went wrong on our side; it has been logged."
     )

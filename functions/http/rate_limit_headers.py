@@ -1,4 +1,4 @@
-"""How an owner's shares stand, as the IETF's RateLimit header fields (draft-ietf-httpapi-ratelimit-headers-10)."""
+"""Quotas as the IETF's RateLimit header fields (draft-ietf-httpapi-ratelimit-headers-10)."""
 
 from pipeline.errors import QuotaStatus
 
@@ -6,13 +6,13 @@ POLICY_HEADER = "RateLimit-Policy"
 HEADER = "RateLimit"
 
 
-def headers(*standings: QuotaStatus) -> dict[str, str]:
-    """Write both fields: lists, in the syntax of RFC 9651, with one item a share; nothing for none."""
-    if not standings:
+def headers(*statuses: QuotaStatus) -> dict[str, str]:
+    """Return both fields: lists, in the syntax of RFC 9651, with one item a quota; nothing for none."""
+    if not statuses:
         return {}
     return {
-        POLICY_HEADER: ", ".join(_policy(quota_status) for quota_status in standings),
-        HEADER: ", ".join(_remaining(quota_status) for quota_status in standings),
+        POLICY_HEADER: ", ".join(_policy(quota_status) for quota_status in statuses),
+        HEADER: ", ".join(_remaining(quota_status) for quota_status in statuses),
     }
 
 

@@ -3,12 +3,14 @@
 from http import HTTPStatus
 
 from pipeline.errors import (
+    Cancelled,
     ConnectionGone,
     DeadlineExceeded,
     Expired,
     Forbidden,
     InvalidAudio,
     InvalidInput,
+    Misconfigured,
     NameTaken,
     NotFound,
     NotReady,
@@ -33,5 +35,7 @@ STATUS: dict[str, HTTPStatus] = {
     DeadlineExceeded.code: HTTPStatus.GATEWAY_TIMEOUT,
     SynthesisFailed.code: HTTPStatus.BAD_GATEWAY,
     Unavailable.code: HTTPStatus.SERVICE_UNAVAILABLE,
+    Misconfigured.code: HTTPStatus.INTERNAL_SERVER_ERROR,
+    Cancelled.code: HTTPStatus.CONFLICT,
     ConnectionGone.code: HTTPStatus.GONE,
 }

@@ -44,7 +44,12 @@ class ConnectionRegistry:
     def add(self, socket: WebSocket, caller: Caller) -> Connection:
         """Register a connection under a random id."""
         connection_id = secrets.token_urlsafe(16)
-        address = ReplyTo(endpoint=self.endpoint, connection_id=connection_id, key_id=caller.key_id)
+        address = ReplyTo(
+            endpoint=self.endpoint,
+            connection_id=connection_id,
+            key_id=caller.key_id,
+            base_url=str(socket.base_url).replace("ws", "http", 1),
+        )
         connection = Connection(address, caller, socket)
         self._open[connection_id] = connection
         return connection

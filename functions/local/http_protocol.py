@@ -11,8 +11,12 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
 from functions.http import problems
+from functions.http.middleware.deadline import FIRST_BYTE_AT
 from functions.http.middleware.security_headers import HEADERS
 from functions.local.http_parser import HEADERS_MAX_BYTES, URL_MAX_BYTES, AmbiguousRequest, Connection
+
+ON_SHUTDOWN = "on_shutdown"
+"""Under this name the application's lifespan state holds what to call when the server begins to stop."""
 
 _ERRORS = {
     408: ("request_timeout", "The request did not come in time; send it again."),
@@ -53,11 +57,14 @@ class HttpProtocol(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         """See `asyncio.Protocol`."""
+        if self.conn.their_state is h11.IDLE and not self.conn.trailing_data[0]:
+            self.app_state = self.app_state | {FIRST_BYTE_AT: self.loop.time()}
         super().data_received(data)
         self._update_timeout()
 
     def on_response_complete(self) -> None:
-        """Go on to the next request."""
+        """Go on to the next request, which may be here already."""
+        self.app_state = self.app_state | {FIRST_BYTE_AT: self.loop.time()}
         super().on_response_complete()
         self._update_timeout()
         self._start_write_checks()
@@ -73,6 +80,17 @@ class HttpProtocol(H11Protocol):
         if self._write_check is not None:
             self._write_check.cancel()
         super().connection_lost(exc)
+
+    def eof_received(self) -> None:
+        """Send an error response to a client that ends its side of the connection in the middle of a body."""
+        if self.conn.their_state is h11.SEND_BODY:
+            self._send_error(400, "The body is cut: it ends before its announced length. Send it whole.")
+
+    def shutdown(self) -> None:
+        """Close the connection once the request that is being served has its response."""
+        super().shutdown()
+        if on_shutdown := self.app_state.get(ON_SHUTDOWN):
+            on_shutdown()
 
     def send_400_response(self, msg: str) -> None:
         """Send an error response for the exception that is being handled."""

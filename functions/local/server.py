@@ -1,11 +1,13 @@
 """The local server: HTTP and WebSocket in one application, wired by the settings."""
 
+import asyncio
 import multiprocessing
 import os
 import signal
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import structlog
 from fastapi import FastAPI
@@ -14,14 +16,19 @@ from functions.http.application import create_app, serve_with
 from functions.local import connection_posts, websocket_route
 from functions.local.connection_limits import ConnectionLimits
 from functions.local.connections import ConnectionRegistry
+from functions.local.http_protocol import ON_SHUTDOWN
 from functions.local.websocket_protocol import FRAMES_PER_MINUTE
 from functions.websocket.dispatch import Dispatcher
-from pipeline.clients.resources import connect
+from pipeline import deadlines
+from pipeline.addresses import is_loopback
+from pipeline.clients.resources import Resources, connect, current_credentials
 from pipeline.ids import Clock, utc_now
 from pipeline.logs import configure_logging
-from pipeline.settings import Settings, is_loopback, load_settings
+from pipeline.settings import Settings, load_settings
 
 log = structlog.get_logger(__name__)
+
+CHECK_SECONDS = 2.0
 
 
 def application() -> FastAPI:
@@ -39,8 +46,9 @@ def local_app(settings: Settings, clock: Clock = utc_now) -> FastAPI:
     app.router.routes[:0] = websocket_route.router.routes
 
     @asynccontextmanager
-    async def lifespan(_app: FastAPI) -> AsyncIterator[dict[str, int]]:
+    async def lifespan(_app: FastAPI) -> AsyncIterator[dict[str, Any]]:
         async with connect(settings, clock) as resources:
+            await _check_configuration(resources)
             waiters = serve_with(app, resources)
             app.state.connections = ConnectionRegistry()
             app.state.connection_limits = ConnectionLimits(settings)
@@ -49,12 +57,20 @@ def local_app(settings: Settings, clock: Clock = utc_now) -> FastAPI:
             async def deliver(connection_id: str, text: str) -> bool:
                 return waiters.notify(connection_id) or await app.state.connections.post(connection_id, text)
 
-            async with connection_posts.serving(deliver) as endpoint:
+            verify = connection_posts.signature_check(current_credentials(settings))
+            async with connection_posts.serving(deliver, verify) as endpoint:
                 app.state.connections.endpoint = waiters.endpoint = endpoint
-                yield {FRAMES_PER_MINUTE: settings.websocket_frames_per_minute}
+                yield {FRAMES_PER_MINUTE: settings.websocket_frames_per_minute, ON_SHUTDOWN: waiters.stop}
 
     app.router.lifespan_context = lifespan
     return app
+
+
+async def _check_configuration(resources: Resources) -> None:
+    """Call everything that a request may need, so that a misconfiguration is logged before the first of them."""
+    with deadlines.within(CHECK_SECONDS):
+        pings = (resources.bucket.ping(), resources.voices.ping(), resources.synthesis.ping())
+        await asyncio.gather(*pings, return_exceptions=True)
 
 
 def _die_with_parent() -> None:

@@ -24,7 +24,8 @@ log = structlog.get_logger(__name__)
 
 router = APIRouter()
 
-# Together with how long a key is cached, well under the minute within which a revocation takes effect.
+# With the 50 seconds for which a key is cached and the 8 that a look-up may take, this is the minute within which a
+# revocation takes effect.
 KEY_CHECK_SECONDS = 2.0
 
 
@@ -85,8 +86,8 @@ async def _close_when_revoked(
         await asyncio.sleep(KEY_CHECK_SECONDS)
         with contextlib.suppress(Unavailable):
             if not await access_control.is_key_still_valid(connection.caller):
-                log.info("key is no longer good", connection_id=connection.address.connection_id)
-                await connections.close(connection, "The key is no longer good.")
+                log.info("key is no longer valid", connection_id=connection.address.connection_id)
+                await connections.close(connection, "The key is no longer valid.")
                 return
 
 

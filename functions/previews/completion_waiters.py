@@ -37,12 +37,15 @@ class CompletionWaiters:
         self._resources = resources
         self.endpoint: str | None = None
         self._waiting: dict[str, Waiter] = {}
+        self._is_stopping = False
 
     @contextmanager
     def waiter(self) -> Iterator[Waiter]:
         """Listen for notifications of a job that is about to be made."""
         connection_id = secrets.token_urlsafe(16)
         waiter = Waiter(self._subscriber(connection_id))
+        if self._is_stopping:
+            waiter.notified.set()
         self._waiting[connection_id] = waiter
         try:
             yield waiter
@@ -56,14 +59,20 @@ class CompletionWaiters:
             waiter.notified.set()
         return waiter is not None
 
+    def stop(self) -> None:
+        """End all waits, also those to come: the process stops."""
+        self._is_stopping = True
+        for waiter in self._waiting.values():
+            waiter.notified.set()
+
     async def wait(self, waiter: Waiter, job_id: str, seconds: float) -> bool:
-        """Wait until a job has ended; False when the time is over first."""
+        """Wait until a job has ended; False when the time is over first, or the process stops."""
         try:
             async with asyncio.timeout(seconds):
                 await self._until_ended(waiter, job_id)
         except TimeoutError:
             return False
-        return True
+        return not self._is_stopping
 
     def _subscriber(self, connection_id: str) -> Subscriber | None:
         if self.endpoint is None:

@@ -1,11 +1,13 @@
 """Making a preview request of what a client gave, the same for HTTP and WebSocket."""
 
+from dataclasses import dataclass
 from typing import Annotated
 
 from pydantic import AfterValidator
 
 from pipeline.access.owners import new_id
 from pipeline.clients.resources import Resources
+from pipeline.contract import layout
 from pipeline.contract.records import NewReference, Options, Request, Source, Subscriber
 from pipeline.domain import jobs, sessions, voices
 
@@ -22,8 +24,16 @@ def _check_whole(text: str) -> str:
 WholeText = Annotated[str, AfterValidator(_check_whole)]
 
 
-async def reference_id_of(resources: Resources, source: Source) -> str:
-    """Make sure that a source can be used now, and tell which reference it holds.
+@dataclass(frozen=True, slots=True)
+class ReferenceAt:
+    """Which reference a request names, and in which folder a saved voice has it."""
+
+    reference_id: str
+    folder: str | None = None
+
+
+async def find_reference(resources: Resources, source: Source) -> ReferenceAt:
+    """Find the reference of a source that can be used now.
 
     Raises
     ------
@@ -32,14 +42,15 @@ async def reference_id_of(resources: Resources, source: Source) -> str:
     """
     if source.session_id is not None:
         await sessions.require(resources, source.owner, source.session_id)
-        return source.session_id
-    return (await voices.get(resources, source.owner, source.voice_id or "")).reference_id
+        return ReferenceAt(source.session_id)
+    voice = await voices.get(resources, source.owner, source.voice_id or "")
+    return ReferenceAt(voice.reference_id, layout.voice_files(voice).folder)
 
 
 def preview_request(
     resources: Resources,
     source: Source,
-    reference_id: str,
+    reference: ReferenceAt,
     text: str,
     options: Options,
     *,
@@ -52,7 +63,8 @@ def preview_request(
         job_id=new_id(resources.new_id, source.owner),
         kind="preview",
         source=source,
-        reference_id=reference_id,
+        reference_id=reference.reference_id,
+        reference_folder=reference.folder,
         text=text,
         options=options,
         created_at=resources.clock(),

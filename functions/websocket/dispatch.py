@@ -4,7 +4,6 @@ The same dispatch serves the local `/ws` and API Gateway's routes; it keeps noth
 the storage.
 """
 
-import json
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -12,7 +11,7 @@ import structlog
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from functions.access.access_control import AccessControl
-from functions.previews.requests import WholeText, preview_request, reference_id_of
+from functions.previews.requests import WholeText, find_reference, preview_request
 from functions.websocket import messages
 from functions.websocket.messages import Message
 from pipeline.access.api_keys import Caller
@@ -20,8 +19,10 @@ from pipeline.clients.resources import Resources
 from pipeline.clients.storage import JSON, NewObject
 from pipeline.contract import layout
 from pipeline.contract.records import ConnectionState, ReplyTo, Scope, Source, Subscriber, check_options
+from pipeline.contract.strict_json import parse_json
+from pipeline.contract.validation import message_of
 from pipeline.domain import jobs, voice_changes
-from pipeline.errors import ConnectionGone, InvalidInput, PipelineError, Unavailable
+from pipeline.errors import ConnectionGone, InvalidInput, PipelineError, Unavailable, unavailability
 from pipeline.logs import current_correlation_id
 
 log = structlog.get_logger(__name__)
@@ -96,8 +97,7 @@ class Dispatcher:
             return await self._route(sender, caller, parsed, say)
         except Unavailable as error:
             log.warning("unavailable", reason=error.message, cause=repr(error.__cause__))
-            reason = "The service can't reach its storage or queue; try again shortly."
-            return messages.error(error, message=reason, request_id=_request_id(parsed))
+            return messages.error(error, message=unavailability(error), request_id=_request_id(parsed))
         except PipelineError as error:
             return messages.error(error, request_id=_request_id(parsed))
         except Exception:  # whatever was sent, the connection lives on
@@ -142,9 +142,9 @@ class Dispatcher:
         text = jobs.check_text(data.text, resources.settings, field="text")
         source = Source(session_id=data.session_id, voice_id=data.voice_id, owner=caller.owner)
         options = check_options(data.model_extra or {})
-        reference_id = await reference_id_of(resources, source)
+        reference = await find_reference(resources, source)
         request = preview_request(
-            resources, source, reference_id, text, options, correlation_id=current_correlation_id()
+            resources, source, reference, text, options, correlation_id=current_correlation_id()
         )
         request = request.model_copy(update={"subscriber": _subscriber(sender, data)})
         objects = [_connection(sender, caller, data.session_id)] if data.session_id else []
@@ -215,9 +215,9 @@ def _parse(raw: str | bytes) -> Message:
     if len(raw) > MESSAGE_MAX_BYTES or len(raw.encode("utf-8", "surrogatepass")) > MESSAGE_MAX_BYTES:
         raise InvalidInput(f"Messages should have at most {MESSAGE_MAX_BYTES // 1024} KB.")
     try:
-        message = json.loads(raw)
-    except (ValueError, RecursionError) as error:
-        raise InvalidInput('Messages should be JSON such as {"type": "…", "data": {…}}.') from error
+        message = parse_json(raw)
+    except ValueError as error:
+        raise InvalidInput(f'The message {error} Messages are such as {{"type": "…", "data": {{…}}}}.') from error
     if not isinstance(message, dict) or not isinstance(message.get("type"), str):
         raise InvalidInput("Messages should be JSON objects with a type, a string.", field="type")
     return message
@@ -229,8 +229,7 @@ def _data(type_: type[DataT], message: Message) -> DataT:
     except ValidationError as error:
         problem = error.errors()[0]
         field = ".".join(str(part) for part in problem["loc"]) or "data"
-        reason = problem["msg"].removeprefix("Value error, ")
-        raise InvalidInput(f"{field}: {reason}", field=field) from error
+        raise InvalidInput(f"{field} {message_of(problem)}.", field=field) from error
 
 
 def refusal(error: PipelineError) -> Message:

@@ -30,7 +30,9 @@ async def completion(resources: Resources, outcome: Outcome, subscriber: Subscri
             "sample_rate": outcome.preview.sample_rate,
             "expires_at": format_utc(outcome.preview.expires_at),
             "warnings": list(outcome.warnings) or None,
-            "signed_url": await presigned_urls.signed_url(resources, outcome) if subscriber.signed else None,
+            "signed_url": await presigned_urls.signed_url(resources, outcome, subscriber.reply_to.base_url)
+            if subscriber.signed
+            else None,
         },
     )
 

@@ -129,6 +129,14 @@ class Engine(Protocol):
 
 
 @runtime_checkable
+class Reproducible(Protocol):
+    """An engine may have this as well, to say whether equal utterances give equal audio, to the sample."""
+
+    reproducible_as: str | None
+    """Names all that the audio depends on besides the utterance: engines with the same name make the same audio."""
+
+
+@runtime_checkable
 class ClosedBatches(Protocol):
     """An engine may have this as well, when what is admitted during a step has to wait for the next one."""
 

@@ -78,6 +78,7 @@ class MockEngine:
     """
 
     model = MODEL
+    reproducible_as = MODEL
     sample_rate = SAMPLE_RATE
 
     def __init__(

@@ -6,9 +6,9 @@ from typing import Any, TypeVar
 
 import structlog
 
-from gpu_runner.dependencies import Dependencies, backoff_seconds
+from gpu_runner.dependencies import Dependencies, Sleep, backoff_seconds
 from gpu_runner.engines import EngineLost
-from gpu_runner.queue.deliveries import Deliveries, Delivery, Sleep
+from gpu_runner.queue.deliveries import Deliveries, Delivery
 from gpu_runner.queue.protection import SCALE_IN_WINDOW_SECONDS, Protection
 from gpu_runner.synthesis.context import WorkerContext
 from gpu_runner.synthesis.engine_thread import EngineFailed, Stopping

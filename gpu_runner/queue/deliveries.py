@@ -8,11 +8,9 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from gpu_runner.dependencies import DependencyHealth
+from gpu_runner.dependencies import DependencyHealth, Sleep
 from pipeline.clients.queues import BATCH, Message, Queue
 from pipeline.errors import Unavailable
-
-Sleep = Callable[[float], Awaitable[object]]
 
 SETTLE_SECONDS = 1.0  # how long a completed message may wait to be deleted in one call with others
 

@@ -21,8 +21,7 @@ import aiohttp
 import structlog
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from gpu_runner.dependencies import DependencyHealth
-from gpu_runner.queue.deliveries import Sleep
+from gpu_runner.dependencies import DependencyHealth, Sleep
 from pipeline.errors import Unavailable
 from pipeline.ids import Clock
 from pipeline.settings import Settings

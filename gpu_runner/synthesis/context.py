@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from gpu_runner.dependencies import Sleep
 from gpu_runner.synthesis.engine_thread import EngineThread
 from gpu_runner.synthesis.prompts import Prompts
 from pipeline.clients.resources import Resources
@@ -15,3 +16,6 @@ class WorkerContext:
     engine: EngineThread
     prompts: Prompts
     sample_rate: int
+    reproducible_as: str | None
+    """See `Reproducible`; None when a job that is tried again may have other audio."""
+    sleep: Sleep

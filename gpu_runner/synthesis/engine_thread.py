@@ -24,6 +24,7 @@ from gpu_runner.engines import (
 from pipeline.audio.reference_audio import Samples
 
 T = TypeVar("T")
+OnAudio = Callable[[Samples], object]
 
 log = structlog.get_logger(__name__)
 
@@ -75,7 +76,13 @@ class _Admission:
 
     utterance: Utterance
     result: Future[Speech]
+    on_audio: OnAudio | None
     pieces: list[Samples] = field(default_factory=list)
+
+    def add(self, piece: Piece) -> None:
+        self.pieces.append(piece.samples)
+        if self.on_audio is not None:
+            self.on_audio(piece.samples)
 
     def finish(self, finished: Finished) -> None:
         if finished.error is not None:
@@ -127,8 +134,10 @@ class EngineThread:
         result: Future[VoicePrompt] = Future()
         return await self._send(_Call(lambda engine: engine.restore_prompt(document), result), result)
 
-    async def synthesize(self, utterance: Utterance) -> Speech:
+    async def synthesize(self, utterance: Utterance, on_audio: OnAudio | None = None) -> Speech:
         """Admit an utterance when there is capacity and wait for its end; cancelling the wait cancels it.
+
+        `on_audio` is called on the event loop with the samples of each piece, in order, before this returns.
 
         Raises
         ------
@@ -143,7 +152,7 @@ class EngineThread:
         """
         result: Future[Speech] = Future()
         try:
-            return await self._send(_Admission(utterance, result), result)
+            return await self._send(_Admission(utterance, result, _on_this_loop(on_audio)), result)
         except asyncio.CancelledError:
             self._commands.put(_Cancellation(utterance.job_id))
             raise
@@ -283,7 +292,7 @@ class _EngineLoop:
         for event in events:
             match event:
                 case Piece():
-                    self._admitted[event.job_id].pieces.append(event.samples)
+                    self._admitted[event.job_id].add(event)
                 case Finished():
                     self._admitted.pop(event.job_id).finish(event)
 
@@ -298,6 +307,13 @@ def _reject_all(commands: _Commands, error: EngineLost) -> None:
     while (command := commands.get()) is not None:
         if not isinstance(command, _Cancellation):
             _reject(command.result, error)
+
+
+def _on_this_loop(on_audio: OnAudio | None) -> OnAudio | None:
+    if on_audio is None:
+        return None
+    loop = asyncio.get_running_loop()
+    return lambda samples: loop.call_soon_threadsafe(on_audio, samples)
 
 
 def _lost_to(error: BaseException) -> EngineLost:

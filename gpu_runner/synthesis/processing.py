@@ -1,12 +1,15 @@
 """From a job's id to its result: read the request, get the voice prompt, synthesize."""
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Coroutine
+from contextlib import suppress
+from typing import Any
 
 import structlog
 from pydantic import ValidationError
 
 from gpu_runner.engines import Utterance
+from gpu_runner.synthesis.audio_stream import AudioStream, Take
 from gpu_runner.synthesis.context import WorkerContext
 from gpu_runner.synthesis.engine_thread import Speech
 from gpu_runner.synthesis.publishing import PreviouslySynthesized, Result, Synthesized, is_late, stored_preview
@@ -14,9 +17,10 @@ from pipeline.clients.resources import Resources
 from pipeline.contract import layout, retention
 from pipeline.contract.records import Request
 from pipeline.domain import jobs
-from pipeline.errors import DeadlineExceeded, Expired, InvalidInput, NotFound
+from pipeline.errors import Cancelled, DeadlineExceeded, Expired, InvalidInput, NotFound, Unavailable
 
-PERMANENT_ERRORS = (InvalidInput, NotFound, Expired, DeadlineExceeded)
+PERMANENT_ERRORS = (InvalidInput, NotFound, Expired, DeadlineExceeded, Cancelled)
+CANCEL_POLL_SECONDS = 2.0
 
 log = structlog.get_logger(__name__)
 
@@ -46,6 +50,7 @@ async def process(context: WorkerContext, job_id: str, *, redelivered: bool) -> 
     try:
         if redelivered and (stored := await stored_preview(resources, layout.preview(job_id))):
             return PreviouslySynthesized(request, stored)
+        await _check_not_cancelled(resources, request)
         return await _synthesize(context, request, redelivered=redelivered)
     except PERMANENT_ERRORS as error:
         return jobs.failure(request, error, resources.clock())
@@ -60,21 +65,67 @@ async def _read_request(resources: Resources, job_id: str) -> Request | None:
 
 
 async def _synthesize(context: WorkerContext, request: Request, *, redelivered: bool) -> Synthesized:
-    # The prompt of a reference that came with this very request can be stored only by an earlier try.
-    maybe_stored = request.new_reference is None or redelivered
-    voice = await context.prompts.get(request, maybe_stored=maybe_stored)
-    speech = None
-    if request.kind == "preview":
-        utterance = Utterance(request.job_id, request.text, voice.prompt, request.options)
-        speech = await _before_deadline(context.engine.synthesize(utterance), request, context.resources)
-    return Synthesized(request, voice, speech, context.resources.clock())
+    stream = _open_stream(context, request, restarted=redelivered)
+    try:
+        # The prompt of a reference that came with this very request can be stored only by an earlier try.
+        maybe_stored = request.new_reference is None or redelivered
+        voice = await context.prompts.get(request, maybe_stored=maybe_stored)
+        speech = None
+        if request.kind == "preview":
+            utterance = Utterance(request.job_id, request.text, voice.prompt, request.options)
+            synthesis = context.engine.synthesize(utterance, stream.add if stream else None)
+            speech = await _unless_cancelled_or_late(context, request, synthesis)
+    except BaseException:
+        if stream is not None:
+            stream.abort()
+        raise
+    return Synthesized(request, voice, speech, context.resources.clock(), stream)
 
 
-async def _before_deadline(synthesis: Awaitable[Speech], request: Request, resources: Resources) -> Speech:
-    """Wait for the audio until the job's deadline; after it the engine cancels the job."""
+def _open_stream(context: WorkerContext, request: Request, *, restarted: bool) -> AudioStream | None:
+    if request.kind != "preview" or request.subscriber is None or not request.subscriber.stream:
+        return None
+    name = context.reproducible_as or context.resources.new_id()
+    take = Take(request.job_id, name, context.sample_rate, restarted)
+    return AudioStream(context.resources.connections, request.subscriber, take)
+
+
+async def _check_not_cancelled(resources: Resources, request: Request) -> None:
+    """Raise `Cancelled` for a job cancelled in the queue; a new one is left to the poll during its synthesis."""
+    waited = resources.clock() - request.created_at
+    if waited.total_seconds() > CANCEL_POLL_SECONDS and await jobs.is_cancelled(resources, request.job_id):
+        raise _cancelled()
+
+
+async def _unless_cancelled_or_late(
+    context: WorkerContext, request: Request, synthesis: Coroutine[Any, Any, Speech]
+) -> Speech:
+    """Wait for the audio until the job is cancelled or past its deadline; then the engine drops it."""
+    resources = context.resources
     remaining = retention.job_deadline(request.job_id, resources.settings) - resources.clock()
+    tasks = asyncio.create_task(synthesis), asyncio.create_task(_cancellation(context, request.job_id))
     try:
         async with asyncio.timeout(remaining.total_seconds()):
-            return await synthesis
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        if tasks[0].done():
+            return tasks[0].result()
+        raise _cancelled()
     except TimeoutError:
         raise jobs.too_late(resources.settings) from None
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _cancellation(context: WorkerContext, job_id: str) -> None:
+    """Return when the job is cancelled."""
+    is_cancelled = False
+    while not is_cancelled:
+        await context.sleep(CANCEL_POLL_SECONDS)
+        with suppress(Unavailable):
+            is_cancelled = await jobs.is_cancelled(context.resources, job_id)
+
+
+def _cancelled() -> Cancelled:
+    return Cancelled("The job was cancelled.")

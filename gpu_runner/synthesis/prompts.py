@@ -64,7 +64,7 @@ class Prompts:
             if voice.stored or not await self._is_current(request):
                 return
             bucket = self._resources.bucket_of(request.source)
-            await bucket.put(layout.reference(request.source).embedding, voice.prompt.to_json(), JSON)
+            await bucket.put(layout.reference(request).embedding, voice.prompt.to_json(), JSON)
             voice.stored = True
 
     async def _load(self, request: Request, *, maybe_stored: bool) -> Voice:
@@ -74,7 +74,7 @@ class Prompts:
         return Voice(await self._engine.make_prompt(await self._reference(request)), stored=False)
 
     async def _stored(self, request: Request) -> VoicePrompt | None:
-        key = layout.reference(request.source).embedding
+        key = layout.reference(request).embedding
         document = await self._resources.bucket_of(request.source).get(key)
         if document is None:
             return None
@@ -85,7 +85,7 @@ class Prompts:
             return None
 
     async def _reference(self, request: Request) -> Reference:
-        keys, bucket = layout.reference(request.source), self._resources.bucket_of(request.source)
+        keys, bucket = layout.reference(request), self._resources.bucket_of(request.source)
         if request.new_reference is not None:
             body, transcription = await bucket.get(keys.audio), request.new_reference.transcription
         else:
@@ -119,7 +119,7 @@ class Prompts:
 
 def _identity(request: Request) -> _Key:
     """Identify the recording: a voice may be deleted and another saved under its id."""
-    return layout.reference(request.source).folder, request.reference_id
+    return layout.reference(request).folder, request.reference_id
 
 
 def _no_reference(request: Request, resources: Resources) -> PipelineError:

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 
 import structlog
 
+from gpu_runner.synthesis.audio_stream import AudioStream
 from gpu_runner.synthesis.context import WorkerContext
 from gpu_runner.synthesis.engine_thread import Speech
 from gpu_runner.synthesis.prompts import Voice
@@ -36,6 +37,7 @@ class Synthesized:
     speech: Speech | None
     """None when only the prompt was requested."""
     ended_at: datetime
+    stream: AudioStream | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,8 @@ async def publish(context: WorkerContext, result: Result) -> None:
         The storage does not answer.
     """
     resources = context.resources
+    if isinstance(result, Synthesized) and result.stream is not None:
+        await result.stream.close()
     if isinstance(result, Failed):
         outcome: Succeeded | Failed = result
     elif is_late(result.request, resources):

@@ -87,8 +87,13 @@ def _accept_what_is_not_emulated() -> None:
     provisioners._RESOURCE_HANDLERS[ALARM] = _alarm | {"create": _create_alarm, "update": _update_alarm}
 
 
+def is_deployed_api(path: str) -> bool:
+    """Return whether a path is one of a deployed API, which authorizes by itself; its `@connections` do not."""
+    return path.startswith("/_aws/execute-api/") and "/@connections" not in path
+
+
 if __name__ == "__main__":
     _accept_what_is_not_emulated()
     _keep_attributes_of_nested_resources()
     engine._parse_template = _parse_and_expand
-    asyncio.run(main())
+    asyncio.run(main(services=None, is_public=is_deployed_api))

@@ -10,13 +10,11 @@ from pathlib import Path
 
 from environments.venvs import LOCKS, ensure
 
+from embedded.data_folder import AwsCredentials
 from pipeline.settings import Settings
 
 HOST = "127.0.0.1"
-HEALTH = "/_ministack/health"
-
-# The credentials that ministack accepts by default.
-KEY = "test"
+ACCOUNT = "000000000000"
 
 
 def python() -> Path:
@@ -24,13 +22,20 @@ def python() -> Path:
     return ensure("ministack", LOCKS["ministack"])
 
 
-def server_environment(port: int, data: Path, settings: Settings) -> dict[str, str]:
+def s3_folder_of(data: Path) -> Path:
+    """Return the folder that keeps the objects, as `<account>/<bucket>/<key>`."""
+    return data / "s3"
+
+
+def server_environment(port: int, data: Path, settings: Settings, credentials: AwsCredentials) -> dict[str, str]:
     """Return the environment of the embedded server."""
     return {
+        **credentials.environment(),
+        "ALLOWED_ORIGINS": ",".join(settings.allowed_origins),
         "BIND_HOST": HOST,
         "GATEWAY_PORT": str(port),
         "S3_PERSIST": "1",
-        "S3_DATA_DIR": str(data / "s3"),
+        "S3_DATA_DIR": str(s3_folder_of(data)),
         "PERSIST_STATE": "0",
         "SERVICES": "s3,sqs",
         "MINISTACK_REGION": settings.aws_region,
@@ -42,13 +47,12 @@ def server_environment(port: int, data: Path, settings: Settings) -> dict[str, s
     }
 
 
-def client_environment(port: int) -> dict[str, str]:
+def client_environment(port: int, credentials: AwsCredentials) -> dict[str, str]:
     """Return the environment of the processes that use it."""
     no_proxy = ",".join(filter(None, [os.environ.get("NO_PROXY") or os.environ.get("no_proxy"), HOST]))
     return {
         "AWS_ENDPOINT_URL": f"http://{HOST}:{port}",
-        "AWS_ACCESS_KEY_ID": KEY,
-        "AWS_SECRET_ACCESS_KEY": KEY,
+        **credentials.environment(),
         # The user's configuration for the real AWS does not apply.
         "AWS_CONFIG_FILE": os.devnull,
         "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
@@ -62,14 +66,14 @@ def client_environment(port: int) -> dict[str, str]:
 UNSET_FOR_CLIENTS = ("AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_SESSION_TOKEN")
 
 
-def pointing_at(port: int, environment: Mapping[str, str]) -> dict[str, str]:
+def pointing_at(port: int, credentials: AwsCredentials, environment: Mapping[str, str]) -> dict[str, str]:
     """Return a copy of an environment that points at the embedded AWS on this port."""
     kept = {name: value for name, value in environment.items() if name not in UNSET_FOR_CLIENTS}
-    return kept | client_environment(port)
+    return kept | client_environment(port, credentials)
 
 
-def point_environment_at(port: int) -> None:
+def point_environment_at(port: int, credentials: AwsCredentials) -> None:
     """Point this process's environment at the embedded AWS on this port."""
-    environment = pointing_at(port, os.environ)
+    environment = pointing_at(port, credentials, os.environ)
     os.environ.clear()
     os.environ.update(environment)

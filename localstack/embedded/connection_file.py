@@ -5,6 +5,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from embedded.data_folder import lock_of, make_private, run_folder_of, write_private
 from pipeline.settings import Settings
 
 FILE = "store.json"
@@ -25,16 +26,6 @@ class Connection(BaseModel):
         return {"AWS_REGION": self.region, "BUCKET": self.bucket, "VOICES_BUCKET": self.voices_bucket}
 
 
-def lock_of(data: Path) -> FileLock:
-    """Return the lock that a run holds on its data folder for as long as it lives."""
-    return FileLock(data / "in-use.lock")
-
-
-def run_folder_of(data: Path) -> Path:
-    """Return the folder for files that matter only during a run."""
-    return data / "run"
-
-
 def write(data: Path, port: int, settings: Settings) -> None:
     """Write the connection file of this run, atomically."""
     connection = Connection(
@@ -44,10 +35,8 @@ def write(data: Path, port: int, settings: Settings) -> None:
         voices_bucket=settings.bucket_for_voices,
     )
     folder = run_folder_of(data)
-    folder.mkdir(exist_ok=True)
-    unfinished = folder / f"{FILE}.new"
-    unfinished.write_text(connection.model_dump_json())
-    unfinished.replace(folder / FILE)
+    make_private(folder)
+    write_private(folder / FILE, connection.model_dump_json())
 
 
 def read(data: Path) -> Connection | None:

@@ -7,16 +7,12 @@
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from ministack.core.concurrency import esm_wake
 from ministack.services import sqs
 
-Message = dict[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Message, Receive, Send], Coroutine[Any, Any, None]]
+from embedded.asgi import App, Message, Receive, Send
 
 
 class MessageArrivals:

@@ -51,7 +51,7 @@ async def provision_queues(sqs: "SQSClient", settings: Settings) -> str:
 async def _get_or_create(sqs: "SQSClient", name_or_url: str) -> Queue:
     """Return a queue given by URL or name; make it if it is given by name and does not exist."""
     url = name_or_url
-    if not url.startswith(("http://", "https://")):
+    if not is_url(name_or_url):
         try:
             url = (await sqs.get_queue_url(QueueName=name_or_url))["QueueUrl"]
         except sqs.exceptions.QueueDoesNotExist:
@@ -59,6 +59,11 @@ async def _get_or_create(sqs: "SQSClient", name_or_url: str) -> Queue:
             log.info("created a queue", queue=name_or_url)
     answer = await sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])
     return Queue(url, {str(name): value for name, value in answer.get("Attributes", {}).items()})
+
+
+def is_url(name_or_url: str) -> bool:
+    """Return whether a queue is given by its URL, so that others made it."""
+    return name_or_url.startswith(("http://", "https://"))
 
 
 async def _set_attribute(sqs: "SQSClient", queue: Queue, name: str, value: str) -> None:

@@ -33,7 +33,8 @@ async def refill_queues(resources: Resources, *, down_since: datetime | None = N
     # The clock of the process that made the id may run a little ahead.
     soon = now + timedelta(minutes=1)
     async for job_id in jobs.unfinished(resources, since=now - resources.settings.job_deadline, until=soon):
-        await jobs.enqueue(resources, job_id)
+        request = await jobs.read_envelope(resources, job_id)
+        await jobs.enqueue(resources, job_id, request.source.owner if request else None)
         jobs_sent += 1
     events_sent = 0
     async for key in outcomes_since(resources, (down_since or now) - RESEND_WINDOW):

@@ -6,7 +6,8 @@ from environments.repository import ROOT
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from pipeline.settings import Settings, load
+from pipeline.environment import load
+from pipeline.settings import Settings
 
 
 class LocalSettings(BaseSettings):

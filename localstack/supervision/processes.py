@@ -135,6 +135,11 @@ class ChildProcess:
             self.ready.clear()
             self._down_since = utc_now()
 
+    async def restart(self) -> None:
+        """Kill the process, for `keep_running` to start it again."""
+        if self._process is not None and self._process.returncode is None:
+            await _kill_group(self._process)
+
     async def stop(self, grace_seconds: float) -> None:
         """Ask it to stop; kill it if it does not within the grace period."""
         process = self._process
@@ -192,14 +197,14 @@ async def _kill_group(process: asyncio.subprocess.Process) -> None:
     await process.wait()
 
 
-def responds(url: str) -> ReadinessCheck:
-    """Return a check that a GET of this URL gets a 200."""
+def responds(url: str, status: int = 200) -> ReadinessCheck:
+    """Return a check that a GET of this URL gets this status."""
 
     async def check() -> bool:
         timeout = aiohttp.ClientTimeout(total=CHECK_TIMEOUT_SECONDS)
         try:
             async with aiohttp.ClientSession(timeout=timeout) as session, session.get(url) as response:
-                return response.status == 200
+                return response.status == status
         except (aiohttp.ClientError, TimeoutError, OSError):
             return False
 

@@ -1,26 +1,25 @@
-"""API keys: what one looks like, what is stored of it, and how an administrator makes, ends and lists them.
-
-A key is `vck_<key_id>_<secret><checksum>`.  Whoever finds one can tell what it is by its first letters, and that it
-is one, not a stray word, by the checksum: so leaked keys are recognised, and mistyped ones are without a look-up.
-Of the secret only its SHA-256 is stored.  That is enough: it is 256 random bits, which no dictionary holds and
-nobody can try one by one, so a slow hash would cost every request and gain nothing.
-"""
+"""API keys: what is stored of one, and how an administrator creates, revokes, expires and lists them."""
 
 import asyncio
-import hashlib
-import hmac
-import re
 import secrets
-import zlib
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from string import ascii_lowercase, ascii_uppercase, digits
 from typing import get_args
 
 import structlog
 from pydantic import AwareDatetime, ValidationError, field_validator
 
+from pipeline.access.key_format import (
+    ID_LENGTH,
+    PREFIX,
+    RandomBytes,
+    digest_of,
+    is_key_id,
+    key_text,
+    random_id,
+    random_secret,
+)
 from pipeline.access.owners import check_owner, is_owner
 from pipeline.clients.resources import Resources
 from pipeline.clients.storage import JSON
@@ -31,55 +30,32 @@ from pipeline.ids import Owner
 
 log = structlog.get_logger(__name__)
 
-RandomBytes = Callable[[int], bytes]
-
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 NAME_MAX = 80
 
-_PREFIX = "vck_"
-_ID_DIGITS = digits + ascii_lowercase
-_ID_LENGTH = 12
-_BASE62 = digits + ascii_uppercase + ascii_lowercase
-_SECRET_BYTES = 32
-_SECRET_LENGTH = 43
-_CHECKSUM_LENGTH = 6
-_KEY_ID = re.compile(rf"[0-9a-z]{{{_ID_LENGTH}}}")
-_KEY = re.compile(
-    rf"(?P<checked>{_PREFIX}(?P<key_id>{_KEY_ID.pattern})_(?P<secret>[0-9A-Za-z]{{{_SECRET_LENGTH}}}))"
-    rf"(?P<checksum>[0-9A-Za-z]{{{_CHECKSUM_LENGTH}}})"
-)
-_NO_DIGEST = "0" * 64
 _CHANGES_TRIED = 10
 _READS_AT_ONCE = 16
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who calls, and what they may do; without an owner everything is theirs."""
+    """Who calls, and with which scopes; owner None owns everything."""
 
     owner: Owner
     key_id: str | None
     scopes: frozenset[Scope]
 
     def may(self, scope: Scope) -> bool:
-        """Tell whether the caller may do what this scope stands for; an administrator may do everything."""
+        """Return whether the caller has this scope; `admin` includes all others."""
         return scope in self.scopes or "admin" in self.scopes
 
 
-# Everyone, where no keys are wanted.
+# Every caller, where authentication is off.
 ANONYMOUS = Caller(owner=None, key_id=None, scopes=frozenset(SCOPES))
 
 
-@dataclass(frozen=True, slots=True)
-class PresentedKey:
-    """What a caller showed; it may be anybody's until the digest is compared."""
-
-    key_id: str
-    digest: str = field(repr=False)
-
-
 class KeyRecord(Record):
-    """`keys/<key_id>/key.json`: all that is known of a key, but for the key itself."""
+    """`keys/<key_id>/key.json`: everything about a key but its secret."""
 
     key_id: str
     digest: str
@@ -98,16 +74,16 @@ class KeyRecord(Record):
         return value
 
     def is_expired(self, now: datetime) -> bool:
-        """Tell whether its time is over."""
+        """Return whether it has expired."""
         return self.expires_at is not None and self.expires_at <= now
 
-    def is_good(self, now: datetime) -> bool:
-        """Tell whether it opens anything now."""
+    def is_valid(self, now: datetime) -> bool:
+        """Return whether it is neither revoked nor expired."""
         return self.revoked_at is None and not self.is_expired(now)
 
     @property
     def caller(self) -> Caller:
-        """Whoever shows it."""
+        """The caller that sends it."""
         return Caller(self.owner, self.key_id, frozenset(self.scopes))
 
 
@@ -125,36 +101,6 @@ class Listed:
     used_at: datetime | None
 
 
-def is_key_id(text: str) -> bool:
-    """Tell whether the text has the form of a key's id."""
-    return _KEY_ID.fullmatch(text) is not None
-
-
-def key_id_of(text: str) -> str:
-    """Return the id in a key as it was shown, whether it is a key or not; "" if it has none."""
-    match = _KEY.fullmatch(text)
-    return match["key_id"] if match else ""
-
-
-def parse(text: str) -> PresentedKey | None:
-    """Read a key as it was shown; None when its form or its checksum is wrong."""
-    match = _KEY.fullmatch(text)
-    if match is None or match["checksum"] != _checksum(match["checked"]):
-        return None
-    return PresentedKey(match["key_id"], digest_of(match["secret"]))
-
-
-def digest_of(secret: str) -> str:
-    """Give what is stored of a secret."""
-    return hashlib.sha256(secret.encode()).hexdigest()
-
-
-def digest_matches(digest: str, stored: str | None) -> bool:
-    """Compare a shown secret's digest with the stored one, if there is one, in a time that tells of neither."""
-    # A digest of zeros is no secret's.
-    return hmac.compare_digest(digest.encode(), (stored or _NO_DIGEST).encode())
-
-
 async def make(
     resources: Resources,
     *,
@@ -164,7 +110,7 @@ async def make(
     expires_at: datetime | None,
     random: RandomBytes = secrets.token_bytes,
 ) -> tuple[str, KeyRecord]:
-    """Make a key; its text, which nobody can be shown again, and what is stored.
+    """Create a key; return its text, which can't be shown again, and what is stored.
 
     Raises
     ------
@@ -175,8 +121,8 @@ async def make(
     """
     now = resources.clock()
     if expires_at is not None and _aware(expires_at) <= now:
-        raise InvalidInput("expires_at is over already; it should be in the future.", field="expires_at")
-    key_id, secret = _random_id(random), _random_secret(random)
+        raise InvalidInput("expires_at is in the past; it should be in the future.", field="expires_at")
+    key_id, secret = random_id(random), random_secret(random)
     record = KeyRecord(
         key_id=key_id,
         digest=digest_of(secret),
@@ -188,12 +134,11 @@ async def make(
     )
     if await resources.voices.put_once(layout.key(key_id), record.to_json(), JSON) is None:
         await _check_stored(resources, record)
-    checked = f"{_PREFIX}{key_id}_{secret}"
-    return checked + _checksum(checked), record
+    return key_text(key_id, secret), record
 
 
 async def revoke(resources: Resources, key_id: str) -> KeyRecord:
-    """End a key for good; one that is revoked stays as it is.
+    """Revoke a key for good; one that is revoked stays as it is.
 
     Raises
     ------
@@ -210,7 +155,7 @@ async def revoke(resources: Resources, key_id: str) -> KeyRecord:
 
 
 async def expire(resources: Resources, key_id: str, moment: datetime) -> KeyRecord:
-    """Let a key end at a moment, sooner or later than it would have.
+    """Set when a key expires, sooner or later than before.
 
     Raises
     ------
@@ -230,7 +175,7 @@ async def expire(resources: Resources, key_id: str, moment: datetime) -> KeyReco
 
 
 async def list_keys(resources: Resources, owner: Owner = None) -> list[Listed]:
-    """List the keys of an owner, or of all, from the oldest."""
+    """Return the keys of an owner, or of all, oldest first."""
     ids = [key_id async for key_id in resources.voices.list_folders(layout.KEYS) if is_key_id(key_id)]
     found: list[Listed] = []
     for start in range(0, len(ids), _READS_AT_ONCE):
@@ -240,13 +185,13 @@ async def list_keys(resources: Resources, owner: Owner = None) -> list[Listed]:
 
 
 async def read(resources: Resources, key_id: str) -> KeyRecord | None:
-    """Read what is known of a key; None when there is none, or it can't be read."""
+    """Return a key's record; None if there is none, or it can't be parsed."""
     body = await resources.voices.get(layout.key(key_id))
     return None if body is None else _parsed(key_id, body)
 
 
 async def record_use(resources: Resources, key_id: str) -> None:
-    """Remember that a key was used now."""
+    """Record that a key was used now."""
     use = KeyUse(used_at=resources.clock())
     await resources.voices.put(layout.key_use(key_id), use.to_json(), JSON)
 
@@ -275,15 +220,15 @@ def _parsed(key_id: str, body: bytes) -> KeyRecord | None:
 
 
 def _log_damaged(key_id: str, error: ValidationError) -> None:
-    log.error("what is stored of a key can't be read", key_id=key_id, wrong_fields=error.error_count())
+    log.error("key record can't be parsed", key_id=key_id, wrong_fields=error.error_count())
 
 
 async def _change(resources: Resources, key_id: str, changed: Callable[[KeyRecord], KeyRecord]) -> KeyRecord:
-    """Change what is stored, on top of whatever another administrator did meanwhile."""
+    """Change a key's record by compare-and-swap."""
     if not is_key_id(key_id):
         # Not shown again: it may be a whole key, pasted.
         raise InvalidInput(
-            f"key_id should be the {_ID_LENGTH} characters that follow `{_PREFIX}` in a key.", field="key_id"
+            f"key_id should be the {ID_LENGTH} characters that follow `{PREFIX}` in a key.", field="key_id"
         )
     for _ in range(_CHANGES_TRIED):
         stored = await resources.voices.read(layout.key(key_id))
@@ -295,11 +240,11 @@ async def _change(resources: Resources, key_id: str, changed: Callable[[KeyRecor
             layout.key(key_id), after.to_json(), JSON, etag=stored.etag
         ):
             return after
-    raise Unavailable(f"Key {key_id} is being changed by others; try again.")
+    raise Unavailable(f"Concurrent writes to key {key_id} kept conflicting; try again.")
 
 
 async def _check_stored(resources: Resources, record: KeyRecord) -> None:
-    """Tell a write that was made, and whose answer was lost, from an id that is taken.
+    """Distinguish a write that was made, and whose response was lost, from an id that is taken.
 
     Raises
     ------
@@ -328,25 +273,3 @@ def _aware(moment: datetime) -> datetime:
             "expires_at should name its time zone, such as 2030-01-01T00:00:00Z.", field="expires_at"
         )
     return moment.astimezone(UTC)
-
-
-def _random_id(random: RandomBytes) -> str:
-    # Twice the bits that are needed, so that every id is as likely as any other.
-    return _in_digits(int.from_bytes(random(16)), _ID_DIGITS, _ID_LENGTH)
-
-
-def _random_secret(random: RandomBytes) -> str:
-    return _in_digits(int.from_bytes(random(_SECRET_BYTES)), _BASE62, _SECRET_LENGTH)
-
-
-def _checksum(text: str) -> str:
-    return _in_digits(zlib.crc32(text.encode()), _BASE62, _CHECKSUM_LENGTH)
-
-
-def _in_digits(number: int, alphabet: str, length: int) -> str:
-    """Write a number's lowest digits."""
-    written = ""
-    for _ in range(length):
-        number, digit = divmod(number, len(alphabet))
-        written = alphabet[digit] + written
-    return written

@@ -1,9 +1,9 @@
-"""Whose is what: decided here, asked everywhere.
+"""Ownership of voices, sessions and jobs.
 
 What a key's owner makes is that owner's alone.  Voices lie in a folder of their owner.  The ids of sessions and
 jobs carry their owner: their last 40 bits are a digest of the owner's name and of the rest of the id.  So an id of
 somebody else is known as such without asking the storage, and is answered in the same time as one nobody has.
-Where no keys are wanted there is one owner, nobody in particular, to whom everything belongs.
+Where authentication is off there is one owner, None, to whom everything belongs.
 """
 
 import hashlib
@@ -19,12 +19,12 @@ _DIGITS = 2 * _DIGEST_BYTES  # of the 32 of an id; 34 random bits are left besid
 
 
 def is_owner(name: str) -> bool:
-    """Tell whether a name can be an owner's."""
+    """Return whether a name can be an owner's."""
     return len(name) <= OWNER_MAX and _OWNER.fullmatch(name) is not None
 
 
 def check_owner(name: str) -> str:
-    """Take an owner's name.
+    """Return an owner's name if it can be one.
 
     Raises
     ------
@@ -40,13 +40,13 @@ def check_owner(name: str) -> str:
 
 
 def new_id(make: NewId, owner: Owner) -> str:
-    """Make the id of a session or job for an owner (a UUIDv7 still: RFC 9562 leaves these bits to the maker)."""
+    """Return a new id of a session or job of an owner (a UUIDv7 still: RFC 9562 leaves these bits to the maker)."""
     id_ = make()
     return id_ if owner is None else id_[:-_DIGITS] + _digest(id_, owner)
 
 
 def owns(owner: Owner, id_: str) -> bool:
-    """Tell whether the session or job of this id is, or could be, the owner's."""
+    """Return whether the session or job of this id is, or could be, the owner's."""
     return owner is None or id_[-_DIGITS:] == _digest(id_, owner)
 
 

@@ -1,19 +1,17 @@
-"""What an owner may use, counted on object storage so that it holds over any number of processes.
+"""Rate limits of owners, counted on object storage so that they hold over any number of processes.
 
 Requests and seconds of recordings are counted in fixed windows: one object a window, changed by compare-and-swap.
 As with every fixed window, who uses up one at its end and the next at its start has had two within a short time.
-A process takes requests out of the minute's share in blocks, so that most cost no call of the storage: one at
-first, then two, and so on up to a twentieth of the share, each when the last is used up.  So it never holds more
+A process takes requests out of the minute's quota in blocks, so that most cost no call of the storage: one at
+first, then two, and so on up to a twentieth of the quota, each when the last is used up.  So it never holds more
 than it has used; what it holds and does not use is lost when the minute ends.
-
-A preview is counted by a marker that is there from before it is accepted until it has ended.
 
 Without an owner nothing is counted, and nothing is asked of the storage.
 """
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -26,32 +24,27 @@ from pipeline.clients.storage import JSON, Bucket
 from pipeline.contract import layout
 from pipeline.contract.records import QuotaUsage
 from pipeline.errors import QuotaStatus, TooMany, Unavailable
-from pipeline.ids import Clock, Owner, lowest_id
+from pipeline.ids import Clock, Owner
 
 log = structlog.get_logger(__name__)
 
 SHARE_RETENTION = timedelta(days=1)  # the sweeper takes them within minutes
 CLOCK_SKEW = timedelta(minutes=2)  # a window is kept for so long after its end: some clock may be behind
 BLOCKS = 20  # a process takes at most this part of a minute's requests at a time
-PREVIEW_RETRY_SECONDS = 5
-VOICE_RETRY_SECONDS = 60
-
 
 # Of those who write at the same moment one gets through, so this many can before anybody has to give up.
 _TRIES = 50
-_LOOKS = 6
-_OUTCOMES_LOOKED_AT = 16
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """A share that is given out anew in each window."""
+    """A quota that is renewed in each fixed window."""
 
     name: str
     window: timedelta
 
     def start(self, now: datetime) -> datetime:
-        """Tell when the window of that moment starts: at the same time for everybody."""
+        """Return when the window of that moment starts: at the same time for all owners."""
         epoch = datetime(1970, 1, 1, tzinfo=UTC)
         return now - (now - epoch) % self.window
 
@@ -63,11 +56,11 @@ _WINDOWS = {policy.name: policy.window for policy in (REQUESTS, REFERENCE_SECOND
 
 
 class _Window:
-    """What one owner has used of one share in one window."""
+    """The usage of one quota by one owner in one window."""
 
     def __init__(self, bucket: Bucket, key: str, ends_at: datetime) -> None:
         self.ends_at = ends_at
-        self.used = 0  # by everybody, as last seen; it only grows
+        self.used = 0  # by everybody, as last seen
         self.held = 0  # of what is used: what this process may still give out
         self.block = 1
         self._bucket = bucket
@@ -78,8 +71,8 @@ class _Window:
         self._failures = 0
 
     @asynccontextmanager
-    async def alone(self) -> AsyncIterator[None]:
-        """Let one at a time go on; when the storage fails one, those that waited for it fail with it."""
+    async def exclusive(self) -> AsyncIterator[None]:
+        """Hold the lock; when the storage fails the holder, those that waited meanwhile fail with it."""
         failures = self._failures
         async with self._lock:
             if self._failures != failures:
@@ -91,25 +84,39 @@ class _Window:
                 raise
 
     async def take(self, wanted: int, *, least: int, limit: int) -> int:
-        """Count what is wanted as used, or what is left of it; 0 if that is less than the least.
+        """Count `wanted` as used, or what is left of the quota; return how much: 0 if less than `least` is left.
 
         Raises
         ------
         Unavailable
-            The storage does not answer, or too many write at the same moment.
+            The storage does not answer, or concurrent writes kept conflicting.
         """
         if not self._seen:
-            await self._look()
+            await self._read()
         for _ in range(_TRIES):
             granted = min(wanted, limit - self.used)
             if granted < least:
                 return 0
             if await self._write(self.used + granted):
                 return granted
-            await self._look()
+            await self._read()
         raise _busy()
 
-    async def _look(self) -> None:
+    async def give_back(self, amount: int) -> None:
+        """Count so much less as used.
+
+        Raises
+        ------
+        Unavailable
+            As for `take`.
+        """
+        for _ in range(_TRIES):
+            if await self._write(max(0, self.used - amount)):
+                return
+            await self._read()
+        raise _busy()
+
+    async def _read(self) -> None:
         stored = await self._bucket.read(self._key)
         self._seen = True
         self._etag = stored.etag if stored else None
@@ -128,16 +135,16 @@ class _Window:
 
 
 def _read_used(key: str, body: bytes) -> int:
-    """Read a count; one that is damaged begins anew, since nobody should be locked out by it."""
+    """Return a stored count; 0 if it is damaged, which should lock no owner out."""
     try:
         return QuotaUsage.model_validate_json(body).used
     except ValidationError:
-        log.error("share can't be read", key=key)  # noqa: TRY400 - the error would quote what it read
+        log.error("quota usage can't be parsed", key=key)  # noqa: TRY400 - the error would quote what it read
         return 0
 
 
 class Quotas:
-    """What this process knows of the shares of owners; one a process."""
+    """The quotas of all owners, as far as this process knows them; one a process."""
 
     def __init__(self, resources: Resources, clock: Clock) -> None:
         self._bucket = resources.bucket
@@ -146,37 +153,37 @@ class Quotas:
         self._windows: dict[str, _Window] = {}
 
     async def take_request(self, owner: Owner) -> QuotaStatus | None:
-        """Count one request; how the share stands then, or None where it has no limit.
+        """Count one request; return the quota's status, or None if it has no limit.
 
         Raises
         ------
         TooMany
-            The share of this minute is used up, or other processes hold the rest of it.
+            The quota of this minute is used up, or other processes hold the rest of it.
         Unavailable
-            The storage does not answer, so that nobody can tell.
+            The storage does not answer.
         """
         limit = self._settings.requests_per_minute
         if owner is None or limit == 0:
             return None
         window = self._window(owner, REQUESTS)
-        async with window.alone():
+        async with window.exclusive():
             if window.held == 0:
                 window.held = await window.take(window.block, least=1, limit=limit)
                 window.block = min(2 * window.block, max(1, limit // BLOCKS))
             if window.held == 0:
                 raise self._no_more_requests(limit, window)
             window.held -= 1
-        return self._standing(REQUESTS, limit, limit - window.used + window.held, window)
+        return self._status(REQUESTS, limit, limit - window.used + window.held, window)
 
     async def take_reference_seconds(self, owner: Owner, seconds: float) -> QuotaStatus | None:
-        """Count the length of a recording; how the share stands then, or None where it has no limit.
+        """Count the length of a recording; return the quota's status, or None if it has no limit.
 
         Raises
         ------
         TooMany
-            It is longer than what is left of this hour's share.
+            It is longer than what is left of this hour's quota.
         Unavailable
-            The storage does not answer, so that nobody can tell.
+            The storage does not answer.
         """
         limit = self._settings.reference_seconds_per_hour
         if owner is None or limit == 0:
@@ -184,12 +191,23 @@ class Quotas:
         # In whole milliseconds, which add up exactly.
         length, quota = math.ceil(seconds * 1000), limit * 1000
         window = self._window(owner, REFERENCE_SECONDS)
-        async with window.alone():
+        async with window.exclusive():
             taken = await window.take(length, least=length, limit=quota)
-        quota_status = self._standing(REFERENCE_SECONDS, limit, (quota - window.used) // 1000, window)
+        quota_status = self._status(REFERENCE_SECONDS, limit, (quota - window.used) // 1000, window)
         if taken < length:
             raise _too_long(seconds, quota_status)
         return quota_status
+
+    async def return_reference_seconds(self, owner: Owner, seconds: float) -> None:
+        """Count a recording as not uploaded after all, as well as can be: it was counted twice, or never stored."""
+        if owner is None or self._settings.reference_seconds_per_hour == 0:
+            return
+        window = self._window(owner, REFERENCE_SECONDS)
+        try:
+            async with window.exclusive():
+                await window.give_back(math.ceil(seconds * 1000))
+        except Unavailable as error:
+            log.warning("could not return quota", owner=owner, reason=error.message)
 
     def _window(self, owner: str, policy: Policy) -> _Window:
         now = self._clock()
@@ -200,7 +218,7 @@ class Quotas:
             self._windows[key] = _Window(self._bucket, key, start + policy.window)
         return self._windows[key]
 
-    def _standing(self, policy: Policy, quota: int, remaining: int, window: _Window) -> QuotaStatus:
+    def _status(self, policy: Policy, quota: int, remaining: int, window: _Window) -> QuotaStatus:
         left = math.ceil((window.ends_at - self._clock()).total_seconds())
         return QuotaStatus(
             policy=policy.name,
@@ -211,10 +229,9 @@ class Quotas:
         )
 
     def _no_more_requests(self, limit: int, window: _Window) -> TooMany:
-        quota_status = self._standing(REQUESTS, limit, limit - window.used, window)
+        quota_status = self._status(REQUESTS, limit, limit - window.used, window)
         return TooMany(
-            f"You may send {limit} requests a minute, and they are used up; "
-            f"there are more in {quota_status.reset_seconds} seconds.",
+            f"Limit of {limit} requests a minute reached; retry in {quota_status.reset_seconds} seconds.",
             retry_after=quota_status.reset_seconds,
             quota_status=quota_status,
         )
@@ -222,8 +239,8 @@ class Quotas:
 
 def _too_long(seconds: float, quota_status: QuotaStatus) -> TooMany:
     return TooMany(
-        f"You may upload {quota_status.quota} seconds of recordings an hour; {quota_status.remaining} are left, "
-        f"and this one has {seconds:.1f}. There are more in {quota_status.reset_seconds} seconds.",
+        f"Limit of {quota_status.quota} seconds of recordings an hour: {quota_status.remaining} are left, "
+        f"and this one has {seconds:.1f}. Retry in {quota_status.reset_seconds} seconds.",
         field="audio",
         retry_after=quota_status.reset_seconds,
         quota_status=quota_status,
@@ -231,112 +248,11 @@ def _too_long(seconds: float, quota_status: QuotaStatus) -> TooMany:
 
 
 def _busy() -> Unavailable:
-    return Unavailable("What the owner has used can't be counted now.", retry_after=1)
-
-
-async def reserve_preview(resources: Resources, owner: str, job_id: str) -> None:
-    """Count a preview as under way, before it is accepted.
-
-    Of those that enter at the same moment never more than the limit get in; one less may.
-
-    Raises
-    ------
-    TooMany
-        As many of the owner's as may be are under way.
-    Unavailable
-        The storage does not answer.
-    """
-    limit = resources.settings.previews_in_flight
-    if limit == 0:
-        return
-    try:
-        await resources.bucket.put(layout.in_flight(owner, job_id), b"{}", JSON)
-        if not await _has_place(resources, owner, job_id, limit):
-            raise _too_many_previews(limit)
-    except (TooMany, Unavailable):
-        await release_preview(resources, owner, job_id)
-        raise
-
-
-async def release_preview(resources: Resources, owner: str, job_id: str) -> None:
-    """Count a preview as ended, as well as can be: what is left behind the sweeper clears away."""
-    try:
-        await resources.bucket.delete([layout.in_flight(owner, job_id)])
-    except Unavailable as error:
-        log.warning("marker left to the sweeper", job_id=job_id, reason=error.message)
-
-
-async def _has_place(resources: Resources, owner: str, job_id: str, limit: int) -> bool:
-    """Tell whether a preview is in, once its marker is there.
-
-    It is when there are no more markers than may be, its own included: whoever comes later sees this one.  Of too
-    many that come at once the youngest go, and the others look again.
-    """
-    ended = set[str]()
-    for look in range(_LOOKS):
-        alive = (await _alive(resources, owner) | {job_id}) - ended
-        if look == 0 and len(alive) > limit:
-            ended = await _ended(resources, sorted(alive - {job_id})[:_OUTCOMES_LOOKED_AT])
-            alive -= ended
-        if len(alive) <= limit:
-            return True
-        if sum(other < job_id for other in alive) >= limit:
-            return False
-    return False
-
-
-async def _alive(resources: Resources, owner: str) -> set[str]:
-    """Find the owner's previews that have a marker and are not past their deadline."""
-    folder = layout.in_flight_of(owner)
-    oldest = folder + lowest_id(resources.clock() - resources.settings.job_deadline)
-    return {layout.job_id_in_flight(item.key) async for item in resources.bucket.list(folder, start_after=oldest)}
-
-
-async def _ended(resources: Resources, job_ids: Iterable[str]) -> set[str]:
-    """Find those with an outcome, whose markers are about to be deleted."""
-    found = await asyncio.gather(*(resources.bucket.head(layout.outcome(job_id)) for job_id in job_ids))
-    return {layout.id_in(outcome.key, layout.JOBS) for outcome in found if outcome}
-
-
-def _too_many_previews(limit: int) -> TooMany:
-    return TooMany(
-        f"You may have {limit} previews under way at a time, and as many are; try again when one has ended.",
-        retry_after=PREVIEW_RETRY_SECONDS,
-        quota_status=QuotaStatus("previews", limit, 0, unit="concurrent-requests"),
-    )
-
-
-async def check_voices(resources: Resources, owner: Owner, *, besides: str = "") -> None:
-    """Make sure that an owner may save one more voice; called before it is claimed.
-
-    Those who save at the same moment don't see each other, so that there can be as many too many as they are.
-    The voice that is saved, `besides`, makes no further one when it is there already.
-
-    Raises
-    ------
-    TooMany
-        As many of the owner's as may be are saved.
-    """
-    limit = resources.settings.voices_per_owner
-    if owner is None or limit == 0:
-        return
-    found = 0
-    async for voice_id in resources.voices.list_folders(layout.voices(owner)):
-        found += voice_id != besides
-        if found >= limit:
-            raise _too_many_voices(limit)
-
-
-def _too_many_voices(limit: int) -> TooMany:
-    return TooMany(
-        f"You may have {limit} voices saved, and as many are; delete one to save another.",
-        retry_after=VOICE_RETRY_SECONDS,
-        quota_status=QuotaStatus("voices", limit, 0),
-    )
+    return Unavailable("Concurrent writes to the usage record kept conflicting.", retry_after=1)
 
 
 async def past_windows(resources: Resources) -> AsyncIterator[str]:
-    """Go through the keys of the shares that nobody counts in any more: one listing, and no read."""
+    """Yield the keys of usage records whose window is over, for one listing and no read."""
     now = resources.clock()
     async for item in resources.bucket.list(layout.QUOTAS):
         found = layout.window_of_quota(item.key)

@@ -1,7 +1,7 @@
-"""Tickets: for a page that can't send its key along when it opens a socket, once and within a minute.
+"""Tickets by which a page, which can't send a key with a handshake, opens one WebSocket within a minute.
 
-A ticket is `<ticket_id>.<secret>`.  Its id tells its birth, so most that come too late are known without a look-up.
-Whether the key that it was issued for is still good is for whoever redeems it to ask.
+A ticket is `<ticket_id>.<secret>`.  Its id holds its time of issue, so most expired ones need no look-up.  Whether
+the key that it was issued for is still valid is checked by the caller of `redeem`.
 """
 
 import base64
@@ -13,7 +13,8 @@ from typing import Self
 import structlog
 from pydantic import AwareDatetime, ValidationError, model_validator
 
-from pipeline.access.api_keys import Caller, RandomBytes, digest_matches, digest_of
+from pipeline.access.api_keys import Caller
+from pipeline.access.key_format import RandomBytes, digest_matches, digest_of
 from pipeline.clients.resources import Resources
 from pipeline.clients.storage import JSON, StoredObject
 from pipeline.contract import layout, retention
@@ -28,7 +29,7 @@ _TICKET = re.compile(r"(?P<ticket_id>[0-9a-f]{32})\.(?P<secret>[A-Za-z0-9_-]{43}
 
 
 class TicketRecord(Record):
-    """`tickets/<ticket_id>.json`: whom a ticket stands for, and who has used it."""
+    """`tickets/<ticket_id>.json`: the caller a ticket was issued to, and who has used it."""
 
     digest: str
     owner: str | None = None
@@ -45,14 +46,14 @@ class TicketRecord(Record):
 
     @property
     def caller(self) -> Caller:
-        """Whom it stands for."""
+        """The caller it was issued to."""
         return Caller(self.owner, self.key_id, frozenset(self.scopes))
 
 
 async def issue(
     resources: Resources, caller: Caller, random: RandomBytes = secrets.token_bytes
 ) -> tuple[str, datetime]:
-    """Make a ticket that stands for a caller; its text, and when it expires.
+    """Issue a ticket to a caller; return its text, and when it expires.
 
     Raises
     ------
@@ -72,14 +73,14 @@ async def issue(
 
 
 async def redeem(resources: Resources, text: str) -> Caller:
-    """Use a ticket up; whom it stands for.
+    """Use a ticket up; return the caller it was issued to.
 
     Of all who try with the same ticket, at the same time or later, one succeeds.
 
     Raises
     ------
     Unauthorized
-        It can't be used; nobody is told why.
+        It can't be used; the reason is not told.
     Unavailable
         The storage does not answer.
     """
@@ -119,7 +120,7 @@ def _parsed(stored: StoredObject | None) -> TicketRecord | None:
     try:
         return None if stored is None else TicketRecord.model_validate_json(stored.body)
     except ValidationError as error:
-        log.error("a ticket can't be read", wrong_fields=error.error_count())  # noqa: TRY400
+        log.error("ticket record can't be parsed", wrong_fields=error.error_count())  # noqa: TRY400
         return None
 
 

@@ -1,14 +1,15 @@
 """Posting to WebSocket clients through API Gateway's `@connections`, in the cloud and in the local server alike."""
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import AsyncExitStack, contextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Protocol
 
 import aioboto3
 from aiobotocore.config import AioConfig
 from botocore.exceptions import BotoCoreError, ClientError
 
+from pipeline import deadlines
 from pipeline.contract.records import ReplyTo
 from pipeline.errors import ConnectionGone, Unavailable
 
@@ -53,14 +54,15 @@ class ApiGatewayConnections:
     async def post(self, to: ReplyTo, body: bytes) -> None:
         """See `Connections.post`."""
         client = await self._client_of(to.endpoint)
-        with _translated(client, to):
+        async with _translated(client, to):
             await client.post_to_connection(ConnectionId=to.connection_id, Data=body)
 
     async def close(self, to: ReplyTo) -> None:
         """See `Connections.close`."""
         client = await self._client_of(to.endpoint)
-        with suppress(ConnectionGone), _translated(client, to):
-            await client.delete_connection(ConnectionId=to.connection_id)
+        with suppress(ConnectionGone):
+            async with _translated(client, to):
+                await client.delete_connection(ConnectionId=to.connection_id)
 
     async def _client_of(self, endpoint: str) -> "ApiGatewayManagementApiClient":
         async with self._opening:
@@ -71,10 +73,11 @@ class ApiGatewayConnections:
         return self._clients[endpoint]
 
 
-@contextmanager
-def _translated(client: "ApiGatewayManagementApiClient", to: ReplyTo) -> Iterator[None]:
+@asynccontextmanager
+async def _translated(client: "ApiGatewayManagementApiClient", to: ReplyTo) -> AsyncIterator[None]:
     try:
-        yield
+        async with deadlines.timeout():
+            yield
     except client.exceptions.GoneException as error:
         raise ConnectionGone(f"Connection {to.connection_id} is gone.") from error
     except (BotoCoreError, ClientError, OSError) as error:

@@ -1,8 +1,13 @@
 """What a failed AWS call means: an outage that ends by itself, or a misconfiguration that does not."""
 
+from functools import lru_cache
+
+import structlog
 from botocore.exceptions import ClientError, NoCredentialsError, NoRegionError
 
 from pipeline.errors import Misconfigured, Unavailable
+
+log = structlog.get_logger(__name__)
 
 # Under both protocols of SQS; a HEAD request has no body, so its code is the HTTP status.
 _PERMANENT_CODES = {
@@ -24,10 +29,18 @@ _PERMANENT_CODES = {
 def unavailable(error: Exception, service: str, call: str, setting: str) -> Unavailable:
     """Return the error that a failed call is reported as; `setting` names what chooses the resource."""
     if isinstance(error, (NoCredentialsError, NoRegionError)):
+        _log_once(service, str(error), setting)
         return Misconfigured(f"The {service} can't be called ({call}): {error}")
     if isinstance(error, ClientError) and (code := error_code(error)) in _PERMANENT_CODES:
+        _log_once(service, code, setting)
         return Misconfigured(f"The {service} refuses ({call}): {code}. Check {setting} and the permissions.")
     return Unavailable(f"The {service} does not answer ({call}).")
+
+
+@lru_cache(maxsize=64)
+def _log_once(service: str, reason: str, setting: str) -> None:
+    """Log a misconfiguration when it is first met by this process; it will be met by every call."""
+    log.critical("misconfigured", service=service, reason=reason, check=f"{setting}, and the permissions")
 
 
 def error_code(error: ClientError) -> str:

@@ -1,13 +1,14 @@
 """Queues, as little of them as the pipeline uses."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import structlog
 from botocore.exceptions import BotoCoreError, ClientError
 
+from pipeline import deadlines
 from pipeline.clients.failures import error_code, unavailable
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ class SqsQueue:
         A standard queue takes a group for the sake of fairness, in no order.  Stand-ins for SQS may know groups of
         FIFO queues only: such a one gets its messages without.
         """
-        with self._translated("send"):
+        async with self._translated("send"):
             url = await self._find()
             if group is None or not self._takes_groups:
                 await self._client.send_message(QueueUrl=url, MessageBody=body)
@@ -88,7 +89,7 @@ class SqsQueue:
 
     async def receive(self, limit: int, *, wait_seconds: int) -> Sequence[Message]:
         """See `Queue.receive`."""
-        with self._translated("receive"):
+        async with self._translated("receive"):
             answer = await self._client.receive_message(
                 QueueUrl=await self._find(),
                 MaxNumberOfMessages=min(limit, BATCH),
@@ -101,7 +102,7 @@ class SqsQueue:
         """See `Queue.delete`."""
         retriable: list[str] = []
         for some in _tens(receipts):
-            with self._translated("delete"):
+            async with self._translated("delete"):
                 answer = await self._client.delete_message_batch(
                     QueueUrl=await self._find(),
                     Entries=[{"Id": str(n), "ReceiptHandle": receipt} for n, receipt in enumerate(some)],
@@ -113,7 +114,7 @@ class SqsQueue:
         """See `Queue.hide`."""
         retriable: list[str] = []
         for some in _tens(receipts):
-            with self._translated("change visibility"):
+            async with self._translated("change visibility"):
                 answer = await self._client.change_message_visibility_batch(
                     QueueUrl=await self._find(),
                     Entries=[
@@ -126,7 +127,7 @@ class SqsQueue:
 
     async def depth(self) -> int:
         """See `Queue.depth`."""
-        with self._translated("be found"):
+        async with self._translated("be found"):
             answer = await self._client.get_queue_attributes(
                 QueueUrl=await self._find(), AttributeNames=["ApproximateNumberOfMessages"]
             )
@@ -146,10 +147,11 @@ class SqsQueue:
             return self._name_or_url
         return (await self._client.get_queue_url(QueueName=self._name_or_url))["QueueUrl"]
 
-    @contextmanager
-    def _translated(self, doing: str) -> Iterator[None]:
+    @asynccontextmanager
+    async def _translated(self, doing: str) -> AsyncIterator[None]:
         try:
-            yield
+            async with deadlines.timeout():
+                yield
         except (BotoCoreError, ClientError, OSError) as error:
             raise unavailable(
                 error, "queue", f"{self._name_or_url}: {doing}", "SYNTHESIS_QUEUE, EVENTS_QUEUE"

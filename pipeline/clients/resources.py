@@ -1,18 +1,22 @@
 """The one place that wires a process to the outside: settings in, clients out."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import aioboto3
 from aiobotocore.config import AioConfig
+from botocore.credentials import ReadOnlyCredentials
+from botocore.exceptions import NoCredentialsError
 
 from pipeline.clients.connections import ApiGatewayConnections, Connections
 from pipeline.clients.queues import Queue, SqsQueue
+from pipeline.clients.signed_paths import PathSigner
 from pipeline.clients.storage import Bucket, S3Bucket
 from pipeline.contract.records import Source
+from pipeline.errors import Unavailable
 from pipeline.ids import Clock, NewId, id_maker, utc_now
 from pipeline.settings import Settings
 
@@ -35,6 +39,8 @@ class Resources:
     connections: Connections
     decoding: asyncio.Semaphore
     """Held while a recording is decoded: that takes memory."""
+    path_signer: PathSigner | None = None
+    """Signs links that the API serves itself; None where links lead to the storage."""
 
     def bucket_of(self, source: Source) -> Bucket:
         """Tell which bucket holds the source's reference."""
@@ -69,12 +75,34 @@ async def connect(settings: Settings, clock: Clock = utc_now) -> AsyncIterator[R
             events=SqsQueue(sqs, settings.events_queue),
             connections=ApiGatewayConnections(session, config, stack),
             decoding=asyncio.Semaphore(settings.decodes_at_once),
+            path_signer=await _path_signer(session, clock) if settings.serves_links else None,
         )
+
+
+async def _path_signer(session: aioboto3.Session, clock: Clock) -> PathSigner:
+    credentials = await session.get_credentials()  # type: ignore[misc]  # the stubs say that it is none to await
+    if credentials is None:
+        raise Unavailable("There are no AWS credentials to sign links with.")
+    return PathSigner((await credentials.get_frozen_credentials()).secret_key, clock)
 
 
 def session_for(settings: Settings) -> aioboto3.Session:
     """Make what every client is made by."""
     return aioboto3.Session(region_name=settings.aws_region)
+
+
+def current_credentials(settings: Settings) -> Callable[[], Awaitable[ReadOnlyCredentials]]:
+    """Return how to get the credentials that requests are signed with now; some are replaced every few hours."""
+    session = session_for(settings)
+
+    async def current() -> ReadOnlyCredentials:
+        credentials: Any = await session.get_credentials()  # type: ignore[misc]
+        if credentials is None:
+            raise NoCredentialsError
+        frozen: ReadOnlyCredentials = await credentials.get_frozen_credentials()
+        return frozen
+
+    return current
 
 
 def client_config() -> AioConfig:

@@ -1,7 +1,7 @@
 """Object storage, as little of it as the pipeline uses."""
 
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from aiohttp import ClientPayloadError as BrokenOff  # aiobotocore lets it through when a body ends early
 from botocore.exceptions import BotoCoreError, ClientError
 
+from pipeline import deadlines
 from pipeline.clients.failures import unavailable
 from pipeline.errors import Unavailable
 
@@ -34,11 +35,12 @@ class NewObject:
 
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
-    """What a listing tells of an object."""
+    """What is known of an object without reading it."""
 
     key: str
     size: int
     last_modified: datetime
+    etag: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +153,7 @@ class S3Bucket:
     ) -> StoredObject | None:
         """See `Bucket.read`."""
         conditions: dict[str, Any] = {"Range": range_, "IfMatch": if_match}
-        with self._translated(f"read {key}"):
+        async with self._translated(f"read {key}"):
             try:
                 answer = await self._client.get_object(
                     Bucket=self.name, Key=key, **{k: v for k, v in conditions.items() if v is not None}
@@ -174,17 +176,17 @@ class S3Bucket:
 
     async def head(self, key: str) -> ObjectInfo | None:
         """See `Bucket.head`."""
-        with self._translated(f"look up {key}"):
+        async with self._translated(f"look up {key}"):
             try:
                 answer = await self._client.head_object(Bucket=self.name, Key=key)
             except ClientError as error:
                 _raise_condition(error)
                 return None
-        return ObjectInfo(key, answer["ContentLength"], answer["LastModified"])
+        return ObjectInfo(key, answer["ContentLength"], answer["LastModified"], answer["ETag"])
 
     async def put(self, key: str, body: bytes, content_type: str) -> None:
         """See `Bucket.put`."""
-        with self._translated(f"write {key}"):
+        async with self._translated(f"write {key}"):
             await self._client.put_object(Bucket=self.name, Key=key, Body=body, ContentType=content_type)
 
     async def put_once(
@@ -198,7 +200,7 @@ class S3Bucket:
         return await self._put_if(key, body, content_type, IfMatch=etag)
 
     async def _put_if(self, key: str, body: bytes, content_type: str, **condition: Any) -> str | None:
-        with self._translated(f"write {key}"):
+        async with self._translated(f"write {key}"):
             for _ in range(_CONFLICTS):
                 try:
                     answer = await self._client.put_object(
@@ -217,7 +219,7 @@ class S3Bucket:
     async def delete(self, keys: Iterable[str]) -> None:
         """See `Bucket.delete`."""
         for some in _batches(keys, 1000):
-            with self._translated(f"delete {some[0]} and {len(some) - 1} more"):
+            async with self._translated(f"delete {some[0]} and {len(some) - 1} more"):
                 answer = await self._client.delete_objects(
                     Bucket=self.name, Delete={"Objects": [{"Key": key} for key in some], "Quiet": True}
                 )
@@ -228,7 +230,7 @@ class S3Bucket:
         """See `Bucket.list`."""
         async for page in self._pages(Prefix=prefix, StartAfter=start_after):
             for item in page.get("Contents", []):
-                yield ObjectInfo(item["Key"], item["Size"], item["LastModified"])
+                yield ObjectInfo(item["Key"], item["Size"], item["LastModified"], item["ETag"])
 
     async def list_folders(self, prefix: str, *, start_after: str = "") -> AsyncIterator[str]:
         """See `Bucket.list_folders`."""
@@ -237,13 +239,17 @@ class S3Bucket:
                 yield item["Prefix"].removeprefix(prefix).rstrip("/")
 
     async def _pages(self, **how: Any) -> AsyncIterator[Any]:
-        with self._translated(f"list {how['Prefix']}"):
-            async for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=self.name, **how):
-                yield page
+        pages = aiter(self._client.get_paginator("list_objects_v2").paginate(Bucket=self.name, **how))
+        while True:
+            async with self._translated(f"list {how['Prefix']}"):  # each call alone: a caller may pause in between
+                page = await anext(pages, None)
+            if page is None:
+                return
+            yield page
 
     async def presign_post(self, key: str, *, content_type: str, max_bytes: int, lifetime: timedelta) -> UploadForm:
         """See `Bucket.presign_post`."""
-        with self._translated(f"sign {key}"):
+        async with self._translated(f"sign {key}"):
             signed = await self._client.generate_presigned_post(
                 self.name,
                 key,
@@ -256,7 +262,7 @@ class S3Bucket:
     async def presign_get(self, key: str, *, lifetime: timedelta, content_type: str, disposition: str) -> str:
         """See `Bucket.presign_get`."""
         described = {"ResponseContentType": content_type, "ResponseContentDisposition": disposition}
-        with self._translated(f"sign {key}"):
+        async with self._translated(f"sign {key}"):
             return await self._client.generate_presigned_url(
                 "get_object",
                 Params={"Bucket": self.name, "Key": key, **described},
@@ -265,13 +271,14 @@ class S3Bucket:
 
     async def ping(self) -> None:
         """See `Bucket.ping`."""
-        with self._translated("be found"):
+        async with self._translated("be found"):
             await self._client.head_bucket(Bucket=self.name)
 
-    @contextmanager
-    def _translated(self, doing: str) -> Iterator[None]:
+    @asynccontextmanager
+    async def _translated(self, doing: str) -> AsyncIterator[None]:
         try:
-            yield
+            async with deadlines.timeout():
+                yield
         except (BotoCoreError, ClientError, BrokenOff, OSError) as error:
             raise unavailable(error, "storage", f"bucket {self.name}: {doing}", "BUCKET, VOICES_BUCKET") from error
 

@@ -16,7 +16,7 @@ class Notification(Record):
 
 
 def parse_notification(body: str) -> Notification | None:
-    """Read a message that is a notification; None when it is not, as the storage's events are not."""
+    """Parse a message that is a notification; None if it is another one, such as an event of the storage."""
     try:
         return Notification.model_validate_json(body)
     except ValidationError:
@@ -46,7 +46,7 @@ class _Notification(BaseModel):
 
 
 def keys_created(body: str) -> list[str]:
-    """Read the keys out of an S3 event notification; none from its test event or anything else.
+    """Return the keys in an S3 event notification; none for its test event or anything else.
 
     Keys come URL-encoded as in a form (S3 user guide, "Event message structure").
     """
@@ -62,6 +62,6 @@ def keys_created(body: str) -> list[str]:
 
 
 def created_notification(bucket: str, key: str) -> str:
-    """Write the event that S3 would send, to say once more what may have been lost."""
+    """Return the event that S3 would send, to repeat one that may have been lost."""
     record = {"eventName": "ObjectCreated:Put", "s3": {"bucket": {"name": bucket}, "object": {"key": key}}}
     return json.dumps({"Records": [record]})

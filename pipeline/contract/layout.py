@@ -1,12 +1,12 @@
-"""Where everything is stored: the key of every object, in one place."""
+"""The keys of all stored objects."""
 
 import re
 from dataclasses import dataclass
 from datetime import datetime
 from urllib.parse import quote, unquote
 
-from pipeline.contract.records import Source
-from pipeline.ids import Owner, born_at, lowest_id
+from pipeline.contract.records import Request, VoiceMetadata
+from pipeline.ids import Owner, is_id, lowest_id, timestamp_of
 
 UPLOADS = "audio/uploads/"
 PREVIEWS = "audio/previews/"
@@ -20,14 +20,15 @@ QUOTAS = "shares/"
 IN_FLIGHT = "in-flight/"
 
 OUTCOME_FILE = "outcome.json"
+_REFERENCE_FILES = {"source.wav", "transcription.txt", "embedding.json"}
 
 _JOB_KEY = re.compile(r"jobs/(?P<job_id>[0-9a-f]{32})/(?P<rest>.+)")
-_SHARE_KEY = re.compile(r"shares/[^/]+/(?P<what>[a-z-]+)-(?P<start>0[0-9a-f]{11})\.json")
+_USAGE_KEY = re.compile(r"shares/[^/]+/(?P<what>[a-z-]+)-(?P<start>0[0-9a-f]{11})\.json")
 
 
 @dataclass(frozen=True, slots=True)
 class ReferenceKeys:
-    """The files of a reference, wherever it lives."""
+    """The keys of a reference's files, of a session or a saved voice."""
 
     folder: str
 
@@ -38,7 +39,7 @@ class ReferenceKeys:
 
     @property
     def transcription(self) -> str:
-        """UTF-8 text; absent when nobody gave any."""
+        """UTF-8 text; absent if none was given."""
         return self.folder + "transcription.txt"
 
     @property
@@ -53,119 +54,143 @@ class ReferenceKeys:
 
     @property
     def unchecked_audio(self) -> str:
-        """Of a session only: what came by presigned POST and has not been looked at yet."""
+        """Of a session only: what was uploaded by presigned POST and is not validated yet."""
         return self.folder + "upload"
 
 
 def session(session_id: str) -> ReferenceKeys:
-    """Give the keys of an upload."""
+    """Return the keys of an upload."""
     return ReferenceKeys(f"{UPLOADS}{session_id}/")
 
 
 def voices(owner: Owner) -> str:
-    """Give the folder of an owner's voices."""
+    """Return the folder of an owner's voices."""
     return VOICES if owner is None else f"{VOICES}{owner}/"
 
 
 def voice(owner: Owner, voice_id: str) -> ReferenceKeys:
-    """Give the keys of a saved voice."""
+    """Return the keys of a saved voice; its metadata says where the files of its reference are."""
     return ReferenceKeys(f"{voices(owner)}{voice_id}/")
 
 
-def reference(source: Source) -> ReferenceKeys:
-    """Give the keys of whichever the source names."""
-    if source.session_id is None:
-        return voice(source.owner, source.voice_id or "")
-    return session(source.session_id)
+def voice_reference(owner: Owner, voice_id: str, reference_id: str) -> ReferenceKeys:
+    """Return the keys of one reference of a saved voice: never those of an earlier or later voice of that id."""
+    return ReferenceKeys(f"{voice(owner, voice_id).folder}{reference_id}/")
+
+
+def voice_files(voice: VoiceMetadata) -> ReferenceKeys:
+    """Return the keys of a saved voice's reference; of an older voice they are beside its metadata."""
+    return ReferenceKeys(voice.source_file.rpartition("/")[0] + "/")
+
+
+def is_voice_file(key: str, owner: Owner, voice_id: str) -> bool:
+    """Return whether a key under a voice's folder is the voice's: a folder in it may be that of a whole owner."""
+    parts = key.removeprefix(voice(owner, voice_id).folder).split("/")
+    return len(parts) == 1 or (len(parts) == 2 and is_id(parts[0]) and parts[1] in _REFERENCE_FILES)
+
+
+def reference(request: Request) -> ReferenceKeys:
+    """Return the keys of the reference that a request names."""
+    if request.reference_folder is not None:
+        return ReferenceKeys(request.reference_folder)
+    source = request.source
+    if source.session_id is not None:
+        return session(source.session_id)
+    return voice(source.owner, source.voice_id or "")
 
 
 def preview(job_id: str) -> str:
-    """Give the key of a job's audio."""
+    """Return the key of a job's audio."""
     return f"{PREVIEWS}{job_id}.wav"
 
 
 def job(job_id: str) -> str:
-    """Give the folder of a job."""
+    """Return the folder of a job."""
     return f"{JOBS}{job_id}/"
 
 
 def request(job_id: str) -> str:
-    """Give the key of what a job shall do."""
+    """Return the key of a job's request."""
     return job(job_id) + "request.json"
 
 
 def outcome(job_id: str) -> str:
-    """Give the key of how a job ended."""
+    """Return the key of a job's outcome."""
     return job(job_id) + OUTCOME_FILE
 
 
+def cancellation(job_id: str) -> str:
+    """Return the key of a job's cancellation."""
+    return job(job_id) + "cancel"
+
+
 def subscribers(job_id: str) -> str:
-    """Give the folder of those who asked to be told of a job that others made."""
+    """Return the folder of a job's subscribers."""
     return job(job_id) + "subscribers/"
 
 
 def subscriber(job_id: str, connection_id: str) -> str:
-    """Give the key of one subscription."""
+    """Return the key of one subscriber."""
     return f"{subscribers(job_id)}{quote(connection_id, safe='')}.json"
 
 
 def connection(connection_id: str) -> str:
-    """Give the key of what is remembered of a connection."""
+    """Return the key of a connection's state."""
     return f"{CONNECTIONS}{quote(connection_id, safe='')}.json"
 
 
 def change(change_id: str) -> str:
-    """Give the key of the note that a voice is being changed."""
+    """Return the key of a pending change of a voice."""
     return f"{CHANGES}{change_id}.json"
 
 
 def key(key_id: str) -> str:
-    """Give the key of what is known of an API key; it lies beside the voices, as it outlives all that expires."""
+    """Return the key of an API key's record, in the bucket of the voices, where nothing expires."""
     return f"{KEYS}{key_id}/key.json"
 
 
 def key_use(key_id: str) -> str:
-    """Give the key of when an API key was last used: apart from the rest, so that it never races a revocation."""
+    """Return the key of when an API key was last used: apart from the rest, so that it never races a revocation."""
     return f"{KEYS}{key_id}/last-use.json"
 
 
 def ticket(ticket_id: str) -> str:
-    """Give the key of a ticket that opens one socket."""
+    """Return the key of a WebSocket ticket."""
     return f"{TICKETS}{ticket_id}.json"
 
 
 def quota(owner: str, what: str, start: datetime) -> str:
-    """Give the key of what an owner has used in the window that starts then."""
+    """Return the key of an owner's usage record for the window that starts then."""
     return f"{QUOTAS}{owner}/{what}-{lowest_id(start)[:12]}.json"
 
 
 def window_of_quota(key: str) -> tuple[str, datetime] | None:
-    """Read out of a share's key what is counted there and from when; None for every other key."""
-    match = _SHARE_KEY.fullmatch(key)
-    return (match["what"], born_at(match["start"])) if match else None
+    """Return what a usage record's key counts and from when; None for every other key."""
+    match = _USAGE_KEY.fullmatch(key)
+    return (match["what"], timestamp_of(match["start"])) if match else None
 
 
 def in_flight_of(owner: str) -> str:
-    """Give the folder of the markers of an owner's previews that have not ended."""
+    """Return the folder of the markers of an owner's previews that have not ended."""
     return f"{IN_FLIGHT}{owner}/"
 
 
 def in_flight(owner: str, job_id: str) -> str:
-    """Give the key of the marker that a preview has not ended."""
+    """Return the key of the marker that a preview has not ended."""
     return in_flight_of(owner) + job_id
 
 
 def job_id_in_flight(key: str) -> str:
-    """Read the job out of its marker's key."""
+    """Return the job id in a marker's key."""
     return key.rpartition("/")[2]
 
 
 def id_in(key: str, prefix: str) -> str:
-    """Read the id that follows the prefix, up to the next `/` or `.`."""
+    """Return the id that follows the prefix, up to the next `/` or `.`."""
     return unquote(re.split(r"[/.]", key.removeprefix(prefix), maxsplit=1)[0])
 
 
 def job_id_of_outcome(key: str) -> str | None:
-    """Read the job out of an outcome's key; None for every other key."""
+    """Return the job id in an outcome's key; None for every other key."""
     match = _JOB_KEY.fullmatch(key)
     return match["job_id"] if match and match["rest"] == OUTCOME_FILE else None

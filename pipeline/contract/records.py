@@ -1,4 +1,4 @@
-"""The objects that are stored and sent, as frozen data that checks itself."""
+"""The objects that are stored and sent, as frozen and validated data."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -16,11 +16,12 @@ from pydantic import (
     model_validator,
 )
 
+from pipeline.contract.validation import message_of
 from pipeline.errors import InvalidInput
 
 
 def format_utc(moment: datetime) -> str:
-    """Write a moment the way every answer does: UTC, whole seconds, `Z`."""
+    """Return a moment as all responses have it: ISO 8601, UTC, whole seconds, `Z`."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
@@ -52,12 +53,12 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
 
     def to_json(self) -> bytes:
-        """Write the record as UTF-8 JSON."""
+        """Return the record as UTF-8 JSON."""
         return self.model_dump_json(exclude_none=True).encode()
 
 
 class Source(Record):
-    """Whose voice speaks: an upload's or a saved one's."""
+    """The voice to use: an upload's or a saved one."""
 
     session_id: str | None = None
     voice_id: str | None = None
@@ -71,15 +72,16 @@ class Source(Record):
 
 
 class ReplyTo(Record):
-    """Where the client who asked is connected, and by which key, where keys are wanted."""
+    """The connection of a client, and the key it was authenticated by, if any."""
 
     endpoint: str
     connection_id: str
     key_id: str | None = None
+    base_url: str | None = Field(None, description="where the client reached the API, for links to it")
 
 
 class Options(Record):
-    """How to speak; what is None is left to the model's own defaults."""
+    """Options of the synthesis; None: the model's default."""
 
     language: str = "Auto"
     seed: int | None = Field(None, ge=0, lt=2**53, description="the same seed gives the same audio")
@@ -104,7 +106,7 @@ class _NoOtherOptions(Options):
 
 
 def check_options(given: Mapping[str, object]) -> Options:
-    """Take the options of a request as they came, in JSON's types or as the strings of a form.
+    """Return the options of a request, given in JSON's types or as the strings of a form.
 
     Raises
     ------
@@ -126,8 +128,7 @@ def _wrong_option(error: ValidationError) -> InvalidInput:
         return InvalidInput(
             f"There is no option {name!r}; there are {', '.join(Options.model_fields)}.", field=name
         )
-    finding = problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
-    return InvalidInput(f"{name} {finding}.", field=name)
+    return InvalidInput(f"{name} {message_of(problem)}.", field=name)
 
 
 class NewReference(Record):
@@ -145,6 +146,7 @@ class Subscriber(Record):
     )
     request_id: str | None = None
     signed: bool = Field(False, description="the notification shall bring a link that needs no key")
+    stream: bool = Field(False, description="the audio shall be sent while it is made; see `stream_messages`")
 
 
 class _MadeBySubscriber(Record):
@@ -180,11 +182,12 @@ class Request(Envelope):
     reference_id: str = Field(
         description="the session that the reference came from: tells a voice from a later one of the same name"
     )
+    reference_folder: str | None = Field(None, description="where a saved voice's reference is stored")
     new_reference: NewReference | None = None
 
 
 class Timings(Record):
-    """Where the time went, in seconds."""
+    """How long the steps of a job took, in seconds."""
 
     queued_seconds: float
     synthesis_seconds: float
@@ -219,7 +222,7 @@ class Preview(Record):
 
 
 class Succeeded(_OutcomeFields):
-    """The job did what was asked; a `preview` is there when one was."""
+    """The job succeeded; `preview` is None for a job that made no audio."""
 
     status: Literal["succeeded"] = "succeeded"
     preview: Preview | None = None
@@ -228,7 +231,7 @@ class Succeeded(_OutcomeFields):
 
 
 class Failed(_OutcomeFields):
-    """The job ended without a result, and this is what to tell the client."""
+    """The job failed; code, message and field are for the client."""
 
     status: Literal["failed"] = "failed"
     code: str
@@ -243,12 +246,12 @@ _OUTCOME: TypeAdapter[Outcome] = TypeAdapter(
 
 
 def parse_outcome(body: bytes) -> Outcome:
-    """Read an `outcome.json`."""
+    """Parse an `outcome.json`."""
     return _OUTCOME.validate_json(body)
 
 
 def outcome_fields(request: Envelope, completed_at: datetime) -> dict[str, Any]:
-    """Give the fields that an outcome takes over from its request."""
+    """Return the fields that an outcome takes over from its request."""
     shared = request.model_dump(include=set(_OutcomeFields.model_fields) & set(Envelope.model_fields))
     return shared | {"completed_at": completed_at}
 
@@ -272,7 +275,7 @@ class VoiceMetadata(Record):
 
 
 class VoiceChange(Record):
-    """`changes/<id>.json`: says that a voice is being saved or deleted, so that the sweeper can finish it."""
+    """`changes/<id>.json`: a voice that is being saved or deleted, for the sweeper to finish if that fails."""
 
     voice_id: str
     owner: str | None = None
@@ -285,7 +288,7 @@ class QuotaUsage(Record):
 
 
 class ConnectionState(Record):
-    """`connections/<connection_id>.json`: what a WebSocket connection is remembered for."""
+    """`connections/<connection_id>.json`: the state of a WebSocket connection."""
 
     session_id: str | None = None
     owner: str | None = None

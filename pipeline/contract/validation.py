@@ -1,10 +1,11 @@
 """Pydantic's validation errors in words for clients."""
 
+from collections.abc import Mapping
 from typing import Any
 
 _MESSAGES = {
     "missing": "is required",
-    "extra_forbidden": "is not a field that is known here; check its spelling",
+    "extra_forbidden": "is no field of this request",
     "string_type": "should be a string",
     "int_type": "should be a whole number",
     "int_parsing": "should be a whole number",
@@ -19,7 +20,7 @@ _OBJECT_TYPES = {"dict_type", "model_type", "model_attributes_type"}
 _PREFIXES = ("Value error, ", "Input ", "String ")
 
 
-def message_of(error: dict[str, Any]) -> str:
+def message_of(error: Mapping[str, Any]) -> str:
     """Return what is wrong with a field and what would be right, in a sentence whose subject is the field.
 
     `error` is one item of `ValidationError.errors()`.

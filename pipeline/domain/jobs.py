@@ -10,7 +10,8 @@ from typing import Literal
 import structlog
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from pipeline.access import quotas
+from pipeline import deadlines
+from pipeline.access import concurrent_previews
 from pipeline.access.owners import owns
 from pipeline.access.quotas import Quotas
 from pipeline.clients.resources import Resources
@@ -31,6 +32,8 @@ from pipeline.ids import Owner, is_id, lowest_id
 from pipeline.settings import Settings
 
 log = structlog.get_logger(__name__)
+
+_WITHDRAW_SECONDS = 1.0
 
 
 Status = Literal["queued", "succeeded", "failed", "expired"]
@@ -97,7 +100,7 @@ async def prepare(
 ) -> None:
     """Do the first half of `accept`: everything is stored, and no worker knows of it yet."""
     if owner := preview_owner(request):
-        await quotas.reserve_preview(resources, owner, request.job_id)
+        await concurrent_previews.reserve(resources, owner, request.job_id)
     async with _withdrawn_on_error(resources, request):
         if reference_seconds:
             await Quotas(resources, resources.clock).take_reference_seconds(request.source.owner, reference_seconds)
@@ -133,7 +136,8 @@ async def _withdrawn_on_error(resources: Resources, request: Request) -> AsyncIt
         if owner := preview_owner(request):
             keys.append(layout.in_flight(owner, request.job_id))
         try:
-            await resources.bucket.delete(keys)
+            with deadlines.within(_WITHDRAW_SECONDS):  # the request's own time may be over
+                await resources.bucket.delete(keys)
         except Unavailable:
             log.warning("could not withdraw request", job_id=request.job_id)
         raise
@@ -174,6 +178,16 @@ async def read_envelope(resources: Resources, job_id: str) -> Envelope | None:
         # The error itself quotes what it read, which must not be logged.
         log.error("request can't be read", job_id=job_id, wrong_fields=error.error_count())  # noqa: TRY400
         return None
+
+
+async def cancel(resources: Resources, job_id: str) -> None:
+    """Ask the workers to end a job that has not ended; idempotent."""
+    await resources.bucket.put_once(layout.cancellation(job_id), b"", "text/plain")
+
+
+async def is_cancelled(resources: Resources, job_id: str) -> bool:
+    """Return whether somebody has asked for a job's end."""
+    return await resources.bucket.head(layout.cancellation(job_id)) is not None
 
 
 async def read_outcome(resources: Resources, job_id: str) -> Outcome | None:
@@ -225,7 +239,7 @@ async def write_outcome(resources: Resources, outcome: Outcome) -> bool:
     key = layout.outcome(outcome.job_id)
     written = await resources.bucket.put_once(key, outcome.to_json(), JSON) is not None
     if owner := preview_owner(outcome):
-        await quotas.release_preview(resources, owner, outcome.job_id)
+        await concurrent_previews.release(resources, owner, outcome.job_id)
     return written
 
 

@@ -10,6 +10,7 @@ from pipeline.clients.resources import Resources
 from pipeline.clients.storage import NewObject, UploadForm
 from pipeline.contract import layout, retention
 from pipeline.contract.records import format_utc
+from pipeline.domain import presigned_urls
 from pipeline.errors import Expired, InvalidInput, NotFound, TooLarge
 from pipeline.ids import Owner, is_id
 from pipeline.settings import Settings
@@ -83,7 +84,7 @@ async def store(
     TooMany
         It is more than what is left of the owner's share.
     """
-    await _charge(resources, owner, recording)
+    await Quotas(resources, resources.clock).take_reference_seconds(owner, recording.duration_seconds)
     new = objects(session_id, recording, transcription)
     await asyncio.gather(*(resources.bucket.put(one.key, one.body, one.content_type) for one in new))
 
@@ -99,13 +100,21 @@ async def open_upload(
     keys = layout.session(session_id)
     if transcription:
         await resources.bucket.put(keys.transcription, transcription.encode(), TEXT)
-    form = await resources.bucket.presign_post(
-        keys.unchecked_audio,
-        content_type=content_type,
-        max_bytes=resources.settings.reference_max_bytes,
-        lifetime=resources.settings.upload_form_lifetime,
-    )
+    form = await presigned_urls.upload_form(resources, session_id, content_type)
     return session_id, form
+
+
+async def store_unchecked(resources: Resources, session_id: str, data: bytes) -> None:
+    """Store what was uploaded by a form; it is checked at its first use.
+
+    Raises
+    ------
+    TooLarge
+        It is larger than a reference may be.
+    """
+    if len(data) > resources.settings.reference_max_bytes:
+        raise too_large(resources.settings)
+    await resources.bucket.put(layout.session(session_id).unchecked_audio, data, "application/octet-stream")
 
 
 async def require(resources: Resources, owner: Owner, session_id: str) -> None:
@@ -144,13 +153,12 @@ async def require(resources: Resources, owner: Owner, session_id: str) -> None:
         return unchecked
 
     recording = await check_reference(resources, read)
-    await _charge(resources, owner, recording)
+    quotas = Quotas(resources, resources.clock)
+    await quotas.take_reference_seconds(owner, recording.duration_seconds)
     # Once: what has been used stays, though the form lets the client upload something else.
-    await resources.bucket.put_once(keys.audio, recording.wav, WAV)
-
-
-async def _charge(resources: Resources, owner: Owner, recording: EncodedRecording) -> None:
-    await Quotas(resources, resources.clock).take_reference_seconds(owner, recording.duration_seconds)
+    if await resources.bucket.put_once(keys.audio, recording.wav, WAV) is None:
+        # Another first use, at the same moment, has counted it too.
+        await quotas.return_reference_seconds(owner, recording.duration_seconds)
 
 
 def _unknown(session_id: str) -> NotFound:

@@ -8,7 +8,7 @@ import structlog
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pipeline.access.owners import new_id
-from pipeline.access.quotas import check_voices
+from pipeline.access.stored_voices import check_quota
 from pipeline.audio.wav import WAV, length_of_wav
 from pipeline.clients.resources import Resources
 from pipeline.clients.storage import JSON
@@ -17,7 +17,7 @@ from pipeline.contract.records import Request, Source, VoiceChange, VoiceMetadat
 from pipeline.domain import jobs, sessions, voices
 from pipeline.domain.voice_names import check_description, check_name, voice_id_of
 from pipeline.errors import NameTaken, Unavailable
-from pipeline.ids import Owner, born_at, is_id
+from pipeline.ids import Owner, is_id, timestamp_of
 
 log = structlog.get_logger(__name__)
 
@@ -58,7 +58,7 @@ async def save(
     name, description = check_name(name), check_description(description)
     await sessions.require(resources, owner, session_id)
     voice_id = voice_id_of(name)
-    await check_voices(resources, owner, besides=voice_id)
+    await check_quota(resources, owner, besides=voice_id)
     note = await _announce_change(resources, owner, voice_id)
     try:
         claimed, etag = await _claim(resources, owner, voice_id, name, description, session_id)
@@ -66,8 +66,8 @@ async def save(
         await resources.bucket.delete([note])
         raise
     files = await _read_session(resources, session_id)
-    await _write_files(resources, owner, voice_id, files)
-    ready = _described(owner, claimed, files)
+    await _write_files(resources, claimed, files)
+    ready = _described(claimed, files)
     key = layout.voice(owner, voice_id).metadata
     stored = await resources.voices.replace(key, ready.to_json(), JSON, etag=etag)
     if stored is None and not await _is_stored(resources, owner, ready):
@@ -100,20 +100,30 @@ async def delete(resources: Resources, owner: Owner, voice_id: str) -> None:
 
 
 async def finish_changes(resources: Resources) -> int:
-    """Clear away the voices whose saving or deleting died; how many notes of changes were settled."""
+    """Clear away the voices whose saving or deleting died; return how many notes of changes were settled."""
     settled = []
     async for item in resources.bucket.list(layout.CHANGES):
         note = layout.id_in(item.key, layout.CHANGES)
         if not is_id(note):
             continue
-        if born_at(note) + CHANGE_TIMEOUT > resources.clock():
+        if timestamp_of(note) + CHANGE_TIMEOUT > resources.clock():
             break
-        body = await resources.bucket.get(item.key)
-        change = VoiceChange.model_validate_json(body) if body else None
-        if change is None or await _settle(resources, change.owner, change.voice_id):
+        if await _settle_note(resources, item.key):
             settled.append(item.key)
     await resources.bucket.delete(settled)
     return len(settled)
+
+
+async def _settle_note(resources: Resources, key: str) -> bool:
+    body = await resources.bucket.get(key)
+    if body is None:
+        return True
+    try:
+        change = VoiceChange.model_validate_json(body)
+    except ValidationError as error:  # a later version may know what it says
+        log.error("note of a change can't be read", key=key, wrong_fields=error.error_count())  # noqa: TRY400
+        return False
+    return await _settle(resources, change.owner, change.voice_id)
 
 
 async def _is_stored(resources: Resources, owner: Owner, voice: VoiceMetadata) -> bool:
@@ -127,7 +137,7 @@ async def _settle(resources: Resources, owner: Owner, voice_id: str) -> bool:
     if metadata is None:
         return True
     if metadata.status == "ready":
-        if await resources.voices.head(layout.voice(owner, voice_id).embedding) is None:
+        if await resources.voices.head(layout.voice_files(metadata).embedding) is None:
             await _request_embedding(resources, owner, metadata)
         return True
     if metadata.changed_at + CHANGE_TIMEOUT > resources.clock():
@@ -147,7 +157,7 @@ async def _announce_change(resources: Resources, owner: Owner, voice_id: str) ->
 async def _claim(
     resources: Resources, owner: Owner, voice_id: str, name: str, description: str, session_id: str
 ) -> tuple[VoiceMetadata, str]:
-    keys = layout.voice(owner, voice_id)
+    keys = layout.voice_reference(owner, voice_id, session_id)
     now = resources.clock()
     claim = VoiceMetadata(
         voice_id=voice_id,
@@ -160,7 +170,7 @@ async def _claim(
         changed_at=now,
         reference_id=session_id,
     )
-    etag = await resources.voices.put_once(keys.metadata, claim.to_json(), JSON)
+    etag = await resources.voices.put_once(layout.voice(owner, voice_id).metadata, claim.to_json(), JSON)
     if etag is None:
         etag = await _take_up(resources, owner, claim)
     if etag is None:
@@ -190,23 +200,21 @@ async def _read_session(resources: Resources, session_id: str) -> _Files:
     return _Files(audio, transcription, embedding)
 
 
-async def _write_files(resources: Resources, owner: Owner, voice_id: str, files: _Files) -> None:
-    keys = layout.voice(owner, voice_id)
+async def _write_files(resources: Resources, claim: VoiceMetadata, files: _Files) -> None:
+    keys = layout.voice_files(claim)
     contents = [
         (keys.audio, files.audio, WAV),
         (keys.transcription, files.transcription, sessions.TEXT),
         (keys.embedding, files.embedding, JSON),
     ]
-    # A voice of this name that was deleted may have left what a worker wrote late.
-    await resources.voices.delete([key for key, body, _ in contents if body is None])
     await asyncio.gather(
         *(resources.voices.put(key, body, kind) for key, body, kind in contents if body is not None)
     )
 
 
-def _described(owner: Owner, claim: VoiceMetadata, files: _Files) -> VoiceMetadata:
+def _described(claim: VoiceMetadata, files: _Files) -> VoiceMetadata:
     sample_rate, seconds = length_of_wav(files.audio)
-    keys = layout.voice(owner, claim.voice_id)
+    keys = layout.voice_files(claim)
     return claim.model_copy(
         update={
             "status": "ready",
@@ -233,6 +241,7 @@ async def _request_embedding(resources: Resources, owner: Owner, voice: VoiceMet
         kind="embedding",
         source=Source(voice_id=voice.voice_id, owner=owner),
         reference_id=voice.reference_id,
+        reference_folder=layout.voice_files(voice).folder,
         created_at=resources.clock(),
     )
     await jobs.accept(resources, request)
@@ -247,8 +256,7 @@ async def _mark_deleting(resources: Resources, owner: Owner, metadata: VoiceMeta
 async def _clear(resources: Resources, owner: Owner, voice_id: str) -> None:
     keys = layout.voice(owner, voice_id)
     found = [item.key async for item in resources.voices.list(keys.folder)]
-    # A folder within is another voice's: that of an owner who is called as this voice is.
-    files = [key for key in found if "/" not in key.removeprefix(keys.folder)]
+    files = [key for key in found if layout.is_voice_file(key, owner, voice_id)]
     await resources.voices.delete([key for key in files if key != keys.metadata])
     # The metadata goes last: while it is there, nobody else can claim the name.
     await resources.voices.delete([keys.metadata])

@@ -1,7 +1,7 @@
 """Saved voices as they are read: only ready ones are seen or used."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -42,19 +42,24 @@ async def get(resources: Resources, owner: Owner, voice_id: str) -> VoiceMetadat
 
 
 async def page(resources: Resources, owner: Owner, *, limit: int, after: str = "") -> Page:
-    """List ready voices in the order of their ids.
+    """List ready voices in the order of their ids, at the cost of those that are listed."""
+    found: list[VoiceMetadata] = []
+    while True:
+        ids, are_all = await _ids_after(resources, owner, after, limit + 1 - len(found))
+        found += await _ready(resources, owner, ids)
+        if len(found) > limit:
+            return Page(found[:limit], next_after=found[limit - 1].voice_id)
+        if are_all:
+            return Page(found, next_after=None)
+        after = ids[-1]
 
-    Costs one listing per thousand voices that follow, and one read per voice shown.
-    """
-    # S3 orders `nova-2/` before `nova/`, ids the other way round: sort what the listing gives.
-    ids = sorted([id_ async for id_ in _ids_after(resources, owner, after)])
+
+async def _ready(resources: Resources, owner: Owner, ids: Sequence[str]) -> list[VoiceMetadata]:
     found: list[VoiceMetadata] = []
     for start in range(0, len(ids), _READS_AT_ONCE):
         some = await asyncio.gather(*(read(resources, owner, id_) for id_ in ids[start : start + _READS_AT_ONCE]))
         found += [metadata for metadata, _ in some if metadata is not None and metadata.status == "ready"]
-        if len(found) > limit:
-            return Page(found[:limit], next_after=found[limit - 1].voice_id)
-    return Page(found, next_after=None)
+    return found
 
 
 async def read(resources: Resources, owner: Owner, voice_id: str) -> tuple[VoiceMetadata | None, str]:
@@ -71,11 +76,21 @@ async def read(resources: Resources, owner: Owner, voice_id: str) -> tuple[Voice
         return None, stored.etag
 
 
-async def _ids_after(resources: Resources, owner: Owner, after: str) -> AsyncIterator[str]:
-    folder = layout.voices(owner)
+async def _ids_after(resources: Resources, owner: Owner, after: str, count: int) -> tuple[list[str], bool]:
+    """List at least so many of the ids that follow, in their order, and whether these are all; some may not exist.
+
+    S3 orders `nova-2/` before `nova/`, ids the other way round.  So of what S3 has not listed yet, only what the
+    last id begins with can be in between: `nova` when that is `nova-2`.
+    """
+    folder, found = layout.voices(owner), list[str]()
     async for voice_id in resources.voices.list_folders(folder, start_after=folder + after if after else ""):
         if voice_id > after:
-            yield voice_id
+            found.append(voice_id)
+        if len(found) == count:
+            parts = voice_id.split("-")
+            beginnings = {"-".join(parts[:end]) for end in range(1, len(parts))}
+            return sorted({*found, *(id_ for id_ in beginnings if id_ > after)}), False
+    return sorted(found), True
 
 
 def unknown(voice_id: str) -> NotFound:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import secrets
 import subprocess
 import sys
 import tempfile
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import psutil
 from embedded import configuration
+from embedded.data_folder import AwsCredentials
 from supervision.ports import free_port
 from supervision.processes import ChildProcess
 from supervisor import store_program
@@ -26,10 +28,11 @@ from tests.orders import request
 async def embedded_store(**settings: object) -> AsyncIterator[Resources]:
     """Run the embedded storage and queue on a free port; the environment of this process then points at them."""
     port = free_port(configuration.HOST)
-    os.environ.update(configuration.client_environment(port))
+    credentials = AwsCredentials("benchmark", secrets.token_hex())
+    os.environ.update(configuration.client_environment(port, credentials))
     configured = Settings.model_validate({"previews_in_flight": 0, **settings})
     with tempfile.TemporaryDirectory() as folder:
-        child = ChildProcess(store_program(port, Path(folder), configured))
+        child = ChildProcess(store_program(port, Path(folder), configured, credentials))
         task = asyncio.create_task(child.keep_running())
         try:
             await child.ready.wait()

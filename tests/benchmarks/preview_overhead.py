@@ -40,7 +40,7 @@ QUIET = {
     "VISIBILITY_TIMEOUT_SECONDS": "60",
 }
 
-CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 
 Run = Callable[[], Awaitable[object]]
 
@@ -122,8 +122,9 @@ async def _list(resources: Resources, prefix: str) -> list[str]:
 
 
 def settings_of(stack: Stack, suffix: str) -> Settings:
-    """Give settings for the stack's own storage, under names of our own."""
+    """Return settings for the stack's storage, under other names; take its credentials into our environment."""
     environment = next(process.environ() for process in stack.family() if "gpu_runner" in process.cmdline())
+    os.environ.update({name: environment[name] for name in CREDENTIALS})
     names = {
         name: f"{suffix}-{name.replace('_', '-')}"
         for name in (
@@ -217,7 +218,7 @@ async def count_requests(store: Stack, folder: Path, counts: Mapping[int, int]) 
     async with counting.listening() as endpoint:
         environment = {
             **QUIET,
-            **CREDENTIALS,
+            **{name: os.environ[name] for name in CREDENTIALS},
             "AWS_ENDPOINT_URL": endpoint,
             **{
                 name.upper(): str(value)
@@ -288,7 +289,6 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=100, help="previews a measurement")
     parser.add_argument("--rounds", type=int, default=3, help="measurements of each, in turns")
     arguments = parser.parse_args()
-    os.environ.update(CREDENTIALS)
     counts = {1: arguments.count, 16: 4 * arguments.count}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -15,7 +15,6 @@ from supervision.sample_recording import write_sample
 from tests.e2e.stack import ROOT, wait_until
 
 DEPLOY_SECONDS = 600
-KEY_OF_EMULATOR = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
 
 
 class Deployment:
@@ -29,7 +28,7 @@ class Deployment:
         self.socket_url = ""
         self.key: str | None = None
         self._log = data.with_suffix(".log")
-        self.endpoint: str | None = None
+        self.deployed: Deployed | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -55,13 +54,14 @@ class Deployment:
         assert ended() is None, self.logged()[-4000:]
         deployed = Deployed(**json.loads(DEPLOYED_FILE.read_text()))
         self.url, self.socket_url = deployed.http_url, deployed.websocket_url
-        self.endpoint = deployed.endpoint_url
+        self.deployed = deployed
         self.key = self._make_key(deployed)
 
     def _make_key(self, deployed: Deployed) -> str:
         environment = {
             **os.environ,
-            **KEY_OF_EMULATOR,
+            "AWS_ACCESS_KEY_ID": deployed.access_key_id,
+            "AWS_SECRET_ACCESS_KEY": deployed.secret_access_key,
             "AWS_ENDPOINT_URL": deployed.endpoint_url,
             "BUCKET": deployed.bucket,
             "VOICES_BUCKET": deployed.voices_bucket,
@@ -77,14 +77,14 @@ class Deployment:
         return "\n".join([printed, *self._logged_by_functions()])
 
     def _logged_by_functions(self) -> Iterator[str]:
-        if self.endpoint is None:
+        if self.deployed is None:
             return
         logs = boto3.client(
             "logs",
-            endpoint_url=self.endpoint,
+            endpoint_url=self.deployed.endpoint_url,
             region_name="us-east-1",
-            aws_access_key_id="test",
-            aws_secret_access_key="test",
+            aws_access_key_id=self.deployed.access_key_id,
+            aws_secret_access_key=self.deployed.secret_access_key,
         )
         for group in logs.describe_log_groups()["logGroups"]:
             for event in logs.filter_log_events(logGroupName=group["logGroupName"])["events"]:

@@ -44,6 +44,7 @@ class Stack:
         self.socket_url = f"ws://127.0.0.1:{self.port}/ws"
         self.key: str | None = None
         self.log = data.with_suffix(".log")
+        self.names = self._own_names()
         self._environment = {
             **{name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"},
             "TTS_BACKEND": "mock",
@@ -52,7 +53,7 @@ class Stack:
             "VISIBILITY_TIMEOUT_SECONDS": "5",
             "PORT": str(self.port),
             "DATA_DIR": str(data),
-            **self._own_names(),
+            **self.names,
             **environment,
         }
         self._process: subprocess.Popen[bytes] | None = None

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.access.api_keys import parse
+from pipeline.access.key_format import parse
 from tests.e2e.client import Client
 from tests.e2e.stack import ROOT, running, wait_until
 
@@ -71,5 +71,5 @@ def test_no_key_and_no_ticket_is_in_the_log(tmp_path: Path) -> None:
 def test_the_first_words_of_a_run_that_wants_keys_say_how_to_make_one(tmp_path: Path) -> None:
     with running(tmp_path / "data", {"HOST": "0.0.0.0"}) as stack:
         assert "make -s keys ARGS='make --owner me'" in stack.logged()
-        assert 'curl -fsS -H "Authorization: Bearer $KEY"' in stack.logged()
+        assert 'curl --fail-with-body -sS -H "Authorization: Bearer $KEY"' in stack.logged()
         assert Client(stack.url, stack.socket_url).get("/voices").status_code == 401

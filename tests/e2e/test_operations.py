@@ -13,7 +13,7 @@ from infra.operations.clients import Clients
 from infra.operations.environment import load_environment
 from infra.operations.stack import Stack, change_parameter, get_stack
 from infra.package.python import find_python
-from tests.e2e.deployment import KEY_OF_EMULATOR, Deployment
+from tests.e2e.deployment import Deployment
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("deployed")]
 
@@ -30,10 +30,11 @@ class Scaling:
 @pytest.fixture
 def clients(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> Clients:
     """An operator's clients, and an environment for the SAM CLI, that reach the emulator."""
-    monkeypatch.setenv("AWS_ENDPOINT_URL", str(deployment.endpoint))
+    assert deployment.deployed is not None
+    monkeypatch.setenv("AWS_ENDPOINT_URL", deployment.deployed.endpoint_url)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", deployment.deployed.access_key_id)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", deployment.deployed.secret_access_key)
     monkeypatch.setenv("AWS_REGION", "us-east-1")
-    for name, value in KEY_OF_EMULATOR.items():
-        monkeypatch.setenv(name, value)
     monkeypatch.setattr(Clients, "scaling", Scaling())
     return Clients("us-east-1")
 

@@ -240,8 +240,13 @@ async def worker(world: World, watch: Watch) -> None:
     resources = watch.over(world.resources)
     its = await belongings(world, "alice")
     await world.bucket.delete([key for key in world.bucket.objects if its.job_id in key])
-    await world.voices.delete([layout.voice("alice", its.voice_id).embedding])
-    saved: dict[str, Any] = {"voice_id": its.voice_id, "reference_id": its.session_id}
+    keys = layout.voice_reference("alice", its.voice_id, its.session_id)
+    await world.voices.delete([keys.embedding])
+    saved: dict[str, Any] = {
+        "voice_id": its.voice_id,
+        "reference_id": its.session_id,
+        "reference_folder": keys.folder,
+    }
     done = [
         await _job(world, "alice"),
         await _job(world, "alice", **saved),

@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 from embedded import configuration
+from embedded.data_folder import new_credentials
 from provisioning.recovery import refill_queues
 from structlog.testing import capture_logs
 from supervision.ports import free_port
@@ -29,11 +30,13 @@ from pipeline.ids import utc_now
 from pipeline.settings import Settings
 from tests.waiting import eventually
 
+CREDENTIALS = new_credentials()
+
 
 @pytest.fixture
 def settings(monkeypatch: pytest.MonkeyPatch) -> Settings:
     """Settings that point at an embedded AWS which is yet to be started."""
-    for name, value in configuration.client_environment(free_port(configuration.HOST)).items():
+    for name, value in configuration.client_environment(free_port(configuration.HOST), CREDENTIALS).items():
         monkeypatch.setenv(name, value)
     return Settings(visibility_timeout_seconds=30)
 
@@ -42,7 +45,7 @@ def settings(monkeypatch: pytest.MonkeyPatch) -> Settings:
 async def running(settings: Settings, data: Path) -> AsyncIterator[ChildProcess]:
     """Run the embedded AWS; at the end it is killed, not stopped."""
     port = int(str(settings.aws_endpoint_url).rsplit(":", 1)[1])
-    child = ChildProcess(store_program(port, data, settings))
+    child = ChildProcess(store_program(port, data, settings, CREDENTIALS))
     task = asyncio.create_task(child.keep_running())
     try:
         async with asyncio.timeout(60):

@@ -260,3 +260,18 @@ async def test_a_flac_is_kept_as_mono_wav(client: httpx.AsyncClient, resources: 
     assert stored is not None
     assert stored[:4] == b"RIFF"
     assert len(stored) == len(encode_wav(voice(120.0)))
+
+
+async def test_links_lead_through_the_api_where_the_storage_is_on_loopback_and_the_api_is_not(
+    resources: Resources, reference: bytes
+) -> None:
+    settings = changed(resources.settings, host="0.0.0.0", auth="none")
+    async with api(settings) as client, speaking(resources):
+        form = (await client.post("/uploads")).json()
+        assert form["url"].startswith(str(client.base_url))
+        assert (await client.post(form["url"], files={"file": ("a.wav", reference)})).status_code == 204
+        speak = FORM | {"session_id": form["session_id"]}
+        preview = await client.post("/preview", data=speak)
+        link = (await client.get(f"/jobs/{preview.headers['x-job-id']}?signed=1")).json()["signed_url"]
+        assert link.startswith(str(client.base_url))
+        assert (await client.get(link)).content == SPOKEN

@@ -9,7 +9,7 @@ from datetime import timedelta
 
 import pytest
 
-from pipeline.access import api_keys, ws_tickets
+from pipeline.access import api_keys, key_format, ws_tickets
 from pipeline.access.api_keys import Caller
 from pipeline.access.key_lookup import KeyLookup
 from pipeline.clients.resources import Resources
@@ -87,7 +87,7 @@ async def test_a_keys_life_on_the_command_line(resources: Resources) -> None:
     made = await command(settings, "make", "--owner", "alice", "--name", "laptop", "--expires-in-days", "9")
     assert made.status == 0, made.words
     text = made.output.removesuffix("\n")
-    presented = api_keys.parse(text)
+    presented = key_format.parse(text)
     assert presented is not None
     assert f"Made key {presented.key_id} for alice (preview, voices:write), good until " in made.words
     assert text[17:] not in made.words

@@ -129,7 +129,7 @@ async def test_a_revoked_keys_connection_is_closed_within_a_minute(
     async with socket(url, key=key) as connection, socket(url, key=kept) as other:
         await api_keys.revoke(resources, key.split("_")[1])
         clock.ahead += timedelta(seconds=58)
-        with pytest.raises(ConnectionClosed, match="no longer good"):
+        with pytest.raises(ConnectionClosed, match="no longer valid"):
             await connection.recv()
         assert (await ask(other, "save_voice", name="Nova"))["data"]["code"] == "invalid_input"
         with pytest.raises(InvalidStatus):

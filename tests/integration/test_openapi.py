@@ -266,6 +266,8 @@ async def test_every_route_answers_503_and_500_as_described(
         source = {"voice_id": "taken"} if path == "/preview-from-voice" else {"session_id": "SESSION"}
         form = source | ({"name": "Nova"} if "application/json" in kinds else {"response_text": "Hi."})
         how = {"json": form} if "application/json" in kinds else {"data": form}
+    if path == "/uploads":
+        how = {"json": {"transcription": "Hi."}}
     if path == "/upload":
         how = {"files": {"audio": ("a", voice_wav(120.0))}}
     for error, status in ((Unavailable, 503), (ZeroDivisionError, 500)):
@@ -297,3 +299,32 @@ def test_every_error_that_is_described_is_tried() -> None:
     # It takes a worker slower than a preview lives.
     outrun = ("post", id(described("post", "/preview-from-voice")), 410)
     assert described_errors - {outrun} <= tried
+
+
+@pytest.mark.parametrize(
+    ("model", "field", "limits"),
+    [
+        ("Body_preview_preview_post", "response_text", {"minLength": 1, "maxLength": 4096}),
+        ("Body_preview_preview_post", "transcription", {"maxLength": 4096}),
+        ("Body_preview_preview_post", "session_id", {"pattern": "^[0-9a-f]{32}$"}),
+        ("Body_preview_from_voice_preview_from_voice_post", "voice_id", {"minLength": 1, "maxLength": 64}),
+        ("NewUpload", "transcription", {"maxLength": 4096}),
+        ("NewVoice", "name", {"minLength": 1, "maxLength": 80}),
+        ("NewVoice", "description", {"maxLength": 500}),
+    ],
+)
+def test_the_lengths_that_are_checked_are_described(model: str, field: str, limits: dict[str, Any]) -> None:
+    described = DESCRIPTION["components"]["schemas"][model]["properties"][field]
+    string = next(choice for choice in described.get("anyOf", [described]) if choice["type"] == "string")
+    assert limits.items() <= string.items()
+
+
+def test_the_lengths_that_are_described_follow_the_settings() -> None:
+    described = create_app(Settings(text_max_chars=7)).openapi()["components"]["schemas"]
+    assert described["Body_preview_preview_post"]["properties"]["response_text"]["maxLength"] == 7
+
+
+@pytest.mark.parametrize("path", ["/jobs/{job_id}", "/previews/{job_id}.wav"])
+def test_an_id_in_a_path_is_described(path: str) -> None:
+    (parameter,) = (p for p in DESCRIPTION["paths"][path]["get"]["parameters"] if p["name"] == "job_id")
+    assert parameter["schema"]["pattern"] == "^[0-9a-f]{32}$"

@@ -295,5 +295,5 @@ async def test_the_route_for_posts_to_connections_has_no_server_header(resources
     app = local_app(resources.settings)
     async with served(app), httpx.AsyncClient() as client:
         answer = await client.post(f"{app.state.connections.endpoint}/@connections/nobody")
-    assert answer.status_code == 410
+    assert answer.status_code == 403
     assert "server" not in answer.headers

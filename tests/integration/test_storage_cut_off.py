@@ -1,10 +1,13 @@
-"""What a storage may answer that no stand-in does: an answer that breaks off, and a conflict."""
+"""What a storage may answer that no stand-in does: an answer that breaks off, a conflict, nothing."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 import pytest
 
-from pipeline.clients.resources import connect
+from pipeline import deadlines
+from pipeline.clients.resources import Resources, connect
+from pipeline.contract.records import ReplyTo
 from pipeline.errors import Unavailable
 from pipeline.settings import Settings
 
@@ -60,3 +63,30 @@ async def test_a_conflicting_write_is_made_again_and_not_for_ever(conflicts: int
                 await write
         else:
             assert await write == etag
+
+
+async def _list(resources: Resources) -> list[str]:
+    return [item.key async for item in resources.bucket.list("prefix/")]
+
+
+@pytest.mark.usefixtures("aws")
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda resources, _: resources.bucket.get("key"),
+        lambda resources, _: resources.bucket.put("key", b"x", "x"),
+        lambda resources, _: _list(resources),
+        lambda resources, _: resources.synthesis.send("body"),
+        lambda resources, url: resources.connections.post(ReplyTo(endpoint=url, connection_id="c"), b"x"),
+    ],
+    ids=["read", "write", "list", "send", "post"],
+)
+async def test_no_call_takes_longer_than_its_request_may(
+    call: Callable[[Resources, str], Awaitable[object]],
+) -> None:
+    server = await asyncio.get_running_loop().create_server(asyncio.Protocol, "127.0.0.1", 0)  # says nothing
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with server, connect(Settings(aws_endpoint_url=url)) as resources:
+        async with asyncio.timeout(5):
+            with deadlines.within(0.2), pytest.raises(Unavailable):
+                await call(resources, url)

@@ -60,7 +60,7 @@ async def test_a_preview_from_the_request_to_the_outcome(resources: Resources) -
     assert length_of_wav(wav.body) == pytest.approx(
         (outcome.preview.sample_rate, outcome.preview.duration_seconds), abs=0.001
     )
-    prompt = await resources.bucket.get(layout.reference(order.source).embedding)
+    prompt = await resources.bucket.get(layout.reference(order).embedding)
     assert prompt is not None
     assert json.loads(prompt)["model"] == "mock-1"
 

@@ -11,7 +11,6 @@ from pipeline.audio.reference_audio import decode_reference, encode_wav
 from pipeline.domain import sessions
 from pipeline.errors import InvalidAudio
 from pipeline.settings import Settings
-from tests.speech import voice
 from tests.world import World, spoken
 
 # Decodes what comes on stdin and prints by how many MiB the process has grown at its peak.
@@ -65,7 +64,7 @@ def test_two_kilobytes_of_a_thousand_channels_take_no_memory() -> None:
 
 @measured
 def test_the_longest_recording_at_the_highest_rate_takes_a_bounded_amount() -> None:
-    growth, error = growth_mib(encode_wav(voice(120, seconds=60, sample_rate=192_000)))
+    growth, error = growth_mib(wav_of(channels=1, rate=192_000, frames=60 * 192_000))
     assert error == ""
     assert growth < 130
 

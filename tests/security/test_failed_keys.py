@@ -9,7 +9,7 @@ from functions.access.access_control import AccessControl
 from functions.http.application import create_app, serve_with
 from functions.local.server import local_app
 from functions.local.uvicorn_options import proxy_options
-from pipeline.access import api_keys, ws_tickets
+from pipeline.access import api_keys, key_format, ws_tickets
 from pipeline.clients.resources import Resources
 from pipeline.errors import TooMany, Unauthorized
 from pipeline.settings import Settings
@@ -64,7 +64,7 @@ async def test_the_right_secret_is_accepted_after_many_wrong_ones_for_the_same_k
     world, other = World(SETTINGS), World(SETTINGS)
     good = await key_of(world.resources, "alice", secret=1)
     guessed = await key_of(other.resources, "alice", secret=2)
-    assert api_keys.key_id_of(guessed) == api_keys.key_id_of(good)
+    assert key_format.key_id_of(guessed) == key_format.key_id_of(good)
     async with client_of(world) as client:
         assert [await status_of(client, guessed) for _ in range(21)][-1] == 429
         assert await status_of(client, good) == 200

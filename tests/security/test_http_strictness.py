@@ -22,13 +22,15 @@ async def reads_everything(scope: Scope, receive: Receive, send: Send) -> None:
     await PlainTextResponse(scope["path"])(scope, receive, send)
 
 
-async def exchange(sent: bytes) -> bytes:
+async def exchange(sent: bytes, *, ends: bool = False) -> bytes:
     """Send some bytes; all that comes back until the server closes the connection."""
     async with served(reads_everything, lifespan="off") as url, asyncio.timeout(5):
         address = urlsplit(url)
         reader, writer = await asyncio.open_connection(address.hostname, address.port)
         try:
             writer.write(sent)
+            if ends:
+                writer.write_eof()
             return await reader.read()
         finally:
             writer.close()
@@ -62,6 +64,13 @@ async def test_an_ambiguous_request_is_refused_and_the_connection_closed(sent: b
     assert b"/smuggled" not in body
     problem = json.loads(body)
     assert (problem["code"], reason in problem["error"]) == ("bad_request", True)
+
+
+@pytest.mark.parametrize("sent", [HEAD + b"Content-Length: 9\r\n\r\n1234", CHUNKED + b"4\r\n1234\r\n"])
+async def test_a_client_whose_body_is_cut_is_told_so(sent: bytes) -> None:
+    received = await exchange(sent, ends=True)
+    assert received.startswith(b"HTTP/1.1 400 ")
+    assert b"is cut" in received
 
 
 async def test_a_line_feed_in_a_body_is_only_data() -> None:

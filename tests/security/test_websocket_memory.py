@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack, suppress
 from urllib.parse import urlsplit
 
 import psutil
+import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
@@ -38,6 +39,7 @@ async def leave_unfinished(url: str, fragments: int, stack: AsyncExitStack) -> N
     await sent.wait()
 
 
+@pytest.mark.slow
 async def test_unfinished_messages_take_no_more_memory_than_whole_ones(resources: Resources) -> None:
     async with server(resources) as (url, process):
         api = psutil.Process(process.pid)

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.access import api_keys
+from pipeline.access import api_keys, key_format
 from pipeline.access.api_keys import ANONYMOUS, Caller, KeyRecord
 from pipeline.contract import layout
 from pipeline.errors import InvalidInput, NotFound, Unavailable
@@ -42,7 +42,7 @@ def stored(world: World, key_id: str) -> KeyRecord:
 def test_a_key_is_read_back(seed: int) -> None:
     text = text_of(seed)
     assert re.fullmatch(r"vck_[0-9a-z]{12}_[0-9A-Za-z]{49}", text)
-    presented = api_keys.parse(text)
+    presented = key_format.parse(text)
     assert presented is not None
     assert presented.key_id == text[4:16]
     assert presented.digest == hashlib.sha256(text[17:60].encode()).hexdigest()
@@ -52,25 +52,25 @@ def test_a_key_is_read_back(seed: int) -> None:
 def test_any_changed_character_is_found(seed: int, position: int, character: str) -> None:
     text = text_of(seed)
     changed = text[:position] + character + text[position + 1 :]
-    assert (api_keys.parse(changed) is None) == (changed != text)
+    assert (key_format.parse(changed) is None) == (changed != text)
 
 
 @given(seeds, st.integers(0, 64))
 def test_swapped_neighbours_are_found(seed: int, position: int) -> None:
     text = text_of(seed)
     swapped = text[:position] + text[position + 1] + text[position] + text[position + 2 :]
-    assert (api_keys.parse(swapped) is None) == (swapped != text)
+    assert (key_format.parse(swapped) is None) == (swapped != text)
 
 
 @given(st.text(max_size=100))
 def test_what_is_no_key_is_none(text: str) -> None:
-    assert api_keys.parse(text) is None
+    assert key_format.parse(text) is None
 
 
 def test_the_checksum_is_the_one_that_scanners_reckon() -> None:
     """Worked out bit by bit: CRC-32 of all before it is 1014383385; in base 62, digits first, then capitals."""
     text = "vck_0123456789ab_" + "0" * 43
-    assert api_keys.parse(text + "16eFSL") is not None
+    assert key_format.parse(text + "16eFSL") is not None
 
 
 def test_two_keys_are_never_alike() -> None:
@@ -87,8 +87,8 @@ async def test_all_is_stored_but_the_key() -> None:
     assert (record.created_at, record.expires_at) == (EPOCH, EPOCH + timedelta(days=1))
     body = world.voices.objects[layout.key(record.key_id)].body.decode()
     assert text[17:60] not in body
-    assert text[17:60] not in repr(api_keys.parse(text)) + repr(record)
-    assert record.digest not in repr(api_keys.parse(text))
+    assert text[17:60] not in repr(key_format.parse(text)) + repr(record)
+    assert record.digest not in repr(key_format.parse(text))
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ async def test_a_lost_answer_loses_no_key_and_no_change() -> None:
     world.voices = Forgetful(world.time)
     resources = replace(world.resources, voices=world.voices)
     text, record = await api_keys.make(resources, owner="alice", name="", scopes=["admin"], expires_at=None)
-    assert api_keys.parse(text) is not None
+    assert key_format.parse(text) is not None
     assert (await api_keys.revoke(resources, record.key_id)).revoked_at == EPOCH
     assert stored(world, record.key_id).revoked_at == EPOCH
 

@@ -1,4 +1,4 @@
-"""Every recording that is taken, and every way to be refused."""
+"""Recordings that are accepted, and every way to be refused."""
 
 import io
 import struct
@@ -95,7 +95,7 @@ def refusal(data: bytes, settings_: Settings = SETTINGS) -> str:
         ("MP3", None),
     ],
 )
-def test_the_formats_that_are_taken(format_: str, subtype: str | None) -> None:
+def test_formats_that_are_decoded(format_: str, subtype: str | None) -> None:
     recording = decode_reference(encoded(None, format_, subtype), SETTINGS)
     assert recording.sample_rate == RATE
     assert recording.samples.dtype == np.float32
@@ -147,7 +147,7 @@ def test_what_is_not_audio_is_refused(data: bytes) -> None:
     assert "WAV, FLAC, OGG or MP3" in refusal(data)
 
 
-def test_nothing_at_all_is_refused() -> None:
+def test_an_empty_file_is_refused() -> None:
     assert "empty" in refusal(b"")
 
 
@@ -172,22 +172,22 @@ def test_a_file_that_was_cut_short_is_refused(format_: str, subtype: str | None,
     assert "truncated" in message or "whole" in message
 
 
-def test_the_last_byte_counts() -> None:
+def test_a_file_without_its_last_byte_is_refused() -> None:
     assert "truncated" in refusal(encoded()[:-1])
 
 
 @pytest.mark.parametrize("size", [0xFFFFFFFF, 0x7FFFFFFF, 0x7FFFF000, 0x80000000 - 36])
-def test_a_wav_written_to_a_pipe_does_not_know_its_length(size: int) -> None:
+def test_a_wav_of_unknown_length_is_accepted(size: int) -> None:
     piped = with_bytes(with_bytes(encoded(), 4, b"\xff" * 4), 40, struct.pack("<I", size))
     assert decode_reference(piped, SETTINGS).duration_seconds == 2
 
 
-def test_a_flac_written_to_a_pipe_does_not_know_its_length() -> None:
+def test_a_flac_of_unknown_length_is_accepted() -> None:
     piped = flac_of_frames(encoded(tone(2.5), "FLAC"), 0)
     assert decode_reference(piped, SETTINGS).duration_seconds == 2.5
 
 
-def test_a_wav_with_other_chunks_before_and_after_its_samples_is_taken() -> None:
+def test_a_wav_with_other_chunks_before_and_after_its_samples_is_accepted() -> None:
     plain = encoded()
     odd = b"LIST" + struct.pack("<I", 5) + b"INFOx" + b"\0"
     chunky = plain[:12] + odd + plain[12:] + odd
@@ -196,11 +196,11 @@ def test_a_wav_with_other_chunks_before_and_after_its_samples_is_taken() -> None
 
 
 @pytest.mark.parametrize("format_", ["WAV", "RF64"])
-def test_no_samples(format_: str) -> None:
+def test_a_file_without_samples_is_refused(format_: str) -> None:
     assert "no samples" in refusal(encoded(tone(0), format_))
 
 
-def test_too_short() -> None:
+def test_a_recording_that_is_too_short_is_refused() -> None:
     message = refusal(encoded(tone(0.99)))
     assert "0.99 s" in message
     assert "too short" in message
@@ -208,17 +208,17 @@ def test_too_short() -> None:
 
 
 @pytest.mark.parametrize("seconds", [1.0, 60.0])
-def test_the_bounds_themselves_are_taken(seconds: float) -> None:
+def test_recordings_of_the_shortest_and_longest_length_are_accepted(seconds: float) -> None:
     assert decode_reference(encoded(tone(seconds)), SETTINGS).duration_seconds == seconds
 
 
-def test_too_long() -> None:
+def test_a_recording_that_is_too_long_is_refused() -> None:
     message = refusal(encoded(tone(60.1)))
     assert "60.1 s" in message
     assert "too long" in message
 
 
-def test_the_bounds_are_settings() -> None:
+def test_the_shortest_and_longest_length_are_settings() -> None:
     strict = Settings(reference_min_seconds=3, reference_max_seconds=4)
     assert "3 to 4 s" in refusal(encoded(tone(2)), strict)
     assert "3 to 4 s" in refusal(encoded(tone(5)), strict)
@@ -238,7 +238,7 @@ def test_a_small_file_that_holds_too_much_is_refused_from_its_header(format_: st
     assert peak < len(data) + 1_000_000
 
 
-def test_hours_behind_a_header_that_does_not_say_so_are_not_decoded() -> None:
+def test_hours_that_the_header_does_not_mention_are_not_decoded() -> None:
     data = flac_of_frames(minutes_of_silence(60, "FLAC"), 0)
     tracemalloc.start()
     message = refusal(data)
@@ -248,11 +248,11 @@ def test_hours_behind_a_header_that_does_not_say_so_are_not_decoded() -> None:
     assert peak < 60 * 8000 * 4 * 2
 
 
-def test_a_header_that_promises_too_much() -> None:
+def test_a_file_shorter_than_its_header_says_is_refused() -> None:
     assert "truncated" in refusal(flac_of_frames(encoded(None, "FLAC"), 30 * RATE))
 
 
-def test_a_header_that_promises_too_little() -> None:
+def test_a_file_longer_than_its_header_says_is_decoded_as_far_as_that() -> None:
     assert "too short" in refusal(flac_of_frames(encoded(None, "FLAC"), 10))
 
 
@@ -267,7 +267,7 @@ def test_a_whisper_is_not_silence() -> None:
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("channels", [1, 2])
-def test_samples_that_are_not_finite(bad: float, channels: int) -> None:
+def test_samples_that_are_not_finite_are_refused(bad: float, channels: int) -> None:
     samples = tone(channels=channels)
     samples[100] = bad
     samples[200, channels - 1] = -bad
@@ -280,12 +280,12 @@ def test_opposite_infinities_are_not_silence() -> None:
     assert "finite" in refusal(encoded(samples, subtype="FLOAT"))
 
 
-def test_samples_too_large_for_their_type() -> None:
+def test_samples_too_large_for_float32_are_refused() -> None:
     assert "finite" in refusal(encoded(tone() * 1e300, subtype="DOUBLE"))
     assert "finite" in refusal(encoded(tone(channels=2) * 6e38, subtype="FLOAT"))
 
 
-def test_too_loud_is_brought_to_full_scale() -> None:
+def test_samples_beyond_full_scale_are_scaled_down() -> None:
     recording = decode_reference(encoded(tone(loudness=40), subtype="FLOAT"), SETTINGS)
     assert np.abs(recording.samples).max() == pytest.approx(1)
 
@@ -314,7 +314,7 @@ WHOLE: dict[str, bytes] = {
 }
 
 
-def never_surprises(data: bytes) -> None:
+def check_decoded_or_refused(data: bytes) -> None:
     began = time.process_time()
     try:
         recording = decode_reference(data, SETTINGS)
@@ -330,8 +330,8 @@ def never_surprises(data: bytes) -> None:
 @given(
     st.sampled_from([b"", b"RIFF", b"RIFX", b"fLaC", b"OggS", b"ID3", b"\xff\xfb", b"FORM", b"caff"]), st.binary()
 )
-def test_random_bytes_are_taken_or_refused(magic: bytes, rest: bytes) -> None:
-    never_surprises(magic + rest)
+def test_random_bytes_are_decoded_or_refused(magic: bytes, rest: bytes) -> None:
+    check_decoded_or_refused(magic + rest)
 
 
 @settings(max_examples=200, derandomize=True, deadline=None, database=None)
@@ -340,9 +340,9 @@ def test_random_bytes_are_taken_or_refused(magic: bytes, rest: bytes) -> None:
     st.lists(st.tuples(st.integers(0, 120), st.integers(0, 255)), min_size=1, max_size=6),
     st.floats(0, 1),
 )
-def test_damaged_headers_are_taken_or_refused(name: str, damage: list[tuple[int, int]], part: float) -> None:
+def test_damaged_headers_are_decoded_or_refused(name: str, damage: list[tuple[int, int]], part: float) -> None:
     data = bytearray(WHOLE[name])
     for at, value in damage:
         data[at] = value
-    never_surprises(bytes(data))
-    never_surprises(bytes(data[: int(len(data) * part)]))
+    check_decoded_or_refused(bytes(data))
+    check_decoded_or_refused(bytes(data[: int(len(data) * part)]))

@@ -95,3 +95,14 @@ async def test_each_waits_for_its_own() -> None:
         waiters.notify(one.subscriber.reply_to.connection_id)
         assert await waiters.wait(one, "j1", LONG)
         assert not await waiters.wait(other, "j2", 0.01)
+
+
+async def test_a_process_that_stops_ends_every_wait_at_once() -> None:
+    waiters = waiters_of(World())
+    with waiters.waiter() as waiter:
+        waiting = asyncio.ensure_future(waiters.wait(waiter, "j1", LONG))
+        await asyncio.sleep(0)
+        waiters.stop()
+        assert not await waiting
+    with waiters.waiter() as later:
+        assert not await waiters.wait(later, "j2", LONG)

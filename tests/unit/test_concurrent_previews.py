@@ -80,7 +80,7 @@ async def test_a_refused_preview_leaves_nothing_and_says_why() -> None:
     here = world(1)
     await accepted(here)
     before, sent = here.keys(), here.synthesis.bodies
-    with pytest.raises(TooMany, match="1 previews under way") as caught:
+    with pytest.raises(TooMany, match="Limit of 1 concurrent previews") as caught:
         await accepted(here)
     assert caught.value.quota_status == QuotaStatus("previews", 1, 0, unit="concurrent-requests")
     assert caught.value.retry_after

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from embedded import connection_file
-from embedded.connection_file import Connection, lock_of, read, write
+from embedded.connection_file import Connection, read, write
+from embedded.data_folder import lock_of, run_folder_of
 
 from pipeline.settings import Settings
 
@@ -27,7 +28,7 @@ def test_a_run_that_is_not_ready_is_not_found(tmp_path: Path) -> None:
 
 def test_a_run_that_has_ended_is_not_found(tmp_path: Path) -> None:
     write(tmp_path, 4567, SETTINGS)
-    assert (connection_file.run_folder_of(tmp_path) / connection_file.FILE).exists()
+    assert (run_folder_of(tmp_path) / connection_file.FILE).exists()
     assert read(tmp_path) is None
 
 
@@ -42,6 +43,6 @@ def test_reading_keeps_no_run_from_starting_and_makes_no_folder(tmp_path: Path) 
 
 def test_a_damaged_file_is_ignored(tmp_path: Path) -> None:
     write(tmp_path, 4567, SETTINGS)
-    (connection_file.run_folder_of(tmp_path) / connection_file.FILE).write_text("{")
+    (run_folder_of(tmp_path) / connection_file.FILE).write_text("{")
     with lock_of(tmp_path):
         assert read(tmp_path) is None

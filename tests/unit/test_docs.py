@@ -169,3 +169,23 @@ def anchors(file: Path) -> set[str]:
     """Return the names that a Markdown page's headings have, as its renderers make them."""
     headings = re.findall(r"^#+ (.+)$", file.read_text(), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+
+
+def test_every_curl_shows_what_was_wrong() -> None:
+    commands = [
+        line.strip()
+        for line in (DOCS.parent / "README.md").read_text().splitlines()
+        if re.match(r"\s*(while )?curl ", line)
+    ]
+    assert len(commands) > 5
+    # `-f` would hide the body, which says what would be right.
+    assert not [command for command in commands if re.search(r"curl (-\w+ )*-\w*f", command)]
+    assert all("--fail-with-body" in command or command.startswith("while ") for command in commands)
+
+
+def test_every_file_that_the_architecture_names_exists() -> None:
+    named = re.findall(
+        r"`((?:pipeline|functions|gpu_runner|localstack|infra|docs|tests)/[^`<]*)`", page("architecture")
+    )
+    assert len(named) > 30
+    assert [name for name in named if not (DOCS.parent / name).exists()] == []

@@ -2,6 +2,7 @@
 
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError
+from structlog.testing import capture_logs
 
 from pipeline.clients.failures import unavailable
 from pipeline.errors import Misconfigured, Unavailable
@@ -40,3 +41,12 @@ def test_a_misconfiguration_says_what_to_check(error: Exception) -> None:
 )
 def test_anything_else_is_an_outage(error: Exception) -> None:
     assert type(unavailable(error, "storage", "bucket b: read k", "BUCKET")) is Unavailable
+
+
+def test_a_misconfiguration_is_logged_once_however_often_it_is_met() -> None:
+    with capture_logs() as logs:
+        for _ in range(3):
+            unavailable(refusal("AccessDenied"), "storage", "bucket b: read k", "A_BUCKET_OF_THIS_TEST")
+    assert [(line["log_level"], line["check"]) for line in logs] == [
+        ("critical", "A_BUCKET_OF_THIS_TEST, and the permissions")
+    ]

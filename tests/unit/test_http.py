@@ -18,10 +18,10 @@ from pipeline.audio.reference_audio import encode_wav
 from pipeline.contract import layout
 from pipeline.contract.records import Options, Request
 from pipeline.domain import jobs, voice_changes
-from pipeline.errors import SynthesisFailed, Unavailable
+from pipeline.errors import Misconfigured, SynthesisFailed, Unavailable
 from pipeline.settings import Settings
 from tests.api import api, fields, problem
-from tests.fakes import FakeBucket, FakeQueue
+from tests.fakes import FakeBucket, FakeQueue, Switch
 from tests.speech import voice_wav
 from tests.world import World, spoken
 
@@ -94,6 +94,67 @@ async def test_a_job_that_fails_is_a_problem_with_its_id() -> None:
     body = problem(answer, 502, "synthesis_failed")
     assert body["error"] == "It could not be."
     assert body["job_id"] == answer.headers["x-job-id"]
+
+
+async def test_a_preview_that_can_not_be_read_is_a_problem_with_its_id() -> None:
+    world = World()
+    session_id = await world.session()
+    async with api(world) as client:
+        form = {"session_id": session_id, "response_text": "Hello."}
+        calling = asyncio.ensure_future(client.post("/preview", data=form))
+        while not world.synthesis.bodies:  # noqa: ASYNC110 - there is nothing to wait for but turns
+            await asyncio.sleep(0)
+        request = await last_request(world)
+        await world.succeed(request)
+        world.bucket.switch = NoReads()
+        body = problem(answer := await calling, 503, "unavailable")
+    assert body["job_id"] == answer.headers["x-job-id"] == request.job_id
+    assert answer.headers["x-session-id"] == session_id
+
+
+async def test_a_misconfiguration_is_not_something_to_try_again() -> None:
+    world = World()
+    world.blow_after(0, Misconfigured)
+    async with api(world) as client:
+        body = problem(answer := await client.get("/voices"), 500, "misconfigured")
+    assert "misconfigured" in body["error"]
+    assert "blown" not in body["error"]
+    assert "retry-after" not in answer.headers
+
+
+class NoReads(Switch):
+    """Finds objects, and does not give them out."""
+
+    async def passed(self, call: str) -> None:
+        """See `Switch.passed`."""
+        await super().passed(call)
+        if call == "read":
+            raise Unavailable("no answer in time")
+
+
+@pytest.mark.parametrize(
+    ("method", "query", "headers", "status"),
+    [
+        ("HEAD", "", {}, 200),
+        ("HEAD", "", {"If-None-Match": "*"}, 304),
+        ("GET", "", {"If-None-Match": "*"}, 304),
+        ("GET", "?signed=1", {}, 303),
+    ],
+)
+async def test_audio_that_is_not_answered_is_not_read(
+    method: str, query: str, headers: dict[str, str], status: int
+) -> None:
+    world = World()
+    request = await world.job()
+    await world.succeed(request)
+    world.mend()
+    async with api(world) as client:
+        answer = await client.request(method, f"/previews/{request.job_id}.wav{query}", headers=headers)
+    assert answer.status_code == status
+    assert world.bucket.switch.count("read") == 0
+    if status == 200:
+        assert answer.headers["content-length"] == "4"
+        assert answer.headers["content-type"] == "audio/wav"
 
 
 @pytest.mark.parametrize(
@@ -241,9 +302,9 @@ async def test_the_life_of_a_voice() -> None:
             "name": "Nova",
             "description": "calm",
             "created_at": "2026-01-01T00:00:00Z",
-            "source_file": "audio/voices/nova/source.wav",
-            "embedding_file": "audio/voices/nova/embedding.json",
-            "transcription_file": "audio/voices/nova/transcription.txt",
+            "source_file": f"audio/voices/nova/{session_id}/source.wav",
+            "embedding_file": f"audio/voices/nova/{session_id}/embedding.json",
+            "transcription_file": f"audio/voices/nova/{session_id}/transcription.txt",
             "duration_seconds": 2.0,
             "sample_rate": 16_000,
             "model": None,
@@ -605,11 +666,23 @@ async def test_health_names_what_it_does_not_reach() -> None:
             (world.synthesis, "synthesis queue"),
         ]
         for neighbour, name in neighbours:
+            world.later(seconds=1)
             neighbour.switch.is_up = False
             answer = await client.get("/health")
             assert problem(answer, 503, "unavailable")["error"] == f"Can't reach: {name}."
             assert answer.headers["retry-after"]
             neighbour.switch.is_up = True
+
+
+async def test_health_asks_at_most_once_a_second() -> None:
+    world = World()
+    async with api(world) as client:
+        for _ in range(3):
+            answers = await asyncio.gather(*(client.get("/health") for _ in range(20)))
+            assert {answer.status_code for answer in answers} == {200}
+            world.later(seconds=0.4)
+    asked = [neighbour.switch.calls for neighbour in (world.bucket, world.voices, world.synthesis)]
+    assert asked == [["ping"]] * 3
 
 
 async def test_health_says_how_the_worker_is() -> None:
@@ -626,6 +699,7 @@ async def test_health_says_how_the_worker_is() -> None:
     async with api(world) as client:
         assert (await client.get("/health")).json() == {"status": "ok", "worker": "unreachable"}
         await web.TCPSite(runner, "127.0.0.1", port).start()
+        world.later(seconds=1)
         answer = await client.get("/health")
         assert (answer.status_code, answer.json()) == (200, {"status": "ok", "worker": "starting"})
     await runner.cleanup()

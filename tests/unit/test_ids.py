@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.ids import born_at, id_maker, is_id, lowest_id, utc_now
+from pipeline.ids import id_maker, is_id, lowest_id, timestamp_of, utc_now
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, 123_000, tzinfo=UTC)
 MOMENTS = st.datetimes(datetime(1970, 1, 1), datetime(8999, 12, 31), timezones=st.just(UTC))
@@ -15,7 +15,7 @@ MOMENTS = st.datetimes(datetime(1970, 1, 1), datetime(8999, 12, 31), timezones=s
 def test_an_id_tells_its_birth_to_the_millisecond(moment: datetime) -> None:
     id_ = id_maker(lambda: moment)()
     assert is_id(id_)
-    assert timedelta(0) <= moment - born_at(id_) < timedelta(milliseconds=1)
+    assert timedelta(0) <= moment - timestamp_of(id_) < timedelta(milliseconds=1)
 
 
 @settings(derandomize=True, database=None)
@@ -30,7 +30,7 @@ def test_the_bound_parts_the_older_from_the_rest() -> None:
     bound = lowest_id(NOW)
     assert id_maker(lambda: NOW - timedelta(milliseconds=1))() < bound
     assert bound < id_maker(lambda: NOW)()
-    assert born_at(bound) == NOW
+    assert timestamp_of(bound) == NOW
 
 
 def test_ids_of_one_moment_differ() -> None:

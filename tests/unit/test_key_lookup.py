@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from pipeline.access import api_keys
+from pipeline.access import api_keys, key_format
 from pipeline.access.api_keys import Caller
 from pipeline.access.key_lookup import KeyLookup
 from pipeline.contract import layout
@@ -30,7 +30,7 @@ def id_of(text: str) -> str:
 async def somebody_elses(world: World, text: str) -> str:
     """Make a key of the same id and another secret, right in form and checksum."""
     mixed = text[:17] + (await made(World()))[17:60]
-    return mixed + api_keys._checksum(mixed)
+    return mixed + key_format.checksum(mixed)
 
 
 async def refusal(key_lookup: KeyLookup, text: str) -> str:
@@ -151,7 +151,7 @@ async def test_a_copied_record_lets_nobody_in() -> None:
     world = World()
     text = await made(world)
     copied = "vck_" + "0" * 12 + text[16:60]
-    copied += api_keys._checksum(copied)
+    copied += key_format.checksum(copied)
     body = world.voices.objects[layout.key(id_of(text))].body
     await world.voices.put(layout.key("0" * 12), body, "application/json")
     assert await refusal(KeyLookup(world.resources), copied) == UNKNOWN
@@ -205,7 +205,7 @@ class Stuck(FakeBucket):
 async def test_a_storage_that_hangs_is_not_waited_for_longer_than_trust_allows() -> None:
     world = World()
     text = await made(world)
-    key_lookup = KeyLookup(replace(world.resources, voices=Stuck(world.voices)), look_up_seconds=0.01)
+    key_lookup = KeyLookup(replace(world.resources, voices=Stuck(world.voices)), look_up_timeout_seconds=0.01)
     with pytest.raises(Unavailable):
         await key_lookup.caller(text)
 
@@ -249,7 +249,7 @@ def test_a_loop_that_ended_does_not_hold_up_the_next() -> None:
 async def test_strangers_push_no_key_out_that_is_in_use() -> None:
     world = World()
     used, idle = await made(world), await made(world)
-    key_lookup = KeyLookup(world.resources, remembered=2)
+    key_lookup = KeyLookup(world.resources, cache_size=2)
     await key_lookup.caller(used)
     await key_lookup.is_still_valid(id_of(idle))
     for _ in range(5):
@@ -263,7 +263,7 @@ async def test_strangers_push_no_key_out_that_is_in_use() -> None:
 async def test_no_more_is_remembered_than_was_said() -> None:
     world = World()
     texts = [await made(world) for _ in range(3)]
-    key_lookup = KeyLookup(world.resources, remembered=2)
+    key_lookup = KeyLookup(world.resources, cache_size=2)
     for text in (*texts, texts[0]):
         await key_lookup.caller(text)
     assert world.voices.switch.count("read") == 4

@@ -1,7 +1,7 @@
 import pytest
 
 from pipeline.contract import layout
-from pipeline.contract.records import Source
+from pipeline.contract.records import Request, Source
 from tests.fakes import EPOCH
 
 ID = "019cc1234567789089abcdef01234567"
@@ -25,13 +25,23 @@ def test_every_key_has_its_place() -> None:
     assert layout.ticket(ID) == f"tickets/{ID}.json"
 
 
+def request(source: Source, folder: str | None = None) -> Request:
+    return Request(
+        job_id=ID, kind="preview", source=source, created_at=EPOCH, reference_id=ID, reference_folder=folder
+    )
+
+
 def test_a_source_names_its_reference() -> None:
-    assert layout.reference(Source(session_id=ID)) == layout.session(ID)
-    assert layout.reference(Source(voice_id="nova")) == layout.voice(None, "nova")
+    assert layout.reference(request(Source(session_id=ID))) == layout.session(ID)
+    assert layout.reference(request(Source(voice_id="nova"))) == layout.voice(None, "nova")
+    folder = layout.voice_reference("alice", "nova", ID).folder
+    assert layout.reference(request(Source(voice_id="nova", owner="alice"), folder)).audio == (
+        f"audio/voices/alice/nova/{ID}/source.wav"
+    )
 
 
 def test_an_empty_session_id_is_no_voice() -> None:
-    assert layout.reference(Source(session_id="")).folder == "audio/uploads//"
+    assert layout.reference(request(Source(session_id=""))).folder == "audio/uploads//"
 
 
 @pytest.mark.parametrize("connection_id", ["L0SM9cOFvHcCIhw=", "a/b", "../x", "a.b", "ü%", "http-" + ID])

@@ -11,6 +11,7 @@ from pipeline.access.api_keys import ANONYMOUS
 
 
 class FakeSocket:
+    base_url = "ws://localhost:8000/"
     """A client that reads, does not read, or has left."""
 
     def __init__(self, *, reads: bool = True, is_there: bool = True) -> None:

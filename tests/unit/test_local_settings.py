@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 from embedded import configuration
+from embedded.data_folder import AwsCredentials
 from environments.repository import ROOT
 from supervision.local_settings import load_local_settings
 
-from pipeline.settings import SettingsError
+from pipeline.environment import SettingsError
 
 
 def test_data_is_kept_in_the_repository_unless_told() -> None:
@@ -32,8 +33,8 @@ def test_wrong_values_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
 
 def test_nothing_of_the_real_aws_reaches_the_embedded_one() -> None:
     mine = {"AWS_PROFILE": "work", "AWS_SESSION_TOKEN": "t", "AWS_ACCESS_KEY_ID": "AKIA", "HOME": "/home/me"}
-    given = configuration.pointing_at(21_000, mine)
+    given = configuration.pointing_at(21_000, AwsCredentials("LOCAL1", "secret"), mine)
     assert given["AWS_ENDPOINT_URL"] == "http://127.0.0.1:21000"
-    assert given["AWS_ACCESS_KEY_ID"] == "test"
+    assert given["AWS_ACCESS_KEY_ID"] == "LOCAL1"
     assert given["HOME"] == "/home/me"
     assert not {"AWS_PROFILE", "AWS_SESSION_TOKEN"} & set(given)

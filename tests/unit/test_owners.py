@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from pipeline.access.owners import OWNER_MAX, check_owner, new_id, owns
 from pipeline.errors import InvalidInput
-from pipeline.ids import born_at, id_maker, is_id, utc_now
+from pipeline.ids import id_maker, is_id, timestamp_of, utc_now
 
 names = st.from_regex(r"[a-z0-9]{1,8}(-[a-z0-9]{1,8}){0,2}", fullmatch=True)
 make = id_maker(utc_now)
@@ -23,7 +23,7 @@ def test_an_owned_id_is_an_id_and_tells_its_birth() -> None:
     plain = make()
     owned = new_id(lambda: plain, "alice")
     assert is_id(owned)
-    assert born_at(owned) == born_at(plain)
+    assert timestamp_of(owned) == timestamp_of(plain)
 
 
 def test_ids_of_one_millisecond_differ() -> None:

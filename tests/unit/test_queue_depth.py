@@ -6,7 +6,9 @@ from datetime import timedelta
 import pytest
 
 from functions.previews.queue_depth import QueueDepth
+from pipeline.errors import Unavailable
 from pipeline.settings import Settings
+from tests.fakes import FakeTime, Switch
 from tests.world import World
 
 
@@ -39,6 +41,28 @@ async def test_a_queue_that_does_not_answer_leaves_it_open() -> None:
     assert await queue_depth.ahead() is None
     assert world.synthesis.switch.count("depth") == 1
     assert queue_depth.retry_seconds(world.time(), None) == 1
+
+
+class SlowToFail(Switch):
+    """Takes longer to fail than what is known of the depth is used for."""
+
+    def __init__(self, time: FakeTime) -> None:
+        super().__init__()
+        self._time = time
+
+    async def passed(self, call: str) -> None:
+        """See `Switch.passed`."""
+        await super().passed(call)
+        self._time.now += timedelta(seconds=6)
+        raise Unavailable("no answer")
+
+
+async def test_those_who_wait_for_a_queue_that_fails_slowly_do_not_ask_it_one_by_one() -> None:
+    world = World()
+    world.synthesis.switch = SlowToFail(world.time)
+    queue_depth = QueueDepth(world.resources)
+    assert await asyncio.gather(*(queue_depth.ahead() for _ in range(10))) == [None] * 10
+    assert world.synthesis.switch.count("depth") == 1
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from functions.background import sweep
-from pipeline.access.quotas import REFERENCE_SECONDS, REQUESTS, Quotas, check_voices
+from pipeline.access.quotas import REFERENCE_SECONDS, REQUESTS, Quotas
+from pipeline.access.stored_voices import check_quota
 from pipeline.contract import layout
 from pipeline.errors import QuotaStatus, TooMany, Unavailable
 from pipeline.settings import Settings
@@ -51,7 +52,7 @@ async def test_without_an_owner_nothing_is_asked_of_the_storage() -> None:
     for _ in range(3):
         assert await process(here).take_request(None) is None
         assert await process(here).take_reference_seconds(None, 60) is None
-        await check_voices(here.resources, None)
+        await check_quota(here.resources, None)
     assert here.bucket.switch.calls + here.voices.switch.calls == []
 
 
@@ -60,7 +61,7 @@ async def test_what_has_no_limit_is_not_counted() -> None:
     for _ in range(3):
         assert await process(here).take_request(OWNER) is None
         assert await process(here).take_reference_seconds(OWNER, 1e9) is None
-        await check_voices(here.resources, OWNER)
+        await check_quota(here.resources, OWNER)
     assert here.bucket.switch.calls + here.voices.switch.calls == []
 
 
@@ -80,9 +81,7 @@ async def test_the_answer_tells_what_is_left_and_when_there_is_more() -> None:
         await shares.take_request(OWNER)
     assert caught.value.quota_status == QuotaStatus("requests", 3, 0, 60, 38)
     assert caught.value.retry_after == 38
-    assert caught.value.message == (
-        "You may send 3 requests a minute, and they are used up; there are more in 38 seconds."
-    )
+    assert caught.value.message == ("Limit of 3 requests a minute reached; retry in 38 seconds.")
 
 
 async def test_there_is_more_when_the_minute_is_over_and_not_before() -> None:
@@ -276,8 +275,7 @@ async def test_a_recording_that_is_too_long_takes_nothing_of_what_is_left() -> N
         await shares.take_reference_seconds(OWNER, 40.5)
     assert (caught.value.field, caught.value.retry_after, caught.value.quota_status) == ("audio", 60, quota_status)
     assert caught.value.message == (
-        "You may upload 100 seconds of recordings an hour; 40 are left, and this one has 40.5. "
-        "There are more in 60 seconds."
+        "Limit of 100 seconds of recordings an hour: 40 are left, and this one has 40.5. Retry in 60 seconds."
     )
     await shares.take_reference_seconds(OWNER, 40)
     here.later(minutes=1)
@@ -307,11 +305,11 @@ async def test_the_voice_too_many_is_refused() -> None:
     here = world(voices_per_owner=2)
     for name in ("alice/nova", "bob/nova", "bob/zoe", "bob/kim"):
         await here.voices.put(f"{layout.VOICES}{name}/metadata.json", b"{}", "application/json")
-    await check_voices(here.resources, "alice")
+    await check_quota(here.resources, "alice")
     await here.voices.put(f"{layout.voices('alice')}zoe/metadata.json", b"{}", "application/json")
-    await check_voices(here.resources, "alice", besides="zoe")
-    with pytest.raises(TooMany, match="2 voices saved") as caught:
-        await check_voices(here.resources, "alice")
+    await check_quota(here.resources, "alice", besides="zoe")
+    with pytest.raises(TooMany, match="Limit of 2 saved voices") as caught:
+        await check_quota(here.resources, "alice")
     assert caught.value.quota_status == QuotaStatus("voices", 2, 0)
     assert caught.value.retry_after
 

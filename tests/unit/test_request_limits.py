@@ -55,25 +55,25 @@ async def test_a_body_without_a_length_is_refused_as_soon_as_it_is_too_large() -
     assert read <= 180
 
 
-async def test_who_falls_silent_is_not_waited_for() -> None:
+async def test_a_sender_that_falls_silent_is_refused() -> None:
     answer = await post(in_parts([b"x"], pause=60), silence_seconds=0.02)
     assert (answer.status_code, answer.json()["code"]) == (408, "request_timeout")
     assert answer.headers["connection"] == "close"
 
 
-async def test_who_sends_a_byte_now_and_then_is_not_waited_for_either() -> None:
+async def test_a_sender_that_is_too_slow_on_the_whole_is_refused() -> None:
     answer = await post(in_parts([b"x"] * 99, pause=0.01), silence_seconds=0.1)
     assert answer.status_code == 408
 
 
-async def test_a_body_that_keeps_coming_may_take_longer_than_any_silence() -> None:
+async def test_a_body_that_keeps_coming_may_take_longer_than_the_longest_silence() -> None:
     answer = await post(
         in_parts([b"x" * SLOWEST_BYTES_PER_SECOND] * 5, pause=0.05), silence_seconds=0.15, path="/large"
     )
     assert answer.status_code == 200
 
 
-async def test_the_answer_may_take_longer_than_the_body() -> None:
+async def test_the_response_may_take_longer_than_the_body() -> None:
     async def slow(scope: Scope, receive: Receive, send: Send) -> None:
         await Request(scope, receive).body()
         hanging_up = asyncio.ensure_future(receive())
@@ -86,7 +86,7 @@ async def test_the_answer_may_take_longer_than_the_body() -> None:
         assert (await client.post("/", content=b"x")).text == "done"
 
 
-async def test_what_the_route_makes_of_a_cut_off_body_is_not_answered() -> None:
+async def test_the_routes_own_response_to_a_cut_body_is_replaced() -> None:
     async def answers_all_the_same(scope: Scope, receive: Receive, send: Send) -> None:
         assert (await receive())["type"] == (await receive())["type"] == "http.disconnect"
         await PlainTextResponse("half of it will do", 400)(scope, receive, send)
@@ -96,7 +96,7 @@ async def test_what_the_route_makes_of_a_cut_off_body_is_not_answered() -> None:
         assert (await client.post("/", content=in_parts([b"xx"]))).status_code == 413
 
 
-def test_routes_that_take_a_recording_and_no_others_take_much() -> None:
+def test_only_routes_that_take_a_recording_take_large_bodies() -> None:
     settings = Settings(reference_max_megabytes=3)
     description = create_app(settings).openapi()
     schemas = description["components"]["schemas"]

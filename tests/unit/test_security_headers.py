@@ -23,7 +23,7 @@ ALL = [
     ("GET", "/docs/assets/nothing.css", 404),
     ("GET", "/docs/assets/%2e%2e/core.py", 404),
     ("GET", "/nowhere", 404),
-    ("GET", "/voices/", 307),
+    ("GET", "/voices/", 404),
     ("PUT", "/voices", 405),
     ("POST", "/preview", 422),
     ("GET", "/voices/BROKEN", 500),

@@ -1,5 +1,6 @@
 """Uploads: stored by us or posted to the storage, checked before their first use, gone after half a day."""
 
+import asyncio
 import io
 from datetime import timedelta
 
@@ -8,6 +9,7 @@ import soundfile as sf
 
 from pipeline.audio.reference_audio import encode_wav
 from pipeline.contract import layout
+from pipeline.contract.records import QuotaUsage
 from pipeline.domain import sessions
 from pipeline.errors import Expired, InvalidAudio, InvalidInput, NotFound, TooLarge
 from pipeline.settings import Settings
@@ -43,6 +45,17 @@ async def test_a_blank_transcription_is_not_stored() -> None:
     world = World()
     session_id = await world.session("", embedded=False)
     assert world.keys() == [layout.session(session_id).audio]
+
+
+@pytest.mark.parametrize("first_uses", [1, 2, 5])
+async def test_first_uses_at_the_same_moment_count_a_posted_recording_once(first_uses: int) -> None:
+    world = World()
+    session_id, form = await sessions.open_upload(world.resources, "alice", "")
+    await world.bucket.put(form.fields["key"], encode_wav(spoken()), "audio/wav")
+    await asyncio.gather(*(sessions.require(world.resources, "alice", session_id) for _ in range(first_uses)))
+    await sessions.require(world.resources, "alice", session_id)
+    (share,) = [world.bucket.objects[key] for key in world.keys(layout.QUOTAS)]
+    assert QuotaUsage.model_validate_json(share.body).used == spoken().duration_seconds * 1000
 
 
 async def test_an_upload_form_says_how_much_and_how_long() -> None:

@@ -2,7 +2,8 @@
 
 import pytest
 
-from pipeline.settings import Settings, SettingsError, load_settings
+from pipeline.environment import SettingsError
+from pipeline.settings import Settings, load_settings
 
 
 @pytest.fixture(autouse=True)

@@ -224,3 +224,39 @@ async def test_a_sweep_that_can_not_reach_the_storage_says_so_and_the_next_does_
         world.mend()
     await swept(world)
     assert world.keys() == []
+
+
+async def test_an_unreadable_note_of_a_change_stops_neither_the_other_notes_nor_the_sweep() -> None:
+    world = World()
+    await world.bucket.put(layout.change(world.resources.new_id()), b"{", JSON)
+    session_id = await world.session()
+    world.blow_after(7)
+    with pytest.raises(Crash):
+        await voice_changes.save(world.resources, None, session_id, "Nova")
+    world.mend()
+    world.later(minutes=90)
+    assert (await swept(world))["voice_changes"] == 1
+    assert world.voice_keys() == []
+
+
+class DamagedListing(FakeBucket):
+    """Can't list one folder."""
+
+    damaged = layout.PREVIEWS
+
+    async def list(self, prefix: str, *, start_after: str = "") -> AsyncIterator[ObjectInfo]:
+        if prefix == self.damaged:
+            raise ValueError("damaged")
+        async for item in super().list(prefix, start_after=start_after):
+            yield item
+
+
+async def test_a_task_that_fails_is_said_and_stops_no_other() -> None:
+    world = World()
+    await world.job()
+    bucket = DamagedListing(world.time)
+    bucket.objects = world.bucket.objects
+    world.later(hours=25)
+    with pytest.raises(Unavailable, match="Not swept: previews"):
+        await sweep.handle(replace(world.resources, bucket=bucket), {})
+    assert world.keys() == []

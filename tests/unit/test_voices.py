@@ -1,17 +1,22 @@
 """Saved voices through everything that can happen to them on the way."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
+from functions.previews.requests import find_reference
+from pipeline.access.owners import new_id
+from pipeline.audio.reference_audio import encoded
 from pipeline.clients.storage import JSON
 from pipeline.contract import layout
-from pipeline.contract.records import VoiceMetadata
-from pipeline.domain import jobs, voice_changes, voices
+from pipeline.contract.records import Source, VoiceMetadata
+from pipeline.domain import jobs, sessions, voice_changes, voices
 from pipeline.errors import Expired, InvalidInput, NameTaken, NotFound, Unavailable
-from tests.fakes import Switch
-from tests.world import PROMPT, Crash, World
+from tests.fakes import FakeBucket, Switch
+from tests.world import PROMPT, Crash, World, spoken
 
 TIMEOUT = voice_changes.CHANGE_TIMEOUT
 
@@ -22,8 +27,8 @@ def stored(world: World, voice_id: str) -> VoiceMetadata:
 
 def whole(world: World, voice_id: str, session_id: str) -> None:
     """Assert that a voice is all there, of one session and no other."""
-    keys, source = layout.voice(None, voice_id), layout.session(session_id)
     metadata = stored(world, voice_id)
+    keys, source = layout.voice_files(metadata), layout.session(session_id)
     assert (metadata.status, metadata.reference_id) == ("ready", session_id)
     assert world.voices.objects[keys.audio].body == world.bucket.objects[source.audio].body
     assert world.voices.objects[keys.transcription].body == world.bucket.objects[source.transcription].body
@@ -35,16 +40,20 @@ async def test_a_voice_is_kept_with_all_that_it_needs() -> None:
     session_id = await world.session("What I say.")
     saved = await voice_changes.save(world.resources, None, session_id, " Nova ", "calm")
     whole(world, "nova", session_id)
-    assert world.voice_keys() == [f"audio/voices/nova/{name}" for name in FILES]
+    assert world.voice_keys() == files("nova", session_id)
     assert (saved.voice_id, saved.name, saved.description) == ("nova", "Nova", "calm")
     assert (saved.duration_seconds, saved.sample_rate, saved.model) == (2.0, 16_000, "mock")
-    assert saved.transcription_file == "audio/voices/nova/transcription.txt"
+    assert saved.transcription_file == f"audio/voices/nova/{session_id}/transcription.txt"
     assert world.keys(layout.CHANGES) == []
     assert world.synthesis.bodies == []
     assert (await voices.get(world.resources, None, "nova")).changed_at == saved.changed_at
 
 
-FILES = ("embedding.json", "metadata.json", "source.wav", "transcription.txt")
+def files(voice_id: str, session_id: str, *names: str) -> list[str]:
+    """Give the keys of a voice; all of them unless some are named."""
+    names = names or ("embedding.json", "source.wav", "transcription.txt")
+    folder = f"audio/voices/{voice_id}"
+    return [*(f"{folder}/{session_id}/{name}" for name in names), f"{folder}/metadata.json"]
 
 
 async def test_a_voice_outlives_its_session() -> None:
@@ -60,7 +69,7 @@ async def test_a_voice_without_transcription_or_embedding() -> None:
     saved = await voice_changes.save(world.resources, None, session_id, "Nova")
     assert saved.transcription_file is None
     assert saved.model is None
-    assert world.voice_keys() == ["audio/voices/nova/metadata.json", "audio/voices/nova/source.wav"]
+    assert world.voice_keys() == files("nova", session_id, "source.wav")
     ticket = jobs.parse_queue_message(world.synthesis.bodies[0])
     assert ticket is not None
     request = await jobs.read_request(world.resources, ticket.job_id)
@@ -125,7 +134,7 @@ async def test_a_save_that_died_anywhere_is_finished_by_its_retry(embedded: bool
             world.later(seconds=TIMEOUT.total_seconds())
             await voice_changes.finish_changes(world.resources)
             assert world.synthesis.bodies, f"no embedding asked for after {fuse.seen}"
-            await world.voices.put(layout.voice(None, "nova").embedding, PROMPT, JSON)
+            await world.voices.put(layout.voice_files(stored(world, "nova")).embedding, PROMPT, JSON)
         whole(world, "nova", session_id)
         steps += 1
     assert steps >= 8
@@ -269,7 +278,7 @@ async def test_a_save_whose_last_answer_was_lost_is_a_save() -> None:
                 ready = metadata.model_copy(
                     update={
                         "status": "ready",
-                        "transcription_file": layout.voice(None, "nova").transcription,
+                        "transcription_file": layout.voice_files(metadata).transcription,
                         "duration_seconds": 2.0,
                         "sample_rate": 16_000,
                         "model": "mock",
@@ -308,10 +317,11 @@ async def test_a_storage_that_fails_in_the_middle_is_said() -> None:
 async def test_deleting_takes_everything() -> None:
     world = World()
     await voice_changes.save(world.resources, None, await world.session(), "Nova")
-    await voice_changes.save(world.resources, None, await world.session(), "Nova 2")
+    other = await world.session()
+    await voice_changes.save(world.resources, None, other, "Nova 2")
     await world.voices.put(layout.voice(None, "nova").folder + "left-behind", b"", JSON)
     await voice_changes.delete(world.resources, None, "nova")
-    assert world.voice_keys() == [f"audio/voices/nova-2/{name}" for name in FILES]
+    assert world.voice_keys() == files("nova-2", other)
     assert world.keys(layout.CHANGES) == []
     with pytest.raises(NotFound, match="nova") as caught:
         await voice_changes.delete(world.resources, None, "nova")
@@ -327,12 +337,43 @@ async def test_a_deleted_name_is_free_at_once() -> None:
     whole(world, "nova", session_id)
 
 
-async def test_what_a_worker_wrote_late_does_not_get_into_the_next_voice_of_that_name() -> None:
+async def test_what_a_worker_writes_late_does_not_get_into_the_next_voice_of_that_name() -> None:
     world = World()
-    await world.voices.put(layout.voice(None, "nova").embedding, b"of the one before", JSON)
-    await world.voices.put(layout.voice(None, "nova").transcription, b"of the one before", JSON)
-    await voice_changes.save(world.resources, None, await world.session("", embedded=False), "Nova")
-    assert world.voice_keys() == ["audio/voices/nova/metadata.json", "audio/voices/nova/source.wav"]
+    await voice_changes.save(world.resources, None, await world.session(embedded=False), "Nova")
+    message = jobs.parse_queue_message(world.synthesis.bodies[0])
+    assert message is not None
+    late = await jobs.read_request(world.resources, message.job_id)
+    assert late is not None
+    await voice_changes.delete(world.resources, None, "nova")
+    session_id = await world.session(embedded=False)
+    saved = await voice_changes.save(world.resources, None, session_id, "Nova")
+    await world.voices.put(layout.reference(late).embedding, b"of the one before", JSON)
+    assert saved.embedding_file not in world.voices.objects
+    assert world.voice_keys() == sorted(
+        [layout.reference(late).embedding, *files("nova", session_id, "source.wav", "transcription.txt")]
+    )
+    await voice_changes.delete(world.resources, None, "nova")
+    assert world.voice_keys() == []
+
+
+async def test_a_voice_saved_by_the_version_before_is_used_and_deleted() -> None:
+    world = World()
+    await many(world, ["nova"])
+    await world.voices.put(layout.voice(None, "nova").embedding, PROMPT, JSON)
+    reference = await find_reference(world.resources, Source(voice_id="nova"))
+    assert (reference.reference_id, reference.folder) == ("r", "audio/voices/nova/")
+    await voice_changes.delete(world.resources, None, "nova")
+    assert world.voice_keys() == []
+
+
+async def test_a_voice_is_deleted_without_the_voices_of_the_owner_it_is_called_as() -> None:
+    world = World()
+    await voice_changes.save(world.resources, None, await world.session(), "Alice")
+    session_id = new_id(world.resources.new_id, "alice")
+    await sessions.store(world.resources, "alice", session_id, encoded(spoken()), "")
+    await voice_changes.save(world.resources, "alice", session_id, "Nova")
+    await voice_changes.delete(world.resources, None, "alice")
+    assert world.voice_keys() == files("alice/nova", session_id, "source.wav")
 
 
 async def test_a_delete_that_died_anywhere_is_finished_by_the_sweeper() -> None:
@@ -461,6 +502,33 @@ async def test_a_listing_costs_one_listing_and_a_read_each() -> None:
     await voices.page(world.resources, None, limit=20)
     assert world.voices.switch.count("list_folders") == 1
     assert world.voices.switch.count("read") <= 20 + 16
+
+
+class CountingFolders(FakeBucket):
+    """Counts the folders that were listed."""
+
+    folders_listed = 0
+
+    async def list_folders(self, prefix: str, *, start_after: str = "") -> AsyncIterator[str]:
+        async for name in super().list_folders(prefix, start_after=start_after):
+            self.folders_listed += 1
+            yield name
+
+
+@pytest.mark.parametrize("stem", ["v", "v-"])
+async def test_a_page_does_not_list_what_is_behind_it(stem: str) -> None:
+    world = World()
+    await many(world, ["v", *(f"{stem}{n:04}" for n in range(1000))])
+    bucket = CountingFolders(world.time)
+    bucket.objects = world.voices.objects
+    resources = replace(world.resources, voices=bucket)
+    first = await voices.page(resources, None, limit=20)
+    assert [voice.voice_id for voice in first.voices] == ["v", *(f"{stem}{n:04}" for n in range(19))]
+    assert bucket.folders_listed <= 22
+    assert bucket.switch.count("read") <= 22
+    bucket.folders_listed = 0
+    await voices.page(resources, None, limit=20, after=f"{stem}0500")
+    assert bucket.folders_listed <= 22
 
 
 def test_a_dead_save_is_older_than_any_function() -> None:

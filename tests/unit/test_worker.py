@@ -81,7 +81,7 @@ async def test_it_says_the_text_in_the_voice_of_the_reference(world: Fakes) -> N
     async with fake_time_worker(world, engine) as worker:
         await worker.until_ended(low.job_id, high.job_id)
     for order, pitch in ((low, 100), (high, 250)):
-        stored = json.loads(world.bucket.objects[layout.reference(order.source).embedding].body)
+        stored = json.loads(world.bucket.objects[layout.reference(order).embedding].body)
         assert stored["f0"] == pytest.approx(pitch, rel=0.05)
         prompt = MockPrompt.model_validate(stored)
         spoken = decode_wav(world.bucket.objects[layout.preview(order.job_id)].body)
@@ -512,7 +512,7 @@ async def test_a_redelivered_job_uses_the_prompt_that_the_first_try_stored(world
     engine.errors[TEXT] = RuntimeError("no luck")
     order = await order_new(world.resources)
     prompt = MockPrompt(f0=100.0, level=0.1)
-    await world.bucket.put(layout.reference(order.source).embedding, prompt.to_json(), JSON)
+    await world.bucket.put(layout.reference(order).embedding, prompt.to_json(), JSON)
     await world.synthesis.receive(1, wait_seconds=0)
     await world.time.advance(60)
     async with fake_time_worker(world, engine):

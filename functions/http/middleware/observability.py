@@ -18,7 +18,7 @@ _ANSWERS = {"http.response.start", "websocket.accept", "websocket.http.response.
 
 
 class Correlation:
-    """Take the caller's `X-Correlation-Id` or make one, bind it to every log line, and send it back."""
+    """Bind the caller's `X-Correlation-Id`, or a new one, to every log line, and return it with the response."""
 
     def __init__(self, app: ASGIApp, new_id: NewId) -> None:
         self._app = app
@@ -69,7 +69,7 @@ class AccessLog:
 
 
 class RateLimit:
-    """Tell, with every answer to an owner, how their share of requests stands."""
+    """Add the `RateLimit` header fields of the owner's request quota to every response."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -93,7 +93,7 @@ class RateLimit:
 
 
 class Unexpected:
-    """Answer 500 when a route fails in a way that nobody thought of.
+    """Answer 500 when a route raises an exception that has no handler.
 
     The framework does so too, but outside of every other middleware: without a correlation id, and unlogged.
     """

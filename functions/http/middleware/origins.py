@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from functions.access.page_origins import REFUSAL, may_use
 from functions.http import problems
-from pipeline.settings import is_loopback
+from pipeline.addresses import is_loopback
 
 log = structlog.get_logger(__name__)
 
@@ -39,7 +39,7 @@ _ANSWER_HEADERS = (
 
 
 class Cors(CORSMiddleware):
-    """Let pages of the named origins read every answer, also those to a request that was refused."""
+    """CORS headers for the named origins, on error responses too."""
 
     def __init__(self, app: ASGIApp, origins: Collection[str]) -> None:
         super().__init__(
@@ -68,7 +68,7 @@ class OriginCheck:
     allowed
         The origins that the settings name.
     covers_forms
-        Whether nothing else, such as a key, stands between a page and the routes.
+        Whether the routes are open, so that a page needs no key either.
     """
 
     def __init__(self, app: ASGIApp, allowed: Collection[str], *, covers_forms: bool) -> None:
@@ -114,7 +114,7 @@ class LoopbackHosts:
 
 
 def is_loopback_name(host: str) -> bool:
-    """Tell whether a `Host` header, with or without a port, names this machine and no other."""
+    """Return whether a `Host` header, with or without a port, names this machine and no other."""
     try:
         name = urlsplit(f"//{host}").hostname or ""
     except ValueError:  # brackets that don't match

@@ -78,18 +78,18 @@ class _Body:
         self._is_complete = False
 
     def expect(self, content_length: str) -> None:
-        """Take the announced length, which may already be too much."""
+        """Check the declared length."""
         if content_length.isdecimal() and int(content_length) > self._limit.max_bytes:
             self.refusal = _too_large(self._limit)
 
     async def receive(self) -> Message:
-        """Give the next part."""
+        """Return the next part."""
         if self._is_complete:
             return await self._receive()
         if self.refusal is not None:
             return {"type": "http.disconnect"}
         try:
-            async with asyncio.timeout(self._patience()):
+            async with asyncio.timeout(self._timeout_seconds()):
                 message = await self._receive()
         except TimeoutError:
             self.refusal = _too_slow()
@@ -104,7 +104,7 @@ class _Body:
         self._is_complete = not message.get("more_body", False)
         return message
 
-    def _patience(self) -> float:
+    def _timeout_seconds(self) -> float:
         end = self._began + self._silence_seconds + self._received / SLOWEST_BYTES_PER_SECOND
         return min(self._silence_seconds, end - asyncio.get_running_loop().time())
 

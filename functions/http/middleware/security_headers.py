@@ -20,7 +20,7 @@ HEADERS: Mapping[str, str] = {
 
 
 class SecurityHeaders:
-    """Put them on every answer."""
+    """Add the headers to every response."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

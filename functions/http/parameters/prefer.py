@@ -9,7 +9,7 @@ _SECONDS = re.compile(r"[0-9]{1,9}")
 
 
 def parse_prefer(preferences: Iterable[str], longest: float) -> tuple[float, str | None]:
-    """Tell how many seconds to wait, and what to say in `Preference-Applied`.
+    """Return how many seconds to wait, and the value of `Preference-Applied`.
 
     `respond-async` alone answers at once, `wait=N` waits so long, and both together mean the same as `wait=N`:
     whoever waits here gets a job when the time is over, whether or not it was asked for.

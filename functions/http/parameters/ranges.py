@@ -17,7 +17,7 @@ class Span:
 
     @classmethod
     def of(cls, given: str) -> Self | None:
-        """Take a single range that makes sense; a server may ignore any other (section 14.2)."""
+        """Return the range of a header that has a single valid one; any other may be ignored (section 14.2)."""
         match = _ONE_RANGE.fullmatch(given)
         if match is None or (match["first"], match["last"]) == (None, None):
             return None
@@ -26,7 +26,7 @@ class Span:
         return cls(first, last) if makes_sense else None
 
     def header(self, limit: int = 0) -> str:
-        """Ask for it, or for so much of it as an answer of `limit` bytes holds; 0: there is no limit."""
+        """Return the header that asks for it, cut to the first `limit` bytes; 0: no limit."""
         last = self.last
         if limit:
             furthest = limit if self.first is None else self.first + limit - 1
@@ -34,7 +34,7 @@ class Span:
         return f"bytes={'' if self.first is None else self.first}-{'' if last is None else last}"
 
     def is_met_by(self, content_range: str) -> bool:
-        """Tell whether all of it came that there is, by the `Content-Range` of what came."""
+        """Return whether a response with this `Content-Range` has all of the range that exists."""
         match = _CONTENT_RANGE.fullmatch(content_range)
         assert match is not None, content_range  # noqa: S101 - the storage's own words
         first, last, size = (int(match[name]) for name in ("first", "last", "size"))

@@ -1,8 +1,8 @@
-"""`/jobs`: how a job stands."""
+"""`/jobs`: the status of a job."""
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, Field
 
 from functions.http import problems
@@ -39,7 +39,7 @@ class JobView(BaseModel):
 
 
 def view(job: jobs.Job, ahead: int | None = None) -> JobView:
-    """Show a job, and how many are ahead of it while it waits."""
+    """Return a job as clients see it; `ahead`: how many are before it in the queue."""
     seen = JobView(
         job_id=job.job_id,
         status=job.status,
@@ -86,22 +86,22 @@ async def get_job(
     caller: FromCaller,
     resources: FromResources,
     queue_depth: FromQueueDepth,
+    request: Request,
     response: Response,
     signed: Signed = False,
 ) -> JobView:
-    """Tell how a job stands: `queued`, `succeeded`, `failed`, or `expired` when its preview is gone."""
+    """Return a job's status: `queued`, `succeeded`, `failed`, or `expired` when its preview is gone."""
     job = await jobs.read(resources, caller.owner, job_id)
     if job.status != "queued":
-        return await _with_link(resources, job) if signed else view(job)
+        return await _with_link(resources, job, str(request.base_url)) if signed else view(job)
     ahead = await queue_depth.ahead()
     response.headers["Retry-After"] = str(queue_depth.retry_seconds(job.created_at, ahead))
     return view(job, ahead)
 
 
-async def _with_link(resources: Resources, job: jobs.Job) -> JobView:
+async def _with_link(resources: Resources, job: jobs.Job, base_url: str) -> JobView:
     seen = view(job)
     if seen.audio_url is None or seen.expires_at is None:
         return seen
-    return seen.model_copy(
-        update={"signed_url": await presigned_urls.signed(resources, job.job_id, seen.expires_at)}
-    )
+    url = await presigned_urls.signed(resources, job.job_id, seen.expires_at)
+    return seen.model_copy(update={"signed_url": presigned_urls.absolute(url, base_url)})

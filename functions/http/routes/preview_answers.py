@@ -1,5 +1,6 @@
 """How a request for a preview is answered: with its audio, with why there is none, or with the job that goes on."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
@@ -25,6 +26,7 @@ from pipeline.contract.records import Failed, Request
 from pipeline.domain import jobs
 from pipeline.domain.presigned_urls import DISPOSITION
 from pipeline.errors import Expired, PipelineError
+from pipeline.settings import ANSWER_SECONDS
 
 Prefer = Annotated[
     list[str] | None, Header(description="RFC 7240: `respond-async` answers 202 at once, `wait=N` waits N seconds")
@@ -51,12 +53,14 @@ class Answering:
         with self.waiters.waiter() as waiter:
             made_by = request.model_copy(update={"subscriber": waiter.subscriber if wait_seconds else None})
             await jobs.accept(self.resources, made_by, objects, reference_seconds=reference_seconds)
-            wait_seconds = min(wait_seconds, deadlines.seconds_to_wait())
+            wait_seconds = min(wait_seconds, deadlines.seconds_left() - ANSWER_SECONDS)
             has_ended = wait_seconds > 0 and await self.waiters.wait(waiter, request.job_id, wait_seconds)
         try:
             answer = await (self._ended(request) if has_ended else self._accepted(request))
         except PipelineError as error:
             answer = problems.answer_to(error, job_id=request.job_id)
+        except asyncio.CancelledError:
+            answer = problems.stopping(job_id=request.job_id)
         answer.headers.update(_identity(request))
         if applied:
             answer.headers["Preference-Applied"] = applied

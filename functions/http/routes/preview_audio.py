@@ -2,7 +2,8 @@
 
 from datetime import UTC, datetime
 from email.utils import format_datetime
-from typing import Annotated
+from functools import partial
+from typing import Annotated, TypeVar
 
 from fastapi import APIRouter, Header, Request, Response
 
@@ -17,13 +18,15 @@ from functions.previews.queue_depth import QueueDepth
 from pipeline.access.owners import owns
 from pipeline.audio.wav import WAV
 from pipeline.clients.resources import Resources
-from pipeline.clients.storage import PreconditionFailed, RangeNotSatisfiable, StoredObject
+from pipeline.clients.storage import ObjectInfo, PreconditionFailed, RangeNotSatisfiable, StoredObject
 from pipeline.contract import layout, records, retention
 from pipeline.domain import jobs, presigned_urls
 from pipeline.domain.presigned_urls import DISPOSITION
 from pipeline.errors import Expired, NotFound, NotReady
 from pipeline.ids import Owner, is_id
 from pipeline.settings import Settings
+
+FoundT = TypeVar("FoundT", ObjectInfo, StoredObject)
 
 router = APIRouter(tags=["previews"], route_class=AuthorizedRoute)
 
@@ -47,25 +50,49 @@ async def get_preview(
     signed: Signed = False,
 ) -> Response:
     """Serve a preview, until 20 minutes after it was made."""
-    wanted = Span.of(range_) if range_ and request.method == "GET" else None
+    key = _key(caller.owner, job_id)
+    kept = partial(_kept, resources, caller.owner, queue_depth, job_id)
+    if request.method == "HEAD" or signed or if_none_match:
+        info, expires_at = await kept(await resources.bucket.head(key) if key else None)
+        headers = _served_headers(info, expires_at)
+        if if_none_match and _names(if_none_match, info.etag):
+            return Response(status_code=304, headers=headers)
+        if request.method == "HEAD":
+            return Response(headers=headers | {"Content-Length": str(info.size)}, media_type=WAV)
+        if signed:
+            return await elsewhere(resources, job_id, expires_at)
+    wanted = Span.of(range_) if range_ else None
     try:
-        wanted, stored = await _read(resources, caller.owner, job_id, wanted, if_range)
+        wanted, found = await _read(resources, key, wanted, if_range) if key else (wanted, None)
     except RangeNotSatisfiable:
         return await _not_satisfiable(resources, job_id)
-    if stored is None:
-        await _explain_absence(resources, caller.owner, queue_depth, job_id)
+    stored, expires_at = await kept(found)
+    if not is_all(wanted, stored):
+        return await elsewhere(resources, job_id, expires_at)
+    return _served(wanted, stored, _served_headers(stored, expires_at))
+
+
+def _key(owner: Owner, job_id: str) -> str | None:
+    """Return the key of a preview; None for a job that is, or may be, somebody else's."""
+    if not is_id(job_id):
+        raise NotFound(f"There is no preview {job_id[:64]!r}.", field="job_id")
+    return layout.preview(job_id) if owns(owner, job_id) else None
+
+
+async def _kept(
+    resources: Resources, owner: Owner, queue_depth: QueueDepth, job_id: str, found: FoundT | None
+) -> tuple[FoundT, datetime]:
+    """Return what was found and when it expires; raise what explains that it is not there, or no longer."""
+    if found is None:
+        await _explain_absence(resources, owner, queue_depth, job_id)
         raise _expired()
-    expires_at = retention.preview_expires_at(stored.last_modified, resources.settings)
+    expires_at = retention.preview_expires_at(found.last_modified, resources.settings)
     if expires_at <= resources.clock():
         raise _expired()
-    if if_none_match and _names(if_none_match, stored.etag):
-        return Response(status_code=304, headers=_served_headers(stored, expires_at))
-    if request.method == "GET" and (signed or not is_all(wanted, stored)):
-        return await elsewhere(resources, job_id, expires_at)
-    return _served(request.method, wanted, stored, _served_headers(stored, expires_at))
+    return found, expires_at
 
 
-def _served_headers(stored: StoredObject, expires_at: datetime) -> dict[str, str]:
+def _served_headers(stored: ObjectInfo | StoredObject, expires_at: datetime) -> dict[str, str]:
     return {
         "Accept-Ranges": "bytes",
         "Content-Disposition": DISPOSITION,
@@ -76,23 +103,18 @@ def _served_headers(stored: StoredObject, expires_at: datetime) -> dict[str, str
     }
 
 
-def _served(method: str, wanted: Span | None, stored: StoredObject, headers: dict[str, str]) -> Response:
+def _served(wanted: Span | None, stored: StoredObject, headers: dict[str, str]) -> Response:
     if wanted is not None and stored.content_range:
-        there = {"Content-Range": stored.content_range, "Content-Length": str(len(stored.body))}
-        return Response(stored.body, 206, headers | there, media_type=WAV)
-    body = b"" if method == "HEAD" else stored.body
-    return Response(body, 200, headers | {"Content-Length": str(stored.size)}, media_type=WAV)
+        headers = headers | {"Content-Range": stored.content_range}
+        return Response(stored.body, 206, headers, media_type=WAV)
+    return Response(stored.body, 200, headers, media_type=WAV)
 
 
 async def _read(
-    resources: Resources, owner: Owner, job_id: str, wanted: Span | None, if_range: str | None
+    resources: Resources, key: str, wanted: Span | None, if_range: str | None
 ) -> tuple[Span | None, StoredObject | None]:
     """Read what is wanted, or all of it where `If-Range` says so; tell which it was."""
-    if not is_id(job_id):
-        raise NotFound(f"There is no preview {job_id[:64]!r}.", field="job_id")
-    if not owns(owner, job_id):
-        return wanted, None
-    key, settings = layout.preview(job_id), resources.settings
+    settings = resources.settings
     if if_range and not if_range.startswith('"'):
         # A date, or a weak ETag, which RFC 9110 does not let a range depend on.
         wanted = None

@@ -9,7 +9,7 @@ from functions.http.dependencies import FromCaller, FromResources
 from functions.http.parameters.options import FromOptions, NoOtherFields
 from functions.http.routes.preview_answers import FromAnswering
 from functions.http.routes.preview_responses import GENERATED
-from functions.previews.requests import preview_request, reference_id_of
+from functions.previews.requests import ReferenceAt, find_reference, preview_request
 from pipeline.access.owners import new_id
 from pipeline.contract import records
 from pipeline.domain import jobs, sessions
@@ -46,12 +46,12 @@ async def preview(
         source = records.Source(session_id=session_id, owner=caller.owner)
         return await _from_source(answering, source, text, options)
     said = sessions.check_transcription(transcription, resources.settings)
-    reference = await sessions.check_reference(resources, audio.read)
+    recording = await sessions.check_reference(resources, audio.read)
     new_session = new_id(resources.new_id, caller.owner)
     request = preview_request(
         resources,
         records.Source(session_id=new_session, owner=caller.owner),
-        new_session,
+        ReferenceAt(new_session),
         text,
         options,
         correlation_id=current_correlation_id(),
@@ -59,8 +59,8 @@ async def preview(
     )
     return await answering.respond(
         request,
-        sessions.objects(new_session, reference, said),
-        reference_seconds=reference.duration_seconds,
+        sessions.objects(new_session, recording, said),
+        reference_seconds=recording.duration_seconds,
     )
 
 
@@ -88,8 +88,8 @@ async def preview_from_voice(
 async def _from_source(
     answering: FromAnswering, source: records.Source, text: str, options: records.Options
 ) -> Response:
-    reference_id = await reference_id_of(answering.resources, source)
+    reference = await find_reference(answering.resources, source)
     request = preview_request(
-        answering.resources, source, reference_id, text, options, correlation_id=current_correlation_id()
+        answering.resources, source, reference, text, options, correlation_id=current_correlation_id()
     )
     return await answering.respond(request)

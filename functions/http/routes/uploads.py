@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, File, Form, Response, UploadFile
+from fastapi import APIRouter, File, Form, Request, Response, UploadFile
 from pydantic import BaseModel, ConfigDict, Field
 
 from functions.http import problems
@@ -13,7 +13,7 @@ from functions.previews.requests import WholeText
 from pipeline.access.owners import new_id
 from pipeline.contract import retention
 from pipeline.contract.records import UtcSeconds
-from pipeline.domain import sessions
+from pipeline.domain import presigned_urls, sessions
 from pipeline.errors import InvalidAudio, InvalidInput, TooLarge, Unavailable
 
 router = APIRouter(tags=["uploads"], route_class=AuthorizedRoute)
@@ -57,9 +57,9 @@ class SessionView(BaseModel):
     openapi_extra=requires("preview"),
 )
 async def open_upload(
-    caller: FromCaller, resources: FromResources, upload: NewUpload | None = None
+    caller: FromCaller, resources: FromResources, request: Request, upload: NewUpload | None = None
 ) -> UploadTicket:
-    """Make a session, and a presigned POST by which a recording goes to the storage without passing through here.
+    """Create a session, and a presigned POST by which a recording goes to the storage without passing through here.
 
     What is uploaded is checked before its first use.
     """
@@ -68,7 +68,7 @@ async def open_upload(
     session_id, form = await sessions.open_upload(resources, caller.owner, said, wanted.content_type)
     return UploadTicket(
         session_id=session_id,
-        url=form.url,
+        url=presigned_urls.absolute(form.url, str(request.base_url)),
         fields=form.fields,
         max_bytes=resources.settings.reference_max_bytes,
         expires_at=retention.upload_expires_at(session_id, resources.settings),

@@ -51,7 +51,7 @@ class NewVoice(BaseModel):
 
 
 def view(metadata: VoiceMetadata) -> VoiceView:
-    """Show a voice."""
+    """Return a voice as clients see it."""
     return VoiceView.model_validate(metadata.model_dump())
 
 
@@ -79,7 +79,7 @@ async def list_voices(
     openapi_extra=requires("preview"),
 )
 async def get_voice(voice_id: str, caller: FromCaller, resources: FromResources) -> VoiceView:
-    """Show one voice."""
+    """Return one voice."""
     return view(await voices.get(resources, caller.owner, voice_id))
 
 
@@ -109,7 +109,7 @@ async def delete_voice(voice_id: str, caller: FromCaller, resources: FromResourc
 async def save_voice(
     voice: NewVoice, caller: FromCaller, resources: FromResources, response: Response
 ) -> VoiceView:
-    """Keep a session's voice under a name."""
+    """Save a session's voice under a name."""
     description = voice.description or ""
     saved = await voice_changes.save(resources, caller.owner, voice.session_id, voice.name, description)
     response.headers["Location"] = f"/voices/{saved.voice_id}"

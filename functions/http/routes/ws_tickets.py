@@ -24,6 +24,6 @@ class TicketView(BaseModel):
     "/ws-tickets", status_code=201, responses=problems.answers(Unavailable.code), openapi_extra=requires("preview")
 )
 async def issue_ticket(caller: FromCaller, resources: FromResources) -> TicketView:
-    """Give a ticket by which `/ws` can be opened once, within a minute, as whoever asks for it."""
+    """Return a ticket by which `/ws` can be opened once, within a minute, as the caller."""
     ticket, expires_at = await ws_tickets.issue(resources, caller)
     return TicketView(ticket=ticket, expires_at=expires_at)

@@ -1,0 +1,74 @@
+"""What this process depends on, asked at most once a second however many ask for it."""
+
+import asyncio
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from aiohttp import ClientError, ClientSession, ClientTimeout
+
+from pipeline.clients.resources import Resources
+from pipeline.errors import Unavailable
+
+TIMEOUT_SECONDS = 2.0
+CACHED_FOR = timedelta(seconds=1)
+
+
+@dataclass(frozen=True, slots=True)
+class HealthReport:
+    """What can't be reached, and the worker's own status where there is one worker to ask."""
+
+    unreachable: tuple[str, ...]
+    worker: str | None
+
+
+class HealthChecks:
+    """The checks of one process."""
+
+    def __init__(self, resources: Resources) -> None:
+        self._resources = resources
+        self._checking = asyncio.Lock()
+        self._checked_at: datetime | None = None
+        self._report = HealthReport((), None)
+
+    async def report(self) -> HealthReport:
+        """Return the last report if it is not older than a second, else a new one."""
+        async with self._checking:
+            now = self._resources.clock()
+            if self._checked_at is None or not timedelta() <= now - self._checked_at < CACHED_FOR:
+                self._report = await self._check()
+                self._checked_at = now
+            return self._report
+
+    async def _check(self) -> HealthReport:
+        resources = self._resources
+        checks = {
+            "storage": resources.bucket.ping(),
+            "voice storage": resources.voices.ping(),
+            "synthesis queue": resources.synthesis.ping(),
+        }
+        worker, answered = await asyncio.gather(
+            _worker_status(resources.settings.worker_health_url),
+            asyncio.gather(*(_is_reached(check) for check in checks.values())),
+        )
+        unreachable = tuple(name for name, up in zip(checks, answered, strict=True) if not up)
+        return HealthReport(unreachable, worker)
+
+
+async def _worker_status(url: str | None) -> str | None:
+    if url is None:
+        return None
+    try:
+        async with ClientSession(timeout=ClientTimeout(TIMEOUT_SECONDS)) as client, client.get(url) as answer:
+            return str((await answer.json())["status"])
+    except (ClientError, TimeoutError, OSError, ValueError, KeyError):
+        return "unreachable"
+
+
+async def _is_reached(check: Awaitable[None]) -> bool:
+    try:
+        async with asyncio.timeout(TIMEOUT_SECONDS):
+            await check
+    except (Unavailable, TimeoutError):
+        return False
+    return True

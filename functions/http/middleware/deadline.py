@@ -1,0 +1,43 @@
+"""By when a request has to be answered: before any gateway in front of this service answers in its place."""
+
+import asyncio
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from pipeline import deadlines
+
+# In `scope["state"]`: when the request's first byte came, on the event loop's clock.
+FIRST_BYTE_AT = "first_byte_at"
+# Once all of a request is here, there is as much time for it, however slowly it came.
+LEAST_SECONDS = 10.0
+
+
+class RequestDeadline:
+    """Set the deadline that every call made for a request keeps.
+
+    Parameters
+    ----------
+    seconds
+        How long after its first byte a request is answered.
+    """
+
+    def __init__(self, app: ASGIApp, seconds: float) -> None:
+        self._app = app
+        self._seconds = seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        now = asyncio.get_running_loop().time
+        first_byte_at: float = scope.get("state", {}).get(FIRST_BYTE_AT) or now()
+
+        async def receive_and_extend() -> Message:
+            message = await receive()
+            if message["type"] == "http.request" and not message.get("more_body", False):
+                deadline.at = max(deadline.at, now() + LEAST_SECONDS)
+            return message
+
+        with deadlines.within(first_byte_at + self._seconds - now()) as deadline:
+            await self._app(scope, receive_and_extend, send)

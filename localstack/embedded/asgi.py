@@ -1,0 +1,62 @@
+"""Types of ASGI, and a request's body."""
+
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+Message = dict[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Message, Receive, Send], Coroutine[Any, Any, None]]
+
+
+class ClientDisconnected(Exception):
+    """The client went away before its request was complete."""
+
+
+class BodyTooLarge(Exception):
+    """The body has more bytes than may be read."""
+
+
+class RequestBody:
+    """Reads the body of a request in parts."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._is_complete = False
+
+    async def next_part(self) -> bytes | None:
+        """Return the next part; None at the end."""
+        if self._is_complete:
+            return None
+        message = await self._receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnected
+        self._is_complete = not message.get("more_body", False)
+        part: bytes = message.get("body", b"")
+        return part
+
+    async def rest(self, limit: int | None = None) -> bytes:
+        """Return what was not read yet, at most `limit` bytes.
+
+        Raises
+        ------
+        BodyTooLarge
+            There is more.
+        """
+        parts, size = [], 0
+        while (part := await self.next_part()) is not None:
+            size += len(part)
+            if limit is not None and size > limit:
+                raise BodyTooLarge
+            parts.append(part)
+        return b"".join(parts)
+
+
+def replaying(body: bytes, receive: Receive) -> Receive:
+    """Return what receives this body, and then what `receive` does."""
+    messages = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def receive_again() -> Message:
+        return messages.pop() if messages else await receive()
+
+    return receive_again

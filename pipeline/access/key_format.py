@@ -1,0 +1,100 @@
+"""The form of an API key: `vck_<key_id>_<secret><checksum>`.
+
+Whoever finds one can tell what it is by its first letters, and that it is one, not a stray word, by the checksum:
+so leaked keys are recognised, and mistyped ones are without a look-up.  Of the secret only its SHA-256 is stored.
+That is enough: it is 256 random bits, which no dictionary holds and nobody can try one by one, so a slow hash would
+cost every request and gain nothing.
+"""
+
+import hashlib
+import hmac
+import re
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from string import ascii_lowercase, ascii_uppercase, digits
+
+RandomBytes = Callable[[int], bytes]
+
+PREFIX = "vck_"
+_ID_DIGITS = digits + ascii_lowercase
+ID_LENGTH = 12
+_BASE62 = digits + ascii_uppercase + ascii_lowercase
+_SECRET_BYTES = 32
+_SECRET_LENGTH = 43
+_CHECKSUM_LENGTH = 6
+_KEY_ID = re.compile(rf"[0-9a-z]{{{ID_LENGTH}}}")
+_KEY = re.compile(
+    rf"(?P<checked>{PREFIX}(?P<key_id>{_KEY_ID.pattern})_(?P<secret>[0-9A-Za-z]{{{_SECRET_LENGTH}}}))"
+    rf"(?P<checksum>[0-9A-Za-z]{{{_CHECKSUM_LENGTH}}})"
+)
+_NO_DIGEST = "0" * 64
+
+
+@dataclass(frozen=True, slots=True)
+class PresentedKey:
+    """A key as a caller sent it; unverified until the digest is compared."""
+
+    key_id: str
+    digest: str = field(repr=False)
+
+
+def is_key_id(text: str) -> bool:
+    """Return whether the text has the form of a key's id."""
+    return _KEY_ID.fullmatch(text) is not None
+
+
+def key_id_of(text: str) -> str:
+    """Return the id in a key as it was shown, whether it is a key or not; "" if it has none."""
+    match = _KEY.fullmatch(text)
+    return match["key_id"] if match else ""
+
+
+def parse(text: str) -> PresentedKey | None:
+    """Parse a key; None if its form or its checksum is wrong."""
+    match = _KEY.fullmatch(text)
+    if match is None or match["checksum"] != checksum(match["checked"]):
+        return None
+    return PresentedKey(match["key_id"], digest_of(match["secret"]))
+
+
+def digest_of(secret: str) -> str:
+    """Return what is stored of a secret."""
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def digest_matches(digest: str, stored: str | None) -> bool:
+    """Compare a secret's digest with the stored one, if there is one, in constant time."""
+    # A digest of zeros is no secret's.
+    return hmac.compare_digest(digest.encode(), (stored or _NO_DIGEST).encode())
+
+
+def key_text(key_id: str, secret: str) -> str:
+    """Return the key as its owner is shown it, once."""
+    checked = f"{PREFIX}{key_id}_{secret}"
+    return checked + checksum(checked)
+
+
+def random_id(random: RandomBytes) -> str:
+    """Return a new key id."""
+    # Twice the bits that are needed, so that every id is as likely as any other.
+    return _in_digits(int.from_bytes(random(16)), _ID_DIGITS, ID_LENGTH)
+
+
+def random_secret(random: RandomBytes) -> str:
+    """Return a new secret."""
+    return _in_digits(int.from_bytes(random(_SECRET_BYTES)), _BASE62, _SECRET_LENGTH)
+
+
+def checksum(text: str) -> str:
+    """Return the characters that end a key, of those before them."""
+    return _in_digits(zlib.crc32(text.encode()), _BASE62, _CHECKSUM_LENGTH)
+
+
+def _in_digits(number: int, alphabet: str, length: int) -> str:
+    """Write a number's lowest digits."""
+    written = ""
+    for _ in range(length):
+        number, digit = divmod(number, len(alphabet))
+        written = alphabet[digit] + written
+    return written

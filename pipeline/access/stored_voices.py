@@ -1,0 +1,37 @@
+"""The limit of an owner's saved voices."""
+
+from pipeline.clients.resources import Resources
+from pipeline.contract import layout
+from pipeline.errors import QuotaStatus, TooMany
+from pipeline.ids import Owner
+
+VOICE_RETRY_SECONDS = 60
+
+
+async def check_quota(resources: Resources, owner: Owner, *, besides: str = "") -> None:
+    """Check that an owner may save one more voice; called before its name is claimed.
+
+    Concurrent saves don't see each other, so the limit can be exceeded by as many as there are.  The voice that is
+    saved, `besides`, is not counted, as it may exist already.
+
+    Raises
+    ------
+    TooMany
+        The limit of saved voices is reached.
+    """
+    limit = resources.settings.voices_per_owner
+    if owner is None or limit == 0:
+        return
+    found = 0
+    async for voice_id in resources.voices.list_folders(layout.voices(owner)):
+        found += voice_id != besides
+        if found >= limit:
+            raise _too_many_voices(limit)
+
+
+def _too_many_voices(limit: int) -> TooMany:
+    return TooMany(
+        f"Limit of {limit} saved voices reached; delete one to save another.",
+        retry_after=VOICE_RETRY_SECONDS,
+        quota_status=QuotaStatus("voices", limit, 0),
+    )

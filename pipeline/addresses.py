@@ -1,0 +1,71 @@
+"""Addresses in settings: URLs, web origins and networks, checked, and which of them are this machine's own."""
+
+import re
+from ipaddress import ip_address, ip_network
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator
+
+# Browsers leave out the port that a scheme has anyway.
+_ORIGIN = re.compile(
+    r"(?!http://.*:80$|https://.*:443$)https?://([a-z0-9-]+(\.[a-z0-9-]+)*|\[[0-9a-f:.]+\])(:\d{1,5})?"
+)
+
+
+def _check_http_url(value: str) -> str:
+    if not _is_http_url(value):
+        raise ValueError("should be an http:// or https:// address such as http://127.0.0.1:4566")
+    return value
+
+
+def _check_origins(value: str) -> str:
+    for origin in separated(value):
+        if not _ORIGIN.fullmatch(origin):
+            raise ValueError(
+                "should be origins as a browser tells them, scheme, host and any unusual port, such as "
+                f"https://studio.example or http://localhost:3000; {origin!r} is none"
+            )
+    return value
+
+
+def _check_networks(value: str) -> str:
+    for network in separated(value):
+        try:
+            ip_network(network)
+        except ValueError:
+            raise ValueError(
+                f"should be addresses or networks such as 127.0.0.1,10.0.0.0/8; {network!r} is none"
+            ) from None
+    return value
+
+
+HttpUrl = Annotated[str, AfterValidator(_check_http_url)]
+Origins = Annotated[str, AfterValidator(_check_origins)]
+Networks = Annotated[str, AfterValidator(_check_networks)]
+
+
+def separated(values: str | None) -> tuple[str, ...]:
+    """Return the values of a setting that holds several, separated by commas."""
+    return tuple(value.strip() for value in (values or "").split(",") if value.strip())
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether an address to listen on can be reached from this machine alone."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def is_loopback_url(url: str) -> bool:
+    """Return whether a URL leads to this machine, whoever calls it."""
+    return is_loopback(urlsplit(url).hostname or "")
+
+
+def _is_http_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # brackets that don't match, a port that is no number
+        return False

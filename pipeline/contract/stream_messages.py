@@ -1,0 +1,50 @@
+"""The messages that a worker sends straight to a job's maker while it makes the audio.
+
+They are sent at most once and in order; the outcome alone says how the job ended.  A job that is tried again is
+streamed again from its beginning.  Chunks with the same `take` and `seq` are the same audio, so a client ignores
+those it has; when `take` changes, it drops what it had.
+"""
+
+from base64 import b64encode
+from typing import Literal
+
+from pipeline.contract.records import Record
+
+# Of 24 kHz audio, some 26 KB a message: API Gateway's frames hold 32 KB.
+CHUNK_MAX_SECONDS = 0.4
+
+
+class _StreamData(Record):
+    job_id: str
+    request_id: str | None = None
+    take: str
+
+
+class StreamStarted(_StreamData):
+    """A worker has begun the job; `restarted` says that an earlier try may have sent audio already."""
+
+    status: Literal["started"] = "started"
+    restarted: bool = False
+
+
+class AudioChunk(_StreamData):
+    """Some of the audio, numbered without a gap; a lost message leaves one."""
+
+    seq: int
+    format: Literal["pcm_s16le"] = "pcm_s16le"
+    sample_rate: int
+    audio_seconds: float
+    """The length of all audio up to the end of this chunk."""
+    audio: str
+    """Mono samples, base64."""
+
+
+def stream_message(data: StreamStarted | AudioChunk) -> bytes:
+    """Return the WebSocket message as UTF-8 JSON."""
+    type_ = "progress" if isinstance(data, StreamStarted) else "tts_audio"
+    return b'{"type":"%b","data":%b}' % (type_.encode(), data.to_json())
+
+
+def encode_pcm(pcm: bytes) -> str:
+    """Return little-endian 16-bit samples as they stand in `AudioChunk.audio`."""
+    return b64encode(pcm).decode("ascii")

@@ -1,0 +1,37 @@
+"""Reading settings from environment variables."""
+
+from typing import TypeVar
+
+from pydantic import ValidationError
+from pydantic_settings import BaseSettings
+
+
+class SettingsError(ValueError):
+    """The environment holds a wrong value; the message names each setting and what would be right."""
+
+
+SettingsT = TypeVar("SettingsT", bound=BaseSettings)
+
+
+def load(kind: type[SettingsT]) -> SettingsT:
+    """Read settings of some kind from the environment.
+
+    Raises
+    ------
+    SettingsError
+        A value is wrong; the message has one line a setting.
+    """
+    try:
+        return kind()
+    except ValidationError as error:
+        raise SettingsError("\n".join(_explain(error))) from None
+
+
+def _explain(error: ValidationError) -> list[str]:
+    lines = []
+    for problem in error.errors():
+        name = str(problem["loc"][0]).upper() if problem["loc"] else ""
+        message = problem["msg"].removeprefix("Value error, ")
+        given = f" (it is {str(problem['input'])[:80]!r})" if name else ""
+        lines.append(f"{name}: {message}{given}" if name else message)
+    return lines

@@ -1,0 +1,95 @@
+"""The embedded AWS as a process, for tests that attack it or run against it."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import boto3
+import httpx
+from botocore.config import Config
+from embedded import configuration
+from embedded.data_folder import AwsCredentials, new_credentials
+from environments.repository import LOCALSTACK, ROOT
+from environments.venvs import LOCKS, ensure
+from supervision.ports import free_port
+
+from pipeline.settings import Settings
+from tests.e2e.stack import wait_until
+
+REGION = "us-east-1"
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """A running store."""
+
+    url: str
+    credentials: AwsCredentials
+    folder: Path
+
+    def client(self, service: str, credentials: AwsCredentials | None = None) -> Any:
+        """Return a boto3 client that signs with these credentials, or else with the right ones."""
+        used = credentials or self.credentials
+        return boto3.client(
+            service,
+            endpoint_url=self.url,
+            region_name=REGION,
+            aws_access_key_id=used.access_key_id,
+            aws_secret_access_key=used.secret_access_key,
+            config=Config(
+                signature_version="s3v4" if service == "s3" else None,
+                s3={"addressing_style": "path"},
+                retries={"max_attempts": 1},
+                request_checksum_calculation="when_required",
+            ),
+        )
+
+
+@contextmanager
+def running_store(data: Path, **settings: Any) -> Iterator[Store]:
+    """Run the embedded AWS of `make run` for the length of a test."""
+    with _running("embedded.server", configuration.python(), data, Settings(**settings), {}) as store:
+        yield store
+
+
+@contextmanager
+def running_emulator(data: Path) -> Iterator[Store]:
+    """Run the embedded AWS of `make deploy-local`, with all services, for the length of a test."""
+    python = ensure("cloud", LOCKS["cloud"])
+    with _running("embedded.cloud_server", python, data, Settings(), {"SERVICES": "", "S3_PERSIST": "0"}) as store:
+        yield store
+
+
+@contextmanager
+def _running(
+    module: str, python: Path, data: Path, settings: Settings, changes: Mapping[str, str]
+) -> Iterator[Store]:
+    port, credentials = free_port(configuration.HOST), new_credentials()
+    environment = {**configuration.server_environment(port, data, settings, credentials), **changes}
+    process = subprocess.Popen(
+        [str(python), str(LOCALSTACK / "supervision" / "exit_with_parent.py"), "-m", module],
+        cwd=LOCALSTACK,
+        env={**os.environ, **environment, "PYTHONPATH": str(ROOT)},
+        stdin=subprocess.PIPE,
+        stdout=sys.stderr,
+    )
+    url = f"http://{configuration.HOST}:{port}"
+    try:
+        wait_until(lambda: process.poll() is not None or _answers(url), "the store answering")
+        assert process.poll() is None
+        yield Store(url, credentials, configuration.s3_folder_of(data))
+    finally:
+        process.communicate(timeout=20)  # closes its standard input, which stops it
+
+
+def _answers(url: str) -> bool:
+    try:
+        httpx.get(url)
+    except httpx.TransportError:
+        return False
+    return True

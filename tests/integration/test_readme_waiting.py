@@ -1,0 +1,38 @@
+"""The README's loop that waits for a job ends however the job does."""
+
+import asyncio
+from pathlib import Path
+
+import httpx
+import pytest
+
+from functions.local.server import local_app
+from pipeline.clients.resources import Resources
+from tests.serving import UNSPEAKABLE, served, speaking
+from tests.speech import voice_wav
+
+README = Path(__file__).parents[2] / "README.md"
+
+
+@pytest.mark.parametrize(("text", "status"), [("Hello.", "succeeded"), (UNSPEAKABLE, "failed")])
+async def test_the_loop_that_waits_ends(resources: Resources, tmp_path: Path, text: str, status: str) -> None:
+    (loop,) = (line for line in README.read_text().splitlines() if line.startswith("while curl"))
+    async with served(local_app(resources.settings)) as url, httpx.AsyncClient(base_url=url) as client:
+        answer = await client.post(
+            "/preview",
+            data={"response_text": text},
+            files={"audio": ("a.wav", voice_wav(120.0))},
+            headers={"Prefer": "respond-async"},
+        )
+        script = f"API={url} JOB={answer.json()['job_id']}; {loop}; cat job.json"
+        waiting = await asyncio.create_subprocess_exec(
+            "bash", "-euo", "pipefail", "-c", script, cwd=tmp_path, stdout=asyncio.subprocess.PIPE
+        )
+        try:
+            async with speaking(resources), asyncio.timeout(10):
+                told, _ = await waiting.communicate()
+        finally:
+            if waiting.returncode is None:
+                waiting.kill()
+                await waiting.wait()
+    assert f'"status":"{status}"'.encode() in told

@@ -1,0 +1,66 @@
+"""Audio on its way from a worker to the API process that holds the connection, over HTTP."""
+
+import json
+import time
+from base64 import b64decode
+from dataclasses import dataclass, field
+from typing import Any
+
+from functions.local import connection_posts
+from gpu_runner.engines.mock import MockEngine
+from pipeline.clients.resources import Resources
+from pipeline.contract import layout
+from pipeline.contract.records import ReplyTo, Request, Source, Subscriber
+from pipeline.domain import jobs
+from tests.orders import request, succeeded, upload
+from tests.waiting import eventually
+from tests.workers import real_time_worker
+
+TEXT = "Long enough to last some two seconds."
+
+
+@dataclass(slots=True)
+class Socket:
+    """A client's connection, and when each message came."""
+
+    messages: list[dict[str, Any]] = field(default_factory=list)
+    times: list[float] = field(default_factory=list)
+
+    async def deliver(self, connection_id: str, message: str) -> bool:
+        """Take a message."""
+        self.messages.append(json.loads(message))
+        self.times.append(time.monotonic())
+        return connection_id == "c"
+
+
+async def accept(resources: Resources, endpoint: str, connection_id: str) -> Request:
+    session_id = await upload(resources)
+    subscriber = Subscriber(reply_to=ReplyTo(endpoint=endpoint, connection_id=connection_id), stream=True)
+    order = request(resources, Source(session_id=session_id), session_id, text=TEXT)
+    order = order.model_copy(update={"subscriber": subscriber})
+    await jobs.accept(resources, order)
+    return order
+
+
+async def test_audio_arrives_while_it_is_made(resources: Resources) -> None:
+    socket = Socket()
+    async with connection_posts.serving(socket.deliver) as endpoint:
+        order = await accept(resources, endpoint, "c")
+        async with real_time_worker(resources, MockEngine(speed=2)):
+            await eventually(lambda: jobs.read_outcome(resources, order.job_id))
+    chunks = [message["data"] for message in socket.messages if message["type"] == "tts_audio"]
+    wav = await resources.bucket.get(layout.preview(order.job_id))
+    assert wav is not None
+    assert b"".join(b64decode(chunk["audio"]) for chunk in chunks) == wav[44:]
+    # At twice real time the last chunk comes a second after the first of two seconds of audio.
+    assert socket.times[-1] - socket.times[1] > 0.25 * chunks[-1]["audio_seconds"]
+
+
+async def test_a_client_that_hung_up_still_gets_its_job_done(resources: Resources) -> None:
+    socket = Socket()
+    async with connection_posts.serving(socket.deliver) as endpoint:
+        order = await accept(resources, endpoint, "gone")
+        async with real_time_worker(resources, MockEngine()):
+            await eventually(lambda: jobs.read_outcome(resources, order.job_id))
+    assert await succeeded(resources, order)
+    assert len(socket.messages) == 1

@@ -1,0 +1,89 @@
+"""A message on somebody's WebSocket comes from the service alone: posts to `@connections` have to be signed."""
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+
+import httpx
+import pytest
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials, ReadOnlyCredentials
+
+from functions.local.connection_posts import serving, signature_check
+
+CREDENTIALS = Credentials("LOCAL1", "secret")
+FORGED = b'{"type":"tts_complete","data":{"audio_url":"https://evil.example"}}'
+
+
+@dataclass
+class Local:
+    """A served `@connections` route, and what it has delivered."""
+
+    url: str = ""
+    delivered: list[tuple[str, str]] = field(default_factory=list)
+
+    async def deliver(self, connection_id: str, text: str) -> bool:
+        self.delivered.append((connection_id, text))
+        return True
+
+    def signed(
+        self, path: str, body: bytes, credentials: Credentials = CREDENTIALS, method: str = "POST"
+    ) -> dict[str, str]:
+        request = AWSRequest(method=method, url=self.url + path, data=body)
+        SigV4Auth(credentials, "execute-api", "us-east-1").add_auth(request)
+        return dict(request.headers.items())
+
+
+@pytest.fixture
+async def local() -> AsyncIterator[Local]:
+    async def credentials() -> ReadOnlyCredentials:
+        return CREDENTIALS.get_frozen_credentials()
+
+    local = Local()
+    async with serving(local.deliver, signature_check(credentials)) as local.url:
+        yield local
+
+
+async def test_what_the_service_signs_is_delivered(local: Local) -> None:
+    async with httpx.AsyncClient(base_url=local.url) as client:
+        path = "/%40connections/abc%3D"
+        answer = await client.post(path, content=b"hello", headers=local.signed(path, b"hello"))
+    assert (answer.status_code, local.delivered) == (200, [("abc=", "hello")])
+
+
+def _unsigned(_local: Local) -> dict[str, str]:
+    return {"Content-Type": "text/plain", "Origin": "https://evil.example"}
+
+
+def _by_a_stranger(local: Local) -> dict[str, str]:
+    return local.signed("/@connections/abc", FORGED, Credentials("LOCAL1", "guess"))
+
+
+def _for_another_body(local: Local) -> dict[str, str]:
+    return local.signed("/@connections/abc", b"{}")
+
+
+def _for_another_connection(local: Local) -> dict[str, str]:
+    return local.signed("/@connections/xyz", FORGED)
+
+
+def _under_a_foreign_host(local: Local) -> dict[str, str]:
+    return local.signed("/@connections/abc", FORGED) | {"Host": "evil.example"}
+
+
+@pytest.mark.parametrize(
+    "forged", [_unsigned, _by_a_stranger, _for_another_body, _for_another_connection, _under_a_foreign_host]
+)
+async def test_a_forged_post_is_refused(local: Local, forged: Callable[[Local], dict[str, str]]) -> None:
+    async with httpx.AsyncClient(base_url=local.url) as client:
+        answer = await client.post("/@connections/abc", content=FORGED, headers=forged(local))
+    assert (answer.status_code, local.delivered) == (403, [])
+    assert not [name for name in answer.headers if name.startswith("access-control-")]
+
+
+@pytest.mark.parametrize("path", ["/@connections", "/@connections/", "/", "/@connections/abc"])
+async def test_connections_are_not_listed(local: Local, path: str) -> None:
+    async with httpx.AsyncClient(base_url=local.url) as client:
+        for headers in ({}, local.signed(path, b"", method="GET")):
+            answer = await client.get(path, headers=headers)
+            assert answer.status_code in (403, 404, 405)

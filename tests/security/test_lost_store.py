@@ -1,0 +1,108 @@
+"""A store that is wiped, or loses its files, under a running service is reported and made again."""
+
+import os
+import shutil
+import stat
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import boto3
+import pytest
+from embedded import configuration
+from embedded.connection_file import read
+from embedded.data_folder import read_credentials
+
+from tests.e2e.client import Client
+from tests.e2e.stack import ROOT, Stack, running, wait_until
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("lost store")]
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A running service, in a data folder that was everybody's to read."""
+    data = tmp_path_factory.mktemp("run") / "data"
+    data.mkdir(mode=0o755)
+    with running(data, {}) as stack:
+        yield stack
+
+
+def client_of(stack: Stack, service: str) -> Any:
+    """Return a client that signs with the credentials of the data folder."""
+    connection, credentials = read(stack.data), read_credentials(stack.data)
+    assert connection is not None
+    assert credentials is not None
+    session = boto3.Session(credentials.access_key_id, credentials.secret_access_key, region_name=connection.region)
+    return session.client(service, endpoint_url=f"http://{configuration.HOST}:{connection.port}")
+
+
+def delete_bucket(stack: Stack) -> None:
+    """Delete the bucket with all objects."""
+    s3, bucket = client_of(stack, "s3"), stack.names["BUCKET"]
+    for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket):
+        for item in page.get("Contents", []):
+            s3.delete_object(Bucket=bucket, Key=item["Key"])
+    s3.delete_bucket(Bucket=bucket)
+
+
+def delete_queues(stack: Stack) -> None:
+    """Delete all queues."""
+    sqs = client_of(stack, "sqs")
+    for queue in sqs.list_queues()["QueueUrls"]:
+        sqs.delete_queue(QueueUrl=queue)
+
+
+def remove_files(stack: Stack) -> None:
+    """Remove what the store keeps on disk."""
+    shutil.rmtree(configuration.s3_folder_of(stack.data))
+
+
+def test_nobody_else_may_read_what_is_kept(stack: Stack) -> None:
+    Client(stack.url, stack.socket_url).preview(120, "Private.")
+    kept = [stack.data, *stack.data.rglob("*")]
+    assert {path.name for path in kept} >= {"credentials", "store.json", "sample.wav", "s3"}
+    open_to_others = [path for path in kept if path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO)]
+    assert open_to_others == []
+
+
+def test_no_secret_is_in_the_log_or_on_a_command_line(stack: Stack) -> None:
+    credentials = read_credentials(stack.data)
+    assert credentials is not None
+    assert credentials.secret_access_key not in stack.logged()
+    lines = [" ".join(process.cmdline()) for process in stack.family()]
+    assert not [line for line in lines if credentials.secret_access_key in line]
+
+
+@pytest.mark.parametrize(
+    ("lose", "said"), [(delete_bucket, "were removed"), (delete_queues, "are gone"), (remove_files, "were removed")]
+)
+def test_a_lost_store_is_made_again(stack: Stack, lose: Callable[[Stack], None], said: str) -> None:
+    client = Client(stack.url, stack.socket_url)
+    client.preview(120, "Before.")
+    times = stack.logged().count(said)
+    lose(stack)
+    wait_until(lambda: stack.logged().count(said) > times, "the loss logged", 30)
+    wait_until(stack.healthy, "healthy again", 30)
+    answer = client.preview(120, "After.")
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "audio/wav")
+
+
+def test_credentials_stay_for_as_long_as_the_data(stack: Stack) -> None:
+    before = read_credentials(stack.data)
+    stack.interrupt()
+    stack.start()
+    assert read_credentials(stack.data) == before
+
+
+def test_what_is_run_by_hand_finds_the_running_store(stack: Stack) -> None:
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "localstack" / "provision.py")],
+        env={**os.environ, **stack.names, "DATA_DIR": str(stack.data)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr

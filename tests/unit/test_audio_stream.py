@@ -1,0 +1,202 @@
+"""Streamed audio: in order, whole and early for a client who reads, and nobody's burden for one who does not."""
+
+import asyncio
+import json
+from base64 import b64decode
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gpu_runner.synthesis.audio_stream import BUFFER_MESSAGES, AudioStream, Chunks, Take, to_pcm
+from pipeline.audio.reference_audio import Recording, Samples, decode_wav, encode_wav
+from pipeline.contract.records import ReplyTo, Subscriber
+from pipeline.contract.stream_messages import CHUNK_MAX_SECONDS
+from pipeline.errors import ConnectionGone, Unavailable
+from tests.fakes import settle
+
+RATE = 24_000
+FRAME_BYTES = 32 * 1024  # the most that API Gateway sends in one frame
+
+
+class Client:
+    """The maker of a job, who takes messages while `reads` is set."""
+
+    def __init__(self) -> None:
+        self.messages: list[dict[str, Any]] = []
+        self.largest = 0
+        self.tries = 0
+        self.reads = asyncio.Event()
+        self.reads.set()
+        self.error: Exception | None = None
+
+    async def post(self, to: ReplyTo, body: bytes) -> None:
+        """See `Connections.post`."""
+        self.tries += 1
+        await self.reads.wait()
+        if self.error:
+            raise self.error
+        self.messages.append(json.loads(body))
+        self.largest = max(self.largest, len(body))
+
+    async def close(self, to: ReplyTo) -> None:
+        """See `Connections.close`."""
+
+    @property
+    def chunks(self) -> list[dict[str, Any]]:
+        """The data of the audio messages."""
+        return [message["data"] for message in self.messages if message["type"] == "tts_audio"]
+
+    @property
+    def pcm(self) -> bytes:
+        """All audio, joined."""
+        return b"".join(b64decode(chunk["audio"]) for chunk in self.chunks)
+
+
+@pytest.fixture
+async def client() -> Client:
+    return Client()
+
+
+@pytest.fixture
+async def stream(client: Client) -> AsyncIterator[AudioStream]:
+    subscriber = Subscriber(
+        reply_to=ReplyTo(endpoint="http://here", connection_id="c"), request_id="r1", stream=True
+    )
+    stream = AudioStream(client, subscriber, Take("job", "mock-1", RATE, restarted=False))
+    yield stream
+    stream.abort()
+
+
+def noise(seconds: float, *, seed: int = 0) -> Samples:
+    return np.random.default_rng(seed).uniform(-1, 1, round(seconds * RATE)).astype(np.float32)
+
+
+async def test_the_chunks_joined_are_the_stored_audio(client: Client, stream: AudioStream) -> None:
+    samples = noise(2.5)
+    for piece in np.array_split(samples, 7):
+        stream.add(piece)
+        await settle()
+    await stream.close()
+    assert client.pcm == encode_wav(Recording(samples, RATE))[-2 * len(samples) :]
+    assert [chunk["seq"] for chunk in client.chunks] == list(range(len(client.chunks)))
+    assert client.chunks[-1]["audio_seconds"] == 2.5
+
+
+async def test_each_message_says_what_it_is_and_fits_a_frame(client: Client, stream: AudioStream) -> None:
+    stream.add(noise(3))
+    await stream.close()
+    assert client.messages[0] == {
+        "type": "progress",
+        "data": {"job_id": "job", "request_id": "r1", "take": "mock-1", "status": "started", "restarted": False},
+    }
+    assert client.chunks[5] == client.chunks[5] | {
+        "job_id": "job",
+        "request_id": "r1",
+        "take": "mock-1",
+        "seq": 5,
+        "format": "pcm_s16le",
+        "sample_rate": RATE,
+        "audio_seconds": 1.28,
+    }
+    assert max(len(b64decode(chunk["audio"])) for chunk in client.chunks) <= CHUNK_MAX_SECONDS * RATE * 2
+    assert client.largest < FRAME_BYTES
+
+
+async def test_the_first_audio_is_sent_with_the_first_frame(client: Client, stream: AudioStream) -> None:
+    stream.add(noise(0.08))
+    await settle()
+    assert [chunk["audio_seconds"] for chunk in client.chunks] == [0.08]
+
+
+@settings(derandomize=True, database=None, max_examples=50)
+@given(st.lists(st.integers(1, 20_000), min_size=1, max_size=8), st.integers(0, 2**32 - 1))
+def test_chunks_are_cut_at_the_same_samples_whatever_the_pieces(sizes: list[int], seed: int) -> None:
+    samples = noise(sum(sizes) / RATE, seed=seed)
+    cut = cut_into_chunks(np.split(samples, np.cumsum(sizes)[:-1]))
+    assert cut == cut_into_chunks([samples])
+    assert b"".join(cut) == to_pcm(samples)
+
+
+def cut_into_chunks(pieces: Sequence[Samples]) -> list[bytes]:
+    chunks = Chunks(RATE)
+    return [to_pcm(chunk.samples) for piece in pieces for chunk in chunks.add(piece)] + [
+        to_pcm(chunk.samples) for chunk in chunks.flush()
+    ]
+
+
+def test_pcm_is_what_a_wav_holds() -> None:
+    samples = np.array([0, 0.5, -0.5, 1, -1, 1e-5], np.float32)
+    wav = decode_wav(encode_wav(Recording(samples, RATE)))
+    assert np.frombuffer(to_pcm(samples), "<i2").tolist() == np.rint(wav.samples * 32768).astype(int).tolist()
+
+
+async def test_a_client_that_does_not_read_costs_a_bounded_buffer(client: Client, stream: AudioStream) -> None:
+    client.reads.clear()
+    for _ in range(1000):
+        stream.add(noise(0.32))
+    client.reads.set()
+    await stream.close()
+    assert BUFFER_MESSAGES - 1 <= len(client.messages) <= BUFFER_MESSAGES + 1
+
+
+async def test_what_a_slow_client_missed_shows_as_a_gap(client: Client, stream: AudioStream) -> None:
+    client.reads.clear()
+    for _ in range(BUFFER_MESSAGES + 10):
+        stream.add(noise(0.32))
+    client.reads.set()
+    await settle()
+    stream.add(noise(0.32))
+    await stream.close()
+    received = [chunk["seq"] for chunk in client.chunks]
+    assert received == sorted(received)
+    assert received[-1] - received[-3] > 2
+
+
+async def test_a_message_that_does_not_get_through_is_a_gap_too(client: Client, stream: AudioStream) -> None:
+    stream.add(noise(0.08))
+    await settle()
+    client.error = Unavailable("not now")
+    stream.add(noise(0.08))
+    await settle()
+    client.error = None
+    stream.add(noise(0.16))
+    await stream.close()
+    assert [chunk["seq"] for chunk in client.chunks] == [0, 2]
+
+
+async def test_a_client_that_is_gone_is_sent_nothing_more(client: Client, stream: AudioStream) -> None:
+    await settle()
+    client.error = ConnectionGone("gone")
+    tries = client.tries
+    stream.add(noise(5))
+    await settle()
+    stream.add(noise(5))
+    await stream.close()
+    assert client.tries == tries + 1
+
+
+async def test_nothing_is_sent_after_the_end(client: Client, stream: AudioStream) -> None:
+    stream.add(noise(0.5))
+    await stream.close()
+    count = len(client.messages)
+    stream.add(noise(0.5))
+    await stream.close()
+    await settle()
+    assert len(client.messages) == count
+
+
+async def test_the_end_waits_for_a_client_that_does_not_read_no_longer_than_a_second(
+    client: Client, stream: AudioStream
+) -> None:
+    await settle()
+    client.reads.clear()
+    stream.add(noise(1))
+    async with asyncio.timeout(3):
+        await stream.close()
+    client.reads.set()
+    await settle()
+    assert client.chunks == []

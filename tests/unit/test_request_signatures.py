@@ -1,0 +1,125 @@
+"""Signatures of AWS are verified: each one is made by botocore, as clients do."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from botocore.auth import S3SigV4Auth, S3SigV4QueryAuth, SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
+
+from pipeline.access.request_signatures import (
+    ReceivedRequest,
+    SignatureRefused,
+    SignatureVerifier,
+    check_loopback_host,
+    check_payload,
+    declared_payload,
+)
+
+CREDENTIALS = Credentials("LOCAL1", "secret")
+HOST = "127.0.0.1:9000"
+
+
+def verifier(after: timedelta = timedelta(), secret: str = "secret") -> SignatureVerifier:
+    return SignatureVerifier("LOCAL1", secret, lambda: datetime.now(UTC) + after)
+
+
+def received(request: AWSRequest) -> ReceivedRequest:
+    assert request.url is not None
+    assert request.method is not None
+    target = request.url.removeprefix(f"http://{HOST}")
+    headers = [(name.lower(), value) for name, value in request.headers.items()]
+    return ReceivedRequest(request.method, target, [("host", HOST), *headers])
+
+
+def in_header(service: str = "s3", path: str = "/bucket/a%20key", body: bytes = b"") -> ReceivedRequest:
+    request = AWSRequest(method="PUT", url=f"http://{HOST}{path}", data=body)
+    (S3SigV4Auth if service == "s3" else SigV4Auth)(CREDENTIALS, service, "us-east-1").add_auth(request)
+    return received(request)
+
+
+def in_query(seconds: int = 60) -> ReceivedRequest:
+    request = AWSRequest(method="GET", url=f"http://{HOST}/bucket/key?response-content-type=audio%2Fwav")
+    S3SigV4QueryAuth(CREDENTIALS, "s3", "us-east-1", expires=seconds).add_auth(request)
+    return received(request)
+
+
+def code_of(request: ReceivedRequest, by: SignatureVerifier, body: bytes = b"") -> str:
+    with pytest.raises(SignatureRefused) as raised:
+        by.verify(request, body)
+    return raised.value.code
+
+
+def test_what_botocore_signs_is_accepted() -> None:
+    assert verifier().verify(in_header()) == "s3"
+    assert verifier().verify(in_header("execute-api", "/%40connections/a%3D", b"{}"), b"{}") == "execute-api"
+    assert verifier().verify(in_query()) == "s3"
+
+
+@pytest.mark.parametrize("minutes", [-6, 6])
+def test_a_request_has_to_be_signed_now(minutes: int) -> None:
+    assert code_of(in_header(), verifier(timedelta(minutes=minutes))) == "RequestTimeTooSkewed"
+
+
+def test_a_link_works_for_as_long_as_it_says_and_no_longer() -> None:
+    link = in_query(seconds=60)
+    assert verifier(timedelta(seconds=58)).verify(link) == "s3"
+    assert code_of(link, verifier(timedelta(seconds=62))) == "AccessDenied"
+    assert code_of(link, verifier(timedelta(minutes=-6))) == "AccessDenied"
+
+
+@pytest.mark.parametrize("seconds", [0, -1, 604_801])
+def test_no_link_works_for_more_than_a_week(seconds: int) -> None:
+    assert code_of(in_query(seconds), verifier()) == "AuthorizationQueryParametersError"
+
+
+@pytest.mark.parametrize("sign", [in_header, in_query])
+def test_another_secret_is_refused(sign: Callable[[], ReceivedRequest]) -> None:
+    assert code_of(sign(), verifier(secret="guess")) == "SignatureDoesNotMatch"
+
+
+def test_the_body_counts_whether_its_hash_is_declared_or_not() -> None:
+    sqs = in_header("sqs", "/", b"{}")
+    assert declared_payload(sqs) is None
+    assert code_of(sqs, verifier(), b"{ }") == "SignatureDoesNotMatch"
+    declared = declared_payload(in_header(body=b"mine"))
+    check_payload(declared, b"mine")
+    with pytest.raises(SignatureRefused):
+        check_payload(declared, b"evil")
+
+
+@pytest.mark.parametrize("declared", ["", "STREAMING-AWS4-HMAC-SHA256-PAYLOAD", "0" * 63])
+def test_only_payload_declarations_that_can_be_checked_are_taken(declared: str) -> None:
+    with pytest.raises(SignatureRefused, match="should be the SHA-256"):
+        declared_payload(ReceivedRequest("PUT", "/", [("x-amz-content-sha256", declared)]))
+
+
+@pytest.mark.parametrize("more", [("x-amz-acl", "private"), ("host", HOST), ("authorization", "x")])
+def test_no_header_can_be_added_that_means_something(more: tuple[str, str]) -> None:
+    signed = in_header()
+    changed = replace(signed, headers=[*signed.headers, more])
+    assert code_of(changed, verifier()) in ("AccessDenied", "InvalidRequest")
+
+
+@pytest.mark.parametrize("suffix", ["#", "#&acl", "\t", "\\\u20ac", " "])
+def test_a_target_that_parsers_may_read_differently_is_refused(suffix: str) -> None:
+    link = in_query()
+    assert code_of(replace(link, target=link.target + suffix), verifier()) == "InvalidURI"
+
+
+def test_a_service_that_is_not_offered_is_refused() -> None:
+    only_s3 = SignatureVerifier("LOCAL1", "secret", services=frozenset({"s3"}))
+    assert code_of(in_header("sqs", "/"), only_s3) == "AccessDenied"
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost:1", "[::1]:4566"])
+def test_loopback_hosts_are_accepted(host: str) -> None:
+    check_loopback_host(ReceivedRequest("GET", "/", [("host", host)]))
+
+
+@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "localhost:x", "127.0.0.1@evil", ""])
+def test_other_hosts_are_refused(host: str) -> None:
+    with pytest.raises(SignatureRefused):
+        check_loopback_host(ReceivedRequest("GET", "/", [("host", host)]))

@@ -1,0 +1,198 @@
+"""A worker that streams: the maker hears the audio while it is made, and a cancelled job frees its place."""
+
+import asyncio
+import json
+from base64 import b64decode
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from pipeline.contract import layout
+from pipeline.contract.records import ReplyTo, Request, Source, Subscriber
+from pipeline.domain import jobs
+from tests.engines import ScriptedEngine
+from tests.fakes import Fakes
+from tests.orders import failed, order_new, request, succeeded, upload
+from tests.waiting import until
+from tests.workers import fake_time_worker
+from tests.world import FakeConnections
+
+
+class SlowConnections(FakeConnections):
+    """Clients that read only while `read` is set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read = asyncio.Event()
+
+    async def post(self, to: ReplyTo, body: bytes) -> None:
+        """See `Connections.post`."""
+        await self.read.wait()
+        await super().post(to, body)
+
+
+@pytest.fixture
+async def connections() -> SlowConnections:
+    connections = SlowConnections()
+    connections.read.set()
+    return connections
+
+
+@pytest.fixture
+async def streaming(world: Fakes, connections: SlowConnections) -> Fakes:
+    return replace(world, resources=replace(world.resources, connections=connections))
+
+
+async def accept(world: Fakes, *, stream: bool) -> Request:
+    session_id = await upload(world.resources)
+    subscriber = Subscriber(reply_to=ReplyTo(endpoint="http://here", connection_id="c"), stream=stream)
+    order = request(world.resources, Source(session_id=session_id), session_id)
+    order = order.model_copy(update={"subscriber": subscriber})
+    await jobs.accept(world.resources, order)
+    return order
+
+
+def messages(connections: FakeConnections) -> list[dict[str, Any]]:
+    return [json.loads(body) for _, body in connections.posted]
+
+
+def pcm(connections: FakeConnections) -> bytes:
+    audio = (message["data"]["audio"] for message in messages(connections) if message["type"] == "tts_audio")
+    return b"".join(map(b64decode, audio))
+
+
+async def test_the_audio_is_sent_before_the_outcome_is_written(
+    streaming: Fakes, connections: SlowConnections
+) -> None:
+    order = await accept(streaming, stream=True)
+    async with fake_time_worker(streaming, ScriptedEngine()) as worker:
+        await worker.until_ended(order.job_id)
+        sent = messages(connections)
+    assert [message["type"] for message in sent[:2]] == ["progress", "tts_audio"]
+    assert (sent[0]["data"]["status"], sent[0]["data"]["restarted"]) == ("started", False)
+    assert pcm(connections) == streaming.bucket.objects[layout.preview(order.job_id)].body[44:]
+
+
+async def test_who_does_not_ask_is_sent_nothing(streaming: Fakes, connections: SlowConnections) -> None:
+    order = await accept(streaming, stream=False)
+    async with fake_time_worker(streaming, ScriptedEngine()) as worker:
+        await worker.until_ended(order.job_id)
+    assert connections.posted == []
+
+
+async def test_a_client_that_does_not_read_holds_up_neither_its_job_nor_others(
+    streaming: Fakes, connections: SlowConnections
+) -> None:
+    engine = ScriptedEngine(capacity=1)
+    connections.read.clear()
+    slow = await accept(streaming, stream=True)
+    other = await order_new(streaming.resources)
+    async with fake_time_worker(streaming, engine) as worker:
+        await worker.until_ended(slow.job_id, other.job_id)
+        connections.read.set()
+    assert await succeeded(streaming.resources, slow)
+    assert connections.posted == []
+
+
+async def test_a_client_that_is_gone_still_gets_its_job_done(
+    streaming: Fakes, connections: SlowConnections
+) -> None:
+    connections.gone.add("c")
+    order = await accept(streaming, stream=True)
+    async with fake_time_worker(streaming, ScriptedEngine()) as worker:
+        await worker.until_ended(order.job_id)
+    assert await succeeded(streaming.resources, order)
+
+
+async def test_a_second_try_says_so_and_sends_the_same_chunks(
+    streaming: Fakes, connections: SlowConnections
+) -> None:
+    engine = ScriptedEngine()
+    engine.held = True
+    order = await accept(streaming, stream=True)
+    async with fake_time_worker(streaming, engine) as worker:
+        await until(lambda: engine.speaking)
+        engine.step_errors = [RuntimeError("out of memory")]
+        await until(lambda: streaming.synthesis.switch.count("hide"))
+        engine.held = False
+        await worker.live_until_ended(order.job_id)
+    started = [message["data"] for message in messages(connections) if message["type"] == "progress"]
+    assert [data["restarted"] for data in started] == [False, True]
+    assert {message["data"]["take"] for message in messages(connections)} == {"mock-1"}
+    assert pcm(connections) == streaming.bucket.objects[layout.preview(order.job_id)].body[44:]
+
+
+class Irreproducible(ScriptedEngine):
+    """One that makes other audio every time."""
+
+    reproducible_as = None
+
+
+async def test_tries_of_an_engine_that_is_not_reproducible_are_told_apart(
+    streaming: Fakes, connections: SlowConnections
+) -> None:
+    engine = Irreproducible()
+    engine.step_errors = [RuntimeError("out of memory")]
+    order = await accept(streaming, stream=True)
+    async with fake_time_worker(streaming, engine) as worker:
+        await worker.live_until_ended(order.job_id)
+    started = [message["data"]["take"] for message in messages(connections) if message["type"] == "progress"]
+    audio = {message["data"]["take"] for message in messages(connections) if message["type"] == "tts_audio"}
+    assert len(set(started)) == 2
+    assert audio == {started[1]}
+
+
+# cancelling
+
+
+async def test_a_job_cancelled_while_it_is_made_frees_its_place(world: Fakes) -> None:
+    engine = ScriptedEngine(capacity=1)
+    engine.held = True
+    order, other = await order_new(world.resources), await order_new(world.resources)
+    async with fake_time_worker(world, engine) as worker:
+        await until(lambda: engine.speaking == [order.job_id])
+        await jobs.cancel(world.resources, order.job_id)
+        await world.time.advance(2)
+        await until(lambda: engine.speaking == [other.job_id])
+        await worker.until_ended(order.job_id)
+        engine.held = False
+        await worker.until_ended(other.job_id)
+    assert (await failed(world.resources, order)).code == "cancelled"
+    assert engine.cancelled == [order.job_id]
+    assert layout.preview(order.job_id) not in world.bucket.objects
+
+
+async def test_a_job_cancelled_in_the_queue_is_not_begun(world: Fakes) -> None:
+    engine = ScriptedEngine()
+    order = await order_new(world.resources)
+    await jobs.cancel(world.resources, order.job_id)
+    world.time.now += timedelta(seconds=5)
+    async with fake_time_worker(world, engine) as worker:
+        await worker.until_ended(order.job_id)
+    assert (await failed(world.resources, order)).code == "cancelled"
+    assert engine.spoken == []
+
+
+async def test_a_cancellation_that_comes_too_late_changes_nothing(world: Fakes) -> None:
+    order = await order_new(world.resources)
+    async with fake_time_worker(world, ScriptedEngine()) as worker:
+        await worker.until_ended(order.job_id)
+        await jobs.cancel(world.resources, order.job_id)
+        await world.time.advance(10)
+    assert await succeeded(world.resources, order)
+
+
+async def test_an_outage_during_the_poll_leaves_the_job_alone(world: Fakes) -> None:
+    engine = ScriptedEngine()
+    engine.held = True
+    order = await order_new(world.resources)
+    async with fake_time_worker(world, engine) as worker:
+        await until(lambda: engine.speaking)
+        world.bucket.switch.is_up = False
+        await world.time.advance(5)
+        world.bucket.switch.is_up = True
+        engine.held = False
+        await worker.until_ended(order.job_id)
+    assert await succeeded(world.resources, order)
