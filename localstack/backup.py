@@ -15,7 +15,7 @@ from embedded.data_folder import PRIVATE_FOLDER, lock_of
 from filelock import Timeout
 from supervision.local_settings import load_local_settings
 
-from pipeline.settings import SettingsError
+from pipeline.environment import SettingsError
 
 FAILED = 1
 
