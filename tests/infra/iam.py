@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cache
@@ -155,7 +155,7 @@ def _applies(call: Call, statement: Mapping[str, Any]) -> bool:
 
 
 def _holds(call: Call, operator: str, keys: Mapping[str, Any]) -> bool:
-    compare = {
+    compare: Callable[[str, str], bool] = {
         "StringLike": fnmatchcase,
         "ArnLike": fnmatchcase,
         "StringEquals": str.__eq__,

@@ -140,11 +140,11 @@ class Container:
         inside = [one for one in self._processes() if "python" in one.name()]
         return {one.uids().real for one in inside}
 
-    def stop(self) -> int:
-        """Stop it as an engine would, by SIGTERM to its first process; its exit status."""
+    def stop(self) -> None:
+        """Stop it as an engine would, by SIGTERM to its first process, and wait for its end."""
         first = next(one for one in self._processes() if "supervisor.py" in " ".join(one.cmdline()[:3]))
         first.send_signal(signal.SIGTERM)
-        return self._process.wait(STOP_SECONDS)
+        self._process.wait(STOP_SECONDS)
 
     def wait(self) -> int:
         """Wait for it to end by itself; its exit status."""
@@ -209,8 +209,10 @@ def test_it_wants_a_key_and_speaks(single: tuple[Container, int]) -> None:
 def test_it_ends_in_time_when_told_to(single: tuple[Container, int]) -> None:
     container, _ = single
     began = time.monotonic()
-    assert container.stop() == 0
+    container.stop()
     assert time.monotonic() - began < 20
+    for name in ("api", "worker", "embedded AWS"):
+        assert f"{name} stopped" in container.logged()
 
 
 def test_the_worker_says_in_one_line_that_it_may_not_read_its_weights(
