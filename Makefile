@@ -13,8 +13,9 @@ PYTEST_XDIST ?= -n 2 --dist loadgroup
 # Compiled files make every start after the first several times faster.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help run keys test test-all test-second-tier environments bench bench-cold-start simulate localstack \
-	deploy-local preflight deploy worker-image deploy-worker test-deployed rollback teardown check validate clean lock
+.PHONY: help run keys test test-all test-second-tier environments bench bench-cold-start bench-gpu simulate localstack \
+	deploy-local preflight deploy worker-image deploy-worker test-deployed rollback teardown check check-studio \
+	validate vendor clean lock
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -48,6 +49,11 @@ bench: $(SERVICE)/dev.stamp $(SERVICE)/qwen.stamp
 	PYTHONPATH=localstack $(SERVICE_PYTHON) -m tests.benchmarks.fairness
 	PYTHONPATH=localstack $(SERVICE_PYTHON) -m tests.benchmarks.worker_throughput
 	OMP_NUM_THREADS=1 $(SERVICE_PYTHON) -m tests.benchmarks.qwen_engine
+
+## make bench-gpu         how fast the model's engine is on this GPU, in stages; what has been measured is kept
+BENCH_RESULTS ?= docs/benchmarks/qwen-engine.json
+bench-gpu: $(SERVICE)/dev.stamp $(SERVICE)/qwen.stamp
+	$(SERVICE_PYTHON) -m tests.benchmarks.qwen_engine --results $(BENCH_RESULTS) --checkpoint data/bench-checkpoint $(ARGS)
 
 ## make bench-cold-start  how long a function takes from nothing to its first answer
 bench-cold-start: $(SERVICE)/dev.stamp
@@ -109,11 +115,30 @@ validate: $(SERVICE)/local.stamp
 	.venvs/checkov/bin/checkov --config-file infra/.checkov.yaml --directory infra
 
 ## make check             format, lint, types, templates
-check: validate $(SERVICE)/dev.stamp $(SERVICE)/qwen.stamp
+check: validate check-studio $(SERVICE)/dev.stamp $(SERVICE)/qwen.stamp
 	$(SERVICE_PYTHON) -m ruff format --check
 	$(SERVICE_PYTHON) -m ruff check
 	$(SERVICE_PYTHON) -m mypy
 	.venvs/service/bin/lint-imports
+
+# The studio's tools; the page itself needs none of them.
+node_modules/.package-lock.json: package.json package-lock.json
+	@command -v npm >/dev/null || { echo "There is no npm, which checks the studio; on Debian: apt install npm"; exit 1; }
+	npm ci --no-audit --no-fund
+	@touch $@
+
+check-studio: node_modules/.package-lock.json
+	node_modules/.bin/biome ci
+	node_modules/.bin/tsc
+
+## make vendor            copy the studio's libraries out of what npm has installed from the lock file
+STUDIO_VENDOR := functions/studio/vendor
+vendor: node_modules/.package-lock.json
+	cp node_modules/wavesurfer.js/dist/wavesurfer.esm.js $(STUDIO_VENDOR)/wavesurfer.esm.js
+	cp node_modules/wavesurfer.js/LICENSE $(STUDIO_VENDOR)/wavesurfer.LICENSE.txt
+	cp node_modules/@fontsource-variable/instrument-sans/files/instrument-sans-latin-wght-normal.woff2 \
+		$(STUDIO_VENDOR)/instrument-sans.woff2
+	cp node_modules/@fontsource-variable/instrument-sans/LICENSE $(STUDIO_VENDOR)/instrument-sans.LICENSE.txt
 
 ## make clean             remove environments, caches and what tests left; never DATA_DIR
 clean:

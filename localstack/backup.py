@@ -11,7 +11,7 @@ import tarfile
 from pathlib import Path
 
 import environments.repository  # noqa: F401  (makes the packages importable)
-from embedded.data_folder import PRIVATE_FOLDER, lock_of
+from embedded.data_folder import lock_of, make_private
 from filelock import Timeout
 from supervision.local_settings import load_local_settings
 
@@ -34,10 +34,11 @@ def save(data: Path, file: Path) -> None:
     """
     if not data.is_dir():
         raise BackupFailed(f"DATA_DIR {data} is not there.")
-    file.parent.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     unfinished = file.with_name(f".{file.name}.new")
     try:
-        unfinished.touch(mode=0o600)  # voices and keys are in it
+        # It holds recordings and the credentials.
+        unfinished.touch(mode=0o600)
         with tarfile.open(unfinished, "w:gz") as archive:
             for path in sorted(data.rglob("*")):
                 _add(archive, path, path.relative_to(data))
@@ -61,7 +62,7 @@ def restore(data: Path, file: Path) -> None:
     BackupFailed
         The folder has something in it or is in use, or the file is no backup.
     """
-    data.mkdir(parents=True, exist_ok=True)
+    make_private(data)
     try:
         with lock_of(data).acquire(timeout=0):
             if any(path.name != "in-use.lock" for path in data.iterdir()):

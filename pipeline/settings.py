@@ -64,6 +64,11 @@ class Settings(BaseSettings):
         description="Addresses or networks of proxies whose `X-Forwarded-For` is believed, separated by commas, "
         "such as `127.0.0.1,10.0.0.0/8`; none when not set",
     )
+    websocket_url: str | None = Field(
+        None,
+        description="The WebSocket API that the studio opens, such as `wss://sockets.example`; "
+        "the page's own `/ws` when not set",
+    )
     uvicorn_workers: int = Field(1, ge=1, le=64, description="API processes")
     worker_health_port: int = Field(0, ge=0, le=65535, description="Port of the worker's own `/health`; 0: none")
     worker_health_url: HttpUrl | None = Field(

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from random import Random
 from urllib.parse import urlencode
 
-from pipeline.clients.queues import BATCH, Message
+from pipeline.clients.queues import BATCH, Message, QueueCounts
 from pipeline.clients.resources import Resources
 from pipeline.clients.storage import (
     ObjectInfo,
@@ -316,6 +316,11 @@ class FakeQueue:
 
     def _failed(self, messages: Iterable[_Queued]) -> list[str]:
         return [message.receipt for message in messages if message.body in self.failing]
+
+    async def counts(self) -> QueueCounts:
+        """See `Queue.counts`."""
+        await self.switch.passed("counts")
+        return QueueCounts(visible=len(self.visible), hidden=len(self._messages) - len(self.visible))
 
     async def depth(self) -> int:
         """See `Queue.depth`."""

@@ -143,7 +143,7 @@ class World:
         await jobs.accept(self.resources, request)
         return request
 
-    async def succeed(self, request: Request) -> Succeeded:
+    async def succeed(self, request: Request, timings: Timings | None = None) -> Succeeded:
         """End a job the way a worker does."""
         key = layout.preview(request.job_id)
         await self.bucket.put_once(key, b"RIFF", "audio/wav")
@@ -155,7 +155,7 @@ class World:
                 duration_seconds=1.25,
                 expires_at=retention.preview_expires_at(self.time(), self.resources.settings),
             ),
-            timings=Timings(queued_seconds=0, synthesis_seconds=0.5, real_time_factor=0.4),
+            timings=timings or Timings(queued_seconds=0, synthesis_seconds=0.5, real_time_factor=0.4),
         )
         await jobs.write_outcome(self.resources, outcome)
         return outcome

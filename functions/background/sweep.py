@@ -12,8 +12,9 @@ import structlog
 
 from pipeline.access import quotas
 from pipeline.clients.resources import Resources
-from pipeline.clients.storage import ObjectInfo
+from pipeline.clients.storage import JSON, ObjectInfo
 from pipeline.contract import layout, retention
+from pipeline.contract.records import LastSweep
 from pipeline.domain import jobs, voice_changes
 from pipeline.errors import Unavailable
 from pipeline.ids import is_id, timestamp_of
@@ -49,6 +50,8 @@ async def handle(resources: Resources, _event: dict[str, Any]) -> dict[str, int]
     log.info("swept", **swept, failed_tasks=len(failed))
     if failed:
         raise Unavailable(f"Not swept: {', '.join(failed)}.")
+    record = LastSweep(at=resources.clock(), swept=swept)
+    await resources.bucket.put(layout.LAST_SWEEP, record.to_json(), JSON)
     return swept
 
 

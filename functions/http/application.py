@@ -3,7 +3,7 @@
 from fastapi import FastAPI
 
 from functions.access.access_control import AccessControl
-from functions.http import docs_page, problems
+from functions.http import problems
 from functions.http.health_checks import HealthChecks
 from functions.http.middleware.deadline import RequestDeadline
 from functions.http.middleware.head_requests import HeadRequests
@@ -14,7 +14,20 @@ from functions.http.middleware.request_limits import BodyLimit, BodyLimits
 from functions.http.middleware.security_headers import SecurityHeaders
 from functions.http.middleware.shutdown import CancelledRequests
 from functions.http.openapi import Api
-from functions.http.routes import health, jobs, preview_audio, previews, signed_links, uploads, voices, ws_tickets
+from functions.http.operations.service_status import StatusReader
+from functions.http.pages import docs_page, studio_page
+from functions.http.routes import (
+    health,
+    jobs,
+    preview_audio,
+    previews,
+    signed_links,
+    status,
+    uploads,
+    voice_files,
+    voices,
+    ws_tickets,
+)
 from functions.previews.completion_waiters import CompletionWaiters
 from functions.previews.queue_depth import QueueDepth
 from pipeline.clients.resources import Resources
@@ -58,10 +71,22 @@ def create_app(settings: Settings, *, on_loopback: bool = False) -> FastAPI:
         separate_input_output_schemas=False,
     )
     signed = (signed_links,) if settings.serves_links else ()
-    for routes in (previews, preview_audio, voices, uploads, jobs, ws_tickets, health, *signed):
+    for routes in (
+        previews,
+        preview_audio,
+        voices,
+        voice_files,
+        uploads,
+        jobs,
+        ws_tickets,
+        health,
+        status,
+        *signed,
+    ):
         # As they are: to include a router is to make each route once more, and a function's start waits for that.
         app.router.routes.extend(routes.router.routes)
     docs_page.install(app)
+    studio_page.install(app, settings)
     problems.install(app)
     # The last one added is the first that a request passes through.
     app.add_middleware(HeadRequests)
@@ -106,4 +131,5 @@ def serve_with(app: FastAPI, resources: Resources) -> CompletionWaiters:
     app.state.queue_depth = QueueDepth(resources)
     app.state.health_checks = HealthChecks(resources)
     app.state.access_control = AccessControl(resources)
+    app.state.status_reader = StatusReader(resources, app.state.health_checks, app.version)
     return waiters

@@ -9,6 +9,7 @@ from fastapi import Depends
 from starlette.requests import HTTPConnection
 
 from functions.http.health_checks import HealthChecks
+from functions.http.operations.service_status import StatusReader
 from functions.previews.completion_waiters import CompletionWaiters
 from functions.previews.queue_depth import QueueDepth
 from pipeline.access.api_keys import Caller
@@ -45,8 +46,15 @@ async def _caller(connection: HTTPConnection) -> Caller:
     return found
 
 
+async def _status_reader(connection: HTTPConnection) -> StatusReader:
+    found = connection.app.state.status_reader
+    assert isinstance(found, StatusReader)  # noqa: S101 - set by whoever started the application
+    return found
+
+
 FromCaller = Annotated[Caller, Depends(_caller)]
 FromHealthChecks = Annotated[HealthChecks, Depends(_health_checks)]
 FromResources = Annotated[Resources, Depends(_resources)]
 FromQueueDepth = Annotated[QueueDepth, Depends(_queue_depth)]
+FromStatusReader = Annotated[StatusReader, Depends(_status_reader)]
 FromWaiters = Annotated[CompletionWaiters, Depends(_waiters)]

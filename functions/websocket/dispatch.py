@@ -18,11 +18,11 @@ from pipeline.access.api_keys import Caller
 from pipeline.clients.resources import Resources
 from pipeline.clients.storage import JSON, NewObject
 from pipeline.contract import layout
-from pipeline.contract.records import ConnectionState, ReplyTo, Scope, Source, Subscriber, check_options
+from pipeline.contract.records import ConnectionState, Failed, ReplyTo, Scope, Source, Subscriber, check_options
 from pipeline.contract.strict_json import parse_json
 from pipeline.contract.validation import message_of
 from pipeline.domain import jobs, voice_changes
-from pipeline.errors import ConnectionGone, InvalidInput, PipelineError, Unavailable, unavailability
+from pipeline.errors import Cancelled, ConnectionGone, InvalidInput, PipelineError, Unavailable, unavailability
 from pipeline.logs import current_correlation_id
 
 log = structlog.get_logger(__name__)
@@ -31,7 +31,12 @@ log = structlog.get_logger(__name__)
 MESSAGE_MAX_BYTES = 128 * 1024
 
 # What a caller's key must allow for each type.
-SCOPES: dict[str, Scope] = {"generate_preview": "preview", "save_voice": "voices:write", "subscribe": "preview"}
+SCOPES: dict[str, Scope] = {
+    "generate_preview": "preview",
+    "save_voice": "voices:write",
+    "subscribe": "preview",
+    "cancel": "preview",
+}
 MESSAGE_TYPES = tuple(SCOPES)
 
 Say = Callable[[Message], Awaitable[None]]
@@ -51,6 +56,8 @@ DataT = TypeVar("DataT", bound=_Data)
 class _WantsPreview(_Data):
     signed: bool = False
     """Whether the answer shall bring a link that needs no key."""
+    stream: bool = False
+    """Whether the audio shall be sent while it is made."""
 
 
 class GeneratePreview(_WantsPreview):
@@ -69,11 +76,18 @@ class SaveVoice(_Data):
 
     name: WholeText
     description: WholeText | None = None
+    consent: WholeText | None = None
     session_id: WholeText | None = None
 
 
 class Subscribe(_WantsPreview):
     """`subscribe`: be told how a job ends, whoever made it."""
+
+    job_id: WholeText
+
+
+class Cancel(_Data):
+    """`cancel`: end a job that is no longer wanted."""
 
     job_id: WholeText
 
@@ -132,6 +146,8 @@ class Dispatcher:
                 return None
             case "save_voice":
                 return await self._save_voice(sender, caller, _data(SaveVoice, message))
+            case "cancel":
+                return await self._cancel(sender, caller, _data(Cancel, message))
             case _:
                 return await self._subscribe(sender, caller, _data(Subscribe, message), say)
 
@@ -161,7 +177,7 @@ class Dispatcher:
                 "No session was used on this connection yet; give the session_id to save.", field="session_id"
             )
         voice = await voice_changes.save(
-            self._resources, caller.owner, session_id, data.name, data.description or ""
+            self._resources, caller.owner, session_id, data.name, data.description or "", data.consent or ""
         )
         saved = {"voice_id": voice.voice_id, "name": voice.name, "description": voice.description}
         return messages.reply("voice_saved", data.request_id, saved)
@@ -178,6 +194,13 @@ class Dispatcher:
             outcome = await jobs.read_outcome(self._resources, job.job_id)
         return await messages.completion(self._resources, outcome, subscriber) if outcome else None
 
+    async def _cancel(self, sender: ReplyTo, caller: Caller, data: Cancel) -> Message:
+        outcome = (await jobs.cancel(self._resources, caller.owner, data.job_id)).outcome
+        if outcome is None or (isinstance(outcome, Failed) and outcome.code == Cancelled.code):
+            return messages.reply("cancelled", data.request_id, {"job_id": data.job_id})
+        subscriber = Subscriber(reply_to=sender, request_id=data.request_id)
+        return await messages.completion(self._resources, outcome, subscriber)
+
     async def _announce(self, say: Say, data: _Data, job_id: str) -> None:
         try:
             await say(messages.progress(data.request_id, job_id))
@@ -190,7 +213,7 @@ class Dispatcher:
 
 
 def _subscriber(sender: ReplyTo, data: _WantsPreview) -> Subscriber:
-    return Subscriber(reply_to=sender, request_id=data.request_id, signed=data.signed)
+    return Subscriber(reply_to=sender, request_id=data.request_id, signed=data.signed, stream=data.stream)
 
 
 def _connection(sender: ReplyTo, caller: Caller, session_id: str) -> NewObject:

@@ -45,6 +45,7 @@ UNUSED = (
     "boto3/data",
     "boto3/examples",
     "fastapi_offline/static/redoc*",
+    "**/*.d.ts",
     "functions/__main__.py",
     "functions/local",
 )
@@ -61,8 +62,8 @@ def main() -> None:
     arguments = parser.parse_args()
     if not arguments.here and sys.version_info[:2] != RUNTIME:
         raise SystemExit(
-            f"The functions run on Python {VERSION} and their package has compiled files, so that has to build it; "
-            f"this is Python {platform.python_version()}. Set PYTHON=/path/to/python{VERSION}, or `make deploy`."
+            f"The functions run on Python {VERSION} and their package has compiled files, so it builds it; "
+            f"this is Python {platform.python_version()}. Set PYTHON=/path/to/python{VERSION} or use `make deploy`."
         )
     built = BUILT.with_name("package-here") if arguments.here else BUILT
     stamp, wanted = built / "made-from.txt", _fingerprint()
@@ -75,7 +76,8 @@ def main() -> None:
 
 def _fingerprint() -> str:
     digest = hashlib.sha256(f"{sys.version} {platform.machine()}".encode())
-    for file in [LOCK, Path(__file__), *sorted(path for room in OURS for path in (ROOT / room).rglob("*.py"))]:
+    ours = sorted(path for room in OURS for path in (ROOT / room).rglob("*.*") if "__pycache__" not in path.parts)
+    for file in [LOCK, Path(__file__), *ours]:
         digest.update(str(file.relative_to(ROOT)).encode() + b"\0" + file.read_bytes())
     return digest.hexdigest()
 

@@ -34,6 +34,11 @@ def _parse_and_expand(body: str) -> dict[str, Any]:
     return expanded
 
 
+def is_deployed_api(path: str) -> bool:
+    """Return whether a path is one of a deployed API, which authorizes by itself; its `@connections` do not."""
+    return path.startswith("/_aws/execute-api/") and "/@connections" not in path
+
+
 def _record(logical_id: str, _properties: dict[str, Any], stack_name: str) -> tuple[str, dict[str, Any]]:
     return f"{stack_name}-{logical_id}", {}
 
@@ -85,11 +90,6 @@ def _accept_what_is_not_emulated() -> None:
     recorded = {"create": _record, "delete": _forget}
     provisioners._RESOURCE_HANDLERS.update(dict.fromkeys(NOT_EMULATED, recorded))
     provisioners._RESOURCE_HANDLERS[ALARM] = _alarm | {"create": _create_alarm, "update": _update_alarm}
-
-
-def is_deployed_api(path: str) -> bool:
-    """Return whether a path is one of a deployed API, which authorizes by itself; its `@connections` do not."""
-    return path.startswith("/_aws/execute-api/") and "/@connections" not in path
 
 
 if __name__ == "__main__":

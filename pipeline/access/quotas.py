@@ -144,7 +144,7 @@ def _read_used(key: str, body: bytes) -> int:
 
 
 class Quotas:
-    """The quotas of all owners, as far as this process knows them; one a process."""
+    """The quotas of all owners, as far as one object of this class has counted them."""
 
     def __init__(self, resources: Resources, clock: Clock) -> None:
         self._bucket = resources.bucket

@@ -31,6 +31,14 @@ class Message:
     receive_count: int
 
 
+@dataclass(frozen=True, slots=True)
+class QueueCounts:
+    """About how many messages a queue holds: those that anybody may receive, and those that somebody has."""
+
+    visible: int
+    hidden: int
+
+
 class Queue(Protocol):
     """A queue that delivers at least once, in any order; every method raises `Unavailable` on no answer."""
 
@@ -50,6 +58,9 @@ class Queue(Protocol):
         -------
         The receipts of those for which the queue asks for a retry.
         """
+
+    async def counts(self) -> QueueCounts:
+        """Count the messages, about."""
 
     async def depth(self) -> int:
         """Tell about how many messages anybody may receive now."""
@@ -125,13 +136,22 @@ class SqsQueue:
             retriable += _retriable(answer.get("Failed", []), some)
         return retriable
 
-    async def depth(self) -> int:
-        """See `Queue.depth`."""
+    async def counts(self) -> QueueCounts:
+        """See `Queue.counts`."""
         async with self._translated("be found"):
             answer = await self._client.get_queue_attributes(
-                QueueUrl=await self._find(), AttributeNames=["ApproximateNumberOfMessages"]
+                QueueUrl=await self._find(),
+                AttributeNames=["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"],
             )
-        return int(answer["Attributes"]["ApproximateNumberOfMessages"])
+        found = answer["Attributes"]
+        return QueueCounts(
+            visible=int(found["ApproximateNumberOfMessages"]),
+            hidden=int(found["ApproximateNumberOfMessagesNotVisible"]),
+        )
+
+    async def depth(self) -> int:
+        """See `Queue.depth`."""
+        return (await self.counts()).visible
 
     async def ping(self) -> None:
         """See `Queue.ping`."""

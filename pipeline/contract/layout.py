@@ -18,6 +18,8 @@ KEYS = "keys/"
 TICKETS = "tickets/"
 QUOTAS = "shares/"
 IN_FLIGHT = "in-flight/"
+SWEEPS = "sweeps/"
+LAST_SWEEP = SWEEPS + "last.json"
 
 OUTCOME_FILE = "outcome.json"
 _REFERENCE_FILES = {"source.wav", "transcription.txt", "embedding.json"}

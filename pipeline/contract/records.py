@@ -256,6 +256,13 @@ def outcome_fields(request: Envelope, completed_at: datetime) -> dict[str, Any]:
     return shared | {"completed_at": completed_at}
 
 
+class Consent(Record):
+    """The words by which the speaker of a voice agreed, and when they were given."""
+
+    text: str
+    given_at: UtcSeconds
+
+
 class VoiceMetadata(Record):
     """A saved voice's `metadata.json`."""
 
@@ -269,6 +276,7 @@ class VoiceMetadata(Record):
     duration_seconds: float | None = None
     sample_rate: int | None = None
     model: str | None = None
+    consent: Consent | None = None
     status: Literal["saving", "ready", "deleting"]
     changed_at: AwareDatetime
     reference_id: str = Field(description="the session that the reference came from")
@@ -279,6 +287,13 @@ class VoiceChange(Record):
 
     voice_id: str
     owner: str | None = None
+
+
+class LastSweep(Record):
+    """`sweeps/last.json`: when what had expired was last deleted, and what went."""
+
+    at: AwareDatetime
+    swept: dict[str, int]
 
 
 class QuotaUsage(Record):

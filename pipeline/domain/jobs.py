@@ -27,7 +27,7 @@ from pipeline.contract.records import (
     outcome_fields,
     parse_outcome,
 )
-from pipeline.errors import DeadlineExceeded, InvalidInput, NotFound, PipelineError, Unavailable
+from pipeline.errors import Cancelled, DeadlineExceeded, InvalidInput, NotFound, PipelineError, Unavailable
 from pipeline.ids import Owner, is_id, lowest_id
 from pipeline.settings import Settings
 
@@ -180,8 +180,27 @@ async def read_envelope(resources: Resources, job_id: str) -> Envelope | None:
         return None
 
 
-async def cancel(resources: Resources, job_id: str) -> None:
-    """Ask the workers to end a job that has not ended; idempotent."""
+async def cancel(resources: Resources, owner: Owner, job_id: str) -> Job:
+    """End a job that its owner no longer wants; return how it ended, which may be some other way.
+
+    It ends here and at once; whatever a worker makes of it is dropped.
+
+    Raises
+    ------
+    NotFound
+        No job of this owner has that id.
+    """
+    job = await read(resources, owner, job_id)
+    request = await read_envelope(resources, job_id) if job.outcome is None else None
+    if request is None:
+        return job
+    await mark_cancelled(resources, job_id)
+    await write_outcome(resources, failure(request, Cancelled("The job was cancelled."), resources.clock()))
+    return await read(resources, owner, job_id)
+
+
+async def mark_cancelled(resources: Resources, job_id: str) -> None:
+    """Tell the worker that may be at a job to stop; idempotent."""
     await resources.bucket.put_once(layout.cancellation(job_id), b"", "text/plain")
 
 

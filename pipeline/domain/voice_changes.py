@@ -13,9 +13,9 @@ from pipeline.audio.wav import WAV, length_of_wav
 from pipeline.clients.resources import Resources
 from pipeline.clients.storage import JSON
 from pipeline.contract import layout
-from pipeline.contract.records import Request, Source, VoiceChange, VoiceMetadata
+from pipeline.contract.records import Consent, Request, Source, VoiceChange, VoiceMetadata
 from pipeline.domain import jobs, sessions, voices
-from pipeline.domain.voice_names import check_description, check_name, voice_id_of
+from pipeline.domain.voice_names import check_consent, check_description, check_name, voice_id_of
 from pipeline.errors import NameTaken, Unavailable
 from pipeline.ids import Owner, is_id, timestamp_of
 
@@ -39,7 +39,7 @@ class _PromptHeader(BaseModel):
 
 
 async def save(
-    resources: Resources, owner: Owner, session_id: str, name: str, description: str = ""
+    resources: Resources, owner: Owner, session_id: str, name: str, description: str = "", consent: str = ""
 ) -> VoiceMetadata:
     """Keep a session's voice under a name, for ever.
 
@@ -55,19 +55,20 @@ async def save(
     TooMany
         The owner has as many voices as may be.
     """
-    name, description = check_name(name), check_description(description)
+    name, description, consent = check_name(name), check_description(description), check_consent(consent)
     await sessions.require(resources, owner, session_id)
     voice_id = voice_id_of(name)
     await check_quota(resources, owner, besides=voice_id)
     note = await _announce_change(resources, owner, voice_id)
+    claim = _claim_of(resources, owner, session_id, name, description, consent)
     try:
-        claimed, etag = await _claim(resources, owner, voice_id, name, description, session_id)
+        etag = await _claim(resources, owner, claim)
     except NameTaken:
         await resources.bucket.delete([note])
         raise
     files = await _read_session(resources, session_id)
-    await _write_files(resources, claimed, files)
-    ready = _described(claimed, files)
+    await _write_files(resources, claim, files)
+    ready = _described(claim, files)
     key = layout.voice(owner, voice_id).metadata
     stored = await resources.voices.replace(key, ready.to_json(), JSON, etag=etag)
     if stored is None and not await _is_stored(resources, owner, ready):
@@ -154,28 +155,34 @@ async def _announce_change(resources: Resources, owner: Owner, voice_id: str) ->
     return key
 
 
-async def _claim(
-    resources: Resources, owner: Owner, voice_id: str, name: str, description: str, session_id: str
-) -> tuple[VoiceMetadata, str]:
+def _claim_of(
+    resources: Resources, owner: Owner, session_id: str, name: str, description: str, consent: str
+) -> VoiceMetadata:
+    voice_id = voice_id_of(name)
     keys = layout.voice_reference(owner, voice_id, session_id)
     now = resources.clock()
-    claim = VoiceMetadata(
+    return VoiceMetadata(
         voice_id=voice_id,
         name=name,
         description=description,
         created_at=now,
         source_file=keys.audio,
         embedding_file=keys.embedding,
+        consent=Consent(text=consent, given_at=now) if consent else None,
         status="saving",
         changed_at=now,
         reference_id=session_id,
     )
-    etag = await resources.voices.put_once(layout.voice(owner, voice_id).metadata, claim.to_json(), JSON)
+
+
+async def _claim(resources: Resources, owner: Owner, claim: VoiceMetadata) -> str:
+    key = layout.voice(owner, claim.voice_id).metadata
+    etag = await resources.voices.put_once(key, claim.to_json(), JSON)
     if etag is None:
         etag = await _take_up(resources, owner, claim)
     if etag is None:
-        raise _taken(name, voice_id)
-    return claim, etag
+        raise _taken(claim.name, claim.voice_id)
+    return etag
 
 
 async def _take_up(resources: Resources, owner: Owner, claim: VoiceMetadata) -> str | None:

@@ -1,4 +1,4 @@
-"""Names of voices, and the readable ids made of them."""
+"""What is said of a voice, its name first, and the readable id made of that."""
 
 import hashlib
 import re
@@ -8,6 +8,7 @@ from pipeline.errors import InvalidInput
 
 NAME_MAX = 80
 DESCRIPTION_MAX = 500
+CONSENT_MAX = 1000
 VOICE_ID_MAX = 64
 _INVISIBLE = {"Cc", "Cf", "Co", "Cs", "Zl", "Zp"}  # Unicode's categories
 _JOINERS = "\u200c\u200d"  # Persian and emoji are spelled with them
@@ -57,6 +58,21 @@ def check_description(description: str) -> str:
         )
     _check_characters(description, field="description")
     return description
+
+
+def check_consent(consent: str) -> str:
+    """Take the words by which a voice's speaker agreed; they may be blank.
+
+    Raises
+    ------
+    InvalidInput
+        They are too long.
+    """
+    if len(consent) > CONSENT_MAX:
+        raise InvalidInput(
+            f"consent should have at most {CONSENT_MAX} characters; it has {len(consent)}.", field="consent"
+        )
+    return consent.strip()
 
 
 def voice_id_of(name: str) -> str:

@@ -87,9 +87,10 @@ class Stack:
         )
         assert not self._ended(), self.logged()[-4000:]
 
-    def make_key(self, owner: str) -> str:
+    def make_key(self, owner: str, *scopes: str) -> str:
         """Make an API key, as `make keys` does."""
         command = [sys.executable, str(ROOT / "localstack" / "keys.py"), "make", "--owner", owner]
+        command += [part for scope in scopes for part in ("--scope", scope)]
         made = subprocess.run(command, env=self._environment, capture_output=True, text=True, timeout=60)
         assert made.returncode == 0, made.stderr
         return made.stdout.strip()

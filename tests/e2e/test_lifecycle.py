@@ -3,8 +3,10 @@
 import asyncio
 import io
 import json
+import re
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import httpx
 import pytest
@@ -13,10 +15,22 @@ from websockets.asyncio.client import connect
 
 from tests.e2e.client import Client, pitch_of, recording
 from tests.e2e.deployment import Deployment
-from tests.e2e.stack import Stack, wait_until
+from tests.e2e.stack import ROOT, Stack, wait_until
 
 # On one worker of pytest-xdist, so that they share a running service.
 pytestmark = pytest.mark.xdist_group("lifecycle")
+
+
+def test_the_studio_is_served_with_all_that_it_is_made_of(client: Client) -> None:
+    page = client.get("/")
+    assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    assert "script-src 'self'" in page.headers["content-security-policy"]
+    kinds = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml", ".woff2": "font/woff2"}
+    for path in re.findall(r'(?:src|href)="(studio/[^"]+)"', page.text):
+        answer = client.get(f"/{path}")
+        assert answer.status_code == 200, path
+        assert answer.headers["content-type"].startswith(kinds[Path(path).suffix])
+        assert answer.content == (ROOT / "functions" / "studio" / path.split("/", 2)[2]).read_bytes()
 
 
 def test_upload_hear_save_and_use_again(client: Client) -> None:

@@ -32,9 +32,9 @@ def clients(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> Clients:
     """An operator's clients, and an environment for the SAM CLI, that reach the emulator."""
     assert deployment.deployed is not None
     monkeypatch.setenv("AWS_ENDPOINT_URL", deployment.deployed.endpoint_url)
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", deployment.deployed.access_key_id)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", deployment.deployed.secret_access_key)
-    monkeypatch.setenv("AWS_REGION", "us-east-1")
     monkeypatch.setattr(Clients, "scaling", Scaling())
     return Clients("us-east-1")
 

@@ -155,12 +155,13 @@ def _applies(call: Call, statement: Mapping[str, Any]) -> bool:
 
 
 def _holds(call: Call, operator: str, keys: Mapping[str, Any]) -> bool:
-    compare: Callable[[str, str], bool] = {
+    comparisons: dict[str, Callable[[str, str], bool]] = {
         "StringLike": fnmatchcase,
         "ArnLike": fnmatchcase,
         "StringEquals": str.__eq__,
         "ArnEquals": fnmatchcase,
-    }[operator.removesuffix("IfExists")]
+    }
+    compare = comparisons[operator.removesuffix("IfExists")]
     for key, wanted in keys.items():
         if key not in call.context:
             if operator.endswith("IfExists"):

@@ -1,6 +1,7 @@
 """The images, built and run by buildah, without a registry or an engine, on a bootstrapped Debian.
 
-Heavy (five minutes, some 6 GB of disk), so only where its tools are: `apt-get install buildah debootstrap`.
+Heavy (five minutes, some 6 GB of disk), so only where its tools are: as root, after
+`apt-get install buildah debootstrap`.
 """
 
 import json

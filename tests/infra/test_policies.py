@@ -86,7 +86,7 @@ def _pattern(resource: dict[str, Any]) -> str:
 async def http(world: World, watch: Watch) -> None:
     for number, what in enumerate(CALLS):
         owner = f"alice-{number}"
-        its, key = await belongings(world, owner), await key_of(world, owner)
+        its, key = await belongings(world, owner), await key_of(world, owner, "admin")
         async with client_of(watched(world, watch)) as client:
             assert (await call(client, what, its, key)).is_success
     async with client_of(watched(world, watch)) as client:

@@ -25,6 +25,7 @@ SQS = {
     "receive": "sqs:ReceiveMessage",
     "delete": "sqs:DeleteMessage",
     "hide": "sqs:ChangeMessageVisibility",
+    "counts": "sqs:GetQueueAttributes",
     "depth": "sqs:GetQueueAttributes",
     "ping": "sqs:GetQueueAttributes",
 }
@@ -57,6 +58,7 @@ class Watch:
             bucket=_Watched(resources.bucket, self._bucket("EphemeralBucket")),
             voices=_Watched(resources.voices, self._bucket("VoicesBucket")),
             synthesis=_Watched(resources.synthesis, self._queue("SynthesisArn")),
+            synthesis_dead_letters=_Watched(resources.synthesis_dead_letters, self._queue("SynthesisDeadArn")),
             events=_Watched(resources.events, self._queue("EventsArn")),
             connections=_WatchedConnections(resources.connections, self.deeds),
         )

@@ -77,6 +77,7 @@ CALLS = [
     Call("GET", "/previews/{job_id}.wav", "preview", ("job_id",)),
     Call("HEAD", "/previews/{job_id}.wav", "preview", ("job_id",)),
     Call("GET", "/jobs/{job_id}", "preview", ("job_id",)),
+    Call("DELETE", "/jobs/{job_id}", "preview", ("job_id",)),
     Call("GET", "/voices", "preview"),
     Call(
         "POST",
@@ -86,10 +87,15 @@ CALLS = [
         lambda its: {"json": {"session_id": its.session_id, "name": "Another"}},
     ),
     Call("GET", "/voices/{voice_id}", "preview", ("voice_id",)),
+    Call("GET", "/voices/{voice_id}/sample", "preview", ("voice_id",)),
+    Call("GET", "/voices/{voice_id}/export", "preview", ("voice_id",)),
+    Call("PATCH", "/voices/{voice_id}", "voices:write", ("voice_id",), lambda _: {"json": {"description": "calm"}}),
     Call("DELETE", "/voices/{voice_id}", "voices:write", ("voice_id",)),
     Call("POST", "/uploads", "preview"),
     Call("POST", "/upload", "preview", (), lambda _: {"files": {"audio": WAV}}),
     Call("POST", "/ws-tickets", "preview"),
+    Call("GET", "/status", "admin"),
+    Call("GET", "/metrics", "admin"),
 ]
 
 MESSAGES: dict[str, Callable[[Belongings], list[dict[str, Any]]]] = {
@@ -99,6 +105,7 @@ MESSAGES: dict[str, Callable[[Belongings], list[dict[str, Any]]]] = {
     ],
     "save_voice": lambda its: [{"session_id": its.session_id, "name": "Another"}],
     "subscribe": lambda its: [{"job_id": its.job_id}],
+    "cancel": lambda its: [{"job_id": its.job_id}],
 }
 
 
@@ -196,7 +203,7 @@ class TestRoutes:
         world = World(SETTINGS)
         mine = await belongings(world, "alice")
         async with client_of(world) as client:
-            answer = await call(client, what, mine, await key_of(world, "alice"))
+            answer = await call(client, what, mine, await key_of(world, "alice", what.scope))
         assert answer.is_success, answer.text
         assert answer.headers["ratelimit"]
         assert answer.headers["ratelimit-policy"]
@@ -234,7 +241,7 @@ class TestRoutes:
     async def test_nor_with_another_scope(self, what: Call) -> None:
         world = World(SETTINGS)
         mine = await belongings(world, "alice")
-        other: Scope = "voices:write" if what.scope == "preview" else "preview"
+        other: Scope = "preview" if what.scope == "voices:write" else "voices:write"
         async with client_of(world) as client:
             answer = await call(client, what, mine, await key_of(world, "alice", other))
         assert answer.status_code == 403

@@ -108,6 +108,24 @@ def test_a_page_of_another_origin_is_refused(locked: Gateway) -> None:
     assert handshake(locked, Authorization=key, Origin="https://studio.example") == HANDLED
 
 
+def test_a_page_of_whatever_origin_may_come_with_a_ticket(locked: Gateway) -> None:
+    caller = locked.run(KeyLookup(locked.world.resources).caller(key_of(locked)))
+    ticket, _ = locked.run(ws_tickets.issue(locked.world.resources, caller))
+    event = recorded("websocket_connect")
+    event["headers"] |= {"Origin": "https://studio.execute-api.us-east-1.amazonaws.com"}
+    for shown, answer in ((ticket, HANDLED), (ticket, {"statusCode": 401}), ("", {"statusCode": 401})):
+        event["queryStringParameters"] = {"ticket": shown}
+        connect = locked.routes.serving(locked._process, locked.routes.connect)
+        assert connect(event, Context()) == answer
+
+
+def test_where_no_keys_are_wanted_a_ticket_opens_nothing_to_other_origins(gateway: Gateway) -> None:
+    event = recorded("websocket_connect")
+    event["headers"] |= {"Origin": "https://evil.example"}
+    event["queryStringParameters"] = {"ticket": "t1"}
+    assert gateway.routes.serving(gateway._process, gateway.routes.connect)(event, Context()) == {"statusCode": 403}
+
+
 def test_whose_key_is_revoked_is_told_so_and_hung_up_on(locked: Gateway) -> None:
     key = key_of(locked)
     handshake(locked, Authorization=f"Bearer {key}")

@@ -11,7 +11,8 @@ from pydantic import BaseModel
 
 from functions.http.application import create_app
 from functions.websocket import dispatch, messages
-from functions.websocket.dispatch import MESSAGE_TYPES, GeneratePreview, SaveVoice, Subscribe
+from functions.websocket.dispatch import MESSAGE_TYPES, Cancel, GeneratePreview, SaveVoice, Subscribe
+from pipeline.contract.stream_messages import AudioChunk, StreamStarted
 from pipeline.settings import Settings
 from tests.settings_table import PAGE, rows
 
@@ -36,6 +37,7 @@ DATA: dict[str, type[BaseModel]] = {
     "generate_preview": GeneratePreview,
     "save_voice": SaveVoice,
     "subscribe": Subscribe,
+    "cancel": Cancel,
 }
 
 
@@ -132,6 +134,8 @@ def type_of_message(call: ast.Call) -> str | None:
 def messages_sent() -> set[tuple[str, str]]:
     """Every type of message that the code makes, with the names in the literal that it is made of."""
     found = set()
+    for sent, data in (("progress", StreamStarted), ("tts_audio", AudioChunk)):
+        found |= {(sent, field) for field in data.model_fields}
     for module in (messages, dispatch):
         for call in ast.walk(ast.parse(inspect.getsource(module))):
             if isinstance(call, ast.Call) and (type_ := type_of_message(call)):
@@ -146,6 +150,8 @@ def test_the_messages_are_found() -> None:
         "tts_complete",
         "embedding_complete",
         "voice_saved",
+        "tts_audio",
+        "cancelled",
         "progress",
         "error",
     }

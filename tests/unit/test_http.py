@@ -122,6 +122,24 @@ async def test_a_misconfiguration_is_not_something_to_try_again() -> None:
     assert "retry-after" not in answer.headers
 
 
+async def test_a_job_that_is_no_longer_wanted_ends_as_cancelled() -> None:
+    world = World()
+    async with api(world) as client:
+        form = {"session_id": await world.session(), "response_text": "Hello."}
+        waiting = asyncio.ensure_future(client.post("/preview", data=form))
+        while not world.synthesis.bodies:  # noqa: ASYNC110 - there is nothing to wait for but turns
+            await asyncio.sleep(0)
+        job_id = (await last_request(world)).job_id
+        cancelled = await client.delete(f"/jobs/{job_id}")
+        assert (cancelled.status_code, cancelled.json()["status"]) == (200, "failed")
+        assert cancelled.json()["code"] == "cancelled"
+        assert (await client.get(f"/jobs/{job_id}")).json() == cancelled.json()
+        assert problem(await waiting, 409, "cancelled")["job_id"] == job_id
+        again = await client.delete(f"/jobs/{job_id}")
+        assert again.json() == cancelled.json()
+        problem(await client.delete(f"/jobs/{world.resources.new_id()}"), 404, "not_found")
+
+
 class NoReads(Switch):
     """Finds objects, and does not give them out."""
 
@@ -308,6 +326,7 @@ async def test_the_life_of_a_voice() -> None:
             "duration_seconds": 2.0,
             "sample_rate": 16_000,
             "model": None,
+            "consent": None,
         }
         assert (await client.get("/voices/nova")).json() == saved.json()
         assert (await client.get("/voices")).json() == {"voices": [saved.json()]}
@@ -766,7 +785,7 @@ async def test_a_wrong_method_is_told_every_right_one() -> None:
     async with api(World()) as client:
         for url, methods in [
             ("/voices", "GET, HEAD, POST"),
-            ("/voices/nova", "DELETE, GET, HEAD"),
+            ("/voices/nova", "DELETE, GET, HEAD, PATCH"),
             ("/previews/x.wav", "GET, HEAD"),
         ]:
             assert (await client.put(url)).headers["allow"] == methods
@@ -775,7 +794,6 @@ async def test_a_wrong_method_is_told_every_right_one() -> None:
 @pytest.mark.parametrize(
     ("method", "url", "status"),
     [
-        ("GET", "/", 404),
         ("GET", "/nothing", 404),
         ("POST", "/health", 405),
         ("PUT", "/voices", 405),

@@ -6,8 +6,8 @@ import httpx
 import pytest
 
 from functions.http.application import create_app, serve_with
-from functions.http.docs_page import PAGE, POLICY
 from functions.http.middleware.security_headers import HEADERS
+from functions.http.pages.docs_page import PAGE, POLICY
 from pipeline.settings import Settings
 from tests.world import World
 

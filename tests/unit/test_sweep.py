@@ -11,7 +11,7 @@ from pipeline.access import ws_tickets
 from pipeline.access.api_keys import ANONYMOUS
 from pipeline.clients.storage import JSON, ObjectInfo
 from pipeline.contract import layout, retention
-from pipeline.contract.records import Failed
+from pipeline.contract.records import Failed, LastSweep
 from pipeline.domain import jobs, voice_changes
 from pipeline.errors import Unavailable
 from tests.fakes import EPOCH, FakeBucket, FakeTime
@@ -20,6 +20,22 @@ from tests.world import Crash, World
 
 async def swept(world: World) -> dict[str, int]:
     return await sweep.handle(world.resources, {})
+
+
+def left(world: World) -> list[str]:
+    """Tell what is stored beside the record of the sweep itself."""
+    stored = world.keys()
+    return [key for key in stored if key != layout.LAST_SWEEP]
+
+
+async def test_a_sweep_leaves_word_of_itself() -> None:
+    world = World()
+    await world.session()
+    world.later(hours=12)
+    went = await swept(world)
+    last = LastSweep.model_validate_json(world.bucket.objects[layout.LAST_SWEEP].body)
+    assert (last.at, last.swept) == (world.time(), went)
+    assert went["uploads"] == 3
 
 
 async def test_each_thing_goes_at_its_moment_and_not_before() -> None:
@@ -37,13 +53,13 @@ async def test_each_thing_goes_at_its_moment_and_not_before() -> None:
         (layout.JOBS, timedelta(hours=24), 3),
     ]:
         world.time.now = EPOCH + lifetime - timedelta(milliseconds=1)
-        before = world.keys()
+        before = left(world)
         assert sum((await swept(world)).values()) == 0
-        assert world.keys() == before
+        assert left(world) == before
         world.time.now += timedelta(milliseconds=1)
         assert sum((await swept(world)).values()) == count
         assert world.keys(prefix) == []
-    assert world.keys() == []
+    assert left(world) == []
 
 
 async def test_saved_voices_are_never_swept() -> None:
@@ -60,7 +76,7 @@ async def test_one_bucket_may_hold_both() -> None:
     await voice_changes.save(world.resources, None, await world.session(), "Nova")
     world.later(days=3650)
     await swept(world)
-    assert len(world.keys(layout.VOICES)) == len(world.keys()) == 4
+    assert len(world.keys(layout.VOICES)) == len(left(world)) == 4
 
 
 async def test_a_preview_lives_from_its_completion_not_from_its_request() -> None:
@@ -94,7 +110,7 @@ async def test_what_is_not_ours_is_let_be() -> None:
     await world.succeed(request)
     world.later(days=400)
     await swept(world)
-    assert world.keys() == sorted(foreign)
+    assert left(world) == sorted(foreign)
 
 
 async def test_a_sweep_costs_what_has_expired_not_what_is_stored() -> None:
@@ -158,7 +174,7 @@ async def test_thousands_go_in_batches() -> None:
     world.later(hours=24)
     world.mend()
     assert (await swept(world))["jobs"] == 2100
-    assert world.keys() == []
+    assert left(world) == []
     assert world.bucket.switch.count("delete") == 3 + 7
 
 
@@ -223,7 +239,7 @@ async def test_a_sweep_that_can_not_reach_the_storage_says_so_and_the_next_does_
             await swept(world)
         world.mend()
     await swept(world)
-    assert world.keys() == []
+    assert left(world) == []
 
 
 async def test_an_unreadable_note_of_a_change_stops_neither_the_other_notes_nor_the_sweep() -> None:

@@ -12,8 +12,8 @@ from pipeline.access.owners import new_id
 from pipeline.audio.reference_audio import encoded
 from pipeline.clients.storage import JSON
 from pipeline.contract import layout
-from pipeline.contract.records import Source, VoiceMetadata
-from pipeline.domain import jobs, sessions, voice_changes, voices
+from pipeline.contract.records import Consent, Source, VoiceMetadata
+from pipeline.domain import jobs, sessions, voice_changes, voice_renaming, voices
 from pipeline.errors import Expired, InvalidInput, NameTaken, NotFound, Unavailable
 from tests.fakes import FakeBucket, Switch
 from tests.world import PROMPT, Crash, World, spoken
@@ -75,6 +75,60 @@ async def test_a_voice_without_transcription_or_embedding() -> None:
     request = await jobs.read_request(world.resources, ticket.job_id)
     assert request is not None
     assert (request.kind, request.source.voice_id, request.reference_id) == ("embedding", "nova", session_id)
+
+
+async def test_the_words_of_consent_are_kept_with_the_voice_and_their_time() -> None:
+    world = World()
+    saved = await voice_changes.save(world.resources, None, await world.session(), "Nova", consent=" I agree. ")
+    assert saved.consent == Consent(text="I agree.", given_at=world.time())
+    assert stored(world, "nova").consent == saved.consent
+    assert (
+        await voice_changes.save(world.resources, None, await world.session(), "Ann", consent=" ")
+    ).consent is None
+
+
+async def test_consent_is_a_sentence_and_no_book() -> None:
+    world = World()
+    with pytest.raises(InvalidInput, match="at most 1000 characters; it has 1001") as refused:
+        await voice_changes.save(world.resources, None, await world.session(), "Nova", consent="x" * 1001)
+    assert refused.value.field == "consent"
+    assert world.voice_keys() == []
+
+
+async def test_a_renamed_voice_keeps_its_id_and_all_else() -> None:
+    world = World()
+    session_id = await world.session("What I say.")
+    before = await voice_changes.save(world.resources, None, session_id, "Nova", "calm", "I agree.")
+    world.later(days=1)
+    renamed = await voice_renaming.rename(world.resources, None, "nova", name=" Aria ")
+    expected = {"name": "Aria", "changed_at": world.time()}
+    assert renamed.model_dump() == before.model_dump() | expected
+    assert (await voice_renaming.rename(world.resources, None, "nova", description="")).description == ""
+    whole(world, "nova", session_id)
+    assert (await voices.get(world.resources, None, "nova")).name == "Aria"
+
+
+async def test_two_who_rename_at_once_both_get_their_part() -> None:
+    world = World()
+    await voice_changes.save(world.resources, None, await world.session(), "Nova", "calm")
+    await asyncio.gather(
+        voice_renaming.rename(world.resources, None, "nova", name="Aria"),
+        voice_renaming.rename(world.resources, None, "nova", description="hoarse"),
+    )
+    metadata = stored(world, "nova")
+    assert (metadata.name, metadata.description) == ("Aria", "hoarse")
+
+
+async def test_what_can_not_be_renamed() -> None:
+    world = World()
+    await voice_changes.save(world.resources, None, await world.session(), "Nova")
+    for wrong in ({"name": " "}, {"name": "x" * 81}, {"description": "x" * 501}):
+        with pytest.raises(InvalidInput):
+            await voice_renaming.rename(world.resources, None, "nova", **wrong)
+    assert stored(world, "nova").name == "Nova"
+    await voice_changes.delete(world.resources, None, "nova")
+    with pytest.raises(NotFound):
+        await voice_renaming.rename(world.resources, None, "nova", name="Aria")
 
 
 async def test_an_embedding_that_says_no_model_is_kept_all_the_same() -> None:

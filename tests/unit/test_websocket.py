@@ -218,6 +218,46 @@ async def test_an_expired_session_can_be_neither_used_nor_saved() -> None:
         assert (await refused(world, type_, data | {"session_id": session_id}))["code"] == "expired"
 
 
+async def test_a_stream_is_sent_to_who_asks_for_one() -> None:
+    world = World()
+    session_id = await world.session()
+    await ask(world, "generate_preview", {"session_id": session_id, "text": "Hello.", "stream": True})
+    request = await request_of(world)
+    assert request.subscriber == Subscriber(reply_to=HERE, stream=True)
+    await ask(world, "subscribe", {"job_id": request.job_id, "stream": True}, THERE)
+    stored = world.bucket.objects[layout.subscriber(request.job_id, THERE.connection_id)]
+    assert Subscriber.model_validate_json(stored.body) == Subscriber(reply_to=THERE, stream=True)
+
+
+async def test_a_job_is_cancelled_and_whoever_waits_for_it_is_told() -> None:
+    world = World()
+    request = await world.job(Subscriber(reply_to=THERE, request_id="r1"))
+    answer = await ask(world, "cancel", {"job_id": request.job_id, "request_id": "r9"})
+    assert answer == {"type": "cancelled", "data": {"job_id": request.job_id, "request_id": "r9"}}
+    assert layout.cancellation(request.job_id) in world.bucket.objects
+    await notify.notify(world.resources, KeyLookup(world.resources), request.job_id)
+    ((to, body),) = world.connections.posted
+    told = json.loads(body)
+    assert (to, told["type"], told["data"]["code"]) == (THERE.connection_id, "error", "cancelled")
+    assert told["data"]["request_id"] == "r1"
+    assert await ask(world, "cancel", {"job_id": request.job_id, "request_id": "r9"}) == answer
+
+
+async def test_a_job_that_has_ended_can_not_be_cancelled() -> None:
+    world = World()
+    request = await world.job()
+    await world.succeed(request)
+    answer = await ask(world, "cancel", {"job_id": request.job_id, "request_id": "r9"})
+    assert answer is not None
+    assert (answer["type"], answer["data"]["request_id"]) == ("tts_complete", "r9")
+    assert layout.cancellation(request.job_id) not in world.bucket.objects
+
+
+async def test_an_unknown_job_can_not_be_cancelled() -> None:
+    world = World()
+    assert (await refused(world, "cancel", {"job_id": world.resources.new_id()}))["code"] == "not_found"
+
+
 async def test_who_subscribes_in_time_is_told_when_the_job_ends() -> None:
     world = World()
     request = await world.job(Subscriber(reply_to=THERE))
@@ -362,6 +402,7 @@ async def test_a_storage_that_is_away_is_an_error_without_its_address(type_: str
         "generate_preview": {**session, "text": "Hello."},
         "save_voice": {**session, "name": "Nova"},
         "subscribe": {"job_id": request.job_id},
+        "cancel": {"job_id": request.job_id},
     }
     world.bucket.switch.is_up = False
     told = await refused(world, type_, data[type_] | {"request_id": "r1"})

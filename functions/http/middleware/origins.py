@@ -15,7 +15,7 @@ from pipeline.addresses import is_loopback
 
 log = structlog.get_logger(__name__)
 
-METHODS = ("DELETE", "GET", "HEAD", "POST")
+METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST")
 _SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 _REQUEST_HEADERS = ("Authorization", "If-None-Match", "If-Range", "Prefer", "Range", "X-Correlation-Id")
 _ANSWER_HEADERS = (

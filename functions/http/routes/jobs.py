@@ -99,6 +99,17 @@ async def get_job(
     return view(job, ahead)
 
 
+@router.delete(
+    "/jobs/{job_id}",
+    response_model_exclude_none=True,
+    responses=problems.answers(InvalidInput.code, NotFound.code, Unavailable.code),
+    openapi_extra=requires("preview"),
+)
+async def cancel_job(job_id: str, caller: FromCaller, resources: FromResources) -> JobView:
+    """End a job that is no longer wanted: `failed` with the code `cancelled`, or as it had ended already."""
+    return view(await jobs.cancel(resources, caller.owner, job_id))
+
+
 async def _with_link(resources: Resources, job: jobs.Job, base_url: str) -> JobView:
     seen = view(job)
     if seen.audio_url is None or seen.expires_at is None:

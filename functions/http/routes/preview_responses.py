@@ -6,6 +6,7 @@ from functions.http import problems
 from functions.http.routes.jobs import JobView
 from pipeline.audio.wav import WAV
 from pipeline.errors import (
+    Cancelled,
     DeadlineExceeded,
     Expired,
     InvalidInput,
@@ -67,6 +68,7 @@ GENERATED: dict[int | str, dict[str, Any]] = {
         NotFound.code,
         Expired.code,
         TooLarge.code,
+        Cancelled.code,
         SynthesisFailed.code,
         DeadlineExceeded.code,
         Unavailable.code,

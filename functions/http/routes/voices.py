@@ -10,12 +10,19 @@ from functions.http.authorized_route import AuthorizedRoute, requires
 from functions.http.dependencies import FromCaller, FromResources
 from functions.previews.requests import WholeText
 from pipeline.contract.records import UtcSeconds, VoiceMetadata
-from pipeline.domain import voice_changes, voice_names, voices
+from pipeline.domain import voice_changes, voice_names, voice_renaming, voices
 from pipeline.errors import Expired, InvalidAudio, InvalidInput, NameTaken, NotFound, Unavailable
 
 router = APIRouter(tags=["voices"], route_class=AuthorizedRoute)
 
 LIMIT_MAX = 1000
+
+
+class ConsentView(BaseModel):
+    """The words by which the speaker of a voice agreed."""
+
+    text: str
+    given_at: UtcSeconds
 
 
 class VoiceView(BaseModel):
@@ -31,6 +38,7 @@ class VoiceView(BaseModel):
     duration_seconds: float | None = Field(description="Of the reference")
     sample_rate: int | None = Field(description="Of the reference, Hz")
     model: str | None = Field(description="The model that made the embedding, when it was saved with one")
+    consent: ConsentView | None = Field(description="What the speaker agreed to, when that was said")
 
 
 class VoiceList(BaseModel):
@@ -47,6 +55,22 @@ class NewVoice(BaseModel):
 
     session_id: WholeText
     name: WholeText = Field(description=f"1 to {voice_names.NAME_MAX} characters with at least one letter or digit")
+    description: WholeText | None = Field(None, description=f"At most {voice_names.DESCRIPTION_MAX} characters")
+    consent: WholeText | None = Field(
+        None,
+        description="The words by which the speaker agreed, kept with the voice; "
+        f"at most {voice_names.CONSENT_MAX} characters",
+    )
+
+
+class VoiceChanges(BaseModel):
+    """What to call a voice from now on; what is not given stays."""
+
+    model_config = ConfigDict(strict=True)
+
+    name: WholeText | None = Field(
+        None, description=f"1 to {voice_names.NAME_MAX} characters with at least one letter or digit"
+    )
     description: WholeText | None = Field(None, description=f"At most {voice_names.DESCRIPTION_MAX} characters")
 
 
@@ -83,6 +107,23 @@ async def get_voice(voice_id: str, caller: FromCaller, resources: FromResources)
     return view(await voices.get(resources, caller.owner, voice_id))
 
 
+@router.patch(
+    "/voices/{voice_id}",
+    responses=problems.answers(InvalidInput.code, NotFound.code, Unavailable.code),
+    openapi_extra=requires("voices:write"),
+)
+async def rename_voice(
+    voice_id: str, changes: VoiceChanges, caller: FromCaller, resources: FromResources
+) -> VoiceView:
+    """Change a voice's name or description; the id by which it is used stays."""
+    if changes.name is None and changes.description is None:
+        raise InvalidInput("Give a new name or a new description.", field="name")
+    renamed = await voice_renaming.rename(
+        resources, caller.owner, voice_id, name=changes.name, description=changes.description
+    )
+    return view(renamed)
+
+
 @router.delete(
     "/voices/{voice_id}",
     status_code=204,
@@ -110,7 +151,8 @@ async def save_voice(
     voice: NewVoice, caller: FromCaller, resources: FromResources, response: Response
 ) -> VoiceView:
     """Save a session's voice under a name."""
-    description = voice.description or ""
-    saved = await voice_changes.save(resources, caller.owner, voice.session_id, voice.name, description)
+    saved = await voice_changes.save(
+        resources, caller.owner, voice.session_id, voice.name, voice.description or "", voice.consent or ""
+    )
     response.headers["Location"] = f"/voices/{saved.voice_id}"
     return view(saved)

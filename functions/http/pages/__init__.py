@@ -1,0 +1,1 @@
+"""Pages for people: the API to read and try out, and the studio."""

@@ -1,0 +1,119 @@
+"""`/`: the studio, a page for people over the public API, fetching nothing from elsewhere.
+
+Its files lie under an address that changes with them: browsers keep them for good and never mix two versions.
+"""
+
+import hashlib
+from functools import cache
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from fastapi import FastAPI
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.staticfiles import StaticFiles
+
+from pipeline.settings import Settings
+
+FILES = Path(__file__).parents[2] / "studio"
+SERVED = {"script", "style", "vendor", "chevron.svg", "icon.svg"}
+
+# The style that wavesurfer.js puts beside each waveform, at the height that `waveform.js` gives it.
+WAVEFORM_STYLE = "sha256-GDz2FZP0i7VZaDhs1mgc43IRUXU2xajPIjvThHvZvbs="
+
+FOREVER = "public, max-age=31536000, immutable"
+
+
+def install(app: FastAPI, settings: Settings) -> None:
+    """Serve the page and what it is made of."""
+    headers = {
+        "Cache-Control": "no-cache",
+        "Content-Security-Policy": content_policy(settings),
+        "Cross-Origin-Opener-Policy": "same-origin",
+        "Permissions-Policy": "microphone=(self)",
+    }
+
+    async def page(request: Request) -> Response:
+        tag = f'"{version()}"'
+        if request.headers.get("If-None-Match") == tag:
+            return Response(status_code=304, headers=headers | {"ETag": tag})
+        return HTMLResponse(_page(), headers=headers | {"ETag": tag})
+
+    async def page_settings(_request: Request) -> Response:
+        return JSONResponse(_page_settings(settings), headers={"Cache-Control": "no-cache"})
+
+    files = StaticFiles(directory=FILES)
+
+    async def file(request: Request) -> Response:
+        path = request.path_params["path"]
+        if path.partition("/")[0] not in SERVED:
+            raise HTTPException(404)
+        response = await files.get_response(path, request.scope)
+        is_current = request.path_params["version"] == version()
+        response.headers["Cache-Control"] = FOREVER if is_current else "no-store"
+        return response
+
+    app.add_route("/", page, include_in_schema=False)
+    app.add_route("/studio/settings.json", page_settings, include_in_schema=False)
+    app.add_route("/studio/{version}/{path:path}", file, include_in_schema=False)
+
+
+def content_policy(settings: Settings) -> str:
+    """Say what the page may do: run and show what it is made of, and reach this service and its storage."""
+    sockets = f" {_origin(settings.websocket_url)}" if settings.websocket_url else ""
+    rules = (
+        "default-src 'none'",
+        "script-src 'self'",
+        f"style-src 'self' '{WAVEFORM_STYLE}'",
+        "font-src 'self'",
+        "img-src 'self'",
+        " ".join(["media-src 'self' blob:", *_storage_origins(settings)]),
+        f"connect-src 'self'{sockets}",
+        "base-uri 'none'",
+        "form-action 'none'",
+        "frame-ancestors 'none'",
+    )
+    return "; ".join(rules)
+
+
+def _storage_origins(settings: Settings) -> list[str]:
+    """Where a preview is redirected to that is too large for an answer."""
+    if not settings.answer_max_bytes:
+        return []
+    if endpoint := settings.endpoint_for("s3"):
+        return [_origin(endpoint)]
+    # Which of the two a client signs for depends on the region.
+    hosts = ("s3.amazonaws.com", f"s3.{settings.aws_region}.amazonaws.com")
+    return [f"https://{host}/{settings.bucket}/" for host in hosts]
+
+
+def _origin(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def _page_settings(settings: Settings) -> dict[str, object]:
+    limits = (
+        "reference_min_seconds",
+        "reference_max_seconds",
+        "text_max_chars",
+        "transcription_max_chars",
+        "preview_retention_minutes",
+    )
+    return {"websocket_url": settings.websocket_url, **settings.model_dump(include=set(limits))}
+
+
+@cache
+def version() -> str:
+    """Name the page's files by what is in them."""
+    digest = hashlib.sha256()
+    for file in sorted(path for path in FILES.rglob("*") if path.is_file()):
+        digest.update(str(file.relative_to(FILES)).encode() + b"\0" + file.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+@cache
+def _page() -> str:
+    page = (FILES / "index.html").read_text(encoding="utf-8")
+    return page.replace('="studio/', f'="studio/{version()}/')

@@ -1,0 +1,35 @@
+"""`/status` and `/metrics`: how the service stands, for whoever runs it."""
+
+from fastapi import APIRouter, Response
+
+from functions.http import problems
+from functions.http.authorized_route import AuthorizedRoute, requires
+from functions.http.dependencies import FromStatusReader
+from functions.http.operations.prometheus import CONTENT_TYPE, to_text
+from functions.http.operations.service_status import ServiceStatus
+from pipeline.errors import Unavailable
+
+router = APIRouter(tags=["operations"], route_class=AuthorizedRoute)
+
+
+@router.get("/status", responses=problems.answers(Unavailable.code), openapi_extra=requires("admin"))
+async def get_status(reader: FromStatusReader) -> ServiceStatus:
+    """Show queues, worker, sweep, the jobs of the last hour, and what does not answer."""
+    return await reader.read()
+
+
+@router.get(
+    "/metrics",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "Gauges, in Prometheus' text format",
+            "content": {"text/plain": {"schema": {"type": "string"}}},
+        },
+        **problems.answers(Unavailable.code),
+    },
+    openapi_extra=requires("admin"),
+)
+async def get_metrics(reader: FromStatusReader) -> Response:
+    """Show the figures of `/status` to Prometheus."""
+    return Response(to_text(await reader.read()), headers={"Content-Type": CONTENT_TYPE})

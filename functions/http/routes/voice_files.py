@@ -1,0 +1,79 @@
+"""`/voices/{voice_id}/sample` and `/export`: a saved voice to listen to, and to take away."""
+
+from datetime import timedelta
+
+from fastapi import APIRouter, Response
+
+from functions.http import problems
+from functions.http.authorized_route import AuthorizedRoute, requires
+from functions.http.dependencies import FromCaller, FromResources
+from functions.http.routes.preview_audio import asked_of_storage, is_all
+from pipeline.audio.wav import WAV
+from pipeline.contract import layout
+from pipeline.domain import voices
+from pipeline.domain.voice_bundle import ZIP, make_bundle
+from pipeline.errors import NotFound, TooLarge, Unavailable
+
+router = APIRouter(tags=["voices"], route_class=AuthorizedRoute)
+
+LINK_LIFETIME = timedelta(minutes=5)
+
+_STRING = {"schema": {"type": "string"}}
+_BINARY = {"schema": {"type": "string", "format": "binary"}}
+_HEADERS = {
+    "Cache-Control": {"description": "`private`: a voice is somebody's own", **_STRING},
+    "Content-Disposition": {"description": "Names the file", **_STRING},
+}
+
+
+@router.get(
+    "/voices/{voice_id}/sample",
+    response_class=Response,
+    responses={
+        200: {"description": "The recording", "content": {WAV: _BINARY}, "headers": _HEADERS},
+        303: {
+            "description": "The recording is larger than an answer may be: it is to be had at `Location`",
+            "headers": {"Location": {"description": "The recording, at a signed URL", **_STRING}},
+        },
+        **problems.answers(NotFound.code, Unavailable.code),
+    },
+    openapi_extra=requires("preview"),
+)
+async def get_sample(voice_id: str, caller: FromCaller, resources: FromResources) -> Response:
+    """Play the recording that a voice was made from."""
+    voice = await voices.get(resources, caller.owner, voice_id)
+    key = layout.voice_files(voice).audio
+    stored = await resources.voices.read(key, range_=asked_of_storage(None, resources.settings))
+    if stored is None:
+        raise voices.unknown(voice_id)
+    disposition = f'inline; filename="{voice.voice_id}.wav"'
+    if not is_all(None, stored):
+        url = await resources.voices.presign_get(
+            key, lifetime=LINK_LIFETIME, content_type=WAV, disposition=disposition
+        )
+        return Response(status_code=303, headers={"Location": url})
+    return Response(stored.body, media_type=WAV, headers=_headers(disposition))
+
+
+@router.get(
+    "/voices/{voice_id}/export",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "A zip with `metadata.json`, `recording.wav` and, where they were given, "
+            "`transcription.txt` and `consent.txt`",
+            "content": {ZIP: _BINARY},
+            "headers": _HEADERS,
+        },
+        **problems.answers(NotFound.code, TooLarge.code, Unavailable.code),
+    },
+    openapi_extra=requires("preview"),
+)
+async def export_voice(voice_id: str, caller: FromCaller, resources: FromResources) -> Response:
+    """Take a voice away as one file."""
+    bundle = await make_bundle(resources, caller.owner, voice_id)
+    return Response(bundle, media_type=ZIP, headers=_headers(f'attachment; filename="{voice_id}.zip"'))
+
+
+def _headers(disposition: str) -> dict[str, str]:
+    return {"Cache-Control": "private", "Content-Disposition": disposition}

@@ -1,0 +1,78 @@
+"""A saved voice as one file to take away: a zip of its recording and all that is said of it."""
+
+import asyncio
+import io
+import json
+import zipfile
+
+from pipeline.clients.resources import Resources
+from pipeline.contract import layout
+from pipeline.contract.records import VoiceMetadata
+from pipeline.domain import voices
+from pipeline.errors import TooLarge
+from pipeline.ids import Owner
+
+ZIP = "application/zip"
+
+# What describes the voice itself, and not how this service stores it.
+_DESCRIBED = {
+    "voice_id",
+    "name",
+    "description",
+    "created_at",
+    "duration_seconds",
+    "sample_rate",
+    "model",
+    "consent",
+}
+
+
+async def make_bundle(resources: Resources, owner: Owner, voice_id: str) -> bytes:
+    """Return the zip of a voice: `metadata.json`, `recording.wav`, `transcription.txt` and `consent.txt`.
+
+    A text that nobody gave has no file.
+
+    Raises
+    ------
+    NotFound
+        There is none of that id.
+    TooLarge
+        It is larger than an answer may be.
+    """
+    metadata = await voices.get(resources, owner, voice_id)
+    keys = layout.voice_files(metadata)
+    recording, transcription = await asyncio.gather(
+        resources.voices.get(keys.audio), resources.voices.get(keys.transcription)
+    )
+    if recording is None:  # deleted in this very moment
+        raise voices.unknown(voice_id)
+    bundle = _zip_of(_files(metadata, recording, transcription))
+    limit = resources.settings.answer_max_bytes
+    if limit and len(bundle) > limit:
+        raise TooLarge(
+            f"The bundle has {len(bundle)} bytes, more than an answer may have; "
+            f"fetch /voices/{voice_id} and /voices/{voice_id}/sample instead."
+        )
+    return bundle
+
+
+def _files(metadata: VoiceMetadata, recording: bytes, transcription: bytes | None) -> dict[str, bytes]:
+    described = metadata.model_dump(mode="json", include=_DESCRIBED, exclude_none=True)
+    files = {
+        "metadata.json": json.dumps(described, indent=2, ensure_ascii=False).encode(),
+        "recording.wav": recording,
+    }
+    if transcription is not None:
+        files["transcription.txt"] = transcription
+    if metadata.consent is not None:
+        files["consent.txt"] = metadata.consent.text.encode()
+    return files
+
+
+def _zip_of(files: dict[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as bundle:
+        for name, content in files.items():
+            # Without the time of packing, so that the same voice is the same file.
+            bundle.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
+    return buffer.getvalue()

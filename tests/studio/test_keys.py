@@ -1,0 +1,99 @@
+"""Where keys are wanted: asked for, kept for the tab only, and told when a share is used up."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.e2e.stack import Stack, running
+from tests.studio.browser import speech
+from tests.studio.studio import Studio
+
+# On one worker: a browser that records and plays needs a core for itself.
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("studio")]
+
+TEXT = "The weather is fine today, and we walk along the river until the evening comes."
+
+
+def test_a_wrong_key_is_refused_in_a_sentence(studio: Callable[..., Studio], keyed_stack: Stack) -> None:
+    here = studio(keyed_stack.url)
+    here.open()
+    here.shot("key-wanted")
+    here.enter("vk_nonsense")
+    expect(here.page.locator("#key-wrong")).not_to_be_empty()
+    expect(here.page.locator("#key-dialog")).to_be_visible()
+    here.shot("key-wrong")
+    here.enter(keyed_stack.make_key("alice"))
+    expect(here.page.locator("#key-dialog")).not_to_be_visible()
+    here.ready()
+
+
+def test_a_key_is_kept_for_its_tab_only(studio: Callable[..., Studio], keyed_stack: Stack) -> None:
+    here = studio(keyed_stack.url)
+    here.open()
+    here.enter(keyed_stack.make_key("alice"))
+    here.ready()
+    here.open()
+    here.ready()
+    expect(here.page.locator("#key-dialog")).not_to_be_visible()
+    assert here.page.evaluate("localStorage.length + document.cookie.length") == 0
+    elsewhere = here.context.new_page()
+    elsewhere.goto(f"{keyed_stack.url}/")
+    expect(elsewhere.locator("#key-dialog")).to_be_visible()
+    here.page.locator("#open-key").click()
+    here.page.get_by_role("button", name="Forget the key").click()
+    expect(here.page.locator("#key-dialog")).to_be_visible()
+
+
+def test_the_socket_is_opened_by_a_ticket_and_never_by_the_key(
+    studio: Callable[..., Studio], keyed_stack: Stack
+) -> None:
+    here = studio(keyed_stack.url)
+    sockets: list[str] = []
+    here.page.on("websocket", lambda socket: sockets.append(socket.url))
+    here.open()
+    key = keyed_stack.make_key("alice")
+    here.enter(key)
+    here.ready()
+    expect(here.page.locator("#status-text")).to_have_text("Ready")
+    assert len(sockets) == 1
+    assert "/ws?ticket=" in sockets[0]
+    assert key not in sockets[0]
+
+
+def test_only_operators_see_how_it_stands(studio: Callable[..., Studio], keyed_stack: Stack) -> None:
+    here = studio(keyed_stack.url)
+    here.open("#operators")
+    here.enter(keyed_stack.make_key("alice"))
+    expect(here.page.locator("#operators-figures")).to_contain_text("`admin`")
+    other = studio(keyed_stack.url)
+    other.open("#operators")
+    other.enter(keyed_stack.make_key("root", "admin"))
+    expect(other.page.locator("#operators-verdict")).to_contain_text("All is well")
+    expect(other.page.locator("#operators-figures")).to_contain_text("Jobs of the last hour")
+    other.shot("operators")
+
+
+@pytest.fixture(scope="module")
+def strict_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A service that gives each owner little."""
+    settings = {"AUTH": "keys", "HOST": "0.0.0.0", "REFERENCE_SECONDS_PER_HOUR": "10"}
+    data: Path = tmp_path_factory.mktemp("strict") / "data"
+    with running(data, settings) as stack:
+        yield stack
+
+
+def test_a_share_that_is_used_up_is_told_with_its_end(studio: Callable[..., Studio], strict_stack: Stack) -> None:
+    here = studio(strict_stack.url)
+    here.open()
+    here.enter(strict_stack.make_key("alice"))
+    here.ready()
+    for status in ("ready", "failed"):
+        here.choose_file("mine.wav", speech(TEXT))
+        here.show("#recording-wave canvas >> nth=0")
+        expect(here.speak("Hello.")).to_have_attribute("data-status", status)
+        here.page.get_by_role("button", name="Start over").click()
+    expect(here.page.locator("#notice")).to_contain_text("seconds of recordings an hour")
+    expect(here.page.locator("#notice")).to_contain_text("There is more at ")
+    here.shot("share-used-up")

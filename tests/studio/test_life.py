@@ -1,0 +1,190 @@
+"""The whole life of a voice, from a press of the key to its deletion."""
+
+import io
+import json
+import re
+import zipfile
+from collections.abc import Callable
+
+import pytest
+from playwright.sync_api import Locator, Page, expect
+
+from tests.e2e.client import Client
+from tests.e2e.stack import Stack
+from tests.studio.browser import SENTENCE
+from tests.studio.studio import Studio
+
+# On one worker: a browser that records and plays needs a core for itself.
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("studio")]
+
+WORDS = "I never said this, and yet here it is, in my own voice."
+
+
+@pytest.mark.parametrize(
+    ("keys", "size", "scheme"),
+    [("open", "desktop", "light"), ("keyed", "phone", "dark")],
+    ids=["open-desktop-light", "keyed-phone-dark"],
+)
+def test_a_voice_from_recording_to_deletion(
+    keys: str, size: str, scheme: str, studio: Callable[..., Studio], request: pytest.FixtureRequest
+) -> None:
+    stack: Stack = request.getfixturevalue(f"{keys}_stack")
+    key = stack.make_key("alice") if keys == "keyed" else None
+    service = Client(stack.url, stack.socket_url, key)
+    here = studio(stack.url, size=size, scheme=scheme)
+    here.open()
+    if key:
+        here.enter(key)
+    here.ready()
+    page = here.page
+    here.shot(f"{size}-empty")
+
+    _records(here, size)
+    _speaks(here, size)
+    _compares(here, size)
+    _downloads(here.take(1), page)
+    _saves(here, size)
+
+    [kept] = service.get("/voices").json()["voices"]
+    assert (kept["name"], kept["description"]) == ("Nova", "calm, close to the microphone")
+    assert kept["consent"]["text"].startswith("I agree that this recording")
+
+    _is_on_the_shelf(here, size)
+    _renames(here)
+    assert service.get("/voices/nova").json()["name"] == "Nova of the coast"
+    _exports(here)
+    _is_used_again(here)
+    _is_deleted(here, size)
+    assert service.get("/voices").json() == {"voices": []}
+
+
+def _records(here: Studio, size: str) -> None:
+    page = here.page
+    page.locator("#record").click()
+    expect(page.locator("#recorder")).to_have_attribute("data-recorder", "recording")
+    page.wait_for_timeout(4000)
+    assert page.locator("#level").evaluate("meter => meter.value") > 0
+    expect(page.locator("#recorder-time")).to_have_text(re.compile(r"0:0[3-6]\.\d"))
+    here.shot(f"{size}-recording")
+    page.wait_for_timeout(4500)
+    page.locator("#record").click()
+    expect(page.locator("#transcript")).to_have_value(SENTENCE)
+    expect(page.locator("#findings")).not_to_be_empty()
+    end = page.get_by_role("slider", name="End of the part that is used")
+    before = page.locator("#recording-length").inner_text()
+    end.focus()
+    page.keyboard.press("PageDown")
+    expect(page.locator("#recording-length")).not_to_have_text(before)
+    here.shot(f"{size}-recorded")
+
+
+def _speaks(here: Studio, size: str) -> None:
+    take = here.speak(WORDS)
+    here.shot(f"{size}-speaking")
+    here.is_spoken(take)
+    expect(take.locator(".take-left")).to_have_text(re.compile(r"expires in (20:00|19:\d\d)"))
+    # It is heard without another press.
+    expect(take).to_have_class(re.compile("is-playing"))
+    expect(take).not_to_have_class(re.compile("is-playing"))
+
+
+def _compares(here: Studio, size: str) -> None:
+    page = here.page
+    page.locator("#temperature").fill("0.4")
+    page.locator("#language").select_option("German")
+    here.is_spoken(here.speak(WORDS))
+    for number in (2, 1):
+        here.take(number).get_by_role("button", name="Compare").click()
+    expect(page.locator("#compare")).to_contain_text("language: German and as usual; liveliness: 0.4 and as usual")
+    switch = page.get_by_role("button", name="Switch between A and B")
+    expect(here.take(2)).not_to_have_class(re.compile("is-playing"))  # what it did by itself is over
+    switch.click()
+    expect(here.take(2)).to_have_class(re.compile("is-playing"))
+    switch.click()
+    expect(here.take(1)).to_have_class(re.compile("is-playing"))
+    expect(here.take(2)).not_to_have_class(re.compile("is-playing"))
+    page.locator(".takes").scroll_into_view_if_needed()
+    here.shot(f"{size}-compared")
+
+
+def _downloads(take: Locator, page: Page) -> None:
+    take.get_by_label("Download take 1").click()
+    with page.expect_download() as download:
+        take.get_by_role("button", name="WAV").click()
+    assert download.value.suggested_filename == "take-1.wav"
+    assert download.value.path().read_bytes().startswith(b"RIFF")
+
+
+def _saves(here: Studio, size: str) -> None:
+    page = here.page
+    page.locator("#save").click()
+    page.locator("#save-name").fill("Nova")
+    page.locator("#save-description").fill("calm, close to the microphone")
+    save = page.locator("#save-dialog [type=submit]")
+    save.click()
+    expect(page.locator("#save-dialog")).to_be_visible()  # nobody has agreed yet
+    page.locator("#save-agreed").check()
+    here.shot(f"{size}-save")
+    save.click()
+    expect(page.locator("#save-dialog")).not_to_be_visible()
+
+
+def _is_on_the_shelf(here: Studio, size: str) -> None:
+    page = here.page
+    kept = page.locator(".saved-voice")
+    expect(kept).to_have_count(1)
+    kept.scroll_into_view_if_needed()
+    kept.get_by_text("Agreed on").click()
+    expect(kept.locator("blockquote")).to_contain_text("I agree that this recording")
+    kept.get_by_role("button", name="Play the sample of Nova").click()
+    expect(kept.locator(".play use")).to_have_attribute("href", "#icon-pause")
+    kept.get_by_role("button", name="Play the sample of Nova").click()
+    page.locator("#voice-search").fill("somebody else")
+    expect(page.locator("#voices-none")).to_contain_text("No voice is called anything like")
+    page.locator("#voice-search").fill("calm")
+    expect(kept).to_have_count(1)
+    here.shot(f"{size}-shelf")
+
+
+def _renames(here: Studio) -> None:
+    page = here.page
+    page.get_by_label("More about Nova").click()
+    page.get_by_role("button", name="Rename").click()
+    page.locator("#rename-name").fill("Nova of the coast")
+    page.locator("#rename-dialog [type=submit]").click()
+    expect(page.locator(".saved-voice h3")).to_have_text("Nova of the coast")
+    expect(page.locator(".saved-card h3")).to_have_text("Nova of the coast")
+
+
+def _exports(here: Studio) -> None:
+    page = here.page
+    page.get_by_label("More about Nova of the coast").click()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Export").click()
+    with zipfile.ZipFile(io.BytesIO(download.value.path().read_bytes())) as bundle:
+        assert json.loads(bundle.read("metadata.json"))["voice_id"] == "nova"
+        assert bundle.read("transcription.txt").decode() == SENTENCE
+
+
+def _is_used_again(here: Studio) -> None:
+    page = here.page
+    page.get_by_role("button", name="Start over").click()
+    expect(page.locator("#record")).to_be_focused()
+    page.get_by_role("button", name="Use Nova of the coast").click()
+    here.is_spoken(here.speak("Good morning, years later."))
+    expect(here.take(3).locator(".chips")).to_contain_text("Nova of the coast")
+
+
+def _is_deleted(here: Studio, size: str) -> None:
+    page = here.page
+    page.get_by_label("More about Nova of the coast").click()
+    page.get_by_role("button", name="Delete").click()
+    expect(page.locator("#delete-what")).to_contain_text("the words of consent")
+    here.shot(f"{size}-delete")
+    page.locator("#delete-dialog").get_by_role("button", name="Cancel").click()
+    expect(page.locator(".saved-voice")).to_have_count(1)
+    page.get_by_label("More about Nova of the coast").click()
+    page.get_by_role("button", name="Delete").click()
+    page.locator("#delete-dialog [type=submit]").click()
+    expect(page.locator(".saved-voice")).to_have_count(0)
+    expect(page.locator("#voice-empty")).to_be_visible()

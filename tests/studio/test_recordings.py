@@ -1,0 +1,132 @@
+"""What is wrong with a recording is said before it is sent."""
+
+import random
+from collections.abc import Callable
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.e2e.stack import Stack
+from tests.studio.browser import speech, wav_of
+from tests.studio.studio import Studio
+
+# On one worker: a browser that records and plays needs a core for itself.
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("studio")]
+
+RATE = 16_000
+SENTENCE = "The weather is fine today, and we walk along the river until the evening comes."
+
+
+def silence(seconds: float) -> bytes:
+    return wav_of([0] * int(seconds * RATE), RATE)
+
+
+def noise(seconds: float) -> bytes:
+    chance = random.Random(1)
+    return wav_of([chance.randint(-9000, 9000) for _ in range(int(seconds * RATE))], RATE)
+
+
+@pytest.mark.parametrize(
+    ("content", "said", "is_usable"),
+    [
+        pytest.param(lambda: speech("Hi.", pause_seconds=0.05), "at least 1 s", False, id="too short"),
+        pytest.param(lambda: silence(61), "at most 60 s", False, id="too long"),
+        pytest.param(lambda: silence(5), "nothing to hear", False, id="silent"),
+        pytest.param(lambda: speech(SENTENCE, gain=12), "clipped", True, id="clipped"),
+        pytest.param(lambda: noise(6), "noise", True, id="noisy"),
+        pytest.param(lambda: speech(SENTENCE, gain=0.04), "very quiet", True, id="quiet"),
+        pytest.param(lambda: speech("Hello there, my friend."), "rather short", True, id="short"),
+        pytest.param(lambda: speech(SENTENCE), "good recording", True, id="good"),
+    ],
+)
+def test_what_is_found_out_about_a_file(
+    content: Callable[[], bytes], said: str, is_usable: bool, studio: Callable[..., Studio], open_stack: Stack
+) -> None:
+    here = studio(open_stack.url)
+    here.open()
+    here.choose_file("mine.wav", content())
+    expect(here.page.locator("#findings")).to_contain_text(said)
+    speak, save = here.page.locator("#speak"), here.page.locator("#save")
+    for button in (speak, save):
+        expect(button).to_be_enabled() if is_usable else expect(button).to_be_disabled()
+    here.shot(f"finding-{said.split()[0]}") if said in {"clipped", "nothing to hear"} else None
+
+
+def test_a_file_that_is_no_sound_is_refused_in_a_sentence(studio: Callable[..., Studio], open_stack: Stack) -> None:
+    here = studio(open_stack.url)
+    here.open()
+    here.choose_file("holiday.jpg", b"not a sound at all")
+    expect(here.page.locator("#notice")).to_contain_text("“holiday.jpg” can’t be read as sound")
+    expect(here.page.locator("#voice-empty")).to_be_visible()
+
+
+def test_trimming_makes_a_long_recording_usable(studio: Callable[..., Studio], open_stack: Stack) -> None:
+    here = studio(open_stack.url)
+    here.open()
+    here.choose_file("long.wav", speech(SENTENCE * 12, pause_seconds=3))
+    expect(here.page.locator("#findings")).to_contain_text("Move the handles")
+    end = here.page.get_by_role("slider", name="End of the part that is used")
+    box = here.page.locator("#trim").bounding_box()
+    assert box is not None
+    end.hover()
+    here.page.mouse.down()
+    here.page.mouse.move(box["x"] + box["width"] * 0.2, box["y"] + 10, steps=5)
+    here.page.mouse.up()
+    expect(here.page.locator("#speak")).to_be_enabled()
+    here.is_spoken(here.speak("Only the first part of it was sent."))
+
+
+def test_a_recording_that_is_dropped_is_taken(studio: Callable[..., Studio], open_stack: Stack) -> None:
+    here = studio(open_stack.url)
+    here.open()
+    dropped = here.page.evaluate_handle(
+        """bytes => {
+            const transfer = new DataTransfer();
+            transfer.items.add(new File([new Uint8Array(bytes)], "mine.wav", { type: "audio/wav" }));
+            return transfer;
+        }""",
+        list(speech(SENTENCE)),
+    )
+    here.page.dispatch_event("#voice", "drop", {"dataTransfer": dropped})
+    here.show("#recording-wave canvas >> nth=0")
+
+
+def test_a_sentence_is_offered_in_each_of_ten_languages(studio: Callable[..., Studio], open_stack: Stack) -> None:
+    here = studio(open_stack.url)
+    here.open()
+    page = here.page
+    languages = page.locator("#reading-language option")
+    expect(languages).to_have_count(10)
+    texts = set[str]()
+    for code in ("en", "de", "fr", "es", "it", "pt", "ru", "zh", "ja", "ko"):
+        page.locator("#reading-language").select_option(index=len(texts))
+        expect(page.locator("#reading-text")).to_have_attribute("lang", code)
+        texts.add(page.locator("#reading-text").inner_text())
+    assert len(texts) == 10
+    page.get_by_role("button", name="Another").click()
+    assert page.locator("#reading-text").inner_text() not in texts
+
+
+def test_silence_is_warned_of_while_recording(studio: Callable[..., Studio], open_stack: Stack) -> None:
+    here = studio(open_stack.url)
+    here.page.add_init_script(
+        """navigator.mediaDevices.getUserMedia = async () => new MediaStreamAudioDestinationNode(
+            new AudioContext()).stream"""
+    )
+    here.open()
+    here.page.locator("#record").click()
+    expect(here.page.locator("#recorder-hint")).to_contain_text("Nothing is heard")
+    here.shot("recording-silence")
+
+
+def test_a_microphone_that_is_not_allowed(studio: Callable[..., Studio], open_stack: Stack) -> None:
+    here = studio(open_stack.url)
+    here.page.add_init_script(
+        """navigator.mediaDevices.getUserMedia = async () => {
+            throw new DOMException("denied", "NotAllowedError"); }"""
+    )
+    here.open()
+    here.page.locator("#record").click()
+    expect(here.page.locator("#notice")).to_contain_text("The microphone is not allowed")
+    expect(here.page.locator("#recorder")).to_have_attribute("data-recorder", "idle")
+    here.shot("microphone-denied")

@@ -1,0 +1,150 @@
+"""The studio is served whole, from here alone, under a policy that lets nothing else in."""
+
+import base64
+import hashlib
+import re
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+
+from functions.http.application import create_app, serve_with
+from functions.http.pages import studio_page
+from functions.http.pages.studio_page import FILES, WAVEFORM_STYLE, content_policy
+from pipeline.settings import Settings
+from tests.world import World
+
+WEIGHT_MAX = 300_000
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[httpx.AsyncClient]:
+    world = World()
+    app = create_app(world.resources.settings)
+    serve_with(app, world.resources)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as made:
+        yield made
+
+
+async def everything(client: httpx.AsyncClient) -> dict[str, httpx.Response]:
+    """Fetch the page and all that it names, as a browser would."""
+    found: dict[str, httpx.Response] = {}
+    wanted = ["http://test/"]
+    while wanted:
+        url = wanted.pop()
+        if url in found:
+            continue
+        found[url] = await client.get(url)
+        if not url.endswith(("/studio/settings.json", ".woff2")):
+            wanted += [str(httpx.URL(url).join(name)) for name in _named(found[url])]
+    return found
+
+
+def _named(answer: httpx.Response) -> list[str]:
+    kind = answer.headers["content-type"]
+    if "javascript" in kind:
+        return re.findall(r'(?:from |URL\()"(\.[^"]+\.js|[a-z-]+\.js)"', answer.text)
+    if "css" in kind:
+        return re.findall(r'url\("([^"]+)"\)', answer.text)
+    return re.findall(r'(?:src|href)="(studio/[^"]+)"', answer.text) if "html" in kind else []
+
+
+async def test_all_that_the_page_names_is_there(client: httpx.AsyncClient) -> None:
+    found = await everything(client)
+    assert {url: answer.status_code for url, answer in found.items() if answer.status_code != 200} == {}
+    served = {url.split("/", 5)[-1] for url in found}
+    files = {str(path.relative_to(FILES)) for path in FILES.rglob("*.js")}
+    assert files <= served, "a module that nothing names"
+
+
+async def test_it_weighs_little(client: httpx.AsyncClient) -> None:
+    assert sum(len(answer.content) for answer in (await everything(client)).values()) < WEIGHT_MAX
+
+
+async def test_the_files_are_kept_for_good_under_the_address_of_their_version(client: httpx.AsyncClient) -> None:
+    page = await client.get("/")
+    assert page.headers["cache-control"] == "no-cache"
+    assert (await client.get("/", headers={"If-None-Match": page.headers["etag"]})).status_code == 304
+    path = f"/studio/{studio_page.version()}/script/app.js"
+    assert "immutable" in (await client.get(path)).headers["cache-control"]
+    other = await client.get("/studio/000000000000/script/app.js")
+    assert (other.status_code, other.headers["cache-control"]) == (200, "no-store")
+
+
+async def test_only_the_pages_own_files_are_served(client: httpx.AsyncClient) -> None:
+    version = studio_page.version()
+    for path in ("index.html", "../http/studio_page.py", "%2e%2e/keys.py", "script", ""):
+        answer = await client.get(f"/studio/{version}/{path}")
+        assert answer.status_code == 404, path
+        assert answer.json()["code"] == "not_found"
+
+
+async def test_the_page_runs_nothing_but_its_own(client: httpx.AsyncClient) -> None:
+    page = await client.get("/")
+    rules = _rules(page.headers["content-security-policy"])
+    assert rules["default-src"] == ["'none'"]
+    assert rules["script-src"] == rules["font-src"] == rules["img-src"] == rules["connect-src"] == ["'self'"]
+    assert "unsafe" not in str(rules)
+    assert not re.search(r"<script(?![^>]*src=)|<style|\son\w+=|\sstyle=", page.text)
+    assert not re.search(r'(?:src|href)="(?:https?:)?//', page.text)
+
+
+def _rules(policy: str) -> dict[str, list[str]]:
+    return {name: values for name, *values in (rule.split() for rule in policy.split("; "))}
+
+
+def test_the_policy_names_the_one_style_that_wavesurfer_brings() -> None:
+    library = (FILES / "vendor" / "wavesurfer.esm.js").read_text()
+    height = re.search(r"HEIGHT = (\d+);", (FILES / "script" / "waveform.js").read_text())
+    assert height is not None
+    style = re.search(r"<style\$\{.*?\}>(.*?)</style>", library, re.DOTALL)
+    assert style is not None
+    text = re.sub(r"\$\{this\.getHeight\([^}]*\)\}", height[1], style[1]).replace("\\n", "\n")
+    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+    assert f"sha256-{digest}" == WAVEFORM_STYLE
+
+
+@pytest.mark.parametrize(
+    ("settings", "rule", "sources"),
+    [
+        ({"websocket_url": "wss://ws.example/v1"}, "connect-src", ["'self'", "wss://ws.example"]),
+        (
+            {"answer_max_megabytes": 4, "bucket": "mine", "aws_region": "eu-west-1"},
+            "media-src",
+            ["'self'", "blob:", "https://s3.amazonaws.com/mine/", "https://s3.eu-west-1.amazonaws.com/mine/"],
+        ),
+        (
+            {"answer_max_megabytes": 4, "aws_endpoint_url": "http://127.0.0.1:4566/x"},
+            "media-src",
+            ["'self'", "blob:", "http://127.0.0.1:4566"],
+        ),
+        ({}, "media-src", ["'self'", "blob:"]),
+    ],
+)
+def test_the_policy_lets_the_page_reach_what_the_settings_name(
+    settings: dict[str, Any], rule: str, sources: list[str]
+) -> None:
+    assert _rules(content_policy(Settings(**settings)))[rule] == sources
+
+
+async def test_the_page_is_told_the_limits(client: httpx.AsyncClient) -> None:
+    told = (await client.get("/studio/settings.json")).json()
+    assert told == {
+        "websocket_url": None,
+        "reference_min_seconds": 1,
+        "reference_max_seconds": 60,
+        "text_max_chars": 4096,
+        "transcription_max_chars": 4096,
+        "preview_retention_minutes": 20,
+    }
+
+
+async def test_the_page_works_behind_a_prefix_as_a_stage_of_api_gateway_is_one(client: httpx.AsyncClient) -> None:
+    assert not re.search(r'(?:src|href)="/', (await client.get("/")).text)
+
+
+def test_libraries_come_with_their_licences() -> None:
+    vendored = [*(FILES / "vendor").glob("*.esm.js"), *(FILES / "vendor").glob("*.woff2")]
+    licences = {path.name.partition(".")[0] for path in (FILES / "vendor").glob("*.LICENSE.txt")}
+    assert {path.name.partition(".")[0] for path in vendored} == licences

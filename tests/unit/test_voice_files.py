@@ -1,0 +1,99 @@
+"""A saved voice to listen to and to take away."""
+
+import io
+import json
+import zipfile
+
+import httpx
+import pytest
+
+from functions.http.application import create_app, serve_with
+from pipeline.contract import layout
+from pipeline.domain import voice_changes
+from pipeline.settings import Settings
+from tests.world import World
+
+
+def client_of(world: World) -> httpx.AsyncClient:
+    app = create_app(world.resources.settings)
+    serve_with(app, world.resources)
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test")
+
+
+def recording(world: World, voice_id: str) -> bytes:
+    [key] = [key for key in world.voice_keys(layout.voice(None, voice_id).folder) if key.endswith("source.wav")]
+    return world.voices.objects[key].body
+
+
+async def test_a_sample_is_the_recording_itself() -> None:
+    world = World()
+    await voice_changes.save(world.resources, None, await world.session(), "Nova")
+    async with client_of(world) as client:
+        answer = await client.get("/voices/nova/sample")
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "audio/wav")
+    assert answer.headers["content-disposition"] == 'inline; filename="nova.wav"'
+    assert answer.content == recording(world, "nova")
+
+
+async def test_a_sample_that_is_too_large_for_an_answer_is_at_the_storage() -> None:
+    world = World(Settings(answer_max_megabytes=0.01))
+    await voice_changes.save(world.resources, None, await world.session(), "Nova")
+    async with client_of(world) as client:
+        answer = await client.get("/voices/nova/sample")
+        assert answer.status_code == 303
+        assert "audio/voices/nova/" in answer.headers["location"]
+        too_large = await client.get("/voices/nova/export")
+    assert too_large.status_code == 413
+    assert "/voices/nova/sample" in too_large.json()["detail"]
+
+
+async def test_a_bundle_has_all_that_is_known_of_a_voice() -> None:
+    world = World()
+    session_id = await world.session("What I say.")
+    await voice_changes.save(world.resources, None, session_id, "Nova", "calm", "I agree.")
+    async with client_of(world) as client:
+        answer = await client.get("/voices/nova/export")
+        again = await client.get("/voices/nova/export")
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "application/zip")
+    assert answer.headers["content-disposition"] == 'attachment; filename="nova.zip"'
+    assert again.content == answer.content
+    with zipfile.ZipFile(io.BytesIO(answer.content)) as bundle:
+        files = {name: bundle.read(name) for name in bundle.namelist()}
+    assert files.pop("recording.wav") == recording(world, "nova")
+    described = json.loads(files.pop("metadata.json"))
+    assert (described["voice_id"], described["name"], described["description"]) == ("nova", "Nova", "calm")
+    assert described["consent"] == {"text": "I agree.", "given_at": "2026-01-01T00:00:00Z"}
+    assert files == {"transcription.txt": b"What I say.", "consent.txt": b"I agree."}
+
+
+async def test_a_bundle_has_no_file_for_what_nobody_said() -> None:
+    world = World()
+    await voice_changes.save(world.resources, None, await world.session(""), "Nova")
+    async with client_of(world) as client:
+        answer = await client.get("/voices/nova/export")
+    with zipfile.ZipFile(io.BytesIO(answer.content)) as bundle:
+        assert bundle.namelist() == ["metadata.json", "recording.wav"]
+
+
+@pytest.mark.parametrize("what", ["sample", "export"])
+async def test_there_is_nothing_of_a_voice_that_is_gone(what: str) -> None:
+    world = World()
+    await voice_changes.save(world.resources, None, await world.session(), "Nova")
+    await voice_changes.delete(world.resources, None, "nova")
+    async with client_of(world) as client:
+        assert (await client.get(f"/voices/nova/{what}")).status_code == 404
+
+
+async def test_consent_and_new_names_come_over_http() -> None:
+    world = World()
+    body = {"session_id": await world.session(), "name": "Nova", "consent": "I agree."}
+    async with client_of(world) as client:
+        saved = (await client.post("/voices", json=body)).json()
+        assert saved["consent"] == {"text": "I agree.", "given_at": "2026-01-01T00:00:00Z"}
+        renamed = await client.patch("/voices/nova", json={"name": "Aria"})
+        assert (renamed.status_code, renamed.json()) == (200, saved | {"name": "Aria"})
+        [listed] = (await client.get("/voices")).json()["voices"]
+        assert (listed["name"], listed["consent"]) == ("Aria", saved["consent"])
+        nothing = await client.patch("/voices/nova", json={})
+    assert nothing.status_code == 422
+    assert "new name" in nothing.json()["detail"]
