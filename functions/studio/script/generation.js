@@ -84,7 +84,7 @@ function newTake(text, options) {
     askedAt: Date.now(),
     ahead: null,
     heard: 0,
-    last: { attempt: 0, seq: -1 },
+    last: { attempt: null, seq: -1 },
     duration: null,
     expiresAt: null,
     url: null,
@@ -178,15 +178,14 @@ function progressed(take, data) {
  */
 function pieceCame(take, data) {
   const { attempt, seq } = take.last;
-  const current = data.take ?? attempt + (data.restarted ? 1 : 0);
-  if (current === attempt && data.seq <= seq) return; // sent twice
-  const isAnew = current !== attempt;
+  if (data.take === attempt && data.seq <= seq) return; // sent twice
+  const isAnew = attempt !== null && data.take !== attempt; // another worker has begun again
   const seconds = atob(data.audio).length / 2 / data.sample_rate;
   updateTake(take.id, {
     jobId: data.job_id,
     status: "speaking",
     heard: (isAnew ? 0 : take.heard) + seconds,
-    last: { attempt: current, seq: data.seq },
+    last: { attempt: data.take, seq: data.seq },
   });
   onAudio(take, { ...data, isAnew });
 }

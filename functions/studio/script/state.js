@@ -41,7 +41,7 @@
  * @property {number} askedAt  Milliseconds since the epoch.
  * @property {number | null} ahead  Jobs before it in the queue.
  * @property {number} heard  Seconds that have come in so far.
- * @property {{attempt: number, seq: number}} last  The last piece that came in: a worker that begins anew counts anew.
+ * @property {{attempt: string | null, seq: number}} last  The last piece that came in, and of which attempt.
  * @property {number | null} duration  Seconds.
  * @property {number | null} expiresAt  Milliseconds since the epoch.
  * @property {string | null} url  Where this page can play it from.
