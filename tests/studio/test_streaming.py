@@ -125,5 +125,8 @@ def test_a_service_that_can_not_stream_is_asked_without(studio: Callable[..., St
     here.ready()
     here.choose_file("mine.wav", speech(TEXT))
     here.speak("Whole or not at all.")
-    here.page.wait_for_timeout(500)
+    for _ in range(200):
+        if len(asked) == 2:
+            break
+        here.page.wait_for_timeout(100)
     assert [("stream" in data) for data in asked] == [True, False]
