@@ -1,4 +1,4 @@
-# The commands to know:  make run   make keys   make test   make check   make clean
+# The commands to know:  make run   make keys   make test   make check   make clean; on AWS:  make preflight   make deploy
 # Settings go on the command line or into the environment: make run PORT=9000 UVICORN_WORKERS=2
 
 SHELL := /bin/sh
@@ -13,7 +13,9 @@ PYTEST_XDIST ?= -n 2 --dist loadgroup
 # Compiled files make every start after the first several times faster.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help run keys test test-all test-second-tier environments bench bench-cold-start simulate localstack deploy-local check check-studio validate vendor screenshots clean lock
+.PHONY: help run keys test test-all test-second-tier environments bench bench-cold-start bench-gpu simulate localstack \
+	deploy-local preflight deploy worker-image deploy-worker test-deployed rollback teardown check check-studio \
+	validate vendor screenshots clean lock
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -48,6 +50,11 @@ bench: $(SERVICE)/dev.stamp $(SERVICE)/qwen.stamp
 	PYTHONPATH=localstack $(SERVICE_PYTHON) -m tests.benchmarks.worker_throughput
 	OMP_NUM_THREADS=1 $(SERVICE_PYTHON) -m tests.benchmarks.qwen_engine
 
+## make bench-gpu         how fast the model's engine is on this GPU, in stages; what has been measured is kept
+BENCH_RESULTS ?= docs/benchmarks/qwen-engine.json
+bench-gpu: $(SERVICE)/dev.stamp $(SERVICE)/qwen.stamp
+	$(SERVICE_PYTHON) -m tests.benchmarks.qwen_engine --results $(BENCH_RESULTS) --checkpoint data/bench-checkpoint $(ARGS)
+
 ## make bench-cold-start  how long a function takes from nothing to its first answer
 bench-cold-start: $(SERVICE)/dev.stamp
 	PYTHONPATH=localstack $(SERVICE_PYTHON) -m tests.benchmarks.cold_start
@@ -64,6 +71,40 @@ localstack: $(SERVICE)/dev.stamp
 ## make deploy-local      build template.yaml and deploy it into an emulator on this machine; Ctrl-C stops it
 deploy-local: $(SERVICE)/local.stamp
 	@$(SERVICE_PYTHON) localstack/deploy_local.py
+
+## make preflight         whether an AWS account can take a deployment, changing nothing
+# ENV: a section of samconfig.toml.  YES=1: don't ask before the change.
+ENV ?= default
+OPERATE = $(SERVICE_PYTHON) -m infra.operations --env $(ENV)
+SAM = --sam $(abspath .venvs/sam/bin/sam) $(if $(YES),--yes)
+preflight: $(SERVICE)/dev.stamp
+	@$(OPERATE) preflight
+
+## make deploy            build and deploy functions and infrastructure to AWS: ENV=production YES=1
+deploy: $(SERVICE)/dev.stamp
+	@PYTHONPATH=localstack $(SERVICE_PYTHON) -m environments sam
+	@$(OPERATE) deploy $(SAM)
+
+## make worker-image TAG=v1   build the worker's image and push it into the stack's repository
+worker-image: $(SERVICE)/dev.stamp
+	@$(OPERATE) image --tag "$(TAG)"
+
+## make deploy-worker TAG=v1  give the workers that image
+deploy-worker: $(SERVICE)/dev.stamp
+	@$(OPERATE) worker --tag "$(TAG)"
+
+## make test-deployed     try a deployment as a client would: HTTP_URL=… WEBSOCKET_URL=… KEY=…
+test-deployed: $(SERVICE)/dev.stamp
+	$(SERVICE_PYTHON) -m pytest tests/e2e/test_deployed.py $(PYTEST_ARGS)
+
+## make rollback          go back to the code and the image that were deployed before
+rollback: $(SERVICE)/dev.stamp
+	@PYTHONPATH=localstack $(SERVICE_PYTHON) -m environments sam
+	@$(OPERATE) rollback $(SAM)
+
+## make teardown STACK=its-name   delete a stack; voices and keys stay
+teardown: $(SERVICE)/dev.stamp
+	@$(OPERATE) teardown --stack "$(STACK)"
 
 ## make validate          what AWS's own tools and checkov say of the templates
 validate: $(SERVICE)/local.stamp

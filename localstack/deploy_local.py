@@ -25,6 +25,7 @@ from supervision.ports import PortUnavailable, free_port
 from supervision.processes import ChildProcess, Program, StartFailed, responds
 from supervisor import stop_on_signals, wait_until_ready
 
+from infra.package.python import find_python
 from pipeline.clients.resources import client_config, session_for
 from pipeline.environment import SettingsError
 from pipeline.logs import configure_logging
@@ -71,7 +72,7 @@ def emulator_program(port: int, settings: Settings, credentials: AwsCredentials)
         "embedded AWS",
         ["-m", "embedded.cloud_server"],
         is_ready=responds(f"http://{HOST}:{port}/", status=403),
-        python=str(ensure("cloud", LOCKS["cloud"])),
+        python=str(functions_python()),
         environment=environment,
         folder=LOCALSTACK,
     )
@@ -93,6 +94,19 @@ def worker_program(deployed: Deployed) -> Program:
     )
 
 
+def functions_python() -> Path:
+    """Return the Python that runs the emulator and in it the functions: of Lambda's version where there is one."""
+    lambdas = find_python()
+    if lambdas is None:
+        return ensure("cloud", LOCKS["cloud"])
+    return ensure("cloud-3.13", LOCKS["cloud"], lambdas)
+
+
+def package_flags() -> str:
+    """Return how the package is built: as it is shipped, unless it has to suit another Python than Lambda's."""
+    return "--here" if find_python() is None else ""
+
+
 def sam_commands(sam: Path) -> list[list[str]]:
     """Return the commands that an AWS user runs too, but without the workers, which need a GPU."""
     build = [str(sam), "build", "--build-dir", str(BUILD_FOLDER)]
@@ -100,7 +114,7 @@ def sam_commands(sam: Path) -> list[list[str]]:
         *(str(sam), "deploy", "--template-file", str(BUILD_FOLDER / "template.yaml")),
         *("--stack-name", STACK, "--resolve-s3", "--no-confirm-changeset", "--no-progressbar"),
         *("--capabilities", "CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"),
-        *("--parameter-overrides", "Workers=off"),
+        *("--parameter-overrides", "Workers=off", "AlarmEmail=nobody@example.com"),
     ]
     return [build, deploy]
 
@@ -114,11 +128,11 @@ async def deploy(port: int, settings: Settings, credentials: AwsCredentials) -> 
         It can't be built or deployed.
     """
     sam = ensure("sam", LOCKS["sam"]).with_name("sam")
-    functions_python = ensure("cloud", LOCKS["cloud"])
     environment = os.environ | {
         "SAM_CLI_TELEMETRY": "0",
-        "PYTHON": str(functions_python),
-        "PACKAGE_FLAGS": "--here",
+        "SAM_CLI_ENABLE_LANGUAGE_EXTENSIONS": "1",
+        "PYTHON": str(functions_python()),
+        "PACKAGE_FLAGS": package_flags(),
     }
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     for command in sam_commands(sam):

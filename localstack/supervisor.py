@@ -157,7 +157,9 @@ def prepare_store(local: LocalSettings, data: Path) -> Program | None:
     """Return the embedded AWS and point the environment at it; return None if it is not used."""
     if not local.uses_embedded_aws(load_settings()):
         return None
-    port, credentials = free_port(configuration.HOST), ensure_credentials(data)
+    if local.store_port:
+        check_port(configuration.HOST, local.store_port)
+    port, credentials = local.store_port or free_port(configuration.HOST), ensure_credentials(data)
     configuration.point_environment_at(port, credentials)
     return store_program(port, data, load_settings(), credentials)
 

@@ -15,7 +15,7 @@ import structlog
 from gpu_runner.clients.frames import Call, Cancel, Channel, Client, Ready, Return
 from pipeline.clients.queues import Queue
 from pipeline.clients.resources import Resources
-from pipeline.clients.storage import Bucket
+from pipeline.clients.storage import Bucket, ObjectInfo
 from pipeline.errors import Unavailable
 from pipeline.settings import Settings
 
@@ -47,6 +47,11 @@ class _Remote:
         self._turns = turns
         self._client = client
         self._methods = methods
+
+    async def list(self, prefix: str, *, start_after: str = "") -> AsyncIterator[ObjectInfo]:
+        """See `Bucket.list`; the whole list comes at once."""
+        for item in await next(self._turns).call(self._client, "list", prefix, start_after=start_after):
+            yield item
 
     def __getattr__(self, name: str) -> Any:
         if name not in self._methods:

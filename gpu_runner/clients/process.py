@@ -43,6 +43,8 @@ async def _serve_calls(resources: Resources, channel: Channel) -> None:
 async def _result(resources: Resources, call: Call) -> Return:
     method = getattr(getattr(resources, call.client), call.method)
     try:
+        if call.method == "list":
+            return Return(call.id, [item async for item in method(*call.args, **call.kwargs)])
         return Return(call.id, await method(*call.args, **call.kwargs))
     except Exception as error:
         return Return(call.id, error=error)

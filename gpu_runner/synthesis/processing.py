@@ -1,9 +1,6 @@
 """From a job's id to its result: read the request, get the voice prompt, synthesize."""
 
 import asyncio
-from collections.abc import Coroutine
-from contextlib import suppress
-from typing import Any
 
 import structlog
 from pydantic import ValidationError
@@ -13,14 +10,14 @@ from gpu_runner.synthesis.audio_stream import AudioStream, Take
 from gpu_runner.synthesis.context import WorkerContext
 from gpu_runner.synthesis.engine_thread import Speech
 from gpu_runner.synthesis.publishing import PreviouslySynthesized, Result, Synthesized, is_late, stored_preview
+from gpu_runner.synthesis.watch import POLL_SECONDS, until_cancelled
 from pipeline.clients.resources import Resources
 from pipeline.contract import layout, retention
 from pipeline.contract.records import Request
 from pipeline.domain import jobs
-from pipeline.errors import Cancelled, DeadlineExceeded, Expired, InvalidInput, NotFound, Unavailable
+from pipeline.errors import Cancelled, DeadlineExceeded, Expired, InvalidInput, NotFound
 
 PERMANENT_ERRORS = (InvalidInput, NotFound, Expired, DeadlineExceeded, Cancelled)
-CANCEL_POLL_SECONDS = 2.0
 
 log = structlog.get_logger(__name__)
 
@@ -73,42 +70,43 @@ async def _synthesize(context: WorkerContext, request: Request, *, redelivered: 
         speech = None
         if request.kind == "preview":
             utterance = Utterance(request.job_id, request.text, voice.prompt, request.options)
-            synthesis = context.engine.synthesize(utterance, stream.add if stream else None)
-            speech = await _unless_cancelled_or_late(context, request, synthesis)
+            speech = await _unless_cancelled_or_late(context, request, utterance, stream)
     except BaseException:
-        if stream is not None:
-            stream.abort()
+        stream.abort()
         raise
     return Synthesized(request, voice, speech, context.resources.clock(), stream)
 
 
-def _open_stream(context: WorkerContext, request: Request, *, restarted: bool) -> AudioStream | None:
-    if request.kind != "preview" or request.subscriber is None or not request.subscriber.stream:
-        return None
+def _open_stream(context: WorkerContext, request: Request, *, restarted: bool) -> AudioStream:
     name = context.reproducible_as or context.resources.new_id()
     take = Take(request.job_id, name, context.sample_rate, restarted)
-    return AudioStream(context.resources.connections, request.subscriber, take)
+    stream = AudioStream(context.resources.connections, take)
+    if request.subscriber is not None and request.subscriber.stream:
+        stream.subscribe(request.subscriber)
+    return stream
 
 
 async def _check_not_cancelled(resources: Resources, request: Request) -> None:
     """Raise `Cancelled` for a job cancelled in the queue; a new one is left to the poll during its synthesis."""
     waited = resources.clock() - request.created_at
-    if waited.total_seconds() > CANCEL_POLL_SECONDS and await jobs.is_cancelled(resources, request.job_id):
+    if waited.total_seconds() > POLL_SECONDS and await jobs.is_cancelled(resources, request.job_id):
         raise _cancelled()
 
 
 async def _unless_cancelled_or_late(
-    context: WorkerContext, request: Request, synthesis: Coroutine[Any, Any, Speech]
+    context: WorkerContext, request: Request, utterance: Utterance, stream: AudioStream
 ) -> Speech:
     """Wait for the audio until the job is cancelled or past its deadline; then the engine drops it."""
     resources = context.resources
     remaining = retention.job_deadline(request.job_id, resources.settings) - resources.clock()
-    tasks = asyncio.create_task(synthesis), asyncio.create_task(_cancellation(context, request.job_id))
+    synthesis = asyncio.create_task(context.engine.synthesize(utterance, stream.add))
+    cancellation = asyncio.create_task(until_cancelled(context, request, stream))
+    tasks = synthesis, cancellation
     try:
         async with asyncio.timeout(remaining.total_seconds()):
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        if tasks[0].done():
-            return tasks[0].result()
+        if synthesis.done():
+            return synthesis.result()
         raise _cancelled()
     except TimeoutError:
         raise jobs.too_late(resources.settings) from None
@@ -116,15 +114,6 @@ async def _unless_cancelled_or_late(
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def _cancellation(context: WorkerContext, job_id: str) -> None:
-    """Return when the job is cancelled."""
-    is_cancelled = False
-    while not is_cancelled:
-        await context.sleep(CANCEL_POLL_SECONDS)
-        with suppress(Unavailable):
-            is_cancelled = await jobs.is_cancelled(context.resources, job_id)
 
 
 def _cancelled() -> Cancelled:

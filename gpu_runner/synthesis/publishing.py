@@ -37,7 +37,7 @@ class Synthesized:
     speech: Speech | None
     """None when only the prompt was requested."""
     ended_at: datetime
-    stream: AudioStream | None = None
+    stream: AudioStream
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ async def publish(context: WorkerContext, result: Result) -> None:
         The storage does not answer.
     """
     resources = context.resources
-    if isinstance(result, Synthesized) and result.stream is not None:
+    if isinstance(result, Synthesized):
         await result.stream.close()
     if isinstance(result, Failed):
         outcome: Succeeded | Failed = result

@@ -22,6 +22,9 @@ ROOT = Path(__file__).parents[2]
 LOCK = ROOT / "requirements" / "functions.lock"
 OURS = ("pipeline", "functions")
 BUILT = ROOT / ".aws-sam" / "package"
+# What the templates say that functions run on.
+RUNTIME = (3, 13)
+VERSION = ".".join(map(str, RUNTIME))
 # Amazon Linux 2023 has glibc 2.34.
 PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_27_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
 # What serves development, and what the server of one machine has that no function does.
@@ -57,6 +60,11 @@ def main() -> None:
     parser.add_argument("artifacts", type=Path)
     parser.add_argument("--here", action="store_true", help="for this machine rather than for Lambda")
     arguments = parser.parse_args()
+    if not arguments.here and sys.version_info[:2] != RUNTIME:
+        raise SystemExit(
+            f"The functions run on Python {VERSION} and their package has compiled files, so it builds it; "
+            f"this is Python {platform.python_version()}. Set PYTHON=/path/to/python{VERSION} or use `make deploy`."
+        )
     built = BUILT.with_name("package-here") if arguments.here else BUILT
     stamp, wanted = built / "made-from.txt", _fingerprint()
     if not stamp.exists() or stamp.read_text() != wanted:

@@ -45,8 +45,14 @@ def read_resources(root: Path, overrides: Mapping[str, Any] | None = None) -> li
     return list(_resources(root / "template.yaml", overrides or {}))
 
 
+def load_template(file: Path) -> dict[str, Any]:
+    """Read a template, with the short forms of functions written out."""
+    template: dict[str, Any] = yaml.load(file.read_text(), Loader=_Loader)  # noqa: S506 - a SafeLoader, with more tags
+    return template
+
+
 def _resources(file: Path, given: Mapping[str, Any]) -> Iterator[Resource]:
-    template = yaml.load(file.read_text(), Loader=_Loader)  # noqa: S506 - a SafeLoader, with more tags
+    template = load_template(file)
     resolver = Resolver(template, given)
     for name, resource in unrolled(template.get("Resources", {})):
         if not resolver.holds(resource.get("Condition")):

@@ -128,9 +128,9 @@ CHANGES = (
         Run("now: by what SQS tells alone", _burst(1, 10), setup=UNFILLED),
     ),
     (
-        "asks again before the first worker is there",
-        Run("before: after 60 s (MaxWorkers 24)", _burst(30, 1), {"MaxWorkers": 24}, hasty_follow),
-        Run("now: after 420 s (MaxWorkers 24)", _burst(30, 1), {"MaxWorkers": 24}),
+        "asks again before those that were asked for are there",
+        Run("before: after 60 s (MaxWorkers 24)", _burst(500, 10), {"MaxWorkers": 24}, hasty_follow),
+        Run("now: after 420 s (MaxWorkers 24)", _burst(500, 10), {"MaxWorkers": 24}),
     ),
     (
         "a peak of ten times as much",

@@ -1,17 +1,28 @@
-"""The embedded AWS with all that the templates deploy: `server.py`, and SAM in nested templates.
+"""The embedded AWS with all that the templates deploy: `server.py`, and what ministack lacks for it.
 
 AWS expands the SAM resources of every template; ministack does so for the root template alone, and does not know
-the resource type of functions in the others.
+the resource type of functions in the others.  Resources of types that it does not know are recorded and do nothing.
 """
 
 import asyncio
 from typing import Any
 
-from ministack.services.cloudformation import changesets, engine, handlers  # noqa: F401  (see below)
+from ministack.services.cloudformation import changesets, engine, handlers, provisioners  # noqa: F401  (see below)
 
 from embedded.server import main
 
+NOT_EMULATED = (
+    "AWS::ApplicationAutoScaling::ScalableTarget",
+    "AWS::ApplicationAutoScaling::ScalingPolicy",
+    "AWS::Budgets::Budget",
+    "AWS::ECS::CapacityProvider",
+    "AWS::ECS::ClusterCapacityProviderAssociations",
+    "AWS::Logs::QueryDefinition",
+)
+ALARM = "AWS::CloudWatch::Alarm"
+
 _parse = engine._parse_template
+_alarm = provisioners._RESOURCE_HANDLERS[ALARM]
 
 
 def _parse_and_expand(body: str) -> dict[str, Any]:
@@ -28,6 +39,54 @@ def is_deployed_api(path: str) -> bool:
     return path.startswith("/_aws/execute-api/") and "/@connections" not in path
 
 
+def _record(logical_id: str, _properties: dict[str, Any], stack_name: str) -> tuple[str, dict[str, Any]]:
+    return f"{stack_name}-{logical_id}", {}
+
+
+def _create_alarm(logical_id: str, properties: dict[str, Any], stack_name: str) -> tuple[str, dict[str, Any]]:
+    """Create an alarm on one metric; of those on metric math, which the emulator refuses, keep the name."""
+    create = _record if properties.get("Metrics") else _alarm["create"]
+    created: tuple[str, dict[str, Any]] = create(logical_id, properties, stack_name)
+    return created
+
+
+def _forget(*_: object) -> None:
+    """There is nothing to delete."""
+
+
+def _keep_attributes_of_nested_resources() -> None:
+    """Remember what each resource answers to `Fn::GetAtt`.
+
+    ministack forgets it for resources of nested stacks that an update leaves as they are.
+    """
+    provision, update = provisioners._provision_resource, provisioners._update_resource
+    known: dict[tuple[str, str], dict[str, Any]] = {}
+
+    def provision_and_remember(
+        type_: str, logical_id: str, properties: Any, stack: str
+    ) -> tuple[str, dict[str, Any]]:
+        physical_id, attributes = provision(type_, logical_id, properties, stack)
+        known[stack, logical_id] = attributes
+        return physical_id, attributes
+
+    def update_and_remember(
+        type_: str, physical_id: str, old: Any, new: Any, stack: str, logical_id: str, *more: Any, **named: Any
+    ) -> tuple[str, dict[str, Any]]:
+        physical_id, attributes = update(type_, physical_id, old, new, stack, logical_id, *more, **named)
+        known[stack, logical_id] = attributes or known.get((stack, logical_id), {})
+        return physical_id, known[stack, logical_id]
+
+    provisioners._provision_resource, provisioners._update_resource = provision_and_remember, update_and_remember
+
+
+def _accept_what_is_not_emulated() -> None:
+    recorded = {"create": _record, "delete": _forget}
+    provisioners._RESOURCE_HANDLERS.update(dict.fromkeys(NOT_EMULATED, recorded))
+    provisioners._RESOURCE_HANDLERS[ALARM] = _alarm | {"create": _create_alarm}
+
+
 if __name__ == "__main__":
+    _accept_what_is_not_emulated()
+    _keep_attributes_of_nested_resources()
     engine._parse_template = _parse_and_expand
     asyncio.run(main(services=None, is_public=is_deployed_api))

@@ -33,8 +33,17 @@ class EnvironmentFailed(Exception):
     """An environment can't be made; the message says what would help."""
 
 
-def ensure(name: str, lock: Path) -> Path:
+def ensure(name: str, lock: Path, maker: str = sys.executable) -> Path:
     """Return the Python of an environment that has what the lock file names; make the environment if needed.
+
+    Parameters
+    ----------
+    name
+        The folder of the environment.
+    lock
+        What to install.
+    maker
+        The Python that the environment is made by, and so is of the version of.
 
     Raises
     ------
@@ -44,30 +53,31 @@ def ensure(name: str, lock: Path) -> Path:
     folder = VENVS / name
     python = folder / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
     stamp = folder / "made-from.txt"
-    wanted = _fingerprint(lock)
+    wanted = _fingerprint(lock, maker)
     VENVS.mkdir(exist_ok=True)
     # Two runs may start at once; one makes the environment, the other waits for it.
     with FileLock(VENVS / f"{name}.lock"):
         if not (python.exists() and stamp.exists() and stamp.read_text() == wanted):
             log.info("making a virtual environment", name=name, lock=str(lock.relative_to(ROOT)))
             stamp.unlink(missing_ok=True)
-            _make(folder, python, lock)
+            _make(folder, python, lock, maker)
             stamp.write_text(wanted)
     return python
 
 
-def _fingerprint(lock: Path) -> str:
-    return f"{sys.version_info.major}.{sys.version_info.minor} {hashlib.sha256(lock.read_bytes()).hexdigest()}"
+def _fingerprint(lock: Path, maker: str) -> str:
+    version = f"{sys.version_info.major}.{sys.version_info.minor}" if maker == sys.executable else maker
+    return f"{version} {hashlib.sha256(lock.read_bytes()).hexdigest()}"
 
 
-def _make(folder: Path, python: Path, lock: Path) -> None:
-    if importlib.util.find_spec("ensurepip") is None:
+def _make(folder: Path, python: Path, lock: Path, maker: str) -> None:
+    if maker == sys.executable and importlib.util.find_spec("ensurepip") is None:
         version = f"{sys.version_info.major}.{sys.version_info.minor}"
         raise EnvironmentFailed(
             f"This Python has no `ensurepip`, so it can't make virtual environments; install the package that adds "
             f"it, such as `python{version}-venv` on Debian and Ubuntu, and try again."
         )
-    _run([sys.executable, "-m", "venv", "--clear", str(folder)])
+    _run([maker, "-m", "venv", "--clear", str(folder)])
     _run([sys.executable, str(INSTALLER), str(lock), "--python", str(python)])
 
 

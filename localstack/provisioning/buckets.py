@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-CORS_ID = OURS + "presigned"
+READING_CORS_ID, FORMS_CORS_ID = OURS + "presigned-urls", OURS + "presigned-forms"
 CHANGE_RETENTION = timedelta(days=7)  # the sweeper deletes these within minutes; one left behind is worth a look
 UNFINISHED_UPLOAD_DAYS = 1
 NOTIFICATION_ATTEMPTS = 5  # AWS takes a few seconds to know a new queue policy
@@ -97,27 +97,40 @@ async def _set_lifecycle(s3: "S3Client", bucket: str, ours: Sequence[Rule]) -> N
 
 
 async def _set_cors(s3: "S3Client", bucket: str, origins: Sequence[str]) -> None:
-    """Allow pages of these origins, and of no others, to use presigned forms and URLs."""
+    """Allow every page to read by presigned URLs, and pages of these origins to use presigned forms."""
     with optional("CORS rules", "browsers can't use presigned uploads"):
         try:
             found = (await s3.get_bucket_cors(Bucket=bucket)).get("CORSRules", [])
         except ClientError as error:
             _raise_unless(error, "NoSuchCORSConfiguration")
             found = []
-        ours = [cors_rule(origins)] if origins else []
-        rules: Any = merged([rule for rule in found if origins or rule.get("ID") != CORS_ID], ours, key="ID")
-        if rules and rules != found:
+        others = [rule for rule in found if origins or rule.get("ID") != FORMS_CORS_ID]
+        rules: Any = merged(others, [reading_rule(), *([forms_rule(origins)] if origins else [])], key="ID")
+        if rules != found:
             await s3.put_bucket_cors(Bucket=bucket, CORSConfiguration={"CORSRules": rules})
-        elif found and not rules:
-            await s3.delete_bucket_cors(Bucket=bucket)
 
 
-def cors_rule(origins: Sequence[str]) -> Rule:
-    """Return the rule that allows pages of these origins to use presigned forms and URLs."""
+def reading_rule() -> Rule:
+    """Return the rule that lets pages read: whoever follows a redirect from another origin has the origin `null`.
+
+    The signature of the URL says who may.
+    """
     return {
-        "ID": CORS_ID,
+        "ID": READING_CORS_ID,
+        "AllowedOrigins": ["*"],
+        "AllowedMethods": ["GET", "HEAD"],
+        "AllowedHeaders": ["*"],
+        "ExposeHeaders": ["ETag", "Content-Length", "Content-Range"],
+        "MaxAgeSeconds": 3600,
+    }
+
+
+def forms_rule(origins: Sequence[str]) -> Rule:
+    """Return the rule that allows pages of these origins to use presigned forms."""
+    return {
+        "ID": FORMS_CORS_ID,
         "AllowedOrigins": list(origins),
-        "AllowedMethods": ["GET", "HEAD", "POST"],
+        "AllowedMethods": ["POST"],
         "AllowedHeaders": ["*"],
         "ExposeHeaders": ["ETag"],
         "MaxAgeSeconds": 3600,

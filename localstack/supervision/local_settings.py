@@ -24,6 +24,10 @@ class LocalSettings(BaseSettings):
         description="Start S3 and SQS of its own when no `AWS_ENDPOINT_URL` is given; `off`: use AWS itself",
     )
 
+    store_port: int = Field(
+        0, ge=0, le=65535, description="Port of the embedded S3 and SQS, on this machine alone; 0: any that is free"
+    )
+
     @field_validator("data_dir")
     @classmethod
     def _is_folder(cls, value: Path) -> Path:

@@ -28,7 +28,7 @@ class Deployment:
         self.socket_url = ""
         self.key: str | None = None
         self._log = data.with_suffix(".log")
-        self._deployed: Deployed | None = None
+        self.deployed: Deployed | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -54,7 +54,7 @@ class Deployment:
         assert ended() is None, self.logged()[-4000:]
         deployed = Deployed(**json.loads(DEPLOYED_FILE.read_text()))
         self.url, self.socket_url = deployed.http_url, deployed.websocket_url
-        self._deployed = deployed
+        self.deployed = deployed
         self.key = self._make_key(deployed)
 
     def _make_key(self, deployed: Deployed) -> str:
@@ -77,14 +77,14 @@ class Deployment:
         return "\n".join([printed, *self._logged_by_functions()])
 
     def _logged_by_functions(self) -> Iterator[str]:
-        if self._deployed is None:
+        if self.deployed is None:
             return
         logs = boto3.client(
             "logs",
-            endpoint_url=self._deployed.endpoint_url,
+            endpoint_url=self.deployed.endpoint_url,
             region_name="us-east-1",
-            aws_access_key_id=self._deployed.access_key_id,
-            aws_secret_access_key=self._deployed.secret_access_key,
+            aws_access_key_id=self.deployed.access_key_id,
+            aws_secret_access_key=self.deployed.secret_access_key,
         )
         for group in logs.describe_log_groups()["logGroups"]:
             for event in logs.filter_log_events(logGroupName=group["logGroupName"])["events"]:

@@ -9,11 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 import yaml
 from provisioning.buckets import UNFINISHED_UPLOAD_DAYS, expiry_rules
 from provisioning.queues import DEAD_LETTER_RETENTION
 
+from infra.simulation.cloudformation import read_resources
 from pipeline.contract import layout
+from pipeline.contract.records import Timings
+from pipeline.logs import configure_logging
 from pipeline.settings import Settings
 from tests.infra.templates import (
     ROOT,
@@ -340,7 +344,8 @@ def test_a_worker_has_time_to_drain() -> None:
 
 def test_ecs_asks_the_worker_as_docker_does() -> None:
     image = (ROOT / "Dockerfile.gpu").read_text()
-    (command,) = re.findall(r"HEALTHCHECK .*\\\n\s+CMD (\[.*\])$", image, re.MULTILINE)
+    of_the_worker = image.split(" AS worker\n")[1]
+    (command,) = re.findall(r"HEALTHCHECK .*\\\n\s+CMD (\[.*\])$", of_the_worker, re.MULTILINE)
     assert worker()["HealthCheck"]["Command"] == ["CMD", *json.loads(command)]
     assert worker()["User"] == re.findall(r"^USER (\S+)$", image, re.MULTILINE)[-1]
 
@@ -446,3 +451,128 @@ def test_a_guided_deployment_may_make_roles_and_nested_stacks() -> None:
         "CAPABILITY_IAM",
         "CAPABILITY_AUTO_EXPAND",
     ]
+
+
+# What an account would not forgive
+
+
+def deployed(**parameters: str) -> set[str]:
+    """Give the types of all resources that these parameters make."""
+    return {resource.kind for resource in read_resources(ROOT, parameters)}
+
+
+def test_the_first_deployment_makes_a_repository_and_no_service() -> None:
+    """A service without an image never settles, and CloudFormation would take everything back."""
+    for workers in ({}, {"MinWorkers": "1"}):
+        first = deployed(**workers)
+        assert {"AWS::ECR::Repository", "AWS::AutoScaling::AutoScalingGroup"} <= first
+        assert not {"AWS::ECS::Service", "AWS::ApplicationAutoScaling::ScalableTarget"} & first
+    assert {"AWS::ECS::Service", "AWS::ECR::Repository"} <= deployed(ImageTag="v1")
+    assert "AWS::ECR::Repository" not in deployed(Workers="off", ImageTag="v1")
+
+
+def test_what_serves_the_whole_region_is_only_made_when_asked_for() -> None:
+    account = "AWS::ApiGateway::Account"
+    assert account not in deployed()
+    assert account not in deployed(WebSocketAccessLogs="on")
+    assert account in deployed(WebSocketAccessLogs="make-role")
+
+
+def test_alarms_are_made_where_somebody_is_told() -> None:
+    mail = {"AlarmEmail": "a@example.com", "ImageTag": "v1"}
+    assert not {"AWS::SNS::Topic", "AWS::Budgets::Budget"} & deployed(ImageTag="v1")
+    assert "AWS::SNS::Topic" in deployed(**mail)
+    assert "AWS::Budgets::Budget" in deployed(**mail, MonthlyBudget="50")
+
+
+def test_a_deployment_leaves_the_number_of_workers_to_scaling() -> None:
+    """ECS takes zone rebalancing, its default for new services, only with a MaximumPercent above 100.
+
+    https://docs.aws.amazon.com/AmazonECS/latest/developerguide/service-rebalancing.html
+    """
+    service = properties("worker", "Service")
+    assert "DesiredCount" not in service
+    assert service["AvailabilityZoneRebalancing"] == "DISABLED"
+    assert service["DeploymentConfiguration"]["MaximumPercent"] == 100
+    assert service["DeploymentConfiguration"]["DeploymentCircuitBreaker"] == {"Enable": True, "Rollback": True}
+    assert resources("root")["Worker"]["Properties"]["TimeoutInMinutes"] <= 60
+
+
+def test_workers_are_counted_by_a_metric_that_there_is_and_speak_on_their_gpu() -> None:
+    """ECS measures a service's CPUUtilization by the CPU units that its task definition reserves.
+
+    https://docs.aws.amazon.com/AmazonECS/latest/developerguide/service_utilization.html
+    """
+    vcpus_of_the_smallest = 4
+    assert 0 < worker()["Cpu"] < 1024 * vcpus_of_the_smallest
+    assert {"Name": "DEVICE", "Value": "cuda"} in worker()["Environment"]
+
+
+def test_instances_are_looked_for_in_three_zones_and_four_types() -> None:
+    assert len(resources("network", "AWS::EC2::Subnet")) == 3
+    group = properties("fleet", "Instances")
+    overrides = group["MixedInstancesPolicy"]["LaunchTemplate"]["Overrides"]
+    assert len(overrides) == 4
+    told = group["MetricsCollection"][0]["Metrics"]
+    watched = properties("worker-alarms", "IdleInstances")["Metrics"]
+    assert {one["MetricStat"]["Metric"]["MetricName"] for one in watched if one["Id"] == "instances"} <= set(told)
+
+
+def test_what_the_functions_of_the_socket_answer_for_is_counted_by_their_logs() -> None:
+    filters = resources("websocket", "AWS::Logs::MetricFilter").values()
+    functions = {name.removesuffix("Function") for name in resources("websocket", "AWS::Serverless::Function")}
+    assert {one["Properties"]["LogGroupName"]["Ref"] for one in filters} == {f"{name}Log" for name in functions}
+    alarm = properties("alarms", "WebSocketFailures")
+    for one in filters:
+        assert one["Properties"]["FilterPattern"] == '{ $.level = "error" }'
+        (transformation,) = one["Properties"]["MetricTransformations"]
+        assert transformation["MetricName"] == alarm["MetricName"]
+
+
+def test_the_logs_have_what_metrics_are_made_of(capsys: pytest.CaptureFixture[str]) -> None:
+    """The fields that the filters name are those that the code logs."""
+    patterns = [one["Properties"]["FilterPattern"] for one in everywhere("AWS::Logs::MetricFilter").values()]
+    fields = {field for pattern in patterns for field in re.findall(r"\$\.(\w+)", pattern)}
+    assert fields - {"level", "event"} <= set(Timings.model_fields)
+    events = {event for pattern in patterns for event in re.findall(r'\$\.event = "([^"]+)"', pattern)}
+    code = "".join(path.read_text() for path in (ROOT / "gpu_runner").rglob("*.py"))
+    assert events
+    for event in events:
+        assert f'"{event}"' in code
+    configure_logging(Settings(log_format="json"), "worker")
+    structlog.get_logger().error("job ended", queued_seconds=1.5)
+    line = json.loads(capsys.readouterr().err.splitlines()[-1])
+    assert (line["level"], line["event"], line["queued_seconds"]) == ("error", "job ended", 1.5)
+
+
+def test_a_domain_has_both_apis_at_the_paths_of_one_machine_and_a_limit_for_each_address() -> None:
+    distribution = properties("edge", "Distribution")["DistributionConfig"]
+    (socket,) = distribution["CacheBehaviors"]
+    assert socket["PathPattern"] == f"/{properties('websocket', 'Api')['StageName']}"
+    assert distribution["DefaultCacheBehavior"]["TargetOriginId"] == "http"
+    # A preview may be waited for as long as the function waits.
+    (http,) = (one for one in distribution["Origins"] if one["Id"] == "http")
+    assert http["CustomOriginConfig"]["OriginReadTimeout"] > function("http.HttpFunction")["Timeout"]
+    (rule,) = properties("edge", "Acl")["Rules"]
+    assert rule["Statement"]["RateBasedStatement"]["Limit"] == {"Ref": "RequestsPerAddress"}
+    # Pages of that name use the API as those of the named origins do.
+    for stack in ("Http", "WebSocket", "Storage"):
+        assert "https://${DomainName}" in str(properties("root", stack)["Parameters"]["CorsOrigins"])
+
+
+def test_clients_call_an_alias_that_can_go_over_little_by_little() -> None:
+    for name in ("http", "websocket"):
+        shared = template(name)["Globals"]["Function"]
+        assert shared["AutoPublishAlias"] == "live"
+        assert shared["DeploymentPreference"]["Alarms"] == {"Fn::If": ["IsGradual", [{"Ref": "Failing"}], []]}
+        # Else a change of settings alone would make no version, and so change nothing.
+        for id_ in resources(name, "AWS::Serverless::Function"):
+            assert properties(name, id_)["AutoPublishAliasAllProperties"] is True
+    routes = properties("websocket", "Api")["Routes"].values()
+    assert all(route["FunctionArn"]["Ref"].endswith(".Alias") for route in routes)
+    assert properties("http", "Integration")["IntegrationUri"] == {"Ref": "HttpFunction.Alias"}
+
+
+@pytest.mark.parametrize("name", [name for name in TEMPLATES if name != "root"])
+def test_each_template_is_one_idea(name: str) -> None:
+    assert len(TEMPLATES[name].read_text().splitlines()) < 250

@@ -45,6 +45,12 @@ async def test_a_worker_does_its_jobs_through_them(resources: Resources, remote:
     assert list(await resources.synthesis.receive(10, wait_seconds=0)) == []
 
 
+async def test_a_listing_comes_through(remote: Resources) -> None:
+    for key in ("a/1", "a/2", "b/1"):
+        await remote.bucket.put(key, b"", "text/plain")
+    assert [item.key async for item in remote.bucket.list("a/", start_after="a/1")] == ["a/2"]
+
+
 async def test_what_a_call_raises_is_raised_here(remote: Resources) -> None:
     await remote.bucket.put("k", b"body", "text/plain")
     with pytest.raises(PreconditionFailed):

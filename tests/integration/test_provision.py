@@ -143,16 +143,16 @@ def cors_rules(s3: Any, settings: Settings) -> list[Any]:
     return rules
 
 
-async def test_pages_of_the_named_origins_and_no_others_may_use_the_bucket(settings: Settings, s3: Any) -> None:
+async def test_every_page_may_read_and_those_of_the_named_origins_send(settings: Settings, s3: Any) -> None:
     await provision(settings)
-    assert cors_rules(s3, settings) == []
+    (reading,) = cors_rules(s3, settings)
+    assert (reading["AllowedOrigins"], reading["AllowedMethods"]) == (["*"], ["GET", "HEAD"])
     for origins in ("https://a.example", "https://a.example,https://b.example"):
         await provision(changed(settings, cors_origins=origins))
-        (rule,) = cors_rules(s3, settings)
-        assert rule["AllowedOrigins"] == origins.split(",")
-        assert "POST" in rule["AllowedMethods"]
+        _, sending = cors_rules(s3, settings)
+        assert (sending["AllowedOrigins"], sending["AllowedMethods"]) == (origins.split(","), ["POST"])
     await provision(settings)
-    assert cors_rules(s3, settings) == []
+    assert cors_rules(s3, settings) == [reading]
 
 
 async def test_cors_rules_of_others_stay(settings: Settings, s3: Any) -> None:
@@ -160,9 +160,13 @@ async def test_cors_rules_of_others_stay(settings: Settings, s3: Any) -> None:
     s3.create_bucket(Bucket=settings.bucket)
     s3.put_bucket_cors(Bucket=settings.bucket, CORSConfiguration={"CORSRules": [theirs]})
     await provision(changed(settings, cors_origins="https://a.example"))
-    assert [rule["ID"] for rule in cors_rules(s3, settings)] == ["theirs", buckets.CORS_ID]
+    assert [rule["ID"] for rule in cors_rules(s3, settings)] == [
+        "theirs",
+        buckets.READING_CORS_ID,
+        buckets.FORMS_CORS_ID,
+    ]
     await provision(settings)
-    assert [rule["ID"] for rule in cors_rules(s3, settings)] == ["theirs"]
+    assert [rule["ID"] for rule in cors_rules(s3, settings)] == ["theirs", buckets.READING_CORS_ID]
 
 
 async def test_notifications_and_policies_of_others_stay(settings: Settings, s3: Any, sqs: Any) -> None:

@@ -6,9 +6,10 @@ from base64 import b64decode
 from dataclasses import dataclass, field
 from typing import Any
 
+from botocore.credentials import ReadOnlyCredentials
+
 from functions.local import connection_posts
 from gpu_runner.engines.mock import MockEngine
-from pipeline.access.request_signatures import ReceivedRequest
 from pipeline.clients.resources import Resources
 from pipeline.contract import layout
 from pipeline.contract.records import ReplyTo, Request, Source, Subscriber
@@ -34,8 +35,9 @@ class Socket:
         return connection_id == "c"
 
 
-async def accept_all(_request: ReceivedRequest, _body: bytes) -> None:
-    """Verify nothing."""
+async def credentials() -> ReadOnlyCredentials:
+    """Return what the environment of the integration tests has."""
+    return ReadOnlyCredentials("testing", "testing", None)
 
 
 async def accept(resources: Resources, endpoint: str, connection_id: str) -> Request:
@@ -49,7 +51,7 @@ async def accept(resources: Resources, endpoint: str, connection_id: str) -> Req
 
 async def test_audio_arrives_while_it_is_made(resources: Resources) -> None:
     socket = Socket()
-    async with connection_posts.serving(socket.deliver, accept_all) as endpoint:
+    async with connection_posts.serving(socket.deliver, connection_posts.signature_check(credentials)) as endpoint:
         order = await accept(resources, endpoint, "c")
         async with real_time_worker(resources, MockEngine(speed=2)):
             await eventually(lambda: jobs.read_outcome(resources, order.job_id))
@@ -63,7 +65,7 @@ async def test_audio_arrives_while_it_is_made(resources: Resources) -> None:
 
 async def test_a_client_that_hung_up_still_gets_its_job_done(resources: Resources) -> None:
     socket = Socket()
-    async with connection_posts.serving(socket.deliver, accept_all) as endpoint:
+    async with connection_posts.serving(socket.deliver, connection_posts.signature_check(credentials)) as endpoint:
         order = await accept(resources, endpoint, "gone")
         async with real_time_worker(resources, MockEngine()):
             await eventually(lambda: jobs.read_outcome(resources, order.job_id))

@@ -1,5 +1,6 @@
 from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import pytest
@@ -14,8 +15,17 @@ from pipeline.audio.reference_audio import Recording
 from pipeline.contract.records import Options
 from pipeline.settings import Settings
 from tests.qwen import tiny_checkpoint
+from tests.qwen.stages import never_ending
 
 SAID = "Hello there, how are you today?"
+
+
+class MakePrompt(Protocol):
+    def __call__(self, pitch: float, transcription: str = "", seconds: float = 2.0) -> QwenPrompt: ...
+
+
+class MakeEngine(Protocol):
+    def __call__(self, capacity: int = 4) -> QwenEngine: ...
 
 
 def hum(pitch: float, seconds: float = 2.0, rate: int = SAMPLE_RATE) -> Recording:
@@ -49,9 +59,7 @@ def model(settings: Settings) -> Model:
 @pytest.fixture
 def endless(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     """Speech that never ends by itself; random weights end when they like."""
-    never = model.never.clone()
-    never[model.end] = True
-    monkeypatch.setitem(model.__dict__, "never", never)
+    monkeypatch.setitem(model.__dict__, "speech", never_ending(model.speech))
 
 
 @pytest.fixture
@@ -60,7 +68,7 @@ def engine(model: Model) -> QwenEngine:
 
 
 @pytest.fixture(scope="session")
-def make_prompt(model: Model) -> Callable[..., QwenPrompt]:
+def make_prompt(model: Model) -> MakePrompt:
     maker = QwenEngine(lambda: model, capacity=1, model="tiny")
 
     def make(pitch: float, transcription: str = "", seconds: float = 2.0) -> QwenPrompt:
@@ -72,6 +80,12 @@ def make_prompt(model: Model) -> Callable[..., QwenPrompt]:
 @pytest.fixture(scope="session")
 def in_context(make_prompt: Callable[..., QwenPrompt]) -> QwenPrompt:
     return make_prompt(180, SAID)
+
+
+@pytest.fixture(scope="session")
+def long_reference(make_prompt: Callable[..., QwenPrompt]) -> QwenPrompt:
+    """Longer than the codec's window of 72 frames."""
+    return make_prompt(150, " ".join([SAID] * 4), seconds=8.0)
 
 
 @pytest.fixture(scope="session")

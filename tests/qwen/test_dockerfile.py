@@ -99,21 +99,21 @@ def test_the_baked_model_is_the_one_that_the_worker_looks_for() -> None:
     default: str = Settings.model_fields["qwen_tts_model_id"].default
     assert arguments["QWEN_TTS_MODEL_ID"] == default
     assert arguments["QWEN_TTS_REVISION"] == weights.PINNED[default]
-    baked, used = instructions("ENV", "weights-baked"), instructions("ENV", "worker")
+    baked, used = instructions("ENV", "weights-baked"), instructions("ENV", "runtime")
     assert "HF_HOME=/models" in baked
     assert "HF_HOME=/models" in used[0]
 
 
 def test_the_worker_is_nobody_special_and_its_caches_are_its_own() -> None:
-    assert instructions("USER", "worker") == ["10001:10001"]
-    (made,) = (line for line in instructions("RUN", "worker") if "useradd" in line)
+    assert instructions("USER", "runtime") == ["10001:10001"]
+    (made,) = (line for line in instructions("RUN", "runtime") if "useradd" in line)
     assert "--owner=10001 --group=10001 /var/cache/worker" in made
-    assert "NUMBA_CACHE_DIR=/var/cache/worker/" in instructions("ENV", "worker")[0]
-    assert "--from=weights --chown=10001:10001 /models /models" in instructions("COPY", "worker")
+    assert "NUMBA_CACHE_DIR=/var/cache/worker/" in instructions("ENV", "runtime")[0]
+    assert "--from=weights --chown=10001:10001 /models /models" in instructions("COPY", "runtime")
 
 
 def test_it_is_stopped_and_asked_after_as_it_should() -> None:
-    assert instructions("STOPSIGNAL", "worker") == ["SIGTERM"]
+    assert instructions("STOPSIGNAL", "runtime") == ["SIGTERM"]
     assert json.loads(instructions("ENTRYPOINT", "worker")[0]) == ["python", "-m", "gpu_runner"]
     check = instructions("HEALTHCHECK", "worker")[0]
     command = json.loads(check[check.index("[") :])
@@ -125,12 +125,12 @@ def test_it_is_stopped_and_asked_after_as_it_should() -> None:
 
 def test_every_setting_of_the_image_is_one() -> None:
     names = {name.upper() for name in Settings.model_fields}
-    given = {pair.split("=")[0] for pair in instructions("ENV", "worker")[0].split()}
+    given = {pair.split("=")[0] for pair in instructions("ENV", "runtime")[0].split()}
     assert given - {"PATH", "PYTHONUNBUFFERED", "HF_HOME", "NUMBA_CACHE_DIR"} <= names
 
 
 def test_what_is_run_to_warm_the_caches_runs() -> None:
-    (warming,) = (json.loads(line)[2] for line in instructions("RUN", "worker") if line.startswith("["))
+    (warming,) = (json.loads(line)[2] for line in instructions("RUN", "runtime") if line.startswith("["))
     assert warming.endswith("import_library().warm_up()")
     import_library().warm_up()
 

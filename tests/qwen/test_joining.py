@@ -1,7 +1,11 @@
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from gpu_runner.engines.qwen import joining
+from gpu_runner.engines.qwen.joining import QUIET, Joiner
 from pipeline.audio.reference_audio import Samples
 
 RATE = 24_000
@@ -16,52 +20,101 @@ def silence(seconds: float) -> Samples:
     return np.zeros(int(seconds * RATE), np.float32)
 
 
+def joined(
+    parts: Sequence[Samples],
+    pauses: Sequence[float],
+    limit: float | None = None,
+    *,
+    fade: bool = False,
+    by: int = 960,
+) -> Samples:
+    """Join parts that come in chunks, one part after the other."""
+    joiner = Joiner(pauses, RATE, limit)
+    heard = []
+    for number, part in enumerate(parts):
+        heard += [joiner.push(number, part[start : start + by]) for start in range(0, len(part), by)]
+        heard.append(joiner.end(number, fade=fade))
+    return np.concatenate(heard)
+
+
 def steepest(samples: Samples) -> float:
     return float(np.abs(np.diff(samples)).max())
 
 
 def test_one_part_is_left_as_it_is() -> None:
     samples = tone(0.3)
-    assert joining.join([samples], [0.0], RATE) is samples
+    assert np.array_equal(joined([samples], [0.0]), samples)
+
+
+def test_one_part_that_is_stopped_fades_out() -> None:
+    samples = joined([tone(0.3)], [0.0], fade=True)
+    assert abs(samples[-1]) < 1e-6
+    assert np.array_equal(samples[:-192], tone(0.3)[:-192])
 
 
 def test_no_clicks_where_parts_meet() -> None:
     # A cosine starts and ends at its full height: the worst of edges.
-    joined = joining.join([tone(0.3), tone(0.301)], [0.2, 0.0], RATE)
+    whole = joined([tone(0.3), tone(0.301)], [0.2, 0.0])
     assert steepest(np.concatenate([tone(0.3), silence(0.2)])) > 0.2
-    assert steepest(np.concatenate([silence(0.1), joined, silence(0.1)])) < 0.04
-    assert np.abs(joined).max() == pytest.approx(0.5, abs=0.01)
+    assert steepest(np.concatenate([silence(0.1), whole, silence(0.1)])) < 0.04
+    assert np.abs(whole).max() == pytest.approx(0.5, abs=0.01)
 
 
 def test_pauses_are_as_long_as_asked_whatever_silence_the_parts_bring() -> None:
     part = np.concatenate([silence(0.3), tone(0.2), silence(0.9)])
-    joined = joining.join([part, part, part], [0.35, 0.7, 0.0], RATE)
-    heard = np.flatnonzero(np.abs(joined) > joining.QUIET)
+    whole = joined([part, part, part], [0.35, 0.7, 0.0])
+    heard = np.flatnonzero(np.abs(whole) > QUIET)
     gaps = np.diff(heard)
     pauses = gaps[gaps > 0.1 * RATE] / RATE
     assert pauses == pytest.approx([0.35 + 0.08, 0.7 + 0.08], abs=0.02)
-    assert len(joined) / RATE == pytest.approx(3 * 0.28 + 1.05, abs=0.01)
+    assert len(whole) / RATE == pytest.approx(3 * 0.28 + 1.05, abs=0.01)
 
 
 def test_a_silent_part_is_a_pause() -> None:
-    joined = joining.join([tone(0.2), silence(1.0), tone(0.2)], [0.1, 0.1, 0.0], RATE)
-    assert len(joined) / RATE == pytest.approx(0.6, abs=0.001)
+    whole = joined([tone(0.2), silence(1.0), tone(0.2)], [0.1, 0.1, 0.0])
+    assert len(whole) / RATE == pytest.approx(0.6, abs=0.001)
 
 
 def test_a_cut_does_not_click_and_is_exact() -> None:
-    samples = joining.cut(tone(2.0), 1.0, RATE)
+    samples = joined([tone(2.0)], [0.0], limit=1.0)
     assert len(samples) == RATE
     assert abs(samples[-1]) < 1e-6
-    assert np.array_equal(samples[:20_000], tone(2.0)[:20_000])
+    assert np.array_equal(samples[: RATE - 192], tone(2.0)[: RATE - 192])
 
 
 def test_what_is_short_enough_is_not_cut() -> None:
-    samples = tone(0.5)
-    assert joining.cut(samples, 1.0, RATE) is samples
+    assert np.array_equal(joined([tone(0.5)], [0.0], limit=0.5), tone(0.5))
 
 
-def test_fading_leaves_the_original_alone() -> None:
-    samples = tone(0.1)
-    before = samples.copy()
-    joining.faded(samples, RATE)
-    assert np.array_equal(samples, before)
+def test_nothing_follows_a_cut() -> None:
+    joiner = Joiner([0.1, 0.0], RATE, 0.3)
+    heard = [joiner.push(0, tone(0.5)), joiner.end(0, fade=False)]
+    assert joiner.was_cut
+    heard += [joiner.push(1, tone(0.5)), joiner.end(1, fade=False)]
+    assert sum(map(len, heard)) == round(0.3 * RATE)
+
+
+def test_a_part_is_heard_while_it_comes_and_not_before_its_turn() -> None:
+    joiner = Joiner([0.2, 0.0], RATE)
+    assert len(joiner.push(1, tone(0.5))) == 0
+    heard = joiner.push(0, tone(0.3))
+    assert len(heard) > 0.28 * RATE
+    rest = joiner.end(0, fade=False)
+    assert len(rest) > 0.2 * RATE + 0.45 * RATE
+
+
+LOUDNESS = st.sampled_from([0.0, 0.001, 0.5])
+PARTS = st.lists(st.lists(st.tuples(LOUDNESS, st.integers(1, 3000)), max_size=4), min_size=1, max_size=3)
+
+
+@given(parts=PARTS, by=st.integers(1, 4000), limit=st.none() | st.floats(0.01, 0.5), fade=st.booleans())
+def test_how_it_comes_changes_nothing(
+    parts: list[list[tuple[float, int]]], by: int, limit: float | None, fade: bool
+) -> None:
+    samples = [
+        np.concatenate([silence(0), *(tone(length / RATE, level) for level, length in part)]) for part in parts
+    ]
+    pauses = [0.01 * number for number in range(len(parts))][::-1]
+    whole = joined(samples, pauses, limit, fade=fade, by=10**6)
+    assert np.array_equal(joined(samples, pauses, limit, fade=fade, by=by), whole)
+    assert limit is None or len(whole) <= round(limit * RATE)

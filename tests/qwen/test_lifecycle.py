@@ -11,7 +11,6 @@ import pytest
 from gpu_runner.engines import EngineLost, Reference, Utterance
 from gpu_runner.engines.load import load_engine
 from gpu_runner.engines.qwen.engine import QwenEngine
-from gpu_runner.engines.qwen.generation import Flight
 from gpu_runner.engines.qwen.model import Model
 from gpu_runner.worker import run_worker
 from pipeline.audio import reference_audio
@@ -24,6 +23,7 @@ from pipeline.settings import Settings
 from tests.engines import speak
 from tests.moto_server import running, serving
 from tests.orders import TRANSCRIPTION, failed, order_again, order_from_voice, order_new, save, succeeded, upload
+from tests.qwen.stages import FailingRunner, allocating
 from tests.speech import voice
 from tests.waiting import eventually
 from tests.workers import real_time_worker
@@ -97,7 +97,7 @@ async def test_from_the_upload_to_the_saved_voice(resources: Resources, engine: 
         utterance = Utterance("x", order.text, engine.restore_prompt(stored), SEEDED)
         expected = speak(engine, utterance)["x"].samples
         heard = await samples_of(resources, order)
-        assert np.abs(heard - expected).max() < 1 / 2**15  # 16 bits
+        assert np.abs(heard - expected).max() < 1e-3  # spoken with others, rounded to 16 bits
 
 
 async def test_a_job_that_can_not_be_spoken_tells_why_and_the_others_go_on(resources: Resources) -> None:
@@ -146,16 +146,13 @@ async def test_a_prompt_that_is_no_good_is_made_again_and_replaced(
 
 
 async def test_a_lost_device_ends_the_worker_and_leaves_the_job_to_the_next(
-    resources: Resources, engine: QwenEngine, model: Model, monkeypatch: pytest.MonkeyPatch
+    resources: Resources, model: Model
 ) -> None:
-    def lost(flight: Flight, *_: object) -> None:
-        raise RuntimeError("CUDA error: device-side assert triggered")
-
     order = await order_new(resources)
-    with monkeypatch.context() as broken:
-        broken.setattr(Flight, "_talk", lost)
-        with pytest.raises(EngineLost, match="device-side assert"):
-            await run_worker(resources, lambda: engine, asyncio.Event())
+    broken = FailingRunner(iter([RuntimeError("CUDA error: device-side assert triggered")]))
+    engine = QwenEngine(lambda: model, capacity=4, model="tiny", allocate=allocating(codes=broken))
+    with pytest.raises(EngineLost, match="device-side assert"):
+        await run_worker(resources, lambda: engine, asyncio.Event())
     assert await jobs.read_outcome(resources, order.job_id) is None
     async with real_time_worker(resources, QwenEngine(lambda: model, capacity=4, model="tiny")):
         await outcomes(resources, order)

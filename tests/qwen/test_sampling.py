@@ -1,67 +1,131 @@
 import numpy as np
 import pytest
 import torch
-from transformers import RepetitionPenaltyLogitsProcessor, TopKLogitsWarper, TopPLogitsWarper
+from transformers import (
+    RepetitionPenaltyLogitsProcessor,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
 
-from gpu_runner.engines.qwen.sampling import Chooser, Sampling
+from gpu_runner.engines.qwen.network.kernels import PLAIN
+from gpu_runner.engines.qwen.network.sampling import Choice, Sampling, Settings, choose, penalise
 from pipeline.contract.records import Options
 
-CPU = torch.device("cpu")
-LOGITS = torch.randn(3, 40, generator=torch.Generator().manual_seed(3)) * 3
+LOGITS = torch.randn(3, 100, generator=torch.Generator().manual_seed(3)) * 3
 
 
-def support(sampling: Sampling, logits: torch.Tensor) -> set[int]:
+def chosen(choice: Choice, logits: torch.Tensor, numbers: torch.Tensor) -> list[int]:
+    """Choose for each row of logits, or for each number from the same logits."""
+    rows = logits.expand(len(numbers), -1)
+    sampling = Sampling(choice, choice, 1.0)
+    described = torch.tensor([sampling.numbers()[:3]] * len(numbers))
+    settings = Settings.of_rows(described, logits.shape[-1], few=choice.few_are_enough)
+    codes, best = choose(rows, numbers.double()[:, None], settings, PLAIN)
+    assert torch.equal(best, rows.amax(-1))
+    return codes.tolist()
+
+
+def support(choice: Choice, logits: torch.Tensor) -> set[int]:
     """Which codes a dense sweep of random numbers finds."""
-    numbers = torch.linspace(0, 1, 20001)[:-1]
-    chooser = Chooser([sampling] * len(numbers), CPU)
-    return set(chooser.choose(logits.expand(len(numbers), -1), numbers).tolist())
+    return set(chosen(choice, logits, torch.linspace(0, 1, 20001)[:-1]))
 
 
-def test_chances_are_those_of_the_softmax() -> None:
-    numbers = torch.linspace(0, 1, 100001)[:-1]
-    chooser = Chooser([Sampling(0.7, 0, 1.0, 1.0)] * len(numbers), CPU)
-    found = chooser.choose(LOGITS[:1].expand(len(numbers), -1), numbers)
-    shares = torch.bincount(found, minlength=40) / len(numbers)
-    assert torch.allclose(shares, (LOGITS[0] / 0.7).softmax(-1), atol=1e-4)
+@pytest.mark.parametrize("choice", [Choice(0.7, 0, 1.0), Choice(0.7, 64, 1.0), Choice(0.7, 50, 0.8)])
+def test_chances_are_those_of_transformers(choice: Choice) -> None:
+    found = torch.tensor(chosen(choice, LOGITS[0], torch.linspace(0, 1, 100001)[:-1]))
+    shares = torch.bincount(found, minlength=100) / len(found)
+    logits = TemperatureLogitsWarper(choice.temperature)(torch.empty(1, 0), LOGITS[:1])
+    if choice.top_k:
+        logits = TopKLogitsWarper(choice.top_k)(torch.empty(1, 0), logits)
+    if choice.top_p < 1:
+        logits = TopPLogitsWarper(choice.top_p)(torch.empty(1, 0), logits)
+    assert torch.allclose(shares, logits[0].softmax(-1), atol=1e-4)
 
 
-@pytest.mark.parametrize("top_k", [1, 2, 7, 39])
+@pytest.mark.parametrize("top_k", [1, 2, 7, 64, 65, 99])
 def test_top_k_is_that_of_transformers(top_k: int) -> None:
     kept = TopKLogitsWarper(top_k)(torch.empty(1, 0), LOGITS[:1]).isfinite()[0].nonzero().flatten()
-    assert support(Sampling(2.0, top_k, 1.0, 1.0), LOGITS[0]) <= set(kept.tolist())
-    assert int(LOGITS[0].argmax()) in support(Sampling(2.0, top_k, 1.0, 1.0), LOGITS[0])
+    found = support(Choice(2.0, top_k, 1.0), LOGITS[0])
+    assert found <= set(kept.tolist())
+    assert int(LOGITS[0].argmax()) in found
     assert len(kept) == top_k
 
 
 @pytest.mark.parametrize("top_p", [0.05, 0.5, 0.9])
 def test_top_p_is_that_of_transformers(top_p: float) -> None:
     kept = TopPLogitsWarper(top_p)(torch.empty(1, 0), LOGITS[:1]).isfinite()[0].nonzero().flatten()
-    assert support(Sampling(1.0, 0, top_p, 1.0), LOGITS[0]) == set(kept.tolist())
+    assert support(Choice(1.0, 0, top_p), LOGITS[0]) == set(kept.tolist())
 
 
 def test_the_penalty_is_that_of_transformers() -> None:
     used = torch.tensor([[1, 5, 5], [0, 2, 9], [3, 3, 3]])
-    seen = torch.zeros(3, 40, dtype=torch.bool).scatter(1, used, value=True)
-    mine = Chooser([Sampling(1, 0, 1, 1.3)] * 3, CPU).penalise(LOGITS, seen)
+    seen = torch.zeros(3, 100, dtype=torch.bool).scatter(1, used, value=True)
+    mine = penalise(LOGITS, seen, torch.full((3, 1), 1.3))
     assert torch.equal(mine, RepetitionPenaltyLogitsProcessor(1.3)(used, LOGITS.clone()))
 
 
 @pytest.mark.parametrize("number", [0.0, float(np.nextafter(np.float32(1), np.float32(0)))])
-def test_a_code_without_a_chance_is_never_chosen(number: float) -> None:
-    logits = torch.full((1, 10), -torch.inf)
+@pytest.mark.parametrize("choice", [Choice(1.0, 0, 1.0), Choice(1.0, 50, 1.0), Choice(1.0, 0, 0.5)])
+def test_a_code_without_a_chance_is_never_chosen(number: float, choice: Choice) -> None:
+    logits = torch.full((1, 100), -torch.inf)
     logits[0, 4] = 1.0
-    assert Chooser([Sampling(1, 0, 1, 1)], CPU).choose(logits, torch.tensor([number])).tolist() == [4]
+    assert chosen(choice, logits, torch.tensor([number])) == [4]
+
+
+def test_of_equally_likely_codes_greedy_takes_the_first() -> None:
+    logits = torch.tensor([[1.0, 5.0, 5.0, 0.0]])
+    assert chosen(Choice(0, 50, 1.0), logits, torch.tensor([0.0])) == [1]
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_logits_that_are_no_numbers_are_seen(value: float) -> None:
+    logits = LOGITS.clone()
+    logits[1, 7] = value
+    settings = Settings.of_rows(torch.tensor([[1.0, 50.0, 1.0]] * 3), 100, few=True)
+    codes, best = choose(logits, torch.full((3, 1), 0.5).double(), settings, PLAIN)
+    assert best.isfinite().tolist() == [True, False, True]
+    assert all(0 <= code < 100 for code in codes.tolist())
 
 
 def test_rows_keep_their_own_ways_in_a_batch() -> None:
-    ways = [Sampling(0, 50, 1, 1), Sampling(1.0, 3, 1, 1), Sampling(1.5, 0, 0.6, 1)]
-    numbers = torch.tensor([0.9, 0.37, 0.81])
-    together = Chooser(ways, CPU).choose(LOGITS, numbers)
-    alone = [Chooser([way], CPU).choose(LOGITS[n : n + 1], numbers[n : n + 1]).item() for n, way in enumerate(ways)]
+    ways = [Choice(0, 50, 1.0), Choice(1.0, 3, 1.0), Choice(1.5, 0, 0.6)]
+    numbers = torch.tensor([0.0, 0.37, 0.81])
+    described = torch.tensor([Sampling(way, way, 1.0).numbers()[:3] for way in ways])
+    settings = Settings.of_rows(described, 100, few=False)
+    together, _ = choose(LOGITS, numbers.double()[:, None], settings, PLAIN)
+    alone = [chosen(way, LOGITS[n], numbers[n : n + 1])[0] for n, way in enumerate(ways)]
     assert together.tolist() == alone
 
 
-def test_options_come_before_the_defaults_of_the_model() -> None:
-    defaults = Sampling.of_config({"temperature": 0.8, "top_k": 30, "top_p": 0.9, "repetition_penalty": 1.1})
+CONFIG = {
+    "do_sample": True,
+    "temperature": 0.8,
+    "top_k": 30,
+    "top_p": 0.9,
+    "repetition_penalty": 1.1,
+    "subtalker_dosample": True,
+    "subtalker_temperature": 0.7,
+    "subtalker_top_k": 20,
+    "subtalker_top_p": 0.95,
+}
+
+
+def test_the_model_has_defaults_for_each_of_its_networks() -> None:
+    assert Sampling.of_config(CONFIG) == Sampling(Choice(0.8, 30, 0.9), Choice(0.7, 20, 0.95), 1.1)
+    greedy = Sampling.of_config(CONFIG | {"do_sample": False})
+    assert (greedy.talker.temperature, greedy.predictor.temperature) == (0, 0.7)
+    greedy = Sampling.of_config(CONFIG | {"subtalker_dosample": False})
+    assert (greedy.talker.temperature, greedy.predictor.temperature) == (0.8, 0)
+
+
+def test_options_come_before_the_defaults_and_are_the_talkers() -> None:
+    defaults = Sampling.of_config(CONFIG)
     assert defaults.with_options(Options()) == defaults
-    assert defaults.with_options(Options(temperature=0, top_k=0)) == Sampling(0, 0, 0.9, 1.1)
+    asked = defaults.with_options(Options(temperature=0.5, top_k=0, top_p=0.8, repetition_penalty=1))
+    assert asked == Sampling(Choice(0.5, 0, 0.8), defaults.predictor, 1.0)
+
+
+def test_a_temperature_of_0_leaves_nothing_to_chance() -> None:
+    asked = Sampling.of_config(CONFIG).with_options(Options(temperature=0))
+    assert asked.is_drawn == (False, False)

@@ -47,12 +47,12 @@ class Sizes:
 TINY = Sizes(
     hidden=32,
     intermediate=64,
-    layers=2,
+    layers=28,
     heads=4,
     kv_heads=2,
     head_dim=16,
     mrope=(4, 2, 2),
-    predictor_layers=1,
+    predictor_layers=5,
     text_hidden=32,
     text_vocab=None,
     codebook=64,
@@ -84,7 +84,7 @@ TINY = Sizes(
         "num_attention_heads": 2,
         "num_key_value_heads": 2,
         "intermediate_size": 64,
-        "num_hidden_layers": 1,
+        "num_hidden_layers": 8,
         "decoder_dim": 64,
     },
 )
@@ -179,6 +179,9 @@ def _write_model(
     # Logits of freshly made layers are almost flat; wider ones make varied speech and an argmax that is stable.
     spread = 0.25 if sizes.hidden < 256 else 0.03
     _randomise(model.talker, random, lambda weight: spread)
+    if sizes.hidden < 256:
+        # So that speech ends by itself now and then.
+        model.talker.codec_head.weight.data[config["talker_config"]["codec_eos_token_id"]] *= 1.6
     _randomise(model.speaker_encoder, random, lambda weight: 0.15 if sizes.hidden < 256 else 0.03)
     _write_weights(out, model.to(dtype), config | {"dtype": str(dtype).removeprefix("torch.")})
     _write_json(out / "generation_config.json", _generation_config())

@@ -11,7 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gpu_runner.synthesis.audio_stream import BUFFER_MESSAGES, AudioStream, Chunks, Take, to_pcm
+from gpu_runner.synthesis.audio_stream import AudioStream, Take
+from gpu_runner.synthesis.chunks import Chunks, to_pcm
+from gpu_runner.synthesis.sender import BUFFER_MESSAGES
 from pipeline.audio.reference_audio import Recording, Samples, decode_wav, encode_wav
 from pipeline.contract.records import ReplyTo, Subscriber
 from pipeline.contract.stream_messages import CHUNK_MAX_SECONDS
@@ -63,12 +65,15 @@ async def client() -> Client:
 
 @pytest.fixture
 async def stream(client: Client) -> AsyncIterator[AudioStream]:
-    subscriber = Subscriber(
-        reply_to=ReplyTo(endpoint="http://here", connection_id="c"), request_id="r1", stream=True
-    )
-    stream = AudioStream(client, subscriber, Take("job", "mock-1", RATE, restarted=False))
+    stream = AudioStream(client, Take("job", "mock-1", RATE, restarted=False))
+    stream.subscribe(subscriber("r1"))
     yield stream
     stream.abort()
+
+
+def subscriber(request_id: str) -> Subscriber:
+    reply_to = ReplyTo(endpoint="http://here", connection_id="c")
+    return Subscriber(reply_to=reply_to, request_id=request_id, stream=True)
 
 
 def noise(seconds: float, *, seed: int = 0) -> Samples:
@@ -177,6 +182,17 @@ async def test_a_client_that_is_gone_is_sent_nothing_more(client: Client, stream
     stream.add(noise(5))
     await stream.close()
     assert client.tries == tries + 1
+
+
+async def test_a_late_subscriber_gets_the_same_chunks_from_then_on(client: Client, stream: AudioStream) -> None:
+    stream.add(noise(0.5))
+    stream.subscribe(subscriber("late"))
+    stream.add(noise(0.5))
+    await stream.close()
+    by_request = {id_: [one for one in client.chunks if one["request_id"] == id_] for id_ in ("r1", "late")}
+    assert [chunk["seq"] for chunk in by_request["r1"]] == [0, 1, 2, 3, 4, 5]
+    assert [chunk["seq"] for chunk in by_request["late"]] == [3, 4, 5]
+    assert [chunk["audio"] for chunk in by_request["late"]] == [chunk["audio"] for chunk in by_request["r1"][3:]]
 
 
 async def test_nothing_is_sent_after_the_end(client: Client, stream: AudioStream) -> None:

@@ -13,7 +13,7 @@ from pump import Event, EventSourceMapping, Handler
 from schedule import seconds_to_next
 from structlog.testing import capture_logs
 
-from pipeline.clients.queues import Message
+from pipeline.clients.queues import Message, QueueCounts
 from pipeline.clients.resources import Resources
 from pipeline.errors import Unavailable
 from pipeline.settings import Settings
@@ -48,6 +48,9 @@ class Queue:
         return []
 
     async def depth(self) -> int:
+        raise AssertionError
+
+    async def counts(self) -> QueueCounts:
         raise AssertionError
 
     async def ping(self) -> None:

@@ -7,8 +7,12 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+import numpy as np
 import pytest
 
+from gpu_runner.engines import Finished, Piece
+from pipeline.audio.reference_audio import Samples
+from pipeline.clients.storage import JSON
 from pipeline.contract import layout
 from pipeline.contract.records import ReplyTo, Request, Source, Subscriber
 from pipeline.domain import jobs
@@ -122,6 +126,46 @@ async def test_a_second_try_says_so_and_sends_the_same_chunks(
     assert [data["restarted"] for data in started] == [False, True]
     assert {message["data"]["take"] for message in messages(connections)} == {"mock-1"}
     assert pcm(connections) == streaming.bucket.objects[layout.preview(order.job_id)].body[44:]
+
+
+class Speaking(ScriptedEngine):
+    """One that returns a piece of the first utterance whenever `piece` is set."""
+
+    piece: Samples | None = None
+    seq = 0
+
+    def step(self) -> list[Piece | Finished]:
+        """See `Engine.step`."""
+        if self.piece is None:
+            return super().step()
+        event, self.piece, self.seq = Piece(self.speaking[0], self.seq, self.piece), None, self.seq + 1
+        return [event]
+
+
+async def test_who_subscribes_during_the_job_gets_what_is_made_from_then_on(
+    streaming: Fakes, connections: SlowConnections
+) -> None:
+    engine = Speaking()
+    engine.held = True
+    order = await accept(streaming, stream=False)
+    late = Subscriber(reply_to=ReplyTo(endpoint="http://here", connection_id="late"), stream=True)
+    other = Subscriber(reply_to=ReplyTo(endpoint="http://here", connection_id="other"))
+    async with fake_time_worker(streaming, engine) as worker:
+        await until(lambda: engine.speaking)
+        engine.piece = np.full(24_000, 0.5, np.float32)
+        await until(lambda: engine.piece is None)
+        for subscriber in (late, other):
+            key = layout.subscriber(order.job_id, subscriber.reply_to.connection_id)
+            await streaming.bucket.put(key, subscriber.to_json(), JSON)
+        await streaming.time.advance(2)
+        await streaming.time.advance(2)
+        engine.piece = np.full(24_000, 0.25, np.float32)
+        await until(lambda: len(connections.posted) > 1)
+        engine.held = False
+        await worker.until_ended(order.job_id)
+    assert {to for to, _ in connections.posted} == {"late"}
+    assert messages(connections)[0]["data"]["status"] == "started"
+    assert messages(connections)[1]["data"]["seq"] > 0
 
 
 class Irreproducible(ScriptedEngine):

@@ -10,6 +10,7 @@ import structlog
 import torch
 
 from gpu_runner.engines import CannotLoad
+from gpu_runner.engines.qwen.network.precision import set_precision
 from pipeline.settings import Settings
 
 log = structlog.get_logger()
@@ -51,6 +52,14 @@ def resolve(settings: Settings) -> Placement:
         torch=torch.__version__,
     )
     return Placement(device, device_map, dtype)
+
+
+def use(placement: Placement) -> None:
+    """Make this thread work on the device, with float32 as what it says; to be called in the thread that will."""
+    if placement.device.type == "cuda":
+        torch.cuda.set_device(placement.device)
+    # torch's own default is TF32 for convolutions: the codes of a reference would depend on the GPU.
+    set_precision("ieee")
 
 
 def _device(asked: str) -> torch.device:

@@ -1,10 +1,16 @@
-"""The engine: utterances in, audio out, whatever their voices, languages, lengths and options."""
+"""The engine: utterances in, pieces of audio out, whatever their voices, languages, lengths and options.
 
+A text is cut into parts, each a row.  Rows wait in the scheduler, get slots in the generator, which makes their
+codes, and states in the decoder, which makes samples of those; their job joins the samples.
+"""
+
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -12,64 +18,89 @@ import structlog
 import torch
 
 from gpu_runner.engines import CannotLoad, EngineLost, Finished, Piece, Reference, Utterance, VoicePrompt
-from gpu_runner.engines.qwen import joining, prompts
-from gpu_runner.engines.qwen.boarding import Boarding
+from gpu_runner.engines.qwen import prefix, prompts
+from gpu_runner.engines.qwen.allocation import Stages, allocate_stages
 from gpu_runner.engines.qwen.failures import OutOfMemory, told_apart
-from gpu_runner.engines.qwen.generation import LEAST_FRAMES, End, Flight, Landed, Row
-from gpu_runner.engines.qwen.model import FRAMES_PER_SECOND, SAMPLE_RATE, Model, release_memory
+from gpu_runner.engines.qwen.generator import End, Progress
+from gpu_runner.engines.qwen.job import Job, cap_of
+from gpu_runner.engines.qwen.model import FRAMES_PER_SECOND, LONGEST_SEQUENCE, SAMPLE_RATE, Model, release_memory
+from gpu_runner.engines.qwen.prefix import Prefix
 from gpu_runner.engines.qwen.prompts import QwenPrompt
+from gpu_runner.engines.qwen.rows import Row, TokenizedText, tokenize
+from gpu_runner.engines.qwen.scheduler import Scheduler
 from gpu_runner.engines.qwen.seeds import seed_of, seed_of_part
-from gpu_runner.engines.qwen.text import has_words, parts_of, speech_seconds
+from gpu_runner.engines.qwen.text import has_words
 from pipeline.audio.reference_audio import Recording, Samples
 from pipeline.contract.records import Options
 from pipeline.errors import InvalidInput, PipelineError, SynthesisFailed, Unavailable
 
 log = structlog.get_logger()
 
-STEP_SECONDS = (
-    0.25  # how long a step goes on when nothing ends: the worker wants to admit, cancel and stop in between
-)
-CAP_SECONDS, CAP_FACTOR = 4.0, 3.0  # a part that takes longer than this, by its text, has lost its way
+Events = list[Piece | Finished]
+PROMPT_TOKENS = 16  # of a prompt, beside the frames of the reference: there are ten or eleven
+IDLE_SECONDS = 0.05  # how long a step waits at most for a text that is being tokenized, when there is nothing to do
 
 
-@dataclass(slots=True)
-class _Job:
+@dataclass(frozen=True, slots=True)
+class _Admitted:
+    """An utterance whose text is being cut and tokenized, in another thread."""
+
     utterance: Utterance
-    pauses: list[float]
+    prompt: QwenPrompt
+    text: "Future[TokenizedText]"
     began: float
-    pieces: dict[int, Samples] = field(default_factory=dict)
-    warnings: list[str] = field(default_factory=list)
 
 
 class QwenEngine:
-    """Qwen3-TTS in the seat of `gpu_runner.engines.Engine`; used from one thread at a time."""
+    """Qwen3-TTS as a `gpu_runner.engines.Engine`."""
 
     sample_rate = SAMPLE_RATE
 
-    def __init__(self, open_model: Callable[[], Model], *, capacity: int, model: str) -> None:
+    def __init__(
+        self,
+        open_model: Callable[[], Model],
+        *,
+        capacity: int,
+        model: str,
+        allocate: Callable[[Model, int], Stages] = allocate_stages,
+    ) -> None:
         self.model = model
         self.capacity = capacity
         self._open_model = open_model
-        self._jobs: dict[str, _Job] = {}
-        self._boarding = Boarding(capacity)
+        self._allocate = allocate
+        self._loading = threading.Lock()
+        self._texts = ThreadPoolExecutor(1, "text")
+        self._admitted: dict[str, _Admitted] = {}
+        self._jobs: dict[str, Job] = {}
+        self._scheduler = Scheduler(capacity)
 
-    @cached_property
+    @property
     def loaded(self) -> Model:
         """The model, loaded when it is first needed; a job may be waiting then, which another process can take."""
+        with self._loading:
+            return self._model
+
+    @cached_property
+    def _model(self) -> Model:
         try:
             return self._open_model()
         except CannotLoad as error:
             raise EngineLost(str(error)) from None
 
     @cached_property
-    def _flight(self) -> Flight:
-        return Flight(self.loaded)
+    def stages(self) -> Stages:
+        """What rows go through, allocated when it is first needed."""
+        try:
+            return self._allocate(self.loaded, self.capacity)
+        except CannotLoad as error:
+            raise EngineLost(str(error)) from None
 
     @property
     def rows_at_a_time(self) -> int:
-        """How many parts are spoken side by side at most: `capacity`, less where memory was short."""
-        return self._boarding.limit
+        """How many rows are spoken side by side at most: `capacity`, less where memory was short."""
+        return self._scheduler.limit
 
+    @torch.inference_mode()
     def warm_up(self) -> None:
         """Load the model and let it say a word, so that nothing is done for the first time in the first job.
 
@@ -81,15 +112,16 @@ class QwenEngine:
         hum: Samples = np.sin(np.arange(SAMPLE_RATE, dtype=np.float32) / 30, dtype=np.float32)
         try:
             prompt = self.make_prompt(Reference(Recording(hum, SAMPLE_RATE), "Mm."))
+            self.stages.capture()
             self.admit(Utterance("", "Mm.", prompt, Options(max_seconds=1)))
-            self._speak_out()
+            self._speak_all()
         except EngineLost as error:
             raise CannotLoad(str(error)) from None
         except PipelineError as error:
             raise CannotLoad(f"The model is loaded and can't speak: {error.message}") from None
 
-    def _speak_out(self) -> None:
-        while self._jobs:
+    def _speak_all(self) -> None:
+        while self._admitted or self._jobs:
             for event in self.step():
                 if isinstance(event, Finished) and event.error is not None:
                     raise event.error
@@ -106,166 +138,169 @@ class QwenEngine:
         return prompts.restore(self.loaded, document)
 
     def admit(self, utterance: Utterance) -> None:
-        """See `Engine.admit`."""
-        model = self.loaded
+        """See `Engine.admit`; the text is cut and tokenized in another thread."""
+        model, options = self.loaded, utterance.options
         prompt = self._checked_prompt(utterance.prompt)
-        language = self._checked_language(utterance.options.language)
+        self._check_language(options.language)
         text = model.clean(utterance.text)
         if not has_words(text):
             raise InvalidInput("The text holds nothing that can be spoken.", field="text")
-        parts = parts_of(text, language)
-        job = _Job(utterance, [part.pause for part in parts], time.monotonic(), warnings=list(prompt.warnings))
-        self._jobs[utterance.job_id] = job
-        self._boarding.wait([self._row(utterance, prompt, number, part.text) for number, part in enumerate(parts)])
+        _check_length(prompt, cap_of(text, options.max_seconds))
+        tokenized = self._texts.submit(tokenize, text, options.language, prompt, model.tokens)
+        self._admitted[utterance.job_id] = _Admitted(utterance, prompt, tokenized, time.monotonic())
 
-    @torch.inference_mode()
     def cancel(self, job_id: str) -> None:
         """See `Engine.cancel`."""
+        self._admitted.pop(job_id, None)
         if self._jobs.pop(job_id, None) is not None:
             self._drop_rows(job_id)
 
     @torch.inference_mode()
-    def step(self) -> list[Piece | Finished]:
+    def step(self) -> Events:
         """See `Engine.step`."""
-        until = time.monotonic() + STEP_SECONDS
-        finished: list[Piece | Finished] = []
         try:
-            while self._jobs and not finished:
-                finished += self._board()
-                finished += self._advance()
-                if time.monotonic() >= until:
-                    break
+            return [*self._start_jobs(), *self._admit_rows(), *self._make_codes(), *self._make_samples()]
         except Exception:
             # Whatever it was, all are lost, and have to be lost here too: none may come back from a later step.
-            self._jobs.clear()
-            self._boarding.clear()
-            self._flight.clear()
+            for job_id in [*self._admitted, *self._jobs]:
+                self.cancel(job_id)
             raise
-        return finished
 
     def _checked_prompt(self, prompt: VoicePrompt) -> QwenPrompt:
         if not isinstance(prompt, QwenPrompt) or prompt.identity.model != self.loaded.identity.model:
             raise InvalidInput("The voice prompt is not this model's; make it again.")
         return prompt
 
-    def _checked_language(self, language: str) -> str:
+    def _check_language(self, language: str) -> None:
         known = self.loaded.languages
         if language.lower() not in {"auto", *known}:
             names = ", ".join(["Auto", *sorted(name.title() for name in known)])
             raise InvalidInput(f"The model does not speak {language[:64]}; it speaks {names}.", field="language")
-        return language
 
-    def _row(self, utterance: Utterance, prompt: QwenPrompt, number: int, text: str) -> Row:
-        options = utterance.options
+    def _start_jobs(self) -> Iterator[Piece | Finished]:
+        """Turn the texts that have been tokenized into rows that wait."""
+        if self._admitted and not self._jobs:
+            wait([admitted.text for admitted in self._admitted.values()], IDLE_SECONDS, "FIRST_COMPLETED")
+        for job_id, admitted in list(self._admitted.items()):
+            if not admitted.text.done():
+                continue
+            del self._admitted[job_id]
+            if error := admitted.text.exception():
+                _log_unreadable(job_id, error)
+                yield Finished(job_id, _unreadable(), admitted.prompt.warnings, time.monotonic() - admitted.began)
+                continue
+            text = admitted.text.result()
+            self._jobs[job_id] = Job(admitted.utterance, text, admitted.began, admitted.prompt.warnings)
+            self._scheduler.add([self._row(admitted, text, number) for number in range(len(text.parts))])
+
+    def _row(self, admitted: _Admitted, text: TokenizedText, number: int) -> Row:
+        utterance, options, part = admitted.utterance, admitted.utterance.options, text.parts[number]
         return Row(
             job_id=utterance.job_id,
             part=number,
-            text=text,
+            tokens=text.transcript + part.tokens,
             language=options.language,
-            prompt=prompt,
+            prompt=admitted.prompt,
             sampling=self.loaded.defaults.with_options(options),
             seed=seed_of_part(seed_of(utterance.job_id, options.seed), number),
-            cap=_cap_of(text, options.max_seconds),
-            alone=options.seed is not None and not self.loaded.batch_invariant,
+            cap=cap_of(part.text, options.max_seconds),
         )
 
-    def _board(self) -> list[Finished]:
-        """Take rows on while there is room; one that can't be read in fails its own job."""
-        finished: list[Finished] = []
-        while (row := self._boarding.call(self._flight.rows)) is not None:
-            try:
-                with told_apart():
-                    self._flight.board(row)
-            except OutOfMemory as error:
-                finished += self._left_behind(row, error)
-            except EngineLost:
-                raise
-            except Exception:
-                # Not with the values of the variables, as some formatters write them: the text is private.
-                log.error("a text can't be read in", job_id=row.job_id, traceback=traceback.format_exc())  # noqa: TRY400
-                finished.append(self._failed(row.job_id, _unreadable()))
-        return finished
+    def _admit_rows(self) -> Iterator[Piece | Finished]:
+        """Give waiting rows slots, as far as there are any and reading their prompts doesn't take too long."""
+        chosen, lengths = list[Row](), list[int]()
+        for row in self._scheduler.candidates(self.stages.generator.rows) if self._scheduler else ():
+            length = prefix.length_of(self.loaded, row)
+            new_states = sum(one.state is None for one in [*chosen, row])
+            if not self.stages.generator.may_join([*lengths, length]) or new_states > self.stages.decoder.free:
+                break
+            chosen.append(row)
+            lengths.append(length)
+        if chosen:
+            yield from self._admit(chosen)
 
-    def _left_behind(self, row: Row, error: OutOfMemory) -> list[Finished]:
-        """Let a row that found no room wait until another has left."""
-        release_memory(self.loaded.device)
-        flying = len(self._flight.rows)
-        if flying == 0:
-            return [self._failed(row.job_id, _no_room())]
-        self._boarding.wait_first([row])
-        self._shrink(flying, error)
-        return []
-
-    def _advance(self) -> Sequence[Piece | Finished]:
-        """Speak one frame of everything in flight."""
-        if not self._flight.rows:
-            return []
+    def _admit(self, rows: Sequence[Row]) -> Iterator[Piece | Finished]:
+        newcomers = list[tuple[Row, Prefix]]()
+        for row in rows:
+            self._scheduler.take(row)
         try:
             with told_apart():
-                landed = self._flight.advance()
+                newcomers = [(row, self._read(row)) for row in rows]
+                for row in rows:
+                    if row.state is None:
+                        self.stages.decoder.begin(row)
+                self.stages.generator.admit(newcomers)
         except OutOfMemory as error:
-            return self._make_room(error)
-        return [done for one in landed for done in self._land(one)]
+            yield from self._put_back(rows, len(self.stages.generator.rows), error)
 
-    def _land(self, landed: Landed) -> Iterator[Piece | Finished]:
-        """Take what a row has spoken; its job ends with its last one."""
-        row = landed.row
-        job = self._jobs.get(row.job_id)
-        if job is None:  # another part of it has failed
-            return
-        if landed.end is End.BROKEN:
-            yield self._failed(row.job_id, _broken(self.loaded))
-            return
-        if landed.end is End.CAPPED:
-            _warn_of_cap(job, row)
+    def _read(self, row: Row) -> Prefix:
+        return self.stages.generator.read(self.loaded, row)
+
+    def _make_codes(self) -> Iterator[Piece | Finished]:
+        """Make a frame of all rows in slots."""
+        generator = self.stages.generator
         try:
-            job.pieces[row.part] = self._sound_of(row, landed.end)
-        except OutOfMemory:
-            yield self._failed(row.job_id, _no_room())
+            with told_apart():
+                progress = generator.advance()
+        except OutOfMemory as error:
+            rows = generator.clear()
+            yield from self._put_back(rows, len(rows) // 2, error)
             return
-        self._boarding.landed()
-        if len(job.pieces) == len(job.pauses):
-            yield from self._succeeded(self._jobs.pop(row.job_id))
+        for one in progress:
+            yield from self._progressed(one)
 
-    def _sound_of(self, row: Row, end: End) -> Samples:
-        codes = torch.tensor(row.frames, dtype=torch.long)
-        context = codes[:0] if row.prompt.codes is None else row.prompt.codes
-        samples: Samples = self.loaded.decode(codes, context).numpy()
-        return joining.faded(samples, SAMPLE_RATE, start=False) if end is End.CAPPED else samples
+    def _progressed(self, progress: Progress) -> Iterator[Piece | Finished]:
+        if progress.end is not None:
+            self.stages.generator.release(progress.row)
+        if progress.end is End.BROKEN:
+            yield from self._fail(progress.row, _broken(self.loaded))
 
-    def _succeeded(self, job: _Job) -> Iterator[Piece | Finished]:
-        pieces = [job.pieces[number] for number in range(len(job.pauses))]
-        samples = joining.join(pieces, job.pauses, SAMPLE_RATE)
-        limit = job.utterance.options.max_seconds
-        if limit is not None and len(samples) > limit * SAMPLE_RATE:
-            samples = joining.cut(samples, limit, SAMPLE_RATE)
-            _warn(job, _cut_at(limit))
-        job_id = job.utterance.job_id
-        yield Piece(job_id, 0, samples)
-        yield Finished(job_id, warnings=tuple(job.warnings), seconds=time.monotonic() - job.began)
+    def _make_samples(self) -> Iterator[Piece | Finished]:
+        """Decode what is due, and hand on what has been decoded."""
+        decoder = self.stages.decoder
+        for row in decoder.submit():
+            yield from self._fail(row, _no_room())
+        for row, samples in decoder.collect(wait=not self.stages.generator.rows):
+            if job := self._jobs.get(row.job_id):
+                yield from job.push(row, samples)
+                yield from self._finish_if_over(job)
+        for row in decoder.rows:
+            if row.is_decoded and (job := self._jobs.get(row.job_id)):
+                decoder.end(row)
+                self._scheduler.row_ended()
+                yield from job.end_part(row)
+                yield from self._finish_if_over(job)
 
-    def _failed(self, job_id: str, error: PipelineError) -> Finished:
-        job = self._jobs.pop(job_id)
-        self._drop_rows(job_id)
-        return Finished(job_id, error=error, warnings=tuple(job.warnings), seconds=time.monotonic() - job.began)
+    def _finish_if_over(self, job: Job) -> Iterator[Finished]:
+        if job.is_over and self._jobs.pop(job.utterance.job_id, None) is not None:
+            self._drop_rows(job.utterance.job_id)
+            yield job.finish()
+
+    def _fail(self, row: Row, error: PipelineError) -> Iterator[Finished]:
+        if (job := self._jobs.pop(row.job_id, None)) is not None:
+            self._drop_rows(row.job_id)
+            yield job.finish(error)
 
     def _drop_rows(self, job_id: str) -> None:
-        self._boarding.leave(job_id)
-        self._flight.leave(job_id)
+        self._scheduler.remove(job_id)
+        if "stages" not in self.__dict__:
+            return
+        for row in self.stages.generator.rows:
+            if row.job_id == job_id:
+                self.stages.generator.release(row)
+        for row in self.stages.decoder.rows:
+            if row.job_id == job_id:
+                self.stages.decoder.end(row)
 
-    def _make_room(self, error: OutOfMemory) -> list[Finished]:
-        """Halve the batch and start it again; a part that doesn't fit even on its own fails its job."""
-        rows = self._flight.clear()
+    def _put_back(self, rows: Sequence[Row], limit: int, error: OutOfMemory) -> Iterator[Finished]:
+        """Let rows wait until there is memory; they go on from what they have spoken.  One that is alone fails."""
         release_memory(self.loaded.device)
-        if len(rows) == 1:
-            return [self._failed(rows[0].job_id, _no_room())]
-        self._boarding.wait_first(rows)
-        self._shrink(len(rows) // 2, error)
-        return []
-
-    def _shrink(self, limit: int, error: OutOfMemory) -> None:
-        log.warning("out of memory: fewer at a time", before=self._boarding.limit, now=limit, reason=str(error))
-        self._boarding.shrink(limit)
+        if len(rows) == 1 and limit == 0:
+            yield from self._fail(rows[0], _no_room())
+            return
+        log.warning("out of memory: fewer at a time", before=self._scheduler.limit, now=limit, reason=str(error))
+        self._scheduler.put_back(rows)
+        self._scheduler.shrink(limit or len(rows) // 2)
 
     @contextmanager
     def _memory_for_one(self) -> Iterator[None]:
@@ -277,31 +312,22 @@ class QwenEngine:
             raise _no_room() from None
 
 
-def _cap_of(text: str, max_seconds: float | None) -> int:
-    """Give the most frames that a part may take."""
-    seconds = min(CAP_SECONDS + CAP_FACTOR * speech_seconds(text), max_seconds or float("inf"))
-    return max(LEAST_FRAMES, round(seconds * FRAMES_PER_SECOND))
-
-
-def _warn_of_cap(job: _Job, row: Row) -> None:
-    limit = job.utterance.options.max_seconds
-    if limit is not None and row.cap <= round(limit * FRAMES_PER_SECOND) < _cap_of(row.text, None):
-        _warn(job, _cut_at(limit))
-    else:
-        _warn(
-            job,
-            f"The speech did not end by itself and was cut off after {row.cap / FRAMES_PER_SECOND:.0f} s, "
-            "the most that its text should take; try it again, or with another seed.",
+def _check_length(prompt: QwenPrompt, cap: int) -> None:
+    """See that the reference and the longest part of a text fit into a slot."""
+    reference = 0 if prompt.codes is None else len(prompt.codes)
+    room = LONGEST_SEQUENCE - PROMPT_TOKENS - cap
+    if reference > room:
+        raise InvalidInput(
+            f"The voice's recording has {reference / FRAMES_PER_SECOND:.0f} s, and with this text the model can "
+            f"hear {room / FRAMES_PER_SECOND:.0f} s at most; use a shorter recording.",
+            field="audio",
         )
 
 
-def _cut_at(limit: float) -> str:
-    return f"The speech was cut off after {limit:g} s, as max_seconds asks."
-
-
-def _warn(job: _Job, warning: str) -> None:
-    if warning not in job.warnings:
-        job.warnings.append(warning)
+def _log_unreadable(job_id: str, error: BaseException) -> None:
+    # Not with the values of the variables, as some formatters write them: the text is private.
+    lines = traceback.format_exception(error)
+    log.error("a text can't be read in", job_id=job_id, traceback="".join(lines))
 
 
 def _broken(model: Model) -> SynthesisFailed:

@@ -1,4 +1,4 @@
-"""Putting spoken parts together: natural pauses, no clicks."""
+"""Putting spoken parts together as they are spoken: natural pauses, no clicks."""
 
 from collections.abc import Sequence
 
@@ -10,40 +10,144 @@ FADE_SECONDS = 0.008  # long enough that an edge is not heard as a click, short 
 QUIET = 10 ** (-45 / 20)  # what the model leaves around a part is quieter than that
 MARGIN_SECONDS = 0.04  # kept around what is heard: the onset of a word is quiet too
 
+NOTHING: Samples = np.zeros(0, np.float32)
 
-def join(pieces: Sequence[Samples], pauses: Sequence[float], rate: int) -> Samples:
-    """Join parts, each followed by its pause in seconds, into one piece of float32 mono.
 
-    Their own silence around them is cut off first: only the pause counts.
+class Joiner:
+    """Joins the parts of a text, each followed by its pause in seconds, into one stream of float32 mono.
+
+    With several parts, the silence around each is cut off: only the pause counts.  What comes out is cut off at
+    `limit` seconds, if there is one.
     """
-    if len(pieces) == 1:
-        return pieces[0]
-    sounds: list[Samples] = []
-    for piece, pause in zip(pieces, pauses, strict=True):
-        sounds += [faded(_without_silence(piece, rate), rate), np.zeros(round(pause * rate), np.float32)]
-    return np.concatenate(sounds)
+
+    def __init__(self, pauses: Sequence[float], rate: int, limit: float | None = None) -> None:
+        self._parts = [_Whole(rate) if len(pauses) == 1 else _Trimmed(rate) for _ in pauses]
+        self._pauses = [round(pause * rate) for pause in pauses]
+        self._ended = [False] * len(pauses)
+        self._current = 0
+        self._limit = _Limit(rate, limit)
+
+    @property
+    def was_cut(self) -> bool:
+        """Whether the limit was passed; nothing more comes out then."""
+        return self._limit.passed
+
+    def push(self, part: int, samples: Samples) -> Samples:
+        """Take in more of a part; return what may be heard by now, perhaps nothing."""
+        self._parts[part].push(samples)
+        return self._drain()
+
+    def end(self, part: int, *, fade: bool) -> Samples:
+        """End a part, with `fade` because it stops in the middle of a sound; return what may be heard by now."""
+        self._parts[part].end(fade=fade)
+        self._ended[part] = True
+        return self._drain()
+
+    def _drain(self) -> Samples:
+        """Take what is ready of the parts, in their order."""
+        out = []
+        while self._current < len(self._parts):
+            out.append(self._limit.push(self._parts[self._current].take()))
+            if not self._ended[self._current]:
+                break
+            out.append(self._limit.push(np.zeros(self._pauses[self._current], np.float32)))
+            self._current += 1
+        else:
+            out.append(self._limit.end())
+        return np.concatenate(out)
 
 
-def cut(samples: Samples, seconds: float, rate: int) -> Samples:
-    """Keep the first seconds, without a click at the end."""
-    frames = round(seconds * rate)
-    return samples if len(samples) <= frames else faded(samples[:frames], rate, start=False)
+class _Whole:
+    """A part as it is; its last few milliseconds are held back until it is known whether they have to fade."""
+
+    def __init__(self, rate: int) -> None:
+        self._fade = round(FADE_SECONDS * rate)
+        self._held = NOTHING
+        self._ready = NOTHING
+
+    def push(self, samples: Samples) -> None:
+        held = np.concatenate([self._held, samples])
+        keep = min(self._fade, len(held))
+        self._ready = np.concatenate([self._ready, held[: len(held) - keep]])
+        self._held = held[len(held) - keep :]
+
+    def end(self, *, fade: bool) -> None:
+        last = self._held * _slope(len(self._held))[::-1] if fade else self._held
+        self._ready, self._held = np.concatenate([self._ready, last]), NOTHING
+
+    def take(self) -> Samples:
+        ready, self._ready = self._ready, NOTHING
+        return ready
 
 
-def faded(samples: Samples, rate: int, *, start: bool = True) -> Samples:
-    """Let a sound come and go over a few milliseconds."""
-    length = min(round(FADE_SECONDS * rate), len(samples) // 2)
-    slope = np.sin(np.linspace(0, np.pi / 2, length, dtype=np.float32)) ** 2
-    result = samples.astype(np.float32, copy=True)
-    if start:
-        result[:length] *= slope
-    result[len(result) - length :] *= slope[::-1]
-    return result
+class _Trimmed(_Whole):
+    """A part without the silence around it, which comes and goes over a few milliseconds."""
+
+    def __init__(self, rate: int) -> None:
+        super().__init__(rate)
+        self._margin = round(MARGIN_SECONDS * rate)
+        self._heard = False  # whether anything was louder than silence
+        self._sent = 0
+        self._until = 0  # where in `_held` the part ends, if nothing louder than silence follows
+
+    def push(self, samples: Samples) -> None:
+        loud = np.flatnonzero(np.abs(samples) > QUIET) + len(self._held)
+        self._held = np.concatenate([self._held, samples])
+        if len(loud) > 0:
+            self._until = int(loud[-1]) + 1 + self._margin
+        if not self._heard:
+            start = max(0, (int(loud[0]) if len(loud) > 0 else len(self._held)) - self._margin)
+            self._held, self._until = self._held[start:], self._until - start
+            self._heard = len(loud) > 0
+        if self._heard:
+            self._send(min(self._until, len(self._held)) - self._fade)
+
+    def _send(self, count: int) -> None:
+        """Let go of samples that the fading at the end won't reach, once that at the start has room."""
+        if count < (self._fade if self._sent == 0 else 1):
+            return
+        out = self._held[:count].copy()
+        if self._sent == 0:
+            out[: self._fade] *= _slope(self._fade)
+        self._ready = np.concatenate([self._ready, out])
+        self._held, self._until, self._sent = self._held[count:], self._until - count, self._sent + count
+
+    def end(self, *, fade: bool) -> None:
+        last = self._held[: max(0, self._until)].copy() if self._heard else NOTHING
+        length = min(self._fade, (self._sent + len(last)) // 2)
+        last[len(last) - length :] *= _slope(length)[::-1]
+        if self._sent == 0:
+            last[:length] *= _slope(length)
+        self._ready, self._held = np.concatenate([self._ready, last]), NOTHING
 
 
-def _without_silence(samples: Samples, rate: int) -> Samples:
-    heard = np.flatnonzero(np.abs(samples) > QUIET)
-    if len(heard) == 0:
-        return samples[:0]
-    margin = round(MARGIN_SECONDS * rate)
-    return samples[max(0, heard[0] - margin) : heard[-1] + 1 + margin]
+class _Limit:
+    """Cuts a stream off after so many seconds, without a click."""
+
+    def __init__(self, rate: int, seconds: float | None) -> None:
+        self.passed = False
+        self._left = None if seconds is None else round(seconds * rate)  # samples, from the start of `_held`
+        self._fade = min(round(FADE_SECONDS * rate), (self._left or 0) // 2)
+        self._held = NOTHING
+
+    def push(self, samples: Samples) -> Samples:
+        if self._left is None or self.passed:
+            return NOTHING if self.passed else samples
+        held = np.concatenate([self._held, samples])
+        if len(held) > self._left:
+            self.passed, self._held = True, NOTHING
+            last = held[: self._left].copy()
+            last[len(last) - self._fade :] *= _slope(self._fade)[::-1]
+            return last
+        safe = min(len(held), max(0, self._left - self._fade))
+        self._held, self._left = held[safe:], self._left - safe
+        return held[:safe]
+
+    def end(self) -> Samples:
+        held, self._held = self._held, NOTHING
+        return held
+
+
+def _slope(length: int) -> Samples:
+    slope: Samples = np.sin(np.linspace(0, np.pi / 2, length, dtype=np.float32)) ** 2
+    return slope

@@ -17,7 +17,7 @@ from gpu_runner.engines.qwen import devices, stand_ins, weights
 from gpu_runner.engines.qwen.devices import Placement
 from gpu_runner.engines.qwen.failures import OutOfMemory, told_apart
 from gpu_runner.engines.qwen.model import ROLE_TOKENS, SAMPLE_RATE, Identity, Model
-from gpu_runner.engines.qwen.sampling import Sampling
+from gpu_runner.engines.qwen.network.sampling import Sampling
 from pipeline.settings import Settings
 
 log = structlog.get_logger()
@@ -38,6 +38,7 @@ def open_model(settings: Settings) -> Model:
     if settings.torch_threads:
         torch.set_num_threads(settings.torch_threads)
     placement = devices.resolve(settings)
+    devices.use(placement)
     checkpoint = weights.locate(settings.qwen_tts_model_id, settings.qwen_tts_revision)
     weights.check_memory(checkpoint.directory, placement.device, placement.dtype)
     _check_kind(checkpoint.directory)

@@ -170,7 +170,7 @@ def check_memory(directory: Path, device: torch.device, dtype: torch.dtype) -> N
     """
     talker, codec = (_weight_files(directory / name) for name in WEIGHTS)
     needed = sum(_bytes_as(file, dtype.itemsize) for file in talker) + sum(_bytes_as(file, 4) for file in codec)
-    free = _free_memory(device)
+    free = free_memory(device)
     if free is not None and free < needed:
         raise CannotLoad(
             f"The model needs {needed / 2**30:.1f} GiB for its weights in {str(dtype).removeprefix('torch.')}, and "
@@ -178,7 +178,7 @@ def check_memory(directory: Path, device: torch.device, dtype: torch.dtype) -> N
         )
 
 
-def _free_memory(device: torch.device) -> int | None:
+def free_memory(device: torch.device) -> int | None:
     """Tell how many bytes are free; None where nobody says."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]

@@ -1,0 +1,179 @@
+"""Turns the codes of many rows into samples, a few frames of each at a time, beside the making of further codes."""
+
+import heapq
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gpu_runner.engines.qwen.failures import OutOfMemory, told_apart
+from gpu_runner.engines.qwen.model import release_memory
+from gpu_runner.engines.qwen.network.buckets import Buckets, at_least
+from gpu_runner.engines.qwen.network.codec import Codec
+from gpu_runner.engines.qwen.network.graphs import Fetched, Runner
+from gpu_runner.engines.qwen.network.precision import choose_precision, float32_as
+from gpu_runner.engines.qwen.network.prefill import to_device
+from gpu_runner.engines.qwen.prompts import QwenPrompt
+from gpu_runner.engines.qwen.rows import Row
+from pipeline.audio.reference_audio import Samples
+
+CHUNK = 4  # frames decoded at a time: the first audio is there after as many
+
+
+@dataclass(frozen=True, slots=True)
+class _Chunks:
+    """Samples on their way to the host: of which rows, and how many frames of each."""
+
+    rows: Sequence[tuple[Row, int]]
+    samples: Fetched
+
+
+class Decoder:
+    """Keeps the codec's state of each row from `begin` to `end`."""
+
+    def __init__(self, codec: Codec, states: int, runner: Runner, buckets: Buckets) -> None:
+        self._codec = codec
+        self._precision = choose_precision(codec)
+        self._runner = runner
+        self._buckets = buckets
+        most = buckets.codec_rows[-1]
+        self._states = codec.start(states + 1)  # the last one is for rows that pad a batch
+        self._positions = torch.zeros(states + 1, dtype=torch.long, device=codec.device)
+        self._index = torch.zeros(most, dtype=torch.long, device=codec.device)
+        self._codes = torch.zeros(most, CHUNK, codec.groups, dtype=torch.long, device=codec.device)
+        self._samples = torch.zeros(most, CHUNK * codec.frame_samples, dtype=codec.dtype, device=codec.device)
+        self._free = list(range(states))
+        self._rows: dict[int, Row] = {}
+        self._unread: deque[_Chunks] = deque()
+        self._voices: WeakKeyDictionary[QwenPrompt, Tensor] = WeakKeyDictionary()
+
+    @property
+    def free(self) -> int:
+        """How many more rows may begin."""
+        return len(self._free)
+
+    @property
+    def rows(self) -> list[Row]:
+        """The rows that have begun."""
+        return list(self._rows.values())
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether samples are on their way."""
+        return bool(self._unread)
+
+    def begin(self, row: Row) -> None:
+        """Give a row a state: that after the reference of its voice, which is computed once."""
+        state = heapq.heappop(self._free)
+        with self._runner.use():
+            self._states[state] = self._voice(row.prompt)
+            self._positions[state] = 0 if row.prompt.codes is None else len(row.prompt.codes)
+        row.state = state
+        self._rows[state] = row
+
+    def end(self, row: Row) -> None:
+        """Free a row's state, if it has one; samples on their way are dropped."""
+        if row.state is not None:
+            del self._rows[row.state]
+            heapq.heappush(self._free, row.state)
+            row.state = None
+
+    def clear(self) -> None:
+        """Free all states."""
+        for row in self.rows:
+            self.end(row)
+        self._unread.clear()
+
+    def submit(self) -> list[Row]:
+        """Start to decode what is due; return the rows for which there is no memory, not even for one at a time."""
+        lost: list[Row] = []
+        most = self._buckets.codec_rows[-1]
+        while due := [row for row in self._rows.values() if _is_due(row) and row not in lost]:
+            for start in range(0, len(due), most):
+                lost += self._submit(due[start : start + most])
+        return lost
+
+    def collect(self, *, wait: bool) -> list[tuple[Row, Samples]]:
+        """Return the samples that have arrived, or, with `wait`, at least some that are on their way."""
+        arrived: list[tuple[Row, Samples]] = []
+        while self._unread and (self._unread[0].samples.is_ready or (wait and not arrived)):
+            arrived += self._read(self._unread.popleft())
+        return arrived
+
+    def capture(self) -> None:
+        """Run in all batch sizes, so that graphs are captured."""
+        if not self._runner.captures:
+            return
+        with self._runner.use():
+            self._index.fill_(len(self._states) - 1)
+        for rows in self._buckets.codec_rows:
+            self._decode(rows)
+
+    def _voice(self, prompt: QwenPrompt) -> Tensor:
+        if prompt.codes is None:
+            return torch.zeros_like(self._states[0])
+        if prompt not in self._voices:
+            self._voices[prompt] = self._codec.remember(to_device(prompt.codes, self._codec.device))
+        return self._voices[prompt]
+
+    def _submit(self, rows: Sequence[Row]) -> list[Row]:
+        try:
+            with told_apart():
+                self._start(rows)
+        except OutOfMemory:
+            release_memory(self._codec.device)
+            half = len(rows) // 2
+            return list(rows) if half == 0 else self._submit(rows[:half]) + self._submit(rows[half:])
+        return []
+
+    def _start(self, rows: Sequence[Row]) -> None:
+        batch = at_least(self._buckets.codec_rows, len(rows))
+        index = torch.full((batch,), len(self._states) - 1)
+        codes = torch.zeros(batch, CHUNK, self._codec.groups, dtype=torch.long)
+        counts = []
+        for number, row in enumerate(rows):
+            frames = row.codes[row.decoded : row.decoded + CHUNK]
+            counts.append(len(frames))
+            codes[number, : len(frames)] = torch.tensor(frames)
+            index[number] = -1 if row.state is None else row.state
+        with self._runner.use():
+            self._index[:batch] = to_device(index, self._index.device)
+            self._codes[:batch] = to_device(codes, self._codes.device)
+        self._decode(batch)
+        samples = self._runner.fetch(self._samples[: len(rows)].float())
+        self._unread.append(_Chunks(list(zip(rows, counts, strict=True)), samples))
+        for row, count in zip(rows, counts, strict=True):
+            row.decoded += count
+            row.decoding += 1
+
+    def _decode(self, batch: int) -> None:
+        with float32_as(self._precision):
+            self._runner.run(batch, partial(self._decode_in_place, batch))
+
+    def _decode_in_place(self, batch: int) -> None:
+        index = self._index[:batch]
+        positions = self._positions.index_select(0, index)
+        samples, states = self._codec.decode(self._codes[:batch], self._states.index_select(0, index), positions)
+        self._samples[:batch] = samples
+        # Only now: if memory runs out before, nothing has happened.
+        self._states.index_copy_(0, index, states)
+        self._positions.index_copy_(0, index, positions + CHUNK)
+
+    def _read(self, chunks: _Chunks) -> list[tuple[Row, Samples]]:
+        samples = chunks.samples.wait().numpy()
+        arrived = []
+        for (row, frames), wave in zip(chunks.rows, samples, strict=True):
+            row.decoding -= 1
+            if row.state is not None:
+                arrived.append((row, np.array(wave[: frames * self._codec.frame_samples])))
+        return arrived
+
+
+def _is_due(row: Row) -> bool:
+    waiting = len(row.codes) - row.decoded
+    return waiting >= CHUNK or (row.ended and waiting > 0)

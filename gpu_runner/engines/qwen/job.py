@@ -1,0 +1,82 @@
+"""An utterance while it is being spoken: its parts, its warnings, and its audio so far."""
+
+import time
+from collections.abc import Iterator
+
+from gpu_runner.engines import Finished, Piece, Utterance
+from gpu_runner.engines.qwen.joining import Joiner
+from gpu_runner.engines.qwen.model import FRAMES_PER_SECOND, SAMPLE_RATE
+from gpu_runner.engines.qwen.network.network import LEAST_FRAMES
+from gpu_runner.engines.qwen.network.slots import LONGEST
+from gpu_runner.engines.qwen.rows import Row, TokenizedText
+from gpu_runner.engines.qwen.text import LONGEST_PART_SECONDS, speech_seconds
+from pipeline.audio.reference_audio import Samples
+
+CAP_SECONDS, CAP_FACTOR = 4.0, 3.0  # a part that takes longer than this, by its text, has lost its way
+
+
+class Job:
+    """A job whose text has been cut into parts."""
+
+    def __init__(self, utterance: Utterance, text: TokenizedText, began: float, warnings: tuple[str, ...]) -> None:
+        self.utterance = utterance
+        self.text = text
+        self._began = began  # on the monotonic clock
+        self._warnings = list(warnings)
+        self._joiner = Joiner([part.pause for part in text.parts], SAMPLE_RATE, utterance.options.max_seconds)
+        self._parts_left = len(text.parts)
+        self._sent = 0  # pieces
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no audio follows: all parts have ended, or it is as long as it may be."""
+        return self._parts_left == 0 or self._joiner.was_cut
+
+    def push(self, row: Row, samples: Samples) -> Iterator[Piece]:
+        """Take in what has been decoded of a part; give a piece if something may be heard by now."""
+        yield from self._piece(self._joiner.push(row.part, samples))
+
+    def end_part(self, row: Row) -> Iterator[Piece]:
+        """End a part; give a piece if something may be heard by now."""
+        if row.was_capped:
+            self._warn(self._reason_of_cap(row))
+        self._parts_left -= 1
+        yield from self._piece(self._joiner.end(row.part, fade=row.was_capped))
+
+    def finish(self, error: Exception | None = None) -> Finished:
+        """Give the end of the job."""
+        limit = self.utterance.options.max_seconds
+        if limit is not None and self._joiner.was_cut:
+            self._warn(_cut_at(limit))
+        return Finished(self.utterance.job_id, error, tuple(self._warnings), time.monotonic() - self._began)
+
+    def _piece(self, samples: Samples) -> Iterator[Piece]:
+        if len(samples) > 0:
+            yield Piece(self.utterance.job_id, self._sent, samples)
+            self._sent += 1
+
+    def _reason_of_cap(self, row: Row) -> str:
+        limit = self.utterance.options.max_seconds
+        if limit is not None and row.cap <= round(limit * FRAMES_PER_SECOND) < cap_of(
+            self.text.parts[row.part].text
+        ):
+            return _cut_at(limit)
+        return (
+            f"The speech did not end by itself and was cut off after {row.cap / FRAMES_PER_SECOND:.0f} s, "
+            "the most that its text should take; try it again, or with another seed."
+        )
+
+    def _warn(self, warning: str) -> None:
+        if warning not in self._warnings:
+            self._warnings.append(warning)
+
+
+def cap_of(text: str, max_seconds: float | None = None) -> int:
+    """Return the most frames that a part of a text, or one as long as its longest part may be, may take."""
+    spoken = min(speech_seconds(text), LONGEST_PART_SECONDS)
+    seconds = min(CAP_SECONDS + CAP_FACTOR * spoken, max_seconds or float("inf"))
+    return min(LONGEST, max(LEAST_FRAMES, round(seconds * FRAMES_PER_SECOND)))
+
+
+def _cut_at(limit: float) -> str:
+    return f"The speech was cut off after {limit:g} s, as max_seconds asks."

@@ -1,0 +1,73 @@
+"""The shapes that functions are run in: few, so that each can be captured as a graph before it is needed."""
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+FRAME_ROWS = (1, 2, 4, 8, 16, 32, 48, 64, 96, 128, 192, 256)
+FRAME_LENGTHS = (256, 512, 1024, 2048)
+PREFILL_ROWS = (1, 2, 4, 8)
+PREFILL_LENGTHS = (64, 128, 192, 256, 512, 1024, 2048)
+PREFILL_TOKENS = 512  # read between two frames, so that newcomers don't stall those who speak; more only if alone
+CODEC_ROWS = (1, 2, 4, 8, 16, 32)
+
+
+@dataclass(frozen=True, slots=True)
+class Buckets:
+    """Sizes in ascending order; what is run is at least as large as what is needed."""
+
+    frame_rows: Sequence[int]
+    frame_lengths: Sequence[int]
+    prefill_rows: Sequence[int]
+    prefill_lengths: Sequence[int]
+    codec_rows: Sequence[int]
+
+    @classmethod
+    def for_graphs(cls, slots: int, length: int) -> Self:
+        """Give the shapes to capture for so many slots of so many positions."""
+        return cls(
+            frame_rows=_up_to(FRAME_ROWS, slots),
+            frame_lengths=_up_to(FRAME_LENGTHS, length),
+            prefill_rows=PREFILL_ROWS,
+            prefill_lengths=_up_to(PREFILL_LENGTHS, length),
+            codec_rows=CODEC_ROWS,
+        )
+
+    @classmethod
+    def for_eager(cls, slots: int, length: int) -> Self:
+        """Give shapes without a row too many: where nothing is captured, there may be as many as one likes."""
+        return cls(
+            frame_rows=range(1, slots + 1),
+            frame_lengths=_up_to((64, 128, *FRAME_LENGTHS), length),
+            prefill_rows=range(1, PREFILL_ROWS[-1] + 1),
+            prefill_lengths=range(1, length + 1),
+            codec_rows=range(1, CODEC_ROWS[-1] + 1),
+        )
+
+    def prefills(self) -> list[tuple[int, int]]:
+        """List rows and lengths of the prefills that there can be."""
+        return [
+            (rows, length) for length in self.prefill_lengths for rows in self.prefill_rows if fits(rows, length)
+        ]
+
+    def prefill(self, lengths: Sequence[int]) -> tuple[int, int] | None:
+        """Give rows and length of a prefill of prompts of these lengths; None when they are too many at once."""
+        if len(lengths) > self.prefill_rows[-1]:
+            return None
+        rows, length = at_least(self.prefill_rows, len(lengths)), at_least(self.prefill_lengths, max(lengths))
+        return (rows, length) if fits(rows, length) else None
+
+
+def fits(rows: int, length: int) -> bool:
+    """Return whether a prefill may be that large."""
+    return rows == 1 or rows * length <= PREFILL_TOKENS
+
+
+def at_least(sizes: Sequence[int], needed: int) -> int:
+    """Give the least size that is large enough."""
+    return sizes[bisect_left(sizes, needed)]
+
+
+def _up_to(sizes: Sequence[int], most: int) -> Sequence[int]:
+    return [*(size for size in sizes if size < most), most]

@@ -1,0 +1,131 @@
+"""Where functions over static buffers run: as CUDA graphs on a GPU, as they are on a CPU.
+
+A captured graph replays the same kernels on the same memory, so a function may depend on its key and on what is in
+the buffers, and on nothing else.
+"""
+
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+class Fetched(Protocol):
+    """A copy to the host that may be under way."""
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether `wait` would return at once."""
+
+    def wait(self) -> Tensor:
+        """Wait for the copy and return it, on the CPU."""
+
+
+class Runner(Protocol):
+    """A queue of work on the device."""
+
+    captures: bool
+    """Whether the first run of a key is slow."""
+
+    def run(self, key: Hashable, function: Callable[[], None]) -> None:
+        """Run a function over static buffers; the same key stands for the same function."""
+
+    def fetch(self, tensor: Tensor) -> Fetched:
+        """Copy a tensor to the host, after the work so far and before the work to come."""
+
+    def use(self) -> AbstractContextManager[None]:
+        """Queue what is called inside here."""
+
+
+class Done:
+    """A copy on the host from the start."""
+
+    is_ready = True
+
+    def __init__(self, tensor: Tensor) -> None:
+        self._tensor = tensor
+
+    def wait(self) -> Tensor:
+        """See `Fetched.wait`."""
+        return self._tensor
+
+
+class EagerRunner:
+    """Runs everything at once."""
+
+    captures = False
+
+    def run(self, key: Hashable, function: Callable[[], None]) -> None:
+        """See `Runner.run`."""
+        function()
+
+    def fetch(self, tensor: Tensor) -> Fetched:
+        """See `Runner.fetch`."""
+        return Done(tensor.clone())
+
+    @contextmanager
+    def use(self) -> Iterator[None]:
+        """See `Runner.use`."""
+        yield
+
+
+class _Copy:
+    """A copy into pinned memory."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self._host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+        self._host.copy_(tensor, non_blocking=True)
+        self._event = torch.cuda.Event()
+        self._event.record()
+
+    @property
+    def is_ready(self) -> bool:
+        return bool(self._event.query())
+
+    def wait(self) -> Tensor:
+        self._event.synchronize()
+        return self._host
+
+
+class GraphRunner:
+    """Runs on a stream of its own; a function is captured when it has run once, and replayed from then on.
+
+    All graphs of a runner share their memory: they run one after the other, and leave nothing in it.
+    """
+
+    captures = True
+
+    def __init__(self, device: torch.device) -> None:
+        self._stream = torch.cuda.Stream(device)
+        self._pool = torch.cuda.graph_pool_handle()
+        self._graphs: dict[Hashable, torch.cuda.CUDAGraph] = {}
+
+    def run(self, key: Hashable, function: Callable[[], None]) -> None:
+        """See `Runner.run`; the first run of a key is slow."""
+        if graph := self._graphs.get(key):
+            with torch.cuda.stream(self._stream):
+                graph.replay()
+            return
+        with torch.cuda.stream(self._stream):
+            function()
+        self._graphs[key] = self._captured(function)
+
+    def fetch(self, tensor: Tensor) -> Fetched:
+        """See `Runner.fetch`."""
+        with torch.cuda.stream(self._stream):
+            return _Copy(tensor)
+
+    @contextmanager
+    def use(self) -> Iterator[None]:
+        """See `Runner.use`."""
+        with torch.cuda.stream(self._stream):
+            yield
+
+    def _captured(self, function: Callable[[], None]) -> torch.cuda.CUDAGraph:
+        graph = torch.cuda.CUDAGraph()
+        # Another thread may be making a voice prompt: what it does on its own stream is no part of this.
+        with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"):
+            function()
+        return graph

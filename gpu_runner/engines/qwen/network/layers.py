@@ -1,0 +1,174 @@
+"""The transformer of the talker and of the code predictor, over the library's weights.
+
+The projections that read the same input are packed into one matrix.  The library's modules then hold views of the
+packed weights, so that packing takes no memory.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from gpu_runner.engines.qwen.network.kernels import Kernels, Norm, make_norm
+
+
+class Shape(NamedTuple):
+    """Sizes of a transformer: H query heads share K key heads of d numbers."""
+
+    heads: int
+    kv_heads: int
+    head_dim: int
+
+    @property
+    def group(self) -> int:
+        """Query heads that share a key head."""
+        return self.heads // self.kv_heads
+
+
+class Layer(NamedTuple):
+    """Weights of a layer of D numbers a token, with I numbers inside its MLP."""
+
+    input_norm: Norm  # [D]
+    qkv: Tensor  # [D, (H + 2K) d]
+    qk_norm: Norm  # [H + K, d]
+    output: Tensor  # [H d, D]
+    mlp_norm: Norm  # [D]
+    gate_up: Tensor  # [D, 2 I]
+    down: Tensor  # [I, D]
+
+
+class Pass(NamedTuple):
+    """What a pass of T tokens through B rows reads and writes, the same in every layer.
+
+    The tokens attend to the first `length` positions of the cache, or, when `length` is 0, to each other, each to
+    those before it and itself.
+    """
+
+    batch: int
+    length: int
+    cos: Tensor  # [B T or 1, 1, d]
+    sin: Tensor  # the same, its first half negated
+    where: Tensor  # [B T 2K]: rows of a layer's flattened cache that each token's keys and values go to
+    mask: Tensor | None  # [B or 1, 1, T G, L]: 0 where a query sees a position, else -inf; None: it sees all
+
+
+class LayerCache(NamedTuple):
+    """Keys and values that a layer has seen, for S slots of L positions; all three are views of one buffer."""
+
+    rows: Tensor  # [2 S K L, d]
+    keys: Tensor  # [S, K, L, d]
+    values: Tensor
+
+
+class Transformer(NamedTuple):
+    """A stack of layers, with the norm after them."""
+
+    layers: tuple[Layer, ...]
+    norm: Norm  # [D]
+    shape: Shape
+    cos: Tensor  # [positions, 1, d], see `Pass`
+    sin: Tensor
+
+    def run(self, tokens: Tensor, caches: Sequence[LayerCache], what: Pass, kernels: Kernels) -> Tensor:
+        """Give the normed outputs of [B T, D] tokens."""
+        for layer, cache in zip(self.layers, caches, strict=True):
+            tokens = _run_layer(tokens, layer, self.shape, cache, what, kernels)
+        return kernels.normalize(tokens, *self.norm)
+
+
+def _run_layer(
+    tokens: Tensor, layer: Layer, shape: Shape, cache: LayerCache, what: Pass, kernels: Kernels
+) -> Tensor:
+    heads, kv_heads, size = shape
+    qkv = torch.mm(kernels.normalize(tokens, *layer.input_norm), layer.qkv)
+    qkv = qkv.view(-1, heads + 2 * kv_heads, size)  # [B T, H + 2K, d]
+    qk = qkv[:, : heads + kv_heads]
+    qk.copy_(kernels.normalize_and_turn(qk, *layer.qk_norm, what.cos, what.sin))
+    cache.rows.index_copy_(0, what.where, qkv[:, heads:].reshape(-1, size))
+    heard = _attend_to_cache(qk, cache, shape, what) if what.length else _attend(qkv, shape, what.batch)
+    tokens = torch.addmm(tokens, heard, layer.output)
+    gate_up = torch.mm(kernels.normalize(tokens, *layer.mlp_norm), layer.gate_up)
+    return torch.addmm(tokens, kernels.gate(gate_up), layer.down)
+
+
+def _attend_to_cache(qk: Tensor, cache: LayerCache, shape: Shape, what: Pass) -> Tensor:
+    """Attend to what is in the cache: the queries that share a key head count as queries of one head.
+
+    So the keys are read once and never repeated.
+    """
+    keys = cache.keys[: what.batch, :, : what.length]  # [B, K, L, d]
+    values = cache.values[: what.batch, :, : what.length]
+    queries = qk[:, : shape.heads]  # [B T, H, d]
+    tokens = len(queries) // what.batch
+    if tokens == 1:
+        queries = queries.view(-1, shape.kv_heads, shape.group, shape.head_dim)  # [B, K, G, d]
+        return functional.scaled_dot_product_attention(queries, keys, values, attn_mask=what.mask).flatten(1)
+    parts = (what.batch, tokens, shape.kv_heads, shape.group, shape.head_dim)
+    queries = queries.reshape(parts).transpose(1, 2).flatten(2, 3)  # [B, K, T G, d]
+    heard = functional.scaled_dot_product_attention(queries, keys, values, attn_mask=what.mask)
+    heard = heard.view(what.batch, shape.kv_heads, tokens, shape.group, shape.head_dim)
+    return heard.transpose(1, 2).reshape(len(qk), -1)
+
+
+def _attend(qkv: Tensor, shape: Shape, batch: int) -> Tensor:
+    per_head = qkv.view(batch, -1, *qkv.shape[1:]).transpose(1, 2)  # [B, H + 2K, T, d]
+    queries, keys, values = per_head.split((shape.heads, shape.kv_heads, shape.kv_heads), dim=1)
+    heard = functional.scaled_dot_product_attention(queries, keys, values, is_causal=True, enable_gqa=True)
+    return heard.transpose(1, 2).reshape(len(qkv), -1)
+
+
+def pack_transformer(model: Any, config: Any, positions: int) -> Transformer:
+    """Pack the weights of the library's `model`, and compute the rotary embedding of `positions` positions.
+
+    Its three rows of positions (mRoPE) are the same for speech, which makes it the plain one.
+    """
+    shape = Shape(config.num_attention_heads, config.num_key_value_heads, int(config.head_dim))
+    eps = float(config.rms_norm_eps)
+    cos, sin = (part.to(model.norm.weight.dtype)[:, None] for part in rotary(model.rotary_emb, positions))
+    layers = tuple(_pack_layer(layer, shape, eps) for layer in model.layers)
+    return Transformer(layers, make_norm(model.norm.weight, eps), shape, cos, sin)
+
+
+def _pack_layer(layer: Any, shape: Shape, eps: float) -> Layer:
+    attention, mlp = layer.self_attn, layer.mlp
+    norms = [
+        attention.q_norm.weight.expand(shape.heads, -1),
+        attention.k_norm.weight.expand(shape.kv_heads, -1),
+    ]
+    return Layer(
+        input_norm=make_norm(layer.input_layernorm.weight, eps),
+        qkv=pack_weights([attention.q_proj, attention.k_proj, attention.v_proj]).t(),
+        qk_norm=make_norm(torch.cat(norms), eps),
+        output=attention.o_proj.weight.t(),
+        mlp_norm=make_norm(layer.post_attention_layernorm.weight, eps),
+        gate_up=pack_weights([mlp.gate_proj, mlp.up_proj]).t(),
+        down=mlp.down_proj.weight.t(),
+    )
+
+
+def pack_weights(modules: Sequence[nn.Module]) -> Tensor:
+    """Put the weights of several modules, [n, D] each, into one tensor, and leave views of it in the modules."""
+    weights = [_weight(module) for module in modules]
+    packed = torch.cat([weight.data for weight in weights])
+    for weight, part in zip(weights, packed.split([len(weight) for weight in weights]), strict=True):
+        weight.data = part
+    return packed
+
+
+def _weight(module: nn.Module) -> Tensor:
+    if isinstance(getattr(module, "bias", None), Tensor):
+        raise TypeError(f"{type(module).__name__} has a bias, which the packed weights leave out")
+    weight = module.weight
+    if not isinstance(weight, Tensor):
+        raise TypeError(f"{type(module).__name__} has no weight")
+    return weight
+
+
+def rotary(embedding: Any, positions: int) -> tuple[Tensor, Tensor]:
+    """Compute a rotary embedding for so many positions: [positions, d] float32 twice, see `Pass`."""
+    frequencies = embedding.inv_freq.float()  # [d / 2]
+    angles = torch.arange(positions, device=frequencies.device)[:, None] * frequencies
+    cos, sin = angles.cos() * embedding.attention_scaling, angles.sin() * embedding.attention_scaling
+    return torch.cat([cos, cos], dim=-1), torch.cat([-sin, sin], dim=-1)

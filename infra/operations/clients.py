@@ -1,0 +1,73 @@
+"""The AWS clients of an operator, each made when it is first used."""
+
+from functools import cached_property
+from typing import Any
+
+import boto3
+
+
+class Clients:
+    """Clients for one region, with the operator's own credentials."""
+
+    def __init__(self, region: str) -> None:
+        self._session = boto3.session.Session(region_name=region)
+
+    @cached_property
+    def cloudformation(self) -> Any:
+        """Stacks."""
+        return self._session.client("cloudformation")
+
+    @cached_property
+    def ecs(self) -> Any:
+        """Services and tasks."""
+        return self._session.client("ecs")
+
+    @cached_property
+    def ecr(self) -> Any:
+        """Images."""
+        return self._session.client("ecr")
+
+    @cached_property
+    def scaling(self) -> Any:
+        """How many tasks a service has."""
+        return self._session.client("application-autoscaling")
+
+    @cached_property
+    def autoscaling(self) -> Any:
+        """Groups of instances."""
+        return self._session.client("autoscaling")
+
+    @cached_property
+    def s3(self) -> Any:
+        """Buckets."""
+        return self._session.client("s3")
+
+    @cached_property
+    def ssm(self) -> Any:
+        """The history of deployments."""
+        return self._session.client("ssm")
+
+    @cached_property
+    def quotas(self) -> Any:
+        """What the account may have."""
+        return self._session.client("service-quotas")
+
+    @cached_property
+    def functions(self) -> Any:
+        """Lambda."""
+        return self._session.client("lambda")
+
+    @cached_property
+    def ec2(self) -> Any:
+        """Instance types and zones."""
+        return self._session.client("ec2")
+
+    @cached_property
+    def iam(self) -> Any:
+        """Roles."""
+        return self._session.client("iam")
+
+    @cached_property
+    def gateway(self) -> Any:
+        """API Gateway's settings of the account."""
+        return self._session.client("apigateway")

@@ -1,0 +1,77 @@
+"""Builds and deploys functions and infrastructure by the SAM CLI, and goes back to another commit."""
+
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from infra.operations.environment import ROOT, Environment, Refused
+from infra.package.python import VERSION, find_python
+
+BUILT = Path(".aws-sam") / "build" / "template.yaml"
+
+
+def deploy_code(sam: Path, environment: Environment, *, source: Path = ROOT, asks: bool = True) -> None:
+    """Build what lies in a checkout and deploy it; parameters that are not configured stay as they are.
+
+    Raises
+    ------
+    Refused
+        There is no Python to build the package by, or the SAM CLI failed, which has said why.
+    """
+    python = find_python()
+    if python is None:
+        raise Refused(
+            f"The functions' package has to be built by Python {VERSION}, which is not found here. Install it, or "
+            f"set FUNCTIONS_PYTHON=/path/to/python{VERSION}."
+        )
+    variables = {
+        "PYTHON": python,
+        "AWS_DEFAULT_REGION": environment.region,
+        "SAM_CLI_TELEMETRY": "0",
+        "SAM_CLI_ENABLE_LANGUAGE_EXTENSIONS": "1",
+    }
+    for command in _commands(sam, environment, asks=asks):
+        _run(command, source, variables)
+
+
+def _commands(sam: Path, environment: Environment, *, asks: bool) -> list[list[str]]:
+    """Always both: a deployment without a build would ship the sources of the package in its place."""
+    of = ["--config-file", str(ROOT / "samconfig.toml"), "--config-env", environment.name]
+    confirm = "--confirm-changeset" if asks else "--no-confirm-changeset"
+    deploy = [str(sam), "deploy", "--template-file", str(BUILT), "--region", environment.region, confirm, *of]
+    return [[str(sam), "build", *of], deploy]
+
+
+def _run(command: Sequence[str], folder: Path, variables: Mapping[str, str]) -> None:
+    surroundings = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    done = subprocess.run(command, cwd=folder, env=surroundings | dict(variables), check=False)
+    if done.returncode:
+        raise Refused(f"`{' '.join(command)}` ended with {done.returncode}; see above for why.")
+
+
+@contextmanager
+def checkout(commit: str) -> Iterator[Path]:
+    """Check a commit out into a folder of its own, for as long as the context lives.
+
+    Raises
+    ------
+    Refused
+        It is not in this repository, or was never committed as it was deployed.
+    """
+    if commit.endswith("-dirty"):
+        raise Refused(
+            f"What was deployed before was not committed ({commit}); check out what you want, then `make deploy`."
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder) / "checkout"
+        try:
+            subprocess.run(["git", "worktree", "add", "--detach", place, commit], cwd=ROOT, check=True)
+        except subprocess.CalledProcessError as error:
+            raise Refused(f"The commit {commit} is not in this repository; fetch it first.") from error
+        try:
+            yield place
+        finally:
+            subprocess.run(["git", "worktree", "remove", "--force", place], cwd=ROOT, check=False)

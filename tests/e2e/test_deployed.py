@@ -1,0 +1,76 @@
+"""What a client does, against the deployment that `make test-deployed` is told of, else the emulated one.
+
+Nothing here is about how a voice sounds: in an account the real model speaks.
+"""
+
+import io
+import os
+import time
+
+import httpx
+import pytest
+import soundfile as sf
+
+from tests.e2e.client import Client, recording
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("deployed")]
+
+# From none, a GPU worker takes minutes to come.
+LONGEST_WAIT_SECONDS = 900
+
+
+@pytest.fixture(scope="module")
+def client(request: pytest.FixtureRequest) -> Client:
+    """A client of the deployment that the environment names, or of the emulated one."""
+    if url := os.environ.get("HTTP_URL"):
+        return Client(url, os.environ["WEBSOCKET_URL"], os.environ["KEY"])
+    deployment = request.getfixturevalue("deployment")
+    return Client(deployment.url, deployment.socket_url, deployment.key)
+
+
+def audio_of(client: Client, answer: httpx.Response) -> bytes:
+    """Wait for a preview, wherever it comes from."""
+    began = time.monotonic()
+    while answer.status_code == 202:
+        assert time.monotonic() - began < LONGEST_WAIT_SECONDS, answer.text
+        time.sleep(2)
+        job = client.get(answer.headers["location"]).json()
+        if job["status"] == "succeeded":
+            answer = client.get(f"/previews/{job['job_id']}.wav")
+        assert job["status"] != "failed", job
+    if answer.status_code == 303:
+        answer = httpx.get(answer.headers["location"], timeout=60)
+    assert answer.status_code == 200, answer.text
+    return answer.content
+
+
+def test_it_is_well(client: Client) -> None:
+    answer = client.get("/health")
+    assert answer.status_code == 200, answer.text
+
+
+def test_a_recording_speaks(client: Client) -> None:
+    audio = audio_of(client, client.speak_as(recording(120, seconds=4), "Good to hear you."))
+    samples, rate = sf.read(io.BytesIO(audio))
+    assert rate == 24_000
+    assert len(samples) > rate / 10
+
+
+def test_a_voice_is_kept_speaks_and_goes(client: Client) -> None:
+    session_id = client.speak_as(recording(140, seconds=4), "Hello.").headers["x-session-id"]
+    name = f"Try {time.time_ns()}"
+    saved = client.request("POST", "/voices", json={"session_id": session_id, "name": name})
+    assert saved.status_code == 201, saved.text
+    voice_id = saved.json()["voice_id"]
+    assert audio_of(client, client.speak(voice_id, "Hello again."))
+    assert client.request("DELETE", f"/voices/{voice_id}").is_success
+    assert voice_id not in client.get("/voices").text
+
+
+def test_a_socket_is_told(client: Client) -> None:
+    session_id = client.speak_as(recording(160, seconds=4), "Hello.").headers["x-session-id"]
+    with client.socket() as socket:
+        socket.send("generate_preview", session_id=session_id, text="Hello once more.")
+        told = socket.receive(LONGEST_WAIT_SECONDS)
+    assert told["type"] == "tts_complete", told
+    assert client.get(told["data"]["audio_url"]).status_code in {200, 303}

@@ -1,0 +1,222 @@
+"""The images, built and run by buildah, without a registry or an engine, on a bootstrapped Debian.
+
+Heavy (five minutes, some 6 GB of disk), so only where its tools are: as root, after
+`apt-get install buildah debootstrap`.
+"""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import psutil
+import pytest
+from supervision.ports import free_port
+
+from tests.e2e.client import Client, recording
+from tests.e2e.stack import wait_until
+from tests.infra.templates import ROOT
+from tests.qwen import tiny_checkpoint
+
+TOOLS = ("buildah", "debootstrap", "tar")
+missing = [tool for tool in TOOLS if shutil.which(tool) is None]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.qwen,
+    pytest.mark.xdist_group("image"),
+    pytest.mark.skipif(bool(missing), reason=f"not installed: {', '.join(missing)}"),
+    pytest.mark.skipif(
+        os.name != "posix" or os.geteuid() != 0, reason="bootstraps a system, for which one has to be root"
+    ),
+]
+
+HOST = "127.0.0.1"
+BASE = "docker.io/library/python:3.11-slim-bookworm"
+# Kept between runs, as the venvs are: the base image and the layers that have not changed.
+STORE = ROOT / ".venvs" / "images"
+# What this machine reaches its package index by.
+BORROWED = (
+    "/etc/pip.conf",
+    "/etc/xdg/pip",
+    "/etc/ssl/certs",
+    "/etc/resolv.conf",
+    "/opt/wheels",
+    "/opt/pypi",
+    "/opt/pypi-more",
+)
+STOP_SECONDS = 120
+
+
+STORAGE = ["--root", str(STORE / "root"), "--runroot", str(STORE / "run"), "--storage-driver", "overlay"]
+
+
+def buildah(*arguments: str, **more: object) -> subprocess.CompletedProcess[str]:
+    command = ["buildah", *STORAGE, *arguments]
+    return subprocess.run(command, check=True, text=True, **more)  # type: ignore[call-overload, no-any-return]
+
+
+@pytest.fixture(scope="module")
+def base() -> None:
+    """A Debian with Python in the name of the base image."""
+    STORE.mkdir(parents=True, exist_ok=True)
+    if (
+        BASE.rpartition("/")[2]
+        in buildah("images", "--format", "{{.Name}}:{{.Tag}}", stdout=subprocess.PIPE).stdout
+    ):
+        return
+    system = STORE / "debian"
+    packages = "python3,python3-venv,python3-pip,ca-certificates"
+    subprocess.run(["debootstrap", "--variant=minbase", f"--include={packages}", "bookworm", system], check=True)
+    (system / "usr" / "bin" / "python").symlink_to("python3")
+    subprocess.run(["tar", "-C", system, "-cf", STORE / "debian.tar", "."], check=True)
+    container = buildah("from", "scratch", stdout=subprocess.PIPE).stdout.strip()
+    buildah("add", container, str(STORE / "debian.tar"), "/")
+    buildah("commit", "--rm", container, BASE)
+    shutil.rmtree(system)
+    (STORE / "debian.tar").unlink()
+
+
+@pytest.fixture(scope="module")
+def build(base: None, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
+    """Builds a target for the CPU; its name."""
+    # This buildah does not resolve a stage that is named by an argument.
+    dockerfile = tmp_path_factory.mktemp("image") / "Dockerfile"
+    dockerfile.write_text((ROOT / "Dockerfile.gpu").read_text().replace("weights-${WEIGHTS}", "weights-none"))
+    borrowed = [part for path in BORROWED if Path(path).exists() for part in ("-v", f"{path}:{path}:ro")]
+
+    def make(target: str) -> str:
+        how = [
+            "--layers",
+            "--isolation",
+            "chroot",
+            "--network",
+            "host",
+            "--pull-never",
+            "--build-arg",
+            "VARIANT=cpu",
+        ]
+        what = ["-f", str(dockerfile), "--target", target, "-t", f"voice-{target}"]
+        buildah("bud", *how, *borrowed, *what, str(ROOT))
+        return f"voice-{target}"
+
+    return make
+
+
+class Container:
+    """A container of an image, running its entry point."""
+
+    def __init__(self, image: str, environment: dict[str, str], mounts: Sequence[str], log: Path) -> None:
+        self.name = buildah("from", "--pull-never", image, stdout=subprocess.PIPE).stdout.strip()
+        self.log = log
+        given = [part for name, value in environment.items() for part in ("--env", f"{name}={value}")]
+        self._how = [
+            "--isolation",
+            "chroot",
+            "--network",
+            "host",
+            *given,
+            *(f"--volume={mount}" for mount in mounts),
+        ]
+        inspected = json.loads(buildah("inspect", self.name, stdout=subprocess.PIPE).stdout)
+        entrypoint = inspected["OCIv1"]["config"]["Entrypoint"]
+        self._process = subprocess.Popen(self._command(entrypoint), stdout=log.open("wb"), stderr=subprocess.STDOUT)
+
+    def _command(self, command: Sequence[str]) -> list[str]:
+        return ["buildah", *STORAGE, "run", *self._how, self.name, "--", *command]
+
+    def run(self, *command: str) -> str:
+        """Run a command in it, and give what it prints."""
+        return subprocess.run(self._command(command), check=True, capture_output=True, text=True).stdout.strip()
+
+    def logged(self) -> str:
+        return self.log.read_text()
+
+    def owners(self) -> set[int]:
+        """Tell whose processes run in it."""
+        inside = [one for one in self._processes() if "python" in one.name()]
+        return {one.uids().real for one in inside}
+
+    def stop(self) -> int:
+        """Stop it as an engine would, by SIGTERM to its first process; its exit status."""
+        first = next(one for one in self._processes() if "supervisor.py" in " ".join(one.cmdline()[:3]))
+        first.send_signal(signal.SIGTERM)
+        return self._process.wait(STOP_SECONDS)
+
+    def wait(self) -> int:
+        """Wait for it to end by itself; its exit status."""
+        return self._process.wait(STOP_SECONDS)
+
+    def _processes(self) -> list[psutil.Process]:
+        return psutil.Process(self._process.pid).children(recursive=True)
+
+    def remove(self) -> None:
+        if self._process.poll() is None:
+            for process in self._processes():
+                process.kill()
+            self._process.wait(30)
+        buildah("rm", self.name)
+
+
+@pytest.fixture(scope="module")
+def single(
+    build: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Container, int]]:
+    """The whole service in one container, with a tiny model; the port it listens on."""
+    folder = tmp_path_factory.mktemp("single")
+    folder.chmod(0o755)
+    model, data = folder / "model", folder / "data"
+    tiny_checkpoint.build(model)
+    data.mkdir()
+    os.chown(data, 10001, 10001)
+    port = free_port(HOST)
+    environment = {
+        "PORT": str(port),
+        "QWEN_TTS_MODEL_ID": "/models/tiny",
+        "TORCH_THREADS": "1",
+        "OMP_NUM_THREADS": "1",
+    }
+    mounts = [f"{model}:/models/tiny:ro", f"{data}:/data"]
+    container = Container(build("single"), environment, mounts, folder / "log")
+    try:
+        wait_until(lambda: "Listening on" in container.logged(), "listening", 300)
+        yield container, port
+    finally:
+        container.remove()
+
+
+def test_all_of_it_runs_as_nobody_special(single: tuple[Container, int]) -> None:
+    assert single[0].owners() == {10001}
+
+
+def test_it_wants_a_key_and_speaks(single: tuple[Container, int]) -> None:
+    container, port = single
+    url, socket_url = f"http://{HOST}:{port}", f"ws://{HOST}:{port}/ws"
+    assert Client(url, socket_url).get("/voices").status_code == 401
+    key = container.run("python", "localstack/keys.py", "make", "--owner", "me")
+    client = Client(url, socket_url, key)
+    wait_until(lambda: client.get("/health").json().get("worker") == "ready", "the worker ready", 300)
+    answer = client.speak_as(recording(150, seconds=4), "Hello.", Prefer="wait=25")
+    assert answer.status_code == 200, container.logged()[-3000:]
+    assert answer.content[:4] == b"RIFF"
+
+
+def test_it_ends_in_time_when_told_to(single: tuple[Container, int]) -> None:
+    container, _ = single
+    began = time.monotonic()
+    assert container.stop() == 0
+    assert time.monotonic() - began < 20
+
+
+def test_the_worker_says_in_one_line_what_is_wrong(build: Callable[[str], str], tmp_path: Path) -> None:
+    """The entry point of the worker's image, with a model that is not there."""
+    environment = {"QWEN_TTS_MODEL_ID": "/models/nowhere", "AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x"}
+    container = Container(build("worker"), environment, [], tmp_path / "log")
+    try:
+        assert container.wait() != 0
+        assert "/models/nowhere" in container.logged()
+    finally:
+        container.remove()

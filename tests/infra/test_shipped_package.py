@@ -1,0 +1,115 @@
+"""The package as it is shipped: built by Lambda's Python, and looked at and imported as Lambda would."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from infra.package.python import VERSION, find_python
+from tests.infra.templates import ROOT, everywhere, template
+
+BUILD = ROOT / "infra" / "package" / "build.py"
+GLIBC_OF_AMAZON_LINUX_2023 = (2, 34)
+MOST_BYTES = 250 * 1024 * 1024  # unpacked, by Lambda's quota
+HANDLERS = sorted(one["Properties"]["Handler"] for one in everywhere("AWS::Serverless::Function").values())
+
+
+def test_another_python_than_lambdas_is_refused(tmp_path: Path) -> None:
+    if sys.version_info[:2] == (3, 13):
+        pytest.skip("these tests run on Lambda's Python")
+    built = subprocess.run(
+        [sys.executable, BUILD, tmp_path / "package"], capture_output=True, text=True, check=False
+    )
+    assert built.returncode != 0
+    assert "Python 3.13" in built.stderr
+    assert not (tmp_path / "package").exists()
+
+
+def test_the_python_that_is_looked_for_is_the_one_of_the_templates() -> None:
+    runtimes = {template(name)["Globals"]["Function"]["Runtime"] for name in ("http", "websocket", "background")}
+    assert runtimes == {f"python{VERSION}"}
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    """The Python of Lambda, and the package that it built."""
+    python = find_python()
+    if python is None:
+        pytest.skip(f"this machine has no Python {VERSION}")
+    folder = tmp_path_factory.mktemp("package")
+    subprocess.run([python, BUILD, folder], cwd=ROOT, check=True)
+    return python, folder
+
+
+@pytest.mark.slow
+def test_every_wheel_is_for_lambdas_python_and_processor(package: tuple[str, Path]) -> None:
+    tags = re.compile(r"^Tag: (\S+)$", re.MULTILINE)
+    wheels = list(package[1].glob("*.dist-info/WHEEL"))
+    assert len(wheels) > 20
+    for wheel in wheels:
+        fitting = [tag for tag in tags.findall(wheel.read_text()) if _fits(tag)]
+        assert fitting, wheel.parent.name
+
+
+def _fits(tag: str) -> bool:
+    python, abi, platform = tag.split("-")
+    if platform == "any":
+        return abi == "none" and python.startswith("py")
+    glibc = re.fullmatch(r"manylinux_(\d+)_(\d+)_x86_64", platform.replace("manylinux2014", "manylinux_2_17"))
+    fits_python = abi in {"cp313", "none"} or (abi == "abi3" and int(python.removeprefix("cp3")) <= 13)
+    return fits_python and glibc is not None and (int(glibc[1]), int(glibc[2])) <= GLIBC_OF_AMAZON_LINUX_2023
+
+
+@pytest.mark.slow
+def test_no_library_wants_a_younger_glibc(package: tuple[str, Path]) -> None:
+    libraries = [path for path in package[1].rglob("*") if ".so" in path.name and path.is_file()]
+    assert len(libraries) > 10
+    for library in libraries:
+        wanted = re.findall(rb"GLIBC_(\d+)\.(\d+)", library.read_bytes())
+        assert max(((int(a), int(b)) for a, b in wanted), default=(2, 0)) <= GLIBC_OF_AMAZON_LINUX_2023, library
+
+
+@pytest.mark.slow
+def test_it_fits_into_a_function(package: tuple[str, Path]) -> None:
+    size = sum(path.stat().st_size for path in package[1].rglob("*") if path.is_file())
+    assert size < MOST_BYTES / 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("handler", HANDLERS)
+def test_every_handler_is_imported_from_it_alone(handler: str, package: tuple[str, Path]) -> None:
+    python, folder = package
+    module, _, name = handler.rpartition(".")
+    program = (
+        f"import sys; sys.path.insert(0, {str(folder)!r}); import importlib; "
+        f"found = getattr(importlib.import_module({module!r}), {name!r}); assert callable(found); "
+        "import functions, pipeline; print(functions.__file__, pipeline.__file__)"
+    )
+    credentials = {
+        "AWS_ACCESS_KEY_ID": "x",
+        "AWS_SECRET_ACCESS_KEY": "x",
+        "AWS_REGION": "us-east-1",
+        "AUTH": "keys",
+    }
+    # Neither this repository nor what is installed beside the Python can be found.
+    command = [python, "-I", "-S", "-B", "-c", program]
+    done = subprocess.run(
+        command,
+        env={"PATH": os.environ["PATH"], **credentials},
+        cwd="/",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count(str(folder)) == 2
+
+
+@pytest.mark.slow
+def test_what_is_compiled_is_for_lambdas_python(package: tuple[str, Path]) -> None:
+    compiled = list(package[1].rglob("*.pyc"))
+    assert len(compiled) > 500
+    assert {path.suffixes[0] for path in compiled if len(path.suffixes) == 2} == {".cpython-313"}

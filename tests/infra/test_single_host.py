@@ -1,0 +1,145 @@
+"""One machine of one's own: what compose and systemd run exists, is watched, and lets in nobody without a key."""
+
+import re
+import shutil
+import subprocess
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from backup import BackupFailed, restore, save
+from embedded.data_folder import lock_of
+from supervision.local_settings import LocalSettings
+
+from pipeline.settings import Settings
+from tests.infra.templates import ROOT
+
+COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "localstack" / "compose.yaml").read_text())
+OURS = {name: one for name, one in COMPOSE["services"].items() if not one.get("profiles")}
+UNITS = ROOT / "infra" / "systemd"
+
+
+# compose
+
+
+def test_everything_that_make_run_starts_is_a_container() -> None:
+    assert set(OURS) == {"network", "store", "api", "worker", "pump", "schedule"}
+    for name, one in OURS.items():
+        for file in (part for part in one["entrypoint"] if part.endswith(".py")):
+            assert (ROOT / file).is_file(), name
+        if one["entrypoint"][:2] == ["python", "-m"]:
+            assert (ROOT / one["entrypoint"][2] / "__main__.py").is_file(), name
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_each_container_is_watched_started_again_and_allowed_little(name: str) -> None:
+    one = OURS[name]
+    assert one["restart"] == "unless-stopped"
+    assert one["read_only"] is True
+    assert one["cap_drop"] == ["ALL"]
+    if name != "network":  # which does nothing
+        assert one["healthcheck"]["test"][0] == "CMD"
+
+
+def test_only_the_api_is_reached_from_outside_and_wants_a_key() -> None:
+    assert [name for name, one in OURS.items() if "ports" in one] == ["network"]
+    assert OURS["network"]["ports"] == ["${ADDRESS:-127.0.0.1}:${PORT:-8000}:8000"]
+    assert all(one["network_mode"] == "service:network" for name, one in OURS.items() if name != "network")
+    settings = Settings(host=OURS["api"]["environment"]["HOST"])
+    assert settings.wants_keys
+
+
+def test_every_variable_is_a_setting() -> None:
+    known = {name.upper() for name in [*Settings.model_fields, *LocalSettings.model_fields]}
+    known |= {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "READY_FILE"}
+    for name, one in OURS.items():
+        assert set(one.get("environment", {})) <= known, name
+
+
+def test_the_storage_is_where_the_others_look_for_it() -> None:
+    port = OURS["store"]["environment"]["STORE_PORT"]
+    for name in ("api", "worker", "pump", "schedule"):
+        assert OURS[name]["environment"]["AWS_ENDPOINT_URL"] == f"http://127.0.0.1:{port}"
+    assert OURS["store"]["volumes"] == ["data:/data"]
+
+
+def test_a_worker_has_time_to_drain() -> None:
+    assert int(OURS["worker"]["stop_grace_period"].removesuffix("s")) > Settings().worker_drain_seconds
+
+
+def test_with_a_gpu_the_worker_speaks_on_that_or_not_at_all() -> None:
+    worker = yaml.safe_load((ROOT / "localstack" / "compose.gpu.yaml").read_text())["services"]["worker"]
+    assert worker["environment"] == {"TTS_BACKEND": "qwen", "DEVICE": "cuda"}
+    assert worker["deploy"]["resources"]["reservations"]["devices"][0]["capabilities"] == ["gpu"]
+
+
+# systemd
+
+
+@pytest.mark.parametrize("unit", sorted(path.name for path in UNITS.iterdir()))
+def test_systemd_takes_each_unit(unit: str, tmp_path: Path) -> None:
+    analyze = shutil.which("systemd-analyze")
+    if analyze is None:
+        pytest.skip("systemd is not installed")
+    for path in UNITS.iterdir():
+        (tmp_path / path.name).write_text(path.read_text().replace("/opt/voice-cloning", str(ROOT)))
+    done = subprocess.run(
+        [analyze, "verify", "--man=no", tmp_path / unit], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_what_the_units_start_is_there() -> None:
+    for path in UNITS.glob("*.service"):
+        (script,) = re.findall(r"^ExecStart=\S+/python (\S+)", path.read_text(), re.MULTILINE)
+        assert (ROOT / script).is_file()
+
+
+# backup
+
+
+def test_what_was_saved_is_restored_without_what_matters_only_during_a_run(tmp_path: Path) -> None:
+    data, other, file = tmp_path / "data", tmp_path / "other", tmp_path / "backups" / "data.tar.gz"
+    for name in ("s3/bucket/audio/voices/nova/metadata.json", "run/store.json", "in-use.lock"):
+        (data / name).parent.mkdir(parents=True, exist_ok=True)
+        (data / name).write_text(name)
+    save(data, file)
+    restore(other, file)
+    restored = {str(path.relative_to(other)) for path in other.rglob("*") if path.is_file()} - {"in-use.lock"}
+    assert restored == {"s3/bucket/audio/voices/nova/metadata.json"}
+    assert [path.name for path in file.parent.iterdir()] == ["data.tar.gz"]
+
+
+def test_nothing_is_restored_over_what_is_there(tmp_path: Path) -> None:
+    data, file = tmp_path / "data", tmp_path / "data.tar.gz"
+    (data / "s3").mkdir(parents=True)
+    save(data, file)
+    with pytest.raises(BackupFailed, match="not empty"):
+        restore(data, file)
+
+
+def test_nothing_is_restored_under_a_run(tmp_path: Path) -> None:
+    data, empty, file = tmp_path / "data", tmp_path / "empty", tmp_path / "data.tar.gz"
+    data.mkdir()
+    empty.mkdir()
+    save(data, file)
+    with lock_of(empty), pytest.raises(BackupFailed, match="in use"):
+        restore(empty, file)
+
+
+def test_what_is_no_backup_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no archive")
+    with pytest.raises(BackupFailed, match="can't be restored"):
+        restore(tmp_path / "data", tmp_path / "file")
+    with pytest.raises(BackupFailed, match="not there"):
+        save(tmp_path / "nowhere", tmp_path / "x.tar.gz")
+
+
+def test_a_backup_that_would_write_elsewhere_is_refused(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "evil.tar.gz", "w:gz") as archive:
+        archive.addfile(tarfile.TarInfo("../outside"))
+    with pytest.raises(BackupFailed, match="outside"):
+        restore(tmp_path / "data", tmp_path / "evil.tar.gz")
+    assert not (tmp_path / "outside").exists()

@@ -1,0 +1,146 @@
+"""Stages of the engine as tests need them: with graphs that are none, devices that fail, and rows of one's own."""
+
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from concurrent.futures import wait
+from typing import Any
+
+import torch
+
+from gpu_runner.engines import Utterance
+from gpu_runner.engines.qwen.allocation import Plan, Stages, build_stages
+from gpu_runner.engines.qwen.engine import QwenEngine
+from gpu_runner.engines.qwen.generator import Generator
+from gpu_runner.engines.qwen.model import LONGEST_SEQUENCE, Model
+from gpu_runner.engines.qwen.network.buckets import Buckets
+from gpu_runner.engines.qwen.network.graphs import EagerRunner
+from gpu_runner.engines.qwen.network.network import Network
+from gpu_runner.engines.qwen.network.sampling import Choice, Sampling
+from gpu_runner.engines.qwen.network.slots import Slots, allocate
+from gpu_runner.engines.qwen.prompts import QwenPrompt
+from gpu_runner.engines.qwen.rows import Row
+from tests.engines import Heard, Listener
+
+GREEDY = Sampling(Choice(0, 50, 1.0), Choice(0, 50, 1.0), 1.05)
+DRAWN = Sampling(Choice(0.9, 50, 1.0), Choice(0.9, 50, 1.0), 1.05)
+WIDE = Sampling(Choice(0.9, 0, 0.9), Choice(0.9, 50, 0.8), 1.05)
+
+AllocateStages = Callable[[Model, int], Stages]
+
+
+class FakeGraphs(EagerRunner):
+    """Replays what it saw first, as a captured graph does: whatever is not in static buffers, it doesn't notice."""
+
+    captures = True
+
+    def __init__(self) -> None:
+        self.functions: dict[Hashable, Callable[[], None]] = {}
+        self.runs: list[Hashable] = []
+
+    def run(self, key: Hashable, function: Callable[[], None]) -> None:
+        self.runs.append(key)
+        self.functions.setdefault(key, function)()
+
+
+class FailingRunner(EagerRunner):
+    """Fails once for each error, at that run; None: the run is well."""
+
+    def __init__(self, errors: Iterator[Exception | None], *, after: bool = False) -> None:
+        self.errors = errors
+        self.after = after
+
+    def run(self, key: Hashable, function: Callable[[], None]) -> None:
+        error = next(self.errors, None)
+        if error is None or self.after:
+            function()
+        if error is not None:
+            raise error
+
+
+def out_of_memory() -> Exception:
+    return torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+
+def allocating(
+    *, codes: EagerRunner | None = None, samples: EagerRunner | None = None, lag: int = 0, graphs: bool = False
+) -> AllocateStages:
+    """Allocate stages on runners of one's own."""
+
+    def build(model: Model, rows: int) -> Stages:
+        planned = Plan(rows, LONGEST_SEQUENCE, rows + 4)
+        buckets = (Buckets.for_graphs if graphs else Buckets.for_eager)(rows, LONGEST_SEQUENCE)
+        return build_stages(model, planned, buckets, codes or EagerRunner(), samples or EagerRunner(), lag=lag)
+
+    return build
+
+
+def speak_at_once(engine: QwenEngine, *utterances: Utterance) -> dict[str, Heard]:
+    """Speak utterances that are all there when the first step is taken."""
+    for utterance in utterances:
+        engine.admit(utterance)
+    wait([admitted.text for admitted in engine._admitted.values()])
+    listener = Listener()
+    while len(listener.heard) < len(utterances):
+        listener.listen(engine.step())
+    return listener.heard
+
+
+def never_ending(network: Network) -> Network:
+    """The same network, whose speech never ends by itself."""
+    forbidden = network.forbidden.clone()
+    forbidden[:, network.end] = -torch.inf
+    return network._replace(forbidden=forbidden)
+
+
+def ending_at_once(network: Network) -> Network:
+    """The same network, whose speech ends as soon as it may."""
+    forbidden = network.forbidden.clone()
+    forbidden[1] = -torch.inf
+    forbidden[1, network.end] = 0
+    return network._replace(forbidden=forbidden)
+
+
+def row(model: Model, prompt: QwenPrompt, text: str = "Hello.", **more: Any) -> Row:
+    """A row that says a text."""
+    said = model.tokens(prompt.transcript) if prompt.codes is not None else []
+    fields = {"job_id": text, "part": 0, "language": "Auto", "sampling": GREEDY, "seed": 1, "cap": 12}
+    return Row(tokens=said + model.tokens(text), prompt=prompt, **{**fields, **more})
+
+
+class Spoken:
+    """Rows in a generator of their own."""
+
+    def __init__(
+        self, model: Model, *, slots: int = 4, length: int = 512, lag: int = 0, graphs: bool = False
+    ) -> None:
+        self.model = model
+        self.slots: Slots = allocate(model.speech, slots, length)
+        self.runner = FakeGraphs() if graphs else EagerRunner()
+        shapes = Buckets.for_graphs if graphs else Buckets.for_eager
+        self.generator = Generator(model.speech, self.slots, self.runner, shapes(slots, length), lag=lag)
+        self.ends: dict[str, str] = {}
+
+    def admit(self, *rows: Row) -> None:
+        with torch.inference_mode():
+            self.generator.admit([(one, self.generator.read(self.model, one)) for one in rows])
+
+    def advance(self) -> None:
+        with torch.inference_mode():
+            for progress in self.generator.advance():
+                if progress.end is not None:
+                    self.ends[progress.row.job_id] = progress.end.value
+                    self.generator.release(progress.row)
+
+    def finish(self) -> None:
+        while self.generator.rows:
+            self.advance()
+
+
+def speak_rows(model: Model, *rows: Row, later: Sequence[Row] = (), **how: Any) -> Spoken:
+    """Speak rows together; those that are `later` join one by one, a frame apart."""
+    spoken = Spoken(model, **how)
+    spoken.admit(*rows)
+    for one in later:
+        spoken.advance()
+        spoken.admit(one)
+    spoken.finish()
+    return spoken

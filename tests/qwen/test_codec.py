@@ -1,0 +1,122 @@
+"""The codec's decoder in chunks: what it sounds like is what the whole sounds like."""
+
+import itertools
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from gpu_runner.engines.qwen.model import FRAME_SAMPLES, Model
+from gpu_runner.engines.qwen.prompts import QwenPrompt
+from tests.qwen.stages import allocating, row
+
+FRAMES = 150  # twice the window of 72, and more
+
+
+@pytest.fixture(scope="module")
+def codes(model: Model) -> torch.Tensor:
+    shape = (2, FRAMES, model.groups)
+    return torch.randint(0, model.codebook_size, shape, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture(scope="module")
+def whole(model: Model, codes: torch.Tensor) -> torch.Tensor:
+    with torch.inference_mode():
+        wave: torch.Tensor = model.codec.model.decoder(codes.transpose(1, 2))[:, 0]
+    return wave
+
+
+def noise(mine: torch.Tensor, expected: torch.Tensor) -> float:
+    """The power of what differs, in dB of what is expected."""
+    return float(10 * torch.log10((mine - expected).pow(2).mean() / expected.pow(2).mean()))
+
+
+def decode(model: Model, codes: torch.Tensor, chunks: list[int]) -> torch.Tensor:
+    position = torch.zeros(len(codes), dtype=torch.long)
+    state, waves = model.decoder.start(len(codes)), []
+    with torch.inference_mode():
+        for chunk in codes.split(chunks, dim=1):
+            wave, state = model.decoder.decode(chunk, state, position)
+            waves.append(wave)
+            position = position + chunk.shape[1]
+    return torch.cat(waves, dim=1)
+
+
+@pytest.mark.parametrize("chunks", [[FRAMES], [4] * 37 + [2], [1, 100, 3, 46]])
+def test_any_chunking_sounds_like_the_library(
+    model: Model, codes: torch.Tensor, whole: torch.Tensor, chunks: list[int]
+) -> None:
+    mine = decode(model, codes, chunks)
+    assert mine.shape == (2, FRAMES * FRAME_SAMPLES)
+    assert noise(mine, whole) < -60
+
+
+@pytest.mark.slow
+@hypothesis_settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(cuts=st.sets(st.integers(1, FRAMES - 1), max_size=12))
+def test_any_chunking_at_all_does(model: Model, codes: torch.Tensor, whole: torch.Tensor, cuts: set[int]) -> None:
+    bounds = [0, *sorted(cuts), FRAMES]
+    chunks = [end - start for start, end in itertools.pairwise(bounds)]
+    assert noise(decode(model, codes, chunks), whole) < -60
+
+
+def test_less_context_than_the_window_would_be_heard(
+    model: Model, codes: torch.Tensor, whole: torch.Tensor
+) -> None:
+    with torch.inference_mode():
+        short = model.codec.model.decoder.chunked_decode(codes.transpose(1, 2), 40, 25)[:, 0]
+    assert noise(short, whole) > -60
+
+
+@pytest.mark.parametrize("frames", [1, 5, 16, 40, 100])
+def test_a_reference_is_remembered_without_being_decoded(model: Model, codes: torch.Tensor, frames: int) -> None:
+    after = slice(frames, frames + 20)
+    decoder = model.decoder
+    with torch.inference_mode():
+        _, state = model.decoder.decode(
+            codes[:1, :frames], model.decoder.start(1), torch.zeros(1, dtype=torch.long)
+        )
+        expected, _ = decoder.decode(codes[:1, after], state, torch.tensor([frames]))
+        remembered = decoder.remember(codes[0, :frames])[None]
+        mine, _ = decoder.decode(codes[:1, after], remembered, torch.tensor([frames]))
+    assert noise(mine, expected) < -60
+
+
+def test_rows_of_different_ages_are_decoded_together(
+    model: Model, codes: torch.Tensor, whole: torch.Tensor
+) -> None:
+    decoder = model.decoder
+    with torch.inference_mode():
+        old = decoder.remember(codes[0, :90])
+        states, positions = torch.stack([old, decoder.start(1)[0]]), torch.tensor([90, 0])
+        both, _ = decoder.decode(torch.stack([codes[0, 90:94], codes[1, :4]]), states, positions)
+    assert noise(both[0], whole[0, 90 * FRAME_SAMPLES : 94 * FRAME_SAMPLES]) < -60
+    assert noise(both[1], whole[1, : 4 * FRAME_SAMPLES]) < -60
+
+
+def test_codes_that_are_none_do_no_harm(model: Model) -> None:
+    wild = torch.full((1, 4, model.groups), 10**6)
+    with torch.inference_mode():
+        wave, _ = model.decoder.decode(wild, model.decoder.start(1), torch.zeros(1, dtype=torch.long))
+    assert wave.isfinite().all()
+
+
+def test_the_state_of_a_voice_is_computed_once(
+    model: Model, in_context: QwenPrompt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remembered: list[int] = []
+    works = model.decoder.remember
+
+    def remember(codes: torch.Tensor) -> torch.Tensor:
+        remembered.append(len(codes))
+        return works(codes)
+
+    monkeypatch.setattr(model.decoder, "remember", remember)
+    decoder = allocating()(model, 4).decoder
+    with torch.inference_mode():
+        for number in range(3):
+            decoder.begin(row(model, in_context, str(number)))
+    assert in_context.codes is not None
+    assert remembered == [len(in_context.codes)]

@@ -1,0 +1,198 @@
+"""What can be shown of the frame without a GPU: no look from the host, few operations, nothing beside its slots."""
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from gpu_runner.engines.qwen.model import Model
+from gpu_runner.engines.qwen.network.buckets import PREFILL_TOKENS, Buckets
+from gpu_runner.engines.qwen.network.frame import Bucket, make_frame
+from gpu_runner.engines.qwen.network.network import LEAST_FRAMES, Network
+from gpu_runner.engines.qwen.network.slots import allocate
+from gpu_runner.engines.qwen.prompts import QwenPrompt
+from tests.qwen.stages import DRAWN, WIDE, FakeGraphs, Spoken, ending_at_once, row, speak_rows
+
+# Kernels that a frame of the published depth takes at most, before any are fused.
+MOST_OPERATIONS = 2_860
+VIEWS = {
+    "view",
+    "slice",
+    "select",
+    "split",
+    "expand",
+    "unsqueeze",
+    "squeeze",
+    "transpose",
+    "t",
+    "permute",
+    "unbind",
+}
+READS = {"_local_scalar_dense", "item", "nonzero", "is_nonzero", "equal", "masked_select", "unique"}
+COPIES = {"_to_copy", "to"}
+
+
+class Operations(TorchDispatchMode):
+    """Counts what reaches the device."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.counts: Counter[str] = Counter()
+        self.moved: list[str] = []
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.counts[function.overloadpacket.__name__] += 1
+        device = (kwargs or {}).get("device")
+        if device is not None and function.overloadpacket.__name__ in COPIES and device != args[0].device:
+            self.moved.append(str(function))
+        return function(*args, **(kwargs or {}))
+
+    @property
+    def kernels(self) -> int:
+        return sum(count for name, count in self.counts.items() if name not in VIEWS)
+
+
+@pytest.fixture
+def in_frame(model: Model, x_vector: QwenPrompt) -> Callable[..., Operations]:
+    def count(sampling: Any, rows: int = 1) -> Operations:
+        spoken = Spoken(model, length=256)
+        spoken.admit(*[row(model, x_vector, str(number), sampling=sampling) for number in range(rows)])
+        with torch.no_grad(), Operations() as operations:
+            make_frame(model.speech, spoken.slots, Bucket(rows, 256, few=sampling.few_are_enough))
+        counted: Operations = operations
+        return counted
+
+    return count
+
+
+def test_a_frame_has_few_operations_and_no_look_from_the_host(in_frame: Callable[..., Operations]) -> None:
+    operations = in_frame(DRAWN)
+    assert (
+        operations.counts["scaled_dot_product_attention"]
+        + operations.counts["_scaled_dot_product_flash_attention_for_cpu"]
+        == 28 + 15 * 5
+    )
+    assert operations.kernels <= MOST_OPERATIONS, operations.counts.most_common(30)
+    assert not operations.counts.keys() & READS
+    assert operations.moved == []
+
+
+def test_more_rows_take_no_more_operations(in_frame: Callable[..., Operations]) -> None:
+    assert in_frame(DRAWN, rows=4).kernels <= in_frame(DRAWN).kernels + 280  # copies of what lies apart
+
+
+def test_the_exact_way_of_choosing_has_no_look_from_the_host_either(in_frame: Callable[..., Operations]) -> None:
+    assert not in_frame(WIDE).counts.keys() & READS
+
+
+def shallow(network: Network) -> Network:
+    """A network with a layer of each kind, which is compiled in seconds."""
+    return network._replace(
+        talker=network.talker._replace(layers=network.talker.layers[:2]),
+        predictor=network.predictor._replace(layers=network.predictor.layers[:1]),
+    )
+
+
+@pytest.mark.filterwarnings("ignore")  # of torch itself
+@pytest.mark.parametrize("few", [True, False])
+def test_a_frame_is_one_graph(model: Model, few: bool) -> None:
+    network = shallow(model.speech)
+    slots, same = allocate(network, 2, 256), allocate(network, 2, 256)
+    for one in (slots, same):
+        one.running.fill_(True)
+        one.cap.fill_(10)
+        one.numbers.uniform_(generator=torch.Generator().manual_seed(1))
+    graph = torch.compile(make_frame, fullgraph=True, backend="eager", dynamic=False)
+    with torch.no_grad():
+        for _ in range(3):
+            graph(network, slots, Bucket(2, 256, few))
+            make_frame(network, same, Bucket(2, 256, few))
+            assert torch.equal(slots.report, same.report)
+    torch._dynamo.reset()
+
+
+def test_the_end_is_not_before_two_frames(
+    model: Model, x_vector: QwenPrompt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(model.__dict__, "speech", ending_at_once(model.speech))
+    mine = row(model, x_vector)
+    assert speak_rows(model, mine).ends == {mine.job_id: "spoken"}
+    assert len(mine.codes) == LEAST_FRAMES
+
+
+@pytest.mark.usefixtures("endless")
+@pytest.mark.parametrize("lag", [0, 1, 3])
+def test_a_cap_ends_what_does_not_end(model: Model, x_vector: QwenPrompt, lag: int) -> None:
+    short, long = row(model, x_vector, "a", cap=3), row(model, x_vector, "b", cap=9)
+    assert speak_rows(model, short, long, lag=lag).ends == {"a": "capped", "b": "capped"}
+    assert (len(short.codes), len(long.codes)) == (3, 9)
+
+
+def test_numbers_that_are_none_end_only_their_own_row_and_leave_nothing_behind(
+    model: Model, x_vector: QwenPrompt
+) -> None:
+    hostile = QwenPrompt(x_vector.identity, "", torch.full_like(x_vector.speaker, torch.nan), None)
+    good, alone, next_one = row(model, x_vector, "good"), row(model, x_vector, "good"), row(model, x_vector, "good")
+    spoken = Spoken(model)
+    spoken.admit(row(model, hostile, "bad"), good)
+    spoken.advance()
+    assert spoken.ends == {"bad": "broken"}
+    spoken.admit(next_one)
+    assert next_one.slot == 0  # where the broken one was
+    spoken.finish()
+    speak_rows(model, alone)
+    assert good.codes == next_one.codes == alone.codes
+
+
+def test_each_row_has_its_own_way_of_choosing(model: Model, x_vector: QwenPrompt) -> None:
+    ways = {"greedy": row(model, x_vector).sampling, "drawn": DRAWN, "wide": WIDE}
+    together = {name: row(model, x_vector, "Same.", sampling=way, job_id=name) for name, way in ways.items()}
+    speak_rows(model, *together.values())
+    for name, way in ways.items():
+        alone = row(model, x_vector, "Same.", sampling=way)
+        speak_rows(model, alone)
+        assert together[name].codes == alone.codes
+    assert len({str(one.codes[:5]) for one in together.values()}) == 3
+
+
+def test_only_captured_shapes_are_run(model: Model, x_vector: QwenPrompt, in_context: QwenPrompt) -> None:
+    rows = [row(model, prompt, str(n), cap=5 + n) for n, prompt in enumerate([x_vector, in_context] * 3)]
+    spoken = Spoken(model, slots=6, length=512, lag=1, graphs=True)
+    with torch.inference_mode():
+        spoken.generator.capture()
+    assert isinstance(spoken.runner, FakeGraphs)
+    captured = set(spoken.runner.functions)
+    spoken.runner.runs.clear()
+    spoken.admit(*rows[:3])
+    spoken.advance()
+    spoken.admit(*rows[3:])
+    spoken.finish()
+    assert set(spoken.runner.runs) <= captured
+    assert {key.batch for key in spoken.runner.runs if isinstance(key, Bucket)} == {4, 6}
+
+
+@pytest.mark.parametrize(
+    ("lengths", "shape"),
+    [
+        ([10], (1, 64)),
+        ([64], (1, 64)),
+        ([65, 12], (2, 128)),
+        ([100] * 4, (4, 128)),
+        ([100] * 5, None),
+        ([900], (1, 1024)),
+    ],
+)
+def test_prompts_are_read_together_within_a_budget(lengths: list[int], shape: tuple[int, int] | None) -> None:
+    buckets = Buckets.for_graphs(128, 2048)
+    assert buckets.prefill(lengths) == shape
+    assert shape is None or shape[0] == 1 or shape[0] * shape[1] <= PREFILL_TOKENS
+    assert shape is None or shape in buckets.prefills()
+
+
+def test_buckets_reach_exactly_what_there_is() -> None:
+    buckets = Buckets.for_graphs(40, 2048)
+    assert buckets.frame_rows == [1, 2, 4, 8, 16, 32, 40]
+    assert buckets.frame_lengths == [256, 512, 1024, 2048]

@@ -1,0 +1,52 @@
+"""The codec's precision on a GPU, chosen by what is heard; the GPU here is one that rounds when it is told to."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from gpu_runner.engines.qwen.model import Model
+from gpu_runner.engines.qwen.network.precision import choose_precision, float32_as
+
+
+class Rounding:
+    """A codec on a GPU, whose samples differ in TF32."""
+
+    device = torch.device("cuda:0")
+
+    def __init__(self, codec: Any, noise: float) -> None:
+        self._codec = codec
+        self._noise = noise
+        self.groups, self.codebook_size = codec.groups, codec.codebook_size
+
+    def start(self, rows: int) -> Tensor:
+        started: Tensor = self._codec.start(rows)
+        return started
+
+    def decode(self, codes: Tensor, state: Tensor, position: Tensor) -> tuple[Tensor, Tensor]:
+        samples, state = self._codec.decode(codes, state, position)
+        rough = torch.backends.cudnn.conv.fp32_precision == "tf32"  # type: ignore[attr-defined]
+        return (samples * (1 + self._noise) if rough else samples), state
+
+
+@pytest.mark.parametrize(("noise", "chosen"), [(1e-3, "tf32"), (1e-2, "ieee"), (0.0, "tf32")])
+def test_tf32_is_chosen_where_it_is_not_heard(
+    model: Model, monkeypatch: pytest.MonkeyPatch, noise: float, chosen: str
+) -> None:
+    monkeypatch.setattr(Tensor, "to", lambda tensor, device: tensor)
+    zeros = torch.zeros
+    monkeypatch.setattr(torch, "zeros", lambda *shape, dtype, device: zeros(*shape, dtype=dtype))
+    codec: Any = Rounding(model.decoder, noise)
+    monkeypatch.setattr("gpu_runner.engines.qwen.network.precision.FRAMES", 4)
+    assert choose_precision(codec) == chosen
+
+
+def test_on_a_cpu_there_is_nothing_to_choose(model: Model) -> None:
+    assert choose_precision(model.decoder) == "ieee"
+
+
+def test_the_precision_is_put_back() -> None:
+    with float32_as("tf32"):
+        assert torch.backends.cuda.matmul.fp32_precision == "tf32"
+    assert torch.backends.cuda.matmul.fp32_precision == "ieee"
