@@ -103,6 +103,8 @@ def _compares(here: Studio, size: str) -> None:
     switch.click()
     expect(here.take(1)).to_have_class(re.compile("is-playing"))
     expect(here.take(2)).not_to_have_class(re.compile("is-playing"))
+    page.evaluate("scrollTo(0, 0)")
+    here.shot(f"{size}-studio")
     page.locator(".takes").scroll_into_view_if_needed()
     here.shot(f"{size}-compared")
 

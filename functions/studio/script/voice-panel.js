@@ -65,7 +65,7 @@ function offerSavedVoices() {
   watch(
     (now) => now.voices,
     (voices) => {
-      byId("saved-key", HTMLElement).hidden = !voices?.length;
+      select.disabled = !voices?.length;
       const options = (voices ?? []).map(({ voice_id: value, name }) => make("option", { value }, name));
       fill(select, make("option", { value: "" }, "Use a saved voice"), ...options);
     },
