@@ -1,6 +1,6 @@
 /** The sentence to read aloud. */
 
-import { byId, make } from "./element.js";
+import { byId, make } from "../page/element.js";
 import { LANGUAGES, languageOf, likelyLanguage } from "./reading-texts.js";
 
 const select = byId("reading-language", HTMLSelectElement);

@@ -1,7 +1,7 @@
 /** Sentences above everything: what went wrong, or is used up. */
 
+import { sentenceOf } from "../service/requests.js";
 import { byId, fill, make } from "./element.js";
-import { sentenceOf } from "./service.js";
 import { update, watch } from "./state.js";
 import { timeOfDay } from "./times.js";
 

@@ -1,9 +1,9 @@
 /** How a take stands, in a sentence. */
 
-import { state } from "./state.js";
-import { clockOf } from "./times.js";
+import { state } from "../page/state.js";
+import { clockOf } from "../page/times.js";
 
-/** @typedef {import("./state.js").Take} Take */
+/** @typedef {import("../page/state.js").Take} Take */
 
 // From no worker at all to the first words, as the scaling page measures it.
 const GPU_START_SECONDS = 330;

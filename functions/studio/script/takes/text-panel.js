@@ -1,13 +1,13 @@
 /** The text to speak, and how. */
 
-import { byId, make } from "./element.js";
+import { byId, make } from "../page/element.js";
+import { showError } from "../page/notice.js";
+import { state, watch } from "../page/state.js";
+import { LANGUAGES } from "../record/reading-texts.js";
+import { isUsable } from "../record/recording-editor.js";
 import { speak } from "./generation.js";
-import { showError } from "./notice.js";
-import { LANGUAGES } from "./reading-texts.js";
-import { isUsable } from "./recording-editor.js";
-import { state, watch } from "./state.js";
 
-/** @typedef {import("./state.js").Options} Options */
+/** @typedef {import("../page/state.js").Options} Options */
 
 const form = byId("words", HTMLFormElement);
 const text = byId("text", HTMLTextAreaElement);

@@ -1,7 +1,7 @@
 /** The light in the bar: whether the service is there, and whether somebody can speak. */
 
+import { requestJson } from "../service/requests.js";
 import { byId } from "./element.js";
-import { requestJson } from "./service.js";
 import { update, watch } from "./state.js";
 
 /** @typedef {import("./state.js").State} State */

@@ -1,8 +1,8 @@
 /** The takes of this tab, kept so that a page that is loaded anew finds its jobs again. */
 
-import { update, watch } from "./state.js";
+import { update, watch } from "../page/state.js";
 
-/** @typedef {import("./state.js").Take} Take */
+/** @typedef {import("../page/state.js").Take} Take */
 
 const KEPT_AS = "studio.takes";
 

@@ -1,7 +1,7 @@
 /** What is wrong with a recording, said before it is sent. */
 
-/** @typedef {import("./state.js").Finding} Finding */
-/** @typedef {import("./state.js").Limits} Limits */
+/** @typedef {import("../page/state.js").Finding} Finding */
+/** @typedef {import("../page/state.js").Limits} Limits */
 
 const FRAME_SECONDS = 0.02;
 const SHORT_SECONDS = 4;

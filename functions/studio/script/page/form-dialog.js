@@ -1,7 +1,7 @@
 /** Dialogs with a form, which stay open and say why when what they ask for is refused. */
 
+import { sentenceOf } from "../service/requests.js";
 import { byId } from "./element.js";
-import { sentenceOf } from "./service.js";
 
 /**
  * @param {string} name  The dialog is `NAME-dialog`, its place for refusals `NAME-wrong`.

@@ -1,15 +1,15 @@
 /** The takes, the newest first; one of them is heard at a time. */
 
+import { byId } from "../page/element.js";
+import { announce, showError } from "../page/notice.js";
+import { state, update, watch } from "../page/state.js";
+import { samplesOf } from "../record/wav.js";
 import { ComparedTakes } from "./compare.js";
-import { byId } from "./element.js";
 import { expire, onAudioPiece, speakAgain } from "./generation.js";
-import { announce, showError } from "./notice.js";
-import { state, update, watch } from "./state.js";
 import { StreamPlayer } from "./stream-player.js";
 import { TakeCard } from "./take-card.js";
-import { samplesOf } from "./wav.js";
 
-/** @typedef {import("./state.js").Take} Take */
+/** @typedef {import("../page/state.js").Take} Take */
 
 const list = byId("takes", HTMLOListElement);
 const player = new StreamPlayer();

@@ -1,7 +1,7 @@
 /** Plays the recording that a saved voice was made from; one at a time. */
 
-import { fill, icon } from "./element.js";
-import { request } from "./service.js";
+import { fill, icon } from "../page/element.js";
+import { request } from "../service/requests.js";
 
 const audio = new Audio();
 /** @type {HTMLButtonElement | null} */

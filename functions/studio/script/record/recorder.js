@@ -1,13 +1,13 @@
 /** The recorder: records from the microphone, and takes files. */
 
-import { byId } from "./element.js";
+import { byId } from "../page/element.js";
+import { announce, showError } from "../page/notice.js";
+import { state, update } from "../page/state.js";
+import { timecode } from "../page/times.js";
 import { LevelMeter } from "./level-meter.js";
 import { LiveWaveform } from "./live-waveform.js";
 import { listen } from "./microphone.js";
-import { announce, showError } from "./notice.js";
 import { checkRecording } from "./recording-checks.js";
-import { state, update } from "./state.js";
-import { timecode } from "./times.js";
 import { decode } from "./wav.js";
 
 /** @typedef {"idle" | "opening" | "counting" | "recording"} Phase */

@@ -1,4 +1,4 @@
-import { state, update } from "./state.js";
+import { state, update } from "../page/state.js";
 
 /** Where the service is: the folder that the page came from. */
 export const BASE = new URL(".", document.baseURI);

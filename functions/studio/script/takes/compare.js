@@ -1,11 +1,11 @@
 /** Two takes side by side: the same moment of one and the other, and where their options differ. */
 
-import { fill, make } from "./element.js";
+import { fill, make } from "../page/element.js";
+import { state, watch } from "../page/state.js";
 import { nameOf, OPTION_NAMES } from "./option-names.js";
-import { state, watch } from "./state.js";
 
 /** @typedef {import("./take-card.js").TakeCard} TakeCard */
-/** @typedef {import("./state.js").Take} Take */
+/** @typedef {import("../page/state.js").Take} Take */
 
 const LETTERS = ["A", "B"];
 

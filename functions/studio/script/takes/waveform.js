@@ -1,6 +1,6 @@
 /** The waveform of what can be played, drawn and played by wavesurfer. */
 
-import WaveSurfer from "../vendor/wavesurfer.esm.js";
+import WaveSurfer from "../../vendor/wavesurfer.esm.js";
 
 // One height for all: the content policy names the style that goes with it.
 const HEIGHT = 56;

@@ -1,7 +1,7 @@
 /** Two handles over a waveform, to be moved by pointer or by key: what lies between them is used. */
 
-import { make } from "./element.js";
-import { timecode } from "./times.js";
+import { make } from "../page/element.js";
+import { timecode } from "../page/times.js";
 
 const STEP = 0.05; // seconds
 const STRIDE = 0.5;

@@ -1,15 +1,15 @@
 /** The panel of the voice that speaks: nothing yet, a recording, or a saved voice. */
 
-import { byId, fill, icon, make } from "./element.js";
-import { showError } from "./notice.js";
-import { showReadingPrompt } from "./reading-prompt.js";
-import { showRecorder } from "./recorder.js";
-import { showRecordingEditor } from "./recording-editor.js";
+import { byId, fill, icon, make } from "../page/element.js";
+import { showError } from "../page/notice.js";
+import { state, update, watch } from "../page/state.js";
+import { day } from "../page/times.js";
+import { showReadingPrompt } from "../record/reading-prompt.js";
+import { showRecorder } from "../record/recorder.js";
+import { showRecordingEditor } from "../record/recording-editor.js";
 import { playSample } from "./sample-player.js";
-import { state, update, watch } from "./state.js";
-import { day } from "./times.js";
 
-/** @typedef {import("./state.js").SavedVoice} SavedVoice */
+/** @typedef {import("../page/state.js").SavedVoice} SavedVoice */
 
 const again = byId("voice-again", HTMLButtonElement);
 const saved = byId("voice-saved", HTMLElement);

@@ -1,8 +1,8 @@
 /** The key: asked for where the service wants one, kept for this tab only. */
 
-import { byId } from "./element.js";
-import { BASE, Problem, request, sentenceOf } from "./service.js";
-import { state, update, watch } from "./state.js";
+import { byId } from "../page/element.js";
+import { state, update, watch } from "../page/state.js";
+import { BASE, Problem, request, sentenceOf } from "./requests.js";
 
 const KEPT_AS = "studio.key";
 

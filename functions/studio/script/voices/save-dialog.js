@@ -1,12 +1,12 @@
 /** Saves the recorded voice under a name, with the words by which its speaker agreed. */
 
-import { byId } from "./element.js";
-import { formDialog } from "./form-dialog.js";
-import { uploaded } from "./generation.js";
-import { announce } from "./notice.js";
-import { isUsable } from "./recording-editor.js";
-import { requestJson } from "./service.js";
-import { state, update, watch } from "./state.js";
+import { byId } from "../page/element.js";
+import { formDialog } from "../page/form-dialog.js";
+import { announce } from "../page/notice.js";
+import { state, update, watch } from "../page/state.js";
+import { isUsable } from "../record/recording-editor.js";
+import { requestJson } from "../service/requests.js";
+import { uploaded } from "../takes/generation.js";
 import { loadVoices } from "./voices.js";
 
 const CONSENT =

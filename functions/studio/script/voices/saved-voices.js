@@ -1,18 +1,18 @@
 /** The saved voices, to search, hear, use, rename, export and delete. */
 
-import { showCode } from "./code-dialog.js";
-import { saveAs } from "./download.js";
-import { byId, fill, icon, make } from "./element.js";
-import { formDialog } from "./form-dialog.js";
-import { makeMenu } from "./menu.js";
-import { announce, showError } from "./notice.js";
+import { showCode } from "../page/code-dialog.js";
+import { saveAs } from "../page/download.js";
+import { byId, fill, icon, make } from "../page/element.js";
+import { formDialog } from "../page/form-dialog.js";
+import { makeMenu } from "../page/menu.js";
+import { announce, showError } from "../page/notice.js";
+import { state, update, watch } from "../page/state.js";
+import { day, timecode } from "../page/times.js";
+import { request } from "../service/requests.js";
 import { playSample } from "./sample-player.js";
-import { request } from "./service.js";
-import { state, update, watch } from "./state.js";
-import { day, timecode } from "./times.js";
 import { loadVoices, renameVoice } from "./voices.js";
 
-/** @typedef {import("./state.js").SavedVoice} SavedVoice */
+/** @typedef {import("../page/state.js").SavedVoice} SavedVoice */
 
 const search = byId("voice-search", HTMLInputElement);
 const rename = {

@@ -1,14 +1,14 @@
 /** Asks for takes and follows them: over the socket where there is one, else by asking how the job stands. */
 
-import { Problem, request, requestJson, sentenceOf } from "./service.js";
-import { say } from "./socket.js";
-import { isUnderWay, state, takeOf, update, updateRecording, updateTake } from "./state.js";
-import { encode } from "./wav.js";
+import { isUnderWay, state, takeOf, update, updateRecording, updateTake } from "../page/state.js";
+import { encode } from "../record/wav.js";
+import { Problem, request, requestJson, sentenceOf } from "../service/requests.js";
+import { say } from "../service/socket.js";
 
-/** @typedef {import("./state.js").Take} Take */
-/** @typedef {import("./state.js").Recording} Recording */
-/** @typedef {import("./state.js").Options} Options */
-/** @typedef {import("./socket.js").Message} Message */
+/** @typedef {import("../page/state.js").Take} Take */
+/** @typedef {import("../page/state.js").Recording} Recording */
+/** @typedef {import("../page/state.js").Options} Options */
+/** @typedef {import("../service/socket.js").Message} Message */
 
 const FIRST_LOOK = 2000;
 const SEED_MAX = 2 ** 31;

@@ -1,7 +1,7 @@
 /** Takes and voices as files. */
 
+import { Problem, request } from "../service/requests.js";
 import { make } from "./element.js";
-import { Problem, request } from "./service.js";
 
 export const FORMATS = ["wav", "mp3", "flac", "opus", "aac", "pcm"];
 

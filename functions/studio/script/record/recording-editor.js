@@ -1,15 +1,15 @@
 /** What has been recorded: its waveform, where it is trimmed, what is good or bad about it, what is said in it. */
 
-import { byId, fill, icon, make } from "./element.js";
+import { byId, fill, icon, make } from "../page/element.js";
+import { state, updateRecording, watch } from "../page/state.js";
+import { timecode } from "../page/times.js";
+import { showWaveform } from "../takes/waveform.js";
 import { checkRecording } from "./recording-checks.js";
-import { state, updateRecording, watch } from "./state.js";
-import { timecode } from "./times.js";
 import { showTrimHandles } from "./trim-handles.js";
 import { wavOf } from "./wav.js";
-import { showWaveform } from "./waveform.js";
 
-/** @typedef {import("./state.js").Recording} Recording */
-/** @typedef {import("./state.js").Finding} Finding */
+/** @typedef {import("../page/state.js").Recording} Recording */
+/** @typedef {import("../page/state.js").Finding} Finding */
 
 const play = byId("recording-play", HTMLButtonElement);
 const transcript = byId("transcript", HTMLTextAreaElement);

@@ -1,7 +1,7 @@
 /** The WebSocket to the service: opened with a ticket where keys are wanted, and opened again when it breaks. */
 
-import { BASE, Problem, request, requestJson } from "./service.js";
-import { state, update } from "./state.js";
+import { state, update } from "../page/state.js";
+import { BASE, Problem, request, requestJson } from "./requests.js";
 
 /** @typedef {{type: string, data: Record<string, any>}} Message */
 

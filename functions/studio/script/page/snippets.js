@@ -1,6 +1,6 @@
 /** What a program sends to do what a button does, ready to paste. */
 
-import { BASE } from "./service.js";
+import { BASE } from "../service/requests.js";
 
 /** @typedef {{curl: string, python: string, websocket: string | null}} Snippets */
 /** @typedef {Record<string, string | number>} Fields */

@@ -1,20 +1,20 @@
 /** One take: its words, its sound, how it was spoken, and what can be done with it. */
 
-import { showCode } from "./code-dialog.js";
-import { downloadTake, FORMATS } from "./download.js";
-import { fill, icon, make } from "./element.js";
+import { showCode } from "../page/code-dialog.js";
+import { downloadTake, FORMATS } from "../page/download.js";
+import { fill, icon, make } from "../page/element.js";
+import { makeMenu } from "../page/menu.js";
+import { showError } from "../page/notice.js";
+import { isUnderWay } from "../page/state.js";
+import { LiveWaveform } from "../record/live-waveform.js";
+import { decode } from "../record/wav.js";
 import { cancel, removeTake } from "./generation.js";
-import { LiveWaveform } from "./live-waveform.js";
-import { makeMenu } from "./menu.js";
-import { showError } from "./notice.js";
 import { nameOf, OPTION_NAMES } from "./option-names.js";
-import { isUnderWay } from "./state.js";
 import { sentenceFor, timeLeft } from "./take-status.js";
 import { putInPanel } from "./text-panel.js";
-import { decode } from "./wav.js";
 import { showWaveform } from "./waveform.js";
 
-/** @typedef {import("./state.js").Take} Take */
+/** @typedef {import("../page/state.js").Take} Take */
 
 export class TakeCard {
   /** @type {ReturnType<typeof showWaveform> | null} */

@@ -1,9 +1,9 @@
 /** The dialog that shows what a program would send. */
 
+import { optionsNow, textNow } from "../takes/text-panel.js";
 import { byId, fill, make } from "./element.js";
 import { SnippetMaker } from "./snippets.js";
 import { state } from "./state.js";
-import { optionsNow, textNow } from "./text-panel.js";
 
 /** @typedef {import("./snippets.js").Snippets} Snippets */
 /** @typedef {import("./state.js").Take} Take */

@@ -1,9 +1,9 @@
 /** The saved voices, as the service has them. */
 
-import { requestJson } from "./service.js";
-import { state, update } from "./state.js";
+import { state, update } from "../page/state.js";
+import { requestJson } from "../service/requests.js";
 
-/** @typedef {import("./state.js").SavedVoice} SavedVoice */
+/** @typedef {import("../page/state.js").SavedVoice} SavedVoice */
 
 /** Read them all anew. */
 export async function loadVoices() {
