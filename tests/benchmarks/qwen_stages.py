@@ -89,7 +89,8 @@ def operations(model: Model) -> Found:
         with profile(activities=activities) as profiled:
             make_frame(model.speech, slots, bucket)
     events = profiled.events() or []
-    on_device = [event for event in events if event.device_type == torch.autograd.DeviceType.CUDA  # type: ignore[attr-defined]]
+    cuda = torch.autograd.DeviceType.CUDA  # type: ignore[attr-defined]
+    on_device = [event for event in events if event.device_type == cuda]
     syncs = [event for event in events if "Synchronize" in event.name or "_local_scalar_dense" in event.name]
     kernels = (
         len(on_device) if model.device.type == "cuda" else sum(event.name.startswith("aten::") for event in events)

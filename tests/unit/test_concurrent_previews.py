@@ -253,4 +253,4 @@ async def test_what_is_no_marker_is_let_be() -> None:
     await here.bucket.put("in-flight/README.txt", b"", "text/plain")
     here.later(days=1)
     assert await swept(here) == 0
-    assert here.keys() == ["in-flight/README.txt"]
+    assert here.keys("in-flight/") == ["in-flight/README.txt"]

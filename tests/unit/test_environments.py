@@ -21,7 +21,7 @@ def made(lock: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What the environment was made from, each time."""
     contents: list[str] = []
 
-    def make(_folder: Path, python: Path, lock: Path) -> None:
+    def make(_folder: Path, python: Path, lock: Path, _maker: str) -> None:
         python.parent.mkdir(parents=True, exist_ok=True)
         python.touch()
         contents.append(lock.read_text())
