@@ -1,7 +1,7 @@
 """The worker's loop: receive as many jobs as fit, process them concurrently, settle their messages."""
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from typing import Any, TypeVar
 
 import structlog
@@ -11,7 +11,8 @@ from gpu_runner.engines import EngineLost
 from gpu_runner.queue.deliveries import Deliveries, Delivery
 from gpu_runner.queue.protection import SCALE_IN_WINDOW_SECONDS, Protection
 from gpu_runner.synthesis.context import WorkerContext
-from gpu_runner.synthesis.engine_thread import EngineFailed, Stopping
+from gpu_runner.synthesis.engine_loop import EngineFailed
+from gpu_runner.synthesis.engine_thread import Stopping
 from gpu_runner.synthesis.processing import process
 from gpu_runner.synthesis.publishing import Result, publish
 from pipeline.clients.queues import BATCH, Message
@@ -55,6 +56,7 @@ class Consumer:
         self._tasks: set[asyncio.Task[None]] = set()
         self._synthesizing: set[str] = set()
         self._lost: EngineLost | None = None
+        self._backlog = False
 
     @property
     def in_flight(self) -> int:
@@ -128,11 +130,8 @@ class Consumer:
     async def _receive(self) -> None:
         if self._stopping.is_set():
             return
-        poll = self._queue.receive(
-            min(BATCH, self._free_capacity), wait_seconds=self._settings.receive_wait_seconds
-        )
         try:
-            messages = await self._unless_stopped(poll, grace_seconds=POLL_GRACE_SECONDS)
+            messages = await self._unless_stopped(self._poll(), grace_seconds=POLL_GRACE_SECONDS)
         except Unavailable as error:
             self._dependencies.queue.failed(error)
             await self._release_protection_if_idle()
@@ -144,6 +143,23 @@ class Consumer:
             self._start(message)
         if self._is_idle and self._protection.is_held:
             await self._allow_scale_in()
+
+    async def _poll(self) -> Sequence[Message]:
+        """Poll once and wait; after a full poll, as often as there is capacity for and without waiting."""
+        capacity = self._free_capacity
+        limits = [min(BATCH, capacity - taken) for taken in range(0, capacity, BATCH)] if self._backlog else []
+        if len(limits) < 2:
+            limits, wait_seconds = [min(BATCH, capacity)], self._settings.receive_wait_seconds
+        else:
+            wait_seconds = 0
+        polls = (self._queue.receive(limit, wait_seconds=wait_seconds) for limit in limits)
+        results = await asyncio.gather(*polls, return_exceptions=True)
+        messages = [message for result in results if not isinstance(result, BaseException) for message in result]
+        errors = [result for result in results if isinstance(result, BaseException)]
+        if errors and not messages:
+            raise errors[0]
+        self._backlog = len(messages) == sum(limits)
+        return messages
 
     @property
     def _is_idle(self) -> bool:

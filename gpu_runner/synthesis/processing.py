@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from gpu_runner.engines import Utterance
 from gpu_runner.synthesis.audio_stream import AudioStream, Take
 from gpu_runner.synthesis.context import WorkerContext
-from gpu_runner.synthesis.engine_thread import Speech
+from gpu_runner.synthesis.engine_loop import Speech
 from gpu_runner.synthesis.publishing import PreviouslySynthesized, Result, Synthesized, is_late, stored_preview
 from gpu_runner.synthesis.watch import POLL_SECONDS, until_cancelled
 from pipeline.clients.resources import Resources

@@ -10,7 +10,7 @@ import structlog
 
 from gpu_runner.synthesis.audio_stream import AudioStream
 from gpu_runner.synthesis.context import WorkerContext
-from gpu_runner.synthesis.engine_thread import Speech
+from gpu_runner.synthesis.engine_loop import Speech
 from gpu_runner.synthesis.prompts import Voice
 from pipeline.audio import reference_audio
 from pipeline.audio.reference_audio import Recording

@@ -248,7 +248,7 @@ async def worker(world: World, watch: Watch) -> None:
         "reference_folder": keys.folder,
     }
     done = [
-        await _job(world, "alice"),
+        await _job(world, "alice", subscriber=Subscriber(reply_to=HERE, stream=True)),
         await _job(world, "alice", **saved),
         await _job(world, "alice", **saved, kind="embedding"),
     ]

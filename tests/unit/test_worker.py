@@ -3,6 +3,7 @@
 import asyncio
 import json
 import threading
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -17,6 +18,7 @@ from gpu_runner.engines.mock import MockPrompt, hum
 from gpu_runner.worker import run_worker
 from pipeline.audio.reference_audio import decode_wav
 from pipeline.audio.wav import WAV, length_of_wav
+from pipeline.clients.queues import Message
 from pipeline.clients.storage import JSON
 from pipeline.contract import layout
 from pipeline.contract.records import Source
@@ -24,7 +26,7 @@ from pipeline.domain import jobs
 from pipeline.errors import InvalidInput, Unavailable
 from pipeline.settings import Settings
 from tests.engines import ScriptedEngine
-from tests.fakes import FakeBucket, Fakes, Switch, fake_world, settle
+from tests.fakes import FakeBucket, FakeQueue, Fakes, Switch, fake_world, settle
 from tests.orders import (
     TEXT,
     TRANSCRIPTION,
@@ -718,6 +720,42 @@ async def test_it_takes_no_more_than_it_has_room_for(settings: Settings) -> None
         assert len(world.synthesis.visible) == 4
         engine.held = False
         await worker.until_ended(*(order.job_id for order in orders))
+
+
+class CountsPolls(FakeQueue):
+    """Remembers how many polls were under way at the same time."""
+
+    polling = most_at_once = 0
+
+    async def receive(self, limit: int, *, wait_seconds: int) -> Sequence[Message]:
+        """See `Queue.receive`."""
+        self.polling += 1
+        self.most_at_once = max(self.most_at_once, self.polling)
+        try:
+            return await super().receive(limit, wait_seconds=wait_seconds)
+        finally:
+            self.polling -= 1
+
+
+async def test_a_backlog_is_fetched_by_several_polls_and_an_empty_queue_by_one(
+    settings: Settings,
+) -> None:
+    world = fake_world(settings.model_copy(update={"worker_batch_size": 64}))
+    queue = CountsPolls(world.time)
+    world = replace(world, synthesis=queue, resources=replace(world.resources, synthesis=queue))
+    engine = ScriptedEngine(capacity=64)
+    engine.held = True
+    session_id = await upload(world.resources)
+    orders = [await order_again(world.resources, session_id) for _ in range(60)]
+    async with fake_time_worker(world, engine) as worker:
+        await until(lambda: len(engine.speaking) == 60)
+        assert queue.switch.count("receive") <= 9
+        assert queue.most_at_once > 3
+        queue.most_at_once = 0
+        engine.held = False
+        await worker.until_ended(*(order.job_id for order in orders))
+        await world.time.advance(60)
+        assert queue.most_at_once == 1
 
 
 async def test_the_next_jobs_are_fetched_while_others_are_spoken(world: Fakes) -> None:
