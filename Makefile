@@ -15,7 +15,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help run keys test test-all test-second-tier environments bench bench-cold-start bench-gpu simulate localstack \
 	deploy-local preflight deploy worker-image deploy-worker test-deployed rollback teardown check check-studio \
-	validate vendor clean lock
+	validate vendor screenshots clean lock
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -36,7 +36,7 @@ test: $(SERVICE)/dev.stamp
 ## make test-all          and the second tier: every stack, kill -9, LocalStack, the templates, the model
 test-all: test test-second-tier
 
-test-second-tier: environments
+test-second-tier: environments node_modules/.package-lock.json
 	$(SERVICE_PYTHON) -m pytest -m "slow or qwen" $(PYTEST_XDIST) $(PYTEST_ARGS)
 
 environments: $(SERVICE)/dev.stamp $(SERVICE)/qwen.stamp
@@ -111,7 +111,7 @@ validate: $(SERVICE)/local.stamp
 	@PYTHONPATH=localstack $(SERVICE_PYTHON) -m environments sam checkov
 	for template in template.yaml infra/[a-z]*.yaml; do AWS_DEFAULT_REGION=us-east-1 SAM_CLI_TELEMETRY=0 \
 		.venvs/sam/bin/sam validate --lint --template-file $$template || exit; done
-	.venvs/sam/bin/cfn-lint --include-checks I -- template.yaml infra/[a-z]*.yaml
+	.venvs/sam/bin/cfn-lint --include-checks I -- template.yaml infra/[a-z]*.yaml infra/delivery/*.yaml
 	.venvs/checkov/bin/checkov --config-file infra/.checkov.yaml --directory infra
 
 ## make check             format, lint, types, templates
@@ -139,6 +139,11 @@ vendor: node_modules/.package-lock.json
 	cp node_modules/@fontsource-variable/instrument-sans/files/instrument-sans-latin-wght-normal.woff2 \
 		$(STUDIO_VENDOR)/instrument-sans.woff2
 	cp node_modules/@fontsource-variable/instrument-sans/LICENSE $(STUDIO_VENDOR)/instrument-sans.LICENSE.txt
+
+## make screenshots       take the pictures in docs/studio again
+screenshots: $(SERVICE)/dev.stamp node_modules/.package-lock.json
+	@PYTHONPATH=localstack $(SERVICE_PYTHON) -m environments ministack
+	STUDIO_SCREENSHOTS=docs/studio $(SERVICE_PYTHON) -m pytest tests/studio
 
 ## make clean             remove environments, caches and what tests left; never DATA_DIR
 clean:

@@ -3,29 +3,29 @@
 import asyncio
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-import numpy as np
 import structlog
 
-from gpu_runner.engines import (
-    ClosedBatches,
-    Engine,
-    EngineLost,
-    Finished,
-    Piece,
-    Reference,
-    Utterance,
-    VoicePrompt,
+from gpu_runner.engines import Engine, EngineLost, Reference, Utterance, VoicePrompt
+from gpu_runner.synthesis.engine_loop import (
+    Admission,
+    Call,
+    Cancellation,
+    Commands,
+    EngineLoop,
+    Loss,
+    OnAudio,
+    Speech,
+    lost_to,
+    reject,
+    reject_all,
 )
-from pipeline.audio.reference_audio import Samples
 
 T = TypeVar("T")
 C = TypeVar("C")
-OnAudio = Callable[[Samples], object]
 
 log = structlog.get_logger(__name__)
 
@@ -35,81 +35,6 @@ NAME, PROMPTS_NAME = "engine", "engine prompts"
 
 class Stopping(Exception):
     """The worker is stopping, and this had not been started."""
-
-
-class EngineFailed(Exception):
-    """The engine failed the whole batch; a retry may succeed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Speech:
-    """An utterance's whole audio: mono float32 `samples` at the engine's rate; see `Finished` for the rest."""
-
-    samples: Samples
-    warnings: tuple[str, ...]
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class _Call:
-    """A call to the engine beside its steps."""
-
-    function: Callable[[Engine], object]
-    result: Future[Any]
-
-    def run(self, engine: Engine, on_loss: Callable[[EngineLost], None]) -> None:
-        if not self.result.set_running_or_notify_cancel():
-            return
-        try:
-            self.result.set_result(self.function(engine))
-        except BaseException as error:
-            if isinstance(error, Exception) and not isinstance(error, EngineLost):
-                self.result.set_exception(error)
-                return
-            lost = _lost_to(error)
-            on_loss(lost)  # before anyone can react to it
-            self.result.set_exception(lost)
-
-
-@dataclass(frozen=True, slots=True)
-class _Admission:
-    """An utterance to admit as soon as there is capacity."""
-
-    utterance: Utterance
-    result: Future[Speech]
-    on_audio: OnAudio | None
-    pieces: list[Samples] = field(default_factory=list)
-
-    def add(self, piece: Piece) -> None:
-        self.pieces.append(piece.samples)
-        if self.on_audio is not None:
-            self.on_audio(piece.samples)
-
-    def finish(self, finished: Finished) -> None:
-        if finished.error is not None:
-            self.result.set_exception(finished.error)
-        elif not self.pieces:
-            self.result.set_exception(EngineFailed("the engine returned neither audio nor an error"))
-        else:
-            self.result.set_result(Speech(np.concatenate(self.pieces), finished.warnings, finished.seconds))
-
-
-@dataclass(frozen=True, slots=True)
-class _Cancellation:
-    """A job that nobody waits for any more."""
-
-    job_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Loss:
-    """The engine was lost beside its steps."""
-
-    error: EngineLost
-
-
-_Command = _Admission | _Cancellation | _Loss
-_Commands = queue.SimpleQueue[_Command | None]  # None: end
 
 
 class EngineThread:
@@ -122,13 +47,13 @@ class EngineThread:
 
     def __init__(self, load: Callable[[], Engine]) -> None:
         self._load = load
-        self._commands = _Commands()
+        self._commands = Commands()
         self._pending: set[Future[Any]] = set()
         self._closed = False
         self._loaded: Future[Engine] = Future()
         self._lost: Future[EngineLost] = Future()
         self._thread = threading.Thread(target=self._main, name=NAME, daemon=True)
-        self._calls = queue.SimpleQueue[_Call | None]()  # None: end
+        self._calls = queue.SimpleQueue[Call | None]()  # None: end
 
     async def start(self) -> Engine:
         """Load the engine and return it; its attributes may be read, its methods not be called."""
@@ -162,10 +87,10 @@ class EngineThread:
         result: Future[Speech] = Future()
         try:
             return await self._send(
-                self._commands.put, _Admission(utterance, result, _on_this_loop(on_audio)), result
+                self._commands.put, Admission(utterance, result, _on_this_loop(on_audio)), result
             )
         except asyncio.CancelledError:
-            self._commands.put(_Cancellation(utterance.job_id))
+            self._commands.put(Cancellation(utterance.job_id))
             raise
 
     async def lost(self) -> EngineLost:
@@ -187,7 +112,7 @@ class EngineThread:
 
     async def _call(self, function: Callable[[Engine], T]) -> T:
         result: Future[T] = Future()
-        return await self._send(self._calls.put, _Call(function, result), result)
+        return await self._send(self._calls.put, Call(function, result), result)
 
     async def _send(self, put: Callable[[C], None], command: C, result: Future[T]) -> T:
         if self._closed:
@@ -212,125 +137,22 @@ class EngineThread:
             return
         self._loaded.set_result(engine)
         threading.Thread(target=self._run_calls, args=(engine,), name=PROMPTS_NAME, daemon=True).start()
-        loop = _EngineLoop(engine, self._commands)
+        loop = EngineLoop(engine, self._commands)
         try:
             loop.run()
         except BaseException as error:
-            lost = _lost_to(error)
+            lost = lost_to(error)
             log.exception("engine thread failed")
             self._lost.set_result(lost)
             loop.reject(lost)
-            _reject_all(self._commands, lost)
+            reject_all(self._commands, lost)
 
     def _run_calls(self, engine: Engine) -> None:
         while (call := self._calls.get()) is not None:
             if self._lost.done():
-                _reject(call.result, self._lost.result())
-                continue
-            call.run(engine, lambda lost: self._commands.put(_Loss(lost)))
-
-
-class _EngineLoop:
-    """What the thread does: run commands, admit, step, repeat."""
-
-    def __init__(self, engine: Engine, commands: _Commands) -> None:
-        self._engine = engine
-        self._commands = commands
-        self._waiting: list[_Admission] = []
-        self._admitted: dict[str, _Admission] = {}
-
-    def run(self) -> None:
-        while self._run_commands():
-            self._admit()
-            self._step()
-
-    def reject(self, error: EngineLost) -> None:
-        """Fail everything that is admitted or waits."""
-        self._fail_batch(error)
-        for admission in self._waiting:
-            _reject(admission.result, error)
-
-    def _run_commands(self) -> bool:
-        """Run the commands since the last step; False when the thread is to end."""
-        for command in self._next_commands():
-            if command is None:
-                return False
-            match command:
-                case _Admission():
-                    self._waiting.append(command)
-                case _Cancellation(job_id):
-                    self._cancel(job_id)
-                case _Loss(error):
-                    raise error
-        return True
-
-    def _cancel(self, job_id: str) -> None:
-        if self._admitted.pop(job_id, None) is not None:
-            self._engine.cancel(job_id)
-
-    def _next_commands(self) -> Iterator[_Command | None]:
-        while True:
-            try:
-                yield self._commands.get(timeout=self._timeout())
-            except queue.Empty:
-                return
-
-    def _timeout(self) -> float | None:
-        """Return the seconds to wait for another command before the next step; None: no limit."""
-        taken = len(self._waiting) + len(self._admitted)
-        if taken == 0:
-            return None
-        if isinstance(self._engine, ClosedBatches) and taken < self._engine.capacity:
-            return self._engine.gather_seconds
-        return 0.0
-
-    def _admit(self) -> None:
-        while self._waiting and len(self._admitted) < self._engine.capacity:
-            admission = self._waiting.pop(0)
-            if not admission.result.set_running_or_notify_cancel():
-                continue
-            try:
-                self._engine.admit(admission.utterance)
-            except Exception as error:
-                admission.result.set_exception(error)
-                if isinstance(error, EngineLost):
-                    raise
-            except BaseException as error:
-                admission.result.set_exception(_lost_to(error))
-                raise
+                reject(call.result, self._lost.result())
             else:
-                self._admitted[admission.utterance.job_id] = admission
-                log.debug("synthesis started", job_id=admission.utterance.job_id, batch_size=len(self._admitted))
-
-    def _step(self) -> None:
-        if not self._admitted:
-            return
-        try:
-            events = list(self._engine.step())
-        except EngineLost:
-            raise
-        except Exception as error:
-            log.exception("engine step failed", jobs=len(self._admitted))
-            self._fail_batch(EngineFailed(f"{type(error).__name__}: {error}"))
-            return
-        for event in events:
-            match event:
-                case Piece():
-                    self._admitted[event.job_id].add(event)
-                case Finished():
-                    self._admitted.pop(event.job_id).finish(event)
-
-    def _fail_batch(self, error: Exception) -> None:
-        for admission in self._admitted.values():
-            admission.result.set_exception(error)
-        self._admitted.clear()
-
-
-def _reject_all(commands: _Commands, error: EngineLost) -> None:
-    """Reject every further command until the thread ends."""
-    while (command := commands.get()) is not None:
-        if isinstance(command, _Admission):
-            _reject(command.result, error)
+                call.run(engine, lambda lost: self._commands.put(Loss(lost)))
 
 
 def _on_this_loop(on_audio: OnAudio | None) -> OnAudio | None:
@@ -338,12 +160,3 @@ def _on_this_loop(on_audio: OnAudio | None) -> OnAudio | None:
         return None
     loop = asyncio.get_running_loop()
     return lambda samples: loop.call_soon_threadsafe(on_audio, samples)
-
-
-def _lost_to(error: BaseException) -> EngineLost:
-    return error if isinstance(error, EngineLost) else EngineLost(f"{type(error).__name__}: {error}")
-
-
-def _reject(result: Future[Any], error: Exception) -> None:
-    if result.set_running_or_notify_cancel():
-        result.set_exception(error)

@@ -17,6 +17,17 @@ SIZES = {"desktop": (1280, 900), "phone": (390, 844)}
 _EXPECTED = re.compile(r"Failed to load resource|WebSocket connection to .* failed")
 
 
+# Of speech that is played while it is being made: when each was to begin, by the clock of the audio.
+_COUNT_PIECES = """
+window.pieces = [];
+const start = AudioBufferSourceNode.prototype.start;
+AudioBufferSourceNode.prototype.start = function (when) {
+    if (this.context instanceof AudioContext) window.pieces.push(when);
+    return start.call(this, when);
+};
+"""
+
+
 class Studio:
     """One tab with the page in it."""
 
@@ -31,6 +42,7 @@ class Studio:
             accept_downloads=True,
         )
         self.context.set_default_timeout(20_000)
+        self.context.add_init_script(_COUNT_PIECES)
         self.page: Page = self.context.new_page()
         self.complaints: list[str] = []
         self.foreign: list[str] = []
@@ -99,6 +111,11 @@ class Studio:
         expect(take).to_have_attribute("data-status", "ready")
         expect(take.locator(".play")).to_be_enabled()
         expect(take.locator(".waveform canvas").first).to_be_attached()
+
+    def pieces(self) -> list[float]:
+        """Tell when each piece of speech was to begin that was played before its take was whole."""
+        begun: list[float] = self.page.evaluate("window.pieces")
+        return begun
 
     def enter(self, key: str) -> None:
         """Show a key."""

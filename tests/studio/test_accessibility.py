@@ -15,8 +15,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("studio")]
 TEXT = "The weather is fine today, and we walk along the river until the evening comes."
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("size", ["desktop", "phone"])
+@pytest.mark.parametrize(("size", "scheme"), [("desktop", "light"), ("phone", "dark")])
 def test_axe_finds_nothing_in_any_state(
     size: str, scheme: str, studio: Callable[..., Studio], open_stack: Stack
 ) -> None:

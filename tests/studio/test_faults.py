@@ -121,7 +121,9 @@ def test_where_no_socket_can_be_had_it_works_all_the_same(studio: Callable[..., 
         }"""
     )
     with_a_voice(here)
-    here.is_spoken(here.speak("By asking how the job stands."))
+    take = here.speak("By asking how the job stands.")
+    here.is_spoken(take)
+    expect(take).to_have_class(re.compile("is-playing"))  # as soon as it is whole, where nothing streams
 
 
 def test_a_page_that_is_loaded_anew_finds_its_takes(studio: Callable[..., Studio], slow_stack: Stack) -> None:

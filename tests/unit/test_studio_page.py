@@ -96,7 +96,7 @@ def _rules(policy: str) -> dict[str, list[str]]:
 
 def test_the_policy_names_the_one_style_that_wavesurfer_brings() -> None:
     library = (FILES / "vendor" / "wavesurfer.esm.js").read_text()
-    height = re.search(r"HEIGHT = (\d+);", (FILES / "script" / "waveform.js").read_text())
+    height = re.search(r"HEIGHT = (\d+);", (FILES / "script" / "takes" / "waveform.js").read_text())
     assert height is not None
     style = re.search(r"<style\$\{.*?\}>(.*?)</style>", library, re.DOTALL)
     assert style is not None

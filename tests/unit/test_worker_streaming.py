@@ -17,7 +17,7 @@ from pipeline.contract import layout
 from pipeline.contract.records import ReplyTo, Request, Source, Subscriber
 from pipeline.domain import jobs
 from tests.engines import ScriptedEngine
-from tests.fakes import Fakes
+from tests.fakes import Fakes, settle
 from tests.orders import failed, order_new, request, succeeded, upload
 from tests.waiting import until
 from tests.workers import fake_time_worker
@@ -194,18 +194,21 @@ async def test_tries_of_an_engine_that_is_not_reproducible_are_told_apart(
 async def test_a_job_cancelled_while_it_is_made_frees_its_place(world: Fakes) -> None:
     engine = ScriptedEngine(capacity=1)
     engine.held = True
-    order, other = await order_new(world.resources), await order_new(world.resources)
+    orders = {order.job_id: order for order in [await order_new(world.resources) for _ in range(2)]}
     async with fake_time_worker(world, engine) as worker:
-        await until(lambda: engine.speaking == [order.job_id])
-        await jobs.mark_cancelled(world.resources, order.job_id)
+        await until(lambda: engine.speaking)
+        (cancelled,) = engine.speaking
+        (other,) = orders.keys() - {cancelled}
+        await jobs.mark_cancelled(world.resources, cancelled)
+        await settle()
         await world.time.advance(2)
-        await until(lambda: engine.speaking == [other.job_id])
-        await worker.until_ended(order.job_id)
+        await until(lambda: engine.speaking == [other])
+        await worker.until_ended(cancelled)
         engine.held = False
-        await worker.until_ended(other.job_id)
-    assert (await failed(world.resources, order)).code == "cancelled"
-    assert engine.cancelled == [order.job_id]
-    assert layout.preview(order.job_id) not in world.bucket.objects
+        await worker.until_ended(other)
+    assert (await failed(world.resources, orders[cancelled])).code == "cancelled"
+    assert engine.cancelled == [cancelled]
+    assert layout.preview(cancelled) not in world.bucket.objects
 
 
 async def test_a_job_cancelled_in_the_queue_is_not_begun(world: Fakes) -> None:

@@ -116,4 +116,7 @@ def version() -> str:
 @cache
 def _page() -> str:
     page = (FILES / "index.html").read_text(encoding="utf-8")
-    return page.replace('="studio/', f'="studio/{version()}/')
+    # All at once: a browser would find the modules only one import after the other.
+    modules = sorted(path for path in FILES.rglob("*.js") if not path.stem.endswith("-worklet"))
+    links = "".join(f'<link rel="modulepreload" href="studio/{path.relative_to(FILES)}">\n' for path in modules)
+    return page.replace("</head>", f"{links}</head>").replace('="studio/', f'="studio/{version()}/')

@@ -1,24 +1,24 @@
 /** The page: everything is shown, then the service is asked. */
 
-import { askForAccess } from "./api-key.js";
-import { showCodeButtons } from "./code-dialog.js";
-import { fill, icon } from "./element.js";
-import { closeDialogs } from "./form-dialog.js";
-import { findJobsAgain, hear } from "./generation.js";
-import { closeMenusElsewhere } from "./menu.js";
-import { showError, showLimits } from "./notice.js";
 import { showOperators } from "./operators.js";
-import { showSaveDialog } from "./save-dialog.js";
-import { showSavedVoices } from "./saved-voices.js";
-import { requestJson } from "./service.js";
-import { keepOpen, openNow } from "./socket.js";
-import { state, update } from "./state.js";
-import { showStatusLight } from "./status-light.js";
-import { storeTakes } from "./stored-takes.js";
-import { showTakes } from "./takes.js";
-import { showTextPanel } from "./text-panel.js";
-import { showVoicePanel } from "./voice-panel.js";
-import { loadVoices } from "./voices.js";
+import { showCodeButtons } from "./page/code-dialog.js";
+import { fill, icon } from "./page/element.js";
+import { closeDialogs } from "./page/form-dialog.js";
+import { closeMenusElsewhere } from "./page/menu.js";
+import { showError, showLimits } from "./page/notice.js";
+import { state, update } from "./page/state.js";
+import { showStatusLight } from "./page/status-light.js";
+import { askForAccess } from "./service/api-key.js";
+import { requestJson } from "./service/requests.js";
+import { keepOpen, openNow } from "./service/socket.js";
+import { findJobsAgain, hear } from "./takes/generation.js";
+import { storeTakes } from "./takes/stored-takes.js";
+import { showTakes } from "./takes/takes.js";
+import { showTextPanel } from "./takes/text-panel.js";
+import { showSaveDialog } from "./voices/save-dialog.js";
+import { showSavedVoices } from "./voices/saved-voices.js";
+import { showVoicePanel } from "./voices/voice-panel.js";
+import { loadVoices } from "./voices/voices.js";
 
 for (const button of document.querySelectorAll("button.code")) fill(button, icon("code"));
 

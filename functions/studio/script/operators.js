@@ -1,12 +1,12 @@
 /** What whoever runs the service wants to know, asked for while it is looked at. */
 
-import { showCode } from "./code-dialog.js";
-import { byId, fill, icon, make } from "./element.js";
-import { requestJson, sentenceOf } from "./service.js";
-import { state, update, watch } from "./state.js";
-import { clockOf, timeOfDay } from "./times.js";
+import { showCode } from "./page/code-dialog.js";
+import { byId, fill, icon, make } from "./page/element.js";
+import { state, update, watch } from "./page/state.js";
+import { clockOf, timeOfDay } from "./page/times.js";
+import { requestJson, sentenceOf } from "./service/requests.js";
 
-/** @typedef {import("./element.js").Child} Child */
+/** @typedef {import("./page/element.js").Child} Child */
 /** @typedef {{p50: number, p95: number, max: number}} Spread */
 /** @typedef {Record<string, any>} Status  As `/status` answers. */
 

@@ -1,0 +1,152 @@
+/**
+ * All that the page knows, in one place.  Only `update` and its neighbours change it; whoever shows something
+ * watches the part that they show.
+ *
+ * @typedef {{code: string, level: "stop" | "warn" | "good", text: string}} Finding
+ *
+ * @typedef {object} Recording  A recording of this tab, with what was found out about it.
+ * @property {"recording"} kind
+ * @property {Float32Array} samples  Mono.
+ * @property {number} rate  Hz.
+ * @property {{start: number, end: number}} trim  Seconds.
+ * @property {Finding[]} findings  Of what lies between the handles.
+ * @property {string} transcript
+ * @property {string | null} sessionId  Once it has been uploaded as it is now.
+ *
+ * @typedef {object} SavedVoice  As the service describes it.
+ * @property {string} voice_id
+ * @property {string} name
+ * @property {string} description
+ * @property {string} created_at
+ * @property {number | null} duration_seconds
+ * @property {{text: string, given_at: string} | null} [consent]
+ *
+ * @typedef {{kind: "voice", voice: SavedVoice}} VoiceInUse
+ * @typedef {Recording | VoiceInUse} Reference
+ *
+ * @typedef {Record<string, string | number>} Options
+ *
+ * @typedef {"sending" | "queued" | "speaking" | "fetching" | "ready" | "failed" | "cancelled" | "expired"} TakeStatus
+ *
+ * @typedef {object} Take  Something that a voice was asked to say.
+ * @property {string} id
+ * @property {number} number
+ * @property {TakeStatus} status
+ * @property {string} text
+ * @property {string} speaker
+ * @property {string | null} sessionId
+ * @property {string | null} voiceId
+ * @property {Options} options
+ * @property {string | null} jobId
+ * @property {number} askedAt  Milliseconds since the epoch.
+ * @property {number | null} ahead  Jobs before it in the queue.
+ * @property {number} heard  Seconds that have come in so far.
+ * @property {{attempt: string | null, seq: number}} last  The last piece that came in, and of which attempt.
+ * @property {number | null} duration  Seconds.
+ * @property {number | null} expiresAt  Milliseconds since the epoch.
+ * @property {string | null} url  Where this page can play it from.
+ * @property {Blob | null} audio  The WAV, where the page has it.
+ * @property {string[]} warnings
+ * @property {string | null} error
+ *
+ * @typedef {{text: string, until: number | null}} Limit  A share that is used up, and when there is more.
+ *
+ * @typedef {object} Limits  Of this service.
+ * @property {number} reference_min_seconds
+ * @property {number} reference_max_seconds
+ * @property {number} text_max_chars
+ * @property {number} transcription_max_chars
+ * @property {number} preview_retention_minutes
+ *
+ * @typedef {object} State
+ * @property {"studio" | "operators"} view
+ * @property {string} key
+ * @property {"unknown" | "open" | "wanted" | "given"} access
+ * @property {"connecting" | "live" | "asking" | "lost"} connection  `asking`: no socket, so jobs are asked for.
+ * @property {string | null} worker  As `/health` says.
+ * @property {boolean} streams  Whether the service streams, as far as is known.
+ * @property {Limits} limits
+ * @property {Reference | null} reference
+ * @property {Take[]} takes  The newest first.
+ * @property {string[]} compared  Ids of at most two takes.
+ * @property {SavedVoice[] | null} voices  Null until they have been read.
+ * @property {Limit | null} limit
+ */
+
+/** @type {State} */
+export const state = {
+  view: "studio",
+  key: "",
+  access: "unknown",
+  connection: "connecting",
+  worker: null,
+  streams: true,
+  limits: {
+    reference_min_seconds: 1,
+    reference_max_seconds: 60,
+    text_max_chars: 4096,
+    transcription_max_chars: 4096,
+    preview_retention_minutes: 20,
+  },
+  reference: null,
+  takes: [],
+  compared: [],
+  voices: null,
+  limit: null,
+};
+
+/** @type {Set<() => void>} */
+const watchers = new Set();
+
+/** @param {Partial<State>} changes */
+export function update(changes) {
+  Object.assign(state, changes);
+  for (const look of [...watchers]) look();
+}
+
+/**
+ * Show a part of the state now and whenever it is another.
+ *
+ * @template Part
+ * @param {(state: State) => Part} select
+ * @param {(part: Part) => void} show
+ */
+export function watch(select, show) {
+  let shown = select(state);
+  watchers.add(() => {
+    const now = select(state);
+    if (Object.is(now, shown)) return;
+    shown = now;
+    show(now);
+  });
+  show(shown);
+}
+
+/** @param {Partial<Recording>} changes */
+export function updateRecording(changes) {
+  if (state.reference?.kind === "recording") update({ reference: { ...state.reference, ...changes } });
+}
+
+/**
+ * @param {string} id
+ * @param {Partial<Take>} changes
+ */
+export function updateTake(id, changes) {
+  update({ takes: state.takes.map((take) => (take.id === id ? { ...take, ...changes } : take)) });
+}
+
+/**
+ * @param {string} id
+ * @returns {Take | undefined}
+ */
+export function takeOf(id) {
+  return state.takes.find((take) => take.id === id);
+}
+
+/**
+ * @param {TakeStatus} status
+ * @returns {boolean} Whether there is more to come.
+ */
+export function isUnderWay(status) {
+  return status === "sending" || status === "queued" || status === "speaking" || status === "fetching";
+}
