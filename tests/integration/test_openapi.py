@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, settings
 from schemathesis import GenerationMode
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
-from functions.http import problems
 from functions.http.application import create_app, serve_with
 from functions.http.middleware.security_headers import HEADERS
+from functions.http.responses import problems
 from pipeline.contract import layout
 from pipeline.domain import voice_changes
 from pipeline.errors import Unavailable

@@ -124,9 +124,7 @@ def _check_whole(directory: Path, what: str) -> None:
     weights = [file for name in WEIGHTS for file in _weight_files(directory / name)]
     files = [*(directory / name for name in NEEDED), *weights]
     if closed := [str(file.relative_to(directory)) for file in files if not os.access(file, os.R_OK)]:
-        raise CannotLoad(
-            f"{what}: {', '.join(closed)} in {directory} can't be read by the user that this runs as."
-        )
+        raise CannotLoad(f"{what}: {', '.join(closed)} in {directory} can't be read by the user that this runs as.")
 
 
 def _missing(directory: Path) -> list[str]:

@@ -9,12 +9,11 @@ from typing import Annotated
 from fastapi import Depends, Header, Query, Response
 from fastapi.responses import JSONResponse
 
-from functions.http import problems
-from functions.http.dependencies import FromQueueDepth, FromResources, FromWaiters
 from functions.http.parameters.audio_format import FromFormat
 from functions.http.parameters.prefer import parse_prefer
+from functions.http.responses import problems
 from functions.http.routes.jobs import view
-from functions.http.routes.preview_audio import (
+from functions.http.routes.previews.read import (
     asked_of_storage,
     audio_headers,
     elsewhere,
@@ -22,7 +21,8 @@ from functions.http.routes.preview_audio import (
     is_all,
     transcoded,
 )
-from functions.http.routes.preview_streams import AudioPieces, StreamedPreview
+from functions.http.routes.previews.streams import AudioPieces, StreamedPreview
+from functions.http.routing.dependencies import FromQueueDepth, FromResources, FromWaiters
 from functions.previews.completion_waiters import CompletionWaiters, Waiter
 from functions.previews.queue_depth import QueueDepth
 from functions.previews.received_audio import ReceivedAudio
