@@ -90,6 +90,8 @@ def test_the_routes_are_the_ones_promised() -> None:
         "GET /jobs/{job_id}",
         "GET /previews/{job_id}.wav",
         "HEAD /previews/{job_id}.wav",
+        "DELETE /jobs/{job_id}",
+        "GET /previews/{job_id}.{extension}",
         "POST /ws-tickets",
         "GET /health",
         "GET /status",
