@@ -111,7 +111,7 @@ validate: $(SERVICE)/local.stamp
 	@PYTHONPATH=localstack $(SERVICE_PYTHON) -m environments sam checkov
 	for template in template.yaml infra/[a-z]*.yaml; do AWS_DEFAULT_REGION=us-east-1 SAM_CLI_TELEMETRY=0 \
 		.venvs/sam/bin/sam validate --lint --template-file $$template || exit; done
-	.venvs/sam/bin/cfn-lint --include-checks I -- template.yaml infra/[a-z]*.yaml
+	.venvs/sam/bin/cfn-lint --include-checks I -- template.yaml infra/[a-z]*.yaml infra/delivery/*.yaml
 	.venvs/checkov/bin/checkov --config-file infra/.checkov.yaml --directory infra
 
 ## make check             format, lint, types, templates

@@ -34,7 +34,7 @@ def save(data: Path, file: Path) -> None:
     """
     if not data.is_dir():
         raise BackupFailed(f"DATA_DIR {data} is not there.")
-    file.parent.mkdir(parents=True, exist_ok=True)
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     unfinished = file.with_name(f".{file.name}.new")
     try:
         # It holds recordings and the credentials.

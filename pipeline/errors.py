@@ -38,6 +38,17 @@ class InvalidAudio(InvalidInput):
     code = "invalid_audio"
 
 
+class FormatNotInstalled(InvalidInput):
+    """The audio format needs a library that this installation has not."""
+
+    def __init__(self, format_: str, package: str) -> None:
+        super().__init__(
+            f"{format_} can't be made by this installation, which lacks the package `{package}`; "
+            "ask for wav, flac, mp3, opus or pcm.",
+            field="format",
+        )
+
+
 class TooLarge(InvalidInput):
     """The input is larger than the limit."""
 

@@ -61,7 +61,7 @@ async def _retry(resources: Resources, key_lookup: KeyLookup, retried: Notificat
 async def _notify_all(resources: Resources, key_lookup: KeyLookup, outcome: Outcome) -> bool:
     deliver = partial(_deliver, resources, key_lookup, outcome)
     maker = outcome.subscriber
-    if maker and maker.interface == "http" and await deliver(maker) == "delivered":
+    if maker and maker.interface == "http" and await deliver(maker) == "delivered" and not maker.stream:
         # Until now nobody knew the id, so nobody can have subscribed; whoever does from now on finds the outcome.
         return True
     subscribers = await _subscribers(resources, outcome)

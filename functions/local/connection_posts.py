@@ -9,6 +9,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from typing import Protocol
 
 import uvicorn
 from botocore.credentials import ReadOnlyCredentials
@@ -17,7 +18,6 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from functions.websocket.dispatch import MESSAGE_MAX_BYTES
 from pipeline.access.request_signatures import (
     ReceivedRequest,
     SignatureRefused,
@@ -26,7 +26,17 @@ from pipeline.access.request_signatures import (
 )
 from pipeline.ids import Clock, utc_now
 
-Deliver = Callable[[str, str], Awaitable[bool]]
+
+class Deliveries(Protocol):
+    """Takes what was posted."""
+
+    def max_bytes(self, connection_id: str) -> int:
+        """Return how much a connection takes at once."""
+
+    async def deliver(self, connection_id: str, body: bytes) -> bool:
+        """Take a message; return whether the connection is there."""
+
+
 Credentials = Callable[[], Awaitable[ReadOnlyCredentials]]
 Verify = Callable[[ReceivedRequest, bytes], Awaitable[None]]
 
@@ -49,29 +59,29 @@ def signature_check(credentials: Credentials, clock: Clock = utc_now) -> Verify:
     return verify
 
 
-def connections_app(deliver: Deliver, verify: Verify) -> Starlette:
+def connections_app(deliveries: Deliveries, verify: Verify) -> Starlette:
     """Make the application.
 
     Parameters
     ----------
-    deliver
-        Takes a connection's id and a message; returns whether the connection is there.
+    deliveries
+        Takes what is posted.
     verify
         Takes a request and its body; raises `SignatureRefused` if it is not to be served.
     """
 
     async def post(request: Request) -> Response:
-        body = bytearray()
+        connection_id, body = request.path_params["connection_id"], bytearray()
         async for chunk in request.stream():
             body += chunk
-            if len(body) > MESSAGE_MAX_BYTES:
+            if len(body) > deliveries.max_bytes(connection_id):
                 return Response(status_code=413, headers=_TOO_LARGE)
         try:
             await verify(ReceivedRequest.from_scope(request.scope), bytes(body))
         except SignatureRefused as error:
             headers = {"x-amzn-ErrorType": error.code}
             return JSONResponse({"message": error.message}, status_code=error.status, headers=headers)
-        delivered = await deliver(request.path_params["connection_id"], body.decode())
+        delivered = await deliveries.deliver(connection_id, bytes(body))
         return Response() if delivered else Response(status_code=410, headers=_GONE)
 
     app = Starlette(routes=[Route("/@connections/{connection_id:path}", post, methods=["POST"])])
@@ -80,10 +90,10 @@ def connections_app(deliver: Deliver, verify: Verify) -> Starlette:
 
 
 @asynccontextmanager
-async def serving(deliver: Deliver, verify: Verify) -> AsyncIterator[str]:
+async def serving(deliveries: Deliveries, verify: Verify) -> AsyncIterator[str]:
     """Serve the application on a free port of the loopback interface; the endpoint's address."""
     config = uvicorn.Config(
-        connections_app(deliver, verify),
+        connections_app(deliveries, verify),
         lifespan="off",
         log_config=None,
         access_log=False,

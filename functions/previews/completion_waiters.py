@@ -6,25 +6,44 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from cachetools import LRUCache
+
+from functions.previews.received_audio import ReceivedAudio
 from pipeline.clients.resources import Resources
 from pipeline.contract import layout
+from pipeline.contract.completions import Completion, parse_completion
 from pipeline.contract.records import ReplyTo, Subscriber
+from pipeline.contract.stream_messages import parse_stream_message
 from pipeline.errors import Unavailable
 
 # Where there are notifications, polling is for the one that got lost; where there are none, it is all there is.
 _FIRST_POLL_SECONDS, _LONGEST_POLL_SECONDS, _GROWTH = 0.1, 1.0, 1.5
 _FALLBACK_POLL_SECONDS = 5.0
+_ANSWERED = 4096  # requests that are remembered after their answer
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Waiter:
-    """One request that waits for one job.
-
-    `subscriber` is what its job is made with; None where nobody could notify this process.
-    """
+    """One request that waits for one job."""
 
     subscriber: Subscriber | None
-    notified: asyncio.Event = field(default_factory=asyncio.Event)
+    """What its job is made with; None where nobody could notify this process."""
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+    has_ended: bool = False
+    completion: Completion | None = None
+    """There when the worker has sent it."""
+    audio: ReceivedAudio | None = None
+    """There where the request wants to hear the job while it is made."""
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether there is something to answer with."""
+        return self.has_ended or bool(self.audio and self.audio.has_samples)
+
+    def end(self) -> None:
+        """End the wait."""
+        self.has_ended = True
+        self.changed.set()
 
 
 class CompletionWaiters:
@@ -37,52 +56,70 @@ class CompletionWaiters:
         self._resources = resources
         self.endpoint: str | None = None
         self._waiting: dict[str, Waiter] = {}
+        self._answered: LRUCache[str, bool] = LRUCache(_ANSWERED)
         self._is_stopping = False
 
     @contextmanager
-    def waiter(self) -> Iterator[Waiter]:
-        """Listen for notifications of a job that is about to be made."""
+    def waiter(self, *, stream: bool = False) -> Iterator[Waiter]:
+        """Listen for what is sent of a job that is about to be made, its audio included if asked for."""
         connection_id = secrets.token_urlsafe(16)
-        waiter = Waiter(self._subscriber(connection_id))
+        waiter = Waiter(self._subscriber(connection_id, stream=stream))
+        if stream and waiter.subscriber:
+            waiter.audio = ReceivedAudio()
         if self._is_stopping:
-            waiter.notified.set()
+            waiter.end()
         self._waiting[connection_id] = waiter
         try:
             yield waiter
         finally:
             del self._waiting[connection_id]
+            if waiter.completion:
+                self._answered[connection_id] = True
 
-    def notify(self, connection_id: str) -> bool:
-        """Wake the request that waits under this id; False when none does."""
+    def is_waiting(self, connection_id: str) -> bool:
+        """Return whether a request waits under this id."""
+        return connection_id in self._waiting
+
+    def deliver(self, connection_id: str, body: bytes) -> bool:
+        """Take what was posted for a request that waits, or has just been answered; False when there is none."""
         waiter = self._waiting.get(connection_id)
-        if waiter is not None:
-            waiter.notified.set()
-        return waiter is not None
+        if waiter is None:
+            return connection_id in self._answered
+        if waiter.audio and (message := parse_stream_message(body)):
+            waiter.audio.add(message)
+            waiter.changed.set()
+            return True
+        waiter.completion = parse_completion(body) or waiter.completion
+        waiter.end()
+        return True
 
     def stop(self) -> None:
         """End all waits, also those to come: the process stops."""
         self._is_stopping = True
         for waiter in self._waiting.values():
-            waiter.notified.set()
+            waiter.end()
 
     async def wait(self, waiter: Waiter, job_id: str, seconds: float) -> bool:
-        """Wait until a job has ended; False when the time is over first, or the process stops."""
+        """Wait until a job has ended, or made audio; False when the time is over first, or the process stops."""
         try:
             async with asyncio.timeout(seconds):
-                await self._until_ended(waiter, job_id)
+                await self._until_ready(waiter, job_id)
         except TimeoutError:
             return False
         return not self._is_stopping
 
-    def _subscriber(self, connection_id: str) -> Subscriber | None:
+    def _subscriber(self, connection_id: str, *, stream: bool) -> Subscriber | None:
         if self.endpoint is None:
             return None
         reply_to = ReplyTo(endpoint=self.endpoint, connection_id=connection_id)
-        return Subscriber(reply_to=reply_to, interface="http")
+        return Subscriber(reply_to=reply_to, interface="http", stream=stream)
 
-    async def _until_ended(self, waiter: Waiter, job_id: str) -> None:
+    async def _until_ready(self, waiter: Waiter, job_id: str) -> None:
         pause = _FALLBACK_POLL_SECONDS if waiter.subscriber else _FIRST_POLL_SECONDS
-        while not await _is_set(waiter.notified, within=pause) and not await self._has_ended(job_id):
+        while not waiter.is_ready:
+            waiter.changed.clear()
+            if not await _is_set(waiter.changed, within=pause):
+                waiter.has_ended = await self._has_ended(job_id)
             pause = max(pause, min(pause * _GROWTH, _LONGEST_POLL_SECONDS))
 
     async def _has_ended(self, job_id: str) -> bool:

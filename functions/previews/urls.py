@@ -1,6 +1,6 @@
 """Where previews are served."""
 
 
-def audio_url(job_id: str) -> str:
+def audio_url(job_id: str, extension: str = "wav") -> str:
     """Give the path under which a preview is served."""
-    return f"/previews/{job_id}.wav"
+    return f"/previews/{job_id}.{extension}"

@@ -184,7 +184,7 @@ class Consumer:
         if delivery is None:
             return
         self._synthesizing.add(delivery.job_id)
-        task = asyncio.create_task(self._handle(delivery))
+        task = asyncio.create_task(self._handle(delivery, job.request))
         self._tasks.add(task)
         task.add_done_callback(self._remove)
 
@@ -192,10 +192,10 @@ class Consumer:
         self._tasks.discard(task)
         self._capacity_freed.set()
 
-    async def _handle(self, delivery: Delivery) -> None:
+    async def _handle(self, delivery: Delivery, document: dict[str, Any] | None) -> None:
         structlog.contextvars.bind_contextvars(job_id=delivery.job_id)
         try:
-            await self._process(delivery)
+            await self._process(delivery, document)
         except Stopping:
             self._deliveries.return_to_queue(delivery)
         except Exception as error:
@@ -205,10 +205,11 @@ class Consumer:
         else:
             self._deliveries.complete(delivery)
 
-    async def _process(self, delivery: Delivery) -> None:
+    async def _process(self, delivery: Delivery, document: dict[str, Any] | None) -> None:
         try:
             redelivered = delivery.receive_count > 1
-            result = await process(self._context, delivery.job_id, redelivered=redelivered)
+            job_id = delivery.job_id
+            result = await process(self._context, job_id, redelivered=redelivered, document=document)
         finally:
             self._synthesizing.discard(delivery.job_id)
             self._capacity_freed.set()

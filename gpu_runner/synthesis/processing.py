@@ -1,6 +1,7 @@
 """From a job's id to its result: read the request, get the voice prompt, synthesize."""
 
 import asyncio
+from typing import Any
 
 import structlog
 from pydantic import ValidationError
@@ -26,8 +27,12 @@ class UnreadableRequest(Exception):
     """The request has a format that this version of the worker does not know."""
 
 
-async def process(context: WorkerContext, job_id: str, *, redelivered: bool) -> Result | None:
+async def process(
+    context: WorkerContext, job_id: str, *, redelivered: bool, document: dict[str, Any] | None = None
+) -> Result | None:
     """Do everything a job needs except publishing it; None when there is nothing left to do.
+
+    `document` is the request, if the job's message brought it.
 
     Raises
     ------
@@ -37,7 +42,7 @@ async def process(context: WorkerContext, job_id: str, *, redelivered: bool) -> 
     resources = context.resources
     if redelivered and await jobs.read_outcome(resources, job_id) is not None:
         return None
-    request = await _read_request(resources, job_id)
+    request = await _read_request(resources, job_id, None if redelivered else document)
     if request is None:
         log.warning("job is unknown", job_id=job_id)
         return None
@@ -53,8 +58,10 @@ async def process(context: WorkerContext, job_id: str, *, redelivered: bool) -> 
         return jobs.failure(request, error, resources.clock())
 
 
-async def _read_request(resources: Resources, job_id: str) -> Request | None:
+async def _read_request(resources: Resources, job_id: str, document: dict[str, Any] | None) -> Request | None:
     try:
+        if document is not None:
+            return Request.model_validate(document)
         return await jobs.read_request(resources, job_id)
     except ValidationError as error:
         # The error itself quotes what it read, which must not be logged.

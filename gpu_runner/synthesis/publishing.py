@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 import structlog
@@ -17,9 +17,21 @@ from pipeline.audio.reference_audio import Recording
 from pipeline.audio.wav import WAV, length_of_wav
 from pipeline.clients.resources import Resources
 from pipeline.contract import layout, retention
-from pipeline.contract.records import Failed, Preview, Request, Succeeded, SynthesisReport, Timings, outcome_fields
+from pipeline.contract.completions import Completion
+from pipeline.contract.records import (
+    Failed,
+    Outcome,
+    Preview,
+    Request,
+    Succeeded,
+    SynthesisReport,
+    Timings,
+    outcome_fields,
+)
 from pipeline.domain import jobs
-from pipeline.errors import Unavailable
+from pipeline.errors import ConnectionGone, Unavailable
+
+COMPLETION_TIMEOUT_SECONDS = 2.0
 
 _WAV_HEADER = "bytes=0-255"
 _REPORT = "report"  # name of the object metadata
@@ -47,6 +59,8 @@ class StoredPreview:
     preview: Preview
     completed_at: datetime
     report: SynthesisReport | None
+    body: bytes | None = field(default=None, repr=False)
+    """The WAV itself, if this process wrote it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +87,7 @@ async def publish(context: WorkerContext, result: Result) -> None:
     Unavailable
         The storage does not answer.
     """
-    resources = context.resources
+    resources, stored = context.resources, None
     if isinstance(result, Synthesized):
         await result.stream.close()
     if isinstance(result, Failed):
@@ -83,18 +97,33 @@ async def publish(context: WorkerContext, result: Result) -> None:
     elif isinstance(result, PreviouslySynthesized):
         outcome = _success(result.request, result.stored)
     else:
-        outcome = await _store(context, result)
+        outcome, stored = await _store(context, result)
     written = await jobs.write_outcome(resources, outcome)
     _log_outcome(outcome, written=written)
+    if written:
+        await _send_completion(resources, outcome, stored.body if stored else None)
 
 
-async def _store(context: WorkerContext, result: Synthesized) -> Succeeded:
+async def _send_completion(resources: Resources, outcome: Outcome, wav: bytes | None) -> None:
+    """Send the result to a request that waits for it; if that fails, the outcome's event notifies it."""
+    subscriber = outcome.subscriber
+    if subscriber is None or subscriber.interface != "http":
+        return
+    completion = Completion(outcome, None if subscriber.stream else wav)
+    try:
+        async with asyncio.timeout(COMPLETION_TIMEOUT_SECONDS):
+            await resources.connections.post(subscriber.reply_to, completion.to_bytes())
+    except (ConnectionGone, Unavailable, TimeoutError) as error:
+        log.debug("client not notified directly", reason=str(error) or "timeout")
+
+
+async def _store(context: WorkerContext, result: Synthesized) -> tuple[Succeeded, StoredPreview | None]:
     storing = context.prompts.store(result.request, result.voice)
     if result.speech is None:
         await storing
-        return Succeeded.model_validate(outcome_fields(result.request, context.resources.clock()))
+        return Succeeded.model_validate(outcome_fields(result.request, context.resources.clock())), None
     stored, _ = await asyncio.gather(_store_audio(context, result, result.speech), storing)
-    return _success(result.request, stored)
+    return _success(result.request, stored), stored
 
 
 def _success(request: Request, stored: StoredPreview) -> Succeeded:
@@ -115,7 +144,7 @@ async def _store_audio(context: WorkerContext, result: Synthesized, speech: Spee
             raise Unavailable("The preview was deleted between two reads.")
         return stored
     preview = _preview(context.resources, key, completed_at, recording.sample_rate, recording.duration_seconds)
-    return StoredPreview(preview, completed_at, report)
+    return StoredPreview(preview, completed_at, report, body)
 
 
 async def stored_preview(resources: Resources, key: str) -> StoredPreview | None:

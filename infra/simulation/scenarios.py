@@ -80,12 +80,6 @@ def _filled(step: StepScaling) -> StepScaling:
     return replace(step, adjustment="ChangeInCapacity", cooldown_seconds=600, steps=more, alarms=alarms)
 
 
-def hasty_follow(policy: Policy) -> Policy:
-    """Ask for more a minute after the last time, as the templates first did."""
-    tracking = tuple(replace(one, scale_out_cooldown_seconds=60) for one in policy.scaling.tracking)
-    return replace(policy, scaling=replace(policy.scaling, tracking=tracking))
-
-
 def _less(metric: Metric, part: str) -> Metric:
     return replace(metric, expression=metric.expression.replace(part, ""))
 
@@ -126,11 +120,6 @@ CHANGES = (
         "the first preview, if `FILL` makes nothing of a series that has no datapoint",
         Run("before: fills in that no worker runs", _burst(1, 10), change=filled_wake, setup=UNFILLED),
         Run("now: by what SQS tells alone", _burst(1, 10), setup=UNFILLED),
-    ),
-    (
-        "asks again before those that were asked for are there",
-        Run("before: after 60 s (MaxWorkers 24)", _burst(500, 10), {"MaxWorkers": 24}, hasty_follow),
-        Run("now: after 420 s (MaxWorkers 24)", _burst(500, 10), {"MaxWorkers": 24}),
     ),
     (
         "a peak of ten times as much",

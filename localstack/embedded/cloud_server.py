@@ -50,6 +50,13 @@ def _create_alarm(logical_id: str, properties: dict[str, Any], stack_name: str) 
     return created
 
 
+def _update_alarm(physical_id: str, old: Any, new: dict[str, Any], *more: Any) -> tuple[str, dict[str, Any]]:
+    if new.get("Metrics"):
+        return physical_id, {}
+    updated: tuple[str, dict[str, Any]] = _alarm["update"](physical_id, old, new, *more)
+    return updated
+
+
 def _forget(*_: object) -> None:
     """There is nothing to delete."""
 
@@ -82,7 +89,7 @@ def _keep_attributes_of_nested_resources() -> None:
 def _accept_what_is_not_emulated() -> None:
     recorded = {"create": _record, "delete": _forget}
     provisioners._RESOURCE_HANDLERS.update(dict.fromkeys(NOT_EMULATED, recorded))
-    provisioners._RESOURCE_HANDLERS[ALARM] = _alarm | {"create": _create_alarm}
+    provisioners._RESOURCE_HANDLERS[ALARM] = _alarm | {"create": _create_alarm, "update": _update_alarm}
 
 
 if __name__ == "__main__":

@@ -5,8 +5,10 @@ streamed again from its beginning.  Chunks with the same `take` and `seq` are th
 those it has; when `take` changes, it drops what it had.
 """
 
-from base64 import b64encode
-from typing import Literal
+from base64 import b64decode, b64encode
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from pipeline.contract.records import Record
 
@@ -43,6 +45,34 @@ def stream_message(data: StreamStarted | AudioChunk) -> bytes:
     """Return the WebSocket message as UTF-8 JSON."""
     type_ = "progress" if isinstance(data, StreamStarted) else "tts_audio"
     return b'{"type":"%b","data":%b}' % (type_.encode(), data.to_json())
+
+
+def parse_stream_message(body: bytes) -> StreamStarted | AudioChunk | None:
+    """Read what `stream_message` wrote; None from anything else."""
+    try:
+        return _MESSAGE.validate_json(body).data
+    except ValidationError:
+        return None
+
+
+class _Started(Record):
+    type: Literal["progress"]
+    data: StreamStarted
+
+
+class _Audio(Record):
+    type: Literal["tts_audio"]
+    data: AudioChunk
+
+
+_MESSAGE: TypeAdapter[_Started | _Audio] = TypeAdapter(
+    Annotated[_Started | _Audio, Field(discriminator="type")], config=ConfigDict(defer_build=True)
+)
+
+
+def decode_pcm(audio: str) -> bytes:
+    """Return the samples of `AudioChunk.audio`."""
+    return b64decode(audio)
 
 
 def encode_pcm(pcm: bytes) -> str:

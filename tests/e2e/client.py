@@ -73,7 +73,9 @@ class Client:
     @contextmanager
     def socket(self) -> Iterator["Socket"]:
         """Open a WebSocket."""
-        with connect(self.socket_url, max_size=None, additional_headers=self.headers) as connection:
+        with connect(
+            self.socket_url, max_size=None, additional_headers=self.headers, open_timeout=60
+        ) as connection:
             yield Socket(connection)
 
 

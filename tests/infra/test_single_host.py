@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 from backup import BackupFailed, restore, save
-from embedded.data_folder import lock_of
+from embedded.data_folder import CREDENTIALS_FILE, lock_of
 from supervision.local_settings import LocalSettings
 
 from pipeline.settings import Settings
@@ -53,7 +53,7 @@ def test_only_the_api_is_reached_from_outside_and_wants_a_key() -> None:
 
 def test_every_variable_is_a_setting() -> None:
     known = {name.upper() for name in [*Settings.model_fields, *LocalSettings.model_fields]}
-    known |= {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "READY_FILE"}
+    known |= {"AWS_SHARED_CREDENTIALS_FILE", "READY_FILE"}
     for name, one in OURS.items():
         assert set(one.get("environment", {})) <= known, name
 
@@ -61,7 +61,11 @@ def test_every_variable_is_a_setting() -> None:
 def test_the_storage_is_where_the_others_look_for_it() -> None:
     port = OURS["store"]["environment"]["STORE_PORT"]
     for name in ("api", "worker", "pump", "schedule"):
-        assert OURS[name]["environment"]["AWS_ENDPOINT_URL"] == f"http://127.0.0.1:{port}"
+        environment = OURS[name]["environment"]
+        assert environment["AWS_ENDPOINT_URL"] == f"http://127.0.0.1:{port}"
+        # By the credentials that it keeps in its folder, which the others can read and not write.
+        assert environment["AWS_SHARED_CREDENTIALS_FILE"] == f"/data/{CREDENTIALS_FILE}"
+        assert "data:/data:ro" in OURS[name]["volumes"]
     assert OURS["store"]["volumes"] == ["data:/data"]
 
 

@@ -28,7 +28,11 @@ class Socket:
     messages: list[dict[str, Any]] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
 
-    async def deliver(self, connection_id: str, message: str) -> bool:
+    def max_bytes(self, _connection_id: str) -> int:
+        """Take any message."""
+        return 128 * 1024
+
+    async def deliver(self, connection_id: str, message: bytes) -> bool:
         """Take a message."""
         self.messages.append(json.loads(message))
         self.times.append(time.monotonic())
@@ -51,7 +55,7 @@ async def accept(resources: Resources, endpoint: str, connection_id: str) -> Req
 
 async def test_audio_arrives_while_it_is_made(resources: Resources) -> None:
     socket = Socket()
-    async with connection_posts.serving(socket.deliver, connection_posts.signature_check(credentials)) as endpoint:
+    async with connection_posts.serving(socket, connection_posts.signature_check(credentials)) as endpoint:
         order = await accept(resources, endpoint, "c")
         async with real_time_worker(resources, MockEngine(speed=2)):
             await eventually(lambda: jobs.read_outcome(resources, order.job_id))
@@ -65,7 +69,7 @@ async def test_audio_arrives_while_it_is_made(resources: Resources) -> None:
 
 async def test_a_client_that_hung_up_still_gets_its_job_done(resources: Resources) -> None:
     socket = Socket()
-    async with connection_posts.serving(socket.deliver, connection_posts.signature_check(credentials)) as endpoint:
+    async with connection_posts.serving(socket, connection_posts.signature_check(credentials)) as endpoint:
         order = await accept(resources, endpoint, "gone")
         async with real_time_worker(resources, MockEngine()):
             await eventually(lambda: jobs.read_outcome(resources, order.job_id))

@@ -22,8 +22,11 @@ class Local:
     url: str = ""
     delivered: list[tuple[str, str]] = field(default_factory=list)
 
-    async def deliver(self, connection_id: str, text: str) -> bool:
-        self.delivered.append((connection_id, text))
+    def max_bytes(self, _connection_id: str) -> int:
+        return 128 * 1024
+
+    async def deliver(self, connection_id: str, body: bytes) -> bool:
+        self.delivered.append((connection_id, body.decode()))
         return True
 
     def signed(
@@ -40,7 +43,7 @@ async def local() -> AsyncIterator[Local]:
         return CREDENTIALS.get_frozen_credentials()
 
     local = Local()
-    async with serving(local.deliver, signature_check(credentials)) as local.url:
+    async with serving(local, signature_check(credentials)) as local.url:
         yield local
 
 

@@ -56,7 +56,7 @@ class Call:
     more: Callable[[Belongings], dict[str, Any]] = field(default=lambda _: {})
 
     def of(self, theirs: Belongings) -> tuple[str, str, dict[str, Any]]:
-        return self.method, self.path.format(**theirs.__dict__), self.more(theirs)
+        return self.method, self.path.format(**theirs.__dict__, extension="pcm"), self.more(theirs)
 
 
 CALLS = [
@@ -75,6 +75,7 @@ CALLS = [
         lambda its: {"data": {"voice_id": its.voice_id, "response_text": "Hello."}, "headers": ASYNC},
     ),
     Call("GET", "/previews/{job_id}.wav", "preview", ("job_id",)),
+    Call("GET", "/previews/{job_id}.{extension}", "preview", ("job_id",)),
     Call("HEAD", "/previews/{job_id}.wav", "preview", ("job_id",)),
     Call("GET", "/jobs/{job_id}", "preview", ("job_id",)),
     Call("DELETE", "/jobs/{job_id}", "preview", ("job_id",)),

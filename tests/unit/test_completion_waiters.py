@@ -3,11 +3,14 @@
 import asyncio
 
 from functions.previews.completion_waiters import CompletionWaiters
+from pipeline.contract.completions import Completion
+from pipeline.contract.stream_messages import AudioChunk, stream_message
 from pipeline.errors import Unavailable
 from tests.fakes import Switch
 from tests.world import World
 
 LONG = 60.0
+WAKE = b'{"job_id": "j1"}'
 
 
 def waiters_of(world: World, endpoint: str | None = "http://127.0.0.1:9") -> CompletionWaiters:
@@ -25,18 +28,18 @@ async def test_a_notification_ends_the_wait_at_once() -> None:
         connection_id = waiter.subscriber.reply_to.connection_id
         waiting = asyncio.ensure_future(waiters.wait(waiter, "j1", LONG))
         await asyncio.sleep(0)
-        assert waiters.notify(connection_id)
+        assert waiters.deliver(connection_id, WAKE)
         assert await waiting
     assert world.bucket.switch.calls == []
-    assert not waiters.notify(connection_id)
+    assert not waiters.deliver(connection_id, WAKE)
 
 
 async def test_a_notification_before_the_wait_is_not_lost() -> None:
     waiters = waiters_of(World())
     with waiters.waiter() as waiter:
         assert waiter.subscriber is not None
-        assert waiters.notify(waiter.subscriber.reply_to.connection_id)
-        assert waiters.notify(waiter.subscriber.reply_to.connection_id)
+        assert waiters.deliver(waiter.subscriber.reply_to.connection_id, WAKE)
+        assert waiters.deliver(waiter.subscriber.reply_to.connection_id, WAKE)
         assert await waiters.wait(waiter, "j1", LONG)
 
 
@@ -85,14 +88,14 @@ async def test_a_request_that_ends_leaves_nothing_behind() -> None:
         await asyncio.sleep(0)
         waiting.cancel()
         assert isinstance((await asyncio.gather(waiting, return_exceptions=True))[0], asyncio.CancelledError)
-    assert not waiters.notify(waiter.subscriber.reply_to.connection_id)
+    assert not waiters.deliver(waiter.subscriber.reply_to.connection_id, WAKE)
 
 
 async def test_each_waits_for_its_own() -> None:
     waiters = waiters_of(World())
     with waiters.waiter() as one, waiters.waiter() as other:
         assert one.subscriber is not None
-        waiters.notify(one.subscriber.reply_to.connection_id)
+        waiters.deliver(one.subscriber.reply_to.connection_id, WAKE)
         assert await waiters.wait(one, "j1", LONG)
         assert not await waiters.wait(other, "j2", 0.01)
 
@@ -106,3 +109,32 @@ async def test_a_process_that_stops_ends_every_wait_at_once() -> None:
         assert not await waiting
     with waiters.waiter() as later:
         assert not await waiters.wait(later, "j2", LONG)
+
+
+async def test_what_the_worker_sends_is_there_and_the_notification_that_follows_is_for_nobody_else() -> None:
+    world = World()
+    outcome = await world.succeed(await world.job())
+    waiters = waiters_of(world)
+    with waiters.waiter() as waiter:
+        assert waiter.subscriber is not None
+        connection_id = waiter.subscriber.reply_to.connection_id
+        assert waiters.deliver(connection_id, Completion(outcome, b"RIFF\n\x00").to_bytes())
+        assert await waiters.wait(waiter, outcome.job_id, LONG)
+        assert waiter.completion == Completion(outcome, b"RIFF\n\x00")
+    assert waiters.deliver(connection_id, WAKE)
+    assert not waiters.deliver("another", WAKE)
+
+
+async def test_audio_ends_the_wait_of_who_asked_for_it() -> None:
+    waiters = waiters_of(World())
+    chunk = AudioChunk(job_id="j", take="t", seq=0, sample_rate=8000, audio_seconds=0.1, audio="QUI=")
+    with waiters.waiter(stream=True) as listening, waiters.waiter() as other:
+        assert listening.subscriber is not None
+        assert other.subscriber is not None
+        assert (listening.subscriber.stream, other.subscriber.stream) == (True, False)
+        assert waiters.deliver(listening.subscriber.reply_to.connection_id, stream_message(chunk))
+        assert await waiters.wait(listening, "j", LONG)
+        assert not listening.has_ended
+        assert listening.audio is not None
+        assert listening.audio.take() == b"AB"
+        assert not await waiters.wait(listening, "j", 0.01)

@@ -32,6 +32,7 @@ PLAIN_HEADERS = {
     "If-Range",
     "Last-Modified",
     "Link",
+    "Vary",
 }
 DATA: dict[str, type[BaseModel]] = {
     "generate_preview": GeneratePreview,

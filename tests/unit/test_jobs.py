@@ -24,11 +24,22 @@ async def status(world: World, job_id: str) -> str:
 async def test_a_job_is_queued_until_it_has_an_outcome() -> None:
     world = World()
     request = await world.job()
-    assert world.synthesis.bodies == [f'{{"job_id":"{request.job_id}"}}']
+    (body,) = world.synthesis.bodies
+    message = jobs.parse_queue_message(body)
+    assert message is not None
+    assert message.job_id == request.job_id
+    assert Request.model_validate(message.request) == request
     assert await status(world, request.job_id) == "queued"
     await world.succeed(request)
     job = await jobs.read(world.resources, None, request.job_id)
     assert (job.status, job.created_at) == ("succeeded", EPOCH)
+
+
+async def test_a_long_request_is_left_on_the_storage() -> None:
+    world = World()
+    request = _built(world, await world.session()).model_copy(update={"text": "小" * 30_000})
+    await jobs.accept(world.resources, request)
+    assert world.synthesis.bodies == [f'{{"job_id":"{request.job_id}","request":null}}']
 
 
 async def test_a_failure_is_told_as_it_was_written() -> None:

@@ -10,7 +10,7 @@ import yaml
 from infra.simulation.autoscaling import Readings, is_on
 from infra.simulation.cloudformation import Resolver, unrolled
 from infra.simulation.policy import Alarm, Policy, Step
-from infra.simulation.scenarios import filled_wake, forgetful_sleep, hasty_follow
+from infra.simulation.scenarios import filled_wake, forgetful_sleep
 from infra.simulation.template import NotInTemplate, read_policy
 from pipeline.settings import Settings
 
@@ -102,7 +102,6 @@ def test_the_policies_as_they_first_were_differ_from_those_of_now() -> None:
     now = read_policy(ROOT)
     assert forgetful_sleep(now).scaling.steps != now.scaling.steps
     assert forgetful_sleep(now).scaling.tracking != now.scaling.tracking
-    assert hasty_follow(now).scaling.tracking != now.scaling.tracking
     assert filled_wake(now).scaling.steps != now.scaling.steps
 
 

@@ -1,46 +1,69 @@
 """How a request for a preview is answered: with its audio, with why there is none, or with the job that goes on."""
 
-import asyncio
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Annotated
 
-from fastapi import Depends, Header, Response
+from fastapi import Depends, Header, Query, Response
 from fastapi.responses import JSONResponse
 
 from functions.http import problems
 from functions.http.dependencies import FromQueueDepth, FromResources, FromWaiters
+from functions.http.parameters.audio_format import FromFormat
 from functions.http.parameters.prefer import parse_prefer
 from functions.http.routes.jobs import view
-from functions.http.routes.preview_audio import asked_of_storage, elsewhere, http_date, is_all
-from functions.previews.completion_waiters import CompletionWaiters
+from functions.http.routes.preview_audio import (
+    asked_of_storage,
+    audio_headers,
+    elsewhere,
+    http_date,
+    is_all,
+    transcoded,
+)
+from functions.http.routes.preview_streams import AudioPieces, StreamedPreview
+from functions.previews.completion_waiters import CompletionWaiters, Waiter
 from functions.previews.queue_depth import QueueDepth
+from functions.previews.received_audio import ReceivedAudio
 from functions.previews.requests import queued
 from functions.previews.urls import audio_url
 from pipeline import deadlines
-from pipeline.audio.wav import WAV
+from pipeline.audio.output_formats import OutputFormat
 from pipeline.clients.resources import Resources
 from pipeline.clients.storage import NewObject
 from pipeline.contract import layout, retention
+from pipeline.contract.completions import Completion
 from pipeline.contract.records import Failed, Request
 from pipeline.domain import jobs
-from pipeline.domain.presigned_urls import DISPOSITION
 from pipeline.errors import Expired, PipelineError
 from pipeline.settings import ANSWER_SECONDS
 
 Prefer = Annotated[
     list[str] | None, Header(description="RFC 7240: `respond-async` answers 202 at once, `wait=N` waits N seconds")
 ]
+Stream = Annotated[
+    bool, Query(description="Send the audio while it is made; where that can't be done, it is answered whole")
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What a client says of its answer: of waiting, of the format, and whether to stream."""
+
+    prefer: Sequence[str]
+    format: OutputFormat
+    stream: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Answering:
-    """Makes the jobs of one client's request and answers it; `prefer` is what the client said of waiting."""
+    """Makes the jobs of one client's request and answers it."""
 
     resources: Resources
     waiters: CompletionWaiters
     queue_depth: QueueDepth
-    prefer: Sequence[str]
+    wishes: Wishes
 
     async def respond(
         self, request: Request, objects: Sequence[NewObject] = (), *, reference_seconds: float = 0
@@ -49,38 +72,65 @@ class Answering:
 
         Once it is accepted, every answer names the job, whatever goes wrong.
         """
-        wait_seconds, applied = parse_prefer(self.prefer, self.resources.settings.preview_wait_seconds)
-        with self.waiters.waiter() as waiter:
+        wait_seconds, applied = parse_prefer(self.wishes.prefer, self.resources.settings.preview_wait_seconds)
+        with ExitStack() as waiting:
+            waiter = waiting.enter_context(self.waiters.waiter(stream=self.wishes.stream))
             made_by = request.model_copy(update={"subscriber": waiter.subscriber if wait_seconds else None})
             await jobs.accept(self.resources, made_by, objects, reference_seconds=reference_seconds)
             wait_seconds = min(wait_seconds, deadlines.seconds_left() - ANSWER_SECONDS)
-            has_ended = wait_seconds > 0 and await self.waiters.wait(waiter, request.job_id, wait_seconds)
-        try:
-            answer = await (self._ended(request) if has_ended else self._accepted(request))
-        except PipelineError as error:
-            answer = problems.answer_to(error, job_id=request.job_id)
-        except asyncio.CancelledError:
-            answer = problems.stopping(job_id=request.job_id)
+            is_ready = wait_seconds > 0 and await self.waiters.wait(waiter, request.job_id, wait_seconds)
+            try:
+                answer = await self._answer(request, waiter if is_ready else None, waiting)
+            except PipelineError as error:
+                answer = problems.answer_to(error, job_id=request.job_id)
         answer.headers.update(_identity(request))
         if applied:
             answer.headers["Preference-Applied"] = applied
         return answer
 
-    async def _ended(self, request: Request) -> Response:
-        job_id, settings = request.job_id, self.resources.settings
-        stored = await self.resources.bucket.read(layout.preview(job_id), range_=asked_of_storage(None, settings))
+    async def _answer(self, request: Request, waiter: Waiter | None, waiting: ExitStack) -> Response:
+        if waiter is None:
+            return await self._accepted(request)
+        if waiter.audio and waiter.audio.has_samples:
+            return self._streamed(request.job_id, waiter, waiter.audio, waiting.pop_all())
+        if waiter.completion:
+            return await self._completed(waiter.completion)
+        return await self._ended(request.job_id)
+
+    def _streamed(self, job_id: str, waiter: Waiter, audio: ReceivedAudio, waiting: ExitStack) -> Response:
+        format_, seconds = self.wishes.format, self.resources.settings.job_deadline.total_seconds()
+        pieces = AudioPieces(self.resources, self.waiters, waiter, job_id, format_).pieces(audio)
+        answer = StreamedPreview(pieces, waiting, seconds, format_.media_type)
+        answer.headers.update(audio_headers(job_id, format_))
+        return answer
+
+    async def _completed(self, completion: Completion) -> Response:
+        """Answer with what the worker has sent, as far as it has."""
+        outcome, job_id = completion.outcome, completion.outcome.job_id
+        if isinstance(outcome, Failed):
+            return problems.of_code(outcome.code, outcome.message, outcome.field, job_id=job_id)
+        if completion.wav is None or outcome.preview is None:
+            return await self._ended(job_id)
+        return await self._audio(job_id, completion.wav, outcome.preview.expires_at)
+
+    async def _ended(self, job_id: str) -> Response:
+        """Answer with what is stored."""
+        settings, is_wav = self.resources.settings, self.wishes.format.name == "wav"
+        range_ = asked_of_storage(None, settings) if is_wav else None
+        stored = await self.resources.bucket.read(layout.preview(job_id), range_=range_)
         if stored is None:
             return await self._without_audio(job_id)
         expires_at = retention.preview_expires_at(stored.last_modified, settings)
-        headers = {"Content-Location": audio_url(job_id)}
         if not is_all(None, stored):
+            headers = {"Content-Location": audio_url(job_id)}
             return await elsewhere(self.resources, job_id, expires_at, headers)
-        headers |= {
-            "Content-Disposition": DISPOSITION,
-            "Expires": http_date(expires_at),
-            "Cache-Control": "private",
-        }
-        return Response(stored.body, media_type=WAV, headers=headers)
+        return await self._audio(job_id, stored.body, expires_at)
+
+    async def _audio(self, job_id: str, wav: bytes, expires_at: datetime) -> Response:
+        format_ = self.wishes.format
+        body = await transcoded(wav, format_, self.resources.settings)
+        headers = audio_headers(job_id, format_) | {"Expires": http_date(expires_at)}
+        return Response(body, media_type=format_.media_type, headers=headers)
 
     async def _without_audio(self, job_id: str) -> Response:
         outcome = await jobs.read_outcome(self.resources, job_id)
@@ -96,10 +146,17 @@ class Answering:
         return JSONResponse(seen.model_dump(mode="json", exclude_none=True), 202, headers=headers)
 
 
+async def _wishes(format_: FromFormat, prefer: Prefer = None, stream: Stream = False) -> Wishes:
+    return Wishes(prefer or (), format_, stream)
+
+
 async def _answering(
-    resources: FromResources, waiters: FromWaiters, queue_depth: FromQueueDepth, prefer: Prefer = None
+    resources: FromResources,
+    waiters: FromWaiters,
+    queue_depth: FromQueueDepth,
+    wishes: Annotated[Wishes, Depends(_wishes)],
 ) -> Answering:
-    return Answering(resources, waiters, queue_depth, prefer or ())
+    return Answering(resources, waiters, queue_depth, wishes)
 
 
 FromAnswering = Annotated[Answering, Depends(_answering)]

@@ -1,9 +1,10 @@
-"""`GET /previews/{job_id}.wav`: what was spoken, as long as it is kept."""
+"""`GET /previews/{job_id}.wav`, `.mp3` …: what was spoken, as long as it is kept."""
 
+import asyncio
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from functools import partial
-from typing import Annotated, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 from fastapi import APIRouter, Header, Request, Response
 
@@ -13,16 +14,18 @@ from functions.http.dependencies import FromCaller, FromQueueDepth, FromResource
 from functions.http.parameters.if_range import IfRange
 from functions.http.parameters.ranges import WHOLE, Span
 from functions.http.routes.jobs import Signed
-from functions.http.routes.preview_responses import SERVED
+from functions.http.routes.preview_responses import SERVED, TRANSCODED
 from functions.previews.queue_depth import QueueDepth
+from functions.previews.urls import audio_url
 from pipeline.access.owners import owns
+from pipeline.audio.output_formats import FORMATS, OutputFormat, transcode
 from pipeline.audio.wav import WAV
 from pipeline.clients.resources import Resources
 from pipeline.clients.storage import ObjectInfo, PreconditionFailed, RangeNotSatisfiable, StoredObject
 from pipeline.contract import layout, records, retention
 from pipeline.domain import jobs, presigned_urls
 from pipeline.domain.presigned_urls import DISPOSITION
-from pipeline.errors import Expired, NotFound, NotReady
+from pipeline.errors import Expired, NotFound, NotReady, TooLarge
 from pipeline.ids import Owner, is_id
 from pipeline.settings import Settings
 
@@ -70,6 +73,34 @@ async def get_preview(
     if not is_all(wanted, stored):
         return await elsewhere(resources, job_id, expires_at)
     return _served(wanted, stored, _served_headers(stored, expires_at))
+
+
+@router.get(
+    "/previews/{job_id}.{extension}",
+    response_class=Response,
+    responses=TRANSCODED,
+    openapi_extra=requires("preview"),
+)
+async def get_transcoded_preview(
+    job_id: str,
+    extension: Literal["flac", "mp3", "opus", "aac", "pcm"],
+    caller: FromCaller,
+    resources: FromResources,
+    queue_depth: FromQueueDepth,
+    if_none_match: Annotated[str | None, Header(description="ETag that the client has")] = None,
+) -> Response:
+    """Serve a preview in another format than the WAV that is stored."""
+    key, format_ = _key(caller.owner, job_id), FORMATS[extension]
+    kept = partial(_kept, resources, caller.owner, queue_depth, job_id)
+    info, expires_at = await kept(await resources.bucket.head(key) if key else None)
+    etag = f'{info.etag[:-1]}-{extension}"'
+    headers = _served_headers(info, expires_at) | audio_headers(job_id, format_) | {"ETag": etag}
+    del headers["Accept-Ranges"]
+    if if_none_match and _names(if_none_match, etag):
+        return Response(status_code=304, headers=headers)
+    stored, _ = await kept(await resources.bucket.read(info.key))
+    body = await transcoded(stored.body, format_, resources.settings)
+    return Response(body, media_type=format_.media_type, headers=headers)
 
 
 def _key(owner: Owner, job_id: str) -> str | None:
@@ -176,6 +207,32 @@ async def elsewhere(
     url = await presigned_urls.signed(resources, job_id, expires_at)
     there = {"Location": url, "Expires": http_date(expires_at), "Cache-Control": "private"}
     return Response(status_code=303, headers=there | (headers or {}))
+
+
+def audio_headers(job_id: str, format_: OutputFormat) -> dict[str, str]:
+    """Describe audio that is answered."""
+    return {
+        "Cache-Control": "private",
+        "Content-Disposition": f'inline; filename="preview.{format_.name}"',
+        "Content-Location": audio_url(job_id, format_.name),
+        "Vary": "Accept",
+    }
+
+
+async def transcoded(wav: bytes, format_: OutputFormat, settings: Settings) -> bytes:
+    """Return the stored audio in another format.
+
+    Raises
+    ------
+    TooLarge
+        It is more than an answer may have.
+    """
+    if format_.name == "wav":
+        return wav
+    body = await asyncio.to_thread(transcode, wav, format_)
+    if settings.answer_max_bytes and len(body) > settings.answer_max_bytes:
+        raise TooLarge(f"As {format_.name} the preview is too large to be answered; ask for mp3.", field="format")
+    return body
 
 
 def http_date(moment: datetime) -> str:

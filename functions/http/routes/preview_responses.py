@@ -4,6 +4,7 @@ from typing import Any
 
 from functions.http import problems
 from functions.http.routes.jobs import JobView
+from pipeline.audio.output_formats import FORMATS
 from pipeline.audio.wav import WAV
 from pipeline.errors import (
     Cancelled,
@@ -17,7 +18,10 @@ from pipeline.errors import (
 )
 
 _STRING: dict[str, Any] = {"schema": {"type": "string"}}
-_AUDIO_CONTENT = {WAV: {"schema": {"type": "string", "format": "binary"}}}
+_AUDIO_CONTENT = {
+    format_.media_type: {"schema": {"type": "string", "format": "binary"}} for format_ in FORMATS.values()
+}
+_WAV_CONTENT = {WAV: _AUDIO_CONTENT[WAV]}
 _EXPIRES = {"description": "When the preview can no longer be had", **_STRING}
 _CACHE_CONTROL = {"description": "`private`: a voice is somebody's own", **_STRING}
 _APPLIED = {"description": "RFC 7240: which preference was honoured", **_STRING}
@@ -39,9 +43,10 @@ GENERATED: dict[int | str, dict[str, Any]] = {
         "content": _AUDIO_CONTENT,
         "headers": {
             "Cache-Control": _CACHE_CONTROL,
-            "Content-Disposition": {"description": "Names `preview.wav`", **_STRING},
+            "Content-Disposition": {"description": "Names `preview.wav`, or by its format", **_STRING},
             "Content-Location": {"description": "Where the preview can be had again", **_STRING},
-            "Expires": _EXPIRES,
+            "Expires": {"description": "When the preview can no longer be had; not of a stream", **_STRING},
+            "Vary": {"description": "`Accept`", **_STRING},
             **_OF_THE_JOB,
         },
     },
@@ -87,10 +92,10 @@ _AUDIO_HEADERS = {
     "Last-Modified": {"description": "When it was made", **_STRING},
 }
 SERVED: dict[int | str, dict[str, Any]] = {
-    200: {"description": "The preview", "content": _AUDIO_CONTENT, "headers": _AUDIO_HEADERS},
+    200: {"description": "The preview", "content": _WAV_CONTENT, "headers": _AUDIO_HEADERS},
     206: {
         "description": "The range asked for",
-        "content": _AUDIO_CONTENT,
+        "content": _WAV_CONTENT,
         "headers": {**_AUDIO_HEADERS, "Content-Range": {"description": "Which range of how much", **_STRING}},
     },
     304: {"description": "The client has this version", "headers": _AUDIO_HEADERS},
@@ -111,4 +116,16 @@ SERVED[404] = SERVED[404] | {
             "schema": {"type": "integer"},
         }
     }
+}
+
+_TRANSCODED_CONTENT = {media_type: content for media_type, content in _AUDIO_CONTENT.items() if media_type != WAV}
+_TRANSCODED_HEADERS = {name: header for name, header in _AUDIO_HEADERS.items() if name != "Accept-Ranges"} | {
+    "Content-Location": {"description": "This very address", **_STRING},
+    "Vary": {"description": "`Accept`", **_STRING},
+}
+TRANSCODED: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The preview", "content": _TRANSCODED_CONTENT, "headers": _TRANSCODED_HEADERS},
+    304: {"description": "The client has this version", "headers": _TRANSCODED_HEADERS},
+    404: SERVED[404],
+    **problems.answers(InvalidInput.code, Expired.code, TooLarge.code, Unavailable.code),
 }

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -120,6 +121,12 @@ def _download(model_id: str, revision: str) -> dict[str, str]:
 def _check_whole(directory: Path, what: str) -> None:
     if missing := _missing(directory):
         raise CannotLoad(f"{what}: {', '.join(missing)} missing in {directory}; fetch the model again, whole.")
+    weights = [file for name in WEIGHTS for file in _weight_files(directory / name)]
+    files = [*(directory / name for name in NEEDED), *weights]
+    if closed := [str(file.relative_to(directory)) for file in files if not os.access(file, os.R_OK)]:
+        raise CannotLoad(
+            f"{what}: {', '.join(closed)} in {directory} can't be read by the user that this runs as."
+        )
 
 
 def _missing(directory: Path) -> list[str]:

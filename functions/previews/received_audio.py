@@ -1,0 +1,75 @@
+"""The audio of a job as it comes from the worker, for a request that answers it while it is made."""
+
+import hashlib
+from collections import deque
+
+from pipeline.contract.stream_messages import AudioChunk, StreamStarted, decode_pcm
+
+# About 20 seconds of audio: what a slow client has not taken of more is read from the storage at the end.
+BUFFER_MAX_BYTES = 1024 * 1024
+
+
+class ReceivedAudio:
+    """Mono 16-bit samples in order, each once, all of one take.
+
+    Nothing more comes of a take of which a chunk got lost, or that was replaced by another after some of it was
+    given out: `is_interrupted` is true then.
+    """
+
+    def __init__(self) -> None:
+        self.sample_rate = 0
+        self.seconds = 0.0
+        self.is_started = False
+        self.is_interrupted = False
+        self.given_bytes = 0
+        self._given = hashlib.sha256()
+        self._take: str | None = None
+        self._next_seq = 0
+        self._buffer: deque[bytes] = deque()
+        self._buffered = 0
+
+    def add(self, message: StreamStarted | AudioChunk) -> None:
+        """Take a message of the worker's."""
+        if message.take != self._take:
+            self._begin(message.take)
+        if isinstance(message, AudioChunk) and not self.is_interrupted:
+            self._add_chunk(message)
+
+    @property
+    def has_samples(self) -> bool:
+        """Whether there are samples to take."""
+        return bool(self._buffer)
+
+    def take(self) -> bytes:
+        """Return what has come since the last call; nothing is kept of it but its digest."""
+        samples = b"".join(self._buffer)
+        self._buffer.clear()
+        self._buffered = 0
+        self.given_bytes += len(samples)
+        self._given.update(samples)
+        return samples
+
+    def is_beginning_of(self, samples: bytes) -> bool:
+        """Return whether all that was given out is how these samples begin."""
+        return hashlib.sha256(samples[: self.given_bytes]).digest() == self._given.digest()
+
+    def _begin(self, take: str) -> None:
+        self.is_started = True
+        self._take = take
+        self._next_seq = 0
+        self._buffer.clear()
+        self._buffered = 0
+        if self.given_bytes:
+            self.is_interrupted = True
+
+    def _add_chunk(self, chunk: AudioChunk) -> None:
+        if chunk.seq < self._next_seq:
+            return  # a worker that began anew makes the same audio
+        samples = decode_pcm(chunk.audio)
+        if chunk.seq > self._next_seq or self._buffered + len(samples) > BUFFER_MAX_BYTES:
+            self.is_interrupted = True
+            return
+        self._next_seq += 1
+        self.sample_rate, self.seconds = chunk.sample_rate, chunk.audio_seconds
+        self._buffer.append(samples)
+        self._buffered += len(samples)

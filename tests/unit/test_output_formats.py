@@ -1,0 +1,81 @@
+"""Audio keeps its length and loudness in every format, whole or as it grows."""
+
+import io
+from collections.abc import Sequence
+
+import av
+import numpy as np
+import pytest
+import soundfile as sf
+
+from pipeline.audio.output_formats import FORMATS, FormatName, encoder, streamed_wav_header, transcode
+from pipeline.audio.reference_audio import Samples, encode_wav
+from tests.speech import voice
+
+RATE = 24_000
+RECORDING = voice(150.0, seconds=2.03, sample_rate=RATE)
+WAV = encode_wav(RECORDING)
+SAMPLES = WAV[44:]
+FRAMES = len(SAMPLES) // 2
+LOSSLESS: Sequence[FormatName] = ("wav", "flac", "pcm")
+EXACT: Sequence[FormatName] = ("wav", "flac", "mp3", "opus", "pcm")
+
+
+def decoded(body: bytes, name: FormatName) -> Samples:
+    """Decode with FFmpeg, which heeds what a file says of its padding; mono, at 24 kHz."""
+    if name == "pcm":
+        return np.frombuffer(body, "<i2").astype(np.float32) / np.float32(32768)
+    resampler = av.AudioResampler("flt", "mono", RATE)
+    with av.open(io.BytesIO(body), "r") as file:
+        frames = [new for frame in file.decode(audio=0) for new in resampler.resample(frame)]
+    frames += resampler.resample(None)
+    return np.concatenate([frame.to_ndarray()[0] for frame in frames])
+
+
+def rms(samples: Samples) -> float:
+    return float(np.sqrt(np.mean(np.square(samples))))
+
+
+def streamed(name: FormatName) -> tuple[bytes, list[int]]:
+    """Encode as audio is made, 80 ms at a time; the file, and how much of it there was after each."""
+    making, body, sizes = encoder(FORMATS[name], RATE), b"", []
+    for start in range(0, len(SAMPLES), 2 * RATE * 8 // 100):
+        body += making.encode(SAMPLES[start : start + 2 * RATE * 8 // 100])
+        sizes.append(len(body))
+    return body + making.finish(), sizes
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_whole_file_is_as_long_and_as_loud(name: FormatName) -> None:
+    samples = decoded(transcode(WAV, FORMATS[name]), name)
+    assert rms(samples) == pytest.approx(rms(RECORDING.samples), rel=0.05)
+    assert len(samples) - FRAMES in (range(1) if name in EXACT else range(3 * 1024))
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_libsndfile_reads_as_many_samples(name: FormatName) -> None:
+    if name != "pcm":
+        samples, rate = sf.read(io.BytesIO(transcode(WAV, FORMATS[name])))
+        assert (len(samples), rate) == (FRAMES, RATE)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_file_that_grows_can_be_played_from_its_first_tenths_of_a_second(name: FormatName) -> None:
+    body, sizes = streamed(name)
+    samples = decoded(body, name)
+    assert 0 <= len(samples) - FRAMES <= 3 * 1152
+    assert rms(samples) == pytest.approx(rms(RECORDING.samples), rel=0.05)
+    beginning = decoded(body[: sizes[5]], name)  # half a second was made
+    assert len(beginning) >= 0.25 * RATE
+
+
+@pytest.mark.parametrize("name", LOSSLESS)
+def test_what_loses_nothing_is_the_same_to_the_sample(name: FormatName) -> None:
+    for body in (transcode(WAV, FORMATS[name]), streamed(name)[0]):
+        assert np.array_equal(np.rint(decoded(body, name) * 32768).astype(np.int16), np.frombuffer(SAMPLES, "<i2"))
+
+
+def test_a_wav_of_unknown_length_is_read_by_libsndfile() -> None:
+    samples, rate = sf.read(io.BytesIO(streamed_wav_header(RATE) + SAMPLES), dtype="int16")
+    assert rate == RATE
+    assert samples.tobytes() == SAMPLES

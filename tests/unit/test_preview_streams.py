@@ -1,0 +1,263 @@
+"""A preview is answered while it is made, and what a client hears is one take from its beginning to its end."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import httpx
+import pytest
+from structlog.testing import capture_logs
+
+from functions.http.application import create_app, serve_with
+from functions.previews.completion_waiters import CompletionWaiters
+from pipeline.audio.output_formats import streamed_wav_header
+from pipeline.audio.reference_audio import encode_wav
+from pipeline.contract import layout, retention
+from pipeline.contract.completions import Completion
+from pipeline.contract.records import Preview, Request, Succeeded, outcome_fields
+from pipeline.contract.stream_messages import AudioChunk, StreamStarted, encode_pcm, stream_message
+from pipeline.domain import jobs
+from pipeline.errors import SynthesisFailed
+from tests.speech import voice
+from tests.world import World
+
+RATE = 24_000
+WAV = encode_wav(voice(150.0, seconds=1.0, sample_rate=RATE))
+SAMPLES = WAV[44:]
+CHUNK_BYTES = len(SAMPLES) // 10
+
+Work = Callable[["Worker"], Awaitable[None]]
+
+
+class Worker:
+    """Plays the worker of one job."""
+
+    def __init__(self, world: World, waiters: CompletionWaiters, request: Request) -> None:
+        self._world = world
+        self._waiters = waiters
+        self.request = request
+
+    def deliver(self, body: bytes) -> bool:
+        """Post to the maker of the job."""
+        assert self.request.subscriber is not None
+        return self._waiters.deliver(self.request.subscriber.reply_to.connection_id, body)
+
+    def start(self, take: str = "t", *, restarted: bool = False) -> None:
+        """Say that the job was begun."""
+        message = StreamStarted(job_id=self.request.job_id, take=take, restarted=restarted)
+        self.deliver(stream_message(message))
+
+    async def say(self, *seqs: int, take: str = "t", samples: bytes = SAMPLES) -> None:
+        """Send chunks of a tenth of the audio each."""
+        for seq in seqs:
+            audio = samples[seq * CHUNK_BYTES : (seq + 1) * CHUNK_BYTES]
+            message = AudioChunk(
+                job_id=self.request.job_id,
+                take=take,
+                seq=seq,
+                sample_rate=RATE,
+                audio_seconds=(seq + 1) * 0.1,
+                audio=encode_pcm(audio),
+            )
+            self.deliver(stream_message(message))
+            await asyncio.sleep(0)
+
+    async def succeed(self, wav: bytes = WAV) -> None:
+        """Store the audio and the outcome, and send the completion."""
+        resources = self._world.resources
+        key = layout.preview(self.request.job_id)
+        await resources.bucket.put(key, wav, "audio/wav")
+        preview = Preview(
+            key=key,
+            sample_rate=RATE,
+            duration_seconds=1.0,
+            expires_at=retention.preview_expires_at(self._world.time(), resources.settings),
+        )
+        outcome = Succeeded(**outcome_fields(self.request, self._world.time()), preview=preview)
+        await jobs.write_outcome(resources, outcome)
+        self.deliver(Completion(outcome).to_bytes())
+
+    async def fail(self) -> None:
+        """Store the failure, and send the completion."""
+        error = SynthesisFailed("It can't be said.")
+        outcome = jobs.failure(self.request, error, self._world.time())
+        await jobs.write_outcome(self._world.resources, outcome)
+        self.deliver(Completion(outcome).to_bytes())
+
+
+@asynccontextmanager
+async def api(world: World) -> AsyncIterator[tuple[httpx.AsyncClient, CompletionWaiters]]:
+    app = create_app(world.resources.settings)
+    waiters = serve_with(app, world.resources)
+    waiters.endpoint = "http://127.0.0.1:9"
+    transport = httpx.ASGITransport(app, raise_app_exceptions=True)
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        yield client, waiters
+
+
+async def heard(work: Work, query: str = "stream=1", accept: str = "*/*") -> httpx.Response:
+    """Ask for a preview, let a worker do its job, and return the whole answer."""
+    world = World()
+    async with api(world) as (client, waiters):
+        form = {"session_id": await world.session(), "response_text": "Hello."}
+        calling = asyncio.create_task(client.post(f"/preview?{query}", data=form, headers={"Accept": accept}))
+        while not world.synthesis.bodies and not calling.done():  # noqa: ASYNC110 - there is nothing else to wait for
+            await asyncio.sleep(0)
+        message = jobs.parse_queue_message(world.synthesis.bodies[0])
+        assert message is not None
+        request = await jobs.read_request(world.resources, message.job_id)
+        assert request is not None
+        await work(Worker(world, waiters, request))
+        return await calling
+
+
+async def whole(worker: Worker) -> None:
+    worker.start()
+    await worker.say(*range(10))
+    await worker.succeed()
+
+
+async def test_a_wav_of_unknown_length_is_answered_while_it_is_made() -> None:
+    answer = await heard(whole)
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "audio/wav"
+    assert "content-length" not in answer.headers
+    assert answer.content == streamed_wav_header(RATE) + SAMPLES
+    assert answer.headers["content-location"] == f"/previews/{answer.headers['x-job-id']}.wav"
+
+
+@pytest.mark.parametrize(
+    ("query", "accept", "media_type", "begins"),
+    [
+        ("stream=1&format=pcm", "*/*", "audio/pcm", SAMPLES[:100]),
+        ("stream=1&format=flac", "*/*", "audio/flac", b"fLaC"),
+        ("stream=1&format=opus", "*/*", "audio/ogg", b"OggS"),
+        ("stream=1&format=mp3", "audio/wav", "audio/mpeg", b"\xff"),
+        ("stream=1", "audio/mpeg", "audio/mpeg", b"\xff"),
+        ("stream=1", "audio/mpeg;q=0.5, audio/ogg", "audio/ogg", b"OggS"),
+        ("stream=1", "text/html, audio/*;q=0.8", "audio/wav", b"RIFF"),
+        ("format=mp3", "*/*", "audio/mpeg", b"\xff"),
+        ("", "audio/flac", "audio/flac", b"fLaC"),
+    ],
+)
+async def test_the_format_is_the_one_asked_for(query: str, accept: str, media_type: str, begins: bytes) -> None:
+    async def work(worker: Worker) -> None:
+        await (whole(worker) if "stream" in query else worker.succeed())
+
+    answer = await heard(work, query, accept)
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == media_type
+    assert answer.content.startswith(begins)
+    extension = answer.headers["content-location"].rpartition(".")[2]
+    assert f"preview.{extension}" in answer.headers["content-disposition"]
+
+
+async def test_an_unknown_format_is_refused() -> None:
+    world = World()
+    async with api(world) as (client, _):
+        form = {"session_id": await world.session(), "response_text": "Hello."}
+        answer = await client.post("/preview?format=midi", data=form)
+    assert answer.status_code == 422
+    assert "mp3" in answer.json()["error"]
+    assert world.synthesis.bodies == []
+
+
+async def test_a_failure_before_the_first_audio_is_a_problem() -> None:
+    async def work(worker: Worker) -> None:
+        worker.start()
+        await worker.fail()
+
+    answer = await heard(work)
+    assert (answer.status_code, answer.json()["code"]) == (502, "synthesis_failed")
+
+
+async def test_a_worker_that_dies_and_one_that_makes_the_same_take_are_heard_as_one() -> None:
+    async def work(worker: Worker) -> None:
+        worker.start()
+        await worker.say(0, 1, 2, 3)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        worker.start(restarted=True)
+        await worker.say(*range(10))
+        await worker.succeed()
+
+    assert (await heard(work, "stream=1&format=pcm")).content == SAMPLES
+
+
+@pytest.mark.parametrize("lost", [0, 4, 9])
+async def test_a_chunk_that_got_lost_is_taken_from_what_is_stored(lost: int) -> None:
+    async def work(worker: Worker) -> None:
+        worker.start()
+        await worker.say(*(seq for seq in range(10) if seq != lost))
+        await worker.succeed()
+
+    assert (await heard(work, "stream=1&format=pcm")).content == SAMPLES
+
+
+@pytest.mark.parametrize("is_told", [True, False])
+async def test_two_takes_are_never_spliced(is_told: bool) -> None:
+    other = encode_wav(voice(200.0, seconds=1.0, sample_rate=RATE))
+
+    async def work(worker: Worker) -> None:
+        worker.start()
+        await worker.say(0, 1, 2)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        if is_told:
+            worker.start("other", restarted=True)
+            await worker.say(*range(10), take="other", samples=other[44:])
+        await worker.succeed(other)
+
+    with capture_logs(), pytest.raises(Exception, match="other audio now"):
+        await heard(work)
+
+
+async def test_a_job_that_fails_in_the_middle_breaks_the_answer_off() -> None:
+    async def work(worker: Worker) -> None:
+        worker.start()
+        await worker.say(0, 1)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        await worker.fail()
+
+    with capture_logs(), pytest.raises(Exception, match="the job failed"):
+        await heard(work)
+
+
+async def test_where_nothing_can_be_streamed_the_preview_is_answered_whole() -> None:
+    world = World()
+    async with api(world) as (client, waiters):
+        waiters.endpoint = None
+        form = {"session_id": await world.session(), "response_text": "Hello."}
+        calling = asyncio.create_task(client.post("/preview?stream=1", data=form))
+        while not world.synthesis.bodies:  # noqa: ASYNC110 - there is nothing else to wait for
+            await asyncio.sleep(0)
+        message = jobs.parse_queue_message(world.synthesis.bodies[0])
+        assert message is not None
+        request = await jobs.read_request(world.resources, message.job_id)
+        assert request is not None
+        assert request.subscriber is None
+        await world.succeed(request)
+        assert (await calling).content == b"RIFF"
+
+
+async def test_an_answer_that_was_sent_directly_costs_no_read() -> None:
+    world = World()
+    async with api(world) as (client, waiters):
+        form = {"session_id": await world.session(), "response_text": "Hello."}
+        calling = asyncio.create_task(client.post("/preview", data=form))
+        while not world.synthesis.bodies:  # noqa: ASYNC110 - there is nothing else to wait for
+            await asyncio.sleep(0)
+        message = jobs.parse_queue_message(world.synthesis.bodies[0])
+        assert message is not None
+        request = await jobs.read_request(world.resources, message.job_id)
+        assert request is not None
+        outcome = await world.succeed(request)
+        world.mend()
+        worker = Worker(world, waiters, request)
+        assert worker.deliver(Completion(outcome, WAV).to_bytes())
+        answer = await calling
+        assert (answer.status_code, answer.content) == (200, WAV)
+        assert answer.headers["expires"] == "Thu, 01 Jan 2026 00:20:00 GMT"
+        assert world.bucket.switch.calls == []
+        assert worker.deliver(b'{"job_id": "x"}'), "the event that follows finds that the client was answered"
