@@ -165,7 +165,8 @@ async def test_an_upload_past_the_api_is_checked_at_its_first_use(
     async with speaking(resources):
         assert (await client.post("/preview", data=form)).content == SPOKEN
     saved = await client.post("/voices", json={"session_id": ticket["session_id"], "name": "Nova"})
-    assert saved.json()["transcription_file"] == "audio/voices/nova/transcription.txt"
+    keys = layout.voice_reference(None, "nova", ticket["session_id"])
+    assert saved.json()["transcription_file"] == keys.transcription
 
 
 async def test_a_body_that_says_it_is_too_large_is_refused_before_it_comes(client: httpx.AsyncClient) -> None:
@@ -250,7 +251,7 @@ async def test_a_storage_that_loses_its_bucket_in_the_middle_accepts_nothing(
     queueless = changed(resources.settings, synthesis_queue="not-there")
     async with api(queueless) as broken:
         answer = await broken.post("/preview", data=FORM, files={"audio": ("a", reference)})
-    assert answer.status_code == 503
+    assert (answer.status_code, answer.json()["code"]) == (500, "misconfigured")
     assert [item.key async for item in resources.bucket.list(layout.JOBS)] == []
 
 

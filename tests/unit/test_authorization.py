@@ -150,6 +150,7 @@ async def belongings(world: World, owner: str) -> Belongings:
     )
     await jobs.accept(resources, request)
     await world.succeed(request)
+    await world.bucket.put(layout.preview(request.job_id), encoded(spoken()).wav, "audio/wav")
     return Belongings(session_id, request.job_id, voice.voice_id)
 
 
