@@ -24,7 +24,7 @@ async def get_status(reader: FromStatusReader) -> ServiceStatus:
     responses={
         200: {
             "description": "Gauges, in Prometheus' text format",
-            "content": {"text/plain": {"schema": {"type": "string"}}},
+            "content": {CONTENT_TYPE: {"schema": {"type": "string"}}},
         },
         **problems.answers(Unavailable.code),
     },
