@@ -32,24 +32,24 @@ class Speech:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A call to the engine between two steps."""
+    """A call to the engine beside its steps."""
 
     function: Callable[[Engine], object]
     result: Future[Any]
 
-    def run(self, engine: Engine) -> None:
+    def run(self, engine: Engine, on_loss: Callable[[EngineLost], None]) -> None:
         """Call the engine, unless nobody waits for the result any more."""
         if not self.result.set_running_or_notify_cancel():
             return
         try:
             self.result.set_result(self.function(engine))
-        except Exception as error:
-            self.result.set_exception(error)
-            if isinstance(error, EngineLost):
-                raise
         except BaseException as error:
-            self.result.set_exception(lost_to(error))
-            raise
+            if isinstance(error, Exception) and not isinstance(error, EngineLost):
+                self.result.set_exception(error)
+                return
+            lost = lost_to(error)
+            on_loss(lost)  # before anyone can react to it
+            self.result.set_exception(lost)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,14 @@ class Cancellation:
     job_id: str
 
 
-Command = Call | Admission | Cancellation
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """The engine was lost beside its steps."""
+
+    error: EngineLost
+
+
+Command = Admission | Cancellation | Loss
 Commands = queue.SimpleQueue[Command | None]  # None: end
 
 
@@ -107,7 +114,7 @@ class EngineLoop:
         """Fail everything that is admitted or waits."""
         self._fail_batch(error)
         for admission in self._waiting:
-            _reject(admission.result, error)
+            reject(admission.result, error)
 
     def _run_commands(self) -> bool:
         """Run the commands since the last step; False when the thread is to end."""
@@ -119,8 +126,8 @@ class EngineLoop:
                     self._waiting.append(command)
                 case Cancellation(job_id):
                     self._cancel(job_id)
-                case Call():
-                    command.run(self._engine)
+                case Loss(error):
+                    raise error
         return True
 
     def _cancel(self, job_id: str) -> None:
@@ -188,8 +195,8 @@ class EngineLoop:
 def reject_all(commands: Commands, error: EngineLost) -> None:
     """Reject every further command until the thread ends."""
     while (command := commands.get()) is not None:
-        if not isinstance(command, Cancellation):
-            _reject(command.result, error)
+        if isinstance(command, Admission):
+            reject(command.result, error)
 
 
 def lost_to(error: BaseException) -> EngineLost:
@@ -197,6 +204,7 @@ def lost_to(error: BaseException) -> EngineLost:
     return error if isinstance(error, EngineLost) else EngineLost(f"{type(error).__name__}: {error}")
 
 
-def _reject(result: Future[Any], error: Exception) -> None:
+def reject(result: Future[Any], error: Exception) -> None:
+    """Set an error as the result, unless nobody waits for it any more."""
     if result.set_running_or_notify_cancel():
         result.set_exception(error)

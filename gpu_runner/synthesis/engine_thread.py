@@ -1,6 +1,7 @@
-"""The thread that runs the engine, and its interface for the event loop."""
+"""The threads that run the engine, and their interface for the event loop."""
 
 import asyncio
+import queue
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -15,18 +16,21 @@ from gpu_runner.synthesis.engine_loop import (
     Cancellation,
     Commands,
     EngineLoop,
+    Loss,
     OnAudio,
     Speech,
     lost_to,
+    reject,
     reject_all,
 )
 
 T = TypeVar("T")
+C = TypeVar("C")
 
 log = structlog.get_logger(__name__)
 
 
-NAME = "engine"
+NAME, PROMPTS_NAME = "engine", "engine prompts"
 
 
 class Stopping(Exception):
@@ -35,6 +39,8 @@ class Stopping(Exception):
 
 class EngineThread:
     """Loads an engine in a thread of its own and steps it there while anything is admitted.
+
+    A second thread makes and restores voice prompts, so that no frame waits for one.
 
     All methods are for the event loop.  `close` rejects what has not been admitted; what has been always finishes.
     """
@@ -47,6 +53,7 @@ class EngineThread:
         self._loaded: Future[Engine] = Future()
         self._lost: Future[EngineLost] = Future()
         self._thread = threading.Thread(target=self._main, name=NAME, daemon=True)
+        self._calls = queue.SimpleQueue[Call | None]()  # None: end
 
     async def start(self) -> Engine:
         """Load the engine and return it; its attributes may be read, its methods not be called."""
@@ -55,13 +62,11 @@ class EngineThread:
 
     async def make_prompt(self, reference: Reference) -> VoicePrompt:
         """See `Engine.make_prompt`; raises `Stopping` and `EngineLost` too."""
-        result: Future[VoicePrompt] = Future()
-        return await self._send(Call(lambda engine: engine.make_prompt(reference), result), result)
+        return await self._call(lambda engine: engine.make_prompt(reference))
 
     async def restore_prompt(self, document: bytes) -> VoicePrompt:
         """See `Engine.restore_prompt`; raises `Stopping` and `EngineLost` too."""
-        result: Future[VoicePrompt] = Future()
-        return await self._send(Call(lambda engine: engine.restore_prompt(document), result), result)
+        return await self._call(lambda engine: engine.restore_prompt(document))
 
     async def synthesize(self, utterance: Utterance, on_audio: OnAudio | None = None) -> Speech:
         """Admit an utterance when there is capacity and wait for its end; cancelling the wait cancels it.
@@ -81,7 +86,8 @@ class EngineThread:
         """
         result: Future[Speech] = Future()
         try:
-            return await self._send(Admission(utterance, result, _on_this_loop(on_audio)), result)
+            admission = Admission(utterance, result, _on_this_loop(on_audio))
+            return await self._send(self._commands.put, admission, result)
         except asyncio.CancelledError:
             self._commands.put(Cancellation(utterance.job_id))
             raise
@@ -100,13 +106,18 @@ class EngineThread:
         """End the thread and wait for it no longer than this; it never keeps the process alive."""
         self.close()
         self._commands.put(None)
+        self._calls.put(None)
         await asyncio.to_thread(self._thread.join, timeout_seconds)
 
-    async def _send(self, command: Call | Admission, result: Future[T]) -> T:
+    async def _call(self, function: Callable[[Engine], T]) -> T:
+        result: Future[T] = Future()
+        return await self._send(self._calls.put, Call(function, result), result)
+
+    async def _send(self, put: Callable[[C], None], command: C, result: Future[T]) -> T:
         if self._closed:
             raise Stopping
         self._pending.add(result)
-        self._commands.put(command)
+        put(command)
         try:
             return await asyncio.wrap_future(result)
         except asyncio.CancelledError:
@@ -124,6 +135,7 @@ class EngineThread:
             self._loaded.set_exception(error)
             return
         self._loaded.set_result(engine)
+        threading.Thread(target=self._run_calls, args=(engine,), name=PROMPTS_NAME, daemon=True).start()
         loop = EngineLoop(engine, self._commands)
         try:
             loop.run()
@@ -133,6 +145,13 @@ class EngineThread:
             self._lost.set_result(lost)
             loop.reject(lost)
             reject_all(self._commands, lost)
+
+    def _run_calls(self, engine: Engine) -> None:
+        while (call := self._calls.get()) is not None:
+            if self._lost.done():
+                reject(call.result, self._lost.result())
+                continue
+            call.run(engine, lambda lost: self._commands.put(Loss(lost)))
 
 
 def _on_this_loop(on_audio: OnAudio | None) -> OnAudio | None:

@@ -22,8 +22,8 @@ from typing import Any
 
 import torch
 
+from gpu_runner.engines.qwen.checkpoint.loading import open_model
 from gpu_runner.engines.qwen.engine import QwenEngine
-from gpu_runner.engines.qwen.loading import open_model
 from gpu_runner.engines.qwen.model import Model
 from pipeline.settings import Settings
 from tests.benchmarks import qwen_load, qwen_stages

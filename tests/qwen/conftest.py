@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from gpu_runner.engines import Reference
+from gpu_runner.engines.qwen.checkpoint.loading import open_model
 from gpu_runner.engines.qwen.engine import QwenEngine
-from gpu_runner.engines.qwen.loading import open_model
 from gpu_runner.engines.qwen.model import SAMPLE_RATE, Model
 from gpu_runner.engines.qwen.prompts import QwenPrompt
 from pipeline.audio.reference_audio import Recording

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gpu_runner.engines.qwen.loading import import_library
+from gpu_runner.engines.qwen.checkpoint.loading import import_library
 from gpu_runner.engines.qwen.network import frame
 from gpu_runner.engines.qwen.network.buckets import Buckets
 from gpu_runner.engines.qwen.network.frame import Bucket

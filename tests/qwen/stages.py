@@ -7,9 +7,7 @@ from typing import Any
 import torch
 
 from gpu_runner.engines import Utterance
-from gpu_runner.engines.qwen.allocation import Plan, Stages, build_stages
 from gpu_runner.engines.qwen.engine import QwenEngine
-from gpu_runner.engines.qwen.generator import Generator
 from gpu_runner.engines.qwen.model import LONGEST_SEQUENCE, Model
 from gpu_runner.engines.qwen.network.buckets import Buckets
 from gpu_runner.engines.qwen.network.graphs import EagerRunner
@@ -18,6 +16,8 @@ from gpu_runner.engines.qwen.network.sampling import Choice, Sampling
 from gpu_runner.engines.qwen.network.slots import Slots, allocate
 from gpu_runner.engines.qwen.prompts import QwenPrompt
 from gpu_runner.engines.qwen.rows import Row
+from gpu_runner.engines.qwen.stages.allocation import Plan, Stages, build_stages
+from gpu_runner.engines.qwen.stages.generator import Generator
 from tests.engines import Heard, Listener
 
 GREEDY = Sampling(Choice(0, 50, 1.0), Choice(0, 50, 1.0), 1.05)

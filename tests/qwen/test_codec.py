@@ -12,7 +12,7 @@ from gpu_runner.engines.qwen.model import FRAME_SAMPLES, Model
 from gpu_runner.engines.qwen.prompts import QwenPrompt
 from tests.qwen.stages import allocating, row
 
-FRAMES = 150  # twice the window of 72, and more
+FRAMES = 100  # more than the window of 72
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def decode(model: Model, codes: torch.Tensor, chunks: list[int]) -> torch.Tensor
     return torch.cat(waves, dim=1)
 
 
-@pytest.mark.parametrize("chunks", [[FRAMES], [4] * 37 + [2], [1, 100, 3, 46]])
+@pytest.mark.parametrize("chunks", [[FRAMES], [4] * 25, [1, 60, 3, 36]])
 def test_any_chunking_sounds_like_the_library(
     model: Model, codes: torch.Tensor, whole: torch.Tensor, chunks: list[int]
 ) -> None:
@@ -70,7 +70,7 @@ def test_less_context_than_the_window_would_be_heard(
     assert noise(short, whole) > -60
 
 
-@pytest.mark.parametrize("frames", [1, 5, 16, 40, 100])
+@pytest.mark.parametrize("frames", [1, 16, 80])
 def test_a_reference_is_remembered_without_being_decoded(model: Model, codes: torch.Tensor, frames: int) -> None:
     after = slice(frames, frames + 20)
     decoder = model.decoder

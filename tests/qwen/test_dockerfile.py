@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from gpu_runner.engines.qwen import weights
-from gpu_runner.engines.qwen.loading import import_library
+from gpu_runner.engines.qwen.checkpoint import weights
+from gpu_runner.engines.qwen.checkpoint.loading import import_library
 from pipeline.settings import Settings
 
 ROOT = Path(__file__).parents[2]

@@ -231,7 +231,7 @@ def test_what_does_not_fit_even_alone_fails_alone(model: Model, x_vector: QwenPr
 def test_the_batch_grows_again_when_memory_suffices(
     model: Model, x_vector: QwenPrompt, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gpu_runner.engines.qwen.scheduler.GROW_AFTER", 2)
+    monkeypatch.setattr("gpu_runner.engines.qwen.stages.scheduler.GROW_AFTER", 2)
     engine = failing(model, None, out_of_memory())
     speak(engine, *[Utterance(name, "Hi.", x_vector, greedy(max_seconds=1)) for name in "abcdefgh"])
     assert engine.rows_at_a_time == 4
@@ -358,7 +358,7 @@ def test_a_model_that_can_not_speak_does_not_start(
 ) -> None:
     monkeypatch.setattr("gpu_runner.engines.qwen.open_model", lambda _: model)
     errors = iter([out_of_memory()])
-    monkeypatch.setattr("gpu_runner.engines.qwen.allocation.EagerRunner", lambda: FailingRunner(errors))
+    monkeypatch.setattr("gpu_runner.engines.qwen.stages.allocation.EagerRunner", lambda: FailingRunner(errors))
     with pytest.raises(CannotLoad, match="can't speak: There is too little memory"):
         load(settings)
 
@@ -367,7 +367,7 @@ def test_too_little_memory_for_a_single_row_does_not_start(
     settings: Settings, model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("gpu_runner.engines.qwen.open_model", lambda _: model)
-    monkeypatch.setattr("gpu_runner.engines.qwen.allocation.free_memory", lambda device: 1 << 20)
+    monkeypatch.setattr("gpu_runner.engines.qwen.stages.allocation.free_memory", lambda device: 1 << 20)
     with pytest.raises(CannotLoad, match=r"cpu has 0.00 GiB free after loading the model, and speaking one text"):
         load(settings)
 
@@ -375,7 +375,7 @@ def test_too_little_memory_for_a_single_row_does_not_start(
 def test_there_are_as_many_slots_as_memory_allows(
     model: Model, x_vector: QwenPrompt, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gpu_runner.engines.qwen.allocation.free_memory", lambda device: 48 << 20)
+    monkeypatch.setattr("gpu_runner.engines.qwen.stages.allocation.free_memory", lambda device: 48 << 20)
     engine = QwenEngine(lambda: model, capacity=8, model="tiny")
     assert engine.stages.generator.free == 2
     done = speak(engine, *[Utterance(name, "Hi.", x_vector, greedy()) for name in "abcde"])

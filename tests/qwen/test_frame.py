@@ -97,7 +97,7 @@ def shallow(network: Network) -> Network:
 
 
 @pytest.mark.filterwarnings("ignore")  # of torch itself
-@pytest.mark.parametrize("few", [True, False])
+@pytest.mark.parametrize("few", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_a_frame_is_one_graph(model: Model, few: bool) -> None:
     network = shallow(model.speech)
     slots, same = allocate(network, 2, 256), allocate(network, 2, 256)

@@ -13,8 +13,9 @@ from huggingface_hub import constants
 from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError
 
 from gpu_runner.engines import CannotLoad, Reference, Utterance
-from gpu_runner.engines.qwen import devices, load, weights
-from gpu_runner.engines.qwen.loading import open_model
+from gpu_runner.engines.qwen import load
+from gpu_runner.engines.qwen.checkpoint import devices, weights
+from gpu_runner.engines.qwen.checkpoint.loading import open_model
 from pipeline.settings import Settings
 from tests.engines import speak
 from tests.qwen.conftest import SAID, greedy, hum
@@ -266,7 +267,7 @@ def test_memory_that_runs_out_while_loading(checkpoint: Path, monkeypatch: pytes
     def full(*_: Any) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
-    monkeypatch.setattr("gpu_runner.engines.qwen.loading._load", full)
+    monkeypatch.setattr("gpu_runner.engines.qwen.checkpoint.loading._load", full)
     assert "The model does not fit on cpu (CUDA out of memory.)" in cannot(using(checkpoint))
 
 

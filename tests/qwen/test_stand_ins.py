@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from gpu_runner.engines.qwen import stand_ins
+from gpu_runner.engines.qwen.checkpoint import stand_ins
 
 
 @pytest.fixture(autouse=True)
@@ -14,7 +14,7 @@ def standing() -> None:
 
 def test_the_library_imports_without_what_it_does_not_use() -> None:
     program = (
-        "from gpu_runner.engines.qwen import stand_ins; print(*stand_ins.install());"
+        "from gpu_runner.engines.qwen.checkpoint import stand_ins; print(*stand_ins.install());"
         "import qwen_tts, transformers.utils as u; print(u.is_torchaudio_available())"
     )
     # A process of its own: the one that runs the tests has imported everything already.

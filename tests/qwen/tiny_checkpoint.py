@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from gpu_runner.engines.qwen import stand_ins
+from gpu_runner.engines.qwen.checkpoint import stand_ins
 from pipeline.contract.records import LANGUAGES
 
 GROUPS = 16  # codes a frame

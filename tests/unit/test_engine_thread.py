@@ -43,13 +43,27 @@ def synthesize_all(thread: EngineThread, *utterances: Utterance) -> list["asynci
     return [asyncio.create_task(thread.synthesize(one)) for one in utterances]
 
 
-async def test_everything_happens_in_one_thread_that_is_not_the_loops(start: Start) -> None:
+async def test_prompts_have_a_thread_and_everything_else_another(start: Start) -> None:
     engine = ScriptedEngine()
     thread = await start(engine)
     prompt = await thread.make_prompt(Reference(voice(100), ""))
     await thread.restore_prompt(prompt.to_json())
+    assert engine.threads == {"engine prompts"}
+    engine.threads.clear()
     await asyncio.gather(*synthesize_all(thread, utterance("a"), utterance("b")))
     assert engine.threads == {"engine"}
+
+
+async def test_nobody_waits_for_the_prompt_of_another(start: Start) -> None:
+    engine = ScriptedEngine()
+    engine.held_prompts.clear()
+    thread = await start(engine)
+    making = asyncio.create_task(thread.make_prompt(Reference(voice(100), "")))
+    async with asyncio.timeout(5):
+        await thread.synthesize(utterance("a"))
+    assert not making.done()
+    engine.held_prompts.set()
+    await making
 
 
 async def test_each_gets_its_own_answer(start: Start) -> None:

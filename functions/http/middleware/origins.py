@@ -31,6 +31,7 @@ _ANSWER_HEADERS = (
     "RateLimit",
     "RateLimit-Policy",
     "Retry-After",
+    "Vary",
     "WWW-Authenticate",
     "X-Correlation-Id",
     "X-Job-Id",

@@ -1,14 +1,14 @@
 """Qwen3-TTS as an engine: clones a voice from a reference, with or without its transcript.
 
-`load` is all that the worker needs.  From the outside in: `engine` keeps the jobs, `boarding` says whose parts come
-next, `generation` speaks the frames of many at once, `prefix` lays out what is read before them, `prompts` makes
-and keeps voices, `text` and `joining` take long texts apart and put their sound together, `model` drives the
-published modules, `loading` (with `devices`, `weights` and `stand_ins`) gets them onto a device.
+`load` is all that the worker needs.  From the outside in: `engine` keeps the jobs; `stages` are what the rows of a
+job go through; `prefix` lays out what is read before the first frame; `network` is what runs on the device;
+`prompts` makes and keeps voices; `text` and `joining` take long texts apart and put their sound together; `model`
+is what `checkpoint` has loaded.  Why it is as it is, is in docs/engine.md.
 """
 
-from gpu_runner.engines.qwen import weights
+from gpu_runner.engines.qwen.checkpoint import weights
+from gpu_runner.engines.qwen.checkpoint.loading import open_model
 from gpu_runner.engines.qwen.engine import QwenEngine
-from gpu_runner.engines.qwen.loading import open_model
 from pipeline.settings import Settings
 
 

@@ -8,9 +8,8 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -19,36 +18,24 @@ import torch
 
 from gpu_runner.engines import CannotLoad, EngineLost, Finished, Piece, Reference, Utterance, VoicePrompt
 from gpu_runner.engines.qwen import prefix, prompts
-from gpu_runner.engines.qwen.allocation import Stages, allocate_stages
-from gpu_runner.engines.qwen.failures import OutOfMemory, told_apart
-from gpu_runner.engines.qwen.generator import End, Progress
-from gpu_runner.engines.qwen.job import Job, cap_of
-from gpu_runner.engines.qwen.model import FRAMES_PER_SECOND, LONGEST_SEQUENCE, SAMPLE_RATE, Model, release_memory
+from gpu_runner.engines.qwen.failures import OutOfMemory, broken, no_room, told_apart, unreadable
+from gpu_runner.engines.qwen.job import Admitted, Job, cap_of, check_length
+from gpu_runner.engines.qwen.model import SAMPLE_RATE, Model, release_memory
 from gpu_runner.engines.qwen.prefix import Prefix
 from gpu_runner.engines.qwen.prompts import QwenPrompt
-from gpu_runner.engines.qwen.rows import Row, TokenizedText, tokenize
-from gpu_runner.engines.qwen.scheduler import Scheduler
-from gpu_runner.engines.qwen.seeds import seed_of, seed_of_part
+from gpu_runner.engines.qwen.rows import Row, tokenize
+from gpu_runner.engines.qwen.stages.allocation import Stages, allocate_stages
+from gpu_runner.engines.qwen.stages.generator import End, Progress
+from gpu_runner.engines.qwen.stages.scheduler import Scheduler
 from gpu_runner.engines.qwen.text import has_words
 from pipeline.audio.reference_audio import Recording, Samples
 from pipeline.contract.records import Options
-from pipeline.errors import InvalidInput, PipelineError, SynthesisFailed, Unavailable
+from pipeline.errors import InvalidInput, PipelineError
 
 log = structlog.get_logger()
 
 Events = list[Piece | Finished]
-PROMPT_TOKENS = 16  # of a prompt, beside the frames of the reference: there are ten or eleven
 IDLE_SECONDS = 0.05  # how long a step waits at most for a text that is being tokenized, when there is nothing to do
-
-
-@dataclass(frozen=True, slots=True)
-class _Admitted:
-    """An utterance whose text is being cut and tokenized, in another thread."""
-
-    utterance: Utterance
-    prompt: QwenPrompt
-    text: "Future[TokenizedText]"
-    began: float
 
 
 class QwenEngine:
@@ -70,7 +57,7 @@ class QwenEngine:
         self._allocate = allocate
         self._loading = threading.Lock()
         self._texts = ThreadPoolExecutor(1, "text")
-        self._admitted: dict[str, _Admitted] = {}
+        self._admitted: dict[str, Admitted] = {}
         self._jobs: dict[str, Job] = {}
         self._scheduler = Scheduler(capacity)
 
@@ -145,9 +132,9 @@ class QwenEngine:
         text = model.clean(utterance.text)
         if not has_words(text):
             raise InvalidInput("The text holds nothing that can be spoken.", field="text")
-        _check_length(prompt, cap_of(text, options.max_seconds))
+        check_length(prompt, cap_of(text, options.max_seconds))
         tokenized = self._texts.submit(tokenize, text, options.language, prompt, model.tokens)
-        self._admitted[utterance.job_id] = _Admitted(utterance, prompt, tokenized, time.monotonic())
+        self._admitted[utterance.job_id] = Admitted(utterance, prompt, tokenized, time.monotonic())
 
     def cancel(self, job_id: str) -> None:
         """See `Engine.cancel`."""
@@ -187,24 +174,11 @@ class QwenEngine:
             del self._admitted[job_id]
             if error := admitted.text.exception():
                 _log_unreadable(job_id, error)
-                yield Finished(job_id, _unreadable(), admitted.prompt.warnings, time.monotonic() - admitted.began)
+                yield Finished(job_id, unreadable(), admitted.prompt.warnings, time.monotonic() - admitted.began)
                 continue
             text = admitted.text.result()
             self._jobs[job_id] = Job(admitted.utterance, text, admitted.began, admitted.prompt.warnings)
-            self._scheduler.add([self._row(admitted, text, number) for number in range(len(text.parts))])
-
-    def _row(self, admitted: _Admitted, text: TokenizedText, number: int) -> Row:
-        utterance, options, part = admitted.utterance, admitted.utterance.options, text.parts[number]
-        return Row(
-            job_id=utterance.job_id,
-            part=number,
-            tokens=text.transcript + part.tokens,
-            language=options.language,
-            prompt=admitted.prompt,
-            sampling=self.loaded.defaults.with_options(options),
-            seed=seed_of_part(seed_of(utterance.job_id, options.seed), number),
-            cap=cap_of(part.text, options.max_seconds),
-        )
+            self._scheduler.add(admitted.rows(text, self.loaded.defaults))
 
     def _admit_rows(self) -> Iterator[Piece | Finished]:
         """Give waiting rows slots, as far as there are any and reading their prompts doesn't take too long."""
@@ -253,13 +227,13 @@ class QwenEngine:
         if progress.end is not None:
             self.stages.generator.release(progress.row)
         if progress.end is End.BROKEN:
-            yield from self._fail(progress.row, _broken(self.loaded))
+            yield from self._fail(progress.row, broken(self.loaded.dtype))
 
     def _make_samples(self) -> Iterator[Piece | Finished]:
         """Decode what is due, and hand on what has been decoded."""
         decoder = self.stages.decoder
         for row in decoder.submit():
-            yield from self._fail(row, _no_room())
+            yield from self._fail(row, no_room())
         for row, samples in decoder.collect(wait=not self.stages.generator.rows):
             if job := self._jobs.get(row.job_id):
                 yield from job.push(row, samples)
@@ -296,7 +270,7 @@ class QwenEngine:
         """Let rows wait until there is memory; they go on from what they have spoken.  One that is alone fails."""
         release_memory(self.loaded.device)
         if len(rows) == 1 and limit == 0:
-            yield from self._fail(rows[0], _no_room())
+            yield from self._fail(rows[0], no_room())
             return
         log.warning("out of memory: fewer at a time", before=self._scheduler.limit, now=limit, reason=str(error))
         self._scheduler.put_back(rows)
@@ -309,35 +283,10 @@ class QwenEngine:
                 yield
         except OutOfMemory:
             release_memory(self.loaded.device)
-            raise _no_room() from None
-
-
-def _check_length(prompt: QwenPrompt, cap: int) -> None:
-    """See that the reference and the longest part of a text fit into a slot."""
-    reference = 0 if prompt.codes is None else len(prompt.codes)
-    room = LONGEST_SEQUENCE - PROMPT_TOKENS - cap
-    if reference > room:
-        raise InvalidInput(
-            f"The voice's recording has {reference / FRAMES_PER_SECOND:.0f} s, and with this text the model can "
-            f"hear {room / FRAMES_PER_SECOND:.0f} s at most; use a shorter recording.",
-            field="audio",
-        )
+            raise no_room() from None
 
 
 def _log_unreadable(job_id: str, error: BaseException) -> None:
     # Not with the values of the variables, as some formatters write them: the text is private.
     lines = traceback.format_exception(error)
     log.error("a text can't be read in", job_id=job_id, traceback="".join(lines))
-
-
-def _broken(model: Model) -> SynthesisFailed:
-    cure = " float16 is known for this: use bfloat16 or float32." if model.dtype == torch.float16 else ""
-    return SynthesisFailed(f"The model gave numbers that can't be turned into speech.{cure}")
-
-
-def _unreadable() -> SynthesisFailed:
-    return SynthesisFailed("The model can't read this text; put it another way.")
-
-
-def _no_room() -> Unavailable:
-    return Unavailable("There is too little memory on the device for this at the moment; try again later.")

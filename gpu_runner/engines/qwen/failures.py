@@ -1,4 +1,4 @@
-"""What a device can do to us: run out of memory, which passes, or be lost, which doesn't."""
+"""What can go wrong on a device: it runs out of memory, which passes, or is lost, which doesn't."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import torch
 
 from gpu_runner.engines import EngineLost
+from pipeline.errors import SynthesisFailed, Unavailable
 
 # torch has types of its own for most of these, but not for what comes up from cuBLAS, cuDNN or the CPU's allocator.
 _OUT_OF_MEMORY = (
@@ -56,3 +57,19 @@ def _says(error: BaseException, marks: tuple[str, ...]) -> bool:
 
 def _first_line(error: BaseException) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def broken(dtype: torch.dtype) -> SynthesisFailed:
+    """Tell a client that its speech came out as no numbers."""
+    cure = " float16 is known for this: use bfloat16 or float32." if dtype == torch.float16 else ""
+    return SynthesisFailed(f"The model gave numbers that can't be turned into speech.{cure}")
+
+
+def unreadable() -> SynthesisFailed:
+    """Tell a client that its text can't be tokenized."""
+    return SynthesisFailed("The model can't read this text; put it another way.")
+
+
+def no_room() -> Unavailable:
+    """Tell a client that memory was short."""
+    return Unavailable("There is too little memory on the device for this at the moment; try again later.")

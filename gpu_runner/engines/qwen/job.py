@@ -2,17 +2,52 @@
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass
 
 from gpu_runner.engines import Finished, Piece, Utterance
 from gpu_runner.engines.qwen.joining import Joiner
-from gpu_runner.engines.qwen.model import FRAMES_PER_SECOND, SAMPLE_RATE
+from gpu_runner.engines.qwen.model import FRAMES_PER_SECOND, LONGEST_SEQUENCE, SAMPLE_RATE
 from gpu_runner.engines.qwen.network.network import LEAST_FRAMES
+from gpu_runner.engines.qwen.network.sampling import Sampling
 from gpu_runner.engines.qwen.network.slots import LONGEST
+from gpu_runner.engines.qwen.prompts import QwenPrompt
 from gpu_runner.engines.qwen.rows import Row, TokenizedText
+from gpu_runner.engines.qwen.seeds import seed_of, seed_of_part
 from gpu_runner.engines.qwen.text import LONGEST_PART_SECONDS, speech_seconds
 from pipeline.audio.reference_audio import Samples
+from pipeline.errors import InvalidInput
 
+PROMPT_TOKENS = 16  # of a prompt, beside the frames of the reference: there are ten or eleven
 CAP_SECONDS, CAP_FACTOR = 4.0, 3.0  # a part that takes longer than this, by its text, has lost its way
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """An utterance whose text is being cut and tokenized, in another thread."""
+
+    utterance: Utterance
+    prompt: QwenPrompt
+    text: "Future[TokenizedText]"
+    began: float
+
+    def rows(self, text: TokenizedText, defaults: Sampling) -> list[Row]:
+        """Make a row of each part."""
+        utterance, options = self.utterance, self.utterance.options
+        seed = seed_of(utterance.job_id, options.seed)
+        return [
+            Row(
+                job_id=utterance.job_id,
+                part=number,
+                tokens=text.transcript + part.tokens,
+                language=options.language,
+                prompt=self.prompt,
+                sampling=defaults.with_options(options),
+                seed=seed_of_part(seed, number),
+                cap=cap_of(part.text, options.max_seconds),
+            )
+            for number, part in enumerate(text.parts)
+        ]
 
 
 class Job:
@@ -80,3 +115,21 @@ def cap_of(text: str, max_seconds: float | None = None) -> int:
 
 def _cut_at(limit: float) -> str:
     return f"The speech was cut off after {limit:g} s, as max_seconds asks."
+
+
+def check_length(prompt: QwenPrompt, cap: int) -> None:
+    """See that a reference and the longest part of a text, of `cap` frames, fit into a slot.
+
+    Raises
+    ------
+    InvalidInput
+        They don't.
+    """
+    reference = 0 if prompt.codes is None else len(prompt.codes)
+    room = LONGEST_SEQUENCE - PROMPT_TOKENS - cap
+    if reference > room:
+        raise InvalidInput(
+            f"The voice's recording has {reference / FRAMES_PER_SECOND:.0f} s, and with this text the model can "
+            f"hear {room / FRAMES_PER_SECOND:.0f} s at most; use a shorter recording.",
+            field="audio",
+        )

@@ -5,95 +5,29 @@ the transformer the keys and values of its window.  All of that is the state of 
 chunk sounds like given its state is what it sounds like in the whole.
 """
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
-from gpu_runner.engines.qwen.network.kernels import Kernels, Norm, make_norm
+from gpu_runner.engines.qwen.network.codec_layers import (
+    Attention,
+    Memory,
+    convnext,
+    convolve,
+    pack_attention,
+    pack_block,
+    pack_codebooks,
+    pack_snake,
+    transpose,
+)
+from gpu_runner.engines.qwen.network.kernels import Kernels, make_norm
 from gpu_runner.engines.qwen.network.layers import rotary
 
 POSITIONS = 8_192  # frames of reference and speech that the rotary embedding is computed for
 CONV_FRAMES = 16  # further than the convolutions after the transformer reach back
-
-
-class _Attention(NamedTuple):
-    """A layer of the transformer, of D numbers a frame; its layer scales are in `output` and `down`."""
-
-    input_norm: Norm
-    qkv: Tensor  # [3 H d, D]
-    output: Tensor  # [D, H d]
-    mlp_norm: Norm
-    gate_up: Tensor  # [2 I, D]
-    down: Tensor  # [D, I]
-
-
-class _Snake(NamedTuple):
-    """Constants of the activation, see `kernels.snake`."""
-
-    a: Tensor  # [C, 1]
-    inverse_b: Tensor
-
-
-class Memory:
-    """The state of R utterances on its way through the decoder: each part is read and replaced in turn."""
-
-    def __init__(self, state: Tensor) -> None:
-        self._state = state  # [R, N]
-        self._read = 0
-        self._replaced: list[Tensor] = []
-
-    def take(self, *shape: int) -> Tensor:
-        """Read the next part: [R, *shape]."""
-        start = self._read
-        self._read += torch.Size(shape).numel()
-        return self._state[:, start : self._read].view(-1, *shape)
-
-    def put(self, part: Tensor) -> None:
-        """Replace the part that was read last."""
-        self._replaced.append(part.flatten(1))
-
-    def extend(self, x: Tensor, length: int) -> Tensor:
-        """Put the last `length` inputs before x, [R, C, T], and remember the last of both."""
-        if length == 0:
-            return x
-        longer = torch.cat([self.take(x.shape[1], length), x], dim=2)
-        self.put(longer[:, :, longer.shape[2] - length :])
-        return longer
-
-    def state(self) -> Tensor:
-        """Give the new state: [R, N]."""
-        return torch.cat(self._replaced, dim=1)
-
-
-class _Unit(NamedTuple):
-    """A residual unit."""
-
-    snake: _Snake
-    wide: nn.Conv1d
-    second_snake: _Snake
-    narrow: nn.Conv1d
-
-    def run(self, x: Tensor, memory: Memory, kernels: Kernels) -> Tensor:
-        inner = _convolve(self.wide, kernels.snake(x, *self.snake), memory)
-        return x + _convolve(self.narrow, kernels.snake(inner, *self.second_snake), memory)
-
-
-class _Block(NamedTuple):
-    """An upsampling with its residual units."""
-
-    snake: _Snake
-    upsample: nn.ConvTranspose1d
-    units: Sequence[_Unit]
-
-    def run(self, x: Tensor, memory: Memory, kernels: Kernels) -> Tensor:
-        x = _transposed(self.upsample, kernels.snake(x, *self.snake), memory)
-        for unit in self.units:
-            x = unit.run(x, memory, kernels)
-        return x
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,13 +55,13 @@ class Codec:
         self._window = int(config.sliding_window)
         self._heads, self._head_dim = int(config.num_attention_heads), int(config.head_dim)
         with torch.no_grad():
-            self._codebooks, self._offsets = _codebooks(decoder.quantizer)
-            self._layers = [_attention(layer, config) for layer in decoder.pre_transformer.layers]
+            self._codebooks, self._offsets = pack_codebooks(decoder.quantizer)
+            self._layers = [pack_attention(layer, config) for layer in decoder.pre_transformer.layers]
             self._norm = make_norm(decoder.pre_transformer.norm.weight, float(config.rms_norm_eps))
             self._cos, self._sin = rotary(decoder.pre_transformer.rotary_emb, POSITIONS)
             first, *blocks, snake, last = decoder.decoder
-            self._first, self._blocks = first.conv, [_block(block.block) for block in blocks]
-            self._last_snake, self._last = _snake(snake), last.conv
+            self._first, self._blocks = first.conv, [pack_block(block.block) for block in blocks]
+            self._last_snake, self._last = pack_snake(snake), last.conv
         self.size = self._measure()
 
     @property
@@ -191,7 +125,7 @@ class Codec:
         # A slot that nobody is in may hold anything, and a code beyond the table would be the end of the device.
         rows = codes.clamp(0, self.codebook_size - 1) + self._offsets
         hidden = functional.embedding(rows, self._codebooks).sum(2).transpose(1, 2)  # [R, C, T]
-        hidden = _convolve(decoder.pre_conv.conv, hidden, memory).transpose(1, 2)  # [R, T, C]
+        hidden = convolve(decoder.pre_conv.conv, hidden, memory).transpose(1, 2)  # [R, T, C]
         transformer = decoder.pre_transformer
         hidden = functional.linear(hidden, transformer.input_proj.weight, transformer.input_proj.bias)
         reads = self._reads(position, codes.shape[1])
@@ -216,7 +150,7 @@ class Codec:
         return cos[:, None], sin[:, None], mask[:, None]
 
     def _run_layer(
-        self, hidden: Tensor, layer: _Attention, memory: Memory, reads: tuple[Tensor, Tensor, Tensor]
+        self, hidden: Tensor, layer: Attention, memory: Memory, reads: tuple[Tensor, Tensor, Tensor]
     ) -> Tensor:
         """Advance [R, T, D] frames by a layer of the transformer."""
         cos, sin, mask = reads
@@ -239,74 +173,9 @@ class Codec:
         """Go from [R, C, T] through the convolutions to [R, T M] samples."""
         memory = Memory(state)
         for upsample, block in self._decoder.upsample:
-            hidden = _convnext(block, _transposed(upsample.conv, hidden, memory), memory)
-        hidden = _convolve(self._first, hidden, memory)
+            hidden = convnext(block, transpose(upsample.conv, hidden, memory), memory)
+        hidden = convolve(self._first, hidden, memory)
         for block in self._blocks:
             hidden = block.run(hidden, memory, self._kernels)
-        samples = _convolve(self._last, self._kernels.snake(hidden, *self._last_snake), memory)
+        samples = convolve(self._last, self._kernels.snake(hidden, *self._last_snake), memory)
         return samples.squeeze(1).clamp(-1, 1), memory.state()
-
-
-def _convolve(conv: nn.Conv1d, x: Tensor, memory: Memory) -> Tensor:
-    """Convolve [R, C, T] causally."""
-    reach = (conv.kernel_size[0] - 1) * conv.dilation[0]
-    return functional.conv1d(
-        memory.extend(x, reach), conv.weight, conv.bias, dilation=conv.dilation, groups=conv.groups
-    )
-
-
-def _transposed(conv: nn.ConvTranspose1d, x: Tensor, memory: Memory) -> Tensor:
-    """Upsample [R, C, T] by the stride; an output hears of the input at its place, and of those before in reach."""
-    stride, reach = conv.stride[0], -(-conv.kernel_size[0] // conv.stride[0]) - 1
-    longer = memory.extend(x, reach)
-    wave = functional.conv_transpose1d(longer, conv.weight, conv.bias, stride=conv.stride)
-    return wave[:, :, reach * stride : (reach + x.shape[2]) * stride]
-
-
-def _convnext(block: Any, x: Tensor, memory: Memory) -> Tensor:
-    hidden = _convolve(block.dwconv.conv, x, memory).transpose(1, 2)
-    hidden = block.norm(hidden)
-    hidden = block.pwconv2(functional.gelu(block.pwconv1(hidden)))
-    result: Tensor = x + (block.gamma * hidden).transpose(1, 2)
-    return result
-
-
-def _snake(module: Any) -> _Snake:
-    a, b = module.alpha.exp()[:, None], module.beta.exp()[:, None]
-    return _Snake(a, 1 / (b + module.no_div_by_zero))
-
-
-def _block(block: Any) -> _Block:
-    snake, upsample, *units = block
-    return _Block(_snake(snake), upsample.conv, [_unit(unit) for unit in units])
-
-
-def _unit(unit: Any) -> _Unit:
-    return _Unit(_snake(unit.act1), unit.conv1.conv, _snake(unit.act2), unit.conv2.conv)
-
-
-def _attention(layer: Any, config: Any) -> _Attention:
-    attention, mlp, eps = layer.self_attn, layer.mlp, float(config.rms_norm_eps)
-    return _Attention(
-        input_norm=make_norm(layer.input_layernorm.weight, eps),
-        qkv=torch.cat([attention.q_proj.weight, attention.k_proj.weight, attention.v_proj.weight]),
-        output=layer.self_attn_layer_scale.scale[:, None] * attention.o_proj.weight,
-        mlp_norm=make_norm(layer.post_attention_layernorm.weight, eps),
-        gate_up=torch.cat([mlp.gate_proj.weight, mlp.up_proj.weight]),
-        down=layer.mlp_layer_scale.scale[:, None] * mlp.down_proj.weight,
-    )
-
-
-def _codebooks(quantizer: Any) -> tuple[Tensor, Tensor]:
-    """Give the tables of all codes after their projections, [G codes, C], and where each starts: [G]."""
-    tables = [table for half in (quantizer.rvq_first, quantizer.rvq_rest) for table in _tables(half)]
-    starts = torch.tensor([0, *(len(table) for table in tables[:-1])]).cumsum(0)
-    return torch.cat(tables), starts.to(tables[0].device)
-
-
-def _tables(half: Any) -> Iterator[Tensor]:
-    projection = half.output_proj.weight.squeeze(2)  # [C, d]
-    for layer in half.vq.layers:
-        book = layer._codebook
-        table = book.embedding_sum / book.cluster_usage.clamp(min=book.epsilon)[:, None]
-        yield functional.linear(layer.project_out(table), projection)

@@ -91,7 +91,7 @@ def compiled() -> Kernels:
     """Compile the kernels, each when it is first used."""
     # One for each number of dimensions and each precision, and one more for batches of one.
     torch._dynamo.config.recompile_limit = 32
-    return Kernels(*(_Compiled(function) for function in PLAIN))
+    return Kernels(*[_Compiled(function) for function in PLAIN])
 
 
 class _Compiled:

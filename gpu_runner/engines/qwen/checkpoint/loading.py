@@ -13,8 +13,8 @@ import structlog
 import torch
 
 from gpu_runner.engines import CannotLoad
-from gpu_runner.engines.qwen import devices, stand_ins, weights
-from gpu_runner.engines.qwen.devices import Placement
+from gpu_runner.engines.qwen.checkpoint import devices, stand_ins, weights
+from gpu_runner.engines.qwen.checkpoint.devices import Placement
 from gpu_runner.engines.qwen.failures import OutOfMemory, told_apart
 from gpu_runner.engines.qwen.model import ROLE_TOKENS, SAMPLE_RATE, Identity, Model
 from gpu_runner.engines.qwen.network.sampling import Sampling

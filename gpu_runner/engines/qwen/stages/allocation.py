@@ -6,13 +6,13 @@ import structlog
 import torch
 
 from gpu_runner.engines import CannotLoad
-from gpu_runner.engines.qwen.decoding import Decoder
-from gpu_runner.engines.qwen.generator import Generator
+from gpu_runner.engines.qwen.checkpoint.weights import free_memory
 from gpu_runner.engines.qwen.model import LONGEST_SEQUENCE, Model
 from gpu_runner.engines.qwen.network.buckets import Buckets
 from gpu_runner.engines.qwen.network.graphs import EagerRunner, GraphRunner, Runner
 from gpu_runner.engines.qwen.network.slots import allocate, bytes_per_slot
-from gpu_runner.engines.qwen.weights import free_memory
+from gpu_runner.engines.qwen.stages.decoding import Decoder
+from gpu_runner.engines.qwen.stages.generator import Generator
 
 log = structlog.get_logger()
 

@@ -145,7 +145,7 @@ class Decoder:
             self._index[:batch] = to_device(index, self._index.device)
             self._codes[:batch] = to_device(codes, self._codes.device)
         self._decode(batch)
-        samples = self._runner.fetch(self._samples[: len(rows)].float())
+        samples = self._runner.fetch(self._samples[: len(rows)])
         self._unread.append(_Chunks(list(zip(rows, counts, strict=True)), samples))
         for row, count in zip(rows, counts, strict=True):
             row.decoded += count
@@ -165,7 +165,7 @@ class Decoder:
         self._positions.index_copy_(0, index, positions + CHUNK)
 
     def _read(self, chunks: _Chunks) -> list[tuple[Row, Samples]]:
-        samples = chunks.samples.wait().numpy()
+        samples = chunks.samples.wait().float().numpy()
         arrived = []
         for (row, frames), wave in zip(chunks.rows, samples, strict=True):
             row.decoding -= 1
