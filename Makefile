@@ -128,7 +128,7 @@ node_modules/.package-lock.json: package.json package-lock.json
 	@touch $@
 
 check-studio: node_modules/.package-lock.json
-	node_modules/.bin/biome ci
+	node_modules/.bin/biome ci functions/studio biome.json package.json tsconfig.json
 	node_modules/.bin/tsc
 
 ## make vendor            copy the studio's libraries out of what npm has installed from the lock file

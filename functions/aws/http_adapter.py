@@ -9,10 +9,10 @@ from mangum.types import ASGI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from functions.aws.process import Event, Handler, Process
-from functions.http import problems
 from functions.http.application import create_app, serve_with
 from functions.http.middleware.deadline import FIRST_BYTE_AT
 from functions.http.middleware.observability import CORRELATION_HEADER
+from functions.http.responses import problems
 from pipeline.ids import Clock
 
 

@@ -14,7 +14,7 @@ import structlog
 from functions.access.access_control import AccessControl
 from functions.access.page_origins import REFUSAL, may_use
 from functions.aws.process import Event, Handler, Process
-from functions.http.statuses import STATUS
+from functions.http.responses.statuses import STATUS
 from functions.websocket.dispatch import Dispatcher, caller_remembered, connection_state, refusal
 from functions.websocket.messages import Message
 from pipeline.access.api_keys import ANONYMOUS, Caller

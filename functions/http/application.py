@@ -3,8 +3,6 @@
 from fastapi import FastAPI
 
 from functions.access.access_control import AccessControl
-from functions.http import problems
-from functions.http.health_checks import HealthChecks
 from functions.http.middleware.deadline import RequestDeadline
 from functions.http.middleware.head_requests import HeadRequests
 from functions.http.middleware.observability import AccessLog, Correlation, RateLimit, Unexpected
@@ -14,20 +12,13 @@ from functions.http.middleware.request_limits import BodyLimit, BodyLimits
 from functions.http.middleware.security_headers import SecurityHeaders
 from functions.http.middleware.shutdown import CancelledRequests
 from functions.http.openapi import Api
+from functions.http.operations.health_checks import HealthChecks
 from functions.http.operations.service_status import StatusReader
 from functions.http.pages import docs_page, studio_page
-from functions.http.routes import (
-    health,
-    jobs,
-    preview_audio,
-    previews,
-    signed_links,
-    status,
-    uploads,
-    voice_files,
-    voices,
-    ws_tickets,
-)
+from functions.http.responses import problems
+from functions.http.routes import health, jobs, signed_links, status, uploads, voice_files, voices, ws_tickets
+from functions.http.routes.previews import create as create_previews
+from functions.http.routes.previews import read as read_previews
 from functions.previews.completion_waiters import CompletionWaiters
 from functions.previews.queue_depth import QueueDepth
 from pipeline.clients.resources import Resources
@@ -72,8 +63,8 @@ def create_app(settings: Settings, *, on_loopback: bool = False) -> FastAPI:
     )
     signed = (signed_links,) if settings.serves_links else ()
     for routes in (
-        previews,
-        preview_audio,
+        create_previews,
+        read_previews,
         voices,
         voice_files,
         uploads,

@@ -5,9 +5,9 @@ from typing import Any
 from fastapi import FastAPI
 from pydantic.json_schema import models_json_schema
 
-from functions.http import problems
-from functions.http.authorized_route import SCHEME
 from functions.http.middleware.observability import CORRELATION_HEADER
+from functions.http.responses import problems
+from functions.http.routing.authorized_route import SCHEME
 from pipeline.domain import voice_names
 from pipeline.settings import Settings
 

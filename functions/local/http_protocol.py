@@ -10,9 +10,9 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
-from functions.http import problems
 from functions.http.middleware.deadline import FIRST_BYTE_AT
 from functions.http.middleware.security_headers import HEADERS
+from functions.http.responses import problems
 from functions.local.http_parser import HEADERS_MAX_BYTES, URL_MAX_BYTES, AmbiguousRequest, Connection
 
 ON_SHUTDOWN = "on_shutdown"

@@ -38,7 +38,7 @@ class Call:
     result: Future[Any]
 
     def run(self, engine: Engine, on_loss: Callable[[EngineLost], None]) -> None:
-        """Call the engine, unless nobody waits for the result any more; `on_loss` hears first that it is lost."""
+        """Call the engine, unless nobody waits for the result any more."""
         if not self.result.set_running_or_notify_cancel():
             return
         try:
@@ -48,7 +48,7 @@ class Call:
                 self.result.set_exception(error)
                 return
             lost = lost_to(error)
-            on_loss(lost)
+            on_loss(lost)  # before anyone can react to it
             self.result.set_exception(lost)
 
 
@@ -205,6 +205,6 @@ def lost_to(error: BaseException) -> EngineLost:
 
 
 def reject(result: Future[Any], error: Exception) -> None:
-    """Fail a result, unless nobody waits for it any more."""
+    """Set an error as the result, unless nobody waits for it any more."""
     if result.set_running_or_notify_cancel():
         result.set_exception(error)

@@ -86,9 +86,8 @@ class EngineThread:
         """
         result: Future[Speech] = Future()
         try:
-            return await self._send(
-                self._commands.put, Admission(utterance, result, _on_this_loop(on_audio)), result
-            )
+            admission = Admission(utterance, result, _on_this_loop(on_audio))
+            return await self._send(self._commands.put, admission, result)
         except asyncio.CancelledError:
             self._commands.put(Cancellation(utterance.job_id))
             raise
@@ -151,8 +150,8 @@ class EngineThread:
         while (call := self._calls.get()) is not None:
             if self._lost.done():
                 reject(call.result, self._lost.result())
-            else:
-                call.run(engine, lambda lost: self._commands.put(Loss(lost)))
+                continue
+            call.run(engine, lambda lost: self._commands.put(Loss(lost)))
 
 
 def _on_this_loop(on_audio: OnAudio | None) -> OnAudio | None:

@@ -110,11 +110,13 @@ def _compares(here: Studio, size: str) -> None:
 
 
 def _downloads(take: Locator, page: Page) -> None:
-    take.get_by_label("Download take 1").click()
-    with page.expect_download() as download:
-        take.get_by_role("button", name="WAV").click()
-    assert download.value.suggested_filename == "take-1.wav"
-    assert download.value.path().read_bytes().startswith(b"RIFF")
+    signatures = {"wav": (b"RIFF",), "mp3": (b"ID3", b"\xff"), "flac": (b"fLaC",), "opus": (b"OggS",)}
+    for name, begins in signatures.items():
+        take.get_by_label("Download take 1").click()
+        with page.expect_download() as download:
+            take.get_by_role("button", name=name.upper()).click()
+        assert download.value.suggested_filename == f"take-1.{name}"
+        assert download.value.path().read_bytes().startswith(begins)
 
 
 def _saves(here: Studio, size: str) -> None:

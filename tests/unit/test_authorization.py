@@ -13,7 +13,7 @@ from fastapi import APIRouter, FastAPI
 
 from functions.access.access_control import AccessControl
 from functions.http.application import create_app, serve_with
-from functions.http.authorized_route import AuthorizedRoute
+from functions.http.routing.authorized_route import AuthorizedRoute
 from functions.local.websocket_route import router as socket_router
 from functions.websocket.dispatch import SCOPES, Dispatcher
 from pipeline.access import api_keys, ws_tickets

@@ -3,7 +3,7 @@
 import json
 import re
 
-from functions.http import problems, rate_limit_headers
+from functions.http.responses import problems, rate_limit_headers
 from pipeline.errors import QuotaStatus, TooMany
 
 REQUESTS = QuotaStatus("requests", 600, 12, 60, 37)

@@ -6,7 +6,7 @@ import httpx
 
 from functions.background import sweep
 from functions.http.application import create_app, serve_with
-from functions.http.health_checks import HealthChecks
+from functions.http.operations.health_checks import HealthChecks
 from functions.http.operations.job_statistics import read_statistics
 from functions.http.operations.service_status import ServiceStatus, StatusReader
 from pipeline.contract.records import Request, Timings

@@ -6,7 +6,7 @@ import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from functions.http import problems, rate_limit_headers
+from functions.http.responses import problems, rate_limit_headers
 from pipeline.ids import NewId
 from pipeline.logs import correlation_id_from
 

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from functions.access.page_origins import REFUSAL, may_use
-from functions.http import problems
+from functions.http.responses import problems
 from pipeline.addresses import is_loopback
 
 log = structlog.get_logger(__name__)
@@ -31,6 +31,7 @@ _ANSWER_HEADERS = (
     "RateLimit",
     "RateLimit-Policy",
     "Retry-After",
+    "Vary",
     "WWW-Authenticate",
     "X-Correlation-Id",
     "X-Job-Id",

@@ -3,7 +3,7 @@
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from functions.http import problems
+from functions.http.responses import problems
 
 SINGLE = ("Authorization", "Content-Type")
 

@@ -9,7 +9,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from functions.http import problems
+from functions.http.responses import problems
 from pipeline.errors import TooLarge
 
 # Who sends more slowly than this on the whole is not waited for; 25 MB at it take two hours.

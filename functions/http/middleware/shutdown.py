@@ -5,7 +5,7 @@ import asyncio
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from functions.http import problems
+from functions.http.responses import problems
 
 log = structlog.get_logger(__name__)
 

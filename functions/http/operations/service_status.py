@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from functions.http.health_checks import HealthChecks
+from functions.http.operations.health_checks import HealthChecks
 from functions.http.operations.job_statistics import JobStatistics, read_statistics
 from pipeline.clients.queues import Queue
 from pipeline.clients.resources import Resources

@@ -6,9 +6,9 @@ from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
-from functions.http import problems
-from functions.http.authorized_route import AuthorizedRoute, public
-from functions.http.dependencies import FromHealthChecks
+from functions.http.responses import problems
+from functions.http.routing.authorized_route import AuthorizedRoute, public
+from functions.http.routing.dependencies import FromHealthChecks
 from pipeline.errors import Unavailable
 
 router = APIRouter(tags=["health"], route_class=AuthorizedRoute)

@@ -5,9 +5,9 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, Field
 
-from functions.http import problems
-from functions.http.authorized_route import AuthorizedRoute, requires
-from functions.http.dependencies import FromCaller, FromQueueDepth, FromResources
+from functions.http.responses import problems
+from functions.http.routing.authorized_route import AuthorizedRoute, requires
+from functions.http.routing.dependencies import FromCaller, FromQueueDepth, FromResources
 from functions.previews.urls import audio_url
 from pipeline.clients.resources import Resources
 from pipeline.contract.records import Failed, Timings, UtcSeconds

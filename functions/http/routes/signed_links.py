@@ -4,10 +4,10 @@ from typing import Annotated
 
 from fastapi import APIRouter, File, Query, Request, Response, UploadFile
 
-from functions.http import problems
-from functions.http.authorized_route import AuthorizedRoute, public
-from functions.http.dependencies import FromResources
 from functions.http.parameters.ranges import Span
+from functions.http.responses import problems
+from functions.http.routing.authorized_route import AuthorizedRoute, public
+from functions.http.routing.dependencies import FromResources
 from pipeline.audio.wav import WAV
 from pipeline.clients.resources import Resources
 from pipeline.clients.storage import RangeNotSatisfiable

@@ -2,11 +2,11 @@
 
 from fastapi import APIRouter, Response
 
-from functions.http import problems
-from functions.http.authorized_route import AuthorizedRoute, requires
-from functions.http.dependencies import FromStatusReader
 from functions.http.operations.prometheus import CONTENT_TYPE, to_text
 from functions.http.operations.service_status import ServiceStatus
+from functions.http.responses import problems
+from functions.http.routing.authorized_route import AuthorizedRoute, requires
+from functions.http.routing.dependencies import FromStatusReader
 from pipeline.errors import Unavailable
 
 router = APIRouter(tags=["operations"], route_class=AuthorizedRoute)
@@ -24,7 +24,7 @@ async def get_status(reader: FromStatusReader) -> ServiceStatus:
     responses={
         200: {
             "description": "Gauges, in Prometheus' text format",
-            "content": {"text/plain": {"schema": {"type": "string"}}},
+            "content": {CONTENT_TYPE: {"schema": {"type": "string"}}},
         },
         **problems.answers(Unavailable.code),
     },

@@ -6,9 +6,9 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, File, Form, Request, Response, UploadFile
 from pydantic import BaseModel, ConfigDict, Field
 
-from functions.http import problems
-from functions.http.authorized_route import AuthorizedRoute, requires
-from functions.http.dependencies import FromCaller, FromResources
+from functions.http.responses import problems
+from functions.http.routing.authorized_route import AuthorizedRoute, requires
+from functions.http.routing.dependencies import FromCaller, FromResources
 from functions.previews.requests import WholeText
 from pipeline.access.owners import new_id
 from pipeline.contract import retention

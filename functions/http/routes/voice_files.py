@@ -4,10 +4,10 @@ from datetime import timedelta
 
 from fastapi import APIRouter, Response
 
-from functions.http import problems
-from functions.http.authorized_route import AuthorizedRoute, requires
-from functions.http.dependencies import FromCaller, FromResources
-from functions.http.routes.preview_audio import asked_of_storage, is_all
+from functions.http.responses import problems
+from functions.http.routes.previews.read import asked_of_storage, is_all
+from functions.http.routing.authorized_route import AuthorizedRoute, requires
+from functions.http.routing.dependencies import FromCaller, FromResources
 from pipeline.audio.wav import WAV
 from pipeline.contract import layout
 from pipeline.domain import voices

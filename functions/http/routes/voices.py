@@ -5,9 +5,9 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from functions.http import problems
-from functions.http.authorized_route import AuthorizedRoute, requires
-from functions.http.dependencies import FromCaller, FromResources
+from functions.http.responses import problems
+from functions.http.routing.authorized_route import AuthorizedRoute, requires
+from functions.http.routing.dependencies import FromCaller, FromResources
 from functions.previews.requests import WholeText
 from pipeline.contract.records import UtcSeconds, VoiceMetadata
 from pipeline.domain import voice_changes, voice_names, voice_renaming, voices

@@ -3,9 +3,9 @@
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
-from functions.http import problems
-from functions.http.authorized_route import AuthorizedRoute, requires
-from functions.http.dependencies import FromCaller, FromResources
+from functions.http.responses import problems
+from functions.http.routing.authorized_route import AuthorizedRoute, requires
+from functions.http.routing.dependencies import FromCaller, FromResources
 from pipeline.access import ws_tickets
 from pipeline.contract.records import UtcSeconds
 from pipeline.errors import Unavailable

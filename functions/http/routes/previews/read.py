@@ -8,13 +8,13 @@ from typing import Annotated, Literal, TypeVar
 
 from fastapi import APIRouter, Header, Request, Response
 
-from functions.http import problems
-from functions.http.authorized_route import AuthorizedRoute, requires
-from functions.http.dependencies import FromCaller, FromQueueDepth, FromResources
 from functions.http.parameters.if_range import IfRange
 from functions.http.parameters.ranges import WHOLE, Span
+from functions.http.responses import problems
 from functions.http.routes.jobs import Signed
-from functions.http.routes.preview_responses import SERVED, TRANSCODED
+from functions.http.routes.previews.documented_responses import SERVED, TRANSCODED
+from functions.http.routing.authorized_route import AuthorizedRoute, requires
+from functions.http.routing.dependencies import FromCaller, FromQueueDepth, FromResources
 from functions.previews.queue_depth import QueueDepth
 from functions.previews.urls import audio_url
 from pipeline.access.owners import owns

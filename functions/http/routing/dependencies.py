@@ -8,7 +8,7 @@ from typing import Annotated
 from fastapi import Depends
 from starlette.requests import HTTPConnection
 
-from functions.http.health_checks import HealthChecks
+from functions.http.operations.health_checks import HealthChecks
 from functions.http.operations.service_status import StatusReader
 from functions.previews.completion_waiters import CompletionWaiters
 from functions.previews.queue_depth import QueueDepth

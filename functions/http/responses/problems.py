@@ -12,8 +12,8 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
-from functions.http import rate_limit_headers
-from functions.http.statuses import STATUS
+from functions.http.responses import rate_limit_headers
+from functions.http.responses.statuses import STATUS
 from pipeline.contract.validation import message_of
 from pipeline.errors import (
     Forbidden,

@@ -1,5 +1,6 @@
 """How a request for a preview is answered: with its audio, with why there is none, or with the job that goes on."""
 
+import asyncio
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -9,12 +10,11 @@ from typing import Annotated
 from fastapi import Depends, Header, Query, Response
 from fastapi.responses import JSONResponse
 
-from functions.http import problems
-from functions.http.dependencies import FromQueueDepth, FromResources, FromWaiters
 from functions.http.parameters.audio_format import FromFormat
 from functions.http.parameters.prefer import parse_prefer
+from functions.http.responses import problems
 from functions.http.routes.jobs import view
-from functions.http.routes.preview_audio import (
+from functions.http.routes.previews.read import (
     asked_of_storage,
     audio_headers,
     elsewhere,
@@ -22,7 +22,8 @@ from functions.http.routes.preview_audio import (
     is_all,
     transcoded,
 )
-from functions.http.routes.preview_streams import AudioPieces, StreamedPreview
+from functions.http.routes.previews.streams import AudioPieces, StreamedPreview
+from functions.http.routing.dependencies import FromQueueDepth, FromResources, FromWaiters
 from functions.previews.completion_waiters import CompletionWaiters, Waiter
 from functions.previews.queue_depth import QueueDepth
 from functions.previews.received_audio import ReceivedAudio
@@ -78,11 +79,13 @@ class Answering:
             made_by = request.model_copy(update={"subscriber": waiter.subscriber if wait_seconds else None})
             await jobs.accept(self.resources, made_by, objects, reference_seconds=reference_seconds)
             wait_seconds = min(wait_seconds, deadlines.seconds_left() - ANSWER_SECONDS)
-            is_ready = wait_seconds > 0 and await self.waiters.wait(waiter, request.job_id, wait_seconds)
             try:
+                is_ready = wait_seconds > 0 and await self.waiters.wait(waiter, request.job_id, wait_seconds)
                 answer = await self._answer(request, waiter if is_ready else None, waiting)
             except PipelineError as error:
                 answer = problems.answer_to(error, job_id=request.job_id)
+            except asyncio.CancelledError:  # the process stops
+                answer = problems.stopping(job_id=request.job_id)
         answer.headers.update(_identity(request))
         if applied:
             answer.headers["Preference-Applied"] = applied

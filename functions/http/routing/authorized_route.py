@@ -8,7 +8,7 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 
 from functions.access.access_control import AccessControl
-from functions.http.strict_request import StrictRequest
+from functions.http.routing.strict_request import StrictRequest
 from pipeline.contract.records import Scope
 
 SCHEME = "key"

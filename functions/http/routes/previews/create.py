@@ -4,11 +4,11 @@ from typing import Annotated
 
 from fastapi import APIRouter, File, Form, Response, UploadFile
 
-from functions.http.authorized_route import AuthorizedRoute, requires
-from functions.http.dependencies import FromCaller, FromResources
 from functions.http.parameters.options import FromOptions, NoOtherFields
-from functions.http.routes.preview_answers import FromAnswering
-from functions.http.routes.preview_responses import GENERATED
+from functions.http.routes.previews.answers import FromAnswering
+from functions.http.routes.previews.documented_responses import GENERATED
+from functions.http.routing.authorized_route import AuthorizedRoute, requires
+from functions.http.routing.dependencies import FromCaller, FromResources
 from functions.previews.requests import ReferenceAt, find_reference, preview_request
 from pipeline.access.owners import new_id
 from pipeline.contract import records

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from functions.http import problems
+from functions.http.responses import problems
 from functions.http.routes.jobs import JobView
 from pipeline.audio.output_formats import FORMATS
 from pipeline.audio.wav import WAV

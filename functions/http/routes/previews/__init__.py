@@ -1,0 +1,1 @@
+"""The routes that make and serve previews."""
