@@ -132,7 +132,7 @@ async def test_many_requests_on_many_connections_each_get_their_own_answer(clien
 
 def test_a_connection_lives_on_whatever_is_sent(client: Client) -> None:
     with client.socket() as socket:
-        nonsense: list[str | bytes] = ["{", "[]", "7", b"\x00\xff", json.dumps({"type": 3}), "x" * 200_000]
+        nonsense: list[str | bytes] = ["{", "[]", "7", b"\x00\xff", json.dumps({"type": 3})]
         nonsense += [json.dumps({"type": "fly", "data": {}}), json.dumps({"type": "save_voice", "data": []})]
         for sent in nonsense:
             socket.connection.send(sent)

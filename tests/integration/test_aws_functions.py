@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,8 @@ async def two_jobs(resources: Resources) -> dict[str, str]:
 async def test_http(resources: Resources) -> None:
     one, two = recorded("http_get"), recorded("http_get")
     two["requestContext"]["requestId"] = "another="
+    for event in (one, two):
+        event["requestContext"]["timeEpoch"] = int(time.time() * 1000)
     answers = await invoked(resources, "functions.aws.http.handler", one, two)
     assert [answer["statusCode"] for answer in answers] == [200, 200]
     assert [answer["headers"]["x-correlation-id"] for answer in answers] == ["JKJaXmPLvHcESHA=", "another="]

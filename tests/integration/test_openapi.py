@@ -161,6 +161,10 @@ ERRORS = [
         for path in ("/voices", "/uploads", "/upload", "/preview", "/preview-from-voice")
     ),
     ("get", "/jobs/nobody", {}, 404),
+    ("delete", "/jobs/nobody", {}, 404),
+    ("get", "/previews/nobody.mp3", {}, 404),
+    ("get", "/previews/nobody.midi", {}, 422),
+    ("get", "/previews/EXPIRED.mp3", {}, 410),
     ("get", "/jobs/nobody?signed=maybe", {}, 422),
     ("get", "/previews/nobody.wav?signed=maybe", {}, 422),
     ("get", "/previews/nobody.wav", {}, 404),
@@ -321,8 +325,10 @@ def test_every_error_that_is_described_is_tried() -> None:
     # It takes a worker slower than a preview lives.
     outrun = ("post", id(described("post", "/preview-from-voice")), 410)
     # It takes a limit that other answers would be over as well.
-    large = ("get", id(described("get", "/voices/taken/export")), 413)
-    assert described_errors - {outrun, large} <= tried
+    large = {("get", id(described("get", path)), 413) for path in ("/voices/taken/export", "/previews/nobody.mp3")}
+    # It takes another client, who cancels the job meanwhile.
+    cancelled = {("post", id(described("post", path)), 409) for path in ("/preview", "/preview-from-voice")}
+    assert described_errors - {outrun} - large - cancelled <= tried
 
 
 @pytest.mark.parametrize(

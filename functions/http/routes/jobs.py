@@ -102,7 +102,7 @@ async def get_job(
 @router.delete(
     "/jobs/{job_id}",
     response_model_exclude_none=True,
-    responses=problems.answers(InvalidInput.code, NotFound.code, Unavailable.code),
+    responses=problems.answers(NotFound.code, Unavailable.code),
     openapi_extra=requires("preview"),
 )
 async def cancel_job(job_id: str, caller: FromCaller, resources: FromResources) -> JobView:
