@@ -1,1 +1,1 @@
-"""The stateless side: one module an entry point, the same code as a Lambda handler and under uvicorn."""
+"""The stateless entry points: the same code runs as AWS Lambda handlers and under uvicorn."""

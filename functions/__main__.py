@@ -1,4 +1,4 @@
-"""`python -m functions`: the API on this machine, under uvicorn, against whatever the environment points at."""
+"""`python -m functions`: serve the API on this machine, under uvicorn, configured by the environment."""
 
 import sys
 
@@ -11,11 +11,11 @@ from pipeline.settings import load_settings
 
 
 def main() -> int:
-    """Serve until told to stop; return the exit status."""
+    """Serve until a signal stops the process; return the exit status."""
     try:
         settings = load_settings()
     except SettingsError as error:
-        print(error, file=sys.stderr)  # noqa: T201 - there is no log yet
+        print(error, file=sys.stderr)  # noqa: T201 - logging is not configured yet
         return 2
     configure_logging(settings, "api")
     uvicorn.run(

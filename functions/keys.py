@@ -1,6 +1,6 @@
-"""`python -m functions.keys`: makes, lists, expires and revokes API keys, where the environment points at.
+"""`python -m functions.keys`: create, list, expire and revoke API keys, in the storage that the environment names.
 
-Only what was asked for goes to standard output, so that a new key can be piped into whatever keeps secrets.
+Only the result is written to standard output, so that a new key can be piped into a secret store.
 """
 
 import argparse
@@ -27,7 +27,7 @@ COLUMNS = ("id", "owner", "name", "scopes", "created", "expires", "revoked", "la
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Do what the command line says; the exit status."""
+    """Run the command line; return the exit status."""
     wanted = _parser().parse_args(arguments)
     try:
         settings = load_settings()
@@ -154,7 +154,7 @@ def _moment(text: str) -> datetime:
 
 
 def _reason(error: PipelineError) -> str:
-    """Tell what was wrong, to one who may know what lies beneath."""
+    """Return the reason of an error for an administrator, including its cause."""
     beneath = f" {error.__cause__}" if error.__cause__ else ""
     return " ".join((error.message + beneath).split())
 

@@ -1,6 +1,6 @@
-"""What the stateless functions and the GPU worker share: the rules of the domain and the way to the outside.
+"""Code that the stateless functions and the GPU worker share: domain rules and clients of external services.
 
-The ground (`ids`, `errors`) carries the rules (`settings`, `records`, `layout`, `retention`), which are plain
-functions over plain data; these carry the outside world (`storage`, `queues`, `connections`, `audio`, wired in
-`resources`); on top stands what one does with them (`sessions`, `voices`, `jobs`, `events`).  Imports only go down.
+From the lowest layer to the highest: `ids` and `errors`; the rules (`settings`, `records`, `layout`, `retention`),
+which are pure functions; the clients of external services (`storage`, `queues`, `connections`, `audio`, created in
+`resources`); the operations that use them (`sessions`, `voices`, `jobs`, `events`).  Layers import only lower ones.
 """

@@ -1,4 +1,4 @@
-"""Addresses in settings: URLs, web origins and networks, checked, and which of them are this machine's own."""
+"""Addresses in settings: validation of URLs, web origins and networks, and checks for loopback addresses."""
 
 import re
 from ipaddress import ip_address, ip_network
@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator
 
-# Browsers leave out the port that a scheme has anyway.
+# Browsers omit a scheme's default port.
 _ORIGIN = re.compile(
     r"(?!http://.*:80$|https://.*:443$)https?://([a-z0-9-]+(\.[a-z0-9-]+)*|\[[0-9a-f:.]+\])(:\d{1,5})?"
 )
@@ -46,12 +46,12 @@ Networks = Annotated[str, AfterValidator(_check_networks)]
 
 
 def separated(values: str | None) -> tuple[str, ...]:
-    """Return the values of a setting that holds several, separated by commas."""
+    """Return the values of a comma-separated setting."""
     return tuple(value.strip() for value in (values or "").split(",") if value.strip())
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether an address to listen on can be reached from this machine alone."""
+    """Return whether an address to listen on can be reached from this machine only."""
     try:
         return ip_address(host).is_loopback
     except ValueError:
@@ -59,7 +59,7 @@ def is_loopback(host: str) -> bool:
 
 
 def is_loopback_url(url: str) -> bool:
-    """Return whether a URL leads to this machine, whoever calls it."""
+    """Return whether a URL refers to the loopback interface of the machine that requests it."""
     return is_loopback(urlsplit(url).hostname or "")
 
 
@@ -67,5 +67,5 @@ def _is_http_url(url: str) -> bool:
     try:
         parts = urlsplit(url)
         return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # brackets that don't match, a port that is no number
+    except ValueError:  # unbalanced brackets, or a port that is not a number
         return False

@@ -1,6 +1,6 @@
-"""By when a request has to be answered: set once where it comes in, kept by every call that is made for it.
+"""The deadline of a request: set once when it is received, and applied to every call that is made for it.
 
-It travels as the request's context does, from a task to those that it starts.
+It is a context variable, so a task passes it to the tasks that it starts.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ _current: ContextVar[Deadline | None] = ContextVar("deadline", default=None)
 
 @contextmanager
 def within(seconds: float) -> Iterator[Deadline]:
-    """Set the deadline of what runs in this context: so many seconds from now."""
+    """Set the deadline for the code that runs in this context, in seconds from now."""
     deadline = Deadline(asyncio.get_running_loop().time() + seconds)
     token = _current.set(deadline)
     try:
@@ -32,12 +32,12 @@ def within(seconds: float) -> Iterator[Deadline]:
 
 
 def timeout() -> asyncio.Timeout:
-    """Bound the block that is entered with it: `TimeoutError` is raised at the deadline, if there is one."""
+    """Return a context manager that raises `TimeoutError` at the deadline, if there is one."""
     deadline = _current.get()
     return asyncio.timeout_at(deadline.at if deadline else None)
 
 
 def seconds_left() -> float:
-    """Return how long it is until the deadline; infinity where there is none."""
+    """Return the time until the deadline; infinity if there is none."""
     deadline = _current.get()
     return deadline.at - asyncio.get_running_loop().time() if deadline else inf

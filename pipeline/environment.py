@@ -7,19 +7,19 @@ from pydantic_settings import BaseSettings
 
 
 class SettingsError(ValueError):
-    """The environment holds a wrong value; the message names each setting and what would be right."""
+    """The environment has an invalid value; the message names each setting and its valid values."""
 
 
 SettingsT = TypeVar("SettingsT", bound=BaseSettings)
 
 
 def load(kind: type[SettingsT]) -> SettingsT:
-    """Read settings of some kind from the environment.
+    """Read a settings class from the environment.
 
     Raises
     ------
     SettingsError
-        A value is wrong; the message has one line a setting.
+        A value is invalid; the message has one line per setting.
     """
     try:
         return kind()

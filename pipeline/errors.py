@@ -1,4 +1,4 @@
-"""All errors, typed once; each interface maps these classes to its own protocol once."""
+"""All error classes; each interface maps them to its own protocol in one place."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -10,11 +10,11 @@ class PipelineError(Exception):
     Parameters
     ----------
     message
-        What was wrong and what would be right.
+        What is wrong, and what is valid.
     field
-        The input field at fault, where there is one.
+        The input field that is wrong, if there is one.
     retry_after
-        Seconds after which the same request may do better, where that is known.
+        Seconds after which a retry of the same request may succeed, if known.
     """
 
     code: ClassVar[str] = "error"
@@ -39,7 +39,7 @@ class InvalidAudio(InvalidInput):
 
 
 class FormatNotInstalled(InvalidInput):
-    """The audio format needs a library that this installation has not."""
+    """The audio format needs a library that is not installed."""
 
     def __init__(self, format_: str, package: str) -> None:
         super().__init__(
@@ -79,19 +79,19 @@ class QuotaStatus:
     quota: int
     remaining: int
     window_seconds: int | None = None  # of a quota that is renewed in each window
-    reset_seconds: int | None = None  # until there is more, where that is known
+    reset_seconds: int | None = None  # until more becomes available, if known
     unit: str | None = None  # when it is not requests
 
 
 class TooMany(PipelineError):
-    """A quota is used up, or an address is throttled; `retry_after` says when to retry.
+    """A quota is used up, or an address is throttled; `retry_after` is when to retry.
 
     Parameters
     ----------
     message, field, retry_after
-        As of every `PipelineError`.
+        See `PipelineError`.
     quota_status
-        The quota, where it is one.
+        The status of the quota, if one is used up.
     """
 
     code = "too_many_requests"
@@ -121,7 +121,7 @@ class NotReady(NotFound):
 
 
 class Expired(PipelineError):
-    """What had that id has expired."""
+    """The resource with that id has expired."""
 
     code = "expired"
 
@@ -151,19 +151,19 @@ class SynthesisFailed(PipelineError):
 
 
 class Unavailable(PipelineError):
-    """Something this process depends on does not answer; the same request may work later."""
+    """A dependency of this process does not respond; the same request may succeed later."""
 
     code = "unavailable"
 
 
 class Misconfigured(Unavailable):
-    """Something this process depends on refuses it for good: its settings or its permissions are wrong."""
+    """A dependency of this process refuses its requests permanently: the settings or permissions are wrong."""
 
     code = "misconfigured"
 
 
 def unavailability(error: Unavailable) -> str:
-    """Say to a client what it needs to know of an outage: not where it is."""
+    """Return the message about an outage for clients, which does not name the dependency."""
     if isinstance(error, Misconfigured):
         return "The service is misconfigured; whoever runs it finds the reason in its log."
     return "The service can't reach its storage or queue; try again shortly."

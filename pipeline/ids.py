@@ -10,21 +10,21 @@ import uuid_utils
 Clock = Callable[[], datetime]
 NewId = Callable[[], str]
 Owner = str | None
-"""Owner of keys, or None where authentication is off."""
+"""Owner of keys, or None if authentication is off."""
 
 _HEX = re.compile(r"[0-9a-f]{32}")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-# Later than any retention could add up to, so that whatever came from outside can be reckoned with.
+# Retention periods can be added to any earlier time without overflow, whatever id a client sends.
 _END = datetime(9000, 1, 1, tzinfo=UTC)
 
 
 def utc_now() -> datetime:
-    """Return the current time, aware and in UTC."""
+    """Return the current time as an aware datetime in UTC."""
     return datetime.now(UTC)
 
 
 def id_maker(clock: Clock) -> NewId:
-    """Return a function that makes ids with the clock's time in them."""
+    """Return a function that creates ids with the clock's time."""
 
     def new_id() -> str:
         return uuid_utils.uuid7(nanoseconds=_milliseconds(clock()) * 1_000_000).hex
@@ -38,12 +38,12 @@ def is_id(text: str) -> bool:
 
 
 def timestamp_of(id_: str) -> datetime:
-    """Return when an id was made, to the millisecond (RFC 9562, section 5.7)."""
+    """Return when an id was created, to the millisecond (RFC 9562, section 5.7)."""
     return _EPOCH + timedelta(milliseconds=int(id_[:12], 16))
 
 
 def lowest_id(moment: datetime) -> str:
-    """Return the bound below which every id is older than the moment."""
+    """Return the lowest id of a moment: every id below it is older."""
     return f"{_milliseconds(moment):012x}" + "0" * 20
 
 

@@ -1,4 +1,4 @@
-"""Structured logs, one line an event, without secrets, audio or long payloads."""
+"""Structured logs, one line per event, without secrets, audio or long payloads."""
 
 import logging
 import re
@@ -10,18 +10,18 @@ import structlog
 
 from pipeline.settings import Settings
 
-# What comes before a secret, and the secret: a header, as text or in a list, a parameter or a JSON field.
+# The text before a secret, and the secret: a header, as text or in a list, a parameter or a JSON field.
 _IS = r"(?:[\"']?\s*(?:=|%3D|:)|[\"']\s*,)\s*(?:b?[\"'])?"
 _SECRETS = re.compile(
     rf"(?P<before>\b(?:authorization|sec-websocket-protocol){_IS}(?:bearer\s+)?)(?P<header>[^\s\"'][^\"'\r\n]*)"
     r"|(?P<before_token>\bbearer\s+"
     r"|x-amz-(?:signature|credential|security-token)[\"']?\s*(?:=|%3D|:)\s*[\"']?"
     r"|\bticket(?:=|%3D|[\"']\s*:\s*[\"'])"
-    # A ticket, wherever it is, up to its id, which may be told.
+    # A ticket anywhere in the text, except for its id, which may be logged.
     r"|(?<![0-9a-f])[0-9a-f]{32}\.(?=[A-Za-z0-9_-]{43}))(?P<token>[^\s\"'&,;}]+)",
     re.IGNORECASE,
 )
-# A key of ours may be told by what it begins with.
+# An API key of this service, recognised by its prefix.
 _KEYS = re.compile(r"\b(?P<id>vck_[A-Za-z0-9]{12})_[A-Za-z0-9_-]+")
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _CORRELATION_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
@@ -30,7 +30,7 @@ EventDict = MutableMapping[str, Any]
 
 
 def configure_logging(settings: Settings, service: str) -> None:
-    """Configure all loggers of this process, the libraries' too, to write to stderr in the configured format."""
+    """Configure all loggers, including the libraries', to write to stderr in the configured format."""
     formatter = structlog.stdlib.ProcessorFormatter(
         processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_rendering(settings)],
         foreign_pre_chain=_describing(service),
@@ -42,7 +42,7 @@ def configure_logging(settings: Settings, service: str) -> None:
     root.setLevel(settings.log_level)
     for chatty in ("aiobotocore", "botocore", "urllib3", "asyncio", "mangum", "numba", "uvicorn.websocket"):
         logging.getLogger(chatty).setLevel(max(logging.WARNING, root.level))
-    # In detail it shows whole requests.
+    # At lower levels it logs whole requests.
     logging.getLogger("uvicorn.error").setLevel(max(logging.INFO, root.level))
     structlog.configure(
         processors=[
@@ -85,7 +85,7 @@ def _describing(service: str) -> list[structlog.types.Processor]:
 def _rendering(settings: Settings) -> list[structlog.types.Processor]:
     def bound(_logger: Any, _method: str, event: EventDict) -> EventDict:
         for name, value in event.items():
-            # A traceback is ours, not a payload, and is needed whole.
+            # A traceback is not a payload, and is needed in full.
             event[name] = _redacted(value) if name == "exception" else _harmless(value, settings.log_payload_chars)
         return event
 
@@ -129,5 +129,5 @@ def _without_secret(found: re.Match[str]) -> str:
 
 
 def _escaped(control: re.Match[str]) -> str:
-    """Escape a character that would break the line, or forge another one."""
+    """Escape a control character, which could break the line or forge another one."""
     return control[0].encode("unicode_escape").decode()

@@ -11,9 +11,9 @@ from pipeline.addresses import HttpUrl, Networks, Origins, is_loopback, is_loopb
 from pipeline.environment import load
 
 MAX_HOURS = 24 * 366 * 10
-# What is kept back from waiting for a job: time to read its audio and to answer.
+# Reserved from the time to wait for a job: for reading its audio and sending the response.
 ANSWER_SECONDS = 2.5
-# What a multipart form adds to the recording it carries.
+# The overhead of a multipart form, besides its recording.
 FORM_BYTES = 1024 * 1024
 
 
@@ -268,22 +268,22 @@ class Settings(BaseSettings):
 
     @cached_property
     def upload_retention(self) -> timedelta:
-        """How long an upload lives from its session's creation."""
+        """How long an upload is kept from its session's creation."""
         return timedelta(hours=self.upload_retention_hours)
 
     @cached_property
     def upload_form_lifetime(self) -> timedelta:
-        """How long a presigned upload may be used: never longer than what it uploads would live."""
+        """How long a presigned upload is valid: never longer than the retention of the upload."""
         return min(timedelta(minutes=self.upload_form_minutes), self.upload_retention)
 
     @cached_property
     def preview_retention(self) -> timedelta:
-        """How long a preview lives from its completion."""
+        """How long a preview is kept from its completion."""
         return timedelta(minutes=self.preview_retention_minutes)
 
     @cached_property
     def job_retention(self) -> timedelta:
-        """How long a job's request and outcome live from its creation."""
+        """How long a job's request and outcome are kept from its creation."""
         return timedelta(hours=self.job_retention_hours)
 
     @cached_property
@@ -293,28 +293,28 @@ class Settings(BaseSettings):
 
     @cached_property
     def connection_retention(self) -> timedelta:
-        """How long a connection's record lives from its last use."""
+        """How long a connection's record is kept from its last use."""
         return timedelta(hours=self.connection_retention_hours)
 
     @cached_property
     def reference_max_bytes(self) -> int:
-        """The most bytes a reference recording may have."""
+        """The maximum size of a reference recording, in bytes."""
         return _bytes(self.reference_max_megabytes)
 
     @cached_property
     def answer_seconds(self) -> float:
-        """How long after its first byte a request is answered: API Gateway waits for 30 seconds."""
+        """The time limit for a response, from the request's first byte: API Gateway waits for 30 seconds."""
         return self.preview_wait_seconds + ANSWER_SECONDS
 
     @cached_property
     def request_max_bytes(self) -> int:
-        """The most bytes a request may have."""
+        """The maximum size of a request, in bytes."""
         largest = self.reference_max_bytes + FORM_BYTES
         return min(_bytes(self.request_max_megabytes) or largest, largest)
 
     @cached_property
     def answer_max_bytes(self) -> int:
-        """The most bytes of audio that an answer may have; 0: as many as there are."""
+        """The maximum size of the audio in a response, in bytes; 0: no limit."""
         return _bytes(self.answer_max_megabytes)
 
 

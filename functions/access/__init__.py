@@ -1,1 +1,1 @@
-"""Authentication, authorization and throttling of callers, over HTTP and WebSocket alike."""
+"""Authentication, authorization and throttling of callers, over HTTP and WebSocket."""

@@ -1,4 +1,4 @@
-"""Authentication and authorization, over HTTP and WebSocket alike: key, scope, then the owner's quota."""
+"""Authentication and authorization over HTTP and WebSocket: key, scope, then the owner's quota."""
 
 import structlog
 
@@ -15,7 +15,7 @@ log = structlog.get_logger(__name__)
 
 
 class AccessControl:
-    """Authenticates and authorizes callers.  One serves a whole process: what it reads of keys is cached."""
+    """Authenticates and authorizes callers.  One per process, as it caches the keys that it reads."""
 
     def __init__(self, resources: Resources) -> None:
         self._resources = resources
@@ -24,7 +24,7 @@ class AccessControl:
         self._failed = FailedKeyThrottle(resources.clock)
 
     async def authenticate_key(self, authorization: str | None, address: str) -> Caller:
-        """Return the caller that an `Authorization` header names.
+        """Return the caller that an `Authorization` header authenticates.
 
         Raises
         ------
@@ -49,24 +49,24 @@ class AccessControl:
             raise
 
     async def authenticate_socket(self, authorization: str | None, ticket: str | None, address: str) -> Caller:
-        """Return the caller that opens a WebSocket: by key where the client can set a header, else by ticket.
+        """Return the caller that opens a WebSocket, authenticated by key if the header is set, else by ticket.
 
         Raises
         ------
         Unauthorized, TooMany
-            As for the one that was shown.
+            See `authenticate_key` and `authenticate_ticket`.
         """
         if ticket is not None and authorization is None:
             return await self.authenticate_ticket(ticket, address)
         return await self.authenticate_key(authorization, address)
 
     async def authenticate_ticket(self, ticket: str, address: str) -> Caller:
-        """Return the caller that was given this ticket, and use it up.
+        """Redeem a ticket; return the caller that it was issued to.
 
         Raises
         ------
         Unauthorized
-            It is none, or its minute is over, or it was used, or its key is no longer valid.
+            It is no ticket, has expired, was used before, or its key is no longer valid.
         TooMany
             The ticket failed too often from this address.
         """
@@ -82,12 +82,12 @@ class AccessControl:
         return caller
 
     async def authorize(self, caller: Caller, scope: Scope) -> QuotaStatus | None:
-        """Count a request and check its scope; return how the owner's quota stands after it.
+        """Count a request and check its scope; return the status of the owner's quota.
 
         Raises
         ------
         Forbidden
-            The key has not the scope for it.
+            The key does not have the scope.
         TooMany
             The owner's quota is used up.
         """
@@ -97,7 +97,7 @@ class AccessControl:
         return quota_status
 
     async def take_request(self, caller: Caller) -> QuotaStatus | None:
-        """Count a request; return how the owner's quota stands after it.
+        """Count a request; return the status of the owner's quota.
 
         Raises
         ------

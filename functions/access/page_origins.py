@@ -1,4 +1,4 @@
-"""Which web pages may use the service, told by their origin."""
+"""Which web pages may use the service, by origin."""
 
 from collections.abc import Collection
 
@@ -6,13 +6,13 @@ REFUSAL = "Pages of this origin may not use the service; name it in CORS_ORIGINS
 
 
 def may_use(origin: str | None, host: str | None, allowed: Collection[str]) -> bool:
-    """Return whether a request may come from a page of an origin; programs send none.
+    """Return whether requests from pages of an origin are allowed; clients other than browsers send none.
 
     Parameters
     ----------
     origin, host
-        The headers of that name.
+        The values of the `Origin` and `Host` headers.
     allowed
-        The origins that the settings name.
+        The allowed origins in the settings.
     """
     return origin is None or origin in allowed or origin.partition("://")[2] == (host or "").lower() != ""

@@ -1,7 +1,7 @@
-"""How often one address may fail with one key or ticket: counted in this process alone.
+"""Throttling of failed authentication, by address and by key or ticket: counted per process.
 
-A credential is looked at before anything is refused: one that is good is never refused for what others at the same
-address did.  Nobody guesses 256 random bits; the limits spare the storage the look-ups, and the log the noise.
+A credential is checked before a request is refused: a valid one is never refused because of failures of other
+clients at the same address.  256 random bits can't be guessed; the limits bound the look-ups and the log output.
 """
 
 import asyncio
@@ -21,11 +21,11 @@ TRIES = 20
 REMEMBERED = 10_000
 
 _Counted = tuple[str, str | None]
-"""A network and the id of a credential, or None for all of them together."""
+"""A network and the id of a credential, or None for all credentials together."""
 
 
 class FailedKeyThrottle:
-    """The latest failures of each address with each credential; of too many, the latest are remembered."""
+    """The latest failures by address and credential; the number of entries is limited, the oldest are evicted."""
 
     def __init__(self, clock: Clock, *, tries: int = TRIES, remembered: int = REMEMBERED) -> None:
         self._clock = clock
@@ -36,7 +36,7 @@ class FailedKeyThrottle:
 
     @asynccontextmanager
     async def look_up(self, address: str) -> AsyncIterator[None]:
-        """Allow an address one look-up at a time once it has failed too often, whatever it showed."""
+        """Allow an address one look-up at a time once it has failed too often, with any credential."""
         network = network_of(address)
         if not self._seconds_left((network, None)):
             yield
@@ -63,7 +63,7 @@ class FailedKeyThrottle:
         self._count((network, None))
 
     def _seconds_left(self, counted: _Counted) -> int:
-        """Return for how long the limit stays reached; 0 if it is not."""
+        """Return how many seconds the limit stays exceeded; 0 if it is not exceeded."""
         failures = self._failures.get(counted)
         if failures is None or len(failures) < self._tries:
             return 0

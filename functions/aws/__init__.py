@@ -1,1 +1,1 @@
-"""The entry points as AWS Lambda calls them: one module a function, each wired when Lambda imports it."""
+"""The entry points for AWS Lambda: one module per function, initialized when Lambda imports it."""

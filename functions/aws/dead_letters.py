@@ -1,6 +1,6 @@
-"""The function behind the queue of jobs that failed too often."""
+"""The function of the dead-letter queue."""
 
-import functions.aws.fast_start  # noqa: F401 - before the others
+import functions.aws.fast_start  # noqa: F401 - must be imported first
 from functions.aws.process import serving, start
 from functions.background import dead_letters
 

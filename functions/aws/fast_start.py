@@ -1,16 +1,16 @@
-"""What makes a function's process start faster; the entry points import it before anything else."""
+"""Optimizations of a function's cold start; the entry points import this module first."""
 
 import gc
 import ssl
 from typing import Any
 
-# The collector goes through everything that imports leave behind, again and again, and finds nothing: a sixth of a
-# cold start.  `process.start` turns it on again.
+# Garbage collection during the imports frees almost nothing and takes a sixth of a cold start.  `process.start`
+# enables it again.
 gc.disable()
 
 
 class LazyCertificates(ssl.SSLContext):
-    """A client's context that reads the machine's certificates at its first connection."""
+    """A client context that loads the system's certificates at its first connection."""
 
     are_read = False
 
@@ -23,9 +23,9 @@ class LazyCertificates(ssl.SSLContext):
 
 
 def _import_aiohttp() -> None:
-    """Import it without the context that it makes for connections which most functions never open.
+    """Import aiohttp without the default SSL context that it creates, which most functions never use.
 
-    Reading the machine's certificates is a tenth of a cold start; the AWS clients bring certificates of their own.
+    Loading the system's certificates is a tenth of a cold start; the AWS clients use certificates of their own.
     """
     made, ssl.create_default_context = ssl.create_default_context, _lazy_context
     try:

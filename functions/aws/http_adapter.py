@@ -1,4 +1,4 @@
-"""API Gateway's HTTP events (payload format 2.0) as requests to the application, and its answers back."""
+"""Adapter between API Gateway's HTTP events (payload format 2.0) and the ASGI application."""
 
 import asyncio
 from typing import Any
@@ -17,14 +17,14 @@ from pipeline.ids import Clock
 
 
 def answering(process: Process) -> Handler:
-    """Make the handler of the HTTP API."""
+    """Return the handler of the HTTP API."""
     app = create_app(process.resources.settings)
     serve_with(app, process.resources)
-    text_types = [*DEFAULT_TEXT_MIME_TYPES, problems.MEDIA_TYPE]  # anything else travels in base64
+    text_types = [*DEFAULT_TEXT_MIME_TYPES, problems.MEDIA_TYPE]  # all others are encoded in base64
     adapter = Mangum(_timed(app, process.resources.clock), lifespan="off", text_mime_types=text_types)
 
     def handler(event: Event, context: Any) -> Any:
-        # Requests that bring no name of their own go by the gateway's, which stands in its access log too.
+        # A request without a correlation id gets the gateway's request id, which is in its access log too.
         names = {CORRELATION_HEADER.lower(): event["requestContext"]["requestId"]}
         return adapter({**event, "headers": names | event["headers"]}, context)
 
@@ -32,7 +32,7 @@ def answering(process: Process) -> Handler:
 
 
 def _timed(app: ASGIApp, clock: Clock) -> ASGI:
-    """Count a request's time from when the gateway received it: a cold start is part of it."""
+    """Measure a request's time from when the gateway received it, which includes a cold start."""
 
     async def serve(scope: Scope, receive: Receive, send: Send) -> None:
         received_at = scope["aws.event"]["requestContext"]["timeEpoch"] / 1000

@@ -1,8 +1,8 @@
-"""The function behind the events queue."""
+"""The function of the events queue."""
 
 from functools import partial
 
-import functions.aws.fast_start  # noqa: F401 - before the others
+import functions.aws.fast_start  # noqa: F401 - must be imported first
 from functions.aws.process import serving, start
 from functions.background import notify
 from pipeline.access.key_lookup import KeyLookup

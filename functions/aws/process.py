@@ -1,6 +1,6 @@
-"""One process of a function: settings, logs, event loop and clients, made once before any event.
+"""One process of a function: settings, logs, event loop and clients, created once before the first event.
 
-Lambda gives a process its CPU in full while it starts: what is made there is not waited for by the first event.
+Lambda provides full CPU during initialization, and what is created then does not delay the first event.
 """
 
 import asyncio
@@ -23,42 +23,42 @@ Handler = Callable[[Event, Any], Any]
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """The event loop on which every event of this process is served, and the clients that live on it."""
+    """The event loop that handles all events of this process, and the clients that are bound to it."""
 
     loop: asyncio.AbstractEventLoop
     resources: Resources
     opened: AsyncExitStack = field(default_factory=AsyncExitStack)
 
     def run(self, work: Coroutine[Any, Any, T], **bound: str | None) -> T:
-        """Do one event's work, under what is bound to its log lines.
+        """Run the coroutine of one event, with these values bound to its log lines.
 
-        A task has a copy of the context, so nothing that the work binds is there for the next event.
+        A task has a copy of the context, so values that the coroutine binds do not persist to the next event.
         """
         with structlog.contextvars.bound_contextvars(**bound):
             return self.loop.run_until_complete(work)
 
 
 def start(service: str) -> Process:
-    """Make the process ready for its events.
+    """Initialize the process.
 
     Raises
     ------
     SettingsError
-        A value in the environment is wrong; Lambda logs it as the reason why the function does not start.
+        A value in the environment is invalid; Lambda logs the error as the reason why initialization failed.
     """
     settings = load_settings()
     configure_logging(settings, service)
     loop = asyncio.new_event_loop()
-    asyncio.set_event_loop(loop)  # the one that Mangum finds
-    opened = AsyncExitStack()  # never closed: Lambda ends a process without a word
+    asyncio.set_event_loop(loop)  # Mangum uses the current event loop
+    opened = AsyncExitStack()  # never closed: Lambda ends a process without notice
     resources = loop.run_until_complete(opened.enter_async_context(connect(settings)))
-    gc.freeze()  # what is there now stays there
+    gc.freeze()  # objects that exist now are kept until the process ends
     gc.enable()
     return Process(loop, resources, opened)
 
 
 def serving(process: Process, handle: Callable[[Resources, Event], Awaitable[Any]]) -> Handler:
-    """Make the handler of queue batches or of a schedule."""
+    """Return the handler of queue batches or of a schedule."""
 
     async def serve(event: Event) -> Any:
         return await handle(process.resources, event)

@@ -1,6 +1,6 @@
-"""The function that the schedule calls every minute."""
+"""The function that the schedule invokes every minute."""
 
-import functions.aws.fast_start  # noqa: F401 - before the others
+import functions.aws.fast_start  # noqa: F401 - must be imported first
 from functions.aws.process import serving, start
 from functions.background import sweep
 

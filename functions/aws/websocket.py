@@ -1,6 +1,6 @@
-"""The functions behind the WebSocket API's routes."""
+"""The functions of the WebSocket API's routes."""
 
-import functions.aws.fast_start  # noqa: F401 - before the others
+import functions.aws.fast_start  # noqa: F401 - must be imported first
 from functions.aws.process import start
 from functions.aws.websocket_routes import Routes
 

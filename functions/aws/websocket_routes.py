@@ -1,7 +1,7 @@
-"""The routes of API Gateway's WebSocket API over the same dispatch as the local `/ws`.
+"""The routes of API Gateway's WebSocket API, with the same dispatch as the local `/ws`.
 
-A route's own answer reaches the client only where the API has route responses, so what there is to say is posted.
-Nothing can be posted from within `$connect`: until it has been answered, the connection is not there.
+A route's return value is sent to the client only if the API has route responses, so messages are posted instead.
+Nothing can be posted during `$connect`: the connection does not exist until that has returned.
 """
 
 import base64
@@ -31,7 +31,7 @@ Answer = dict[str, int]
 
 
 class Routes:
-    """What is done with an event of each route."""
+    """The handlers of the routes."""
 
     def __init__(self, resources: Resources) -> None:
         self._resources = resources
@@ -39,7 +39,7 @@ class Routes:
         self._dispatcher = Dispatcher(resources, self._access_control)
 
     async def connect(self, event: Event) -> Answer:
-        """Let a client in or not; a connection is remembered only when there is something to remember."""
+        """Accept or reject a client; a connection's state is stored only if it is not empty."""
         headers = {name.lower(): value for name, value in (event.get("headers") or {}).items()}
         try:
             caller = await self._caller_of_handshake(headers, event)
@@ -61,8 +61,8 @@ class Routes:
     async def _caller_of_handshake(self, headers: Mapping[str, str], event: Event) -> Caller:
         settings = self._resources.settings
         ticket = (event.get("queryStringParameters") or {}).get("ticket")
-        # No browser adds a ticket by itself, and only who had a key got one: the studio, which here comes from
-        # another address than the sockets, needs no origin to be named.
+        # A ticket prevents cross-site requests: browsers send none by themselves, and only the holder of a key gets
+        # one.  So the origin of the studio, which differs from that of the WebSocket API, need not be allowed.
         shows_ticket = settings.wants_keys and ticket is not None
         if not shows_ticket and not may_use(headers.get("origin"), headers.get("host"), settings.allowed_origins):
             raise Forbidden(REFUSAL)
@@ -70,13 +70,13 @@ class Routes:
         return await self._access_control.authenticate_socket(headers.get("authorization"), ticket, address)
 
     async def disconnect(self, event: Event) -> Answer:
-        """Forget a client; API Gateway does not promise to call this."""
+        """Delete a connection's state; API Gateway does not guarantee that this is called."""
         log.info("client disconnected", connection_id=_connection_id(event))
         await self._dispatcher.forget(self._address(event))
         return {"statusCode": 200}
 
     async def default(self, event: Event) -> Answer:
-        """Answer a message; where the answer can't be posted, API Gateway says so in its own words."""
+        """Respond to a message; if the response can't be posted, API Gateway sends its own error message."""
         client = self._address(event)
         try:
             await self._answer(client, _frame(event))
@@ -109,7 +109,7 @@ class Routes:
         return caller_remembered(ConnectionState.model_validate_json(body)) if body else None
 
     def serving(self, process: Process, route: Callable[[Event], Awaitable[Answer]]) -> Handler:
-        """Make the handler of one route."""
+        """Return the handler of one route."""
 
         async def serve(event: Event) -> Answer:
             try:
@@ -133,7 +133,7 @@ def _connection_id(event: Event) -> str:
 
 
 def _endpoint(context: Event, settings: Settings) -> str:
-    """Tell where `@connections` is: below the API's own address, or below that of what stands in for all of AWS."""
+    """Return the endpoint of `@connections`: the API's own, or that of the AWS emulator in the settings."""
     if settings.aws_endpoint_url:
         return f"{settings.aws_endpoint_url.rstrip('/')}/_aws/execute-api/{context['apiId']}/{context['stage']}"
     return f"https://{context['domainName']}/{context['stage']}"

@@ -1,4 +1,4 @@
-"""Jobs that were delivered too often are ended here, so that no client waits for ever."""
+"""Handler of dead letters: ends jobs that were delivered too often, so that no client waits indefinitely."""
 
 from functools import partial
 
@@ -14,7 +14,7 @@ log = structlog.get_logger(__name__)
 
 
 async def handle(resources: Resources, event: Event) -> Event:
-    """Serve a batch of dead letters that came through SQS."""
+    """Handle an SQS batch of dead letters."""
     return await sqs_batches.each(event, partial(_fails, resources))
 
 
@@ -32,7 +32,7 @@ async def _fails(resources: Resources, record: Record) -> bool:
 
 
 async def give_up(resources: Resources, job_id: str) -> None:
-    """Write the failure that ends a job, unless it has ended some other way."""
+    """Write a failure as the outcome of a job, unless it has an outcome."""
     request = await jobs.read_envelope(resources, job_id)
     if request is None:
         log.warning("dead letter has no request", job_id=job_id)

@@ -1,4 +1,4 @@
-"""Outcome events notify the clients that made the jobs, and those who subscribed."""
+"""Handler of outcome events: notifies the clients that created the jobs, and subscribers."""
 
 import asyncio
 import json
@@ -24,7 +24,7 @@ Delivery = Literal["delivered", "gone", "unreachable"]
 
 
 async def handle(resources: Resources, event: Event, key_lookup: KeyLookup) -> Event:
-    """Serve a batch of S3 events, and of notifications to be tried again, that came through SQS."""
+    """Handle an SQS batch of S3 events and notifications to be retried."""
     return await sqs_batches.each(event, partial(_fails, resources, key_lookup))
 
 
@@ -34,14 +34,14 @@ async def _fails(resources: Resources, key_lookup: KeyLookup, record: Record) ->
             return not await _retry(resources, key_lookup, retried)
         job_ids = [layout.job_id_of_outcome(key) for key in events.keys_created(record["body"])]
         done = await asyncio.gather(*(notify(resources, key_lookup, job_id) for job_id in job_ids if job_id))
-    except Exception:  # one that is damaged must not hold up the others
+    except Exception:  # a damaged one must not block the others
         log.exception("could not notify", message_id=record["messageId"])
         return True
     return not all(done)
 
 
 async def notify(resources: Resources, key_lookup: KeyLookup, job_id: str) -> bool:
-    """Notify every subscriber of a job that has ended; False when the whole event has to come again."""
+    """Notify every subscriber of a job that has ended; return False if the whole event has to be retried."""
     try:
         outcome = await jobs.read_outcome(resources, job_id)
         if outcome is None:
@@ -62,21 +62,21 @@ async def _notify_all(resources: Resources, key_lookup: KeyLookup, outcome: Outc
     deliver = partial(_deliver, resources, key_lookup, outcome)
     maker = outcome.subscriber
     if maker and maker.interface == "http" and await deliver(maker) == "delivered" and not maker.stream:
-        # Until now nobody knew the id, so nobody can have subscribed; whoever does from now on finds the outcome.
+        # The id was unknown to clients until now, so there are no subscribers; later ones find the outcome.
         return True
     subscribers = await _subscribers(resources, outcome)
     results = await asyncio.gather(*(deliver(subscriber) for subscriber in subscribers))
     unreachable = [to for to, result in zip(subscribers, results, strict=True) if result == "unreachable"]
     if len(unreachable) == len(subscribers):
         return not unreachable
-    # Each is tried again alone, so that the others don't hear twice.
+    # Each is retried separately, so that the others are not notified twice.
     for subscriber in unreachable:
         await resources.events.send(Notification(job_id=outcome.job_id, subscriber=subscriber).to_json().decode())
     return True
 
 
 async def _subscribers(resources: Resources, outcome: Outcome) -> list[Subscriber]:
-    """Find a job's maker, where that is one who can still be notified, and those who subscribed later."""
+    """Return a job's creator, if it can be notified, and the later subscribers."""
     keys = [item.key async for item in resources.bucket.list(layout.subscribers(outcome.job_id))]
     bodies = await asyncio.gather(*(resources.bucket.get(key) for key in keys))
     others = [Subscriber.model_validate_json(body) for body in bodies if body]
@@ -105,7 +105,7 @@ async def _deliver(resources: Resources, key_lookup: KeyLookup, outcome: Outcome
 
 async def _body(resources: Resources, outcome: Outcome, to: Subscriber) -> bytes:
     if to.interface == "http":
-        return json.dumps({"job_id": outcome.job_id}).encode()  # it reads the outcome and answers it as HTTP
+        return json.dumps({"job_id": outcome.job_id}).encode()  # the waiting request reads the outcome
     return json.dumps(await messages.completion(resources, outcome, to), ensure_ascii=False).encode()
 
 

@@ -1,4 +1,4 @@
-"""Batches of SQS messages: what failed is named, so that only that comes again."""
+"""SQS batches with partial batch responses, so that only failed messages are retried."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -9,7 +9,7 @@ Record = dict[str, Any]
 
 
 async def each(event: Event, fails: Callable[[Record], Awaitable[bool]]) -> Event:
-    """Serve every record of an event side by side; the partial batch response that Lambda wants of it."""
+    """Handle all records of an event concurrently; return the partial batch response for Lambda."""
     failed = await asyncio.gather(*(fails(record) for record in event["Records"]))
     names = [record["messageId"] for record, bad in zip(event["Records"], failed, strict=True) if bad]
     return {"batchItemFailures": [{"itemIdentifier": name} for name in names]}

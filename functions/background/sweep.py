@@ -1,7 +1,7 @@
-"""Every minute: delete what has expired, end what is overdue, finish what died half-way.
+"""The sweep, every minute: delete expired objects, end overdue jobs, complete interrupted changes.
 
-Ids sort by age, so each listing begins at the oldest key and stops at the first that is too young: a sweep costs
-what has expired, not what is stored.
+Ids sort by age, so each listing begins at the oldest key and stops at the first that is too new: the cost of a
+sweep depends on what has expired, not on what is stored.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -21,9 +21,9 @@ from pipeline.ids import is_id, timestamp_of
 
 log = structlog.get_logger(__name__)
 
-# Jobs past their deadline are looked for this far back, so that some missed sweeps do no harm.
+# Jobs past their deadline are searched this far back, so that a few missed sweeps do no harm.
 OVERDUE_SPAN = timedelta(minutes=15)
-# A function lives half a minute at most; a marker of that age is of a job that was accepted, or never will be.
+# A function runs for at most half a minute; a job with an older marker was accepted, or never will be.
 MARKER_TIMEOUT = timedelta(minutes=5)
 _DELETED_AT_ONCE = 1000
 
@@ -56,9 +56,10 @@ async def handle(resources: Resources, _event: dict[str, Any]) -> dict[str, int]
 
 
 async def _touch_queue(resources: Resources) -> None:
-    """Keep the queue of jobs active.
+    """Keep the queue of jobs active, as CloudWatch defines it.
 
-    Of one that nobody asks for six hours, CloudWatch hears up to 15 minutes late, and no worker would start before.
+    The metrics of a queue that was inactive for six hours are delayed by up to 15 minutes, and so would be the
+    start of a worker.
     """
     try:
         await resources.synthesis.ping()
@@ -78,7 +79,7 @@ async def _by_id(resources: Resources, prefix: str, expires_at: ExpiresAt) -> As
 
 
 async def _previews(resources: Resources) -> AsyncIterator[str]:
-    """A preview lives from its completion, which its id does not tell; but it is never older than its id."""
+    """Yield expired previews; they expire by their completion, which is never earlier than the time in the id."""
     now = resources.clock()
     async for item in resources.bucket.list(layout.PREVIEWS):
         id_ = layout.id_in(item.key, layout.PREVIEWS)
@@ -91,7 +92,7 @@ async def _previews(resources: Resources) -> AsyncIterator[str]:
 
 
 async def _connections(resources: Resources) -> AsyncIterator[str]:
-    """Connections are named by API Gateway, in no order of age; there are as many as there are clients."""
+    """Yield expired connections; their ids are assigned by API Gateway and not ordered by age."""
     now = resources.clock()
 
     def expired(item: ObjectInfo) -> bool:
@@ -103,10 +104,10 @@ async def _connections(resources: Resources) -> AsyncIterator[str]:
 
 
 async def _ended_in_flight(resources: Resources) -> AsyncIterator[str]:
-    """Markers of previews that have ended, were never accepted, or are past their deadline.
+    """Yield markers of previews that have ended, were never accepted, or are past their deadline.
 
-    Those that have just been made are let be: whoever made them may still be at it.  The others cost one listing of
-    the jobs since the oldest of them, and no read.
+    New markers are skipped: their requests may still be in progress.  The others need one listing of the jobs since
+    the oldest of them, and no read.
     """
     latest = resources.clock() - MARKER_TIMEOUT
     keys = {layout.job_id_in_flight(item.key): item.key async for item in resources.bucket.list(layout.IN_FLIGHT)}

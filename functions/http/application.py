@@ -1,4 +1,4 @@
-"""The HTTP API: routes, errors and what every request passes through."""
+"""The HTTP API: routes, error handlers and middleware."""
 
 from fastapi import FastAPI
 
@@ -26,10 +26,10 @@ from pipeline.domain.presigned_urls import UPLOAD_PATH
 from pipeline.ids import id_maker, utc_now
 from pipeline.settings import Settings
 
-# The routes that take a recording.
+# The routes that accept a recording.
 RECORDING_PATHS = {"/preview", "/upload"}
 SIGNED_UPLOADS = UPLOAD_PATH.partition("{")[0]
-# Any other body: some short fields, and a text whose every character may take twelve bytes (`\ud83d\ude00`).
+# Any other body: some short fields, and a text with up to twelve bytes per character (`\ud83d\ude00`).
 FIELDS_BYTES = 64 * 1024
 CHARACTER_BYTES = 12
 
@@ -42,14 +42,14 @@ or a new one. `HEAD` works wherever `GET` does. Results are also pushed to WebSo
 
 
 def create_app(settings: Settings, *, on_loopback: bool = False) -> FastAPI:
-    """Return the application; `serve_with` must be called before it serves.
+    """Return the application; `serve_with` must be called before it handles requests.
 
     Parameters
     ----------
     settings
-        What is configured.
+        The settings.
     on_loopback
-        Whether it is served to this machine alone.
+        Whether it is served on a loopback interface only.
     """
     app = Api(
         settings,
@@ -58,7 +58,7 @@ def create_app(settings: Settings, *, on_loopback: bool = False) -> FastAPI:
         version="0.1.0",
         docs_url=None,
         redoc_url=None,
-        redirect_slashes=False,  # the redirect would name whatever host the request names
+        redirect_slashes=False,  # the redirect would contain the host of the request, unchecked
         separate_input_output_schemas=False,
     )
     signed = (signed_links,) if settings.serves_links else ()
@@ -74,12 +74,12 @@ def create_app(settings: Settings, *, on_loopback: bool = False) -> FastAPI:
         status,
         *signed,
     ):
-        # As they are: to include a router is to make each route once more, and a function's start waits for that.
+        # Added directly: `include_router` would create each route again, which slows down a function's cold start.
         app.router.routes.extend(routes.router.routes)
     docs_page.install(app)
     studio_page.install(app, settings)
     problems.install(app)
-    # The last one added is the first that a request passes through.
+    # The middleware that is added last runs first.
     app.add_middleware(HeadRequests)
     app.add_middleware(RequestDeadline, seconds=settings.answer_seconds)
     app.add_middleware(
@@ -103,7 +103,7 @@ def create_app(settings: Settings, *, on_loopback: bool = False) -> FastAPI:
 
 
 def body_limit(path: str, settings: Settings) -> BodyLimit:
-    """Return how large the body of a request for a path may be."""
+    """Return the size limit of request bodies for a path."""
     most = settings.request_max_bytes
     if path in RECORDING_PATHS or path.startswith(SIGNED_UPLOADS):
         return BodyLimit(most, "" if most > settings.reference_max_bytes else _way_around(settings))

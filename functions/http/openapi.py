@@ -1,4 +1,4 @@
-"""The API's description, completed by what holds for every route: middleware is not seen by FastAPI."""
+"""The API's OpenAPI description, with what the middleware adds to all routes, which FastAPI does not know."""
 
 from typing import Any
 
@@ -49,7 +49,7 @@ _RATE_LIMIT = {
 
 
 class Api(FastAPI):
-    """An application that describes itself truthfully, with keys or, where none are wanted, without."""
+    """An application whose description includes API keys only if authentication is on."""
 
     def __init__(self, settings: Settings, **more: Any) -> None:
         super().__init__(**more)
@@ -57,7 +57,7 @@ class Api(FastAPI):
         self._limits = string_limits(settings)
 
     def openapi(self) -> dict[str, Any]:
-        """Describe every route, header, media type and error."""
+        """Return the description of all routes, headers, media types and errors."""
         if self.openapi_schema is None:
             schema = super().openapi()
             for path in schema["paths"].values():
@@ -66,7 +66,7 @@ class Api(FastAPI):
             _add_limits(schema, self._limits)
             if self._wants_keys:
                 schema["components"]["securitySchemes"] = {SCHEME: _SECURITY_SCHEME}
-            # Here and not at each route, where FastAPI would build it once for every error of every route.
+            # Here instead of in each route, where FastAPI would build it once per error and route.
             schema["components"]["schemas"] |= models_json_schema(
                 [(problems.Problem, "serialization")], ref_template="#/components/schemas/{model}"
             )[1]["$defs"]
@@ -77,7 +77,7 @@ class Api(FastAPI):
 
 
 def string_limits(settings: Settings) -> dict[str, dict[str, Any]]:
-    """Return, by name, what JSON Schema can say of the strings in a request; the domain's rules check them."""
+    """Return the JSON Schema limits of the strings in a request, by name; the domain's rules validate them."""
     id_ = {"pattern": "^[0-9a-f]{32}$"}
     return {
         "response_text": {"minLength": 1, "maxLength": settings.text_max_chars},
@@ -132,7 +132,7 @@ def _complete(operation: Operation, *, has_content: bool, wants_keys: bool) -> N
 def _add_answers(operation: Operation, *, wants_key: bool) -> None:
     answers = operation["responses"]
     if "HTTPValidationError" in str(answers.get("422")):
-        # FastAPI adds it to whatever has a parameter, though a text can't be wrong.
+        # FastAPI adds it to every route with parameters, even if no value can be invalid.
         del answers["422"]
     more = _OF_ANY_REQUEST | (_OF_ANY_BODY if "requestBody" in operation else {})
     for status, description in (more | (_OF_ANY_KEY if wants_key else {})).items():

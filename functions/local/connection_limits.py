@@ -1,4 +1,4 @@
-"""How many WebSocket connections a key, and an address, may have open in this process."""
+"""Limits of open WebSocket connections per key and per address in this process."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ RETRY_SECONDS = 10
 
 
 class ConnectionLimits:
-    """The connections that are open or being opened, counted."""
+    """Counts of the connections that are open or being opened."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -25,7 +25,7 @@ class ConnectionLimits:
         Raises
         ------
         TooMany
-            The address has as many as it may.
+            The address has reached the limit.
         """
         limit = self._settings.connections_per_address
         with self._counted(f"address {network_of(address)}", limit, "an address"):
@@ -38,7 +38,7 @@ class ConnectionLimits:
         Raises
         ------
         TooMany
-            The key has as many as it may.
+            The key has reached the limit.
         """
         limit = 0 if key_id is None else self._settings.connections_per_key
         with self._counted(f"key {key_id}", limit, "a key"):

@@ -1,8 +1,8 @@
-"""`POST /@connections/<id>`, by which other processes reach this one's clients, as in API Gateway.
+"""`POST /@connections/<id>`, by which other processes send messages to this one's clients, as in API Gateway.
 
-Each server process listens on a loopback port of its own, so that a message finds the very process that holds the
-connection, however many there are.  As in API Gateway, a post has to be signed: with the credentials of the service
-itself, which each of its processes has.
+Each server process listens on its own loopback port, so that a message reaches the process that holds the
+connection.  As in API Gateway, a request has to be signed: with the credentials of the service, which all of its
+processes have.
 """
 
 import asyncio
@@ -28,25 +28,25 @@ from pipeline.ids import Clock, utc_now
 
 
 class Deliveries(Protocol):
-    """Takes what was posted."""
+    """Receiver of posted messages."""
 
     def max_bytes(self, connection_id: str) -> int:
-        """Return how much a connection takes at once."""
+        """Return the maximum size of a message for a connection."""
 
     async def deliver(self, connection_id: str, body: bytes) -> bool:
-        """Take a message; return whether the connection is there."""
+        """Deliver a message; return whether the connection exists."""
 
 
 Credentials = Callable[[], Awaitable[ReadOnlyCredentials]]
 Verify = Callable[[ReceivedRequest, bytes], Awaitable[None]]
 
-# By this header botocore knows which of its exceptions to raise (AWS REST-JSON protocol).
+# botocore selects the exception to raise by this header (AWS REST-JSON protocol).
 _GONE = {"x-amzn-ErrorType": "GoneException"}
 _TOO_LARGE = {"x-amzn-ErrorType": "PayloadTooLargeException"}
 
 
 def signature_check(credentials: Credentials, clock: Clock = utc_now) -> Verify:
-    """Return the check that a request is signed with the credentials that are in use at the time."""
+    """Return a function that verifies that a request is signed with the current credentials."""
 
     async def verify(request: ReceivedRequest, body: bytes) -> None:
         check_loopback_host(request)
@@ -60,14 +60,14 @@ def signature_check(credentials: Credentials, clock: Clock = utc_now) -> Verify:
 
 
 def connections_app(deliveries: Deliveries, verify: Verify) -> Starlette:
-    """Make the application.
+    """Return the application.
 
     Parameters
     ----------
     deliveries
-        Takes what is posted.
+        Receives the posted messages.
     verify
-        Takes a request and its body; raises `SignatureRefused` if it is not to be served.
+        Verifies a request and its body; raises `SignatureRefused` if the signature is not valid.
     """
 
     async def post(request: Request) -> Response:
@@ -91,7 +91,7 @@ def connections_app(deliveries: Deliveries, verify: Verify) -> Starlette:
 
 @asynccontextmanager
 async def serving(deliveries: Deliveries, verify: Verify) -> AsyncIterator[str]:
-    """Serve the application on a free port of the loopback interface; the endpoint's address."""
+    """Serve the application on a free port of the loopback interface; yield the endpoint's URL."""
     config = uvicorn.Config(
         connections_app(deliveries, verify),
         lifespan="off",
@@ -111,7 +111,7 @@ async def serving(deliveries: Deliveries, verify: Verify) -> AsyncIterator[str]:
 
 
 class _InnerServer(uvicorn.Server):
-    """A server beside the one that the process is run by, to whom the signals are left."""
+    """A second server in the process, which leaves the signals to the main one."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -19,7 +19,7 @@ SEND_TIMEOUT_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """One open connection.  `sending` is held while a message is answered, so that its results come after."""
+    """One open connection.  `sending` is held until a message has its response; results are sent after it."""
 
     address: ReplyTo
     caller: Caller
@@ -55,11 +55,11 @@ class ConnectionRegistry:
         return connection
 
     def remove(self, connection: Connection) -> None:
-        """Forget a connection."""
+        """Remove a connection."""
         self._open.pop(connection.address.connection_id, None)
 
     async def post(self, connection_id: str, text: str) -> bool:
-        """Send a message to a connection; return whether it was there."""
+        """Send a message to a connection; return whether it exists."""
         connection = self._open.get(connection_id)
         if connection is None:
             return False
@@ -77,7 +77,7 @@ class ConnectionRegistry:
         Raises
         ------
         WebSocketDisconnect
-            The client is gone, or did not read in time and was disconnected.
+            The client has disconnected, or did not read in time and was disconnected.
         """
         try:
             async with asyncio.timeout(self._send_timeout_seconds):

@@ -1,4 +1,4 @@
-"""Who takes what is posted to this process: a request that waits, or an open WebSocket."""
+"""The receivers of messages posted to this process: waiting requests and open WebSockets."""
 
 from functions.local.connections import ConnectionRegistry
 from functions.previews.completion_waiters import CompletionWaiters
@@ -14,13 +14,13 @@ class LocalDeliveries:
         self._connections = connections
 
     def max_bytes(self, connection_id: str) -> int:
-        """Return how much a connection takes at once."""
+        """Return the maximum size of a message for a connection."""
         if self._waiters.is_waiting(connection_id):
             return WAV_MAX_BYTES + MESSAGE_MAX_BYTES
         return MESSAGE_MAX_BYTES
 
     async def deliver(self, connection_id: str, body: bytes) -> bool:
-        """Take a message; return whether the connection is there."""
+        """Deliver a message; return whether the connection exists."""
         if self._waiters.deliver(connection_id, body):
             return True
         return await self._connections.post(connection_id, body.decode())

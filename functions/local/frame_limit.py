@@ -1,4 +1,4 @@
-"""How many frames a WebSocket connection may send: faster ones wait, and one that goes on is closed."""
+"""The rate limit of a WebSocket connection's frames: excess frames are delayed, then the connection is closed."""
 
 from dataclasses import dataclass, field
 
@@ -25,9 +25,9 @@ class FrameLimit:
     Parameters
     ----------
     per_minute
-        Frames a minute; a fifth of them may come at once.  0: no limit.
+        Frames per minute; the burst size is a fifth of it.  0: no limit.
     slowed_seconds
-        For how long a connection may be slowed down without a pause before it should be closed.
+        How long a connection may be delayed continuously before it should be closed.
     """
 
     per_minute: int
@@ -44,7 +44,7 @@ class FrameLimit:
         return max(1.0, self.per_minute / 5)
 
     def seconds_to_wait(self, now: float) -> float:
-        """Return 0 and count a frame, or return how long it has to wait."""
+        """Return 0 and count a frame, or return how long the frame has to wait."""
         if not self.per_minute:
             return 0.0
         per_second = self.per_minute / 60

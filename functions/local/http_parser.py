@@ -1,27 +1,27 @@
-"""HTTP/1.1 as the local server parses it: h11 with limits, and without what another parser may read differently."""
+"""HTTP/1.1 as the local server parses it: h11 with limits, and without input that is ambiguous."""
 
 from typing import Any
 
 import h11
 from h11._receivebuffer import ReceiveBuffer
 
-URL_MAX_BYTES = 7 * 1024  # less than the longest line that the WebSocket library reads
+URL_MAX_BYTES = 7 * 1024  # less than the maximum line length of the WebSocket library
 HEADERS_MAX_BYTES = 16 * 1024
 
 
 class AmbiguousRequest(h11.RemoteProtocolError):
-    """A request that a proxy in front of this server may delimit differently; the message is fit for the client."""
+    """A request that a proxy in front of this server may delimit differently; the message is for the client."""
 
 
 class Connection(h11.Connection):
-    """The server's side of a connection, with limits that hold however a request is cut into packets."""
+    """The server's side of a connection, with limits that do not depend on how a request is split into packets."""
 
     def __init__(self) -> None:
         super().__init__(h11.SERVER, max_incomplete_event_size=HEADERS_MAX_BYTES)
         self._receive_buffer = _StrictLines()
 
     def next_event(self) -> Any:
-        """Return the next event of what has been received.
+        """Return the next event from the received data.
 
         Raises
         ------
@@ -36,7 +36,7 @@ class Connection(h11.Connection):
 
 
 class _StrictLines(ReceiveBuffer):
-    """Refuses what h11 accepts for the sake of old clients: lines that end with LF alone, and folded headers."""
+    """Reject what h11 accepts for old clients: lines that end with LF only, and folded headers."""
 
     def maybe_extract_lines(self) -> list[bytearray] | None:
         size = len(self)

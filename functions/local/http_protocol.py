@@ -1,4 +1,4 @@
-"""HTTP/1.1 under uvicorn, with the limits that API Gateway sets in the cloud: sizes of heads, and timeouts."""
+"""HTTP/1.1 under uvicorn, with limits as those of API Gateway in the cloud: size of the headers, and timeouts."""
 
 import asyncio
 import sys
@@ -16,7 +16,7 @@ from functions.http.responses import problems
 from functions.local.http_parser import HEADERS_MAX_BYTES, URL_MAX_BYTES, AmbiguousRequest, Connection
 
 ON_SHUTDOWN = "on_shutdown"
-"""Under this name the application's lifespan state holds what to call when the server begins to stop."""
+"""The key in the lifespan state for the function to call when the server begins to stop."""
 
 _ERRORS = {
     408: ("request_timeout", "The request did not come in time; send it again."),
@@ -33,7 +33,7 @@ class HttpProtocol(H11Protocol):
     """HTTP/1.1 that closes a connection whose client does not finish a request, or does not read the response."""
 
     headers_timeout_seconds = 10.0
-    # After an early response the rest of a body is read and dropped for so long: its sender can't read meanwhile.
+    # How long the rest of a body is read and discarded after an early response: the client can't read meanwhile.
     linger_seconds = 30.0
     read_timeout_seconds = 60.0
 
@@ -63,7 +63,7 @@ class HttpProtocol(H11Protocol):
         self._update_timeout()
 
     def on_response_complete(self) -> None:
-        """Go on to the next request, which may be here already."""
+        """Continue with the next request, which may have been received already."""
         self.app_state = self.app_state | {FIRST_BYTE_AT: self.loop.time()}
         super().on_response_complete()
         self._update_timeout()
@@ -99,7 +99,7 @@ class HttpProtocol(H11Protocol):
         self._send_error(status, str(error) if isinstance(error, AmbiguousRequest) else None)
 
     def _update_timeout(self) -> None:
-        """Set the timeout for what the client has to send next; one that runs is not restarted by every byte."""
+        """Set the timeout for what the client has to send next; received bytes do not restart a running one."""
         if self.transport.is_closing():
             self._set_timeout(None)
         elif self.conn.their_state is h11.IDLE:

@@ -1,4 +1,4 @@
-"""The local server: HTTP and WebSocket in one application, wired by the settings."""
+"""The local server: HTTP and WebSocket in one application, configured by the settings."""
 
 import asyncio
 import multiprocessing
@@ -43,7 +43,7 @@ def application() -> FastAPI:
 def local_app(settings: Settings, clock: Clock = utc_now) -> FastAPI:
     """Return the application with its WebSocket route; it connects when the server starts it."""
     app = create_app(settings, on_loopback=is_loopback(settings.host))
-    # First: what is mounted further down takes WebSockets too, and can't answer them.
+    # First: the mounts that follow match WebSockets too, and can't handle them.
     app.router.routes[:0] = websocket_route.router.routes
 
     @asynccontextmanager
@@ -65,14 +65,14 @@ def local_app(settings: Settings, clock: Clock = utc_now) -> FastAPI:
 
 
 async def _check_configuration(resources: Resources) -> None:
-    """Call everything that a request may need, so that a misconfiguration is logged before the first of them."""
+    """Call all dependencies of requests, so that a misconfiguration is logged before the first request."""
     with deadlines.within(CHECK_SECONDS):
         pings = (resources.bucket.ping(), resources.voices.ping(), resources.synthesis.ping())
         await asyncio.gather(*pings, return_exceptions=True)
 
 
 def _die_with_parent() -> None:
-    """End this process when the one that spawned it dies: nobody else would, and it holds the port."""
+    """End this process when its parent dies: otherwise it would keep running and hold the port."""
     parent = multiprocessing.parent_process()
     if parent is None:
         return

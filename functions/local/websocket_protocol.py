@@ -1,6 +1,6 @@
-"""WebSockets under uvicorn, with limits: on frames before they are parsed, on messages' size and time.
+"""WebSockets under uvicorn, with limits: of frames before they are parsed, and of the size and time of messages.
 
-In the cloud API Gateway limits the size of messages, and the rate of all connections together.
+In the cloud, API Gateway limits the size of messages, and the rate of all connections together.
 """
 
 import asyncio
@@ -18,18 +18,18 @@ _HEADER_MAX_BYTES = 14
 _POLICY_VIOLATION = 1008
 
 FRAMES_PER_MINUTE = "websocket_frames_per_minute"
-"""Under this name the application's lifespan state holds the limit."""
+"""The key in the lifespan state for the limit."""
 
 
 class WebSocketProtocol(WebSocketsSansIOProtocol):
-    """A WebSocket that hands frames to the library one at a time, as fast as the limit and the application allow.
+    """A WebSocket that passes frames to the library one at a time, as fast as the limit and the application allow.
 
-    Whatever its client sends, it keeps no more than one read and one message in memory, and takes no longer than
-    one burst of frames before others get their turn.  Its URL, which may hold a ticket, is not logged.
+    Whatever its client sends, it buffers at most one read and one message, and yields to other connections after at
+    most one burst of frames.  Its URL, which may contain a ticket, is not logged.
     """
 
     message_timeout_seconds = 30.0
-    # After a close frame what still comes is dropped for so long: a closed socket would lose the frame (RST).
+    # How long data is discarded after a close frame: closing the socket would lose the frame (RST).
     linger_seconds = 1.0
     slowed_seconds = 20.0
 
@@ -58,7 +58,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             return
         super().data_received(data)
         if self.conn.handshake_exc is not None:
-            # The library's response to a handshake that it can't read; uvicorn would not send it.
+            # The library's response to an invalid handshake; uvicorn would not send it.
             self.transport.write(b"".join(self.conn.data_to_send()))
             self.transport.close()
 
@@ -69,7 +69,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         super().connection_lost(exc)
 
     def handle_parser_exception(self) -> None:
-        """Close the connection with what the library found wrong."""
+        """Close the connection with the library's close code and reason."""
         assert self.conn.close_sent is not None  # noqa: S101 - set by the library with `parser_exc`
         code, reason = self.conn.close_sent.code, self.conn.close_sent.reason
         self.queue.put_nowait({"type": "websocket.disconnect", "code": code, "reason": reason})
@@ -82,20 +82,20 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self.close_timer = self.loop.call_later(self.linger_seconds, self.transport.abort)
 
     async def send(self, message: ASGISendEvent) -> None:
-        """Send one event of the application's."""
+        """Send one event of the application."""
         await super().send(message)
         if message["type"] == "websocket.accept":
             self._parse_frames()
         if message["type"] == "websocket.http.response.body" and not message.get("more_body"):
-            # A response in place of a connection ends the handshake too; uvicorn would log an error.
+            # A response instead of a connection ends the handshake too; uvicorn would log an error.
             self.handshake_complete = True
         if message["type"] == "websocket.close" and self.close_timer is not None:
-            # uvicorn would wait for as long as the client does not read.
+            # uvicorn would wait indefinitely for a client that does not read.
             self.close_timer.cancel()
             self.close_timer = self.loop.call_later(self.close_timeout, self.transport.abort)
 
     async def receive(self) -> ASGIReceiveEvent:
-        """Return the next event for the application, and let the frame after it be parsed."""
+        """Return the next event for the application, and allow the frame after it to be parsed."""
         message = await super().receive()
         self._parse_frames()
         return message
@@ -119,7 +119,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         return self._delay is not None or not self.handshake_complete or not self.queue.empty()
 
     def _is_frame_complete(self) -> bool:
-        """Return whether there is a frame to parse: a whole one, or one that is too long whatever follows."""
+        """Return whether there is a frame to parse: a complete one, or one that already exceeds the limit."""
         length = frame_length(self._received)
         if length is None:
             return False

@@ -1,4 +1,4 @@
-"""The local server's `/ws`; API Gateway's routes in the cloud."""
+"""The local server's `/ws`, which corresponds to API Gateway's routes in the cloud."""
 
 import asyncio
 import contextlib
@@ -31,7 +31,7 @@ KEY_CHECK_SECONDS = 2.0
 
 @router.websocket("/ws")
 async def serve(socket: WebSocket) -> None:
-    """Serve one client, if it may connect."""
+    """Serve one client, if it is authorized."""
     limits: ConnectionLimits = socket.app.state.connection_limits
     address = socket.client.host if socket.client else ""
     with ExitStack() as counted:
@@ -51,7 +51,7 @@ async def _authenticate(socket: WebSocket, address: str) -> Caller:
 
 
 async def _serve(socket: WebSocket, caller: Caller) -> None:
-    """Answer messages one after the other; results come in between."""
+    """Handle messages one after the other; results are sent in between."""
     access_control = access_control_of(socket)
     connections: ConnectionRegistry = socket.app.state.connections
     dispatcher: Dispatcher = socket.app.state.dispatcher
@@ -62,9 +62,9 @@ async def _serve(socket: WebSocket, caller: Caller) -> None:
     try:
         async for raw in _messages(socket):
             await _answer(connections, dispatcher, connection, raw)
-            await asyncio.sleep(0)  # nothing above has to wait when all is at hand; others get their turn
+            await asyncio.sleep(0)  # the calls above may not suspend; let other tasks run
     except (WebSocketDisconnect, RuntimeError):
-        # Starlette raises RuntimeError when the client disconnects while it is being answered.
+        # Starlette raises RuntimeError if the client disconnects before the response is sent.
         pass
     finally:
         key_check.cancel()
@@ -112,5 +112,5 @@ async def _answer(
     async with connection.sending:
         answer = await dispatcher.answer(connection.address, connection.caller, raw, say)
         if answer is not None:
-            # In ASCII: what it repeats of the client's may be half a surrogate pair, which no frame can hold.
+            # In ASCII: input that it repeats may have a lone surrogate, which a frame can't encode.
             await connections.send(connection, json.dumps(answer))

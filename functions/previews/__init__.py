@@ -1,1 +1,1 @@
-"""What HTTP and WebSocket share when a preview is requested and waited for."""
+"""Code that HTTP and WebSocket share for requesting previews and waiting for them."""

@@ -1,4 +1,4 @@
-"""HTTP requests that wait for their jobs: notified where the process can be reached, polling where it can't."""
+"""HTTP requests that wait for their jobs: notified if the process can be reached, polling otherwise."""
 
 import asyncio
 import secrets
@@ -16,10 +16,10 @@ from pipeline.contract.records import ReplyTo, Subscriber
 from pipeline.contract.stream_messages import parse_stream_message
 from pipeline.errors import Unavailable
 
-# Where there are notifications, polling is for the one that got lost; where there are none, it is all there is.
+# With notifications, polling covers lost ones only; without them, it is the only way.
 _FIRST_POLL_SECONDS, _LONGEST_POLL_SECONDS, _GROWTH = 0.1, 1.0, 1.5
 _FALLBACK_POLL_SECONDS = 5.0
-_ANSWERED = 4096  # requests that are remembered after their answer
+_ANSWERED = 4096  # how many requests are remembered after their response
 
 
 @dataclass(slots=True)
@@ -27,17 +27,17 @@ class Waiter:
     """One request that waits for one job."""
 
     subscriber: Subscriber | None
-    """What its job is made with; None where nobody could notify this process."""
+    """The subscriber to create the job with; None if this process can't be notified."""
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     has_ended: bool = False
     completion: Completion | None = None
-    """There when the worker has sent it."""
+    """Set when the worker has sent it."""
     audio: ReceivedAudio | None = None
-    """There where the request wants to hear the job while it is made."""
+    """Set if the request streams the audio while it is generated."""
 
     @property
     def is_ready(self) -> bool:
-        """Whether there is something to answer with."""
+        """Whether there is data for a response."""
         return self.has_ended or bool(self.audio and self.audio.has_samples)
 
     def end(self) -> None:
@@ -47,9 +47,9 @@ class Waiter:
 
 
 class CompletionWaiters:
-    """The waiting requests of this process, by the connection id under which they are notified.
+    """The waiting requests of this process, by the connection id for their notifications.
 
-    `endpoint` is where this process takes `@connections` posts; None where it can't, as in a Lambda function.
+    `endpoint` is where this process receives `@connections` posts; None if it can't, as in a Lambda function.
     """
 
     def __init__(self, resources: Resources) -> None:
@@ -61,7 +61,7 @@ class CompletionWaiters:
 
     @contextmanager
     def waiter(self, *, stream: bool = False) -> Iterator[Waiter]:
-        """Listen for what is sent of a job that is about to be made, its audio included if asked for."""
+        """Register a waiter for a job before it is created; with `stream`, it also receives the audio."""
         connection_id = secrets.token_urlsafe(16)
         waiter = Waiter(self._subscriber(connection_id, stream=stream))
         if stream and waiter.subscriber:
@@ -77,11 +77,11 @@ class CompletionWaiters:
                 self._answered[connection_id] = True
 
     def is_waiting(self, connection_id: str) -> bool:
-        """Return whether a request waits under this id."""
+        """Return whether a request waits with this id."""
         return connection_id in self._waiting
 
     def deliver(self, connection_id: str, body: bytes) -> bool:
-        """Take what was posted for a request that waits, or has just been answered; False when there is none."""
+        """Deliver a message to a request that waits or has just ended; return False if there is none."""
         waiter = self._waiting.get(connection_id)
         if waiter is None:
             return connection_id in self._answered
@@ -94,13 +94,13 @@ class CompletionWaiters:
         return True
 
     def stop(self) -> None:
-        """End all waits, also those to come: the process stops."""
+        """End all current and future waits, as the process stops."""
         self._is_stopping = True
         for waiter in self._waiting.values():
             waiter.end()
 
     async def wait(self, waiter: Waiter, job_id: str, seconds: float) -> bool:
-        """Wait until a job has ended, or made audio; False when the time is over first, or the process stops."""
+        """Wait until a job has ended, or generated audio; return False on timeout, or if the process stops."""
         try:
             async with asyncio.timeout(seconds):
                 await self._until_ready(waiter, job_id)

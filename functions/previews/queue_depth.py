@@ -1,4 +1,4 @@
-"""How many jobs wait for a worker, as far as a process has to know: asked for seldom, never by a fast preview."""
+"""The number of jobs that wait for a worker: read rarely, and never for a fast preview."""
 
 import asyncio
 from datetime import datetime, timedelta
@@ -11,13 +11,13 @@ from pipeline.errors import Unavailable
 log = structlog.get_logger(__name__)
 
 _FRESH = timedelta(seconds=5)
-_READ_SECONDS = 1.0  # nobody's answer is to wait for it any longer
+_READ_SECONDS = 1.0  # the most that it may delay a response
 _LONGEST_RETRY_SECONDS = 30
 _AGE_PER_RETRY = 5
 
 
 class QueueDepth:
-    """The depth of the synthesis queue, read at most once every few seconds however many ask."""
+    """The depth of the synthesis queue, cached for a few seconds."""
 
     def __init__(self, resources: Resources) -> None:
         self._resources = resources
@@ -26,11 +26,11 @@ class QueueDepth:
         self._depth: int | None = None
 
     async def ahead(self) -> int | None:
-        """Return about how many jobs wait before one that waits too; None when the queue does not say."""
+        """Return the approximate number of jobs that wait before a new one; None if the queue does not respond."""
         async with self._reading:
             if self._read_at is None or self._resources.clock() - self._read_at >= _FRESH:
                 self._depth = await self._read()
-                # Of the end of the read: however long it took, those who waited for it share what it found.
+                # The time at the end of the read: callers that waited for it use its result, however long it took.
                 self._read_at = self._resources.clock()
         return None if self._depth is None else max(0, self._depth - 1)
 
@@ -43,9 +43,9 @@ class QueueDepth:
             return None
 
     def retry_seconds(self, created_at: datetime, ahead: int | None) -> int:
-        """Return when to ask again for a job: later the more there are before it and the longer it has waited.
+        """Return the seconds until a job should be polled again: more for a longer queue and a longer wait.
 
-        A worker takes a batch in a second or so; while none runs, what has waited long will wait longer.
+        A worker processes a batch in about a second; while none runs, a job that has waited long will wait longer.
         """
         age = self._resources.clock() - created_at
         by_age = int(age.total_seconds() / _AGE_PER_RETRY)

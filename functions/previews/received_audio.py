@@ -1,19 +1,19 @@
-"""The audio of a job as it comes from the worker, for a request that answers it while it is made."""
+"""The audio of a job as it is received from the worker, for a request that streams it."""
 
 import hashlib
 from collections import deque
 
 from pipeline.contract.stream_messages import AudioChunk, StreamStarted, decode_pcm
 
-# About 20 seconds of audio: what a slow client has not taken of more is read from the storage at the end.
+# About 20 seconds of audio: for a slow client, audio beyond this is read from the storage at the end.
 BUFFER_MAX_BYTES = 1024 * 1024
 
 
 class ReceivedAudio:
-    """Mono 16-bit samples in order, each once, all of one take.
+    """Mono 16-bit samples in order, without duplicates, all of one take.
 
-    Nothing more comes of a take of which a chunk got lost, or that was replaced by another after some of it was
-    given out: `is_interrupted` is true then.
+    If a chunk was lost, or the take was replaced after some of its samples were returned, no more samples follow,
+    and `is_interrupted` is true.
     """
 
     def __init__(self) -> None:
@@ -29,7 +29,7 @@ class ReceivedAudio:
         self._buffered = 0
 
     def add(self, message: StreamStarted | AudioChunk) -> None:
-        """Take a message of the worker's."""
+        """Add a message of the worker."""
         if message.take != self._take:
             self._begin(message.take)
         if isinstance(message, AudioChunk) and not self.is_interrupted:
@@ -37,11 +37,11 @@ class ReceivedAudio:
 
     @property
     def has_samples(self) -> bool:
-        """Whether there are samples to take."""
+        """Whether samples are available."""
         return bool(self._buffer)
 
     def take(self) -> bytes:
-        """Return what has come since the last call; nothing is kept of it but its digest."""
+        """Return the samples received since the last call; only their digest is kept."""
         samples = b"".join(self._buffer)
         self._buffer.clear()
         self._buffered = 0
@@ -50,7 +50,7 @@ class ReceivedAudio:
         return samples
 
     def is_beginning_of(self, samples: bytes) -> bool:
-        """Return whether all that was given out is how these samples begin."""
+        """Return whether these samples begin with all those that were returned."""
         return hashlib.sha256(samples[: self.given_bytes]).digest() == self._given.digest()
 
     def _begin(self, take: str) -> None:
@@ -64,7 +64,7 @@ class ReceivedAudio:
 
     def _add_chunk(self, chunk: AudioChunk) -> None:
         if chunk.seq < self._next_seq:
-            return  # a worker that began anew makes the same audio
+            return  # a worker that restarted generates the same audio
         samples = decode_pcm(chunk.audio)
         if chunk.seq > self._next_seq or self._buffered + len(samples) > BUFFER_MAX_BYTES:
             self.is_interrupted = True

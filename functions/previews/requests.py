@@ -1,4 +1,4 @@
-"""Making a preview request of what a client gave, the same for HTTP and WebSocket."""
+"""Creation of preview requests from client input, for HTTP and WebSocket."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -20,25 +20,25 @@ def _check_whole(text: str) -> str:
     return text
 
 
-# JSON can say what UTF-8 can't.
+# JSON can represent lone surrogates, which UTF-8 can't encode.
 WholeText = Annotated[str, AfterValidator(_check_whole)]
 
 
 @dataclass(frozen=True, slots=True)
 class ReferenceAt:
-    """Which reference a request names, and in which folder a saved voice has it."""
+    """The reference that a request names, and its folder if it is a saved voice's."""
 
     reference_id: str
     folder: str | None = None
 
 
 async def find_reference(resources: Resources, source: Source) -> ReferenceAt:
-    """Find the reference of a source that can be used now.
+    """Return the reference of a source, if it can be used now.
 
     Raises
     ------
     InvalidInput, NotFound, Expired, InvalidAudio
-        It can't.
+        It can't be used.
     """
     if source.session_id is not None:
         await sessions.require(resources, source.owner, source.session_id)
@@ -58,7 +58,7 @@ def preview_request(
     subscriber: Subscriber | None = None,
     new_reference: NewReference | None = None,
 ) -> Request:
-    """Describe the speaking of a checked text."""
+    """Return the request to synthesize a validated text."""
     return Request(
         job_id=new_id(resources.new_id, source.owner),
         kind="preview",
@@ -75,5 +75,5 @@ def preview_request(
 
 
 def queued(request: Request) -> jobs.Job:
-    """Give the job of a request that has just been accepted."""
+    """Return the job of a request that has just been accepted."""
     return jobs.Job(request.job_id, "queued", request.source, request.created_at, None)

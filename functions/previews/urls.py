@@ -1,6 +1,6 @@
-"""Where previews are served."""
+"""URL paths of previews."""
 
 
 def audio_url(job_id: str, extension: str = "wav") -> str:
-    """Give the path under which a preview is served."""
+    """Return the path of a preview."""
     return f"/previews/{job_id}.{extension}"

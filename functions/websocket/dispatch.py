@@ -1,7 +1,6 @@
-"""What is said over a WebSocket: one message in, at most one answer back; results follow by the event path.
+"""Dispatch of WebSocket messages: at most one direct response per message; results follow through events.
 
-The same dispatch serves the local `/ws` and API Gateway's routes; it keeps nothing that it could not find again on
-the storage.
+The local `/ws` and API Gateway's routes use the same dispatch; it keeps no state that is not in the storage.
 """
 
 from collections.abc import Awaitable, Callable
@@ -27,10 +26,10 @@ from pipeline.logs import current_correlation_id
 
 log = structlog.get_logger(__name__)
 
-# API Gateway's own limit, kept by the local server too.
+# API Gateway's limit, which the local server applies too.
 MESSAGE_MAX_BYTES = 128 * 1024
 
-# What a caller's key must allow for each type.
+# The scope that each type of message needs.
 SCOPES: dict[str, Scope] = {
     "generate_preview": "preview",
     "save_voice": "voices:write",
@@ -43,7 +42,7 @@ Say = Callable[[Message], Awaitable[None]]
 
 
 class _Data(BaseModel):
-    # Strict, because a number is not a name; unknown fields are let pass, as JSON clients expect.
+    # Strict, because a number is not a name; unknown fields are ignored, as JSON clients expect.
     model_config = ConfigDict(strict=True, extra="ignore")
 
     request_id: WholeText | None = None
@@ -55,15 +54,15 @@ DataT = TypeVar("DataT", bound=_Data)
 
 class _WantsPreview(_Data):
     signed: bool = False
-    """Whether the answer shall bring a link that needs no key."""
+    """Whether the response should contain a link that needs no key."""
     stream: bool = False
-    """Whether the audio shall be sent while it is made."""
+    """Whether the audio should be sent while it is generated."""
 
 
 class GeneratePreview(_WantsPreview):
-    """`generate_preview`: let an upload or a saved voice speak; whatever else it holds says how to speak."""
+    """`generate_preview`: synthesize with the voice of an upload or a saved voice; other fields are options."""
 
-    # Kept, because a misspelt option is refused rather than dropped.
+    # Kept, because a misspelt option is rejected instead of ignored.
     model_config = ConfigDict(extra="allow")
 
     text: WholeText
@@ -72,7 +71,7 @@ class GeneratePreview(_WantsPreview):
 
 
 class SaveVoice(_Data):
-    """`save_voice`: keep a session's voice; without `session_id`, the one last used on this connection."""
+    """`save_voice`: save a session's voice; without `session_id`, that of the last one used on this connection."""
 
     name: WholeText
     description: WholeText | None = None
@@ -81,29 +80,29 @@ class SaveVoice(_Data):
 
 
 class Subscribe(_WantsPreview):
-    """`subscribe`: be told how a job ends, whoever made it."""
+    """`subscribe`: be notified when a job ends, whichever client created it."""
 
     job_id: WholeText
 
 
 class Cancel(_Data):
-    """`cancel`: end a job that is no longer wanted."""
+    """`cancel`: cancel a job."""
 
     job_id: WholeText
 
 
 class Dispatcher:
-    """Answers messages.  One serves any number of connections."""
+    """Handles messages, of any number of connections."""
 
     def __init__(self, resources: Resources, access_control: AccessControl) -> None:
         self._resources = resources
         self._access_control = access_control
 
     async def answer(self, sender: ReplyTo, caller: Caller, raw: str | bytes, say: Say) -> Message | None:
-        """Serve one message; what to answer at once, or None when the answer will come by the event path.
+        """Handle one message; return the direct response, or None if the response follows through an event.
 
-        `say` tells the sender of a job before the job is sent: its result, which others tell, can only come after.
-        It raises `ConnectionGone` or `Unavailable` when it can't.
+        `say` notifies the sender of a job before the job is sent, so that the job's result can only arrive later.
+        It raises `ConnectionGone` or `Unavailable` if it fails.
         """
         parsed: Message = {}
         try:
@@ -114,20 +113,20 @@ class Dispatcher:
             return messages.error(error, message=unavailability(error), request_id=_request_id(parsed))
         except PipelineError as error:
             return messages.error(error, request_id=_request_id(parsed))
-        except Exception:  # whatever was sent, the connection lives on
+        except Exception:  # a message must not end the connection
             log.exception("unexpected error")
             reason = "Something went wrong on our side; it has been logged."
             return messages.reply("error", _request_id(parsed), {"message": reason, "code": "internal_error"})
 
     async def forget(self, sender: ReplyTo) -> None:
-        """Drop what is remembered of a connection that has closed."""
+        """Delete the stored state of a closed connection."""
         try:
             await self._resources.bucket.delete([layout.connection(sender.connection_id)])
         except Unavailable as error:
             log.warning("could not forget connection", reason=error.message)
 
     async def _parsed(self, caller: Caller, raw: str | bytes) -> Message:
-        """Parse a message; one that can't be read counts as a request of the owner's too."""
+        """Parse a message; an invalid one also counts towards the owner's quota of requests."""
         try:
             return _parse(raw)
         except InvalidInput:
@@ -166,7 +165,7 @@ class Dispatcher:
         objects = [_connection(sender, caller, data.session_id)] if data.session_id else []
         await jobs.prepare(resources, request, objects)
         if data.progress:
-            # Before it is sent: its result, which others deliver, can then only come after.
+            # Before the job is sent: its result, which another process delivers, can then only arrive later.
             await self._announce(say, data, request.job_id)
         await jobs.submit(resources, request)
 
@@ -188,7 +187,7 @@ class Dispatcher:
         if outcome is None:
             if data.progress:
                 await self._announce(say, data, job.job_id)
-            # First subscribe, then look once more: whichever comes first, nobody is missed.
+            # Subscribe first, then read the job again, so that an outcome written in between is not missed.
             key = layout.subscriber(job.job_id, sender.connection_id)
             await self._resources.bucket.put(key, subscriber.to_json(), JSON)
             outcome = await jobs.read_outcome(self._resources, job.job_id)
@@ -204,7 +203,7 @@ class Dispatcher:
     async def _announce(self, say: Say, data: _Data, job_id: str) -> None:
         try:
             await say(messages.progress(data.request_id, job_id))
-        except (ConnectionGone, Unavailable) as error:  # the job goes on without
+        except (ConnectionGone, Unavailable) as error:  # the job continues without it
             log.info("could not tell of progress", job_id=job_id, reason=error.message)
 
     async def _last_session(self, sender: ReplyTo) -> str | None:
@@ -217,18 +216,18 @@ def _subscriber(sender: ReplyTo, data: _WantsPreview) -> Subscriber:
 
 
 def _connection(sender: ReplyTo, caller: Caller, session_id: str) -> NewObject:
-    """Remember the session that was last used on a connection."""
+    """Return the object that stores the session last used on a connection."""
     state = connection_state(caller).model_copy(update={"session_id": session_id})
     return NewObject(layout.connection(sender.connection_id), state.to_json(), JSON)
 
 
 def connection_state(caller: Caller) -> ConnectionState:
-    """Say what is to be remembered of whoever opened a connection."""
+    """Return the state to store for the caller that opened a connection."""
     return ConnectionState(owner=caller.owner, key_id=caller.key_id, scopes=tuple(sorted(caller.scopes)))
 
 
 def caller_remembered(state: ConnectionState) -> Caller:
-    """Tell who opened the connection of which this is remembered."""
+    """Return the caller that opened the connection with this state."""
     return Caller(state.owner, state.key_id, frozenset(state.scopes))
 
 
@@ -256,7 +255,7 @@ def _data(type_: type[DataT], message: Message) -> DataT:
 
 
 def refusal(error: PipelineError) -> Message:
-    """Tell a client that it is not heard at all."""
+    """Return the message for a client that is not authorized to send messages."""
     return messages.error(error)
 
 

@@ -1,4 +1,4 @@
-"""The messages that WebSocket clients are sent, as `{"type", "data"}`."""
+"""The messages that are sent to WebSocket clients, as `{"type", "data"}`."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ Message = dict[str, Any]
 
 
 async def completion(resources: Resources, outcome: Outcome, subscriber: Subscriber) -> Message:
-    """Say how a job ended."""
+    """Return the message about the outcome of a job."""
     if isinstance(outcome, Failed):
         failed = {"message": outcome.message, "code": outcome.code, "field": outcome.field}
         return _end("error", outcome, subscriber, failed)
@@ -49,18 +49,18 @@ def _end(type_: str, outcome: Outcome, subscriber: Subscriber, more: Message) ->
 
 
 def reply(type_: str, request_id: str | None, data: Message) -> Message:
-    """Answer a message."""
+    """Return the response to a message."""
     always = {"request_id": request_id, "correlation_id": current_correlation_id()}
     return _message(type_, data | always)
 
 
 def progress(request_id: str | None, job_id: str) -> Message:
-    """Say that a job is queued."""
+    """Return the message that a job is queued."""
     return reply("progress", request_id, {"job_id": job_id, "status": "queued"})
 
 
 def error(error: PipelineError, *, message: str | None = None, request_id: str | None = None) -> Message:
-    """Say that a message can't be served, in the error's words or other ones."""
+    """Return the message for an error, with the error's message or another one."""
     return reply(
         "error", request_id, {"message": message or error.message, "code": error.code, "field": error.field}
     )

@@ -39,7 +39,7 @@ _READS_AT_ONCE = 16
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who calls, and with which scopes; owner None owns everything."""
+    """The authenticated caller and its scopes; owner None owns everything."""
 
     owner: Owner
     key_id: str | None
@@ -50,12 +50,12 @@ class Caller:
         return scope in self.scopes or "admin" in self.scopes
 
 
-# Every caller, where authentication is off.
+# Every caller, if authentication is off.
 ANONYMOUS = Caller(owner=None, key_id=None, scopes=frozenset(SCOPES))
 
 
 class KeyRecord(Record):
-    """`keys/<key_id>/key.json`: everything about a key but its secret."""
+    """`keys/<key_id>/key.json`: all data of a key except its secret."""
 
     key_id: str
     digest: str
@@ -74,16 +74,16 @@ class KeyRecord(Record):
         return value
 
     def is_expired(self, now: datetime) -> bool:
-        """Return whether it has expired."""
+        """Return whether the key has expired."""
         return self.expires_at is not None and self.expires_at <= now
 
     def is_valid(self, now: datetime) -> bool:
-        """Return whether it is neither revoked nor expired."""
+        """Return whether the key is neither revoked nor expired."""
         return self.revoked_at is None and not self.is_expired(now)
 
     @property
     def caller(self) -> Caller:
-        """The caller that sends it."""
+        """The caller that this key authenticates."""
         return Caller(self.owner, self.key_id, frozenset(self.scopes))
 
 
@@ -95,7 +95,7 @@ class KeyUse(Record):
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A key as an administrator sees it."""
+    """A key as it is listed for an administrator."""
 
     record: KeyRecord
     used_at: datetime | None
@@ -115,9 +115,9 @@ async def make(
     Raises
     ------
     InvalidInput
-        The owner, name, scopes or expiry can't be.
+        The owner, name, scopes or expiry is not valid.
     Unavailable
-        The storage does not answer.
+        The storage does not respond.
     """
     now = resources.clock()
     if expires_at is not None and _aware(expires_at) <= now:
@@ -138,14 +138,14 @@ async def make(
 
 
 async def revoke(resources: Resources, key_id: str) -> KeyRecord:
-    """Revoke a key for good; one that is revoked stays as it is.
+    """Revoke a key permanently; a key that is already revoked is not changed.
 
     Raises
     ------
     InvalidInput, NotFound
         There is no such key.
     Unavailable
-        The storage does not answer.
+        The storage does not respond.
     """
 
     def revoked(record: KeyRecord) -> KeyRecord:
@@ -160,9 +160,9 @@ async def expire(resources: Resources, key_id: str, moment: datetime) -> KeyReco
     Raises
     ------
     InvalidInput, NotFound
-        There is no such key, it is revoked, or the moment names no time zone.
+        There is no such key, it is revoked, or the moment has no time zone.
     Unavailable
-        The storage does not answer.
+        The storage does not respond.
     """
     moment = _aware(moment)
 
@@ -226,7 +226,7 @@ def _log_damaged(key_id: str, error: ValidationError) -> None:
 async def _change(resources: Resources, key_id: str, changed: Callable[[KeyRecord], KeyRecord]) -> KeyRecord:
     """Change a key's record by compare-and-swap."""
     if not is_key_id(key_id):
-        # Not shown again: it may be a whole key, pasted.
+        # Not repeated in the message: it may be a complete key, pasted by mistake.
         raise InvalidInput(
             f"key_id should be the {ID_LENGTH} characters that follow `{PREFIX}` in a key.", field="key_id"
         )
@@ -244,12 +244,12 @@ async def _change(resources: Resources, key_id: str, changed: Callable[[KeyRecor
 
 
 async def _check_stored(resources: Resources, record: KeyRecord) -> None:
-    """Distinguish a write that was made, and whose response was lost, from an id that is taken.
+    """Distinguish a write that succeeded, but whose response was lost, from an id that is taken.
 
     Raises
     ------
     Unavailable
-        It is taken.
+        The id is taken.
     """
     if await read(resources, record.key_id) != record:
         raise Unavailable("The id of the new key is taken; try again.")

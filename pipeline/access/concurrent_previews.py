@@ -22,14 +22,14 @@ _OUTCOMES_CHECKED = 16
 async def reserve(resources: Resources, owner: str, job_id: str) -> None:
     """Reserve one of the owner's concurrent previews, before it is accepted.
 
-    Of concurrent reservations never more than the limit succeed; one less may.
+    Concurrent reservations never exceed the limit; one fewer than the limit may succeed.
 
     Raises
     ------
     TooMany
         The limit of concurrent previews is reached.
     Unavailable
-        The storage does not answer.
+        The storage does not respond.
     """
     limit = resources.settings.previews_in_flight
     if limit == 0:
@@ -44,7 +44,7 @@ async def reserve(resources: Resources, owner: str, job_id: str) -> None:
 
 
 async def release(resources: Resources, owner: str, job_id: str) -> None:
-    """Release the reservation of a preview that has ended; what can't be deleted now is left to the sweeper."""
+    """Release the reservation of a preview that has ended; if its deletion fails, the sweeper deletes it later."""
     try:
         await resources.bucket.delete([layout.in_flight(owner, job_id)])
     except Unavailable as error:
@@ -52,10 +52,10 @@ async def release(resources: Resources, owner: str, job_id: str) -> None:
 
 
 async def _is_within_limit(resources: Resources, owner: str, job_id: str, limit: int) -> bool:
-    """Return whether a preview may stay, once its marker is there.
+    """Return whether a preview is within the limit; called after its marker was written.
 
-    It may if there are no more markers than the limit, its own included: later ones see this one.  Of too many
-    concurrent ones the youngest are refused, and the others list the markers again.
+    It is if there are no more markers than the limit, its own included: later previews count this one.  If there
+    are too many, the newest are refused, and the others list the markers again.
     """
     ended = set[str]()
     for listing in range(_LISTINGS):
@@ -78,7 +78,7 @@ async def _unfinished(resources: Resources, owner: str) -> set[str]:
 
 
 async def _ended(resources: Resources, job_ids: Iterable[str]) -> set[str]:
-    """Return those with an outcome, whose markers are about to be deleted."""
+    """Return the jobs that have an outcome, whose markers are about to be deleted."""
     found = await asyncio.gather(*(resources.bucket.head(layout.outcome(job_id)) for job_id in job_ids))
     return {layout.id_in(outcome.key, layout.JOBS) for outcome in found if outcome}
 

@@ -1,9 +1,9 @@
 """The form of an API key: `vck_<key_id>_<secret><checksum>`.
 
-Whoever finds one can tell what it is by its first letters, and that it is one, not a stray word, by the checksum:
-so leaked keys are recognised, and mistyped ones are without a look-up.  Of the secret only its SHA-256 is stored.
-That is enough: it is 256 random bits, which no dictionary holds and nobody can try one by one, so a slow hash would
-cost every request and gain nothing.
+The prefix and the checksum let secret scanners identify a leaked key, and let the service reject a mistyped one
+without a look-up.  Only the SHA-256 of the secret is stored.  That is enough: the secret is 256 random bits, which
+neither a dictionary nor a brute-force attack can find, so a slow hash would cost time in every request without any
+benefit.
 """
 
 import hashlib
@@ -33,7 +33,7 @@ _NO_DIGEST = "0" * 64
 
 @dataclass(frozen=True, slots=True)
 class PresentedKey:
-    """A key as a caller sent it; unverified until the digest is compared."""
+    """A key as the caller sent it; unverified until its digest is compared."""
 
     key_id: str
     digest: str = field(repr=False)
@@ -45,7 +45,7 @@ def is_key_id(text: str) -> bool:
 
 
 def key_id_of(text: str) -> str:
-    """Return the id in a key as it was shown, whether it is a key or not; "" if it has none."""
+    """Return the id in a presented key, whether or not the key is valid; "" if it has none."""
     match = _KEY.fullmatch(text)
     return match["key_id"] if match else ""
 
@@ -59,25 +59,25 @@ def parse(text: str) -> PresentedKey | None:
 
 
 def digest_of(secret: str) -> str:
-    """Return what is stored of a secret."""
+    """Return the digest of a secret, which is what is stored of it."""
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
 def digest_matches(digest: str, stored: str | None) -> bool:
     """Compare a secret's digest with the stored one, if there is one, in constant time."""
-    # A digest of zeros is no secret's.
+    # Compared with a digest of zeros, which no secret has, so that a missing key takes the same time.
     return hmac.compare_digest(digest.encode(), (stored or _NO_DIGEST).encode())
 
 
 def key_text(key_id: str, secret: str) -> str:
-    """Return the key as its owner is shown it, once."""
+    """Return the text of a key, which its owner is shown once."""
     checked = f"{PREFIX}{key_id}_{secret}"
     return checked + checksum(checked)
 
 
 def random_id(random: RandomBytes) -> str:
     """Return a new key id."""
-    # Twice the bits that are needed, so that every id is as likely as any other.
+    # Twice the bits that are needed, so that all ids are almost equally likely.
     return _in_digits(int.from_bytes(random(16)), _ID_DIGITS, ID_LENGTH)
 
 
@@ -87,12 +87,12 @@ def random_secret(random: RandomBytes) -> str:
 
 
 def checksum(text: str) -> str:
-    """Return the characters that end a key, of those before them."""
+    """Return the checksum that ends a key, computed from the characters before it."""
     return _in_digits(zlib.crc32(text.encode()), _BASE62, _CHECKSUM_LENGTH)
 
 
 def _in_digits(number: int, alphabet: str, length: int) -> str:
-    """Write a number's lowest digits."""
+    """Return the lowest `length` digits of a number in the given alphabet."""
     written = ""
     for _ in range(length):
         number, digit = divmod(number, len(alphabet))

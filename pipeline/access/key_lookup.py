@@ -2,7 +2,7 @@
 
 A change of a key is in effect everywhere within a minute: a look-up is cached for fifty seconds from when it was
 started, and times out after eight.  Expiry is checked at every use, by the wall clock: a function in the cloud is
-frozen between its calls, and a monotonic clock may stand still meanwhile.
+frozen between its invocations, and a monotonic clock may stop meanwhile.
 """
 
 import asyncio
@@ -29,16 +29,16 @@ CACHE_SIZE = 10_000
 
 
 class KeyLookup:
-    """Looks up keys, with a cache; one a process.
+    """Look-up of keys, with a cache; one per process.
 
     Parameters
     ----------
     resources
         Where the keys are stored, and the clock.
     cache_size
-        How many look-ups are cached: of keys that were verified, and of all others.
+        How many look-ups are cached, separately for verified keys and for all others.
     look_up_timeout_seconds
-        How long the storage may take to answer.
+        How long the storage may take to respond.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class KeyLookup:
     ) -> None:
         self._resources = resources
         self._look_up_timeout_seconds = look_up_timeout_seconds
-        # Apart, so that a flood of made-up ids can't push out the keys that are in use.
+        # Separate caches, so that a flood of invalid ids can't evict the keys that are in use.
         self._verified: LRUCache[str, _LookUp] = LRUCache(cache_size)
         self._others: LRUCache[str, _LookUp] = LRUCache(cache_size)
         self._last_uses: LRUCache[str, datetime] = LRUCache(cache_size)
@@ -61,9 +61,9 @@ class KeyLookup:
         Raises
         ------
         Unauthorized
-            It is no key, or not valid now.  That a key is expired or revoked is told only to its holder.
+            It is no key, or not valid now.  That a key is expired or revoked is disclosed only to its holder.
         Unavailable
-            The storage does not answer; a key that was cached longer ago may have been revoked since.
+            The storage does not respond; a key whose cache entry has expired may have been revoked since.
         """
         presented = key_format.parse(text)
         if presented is None:
@@ -80,7 +80,7 @@ class KeyLookup:
         return record.caller
 
     def is_cached(self, key_id: str) -> bool:
-        """Return whether a key with this id was accepted lately, so that the storage need not be asked."""
+        """Return whether a key with this id was accepted recently, so that no request to the storage is needed."""
         found = self._verified.get(key_id)
         return found is not None and found.is_fresh(self._resources.clock())
 
@@ -90,7 +90,7 @@ class KeyLookup:
         Raises
         ------
         Unavailable
-            The storage does not answer.
+            The storage does not respond.
         """
         if not key_format.is_key_id(key_id):
             return False
@@ -102,7 +102,7 @@ class KeyLookup:
         return record.is_valid(self._resources.clock())
 
     def _look_up(self, key_id: str) -> "_LookUp":
-        """Return the look-up that is fresh, or in progress, or start one."""
+        """Return the look-up that is fresh or in progress, or start one."""
         now = self._resources.clock()
         for found in (self._verified.get(key_id), self._others.get(key_id)):
             if found is not None and found.is_fresh(now):
@@ -120,7 +120,7 @@ class KeyLookup:
             return _Failed()
 
     async def _record_use(self, key_id: str) -> None:
-        """Record the use, at most once in ten minutes; if that fails, the request does not."""
+        """Record the use, at most once in ten minutes; a failure does not fail the request."""
         now, last = self._resources.clock(), self._last_uses.get(key_id)
         if last is not None and timedelta() <= now - last < LAST_USE_INTERVAL:
             return
@@ -138,15 +138,15 @@ class _Failed:
 
 @dataclass(frozen=True, slots=True)
 class _LookUp:
-    """One request to the storage, shared by all requests with this key meanwhile."""
+    """One request to the storage, shared by all concurrent requests with this key."""
 
     started_at: datetime
     task: "asyncio.Task[KeyRecord | _Failed | None]"
 
     def is_fresh(self, now: datetime) -> bool:
-        """Return whether this one is fresh, so that no other is needed."""
+        """Return whether the result is fresh, so that no other look-up is needed."""
         if not self.task.done():
-            # A loop that is no longer run will never end it.
+            # An event loop that no longer runs will never complete it.
             return self.task.get_loop() is asyncio.get_running_loop()
         if self.task.cancelled() or self.task.exception() is not None:
             return False

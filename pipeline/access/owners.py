@@ -1,9 +1,9 @@
 """Ownership of voices, sessions and jobs.
 
-What a key's owner makes is that owner's alone.  Voices lie in a folder of their owner.  The ids of sessions and
-jobs carry their owner: their last 40 bits are a digest of the owner's name and of the rest of the id.  So an id of
-somebody else is known as such without asking the storage, and is answered in the same time as one nobody has.
-Where authentication is off there is one owner, None, to whom everything belongs.
+Only the owner can access what was created with the owner's keys.  Voices are stored in a folder of their owner.
+The ids of sessions and jobs identify their owner: their last 40 bits are a digest of the owner's name and of the
+rest of the id.  So another owner's id is recognised without a request to the storage, and its response takes the
+same time as that of an unknown id.  If authentication is off, there is one owner, None, who owns everything.
 """
 
 import hashlib
@@ -15,21 +15,21 @@ from pipeline.ids import NewId, Owner
 OWNER_MAX = 40
 _OWNER = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _DIGEST_BYTES = 5
-_DIGITS = 2 * _DIGEST_BYTES  # of the 32 of an id; 34 random bits are left beside the millisecond
+_DIGITS = 2 * _DIGEST_BYTES  # of the 32 of an id; 34 random bits are left besides the millisecond
 
 
 def is_owner(name: str) -> bool:
-    """Return whether a name can be an owner's."""
+    """Return whether a name is valid for an owner."""
     return len(name) <= OWNER_MAX and _OWNER.fullmatch(name) is not None
 
 
 def check_owner(name: str) -> str:
-    """Return an owner's name if it can be one.
+    """Return an owner's name if it is valid.
 
     Raises
     ------
     InvalidInput
-        It can't stand in a key of the storage.
+        It can't be used in a storage key.
     """
     if not is_owner(name):
         raise InvalidInput(
@@ -40,7 +40,7 @@ def check_owner(name: str) -> str:
 
 
 def new_id(make: NewId, owner: Owner) -> str:
-    """Return a new id of a session or job of an owner (a UUIDv7 still: RFC 9562 leaves these bits to the maker)."""
+    """Return a new id of a session or job of an owner (still a UUIDv7: RFC 9562 does not define these bits)."""
     id_ = make()
     return id_ if owner is None else id_[:-_DIGITS] + _digest(id_, owner)
 

@@ -1,12 +1,12 @@
 """Rate limits of owners, counted on object storage so that they hold over any number of processes.
 
 Requests and seconds of recordings are counted in fixed windows: one object a window, changed by compare-and-swap.
-As with every fixed window, who uses up one at its end and the next at its start has had two within a short time.
-A process takes requests out of the minute's quota in blocks, so that most cost no call of the storage: one at
-first, then two, and so on up to a twentieth of the quota, each when the last is used up.  So it never holds more
-than it has used; what it holds and does not use is lost when the minute ends.
+As with every fixed window, an owner can use two quotas within a short time: one at the end of a window and the next
+at the start of the following one.  A process reserves requests of the minute's quota in blocks, so that most need
+no call to the storage: first one, then two, and so on up to a twentieth of the quota, each when the previous block
+is used up.  So it never holds more than it has used; what it holds and does not use is lost when the minute ends.
 
-Without an owner nothing is counted, and nothing is asked of the storage.
+Without an owner nothing is counted, and no request is sent to the storage.
 """
 
 import asyncio
@@ -28,11 +28,11 @@ from pipeline.ids import Clock, Owner
 
 log = structlog.get_logger(__name__)
 
-SHARE_RETENTION = timedelta(days=1)  # the sweeper takes them within minutes
-CLOCK_SKEW = timedelta(minutes=2)  # a window is kept for so long after its end: some clock may be behind
+SHARE_RETENTION = timedelta(days=1)  # the sweeper deletes them within minutes
+CLOCK_SKEW = timedelta(minutes=2)  # a window is kept this long after its end: another process's clock may be behind
 BLOCKS = 20  # a process takes at most this part of a minute's requests at a time
 
-# Of those who write at the same moment one gets through, so this many can before anybody has to give up.
+# Of concurrent writes one succeeds, so this many can succeed before any process has to give up.
 _TRIES = 50
 
 
@@ -44,7 +44,7 @@ class Policy:
     window: timedelta
 
     def start(self, now: datetime) -> datetime:
-        """Return when the window of that moment starts: at the same time for all owners."""
+        """Return when the window that contains the moment starts: at the same time for all owners."""
         epoch = datetime(1970, 1, 1, tzinfo=UTC)
         return now - (now - epoch) % self.window
 
@@ -60,8 +60,8 @@ class _Window:
 
     def __init__(self, bucket: Bucket, key: str, ends_at: datetime) -> None:
         self.ends_at = ends_at
-        self.used = 0  # by everybody, as last seen
-        self.held = 0  # of what is used: what this process may still give out
+        self.used = 0  # by all processes, as last read
+        self.held = 0  # the part of `used` that this process has reserved and not yet used
         self.block = 1
         self._bucket = bucket
         self._key = key
@@ -72,7 +72,7 @@ class _Window:
 
     @asynccontextmanager
     async def exclusive(self) -> AsyncIterator[None]:
-        """Hold the lock; when the storage fails the holder, those that waited meanwhile fail with it."""
+        """Hold the lock; if the holder's call to the storage fails, the tasks that wait for it fail too."""
         failures = self._failures
         async with self._lock:
             if self._failures != failures:
@@ -89,7 +89,7 @@ class _Window:
         Raises
         ------
         Unavailable
-            The storage does not answer, or concurrent writes kept conflicting.
+            The storage does not respond, or concurrent writes kept conflicting.
         """
         if not self._seen:
             await self._read()
@@ -103,7 +103,7 @@ class _Window:
         raise _busy()
 
     async def give_back(self, amount: int) -> None:
-        """Count so much less as used.
+        """Decrease the count by this amount.
 
         Raises
         ------
@@ -135,16 +135,16 @@ class _Window:
 
 
 def _read_used(key: str, body: bytes) -> int:
-    """Return a stored count; 0 if it is damaged, which should lock no owner out."""
+    """Return a stored count; 0 if it is damaged, so that no owner is locked out."""
     try:
         return QuotaUsage.model_validate_json(body).used
     except ValidationError:
-        log.error("quota usage can't be parsed", key=key)  # noqa: TRY400 - the error would quote what it read
+        log.error("quota usage can't be parsed", key=key)  # noqa: TRY400 - the error would quote the input
         return 0
 
 
 class Quotas:
-    """The quotas of all owners, as far as one object of this class has counted them."""
+    """The quotas of all owners, as counted by one object of this class."""
 
     def __init__(self, resources: Resources, clock: Clock) -> None:
         self._bucket = resources.bucket
@@ -160,7 +160,7 @@ class Quotas:
         TooMany
             The quota of this minute is used up, or other processes hold the rest of it.
         Unavailable
-            The storage does not answer.
+            The storage does not respond.
         """
         limit = self._settings.requests_per_minute
         if owner is None or limit == 0:
@@ -183,7 +183,7 @@ class Quotas:
         TooMany
             It is longer than what is left of this hour's quota.
         Unavailable
-            The storage does not answer.
+            The storage does not respond.
         """
         limit = self._settings.reference_seconds_per_hour
         if owner is None or limit == 0:
@@ -199,7 +199,7 @@ class Quotas:
         return quota_status
 
     async def return_reference_seconds(self, owner: Owner, seconds: float) -> None:
-        """Count a recording as not uploaded after all, as well as can be: it was counted twice, or never stored."""
+        """Undo the count of a recording, as far as possible: it was counted twice, or never stored."""
         if owner is None or self._settings.reference_seconds_per_hour == 0:
             return
         window = self._window(owner, REFERENCE_SECONDS)
@@ -252,7 +252,7 @@ def _busy() -> Unavailable:
 
 
 async def past_windows(resources: Resources) -> AsyncIterator[str]:
-    """Yield the keys of usage records whose window is over, for one listing and no read."""
+    """Yield the keys of usage records whose window is over; needs one listing and no read."""
     now = resources.clock()
     async for item in resources.bucket.list(layout.QUOTAS):
         found = layout.window_of_quota(item.key)

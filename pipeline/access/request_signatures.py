@@ -26,12 +26,12 @@ _CONTENT_SHA256 = "x-amz-content-sha256"
 _PRESIGN_PARAMETERS = ("Algorithm", "Credential", "Date", "Expires", "SignedHeaders", "Signature")
 _LOOPBACK_HOST = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(:[0-9]{1,5})?")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-# What `urlsplit` takes apart, or drops, would be verified in one form and served in another.
+# Characters that `urlsplit` splits at, or drops: such a URL would be verified in one form and served in another.
 _TARGET = re.compile(r"/[!-\"$-~]*")
 
 
 class SignatureRefused(Exception):
-    """The signature is missing or not valid; `code` is the one of S3 for this."""
+    """The signature is missing or not valid; `code` is S3's code for this error."""
 
     status: ClassVar[int] = 403
 
@@ -61,7 +61,7 @@ class ReceivedRequest:
 
     @classmethod
     def from_scope(cls, scope: Mapping[str, Any]) -> "ReceivedRequest":
-        """Return the request of an ASGI scope."""
+        """Create the request from an ASGI scope."""
         query = f"?{scope['query_string'].decode('latin-1')}" if scope["query_string"] else ""
         return cls(
             scope.get("method", "GET"),
@@ -75,7 +75,7 @@ class ReceivedRequest:
         Raises
         ------
         SignatureRefused
-            It comes more than once.
+            The header occurs more than once.
         """
         values = [value for header, value in self.headers if header == name]
         if len(values) > 1:
@@ -83,7 +83,7 @@ class ReceivedRequest:
         return values[0] if values else None
 
     def query(self) -> list[tuple[str, str]]:
-        """Return names and values of the query, decoded."""
+        """Return the decoded names and values of the query."""
         pairs = (pair.partition("=") for pair in self.target.partition("?")[2].split("&") if pair)
         return [(unquote(name), unquote(value)) for name, _, value in pairs]
 
@@ -108,7 +108,7 @@ class SignatureVerifier:
     clock
         The current time, in UTC.
     services
-        The services that a signature may be for, by their signing names; None: any.
+        The signing names of the services that a signature may be for; None: any.
     """
 
     def __init__(
@@ -130,7 +130,7 @@ class SignatureVerifier:
         request
             The request.
         body
-            Its body, which is looked at only if the request does not declare its hash; see `declared_payload`.
+            Its body, which is read only if the request does not declare its hash; see `declared_payload`.
 
         Raises
         ------
@@ -236,7 +236,7 @@ class SignatureVerifier:
 
 
 def check_loopback_host(request: ReceivedRequest) -> None:
-    """Check that the client names this machine, as a page does not whose own name was made to mean it.
+    """Check that `Host` names this machine, which prevents DNS rebinding.
 
     Raises
     ------
@@ -248,17 +248,17 @@ def check_loopback_host(request: ReceivedRequest) -> None:
 
 
 def is_presigned(request: ReceivedRequest) -> bool:
-    """Return whether the query, rather than a header, holds a signature."""
+    """Return whether the signature is in the query instead of a header."""
     return any(name == "X-Amz-Signature" for name, _ in request.query())
 
 
 def declared_payload(request: ReceivedRequest) -> str | None:
-    """Return what `x-amz-content-sha256` says of the body; None if the request has no such header.
+    """Return the value of `x-amz-content-sha256`; None if the request has no such header.
 
     Raises
     ------
     SignatureRefused
-        It is neither a hash nor a marker that is supported.
+        It is neither a hash nor a supported marker.
     """
     declared = request.header(_CONTENT_SHA256)
     if declared is None or declared in UNSIGNED_PAYLOADS or _SHA256.fullmatch(declared):

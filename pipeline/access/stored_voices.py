@@ -11,8 +11,8 @@ VOICE_RETRY_SECONDS = 60
 async def check_quota(resources: Resources, owner: Owner, *, besides: str = "") -> None:
     """Check that an owner may save one more voice; called before its name is claimed.
 
-    Concurrent saves don't see each other, so the limit can be exceeded by as many as there are.  The voice that is
-    saved, `besides`, is not counted, as it may exist already.
+    Concurrent saves don't count each other, so they can exceed the limit by their number.  The voice that is saved,
+    `besides`, is not counted, as it may exist already.
 
     Raises
     ------

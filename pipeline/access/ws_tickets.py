@@ -1,4 +1,4 @@
-"""Tickets by which a page, which can't send a key with a handshake, opens one WebSocket within a minute.
+"""Single-use tickets, valid for a minute, for a page, which can't send a key with the WebSocket handshake.
 
 A ticket is `<ticket_id>.<secret>`.  Its id holds its time of issue, so most expired ones need no look-up.  Whether
 the key that it was issued for is still valid is checked by the caller of `redeem`.
@@ -29,7 +29,7 @@ _TICKET = re.compile(r"(?P<ticket_id>[0-9a-f]{32})\.(?P<secret>[A-Za-z0-9_-]{43}
 
 
 class TicketRecord(Record):
-    """`tickets/<ticket_id>.json`: the caller a ticket was issued to, and who has used it."""
+    """`tickets/<ticket_id>.json`: the caller that a ticket was issued to, and which redemption used it."""
 
     digest: str
     owner: str | None = None
@@ -46,19 +46,19 @@ class TicketRecord(Record):
 
     @property
     def caller(self) -> Caller:
-        """The caller it was issued to."""
+        """The caller that the ticket was issued to."""
         return Caller(self.owner, self.key_id, frozenset(self.scopes))
 
 
 async def issue(
     resources: Resources, caller: Caller, random: RandomBytes = secrets.token_bytes
 ) -> tuple[str, datetime]:
-    """Issue a ticket to a caller; return its text, and when it expires.
+    """Issue a ticket to a caller; return its text and expiry.
 
     Raises
     ------
     Unavailable
-        The storage does not answer.
+        The storage does not respond.
     """
     ticket_id = resources.new_id()
     secret = base64.urlsafe_b64encode(random(_SECRET_BYTES)).rstrip(b"=").decode()
@@ -73,16 +73,16 @@ async def issue(
 
 
 async def redeem(resources: Resources, text: str) -> Caller:
-    """Use a ticket up; return the caller it was issued to.
+    """Redeem a ticket; return the caller that it was issued to.
 
-    Of all who try with the same ticket, at the same time or later, one succeeds.
+    Of all attempts with the same ticket, concurrent or later, one succeeds.
 
     Raises
     ------
     Unauthorized
-        It can't be used; the reason is not told.
+        It can't be used; the reason is not disclosed.
     Unavailable
-        The storage does not answer.
+        The storage does not respond.
     """
     match = _TICKET.fullmatch(text)
     if match is None or not is_id(match["ticket_id"]):
@@ -101,18 +101,18 @@ async def redeem(resources: Resources, text: str) -> Caller:
 
 
 def _serves(record: TicketRecord, resources: Resources) -> bool:
-    # One that is anybody's is left from when no keys were wanted.
+    # A ticket without a key was issued while authentication was off.
     left_over = record.key_id is None and resources.settings.wants_keys
     return record.used_at is None and not left_over
 
 
 async def _use(resources: Resources, ticket_id: str, record: TicketRecord, etag: str) -> bool:
-    """Mark a ticket as used, and tell whether it was by us."""
+    """Mark a ticket as used; return whether this call did so."""
     key = layout.ticket(ticket_id)
     used = record.model_copy(update={"used_at": resources.clock(), "used_by": resources.new_id()}).to_json()
     if await resources.bucket.replace(key, used, JSON, etag=etag) is not None:
         return True
-    # The write may have been made and its answer lost, so that its second try was refused.
+    # The write may have succeeded and its response been lost, so that the retry was refused.
     return await resources.bucket.get(key) == used
 
 

@@ -1,1 +1,1 @@
-"""Decoding and checking of reference recordings, and the WAV format."""
+"""Decoding and validation of reference recordings, and the WAV format."""

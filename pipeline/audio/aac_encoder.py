@@ -1,4 +1,4 @@
-"""AAC by FFmpeg, where PyAV is installed."""
+"""AAC encoding with FFmpeg, if PyAV is installed."""
 
 import io
 
@@ -10,7 +10,7 @@ _BIT_RATE = 96_000
 
 
 class AacEncoder:
-    """ADTS frames; see `pipeline.audio.output_formats.Encoder`."""
+    """Encoder of ADTS frames; see `pipeline.audio.output_formats.Encoder`."""
 
     def __init__(self, sample_rate: int) -> None:
         try:

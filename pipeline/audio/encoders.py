@@ -1,4 +1,4 @@
-"""FLAC, MP3 and Ogg Opus by libsndfile."""
+"""FLAC, MP3 and Ogg Opus encoding with libsndfile."""
 
 import io
 from typing import Any
@@ -8,7 +8,7 @@ import soundfile as sf
 
 _KINDS: dict[str, dict[str, Any]] = {
     "flac": {"format": "FLAC", "subtype": "PCM_16"},
-    # Constant, so that players know the time in a file that grows; 128 kbit/s at 24 kHz.
+    # Constant bit rate, so that players can compute positions in an incomplete file; 128 kbit/s at 24 kHz.
     "mp3": {
         "format": "MP3",
         "subtype": "MPEG_LAYER_III",
@@ -24,7 +24,7 @@ _LAME_SCALE = 0.95
 
 
 def encode_file(name: str, sample_rate: int, samples: bytes) -> bytes:
-    """Return the whole file; as long as the samples, to the sample, for decoders that heed its header."""
+    """Return the whole file; its length is exact to the sample for decoders that read its header."""
     buffer = io.BytesIO()
     with sf.SoundFile(buffer, "w", sample_rate, 1, **_KINDS[name]) as sound:
         sound.write(_scaled(name, samples))
@@ -32,7 +32,7 @@ def encode_file(name: str, sample_rate: int, samples: bytes) -> bytes:
 
 
 def _scaled(name: str, samples: bytes) -> "np.typing.NDArray[Any]":
-    """Return what is to be written; LAME makes constant-rate audio quieter by this, which other formats are not."""
+    """Return the samples to write, scaled to compensate for LAME, which attenuates constant-rate audio."""
     integers = np.frombuffer(samples, "<i2")
     return integers.astype(np.float32) / (32768 * _LAME_SCALE) if name == "mp3" else integers
 
@@ -63,14 +63,14 @@ class SoundFileEncoder:
         written = self._sink.take()
         if not self._skips_first_frame or not written:
             return written
-        # The first frame is room for the length, to be filled in when it is known: here it never is.
+        # The first frame is a placeholder for the length, which is never known here.
         self._skips_first_frame = False
         second = written.find(written[:2], _MP3_HEADER_BYTES)
         return written[second:] if second > 0 else b""
 
 
 class _Sink:
-    """A file that is only appended to; what would be written over is dropped, as it was sent already."""
+    """An append-only file; writes to earlier positions are dropped, as those bytes were sent already."""
 
     def __init__(self) -> None:
         self._pending = bytearray()

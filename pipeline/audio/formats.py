@@ -1,4 +1,4 @@
-"""Which audio files are decoded: only what people record in, as every decoder of libsndfile can be attacked."""
+"""The audio formats that are decoded: common recording formats only, to limit the attack surface of libsndfile."""
 
 from pipeline.errors import InvalidAudio
 
@@ -20,12 +20,12 @@ _CODECS = {
 
 
 def check_container(data: bytes) -> None:
-    """Check by its first bytes, before any decoder sees it, that a file may be one that is decoded.
+    """Check the first bytes of a file for a supported container, before any decoder reads it.
 
     Raises
     ------
     InvalidAudio
-        It is of another kind.
+        It is of another format.
     """
     is_wav = data.startswith(WAV_MAGIC) and data[8:12] == b"WAVE"
     if not (is_wav or data.startswith((b"fLaC", b"OggS", b"ID3")) or _is_mp3_frame(data)):
@@ -33,12 +33,12 @@ def check_container(data: bytes) -> None:
 
 
 def check_codec(format_: str, subtype: str) -> None:
-    """Check what libsndfile found in a file's header, before anything is decoded.
+    """Check the codec that libsndfile read from a file's header, before anything is decoded.
 
     Raises
     ------
     InvalidAudio
-        It is not decoded here.
+        The codec is not supported.
     """
     if subtype not in _CODECS.get(format_, frozenset()):
         raise unreadable()
@@ -50,5 +50,5 @@ def unreadable() -> InvalidAudio:
 
 
 def _is_mp3_frame(data: bytes) -> bool:
-    """Return whether it begins with the header of a frame of layer III: eleven ones, and 01 for the layer."""
+    """Return whether the data begins with the header of a layer III frame: eleven ones, and 01 for the layer."""
     return len(data) > 1 and data[0] == 0xFF and data[1] & 0xE6 == 0xE2

@@ -1,6 +1,6 @@
-"""The formats in which audio is answered; what is stored is always WAV.
+"""The formats in which audio is returned; it is always stored as WAV.
 
-Nothing here needs numpy: encoders that do are imported when one is asked for.
+Nothing here needs numpy: encoders that do are imported when they are needed.
 """
 
 import struct
@@ -10,13 +10,13 @@ from typing import Literal, Protocol, get_args
 FormatName = Literal["wav", "flac", "mp3", "opus", "aac", "pcm"]
 NAMES: tuple[FormatName, ...] = get_args(FormatName)
 
-_UNKNOWN_SIZE = 0xFFFFFFFF  # what writers to a pipe leave in the header
+_UNKNOWN_SIZE = 0xFFFFFFFF  # the size that programs write in the header when they write to a pipe
 _WAV_HEADER = struct.Struct("<4sI4s4sIHHIIHH4sI")
 
 
 @dataclass(frozen=True, slots=True)
 class OutputFormat:
-    """A format by its name, which is its file's extension too."""
+    """A format; its name is also its file extension."""
 
     name: FormatName
     media_type: str
@@ -33,22 +33,22 @@ FORMATS: dict[FormatName, OutputFormat] = {
 
 
 class Encoder(Protocol):
-    """Makes a file of mono 16-bit samples, as they come; it can be played while it grows."""
+    """Incremental encoder of mono 16-bit samples; its output can be played before it is complete."""
 
     def encode(self, samples: bytes) -> bytes:
-        """Take little-endian samples and return what there is of the file since the last call."""
+        """Encode little-endian samples; return the bytes of the file that were added since the last call."""
 
     def finish(self) -> bytes:
         """Return the rest of the file."""
 
 
 def encoder(format_: OutputFormat, sample_rate: int) -> Encoder:
-    """Make the encoder of a format.
+    """Create the encoder of a format.
 
     Raises
     ------
     FormatNotInstalled
-        It needs a library that this installation has not.
+        It needs a library that is not installed.
     """
     if format_.name == "pcm":
         return _Raw(b"")
@@ -64,12 +64,12 @@ def encoder(format_: OutputFormat, sample_rate: int) -> Encoder:
 
 
 def transcode(wav: bytes, format_: OutputFormat) -> bytes:
-    """Make a whole file of a stored WAV; takes some CPU for all but `wav` and `pcm`.
+    """Convert a stored WAV to a complete file; needs CPU time for all formats except `wav` and `pcm`.
 
     Raises
     ------
     FormatNotInstalled
-        It needs a library that this installation has not.
+        It needs a library that is not installed.
     """
     if format_.name == "wav":
         return wav
@@ -83,7 +83,7 @@ def transcode(wav: bytes, format_: OutputFormat) -> bytes:
 
 
 def read_wav(wav: bytes) -> tuple[int, bytes]:
-    """Return sample rate (Hz) and samples of what `encode_wav` wrote: mono, 16 bits."""
+    """Return sample rate (Hz) and samples of a WAV that `encode_wav` wrote: mono, 16 bits."""
     _, _, _, _, _, _, _, sample_rate, *_ = _WAV_HEADER.unpack_from(wav)
     return sample_rate, wav[_WAV_HEADER.size :]
 
@@ -95,7 +95,7 @@ def streamed_wav_header(sample_rate: int) -> bytes:
 
 
 class _Raw:
-    """Samples as they are, behind a header."""
+    """Unencoded samples, after a header."""
 
     def __init__(self, header: bytes) -> None:
         self._header = header

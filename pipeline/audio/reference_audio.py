@@ -1,4 +1,4 @@
-"""Decoding, checking and encoding of recordings.  What comes from outside is checked here before it is stored."""
+"""Decoding, validation and encoding of recordings.  Uploaded audio is validated here before it is stored."""
 
 import io
 import struct
@@ -17,12 +17,12 @@ Samples = NDArray[np.float32]
 
 LOWEST_RATE, HIGHEST_RATE = 8_000, 192_000
 CHANNELS_MAX = 8
-# A second has at most as many samples, of all channels together, as stereo at the highest rate.
+# The most samples per second, of all channels together: those of stereo at the highest rate.
 SAMPLES_PER_SECOND_MAX = 2 * HIGHEST_RATE
-SILENCE_PEAK = 10 ** (-60 / 20)  # -60 dBFS, well under the noise of any microphone
+SILENCE_PEAK = 10 ** (-60 / 20)  # -60 dBFS, well below the noise floor of any microphone
 SHORTFALL_SECONDS = 0.1  # lossy formats round their length to whole frames
-_UNKNOWN_FRAMES = 2**48  # libsndfile says SF_COUNT_MAX for a stream of unknown length
-_UNKNOWN_BYTES = 0x7FFF0000  # writers to a pipe leave 0xFFFFFFFF, 0x7FFFFFFF or nearly that in the header
+_UNKNOWN_FRAMES = 2**48  # libsndfile reports SF_COUNT_MAX for a stream of unknown length
+_UNKNOWN_BYTES = 0x7FFF0000  # programs that write to a pipe set 0xFFFFFFFF, 0x7FFFFFFF or nearly that
 _OGG_PAGE = 27  # bytes of a page's header before its table of segments (RFC 3533)
 _BLOCK_FRAMES = 2**16
 
@@ -36,7 +36,7 @@ class Recording:
 
     @property
     def duration_seconds(self) -> float:
-        """Its length."""
+        """The duration in seconds."""
         return len(self.samples) / self.sample_rate
 
 
@@ -49,7 +49,7 @@ class _Bytes(io.BytesIO):
 
 
 class _Forward(sf.SoundFile):  # type: ignore[misc]  # soundfile has no types
-    """A file that is only read on; seeking after each read fails at the end of a FLAC of unknown length."""
+    """A file that is read sequentially; seeking after each read fails at the end of a FLAC of unknown length."""
 
     def seekable(self) -> bool:
         """Return False."""
@@ -57,7 +57,7 @@ class _Forward(sf.SoundFile):  # type: ignore[misc]  # soundfile has no types
 
 
 def decode_reference(data: bytes, settings: Settings) -> Recording:
-    """Return the recording, mixed to mono, if it is fit to be a reference.
+    """Return the recording, mixed down to mono, if it is valid as a reference.
 
     Channels and length are checked from the header before anything is decoded, the length again while decoding:
     a small file can hold hours, and its header can be wrong.  Decoding needs some 5 bytes for each frame that
@@ -87,12 +87,12 @@ def decode_reference(data: bytes, settings: Settings) -> Recording:
 
 
 def transcode_reference(data: bytes, settings: Settings) -> EncodedRecording:
-    """Decode a reference as `decode_reference` does, and encode it again."""
+    """Decode a reference with `decode_reference`, and encode it as WAV."""
     return encoded(decode_reference(data, settings))
 
 
 def encoded(recording: Recording) -> EncodedRecording:
-    """Return the recording as WAV, with its length."""
+    """Return the recording as WAV, with its duration."""
     return EncodedRecording(encode_wav(recording), recording.duration_seconds)
 
 
@@ -109,7 +109,7 @@ def decode_wav(body: bytes) -> Recording:
     Raises
     ------
     InvalidAudio
-        It is something else.
+        It has another format.
     """
     try:
         with sf.SoundFile(io.BytesIO(body)) as sound:
@@ -152,7 +152,7 @@ def _read_mono(sound: sf.SoundFile, settings: Settings) -> Samples:
     while len(part := sound.read(out=block)):
         if frames + len(part) > len(samples):
             raise _too_long("lasts longer than its header says", settings)
-        with np.errstate(over="ignore", invalid="ignore"):  # NaN and infinity are looked for in what comes out
+        with np.errstate(over="ignore", invalid="ignore"):  # the result is checked for NaN and infinity
             part.mean(axis=1, dtype=np.float32, out=samples[frames : frames + len(part)])
         frames += len(part)
     return samples[:frames]
@@ -181,7 +181,7 @@ def _within_full_scale(samples: Samples) -> Samples:
 
 
 def _is_cut_short(data: bytes) -> bool:
-    """Return whether the header gives more bytes than follow; libsndfile does not check that."""
+    """Return whether the header declares more bytes than follow; libsndfile does not check that."""
     if data.startswith(b"OggS"):
         return _ogg_is_cut_short(data)
     return data.startswith(WAV_MAGIC) and _wav_is_cut_short(data)

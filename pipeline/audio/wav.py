@@ -1,4 +1,4 @@
-"""WAV files, as far as they are known without decoding them."""
+"""WAV files: what can be read from the header alone."""
 
 import io
 import wave
@@ -9,13 +9,13 @@ WAV = "audio/wav"
 
 @dataclass(frozen=True, slots=True)
 class EncodedRecording:
-    """A recording that was checked: mono 16-bit WAV."""
+    """A validated recording: mono 16-bit WAV."""
 
     wav: bytes = field(repr=False)
     duration_seconds: float
 
 
 def length_of_wav(head: bytes) -> tuple[int, float]:
-    """Return sample rate (Hz) and duration (seconds) from the first bytes of what `encode_wav` wrote."""
+    """Return sample rate (Hz) and duration (seconds) from the first bytes of a WAV that `encode_wav` wrote."""
     with wave.open(io.BytesIO(head)) as sound:
         return sound.getframerate(), sound.getnframes() / sound.getframerate()

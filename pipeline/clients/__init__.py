@@ -1,1 +1,1 @@
-"""Clients of S3, SQS and the WebSocket management API, and what wires them."""
+"""Clients of S3, SQS and the WebSocket management API, and their construction."""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Connections(Protocol):
-    """The way to connected clients."""
+    """Interface for sending messages to connected clients."""
 
     async def post(self, to: ReplyTo, body: bytes) -> None:
         """Send one message to one client.
@@ -26,13 +26,13 @@ class Connections(Protocol):
         Raises
         ------
         ConnectionGone
-            The client is no longer connected, nor will it be again under this id.
+            The client has disconnected; it will not reconnect under this id.
         Unavailable
-            The message may get through later.
+            A retry may succeed later.
         """
 
     async def close(self, to: ReplyTo) -> None:
-        """Hang up on one client; one that has gone is closed already.
+        """Close the connection of one client; does nothing if the client has disconnected.
 
         Raises
         ------
@@ -42,7 +42,7 @@ class Connections(Protocol):
 
 
 class ApiGatewayConnections:
-    """`PostToConnection` at whichever endpoint a connection was made, one client an endpoint."""
+    """`PostToConnection` at the endpoint of each connection, with one client per endpoint."""
 
     def __init__(self, session: aioboto3.Session, config: AioConfig, stack: AsyncExitStack) -> None:
         self._session = session

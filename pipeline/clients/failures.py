@@ -1,4 +1,4 @@
-"""What a failed AWS call means: an outage that ends by itself, or a misconfiguration that does not."""
+"""Classification of failed AWS calls: temporary outages, and misconfigurations, which do not end by themselves."""
 
 from functools import lru_cache
 
@@ -27,7 +27,7 @@ _PERMANENT_CODES = {
 
 
 def unavailable(error: Exception, service: str, call: str, setting: str) -> Unavailable:
-    """Return the error that a failed call is reported as; `setting` names what chooses the resource."""
+    """Return the error to raise for a failed call; `setting` is the name of the setting for the resource."""
     if isinstance(error, (NoCredentialsError, NoRegionError)):
         _log_once(service, str(error), setting)
         return Misconfigured(f"The {service} can't be called ({call}): {error}")
@@ -39,10 +39,10 @@ def unavailable(error: Exception, service: str, call: str, setting: str) -> Unav
 
 @lru_cache(maxsize=64)
 def _log_once(service: str, reason: str, setting: str) -> None:
-    """Log a misconfiguration when it is first met by this process; it will be met by every call."""
+    """Log a misconfiguration once per process, as it affects every call."""
     log.critical("misconfigured", service=service, reason=reason, check=f"{setting}, and the permissions")
 
 
 def error_code(error: ClientError) -> str:
-    """Return the error code without the prefixes of the protocol's dialects."""
+    """Return the error code without the prefixes that some protocols add."""
     return error.response["Error"]["Code"].rpartition("#")[2].rpartition(".")[2]

@@ -1,4 +1,4 @@
-"""Queues, as little of them as the pipeline uses."""
+"""Message queues: the operations that the pipeline uses."""
 
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-# SQS takes and gives at most ten messages a call.
+# SQS sends and receives at most ten messages per call.
 BATCH = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A message in the hands of one receiver, until its visibility timeout ends."""
+    """A received message; it belongs to one receiver until its visibility timeout ends."""
 
     id: str
     body: str
@@ -33,44 +33,44 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class QueueCounts:
-    """About how many messages a queue holds: those that anybody may receive, and those that somebody has."""
+    """The approximate number of messages in a queue: visible ones, and those in flight."""
 
     visible: int
     hidden: int
 
 
 class Queue(Protocol):
-    """A queue that delivers at least once, in any order; every method raises `Unavailable` on no answer."""
+    """A queue that delivers at least once, in any order; every method raises `Unavailable` if it fails."""
 
     async def send(self, body: str, *, group: str | None = None) -> None:
-        """Add a message; one of a group waits no longer because of how many another group has sent."""
+        """Send a message; a large number of messages of one group does not delay those of another."""
 
     async def receive(self, limit: int, *, wait_seconds: int) -> Sequence[Message]:
-        """Take up to `limit` messages (at most `BATCH` of them come), waiting for the first."""
+        """Receive up to `limit` messages (at most `BATCH` per call), waiting for the first."""
 
     async def delete(self, receipts: Sequence[str]) -> Sequence[str]:
-        """Delete messages; return the receipts of those for which the queue asks for a retry."""
+        """Delete messages; return the receipts of those that should be retried."""
 
     async def hide(self, receipts: Sequence[str], seconds: int) -> Sequence[str]:
-        """Hide messages from other receivers for so long from now, 0 returns them.
+        """Hide messages from other receivers for this many seconds; 0 makes them visible again.
 
         Returns
         -------
-        The receipts of those for which the queue asks for a retry.
+        The receipts of those that should be retried.
         """
 
     async def counts(self) -> QueueCounts:
-        """Count the messages, about."""
+        """Return the approximate numbers of messages."""
 
     async def depth(self) -> int:
-        """Tell about how many messages anybody may receive now."""
+        """Return the approximate number of visible messages."""
 
     async def ping(self) -> None:
-        """Raise `Unavailable` unless the queue answers."""
+        """Raise `Unavailable` unless the queue responds."""
 
 
 class SqsQueue:
-    """A queue of SQS or whatever speaks its protocol."""
+    """A queue of SQS or of a compatible service."""
 
     def __init__(self, client: "SQSClient", name_or_url: str) -> None:
         self._client = client
@@ -81,8 +81,8 @@ class SqsQueue:
     async def send(self, body: str, *, group: str | None = None) -> None:
         """See `Queue.send`.
 
-        A standard queue takes a group for the sake of fairness, in no order.  Stand-ins for SQS may know groups of
-        FIFO queues only: such a one gets its messages without.
+        A standard queue uses the group for fairness, not for order.  Compatible services may support groups in FIFO
+        queues only: for those the group is omitted.
         """
         async with self._translated("send"):
             url = await self._find()
@@ -179,12 +179,12 @@ class SqsQueue:
 
 
 def _is_wrong_parameter(error: ClientError) -> bool:
-    """Return whether the queue refuses what was sent, under any name of that error."""
+    """Return whether the queue rejected a parameter, under any of the codes of that error."""
     return error_code(error) in {"InvalidParameterValue", "InvalidParameterValueException", "UnsupportedOperation"}
 
 
 def _retriable(failures: "Sequence[BatchResultErrorEntryTypeDef]", receipts: Sequence[str]) -> list[str]:
-    """Return the receipts that failed by the queue's own fault; the others are no longer the receiver's."""
+    """Return the receipts that failed with a server error; the others no longer belong to the receiver."""
     for failure in failures:
         if failure["SenderFault"]:
             log.warning("message is no longer held", code=failure["Code"], reason=failure.get("Message"))

@@ -1,4 +1,4 @@
-"""The one place that wires a process to the outside: settings in, clients out."""
+"""Construction of a process's clients of external services from its settings."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """Everything a rule or a handler may reach for; tests hand in what they like."""
+    """The dependencies of rules and handlers; tests pass replacements."""
 
     settings: Settings
     clock: Clock
@@ -38,18 +38,18 @@ class Resources:
     events: Queue
     connections: Connections
     decoding: asyncio.Semaphore
-    """Held while a recording is decoded: that takes memory."""
+    """Held while a recording is decoded, to bound the use of memory."""
     path_signer: PathSigner | None = None
-    """Signs links that the API serves itself; None where links lead to the storage."""
+    """Signs links that the API serves itself; None if links are URLs of the storage."""
 
     def bucket_of(self, source: Source) -> Bucket:
-        """Tell which bucket holds the source's reference."""
+        """Return the bucket that holds the source's reference."""
         return self.voices if source.session_id is None else self.bucket
 
 
 @asynccontextmanager
 async def connect(settings: Settings, clock: Clock = utc_now) -> AsyncIterator[Resources]:
-    """Open the clients that the settings describe, for the life of the context."""
+    """Open the clients that the settings describe, for the lifetime of the context."""
     session = session_for(settings)
     config = client_config()
     async with AsyncExitStack() as stack:
@@ -80,19 +80,19 @@ async def connect(settings: Settings, clock: Clock = utc_now) -> AsyncIterator[R
 
 
 async def _path_signer(session: aioboto3.Session, clock: Clock) -> PathSigner:
-    credentials = await session.get_credentials()  # type: ignore[misc]  # the stubs say that it is none to await
+    credentials = await session.get_credentials()  # type: ignore[misc]  # the stubs declare it as not awaitable
     if credentials is None:
         raise Unavailable("There are no AWS credentials to sign links with.")
     return PathSigner((await credentials.get_frozen_credentials()).secret_key, clock)
 
 
 def session_for(settings: Settings) -> aioboto3.Session:
-    """Make what every client is made by."""
+    """Create the session that all clients are created from."""
     return aioboto3.Session(region_name=settings.aws_region)
 
 
 def current_credentials(settings: Settings) -> Callable[[], Awaitable[ReadOnlyCredentials]]:
-    """Return how to get the credentials that requests are signed with now; some are replaced every few hours."""
+    """Return a function that reads the current credentials; temporary ones are replaced every few hours."""
     session = session_for(settings)
 
     async def current() -> ReadOnlyCredentials:
@@ -106,10 +106,10 @@ def current_credentials(settings: Settings) -> Callable[[], Awaitable[ReadOnlyCr
 
 
 def client_config() -> AioConfig:
-    """Give the configuration that every client shares.
+    """Return the configuration that all clients share.
 
-    Path-style addresses work everywhere that S3 is spoken.  Checksums are sent only where S3 requires them,
-    because other storages refuse the newer ones.
+    Path-style addresses work with every S3-compatible storage.  Checksums are sent only where S3 requires them,
+    because other storages reject the newer ones.
     """
     return AioConfig(
         connect_timeout=5,
@@ -119,13 +119,13 @@ def client_config() -> AioConfig:
         s3={"addressing_style": "path"},
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
-        user_agent="voice-cloning-service",  # botocore's own is assembled anew, twice a call
+        user_agent="voice-cloning-service",  # botocore would build its own twice per call
     )
 
 
 def resolve_endpoint_once(s3: "S3Client") -> None:
-    """Keep botocore from resolving the endpoint anew for every key, which is a fifth of a call's CPU time.
+    """Prevent botocore from resolving the endpoint again for every key, which is a fifth of a call's CPU time.
 
-    The key is a parameter of the endpoint's rules, and so of their cache, but no rule reads it.
+    The key is a parameter of the endpoint rules, and so part of their cache key, but no rule uses it.
     """
     s3._ruleset_resolver._param_definitions.pop("Key", None)  # type: ignore[attr-defined]

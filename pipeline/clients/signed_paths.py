@@ -1,7 +1,7 @@
-"""Paths of the API that need no key: signed with HMAC-SHA256, valid until a moment that is part of the signature.
+"""Signed API paths, which need no key: HMAC-SHA256, with an expiry that is part of the signature.
 
-They stand in for the storage's presigned URLs where callers can't reach the storage.  The secret is derived from
-the credentials of the storage, which every process of the service has, so a link ends with them too.
+They replace the storage's presigned URLs where callers can't reach the storage.  The secret is derived from the
+storage credentials, which every process of the service has, so a link also becomes invalid when they change.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ _PURPOSE = b"signed paths of the voice cloning API"
 
 
 class PathSigner:
-    """Signs paths and verifies them.
+    """Signs and verifies paths.
 
     Parameters
     ----------
@@ -30,19 +30,19 @@ class PathSigner:
         self._clock = clock
 
     def sign(self, path: str, expires_at: datetime) -> str:
-        """Return the path with a query that lets everybody use it until then, to the second."""
+        """Return the path with a query that makes it valid for any client until it expires, to the second."""
         expires = int(expires_at.timestamp())
         return f"{path}?expires={expires}&signature={self._signature(path, expires)}"
 
     def verify(self, path: str, expires: int, signature: str) -> None:
-        """Check what the query of a signed path says.
+        """Verify the query of a signed path.
 
         Raises
         ------
         Forbidden
-            The signature is not that of this path and moment.
+            The signature does not match this path and expiry.
         Expired
-            It was valid once.
+            The signature matches, but has expired.
         """
         if not hmac.compare_digest(self._signature(path, expires).encode(), signature.encode()):
             raise Forbidden("The link's signature is not valid; use the link as it was given.")

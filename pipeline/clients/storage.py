@@ -1,4 +1,4 @@
-"""Object storage, as little of it as the pipeline uses."""
+"""Object storage: the operations that the pipeline uses."""
 
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
-from aiohttp import ClientPayloadError as BrokenOff  # aiobotocore lets it through when a body ends early
+from aiohttp import ClientPayloadError as BrokenOff  # aiobotocore does not wrap it when a body ends early
 from botocore.exceptions import BotoCoreError, ClientError
 
 from pipeline import deadlines
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 # Content type of every record.
 JSON = "application/json"
 
-# S3 answers 409 when it can't tell yet which of two writes came first, and wants the request once more.
+# S3 returns 409 for conflicting concurrent writes; the request has to be retried.
 _CONFLICTS = 5
 
 
@@ -35,7 +35,7 @@ class NewObject:
 
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
-    """What is known of an object without reading it."""
+    """The metadata of an object."""
 
     key: str
     size: int
@@ -45,7 +45,7 @@ class ObjectInfo:
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
-    """An object, or the asked-for range of it."""
+    """An object, or the requested range of it."""
 
     body: bytes
     etag: str
@@ -58,25 +58,25 @@ class StoredObject:
 
 @dataclass(frozen=True, slots=True)
 class UploadForm:
-    """Where and with which form fields a file may be posted by whoever holds this."""
+    """The URL and form fields of a presigned POST."""
 
     url: str
     fields: dict[str, str]
 
 
 class PreconditionFailed(Exception):
-    """The object is not, or is no longer, the version that the reader named by its ETag."""
+    """The object is not, or is no longer, the version with the given ETag."""
 
 
 class RangeNotSatisfiable(Exception):
-    """The range lies outside of the object."""
+    """The range is outside of the object."""
 
 
 class Bucket(Protocol):
-    """A bucket: every method raises `Unavailable` when the storage does not answer."""
+    """A bucket: every method raises `Unavailable` if the storage does not respond."""
 
     async def get(self, key: str) -> bytes | None:
-        """Read an object; None when there is none."""
+        """Return the body of an object, or None if it does not exist."""
 
     async def read(
         self,
@@ -85,55 +85,55 @@ class Bucket(Protocol):
         range_: str | None = None,
         if_match: str | None = None,
     ) -> StoredObject | None:
-        """Read an object and what is known of it; None when there is none.
+        """Return an object with its metadata, or None if it does not exist.
 
         Raises
         ------
         PreconditionFailed, RangeNotSatisfiable
-            As RFC 9110 has it for `If-Match` and `Range`.
+            As RFC 9110 defines for `If-Match` and `Range`.
         """
 
     async def head(self, key: str) -> ObjectInfo | None:
-        """Look an object up; None when there is none."""
+        """Return the metadata of an object, or None if it does not exist."""
 
     async def put(self, key: str, body: bytes, content_type: str) -> None:
-        """Write an object, whatever was there."""
+        """Write an object; replace an existing one."""
 
     async def put_once(
         self, key: str, body: bytes, content_type: str, *, metadata: Mapping[str, str] | None = None
     ) -> str | None:
-        """Write an object unless there is one; the new ETag, or None when there was one.
+        """Write an object if it does not exist; return the new ETag, or None if it exists.
 
-        `metadata` is ASCII, with its names 2 KB at most.
+        `metadata` is ASCII, at most 2 KB including its names.
         """
 
     async def replace(self, key: str, body: bytes, content_type: str, *, etag: str) -> str | None:
-        """Write an object if what is there has this ETag; the new ETag, or None when it has not."""
+        """Replace an object if it has this ETag; return the new ETag, or None if it does not have it."""
 
     async def delete(self, keys: Iterable[str]) -> None:
-        """Delete objects; those that are not there don't matter."""
+        """Delete objects; those that do not exist are ignored."""
 
     def list(self, prefix: str, *, start_after: str = "") -> AsyncIterator[ObjectInfo]:
         """List the objects under a prefix in the order of their keys."""
 
     def list_folders(self, prefix: str, *, start_after: str = "") -> AsyncIterator[str]:
-        """List what stands between the prefix and the next `/`, in the order of the keys."""
+        """List the parts of the keys between the prefix and the next `/`, in the order of the keys."""
 
     async def presign_post(self, key: str, *, content_type: str, max_bytes: int, lifetime: timedelta) -> UploadForm:
-        """Allow whoever holds the answer to upload one object of that key and type, no larger than that."""
+        """Return a presigned POST that allows the upload of one object of this key, type and maximum size."""
 
     async def presign_get(self, key: str, *, lifetime: timedelta, content_type: str, disposition: str) -> str:
-        """Give a URL by which whoever holds it can read an object, as this type and under this name.
+        """Return a presigned URL for reading an object with this content type and disposition.
 
-        It ends after its lifetime (whole seconds of it), or before that with the credentials that signed it.
+        It expires after its lifetime (in whole seconds), or earlier with the credentials that signed it.
         """
 
     async def ping(self) -> None:
-        """Raise `Unavailable` unless the bucket answers."""
+        """Raise `Unavailable` unless the bucket responds."""
 
 
 class S3Bucket:
-    """A bucket of S3 or whatever speaks its protocol, conditional writes included."""
+    """A bucket of S3 or of a compatible storage that supports conditional writes."""
 
     def __init__(self, client: "S3Client", name: str) -> None:
         self._client = client
@@ -207,7 +207,7 @@ class S3Bucket:
                         Bucket=self.name, Key=key, Body=body, ContentType=content_type, **condition
                     )
                 except ClientError as error:
-                    # If-Match on an object that has been deleted meanwhile is answered 404.
+                    # The response to If-Match on an object that has been deleted meanwhile is 404.
                     if _status(error) in {404, 412} and _code(error) != "NoSuchBucket":
                         return None
                     if _code(error) != "ConditionalRequestConflict":
@@ -241,7 +241,7 @@ class S3Bucket:
     async def _pages(self, **how: Any) -> AsyncIterator[Any]:
         pages = aiter(self._client.get_paginator("list_objects_v2").paginate(Bucket=self.name, **how))
         while True:
-            async with self._translated(f"list {how['Prefix']}"):  # each call alone: a caller may pause in between
+            async with self._translated(f"list {how['Prefix']}"):  # each call: a caller may pause in between
                 page = await anext(pages, None)
             if page is None:
                 return
@@ -295,7 +295,7 @@ def _batches(keys: Iterable[str], size: int) -> Iterator[list[str]]:
 
 
 def _raise_condition(error: ClientError) -> None:
-    """Return only when the object is simply not there."""
+    """Return if the object does not exist; otherwise raise what the error means."""
     match _status(error):
         case 404 if _code(error) != "NoSuchBucket":
             return

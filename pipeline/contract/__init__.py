@@ -1,1 +1,1 @@
-"""What every process agrees on: the records, where each object is stored, when it expires, and the events."""
+"""The data formats that all processes share: records, storage keys, expiry times, and events."""

@@ -1,4 +1,4 @@
-"""The events queue: what the storage tells of new objects, and notifications that are retried."""
+"""The messages of the events queue: storage events for new objects, and notifications to be retried."""
 
 import json
 from urllib.parse import unquote_plus
@@ -9,14 +9,14 @@ from pipeline.contract.records import Record, Subscriber
 
 
 class Notification(Record):
-    """One subscriber that is yet to be notified of a job's end."""
+    """A retry of notifying one subscriber of a job's end."""
 
     job_id: str
     subscriber: Subscriber
 
 
 def parse_notification(body: str) -> Notification | None:
-    """Parse a message that is a notification; None if it is another one, such as an event of the storage."""
+    """Parse a notification; None if the message is of another kind, such as a storage event."""
     try:
         return Notification.model_validate_json(body)
     except ValidationError:
@@ -62,6 +62,6 @@ def keys_created(body: str) -> list[str]:
 
 
 def created_notification(bucket: str, key: str) -> str:
-    """Return the event that S3 would send, to repeat one that may have been lost."""
+    """Return the event that S3 would send, to replace one that may have been lost."""
     record = {"eventName": "ObjectCreated:Put", "s3": {"bucket": {"name": bucket}, "object": {"key": key}}}
     return json.dumps({"Records": [record]})

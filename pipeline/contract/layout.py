@@ -51,12 +51,12 @@ class ReferenceKeys:
 
     @property
     def metadata(self) -> str:
-        """Of a saved voice only, JSON."""
+        """JSON; only of a saved voice."""
         return self.folder + "metadata.json"
 
     @property
     def unchecked_audio(self) -> str:
-        """Of a session only: what was uploaded by presigned POST and is not validated yet."""
+        """Only of a session: a file that was uploaded by presigned POST and is not validated yet."""
         return self.folder + "upload"
 
 
@@ -71,22 +71,22 @@ def voices(owner: Owner) -> str:
 
 
 def voice(owner: Owner, voice_id: str) -> ReferenceKeys:
-    """Return the keys of a saved voice; its metadata says where the files of its reference are."""
+    """Return the keys of a saved voice; its metadata contains the location of its reference files."""
     return ReferenceKeys(f"{voices(owner)}{voice_id}/")
 
 
 def voice_reference(owner: Owner, voice_id: str, reference_id: str) -> ReferenceKeys:
-    """Return the keys of one reference of a saved voice: never those of an earlier or later voice of that id."""
+    """Return the keys of one reference of a saved voice: unique, even if its id is used again."""
     return ReferenceKeys(f"{voice(owner, voice_id).folder}{reference_id}/")
 
 
 def voice_files(voice: VoiceMetadata) -> ReferenceKeys:
-    """Return the keys of a saved voice's reference; of an older voice they are beside its metadata."""
+    """Return the keys of a saved voice's reference; those of older voices are beside the metadata."""
     return ReferenceKeys(voice.source_file.rpartition("/")[0] + "/")
 
 
 def is_voice_file(key: str, owner: Owner, voice_id: str) -> bool:
-    """Return whether a key under a voice's folder is the voice's: a folder in it may be that of a whole owner."""
+    """Return whether a key in a voice's folder belongs to the voice: a folder in it may be that of an owner."""
     parts = key.removeprefix(voice(owner, voice_id).folder).split("/")
     return len(parts) == 1 or (len(parts) == 2 and is_id(parts[0]) and parts[1] in _REFERENCE_FILES)
 
@@ -152,7 +152,7 @@ def key(key_id: str) -> str:
 
 
 def key_use(key_id: str) -> str:
-    """Return the key of when an API key was last used: apart from the rest, so that it never races a revocation."""
+    """Return the key of an API key's last use: a separate object, so that it never races with a revocation."""
     return f"{KEYS}{key_id}/last-use.json"
 
 
@@ -162,12 +162,12 @@ def ticket(ticket_id: str) -> str:
 
 
 def quota(owner: str, what: str, start: datetime) -> str:
-    """Return the key of an owner's usage record for the window that starts then."""
+    """Return the key of an owner's usage record for the window that starts at `start`."""
     return f"{QUOTAS}{owner}/{what}-{lowest_id(start)[:12]}.json"
 
 
 def window_of_quota(key: str) -> tuple[str, datetime] | None:
-    """Return what a usage record's key counts and from when; None for every other key."""
+    """Return which quota a usage record's key is for, and the window's start; None for every other key."""
     match = _USAGE_KEY.fullmatch(key)
     return (match["what"], timestamp_of(match["start"])) if match else None
 
@@ -178,7 +178,7 @@ def in_flight_of(owner: str) -> str:
 
 
 def in_flight(owner: str, job_id: str) -> str:
-    """Return the key of the marker that a preview has not ended."""
+    """Return the key of the marker of a preview that has not ended."""
     return in_flight_of(owner) + job_id
 
 

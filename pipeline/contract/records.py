@@ -1,4 +1,4 @@
-"""The objects that are stored and sent, as frozen and validated data."""
+"""The objects that are stored and sent, as immutable, validated models."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -21,16 +21,16 @@ from pipeline.errors import InvalidInput
 
 
 def format_utc(moment: datetime) -> str:
-    """Return a moment as all responses have it: ISO 8601, UTC, whole seconds, `Z`."""
+    """Return a moment in the format of all responses: ISO 8601, UTC, whole seconds, `Z`."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 UtcSeconds = Annotated[AwareDatetime, PlainSerializer(format_utc, return_type=str, when_used="json-unless-none")]
 
-# What a key may be used for; `admin` may everything.
+# What a key may be used for; `admin` includes all scopes.
 Scope = Literal["preview", "voices:write", "admin"]
 
-# The languages of the model, by full English name; `Auto` lets the model find out.
+# The languages of the model, by full English name; with `Auto` the model detects it.
 LANGUAGES = (
     "Auto",
     "Chinese",
@@ -47,9 +47,9 @@ LANGUAGES = (
 
 
 class Record(BaseModel):
-    """Stored data: unknown fields are ignored so that versions can live side by side."""
+    """Stored data: unknown fields are ignored so that different versions can run at the same time."""
 
-    # Built when first used: no process uses all of them, and a function's start is waited for.
+    # Built at first use: no process uses all of them, and this shortens a function's cold start.
     model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
 
     def to_json(self) -> bytes:
@@ -58,7 +58,7 @@ class Record(BaseModel):
 
 
 class Source(Record):
-    """The voice to use: an upload's or a saved one."""
+    """The voice to use: that of an upload, or a saved voice."""
 
     session_id: str | None = None
     voice_id: str | None = None
@@ -122,7 +122,7 @@ def check_options(given: Mapping[str, object]) -> Options:
 
 def _wrong_option(error: ValidationError) -> InvalidInput:
     problem = error.errors()[0]
-    # JSON can say what UTF-8, and so an answer, can't.
+    # JSON can represent lone surrogates, which UTF-8, and so a response, can't.
     name = str(problem["loc"][0])[:64].encode("ascii", "backslashreplace").decode()
     if problem["type"] == "extra_forbidden":
         return InvalidInput(
@@ -132,13 +132,13 @@ def _wrong_option(error: ValidationError) -> InvalidInput:
 
 
 class NewReference(Record):
-    """Says that the reference came with this very request, so that no prompt can be stored for it yet."""
+    """Marks a reference that was sent with this request, so that no prompt can be stored for it yet."""
 
     transcription: str
 
 
 class Subscriber(Record):
-    """Who is notified when a job ends: its maker, and whoever subscribed later, in `jobs/<job_id>/subscribers/`."""
+    """A client to notify when a job ends: its creator, or a later subscriber (`jobs/<job_id>/subscribers/`)."""
 
     reply_to: ReplyTo
     interface: Literal["websocket", "http"] = Field(
@@ -150,21 +150,21 @@ class Subscriber(Record):
 
 
 class _MadeBySubscriber(Record):
-    """What a request and its outcome both say of the job's maker."""
+    """The fields for the job's creator, common to a request and its outcome."""
 
     subscriber: Subscriber | None = None
 
     @model_validator(mode="before")
     @classmethod
     def _read_version_before(cls, data: Any) -> Any:
-        """Records are kept for a day: until then there are some with a subscriber's fields among their own."""
+        """Convert a record of the previous version, which has the subscriber's fields at the top level."""
         if isinstance(data, dict) and data.get("reply_to") and "subscriber" not in data:
             return data | {"subscriber": data}
         return data
 
 
 class Envelope(_MadeBySubscriber):
-    """The fields of a request that every version knows: enough to describe the job and to end it."""
+    """The fields of a request that all versions have in common: enough to describe the job and to end it."""
 
     job_id: str
     kind: str
@@ -195,14 +195,14 @@ class Timings(Record):
 
 
 class SynthesisReport(Record):
-    """Metadata of `audio/previews/<job_id>.wav`: what its job's outcome says besides the audio's own properties."""
+    """Metadata of `audio/previews/<job_id>.wav`: the part of the outcome that the audio does not contain."""
 
     timings: Timings
     warnings: tuple[str, ...] = ()
 
 
 class _OutcomeFields(_MadeBySubscriber):
-    """What every outcome holds: with the fields of its request, so that notifying the client needs one read."""
+    """The fields of every outcome, including those of its request, so that notifying the client needs one read."""
 
     job_id: str
     kind: str
@@ -213,7 +213,7 @@ class _OutcomeFields(_MadeBySubscriber):
 
 
 class Preview(Record):
-    """The audio that a job made."""
+    """The audio that a job generated."""
 
     key: str
     sample_rate: int
@@ -222,7 +222,7 @@ class Preview(Record):
 
 
 class Succeeded(_OutcomeFields):
-    """The job succeeded; `preview` is None for a job that made no audio."""
+    """The job succeeded; `preview` is None for a job that generated no audio."""
 
     status: Literal["succeeded"] = "succeeded"
     preview: Preview | None = None
@@ -251,13 +251,13 @@ def parse_outcome(body: bytes) -> Outcome:
 
 
 def outcome_fields(request: Envelope, completed_at: datetime) -> dict[str, Any]:
-    """Return the fields that an outcome takes over from its request."""
+    """Return the fields that an outcome copies from its request."""
     shared = request.model_dump(include=set(_OutcomeFields.model_fields) & set(Envelope.model_fields))
     return shared | {"completed_at": completed_at}
 
 
 class Consent(Record):
-    """The words by which the speaker of a voice agreed, and when they were given."""
+    """The text of the consent of a voice's speaker, and when it was given."""
 
     text: str
     given_at: UtcSeconds
@@ -283,14 +283,14 @@ class VoiceMetadata(Record):
 
 
 class VoiceChange(Record):
-    """`changes/<id>.json`: a voice that is being saved or deleted, for the sweeper to finish if that fails."""
+    """`changes/<id>.json`: a voice that is being saved or deleted, which the sweeper completes after a failure."""
 
     voice_id: str
     owner: str | None = None
 
 
 class LastSweep(Record):
-    """`sweeps/last.json`: when what had expired was last deleted, and what went."""
+    """`sweeps/last.json`: when expired objects were last deleted, and how many."""
 
     at: AwareDatetime
     swept: dict[str, int]

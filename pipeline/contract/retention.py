@@ -24,7 +24,7 @@ def job_expires_at(job_id: str, settings: Settings) -> datetime:
 
 
 def job_deadline(job_id: str, settings: Settings) -> datetime:
-    """Return by when a job must have ended."""
+    """Return the deadline of a job."""
     return timestamp_of(job_id) + settings.job_deadline
 
 
@@ -34,7 +34,7 @@ def connection_expires_at(last_written: datetime, settings: Settings) -> datetim
 
 
 def preview_earliest_expiry(job_id: str, settings: Settings) -> datetime:
-    """Return before when no preview of that job can expire, whenever it was completed: the sweep stops there."""
+    """Return the earliest time at which a preview of that job can expire, which bounds the sweep's listing."""
     return timestamp_of(job_id) + settings.preview_retention
 
 

@@ -1,8 +1,8 @@
-"""The messages that a worker sends straight to a job's maker while it makes the audio.
+"""The messages that a worker sends directly to a job's creator while it generates the audio.
 
-They are sent at most once and in order; the outcome alone says how the job ended.  A job that is tried again is
-streamed again from its beginning.  Chunks with the same `take` and `seq` are the same audio, so a client ignores
-those it has; when `take` changes, it drops what it had.
+They are sent at most once and in order; only the outcome states how the job ended.  A job that is retried is
+streamed again from the beginning.  Chunks with the same `take` and `seq` are the same audio, so a client ignores
+duplicates; when `take` changes, it discards what it has received.
 """
 
 from base64 import b64decode, b64encode
@@ -12,7 +12,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from pipeline.contract.records import Record
 
-# Of 24 kHz audio, some 26 KB a message: API Gateway's frames hold 32 KB.
+# About 26 KB per message at 24 kHz: API Gateway limits frames to 32 KB.
 CHUNK_MAX_SECONDS = 0.4
 
 
@@ -23,14 +23,14 @@ class _StreamData(Record):
 
 
 class StreamStarted(_StreamData):
-    """A worker has begun the job; `restarted` says that an earlier try may have sent audio already."""
+    """A worker has begun the job; `restarted`: an earlier attempt may have sent audio already."""
 
     status: Literal["started"] = "started"
     restarted: bool = False
 
 
 class AudioChunk(_StreamData):
-    """Some of the audio, numbered without a gap; a lost message leaves one."""
+    """A part of the audio, numbered consecutively; a lost message leaves a gap."""
 
     seq: int
     format: Literal["pcm_s16le"] = "pcm_s16le"
@@ -48,7 +48,7 @@ def stream_message(data: StreamStarted | AudioChunk) -> bytes:
 
 
 def parse_stream_message(body: bytes) -> StreamStarted | AudioChunk | None:
-    """Read what `stream_message` wrote; None from anything else."""
+    """Parse the output of `stream_message`; None for anything else."""
     try:
         return _MESSAGE.validate_json(body).data
     except ValidationError:
@@ -76,5 +76,5 @@ def decode_pcm(audio: str) -> bytes:
 
 
 def encode_pcm(pcm: bytes) -> str:
-    """Return little-endian 16-bit samples as they stand in `AudioChunk.audio`."""
+    """Encode little-endian 16-bit samples for `AudioChunk.audio`."""
     return b64encode(pcm).decode("ascii")

@@ -1,4 +1,4 @@
-"""JSON as clients may send it: in UTF-8, and without what parsers read differently, such as a name given twice."""
+"""Strict JSON for input of clients: UTF-8, without what parsers interpret differently, such as duplicate names."""
 
 import json
 from typing import Any, NoReturn
@@ -7,12 +7,12 @@ DIGITS_MAX = 100
 
 
 def parse_json(text: str | bytes) -> Any:
-    """Return the value that a JSON text holds.
+    """Parse a JSON text.
 
     Raises
     ------
     ValueError
-        It is no JSON; the message completes a sentence such as "The body …".
+        It is not valid JSON; the message completes a sentence such as "The body …".
     """
     try:
         decoded = text.decode("utf-8-sig") if isinstance(text, bytes) else text
@@ -47,5 +47,5 @@ def _no_constant(name: str) -> NoReturn:
 
 
 def _shown(name: str) -> str:
-    # JSON can escape half of a surrogate pair, which UTF-8 can't hold.
+    # JSON can escape a lone surrogate, which UTF-8 can't encode.
     return repr(name[:64].encode("ascii", "backslashreplace").decode())

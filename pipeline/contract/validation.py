@@ -1,4 +1,4 @@
-"""Pydantic's validation errors in words for clients."""
+"""Pydantic's validation errors as messages for clients."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -21,7 +21,7 @@ _PREFIXES = ("Value error, ", "Input ", "String ")
 
 
 def message_of(error: Mapping[str, Any]) -> str:
-    """Return what is wrong with a field and what would be right, in a sentence whose subject is the field.
+    """Return a message that states what is wrong with a field and what is valid; its subject is the field.
 
     `error` is one item of `ValidationError.errors()`.
     """

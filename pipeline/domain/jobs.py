@@ -1,4 +1,4 @@
-"""Jobs: a request object written once and an outcome object written once; which of them exist is the state."""
+"""Jobs: a request object written once and an outcome object written once; the state is which of them exist."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -41,9 +41,9 @@ Status = Literal["queued", "succeeded", "failed", "expired"]
 
 
 class QueueMessage(BaseModel):
-    """The body of a queue message: a claim check on `request.json`, which a short one brings along.
+    """The body of a queue message: a claim check for `request.json`, which is included if it is short.
 
-    What it brings is not looked at here: a later version's may be of a form that only a later worker knows.
+    The included request is not parsed here: that of a later version may have a format that only later workers know.
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True)
@@ -54,7 +54,7 @@ class QueueMessage(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A job as it stands at one moment."""
+    """The state of a job at one moment."""
 
     job_id: str
     status: Status
@@ -64,7 +64,7 @@ class Job:
 
 
 def check_text(text: str, settings: Settings, *, field: str) -> str:
-    """Take a text that can be spoken.
+    """Return a text if it is valid for synthesis.
 
     Raises
     ------
@@ -84,17 +84,17 @@ def check_text(text: str, settings: Settings, *, field: str) -> str:
 async def accept(
     resources: Resources, request: Request, objects: Sequence[NewObject] = (), *, reference_seconds: float = 0
 ) -> None:
-    """Take a job on: store its request and the objects it needs, then send its message.
+    """Accept a job: store its request and the objects it needs, then send its message.
 
-    When this returns, the job will end, whatever dies.
+    After this has returned, the job will end, even if processes fail.
 
     Raises
     ------
     TooMany
-        It is a preview, and its owner has as many under way as may be; or the new recording is more than their
-        share.
+        It is a preview, and its owner has reached the limit of concurrent previews; or the new recording exceeds
+        the owner's quota.
     Unavailable
-        The storage or the queue did not answer: nothing was taken on.
+        The storage or the queue did not respond: the job was not accepted.
     """
     await prepare(resources, request, objects, reference_seconds=reference_seconds)
     await submit(resources, request)
@@ -103,7 +103,7 @@ async def accept(
 async def prepare(
     resources: Resources, request: Request, objects: Sequence[NewObject] = (), *, reference_seconds: float = 0
 ) -> None:
-    """Do the first half of `accept`: everything is stored, and no worker knows of it yet."""
+    """Run the first half of `accept`: store all objects, without notifying a worker."""
     if owner := preview_owner(request):
         await concurrent_previews.reserve(resources, owner, request.job_id)
     async with _withdrawn_on_error(resources, request):
@@ -113,7 +113,7 @@ async def prepare(
 
 
 async def submit(resources: Resources, request: Request) -> None:
-    """Do the second half of `accept`: send the message of a prepared job."""
+    """Run the second half of `accept`: send the message of a prepared job."""
     async with _withdrawn_on_error(resources, request):
         document = request.model_dump(mode="json", exclude_none=True)
         message = QueueMessage(job_id=request.job_id, request=document).model_dump_json(exclude_none=True)
@@ -124,12 +124,12 @@ async def submit(resources: Resources, request: Request) -> None:
 
 
 def preview_owner(job: Envelope | Outcome) -> Owner:
-    """Return the owner in whose number of previews under way a job counts; None: it counts in nobody's."""
+    """Return the owner whose limit of concurrent previews a job counts towards; None if it is not counted."""
     return job.source.owner if job.kind == "preview" else None
 
 
 async def _put_all(resources: Resources, objects: Sequence[NewObject]) -> None:
-    """Wait for every write, so that none goes on behind the back of what follows a failure."""
+    """Wait for every write, so that none is still running when a failure is handled."""
     puts = (resources.bucket.put(new.key, new.body, new.content_type) for new in objects)
     for result in await asyncio.gather(*puts, return_exceptions=True):
         if isinstance(result, BaseException):
@@ -138,7 +138,7 @@ async def _put_all(resources: Resources, objects: Sequence[NewObject]) -> None:
 
 @asynccontextmanager
 async def _withdrawn_on_error(resources: Resources, request: Request) -> AsyncIterator[None]:
-    """Delete a request that was not accepted, as well as can be: a worker drops a job that has none."""
+    """Delete a request that was not accepted, as far as possible: a worker drops a job without a request."""
     try:
         yield
     except PipelineError:
@@ -146,7 +146,7 @@ async def _withdrawn_on_error(resources: Resources, request: Request) -> AsyncIt
         if owner := preview_owner(request):
             keys.append(layout.in_flight(owner, request.job_id))
         try:
-            with deadlines.within(_WITHDRAW_SECONDS):  # the request's own time may be over
+            with deadlines.within(_WITHDRAW_SECONDS):  # the request's own deadline may have passed
                 await resources.bucket.delete(keys)
         except Unavailable:
             log.warning("could not withdraw request", job_id=request.job_id)
@@ -154,12 +154,12 @@ async def _withdrawn_on_error(resources: Resources, request: Request) -> AsyncIt
 
 
 async def enqueue(resources: Resources, job_id: str, owner: Owner = None) -> None:
-    """Send a job to the workers, in turn with those of other owners; sending twice does no harm."""
+    """Send a job to the workers, with fair queueing between owners; idempotent."""
     await resources.synthesis.send(QueueMessage(job_id=job_id).model_dump_json(), group=owner)
 
 
 def parse_queue_message(body: str) -> QueueMessage | None:
-    """Read a queue message; None when it is not one of ours."""
+    """Parse a queue message; None if it is not one of this service."""
     try:
         message = QueueMessage.model_validate_json(body)
     except ValidationError:
@@ -168,32 +168,32 @@ def parse_queue_message(body: str) -> QueueMessage | None:
 
 
 async def read_request(resources: Resources, job_id: str) -> Request | None:
-    """Read what a job shall do; None when it is unknown or long gone.
+    """Return the request of a job, or None if the job is unknown or its record has expired.
 
     Raises
     ------
     ValidationError
-        It is damaged, or of a version that this process does not know.
+        It is damaged, or of a version that this process does not support.
     """
     body = await resources.bucket.get(layout.request(job_id))
     return Request.model_validate_json(body) if body else None
 
 
 async def read_envelope(resources: Resources, job_id: str) -> Envelope | None:
-    """Read what every version knows of a job; None when it is unknown, long gone or damaged."""
+    """Return the version-independent fields of a request, or None if it is unknown, expired or damaged."""
     body = await resources.bucket.get(layout.request(job_id))
     try:
         return Envelope.model_validate_json(body) if body else None
     except ValidationError as error:
-        # The error itself quotes what it read, which must not be logged.
+        # The error itself quotes the input, which must not be logged.
         log.error("request can't be read", job_id=job_id, wrong_fields=error.error_count())  # noqa: TRY400
         return None
 
 
 async def cancel(resources: Resources, owner: Owner, job_id: str) -> Job:
-    """End a job that its owner no longer wants; return how it ended, which may be some other way.
+    """Cancel a job; return its final state, which is another one if it had ended already.
 
-    It ends here and at once; whatever a worker makes of it is dropped.
+    It ends immediately; the result of a worker that is processing it is discarded.
 
     Raises
     ------
@@ -210,23 +210,23 @@ async def cancel(resources: Resources, owner: Owner, job_id: str) -> Job:
 
 
 async def mark_cancelled(resources: Resources, job_id: str) -> None:
-    """Tell the worker that may be at a job to stop; idempotent."""
+    """Signal a worker that may be processing the job to stop; idempotent."""
     await resources.bucket.put_once(layout.cancellation(job_id), b"", "text/plain")
 
 
 async def is_cancelled(resources: Resources, job_id: str) -> bool:
-    """Return whether somebody has asked for a job's end."""
+    """Return whether cancellation of a job has been requested."""
     return await resources.bucket.head(layout.cancellation(job_id)) is not None
 
 
 async def read_outcome(resources: Resources, job_id: str) -> Outcome | None:
-    """Read how a job ended; None when it has not, or is unknown."""
+    """Return the outcome of a job, or None if it has not ended or is unknown."""
     body = await resources.bucket.get(layout.outcome(job_id))
     return parse_outcome(body) if body else None
 
 
 async def read(resources: Resources, owner: Owner, job_id: str) -> Job:
-    """Tell a job's owner how it stands now.
+    """Return the current state of a job.
 
     Raises
     ------
@@ -264,7 +264,7 @@ def _unknown(job_id: str) -> NotFound:
 
 
 async def write_outcome(resources: Resources, outcome: Outcome) -> bool:
-    """Write how a job ended unless that is written already; return whether this is the outcome that was written."""
+    """Write the outcome of a job if it has none; return whether the stored outcome is this one."""
     key = layout.outcome(outcome.job_id)
     written = await resources.bucket.put_once(key, outcome.to_json(), JSON) is not None
     if owner := preview_owner(outcome):
@@ -273,7 +273,7 @@ async def write_outcome(resources: Resources, outcome: Outcome) -> bool:
 
 
 def failure(request: Envelope, error: PipelineError, now: datetime) -> Failed:
-    """Describe the failure that ends a job."""
+    """Return the outcome of a job that fails with this error."""
     return Failed(
         **outcome_fields(request, now),
         code=error.code,
@@ -283,20 +283,20 @@ def failure(request: Envelope, error: PipelineError, now: datetime) -> Failed:
 
 
 def past_deadline(request: Envelope, resources: Resources) -> Failed:
-    """Describe the failure of a job whose time is over."""
+    """Return the outcome of a job that exceeded its deadline."""
     ended_at = retention.job_deadline(request.job_id, resources.settings)
     return failure(request, too_late(resources.settings), ended_at)
 
 
 def too_late(settings: Settings) -> DeadlineExceeded:
-    """Say that a job took too long."""
+    """Return the error for a job that exceeded its deadline."""
     return DeadlineExceeded(f"The job did not end within {settings.job_deadline_minutes:g} minutes; send it again.")
 
 
 async def unfinished(resources: Resources, *, since: datetime, until: datetime) -> AsyncIterator[str]:
-    """Go through the jobs born in a span of time that have a request and no outcome, oldest first.
+    """Yield the jobs created in a period that have a request and no outcome, oldest first.
 
-    Costs one listing of that span, whatever else is stored.
+    Needs one listing of that period, regardless of what else is stored.
     """
     current, files = "", set[str]()
     bound = layout.JOBS + lowest_id(until)

@@ -1,6 +1,6 @@
-"""Links that need no key: each opens one preview, or lets one session's recording be uploaded, for a while.
+"""Temporary links that need no key: each one is for one preview, or for the upload of one session's recording.
 
-They lead to the storage itself.  Where callers can't reach that, they are paths of the API, which `absolute`
+They are URLs of the storage.  If callers can't reach the storage, they are paths of the API, which `absolute`
 completes.
 """
 
@@ -19,17 +19,17 @@ DISPOSITION = 'inline; filename="preview.wav"'
 PREVIEW_PATH = "/signed/previews/{job_id}.wav"
 UPLOAD_PATH = "/signed/uploads/{session_id}"
 
-# The storage's clock may differ a little from ours.
+# Tolerance for a difference between the clocks of the storage and of this process.
 _MARGIN = timedelta(seconds=1)
 
 
 async def signed(resources: Resources, job_id: str, expires_at: datetime) -> str:
-    """Make a link to a preview that expires then; it may end sooner, with the credentials that sign it.
+    """Return a link to a preview that is valid until `expires_at`, or until the signing credentials expire.
 
     Raises
     ------
     Expired
-        There is no time left for it.
+        Too little time is left.
     """
     lifetime = expires_at - resources.clock() - _MARGIN
     if lifetime < _MARGIN:
@@ -41,7 +41,7 @@ async def signed(resources: Resources, job_id: str, expires_at: datetime) -> str
 
 
 async def upload_form(resources: Resources, session_id: str, content_type: str) -> UploadForm:
-    """Return a form by which a session's recording can be uploaded; it is of use no longer than the session."""
+    """Return a form by which a session's recording can be uploaded; it expires no later than the session."""
     settings = resources.settings
     if resources.path_signer is not None:
         expires_at = resources.clock() + settings.upload_form_lifetime
@@ -55,12 +55,12 @@ async def upload_form(resources: Resources, session_id: str, content_type: str) 
 
 
 def absolute(url: str, base_url: str | None) -> str:
-    """Return a link as a URL that the caller can use, who reached the API at `base_url`."""
+    """Return a link as an absolute URL for a caller that uses the API at `base_url`."""
     return urljoin(base_url, url) if base_url else url
 
 
 async def signed_url(resources: Resources, outcome: Outcome, base_url: str | None) -> str | None:
-    """Return a link to a job's preview for a client of the API at `base_url`; None if there is none to be had."""
+    """Return a link to a job's preview for a client of the API at `base_url`; None if there is none."""
     if isinstance(outcome, Failed) or outcome.preview is None:
         return None
     try:

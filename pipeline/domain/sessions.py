@@ -1,4 +1,4 @@
-"""Sessions: a reference recording with its transcription, kept for half a day from the session's birth."""
+"""Sessions: a reference recording with its transcription, kept for half a day from the session's creation."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -19,7 +19,7 @@ TEXT = "text/plain; charset=utf-8"
 
 
 def check_transcription(transcription: str, settings: Settings) -> str:
-    """Take a transcription, which may be blank: then the voice is cloned from its sound alone.
+    """Return a transcription if it is valid; if it is blank, the voice is cloned from the audio only.
 
     Raises
     ------
@@ -36,17 +36,17 @@ def check_transcription(transcription: str, settings: Settings) -> str:
 
 
 async def check_reference(resources: Resources, read: Callable[[], Awaitable[bytes]]) -> EncodedRecording:
-    """Read an uploaded recording and return it as WAV, if it is fit to be a reference.
+    """Read an uploaded recording and return it as WAV, if it is valid as a reference.
 
-    It is read, decoded and encoded while `resources.decoding` is held, so that memory is bounded however many
-    uploads come at once.
+    It is read, decoded and encoded while `resources.decoding` is held, so that memory is bounded for any
+    number of concurrent uploads.
 
     Raises
     ------
     TooLarge, InvalidAudio
-        What was wrong and what would be right.
+        The recording is not valid; the message states what would be.
     """
-    # numpy and libsndfile take a quarter of a function's start, and most calls bring no recording.
+    # Importing numpy and libsndfile is a quarter of a cold start, and most requests have no recording.
     from pipeline.audio.reference_audio import transcode_reference
 
     settings = resources.settings
@@ -58,7 +58,7 @@ async def check_reference(resources: Resources, read: Callable[[], Awaitable[byt
 
 
 def too_large(settings: Settings) -> TooLarge:
-    """Say how large a recording may be."""
+    """Return the error for a recording that is too large."""
     return TooLarge(
         f"The recording is too large; it should have at most {settings.reference_max_megabytes:g} MB.",
         field="audio",
@@ -66,7 +66,7 @@ def too_large(settings: Settings) -> TooLarge:
 
 
 def objects(session_id: str, recording: EncodedRecording, transcription: str) -> list[NewObject]:
-    """Give what is stored of a session; without all of it the session is of no use."""
+    """Return the objects of a session; it can't be used unless all of them are stored."""
     keys = layout.session(session_id)
     audio = NewObject(keys.audio, recording.wav, WAV)
     if not transcription:
@@ -77,12 +77,12 @@ def objects(session_id: str, recording: EncodedRecording, transcription: str) ->
 async def store(
     resources: Resources, owner: Owner, session_id: str, recording: EncodedRecording, transcription: str
 ) -> None:
-    """Write a checked reference.
+    """Store a validated reference.
 
     Raises
     ------
     TooMany
-        It is more than what is left of the owner's share.
+        It is more than what is left of the owner's quota.
     """
     await Quotas(resources, resources.clock).take_reference_seconds(owner, recording.duration_seconds)
     new = objects(session_id, recording, transcription)
@@ -92,9 +92,9 @@ async def store(
 async def open_upload(
     resources: Resources, owner: Owner, transcription: str, content_type: str = WAV
 ) -> tuple[str, UploadForm]:
-    """Make a session whose recording the client will post to the storage itself.
+    """Create a session for a recording that the client will upload directly to the storage.
 
-    The form is of use no longer than the session.
+    The form expires no later than the session.
     """
     session_id = new_id(resources.new_id, owner)
     keys = layout.session(session_id)
@@ -105,7 +105,7 @@ async def open_upload(
 
 
 async def store_unchecked(resources: Resources, session_id: str, data: bytes) -> None:
-    """Store what was uploaded by a form; it is checked at its first use.
+    """Store a recording that was uploaded by a form; it is validated at its first use.
 
     Raises
     ------
@@ -118,22 +118,22 @@ async def store_unchecked(resources: Resources, session_id: str, data: bytes) ->
 
 
 async def require(resources: Resources, owner: Owner, session_id: str) -> None:
-    """Make sure that a session can be used by its owner now.
+    """Check that a session can be used by its owner now.
 
-    What came by presigned POST is looked at here, at its first use.
+    A recording that was uploaded by presigned POST is validated here, at its first use.
 
     Raises
     ------
     InvalidInput
         Not the id of a session.
     NotFound
-        No such session, or nothing has been uploaded to it, or it is somebody else's.
+        There is no such session, nothing has been uploaded to it, or it has another owner.
     Expired
-        Its time is over.
+        The session has expired.
     InvalidAudio
-        What was uploaded to it is no reference.
+        The uploaded file is not valid as a reference.
     TooMany
-        It is more than what is left of the owner's share.
+        It is more than what is left of the owner's quota.
     """
     if not is_id(session_id):
         raise InvalidInput("session_id should be 32 hex digits, as an upload answers it.", field="session_id")
@@ -155,9 +155,9 @@ async def require(resources: Resources, owner: Owner, session_id: str) -> None:
     recording = await check_reference(resources, read)
     quotas = Quotas(resources, resources.clock)
     await quotas.take_reference_seconds(owner, recording.duration_seconds)
-    # Once: what has been used stays, though the form lets the client upload something else.
+    # Written once: a reference that was used must not change, although the form allows another upload.
     if await resources.bucket.put_once(keys.audio, recording.wav, WAV) is None:
-        # Another first use, at the same moment, has counted it too.
+        # A concurrent first use has counted it too.
         await quotas.return_reference_seconds(owner, recording.duration_seconds)
 
 
@@ -166,6 +166,6 @@ def _unknown(session_id: str) -> NotFound:
 
 
 def expired(session_id: str, settings: Settings) -> Expired:
-    """Say that a session's time is over."""
+    """Return the error for a session that has expired."""
     moment = format_utc(retention.upload_expires_at(session_id, settings))
     return Expired(f"The session expired at {moment}; upload the reference again.", field="session_id")

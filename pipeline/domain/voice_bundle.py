@@ -1,4 +1,4 @@
-"""A saved voice as one file to take away: a zip of its recording and all that is said of it."""
+"""Export of a saved voice as one file: a zip of its recording and metadata."""
 
 import asyncio
 import io
@@ -14,7 +14,7 @@ from pipeline.ids import Owner
 
 ZIP = "application/zip"
 
-# What describes the voice itself, and not how this service stores it.
+# The fields that describe the voice itself, not how this service stores it.
 _DESCRIBED = {
     "voice_id",
     "name",
@@ -30,21 +30,21 @@ _DESCRIBED = {
 async def make_bundle(resources: Resources, owner: Owner, voice_id: str) -> bytes:
     """Return the zip of a voice: `metadata.json`, `recording.wav`, `transcription.txt` and `consent.txt`.
 
-    A text that nobody gave has no file.
+    A text that was not given has no file.
 
     Raises
     ------
     NotFound
-        There is none of that id.
+        There is no voice with that id.
     TooLarge
-        It is larger than an answer may be.
+        It is larger than the limit of a response.
     """
     metadata = await voices.get(resources, owner, voice_id)
     keys = layout.voice_files(metadata)
     recording, transcription = await asyncio.gather(
         resources.voices.get(keys.audio), resources.voices.get(keys.transcription)
     )
-    if recording is None:  # deleted in this very moment
+    if recording is None:  # deleted meanwhile
         raise voices.unknown(voice_id)
     bundle = _zip_of(_files(metadata, recording, transcription))
     limit = resources.settings.answer_max_bytes
@@ -73,6 +73,6 @@ def _zip_of(files: dict[str, bytes]) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as bundle:
         for name, content in files.items():
-            # Without the time of packing, so that the same voice is the same file.
+            # Without the creation time of the archive, so that the file is reproducible.
             bundle.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
     return buffer.getvalue()

@@ -1,4 +1,4 @@
-"""Saving and deleting voices: claimed, filled, made ready; marked, cleared, gone."""
+"""Saving and deleting voices, in steps that can be resumed or undone after a failure."""
 
 import asyncio
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from pipeline.ids import Owner, is_id, timestamp_of
 
 log = structlog.get_logger(__name__)
 
-# A function lives half a minute at most; whoever has held a claim for so long is dead.
+# A function runs for at most half a minute; a process that has held a claim for longer has failed.
 CHANGE_TIMEOUT = timedelta(minutes=10)
 
 
@@ -41,19 +41,19 @@ class _PromptHeader(BaseModel):
 async def save(
     resources: Resources, owner: Owner, session_id: str, name: str, description: str = "", consent: str = ""
 ) -> VoiceMetadata:
-    """Keep a session's voice under a name, for ever.
+    """Save a session's voice permanently under a name.
 
-    A save that died half-way is taken up again by the same session's next try; another session's is refused
-    until the sweeper has cleared it away, so that two voices never mix.
+    A save that was interrupted is resumed by the next attempt of the same session; those of other sessions are
+    refused until the sweeper has removed it, so that files of two voices are never mixed.
 
     Raises
     ------
     InvalidInput, NotFound, Expired, InvalidAudio
-        The name or the session can't serve.
+        The name is not valid, or the session can't be used.
     NameTaken
-        A voice of that name exists, or is being saved by somebody else.
+        A voice of that name exists, or is being saved from another session.
     TooMany
-        The owner has as many voices as may be.
+        The owner has reached the limit of saved voices.
     """
     name, description, consent = check_name(name), check_description(description), check_consent(consent)
     await sessions.require(resources, owner, session_id)
@@ -77,7 +77,7 @@ async def save(
         if files.embedding is None:
             await _request_embedding(resources, owner, ready)
         await resources.bucket.delete([note])
-    except Unavailable as error:  # the voice is there, and the note lets the sweeper do the rest
+    except Unavailable as error:  # the voice is saved; the record of the change lets the sweeper do the rest
         log.warning("left to the sweeper", voice_id=voice_id, reason=error.message)
     return ready
 
@@ -88,7 +88,7 @@ async def delete(resources: Resources, owner: Owner, voice_id: str) -> None:
     Raises
     ------
     NotFound
-        There is none of that id.
+        There is no voice with that id.
     """
     metadata, etag = await voices.read(resources, owner, voice_id)
     if metadata is None or metadata.status != "ready":
@@ -101,7 +101,7 @@ async def delete(resources: Resources, owner: Owner, voice_id: str) -> None:
 
 
 async def finish_changes(resources: Resources) -> int:
-    """Clear away the voices whose saving or deleting died; return how many notes of changes were settled."""
+    """Remove voices whose save or deletion was interrupted; return how many records of changes were settled."""
     settled = []
     async for item in resources.bucket.list(layout.CHANGES):
         note = layout.id_in(item.key, layout.CHANGES)
@@ -121,14 +121,14 @@ async def _settle_note(resources: Resources, key: str) -> bool:
         return True
     try:
         change = VoiceChange.model_validate_json(body)
-    except ValidationError as error:  # a later version may know what it says
+    except ValidationError as error:  # a later version may be able to parse it
         log.error("note of a change can't be read", key=key, wrong_fields=error.error_count())  # noqa: TRY400
         return False
     return await _settle(resources, change.owner, change.voice_id)
 
 
 async def _is_stored(resources: Resources, owner: Owner, voice: VoiceMetadata) -> bool:
-    """Tell whether a write that was refused had been made: the answer to its first try may have been lost."""
+    """Return whether a refused write had succeeded before: the response to its first attempt may have been lost."""
     found, _ = await voices.read(resources, owner, voice.voice_id)
     return found is not None and found.to_json() == voice.to_json()
 
@@ -265,7 +265,7 @@ async def _clear(resources: Resources, owner: Owner, voice_id: str) -> None:
     found = [item.key async for item in resources.voices.list(keys.folder)]
     files = [key for key in found if layout.is_voice_file(key, owner, voice_id)]
     await resources.voices.delete([key for key in files if key != keys.metadata])
-    # The metadata goes last: while it is there, nobody else can claim the name.
+    # The metadata is deleted last: while it exists, no other save can claim the name.
     await resources.voices.delete([keys.metadata])
 
 

@@ -1,4 +1,4 @@
-"""What is said of a voice, its name first, and the readable id made of that."""
+"""Validation of a voice's name and texts, and the readable id derived from the name."""
 
 import hashlib
 import re
@@ -16,7 +16,7 @@ _VOICE_ID = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
 
 def check_name(name: str) -> str:
-    """Take a voice's name.
+    """Return a voice's name if it is valid.
 
     Raises
     ------
@@ -33,7 +33,7 @@ def check_name(name: str) -> str:
 
 
 def _check_characters(text: str, *, field: str) -> None:
-    """Refuse what is not seen and can make a text look like another: control and formatting characters."""
+    """Reject control and formatting characters, which are invisible and can be used for spoofing."""
     for character in text:
         if unicodedata.category(character) in _INVISIBLE and character not in _JOINERS:
             raise InvalidInput(
@@ -44,7 +44,7 @@ def _check_characters(text: str, *, field: str) -> None:
 
 
 def check_description(description: str) -> str:
-    """Return a voice's description if it can be one.
+    """Return a voice's description if it is valid.
 
     Raises
     ------
@@ -61,12 +61,12 @@ def check_description(description: str) -> str:
 
 
 def check_consent(consent: str) -> str:
-    """Take the words by which a voice's speaker agreed; they may be blank.
+    """Return the text of a speaker's consent if it is valid; it may be blank.
 
     Raises
     ------
     InvalidInput
-        They are too long.
+        It is too long.
     """
     if len(consent) > CONSENT_MAX:
         raise InvalidInput(
@@ -76,11 +76,11 @@ def check_consent(consent: str) -> str:
 
 
 def voice_id_of(name: str) -> str:
-    """Make a readable id of a checked name: ASCII letters, digits and single hyphens, at most 64 of them.
+    """Return a readable id for a validated name: ASCII letters, digits and single hyphens, at most 64 characters.
 
-    What transliteration leaves nothing of, or has to be cut, is told apart by a digest.
+    If the transliteration is empty or longer, a digest makes the id distinct.
     """
-    from slugify import slugify  # its tables take time to load, and only saving needs them
+    from slugify import slugify  # its tables are slow to load, and only saving needs them
 
     slug = slugify(name)
     if 0 < len(slug) <= VOICE_ID_MAX:
@@ -90,5 +90,5 @@ def voice_id_of(name: str) -> str:
 
 
 def is_voice_id(text: str) -> bool:
-    """Tell whether the text has the form of a voice's id."""
+    """Return whether the text has the form of a voice's id."""
     return len(text) <= VOICE_ID_MAX and _VOICE_ID.fullmatch(text) is not None

@@ -1,4 +1,4 @@
-"""What a saved voice is called, changed; the id by which it is used stays."""
+"""Changes of a saved voice's name and description; its id does not change."""
 
 from pipeline.clients.resources import Resources
 from pipeline.clients.storage import JSON
@@ -17,9 +17,9 @@ async def rename(
     Raises
     ------
     InvalidInput
-        The name or the description can't serve.
+        The name or the description is not valid.
     NotFound
-        There is none of that id.
+        There is no voice with that id.
     """
     changes: dict[str, object] = {"changed_at": resources.clock()}
     if name is not None:
@@ -32,6 +32,6 @@ async def rename(
             raise voices.unknown(voice_id)
         renamed = metadata.model_copy(update=changes)
         key = layout.voice(owner, voice_id).metadata
-        # A change that came in between is read, and this one made on top of it.
+        # After a concurrent change, read the voice again and apply this change to it.
         if await resources.voices.replace(key, renamed.to_json(), JSON, etag=etag) is not None:
             return renamed

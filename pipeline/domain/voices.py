@@ -1,4 +1,4 @@
-"""Saved voices as they are read: only ready ones are seen or used."""
+"""Reading and listing of saved voices: only those that are ready."""
 
 import asyncio
 from collections.abc import Sequence
@@ -21,19 +21,19 @@ _READS_AT_ONCE = 16
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Some of the voices, in the order of their ids; `next_after` asks for the ones that follow."""
+    """One page of voices, in the order of their ids; `next_after` is the cursor for the next page."""
 
     voices: list[VoiceMetadata]
     next_after: str | None
 
 
 async def get(resources: Resources, owner: Owner, voice_id: str) -> VoiceMetadata:
-    """Read a voice that is ready.
+    """Return a voice that is ready.
 
     Raises
     ------
     NotFound
-        There is none of that id.
+        There is no voice with that id.
     """
     metadata, _ = await read(resources, owner, voice_id)
     if metadata is None or metadata.status != "ready":
@@ -42,7 +42,7 @@ async def get(resources: Resources, owner: Owner, voice_id: str) -> VoiceMetadat
 
 
 async def page(resources: Resources, owner: Owner, *, limit: int, after: str = "") -> Page:
-    """List ready voices in the order of their ids, at the cost of those that are listed."""
+    """List ready voices in the order of their ids; reads only as many as are needed."""
     found: list[VoiceMetadata] = []
     while True:
         ids, are_all = await _ids_after(resources, owner, after, limit + 1 - len(found))
@@ -63,7 +63,7 @@ async def _ready(resources: Resources, owner: Owner, ids: Sequence[str]) -> list
 
 
 async def read(resources: Resources, owner: Owner, voice_id: str) -> tuple[VoiceMetadata | None, str]:
-    """Read a voice in whatever status, with its ETag; None when there is none that can be read."""
+    """Return a voice in any status, with its ETag; None if it does not exist or can't be parsed."""
     if not is_voice_id(voice_id):
         return None, ""
     stored = await resources.voices.read(layout.voice(owner, voice_id).metadata)
@@ -71,16 +71,16 @@ async def read(resources: Resources, owner: Owner, voice_id: str) -> tuple[Voice
         return None, ""
     try:
         return VoiceMetadata.model_validate_json(stored.body), stored.etag
-    except ValidationError as error:  # one that is damaged must not hide the others
+    except ValidationError as error:  # a damaged one must not prevent the listing of the others
         log.error("metadata can't be read", voice_id=voice_id, wrong_fields=error.error_count())  # noqa: TRY400
         return None, stored.etag
 
 
 async def _ids_after(resources: Resources, owner: Owner, after: str, count: int) -> tuple[list[str], bool]:
-    """List at least so many of the ids that follow, in their order, and whether these are all; some may not exist.
+    """Return at least `count` of the ids that follow, in order, and whether these are all; some may not exist.
 
-    S3 orders `nova-2/` before `nova/`, ids the other way round.  So of what S3 has not listed yet, only what the
-    last id begins with can be in between: `nova` when that is `nova-2`.
+    S3 orders `nova-2/` before `nova/`, ids the other way round.  So of the ids that S3 has not listed yet, only
+    prefixes of the last one can come before it: `nova` if the last one is `nova-2`.
     """
     folder, found = layout.voices(owner), list[str]()
     async for voice_id in resources.voices.list_folders(folder, start_after=folder + after if after else ""):

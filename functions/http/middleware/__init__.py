@@ -1,1 +1,1 @@
-"""ASGI middleware that every HTTP request passes through."""
+"""ASGI middleware for all HTTP requests."""

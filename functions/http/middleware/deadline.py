@@ -1,4 +1,4 @@
-"""By when a request has to be answered: before any gateway in front of this service answers in its place."""
+"""The deadline of a request, before a gateway in front of this service would time out."""
 
 import asyncio
 
@@ -6,19 +6,19 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pipeline import deadlines
 
-# In `scope["state"]`: when the request's first byte came, on the event loop's clock.
+# In `scope["state"]`: when the request's first byte was received, on the event loop's clock.
 FIRST_BYTE_AT = "first_byte_at"
-# Once all of a request is here, there is as much time for it, however slowly it came.
+# The least time for a request after it was received completely, however slowly it was sent.
 LEAST_SECONDS = 10.0
 
 
 class RequestDeadline:
-    """Set the deadline that every call made for a request keeps.
+    """Set the deadline for all calls that are made for a request.
 
     Parameters
     ----------
     seconds
-        How long after its first byte a request is answered.
+        The time limit for the response, from the request's first byte.
     """
 
     def __init__(self, app: ASGIApp, seconds: float) -> None:

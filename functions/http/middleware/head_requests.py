@@ -1,11 +1,11 @@
-"""`HEAD` wherever there is `GET` (RFC 9110, section 9.3.2)."""
+"""`HEAD` for every route that supports `GET` (RFC 9110, section 9.3.2)."""
 
 from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
 class HeadRequests:
-    """Serve `HEAD`, where no route does so itself, by the route for `GET`, without the body."""
+    """Handle `HEAD`, if no route supports it, with the route for `GET`, without the body."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

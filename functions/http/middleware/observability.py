@@ -1,4 +1,4 @@
-"""What every HTTP request passes through: a correlation id, a log line, and an answer come what may."""
+"""Middleware for all HTTP requests: correlation id, access log, rate limit headers, and unexpected errors."""
 
 import time
 
@@ -42,7 +42,7 @@ class Correlation:
 
 
 class AccessLog:
-    """Write one line a request: method, path without its query, status and time."""
+    """Log one line per request: method, path without its query, status and time."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -93,9 +93,9 @@ class RateLimit:
 
 
 class Unexpected:
-    """Answer 500 when a route raises an exception that has no handler.
+    """Return 500 when a route raises an exception that has no handler.
 
-    The framework does so too, but outside of every other middleware: without a correlation id, and unlogged.
+    The framework does so too, but outside of all other middleware: without a correlation id and an access log.
     """
 
     def __init__(self, app: ASGIApp) -> None:

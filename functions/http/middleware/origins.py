@@ -1,4 +1,4 @@
-"""Which web pages may use the service: those it serves itself, and those whose origins the settings name."""
+"""Which web pages may use the service: its own, and those of the origins in the settings."""
 
 from collections.abc import Collection
 from urllib.parse import urlsplit
@@ -40,7 +40,7 @@ _ANSWER_HEADERS = (
 
 
 class Cors(CORSMiddleware):
-    """CORS headers for the named origins, on error responses too."""
+    """CORS headers for the allowed origins, on error responses too."""
 
     def __init__(self, app: ASGIApp, origins: Collection[str]) -> None:
         super().__init__(
@@ -52,7 +52,7 @@ class Cors(CORSMiddleware):
         )
 
     def preflight_response(self, request_headers: Headers) -> Response:
-        """Answer the question that a browser asks before the request itself."""
+        """Return the response to a preflight request."""
         answer = super().preflight_response(request_headers)
         if answer.status_code == 200:
             return answer
@@ -62,14 +62,14 @@ class Cors(CORSMiddleware):
 
 
 class OriginCheck:
-    """Refuse what a browser lets any page send, answer or not: a WebSocket and, if asked to, a plain form.
+    """Refuse cross-origin requests that need no CORS preflight: WebSockets and, optionally, forms.
 
     Parameters
     ----------
     allowed
-        The origins that the settings name.
+        The allowed origins in the settings.
     covers_forms
-        Whether the routes are open, so that a page needs no key either.
+        Whether forms are checked too, because authentication is off.
     """
 
     def __init__(self, app: ASGIApp, allowed: Collection[str], *, covers_forms: bool) -> None:
@@ -95,9 +95,9 @@ class OriginCheck:
 
 
 class LoopbackHosts:
-    """Refuse requests for another name than this machine's own, for a service that is open and on loopback.
+    """Refuse requests for other hosts than this machine, for a service on loopback without authentication.
 
-    A page that lets its own name point to 127.0.0.1 would otherwise be taken for one of ours (DNS rebinding).
+    This prevents DNS rebinding: a page whose host name resolves to 127.0.0.1 would pass as one of this service.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -115,9 +115,9 @@ class LoopbackHosts:
 
 
 def is_loopback_name(host: str) -> bool:
-    """Return whether a `Host` header, with or without a port, names this machine and no other."""
+    """Return whether a `Host` header, with or without a port, is a loopback address or name."""
     try:
         name = urlsplit(f"//{host}").hostname or ""
-    except ValueError:  # brackets that don't match
+    except ValueError:  # unbalanced brackets
         return False
     return name.endswith(".localhost") or is_loopback(name)

@@ -1,4 +1,4 @@
-"""What a request's body may be: how large, and how slow to come."""
+"""Limits of a request's body: size, and time to receive it."""
 
 import asyncio
 from collections.abc import Callable
@@ -12,27 +12,27 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from functions.http.responses import problems
 from pipeline.errors import TooLarge
 
-# Who sends more slowly than this on the whole is not waited for; 25 MB at it take two hours.
+# The minimum average rate of a body; at this rate 25 MB take two hours.
 SLOWEST_BYTES_PER_SECOND = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class BodyLimit:
-    """How much is taken, and what to tell whoever has more."""
+    """The maximum size, and the alternative that the error message suggests for larger bodies."""
 
     max_bytes: int
     way_around: str = ""
 
 
 class BodyLimits:
-    """Refuse a body that is too large, at once when its length is given, or that does not come.
+    """Refuse a body that is too large, immediately if its length is declared, or that is not received in time.
 
     Parameters
     ----------
     limit
-        How much the route under a path takes.
+        Returns the limit of the route for a path.
     silence_seconds
-        How long the sender may say nothing.
+        How long the client may send nothing.
     """
 
     def __init__(self, app: ASGIApp, limit: Callable[[str], BodyLimit], silence_seconds: float) -> None:
@@ -54,7 +54,7 @@ class BodyLimits:
 
     async def _read(self, body: "_Body", scope: Scope, send: Send) -> None:
         async def send_unless_refused(message: Message) -> None:
-            # FastAPI makes a 400 of whatever goes wrong while it reads a body.
+            # FastAPI returns 400 for any error while it reads a body.
             if body.refusal is None:
                 await send(message)
 
@@ -66,7 +66,7 @@ class BodyLimits:
 
 
 class _Body:
-    """One request's body on its way in; to those who read on past a refusal, the sender has gone."""
+    """The body of one request; after a refusal, further reads report that the client has disconnected."""
 
     def __init__(self, receive: Receive, limit: BodyLimit, silence_seconds: float) -> None:
         self.refusal: Response | None = None
@@ -121,5 +121,5 @@ def _too_slow() -> Response:
     answer = problems.response(
         408, "request_timeout", "The rest of the request did not come in time; send it again."
     )
-    answer.headers["Connection"] = "close"  # what still comes of this request is no other request
+    answer.headers["Connection"] = "close"  # the rest of this body must not be parsed as another request
     return answer

@@ -1,7 +1,8 @@
-"""What every HTTP answer tells a browser: take it for what it says it is, and let no page use it unasked.
+"""Security headers of all HTTP responses: no content type sniffing, and no use by other pages.
 
-`Strict-Transport-Security` is left to what terminates TLS in front of this service: it alone knows that every
-name and port of the host speaks https, and on a laptop the header would take http from all else on `localhost`.
+`Strict-Transport-Security` is left to what terminates TLS in front of this service: only that
+knows whether every name and port of the host supports https, and on `localhost` the header would disable http for
+all other services.
 """
 
 from collections.abc import Mapping
@@ -9,7 +10,7 @@ from collections.abc import Mapping
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-# `setdefault`: a page brings a policy of its own.
+# `setdefault`: a page sets its own policy.
 HEADERS: Mapping[str, str] = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     "Cross-Origin-Resource-Policy": "same-origin",

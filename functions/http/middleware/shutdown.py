@@ -1,4 +1,4 @@
-"""The response to a request that is cancelled: the server stops, and its time for doing so gracefully is over."""
+"""The response to a request that is cancelled because the graceful shutdown of the server timed out."""
 
 import asyncio
 
@@ -11,7 +11,7 @@ log = structlog.get_logger(__name__)
 
 
 class CancelledRequests:
-    """Answer 503; uvicorn would log a traceback and answer 500."""
+    """Return 503; uvicorn would log a traceback and return 500."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

@@ -1,1 +1,1 @@
-"""What whoever runs the service is told of it."""
+"""Health, status and metrics of the service, for its operators."""

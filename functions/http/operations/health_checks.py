@@ -1,4 +1,4 @@
-"""What this process depends on, asked at most once a second however many ask for it."""
+"""Health checks of this process's dependencies, cached for a second."""
 
 import asyncio
 from collections.abc import Awaitable
@@ -16,7 +16,7 @@ CACHED_FOR = timedelta(seconds=1)
 
 @dataclass(frozen=True, slots=True)
 class HealthReport:
-    """What can't be reached, and the worker's own status where there is one worker to ask."""
+    """The dependencies that can't be reached, and the worker's own status if there is one worker to query."""
 
     unreachable: tuple[str, ...]
     worker: str | None
@@ -32,7 +32,7 @@ class HealthChecks:
         self._report = HealthReport((), None)
 
     async def report(self) -> HealthReport:
-        """Return the last report if it is not older than a second, else a new one."""
+        """Return the last report if it is not older than a second, otherwise a new one."""
         async with self._checking:
             now = self._resources.clock()
             if self._checked_at is None or not timedelta() <= now - self._checked_at < CACHED_FOR:

@@ -1,4 +1,4 @@
-"""The jobs of the last hour in figures."""
+"""Statistics of the jobs of the last hour."""
 
 import asyncio
 from collections import Counter
@@ -14,13 +14,13 @@ from pipeline.domain import jobs
 from pipeline.ids import lowest_id
 
 WINDOW = timedelta(hours=1)
-# Outcomes are read one by one: of more jobs than these, the newest tell.
+# Outcomes are read one by one: of more jobs than this, only the newest are read.
 READ_AT_MOST = 500
 _READS_AT_ONCE = 32
 
 
 class Spread(BaseModel):
-    """How a figure is spread over jobs."""
+    """The distribution of a value over jobs."""
 
     p50: float
     p95: float
@@ -28,7 +28,7 @@ class Spread(BaseModel):
 
 
 class JobStatistics(BaseModel):
-    """The jobs that were made in the last hour."""
+    """The jobs that were created in the last hour."""
 
     made: int = Field(description="All of them")
     open: int = Field(description="Those that have not ended")
@@ -42,7 +42,7 @@ class JobStatistics(BaseModel):
 
 
 async def read_statistics(resources: Resources, *, read_at_most: int = READ_AT_MOST) -> JobStatistics:
-    """Look at the jobs of the last hour: one listing, and a read of each outcome."""
+    """Return the statistics of the last hour; needs one listing, and a read of each outcome."""
     open_jobs, ended = await _jobs_since(resources)
     newest = ended[-read_at_most:]
     outcomes: list[Succeeded | Failed] = []
@@ -54,7 +54,7 @@ async def read_statistics(resources: Resources, *, read_at_most: int = READ_AT_M
 
 
 async def _jobs_since(resources: Resources) -> tuple[int, list[str]]:
-    """Return how many jobs are open and the ids of those that have ended, oldest first."""
+    """Return the number of open jobs, and the ids of those that have ended, oldest first."""
     since = layout.JOBS + lowest_id(resources.clock() - WINDOW)
     made, ended = set[str](), list[str]()
     async for item in resources.bucket.list(layout.JOBS, start_after=since):
@@ -66,7 +66,7 @@ async def _jobs_since(resources: Resources) -> tuple[int, list[str]]:
 
 
 def summarize(outcomes: Sequence[Succeeded | Failed], *, made: int, open_jobs: int) -> JobStatistics:
-    """Put outcomes into figures."""
+    """Return the statistics of these outcomes."""
     spoken = [one for one in outcomes if isinstance(one, Succeeded) and one.timings and one.preview]
     timings = [one.timings for one in spoken if one.timings]
     return JobStatistics(

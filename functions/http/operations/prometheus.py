@@ -1,4 +1,4 @@
-"""The same figures in Prometheus' text format, version 0.0.4."""
+"""The service status in Prometheus' text format, version 0.0.4."""
 
 from collections.abc import Iterator, Mapping
 
@@ -7,13 +7,13 @@ from functions.http.operations.service_status import ServiceStatus
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
-# Each name, what it means, and its samples: labels and value.
+# Name, description and samples (labels and value) of each metric.
 Samples = list[tuple[Mapping[str, str], float]]
 Metric = tuple[str, str, Samples]
 
 
 def to_text(status: ServiceStatus) -> str:
-    """Write every figure that is known; one that is not is left out."""
+    """Return all metrics whose value is known; others are omitted."""
     return "".join(_lines(*metric) for metric in _metrics(status) if metric[2])
 
 

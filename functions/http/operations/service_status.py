@@ -1,4 +1,4 @@
-"""How the service stands, put together from what its parts leave on the storage."""
+"""The status of the service, from the queues and from the records of its processes in the storage."""
 
 import asyncio
 import platform
@@ -17,19 +17,19 @@ from pipeline.errors import Unavailable
 
 FRESH = timedelta(seconds=5)
 SWEEP_EVERY = timedelta(minutes=1)
-# A sweep that is later than this is not coming.
+# With a longer lag the service is `degraded`.
 SWEEP_LATE = timedelta(minutes=5)
 
 
 class QueueState(BaseModel):
-    """How full a queue is, about."""
+    """The approximate number of messages in a queue."""
 
     waiting: int = Field(description="Messages that nobody has taken")
     taken: int = Field(description="Messages in somebody's hands")
 
 
 class SweepState(BaseModel):
-    """How what has expired is deleted."""
+    """The deletion of expired objects."""
 
     last_at: UtcSeconds
     lag_seconds: float = Field(description="How much later than every minute the next one is")
@@ -37,7 +37,7 @@ class SweepState(BaseModel):
 
 
 class Versions(BaseModel):
-    """What runs."""
+    """The versions that are running."""
 
     service: str
     python: str
@@ -45,7 +45,7 @@ class Versions(BaseModel):
 
 
 class ServiceStatus(BaseModel):
-    """How the service stands at one moment."""
+    """The status of the service at one moment."""
 
     status: Literal["ok", "degraded"] = Field(
         description="`degraded`: something does not answer, or the sweep is late, or dead letters lie about"
@@ -60,7 +60,7 @@ class ServiceStatus(BaseModel):
 
 
 class StatusReader:
-    """Looks how the service stands; at most once every few seconds, however many ask."""
+    """Reads the status of the service; cached for a few seconds."""
 
     def __init__(self, resources: Resources, checks: HealthChecks, version: str) -> None:
         self._resources = resources
@@ -70,7 +70,7 @@ class StatusReader:
         self._last: ServiceStatus | None = None
 
     async def read(self) -> ServiceStatus:
-        """Return how the service stands, or stood a few seconds ago."""
+        """Return the status of the service, at most a few seconds old."""
         async with self._reading:
             if self._last is None or self._resources.clock() - self._last.at >= FRESH:
                 self._last = await self._look()

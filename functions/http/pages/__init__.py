@@ -1,1 +1,1 @@
-"""Pages for people: the API to read and try out, and the studio."""
+"""HTML pages: the API documentation and the studio."""

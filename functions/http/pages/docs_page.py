@@ -1,4 +1,4 @@
-"""`/docs`: the API to read and try out, fetching nothing from elsewhere and with no script in the page."""
+"""`/docs`: the interactive API documentation, without requests to other hosts and without inline scripts."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ ASSETS = "/docs/assets"
 START = "/docs/start.js"
 _FILES = Path(fastapi_offline.__file__).parent / "static"
 
-# The pictures are in the stylesheet; previews are heard from their route.
+# The images are in the stylesheet; previews are played from their route.
 POLICY = "; ".join(
     (
         "default-src 'none'",
@@ -43,7 +43,7 @@ PAGE = f"""<!DOCTYPE html>
 </html>
 """
 
-# Without `validatorUrl: null` the page would ask a service elsewhere whether the description is valid.
+# Without `validatorUrl: null` the page would use an external service to validate the description.
 SCRIPT = """\
 SwaggerUIBundle({
   url: "/openapi.json",
@@ -60,18 +60,18 @@ router = APIRouter(include_in_schema=False)
 
 
 def install(app: FastAPI) -> None:
-    """Serve the page and what it is made of."""
+    """Add the routes of the page and its assets."""
     app.mount(ASSETS, StaticFiles(directory=_FILES))
     app.include_router(router)
 
 
 @router.get("/docs")
 async def docs() -> HTMLResponse:
-    """Serve the page."""
+    """Return the page."""
     return HTMLResponse(PAGE, headers={"Content-Security-Policy": POLICY})
 
 
 @router.get(START)
 async def start() -> Response:
-    """Fill the page."""
+    """Return the script that initializes the page."""
     return Response(SCRIPT, media_type="text/javascript")

@@ -1,6 +1,6 @@
-"""`/`: the studio, a page for people over the public API, fetching nothing from elsewhere.
+"""`/`: the studio, a web page that uses the public API, without requests to other hosts.
 
-Its files lie under an address that changes with them: browsers keep them for good and never mix two versions.
+Its files have a URL that changes with their content: browsers cache them permanently and never mix two versions.
 """
 
 import hashlib
@@ -19,14 +19,14 @@ from pipeline.settings import Settings
 FILES = Path(__file__).parents[2] / "studio"
 SERVED = {"script", "style", "vendor", "chevron.svg", "icon.svg"}
 
-# The style that wavesurfer.js puts beside each waveform, at the height that `waveform.js` gives it.
+# The style that wavesurfer.js adds to each waveform, with the height that `waveform.js` sets.
 WAVEFORM_STYLE = "sha256-GDz2FZP0i7VZaDhs1mgc43IRUXU2xajPIjvThHvZvbs="
 
 FOREVER = "public, max-age=31536000, immutable"
 
 
 def install(app: FastAPI, settings: Settings) -> None:
-    """Serve the page and what it is made of."""
+    """Add the routes of the page and its assets."""
     headers = {
         "Cache-Control": "no-cache",
         "Content-Security-Policy": content_policy(settings),
@@ -60,7 +60,7 @@ def install(app: FastAPI, settings: Settings) -> None:
 
 
 def content_policy(settings: Settings) -> str:
-    """Say what the page may do: run and show what it is made of, and reach this service and its storage."""
+    """Return the page's Content-Security-Policy: its own assets, and requests to this service and its storage."""
     sockets = f" {_origin(settings.websocket_url)}" if settings.websocket_url else ""
     rules = (
         "default-src 'none'",
@@ -78,12 +78,12 @@ def content_policy(settings: Settings) -> str:
 
 
 def _storage_origins(settings: Settings) -> list[str]:
-    """Where a preview is redirected to that is too large for an answer."""
+    """Return the storage's origins: previews that are too large for a response are redirected there."""
     if not settings.answer_max_bytes:
         return []
     if endpoint := settings.endpoint_for("s3"):
         return [_origin(endpoint)]
-    # Which of the two a client signs for depends on the region.
+    # Which of the two hosts a presigned URL has depends on the region.
     hosts = ("s3.amazonaws.com", f"s3.{settings.aws_region}.amazonaws.com")
     return [f"https://{host}/{settings.bucket}/" for host in hosts]
 
@@ -106,7 +106,7 @@ def _page_settings(settings: Settings) -> dict[str, object]:
 
 @cache
 def version() -> str:
-    """Name the page's files by what is in them."""
+    """Return a digest of the page's files."""
     digest = hashlib.sha256()
     for file in sorted(path for path in FILES.rglob("*") if path.is_file()):
         digest.update(str(file.relative_to(FILES)).encode() + b"\0" + file.read_bytes())
@@ -116,7 +116,7 @@ def version() -> str:
 @cache
 def _page() -> str:
     page = (FILES / "index.html").read_text(encoding="utf-8")
-    # All at once: a browser would find the modules only one import after the other.
+    # Preload all modules: a browser would discover them only one import after the other.
     modules = sorted(path for path in FILES.rglob("*.js") if not path.stem.endswith("-worklet"))
     links = "".join(f'<link rel="modulepreload" href="studio/{path.relative_to(FILES)}">\n' for path in modules)
     return page.replace("</head>", f"{links}</head>").replace('="studio/', f'="studio/{version()}/')

@@ -1,4 +1,4 @@
-"""In which format a client wants its audio: `format`, or else what it accepts (RFC 9110, section 12.5.1)."""
+"""The requested audio format: `format`, or otherwise `Accept` (RFC 9110, section 12.5.1)."""
 
 import re
 from typing import Annotated
@@ -7,7 +7,7 @@ from fastapi import Depends, Header, Query
 
 from pipeline.audio.output_formats import FORMATS, FormatName, OutputFormat
 
-# Other names under which browsers and players know them.
+# Other media types that browsers and players use for them.
 _MEDIA_TYPES: dict[str, FormatName] = {
     **{format_.media_type: name for name, format_ in FORMATS.items()},
     "audio/x-wav": "wav",
@@ -21,7 +21,7 @@ _QUALITY = re.compile(r";\s*q\s*=\s*([01](?:\.\d{0,3})?)\s*(?:;|$)", re.IGNORECA
 
 
 def accepted_format(accept: str) -> FormatName:
-    """Return the format that is accepted most; WAV where others are not preferred to it."""
+    """Return the preferred format; WAV unless another one is preferred to it."""
     best, best_quality = "wav", 0.0
     for item in accept.split(","):
         name = item.partition(";")[0].strip().lower()
@@ -30,7 +30,7 @@ def accepted_format(accept: str) -> FormatName:
         quality = float(stated[1]) if stated else 1.0
         if found is not None and quality > best_quality:
             best, best_quality = found, quality
-    return FORMATS[best].name  # type: ignore[index]  # of `_MEDIA_TYPES`
+    return FORMATS[best].name  # type: ignore[index]  # from `_MEDIA_TYPES`
 
 
 async def _format(

@@ -1,4 +1,4 @@
-"""`If-Range`, as far as it can be passed on to the storage (RFC 9110, section 13.1.5)."""
+"""`If-Range`, if it can be forwarded to the storage (RFC 9110, section 13.1.5)."""
 
 import re
 from typing import Annotated
@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import Header
 from pydantic import AfterValidator
 
-# An entity tag in ASCII; no storage's has other characters.
+# An entity tag in ASCII; those of the storage have no other characters.
 _ETAG = re.compile(r'"[\x21\x23-\x7e]{0,256}"')
 
 

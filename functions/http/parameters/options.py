@@ -1,6 +1,6 @@
-"""How to speak, as the fields of a form: one for each of `Options`, and no others.
+"""The options of the synthesis as form fields: one for each of `Options`, and no others.
 
-A misspelt option would otherwise be dropped without a word.
+A misspelt option would otherwise be ignored silently.
 """
 
 from inspect import Parameter, Signature
@@ -17,7 +17,7 @@ async def _options(**given: Any) -> Options:
     return check_options({name: value for name, value in given.items() if value is not None})
 
 
-# FastAPI reads what a route takes, and describes it, from its signature.
+# FastAPI derives a route's parameters and their description from the signature.
 _options.__signature__ = Signature(  # type: ignore[attr-defined]
     [
         Parameter(

@@ -1,4 +1,4 @@
-"""How long a client would rather wait (RFC 7240)."""
+"""The `Prefer` header: how long a client prefers to wait (RFC 7240)."""
 
 import re
 from collections.abc import Iterable
@@ -11,8 +11,8 @@ _SECONDS = re.compile(r"[0-9]{1,9}")
 def parse_prefer(preferences: Iterable[str], longest: float) -> tuple[float, str | None]:
     """Return how many seconds to wait, and the value of `Preference-Applied`.
 
-    `respond-async` alone answers at once, `wait=N` waits so long, and both together mean the same as `wait=N`:
-    whoever waits here gets a job when the time is over, whether or not it was asked for.
+    `respond-async` alone responds immediately, `wait=N` waits for N seconds, and both together mean the same as
+    `wait=N`: on timeout the response is always a job, whether or not `respond-async` was sent.
     """
     wanted = _read(preferences)
     wait = wanted.get("wait", "")
@@ -26,7 +26,7 @@ def parse_prefer(preferences: Iterable[str], longest: float) -> tuple[float, str
 
 
 def _read(preferences: Iterable[str]) -> dict[str, str]:
-    """Read the preferences by name; of one given twice the first counts (section 2)."""
+    """Return the preferences by name; if one is given twice, the first is used (section 2)."""
     found: dict[str, str] = {}
     for preference in _PREFERENCE.findall(",".join(preferences)):
         if named := _NAMED.fullmatch(preference):

@@ -1,4 +1,4 @@
-"""One range of bytes, as a client asks for it and as far as one answer can hold it (RFC 9110, section 14)."""
+"""A range of bytes, as requested by a client and limited to the size of a response (RFC 9110, section 14)."""
 
 import re
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ _CONTENT_RANGE = re.compile(r"bytes (?P<first>\d+)-(?P<last>\d+)/(?P<size>\d+)")
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """From `first` up to and with `last`, or to the end; the last `last` bytes where `first` is None."""
+    """From `first` to `last` inclusive, or to the end; the last `last` bytes if `first` is None."""
 
     first: int | None
     last: int | None
@@ -26,7 +26,7 @@ class Span:
         return cls(first, last) if makes_sense else None
 
     def header(self, limit: int = 0) -> str:
-        """Return the header that asks for it, cut to the first `limit` bytes; 0: no limit."""
+        """Return the `Range` header, limited to the first `limit` bytes; 0: no limit."""
         last = self.last
         if limit:
             furthest = limit if self.first is None else self.first + limit - 1
@@ -34,9 +34,9 @@ class Span:
         return f"bytes={'' if self.first is None else self.first}-{'' if last is None else last}"
 
     def is_met_by(self, content_range: str) -> bool:
-        """Return whether a response with this `Content-Range` has all of the range that exists."""
+        """Return whether a response with this `Content-Range` contains the whole range, as far as it exists."""
         match = _CONTENT_RANGE.fullmatch(content_range)
-        assert match is not None, content_range  # noqa: S101 - the storage's own words
+        assert match is not None, content_range  # noqa: S101 - sent by the storage
         first, last, size = (int(match[name]) for name in ("first", "last", "size"))
         if self.first is None:
             return first <= max(0, size - (self.last or 0))

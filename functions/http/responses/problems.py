@@ -1,4 +1,4 @@
-"""Errors as HTTP answers: RFC 9457 problem details that also carry `error`, mapped here and nowhere else."""
+"""Errors as HTTP responses: RFC 9457 problem details with an additional member `error`; mapped only here."""
 
 from collections.abc import Iterable
 from http import HTTPStatus
@@ -30,7 +30,7 @@ _METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 
 MEDIA_TYPE = "application/problem+json"
 
-# RFC 6750, section 3; who sent no key is not told of an error.
+# RFC 6750, section 3: the response to a request without a key has no error code.
 _REALM = 'Bearer realm="voice cloning"'
 _CHALLENGES: dict[type[PipelineError], str] = {
     NoCredentials: _REALM,
@@ -42,14 +42,14 @@ log = structlog.get_logger(__name__)
 
 
 class FieldError(BaseModel):
-    """One thing wrong with one field."""
+    """One error in one field."""
 
     field: str
     message: str
 
 
 class Problem(BaseModel):
-    """An error, as RFC 9457 has it, with the message once more as `error`."""
+    """An error as defined by RFC 9457, with the message repeated as `error`."""
 
     type: str = "about:blank"
     title: str = Field(description="The status in words")
@@ -62,7 +62,7 @@ class Problem(BaseModel):
 
 
 def answers(*codes: str) -> dict[int | str, dict[str, Any]]:
-    """Describe the errors that a route may answer, for its OpenAPI entry, which says what they all look like."""
+    """Return the OpenAPI responses for the errors that a route may return."""
     statuses = sorted({STATUS[code] for code in codes})
     return {int(status): {"description": status.phrase} for status in statuses}
 
@@ -76,7 +76,7 @@ def response(
     job_id: str | None = None,
     retry_after: int | None = None,
 ) -> JSONResponse:
-    """Write a problem."""
+    """Return a problem response."""
     problem = Problem(
         title=HTTPStatus(status).phrase,
         status=int(status),
@@ -92,7 +92,7 @@ def response(
 
 
 def of_error(error: PipelineError, *, job_id: str | None = None) -> JSONResponse:
-    """Answer with one of the pipeline's own errors."""
+    """Return the response for one of the pipeline's errors."""
     answer = of_code(error.code, error.message, error.field, job_id=job_id, retry_after=error.retry_after)
     if isinstance(error, TooMany) and error.quota_status:
         answer.headers.update(rate_limit_headers.headers(error.quota_status))
@@ -104,7 +104,7 @@ def of_error(error: PipelineError, *, job_id: str | None = None) -> JSONResponse
 def of_code(
     code: str, message: str, field: str | None, *, job_id: str | None = None, retry_after: int | None = None
 ) -> JSONResponse:
-    """Answer with an error known by its code, as a failed job's is."""
+    """Return the response for an error given by its code, such as that of a failed job."""
     status = STATUS.get(code, HTTPStatus.INTERNAL_SERVER_ERROR)
     if status == HTTPStatus.SERVICE_UNAVAILABLE and retry_after is None:
         retry_after = 5
@@ -113,7 +113,7 @@ def of_code(
 
 
 def install(app: FastAPI) -> None:
-    """Register the handlers that turn exceptions into problems; `unexpected` is for those without a handler."""
+    """Register the handlers that convert exceptions to problems; `unexpected` is for those without a handler."""
     app.add_exception_handler(PipelineError, _pipeline_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_exception)
@@ -125,7 +125,7 @@ async def _pipeline_error(_request: Request, error: Exception) -> JSONResponse:
 
 
 def answer_to(error: PipelineError, *, job_id: str | None = None) -> JSONResponse:
-    """Answer with an error that ended a request; what we depend on is logged, and not shown."""
+    """Return the response for an error that ended a request; details of a dependency are logged, not returned."""
     if isinstance(error, Unavailable):
         log.warning("unavailable", reason=error.message, cause=repr(error.__cause__))
         return of_code(error.code, unavailability(error), None, job_id=job_id)
@@ -140,7 +140,7 @@ async def _validation_error(_request: Request, error: Exception) -> JSONResponse
 
 
 def _field_error(problem: dict[str, Any]) -> FieldError:
-    # The first part says where (body, query, path, header), the rest which.
+    # The first part is the location (body, query, path, header), the rest is the field.
     where, *path = problem["loc"]
     name = ".".join(str(part) for part in path)
     message = "should be a file" if "UploadFile" in problem["msg"] else message_of(problem)
@@ -170,7 +170,7 @@ def _methods_of(request: Request) -> list[str]:
 
 
 def stopping(*, job_id: str | None = None) -> JSONResponse:
-    """Answer a request that the end of the process interrupts; a job that was made goes on without it."""
+    """Return the response to a request that a shutdown interrupts; a job that was created continues."""
     message = "The service stops; the job goes on." if job_id else "The service stops; send the request again."
     return of_code(Unavailable.code, message, None, job_id=job_id)
 

@@ -7,7 +7,7 @@ HEADER = "RateLimit"
 
 
 def headers(*statuses: QuotaStatus) -> dict[str, str]:
-    """Return both fields: lists, in the syntax of RFC 9651, with one item a quota; nothing for none."""
+    """Return both fields: RFC 9651 lists with one item per quota; empty if there are no quotas."""
     if not statuses:
         return {}
     return {

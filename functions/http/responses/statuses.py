@@ -1,4 +1,4 @@
-"""With which HTTP status each kind of error is answered; apart, for functions that serve no HTTP."""
+"""The HTTP status of each error code; a separate module, for functions that do not serve HTTP."""
 
 from http import HTTPStatus
 

@@ -1,4 +1,4 @@
-"""`/health`: whether this process can do its work."""
+"""`/health`: whether this process can reach its dependencies."""
 
 from typing import Literal
 
@@ -15,7 +15,7 @@ router = APIRouter(tags=["health"], route_class=AuthorizedRoute)
 
 
 class Health(BaseModel):
-    """All is well."""
+    """All dependencies can be reached."""
 
     status: Literal["ok"] = "ok"
     worker: str | None = Field(
@@ -32,9 +32,9 @@ class Health(BaseModel):
     openapi_extra=public(),
 )
 async def health(checks: FromHealthChecks) -> Response:
-    """Answer 200 when this process reaches what it depends on; 503 names what it does not reach.
+    """Return 200 if this process can reach its dependencies; otherwise 503, which names those it can't reach.
 
-    The answer may be a second old.
+    The response may be a second old.
     """
     report = await checks.report()
     if report.unreachable:

@@ -18,7 +18,7 @@ router = APIRouter(tags=["jobs"], route_class=AuthorizedRoute)
 
 
 class JobView(BaseModel):
-    """A job as a client sees it."""
+    """A job, as it is returned to clients."""
 
     job_id: str
     status: jobs.Status
@@ -39,7 +39,7 @@ class JobView(BaseModel):
 
 
 def view(job: jobs.Job, ahead: int | None = None) -> JobView:
-    """Return a job as clients see it; `ahead`: how many are before it in the queue."""
+    """Return the view of a job; `ahead`: how many jobs are before it in the queue."""
     seen = JobView(
         job_id=job.job_id,
         status=job.status,
@@ -90,7 +90,7 @@ async def get_job(
     response: Response,
     signed: Signed = False,
 ) -> JobView:
-    """Return a job's status: `queued`, `succeeded`, `failed`, or `expired` when its preview is gone."""
+    """Return a job's status: `queued`, `succeeded`, `failed`, or `expired` if its preview has been deleted."""
     job = await jobs.read(resources, caller.owner, job_id)
     if job.status != "queued":
         return await _with_link(resources, job, str(request.base_url)) if signed else view(job)
@@ -106,7 +106,7 @@ async def get_job(
     openapi_extra=requires("preview"),
 )
 async def cancel_job(job_id: str, caller: FromCaller, resources: FromResources) -> JobView:
-    """End a job that is no longer wanted: `failed` with the code `cancelled`, or as it had ended already."""
+    """Cancel a job: it is `failed` with the code `cancelled`, or returned unchanged if it has ended already."""
     return view(await jobs.cancel(resources, caller.owner, job_id))
 
 

@@ -1,4 +1,4 @@
-"""What signed links open where callers can't reach the storage: one preview to hear, or one upload to make."""
+"""The routes of signed links, for callers that can't reach the storage: one preview, or one upload."""
 
 from typing import Annotated
 
@@ -25,9 +25,9 @@ Signature = Annotated[str, Query(max_length=64)]
 async def get_preview(
     job_id: str, expires: Expires, signature: Signature, request: Request, resources: FromResources
 ) -> Response:
-    """Serve the preview that the link is for, or one range of it."""
+    """Return the preview that the link is for, or one range of it."""
     _verify(resources, request, expires, signature)
-    # A condition on the range is answered as if it had not been met: with all of it.
+    # A condition on the range is treated as not met: the response is the whole file.
     wanted = None if "if-range" in request.headers else Span.of(request.headers.get("range", ""))
     try:
         stored = await resources.bucket.read(

@@ -1,4 +1,4 @@
-"""`/status` and `/metrics`: how the service stands, for whoever runs it."""
+"""`/status` and `/metrics`: the status of the service, for its operators."""
 
 from fastapi import APIRouter, Response
 
@@ -14,7 +14,7 @@ router = APIRouter(tags=["operations"], route_class=AuthorizedRoute)
 
 @router.get("/status", responses=problems.answers(Unavailable.code), openapi_extra=requires("admin"))
 async def get_status(reader: FromStatusReader) -> ServiceStatus:
-    """Show queues, worker, sweep, the jobs of the last hour, and what does not answer."""
+    """Return the status of queues, worker, sweep, the jobs of the last hour, and what does not respond."""
     return await reader.read()
 
 
@@ -31,5 +31,5 @@ async def get_status(reader: FromStatusReader) -> ServiceStatus:
     openapi_extra=requires("admin"),
 )
 async def get_metrics(reader: FromStatusReader) -> Response:
-    """Show the figures of `/status` to Prometheus."""
+    """Return the values of `/status` as Prometheus metrics."""
     return Response(to_text(await reader.read()), headers={"Content-Type": CONTENT_TYPE})

@@ -1,4 +1,4 @@
-"""`/uploads` and the older `/upload`: a reference without a text to speak."""
+"""`/uploads` and the older `/upload`: upload of a reference without synthesis."""
 
 from datetime import UTC, datetime
 from typing import Annotated, Literal
@@ -18,13 +18,13 @@ from pipeline.errors import InvalidAudio, InvalidInput, TooLarge, Unavailable
 
 router = APIRouter(tags=["uploads"], route_class=AuthorizedRoute)
 
-# RFC 9745: the moment since which a resource is deprecated, as a structured-field date.
+# RFC 9745: when the resource was deprecated, as a structured-field date.
 DEPRECATED_SINCE = datetime(2026, 11, 1, tzinfo=UTC)
 SUCCESSOR = '</preview>; rel="successor-version"'
 
 
 class NewUpload(BaseModel):
-    """What is said beforehand of a recording that will be posted to the storage itself."""
+    """The properties of a recording that will be posted directly to the storage."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -59,9 +59,9 @@ class SessionView(BaseModel):
 async def open_upload(
     caller: FromCaller, resources: FromResources, request: Request, upload: NewUpload | None = None
 ) -> UploadTicket:
-    """Create a session, and a presigned POST by which a recording goes to the storage without passing through here.
+    """Create a session, and a presigned POST for uploading a recording directly to the storage.
 
-    What is uploaded is checked before its first use.
+    The upload is validated before its first use.
     """
     wanted = upload or NewUpload()
     said = sessions.check_transcription(wanted.transcription, resources.settings)
@@ -96,7 +96,7 @@ async def upload(
     audio: Annotated[UploadFile, File(description="The recording: WAV, FLAC, OGG or MP3")],
     transcription: Annotated[str, Form(description="What is said in it")] = "",
 ) -> SessionView:
-    """Store a reference; `POST /preview` does this and speaks at once."""
+    """Store a reference; `POST /preview` does this and synthesizes a text in one request."""
     said = sessions.check_transcription(transcription, resources.settings)
     reference = await sessions.check_reference(resources, audio.read)
     session_id = new_id(resources.new_id, caller.owner)

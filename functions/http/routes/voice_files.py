@@ -1,4 +1,4 @@
-"""`/voices/{voice_id}/sample` and `/export`: a saved voice to listen to, and to take away."""
+"""`/voices/{voice_id}/sample` and `/export`: the recording and the export of a saved voice."""
 
 from datetime import timedelta
 
@@ -40,7 +40,7 @@ _HEADERS = {
     openapi_extra=requires("preview"),
 )
 async def get_sample(voice_id: str, caller: FromCaller, resources: FromResources) -> Response:
-    """Play the recording that a voice was made from."""
+    """Return the recording that a voice was cloned from."""
     voice = await voices.get(resources, caller.owner, voice_id)
     key = layout.voice_files(voice).audio
     stored = await resources.voices.read(key, range_=asked_of_storage(None, resources.settings))
@@ -70,7 +70,7 @@ async def get_sample(voice_id: str, caller: FromCaller, resources: FromResources
     openapi_extra=requires("preview"),
 )
 async def export_voice(voice_id: str, caller: FromCaller, resources: FromResources) -> Response:
-    """Take a voice away as one file."""
+    """Export a voice as one file."""
     bundle = await make_bundle(resources, caller.owner, voice_id)
     return Response(bundle, media_type=ZIP, headers=_headers(f'attachment; filename="{voice_id}.zip"'))
 

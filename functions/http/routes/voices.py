@@ -1,4 +1,4 @@
-"""`/voices`: what is kept."""
+"""`/voices`: saved voices."""
 
 from typing import Annotated
 
@@ -19,7 +19,7 @@ LIMIT_MAX = 1000
 
 
 class ConsentView(BaseModel):
-    """The words by which the speaker of a voice agreed."""
+    """The consent of a voice's speaker."""
 
     text: str
     given_at: UtcSeconds
@@ -42,14 +42,14 @@ class VoiceView(BaseModel):
 
 
 class VoiceList(BaseModel):
-    """Some of the voices, in the order of their ids."""
+    """One page of voices, in the order of their ids."""
 
     voices: list[VoiceView]
     next: str | None = Field(None, description="Give this as `after` for the voices that follow")
 
 
 class NewVoice(BaseModel):
-    """Which session's voice to keep, and under which name."""
+    """The session whose voice to save, and the name."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
 
@@ -64,7 +64,7 @@ class NewVoice(BaseModel):
 
 
 class VoiceChanges(BaseModel):
-    """What to call a voice from now on; what is not given stays."""
+    """The new name and description of a voice; fields that are not given do not change."""
 
     model_config = ConfigDict(strict=True)
 
@@ -75,7 +75,7 @@ class VoiceChanges(BaseModel):
 
 
 def view(metadata: VoiceMetadata) -> VoiceView:
-    """Return a voice as clients see it."""
+    """Return the view of a voice."""
     return VoiceView.model_validate(metadata.model_dump())
 
 
@@ -115,7 +115,7 @@ async def get_voice(voice_id: str, caller: FromCaller, resources: FromResources)
 async def rename_voice(
     voice_id: str, changes: VoiceChanges, caller: FromCaller, resources: FromResources
 ) -> VoiceView:
-    """Change a voice's name or description; the id by which it is used stays."""
+    """Change a voice's name or description; its id does not change."""
     if changes.name is None and changes.description is None:
         raise InvalidInput("Give a new name or a new description.", field="name")
     renamed = await voice_renaming.rename(

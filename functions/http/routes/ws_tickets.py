@@ -1,4 +1,4 @@
-"""`/ws-tickets`: how a browser, that can set no header on a WebSocket, shows who it is."""
+"""`/ws-tickets`: authentication for browsers, which can't set headers on a WebSocket."""
 
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
@@ -24,6 +24,6 @@ class TicketView(BaseModel):
     "/ws-tickets", status_code=201, responses=problems.answers(Unavailable.code), openapi_extra=requires("preview")
 )
 async def issue_ticket(caller: FromCaller, resources: FromResources) -> TicketView:
-    """Return a ticket by which `/ws` can be opened once, within a minute, as the caller."""
+    """Issue a ticket that authenticates one connection to `/ws` as the caller, within a minute."""
     ticket, expires_at = await ws_tickets.issue(resources, caller)
     return TicketView(ticket=ticket, expires_at=expires_at)

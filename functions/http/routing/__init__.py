@@ -1,1 +1,1 @@
-"""How a route gets its caller, its dependencies and its body."""
+"""Authorization, dependencies and body parsing of routes."""

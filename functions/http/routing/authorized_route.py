@@ -17,7 +17,7 @@ Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
 def requires(scope: Scope) -> dict[str, Any]:
-    """Return the `openapi_extra` of a route that needs a key of this scope: the description is the rule."""
+    """Return the `openapi_extra` of a route that needs a key of this scope; it is also what is enforced."""
     return {"security": [{SCHEME: [scope]}]}
 
 
@@ -27,11 +27,11 @@ def public() -> dict[str, Any]:
 
 
 class AuthorizedRoute(APIRoute):
-    """A route that checks its scope; one that does not declare any can't be made."""
+    """A route that checks its scope; a route that does not declare one can't be created."""
 
     @property
     def scope(self) -> Scope | None:
-        """The scope that a caller needs; None when no key is needed."""
+        """The scope that a caller needs; None if no key is needed."""
         if self.openapi_extra is None or "security" not in self.openapi_extra:
             raise TypeError(f"{self.path} should say who may use it: openapi_extra=requires(…) or public()")
         security = self.openapi_extra["security"]
@@ -62,5 +62,5 @@ class AuthorizedRoute(APIRoute):
 def access_control_of(connection: HTTPConnection) -> AccessControl:
     """Return the access control of the application that serves a connection."""
     found = connection.app.state.access_control
-    assert isinstance(found, AccessControl)  # noqa: S101 - set by whoever started the application
+    assert isinstance(found, AccessControl)  # noqa: S101 - set when the application is started
     return found

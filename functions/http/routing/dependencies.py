@@ -1,6 +1,6 @@
-"""What a route reaches for, found on the application that serves it.
+"""The dependencies of routes, from the state of the application.
 
-Coroutines, though they wait for nothing: FastAPI sends plain functions to a thread, for every request.
+They are coroutines although they await nothing: FastAPI runs plain functions in a thread, for every request.
 """
 
 from typing import Annotated
@@ -18,25 +18,25 @@ from pipeline.clients.resources import Resources
 
 async def _resources(connection: HTTPConnection) -> Resources:
     found = connection.app.state.resources
-    assert isinstance(found, Resources)  # noqa: S101 - set by whoever started the application
+    assert isinstance(found, Resources)  # noqa: S101 - set when the application is started
     return found
 
 
 async def _waiters(connection: HTTPConnection) -> CompletionWaiters:
     found = connection.app.state.waiters
-    assert isinstance(found, CompletionWaiters)  # noqa: S101 - set by whoever started the application
+    assert isinstance(found, CompletionWaiters)  # noqa: S101 - set when the application is started
     return found
 
 
 async def _health_checks(connection: HTTPConnection) -> HealthChecks:
     found = connection.app.state.health_checks
-    assert isinstance(found, HealthChecks)  # noqa: S101 - set by whoever started the application
+    assert isinstance(found, HealthChecks)  # noqa: S101 - set when the application is started
     return found
 
 
 async def _queue_depth(connection: HTTPConnection) -> QueueDepth:
     found = connection.app.state.queue_depth
-    assert isinstance(found, QueueDepth)  # noqa: S101 - set by whoever started the application
+    assert isinstance(found, QueueDepth)  # noqa: S101 - set when the application is started
     return found
 
 
@@ -48,7 +48,7 @@ async def _caller(connection: HTTPConnection) -> Caller:
 
 async def _status_reader(connection: HTTPConnection) -> StatusReader:
     found = connection.app.state.status_reader
-    assert isinstance(found, StatusReader)  # noqa: S101 - set by whoever started the application
+    assert isinstance(found, StatusReader)  # noqa: S101 - set when the application is started
     return found
 
 

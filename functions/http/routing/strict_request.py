@@ -1,4 +1,4 @@
-"""A request whose body can be read in one way only: strict JSON, and whole forms that name each field once."""
+"""A request whose body is unambiguous: strict JSON, and complete forms in which no field is repeated."""
 
 from collections import Counter
 from typing import Any
@@ -16,10 +16,10 @@ MULTIPART, URLENCODED = b"multipart/form-data", b"application/x-www-form-urlenco
 
 
 class StrictRequest(Request):
-    """A request that answers 400 where Starlette's would take a body that is broken, cut or ambiguous."""
+    """A request that returns 400 for invalid, truncated or ambiguous bodies that Starlette would accept."""
 
     async def json(self) -> Any:
-        """Return the body's JSON."""
+        """Return the parsed JSON body."""
         if not hasattr(self, "_json"):
             try:
                 self._json = parse_json(await self.body())
@@ -28,7 +28,7 @@ class StrictRequest(Request):
         return self._json
 
     async def form(self, **_limits: object) -> FormData:  # type: ignore[override]  # read with `await` alone
-        """Return the body's form; empty when there is no body."""
+        """Return the parsed form; empty if there is no body."""
         if self._form is None:
             self._form = await self._read_form()
         return self._form
@@ -40,7 +40,7 @@ class StrictRequest(Request):
         if content_type not in {MULTIPART, URLENCODED}:
             raise HTTPException(400, f"The body should be a form, sent as {MULTIPART.decode()}.")
         if parameters.get(b"charset", b"utf-8").lower() != b"utf-8":
-            # Python's codec of that name would be used, and some need time that grows with the square of the size.
+            # Python's codec of that name would be used, and some have quadratic complexity.
             raise HTTPException(400, "The form should be in UTF-8.")
         try:
             form = await self._parse(content_type)
@@ -61,7 +61,7 @@ class StrictRequest(Request):
 
 
 class _WholeForm(MultiPartParser):
-    """Notes whether the closing boundary has come."""
+    """A parser that records whether the closing boundary was received."""
 
     is_whole = False
 

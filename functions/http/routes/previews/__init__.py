@@ -1,1 +1,1 @@
-"""The routes that make and serve previews."""
+"""The routes that create and serve previews."""

@@ -1,4 +1,4 @@
-"""How a request for a preview is answered: with its audio, with why there is none, or with the job that goes on."""
+"""The response to a request for a preview: its audio, an error, or the job that continues."""
 
 import asyncio
 from collections.abc import Sequence
@@ -50,7 +50,7 @@ Stream = Annotated[
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
-    """What a client says of its answer: of waiting, of the format, and whether to stream."""
+    """The client's preferences for the response: waiting time, format, and whether to stream."""
 
     prefer: Sequence[str]
     format: OutputFormat
@@ -59,7 +59,7 @@ class Wishes:
 
 @dataclass(frozen=True, slots=True)
 class Answering:
-    """Makes the jobs of one client's request and answers it."""
+    """Creates the job of a client's request, and the response."""
 
     resources: Resources
     waiters: CompletionWaiters
@@ -69,9 +69,9 @@ class Answering:
     async def respond(
         self, request: Request, objects: Sequence[NewObject] = (), *, reference_seconds: float = 0
     ) -> Response:
-        """Have a job accepted, wait for it, and answer; see `jobs.accept` for what is raised.
+        """Accept a job, wait for it, and return the response; raises the errors of `jobs.accept`.
 
-        Once it is accepted, every answer names the job, whatever goes wrong.
+        Once it is accepted, every response names the job, including errors.
         """
         wait_seconds, applied = parse_prefer(self.wishes.prefer, self.resources.settings.preview_wait_seconds)
         with ExitStack() as waiting:
@@ -108,7 +108,7 @@ class Answering:
         return answer
 
     async def _completed(self, completion: Completion) -> Response:
-        """Answer with what the worker has sent, as far as it has."""
+        """Return the response from what the worker has sent; what is missing is read from the storage."""
         outcome, job_id = completion.outcome, completion.outcome.job_id
         if isinstance(outcome, Failed):
             return problems.of_code(outcome.code, outcome.message, outcome.field, job_id=job_id)
@@ -117,7 +117,7 @@ class Answering:
         return await self._audio(job_id, completion.wav, outcome.preview.expires_at)
 
     async def _ended(self, job_id: str) -> Response:
-        """Answer with what is stored."""
+        """Return the response from the stored audio or outcome."""
         settings, is_wav = self.resources.settings, self.wishes.format.name == "wav"
         range_ = asked_of_storage(None, settings) if is_wav else None
         stored = await self.resources.bucket.read(layout.preview(job_id), range_=range_)

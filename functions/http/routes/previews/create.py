@@ -1,4 +1,4 @@
-"""`/preview` and `/preview-from-voice`: a voice speaks."""
+"""`/preview` and `/preview-from-voice`: synthesis of a preview."""
 
 from typing import Annotated
 
@@ -38,7 +38,7 @@ async def preview(
     transcription: Annotated[str, Form(description="What is said in it; may be blank")] = "",
     session_id: Annotated[str | None, Form(description="An earlier upload, in place of `audio`")] = None,
 ) -> Response:
-    """Clone the voice of a recording and let it speak; the answer is the WAV, or 202 when that takes longer."""
+    """Clone the voice of a recording and synthesize a text; returns the audio, or 202 if it takes longer."""
     text = jobs.check_text(response_text, resources.settings, field="response_text")
     if (audio is None) == (session_id is None):
         raise InvalidInput("Give either audio, a recording, or session_id, an earlier upload.", field="audio")
@@ -79,7 +79,7 @@ async def preview_from_voice(
     response_text: ResponseText,
     options: FromOptions,
 ) -> Response:
-    """Let a saved voice speak; the answer is the WAV, or 202 when that takes longer."""
+    """Synthesize a text with a saved voice; returns the audio, or 202 if it takes longer."""
     text = jobs.check_text(response_text, resources.settings, field="response_text")
     source = records.Source(voice_id=voice_id, owner=caller.owner)
     return await _from_source(answering, source, text, options)

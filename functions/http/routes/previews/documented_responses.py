@@ -1,4 +1,4 @@
-"""What the routes that answer a preview's audio may answer, for the API's description."""
+"""The OpenAPI responses of the routes that return a preview's audio."""
 
 from typing import Any
 
@@ -80,7 +80,7 @@ GENERATED: dict[int | str, dict[str, Any]] = {
     ),
 }
 for _status in set(GENERATED) - {200, 202, 303}:
-    # A job that failed, or could not be waited for, has its id all the same.
+    # The error response also has the id of a job that failed or could not be waited for.
     GENERATED[_status] = GENERATED[_status] | {"headers": _OF_THE_JOB}
 
 _AUDIO_HEADERS = {

@@ -1,4 +1,4 @@
-"""`GET /previews/{job_id}.wav`, `.mp3` …: what was spoken, as long as it is kept."""
+"""`GET /previews/{job_id}.wav`, `.mp3` …: the audio of a preview, until it expires."""
 
 import asyncio
 from datetime import UTC, datetime
@@ -52,7 +52,7 @@ async def get_preview(
     if_none_match: Annotated[str | None, Header(description="ETag that the client has")] = None,
     signed: Signed = False,
 ) -> Response:
-    """Serve a preview, until 20 minutes after it was made."""
+    """Return a preview's audio, until 20 minutes after it was generated."""
     key = _key(caller.owner, job_id)
     kept = partial(_kept, resources, caller.owner, queue_depth, job_id)
     if request.method == "HEAD" or signed or if_none_match:
@@ -89,7 +89,7 @@ async def get_transcoded_preview(
     queue_depth: FromQueueDepth,
     if_none_match: Annotated[str | None, Header(description="ETag that the client has")] = None,
 ) -> Response:
-    """Serve a preview in another format than the WAV that is stored."""
+    """Return a preview in another format than the stored WAV."""
     key, format_ = _key(caller.owner, job_id), FORMATS[extension]
     kept = partial(_kept, resources, caller.owner, queue_depth, job_id)
     info, expires_at = await kept(await resources.bucket.head(key) if key else None)
@@ -104,7 +104,7 @@ async def get_transcoded_preview(
 
 
 def _key(owner: Owner, job_id: str) -> str | None:
-    """Return the key of a preview; None for a job that is, or may be, somebody else's."""
+    """Return the key of a preview; None for a job that belongs, or may belong, to another owner."""
     if not is_id(job_id):
         raise NotFound(f"There is no preview {job_id[:64]!r}.", field="job_id")
     return layout.preview(job_id) if owns(owner, job_id) else None
@@ -113,7 +113,7 @@ def _key(owner: Owner, job_id: str) -> str | None:
 async def _kept(
     resources: Resources, owner: Owner, queue_depth: QueueDepth, job_id: str, found: FoundT | None
 ) -> tuple[FoundT, datetime]:
-    """Return what was found and when it expires; raise what explains that it is not there, or no longer."""
+    """Return the object and its expiry; raise the error that explains why it does not exist, or no longer."""
     if found is None:
         await _explain_absence(resources, owner, queue_depth, job_id)
         raise _expired()
@@ -144,10 +144,10 @@ def _served(wanted: Span | None, stored: StoredObject, headers: dict[str, str]) 
 async def _read(
     resources: Resources, key: str, wanted: Span | None, if_range: str | None
 ) -> tuple[Span | None, StoredObject | None]:
-    """Read what is wanted, or all of it where `If-Range` says so; tell which it was."""
+    """Read the requested range, or all of it if `If-Range` does not match; return which it was."""
     settings = resources.settings
     if if_range and not if_range.startswith('"'):
-        # A date, or a weak ETag, which RFC 9110 does not let a range depend on.
+        # A date, or a weak ETag, which RFC 9110 does not allow as the condition of a range.
         wanted = None
     try:
         condition = if_range if wanted else None
@@ -159,7 +159,7 @@ async def _read(
 
 
 async def _explain_absence(resources: Resources, owner: Owner, queue_depth: QueueDepth, job_id: str) -> None:
-    """Raise what fits a job without audio; return when there was some once."""
+    """Raise the error for a job without audio; return if it had audio that has expired."""
     if retention.job_expires_at(job_id, resources.settings) <= resources.clock():
         return
     job = await jobs.read(resources, owner, job_id)
@@ -190,27 +190,27 @@ def _expired() -> Expired:
 
 
 def asked_of_storage(wanted: Span | None, settings: Settings) -> str | None:
-    """Ask for no more than can be answered: whether there is more is told with it."""
+    """Return the range to request from the storage: at most as much as a response can have."""
     limit = settings.answer_max_bytes
     return (wanted or WHOLE).header(limit) if wanted or limit else None
 
 
 def is_all(wanted: Span | None, stored: StoredObject) -> bool:
-    """Return whether everything that was asked for was read."""
+    """Return whether all that was requested was read."""
     return stored.content_range is None or (wanted or WHOLE).is_met_by(stored.content_range)
 
 
 async def elsewhere(
     resources: Resources, job_id: str, expires_at: datetime, headers: dict[str, str] | None = None
 ) -> Response:
-    """Send the client to the storage, until the preview expires."""
+    """Return a redirect to the storage, valid until the preview expires."""
     url = await presigned_urls.signed(resources, job_id, expires_at)
     there = {"Location": url, "Expires": http_date(expires_at), "Cache-Control": "private"}
     return Response(status_code=303, headers=there | (headers or {}))
 
 
 def audio_headers(job_id: str, format_: OutputFormat) -> dict[str, str]:
-    """Describe audio that is answered."""
+    """Return the headers of a response with audio."""
     return {
         "Cache-Control": "private",
         "Content-Disposition": f'inline; filename="preview.{format_.name}"',
@@ -225,7 +225,7 @@ async def transcoded(wav: bytes, format_: OutputFormat, settings: Settings) -> b
     Raises
     ------
     TooLarge
-        It is more than an answer may have.
+        It exceeds the size limit of a response.
     """
     if format_.name == "wav":
         return wav
@@ -236,5 +236,5 @@ async def transcoded(wav: bytes, format_: OutputFormat, settings: Settings) -> b
 
 
 def http_date(moment: datetime) -> str:
-    """Write a moment as HTTP headers do."""
+    """Return a moment in the format of HTTP headers."""
     return format_datetime(moment.astimezone(UTC), usegmt=True)

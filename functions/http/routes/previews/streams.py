@@ -1,4 +1,4 @@
-"""A preview that is answered while it is made."""
+"""Streaming of a preview while it is generated."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -20,15 +20,15 @@ from pipeline.errors import PipelineError
 
 log = structlog.get_logger(__name__)
 
-_LIGHT_FORMATS = {"wav", "pcm"}  # encoded in no time
+_LIGHT_FORMATS = {"wav", "pcm"}  # need almost no CPU time
 
 
 class StreamAborted(Exception):
-    """The audio can't be continued: the connection is closed before its end, which tells the client."""
+    """The audio can't be continued: the connection is closed before its end, which the client detects."""
 
 
 class StreamedPreview(StreamingResponse):
-    """The answer that is sent while a job makes its audio; `waiting` ends with it."""
+    """The response that is sent while a job generates its audio; closes `waiting` at its end."""
 
     def __init__(self, pieces: AsyncIterator[bytes], waiting: ExitStack, seconds: float, media_type: str) -> None:
         super().__init__(pieces, media_type=media_type)
@@ -36,13 +36,13 @@ class StreamedPreview(StreamingResponse):
         self._seconds = seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send it, for as long as a job may take."""
+        """Send the response, within the deadline of a job."""
         with self._waiting, deadlines.within(self._seconds):
             await super().__call__(scope, receive, send)
 
 
 class AudioPieces:
-    """The pieces of a file that grows while a job makes its audio."""
+    """The parts of a file that grows while a job generates its audio."""
 
     def __init__(
         self, resources: Resources, waiters: CompletionWaiters, waiter: Waiter, job_id: str, format_: OutputFormat
@@ -54,12 +54,12 @@ class AudioPieces:
         self._format = format_
 
     async def pieces(self, audio: ReceivedAudio) -> AsyncIterator[bytes]:
-        """Give them, as they come.
+        """Yield the parts as they arrive.
 
         Raises
         ------
         StreamAborted
-            There is no way to go on that is sure to be the same audio.
+            The rest of the same audio is not available.
         """
         encoder_ = encoder(self._format, audio.sample_rate)
         while await self._is_more(audio):
@@ -68,7 +68,7 @@ class AudioPieces:
         yield await self._encoded(encoder_, rest) + encoder_.finish()
 
     async def _is_more(self, audio: ReceivedAudio) -> bool:
-        """Wait for samples; False when the job has ended and they are all taken."""
+        """Wait for samples; return False if the job has ended and all of them have been read."""
         if not self._waiter.is_ready and not await self._waiters.wait(
             self._waiter, self._job_id, self._resources.settings.job_deadline.total_seconds()
         ):
@@ -81,7 +81,7 @@ class AudioPieces:
         return await asyncio.to_thread(encoder_.encode, samples)
 
     async def _rest(self, audio: ReceivedAudio) -> bytes:
-        """Return the samples that did not come, out of the stored audio if that is the same."""
+        """Return the samples that were not received, from the stored audio if it is the same."""
         outcome = await self._outcome()
         if not isinstance(outcome, Succeeded) or outcome.preview is None:
             raise StreamAborted("the job failed")
