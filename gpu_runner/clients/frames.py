@@ -25,7 +25,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Cancel:
-    """Nobody waits for a call any more."""
+    """A call was abandoned by its caller."""
 
     id: int
 
@@ -53,7 +53,7 @@ class Channel:
 
     @classmethod
     async def open(cls, end: socket.socket) -> "Channel":
-        """Take over a socket."""
+        """Create a channel from a socket."""
         return cls(*await asyncio.open_connection(sock=end))
 
     def send(self, frame: object) -> None:

@@ -41,7 +41,7 @@ async def in_processes(resources: Resources, count: int) -> AsyncIterator[Resour
 
 
 class _Remote:
-    """A client in the processes, which take turns."""
+    """A client in the processes, to which calls are distributed round-robin."""
 
     def __init__(self, turns: "Iterator[ClientProcess]", client: Client, methods: frozenset[str]) -> None:
         self._turns = turns

@@ -51,7 +51,7 @@ async def _result(resources: Resources, call: Call) -> Return:
 
 
 def main() -> None:
-    """Serve; signals are the worker's to handle."""
+    """Serve; signals are ignored and left to the worker."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     with socket.socket(fileno=int(sys.argv[1])) as end:

@@ -1,4 +1,4 @@
-"""What every job is processed with."""
+"""The context in which all jobs are processed."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from pipeline.clients.resources import Resources
 
 @dataclass(frozen=True, slots=True)
 class WorkerContext:
-    """Everything the worker holds for its whole life."""
+    """Everything the worker holds for its lifetime."""
 
     resources: Resources
     engine: EngineThread

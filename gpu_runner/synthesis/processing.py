@@ -71,7 +71,7 @@ async def _read_request(resources: Resources, job_id: str, document: dict[str, A
 async def _synthesize(context: WorkerContext, request: Request, *, redelivered: bool) -> Synthesized:
     stream = _open_stream(context, request, restarted=redelivered)
     try:
-        # The prompt of a reference that came with this very request can be stored only by an earlier try.
+        # The prompt of a reference sent with this request can have been stored only by an earlier attempt.
         maybe_stored = request.new_reference is None or redelivered
         voice = await context.prompts.get(request, maybe_stored=maybe_stored)
         speech = None

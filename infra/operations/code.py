@@ -1,4 +1,4 @@
-"""Builds and deploys functions and infrastructure with the SAM CLI, and checks out an earlier commit for a rollback."""
+"""Builds and deploys functions and infrastructure with the SAM CLI; checks out earlier commits for rollbacks."""
 
 import os
 import subprocess
