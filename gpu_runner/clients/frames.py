@@ -1,4 +1,4 @@
-"""What a worker and the processes of its clients send each other: pickles over a socket pair."""
+"""Messages between a worker and its client processes: pickles over a socket pair."""
 
 import asyncio
 import pickle
@@ -32,7 +32,7 @@ class Cancel:
 
 @dataclass(frozen=True, slots=True)
 class Return:
-    """What a call returned or raised."""
+    """The return value or exception of a call."""
 
     id: int
     value: Any = None

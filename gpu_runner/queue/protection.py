@@ -7,7 +7,7 @@ busy one every `RENEW_SECONDS`.
 
 ECS refuses when more tasks are protected than the desired count, that is during a scale-in or a deployment.  A
 refused worker receives nothing, finishes what it has, releases its protection and asks again, so a busy service
-makes room within one renewal.  An unavailable agent keeps no worker from working: a worker that is stopped without
+makes room within one renewal.  An unavailable agent does not block a worker: one that is stopped without
 protection still drains and returns what it cannot finish.
 """
 
@@ -139,7 +139,7 @@ class EcsProtection:
         Raises
         ------
         Unavailable
-            The agent, or ECS behind it, gave no usable response.
+            The agent, or ECS behind it, returned no usable response.
         """
         response = await self._put(state)
         if response.error:

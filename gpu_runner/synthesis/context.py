@@ -17,5 +17,5 @@ class WorkerContext:
     prompts: Prompts
     sample_rate: int
     reproducible_as: str | None
-    """See `Reproducible`; None when a job that is tried again may have other audio."""
+    """See `Reproducible`; None when a retried job may have different audio."""
     sleep: Sleep

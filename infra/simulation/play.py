@@ -43,7 +43,7 @@ class Setup:
     is_limited: bool = False
     """Whether the policy's limit on an owner's previews in flight applies."""
     queue_is_kept_active: bool = True
-    """Whether somebody accesses the queue at least every six hours."""
+    """Whether the queue is accessed at least every six hours, which keeps its metrics active."""
     fills_empty_series: bool = True
     """Whether CloudWatch's `FILL` adds datapoints to a series that has none, which AWS does not document."""
     reports_zeros: bool = True

@@ -29,9 +29,9 @@ class Run:
     label: str
     make_day: MakeDay
     parameters: Mapping[str, Any] = field(default_factory=dict)
-    """Of the template, where they are not the defaults."""
+    """Parameters of the template that differ from the defaults."""
     change: Change = lambda policy: policy
-    """What differs from the template."""
+    """The differences from the template."""
     setup: Mapping[str, Any] = field(default_factory=dict)
     speed: float = 1.0
 

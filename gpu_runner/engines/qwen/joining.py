@@ -122,7 +122,7 @@ class _Trimmed(_Whole):
 
 
 class _Limit:
-    """Cuts a stream off after so many seconds, without a click."""
+    """Cuts a stream off after a number of seconds, without a click."""
 
     def __init__(self, rate: int, seconds: float | None) -> None:
         self.passed = False

@@ -150,7 +150,7 @@ def spoken_seconds(samples: Samples) -> float:
 
 
 def judge_transcript(transcript: str, seconds: float) -> tuple[bool, tuple[str, ...]]:
-    """Return whether a transcript can't match a clip with so many seconds of speech, and warnings."""
+    """Return whether a transcript can't match a clip with `seconds` of speech, and warnings."""
     if not transcript:
         return False, ()
     pace = speech_seconds(transcript) / max(seconds, SHORTEST_SECONDS)

@@ -25,7 +25,7 @@ class Buckets:
 
     @classmethod
     def for_graphs(cls, slots: int, length: int) -> Self:
-        """Return the shapes to capture for so many slots of so many positions."""
+        """Return the shapes to capture for `slots` slots of `length` positions."""
         return cls(
             frame_rows=_up_to(FRAME_ROWS, slots),
             frame_lengths=_up_to(FRAME_LENGTHS, length),

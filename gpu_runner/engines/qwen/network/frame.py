@@ -1,4 +1,4 @@
-"""One frame of 80 ms for the first B slots: a function of tensors alone, without host synchronization.
+"""One frame of 80 ms for the first B slots: a function of tensors alone, without host synchronisation.
 
 The talker reads a token and the frame's first code is chosen; the predictor fills in the other 15; the sum of their
 embeddings and the next token of text is what the talker reads next.

@@ -167,7 +167,7 @@ def _weight(module: nn.Module) -> Tensor:
 
 
 def rotary(embedding: Any, positions: int) -> tuple[Tensor, Tensor]:
-    """Compute a rotary embedding for so many positions: [positions, d] float32 twice, see `Pass`."""
+    """Compute a rotary embedding for `positions` positions: [positions, d] float32 twice, see `Pass`."""
     frequencies = embedding.inv_freq.float()  # [d / 2]
     angles = torch.arange(positions, device=frequencies.device)[:, None] * frequencies
     cos, sin = angles.cos() * embedding.attention_scaling, angles.sin() * embedding.attention_scaling

@@ -103,7 +103,7 @@ class Settings(NamedTuple):
 
     @classmethod
     def of_rows(cls, numbers: Tensor, codes: int, *, few: bool) -> Self:
-        """Read [B, 3] numbers, see `Sampling.numbers`, for a choice among so many codes."""
+        """Read [B, 3] numbers, see `Sampling.numbers`, for a choice among `codes` codes."""
         inverse_temperature, top_k, top_p = numbers.split(1, dim=1)
         return cls(inverse_temperature, top_k.clamp(max=codes).long() - 1, None if few else top_p)
 

@@ -112,7 +112,7 @@ def allocate(network: Network, count: int, length: int, device: torch.device | N
 
 
 def bytes_per_slot(network: Network, length: int) -> int:
-    """Return how much memory a slot of so many positions takes."""
+    """Return the memory that a slot of `length` positions takes."""
     slots = allocate(network, 1, length, torch.device("meta"))
     buffers = [getattr(slots, field.name) for field in fields(slots)]
     return sum(buffer.nbytes for buffer in buffers if isinstance(buffer, Tensor))

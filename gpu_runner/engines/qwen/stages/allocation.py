@@ -35,7 +35,7 @@ class Stages:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is allocated: slots of `length` positions for generating codes, states for decoding them."""
+    """The allocation: slots of `length` positions for generating codes, states for decoding them."""
 
     slots: int
     length: int
@@ -43,7 +43,7 @@ class Plan:
 
 
 def plan(model: Model, rows: int) -> Plan:
-    """Plan for so many rows at a time, or as many as there is memory for, and log it.
+    """Plan for `rows` rows at a time, or as many as fit into memory, and log the plan.
 
     Raises
     ------
@@ -69,7 +69,7 @@ def plan(model: Model, rows: int) -> Plan:
 
 
 def allocate_stages(model: Model, rows: int) -> Stages:
-    """Allocate everything for so many rows at a time, or as many as there is memory for.
+    """Allocate everything for `rows` rows at a time, or as many as fit into memory.
 
     Raises
     ------
