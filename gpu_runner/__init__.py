@@ -1,1 +1,1 @@
-"""The long-running worker: takes jobs off the queue, speaks them in batches, writes the results back."""
+"""The long-running worker: receives jobs from the queue, synthesizes them in batches, stores the results."""

@@ -73,7 +73,7 @@ def _fail(message: str, status: int) -> int:
 
 
 def _exit(status: int) -> NoReturn:
-    """End the process at once: everything is written, and the engine may still be in its thread.
+    """End the process at once: all results are written, and the engine's thread may still be running.
 
     Unloading a model library takes Python seconds that a stop may not have.
     """

@@ -71,5 +71,5 @@ class Dependencies:
 
 
 def backoff_seconds(failures: int) -> float:
-    """Return 1, 2, 4, 8 … up to `MAX_BACKOFF_SECONDS` for so many failures in a row."""
+    """Return 1, 2, 4, 8 … up to `MAX_BACKOFF_SECONDS` for 1, 2, 3, 4 … consecutive failures."""
     return min(2.0 ** max(0, min(failures, 16) - 1), MAX_BACKOFF_SECONDS)

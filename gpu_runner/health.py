@@ -23,7 +23,7 @@ Phase = Literal["starting", "ready", "draining"]
 
 
 class CannotListen(Exception):
-    """The port of `/health` is not available; the message says so in one line."""
+    """The port of `/health` is not available; the message is one line."""
 
 
 @dataclass(slots=True)

@@ -29,7 +29,7 @@ async def run_worker(
     *,
     sleep: Sleep = asyncio.sleep,
 ) -> None:
-    """Load the engine and work through the queue until `stop` is set, then drain.
+    """Load the engine and consume the queue until `stop` is set, then drain.
 
     Raises
     ------
@@ -68,7 +68,7 @@ async def run_worker(
 
 
 async def _check_configuration(resources: Resources) -> None:
-    """Raise `Misconfigured` before the minutes that loading takes; an outage is left to the consumer."""
+    """Raise `Misconfigured` before the slow loading of the engine; an outage is left to the consumer."""
     pings = (resources.synthesis.ping(), resources.bucket.ping(), resources.voices.ping())
     for error in await asyncio.gather(*pings, return_exceptions=True):
         if isinstance(error, BaseException) and (

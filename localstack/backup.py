@@ -1,7 +1,7 @@
 """Saves the data folder to one file and restores it: `python localstack/backup.py save|restore FILE`.
 
-Saving needs no stop: objects are written whole, and what was under way is ended or cleared away at the next start,
-as after a power failure.  What expires within hours is saved too, and expires where it is restored.
+The service need not be stopped: objects are written atomically, and unfinished work is ended or removed at the next
+start, as after a power failure.  Temporary objects are saved too, and expire where they are restored.
 """
 
 import argparse
@@ -25,12 +25,12 @@ class BackupFailed(Exception):
 
 
 def save(data: Path, file: Path) -> None:
-    """Save a data folder; the file is replaced only once the new one is whole.
+    """Save a data folder; the file is replaced only once the new one is complete.
 
     Raises
     ------
     BackupFailed
-        There is no such folder.
+        The folder does not exist.
     """
     if not data.is_dir():
         raise BackupFailed(f"DATA_DIR {data} is not there.")
@@ -48,19 +48,19 @@ def save(data: Path, file: Path) -> None:
 
 
 def _add(archive: tarfile.TarFile, path: Path, name: Path) -> None:
-    """Add a file, unless it matters only during a run, or has expired and gone meanwhile."""
+    """Add a file, unless it is used only during a run, or has expired and been deleted meanwhile."""
     if name.parts[0] not in {"run", "in-use.lock"}:
         with contextlib.suppress(FileNotFoundError):
             archive.add(path, arcname=str(name), recursive=False)
 
 
 def restore(data: Path, file: Path) -> None:
-    """Restore a data folder that is empty or not there.
+    """Restore a data folder that is empty or does not exist.
 
     Raises
     ------
     BackupFailed
-        The folder has something in it or is in use, or the file is no backup.
+        The folder is not empty or is in use, or the file is not a backup.
     """
     make_private(data)
     try:

@@ -36,19 +36,19 @@ log = structlog.get_logger()
 FAILED = 1
 STACK = "voice-cloning"
 BUILD_FOLDER = ROOT / ".aws-sam" / "local"
-# For other programs: what it printed.
+# The printed addresses, for other programs.
 DEPLOYED_FILE = ROOT / ".aws-sam" / "deployed-local.json"
 WORKER_STOP_SECONDS = 3.0
 EMULATOR_STOP_SECONDS = 1.0
 
 
 class CommandFailed(Exception):
-    """The SAM CLI failed; its own output says why."""
+    """The SAM CLI failed; the reason is in its output."""
 
 
 @dataclass(frozen=True, slots=True)
 class Deployed:
-    """What clients and workers need to use the deployment."""
+    """The addresses and credentials that clients and workers need."""
 
     http_url: str
     websocket_url: str
@@ -95,7 +95,7 @@ def worker_program(deployed: Deployed) -> Program:
 
 
 def functions_python() -> Path:
-    """Return the Python that runs the emulator and in it the functions: of Lambda's version where there is one."""
+    """Return the Python for the emulator and its functions: of Lambda's version if available."""
     lambdas = find_python()
     if lambdas is None:
         return ensure("cloud", LOCKS["cloud"])
@@ -103,12 +103,12 @@ def functions_python() -> Path:
 
 
 def package_flags() -> str:
-    """Return how the package is built: as it is shipped, unless it has to suit another Python than Lambda's."""
+    """Return the build flags of the package: as deployed, unless it is for a Python other than Lambda's."""
     return "--here" if find_python() is None else ""
 
 
 def sam_commands(sam: Path) -> list[list[str]]:
-    """Return the commands that an AWS user runs too, but without the workers, which need a GPU."""
+    """Return the commands of a deployment to AWS, but without the workers, which need a GPU."""
     build = [str(sam), "build", "--build-dir", str(BUILD_FOLDER)]
     deploy = [
         *(str(sam), "deploy", "--template-file", str(BUILD_FOLDER / "template.yaml")),
@@ -161,7 +161,7 @@ async def _outputs(settings: Settings) -> dict[str, str]:
 
 
 def _deployed(outputs: Mapping[str, str], port: int, credentials: AwsCredentials) -> Deployed:
-    """Return where the emulator serves what has a host name of its own on AWS."""
+    """Return the emulator's addresses of services that have separate host names on AWS."""
     apis = f"{HOST}:{port}/_aws/execute-api"
     return Deployed(
         http_url=f"http://{apis}/{_api_id(outputs['HttpUrl'])}/$default",
@@ -223,7 +223,7 @@ def main() -> int:
     DEPLOYED_FILE.unlink(missing_ok=True)
     try:
         port = free_port(HOST)
-        # ministack gives this access key to the functions, with the secret of its own environment.
+        # ministack passes this access key to the functions, with the secret of its own environment.
         credentials = replace(new_credentials(), access_key_id=ACCOUNT)
         configuration.point_environment_at(port, credentials)
         settings = load_settings()

@@ -1,6 +1,6 @@
 """`make keys`: `python -m functions.keys` against the embedded AWS of the running `make run`.
 
-If the environment points at other storage, that is used, as `make run` would.
+If the environment configures other storage, that is used, as by `make run`.
 """
 
 import sys

@@ -1,7 +1,7 @@
-"""LocalStack 4.13.1 as a process of this machine, for those without Docker: `python localstack/localstack_host.py`.
+"""LocalStack 4.13.1 as a local process, without Docker: `python localstack/localstack_host.py`.
 
-It listens where localstack-client's configuration says (`LOCALSTACK_HOST`, such as `127.0.0.1:4566`), keeps nothing
-when it stops, checks no signatures, and prints `Ready` when it can be used:
+It listens on the address that localstack-client uses (`LOCALSTACK_HOST`, such as `127.0.0.1:4566`), persists
+nothing, checks no signatures, and prints `Ready` when it can be used:
 
     AWS_ENDPOINT_URL=http://127.0.0.1:4566 AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test make run
 """
@@ -27,11 +27,11 @@ WARNING: LocalStack checks no signatures. Every user and every program of this m
 what is stored in it, whatever AUTH says. Use it for tests, never for the voices of real people.
 """
 
-STOP_SECONDS = 3.0  # it stores nothing that could be lost
+STOP_SECONDS = 3.0  # short, as it persists nothing
 
 
 def program(endpoint: str, folder: Path) -> Program:
-    """Return LocalStack in host mode, restricted to what is used, with its files in a folder."""
+    """Return LocalStack in host mode, restricted to the services in use, with its files in a folder."""
     return Program(
         "LocalStack",
         ["-m", "localstack.runtime.main"],

@@ -17,7 +17,7 @@ from pipeline.settings import load_settings
 log = structlog.get_logger()
 
 PERIOD_SECONDS = 1
-# Wide enough for an outage, and for a difference between the storage's clock and ours.
+# Long enough for an outage, and for clock skew between the storage and this machine.
 WINDOW = timedelta(minutes=5)
 
 

@@ -1,8 +1,8 @@
-"""Makes the buckets and queues that the settings name, with their rules; running it again changes nothing.
+"""Creates the buckets and queues that the settings name, with their rules; idempotent.
 
-The same code serves ministack, LocalStack, moto, MinIO beside a queue, and AWS.  What others configured on the
-buckets and queues stays: our rules are known by their ids.  Run by itself, it provisions whatever the environment
-points at: `python localstack/provision.py`.
+The same code serves ministack, LocalStack, moto, MinIO beside a queue, and AWS.  Other configuration
+of the buckets and queues is kept: our rules are identified by their ids.  Run as a program, it provisions what the
+environment configures: `python localstack/provision.py`.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Provisioned:
-    """What the storage can do."""
+    """The capabilities of the storage."""
 
     notifies: bool  # whether the storage sends events of new outcomes to the queue
 
@@ -73,7 +73,7 @@ def _client_errors_translated(settings: Settings) -> Iterator[None]:
 
 
 def main() -> int:
-    """Provision what the environment points at; return the exit code."""
+    """Provision what the environment configures; return the exit code."""
     try:
         use_running_store_unless_configured()
         settings = load_settings()

@@ -1,4 +1,4 @@
-"""The event source mappings of one machine, as Lambda's in the cloud: calls functions with queued messages.
+"""The local equivalent of Lambda's event source mappings: invokes functions with queued messages.
 
 Messages that the function did not report as failed are deleted; the others are retried with back-off.
 """
@@ -44,7 +44,7 @@ class DeleteBuffer:
         self._flushing: set[asyncio.Task[None]] = set()
 
     def add(self, receipts: Sequence[str]) -> None:
-        """Delete these after the delay, or at once when a batch is full."""
+        """Delete these after the delay, or immediately when a batch is full."""
         was_empty = not self._receipts
         self._receipts.extend(receipts)
         if len(self._receipts) >= BATCH:
@@ -85,7 +85,7 @@ class EventSourceMapping:
         self._handling: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
-        """Receive, and handle concurrently, until cancelled."""
+        """Receive messages and handle them concurrently until cancelled."""
         try:
             while True:
                 await self._slots.acquire()
@@ -126,7 +126,7 @@ class EventSourceMapping:
                 await self._retry_later(message)
 
     async def _invoke(self, messages: Sequence[Message]) -> set[str]:
-        """Call the function; return the ids of the messages that failed."""
+        """Invoke the function; return the ids of the messages that failed."""
         try:
             answer = await self._handle(self._resources, lambda_event(messages))
         except Exception:
@@ -143,7 +143,7 @@ class EventSourceMapping:
 
 
 def lambda_event(messages: Sequence[Message]) -> Event:
-    """Return the event that Lambda makes of a batch of SQS messages."""
+    """Return the event that Lambda creates from a batch of SQS messages."""
     return {
         "Records": [
             {

@@ -1,4 +1,4 @@
-"""The schedule of one machine, as EventBridge's in the cloud: sweeps every minute, and once at the start."""
+"""The local equivalent of the EventBridge schedule: sweeps every minute, and once at the start."""
 
 import asyncio
 from datetime import datetime

@@ -1,4 +1,4 @@
-"""The embedded S3 and SQS alone, kept running and provisioned, for services that run in containers of their own."""
+"""Only the embedded S3 and SQS, kept running and provisioned, for services that run in separate containers."""
 
 import sys
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from pipeline.settings import Settings
 
 
 def no_services(_settings: Settings, _run_folder: Path) -> Sequence[Program]:
-    """Return nothing: whatever else runs is somebody else's to run."""
+    """Return no programs: the services are run separately."""
     return []
 
 

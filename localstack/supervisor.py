@@ -1,6 +1,6 @@
-"""Everything on one machine, with one command: `python localstack/supervisor.py`, or `make run`.
+"""Runs everything on one machine, with one command: `python localstack/supervisor.py`, or `make run`.
 
-Starts the embedded AWS (unless the environment points elsewhere), provisions it, starts the services as separate
+Starts the embedded AWS (unless the environment configures another), provisions it, starts the services as separate
 processes, restarts those that end, and stops them all when it is stopped, or killed.
 """
 
@@ -90,7 +90,7 @@ def local_program(name: str, run_folder: Path) -> Program:
 
 
 def local_url(settings: Settings) -> str:
-    """Return the URL under which this machine reaches the API."""
+    """Return the URL of the API on this machine."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)
     return f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
 
@@ -107,7 +107,7 @@ def store_program(port: int, data: Path, settings: Settings, credentials: AwsCre
     return Program(
         "embedded AWS",
         ["-m", "embedded.server"],
-        # It serves nothing to those who do not sign.
+        # It serves no unsigned requests.
         is_ready=responds(f"http://{configuration.HOST}:{port}/", status=403),
         python=str(configuration.python()),
         environment=configuration.server_environment(port, data, settings, credentials),
@@ -118,9 +118,9 @@ def store_program(port: int, data: Path, settings: Settings, credentials: AwsCre
 
 def main(make_services: Services = services) -> int:
     """Run everything until stopped; return the exit code."""
-    # Recordings are personal: what this and the processes that it starts write is for this user alone.
+    # Recordings are personal: files of this process and its children are accessible only to this user.
     os.umask(0o077)
-    # Until the event loop handles signals: so that an installation in progress ends with us.
+    # Until the event loop handles signals, so that an installation in progress ends with this process.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if not os.environ.get("TTS_BACKEND"):
         os.environ["TTS_BACKEND"] = "mock"
@@ -165,7 +165,7 @@ def prepare_store(local: LocalSettings, data: Path) -> Program | None:
 
 
 async def supervise(settings: Settings, data: Path, own_store: Program | None, make_services: Services) -> None:
-    """Start everything, print so, and keep it running until cancelled or stopped by a signal."""
+    """Start everything, print the startup message, and keep it running until cancelled or stopped by a signal."""
     stop_on_signals()
     run_folder = run_folder_of(data)
     shutil.rmtree(run_folder, ignore_errors=True)
@@ -194,7 +194,7 @@ async def supervise(settings: Settings, data: Path, own_store: Program | None, m
 
 
 def watchers(settings: Settings, data: Path, store: Sequence[ChildProcess]) -> Iterator[Coroutine[Any, Any, None]]:
-    """Return what repairs a store that has lost what it held; AWS itself is not watched."""
+    """Yield the coroutines that repair a store that has lost its contents; AWS itself is not watched."""
     if settings.endpoint_for("s3") and settings.endpoint_for("sqs"):
         yield provision_again_when_lost(settings)
     for child in store:
@@ -235,7 +235,7 @@ async def wait_until_ready(children: Sequence[ChildProcess], tasks: Sequence[asy
 
 
 def print_startup_message(settings: Settings, data: Path) -> None:
-    """Print where it listens and an example."""
+    """Print the addresses and an example."""
     sample = data / "sample.wav"
     write_sample(sample)
     url = local_url(settings)

@@ -1,4 +1,4 @@
-"""What a worker and the processes of its clients send each other: pickles over a socket pair."""
+"""Messages between a worker and its client processes: pickles over a socket pair."""
 
 import asyncio
 import pickle
@@ -25,14 +25,14 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Cancel:
-    """Nobody waits for a call any more."""
+    """A call was abandoned by its caller."""
 
     id: int
 
 
 @dataclass(frozen=True, slots=True)
 class Return:
-    """What a call returned or raised."""
+    """The return value or exception of a call."""
 
     id: int
     value: Any = None
@@ -53,7 +53,7 @@ class Channel:
 
     @classmethod
     async def open(cls, end: socket.socket) -> "Channel":
-        """Take over a socket."""
+        """Create a channel from a socket."""
         return cls(*await asyncio.open_connection(sock=end))
 
     def send(self, frame: object) -> None:

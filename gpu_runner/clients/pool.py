@@ -28,7 +28,7 @@ log = structlog.get_logger(__name__)
 
 @asynccontextmanager
 async def in_processes(resources: Resources, count: int) -> AsyncIterator[Resources]:
-    """Return the resources with the worker's clients in so many processes, for the life of the context."""
+    """Return the resources with the worker's clients in `count` processes, for the life of the context."""
     async with AsyncExitStack() as stack:
         processes = [await stack.enter_async_context(_running(resources.settings)) for _ in range(count)]
         turns = itertools.cycle(processes)
@@ -41,7 +41,7 @@ async def in_processes(resources: Resources, count: int) -> AsyncIterator[Resour
 
 
 class _Remote:
-    """A client in the processes, which take turns."""
+    """A client in the processes, to which calls are distributed round-robin."""
 
     def __init__(self, turns: "Iterator[ClientProcess]", client: Client, methods: frozenset[str]) -> None:
         self._turns = turns
@@ -49,7 +49,7 @@ class _Remote:
         self._methods = methods
 
     async def list(self, prefix: str, *, start_after: str = "") -> AsyncIterator[ObjectInfo]:
-        """See `Bucket.list`; the whole list comes at once."""
+        """See `Bucket.list`; the whole list is transferred at once."""
         for item in await next(self._turns).call(self._client, "list", prefix, start_after=start_after):
             yield item
 
@@ -75,7 +75,7 @@ class ClientProcess:
         Raises
         ------
         Unavailable
-            The process has ended; and whatever the method raises.
+            The process has ended; the method's own exceptions are raised too.
         """
         if self._channel is None:
             raise Unavailable("The process that calls the storage and the queue is being started.")

@@ -51,7 +51,7 @@ async def _result(resources: Resources, call: Call) -> Return:
 
 
 def main() -> None:
-    """Serve; signals are the worker's to handle."""
+    """Serve until the worker closes the socket; signals are ignored, as the worker handles them."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     with socket.socket(fileno=int(sys.argv[1])) as end:

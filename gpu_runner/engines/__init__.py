@@ -1,4 +1,4 @@
-"""The interface of a speech model: all that the worker knows of one.
+"""The interface between the worker and a speech model.
 
 An engine is used from one thread at a time, except where a method says otherwise.  It may batch continuously (take
 what is admitted between two steps) or run a closed batch in a single `step`.
@@ -14,37 +14,37 @@ from pipeline.errors import PipelineError
 
 
 class PromptRejected(PipelineError):
-    """A stored voice prompt is damaged, or was made by another model: it has to be made again."""
+    """A stored voice prompt is damaged, or was created by another model: it has to be created again."""
 
     code = "prompt_rejected"
 
 
 class CannotLoad(Exception):
-    """The engine can't be had on this machine; the message is one line that says what is wrong and what to do."""
+    """The engine can't be loaded on this machine; the message says in one line what is wrong and what to do."""
 
 
 class EngineLost(Exception):
-    """The device is gone for good: only a new process can go on.  Any method may raise it."""
+    """The device is lost permanently and only a new process can continue.  Any method may raise it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """What a voice is cloned from; `transcription` may be blank."""
+    """The recording from which a voice is cloned; `transcription` may be blank."""
 
     recording: Recording
     transcription: str
 
 
 class VoicePrompt(Protocol):
-    """What an engine makes of a reference, once: reusable, and the same after a way through JSON."""
+    """A reference as processed by an engine, once: reusable, and unchanged by a round trip through JSON."""
 
     def to_json(self) -> bytes:
-        """Write all of it as UTF-8 JSON: an object with at least `format` (int) and `model` (str)."""
+        """Serialize it as UTF-8 JSON: an object with at least `format` (int) and `model` (str)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Utterance:
-    """A text to be spoken in a voice."""
+    """A text to be synthesized in a voice."""
 
     job_id: str
     text: str
@@ -54,10 +54,10 @@ class Utterance:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Some of an utterance's audio, as soon as it exists.
+    """Part of an utterance's audio, available as soon as it is generated.
 
     `seq` counts the pieces of a job from 0 without a gap; `samples` are mono float32 at the engine's rate, and at
-    least one.  All pieces of a job, joined in order, are its audio to the sample.
+    least one.  All pieces of a job, concatenated in order, are exactly its audio.
     """
 
     job_id: str
@@ -86,59 +86,59 @@ class Engine(Protocol):
     capacity: int
 
     def make_prompt(self, reference: Reference) -> VoicePrompt:
-        """Make the prompt of a voice; may be called from any thread, also during a step.
+        """Create the prompt of a voice; may be called from any thread, also during a step.
 
         Raises
         ------
         InvalidInput
-            The reference can never serve.
+            The reference is unusable.
         """
 
     def restore_prompt(self, document: bytes) -> VoicePrompt:
-        """Read back what `VoicePrompt.to_json` wrote; may be called from any thread, also during a step.
+        """Load a prompt written by `VoicePrompt.to_json`; may be called from any thread, also during a step.
 
         Raises
         ------
         PromptRejected
-            It is damaged, or another model's.
+            It is damaged, or was created by another model.
         """
 
     def admit(self, utterance: Utterance) -> None:
-        """Take an utterance on; at most `capacity` are in at a time.
+        """Admit an utterance; at most `capacity` are admitted at a time.
 
         Raises
         ------
         InvalidInput
-            It can never be spoken; nothing was taken on.
+            It can never be synthesized; nothing was admitted.
         """
 
     def step(self) -> Iterable[Piece | Finished]:
-        """Advance everything admitted by about a frame; return the audio made and the utterances that ended.
+        """Advance everything admitted by about a frame; return the audio generated and the utterances that ended.
 
-        Every utterance ends in exactly one `Finished`, unless it is cancelled.  One that fails alone has its error
-        in there; an exception means that all of them were lost.
+        Every utterance ends in exactly one `Finished`, unless it is cancelled.  One that fails alone reports its
+        error there; an exception means that all of them were lost.
 
         Raises
         ------
         EngineLost
-            Only a new process can go on.
+            Only a new process can continue.
         """
 
     def cancel(self, job_id: str) -> None:
-        """Drop an utterance: neither pieces nor an end of it follow.  Unknown ids are ignored; never raises."""
+        """Drop an utterance: no `Piece` or `Finished` of it follows.  Unknown ids are ignored; never raises."""
 
 
 @runtime_checkable
 class Reproducible(Protocol):
-    """An engine may have this as well, to say whether equal utterances give equal audio, to the sample."""
+    """Optional interface of an engine: equal utterances give exactly equal audio."""
 
     reproducible_as: str | None
-    """Names all that the audio depends on besides the utterance: engines with the same name make the same audio."""
+    """Identifies all that the audio depends on besides the utterance: equal names mean equal audio."""
 
 
 @runtime_checkable
 class ClosedBatches(Protocol):
-    """An engine may have this as well, when what is admitted during a step has to wait for the next one."""
+    """Optional interface of an engine: what is admitted during a step waits for the next one."""
 
     gather_seconds: float
-    """How long to wait for one more utterance before a step, as long as there is room for it."""
+    """Seconds to wait for one more utterance before a step, as long as there is capacity for it."""

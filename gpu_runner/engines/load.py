@@ -1,4 +1,4 @@
-"""The one place that knows which engines there are."""
+"""Selects and loads the engine that the settings name."""
 
 from gpu_runner.engines import CannotLoad, Engine
 from gpu_runner.engines.mock import MockEngine
@@ -11,7 +11,7 @@ def load_engine(settings: Settings) -> Engine:
     Raises
     ------
     CannotLoad
-        It can't be had here; the message says why in one line.
+        It can't be loaded here; the message says why in one line.
     """
     if settings.tts_backend == "mock":
         return MockEngine(

@@ -24,7 +24,7 @@ LETTER_SECONDS = 0.06
 IDEOGRAPH_SECONDS = 0.2  # a syllable each
 _FADE_SECONDS = 0.02
 _UNVOICED_PITCH = 160.0  # Hz, for a reference that is whispered throughout
-_INFLECTION = 0.04  # how far the melody goes from the pitch, either way
+_INFLECTION = 0.04  # largest relative deviation from the pitch
 _LARGEST_PROMPT = 4096  # bytes; ours take about a hundred
 _PERIOD = 2048  # samples of one period in the table
 _TICK_SECONDS = 0.01
@@ -34,7 +34,7 @@ Floats = NDArray[np.float64]
 
 
 class MockPrompt(BaseModel):
-    """All that the hum takes over from a voice: its pitch in Hz and its level in full scales."""
+    """The features of a voice that the hum uses: its pitch in Hz and its level as a fraction of full scale."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
@@ -50,7 +50,7 @@ class MockPrompt(BaseModel):
 
 @dataclass(slots=True)
 class _Speaking:
-    """An utterance on its way; times are on the monotonic clock, in seconds."""
+    """An utterance in progress; times are on the monotonic clock, in seconds."""
 
     utterance: Utterance
     samples: Samples
@@ -71,10 +71,10 @@ class _Speaking:
 
 
 class MockEngine:
-    """Speaks everything admitted at the same time.
+    """Synthesizes everything admitted at the same time.
 
     Each utterance is silent for `delay_seconds`; then its audio comes in pieces of up to 0.32 s, each when `speed`
-    times real time has got to its end, or all at once when `speed` is 0.
+    times real time has reached its end, or all at once when `speed` is 0.
     """
 
     model = MODEL
@@ -154,7 +154,7 @@ class MockEngine:
 
 
 def hum(text: str, prompt: MockPrompt) -> Samples:
-    """Make the samples, mono at `SAMPLE_RATE`, of a text in a voice; the same ones every time."""
+    """Generate the samples, mono at `SAMPLE_RATE`, of a text in a voice; deterministic."""
     lengths, loudness, melody = _score(text)
     ends = np.cumsum(lengths)
     middles = ends - lengths / 2
@@ -168,14 +168,14 @@ def hum(text: str, prompt: MockPrompt) -> Samples:
 
 
 def _score(text: str) -> tuple[Floats, Floats, Floats]:
-    """Give each character its length in seconds, its loudness (0 to 1) and its pitch (around 1)."""
+    """Return the length in seconds, the loudness (0 to 1) and the pitch (around 1) of each character."""
     lengths = np.array([_seconds(character) for character in text])
     total = float(lengths.sum())
     lengths *= min(max(total, SHORTEST_SECONDS), LONGEST_SECONDS) / total
     codes = np.array([ord(character) for character in text])
     loudness = np.array([0.0 if _is_pause(character) else 1.0 for character in text])
     if not loudness.any():
-        loudness[:] = 1.0  # an ellipsis is heard too
+        loudness[:] = 1.0  # an ellipsis is audible too
     loudness *= 0.4 + 0.6 * (codes * 7 % 16) / 15
     return lengths, loudness, 1 + _INFLECTION * (2 * (codes * 5 % 17) / 16 - 1)
 
@@ -189,7 +189,7 @@ def _is_pause(character: str) -> bool:
 
 
 def _fade(length: int) -> Floats:
-    """Rise from nothing at the start and go back to it at the end, so that nothing clicks."""
+    """Return an envelope that fades in and out, to avoid clicks."""
     edge = min(int(_FADE_SECONDS * SAMPLE_RATE), length // 2)
     ramp: Floats = 0.5 - 0.5 * np.cos(np.linspace(0, np.pi, edge))
     return np.concatenate([ramp, np.ones(length - 2 * edge), ramp[::-1]])
@@ -197,7 +197,7 @@ def _fade(length: int) -> Floats:
 
 @cache
 def _period() -> Floats:
-    """Draw one period of a soft buzz: harmonics that get weaker, with a bump where vowels have theirs."""
+    """Compute one period of a soft buzz: decaying harmonics, with a formant-like peak."""
     phase = np.arange(_PERIOD) / _PERIOD
     strengths = [1.0, 0.6, 0.5, 0.35, 0.2, 0.1, 0.06, 0.04]
     wave = sum(

@@ -12,7 +12,7 @@ _RATE = 8_000  # Hz, at least: what is analysed keeps everything below 4 kHz
 _WINDOW_SECONDS = 0.04
 _FRAMES = 150  # at most, evenly spread: enough for a median, whatever the length
 _QUIETEST = 0.1  # of the loud frames' level; below it is a pause
-_PERIODIC = 0.2  # YIN's threshold: what is left of a frame after its best period is taken away
+_PERIODIC = 0.2  # YIN's threshold for the normalised difference
 
 
 def median_pitch(recording: Recording) -> float | None:
@@ -55,7 +55,7 @@ def _loud(frames: Floats) -> Floats:
 
 
 def _normalised_difference(frames: Floats, window: int, longest: int) -> Floats:
-    """YIN's d'(lag): how unlike itself a frame is after each lag, over the mean of all shorter lags."""
+    """YIN's d'(lag): the difference function of each frame, divided by its mean over all shorter lags."""
     size = 1 << (frames.shape[1] + window).bit_length()
     spectrum = np.fft.rfft(frames, size)
     head = np.fft.rfft(frames[:, :window], size)
@@ -69,7 +69,7 @@ def _normalised_difference(frames: Floats, window: int, longest: int) -> Floats:
 
 
 def _period(row: Floats, shortest: int) -> float | None:
-    """Find the first dip under the threshold, between samples; None when the frame is not voiced."""
+    """Return the first minimum below the threshold, interpolated; None when the frame is not voiced."""
     under = np.flatnonzero(row[shortest:-1] < _PERIODIC)
     if len(under) == 0:
         return None
@@ -82,5 +82,5 @@ def _period(row: Floats, shortest: int) -> float | None:
 
 
 def level(samples: Samples) -> float:
-    """Tell the root mean square of the samples, in full scales."""
+    """Return the root mean square of the samples, as a fraction of full scale."""
     return float(np.sqrt(np.mean(np.square(samples, dtype=np.float64)))) if len(samples) else 0.0

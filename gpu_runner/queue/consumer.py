@@ -1,4 +1,4 @@
-"""The worker's loop: receive as many jobs as fit, process them concurrently, settle their messages."""
+"""The worker's loop: receives as many jobs as fit, processes them concurrently, settles their messages."""
 
 import asyncio
 from collections.abc import Awaitable, Sequence
@@ -28,7 +28,7 @@ log = structlog.get_logger(__name__)
 
 
 class Consumer:
-    """Works through the synthesis queue until `stop`.
+    """Consumes the synthesis queue until `stop`.
 
     At most `WORKER_BATCH_SIZE` jobs are prepared or synthesized at a time, while as many again are published.
     """
@@ -64,17 +64,17 @@ class Consumer:
         return len(self._tasks)
 
     def stop(self) -> None:
-        """Receive nothing more; `run` returns once the jobs in flight have ended."""
+        """Stop receiving; `run` returns once the jobs in flight have ended."""
         self._stopping.set()
         self._context.engine.close()
 
     async def run(self) -> None:
-        """Work until `stop`, then finish what the engine has started and return the rest to the queue.
+        """Process jobs until `stop`, then finish what the engine has started and return the rest to the queue.
 
         Raises
         ------
         EngineLost
-            The engine is gone; every message was returned.
+            The engine was lost; every message was returned.
         """
         background = [
             asyncio.create_task(self._deliveries.extend_forever()),
@@ -116,7 +116,7 @@ class Consumer:
         return max(0, min(batch - len(self._synthesizing), 2 * batch - len(self._tasks)))
 
     async def _probe_storage(self) -> None:
-        """Wait for the storage before receiving: a delivery that must fail costs its job one of its tries."""
+        """Wait for the storage before receiving: a delivery that must fail uses up one of its job's attempts."""
         await self._unless_stopped(self._sleep(self._dependencies.storage.next_backoff()))
         if self._stopping.is_set():
             return
@@ -242,7 +242,7 @@ class Consumer:
                 log.error("job failed, will be retried", exc_info=error, **facts)
 
     async def _drain(self) -> None:
-        """Let the jobs in flight end within `WORKER_DRAIN_SECONDS`, then cancel the rest."""
+        """Wait up to `WORKER_DRAIN_SECONDS` for the jobs in flight, then cancel the rest."""
         if not self._tasks:
             return
         log.info("draining", jobs=len(self._tasks))
@@ -254,7 +254,7 @@ class Consumer:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _unless_stopped(self, awaitable: Awaitable[T], *, grace_seconds: float = 0) -> T | None:
-        """Wait for something; None when the worker stops first."""
+        """Wait for an awaitable and return its result; None when the worker stops first."""
         task = asyncio.ensure_future(awaitable)
         try:
             await _first(task, self._stopping.wait())

@@ -1,4 +1,4 @@
-"""The messages this worker holds: hidden from others while it works on them, then deleted or returned."""
+"""The messages this worker holds: hidden from others while they are processed, then deleted or returned."""
 
 import asyncio
 import itertools
@@ -71,7 +71,7 @@ class Deliveries:
         return self._held[job_id]
 
     def discard(self, message: Message) -> None:
-        """Delete a message that is not a job."""
+        """Delete a message that contains no job."""
         self._pending.discarded.append(message.receipt)
         self._notify()
 
@@ -81,7 +81,7 @@ class Deliveries:
         self._notify()
 
     def return_to_queue(self, delivery: Delivery, *, after_seconds: float = 0) -> None:
-        """Make a job visible to all workers again after so many seconds."""
+        """Return a job to the queue, visible to all workers after `after_seconds`."""
         del self._held[delivery.job_id]
         self._pending.returned[round(after_seconds)] += delivery.receipts.values()
         self._notify()
@@ -134,7 +134,7 @@ class Deliveries:
 
     async def _return_all(self) -> None:
         for seconds in tuple(self._pending.returned):
-            # Taken out first: what is returned meanwhile waits for the next call.
+            # Removed first: what is returned meanwhile waits for the next call.
             receipts = self._pending.returned.pop(seconds)
             try:
                 receipts = list(await self._queue.hide(receipts, seconds))

@@ -2,12 +2,12 @@
 
 A worker acquires protection before it receives and holds it while a poll is under way or any message is held.
 After an empty poll with nothing held it releases the protection and receives nothing for `SCALE_IN_WINDOW_SECONDS`:
-during that time ECS may stop the worker without delaying any job.  An idle worker so calls ECS twice a poll, a busy
-one every `RENEW_SECONDS`.
+during that time ECS may stop the worker without delaying any job.  An idle worker thus calls ECS twice per poll, a
+busy one every `RENEW_SECONDS`.
 
 ECS refuses when more tasks are protected than the desired count, that is during a scale-in or a deployment.  A
 refused worker receives nothing, finishes what it has, releases its protection and asks again, so a busy service
-makes room within one renewal.  An unavailable agent keeps no worker from working: a worker that is stopped without
+makes room within one renewal.  An unavailable agent does not block a worker: one that is stopped without
 protection still drains and returns what it cannot finish.
 """
 
@@ -39,7 +39,7 @@ log = structlog.get_logger(__name__)
 
 
 class Protection(Protocol):
-    """Keeps a busy worker from being stopped."""
+    """Prevents a scale-in from stopping a busy worker."""
 
     @property
     def is_held(self) -> bool:
@@ -139,7 +139,7 @@ class EcsProtection:
         Raises
         ------
         Unavailable
-            The agent, or ECS behind it, gave no usable response.
+            The agent, or ECS behind it, returned no usable response.
         """
         response = await self._put(state)
         if response.error:

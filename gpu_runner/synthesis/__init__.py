@@ -1,1 +1,1 @@
-"""The work itself: from a stored request to a stored outcome."""
+"""Processing of a job: from a stored request to a stored outcome."""

@@ -1,4 +1,4 @@
-"""Sends a job's audio to those who asked while it is made; see `pipeline.contract.stream_messages`."""
+"""Sends a job's audio to its subscribers while it is generated; see `pipeline.contract.stream_messages`."""
 
 import asyncio
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from pipeline.contract.stream_messages import AudioChunk, StreamStarted, encode_
 
 @dataclass(frozen=True, slots=True)
 class Take:
-    """One making of a job's audio; those with the same `name` are the same to the sample."""
+    """One attempt to generate a job's audio; attempts with the same `name` give exactly the same samples."""
 
     job_id: str
     name: str
@@ -22,7 +22,7 @@ class Take:
 
 
 class AudioStream:
-    """The audio of one job on its way to its subscribers; one who comes later gets what is made from then on."""
+    """The audio stream of one job; a late subscriber receives what is generated from then on."""
 
     def __init__(self, connections: Connections, take: Take) -> None:
         self._connections = connections
@@ -31,7 +31,7 @@ class AudioStream:
         self._senders: list[Sender] = []
 
     def subscribe(self, subscriber: Subscriber) -> None:
-        """Send what is made from now on to one more subscriber."""
+        """Add a subscriber, which receives what is generated from now on."""
         sender = Sender(self._connections, subscriber)
         sender.send(StreamStarted(job_id=self._take.job_id, take=self._take.name, restarted=self._take.restarted))
         self._senders.append(sender)

@@ -1,4 +1,4 @@
-"""Cuts a job's audio into the chunks that are streamed."""
+"""Splits a job's audio into the chunks that are streamed."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ CHUNK_SECONDS = 0.32
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Samples of a stream; `end` is the number of samples up to and with its last."""
+    """Samples of a stream; `end` is the number of samples up to and including its last."""
 
     seq: int
     samples: Samples
@@ -21,7 +21,7 @@ class Chunk:
 
 
 class Chunks:
-    """Cuts audio at the same samples, in whatever pieces it comes: so chunks of equal audio are equal."""
+    """Splits audio at fixed samples, independent of its pieces: so chunks of equal audio are equal."""
 
     def __init__(self, sample_rate: int) -> None:
         self._sample_rate = sample_rate
@@ -36,7 +36,7 @@ class Chunks:
             yield self._cut(size)
 
     def flush(self) -> Iterator[Chunk]:
-        """Yield what is left, if anything is."""
+        """Yield the remaining samples, if any."""
         if len(self._samples):
             yield self._cut(len(self._samples))
 

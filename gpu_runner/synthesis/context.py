@@ -1,4 +1,4 @@
-"""What every job is processed with."""
+"""The context in which all jobs are processed."""
 
 from dataclasses import dataclass
 
@@ -10,12 +10,12 @@ from pipeline.clients.resources import Resources
 
 @dataclass(frozen=True, slots=True)
 class WorkerContext:
-    """Everything the worker holds for its whole life."""
+    """Everything the worker holds for its lifetime."""
 
     resources: Resources
     engine: EngineThread
     prompts: Prompts
     sample_rate: int
     reproducible_as: str | None
-    """See `Reproducible`; None when a job that is tried again may have other audio."""
+    """See `Reproducible`; None when a retried job may have different audio."""
     sleep: Sleep

@@ -1,4 +1,4 @@
-"""What the engine's thread does: run commands, admit, step, repeat."""
+"""The loop of the engine's thread: run commands, admit, step, repeat."""
 
 import queue
 from collections.abc import Callable, Iterator
@@ -32,13 +32,13 @@ class Speech:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A call to the engine beside its steps."""
+    """A call to the engine between or during its steps."""
 
     function: Callable[[Engine], object]
     result: Future[Any]
 
     def run(self, engine: Engine, on_loss: Callable[[EngineLost], None]) -> None:
-        """Call the engine, unless nobody waits for the result any more."""
+        """Call the engine, unless the result has been cancelled."""
         if not self.result.set_running_or_notify_cancel():
             return
         try:
@@ -48,7 +48,7 @@ class Call:
                 self.result.set_exception(error)
                 return
             lost = lost_to(error)
-            on_loss(lost)  # before anyone can react to it
+            on_loss(lost)  # before any caller can react to it
             self.result.set_exception(lost)
 
 
@@ -62,7 +62,7 @@ class Admission:
     pieces: list[Samples] = field(default_factory=list)
 
     def add(self, piece: Piece) -> None:
-        """Take in the next piece of its audio."""
+        """Add the next piece of its audio."""
         self.pieces.append(piece.samples)
         if self.on_audio is not None:
             self.on_audio(piece.samples)
@@ -79,14 +79,14 @@ class Admission:
 
 @dataclass(frozen=True, slots=True)
 class Cancellation:
-    """A job that nobody waits for any more."""
+    """A job whose result has been cancelled."""
 
     job_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """The engine was lost beside its steps."""
+    """The engine was lost in a call other than a step."""
 
     error: EngineLost
 
@@ -96,7 +96,7 @@ Commands = queue.SimpleQueue[Command | None]  # None: end
 
 
 class EngineLoop:
-    """What the thread does: run commands, admit, step, repeat."""
+    """The loop of the thread: run commands, admit, step, repeat."""
 
     def __init__(self, engine: Engine, commands: Commands) -> None:
         self._engine = engine
@@ -105,7 +105,7 @@ class EngineLoop:
         self._admitted: dict[str, Admission] = {}
 
     def run(self) -> None:
-        """Run until a command says to end."""
+        """Run until the end command."""
         while self._run_commands():
             self._admit()
             self._step()
@@ -200,11 +200,11 @@ def reject_all(commands: Commands, error: EngineLost) -> None:
 
 
 def lost_to(error: BaseException) -> EngineLost:
-    """Return the error for whoever uses an engine whose thread died of this one."""
+    """Return the error for callers of an engine whose thread ended with this one."""
     return error if isinstance(error, EngineLost) else EngineLost(f"{type(error).__name__}: {error}")
 
 
 def reject(result: Future[Any], error: Exception) -> None:
-    """Set an error as the result, unless nobody waits for it any more."""
+    """Set an error as the result, unless it has been cancelled."""
     if result.set_running_or_notify_cancel():
         result.set_exception(error)

@@ -40,7 +40,7 @@ class Stopping(Exception):
 class EngineThread:
     """Loads an engine in a thread of its own and steps it there while anything is admitted.
 
-    A second thread makes and restores voice prompts, so that no frame waits for one.
+    A second thread creates and restores voice prompts, so that no frame waits for one.
 
     All methods are for the event loop.  `close` rejects what has not been admitted; what has been always finishes.
     """
@@ -56,7 +56,7 @@ class EngineThread:
         self._calls = queue.SimpleQueue[Call | None]()  # None: end
 
     async def start(self) -> Engine:
-        """Load the engine and return it; its attributes may be read, its methods not be called."""
+        """Load the engine and return it; its attributes may be read, but its methods must not be called."""
         self._thread.start()
         return await asyncio.wrap_future(self._loaded)
 
@@ -93,11 +93,11 @@ class EngineThread:
             raise
 
     async def lost(self) -> EngineLost:
-        """Wait until the engine is lost, whatever the thread died of; return the error that every call raises."""
+        """Wait until the engine is lost, for whatever reason; return the error that every later call raises."""
         return await asyncio.shield(asyncio.wrap_future(self._lost))
 
     def close(self) -> None:
-        """Admit nothing more: what is waiting raises `Stopping`, what is admitted goes on."""
+        """Admit nothing more: what is waiting raises `Stopping`, what is admitted continues."""
         self._closed = True
         for result in tuple(self._pending):
             result.cancel()

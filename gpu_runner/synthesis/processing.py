@@ -30,9 +30,9 @@ class UnreadableRequest(Exception):
 async def process(
     context: WorkerContext, job_id: str, *, redelivered: bool, document: dict[str, Any] | None = None
 ) -> Result | None:
-    """Do everything a job needs except publishing it; None when there is nothing left to do.
+    """Process a job up to its publication; return None when there is nothing to publish.
 
-    `document` is the request, if the job's message brought it.
+    `document` is the request, if the job's message contained it.
 
     Raises
     ------
@@ -64,14 +64,14 @@ async def _read_request(resources: Resources, job_id: str, document: dict[str, A
             return Request.model_validate(document)
         return await jobs.read_request(resources, job_id)
     except ValidationError as error:
-        # The error itself quotes what it read, which must not be logged.
+        # The error message quotes its input, which must not be logged.
         raise UnreadableRequest(f"{error.error_count()} fields of the request are invalid or unknown") from None
 
 
 async def _synthesize(context: WorkerContext, request: Request, *, redelivered: bool) -> Synthesized:
     stream = _open_stream(context, request, restarted=redelivered)
     try:
-        # The prompt of a reference that came with this very request can be stored only by an earlier try.
+        # The prompt of a reference sent with this request can have been stored only by an earlier attempt.
         maybe_stored = request.new_reference is None or redelivered
         voice = await context.prompts.get(request, maybe_stored=maybe_stored)
         speech = None

@@ -1,4 +1,4 @@
-"""Voice prompts: made once for each reference, stored beside it, and cached in memory."""
+"""Voice prompts: created once for each reference, stored beside it, and cached in memory."""
 
 import asyncio
 from collections import OrderedDict
@@ -30,7 +30,7 @@ class Voice:
 
 
 class Prompts:
-    """Loads or makes the prompt of a request's reference, once for all jobs that need it at the same time."""
+    """Loads or creates the prompt of a request's reference, once for all jobs that need it at the same time."""
 
     def __init__(self, resources: Resources, engine: EngineThread) -> None:
         self._resources = resources
@@ -46,7 +46,7 @@ class Prompts:
         InvalidInput
             The reference is unusable.
         NotFound, Expired
-            There is no reference.
+            The reference does not exist.
         """
         key = _identity(request)
         if key in self._cache and request.kind == "preview":
@@ -96,7 +96,7 @@ class Prompts:
         return Reference(await asyncio.to_thread(reference_audio.decode_wav, body), transcription)
 
     async def _is_current(self, request: Request) -> bool:
-        """Return whether the reference is still the one that the prompt was made of."""
+        """Return whether the reference is still the one that the prompt was created from."""
         if request.source.voice_id is None:
             return True
         body = await self._resources.voices.get(
@@ -118,7 +118,7 @@ class Prompts:
 
 
 def _identity(request: Request) -> _Key:
-    """Identify the recording: a voice may be deleted and another saved under its id."""
+    """Return the key of the recording: a voice may be deleted and another saved under its id."""
     return layout.reference(request).folder, request.reference_id
 
 

@@ -60,12 +60,12 @@ class StoredPreview:
     completed_at: datetime
     report: SynthesisReport | None
     body: bytes | None = field(default=None, repr=False)
-    """The WAV itself, if this process wrote it."""
+    """The WAV data, if this process wrote it."""
 
 
 @dataclass(frozen=True, slots=True)
 class PreviouslySynthesized:
-    """A job whose WAV an earlier try has stored without writing the outcome."""
+    """A job whose WAV an earlier attempt has stored without writing the outcome."""
 
     request: Request
     stored: StoredPreview
@@ -85,7 +85,7 @@ async def publish(context: WorkerContext, result: Result) -> None:
     Raises
     ------
     Unavailable
-        The storage does not answer.
+        The storage does not respond.
     """
     resources, stored = context.resources, None
     if isinstance(result, Synthesized):
@@ -148,7 +148,7 @@ async def _store_audio(context: WorkerContext, result: Synthesized, speech: Spee
 
 
 async def stored_preview(resources: Resources, key: str) -> StoredPreview | None:
-    """Describe the WAV that an earlier try has stored; None when there is none."""
+    """Return the WAV that an earlier attempt has stored; None when there is none."""
     stored = await resources.bucket.read(key, range_=_WAV_HEADER)
     if stored is None:
         return None

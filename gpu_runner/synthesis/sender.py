@@ -1,4 +1,4 @@
-"""Sends the messages of a stream to one subscriber, at the subscriber's pace."""
+"""Sends the messages of a stream to one subscriber, at the rate at which it receives them."""
 
 import asyncio
 from collections import deque
@@ -18,10 +18,10 @@ log = structlog.get_logger(__name__)
 
 
 class Sender:
-    """The messages on their way to a subscriber, in order.
+    """The send queue of a subscriber, in order.
 
-    Nothing here waits for the subscriber but `close`, and that not for long: what a slow one has not taken is
-    buffered up to `BUFFER_MESSAGES` and then left out.
+    Only `close` waits for the subscriber, for a limited time: messages for a slow one are buffered up to
+    `BUFFER_MESSAGES` and then dropped.
     """
 
     def __init__(self, connections: Connections, subscriber: Subscriber) -> None:

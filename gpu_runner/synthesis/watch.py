@@ -1,4 +1,4 @@
-"""What is asked of a job while its audio is made: its end, or the audio itself."""
+"""Watches for requests about a job while its audio is generated: cancellation, or a subscription."""
 
 import asyncio
 from contextlib import suppress
@@ -14,7 +14,7 @@ POLL_SECONDS = 2.0
 
 
 async def until_cancelled(context: WorkerContext, request: Request, stream: AudioStream) -> None:
-    """Add those who subscribe to the stream until the job is cancelled: one listing every `POLL_SECONDS`."""
+    """Add new subscribers to the stream until the job is cancelled: one listing every `POLL_SECONDS`."""
     prefix, seen = layout.subscribers(request.job_id), set[str]()
     while True:
         await context.sleep(POLL_SECONDS)

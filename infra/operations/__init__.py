@@ -1,1 +1,1 @@
-"""What an operator does with a deployment, one command each: `make deploy`, `make deploy-worker`, and so on."""
+"""Operations on a deployment, one command each: `make deploy`, `make deploy-worker`, and so on."""

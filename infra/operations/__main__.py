@@ -1,4 +1,4 @@
-"""`python -m infra.operations`: what `make deploy` and its like call."""
+"""`python -m infra.operations`: the commands behind `make deploy` and the like."""
 
 import argparse
 import sys
@@ -24,7 +24,7 @@ MARKS = {"ok": "ok  ", "look": "LOOK", "stop": "STOP"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Do one operation; the exit code."""
+    """Run one operation; return the exit code."""
     given = _parser().parse_args(arguments)
     try:
         environment = load_environment(given.env)
@@ -81,7 +81,7 @@ def image(clients: Any, environment: Environment, given: argparse.Namespace) -> 
 
 
 def worker(clients: Any, environment: Environment, given: argparse.Namespace) -> int:
-    """Give the workers another image."""
+    """Deploy another image of the worker."""
     _change_image(clients, environment.stack, given.tag)
     return 0
 
@@ -93,7 +93,7 @@ def _change_image(clients: Any, name: str, tag: str) -> None:
 
 
 def rollback(clients: Any, environment: Environment, given: argparse.Namespace) -> int:
-    """Go back to what was deployed before: the workers' image, the code, or both."""
+    """Roll back to the previous version of the workers' image, the code, or both."""
     versions = read_history(clients.ssm, environment.stack)
     if not versions:
         raise Refused(
@@ -114,7 +114,7 @@ def _told(version: Version) -> str:
 
 
 def teardown(clients: Any, environment: Environment, given: argparse.Namespace) -> int:
-    """Delete the stack; voices and keys stay."""
+    """Delete the stack; voices and keys are retained."""
     if given.stack != environment.stack:
         raise Refused(f"To delete the stack of {environment.name}, say its name: STACK={environment.stack}.")
     stack = get_stack(clients.cloudformation, environment.stack)
@@ -125,7 +125,7 @@ def teardown(clients: Any, environment: Environment, given: argparse.Namespace) 
 
 
 def preflight(clients: Any, environment: Environment, _given: argparse.Namespace) -> int:
-    """Look whether the account can take a deployment, changing nothing."""
+    """Check whether the account can take a deployment, without changing anything."""
     found = run_checks(clients, _parameters(clients, environment))
     for finding in found:
         print(f"{MARKS[finding.verdict]} {finding.what}" + (f"\n     {finding.advice}" if finding.advice else ""))
@@ -133,7 +133,7 @@ def preflight(clients: Any, environment: Environment, _given: argparse.Namespace
 
 
 def _parameters(clients: Any, environment: Environment) -> dict[str, str]:
-    """Say what a deployment would be given: what is configured, else what the stack has, else the defaults."""
+    """Return the parameters of a deployment: as configured, else those of the stack, else the defaults."""
     defaults = {
         name: str(one["Default"]) for name, one in load_template(ROOT / "template.yaml")["Parameters"].items()
     }

@@ -1,4 +1,4 @@
-"""The AWS clients of an operator, each made when it is first used."""
+"""The AWS clients of an operator, each created on first use."""
 
 from functools import cached_property
 from typing import Any
@@ -29,12 +29,12 @@ class Clients:
 
     @cached_property
     def scaling(self) -> Any:
-        """How many tasks a service has."""
+        """Application Auto Scaling: the number of tasks of a service."""
         return self._session.client("application-autoscaling")
 
     @cached_property
     def autoscaling(self) -> Any:
-        """Groups of instances."""
+        """Auto Scaling groups of instances."""
         return self._session.client("autoscaling")
 
     @cached_property
@@ -49,7 +49,7 @@ class Clients:
 
     @cached_property
     def quotas(self) -> Any:
-        """What the account may have."""
+        """Service quotas of the account."""
         return self._session.client("service-quotas")
 
     @cached_property

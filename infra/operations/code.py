@@ -1,4 +1,4 @@
-"""Builds and deploys functions and infrastructure by the SAM CLI, and goes back to another commit."""
+"""Builds and deploys functions and infrastructure with the SAM CLI; checks out earlier commits for rollbacks."""
 
 import os
 import subprocess
@@ -14,12 +14,12 @@ BUILT = Path(".aws-sam") / "build" / "template.yaml"
 
 
 def deploy_code(sam: Path, environment: Environment, *, source: Path = ROOT, asks: bool = True) -> None:
-    """Build what lies in a checkout and deploy it; parameters that are not configured stay as they are.
+    """Build and deploy a checkout; parameters that are not configured keep their values.
 
     Raises
     ------
     Refused
-        There is no Python to build the package by, or the SAM CLI failed, which has said why.
+        There is no Python to build the package with, or the SAM CLI failed and printed why.
     """
     python = find_python()
     if python is None:
@@ -38,7 +38,7 @@ def deploy_code(sam: Path, environment: Environment, *, source: Path = ROOT, ask
 
 
 def _commands(sam: Path, environment: Environment, *, asks: bool) -> list[list[str]]:
-    """Always both: a deployment without a build would ship the sources of the package in its place."""
+    """Return both commands: a deployment without a build would ship the sources instead of the package."""
     of = ["--config-file", str(ROOT / "samconfig.toml"), "--config-env", environment.name]
     confirm = "--confirm-changeset" if asks else "--no-confirm-changeset"
     deploy = [str(sam), "deploy", "--template-file", str(BUILT), "--region", environment.region, confirm, *of]
@@ -54,12 +54,12 @@ def _run(command: Sequence[str], folder: Path, variables: Mapping[str, str]) -> 
 
 @contextmanager
 def checkout(commit: str) -> Iterator[Path]:
-    """Check a commit out into a folder of its own, for as long as the context lives.
+    """Check out a commit into a separate folder for the duration of the context.
 
     Raises
     ------
     Refused
-        It is not in this repository, or was never committed as it was deployed.
+        It is not in this repository, or was deployed with uncommitted changes.
     """
     if commit.endswith("-dirty"):
         raise Refused(

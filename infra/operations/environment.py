@@ -12,12 +12,12 @@ IMAGE_TAG = "ImageTag"
 
 
 class Refused(Exception):
-    """It would do harm or can't work; the message says why and what to do instead."""
+    """The operation would do harm or can't work; the message says why and what to do instead."""
 
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """Where a deployment goes."""
+    """The target of a deployment."""
 
     name: str
     stack: str

@@ -1,4 +1,4 @@
-"""What was deployed when, kept in Systems Manager beside the stack, so that one can go back."""
+"""The history of deployments, kept in Systems Manager beside the stack, for rollbacks."""
 
 import json
 import subprocess
@@ -8,26 +8,26 @@ from typing import Any
 
 from infra.operations.environment import ROOT, Refused
 
-KEPT = 12  # of which a parameter holds the longest
+KEPT = 12  # versions; the longest fit into a parameter
 
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """What a deployment consisted of."""
+    """The contents of a deployment."""
 
     commit: str
-    """Of this repository; it ends in `-dirty` where files differed from it."""
+    """A commit of this repository; it ends in `-dirty` where files differed from it."""
     image_tag: str
     at: str
     """ISO 8601, UTC."""
 
     def is_as(self, other: "Version") -> bool:
-        """Tell whether the same was deployed, whenever."""
+        """Return whether both deployed the same, whatever the time."""
         return (self.commit, self.image_tag) == (other.commit, other.image_tag)
 
 
 def read_history(ssm: Any, stack: str) -> list[Version]:
-    """Return what was deployed, the latest last."""
+    """Return the deployed versions, the latest last."""
     try:
         text = ssm.get_parameter(Name=_name(stack))["Parameter"]["Value"]
     except ssm.exceptions.ParameterNotFound:
@@ -36,19 +36,19 @@ def read_history(ssm: Any, stack: str) -> list[Version]:
 
 
 def note_version(ssm: Any, stack: str, version: Version) -> None:
-    """Add what has been deployed."""
+    """Add a deployed version."""
     versions = [*read_history(ssm, stack), version][-KEPT:]
     text = json.dumps([asdict(one) for one in versions], separators=(",", ":"))
     ssm.put_parameter(Name=_name(stack), Value=text, Type="String", Overwrite=True)
 
 
 def forget_history(ssm: Any, stack: str) -> None:
-    """Delete the history of a stack that is gone."""
+    """Delete the history of a deleted stack."""
     ssm.delete_parameters(Names=[_name(stack)])
 
 
 def version_before(versions: Sequence[Version]) -> Version:
-    """Return the last version that differs from what is deployed now.
+    """Return the last version that differs from the one deployed now.
 
     Raises
     ------

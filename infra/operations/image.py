@@ -10,12 +10,12 @@ from infra.operations.stack import Stack
 
 
 def push_image(ecr: Any, stack: Stack, tag: str, arguments: Sequence[str] = ()) -> None:
-    """Build `Dockerfile.gpu` for the machines of the cloud, whatever this one is, and push it.
+    """Build `Dockerfile.gpu` for the cloud's platform, whatever this machine's is, and push it.
 
     Raises
     ------
     Refused
-        The repository has an image of this tag, which is never replaced, or Docker failed.
+        The repository has an image with this tag, which is never replaced, or Docker failed.
     """
     repository = stack.outputs.get("Repository")
     if repository is None:

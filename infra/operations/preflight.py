@@ -1,4 +1,4 @@
-"""Looks whether an account can take a deployment, changing nothing, and says what to do where it can't."""
+"""Checks whether an account can take a deployment, without changing anything, and reports what to do if not."""
 
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -11,11 +11,11 @@ from infra.package.python import VERSION, find_python
 
 Verdict = Literal["ok", "look", "stop"]
 
-# Running On-Demand, and all Spot, G and VT instances, in vCPUs; functions at a time.
+# Running On-Demand, and all Spot, G and VT instances, in vCPUs; concurrent executions.
 ON_DEMAND_QUOTA, SPOT_QUOTA, FUNCTIONS_QUOTA = "L-DB2E81BA", "L-3819A6DF", "L-B99A9384"
 SMALLEST_VCPUS = 4
 ZONES = 3
-UNRESERVED = 100  # what Lambda leaves unreserved of an account's functions
+UNRESERVED = 100  # concurrent executions that Lambda always leaves unreserved
 LINKED_ROLES = {
     "ecs.amazonaws.com": "AWSServiceRoleForECS",
     "autoscaling.amazonaws.com": "AWSServiceRoleForAutoScaling",
@@ -26,7 +26,7 @@ SPOT_ROLE = {"spot.amazonaws.com": "AWSServiceRoleForEC2Spot"}
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at."""
+    """The result of one check."""
 
     verdict: Verdict
     what: str
@@ -37,7 +37,7 @@ Check = Callable[[Any, Mapping[str, str]], Iterator[Finding]]
 
 
 def run_checks(clients: Any, parameters: Mapping[str, str]) -> list[Finding]:
-    """Return what was found, check by check; one that may not be made is said so, and the others go on."""
+    """Return the results of all checks; one that lacks permission is reported as such, and the others still run."""
     return [finding for check in CHECKS for finding in _made(check, clients, parameters)]
 
 

@@ -1,4 +1,4 @@
-"""A deployed stack: what it was given and gave, and changing one parameter of it."""
+"""A deployed stack: its parameters and outputs, and updates of a single parameter."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ _NOTHING_TO_DO = "No updates are to be performed"
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """What CloudFormation says of it."""
+    """A stack as CloudFormation describes it."""
 
     name: str
     status: str
@@ -23,7 +23,7 @@ class Stack:
 
 
 def find_stack(cloudformation: Any, name: str) -> Stack | None:
-    """Return a stack, or None if there is none of this name."""
+    """Return a stack, or None if it does not exist."""
     try:
         described = cloudformation.describe_stacks(StackName=name)["Stacks"][0]
     except ClientError as error:
@@ -44,7 +44,7 @@ def get_stack(cloudformation: Any, name: str) -> Stack:
     Raises
     ------
     Refused
-        There is none, or an operation on it is under way.
+        It does not exist, or an operation on it is in progress.
     """
     stack = find_stack(cloudformation, name)
     if stack is None:
@@ -55,12 +55,12 @@ def get_stack(cloudformation: Any, name: str) -> Stack:
 
 
 def change_parameter(cloudformation: Any, stack: Stack, parameter: str, value: str) -> None:
-    """Update a stack with one parameter changed, and the template and all other parameters as they are.
+    """Update a stack with one parameter changed; the template and all other parameters stay the same.
 
     Raises
     ------
     Refused
-        CloudFormation could not do it, and has gone back to what was before.
+        The update failed, and CloudFormation has rolled it back.
     """
     kept = [{"ParameterKey": name, "UsePreviousValue": True} for name in stack.parameters if name != parameter]
     try:

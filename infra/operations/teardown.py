@@ -1,4 +1,4 @@
-"""Deletes a stack, with what would otherwise hold it up; voices and keys stay."""
+"""Deletes a stack and whatever would prevent its deletion; voices and keys are retained."""
 
 import time
 from collections.abc import Callable
@@ -17,12 +17,12 @@ LONGEST_WAIT_SECONDS = 900
 
 
 def tear_down(clients: Any, stack: Stack, *, sleep: Callable[[float], None] = time.sleep) -> None:
-    """Stop the workers, empty the bucket of what expires, and delete the stack.
+    """Stop the workers, empty the bucket of temporary objects, and delete the stack.
 
     Raises
     ------
     Refused
-        A worker does not stop, or CloudFormation could not delete everything; calling it again goes on.
+        A worker does not stop, or CloudFormation could not delete everything; another call continues.
     """
     cluster, service = stack.outputs.get("Cluster"), stack.outputs.get("Service")
     if cluster and service:
@@ -43,7 +43,7 @@ def tear_down(clients: Any, stack: Stack, *, sleep: Callable[[float], None] = ti
 
 
 def _stop_workers(clients: Any, cluster: str, service: str, sleep: Callable[[float], None]) -> None:
-    """Stop them although they may be protected; what they speak goes back to the queue, which goes too."""
+    """Stop them even if protected; their jobs return to the queue, which is deleted as well."""
     suspended = dict.fromkeys(
         ("DynamicScalingInSuspended", "DynamicScalingOutSuspended", "ScheduledScalingSuspended"), True
     )
@@ -61,7 +61,7 @@ def _stop_workers(clients: Any, cluster: str, service: str, sleep: Callable[[flo
 
 
 def _unprotect_instances(autoscaling: Any, group: str) -> None:
-    """ECS protects instances from scaling in, and the group is only deleted when its instances may go."""
+    """Remove the scale-in protection set by ECS: the group can't be deleted while it has protected instances."""
     (described,) = autoscaling.describe_auto_scaling_groups(AutoScalingGroupNames=[group])["AutoScalingGroups"]
     instances = [one["InstanceId"] for one in described["Instances"]]
     if instances:

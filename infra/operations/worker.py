@@ -1,4 +1,4 @@
-"""Gives the workers another image, with one of them running to prove it."""
+"""Deploys another image of the worker, with one worker running to verify it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,16 +11,16 @@ DIMENSION = {"ServiceNamespace": "ecs", "ScalableDimension": "ecs:service:Desire
 
 
 def deploy_worker(clients: Any, stack: Stack, tag: str) -> None:
-    """Let the workers run the image of this tag.
+    """Deploy the image with this tag to the workers.
 
     ECS's circuit breaker judges by tasks that run, and an idle service has none: so one is started first, and
     nothing is scaled in until the deployment has ended.  If the new worker does not become healthy, CloudFormation
-    goes back.
+    rolls back.
 
     Raises
     ------
     Refused
-        There is no such image, no workers are wanted, or the new worker does not become healthy.
+        The image does not exist, the stack has no workers, or the new worker does not become healthy.
     """
     if stack.parameters.get("Workers") != "on":
         raise Refused(f"The stack {stack.name} has no workers of its own (Workers=off).")

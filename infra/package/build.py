@@ -22,12 +22,12 @@ ROOT = Path(__file__).parents[2]
 LOCK = ROOT / "requirements" / "functions.lock"
 OURS = ("pipeline", "functions")
 BUILT = ROOT / ".aws-sam" / "package"
-# What the templates say that functions run on.
+# The functions' runtime, as the templates set it.
 RUNTIME = (3, 13)
 VERSION = ".".join(map(str, RUNTIME))
 # Amazon Linux 2023 has glibc 2.34.
 PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_27_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
-# What serves development, and what the server of one machine has that no function does.
+# Packages for development, and those that only the single-machine server needs.
 UNUSED = (
     "bin",
     "*.dist-info/RECORD",
@@ -49,13 +49,13 @@ UNUSED = (
     "functions/__main__.py",
     "functions/local",
 )
-# The AWS services that the functions call. botocore describes some four hundred: it looks through all their folders
-# for each client, and reads a description only when a client of that service is made.
+# The AWS services that the functions call. botocore describes some four hundred: it lists all their folders for
+# each client, and reads a description only when a client of that service is created.
 SERVICES = ("s3", "sqs", "apigatewaymanagementapi")
 
 
 def main() -> None:
-    """Put the package into the folder that SAM asks for; it is built anew when something in it has changed."""
+    """Copy the package to the folder that SAM names; it is rebuilt when any of its contents has changed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("artifacts", type=Path)
     parser.add_argument("--here", action="store_true", help="for this machine rather than for Lambda")
@@ -91,7 +91,7 @@ def build(content: Path, *, here: bool) -> None:
         for path in sorted(content.glob(pattern), reverse=True):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     _trim_descriptions(content / "botocore" / "data")
-    # Unchecked: the files have the time of the zip, and nobody changes them.
+    # Unchecked: the files get the modification time of the zip, and never change.
     unchecked = py_compile.PycInvalidationMode.UNCHECKED_HASH
     if not compileall.compile_dir(content, quiet=1, stripdir=str(content), invalidation_mode=unchecked):
         raise SystemExit("Not everything could be compiled, see above.")
@@ -105,7 +105,7 @@ def _install(content: Path, platforms: Iterable[str]) -> None:
 
 
 def _trim_descriptions(data: Path) -> None:
-    """Keep what botocore reads of the services that are called: a client is so made in half the time."""
+    """Keep only what botocore reads for the services in use: this halves the time to create a client."""
     for folder in (path for path in data.iterdir() if path.is_dir()):
         if folder.name not in SERVICES:
             shutil.rmtree(folder)
@@ -123,7 +123,7 @@ def _trim_descriptions(data: Path) -> None:
 
 
 def _without_documentation(described: Any) -> Any:
-    """Empty the texts, which botocore wants to be there; a member of that name is no text."""
+    """Replace documentation, which botocore requires, by empty strings; members of that name are kept."""
     if isinstance(described, list):
         return [_without_documentation(inner) for inner in described]
     if not isinstance(described, dict):

@@ -1,4 +1,4 @@
-"""Finds the Python that the functions run on in Lambda, which has to build their package."""
+"""Finds a Python of Lambda's version, which is needed to build the functions' package."""
 
 import os
 import shutil
@@ -11,7 +11,7 @@ _TELL_VERSION = "import ensurepip, sys; print('%d.%d' % sys.version_info[:2])"
 
 
 def find_python(version: str = VERSION) -> str | None:
-    """Return a Python of this version that can make virtual environments, or None if this machine has none."""
+    """Return a Python of this version that can create virtual environments, or None if there is none."""
     return next((candidate for candidate in _candidates(version) if _is_of(candidate, version)), None)
 
 
@@ -22,7 +22,7 @@ def _candidates(version: str) -> Iterator[str]:
 
 
 def _is_of(python: str, version: str) -> bool:
-    """Ask it: a name on the path may be a shim of a version manager that has no such Python."""
+    """Run it to check: a name on the path may be a shim of a version manager that has no such Python."""
     try:
         told = subprocess.run([python, "-c", _TELL_VERSION], capture_output=True, text=True, check=False)  # noqa: S603
     except OSError:

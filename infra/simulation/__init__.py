@@ -1,1 +1,1 @@
-"""A day of traffic against the scaling policy that the templates describe: `python -m infra.simulation`."""
+"""Simulates days of traffic under the scaling policy of the templates: `python -m infra.simulation`."""

@@ -1,4 +1,4 @@
-"""`python -m infra.simulation`: plays every scenario, and writes the tables and plots of docs/scaling.md."""
+"""`python -m infra.simulation`: runs every scenario and writes the tables and plots of docs/scaling.md."""
 
 import argparse
 import sys
@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def main() -> None:
-    """Play, and write what came of it."""
+    """Run the simulation and write its results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--docs", type=Path, default=ROOT / "docs", help="folder of scaling.md")
     docs = parser.parse_args().docs

@@ -1,4 +1,4 @@
-"""What is taken for granted, and what things cost: `assumptions.yaml` and `prices.yaml`, checked."""
+"""The assumptions and prices of the simulation: `assumptions.yaml` and `prices.yaml`, validated."""
 
 from datetime import date
 from pathlib import Path
@@ -32,7 +32,7 @@ def _value(name: str, entry: object) -> object:
 
 
 class AssumedSpeed(BaseModel):
-    """How fast a GPU speaks, where none was measured."""
+    """The synthesis speed of a GPU, where none was measured."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -43,7 +43,7 @@ class AssumedSpeed(BaseModel):
 
 
 class Traffic(_Sourced):
-    """What clients ask for."""
+    """The clients' requests."""
 
     mean_audio_seconds: float
     audio_spread: float
@@ -54,7 +54,7 @@ class Traffic(_Sourced):
 
 
 class Aws(_Sourced):
-    """How AWS behaves that no template says."""
+    """Behaviour of AWS that no template specifies."""
 
     metric_seconds: int
     metric_lag_seconds: int
@@ -78,12 +78,12 @@ class Aws(_Sourced):
 
     @property
     def image_pull_seconds(self) -> float:
-        """How long an instance that has never run the worker fetches its image."""
+        """Time that an instance without the worker's image takes to pull it."""
         return 1000 * self.image_gigabytes / self.image_pull_megabytes_per_second
 
 
 class AccountLimits(_Sourced):
-    """What AWS allows an account."""
+    """AWS quotas of an account."""
 
     account_concurrency: int
     api_requests_per_second: int
@@ -105,7 +105,7 @@ class Assumptions(BaseModel):
 
 
 class InstancePrice(BaseModel):
-    """An hour of one type of instance."""
+    """The hourly prices of one instance type."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -115,7 +115,7 @@ class InstancePrice(BaseModel):
 
 
 class PerPreview(_Sourced):
-    """What one preview asks of everything but the GPU."""
+    """The resources that one preview uses, except the GPU."""
 
     s3_puts: float
     s3_gets: float

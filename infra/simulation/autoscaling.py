@@ -1,4 +1,4 @@
-"""CloudWatch's alarms and Application Auto Scaling, once a minute: from what was measured to how many tasks."""
+"""CloudWatch's alarms and Application Auto Scaling, once a minute: from metrics to the number of tasks."""
 
 import math
 import statistics
@@ -12,7 +12,7 @@ from infra.simulation.policy import Alarm, Metric, Scaling, Step, StepScaling, T
 Sample = Mapping[str, float]
 
 NEVER = -math.inf
-EXTRA_PERIODS = 2  # an alarm looks so much further back for datapoints that are missing
+EXTRA_PERIODS = 2  # an alarm evaluates as many more where datapoints are missing
 TRACKING_IN_SHARE = 0.9  # target tracking scales in below 90 % of its target
 
 _STATISTICS: dict[str, Callable[[Sequence[float]], float]] = {
@@ -32,19 +32,19 @@ _COMPARISONS: dict[str, Callable[[float, float], bool]] = {
 
 @dataclass(frozen=True, slots=True)
 class Readings:
-    """What could be read of the last minutes, and how an empty series is to be understood."""
+    """The metrics available for the last minutes, and how an empty series is treated."""
 
     samples: Sequence[Sample]
     fills_empty: bool = True
-    """Whether `FILL` makes datapoints of a series that has none in the range that is looked at."""
+    """Whether `FILL` adds datapoints to a series that has none in the evaluation range."""
 
     def last(self, minutes: int) -> "Readings":
-        """Give the last minutes alone."""
+        """Return only the last minutes."""
         return replace(self, samples=self.samples[-minutes:])
 
 
 def values_of(metric: Metric, readings: Readings) -> list[float]:
-    """Give the metric at each minute; NaN where there is none."""
+    """Return the metric at each minute; NaN where it has no datapoint."""
     without = {
         name: math.nan if readings.fills_empty or any(name in one for one in readings.samples) else EMPTY
         for name in metric.inputs.values()
@@ -56,9 +56,9 @@ def values_of(metric: Metric, readings: Readings) -> list[float]:
 
 
 def datapoints(alarm: Alarm, readings: Readings) -> list[float]:
-    """Give the datapoints that an alarm looks at, each of one period: the last that there are, as CloudWatch does.
+    """Return the datapoints that an alarm evaluates, each of one period: the latest available, as in CloudWatch.
 
-    Those that are missing count only where the range that is looked at has too few others.
+    Missing ones count only where the evaluation range has too few others.
     """
     length = max(1, alarm.period_seconds // 60)
     periods_looked_at = alarm.evaluation_periods + EXTRA_PERIODS
@@ -76,7 +76,7 @@ def _aggregate(alarm: Alarm, values: Sequence[float]) -> float:
 
 
 def is_on(alarm: Alarm, readings: Readings) -> bool:
-    """Tell whether enough of the last datapoints are beyond the threshold."""
+    """Return whether enough of the last datapoints are breaching."""
     compare = _COMPARISONS[alarm.comparison]
     points = datapoints(alarm, readings)
     beyond = [
@@ -86,7 +86,7 @@ def is_on(alarm: Alarm, readings: Readings) -> bool:
 
 
 def stepped(policy: StepScaling, alarm: Alarm, readings: Readings, tasks: int) -> int:
-    """Give the number of tasks that a step policy wants while its alarm is on."""
+    """Return the number of tasks that a step policy sets while its alarm is on."""
     latest = datapoints(alarm, readings)[-1]
     distance = (0.0 if math.isnan(latest) else latest) - alarm.threshold
     for step in policy.steps:
@@ -96,7 +96,7 @@ def stepped(policy: StepScaling, alarm: Alarm, readings: Readings, tasks: int) -
 
 
 def _covers(step: Step, distance: float) -> bool:
-    """Above the threshold a step holds from its lower bound on, below the threshold from its upper bound down."""
+    """Return whether a step applies: its lower bound is inclusive above the threshold, its upper bound below."""
     if step.upper <= 0:
         return step.lower < distance <= step.upper
     return step.lower <= distance < step.upper
@@ -114,7 +114,7 @@ def _adjusted(policy: StepScaling, adjustment: float, tasks: int) -> float:
 
 
 def tracked(policy: TargetTracking, readings: Readings, tasks: int, aws: Aws) -> int:
-    """Give the number of tasks that brings a metric to its target; without datapoints, the number there is."""
+    """Return the number of tasks that brings a metric to its target; the current one if there are no datapoints."""
     out = _last(policy.metric, readings, aws.tracking_out_datapoints)
     if len(out) == aws.tracking_out_datapoints and all(value > policy.target for value in out):
         return math.ceil(tasks * out[-1] / policy.target)
@@ -126,13 +126,13 @@ def tracked(policy: TargetTracking, readings: Readings, tasks: int, aws: Aws) ->
 
 
 def _last(metric: Metric, readings: Readings, count: int) -> list[float]:
-    """Give the last datapoints that there are, of a range that is a little longer than needed."""
+    """Return the latest available datapoints, of a range slightly longer than needed."""
     values = values_of(metric, readings.last(count + EXTRA_PERIODS))
     return [value for value in values if not math.isnan(value)][-count:]
 
 
 class Autoscaler:
-    """Decides once a minute; keeps each policy's cooldown."""
+    """Evaluates the policies once a minute and tracks their cooldowns."""
 
     def __init__(self, scaling: Scaling, aws: Aws) -> None:
         self._scaling = scaling
@@ -140,19 +140,19 @@ class Autoscaler:
         self._acted: dict[str, float] = {}
 
     def decide(self, now: float, tasks: int, readings: Readings) -> int:
-        """Give the number of tasks from here on."""
+        """Return the new number of tasks."""
         stepped_to = self._by_steps(now, tasks, readings)
         tracked_to = self._by_tracking(now, tasks, readings)
         wanted = {**stepped_to, **tracked_to}
         up = {name: count for name, count in wanted.items() if count > tasks}
         down = {name: count for name, count in stepped_to.items() if count < tasks}
-        # Target tracking scales in only when every such policy would.
+        # Target tracking scales in only if all such policies would.
         if tracked_to and all(count < tasks for count in tracked_to.values()):
             down |= tracked_to
         return self._follow(now, tasks, up or down)
 
     def _follow(self, now: float, tasks: int, wanted: Mapping[str, int]) -> int:
-        """The largest wins, whichever way it goes."""
+        """Apply the largest of the policies' numbers, in either direction."""
         if not wanted:
             return tasks
         count = min(max(max(wanted.values()), self._scaling.min_tasks), self._scaling.max_tasks)

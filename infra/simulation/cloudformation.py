@@ -1,4 +1,4 @@
-"""Reads CloudFormation templates with their parameters filled in, as a deployment with these parameters would."""
+"""Reads CloudFormation templates and resolves their parameters, as a deployment with these parameters would."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -12,7 +12,7 @@ NESTED = ("AWS::CloudFormation::Stack", "AWS::Serverless::Application")
 
 
 class _Loader(yaml.SafeLoader):
-    """Knows the short forms of CloudFormation's functions."""
+    """Supports the short forms of CloudFormation's intrinsic functions."""
 
 
 def _function(loader: _Loader, suffix: str, node: yaml.Node) -> dict[str, Any]:
@@ -32,7 +32,7 @@ _Loader.add_multi_constructor("!", _function)
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """One resource of a template, its parameters and conditions resolved; references to resources stay."""
+    """One resource of a template, with parameters and conditions resolved; references to resources are kept."""
 
     template: str
     name: str
@@ -41,12 +41,12 @@ class Resource:
 
 
 def read_resources(root: Path, overrides: Mapping[str, Any] | None = None) -> list[Resource]:
-    """Give every resource of `template.yaml` and of the templates nested in it."""
+    """Return every resource of `template.yaml` and of the templates nested in it."""
     return list(_resources(root / "template.yaml", overrides or {}))
 
 
 def load_template(file: Path) -> dict[str, Any]:
-    """Read a template, with the short forms of functions written out."""
+    """Read a template, with the short forms of functions expanded."""
     template: dict[str, Any] = yaml.load(file.read_text(), Loader=_Loader)  # noqa: S506 - a SafeLoader, with more tags
     return template
 
@@ -66,7 +66,7 @@ def _resources(file: Path, given: Mapping[str, Any]) -> Iterator[Resource]:
 
 
 def unrolled(resources: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Give each resource by its name, those of an `Fn::ForEach` one by one."""
+    """Yield each resource with its name, those of an `Fn::ForEach` one by one."""
     for name, resource in resources.items():
         if not name.startswith("Fn::ForEach::"):
             yield name, resource
@@ -100,7 +100,7 @@ def _is_plain(value: object) -> bool:
 
 
 class Resolver:
-    """Fills in what is known before anything is deployed."""
+    """Resolves what is known before a deployment."""
 
     def __init__(self, template: Mapping[str, Any], given: Mapping[str, Any]) -> None:
         parameters = template.get("Parameters", {})
@@ -110,7 +110,7 @@ class Resolver:
         self._mappings = template.get("Mappings", {})
 
     def resolve(self, value: Any) -> Any:
-        """Give the value with parameters, conditions and mappings filled in."""
+        """Return the value with parameters, conditions and mappings resolved."""
         match value:
             case {"Ref": name, **rest} if not rest and self._values.get(name) is not None:
                 return self._values[name]
@@ -128,7 +128,7 @@ class Resolver:
         return value
 
     def holds(self, condition: Any) -> bool:
-        """Tell whether a condition, by its name or written out, is true; none is."""
+        """Return whether a condition, given by name or inline, is true; None is."""
         match condition:
             case None:
                 return True
@@ -147,7 +147,7 @@ class Resolver:
         raise ValueError(f"{condition} is no condition that is known here")
 
     def _substituted(self, text: str) -> Any:
-        """Fill in parameters; a text with anything else in it stays as it is."""
+        """Substitute parameters; a text with any other reference is returned unchanged."""
         known = {name: value for name, value in self._values.items() if _is_plain(value) and value is not None}
         filled = re.sub(r"\$\{(\w+)\}", lambda found: str(known.get(found[1], found[0])), text)
         return {"Fn::Sub": text} if "${" in filled else filled

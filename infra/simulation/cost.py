@@ -1,4 +1,4 @@
-"""What a day costs, item by item."""
+"""The cost of a day, by item."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -34,12 +34,12 @@ class Bill:
 
     @property
     def per_thousand(self) -> float:
-        """Dollars of a thousand previews."""
+        """Dollars per thousand previews."""
         return 1000 * self.total / self.previews if self.previews else float("nan")
 
 
 def bill(played: Played, prices: Prices, image_gigabytes: float) -> Bill:
-    """Add up a day."""
+    """Return the cost of a day."""
     previews = played.count(End.SPOKEN)
     policy, waited = played.setup.policy, waited_seconds(played)
     items = {
@@ -56,7 +56,7 @@ def bill(played: Played, prices: Prices, image_gigabytes: float) -> Bill:
 
 
 def waited_seconds(played: Played) -> float:
-    """Add up how long functions wait for their previews."""
+    """Return the total time that functions wait for their previews."""
     most = played.setup.policy.limits.preview_wait_seconds
     waits = np.minimum(np.nan_to_num(played.answered, nan=0.0), most)
     return float(waits.sum()) * played.setup.assumptions.traffic.synchronous_share
@@ -101,7 +101,7 @@ def _megabytes_out(played: Played, prices: Prices) -> float:
 
 
 def _standing(policy: Policy, prices: Prices, image_gigabytes: float) -> float:
-    """What is paid although nobody comes, for a day."""
+    """Return the fixed cost of a day, without any traffic."""
     month = policy.alarmed_metrics * prices.alarm_month + prices.dashboard_month
     month += IMAGES_KEPT * image_gigabytes * prices.image_gigabyte_month
     return month / DAYS_A_MONTH

@@ -1,4 +1,4 @@
-"""The tasks of the GPU service and the instances under them, as ECS and its cluster auto scaling move them."""
+"""The tasks of the GPU service and the instances under them, as ECS and its cluster auto scaling manage them."""
 
 import math
 from collections.abc import Callable, Generator
@@ -18,7 +18,7 @@ LOOK_SECONDS = 10.0
 
 
 class Meter:
-    """Counts something and for how long it was there."""
+    """Counts items and integrates the count over time."""
 
     def __init__(self, env: simpy.Environment) -> None:
         self._env = env
@@ -28,7 +28,7 @@ class Meter:
         self.most = 0
 
     def add(self, change: int) -> None:
-        """Count more or fewer from now on."""
+        """Change the count from now on."""
         self._seconds = self.seconds
         self._since = self._env.now
         self.count += change
@@ -36,38 +36,38 @@ class Meter:
 
     @property
     def seconds(self) -> float:
-        """How long all of it was there until now."""
+        """The integral of the count until now, in seconds."""
         return self._seconds + self.count * (self._env.now - self._since)
 
 
 @dataclass(slots=True, eq=False)
 class Task:
-    """One worker, from the wish for it to its end."""
+    """One worker, from its request to its end."""
 
     worker: Worker | None = None
     is_placed: bool = False
     is_running: bool = False
-    """As ECS has it: the container runs, whether or not it can speak yet."""
+    """As ECS reports it: the container runs, whether or not the worker is ready."""
     is_leaving: bool = False
     is_gone: bool = False
 
 
 @dataclass(slots=True)
 class Fleet:
-    """How many there are to be, are, and cost."""
+    """The desired and the actual tasks and instances, and the time they are paid for."""
 
     env: simpy.Environment
     scaling: Scaling
     aws: Aws
     hire: Callable[[], Worker]
-    """Gives a worker that is ready to receive."""
+    """Returns a worker that is ready to receive."""
     dismiss: Callable[[Worker, list[int]], None]
-    """Takes back a worker, with what it could not finish."""
+    """Called when a worker ends, with what it could not finish."""
     random: np.random.Generator
     desired: int = 0
     tasks: list[Task] = field(default_factory=list)
     free: int = 0
-    """Instances without a task, which have run one."""
+    """Instances without a task that have run one."""
     launching: int = 0
     interruptions: int = 0
     instances: Meter = field(init=False)
@@ -84,23 +84,23 @@ class Fleet:
 
     @property
     def staying(self) -> list[Task]:
-        """The tasks that are not on their way out."""
+        """The tasks that are not stopping."""
         return [task for task in self.tasks if not task.is_leaving]
 
     @property
     def running(self) -> int:
-        """How many containers ECS sees running."""
+        """The number of running containers, as ECS reports it."""
         return sum(task.is_running for task in self.tasks)
 
     def set_desired(self, count: int) -> None:
-        """Change how many tasks there are to be."""
+        """Set the desired number of tasks."""
         self.desired = count
         while len(self.staying) < self.desired:
             self.tasks.append(Task())
         self._place()
 
     def _place(self) -> None:
-        """Put waiting tasks on instances that are free."""
+        """Place pending tasks on free instances."""
         for task in self.staying:
             if self.free and not task.is_placed:
                 self.free -= 1
@@ -139,7 +139,7 @@ class Fleet:
         yield from self._serve(task, self.aws.image_pull_seconds)
 
     def _give_back_instances(self) -> Process:
-        """Terminate what has been free for long enough, half of the group at a time."""
+        """Terminate instances that have been free for long enough, half of the group at a time."""
         minutes = 0
         while True:
             yield self.env.timeout(60)
@@ -151,7 +151,7 @@ class Fleet:
                 self.instances.add(-min(spare, most))
 
     def _scale_in(self) -> Process:
-        """Let go of tasks that are too many: first those that wait, then idle ones, at last those that work."""
+        """Stop surplus tasks: first pending ones, then idle ones, then busy ones."""
         excess_since = math.inf
         while True:
             yield self.env.timeout(LOOK_SECONDS)
@@ -166,7 +166,7 @@ class Fleet:
                     self.env.process(self._leave(task, self.aws.task_stop_seconds))
 
     def _leave(self, task: Task, seconds: float) -> Process:
-        """Receive no more, finish, go; the instance stays for another."""
+        """Stop receiving, finish the jobs and end; the instance stays available."""
         yield from self._drain(task, math.inf)
         yield self.env.timeout(seconds)
         if task.is_placed:
@@ -174,7 +174,7 @@ class Fleet:
         self._place()
 
     def _interrupt(self, task: Task) -> Process:
-        """Take a Spot instance back after its notice, unless the task has gone before."""
+        """Interrupt a Spot instance after its notice, unless the task ends first."""
         yield self.env.timeout(self.random.exponential(3600 / self.aws.spot_interruptions_per_instance_hour))
         if task.is_leaving:
             return

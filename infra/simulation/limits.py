@@ -1,4 +1,4 @@
-"""Which limit is met first: what a day asks for at its busiest, beside what there is."""
+"""Which limit is reached first: the peak demand of a day compared with each limit."""
 
 from dataclasses import dataclass
 
@@ -22,12 +22,12 @@ class Bound:
 
     @property
     def share(self) -> float:
-        """How much of it is used; above 1 it does not suffice."""
+        """The fraction of it that is used; above 1 the limit is exceeded."""
         return self.asked / self.available
 
 
 def bounds(played: Played, policy: Policy | None = None) -> list[Bound]:
-    """Give every limit, of the policy that was played or of another, the one that is met first at the head."""
+    """Return all limits, of the simulated policy or of another, the one that is reached first at the head."""
     policy, account = policy or played.setup.policy, played.setup.assumptions.limits
     workers = workers_asked(played)
     requests = busiest_rate(played.day.arrivals, 10)
@@ -62,7 +62,7 @@ def bounds(played: Played, policy: Policy | None = None) -> list[Bound]:
 
 
 def workers_asked(played: Played) -> float:
-    """Tell how many GPUs the busiest minutes keep wholly busy."""
+    """Return the number of GPUs that the busiest minutes use fully."""
     day, setup = played.day, played.setup
     edges = np.arange(0, DAY + BUSIEST_SECONDS, BUSIEST_SECONDS)
     taken = played.ends != End.REFUSED
@@ -72,13 +72,13 @@ def workers_asked(played: Played) -> float:
 
 
 def busiest_rate(arrivals: Floats, seconds: float) -> float:
-    """Tell how many come in a second, in the busiest so many."""
+    """Return the arrivals per second in the busiest window of `seconds`."""
     counts, _ = np.histogram(arrivals, np.arange(0, DAY + seconds, seconds))
     return float(counts.max(initial=0)) / seconds
 
 
 def most_waiting_functions(played: Played) -> float:
-    """Tell how many functions wait for their previews at the same time, at most."""
+    """Return the maximum number of functions that wait for previews at the same time."""
     limits, share = played.setup.policy.limits, played.setup.assumptions.traffic.synchronous_share
     begin = played.day.arrivals
     if not len(begin):

@@ -1,29 +1,29 @@
-"""The synthesis queue: who waits, who is served next, and who has too many previews in flight to be let in."""
+"""The synthesis queue: its order of service, and the limit on each owner's previews in flight."""
 
 from collections import Counter, deque
 from collections.abc import Sequence
 from typing import Protocol
 
-NOISY_SHARE = 2.0  # AWS does not say when a tenant is noisy; here: twice the share that were fair
+NOISY_SHARE = 2.0  # AWS does not document when a tenant is noisy; here: at twice its fair share
 
 
 class Line(Protocol):
-    """Jobs that wait, by their number."""
+    """A queue of jobs, identified by number."""
 
     def __len__(self) -> int: ...
 
     def put(self, job: int) -> None:
-        """Let a job wait, or wait again."""
+        """Add a job to the queue, or return one to it."""
 
     def take(self) -> int | None:
-        """Give the job to be served next."""
+        """Remove and return the next job; None if there is none."""
 
     def leave(self, job: int) -> None:
-        """Note that a job that was taken is no longer in flight."""
+        """Record that a received job is no longer in flight."""
 
 
 class Fifo:
-    """First come, first served, as a queue without message groups roughly is."""
+    """First in, first out, which approximates a queue without message groups."""
 
     def __init__(self) -> None:
         self._waiting = deque[int]()
@@ -44,7 +44,7 @@ class Fifo:
 
 
 class Fair:
-    """An SQS fair queue: while one owner has far more than its share in flight, the others go first."""
+    """An SQS fair queue: while one owner has far more than its share in flight, the others are served first."""
 
     def __init__(self, owners: Sequence[int]) -> None:
         self._owners = owners
@@ -81,7 +81,7 @@ class Fair:
             del self._in_flight[owner]
 
     def _next_owner(self) -> int:
-        """The owner of the oldest job among those that are not noisy, or among all when everyone is."""
+        """Return the owner of the oldest job among those that are not noisy, or among all if every owner is."""
         active = len(self._waiting.keys() | self._in_flight.keys())
         bound = NOISY_SHARE * self._in_flight.total() / active
         quiet = [owner for owner in self._waiting if active == 1 or self._in_flight[owner] <= bound]
@@ -89,7 +89,7 @@ class Fair:
 
 
 class Door:
-    """Lets an owner have only so many previews that have not ended; None: any number."""
+    """Limits an owner's previews in flight; None: no limit."""
 
     def __init__(self, owners: Sequence[int], limit: int | None) -> None:
         self._owners = owners
@@ -97,7 +97,7 @@ class Door:
         self._inside = Counter[int]()
 
     def enter(self, job: int) -> bool:
-        """Let a preview in, or refuse it as the API does with 429."""
+        """Admit a preview and return True, or refuse it, as the API does with 429."""
         owner = self._owners[job]
         if self._limit is not None and self._inside[owner] >= self._limit:
             return False
@@ -105,5 +105,5 @@ class Door:
         return True
 
     def leave(self, job: int) -> None:
-        """Note the end of a preview."""
+        """Record the end of a preview."""
         self._inside[self._owners[job]] -= 1

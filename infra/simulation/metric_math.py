@@ -1,4 +1,4 @@
-"""CloudWatch's metric math, as much of it as scaling policies use."""
+"""The subset of CloudWatch's metric math that scaling policies use."""
 
 import ast
 import math
@@ -10,17 +10,17 @@ NAN = math.nan
 
 
 class _Empty(float):
-    """No datapoint now, and none in the whole range that is looked at."""
+    """No datapoint now, and none in the whole evaluation range."""
 
 
 EMPTY = _Empty(NAN)
-"""What `FILL` leaves alone, where an empty series is read as one that nothing can be filled in."""
+"""A value that `FILL` does not replace, where an empty series is taken to stay empty."""
 
 _OPERATORS: dict[type[ast.AST], Callable[[float, float], float]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
     ast.Mult: operator.mul,
-    ast.Div: lambda a, b: a / b if b else NAN,  # CloudWatch gives no datapoint
+    ast.Div: lambda a, b: a / b if b else NAN,  # CloudWatch returns no datapoint
     ast.Pow: operator.pow,
     ast.Gt: lambda a, b: _compared(operator.gt, a, b),
     ast.GtE: lambda a, b: _compared(operator.ge, a, b),
@@ -32,7 +32,7 @@ _OPERATORS: dict[type[ast.AST], Callable[[float, float], float]] = {
 
 
 def _compared(compare: Callable[[float, float], bool], one: float, other: float) -> float:
-    """Compare two figures; where one has no datapoint, the comparison has none."""
+    """Compare two values; NaN where either has no datapoint."""
     return NAN if math.isnan(one) or math.isnan(other) else float(compare(one, other))
 
 
@@ -48,16 +48,16 @@ _FUNCTIONS: dict[str, Callable[..., float]] = {
 
 
 class UnknownMath(ValueError):
-    """The expression uses something that is not known here; the message says what."""
+    """The expression uses something that is not supported here; the message says what."""
 
 
 def evaluate(expression: str, values: Mapping[str, float]) -> float:
-    """Give the value of an expression at one moment; NaN stands for no datapoint.
+    """Return the value of an expression at one moment; NaN means no datapoint.
 
     Raises
     ------
     UnknownMath
-        It uses a function or a name that is not known.
+        It uses an unsupported function or an unknown name.
     """
     return _evaluated(expression, tuple(values.items()))
 
@@ -90,7 +90,7 @@ def _value(node: ast.AST, values: Mapping[str, float]) -> float:
 
 
 def _arguments(nodes: list[ast.expr], values: Mapping[str, float]) -> list[float]:
-    """Lay open a list, as in MAX([a, b])."""
+    """Evaluate the arguments; a list, as in MAX([a, b]), is flattened."""
     return [_value(one, values) for node in nodes for one in (node.elts if isinstance(node, ast.List) else [node])]
 
 

@@ -1,4 +1,4 @@
-"""Plays a day of traffic against a policy, job by job, and tells what came of each."""
+"""Simulates a day of traffic under a policy, job by job, and records the result of each."""
 
 import math
 from dataclasses import dataclass
@@ -21,38 +21,38 @@ LONGEST_TAIL = 12 * HOUR
 
 
 class End(IntEnum):
-    """How a preview ended."""
+    """The end of a preview."""
 
     NOT_YET = 0
     SPOKEN = 1
     REFUSED = 2
-    """With 429: its owner had too many in flight."""
+    """Refused with 429: its owner had too many in flight."""
     EXPIRED = 3
-    """Past its deadline before anybody could take it."""
+    """Its deadline passed before a worker received it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What is played besides the day."""
+    """The configuration of a simulation, except the day."""
 
     policy: Policy
     assumptions: Assumptions
     speed: Speed
     is_fair: bool = False
-    """Whether messages carry their owner, for the queue to be fair."""
+    """Whether messages carry their owner as message group, which makes the queue fair."""
     is_limited: bool = False
-    """Whether an owner may only have so many previews in flight as the policy says."""
+    """Whether the policy's limit on an owner's previews in flight applies."""
     queue_is_kept_active: bool = True
-    """Whether somebody accesses the queue at least every six hours."""
+    """Whether the queue is accessed at least every six hours, which keeps its metrics active."""
     fills_empty_series: bool = True
-    """Whether CloudWatch's `FILL` makes datapoints of a series that has none, which AWS does not say."""
+    """Whether CloudWatch's `FILL` adds datapoints to a series that has none, which AWS does not document."""
     reports_zeros: bool = True
-    """Whether SQS tells of nothing sent and nothing in flight, as it writes, or leaves them out."""
+    """Whether SQS publishes zeros for messages sent and in flight, as documented, or no datapoints."""
 
 
 @dataclass(frozen=True, slots=True)
 class Minute:
-    """How things stood at the end of a minute."""
+    """The state at the end of a minute."""
 
     time: float
     waiting: int
@@ -64,32 +64,32 @@ class Minute:
 
 @dataclass(frozen=True, slots=True)
 class Played:
-    """What came of a day."""
+    """The results of a day."""
 
     day: Day
     setup: Setup
     ends: Integers
     queued: Floats
-    """Seconds from the request until a worker took it; NaN where none did."""
+    """Seconds from the request until a worker received it; NaN where none did."""
     answered: Floats
-    """Seconds from the request until its audio was there; NaN where it never was."""
+    """Seconds from the request until its audio was complete; NaN where it never was."""
     minutes: tuple[Minute, ...]
     gpu_seconds: float
-    """Of workers that could receive."""
+    """Of workers that were ready to receive."""
     busy_seconds: float
-    """Of workers that had anything to speak."""
+    """Of workers that had jobs in progress."""
     instance_seconds: float
     most_instances: int
     interruptions: int
     length: float
 
     def count(self, end: End) -> int:
-        """Tell how many ended so."""
+        """Return the number of previews with this end."""
         return int(np.count_nonzero(self.ends == end))
 
 
 def play(day: Day, setup: Setup) -> Played:
-    """Play a day to its end, and on until every job has ended and every GPU that may go has gone."""
+    """Simulate a day, and beyond it until every job has ended and the service has scaled in."""
     return _Play(day, setup).run()
 
 
@@ -103,7 +103,7 @@ class _Play:
         self.busy_seconds = 0.0
         self.sent = 0  # since the last sample
         self.last_access = 0.0
-        self.silent_until = 0.0  # so long has the queue, inactive before, no metrics
+        self.silent_until = 0.0  # until then the queue, inactive before, has no metrics
         owners = self.day.owners.tolist()
         self.random = np.random.default_rng(SEED + 3)
         self.line: Line = Fair(owners) if self.setup.is_fair else Fifo()
@@ -146,7 +146,7 @@ class _Play:
         self._offer()
 
     def _offer(self) -> None:
-        """Let a worker that polls have what waits; which one is chance."""
+        """Deliver queued jobs to polling workers, chosen at random."""
         count = len(self.workers)
         if not count:
             return
@@ -201,7 +201,7 @@ class _Play:
         self._offer()
 
     def _access_queue(self) -> None:
-        """Note an access; the first after a long silence brings the metrics back only slowly."""
+        """Record an access; after the first one in a long time, the metrics return only with a delay."""
         aws, now = self.setup.assumptions.aws, self.env.now
         silence = now - self.last_access
         if not (self.setup.queue_is_kept_active or self.workers) and silence > aws.inactive_queue_hours * HOUR:
@@ -209,7 +209,7 @@ class _Play:
         self.last_access = now
 
     def _scale(self) -> Process:
-        """Measure once a minute, and decide on what could be read by then."""
+        """Measure once a minute, and scale by the metrics available at that time."""
         aws = self.setup.assumptions.aws
         while True:
             yield self.env.timeout(aws.metric_seconds)
@@ -233,7 +233,7 @@ class _Play:
         minute = self.minutes[-1]
         sent, self.sent = self.sent, 0
         running = self.fleet.running
-        # ECS tells of each task that runs once a minute, and of none when there is none.
+        # ECS publishes a datapoint per running task and minute, and none when no task runs.
         sample = {"CPUUtilization:SampleCount": float(running)} if running else {}
         if self.env.now < self.silent_until:
             return sample

@@ -13,7 +13,7 @@ from infra.simulation.report import NOISY
 from infra.simulation.scenarios import NOISE, SCENARIOS, VOLUMES, Run, Stage
 from infra.simulation.traffic import HOUR, Floats
 
-# The same drawing gives the same file, so that a change in it is a change in what it shows.
+# Deterministic output: a file changes only if the plot does.
 mpl.rcParams["svg.hashsalt"] = "voice-cloning"
 mpl.rcParams["font.size"] = 9
 POINTS = 300
@@ -30,7 +30,7 @@ def draw_plots(folder: Path, stage: Stage) -> None:
 
 
 def _course(played: Played, begin: float, end: float, *, unit: float = HOUR) -> Figure:
-    """Draw what waits above, and who works below."""
+    """Plot the queue above and the workers below."""
     figure = Figure(figsize=(8, 4.2), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True)
     minutes = [minute for minute in played.minutes if begin <= minute.time <= end]
@@ -49,7 +49,7 @@ def _course(played: Played, begin: float, end: float, *, unit: float = HOUR) -> 
 
 
 def _noise(stage: Stage, runs: Iterable[Run]) -> Figure:
-    """Draw how long the others wait around a flood."""
+    """Plot how long other owners wait around a flood."""
     figure = Figure(figsize=(8, 2.8), layout="constrained")
     axes = figure.subplots()
     for run in runs:

@@ -1,4 +1,4 @@
-"""What scaling is told to do, as plain data: the templates' numbers, whatever they are called there."""
+"""The scaling policy as plain data: the templates' values, independent of the names they have there."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -9,17 +9,17 @@ Adjustment = Literal["ChangeInCapacity", "ExactCapacity", "PercentChangeInCapaci
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A figure of CloudWatch, or a sum made of some."""
+    """A CloudWatch metric, or an expression of several."""
 
     expression: str
     """In CloudWatch's metric math, over `inputs`."""
     inputs: dict[str, str]
-    """Names of metrics by the ids that the expression calls them."""
+    """Names of metrics by their ids in the expression."""
 
 
 @dataclass(frozen=True, slots=True)
 class Alarm:
-    """When something is called too much or too little."""
+    """The condition under which a metric is too high or too low."""
 
     name: str
     metric: Metric
@@ -34,7 +34,7 @@ class Alarm:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What to do when the metric lies so far from the threshold."""
+    """The adjustment for a range of distances from the threshold."""
 
     lower: float
     upper: float
@@ -66,7 +66,7 @@ class TargetTracking:
 
 @dataclass(frozen=True, slots=True)
 class Scaling:
-    """All that decides how many GPUs there are and what each does."""
+    """Everything that determines the number of GPUs and the load of each."""
 
     min_tasks: int
     max_tasks: int
@@ -86,10 +86,10 @@ class Scaling:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What else bounds the service."""
+    """Other limits of the service."""
 
     previews_in_flight: int | None
-    """Of one owner."""
+    """Per owner."""
     preview_wait_seconds: float
     job_deadline_seconds: float
     function_concurrency: int | None
@@ -102,9 +102,9 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """Everything that was read."""
+    """Everything that was read from the templates."""
 
     scaling: Scaling
     limits: Limits
     alarmed_metrics: int
-    """How many metrics go into alarms, which are billed by them."""
+    """Number of metrics in alarms, by which they are billed."""

@@ -1,4 +1,4 @@
-"""Figures on their way to CloudWatch: each can be read only some time after its minute."""
+"""The publication delay of CloudWatch metrics: each value is available only some time after its minute."""
 
 from collections import deque
 from dataclasses import dataclass, field
@@ -8,14 +8,14 @@ import numpy as np
 from infra.simulation.assumptions import Aws
 from infra.simulation.autoscaling import Sample
 
-KEPT_MINUTES = 120  # no alarm looks further back
+KEPT_MINUTES = 120  # no alarm evaluates a longer range
 
 
 @dataclass(slots=True)
 class Published:
-    """What each minute measured, and when each figure of it can be read.
+    """The values measured in each minute, and when each becomes available.
 
-    The figures of one service share its delay of that minute, as they are sent together; some come later still.
+    Values of one service share its delay of that minute, as they are sent together; some arrive later still.
     """
 
     aws: Aws
@@ -23,7 +23,7 @@ class Published:
     _minutes: deque[tuple[Sample, dict[str, float]]] = field(default_factory=lambda: deque(maxlen=KEPT_MINUTES))
 
     def add(self, now: float, sample: Sample) -> None:
-        """Take in what was measured in the minute that ends now."""
+        """Add the values measured in the minute that ends now."""
         aws = self.aws
         late = {source: self.random.exponential(aws.metric_lag_spread_seconds) for source in ("SQS", "ECS")}
         at = {
@@ -36,7 +36,7 @@ class Published:
         self._minutes.append((sample, at))
 
     def readable(self, now: float) -> list[Sample]:
-        """Give what can be read now: of each minute the figures that have come, up to the last with any."""
+        """Return the values available now: those of each minute that have arrived, up to the last with any."""
         read: list[Sample] = [
             {name: value for name, value in sample.items() if at[name] <= now} for sample, at in self._minutes
         ]

@@ -21,12 +21,12 @@ Billed = Callable[[Played], Bill]
 
 
 def write_tables(page: Path, stage: Stage, prices: Prices) -> None:
-    """Put every table between its marks in the page.
+    """Write every table between its markers in the page.
 
     Raises
     ------
     LookupError
-        The page has no place for one.
+        The page has no markers for one.
     """
     text = page.read_text()
     for name, lines in tables(stage, prices).items():
@@ -39,7 +39,7 @@ def write_tables(page: Path, stage: Stage, prices: Prices) -> None:
 
 
 def tables(stage: Stage, prices: Prices) -> dict[str, list[str]]:
-    """Give the lines of every table by its name."""
+    """Return the lines of every table by its name."""
 
     def billed(played: Played) -> Bill:
         return bill(played, prices, stage.assumptions.aws.image_gigabytes)
@@ -110,7 +110,7 @@ def _noise(stage: Stage) -> Iterator[str]:
 
 
 def _after_noon(played: Played, *, quiet: bool) -> Floats:
-    """Tell how long previews waited that were asked for in the half hour from the flood on."""
+    """Return the waiting times of previews requested in the half hour from the start of the flood."""
     time = played.day.arrivals
     during = (time >= 12 * HOUR) & (time < 12.5 * HOUR)
     chosen: Floats = played.queued[during & ((played.day.owners != NOISY) == quiet)]
@@ -145,7 +145,7 @@ def _volumes(stage: Stage, billed: Billed) -> Iterator[str]:
 
 
 def _limits(stage: Stage) -> Iterator[str]:
-    """Scale the busiest day's demand down to where each of the default limits is met."""
+    """Scale the busiest day's demand down to the point where each of the default limits is reached."""
     largest = stage.play(VOLUMES[-1])
     yield _row("limit", "there is", "1,000,000 a day ask for", "met at about", "raised by")
     yield _rule(5)
@@ -155,7 +155,7 @@ def _limits(stage: Stage) -> Iterator[str]:
 
 
 def _rounded(number: float) -> float:
-    """Keep two digits: more would say more than is known."""
+    """Round to two significant digits, which is as precise as the model is."""
     digits = 10 ** max(0, int(np.floor(np.log10(number))) - 1)
     return float(round(number / digits) * digits)
 

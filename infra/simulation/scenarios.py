@@ -1,4 +1,4 @@
-"""What is played for the docs: every run by its name, each with the policy and the day that it needs."""
+"""The simulations for the docs: every run by its name, with its policy and its day."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -24,14 +24,14 @@ Change = Callable[[Policy], Policy]
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One day to be played."""
+    """One day to simulate."""
 
     label: str
     make_day: MakeDay
     parameters: Mapping[str, Any] = field(default_factory=dict)
-    """Of the template, where they are not the defaults."""
+    """Parameters of the template that differ from the defaults."""
     change: Change = lambda policy: policy
-    """What differs from the template."""
+    """The differences from the template."""
     setup: Mapping[str, Any] = field(default_factory=dict)
     speed: float = 1.0
 
@@ -57,7 +57,7 @@ def _tenfold(given: Traffic) -> Day:
 
 
 def forgetful_sleep(policy: Policy) -> Policy:
-    """Judge by what waits and is spoken at the end of a minute alone, as the templates first did."""
+    """Scale by the messages queued and in flight at the end of a minute alone, as the templates first did."""
     steps = tuple(
         replace(step, alarms=tuple(replace(one, metric=_less(one.metric, "sent, ")) for one in step.alarms))
         for step in policy.scaling.steps
@@ -67,7 +67,7 @@ def forgetful_sleep(policy: Policy) -> Policy:
 
 
 def filled_wake(policy: Policy) -> Policy:
-    """Wake one worker more while ECS tells of none, or is late to, as the templates first did."""
+    """Start one more worker while ECS publishes none, or is late to, as the templates first did."""
     steps = tuple(_filled(step) if step.name == "WakePolicy" else step for step in policy.scaling.steps)
     return replace(policy, scaling=replace(policy.scaling, steps=steps))
 
@@ -151,7 +151,7 @@ SPEEDS = tuple(Run(f"× {factor:g}", _curve(100_000), SIZED, speed=factor) for f
 
 @dataclass(slots=True)
 class Stage:
-    """Plays runs, each once."""
+    """Simulates runs, each once."""
 
     root: Path
     assumptions: Assumptions
@@ -160,7 +160,7 @@ class Stage:
     read: dict[tuple[tuple[str, Any], ...], Policy] = field(default_factory=dict)
 
     def default_policy(self) -> Policy:
-        """Read the policy of a deployment that leaves every parameter as it is."""
+        """Return the policy of a deployment with default parameters."""
         return self._read({})
 
     def _read(self, parameters: Mapping[str, Any]) -> Policy:
@@ -170,7 +170,7 @@ class Stage:
         return self.read[key]
 
     def play(self, run: Run) -> Played:
-        """Play a run, or give what came of it before."""
+        """Simulate a run, or return its cached results."""
         if id(run) not in self.played:
             policy = run.change(self._read(run.parameters))
             setup = Setup(policy, self.assumptions, self.speed.times(run.speed), **run.setup)

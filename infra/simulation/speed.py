@@ -1,4 +1,4 @@
-"""How fast one GPU speaks, by how many texts it has in flight."""
+"""The synthesis speed of one GPU, by the number of texts in flight."""
 
 from dataclasses import dataclass, replace
 from datetime import date
@@ -23,20 +23,20 @@ class Speed:
     is_measured: bool = False
 
     def seconds_per_frame(self, streams: int) -> float:
-        """Tell how long the next frame of all of them takes."""
+        """Return the duration of the next frame for this many streams."""
         return self.base + self.per_stream * streams
 
     def real_time(self, streams: int) -> float:
-        """Tell how many seconds of audio come out of a second."""
+        """Return the seconds of audio generated per second."""
         return streams / FRAMES_PER_SECOND / self.seconds_per_frame(streams)
 
     def times(self, factor: float) -> "Speed":
-        """Give a GPU so many times as fast."""
+        """Return the speed of a GPU faster by this factor."""
         return replace(self, base=self.base / factor, per_stream=self.per_stream / factor)
 
 
 class Measurement(BaseModel):
-    """What `make bench` writes of an engine on a GPU."""
+    """The results that `make bench` writes for an engine on a GPU."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -45,18 +45,18 @@ class Measurement(BaseModel):
     device: str
     sizes: str
     ms_per_frame: dict[int, float]
-    """By how many were in flight."""
+    """By the number of texts in flight."""
 
 
 def load_speed(results: Path, assumed: AssumedSpeed) -> Speed:
-    """Take the newest measurement on a GPU, with the published sizes; without one, what is assumed."""
+    """Return the newest measurement of a published model on a GPU, or the assumed speed if there is none."""
     read = [Measurement.model_validate_json(file.read_text()) for file in results.glob("*.json")]
     fit = [one for one in read if one.sizes == "published" and one.device.startswith("cuda")]
     return _fitted(max(fit, key=lambda one: one.date)) if fit else _from_assumption(assumed)
 
 
 def _fitted(measured: Measurement) -> Speed:
-    """Lay a line through the measured times of a frame."""
+    """Fit a line to the measured frame times."""
     seconds = [ms / 1000 for ms in measured.ms_per_frame.values()]
     per_stream, base = np.polyfit(list(measured.ms_per_frame), seconds, 1)
     source = f"measured on {measured.date}"

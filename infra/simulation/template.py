@@ -13,7 +13,7 @@ from pipeline.settings import Settings
 
 IN_USE = {"ImageTag": "v1", "AlarmEmail": "somebody@example.com"}
 FREE_THROUGHPUT = 125  # of a gp3 volume, in MB/s
-WHOLE = "m"  # what an alarm's only metric is called in its expression
+WHOLE = "m"  # id of an alarm's only metric in its expression
 
 
 class NotInTemplate(LookupError):
@@ -21,14 +21,14 @@ class NotInTemplate(LookupError):
 
 
 def read_policy(root: Path, parameters: Mapping[str, Any] | None = None) -> Policy:
-    """Read `template.yaml` and all that is nested in it, with these parameters and the defaults of the others.
+    """Read `template.yaml` and its nested templates, with these parameters and the defaults of the others.
 
-    There is an image for the workers, and somebody whom the alarms tell.
+    The workers' image and a recipient of alarm notifications are assumed to be set.
 
     Raises
     ------
     NotInTemplate
-        There is no scalable service in it.
+        It contains no scalable service.
     """
     resources = Resources(read_resources(root, IN_USE | dict(parameters or {})))
     return Policy(
@@ -39,17 +39,17 @@ def read_policy(root: Path, parameters: Mapping[str, Any] | None = None) -> Poli
 
 
 class Resources:
-    """All resources, to be found by type."""
+    """All resources, looked up by type."""
 
     def __init__(self, resources: Iterable[Resource]) -> None:
         self._resources = list(resources)
 
     def of(self, kind: str) -> list[Resource]:
-        """Give all of one type."""
+        """Return all resources of a type."""
         return [resource for resource in self._resources if resource.kind == kind]
 
     def one(self, kind: str) -> Resource:
-        """Give the first of one type."""
+        """Return the first resource of a type."""
         found = self.of(kind)
         if not found:
             raise NotInTemplate(f"The templates should have an {kind}.")
@@ -99,7 +99,7 @@ def _environment(container: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _settings(environment: Mapping[str, Any]) -> Settings:
-    """Give the settings that such an environment makes; what refers to resources is left out."""
+    """Return the settings of an environment; values that refer to resources are left out."""
     plain = {name: str(value) for name, value in environment.items() if not isinstance(value, dict)}
     return Settings(**{name: value for name, value in plain.items() if name in Settings.model_fields})  # type: ignore[arg-type]
 
@@ -141,7 +141,7 @@ def _alarm(alarm: Resource) -> Alarm:
     return Alarm(
         name=alarm.name,
         metric=_metric(queries) if queries else Metric(WHOLE, {WHOLE: properties["MetricName"]}),
-        # What goes into an expression is aggregated before; a minute has one sample here.
+        # Inputs of an expression are aggregated before; a minute has one sample here.
         statistic="Maximum" if queries else properties["Statistic"],
         period_seconds=_period(queries) if queries else int(properties["Period"]),
         evaluation_periods=evaluation_periods,
@@ -157,7 +157,7 @@ def _period(queries: Iterable[Mapping[str, Any]]) -> int:
 
 
 def _metric(queries: Iterable[Mapping[str, Any]]) -> Metric:
-    """Put expressions that build on others into one."""
+    """Combine expressions that refer to others into one."""
     queries = list(queries)
     inputs = {one["Id"]: _input(one["MetricStat"]) for one in queries if "MetricStat" in one}
     expressions = {one["Id"]: one["Expression"] for one in queries if "Expression" in one}
@@ -166,13 +166,13 @@ def _metric(queries: Iterable[Mapping[str, Any]]) -> Metric:
 
 
 def _input(statistic: Mapping[str, Any]) -> str:
-    """Name a figure; how often it was sampled is another figure than what was."""
+    """Return the name of a metric; its sample count is a separate metric."""
     name = str(statistic["Metric"]["MetricName"])
     return f"{name}:SampleCount" if statistic["Stat"] == "SampleCount" else name
 
 
 def _unfolded(told: str, expressions: Mapping[str, str]) -> str:
-    """Write out the expression that is told, with those that it refers to in it."""
+    """Return the expression with those that it refers to substituted in it."""
     return re.sub(
         r"\b[a-z]\w*\b",
         lambda found: f"({_unfolded(found[0], expressions)})" if found[0] in expressions else found[0],
@@ -215,7 +215,7 @@ def _is_spot(resources: Resources, group: Mapping[str, Any]) -> bool:
 
 
 def _alarmed_metrics(resources: Resources) -> int:
-    """Count what alarms are billed by: each metric that goes into one, and target tracking makes two of its own."""
+    """Count the metrics billed for alarms: each metric of an alarm, and twice those of target tracking policies."""
     watched = [
         len([query for query in alarm.properties.get("Metrics", []) if "MetricStat" in query]) or 1
         for alarm in resources.of("AWS::CloudWatch::Alarm")

@@ -1,4 +1,4 @@
-"""Days of traffic: when each preview is asked for, by whom, and how long its audio is."""
+"""Days of traffic: when and by whom each preview is requested, and how long its audio is."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ Rate = Callable[[Floats], Floats]
 
 @dataclass(frozen=True, slots=True)
 class Day:
-    """The previews of a day, in the order in which they are asked for."""
+    """The previews of a day, in the order of their requests."""
 
     name: str
     arrivals: Floats
@@ -33,15 +33,15 @@ class Day:
 
     @property
     def audio_seconds(self) -> Floats:
-        """How long the audio of each is."""
+        """The duration of each preview's audio."""
         return self.frames / FRAMES_PER_SECOND
 
 
 def make_day(name: str, arrivals: Floats, traffic: Traffic, *, owners: Integers | None = None) -> Day:
-    """Give each arrival a length of its own; everything by one seed."""
+    """Create a day with a random length for each arrival, all from one seed."""
     order = np.argsort(arrivals, kind="stable")
     random = np.random.default_rng(SEED + 1)
-    # A lognormal with the mean that was asked for.
+    # A lognormal distribution with the requested mean.
     middle = np.log(traffic.mean_audio_seconds) - traffic.audio_spread**2 / 2
     seconds = np.clip(
         random.lognormal(middle, traffic.audio_spread, len(order)), 0.5, traffic.longest_audio_seconds
@@ -52,7 +52,7 @@ def make_day(name: str, arrivals: Floats, traffic: Traffic, *, owners: Integers 
 
 
 def arrivals_at(rate: Rate, per_day: float) -> Floats:
-    """Draw a Poisson day whose rate follows a curve; the curve's height is of no account."""
+    """Sample the arrivals of a Poisson process whose rate is proportional to a curve."""
     random = np.random.default_rng(SEED)
     minutes = np.arange(0, DAY, 60.0)
     weights = rate(minutes + 30)
@@ -61,12 +61,12 @@ def arrivals_at(rate: Rate, per_day: float) -> Floats:
 
 
 def steady(traffic: Traffic, per_day: float) -> Day:
-    """The same all day."""
+    """Return a day with a constant rate."""
     return make_day(f"steady, {per_day:,.0f} a day", arrivals_at(np.ones_like, per_day), traffic)
 
 
 def day_curve(traffic: Traffic, per_day: float) -> Day:
-    """A day with its quiet night and its busy evening."""
+    """Return a day with a quiet night and a busy evening."""
     swing = traffic.day_peak_to_mean - 1
 
     def rate(time: Floats) -> Floats:
@@ -76,7 +76,7 @@ def day_curve(traffic: Traffic, per_day: float) -> Day:
 
 
 def burst_from_zero(traffic: Traffic, count: int, minutes: float = 10) -> Day:
-    """Nothing since midnight, then so many within minutes, then nothing."""
+    """Return a day without traffic except for `count` previews within minutes."""
     random = np.random.default_rng(SEED)
     begin = 9 * HOUR
     arrivals = begin + np.sort(random.uniform(0, 60 * minutes, count))
@@ -85,7 +85,7 @@ def burst_from_zero(traffic: Traffic, count: int, minutes: float = 10) -> Day:
 
 
 def tenfold_peak(traffic: Traffic, per_day: float) -> Day:
-    """A steady day with one hour of ten times as much."""
+    """Return a steady day with one hour at ten times the rate."""
 
     def rate(time: Floats) -> Floats:
         return np.where((time >= 12 * HOUR) & (time < 13 * HOUR), 10.0, 1.0)
@@ -95,7 +95,7 @@ def tenfold_peak(traffic: Traffic, per_day: float) -> Day:
 
 
 def noisy_tenant(traffic: Traffic, per_day: float, flood: int, tenants: int = 100) -> Day:
-    """Many owners who share a steady day, and owner 0, who asks for a flood within a minute at noon."""
+    """Return a steady day of many owners, with a flood from owner 0 within a minute at noon."""
     random = np.random.default_rng(SEED + 2)
     quiet = arrivals_at(np.ones_like, per_day)
     noisy = 12 * HOUR + random.uniform(0, 60, flood)

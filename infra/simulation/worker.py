@@ -1,4 +1,4 @@
-"""One GPU at work: a batch that others join and leave, all of it one frame further at a time."""
+"""One GPU with continuous batching: jobs join and leave the batch, which advances one frame at a time."""
 
 import heapq
 from collections.abc import Callable, Sequence
@@ -12,10 +12,10 @@ ROUNDING = 1e-6  # frames
 
 
 class Worker:
-    """Speaks up to `slots` jobs side by side; `on_ended` gets those that ended together.
+    """Synthesizes up to `slots` jobs concurrently; `on_ended` is called with those that end together.
 
-    The time of a frame depends on how many share it, so what is kept is how many frames the batch has gone, and at
-    which frame each job ends.
+    The time of a frame depends on the batch size, so the state is the number of frames that the batch has advanced,
+    and the frame at which each job ends.
     """
 
     def __init__(
@@ -31,27 +31,27 @@ class Worker:
         self._plan = 0
         self.is_receiving = True
         self.busy_seconds = 0.0
-        """How long it had anything to speak."""
+        """Time during which it had jobs."""
 
     @property
     def room(self) -> int:
-        """How many more it would receive."""
+        """The number of further jobs that it would receive."""
         return self._slots - len(self._ends) if self.is_receiving else 0
 
     @property
     def in_hand(self) -> int:
-        """How many it speaks."""
+        """The number of jobs in progress."""
         return len(self._ends)
 
     def begin(self, jobs: Sequence[tuple[int, int]]) -> None:
-        """Take on jobs with their numbers of frames."""
+        """Start jobs, given with their numbers of frames."""
         self._catch_up()
         for job, frames in jobs:
             heapq.heappush(self._ends, (self._gone + frames, job))
         self._plan_end()
 
     def drop_all(self) -> list[int]:
-        """Give up everything in hand, as at the end of a drain; what that was."""
+        """Drop and return all jobs in progress, as at the end of a drain."""
         self._catch_up()
         dropped = [job for _, job in self._ends]
         self._ends.clear()
@@ -66,7 +66,7 @@ class Worker:
             self.busy_seconds += passed
 
     def _plan_end(self) -> None:
-        """Come back when the next job ends, unless the batch changes before."""
+        """Schedule the end of the next job; a change of the batch replaces it."""
         self._plan += 1
         if self._ends:
             left = max(0.0, self._ends[0][0] - self._gone)
@@ -80,6 +80,6 @@ class Worker:
         ended = []
         while self._ends and self._ends[0][0] <= self._gone + ROUNDING:
             ended.append(heapq.heappop(self._ends)[1])
-        # Planned before the batch is filled up again: an end that rounding left a hair away comes with the next.
+        # Planned before the batch is refilled: an end that rounding delays slightly is handled by the next event.
         self._plan_end()
         self._on_ended(self, ended)

@@ -1,1 +1,1 @@
-"""The embedded AWS: ministack as a process of this machine, its configuration, and how other programs find it."""
+"""The embedded AWS: ministack as a local process, its configuration, and its discovery by other programs."""

@@ -1,4 +1,4 @@
-"""Types of ASGI, and a request's body."""
+"""ASGI types, and the body of a request."""
 
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
@@ -10,11 +10,11 @@ App = Callable[[Message, Receive, Send], Coroutine[Any, Any, None]]
 
 
 class ClientDisconnected(Exception):
-    """The client went away before its request was complete."""
+    """The client disconnected before its request was complete."""
 
 
 class BodyTooLarge(Exception):
-    """The body has more bytes than may be read."""
+    """The body is larger than allowed."""
 
 
 class RequestBody:
@@ -36,12 +36,12 @@ class RequestBody:
         return part
 
     async def rest(self, limit: int | None = None) -> bytes:
-        """Return what was not read yet, at most `limit` bytes.
+        """Return the rest of the body, at most `limit` bytes.
 
         Raises
         ------
         BodyTooLarge
-            There is more.
+            The rest is larger.
         """
         parts, size = [], 0
         while (part := await self.next_part()) is not None:
@@ -53,7 +53,7 @@ class RequestBody:
 
 
 def replaying(body: bytes, receive: Receive) -> Receive:
-    """Return what receives this body, and then what `receive` does."""
+    """Return a `Receive` that yields this body, and then the messages of `receive`."""
     messages = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def receive_again() -> Message:

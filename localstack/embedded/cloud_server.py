@@ -1,4 +1,4 @@
-"""The embedded AWS with all that the templates deploy: `server.py`, and what ministack lacks for it.
+"""The embedded AWS with all services of the templates: `server.py`, and the features that ministack lacks.
 
 AWS expands the SAM resources of every template; ministack does so for the root template alone, and does not know
 the resource type of functions in the others.  Resources of types that it does not know are recorded and do nothing.
@@ -35,7 +35,7 @@ def _parse_and_expand(body: str) -> dict[str, Any]:
 
 
 def is_deployed_api(path: str) -> bool:
-    """Return whether a path is one of a deployed API, which authorizes by itself; its `@connections` do not."""
+    """Return whether a path is of a deployed API, which authorizes requests itself; its `@connections` do not."""
     return path.startswith("/_aws/execute-api/") and "/@connections" not in path
 
 
@@ -44,7 +44,7 @@ def _record(logical_id: str, _properties: dict[str, Any], stack_name: str) -> tu
 
 
 def _create_alarm(logical_id: str, properties: dict[str, Any], stack_name: str) -> tuple[str, dict[str, Any]]:
-    """Create an alarm on one metric; of those on metric math, which the emulator refuses, keep the name."""
+    """Create an alarm on one metric; for those on metric math, which the emulator rejects, store only the name."""
     create = _record if properties.get("Metrics") else _alarm["create"]
     created: tuple[str, dict[str, Any]] = create(logical_id, properties, stack_name)
     return created
@@ -58,13 +58,13 @@ def _update_alarm(physical_id: str, old: Any, new: dict[str, Any], *more: Any) -
 
 
 def _forget(*_: object) -> None:
-    """There is nothing to delete."""
+    """Delete nothing: the resource was only recorded."""
 
 
 def _keep_attributes_of_nested_resources() -> None:
-    """Remember what each resource answers to `Fn::GetAtt`.
+    """Store the attributes of each resource for `Fn::GetAtt`.
 
-    ministack forgets it for resources of nested stacks that an update leaves as they are.
+    ministack loses them for resources of nested stacks that an update does not change.
     """
     provision, update = provisioners._provision_resource, provisioners._update_resource
     known: dict[tuple[str, str], dict[str, Any]] = {}

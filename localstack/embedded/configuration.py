@@ -1,7 +1,7 @@
 """Environment variables of the embedded AWS and of its clients.
 
 Objects are kept in the data folder and survive `kill -9`.  Queues are not kept: they are derived from the objects
-(see `provisioning/recovery.py`), so each start makes them again.
+(see `provisioning/recovery.py`), so each start creates them again.
 """
 
 import os
@@ -18,12 +18,12 @@ ACCOUNT = "000000000000"
 
 
 def python() -> Path:
-    """Return the Python that has ministack; it pins a newer botocore than the services can use."""
+    """Return the Python with ministack, which pins a newer botocore than the services can use."""
     return ensure("ministack", LOCKS["ministack"])
 
 
 def s3_folder_of(data: Path) -> Path:
-    """Return the folder that keeps the objects, as `<account>/<bucket>/<key>`."""
+    """Return the folder that contains the objects, as `<account>/<bucket>/<key>`."""
     return data / "s3"
 
 
@@ -42,13 +42,13 @@ def server_environment(port: int, data: Path, settings: Settings, credentials: A
         "LOG_LEVEL": "INFO" if settings.log_level == "DEBUG" else "WARNING",
         "SFTP_ENABLED": "0",
         "IOT_MTLS_ENABLED": "0",
-        # It would look for leftover containers to remove, which are not ours.
+        # Otherwise it would remove leftover containers, which are not ours.
         "DOCKER_HOST": "unix:///nowhere",
     }
 
 
 def client_environment(port: int, credentials: AwsCredentials) -> dict[str, str]:
-    """Return the environment of the processes that use it."""
+    """Return the environment of the processes that use the embedded AWS."""
     no_proxy = ",".join(filter(None, [os.environ.get("NO_PROXY") or os.environ.get("no_proxy"), HOST]))
     return {
         "AWS_ENDPOINT_URL": f"http://{HOST}:{port}",
@@ -62,7 +62,7 @@ def client_environment(port: int, credentials: AwsCredentials) -> dict[str, str]
     }
 
 
-# A profile or a session token for the real AWS would override, or be sent along with, the key above.
+# A profile or session token for the real AWS would override the key above, or be sent with it.
 UNSET_FOR_CLIENTS = ("AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_SESSION_TOKEN")
 
 

@@ -1,4 +1,4 @@
-"""The connection file, by which other programs of this machine find the embedded AWS of a running `make run`."""
+"""The connection file, with which local programs find the embedded AWS of a running `make run`."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ class Connection(BaseModel):
     voices_bucket: str
 
     def environment(self) -> dict[str, str]:
-        """Return the settings with which the services of the run find what is stored."""
+        """Return the settings with which the services of the run access the storage and queues."""
         return {"AWS_REGION": self.region, "BUCKET": self.bucket, "VOICES_BUCKET": self.voices_bucket}
 
 
@@ -45,7 +45,7 @@ def read(data: Path) -> Connection | None:
         connection = Connection.model_validate_json((run_folder_of(data) / FILE).read_bytes())
     except (OSError, ValidationError):
         return None
-    # A run that has ended leaves the file behind, and its port may be another program's by now.
+    # The file remains after a run, and another program may use its port by now.
     return connection if _is_held(lock_of(data)) else None
 
 

@@ -1,4 +1,4 @@
-"""CORS headers in place of those of ministack, which let every page in."""
+"""CORS headers that replace those of ministack, which allow every origin."""
 
 from collections.abc import Iterable
 
@@ -12,7 +12,7 @@ Headers = list[tuple[bytes, bytes]]
 
 
 class CorsPolicy:
-    """Pages of these origins, and of no others, may use presigned URLs and forms."""
+    """Allows only pages of these origins to use presigned URLs and forms."""
 
     def __init__(self, origins: Iterable[str]) -> None:
         self._origins = frozenset(origins)
@@ -48,12 +48,12 @@ class CorsPolicy:
         return send_with_headers
 
     def _allows(self, request: ReceivedRequest) -> bool:
-        """Return whether a page may send this: no page has the credentials to sign headers."""
+        """Return whether a page may send this request: no page has the credentials to sign headers."""
         return request.header("authorization") is None and request.header("origin") in self._origins
 
 
 def without_wildcard(send: Send) -> Send:
-    """Return `send` without the CORS headers that ministack adds to responses of others that have none."""
+    """Return `send` without the CORS headers that ministack adds to other applications' responses."""
 
     async def send_without(message: Message) -> None:
         if message["type"] == "http.response.start" and _allows_all(message["headers"]):

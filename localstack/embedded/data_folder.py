@@ -1,4 +1,4 @@
-"""The data folder of a run: for its owner's eyes only, locked while a run uses it, with credentials of its own."""
+"""The data folder of a run: accessible only to its owner, locked during a run, with its own credentials."""
 
 import configparser
 import os
@@ -16,7 +16,7 @@ CREDENTIALS_FILE = "credentials"
 
 
 class DataFolderUnavailable(Exception):
-    """The data folder can't be used; the message says what would help."""
+    """The data folder can't be used; the message says how to fix it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,17 +27,17 @@ class AwsCredentials:
     secret_access_key: str = field(repr=False)
 
     def environment(self) -> dict[str, str]:
-        """Return the variables by which AWS's SDKs find them."""
+        """Return the environment variables that the AWS SDKs read."""
         return {"AWS_ACCESS_KEY_ID": self.access_key_id, "AWS_SECRET_ACCESS_KEY": self.secret_access_key}
 
 
 def make_private(folder: Path) -> None:
-    """Make a folder, if it does not exist, and let nobody but its owner in.
+    """Create a folder, if it does not exist, and restrict access to its owner.
 
     Raises
     ------
     OSError
-        It can't be made, or belongs to somebody else.
+        It can't be created, or belongs to another user.
     """
     folder.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
     if folder.stat().st_mode & 0o077:
@@ -46,12 +46,12 @@ def make_private(folder: Path) -> None:
 
 @contextmanager
 def locked(data: Path) -> Iterator[Path]:
-    """Make the data folder and lock it: two stores on one folder would overwrite each other.
+    """Create the data folder and lock it: two stores on one folder would overwrite each other.
 
     Raises
     ------
     DataFolderUnavailable
-        Another run uses it, or it can't be written.
+        Another run uses it, or it is not writable.
     """
     try:
         make_private(data)
@@ -69,18 +69,18 @@ def locked(data: Path) -> Iterator[Path]:
 
 
 def lock_of(data: Path) -> FileLock:
-    """Return the lock that a run holds on its data folder for as long as it lives."""
+    """Return the lock that a run holds on its data folder for its duration."""
     return FileLock(data / "in-use.lock", mode=0o600)
 
 
 def run_folder_of(data: Path) -> Path:
-    """Return the folder for files that matter only during a run."""
+    """Return the folder for files that are used only during a run."""
     return data / "run"
 
 
 def write_private(path: Path, text: str) -> None:
     """Write a file that only its owner can read, atomically."""
-    # `mkstemp` makes files with mode 0600.
+    # `mkstemp` creates files with mode 0600.
     descriptor, unfinished = tempfile.mkstemp(dir=path.parent)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(text)
@@ -88,12 +88,12 @@ def write_private(path: Path, text: str) -> None:
 
 
 def new_credentials() -> AwsCredentials:
-    """Return random credentials, in the form of those of AWS."""
+    """Return random credentials in the format of AWS."""
     return AwsCredentials("LOCAL" + secrets.token_hex(8).upper(), secrets.token_urlsafe(30))
 
 
 def ensure_credentials(data: Path) -> AwsCredentials:
-    """Return the credentials of a data folder; make them at its first use."""
+    """Return the credentials of a data folder; create them on first use."""
     found = read_credentials(data)
     if found is None:
         found = new_credentials()
@@ -113,7 +113,7 @@ def read_credentials(data: Path) -> AwsCredentials | None:
 
 
 def _file_with(credentials: AwsCredentials) -> str:
-    """Return a shared credentials file, as `AWS_SHARED_CREDENTIALS_FILE` can name it for the AWS CLI."""
+    """Return the content of a shared credentials file, for `AWS_SHARED_CREDENTIALS_FILE` and the AWS CLI."""
     return (
         "[default]\n"
         f"aws_access_key_id = {credentials.access_key_id}\n"

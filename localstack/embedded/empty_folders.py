@@ -1,4 +1,4 @@
-"""Removes folders of the embedded S3 that are empty: their names are those of voices that were deleted.
+"""Removes empty folders of the embedded S3: their names are those of deleted voices.
 
 ministack writes and deletes an object's files in one step of the event loop, so no folder is removed between its
 creation and that of the file in it.
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ministack.services import s3
 
-BUCKETS = "*/*"  # <account>/<bucket>: these stay when they are empty
+BUCKETS = "*/*"  # <account>/<bucket>: these are kept even if empty
 
 
 def remove_empty_folders(data: Path) -> None:
@@ -22,7 +22,7 @@ def remove_empty_folders(data: Path) -> None:
 
 
 def remove_folders_with_last_object(data: Path) -> None:
-    """Have ministack remove the folders of an object when it deletes the last object in them."""
+    """Patch ministack to remove the folders of an object when it deletes the last object in them."""
     delete_files = s3._delete_persisted_object
 
     def delete_files_and_folders(bucket: str, key: str) -> None:
@@ -37,7 +37,7 @@ def remove_folders_with_last_object(data: Path) -> None:
 
 
 def _removed(folder: Path) -> bool:
-    """Remove a folder if it is empty; return whether it was."""
+    """Remove a folder if it is empty; return whether it was removed."""
     with contextlib.suppress(OSError):
         folder.rmdir()
         return True

@@ -1,7 +1,7 @@
 """Makes the queues of ministack fair between message groups, as standard queues of SQS are.
 
-The groups that have visible messages take turns, and one that has not been served before is next.  So a group with
-one message waits for no more than what is already in flight, however many messages the others have sent.  Messages
+Groups with visible messages are served round-robin, and one that has not been served before is next.  So a group
+with one message waits only for what is already in flight, however many messages the others have sent.  Messages
 without a group form one group.
 """
 
@@ -18,7 +18,7 @@ Collect = Callable[[Queue, int, int], list[Message]]
 
 
 def make_fair(sqs: ModuleType) -> None:
-    """Replace the choice of messages in ministack's `sqs` module; FIFO queues keep theirs."""
+    """Replace the selection of messages in ministack's `sqs` module; FIFO queues are unchanged."""
     sqs._collect_msgs = _fair(sqs._collect_msgs)  # type: ignore[attr-defined]
 
 
@@ -37,7 +37,7 @@ def _fair(collect: Collect) -> Collect:
 
 
 class Turns:
-    """Whose turn it is among the message groups of a queue."""
+    """The round-robin order of the message groups of a queue."""
 
     def __init__(self) -> None:
         self._numbers = itertools.count(1)

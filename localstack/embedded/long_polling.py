@@ -1,9 +1,9 @@
 """Makes long polls of ministack behave as those of SQS.
 
 - A long poll returns when its message arrives, not at the next of ministack's polls every 100 ms.  A preview passes
-  two queues, so these polls would be most of its time.
-- A long poll whose client has disconnected ends.  Otherwise the poll of a killed worker would take one more
-  message, which nobody would see before its visibility timeout.
+  through two queues, so these polls would dominate its latency.
+- A long poll whose client has disconnected ends.  Otherwise the poll of a killed worker would receive one more
+  message, hidden from others until its visibility timeout.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from embedded.asgi import App, Message, Receive, Send
 
 
 class MessageArrivals:
-    """Wakes the long polls when a message arrives, from whichever thread; replaces `asyncio` in ministack's SQS."""
+    """Wakes the long polls when a message arrives, from any thread; replaces `asyncio` in ministack's SQS."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -27,11 +27,11 @@ class MessageArrivals:
         sqs.asyncio = self
 
     def __getattr__(self, name: str) -> Any:
-        """Return what `asyncio` has under this name; all but `sleep` is the same."""
+        """Return the attribute of `asyncio`; only `sleep` differs."""
         return getattr(asyncio, name)
 
     async def sleep(self, seconds: float) -> None:
-        """Wait for a message to arrive, at most so long."""
+        """Wait for a message to arrive, for at most `seconds`."""
         try:
             async with asyncio.timeout(seconds):
                 await self._arrived.wait()
@@ -48,7 +48,7 @@ class MessageArrivals:
 
 
 def cancelled_on_disconnect(app: App) -> App:
-    """Return the application with each HTTP request cancelled when its client disconnects."""
+    """Return the application, with each HTTP request cancelled when its client disconnects."""
 
     async def serve(scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":

@@ -1,4 +1,4 @@
-"""Restarts the embedded AWS when its files were removed: it would go on to list objects that are gone."""
+"""Restarts the embedded AWS when its files were removed: it would still list the deleted objects."""
 
 import asyncio
 from collections.abc import Iterator

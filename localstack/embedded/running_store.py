@@ -1,4 +1,4 @@
-"""Points a program that is run by hand at the embedded AWS of a running `make run`."""
+"""Configures a manually run program to use the embedded AWS of a running `make run`."""
 
 import os
 
@@ -22,7 +22,7 @@ def use_running_store(local: LocalSettings) -> bool:
 
 
 def use_running_store_unless_configured() -> None:
-    """Do so if the environment points at no other storage, and one runs.
+    """Use the running store, if there is one and the environment configures no other storage.
 
     Raises
     ------

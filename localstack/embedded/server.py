@@ -27,7 +27,7 @@ async def main(
     services: frozenset[str] | None = frozenset({"s3", "sqs"}),
     is_public: Callable[[str], bool] = nothing_is_public,
 ) -> None:
-    """Serve these services until told to stop; None means all that ministack has."""
+    """Serve these services until stopped; None means all services of ministack."""
     os.umask(0o077)
     data = Path(os.environ["S3_DATA_DIR"])
     remove_empty_folders(data)

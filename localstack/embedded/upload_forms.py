@@ -1,7 +1,7 @@
-"""Presigned upload forms (`POST` of `multipart/form-data` to a bucket), taken apart before ministack reads them.
+"""Presigned upload forms (`POST` of `multipart/form-data` to a bucket), parsed before ministack reads them.
 
-ministack does not check who signed a form, and takes one that nobody signed.  What it gets is a form written anew,
-with exactly the fields that were verified, so that it can't read another form than the one that was checked.
+ministack does not verify the signature of a form, and accepts unsigned ones.  It receives a rewritten form with
+exactly the verified fields, so that it can't parse a form other than the one that was verified.
 """
 
 import json
@@ -18,7 +18,7 @@ FIELDS_MAX_BYTES = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class FormHead:
-    """The fields of a form, in front of its file.
+    """The fields of a form that precede its file.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ class FormHead:
 
 
 def boundary_of(request: ReceivedRequest) -> bytes | None:
-    """Return the boundary between the parts of an upload form; None if the request is none."""
+    """Return the boundary between the parts of an upload form; None if the request is not one."""
     message = Message()
     message["Content-Type"] = next((value for name, value in request.headers if name == "content-type"), "")
     boundary = message.get_param("boundary")
@@ -50,7 +50,7 @@ def parse_head(body: bytes, boundary: bytes) -> FormHead | None:
     Raises
     ------
     SignatureRefused
-        It is no form, has a field twice, no file, or too many fields.
+        It is not a form, has a duplicate field, no file, or too many fields.
     """
     delimiter = b"--" + boundary
     fields: dict[str, str] = {}
@@ -74,7 +74,7 @@ def parse_head(body: bytes, boundary: bytes) -> FormHead | None:
 
 
 def largest_file(fields: dict[str, str]) -> int | None:
-    """Return how many bytes a form's policy allows for the file; None if it sets no limit."""
+    """Return the maximum size of the file under a form's policy, in bytes; None if it sets no limit."""
     try:
         conditions = json.loads(b64decode(fields["policy"], validate=True))["conditions"]
         limits = [int(one[2]) for one in conditions if isinstance(one, list) and one[0] == "content-length-range"]

@@ -1,8 +1,8 @@
-"""ASGI middleware in front of ministack, which itself lets everybody do everything.
+"""ASGI middleware in front of ministack, which itself does not authorize requests.
 
-Only requests that are signed with our credentials pass, and only to the services that are meant to be used.  A host
+Only requests that are signed with our credentials are accepted, and only to the services in use.  A host
 name that is not loopback's is refused (DNS rebinding).  Pages of other origins get CORS headers only if the
-settings name the origin, and only for what is presigned.
+settings name the origin, and only for presigned requests.
 """
 
 import json
@@ -23,7 +23,7 @@ from pipeline.access.request_signatures import (
     is_presigned,
 )
 
-# Of a body whose signature can't be checked before it is read.  The longest message of SQS has 1 MiB.
+# Of a body whose signature can't be checked before it is read.  SQS messages have at most 1 MiB.
 UNVERIFIED_MAX_BYTES = 8 * 1024 * 1024
 
 _PATHS = {
@@ -44,9 +44,9 @@ class VerifiedRequests:
     app
         The application behind it.
     verifier
-        Knows the credentials and the services.
+        Verifies signatures, with the credentials and the services.
     cors
-        Which origins' pages may use what is presigned.
+        The origins whose pages may use presigned requests.
     is_public
         Returns whether a path is served without a signature.
     """
@@ -96,7 +96,7 @@ class VerifiedRequests:
         await self._app(scope, replaying(body, receive), send)
 
     async def _verified(self, scope: Message, request: ReceivedRequest, body: RequestBody) -> tuple[Message, bytes]:
-        """Return what to pass on; a signature that covers a declared hash is checked before the body is read."""
+        """Return the verified request; a signature over a declared hash is checked before reading the body."""
         boundary = upload_forms.boundary_of(request)
         if boundary is not None:
             return await self._verified_form(scope, boundary, body)
@@ -132,13 +132,13 @@ class VerifiedRequests:
 
 
 def _check_path(service: str, path: str) -> None:
-    """Refuse a path that ministack would route to something else than the service that was signed for."""
+    """Refuse a path that ministack would route to a service other than the signed one."""
     if not _PATHS.get(service, _OTHER_PATHS).fullmatch(path):
         raise SignatureRefused("AccessDenied", f"This is no path of {service}.")
 
 
 async def _send_error(request: ReceivedRequest, error: SignatureRefused, send: Send) -> None:
-    """Send an error as the AWS protocols do: JSON to clients of JSON, else the XML of S3."""
+    """Send an error in the AWS protocol of the request: JSON to JSON clients, else the XML of S3."""
     content_type = next((value for name, value in request.headers if name == "content-type"), "")
     if "json" in content_type:
         body = json.dumps({"__type": error.code, "message": error.message})

@@ -1,1 +1,1 @@
-"""Virtual environments under `.venvs`, and the lock files that they are made from."""
+"""Virtual environments under `.venvs`, and the lock files that they are created from."""

@@ -1,4 +1,4 @@
-"""Make environments by name: `PYTHONPATH=localstack python -m environments NAME…`."""
+"""Create environments by name: `PYTHONPATH=localstack python -m environments NAME…`."""
 
 import sys
 

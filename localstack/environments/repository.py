@@ -1,4 +1,4 @@
-"""Paths of the repository; importing this makes its packages importable by the programs that are run by path."""
+"""Paths of the repository; importing this makes its packages importable in programs that are run by path."""
 
 import sys
 from pathlib import Path

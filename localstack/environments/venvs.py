@@ -1,4 +1,4 @@
-"""Virtual environments, each made from a lock file, and made again when that changes."""
+"""Virtual environments, each created from a lock file, and recreated when it changes."""
 
 import hashlib
 import importlib.util
@@ -30,32 +30,32 @@ LOCKS = {
 
 
 class EnvironmentFailed(Exception):
-    """An environment can't be made; the message says what would help."""
+    """An environment can't be created; the message says how to fix it."""
 
 
 def ensure(name: str, lock: Path, maker: str = sys.executable) -> Path:
-    """Return the Python of an environment that has what the lock file names; make the environment if needed.
+    """Return the Python of an environment with the packages of a lock file; create the environment if needed.
 
     Parameters
     ----------
     name
         The folder of the environment.
     lock
-        What to install.
+        The lock file to install from.
     maker
-        The Python that the environment is made by, and so is of the version of.
+        The Python that creates the environment, which gets its version.
 
     Raises
     ------
     EnvironmentFailed
-        It can't be made.
+        It can't be created.
     """
     folder = VENVS / name
     python = folder / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
     stamp = folder / "made-from.txt"
     wanted = _fingerprint(lock, maker)
     VENVS.mkdir(exist_ok=True)
-    # Two runs may start at once; one makes the environment, the other waits for it.
+    # Two runs may start at once; one creates the environment, the other waits for it.
     with FileLock(VENVS / f"{name}.lock"):
         if not (python.exists() and stamp.exists() and stamp.read_text() == wanted):
             log.info("making a virtual environment", name=name, lock=str(lock.relative_to(ROOT)))

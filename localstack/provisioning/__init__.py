@@ -1,1 +1,1 @@
-"""What `provision.py` is made of, and how queues that lost their messages are filled again."""
+"""The parts of `provision.py`, and the recovery of queues that lost their messages."""

@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 READING_CORS_ID, FORMS_CORS_ID = OURS + "presigned-urls", OURS + "presigned-forms"
-CHANGE_RETENTION = timedelta(days=7)  # the sweeper deletes these within minutes; one left behind is worth a look
+CHANGE_RETENTION = timedelta(days=7)  # the sweeper deletes these within minutes; a remaining one indicates a fault
 UNFINISHED_UPLOAD_DAYS = 1
-NOTIFICATION_ATTEMPTS = 5  # AWS takes a few seconds to know a new queue policy
+NOTIFICATION_ATTEMPTS = 5  # AWS takes a few seconds to apply a new queue policy
 
 
 async def provision_buckets(s3: "S3Client", settings: Settings) -> None:
-    """Make the buckets and set their lifecycle and CORS rules."""
+    """Create the buckets and set their lifecycle and CORS rules."""
     for name in dict.fromkeys((settings.bucket, settings.bucket_for_voices)):
         await _ensure_bucket(s3, name, settings.aws_region)
     await _set_lifecycle(s3, settings.bucket, [*expiry_rules(settings), unfinished_upload_rule()])
@@ -52,7 +52,7 @@ async def _ensure_bucket(s3: "S3Client", name: str, region: str) -> None:
 
 
 def expiry_rules(settings: Settings) -> list[Rule]:
-    """Return the lifecycle rules that back up the sweeper, in whole days and never too early."""
+    """Return the lifecycle rules that back up the sweeper, rounded up to whole days."""
     retentions = {
         layout.UPLOADS: settings.upload_retention,
         layout.PREVIEWS: settings.preview_retention,
@@ -111,9 +111,9 @@ async def _set_cors(s3: "S3Client", bucket: str, origins: Sequence[str]) -> None
 
 
 def reading_rule() -> Rule:
-    """Return the rule that lets pages read: whoever follows a redirect from another origin has the origin `null`.
+    """Return the rule that allows pages to read: after a redirect from another origin, the origin is `null`.
 
-    The signature of the URL says who may.
+    Access is controlled by the signature of the URL.
     """
     return {
         "ID": READING_CORS_ID,
@@ -176,7 +176,7 @@ async def _put_notification(s3: "S3Client", bucket: str, configuration: Any) -> 
 
 
 def _comparable(rule: Rule) -> Rule:
-    """Normalise what storages return differently: `Prefix` for `prefix`, and the order of filters."""
+    """Normalise differences between storages: `Prefix` for `prefix`, and the order of filters."""
     filters = rule.get("Filter", {}).get("Key", {}).get("FilterRules", [])
     return rule | {"Filter": sorted((one["Name"].lower(), one["Value"]) for one in filters)}
 

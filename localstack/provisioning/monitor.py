@@ -1,4 +1,4 @@
-"""Provisions a store again that has lost its buckets or queues, as an emulator that was reset or restarted has."""
+"""Reprovisions a store that has lost its buckets or queues, such as an emulator after a reset or restart."""
 
 import asyncio
 from collections.abc import AsyncIterator

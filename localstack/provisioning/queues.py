@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-DEAD_LETTER_RETENTION = timedelta(days=14)  # the most that SQS allows
+DEAD_LETTER_RETENTION = timedelta(days=14)  # the maximum of SQS
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Queue:
 
 
 async def provision_queues(sqs: "SQSClient", settings: Settings) -> str:
-    """Make the queues and set their attributes; return the ARN of the events queue."""
+    """Create the queues and set their attributes; return the ARN of the events queue."""
     synthesis_dead = await _get_or_create(sqs, settings.synthesis_dead_letter_queue)
     events_dead = await _get_or_create(sqs, settings.events_dead_letter_queue)
     synthesis = await _get_or_create(sqs, settings.synthesis_queue)
@@ -49,7 +49,7 @@ async def provision_queues(sqs: "SQSClient", settings: Settings) -> str:
 
 
 async def _get_or_create(sqs: "SQSClient", name_or_url: str) -> Queue:
-    """Return a queue given by URL or name; make it if it is given by name and does not exist."""
+    """Return a queue given by URL or name; create it if it is given by name and does not exist."""
     url = name_or_url
     if not is_url(name_or_url):
         try:
@@ -62,7 +62,7 @@ async def _get_or_create(sqs: "SQSClient", name_or_url: str) -> Queue:
 
 
 def is_url(name_or_url: str) -> bool:
-    """Return whether a queue is given by its URL, so that others made it."""
+    """Return whether a queue is given by its URL, and so is managed elsewhere."""
     return name_or_url.startswith(("http://", "https://"))
 
 

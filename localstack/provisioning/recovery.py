@@ -1,4 +1,4 @@
-"""Fills queues that lost their messages: the queues are derived from what is stored."""
+"""Refills queues that lost their messages: the queues are derived from the stored objects."""
 
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
@@ -13,24 +13,24 @@ from pipeline.ids import lowest_id
 
 log = structlog.get_logger()
 
-RESEND_WINDOW = timedelta(minutes=1)  # an event older than that has reached its client
+RESEND_WINDOW = timedelta(minutes=1)  # older events have reached their clients
 
 
 async def refill_queues(resources: Resources, *, down_since: datetime | None = None) -> None:
     """Send the messages of unfinished jobs, and the events of recent outcomes, again.
 
-    Both are idempotent: a message that was not lost does no harm when it comes twice.
+    Both are idempotent: a duplicate of a message that was not lost does no harm.
 
     Parameters
     ----------
     resources
-        With queues that lost their messages.
+        The resources, whose queues lost their messages.
     down_since
-        Since when the queues were down, if that is known; else now.
+        The time since which the queues were down; None means now.
     """
     now = resources.clock()
     jobs_sent = 0
-    # The clock of the process that made the id may run a little ahead.
+    # The clock of the process that created the id may be slightly ahead.
     soon = now + timedelta(minutes=1)
     async for job_id in jobs.unfinished(resources, since=now - resources.settings.job_deadline, until=soon):
         request = await jobs.read_envelope(resources, job_id)
@@ -45,7 +45,7 @@ async def refill_queues(resources: Resources, *, down_since: datetime | None = N
 
 
 async def outcomes_since(resources: Resources, moment: datetime) -> AsyncIterator[str]:
-    """Yield the keys of the outcomes written since this moment, by one listing of the jobs young enough."""
+    """Yield the keys of the outcomes written since this moment, with one listing of the recent jobs."""
     # A job ends by its deadline; the sweeper, which fails those past it, may take minutes more.
     oldest = moment - resources.settings.job_deadline - timedelta(minutes=10)
     async for item in resources.bucket.list(layout.JOBS, start_after=layout.JOBS + lowest_id(oldest)):

@@ -15,7 +15,7 @@ OURS = "voice-cloning-"  # the prefix of our rules' ids
 
 
 def merged(found: Sequence[Any], ours: Sequence[Rule], *, key: str) -> list[Any]:
-    """Return the rules found with ours in place of those with the same ids; the others stay as they are."""
+    """Return the rules found, with those of the same ids replaced by ours; the others are unchanged."""
     by_id = {rule[key]: rule for rule in ours}
     kept = [by_id.pop(rule.get(key), rule) for rule in found]
     return [*kept, *by_id.values()]

@@ -1,1 +1,1 @@
-"""Child processes: started, checked, restarted, and stopped with whoever started them."""
+"""Child processes: started, checked, restarted, and stopped with their parent."""

@@ -1,7 +1,7 @@
 """Runs a program that must not outlive its parent: `python exit_with_parent.py (-m MODULE | SCRIPT) [ARGUMENT…]`.
 
-Its standard input is a pipe that only the parent holds.  When that closes, on purpose or because the parent was
-killed, the program is asked to stop as by Ctrl-C or `kill`; after a grace period it is killed.  This works the same
+Its standard input is a pipe that only the parent holds.  When it closes, deliberately or because the parent was
+killed, the program is stopped as by Ctrl-C or `kill`; after a grace period it is killed.  This works the same
 on every system, and needs only the standard library, because it also runs in other virtual environments.
 """
 
@@ -19,7 +19,7 @@ EXIT_CODE_KILLED = 137
 
 
 def main() -> None:
-    """Run the program that the arguments name, and stop it when the parent is gone."""
+    """Run the program that the arguments name, and stop it when the parent has exited."""
     threading.Thread(target=_stop_at_end_of, args=(_take_over_stdin(),), daemon=True, name="parent-watch").start()
     if sys.argv[1] == "-m":
         name, sys.argv = sys.argv[2], sys.argv[2:]
@@ -47,7 +47,7 @@ def _stop_at_end_of(pipe: int) -> None:
     if sys.platform == "win32":
         signal.raise_signal(signal.SIGINT)
     else:
-        # To the main thread, so that whatever it sleeps in is interrupted.
+        # To the main thread, to interrupt blocking calls.
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
     time.sleep(GRACE_SECONDS)
     if sys.platform != "win32" and os.getpgrp() == os.getpid():

@@ -1,4 +1,4 @@
-"""Settings of running everything on one machine, beside those of the services."""
+"""Settings for running everything on one machine, in addition to those of the services."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from pipeline.settings import Settings
 
 
 class LocalSettings(BaseSettings):
-    """Settings of the supervisor alone.  The description of each field is also the row in docs/settings.md."""
+    """Settings of the supervisor only.  The description of each field is also the row in docs/settings.md."""
 
     model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True, extra="ignore", case_sensitive=False)
 

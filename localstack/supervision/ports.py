@@ -1,17 +1,17 @@
-"""Free ports, and why one can't be listened on."""
+"""Finding free ports, and explaining why one can't be used."""
 
 import errno
 import random
 import socket
 import sys
 
-# Below what systems hand out for outgoing connections: a client that connects while its server is down could
-# otherwise be given the server's own port as its source, and keep the server from restarting.
+# Below the ephemeral range: a client that connects while its server is down could otherwise be assigned the
+# server's own port as its source, and prevent the server from restarting.
 PORTS = range(20_000, 32_000)
 
 
 class PortUnavailable(Exception):
-    """The port can't be listened on; the message says what would help."""
+    """The port can't be listened on; the message says how to fix it."""
 
 
 def free_port(host: str) -> int:
@@ -20,7 +20,7 @@ def free_port(host: str) -> int:
     Raises
     ------
     PortUnavailable
-        There is none on this host.
+        The host has no free port.
     """
     problem: PortUnavailable | None = None
     for port in random.sample(PORTS, 50):
@@ -46,7 +46,7 @@ def check_port(host: str, port: int) -> None:
     except OSError as error:
         raise PortUnavailable(f"HOST={host} is no address to listen on: {error}.") from error
     with socket.socket(family, kind) as probe:
-        if sys.platform != "win32":  # where it would mean to share the port
+        if sys.platform != "win32":  # where it would allow sharing the port
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(address)

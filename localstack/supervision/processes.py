@@ -25,7 +25,7 @@ ReadinessCheck = Callable[[], Awaitable[bool]]
 
 POLL_SECONDS = 0.05
 CHECK_TIMEOUT_SECONDS = 2.0
-STABLE_SECONDS = 20  # after so long a run, the back-off starts again
+STABLE_SECONDS = 20  # after running this long, the back-off is reset
 FIRST_BACKOFF_SECONDS = 0.2
 LONGEST_BACKOFF_SECONDS = 15.0
 ATTEMPTS_TO_START = 3
@@ -50,16 +50,16 @@ class Program:
     command
         A script, or `-m` and a module, and arguments.
     is_ready
-        Returns whether it does its work.
+        Returns whether the program is ready.
     python
         The interpreter.
     environment
-        Variables that are added to our own environment.
+        Variables that are added to the current environment.
     folder
         The working directory.
     prepare
-        Called each time the program has become ready, before it counts as such, with the time since when it was
-        down (None at the first start); may raise `Unavailable` to have it restarted.
+        Called each time the program has become ready, before it is reported as such, with the time since which it
+        was down (None at the first start); may raise `Unavailable` to have it restarted.
     """
 
     name: str
@@ -103,7 +103,7 @@ class ChildProcess:
             await asyncio.sleep(backoff)
 
     async def _run_once(self) -> str:
-        """Run it to its end; return how it ended."""
+        """Run it once; return how it ended."""
         process = self._process = await _start(self._program)
         preparing = asyncio.create_task(self._prepare(process.pid))
         ending = asyncio.create_task(process.wait())
@@ -141,7 +141,7 @@ class ChildProcess:
             await _kill_group(self._process)
 
     async def stop(self, grace_seconds: float) -> None:
-        """Ask it to stop; kill it if it does not within the grace period."""
+        """Request a graceful stop; kill the process if it does not end within the grace period."""
         process = self._process
         if process is None or process.returncode is not None:
             return
@@ -162,9 +162,9 @@ def _is_cancelled() -> bool:
 
 
 async def _start(program: Program) -> asyncio.subprocess.Process:
-    """Start a program that exits with us, in a process group of its own so that Ctrl-C reaches only us."""
+    """Start a program that exits with this process, in a separate process group, so that it gets no Ctrl-C."""
     environment = {**os.environ, **program.environment, "PYTHONPATH": _python_path()}
-    # Compiled files make every start after the first one several times faster.
+    # Bytecode caches make every start after the first one several times faster.
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     return await asyncio.create_subprocess_exec(
         program.python,

@@ -1,4 +1,4 @@
-"""A recording for the first try: a few seconds that have a voice's pitch and vowels, made on the spot."""
+"""A sample recording for a first test: a few synthetic seconds with the pitch and vowels of a voice."""
 
 from pathlib import Path
 
@@ -34,6 +34,6 @@ def synthesise() -> Samples:
     for harmonic in range(1, HARMONICS + 1):
         distance = (harmonic * pitch[:, None] - formants) / BANDWIDTHS  # [T, 3]
         sound += (1 / (1 + distance**2)).sum(axis=1) / harmonic * np.sin(harmonic * phase)
-    # Each syllable swells and fades, which also hides the step from one vowel to the next.
+    # Each syllable fades in and out, which also smooths the transition between vowels.
     sound *= np.sin(np.pi * (position % 1)) ** 0.5
     return np.asarray(0.6 * sound / np.abs(sound).max(), np.float32)

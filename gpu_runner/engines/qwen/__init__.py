@@ -1,9 +1,9 @@
-"""Qwen3-TTS as an engine: clones a voice from a reference, with or without its transcript.
+"""The Qwen3-TTS engine: clones a voice from a reference, with or without its transcript.
 
 `load` is all that the worker needs.  From the outside in: `engine` keeps the jobs; `stages` are what the rows of a
 job go through; `prefix` lays out what is read before the first frame; `network` is what runs on the device;
-`prompts` makes and keeps voices; `text` and `joining` take long texts apart and put their sound together; `model`
-is what `checkpoint` has loaded.  Why it is as it is, is in docs/engine.md.
+`prompts` creates and stores voices; `text` splits long texts and `joining` concatenates their audio; `model` is
+what `checkpoint` has loaded.  The design is explained in docs/engine.md.
 """
 
 from gpu_runner.engines.qwen.checkpoint import weights
@@ -13,7 +13,7 @@ from pipeline.settings import Settings
 
 
 def load(settings: Settings) -> QwenEngine:
-    """Make the engine; with `PRELOAD_MODEL_ON_STARTUP` its model is ready when this returns.
+    """Create the engine; with `PRELOAD_MODEL_ON_STARTUP` its model is ready when this returns.
 
     Raises
     ------

@@ -1,7 +1,7 @@
-"""The engine: utterances in, pieces of audio out, whatever their voices, languages, lengths and options.
+"""The engine: batches utterances of any voice, language, length and options, and returns pieces of audio.
 
-A text is cut into parts, each a row.  Rows wait in the scheduler, get slots in the generator, which makes their
-codes, and states in the decoder, which makes samples of those; their job joins the samples.
+A text is cut into parts, each a row.  Rows wait in the scheduler, get slots in the generator, which generates
+their codes, and states in the decoder, which decodes those to samples; their job joins the samples.
 """
 
 import threading
@@ -35,7 +35,7 @@ from pipeline.errors import InvalidInput, PipelineError
 log = structlog.get_logger()
 
 Events = list[Piece | Finished]
-IDLE_SECONDS = 0.05  # how long a step waits at most for a text that is being tokenized, when there is nothing to do
+IDLE_SECONDS = 0.05  # how long an idle step waits at most for a text that is being tokenized
 
 
 class QwenEngine:
@@ -63,7 +63,7 @@ class QwenEngine:
 
     @property
     def loaded(self) -> Model:
-        """The model, loaded when it is first needed; a job may be waiting then, which another process can take."""
+        """The model, loaded on first use; a job that waits meanwhile can be received by another process."""
         with self._loading:
             return self._model
 
@@ -76,7 +76,7 @@ class QwenEngine:
 
     @cached_property
     def stages(self) -> Stages:
-        """What rows go through, allocated when it is first needed."""
+        """The stages that rows go through, allocated on first use."""
         try:
             return self._allocate(self.loaded, self.capacity)
         except CannotLoad as error:
@@ -84,17 +84,17 @@ class QwenEngine:
 
     @property
     def rows_at_a_time(self) -> int:
-        """How many rows are spoken side by side at most: `capacity`, less where memory was short."""
+        """The maximum number of rows in flight: `capacity`, or less where memory was short."""
         return self._scheduler.limit
 
     @torch.inference_mode()
     def warm_up(self) -> None:
-        """Load the model and let it say a word, so that nothing is done for the first time in the first job.
+        """Load the model and synthesize a word, so that the first job has no initialization cost.
 
         Raises
         ------
         CannotLoad
-            It can't be loaded, or can't speak.
+            It can't be loaded, or can't synthesize.
         """
         hum: Samples = np.sin(np.arange(SAMPLE_RATE, dtype=np.float32) / 30, dtype=np.float32)
         try:
@@ -148,7 +148,7 @@ class QwenEngine:
         try:
             return [*self._start_jobs(), *self._admit_rows(), *self._make_codes(), *self._make_samples()]
         except Exception:
-            # Whatever it was, all are lost, and have to be lost here too: none may come back from a later step.
+            # After any error all utterances are lost and must be dropped here too: no later step may return them.
             for job_id in [*self._admitted, *self._jobs]:
                 self.cancel(job_id)
             raise
@@ -165,7 +165,7 @@ class QwenEngine:
             raise InvalidInput(f"The model does not speak {language[:64]}; it speaks {names}.", field="language")
 
     def _start_jobs(self) -> Iterator[Piece | Finished]:
-        """Turn the texts that have been tokenized into rows that wait."""
+        """Create waiting rows from the texts that have been tokenized."""
         if self._admitted and not self._jobs:
             wait([admitted.text for admitted in self._admitted.values()], IDLE_SECONDS, "FIRST_COMPLETED")
         for job_id, admitted in list(self._admitted.items()):
@@ -181,7 +181,7 @@ class QwenEngine:
             self._scheduler.add(admitted.rows(text, self.loaded.defaults))
 
     def _admit_rows(self) -> Iterator[Piece | Finished]:
-        """Give waiting rows slots, as far as there are any and reading their prompts doesn't take too long."""
+        """Assign slots to waiting rows, as far as slots are free and the prefill doesn't take too long."""
         chosen, lengths = list[Row](), list[int]()
         for row in self._scheduler.candidates(self.stages.generator.rows) if self._scheduler else ():
             length = prefix.length_of(self.loaded, row)
@@ -211,7 +211,7 @@ class QwenEngine:
         return self.stages.generator.read(self.loaded, row)
 
     def _make_codes(self) -> Iterator[Piece | Finished]:
-        """Make a frame of all rows in slots."""
+        """Generate a frame of all rows in slots."""
         generator = self.stages.generator
         try:
             with told_apart():
@@ -230,7 +230,7 @@ class QwenEngine:
             yield from self._fail(progress.row, broken(self.loaded.dtype))
 
     def _make_samples(self) -> Iterator[Piece | Finished]:
-        """Decode what is due, and hand on what has been decoded."""
+        """Decode what is due, and return what has been decoded."""
         decoder = self.stages.decoder
         for row in decoder.submit():
             yield from self._fail(row, no_room())
@@ -267,7 +267,7 @@ class QwenEngine:
                 self.stages.decoder.end(row)
 
     def _put_back(self, rows: Sequence[Row], limit: int, error: OutOfMemory) -> Iterator[Finished]:
-        """Let rows wait until there is memory; they go on from what they have spoken.  One that is alone fails."""
+        """Requeue rows until there is memory; they continue after their last frame.  A single row fails."""
         release_memory(self.loaded.device)
         if len(rows) == 1 and limit == 0:
             yield from self._fail(rows[0], no_room())
@@ -287,6 +287,6 @@ class QwenEngine:
 
 
 def _log_unreadable(job_id: str, error: BaseException) -> None:
-    # Not with the values of the variables, as some formatters write them: the text is private.
+    # Without the values of variables, which some formatters include: the text is private.
     lines = traceback.format_exception(error)
     log.error("a text can't be read in", job_id=job_id, traceback="".join(lines))

@@ -1,4 +1,4 @@
-"""What can go wrong on a device: it runs out of memory, which passes, or is lost, which doesn't."""
+"""Errors of a device: out of memory, which is temporary, or loss of the device, which is permanent."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ import torch
 from gpu_runner.engines import EngineLost
 from pipeline.errors import SynthesisFailed, Unavailable
 
-# torch has types of its own for most of these, but not for what comes up from cuBLAS, cuDNN or the CPU's allocator.
+# torch has exception types for most of these, but not for errors of cuBLAS, cuDNN or the CPU's allocator.
 _OUT_OF_MEMORY = (
     "out of memory",
     "CUBLAS_STATUS_ALLOC_FAILED",
@@ -26,19 +26,19 @@ _LOST = (
 
 
 class OutOfMemory(Exception):
-    """The device had no room for what was tried; what it held before is still good."""
+    """The device had too little memory for an operation; its previous contents are still valid."""
 
 
 @contextmanager
 def told_apart() -> Iterator[None]:
-    """Give the errors of a device the names that they are handled by.
+    """Translate the errors of a device into the exceptions that callers handle.
 
     Raises
     ------
     OutOfMemory
-        Less at a time may go.
+        A smaller batch may succeed.
     EngineLost
-        The device is gone, or in a state that no later call can be trusted with.
+        The device is lost, or in a state in which later calls are unreliable.
     """
     try:
         yield
@@ -60,16 +60,16 @@ def _first_line(error: BaseException) -> str:
 
 
 def broken(dtype: torch.dtype) -> SynthesisFailed:
-    """Tell a client that its speech came out as no numbers."""
+    """Return the error for a client whose audio contains NaN."""
     cure = " float16 is known for this: use bfloat16 or float32." if dtype == torch.float16 else ""
     return SynthesisFailed(f"The model gave numbers that can't be turned into speech.{cure}")
 
 
 def unreadable() -> SynthesisFailed:
-    """Tell a client that its text can't be tokenized."""
+    """Return the error for a client whose text can't be tokenized."""
     return SynthesisFailed("The model can't read this text; put it another way.")
 
 
 def no_room() -> Unavailable:
-    """Tell a client that memory was short."""
+    """Return the error for a client when memory was short."""
     return Unavailable("There is too little memory on the device for this at the moment; try again later.")

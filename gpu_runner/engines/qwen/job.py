@@ -1,4 +1,4 @@
-"""An utterance while it is being spoken: its parts, its warnings, and its audio so far."""
+"""An utterance during its synthesis: its parts, its warnings, and its audio so far."""
 
 import time
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ from pipeline.audio.reference_audio import Samples
 from pipeline.errors import InvalidInput
 
 PROMPT_TOKENS = 16  # of a prompt, beside the frames of the reference: there are ten or eleven
-CAP_SECONDS, CAP_FACTOR = 4.0, 3.0  # a part that takes longer than this, by its text, has lost its way
+CAP_SECONDS, CAP_FACTOR = 4.0, 3.0  # a part that takes longer than this, by its text, has degenerated
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Admitted:
     began: float
 
     def rows(self, text: TokenizedText, defaults: Sampling) -> list[Row]:
-        """Make a row of each part."""
+        """Create a row of each part."""
         utterance, options = self.utterance, self.utterance.options
         seed = seed_of(utterance.job_id, options.seed)
         return [
@@ -68,18 +68,18 @@ class Job:
         return self._parts_left == 0 or self._joiner.was_cut
 
     def push(self, row: Row, samples: Samples) -> Iterator[Piece]:
-        """Take in what has been decoded of a part; give a piece if something may be heard by now."""
+        """Add decoded samples of a part; yield a piece if audio is ready."""
         yield from self._piece(self._joiner.push(row.part, samples))
 
     def end_part(self, row: Row) -> Iterator[Piece]:
-        """End a part; give a piece if something may be heard by now."""
+        """End a part; yield a piece if audio is ready."""
         if row.was_capped:
             self._warn(self._reason_of_cap(row))
         self._parts_left -= 1
         yield from self._piece(self._joiner.end(row.part, fade=row.was_capped))
 
     def finish(self, error: Exception | None = None) -> Finished:
-        """Give the end of the job."""
+        """Return the end of the job."""
         limit = self.utterance.options.max_seconds
         if limit is not None and self._joiner.was_cut:
             self._warn(_cut_at(limit))
@@ -107,7 +107,7 @@ class Job:
 
 
 def cap_of(text: str, max_seconds: float | None = None) -> int:
-    """Return the most frames that a part of a text, or one as long as its longest part may be, may take."""
+    """Return the maximum frames of a part of a text, or of one with the length of its longest possible part."""
     spoken = min(speech_seconds(text), LONGEST_PART_SECONDS)
     seconds = min(CAP_SECONDS + CAP_FACTOR * spoken, max_seconds or float("inf"))
     return min(LONGEST, max(LEAST_FRAMES, round(seconds * FRAMES_PER_SECOND)))
@@ -118,12 +118,12 @@ def _cut_at(limit: float) -> str:
 
 
 def check_length(prompt: QwenPrompt, cap: int) -> None:
-    """See that a reference and the longest part of a text, of `cap` frames, fit into a slot.
+    """Check that a reference and the longest part of a text, of `cap` frames, fit into a slot.
 
     Raises
     ------
     InvalidInput
-        They don't.
+        They do not fit.
     """
     reference = 0 if prompt.codes is None else len(prompt.codes)
     room = LONGEST_SEQUENCE - PROMPT_TOKENS - cap

@@ -1,4 +1,4 @@
-"""Putting spoken parts together as they are spoken: natural pauses, no clicks."""
+"""Joins the audio of parts while it is generated: natural pauses, no clicks."""
 
 from collections.abc import Sequence
 
@@ -6,9 +6,9 @@ import numpy as np
 
 from pipeline.audio.reference_audio import Samples
 
-FADE_SECONDS = 0.008  # long enough that an edge is not heard as a click, short enough that no consonant is
-QUIET = 10 ** (-45 / 20)  # what the model leaves around a part is quieter than that
-MARGIN_SECONDS = 0.04  # kept around what is heard: the onset of a word is quiet too
+FADE_SECONDS = 0.008  # long enough to avoid a click, short enough to keep consonants
+QUIET = 10 ** (-45 / 20)  # the silence that the model generates around a part is quieter than that
+MARGIN_SECONDS = 0.04  # kept around audible samples: the onset of a word is quiet too
 
 NOTHING: Samples = np.zeros(0, np.float32)
 
@@ -16,7 +16,7 @@ NOTHING: Samples = np.zeros(0, np.float32)
 class Joiner:
     """Joins the parts of a text, each followed by its pause in seconds, into one stream of float32 mono.
 
-    With several parts, the silence around each is cut off: only the pause counts.  What comes out is cut off at
+    With several parts, the silence around each is cut off: only the pause counts.  The output is cut off at
     `limit` seconds, if there is one.
     """
 
@@ -29,22 +29,22 @@ class Joiner:
 
     @property
     def was_cut(self) -> bool:
-        """Whether the limit was passed; nothing more comes out then."""
+        """Whether the limit was passed; there is no further output then."""
         return self._limit.passed
 
     def push(self, part: int, samples: Samples) -> Samples:
-        """Take in more of a part; return what may be heard by now, perhaps nothing."""
+        """Add samples of a part; return the samples that are ready, possibly none."""
         self._parts[part].push(samples)
         return self._drain()
 
     def end(self, part: int, *, fade: bool) -> Samples:
-        """End a part, with `fade` because it stops in the middle of a sound; return what may be heard by now."""
+        """End a part, with `fade` because it stops in the middle of a sound; return the samples that are ready."""
         self._parts[part].end(fade=fade)
         self._ended[part] = True
         return self._drain()
 
     def _drain(self) -> Samples:
-        """Take what is ready of the parts, in their order."""
+        """Return what is ready of the parts, in their order."""
         out = []
         while self._current < len(self._parts):
             out.append(self._limit.push(self._parts[self._current].take()))
@@ -58,7 +58,7 @@ class Joiner:
 
 
 class _Whole:
-    """A part as it is; its last few milliseconds are held back until it is known whether they have to fade."""
+    """An untrimmed part; its last few milliseconds are held back until it is known whether they have to fade."""
 
     def __init__(self, rate: int) -> None:
         self._fade = round(FADE_SECONDS * rate)
@@ -81,7 +81,7 @@ class _Whole:
 
 
 class _Trimmed(_Whole):
-    """A part without the silence around it, which comes and goes over a few milliseconds."""
+    """A part with the silence around it trimmed, faded in and out over a few milliseconds."""
 
     def __init__(self, rate: int) -> None:
         super().__init__(rate)
@@ -103,7 +103,7 @@ class _Trimmed(_Whole):
             self._send(min(self._until, len(self._held)) - self._fade)
 
     def _send(self, count: int) -> None:
-        """Let go of samples that the fading at the end won't reach, once that at the start has room."""
+        """Release samples that the fade-out won't reach, once there are enough for the fade-in."""
         if count < (self._fade if self._sent == 0 else 1):
             return
         out = self._held[:count].copy()
@@ -122,7 +122,7 @@ class _Trimmed(_Whole):
 
 
 class _Limit:
-    """Cuts a stream off after so many seconds, without a click."""
+    """Cuts a stream off after a number of seconds, without a click."""
 
     def __init__(self, rate: int, seconds: float | None) -> None:
         self.passed = False

@@ -1,7 +1,7 @@
-"""The loaded model: the real modules of `qwen_tts`, and what the engine has to know of them.
+"""The loaded model: modules of `qwen_tts`, and the properties that the engine uses.
 
-The library's modules make voice prompts and embed text; its `generate`, which has one set of options, one seed and
-one length for a whole batch, is not used.
+The library's modules create voice prompts and embed text; its `generate`, which has one set of options, one seed
+and one length for a whole batch, is not used.
 """
 
 from collections.abc import Sequence
@@ -19,16 +19,16 @@ from gpu_runner.engines.qwen.network.prefill import to_device
 from gpu_runner.engines.qwen.network.sampling import Sampling
 from gpu_runner.engines.qwen.text import Cleaner
 
-SAMPLE_RATE = 24_000  # Hz, of references and of speech
+SAMPLE_RATE = 24_000  # Hz, of references and of generated audio
 FRAME_SAMPLES = 1_920
 FRAMES_PER_SECOND = SAMPLE_RATE / FRAME_SAMPLES  # 12.5
-LONGEST_SEQUENCE = 2_048  # tokens of a prompt and its speech: a minute of reference, and the longest part of a text
+LONGEST_SEQUENCE = 2_048  # tokens of a prompt and its audio: a minute of reference, and the longest part of a text
 ROLE_TOKENS = 3  # <|im_start|> assistant \n
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What a voice prompt is bound to."""
+    """The identity of the model that a voice prompt belongs to."""
 
     model: str
     revision: str
@@ -52,7 +52,7 @@ class Model:
 
     @cached_property
     def talker(self) -> Any:
-        """The network that speaks: a transformer over frames, and a smaller one over the codes of a frame."""
+        """The generating network: a transformer over frames, and a smaller one over the codes of a frame."""
         return self.network.talker
 
     @cached_property
@@ -67,12 +67,12 @@ class Model:
 
     @cached_property
     def decoder(self) -> Codec:
-        """What turns frames of codes into samples."""
+        """The codec's decoder, from frames of codes to samples."""
         return Codec(self.codec.model.decoder, self.kernels)
 
     @cached_property
     def device(self) -> torch.device:
-        """Where the talker is."""
+        """The device of the talker."""
         return torch.device(self.talker.device)
 
     @cached_property
@@ -82,27 +82,27 @@ class Model:
 
     @cached_property
     def groups(self) -> int:
-        """Codes a frame."""
+        """Codes per frame."""
         return int(self.config.num_code_groups)
 
     @cached_property
     def codebook_size(self) -> int:
-        """A code is less than that."""
+        """The number of codes in a codebook."""
         return int(self.talker.code_predictor.config.vocab_size)
 
     @cached_property
     def speaker_size(self) -> int:
-        """Numbers that describe a speaker."""
+        """The dimension of a speaker embedding."""
         return int(self.network.config.speaker_encoder_config.enc_dim)
 
     @cached_property
     def languages(self) -> dict[str, int]:
-        """The ids of the languages that the model has been taught, by lower-case name."""
+        """The ids of the languages that the model was trained on, by lower-case name."""
         return {str(name).lower(): int(number) for name, number in self.config.codec_language_id.items()}
 
     @cached_property
     def clean(self) -> Cleaner:
-        """What makes a text harmless for this model's tokenizer."""
+        """The cleaner that removes control tokens of this model's tokenizer from a text."""
         return Cleaner(self.tokenizer.get_added_vocab())
 
     @cached_property
@@ -111,7 +111,7 @@ class Model:
         return [int(token) for token in self.tokenizer("<|im_start|>assistant\n")["input_ids"]]
 
     def tokens(self, text: str) -> list[int]:
-        """Read a text as words only: what looks like a control token is spelled out."""
+        """Tokenize a text as plain text: what looks like a control token is split into ordinary tokens."""
         ids = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
         return [int(token) for token in ids]
 
@@ -131,6 +131,6 @@ class Model:
 
 
 def release_memory(device: torch.device) -> None:
-    """Hand what torch keeps for later back to the device."""
+    """Return torch's cached memory to the device."""
     if device.type == "cuda":
         torch.cuda.empty_cache()

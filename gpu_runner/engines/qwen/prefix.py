@@ -1,7 +1,7 @@
-"""What the talker reads before its next frame.
+"""The input that the talker reads before its next frame.
 
 The layout is the one that the published models were trained on, and that `qwen_tts` lays out for voice cloning: the
-role, tags for language and speaker, then text and speech side by side, one token of text a frame.
+role, tags for language and speaker, then text and codes in parallel, one token of text per frame.
 """
 
 from dataclasses import dataclass
@@ -15,9 +15,9 @@ from gpu_runner.engines.qwen.rows import Row
 
 @dataclass(frozen=True, slots=True)
 class Prefix:
-    """`embeds`, [T, D], is read at once; `feed`, [S, D], is added to the frames heard back, one row to each.
+    """`embeds`, [T, D], is read at once; `feed`, [S, D], is added to the frames fed back, one row to each.
 
-    The last row of `feed` stands for "no more text" and goes with every frame after it.
+    The last row of `feed` means "no more text" and is added to every frame after it.
     """
 
     embeds: Tensor
@@ -27,12 +27,12 @@ class Prefix:
 def length_of(model: Model, row: Row) -> int:
     """Return how many tokens a row has to read before its next frame."""
     reference = 0 if row.prompt.codes is None else len(row.prompt.codes)
-    # The role; the tags with the speaker and the padding; where speech begins; the speech so far.
+    # The role; the tags with the speaker and the padding; the start of speech; the frames so far.
     return ROLE_TOKENS + len(_language_tags(model, row.language)) + 2 + 1 + reference + len(row.codes)
 
 
 def build(model: Model, row: Row) -> Prefix:
-    """Lay out a text to be spoken in the voice of a prompt, and what the row has spoken of it."""
+    """Build the input for a text in the voice of a prompt, including the row's frames so far."""
     config = model.config
     start, end, pad = model.embed_text(_marks(model)).chunk(3, dim=1)  # each [1, 1, D]
     tags = torch.cat(
@@ -46,7 +46,7 @@ def build(model: Model, row: Row) -> Prefix:
     beside = torch.cat([pad.expand(-1, tags.shape[1] - 2, -1), start], dim=1)  # [1, C - 1, D]
     head = torch.cat([model.embed_text(model.role), beside + tags[:, :-1]], dim=1)
     words = torch.cat([model.embed_text(row.tokens), end], dim=1)  # [1, W + 1, D]
-    speech = tags[:, -1:]  # [1, 1, D]: where speech begins
+    speech = tags[:, -1:]  # [1, 1, D]: the start of speech
     if row.prompt.codes is not None:
         speech = torch.cat([speech, _heard(model, row.prompt.codes)], dim=1)
     length = speech.shape[1]
@@ -57,7 +57,7 @@ def build(model: Model, row: Row) -> Prefix:
 
 
 def _spoken(model: Model, row: Row, feed: Tensor) -> list[Tensor]:
-    """Embed the frames that a row has spoken before, with the text beside them, as it would have heard them."""
+    """Embed the frames that a row has generated before, with their text, as if they had been fed back."""
     if not row.codes:
         return []
     missing = max(0, len(row.codes) - feed.shape[1])

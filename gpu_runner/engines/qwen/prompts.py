@@ -1,4 +1,4 @@
-"""Voice prompts: made once from a reference, kept as JSON without loss, not believed when they come back."""
+"""Voice prompts: created once from a reference, stored as JSON without loss, validated when loaded."""
 
 import json
 from dataclasses import dataclass
@@ -20,13 +20,13 @@ FORMAT = 1
 LARGEST_DOCUMENT = 4 * 1024 * 1024  # bytes; a minute of reference takes about 60 KB
 LONGEST_REFERENCE = 4096  # frames, 327 s
 
-SILENCE_SECONDS = 0.5  # after the reference: without it the speech begins with an echo of the reference's end
+SILENCE_SECONDS = 0.5  # after the reference: without it the audio begins with an echo of the reference's end
 SHORTEST_SECONDS = 0.1
-QUIET = 10 ** (-35 / 20)  # relative to the loudest tenth: what is below is a pause
+QUIET = 10 ** (-35 / 20)  # relative to the loudest tenth; below it is a pause
 
-# Estimated length of the transcript over the length of the speech in the clip.  In between is the pace of people.
+# Estimated length of the transcript over the length of the speech in the clip.  In between is a natural pace.
 DOUBTFUL_PACE = (0.4, 2.5)
-HOPELESS_PACE = (0.2, 5.0)  # the model would run on, or read the rest of the transcript out
+HOPELESS_PACE = (0.2, 5.0)  # the model would not stop, or would read the rest of the transcript aloud
 
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -35,10 +35,10 @@ Mode = Literal["in_context", "x_vector"]
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class QwenPrompt:
-    """A voice, as the model takes it.
+    """A voice in the form that the model uses.
 
     `speaker` is [E] in the model's precision, `codes` are [F, 16] int64 or None when only the speaker's vector is
-    used; both are on the CPU.  `warnings` are for whoever hears the result.
+    used; both are on the CPU.  `warnings` are for the client.
     """
 
     identity: Identity
@@ -49,13 +49,13 @@ class QwenPrompt:
 
     @property
     def mode(self) -> Mode:
-        """How the voice is cloned."""
+        """The cloning mode of the voice."""
         return "x_vector" if self.codes is None else "in_context"
 
     def to_json(self) -> bytes:
         """See `VoicePrompt.to_json`.
 
-        A number of any precision used here is a double too, and Python writes doubles so that none is changed.
+        Every precision used here converts to double exactly, and Python's JSON preserves doubles.
         """
         document = {
             "format": FORMAT,
@@ -75,7 +75,7 @@ class QwenPrompt:
 
 
 class _Document(BaseModel):
-    """The same from outside: nothing in it is believed."""
+    """A stored prompt, which is untrusted input and validated."""
 
     model_config = ConfigDict(strict=True, allow_inf_nan=False, extra="ignore")
 
@@ -94,7 +94,7 @@ class _Document(BaseModel):
 
 
 def make(model: Model, reference: Reference) -> QwenPrompt:
-    """Make the prompt of a voice: in context when the transcript fits the clip, else from the speaker's vector.
+    """Create the prompt of a voice: in context when the transcript fits the clip, else from the speaker's vector.
 
     Raises
     ------
@@ -114,7 +114,7 @@ def make(model: Model, reference: Reference) -> QwenPrompt:
 
 
 def encode(model: Model, samples: Samples) -> Tensor:
-    """Give the codes of 24 kHz samples and of the silence after them: [F, 16] int64."""
+    """Encode 24 kHz samples followed by silence: [F, 16] int64 codes."""
     silence = np.zeros(int(SILENCE_SECONDS * SAMPLE_RATE), np.float32)
     codes: Tensor = model.codec.encode(np.concatenate([samples, silence]), sr=SAMPLE_RATE).audio_codes[0]
     return codes.cpu().contiguous().clone()
@@ -126,20 +126,20 @@ def at_model_rate(recording: Recording) -> Samples:
     Raises
     ------
     InvalidAudio
-        It is not finite, or too short for the model to hear anything.
+        It is not finite, or too short for the model.
     """
     samples = np.asarray(recording.samples, np.float32)
     if samples.ndim != 1 or not np.isfinite(samples).all():
         raise InvalidAudio("The recording should be mono, with finite samples.", field="audio")
     if recording.duration_seconds < SHORTEST_SECONDS:
         raise InvalidAudio(f"The recording should last at least {SHORTEST_SECONDS} s.", field="audio")
-    # soxr and not librosa: that compiles its resampler first, which takes many seconds in a fresh container.
+    # soxr and not librosa, which compiles its resampler first: many seconds in a fresh container.
     resampled: Samples = soxr.resample(samples, recording.sample_rate, SAMPLE_RATE, quality="HQ")
     return np.clip(resampled, -1, 1)
 
 
 def spoken_seconds(samples: Samples) -> float:
-    """Tell how long someone speaks in 24 kHz samples, pauses left out."""
+    """Return the seconds of speech in 24 kHz samples, without pauses."""
     window = SAMPLE_RATE // 50  # 20 ms
     whole = len(samples) // window * window
     if whole == 0:
@@ -150,7 +150,7 @@ def spoken_seconds(samples: Samples) -> float:
 
 
 def judge_transcript(transcript: str, seconds: float) -> tuple[bool, tuple[str, ...]]:
-    """Tell whether a transcript can't be of a clip with so many seconds of speech, and what to warn of."""
+    """Return whether a transcript can't match a clip with `seconds` of speech, and warnings."""
     if not transcript:
         return False, ()
     pace = speech_seconds(transcript) / max(seconds, SHORTEST_SECONDS)
@@ -167,12 +167,12 @@ def judge_transcript(transcript: str, seconds: float) -> tuple[bool, tuple[str, 
 
 
 def restore(model: Model, document: bytes) -> QwenPrompt:
-    """Read back what `QwenPrompt.to_json` wrote.
+    """Load a prompt written by `QwenPrompt.to_json`.
 
     Raises
     ------
     PromptRejected
-        It is damaged, or another model's.
+        It is damaged, or was created by another model.
     """
     stored = _parse(document)
     _check_origin(stored, model.identity)
@@ -215,7 +215,7 @@ def _codes(stored: _Document, model: Model) -> Tensor | None:
     if stored.codes is None:
         return None
     fits = all(len(frame) == model.groups for frame in stored.codes) and bool(stored.codes)
-    # Compared as Python's own integers: a hostile one may be too large for a tensor.
+    # Compared as Python integers: a malicious one may be too large for a tensor.
     if not fits or not all(0 <= code < model.codebook_size for frame in stored.codes for code in frame):
         raise PromptRejected(
             f"The voice prompt is damaged: codes should be {model.groups} a frame, below {model.codebook_size}."

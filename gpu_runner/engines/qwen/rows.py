@@ -1,4 +1,4 @@
-"""A part of a text on its way to becoming sound, as the host knows it."""
+"""The host's state of a part of a text during its synthesis."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -22,14 +22,14 @@ class TextPart:
 
 @dataclass(frozen=True, slots=True)
 class TokenizedText:
-    """A text in parts, and what the reference of its voice says (empty unless its speech is heard too)."""
+    """A text in parts, and the transcript of its voice's reference (empty unless its audio is used too)."""
 
     parts: list[TextPart]
     transcript: list[int]
 
 
 def tokenize(text: str, language: str, prompt: QwenPrompt, tokens_of: Callable[[str], list[int]]) -> TokenizedText:
-    """Cut a cleaned text into parts and tokenize them; needs no device, and so any thread will do."""
+    """Cut a cleaned text into parts and tokenize them; needs no device, so it can run in any thread."""
     transcript = tokens_of(prompt.transcript) if prompt.codes is not None else []
     parts = [TextPart(part.text, tokens_of(part.text), part.pause) for part in parts_of(text, language)]
     return TokenizedText(parts, transcript)
@@ -37,7 +37,7 @@ def tokenize(text: str, language: str, prompt: QwenPrompt, tokens_of: Callable[[
 
 @dataclass(slots=True, eq=False)
 class Row:
-    """A part of an utterance; `codes` are the frames that it has spoken, 16 codes each."""
+    """A part of an utterance; `codes` are the frames that it has generated, 16 codes each."""
 
     job_id: str
     part: int
@@ -49,24 +49,24 @@ class Row:
     cap: int  # frames at most
     codes: list[list[int]] = field(default_factory=list)
     slot: int | None = None  # see `generator.Generator`
-    launched: int = 0  # frames of it that the device has made or will have made
+    launched: int = 0  # frames of it that have been started on the device
     prefix: int = 0  # positions that it has read before those
     state: int | None = None  # see `decoding.Decoder`
     decoded: int = 0  # frames that have been handed to the codec
-    decoding: int = 0  # chunks of them whose samples are on their way
+    decoding: int = 0  # chunks of them whose samples are pending
     ended: bool = False
     was_capped: bool = False
 
     @property
     def is_decoded(self) -> bool:
-        """Whether all of its samples are there."""
+        """Whether all of its samples have been decoded."""
         return self.ended and self.decoded == len(self.codes) and self.decoding == 0
 
     def numbers(self, groups: int) -> Tensor:
-        """Draw the random numbers of all frames that it may have: [cap, groups] float32 in [0, 1).
+        """Generate the random numbers of all frames that it may have: [cap, groups] float32 in [0, 1).
 
-        On the CPU, which gives the same ones everywhere.  Where chance doesn't decide they are 0, which chooses the
-        first of equals.
+        On the CPU, where they are the same on every machine.  Without sampling they are 0, which chooses the first
+        of equals.
         """
         numbers = torch.rand(self.cap, groups, generator=torch.Generator().manual_seed(self.seed))
         first, others = self.sampling.is_drawn

@@ -1,6 +1,6 @@
-"""Where randomness comes from: the request's seed or the job's id, never chance.
+"""Seeds of the sampling: derived from the request's seed or the job's id, and so deterministic.
 
-A job that is delivered twice says the same twice, and a long text sounds the same whatever it shares a batch with.
+A job that is delivered twice gives the same audio, and a long text does not depend on the rest of its batch.
 """
 
 from hashlib import blake2b

@@ -1,4 +1,4 @@
-"""Text on its way to the model: made harmless, measured, and cut into parts that the model speaks well."""
+"""Text processing: cleaning, estimating durations, and splitting into parts that the model synthesizes well."""
 
 import itertools
 import math
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import sentencex
 
-LONGEST_PART_SECONDS = 20.0  # well within the minutes after which the model degenerates, long enough to sound whole
+LONGEST_PART_SECONDS = 20.0  # well below the minutes after which the model degenerates, but with natural prosody
 
 PARAGRAPH_PAUSE, SENTENCE_PAUSE, CLAUSE_PAUSE = 0.7, 0.35, 0.15  # seconds
 
@@ -35,8 +35,8 @@ _SCRIPTS = (("HIRAGANA", _KANA), ("KATAKANA", _KANA), ("CJK", _HAN), ("HANGUL", 
 
 _UNSPEAKABLE = frozenset({"Cc", "Cs", "Co", "Cn"})  # control, half a surrogate pair, private, unassigned
 _SENTENCE_END = re.compile(r"[.!?…。！？｡][\"'”’»」』）)\]]*\s*$")
-# Where a sentence that is too long may be cut, best first.  Whatever is cut off keeps its spaces, so that the
-# pieces put together are the text again.
+# Where a sentence that is too long may be cut, best first.  The pieces keep their spaces, so that their
+# concatenation is the original text.
 _CUTS = (
     re.compile(r"(?<=[;:])(?=\s)|(?<=[；：])"),
     re.compile(r"(?<=[,–—])(?=\s)|(?<=[，、])"),
@@ -46,23 +46,23 @@ _CUTS = (
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A piece of text spoken on its own, and the pause after it in seconds."""
+    """A piece of text that is synthesized separately, and the pause after it in seconds."""
 
     text: str
     pause: float
 
 
 class Cleaner:
-    """Takes out of a text whatever the model would read as an order rather than as words."""
+    """Removes whatever the model would interpret as a control token rather than as words."""
 
     def __init__(self, control_tokens: Iterable[str]) -> None:
         longest_first = sorted(control_tokens, key=len, reverse=True)
         self._control = re.compile("|".join([*map(re.escape, longest_first), r"<\|[^<>|]{0,64}\|>"]))
 
     def __call__(self, text: str) -> str:
-        """Clean a text: blank lines stay, as the bounds of paragraphs; all other space becomes one blank.
+        """Clean a text: blank lines stay, as the bounds of paragraphs; other whitespace becomes one space.
 
-        A control token leaves a blank behind, so that what stood around it can't form another.
+        A control token is replaced by a space, so that the text around it can't form another.
         """
         known = "".join(_speakable(character) for character in unicodedata.normalize("NFC", text))
         paragraphs = re.split(r"\n\s*\n", self._control.sub(" ", known))
@@ -76,14 +76,14 @@ def _speakable(character: str) -> str:
 
 
 def has_words(text: str) -> bool:
-    """Tell whether there is anything to pronounce."""
+    """Return whether there is anything to pronounce."""
     return any(character.isalnum() for character in text)
 
 
 def speech_seconds(text: str) -> float:
     """Estimate how long it takes to say a text, in seconds.
 
-    Good to a factor of two or so: enough to see a runaway or a transcript of something else.
+    Accurate to a factor of about two: enough to detect runaway synthesis or a transcript of something else.
     """
     return sum(_seconds_of(character) for character in text)
 
@@ -116,7 +116,7 @@ def _parts_of_paragraph(paragraph: str, language: str) -> list[Part]:
 
 
 def _codes_of_script(text: str) -> tuple[str, ...]:
-    """Tell from the script whose rules to follow when nobody said the language."""
+    """Return the codes of the languages whose rules apply, by the script, when no language was given."""
     names = {unicodedata.name(character, "").split(" ")[0] for character in text}
     for script, code in _SCRIPTS_OF_ONE:
         if script in names:
@@ -147,7 +147,7 @@ def _fit(text: str, cuts: tuple[re.Pattern[str], ...]) -> list[str]:
 
 
 def _pack(pieces: list[str]) -> list[str]:
-    """Put pieces together into parts of about equal length, so that none is left alone at the end."""
+    """Combine pieces into parts of about equal length, so that no short one remains at the end."""
     total = sum(map(speech_seconds, pieces))
     target = total / max(1, math.ceil(total / LONGEST_PART_SECONDS))
     packed, filled = [""], 0.0

@@ -1,1 +1,1 @@
-"""From settings to a model on its device: what is there, what it needs, and what stands in the way."""
+"""Loading a model onto its device: locating its files, checking its requirements, reporting errors."""

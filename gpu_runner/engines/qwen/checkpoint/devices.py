@@ -1,4 +1,4 @@
-"""Which device and precision to use: what was asked for, what there is, and what to do when the two differ."""
+"""Chooses the device and precision: as requested, as available, and what to do when the two differ."""
 
 import json
 import shutil
@@ -16,14 +16,14 @@ from pipeline.settings import Settings
 log = structlog.get_logger()
 
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-_GPU_FILES = ("/dev/nvidia0", "/proc/driver/nvidia/gpus", "/dev/dxg")  # the last one: Windows' Linux
+_GPU_FILES = ("/dev/nvidia0", "/proc/driver/nvidia/gpus", "/dev/dxg")  # the last one: WSL
 
 USE_CPU = "set DEVICE=cpu to run on the CPU, slowly"
 
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where the model goes and how precise it is; `device_map` is what the loader is told."""
+    """The device and precision of the model; `device_map` is passed to the loader."""
 
     device: torch.device
     device_map: Any
@@ -31,12 +31,12 @@ class Placement:
 
 
 def resolve(settings: Settings) -> Placement:
-    """Decide on device and precision, and log both as asked and as resolved.
+    """Choose device and precision, and log both as requested and as resolved.
 
     Raises
     ------
     CannotLoad
-        What was asked for can't be had.
+        The requested device or precision is not available.
     """
     device = _device(settings.device)
     dtype = _dtype(settings.torch_dtype, device)
@@ -55,7 +55,7 @@ def resolve(settings: Settings) -> Placement:
 
 
 def use(placement: Placement) -> None:
-    """Make this thread work on the device, with float32 as what it says; to be called in the thread that will."""
+    """Select the device for the current thread, and full float32 precision; call it in the thread that uses it."""
     if placement.device.type == "cuda":
         torch.cuda.set_device(placement.device)
     # torch's own default is TF32 for convolutions: the codes of a reference would depend on the GPU.
@@ -68,7 +68,7 @@ def _device(asked: str) -> torch.device:
     if asked == "auto" and not torch.cuda.is_available() and not gpu_is_present():
         log.warning("no GPU on this machine: the model runs on the CPU, slowly", device_asked=asked)
         return torch.device("cpu")
-    # A GPU that is there and can't be used stops the start: on the CPU everything would look well and crawl.
+    # A GPU that is present and can't be used is an error: the CPU would work, but far too slowly.
     if not torch.cuda.is_available():
         raise CannotLoad(_why_no_cuda(asked))
     device = torch.device("cuda:0" if asked in {"auto", "cuda"} else asked)
@@ -80,7 +80,7 @@ def _device(asked: str) -> torch.device:
 
 
 def gpu_is_present() -> bool:
-    """Tell whether the machine has an NVIDIA GPU, whether or not torch can use it."""
+    """Return whether the machine has an NVIDIA GPU, even if torch can't use it."""
     return shutil.which("nvidia-smi") is not None or any(Path(name).exists() for name in _GPU_FILES)
 
 
@@ -97,7 +97,7 @@ def _why_no_cuda(asked: str) -> str:
 
 
 def _check_usable(device: torch.device) -> None:
-    """See that the torch build has code for this GPU, and that the GPU answers."""
+    """Check that the torch build has code for this GPU, and that the GPU responds."""
     name, capability = torch.cuda.get_device_name(device), torch.cuda.get_device_capability(device)
     builds = torch.cuda.get_arch_list()
     if not any(_runs_on(build, capability) for build in builds):
@@ -114,7 +114,7 @@ def _check_usable(device: torch.device) -> None:
 
 
 def _runs_on(build: str, capability: tuple[int, int]) -> bool:
-    """Tell whether code runs: machine code on later GPUs of its generation, `compute_` on all later ones."""
+    """Return whether code runs: machine code on later GPUs of its generation, `compute_` on all later ones."""
     kind, _, digits = build.partition("_")
     digits = "".join(character for character in digits if character.isdigit())
     if not digits:

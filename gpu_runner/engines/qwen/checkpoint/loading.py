@@ -1,4 +1,4 @@
-"""From settings to a model on its device; whatever stands in the way is told in one line."""
+"""Loads the model that the settings name onto its device; errors are reported in one line."""
 
 import contextlib
 import importlib.metadata
@@ -22,7 +22,7 @@ from pipeline.settings import Settings
 
 log = structlog.get_logger()
 
-# The codec stays in float32 whatever the talker is in: its codes, and so the voice prompts, depend on it.
+# The codec stays in float32 whatever the talker's precision: its codes, and so the voice prompts, depend on it.
 CODEC_DTYPE = torch.float32
 
 
@@ -90,7 +90,7 @@ def _guarded_load(directory: Path, placement: Placement, identity: Identity) -> 
     except CannotLoad:
         raise
     except Exception as error:
-        # Whatever the libraries raise over a damaged file; the traceback is for those who log at DEBUG.
+        # Any error of the libraries on a damaged file; the traceback is logged at DEBUG.
         log.debug("loading failed", traceback=traceback.format_exc())
         line = (str(error).strip().splitlines() or [""])[0]
         raise CannotLoad(
@@ -112,7 +112,7 @@ def _load(directory: Path, placement: Placement, identity: Identity) -> Model:
     model = Model(
         network=network,
         codec=codec,
-        # The flag is the library's own; without it the tokenizer's pattern is taken for a broken one.
+        # The flag is the library's own; without it the tokenizer's pattern is mistaken for a broken one.
         tokenizer=library.Processor.from_pretrained(directory, fix_mistral_regex=True).tokenizer,
         defaults=Sampling.of_config(json.loads((directory / "generation_config.json").read_bytes())),
         identity=identity,
@@ -124,7 +124,7 @@ def _load(directory: Path, placement: Placement, identity: Identity) -> Model:
 
 
 class Library:
-    """The classes of `qwen_tts` that are used here."""
+    """The classes of `qwen_tts` in use."""
 
     def __init__(self) -> None:
         from qwen_tts.core.models import Qwen3TTSForConditionalGeneration, Qwen3TTSProcessor
@@ -136,7 +136,7 @@ class Library:
         self.Processor: Any = Qwen3TTSProcessor
 
     def warm_up(self) -> None:
-        """Do what is compiled or cached the first time that a reference is read; no model is needed for it."""
+        """Run what is compiled or cached when the first reference is read; no model is needed for it."""
         from qwen_tts.core.models.modeling_qwen3_tts import mel_spectrogram
 
         second = torch.zeros(1, SAMPLE_RATE)
@@ -144,7 +144,7 @@ class Library:
 
 
 def import_library() -> Library:
-    """Import `qwen_tts` without what it doesn't need, and without its advertisement on stdout."""
+    """Import `qwen_tts` without its unused dependencies, and without its message on stdout."""
     stand_ins.install()
     with contextlib.redirect_stdout(io.StringIO()):
         return Library()
@@ -152,7 +152,7 @@ def import_library() -> Library:
 
 def _check_one_device(network: Any, placement: Placement) -> None:
     places = {str(parameter.device) for parameter in network.parameters()}
-    if len(places) != 1 or "meta" in places:  # meta: left on disk or in another memory until it is used
+    if len(places) != 1 or "meta" in places:  # meta: offloaded until it is used
         raise CannotLoad(
             f"DEVICE_MAP puts the model on {', '.join(sorted(places))}, and speech needs all of it on one device; "
             f"unset DEVICE_MAP and choose a device with room, such as DEVICE={placement.device}."

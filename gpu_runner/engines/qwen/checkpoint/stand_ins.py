@@ -1,7 +1,7 @@
-"""Stand-ins for packages that `qwen_tts` imports but that nothing here ever calls.
+"""Stub modules for packages that `qwen_tts` imports but that are never called here.
 
-torchaudio, onnxruntime and sox serve its 25 Hz tokenizer alone.  They weigh several hundred MB, torchaudio comes
-linked to CUDA only, and sox wants a program on the machine, so they aren't installed: the 12 Hz models do without.
+Only its 25 Hz tokenizer uses torchaudio, onnxruntime and sox.  They take several hundred MB, torchaudio is linked
+to CUDA only, and sox requires a system program, so they aren't installed: the 12 Hz models don't need them.
 """
 
 import importlib
@@ -13,7 +13,7 @@ UNUSED = ("sox", "onnxruntime", "torchaudio", "torchaudio.compliance", "torchaud
 
 
 class StandIn(ModuleType):
-    """An empty module that says why it is empty when something is asked of it."""
+    """An empty module that raises an explanatory error when an attribute is read."""
 
     def __getattr__(self, name: str) -> object:
         if name.startswith("__"):
@@ -22,11 +22,11 @@ class StandIn(ModuleType):
 
 
 def install() -> list[str]:
-    """Put a stand-in in the place of each unused package that can't be imported; give their names.
+    """Install a stub for each unused package that can't be imported; return their names.
 
     Call it before the first `import qwen_tts`.
     """
-    # transformers asks importlib which optional packages there are; it has to hear the truth, so it comes first.
+    # transformers detects optional packages through importlib, so it is imported before the stubs exist.
     importlib.import_module("transformers")
     return [name for name in UNUSED if not _importable(name) and _stand_in(name)]
 

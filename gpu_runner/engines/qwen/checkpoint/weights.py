@@ -1,4 +1,4 @@
-"""The files of a model: found in a local directory or on the hub, fetched once, checked before they are loaded."""
+"""The files of a model: in a local directory or on the hub, downloaded once, checked before they are loaded."""
 
 import hashlib
 import json
@@ -24,7 +24,7 @@ from gpu_runner.engines import CannotLoad
 
 log = structlog.get_logger()
 
-# The revisions that this version was made for; another is a setting away.
+# The revisions that this version was tested with; a setting selects another.
 PINNED = {
     "Qwen/Qwen3-TTS-12Hz-0.6B-Base": "5d83992436eae1d760afd27aff78a71d676296fc",
     "Qwen/Qwen3-TTS-12Hz-1.7B-Base": "fd4b254389122332181a7c3db7f27e918eec64e3",
@@ -46,7 +46,7 @@ _SAMPLE = 1024 * 1024  # bytes
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A complete model on disk: what it is called, and exactly which one it is."""
+    """A complete model on disk: its name and exact identity."""
 
     directory: Path
     model: str
@@ -54,18 +54,18 @@ class Checkpoint:
 
 
 def name_of(model_id: str) -> str:
-    """Give the name of a model, which for a local one doesn't tell where it lies."""
+    """Return the name of a model, which for a local one doesn't contain its path."""
     directory = Path(model_id).expanduser()
     return directory.resolve().name if directory.is_dir() else model_id
 
 
 def locate(model_id: str, revision: str | None) -> Checkpoint:
-    """Find a model, fetching it if need be.
+    """Locate a model, downloading it if necessary.
 
     Raises
     ------
     CannotLoad
-        It is not there and can't be fetched, or it is not whole.
+        It does not exist and can't be downloaded, or it is incomplete.
     """
     directory = Path(model_id).expanduser()
     if directory.is_dir():
@@ -83,7 +83,7 @@ def locate(model_id: str, revision: str | None) -> Checkpoint:
 
 
 def _cached(model_id: str, revision: str) -> Path | None:
-    """Look in the cache first: asking the hub about what is there already hangs for minutes without a network."""
+    """Return the cached model, if any: without a network, a request to the hub would hang for minutes."""
     try:
         snapshot = Path(snapshot_download(model_id, revision=revision, local_files_only=True))
     except (LocalEntryNotFoundError, HFValidationError):
@@ -133,7 +133,7 @@ def _missing(directory: Path) -> list[str]:
 
 
 def _weight_files(path: Path) -> list[Path]:
-    """List the file or, where there is an index, all the files of the weights; empty if one is missing."""
+    """Return the weight file or, where there is an index, all of them; empty if one is missing."""
     if path.is_file():
         return [path]
     try:
@@ -145,7 +145,7 @@ def _weight_files(path: Path) -> list[Path]:
 
 
 def fingerprint(directory: Path) -> str:
-    """Tell one local model from another: by its configuration and samples from all over its weights.
+    """Return a hash that identifies a local model: of its configuration and samples of its weights.
 
     Reading all of the weights would take as long as loading them.
     """
@@ -166,12 +166,12 @@ def _add_samples(digest: Any, file: Path) -> None:
 
 
 def check_memory(directory: Path, device: torch.device, dtype: torch.dtype) -> None:
-    """See that the weights have room.
+    """Check that the weights fit into memory.
 
     Raises
     ------
     CannotLoad
-        They have not.
+        They do not fit.
     """
     talker, codec = (_weight_files(directory / name) for name in WEIGHTS)
     needed = sum(_bytes_as(file, dtype.itemsize) for file in talker) + sum(_bytes_as(file, 4) for file in codec)
@@ -184,7 +184,7 @@ def check_memory(directory: Path, device: torch.device, dtype: torch.dtype) -> N
 
 
 def free_memory(device: torch.device) -> int | None:
-    """Tell how many bytes are free; None where nobody says."""
+    """Return the free memory in bytes; None where it is not known."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     try:
@@ -196,14 +196,14 @@ def free_memory(device: torch.device) -> int | None:
 
 
 def _bytes_as(file: Path, itemsize: int) -> int:
-    """Add up how large the tensors of a safetensors file are in another precision, from its header alone."""
+    """Return the size of a safetensors file's tensors in another precision, from its header alone."""
     return sum(
         elements * (itemsize if dtype in _FLOATS else _SIZES.get(dtype, 8)) for elements, dtype in _tensors(file)
     )
 
 
 def _tensors(file: Path) -> list[tuple[int, str]]:
-    """Give the number of elements and the type of each tensor."""
+    """Return the number of elements and the type of each tensor."""
     try:
         with safetensors.safe_open(file, "pt") as content:  # it checks the header against the file's size
             slices = [content.get_slice(name) for name in content.keys()]  # noqa: SIM118 - it is no dict

@@ -1,6 +1,6 @@
-"""The published networks, driven in a way that fits a GPU: static buffers, few large operations, no host reads.
+"""The published networks, executed in a way that suits a GPU: static buffers, few large operations, no host reads.
 
-`layers` holds the weights and one transformer layer, `sampling` the choice of a code, `slots` everything that is
-known of the rows in flight, `prefill` and `frame` the two functions that advance them, `graphs` replays those on a
+`layers` holds the weights and one transformer layer, `sampling` the choice of a code, `slots` the state
+of the rows in flight, `prefill` and `frame` the two functions that advance them, `graphs` replays those on a
 GPU, and `codec` turns frames of codes into samples.
 """

@@ -9,13 +9,13 @@ FRAME_ROWS = (1, 2, 4, 8, 16, 32, 48, 64, 96, 128, 192, 256)
 FRAME_LENGTHS = (256, 512, 1024, 2048)
 PREFILL_ROWS = (1, 2, 4, 8)
 PREFILL_LENGTHS = (64, 128, 192, 256, 512, 1024, 2048)
-PREFILL_TOKENS = 512  # read between two frames, so that newcomers don't stall those who speak; more only if alone
+PREFILL_TOKENS = 512  # read between two frames, so that newcomers don't stall rows in flight; more only if alone
 CODEC_ROWS = (1, 2, 4, 8, 16, 32)
 
 
 @dataclass(frozen=True, slots=True)
 class Buckets:
-    """Sizes in ascending order; what is run is at least as large as what is needed."""
+    """Sizes in ascending order; a run uses the smallest that is large enough."""
 
     frame_rows: Sequence[int]
     frame_lengths: Sequence[int]
@@ -25,7 +25,7 @@ class Buckets:
 
     @classmethod
     def for_graphs(cls, slots: int, length: int) -> Self:
-        """Give the shapes to capture for so many slots of so many positions."""
+        """Return the shapes to capture for `slots` slots of `length` positions."""
         return cls(
             frame_rows=_up_to(FRAME_ROWS, slots),
             frame_lengths=_up_to(FRAME_LENGTHS, length),
@@ -36,7 +36,7 @@ class Buckets:
 
     @classmethod
     def for_eager(cls, slots: int, length: int) -> Self:
-        """Give shapes without a row too many: where nothing is captured, there may be as many as one likes."""
+        """Return exact shapes without padding rows: where nothing is captured, their number is not limited."""
         return cls(
             frame_rows=range(1, slots + 1),
             frame_lengths=_up_to((64, 128, *FRAME_LENGTHS), length),
@@ -46,13 +46,13 @@ class Buckets:
         )
 
     def prefills(self) -> list[tuple[int, int]]:
-        """List rows and lengths of the prefills that there can be."""
+        """Return rows and lengths of all possible prefills."""
         return [
             (rows, length) for length in self.prefill_lengths for rows in self.prefill_rows if fits(rows, length)
         ]
 
     def prefill(self, lengths: Sequence[int]) -> tuple[int, int] | None:
-        """Give rows and length of a prefill of prompts of these lengths; None when they are too many at once."""
+        """Return rows and length of a prefill of prompts of these lengths; None when they are too many at once."""
         if len(lengths) > self.prefill_rows[-1]:
             return None
         rows, length = at_least(self.prefill_rows, len(lengths)), at_least(self.prefill_lengths, max(lengths))
@@ -65,7 +65,7 @@ def fits(rows: int, length: int) -> bool:
 
 
 def at_least(sizes: Sequence[int], needed: int) -> int:
-    """Give the least size that is large enough."""
+    """Return the smallest size that is large enough."""
     return sizes[bisect_left(sizes, needed)]
 
 

@@ -1,8 +1,8 @@
-"""The codec's decoder with a memory: frames of codes in, samples out, in chunks of any length.
+"""The codec's decoder as a stateful decoder: from frames of codes to samples, in chunks of any length.
 
-Every layer of the decoder looks only backwards.  A convolution needs the inputs that its kernel reaches back to,
-the transformer the keys and values of its window.  All of that is the state of an utterance, one vector; what a
-chunk sounds like given its state is what it sounds like in the whole.
+Every layer of the decoder is causal.  A convolution needs the inputs that its kernel reaches back to,
+the transformer the keys and values of its window.  All of that is the state of an utterance, one vector; given
+its state, a chunk decodes to the same samples as within the whole utterance.
 """
 
 from dataclasses import dataclass
@@ -26,25 +26,25 @@ from gpu_runner.engines.qwen.network.codec_layers import (
 from gpu_runner.engines.qwen.network.kernels import Kernels, make_norm
 from gpu_runner.engines.qwen.network.layers import rotary
 
-POSITIONS = 8_192  # frames of reference and speech that the rotary embedding is computed for
+POSITIONS = 8_192  # frames of reference and generated audio that the rotary embedding is computed for
 CONV_FRAMES = 16  # further than the convolutions after the transformer reach back
 
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How many numbers the state of an utterance has: of the transformer, and of the convolutions after it."""
+    """The size of an utterance's state: of the transformer, and of the convolutions after it."""
 
     front: int
     back: int
 
     @property
     def total(self) -> int:
-        """Numbers in all."""
+        """The total size."""
         return self.front + self.back
 
 
 class Codec:
-    """The decoder of a `Qwen3TTSTokenizerV2Model`, over its own weights; G codes a frame, M samples a frame."""
+    """The decoder of a `Qwen3TTSTokenizerV2Model`, over its own weights; G codes and M samples per frame."""
 
     def __init__(self, decoder: Any, kernels: Kernels) -> None:
         self._decoder = decoder
@@ -66,12 +66,12 @@ class Codec:
 
     @property
     def codebook_size(self) -> int:
-        """A code is less than that."""
+        """The number of codes in a codebook."""
         return len(self._codebooks) // self.groups
 
     @property
     def device(self) -> torch.device:
-        """Where it is."""
+        """The device of the decoder."""
         return self._codebooks.device
 
     @property
@@ -80,14 +80,14 @@ class Codec:
         return self._codebooks.dtype
 
     def start(self, rows: int) -> Tensor:
-        """Give the state of utterances of which nothing has been decoded: [R, N]."""
+        """Return the initial state of R utterances: [R, N]."""
         return torch.zeros(rows, self.size.total, dtype=self.dtype, device=self.device)
 
     def decode(self, codes: Tensor, state: Tensor, position: Tensor) -> tuple[Tensor, Tensor]:
         """Decode T more frames of R utterances.
 
-        `codes` are [R, T, G], `state` is [R, N], `position` [R] the frames decoded before.  Gives [R, T M] samples
-        and the new state.
+        `codes` are [R, T, G], `state` is [R, N], `position` [R] the frames decoded before.  Returns the
+        [R, T M] samples and the new state.
         """
         front, back = state.split((self.size.front, self.size.back), dim=1)
         hidden, front = self._front(codes, front, position)
@@ -95,9 +95,9 @@ class Codec:
         return samples, torch.cat([front, back], dim=1)
 
     def remember(self, codes: Tensor) -> Tensor:
-        """Give the state after F frames of one utterance, [F, G], without making their samples: [N].
+        """Return the state after F frames of one utterance, [F, G], without decoding their samples: [N].
 
-        The convolutions after the transformer reach back a few frames only, so only those go through them.
+        The convolutions after the transformer reach back a few frames only, so only those frames pass through them.
         """
         position = torch.zeros(1, dtype=torch.long, device=self.device)
         front, back = self.start(1).split((self.size.front, self.size.back), dim=1)
@@ -110,7 +110,7 @@ class Codec:
         return torch.cat([front, back], dim=1)[0]
 
     def _measure(self) -> Size:
-        """Run a frame to see how large the parts of the state are."""
+        """Run a frame to measure the sizes of the parts of the state."""
         codes = torch.zeros(1, 1, self.groups, dtype=torch.long, device=self.device)
         counting = torch.zeros(1, 1, dtype=self.dtype, device=self.device).expand(1, 1 << 40)
         position = torch.zeros(1, dtype=torch.long, device=self.device)
@@ -120,9 +120,9 @@ class Codec:
         return Size(front.shape[1], back.shape[1])
 
     def _front(self, codes: Tensor, state: Tensor, position: Tensor) -> tuple[Tensor, Tensor]:
-        """Go from [R, T, G] codes through the transformer: [R, C, T]."""
+        """Apply the layers up to the transformer to [R, T, G] codes: [R, C, T]."""
         memory, decoder = Memory(state), self._decoder
-        # A slot that nobody is in may hold anything, and a code beyond the table would be the end of the device.
+        # An unused slot may hold any value, and an index beyond the table would be a fatal error of the device.
         rows = codes.clamp(0, self.codebook_size - 1) + self._offsets
         hidden = functional.embedding(rows, self._codebooks).sum(2).transpose(1, 2)  # [R, C, T]
         hidden = convolve(decoder.pre_conv.conv, hidden, memory).transpose(1, 2)  # [R, T, C]
@@ -136,9 +136,9 @@ class Codec:
         return hidden.transpose(1, 2), memory.state()
 
     def _reads(self, position: Tensor, frames: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Give the rotary embedding, [R, 1, T, d] twice, and which frames each frame sees: [R, 1, T, W - 1 + T].
+        """Return the rotary embedding, [R, 1, T, d] twice, and the attention mask: [R, 1, T, W - 1 + T].
 
-        A frame sees itself and the W - 1 before it, as far as there are so many.
+        A frame attends to itself and up to W - 1 frames before it.
         """
         own = torch.arange(frames, device=self.device)  # [T]
         other = torch.arange(1 - self._window, frames, device=self.device)  # [W - 1 + T]
@@ -152,7 +152,7 @@ class Codec:
     def _run_layer(
         self, hidden: Tensor, layer: Attention, memory: Memory, reads: tuple[Tensor, Tensor, Tensor]
     ) -> Tensor:
-        """Advance [R, T, D] frames by a layer of the transformer."""
+        """Apply a layer of the transformer to [R, T, D] frames."""
         cos, sin, mask = reads
         rows, frames, _ = hidden.shape
         qkv = functional.linear(self._kernels.normalize(hidden, *layer.input_norm), layer.qkv)
@@ -170,7 +170,7 @@ class Codec:
         return hidden + functional.linear(self._kernels.gate(gate_up), layer.down)
 
     def _back(self, hidden: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        """Go from [R, C, T] through the convolutions to [R, T M] samples."""
+        """Apply the convolutions to [R, C, T]: [R, T M] samples."""
         memory = Memory(state)
         for upsample, block in self._decoder.upsample:
             hidden = convnext(block, transpose(upsample.conv, hidden, memory), memory)

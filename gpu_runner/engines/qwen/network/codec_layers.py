@@ -1,4 +1,4 @@
-"""The layers of the codec's decoder, each with what it remembers of an utterance."""
+"""The layers of the codec's decoder, each with its state of an utterance."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -11,7 +11,7 @@ from gpu_runner.engines.qwen.network.kernels import Kernels, Norm, make_norm
 
 
 class Attention(NamedTuple):
-    """A layer of the transformer, of D numbers a frame; its layer scales are in `output` and `down`."""
+    """A layer of the transformer, of D features per frame; its layer scales are folded into `output` and `down`."""
 
     input_norm: Norm
     qkv: Tensor  # [3 H d, D]
@@ -29,7 +29,7 @@ class Snake(NamedTuple):
 
 
 class Memory:
-    """The state of R utterances on its way through the decoder: each part is read and replaced in turn."""
+    """The state of R utterances during a pass through the decoder: each part is read and replaced in turn."""
 
     def __init__(self, state: Tensor) -> None:
         self._state = state  # [R, N]
@@ -47,7 +47,7 @@ class Memory:
         self._replaced.append(part.flatten(1))
 
     def extend(self, x: Tensor, length: int) -> Tensor:
-        """Put the last `length` inputs before x, [R, C, T], and remember the last of both."""
+        """Prepend the last `length` inputs to x, [R, C, T], and store the last ones of the result."""
         if length == 0:
             return x
         longer = torch.cat([self.take(x.shape[1], length), x], dim=2)
@@ -55,7 +55,7 @@ class Memory:
         return longer
 
     def state(self) -> Tensor:
-        """Give the new state: [R, N]."""
+        """Return the new state: [R, N]."""
         return torch.cat(self._replaced, dim=1)
 
 
@@ -68,7 +68,7 @@ class Unit(NamedTuple):
     narrow: nn.Conv1d
 
     def run(self, x: Tensor, memory: Memory, kernels: Kernels) -> Tensor:
-        """Go through it: [R, C, T] stays."""
+        """Apply it: [R, C, T] to the same shape."""
         inner = convolve(self.wide, kernels.snake(x, *self.snake), memory)
         return x + convolve(self.narrow, kernels.snake(inner, *self.second_snake), memory)
 
@@ -81,7 +81,7 @@ class Block(NamedTuple):
     units: Sequence[Unit]
 
     def run(self, x: Tensor, memory: Memory, kernels: Kernels) -> Tensor:
-        """Go through it: [R, C, T] becomes [R, C / 2, T times the stride]."""
+        """Apply it: [R, C, T] to [R, C / 2, T times the stride]."""
         x = transpose(self.upsample, kernels.snake(x, *self.snake), memory)
         for unit in self.units:
             x = unit.run(x, memory, kernels)
@@ -97,7 +97,7 @@ def convolve(conv: nn.Conv1d, x: Tensor, memory: Memory) -> Tensor:
 
 
 def transpose(conv: nn.ConvTranspose1d, x: Tensor, memory: Memory) -> Tensor:
-    """Upsample [R, C, T] by the stride; an output hears of the input at its place, and of those before in reach."""
+    """Upsample [R, C, T] by the stride, causally: an output depends on the input at its place and before."""
     stride, reach = conv.stride[0], -(-conv.kernel_size[0] // conv.stride[0]) - 1
     longer = memory.extend(x, reach)
     wave = functional.conv_transpose1d(longer, conv.weight, conv.bias, stride=conv.stride)
@@ -105,7 +105,7 @@ def transpose(conv: nn.ConvTranspose1d, x: Tensor, memory: Memory) -> Tensor:
 
 
 def convnext(block: Any, x: Tensor, memory: Memory) -> Tensor:
-    """Go through a `Qwen3TTSTokenizerV2ConvNeXtBlock`: [R, C, T] stays."""
+    """Apply a `Qwen3TTSTokenizerV2ConvNeXtBlock`: [R, C, T] to the same shape."""
     hidden = convolve(block.dwconv.conv, x, memory).transpose(1, 2)
     hidden = block.norm(hidden)
     hidden = block.pwconv2(functional.gelu(block.pwconv1(hidden)))
@@ -114,13 +114,13 @@ def convnext(block: Any, x: Tensor, memory: Memory) -> Tensor:
 
 
 def pack_snake(module: Any) -> Snake:
-    """Prepare a `SnakeBeta`."""
+    """Pack the parameters of a `SnakeBeta`."""
     a, b = module.alpha.exp()[:, None], module.beta.exp()[:, None]
     return Snake(a, 1 / (b + module.no_div_by_zero))
 
 
 def pack_block(block: Any) -> Block:
-    """Prepare the modules of a decoder block."""
+    """Pack the weights of a decoder block."""
     snake, upsample, *units = block
     return Block(pack_snake(snake), upsample.conv, [_pack_unit(unit) for unit in units])
 
@@ -130,7 +130,7 @@ def _pack_unit(unit: Any) -> Unit:
 
 
 def pack_attention(layer: Any, config: Any) -> Attention:
-    """Prepare a layer of the transformer."""
+    """Pack the weights of a transformer layer."""
     attention, mlp, eps = layer.self_attn, layer.mlp, float(config.rms_norm_eps)
     return Attention(
         input_norm=make_norm(layer.input_layernorm.weight, eps),
@@ -143,7 +143,7 @@ def pack_attention(layer: Any, config: Any) -> Attention:
 
 
 def pack_codebooks(quantizer: Any) -> tuple[Tensor, Tensor]:
-    """Give the tables of all codes after their projections, [G codes, C], and where each starts: [G]."""
+    """Return the projected embedding tables of all codes, [G codes, C], and the offset of each: [G]."""
     tables = [table for half in (quantizer.rvq_first, quantizer.rvq_rest) for table in _tables(half)]
     starts = torch.tensor([0, *(len(table) for table in tables[:-1])]).cumsum(0)
     return torch.cat(tables), starts.to(tables[0].device)

@@ -1,4 +1,4 @@
-"""One frame of 80 ms for the first B slots: a function of tensors alone, without a look from the host.
+"""One frame of 80 ms for the first B slots: a function of tensors alone, without host synchronisation.
 
 The talker reads a token and the frame's first code is chosen; the predictor fills in the other 15; the sum of their
 embeddings and the next token of text is what the talker reads next.
@@ -17,19 +17,19 @@ from gpu_runner.engines.qwen.network.slots import Slots
 
 
 class Status:
-    """How a slot's frame went, the first number of its report; plain numbers, since torch compiles no enums."""
+    """The result of a slot's frame, the first number of its report; plain ints, since torch compiles no enums."""
 
-    IDLE = 0  # nobody is in the slot, or their speech has ended
+    IDLE = 0  # the slot is free, or its row has ended
     SPOKEN = 1
-    ENDED = 2  # there is no such frame: the speech was over before it
-    CAPPED = 3  # spoken, and the last that the row may have
-    BROKEN = 4  # the network gave numbers that are none
+    ENDED = 2  # there is no such frame: the row ended before it
+    CAPPED = 3  # generated, and the last that the row may have
+    BROKEN = 4  # the network returned NaN or infinity
 
 
 class Bucket(NamedTuple):
     """The shape of a frame: its first `batch` slots, `length` positions of their caches.
 
-    With `few`, every row chooses among the likeliest `FEW` candidates, without top_p.
+    With `few`, every row samples from the `FEW` most likely candidates, without top_p.
     """
 
     batch: int
@@ -38,7 +38,7 @@ class Bucket(NamedTuple):
 
 
 def make_frame(network: Network, slots: Slots, bucket: Bucket) -> None:
-    """Make a frame for the slots of a bucket; `slots.report` tells how it went."""
+    """Generate a frame for the slots of a bucket; its results are in `slots.report`."""
     batch = bucket.batch
     frame, running = slots.frame[:batch], slots.running[:batch]
     numbers = functional.embedding(slots.rows_of_frames[:batch] + frame, slots.numbers.flatten(0, 1)).double()
@@ -52,7 +52,7 @@ def make_frame(network: Network, slots: Slots, bucket: Bucket) -> None:
 
 
 def _talk(network: Network, slots: Slots, bucket: Bucket) -> Tensor:
-    """Read the next token: [B, D]."""
+    """Run the talker on the next token: [B, D]."""
     position, talker = slots.position[: bucket.batch], network.talker
     unseen = slots.positions[: bucket.length] > position[:, None]  # [B, L]
     mask = torch.zeros_like(unseen, dtype=network.dtype).masked_fill(unseen, -torch.inf)
@@ -70,7 +70,7 @@ def _talk(network: Network, slots: Slots, bucket: Bucket) -> Tensor:
 def _choose_first(
     network: Network, slots: Slots, bucket: Bucket, hidden: Tensor, numbers: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Choose the first code of the frame, or the end: see `choose`."""
+    """Sample the first code of the frame, or the end token: see `choose`."""
     settings, used = slots.settings[: bucket.batch], slots.used[: bucket.batch]
     logits = functional.linear(hidden, network.head).float()  # [B, V]
     may_end = (slots.frame[: bucket.batch] >= LEAST_FRAMES).long()
@@ -85,7 +85,7 @@ def _choose_first(
 def _predict(
     network: Network, slots: Slots, bucket: Bucket, hidden: Tensor, first: Tensor, numbers: Tensor
 ) -> tuple[Tensor, list[Tensor]]:
-    """Fill in the other codes of the frame: all codes, [B, G], and the largest logit of each choice, [B] each."""
+    """Predict the other codes of the frame: all codes, [B, G], and the largest logit of each choice, [B] each."""
     batch, size = bucket.batch, len(network.predictor_heads[0])
     settings = Settings.of_rows(slots.settings[:batch, 3:6], size, few=bucket.few)
     codes, best = [first], []
@@ -129,7 +129,7 @@ def _pass(network: Network, slots: Slots, batch: int, position: int) -> Pass:
 
 
 def _status(running: Tensor, sound: Tensor, ended: Tensor, last: Tensor) -> Tensor:
-    """Tell how the frame went, [B], in the order in which the statuses count."""
+    """Return the status of the frame, [B], in the order of precedence."""
     status = last.long() * (Status.CAPPED - Status.SPOKEN) + Status.SPOKEN
     status = status.masked_fill(ended, Status.ENDED).masked_fill(~sound, Status.BROKEN)
     return status * running

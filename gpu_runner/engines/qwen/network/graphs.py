@@ -1,7 +1,7 @@
-"""Where functions over static buffers run: as CUDA graphs on a GPU, as they are on a CPU.
+"""Runs functions over static buffers: as CUDA graphs on a GPU, directly on a CPU.
 
-A captured graph replays the same kernels on the same memory, so a function may depend on its key and on what is in
-the buffers, and on nothing else.
+A captured graph replays the same kernels on the same memory, so a function may depend only on its key and on the
+contents of the buffers.
 """
 
 from collections.abc import Callable, Hashable, Iterator
@@ -13,7 +13,7 @@ from torch import Tensor
 
 
 class Fetched(Protocol):
-    """A copy to the host that may be under way."""
+    """A copy to the host that may be in progress."""
 
     @property
     def is_ready(self) -> bool:
@@ -30,17 +30,17 @@ class Runner(Protocol):
     """Whether the first run of a key is slow."""
 
     def run(self, key: Hashable, function: Callable[[], None]) -> None:
-        """Run a function over static buffers; the same key stands for the same function."""
+        """Run a function over static buffers; the same key always means the same function."""
 
     def fetch(self, tensor: Tensor) -> Fetched:
-        """Copy a tensor to the host, after the work so far and before the work to come."""
+        """Copy a tensor to the host, after the work queued so far and before any later work."""
 
     def use(self) -> AbstractContextManager[None]:
-        """Queue what is called inside here."""
+        """Queue the work that is issued inside the context."""
 
 
 class Done:
-    """A copy on the host from the start."""
+    """A tensor that is already on the host."""
 
     is_ready = True
 
@@ -53,7 +53,7 @@ class Done:
 
 
 class EagerRunner:
-    """Runs everything at once."""
+    """Runs everything synchronously."""
 
     captures = False
 
@@ -92,7 +92,7 @@ class _Copy:
 class GraphRunner:
     """Runs on a stream of its own; a function is captured when it has run once, and replayed from then on.
 
-    All graphs of a runner share their memory: they run one after the other, and leave nothing in it.
+    All graphs of a runner share their memory: they run one after the other, and keep no data in it.
     """
 
     captures = True
@@ -125,7 +125,7 @@ class GraphRunner:
 
     def _captured(self, function: Callable[[], None]) -> torch.cuda.CUDAGraph:
         graph = torch.cuda.CUDAGraph()
-        # Another thread may be making a voice prompt: what it does on its own stream is no part of this.
+        # Another thread may be creating a voice prompt: its work on another stream must not affect the capture.
         with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"):
             function()
         return graph

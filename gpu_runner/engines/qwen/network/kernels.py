@@ -1,4 +1,4 @@
-"""The arithmetic between the matrix products: each function is one kernel on a GPU, where they are compiled.
+"""The arithmetic between the matrix products: each function is compiled to one kernel on a GPU.
 
 Only these are compiled, not whole layers: they take tensors of any batch size and nothing else, so that each is
 compiled once, in seconds.
@@ -18,10 +18,10 @@ log = structlog.get_logger()
 
 
 class Norm(NamedTuple):
-    """Weights of an RMS norm over n numbers."""
+    """Weights of an RMS norm over n features."""
 
-    weight: Tensor  # [.., n]: by the root of n
-    floor: Tensor  # [1] float32: the root of n eps
+    weight: Tensor  # [.., n]: times the square root of n
+    floor: Tensor  # [1] float32: the square root of n eps
 
 
 def make_norm(weight: Tensor, eps: float) -> Norm:
@@ -33,7 +33,7 @@ def make_norm(weight: Tensor, eps: float) -> Norm:
 def normalize(tokens: Tensor, weight: Tensor, floor: Tensor) -> Tensor:
     """Apply an RMS norm, see `Norm`, to the last dimension.
 
-    In this form it takes half the time of `torch.nn.functional.rms_norm` on a CPU, which has no kernel for that.
+    In this form it takes half the time of `torch.nn.functional.rms_norm` on a CPU, which lacks a fused kernel.
     """
     length = torch.linalg.vector_norm(tokens, dim=-1, keepdim=True, dtype=torch.float32)
     normed = tokens / torch.hypot(length, floor)
@@ -53,7 +53,7 @@ def gate(both: Tensor) -> Tensor:
 
 
 def draw(logits: Tensor, least: Tensor, inverse_temperature: Tensor, numbers: Tensor) -> Tensor:
-    """Look numbers up in the running sum of the chances of all codes but the less likely: see `sampling.choose`."""
+    """Sample from the codes with logits of at least `least`, by inverse CDF: see `sampling.choose`."""
     kept = torch.where(logits < least, -torch.inf, logits * inverse_temperature)
     sums = kept.softmax(-1, dtype=torch.float64).cumsum(-1)  # [B, V]
     return (sums <= numbers * sums[:, -1:]).sum(-1)
@@ -78,7 +78,7 @@ PLAIN = Kernels(normalize, normalize_and_turn, gate, draw, snake)
 
 
 def kernels_for(device: torch.device) -> Kernels:
-    """Give kernels that are compiled where that pays and can be done: on a GPU, with a C compiler."""
+    """Return the kernels, compiled where it is possible and worthwhile: on a GPU, with a C compiler."""
     if device.type != "cuda":
         return PLAIN
     if shutil.which(os.environ.get("CC", "cc")) is None:
@@ -88,14 +88,14 @@ def kernels_for(device: torch.device) -> Kernels:
 
 
 def compiled() -> Kernels:
-    """Compile the kernels, each when it is first used."""
+    """Return kernels that are compiled on first use."""
     # One for each number of dimensions and each precision, and one more for batches of one.
     torch._dynamo.config.recompile_limit = 32
     return Kernels(*[_Compiled(function) for function in PLAIN])
 
 
 class _Compiled:
-    """A function that is compiled at its first call, or goes on as it is if it can't be."""
+    """A function that is compiled at its first call, or runs uncompiled if it can't be."""
 
     def __init__(self, function: Callable[..., Tensor]) -> None:
         self._function = function

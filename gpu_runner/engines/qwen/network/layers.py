@@ -15,7 +15,7 @@ from gpu_runner.engines.qwen.network.kernels import Kernels, Norm, make_norm
 
 
 class Shape(NamedTuple):
-    """Sizes of a transformer: H query heads share K key heads of d numbers."""
+    """Sizes of a transformer: H query heads share K key heads of dimension d."""
 
     heads: int
     kv_heads: int
@@ -28,7 +28,7 @@ class Shape(NamedTuple):
 
 
 class Layer(NamedTuple):
-    """Weights of a layer of D numbers a token, with I numbers inside its MLP."""
+    """Weights of a layer with hidden size D and MLP size I."""
 
     input_norm: Norm  # [D]
     qkv: Tensor  # [D, (H + 2K) d]
@@ -40,7 +40,7 @@ class Layer(NamedTuple):
 
 
 class Pass(NamedTuple):
-    """What a pass of T tokens through B rows reads and writes, the same in every layer.
+    """Inputs of a pass of T tokens for each of B rows, the same in every layer.
 
     The tokens attend to the first `length` positions of the cache, or, when `length` is 0, to each other, each to
     those before it and itself.
@@ -51,11 +51,11 @@ class Pass(NamedTuple):
     cos: Tensor  # [B T or 1, 1, d]
     sin: Tensor  # the same, its first half negated
     where: Tensor  # [B T 2K]: rows of a layer's flattened cache that each token's keys and values go to
-    mask: Tensor | None  # [B or 1, 1, T G, L]: 0 where a query sees a position, else -inf; None: it sees all
+    mask: Tensor | None  # [B or 1, 1, T G, L]: 0 where a query attends to a position, else -inf; None: to all
 
 
 class LayerCache(NamedTuple):
-    """Keys and values that a layer has seen, for S slots of L positions; all three are views of one buffer."""
+    """The KV cache of a layer, for S slots of L positions; all three are views of one buffer."""
 
     rows: Tensor  # [2 S K L, d]
     keys: Tensor  # [S, K, L, d]
@@ -72,7 +72,7 @@ class Transformer(NamedTuple):
     sin: Tensor
 
     def run(self, tokens: Tensor, caches: Sequence[LayerCache], what: Pass, kernels: Kernels) -> Tensor:
-        """Give the normed outputs of [B T, D] tokens."""
+        """Return the normalized outputs of [B T, D] tokens."""
         for layer, cache in zip(self.layers, caches, strict=True):
             tokens = _run_layer(tokens, layer, self.shape, cache, what, kernels)
         return kernels.normalize(tokens, *self.norm)
@@ -94,9 +94,9 @@ def _run_layer(
 
 
 def _attend_to_cache(qk: Tensor, cache: LayerCache, shape: Shape, what: Pass) -> Tensor:
-    """Attend to what is in the cache: the queries that share a key head count as queries of one head.
+    """Attend to the cache: the queries that share a key head are treated as queries of one head.
 
-    So the keys are read once and never repeated.
+    So the keys are read once and not repeated.
     """
     keys = cache.keys[: what.batch, :, : what.length]  # [B, K, L, d]
     values = cache.values[: what.batch, :, : what.length]
@@ -122,7 +122,7 @@ def _attend(qkv: Tensor, shape: Shape, batch: int) -> Tensor:
 def pack_transformer(model: Any, config: Any, positions: int) -> Transformer:
     """Pack the weights of the library's `model`, and compute the rotary embedding of `positions` positions.
 
-    Its three rows of positions (mRoPE) are the same for speech, which makes it the plain one.
+    Its three rows of positions (mRoPE) are the same for speech, which reduces it to plain RoPE.
     """
     shape = Shape(config.num_attention_heads, config.num_key_value_heads, int(config.head_dim))
     eps = float(config.rms_norm_eps)
@@ -149,7 +149,7 @@ def _pack_layer(layer: Any, shape: Shape, eps: float) -> Layer:
 
 
 def pack_weights(modules: Sequence[nn.Module]) -> Tensor:
-    """Put the weights of several modules, [n, D] each, into one tensor, and leave views of it in the modules."""
+    """Concatenate the weights of several modules, [n, D] each, and replace them in the modules by views."""
     weights = [_weight(module) for module in modules]
     packed = torch.cat([weight.data for weight in weights])
     for weight, part in zip(weights, packed.split([len(weight) for weight in weights]), strict=True):
@@ -167,7 +167,7 @@ def _weight(module: nn.Module) -> Tensor:
 
 
 def rotary(embedding: Any, positions: int) -> tuple[Tensor, Tensor]:
-    """Compute a rotary embedding for so many positions: [positions, d] float32 twice, see `Pass`."""
+    """Compute a rotary embedding for `positions` positions: [positions, d] float32 twice, see `Pass`."""
     frequencies = embedding.inv_freq.float()  # [d / 2]
     angles = torch.arange(positions, device=frequencies.device)[:, None] * frequencies
     cos, sin = angles.cos() * embedding.attention_scaling, angles.sin() * embedding.attention_scaling

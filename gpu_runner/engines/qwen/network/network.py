@@ -1,4 +1,4 @@
-"""Talker and code predictor, ready to run: packed weights, tables, and what the configuration says of them."""
+"""Talker and code predictor, ready to run: packed weights, tables, and parameters from the configuration."""
 
 from typing import Any, NamedTuple
 
@@ -10,28 +10,28 @@ from gpu_runner.engines.qwen.network.kernels import Kernels
 from gpu_runner.engines.qwen.network.layers import Transformer, pack_transformer, pack_weights
 
 SPECIAL_CODES = 1_024  # ids above the codes in the talker's vocabulary, none of them speech
-LEAST_FRAMES = 2  # as the published models were meant to: speech has at least two frames
+LEAST_FRAMES = 2  # as intended for the published models: an utterance has at least two frames
 
 
 class Network(NamedTuple):
     """G is the number of codes in a frame, V the talker's vocabulary, C the predictor's."""
 
-    talker: Transformer  # of D numbers a token
+    talker: Transformer  # hidden size D
     head: Tensor  # [V, D]
-    predictor: Transformer  # of P numbers a token
+    predictor: Transformer  # hidden size P
     predictor_heads: tuple[Tensor, ...]  # G - 1 of [C, P]
     embeddings: Tensor  # [V + (G - 1) C, D]: the tables of a frame's codes, one after the other
-    offsets: Tensor  # [G]: where in there each table starts
+    offsets: Tensor  # [G]: the offset of each table in `embeddings`
     predictor_inputs: tuple[Tensor, ...]  # G of [V or C, P]: the same tables as the predictor reads them
-    projection: tuple[Tensor, Tensor] | None  # weight and bias from D to P; None: they are the same
-    mask_of_two: Tensor  # [1, 1, 2 G', 2], G' query heads that share a key head: the first token sees itself alone
-    forbidden: Tensor  # [2, V] float32: -inf for ids that can't be chosen, before and after speech may end; else 0
-    end: int  # the id that ends the speech
+    projection: tuple[Tensor, Tensor] | None  # weight and bias from D to P; None: no projection
+    mask_of_two: Tensor  # [1, 1, 2 G', 2], G' query heads that share a key head: the first attends to itself alone
+    forbidden: Tensor  # [2, V] float32: -inf for excluded ids, before and after the end is allowed; else 0
+    end: int  # the id of the end token
     kernels: Kernels
 
     @property
     def groups(self) -> int:
-        """Codes a frame."""
+        """Codes per frame."""
         return len(self.predictor_inputs)
 
     @property
@@ -41,7 +41,7 @@ class Network(NamedTuple):
 
     @property
     def device(self) -> torch.device:
-        """Where everything is."""
+        """The device of all tensors."""
         return self.head.device
 
     def embed_frames(self, codes: Tensor) -> Tensor:
@@ -49,7 +49,7 @@ class Network(NamedTuple):
         return functional.embedding(codes + self.offsets, self.embeddings).sum(1)
 
     def project(self, hidden: Tensor) -> Tensor:
-        """Turn the talker's [B, D] into the predictor's [B, P]."""
+        """Project the talker's [B, D] to the predictor's [B, P]."""
         return hidden if self.projection is None else functional.linear(hidden, *self.projection)
 
 

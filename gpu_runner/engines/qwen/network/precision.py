@@ -1,4 +1,4 @@
-"""What float32 means on a GPU: products in full precision, or in TF32, whose 10 bits are an order faster."""
+"""The float32 precision on a GPU: full, or TF32, whose 10-bit mantissa is an order of magnitude faster."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,19 +14,19 @@ log = structlog.get_logger()
 
 Precision = Literal["ieee", "tf32"]
 
-LEAST_SNR = 50.0  # dB: what differs is then far below what is heard beside speech
+LEAST_SNR = 50.0  # dB: the error is then far below what is audible next to speech
 FRAMES = 32
 
 
 def set_precision(precision: Precision) -> None:
-    """Set what float32 means for matrix products and convolutions, in the whole process."""
+    """Set the float32 precision of matrix products and convolutions, for the whole process."""
     torch.backends.cuda.matmul.fp32_precision = precision
     torch.backends.cudnn.conv.fp32_precision = precision  # type: ignore[attr-defined]
 
 
 @contextmanager
 def float32_as(precision: Precision) -> Iterator[None]:
-    """Let float32 mean something inside here; a graph that is captured here keeps to it."""
+    """Set the float32 precision inside the context; graphs captured in it keep that precision."""
     before: Precision = torch.backends.cuda.matmul.fp32_precision
     set_precision(precision)
     try:
@@ -36,7 +36,7 @@ def float32_as(precision: Precision) -> Iterator[None]:
 
 
 def choose_precision(codec: Codec) -> Precision:
-    """Choose the codec's precision: TF32 if its samples are as good, by their signal-to-noise ratio."""
+    """Choose the codec's precision: TF32 if the signal-to-noise ratio of its samples is high enough."""
     if codec.device.type != "cuda":
         return "ieee"
     ratio = signal_to_noise(codec)

@@ -1,4 +1,4 @@
-"""Letting newcomers read their prompts, several at once, and giving them slots."""
+"""The prefill of new rows, several at once, and the initialization of their slots."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,19 +14,19 @@ from gpu_runner.engines.qwen.network.slots import LONGEST, Slots
 
 @dataclass(frozen=True, slots=True)
 class Newcomer:
-    """A row on its way into a slot.  Frames that it has spoken before are part of what it reads."""
+    """A row to be placed in a slot.  Frames that it has generated before are part of its input."""
 
     slot: int
-    reads: Tensor  # [T, D] on the device: all that is before the next frame
+    reads: Tensor  # [T, D] on the device: all input before the next frame
     text: Tensor  # [N, D] on the device: see `Slots.text`
     settings: Sequence[float]  # see `sampling.Sampling.numbers`
     numbers: Tensor  # [up to LONGEST, G] float32 on the CPU
     cap: int
-    first_codes: Sequence[int] = ()  # of the frames spoken before
+    first_codes: Sequence[int] = ()  # of the frames generated before
 
 
 class Inputs:
-    """What a prefill of P rows of T tokens reads, in buffers that don't move."""
+    """Inputs of a prefill of P rows of T tokens, in static buffers."""
 
     def __init__(self, network: Network, buckets: Buckets) -> None:
         tokens = max(PREFILL_TOKENS, buckets.prefill_lengths[-1])
@@ -50,7 +50,7 @@ def prefill(network: Network, slots: Slots, inputs: Inputs, rows: int, length: i
 
 
 def fill(inputs: Inputs, slots: Slots, newcomers: Sequence[Newcomer], rows: int, length: int) -> None:
-    """Lay out prompts, without their last token, as `rows` of `length` tokens; spare rows repeat the first."""
+    """Copy prompts, without their last token, into `rows` of `length` tokens; padding rows repeat the first."""
     padded = [*newcomers, *[newcomers[0]] * (rows - len(newcomers))]
     for number, newcomer in enumerate(padded):
         tokens = inputs.tokens[number * length : (number + 1) * length]
@@ -63,7 +63,7 @@ def fill(inputs: Inputs, slots: Slots, newcomers: Sequence[Newcomer], rows: int,
 
 
 def seat(slots: Slots, newcomers: Sequence[Newcomer], length: int) -> None:
-    """Write all that is known of newcomers into their slots, after a prefill of `length` tokens."""
+    """Write the state of newcomers into their slots, after a prefill of `length` tokens."""
     for newcomer in newcomers:
         slots.clean(newcomer.slot, length)
         slots.touched[newcomer.slot] = max(length, len(newcomer.reads) + newcomer.cap - len(newcomer.first_codes))
@@ -93,5 +93,5 @@ def _seat_numbers(slots: Slots, newcomers: Sequence[Newcomer]) -> None:
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """Copy from the CPU without making the host wait for what the device is doing."""
+    """Copy from the CPU without synchronizing the host with the device."""
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor

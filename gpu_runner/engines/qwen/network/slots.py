@@ -1,7 +1,7 @@
-"""Everything that is known of the rows in flight, on the device, in buffers that never move.
+"""The state of the rows in flight, on the device, in static buffers.
 
-A row takes a slot at its admission and leaves it at its end.  The frame works on the first B slots, whoever is in
-them: what it makes of a slot without a row is not looked at.
+A row takes a slot at its admission and leaves it at its end.  The frame processes the first B slots, used or not:
+its results for a slot without a row are ignored.
 """
 
 from collections.abc import Sequence
@@ -23,27 +23,27 @@ class Slots:
 
     cache: Tensor  # [layers, 2, S, K, L, d]: keys and values, left-aligned
     layers: Sequence[LayerCache]  # views of it
-    predictor_cache: Tensor  # [layers, 2, S, K, G, d]: of the frame that is being made
+    predictor_cache: Tensor  # [layers, 2, S, K, G, d]: of the current frame
     predictor_layers: Sequence[LayerCache]
-    token: Tensor  # [S, D]: what the talker reads next
-    position: Tensor  # [S]: where in the cache that goes
-    frame: Tensor  # [S]: frames made
-    cap: Tensor  # [S]: frames at most
-    running: Tensor  # [S] bool: whether it is being spoken
+    token: Tensor  # [S, D]: the talker's next input
+    position: Tensor  # [S]: its position in the cache
+    frame: Tensor  # [S]: frames generated
+    cap: Tensor  # [S]: maximum number of frames
+    running: Tensor  # [S] bool: whether frames are being generated
     used: Tensor  # [S, V] bool: first codes that were chosen
     settings: Tensor  # [S, 7] float32, see `sampling.Settings`
     numbers: Tensor  # [S, LONGEST, G] float32: the random numbers of each frame
-    text: Tensor  # [S, LONGEST, D]: what is added to each frame that is heard back
-    last_text: Tensor  # [S]: which of them stands for every frame from there on
-    report: Tensor  # [S, 1 + G]: how the latest frame went, see `frame.Status`, and its codes
-    # Where things are in flattened buffers, which does not change:
+    text: Tensor  # [S, LONGEST, D]: added to each frame that is fed back
+    last_text: Tensor  # [S]: which of them is used for every later frame
+    report: Tensor  # [S, 1 + G]: the status of the latest frame, see `frame.Status`, and its codes
+    # Constant indices into flattened buffers:
     positions: Tensor  # [L]: 0, 1, 2 …
     rows_of_cache: Tensor  # [S, 2K]: the first position of each slot's keys and values, in the cache of a layer
     rows_of_predictor_cache: Tensor  # [G, S, 2K]: each position of them
     pairs_of_predictor_cache: Tensor  # [S, 2, 2K]: the first two positions of them
     rows_of_frames: Tensor  # [S]: the first frame of each slot, in `numbers` and `text`
 
-    touched: list[int]  # on the host: how many positions of each slot may be other than 0
+    touched: list[int]  # on the host: how many positions of each slot may be nonzero
 
     @property
     def count(self) -> int:
@@ -56,15 +56,15 @@ class Slots:
         return self.cache.shape[4]
 
     def clean(self, slot: int, start: int) -> None:
-        """Make what an earlier row has left in a slot's caches, from a position on, a number.
+        """Zero what an earlier row has left in a slot's caches, from a position on.
 
-        It is not seen, but a NaN that is masked out is a NaN still.
+        It is masked out, but a NaN would propagate through the mask.
         """
         self.cache[:, :, slot, :, start : self.touched[slot]] = 0
         self.predictor_cache[:, :, slot] = 0
 
     def poison(self, slot: int) -> None:
-        """Fill what the network has written into a slot with NaN: a test sees whether any of it is used again."""
+        """Fill what the network has written into a slot with NaN, so that a test detects any reuse of it."""
         self.touched[slot] = self.length
         for buffer in (self.cache, self.predictor_cache):
             buffer[:, :, slot] = torch.nan
@@ -73,7 +73,7 @@ class Slots:
 
 
 def allocate(network: Network, count: int, length: int, device: torch.device | None = None) -> Slots:
-    """Allocate slots for `count` rows of up to `length` positions, on the network's device unless told."""
+    """Allocate slots for `count` rows of up to `length` positions, on the network's device by default."""
     place = device or network.device
 
     def buffer(*shape: int, dtype: torch.dtype = network.dtype) -> Tensor:
@@ -112,7 +112,7 @@ def allocate(network: Network, count: int, length: int, device: torch.device | N
 
 
 def bytes_per_slot(network: Network, length: int) -> int:
-    """Return how much memory a slot of so many positions takes."""
+    """Return the memory that a slot of `length` positions takes."""
     slots = allocate(network, 1, length, torch.device("meta"))
     buffers = [getattr(slots, field.name) for field in fields(slots)]
     return sum(buffer.nbytes for buffer in buffers if isinstance(buffer, Tensor))
@@ -123,6 +123,6 @@ def _layers(cache: Tensor) -> list[LayerCache]:
 
 
 def _rows(count: int, kv_heads: int, length: int, device: torch.device) -> Tensor:
-    """Number the rows of a layer's cache, [2, S, K, L], by their first position: [S, 2K]."""
+    """Return the index of the first position of each row in a layer's cache, [2, S, K, L]: [S, 2K]."""
     rows = torch.arange(2 * count * kv_heads, device=device).view(2, count, kv_heads) * length
     return rows.transpose(0, 1).flatten(1)

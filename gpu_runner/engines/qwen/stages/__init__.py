@@ -1,1 +1,1 @@
-"""What a row goes through: it waits, its codes are made, and samples of those."""
+"""The stages of a row: it waits, its codes are generated, and those are decoded to samples."""

@@ -1,4 +1,4 @@
-"""How many rows there is memory for, and the buffers for so many."""
+"""Computes how many rows fit into memory, and allocates their buffers."""
 
 from dataclasses import dataclass
 
@@ -17,14 +17,12 @@ from gpu_runner.engines.qwen.stages.generator import Generator
 log = structlog.get_logger()
 
 USED_SHARE = 0.8  # of the free memory; the rest is for activations, graphs and voice prompts
-SPARE_STATES = (
-    8  # of the codec: rows that have made all their codes have a state still while others take their slots
-)
+SPARE_STATES = 8  # of the codec: rows whose codes are complete still have a state while others take their slots
 
 
 @dataclass(frozen=True, slots=True)
 class Stages:
-    """What rows go through, with all of its memory."""
+    """The stages that rows go through, with all of their memory."""
 
     generator: Generator
     decoder: Decoder
@@ -37,7 +35,7 @@ class Stages:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is allocated: slots of `length` positions for rows that make codes, states for rows that are decoded."""
+    """The allocation: slots of `length` positions for generating codes, states for decoding them."""
 
     slots: int
     length: int
@@ -45,7 +43,7 @@ class Plan:
 
 
 def plan(model: Model, rows: int) -> Plan:
-    """Plan for so many rows at a time, or as many as there is memory for, and log it.
+    """Plan for `rows` rows at a time, or as many as fit into memory, and log the plan.
 
     Raises
     ------
@@ -71,7 +69,7 @@ def plan(model: Model, rows: int) -> Plan:
 
 
 def allocate_stages(model: Model, rows: int) -> Stages:
-    """Allocate everything for so many rows at a time, or as many as there is memory for.
+    """Allocate everything for `rows` rows at a time, or as many as fit into memory.
 
     Raises
     ------
@@ -83,10 +81,10 @@ def allocate_stages(model: Model, rows: int) -> Stages:
         buckets = Buckets.for_eager(planned.slots, planned.length)
         return build_stages(model, planned, buckets, EagerRunner(), EagerRunner())
     buckets = Buckets.for_graphs(planned.slots, planned.length)
-    # While the GPU makes a frame, the host reads the one before; a CPU has made it when the call returns.
+    # While the GPU computes a frame, the host reads the one before; on a CPU it is complete when the call returns.
     runners = GraphRunner(model.device), GraphRunner(model.device)
     stages = build_stages(model, planned, buckets, *runners, lag=1)
-    torch.cuda.synchronize(model.device)  # what was made on the default stream is used on others from here on
+    torch.cuda.synchronize(model.device)  # what was computed on the default stream is used on others from here on
     return stages
 
 
@@ -94,7 +92,7 @@ def allocate_stages(model: Model, rows: int) -> Stages:
 def build_stages(
     model: Model, planned: Plan, buckets: Buckets, for_codes: Runner, for_samples: Runner, *, lag: int = 0
 ) -> Stages:
-    """Put the stages together; codes and samples are made by a runner each, the host is `lag` frames behind."""
+    """Create the stages; codes and samples have a runner each, and the host is `lag` frames behind."""
     slots = allocate(model.speech, planned.slots, planned.length)
     return Stages(
         Generator(model.speech, slots, for_codes, buckets, lag=lag),

@@ -1,4 +1,4 @@
-"""Turns the codes of many rows into samples, a few frames of each at a time, beside the making of further codes."""
+"""Decodes the codes of many rows to samples, a few frames of each at a time, while further codes are generated."""
 
 import heapq
 from collections import deque
@@ -22,12 +22,12 @@ from gpu_runner.engines.qwen.prompts import QwenPrompt
 from gpu_runner.engines.qwen.rows import Row
 from pipeline.audio.reference_audio import Samples
 
-CHUNK = 4  # frames decoded at a time: the first audio is there after as many
+CHUNK = 4  # frames decoded at a time: the first audio is available after as many
 
 
 @dataclass(frozen=True, slots=True)
 class _Chunks:
-    """Samples on their way to the host: of which rows, and how many frames of each."""
+    """Samples being copied to the host: of which rows, and how many frames of each."""
 
     rows: Sequence[tuple[Row, int]]
     samples: Fetched
@@ -54,7 +54,7 @@ class Decoder:
 
     @property
     def free(self) -> int:
-        """How many more rows may begin."""
+        """The number of further rows that may begin."""
         return len(self._free)
 
     @property
@@ -64,11 +64,11 @@ class Decoder:
 
     @property
     def is_busy(self) -> bool:
-        """Whether samples are on their way."""
+        """Whether samples are pending."""
         return bool(self._unread)
 
     def begin(self, row: Row) -> None:
-        """Give a row a state: that after the reference of its voice, which is computed once."""
+        """Assign a state to a row: the one after the reference of its voice, which is computed once."""
         state = heapq.heappop(self._free)
         with self._runner.use():
             self._states[state] = self._voice(row.prompt)
@@ -77,7 +77,7 @@ class Decoder:
         self._rows[state] = row
 
     def end(self, row: Row) -> None:
-        """Free a row's state, if it has one; samples on their way are dropped."""
+        """Free a row's state, if it has one; pending samples are dropped."""
         if row.state is not None:
             del self._rows[row.state]
             heapq.heappush(self._free, row.state)
@@ -90,7 +90,7 @@ class Decoder:
         self._unread.clear()
 
     def submit(self) -> list[Row]:
-        """Start to decode what is due; return the rows for which there is no memory, not even for one at a time."""
+        """Start to decode what is due; return the rows for which there is too little memory even one at a time."""
         lost: list[Row] = []
         most = self._buckets.codec_rows[-1]
         while due := [row for row in self._rows.values() if _is_due(row) and row not in lost]:
@@ -99,7 +99,7 @@ class Decoder:
         return lost
 
     def collect(self, *, wait: bool) -> list[tuple[Row, Samples]]:
-        """Return the samples that have arrived, or, with `wait`, at least some that are on their way."""
+        """Return the samples that have arrived, or, with `wait`, at least some of those pending."""
         arrived: list[tuple[Row, Samples]] = []
         while self._unread and (self._unread[0].samples.is_ready or (wait and not arrived)):
             arrived += self._read(self._unread.popleft())
@@ -160,7 +160,7 @@ class Decoder:
         positions = self._positions.index_select(0, index)
         samples, states = self._codec.decode(self._codes[:batch], self._states.index_select(0, index), positions)
         self._samples[:batch] = samples
-        # Only now: if memory runs out before, nothing has happened.
+        # Updated last: if memory runs out before, the state is unchanged.
         self._states.index_copy_(0, index, states)
         self._positions.index_copy_(0, index, positions + CHUNK)
 

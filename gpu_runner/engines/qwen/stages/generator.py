@@ -1,7 +1,7 @@
-"""Makes the codes of many rows at once, a frame at a time.
+"""Generates the codes of many rows at once, a frame at a time.
 
-The host stays `lag` frames behind the device: while a frame is being made, the report of an earlier one is read.  A
-row whose end is not known yet makes frames that are dropped.
+The host stays `lag` frames behind the device: while a frame is computed, the report of an earlier one is read.  A
+row whose end is not known yet generates frames that are dropped.
 """
 
 import heapq
@@ -36,7 +36,7 @@ _ENDS = {Status.ENDED: End.SPOKEN, Status.CAPPED: End.CAPPED, Status.BROKEN: End
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """A row has spoken one more frame, or none, and then ended, or not."""
+    """A row has one more frame, or none, and has then ended, or not."""
 
     row: Row
     end: End | None
@@ -44,7 +44,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class _Frame:
-    """A frame that the host has not read: who was in which slot, and the reports of the slots."""
+    """A frame that the host has not read: the row of each slot, and the reports of the slots."""
 
     rows: dict[int, Row]
     reports: Fetched
@@ -71,7 +71,7 @@ class Generator:
 
     @property
     def free(self) -> int:
-        """How many slots are free."""
+        """The number of free slots."""
         return len(self._free)
 
     def may_join(self, lengths: Sequence[int]) -> bool:
@@ -79,12 +79,12 @@ class Generator:
         return len(lengths) <= self.free and self._buckets.prefill([length - 1 for length in lengths]) is not None
 
     def read(self, model: Model, row: Row) -> Prefix:
-        """Lay out what a row reads, on the device."""
+        """Build the input of a row, on the device."""
         with self._runner.use():
             return prefix.build(model, row)
 
     def admit(self, newcomers: Sequence[tuple[Row, Prefix]]) -> None:
-        """Read prompts and give their rows slots, for which there has to be room: see `may_join`."""
+        """Run the prefill of rows and assign slots to them, which must be possible: see `may_join`."""
         shape = self._buckets.prefill([len(reads.embeds) - 1 for _, reads in newcomers])
         if shape is None:
             raise ValueError("too many prompts at once")
@@ -107,7 +107,7 @@ class Generator:
             row.slot = None
 
     def clear(self) -> list[Row]:
-        """Free all slots, forget what the device is doing, and give the rows back."""
+        """Free all slots, discard pending reports, and return the rows."""
         rows = self.rows
         for row in rows:
             self.release(row)
@@ -144,7 +144,7 @@ class Generator:
         )
 
     def _start_frame(self) -> bool:
-        """Let the device make a frame; False when no row can have another one."""
+        """Start a frame on the device; return False when no row can have another one."""
         going = {slot: row for slot, row in self._rows.items() if row.launched < row.cap}
         if not going:
             return False

@@ -1,4 +1,4 @@
-"""Which rows are admitted next, and how many may be in flight: as many as memory has been seen to allow."""
+"""Chooses the rows to admit next, and limits those in flight to as many as memory has been observed to allow."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -22,11 +22,11 @@ class Scheduler:
         return bool(self._waiting)
 
     def add(self, rows: Sequence[Row]) -> None:
-        """Let rows wait behind all others."""
+        """Append rows to the queue."""
         self._waiting += rows
 
     def put_back(self, rows: Sequence[Row]) -> None:
-        """Let rows wait that have been in flight, or nearly."""
+        """Requeue rows that were in flight or about to be."""
         self._waiting = [*rows, *self._waiting]
 
     def remove(self, job_id: str) -> None:
@@ -40,7 +40,7 @@ class Scheduler:
     def candidates(self, in_flight: Iterable[Row]) -> list[Row]:
         """Return the rows that may be admitted, in order.
 
-        A long text gives way to jobs that have fewer rows in flight; otherwise it is first come, first served.
+        Jobs with fewer rows in flight precede long texts; otherwise the order is first in, first out.
         """
         taken = Counter(row.job_id for row in in_flight)
         waiting, chosen = list(self._waiting), list[Row]()
@@ -52,16 +52,16 @@ class Scheduler:
         return chosen
 
     def take(self, row: Row) -> None:
-        """Stop a row's waiting."""
+        """Remove an admitted row from the queue."""
         self._waiting.remove(row)
 
     def shrink(self, limit: int) -> None:
-        """Learn that memory allows no more than so many in flight."""
+        """Limit the rows in flight to what memory allows."""
         self.limit = max(1, limit)
         self._since_shortage = 0
 
     def row_ended(self) -> None:
-        """Learn that one more row has ended without trouble."""
+        """Record that one more row has ended without a shortage of memory."""
         self._since_shortage += 1
         if self.limit < self._capacity and self._since_shortage >= GROW_AFTER:
             self.limit += 1
