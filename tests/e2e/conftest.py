@@ -21,7 +21,7 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
     params=[
         "open",
         pytest.param("with keys", marks=pytest.mark.slow),
-        pytest.param("deployed", marks=[pytest.mark.slow, pytest.mark.xdist_group("deployed")]),
+        pytest.param("deployed", marks=pytest.mark.slow),
     ],
 )
 def stack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack | Deployment]:

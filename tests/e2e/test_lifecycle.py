@@ -18,7 +18,7 @@ from tests.e2e.deployment import Deployment
 from tests.e2e.stack import ROOT, Stack, wait_until
 
 # On one worker of pytest-xdist, so that they share a running service.
-pytestmark = pytest.mark.xdist_group("lifecycle")
+pytestmark = pytest.mark.xdist_group("deployed")
 
 
 def test_the_studio_is_served_with_all_that_it_is_made_of(client: Client) -> None:

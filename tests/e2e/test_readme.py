@@ -10,7 +10,7 @@ from tests.e2e.deployment import Deployment
 from tests.e2e.stack import ROOT, Stack
 
 # On one worker of pytest-xdist, so that they share a running service.
-pytestmark = pytest.mark.xdist_group("readme")
+pytestmark = pytest.mark.xdist_group("deployed")
 
 
 def test_the_life_of_a_voice_can_be_pasted(stack: Stack | Deployment) -> None:
