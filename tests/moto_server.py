@@ -50,8 +50,10 @@ async def serving(settings: Settings) -> AsyncIterator[Resources]:
 
 async def _make_queue(sqs: "SQSClient", settings: Settings, name: str, dead_letters: str) -> None:
     await sqs.create_queue(QueueName=dead_letters)
+    made = await sqs.get_queue_url(QueueName=dead_letters)
+    attributes = await sqs.get_queue_attributes(QueueUrl=made["QueueUrl"], AttributeNames=["QueueArn"])
     policy = {
-        "deadLetterTargetArn": f"arn:aws:sqs:{settings.aws_region}:{ACCOUNT}:{dead_letters}",
+        "deadLetterTargetArn": attributes["Attributes"]["QueueArn"],
         "maxReceiveCount": settings.max_receives,
     }
     await sqs.create_queue(

@@ -183,12 +183,19 @@ def _is_wrong_parameter(error: ClientError) -> bool:
     return error_code(error) in {"InvalidParameterValue", "InvalidParameterValueException", "UnsupportedOperation"}
 
 
+# LocalStack reports these of a batch without `SenderFault`.
+_SENDER_FAULTS = {"InvalidParameterValueException", "MessageNotInflight", "ReceiptHandleIsInvalid"}
+
+
 def _retriable(failures: "Sequence[BatchResultErrorEntryTypeDef]", receipts: Sequence[str]) -> list[str]:
     """Return the receipts that failed with a server error; the others no longer belong to the receiver."""
+    retriable = []
     for failure in failures:
-        if failure["SenderFault"]:
+        if failure["SenderFault"] or failure["Code"] in _SENDER_FAULTS:
             log.warning("message is no longer held", code=failure["Code"], reason=failure.get("Message"))
-    return [receipts[int(failure["Id"])] for failure in failures if not failure["SenderFault"]]
+        else:
+            retriable.append(receipts[int(failure["Id"])])
+    return retriable
 
 
 def _tens(receipts: Sequence[str]) -> Iterator[Sequence[str]]:

@@ -112,9 +112,12 @@ class Answering:
         outcome, job_id = completion.outcome, completion.outcome.job_id
         if isinstance(outcome, Failed):
             return problems.of_code(outcome.code, outcome.message, outcome.field, job_id=job_id)
-        if completion.wav is None or outcome.preview is None:
+        if completion.wav is None or outcome.preview is None or self._is_too_large(completion.wav):
             return await self._ended(job_id)
         return await self._audio(job_id, completion.wav, outcome.preview.expires_at)
+
+    def _is_too_large(self, wav: bytes) -> bool:
+        return self.wishes.format.name == "wav" and 0 < self.resources.settings.answer_max_bytes < len(wav)
 
     async def _ended(self, job_id: str) -> Response:
         """Return the response from the stored audio or outcome."""
