@@ -6,6 +6,7 @@ Lambda, wherever this runs; with `--here`, for this machine, where an emulator i
 
 import argparse
 import compileall
+import fcntl
 import gzip
 import hashlib
 import json
@@ -66,12 +67,19 @@ def main() -> None:
             f"this is Python {platform.python_version()}. Set PYTHON=/path/to/python{VERSION} or use `make deploy`."
         )
     built = BUILT.with_name("package-here") if arguments.here else BUILT
+    built.parent.mkdir(parents=True, exist_ok=True)
+    with built.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # several builds may run at once
+        _ensure_built(built, here=arguments.here)
+        shutil.copytree(built / "content", arguments.artifacts, dirs_exist_ok=True)
+
+
+def _ensure_built(built: Path, *, here: bool) -> None:
     stamp, wanted = built / "made-from.txt", _fingerprint()
     if not stamp.exists() or stamp.read_text() != wanted:
         shutil.rmtree(built, ignore_errors=True)
-        build(built / "content", here=arguments.here)
+        build(built / "content", here=here)
         stamp.write_text(wanted)
-    shutil.copytree(built / "content", arguments.artifacts, dirs_exist_ok=True)
 
 
 def _fingerprint() -> str:

@@ -10,11 +10,13 @@ from pathlib import Path
 
 import boto3
 from deploy_local import DEPLOYED_FILE, Deployed
+from filelock import FileLock
 from supervision.sample_recording import write_sample
 
 from tests.e2e.stack import ROOT, wait_until
 
 DEPLOY_SECONDS = 600
+BUILDS = ROOT / ".aws-sam"
 
 
 class Deployment:
@@ -100,8 +102,11 @@ class Deployment:
 def deployed(data: Path) -> Iterator[Deployment]:
     """Deploy for the length of a test."""
     deployment = Deployment(data)
-    try:
-        deployment.start()
-        yield deployment
-    finally:
-        deployment.stop()
+    BUILDS.mkdir(exist_ok=True)
+    # One at a time: they share the folder that is built in.
+    with FileLock(BUILDS / "e2e.lock"):
+        try:
+            deployment.start()
+            yield deployment
+        finally:
+            deployment.stop()
