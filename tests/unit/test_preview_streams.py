@@ -18,6 +18,7 @@ from pipeline.contract.records import Preview, Request, Succeeded, outcome_field
 from pipeline.contract.stream_messages import AudioChunk, StreamStarted, encode_pcm, stream_message
 from pipeline.domain import jobs
 from pipeline.errors import SynthesisFailed
+from pipeline.settings import Settings
 from tests.speech import voice
 from tests.world import World
 
@@ -261,3 +262,20 @@ async def test_an_answer_that_was_sent_directly_costs_no_read() -> None:
         assert answer.headers["expires"] == "Thu, 01 Jan 2026 00:20:00 GMT"
         assert world.bucket.switch.calls == []
         assert worker.deliver(b'{"job_id": "x"}'), "the event that follows finds that the client was answered"
+
+
+async def test_audio_that_was_sent_directly_is_redirected_to_where_it_is_too_large() -> None:
+    world = World(Settings(tts_backend="mock", answer_max_megabytes=0.000001))
+    async with api(world) as (client, waiters):
+        form = {"session_id": await world.session(), "response_text": "Hello."}
+        calling = asyncio.create_task(client.post("/preview", data=form))
+        while not world.synthesis.bodies:  # noqa: ASYNC110 - there is nothing else to wait for
+            await asyncio.sleep(0)
+        message = jobs.parse_queue_message(world.synthesis.bodies[0])
+        assert message is not None
+        request = await jobs.read_request(world.resources, message.job_id)
+        assert request is not None
+        outcome = await world.succeed(request)
+        assert Worker(world, waiters, request).deliver(Completion(outcome, WAV).to_bytes())
+        answer = await calling
+        assert (answer.status_code, answer.content) == (303, b"")
