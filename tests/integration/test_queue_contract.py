@@ -61,8 +61,8 @@ def _real(resources: Resources) -> Case:
     return Case(resources.synthesis, resources.synthesis_dead_letters, away, asyncio.sleep)
 
 
-async def receive(queue: Queue, limit: int = 10) -> Sequence[Message]:
-    return await queue.receive(limit, wait_seconds=0)
+async def receive(queue: Queue, limit: int = 10, wait: int = 0) -> Sequence[Message]:
+    return await queue.receive(limit, wait_seconds=wait)
 
 
 async def test_what_was_sent_is_received(case: Case) -> None:
@@ -189,7 +189,7 @@ async def test_what_is_not_deleted_comes_again(case: Case) -> None:
     await case.queue.send("one")
     (first,) = await receive(case.queue)
     await case.wait(VISIBILITY + 0.2)
-    (again,) = await receive(case.queue)
+    (again,) = await receive(case.queue, wait=5)
     assert (again.id, again.body, again.receive_count) == (first.id, "one", 2)
     assert again.receipt != first.receipt
 
@@ -209,7 +209,7 @@ async def test_hiding_longer(case: Case) -> None:
     await case.wait(VISIBILITY + 0.5)
     assert list(await receive(case.queue)) == []
     await case.wait(VISIBILITY)
-    assert [again.body for again in await receive(case.queue)] == ["one"]
+    assert [again.body for again in await receive(case.queue, wait=5)] == ["one"]
 
 
 async def test_handing_back(case: Case) -> None:
