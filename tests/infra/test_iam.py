@@ -8,7 +8,7 @@ from tests.infra.iam import ACCOUNT, GIVEN, LOG_ARN, REGION, Call, faults, fille
 from tests.infra.templates import TEMPLATES
 from tests.infra.test_policies import ROLES, WAYS
 from tests.infra.watched import Deed, Watch
-from tests.unit.test_authorization import SETTINGS
+from tests.unit.functions.access.test_authorization import SETTINGS
 from tests.world import World
 
 # The reference comes with checkov, whose environment is made for the second tier.

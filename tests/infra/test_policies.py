@@ -22,7 +22,7 @@ from pipeline.domain import jobs, sessions, voice_changes
 from tests.aws_events import recorded
 from tests.infra.templates import several, statements
 from tests.infra.watched import Watch
-from tests.unit.test_authorization import (
+from tests.unit.functions.access.test_authorization import (
     CALLS,
     MESSAGES,
     SETTINGS,

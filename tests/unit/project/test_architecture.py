@@ -3,7 +3,7 @@
 import ast
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 PACKAGES = ("pipeline", "functions", "gpu_runner")
 
 FILES = [file for package in PACKAGES for file in (ROOT / package).rglob("*.py")]

@@ -11,7 +11,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[4]
 CALL = """
 import functions.aws.fast_start as fast_start
 import asyncio, ssl, sys

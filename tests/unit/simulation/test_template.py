@@ -14,7 +14,7 @@ from infra.simulation.scenarios import filled_wake, forgetful_sleep
 from infra.simulation.template import NotInTemplate, read_policy
 from pipeline.settings import Settings
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def default(parameter: str) -> Any:

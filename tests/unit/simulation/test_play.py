@@ -23,7 +23,7 @@ from infra.simulation.template import read_policy
 from infra.simulation.traffic import HOUR, Day
 from infra.simulation.worker import Worker
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 ASSUMPTIONS = load_assumptions()
 PRICES = load_prices()
 SPEED = load_speed(ROOT / "docs" / "no-such-folder", ASSUMPTIONS.speed)
