@@ -11,7 +11,7 @@ import tarfile
 from pathlib import Path
 
 import environments.repository  # noqa: F401  (makes the packages importable)
-from embedded.data_folder import lock_of, make_private
+from embedded.storage.data_folder import lock_of, make_private
 from filelock import Timeout
 from supervision.local_settings import load_local_settings
 

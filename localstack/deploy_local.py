@@ -18,7 +18,7 @@ import environments.repository  # noqa: F401  (makes the packages importable)
 import structlog
 from embedded import configuration
 from embedded.configuration import ACCOUNT, HOST
-from embedded.data_folder import AwsCredentials, new_credentials, write_private
+from embedded.storage.data_folder import AwsCredentials, new_credentials, write_private
 from environments.repository import LOCALSTACK, ROOT
 from environments.venvs import LOCKS, EnvironmentFailed, ensure
 from supervision.ports import PortUnavailable, free_port

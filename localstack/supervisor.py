@@ -16,8 +16,9 @@ from typing import Any
 
 import environments.repository  # noqa: F401  (makes the packages importable)
 import structlog
-from embedded import configuration, connection_file
-from embedded.data_folder import (
+from embedded import configuration
+from embedded.storage import connection_file
+from embedded.storage.data_folder import (
     AwsCredentials,
     DataFolderUnavailable,
     ensure_credentials,
@@ -25,7 +26,7 @@ from embedded.data_folder import (
     make_private,
     run_folder_of,
 )
-from embedded.lost_files import restart_when_files_are_lost
+from embedded.storage.lost_files import restart_when_files_are_lost
 from environments.repository import LOCALSTACK
 from environments.venvs import EnvironmentFailed
 from provision import provision

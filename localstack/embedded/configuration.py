@@ -10,7 +10,7 @@ from pathlib import Path
 
 from environments.venvs import LOCKS, ensure
 
-from embedded.data_folder import AwsCredentials
+from embedded.storage.data_folder import AwsCredentials
 from pipeline.settings import Settings
 
 HOST = "127.0.0.1"

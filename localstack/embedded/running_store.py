@@ -4,9 +4,9 @@ import os
 
 from supervision.local_settings import LocalSettings, load_local_settings
 
-from embedded import connection_file
 from embedded.configuration import point_environment_at
-from embedded.data_folder import read_credentials
+from embedded.storage import connection_file
+from embedded.storage.data_folder import read_credentials
 from pipeline.settings import load_settings
 
 

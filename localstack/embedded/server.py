@@ -10,11 +10,11 @@ from hypercorn.config import Config
 from ministack.app import app
 from ministack.services import sqs
 
-from embedded.cors import CorsPolicy
-from embedded.empty_folders import remove_empty_folders, remove_folders_with_last_object
-from embedded.fair_queues import make_fair
-from embedded.long_polling import MessageArrivals, cancelled_on_disconnect
-from embedded.verification import VerifiedRequests
+from embedded.access.cors import CorsPolicy
+from embedded.access.verification import VerifiedRequests
+from embedded.queues.fair_queues import make_fair
+from embedded.queues.long_polling import MessageArrivals, cancelled_on_disconnect
+from embedded.storage.empty_folders import remove_empty_folders, remove_folders_with_last_object
 from pipeline.access.request_signatures import SignatureVerifier
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 from embedded import configuration
-from embedded.data_folder import AwsCredentials
+from embedded.storage.data_folder import AwsCredentials
 from supervision.ports import free_port
 from supervision.processes import ChildProcess
 from supervisor import store_program

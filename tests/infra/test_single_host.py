@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 from backup import BackupFailed, restore, save
-from embedded.data_folder import CREDENTIALS_FILE, lock_of
+from embedded.storage.data_folder import CREDENTIALS_FILE, lock_of
 from supervision.local_settings import LocalSettings
 
 from pipeline.settings import Settings

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 from embedded import configuration
-from embedded.data_folder import new_credentials
+from embedded.storage.data_folder import new_credentials
 from provisioning.recovery import refill_queues
 from structlog.testing import capture_logs
 from supervision.ports import free_port

@@ -11,8 +11,8 @@ from typing import Any
 import boto3
 import pytest
 from embedded import configuration
-from embedded.connection_file import read
-from embedded.data_folder import read_credentials
+from embedded.storage.connection_file import read
+from embedded.storage.data_folder import read_credentials
 
 from tests.e2e.client import Client
 from tests.e2e.stack import ROOT, Stack, running, wait_until

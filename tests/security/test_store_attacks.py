@@ -13,7 +13,7 @@ from botocore.auth import S3SigV4Auth, SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
-from embedded.data_folder import AwsCredentials
+from embedded.storage.data_folder import AwsCredentials
 
 from tests.embedded_store import REGION, Store, running_store
 

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from embedded import connection_file
-from embedded.connection_file import Connection, read, write
-from embedded.data_folder import lock_of, run_folder_of
+from embedded.storage import connection_file
+from embedded.storage.connection_file import Connection, read, write
+from embedded.storage.data_folder import lock_of, run_folder_of
 
 from pipeline.settings import Settings
 

@@ -1,6 +1,6 @@
 """The embedded queue serves message groups in turns, as SQS does."""
 
-from embedded.fair_queues import Turns
+from embedded.queues.fair_queues import Turns
 
 
 def messages(*groups: str | None) -> list[dict[str, object]]:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from embedded import configuration
-from embedded.data_folder import AwsCredentials
+from embedded.storage.data_folder import AwsCredentials
 from environments.repository import ROOT
 from supervision.local_settings import load_local_settings
 

@@ -10,9 +10,9 @@ import re
 from collections.abc import Callable
 from xml.sax.saxutils import escape
 
-from embedded import upload_forms
+from embedded.access import upload_forms
+from embedded.access.cors import CorsPolicy, without_wildcard
 from embedded.asgi import App, BodyTooLarge, ClientDisconnected, Message, Receive, RequestBody, Send, replaying
-from embedded.cors import CorsPolicy, without_wildcard
 from pipeline.access.request_signatures import (
     ReceivedRequest,
     SignatureRefused,

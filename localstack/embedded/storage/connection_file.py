@@ -5,7 +5,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from embedded.data_folder import lock_of, make_private, run_folder_of, write_private
+from embedded.storage.data_folder import lock_of, make_private, run_folder_of, write_private
 from pipeline.settings import Settings
 
 FILE = "store.json"

@@ -1,0 +1,1 @@
+"""Which requests the embedded AWS answers: signatures, upload forms, origins."""

@@ -1,0 +1,1 @@
+"""What the embedded SQS does beside ministack: fair groups, and polls that wait."""

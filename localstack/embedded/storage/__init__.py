@@ -1,0 +1,1 @@
+"""The embedded AWS's data folder: credentials, the file that says where it listens, objects on the disk."""
