@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from pipeline.access import api_keys
 from pipeline.access.api_keys import SCOPES, KeyRecord, Listed
 from pipeline.clients.resources import Resources, connect
-from pipeline.contract.records import format_utc
+from pipeline.contract.record import format_utc
 from pipeline.environment import SettingsError
 from pipeline.errors import PipelineError
 from pipeline.logs import configure_logging

@@ -14,7 +14,7 @@ from moto.server import ThreadedMotoServer
 
 from pipeline.clients.queues import SqsQueue
 from pipeline.clients.resources import Resources, connect
-from pipeline.clients.storage import S3Bucket
+from pipeline.clients.s3_bucket import S3Bucket
 from pipeline.settings import Settings
 
 if TYPE_CHECKING:

@@ -18,6 +18,7 @@ from pipeline.audio.wav import WAV
 from pipeline.clients.resources import Resources
 from pipeline.clients.storage import JSON
 from pipeline.contract import layout, retention
+from pipeline.contract.queue_messages import parse_queue_message
 from pipeline.contract.records import Preview, Request, Succeeded, Timings, outcome_fields
 from pipeline.domain import jobs
 from pipeline.errors import SynthesisFailed
@@ -102,7 +103,7 @@ async def _spoken(resources: Resources, request: Request) -> Succeeded:
 async def speak_next(resources: Resources) -> list[str]:
     """Do the jobs that are queued; their ids."""
     messages = await resources.synthesis.receive(10, wait_seconds=1)
-    tickets = [ticket for message in messages if (ticket := jobs.parse_queue_message(message.body))]
+    tickets = [ticket for message in messages if (ticket := parse_queue_message(message.body))]
     requests = await asyncio.gather(*(jobs.read_request(resources, ticket.job_id) for ticket in tickets))
     await asyncio.gather(*(speak(resources, request) for request in requests if request))
     await resources.synthesis.delete([message.receipt for message in messages])

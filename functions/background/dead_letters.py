@@ -7,6 +7,7 @@ import structlog
 from functions.background import sqs_batches
 from functions.background.sqs_batches import Event, Record
 from pipeline.clients.resources import Resources
+from pipeline.contract.queue_messages import parse_queue_message
 from pipeline.domain import jobs
 from pipeline.errors import SynthesisFailed, Unavailable
 
@@ -19,7 +20,7 @@ async def handle(resources: Resources, event: Event) -> Event:
 
 
 async def _fails(resources: Resources, record: Record) -> bool:
-    message = jobs.parse_queue_message(record["body"])
+    message = parse_queue_message(record["body"])
     if message is None:
         log.warning("dead letter is no job", message_id=record["messageId"])
         return False

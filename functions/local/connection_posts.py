@@ -18,12 +18,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from pipeline.access.request_signatures import (
-    ReceivedRequest,
-    SignatureRefused,
-    SignatureVerifier,
-    check_loopback_host,
-)
+from pipeline.access.received_request import ReceivedRequest, SignatureRefused, check_loopback_host
+from pipeline.access.request_signatures import SignatureVerifier
 from pipeline.ids import Clock, utc_now
 
 

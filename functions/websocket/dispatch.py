@@ -17,7 +17,8 @@ from pipeline.access.api_keys import Caller
 from pipeline.clients.resources import Resources
 from pipeline.clients.storage import JSON, NewObject
 from pipeline.contract import layout
-from pipeline.contract.records import ConnectionState, Failed, ReplyTo, Scope, Source, Subscriber, check_options
+from pipeline.contract.options import check_options
+from pipeline.contract.records import ConnectionState, Failed, ReplyTo, Scope, Source, Subscriber
 from pipeline.contract.strict_json import parse_json
 from pipeline.contract.validation import message_of
 from pipeline.domain import jobs, voice_changes

@@ -16,7 +16,7 @@ from gpu_runner.synthesis.engine_thread import Stopping
 from gpu_runner.synthesis.processing import process
 from gpu_runner.synthesis.publishing import Result, publish
 from pipeline.clients.queues import BATCH, Message
-from pipeline.domain import jobs
+from pipeline.contract.queue_messages import parse_queue_message
 from pipeline.errors import Unavailable
 
 T = TypeVar("T")
@@ -175,7 +175,7 @@ class Consumer:
         await self._unless_stopped(self._sleep(SCALE_IN_WINDOW_SECONDS))
 
     def _start(self, message: Message) -> None:
-        job = jobs.parse_queue_message(message.body)
+        job = parse_queue_message(message.body)
         if job is None:
             log.warning("message is not a job, deleting it", message_id=message.id)
             self._deliveries.discard(message)

@@ -4,88 +4,26 @@ The embedded AWS and the local `@connections` route accept only what this module
 botocore and the standard library, because the embedded AWS runs in a virtual environment of its own.
 """
 
-import hashlib
 import hmac
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, ClassVar
-from urllib.parse import unquote
 
 from botocore.auth import S3SigV4Auth, S3SigV4QueryAuth, SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
+from pipeline.access.received_request import ReceivedRequest, SignatureRefused, declared_payload, is_presigned
+
 ALGORITHM = "AWS4-HMAC-SHA256"
 CLOCK_SKEW = timedelta(minutes=5)
 LONGEST_PRESIGN = timedelta(days=7)
-UNSIGNED_PAYLOADS = frozenset({"UNSIGNED-PAYLOAD", "STREAMING-UNSIGNED-PAYLOAD-TRAILER"})
 
 _CONTENT_SHA256 = "x-amz-content-sha256"
 _PRESIGN_PARAMETERS = ("Algorithm", "Credential", "Date", "Expires", "SignedHeaders", "Signature")
-_LOOPBACK_HOST = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(:[0-9]{1,5})?")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 # Characters that `urlsplit` splits at, or drops: such a URL would be verified in one form and served in another.
 _TARGET = re.compile(r"/[!-\"$-~]*")
-
-
-class SignatureRefused(Exception):
-    """The signature is missing or not valid; `code` is S3's code for this error."""
-
-    status: ClassVar[int] = 403
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-        self.message = message
-
-
-@dataclass(frozen=True, slots=True)
-class ReceivedRequest:
-    """A request as it was received.
-
-    Parameters
-    ----------
-    method
-        The HTTP method.
-    target
-        Path and query as on the request line, still percent-encoded.
-    headers
-        Names in lower case, and values.
-    """
-
-    method: str
-    target: str
-    headers: Sequence[tuple[str, str]]
-
-    @classmethod
-    def from_scope(cls, scope: Mapping[str, Any]) -> "ReceivedRequest":
-        """Create the request from an ASGI scope."""
-        query = f"?{scope['query_string'].decode('latin-1')}" if scope["query_string"] else ""
-        return cls(
-            scope.get("method", "GET"),
-            scope["raw_path"].decode("latin-1") + query,
-            [(name.decode("latin-1").lower(), _decoded(value)) for name, value in scope["headers"]],
-        )
-
-    def header(self, name: str) -> str | None:
-        """Return the value of a header, or None if it is missing.
-
-        Raises
-        ------
-        SignatureRefused
-            The header occurs more than once.
-        """
-        values = [value for header, value in self.headers if header == name]
-        if len(values) > 1:
-            raise SignatureRefused("InvalidRequest", f"The header `{name}` may be sent only once.")
-        return values[0] if values else None
-
-    def query(self) -> list[tuple[str, str]]:
-        """Return the decoded names and values of the query."""
-        pairs = (pair.partition("=") for pair in self.target.partition("?")[2].split("&") if pair)
-        return [(unquote(name), unquote(value)) for name, _, value in pairs]
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,62 +171,6 @@ class SignatureVerifier:
             raise SignatureRefused("AccessDenied", "The request is not valid yet.")
         if self._clock() > start + lifetime:
             raise SignatureRefused("AccessDenied", "Request has expired")
-
-
-def check_loopback_host(request: ReceivedRequest) -> None:
-    """Check that `Host` names this machine, which prevents DNS rebinding.
-
-    Raises
-    ------
-    SignatureRefused
-        `Host` is missing or names something else.
-    """
-    if not _LOOPBACK_HOST.fullmatch(request.header("host") or ""):
-        raise SignatureRefused("AccessDenied", "The Host should be 127.0.0.1, localhost or [::1].")
-
-
-def is_presigned(request: ReceivedRequest) -> bool:
-    """Return whether the signature is in the query instead of a header."""
-    return any(name == "X-Amz-Signature" for name, _ in request.query())
-
-
-def declared_payload(request: ReceivedRequest) -> str | None:
-    """Return the value of `x-amz-content-sha256`; None if the request has no such header.
-
-    Raises
-    ------
-    SignatureRefused
-        It is neither a hash nor a supported marker.
-    """
-    declared = request.header(_CONTENT_SHA256)
-    if declared is None or declared in UNSIGNED_PAYLOADS or _SHA256.fullmatch(declared):
-        return declared
-    raise SignatureRefused(
-        "NotImplemented",
-        f"`{_CONTENT_SHA256}` should be the SHA-256 of the body or one of {', '.join(sorted(UNSIGNED_PAYLOADS))}.",
-    )
-
-
-def check_payload(declared: str | None, body: bytes) -> None:
-    """Check the body against what `declared_payload` returned.
-
-    Raises
-    ------
-    SignatureRefused
-        The body is not the one that was signed.
-    """
-    if declared is None or declared in UNSIGNED_PAYLOADS:
-        return
-    if not hmac.compare_digest(hashlib.sha256(body).hexdigest(), declared):
-        raise SignatureRefused("XAmzContentSHA256Mismatch", "The body is not the one that was signed.")
-
-
-def _decoded(value: bytes) -> str:
-    """Decode a header's value; ministack does the same."""
-    try:
-        return value.decode()
-    except UnicodeDecodeError:
-        return value.decode("latin-1")
 
 
 def _signature(

@@ -13,8 +13,9 @@ from botocore.exceptions import NoCredentialsError
 
 from pipeline.clients.connections import ApiGatewayConnections, Connections
 from pipeline.clients.queues import Queue, SqsQueue
+from pipeline.clients.s3_bucket import S3Bucket
 from pipeline.clients.signed_paths import PathSigner
-from pipeline.clients.storage import Bucket, S3Bucket
+from pipeline.clients.storage import Bucket
 from pipeline.contract.records import Source
 from pipeline.errors import Unavailable
 from pipeline.ids import Clock, NewId, id_maker, utc_now

@@ -5,7 +5,8 @@ from urllib.parse import unquote_plus
 
 from pydantic import BaseModel, Field, ValidationError
 
-from pipeline.contract.records import Record, Subscriber
+from pipeline.contract.record import Record
+from pipeline.contract.records import Subscriber
 
 
 class Notification(Record):

@@ -5,10 +5,10 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Literal
 
 import structlog
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from pipeline import deadlines
 from pipeline.access import concurrent_previews
@@ -17,6 +17,7 @@ from pipeline.access.quotas import Quotas
 from pipeline.clients.resources import Resources
 from pipeline.clients.storage import JSON, NewObject
 from pipeline.contract import layout, retention
+from pipeline.contract.queue_messages import QueueMessage
 from pipeline.contract.records import (
     Envelope,
     Failed,
@@ -38,18 +39,6 @@ _MESSAGE_MAX_BYTES = 60 * 1024  # SQS charges for every 64 KB
 
 
 Status = Literal["queued", "succeeded", "failed", "expired"]
-
-
-class QueueMessage(BaseModel):
-    """The body of a queue message: a claim check for `request.json`, which is included if it is short.
-
-    The included request is not parsed here: that of a later version may have a format that only later workers know.
-    """
-
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-    job_id: str
-    request: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,15 +145,6 @@ async def _withdrawn_on_error(resources: Resources, request: Request) -> AsyncIt
 async def enqueue(resources: Resources, job_id: str, owner: Owner = None) -> None:
     """Send a job to the workers, with fair queueing between owners; idempotent."""
     await resources.synthesis.send(QueueMessage(job_id=job_id).model_dump_json(), group=owner)
-
-
-def parse_queue_message(body: str) -> QueueMessage | None:
-    """Parse a queue message; None if it is not one of this service."""
-    try:
-        message = QueueMessage.model_validate_json(body)
-    except ValidationError:
-        return None
-    return message if is_id(message.job_id) else None
 
 
 async def read_request(resources: Resources, job_id: str) -> Request | None:

@@ -23,6 +23,7 @@ from pipeline.access.quotas import Quotas
 from pipeline.clients.resources import Resources, connect
 from pipeline.clients.storage import JSON
 from pipeline.contract import events, layout
+from pipeline.contract.queue_messages import parse_queue_message
 from pipeline.contract.records import Request, Source, Succeeded, outcome_fields
 from pipeline.domain import jobs
 from pipeline.errors import QuotaStatus, TooMany
@@ -100,7 +101,7 @@ async def test_objects_survive_kill_9_and_the_queues_are_filled_again(settings: 
         assert stored is not None
         assert (stored.body, stored.content_type, stored.etag) == (b"RIFF", "audio/wav", etag)
         assert await resources.bucket.put_once("audio/voices/nova/source.wav", b"other", "audio/wav") is None
-        tickets = [jobs.parse_queue_message(body) for body in await _bodies(resources.synthesis)]
+        tickets = [parse_queue_message(body) for body in await _bodies(resources.synthesis)]
         assert [ticket and ticket.job_id for ticket in tickets] == [open_job.job_id]
         assert await _told(resources) == [layout.outcome(done_job.job_id)]
 

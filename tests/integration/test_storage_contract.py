@@ -8,7 +8,8 @@ import httpx
 import pytest
 
 from pipeline.clients.resources import Resources
-from pipeline.clients.storage import Bucket, PreconditionFailed, RangeNotSatisfiable, S3Bucket
+from pipeline.clients.s3_bucket import S3Bucket
+from pipeline.clients.storage import Bucket, PreconditionFailed, RangeNotSatisfiable
 from pipeline.errors import Misconfigured, Unavailable
 from pipeline.settings import Settings
 from tests.fakes import FakeBucket, FakeTime

@@ -16,6 +16,7 @@ from functions.websocket.dispatch import MESSAGE_MAX_BYTES
 from pipeline.access.key_lookup import KeyLookup
 from pipeline.clients.resources import Resources
 from pipeline.contract import layout
+from pipeline.contract.queue_messages import parse_queue_message
 from pipeline.contract.records import ReplyTo
 from pipeline.domain import jobs
 from pipeline.errors import ConnectionGone
@@ -57,7 +58,7 @@ async def hear(socket: ClientConnection) -> Message:
 async def address_of(resources: Resources) -> ReplyTo:
     """Find the address that a queued job will be answered to."""
     messages = await resources.synthesis.receive(1, wait_seconds=1)
-    ticket = jobs.parse_queue_message(messages[0].body)
+    ticket = parse_queue_message(messages[0].body)
     assert ticket is not None
     request = await jobs.read_request(resources, ticket.job_id)
     assert request is not None

@@ -15,6 +15,7 @@ from gpu_runner.engines import EngineLost
 from pipeline.audio.wav import WAV, length_of_wav
 from pipeline.clients.resources import Resources
 from pipeline.contract import layout
+from pipeline.contract.queue_messages import parse_queue_message
 from pipeline.contract.records import Request
 from pipeline.domain import jobs
 from pipeline.settings import Settings
@@ -123,7 +124,7 @@ async def test_what_never_works_ends_among_the_dead_letters(impatient: Resources
     order = await order_new(impatient)
     async with real_time_worker(impatient, engine):
         dead = await eventually(partial(impatient.synthesis_dead_letters.receive, 1, wait_seconds=0))
-    message = jobs.parse_queue_message(dead[0].body)
+    message = parse_queue_message(dead[0].body)
     assert message is not None
     assert message.job_id == order.job_id
     assert len(engine.spoken) == 2

@@ -17,7 +17,8 @@ from pipeline.audio import reference_audio
 from pipeline.clients.resources import Resources
 from pipeline.clients.storage import JSON
 from pipeline.contract import layout
-from pipeline.contract.records import Options, Request, Succeeded
+from pipeline.contract.options import Options
+from pipeline.contract.records import Request, Succeeded
 from pipeline.domain import jobs
 from pipeline.settings import Settings
 from tests.engines import speak

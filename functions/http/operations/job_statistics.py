@@ -9,7 +9,8 @@ from pydantic import BaseModel, Field
 
 from pipeline.clients.resources import Resources
 from pipeline.contract import layout
-from pipeline.contract.records import Failed, Succeeded, UtcSeconds
+from pipeline.contract.record import UtcSeconds
+from pipeline.contract.records import Failed, Succeeded
 from pipeline.domain import jobs
 from pipeline.ids import lowest_id
 

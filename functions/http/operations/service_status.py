@@ -12,7 +12,8 @@ from functions.http.operations.job_statistics import JobStatistics, read_statist
 from pipeline.clients.queues import Queue
 from pipeline.clients.resources import Resources
 from pipeline.contract import layout
-from pipeline.contract.records import LastSweep, UtcSeconds
+from pipeline.contract.record import UtcSeconds
+from pipeline.contract.records import LastSweep
 from pipeline.errors import Unavailable
 
 FRESH = timedelta(seconds=5)

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from fastapi import Depends, Form
 from starlette.requests import Request
 
-from pipeline.contract.records import Options, check_options
+from pipeline.contract.options import Options, check_options
 from pipeline.errors import InvalidInput
 
 

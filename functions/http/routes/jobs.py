@@ -10,7 +10,8 @@ from functions.http.routing.authorized_route import AuthorizedRoute, requires
 from functions.http.routing.dependencies import FromCaller, FromQueueDepth, FromResources
 from functions.previews.urls import audio_url
 from pipeline.clients.resources import Resources
-from pipeline.contract.records import Failed, Timings, UtcSeconds
+from pipeline.contract.record import UtcSeconds
+from pipeline.contract.records import Failed, Timings
 from pipeline.domain import jobs, presigned_urls
 from pipeline.errors import InvalidInput, NotFound, Unavailable
 

@@ -9,7 +9,8 @@ from functions.http.responses import problems
 from functions.http.routing.authorized_route import AuthorizedRoute, requires
 from functions.http.routing.dependencies import FromCaller, FromResources
 from functions.previews.requests import WholeText
-from pipeline.contract.records import UtcSeconds, VoiceMetadata
+from pipeline.contract.record import UtcSeconds
+from pipeline.contract.records import VoiceMetadata
 from pipeline.domain import voice_changes, voice_names, voice_renaming, voices
 from pipeline.errors import Expired, InvalidAudio, InvalidInput, NameTaken, NotFound, Unavailable
 

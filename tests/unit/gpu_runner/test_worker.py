@@ -21,6 +21,7 @@ from pipeline.audio.wav import WAV, length_of_wav
 from pipeline.clients.queues import Message
 from pipeline.clients.storage import JSON
 from pipeline.contract import layout
+from pipeline.contract.queue_messages import QueueMessage, parse_queue_message
 from pipeline.contract.records import Source
 from pipeline.domain import jobs
 from pipeline.errors import InvalidInput, Unavailable
@@ -361,7 +362,7 @@ async def test_what_is_no_job_is_deleted(world: Fakes) -> None:
         "[]",
         '{"job_id": "../../etc"}',
         '{"job_id": 1}',
-        jobs.QueueMessage(job_id=world.resources.new_id()).model_dump_json(),
+        QueueMessage(job_id=world.resources.new_id()).model_dump_json(),
     ):
         await world.synthesis.send(body)
     async with fake_time_worker(world, ScriptedEngine()):
@@ -416,7 +417,7 @@ async def test_what_fails_every_time_becomes_a_dead_letter(world: Fakes) -> None
             await asyncio.sleep(0.002)
     assert len(engine.spoken) == world.resources.settings.max_receives
     (dead,) = world.synthesis_dead_letters.bodies
-    message = jobs.parse_queue_message(dead)
+    message = parse_queue_message(dead)
     assert message is not None
     assert message.job_id == order.job_id
     assert await jobs.read_outcome(world.resources, order.job_id) is None

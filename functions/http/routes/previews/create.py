@@ -12,6 +12,7 @@ from functions.http.routing.dependencies import FromCaller, FromResources
 from functions.previews.requests import ReferenceAt, find_reference, preview_request
 from pipeline.access.owners import new_id
 from pipeline.contract import records
+from pipeline.contract.options import Options
 from pipeline.domain import jobs, sessions
 from pipeline.errors import InvalidInput
 from pipeline.logs import current_correlation_id
@@ -85,9 +86,7 @@ async def preview_from_voice(
     return await _from_source(answering, source, text, options)
 
 
-async def _from_source(
-    answering: FromAnswering, source: records.Source, text: str, options: records.Options
-) -> Response:
+async def _from_source(answering: FromAnswering, source: records.Source, text: str, options: Options) -> Response:
     reference = await find_reference(answering.resources, source)
     request = preview_request(
         answering.resources, source, reference, text, options, correlation_id=current_correlation_id()

@@ -12,6 +12,7 @@ from functions.aws.http_adapter import answering
 from functions.aws.process import Event
 from pipeline.audio.reference_audio import encode_wav
 from pipeline.contract import layout
+from pipeline.contract.queue_messages import parse_queue_message
 from pipeline.contract.records import Request
 from pipeline.domain import jobs
 from pipeline.settings import Settings
@@ -139,7 +140,7 @@ def test_an_answer_is_waited_for_by_looking(api: Api) -> None:
         """A queue whose every job is done as soon as it is sent."""
 
         async def send(self, body: str, *, group: str | None = None) -> None:
-            ticket = jobs.parse_queue_message(body)
+            ticket = parse_queue_message(body)
             assert ticket is not None
             request = await jobs.read_request(api.world.resources, ticket.job_id)
             assert request is not None

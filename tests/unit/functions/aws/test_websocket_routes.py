@@ -13,6 +13,7 @@ from functions.aws.websocket_routes import Routes
 from pipeline.access import api_keys, ws_tickets
 from pipeline.access.key_lookup import KeyLookup
 from pipeline.contract import layout
+from pipeline.contract.queue_messages import parse_queue_message
 from pipeline.contract.records import ReplyTo, Subscriber
 from pipeline.domain import jobs
 from pipeline.errors import Unavailable
@@ -153,7 +154,7 @@ def test_a_preview_is_taken_on_and_its_result_is_left_to_the_event_path(gateway:
     session_id = gateway.run(gateway.world.session())
     assert gateway.say("generate_preview", session_id=session_id, text="Hello.") == HANDLED
     assert gateway.told() == []
-    ticket = jobs.parse_queue_message(gateway.world.synthesis.bodies[0])
+    ticket = parse_queue_message(gateway.world.synthesis.bodies[0])
     assert ticket is not None
     request = gateway.run(jobs.read_request(gateway.world.resources, ticket.job_id))
     assert request is not None
@@ -243,7 +244,7 @@ def test_where_all_of_aws_is_one_address_connections_are_below_it() -> None:
         gateway = Gateway(world, process)
         session_id = gateway.run(world.session())
         gateway.say("generate_preview", session_id=session_id, text="Hello.")
-        ticket = jobs.parse_queue_message(world.synthesis.bodies[0])
+        ticket = parse_queue_message(world.synthesis.bodies[0])
         assert ticket is not None
         request = gateway.run(jobs.read_request(world.resources, ticket.job_id))
     assert request is not None

@@ -16,7 +16,9 @@ from supervision.ports import free_port
 
 from pipeline.audio.reference_audio import encode_wav
 from pipeline.contract import layout
-from pipeline.contract.records import Options, Request
+from pipeline.contract.options import Options
+from pipeline.contract.queue_messages import parse_queue_message
+from pipeline.contract.records import Request
 from pipeline.domain import jobs, voice_changes
 from pipeline.errors import Misconfigured, SynthesisFailed, Unavailable
 from pipeline.settings import Settings
@@ -30,7 +32,7 @@ WAV = encode_wav(spoken())
 
 
 async def last_request(world: World) -> Request:
-    ticket = jobs.parse_queue_message(world.synthesis.bodies[-1])
+    ticket = parse_queue_message(world.synthesis.bodies[-1])
     assert ticket is not None
     request = await jobs.read_request(world.resources, ticket.job_id)
     assert request is not None

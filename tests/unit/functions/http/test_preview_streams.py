@@ -14,6 +14,7 @@ from pipeline.audio.output_formats import streamed_wav_header
 from pipeline.audio.reference_audio import encode_wav
 from pipeline.contract import layout, retention
 from pipeline.contract.completions import Completion
+from pipeline.contract.queue_messages import parse_queue_message
 from pipeline.contract.records import Preview, Request, Succeeded, outcome_fields
 from pipeline.contract.stream_messages import AudioChunk, StreamStarted, encode_pcm, stream_message
 from pipeline.domain import jobs
@@ -104,7 +105,7 @@ async def heard(work: Work, query: str = "stream=1", accept: str = "*/*") -> htt
         calling = asyncio.create_task(client.post(f"/preview?{query}", data=form, headers={"Accept": accept}))
         while not world.synthesis.bodies and not calling.done():  # noqa: ASYNC110 - there is nothing else to wait for
             await asyncio.sleep(0)
-        message = jobs.parse_queue_message(world.synthesis.bodies[0])
+        message = parse_queue_message(world.synthesis.bodies[0])
         assert message is not None
         request = await jobs.read_request(world.resources, message.job_id)
         assert request is not None
@@ -233,7 +234,7 @@ async def test_where_nothing_can_be_streamed_the_preview_is_answered_whole() -> 
         calling = asyncio.create_task(client.post("/preview?stream=1", data=form))
         while not world.synthesis.bodies:  # noqa: ASYNC110 - there is nothing else to wait for
             await asyncio.sleep(0)
-        message = jobs.parse_queue_message(world.synthesis.bodies[0])
+        message = parse_queue_message(world.synthesis.bodies[0])
         assert message is not None
         request = await jobs.read_request(world.resources, message.job_id)
         assert request is not None
@@ -249,7 +250,7 @@ async def test_an_answer_that_was_sent_directly_costs_no_read() -> None:
         calling = asyncio.create_task(client.post("/preview", data=form))
         while not world.synthesis.bodies:  # noqa: ASYNC110 - there is nothing else to wait for
             await asyncio.sleep(0)
-        message = jobs.parse_queue_message(world.synthesis.bodies[0])
+        message = parse_queue_message(world.synthesis.bodies[0])
         assert message is not None
         request = await jobs.read_request(world.resources, message.job_id)
         assert request is not None
@@ -271,7 +272,7 @@ async def test_audio_that_was_sent_directly_is_redirected_to_where_it_is_too_lar
         calling = asyncio.create_task(client.post("/preview", data=form))
         while not world.synthesis.bodies:  # noqa: ASYNC110 - there is nothing else to wait for
             await asyncio.sleep(0)
-        message = jobs.parse_queue_message(world.synthesis.bodies[0])
+        message = parse_queue_message(world.synthesis.bodies[0])
         assert message is not None
         request = await jobs.read_request(world.resources, message.job_id)
         assert request is not None

@@ -14,7 +14,9 @@ from pipeline.access.api_keys import ANONYMOUS
 from pipeline.access.key_lookup import KeyLookup
 from pipeline.audio.reference_audio import encode_wav
 from pipeline.contract import layout
-from pipeline.contract.records import Options, ReplyTo, Request, Subscriber
+from pipeline.contract.options import Options
+from pipeline.contract.queue_messages import parse_queue_message
+from pipeline.contract.records import ReplyTo, Request, Subscriber
 from pipeline.domain import jobs, sessions, voice_changes, voices
 from tests.world import World, spoken
 
@@ -56,7 +58,7 @@ async def refused(world: World, type_: object, data: object = None, sender: Repl
 
 
 async def request_of(world: World, number: int = -1) -> Request:
-    ticket = jobs.parse_queue_message(world.synthesis.bodies[number])
+    ticket = parse_queue_message(world.synthesis.bodies[number])
     assert ticket is not None
     request = await jobs.read_request(world.resources, ticket.job_id)
     assert request is not None

@@ -7,6 +7,7 @@ import pytest
 
 from pipeline.clients.storage import JSON, NewObject
 from pipeline.contract import layout
+from pipeline.contract.queue_messages import parse_queue_message
 from pipeline.contract.records import Failed, Request, Source
 from pipeline.domain import jobs
 from pipeline.errors import NotFound, Unavailable
@@ -25,7 +26,7 @@ async def test_a_job_is_queued_until_it_has_an_outcome() -> None:
     world = World()
     request = await world.job()
     (body,) = world.synthesis.bodies
-    message = jobs.parse_queue_message(body)
+    message = parse_queue_message(body)
     assert message is not None
     assert message.job_id == request.job_id
     assert Request.model_validate(message.request) == request
@@ -200,12 +201,12 @@ def _built(world: World, session_id: str) -> Request:
     ],
 )
 def test_what_is_no_ticket(body: str) -> None:
-    assert jobs.parse_queue_message(body) is None
+    assert parse_queue_message(body) is None
 
 
 def test_a_ticket_may_say_more_than_we_know() -> None:
     job_id = id_maker(lambda: EPOCH)()
-    ticket = jobs.parse_queue_message(f'{{"job_id": "{job_id}", "from": "the future"}}')
+    ticket = parse_queue_message(f'{{"job_id": "{job_id}", "from": "the future"}}')
     assert ticket is not None
     assert ticket.job_id == job_id
 

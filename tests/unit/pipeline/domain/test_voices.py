@@ -12,6 +12,7 @@ from pipeline.access.owners import new_id
 from pipeline.audio.reference_audio import encoded
 from pipeline.clients.storage import JSON
 from pipeline.contract import layout
+from pipeline.contract.queue_messages import parse_queue_message
 from pipeline.contract.records import Consent, Source, VoiceMetadata
 from pipeline.domain import jobs, sessions, voice_changes, voice_renaming, voices
 from pipeline.errors import Expired, InvalidInput, NameTaken, NotFound, Unavailable
@@ -70,7 +71,7 @@ async def test_a_voice_without_transcription_or_embedding() -> None:
     assert saved.transcription_file is None
     assert saved.model is None
     assert world.voice_keys() == files("nova", session_id, "source.wav")
-    ticket = jobs.parse_queue_message(world.synthesis.bodies[0])
+    ticket = parse_queue_message(world.synthesis.bodies[0])
     assert ticket is not None
     request = await jobs.read_request(world.resources, ticket.job_id)
     assert request is not None
@@ -394,7 +395,7 @@ async def test_a_deleted_name_is_free_at_once() -> None:
 async def test_what_a_worker_writes_late_does_not_get_into_the_next_voice_of_that_name() -> None:
     world = World()
     await voice_changes.save(world.resources, None, await world.session(embedded=False), "Nova")
-    message = jobs.parse_queue_message(world.synthesis.bodies[0])
+    message = parse_queue_message(world.synthesis.bodies[0])
     assert message is not None
     late = await jobs.read_request(world.resources, message.job_id)
     assert late is not None
