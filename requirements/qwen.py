@@ -51,12 +51,12 @@ def steps(variant: str) -> list[list[str]]:
 
 
 def is_cpu_build(version: str) -> bool:
-    """Tell by the version."""
+    """Return it by the version."""
     return version.endswith("+cpu")
 
 
 def installed_torch() -> str:
-    """Give the version of torch that is installed; empty when none is."""
+    """Return the version of torch that is installed; empty when none is."""
     try:
         return importlib.metadata.version("torch")
     except importlib.metadata.PackageNotFoundError:

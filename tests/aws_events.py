@@ -20,7 +20,7 @@ class Context:
 
 
 def recorded(name: str, **said: str) -> Event:
-    """Give an event with what the test says put in its places."""
+    """Return an event with these values in their places."""
     event: Event = _said(json.loads((EVENTS / f"{name}.json").read_text()), said)
     return event
 

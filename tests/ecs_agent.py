@@ -10,12 +10,12 @@ TASK = "arn:aws:ecs:us-east-1:111122223333:task/workers/1234567890abcdef0"
 
 
 def refusal(reason: str) -> dict[str, object]:
-    """Give what the agent answers when ECS refuses."""
+    """Return the agent's response when ECS refuses."""
     return {"failure": {"Arn": TASK, "Detail": None, "Reason": reason}}
 
 
 def error(code: str, message: str) -> dict[str, object]:
-    """Give what the agent answers when it can't ask ECS."""
+    """Return the agent's response when it can't reach ECS."""
     return {"requestID": "12345-abc", "error": {"Arn": TASK, "Code": code, "Message": message}}
 
 

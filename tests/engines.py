@@ -35,7 +35,7 @@ class Listener:
         self.heard: dict[str, Heard] = {}
 
     def listen(self, events: Iterable[Piece | Finished]) -> list[str]:
-        """Take in what a step returned; return the jobs that ended with it."""
+        """Collect what a step returned; return the jobs that ended with it."""
         ended = []
         for event in events:
             assert event.job_id not in self.heard

@@ -62,7 +62,7 @@ class FakeTime:
 
 
 async def settle() -> None:
-    """Let everything that can go on without time passing go on."""
+    """Run everything that is not waiting for time."""
     for _ in range(_SETTLING_TURNS):
         await asyncio.sleep(0)
 
@@ -82,7 +82,7 @@ class Switch:
             raise Unavailable(f"switched off ({call})")
 
     def count(self, call: str) -> int:
-        """Tell how often a method was called."""
+        """Return how often a method was called."""
         return self.calls.count(call)
 
 
@@ -350,7 +350,7 @@ class FakeQueue:
                 self._dead_letters.put(message)
 
     def put(self, message: _Queued) -> None:
-        """Take over a message from another queue."""
+        """Add a message from another queue."""
         message.visible_at = self._time()
         self._messages.append(message)
         self._arrival.set()

@@ -30,7 +30,7 @@ UNSPEAKABLE = "unspeakable"
 
 
 def changed(settings: Settings, **update: object) -> Settings:
-    """Give other settings; a copy would keep what has been worked out from the old ones."""
+    """Return other settings; a copy would keep the values derived from the old ones."""
     return Settings.model_validate(settings.model_dump() | update)
 
 
@@ -63,7 +63,7 @@ async def served(app: ASGIApp, **options: object) -> AsyncIterator[str]:
 
 
 def outcome_event(resources: Resources, job_id: str) -> dict[str, object]:
-    """Give the event by which S3 tells of an outcome, as a function gets it through SQS."""
+    """Return S3's event for an outcome, as a function receives it through SQS."""
     key = quote_plus(layout.outcome(job_id), safe="/")
     s3 = {"bucket": {"name": resources.settings.bucket}, "object": {"key": key}}
     body = {"Records": [{"eventName": "ObjectCreated:Put", "s3": s3}]}
@@ -112,7 +112,7 @@ async def speak_next(resources: Resources) -> list[str]:
 
 @asynccontextmanager
 async def speaking(resources: Resources) -> AsyncIterator[None]:
-    """Let a worker run."""
+    """Run a worker."""
 
     async def work() -> None:
         while True:

@@ -56,7 +56,7 @@ class FakeTimeWorker:
         await until(lambda: self._have_ended(job_ids))
 
     async def live_until_ended(self, *job_ids: str) -> None:
-        """Let time pass until these jobs have an outcome."""
+        """Advance the clock until these jobs have an outcome."""
         async with asyncio.timeout(10):
             while not self._have_ended(job_ids):
                 await self.world.time.advance(0.5)

@@ -76,7 +76,7 @@ class Fuse(Switch):
 
 @cache
 def spoken() -> Recording:
-    """Give a reference that is fit to be one."""
+    """Return a valid reference recording."""
     return voice(120.0)
 
 
@@ -106,17 +106,17 @@ class World:
         )
 
     def blow_after(self, calls: int, error: type[BaseException] = Crash) -> Fuse:
-        """Let the storage and the queue serve so many calls, and then no more until `mend`."""
+        """Fail every call of the storage and the queue after this many, until `mend`."""
         fuse = Fuse(left=calls, error=error)
         self.bucket.switch = self.voices.switch = self.synthesis.switch = fuse
         return fuse
 
     def mend(self) -> None:
-        """Let everything answer again, and count anew."""
+        """Let every call succeed again."""
         self.bucket.switch, self.voices.switch, self.synthesis.switch = Switch(), Switch(), Switch()
 
     def later(self, **by: float) -> None:
-        """Let time pass."""
+        """Advance the clock."""
         self.time.now += timedelta(**by)
 
     async def session(self, transcription: str = "What I say.", *, embedded: bool = True) -> str:
@@ -167,15 +167,15 @@ class World:
         return outcome
 
     def with_settings(self, settings: Settings) -> Resources:
-        """Give the same world under other settings."""
+        """Return the same fakes under other settings."""
         return replace(self.resources, settings=settings)
 
     def keys(self, prefix: str = "") -> list[str]:
-        """Tell what the bucket for all that expires holds."""
+        """Return what the bucket for all that expires holds."""
         return _under(self.bucket.objects, prefix)
 
     def voice_keys(self, prefix: str = "") -> list[str]:
-        """Tell what the bucket for voices holds."""
+        """Return what the bucket for voices holds."""
         return _under(self.voices.objects, prefix)
 
 

@@ -73,7 +73,7 @@ async def timed(run: Run, *, in_flight: int, count: int) -> Timing:
 
 
 def preview(client: httpx.AsyncClient, body: bytes) -> Run:
-    """Make the run that uploads a recording and gets a preview."""
+    """Create the run that uploads a recording and gets a preview."""
 
     async def run() -> None:
         answer = await client.post(
@@ -87,7 +87,7 @@ def preview(client: httpx.AsyncClient, body: bytes) -> Run:
 
 
 def floor(resources: Resources, source: bytes, audio: bytes, embedding: bytes, record: bytes) -> Run:
-    """Make the run that makes the calls of one preview, and nothing else."""
+    """Create the run that makes the calls of one preview, and nothing else."""
     bucket = resources.bucket
 
     async def run() -> None:
@@ -244,7 +244,7 @@ async def preview_session(client: httpx.AsyncClient) -> httpx.Response:
 
 
 def preview_again(client: httpx.AsyncClient, session_id: str) -> Run:
-    """Make the run that gets one more preview of an earlier upload."""
+    """Create the run that gets one more preview of an earlier upload."""
 
     async def run() -> None:
         data = {"session_id": session_id, "response_text": TEXT_TO_SPEAK}

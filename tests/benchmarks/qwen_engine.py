@@ -117,7 +117,7 @@ def _write(bench: Bench, results: Path) -> None:
 
 
 def machine(device: str) -> str:
-    """Say what is measured on."""
+    """Return the description of the machine."""
     if device.startswith("cuda"):
         return f"{torch.cuda.get_device_name()}, torch {torch.__version__}"
     name = platform.processor() or platform.machine()

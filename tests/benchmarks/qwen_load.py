@@ -47,7 +47,7 @@ class Result:
     samples: dict[str, int] = field(default_factory=dict)
 
     def summary(self) -> dict[str, float]:
-        """Give the figures."""
+        """Return the figures."""
         audio = sum(self.samples.values()) / SAMPLE_RATE
         first = sorted(self.first_pieces)
         return {
@@ -60,12 +60,12 @@ class Result:
 
 
 def voices(engine: QwenEngine, size: Size) -> list[QwenPrompt]:
-    """Make a voice of each reference."""
+    """Create a voice of each reference."""
     return [engine.make_prompt(reference(seconds)) for seconds in size.references]
 
 
 def reference(seconds: float) -> Reference:
-    """Give something like a recording of so many seconds."""
+    """Return a synthetic recording of so many seconds."""
     moments = np.arange(int(seconds * SAMPLE_RATE)) / SAMPLE_RATE
     syllables = 0.6 + 0.4 * np.sin(2 * np.pi * 4 * moments)
     wave = 0.3 * np.sin(2 * np.pi * (120 + 10 * seconds) * moments) * syllables
@@ -73,7 +73,7 @@ def reference(seconds: float) -> Reference:
 
 
 def utterances(prompts: Sequence[QwenPrompt], size: Size, seed: int = 1) -> Iterator[Utterance]:
-    """Give texts without end, the same ones for a seed."""
+    """Return texts without end, the same ones for a seed."""
     chance = random.Random(seed)
     number = 0
     while True:

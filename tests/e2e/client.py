@@ -16,7 +16,7 @@ Message = dict[str, Any]
 
 
 def recording(pitch: float, seconds: float = 2.0, rate: int = 16_000) -> bytes:
-    """Make a recording with a voice's harmonics at a pitch in Hz."""
+    """Create a recording with a voice's harmonics at a pitch in Hz."""
     t = np.arange(int(seconds * rate)) / rate
     sound = sum(np.sin(2 * np.pi * pitch * n * t) / n for n in range(1, 12))
     envelope = 0.6 + 0.4 * np.sin(2 * np.pi * 3 * t)
@@ -63,7 +63,7 @@ class Client:
         return self.request("POST", "/preview", files={"audio": audio}, data=data, headers=headers)
 
     def speak(self, voice_id: str, text: str) -> httpx.Response:
-        """Let a saved voice speak."""
+        """Synthesize with a saved voice."""
         return self.request("POST", "/preview-from-voice", data={"voice_id": voice_id, "response_text": text})
 
     def get(self, path: str, **headers: str) -> httpx.Response:

@@ -110,7 +110,7 @@ async def _forward(session: ClientSession, url: str, request: web.Request, limit
 
 
 def as_text(body: bytes, content_type: str) -> int:
-    """Give the size of a body in an event: what is not text travels in base64, a third larger."""
+    """Return the size of a body in an event: what is not text travels in base64, a third larger."""
     is_text = content_type.startswith("text/") or content_type.endswith("json")
     return len(body) if is_text else (len(body) + 2) // 3 * 4
 

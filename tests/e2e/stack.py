@@ -19,7 +19,7 @@ STOP_SECONDS = 5
 
 
 def wait_until(true: Callable[[], bool], what: str, seconds: float = 30) -> None:
-    """Look until it is so.
+    """Poll until the condition holds.
 
     Raises
     ------
@@ -88,7 +88,7 @@ class Stack:
         assert not self._ended(), self.logged()[-4000:]
 
     def make_key(self, owner: str, *scopes: str) -> str:
-        """Make an API key, as `make keys` does."""
+        """Create an API key, as `make keys` does."""
         command = [sys.executable, str(ROOT / "localstack" / "keys.py"), "make", "--owner", owner]
         command += [part for scope in scopes for part in ("--scope", scope)]
         made = subprocess.run(command, env=self._environment, capture_output=True, text=True, timeout=60)
@@ -139,7 +139,7 @@ class Stack:
         return self.log.read_text() if self.log.exists() else ""
 
     def healthy(self) -> bool:
-        """Tell whether the API answers that all is well."""
+        """Return whether the API answers that all is well."""
         with contextlib.suppress(httpx.TransportError):
             return httpx.get(f"{self.url}/health", timeout=5).status_code == 200
         return False
@@ -154,7 +154,7 @@ class Stack:
 
 
 def still_runs(process: psutil.Process) -> bool:
-    """Tell whether a process lives; one that is dead and not buried yet does not."""
+    """Return whether a process runs; a zombie does not."""
     with contextlib.suppress(psutil.NoSuchProcess):
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     return False

@@ -157,7 +157,7 @@ def test_one_correlation_id_from_the_message_to_the_event(stack: Stack | Deploym
 
 
 def logging_of(stack: Stack | Deployment, correlation_id: str) -> set[str]:
-    """Tell which services have logged a line with this id."""
+    """Return which services have logged a line with this id."""
     lines = [line for line in stack.logged().splitlines() if correlation_id in line]
     return {json.loads(line)["service"] for line in lines if line.startswith("{") and line.endswith("}")}
 

@@ -24,7 +24,7 @@ class Scaling:
     """Application Auto Scaling, which the emulator lacks."""
 
     def register_scalable_target(self, **_: Any) -> None:
-        """Take what is asked."""
+        """Accept any request."""
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def test_a_deployment_of_code_leaves_the_workers_their_image(deployment: Deploym
 
 
 def image_of(clients: Clients) -> str:
-    """Tell which image the service runs, by its task definition."""
+    """Return which image the service runs, by its task definition."""
     outputs = stack_of(clients).outputs
     (service,) = clients.ecs.describe_services(cluster=outputs["Cluster"], services=[outputs["Service"]])[
         "services"

@@ -48,7 +48,7 @@ def reference() -> dict[str, Any]:
 
 
 def roles(templates: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
-    """Give the statements of every role's own policies, with ARNs as they will be."""
+    """Return the statements of every role's own policies, with ARNs as they will be."""
     return {
         f"{name}.{id_}": [
             filled(name, statement)
@@ -80,7 +80,7 @@ def filled(template: str, node: Any) -> Any:
 
 
 def faults(statement: Mapping[str, Any]) -> Iterator[str]:
-    """Tell why a statement would not do what it seems to."""
+    """Return why a statement does not allow what it names."""
     for action in several(statement["Action"]):
         service, _, name = action.partition(":")
         privilege = reference().get(service, {}).get("privileges", {}).get(name)
@@ -113,7 +113,7 @@ def _wrong_resources(
 
 
 def _meant(arn: str) -> list[str]:
-    """Give what an ARN may stand for: that of a log group, which ends in `:*`, for the group and its streams."""
+    """Return what an ARN may stand for: that of a log group, which ends in `:*`, for the group and its streams."""
     if ":log-group:" not in arn:
         return [arn]
     return [arn.removesuffix(":*"), arn.removesuffix("*") + "log-stream:stream"]

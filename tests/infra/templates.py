@@ -36,30 +36,30 @@ _Loader.add_multi_constructor("!", _function)
 
 @cache
 def template(name: str) -> Node:
-    """Give a template: `root`, or one of `infra/` by its name."""
+    """Return a template: `root`, or one of `infra/` by its name."""
     loaded: Node = yaml.load(TEMPLATES[name].read_text(), Loader=_Loader)
     return loaded
 
 
 def resources(name: str, type_: str = "") -> dict[str, Node]:
-    """Give the resources of a template, of one type or of all."""
+    """Return the resources of a template, of one type or of all."""
     found = dict(unrolled(template(name)["Resources"]))
     return {id_: one for id_, one in found.items() if type_ in {"", one["Type"]}}
 
 
 def everywhere(type_: str) -> dict[str, Node]:
-    """Give the resources of a type in all templates, as `template.LogicalId`."""
+    """Return the resources of a type in all templates, as `template.LogicalId`."""
     return {f"{name}.{id_}": one for name in TEMPLATES for id_, one in resources(name, type_).items()}
 
 
 def properties(name: str, id_: str) -> Node:
-    """Give the properties of one resource."""
+    """Return the properties of one resource."""
     found: Node = resources(name)[id_]["Properties"]
     return found
 
 
 def statements(name: str, role: str) -> list[Node]:
-    """Give all statements of a role's own policies."""
+    """Return all statements of a role's own policies."""
     return [
         statement
         for policy in properties(name, role)["Policies"]
@@ -68,12 +68,12 @@ def statements(name: str, role: str) -> list[Node]:
 
 
 def several(value: Any) -> list[Any]:
-    """Give a list, where IAM takes one thing for a list of it."""
+    """Return a list, also of a single value, which IAM allows."""
     return value if isinstance(value, list) else [value]
 
 
 def nested() -> dict[str, tuple[str, Node]]:
-    """Give each template that is nested in another: by its name the name of the other, and its parameters there."""
+    """Return each template that is nested in another: by its name the name of the other, and its parameters there."""
     return {
         Path(one["Properties"]["Location"]).stem: (outer, one["Properties"].get("Parameters", {}))
         for outer in TEMPLATES
@@ -82,7 +82,7 @@ def nested() -> dict[str, tuple[str, Node]]:
 
 
 def values(node: Any) -> list[Any]:
-    """Give every scalar and every function call that is anywhere in a node."""
+    """Yield every scalar and every function call in a node."""
     match node:
         case dict():
             return [inner for value in node.values() for inner in values(value)]

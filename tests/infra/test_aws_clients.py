@@ -17,7 +17,7 @@ CREDENTIALS = {"AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": "secret", "AWS
 
 
 def storage_host(region: str) -> str:
-    """Give the host of S3; botocore calls that of us-east-1 by its first name, which is of that region too."""
+    """Return the host of S3; botocore calls that of us-east-1 by its first name, which is of that region too."""
     return "s3.amazonaws.com" if region == "us-east-1" else f"s3.{region}.amazonaws.com"
 
 

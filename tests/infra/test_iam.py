@@ -108,7 +108,7 @@ async def test_every_call_that_was_made_is_allowed(name: str) -> None:
 
 
 def call_of(deed: Deed, *, bucket: str | None = None) -> Call:
-    """Make the call that a deed was."""
+    """Repeat a recorded call."""
     if deed.action == "execute-api:ManageConnections":
         resource = f"arn:aws:execute-api:{REGION}:{ACCOUNT}:a1b2c3/ws/{deed.target}/@connections/XfGLwd8ZtjMCJHw="
         return Call(deed.action, resource, {})

@@ -137,7 +137,7 @@ class Container:
         return self.log.read_text()
 
     def owners(self) -> set[int]:
-        """Tell whose processes run in it."""
+        """Return whose processes run in it."""
         inside = [one for one in self._processes() if "python" in one.name()]
         return {one.uids().real for one in inside}
 

@@ -175,7 +175,7 @@ def test_a_long_history_fits(clients: Clients) -> None:
 
 
 def make_stack(clients: Clients, **parameters: str) -> Stack:
-    """Make a stack with the parameters of the root template and the outputs that operations go by."""
+    """Create a stack with the parameters of the root template and the outputs that operations go by."""
     repository = clients.ecr.create_repository(repositoryName="workers")["repository"]
     body = {
         "Parameters": {name: {"Type": "String"} for name in DEFAULTS},
@@ -405,7 +405,7 @@ class Account:
 
 
 def findings(account: Account, **parameters: str) -> dict[str, str]:
-    """Give what preflight minds, and its advice."""
+    """Return the problems that preflight reports, and its advice."""
     found = preflight.run_checks(account, DEFAULTS | parameters)
     return {
         one.verdict + " " + one.what: one.advice

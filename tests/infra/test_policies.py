@@ -56,7 +56,7 @@ BESIDES = {"notify": TAKING, "dead_letters": TAKING, "worker": {"ecs:UpdateTaskP
 
 
 def allowed(name: str) -> set[tuple[str, str]]:
-    """Give what a role allows, as actions and patterns of targets."""
+    """Return what a role allows, as actions and patterns of targets."""
     return {
         (action, pattern)
         for statement in statements(*ROLES[name])
@@ -105,7 +105,7 @@ async def _upload_by_form(world: World, client: Any, key: str) -> None:
 
 
 def watched(world: World, watch: Watch) -> World:
-    """Give the same world to be served from, with every call noted."""
+    """Return the same resources with every call recorded."""
     copy = object.__new__(World)
     copy.__dict__ |= world.__dict__ | {"resources": watch.over(world.resources)}
     return copy

@@ -39,7 +39,7 @@ LAMBDA_BYTES = 6 * MEBIBYTE
 
 
 def function(name: str) -> dict[str, Any]:
-    """Give a function's properties, those of all functions included."""
+    """Return a function's properties, those of all functions included."""
     shared: dict[str, Any] = template(name.split(".")[0])["Globals"]["Function"]
     own: dict[str, Any] = FUNCTIONS[name]["Properties"]
     return shared | own
@@ -457,7 +457,7 @@ def test_a_guided_deployment_may_make_roles_and_nested_stacks() -> None:
 
 
 def deployed(**parameters: str) -> set[str]:
-    """Give the types of all resources that these parameters make."""
+    """Return the types of all resources that these parameters make."""
     return {resource.kind for resource in read_resources(ROOT, parameters)}
 
 

@@ -39,7 +39,7 @@ class Deed:
     target: str
 
     def is_within(self, action: str, pattern: str) -> bool:
-        """Tell whether a statement with this action and pattern allows it."""
+        """Return whether a statement with this action and pattern allows it."""
         return self.action == action and fnmatchcase(self.target, pattern)
 
 
@@ -52,7 +52,7 @@ class Watch:
     """Who reads has to be told what is not there, which S3 does only for those who may list."""
 
     def over(self, resources: Resources) -> Resources:
-        """Give the same resources, watched."""
+        """Return the same resources, watched."""
         return replace(
             resources,
             bucket=_Watched(resources.bucket, self._bucket("EphemeralBucket")),

@@ -29,11 +29,11 @@ class Socket:
     times: list[float] = field(default_factory=list)
 
     def max_bytes(self, _connection_id: str) -> int:
-        """Take any message."""
+        """Accept any message."""
         return 128 * 1024
 
     async def deliver(self, connection_id: str, message: bytes) -> bool:
-        """Take a message."""
+        """Accept a message."""
         self.messages.append(json.loads(message))
         self.times.append(time.monotonic())
         return connection_id == "c"

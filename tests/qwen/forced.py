@@ -23,7 +23,7 @@ PROMPT, FRAMES, LENGTH = 70, 12, 256
 def build_talker(
     sizes: Sizes, *, dtype: torch.dtype, device: str = "cpu", predictor_hidden: int | None = None
 ) -> Any:
-    """Make the library's talker with random weights; the predictor may be narrower, as in the 1.7B model."""
+    """Create the library's talker with random weights; the predictor may be narrower, as in the 1.7B model."""
     import_library()
     from qwen_tts.core.models.configuration_qwen3_tts import Qwen3TTSConfig
     from qwen_tts.core.models.modeling_qwen3_tts import Qwen3TTSTalkerForConditionalGeneration
@@ -49,7 +49,7 @@ def given(talker: Any, seed: int = 5) -> tuple[Tensor, Tensor]:
 
 @torch.inference_mode()
 def logits_of_library(talker: Any, prompt: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
-    """Give the logits of each frame's first code, [F, V], and of its others, [F, G - 1, C]."""
+    """Return the logits of each frame's first code, [F, V], and of its others, [F, G - 1, C]."""
     predictor = talker.code_predictor
     tables = [talker.get_input_embeddings(), *predictor.get_input_embeddings()]
     embeds = torch.stack([table(codes[:, group]) for group, table in enumerate(tables)], dim=1)  # [F, G, D]
@@ -63,7 +63,7 @@ def logits_of_library(talker: Any, prompt: Tensor, codes: Tensor) -> tuple[Tenso
 
 @torch.inference_mode()
 def logits_of_ours(talker: Any, prompt: Tensor, codes: Tensor, kernels: Kernels = PLAIN) -> tuple[Tensor, Tensor]:
-    """Give the same, a frame at a time in a slot."""
+    """Return the same, one frame at a time in a slot."""
     network = pack_network(talker, LENGTH, kernels)
     slots, buckets = allocate(network, 2, LENGTH), Buckets.for_eager(2, LENGTH)
     inputs, numbers = Inputs(network, buckets), torch.zeros(FRAMES, network.groups)
@@ -93,7 +93,7 @@ def _others(network: Network, slots: Any, hidden: Tensor, forced: Tensor) -> Ten
 
 
 def error(mine: tuple[Tensor, Tensor], expected: tuple[Tensor, Tensor]) -> float:
-    """Give the larger of the two root mean squares of what differs, in parts of the logits' own spread."""
+    """Return the larger of the two root mean squares of what differs, in parts of the logits' own spread."""
     return max(
         float((one - other).pow(2).mean().sqrt() / other.std()) for one, other in zip(mine, expected, strict=True)
     )

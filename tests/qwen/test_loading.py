@@ -25,7 +25,7 @@ Change = Callable[[str, Any], None]
 
 
 def cannot(settings: Settings, start: Callable[[Settings], Any] = open_model) -> str:
-    """Give the line that a start ends with."""
+    """Return the last line of a failed start."""
     with pytest.raises(CannotLoad) as caught:
         start(settings)
     assert "\n" not in str(caught.value)

@@ -21,7 +21,7 @@ HOME = "192.0.2.7"
 
 
 async def key_of(resources: Resources, owner: str, *, hours: int = 24, secret: int = 0) -> str:
-    """Make a key; keys of one owner have the same id, and the secret that is asked for."""
+    """Create a key; keys of one owner have the same id, and the secret that is asked for."""
 
     def random(size: int) -> bytes:
         return owner.encode().ljust(size) if size == 16 else bytes([secret]) * size

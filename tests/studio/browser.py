@@ -33,7 +33,7 @@ def _found(program: str) -> str:
 
 
 def speech(text: str = SENTENCE, *, pause_seconds: float = 0.6, gain: float = 1.0) -> bytes:
-    """Let a synthetic speaker read a text; WAV with a pause before and after it."""
+    """Return a text spoken by a synthetic speaker, as a WAV with a pause before and after it."""
     command = [_found("espeak-ng"), "-v", "en-us+f3", "-s", "150", "--stdout", text]
     spoken = subprocess.run(command, capture_output=True, check=True, timeout=60).stdout
     # Its header says no length, as it writes to a pipe.

@@ -95,7 +95,7 @@ class Studio:
         self.page.locator("#file").set_input_files({"name": name, "mimeType": kind, "buffer": content})
 
     def speak(self, text: str) -> Locator:
-        """Let the voice say something; the new take."""
+        """Synthesize a text; return the new take."""
         before = self.page.locator(".take").count()
         self.page.locator("#text").fill(text)
         self.page.locator("#speak").click()
@@ -113,7 +113,7 @@ class Studio:
         expect(take.locator(".waveform canvas").first).to_be_attached()
 
     def pieces(self) -> list[float]:
-        """Tell when each piece of speech was to begin that was played before its take was whole."""
+        """Return when each piece of speech was to begin that was played before its take was whole."""
         begun: list[float] = self.page.evaluate("window.pieces")
         return begun
 

@@ -119,7 +119,7 @@ async def test_an_embedding_that_is_there_is_left_alone(world: Fakes) -> None:
 
 
 async def asked_for(world: Fakes, engine: ScriptedEngine, order_job_id: str) -> dict[str, list[str]]:
-    """Tell what a worker asks of each neighbour for one job, from a start without memory to the end."""
+    """Return the calls that a worker with an empty cache makes for one job."""
     for fake in (world.bucket, world.voices, world.synthesis):
         fake.switch.calls.clear()
     async with fake_time_worker(world, engine) as worker:

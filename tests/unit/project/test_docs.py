@@ -47,7 +47,7 @@ def page(name: str) -> str:
 
 
 def is_named(word: str, text: str) -> bool:
-    """Tell whether a word stands in the text by itself, in code."""
+    """Return whether a word occurs in the text as code."""
     return any(re.search(rf"(?<![\w-]){re.escape(word)}(?![\w-])", code) for code in re.findall(r"`([^`]+)`", text))
 
 

@@ -134,7 +134,7 @@ async def key_of(world: World, owner: str, *scopes: Scope, days: float | None = 
 
 
 async def belongings(world: World, owner: str) -> Belongings:
-    """Give an owner a session, an ended job and a voice."""
+    """Create a session, an ended job and a voice of an owner."""
     resources = world.resources
     session_id = new_id(resources.new_id, owner)
     await sessions.store(resources, owner, session_id, encoded(spoken()), "What I say.")
@@ -155,7 +155,7 @@ async def belongings(world: World, owner: str) -> Belongings:
 
 
 def nobodys(world: World) -> Belongings:
-    """Give ids that have the right form and that nobody was given."""
+    """Return ids of the right format that do not exist."""
     return Belongings(world.resources.new_id(), world.resources.new_id(), "voice-of-nil")
 
 
@@ -265,7 +265,7 @@ class TestRoutes:
 
 
 async def seen(world: World, calling: Any, ids: Belongings) -> tuple[int, str, dict[str, str], list[str]]:
-    """Tell all that a caller can learn: status, body and headers without the ids, and what it cost."""
+    """Return what a caller can observe: status, body and headers without the ids, and the calls made."""
     world.bucket.switch.calls.clear()
     world.voices.switch.calls.clear()
     answer = await calling

@@ -99,7 +99,7 @@ def test_a_clock_that_was_set_back_refuses_nobody() -> None:
 
 
 async def most_look_ups_at_once(throttle: FailedKeyThrottle, address: str) -> int:
-    """Let ten look-ups begin, and return how many were under way together."""
+    """Start ten look-ups; return how many ran at the same time."""
     under_way, most = 0, 0
 
     async def look_up() -> None:

@@ -41,7 +41,7 @@ print(asyncio.run(call()))
 
 
 def certificate(folder: Path) -> Path:
-    """Make a certificate of this machine, with its key, that signs itself."""
+    """Create a certificate of this machine, with its key, that signs itself."""
     key, name, now = ec.generate_private_key(ec.SECP256R1()), x509.Name([]), datetime.now(UTC)
     names = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
     made = (

@@ -23,7 +23,7 @@ async def swept(world: World) -> dict[str, int]:
 
 
 def left(world: World) -> list[str]:
-    """Tell what is stored beside the record of the sweep itself."""
+    """Return the stored keys without the record of the sweep itself."""
     stored = world.keys()
     return [key for key in stored if key != layout.LAST_SWEEP]
 

@@ -11,7 +11,7 @@ from pipeline import deadlines
 
 
 async def seconds_left_for(scope: Scope, *parts: Message) -> float:
-    """Let a request pass, read so much of it, and return how long it then has."""
+    """Send a request, read so much of it, and return how long it then has."""
     left = 0.0
 
     async def app(_scope: Scope, receive: Receive, _send: Send) -> None:

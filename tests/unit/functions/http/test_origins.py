@@ -134,7 +134,7 @@ async def test_an_open_service_takes_no_forms_of_foreign_pages(auth: str, foreig
 
 
 async def opening(origin: str | None) -> list[Message]:
-    """Give what a handshake is answered with, by a server whose application accepts every one."""
+    """Return the response to a handshake of a server whose application accepts every one."""
     sent: list[Message] = []
 
     async def send(message: Message) -> None:

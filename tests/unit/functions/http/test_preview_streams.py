@@ -45,7 +45,7 @@ class Worker:
         return self._waiters.deliver(self.request.subscriber.reply_to.connection_id, body)
 
     def start(self, take: str = "t", *, restarted: bool = False) -> None:
-        """Say that the job was begun."""
+        """Report that the job has started."""
         message = StreamStarted(job_id=self.request.job_id, take=take, restarted=restarted)
         self.deliver(stream_message(message))
 

@@ -36,7 +36,7 @@ async def ask(world: World, type_: object, data: object = None, sender: ReplyTo 
 
 
 async def answered(world: World, raw: str | bytes, sender: ReplyTo = HERE) -> Message | None:
-    """Give the only thing that is said to one message, be it before its job is sent or as its answer."""
+    """Return the only message sent for one message, whether before its job is sent or as its response."""
     said: list[Message] = []
 
     async def say(message: Message) -> None:

@@ -42,7 +42,7 @@ async def protection(agent: FakeAgent) -> AsyncIterator[EcsProtection]:
 
 
 async def _passes(world: Fakes, seconds: float) -> None:
-    """Let time pass in steps short enough for the agent's answers, which take real time, to come in between."""
+    """Advance the clock in steps, with real time in between for the agent's responses."""
     for _ in range(round(seconds)):
         await world.time.advance(1)
         await until(lambda: True)

@@ -29,7 +29,7 @@ async def made(world: World, **given: object) -> tuple[str, KeyRecord]:
 
 
 def text_of(seed: int) -> str:
-    """Make a key of which only the text is wanted."""
+    """Create a key; return its text."""
     text, _ = asyncio.run(made(World(), random=random.Random(seed).randbytes))
     return text
 

@@ -28,7 +28,7 @@ def id_of(text: str) -> str:
 
 
 async def somebody_elses(world: World, text: str) -> str:
-    """Make a key of the same id and another secret, right in form and checksum."""
+    """Create a key of the same id and another secret, right in form and checksum."""
     mixed = text[:17] + (await made(World()))[17:60]
     return mixed + key_format.checksum(mixed)
 

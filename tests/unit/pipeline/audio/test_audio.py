@@ -51,7 +51,7 @@ def with_bytes(data: bytes, at: int, new: bytes) -> bytes:
 
 
 def flac_of_frames(data: bytes, frames: int) -> bytes:
-    """Let a FLAC's header say another length (RFC 9639, section 8.2); 0: unknown."""
+    """Set the length in a FLAC's header (RFC 9639, section 8.2); 0: unknown."""
     at = 4 + 4 + 10 + 3
     return with_bytes(data, at, bytes([data[at] & 0xF0 | frames >> 32]) + struct.pack(">I", frames & 0xFFFFFFFF))
 

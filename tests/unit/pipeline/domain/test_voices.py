@@ -51,7 +51,7 @@ async def test_a_voice_is_kept_with_all_that_it_needs() -> None:
 
 
 def files(voice_id: str, session_id: str, *names: str) -> list[str]:
-    """Give the keys of a voice; all of them unless some are named."""
+    """Return the keys of a voice; all of them unless some are named."""
     names = names or ("embedding.json", "source.wav", "transcription.txt")
     folder = f"audio/voices/{voice_id}"
     return [*(f"{folder}/{session_id}/{name}" for name in names), f"{folder}/metadata.json"]
