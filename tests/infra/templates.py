@@ -73,7 +73,7 @@ def several(value: Any) -> list[Any]:
 
 
 def nested() -> dict[str, tuple[str, Node]]:
-    """Return each template that is nested in another: by its name the name of the other, and its parameters there."""
+    """Return each template that is nested in another, by its name: the other's name, and the parameters there."""
     return {
         Path(one["Properties"]["Location"]).stem: (outer, one["Properties"].get("Parameters", {}))
         for outer in TEMPLATES
