@@ -1,0 +1,64 @@
+"""The exported voice: everything about the voice, and nothing about how the service stores it."""
+
+import io
+import json
+import zipfile
+
+import pytest
+
+from pipeline.domain import voice_bundle, voice_changes
+from pipeline.errors import TooLarge
+from pipeline.settings import Settings
+from tests.world import World
+
+
+async def bundle(world: World, transcription: str = "Größe.", consent: str = "Ich stimme zu.") -> bytes:
+    session_id = await world.session(transcription)
+    await voice_changes.save(world.resources, None, session_id, "Növa", "ruhig", consent)
+    return await voice_bundle.make_bundle(world.resources, None, "nova")
+
+
+async def test_it_holds_the_recording_the_texts_and_the_description() -> None:
+    world = World()
+    with zipfile.ZipFile(io.BytesIO(await bundle(world))) as archive:
+        assert archive.namelist() == ["metadata.json", "recording.wav", "transcription.txt", "consent.txt"]
+        assert {entry.compress_type for entry in archive.infolist()} == {zipfile.ZIP_DEFLATED}
+        described = archive.read("metadata.json").decode()
+        assert archive.read("transcription.txt").decode() == "Größe."
+        assert archive.read("consent.txt").decode() == "Ich stimme zu."
+    assert "Növa" in described  # readable, without escape sequences
+    assert set(json.loads(described)) == {
+        "voice_id",
+        "name",
+        "description",
+        "created_at",
+        "duration_seconds",
+        "sample_rate",
+        "model",
+        "consent",
+    }
+
+
+async def test_what_was_not_given_has_no_file_and_no_field() -> None:
+    with zipfile.ZipFile(io.BytesIO(await bundle(World(), transcription="", consent=""))) as archive:
+        assert archive.namelist() == ["metadata.json", "recording.wav"]
+        assert "consent" not in json.loads(archive.read("metadata.json"))
+
+
+async def test_it_is_the_same_whenever_it_is_made() -> None:
+    world = World()
+    first = await bundle(world)
+    world.later(days=1)
+    assert await voice_bundle.make_bundle(world.resources, None, "nova") == first
+
+
+@pytest.mark.parametrize("spare", [-1, 0])
+async def test_it_is_no_larger_than_a_response_may_be(spare: int) -> None:
+    world = World()
+    size = len(await bundle(world))
+    limited = World(Settings(answer_max_megabytes=(size + spare) / 2**20))
+    if spare == 0:
+        assert len(await bundle(limited)) == size
+    else:
+        with pytest.raises(TooLarge, match="/voices/nova/sample"):
+            await bundle(limited)
