@@ -114,6 +114,57 @@ def test_a_service_that_is_not_offered_is_refused() -> None:
     assert code_of(in_header("sqs", "/"), only_s3) == "AccessDenied"
 
 
+def altered(header: str, old: str, new: str) -> ReceivedRequest:
+    """Return a signed request with a part of one header replaced."""
+    signed = in_header()
+    headers = [(name, value.replace(old, new) if name == header else value) for name, value in signed.headers]
+    return replace(signed, headers=headers)
+
+
+def without(header: str) -> ReceivedRequest:
+    """Return a signed request without one of its headers."""
+    signed = in_header()
+    return replace(signed, headers=[(name, value) for name, value in signed.headers if name != header])
+
+
+@pytest.mark.parametrize(
+    ("request_", "code"),
+    [
+        (without("authorization"), "AccessDenied"),
+        (altered("authorization", "AWS4-HMAC-SHA256", "AWS4-ECDSA-P256-SHA256"), "InvalidArgument"),
+        (altered("authorization", "Credential=", "Key="), "AuthorizationHeaderMalformed"),
+        (altered("authorization", "/aws4_request", "/aws4"), "AuthorizationHeaderMalformed"),
+        (altered("authorization", "/us-east-1", ""), "AuthorizationHeaderMalformed"),
+        (altered("authorization", "LOCAL1", "LOCAL2"), "InvalidAccessKeyId"),
+        (altered("authorization", "host;", ""), "AccessDenied"),
+        (altered("x-amz-date", "Z", ""), "AccessDenied"),
+        (altered("x-amz-date", "20", "19"), "AccessDenied"),
+        (without("x-amz-content-sha256"), "InvalidRequest"),
+        (replace(in_query(), headers=[("host", HOST), ("authorization", "x")]), "InvalidArgument"),
+        (
+            replace(in_query(), target=in_query().target + "&X-Amz-Date=20300101T000000Z"),
+            "AuthorizationQueryParametersError",
+        ),
+    ],
+    ids=[
+        "unsigned",
+        "algorithm",
+        "no credential",
+        "no terminator",
+        "no region",
+        "access key",
+        "host not signed",
+        "date format",
+        "other date",
+        "no payload",
+        "header and query",
+        "date twice",
+    ],
+)
+def test_each_fault_has_the_code_of_s3(request_: ReceivedRequest, code: str) -> None:
+    assert code_of(request_, verifier()) == code
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost:1", "[::1]:4566"])
 def test_loopback_hosts_are_accepted(host: str) -> None:
     check_loopback_host(ReceivedRequest("GET", "/", [("host", host)]))

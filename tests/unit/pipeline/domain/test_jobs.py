@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import pytest
 
+from pipeline.access.owners import new_id
 from pipeline.clients.storage import JSON, NewObject
 from pipeline.contract import layout
 from pipeline.contract.queue_messages import parse_queue_message
@@ -263,3 +264,34 @@ async def test_an_outcome_without_a_request_is_finished() -> None:
     await world.bucket.delete([layout.request(request.job_id)])
     later = EPOCH + timedelta(minutes=1)
     assert [job_id async for job_id in jobs.unfinished(world.resources, since=EPOCH, until=later)] == []
+
+
+async def accepted_by(world: World, owner: str) -> Request:
+    session_id = await world.session()
+    request = _built(world, session_id).model_copy(
+        update={
+            "job_id": new_id(world.resources.new_id, owner),
+            "source": Source(session_id=session_id, owner=owner),
+        }
+    )
+    await jobs.accept(world.resources, request)
+    return request
+
+
+async def test_an_owner_cancels_a_job_and_nobody_else_can() -> None:
+    world = World()
+    request = await accepted_by(world, "alice")
+    with pytest.raises(NotFound):
+        await jobs.cancel(world.resources, "bob", request.job_id)
+    cancelled = await jobs.cancel(world.resources, "alice", request.job_id)
+    assert cancelled.status == "failed"
+    assert isinstance(cancelled.outcome, Failed)
+    assert cancelled.outcome.code == "cancelled"
+    assert await jobs.cancel(world.resources, "alice", request.job_id) == cancelled
+
+
+async def test_a_job_is_queued_with_those_of_its_owner_each_time() -> None:
+    world = World()
+    request = await accepted_by(world, "alice")
+    await jobs.enqueue(world.resources, request.job_id, "alice")
+    assert world.synthesis.groups == ["alice", "alice"]
