@@ -20,7 +20,6 @@ from supervision.ports import free_port
 from tests.e2e.client import Client, recording
 from tests.e2e.stack import wait_until
 from tests.infra.templates import ROOT
-from tests.qwen import tiny_checkpoint
 
 TOOLS = ("buildah", "debootstrap", "tar")
 missing = [tool for tool in TOOLS if shutil.which(tool) is None]
@@ -49,6 +48,13 @@ BORROWED = (
     "/opt/pypi-more",
 )
 STOP_SECONDS = 120
+
+
+def build_model(folder: Path) -> None:
+    """Build a tiny checkpoint; torch is imported only when it is, for the first tier runs without."""
+    from tests.qwen import tiny_checkpoint
+
+    tiny_checkpoint.build(folder)
 
 
 STORAGE = ["--root", str(STORE / "root"), "--runroot", str(STORE / "run"), "--storage-driver", "overlay"]
@@ -170,7 +176,7 @@ def single(
     folder = tmp_path_factory.mktemp("single")
     folder.chmod(0o755)
     model, data = folder / "model", folder / "data"
-    tiny_checkpoint.build(model)
+    build_model(model)
     (model / "model.safetensors").chmod(0o644)
     (model / "speech_tokenizer" / "model.safetensors").chmod(0o644)
     data.mkdir()
@@ -220,7 +226,7 @@ def test_the_worker_says_in_one_line_that_it_may_not_read_its_weights(
     build: Callable[[str], str], tmp_path: Path
 ) -> None:
     tmp_path.chmod(0o755)
-    tiny_checkpoint.build(tmp_path / "model")
+    build_model(tmp_path / "model")
     (tmp_path / "model" / "model.safetensors").chmod(0o600)
     environment = {"QWEN_TTS_MODEL_ID": "/models/tiny", "AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x"}
     container = Container(build("worker"), environment, [f"{tmp_path / 'model'}:/models/tiny:ro"], tmp_path / "log")

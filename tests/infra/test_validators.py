@@ -27,12 +27,26 @@ def checkov(*arguments: str, where: Path = ROOT) -> str:
     return run("checkov", "checkov", "--config-file", configuration, *arguments, where=where)
 
 
+OPEN_BUCKET = 'AWSTemplateFormatVersion: "2010-09-09"\nResources:\n  Open:\n    Type: AWS::S3::Bucket\n'
+
+
 @pytest.mark.slow
 def test_checkov_is_heard(tmp_path: Path) -> None:
-    (tmp_path / "open.yaml").write_text(
-        'AWSTemplateFormatVersion: "2010-09-09"\nResources:\n  Open:\n    Type: AWS::S3::Bucket\n'
-    )
+    (tmp_path / "open.yaml").write_text(OPEN_BUCKET)
     assert "CKV_AWS_53" in checkov("--directory", str(tmp_path), where=tmp_path)
+
+
+@pytest.mark.slow
+def test_cfn_lint_is_heard(tmp_path: Path) -> None:
+    """It finds what `sam validate --lint` would: that calls the same rules, a template at a time."""
+    function = tmp_path / "function.yaml"
+    properties = "Handler: a.b, Runtime: python3.13, CodeUri: ., Timout: 3"
+    function.write_text(
+        "Transform: AWS::Serverless-2016-10-31\n"
+        f"Resources: {{F: {{Type: AWS::Serverless::Function, Properties: {{{properties}}}}}}}\n"
+    )
+    assert "'Timout' was unexpected" in run("sam", "cfn-lint", str(function))
+    assert "'Timout' was unexpected" in run("sam", "sam", "validate", "--lint", "--template-file", str(function))
 
 
 def test_each_exception_has_its_reason() -> None:
