@@ -3,6 +3,7 @@
 from fastapi import FastAPI
 
 from functions.access.access_control import AccessControl
+from functions.access.connection_limits import ConnectionLimits
 from functions.http.middleware.deadline import RequestDeadline
 from functions.http.middleware.head_requests import HeadRequests
 from functions.http.middleware.observability import AccessLog, Correlation, RateLimit, Unexpected
@@ -122,5 +123,6 @@ def serve_with(app: FastAPI, resources: Resources) -> CompletionWaiters:
     app.state.queue_depth = QueueDepth(resources)
     app.state.health_checks = HealthChecks(resources)
     app.state.access_control = AccessControl(resources)
+    app.state.connection_limits = ConnectionLimits(resources.settings)
     app.state.status_reader = StatusReader(resources, app.state.health_checks, app.version)
     return waiters

@@ -14,7 +14,6 @@ from fastapi import FastAPI
 
 from functions.http.application import create_app, serve_with
 from functions.local import connection_posts, websocket_route
-from functions.local.connection_limits import ConnectionLimits
 from functions.local.connections import ConnectionRegistry
 from functions.local.deliveries import LocalDeliveries
 from functions.local.http_protocol import ON_SHUTDOWN
@@ -52,7 +51,6 @@ def local_app(settings: Settings, clock: Clock = utc_now) -> FastAPI:
             await _check_configuration(resources)
             waiters = serve_with(app, resources)
             app.state.connections = ConnectionRegistry()
-            app.state.connection_limits = ConnectionLimits(settings)
             app.state.dispatcher = Dispatcher(resources, app.state.access_control)
             deliveries = LocalDeliveries(waiters, app.state.connections)
             verify = connection_posts.signature_check(current_credentials(settings))

@@ -11,9 +11,9 @@ from fastapi import APIRouter, WebSocket
 from starlette.websockets import WebSocketDisconnect, WebSocketState
 
 from functions.access.access_control import AccessControl
+from functions.access.connection_limits import ConnectionLimits
 from functions.http.responses import problems
 from functions.http.routing.authorized_route import access_control_of
-from functions.local.connection_limits import ConnectionLimits
 from functions.local.connections import Connection, ConnectionRegistry
 from functions.websocket.dispatch import Dispatcher
 from functions.websocket.messages import Message

@@ -1,4 +1,4 @@
-"""Limits of open WebSocket connections per key and per address in this process."""
+"""Limits of open connections, WebSockets and event streams together, per key and per address in this process."""
 
 from collections import Counter
 from collections.abc import Iterator
