@@ -54,10 +54,16 @@ class Settings(BaseSettings):
         "goes on is closed; 0: no limit",
     )
     connections_per_key: int = Field(
-        32, ge=0, le=100_000, description="WebSocket connections to an API process with one key; 0: no limit"
+        32,
+        ge=0,
+        le=100_000,
+        description="WebSockets and event streams of one key that may be open at an API process; 0: no limit",
     )
     connections_per_address: int = Field(
-        256, ge=0, le=100_000, description="WebSocket connections to an API process from one address; 0: no limit"
+        256,
+        ge=0,
+        le=100_000,
+        description="WebSockets and event streams of one address that may be open at an API process; 0: no limit",
     )
     trusted_proxies: Networks | None = Field(
         None,

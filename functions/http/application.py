@@ -18,6 +18,7 @@ from functions.http.operations.service_status import StatusReader
 from functions.http.pages import docs_page, studio_page
 from functions.http.responses import problems
 from functions.http.routes import health, jobs, signed_links, status, uploads, voice_files, voices, ws_tickets
+from functions.http.routes.job_events import route as job_events
 from functions.http.routes.previews import create as create_previews
 from functions.http.routes.previews import read as read_previews
 from functions.previews.completion_waiters import CompletionWaiters
@@ -70,6 +71,7 @@ def create_app(settings: Settings, *, on_loopback: bool = False) -> FastAPI:
         voice_files,
         uploads,
         jobs,
+        job_events,
         ws_tickets,
         health,
         status,

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from cachetools import LRUCache
 
 from functions.previews.received_audio import ReceivedAudio
+from functions.previews.received_progress import ReceivedProgress
 from pipeline.clients.resources import Resources
 from pipeline.contract import layout
 from pipeline.contract.completions import Completion, parse_completion
@@ -32,18 +33,23 @@ class Waiter:
     has_ended: bool = False
     completion: Completion | None = None
     """Set when the worker has sent it."""
-    audio: ReceivedAudio | None = None
-    """Set if the request streams the audio while it is generated."""
+    received: ReceivedAudio | ReceivedProgress | None = None
+    """Receives the messages of the worker while the audio is generated."""
 
     @property
     def is_ready(self) -> bool:
         """Whether there is data for a response."""
-        return self.has_ended or bool(self.audio and self.audio.has_samples)
+        return self.has_ended or bool(self.received and self.received.has_news)
 
     def end(self) -> None:
         """End the wait."""
         self.has_ended = True
         self.changed.set()
+
+    async def has_changed(self, *, within: float) -> bool:
+        """Wait for the next change for this many seconds; return whether there was one."""
+        self.changed.clear()
+        return self.is_ready or await _is_set(self.changed, within=within)
 
 
 class CompletionWaiters:
@@ -60,12 +66,13 @@ class CompletionWaiters:
         self._is_stopping = False
 
     @contextmanager
-    def waiter(self, *, stream: bool = False) -> Iterator[Waiter]:
-        """Register a waiter for a job before it is created; with `stream`, it also receives the audio."""
+    def waiter(self, received: ReceivedAudio | ReceivedProgress | None = None) -> Iterator[Waiter]:
+        """Register a waiter for a job before it is created, or its subscriber stored.
+
+        `received` receives the messages that the worker sends until the job has ended.
+        """
         connection_id = secrets.token_urlsafe(16)
-        waiter = Waiter(self._subscriber(connection_id, stream=stream))
-        if stream and waiter.subscriber:
-            waiter.audio = ReceivedAudio()
+        waiter = Waiter(self._subscriber(connection_id, received), received=received)
         if self._is_stopping:
             waiter.end()
         self._waiting[connection_id] = waiter
@@ -85,8 +92,8 @@ class CompletionWaiters:
         waiter = self._waiting.get(connection_id)
         if waiter is None:
             return connection_id in self._answered
-        if waiter.audio and (message := parse_stream_message(body)):
-            waiter.audio.add(message)
+        if waiter.received and (message := parse_stream_message(body)):
+            waiter.received.add(message)
             waiter.changed.set()
             return True
         waiter.completion = parse_completion(body) or waiter.completion
@@ -108,17 +115,23 @@ class CompletionWaiters:
             return False
         return not self._is_stopping
 
-    def _subscriber(self, connection_id: str, *, stream: bool) -> Subscriber | None:
+    def _subscriber(
+        self, connection_id: str, received: ReceivedAudio | ReceivedProgress | None
+    ) -> Subscriber | None:
         if self.endpoint is None:
             return None
         reply_to = ReplyTo(endpoint=self.endpoint, connection_id=connection_id)
-        return Subscriber(reply_to=reply_to, interface="http", stream=stream)
+        return Subscriber(
+            reply_to=reply_to,
+            interface="http",
+            stream=isinstance(received, ReceivedAudio),
+            progress=isinstance(received, ReceivedProgress),
+        )
 
     async def _until_ready(self, waiter: Waiter, job_id: str) -> None:
         pause = _FALLBACK_POLL_SECONDS if waiter.subscriber else _FIRST_POLL_SECONDS
         while not waiter.is_ready:
-            waiter.changed.clear()
-            if not await _is_set(waiter.changed, within=pause):
+            if not await waiter.has_changed(within=pause):
                 waiter.has_ended = await self._has_ended(job_id)
             pause = max(pause, min(pause * _GROWTH, _LONGEST_POLL_SECONDS))
 

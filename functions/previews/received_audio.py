@@ -3,7 +3,7 @@
 import hashlib
 from collections import deque
 
-from pipeline.contract.stream_messages import AudioChunk, StreamStarted, decode_pcm
+from pipeline.contract.stream_messages import AudioChunk, StreamMessage, decode_pcm
 
 # About 20 seconds of audio: for a slow client, audio beyond this is read from the storage at the end.
 BUFFER_MAX_BYTES = 1024 * 1024
@@ -28,7 +28,7 @@ class ReceivedAudio:
         self._buffer: deque[bytes] = deque()
         self._buffered = 0
 
-    def add(self, message: StreamStarted | AudioChunk) -> None:
+    def add(self, message: StreamMessage) -> None:
         """Add a message of the worker."""
         if message.take != self._take:
             self._begin(message.take)
@@ -36,7 +36,7 @@ class ReceivedAudio:
             self._add_chunk(message)
 
     @property
-    def has_samples(self) -> bool:
+    def has_news(self) -> bool:
         """Whether samples are available."""
         return bool(self._buffer)
 

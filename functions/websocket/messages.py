@@ -13,8 +13,8 @@ from pipeline.logs import current_correlation_id
 Message = dict[str, Any]
 
 
-async def completion(resources: Resources, outcome: Outcome, subscriber: Subscriber) -> Message:
-    """Return the message about the outcome of a job."""
+async def completion(resources: Resources, outcome: Outcome, subscriber: Subscriber | None = None) -> Message:
+    """Return the message about the outcome of a job, for a subscriber of its own, or one for everybody."""
     if isinstance(outcome, Failed):
         failed = {"message": outcome.message, "code": outcome.code, "field": outcome.field}
         return _end("error", outcome, subscriber, failed)
@@ -32,16 +32,16 @@ async def completion(resources: Resources, outcome: Outcome, subscriber: Subscri
             "expires_at": format_utc(outcome.preview.expires_at),
             "warnings": list(outcome.warnings) or None,
             "signed_url": await presigned_urls.signed_url(resources, outcome, subscriber.reply_to.base_url)
-            if subscriber.signed
+            if subscriber and subscriber.signed
             else None,
         },
     )
 
 
-def _end(type_: str, outcome: Outcome, subscriber: Subscriber, more: Message) -> Message:
+def _end(type_: str, outcome: Outcome, subscriber: Subscriber | None, more: Message) -> Message:
     data = {
         "job_id": outcome.job_id,
-        "request_id": subscriber.request_id,
+        "request_id": subscriber.request_id if subscriber else None,
         "correlation_id": outcome.correlation_id,
         "session_id": outcome.source.session_id,
         "voice_id": outcome.source.voice_id,
@@ -55,9 +55,9 @@ def reply(type_: str, request_id: str | None, data: Message) -> Message:
     return _message(type_, data | always)
 
 
-def progress(request_id: str | None, job_id: str) -> Message:
-    """Return the message that a job is queued."""
-    return reply("progress", request_id, {"job_id": job_id, "status": "queued"})
+def progress(request_id: str | None, job_id: str, ahead: int | None = None) -> Message:
+    """Return the message that a job is queued; `ahead`: about how many jobs wait before it."""
+    return reply("progress", request_id, {"job_id": job_id, "status": "queued", "ahead": ahead})
 
 
 def error(error: PipelineError, *, message: str | None = None, request_id: str | None = None) -> Message:

@@ -1,14 +1,18 @@
-"""Sends a job's audio to its subscribers while it is generated; see `pipeline.contract.stream_messages`."""
+"""Sends a job's audio, or its length, to subscribers while it is made; see `pipeline.contract.stream_messages`."""
 
 import asyncio
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from gpu_runner.synthesis.chunks import Chunk, Chunks, to_pcm
 from gpu_runner.synthesis.sender import Sender
 from pipeline.audio.reference_audio import Samples
 from pipeline.clients.connections import Connections
 from pipeline.contract.records import Subscriber
-from pipeline.contract.stream_messages import AudioChunk, StreamStarted, encode_pcm
+from pipeline.contract.stream_messages import AudioChunk, AudioProgress, StreamStarted, encode_pcm
+from pipeline.ids import Clock
+
+PROGRESS_INTERVAL = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,17 +28,21 @@ class Take:
 class AudioStream:
     """The audio stream of one job; a late subscriber receives what is generated from then on."""
 
-    def __init__(self, connections: Connections, take: Take) -> None:
+    def __init__(self, connections: Connections, take: Take, clock: Clock) -> None:
         self._connections = connections
         self._take = take
+        self._clock = clock
         self._chunks = Chunks(take.sample_rate)
-        self._senders: list[Sender] = []
+        self._listeners: list[Sender] = []
+        self._followers: list[Sender] = []
+        """Subscribers that receive the length of the audio only."""
+        self._reported_at: datetime | None = None
 
     def subscribe(self, subscriber: Subscriber) -> None:
         """Add a subscriber, which receives what is generated from now on."""
         sender = Sender(self._connections, subscriber)
         sender.send(StreamStarted(job_id=self._take.job_id, take=self._take.name, restarted=self._take.restarted))
-        self._senders.append(sender)
+        (self._listeners if subscriber.stream else self._followers).append(sender)
 
     def add(self, samples: Samples) -> None:
         """Send the next samples (mono float32) in order."""
@@ -45,23 +53,39 @@ class AudioStream:
         """Send what is left, for a second at most; nothing is sent after that."""
         for chunk in self._chunks.flush():
             self._send(chunk)
-        await asyncio.gather(*(sender.close() for sender in self._senders))
+        await asyncio.gather(*(sender.close() for sender in self._senders()))
 
     def abort(self) -> None:
         """Send nothing more."""
-        for sender in self._senders:
+        for sender in self._senders():
             sender.abort()
 
+    def _senders(self) -> list[Sender]:
+        return self._listeners + self._followers
+
     def _send(self, chunk: Chunk) -> None:
-        if not self._senders:
+        audio_seconds = round(chunk.end / self._take.sample_rate, 3)
+        if self._followers:
+            self._report(audio_seconds)
+        if not self._listeners:
             return
         message = AudioChunk(
             job_id=self._take.job_id,
             take=self._take.name,
             seq=chunk.seq,
             sample_rate=self._take.sample_rate,
-            audio_seconds=round(chunk.end / self._take.sample_rate, 3),
+            audio_seconds=audio_seconds,
             audio=encode_pcm(to_pcm(chunk.samples)),
         )
-        for sender in self._senders:
+        for sender in self._listeners:
+            sender.send(message)
+
+    def _report(self, audio_seconds: float) -> None:
+        """Send the length of the audio, at most once per `PROGRESS_INTERVAL`."""
+        now = self._clock()
+        if self._reported_at is not None and now - self._reported_at < PROGRESS_INTERVAL:
+            return
+        self._reported_at = now
+        message = AudioProgress(job_id=self._take.job_id, take=self._take.name, audio_seconds=audio_seconds)
+        for sender in self._followers:
             sender.send(message)

@@ -11,7 +11,7 @@ from gpu_runner.synthesis.audio_stream import AudioStream, Take
 from gpu_runner.synthesis.context import WorkerContext
 from gpu_runner.synthesis.engine_loop import Speech
 from gpu_runner.synthesis.publishing import PreviouslySynthesized, Result, Synthesized, is_late, stored_preview
-from gpu_runner.synthesis.watch import POLL_SECONDS, until_cancelled
+from gpu_runner.synthesis.watch import POLL_SECONDS, Watch
 from pipeline.clients.resources import Resources
 from pipeline.contract import layout, retention
 from pipeline.contract.records import Request
@@ -52,7 +52,6 @@ async def process(
     try:
         if redelivered and (stored := await stored_preview(resources, layout.preview(job_id))):
             return PreviouslySynthesized(request, stored)
-        await _check_not_cancelled(resources, request)
         return await _synthesize(context, request, redelivered=redelivered)
     except PERMANENT_ERRORS as error:
         return jobs.failure(request, error, resources.clock())
@@ -70,14 +69,18 @@ async def _read_request(resources: Resources, job_id: str, document: dict[str, A
 
 async def _synthesize(context: WorkerContext, request: Request, *, redelivered: bool) -> Synthesized:
     stream = _open_stream(context, request, restarted=redelivered)
+    watch = Watch(context.resources, request, stream)
     try:
+        await _check_not_cancelled(context.resources, request, watch)
+        if request.subscriber is not None and request.subscriber.stream:
+            stream.subscribe(request.subscriber)
         # The prompt of a reference sent with this request can have been stored only by an earlier attempt.
         maybe_stored = request.new_reference is None or redelivered
         voice = await context.prompts.get(request, maybe_stored=maybe_stored)
         speech = None
         if request.kind == "preview":
             utterance = Utterance(request.job_id, request.text, voice.prompt, request.options)
-            speech = await _unless_cancelled_or_late(context, request, utterance, stream)
+            speech = await _unless_cancelled_or_late(context, request, utterance, stream, watch)
     except BaseException:
         stream.abort()
         raise
@@ -87,27 +90,24 @@ async def _synthesize(context: WorkerContext, request: Request, *, redelivered: 
 def _open_stream(context: WorkerContext, request: Request, *, restarted: bool) -> AudioStream:
     name = context.reproducible_as or context.resources.new_id()
     take = Take(request.job_id, name, context.sample_rate, restarted)
-    stream = AudioStream(context.resources.connections, take)
-    if request.subscriber is not None and request.subscriber.stream:
-        stream.subscribe(request.subscriber)
-    return stream
+    return AudioStream(context.resources.connections, take, context.resources.clock)
 
 
-async def _check_not_cancelled(resources: Resources, request: Request) -> None:
+async def _check_not_cancelled(resources: Resources, request: Request, watch: Watch) -> None:
     """Raise `Cancelled` for a job cancelled in the queue; a new one is left to the poll during its synthesis."""
     waited = resources.clock() - request.created_at
-    if waited.total_seconds() > POLL_SECONDS and await jobs.is_cancelled(resources, request.job_id):
+    if waited.total_seconds() > POLL_SECONDS and await watch.is_cancelled():
         raise _cancelled()
 
 
 async def _unless_cancelled_or_late(
-    context: WorkerContext, request: Request, utterance: Utterance, stream: AudioStream
+    context: WorkerContext, request: Request, utterance: Utterance, stream: AudioStream, watch: Watch
 ) -> Speech:
     """Wait for the audio until the job is cancelled or past its deadline; then the engine drops it."""
     resources = context.resources
     remaining = retention.job_deadline(request.job_id, resources.settings) - resources.clock()
     synthesis = asyncio.create_task(context.engine.synthesize(utterance, stream.add))
-    cancellation = asyncio.create_task(until_cancelled(context, request, stream))
+    cancellation = asyncio.create_task(watch.until_cancelled(context.sleep))
     tasks = synthesis, cancellation
     try:
         async with asyncio.timeout(remaining.total_seconds()):

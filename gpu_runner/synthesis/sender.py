@@ -7,7 +7,7 @@ import structlog
 
 from pipeline.clients.connections import Connections
 from pipeline.contract.records import Subscriber
-from pipeline.contract.stream_messages import AudioChunk, StreamStarted, stream_message
+from pipeline.contract.stream_messages import StreamMessage, stream_message
 from pipeline.errors import ConnectionGone, Unavailable
 
 BUFFER_MESSAGES = 64  # about 20 s of audio
@@ -27,13 +27,13 @@ class Sender:
     def __init__(self, connections: Connections, subscriber: Subscriber) -> None:
         self._connections = connections
         self._subscriber = subscriber
-        self._buffer: deque[StreamStarted | AudioChunk] = deque()
+        self._buffer: deque[StreamMessage] = deque()
         self._added = asyncio.Event()
         self._is_complete = self._is_closed = False
         self._omitted = 0
         self._sending = asyncio.create_task(self._send_until_complete())
 
-    def send(self, message: StreamStarted | AudioChunk) -> None:
+    def send(self, message: StreamMessage) -> None:
         """Send a message after those before it."""
         if self._is_closed:
             return
@@ -72,7 +72,7 @@ class Sender:
             self._added.clear()
             await self._added.wait()
 
-    async def _post(self, message: StreamStarted | AudioChunk) -> None:
+    async def _post(self, message: StreamMessage) -> None:
         try:
             async with asyncio.timeout(POST_TIMEOUT_SECONDS):
                 await self._connections.post(self._subscriber.reply_to, stream_message(message))

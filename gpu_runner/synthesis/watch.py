@@ -1,10 +1,10 @@
-"""Watches for requests about a job while its audio is generated: cancellation, or a subscription."""
+"""Watches for requests about a job while it is processed: cancellation, or a subscription."""
 
 import asyncio
 from contextlib import suppress
 
+from gpu_runner.dependencies import Sleep
 from gpu_runner.synthesis.audio_stream import AudioStream
-from gpu_runner.synthesis.context import WorkerContext
 from pipeline.clients.resources import Resources
 from pipeline.contract import layout
 from pipeline.contract.records import Request, Subscriber
@@ -13,27 +13,40 @@ from pipeline.errors import Unavailable
 POLL_SECONDS = 2.0
 
 
-async def until_cancelled(context: WorkerContext, request: Request, stream: AudioStream) -> None:
-    """Add new subscribers to the stream until the job is cancelled: one listing every `POLL_SECONDS`."""
-    prefix, seen = layout.subscribers(request.job_id), set[str]()
-    while True:
-        await context.sleep(POLL_SECONDS)
-        with suppress(Unavailable):
-            keys = {item.key async for item in context.resources.bucket.list(layout.job(request.job_id))}
-            if layout.cancellation(request.job_id) in keys:
-                return
-            new = {key for key in keys if key.startswith(prefix)} - seen
-            for subscriber in await asyncio.gather(*(_read(context.resources, key) for key in new)):
-                if subscriber and subscriber.stream and not _is_maker(subscriber, request):
-                    stream.subscribe(subscriber)
-            seen |= new
+class Watch:
+    """Watches one job; its subscribers receive the stream."""
 
+    def __init__(self, resources: Resources, request: Request, stream: AudioStream) -> None:
+        self._bucket = resources.bucket
+        self._request = request
+        self._stream = stream
+        self._seen = set[str]()
 
-async def _read(resources: Resources, key: str) -> Subscriber | None:
-    body = await resources.bucket.get(key)
-    return Subscriber.model_validate_json(body) if body else None
+    async def is_cancelled(self) -> bool:
+        """Return whether the job has been cancelled, and add new subscribers to the stream: one listing."""
+        job_id = self._request.job_id
+        keys = {item.key async for item in self._bucket.list(layout.job(job_id))}
+        if layout.cancellation(job_id) in keys:
+            return True
+        new = {key for key in keys if key.startswith(layout.subscribers(job_id))} - self._seen
+        for subscriber in await asyncio.gather(*map(self._read, new)):
+            if subscriber and (subscriber.stream or subscriber.progress) and not self._is_maker(subscriber):
+                self._stream.subscribe(subscriber)
+        self._seen |= new
+        return False
 
+    async def until_cancelled(self, sleep: Sleep) -> None:
+        """Look every `POLL_SECONDS`, until the job is cancelled."""
+        is_cancelled = False
+        while not is_cancelled:
+            await sleep(POLL_SECONDS)
+            with suppress(Unavailable):
+                is_cancelled = await self.is_cancelled()
 
-def _is_maker(subscriber: Subscriber, request: Request) -> bool:
-    maker = request.subscriber
-    return maker is not None and maker.stream and maker.reply_to == subscriber.reply_to
+    async def _read(self, key: str) -> Subscriber | None:
+        body = await self._bucket.get(key)
+        return Subscriber.model_validate_json(body) if body else None
+
+    def _is_maker(self, subscriber: Subscriber) -> bool:
+        maker = self._request.subscriber
+        return maker is not None and maker.stream and maker.reply_to == subscriber.reply_to

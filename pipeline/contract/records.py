@@ -46,11 +46,12 @@ class Subscriber(Record):
 
     reply_to: ReplyTo
     interface: Literal["websocket", "http"] = Field(
-        "websocket", description="`http`: a request that waits for the job and is the only one to know its id"
+        "websocket", description="`http`: a request that waits for the job, and reads the outcome itself"
     )
     request_id: str | None = None
     signed: bool = Field(False, description="the notification shall bring a link that needs no key")
     stream: bool = Field(False, description="the audio shall be sent while it is made; see `stream_messages`")
+    progress: bool = Field(False, description="how much audio is made shall be sent, without the audio")
 
 
 class _MadeBySubscriber(Record):

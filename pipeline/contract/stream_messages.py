@@ -1,4 +1,4 @@
-"""The messages that a worker sends directly to a job's creator while it generates the audio.
+"""The messages that a worker sends directly to a job's subscribers while it generates the audio.
 
 They are sent at most once and in order; only the outcome states how the job ended.  A job that is retried is
 streamed again from the beginning.  Chunks with the same `take` and `seq` are the same audio, so a client ignores
@@ -29,6 +29,13 @@ class StreamStarted(_StreamData):
     restarted: bool = False
 
 
+class AudioProgress(_StreamData):
+    """How much audio has been made, for a subscriber that does not receive the audio."""
+
+    status: Literal["generating"] = "generating"
+    audio_seconds: float
+
+
 class AudioChunk(_StreamData):
     """A part of the audio, numbered consecutively; a lost message leaves a gap."""
 
@@ -41,13 +48,16 @@ class AudioChunk(_StreamData):
     """Mono samples, base64."""
 
 
-def stream_message(data: StreamStarted | AudioChunk) -> bytes:
+StreamMessage = StreamStarted | AudioProgress | AudioChunk
+
+
+def stream_message(data: StreamMessage) -> bytes:
     """Return the WebSocket message as UTF-8 JSON."""
-    type_ = "progress" if isinstance(data, StreamStarted) else "tts_audio"
+    type_ = "tts_audio" if isinstance(data, AudioChunk) else "progress"
     return b'{"type":"%b","data":%b}' % (type_.encode(), data.to_json())
 
 
-def parse_stream_message(body: bytes) -> StreamStarted | AudioChunk | None:
+def parse_stream_message(body: bytes) -> StreamMessage | None:
     """Parse the output of `stream_message`; None for anything else."""
     try:
         return _MESSAGE.validate_json(body).data
@@ -55,9 +65,9 @@ def parse_stream_message(body: bytes) -> StreamStarted | AudioChunk | None:
         return None
 
 
-class _Started(Record):
+class _Progress(Record):
     type: Literal["progress"]
-    data: StreamStarted
+    data: Annotated[StreamStarted | AudioProgress, Field(discriminator="status")]
 
 
 class _Audio(Record):
@@ -65,8 +75,8 @@ class _Audio(Record):
     data: AudioChunk
 
 
-_MESSAGE: TypeAdapter[_Started | _Audio] = TypeAdapter(
-    Annotated[_Started | _Audio, Field(discriminator="type")], config=ConfigDict(defer_build=True)
+_MESSAGE: TypeAdapter[_Progress | _Audio] = TypeAdapter(
+    Annotated[_Progress | _Audio, Field(discriminator="type")], config=ConfigDict(defer_build=True)
 )
 
 

@@ -194,11 +194,6 @@ async def mark_cancelled(resources: Resources, job_id: str) -> None:
     await resources.bucket.put_once(layout.cancellation(job_id), b"", "text/plain")
 
 
-async def is_cancelled(resources: Resources, job_id: str) -> bool:
-    """Return whether cancellation of a job has been requested."""
-    return await resources.bucket.head(layout.cancellation(job_id)) is not None
-
-
 async def read_outcome(resources: Resources, job_id: str) -> Outcome | None:
     """Return the outcome of a job, or None if it has not ended or is unknown."""
     body = await resources.bucket.get(layout.outcome(job_id))

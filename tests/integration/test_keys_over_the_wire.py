@@ -175,3 +175,23 @@ def test_the_description_is_true_of_who_may_come_in(case: "schemathesis.Case[Any
     """It is sent with the key, without, and with a wrong one: then 401 is expected where the scheme says so."""
     WORLD.later(minutes=1)  # or the wrong key would be throttled
     case.call_and_validate(headers=bearer(KEY), excluded_checks=[positive_data_acceptance])
+
+
+async def test_only_its_owner_follows_a_job_and_only_with_a_key_that_is_valid(
+    url: str, resources: Resources, clock: MovableClock
+) -> None:
+    alice, bob = await key_of(resources, "alice"), await key_of(resources, "bob")
+    async with httpx.AsyncClient(base_url=url) as client:
+        sent = {"files": {"audio": ("a", voice_wav(120.0))}, "data": {"response_text": "Hi."}}
+        headers = bearer(alice) | {"Prefer": "respond-async"}
+        job_id = (await client.post("/preview", headers=headers, **sent)).json()["job_id"]
+        path = f"/jobs/{job_id}/events"
+        assert (await client.get(path)).status_code == 401
+        assert (await client.get(path, headers=bearer(bob))).status_code == 404
+        async with asyncio.timeout(20), client.stream("GET", path, headers=bearer(alice)) as answer:
+            lines = answer.aiter_lines()
+            while await anext(lines) != "event: queued":
+                pass
+            await api_keys.revoke(resources, alice.split("_")[1])
+            clock.ahead = timedelta(minutes=1)
+            assert not any(line.startswith("event:") for line in [line async for line in lines])

@@ -88,6 +88,7 @@ def test_the_routes_are_the_ones_promised() -> None:
         "POST /uploads",
         "POST /upload",
         "GET /jobs/{job_id}",
+        "GET /jobs/{job_id}/events",
         "GET /previews/{job_id}.wav",
         "HEAD /previews/{job_id}.wav",
         "DELETE /jobs/{job_id}",
@@ -162,6 +163,7 @@ ERRORS = [
     ),
     ("get", "/jobs/nobody", {}, 404),
     ("delete", "/jobs/nobody", {}, 404),
+    ("get", "/jobs/nobody/events", {}, 404),
     ("get", "/previews/nobody.mp3", {}, 404),
     ("get", "/previews/nobody.midi", {}, 422),
     ("get", "/previews/EXPIRED.mp3", {}, 410),
@@ -186,6 +188,9 @@ ANSWERS = [
     ("post", "/uploads", {}, 201),
     ("get", "/jobs/DONE", {}, 200),
     ("get", "/jobs/QUEUED", {}, 200),
+    ("get", "/jobs/QUEUED/events", {}, 200),
+    ("get", "/jobs/DONE/events", {}, 200),
+    ("get", "/jobs/DONE/events", {"headers": {"last-event-id": "end"}}, 204),
     ("get", "/previews/DONE.wav", {}, 200),
     ("get", "/previews/DONE.wav", {"headers": {"range": "bytes=0-1"}}, 206),
     ("get", "/previews/DONE.wav", {"headers": {"if-none-match": "*"}}, 304),
@@ -255,7 +260,9 @@ def described(method: str, path: str) -> dict[str, Any]:
 
 
 # What tells of the connection, or a browser how to treat the answer, and a client nothing.
-FRAMING = {"content-length", "content-type", "date", "connection"} | {name.lower() for name in HEADERS}
+FRAMING = {"x-accel-buffering", "content-length", "content-type", "date", "connection"} | {
+    name.lower() for name in HEADERS
+}
 
 
 def check(answer: Any, method: str, path: str, status: int) -> None:
@@ -328,7 +335,9 @@ def test_every_error_that_is_described_is_tried() -> None:
     large = {("get", id(described("get", path)), 413) for path in ("/voices/taken/export", "/previews/nobody.mp3")}
     # It takes another client, who cancels the job meanwhile.
     cancelled = {("post", id(described("post", path)), 409) for path in ("/preview", "/preview-from-voice")}
-    assert described_errors - {outrun} - large - cancelled <= tried
+    # It takes as many open connections as there may be.
+    many = {("get", id(described("get", "/jobs/nobody/events")), 429)}
+    assert described_errors - {outrun} - large - cancelled - many <= tried
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from typing import Annotated
 from fastapi import Depends
 from starlette.requests import HTTPConnection
 
+from functions.access.connection_limits import ConnectionLimits
 from functions.http.operations.health_checks import HealthChecks
 from functions.http.operations.service_status import StatusReader
 from functions.previews.completion_waiters import CompletionWaiters
@@ -25,6 +26,12 @@ async def _resources(connection: HTTPConnection) -> Resources:
 async def _waiters(connection: HTTPConnection) -> CompletionWaiters:
     found = connection.app.state.waiters
     assert isinstance(found, CompletionWaiters)  # noqa: S101 - set when the application is started
+    return found
+
+
+async def _connection_limits(connection: HTTPConnection) -> ConnectionLimits:
+    found = connection.app.state.connection_limits
+    assert isinstance(found, ConnectionLimits)  # noqa: S101 - set when the application is started
     return found
 
 
@@ -53,6 +60,7 @@ async def _status_reader(connection: HTTPConnection) -> StatusReader:
 
 
 FromCaller = Annotated[Caller, Depends(_caller)]
+FromConnectionLimits = Annotated[ConnectionLimits, Depends(_connection_limits)]
 FromHealthChecks = Annotated[HealthChecks, Depends(_health_checks)]
 FromResources = Annotated[Resources, Depends(_resources)]
 FromQueueDepth = Annotated[QueueDepth, Depends(_queue_depth)]

@@ -168,6 +168,22 @@ async def test_who_subscribes_during_the_job_gets_what_is_made_from_then_on(
     assert messages(connections)[1]["data"]["seq"] > 0
 
 
+async def test_who_subscribed_while_the_job_was_queued_is_told_when_it_is_begun(
+    streaming: Fakes, connections: SlowConnections
+) -> None:
+    engine = ScriptedEngine()
+    engine.held = True
+    order = await accept(streaming, stream=False)
+    follower = Subscriber(reply_to=ReplyTo(endpoint="http://here", connection_id="f"), progress=True)
+    await streaming.bucket.put(layout.subscriber(order.job_id, "f"), follower.to_json(), JSON)
+    streaming.time.now += timedelta(seconds=5)
+    async with fake_time_worker(streaming, engine) as worker:
+        await until(lambda: connections.posted)
+        engine.held = False
+        await worker.until_ended(order.job_id)
+    assert messages(connections)[0]["data"]["status"] == "started"
+
+
 class Irreproducible(ScriptedEngine):
     """One that makes other audio every time."""
 

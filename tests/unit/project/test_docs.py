@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from functions.http.application import create_app
 from functions.websocket import dispatch, messages
 from functions.websocket.dispatch import MESSAGE_TYPES, Cancel, GeneratePreview, SaveVoice, Subscribe
-from pipeline.contract.stream_messages import AudioChunk, StreamStarted
+from pipeline.contract.stream_messages import AudioChunk, AudioProgress, StreamStarted
 from pipeline.settings import Settings
 from tests.settings_table import PAGE, rows
 
@@ -135,7 +135,7 @@ def type_of_message(call: ast.Call) -> str | None:
 def messages_sent() -> set[tuple[str, str]]:
     """Every type of message that the code makes, with the names in the literal that it is made of."""
     found = set()
-    for sent, data in (("progress", StreamStarted), ("tts_audio", AudioChunk)):
+    for sent, data in (("progress", StreamStarted), ("progress", AudioProgress), ("tts_audio", AudioChunk)):
         found |= {(sent, field) for field in data.model_fields}
     for module in (messages, dispatch):
         for call in ast.walk(ast.parse(inspect.getsource(module))):

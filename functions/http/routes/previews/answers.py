@@ -74,8 +74,9 @@ class Answering:
         Once it is accepted, every response names the job, including errors.
         """
         wait_seconds, applied = parse_prefer(self.wishes.prefer, self.resources.settings.preview_wait_seconds)
+        audio = ReceivedAudio() if self.wishes.stream else None
         with ExitStack() as waiting:
-            waiter = waiting.enter_context(self.waiters.waiter(stream=self.wishes.stream))
+            waiter = waiting.enter_context(self.waiters.waiter(audio))
             made_by = request.model_copy(update={"subscriber": waiter.subscriber if wait_seconds else None})
             await jobs.accept(self.resources, made_by, objects, reference_seconds=reference_seconds)
             wait_seconds = min(wait_seconds, deadlines.seconds_left() - ANSWER_SECONDS)
@@ -94,8 +95,8 @@ class Answering:
     async def _answer(self, request: Request, waiter: Waiter | None, waiting: ExitStack) -> Response:
         if waiter is None:
             return await self._accepted(request)
-        if waiter.audio and waiter.audio.has_samples:
-            return self._streamed(request.job_id, waiter, waiter.audio, waiting.pop_all())
+        if isinstance(waiter.received, ReceivedAudio) and waiter.received.has_news:
+            return self._streamed(request.job_id, waiter, waiter.received, waiting.pop_all())
         if waiter.completion:
             return await self._completed(waiter.completion)
         return await self._ended(request.job_id)

@@ -73,7 +73,7 @@ class AudioPieces:
             self._waiter, self._job_id, self._resources.settings.job_deadline.total_seconds()
         ):
             raise StreamAborted("the job did not end in time, or the service stops")
-        return audio.has_samples
+        return audio.has_news
 
     async def _encoded(self, encoder_: Encoder, samples: bytes) -> bytes:
         if self._format.name in _LIGHT_FORMATS:

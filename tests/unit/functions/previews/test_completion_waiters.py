@@ -3,6 +3,7 @@
 import asyncio
 
 from functions.previews.completion_waiters import CompletionWaiters
+from functions.previews.received_audio import ReceivedAudio
 from pipeline.contract.completions import Completion
 from pipeline.contract.stream_messages import AudioChunk, stream_message
 from pipeline.errors import Unavailable
@@ -128,13 +129,13 @@ async def test_what_the_worker_sends_is_there_and_the_notification_that_follows_
 async def test_audio_ends_the_wait_of_who_asked_for_it() -> None:
     waiters = waiters_of(World())
     chunk = AudioChunk(job_id="j", take="t", seq=0, sample_rate=8000, audio_seconds=0.1, audio="QUI=")
-    with waiters.waiter(stream=True) as listening, waiters.waiter() as other:
+    with waiters.waiter(ReceivedAudio()) as listening, waiters.waiter() as other:
         assert listening.subscriber is not None
         assert other.subscriber is not None
         assert (listening.subscriber.stream, other.subscriber.stream) == (True, False)
         assert waiters.deliver(listening.subscriber.reply_to.connection_id, stream_message(chunk))
         assert await waiters.wait(listening, "j", LONG)
         assert not listening.has_ended
-        assert listening.audio is not None
-        assert listening.audio.take() == b"AB"
+        assert isinstance(listening.received, ReceivedAudio)
+        assert listening.received.take() == b"AB"
         assert not await waiters.wait(listening, "j", 0.01)

@@ -32,12 +32,12 @@ def test_messages_are_read_back() -> None:
 def test_chunks_come_in_order() -> None:
     audio = ReceivedAudio()
     audio.add(started())
-    assert (audio.is_started, audio.has_samples) == (True, False)
+    assert (audio.is_started, audio.has_news) == (True, False)
     audio.add(chunk(0, b"ab"))
     audio.add(chunk(1, b"cd"))
     assert (audio.sample_rate, audio.seconds) == (24_000, 0.2)
     assert audio.take() == b"abcd"
-    assert not audio.has_samples
+    assert not audio.has_news
     audio.add(chunk(2, b"ef"))
     assert audio.take() == b"ef"
     assert not audio.is_interrupted
@@ -63,7 +63,7 @@ def test_another_take_is_never_spliced_to_one_that_was_heard() -> None:
     audio.add(chunk(0, b"XY", take="other"))
     audio.add(chunk(1, b"ZZ", take="other"))
     assert audio.is_interrupted
-    assert not audio.has_samples
+    assert not audio.has_news
 
 
 def test_another_take_replaces_one_that_nobody_has_heard() -> None:

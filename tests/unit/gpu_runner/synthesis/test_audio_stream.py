@@ -18,7 +18,7 @@ from pipeline.audio.reference_audio import Recording, Samples, decode_wav, encod
 from pipeline.contract.records import ReplyTo, Subscriber
 from pipeline.contract.stream_messages import CHUNK_MAX_SECONDS
 from pipeline.errors import ConnectionGone, Unavailable
-from tests.fakes import settle
+from tests.fakes import FakeTime, settle
 
 RATE = 24_000
 FRAME_BYTES = 32 * 1024  # the most that API Gateway sends in one frame
@@ -65,7 +65,7 @@ async def client() -> Client:
 
 @pytest.fixture
 async def stream(client: Client) -> AsyncIterator[AudioStream]:
-    stream = AudioStream(client, Take("job", "mock-1", RATE, restarted=False))
+    stream = AudioStream(client, Take("job", "mock-1", RATE, restarted=False), FakeTime())
     stream.subscribe(subscriber("r1"))
     yield stream
     stream.abort()
@@ -193,6 +193,27 @@ async def test_a_late_subscriber_gets_the_same_chunks_from_then_on(client: Clien
     assert [chunk["seq"] for chunk in by_request["r1"]] == [0, 1, 2, 3, 4, 5]
     assert [chunk["seq"] for chunk in by_request["late"]] == [3, 4, 5]
     assert [chunk["audio"] for chunk in by_request["late"]] == [chunk["audio"] for chunk in by_request["r1"][3:]]
+
+
+async def test_who_follows_the_progress_is_sent_the_length_of_the_audio_at_most_once_a_second(
+    client: Client,
+) -> None:
+    time = FakeTime()
+    stream = AudioStream(client, Take("job", "mock-1", RATE, restarted=False), time)
+    stream.subscribe(Subscriber(reply_to=ReplyTo(endpoint="http://here", connection_id="c"), progress=True))
+    for _ in range(40):
+        stream.add(noise(0.32))
+        await time.advance(0.1)
+    await stream.close()
+    assert client.chunks == []
+    assert client.messages[0]["data"]["status"] == "started"
+    assert client.messages[1] == {
+        "type": "progress",
+        "data": {"job_id": "job", "take": "mock-1", "status": "generating", "audio_seconds": 0.08},
+    }
+    made = [message["data"]["audio_seconds"] for message in client.messages[1:]]
+    assert made == sorted(made)
+    assert len(made) == 4
 
 
 async def test_nothing_is_sent_after_the_end(client: Client, stream: AudioStream) -> None:

@@ -1,0 +1,1 @@
+"""The events of a job, as server-sent events."""

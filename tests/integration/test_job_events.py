@@ -1,0 +1,125 @@
+"""The events of a job over the wire: whichever process they come from, and for clients of every kind."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from functions.local.server import local_app
+from gpu_runner.engines.mock import MockEngine
+from pipeline.clients.resources import Resources
+from pipeline.contract import layout
+from pipeline.contract.records import Request, Source, Subscriber
+from pipeline.domain import jobs
+from tests.orders import request, upload
+from tests.serving import served, speaking
+from tests.waiting import eventually
+from tests.workers import real_time_worker
+
+
+@pytest.fixture
+async def url(resources: Resources) -> AsyncIterator[str]:
+    async with served(local_app(resources.settings)) as url:
+        yield url
+
+
+async def accepted(resources: Resources, text: str = "Hello.") -> Request:
+    session_id = await upload(resources)
+    order = request(resources, Source(session_id=session_id), session_id, text=text)
+    await jobs.accept(resources, order)
+    return order
+
+
+def subscribers(resources: Resources, job_id: str) -> Callable[[], Awaitable[list[str]]]:
+    async def listed() -> list[str]:
+        return [item.key async for item in resources.bucket.list(layout.subscribers(job_id))]
+
+    return listed
+
+
+@asynccontextmanager
+async def following(url: str, job_id: str, **headers: str) -> AsyncIterator[AsyncIterator[str]]:
+    """Open an event stream; the lines of it."""
+    async with (
+        asyncio.timeout(30),
+        httpx.AsyncClient(base_url=url) as client,
+        client.stream("GET", f"/jobs/{job_id}/events", headers=headers) as answer,
+    ):
+        assert answer.status_code == 200
+        yield answer.aiter_lines()
+
+
+async def names(lines: AsyncIterator[str]) -> list[str]:
+    return [line.removeprefix("event: ") async for line in lines if line.startswith("event: ")]
+
+
+async def test_events_come_from_a_worker_while_it_makes_the_audio(url: str, resources: Resources) -> None:
+    order = await accepted(
+        resources, "Long enough to last for some seconds, so that there is something to tell. " * 2
+    )
+    async with following(url, order.job_id) as lines, real_time_worker(resources, MockEngine(speed=2)):
+        found = [await anext(lines)]
+        async for line in lines:
+            found.append(line)
+            if '"generating"' in line:
+                break
+    assert any('"queued"' in line for line in found)
+    assert any('"started"' in line for line in found)
+    assert json.loads(found[-1].removeprefix("data: "))["data"]["audio_seconds"] > 0
+
+
+async def test_every_follower_is_told_of_the_end_whichever_process_it_is_at(url: str, resources: Resources) -> None:
+    order = await accepted(resources)
+    async with (
+        served(local_app(resources.settings)) as other_url,
+        following(url, order.job_id) as one,
+        following(other_url, order.job_id) as other,
+        speaking(resources),
+    ):
+        found = await asyncio.gather(names(one), names(other))
+    assert [events[-1] for events in found] == ["completed", "completed"]
+    await eventually(nothing(subscribers(resources, order.job_id)))
+
+
+def nothing(listed: Callable[[], Awaitable[list[str]]]) -> Callable[[], Awaitable[bool]]:
+    async def is_empty() -> bool:
+        return not await listed()
+
+    return is_empty
+
+
+async def test_a_client_that_hangs_up_leaves_nothing_behind(url: str, resources: Resources) -> None:
+    order = await accepted(resources)
+    async with following(url, order.job_id) as lines:
+        await anext(lines)
+        assert len(await eventually(subscribers(resources, order.job_id))) == 1
+    await eventually(nothing(subscribers(resources, order.job_id)))
+
+
+async def test_a_client_that_stops_reading_holds_up_nobody(url: str, resources: Resources) -> None:
+    order, parts = await accepted(resources), urlsplit(url)
+    _, writer = await asyncio.open_connection(parts.hostname, parts.port, limit=1)
+    writer.write(f"GET /jobs/{order.job_id}/events HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+    (key,) = await eventually(subscribers(resources, order.job_id))
+    body = await resources.bucket.get(key)
+    assert body is not None
+    to = Subscriber.model_validate_json(body).reply_to
+    progress = b'{"type":"progress","data":{"job_id":"j","take":"%b","status":"generating","audio_seconds":%d}}'
+    for number in range(300):
+        await resources.connections.post(to, progress % (b"t" * 4000, number))
+    async with following(url, order.job_id) as other, speaking(resources):
+        assert (await names(other))[-1] == "completed"
+    writer.close()
+
+
+async def test_head_of_a_stream_is_answered_at_once(url: str, resources: Resources) -> None:
+    order = await accepted(resources)
+    async with httpx.AsyncClient(base_url=url, timeout=5) as client:
+        answer = await client.head(f"/jobs/{order.job_id}/events")
+        assert (answer.status_code, answer.content) == (200, b"")
+        assert answer.headers["content-type"].startswith("text/event-stream")
+    await eventually(nothing(subscribers(resources, order.job_id)))

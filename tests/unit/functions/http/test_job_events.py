@@ -1,0 +1,308 @@
+"""The events of a job over HTTP: its state, what the worker reports, its end, and nothing twice."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+import pytest
+
+from functions.http.application import create_app, serve_with
+from functions.http.routes.job_events import events
+from functions.http.routes.job_events.stream import JobEvents
+from functions.previews.completion_waiters import Waiter
+from functions.previews.queue_depth import QueueDepth
+from functions.previews.received_progress import ReceivedProgress
+from functions.websocket import messages
+from pipeline.contract import layout
+from pipeline.contract.records import Request, Subscriber
+from pipeline.contract.stream_messages import AudioProgress, StreamStarted, stream_message
+from pipeline.settings import Settings
+from tests.api import problem
+from tests.fakes import settle
+from tests.world import World
+
+Event = dict[str, Any]
+
+
+def parsed(body: bytes) -> list[Event]:
+    """Parse an event stream: name, id and data of each event."""
+    parts = [part.split("\n") for part in body.decode().strip().split("\n\n") if part]
+    fields = [dict(line.split(": ", 1) for line in part if line) for part in parts]
+    return [{**one, "data": json.loads(one["data"])} for one in fields if "data" in one]
+
+
+def named(body: bytes) -> list[str]:
+    return [event["event"] for event in parsed(body)]
+
+
+class Following:
+    """A client that follows a job in a process that workers can reach, or in one that they can't."""
+
+    def __init__(self, world: World, *, endpoint: str | None = "http://127.0.0.1:9") -> None:
+        self.world = world
+        app = create_app(world.resources.settings)
+        self.waiters = serve_with(app, world.resources)
+        self.waiters.endpoint = endpoint
+        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+        self.client = httpx.AsyncClient(transport=transport, base_url="http://test")
+
+    async def get(self, job_id: str, last_id: str = "") -> httpx.Response:
+        headers = {"Last-Event-ID": last_id} if last_id else {}
+        return await self.client.get(f"/jobs/{job_id}/events", headers=headers)
+
+    @asynccontextmanager
+    async def asked(self, job_id: str, last_id: str = "") -> AsyncIterator["asyncio.Task[httpx.Response]"]:
+        asking = asyncio.create_task(self.get(job_id, last_id))
+        await settle()
+        yield asking
+        async with asyncio.timeout(5):
+            await asking
+
+    async def post(self, job_id: str, body: bytes) -> None:
+        """Post to all subscribers of a job, as another process does."""
+        for key in self.world.keys(layout.subscribers(job_id)):
+            subscriber = Subscriber.model_validate_json(self.world.bucket.objects[key].body)
+            assert (subscriber.interface, subscriber.progress, subscriber.stream) == ("http", True, False)
+            assert self.waiters.deliver(subscriber.reply_to.connection_id, body)
+        await settle()
+
+    async def report(self, job_id: str, *seconds: float, take: str = "m", restarted: bool = False) -> None:
+        """Report the start of a job and how much audio is made, as a worker does."""
+        await self.post(job_id, stream_message(StreamStarted(job_id=job_id, take=take, restarted=restarted)))
+        for made in seconds:
+            await self.post(job_id, stream_message(AudioProgress(job_id=job_id, take=take, audio_seconds=made)))
+
+    async def end(self, request: Request) -> None:
+        """End a job, and notify its subscribers."""
+        await self.world.succeed(request)
+        await self.post(request.job_id, b'{"job_id": "%b"}' % request.job_id.encode())
+
+
+async def test_a_job_is_followed_from_the_queue_to_its_end() -> None:
+    world = World()
+    await world.job()
+    job, following = await world.job(), Following(world)
+    async with following.asked(job.job_id) as asking:
+        await following.report(job.job_id, 1.5, 3.0)
+        await following.end(job)
+    answer = asking.result()
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "text/event-stream")
+    assert answer.headers["cache-control"] == "no-store"
+    found = parsed(answer.content)
+    assert [event["event"] for event in found] == ["queued", "started", "progress", "progress", "completed"]
+    assert [event["data"]["data"].get("ahead") for event in found] == [1, None, None, None, None]
+    assert [event["data"]["data"].get("audio_seconds") for event in found][2:4] == [1.5, 3.0]
+    assert len({event["id"] for event in found}) == 5
+
+
+async def test_the_data_is_what_a_websocket_client_is_sent() -> None:
+    world = World()
+    job, following = await world.job(), Following(world)
+    async with following.asked(job.job_id) as asking:
+        await following.report(job.job_id)
+        await following.end(job)
+    found = [event["data"] for event in parsed(asking.result().content)]
+    started = StreamStarted(job_id=job.job_id, take="m")
+    assert found[0]["type"] == "progress"
+    assert found[0]["data"] == found[0]["data"] | {"job_id": job.job_id, "status": "queued", "ahead": 0}
+    assert found[1] == json.loads(stream_message(started))
+    assert found[2] == await messages.completion(world.resources, await world.succeed(job))
+    assert found[2]["type"] == "tts_complete"
+
+
+async def test_a_job_that_fails_says_why() -> None:
+    world = World()
+    job, following = await world.job(), Following(world)
+    async with following.asked(job.job_id) as asking:
+        await world.fail(job)
+        await following.post(job.job_id, b"{}")
+    (*_, last) = parsed(asking.result().content)
+    assert last["event"] == "failed"
+    assert last["data"]["type"] == "error"
+    assert (last["data"]["data"]["job_id"], last["data"]["data"]["code"]) == (job.job_id, "unavailable")
+
+
+async def test_a_job_that_has_ended_is_told_at_once_and_then_no_more() -> None:
+    world = World()
+    job, following = await world.job(), Following(world)
+    await world.succeed(job)
+    answer = await following.get(job.job_id)
+    (last,) = parsed(answer.content)
+    assert last["event"] == "completed"
+    assert (await following.get(job.job_id, last["id"])).status_code == 204
+
+
+async def test_who_comes_back_is_told_what_happened_since() -> None:
+    world = World()
+    job, first, second = await world.job(), Following(world), Following(world)
+    async with first.asked(job.job_id) as asking:
+        await first.report(job.job_id, 1.5)
+        first.waiters.stop()
+    before = parsed(asking.result().content)
+    assert [event["event"] for event in before] == ["queued", "started", "progress"]
+    async with second.asked(job.job_id, before[-1]["id"]) as asking:
+        await second.report(job.job_id, 2.5)
+        await second.end(job)
+    assert named(asking.result().content) == ["progress", "completed"]
+
+
+@pytest.mark.parametrize(
+    ("last", "report", "expected"),
+    [
+        ("queued 0", {}, ["started", "completed"]),
+        ("queued 5", {}, ["queued", "started", "completed"]),
+        ("started m", {}, ["completed"]),
+        ("progress m 1.5", {}, ["completed"]),
+        ("progress m 1.5", {"take": "other"}, ["started", "completed"]),
+        ("progress m 1.5", {"restarted": True}, ["started", "completed"]),
+        ("restarted m", {"restarted": True}, ["completed"]),
+        ("not one of ours", {}, ["queued", "started", "completed"]),
+    ],
+)
+async def test_an_event_that_the_client_has_is_not_repeated(
+    last: str, report: dict[str, Any], expected: list[str]
+) -> None:
+    world = World()
+    job, following = await world.job(), Following(world)
+    async with following.asked(job.job_id, last) as asking:
+        await following.report(job.job_id, **report)
+        await following.end(job)
+    assert named(asking.result().content) == expected
+
+
+def test_ids_are_header_values_whatever_the_take_is_called() -> None:
+    event = events.reported(StreamStarted(job_id="j", take="a model\n/ü"))
+    assert event.id.isascii()
+    assert event.id.isprintable()
+    assert len(event.id.split()) == 2
+
+
+async def test_nothing_stays_behind() -> None:
+    world = World()
+    job, following = await world.job(), Following(world)
+    async with following.asked(job.job_id):
+        assert world.keys(layout.subscribers(job.job_id))
+        await following.end(job)
+    assert world.keys(layout.subscribers(job.job_id)) == []
+
+
+async def test_where_nothing_can_be_streamed_the_events_so_far_are_a_whole_answer() -> None:
+    world = World()
+    job, following = await world.job(), Following(world, endpoint=None)
+    first = await following.get(job.job_id)
+    assert named(first.content) == ["queued"]
+    assert first.content.endswith(b"retry: 1000\n\n")
+    assert world.keys(layout.subscribers(job.job_id)) == []
+    again = await following.get(job.job_id, parsed(first.content)[0]["id"])
+    assert again.content == b"retry: 1000\n\n"
+    await world.succeed(job)
+    assert named((await following.get(job.job_id, "queued 0")).content) == ["completed"]
+    assert (await following.get(job.job_id, "end")).status_code == 204
+
+
+@pytest.mark.parametrize("endpoint", [None, "http://127.0.0.1:9"])
+async def test_an_unknown_job_is_a_problem(endpoint: str | None) -> None:
+    world = World()
+    problem(await Following(world, endpoint=endpoint).get(world.resources.new_id()), 404, "not_found")
+
+
+async def test_connections_are_limited_with_those_of_websockets() -> None:
+    world = World(Settings(tts_backend="mock", connections_per_address=1))
+    job, following = await world.job(), Following(world)
+    async with following.asked(job.job_id):
+        problem(await following.get(job.job_id), 429, "too_many_requests")
+        await following.end(job)
+    assert (await following.get(job.job_id)).status_code == 200
+
+
+class Impatient(JobEvents):
+    """The same, so that a test takes less time."""
+
+    heartbeat_seconds = 0.01
+    key_check_seconds = 0.005
+
+
+class Stream:
+    """A stream read frame by frame."""
+
+    def __init__(self, world: World, job: Request) -> None:
+        self.is_allowed = True
+        self.waiter, self.received = Waiter(None), ReceivedProgress()
+        made = Impatient(world.resources, QueueDepth(world.resources), None, job.job_id, "")
+        self.frames = made.until_end(self.waiter, self.received, self._is_allowed)
+
+    async def _is_allowed(self) -> bool:
+        return self.is_allowed
+
+    async def next(self) -> bytes:
+        async with asyncio.timeout(5):
+            return await anext(self.frames)
+
+
+async def test_a_stream_without_news_has_heartbeats_and_finds_an_end_that_it_was_not_told_of() -> None:
+    world = World()
+    job = await world.job()
+    stream = Stream(world, job)
+    assert await stream.next() == b"retry: 2000\n\n"
+    assert named(await stream.next()) == ["queued"]
+    assert [await stream.next() for _ in range(2)] == [b": ping\n\n"] * 2
+    await world.succeed(job)
+    while (frame := await stream.next()) == b": ping\n\n":
+        pass
+    assert named(frame) == ["completed"]
+
+
+async def test_an_outage_of_the_storage_is_waited_for() -> None:
+    world = World()
+    stream = Stream(world, await world.job())
+    world.bucket.switch.is_up = False
+    assert [await stream.next() for _ in range(3)][1:] == [b": ping\n\n"] * 2
+    world.bucket.switch.is_up = True
+    while (frame := await stream.next()) == b": ping\n\n":
+        pass
+    assert named(frame) == ["queued"]
+
+
+async def test_who_reads_slowly_continues_with_the_present_state() -> None:
+    world = World()
+    job = await world.job()
+    stream = Stream(world, job)
+    await stream.next()
+    await stream.next()
+    stream.received.add(StreamStarted(job_id=job.job_id, take="m"))
+    for made in range(1, 1000):
+        stream.received.add(AudioProgress(job_id=job.job_id, take="m", audio_seconds=made))
+    frames = [await stream.next(), await stream.next()]
+    assert named(b"".join(frames)) == ["started", "progress"]
+    assert parsed(frames[1])[0]["data"]["data"]["audio_seconds"] == 999
+    assert await stream.next() == b": ping\n\n"
+
+
+async def test_a_stream_ends_when_the_key_is_no_longer_valid() -> None:
+    world = World()
+    stream = Stream(world, await world.job())
+    assert [await stream.next() for _ in range(3)][-1] == b": ping\n\n"
+    stream.is_allowed = False
+    async with asyncio.timeout(5):
+        assert [frame async for frame in stream.frames] == []
+
+
+async def test_a_job_past_its_deadline_has_failed() -> None:
+    world = World()
+    stream = Stream(world, await world.job())
+    await stream.next()
+    await stream.next()
+    world.later(hours=2)
+    while (frame := await stream.next()) == b": ping\n\n":
+        pass
+    assert parsed(frame)[0]["data"]["data"]["code"] == "deadline_exceeded"
+
+
+async def test_a_process_that_stops_ends_the_stream_without_an_end_of_the_job() -> None:
+    world = World()
+    job, following = await world.job(), Following(world)
+    following.waiters.stop()
+    assert named((await following.get(job.job_id)).content) == ["queued"]
