@@ -10,8 +10,9 @@ SERVICE_PYTHON := $(SERVICE)/bin/python
 # Tests in parallel; each worker has servers of its own, and the tests of a group share one.
 PYTEST_XDIST ?= -n 2 --dist loadgroup
 
-# Compiled files make every start after the first several times faster.
+# Compiled files make every start after the first several times faster; Python writes them as it imports, and pip would for all.
 unexport PYTHONDONTWRITEBYTECODE
+export PIP_NO_COMPILE := 1
 
 .PHONY: help run keys test test-all test-second-tier environments bench bench-cold-start bench-gpu simulate localstack \
 	deploy-local preflight deploy worker-image deploy-worker test-deployed rollback teardown check check-types \

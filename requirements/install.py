@@ -3,7 +3,8 @@
     python requirements/install.py requirements/dev.lock --python .venvs/service/bin/python
 
 uv is looked for in `.venvs/uv`, which the Makefile makes where the package index has it, and on the PATH. Either
-installs exactly the versions and hashes that are locked, and compiles them.
+installs exactly the versions and hashes that are locked. uv compiles nothing: Python does when it first imports a
+module, which few of those installed ever are.
 """
 
 import argparse
@@ -50,7 +51,7 @@ def find_uv() -> str | None:
 
 def uv_command(uv: str, lock: Path, python: str) -> list[str]:
     """Return the arguments with which uv installs a lock file."""
-    options = ["--quiet", "--no-deps", "--require-hashes", "--compile-bytecode"]
+    options = ["--quiet", "--no-deps", "--require-hashes"]
     return [uv, "pip", "install", *options, "--python", python, "--requirement", str(lock)]
 
 

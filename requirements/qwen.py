@@ -15,19 +15,20 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-HASHED = ("--no-deps", "--require-hashes", "--requirement")  # the locks are complete: nothing is left to resolve
+INSTALLER = str(HERE / "install.py")
+PIP = ("-m", "pip")
 GPU_FILES = ("/dev/nvidia0", "/proc/driver/nvidia/gpus", "/dev/dxg")
 
 
 def main() -> int:
-    """Install, and give pip's exit status."""
+    """Install, and return the exit status of the installer that failed, or 0."""
     parser = argparse.ArgumentParser(description="Install what the qwen engine needs.")
     parser.add_argument("--variant", choices=["auto", "cpu", "cuda"], default="auto", help="build of torch")
     asked = parser.parse_args().variant
     variant = chosen(asked)
     print(f"Installing Qwen3-TTS with torch for {variant} ({asked} was asked), up to several GB", flush=True)
-    for arguments in steps(variant):
-        status = subprocess.call([sys.executable, "-m", "pip", *arguments])
+    for step in steps(variant):
+        status = subprocess.call([sys.executable, *step])
         if status:
             return status
     return 0
@@ -42,12 +43,13 @@ def chosen(variant: str) -> str:
 
 
 def steps(variant: str) -> list[list[str]]:
-    """List the arguments of pip, in order."""
-    torch = {"cuda": [*HASHED, str(HERE / "torch-cuda.lock")], "cpu": ["--requirement", str(HERE / "torch.in")]}
-    lists = [[*HASHED, str(HERE / "qwen.lock")], torch[variant], [*HASHED, str(HERE / "qwen-tts.lock")]]
+    """List the arguments of Python, in order."""
+    locks = {name: [INSTALLER, str(HERE / f"{name}.lock")] for name in ("qwen", "torch-cuda", "qwen-tts")}
+    # Without hashes: the build depends on the index.
+    cpu_build = [*PIP, "install", "--requirement", str(HERE / "torch.in")]
     # To pip, a build for the CPU is as good as the one for CUDA: it has to make way.
-    first = [["uninstall", "--yes", "torch"]] if variant == "cuda" and is_cpu_build(installed_torch()) else []
-    return [*first, *(["install", *names] for names in lists)]
+    first = [[*PIP, "uninstall", "--yes", "torch"]] if variant == "cuda" and is_cpu_build(installed_torch()) else []
+    return [*first, locks["qwen"], locks["torch-cuda"] if variant == "cuda" else cpu_build, locks["qwen-tts"]]
 
 
 def is_cpu_build(version: str) -> bool:

@@ -72,12 +72,12 @@ def test_all_lists_agree() -> None:
 def test_the_installer_names_lists_that_are_there() -> None:
     steps = runpy.run_path(str(ROOT / "requirements" / "qwen.py"))["steps"]
     for variant in ("cpu", "cuda"):
-        lists = [step[-1] for step in steps(variant) if step[0] == "install"]
+        lists = [step[-1] for step in steps(variant) if "uninstall" not in step]
         assert len(lists) == 3
         assert all(Path(name).is_file() for name in lists)
     assert "torch-cuda.lock" in str(steps("cuda"))
     assert "torch-cuda.lock" not in str(steps("cpu"))
-    assert (steps("cuda")[0] == ["uninstall", "--yes", "torch"]) == torch.__version__.endswith("+cpu")
+    assert ("uninstall" in steps("cuda")[0]) == torch.__version__.endswith("+cpu")
 
 
 def test_what_is_copied_is_not_ignored_and_all_else_is() -> None:

@@ -282,6 +282,23 @@ async def test_a_recording_that_is_too_long_takes_nothing_of_what_is_left() -> N
     await shares.take_reference_seconds(OWNER, 100)
 
 
+async def test_the_seconds_of_a_recording_that_was_not_stored_can_be_used_again() -> None:
+    here = world(reference_seconds_per_hour=10)
+    one, other = process(here), process(here)
+    await one.take_reference_seconds(OWNER, 10)
+    await one.return_reference_seconds(OWNER, 4)
+    assert counted(here, layout.quota(OWNER, "reference-seconds", EPOCH)) == 6000
+    await other.take_reference_seconds(OWNER, 4)
+    await one.return_reference_seconds(OWNER, 60)  # counted once, returned twice
+    assert counted(here, layout.quota(OWNER, "reference-seconds", EPOCH)) == 0
+
+
+async def test_what_was_not_counted_is_not_returned() -> None:
+    for here, owner in ((world(reference_seconds_per_hour=0), OWNER), (world(reference_seconds_per_hour=10), None)):
+        await process(here).return_reference_seconds(owner, 4)
+        assert here.bucket.switch.calls == []
+
+
 async def test_a_recording_costs_two_calls_at_most_when_nobody_else_uploads() -> None:
     here = world()
     shares = process(here)

@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from botocore.auth import S3SigV4Auth, S3SigV4QueryAuth, SigV4Auth
+from botocore.auth import S3SigV4Auth, S3SigV4PostAuth, S3SigV4QueryAuth, SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
@@ -163,6 +163,56 @@ def without(header: str) -> ReceivedRequest:
 )
 def test_each_fault_has_the_code_of_s3(request_: ReceivedRequest, code: str) -> None:
     assert code_of(request_, verifier()) == code
+
+
+def form(**changes: str) -> dict[str, str]:
+    """Return the fields of a form that botocore has presigned, some of them replaced."""
+    request = AWSRequest(method="POST", url=f"http://{HOST}/bucket")
+    fields: dict[str, str] = {}
+    request.context["s3-presign-post-fields"] = fields
+    request.context["s3-presign-post-policy"] = {"expiration": "2100-01-01T00:00:00Z", "conditions": []}
+    S3SigV4PostAuth(CREDENTIALS, "s3", "us-east-1").add_auth(request)
+    return fields | changes
+
+
+def test_a_presigned_form_is_accepted() -> None:
+    verifier().verify_post_policy(form())
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"policy": "e30="}, "SignatureDoesNotMatch"),
+        ({"x-amz-signature": "0" * 64}, "SignatureDoesNotMatch"),
+        ({"policy": ""}, "AccessDenied"),
+        ({"x-amz-signature": ""}, "AccessDenied"),
+        ({"x-amz-algorithm": "AWS4-HMAC-SHA1"}, "InvalidArgument"),
+        ({"x-amz-date": "20000101T000000Z"}, "AccessDenied"),
+        ({"x-amz-credential": "LOCAL2/20260101/us-east-1/s3/aws4_request"}, "InvalidAccessKeyId"),
+        ({"x-amz-credential": "LOCAL1/20260101/us-east-1/sqs/aws4_request"}, "AccessDenied"),
+    ],
+    ids=["policy", "signature", "no policy", "no signature", "algorithm", "date", "access key", "service"],
+)
+def test_a_form_that_was_changed_is_refused(changes: dict[str, str], code: str) -> None:
+    with pytest.raises(SignatureRefused) as refused:
+        verifier().verify_post_policy(form(**changes))
+    assert refused.value.code == code
+
+
+def test_a_request_is_read_from_its_asgi_scope() -> None:
+    request = ReceivedRequest.from_scope(
+        {
+            "method": "PUT",
+            "raw_path": b"/bucket/a%20key",
+            "query_string": b"a=b%20c",
+            "headers": [(b"Host", HOST.encode()), (b"x-amz-meta-name", "\u00e4".encode()), (b"x-old", b"\xe4")],
+        }
+    )
+    assert (request.method, request.target) == ("PUT", "/bucket/a%20key?a=b%20c")
+    assert request.header("host") == HOST
+    assert (request.header("x-amz-meta-name"), request.header("x-old")) == ("\u00e4", "\u00e4")
+    assert request.query() == [("a", "b c")]
+    assert ReceivedRequest.from_scope({"raw_path": b"/", "query_string": b"", "headers": []}).target == "/"
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost:1", "[::1]:4566"])

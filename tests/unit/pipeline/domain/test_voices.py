@@ -534,6 +534,18 @@ async def test_paging_gives_each_voice_once_in_order(limit: int) -> None:
     assert seen == sorted(IDS)
 
 
+async def test_a_page_is_full_where_some_voices_can_not_be_read() -> None:
+    world = World()
+    await many(world, IDS)
+    for damaged in ("a", "a-b", "nova", "v0", "v1", "v10", "v11"):
+        await world.voices.put(layout.voice(None, damaged).metadata, b"{", JSON)
+    ready = sorted(set(IDS) - {"a", "a-b", "nova", "v0", "v1", "v10", "v11"})
+    first = await voices.page(world.resources, None, limit=10)
+    assert [voice.voice_id for voice in first.voices] == ready[:10]
+    rest = await voices.page(world.resources, None, limit=100, after=ready[9])
+    assert [voice.voice_id for voice in rest.voices] == ready[10:]
+
+
 async def test_a_page_begins_after_any_text() -> None:
     world = World()
     await many(world, IDS)
