@@ -38,6 +38,7 @@ from tests.benchmarks.preview_overhead import (
 from tests.e2e.stack import Stack, running
 
 PLAYER_BUFFER_SECONDS = 0.5
+COMING_SECONDS = 10.0
 SENTENCE = "One, two, three, four, five, six, seven, eight, nine, ten. "
 
 
@@ -49,9 +50,10 @@ def over_http(client: httpx.AsyncClient, session_id: str, seconds: list[float]) 
         began = time.perf_counter()
         async with client.stream("POST", "/preview?stream=1&format=pcm", data=form) as answer:
             answer.raise_for_status()
-            await anext(answer.aiter_raw())
+            parts = answer.aiter_raw()
+            await anext(parts)
             seconds.append(time.perf_counter() - began)
-            async for _ in answer.aiter_raw():
+            async for _ in parts:
                 pass
 
     return run
@@ -139,8 +141,9 @@ class Listened:
     """Chunks that did not come."""
 
 
-async def listen(url: str, session_id: str, text: str) -> Listened:
-    """Listen to one stream."""
+async def listen(url: str, session_id: str, text: str, after_seconds: float) -> Listened:
+    """Listen to one stream that is asked for later."""
+    await asyncio.sleep(after_seconds)
     async with connect(url, max_size=None, open_timeout=60) as socket:
         data = {"session_id": session_id, "text": text, "stream": True}
         began = time.perf_counter()
@@ -157,11 +160,12 @@ async def listen(url: str, session_id: str, text: str) -> Listened:
 
 
 async def many(stack: Stack, *, listeners: int, sentences: int) -> None:
-    """Let many clients listen at once."""
+    """Let many clients listen at once, who come one after the other in the first seconds."""
     async with httpx.AsyncClient(base_url=stack.url, timeout=60) as client:
         session_id = (await preview_session(client)).headers["x-session-id"]
     text = SENTENCE * sentences
-    heard = await asyncio.gather(*(listen(stack.socket_url, session_id, text) for _ in range(listeners)))
+    pauses = [COMING_SECONDS * number / listeners for number in range(listeners)]
+    heard = await asyncio.gather(*(listen(stack.socket_url, session_id, text, pause) for pause in pauses))
     print(f"\n| {listeners} clients | median | worst |\n|---|---|---|")
     for name, what in (("first audio", "first"), ("longest gap", "longest_gap"), ("buffer needed", "behind")):
         values = [getattr(one, what) for one in heard]
@@ -176,7 +180,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=50, help="previews a measurement")
     parser.add_argument("--rounds", type=int, default=3, help="measurements of each, in turns")
     parser.add_argument("--listeners", type=int, default=100, help="clients at once")
-    parser.add_argument("--sentences", type=int, default=5, help="length of what they hear, some 3 seconds each")
+    parser.add_argument("--sentences", type=int, default=7, help="length of what they hear, some 3.5 seconds each")
     arguments = parser.parse_args()
     real_time = {"MOCK_SPEED": "1", "WORKER_BATCH_SIZE": str(arguments.listeners), "PREVIEWS_IN_FLIGHT": "0"}
     with tempfile.TemporaryDirectory() as name:
