@@ -32,6 +32,7 @@ from tests.benchmarks.preview_overhead import (
     Timing,
     preview_session,
     print_memory,
+    process_name,
     settings_of,
     timed,
 )
@@ -139,6 +140,8 @@ class Listened:
     """The buffer that a player needs: the longest time by which a chunk was late for those before it."""
     missing: int
     """Chunks that did not come."""
+    seconds: float
+    """The length of the audio."""
 
 
 async def listen(url: str, session_id: str, text: str, after_seconds: float) -> Listened:
@@ -153,10 +156,11 @@ async def listen(url: str, session_id: str, text: str, after_seconds: float) -> 
             if message["type"] == "tts_audio":
                 times.append(time.perf_counter())
                 chunks.append(message["data"])
+    assert chunks, "no audio came"
     played = [0.0, *(chunk["audio_seconds"] for chunk in chunks)]
     behind = max(at - times[0] - before for at, before in zip(times, played, strict=False))
     gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
-    return Listened(times[0] - began, max(gaps), behind, chunks[-1]["seq"] + 1 - len(chunks))
+    return Listened(times[0] - began, max(gaps), behind, chunks[-1]["seq"] + 1 - len(chunks), played[-1])
 
 
 async def many(stack: Stack, *, listeners: int, sentences: int) -> None:
@@ -165,13 +169,28 @@ async def many(stack: Stack, *, listeners: int, sentences: int) -> None:
         session_id = (await preview_session(client)).headers["x-session-id"]
     text = SENTENCE * sentences
     pauses = [COMING_SECONDS * number / listeners for number in range(listeners)]
-    heard = await asyncio.gather(*(listen(stack.socket_url, session_id, text, pause) for pause in pauses))
+    before = cpu_seconds(stack)
+    listening = (listen(stack.socket_url, session_id, text, pause) for pause in pauses)
+    results = await asyncio.gather(*listening, return_exceptions=True)
+    used = {name: seconds - before[name] for name, seconds in cpu_seconds(stack).items()}
+    heard = [result for result in results if isinstance(result, Listened)]
     print(f"\n| {listeners} clients | median | worst |\n|---|---|---|")
     for name, what in (("first audio", "first"), ("longest gap", "longest_gap"), ("buffer needed", "behind")):
         values = [getattr(one, what) for one in heard]
         print(f"| {name}, ms | {1000 * statistics.median(values):.0f} | {1000 * max(values):.0f} |")
     fluent = sum(one.behind <= PLAYER_BUFFER_SECONDS for one in heard)
     print(f"\n{fluent} of {listeners} without a pause; {sum(one.missing for one in heard)} chunks missing")
+    print(*{repr(result) for result in results if not isinstance(result, Listened)}, sep="\n")
+    audio_seconds = sum(one.seconds for one in heard)
+    print("\n| process | CPU, ms per second of audio |\n|---|---|")
+    for name, seconds in used.items():
+        print(f"| {name} | {1000 * seconds / audio_seconds:.2f} |")
+
+
+def cpu_seconds(stack: Stack) -> dict[str, float]:
+    """Return the CPU time of each process so far, and of this one, which plays all clients."""
+    times = {process_name(process): process.cpu_times() for process in stack.family()}
+    return {name: spent.user + spent.system for name, spent in times.items()} | {"clients": time.process_time()}
 
 
 def main() -> None:
