@@ -1,8 +1,10 @@
 """What all tests share."""
 
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
+import botocore.session
 import pytest
 import structlog
 
@@ -23,6 +25,14 @@ def localstack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """LocalStack's address."""
     with localstack_server.running(tmp_path_factory.mktemp("localstack") / "localstack.log") as address:
         yield address
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_loader() -> Iterator[None]:
+    """Read botocore's descriptions of the services once: for each of hundreds of sessions it takes a minute."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(botocore.session, "create_loader", cache(botocore.session.create_loader))
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -2,7 +2,9 @@
 
 from collections.abc import AsyncIterator, Iterator
 from itertools import count
+from pathlib import Path
 
+import certifi
 import pytest
 
 from pipeline.clients.resources import Resources
@@ -13,11 +15,16 @@ _numbers = count(1)
 
 
 @pytest.fixture(scope="session")
-def aws() -> Iterator[str]:
+def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a server that speaks S3 and SQS; the environment has credentials for it."""
+    # Every client reads all certificates of the machine, which takes longer than many a test; none of them needs one.
+    certificate = tmp_path_factory.mktemp("certificates") / "one.pem"
+    end = "-----END CERTIFICATE-----\n"
+    certificate.write_text(Path(certifi.where()).read_text().split(end, 1)[0] + end)
     with pytest.MonkeyPatch.context() as environment, running() as address:
         environment.setenv("AWS_ACCESS_KEY_ID", "testing")
         environment.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+        environment.setenv("AWS_CA_BUNDLE", str(certificate))
         yield address
 
 
