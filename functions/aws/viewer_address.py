@@ -12,7 +12,7 @@ ADDRESS_HEADER = "x-viewer-address"
 
 
 def viewer_address(headers: Mapping[str, str], source: str, settings: Settings) -> str:
-    """Return the client's address: the one that CloudFront reports if the request carries its secret, else `source`.
+    """Return the client's address: the one that CloudFront reports if the request has its secret, else `source`.
 
     The names of `headers` are in lower case; `source` is the address that the gateway received the request from.
     """
