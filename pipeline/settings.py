@@ -4,11 +4,11 @@ from datetime import timedelta
 from functools import cached_property
 from typing import Literal, Self
 
-from pydantic import AliasChoices, Field, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
+from pydantic_settings import SettingsConfigDict
 
 from pipeline.addresses import HttpUrl, Networks, Origins, is_loopback, is_loopback_url, separated
-from pipeline.environment import load
+from pipeline.environment import EnvironmentSettings, load
 
 MAX_HOURS = 24 * 366 * 10
 # Reserved from the time to wait for a job: for reading its audio and sending the response.
@@ -17,7 +17,7 @@ ANSWER_SECONDS = 2.5
 FORM_BYTES = 1024 * 1024
 
 
-class Settings(BaseSettings):
+class Settings(EnvironmentSettings):
     """The settings of one process.  The description of each field is its row in docs/settings.md."""
 
     model_config = SettingsConfigDict(
@@ -69,6 +69,12 @@ class Settings(BaseSettings):
         None,
         description="Addresses or networks of proxies whose `X-Forwarded-For` is believed, separated by commas, "
         "such as `127.0.0.1,10.0.0.0/8`; none when not set",
+    )
+    origin_secret: SecretStr | None = Field(
+        None,
+        min_length=16,
+        description="Secret that CloudFront sends to the functions; requests with it come from the address that "
+        "CloudFront reports. The template makes it, where there is a domain",
     )
     websocket_url: str | None = Field(
         None,

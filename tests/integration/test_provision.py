@@ -70,6 +70,7 @@ async def test_makes_buckets_with_their_rules(settings: Settings, s3: Any) -> No
         "connections/": 1,
         "changes/": 7,
         "tickets/": 1,
+        "idempotency/": 1,
         "shares/": 1,
         "in-flight/": 1,
     }
