@@ -5,10 +5,15 @@ from functools import cache
 from pathlib import Path
 
 import botocore.session
+import hypothesis
 import pytest
 import structlog
 
 from tests import localstack_server
+
+# Examples are not timed: on a busy machine any of them may take long.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 QWEN = Path(__file__).parent / "qwen"
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from pipeline.audio.tempo import TempoChange
 
 FormatName = Literal["wav", "flac", "mp3", "opus", "aac", "pcm"]
+SLOWEST, FASTEST = 0.25, 4.0  # speeds
 NAMES: tuple[FormatName, ...] = get_args(FormatName)
 
 _UNKNOWN_SIZE = 0xFFFFFFFF  # the size that programs write in the header when they write to a pipe

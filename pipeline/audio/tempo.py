@@ -4,14 +4,11 @@ import math
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from pipeline.errors import FormatNotInstalled
 
 if TYPE_CHECKING:
     from av.filter import Graph
 
-SLOWEST, FASTEST = 0.25, 4.0
 _PER_FILTER = (0.5, 2.0)  # beyond this, `atempo` drops samples or refuses
 
 
@@ -41,6 +38,7 @@ class TempoChange:
         if not samples:
             return b""
         import av
+        import numpy as np
 
         frame = av.AudioFrame.from_ndarray(
             np.frombuffer(samples, "<i2").reshape(1, -1), format="s16", layout="mono"

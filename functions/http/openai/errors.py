@@ -23,7 +23,7 @@ _TYPES: dict[int, str] = {
     429: "rate_limit_error",
 }
 # OpenAI's clients retry a 409, although the conflict stays.
-_NEVER_RETRIED = {409, 422}
+NEVER_RETRIED = {409, 422}
 
 
 class ErrorDetail(BaseModel):
@@ -89,7 +89,7 @@ def _converted(start: Message, body: bytes) -> JSONResponse:
     status = start["status"]
     headers = MutableHeaders(raw=start["headers"])
     del headers["content-length"], headers["content-type"]
-    if status in _NEVER_RETRIED:
+    if status in NEVER_RETRIED:
         headers[SHOULD_RETRY] = "false"
     error = ErrorResponse(error=_detail(status, json.loads(body) if body else {}))
     response = JSONResponse(error.model_dump(), status)

@@ -16,8 +16,7 @@ from functions.http.routing.authorized_route import AuthorizedRoute, requires
 from functions.http.routing.dependencies import FromCaller, FromQueueDepth, FromResources, FromWaiters
 from functions.previews.requests import ReferenceAt, WholeText, preview_request
 from pipeline.access.owners import new_id
-from pipeline.audio.output_formats import FORMATS, FormatName
-from pipeline.audio.tempo import FASTEST, SLOWEST
+from pipeline.audio.output_formats import FASTEST, FORMATS, SLOWEST, FormatName
 from pipeline.clients.resources import Resources
 from pipeline.contract import layout, records
 from pipeline.contract.options import Options, check_options
