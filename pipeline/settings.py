@@ -5,10 +5,10 @@ from functools import cached_property
 from typing import Literal, Self
 
 from pydantic import AliasChoices, Field, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
 from pipeline.addresses import HttpUrl, Networks, Origins, is_loopback, is_loopback_url, separated
-from pipeline.environment import load
+from pipeline.environment import EnvironmentSettings, load
 
 MAX_HOURS = 24 * 366 * 10
 # Reserved from the time to wait for a job: for reading its audio and sending the response.
@@ -17,7 +17,7 @@ ANSWER_SECONDS = 2.5
 FORM_BYTES = 1024 * 1024
 
 
-class Settings(BaseSettings):
+class Settings(EnvironmentSettings):
     """The settings of one process.  The description of each field is its row in docs/settings.md."""
 
     model_config = SettingsConfigDict(

@@ -72,6 +72,13 @@ def put_many(settings: Settings, keys: Iterable[str]) -> None:
         backend.put_object(settings.bucket, key, b"")
 
 
+def age_messages(settings: Settings, seconds: float) -> None:
+    """Let the messages of the synthesis queue be as if so much time had passed."""
+    queue = get_backend("sqs")[ACCOUNT][settings.aws_region].get_queue(settings.synthesis_queue)
+    for message in queue._messages:
+        message.visible_at -= 1000 * seconds
+
+
 def waiting(settings: Settings) -> int:
     """Count the jobs that a worker could receive now, without receiving one: that would count as a try."""
     queue = get_backend("sqs")[ACCOUNT][settings.aws_region].get_queue(settings.synthesis_queue)

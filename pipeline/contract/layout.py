@@ -18,6 +18,7 @@ KEYS = "keys/"
 TICKETS = "tickets/"
 QUOTAS = "shares/"
 IN_FLIGHT = "in-flight/"
+IDEMPOTENCY = "idempotency/"
 SWEEPS = "sweeps/"
 LAST_SWEEP = SWEEPS + "last.json"
 
@@ -195,6 +196,16 @@ def in_flight(owner: str, job_id: str) -> str:
 def job_id_in_flight(key: str) -> str:
     """Return the job id in a marker's key."""
     return key.rpartition("/")[2]
+
+
+def idempotency(day: datetime, digest: str) -> str:
+    """Return the key of an idempotency key's record, in the folder of a day."""
+    return f"{IDEMPOTENCY}{day:%Y-%m-%d}/{digest}.json"
+
+
+def day_of_idempotency(key: str) -> str:
+    """Return the name of the day's folder in the key of an idempotency key's record; days sort by their names."""
+    return key.removeprefix(IDEMPOTENCY).partition("/")[0]
 
 
 def id_in(key: str, prefix: str) -> str:

@@ -147,6 +147,14 @@ async def enqueue(resources: Resources, job_id: str, owner: Owner = None) -> Non
     await resources.synthesis.send(QueueMessage(job_id=job_id).model_dump_json(), group=owner)
 
 
+async def send_again(resources: Resources, job_id: str) -> bool:
+    """Send the message of a job whose acceptance may have been interrupted; return False if it was not stored."""
+    request = await read_envelope(resources, job_id)
+    if request is not None:
+        await enqueue(resources, job_id, request.source.owner)
+    return request is not None
+
+
 async def read_request(resources: Resources, job_id: str) -> Request | None:
     """Return the request of a job, or None if the job is unknown or its record has expired.
 

@@ -268,10 +268,11 @@ def print_memory(stack: Stack) -> None:
     """Print the peak resident memory of each process."""
     print("\n| process | peak MiB |\n|---|---|")
     for process in stack.family():
-        print(f"| {_name(process)} | {_peak_mib(process.pid):.0f} |")
+        print(f"| {process_name(process)} | {_peak_mib(process.pid):.0f} |")
 
 
-def _name(process: psutil.Process) -> str:
+def process_name(process: psutil.Process) -> str:
+    """Return a short name from a process's command line."""
     return " ".join(Path(part).name for part in process.cmdline()[1:])[:60]
 
 

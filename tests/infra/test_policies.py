@@ -91,9 +91,20 @@ async def http(world: World, watch: Watch) -> None:
             assert (await call(client, what, its, key)).is_success
     async with client_of(watched(world, watch)) as client:
         assert (await client.get("/health")).is_success
+        await _repeat(client, key)
         await _upload_by_form(world, client, key)
         world.synthesis.switch.is_up = False
         assert (await call(client, CALLS[0], its, key)).status_code == 503
+
+
+async def _repeat(client: Any, key: str) -> None:
+    headers = bearer(key) | {"Idempotency-Key": "one"}
+    for _ in range(2):
+        assert (await client.post("/uploads", headers=headers)).is_success
+    nobody = {"voice_id": "nobody", "response_text": "Hello."}
+    headers = bearer(key) | {"Idempotency-Key": "two"}
+    answer = await client.post("/preview-from-voice", data=nobody, headers=headers)
+    assert answer.status_code == 404
 
 
 async def _upload_by_form(world: World, client: Any, key: str) -> None:
@@ -216,11 +227,12 @@ async def sweep_(world: World, watch: Watch) -> None:
     async with client_of(world) as client:
         await client.get("/voices", headers=bearer(text))
         await client.post("/ws-tickets", headers=bearer(text))
+        await client.post("/uploads", headers=bearer(text) | {"Idempotency-Key": "one"})
     await world.bucket.put(layout.connection("c"), b"{}", JSON)
     await _died_halfway(world, its.session_id)
     await voice_changes.delete(world.resources, "alice", its.voice_id)
     late = await _job(world, "alice")
-    for minutes in (6, 15, 40, 24 * 60):
+    for minutes in (6, 15, 40, 24 * 60, 24 * 60):
         world.later(minutes=minutes)
         await sweep.handle(resources, {})
     assert layout.request(late.job_id) not in world.bucket.objects

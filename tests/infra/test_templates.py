@@ -12,7 +12,7 @@ import pytest
 import structlog
 import yaml
 from provisioning.buckets import UNFINISHED_UPLOAD_DAYS, expiry_rules
-from provisioning.queues import DEAD_LETTER_RETENTION
+from provisioning.queues import LONGEST_RETENTION
 
 from infra.simulation.cloudformation import read_resources
 from pipeline.contract import layout
@@ -174,13 +174,19 @@ def test_what_fails_too_often_is_kept_apart(queue: str, dead: str) -> None:
         "deadLetterTargetArn": {"Fn::GetAtt": [dead, "Arn"]},
         "maxReceiveCount": DEFAULTS.max_receives,
     }
-    assert timedelta(seconds=properties("queues", dead)["MessageRetentionPeriod"]) == DEAD_LETTER_RETENTION
+
+
+def test_a_text_in_a_queue_is_kept_no_longer_than_its_jobs_record() -> None:
+    for queue in ("Synthesis", "SynthesisDead"):
+        kept = timedelta(seconds=properties("queues", queue)["MessageRetentionPeriod"])
+        assert kept == DEFAULTS.job_retention, queue
+    kept = timedelta(seconds=properties("queues", "EventsDead")["MessageRetentionPeriod"])
+    assert kept == LONGEST_RETENTION  # it has no texts
 
 
 def test_the_synthesis_queue_fits_the_worker() -> None:
     queue = properties("queues", "Synthesis")
     assert queue["VisibilityTimeout"] == DEFAULTS.visibility_timeout_seconds
-    assert timedelta(seconds=queue["MessageRetentionPeriod"]) == DEFAULTS.job_retention
 
 
 def test_new_outcomes_of_this_bucket_and_account_are_told_of() -> None:

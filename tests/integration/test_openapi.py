@@ -334,10 +334,12 @@ def test_every_error_that_is_described_is_tried() -> None:
     # It takes a limit that other answers would be over as well.
     large = {("get", id(described("get", path)), 413) for path in ("/voices/taken/export", "/previews/nobody.mp3")}
     # It takes another client, who cancels the job meanwhile.
-    cancelled = {("post", id(described("post", path)), 409) for path in ("/preview", "/preview-from-voice")}
+    conflicts = {("post", id(described("post", path)), 409) for path in ("/preview", "/preview-from-voice")}
+    # It takes a request with the same Idempotency-Key that is under way.
+    conflicts |= {("post", id(described("post", path)), 409) for path in ("/uploads", "/upload")}
     # It takes as many open connections as there may be.
     many = {("get", id(described("get", "/jobs/nobody/events")), 429)}
-    assert described_errors - {outrun} - large - cancelled - many <= tried
+    assert described_errors - {outrun} - large - conflicts - many <= tried
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,7 @@ async def test_makes_buckets_with_their_rules(settings: Settings, s3: Any) -> No
         "connections/": 1,
         "changes/": 7,
         "tickets/": 1,
+        "idempotency/": 1,
         "shares/": 1,
         "in-flight/": 1,
     }
@@ -93,6 +94,12 @@ async def test_makes_queues_with_their_attributes(settings: Settings, sqs: Any) 
         "ArnLike": {"aws:SourceArn": f"arn:aws:s3:::{settings.bucket}"},
         "StringEquals": {"aws:SourceAccount": ACCOUNT},
     }
+
+
+async def test_a_text_in_a_queue_is_kept_no_longer_than_its_jobs_record(settings: Settings, sqs: Any) -> None:
+    await provision(Settings(**(settings.model_dump() | {"job_retention_hours": 5.0})))
+    for name in (settings.synthesis_queue, settings.synthesis_dead_letter_queue):
+        assert _attributes(sqs, name)["MessageRetentionPeriod"] == str(5 * 3600)
 
 
 async def test_outcomes_and_nothing_else_reach_the_events_queue(settings: Settings, s3: Any, sqs: Any) -> None:

@@ -17,7 +17,15 @@ log = structlog.get_logger(__name__)
 
 METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST")
 _SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
-_REQUEST_HEADERS = ("Authorization", "If-None-Match", "If-Range", "Prefer", "Range", "X-Correlation-Id")
+_REQUEST_HEADERS = (
+    "Authorization",
+    "Idempotency-Key",
+    "If-None-Match",
+    "If-Range",
+    "Prefer",
+    "Range",
+    "X-Correlation-Id",
+)
 _ANSWER_HEADERS = (
     "Content-Disposition",
     "Content-Location",

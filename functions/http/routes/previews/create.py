@@ -7,7 +7,8 @@ from fastapi import APIRouter, File, Form, Response, UploadFile
 from functions.http.parameters.options import FromOptions, NoOtherFields
 from functions.http.routes.previews.answers import FromAnswering
 from functions.http.routes.previews.documented_responses import GENERATED
-from functions.http.routing.authorized_route import AuthorizedRoute, requires
+from functions.http.routes.previews.preview_route import PreviewRoute
+from functions.http.routing.authorized_route import requires
 from functions.http.routing.dependencies import FromCaller, FromResources
 from functions.previews.requests import ReferenceAt, find_reference, preview_request
 from pipeline.access.owners import new_id
@@ -17,7 +18,7 @@ from pipeline.domain import jobs, sessions
 from pipeline.errors import InvalidInput
 from pipeline.logs import current_correlation_id
 
-router = APIRouter(tags=["previews"], route_class=AuthorizedRoute)
+router = APIRouter(tags=["previews"], route_class=PreviewRoute)
 
 ResponseText = Annotated[str, Form(description="What to say")]
 

@@ -79,6 +79,7 @@ CALLS = [
     Call("HEAD", "/previews/{job_id}.wav", "preview", ("job_id",)),
     Call("GET", "/jobs/{job_id}", "preview", ("job_id",)),
     Call("DELETE", "/jobs/{job_id}", "preview", ("job_id",)),
+    Call("GET", "/jobs/{job_id}/events", "preview", ("job_id",)),
     Call("GET", "/voices", "preview"),
     Call(
         "POST",
