@@ -1,26 +1,23 @@
 """`/v1/audio/speech`: synthesis with a saved voice, or with a recording that the request holds."""
 
 from dataclasses import replace
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from fastapi import APIRouter, Response
-from pydantic import BaseModel, ConfigDict, Field
+from fastapi import APIRouter, Request, Response
+from fastapi.routing import APIRoute
 
 from functions.http.openai.models import check_model
-from functions.http.openai.recordings import check_recording, decode_base64
+from functions.http.openai.repeated_requests import fingerprint_of, job_to_join, remembered
 from functions.http.openai.speech_events import MEDIA_TYPE, as_events
-from functions.http.openai.voice_lookup import find_voice
+from functions.http.openai.speech_request import NewJob, SpeechRequest, new_job
 from functions.http.responses import problems
 from functions.http.routes.previews.answers import Answering, Wishes
-from functions.http.routing.authorized_route import AuthorizedRoute, requires
+from functions.http.routing.authorized_route import requires
 from functions.http.routing.dependencies import FromCaller, FromQueueDepth, FromResources, FromWaiters
-from functions.previews.requests import ReferenceAt, WholeText, preview_request
-from pipeline.access.owners import new_id
-from pipeline.audio.output_formats import FASTEST, FORMATS, SLOWEST, FormatName
+from functions.http.routing.idempotent_route import IdempotentRoute
+from pipeline.audio.output_formats import FORMATS
 from pipeline.clients.resources import Resources
-from pipeline.contract import layout, records
-from pipeline.contract.options import Options, check_options
-from pipeline.domain import jobs, sessions
+from pipeline.domain import jobs
 from pipeline.errors import (
     DeadlineExceeded,
     Expired,
@@ -32,11 +29,20 @@ from pipeline.errors import (
     Unavailable,
 )
 from pipeline.ids import Owner
-from pipeline.logs import current_correlation_id
 
-router = APIRouter(prefix="/v1", tags=["openai"], route_class=AuthorizedRoute)
 
-INPUT_MAX = 4096
+class SpeechRoute(IdempotentRoute):
+    """A route that creates the job of a speech request."""
+
+    @staticmethod
+    async def join(request: Request, job_id: str) -> Response:
+        """Return the response from the job that an earlier request with the same idempotency key has made."""
+        request.state.joined_job_id = job_id
+        return await _serve_joined(request)
+
+
+router = APIRouter(prefix="/v1", tags=["openai"], route_class=SpeechRoute)
+
 WARNING = "X-Warning"
 
 _CONTENT: dict[str, Any] = {
@@ -66,48 +72,10 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
 }
 
 
-class VoiceId(BaseModel):
-    """A voice, by its id."""
-
-    id: WholeText
-
-
-class SpeechRequest(BaseModel):
-    """What to say, and how; fields that are not known have no effect, and are named in `X-Warning`."""
-
-    model_config = ConfigDict(extra="allow", allow_inf_nan=False)
-
-    model: WholeText
-    input: Annotated[WholeText, Field(min_length=1, max_length=INPUT_MAX, description="The text")]
-    voice: WholeText | VoiceId | None = Field(None, description="A saved voice's id or name")
-    response_format: FormatName | None = Field(None, description="`mp3` if not given; `pcm`: 24 kHz, 16 bits")
-    speed: Annotated[float, Field(ge=SLOWEST, le=FASTEST)] | None = Field(
-        None, description="1 if not given; the pitch stays"
-    )
-    instructions: WholeText | None = Field(None, description="Accepted, but the model has no use for them")
-    stream_format: Literal["audio", "sse"] | None = Field(None, description="`audio` if not given")
-    language: WholeText | None = Field(None, description="Not of OpenAI: see `/preview`")
-    seed: int | None = Field(None, description="Not of OpenAI: see `/preview`")
-    ref_audio: str | None = Field(
-        None, description="Not of OpenAI: in place of `voice`, a recording in base64 or as a `data:` URL"
-    )
-    ref_text: WholeText | None = Field(None, description="Not of OpenAI: what is said in it")
-
-    def options(self) -> Options:
-        """Return the options of the synthesis."""
-        given = {"language": self.language, "seed": self.seed}
-        return check_options({name: value for name, value in given.items() if value is not None})
-
-    def warnings(self) -> list[str]:
-        """Return what had no effect."""
-        ignored = ["instructions"] if self.instructions else []
-        ignored += [name[:64].encode("ascii", "backslashreplace").decode() for name in self.model_extra or {}]
-        return [f"{name} has no effect" for name in ignored if name.isprintable()]
-
-
 @router.post("/audio/speech", response_class=Response, responses=_RESPONSES, openapi_extra=requires("preview"))
 async def create_speech(
     speech: SpeechRequest,
+    http_request: Request,
     caller: FromCaller,
     resources: FromResources,
     waiters: FromWaiters,
@@ -117,8 +85,9 @@ async def create_speech(
     check_model(speech.model, resources.settings)
     text = jobs.check_text(speech.input, resources.settings, field="input")
     format_ = replace(FORMATS[speech.response_format or "mp3"], speed=speech.speed or 1.0)
-    answering = Answering(resources, waiters, queue_depth, Wishes((), format_, stream=True))
-    answer = await _answer(answering, speech, caller.owner, text)
+    claim = getattr(http_request.state, "idempotency_claim", None)
+    answering = Answering(resources, waiters, queue_depth, Wishes((), format_, stream=True), claim)
+    answer = await _answer(answering, speech, caller.owner, http_request)
     if answer.status_code == 202:
         answer = _not_in_time(answer, resources)
     elif answer.status_code == 200 and speech.stream_format == "sse":
@@ -128,46 +97,26 @@ async def create_speech(
     return answer
 
 
-async def _answer(answering: Answering, speech: SpeechRequest, owner: Owner, text: str) -> Response:
-    resources, options = answering.resources, speech.options()
-    if (speech.voice is None) == (speech.ref_audio is None):
-        raise InvalidInput("Give either voice, a saved voice, or ref_audio, a recording.", field="voice")
-    if speech.ref_audio is None:
-        named = speech.voice.id if isinstance(speech.voice, VoiceId) else speech.voice or ""
-        voice = await find_voice(resources, owner, named)
-        source = records.Source(voice_id=voice.voice_id, owner=owner)
-        reference = ReferenceAt(voice.reference_id, layout.voice_files(voice).folder)
-        request = preview_request(
-            resources, source, reference, text, options, correlation_id=current_correlation_id()
-        )
-        return await answering.respond(request)
-    return await _from_recording(answering, speech, owner, text, options)
+# For a request whose idempotency key has been used before.
+_serve_joined = APIRoute("/", create_speech, methods=["POST"], response_class=Response).get_route_handler()
 
 
-async def _from_recording(
-    answering: Answering, speech: SpeechRequest, owner: Owner, text: str, options: Options
-) -> Response:
+async def _answer(answering: Answering, speech: SpeechRequest, owner: Owner, http_request: Request) -> Response:
     resources = answering.resources
-    said = sessions.check_transcription(speech.ref_text or "", resources.settings)
-    data = decode_base64(speech.ref_audio or "", field="ref_audio")
+    if joined := getattr(http_request.state, "joined_job_id", None):
+        return await answering.join(owner, joined)
+    if answering.claim:
+        return await _respond(answering, await new_job(resources, speech, owner))
+    fingerprint = fingerprint_of(speech)
+    if joined := await job_to_join(resources, owner, fingerprint, http_request.headers):
+        return await answering.join(owner, joined)
+    job = await new_job(resources, speech, owner)
+    async with remembered(resources, owner, fingerprint, job.request.job_id):
+        return await _respond(answering, job)
 
-    async def read() -> bytes:
-        return data
 
-    recording = await check_recording(resources, read, field="ref_audio")
-    session_id = new_id(resources.new_id, owner)
-    request = preview_request(
-        resources,
-        records.Source(session_id=session_id, owner=owner),
-        ReferenceAt(session_id),
-        text,
-        options,
-        correlation_id=current_correlation_id(),
-        new_reference=records.NewReference(transcription=said),
-    )
-    return await answering.respond(
-        request, sessions.objects(session_id, recording, said), reference_seconds=recording.duration_seconds
-    )
+async def _respond(answering: Answering, job: NewJob) -> Response:
+    return await answering.respond(job.request, job.objects, reference_seconds=job.reference_seconds)
 
 
 def _not_in_time(accepted: Response, resources: Resources) -> Response:

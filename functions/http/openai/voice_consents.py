@@ -7,14 +7,15 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from functions.http.openai.recordings import check_recording
 from functions.http.responses import problems
-from functions.http.routing.authorized_route import AuthorizedRoute, requires
+from functions.http.routing.authorized_route import requires
 from functions.http.routing.dependencies import FromCaller, FromResources
+from functions.http.routing.idempotent_route import IdempotentRoute
 from functions.previews.requests import WholeText
 from pipeline.domain import voice_consents
 from pipeline.domain.voice_consents import StoredConsent
 from pipeline.errors import InvalidAudio, InvalidInput, NotFound, TooLarge, TooMany, Unavailable
 
-router = APIRouter(prefix="/v1", tags=["openai"], route_class=AuthorizedRoute)
+router = APIRouter(prefix="/v1", tags=["openai"], route_class=IdempotentRoute)
 
 
 class ConsentView(BaseModel):

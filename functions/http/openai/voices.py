@@ -1,5 +1,6 @@
 """`/v1/audio/voices`: saved voices, as OpenAI's clients and those of vLLM list, make and delete them."""
 
+import re
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, File, Form, UploadFile
@@ -8,16 +9,20 @@ from pydantic import BaseModel, Field
 from functions.http.openai.recordings import check_recording
 from functions.http.openai.voice_lookup import all_voices
 from functions.http.responses import problems
-from functions.http.routing.authorized_route import AuthorizedRoute, requires
+from functions.http.routing.authorized_route import requires
 from functions.http.routing.dependencies import FromCaller, FromResources
+from functions.http.routing.idempotent_route import IdempotentRoute
 from pipeline.access.owners import new_id
 from pipeline.clients.resources import Resources
 from pipeline.contract.records import VoiceMetadata
 from pipeline.domain import sessions, voice_changes, voice_consents, voice_names, voices
 from pipeline.errors import InvalidAudio, InvalidInput, NameTaken, NotFound, TooLarge, TooMany, Unavailable
-from pipeline.ids import Owner, is_id
+from pipeline.ids import Owner
 
-router = APIRouter(prefix="/v1", tags=["openai"], route_class=AuthorizedRoute)
+router = APIRouter(prefix="/v1", tags=["openai"], route_class=IdempotentRoute)
+
+# Also of OpenAI's own, so that a consent which is not stored here is not taken for its words.
+_CONSENT_ID = re.compile(r"[0-9a-f]{32}|cons_\w+")
 
 
 class VoiceView(BaseModel):
@@ -135,7 +140,7 @@ async def delete_voice(voice_id: str, caller: FromCaller, resources: FromResourc
 
 async def _consent(resources: Resources, owner: Owner, given: str) -> tuple[str, bytes | None]:
     """Return the words of a consent and its recording, if `given` is the id of one; else `given`, the words."""
-    if not is_id(given):
+    if not _CONSENT_ID.fullmatch(given):
         return voice_names.check_consent(given), None
     stored = await voice_consents.get(resources, owner, given)
     return stored.words, await voice_consents.recording_of(resources, stored)
