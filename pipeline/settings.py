@@ -4,7 +4,7 @@ from datetime import timedelta
 from functools import cached_property
 from typing import Literal, Self
 
-from pydantic import AliasChoices, Field, field_validator, model_validator
+from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from pipeline.addresses import HttpUrl, Networks, Origins, is_loopback, is_loopback_url, separated
@@ -69,6 +69,12 @@ class Settings(EnvironmentSettings):
         None,
         description="Addresses or networks of proxies whose `X-Forwarded-For` is believed, separated by commas, "
         "such as `127.0.0.1,10.0.0.0/8`; none when not set",
+    )
+    origin_secret: SecretStr | None = Field(
+        None,
+        min_length=16,
+        description="Secret that CloudFront sends to the functions; requests with it come from the address that "
+        "CloudFront reports. The template makes it, where there is a domain",
     )
     websocket_url: str | None = Field(
         None,

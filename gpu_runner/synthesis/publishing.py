@@ -179,11 +179,13 @@ def _preview(resources: Resources, key: str, completed_at: datetime, sample_rate
 
 def _timings(result: Synthesized, audio_seconds: float) -> Timings:
     seconds = result.speech.seconds if result.speech else 0.0
-    waited = result.ended_at - timedelta(seconds=seconds) - result.request.created_at
+    created_at, first_audio_at = result.request.created_at, result.stream.first_audio_at
+    waited = result.ended_at - timedelta(seconds=seconds) - created_at
     return Timings(
         queued_seconds=round(max(0.0, waited.total_seconds()), 3),
         synthesis_seconds=round(seconds, 3),
         real_time_factor=round(seconds / max(audio_seconds, 0.001), 4),
+        first_audio_seconds=round((first_audio_at - created_at).total_seconds(), 3) if first_audio_at else None,
     )
 
 

@@ -97,6 +97,7 @@ class Timings(Record):
     queued_seconds: float
     synthesis_seconds: float
     real_time_factor: float = Field(description="seconds of synthesis per second of audio")
+    first_audio_seconds: float | None = Field(None, description="from the request to the first audio")
 
 
 class SynthesisReport(Record):

@@ -137,7 +137,7 @@ class Growing(io.RawIOBase):
 def test_ffmpegs_library_decodes_a_response_while_it_grows(client: Client, session_id: str, format_: str) -> None:
     with streamed(client, session_id, format_) as answer:
         file, samples, came_early = Growing(answer), 0, False
-        with av.open(file, options={"probesize": "4096", "analyzeduration": "0"}) as container:
+        with av.open(file, "r", options={"probesize": "4096", "analyzeduration": "0"}) as container:
             for frame in container.decode(audio=0):
                 came_early = came_early or not file.is_whole
                 samples += frame.samples

@@ -3,6 +3,8 @@
 import importlib
 import json
 import re
+import shutil
+import subprocess
 import tomllib
 from datetime import timedelta
 from pathlib import Path
@@ -14,6 +16,7 @@ import yaml
 from provisioning.buckets import UNFINISHED_UPLOAD_DAYS, expiry_rules
 from provisioning.queues import LONGEST_RETENTION
 
+from functions.aws.viewer_address import ADDRESS_HEADER
 from infra.simulation.cloudformation import read_resources
 from pipeline.contract import layout
 from pipeline.contract.records import Timings
@@ -46,8 +49,11 @@ def function(name: str) -> dict[str, Any]:
 
 
 def environment(name: str) -> dict[str, Any]:
-    found: dict[str, Any] = function(name)["Environment"]["Variables"]
-    return found
+    """Return a function's variables: its own and those of all functions, as SAM joins them."""
+    places = template(name.split(".")[0])["Globals"]["Function"], FUNCTIONS[name]["Properties"]
+    return {
+        key: value for place in places for key, value in place.get("Environment", {}).get("Variables", {}).items()
+    }
 
 
 # Retention
@@ -564,6 +570,35 @@ def test_a_domain_has_both_apis_at_the_paths_of_one_machine_and_a_limit_for_each
     # Pages of that name use the API as those of the named origins do.
     for stack in ("Http", "WebSocket", "Storage"):
         assert "https://${DomainName}" in str(properties("root", stack)["Parameters"]["CorsOrigins"])
+
+
+def test_cloudfront_shows_the_functions_a_secret_and_the_address_of_the_client() -> None:
+    distribution = properties("edge", "Distribution")["DistributionConfig"]
+    secret = {"Fn::Sub": "{{resolve:secretsmanager:${OriginSecretArn}:SecretString}}"}
+    for origin in distribution["Origins"]:
+        assert origin["OriginCustomHeaders"] == [{"HeaderName": "X-Origin-Secret", "HeaderValue": secret}]
+    for behavior in [distribution["DefaultCacheBehavior"], *distribution["CacheBehaviors"]]:
+        (association,) = behavior["FunctionAssociations"]
+        assert association["FunctionARN"] == {"Fn::GetAtt": ["ViewerAddress", "FunctionARN"]}
+    known_by_functions = {"Fn::If": ["HasOriginSecret", secret, {"Ref": "AWS::NoValue"}]}
+    for name in ("http.HttpFunction", "websocket.ConnectFunction"):
+        assert environment(name)["ORIGIN_SECRET"] == known_by_functions
+    for stack in ("Http", "WebSocket"):
+        arn = properties("root", stack)["Parameters"]["OriginSecretArn"]
+        assert arn == {"Fn::If": ["HasDomain", {"Ref": "OriginSecret"}, ""]}
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")
+def test_what_a_client_says_of_its_address_is_replaced_by_cloudfront() -> None:
+    code = properties("edge", "ViewerAddress")["FunctionCode"]
+    event = {
+        "viewer": {"ip": "198.51.100.1"},
+        "request": {"uri": "/", "headers": {ADDRESS_HEADER: {"value": "forged"}, "accept": {"value": "*/*"}}},
+    }
+    script = f"{code}; console.log(JSON.stringify(handler({json.dumps(event)})))"
+    done = subprocess.run(["node", "-e", script], capture_output=True, text=True, check=True)
+    headers = json.loads(done.stdout)["headers"]
+    assert headers == {ADDRESS_HEADER: {"value": "198.51.100.1"}, "accept": {"value": "*/*"}}
 
 
 def test_clients_call_an_alias_that_can_go_over_little_by_little() -> None:

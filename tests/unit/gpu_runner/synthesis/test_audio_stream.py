@@ -4,6 +4,7 @@ import asyncio
 import json
 from base64 import b64decode
 from collections.abc import AsyncIterator, Sequence
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
@@ -78,6 +79,17 @@ def subscriber(request_id: str) -> Subscriber:
 
 def noise(seconds: float, *, seed: int = 0) -> Samples:
     return np.random.default_rng(seed).uniform(-1, 1, round(seconds * RATE)).astype(np.float32)
+
+
+async def test_the_moment_of_the_first_audio_is_known_though_nobody_listens(client: Client) -> None:
+    time = FakeTime()
+    stream = AudioStream(client, Take("job", "mock-1", RATE, restarted=False), time)
+    assert stream.first_audio_at is None
+    first = time.now
+    stream.add(noise(0.01))
+    time.now += timedelta(seconds=2)
+    stream.add(noise(0.01))
+    assert stream.first_audio_at == first
 
 
 async def test_the_chunks_joined_are_the_stored_audio(client: Client, stream: AudioStream) -> None:
