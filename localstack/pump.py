@@ -21,6 +21,7 @@ from pipeline.clients.resources import Resources, connect
 from pipeline.errors import Unavailable
 from pipeline.logs import configure_logging
 from pipeline.settings import load_settings
+from pipeline.tracing import configure_tracing
 
 log = structlog.get_logger()
 
@@ -162,6 +163,7 @@ async def main() -> None:
     """Serve both queues until cancelled."""
     settings = load_settings()
     configure_logging(settings, "pump")
+    configure_tracing(settings, "pump")
     async with connect(settings) as resources:
         await _wait_until_reachable(resources.events, resources.synthesis_dead_letters)
         report_ready()

@@ -76,6 +76,7 @@ class Envelope(_MadeBySubscriber):
     source: Source
     created_at: AwareDatetime
     correlation_id: str | None = None
+    traceparent: str | None = Field(None, description="the span that made it, if it is traced")
 
 
 class Request(Envelope):
@@ -116,6 +117,7 @@ class _OutcomeFields(_MadeBySubscriber):
     created_at: AwareDatetime
     completed_at: AwareDatetime
     correlation_id: str | None = None
+    traceparent: str | None = None
 
 
 class Preview(Record):
