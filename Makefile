@@ -166,9 +166,10 @@ CUDA_ONLY = triton cuda-bindings cuda-pathfinder cuda-toolkit nvidia-cublas nvid
 	nvidia-cuda-runtime nvidia-cudnn-cu13 nvidia-cufft nvidia-cufile nvidia-curand nvidia-cusolver nvidia-cusparse \
 	nvidia-cusparselt-cu13 nvidia-nccl-cu13 nvidia-nvjitlink nvidia-nvshmem-cu13 nvidia-nvtx
 lock:
-	$(COMPILE) pyproject.toml --extra local --output-file requirements/local.lock
-	$(COMPILE) pyproject.toml --constraint requirements/local.lock --output-file requirements/functions.lock
-	$(COMPILE) pyproject.toml --extra local --extra dev --constraint requirements/local.lock \
+	$(COMPILE) pyproject.toml --extra local --extra tracing --output-file requirements/local.lock
+	$(COMPILE) pyproject.toml --extra tracing --constraint requirements/local.lock \
+		--output-file requirements/functions.lock
+	$(COMPILE) pyproject.toml --extra local --extra tracing --extra dev --constraint requirements/local.lock \
 		--output-file requirements/dev.lock
 	$(COMPILE) requirements/qwen.in --constraint requirements/torch.in --constraint requirements/dev.lock \
 		$(foreach name,torch $(CUDA_ONLY),--no-emit-package $(name)) --output-file requirements/qwen.lock
