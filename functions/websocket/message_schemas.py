@@ -2,13 +2,13 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from functions.websocket.dispatch import Cancel, GeneratePreview, SaveVoice, Subscribe
 from pipeline.contract.record import Record, UtcSeconds
 from pipeline.contract.stream_messages import AudioChunk, AudioProgress, StreamStarted
 
-SENT_BY_CLIENTS = {
+SENT_BY_CLIENTS: dict[str, type[BaseModel]] = {
     "generate_preview": GeneratePreview,
     "save_voice": SaveVoice,
     "subscribe": Subscribe,

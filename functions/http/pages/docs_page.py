@@ -1,4 +1,4 @@
-"""`/docs` and `/asyncapi.json`: the API documentation, without requests to other hosts and without inline scripts."""
+"""`/docs` and `/asyncapi.json`: the API documentation; the page sends no requests to other hosts."""
 
 from pathlib import Path
 

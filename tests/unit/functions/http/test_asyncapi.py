@@ -14,7 +14,7 @@ from functions.websocket import messages
 from functions.websocket.dispatch import SCOPES
 from functions.websocket.message_schemas import RECEIVED_BY_CLIENTS, SENT_BY_CLIENTS
 from pipeline.contract.options import Options
-from pipeline.contract.records import ReplyTo, Subscriber
+from pipeline.contract.records import Outcome, ReplyTo, Subscriber
 from pipeline.contract.stream_messages import AudioChunk, AudioProgress, StreamStarted, stream_message
 from pipeline.errors import InvalidInput
 from tests.api import api
@@ -106,7 +106,7 @@ async def test_the_data_of_events_is_described() -> None:
 async def test_the_body_of_webhooks_is_described() -> None:
     world = World()
     made, failed = await world.job(), await world.job()
-    outcomes = {"tts_complete": await world.succeed(made), "error": await world.fail(failed)}
+    outcomes: dict[str, Outcome] = {"tts_complete": await world.succeed(made), "error": await world.fail(failed)}
     assert set(outcomes) == set(WEBHOOKS)
     for name, outcome in outcomes.items():
         described_as(WEBHOOKS[name], json.loads(await body_of(world.resources, outcome)))
