@@ -129,6 +129,7 @@ def client_config() -> AioConfig:
 def resolve_endpoint_once(s3: "S3Client") -> None:
     """Prevent botocore from resolving the endpoint again for every key, which is a fifth of a call's CPU time.
 
-    The key is a parameter of the endpoint rules, and so part of their cache key, but no rule uses it.
+    Key and prefix are parameters of the endpoint rules, and so part of their cache key, but no rule uses them.
     """
-    s3._ruleset_resolver._param_definitions.pop("Key", None)  # type: ignore[attr-defined]
+    for name in ("Key", "Prefix"):
+        s3._ruleset_resolver._param_definitions.pop(name, None)  # type: ignore[attr-defined]

@@ -24,7 +24,7 @@ SWEEPS = "sweeps/"
 LAST_SWEEP = SWEEPS + "last.json"
 
 OUTCOME_FILE = "outcome.json"
-_REFERENCE_FILES = {"source.wav", "transcription.txt", "embedding.json"}
+_REFERENCE_FILES = {"source.wav", "transcription.txt", "embedding.json", "consent.wav"}
 
 _JOB_KEY = re.compile(r"jobs/(?P<job_id>[0-9a-f]{32})/(?P<rest>.+)")
 _USAGE_KEY = re.compile(r"shares/[^/]+/(?P<what>[a-z-]+)-(?P<start>0[0-9a-f]{11})\.json")
@@ -50,6 +50,16 @@ class ReferenceKeys:
     def embedding(self) -> str:
         """The voice-clone prompt, JSON."""
         return self.folder + "embedding.json"
+
+    @property
+    def consent(self) -> str:
+        """JSON; only of a session whose recording is that of a consent."""
+        return self.folder + "consent.json"
+
+    @property
+    def consent_audio(self) -> str:
+        """Only of a saved voice: the recording of its speaker's consent, mono PCM WAV."""
+        return self.folder + "consent.wav"
 
     @property
     def metadata(self) -> str:

@@ -165,10 +165,20 @@ def outcome_fields(request: Envelope, completed_at: datetime) -> dict[str, Any]:
 
 
 class Consent(Record):
-    """The text of the consent of a voice's speaker, and when it was given."""
+    """The consent of a voice's speaker: its text, when it was given, and the key of its recording, if any."""
 
     text: str
     given_at: UtcSeconds
+    recording_file: str | None = None
+
+
+class RecordedConsent(Record):
+    """`audio/uploads/<consent_id>/consent.json`: a recorded consent, until a voice is made with it."""
+
+    name: str
+    language: str
+    text: str = Field("", description="the words of the recording, if they were given")
+    created_at: UtcSeconds
 
 
 class VoiceMetadata(Record):

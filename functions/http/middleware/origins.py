@@ -43,7 +43,10 @@ _ANSWER_HEADERS = (
     "WWW-Authenticate",
     "X-Correlation-Id",
     "X-Job-Id",
+    "X-Request-Id",
     "X-Session-Id",
+    "X-Should-Retry",
+    "X-Warning",
 )
 
 
