@@ -84,9 +84,8 @@ def _schemas() -> Schema:
     received: list[tuple[type[BaseModel], JsonSchemaMode]] = [
         (model, "serialization") for _, model in RECEIVED_BY_CLIENTS.values()
     ]
-    sent: list[tuple[type[BaseModel], JsonSchemaMode]] = [
-        (model, "validation") for model in (*SENT_BY_CLIENTS.values(), Options)
-    ]
+    from_clients: list[type[BaseModel]] = [*SENT_BY_CLIENTS.values(), Options]
+    sent: list[tuple[type[BaseModel], JsonSchemaMode]] = [(model, "validation") for model in from_clients]
     _, found = models_json_schema([*received, *sent], ref_template="#/components/schemas/{model}")
     schemas: Schema = found["$defs"]
     # The options are further fields of this message; any other is refused.
