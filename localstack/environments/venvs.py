@@ -25,6 +25,7 @@ LOCKS = {
     "sam": _HERE / "sam.lock",
     "checkov": _HERE / "checkov.lock",
     "lambda": _HERE / "lambda.lock",
+    "wyoming-openai": _HERE / "wyoming-openai.lock",
     "simulation": ROOT / "infra" / "simulation.lock",
 }
 

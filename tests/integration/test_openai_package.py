@@ -4,7 +4,7 @@ import asyncio
 import base64
 import io
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any, Literal, get_args
@@ -104,7 +104,7 @@ async def test_speech_is_mp3_unless_asked_otherwise(client: AsyncOpenAI, sample:
 
 async def test_a_voice_is_named_by_id_or_name_or_object(client: AsyncOpenAI, sample: bytes) -> None:
     voice = await saved(client, sample)
-    same = {"model": "tts-1", "input": TEXT, "response_format": "pcm", "extra_body": {"seed": 1}}
+    same: dict[str, Any] = {"model": "tts-1", "input": TEXT, "response_format": "pcm", "extra_body": {"seed": 1}}
     by_id = await client.audio.speech.create(voice=voice.id, **same)
     by_name = await client.audio.speech.create(voice="nova OF nowhere", **same)
     by_object = await client.audio.speech.create(voice={"id": voice.id}, **same)
@@ -127,6 +127,7 @@ async def test_speech_with_a_recording_in_place_of_a_voice(client: AsyncOpenAI, 
     assert median_pitch(decoded(answer.content)) == pytest.approx(PITCH, rel=0.05)
 
 
+@pytest.mark.slow
 async def test_speed_changes_the_length_and_keeps_the_pitch(client: AsyncOpenAI, sample: bytes) -> None:
     voice = await saved(client, sample)
     normal = decoded(await said(client, voice.id))
@@ -169,6 +170,7 @@ async def test_audio_is_streamed_while_it_is_made(resources: Resources, sample: 
                 assert streamed[0 if format_ == "pcm" else 44 :] == samples
 
 
+@pytest.mark.slow
 async def test_audio_is_streamed_at_another_speed(resources: Resources, sample: bytes) -> None:
     async with service(resources, MockEngine(speed=4)) as one, one.client() as client:
         voice = await saved(client, sample)
@@ -226,6 +228,7 @@ async def test_a_request_that_timed_out_and_is_retried_waits_for_the_same_job(
         assert await made_previews(resources) == 1
 
 
+@pytest.mark.slow
 async def test_audio_that_is_not_ready_in_time_is_asked_for_again(resources: Resources, sample: bytes) -> None:
     hasty = replace(resources, settings=changed(resources.settings, preview_wait_seconds=1))
     async with service(hasty, MockEngine(delay_seconds=2)) as one, one.client() as client:
@@ -236,6 +239,7 @@ async def test_audio_that_is_not_ready_in_time_is_asked_for_again(resources: Res
         assert await made_previews(resources) == 1
 
 
+@pytest.mark.slow
 async def test_another_take_is_made_once_the_first_has_ended(
     client: AsyncOpenAI, resources: Resources, sample: bytes
 ) -> None:
@@ -300,7 +304,7 @@ async def test_errors_say_what_was_wrong_and_are_not_retried(
     speech, voices = client.audio.speech, client.audio.voices
     good: dict[str, Any] = {"model": "tts-1", "voice": voice.id, "input": "Hello."}
     audio = ("a.wav", sample)
-    wrong = [
+    wrong: list[tuple[Callable[[], Awaitable[Any]], type[openai.APIStatusError], str | None]] = [
         (partial(speech.create, **good | {"voice": "nobody"}), openai.NotFoundError, "voice"),
         (partial(speech.create, **good | {"model": "whisper-1"}), openai.NotFoundError, "model"),
         (partial(speech.create, **good | {"input": "a" * 4097}), openai.UnprocessableEntityError, "input"),
@@ -381,6 +385,7 @@ async def test_keys_are_the_services_own(resources: Resources, sample: bytes) ->
             assert len(one.traffic.requests) == 1
 
 
+@pytest.mark.slow
 async def test_parallel_requests(client: AsyncOpenAI, sample: bytes) -> None:
     voice = await saved(client, sample)
     answers = await asyncio.gather(*(said(client, voice.id, extra_body={"seed": seed}) for seed in range(6)))
