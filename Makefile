@@ -14,8 +14,8 @@ PYTEST_XDIST ?= -n 2 --dist loadgroup
 unexport PYTHONDONTWRITEBYTECODE
 export PIP_NO_COMPILE := 1
 
-.PHONY: help run keys test test-all test-second-tier environments bench bench-cold-start bench-gpu simulate localstack \
-	deploy-local preflight deploy worker-image deploy-worker test-deployed rollback teardown check check-types \
+.PHONY: help run keys test coverage test-all test-second-tier environments bench bench-cold-start bench-gpu simulate \
+	localstack deploy-local preflight deploy worker-image deploy-worker test-deployed rollback teardown check check-types \
 	check-python check-studio validate vendor screenshots clean lock
 
 help:
@@ -33,6 +33,10 @@ keys: $(SERVICE)/local.stamp
 test: $(SERVICE)/dev.stamp
 	@PYTHONPATH=localstack $(SERVICE_PYTHON) -m environments ministack
 	$(SERVICE_PYTHON) -m pytest -m "not slow" --ignore tests/qwen $(PYTEST_XDIST) $(PYTEST_ARGS)
+
+## make coverage          the same, and the lines and branches of the code that it does not reach
+coverage:
+	@$(MAKE) test PYTEST_ARGS="--cov --cov-report=term-missing $(PYTEST_ARGS)"
 
 ## make test-all          and the second tier: every stack, kill -9, LocalStack, the templates, the model
 test-all: test test-second-tier

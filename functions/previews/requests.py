@@ -58,6 +58,7 @@ def preview_request(
     correlation_id: str | None,
     subscriber: Subscriber | None = None,
     new_reference: NewReference | None = None,
+    webhook_url: str | None = None,
 ) -> Request:
     """Return the request to synthesize a validated text."""
     return Request(
@@ -72,6 +73,7 @@ def preview_request(
         correlation_id=correlation_id,
         subscriber=subscriber,
         new_reference=new_reference,
+        webhook_url=webhook_url,
     )
 
 

@@ -19,6 +19,7 @@ TICKETS = "tickets/"
 QUOTAS = "shares/"
 IN_FLIGHT = "in-flight/"
 IDEMPOTENCY = "idempotency/"
+WEBHOOKS = "webhooks/"
 SWEEPS = "sweeps/"
 LAST_SWEEP = SWEEPS + "last.json"
 
@@ -135,6 +136,16 @@ def outcome(job_id: str) -> str:
 def cancellation(job_id: str) -> str:
     """Return the key of a job's cancellation."""
     return job(job_id) + "cancel"
+
+
+def webhook_failure(job_id: str) -> str:
+    """Return the key of the record that a job's webhook was given up."""
+    return job(job_id) + "webhook-failure.json"
+
+
+def webhook_receiver(owner: Owner) -> str:
+    """Return the key of an owner's webhook receiver, in the bucket of the voices, where nothing expires."""
+    return f"{WEBHOOKS}{owner or '_'}.json"  # no owner's name has an underscore
 
 
 def subscribers(job_id: str) -> str:

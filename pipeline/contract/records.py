@@ -76,6 +76,7 @@ class Envelope(_MadeBySubscriber):
     source: Source
     created_at: AwareDatetime
     correlation_id: str | None = None
+    webhook_url: str | None = Field(None, description="whom to tell how it ended, besides its subscriber")
 
 
 class Request(Envelope):
@@ -116,6 +117,7 @@ class _OutcomeFields(_MadeBySubscriber):
     created_at: AwareDatetime
     completed_at: AwareDatetime
     correlation_id: str | None = None
+    webhook_url: str | None = None
 
 
 class Preview(Record):
