@@ -14,8 +14,8 @@ PYTEST_XDIST ?= -n 2 --dist loadgroup
 unexport PYTHONDONTWRITEBYTECODE
 export PIP_NO_COMPILE := 1
 
-.PHONY: help run keys test test-all test-second-tier environments bench bench-cold-start bench-gpu simulate localstack \
-	deploy-local preflight deploy worker-image deploy-worker test-deployed rollback teardown check check-types \
+.PHONY: help run keys test coverage test-all test-second-tier environments bench bench-cold-start bench-gpu simulate \
+	localstack deploy-local preflight deploy worker-image deploy-worker test-deployed rollback teardown check check-types \
 	check-python check-studio validate vendor screenshots clean lock
 
 help:
@@ -34,6 +34,10 @@ test: $(SERVICE)/dev.stamp
 	@PYTHONPATH=localstack $(SERVICE_PYTHON) -m environments ministack
 	$(SERVICE_PYTHON) -m pytest -m "not slow" --ignore tests/qwen $(PYTEST_XDIST) $(PYTEST_ARGS)
 
+## make coverage          the same, and the lines and branches of the code that it does not reach
+coverage:
+	@$(MAKE) test PYTEST_ARGS="--cov --cov-report=term-missing $(PYTEST_ARGS)"
+
 ## make test-all          and the second tier: every stack, kill -9, LocalStack, the templates, the model
 test-all: test test-second-tier
 
@@ -47,6 +51,7 @@ environments: $(SERVICE)/dev.stamp $(SERVICE)/qwen.stamp
 bench: $(SERVICE)/dev.stamp $(SERVICE)/qwen.stamp
 	@PYTHONPATH=localstack $(SERVICE_PYTHON) -m environments ministack
 	PYTHONPATH=localstack $(SERVICE_PYTHON) -m tests.benchmarks.preview_overhead
+	PYTHONPATH=localstack $(SERVICE_PYTHON) -m tests.benchmarks.streaming
 	PYTHONPATH=localstack $(SERVICE_PYTHON) -m tests.benchmarks.fairness
 	PYTHONPATH=localstack $(SERVICE_PYTHON) -m tests.benchmarks.worker_throughput
 	OMP_NUM_THREADS=1 $(SERVICE_PYTHON) -m tests.benchmarks.qwen_engine
@@ -161,9 +166,10 @@ CUDA_ONLY = triton cuda-bindings cuda-pathfinder cuda-toolkit nvidia-cublas nvid
 	nvidia-cuda-runtime nvidia-cudnn-cu13 nvidia-cufft nvidia-cufile nvidia-curand nvidia-cusolver nvidia-cusparse \
 	nvidia-cusparselt-cu13 nvidia-nccl-cu13 nvidia-nvjitlink nvidia-nvshmem-cu13 nvidia-nvtx
 lock:
-	$(COMPILE) pyproject.toml --extra local --output-file requirements/local.lock
-	$(COMPILE) pyproject.toml --constraint requirements/local.lock --output-file requirements/functions.lock
-	$(COMPILE) pyproject.toml --extra local --extra dev --constraint requirements/local.lock \
+	$(COMPILE) pyproject.toml --extra local --extra tracing --output-file requirements/local.lock
+	$(COMPILE) pyproject.toml --extra tracing --constraint requirements/local.lock \
+		--output-file requirements/functions.lock
+	$(COMPILE) pyproject.toml --extra local --extra tracing --extra dev --constraint requirements/local.lock \
 		--output-file requirements/dev.lock
 	$(COMPILE) requirements/qwen.in --constraint requirements/torch.in --constraint requirements/dev.lock \
 		$(foreach name,torch $(CUDA_ONLY),--no-emit-package $(name)) --output-file requirements/qwen.lock
@@ -173,6 +179,8 @@ lock:
 	$(COMPILE) requirements/qwen-tts.in --no-deps --output-file requirements/qwen-tts.lock
 	for name in ministack cloud sam checkov lambda localstack-4.13.1 faster-qwen3-tts; do \
 		$(COMPILE) localstack/environments/$$name.in --output-file localstack/environments/$$name.lock || exit; done
+	$(subst 3.11,3.12,$(COMPILE)) localstack/environments/wyoming-openai.in \
+		--output-file localstack/environments/wyoming-openai.lock
 	$(COMPILE) infra/simulation.in --constraint requirements/dev.lock --output-file infra/simulation.lock
 
 # The engine with a real model; `make QWEN_VARIANT=cuda` where `auto` guesses wrong.

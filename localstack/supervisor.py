@@ -192,6 +192,7 @@ async def supervise(settings: Settings, data: Path, own_store: Program | None, m
         await asyncio.gather(*tasks, return_exceptions=True)
         await asyncio.gather(*(child.stop(SERVICES_STOP_SECONDS) for child in children))
         await asyncio.gather(*(child.stop(STORE_STOP_SECONDS) for child in store))
+        shutil.rmtree(run_folder, ignore_errors=True)  # or the next start would look complete before it is
 
 
 def watchers(settings: Settings, data: Path, store: Sequence[ChildProcess]) -> Iterator[Coroutine[Any, Any, None]]:

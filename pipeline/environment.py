@@ -3,14 +3,30 @@
 from typing import TypeVar
 
 from pydantic import ValidationError
-from pydantic_settings import BaseSettings
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
+
+
+class EnvironmentSettings(BaseSettings):
+    """Settings from arguments and the environment; looking elsewhere too doubles the time to read them."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Return arguments and environment."""
+        return init_settings, env_settings
 
 
 class SettingsError(ValueError):
     """The environment has an invalid value; the message names each setting and its valid values."""
 
 
-SettingsT = TypeVar("SettingsT", bound=BaseSettings)
+SettingsT = TypeVar("SettingsT", bound=EnvironmentSettings)
 
 
 def load(kind: type[SettingsT]) -> SettingsT:

@@ -126,6 +126,18 @@ class Expired(PipelineError):
     code = "expired"
 
 
+class IdempotencyKeyReused(InvalidInput):
+    """The idempotency key was used for another request."""
+
+    code = "idempotency_key_reused"
+
+
+class RequestInProgress(PipelineError):
+    """The first request with this idempotency key has not been answered yet."""
+
+    code = "request_in_progress"
+
+
 class NameTaken(PipelineError):
     """A voice of that name exists, or is being saved."""
 

@@ -4,11 +4,11 @@ from datetime import timedelta
 from functools import cached_property
 from typing import Literal, Self
 
-from pydantic import AliasChoices, Field, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
+from pydantic_settings import SettingsConfigDict
 
 from pipeline.addresses import HttpUrl, Networks, Origins, is_loopback, is_loopback_url, separated
-from pipeline.environment import load
+from pipeline.environment import EnvironmentSettings, load
 
 MAX_HOURS = 24 * 366 * 10
 # Reserved from the time to wait for a job: for reading its audio and sending the response.
@@ -17,7 +17,7 @@ ANSWER_SECONDS = 2.5
 FORM_BYTES = 1024 * 1024
 
 
-class Settings(BaseSettings):
+class Settings(EnvironmentSettings):
     """The settings of one process.  The description of each field is its row in docs/settings.md."""
 
     model_config = SettingsConfigDict(
@@ -70,6 +70,12 @@ class Settings(BaseSettings):
         description="Addresses or networks of proxies whose `X-Forwarded-For` is believed, separated by commas, "
         "such as `127.0.0.1,10.0.0.0/8`; none when not set",
     )
+    origin_secret: SecretStr | None = Field(
+        None,
+        min_length=16,
+        description="Secret that CloudFront sends to the functions; requests with it come from the address that "
+        "CloudFront reports. The template makes it, where there is a domain",
+    )
     websocket_url: str | None = Field(
         None,
         description="The WebSocket API that the studio opens, such as `wss://sockets.example`; "
@@ -115,6 +121,13 @@ class Settings(BaseSettings):
     )
     events_dead_letter_queue: str = Field(
         "voice-cloning-events-dead", min_length=1, description="Where events go that failed too often"
+    )
+
+    webhooks_queue: str = Field(
+        "voice-cloning-webhooks", min_length=1, description="Queue of webhooks to send, by name or URL"
+    )
+    webhooks_dead_letter_queue: str = Field(
+        "voice-cloning-webhooks-dead", min_length=1, description="Where webhooks go that nobody accepted for a day"
     )
 
     upload_retention_hours: float = Field(12, gt=0, le=MAX_HOURS, description="How long an upload is kept")
@@ -216,6 +229,11 @@ class Settings(BaseSettings):
         "INFO", description="Least level logged: `DEBUG`, `INFO`, `WARNING`, `ERROR`"
     )
     log_format: Literal["text", "json"] = Field("text", description="Form of the log lines: `text` or `json`")
+    traces_url: HttpUrl | None = Field(
+        None,
+        description="Collector that traces are sent to by OTLP, such as `http://127.0.0.1:4318/v1/traces`; none "
+        "when not set. `OTEL_EXPORTER_OTLP_HEADERS` can hold its key",
+    )
     log_payload_chars: int = Field(500, ge=0, description="Longest value in a log line")
 
     @field_validator("log_level", mode="before")
@@ -245,6 +263,11 @@ class Settings(BaseSettings):
         if self.auth is None:
             return self.aws_lambda_function_name is not None or not is_loopback(self.host)
         return self.auth == "keys"
+
+    @cached_property
+    def allows_loopback_webhooks(self) -> bool:
+        """Whether webhooks may be sent to this machine: only if everybody who can call the service is on it."""
+        return is_loopback(self.host) and not self.wants_keys
 
     @cached_property
     def serves_links(self) -> bool:

@@ -45,6 +45,7 @@ async def serving(settings: Settings) -> AsyncIterator[Resources]:
             await s3.create_bucket(Bucket=bucket)
         await _make_queue(sqs, settings, settings.synthesis_queue, settings.synthesis_dead_letter_queue)
         await _make_queue(sqs, settings, settings.events_queue, settings.events_dead_letter_queue)
+        await _make_queue(sqs, settings, settings.webhooks_queue, settings.webhooks_dead_letter_queue)
         yield resources
 
 
@@ -70,6 +71,13 @@ def put_many(settings: Settings, keys: Iterable[str]) -> None:
     backend = get_backend("s3")[ACCOUNT]["aws"]
     for key in keys:
         backend.put_object(settings.bucket, key, b"")
+
+
+def age_messages(settings: Settings, seconds: float) -> None:
+    """Let the messages of the synthesis queue be as if so much time had passed."""
+    queue = get_backend("sqs")[ACCOUNT][settings.aws_region].get_queue(settings.synthesis_queue)
+    for message in queue._messages:
+        message.visible_at -= 1000 * seconds
 
 
 def waiting(settings: Settings) -> int:

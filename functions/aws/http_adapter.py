@@ -1,6 +1,7 @@
 """Adapter between API Gateway's HTTP events (payload format 2.0) and the ASGI application."""
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any
 
 from mangum import Mangum
@@ -9,11 +10,14 @@ from mangum.types import ASGI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from functions.aws.process import Event, Handler, Process
+from functions.aws.viewer_address import viewer_address
 from functions.http.application import create_app, serve_with
 from functions.http.middleware.deadline import FIRST_BYTE_AT
 from functions.http.middleware.observability import CORRELATION_HEADER
 from functions.http.responses import problems
+from pipeline import tracing
 from pipeline.ids import Clock
+from pipeline.settings import Settings
 
 
 def answering(process: Process) -> Handler:
@@ -26,9 +30,20 @@ def answering(process: Process) -> Handler:
     def handler(event: Event, context: Any) -> Any:
         # A request without a correlation id gets the gateway's request id, which is in its access log too.
         names = {CORRELATION_HEADER.lower(): event["requestContext"]["requestId"]}
-        return adapter({**event, "headers": names | event["headers"]}, context)
+        headers = names | event["headers"]
+        request_context = _from_viewer(event["requestContext"], headers, process.resources.settings)
+        try:
+            return adapter({**event, "headers": headers, "requestContext": request_context}, context)
+        finally:
+            tracing.flush()  # Lambda freezes the process between events
 
     return handler
+
+
+def _from_viewer(context: Event, headers: Mapping[str, str], settings: Settings) -> Event:
+    """Replace the source address, which is CloudFront's for a request that came through it, by the client's."""
+    http = context["http"]
+    return {**context, "http": {**http, "sourceIp": viewer_address(headers, http["sourceIp"], settings)}}
 
 
 def _timed(app: ASGIApp, clock: Clock) -> ASGI:

@@ -6,12 +6,13 @@ Lambda provides full CPU during initialization, and what is created then does no
 import asyncio
 import gc
 from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import structlog
 
+from pipeline import tracing
 from pipeline.clients.resources import Resources, connect
 from pipeline.logs import configure_logging
 from pipeline.settings import load_settings
@@ -29,13 +30,20 @@ class Process:
     resources: Resources
     opened: AsyncExitStack = field(default_factory=AsyncExitStack)
 
+    def open(self, context: AbstractAsyncContextManager[T]) -> T:
+        """Enter a context that is never left: Lambda ends a process without notice."""
+        return self.loop.run_until_complete(self.opened.enter_async_context(context))
+
     def run(self, work: Coroutine[Any, Any, T], **bound: str | None) -> T:
         """Run the coroutine of one event, with these values bound to its log lines.
 
         A task has a copy of the context, so values that the coroutine binds do not persist to the next event.
         """
         with structlog.contextvars.bound_contextvars(**bound):
-            return self.loop.run_until_complete(work)
+            try:
+                return self.loop.run_until_complete(work)
+            finally:
+                tracing.flush()  # Lambda freezes the process between events
 
 
 def start(service: str) -> Process:
@@ -48,6 +56,7 @@ def start(service: str) -> Process:
     """
     settings = load_settings()
     configure_logging(settings, service)
+    tracing.configure_tracing(settings, service)
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)  # Mangum uses the current event loop
     opened = AsyncExitStack()  # never closed: Lambda ends a process without notice

@@ -14,6 +14,7 @@ import structlog
 from functions.access.access_control import AccessControl
 from functions.access.page_origins import REFUSAL, may_use
 from functions.aws.process import Event, Handler, Process
+from functions.aws.viewer_address import viewer_address
 from functions.http.responses.statuses import STATUS
 from functions.websocket.dispatch import Dispatcher, caller_remembered, connection_state, refusal
 from functions.websocket.messages import Message
@@ -66,7 +67,8 @@ class Routes:
         shows_ticket = settings.wants_keys and ticket is not None
         if not shows_ticket and not may_use(headers.get("origin"), headers.get("host"), settings.allowed_origins):
             raise Forbidden(REFUSAL)
-        address = event["requestContext"].get("identity", {}).get("sourceIp", "")
+        source = event["requestContext"].get("identity", {}).get("sourceIp", "")
+        address = viewer_address(headers, source, settings)
         return await self._access_control.authenticate_socket(headers.get("authorization"), ticket, address)
 
     async def disconnect(self, event: Event) -> Answer:

@@ -155,6 +155,17 @@ def _tickets(resources: Resources) -> AsyncIterator[str]:
     return _by_id(resources, layout.TICKETS, retention.ticket_expires_at)
 
 
+async def _idempotency(resources: Resources) -> AsyncIterator[str]:
+    """Yield the records of the days before yesterday: all of them have expired."""
+    oldest_kept = layout.day_of_idempotency(
+        layout.idempotency(resources.clock() - retention.IDEMPOTENCY_RETENTION, "")
+    )
+    async for item in resources.bucket.list(layout.IDEMPOTENCY):
+        if layout.day_of_idempotency(item.key) >= oldest_kept:
+            break
+        yield item.key
+
+
 def _deleting(keys: Callable[[Resources], AsyncIterator[str]]) -> Task:
     async def delete(resources: Resources) -> int:
         return await _delete(resources, keys(resources))
@@ -171,5 +182,6 @@ _TASKS: Mapping[str, Task] = {
     "overdue_jobs": _end_overdue,
     "voice_changes": voice_changes.finish_changes,
     "shares": _deleting(quotas.past_windows),
+    "idempotency": _deleting(_idempotency),
     "in_flight": _deleting(_ended_in_flight),
 }

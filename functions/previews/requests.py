@@ -11,6 +11,7 @@ from pipeline.contract import layout
 from pipeline.contract.options import Options
 from pipeline.contract.records import NewReference, Request, Source, Subscriber
 from pipeline.domain import jobs, sessions, voices
+from pipeline.tracing import current_traceparent
 
 
 def _check_whole(text: str) -> str:
@@ -58,6 +59,7 @@ def preview_request(
     correlation_id: str | None,
     subscriber: Subscriber | None = None,
     new_reference: NewReference | None = None,
+    webhook_url: str | None = None,
 ) -> Request:
     """Return the request to synthesize a validated text."""
     return Request(
@@ -70,8 +72,10 @@ def preview_request(
         options=options,
         created_at=resources.clock(),
         correlation_id=correlation_id,
+        traceparent=current_traceparent(),
         subscriber=subscriber,
         new_reference=new_reference,
+        webhook_url=webhook_url,
     )
 
 

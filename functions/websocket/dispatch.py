@@ -13,7 +13,9 @@ from functions.access.access_control import AccessControl
 from functions.previews.requests import WholeText, find_reference, preview_request
 from functions.websocket import messages
 from functions.websocket.messages import Message
+from pipeline import tracing
 from pipeline.access.api_keys import Caller
+from pipeline.access.webhook_receivers import check_webhook
 from pipeline.clients.resources import Resources
 from pipeline.clients.storage import JSON, NewObject
 from pipeline.contract import layout
@@ -69,6 +71,7 @@ class GeneratePreview(_WantsPreview):
     text: WholeText
     session_id: WholeText | None = None
     voice_id: WholeText | None = None
+    webhook_url: WholeText | None = None
 
 
 class SaveVoice(_Data):
@@ -108,7 +111,8 @@ class Dispatcher:
         parsed: Message = {}
         try:
             parsed = await self._parsed(caller, raw)
-            return await self._route(sender, caller, parsed, say)
+            with tracing.span("request", kind="server", path="/ws"):
+                return await self._route(sender, caller, parsed, say)
         except Unavailable as error:
             log.warning("unavailable", reason=error.message, cause=repr(error.__cause__))
             return messages.error(error, message=unavailability(error), request_id=_request_id(parsed))
@@ -158,9 +162,16 @@ class Dispatcher:
         text = jobs.check_text(data.text, resources.settings, field="text")
         source = Source(session_id=data.session_id, voice_id=data.voice_id, owner=caller.owner)
         options = check_options(data.model_extra or {})
+        await check_webhook(resources, caller.owner, data.webhook_url)
         reference = await find_reference(resources, source)
         request = preview_request(
-            resources, source, reference, text, options, correlation_id=current_correlation_id()
+            resources,
+            source,
+            reference,
+            text,
+            options,
+            correlation_id=current_correlation_id(),
+            webhook_url=data.webhook_url,
         )
         request = request.model_copy(update={"subscriber": _subscriber(sender, data)})
         objects = [_connection(sender, caller, data.session_id)] if data.session_id else []

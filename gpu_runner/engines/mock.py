@@ -53,7 +53,7 @@ class _Speaking:
     """An utterance in progress; times are on the monotonic clock, in seconds."""
 
     utterance: Utterance
-    samples: Samples
+    hum: "_Hum"
     admitted_at: float
     starts_at: float
     sent: int = 0
@@ -62,12 +62,11 @@ class _Speaking:
     @property
     def left(self) -> int:
         """Pieces that have not been returned."""
-        return -(-len(self.samples) // _PIECE) - self.sent
+        return -(-self.hum.length // _PIECE) - self.sent
 
     def next_piece(self) -> Piece:
-        start = self.sent * _PIECE
         self.sent += 1
-        return Piece(self.utterance.job_id, self.sent - 1, self.samples[start : start + _PIECE])
+        return Piece(self.utterance.job_id, self.sent - 1, self.hum.read(_PIECE))
 
 
 class MockEngine:
@@ -120,9 +119,8 @@ class MockEngine:
             raise RuntimeError(f"{MODEL} speaks at most {self.capacity} texts at a time")
         if not utterance.text.strip():
             raise InvalidInput("The text is blank; it should hold something to speak.", field="text")
-        samples = hum(utterance.text, utterance.prompt)
         now = self._monotonic()
-        self._speaking.append(_Speaking(utterance, samples, now, now + self._delay))
+        self._speaking.append(_Speaking(utterance, _Hum(utterance.text, utterance.prompt), now, now + self._delay))
 
     def step(self) -> list[Piece | Finished]:
         """See `Engine.step`; blocks for a moment when nothing is due."""
@@ -143,7 +141,7 @@ class MockEngine:
         """Return when the next piece of an utterance is due."""
         if self._speed == 0:
             return one.starts_at
-        samples = min(len(one.samples), (one.sent + 1) * _PIECE)
+        samples = min(one.hum.length, (one.sent + 1) * _PIECE)
         return one.starts_at + samples / SAMPLE_RATE / self._speed
 
     def _advance(self, one: _Speaking, now: float) -> Iterator[Piece | Finished]:
@@ -155,16 +153,34 @@ class MockEngine:
 
 def hum(text: str, prompt: MockPrompt) -> Samples:
     """Generate the samples, mono at `SAMPLE_RATE`, of a text in a voice; deterministic."""
-    lengths, loudness, melody = _score(text)
-    ends = np.cumsum(lengths)
-    middles = ends - lengths / 2
-    moments = np.arange(int(ends[-1] * SAMPLE_RATE)) / SAMPLE_RATE  # [samples], s
-    pitch = prompt.f0 * np.interp(moments, middles, melody)
-    phase = np.cumsum(pitch / SAMPLE_RATE)
-    wave = _period()[(phase * _PERIOD).astype(np.int64) % _PERIOD]
-    envelope = np.interp(moments, middles, loudness) * _fade(len(moments))
-    gain = min(0.9, 0.15 + 2 * prompt.level)
-    return (gain * envelope * wave).astype(np.float32)
+    humming = _Hum(text, prompt)
+    return np.concatenate([humming.read(_PIECE) for _ in range(0, humming.length, _PIECE)])
+
+
+class _Hum:
+    """The samples of a text in a voice, generated as they are read: a long text delays no other one's start."""
+
+    def __init__(self, text: str, prompt: MockPrompt) -> None:
+        lengths, self._loudness, self._melody = _score(text)
+        ends = np.cumsum(lengths)
+        self._middles = ends - lengths / 2
+        self._prompt = prompt
+        self._position = 0
+        self._phase = 0.0
+        self.length = int(ends[-1] * SAMPLE_RATE)
+
+    def read(self, count: int) -> Samples:
+        """Return the next samples, `count` at most."""
+        positions = np.arange(self._position, min(self._position + count, self.length))
+        self._position += len(positions)
+        moments = positions / SAMPLE_RATE  # [samples], s
+        pitch = self._prompt.f0 * np.interp(moments, self._middles, self._melody)
+        phase = self._phase + np.cumsum(pitch / SAMPLE_RATE)
+        self._phase = float(phase[-1] % 1)
+        wave = _period()[(phase * _PERIOD).astype(np.int64) % _PERIOD]
+        envelope = np.interp(moments, self._middles, self._loudness) * _fade(positions, self.length)
+        gain = min(0.9, 0.15 + 2 * self._prompt.level)
+        return (gain * envelope * wave).astype(np.float32)
 
 
 def _score(text: str) -> tuple[Floats, Floats, Floats]:
@@ -188,11 +204,12 @@ def _is_pause(character: str) -> bool:
     return unicodedata.category(character)[0] in "PZC"
 
 
-def _fade(length: int) -> Floats:
-    """Return an envelope that fades in and out, to avoid clicks."""
+def _fade(positions: NDArray[np.int64], length: int) -> Floats:
+    """Return the part at these positions of an envelope that fades in and out, to avoid clicks."""
     edge = min(int(_FADE_SECONDS * SAMPLE_RATE), length // 2)
-    ramp: Floats = 0.5 - 0.5 * np.cos(np.linspace(0, np.pi, edge))
-    return np.concatenate([ramp, np.ones(length - 2 * edge), ramp[::-1]])
+    nearest_end = np.minimum(positions, length - 1 - positions)
+    faded: Floats = 0.5 - 0.5 * np.cos(np.pi * np.minimum(nearest_end / edge, 1))
+    return faded
 
 
 @cache

@@ -37,6 +37,7 @@ class AudioStream:
         self._followers: list[Sender] = []
         """Subscribers that receive the length of the audio only."""
         self._reported_at: datetime | None = None
+        self.first_audio_at: datetime | None = None
 
     def subscribe(self, subscriber: Subscriber) -> None:
         """Add a subscriber, which receives what is generated from now on."""
@@ -46,6 +47,8 @@ class AudioStream:
 
     def add(self, samples: Samples) -> None:
         """Send the next samples (mono float32) in order."""
+        if self.first_audio_at is None:
+            self.first_audio_at = self._clock()
         for chunk in self._chunks.add(samples):
             self._send(chunk)
 

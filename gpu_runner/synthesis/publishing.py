@@ -12,6 +12,7 @@ from gpu_runner.synthesis.audio_stream import AudioStream
 from gpu_runner.synthesis.context import WorkerContext
 from gpu_runner.synthesis.engine_loop import Speech
 from gpu_runner.synthesis.prompts import Voice
+from pipeline import tracing
 from pipeline.audio import reference_audio
 from pipeline.audio.reference_audio import Recording
 from pipeline.audio.wav import WAV, length_of_wav
@@ -87,6 +88,12 @@ async def publish(context: WorkerContext, result: Result) -> None:
     Unavailable
         The storage does not respond.
     """
+    parent = result.traceparent if isinstance(result, Failed) else result.request.traceparent
+    with tracing.span("store", parent=parent):
+        await _publish(context, result)
+
+
+async def _publish(context: WorkerContext, result: Result) -> None:
     resources, stored = context.resources, None
     if isinstance(result, Synthesized):
         await result.stream.close()
@@ -179,11 +186,13 @@ def _preview(resources: Resources, key: str, completed_at: datetime, sample_rate
 
 def _timings(result: Synthesized, audio_seconds: float) -> Timings:
     seconds = result.speech.seconds if result.speech else 0.0
-    waited = result.ended_at - timedelta(seconds=seconds) - result.request.created_at
+    created_at, first_audio_at = result.request.created_at, result.stream.first_audio_at
+    waited = result.ended_at - timedelta(seconds=seconds) - created_at
     return Timings(
         queued_seconds=round(max(0.0, waited.total_seconds()), 3),
         synthesis_seconds=round(seconds, 3),
         real_time_factor=round(seconds / max(audio_seconds, 0.001), 4),
+        first_audio_seconds=round((first_audio_at - created_at).total_seconds(), 3) if first_audio_at else None,
     )
 
 

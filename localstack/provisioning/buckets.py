@@ -60,6 +60,7 @@ def expiry_rules(settings: Settings) -> list[Rule]:
         layout.CONNECTIONS: settings.connection_retention,
         layout.CHANGES: CHANGE_RETENTION,
         layout.TICKETS: retention.TICKET_LIFETIME,
+        layout.IDEMPOTENCY: retention.IDEMPOTENCY_RETENTION,
         layout.QUOTAS: SHARE_RETENTION,
         layout.IN_FLIGHT: settings.job_deadline,
     }

@@ -4,13 +4,13 @@ from pathlib import Path
 
 from environments.repository import ROOT
 from pydantic import Field, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
-from pipeline.environment import load
+from pipeline.environment import EnvironmentSettings, load
 from pipeline.settings import Settings
 
 
-class LocalSettings(BaseSettings):
+class LocalSettings(EnvironmentSettings):
     """Settings of the supervisor only.  The description of each field is also the row in docs/settings.md."""
 
     model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True, extra="ignore", case_sensitive=False)

@@ -76,6 +76,8 @@ class Envelope(_MadeBySubscriber):
     source: Source
     created_at: AwareDatetime
     correlation_id: str | None = None
+    webhook_url: str | None = Field(None, description="whom to tell how it ended, besides its subscriber")
+    traceparent: str | None = Field(None, description="the span that made it, if it is traced")
 
 
 class Request(Envelope):
@@ -97,6 +99,7 @@ class Timings(Record):
     queued_seconds: float
     synthesis_seconds: float
     real_time_factor: float = Field(description="seconds of synthesis per second of audio")
+    first_audio_seconds: float | None = Field(None, description="from the request to the first audio")
 
 
 class SynthesisReport(Record):
@@ -115,6 +118,8 @@ class _OutcomeFields(_MadeBySubscriber):
     created_at: AwareDatetime
     completed_at: AwareDatetime
     correlation_id: str | None = None
+    webhook_url: str | None = None
+    traceparent: str | None = None
 
 
 class Preview(Record):
@@ -162,10 +167,20 @@ def outcome_fields(request: Envelope, completed_at: datetime) -> dict[str, Any]:
 
 
 class Consent(Record):
-    """The text of the consent of a voice's speaker, and when it was given."""
+    """The consent of a voice's speaker: its text, when it was given, and the key of its recording, if any."""
 
     text: str
     given_at: UtcSeconds
+    recording_file: str | None = None
+
+
+class RecordedConsent(Record):
+    """`audio/uploads/<consent_id>/consent.json`: a recorded consent, until a voice is made with it."""
+
+    name: str
+    language: str
+    text: str = Field("", description="the words of the recording, if they were given")
+    created_at: UtcSeconds
 
 
 class VoiceMetadata(Record):

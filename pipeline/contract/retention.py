@@ -6,6 +6,7 @@ from pipeline.ids import timestamp_of
 from pipeline.settings import Settings
 
 TICKET_LIFETIME = timedelta(seconds=60)
+IDEMPOTENCY_RETENTION = timedelta(days=1)
 
 
 def upload_expires_at(session_id: str, settings: Settings) -> datetime:
@@ -36,6 +37,11 @@ def connection_expires_at(last_written: datetime, settings: Settings) -> datetim
 def preview_earliest_expiry(job_id: str, settings: Settings) -> datetime:
     """Return the earliest time at which a preview of that job can expire, which bounds the sweep's listing."""
     return timestamp_of(job_id) + settings.preview_retention
+
+
+def idempotency_expires_at(created_at: datetime) -> datetime:
+    """Return when the answer to a request with an idempotency key expires."""
+    return created_at + IDEMPOTENCY_RETENTION
 
 
 def ticket_expires_at(ticket_id: str) -> datetime:

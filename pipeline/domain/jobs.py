@@ -10,7 +10,7 @@ from typing import Literal
 import structlog
 from pydantic import ValidationError
 
-from pipeline import deadlines
+from pipeline import deadlines, tracing
 from pipeline.access import concurrent_previews
 from pipeline.access.owners import owns
 from pipeline.access.quotas import Quotas
@@ -28,6 +28,7 @@ from pipeline.contract.records import (
     outcome_fields,
     parse_outcome,
 )
+from pipeline.contract.webhooks import WebhookFailure
 from pipeline.errors import Cancelled, DeadlineExceeded, InvalidInput, NotFound, PipelineError, Unavailable
 from pipeline.ids import Owner, is_id, lowest_id
 from pipeline.settings import Settings
@@ -104,12 +105,17 @@ async def prepare(
 async def submit(resources: Resources, request: Request) -> None:
     """Run the second half of `accept`: send the message of a prepared job."""
     async with _withdrawn_on_error(resources, request):
-        document = request.model_dump(mode="json", exclude_none=True)
-        message = QueueMessage(job_id=request.job_id, request=document).model_dump_json(exclude_none=True)
-        if len(message.encode()) > _MESSAGE_MAX_BYTES:
-            await enqueue(resources, request.job_id, request.source.owner)
-        else:
-            await resources.synthesis.send(message, group=request.source.owner)
+        with tracing.span("enqueue", kind="producer", job_id=request.job_id):
+            await _send(resources, request)
+
+
+async def _send(resources: Resources, request: Request) -> None:
+    document = request.model_dump(mode="json", exclude_none=True)
+    message = QueueMessage(job_id=request.job_id, request=document).model_dump_json(exclude_none=True)
+    if len(message.encode()) > _MESSAGE_MAX_BYTES:
+        await enqueue(resources, request.job_id, request.source.owner)
+    else:
+        await resources.synthesis.send(message, group=request.source.owner)
 
 
 def preview_owner(job: Envelope | Outcome) -> Owner:
@@ -145,6 +151,14 @@ async def _withdrawn_on_error(resources: Resources, request: Request) -> AsyncIt
 async def enqueue(resources: Resources, job_id: str, owner: Owner = None) -> None:
     """Send a job to the workers, with fair queueing between owners; idempotent."""
     await resources.synthesis.send(QueueMessage(job_id=job_id).model_dump_json(), group=owner)
+
+
+async def send_again(resources: Resources, job_id: str) -> bool:
+    """Send the message of a job whose acceptance may have been interrupted; return False if it was not stored."""
+    request = await read_envelope(resources, job_id)
+    if request is not None:
+        await enqueue(resources, job_id, request.source.owner)
+    return request is not None
 
 
 async def read_request(resources: Resources, job_id: str) -> Request | None:
@@ -198,6 +212,12 @@ async def read_outcome(resources: Resources, job_id: str) -> Outcome | None:
     """Return the outcome of a job, or None if it has not ended or is unknown."""
     body = await resources.bucket.get(layout.outcome(job_id))
     return parse_outcome(body) if body else None
+
+
+async def webhook_error(resources: Resources, job_id: str) -> str | None:
+    """Return why the webhook of a job was given up; None if it was not."""
+    body = await resources.bucket.get(layout.webhook_failure(job_id))
+    return WebhookFailure.model_validate_json(body).reason if body else None
 
 
 async def read(resources: Resources, owner: Owner, job_id: str) -> Job:

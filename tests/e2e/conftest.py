@@ -16,8 +16,9 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
         yield everything
 
 
+# Of one parameter after the other, whatever the module: a stack at a time is started, and each once.
 @pytest.fixture(
-    scope="module",
+    scope="session",
     params=[
         "open",
         pytest.param("with keys", marks=pytest.mark.slow),

@@ -60,7 +60,8 @@ class Stack:
 
     def _own_names(self) -> dict[str, str]:
         """Name buckets and queues so that several stacks can share one AWS."""
-        kinds = ("SYNTHESIS_QUEUE", "SYNTHESIS_DEAD_LETTER_QUEUE", "EVENTS_QUEUE", "EVENTS_DEAD_LETTER_QUEUE")
+        queues = ("SYNTHESIS", "EVENTS", "WEBHOOKS")
+        kinds = [f"{queue}{kind}" for queue in queues for kind in ("_QUEUE", "_DEAD_LETTER_QUEUE")]
         named = {kind: f"{kind.lower().replace('_', '-')}-{self.port}" for kind in kinds}
         return {"BUCKET": f"voices-{self.port}", **named}
 
@@ -89,8 +90,11 @@ class Stack:
 
     def make_key(self, owner: str, *scopes: str) -> str:
         """Create an API key, as `make keys` does."""
-        command = [sys.executable, str(ROOT / "localstack" / "keys.py"), "make", "--owner", owner]
-        command += [part for scope in scopes for part in ("--scope", scope)]
+        return self.run_keys("make", "--owner", owner, *(part for scope in scopes for part in ("--scope", scope)))
+
+    def run_keys(self, *arguments: str) -> str:
+        """Run `make keys` with these arguments; return its output."""
+        command = [sys.executable, str(ROOT / "localstack" / "keys.py"), *arguments]
         made = subprocess.run(command, env=self._environment, capture_output=True, text=True, timeout=60)
         assert made.returncode == 0, made.stderr
         return made.stdout.strip()

@@ -5,13 +5,15 @@ Nothing here is about how a voice sounds: in an account the real model speaks.
 
 import io
 import os
+import re
 import time
+from base64 import b64decode
 
 import httpx
 import pytest
 import soundfile as sf
 
-from tests.e2e.client import Client, recording
+from tests.e2e.client import Client, Message, recording
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("deployed")]
 
@@ -74,3 +76,35 @@ def test_a_socket_is_told(client: Client) -> None:
         told = socket.receive(LONGEST_WAIT_SECONDS)
     assert told["type"] == "tts_complete", told
     assert client.get(told["data"]["audio_url"]).status_code in {200, 303}
+
+
+def test_a_socket_streams(client: Client) -> None:
+    session_id = client.speak_as(recording(160, seconds=4), "Hello.").headers["x-session-id"]
+    messages: list[Message] = []
+    with client.socket() as socket:
+        socket.send("generate_preview", session_id=session_id, text="Hello, and hello once more.", stream=True)
+        while not messages or messages[-1]["type"] in {"progress", "tts_audio"}:
+            messages.append(socket.receive(LONGEST_WAIT_SECONDS))
+    assert messages[-1]["type"] == "tts_complete", messages[-1]
+    assert messages[0]["data"]["status"] == "started"
+    chunks = [message["data"] for message in messages if message["type"] == "tts_audio"]
+    assert [chunk["seq"] for chunk in chunks] == list(range(len(chunks)))
+    stored = audio_of(client, client.get(messages[-1]["data"]["audio_url"]))
+    samples, rate = sf.read(io.BytesIO(stored), dtype="int16")
+    assert rate == chunks[0]["sample_rate"]
+    assert b"".join(b64decode(chunk["audio"]) for chunk in chunks) == samples.tobytes()
+
+
+def test_the_events_of_a_job_are_a_whole_answer(client: Client) -> None:
+    accepted = client.speak_as(recording(120, seconds=4), "Hello.", Prefer="respond-async")
+    path, began = f"{accepted.headers['location']}/events", time.monotonic()
+    answer, last = client.get(path), ""
+    while "event: completed" not in answer.text:
+        assert answer.status_code == 200, answer.text
+        assert answer.headers["content-type"] == "text/event-stream"
+        assert "retry: " in answer.text
+        assert time.monotonic() - began < LONGEST_WAIT_SECONDS
+        last = "".join(re.findall("^id: (.+)$", answer.text, re.MULTILINE)[-1:]) or last
+        time.sleep(1)
+        answer = client.get(path, **{"Last-Event-ID": last})
+    assert client.get(path, **{"Last-Event-ID": "end"}).status_code == 204

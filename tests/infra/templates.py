@@ -16,11 +16,11 @@ TEMPLATES = {path.stem: path for path in sorted((ROOT / "infra").glob("[a-z]*.ya
 Node = dict[str, Any]
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(yaml.CSafeLoader):
     """Reads the short forms of CloudFormation's functions."""
 
 
-def _function(loader: yaml.SafeLoader, tag: str, node: yaml.Node) -> Node:
+def _function(loader: _Loader, tag: str, node: yaml.Node) -> Node:
     name = tag if tag in {"Ref", "Condition"} else f"Fn::{tag}"
     if isinstance(node, yaml.ScalarNode):
         text = loader.construct_scalar(node)

@@ -3,6 +3,8 @@
 import importlib
 import json
 import re
+import shutil
+import subprocess
 import tomllib
 from datetime import timedelta
 from pathlib import Path
@@ -12,11 +14,13 @@ import pytest
 import structlog
 import yaml
 from provisioning.buckets import UNFINISHED_UPLOAD_DAYS, expiry_rules
-from provisioning.queues import DEAD_LETTER_RETENTION
+from provisioning.queues import LONGEST_RETENTION
 
+from functions.aws.viewer_address import ADDRESS_HEADER
 from infra.simulation.cloudformation import read_resources
 from pipeline.contract import layout
 from pipeline.contract.records import Timings
+from pipeline.contract.webhooks import ATTEMPTS
 from pipeline.logs import configure_logging
 from pipeline.settings import Settings
 from tests.infra.templates import (
@@ -46,8 +50,11 @@ def function(name: str) -> dict[str, Any]:
 
 
 def environment(name: str) -> dict[str, Any]:
-    found: dict[str, Any] = function(name)["Environment"]["Variables"]
-    return found
+    """Return a function's variables: its own and those of all functions, as SAM joins them."""
+    places = template(name.split(".")[0])["Globals"]["Function"], FUNCTIONS[name]["Properties"]
+    return {
+        key: value for place in places for key, value in place.get("Environment", {}).get("Variables", {}).items()
+    }
 
 
 # Retention
@@ -148,6 +155,7 @@ def test_no_secret_stands_in_the_templates() -> None:
 def test_a_queue_hides_messages_six_times_as_long_as_its_function_may_take() -> None:
     sources = {
         ("background.NotifyFunction", "EventsArn"): "Events",
+        ("background.WebhooksFunction", "WebhooksArn"): "Webhooks",
         ("background.DeadLettersFunction", "SynthesisDeadArn"): "SynthesisDead",
     }
     found = {
@@ -162,25 +170,38 @@ def test_a_queue_hides_messages_six_times_as_long_as_its_function_may_take() -> 
 
 
 def test_batches_may_fail_in_part() -> None:
-    for name in ("background.NotifyFunction", "background.DeadLettersFunction"):
+    for name in ("background.NotifyFunction", "background.WebhooksFunction", "background.DeadLettersFunction"):
         (event,) = function(name)["Events"].values()
         assert event["Properties"]["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
         assert event["Properties"]["ScalingConfig"]["MaximumConcurrency"] >= 2  # what AWS asks for
 
 
-@pytest.mark.parametrize(("queue", "dead"), [("Synthesis", "SynthesisDead"), ("Events", "EventsDead")])
-def test_what_fails_too_often_is_kept_apart(queue: str, dead: str) -> None:
+@pytest.mark.parametrize(
+    ("queue", "dead", "receives"),
+    [
+        ("Synthesis", "SynthesisDead", DEFAULTS.max_receives),
+        ("Events", "EventsDead", DEFAULTS.max_receives),
+        ("Webhooks", "WebhooksDead", ATTEMPTS),
+    ],
+)
+def test_what_fails_too_often_is_kept_apart(queue: str, dead: str, receives: int) -> None:
     assert properties("queues", queue)["RedrivePolicy"] == {
         "deadLetterTargetArn": {"Fn::GetAtt": [dead, "Arn"]},
-        "maxReceiveCount": DEFAULTS.max_receives,
+        "maxReceiveCount": receives,
     }
-    assert timedelta(seconds=properties("queues", dead)["MessageRetentionPeriod"]) == DEAD_LETTER_RETENTION
+
+
+def test_a_text_in_a_queue_is_kept_no_longer_than_its_jobs_record() -> None:
+    for queue in ("Synthesis", "SynthesisDead"):
+        kept = timedelta(seconds=properties("queues", queue)["MessageRetentionPeriod"])
+        assert kept == DEFAULTS.job_retention, queue
+    kept = timedelta(seconds=properties("queues", "EventsDead")["MessageRetentionPeriod"])
+    assert kept == LONGEST_RETENTION  # it has no texts
 
 
 def test_the_synthesis_queue_fits_the_worker() -> None:
     queue = properties("queues", "Synthesis")
     assert queue["VisibilityTimeout"] == DEFAULTS.visibility_timeout_seconds
-    assert timedelta(seconds=queue["MessageRetentionPeriod"]) == DEFAULTS.job_retention
 
 
 def test_new_outcomes_of_this_bucket_and_account_are_told_of() -> None:
@@ -239,6 +260,7 @@ def test_every_variable_is_a_setting_that_holds(name: str) -> None:
 
 
 # What has a default that is somebody's on one machine and nobody's on AWS.
+QUEUES = ("SYNTHESIS", "EVENTS", "WEBHOOKS")
 NAMES = {"BUCKET", "VOICES_BUCKET", "SYNTHESIS_QUEUE"}
 
 
@@ -246,7 +268,7 @@ NAMES = {"BUCKET", "VOICES_BUCKET", "SYNTHESIS_QUEUE"}
 def test_every_setting_that_has_to_be_said_is_said(name: str) -> None:
     assert NAMES | {"AUTH", "LOG_FORMAT"} <= set(environment(name))
     # What Lambda hands to a function in an event it needs no name for, and no function sends there.
-    unsaid = {"EVENTS_QUEUE", "EVENTS_DEAD_LETTER_QUEUE", "SYNTHESIS_DEAD_LETTER_QUEUE"}
+    unsaid = {"EVENTS_QUEUE", "WEBHOOKS_QUEUE", *(f"{name}_DEAD_LETTER_QUEUE" for name in QUEUES)}
     named = {field.upper() for field, info in Settings.model_fields.items() if "voice-cloning" in str(info.default)}
     assert named <= NAMES | unsaid
 
@@ -558,6 +580,35 @@ def test_a_domain_has_both_apis_at_the_paths_of_one_machine_and_a_limit_for_each
     # Pages of that name use the API as those of the named origins do.
     for stack in ("Http", "WebSocket", "Storage"):
         assert "https://${DomainName}" in str(properties("root", stack)["Parameters"]["CorsOrigins"])
+
+
+def test_cloudfront_shows_the_functions_a_secret_and_the_address_of_the_client() -> None:
+    distribution = properties("edge", "Distribution")["DistributionConfig"]
+    secret = {"Fn::Sub": "{{resolve:secretsmanager:${OriginSecretArn}:SecretString}}"}
+    for origin in distribution["Origins"]:
+        assert origin["OriginCustomHeaders"] == [{"HeaderName": "X-Origin-Secret", "HeaderValue": secret}]
+    for behavior in [distribution["DefaultCacheBehavior"], *distribution["CacheBehaviors"]]:
+        (association,) = behavior["FunctionAssociations"]
+        assert association["FunctionARN"] == {"Fn::GetAtt": ["ViewerAddress", "FunctionARN"]}
+    known_by_functions = {"Fn::If": ["HasOriginSecret", secret, {"Ref": "AWS::NoValue"}]}
+    for name in ("http.HttpFunction", "websocket.ConnectFunction"):
+        assert environment(name)["ORIGIN_SECRET"] == known_by_functions
+    for stack in ("Http", "WebSocket"):
+        arn = properties("root", stack)["Parameters"]["OriginSecretArn"]
+        assert arn == {"Fn::If": ["HasDomain", {"Ref": "OriginSecret"}, ""]}
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")
+def test_what_a_client_says_of_its_address_is_replaced_by_cloudfront() -> None:
+    code = properties("edge", "ViewerAddress")["FunctionCode"]
+    event = {
+        "viewer": {"ip": "198.51.100.1"},
+        "request": {"uri": "/", "headers": {ADDRESS_HEADER: {"value": "forged"}, "accept": {"value": "*/*"}}},
+    }
+    script = f"{code}; console.log(JSON.stringify(handler({json.dumps(event)})))"
+    done = subprocess.run(["node", "-e", script], capture_output=True, text=True, check=True)
+    headers = json.loads(done.stdout)["headers"]
+    assert headers == {ADDRESS_HEADER: {"value": "198.51.100.1"}, "accept": {"value": "*/*"}}
 
 
 def test_clients_call_an_alias_that_can_go_over_little_by_little() -> None:

@@ -17,7 +17,7 @@ _numbers = count(1)
 @pytest.fixture(scope="session")
 def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a server that speaks S3 and SQS; the environment has credentials for it."""
-    # Every client reads all certificates of the machine, which takes longer than many a test; none of them needs one.
+    # Every client reads all of the machine's certificates, which takes longer than many a test; none needs any.
     certificate = tmp_path_factory.mktemp("certificates") / "one.pem"
     end = "-----END CERTIFICATE-----\n"
     certificate.write_text(Path(certifi.where()).read_text().split(end, 1)[0] + end)
@@ -41,6 +41,8 @@ def settings(aws: str) -> Settings:
         synthesis_dead_letter_queue=f"synthesis-dead-{number}",
         events_queue=f"events-{number}",
         events_dead_letter_queue=f"events-dead-{number}",
+        webhooks_queue=f"webhooks-{number}",
+        webhooks_dead_letter_queue=f"webhooks-dead-{number}",
         receive_wait_seconds=1,
     )
 

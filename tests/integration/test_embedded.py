@@ -3,9 +3,10 @@
 import asyncio
 import statistics
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import httpx
 import pytest
 from embedded import configuration
 from embedded.storage.data_folder import new_credentials
+from provision import provision
 from provisioning.recovery import refill_queues
 from structlog.testing import capture_logs
 from supervision.ports import free_port
@@ -29,13 +31,51 @@ from pipeline.domain import jobs
 from pipeline.errors import QuotaStatus, TooMany
 from pipeline.ids import utc_now
 from pipeline.settings import Settings
+from tests.embedded_store import Store, running_store
 from tests.waiting import eventually
 
+# On one worker of pytest-xdist, so that they share a running store.
+pytestmark = pytest.mark.xdist_group("embedded")
+
 CREDENTIALS = new_credentials()
+_numbers = count(1)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    """An embedded AWS that no test stops."""
+    with running_store(tmp_path_factory.mktemp("embedded")) as running_one:
+        yield running_one
 
 
 @pytest.fixture
-def settings(monkeypatch: pytest.MonkeyPatch) -> Settings:
+def settings(store: Store, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """Settings that name a bucket and queues of this test alone."""
+    for name, value in configuration.client_environment(
+        int(store.url.rsplit(":", 1)[1]), store.credentials
+    ).items():
+        monkeypatch.setenv(name, value)
+    number = next(_numbers)
+    return Settings(
+        visibility_timeout_seconds=30,
+        bucket=f"voices-{number}",
+        synthesis_queue=f"synthesis-{number}",
+        synthesis_dead_letter_queue=f"synthesis-dead-{number}",
+        events_queue=f"events-{number}",
+        events_dead_letter_queue=f"events-dead-{number}",
+    )
+
+
+@pytest.fixture
+async def resources(settings: Settings) -> AsyncIterator[Resources]:
+    """Everything that the supervisor provisions."""
+    await provision(settings)
+    async with connect(settings) as connected:
+        yield connected
+
+
+@pytest.fixture
+def own_settings(monkeypatch: pytest.MonkeyPatch) -> Settings:
     """Settings that point at an embedded AWS which is yet to be started."""
     for name, value in configuration.client_environment(free_port(configuration.HOST), CREDENTIALS).items():
         monkeypatch.setenv(name, value)
@@ -78,25 +118,26 @@ async def _told(resources: Resources) -> list[str]:
     return [key for body in await _bodies(resources.events) for key in events.keys_created(body)]
 
 
-async def test_a_message_of_another_group_does_not_wait_behind_a_flood(settings: Settings, tmp_path: Path) -> None:
-    async with running(settings, tmp_path), connect(settings) as resources:
-        for number in range(25):
-            await resources.synthesis.send(f"alice {number}", group="alice")
-        assert await _bodies(resources.synthesis) == [f"alice {number}" for number in range(10)]
-        await resources.synthesis.send("bob 0", group="bob")
-        assert await _bodies(resources.synthesis) == ["bob 0", *(f"alice {number}" for number in range(10, 19))]
-        assert await _bodies(resources.synthesis) == [f"alice {number}" for number in range(19, 25)]
+async def test_a_message_of_another_group_does_not_wait_behind_a_flood(resources: Resources) -> None:
+    for number in range(25):
+        await resources.synthesis.send(f"alice {number}", group="alice")
+    assert await _bodies(resources.synthesis) == [f"alice {number}" for number in range(10)]
+    await resources.synthesis.send("bob 0", group="bob")
+    assert await _bodies(resources.synthesis) == ["bob 0", *(f"alice {number}" for number in range(10, 19))]
+    assert await _bodies(resources.synthesis) == [f"alice {number}" for number in range(19, 25)]
 
 
-async def test_objects_survive_kill_9_and_the_queues_are_filled_again(settings: Settings, tmp_path: Path) -> None:
-    async with running(settings, tmp_path), connect(settings) as resources:
+async def test_objects_survive_kill_9_and_the_queues_are_filled_again(
+    own_settings: Settings, tmp_path: Path
+) -> None:
+    async with running(own_settings, tmp_path), connect(own_settings) as resources:
         open_job, done_job = _request(resources), _request(resources)
         await jobs.accept(resources, open_job)
         await jobs.accept(resources, done_job)
         await jobs.write_outcome(resources, Succeeded(**outcome_fields(done_job, resources.clock())))
         etag = await resources.bucket.put_once("audio/voices/nova/source.wav", b"RIFF", "audio/wav")
 
-    async with running(settings, tmp_path), connect(settings) as resources:
+    async with running(own_settings, tmp_path), connect(own_settings) as resources:
         stored = await resources.bucket.read("audio/voices/nova/source.wav")
         assert stored is not None
         assert (stored.body, stored.content_type, stored.etag) == (b"RIFF", "audio/wav", etag)
@@ -106,35 +147,34 @@ async def test_objects_survive_kill_9_and_the_queues_are_filled_again(settings: 
         assert await _told(resources) == [layout.outcome(done_job.job_id)]
 
 
-async def test_only_what_may_have_been_lost_is_told_again(settings: Settings, tmp_path: Path) -> None:
-    async with running(settings, tmp_path), connect(settings) as resources:
-        key = layout.outcome(_request(resources).job_id)
-        await resources.bucket.put(key, b"{}", JSON)
-        assert await _told(resources) == [key]
-        await refill_queues(resources, down_since=utc_now() + timedelta(minutes=5))
-        assert await _told(resources) == []
-        await refill_queues(resources, down_since=utc_now())
-        assert await _told(resources) == [key]
+async def test_only_what_may_have_been_lost_is_told_again(resources: Resources) -> None:
+    key = layout.outcome(_request(resources).job_id)
+    await resources.bucket.put(key, b"{}", JSON)
+    assert await _told(resources) == [key]
+    await refill_queues(resources, down_since=utc_now() + timedelta(minutes=5))
+    assert await _told(resources) == []
+    await refill_queues(resources, down_since=utc_now())
+    assert await _told(resources) == [key]
 
 
-async def test_it_takes_message_groups_and_counts_shares(settings: Settings, tmp_path: Path) -> None:
-    few = settings.model_copy(update={"requests_per_minute": 40})
-    async with running(settings, tmp_path), connect(few) as resources, connect(few) as other:
+async def test_it_takes_message_groups_and_counts_shares(resources: Resources) -> None:
+    few = resources.settings.model_copy(update={"requests_per_minute": 40})
+    async with connect(few) as one, connect(few) as other:
         with capture_logs() as logs:
             await resources.synthesis.send("one", group="alice")
             await resources.synthesis.send("two", group="alice")
         assert logs == []
         assert sorted(await _bodies(resources.synthesis)) == ["one", "two"]
         moment = utc_now()
-        shares = [Quotas(one, lambda: moment) for one in (resources, other)]
+        shares = [Quotas(process, lambda: moment) for process in (one, other)]
         takes = [shares[number % 2].take_request("alice") for number in range(80)]
         results = await asyncio.gather(*takes, return_exceptions=True)
         assert {type(result) for result in results} == {QuotaStatus, TooMany}
         assert sum(isinstance(result, QuotaStatus) for result in results) == 40
 
 
-async def test_a_link_opens_one_object_and_ends(settings: Settings, tmp_path: Path) -> None:
-    async with running(settings, tmp_path), connect(settings) as resources, httpx.AsyncClient() as client:
+async def test_a_link_opens_one_object_and_ends(resources: Resources) -> None:
+    async with httpx.AsyncClient() as client:
         for name in ("mine", "other"):
             await resources.bucket.put(f"audio/previews/{name}.wav", name.encode(), "audio/wav")
         link = await resources.bucket.presign_get(
@@ -160,9 +200,9 @@ async def test_a_link_opens_one_object_and_ends(settings: Settings, tmp_path: Pa
     ],
 )
 async def test_an_upload_form_is_bound_to_its_session_size_and_type(
-    settings: Settings, tmp_path: Path, changed: dict[str, str], body: bytes, status: int
+    resources: Resources, changed: dict[str, str], body: bytes, status: int
 ) -> None:
-    async with running(settings, tmp_path), connect(settings) as resources, httpx.AsyncClient() as client:
+    async with httpx.AsyncClient() as client:
         form = await resources.bucket.presign_post(
             "audio/uploads/mine/upload", content_type="audio/wav", max_bytes=10, lifetime=timedelta(minutes=1)
         )
@@ -172,28 +212,25 @@ async def test_an_upload_form_is_bound_to_its_session_size_and_type(
         assert stored == (["audio/uploads/mine/upload"] if status == 204 else [])
 
 
-async def test_a_long_poll_ends_when_its_message_arrives(settings: Settings, tmp_path: Path) -> None:
+async def test_a_long_poll_ends_when_its_message_arrives(resources: Resources) -> None:
     waits = []
-    async with running(settings, tmp_path), connect(settings) as resources:
-        for number in range(9):
-            poll = asyncio.create_task(resources.synthesis.receive(1, wait_seconds=10))
-            await asyncio.sleep(0.1 + number * 0.011)  # at every phase of ministack's own polls
-            await resources.synthesis.send("hello")
-            sent = time.perf_counter()
-            (message,) = await poll
-            waits.append(time.perf_counter() - sent)
-            await resources.synthesis.delete([message.receipt])
+    for number in range(9):
+        poll = asyncio.create_task(resources.synthesis.receive(1, wait_seconds=10))
+        await asyncio.sleep(0.1 + number * 0.011)  # at every phase of ministack's own polls
+        await resources.synthesis.send("hello")
+        sent = time.perf_counter()
+        (message,) = await poll
+        waits.append(time.perf_counter() - sent)
+        await resources.synthesis.delete([message.receipt])
     # Its own polls, 100 ms apart, would make it 50 ms.
     assert statistics.median(waits) < 0.025, waits
 
 
-async def test_the_poll_of_a_client_that_is_gone_takes_no_message(settings: Settings, tmp_path: Path) -> None:
-    async with running(settings, tmp_path):
-        async with connect(settings) as killed:
-            await killed.synthesis.ping()
-            poll = asyncio.create_task(killed.synthesis.receive(1, wait_seconds=10))
-            await asyncio.sleep(0.2)
-            poll.cancel()
-        async with connect(settings) as resources:
-            await resources.synthesis.send("hello")
-            assert await _bodies(resources.synthesis) == ["hello"]
+async def test_the_poll_of_a_client_that_is_gone_takes_no_message(resources: Resources) -> None:
+    async with connect(resources.settings) as killed:
+        await killed.synthesis.ping()
+        poll = asyncio.create_task(killed.synthesis.receive(1, wait_seconds=10))
+        await asyncio.sleep(0.2)
+        poll.cancel()
+    await resources.synthesis.send("hello")
+    assert await _bodies(resources.synthesis) == ["hello"]

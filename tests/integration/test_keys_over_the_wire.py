@@ -182,9 +182,13 @@ async def test_only_its_owner_follows_a_job_and_only_with_a_key_that_is_valid(
 ) -> None:
     alice, bob = await key_of(resources, "alice"), await key_of(resources, "bob")
     async with httpx.AsyncClient(base_url=url) as client:
-        sent = {"files": {"audio": ("a", voice_wav(120.0))}, "data": {"response_text": "Hi."}}
-        headers = bearer(alice) | {"Prefer": "respond-async"}
-        job_id = (await client.post("/preview", headers=headers, **sent)).json()["job_id"]
+        sent = await client.post(
+            "/preview",
+            headers=bearer(alice) | {"Prefer": "respond-async"},
+            files={"audio": ("a", voice_wav(120.0))},
+            data={"response_text": "Hi."},
+        )
+        job_id = sent.json()["job_id"]
         path = f"/jobs/{job_id}/events"
         assert (await client.get(path)).status_code == 401
         assert (await client.get(path, headers=bearer(bob))).status_code == 404

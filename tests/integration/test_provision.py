@@ -57,6 +57,8 @@ def _queues(settings: Settings) -> list[str]:
         settings.synthesis_dead_letter_queue,
         settings.events_queue,
         settings.events_dead_letter_queue,
+        settings.webhooks_queue,
+        settings.webhooks_dead_letter_queue,
     ]
 
 
@@ -70,6 +72,7 @@ async def test_makes_buckets_with_their_rules(settings: Settings, s3: Any) -> No
         "connections/": 1,
         "changes/": 7,
         "tickets/": 1,
+        "idempotency/": 1,
         "shares/": 1,
         "in-flight/": 1,
     }
@@ -80,19 +83,29 @@ async def test_makes_buckets_with_their_rules(settings: Settings, s3: Any) -> No
 
 async def test_makes_queues_with_their_attributes(settings: Settings, sqs: Any) -> None:
     await provision(settings)
-    synthesis, synthesis_dead, events, events_dead = _queues(settings)
-    for name, dead in ((synthesis, synthesis_dead), (events, events_dead)):
+    synthesis, synthesis_dead, events, events_dead, webhooks, webhooks_dead = _queues(settings)
+    for name, dead, receives in (
+        (synthesis, synthesis_dead, 5),
+        (events, events_dead, 5),
+        (webhooks, webhooks_dead, 12),
+    ):
         attributes = _attributes(sqs, name)
         assert attributes["VisibilityTimeout"] == "60"
         redrive = json.loads(attributes["RedrivePolicy"])
         assert redrive["deadLetterTargetArn"] == f"arn:aws:sqs:us-east-1:{ACCOUNT}:{dead}"
-        assert int(redrive["maxReceiveCount"]) == 5
+        assert int(redrive["maxReceiveCount"]) == receives
     (statement,) = json.loads(_attributes(sqs, settings.events_queue)["Policy"])["Statement"]
     assert statement["Principal"] == {"Service": "s3.amazonaws.com"}
     assert statement["Condition"] == {
         "ArnLike": {"aws:SourceArn": f"arn:aws:s3:::{settings.bucket}"},
         "StringEquals": {"aws:SourceAccount": ACCOUNT},
     }
+
+
+async def test_a_text_in_a_queue_is_kept_no_longer_than_its_jobs_record(settings: Settings, sqs: Any) -> None:
+    await provision(Settings(**(settings.model_dump() | {"job_retention_hours": 5.0})))
+    for name in (settings.synthesis_queue, settings.synthesis_dead_letter_queue):
+        assert _attributes(sqs, name)["MessageRetentionPeriod"] == str(5 * 3600)
 
 
 async def test_outcomes_and_nothing_else_reach_the_events_queue(settings: Settings, s3: Any, sqs: Any) -> None:

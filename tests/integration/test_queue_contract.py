@@ -14,7 +14,7 @@ from pipeline.clients.resources import Resources
 from pipeline.errors import Misconfigured, Unavailable
 from pipeline.settings import Settings
 from tests.fakes import FakeQueue, FakeTime
-from tests.moto_server import serving
+from tests.moto_server import age_messages, serving
 from tests.serving import changed
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ LOCALSTACK = [pytest.mark.slow, pytest.mark.xdist_group("localstack")]
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A queue with a visibility timeout of two seconds and two deliveries a message, and a way to let time pass."""
+    """A queue with a visibility timeout of 2 s and two deliveries a message, and a way to let messages age."""
 
     queue: Queue
     dead_letters: Queue
@@ -44,7 +44,7 @@ async def case(request: pytest.FixtureRequest) -> AsyncIterator[Case]:
         settings = changed(settings, aws_endpoint_url=request.getfixturevalue("localstack"))
     settings = changed(settings, visibility_timeout_seconds=VISIBILITY, max_receives=2)
     async with serving(settings) as resources:
-        yield _real(resources)
+        yield _real(resources, asyncio.sleep if request.param == "localstack" else _ageing(settings))
 
 
 def _fake() -> Case:
@@ -55,10 +55,17 @@ def _fake() -> Case:
     return Case(queue, dead_letters, away, time.advance)
 
 
-def _real(resources: Resources) -> Case:
+def _real(resources: Resources, wait: Callable[[float], Awaitable[None]]) -> Case:
     assert isinstance(resources.synthesis, SqsQueue)
     away = SqsQueue(resources.synthesis._client, "no-such-queue")
-    return Case(resources.synthesis, resources.synthesis_dead_letters, away, asyncio.sleep)
+    return Case(resources.synthesis, resources.synthesis_dead_letters, away, wait)
+
+
+def _ageing(settings: Settings) -> Callable[[float], Awaitable[None]]:
+    async def wait(seconds: float) -> None:
+        age_messages(settings, seconds)
+
+    return wait
 
 
 async def receive(queue: Queue, limit: int = 10, wait: int = 0) -> Sequence[Message]:

@@ -20,7 +20,7 @@ from pipeline.contract.records import Request
 from pipeline.domain import jobs
 from pipeline.settings import Settings
 from tests.engines import ScriptedEngine
-from tests.moto_server import serving, waiting
+from tests.moto_server import age_messages, serving, waiting
 from tests.orders import (
     TEXT,
     failed,
@@ -85,7 +85,7 @@ async def test_what_ended_is_deleted_before_the_worker_is_gone(impatient: Resour
     order = await order_new(impatient)
     async with real_time_worker(impatient, ScriptedEngine()):
         await until_ended(impatient, order)
-    await asyncio.sleep(2.2)
+    age_messages(impatient.settings, 2.2)
     assert list(await impatient.synthesis.receive(1, wait_seconds=0)) == []
 
 

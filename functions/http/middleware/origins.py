@@ -17,7 +17,16 @@ log = structlog.get_logger(__name__)
 
 METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST")
 _SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
-_REQUEST_HEADERS = ("Authorization", "If-None-Match", "If-Range", "Prefer", "Range", "X-Correlation-Id")
+_REQUEST_HEADERS = (
+    "Authorization",
+    "Idempotency-Key",
+    "If-None-Match",
+    "If-Range",
+    "Last-Event-ID",
+    "Prefer",
+    "Range",
+    "X-Correlation-Id",
+)
 _ANSWER_HEADERS = (
     "Content-Disposition",
     "Content-Location",
@@ -35,7 +44,10 @@ _ANSWER_HEADERS = (
     "WWW-Authenticate",
     "X-Correlation-Id",
     "X-Job-Id",
+    "X-Request-Id",
     "X-Session-Id",
+    "X-Should-Retry",
+    "X-Warning",
 )
 
 

@@ -5,7 +5,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from functions.http.responses import problems
 
-SINGLE = ("Authorization", "Content-Type")
+SINGLE = ("Authorization", "Content-Type", "Idempotency-Key")
 
 
 class RepeatedHeaders:

@@ -7,8 +7,9 @@ from fastapi import APIRouter, File, Form, Request, Response, UploadFile
 from pydantic import BaseModel, ConfigDict, Field
 
 from functions.http.responses import problems
-from functions.http.routing.authorized_route import AuthorizedRoute, requires
+from functions.http.routing.authorized_route import requires
 from functions.http.routing.dependencies import FromCaller, FromResources
+from functions.http.routing.idempotent_route import IdempotentRoute
 from functions.previews.requests import WholeText
 from pipeline.access.owners import new_id
 from pipeline.contract import retention
@@ -16,7 +17,7 @@ from pipeline.contract.record import UtcSeconds
 from pipeline.domain import presigned_urls, sessions
 from pipeline.errors import InvalidAudio, InvalidInput, TooLarge, Unavailable
 
-router = APIRouter(tags=["uploads"], route_class=AuthorizedRoute)
+router = APIRouter(tags=["uploads"], route_class=IdempotentRoute)
 
 # RFC 9745: when the resource was deprecated, as a structured-field date.
 DEPRECATED_SINCE = datetime(2026, 11, 1, tzinfo=UTC)

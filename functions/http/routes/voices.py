@@ -6,15 +6,16 @@ from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from functions.http.responses import problems
-from functions.http.routing.authorized_route import AuthorizedRoute, requires
+from functions.http.routing.authorized_route import requires
 from functions.http.routing.dependencies import FromCaller, FromResources
+from functions.http.routing.idempotent_route import IdempotentRoute
 from functions.previews.requests import WholeText
 from pipeline.contract.record import UtcSeconds
 from pipeline.contract.records import VoiceMetadata
 from pipeline.domain import voice_changes, voice_names, voice_renaming, voices
 from pipeline.errors import Expired, InvalidAudio, InvalidInput, NameTaken, NotFound, Unavailable
 
-router = APIRouter(tags=["voices"], route_class=AuthorizedRoute)
+router = APIRouter(tags=["voices"], route_class=IdempotentRoute)
 
 LIMIT_MAX = 1000
 

@@ -38,9 +38,13 @@ class AuthorizedRoute(APIRoute):
         scope: Scope | None = security[0][SCHEME][0] if security else None
         return scope
 
+    def get_strict_handler(self) -> Handler:
+        """Return the handler of an authorized `StrictRequest`."""
+        return super().get_route_handler()
+
     def get_route_handler(self) -> Handler:
         """Return the handler, which authenticates and authorizes the caller first."""
-        scope, serve = self.scope, super().get_route_handler()
+        scope, serve = self.scope, self.get_strict_handler()
 
         async def served(request: Request) -> Response:
             return await serve(StrictRequest(request.scope, request.receive))

@@ -72,6 +72,7 @@ async def test_a_preview_ends_with_its_audio_and_what_is_to_know_of_it(world: Fa
     assert outcome.preview.expires_at == outcome.completed_at + timedelta(minutes=20)
     assert outcome.timings.queued_seconds == pytest.approx(2.5, abs=0.1)
     assert outcome.timings.synthesis_seconds == 0.5
+    assert outcome.timings.first_audio_seconds == pytest.approx(3, abs=0.1)
     assert outcome.timings.real_time_factor == pytest.approx(0.5 / outcome.preview.duration_seconds, rel=0.01)
     assert outcome.warnings == ("a bit short",)
     assert world.synthesis.bodies == []
@@ -795,5 +796,5 @@ async def test_each_job_logs_its_end_once_under_its_ids_and_says_nothing_of_what
     facts = ended[orders[0].job_id]
     assert facts["synthesis_seconds"] == 0.5
     assert facts["audio_seconds"] > 0
-    assert {"queued_seconds", "real_time_factor"} <= facts.keys()
+    assert {"queued_seconds", "first_audio_seconds", "real_time_factor"} <= facts.keys()
     assert not [entry for entry in logs if any(text in str(entry) for text in (TEXT, "secret", TRANSCRIPTION))]

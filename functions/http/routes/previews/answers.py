@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Annotated
 
 from fastapi import Depends, Header, Query, Response
+from fastapi import Request as HttpRequest
 from fastapi.responses import JSONResponse
 
 from functions.http.parameters.audio_format import FromFormat
@@ -30,6 +31,7 @@ from functions.previews.received_audio import ReceivedAudio
 from functions.previews.requests import queued
 from functions.previews.urls import audio_url
 from pipeline import deadlines
+from pipeline.access.idempotency import Claim
 from pipeline.audio.output_formats import OutputFormat
 from pipeline.clients.resources import Resources
 from pipeline.clients.storage import NewObject
@@ -38,6 +40,7 @@ from pipeline.contract.completions import Completion
 from pipeline.contract.records import Failed, Request
 from pipeline.domain import jobs
 from pipeline.errors import Expired, PipelineError
+from pipeline.ids import Owner
 from pipeline.settings import ANSWER_SECONDS
 
 Prefer = Annotated[
@@ -65,6 +68,8 @@ class Answering:
     waiters: CompletionWaiters
     queue_depth: QueueDepth
     wishes: Wishes
+    claim: Claim | None = None
+    """Of the request's idempotency key, if it has one."""
 
     async def respond(
         self, request: Request, objects: Sequence[NewObject] = (), *, reference_seconds: float = 0
@@ -78,28 +83,56 @@ class Answering:
         with ExitStack() as waiting:
             waiter = waiting.enter_context(self.waiters.waiter(audio))
             made_by = request.model_copy(update={"subscriber": waiter.subscriber if wait_seconds else None})
+            if self.claim:
+                await self.claim.name_job(request.job_id)
             await jobs.accept(self.resources, made_by, objects, reference_seconds=reference_seconds)
-            wait_seconds = min(wait_seconds, deadlines.seconds_left() - ANSWER_SECONDS)
-            try:
-                is_ready = wait_seconds > 0 and await self.waiters.wait(waiter, request.job_id, wait_seconds)
-                answer = await self._answer(request, waiter if is_ready else None, waiting)
-            except PipelineError as error:
-                answer = problems.answer_to(error, job_id=request.job_id)
-            except asyncio.CancelledError:  # the process stops
-                answer = problems.stopping(job_id=request.job_id)
-        answer.headers.update(_identity(request))
-        if applied:
-            answer.headers["Preference-Applied"] = applied
+            answer = await self._wait_and_answer(queued(request), waiter, waiting, wait_seconds)
+        return _with_preference(answer, applied)
+
+    async def join(self, owner: Owner, job_id: str) -> Response:
+        """Wait for a job that an earlier request has made, and return the response.
+
+        Raises
+        ------
+        NotFound
+            No job of this owner has that id, or its record has expired.
+        """
+        wait_seconds, applied = parse_prefer(self.wishes.prefer, self.resources.settings.preview_wait_seconds)
+        job = await jobs.read(self.resources, owner, job_id)
+        if job.status == "expired":
+            gone = problems.answer_to(_expired(), job_id=job_id)
+            gone.headers.update(_identity(job))
+            return gone
+        with ExitStack() as waiting:
+            waiter = waiting.enter_context(self.waiters.waiter())
+            waiter.subscriber = None  # the job notifies its creator: this request polls
+            if job.outcome:
+                waiter.end()
+            answer = await self._wait_and_answer(job, waiter, waiting, wait_seconds)
+        return _with_preference(answer, applied)
+
+    async def _wait_and_answer(
+        self, job: jobs.Job, waiter: Waiter, waiting: ExitStack, wait_seconds: float
+    ) -> Response:
+        wait_seconds = min(wait_seconds, deadlines.seconds_left() - ANSWER_SECONDS)
+        try:
+            is_ready = wait_seconds > 0 and await self.waiters.wait(waiter, job.job_id, wait_seconds)
+            answer = await self._answer(job, waiter if is_ready else None, waiting)
+        except PipelineError as error:
+            answer = problems.answer_to(error, job_id=job.job_id)
+        except asyncio.CancelledError:  # the process stops
+            answer = problems.stopping(job_id=job.job_id)
+        answer.headers.update(_identity(job))
         return answer
 
-    async def _answer(self, request: Request, waiter: Waiter | None, waiting: ExitStack) -> Response:
+    async def _answer(self, job: jobs.Job, waiter: Waiter | None, waiting: ExitStack) -> Response:
         if waiter is None:
-            return await self._accepted(request)
+            return await self._accepted(job)
         if isinstance(waiter.received, ReceivedAudio) and waiter.received.has_news:
-            return self._streamed(request.job_id, waiter, waiter.received, waiting.pop_all())
+            return self._streamed(job.job_id, waiter, waiter.received, waiting.pop_all())
         if waiter.completion:
             return await self._completed(waiter.completion)
-        return await self._ended(request.job_id)
+        return await self._ended(job.job_id)
 
     def _streamed(self, job_id: str, waiter: Waiter, audio: ReceivedAudio, waiting: ExitStack) -> Response:
         format_, seconds = self.wishes.format, self.resources.settings.job_deadline.total_seconds()
@@ -118,12 +151,12 @@ class Answering:
         return await self._audio(job_id, completion.wav, outcome.preview.expires_at)
 
     def _is_too_large(self, wav: bytes) -> bool:
-        return self.wishes.format.name == "wav" and 0 < self.resources.settings.answer_max_bytes < len(wav)
+        return self.wishes.format.is_as_stored and 0 < self.resources.settings.answer_max_bytes < len(wav)
 
     async def _ended(self, job_id: str) -> Response:
         """Return the response from the stored audio or outcome."""
-        settings, is_wav = self.resources.settings, self.wishes.format.name == "wav"
-        range_ = asked_of_storage(None, settings) if is_wav else None
+        settings, format_ = self.resources.settings, self.wishes.format
+        range_ = asked_of_storage(None, settings) if format_.is_as_stored else None
         stored = await self.resources.bucket.read(layout.preview(job_id), range_=range_)
         if stored is None:
             return await self._without_audio(job_id)
@@ -142,14 +175,14 @@ class Answering:
     async def _without_audio(self, job_id: str) -> Response:
         outcome = await jobs.read_outcome(self.resources, job_id)
         if not isinstance(outcome, Failed):
-            raise Expired("The preview expired before it could be sent.", field="job_id")
+            raise _expired()
         return problems.of_code(outcome.code, outcome.message, outcome.field, job_id=job_id)
 
-    async def _accepted(self, request: Request) -> Response:
+    async def _accepted(self, job: jobs.Job) -> Response:
         ahead = await self.queue_depth.ahead()
-        seen = view(queued(request), ahead)
-        retry = self.queue_depth.retry_seconds(request.created_at, ahead)
-        headers = {"Location": f"/jobs/{request.job_id}", "Retry-After": str(retry)}
+        seen = view(job, ahead if job.status == "queued" else None)
+        retry = self.queue_depth.retry_seconds(job.created_at, ahead)
+        headers = {"Location": f"/jobs/{job.job_id}", "Retry-After": str(retry)}
         return JSONResponse(seen.model_dump(mode="json", exclude_none=True), 202, headers=headers)
 
 
@@ -158,17 +191,29 @@ async def _wishes(format_: FromFormat, prefer: Prefer = None, stream: Stream = F
 
 
 async def _answering(
+    http_request: HttpRequest,
     resources: FromResources,
     waiters: FromWaiters,
     queue_depth: FromQueueDepth,
     wishes: Annotated[Wishes, Depends(_wishes)],
 ) -> Answering:
-    return Answering(resources, waiters, queue_depth, wishes)
+    claim = getattr(http_request.state, "idempotency_claim", None)
+    return Answering(resources, waiters, queue_depth, wishes, claim)
 
 
 FromAnswering = Annotated[Answering, Depends(_answering)]
 
 
-def _identity(request: Request) -> dict[str, str]:
-    session_id = request.source.session_id
-    return {"X-Job-Id": request.job_id} | ({"X-Session-Id": session_id} if session_id else {})
+def _expired() -> Expired:
+    return Expired("The preview expired before it could be sent.", field="job_id")
+
+
+def _with_preference(answer: Response, applied: str | None) -> Response:
+    if applied:
+        answer.headers["Preference-Applied"] = applied
+    return answer
+
+
+def _identity(job: jobs.Job) -> dict[str, str]:
+    session_id = job.source.session_id
+    return {"X-Job-Id": job.job_id} | ({"X-Session-Id": session_id} if session_id else {})

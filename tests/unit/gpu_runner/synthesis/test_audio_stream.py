@@ -4,6 +4,7 @@ import asyncio
 import json
 from base64 import b64decode
 from collections.abc import AsyncIterator, Sequence
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from gpu_runner.synthesis.audio_stream import AudioStream, Take
 from gpu_runner.synthesis.chunks import Chunks, to_pcm
 from gpu_runner.synthesis.sender import BUFFER_MESSAGES
-from pipeline.audio.reference_audio import Recording, Samples, decode_wav, encode_wav
+from pipeline.audio.reference_audio import Recording, Samples, encode_wav
 from pipeline.contract.records import ReplyTo, Subscriber
 from pipeline.contract.stream_messages import CHUNK_MAX_SECONDS
 from pipeline.errors import ConnectionGone, Unavailable
@@ -80,6 +81,17 @@ def noise(seconds: float, *, seed: int = 0) -> Samples:
     return np.random.default_rng(seed).uniform(-1, 1, round(seconds * RATE)).astype(np.float32)
 
 
+async def test_the_moment_of_the_first_audio_is_known_though_nobody_listens(client: Client) -> None:
+    time = FakeTime()
+    stream = AudioStream(client, Take("job", "mock-1", RATE, restarted=False), time)
+    assert stream.first_audio_at is None
+    first = time.now
+    stream.add(noise(0.01))
+    time.now += timedelta(seconds=2)
+    stream.add(noise(0.01))
+    assert stream.first_audio_at == first
+
+
 async def test_the_chunks_joined_are_the_stored_audio(client: Client, stream: AudioStream) -> None:
     samples = noise(2.5)
     for piece in np.array_split(samples, 7):
@@ -134,9 +146,10 @@ def cut_into_chunks(pieces: Sequence[Samples]) -> list[bytes]:
 
 
 def test_pcm_is_what_a_wav_holds() -> None:
-    samples = np.array([0, 0.5, -0.5, 1, -1, 1e-5], np.float32)
-    wav = decode_wav(encode_wav(Recording(samples, RATE)))
-    assert np.frombuffer(to_pcm(samples), "<i2").tolist() == np.rint(wav.samples * 32768).astype(int).tolist()
+    borders = (np.arange(-32769, 32770) / 32768).astype(np.float32)
+    above, below = (np.nextafter(borders, np.float32(to)) for to in (2, -2))
+    samples = np.concatenate([borders, above, below, noise(1)])
+    assert to_pcm(samples) == encode_wav(Recording(samples, RATE))[-2 * len(samples) :]
 
 
 async def test_a_client_that_does_not_read_costs_a_bounded_buffer(client: Client, stream: AudioStream) -> None:

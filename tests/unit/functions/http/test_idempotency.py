@@ -1,0 +1,335 @@
+"""`Idempotency-Key`: of the requests with one key, the first makes something and the others get its answer."""
+
+import asyncio
+import json
+from datetime import datetime, timedelta
+from typing import Any
+
+import httpx
+import pytest
+
+from functions.background import sweep
+from pipeline.access import idempotency
+from pipeline.audio.reference_audio import encode_wav
+from pipeline.contract import layout
+from pipeline.contract.queue_messages import parse_queue_message
+from pipeline.contract.records import Request
+from pipeline.domain import jobs
+from pipeline.errors import IdempotencyKeyReused, RequestInProgress, SynthesisFailed
+from tests.api import api, fields, problem
+from tests.world import Crash, World, spoken
+
+WAV = encode_wav(spoken())
+ASYNC = {"Prefer": "respond-async"}
+KEY = {"Idempotency-Key": "8e03978e-40d5-43e8-bc93-6894a57f9324"}
+MIDNIGHT = datetime.fromisoformat("2026-01-02T00:00:00+00:00")
+
+
+async def requests_of(world: World) -> list[Request]:
+    tickets = [parse_queue_message(body) for body in world.synthesis.bodies]
+    found = [await jobs.read_request(world.resources, ticket.job_id) for ticket in tickets if ticket]
+    return [request for request in found if request]
+
+
+def preview(client: httpx.AsyncClient, headers: dict[str, str] = KEY, **form: str) -> Any:
+    return client.post("/preview", data={"response_text": "Hello."} | form, files={"audio": WAV}, headers=headers)
+
+
+async def spoken_preview(world: World, client: httpx.AsyncClient, **form: str) -> httpx.Response:
+    """Send a request and play the worker."""
+    calling = asyncio.ensure_future(preview(client, KEY, **form))
+    while not world.synthesis.bodies and not calling.done():  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    await world.succeed((await requests_of(world))[-1])
+    answer: httpx.Response = await calling
+    return answer
+
+
+async def test_a_repeated_preview_makes_no_second_job_and_gets_the_same_audio() -> None:
+    world = World()
+    async with api(world) as client:
+        first = await spoken_preview(world, client)
+        again = await preview(client)  # httpx has another multipart boundary for each request
+    assert (first.status_code, again.status_code) == (200, 200)
+    assert again.content == first.content
+    same = ("x-job-id", "x-session-id", "content-location", "content-type", "expires")
+    assert {name: again.headers[name] for name in same} == {name: first.headers[name] for name in same}
+    assert len(world.synthesis.bodies) == 1
+    assert len(world.keys(layout.UPLOADS)) == 1
+
+
+async def test_the_key_may_be_a_quoted_string_as_in_the_draft() -> None:
+    world = World()
+    async with api(world) as client:
+        first = await preview(client, ASYNC | KEY)
+        again = await preview(client, ASYNC | {"Idempotency-Key": f'"{KEY["Idempotency-Key"]}"'})
+    assert again.headers["location"] == first.headers["location"]
+    assert len(world.synthesis.bodies) == 1
+
+
+async def test_a_repeated_202_names_the_same_job_even_when_it_has_ended() -> None:
+    world = World()
+    async with api(world) as client:
+        first = await preview(client, ASYNC | KEY)
+        await world.succeed((await requests_of(world))[0])
+        again = await preview(client, ASYNC | KEY)
+    assert (first.status_code, again.status_code) == (202, 202)
+    assert again.headers["location"] == first.headers["location"]
+    assert (first.json()["status"], again.json()["status"]) == ("queued", "succeeded")
+    assert len(world.synthesis.bodies) == 1
+
+
+async def test_a_repeated_request_waits_for_the_job_of_the_first() -> None:
+    world = World()
+    async with api(world) as client:
+        first = await preview(client, ASYNC | KEY)
+        joining = asyncio.ensure_future(preview(client, KEY | {"Prefer": "wait=5"}))
+        await asyncio.sleep(0)
+        await world.succeed((await requests_of(world))[0])
+        joined = await joining
+    assert (joined.status_code, joined.content) == (200, b"RIFF")
+    assert joined.headers["x-job-id"] == first.headers["x-job-id"]
+
+
+async def test_the_failure_of_a_job_is_its_answer_too() -> None:
+    world = World()
+    async with api(world) as client:
+        await preview(client, ASYNC | KEY)
+        request = (await requests_of(world))[0]
+        failed = jobs.failure(request, SynthesisFailed("It was not to be."), world.time())
+        await jobs.write_outcome(world.resources, failed)
+        body = problem(await preview(client), 502, "synthesis_failed")
+    assert body["job_id"] == request.job_id
+    assert len(world.synthesis.bodies) == 1
+
+
+async def test_an_expired_preview_is_gone_and_not_made_again() -> None:
+    world = World()
+    async with api(world) as client:
+        await spoken_preview(world, client)
+        world.later(minutes=21)
+        problem(await preview(client), 410, "expired")
+    assert len(world.synthesis.bodies) == 1
+
+
+@pytest.mark.parametrize("changed", [{"response_text": "Goodbye."}, {"seed": "7"}, {"transcription": "x"}])
+async def test_another_request_with_the_key_is_refused(changed: dict[str, str]) -> None:
+    world = World()
+    async with api(world) as client:
+        await preview(client, ASYNC | KEY)
+        body = problem(await preview(client, ASYNC | KEY, **changed), 422, "idempotency_key_reused")
+        elsewhere = await client.post(
+            "/preview-from-voice", data={"voice_id": "v", "response_text": "x"}, headers=KEY
+        )
+        problem(elsewhere, 422, "idempotency_key_reused")
+    assert fields(body) == ["Idempotency-Key"]
+    assert len(world.synthesis.bodies) == 1
+
+
+async def test_another_recording_with_the_key_is_refused() -> None:
+    world = World()
+    async with api(world) as client:
+        await preview(client, ASYNC | KEY)
+        files = {"audio": encode_wav(spoken())[:-2] + b"\1\1"}
+        form = {"response_text": "Hello."}
+        answer = await client.post("/preview", data=form, files=files, headers=ASYNC | KEY)
+        problem(answer, 422, "idempotency_key_reused")
+
+
+async def test_a_request_is_refused_while_the_first_is_under_way() -> None:
+    world = World()
+    async with api(world) as client:
+        calling = asyncio.ensure_future(preview(client))
+        while not world.synthesis.bodies:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        refused = await preview(client)
+        body = problem(refused, 409, "request_in_progress")
+        assert int(refused.headers["retry-after"]) > 0
+        assert fields(body) == ["Idempotency-Key"]
+        await world.succeed((await requests_of(world))[0])
+        assert (await calling).status_code == 200
+    assert len(world.synthesis.bodies) == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "form", "status"),
+    [
+        ("/preview", {"response_text": " "}, 422),
+        ("/preview-from-voice", {"voice_id": "x", "response_text": "x"}, 404),
+    ],
+)
+async def test_a_request_that_made_nothing_leaves_the_key_unused(
+    path: str, form: dict[str, str], status: int
+) -> None:
+    world = World()
+    async with api(world) as client:
+        assert (await client.post(path, data=form, headers=KEY)).status_code == status
+        assert world.keys(layout.IDEMPOTENCY) == []
+        assert (await preview(client, ASYNC | KEY)).status_code == 202
+
+
+async def test_a_key_serves_again_after_an_outage_in_which_nothing_was_made() -> None:
+    world = World()
+    async with api(world) as client:
+        world.synthesis.switch.is_up = False
+        problem(await preview(client, ASYNC | KEY), 503, "unavailable")
+        world.synthesis.switch.is_up = True
+        assert (await preview(client, ASYNC | KEY)).status_code == 202
+    assert len(world.synthesis.bodies) == 1
+
+
+async def test_a_saved_voice_is_answered_again() -> None:
+    world = World()
+    session_id = await world.session()
+    async with api(world) as client:
+        voice = {"session_id": session_id, "name": "Morgan"}
+        first = await client.post("/voices", json=voice, headers=KEY)
+        again = await client.post("/voices", json=voice, headers=KEY)
+        problem(await client.post("/voices", json=voice), 409, "name_taken")
+    assert (first.status_code, again.status_code) == (201, 201)
+    assert again.json() == first.json()
+    assert again.headers["location"] == first.headers["location"] == "/voices/morgan"
+    assert again.headers["content-type"] == first.headers["content-type"]
+
+
+@pytest.mark.parametrize("path", ["/uploads", "/upload"])
+async def test_an_upload_is_answered_again(path: str) -> None:
+    world = World()
+    more: dict[str, Any] = {"files": {"audio": WAV}} if path == "/upload" else {}
+    async with api(world) as client:
+        first = await client.post(path, headers=KEY, **more)
+        again = await client.post(path, headers=KEY, **more)
+        other = await client.post(path, headers={"Idempotency-Key": "other"}, **more)
+    assert first.is_success
+    assert (again.status_code, again.json()) == (first.status_code, first.json())
+    assert other.json()["session_id"] != first.json()["session_id"]
+
+
+@pytest.mark.parametrize("key", ["", '"', 'a"b', "a\\b", "é", "x" * 256])
+async def test_a_key_has_to_be_printable_and_not_too_long(key: str) -> None:
+    async with api(World()) as client:
+        answer = await client.post("/uploads", headers=[(b"Idempotency-Key", key.encode())])
+        body = problem(answer, 422, "invalid_input")
+    assert fields(body) == ["Idempotency-Key"]
+
+
+async def test_a_key_is_sent_once() -> None:
+    async with api(World()) as client:
+        headers = [("Idempotency-Key", "a"), ("Idempotency-Key", "b")]
+        problem(await client.post("/uploads", headers=headers), 400, "bad_request")
+
+
+async def test_a_broken_body_leaves_the_key_unused() -> None:
+    world = World()
+    async with api(world) as client:
+        headers = KEY | {"content-type": "multipart/form-data; boundary=x"}
+        problem(await client.post("/preview", content=b"--x\r\n", headers=headers), 400)
+    assert world.keys(layout.IDEMPOTENCY) == []
+
+
+async def crashed_preview(world: World, calls: int) -> None:
+    """Let the process die after so many calls of the storage and the queue."""
+    world.blow_after(calls)
+    async with api(world) as client:
+        with pytest.raises(Crash):
+            await preview(client, ASYNC | KEY)
+    world.mend()
+
+
+@pytest.mark.parametrize("calls", range(2, 8))
+async def test_a_request_whose_process_died_is_finished_by_the_next(calls: int) -> None:
+    world = World()
+    await crashed_preview(world, calls)
+    world.later(minutes=1)
+    async with api(world) as client:
+        answer = await preview(client, ASYNC | KEY)
+    assert answer.status_code == 202
+    assert {request.job_id for request in await requests_of(world)} == {answer.headers["x-job-id"]}
+
+
+async def test_a_request_whose_process_died_blocks_the_key_for_less_than_a_minute() -> None:
+    world = World()
+    await crashed_preview(world, 4)
+    async with api(world) as client:
+        problem(await preview(client, ASYNC | KEY), 409, "request_in_progress")
+        world.later(seconds=59)
+        assert (await preview(client, ASYNC | KEY)).status_code == 202
+
+
+async def test_of_concurrent_requests_one_makes_a_job() -> None:
+    world = World()
+    async with api(world) as client:
+        answers = await asyncio.gather(*(preview(client, ASYNC | KEY) for _ in range(8)))
+    assert {answer.status_code for answer in answers} <= {202, 409}
+    assert len(world.synthesis.bodies) == 1
+
+
+LEASE = timedelta(seconds=30)
+
+
+async def test_a_key_is_the_owners_own() -> None:
+    world = World()
+    for owner in (None, "alice", "bob"):
+        claimed = await idempotency.claim(world.resources, owner, "k", f"of {owner}", lease=LEASE)
+        assert isinstance(claimed, idempotency.Claim)
+
+
+async def test_a_key_is_free_after_a_day_and_not_before() -> None:
+    world = World()
+    claim = await idempotency.claim(world.resources, None, "k", "one", lease=LEASE)
+    assert isinstance(claim, idempotency.Claim)
+    await claim.finish(idempotency.StoredAnswer(status=200, headers={}, body="{}"))
+    world.later(hours=24, seconds=-1)
+    assert isinstance(
+        await idempotency.claim(world.resources, None, "k", "one", lease=LEASE), idempotency.ClaimRecord
+    )
+    with pytest.raises(IdempotencyKeyReused):
+        await idempotency.claim(world.resources, None, "k", "two", lease=LEASE)
+    world.later(seconds=1)
+    assert isinstance(await idempotency.claim(world.resources, None, "k", "two", lease=LEASE), idempotency.Claim)
+
+
+@pytest.mark.parametrize("seconds_behind", [0, 5])
+async def test_midnight_and_clocks_that_differ_free_no_key(seconds_behind: float) -> None:
+    world = World()
+    world.time.now = MIDNIGHT
+    ahead = await idempotency.claim(world.resources, None, "k", "one", lease=LEASE)
+    world.time.now = MIDNIGHT - timedelta(seconds=seconds_behind + 1)
+    with pytest.raises(RequestInProgress):
+        await idempotency.claim(world.resources, None, "k", "one", lease=LEASE)
+    assert isinstance(ahead, idempotency.Claim)
+    assert world.keys(layout.IDEMPOTENCY) == [ahead.key]
+
+
+async def test_the_sweep_deletes_only_the_days_in_which_everything_has_expired() -> None:
+    world = World()
+    for hours in (0, 23, 24):
+        world.later(hours=hours)
+        await idempotency.claim(world.resources, None, f"after {hours}", "x", lease=LEASE)
+    world.later(hours=2)
+    swept = await sweep.handle(world.resources, {})
+    assert swept["idempotency"] == 2
+    assert len(world.keys(layout.IDEMPOTENCY)) == 1
+
+
+async def test_what_is_stored_names_neither_key_nor_owner_nor_text() -> None:
+    world = World()
+    async with api(world) as client:
+        await preview(client, ASYNC | KEY)
+    (name,) = world.keys(layout.IDEMPOTENCY)
+    stored = world.bucket.objects[name].body.decode()
+    assert "Hello" not in stored
+    assert KEY["Idempotency-Key"] not in name + stored
+    assert len(json.loads(stored)) < 10
+
+
+async def test_the_job_of_the_same_request_without_a_key_is_found_for_a_minute() -> None:
+    world = World()
+    world.time.now = MIDNIGHT - timedelta(seconds=30)
+    await idempotency.remember_job(world.resources, "alice", "fingerprint", "job")
+    world.later(seconds=59)
+    assert await idempotency.recent_job(world.resources, "alice", "fingerprint") == "job"
+    assert await idempotency.recent_job(world.resources, "bob", "fingerprint") is None
+    assert await idempotency.recent_job(world.resources, "alice", "other") is None
+    world.later(seconds=1)
+    assert await idempotency.recent_job(world.resources, "alice", "fingerprint") is None
