@@ -12,6 +12,7 @@ from typing import Any
 
 def main() -> None:
     """Answer the request."""
+    answer: dict[str, float | str]
     try:
         answer = {"ms": measure(json.load(sys.stdin))}
     except Exception as error:
