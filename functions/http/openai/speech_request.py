@@ -1,7 +1,7 @@
 """The body of a speech request, and the job that it asks for."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -10,6 +10,7 @@ from functions.http.openai.recordings import check_recording, decode_base64
 from functions.http.openai.voice_lookup import find_voice
 from functions.previews.requests import ReferenceAt, WholeText, preview_request
 from pipeline.access.owners import new_id
+from pipeline.access.webhook_receivers import check_webhook
 from pipeline.audio.output_formats import FASTEST, SLOWEST, FormatName
 from pipeline.clients.resources import Resources
 from pipeline.clients.storage import NewObject
@@ -50,6 +51,7 @@ class SpeechRequest(BaseModel):
         None, description="Not of OpenAI: in place of `voice`, a recording in base64 or as a `data:` URL"
     )
     ref_text: WholeText | None = Field(None, description="Not of OpenAI: what is said in it")
+    webhook_url: WholeText | None = Field(None, description="Not of OpenAI: see `/preview`")
 
     def options(self) -> Options:
         """Return the options of the synthesis."""
@@ -84,8 +86,10 @@ async def new_job(resources: Resources, speech: SpeechRequest, owner: Owner) -> 
     options = speech.options()
     if (speech.voice is None) == (speech.ref_audio is None):
         raise InvalidInput("Give either voice, a saved voice, or ref_audio, a recording.", field="voice")
+    webhook_url = await check_webhook(resources, owner, speech.webhook_url)
     if speech.ref_audio is not None:
-        return await _with_recording(resources, speech.ref_audio, speech.ref_text or "", owner, text, options)
+        made = await _with_recording(resources, speech.ref_audio, speech.ref_text or "", owner, text, options)
+        return replace(made, request=made.request.model_copy(update={"webhook_url": webhook_url}))
     named = speech.voice.id if isinstance(speech.voice, VoiceId) else speech.voice or ""
     voice = await find_voice(resources, owner, named)
     return NewJob(
@@ -96,6 +100,7 @@ async def new_job(resources: Resources, speech: SpeechRequest, owner: Owner) -> 
             text,
             options,
             correlation_id=current_correlation_id(),
+            webhook_url=webhook_url,
         )
     )
 
