@@ -14,8 +14,8 @@ PYTEST_XDIST ?= -n 2 --dist loadgroup
 unexport PYTHONDONTWRITEBYTECODE
 export PIP_NO_COMPILE := 1
 
-.PHONY: help run keys test test-all test-second-tier environments bench bench-cold-start bench-gpu simulate localstack \
-	deploy-local preflight deploy worker-image deploy-worker test-deployed rollback teardown check check-types \
+.PHONY: help run keys test coverage test-all test-second-tier environments bench bench-cold-start bench-gpu simulate \
+	localstack deploy-local preflight deploy worker-image deploy-worker test-deployed rollback teardown check check-types \
 	check-python check-studio validate vendor screenshots clean lock
 
 help:
@@ -34,6 +34,10 @@ test: $(SERVICE)/dev.stamp
 	@PYTHONPATH=localstack $(SERVICE_PYTHON) -m environments ministack
 	$(SERVICE_PYTHON) -m pytest -m "not slow" --ignore tests/qwen $(PYTEST_XDIST) $(PYTEST_ARGS)
 
+## make coverage          the same, and the lines and branches of the code that it does not reach
+coverage:
+	@$(MAKE) test PYTEST_ARGS="--cov --cov-report=term-missing $(PYTEST_ARGS)"
+
 ## make test-all          and the second tier: every stack, kill -9, LocalStack, the templates, the model
 test-all: test test-second-tier
 
@@ -47,6 +51,7 @@ environments: $(SERVICE)/dev.stamp $(SERVICE)/qwen.stamp
 bench: $(SERVICE)/dev.stamp $(SERVICE)/qwen.stamp
 	@PYTHONPATH=localstack $(SERVICE_PYTHON) -m environments ministack
 	PYTHONPATH=localstack $(SERVICE_PYTHON) -m tests.benchmarks.preview_overhead
+	PYTHONPATH=localstack $(SERVICE_PYTHON) -m tests.benchmarks.streaming
 	PYTHONPATH=localstack $(SERVICE_PYTHON) -m tests.benchmarks.fairness
 	PYTHONPATH=localstack $(SERVICE_PYTHON) -m tests.benchmarks.worker_throughput
 	OMP_NUM_THREADS=1 $(SERVICE_PYTHON) -m tests.benchmarks.qwen_engine

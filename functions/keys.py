@@ -9,12 +9,14 @@ import sys
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from pipeline.access import api_keys
+from pipeline.access import api_keys, webhook_receivers
 from pipeline.access.api_keys import SCOPES, KeyRecord, Listed
+from pipeline.access.owners import check_owner
 from pipeline.clients.resources import Resources, connect
 from pipeline.contract.record import format_utc
 from pipeline.environment import SettingsError
 from pipeline.errors import PipelineError
+from pipeline.ids import Owner
 from pipeline.logs import configure_logging
 from pipeline.settings import load_settings
 
@@ -84,6 +86,23 @@ def _row(listed: Listed) -> tuple[str, ...]:
     )
 
 
+async def _webhook_secret(resources: Resources, wanted: argparse.Namespace) -> None:
+    sys.stdout.write(await webhook_receivers.make_secret(resources, _owner(wanted)) + "\n")
+    _say(
+        "Made a webhook secret. Keep it now: it is not shown again. "
+        "The one before, if any, stays valid until the next is made."
+    )
+
+
+async def _webhook_url(resources: Resources, wanted: argparse.Namespace) -> None:
+    await webhook_receivers.set_url(resources, _owner(wanted), wanted.url)
+    _say(f"Jobs that name no webhook_url are told to {wanted.url}." if wanted.url else "There is no receiver now.")
+
+
+def _owner(wanted: argparse.Namespace) -> Owner:
+    return check_owner(wanted.owner) if wanted.owner is not None else None
+
+
 async def _expire(resources: Resources, wanted: argparse.Namespace) -> None:
     moment: datetime = wanted.at or resources.clock() + wanted.in_days
     record = await api_keys.expire(resources, wanted.key_id, moment)
@@ -130,6 +149,15 @@ def _parser() -> argparse.ArgumentParser:
     revoke = commands.add_parser("revoke", help="end a key for good")
     revoke.add_argument("key_id", metavar="KEY_ID")
     revoke.set_defaults(command=_revoke)
+
+    secret = commands.add_parser("webhook-secret", help="make the secret that webhooks are signed with")
+    secret.add_argument("--owner", help="whose jobs they tell of; without one, where no keys are wanted")
+    secret.set_defaults(command=_webhook_secret)
+
+    receiver = commands.add_parser("webhook-url", help="set where webhooks go when a job names no webhook_url")
+    receiver.add_argument("--owner", help="whose jobs they tell of; without one, where no keys are wanted")
+    receiver.add_argument("url", nargs="?", metavar="URL", help="without it there is none")
+    receiver.set_defaults(command=_webhook_url)
     return parser
 
 

@@ -14,10 +14,11 @@ import structlog
 from embedded.running_store import use_running_store_unless_configured
 from supervision.lifecycle import report_ready, run_until_stopped
 
-from functions.background import dead_letters, notify
+from functions.background import dead_letters, notify, webhooks
 from pipeline.access.key_lookup import KeyLookup
 from pipeline.clients.queues import BATCH, Message, Queue
 from pipeline.clients.resources import Resources, connect
+from pipeline.clients.webhook_client import webhook_client
 from pipeline.errors import Unavailable
 from pipeline.logs import configure_logging
 from pipeline.settings import load_settings
@@ -75,8 +76,9 @@ class DeleteBuffer:
 class EventSourceMapping:
     """One queue mapped to one function."""
 
-    def __init__(self, resources: Resources, queue: Queue, handle: Handler) -> None:
+    def __init__(self, resources: Resources, queue: Queue, handle: Handler, *, delays_retries: bool = True) -> None:
         self._resources = resources
+        self._delays_retries = delays_retries
         self._queue = queue
         self._handle = handle
         settings = resources.settings
@@ -123,7 +125,7 @@ class EventSourceMapping:
         failed = await self._invoke(messages)
         self._deletes.add([message.receipt for message in messages if message.id not in failed])
         for message in messages:
-            if message.id in failed:
+            if message.id in failed and self._delays_retries:
                 await self._retry_later(message)
 
     async def _invoke(self, messages: Sequence[Message]) -> set[str]:
@@ -160,19 +162,22 @@ def lambda_event(messages: Sequence[Message]) -> Event:
 
 
 async def main() -> None:
-    """Serve both queues until cancelled."""
+    """Serve all queues until cancelled."""
     settings = load_settings()
     configure_logging(settings, "pump")
     configure_tracing(settings, "pump")
     async with connect(settings) as resources:
-        await _wait_until_reachable(resources.events, resources.synthesis_dead_letters)
+        await _wait_until_reachable(resources.events, resources.synthesis_dead_letters, resources.webhooks)
         report_ready()
-        async with asyncio.TaskGroup() as group:
+        opening = webhook_client(allows_loopback=settings.allows_loopback_webhooks)
+        async with opening as client, asyncio.TaskGroup() as group:
             on_outcome = partial(notify.handle, key_lookup=KeyLookup(resources))
             group.create_task(EventSourceMapping(resources, resources.events, on_outcome).run())
             group.create_task(
                 EventSourceMapping(resources, resources.synthesis_dead_letters, dead_letters.handle).run()
             )
+            send = partial(webhooks.handle, client=client)  # it decides itself when a message is retried
+            group.create_task(EventSourceMapping(resources, resources.webhooks, send, delays_retries=False).run())
 
 
 async def _wait_until_reachable(*queues: Queue) -> None:

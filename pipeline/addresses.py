@@ -1,7 +1,7 @@
 """Addresses in settings: validation of URLs, web origins and networks, and checks for loopback addresses."""
 
 import re
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -61,6 +61,21 @@ def is_loopback(host: str) -> bool:
 def is_loopback_url(url: str) -> bool:
     """Return whether a URL refers to the loopback interface of the machine that requests it."""
     return is_loopback(urlsplit(url).hostname or "")
+
+
+# Of the IPv6 addresses only these are given to hosts (RFC 4291); of them, these hold an IPv4 address.
+_UNICAST = ip_network("2000::/3")
+_TUNNELS = (ip_network("2001::/32"), ip_network("2002::/16"))
+
+
+def is_public(address: IPv4Address | IPv6Address) -> bool:
+    """Return whether an address is that of a host on the internet, in no private, local or reserved range."""
+    if isinstance(address, IPv6Address):
+        if address.ipv4_mapped:
+            return is_public(address.ipv4_mapped)
+        if address not in _UNICAST or any(address in network for network in _TUNNELS):
+            return False
+    return address.is_global and not address.is_multicast
 
 
 def _is_http_url(url: str) -> bool:

@@ -123,6 +123,13 @@ class Settings(EnvironmentSettings):
         "voice-cloning-events-dead", min_length=1, description="Where events go that failed too often"
     )
 
+    webhooks_queue: str = Field(
+        "voice-cloning-webhooks", min_length=1, description="Queue of webhooks to send, by name or URL"
+    )
+    webhooks_dead_letter_queue: str = Field(
+        "voice-cloning-webhooks-dead", min_length=1, description="Where webhooks go that nobody accepted for a day"
+    )
+
     upload_retention_hours: float = Field(12, gt=0, le=MAX_HOURS, description="How long an upload is kept")
     upload_form_minutes: float = Field(60, gt=0, le=10080, description="How long a presigned upload may be used")
     preview_retention_minutes: float = Field(20, gt=0, le=60 * MAX_HOURS, description="How long a preview is kept")
@@ -256,6 +263,11 @@ class Settings(EnvironmentSettings):
         if self.auth is None:
             return self.aws_lambda_function_name is not None or not is_loopback(self.host)
         return self.auth == "keys"
+
+    @cached_property
+    def allows_loopback_webhooks(self) -> bool:
+        """Whether webhooks may be sent to this machine: only if everybody who can call the service is on it."""
+        return is_loopback(self.host) and not self.wants_keys
 
     @cached_property
     def serves_links(self) -> bool:

@@ -5,10 +5,15 @@ from functools import cache
 from pathlib import Path
 
 import botocore.session
+import hypothesis
 import pytest
 import structlog
 
 from tests import localstack_server
+
+# A deadline for each example would fail on a machine that others use too.
+hypothesis.settings.register_profile("tests", deadline=None)
+hypothesis.settings.load_profile("tests")
 
 QWEN = Path(__file__).parent / "qwen"
 

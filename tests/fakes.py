@@ -415,6 +415,7 @@ def fake_world(settings: Settings, time: FakeTime | None = None) -> Fakes:
         synthesis=synthesis,
         synthesis_dead_letters=dead_letters,
         events=FakeQueue(time),
+        webhooks=FakeQueue(time),
         connections=NoConnections(),
         decoding=asyncio.Semaphore(settings.decodes_at_once),
     )

@@ -45,6 +45,7 @@ async def serving(settings: Settings) -> AsyncIterator[Resources]:
             await s3.create_bucket(Bucket=bucket)
         await _make_queue(sqs, settings, settings.synthesis_queue, settings.synthesis_dead_letter_queue)
         await _make_queue(sqs, settings, settings.events_queue, settings.events_dead_letter_queue)
+        await _make_queue(sqs, settings, settings.webhooks_queue, settings.webhooks_dead_letter_queue)
         yield resources
 
 

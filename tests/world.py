@@ -90,6 +90,7 @@ class World:
         self.synthesis = FakeQueue(self.time)
         self.dead = FakeQueue(self.time)
         self.events = FakeQueue(self.time)
+        self.webhooks = FakeQueue(self.time)
         self.connections = FakeConnections()
         settings = settings or Settings()
         self.resources = Resources(
@@ -101,6 +102,7 @@ class World:
             synthesis=self.synthesis,
             synthesis_dead_letters=self.dead,
             events=self.events,
+            webhooks=self.webhooks,
             connections=self.connections,
             decoding=asyncio.Semaphore(settings.decodes_at_once),
         )

@@ -6,7 +6,7 @@ Lambda provides full CPU during initialization, and what is created then does no
 import asyncio
 import gc
 from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -29,6 +29,10 @@ class Process:
     loop: asyncio.AbstractEventLoop
     resources: Resources
     opened: AsyncExitStack = field(default_factory=AsyncExitStack)
+
+    def open(self, context: AbstractAsyncContextManager[T]) -> T:
+        """Enter a context that is never left: Lambda ends a process without notice."""
+        return self.loop.run_until_complete(self.opened.enter_async_context(context))
 
     def run(self, work: Coroutine[Any, Any, T], **bound: str | None) -> T:
         """Run the coroutine of one event, with these values bound to its log lines.

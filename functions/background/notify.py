@@ -1,9 +1,11 @@
 """Handler of outcome events: notifies the clients that created the jobs, and subscribers."""
 
 import asyncio
+import hashlib
 import json
 from functools import partial
 from typing import Literal
+from urllib.parse import urlsplit
 
 import structlog
 
@@ -11,11 +13,13 @@ from functions.background import sqs_batches
 from functions.background.sqs_batches import Event, Record
 from functions.websocket import messages
 from pipeline import tracing
+from pipeline.access import webhook_receivers
 from pipeline.access.key_lookup import KeyLookup
 from pipeline.clients.resources import Resources
 from pipeline.contract import events, layout
 from pipeline.contract.events import Notification
 from pipeline.contract.records import Outcome, Subscriber
+from pipeline.contract.webhooks import WebhookDelivery
 from pipeline.domain import jobs
 from pipeline.errors import ConnectionGone, Unavailable
 
@@ -51,10 +55,25 @@ async def notify(resources: Resources, key_lookup: KeyLookup, job_id: str) -> bo
             structlog.contextvars.bound_contextvars(correlation_id=outcome.correlation_id, job_id=job_id),
             tracing.span("notify", parent=outcome.traceparent, kind="consumer", job_id=job_id),
         ):
-            return await _notify_all(resources, key_lookup, outcome)
+            notified = await _notify_all(resources, key_lookup, outcome)
+            await _send_webhook(resources, outcome)
+            return notified
     except Unavailable as error:
         log.warning("could not notify of outcome", job_id=job_id, reason=error.message)
         return False
+
+
+async def _send_webhook(resources: Resources, outcome: Outcome) -> None:
+    """Queue the job's webhook, if it or its owner has named a receiver."""
+    if outcome.kind != "preview":
+        return
+    url = outcome.webhook_url or (await webhook_receivers.read(resources, outcome.source.owner)).url
+    if url is None:
+        return
+    # Of receivers, and of owners, none holds up another.
+    group = f"{outcome.source.owner} {urlsplit(url).netloc}"
+    delivery = WebhookDelivery(job_id=outcome.job_id, url=url).to_json().decode()
+    await resources.webhooks.send(delivery, group=hashlib.sha256(group.encode()).hexdigest()[:32])
 
 
 async def _retry(resources: Resources, key_lookup: KeyLookup, retried: Notification) -> bool:

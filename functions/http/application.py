@@ -12,6 +12,11 @@ from functions.http.middleware.repeated_headers import RepeatedHeaders
 from functions.http.middleware.request_limits import BodyLimit, BodyLimits
 from functions.http.middleware.security_headers import SecurityHeaders
 from functions.http.middleware.shutdown import CancelledRequests
+from functions.http.openai import models as openai_models
+from functions.http.openai import speech as openai_speech
+from functions.http.openai import voice_consents as openai_voice_consents
+from functions.http.openai import voices as openai_voices
+from functions.http.openai.errors import OpenAiErrors
 from functions.http.openapi import Api
 from functions.http.operations.health_checks import HealthChecks
 from functions.http.operations.service_status import StatusReader
@@ -29,7 +34,13 @@ from pipeline.ids import id_maker, utc_now
 from pipeline.settings import Settings
 
 # The routes that accept a recording.
-RECORDING_PATHS = {"/preview", "/upload"}
+RECORDING_PATHS = {
+    "/preview",
+    "/upload",
+    "/v1/audio/speech",
+    "/v1/audio/voices",
+    "/v1/audio/voice_consents",
+}
 SIGNED_UPLOADS = UPLOAD_PATH.partition("{")[0]
 # Any other body: some short fields, and a text with up to twelve bytes per character (`\ud83d\ude00`).
 FIELDS_BYTES = 64 * 1024
@@ -75,6 +86,10 @@ def create_app(settings: Settings, *, on_loopback: bool = False) -> FastAPI:
         ws_tickets,
         health,
         status,
+        openai_models,
+        openai_speech,
+        openai_voices,
+        openai_voice_consents,
         *signed,
     ):
         # Added directly: `include_router` would create each route again, which slows down a function's cold start.
@@ -100,6 +115,7 @@ def create_app(settings: Settings, *, on_loopback: bool = False) -> FastAPI:
     if settings.allowed_origins:
         app.add_middleware(Cors, origins=settings.allowed_origins)
     app.add_middleware(SecurityHeaders)
+    app.add_middleware(OpenAiErrors)
     app.add_middleware(AccessLog)
     if settings.traces_url is not None:
         app.add_middleware(RequestSpan)

@@ -6,6 +6,7 @@ from fastapi import FastAPI
 from pydantic.json_schema import models_json_schema
 
 from functions.http.middleware.observability import CORRELATION_HEADER
+from functions.http.openai import errors as openai_errors
 from functions.http.responses import problems
 from functions.http.routing.authorized_route import SCHEME
 from pipeline.domain import voice_names
@@ -21,6 +22,7 @@ _CORRELATION_PARAMETER = {
 }
 _CORRELATION = {"description": "The caller's, or a new one", "schema": _STRING}
 _RETRY_AFTER = {"description": "Seconds after which the same request may work", "schema": {"type": "integer"}}
+_SHOULD_RETRY = {"description": "`false`: the same request fails again", "schema": _STRING}
 _OF_ANY_BODY = {
     "400": "The body can't be read",
     "408": "The body did not come in time",
@@ -63,12 +65,16 @@ class Api(FastAPI):
             for path in schema["paths"].values():
                 for method, operation in path.items():
                     _complete(operation, has_content=method != "head", wants_keys=self._wants_keys)
+            for name, path in schema["paths"].items():
+                if name.startswith(openai_errors.PREFIX):
+                    _describe_openai_errors(path)
             _add_limits(schema, self._limits)
             if self._wants_keys:
                 schema["components"]["securitySchemes"] = {SCHEME: _SECURITY_SCHEME}
             # Here instead of in each route, where FastAPI would build it once per error and route.
+            errors = (problems.Problem, openai_errors.ErrorResponse)
             schema["components"]["schemas"] |= models_json_schema(
-                [(problems.Problem, "serialization")], ref_template="#/components/schemas/{model}"
+                [(model, "serialization") for model in errors], ref_template="#/components/schemas/{model}"
             )[1]["$defs"]
             for unused in ("HTTPValidationError", "ValidationError"):
                 schema["components"]["schemas"].pop(unused, None)
@@ -127,6 +133,16 @@ def _complete(operation: Operation, *, has_content: bool, wants_keys: bool) -> N
         elif int(status) >= 400:
             answer["content"] = {problems.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
     operation.setdefault("parameters", []).append(_CORRELATION_PARAMETER)
+
+
+def _describe_openai_errors(operations: dict[str, Operation]) -> None:
+    answers = [answer for operation in operations.values() for answer in operation["responses"].items()]
+    for status, answer in answers:
+        answer["headers"][openai_errors.REQUEST_ID] = _CORRELATION
+        if int(status) >= 400:
+            answer["content"] = {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorResponse"}}}
+        if int(status) in openai_errors.NEVER_RETRIED:
+            answer["headers"][openai_errors.SHOULD_RETRY] = _SHOULD_RETRY
 
 
 def _add_answers(operation: Operation, *, wants_key: bool) -> None:

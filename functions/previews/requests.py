@@ -59,6 +59,7 @@ def preview_request(
     correlation_id: str | None,
     subscriber: Subscriber | None = None,
     new_reference: NewReference | None = None,
+    webhook_url: str | None = None,
 ) -> Request:
     """Return the request to synthesize a validated text."""
     return Request(
@@ -74,6 +75,7 @@ def preview_request(
         traceparent=current_traceparent(),
         subscriber=subscriber,
         new_reference=new_reference,
+        webhook_url=webhook_url,
     )
 
 

@@ -15,6 +15,7 @@ from functions.websocket import messages
 from functions.websocket.messages import Message
 from pipeline import tracing
 from pipeline.access.api_keys import Caller
+from pipeline.access.webhook_receivers import check_webhook
 from pipeline.clients.resources import Resources
 from pipeline.clients.storage import JSON, NewObject
 from pipeline.contract import layout
@@ -70,6 +71,7 @@ class GeneratePreview(_WantsPreview):
     text: WholeText
     session_id: WholeText | None = None
     voice_id: WholeText | None = None
+    webhook_url: WholeText | None = None
 
 
 class SaveVoice(_Data):
@@ -160,9 +162,16 @@ class Dispatcher:
         text = jobs.check_text(data.text, resources.settings, field="text")
         source = Source(session_id=data.session_id, voice_id=data.voice_id, owner=caller.owner)
         options = check_options(data.model_extra or {})
+        await check_webhook(resources, caller.owner, data.webhook_url)
         reference = await find_reference(resources, source)
         request = preview_request(
-            resources, source, reference, text, options, correlation_id=current_correlation_id()
+            resources,
+            source,
+            reference,
+            text,
+            options,
+            correlation_id=current_correlation_id(),
+            webhook_url=data.webhook_url,
         )
         request = request.model_copy(update={"subscriber": _subscriber(sender, data)})
         objects = [_connection(sender, caller, data.session_id)] if data.session_id else []

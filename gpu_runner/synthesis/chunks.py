@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.audio.reference_audio import Recording, Samples, encode_wav
+from pipeline.audio.reference_audio import Samples
 
 FIRST_CHUNKS_SECONDS = (0.08, 0.08, 0.16)  # short, so that playback starts early
 CHUNK_SECONDS = 0.32
@@ -52,6 +52,7 @@ class Chunks:
 
 
 def to_pcm(samples: Samples) -> bytes:
-    """Return the samples as in the stored WAV: little-endian, 16 bits."""
-    wav = encode_wav(Recording(samples, sample_rate=8000))
-    return wav[len(wav) - 2 * len(samples) :]
+    """Return the samples as in the stored WAV, little-endian, 16 bits: the upper half of libsndfile's 32 bits."""
+    scaled = np.rint(samples.astype(np.float64) * 2**31).astype(np.int64) >> 16
+    pcm: bytes = np.clip(scaled, -32768, 32767).astype("<i2").tobytes()
+    return pcm

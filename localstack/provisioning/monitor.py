@@ -61,6 +61,8 @@ async def missing_resources(s3: "S3Client", sqs: "SQSClient", settings: Settings
         settings.synthesis_dead_letter_queue,
         settings.events_queue,
         settings.events_dead_letter_queue,
+        settings.webhooks_queue,
+        settings.webhooks_dead_letter_queue,
     ):
         try:
             if not is_url(queue):

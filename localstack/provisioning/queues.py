@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from pipeline.contract.webhooks import ATTEMPTS
 from pipeline.settings import Settings
 from provisioning.rules import OURS, optional
 
@@ -39,17 +40,24 @@ async def provision_queues(sqs: "SQSClient", settings: Settings) -> str:
     events_dead = await _get_or_create(sqs, settings.events_dead_letter_queue)
     synthesis = await _get_or_create(sqs, settings.synthesis_queue)
     events = await _get_or_create(sqs, settings.events_queue)
+    webhooks_dead = await _get_or_create(sqs, settings.webhooks_dead_letter_queue)
+    webhooks = await _get_or_create(sqs, settings.webhooks_queue)
     # A job's message has its text, and is kept no longer than the job's record; one that died keeps its age.
     job_retention = min(max(settings.job_retention, SHORTEST_RETENTION), LONGEST_RETENTION)
     for queue, kept in (
         (synthesis, job_retention),
         (synthesis_dead, job_retention),
         (events_dead, LONGEST_RETENTION),
+        (webhooks_dead, LONGEST_RETENTION),
     ):
         await _set_attribute(sqs, queue, "MessageRetentionPeriod", str(int(kept.total_seconds())))
-    for queue, dead in ((synthesis, synthesis_dead), (events, events_dead)):
+    for queue, dead, receives in (
+        (synthesis, synthesis_dead, settings.max_receives),
+        (events, events_dead, settings.max_receives),
+        (webhooks, webhooks_dead, ATTEMPTS),
+    ):
         await _set_attribute(sqs, queue, "VisibilityTimeout", str(settings.visibility_timeout_seconds))
-        redrive = {"deadLetterTargetArn": dead.arn, "maxReceiveCount": settings.max_receives}
+        redrive = {"deadLetterTargetArn": dead.arn, "maxReceiveCount": receives}
         await _set_attribute(sqs, queue, "RedrivePolicy", json.dumps(redrive))
     await _set_attribute(sqs, events, "Policy", _policy(events, settings.bucket))
     return events.arn

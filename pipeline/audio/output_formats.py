@@ -5,9 +5,13 @@ Nothing here needs numpy: encoders that do are imported when they are needed.
 
 import struct
 from dataclasses import dataclass
-from typing import Literal, Protocol, get_args
+from typing import TYPE_CHECKING, Literal, Protocol, get_args
+
+if TYPE_CHECKING:
+    from pipeline.audio.tempo import TempoChange
 
 FormatName = Literal["wav", "flac", "mp3", "opus", "aac", "pcm"]
+SLOWEST, FASTEST = 0.25, 4.0  # speeds
 NAMES: tuple[FormatName, ...] = get_args(FormatName)
 
 _UNKNOWN_SIZE = 0xFFFFFFFF  # the size that programs write in the header when they write to a pipe
@@ -16,10 +20,16 @@ _WAV_HEADER = struct.Struct("<4sI4s4sIHHIIHH4sI")
 
 @dataclass(frozen=True, slots=True)
 class OutputFormat:
-    """A format; its name is also its file extension."""
+    """A format; its name is also its file extension.  `speed` shortens the audio without changing its pitch."""
 
     name: FormatName
     media_type: str
+    speed: float = 1.0
+
+    @property
+    def is_as_stored(self) -> bool:
+        """Whether it is what is stored, without conversion."""
+        return self.name == "wav" and self.speed == 1
 
 
 FORMATS: dict[FormatName, OutputFormat] = {
@@ -50,17 +60,26 @@ def encoder(format_: OutputFormat, sample_rate: int) -> Encoder:
     FormatNotInstalled
         It needs a library that is not installed.
     """
-    if format_.name == "pcm":
+    made = _encoder(format_.name, sample_rate)
+    if format_.speed == 1:
+        return made
+    from pipeline.audio.tempo import TempoChange
+
+    return _AtAnotherTempo(TempoChange(sample_rate, format_.speed), made)
+
+
+def _encoder(name: FormatName, sample_rate: int) -> Encoder:
+    if name == "pcm":
         return _Raw(b"")
-    if format_.name == "wav":
+    if name == "wav":
         return _Raw(streamed_wav_header(sample_rate))
-    if format_.name == "aac":
+    if name == "aac":
         from pipeline.audio.aac_encoder import AacEncoder
 
         return AacEncoder(sample_rate)
     from pipeline.audio.encoders import SoundFileEncoder
 
-    return SoundFileEncoder(format_.name, sample_rate)
+    return SoundFileEncoder(name, sample_rate)
 
 
 def transcode(wav: bytes, format_: OutputFormat) -> bytes:
@@ -71,14 +90,21 @@ def transcode(wav: bytes, format_: OutputFormat) -> bytes:
     FormatNotInstalled
         It needs a library that is not installed.
     """
-    if format_.name == "wav":
+    if format_.is_as_stored:
         return wav
     sample_rate, samples = read_wav(wav)
+    if format_.speed != 1:
+        from pipeline.audio.tempo import TempoChange
+
+        tempo = TempoChange(sample_rate, format_.speed)
+        samples = tempo.change(samples) + tempo.finish()
+    if format_.name == "wav":
+        return wav_header(sample_rate, len(samples)) + samples
     if format_.name in {"flac", "mp3", "opus"}:
         from pipeline.audio.encoders import encode_file
 
         return encode_file(format_.name, sample_rate, samples)
-    made = encoder(format_, sample_rate)
+    made = _encoder(format_.name, sample_rate)
     return made.encode(samples) + made.finish()
 
 
@@ -90,8 +116,33 @@ def read_wav(wav: bytes) -> tuple[int, bytes]:
 
 def streamed_wav_header(sample_rate: int) -> bytes:
     """Return the header of a mono 16-bit WAV whose length is not known yet."""
+    return _header(sample_rate, _UNKNOWN_SIZE, _UNKNOWN_SIZE)
+
+
+def wav_header(sample_rate: int, size: int) -> bytes:
+    """Return the header of a mono 16-bit WAV with `size` bytes of samples."""
+    return _header(sample_rate, _WAV_HEADER.size - 8 + size, size)
+
+
+def _header(sample_rate: int, riff_size: int, data_size: int) -> bytes:
     rate = (sample_rate, 2 * sample_rate, 2, 16)
-    return _WAV_HEADER.pack(b"RIFF", _UNKNOWN_SIZE, b"WAVE", b"fmt ", 16, 1, 1, *rate, b"data", _UNKNOWN_SIZE)
+    return _WAV_HEADER.pack(b"RIFF", riff_size, b"WAVE", b"fmt ", 16, 1, 1, *rate, b"data", data_size)
+
+
+class _AtAnotherTempo:
+    """An encoder of samples whose tempo is changed first."""
+
+    def __init__(self, tempo: "TempoChange", encoder_: Encoder) -> None:
+        self._tempo = tempo
+        self._encoder = encoder_
+
+    def encode(self, samples: bytes) -> bytes:
+        """See `Encoder.encode`."""
+        return self._encoder.encode(self._tempo.change(samples))
+
+    def finish(self) -> bytes:
+        """See `Encoder.finish`."""
+        return self._encoder.encode(self._tempo.finish()) + self._encoder.finish()
 
 
 class _Raw:

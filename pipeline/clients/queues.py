@@ -174,7 +174,7 @@ class SqsQueue:
                 yield
         except (BotoCoreError, ClientError, OSError) as error:
             raise unavailable(
-                error, "queue", f"{self._name_or_url}: {doing}", "SYNTHESIS_QUEUE, EVENTS_QUEUE"
+                error, "queue", f"{self._name_or_url}: {doing}", "SYNTHESIS_QUEUE, EVENTS_QUEUE, WEBHOOKS_QUEUE"
             ) from error
 
 

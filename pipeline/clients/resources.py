@@ -37,6 +37,7 @@ class Resources:
     synthesis: Queue
     synthesis_dead_letters: Queue
     events: Queue
+    webhooks: Queue
     connections: Connections
     decoding: asyncio.Semaphore
     """Held while a recording is decoded, to bound the use of memory."""
@@ -74,6 +75,7 @@ async def connect(settings: Settings, clock: Clock = utc_now) -> AsyncIterator[R
             synthesis=SqsQueue(sqs, settings.synthesis_queue),
             synthesis_dead_letters=SqsQueue(sqs, settings.synthesis_dead_letter_queue),
             events=SqsQueue(sqs, settings.events_queue),
+            webhooks=SqsQueue(sqs, settings.webhooks_queue),
             connections=ApiGatewayConnections(session, config, stack),
             decoding=asyncio.Semaphore(settings.decodes_at_once),
             path_signer=await _path_signer(session, clock) if settings.serves_links else None,
@@ -127,6 +129,7 @@ def client_config() -> AioConfig:
 def resolve_endpoint_once(s3: "S3Client") -> None:
     """Prevent botocore from resolving the endpoint again for every key, which is a fifth of a call's CPU time.
 
-    The key is a parameter of the endpoint rules, and so part of their cache key, but no rule uses it.
+    Key and prefix are parameters of the endpoint rules, and so part of their cache key, but no rule uses them.
     """
-    s3._ruleset_resolver._param_definitions.pop("Key", None)  # type: ignore[attr-defined]
+    for name in ("Key", "Prefix"):
+        s3._ruleset_resolver._param_definitions.pop(name, None)  # type: ignore[attr-defined]

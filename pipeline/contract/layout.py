@@ -19,11 +19,12 @@ TICKETS = "tickets/"
 QUOTAS = "shares/"
 IN_FLIGHT = "in-flight/"
 IDEMPOTENCY = "idempotency/"
+WEBHOOKS = "webhooks/"
 SWEEPS = "sweeps/"
 LAST_SWEEP = SWEEPS + "last.json"
 
 OUTCOME_FILE = "outcome.json"
-_REFERENCE_FILES = {"source.wav", "transcription.txt", "embedding.json"}
+_REFERENCE_FILES = {"source.wav", "transcription.txt", "embedding.json", "consent.wav"}
 
 _JOB_KEY = re.compile(r"jobs/(?P<job_id>[0-9a-f]{32})/(?P<rest>.+)")
 _USAGE_KEY = re.compile(r"shares/[^/]+/(?P<what>[a-z-]+)-(?P<start>0[0-9a-f]{11})\.json")
@@ -49,6 +50,16 @@ class ReferenceKeys:
     def embedding(self) -> str:
         """The voice-clone prompt, JSON."""
         return self.folder + "embedding.json"
+
+    @property
+    def consent(self) -> str:
+        """JSON; only of a session whose recording is that of a consent."""
+        return self.folder + "consent.json"
+
+    @property
+    def consent_audio(self) -> str:
+        """Only of a saved voice: the recording of its speaker's consent, mono PCM WAV."""
+        return self.folder + "consent.wav"
 
     @property
     def metadata(self) -> str:
@@ -125,6 +136,16 @@ def outcome(job_id: str) -> str:
 def cancellation(job_id: str) -> str:
     """Return the key of a job's cancellation."""
     return job(job_id) + "cancel"
+
+
+def webhook_failure(job_id: str) -> str:
+    """Return the key of the record that a job's webhook was given up."""
+    return job(job_id) + "webhook-failure.json"
+
+
+def webhook_receiver(owner: Owner) -> str:
+    """Return the key of an owner's webhook receiver, in the bucket of the voices, where nothing expires."""
+    return f"{WEBHOOKS}{owner or '_'}.json"  # no owner's name has an underscore
 
 
 def subscribers(job_id: str) -> str:

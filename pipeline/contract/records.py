@@ -77,6 +77,7 @@ class Envelope(_MadeBySubscriber):
     created_at: AwareDatetime
     correlation_id: str | None = None
     traceparent: str | None = Field(None, description="the span that made it, if it is traced")
+    webhook_url: str | None = Field(None, description="whom to tell how it ended, besides its subscriber")
 
 
 class Request(Envelope):
@@ -118,6 +119,7 @@ class _OutcomeFields(_MadeBySubscriber):
     completed_at: AwareDatetime
     correlation_id: str | None = None
     traceparent: str | None = None
+    webhook_url: str | None = None
 
 
 class Preview(Record):
@@ -165,10 +167,20 @@ def outcome_fields(request: Envelope, completed_at: datetime) -> dict[str, Any]:
 
 
 class Consent(Record):
-    """The text of the consent of a voice's speaker, and when it was given."""
+    """The consent of a voice's speaker: its text, when it was given, and the key of its recording, if any."""
 
     text: str
     given_at: UtcSeconds
+    recording_file: str | None = None
+
+
+class RecordedConsent(Record):
+    """`audio/uploads/<consent_id>/consent.json`: a recorded consent, until a voice is made with it."""
+
+    name: str
+    language: str
+    text: str = Field("", description="the words of the recording, if they were given")
+    created_at: UtcSeconds
 
 
 class VoiceMetadata(Record):

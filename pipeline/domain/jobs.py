@@ -28,6 +28,7 @@ from pipeline.contract.records import (
     outcome_fields,
     parse_outcome,
 )
+from pipeline.contract.webhooks import WebhookFailure
 from pipeline.errors import Cancelled, DeadlineExceeded, InvalidInput, NotFound, PipelineError, Unavailable
 from pipeline.ids import Owner, is_id, lowest_id
 from pipeline.settings import Settings
@@ -211,6 +212,12 @@ async def read_outcome(resources: Resources, job_id: str) -> Outcome | None:
     """Return the outcome of a job, or None if it has not ended or is unknown."""
     body = await resources.bucket.get(layout.outcome(job_id))
     return parse_outcome(body) if body else None
+
+
+async def webhook_error(resources: Resources, job_id: str) -> str | None:
+    """Return why the webhook of a job was given up; None if it was not."""
+    body = await resources.bucket.get(layout.webhook_failure(job_id))
+    return WebhookFailure.model_validate_json(body).reason if body else None
 
 
 async def read(resources: Resources, owner: Owner, job_id: str) -> Job:

@@ -28,9 +28,9 @@ _DESCRIBED = {
 
 
 async def make_bundle(resources: Resources, owner: Owner, voice_id: str) -> bytes:
-    """Return the zip of a voice: `metadata.json`, `recording.wav`, `transcription.txt` and `consent.txt`.
+    """Return the zip of a voice: its metadata, recording and transcription, and its consent (text and recording).
 
-    A text that was not given has no file.
+    What was not given has no file.
 
     Raises
     ------
@@ -46,7 +46,11 @@ async def make_bundle(resources: Resources, owner: Owner, voice_id: str) -> byte
     )
     if recording is None:  # deleted meanwhile
         raise voices.unknown(voice_id)
-    bundle = _zip_of(_files(metadata, recording, transcription))
+    files = _files(metadata, recording, transcription)
+    if metadata.consent and metadata.consent.recording_file:
+        consent = await resources.voices.get(metadata.consent.recording_file)
+        files |= {"consent.wav": consent} if consent else {}
+    bundle = _zip_of(files)
     limit = resources.settings.answer_max_bytes
     if limit and len(bundle) > limit:
         raise TooLarge(
@@ -57,7 +61,9 @@ async def make_bundle(resources: Resources, owner: Owner, voice_id: str) -> byte
 
 
 def _files(metadata: VoiceMetadata, recording: bytes, transcription: bytes | None) -> dict[str, bytes]:
-    described = metadata.model_dump(mode="json", include=_DESCRIBED, exclude_none=True)
+    described = metadata.model_dump(
+        mode="json", include=_DESCRIBED, exclude={"consent": {"recording_file"}}, exclude_none=True
+    )
     files = {
         "metadata.json": json.dumps(described, indent=2, ensure_ascii=False).encode(),
         "recording.wav": recording,

@@ -30,6 +30,7 @@ class _Files:
     audio: bytes
     transcription: bytes | None
     embedding: bytes | None
+    consent: bytes | None
 
 
 class _PromptHeader(BaseModel):
@@ -39,9 +40,15 @@ class _PromptHeader(BaseModel):
 
 
 async def save(
-    resources: Resources, owner: Owner, session_id: str, name: str, description: str = "", consent: str = ""
+    resources: Resources,
+    owner: Owner,
+    session_id: str,
+    name: str,
+    description: str = "",
+    consent: str = "",
+    consent_recording: bytes | None = None,
 ) -> VoiceMetadata:
-    """Save a session's voice permanently under a name.
+    """Save a session's voice permanently under a name; `consent_recording` is a WAV.
 
     A save that was interrupted is resumed by the next attempt of the same session; those of other sessions are
     refused until the sweeper has removed it, so that files of two voices are never mixed.
@@ -60,13 +67,14 @@ async def save(
     voice_id = voice_id_of(name)
     await check_quota(resources, owner, besides=voice_id)
     note = await _announce_change(resources, owner, voice_id)
-    claim = _claim_of(resources, owner, session_id, name, description, consent)
+    claim = _claim_of(resources, owner, session_id, name, description)
     try:
         etag = await _claim(resources, owner, claim)
     except NameTaken:
         await resources.bucket.delete([note])
         raise
-    files = await _read_session(resources, session_id)
+    claim = _with_consent(claim, consent, has_recording=consent_recording is not None)
+    files = await _read_session(resources, session_id, consent_recording)
     await _write_files(resources, claim, files)
     ready = _described(claim, files)
     key = layout.voice(owner, voice_id).metadata
@@ -155,9 +163,7 @@ async def _announce_change(resources: Resources, owner: Owner, voice_id: str) ->
     return key
 
 
-def _claim_of(
-    resources: Resources, owner: Owner, session_id: str, name: str, description: str, consent: str
-) -> VoiceMetadata:
+def _claim_of(resources: Resources, owner: Owner, session_id: str, name: str, description: str) -> VoiceMetadata:
     voice_id = voice_id_of(name)
     keys = layout.voice_reference(owner, voice_id, session_id)
     now = resources.clock()
@@ -168,11 +174,18 @@ def _claim_of(
         created_at=now,
         source_file=keys.audio,
         embedding_file=keys.embedding,
-        consent=Consent(text=consent, given_at=now) if consent else None,
         status="saving",
         changed_at=now,
         reference_id=session_id,
     )
+
+
+def _with_consent(claim: VoiceMetadata, text: str, *, has_recording: bool) -> VoiceMetadata:
+    if not text:
+        return claim
+    recording_file = layout.voice_files(claim).consent_audio if has_recording else None
+    consent = Consent(text=text, given_at=claim.created_at, recording_file=recording_file)
+    return claim.model_copy(update={"consent": consent})
 
 
 async def _claim(resources: Resources, owner: Owner, claim: VoiceMetadata) -> str:
@@ -195,7 +208,7 @@ async def _take_up(resources: Resources, owner: Owner, claim: VoiceMetadata) -> 
     )
 
 
-async def _read_session(resources: Resources, session_id: str) -> _Files:
+async def _read_session(resources: Resources, session_id: str, consent: bytes | None) -> _Files:
     keys = layout.session(session_id)
     audio, transcription, embedding = await asyncio.gather(
         resources.bucket.get(keys.audio),
@@ -204,7 +217,7 @@ async def _read_session(resources: Resources, session_id: str) -> _Files:
     )
     if audio is None:
         raise sessions.expired(session_id, resources.settings)
-    return _Files(audio, transcription, embedding)
+    return _Files(audio, transcription, embedding, consent)
 
 
 async def _write_files(resources: Resources, claim: VoiceMetadata, files: _Files) -> None:
@@ -213,6 +226,7 @@ async def _write_files(resources: Resources, claim: VoiceMetadata, files: _Files
         (keys.audio, files.audio, WAV),
         (keys.transcription, files.transcription, sessions.TEXT),
         (keys.embedding, files.embedding, JSON),
+        (keys.consent_audio, files.consent, WAV),
     ]
     await asyncio.gather(
         *(resources.voices.put(key, body, kind) for key, body, kind in contents if body is not None)

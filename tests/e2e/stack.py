@@ -60,7 +60,8 @@ class Stack:
 
     def _own_names(self) -> dict[str, str]:
         """Name buckets and queues so that several stacks can share one AWS."""
-        kinds = ("SYNTHESIS_QUEUE", "SYNTHESIS_DEAD_LETTER_QUEUE", "EVENTS_QUEUE", "EVENTS_DEAD_LETTER_QUEUE")
+        queues = ("SYNTHESIS", "EVENTS", "WEBHOOKS")
+        kinds = [f"{queue}{kind}" for queue in queues for kind in ("_QUEUE", "_DEAD_LETTER_QUEUE")]
         named = {kind: f"{kind.lower().replace('_', '-')}-{self.port}" for kind in kinds}
         return {"BUCKET": f"voices-{self.port}", **named}
 

@@ -1,4 +1,4 @@
-"""What is different in the cloud: its limits, its clock, and who is let in."""
+"""What is different in the cloud: its limits, and who is let in."""
 
 import io
 
@@ -9,7 +9,6 @@ from websockets.exceptions import InvalidStatus
 
 from tests.e2e.client import Client, recording
 from tests.e2e.deployment import Deployment
-from tests.e2e.stack import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("deployed")]
 
@@ -34,10 +33,6 @@ def test_a_recording_that_no_request_holds_is_told_the_other_way(client: Client)
     answer = client.speak_as(recording(110, seconds=59, rate=48_000), "Hello.")
     assert answer.status_code == 413, answer.text
     assert "POST /uploads" in answer.json()["error"]
-
-
-def test_the_schedule_sweeps(deployment: Deployment) -> None:
-    wait_until(lambda: '"service": "sweep"' in deployment.logged(), "swept", 90)
 
 
 def test_nobody_comes_in_without_a_key(deployment: Deployment) -> None:

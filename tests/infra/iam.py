@@ -23,6 +23,7 @@ GIVEN = {
     "SynthesisArn": f"arn:aws:sqs:{REGION}:{ACCOUNT}:synthesis",
     "SynthesisDeadArn": f"arn:aws:sqs:{REGION}:{ACCOUNT}:synthesis-dead",
     "EventsArn": f"arn:aws:sqs:{REGION}:{ACCOUNT}:events",
+    "WebhooksArn": f"arn:aws:sqs:{REGION}:{ACCOUNT}:webhooks",
     "PostArn": f"arn:aws:execute-api:{REGION}:{ACCOUNT}:a1b2c3/ws/POST/@connections/*",
     "RepositoryArn": f"arn:aws:ecr:{REGION}:{ACCOUNT}:repository/workers",
     "AWS::Partition": PARTITION,

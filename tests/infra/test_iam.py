@@ -23,7 +23,7 @@ STREAM = LOG_ARN.removesuffix("*") + "log-stream:worker/worker/1"
 def test_there_is_a_reference_and_all_roles_are_looked_at() -> None:
     assert len(reference()) > 300
     assert {"fleet.InstanceRole", "worker.StartRole", "worker.WorkerRole"} < set(STATEMENTS)
-    assert len(STATEMENTS) == 11
+    assert len(STATEMENTS) == 12
 
 
 @pytest.mark.parametrize("role", STATEMENTS)

@@ -225,7 +225,7 @@ def test_it_wants_a_key_and_speaks(single: tuple[Container, int]) -> None:
 
 
 def test_it_runs_with_a_root_that_is_read_only(single: tuple[Container, int]) -> None:
-    # Compose mounts volumes at the first two and file systems in memory at the next; the rest, Debian's, goes unused.
+    # Compose mounts volumes at the first two and memory at the next two; the rest, Debian's, goes unused.
     expected = ("/data", "/models", "/tmp", "/var/cache/worker", "/var/tmp", "/run/lock")
     excluded = [part for path in ("/proc", "/sys", "/dev", *expected) for part in ("-path", path, "-prune", "-o")]
     find = ["find", "/", *excluded, "-type", "d", "-writable", "-print"]

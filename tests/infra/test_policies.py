@@ -1,23 +1,25 @@
 """Each role allows what its entry point does and nothing else: every way through it is gone, and watched."""
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import pytest
 
 from functions.aws.websocket_routes import Routes
-from functions.background import dead_letters, notify, sweep
+from functions.background import dead_letters, notify, sweep, webhooks
 from gpu_runner.dependencies import Dependencies
 from gpu_runner.engines.mock import MockEngine
 from gpu_runner.health import Health
-from pipeline.access import api_keys, ws_tickets
+from pipeline.access import api_keys, webhook_receivers, ws_tickets
 from pipeline.access.key_lookup import KeyLookup
 from pipeline.access.owners import new_id
 from pipeline.audio.reference_audio import encode_wav, encoded
 from pipeline.clients.storage import JSON
+from pipeline.clients.webhook_client import WebhookRefused
 from pipeline.contract import layout
 from pipeline.contract.records import ReplyTo, Request, Source, Subscriber
+from pipeline.contract.webhooks import WebhookDelivery
 from pipeline.domain import jobs, sessions, voice_changes
 from tests.aws_events import recorded
 from tests.infra.templates import several, statements
@@ -45,6 +47,7 @@ ROLES = {
     "disconnect": ("websocket-roles", "DisconnectRole"),
     "default": ("websocket-roles", "DefaultRole"),
     "notify": ("background-roles", "NotifyRole"),
+    "webhooks": ("background-roles", "WebhooksRole"),
     "dead_letters": ("background-roles", "DeadLettersRole"),
     "sweep": ("background-roles", "SweepRole"),
     "worker": ("worker", "WorkerRole"),
@@ -52,7 +55,7 @@ ROLES = {
 OF_LAMBDA = {"logs:CreateLogStream", "logs:PutLogEvents"}
 TAKING = {"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"}
 # Lambda itself takes messages off the queues of functions, and the worker asks ECS through the agent.
-BESIDES = {"notify": TAKING, "dead_letters": TAKING, "worker": {"ecs:UpdateTaskProtection"}}
+BESIDES = {"notify": TAKING, "webhooks": TAKING, "dead_letters": TAKING, "worker": {"ecs:UpdateTaskProtection"}}
 
 
 def allowed(name: str) -> set[tuple[str, str]]:
@@ -105,6 +108,8 @@ async def _repeat(client: Any, key: str) -> None:
     headers = bearer(key) | {"Idempotency-Key": "two"}
     answer = await client.post("/preview-from-voice", data=nobody, headers=headers)
     assert answer.status_code == 404
+    told = nobody | {"webhook_url": "https://example.com/"}
+    assert (await client.post("/preview-from-voice", data=told, headers=bearer(key))).status_code == 422
 
 
 async def _upload_by_form(world: World, client: Any, key: str) -> None:
@@ -149,6 +154,9 @@ async def default(world: World, watch: Watch) -> None:
     said = [(type_, data) for type_, some in MESSAGES.items() for data in some(its)]
     said += [("subscribe", {"job_id": waiting.job_id}), ("save_voice", {"name": "The last one"})]
     said += [("subscribe", {"job_id": its.job_id, "signed": True})]
+    await webhook_receivers.make_secret(world.resources, "alice")
+    told = {"voice_id": its.voice_id, "text": "Hello.", "webhook_url": "https://example.com/"}
+    said += [("generate_preview", told)]
     said += [("generate_preview", {"session_id": await _form(world), "text": "Hello.", "progress": True})]
     said += [("save_voice", {"session_id": await _form(world), "name": "Without a prompt"})]
     for type_, data in said:
@@ -198,13 +206,16 @@ async def notify_(world: World, watch: Watch) -> None:
     text = await key_of(world, "alice")
     caller = await KeyLookup(world.resources).caller(text)
     here = HERE.model_copy(update={"key_id": caller.key_id})
-    request = await _job(world, "alice", subscriber=Subscriber(reply_to=here, signed=True))
+    more = {"webhook_url": "https://example.com/"}
+    request = await _job(world, "alice", subscriber=Subscriber(reply_to=here, signed=True), **more)
     other = Subscriber(reply_to=ReplyTo(endpoint="https://here/ws", connection_id="other"), request_id=None)
     key = layout.subscriber(request.job_id, "other")
     await world.bucket.put(key, other.to_json(), JSON)
     await world.succeed(request)
     world.connections.gone.add("other")
-    said = {"FIRST_JOB_ID": request.job_id, "SECOND_JOB_ID": world.resources.new_id()}
+    without_receiver = await _job(world, "alice")
+    await world.succeed(without_receiver)
+    said = {"FIRST_JOB_ID": request.job_id, "SECOND_JOB_ID": without_receiver.job_id}
     await notify.handle(resources, recorded("sqs_s3_created", **said), key_lookup=KeyLookup(resources))
     assert {to for to, _ in world.connections.posted} == {CLIENT}
     await world.bucket.put(key, other.to_json(), JSON)
@@ -212,6 +223,24 @@ async def notify_(world: World, watch: Watch) -> None:
     world.connections.unreachable.add("other")
     await notify.handle(resources, recorded("sqs_s3_created", **said), key_lookup=KeyLookup(resources))
     assert len(world.events.bodies) == 1
+
+
+class Refusing:
+    """Receivers that accept nothing."""
+
+    async def send(self, url: str, headers: Mapping[str, str], body: bytes) -> None:
+        """See `WebhookClient.send`."""
+        raise WebhookRefused("no", is_final=True)
+
+
+async def webhooks_(world: World, watch: Watch) -> None:
+    await webhook_receivers.make_secret(world.resources, "alice")
+    request = await _job(world, "alice")
+    await world.succeed(request)
+    body = WebhookDelivery(job_id=request.job_id, url="https://example.com/").to_json().decode()
+    record = {"messageId": "m", "receiptHandle": "r", "body": body, "attributes": {"ApproximateReceiveCount": "1"}}
+    await webhooks.handle(watch.over(world.resources), {"Records": [record]}, Refusing())
+    assert await jobs.webhook_error(world.resources, request.job_id) == "no"
 
 
 async def dead_letters_(world: World, watch: Watch) -> None:
@@ -279,6 +308,7 @@ WAYS: dict[str, Callable[[World, Watch], Awaitable[None]]] = {
     "disconnect": disconnect,
     "default": default,
     "notify": notify_,
+    "webhooks": webhooks_,
     "dead_letters": dead_letters_,
     "sweep": sweep_,
     "worker": worker,

@@ -20,6 +20,7 @@ from functions.aws.viewer_address import ADDRESS_HEADER
 from infra.simulation.cloudformation import read_resources
 from pipeline.contract import layout
 from pipeline.contract.records import Timings
+from pipeline.contract.webhooks import ATTEMPTS
 from pipeline.logs import configure_logging
 from pipeline.settings import Settings
 from tests.infra.templates import (
@@ -154,6 +155,7 @@ def test_no_secret_stands_in_the_templates() -> None:
 def test_a_queue_hides_messages_six_times_as_long_as_its_function_may_take() -> None:
     sources = {
         ("background.NotifyFunction", "EventsArn"): "Events",
+        ("background.WebhooksFunction", "WebhooksArn"): "Webhooks",
         ("background.DeadLettersFunction", "SynthesisDeadArn"): "SynthesisDead",
     }
     found = {
@@ -168,17 +170,24 @@ def test_a_queue_hides_messages_six_times_as_long_as_its_function_may_take() -> 
 
 
 def test_batches_may_fail_in_part() -> None:
-    for name in ("background.NotifyFunction", "background.DeadLettersFunction"):
+    for name in ("background.NotifyFunction", "background.WebhooksFunction", "background.DeadLettersFunction"):
         (event,) = function(name)["Events"].values()
         assert event["Properties"]["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
         assert event["Properties"]["ScalingConfig"]["MaximumConcurrency"] >= 2  # what AWS asks for
 
 
-@pytest.mark.parametrize(("queue", "dead"), [("Synthesis", "SynthesisDead"), ("Events", "EventsDead")])
-def test_what_fails_too_often_is_kept_apart(queue: str, dead: str) -> None:
+@pytest.mark.parametrize(
+    ("queue", "dead", "receives"),
+    [
+        ("Synthesis", "SynthesisDead", DEFAULTS.max_receives),
+        ("Events", "EventsDead", DEFAULTS.max_receives),
+        ("Webhooks", "WebhooksDead", ATTEMPTS),
+    ],
+)
+def test_what_fails_too_often_is_kept_apart(queue: str, dead: str, receives: int) -> None:
     assert properties("queues", queue)["RedrivePolicy"] == {
         "deadLetterTargetArn": {"Fn::GetAtt": [dead, "Arn"]},
-        "maxReceiveCount": DEFAULTS.max_receives,
+        "maxReceiveCount": receives,
     }
 
 
@@ -251,6 +260,7 @@ def test_every_variable_is_a_setting_that_holds(name: str) -> None:
 
 
 # What has a default that is somebody's on one machine and nobody's on AWS.
+QUEUES = ("SYNTHESIS", "EVENTS", "WEBHOOKS")
 NAMES = {"BUCKET", "VOICES_BUCKET", "SYNTHESIS_QUEUE"}
 
 
@@ -258,7 +268,7 @@ NAMES = {"BUCKET", "VOICES_BUCKET", "SYNTHESIS_QUEUE"}
 def test_every_setting_that_has_to_be_said_is_said(name: str) -> None:
     assert NAMES | {"AUTH", "LOG_FORMAT"} <= set(environment(name))
     # What Lambda hands to a function in an event it needs no name for, and no function sends there.
-    unsaid = {"EVENTS_QUEUE", "EVENTS_DEAD_LETTER_QUEUE", "SYNTHESIS_DEAD_LETTER_QUEUE"}
+    unsaid = {"EVENTS_QUEUE", "WEBHOOKS_QUEUE", *(f"{name}_DEAD_LETTER_QUEUE" for name in QUEUES)}
     named = {field.upper() for field, info in Settings.model_fields.items() if "voice-cloning" in str(info.default)}
     assert named <= NAMES | unsaid
 

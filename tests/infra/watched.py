@@ -60,6 +60,7 @@ class Watch:
             synthesis=_Watched(resources.synthesis, self._queue("SynthesisArn")),
             synthesis_dead_letters=_Watched(resources.synthesis_dead_letters, self._queue("SynthesisDeadArn")),
             events=_Watched(resources.events, self._queue("EventsArn")),
+            webhooks=_Watched(resources.webhooks, self._queue("WebhooksArn")),
             connections=_WatchedConnections(resources.connections, self.deeds),
         )
 

@@ -41,6 +41,8 @@ def settings(aws: str) -> Settings:
         synthesis_dead_letter_queue=f"synthesis-dead-{number}",
         events_queue=f"events-{number}",
         events_dead_letter_queue=f"events-dead-{number}",
+        webhooks_queue=f"webhooks-{number}",
+        webhooks_dead_letter_queue=f"webhooks-dead-{number}",
         receive_wait_seconds=1,
     )
 

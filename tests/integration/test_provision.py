@@ -57,6 +57,8 @@ def _queues(settings: Settings) -> list[str]:
         settings.synthesis_dead_letter_queue,
         settings.events_queue,
         settings.events_dead_letter_queue,
+        settings.webhooks_queue,
+        settings.webhooks_dead_letter_queue,
     ]
 
 
@@ -81,13 +83,17 @@ async def test_makes_buckets_with_their_rules(settings: Settings, s3: Any) -> No
 
 async def test_makes_queues_with_their_attributes(settings: Settings, sqs: Any) -> None:
     await provision(settings)
-    synthesis, synthesis_dead, events, events_dead = _queues(settings)
-    for name, dead in ((synthesis, synthesis_dead), (events, events_dead)):
+    synthesis, synthesis_dead, events, events_dead, webhooks, webhooks_dead = _queues(settings)
+    for name, dead, receives in (
+        (synthesis, synthesis_dead, 5),
+        (events, events_dead, 5),
+        (webhooks, webhooks_dead, 12),
+    ):
         attributes = _attributes(sqs, name)
         assert attributes["VisibilityTimeout"] == "60"
         redrive = json.loads(attributes["RedrivePolicy"])
         assert redrive["deadLetterTargetArn"] == f"arn:aws:sqs:us-east-1:{ACCOUNT}:{dead}"
-        assert int(redrive["maxReceiveCount"]) == 5
+        assert int(redrive["maxReceiveCount"]) == receives
     (statement,) = json.loads(_attributes(sqs, settings.events_queue)["Policy"])["Statement"]
     assert statement["Principal"] == {"Service": "s3.amazonaws.com"}
     assert statement["Condition"] == {

@@ -86,7 +86,9 @@ def _others(network: Network, slots: Any, hidden: Tensor, forced: Tensor) -> Ten
     tokens, logits = tokens.flatten(0, 1), []
     for group, head in enumerate(network.predictor_heads, start=1):
         what = frame._first_pass(network, slots, 2) if group == 1 else frame._pass(network, slots, 2, group)
-        outputs = network.predictor.run(tokens, slots.predictor_layers, what, network.kernels)
+        outputs = network.predictor.run(
+            tokens, slots.predictor_layers.first(what.batch, what.length), what, network.kernels
+        )
         logits.append((outputs[-1:] @ head.t())[0].float())
         tokens = network.predictor_inputs[group][forced[group : group + 1]].expand(2, -1)
     return torch.stack(logits)

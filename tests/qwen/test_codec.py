@@ -8,9 +8,12 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from gpu_runner.engines import Utterance
+from gpu_runner.engines.qwen.engine import QwenEngine
 from gpu_runner.engines.qwen.model import FRAME_SAMPLES, Model
 from gpu_runner.engines.qwen.prompts import QwenPrompt
-from tests.qwen.stages import allocating, row
+from tests.engines import speak
+from tests.qwen.conftest import greedy
 
 FRAMES = 100  # more than the window of 72
 
@@ -103,20 +106,19 @@ def test_codes_that_are_none_do_no_harm(model: Model) -> None:
     assert wave.isfinite().all()
 
 
-def test_the_state_of_a_voice_is_computed_once(
-    model: Model, in_context: QwenPrompt, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("restored", [False, True])
+def test_the_state_after_a_reference_comes_with_the_voice(
+    model: Model, engine: QwenEngine, in_context: QwenPrompt, monkeypatch: pytest.MonkeyPatch, restored: bool
 ) -> None:
-    remembered: list[int] = []
-    works = model.decoder.remember
+    prompt = engine.restore_prompt(in_context.to_json()) if restored else in_context
 
     def remember(codes: torch.Tensor) -> torch.Tensor:
-        remembered.append(len(codes))
-        return works(codes)
+        raise AssertionError("the thread of the engine has no time for it")
 
-    monkeypatch.setattr(model.decoder, "remember", remember)
-    decoder = allocating()(model, 4).decoder
     with torch.inference_mode():
-        for number in range(3):
-            decoder.begin(row(model, in_context, str(number)))
-    assert in_context.codes is not None
-    assert remembered == [len(in_context.codes)]
+        assert prompt.codes is not None
+        expected = model.decoder.remember(prompt.codes)
+        monkeypatch.setattr(model.decoder, "remember", remember)
+        assert prompt.state is not None
+        assert torch.equal(prompt.state, expected)
+    assert len(speak(engine, Utterance("a", "Hi.", prompt, greedy()))["a"].samples) > 0

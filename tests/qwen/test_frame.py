@@ -134,7 +134,7 @@ def test_a_cap_ends_what_does_not_end(model: Model, x_vector: QwenPrompt, lag: i
 def test_numbers_that_are_none_end_only_their_own_row_and_leave_nothing_behind(
     model: Model, x_vector: QwenPrompt
 ) -> None:
-    hostile = QwenPrompt(x_vector.identity, "", torch.full_like(x_vector.speaker, torch.nan), None)
+    hostile = QwenPrompt(x_vector.identity, "", torch.full_like(x_vector.speaker, torch.nan), None, None)
     good, alone, next_one = row(model, x_vector, "good"), row(model, x_vector, "good"), row(model, x_vector, "good")
     spoken = Spoken(model)
     spoken.admit(row(model, hostile, "bad"), good)

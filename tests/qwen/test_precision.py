@@ -1,5 +1,7 @@
 """The codec's precision on a GPU, chosen by what is heard; the GPU here is one that rounds when it is told to."""
 
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 from typing import Any
 
 import pytest
@@ -8,6 +10,8 @@ from torch import Tensor
 
 from gpu_runner.engines.qwen.model import Model
 from gpu_runner.engines.qwen.network.precision import choose_precision, float32_as
+from gpu_runner.engines.qwen.prompts import QwenPrompt
+from tests.qwen.conftest import SAID, MakePrompt
 
 
 class Rounding:
@@ -50,3 +54,22 @@ def test_the_precision_is_put_back() -> None:
     with float32_as("tf32"):
         assert torch.backends.cuda.matmul.fp32_precision == "tf32"
     assert torch.backends.cuda.matmul.fp32_precision == "ieee"
+
+
+def test_a_voice_is_read_in_full_precision_whatever_another_thread_does(
+    model: Model, make_prompt: MakePrompt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encode, reads, precisions = model.codec.encode, Event(), list[str]()
+
+    def watched(*args: Any, **kwargs: Any) -> Any:
+        precisions.append(torch.backends.cuda.matmul.fp32_precision)
+        reads.set()
+        return encode(*args, **kwargs)
+
+    monkeypatch.setattr(model.codec, "encode", watched)
+    with ThreadPoolExecutor(1) as pool:
+        with float32_as("tf32"):
+            making = pool.submit(make_prompt, 200, SAID)
+            assert not reads.wait(0.3)
+        assert isinstance(making.result(), QwenPrompt)
+    assert precisions == ["ieee"]

@@ -22,6 +22,7 @@ _REQUEST_HEADERS = (
     "Idempotency-Key",
     "If-None-Match",
     "If-Range",
+    "Last-Event-ID",
     "Prefer",
     "Range",
     "X-Correlation-Id",
@@ -43,7 +44,10 @@ _ANSWER_HEADERS = (
     "WWW-Authenticate",
     "X-Correlation-Id",
     "X-Job-Id",
+    "X-Request-Id",
     "X-Session-Id",
+    "X-Should-Retry",
+    "X-Warning",
 )
 
 

@@ -37,6 +37,7 @@ class JobView(BaseModel):
     warnings: list[str] | None = None
     error: str | None = Field(None, description="Why the job failed")
     code: str | None = Field(None, description="Stable name of the kind of error")
+    webhook_error: str | None = Field(None, description="Why its webhook was given up")
 
 
 def view(job: jobs.Job, ahead: int | None = None) -> JobView:
@@ -93,8 +94,9 @@ async def get_job(
 ) -> JobView:
     """Return a job's status: `queued`, `succeeded`, `failed`, or `expired` if its preview has been deleted."""
     job = await jobs.read(resources, caller.owner, job_id)
-    if job.status != "queued":
-        return await _with_link(resources, job, str(request.base_url)) if signed else view(job)
+    if job.outcome:
+        seen = await _with_link(resources, job, str(request.base_url)) if signed else view(job)
+        return seen.model_copy(update={"webhook_error": await jobs.webhook_error(resources, job_id)})
     ahead = await queue_depth.ahead()
     response.headers["Retry-After"] = str(queue_depth.retry_seconds(job.created_at, ahead))
     return view(job, ahead)

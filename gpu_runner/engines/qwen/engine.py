@@ -120,9 +120,12 @@ class QwenEngine:
         with self._memory_for_one():
             return prompts.make(model, reference)
 
+    @torch.inference_mode()
     def restore_prompt(self, document: bytes) -> QwenPrompt:
         """See `Engine.restore_prompt`."""
-        return prompts.restore(self.loaded, document)
+        model = self.loaded
+        with self._memory_for_one():
+            return prompts.restore(model, document)
 
     def admit(self, utterance: Utterance) -> None:
         """See `Engine.admit`; the text is cut and tokenized in another thread."""

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from gpu_runner.engines import PromptRejected, Reference
 from gpu_runner.engines.qwen.model import SAMPLE_RATE, Identity, Model
+from gpu_runner.engines.qwen.network.precision import float32_as
 from gpu_runner.engines.qwen.text import has_words, speech_seconds
 from pipeline.audio.reference_audio import Recording, Samples
 from pipeline.errors import InvalidAudio
@@ -37,14 +38,16 @@ Mode = Literal["in_context", "x_vector"]
 class QwenPrompt:
     """A voice in the form that the model uses.
 
-    `speaker` is [E] in the model's precision, `codes` are [F, 16] int64 or None when only the speaker's vector is
-    used; both are on the CPU.  `warnings` are for the client.
+    `speaker` is [E] in the model's precision, `codes` are [F, 16] int64, and `state` is that of the codec after
+    them, [N] float32; both are None when only the speaker's vector is used.  All are on the CPU, `state` in pinned
+    memory when the model is on a GPU.  `warnings` are for the client.
     """
 
     identity: Identity
     transcript: str
     speaker: Tensor
     codes: Tensor | None
+    state: Tensor | None
     warnings: tuple[str, ...] = ()
 
     @property
@@ -106,11 +109,20 @@ def make(model: Model, reference: Reference) -> QwenPrompt:
     transcript = cleaned if has_words(cleaned) else ""
     hopeless, warnings = judge_transcript(transcript, spoken_seconds(samples))
     in_context = bool(transcript) and not hopeless
+    # The codes depend on the precision, and in another thread TF32 may be about to be set.
+    with float32_as("ieee"):
+        speaker, codes, state = _read_voice(model, samples, in_context=in_context)
+    transcript = transcript if in_context else ""
+    return QwenPrompt(model.identity, transcript, speaker, codes, state, warnings)
+
+
+def _read_voice(model: Model, samples: Samples, *, in_context: bool) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Return speaker, codes and state, see `QwenPrompt`."""
     speaker = model.network.extract_speaker_embedding(audio=samples, sr=SAMPLE_RATE).cpu()
     if not speaker.isfinite().all():
         raise InvalidAudio("The model can't make out a voice in the recording; use another one.", field="audio")
     codes = encode(model, samples) if in_context else None
-    return QwenPrompt(model.identity, transcript if in_context else "", speaker.clone(), codes, warnings)
+    return speaker.clone(), codes, state_after(model, codes)
 
 
 def encode(model: Model, samples: Samples) -> Tensor:
@@ -118,6 +130,15 @@ def encode(model: Model, samples: Samples) -> Tensor:
     silence = np.zeros(int(SILENCE_SECONDS * SAMPLE_RATE), np.float32)
     codes: Tensor = model.codec.encode(np.concatenate([samples, silence]), sr=SAMPLE_RATE).audio_codes[0]
     return codes.cpu().contiguous().clone()
+
+
+def state_after(model: Model, codes: Tensor | None) -> Tensor | None:
+    """Compute the codec's state after a reference, see `QwenPrompt`; it is too large to be stored."""
+    if codes is None:
+        return None
+    with float32_as("ieee"):
+        state = model.decoder.remember(model.to_device(codes)).cpu()
+    return state.pin_memory() if model.device.type == "cuda" else state
 
 
 def at_model_rate(recording: Recording) -> Samples:
@@ -181,7 +202,8 @@ def restore(model: Model, document: bytes) -> QwenPrompt:
     if (codes is None) != (stored.mode == "x_vector"):
         raise PromptRejected("The voice prompt is damaged: its mode and its codes don't go together.")
     identity = Identity(stored.model, stored.revision, stored.codec_dtype, stored.package)
-    return QwenPrompt(identity, model.clean(stored.transcript), speaker, codes, tuple(stored.warnings))
+    transcript, state = model.clean(stored.transcript), state_after(model, codes)
+    return QwenPrompt(identity, transcript, speaker, codes, state, tuple(stored.warnings))
 
 
 def _parse(document: bytes) -> _Document:

@@ -151,12 +151,12 @@ class Answering:
         return await self._audio(job_id, completion.wav, outcome.preview.expires_at)
 
     def _is_too_large(self, wav: bytes) -> bool:
-        return self.wishes.format.name == "wav" and 0 < self.resources.settings.answer_max_bytes < len(wav)
+        return self.wishes.format.is_as_stored and 0 < self.resources.settings.answer_max_bytes < len(wav)
 
     async def _ended(self, job_id: str) -> Response:
         """Return the response from the stored audio or outcome."""
-        settings, is_wav = self.resources.settings, self.wishes.format.name == "wav"
-        range_ = asked_of_storage(None, settings) if is_wav else None
+        settings, format_ = self.resources.settings, self.wishes.format
+        range_ = asked_of_storage(None, settings) if format_.is_as_stored else None
         stored = await self.resources.bucket.read(layout.preview(job_id), range_=range_)
         if stored is None:
             return await self._without_audio(job_id)

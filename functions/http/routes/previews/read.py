@@ -211,12 +211,13 @@ async def elsewhere(
 
 def audio_headers(job_id: str, format_: OutputFormat) -> dict[str, str]:
     """Return the headers of a response with audio."""
-    return {
+    headers = {
         "Cache-Control": "private",
         "Content-Disposition": f'inline; filename="preview.{format_.name}"',
-        "Content-Location": audio_url(job_id, format_.name),
         "Vary": "Accept",
     }
+    # At another speed, it is at no other address.
+    return headers | ({"Content-Location": audio_url(job_id, format_.name)} if format_.speed == 1 else {})
 
 
 async def transcoded(wav: bytes, format_: OutputFormat, settings: Settings) -> bytes:
@@ -227,7 +228,7 @@ async def transcoded(wav: bytes, format_: OutputFormat, settings: Settings) -> b
     TooLarge
         It exceeds the size limit of a response.
     """
-    if format_.name == "wav":
+    if format_.is_as_stored:
         return wav
     body = await asyncio.to_thread(transcode, wav, format_)
     if settings.answer_max_bytes and len(body) > settings.answer_max_bytes:

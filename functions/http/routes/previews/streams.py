@@ -76,7 +76,7 @@ class AudioPieces:
         return audio.has_news
 
     async def _encoded(self, encoder_: Encoder, samples: bytes) -> bytes:
-        if self._format.name in _LIGHT_FORMATS:
+        if self._format.name in _LIGHT_FORMATS and self._format.speed == 1:
             return encoder_.encode(samples)
         return await asyncio.to_thread(encoder_.encode, samples)
 

@@ -64,7 +64,8 @@ def _talk(network: Network, slots: Slots, bucket: Bucket) -> Tensor:
         where=(slots.rows_of_cache[: bucket.batch] + position[:, None]).view(-1),
         mask=mask[:, None, None].expand(-1, -1, talker.shape.group, -1),
     )
-    return talker.run(slots.token[: bucket.batch], slots.layers, what, network.kernels)
+    caches = slots.layers.first(bucket.batch, bucket.length)
+    return talker.run(slots.token[: bucket.batch], caches, what, network.kernels)
 
 
 def _choose_first(
@@ -93,7 +94,8 @@ def _predict(
     tokens = torch.stack([network.project(hidden), first_token], dim=1).flatten(0, 1)  # [2 B, P]
     for group, head in enumerate(network.predictor_heads, start=1):
         what = _first_pass(network, slots, batch) if group == 1 else _pass(network, slots, batch, group)
-        outputs = network.predictor.run(tokens, slots.predictor_layers, what, network.kernels)
+        caches = slots.predictor_layers.first(batch, what.length)
+        outputs = network.predictor.run(tokens, caches, what, network.kernels)
         last = outputs[1::2] if group == 1 else outputs  # [B, P]
         logits = functional.linear(last, head).float()  # [B, C]
         chosen = choose(logits, numbers[:, group : group + 1], settings, network.kernels)

@@ -36,20 +36,22 @@ def normalize(tokens: Tensor, weight: Tensor, floor: Tensor) -> Tensor:
     In this form it takes half the time of `torch.nn.functional.rms_norm` on a CPU, which lacks a fused kernel.
     """
     length = torch.linalg.vector_norm(tokens, dim=-1, keepdim=True, dtype=torch.float32)
-    normed = tokens / torch.hypot(length, floor)
-    return (normed if normed.dtype == tokens.dtype else normed.to(tokens.dtype)) * weight
+    normed = tokens / length.hypot_(floor)
+    return (normed if normed.dtype == tokens.dtype else normed.to(tokens.dtype)).mul_(weight)
 
 
-def normalize_and_turn(tokens: Tensor, weight: Tensor, floor: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Apply an RMS norm and the rotary position embedding; the first half of `sin` is negated."""
-    normed = normalize(tokens, weight, floor)
-    return torch.addcmul(normed * cos, normed.roll(normed.shape[-1] // 2, -1), sin)
+def normalize_and_turn_(tokens: Tensor, weight: Tensor, floor: Tensor, cos: Tensor, sin: Tensor) -> None:
+    """Apply an RMS norm and the rotary position embedding, in place; the first half of `sin` is negated."""
+    length = torch.linalg.vector_norm(tokens, dim=-1, keepdim=True, dtype=torch.float32)
+    tokens.div_(length.hypot_(floor)).mul_(weight)
+    turned = tokens.roll(tokens.shape[-1] // 2, -1)
+    tokens.mul_(cos).addcmul_(turned, sin)
 
 
 def gate(both: Tensor) -> Tensor:
     """Multiply one half of the last dimension by the SiLU of the other."""
     first, second = both.chunk(2, dim=-1)
-    return functional.silu(first) * second
+    return functional.silu(first).mul_(second)
 
 
 def draw(logits: Tensor, least: Tensor, inverse_temperature: Tensor, numbers: Tensor) -> Tensor:
@@ -68,13 +70,13 @@ class Kernels(NamedTuple):
     """The functions above, compiled or not."""
 
     normalize: Callable[[Tensor, Tensor, Tensor], Tensor]
-    normalize_and_turn: Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
+    normalize_and_turn_: Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], None]
     gate: Callable[[Tensor], Tensor]
     draw: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
     snake: Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
-PLAIN = Kernels(normalize, normalize_and_turn, gate, draw, snake)
+PLAIN = Kernels(normalize, normalize_and_turn_, gate, draw, snake)
 
 
 def kernels_for(device: torch.device) -> Kernels:
@@ -97,13 +99,13 @@ def compiled() -> Kernels:
 class _Compiled:
     """A function that is compiled at its first call, or runs uncompiled if it can't be."""
 
-    def __init__(self, function: Callable[..., Tensor]) -> None:
+    def __init__(self, function: Callable[..., Any]) -> None:
         self._function = function
         self._run: Callable[..., Any] = torch.compile(function, fullgraph=True, dynamic=True)
 
-    def __call__(self, *tensors: Tensor) -> Tensor:
+    def __call__(self, *tensors: Tensor) -> Any:
         try:
-            result: Tensor = self._run(*tensors)
+            result = self._run(*tensors)
         except torch._dynamo.exc.TorchDynamoException as error:
             line = next(iter(str(error).splitlines()), "")
             log.warning("a kernel can't be compiled", kernel=self._function.__name__, reason=line)

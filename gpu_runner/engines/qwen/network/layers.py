@@ -42,8 +42,8 @@ class Layer(NamedTuple):
 class Pass(NamedTuple):
     """Inputs of a pass of T tokens for each of B rows, the same in every layer.
 
-    The tokens attend to the first `length` positions of the cache, or, when `length` is 0, to each other, each to
-    those before it and itself.
+    The tokens attend to what their rows have in the cache up to position `length`, or, when it is 0, to each other,
+    each to those before it and itself.
     """
 
     batch: int
@@ -58,8 +58,28 @@ class LayerCache(NamedTuple):
     """The KV cache of a layer, for S slots of L positions; all three are views of one buffer."""
 
     rows: Tensor  # [2 S K L, d]
-    keys: Tensor  # [S, K, L, d]
+    keys: Tensor  # [B, K, length, d]: those that a pass attends to
     values: Tensor
+
+
+class Caches:
+    """The KV caches of a stack of layers."""
+
+    def __init__(self, buffer: Tensor) -> None:
+        self._buffer = buffer  # [layers, 2, S, K, L, d]
+        self._views: dict[tuple[int, int], Sequence[LayerCache]] = {}
+
+    def first(self, batch: int, length: int) -> Sequence[LayerCache]:
+        """Return the caches, with `length` positions of the first `batch` slots to attend to.
+
+        Views are kept: creating those of a frame takes a CPU as long as a tenth of its arithmetic.
+        """
+        views = self._views.get((batch, length))
+        if views is None:
+            views = self._views[batch, length] = [
+                LayerCache(layer.view(-1, layer.shape[-1]), *layer[:, :batch, :, :length]) for layer in self._buffer
+            ]
+        return views
 
 
 class Transformer(NamedTuple):
@@ -85,7 +105,7 @@ def _run_layer(
     qkv = torch.mm(kernels.normalize(tokens, *layer.input_norm), layer.qkv)
     qkv = qkv.view(-1, heads + 2 * kv_heads, size)  # [B T, H + 2K, d]
     qk = qkv[:, : heads + kv_heads]
-    qk.copy_(kernels.normalize_and_turn(qk, *layer.qk_norm, what.cos, what.sin))
+    kernels.normalize_and_turn_(qk, *layer.qk_norm, what.cos, what.sin)
     cache.rows.index_copy_(0, what.where, qkv[:, heads:].reshape(-1, size))
     heard = _attend_to_cache(qk, cache, shape, what) if what.length else _attend(qkv, shape, what.batch)
     tokens = torch.addmm(tokens, heard, layer.output)
@@ -98,8 +118,7 @@ def _attend_to_cache(qk: Tensor, cache: LayerCache, shape: Shape, what: Pass) ->
 
     So the keys are read once and not repeated.
     """
-    keys = cache.keys[: what.batch, :, : what.length]  # [B, K, L, d]
-    values = cache.values[: what.batch, :, : what.length]
+    _, keys, values = cache
     queries = qk[:, : shape.heads]  # [B T, H, d]
     tokens = len(queries) // what.batch
     if tokens == 1:

@@ -1,5 +1,6 @@
 """The float32 precision on a GPU: full, or TF32, whose 10-bit mantissa is an order of magnitude faster."""
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
@@ -17,6 +18,8 @@ Precision = Literal["ieee", "tf32"]
 LEAST_SNR = 50.0  # dB: the error is then far below what is audible next to speech
 FRAMES = 32
 
+_changing = threading.RLock()
+
 
 def set_precision(precision: Precision) -> None:
     """Set the float32 precision of matrix products and convolutions, for the whole process."""
@@ -26,13 +29,17 @@ def set_precision(precision: Precision) -> None:
 
 @contextmanager
 def float32_as(precision: Precision) -> Iterator[None]:
-    """Set the float32 precision inside the context; graphs captured in it keep that precision."""
-    before: Precision = torch.backends.cuda.matmul.fp32_precision
-    set_precision(precision)
-    try:
-        yield
-    finally:
-        set_precision(before)
+    """Set the float32 precision inside the context; graphs captured in it keep that precision.
+
+    It is the whole process's: another thread waits to enter such a context until this one is left.
+    """
+    with _changing:
+        before: Precision = torch.backends.cuda.matmul.fp32_precision
+        set_precision(precision)
+        try:
+            yield
+        finally:
+            set_precision(before)
 
 
 def choose_precision(codec: Codec) -> Precision:

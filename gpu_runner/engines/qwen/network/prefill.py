@@ -46,7 +46,7 @@ def prefill(network: Network, slots: Slots, inputs: Inputs, rows: int, length: i
         where=inputs.where[: count * 2 * talker.shape.kv_heads],
         mask=None,
     )
-    talker.run(inputs.tokens[:count], slots.layers, what, network.kernels)
+    talker.run(inputs.tokens[:count], slots.layers.first(slots.count, 0), what, network.kernels)
 
 
 def fill(inputs: Inputs, slots: Slots, newcomers: Sequence[Newcomer], rows: int, length: int) -> None:

@@ -4,13 +4,12 @@ A row takes a slot at its admission and leaves it at its end.  The frame process
 its results for a slot without a row are ignored.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
 
-from gpu_runner.engines.qwen.network.layers import LayerCache
+from gpu_runner.engines.qwen.network.layers import Caches
 from gpu_runner.engines.qwen.network.network import Network
 from gpu_runner.engines.qwen.network.sampling import SETTINGS
 
@@ -22,9 +21,9 @@ class Slots:
     """Buffers for S rows of up to L positions."""
 
     cache: Tensor  # [layers, 2, S, K, L, d]: keys and values, left-aligned
-    layers: Sequence[LayerCache]  # views of it
+    layers: Caches  # of it
     predictor_cache: Tensor  # [layers, 2, S, K, G, d]: of the current frame
-    predictor_layers: Sequence[LayerCache]
+    predictor_layers: Caches
     token: Tensor  # [S, D]: the talker's next input
     position: Tensor  # [S]: its position in the cache
     frame: Tensor  # [S]: frames generated
@@ -88,9 +87,9 @@ def allocate(network: Network, count: int, length: int, device: torch.device | N
     )
     return Slots(
         cache=cache,
-        layers=_layers(cache),
+        layers=Caches(cache),
         predictor_cache=predictor_cache,
-        predictor_layers=_layers(predictor_cache),
+        predictor_layers=Caches(predictor_cache),
         token=buffer(count, width),
         position=buffer(count, dtype=torch.long),
         frame=buffer(count, dtype=torch.long),
@@ -116,10 +115,6 @@ def bytes_per_slot(network: Network, length: int) -> int:
     slots = allocate(network, 1, length, torch.device("meta"))
     buffers = [getattr(slots, field.name) for field in fields(slots)]
     return sum(buffer.nbytes for buffer in buffers if isinstance(buffer, Tensor))
-
-
-def _layers(cache: Tensor) -> list[LayerCache]:
-    return [LayerCache(layer.view(-1, layer.shape[-1]), layer[0], layer[1]) for layer in cache]
 
 
 def _rows(count: int, kv_heads: int, length: int, device: torch.device) -> Tensor:

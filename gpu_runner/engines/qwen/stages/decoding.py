@@ -3,13 +3,12 @@
 import heapq
 from collections import deque
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from gpu_runner.engines.qwen.failures import OutOfMemory, told_apart
 from gpu_runner.engines.qwen.model import release_memory
@@ -18,7 +17,6 @@ from gpu_runner.engines.qwen.network.codec import Codec
 from gpu_runner.engines.qwen.network.graphs import Fetched, Runner
 from gpu_runner.engines.qwen.network.precision import choose_precision, float32_as
 from gpu_runner.engines.qwen.network.prefill import to_device
-from gpu_runner.engines.qwen.prompts import QwenPrompt
 from gpu_runner.engines.qwen.rows import Row
 from pipeline.audio.reference_audio import Samples
 
@@ -50,7 +48,6 @@ class Decoder:
         self._free = list(range(states))
         self._rows: dict[int, Row] = {}
         self._unread: deque[_Chunks] = deque()
-        self._voices: WeakKeyDictionary[QwenPrompt, Tensor] = WeakKeyDictionary()
 
     @property
     def free(self) -> int:
@@ -68,11 +65,14 @@ class Decoder:
         return bool(self._unread)
 
     def begin(self, row: Row) -> None:
-        """Assign a state to a row: the one after the reference of its voice, which is computed once."""
-        state = heapq.heappop(self._free)
+        """Assign a state to a row: the one after the reference of its voice."""
+        state, prompt = heapq.heappop(self._free), row.prompt
         with self._runner.use():
-            self._states[state] = self._voice(row.prompt)
-            self._positions[state] = 0 if row.prompt.codes is None else len(row.prompt.codes)
+            if prompt.codes is None or prompt.state is None:
+                self._states[state], self._positions[state] = 0, 0
+            else:
+                self._states[state].copy_(prompt.state, non_blocking=True)
+                self._positions[state] = len(prompt.codes)
         row.state = state
         self._rows[state] = row
 
@@ -114,13 +114,6 @@ class Decoder:
         for rows in self._buckets.codec_rows:
             self._decode(rows)
 
-    def _voice(self, prompt: QwenPrompt) -> Tensor:
-        if prompt.codes is None:
-            return torch.zeros_like(self._states[0])
-        if prompt not in self._voices:
-            self._voices[prompt] = self._codec.remember(to_device(prompt.codes, self._codec.device))
-        return self._voices[prompt]
-
     def _submit(self, rows: Sequence[Row]) -> list[Row]:
         try:
             with told_apart():
@@ -152,13 +145,13 @@ class Decoder:
             row.decoding += 1
 
     def _decode(self, batch: int) -> None:
-        with float32_as(self._precision):
-            self._runner.run(batch, partial(self._decode_in_place, batch))
+        self._runner.run(batch, partial(self._decode_in_place, batch))
 
     def _decode_in_place(self, batch: int) -> None:
         index = self._index[:batch]
-        positions = self._positions.index_select(0, index)
-        samples, states = self._codec.decode(self._codes[:batch], self._states.index_select(0, index), positions)
+        positions, states = self._positions.index_select(0, index), self._states.index_select(0, index)
+        with float32_as("tf32") if self._precision == "tf32" else nullcontext():
+            samples, states = self._codec.decode(self._codes[:batch], states, positions)
         self._samples[:batch] = samples
         # Updated last: if memory runs out before, the state is unchanged.
         self._states.index_copy_(0, index, states)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from gpu_runner.synthesis.audio_stream import AudioStream, Take
 from gpu_runner.synthesis.chunks import Chunks, to_pcm
 from gpu_runner.synthesis.sender import BUFFER_MESSAGES
-from pipeline.audio.reference_audio import Recording, Samples, decode_wav, encode_wav
+from pipeline.audio.reference_audio import Recording, Samples, encode_wav
 from pipeline.contract.records import ReplyTo, Subscriber
 from pipeline.contract.stream_messages import CHUNK_MAX_SECONDS
 from pipeline.errors import ConnectionGone, Unavailable
@@ -146,9 +146,10 @@ def cut_into_chunks(pieces: Sequence[Samples]) -> list[bytes]:
 
 
 def test_pcm_is_what_a_wav_holds() -> None:
-    samples = np.array([0, 0.5, -0.5, 1, -1, 1e-5], np.float32)
-    wav = decode_wav(encode_wav(Recording(samples, RATE)))
-    assert np.frombuffer(to_pcm(samples), "<i2").tolist() == np.rint(wav.samples * 32768).astype(int).tolist()
+    borders = (np.arange(-32769, 32770) / 32768).astype(np.float32)
+    above, below = (np.nextafter(borders, np.float32(to)) for to in (2, -2))
+    samples = np.concatenate([borders, above, below, noise(1)])
+    assert to_pcm(samples) == encode_wav(Recording(samples, RATE))[-2 * len(samples) :]
 
 
 async def test_a_client_that_does_not_read_costs_a_bounded_buffer(client: Client, stream: AudioStream) -> None:

@@ -1,0 +1,107 @@
+"""Errors under `/v1` in OpenAI's format, and the request id that its clients show."""
+
+import json
+from typing import Any, Literal
+
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from functions.http.responses import problems
+from pipeline.logs import current_correlation_id
+
+PREFIX = "/v1/"
+REQUEST_ID = "x-request-id"
+SHOULD_RETRY = "x-should-retry"
+
+_TYPES: dict[int, str] = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    409: "conflict_error",
+    429: "rate_limit_error",
+}
+# OpenAI's clients retry a 409, although the conflict stays.
+NEVER_RETRIED = {409, 422}
+
+
+class ErrorDetail(BaseModel):
+    """What was wrong."""
+
+    message: str
+    type: Literal[
+        "authentication_error",
+        "permission_error",
+        "not_found_error",
+        "conflict_error",
+        "rate_limit_error",
+        "invalid_request_error",
+        "server_error",
+    ]
+    param: str | None = Field(description="The field at fault")
+    code: str | None
+
+
+class ErrorResponse(BaseModel):
+    """An error as OpenAI's API returns it."""
+
+    error: ErrorDetail
+
+
+class OpenAiErrors:
+    """Convert the problem responses of `/v1` to OpenAI's errors, and add `x-request-id` to every response.
+
+    The id, which OpenAI's clients show with an error, is the correlation id.
+
+    Being middleware, it also converts those that no route returns, such as of a body that is too large.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http" or not scope["path"].startswith(PREFIX):
+            await self._app(scope, receive, send)
+            return
+        problem: Message | None = None
+        body = b""
+
+        async def send_converted(message: Message) -> None:
+            nonlocal problem, body
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message)[REQUEST_ID] = current_correlation_id() or ""
+                if Headers(raw=message["headers"]).get("content-type") == problems.MEDIA_TYPE:
+                    problem = message
+                    return
+            elif problem is not None:
+                body += message.get("body", b"")
+                if not message.get("more_body"):
+                    await _converted(problem, body)(scope, receive, send)
+                return
+            await send(message)
+
+        await self._app(scope, receive, send_converted)
+
+
+def _converted(start: Message, body: bytes) -> JSONResponse:
+    status = start["status"]
+    headers = MutableHeaders(raw=start["headers"])
+    del headers["content-length"], headers["content-type"]
+    if status in NEVER_RETRIED:
+        headers[SHOULD_RETRY] = "false"
+    error = ErrorResponse(error=_detail(status, json.loads(body) if body else {}))
+    response = JSONResponse(error.model_dump(), status)
+    response.raw_headers += headers.raw
+    return response
+
+
+def _detail(status: int, problem: dict[str, Any]) -> ErrorDetail:
+    fields = problem.get("errors") or [{}]
+    return ErrorDetail(
+        message=problem.get("detail", ""),
+        type=_TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error"),
+        param=fields[0].get("field"),
+        code=problem.get("code"),
+    )

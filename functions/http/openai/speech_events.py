@@ -1,0 +1,57 @@
+"""Audio as the events of OpenAI's speech route (`stream_format: sse`)."""
+
+import base64
+import json
+from collections.abc import AsyncIterable, AsyncIterator
+from typing import Any
+
+from fastapi import Response
+from fastapi.responses import StreamingResponse
+from fastapi.sse import format_sse_event
+
+from functions.http.routes.previews.streams import StreamedPreview
+from pipeline.clients.resources import Resources
+from pipeline.contract.records import Succeeded
+from pipeline.domain import jobs
+
+MEDIA_TYPE = "text/event-stream"
+
+_FRAMES_PER_SECOND = 12.5  # of Qwen3-TTS: the tokens of its audio
+
+
+def as_events(answer: Response, resources: Resources, job_id: str, text: str) -> Response:
+    """Return the same audio in `speech.audio.delta` events, with `speech.audio.done` at the end."""
+    if isinstance(answer, StreamedPreview):
+        answer.body_iterator = _events(answer.body_iterator, resources, job_id, text)
+        answer.headers["Content-Type"] = MEDIA_TYPE
+        return answer
+    events = StreamingResponse(_events(_once(answer.body), resources, job_id, text), media_type=MEDIA_TYPE)
+    kept = {name: value for name, value in answer.headers.items() if name.startswith("x-")}
+    events.headers.update(kept | {"Cache-Control": "private", "Content-Type": MEDIA_TYPE})
+    return events
+
+
+async def _once(body: bytes | memoryview) -> AsyncIterator[bytes]:
+    yield bytes(body)
+
+
+async def _events(
+    pieces: AsyncIterable[str | bytes | memoryview], resources: Resources, job_id: str, text: str
+) -> AsyncIterator[bytes]:
+    async for piece in pieces:
+        assert not isinstance(piece, str)  # noqa: S101 - audio
+        if piece:
+            yield _event({"type": "speech.audio.delta", "audio": base64.b64encode(piece).decode()})
+    yield _event({"type": "speech.audio.done", "usage": await _usage(resources, job_id, text)})
+
+
+def _event(data: dict[str, Any]) -> bytes:
+    return format_sse_event(data_str=json.dumps(data))
+
+
+async def _usage(resources: Resources, job_id: str, text: str) -> dict[str, int]:
+    """Return the usage: characters of text as input, frames of audio as output."""
+    outcome = await jobs.read_outcome(resources, job_id)
+    preview = outcome.preview if isinstance(outcome, Succeeded) else None
+    frames = round(preview.duration_seconds * _FRAMES_PER_SECOND) if preview else 0
+    return {"input_tokens": len(text), "output_tokens": frames, "total_tokens": len(text) + frames}

@@ -1,0 +1,123 @@
+"""The body of a speech request, and the job that it asks for."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from functions.http.openai.recordings import check_recording, decode_base64
+from functions.http.openai.voice_lookup import find_voice
+from functions.previews.requests import ReferenceAt, WholeText, preview_request
+from pipeline.access.owners import new_id
+from pipeline.audio.output_formats import FASTEST, SLOWEST, FormatName
+from pipeline.clients.resources import Resources
+from pipeline.clients.storage import NewObject
+from pipeline.contract import layout
+from pipeline.contract.options import Options, check_options
+from pipeline.contract.records import NewReference, Request, Source
+from pipeline.domain import jobs, sessions
+from pipeline.errors import InvalidInput
+from pipeline.ids import Owner
+from pipeline.logs import current_correlation_id
+
+INPUT_MAX = 4096
+
+
+class VoiceId(BaseModel):
+    """A voice, by its id."""
+
+    id: WholeText
+
+
+class SpeechRequest(BaseModel):
+    """What to say, and how; fields that are not known have no effect, and are named in `X-Warning`."""
+
+    model_config = ConfigDict(extra="allow", allow_inf_nan=False)
+
+    model: WholeText
+    input: Annotated[WholeText, Field(min_length=1, max_length=INPUT_MAX, description="The text")]
+    voice: WholeText | VoiceId | None = Field(None, description="A saved voice's id or name")
+    response_format: FormatName | None = Field(None, description="`mp3` if not given; `pcm`: 24 kHz, 16 bits")
+    speed: Annotated[float, Field(ge=SLOWEST, le=FASTEST)] | None = Field(
+        None, description="1 if not given; the pitch stays"
+    )
+    instructions: WholeText | None = Field(None, description="Accepted, but the model has no use for them")
+    stream_format: Literal["audio", "sse"] | None = Field(None, description="`audio` if not given")
+    language: WholeText | None = Field(None, description="Not of OpenAI: see `/preview`")
+    seed: int | None = Field(None, description="Not of OpenAI: see `/preview`")
+    ref_audio: str | None = Field(
+        None, description="Not of OpenAI: in place of `voice`, a recording in base64 or as a `data:` URL"
+    )
+    ref_text: WholeText | None = Field(None, description="Not of OpenAI: what is said in it")
+
+    def options(self) -> Options:
+        """Return the options of the synthesis."""
+        given = {"language": self.language, "seed": self.seed}
+        return check_options({name: value for name, value in given.items() if value is not None})
+
+    def warnings(self) -> list[str]:
+        """Return what had no effect."""
+        ignored = ["instructions"] if self.instructions else []
+        ignored += [name[:64].encode("ascii", "backslashreplace").decode() for name in self.model_extra or {}]
+        return [f"{name} has no effect" for name in ignored if name.isprintable()]
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """A job to accept, with what has to be stored for it."""
+
+    request: Request
+    objects: Sequence[NewObject] = ()
+    reference_seconds: float = 0
+
+
+async def new_job(resources: Resources, speech: SpeechRequest, owner: Owner) -> NewJob:
+    """Return the job that a request asks for.
+
+    Raises
+    ------
+    InvalidInput, TooLarge, NotFound
+        A field is not valid, or there is no such voice.
+    """
+    text = jobs.check_text(speech.input, resources.settings, field="input")
+    options = speech.options()
+    if (speech.voice is None) == (speech.ref_audio is None):
+        raise InvalidInput("Give either voice, a saved voice, or ref_audio, a recording.", field="voice")
+    if speech.ref_audio is not None:
+        return await _with_recording(resources, speech.ref_audio, speech.ref_text or "", owner, text, options)
+    named = speech.voice.id if isinstance(speech.voice, VoiceId) else speech.voice or ""
+    voice = await find_voice(resources, owner, named)
+    return NewJob(
+        preview_request(
+            resources,
+            Source(voice_id=voice.voice_id, owner=owner),
+            ReferenceAt(voice.reference_id, layout.voice_files(voice).folder),
+            text,
+            options,
+            correlation_id=current_correlation_id(),
+        )
+    )
+
+
+async def _with_recording(
+    resources: Resources, ref_audio: str, ref_text: str, owner: Owner, text: str, options: Options
+) -> NewJob:
+    said = sessions.check_transcription(ref_text, resources.settings)
+    data = decode_base64(ref_audio, field="ref_audio")
+
+    async def read() -> bytes:
+        return data
+
+    recording = await check_recording(resources, read, field="ref_audio")
+    session_id = new_id(resources.new_id, owner)
+    request = preview_request(
+        resources,
+        Source(session_id=session_id, owner=owner),
+        ReferenceAt(session_id),
+        text,
+        options,
+        correlation_id=current_correlation_id(),
+        new_reference=NewReference(transcription=said),
+    )
+    return NewJob(request, sessions.objects(session_id, recording, said), recording.duration_seconds)

@@ -1,0 +1,12 @@
+"""The deployed schedule calls the sweep each minute; last of its group, so that the minute has passed by then."""
+
+import pytest
+
+from tests.e2e.deployment import Deployment
+from tests.e2e.stack import wait_until
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("deployed")]
+
+
+def test_the_schedule_sweeps(deployment: Deployment) -> None:
+    wait_until(lambda: '"service": "sweep"' in deployment.logged(), "swept", 90)

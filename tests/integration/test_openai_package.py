@@ -1,0 +1,321 @@
+"""The `openai` package as a client of the whole service: nothing of it is patched, `base_url` alone is set."""
+
+import asyncio
+import base64
+import io
+import json
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from functools import partial
+from typing import Any, Literal, get_args
+
+import openai
+import pytest
+from openai import AsyncOpenAI
+from openai.types.audio import Voice
+
+from gpu_runner.engines.mock import MockEngine
+from gpu_runner.engines.pitch import median_pitch
+from pipeline.access import api_keys
+from pipeline.audio.reference_audio import Recording
+from pipeline.clients.resources import Resources
+from pipeline.contract import layout
+from pipeline.domain import jobs
+from tests.openai_service import Service, decoded, service
+from tests.serving import changed
+from tests.speech import voice_wav
+
+Format = Literal["mp3", "opus", "aac", "flac", "wav", "pcm"]
+
+PITCH = 150.0
+TEXT = "This is long enough to last for several seconds, so that there is something to hear of it."
+MEDIA_TYPES = {
+    "mp3": "audio/mpeg",
+    "opus": "audio/ogg",
+    "aac": "audio/aac",
+    "flac": "audio/flac",
+    "wav": "audio/wav",
+    "pcm": "audio/pcm",
+}
+
+
+@pytest.fixture(scope="module")
+def sample() -> bytes:
+    return voice_wav(PITCH, seconds=3)
+
+
+@pytest.fixture
+async def running(resources: Resources) -> AsyncIterator[Service]:
+    async with service(resources) as one:
+        yield one
+
+
+@pytest.fixture
+async def client(running: Service) -> AsyncIterator[AsyncOpenAI]:
+    async with running.client() as client:
+        yield client
+
+
+async def saved(client: AsyncOpenAI, sample: bytes, name: str = "Nova of Nowhere") -> Voice:
+    """Save a voice as OpenAI's guide to custom voices does: the consent first."""
+    consent = await client.audio.voice_consents.create(
+        name="Nova's", language="en-US", recording=("consent.wav", sample, "audio/wav")
+    )
+    return await client.audio.voices.create(
+        name=name, audio_sample=("sample.wav", sample, "audio/wav"), consent=consent.id
+    )
+
+
+async def said(client: AsyncOpenAI, voice: str, format_: Format = "wav", **more: Any) -> bytes:
+    answer = await client.audio.speech.create(
+        model="tts-1", voice=voice, input=TEXT, response_format=format_, **more
+    )
+    return answer.content
+
+
+def seconds(recording: Recording) -> float:
+    return len(recording.samples) / recording.sample_rate
+
+
+async def test_speech_in_six_formats(client: AsyncOpenAI, sample: bytes) -> None:
+    voice = await saved(client, sample)
+    whole = decoded(await said(client, voice.id))
+    assert seconds(whole) > 3
+    for format_ in get_args(Format):
+        answer = await client.audio.speech.create(
+            model="gpt-4o-mini-tts", voice=voice.id, input=TEXT, response_format=format_
+        )
+        assert answer.response.headers["content-type"].partition(";")[0] == MEDIA_TYPES[format_]
+        if format_ == "pcm":
+            assert len(answer.content) / 2 / 24_000 == pytest.approx(seconds(whole), abs=0.001)
+            continue
+        heard = decoded(answer.content)
+        assert seconds(heard) == pytest.approx(seconds(whole), abs=0.15), format_
+        assert median_pitch(heard) == pytest.approx(PITCH, rel=0.05), format_
+
+
+async def test_speech_is_mp3_unless_asked_otherwise(client: AsyncOpenAI, sample: bytes) -> None:
+    voice = await saved(client, sample)
+    answer = await client.audio.speech.create(model="tts-1", voice=voice.id, input="Hello.")
+    assert answer.response.headers["content-type"] == "audio/mpeg"
+    assert seconds(decoded(answer.content, "mp3")) > 0.3
+
+
+async def test_a_voice_is_named_by_id_or_name_or_object(client: AsyncOpenAI, sample: bytes) -> None:
+    voice = await saved(client, sample)
+    same = {"model": "tts-1", "input": TEXT, "response_format": "pcm", "extra_body": {"seed": 1}}
+    by_id = await client.audio.speech.create(voice=voice.id, **same)
+    by_name = await client.audio.speech.create(voice="nova OF nowhere", **same)
+    by_object = await client.audio.speech.create(voice={"id": voice.id}, **same)
+    assert by_id.content == by_name.content == by_object.content != b""
+
+
+async def test_speech_with_a_recording_in_place_of_a_voice(client: AsyncOpenAI, sample: bytes) -> None:
+    answer = await client.audio.speech.create(
+        model="tts-1",
+        voice=openai.omit,  # type: ignore[arg-type]  # what replaces it is none of OpenAI's
+        input=TEXT,
+        response_format="wav",
+        extra_body={
+            "ref_audio": base64.b64encode(sample).decode(),
+            "ref_text": "What I say.",
+            "language": "English",
+            "seed": 7,
+        },
+    )
+    assert median_pitch(decoded(answer.content)) == pytest.approx(PITCH, rel=0.05)
+
+
+@pytest.mark.parametrize("speed", [0.25, 0.5, 1.5, 4.0])
+async def test_speed_changes_the_length_and_keeps_the_pitch(
+    client: AsyncOpenAI, sample: bytes, speed: float
+) -> None:
+    voice = await saved(client, sample)
+    normal, changed_ = decoded(await said(client, voice.id)), decoded(await said(client, voice.id, speed=speed))
+    assert seconds(changed_) == pytest.approx(seconds(normal) / speed, rel=0.05)
+    assert median_pitch(changed_) == pytest.approx(PITCH, rel=0.05)
+
+
+async def test_instructions_are_accepted_with_a_warning(client: AsyncOpenAI, sample: bytes) -> None:
+    voice = await saved(client, sample)
+    answer = await client.audio.speech.with_raw_response.create(
+        model="gpt-4o-mini-tts", voice=voice.id, input="Hello.", instructions="Speak like a pirate."
+    )
+    assert answer.status_code == 200
+    assert "instructions" in answer.headers["x-warning"]
+
+
+@pytest.mark.parametrize("format_", ["pcm", "wav", "mp3"])
+async def test_audio_is_streamed_while_it_is_made(resources: Resources, sample: bytes, format_: Format) -> None:
+    async with service(resources, MockEngine(speed=2)) as one, one.client() as client:
+        voice = await saved(client, sample)
+        async with client.audio.speech.with_streaming_response.create(
+            model="tts-1", voice=voice.id, input=TEXT, response_format=format_, stream_format="audio"
+        ) as answer:
+            pieces = answer.iter_bytes()
+            first = await anext(pieces)
+            assert await jobs.read_outcome(resources, answer.headers["x-job-id"]) is None
+            rest = b"".join([piece async for piece in pieces])
+        streamed = first + rest
+        whole = await said(client, voice.id, "wav")
+    heard = len(streamed) / 2 / 24_000 if format_ == "pcm" else seconds(decoded(streamed))
+    assert heard == pytest.approx(seconds(decoded(whole)), abs=0.15)
+
+
+async def events(client: AsyncOpenAI, voice: str, **more: Any) -> AsyncIterator[tuple[dict[str, Any], str]]:
+    """Yield the events of speech, each with its job's id."""
+    async with client.audio.speech.with_streaming_response.create(
+        model="gpt-4o-mini-tts", voice=voice, input=TEXT, stream_format="sse", **more
+    ) as answer:
+        assert answer.headers["content-type"].partition(";")[0] == "text/event-stream"
+        async for line in answer.iter_lines():
+            if line.startswith("data: "):
+                yield json.loads(line.removeprefix("data: ")), answer.headers["x-job-id"]
+
+
+async def test_audio_is_streamed_in_events_while_it_is_made(resources: Resources, sample: bytes) -> None:
+    async with service(resources, MockEngine(speed=2)) as one, one.client() as client:
+        voice = await saved(client, sample)
+        found = []
+        async for event, job_id in events(client, voice.id, response_format="pcm"):
+            if not found:
+                assert await jobs.read_outcome(resources, job_id) is None
+            found.append(event)
+        whole = await said(client, voice.id, "wav")
+    *deltas, done = found
+    assert {delta["type"] for delta in deltas} == {"speech.audio.delta"}
+    assert sum(len(base64.b64decode(delta["audio"])) for delta in deltas) == len(whole) - 44
+    assert done["type"] == "speech.audio.done"
+    usage = done["usage"]
+    assert usage["input_tokens"] > 0
+    assert usage["output_tokens"] > 0
+    assert usage["total_tokens"] == usage["input_tokens"] + usage["output_tokens"]
+
+
+async def test_a_consent_and_a_voice_from_beginning_to_end(
+    client: AsyncOpenAI, resources: Resources, sample: bytes
+) -> None:
+    consents = client.audio.voice_consents
+    made = [
+        await consents.create(name=f"Consent {number}", language="en-US", recording=("c.wav", sample))
+        for number in range(3)
+    ]
+    assert [one.id async for one in consents.list(limit=2)] == [one.id for one in made]
+    renamed = await consents.update(made[0].id, name="Nova's")
+    assert (await consents.retrieve(made[0].id)).name == renamed.name == "Nova's"
+    deleted = await consents.delete(made[2].id)
+    assert (deleted.id, deleted.deleted, deleted.object) == (made[2].id, True, "audio.voice_consent")
+    with pytest.raises(openai.NotFoundError):
+        await consents.retrieve(made[2].id)
+
+    voice = await client.audio.voices.create(name="小明", audio_sample=("a.wav", sample), consent=made[0].id)
+    assert (voice.id, voice.name, voice.object, voice.type) == ("xiao-ming", "小明", "audio.voice", "audio_sample")
+    kept = [item.key async for item in resources.voices.list(layout.VOICES)]
+    assert any("consent" in key for key in kept)
+    gone = await client.audio.voices.delete(voice.id)
+    assert (gone.id, gone.deleted, gone.object) == (voice.id, True, "audio.voice.deleted")
+    assert [item.key async for item in resources.voices.list(layout.VOICES)] == []
+
+
+async def test_models(client: AsyncOpenAI) -> None:
+    listed = [model async for model in client.models.list()]
+    assert {"mock", "tts-1"} <= {model.id for model in listed}
+    assert (await client.models.retrieve("tts-1")).object == "model"
+    with pytest.raises(openai.NotFoundError) as caught:
+        await client.models.retrieve("whisper-1")
+    assert caught.value.code
+
+
+async def test_errors_say_what_was_wrong_and_are_not_retried(
+    running: Service, client: AsyncOpenAI, sample: bytes
+) -> None:
+    voice = await saved(client, sample)
+    consent = await client.audio.voice_consents.create(name="C", language="en", recording=("c.wav", sample))
+    speech, voices = client.audio.speech, client.audio.voices
+    good: dict[str, Any] = {"model": "tts-1", "voice": voice.id, "input": "Hello."}
+    audio = ("a.wav", sample)
+    wrong = [
+        (partial(speech.create, **good | {"voice": "nobody"}), openai.NotFoundError, "voice"),
+        (partial(speech.create, **good | {"model": "whisper-1"}), openai.NotFoundError, "model"),
+        (partial(speech.create, **good | {"input": "a" * 4097}), openai.UnprocessableEntityError, "input"),
+        (partial(speech.create, **good | {"input": " "}), openai.UnprocessableEntityError, "input"),
+        (partial(speech.create, **good, speed=4.5), openai.UnprocessableEntityError, "speed"),
+        (
+            partial(speech.create, **good | {"response_format": "midi"}),
+            openai.UnprocessableEntityError,
+            "response_format",
+        ),
+        (
+            partial(speech.create, **good | {"voice": openai.omit}, extra_body={"ref_audio": "no base64!"}),
+            openai.UnprocessableEntityError,
+            "ref_audio",
+        ),
+        (
+            partial(voices.create, name=voice.name, audio_sample=audio, consent=consent.id),
+            openai.ConflictError,
+            "name",
+        ),
+        (
+            partial(voices.create, name="Other", audio_sample=audio, consent="0" * 32),
+            openai.NotFoundError,
+            "consent",
+        ),
+        (
+            partial(voices.create, name="Other", audio_sample=b"mud", consent="yes"),
+            openai.APIStatusError,
+            "audio_sample",
+        ),
+        (partial(voices.create, name="Other", type="prompt", prompt="A"), openai.UnprocessableEntityError, "type"),
+        (partial(voices.delete, "nobody"), openai.NotFoundError, None),
+    ]
+    for call, kind, param in wrong:
+        running.traffic.requests.clear()
+        with pytest.raises(openai.APIStatusError) as caught:
+            await call()
+        error = caught.value
+        assert isinstance(error, kind), error
+        assert error.request_id
+        assert error.code
+        assert error.type
+        assert isinstance(error.body, dict)
+        assert error.body["message"]
+        if param:
+            assert error.param is not None, error
+            assert error.param.startswith(param)
+        assert len(running.traffic.requests) == 1, error
+    assert [item["id"] for item in (await client.get("/audio/voices", cast_to=dict[str, Any]))["data"]] == [
+        voice.id
+    ]
+
+
+async def test_what_no_route_answers_is_an_error_of_the_same_form(client: AsyncOpenAI) -> None:
+    with pytest.raises(openai.NotFoundError) as caught:
+        await client.embeddings.create(model="tts-1", input="Hello.")
+    assert caught.value.request_id
+    assert caught.value.code
+    with pytest.raises(openai.APIStatusError) as too_large:
+        await client.audio.voices.create(name="A", consent="yes", audio_sample=io.BytesIO(b"\0" * 40_000_000))
+    assert (too_large.value.status_code, too_large.value.code) == (413, "too_large")
+
+
+async def test_keys_are_the_services_own(resources: Resources, sample: bytes) -> None:
+    with_keys = changed(resources.settings, auth="keys")
+    key, _ = await api_keys.make(
+        resources, owner="alice", name="test", scopes=("preview", "voices:write"), expires_at=None
+    )
+    async with service(replace(resources, settings=with_keys)) as one:
+        async with one.client(key) as client:
+            voice = await saved(client, sample)
+            assert len(await said(client, voice.id)) > 1000
+        async with one.client("sk-other") as stranger:
+            one.traffic.requests.clear()
+            with pytest.raises(openai.AuthenticationError) as caught:
+                await said(stranger, voice.id)
+            assert caught.value.code
+            assert len(one.traffic.requests) == 1
+
+
+async def test_parallel_requests(client: AsyncOpenAI, sample: bytes) -> None:
+    voice = await saved(client, sample)
+    answers = await asyncio.gather(*(said(client, voice.id, extra_body={"seed": seed}) for seed in range(6)))
+    assert all(seconds(decoded(answer)) > 3 for answer in answers)

@@ -1,0 +1,269 @@
+"""Webhooks: who is told, signed with what, when again, and what happens when nobody accepts it."""
+
+import json
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from standardwebhooks import Webhook, WebhookVerificationError
+
+from functions.background import notify, webhooks
+from functions.websocket import messages
+from pipeline.access import webhook_receivers
+from pipeline.access.key_lookup import KeyLookup
+from pipeline.clients.webhook_client import WebhookRefused
+from pipeline.contract import layout
+from pipeline.contract.events import created_notification
+from pipeline.contract.records import Outcome, Request
+from pipeline.contract.webhooks import ATTEMPTS, RETRY_SECONDS, retry_delay, signed_headers
+from pipeline.domain import jobs
+from pipeline.errors import InvalidInput
+from pipeline.settings import Settings
+from tests.api import api, fields, problem
+from tests.world import World
+
+URL = "https://example.com/hook"
+DAY = timedelta(days=1)
+
+
+class Receivers:
+    """Accepts what it is sent, or answers with an error."""
+
+    def __init__(self) -> None:
+        self.received: list[tuple[str, dict[str, str], bytes]] = []
+        self.error: WebhookRefused | None = None
+
+    async def send(self, url: str, headers: Mapping[str, str], body: bytes) -> None:
+        """See `WebhookClient.send`."""
+        self.received.append((url, dict(headers), body))
+        if self.error:
+            raise self.error
+
+
+async def ended_job(world: World, url: str | None = URL) -> Outcome:
+    """End a job and let its subscribers be notified."""
+    request = (await world.job()).model_copy(update={"webhook_url": url})
+    outcome = await world.succeed(request)
+    await tell(world, request)
+    return outcome
+
+
+async def tell(world: World, request: Request) -> None:
+    body = created_notification("b", layout.outcome(request.job_id))
+    event = {"Records": [{"messageId": "m", "body": body}]}
+    assert await notify.handle(world.resources, event, KeyLookup(world.resources)) == {"batchItemFailures": []}
+
+
+async def deliver(world: World, receivers: Receivers) -> int:
+    """Let the function handle what is visible; return how many messages it was given."""
+    received = await world.webhooks.receive(10, wait_seconds=0)
+    records = [
+        {
+            "messageId": message.id,
+            "receiptHandle": message.receipt,
+            "body": message.body,
+            "attributes": {"ApproximateReceiveCount": str(message.receive_count)},
+        }
+        for message in received
+    ]
+    answer = await webhooks.handle(world.resources, {"Records": records}, receivers, jitter=lambda: 0)
+    failed = {failure["itemIdentifier"] for failure in answer["batchItemFailures"]}
+    await world.webhooks.delete([message.receipt for message in received if message.id not in failed])
+    return len(received)
+
+
+async def prepared() -> tuple[World, Receivers, str]:
+    world = World()
+    return world, Receivers(), await webhook_receivers.make_secret(world.resources, None)
+
+
+async def test_a_receiver_is_told_with_the_message_of_the_socket() -> None:
+    world, receivers, _ = await prepared()
+    outcome = await ended_job(world)
+    await deliver(world, receivers)
+    ((url, headers, body),) = receivers.received
+    assert url == URL
+    assert json.loads(body) == await messages.completion(world.resources, outcome)
+    assert headers["webhook-id"] == outcome.job_id
+    assert headers["Content-Type"] == "application/json"
+    assert world.webhooks.bodies == []
+
+
+def signed(secrets: list[str], body: bytes, world: World) -> dict[str, str]:
+    return signed_headers(secrets, "id", world.time(), body)
+
+
+async def test_the_signature_is_that_of_standard_webhooks() -> None:
+    world, _, secret = await prepared()
+    headers = signed([secret], b'{"a": 1}', world)
+    expected = Webhook(secret).sign("id", world.time(), '{"a": 1}')
+    assert headers["webhook-signature"] == expected
+    assert headers["webhook-timestamp"] == str(int(world.time().timestamp()))
+
+
+async def test_a_real_receiver_verifies_now_and_refuses_what_was_changed() -> None:
+    world, _, secret = await prepared()
+    world.time.now = world.time.now.now(world.time.now.tzinfo)  # the package compares with the machine's clock
+    body = '{"type": "tts_complete"}'
+    headers = signed([secret], body.encode(), world)
+    assert Webhook(secret).verify(body, headers) == {"type": "tts_complete"}
+    with pytest.raises(WebhookVerificationError):
+        Webhook(secret).verify(body + " ", headers)
+
+
+async def test_two_secrets_are_valid_at_a_time() -> None:
+    world, receivers, first = await prepared()
+    second = await webhook_receivers.make_secret(world.resources, None)
+    await ended_job(world)
+    await deliver(world, receivers)
+    ((_, headers, body),) = receivers.received
+    both = {Webhook(secret).sign(headers["webhook-id"], world.time(), body.decode()) for secret in (first, second)}
+    assert set(headers["webhook-signature"].split()) == both
+    third = await webhook_receivers.make_secret(world.resources, None)
+    assert (await webhook_receivers.read(world.resources, None)).secrets == (third, second)
+
+
+async def test_what_fails_is_sent_again_for_a_day_and_then_given_up() -> None:
+    world, receivers, _ = await prepared()
+    began = world.time()
+    outcome = await ended_job(world)
+    receivers.error = WebhookRefused("the receiver answered 500")
+    for seconds in RETRY_SECONDS:
+        assert await deliver(world, receivers) == 1
+        world.later(seconds=seconds - 1)
+        assert await deliver(world, receivers) == 0
+        world.later(seconds=1)
+    assert await jobs.webhook_error(world.resources, outcome.job_id) is None
+    assert await deliver(world, receivers) == 1
+    assert timedelta(hours=21) < world.time() - began < DAY
+    assert len(receivers.received) == ATTEMPTS
+    assert len({(headers["webhook-id"], body) for _, headers, body in receivers.received}) == 1
+    assert len(world.webhooks.visible) == 1  # and the queue's redrive policy makes it a dead letter
+    async with api(world) as client:
+        seen = (await client.get(f"/jobs/{outcome.job_id}")).json()
+    assert seen["webhook_error"] == "the receiver answered 500"
+
+
+async def test_a_receiver_that_is_gone_is_not_asked_again() -> None:
+    world, receivers, _ = await prepared()
+    outcome = await ended_job(world)
+    receivers.error = WebhookRefused("the receiver answered 410", is_final=True)
+    await deliver(world, receivers)
+    assert world.webhooks.bodies == []
+    assert await jobs.webhook_error(world.resources, outcome.job_id) == "the receiver answered 410"
+
+
+@pytest.mark.parametrize("attempt", range(1, ATTEMPTS))
+def test_the_delays_differ_by_a_fifth(attempt: int) -> None:
+    longest, shortest = retry_delay(attempt, 0), retry_delay(attempt, 1)
+    assert longest is not None
+    assert shortest is not None
+    assert longest * 0.79 <= shortest < longest
+
+
+async def test_a_job_that_has_been_forgotten_is_not_told_of() -> None:
+    world, receivers, _ = await prepared()
+    outcome = await ended_job(world)
+    await world.bucket.delete([layout.outcome(outcome.job_id)])
+    await deliver(world, receivers)
+    assert (receivers.received, world.webhooks.bodies) == ([], [])
+
+
+async def test_an_outage_of_the_storage_is_retried() -> None:
+    world, receivers, _ = await prepared()
+    await ended_job(world)
+    world.bucket.switch.is_up = False
+    await deliver(world, receivers)
+    assert len(world.webhooks.bodies) == 1
+
+
+async def test_the_default_receiver_is_told_of_jobs_that_name_none() -> None:
+    world, receivers, _ = await prepared()
+    await webhook_receivers.set_url(world.resources, None, "https://example.com/default")
+    await ended_job(world, None)
+    await ended_job(world, URL)
+    await deliver(world, receivers)
+    assert [url for url, *_ in receivers.received] == ["https://example.com/default", URL]
+
+
+async def test_nobody_is_told_where_nobody_is_named() -> None:
+    world, _, _ = await prepared()
+    await ended_job(world, None)
+    assert world.webhooks.bodies == []
+
+
+async def test_receivers_and_owners_have_groups_of_their_own_in_the_queue() -> None:
+    world, _, _ = await prepared()
+    for url in (URL, URL + "/other", "https://slow.example/"):
+        await ended_job(world, url)
+    first, second, third = world.webhooks.groups
+    assert first == second != third
+    assert first is not None
+    assert "example" not in first
+
+
+@pytest.mark.parametrize("path", ["/preview", "/preview-from-voice"])
+async def test_a_request_with_a_webhook_needs_a_secret_and_a_public_https_url(path: str) -> None:
+    world = World(Settings(auth="none", host="0.0.0.0"))
+    form = {"response_text": "Hi.", "webhook_url": URL}
+    form |= {"session_id": await world.session()} if path == "/preview" else {"voice_id": "x"}
+    async with api(world) as client:
+        body = problem(await client.post(path, data=form), 422, "invalid_input")
+        assert "webhook-secret" in body["error"]
+        await webhook_receivers.make_secret(world.resources, None)
+        body = problem(await client.post(path, data=form | {"webhook_url": "http://example.com/"}), 422)
+    assert fields(body) == ["webhook_url"]
+    assert world.synthesis.bodies == []
+
+
+async def test_the_webhook_of_a_request_is_stored_with_its_job() -> None:
+    world, _, _ = await prepared()
+    form = {"response_text": "Hi.", "session_id": await world.session(), "webhook_url": URL}
+    async with api(world) as client:
+        answer = await client.post("/preview", data=form, headers={"Prefer": "respond-async"})
+    request = await jobs.read_request(world.resources, answer.json()["job_id"])
+    assert request is not None
+    assert request.webhook_url == URL
+
+
+LOCAL: dict[str, Any] = {"auth": "none", "host": "127.0.0.1"}
+
+
+@pytest.mark.parametrize(
+    ("url", "more", "is_allowed"),
+    [
+        (URL, {}, True),
+        ("https://example.com:8443/a?b=c", {}, True),
+        ("https://1.1.1.1/", {}, True),
+        ("https://[2606:4700::1111]/", {}, True),
+        ("http://127.0.0.1:9000/hook", {}, True),
+        ("http://localhost:9000/hook", {}, True),
+        ("http://127.0.0.1:9000/hook", {"host": "0.0.0.0"}, False),
+        ("https://127.0.0.1/hook", {"auth": "keys"}, False),
+        ("http://example.com/", {}, False),
+        ("ftp://example.com/", {}, False),
+        ("https://", {}, False),
+        ("https://user@example.com/", {}, False),
+        ("https://user:pass@example.com/", {}, False),
+        ("https://example.com/#x", {}, False),
+        ("https://example.com:0/", {}, False),
+        ("https://example.com:99999/", {}, False),
+        ("https://[::1/", {}, False),
+        ("https://exa mple.com/", {}, False),
+        ("https://example.com/\r\nx", {}, False),
+        ("https://exämple.com/", {}, False),
+        ("https://example.com/" + "a" * 2048, {}, False),
+        ("https://10.0.0.1/", {}, False),
+        ("https://169.254.169.254/latest/meta-data", {}, False),
+        ("https://[fd00:ec2::254]/", {}, False),
+        ("https://[::ffff:10.0.0.1]/", {}, False),
+    ],
+)
+def test_which_urls_may_be_receivers(url: str, more: dict[str, Any], is_allowed: bool) -> None:
+    settings = Settings(**LOCAL | more)
+    if is_allowed:
+        assert webhook_receivers.check_url(url, settings) == url
+    else:
+        with pytest.raises(InvalidInput, match="https://"):
+            webhook_receivers.check_url(url, settings)
