@@ -16,6 +16,7 @@ from gpu_runner.engines.mock import MockEngine
 from pipeline.audio.reference_audio import Recording
 from pipeline.clients.resources import Resources
 from tests.serving import served
+from tests.speech import voice_wav
 from tests.workers import real_time_worker
 
 
@@ -54,6 +55,14 @@ async def service(resources: Resources, engine: Engine | None = None) -> AsyncIt
     traffic = Traffic(local_app(resources.settings))
     async with served(traffic) as url, real_time_worker(resources, engine or MockEngine()):
         yield Service(url, traffic)
+
+
+async def save_voice(one: Service, name: str, pitch: float) -> str:
+    """Save a voice with a pitch in Hz; its id."""
+    sample = ("sample.wav", voice_wav(pitch, seconds=3), "audio/wav")
+    async with one.client() as client:
+        made = await client.audio.voices.create(name=name, audio_sample=sample, consent="I agree to be cloned.")
+    return made.id
 
 
 def decoded(body: bytes, format_: str | None = None) -> Recording:

@@ -91,7 +91,7 @@ async def _synthesize(context: WorkerContext, request: Request, *, redelivered: 
 
 
 def _open_stream(context: WorkerContext, request: Request, *, restarted: bool) -> AudioStream:
-    name = context.reproducible_as or context.resources.new_id()
+    name = context.reproducible_as() or context.resources.new_id()
     take = Take(request.job_id, name, context.sample_rate, restarted)
     return AudioStream(context.resources.connections, take, context.resources.clock)
 

@@ -25,6 +25,8 @@ LOCKS = {
     "sam": _HERE / "sam.lock",
     "checkov": _HERE / "checkov.lock",
     "lambda": _HERE / "lambda.lock",
+    "faster-qwen3-tts": _HERE / "faster-qwen3-tts.lock",
+    "wyoming-openai": _HERE / "wyoming-openai.lock",
     "simulation": ROOT / "infra" / "simulation.lock",
 }
 

@@ -76,8 +76,8 @@ class Envelope(_MadeBySubscriber):
     source: Source
     created_at: AwareDatetime
     correlation_id: str | None = None
-    traceparent: str | None = Field(None, description="the span that made it, if it is traced")
     webhook_url: str | None = Field(None, description="whom to tell how it ended, besides its subscriber")
+    traceparent: str | None = Field(None, description="the span that made it, if it is traced")
 
 
 class Request(Envelope):
@@ -118,8 +118,8 @@ class _OutcomeFields(_MadeBySubscriber):
     created_at: AwareDatetime
     completed_at: AwareDatetime
     correlation_id: str | None = None
-    traceparent: str | None = None
     webhook_url: str | None = None
+    traceparent: str | None = None
 
 
 class Preview(Record):

@@ -25,7 +25,6 @@ from pipeline.errors import (
     NotFound,
     SynthesisFailed,
     TooLarge,
-    TooMany,
     Unavailable,
 )
 from pipeline.ids import Owner
@@ -63,7 +62,6 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
         InvalidInput.code,
         TooLarge.code,
         Expired.code,
-        TooMany.code,
         SynthesisFailed.code,
         DeadlineExceeded.code,
         Unavailable.code,
