@@ -59,7 +59,9 @@ class Project:
     def exec(self, name: str, *command: str) -> "subprocess.CompletedProcess[str]":
         """Run a command as in the service's container."""
         here = self._here(command, name)
-        return subprocess.run(here, cwd=ROOT, env=self.environment(name), capture_output=True, text=True, timeout=60)
+        return subprocess.run(
+            here, cwd=ROOT, env=self.environment(name), capture_output=True, text=True, timeout=60
+        )
 
     def wait_until_healthy(self, name: str) -> None:
         kind, *check = SERVICES[name]["healthcheck"]["test"]
