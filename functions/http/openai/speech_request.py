@@ -1,7 +1,7 @@
 """The body of a speech request, and the job that it asks for."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -86,10 +86,9 @@ async def new_job(resources: Resources, speech: SpeechRequest, owner: Owner) -> 
     options = speech.options()
     if (speech.voice is None) == (speech.ref_audio is None):
         raise InvalidInput("Give either voice, a saved voice, or ref_audio, a recording.", field="voice")
-    webhook_url = await check_webhook(resources, owner, speech.webhook_url)
+    await check_webhook(resources, owner, speech.webhook_url)
     if speech.ref_audio is not None:
-        made = await _with_recording(resources, speech.ref_audio, speech.ref_text or "", owner, text, options)
-        return replace(made, request=made.request.model_copy(update={"webhook_url": webhook_url}))
+        return await _with_recording(resources, speech, speech.ref_audio, owner, text, options)
     named = speech.voice.id if isinstance(speech.voice, VoiceId) else speech.voice or ""
     voice = await find_voice(resources, owner, named)
     return NewJob(
@@ -100,15 +99,15 @@ async def new_job(resources: Resources, speech: SpeechRequest, owner: Owner) -> 
             text,
             options,
             correlation_id=current_correlation_id(),
-            webhook_url=webhook_url,
+            webhook_url=speech.webhook_url,
         )
     )
 
 
 async def _with_recording(
-    resources: Resources, ref_audio: str, ref_text: str, owner: Owner, text: str, options: Options
+    resources: Resources, speech: SpeechRequest, ref_audio: str, owner: Owner, text: str, options: Options
 ) -> NewJob:
-    said = sessions.check_transcription(ref_text, resources.settings)
+    said = sessions.check_transcription(speech.ref_text or "", resources.settings)
     data = decode_base64(ref_audio, field="ref_audio")
 
     async def read() -> bytes:
@@ -123,6 +122,7 @@ async def _with_recording(
         text,
         options,
         correlation_id=current_correlation_id(),
+        webhook_url=speech.webhook_url,
         new_reference=NewReference(transcription=said),
     )
     return NewJob(request, sessions.objects(session_id, recording, said), recording.duration_seconds)
