@@ -14,7 +14,7 @@ def main() -> None:
     """Answer the request."""
     answer: dict[str, float | str]
     try:
-        answer = {"ms": measure(json.load(sys.stdin))}
+        answer: dict[str, Any] = {"ms": measure(json.load(sys.stdin))}
     except Exception as error:
         answer = {"failed": f"{type(error).__name__}: {error}"}
     print("\n" + json.dumps(answer), flush=True)

@@ -4,26 +4,22 @@ Each service is a process.  The volume, each container's /tmp and the ports of t
 and ports of this machine.
 """
 
-import gzip
 import os
 import re
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from supervision.ports import free_port
 
 from tests.e2e.client import Client
 from tests.e2e.stack import ROOT, wait_until
+from tests.trace_collector import Collector
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("supervisor")]
 
@@ -32,38 +28,6 @@ SERVICES: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "localstack" / "com
 STARTED = ("store", "api", "pump", "schedule", "worker")
 START_SECONDS = 120
 GRACE_SECONDS = 10  # Docker's, for services that name none
-
-
-class Collector:
-    """A collector of traces, by OTLP over HTTP."""
-
-    def __init__(self) -> None:
-        self.spans: dict[str, list[tuple[str, Span]]] = {}
-        """By trace, each with the name of its service."""
-        collector = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                sent = ExportTraceServiceRequest()
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                sent.ParseFromString(gzip.decompress(body) if self.headers["Content-Encoding"] == "gzip" else body)
-                collector.add(sent)
-                self.send_response(200)
-                self.end_headers()
-
-            def log_message(self, *_: object) -> None:
-                """Don't log."""
-
-        self.server = ThreadingHTTPServer((HOST, 0), Handler)
-        self.url = f"http://{HOST}:{self.server.server_port}/v1/traces"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-    def add(self, sent: ExportTraceServiceRequest) -> None:
-        for resource in sent.resource_spans:
-            attributes = {one.key: one.value.string_value for one in resource.resource.attributes}
-            for scope in resource.scope_spans:
-                for span in scope.spans:
-                    self.spans.setdefault(span.trace_id.hex(), []).append((attributes["service.name"], span))
 
 
 class Project:
@@ -149,8 +113,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
         for process in project.processes.values():
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-        project.collector.server.shutdown()
-        project.collector.server.server_close()
+        project.collector.close()
 
 
 def client_of(project: Project, key: str | None = None) -> Client:
