@@ -12,7 +12,6 @@ from typing import Any
 
 def main() -> None:
     """Answer the request."""
-    answer: dict[str, float | str]
     try:
         answer: dict[str, Any] = {"ms": measure(json.load(sys.stdin))}
     except Exception as error:

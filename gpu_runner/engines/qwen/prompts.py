@@ -132,6 +132,7 @@ def encode(model: Model, samples: Samples) -> Tensor:
     return codes.cpu().contiguous().clone()
 
 
+@torch.inference_mode()
 def state_after(model: Model, codes: Tensor | None) -> Tensor | None:
     """Compute the codec's state after a reference, see `QwenPrompt`; it is too large to be stored."""
     if codes is None:
