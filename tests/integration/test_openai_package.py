@@ -4,9 +4,12 @@ import asyncio
 import base64
 import io
 import json
+import re
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 import openai
@@ -29,6 +32,7 @@ from tests.speech import voice_wav
 
 Format = Literal["mp3", "opus", "aac", "flac", "wav", "pcm"]
 
+DOCS = Path(__file__).parents[2] / "docs"
 PITCH = 150.0
 TEXT = "This is long enough to last for several seconds, so that there is something to hear of it."
 MEDIA_TYPES = {
@@ -94,6 +98,22 @@ async def test_speech_in_six_formats(client: AsyncOpenAI, sample: bytes) -> None
         heard = decoded(answer.content)
         assert seconds(heard) == pytest.approx(seconds(whole), abs=0.15), format_
         assert median_pitch(heard) == pytest.approx(PITCH, rel=0.05), format_
+
+
+async def test_the_example_in_the_docs_runs(running: Service, sample: bytes, tmp_path: Path) -> None:
+    block = re.search(r"```python\n(.*?)```", (DOCS / "openai.md").read_text(), re.DOTALL)
+    assert block
+    program = block[1].replace("http://127.0.0.1:8000", running.url)
+    (tmp_path / "sample.wav").write_bytes(sample)
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", program, cwd=tmp_path)
+    try:
+        async with asyncio.timeout(60):
+            assert await process.wait() == 0
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    assert median_pitch(decoded((tmp_path / "hello.mp3").read_bytes(), "mp3")) == pytest.approx(PITCH, rel=0.05)
 
 
 async def test_speech_is_mp3_unless_asked_otherwise(client: AsyncOpenAI, sample: bytes) -> None:
