@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from functions.local.server import local_app
 from gpu_runner.engines import Engine
 from gpu_runner.engines.mock import MockEngine
-from pipeline.audio.reference_audio import Recording
+from pipeline.audio.reference_audio import Recording, Samples
 from pipeline.clients.resources import Resources
 from tests.serving import served
 from tests.speech import voice_wav
@@ -73,8 +73,8 @@ def decoded(body: bytes, format_: str | None = None) -> Recording:
     return Recording(samples, rate)
 
 
-def _mono(file: av.container.InputContainer) -> Iterator[np.ndarray[tuple[int], np.dtype[np.float32]]]:
+def _mono(file: av.container.InputContainer) -> Iterator[Samples]:
     resampler = av.AudioResampler(format="flt", layout="mono")
     for frame in file.decode(audio=0):
         for part in resampler.resample(frame):
-            yield part.to_ndarray().reshape(-1)
+            yield part.to_ndarray().reshape(-1).astype(np.float32)

@@ -14,6 +14,7 @@ import pytest
 from openai import AsyncOpenAI
 from openai.types.audio import Voice
 
+from functions.local.server import local_app
 from gpu_runner.engines.mock import MockEngine
 from gpu_runner.engines.pitch import median_pitch
 from pipeline.access import api_keys
@@ -23,7 +24,7 @@ from pipeline.clients.resources import Resources
 from pipeline.contract import layout
 from pipeline.domain import jobs
 from tests.openai_service import Service, decoded, service
-from tests.serving import changed
+from tests.serving import SPOKEN, changed, served, speaking
 from tests.speech import voice_wav
 
 Format = Literal["mp3", "opus", "aac", "flac", "wav", "pcm"]
@@ -285,6 +286,25 @@ async def test_a_consent_and_a_voice_from_beginning_to_end(
     gone = await client.audio.voices.delete(voice.id)
     assert (gone.id, gone.deleted, gone.object) == (voice.id, True, "audio.voice.deleted")
     assert [item.key async for item in resources.voices.list(layout.VOICES)] == []
+
+
+@pytest.mark.slow
+async def test_audio_that_is_too_large_for_an_answer_is_fetched_from_the_storage(
+    resources: Resources, sample: bytes
+) -> None:
+    """As in the cloud, where an answer is whole and has at most 6 MB."""
+    small = changed(resources.settings, answer_max_megabytes=0.01)
+    async with (
+        served(local_app(small)) as url,
+        speaking(resources),
+        AsyncOpenAI(base_url=f"{url}/v1", api_key="any string") as client,
+    ):
+        voice = await saved(client, sample)
+        answer = await client.audio.speech.create(
+            model="tts-1", voice=voice.id, input=TEXT, response_format="wav"
+        )
+    assert [first.status_code for first in answer.response.history] == [303]
+    assert answer.content == SPOKEN
 
 
 async def test_models(client: AsyncOpenAI) -> None:

@@ -71,8 +71,8 @@ async def client(running: Service) -> AsyncIterator[aiohttp.ClientSession]:
 
 async def test_every_application_gets_its_mp3(client: aiohttp.ClientSession) -> None:
     for application in APPLICATIONS:
-        sent = {"json": application.body, "headers": application.headers}
-        async with client.post("/v1/audio/speech", **sent) as answer:
+        body, headers = application.body, application.headers
+        async with client.post("/v1/audio/speech", json=body, headers=headers) as answer:
             assert answer.status == 200, (application.name, await answer.text())
             assert answer.content_type == "audio/mpeg"
             assert median_pitch(decoded(await answer.read(), "mp3")) == pytest.approx(PITCH, rel=0.05)

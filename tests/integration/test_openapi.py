@@ -14,6 +14,7 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from functions.http.application import create_app, serve_with
 from functions.http.middleware.security_headers import HEADERS
+from functions.http.openai.errors import is_openai
 from functions.http.responses import problems
 from pipeline.audio.reference_audio import encoded
 from pipeline.contract import layout
@@ -68,10 +69,6 @@ def error_content(path: str) -> dict[str, Any]:
         ("application/json", "ErrorResponse") if is_openai(path) else (problems.MEDIA_TYPE, "Problem")
     )
     return {media_type: {"schema": {"$ref": f"#/components/schemas/{model}"}}}
-
-
-def is_openai(path: str) -> bool:
-    return path.startswith("/v1/")
 
 
 @pytest.mark.parametrize(("method", "path", "operation"), OPERATIONS)

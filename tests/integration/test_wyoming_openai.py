@@ -101,7 +101,7 @@ def heard(events: list[Event]) -> Recording:
         1,
     )
     samples = np.frombuffer(b"".join(chunk.payload for chunk in chunks), "<i2")
-    return Recording(samples.astype(np.float32) / 32768, 24_000)
+    return Recording((samples / 32768).astype(np.float32), 24_000)
 
 
 async def test_it_speaks_with_a_voice_that_is_configured(python: str, resources: Resources) -> None:
