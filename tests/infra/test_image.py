@@ -141,8 +141,18 @@ class Container:
         return ["buildah", *STORAGE, "run", *self._how, self.name, "--", *command]
 
     def run(self, *command: str) -> str:
-        """Run a command in it, and give what it prints."""
-        return subprocess.run(self._command(command), check=True, capture_output=True, text=True).stdout.strip()
+        """Run a command in it as `docker exec` does, and give what it prints.
+
+        Another `buildah run` may put an empty volume of the image in place of the one that is mounted there.
+        """
+        main = self._find("localstack/supervisor.py")
+        enter = ["nsenter", "--target", str(main.pid), "--mount", "--root", "--wd"]
+        user = ["--setuid", str(main.uids().real), "--setgid", str(main.gids().real)]
+        done = subprocess.run(
+            [*enter, *user, "--", *command], env=main.environ(), capture_output=True, text=True, timeout=60
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
 
     def logged(self) -> str:
         return self.log.read_text()
@@ -159,9 +169,13 @@ class Container:
 
     def terminate(self, *command: str) -> psutil.Process:
         """Send SIGTERM to the Python process in it whose arguments end so."""
+        found = self._find(*command)
+        found.send_signal(signal.SIGTERM)
+        return found
+
+    def _find(self, *command: str) -> psutil.Process:
         of_python = [one for one in self._processes() if one.cmdline()[0].endswith("/python")]
         (found,) = (one for one in of_python if tuple(one.cmdline()[-len(command) :]) == command)
-        found.send_signal(signal.SIGTERM)
         return found
 
     def wait(self) -> int:
