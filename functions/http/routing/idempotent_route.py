@@ -24,8 +24,10 @@ from pipeline.errors import IdempotencyKeyReused, InvalidInput, RequestInProgres
 
 HEADER = "Idempotency-Key"
 KEY_MAX = 255
-_CHARACTERS = rf"[ !#-\[\]-~]{{1,{KEY_MAX}}}"
-_KEY = re.compile(f'"(?P<quoted>{_CHARACTERS})"|(?P<plain>{_CHARACTERS})')
+_VISIBLE = r"[!#-\[\]-~]"
+_ANY = r"[ !#-\[\]-~]"
+_QUOTED, _PLAIN = rf"{_ANY}{{1,{KEY_MAX}}}", rf"{_VISIBLE}(?:{_ANY}{{0,{KEY_MAX - 2}}}{_VISIBLE})?"
+_KEY = re.compile(f'"(?P<quoted>{_QUOTED})"|(?P<plain>{_PLAIN})')
 
 # A request ends by its deadline; this is for the clocks of other processes, which may be ahead.
 _LEASE_MARGIN = timedelta(seconds=10)
@@ -36,7 +38,7 @@ _PARAMETER = {
     "in": "header",
     "required": False,
     "description": "The first request with a key makes something; those that repeat it within a day get its answer",
-    "schema": {"type": "string", "minLength": 1, "maxLength": KEY_MAX, "pattern": r"^[!#-\[\]-~]+$"},
+    "schema": {"type": "string", "minLength": 1, "pattern": f'^("{_QUOTED}"|{_PLAIN})$'},
 }
 
 Join = Callable[[Request, str], Awaitable[Response]]
