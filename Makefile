@@ -51,6 +51,7 @@ environments: $(SERVICE)/dev.stamp $(SERVICE)/qwen.stamp
 bench: $(SERVICE)/dev.stamp $(SERVICE)/qwen.stamp
 	@PYTHONPATH=localstack $(SERVICE_PYTHON) -m environments ministack
 	PYTHONPATH=localstack $(SERVICE_PYTHON) -m tests.benchmarks.preview_overhead
+	PYTHONPATH=localstack $(SERVICE_PYTHON) -m tests.benchmarks.streaming
 	PYTHONPATH=localstack $(SERVICE_PYTHON) -m tests.benchmarks.fairness
 	PYTHONPATH=localstack $(SERVICE_PYTHON) -m tests.benchmarks.worker_throughput
 	OMP_NUM_THREADS=1 $(SERVICE_PYTHON) -m tests.benchmarks.qwen_engine
@@ -165,9 +166,10 @@ CUDA_ONLY = triton cuda-bindings cuda-pathfinder cuda-toolkit nvidia-cublas nvid
 	nvidia-cuda-runtime nvidia-cudnn-cu13 nvidia-cufft nvidia-cufile nvidia-curand nvidia-cusolver nvidia-cusparse \
 	nvidia-cusparselt-cu13 nvidia-nccl-cu13 nvidia-nvjitlink nvidia-nvshmem-cu13 nvidia-nvtx
 lock:
-	$(COMPILE) pyproject.toml --extra local --output-file requirements/local.lock
-	$(COMPILE) pyproject.toml --constraint requirements/local.lock --output-file requirements/functions.lock
-	$(COMPILE) pyproject.toml --extra local --extra dev --constraint requirements/local.lock \
+	$(COMPILE) pyproject.toml --extra local --extra tracing --output-file requirements/local.lock
+	$(COMPILE) pyproject.toml --extra tracing --constraint requirements/local.lock \
+		--output-file requirements/functions.lock
+	$(COMPILE) pyproject.toml --extra local --extra tracing --extra dev --constraint requirements/local.lock \
 		--output-file requirements/dev.lock
 	$(COMPILE) requirements/qwen.in --constraint requirements/torch.in --constraint requirements/dev.lock \
 		$(foreach name,torch $(CUDA_ONLY),--no-emit-package $(name)) --output-file requirements/qwen.lock
@@ -175,8 +177,10 @@ lock:
 		--output-file requirements/torch-cuda.lock
 	$(COMPILE) requirements/uv.in --output-file requirements/uv.lock
 	$(COMPILE) requirements/qwen-tts.in --no-deps --output-file requirements/qwen-tts.lock
-	for name in ministack cloud sam checkov lambda localstack-4.13.1; do \
+	for name in ministack cloud sam checkov lambda localstack-4.13.1 faster-qwen3-tts; do \
 		$(COMPILE) localstack/environments/$$name.in --output-file localstack/environments/$$name.lock || exit; done
+	$(subst 3.11,3.12,$(COMPILE)) localstack/environments/wyoming-openai.in \
+		--output-file localstack/environments/wyoming-openai.lock
 	$(COMPILE) infra/simulation.in --constraint requirements/dev.lock --output-file infra/simulation.lock
 
 # The engine with a real model; `make QWEN_VARIANT=cuda` where `auto` guesses wrong.

@@ -15,6 +15,7 @@ from gpu_runner.engines import CannotLoad, EngineLost
 from gpu_runner.engines.load import load_engine
 from gpu_runner.health import CannotListen
 from gpu_runner.worker import run_worker
+from pipeline import tracing
 from pipeline.clients.resources import connect
 from pipeline.environment import SettingsError
 from pipeline.errors import Misconfigured
@@ -31,6 +32,7 @@ def main() -> int:
     except SettingsError as error:
         return _fail(str(error), MISCONFIGURED)
     configure_logging(settings, "gpu_runner")
+    tracing.configure_tracing(settings, "worker")
     try:
         asyncio.run(_run(settings))
     except Misconfigured as error:
@@ -39,6 +41,8 @@ def main() -> int:
         return _fail(str(error), FAILED)
     except EngineLost as error:
         return _fail(f"The engine is lost: {error}. Restart the worker.", FAILED)
+    finally:
+        tracing.flush()
     return OK
 
 

@@ -58,7 +58,7 @@ async def run_worker(
                     engine_thread,
                     Prompts(resources, engine_thread),
                     engine.sample_rate,
-                    engine.reproducible_as if isinstance(engine, Reproducible) else None,
+                    lambda: engine.reproducible_as if isinstance(engine, Reproducible) else None,
                     sleep,
                 )
                 status.model = engine.model

@@ -22,6 +22,7 @@ from pipeline.clients.webhook_client import webhook_client
 from pipeline.errors import Unavailable
 from pipeline.logs import configure_logging
 from pipeline.settings import load_settings
+from pipeline.tracing import configure_tracing
 
 log = structlog.get_logger()
 
@@ -164,6 +165,7 @@ async def main() -> None:
     """Serve all queues until cancelled."""
     settings = load_settings()
     configure_logging(settings, "pump")
+    configure_tracing(settings, "pump")
     async with connect(settings) as resources:
         await _wait_until_reachable(resources.events, resources.synthesis_dead_letters, resources.webhooks)
         report_ready()

@@ -44,7 +44,7 @@ class FormatNotInstalled(InvalidInput):
     def __init__(self, format_: str, package: str) -> None:
         super().__init__(
             f"{format_} can't be made by this installation, which lacks the package `{package}`; "
-            "ask for wav, flac, mp3, opus or pcm.",
+            "ask for wav, flac, mp3, opus or pcm, at the speed 1.",
             field="format",
         )
 

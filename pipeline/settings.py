@@ -229,6 +229,11 @@ class Settings(EnvironmentSettings):
         "INFO", description="Least level logged: `DEBUG`, `INFO`, `WARNING`, `ERROR`"
     )
     log_format: Literal["text", "json"] = Field("text", description="Form of the log lines: `text` or `json`")
+    traces_url: HttpUrl | None = Field(
+        None,
+        description="Collector that traces are sent to by OTLP, such as `http://127.0.0.1:4318/v1/traces`; none "
+        "when not set. `OTEL_EXPORTER_OTLP_HEADERS` can hold its key",
+    )
     log_payload_chars: int = Field(500, ge=0, description="Longest value in a log line")
 
     @field_validator("log_level", mode="before")

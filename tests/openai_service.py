@@ -13,9 +13,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from functions.local.server import local_app
 from gpu_runner.engines import Engine
 from gpu_runner.engines.mock import MockEngine
-from pipeline.audio.reference_audio import Recording
+from pipeline.audio.reference_audio import Recording, Samples
 from pipeline.clients.resources import Resources
 from tests.serving import served
+from tests.speech import voice_wav
 from tests.workers import real_time_worker
 
 
@@ -56,6 +57,14 @@ async def service(resources: Resources, engine: Engine | None = None) -> AsyncIt
         yield Service(url, traffic)
 
 
+async def save_voice(one: Service, name: str, pitch: float) -> str:
+    """Save a voice with a pitch in Hz; its id."""
+    sample = ("sample.wav", voice_wav(pitch, seconds=3), "audio/wav")
+    async with one.client() as client:
+        made = await client.audio.voices.create(name=name, audio_sample=sample, consent="I agree to be cloned.")
+    return made.id
+
+
 def decoded(body: bytes, format_: str | None = None) -> Recording:
     """Return the audio in a file."""
     with av.open(io.BytesIO(body), "r", format=format_) as file:
@@ -64,8 +73,8 @@ def decoded(body: bytes, format_: str | None = None) -> Recording:
     return Recording(samples, rate)
 
 
-def _mono(file: av.container.InputContainer) -> Iterator[np.ndarray[tuple[int], np.dtype[np.float32]]]:
+def _mono(file: av.container.InputContainer) -> Iterator[Samples]:
     resampler = av.AudioResampler(format="flt", layout="mono")
     for frame in file.decode(audio=0):
         for part in resampler.resample(frame):
-            yield part.to_ndarray().reshape(-1)
+            yield part.to_ndarray().reshape(-1).astype(np.float32)

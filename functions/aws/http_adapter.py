@@ -15,6 +15,7 @@ from functions.http.application import create_app, serve_with
 from functions.http.middleware.deadline import FIRST_BYTE_AT
 from functions.http.middleware.observability import CORRELATION_HEADER
 from functions.http.responses import problems
+from pipeline import tracing
 from pipeline.ids import Clock
 from pipeline.settings import Settings
 
@@ -31,7 +32,10 @@ def answering(process: Process) -> Handler:
         names = {CORRELATION_HEADER.lower(): event["requestContext"]["requestId"]}
         headers = names | event["headers"]
         request_context = _from_viewer(event["requestContext"], headers, process.resources.settings)
-        return adapter({**event, "headers": headers, "requestContext": request_context}, context)
+        try:
+            return adapter({**event, "headers": headers, "requestContext": request_context}, context)
+        finally:
+            tracing.flush()  # Lambda freezes the process between events
 
     return handler
 

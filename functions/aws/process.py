@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import structlog
 
+from pipeline import tracing
 from pipeline.clients.resources import Resources, connect
 from pipeline.logs import configure_logging
 from pipeline.settings import load_settings
@@ -39,7 +40,10 @@ class Process:
         A task has a copy of the context, so values that the coroutine binds do not persist to the next event.
         """
         with structlog.contextvars.bound_contextvars(**bound):
-            return self.loop.run_until_complete(work)
+            try:
+                return self.loop.run_until_complete(work)
+            finally:
+                tracing.flush()  # Lambda freezes the process between events
 
 
 def start(service: str) -> Process:
@@ -52,6 +56,7 @@ def start(service: str) -> Process:
     """
     settings = load_settings()
     configure_logging(settings, service)
+    tracing.configure_tracing(settings, service)
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)  # Mangum uses the current event loop
     opened = AsyncExitStack()  # never closed: Lambda ends a process without notice

@@ -12,6 +12,7 @@ import structlog
 from functions.background import sqs_batches
 from functions.background.sqs_batches import Event, Record
 from functions.websocket import messages
+from pipeline import tracing
 from pipeline.access import webhook_receivers
 from pipeline.access.key_lookup import KeyLookup
 from pipeline.clients.resources import Resources
@@ -50,7 +51,10 @@ async def notify(resources: Resources, key_lookup: KeyLookup, job_id: str) -> bo
         outcome = await jobs.read_outcome(resources, job_id)
         if outcome is None:
             return True
-        with structlog.contextvars.bound_contextvars(correlation_id=outcome.correlation_id, job_id=job_id):
+        with (
+            structlog.contextvars.bound_contextvars(correlation_id=outcome.correlation_id, job_id=job_id),
+            tracing.span("notify", parent=outcome.traceparent, kind="consumer", job_id=job_id),
+        ):
             notified = await _notify_all(resources, key_lookup, outcome)
             await _send_webhook(resources, outcome)
             return notified

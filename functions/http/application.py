@@ -6,7 +6,7 @@ from functions.access.access_control import AccessControl
 from functions.access.connection_limits import ConnectionLimits
 from functions.http.middleware.deadline import RequestDeadline
 from functions.http.middleware.head_requests import HeadRequests
-from functions.http.middleware.observability import AccessLog, Correlation, RateLimit, Unexpected
+from functions.http.middleware.observability import AccessLog, Correlation, RateLimit, RequestSpan, Unexpected
 from functions.http.middleware.origins import Cors, LoopbackHosts, OriginCheck
 from functions.http.middleware.repeated_headers import RepeatedHeaders
 from functions.http.middleware.request_limits import BodyLimit, BodyLimits
@@ -117,6 +117,8 @@ def create_app(settings: Settings, *, on_loopback: bool = False) -> FastAPI:
     app.add_middleware(SecurityHeaders)
     app.add_middleware(OpenAiErrors)
     app.add_middleware(AccessLog)
+    if settings.traces_url is not None:
+        app.add_middleware(RequestSpan)
     app.add_middleware(Correlation, new_id=id_maker(utc_now))
     return app
 

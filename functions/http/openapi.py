@@ -66,7 +66,7 @@ class Api(FastAPI):
                 for method, operation in path.items():
                     _complete(operation, has_content=method != "head", wants_keys=self._wants_keys)
             for name, path in schema["paths"].items():
-                if name.startswith(openai_errors.PREFIX):
+                if openai_errors.is_openai(name):
                     _describe_openai_errors(path)
             _add_limits(schema, self._limits)
             if self._wants_keys:

@@ -25,6 +25,7 @@ from pipeline.clients.resources import Resources, connect, current_credentials
 from pipeline.ids import Clock, utc_now
 from pipeline.logs import configure_logging
 from pipeline.settings import Settings, load_settings
+from pipeline.tracing import configure_tracing
 
 log = structlog.get_logger(__name__)
 
@@ -35,6 +36,7 @@ def application() -> FastAPI:
     """Return the application of one server process, configured by its environment."""
     settings = load_settings()
     configure_logging(settings, "api")
+    configure_tracing(settings, "api")
     _die_with_parent()
     return local_app(settings)
 

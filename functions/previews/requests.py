@@ -11,6 +11,7 @@ from pipeline.contract import layout
 from pipeline.contract.options import Options
 from pipeline.contract.records import NewReference, Request, Source, Subscriber
 from pipeline.domain import jobs, sessions, voices
+from pipeline.tracing import current_traceparent
 
 
 def _check_whole(text: str) -> str:
@@ -71,6 +72,7 @@ def preview_request(
         options=options,
         created_at=resources.clock(),
         correlation_id=correlation_id,
+        traceparent=current_traceparent(),
         subscriber=subscriber,
         new_reference=new_reference,
         webhook_url=webhook_url,

@@ -13,6 +13,7 @@ from functions.access.access_control import AccessControl
 from functions.previews.requests import WholeText, find_reference, preview_request
 from functions.websocket import messages
 from functions.websocket.messages import Message
+from pipeline import tracing
 from pipeline.access.api_keys import Caller
 from pipeline.access.webhook_receivers import check_webhook
 from pipeline.clients.resources import Resources
@@ -110,7 +111,8 @@ class Dispatcher:
         parsed: Message = {}
         try:
             parsed = await self._parsed(caller, raw)
-            return await self._route(sender, caller, parsed, say)
+            with tracing.span("request", kind="server", path="/ws"):
+                return await self._route(sender, caller, parsed, say)
         except Unavailable as error:
             log.warning("unavailable", reason=error.message, cause=repr(error.__cause__))
             return messages.error(error, message=unavailability(error), request_id=_request_id(parsed))

@@ -130,10 +130,14 @@ class Engine(Protocol):
 
 @runtime_checkable
 class Reproducible(Protocol):
-    """Optional interface of an engine: equal utterances give exactly equal audio."""
+    """Optional interface of an engine: equal utterances give equal audio, but for rounding that can't be heard."""
 
-    reproducible_as: str | None
-    """Identifies all that the audio depends on besides the utterance: equal names mean equal audio."""
+    @property
+    def reproducible_as(self) -> str | None:
+        """Identifies all that the audio depends on besides the utterance: equal names mean equal audio.
+
+        None when that is not known yet, or can't be promised.  It may be read from any thread, at any time.
+        """
 
 
 @runtime_checkable

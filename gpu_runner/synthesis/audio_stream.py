@@ -17,7 +17,7 @@ PROGRESS_INTERVAL = timedelta(seconds=1)
 
 @dataclass(frozen=True, slots=True)
 class Take:
-    """One attempt to generate a job's audio; attempts with the same `name` give exactly the same samples."""
+    """One attempt to generate a job's audio; attempts with the same `name` give the same samples."""
 
     job_id: str
     name: str

@@ -54,4 +54,5 @@ class Chunks:
 def to_pcm(samples: Samples) -> bytes:
     """Return the samples as in the stored WAV, little-endian, 16 bits: the upper half of libsndfile's 32 bits."""
     scaled = np.rint(samples.astype(np.float64) * 2**31).astype(np.int64) >> 16
-    return np.clip(scaled, -32768, 32767).astype("<i2").tobytes()
+    pcm: bytes = np.clip(scaled, -32768, 32767).astype("<i2").tobytes()
+    return pcm

@@ -1,5 +1,6 @@
 """The context in which all jobs are processed."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from gpu_runner.dependencies import Sleep
@@ -16,6 +17,6 @@ class WorkerContext:
     engine: EngineThread
     prompts: Prompts
     sample_rate: int
-    reproducible_as: str | None
-    """See `Reproducible`; None when a retried job may have different audio."""
+    reproducible_as: Callable[[], str | None]
+    """See `Reproducible`; returns None when a retried job may have different audio."""
     sleep: Sleep

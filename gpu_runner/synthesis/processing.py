@@ -12,6 +12,7 @@ from gpu_runner.synthesis.context import WorkerContext
 from gpu_runner.synthesis.engine_loop import Speech
 from gpu_runner.synthesis.publishing import PreviouslySynthesized, Result, Synthesized, is_late, stored_preview
 from gpu_runner.synthesis.watch import POLL_SECONDS, Watch
+from pipeline import tracing
 from pipeline.clients.resources import Resources
 from pipeline.contract import layout, retention
 from pipeline.contract.records import Request
@@ -52,7 +53,9 @@ async def process(
     try:
         if redelivered and (stored := await stored_preview(resources, layout.preview(job_id))):
             return PreviouslySynthesized(request, stored)
-        return await _synthesize(context, request, redelivered=redelivered)
+        tracing.record_span("queue", request.created_at, resources.clock(), parent=request.traceparent)
+        with tracing.span("synthesis", parent=request.traceparent, kind="consumer", job_id=job_id):
+            return await _synthesize(context, request, redelivered=redelivered)
     except PERMANENT_ERRORS as error:
         return jobs.failure(request, error, resources.clock())
 
@@ -88,7 +91,7 @@ async def _synthesize(context: WorkerContext, request: Request, *, redelivered: 
 
 
 def _open_stream(context: WorkerContext, request: Request, *, restarted: bool) -> AudioStream:
-    name = context.reproducible_as or context.resources.new_id()
+    name = context.reproducible_as() or context.resources.new_id()
     take = Take(request.job_id, name, context.sample_rate, restarted)
     return AudioStream(context.resources.connections, take, context.resources.clock)
 

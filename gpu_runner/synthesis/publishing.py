@@ -12,6 +12,7 @@ from gpu_runner.synthesis.audio_stream import AudioStream
 from gpu_runner.synthesis.context import WorkerContext
 from gpu_runner.synthesis.engine_loop import Speech
 from gpu_runner.synthesis.prompts import Voice
+from pipeline import tracing
 from pipeline.audio import reference_audio
 from pipeline.audio.reference_audio import Recording
 from pipeline.audio.wav import WAV, length_of_wav
@@ -87,6 +88,12 @@ async def publish(context: WorkerContext, result: Result) -> None:
     Unavailable
         The storage does not respond.
     """
+    parent = result.traceparent if isinstance(result, Failed) else result.request.traceparent
+    with tracing.span("store", parent=parent):
+        await _publish(context, result)
+
+
+async def _publish(context: WorkerContext, result: Result) -> None:
     resources, stored = context.resources, None
     if isinstance(result, Synthesized):
         await result.stream.close()

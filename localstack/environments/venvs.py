@@ -25,6 +25,8 @@ LOCKS = {
     "sam": _HERE / "sam.lock",
     "checkov": _HERE / "checkov.lock",
     "lambda": _HERE / "lambda.lock",
+    "faster-qwen3-tts": _HERE / "faster-qwen3-tts.lock",
+    "wyoming-openai": _HERE / "wyoming-openai.lock",
     "simulation": ROOT / "infra" / "simulation.lock",
 }
 
@@ -54,15 +56,21 @@ def ensure(name: str, lock: Path, maker: str = sys.executable) -> Path:
     python = folder / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
     stamp = folder / "made-from.txt"
     wanted = _fingerprint(lock, maker)
+    if _is_made(python, stamp, wanted):  # in a container, on a file system that is read-only
+        return python
     VENVS.mkdir(exist_ok=True)
     # Two runs may start at once; one creates the environment, the other waits for it.
     with FileLock(VENVS / f"{name}.lock"):
-        if not (python.exists() and stamp.exists() and stamp.read_text() == wanted):
+        if not _is_made(python, stamp, wanted):
             log.info("making a virtual environment", name=name, lock=str(lock.relative_to(ROOT)))
             stamp.unlink(missing_ok=True)
             _make(folder, python, lock, maker)
             stamp.write_text(wanted)
     return python
+
+
+def _is_made(python: Path, stamp: Path, wanted: str) -> bool:
+    return python.exists() and stamp.exists() and stamp.read_text() == wanted
 
 
 def _fingerprint(lock: Path, maker: str) -> str:

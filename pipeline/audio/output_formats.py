@@ -3,9 +3,12 @@
 Nothing here needs numpy: encoders that do are imported when they are needed.
 """
 
+import importlib.util
 import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, get_args
+
+from pipeline.errors import FormatNotInstalled
 
 if TYPE_CHECKING:
     from pipeline.audio.tempo import TempoChange
@@ -80,6 +83,18 @@ def _encoder(name: FormatName, sample_rate: int) -> Encoder:
     from pipeline.audio.encoders import SoundFileEncoder
 
     return SoundFileEncoder(name, sample_rate)
+
+
+def check_installed(format_: OutputFormat) -> None:
+    """Raise an error if a format can't be made here, before anything is made for it.
+
+    Raises
+    ------
+    FormatNotInstalled
+        It needs a library that is not installed.
+    """
+    if (format_.name == "aac" or format_.speed != 1) and importlib.util.find_spec("av") is None:
+        raise FormatNotInstalled("aac" if format_.name == "aac" else "A speed other than 1", "av")
 
 
 def transcode(wav: bytes, format_: OutputFormat) -> bytes:

@@ -5,7 +5,6 @@ from contextlib import asynccontextmanager
 from ipaddress import ip_address
 from socket import AddressFamily
 from typing import Protocol
-from urllib.parse import urlsplit
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -87,28 +86,29 @@ class HttpWebhookClient:
 
     async def send(self, url: str, headers: Mapping[str, str], body: bytes) -> None:
         """See `WebhookClient.send`."""
-        self._check(url)
         try:
-            async with self._session.post(
-                URL(url, encoded=True), data=body, headers=headers, allow_redirects=False
-            ) as answer:
+            target = URL(url)
+        except ValueError as error:
+            raise WebhookRefused("the receiver's URL is not valid", is_final=True) from error
+        self._check(target)
+        try:
+            async with self._session.post(target, data=body, headers=headers, allow_redirects=False) as answer:
                 await _read_bounded(answer)
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise WebhookRefused(_reason(error)) from error
         if not 200 <= answer.status < 300:
             raise WebhookRefused(f"the receiver answered {answer.status}", is_final=answer.status == 410)
 
-    def _check(self, url: str) -> None:
-        """Check the host if it is an address, which is not resolved, and the scheme again."""
-        parts = urlsplit(url)
-        host = parts.hostname or ""
+    def _check(self, target: URL) -> None:
+        """Check the scheme, and the host if it is an address, which aiohttp does not resolve."""
+        host = target.host or ""
         if self._allows_loopback and is_loopback(host):
             return
         try:
             is_allowed = is_public(ip_address(host))
         except ValueError:
             is_allowed = True
-        if parts.scheme != "https" or not is_allowed:
+        if target.scheme != "https" or not is_allowed:
             raise WebhookRefused("the receiver is not a public host reached by https", is_final=True)
 
 

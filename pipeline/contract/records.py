@@ -77,6 +77,7 @@ class Envelope(_MadeBySubscriber):
     created_at: AwareDatetime
     correlation_id: str | None = None
     webhook_url: str | None = Field(None, description="whom to tell how it ended, besides its subscriber")
+    traceparent: str | None = Field(None, description="the span that made it, if it is traced")
 
 
 class Request(Envelope):
@@ -118,6 +119,7 @@ class _OutcomeFields(_MadeBySubscriber):
     completed_at: AwareDatetime
     correlation_id: str | None = None
     webhook_url: str | None = None
+    traceparent: str | None = None
 
 
 class Preview(Record):

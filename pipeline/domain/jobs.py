@@ -10,7 +10,7 @@ from typing import Literal
 import structlog
 from pydantic import ValidationError
 
-from pipeline import deadlines
+from pipeline import deadlines, tracing
 from pipeline.access import concurrent_previews
 from pipeline.access.owners import owns
 from pipeline.access.quotas import Quotas
@@ -105,12 +105,17 @@ async def prepare(
 async def submit(resources: Resources, request: Request) -> None:
     """Run the second half of `accept`: send the message of a prepared job."""
     async with _withdrawn_on_error(resources, request):
-        document = request.model_dump(mode="json", exclude_none=True)
-        message = QueueMessage(job_id=request.job_id, request=document).model_dump_json(exclude_none=True)
-        if len(message.encode()) > _MESSAGE_MAX_BYTES:
-            await enqueue(resources, request.job_id, request.source.owner)
-        else:
-            await resources.synthesis.send(message, group=request.source.owner)
+        with tracing.span("enqueue", kind="producer", job_id=request.job_id):
+            await _send(resources, request)
+
+
+async def _send(resources: Resources, request: Request) -> None:
+    document = request.model_dump(mode="json", exclude_none=True)
+    message = QueueMessage(job_id=request.job_id, request=document).model_dump_json(exclude_none=True)
+    if len(message.encode()) > _MESSAGE_MAX_BYTES:
+        await enqueue(resources, request.job_id, request.source.owner)
+    else:
+        await resources.synthesis.send(message, group=request.source.owner)
 
 
 def preview_owner(job: Envelope | Outcome) -> Owner:

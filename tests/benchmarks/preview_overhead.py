@@ -40,6 +40,9 @@ QUIET = {
     "VISIBILITY_TIMEOUT_SECONDS": "60",
 }
 
+SETTLED_SECONDS = 1.5
+IDLE_SECONDS = 10.0  # a multiple of the intervals of all that is done regularly
+
 CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 
 Run = Callable[[], Awaitable[object]]
@@ -211,7 +214,7 @@ class Counting:
 
 
 async def count_requests(store: Stack, folder: Path, counts: Mapping[int, int]) -> None:
-    """Count the storage and queue requests of a preview, everything that any process makes included."""
+    """Count the storage and queue requests of a preview, of all processes, less what they make when idle."""
     settings = settings_of(store, "counted")
     counting = Counting(settings.endpoint_for("s3") or "")
     print("\n| in flight | requests per preview | of which |\n|---|---|---|")
@@ -255,12 +258,17 @@ def preview_again(client: httpx.AsyncClient, session_id: str) -> Run:
 
 async def _count(counting: Counting, run: Run, in_flight: int, count: int, what: str) -> None:
     await run()
-    await asyncio.sleep(1.5)  # what is put off, such as deletions, belongs to the previews before
+    await asyncio.sleep(SETTLED_SECONDS)  # what is put off, such as deletions, belongs to the previews before
+    counting.counts.clear()
+    await asyncio.sleep(IDLE_SECONDS)
+    idle, began = Counter(counting.counts), time.monotonic()
     counting.counts.clear()
     await timed(run, in_flight=in_flight, count=count)
-    await asyncio.sleep(1.5)
-    total = counting.counts.total() / count
-    parts = ", ".join(f"{name} {number / count:.2f}" for name, number in counting.counts.most_common())
+    await asyncio.sleep(SETTLED_SECONDS)
+    idle_share = (time.monotonic() - began) / IDLE_SECONDS
+    made = {name: (number - idle[name] * idle_share) / count for name, number in counting.counts.most_common()}
+    total = sum(made.values())
+    parts = ", ".join(f"{name} {number:.2f}" for name, number in made.items() if number > 0.005)
     print(f"| {in_flight}{what} | **{total:.1f}** | {parts} |")
 
 

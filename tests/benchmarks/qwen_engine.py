@@ -26,7 +26,7 @@ from gpu_runner.engines.qwen.checkpoint.loading import open_model
 from gpu_runner.engines.qwen.engine import QwenEngine
 from gpu_runner.engines.qwen.model import Model
 from pipeline.settings import Settings
-from tests.benchmarks import qwen_load, qwen_stages
+from tests.benchmarks import qwen_faster, qwen_load, qwen_stages
 from tests.qwen import tiny_checkpoint
 from tests.qwen.stages import never_ending
 
@@ -81,15 +81,16 @@ def stages(bench: Bench) -> dict[str, Callable[[], Found]]:
     named["seeds"] = lambda: qwen_stages.seeds(bench.engine, bench.load, max(bench.levels))
     named["memory"] = lambda: qwen_stages.memory(bench.engine, bench.load, bench.device)
     named["qwen_tts"] = lambda: qwen_stages.library(bench.checkpoint, bench.engine, bench.device, bench.load)
+    named["faster_qwen3_tts"] = lambda: qwen_faster.faster(bench.checkpoint, bench.engine, bench.device, bench.load)
     return named
 
 
 def run(bench: Bench, results: Path | None, again: str | None = None) -> Found:
-    """Run the stages that are not in the results yet, and write each down as it ends."""
+    """Run the stages that are not in the results yet, or were skipped or failed, and write each down as it ends."""
     if results and results.exists():
         bench.found |= json.loads(results.read_text())["stages"]
     for name, stage in stages(bench).items():
-        if name not in bench.found or name == again:
+        if name == again or not bench.found.get(name, {}).keys() - {"skipped", "failed"}:
             print(f"{name} …", file=sys.stderr, flush=True)
             bench.found[name] = stage()
             if results:
@@ -133,9 +134,13 @@ def table(bench: Bench) -> str:
         "|---|---|",
     ]
     for name, found in bench.found.items():
-        facts = ", ".join(f"{fact.replace('_', ' ')} {value:g}" for fact, value in found.items())
+        facts = ", ".join(f"{fact.replace('_', ' ')} {_shown(value)}" for fact, value in found.items())
         lines.append(f"| {name} | {facts} |")
     return "\n".join(lines)
+
+
+def _shown(value: float | str) -> str:
+    return f"({value})" if isinstance(value, str) else f"{value:g}"
 
 
 def main() -> None:

@@ -90,8 +90,11 @@ class Stack:
 
     def make_key(self, owner: str, *scopes: str) -> str:
         """Create an API key, as `make keys` does."""
-        command = [sys.executable, str(ROOT / "localstack" / "keys.py"), "make", "--owner", owner]
-        command += [part for scope in scopes for part in ("--scope", scope)]
+        return self.run_keys("make", "--owner", owner, *(part for scope in scopes for part in ("--scope", scope)))
+
+    def run_keys(self, *arguments: str) -> str:
+        """Run `make keys` with these arguments; return its output."""
+        command = [sys.executable, str(ROOT / "localstack" / "keys.py"), *arguments]
         made = subprocess.run(command, env=self._environment, capture_output=True, text=True, timeout=60)
         assert made.returncode == 0, made.stderr
         return made.stdout.strip()

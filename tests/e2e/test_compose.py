@@ -1,7 +1,7 @@
 """The services of localstack/compose.yaml: the very commands, environments and health checks, without containers.
 
-Each service is a process.  The volume, each container's /tmp and the ports of their shared network become folders and
-ports of this machine.
+Each service is a process.  The volume, each container's /tmp and the ports of their shared network become folders
+and ports of this machine.
 """
 
 import os
@@ -19,6 +19,7 @@ from supervision.ports import free_port
 
 from tests.e2e.client import Client
 from tests.e2e.stack import ROOT, wait_until
+from tests.trace_collector import Collector
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("supervisor")]
 
@@ -36,6 +37,7 @@ class Project:
         self.folder = folder
         self.ports = {port: free_port(HOST) for port in ("4566", "8000", "8080")}
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.collector = Collector()
 
     def up(self) -> None:
         """Start the services in the order of `depends_on`, each once those before it are healthy."""
@@ -59,7 +61,9 @@ class Project:
     def exec(self, name: str, *command: str) -> "subprocess.CompletedProcess[str]":
         """Run a command as in the service's container."""
         here = self._here(command, name)
-        return subprocess.run(here, cwd=ROOT, env=self.environment(name), capture_output=True, text=True, timeout=60)
+        return subprocess.run(
+            here, cwd=ROOT, env=self.environment(name), capture_output=True, text=True, timeout=60
+        )
 
     def wait_until_healthy(self, name: str) -> None:
         kind, *check = SERVICES[name]["healthcheck"]["test"]
@@ -92,6 +96,7 @@ class Project:
         return [sys.executable if part == "python" else self._mapped(part, name) for part in command]
 
     def _mapped(self, text: str, name: str) -> str:
+        text = text.replace("${TRACES_URL:-}", self.collector.url)
         text = re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", text)
         text = re.sub(r"(?<![\w.])/data\b", str(self.folder / "data"), text)
         text = re.sub(r"(?<![\w.])/tmp\b(?=/ready)", str(self.folder / name), text)
@@ -108,6 +113,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
         for process in project.processes.values():
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+        project.collector.close()
 
 
 def client_of(project: Project, key: str | None = None) -> Client:
@@ -132,6 +138,29 @@ def test_a_client_is_told_over_the_socket_by_the_pump(project: Project) -> None:
     job_id = client.preview(150, "Hello.", Prefer="respond-async").json()["job_id"]
     wait_until(lambda: client.get(f"/jobs/{job_id}").json()["status"] == "succeeded", "the job ended")
     wait_until(lambda: "error" not in project.logged("pump"), "no error")
+
+
+def test_a_preview_is_one_trace_from_its_request_to_the_push(project: Project) -> None:
+    key = project.exec("api", "python", "-m", "functions.keys", "make", "--owner", "me").stdout.strip()
+    trace_id, span_id = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+    traced = {"traceparent": f"00-{trace_id}-{span_id}-01"}
+    assert client_of(project, key).preview(150, "Hello.", Prefer="wait=25", **traced).status_code == 200
+    wanted = {
+        ("api", "request"),
+        ("api", "enqueue"),
+        ("worker", "queue"),
+        ("worker", "synthesis"),
+        ("worker", "store"),
+        ("pump", "notify"),
+    }
+
+    def found() -> set[tuple[str, str]]:
+        return {(service, span.name) for service, span in project.collector.spans.get(trace_id, [])}
+
+    wait_until(lambda: found() == wanted, "all spans", 20)
+    spans = {span.name: span for _, span in project.collector.spans[trace_id]}
+    assert spans["request"].parent_span_id.hex() == span_id
+    assert {span.parent_span_id for name, span in spans.items() if name != "request"} == {spans["request"].span_id}
 
 
 def test_what_is_stored_outlives_the_storage(project: Project) -> None:

@@ -6,6 +6,7 @@ Heavy (five minutes, some 6 GB of disk), so only where its tools are: as root, a
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -48,6 +49,8 @@ BORROWED = (
     "/opt/pypi-more",
 )
 STOP_SECONDS = 120
+# In place of a read-only root, which buildah has not; the rest of it belongs to root.
+READ_ONLY = ("app", "home", "opt", "usr")
 
 
 def build_model(folder: Path) -> None:
@@ -118,6 +121,8 @@ class Container:
     def __init__(self, image: str, environment: dict[str, str], mounts: Sequence[str], log: Path) -> None:
         self.name = buildah("from", "--pull-never", image, stdout=subprocess.PIPE).stdout.strip()
         self.log = log
+        root = buildah("mount", self.name, stdout=subprocess.PIPE).stdout.strip()
+        mounts = [*(f"{root}/{folder}:/{folder}:ro" for folder in READ_ONLY), *mounts]
         given = [part for name, value in environment.items() for part in ("--env", f"{name}={value}")]
         self._how = [
             "--isolation",
@@ -149,9 +154,15 @@ class Container:
 
     def stop(self) -> None:
         """Stop it as an engine would, by SIGTERM to its first process, and wait for its end."""
-        first = next(one for one in self._processes() if "supervisor.py" in " ".join(one.cmdline()[:3]))
-        first.send_signal(signal.SIGTERM)
+        self.terminate("localstack/supervisor.py")
         self._process.wait(STOP_SECONDS)
+
+    def terminate(self, *command: str) -> psutil.Process:
+        """Send SIGTERM to the Python process in it whose arguments end so."""
+        of_python = [one for one in self._processes() if one.cmdline()[0].endswith("/python")]
+        (found,) = (one for one in of_python if tuple(one.cmdline()[-len(command) :]) == command)
+        found.send_signal(signal.SIGTERM)
+        return found
 
     def wait(self) -> int:
         """Wait for it to end by itself; its exit status."""
@@ -211,6 +222,35 @@ def test_it_wants_a_key_and_speaks(single: tuple[Container, int]) -> None:
     answer = client.speak_as(recording(150, seconds=4), "Hello.", Prefer="wait=25")
     assert answer.status_code == 200, container.logged()[-3000:]
     assert answer.content[:4] == b"RIFF"
+
+
+def test_it_runs_with_a_root_that_is_read_only(single: tuple[Container, int]) -> None:
+    # Compose mounts volumes at the first two and memory at the next two; the rest, Debian's, goes unused.
+    expected = ("/data", "/models", "/tmp", "/var/cache/worker", "/var/tmp", "/run/lock")
+    excluded = [part for path in ("/proc", "/sys", "/dev", *expected) for part in ("-path", path, "-prune", "-o")]
+    find = ["find", "/", *excluded, "-type", "d", "-writable", "-print"]
+    # It fails for what it may not read.
+    assert single[0].run("sh", "-c", f"{shlex.join(find)} 2>/dev/null; true") == ""
+
+
+def test_a_worker_that_is_stopped_finishes_what_it_speaks(single: tuple[Container, int]) -> None:
+    container, port = single
+    key = container.run("python", "localstack/keys.py", "make", "--owner", "me")
+    client = Client(f"http://{HOST}:{port}", f"ws://{HOST}:{port}/ws", key)
+    audio = recording(150, seconds=4)
+    answers = [client.speak_as(audio, "A longer text. " * 8, Prefer="respond-async") for _ in range(12)]
+    jobs = [answer.headers["location"] for answer in answers]
+
+    def ended() -> int:
+        return sum(client.get(job).json()["status"] == "succeeded" for job in jobs)
+
+    wait_until(lambda: ended() > 0, "the first spoken", 120)
+    began = time.monotonic()
+    container.terminate("-m", "gpu_runner").wait(STOP_SECONDS)
+    assert time.monotonic() - began < STOP_SECONDS
+    assert '"event": "draining"' in container.logged()
+    # The supervisor starts another worker, which speaks the rest.
+    wait_until(lambda: ended() == len(jobs), "all spoken", 300)
 
 
 def test_it_ends_in_time_when_told_to(single: tuple[Container, int]) -> None:

@@ -18,6 +18,7 @@ from pipeline.contract import layout
 from pipeline.contract.records import Failed, Request, Source
 from pipeline.domain import jobs
 from tests.aws_events import recorded
+from tests.trace_collector import Collector
 
 ROOT = Path(__file__).parents[2]
 # What Lambda's runtime does: import the handler once, then hand it one event after the other.
@@ -48,9 +49,9 @@ def run(resources: Resources, handler: str, *events: Event, **more: str) -> "sub
     )
 
 
-async def invoked(resources: Resources, handler: str, *events: Event) -> list[Any]:
+async def invoked(resources: Resources, handler: str, *events: Event, **more: str) -> list[Any]:
     """Start a function and let it serve events; its answers, and that its log is one of JSON lines."""
-    done = await asyncio.to_thread(run, resources, handler, *events)
+    done = await asyncio.to_thread(run, resources, handler, *events, **more)
     assert done.returncode == 0, done.stderr
     for line in done.stderr.splitlines():
         assert json.loads(line)["service"]
@@ -85,6 +86,19 @@ async def test_http(resources: Resources) -> None:
     answers = await invoked(resources, "functions.aws.http.handler", one, two)
     assert [answer["statusCode"] for answer in answers] == [200, 200]
     assert [answer["headers"]["x-correlation-id"] for answer in answers] == ["JKJaXmPLvHcESHA=", "another="]
+
+
+async def test_spans_are_sent_before_the_process_is_frozen(resources: Resources) -> None:
+    collector = Collector()
+    event = recorded("http_get")
+    event["headers"]["traceparent"] = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    event["requestContext"]["timeEpoch"] = int(time.time() * 1000)
+    (answer,) = await invoked(resources, "functions.aws.http.handler", event, TRACES_URL=collector.url)
+    assert answer["statusCode"] == 200
+    ((service, span),) = collector.spans["0af7651916cd43dd8448eb211c80319c"]
+    collector.close()
+    assert (service, span.name) == ("api", "request")
+    assert {one.key: one.value.string_value for one in span.attributes} == {"method": "GET", "path": "/voices"}
 
 
 async def test_outcomes_and_dead_letters(resources: Resources) -> None:

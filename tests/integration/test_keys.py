@@ -9,7 +9,7 @@ from datetime import timedelta
 
 import pytest
 
-from pipeline.access import api_keys, key_format, ws_tickets
+from pipeline.access import api_keys, key_format, webhook_receivers, ws_tickets
 from pipeline.access.api_keys import Caller
 from pipeline.access.key_lookup import KeyLookup
 from pipeline.clients.resources import Resources
@@ -166,3 +166,22 @@ async def test_a_command_that_can_not_be_read(settings: Settings, arguments: lis
     assert (ended.status, ended.output) == (2, "")
     assert words in ended.words
     assert "Traceback" not in ended.words
+
+
+async def test_a_webhooks_secret_and_receiver_on_the_command_line(resources: Resources) -> None:
+    settings = resources.settings
+    url = "https://example.com/hook"
+    early = await command(settings, "webhook-url", "--owner", "alice", url)
+    assert (early.status, "webhook-secret" in early.words) == (1, True)
+    first = await command(settings, "webhook-secret", "--owner", "alice")
+    second = await command(settings, "webhook-secret", "--owner", "alice")
+    made = [one.output.removesuffix("\n") for one in (second, first)]
+    assert all(secret.startswith("whsec_") for secret in made)
+    assert not any(secret in one.words for secret in made for one in (first, second))
+    assert (await command(settings, "webhook-url", "--owner", "alice", url)).status == 0
+    receiver = await webhook_receivers.read(resources, "alice")
+    assert (list(receiver.secrets), receiver.url) == (made, url)
+    assert (await command(settings, "webhook-url", "--owner", "alice")).status == 0
+    assert (await webhook_receivers.read(resources, "alice")).url is None
+    assert (await command(settings, "webhook-url", "--owner", "alice", "http://10.0.0.1/")).status == 1
+    assert (await webhook_receivers.read(resources, None)).secrets == ()

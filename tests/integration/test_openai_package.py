@@ -4,7 +4,7 @@ import asyncio
 import base64
 import io
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any, Literal, get_args
@@ -14,15 +14,17 @@ import pytest
 from openai import AsyncOpenAI
 from openai.types.audio import Voice
 
+from functions.local.server import local_app
 from gpu_runner.engines.mock import MockEngine
 from gpu_runner.engines.pitch import median_pitch
 from pipeline.access import api_keys
+from pipeline.audio.output_formats import read_wav
 from pipeline.audio.reference_audio import Recording
 from pipeline.clients.resources import Resources
 from pipeline.contract import layout
 from pipeline.domain import jobs
 from tests.openai_service import Service, decoded, service
-from tests.serving import changed
+from tests.serving import SPOKEN, changed, served, speaking
 from tests.speech import voice_wav
 
 Format = Literal["mp3", "opus", "aac", "flac", "wav", "pcm"]
@@ -103,7 +105,7 @@ async def test_speech_is_mp3_unless_asked_otherwise(client: AsyncOpenAI, sample:
 
 async def test_a_voice_is_named_by_id_or_name_or_object(client: AsyncOpenAI, sample: bytes) -> None:
     voice = await saved(client, sample)
-    same = {"model": "tts-1", "input": TEXT, "response_format": "pcm", "extra_body": {"seed": 1}}
+    same: dict[str, Any] = {"model": "tts-1", "input": TEXT, "response_format": "pcm", "extra_body": {"seed": 1}}
     by_id = await client.audio.speech.create(voice=voice.id, **same)
     by_name = await client.audio.speech.create(voice="nova OF nowhere", **same)
     by_object = await client.audio.speech.create(voice={"id": voice.id}, **same)
@@ -126,14 +128,14 @@ async def test_speech_with_a_recording_in_place_of_a_voice(client: AsyncOpenAI, 
     assert median_pitch(decoded(answer.content)) == pytest.approx(PITCH, rel=0.05)
 
 
-@pytest.mark.parametrize("speed", [0.25, 0.5, 1.5, 4.0])
-async def test_speed_changes_the_length_and_keeps_the_pitch(
-    client: AsyncOpenAI, sample: bytes, speed: float
-) -> None:
+@pytest.mark.slow
+async def test_speed_changes_the_length_and_keeps_the_pitch(client: AsyncOpenAI, sample: bytes) -> None:
     voice = await saved(client, sample)
-    normal, changed_ = decoded(await said(client, voice.id)), decoded(await said(client, voice.id, speed=speed))
-    assert seconds(changed_) == pytest.approx(seconds(normal) / speed, rel=0.05)
-    assert median_pitch(changed_) == pytest.approx(PITCH, rel=0.05)
+    normal = decoded(await said(client, voice.id))
+    for speed in (0.25, 0.5, 1.5, 4.0):
+        heard = decoded(await said(client, voice.id, speed=speed))
+        assert seconds(heard) == pytest.approx(seconds(normal) / speed, rel=0.05)
+        assert median_pitch(heard) == pytest.approx(PITCH, rel=0.05)
 
 
 async def test_instructions_are_accepted_with_a_warning(client: AsyncOpenAI, sample: bytes) -> None:
@@ -145,51 +147,120 @@ async def test_instructions_are_accepted_with_a_warning(client: AsyncOpenAI, sam
     assert "instructions" in answer.headers["x-warning"]
 
 
-@pytest.mark.parametrize("format_", ["pcm", "wav", "mp3"])
-async def test_audio_is_streamed_while_it_is_made(resources: Resources, sample: bytes, format_: Format) -> None:
-    async with service(resources, MockEngine(speed=2)) as one, one.client() as client:
+async def stored_samples(resources: Resources, job_id: str) -> bytes:
+    wav = await resources.bucket.get(layout.preview(job_id))
+    assert wav is not None
+    return read_wav(wav)[1]
+
+
+async def test_audio_is_streamed_while_it_is_made(resources: Resources, sample: bytes) -> None:
+    async with service(resources, MockEngine(speed=4)) as one, one.client() as client:
+        voice = await saved(client, sample)
+        for format_ in ("pcm", "wav", "mp3"):
+            async with client.audio.speech.with_streaming_response.create(
+                model="tts-1", voice=voice.id, input=TEXT, response_format=format_, stream_format="audio"
+            ) as answer:
+                job_id, pieces = answer.headers["x-job-id"], answer.iter_bytes()
+                first = await anext(pieces)
+                assert await jobs.read_outcome(resources, job_id) is None, format_
+                streamed = first + b"".join([piece async for piece in pieces])
+            samples = await stored_samples(resources, job_id)
+            if format_ == "mp3":
+                assert seconds(decoded(streamed)) == pytest.approx(len(samples) / 2 / 24_000, abs=0.15)
+            else:
+                assert streamed[0 if format_ == "pcm" else 44 :] == samples
+
+
+@pytest.mark.slow
+async def test_audio_is_streamed_at_another_speed(resources: Resources, sample: bytes) -> None:
+    async with service(resources, MockEngine(speed=4)) as one, one.client() as client:
         voice = await saved(client, sample)
         async with client.audio.speech.with_streaming_response.create(
-            model="tts-1", voice=voice.id, input=TEXT, response_format=format_, stream_format="audio"
+            model="tts-1", voice=voice.id, input=TEXT, response_format="pcm", speed=2
         ) as answer:
             pieces = answer.iter_bytes()
             first = await anext(pieces)
             assert await jobs.read_outcome(resources, answer.headers["x-job-id"]) is None
-            rest = b"".join([piece async for piece in pieces])
-        streamed = first + rest
-        whole = await said(client, voice.id, "wav")
-    heard = len(streamed) / 2 / 24_000 if format_ == "pcm" else seconds(decoded(streamed))
-    assert heard == pytest.approx(seconds(decoded(whole)), abs=0.15)
-
-
-async def events(client: AsyncOpenAI, voice: str, **more: Any) -> AsyncIterator[tuple[dict[str, Any], str]]:
-    """Yield the events of speech, each with its job's id."""
-    async with client.audio.speech.with_streaming_response.create(
-        model="gpt-4o-mini-tts", voice=voice, input=TEXT, stream_format="sse", **more
-    ) as answer:
-        assert answer.headers["content-type"].partition(";")[0] == "text/event-stream"
-        async for line in answer.iter_lines():
-            if line.startswith("data: "):
-                yield json.loads(line.removeprefix("data: ")), answer.headers["x-job-id"]
+            streamed = first + b"".join([piece async for piece in pieces])
+        samples = await stored_samples(resources, answer.headers["x-job-id"])
+    assert len(streamed) == pytest.approx(len(samples) / 2, rel=0.05)
 
 
 async def test_audio_is_streamed_in_events_while_it_is_made(resources: Resources, sample: bytes) -> None:
-    async with service(resources, MockEngine(speed=2)) as one, one.client() as client:
+    async with service(resources, MockEngine(speed=4)) as one, one.client() as client:
         voice = await saved(client, sample)
-        found = []
-        async for event, job_id in events(client, voice.id, response_format="pcm"):
-            if not found:
-                assert await jobs.read_outcome(resources, job_id) is None
-            found.append(event)
-        whole = await said(client, voice.id, "wav")
+        found: list[dict[str, Any]] = []
+        async with client.audio.speech.with_streaming_response.create(
+            model="gpt-4o-mini-tts", voice=voice.id, input=TEXT, response_format="pcm", stream_format="sse"
+        ) as answer:
+            assert answer.headers["content-type"].partition(";")[0] == "text/event-stream"
+            async for line in answer.iter_lines():
+                if not found:
+                    assert await jobs.read_outcome(resources, answer.headers["x-job-id"]) is None
+                if line.startswith("data: "):
+                    found.append(json.loads(line.removeprefix("data: ")))
+        samples = await stored_samples(resources, answer.headers["x-job-id"])
     *deltas, done = found
+    assert len(deltas) > 1
     assert {delta["type"] for delta in deltas} == {"speech.audio.delta"}
-    assert sum(len(base64.b64decode(delta["audio"])) for delta in deltas) == len(whole) - 44
+    assert b"".join(base64.b64decode(delta["audio"]) for delta in deltas) == samples
     assert done["type"] == "speech.audio.done"
     usage = done["usage"]
     assert usage["input_tokens"] > 0
     assert usage["output_tokens"] > 0
     assert usage["total_tokens"] == usage["input_tokens"] + usage["output_tokens"]
+
+
+async def made_previews(resources: Resources) -> int:
+    """Return how many jobs there are, but for those that prepare a voice."""
+    return len([item async for item in resources.bucket.list(layout.PREVIEWS)])
+
+
+async def test_a_request_that_timed_out_and_is_retried_waits_for_the_same_job(
+    resources: Resources, sample: bytes
+) -> None:
+    async with service(resources, MockEngine(delay_seconds=3)) as one:
+        async with one.client() as client:
+            voice = await saved(client, sample)
+        one.traffic.requests.clear()
+        async with one.client(timeout=2) as hasty:
+            assert seconds(decoded(await said(hasty, voice.id))) > 3
+        assert len(one.traffic.requests) > 1
+        assert await made_previews(resources) == 1
+
+
+@pytest.mark.slow
+async def test_audio_that_is_not_ready_in_time_is_asked_for_again(resources: Resources, sample: bytes) -> None:
+    hasty = replace(resources, settings=changed(resources.settings, preview_wait_seconds=1))
+    async with service(hasty, MockEngine(delay_seconds=2)) as one, one.client() as client:
+        voice = await saved(client, sample)
+        one.traffic.requests.clear()
+        assert seconds(decoded(await said(client, voice.id))) > 3
+        assert len(one.traffic.requests) > 1
+        assert await made_previews(resources) == 1
+
+
+@pytest.mark.slow
+async def test_another_take_is_made_once_the_first_has_ended(
+    client: AsyncOpenAI, resources: Resources, sample: bytes
+) -> None:
+    voice = await saved(client, sample)
+    await said(client, voice.id)
+    await said(client, voice.id)
+    assert await made_previews(resources) == 2
+
+
+async def test_an_idempotency_key_is_taken_from_these_clients_too(
+    client: AsyncOpenAI, resources: Resources, sample: bytes
+) -> None:
+    voice = await saved(client, sample)
+    one, same = [
+        await said(client, voice.id, "pcm", extra_headers={"Idempotency-Key": "chapter-1"}) for _ in range(2)
+    ]
+    assert one == same
+    assert await made_previews(resources) == 1
+    with pytest.raises(openai.UnprocessableEntityError):
+        await said(client, voice.id, "flac", extra_headers={"Idempotency-Key": "chapter-1"})
 
 
 async def test_a_consent_and_a_voice_from_beginning_to_end(
@@ -217,6 +288,25 @@ async def test_a_consent_and_a_voice_from_beginning_to_end(
     assert [item.key async for item in resources.voices.list(layout.VOICES)] == []
 
 
+@pytest.mark.slow
+async def test_audio_that_is_too_large_for_an_answer_is_fetched_from_the_storage(
+    resources: Resources, sample: bytes
+) -> None:
+    """As in the cloud, where an answer is whole and has at most 6 MB."""
+    small = changed(resources.settings, answer_max_megabytes=0.01)
+    async with (
+        served(local_app(small)) as url,
+        speaking(resources),
+        AsyncOpenAI(base_url=f"{url}/v1", api_key="any string") as client,
+    ):
+        voice = await saved(client, sample)
+        answer = await client.audio.speech.create(
+            model="tts-1", voice=voice.id, input=TEXT, response_format="wav"
+        )
+    assert [first.status_code for first in answer.response.history] == [303]
+    assert answer.content == SPOKEN
+
+
 async def test_models(client: AsyncOpenAI) -> None:
     listed = [model async for model in client.models.list()]
     assert {"mock", "tts-1"} <= {model.id for model in listed}
@@ -234,7 +324,7 @@ async def test_errors_say_what_was_wrong_and_are_not_retried(
     speech, voices = client.audio.speech, client.audio.voices
     good: dict[str, Any] = {"model": "tts-1", "voice": voice.id, "input": "Hello."}
     audio = ("a.wav", sample)
-    wrong = [
+    wrong: list[tuple[Callable[[], Awaitable[Any]], type[openai.APIStatusError], str | None]] = [
         (partial(speech.create, **good | {"voice": "nobody"}), openai.NotFoundError, "voice"),
         (partial(speech.create, **good | {"model": "whisper-1"}), openai.NotFoundError, "model"),
         (partial(speech.create, **good | {"input": "a" * 4097}), openai.UnprocessableEntityError, "input"),
@@ -265,7 +355,7 @@ async def test_errors_say_what_was_wrong_and_are_not_retried(
             openai.APIStatusError,
             "audio_sample",
         ),
-        (partial(voices.create, name="Other", type="prompt", prompt="A"), openai.UnprocessableEntityError, "type"),
+        (partial(voices.create, name="Other", type="prompt", prompt="A"), openai.UnprocessableEntityError, None),
         (partial(voices.delete, "nobody"), openai.NotFoundError, None),
     ]
     for call, kind, param in wrong:
@@ -315,6 +405,7 @@ async def test_keys_are_the_services_own(resources: Resources, sample: bytes) ->
             assert len(one.traffic.requests) == 1
 
 
+@pytest.mark.slow
 async def test_parallel_requests(client: AsyncOpenAI, sample: bytes) -> None:
     voice = await saved(client, sample)
     answers = await asyncio.gather(*(said(client, voice.id, extra_body={"seed": seed}) for seed in range(6)))

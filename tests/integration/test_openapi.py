@@ -14,12 +14,14 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from functions.http.application import create_app, serve_with
 from functions.http.middleware.security_headers import HEADERS
+from functions.http.openai.errors import is_openai
 from functions.http.responses import problems
+from pipeline.audio.reference_audio import encoded
 from pipeline.contract import layout
-from pipeline.domain import voice_changes
+from pipeline.domain import voice_changes, voice_consents
 from pipeline.errors import Unavailable
 from pipeline.settings import Settings
-from tests.speech import voice_wav
+from tests.speech import voice, voice_wav
 from tests.world import PROMPT, World
 
 METHODS = {"get", "post", "put", "delete", "head", "patch", "options"}
@@ -56,13 +58,17 @@ def test_every_answer_is_described(method: str, path: str, operation: dict[str, 
         assert "X-Correlation-Id" in answer["headers"]
         assert all(header["description"] and header["schema"] for header in answer["headers"].values())
         if int(status) >= 400:
-            content = {} if method == "head" else {problems.MEDIA_TYPE: {"schema": PROBLEM}}
-            assert answer.get("content", {}) == content
+            assert answer.get("content", {}) == ({} if method == "head" else error_content(path))
         if status == "503":
             assert "Retry-After" in answer["headers"]
 
 
-PROBLEM = {"$ref": "#/components/schemas/Problem"}
+def error_content(path: str) -> dict[str, Any]:
+    """Return how errors are described: OpenAI's form under `/v1`, else problems."""
+    media_type, model = (
+        ("application/json", "ErrorResponse") if is_openai(path) else (problems.MEDIA_TYPE, "Problem")
+    )
+    return {media_type: {"schema": {"$ref": f"#/components/schemas/{model}"}}}
 
 
 @pytest.mark.parametrize(("method", "path", "operation"), OPERATIONS)
@@ -97,6 +103,19 @@ def test_the_routes_are_the_ones_promised() -> None:
         "GET /health",
         "GET /status",
         "GET /metrics",
+        "POST /v1/audio/speech",
+        "GET /v1/audio/voices",
+        "POST /v1/audio/voices",
+        "GET /v1/audio/voices/{voice_id}",
+        "DELETE /v1/audio/voices/{voice_id}",
+        "POST /v1/audio/voice_consents",
+        "GET /v1/audio/voice_consents",
+        "GET /v1/audio/voice_consents/{consent_id}",
+        "POST /v1/audio/voice_consents/{consent_id}",
+        "DELETE /v1/audio/voice_consents/{consent_id}",
+        "GET /v1/models",
+        "GET /v1/models/{model}",
+        "GET /v1/audio/models",
     }
     assert DESCRIPTION["paths"]["/upload"]["post"]["deprecated"]
 
@@ -108,6 +127,11 @@ def test_nothing_is_described_that_is_not_used() -> None:
 
 
 SLOW = "a body that does not come"
+JSON, FORM = "application/json", "application/x-www-form-urlencoded"
+WAV = ("a.wav", voice_wav(120.0))
+VOICE = {"name": "Nova", "consent": "I agree."}
+# Base64 of more than a recording may have.
+LARGE = "A" * (4 * 1024 * 1024 * 15)
 BODY_KINDS = {"/voices": "application/json", "/uploads": "application/json"}
 
 
@@ -173,6 +197,62 @@ ERRORS = [
     ("get", "/previews/EXPIRED.wav", {}, 410),
     ("get", "/previews/DONE.wav", {"headers": {"range": "bytes=99-"}}, 416),
 ]
+OPENAI_ERRORS = [
+    ("get", "/v1/models/nothing", {}, 404),
+    ("post", "/v1/audio/speech", {"json": {"model": "tts-1", "voice": "nobody", "input": "Hi."}}, 404),
+    ("post", "/v1/audio/speech", {"json": {"model": "tts-1", "voice": "taken", "input": ""}}, 422),
+    ("post", "/v1/audio/speech", {"json": {"model": "tts-1", "ref_audio": LARGE, "input": "Hi."}}, 413),
+    ("get", "/v1/audio/voices/nobody", {}, 404),
+    ("delete", "/v1/audio/voices/nobody", {}, 404),
+    ("post", "/v1/audio/voices", {}, 422),
+    ("post", "/v1/audio/voices", {"data": VOICE | {"consent": "UNKNOWN"}, "files": {"audio_sample": WAV}}, 404),
+    ("post", "/v1/audio/voices", {"data": VOICE | {"name": "Taken"}, "files": {"audio_sample": WAV}}, 409),
+    ("post", "/v1/audio/voice_consents", {}, 422),
+    ("get", "/v1/audio/voice_consents?limit=0", {}, 422),
+    ("get", "/v1/audio/voice_consents/UNKNOWN", {}, 404),
+    ("delete", "/v1/audio/voice_consents/UNKNOWN", {}, 404),
+    ("post", "/v1/audio/voice_consents/UNKNOWN", {"json": {"name": "Mine"}}, 404),
+    ("post", "/v1/audio/voice_consents/CONSENT", {"json": {}}, 422),
+    *(
+        ("post", path, {"content": content, "headers": {"content-type": media_type} | length}, status)
+        for path, media_type, slow_type in (
+            ("/v1/audio/speech", JSON, JSON),
+            ("/v1/audio/voices", "multipart/form-data", FORM),
+            ("/v1/audio/voice_consents", "multipart/form-data", FORM),
+            ("/v1/audio/voice_consents/CONSENT", JSON, JSON),
+        )
+        for content, media_type, length, status in (
+            (b"\xff", media_type, {}, 400),
+            (b"", media_type, {"content-length": "999999999"}, 413),
+            (SLOW, slow_type, {}, 408),
+        )
+    ),
+]
+OPENAI_ANSWERS = [
+    ("get", "/v1/models", {}, 200),
+    ("get", "/v1/audio/models", {}, 200),
+    ("get", "/v1/models/tts-1", {}, 200),
+    ("get", "/v1/audio/voices", {}, 200),
+    ("get", "/v1/audio/voices/taken", {}, 200),
+    ("delete", "/v1/audio/voices/taken", {}, 200),
+    ("post", "/v1/audio/voices", {"data": VOICE, "files": {"audio_sample": WAV}}, 200),
+    (
+        "post",
+        "/v1/audio/voices",
+        {"data": VOICE | {"consent": "CONSENT"}, "files": {"audio_sample": WAV}},
+        200,
+    ),
+    ("get", "/v1/audio/voice_consents?limit=1", {}, 200),
+    ("get", "/v1/audio/voice_consents/CONSENT", {}, 200),
+    ("post", "/v1/audio/voice_consents/CONSENT", {"json": {"name": "Mine"}}, 200),
+    ("delete", "/v1/audio/voice_consents/CONSENT", {}, 200),
+    (
+        "post",
+        "/v1/audio/voice_consents",
+        {"data": {"name": "Mine", "language": "en-US"}, "files": {"recording": WAV}},
+        200,
+    ),
+]
 ANSWERS = [
     ("get", "/health", {}, 200),
     ("get", "/voices", {}, 200),
@@ -220,6 +300,9 @@ class Prepared:
         queued, done = await world.job(), await world.job()
         await world.succeed(done)
         names["QUEUED"], names["DONE"] = queued.job_id, done.job_id
+        recording = encoded(voice(120.0))
+        made = await voice_consents.create(world.resources, None, "Mine", "en", "I agree.", recording)
+        names["CONSENT"] = made.consent_id
         await voice_changes.save(world.resources, None, names["SESSION"], "Taken")
         await voice_changes.save(world.resources, None, names["SESSION"], "Taken too")
         await world.voices.put(layout.voice(None, "taken").embedding, PROMPT, "application/json")
@@ -272,12 +355,15 @@ def check(answer: Any, method: str, path: str, status: int) -> None:
     assert set(answer.headers) - FRAMING <= {name.lower() for name in declared["headers"]}
     if answer.content:
         assert answer.headers["content-type"] in declared["content"]
-    if status >= 400:
+    if status >= 400 and is_openai(path):
+        assert answer.json()["error"]["message"]
+        assert answer.headers.get("x-should-retry") == ("false" if status in {409, 422} else None)
+    elif status >= 400:
         assert answer.headers["content-type"] == problems.MEDIA_TYPE
         assert answer.json()["error"] == answer.json()["detail"]
 
 
-@pytest.mark.parametrize(("method", "path", "how", "status"), [*ERRORS, *ANSWERS])
+@pytest.mark.parametrize(("method", "path", "how", "status"), [*ERRORS, *ANSWERS, *OPENAI_ERRORS, *OPENAI_ANSWERS])
 async def test_what_is_answered_is_what_is_described(
     prepared: Prepared, method: str, path: str, how: dict[str, Any], status: int
 ) -> None:
@@ -286,24 +372,33 @@ async def test_what_is_answered_is_what_is_described(
     check(answer, method, path, status)
 
 
-@pytest.mark.parametrize(("method", "path", "operation"), OPERATIONS)
-async def test_every_route_answers_503_and_500_as_described(
-    method: str, path: str, operation: dict[str, Any]
-) -> None:
-    path = path.replace("{extension}", "pcm")
-    how: dict[str, Any] = {}
-    if "requestBody" in operation:
-        kinds = operation["requestBody"]["content"]
-        source = {"voice_id": "taken"} if path == "/preview-from-voice" else {"session_id": "SESSION"}
-        form = source | ({"name": "Nova"} if "application/json" in kinds else {"response_text": "Hi."})
-        how = {"json": form} if "application/json" in kinds else {"data": form}
-    if path == "/uploads":
-        how = {"json": {"transcription": "Hi."}}
-    if path == "/upload":
-        how = {"files": {"audio": ("a", voice_wav(120.0))}}
+WHAT_IS_SENT: dict[str, dict[str, Any]] = {
+    "post /preview": {"data": {"session_id": "SESSION", "response_text": "Hi."}},
+    "post /preview-from-voice": {"data": {"voice_id": "taken", "response_text": "Hi."}},
+    "post /voices": {"json": {"session_id": "SESSION", "name": "Nova"}},
+    "patch /voices/{voice_id}": {"json": {"name": "Nova"}},
+    "post /uploads": {"json": {"transcription": "Hi."}},
+    "post /upload": {"files": {"audio": WAV}},
+    "post /v1/audio/speech": {"json": {"model": "tts-1", "voice": "taken", "input": "Hi."}},
+    "post /v1/audio/voices": {"data": VOICE, "files": {"audio_sample": WAV}},
+    "post /v1/audio/voice_consents": {"data": {"name": "Mine", "language": "en"}, "files": {"recording": WAV}},
+    "post /v1/audio/voice_consents/{consent_id}": {"json": {"name": "Mine"}},
+}
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [row.values[:2] for row in OPERATIONS], ids=[row.id for row in OPERATIONS]
+)
+async def test_every_route_answers_503_and_500_as_described(method: str, path: str) -> None:
+    how = WHAT_IS_SENT.get(f"{method} {path}", {})
+    for name, value in (("{extension}", "pcm"), ("{voice_id}", "taken"), ("{model}", "tts-1")):
+        path = path.replace(name, value)
     # What tells how the service stands tells this too; only a key that can't be looked up is answered 503.
     unavailable = 200 if path in {"/status", "/metrics"} else 503
-    for error, status in ((Unavailable, unavailable), (ZeroDivisionError, 500)):
+    unexpected = 500
+    if "models" in path:  # which are not stored
+        unavailable = unexpected = 200
+    for error, status in ((Unavailable, unavailable), (ZeroDivisionError, unexpected)):
         world = World(Settings(preview_wait_seconds=0))
         known = world.resources.new_id()
         sent: dict[str, Any] = {
@@ -312,7 +407,7 @@ async def test_every_route_answers_503_and_500_as_described(
         }
         world.blow_after(0, error)
         async with client_of(world) as client:
-            url = path.replace("{job_id}", known).replace("{voice_id}", "taken")
+            url = path.replace("{job_id}", known).replace("{consent_id}", known)
             answer = await client.request(method, url, **sent)
         if method == "head":
             assert answer.status_code == status
@@ -321,7 +416,7 @@ async def test_every_route_answers_503_and_500_as_described(
 
 
 def test_every_error_that_is_described_is_tried() -> None:
-    tried = {(method, id(described(method, path)), status) for method, path, _, status in ERRORS}
+    tried = {(method, id(described(method, path)), status) for method, path, _, status in (*ERRORS, *OPENAI_ERRORS)}
     described_errors = {
         (method, id(operation), int(status))
         for methods in DESCRIPTION["paths"].values()
@@ -330,16 +425,18 @@ def test_every_error_that_is_described_is_tried() -> None:
         if 400 <= int(status) < 500 and method != "head"
     }
     # It takes a worker slower than a preview lives.
-    outrun = ("post", id(described("post", "/preview-from-voice")), 410)
+    outrun = {("post", id(described("post", path)), 410) for path in ("/preview-from-voice", "/v1/audio/speech")}
     # It takes a limit that other answers would be over as well.
     large = {("get", id(described("get", path)), 413) for path in ("/voices/taken/export", "/previews/nobody.mp3")}
     # It takes another client, who cancels the job meanwhile.
     conflicts = {("post", id(described("post", path)), 409) for path in ("/preview", "/preview-from-voice")}
     # It takes a request with the same Idempotency-Key that is under way.
     conflicts |= {("post", id(described("post", path)), 409) for path in ("/uploads", "/upload")}
+    openai = ("/v1/audio/speech", "/v1/audio/voice_consents", "/v1/audio/voice_consents/CONSENT")
+    conflicts |= {("post", id(described("post", path)), 409) for path in openai}
     # It takes as many open connections as there may be.
     many = {("get", id(described("get", "/jobs/nobody/events")), 429)}
-    assert described_errors - {outrun} - large - conflicts - many <= tried
+    assert described_errors - outrun - large - conflicts - many <= tried
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,48 @@
 """The benchmark runs: tiny and on a CPU, in stages, and goes on from what it has found."""
 
 import json
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.benchmarks import qwen_load
+from gpu_runner.engines.qwen.engine import QwenEngine
+from tests.benchmarks import qwen_faster, qwen_load
 from tests.benchmarks.qwen_engine import Bench, run, stages, table
 
 SMALLEST = qwen_load.Size((2.0,), (13, 13), 1)
+MEASURED = {"ms_per_frame": 1.0}
+
+# Stands in for the package, which runs on a GPU only; what it is called with is what it answers to.
+FASTER = """
+import numpy as np
+
+class FasterQwen3TTS:
+    @classmethod
+    def from_pretrained(cls, model_name, *, device, dtype):
+        assert (model_name, device, str(dtype)) == ("CHECKPOINT", "cpu", "torch.float32")
+        return cls()
+
+    def generate_voice_clone(self, *, text, language, voice_clone_prompt, ref_text, max_new_tokens, min_new_tokens):
+        item, = voice_clone_prompt
+        assert item.ref_code.shape[1:] == (16,) and item.ref_spk_embedding.dim() == 1
+        assert item.icl_mode and not item.x_vector_only_mode and item.ref_text == ref_text
+        print("Capturing graphs ...")
+        return [np.zeros(FRAMES * 1920)], 24000
+"""
+LIBRARY = """
+from dataclasses import dataclass
+
+@dataclass
+class VoiceClonePromptItem:
+    ref_code: object
+    ref_spk_embedding: object
+    x_vector_only_mode: bool
+    icl_mode: bool
+    ref_text: str
+"""
 
 
 @pytest.mark.slow
@@ -22,7 +56,47 @@ def test_it_measures_in_stages_and_goes_on_from_what_it_has(tmp_path: Path, chec
     assert found["operations"]["syncs_per_frame"] == 0
     written = json.loads(results.read_text())
     assert written["ms_per_frame"].keys() == {"1", "2"}
+    assert "CUDA" in written["stages"].pop("faster_qwen3_tts")["skipped"]
+    results.write_text(json.dumps(written | {"stages": written["stages"] | {"faster_qwen3_tts": MEASURED}}))
     again = Bench("tiny", "cpu", (1, 2), tmp_path / "no model is needed", SMALLEST)
-    assert run(again, results) == written["stages"]
+    assert run(again, results) == written["stages"] | {"faster_qwen3_tts": MEASURED}
     lines = table(again).splitlines()
     assert len(lines) == 4 + len(stages(again))
+
+
+@pytest.fixture
+def ask_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: QwenEngine) -> Callable[[str], Any]:
+    """Ask the program for its time, with a stand-in for the package that makes so many frames."""
+
+    def ask(frames: str) -> Any:
+        checkpoint = tmp_path / "checkpoint"
+        package = FASTER.replace("CHECKPOINT", str(checkpoint)).replace("FRAMES", frames)
+        (tmp_path / "faster_qwen3_tts.py").write_text(package)
+        (tmp_path / "qwen_tts.py").write_text(LIBRARY)
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+        command = [sys.executable, str(qwen_faster.PROGRAM)]
+        return qwen_faster.compare(command, checkpoint, engine, "cpu", SMALLEST)
+
+    return ask
+
+
+@pytest.mark.slow
+def test_the_other_engine_is_asked_for_as_many_frames(ask_other: Callable[[str], Any]) -> None:
+    assert ask_other("max_new_tokens").keys() == {"ms_per_frame"}
+
+
+@pytest.mark.slow
+def test_the_other_engine_has_to_make_them(ask_other: Callable[[str], Any]) -> None:
+    assert "are not 13 frames" in ask_other("5")["failed"]
+
+
+@pytest.mark.parametrize(
+    ("program", "reason"),
+    [
+        ("import sys; sys.exit(3)", "status 3"),
+        ("print('no answer')", "status 0"),
+        ("import time; time.sleep(60)", "within 2 s"),
+    ],
+)
+def test_a_program_without_an_answer_does_not_end_the_benchmark(program: str, reason: str) -> None:
+    assert reason in qwen_faster.ask([sys.executable, "-c", program], {}, seconds=2)["failed"]

@@ -108,8 +108,19 @@ def test_the_worker_is_nobody_special_and_its_caches_are_its_own() -> None:
     assert instructions("USER", "runtime") == ["10001:10001"]
     (made,) = (line for line in instructions("RUN", "runtime") if "useradd" in line)
     assert "--owner=10001 --group=10001 /var/cache/worker" in made
-    assert "NUMBA_CACHE_DIR=/var/cache/worker/" in instructions("ENV", "runtime")[0]
+    caches = {"NUMBA_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR"}
+    given = dict(pair.split("=", 1) for pair in instructions("ENV", "runtime")[0].split())
+    assert all(given[name].startswith("/var/cache/worker/") for name in caches)
     assert "--from=weights --chown=10001:10001 /models /models" in instructions("COPY", "runtime")
+
+
+def test_kernels_for_a_gpu_can_be_compiled_in_it() -> None:
+    assert "VARIANT=cuda" in instructions("ARG", "runtime")
+    (installing,) = (line for line in instructions("RUN", "runtime") if "apt-get" in line)
+    condition, packages = installing.split("then", 1)
+    assert '"${VARIANT}" = cuda' in condition
+    # What `kernels_for` looks for is cc, which gcc provides; Triton includes the headers of C and of Python.
+    assert {"gcc", "libc6-dev"} <= set(packages.split())
 
 
 def test_it_is_stopped_and_asked_after_as_it_should() -> None:
@@ -126,7 +137,8 @@ def test_it_is_stopped_and_asked_after_as_it_should() -> None:
 def test_every_setting_of_the_image_is_one() -> None:
     names = {name.upper() for name in Settings.model_fields}
     given = {pair.split("=")[0] for pair in instructions("ENV", "runtime")[0].split()}
-    assert given - {"PATH", "PYTHONUNBUFFERED", "HF_HOME", "NUMBA_CACHE_DIR"} <= names
+    given = {name for name in given if not name.endswith("_CACHE_DIR")}
+    assert given - {"PATH", "PYTHONUNBUFFERED", "HF_HOME"} <= names
 
 
 def test_what_is_run_to_warm_the_caches_runs() -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from gpu_runner.engines import CannotLoad, Engine, EngineLost, Piece, Utterance
+from gpu_runner.engines import CannotLoad, Engine, EngineLost, Piece, Reproducible, Utterance
 from gpu_runner.engines.qwen import job as job_module
 from gpu_runner.engines.qwen import load
 from gpu_runner.engines.qwen.engine import QwenEngine
@@ -72,6 +72,24 @@ def test_a_seed_decides_and_without_one_the_jobs_id_does(
     assert alike(done["0"], again["0"])
     assert alike(done["2"], again["2"])
     assert not alike(done["2"], done["3"])
+
+
+def test_what_its_audio_depends_on_has_a_name_where_it_can_be_kept(model: Model) -> None:
+    engine = QwenEngine(lambda: model, capacity=1, model="tiny")
+    assert isinstance(engine, Reproducible)
+    assert engine.reproducible_as is None  # nothing is loaded for it
+    assert engine.loaded.reproducible_as is not None
+    assert engine.reproducible_as == engine.loaded.reproducible_as
+
+    def name(**changes: object) -> str | None:
+        return dataclasses.replace(model, **changes).reproducible_as  # type: ignore[arg-type]
+
+    identity = dataclasses.replace(model.identity, revision="another")
+    defaults = dataclasses.replace(model.defaults, repetition_penalty=1.2)
+    names = {name(), name(identity=identity), name(defaults=defaults)}
+    assert names >= {engine.reproducible_as}
+    assert len(names) == 3
+    assert name(dtype=torch.bfloat16) is None
 
 
 @pytest.mark.usefixtures("endless")

@@ -2,8 +2,12 @@
 
 import asyncio
 import json
+from base64 import b64decode
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from functools import partial
+from threading import Event
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,16 +22,27 @@ from pipeline.clients.resources import Resources
 from pipeline.clients.storage import JSON
 from pipeline.contract import layout
 from pipeline.contract.options import Options
-from pipeline.contract.records import Request, Succeeded
+from pipeline.contract.records import ReplyTo, Request, Source, Subscriber, Succeeded
 from pipeline.domain import jobs
 from pipeline.settings import Settings
 from tests.engines import speak
 from tests.moto_server import running, serving
-from tests.orders import TRANSCRIPTION, failed, order_again, order_from_voice, order_new, save, succeeded, upload
+from tests.orders import (
+    TRANSCRIPTION,
+    failed,
+    order_again,
+    order_from_voice,
+    order_new,
+    request,
+    save,
+    succeeded,
+    upload,
+)
 from tests.qwen.stages import FailingRunner, allocating
 from tests.speech import voice
 from tests.waiting import eventually
 from tests.workers import real_time_worker
+from tests.world import FakeConnections
 
 SEEDED = Options(seed=11, max_seconds=1)
 
@@ -158,3 +173,56 @@ async def test_a_lost_device_ends_the_worker_and_leaves_the_job_to_the_next(
     async with real_time_worker(resources, QwenEngine(lambda: model, capacity=4, model="tiny")):
         await outcomes(resources, order)
     await succeeded(resources, order)
+
+
+class Listeners(FakeConnections):
+    """Clients that hear a job's chunks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.started = list[dict[str, Any]]()
+        self.chunks = list[dict[str, Any]]()
+        self.heard_three = Event()
+
+    async def post(self, to: ReplyTo, body: bytes) -> None:
+        """See `Connections.post`."""
+        message = json.loads(body)
+        (self.chunks if message["type"] == "tts_audio" else self.started).append(message["data"])
+        if len(self.chunks) == 3:
+            self.heard_three.set()
+
+
+@pytest.mark.usefixtures("endless")
+async def test_a_stream_goes_on_in_another_worker_behind_what_was_heard(resources: Resources, model: Model) -> None:
+    listeners = Listeners()
+    heard = replace(resources, connections=listeners)
+    subscriber = Subscriber(reply_to=ReplyTo(endpoint="http://here", connection_id="c"), stream=True)
+    plain = request(heard, Source(voice_id="nova"), await save(heard, "nova")).model_copy(
+        update={"options": Options(max_seconds=2)}
+    )
+    order = await accept(heard, plain, subscriber=subscriber)
+
+    def until_three_chunks_are_heard() -> Iterator[Exception | None]:
+        yield from [None] * 12
+        assert listeners.heard_three.wait(20)
+        yield RuntimeError("CUDA error: device-side assert triggered")
+
+    dying = FailingRunner(until_three_chunks_are_heard())
+    engine, next_one = (
+        QwenEngine(lambda: model, capacity=4, model="tiny", allocate=allocating(codes=runner))
+        for runner in (dying, None)
+    )
+    assert engine.loaded is next_one.loaded  # as at the start of a worker
+    with pytest.raises(EngineLost):
+        await run_worker(heard, lambda: engine, asyncio.Event())
+    before = len(listeners.chunks)
+    # Others in the batch: the samples are rounded differently.
+    async with real_time_worker(heard, next_one):
+        await outcomes(heard, order, *[await accept(heard, plain) for _ in range(2)])
+    assert [one["restarted"] for one in listeners.started] == [False, True]
+    assert len({one["take"] for one in [*listeners.started, *listeners.chunks]}) == 1
+    first, second = listeners.chunks[:before], listeners.chunks[before:]
+    joined = [*first, *(one for one in second if one["seq"] > first[-1]["seq"])]
+    assert [one["seq"] for one in joined] == list(range(len(joined)))
+    samples = np.frombuffer(b"".join(b64decode(one["audio"]) for one in joined), "<i2") / 32768
+    assert np.abs(samples - await samples_of(heard, order)).max() < 1e-3

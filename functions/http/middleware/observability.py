@@ -7,6 +7,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from functions.http.responses import problems, rate_limit_headers
+from pipeline import tracing
 from pipeline.ids import NewId
 from pipeline.logs import correlation_id_from
 
@@ -39,6 +40,22 @@ class Correlation:
 
         with structlog.contextvars.bound_contextvars(correlation_id=correlation_id):
             await self._app(scope, receive, send_with_header)
+
+
+class RequestSpan:
+    """Trace requests: each is a span, within the caller's own if it names one."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        parent = Headers(scope=scope).get("traceparent")
+        with tracing.span("request", parent=parent, kind="server", method=scope["method"], path=scope["path"]):
+            await self._app(scope, receive, send)
 
 
 class AccessLog:

@@ -22,6 +22,7 @@ _REQUEST_HEADERS = (
     "Idempotency-Key",
     "If-None-Match",
     "If-Range",
+    "Last-Event-ID",
     "Prefer",
     "Range",
     "X-Correlation-Id",

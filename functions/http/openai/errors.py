@@ -11,7 +11,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from functions.http.responses import problems
 from pipeline.logs import current_correlation_id
 
-PREFIX = "/v1/"
 REQUEST_ID = "x-request-id"
 SHOULD_RETRY = "x-should-retry"
 
@@ -24,6 +23,11 @@ _TYPES: dict[int, str] = {
 }
 # OpenAI's clients retry a 409, although the conflict stays.
 NEVER_RETRIED = {409, 422}
+
+
+def is_openai(path: str) -> bool:
+    """Return whether a path is under `/v1`."""
+    return path == "/v1" or path.startswith("/v1/")
 
 
 class ErrorDetail(BaseModel):
@@ -62,7 +66,7 @@ class OpenAiErrors:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        if scope["type"] != "http" or not scope["path"].startswith(PREFIX):
+        if scope["type"] != "http" or not is_openai(scope["path"]):
             await self._app(scope, receive, send)
             return
         problem: Message | None = None

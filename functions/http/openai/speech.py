@@ -15,7 +15,7 @@ from functions.http.routes.previews.answers import Answering, Wishes
 from functions.http.routing.authorized_route import requires
 from functions.http.routing.dependencies import FromCaller, FromQueueDepth, FromResources, FromWaiters
 from functions.http.routing.idempotent_route import IdempotentRoute
-from pipeline.audio.output_formats import FORMATS
+from pipeline.audio.output_formats import FORMATS, check_installed
 from pipeline.clients.resources import Resources
 from pipeline.domain import jobs
 from pipeline.errors import (
@@ -25,7 +25,6 @@ from pipeline.errors import (
     NotFound,
     SynthesisFailed,
     TooLarge,
-    TooMany,
     Unavailable,
 )
 from pipeline.ids import Owner
@@ -63,7 +62,6 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
         InvalidInput.code,
         TooLarge.code,
         Expired.code,
-        TooMany.code,
         SynthesisFailed.code,
         DeadlineExceeded.code,
         Unavailable.code,
@@ -85,6 +83,7 @@ async def create_speech(
     check_model(speech.model, resources.settings)
     text = jobs.check_text(speech.input, resources.settings, field="input")
     format_ = replace(FORMATS[speech.response_format or "mp3"], speed=speech.speed or 1.0)
+    check_installed(format_)
     claim = getattr(http_request.state, "idempotency_claim", None)
     answering = Answering(resources, waiters, queue_depth, Wishes((), format_, stream=True), claim)
     answer = await _answer(answering, speech, caller.owner, http_request)

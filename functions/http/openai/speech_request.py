@@ -10,6 +10,7 @@ from functions.http.openai.recordings import check_recording, decode_base64
 from functions.http.openai.voice_lookup import find_voice
 from functions.previews.requests import ReferenceAt, WholeText, preview_request
 from pipeline.access.owners import new_id
+from pipeline.access.webhook_receivers import check_webhook
 from pipeline.audio.output_formats import FASTEST, SLOWEST, FormatName
 from pipeline.clients.resources import Resources
 from pipeline.clients.storage import NewObject
@@ -50,6 +51,7 @@ class SpeechRequest(BaseModel):
         None, description="Not of OpenAI: in place of `voice`, a recording in base64 or as a `data:` URL"
     )
     ref_text: WholeText | None = Field(None, description="Not of OpenAI: what is said in it")
+    webhook_url: WholeText | None = Field(None, description="Not of OpenAI: see `/preview`")
 
     def options(self) -> Options:
         """Return the options of the synthesis."""
@@ -84,8 +86,9 @@ async def new_job(resources: Resources, speech: SpeechRequest, owner: Owner) -> 
     options = speech.options()
     if (speech.voice is None) == (speech.ref_audio is None):
         raise InvalidInput("Give either voice, a saved voice, or ref_audio, a recording.", field="voice")
+    await check_webhook(resources, owner, speech.webhook_url)
     if speech.ref_audio is not None:
-        return await _with_recording(resources, speech.ref_audio, speech.ref_text or "", owner, text, options)
+        return await _with_recording(resources, speech, speech.ref_audio, owner, text, options)
     named = speech.voice.id if isinstance(speech.voice, VoiceId) else speech.voice or ""
     voice = await find_voice(resources, owner, named)
     return NewJob(
@@ -96,14 +99,15 @@ async def new_job(resources: Resources, speech: SpeechRequest, owner: Owner) -> 
             text,
             options,
             correlation_id=current_correlation_id(),
+            webhook_url=speech.webhook_url,
         )
     )
 
 
 async def _with_recording(
-    resources: Resources, ref_audio: str, ref_text: str, owner: Owner, text: str, options: Options
+    resources: Resources, speech: SpeechRequest, ref_audio: str, owner: Owner, text: str, options: Options
 ) -> NewJob:
-    said = sessions.check_transcription(ref_text, resources.settings)
+    said = sessions.check_transcription(speech.ref_text or "", resources.settings)
     data = decode_base64(ref_audio, field="ref_audio")
 
     async def read() -> bytes:
@@ -118,6 +122,7 @@ async def _with_recording(
         text,
         options,
         correlation_id=current_correlation_id(),
+        webhook_url=speech.webhook_url,
         new_reference=NewReference(transcription=said),
     )
     return NewJob(request, sessions.objects(session_id, recording, said), recording.duration_seconds)

@@ -13,7 +13,7 @@ from functions.http.routing.idempotent_route import IdempotentRoute
 from functions.previews.requests import WholeText
 from pipeline.domain import voice_consents
 from pipeline.domain.voice_consents import StoredConsent
-from pipeline.errors import InvalidAudio, InvalidInput, NotFound, TooLarge, TooMany, Unavailable
+from pipeline.errors import InvalidAudio, InvalidInput, NotFound, TooLarge, Unavailable
 
 router = APIRouter(prefix="/v1", tags=["openai"], route_class=IdempotentRoute)
 
@@ -56,7 +56,7 @@ class ConsentName(BaseModel):
 
 @router.post(
     "/audio/voice_consents",
-    responses=problems.answers(InvalidInput.code, InvalidAudio.code, TooLarge.code, TooMany.code, Unavailable.code),
+    responses=problems.answers(InvalidInput.code, InvalidAudio.code, TooLarge.code, Unavailable.code),
     openapi_extra=requires("voices:write"),
 )
 async def create_consent(
@@ -80,7 +80,7 @@ async def create_consent(
 async def list_consents(
     caller: FromCaller,
     resources: FromResources,
-    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    limit: Annotated[int, Query(ge=1, le=100, description="How many at most")] = 20,
     after: Annotated[str, Query(max_length=32, description="Only consents after this one")] = "",
 ) -> ConsentList:
     """List the recorded consents that have not expired."""

@@ -16,7 +16,7 @@ from pipeline.access.owners import new_id
 from pipeline.clients.resources import Resources
 from pipeline.contract.records import VoiceMetadata
 from pipeline.domain import sessions, voice_changes, voice_consents, voice_names, voices
-from pipeline.errors import InvalidAudio, InvalidInput, NameTaken, NotFound, TooLarge, TooMany, Unavailable
+from pipeline.errors import InvalidAudio, InvalidInput, NameTaken, NotFound, TooLarge, Unavailable
 from pipeline.ids import Owner
 
 router = APIRouter(prefix="/v1", tags=["openai"], route_class=IdempotentRoute)
@@ -98,7 +98,6 @@ async def get_voice(voice_id: str, caller: FromCaller, resources: FromResources)
         TooLarge.code,
         NotFound.code,
         NameTaken.code,
-        TooMany.code,
         Unavailable.code,
     ),
     openapi_extra=requires("voices:write"),

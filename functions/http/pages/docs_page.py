@@ -1,10 +1,10 @@
-"""`/docs`: the interactive API documentation, without requests to other hosts and without inline scripts."""
+"""`/docs` and `/asyncapi.json`: the API documentation; the page sends no requests to other hosts."""
 
 from pathlib import Path
 
 import fastapi_offline
 from fastapi import APIRouter, FastAPI, Response
-from fastapi.responses import HTMLResponse
+from fastapi.responses import HTMLResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 
 ASSETS = "/docs/assets"
@@ -69,6 +69,14 @@ def install(app: FastAPI) -> None:
 async def docs() -> HTMLResponse:
     """Return the page."""
     return HTMLResponse(PAGE, headers={"Content-Security-Policy": POLICY})
+
+
+@router.get("/asyncapi.json")
+async def asyncapi() -> JSONResponse:
+    """Return the description of the messages."""
+    from functions.http.pages.asyncapi_document import document  # not needed at a cold start
+
+    return JSONResponse(document())
 
 
 @router.get(START)

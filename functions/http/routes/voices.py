@@ -134,7 +134,11 @@ async def rename_voice(
     openapi_extra=requires("voices:write"),
 )
 async def delete_voice(voice_id: str, caller: FromCaller, resources: FromResources) -> None:
-    """Delete a voice and everything stored for it."""
+    """Delete a voice and everything stored for it.
+
+    On AWS, where the bucket keeps versions, an operator can restore it for 30 days, or as long as the deployment
+    says; then it is gone for good.
+    """
     await voice_changes.delete(resources, caller.owner, voice_id)
 
 

@@ -83,6 +83,12 @@ class QwenEngine:
             raise EngineLost(str(error)) from None
 
     @property
+    def reproducible_as(self) -> str | None:
+        """See `Reproducible`; None until the model is loaded."""
+        model: Model | None = self.__dict__.get("_model")
+        return None if model is None else model.reproducible_as
+
+    @property
     def rows_at_a_time(self) -> int:
         """The maximum number of rows in flight: `capacity`, or less where memory was short."""
         return self._scheduler.limit

@@ -7,6 +7,7 @@ and one length for a whole batch, is not used.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from hashlib import blake2b
 from typing import Any
 
 import torch
@@ -110,6 +111,18 @@ class Model:
         """The tokens before every text."""
         return [int(token) for token in self.tokenizer("<|im_start|>assistant\n")["input_ids"]]
 
+    @cached_property
+    def reproducible_as(self) -> str | None:
+        """See `Reproducible`: a hash of the model, its defaults, torch, and the kind of device; None below float32.
+
+        In lower precisions a batch of another size rounds so differently that another code is soon chosen, and then
+        the speech is another reading of the text.
+        """
+        if self.dtype != torch.float32:
+            return None
+        depends_on = (self.identity, self.defaults, torch.__version__, kind_of(self.device))
+        return f"qwen-{blake2b(repr(depends_on).encode(), digest_size=8).hexdigest()}"
+
     def tokens(self, text: str) -> list[int]:
         """Tokenize a text as plain text: what looks like a control token is split into ordinary tokens."""
         ids = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
@@ -128,6 +141,13 @@ class Model:
     def to_device(self, tensor: Tensor) -> Tensor:
         """Copy from the CPU without waiting for the device."""
         return to_device(tensor, self.device)
+
+
+def kind_of(device: torch.device) -> str:
+    """Return the model of a GPU, or the instructions that torch uses of a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return torch.backends.cpu.get_cpu_capability()
 
 
 def release_memory(device: torch.device) -> None:

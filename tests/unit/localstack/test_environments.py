@@ -58,3 +58,11 @@ def test_a_python_without_ensurepip_is_told_what_to_install(lock: Path, monkeypa
     monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
     with pytest.raises(venvs.EnvironmentFailed, match="-venv` on Debian"):
         venvs.ensure("some", lock)
+
+
+def test_one_that_is_there_is_used_without_writing(lock: Path, made: list[str]) -> None:
+    python = venvs.ensure("some", lock)
+    (venvs.VENVS / "some.lock").unlink(missing_ok=True)
+    before = sorted(venvs.VENVS.rglob("*"))
+    assert venvs.ensure("some", lock) == python
+    assert sorted(venvs.VENVS.rglob("*")) == before

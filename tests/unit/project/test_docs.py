@@ -52,7 +52,8 @@ def routes_page() -> str:
 
 def is_named(word: str, text: str) -> bool:
     """Return whether a word occurs in the text as code."""
-    return any(re.search(rf"(?<![\w-]){re.escape(word)}(?![\w-])", code) for code in re.findall(r"`([^`]+)`", text))
+    codes = re.findall(r"(```|`)(.+?)\1", text, re.DOTALL)
+    return any(re.search(rf"(?<![\w-]){re.escape(word)}(?![\w-])", code) for _, code in codes)
 
 
 @pytest.mark.parametrize("row", rows(), ids=lambda row: row.split("`")[1])

@@ -13,17 +13,19 @@ from fastapi import APIRouter, FastAPI
 
 from functions.access.access_control import AccessControl
 from functions.http.application import create_app, serve_with
+from functions.http.openai.repeated_requests import RETRY_COUNT, fingerprint_of
+from functions.http.openai.speech_request import SpeechRequest
 from functions.http.routing.authorized_route import AuthorizedRoute
 from functions.local.websocket_route import router as socket_router
 from functions.websocket.dispatch import SCOPES, Dispatcher
-from pipeline.access import api_keys, ws_tickets
+from pipeline.access import api_keys, idempotency, ws_tickets
 from pipeline.access.api_keys import Caller
 from pipeline.access.owners import new_id, owns
 from pipeline.audio.reference_audio import encode_wav, encoded
 from pipeline.clients.storage import JSON
 from pipeline.contract import layout
 from pipeline.contract.records import ReplyTo, Request, Scope, Source
-from pipeline.domain import jobs, sessions, voice_changes, voices
+from pipeline.domain import jobs, sessions, voice_changes, voice_consents, voices
 from pipeline.ids import id_maker
 from pipeline.settings import Settings
 from tests.world import PROMPT, World, spoken
@@ -43,6 +45,12 @@ class Belongings:
     session_id: str
     job_id: str
     voice_id: str
+    consent_id: str
+
+    @property
+    def speech(self) -> dict[str, Any]:
+        """A request for speech whose job is that."""
+        return {"model": "tts-1", "voice": self.voice_id, "input": "Hello."}
 
 
 @dataclass(frozen=True)
@@ -56,7 +64,7 @@ class Call:
     more: Callable[[Belongings], dict[str, Any]] = field(default=lambda _: {})
 
     def of(self, theirs: Belongings) -> tuple[str, str, dict[str, Any]]:
-        return self.method, self.path.format(**theirs.__dict__, extension="pcm"), self.more(theirs)
+        return self.method, self.path.format(**theirs.__dict__, extension="pcm", model="tts-1"), self.more(theirs)
 
 
 CALLS = [
@@ -96,6 +104,43 @@ CALLS = [
     Call("POST", "/uploads", "preview"),
     Call("POST", "/upload", "preview", (), lambda _: {"files": {"audio": WAV}}),
     Call("POST", "/ws-tickets", "preview"),
+    Call("GET", "/v1/models", "preview"),
+    Call("GET", "/v1/models/{model}", "preview"),
+    Call("GET", "/v1/audio/models", "preview"),
+    Call(
+        "POST",
+        "/v1/audio/speech",
+        "preview",
+        ("voice_id",),
+        lambda its: {"json": its.speech, "headers": {RETRY_COUNT: "1"}},
+    ),
+    Call("GET", "/v1/audio/voices", "preview"),
+    Call("GET", "/v1/audio/voices/{voice_id}", "preview", ("voice_id",)),
+    Call("DELETE", "/v1/audio/voices/{voice_id}", "voices:write", ("voice_id",)),
+    Call(
+        "POST",
+        "/v1/audio/voices",
+        "voices:write",
+        ("consent_id",),
+        lambda its: {"data": {"name": "Another", "consent": its.consent_id}, "files": {"audio_sample": WAV}},
+    ),
+    Call(
+        "POST",
+        "/v1/audio/voice_consents",
+        "voices:write",
+        (),
+        lambda _: {"data": {"name": "Mine", "language": "en"}, "files": {"recording": WAV}},
+    ),
+    Call("GET", "/v1/audio/voice_consents", "voices:write"),
+    Call("GET", "/v1/audio/voice_consents/{consent_id}", "voices:write", ("consent_id",)),
+    Call(
+        "POST",
+        "/v1/audio/voice_consents/{consent_id}",
+        "voices:write",
+        ("consent_id",),
+        lambda _: {"json": {"name": "Mine"}},
+    ),
+    Call("DELETE", "/v1/audio/voice_consents/{consent_id}", "voices:write", ("consent_id",)),
     Call("GET", "/status", "admin"),
     Call("GET", "/metrics", "admin"),
 ]
@@ -152,12 +197,17 @@ async def belongings(world: World, owner: str) -> Belongings:
     await jobs.accept(resources, request)
     await world.succeed(request)
     await world.bucket.put(layout.preview(request.job_id), encoded(spoken()).wav, "audio/wav")
-    return Belongings(session_id, request.job_id, voice.voice_id)
+    consent = await voice_consents.create(resources, owner, "Mine", "en", "I agree.", encoded(spoken()))
+    its = Belongings(session_id, request.job_id, voice.voice_id, consent.consent_id)
+    speech = fingerprint_of(SpeechRequest.model_validate(its.speech))
+    await idempotency.remember_job(resources, owner, speech, request.job_id)
+    return its
 
 
 def nobodys(world: World) -> Belongings:
     """Return ids of the right format that do not exist."""
-    return Belongings(world.resources.new_id(), world.resources.new_id(), "voice-of-nil")
+    new_id = world.resources.new_id
+    return Belongings(new_id(), new_id(), "voice-of-nil", new_id())
 
 
 def bearer(key: str) -> dict[str, str]:
@@ -250,8 +300,8 @@ class TestRoutes:
         assert answer.status_code == 403
         assert "insufficient_scope" in answer.headers["www-authenticate"]
         if what.method != "HEAD":
-            assert answer.json()["code"] == "forbidden"
-            assert f"`{what.scope}`" in answer.json()["detail"]
+            assert error_of(answer)["code"] == "forbidden"
+            assert f"`{what.scope}`" in error_of(answer)["message"]
 
     async def test_what_is_anothers_is_answered_as_what_nobody_has(self, what: Call) -> None:
         world = World(UNCOUNTED)
@@ -273,7 +323,15 @@ async def seen(world: World, calling: Any, ids: Belongings) -> tuple[int, str, d
     told = answer.text
     for id_ in ids.__dict__.values():
         told = told.replace(id_, "ID")
-    varying = {"x-correlation-id", "x-job-id", "x-session-id", "location", "content-location", "ratelimit"}
+    varying = {
+        "x-correlation-id",
+        "x-request-id",
+        "x-job-id",
+        "x-session-id",
+        "location",
+        "content-location",
+        "ratelimit",
+    }
     headers = {name: value for name, value in answer.headers.items() if name not in varying}
     if answer.is_success:
         told, headers = "", {}
@@ -284,7 +342,13 @@ def turned_away(what: Call, answer: httpx.Response) -> None:
     assert answer.status_code == 401
     assert answer.headers["www-authenticate"].startswith("Bearer")
     if what.method != "HEAD":
-        assert answer.json()["code"] == "unauthorized"
+        assert error_of(answer)["code"] == "unauthorized"
+
+
+def error_of(answer: httpx.Response) -> dict[str, Any]:
+    """Return an error's code and message, of a problem or in OpenAI's form."""
+    body: dict[str, Any] = answer.json()
+    return body["error"] if isinstance(body["error"], dict) else body | {"message": body["detail"]}
 
 
 @pytest.mark.parametrize("authorization", [None, "", "Basic YTpi", "vck_abc"])

@@ -26,6 +26,7 @@ def test_the_http_api_leaves_the_decoder_for_when_a_recording_comes() -> None:
     [
         "functions.aws.websocket_routes",
         "functions.background.notify",
+        "functions.background.webhooks",
         "functions.background.dead_letters",
         "functions.background.sweep",
     ],

@@ -118,6 +118,21 @@ def test_json_in_and_out(api: Api) -> None:
     assert json.loads(answer["body"])["name"] == "Müller"
 
 
+def at(path: str, event: Event) -> Event:
+    """Return the event of a request to another path."""
+    event["rawPath"] = event["requestContext"]["http"]["path"] = path
+    return event | {"rawQueryString": ""}
+
+
+def test_openais_dialect_is_spoken_too(api: Api) -> None:
+    models = api(at("/v1/models", recorded("http_get")))
+    assert (models["statusCode"], json.loads(models["body"])["object"]) == (200, "list")
+    body = json.dumps({"model": "tts-1", "voice": "nobody", "input": "Hello."})
+    answer = api(at("/v1/audio/speech", recorded("http_post_json", BODY=body, CONTENT_LENGTH=str(len(body)))))
+    assert (answer["statusCode"], json.loads(answer["body"])["error"]["param"]) == (404, "voice")
+    assert answer["headers"]["x-request-id"]
+
+
 def test_the_query_is_read_as_it_was_sent(api: Api) -> None:
     answer = api(recorded("http_get"))
     assert (answer["statusCode"], json.loads(answer["body"])) == (200, {"voices": []})

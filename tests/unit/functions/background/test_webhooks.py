@@ -1,5 +1,7 @@
 """Webhooks: who is told, signed with what, when again, and what happens when nobody accepts it."""
 
+import asyncio
+import base64
 import json
 from collections.abc import Mapping
 from datetime import timedelta
@@ -12,18 +14,22 @@ from functions.background import notify, webhooks
 from functions.websocket import messages
 from pipeline.access import webhook_receivers
 from pipeline.access.key_lookup import KeyLookup
+from pipeline.audio.reference_audio import encode_wav
 from pipeline.clients.webhook_client import WebhookRefused
 from pipeline.contract import layout
 from pipeline.contract.events import created_notification
+from pipeline.contract.queue_messages import parse_queue_message
 from pipeline.contract.records import Outcome, Request
 from pipeline.contract.webhooks import ATTEMPTS, RETRY_SECONDS, retry_delay, signed_headers
-from pipeline.domain import jobs
+from pipeline.domain import jobs, voice_changes
 from pipeline.errors import InvalidInput
 from pipeline.settings import Settings
 from tests.api import api, fields, problem
-from tests.world import World
+from tests.waiting import until
+from tests.world import World, spoken
 
 URL = "https://example.com/hook"
+WAV = encode_wav(spoken())
 DAY = timedelta(days=1)
 
 
@@ -224,6 +230,25 @@ async def test_the_webhook_of_a_request_is_stored_with_its_job() -> None:
         answer = await client.post("/preview", data=form, headers={"Prefer": "respond-async"})
     request = await jobs.read_request(world.resources, answer.json()["job_id"])
     assert request is not None
+    assert request.webhook_url == URL
+
+
+@pytest.mark.parametrize("voice", [{"voice": "nova"}, {"ref_audio": base64.b64encode(WAV).decode()}])
+async def test_a_speech_request_has_a_webhook_too(voice: dict[str, str]) -> None:
+    world, _, _ = await prepared()
+    await voice_changes.save(world.resources, None, await world.session(), "Nova")
+    form = {"model": "tts-1", "input": "Hi.", "webhook_url": URL} | voice
+    async with api(world) as client:
+        refused = await client.post("/v1/audio/speech", json=form | {"webhook_url": "https://10.0.0.1/"})
+        calling = asyncio.ensure_future(client.post("/v1/audio/speech", json=form))
+        await until(lambda: bool(world.synthesis.bodies))
+        (ticket,) = [parse_queue_message(body) for body in world.synthesis.bodies]
+        assert ticket is not None
+        request = await jobs.read_request(world.resources, ticket.job_id)
+        assert request is not None
+        await world.fail(request)
+        await calling
+    assert (refused.status_code, refused.json()["error"]["param"]) == (422, "webhook_url")
     assert request.webhook_url == URL
 
 

@@ -125,6 +125,22 @@ def test_every_header_that_is_described_can_be_read_by_a_named_page() -> None:
     assert described - readable <= {name.lower() for name in exposed.split(", ")}
 
 
+async def test_every_header_that_is_described_can_be_sent_by_a_named_page() -> None:
+    app = create_app(Settings(cors_origins=STUDIO))
+    described = {
+        parameter["name"].lower()
+        for path in app.openapi()["paths"].values()
+        for operation in path.values()
+        for parameter in operation["parameters"]
+        if parameter["in"] == "header"
+    }
+    # Browsers set it themselves.
+    wanted = described - {"accept"}
+    async with client_of(Settings(cors_origins=STUDIO)) as client:
+        answer = await client.request(**preflight(STUDIO, headers=",".join(sorted(wanted))))
+    assert answer.status_code == 200, answer.text
+
+
 @pytest.mark.parametrize(("auth", "foreign", "own"), [("none", 403, 422), ("keys", 401, 401)])
 async def test_an_open_service_takes_no_forms_of_foreign_pages(auth: str, foreign: int, own: int) -> None:
     async with client_of(Settings.model_validate({"auth": auth, "cors_origins": STUDIO})) as client:

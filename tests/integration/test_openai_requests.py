@@ -1,0 +1,100 @@
+"""The requests of applications that speak OpenAI's dialect, as their sources make them."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+import pytest
+
+from gpu_runner.engines.pitch import median_pitch
+from pipeline.clients.resources import Resources
+from tests.openai_service import Service, decoded, save_voice, service
+
+PITCH = 150.0
+TEXT = "A chapter of a story, which is read aloud while its reader does something else."
+
+
+@dataclass(frozen=True)
+class Application:
+    """What an application sends for speech, in its own order and with its own headers."""
+
+    name: str
+    body: dict[str, Any]
+    headers: dict[str, str]
+
+
+APPLICATIONS = [
+    Application(
+        "SillyTavern, OpenAI Compatible, no key set",
+        {"input": TEXT, "response_format": "mp3", "voice": "Nova", "speed": 1, "model": "tts-1"},
+        {"Content-Type": "application/json", "Authorization": "Bearer "},
+    ),
+    Application(
+        "SillyTavern, slower",
+        {"input": TEXT, "response_format": "mp3", "voice": "nova", "speed": 0.85, "model": "tts-1-hd"},
+        {"Content-Type": "application/json", "Authorization": "Bearer sk-anything"},
+    ),
+    Application(
+        "Open WebUI, as it is set up first",
+        {"model": "tts-1", "input": TEXT, "voice": "nova"},
+        {"Content-Type": "application/json", "Authorization": "Bearer ", "Accept": "*/*"},
+    ),
+    Application(
+        "Open WebUI, with more parameters of its administrator and the user's name",
+        {"input": TEXT, "voice": "nova", "model": "gpt-4o-mini-tts", "instructions": "Calm.", "speed": 1.25},
+        {
+            "Content-Type": "application/json",
+            "Authorization": "Bearer sk-anything",
+            "X-OpenWebUI-User-Name": "Ada",
+            "X-OpenWebUI-User-Id": "1",
+            "X-OpenWebUI-User-Email": "ada@example.com",
+            "X-OpenWebUI-User-Role": "admin",
+        },
+    ),
+]
+
+
+@pytest.fixture
+async def running(resources: Resources) -> AsyncIterator[Service]:
+    async with service(resources) as one:
+        await save_voice(one, "Nova", PITCH)
+        yield one
+
+
+@pytest.fixture
+async def client(running: Service) -> AsyncIterator[aiohttp.ClientSession]:
+    """A client as Open WebUI's, which sends a header as it is, without a key too."""
+    async with aiohttp.ClientSession(running.url, headers={"Authorization": "Bearer "}) as client:
+        yield client
+
+
+async def test_every_application_gets_its_mp3(client: aiohttp.ClientSession) -> None:
+    for application in APPLICATIONS:
+        body, headers = application.body, application.headers
+        async with client.post("/v1/audio/speech", json=body, headers=headers) as answer:
+            assert answer.status == 200, (application.name, await answer.text())
+            assert answer.content_type == "audio/mpeg"
+            assert median_pitch(decoded(await answer.read(), "mp3")) == pytest.approx(PITCH, rel=0.05)
+
+
+async def test_open_webui_fills_its_menus(client: aiohttp.ClientSession) -> None:
+    async with client.get("/v1/audio/models") as models, client.get("/v1/audio/voices") as voices:
+        assert "tts-1" in [model["id"] for model in (await models.json())["models"]]
+        assert {voice["id"]: voice["name"] for voice in (await voices.json())["voices"]} == {"nova": "Nova"}
+
+
+async def test_open_webui_shows_the_error_of_a_voice_that_is_not_there(client: aiohttp.ClientSession) -> None:
+    body = {"model": "tts-1", "input": TEXT, "voice": "alloy"}
+    async with client.post("/v1/audio/speech", json=body) as answer:
+        assert answer.status == 404
+        assert (await answer.json())["error"]["message"].startswith("There is no voice 'alloy'")
+
+
+async def test_the_service_is_not_taken_for_another(client: aiohttp.ClientSession) -> None:
+    """`wyoming-openai` takes a server for LocalAI, Kokoro-FastAPI or Speaches by the answers to these."""
+    for path in ("/v1/readyz", "/v1/test"):
+        async with client.get(path) as answer:
+            assert answer.status == 404
+    async with client.get("/health") as answer:
+        assert await answer.text() != "OK"

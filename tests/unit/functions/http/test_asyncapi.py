@@ -1,0 +1,131 @@
+"""`/asyncapi.json` describes the messages that are sent and received, all of them, as they are."""
+
+import json
+import re
+from typing import Any, get_args
+
+import jsonschema_rs
+import pytest
+
+from functions.background.webhooks import body_of
+from functions.http.pages.asyncapi_document import EVENTS, WEBHOOKS, document
+from functions.http.routes.job_events.events import JobEvent, ended, queued, reported
+from functions.websocket import messages
+from functions.websocket.dispatch import SCOPES
+from functions.websocket.message_schemas import RECEIVED_BY_CLIENTS, SENT_BY_CLIENTS
+from pipeline.contract.options import Options
+from pipeline.contract.records import Outcome, ReplyTo, Subscriber
+from pipeline.contract.stream_messages import AudioChunk, AudioProgress, StreamStarted, stream_message
+from pipeline.errors import InvalidInput
+from tests.api import api
+from tests.unit.functions.websocket.test_websocket import answered, ask
+from tests.world import World
+
+Message = dict[str, Any]
+HERE = ReplyTo(endpoint="http://127.0.0.1:9", connection_id="c1=", base_url="http://here/")
+STARTED = StreamStarted(job_id="j", take="t", restarted=True, request_id="r")
+GENERATING = AudioProgress(job_id="j", take="t", audio_seconds=1.5)
+CHUNK = AudioChunk(job_id="j", take="t", seq=0, sample_rate=24_000, audio_seconds=0.1, audio="AAAA")
+
+
+def described_as(name: str, message: Message) -> None:
+    """Assert that a message is valid, and has no field that is not described."""
+    described = document()
+    schema = described["components"]["messages"][name]["payload"]
+    jsonschema_rs.validator_for(schema | {"components": described["components"]}).validate(message)
+    data = described["components"]["schemas"][schema["properties"]["data"]["$ref"].rpartition("/")[2]]
+    assert set(message) == set(schema["properties"])
+    assert set(message["data"]) <= set(data["properties"])
+
+
+async def sent_messages(world: World) -> list[tuple[str, Message | None]]:
+    """Return every kind of message that the code sends to clients."""
+    subscriber = Subscriber(reply_to=HERE, request_id="r", signed=True)
+    made, failed, waiting = await world.job(), await world.job(), await world.job()
+    succeeded = (await world.succeed(made)).model_copy(update={"warnings": ("It was cut.",)})
+    ended_badly = await world.fail(failed)
+    embedding = succeeded.model_copy(update={"preview": None})
+    session_id = await world.session()
+    return [
+        ("tts_complete", await messages.completion(world.resources, succeeded, subscriber)),
+        ("embedding_complete", await messages.completion(world.resources, embedding, subscriber)),
+        ("error", await messages.completion(world.resources, ended_badly, subscriber)),
+        ("error", messages.error(InvalidInput("wrong", field="text"), request_id="r")),
+        ("error", await answered(world, "nonsense")),
+        ("voice_saved", await ask(world, "save_voice", {"session_id": session_id, "name": "Nova"})),
+        ("queued", messages.progress("r", waiting.job_id, 3)),
+        ("cancelled", await ask(world, "cancel", {"job_id": waiting.job_id, "request_id": "r"})),
+        ("started", json.loads(stream_message(STARTED))),
+        ("generating", json.loads(stream_message(GENERATING))),
+        ("tts_audio", json.loads(stream_message(CHUNK))),
+    ]
+
+
+async def test_every_message_that_is_sent_is_described_as_it_is() -> None:
+    sent = await sent_messages(World())
+    assert {name for name, _ in sent} == set(RECEIVED_BY_CLIENTS)
+    for name, message in sent:
+        assert message is not None
+        described_as(name, message)
+
+
+@pytest.mark.parametrize("name", RECEIVED_BY_CLIENTS)
+async def test_a_message_with_another_field_or_type_is_not_as_described(name: str) -> None:
+    message = next(message for other, message in await sent_messages(World()) if other == name)
+    assert message is not None
+    with pytest.raises(AssertionError):
+        described_as(name, message | {"data": message["data"] | {"new": 1}})
+    with pytest.raises(jsonschema_rs.ValidationError):
+        described_as(name, message | {"type": "other"})
+
+
+def test_every_message_that_may_be_sent_to_the_service_is_described() -> None:
+    assert set(SENT_BY_CLIENTS) == set(SCOPES)
+    fields = document()["components"]["schemas"]["GeneratePreview"]["properties"]
+    assert set(Options.model_fields) <= set(fields)
+    described_as("generate_preview", {"type": "generate_preview", "data": {"text": "Hello.", "seed": 7}})
+
+
+async def test_the_data_of_events_is_described() -> None:
+    world = World()
+    made, failed = await world.job(), await world.job()
+    events: dict[str, JobEvent] = {
+        "queued": queued(made.job_id, 2),
+        "started": reported(STARTED),
+        "generating": reported(GENERATING),
+        "tts_complete": await ended(world.resources, await world.succeed(made)),
+        "error": await ended(world.resources, await world.fail(failed)),
+    }
+    assert set(events) | {"embedding_complete"} == set(EVENTS)
+    names = get_args(JobEvent.__dataclass_fields__["name"].type)
+    assert {event.name for event in events.values()} == set(names)
+    for name, event in events.items():
+        described_as(name, json.loads(event.data))
+
+
+async def test_the_body_of_webhooks_is_described() -> None:
+    world = World()
+    made, failed = await world.job(), await world.job()
+    outcomes: dict[str, Outcome] = {"tts_complete": await world.succeed(made), "error": await world.fail(failed)}
+    assert set(outcomes) == set(WEBHOOKS)
+    for name, outcome in outcomes.items():
+        described_as(WEBHOOKS[name], json.loads(await body_of(world.resources, outcome)))
+
+
+async def test_socket_events_and_webhook_get_the_same_message() -> None:
+    world = World()
+    outcome = await world.succeed(await world.job())
+    event = json.loads((await ended(world.resources, outcome)).data)
+    webhook = json.loads(await body_of(world.resources, outcome))
+    socket = await messages.completion(world.resources, outcome, Subscriber(reply_to=HERE))
+    assert event == webhook == socket
+
+
+async def test_the_document_is_served_and_refers_only_to_itself() -> None:
+    async with api(World()) as client:
+        served = (await client.get("/asyncapi.json")).json()
+    assert served == document()
+    for reference in re.findall(r'"\$ref": "#/(.*?)"', json.dumps(served)):
+        found: Any = served
+        for part in reference.split("/"):
+            found = found[part]
