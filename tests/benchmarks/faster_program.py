@@ -13,7 +13,7 @@ from typing import Any
 def main() -> None:
     """Answer the request."""
     try:
-        answer = {"ms": measure(json.load(sys.stdin))}
+        answer: dict[str, Any] = {"ms": measure(json.load(sys.stdin))}
     except Exception as error:
         answer = {"failed": f"{type(error).__name__}: {error}"}
     print("\n" + json.dumps(answer), flush=True)

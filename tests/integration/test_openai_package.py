@@ -300,9 +300,7 @@ async def test_audio_that_is_too_large_for_an_answer_is_fetched_from_the_storage
         AsyncOpenAI(base_url=f"{url}/v1", api_key="any string") as client,
     ):
         voice = await saved(client, sample)
-        answer = await client.audio.speech.create(
-            model="tts-1", voice=voice.id, input=TEXT, response_format="wav"
-        )
+        answer = await client.audio.speech.create(model="tts-1", voice=voice.id, input=TEXT, response_format="wav")
     assert [first.status_code for first in answer.response.history] == [303]
     assert answer.content == SPOKEN
 

@@ -82,7 +82,7 @@ def test_what_its_audio_depends_on_has_a_name_where_it_can_be_kept(model: Model)
     assert engine.reproducible_as == engine.loaded.reproducible_as
 
     def name(**changes: object) -> str | None:
-        return dataclasses.replace(model, **changes).reproducible_as  # type: ignore[arg-type]
+        return dataclasses.replace(model, **changes).reproducible_as
 
     identity = dataclasses.replace(model.identity, revision="another")
     defaults = dataclasses.replace(model.defaults, repetition_penalty=1.2)

@@ -57,8 +57,8 @@ def test_compiled_they_give_the_same_for_any_batch() -> None:
                 other = [tensor.clone() for tensor in mine]
                 results = getattr(fused, name)(*mine), getattr(PLAIN, name)(*other)
                 changed = zip(mine, other, strict=True)
-                for pair in [results] if results[0] is not None else changed:
-                    assert torch.allclose(*pair, atol=1e-5), name
+                for one, another in [results] if results[0] is not None else changed:
+                    assert torch.allclose(one, another, atol=1e-5), name
     assert logs == []
 
 

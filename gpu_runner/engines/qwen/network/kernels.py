@@ -35,7 +35,7 @@ def normalize(tokens: Tensor, weight: Tensor, floor: Tensor) -> Tensor:
 
     In this form it takes half the time of `torch.nn.functional.rms_norm` on a CPU, which lacks a fused kernel.
     """
-    length = torch.linalg.vector_norm(tokens, dim=-1, keepdim=True, dtype=torch.float32)
+    length: Tensor = torch.linalg.vector_norm(tokens, dim=-1, keepdim=True, dtype=torch.float32)
     normed = tokens / length.hypot_(floor)
     return (normed if normed.dtype == tokens.dtype else normed.to(tokens.dtype)).mul_(weight)
 
