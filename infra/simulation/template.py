@@ -99,8 +99,8 @@ def _environment(container: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _settings(environment: Mapping[str, Any]) -> Settings:
-    """Return the settings of an environment; values that refer to resources are left out."""
-    plain = {name: str(value) for name, value in environment.items() if not isinstance(value, dict)}
+    """Return the settings of an environment; empty values, and those that refer to resources, are left out."""
+    plain = {name: str(value) for name, value in environment.items() if value != "" and not isinstance(value, dict)}
     return Settings(**{name: value for name, value in plain.items() if name in Settings.model_fields})  # type: ignore[arg-type]
 
 
