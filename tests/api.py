@@ -1,4 +1,4 @@
-"""The HTTP application over a world in memory, and what its errors look like."""
+"""The HTTP application over fakes, and what its errors look like."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,7 +10,7 @@ from fastapi import FastAPI
 
 from functions.http.application import create_app, serve_with
 from pipeline.settings import Settings
-from tests.world import World
+from tests.fake_service import FakeService
 
 
 @cache
@@ -20,10 +20,10 @@ def app_of(settings: Settings) -> FastAPI:
 
 
 @asynccontextmanager
-async def api(world: World) -> AsyncIterator[httpx.AsyncClient]:
-    """Serve a world's application to a client."""
-    app = app_of(world.resources.settings)
-    serve_with(app, world.resources)
+async def api(fakes: FakeService) -> AsyncIterator[httpx.AsyncClient]:
+    """Serve the application over fakes to a client."""
+    app = app_of(fakes.resources.settings)
+    serve_with(app, fakes.resources)
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
         yield client

@@ -395,7 +395,7 @@ class Fakes:
     resources: Resources
 
 
-def fake_world(settings: Settings, time: FakeTime | None = None) -> Fakes:
+def make_fakes(settings: Settings, time: FakeTime | None = None) -> Fakes:
     """Wire fakes as `pipeline.clients.resources.connect` wires the real ones."""
     time = time or FakeTime()
     bucket, voices = FakeBucket(time), FakeBucket(time)

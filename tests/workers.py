@@ -47,7 +47,7 @@ async def real_time_worker(
 class FakeTimeWorker:
     """A worker among fakes: its pauses pass only as the test lets them."""
 
-    world: Fakes
+    fakes: Fakes
     task: "asyncio.Task[None]"
     stop: asyncio.Event
 
@@ -59,28 +59,28 @@ class FakeTimeWorker:
         """Advance the clock until these jobs have an outcome."""
         async with asyncio.timeout(10):
             while not self._have_ended(job_ids):
-                await self.world.time.advance(0.5)
+                await self.fakes.time.advance(0.5)
                 await asyncio.sleep(0.002)
 
     def _have_ended(self, job_ids: Iterable[str]) -> bool:
-        return {layout.outcome(job_id) for job_id in job_ids} <= self.world.bucket.objects.keys()
+        return {layout.outcome(job_id) for job_id in job_ids} <= self.fakes.bucket.objects.keys()
 
     async def finish(self) -> None:
         """Stop in order and let the pauses of that pass."""
         self.stop.set()
         async with asyncio.timeout(10):
             while not self.task.done():
-                await self.world.time.advance(0.5)
+                await self.fakes.time.advance(0.5)
                 await asyncio.sleep(0.002)
         await self.task
 
 
 @asynccontextmanager
-async def fake_time_worker(world: Fakes, engine: Engine) -> AsyncIterator[FakeTimeWorker]:
+async def fake_time_worker(fakes: Fakes, engine: Engine) -> AsyncIterator[FakeTimeWorker]:
     """Run a worker among fakes; whatever the test left undone is done at the end."""
     stop = asyncio.Event()
-    task = asyncio.create_task(run_worker(world.resources, lambda: engine, stop, sleep=world.time.sleep))
-    worker = FakeTimeWorker(world, task, stop)
+    task = asyncio.create_task(run_worker(fakes.resources, lambda: engine, stop, sleep=fakes.time.sleep))
+    worker = FakeTimeWorker(fakes, task, stop)
     try:
         yield worker
     finally:

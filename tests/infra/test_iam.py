@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 
+from tests.fake_service import FakeService
 from tests.infra.iam import ACCOUNT, GIVEN, LOG_ARN, REGION, Call, faults, filled, is_allowed, reference, roles
 from tests.infra.templates import TEMPLATES
 from tests.infra.test_policies import ROLES, WAYS
 from tests.infra.watched import Deed, Watch
 from tests.unit.functions.access.test_authorization import SETTINGS
-from tests.world import World
 
 # The reference comes with checkov, whose environment is made for the second tier.
 pytestmark = pytest.mark.slow
@@ -95,7 +95,7 @@ def test_a_worker_can_be_started(action: str, resource: str) -> None:
 @pytest.mark.parametrize("name", WAYS)
 async def test_every_call_that_was_made_is_allowed(name: str) -> None:
     watch = Watch()
-    await WAYS[name](World(SETTINGS), watch)
+    await WAYS[name](FakeService(SETTINGS), watch)
     role = STATEMENTS[".".join(ROLES[name])]
     assert watch.deeds
     assert {deed for deed in watch.deeds if not is_allowed(call_of(deed), role)} == set()

@@ -22,6 +22,7 @@ from pipeline.contract.records import ReplyTo, Request, Source, Subscriber
 from pipeline.contract.webhooks import WebhookDelivery
 from pipeline.domain import jobs, sessions, voice_changes
 from tests.aws_events import recorded
+from tests.fake_service import FakeService, spoken
 from tests.infra.templates import several, statements
 from tests.infra.watched import Watch
 from tests.unit.functions.access.test_authorization import (
@@ -36,7 +37,6 @@ from tests.unit.functions.access.test_authorization import (
 )
 from tests.waiting import until
 from tests.workers import real_time_worker
-from tests.world import World, spoken
 
 CLIENT = "XfGLwd8ZtjMCJHw="
 HERE = ReplyTo(endpoint="https://here/ws", connection_id=CLIENT)
@@ -86,17 +86,17 @@ def _pattern(resource: dict[str, Any]) -> str:
     return str(resource.get("Ref") or ".".join(resource["Fn::GetAtt"]))
 
 
-async def http(world: World, watch: Watch) -> None:
+async def http(fakes: FakeService, watch: Watch) -> None:
     for number, what in enumerate(CALLS):
         owner = f"alice-{number}"
-        its, key = await belongings(world, owner), await key_of(world, owner, "admin")
-        async with client_of(watched(world, watch)) as client:
+        its, key = await belongings(fakes, owner), await key_of(fakes, owner, "admin")
+        async with client_of(watched(fakes, watch)) as client:
             assert (await call(client, what, its, key)).is_success
-    async with client_of(watched(world, watch)) as client:
+    async with client_of(watched(fakes, watch)) as client:
         assert (await client.get("/health")).is_success
         await _repeat(client, key)
-        await _upload_by_form(world, client, key)
-        world.synthesis.switch.is_up = False
+        await _upload_by_form(fakes, client, key)
+        fakes.synthesis.switch.is_up = False
         assert (await call(client, CALLS[0], its, key)).status_code == 503
 
 
@@ -112,70 +112,70 @@ async def _repeat(client: Any, key: str) -> None:
     assert (await client.post("/preview-from-voice", data=told, headers=bearer(key))).status_code == 422
 
 
-async def _upload_by_form(world: World, client: Any, key: str) -> None:
+async def _upload_by_form(fakes: FakeService, client: Any, key: str) -> None:
     session_id = (await client.post("/uploads", headers=bearer(key))).json()["session_id"]
-    await world.bucket.put(layout.session(session_id).unchecked_audio, encode_wav(spoken()), "audio/wav")
+    await fakes.bucket.put(layout.session(session_id).unchecked_audio, encode_wav(spoken()), "audio/wav")
     form = {"session_id": session_id, "response_text": "Hello."}
     answer = await client.post("/preview", data=form, headers=bearer(key) | {"Prefer": "respond-async"})
     assert answer.status_code == 202
 
 
-def watched(world: World, watch: Watch) -> World:
+def watched(fakes: FakeService, watch: Watch) -> FakeService:
     """Return the same resources with every call recorded."""
-    copy = object.__new__(World)
-    copy.__dict__ |= world.__dict__ | {"resources": watch.over(world.resources)}
+    copy = object.__new__(FakeService)
+    copy.__dict__ |= fakes.__dict__ | {"resources": watch.over(fakes.resources)}
     return copy
 
 
-async def connect(world: World, watch: Watch) -> None:
-    routes = Routes(watch.over(world.resources))
-    key = await key_of(world, "alice")
+async def connect(fakes: FakeService, watch: Watch) -> None:
+    routes = Routes(watch.over(fakes.resources))
+    key = await key_of(fakes, "alice")
     event = recorded("websocket_connect")
     by_key = event | {"headers": {"Authorization": f"Bearer {key}"}, "queryStringParameters": None}
     assert await routes.connect(by_key) == {"statusCode": 200}
-    caller = await KeyLookup(world.resources).caller(key)
-    ticket, _ = await ws_tickets.issue(world.resources, caller)
+    caller = await KeyLookup(fakes.resources).caller(key)
+    ticket, _ = await ws_tickets.issue(fakes.resources, caller)
     event["queryStringParameters"] = {"ticket": ticket}
     assert await routes.connect(event) == {"statusCode": 200}
 
 
-async def disconnect(world: World, watch: Watch) -> None:
-    await Routes(watch.over(world.resources)).disconnect(recorded("websocket_disconnect"))
+async def disconnect(fakes: FakeService, watch: Watch) -> None:
+    await Routes(watch.over(fakes.resources)).disconnect(recorded("websocket_disconnect"))
 
 
-async def default(world: World, watch: Watch) -> None:
-    key = await key_of(world, "alice")
-    routes = Routes(watch.over(world.resources))
-    its = await belongings(world, "alice")
-    waiting = await _job(world, "alice")
+async def default(fakes: FakeService, watch: Watch) -> None:
+    key = await key_of(fakes, "alice")
+    routes = Routes(watch.over(fakes.resources))
+    its = await belongings(fakes, "alice")
+    waiting = await _job(fakes, "alice")
     event = recorded("websocket_connect") | {"headers": {"Authorization": f"Bearer {key}"}}
     event["queryStringParameters"] = None
-    assert await Routes(world.resources).connect(event) == {"statusCode": 200}
+    assert await Routes(fakes.resources).connect(event) == {"statusCode": 200}
     said = [(type_, data) for type_, some in MESSAGES.items() for data in some(its)]
     said += [("subscribe", {"job_id": waiting.job_id}), ("save_voice", {"name": "The last one"})]
     said += [("subscribe", {"job_id": its.job_id, "signed": True})]
-    await webhook_receivers.make_secret(world.resources, "alice")
+    await webhook_receivers.make_secret(fakes.resources, "alice")
     told = {"voice_id": its.voice_id, "text": "Hello.", "webhook_url": "https://example.com/"}
     said += [("generate_preview", told)]
-    said += [("generate_preview", {"session_id": await _form(world), "text": "Hello.", "progress": True})]
-    said += [("save_voice", {"session_id": await _form(world), "name": "Without a prompt"})]
+    said += [("generate_preview", {"session_id": await _form(fakes), "text": "Hello.", "progress": True})]
+    said += [("save_voice", {"session_id": await _form(fakes), "name": "Without a prompt"})]
     for type_, data in said:
         assert await routes.default(_saying(type_, data)) == {"statusCode": 200}
-    assert not [body for _, body in world.connections.posted if '"error"' in body]
-    world.synthesis.switch.is_up = False
+    assert not [body for _, body in fakes.connections.posted if '"error"' in body]
+    fakes.synthesis.switch.is_up = False
     await routes.default(_saying(*said[0]))
-    for key_id in world.voice_keys(layout.KEYS):
-        await api_keys.revoke(world.resources, layout.id_in(key_id, layout.KEYS))
-    world.later(hours=1)
+    for key_id in fakes.voice_keys(layout.KEYS):
+        await api_keys.revoke(fakes.resources, layout.id_in(key_id, layout.KEYS))
+    fakes.advance(hours=1)
     await routes.default(_saying("nonsense", {}))
-    assert world.connections.closed == [CLIENT]
-    world.connections.gone.add(CLIENT)
+    assert fakes.connections.closed == [CLIENT]
+    fakes.connections.gone.add(CLIENT)
     await routes.default(_saying("nonsense", {}))
 
 
-async def _form(world: World) -> str:
-    session_id, _ = await sessions.open_upload(world.resources, "alice", "What I say.")
-    await world.bucket.put(layout.session(session_id).unchecked_audio, encode_wav(spoken()), "audio/wav")
+async def _form(fakes: FakeService) -> str:
+    session_id, _ = await sessions.open_upload(fakes.resources, "alice", "What I say.")
+    await fakes.bucket.put(layout.session(session_id).unchecked_audio, encode_wav(spoken()), "audio/wav")
     return session_id
 
 
@@ -183,46 +183,46 @@ def _saying(type_: str, data: dict[str, Any]) -> dict[str, Any]:
     return recorded("websocket_message") | {"body": json.dumps({"type": type_, "data": data})}
 
 
-async def _job(world: World, owner: str | None, *, voice_id: str | None = None, **more: Any) -> Request:
+async def _job(fakes: FakeService, owner: str | None, *, voice_id: str | None = None, **more: Any) -> Request:
     session_id = None
     if voice_id is None:
-        session_id = new_id(world.resources.new_id, owner)
-        await sessions.store(world.resources, owner, session_id, encoded(spoken()), "What I say.")
+        session_id = new_id(fakes.resources.new_id, owner)
+        await sessions.store(fakes.resources, owner, session_id, encoded(spoken()), "What I say.")
     request = Request(
-        job_id=new_id(world.resources.new_id, owner),
+        job_id=new_id(fakes.resources.new_id, owner),
         kind=more.pop("kind", "preview"),
         source=Source(session_id=session_id, voice_id=voice_id, owner=owner),
         reference_id=session_id or more.pop("reference_id"),
         text="Hello.",
-        created_at=world.time(),
+        created_at=fakes.time(),
         **more,
     )
-    await jobs.accept(world.resources, request)
+    await jobs.accept(fakes.resources, request)
     return request
 
 
-async def notify_(world: World, watch: Watch) -> None:
-    resources = watch.over(world.resources)
-    text = await key_of(world, "alice")
-    caller = await KeyLookup(world.resources).caller(text)
+async def notify_(fakes: FakeService, watch: Watch) -> None:
+    resources = watch.over(fakes.resources)
+    text = await key_of(fakes, "alice")
+    caller = await KeyLookup(fakes.resources).caller(text)
     here = HERE.model_copy(update={"key_id": caller.key_id})
     more = {"webhook_url": "https://example.com/"}
-    request = await _job(world, "alice", subscriber=Subscriber(reply_to=here, signed=True), **more)
+    request = await _job(fakes, "alice", subscriber=Subscriber(reply_to=here, signed=True), **more)
     other = Subscriber(reply_to=ReplyTo(endpoint="https://here/ws", connection_id="other"), request_id=None)
     key = layout.subscriber(request.job_id, "other")
-    await world.bucket.put(key, other.to_json(), JSON)
-    await world.succeed(request)
-    world.connections.gone.add("other")
-    without_receiver = await _job(world, "alice")
-    await world.succeed(without_receiver)
+    await fakes.bucket.put(key, other.to_json(), JSON)
+    await fakes.succeed(request)
+    fakes.connections.gone.add("other")
+    without_receiver = await _job(fakes, "alice")
+    await fakes.succeed(without_receiver)
     said = {"FIRST_JOB_ID": request.job_id, "SECOND_JOB_ID": without_receiver.job_id}
     await notify.handle(resources, recorded("sqs_s3_created", **said), key_lookup=KeyLookup(resources))
-    assert {to for to, _ in world.connections.posted} == {CLIENT}
-    await world.bucket.put(key, other.to_json(), JSON)
-    world.connections.gone.clear()
-    world.connections.unreachable.add("other")
+    assert {to for to, _ in fakes.connections.posted} == {CLIENT}
+    await fakes.bucket.put(key, other.to_json(), JSON)
+    fakes.connections.gone.clear()
+    fakes.connections.unreachable.add("other")
     await notify.handle(resources, recorded("sqs_s3_created", **said), key_lookup=KeyLookup(resources))
-    assert len(world.events.bodies) == 1
+    assert len(fakes.events.bodies) == 1
 
 
 class Refusing:
@@ -233,76 +233,76 @@ class Refusing:
         raise WebhookRefused("no", is_final=True)
 
 
-async def webhooks_(world: World, watch: Watch) -> None:
-    await webhook_receivers.make_secret(world.resources, "alice")
-    request = await _job(world, "alice")
-    await world.succeed(request)
+async def webhooks_(fakes: FakeService, watch: Watch) -> None:
+    await webhook_receivers.make_secret(fakes.resources, "alice")
+    request = await _job(fakes, "alice")
+    await fakes.succeed(request)
     body = WebhookDelivery(job_id=request.job_id, url="https://example.com/").to_json().decode()
     record = {"messageId": "m", "receiptHandle": "r", "body": body, "attributes": {"ApproximateReceiveCount": "1"}}
-    await webhooks.handle(watch.over(world.resources), {"Records": [record]}, Refusing())
-    assert await jobs.webhook_error(world.resources, request.job_id) == "no"
+    await webhooks.handle(watch.over(fakes.resources), {"Records": [record]}, Refusing())
+    assert await jobs.webhook_error(fakes.resources, request.job_id) == "no"
 
 
-async def dead_letters_(world: World, watch: Watch) -> None:
-    request = await _job(world, "alice")
-    said = {"FIRST_JOB_ID": request.job_id, "SECOND_JOB_ID": world.resources.new_id()}
-    await dead_letters.handle(watch.over(world.resources), recorded("sqs_dead_letters", **said))
+async def dead_letters_(fakes: FakeService, watch: Watch) -> None:
+    request = await _job(fakes, "alice")
+    said = {"FIRST_JOB_ID": request.job_id, "SECOND_JOB_ID": fakes.resources.new_id()}
+    await dead_letters.handle(watch.over(fakes.resources), recorded("sqs_dead_letters", **said))
 
 
-async def sweep_(world: World, watch: Watch) -> None:
-    resources = watch.over(world.resources)
-    its = await belongings(world, "alice")
-    text = await key_of(world, "alice")
-    async with client_of(world) as client:
+async def sweep_(fakes: FakeService, watch: Watch) -> None:
+    resources = watch.over(fakes.resources)
+    its = await belongings(fakes, "alice")
+    text = await key_of(fakes, "alice")
+    async with client_of(fakes) as client:
         await client.get("/voices", headers=bearer(text))
         await client.post("/ws-tickets", headers=bearer(text))
         await client.post("/uploads", headers=bearer(text) | {"Idempotency-Key": "one"})
-    await world.bucket.put(layout.connection("c"), b"{}", JSON)
-    await _died_halfway(world, its.session_id)
-    await voice_changes.delete(world.resources, "alice", its.voice_id)
-    late = await _job(world, "alice")
+    await fakes.bucket.put(layout.connection("c"), b"{}", JSON)
+    await _died_halfway(fakes, its.session_id)
+    await voice_changes.delete(fakes.resources, "alice", its.voice_id)
+    late = await _job(fakes, "alice")
     for minutes in (6, 15, 40, 24 * 60, 24 * 60):
-        world.later(minutes=minutes)
+        fakes.advance(minutes=minutes)
         await sweep.handle(resources, {})
-    assert layout.request(late.job_id) not in world.bucket.objects
+    assert layout.request(late.job_id) not in fakes.bucket.objects
 
 
-async def _died_halfway(world: World, session_id: str) -> None:
+async def _died_halfway(fakes: FakeService, session_id: str) -> None:
     """Leave a voice half saved, and one saved whose embedding nobody asked for yet."""
-    await world.bucket.delete([layout.session(session_id).embedding])
+    await fakes.bucket.delete([layout.session(session_id).embedding])
     for calls, name in ((7, "Half"), (12, "Whole")):
-        world.blow_after(calls)
+        fakes.fail_after(calls)
         with pytest.raises(BaseException, match="blown"):
-            await voice_changes.save(world.resources, "alice", session_id, name)
-        world.mend()
+            await voice_changes.save(fakes.resources, "alice", session_id, name)
+        fakes.recover()
 
 
-async def worker(world: World, watch: Watch) -> None:
-    resources = watch.over(world.resources)
-    its = await belongings(world, "alice")
-    await world.bucket.delete([key for key in world.bucket.objects if its.job_id in key])
+async def worker(fakes: FakeService, watch: Watch) -> None:
+    resources = watch.over(fakes.resources)
+    its = await belongings(fakes, "alice")
+    await fakes.bucket.delete([key for key in fakes.bucket.objects if its.job_id in key])
     keys = layout.voice_reference("alice", its.voice_id, its.session_id)
-    await world.voices.delete([keys.embedding])
+    await fakes.voices.delete([keys.embedding])
     saved: dict[str, Any] = {
         "voice_id": its.voice_id,
         "reference_id": its.session_id,
         "reference_folder": keys.folder,
     }
     done = [
-        await _job(world, "alice", subscriber=Subscriber(reply_to=HERE, stream=True)),
-        await _job(world, "alice", **saved),
-        await _job(world, "alice", **saved, kind="embedding"),
+        await _job(fakes, "alice", subscriber=Subscriber(reply_to=HERE, stream=True)),
+        await _job(fakes, "alice", **saved),
+        await _job(fakes, "alice", **saved, kind="embedding"),
     ]
-    await world.bucket.put(layout.preview(done[0].job_id), encode_wav(spoken()), "audio/wav")
-    unreadable = world.resources.new_id()
-    await world.bucket.put(layout.request(unreadable), b"{}", JSON)
-    await jobs.enqueue(world.resources, unreadable)
-    await Health(resources, Dependencies(world.time), phase="ready").report()
+    await fakes.bucket.put(layout.preview(done[0].job_id), encode_wav(spoken()), "audio/wav")
+    unreadable = fakes.resources.new_id()
+    await fakes.bucket.put(layout.request(unreadable), b"{}", JSON)
+    await jobs.enqueue(fakes.resources, unreadable)
+    await Health(resources, Dependencies(fakes.time), phase="ready").report()
     async with real_time_worker(resources, MockEngine()):
-        await until(lambda: {layout.outcome(job.job_id) for job in done} <= set(world.bucket.objects))
+        await until(lambda: {layout.outcome(job.job_id) for job in done} <= set(fakes.bucket.objects))
 
 
-WAYS: dict[str, Callable[[World, Watch], Awaitable[None]]] = {
+WAYS: dict[str, Callable[[FakeService, Watch], Awaitable[None]]] = {
     "http": http,
     "connect": connect,
     "disconnect": disconnect,
@@ -319,7 +319,7 @@ WAYS: dict[str, Callable[[World, Watch], Awaitable[None]]] = {
 async def gone(request: pytest.FixtureRequest) -> tuple[str, Watch]:
     """Every way through one entry point, and what was done on it."""
     watch = Watch()
-    await WAYS[request.param](World(SETTINGS), watch)
+    await WAYS[request.param](FakeService(SETTINGS), watch)
     return request.param, watch
 
 

@@ -22,9 +22,9 @@ from pipeline.clients.resources import Resources
 from pipeline.contract import layout
 from pipeline.contract.records import Scope
 from pipeline.settings import Settings
+from tests.fake_service import FakeService
 from tests.serving import changed, served, speaking
 from tests.speech import voice_wav
-from tests.world import World
 
 
 class MovableClock:
@@ -159,11 +159,11 @@ async def test_an_owners_flood_ends_in_429(resources: Resources) -> None:
         assert (await bob.get("/voices")).status_code == 200
 
 
-# A world where keys are wanted, with an owner who has one.
-WORLD = World(Settings(auth="keys", preview_wait_seconds=0, requests_per_minute=0))
-API = create_app(WORLD.resources.settings)
-serve_with(API, WORLD.resources)
-KEY = asyncio.run(key_of(WORLD.resources, "alice", "admin"))
+# A service where keys are wanted, with an owner who has one.
+FAKES = FakeService(Settings(auth="keys", preview_wait_seconds=0, requests_per_minute=0))
+API = create_app(FAKES.resources.settings)
+serve_with(API, FAKES.resources)
+KEY = asyncio.run(key_of(FAKES.resources, "alice", "admin"))
 schema = schemathesis.openapi.from_asgi("/openapi.json", API)
 
 
@@ -173,7 +173,7 @@ schema = schemathesis.openapi.from_asgi("/openapi.json", API)
 )
 def test_the_description_is_true_of_who_may_come_in(case: "schemathesis.Case[Any]") -> None:
     """It is sent with the key, without, and with a wrong one: then 401 is expected where the scheme says so."""
-    WORLD.later(minutes=1)  # or the wrong key would be throttled
+    FAKES.advance(minutes=1)  # or the wrong key would be throttled
     case.call_and_validate(headers=bearer(KEY), excluded_checks=[positive_data_acceptance])
 
 

@@ -21,14 +21,14 @@ from pipeline.contract import layout
 from pipeline.domain import voice_changes, voice_consents
 from pipeline.errors import Unavailable
 from pipeline.settings import Settings
+from tests.fake_service import PROMPT, FakeService
 from tests.speech import voice, voice_wav
-from tests.world import PROMPT, World
 
 METHODS = {"get", "post", "put", "delete", "head", "patch", "options"}
 
 
 API = create_app(Settings(preview_wait_seconds=0))
-serve_with(API, World(Settings(preview_wait_seconds=0)).resources)
+serve_with(API, FakeService(Settings(preview_wait_seconds=0)).resources)
 DESCRIPTION: dict[str, Any] = API.openapi()
 OPERATIONS = [
     pytest.param(method, path, operation, id=f"{method} {path}")
@@ -286,26 +286,26 @@ ANSWERS = [
 
 
 class Prepared:
-    """A world with something of everything, and the names by which the tables above call it."""
+    """Fakes that hold one of everything, and the names by which the tables above call it."""
 
     def __init__(self) -> None:
-        self.world = World(Settings(preview_wait_seconds=0, body_timeout_seconds=0.05))
+        self.fakes = FakeService(Settings(preview_wait_seconds=0, body_timeout_seconds=0.05))
         self.names: dict[str, str] = {}
 
     async def fill(self) -> None:
-        world, names = self.world, self.names
-        names["EXPIRED"] = world.resources.new_id()
-        world.later(hours=24)
-        names["UNKNOWN"], names["SESSION"] = world.resources.new_id(), await world.session()
-        queued, done = await world.job(), await world.job()
-        await world.succeed(done)
+        fakes, names = self.fakes, self.names
+        names["EXPIRED"] = fakes.resources.new_id()
+        fakes.advance(hours=24)
+        names["UNKNOWN"], names["SESSION"] = fakes.resources.new_id(), await fakes.session()
+        queued, done = await fakes.job(), await fakes.job()
+        await fakes.succeed(done)
         names["QUEUED"], names["DONE"] = queued.job_id, done.job_id
         recording = encoded(voice(120.0))
-        made = await voice_consents.create(world.resources, None, "Mine", "en", "I agree.", recording)
+        made = await voice_consents.create(fakes.resources, None, "Mine", "en", "I agree.", recording)
         names["CONSENT"] = made.consent_id
-        await voice_changes.save(world.resources, None, names["SESSION"], "Taken")
-        await voice_changes.save(world.resources, None, names["SESSION"], "Taken too")
-        await world.voices.put(layout.voice(None, "taken").embedding, PROMPT, "application/json")
+        await voice_changes.save(fakes.resources, None, names["SESSION"], "Taken")
+        await voice_changes.save(fakes.resources, None, names["SESSION"], "Taken too")
+        await fakes.voices.put(layout.voice(None, "taken").embedding, PROMPT, "application/json")
 
     def called(self, value: Any) -> Any:
         """Put the names in."""
@@ -326,9 +326,9 @@ async def prepared() -> Prepared:
     return made
 
 
-def client_of(world: World) -> httpx.AsyncClient:
-    app = create_app(world.resources.settings)
-    serve_with(app, world.resources)
+def client_of(fakes: FakeService) -> httpx.AsyncClient:
+    app = create_app(fakes.resources.settings)
+    serve_with(app, fakes.resources)
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     return httpx.AsyncClient(transport=transport, base_url="http://test")
 
@@ -367,7 +367,7 @@ def check(answer: Any, method: str, path: str, status: int) -> None:
 async def test_what_is_answered_is_what_is_described(
     prepared: Prepared, method: str, path: str, how: dict[str, Any], status: int
 ) -> None:
-    async with client_of(prepared.world) as client:
+    async with client_of(prepared.fakes) as client:
         answer = await client.request(method, prepared.called(path), **prepared.called(how))
     check(answer, method, path, status)
 
@@ -399,14 +399,14 @@ async def test_every_route_answers_503_and_500_as_described(method: str, path: s
     if "models" in path:  # which are not stored
         unavailable = unexpected = 200
     for error, status in ((Unavailable, unavailable), (ZeroDivisionError, unexpected)):
-        world = World(Settings(preview_wait_seconds=0))
-        known = world.resources.new_id()
+        fakes = FakeService(Settings(preview_wait_seconds=0))
+        known = fakes.resources.new_id()
         sent: dict[str, Any] = {
             kind: {n: v.replace("SESSION", known) if isinstance(v, str) else v for n, v in what.items()}
             for kind, what in how.items()
         }
-        world.blow_after(0, error)
-        async with client_of(world) as client:
+        fakes.fail_after(0, error)
+        async with client_of(fakes) as client:
             url = path.replace("{job_id}", known).replace("{consent_id}", known)
             answer = await client.request(method, url, **sent)
         if method == "head":

@@ -19,25 +19,25 @@ from functions.background import webhooks
 from pipeline.access import webhook_receivers
 from pipeline.clients.webhook_client import webhook_client
 from pipeline.contract.webhooks import WebhookDelivery
+from tests.fake_service import FakeService
 from tests.waiting import until
-from tests.world import World
 
 DOCS = Path(__file__).parents[2] / "docs" / "webhooks.md"
 
 
-async def deliveries(world: World, url: str, count: int, group: str) -> None:
+async def deliveries(fakes: FakeService, url: str, count: int, group: str) -> None:
     for _ in range(count):
-        outcome = await world.succeed(await world.job())
+        outcome = await fakes.succeed(await fakes.job())
         body = WebhookDelivery(job_id=outcome.job_id, url=url).to_json().decode()
-        await world.webhooks.send(body, group=group)
+        await fakes.webhooks.send(body, group=group)
 
 
 @asynccontextmanager
-async def mapping(world: World) -> AsyncIterator[None]:
+async def mapping(fakes: FakeService) -> AsyncIterator[None]:
     """Run the mapping of the webhooks queue."""
     async with webhook_client(allows_loopback=True) as client:
         handle = partial(webhooks.handle, client=client)
-        mapping = EventSourceMapping(world.resources, world.webhooks, handle, delays_retries=False)
+        mapping = EventSourceMapping(fakes.resources, fakes.webhooks, handle, delays_retries=False)
         running = asyncio.create_task(mapping.run())
         try:
             yield
@@ -67,13 +67,13 @@ async def receiver(received: list[bytes], seconds: float = 0) -> AsyncIterator[s
 
 
 async def test_a_receiver_that_hangs_does_not_hold_up_another() -> None:
-    world, slow, quick = World(), list[bytes](), list[bytes]()
-    await webhook_receivers.make_secret(world.resources, None)
+    fakes, slow, quick = FakeService(), list[bytes](), list[bytes]()
+    await webhook_receivers.make_secret(fakes.resources, None)
     async with receiver(slow, seconds=60) as slow_url, receiver(quick) as quick_url:
-        await deliveries(world, slow_url, 50, "slow")
-        await deliveries(world, quick_url, 5, "quick")
+        await deliveries(fakes, slow_url, 50, "slow")
+        await deliveries(fakes, quick_url, 5, "quick")
         began = time.monotonic()
-        async with mapping(world):
+        async with mapping(fakes):
             await until(lambda: len(quick) == 5)
         assert time.monotonic() - began < 5
     assert slow == []
@@ -104,13 +104,13 @@ def documented_receiver(
 
 @pytest.mark.parametrize("is_right", [True, False])
 async def test_the_receiver_in_the_docs_verifies_messages(monkeypatch: pytest.MonkeyPatch, is_right: bool) -> None:
-    world = World()
-    world.time.now = world.time.now.now(world.time.now.tzinfo)  # the receiver compares with the machine's clock
-    secret = await webhook_receivers.make_secret(world.resources, None)
-    other = await webhook_receivers.make_secret(World().resources, None)
+    fakes = FakeService()
+    fakes.time.now = fakes.time.now.now(fakes.time.now.tzinfo)  # the receiver compares with the machine's clock
+    secret = await webhook_receivers.make_secret(fakes.resources, None)
+    other = await webhook_receivers.make_secret(FakeService().resources, None)
     with documented_receiver(secret if is_right else other, monkeypatch) as (url, answered, printed):
-        await deliveries(world, url, 1, "docs")
-        async with mapping(world):
+        await deliveries(fakes, url, 1, "docs")
+        async with mapping(fakes):
             await until(lambda: len(answered) == 1)
     assert answered == [204 if is_right else 401]
     assert [words[0] for words in printed] == (["tts_complete"] if is_right else [])

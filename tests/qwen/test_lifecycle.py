@@ -26,6 +26,7 @@ from pipeline.contract.records import ReplyTo, Request, Source, Subscriber, Succ
 from pipeline.domain import jobs
 from pipeline.settings import Settings
 from tests.engines import speak
+from tests.fake_service import FakeConnections
 from tests.moto_server import running, serving
 from tests.orders import (
     TRANSCRIPTION,
@@ -42,7 +43,6 @@ from tests.qwen.stages import FailingRunner, allocating
 from tests.speech import voice
 from tests.waiting import eventually
 from tests.workers import real_time_worker
-from tests.world import FakeConnections
 
 SEEDED = Options(seed=11, max_seconds=1)
 

@@ -11,7 +11,7 @@ from pipeline.audio.reference_audio import decode_reference, encode_wav
 from pipeline.domain import sessions
 from pipeline.errors import InvalidAudio
 from pipeline.settings import Settings
-from tests.world import World, spoken
+from tests.fake_service import FakeService, spoken
 
 # Decodes what comes on stdin and prints by how many MiB the process has grown at its peak.
 GROWTH = """
@@ -81,7 +81,7 @@ def test_what_recorders_make_is_decoded(channels: int, rate: int) -> None:
 
 
 async def test_of_many_uploads_two_at_a_time_are_in_memory() -> None:
-    world = World(Settings(decodes_at_once=2))
+    fakes = FakeService(Settings(decodes_at_once=2))
     reading, most = 0, 0
 
     async def read() -> bytes:
@@ -92,17 +92,17 @@ async def test_of_many_uploads_two_at_a_time_are_in_memory() -> None:
         reading -= 1
         return encode_wav(spoken())
 
-    checked = await asyncio.gather(*(sessions.check_reference(world.resources, read) for _ in range(8)))
+    checked = await asyncio.gather(*(sessions.check_reference(fakes.resources, read) for _ in range(8)))
     assert most == 2
     assert [recording.duration_seconds for recording in checked] == [2] * 8
 
 
 async def test_an_upload_that_is_refused_lets_the_next_one_in() -> None:
-    world = World(Settings(decodes_at_once=1))
+    fakes = FakeService(Settings(decodes_at_once=1))
 
     async def read() -> bytes:
         return b"no audio"
 
     for _ in range(3):
         with pytest.raises(InvalidAudio):
-            await sessions.check_reference(world.resources, read)
+            await sessions.check_reference(fakes.resources, read)

@@ -13,8 +13,8 @@ from pipeline.access import api_keys, key_format, ws_tickets
 from pipeline.clients.resources import Resources
 from pipeline.errors import TooMany, Unauthorized
 from pipeline.settings import Settings
+from tests.fake_service import FakeService
 from tests.serving import changed, served
-from tests.world import World
 
 SETTINGS = Settings(auth="keys")
 HOME = "192.0.2.7"
@@ -31,9 +31,9 @@ async def key_of(resources: Resources, owner: str, *, hours: int = 24, secret: i
     return key
 
 
-def client_of(world: World) -> httpx.AsyncClient:
-    app = create_app(world.resources.settings)
-    serve_with(app, world.resources)
+def client_of(fakes: FakeService) -> httpx.AsyncClient:
+    app = create_app(fakes.resources.settings)
+    serve_with(app, fakes.resources)
     return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test")
 
 
@@ -43,43 +43,43 @@ async def status_of(client: httpx.AsyncClient, key: str, **headers: str) -> int:
 
 
 async def test_an_expired_key_locks_out_no_good_key_of_the_same_address() -> None:
-    world = World(SETTINGS)
-    expired, good = await key_of(world.resources, "bob", hours=1), await key_of(world.resources, "alice")
-    world.later(hours=2)
-    async with client_of(world) as client:
+    fakes = FakeService(SETTINGS)
+    expired, good = await key_of(fakes.resources, "bob", hours=1), await key_of(fakes.resources, "alice")
+    fakes.advance(hours=2)
+    async with client_of(fakes) as client:
         assert [await status_of(client, expired) for _ in range(22)] == [401] * 20 + [429] * 2
         assert await status_of(client, good) == 200
 
 
 async def test_made_up_keys_lock_out_no_good_key_of_the_same_address() -> None:
-    world, other = World(SETTINGS), World(SETTINGS)
-    good, unknown = await key_of(world.resources, "alice"), await key_of(other.resources, "mallory")
-    async with client_of(world) as client:
+    fakes, other = FakeService(SETTINGS), FakeService(SETTINGS)
+    good, unknown = await key_of(fakes.resources, "alice"), await key_of(other.resources, "mallory")
+    async with client_of(fakes) as client:
         for wrong in ("vck_wrong", unknown, good[:-1]):
             assert [await status_of(client, wrong) for _ in range(21)][-1] == 429
         assert await status_of(client, good) == 200
 
 
 async def test_the_right_secret_is_accepted_after_many_wrong_ones_for_the_same_key() -> None:
-    world, other = World(SETTINGS), World(SETTINGS)
-    good = await key_of(world.resources, "alice", secret=1)
+    fakes, other = FakeService(SETTINGS), FakeService(SETTINGS)
+    good = await key_of(fakes.resources, "alice", secret=1)
     guessed = await key_of(other.resources, "alice", secret=2)
     assert key_format.key_id_of(guessed) == key_format.key_id_of(good)
-    async with client_of(world) as client:
+    async with client_of(fakes) as client:
         assert [await status_of(client, guessed) for _ in range(21)][-1] == 429
         assert await status_of(client, good) == 200
 
 
 async def test_a_failed_ticket_locks_out_no_good_one_of_the_same_address() -> None:
-    world = World(SETTINGS)
-    access_control = AccessControl(world.resources)
-    caller = await access_control.authenticate_key(f"Bearer {await key_of(world.resources, 'alice')}", HOME)
-    used, _ = await ws_tickets.issue(world.resources, caller)
+    fakes = FakeService(SETTINGS)
+    access_control = AccessControl(fakes.resources)
+    caller = await access_control.authenticate_key(f"Bearer {await key_of(fakes.resources, 'alice')}", HOME)
+    used, _ = await ws_tickets.issue(fakes.resources, caller)
     await access_control.authenticate_ticket(used, HOME)
     for expected in [Unauthorized] * 20 + [TooMany]:
         with pytest.raises(expected):
             await access_control.authenticate_ticket(used, HOME)
-    good, _ = await ws_tickets.issue(world.resources, caller)
+    good, _ = await ws_tickets.issue(fakes.resources, caller)
     assert (await access_control.authenticate_ticket(good, HOME)).owner == "alice"
 
 

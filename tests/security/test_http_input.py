@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.settings import Settings
 from tests.api import api, fields, problem
-from tests.world import World
+from tests.fake_service import FakeService
 
 JSON = {"Content-Type": "application/json"}
 BOUNDARY = "b"
@@ -24,7 +24,7 @@ END = f"--{BOUNDARY}--\r\n".encode()
 
 
 async def post(path: str, content: bytes, headers: dict[str, str]) -> httpx.Response:
-    async with api(World()) as client:
+    async with api(FakeService()) as client:
         return await client.post(path, content=content, headers=headers)
 
 
@@ -96,9 +96,9 @@ async def test_a_misspelt_field_is_refused(path: str) -> None:
     "description", ["a\x00b", "a\nb", "\u202egnp.exe", "\u2066isolated", "a\u200fb", "a\u2028b", "no\ufeffva"]
 )
 async def test_a_description_holds_nothing_that_is_not_seen(description: str) -> None:
-    world = World()
-    async with api(world) as client:
-        body = {"session_id": await world.session(), "name": "Nova", "description": description}
+    fakes = FakeService()
+    async with api(fakes) as client:
+        body = {"session_id": await fakes.session(), "name": "Nova", "description": description}
         refused = problem(await client.post("/voices", json=body), 422, "invalid_input")
     assert fields(refused) == ["description"]
     assert "control" in refused["error"]
@@ -106,23 +106,23 @@ async def test_a_description_holds_nothing_that_is_not_seen(description: str) ->
 
 @pytest.mark.parametrize("name", ["Authorization", "Content-Type"])
 async def test_a_header_that_says_who_or_what_is_there_once(name: str) -> None:
-    async with api(World(Settings(auth="keys"))) as client:
+    async with api(FakeService(Settings(auth="keys"))) as client:
         answer = await client.get("/voices", headers=[(name, "Bearer a"), (name, "Bearer b")])
     assert name in problem(answer, 400, "bad_request")["error"]
 
 
 @pytest.mark.parametrize("path", ["/voices/", "/docs/", "/jobs/1/", "/voices/nova/"])
 async def test_no_redirect_names_the_host_of_the_request(path: str) -> None:
-    async with api(World()) as client:
+    async with api(FakeService()) as client:
         answer = await client.get(path, headers={"Host": "evil.example"})
     assert (answer.status_code, "location" in answer.headers) == (404, False)
 
 
 @pytest.mark.parametrize("if_range", ['"\x7f', '"', '"a"b"', '"a', '"' + "a" * 5000 + '"', '"\x01"'])
 async def test_an_if_range_that_is_no_etag_is_refused(if_range: str) -> None:
-    world = World()
-    job_id = world.resources.new_id()
-    async with api(world) as client:
+    fakes = FakeService()
+    job_id = fakes.resources.new_id()
+    async with api(fakes) as client:
         headers: Any = {"Range": "bytes=0-1", "If-Range": if_range}
         answer = await client.get(f"/previews/{job_id}.wav", headers=headers)
     assert fields(problem(answer, 422, "invalid_input")) == ["if-range"]

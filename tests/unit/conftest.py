@@ -3,7 +3,7 @@
 import pytest
 
 from pipeline.settings import Settings
-from tests.fakes import Fakes, fake_world
+from tests.fakes import Fakes, make_fakes
 
 
 @pytest.fixture
@@ -13,6 +13,6 @@ def settings() -> Settings:
 
 
 @pytest.fixture
-async def world(settings: Settings) -> Fakes:
+async def fakes(settings: Settings) -> Fakes:
     """Fakes for everything outside of the process."""
-    return fake_world(settings)
+    return make_fakes(settings)

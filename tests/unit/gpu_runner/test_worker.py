@@ -27,7 +27,7 @@ from pipeline.domain import jobs
 from pipeline.errors import InvalidInput, Unavailable
 from pipeline.settings import Settings
 from tests.engines import ScriptedEngine
-from tests.fakes import FakeBucket, FakeQueue, Fakes, Switch, fake_world, settle
+from tests.fakes import FakeBucket, FakeQueue, Fakes, Switch, make_fakes, settle
 from tests.orders import (
     TEXT,
     TRANSCRIPTION,
@@ -45,26 +45,26 @@ from tests.waiting import until
 from tests.workers import fake_time_worker
 
 
-async def embed(world: Fakes, voice_id: str, reference_id: str) -> str:
-    order = request(world.resources, Source(voice_id=voice_id), reference_id, kind="embedding")
-    await jobs.accept(world.resources, order)
+async def embed(fakes: Fakes, voice_id: str, reference_id: str) -> str:
+    order = request(fakes.resources, Source(voice_id=voice_id), reference_id, kind="embedding")
+    await jobs.accept(fakes.resources, order)
     return order.job_id
 
 
 # how a job succeeds
 
 
-async def test_a_preview_ends_with_its_audio_and_what_is_to_know_of_it(world: Fakes) -> None:
+async def test_a_preview_ends_with_its_audio_and_what_is_to_know_of_it(fakes: Fakes) -> None:
     engine = ScriptedEngine()
     engine.warnings = ("a bit short",)
-    order = await order_new(world.resources)
-    world.time.now += timedelta(seconds=3)
-    async with fake_time_worker(world, engine) as worker:
+    order = await order_new(fakes.resources)
+    fakes.time.now += timedelta(seconds=3)
+    async with fake_time_worker(fakes, engine) as worker:
         await worker.until_ended(order.job_id)
-    outcome = await succeeded(world.resources, order)
+    outcome = await succeeded(fakes.resources, order)
     assert outcome.preview is not None
     assert outcome.timings is not None
-    wav = world.bucket.objects[layout.preview(order.job_id)]
+    wav = fakes.bucket.objects[layout.preview(order.job_id)]
     assert wav.content_type == WAV
     assert (outcome.preview.sample_rate, outcome.preview.duration_seconds) == pytest.approx(
         length_of_wav(wav.body), abs=0.001
@@ -75,61 +75,61 @@ async def test_a_preview_ends_with_its_audio_and_what_is_to_know_of_it(world: Fa
     assert outcome.timings.first_audio_seconds == pytest.approx(3, abs=0.1)
     assert outcome.timings.real_time_factor == pytest.approx(0.5 / outcome.preview.duration_seconds, rel=0.01)
     assert outcome.warnings == ("a bit short",)
-    assert world.synthesis.bodies == []
+    assert fakes.synthesis.bodies == []
 
 
-async def test_it_says_the_text_in_the_voice_of_the_reference(world: Fakes) -> None:
-    low = await order_new(world.resources, pitch=100)
-    high = await order_new(world.resources, pitch=250, text="Something longer than that, and higher.")
+async def test_it_says_the_text_in_the_voice_of_the_reference(fakes: Fakes) -> None:
+    low = await order_new(fakes.resources, pitch=100)
+    high = await order_new(fakes.resources, pitch=250, text="Something longer than that, and higher.")
     engine = ScriptedEngine()
-    async with fake_time_worker(world, engine) as worker:
+    async with fake_time_worker(fakes, engine) as worker:
         await worker.until_ended(low.job_id, high.job_id)
     for order, pitch in ((low, 100), (high, 250)):
-        stored = json.loads(world.bucket.objects[layout.reference(order).embedding].body)
+        stored = json.loads(fakes.bucket.objects[layout.reference(order).embedding].body)
         assert stored["f0"] == pytest.approx(pitch, rel=0.05)
         prompt = MockPrompt.model_validate(stored)
-        spoken = decode_wav(world.bucket.objects[layout.preview(order.job_id)].body)
+        spoken = decode_wav(fakes.bucket.objects[layout.preview(order.job_id)].body)
         assert spoken.samples == pytest.approx(hum(order.text, prompt), abs=1e-4)
 
 
-async def test_an_embedding_is_made_and_stored(world: Fakes) -> None:
-    reference_id = await save(world.resources, "nova", pitch=200)
-    job_id = await embed(world, "nova", reference_id)
-    async with fake_time_worker(world, ScriptedEngine()) as worker:
+async def test_an_embedding_is_made_and_stored(fakes: Fakes) -> None:
+    reference_id = await save(fakes.resources, "nova", pitch=200)
+    job_id = await embed(fakes, "nova", reference_id)
+    async with fake_time_worker(fakes, ScriptedEngine()) as worker:
         await worker.until_ended(job_id)
-    outcome = await jobs.read_outcome(world.resources, job_id)
+    outcome = await jobs.read_outcome(fakes.resources, job_id)
     assert outcome is not None
     assert outcome.status == "succeeded"
     assert outcome.preview is None
-    assert json.loads(world.voices.objects["audio/voices/nova/embedding.json"].body)["f0"] == pytest.approx(
+    assert json.loads(fakes.voices.objects["audio/voices/nova/embedding.json"].body)["f0"] == pytest.approx(
         200, rel=0.05
     )
 
 
-async def test_an_embedding_that_is_there_is_left_alone(world: Fakes) -> None:
+async def test_an_embedding_that_is_there_is_left_alone(fakes: Fakes) -> None:
     engine = ScriptedEngine()
-    reference_id = await save(world.resources, "nova")
-    async with fake_time_worker(world, engine) as worker:
-        await worker.until_ended(await embed(world, "nova", reference_id))
-        await worker.until_ended(await embed(world, "nova", reference_id))
+    reference_id = await save(fakes.resources, "nova")
+    async with fake_time_worker(fakes, engine) as worker:
+        await worker.until_ended(await embed(fakes, "nova", reference_id))
+        await worker.until_ended(await embed(fakes, "nova", reference_id))
     assert engine.prompts_made == 1
-    assert world.voices.switch.count("put") == 3  # two of the fixture's, one of the worker's
+    assert fakes.voices.switch.count("put") == 3  # two of the fixture's, one of the worker's
 
 
 # requests per preview
 
 
-async def asked_for(world: Fakes, engine: ScriptedEngine, order_job_id: str) -> dict[str, list[str]]:
+async def asked_for(fakes: Fakes, engine: ScriptedEngine, order_job_id: str) -> dict[str, list[str]]:
     """Return the calls that a worker with an empty cache makes for one job."""
-    for fake in (world.bucket, world.voices, world.synthesis):
+    for fake in (fakes.bucket, fakes.voices, fakes.synthesis):
         fake.switch.calls.clear()
-    async with fake_time_worker(world, engine) as worker:
+    async with fake_time_worker(fakes, engine) as worker:
         await worker.until_ended(order_job_id)
-        await world.time.advance(1)
+        await fakes.time.advance(1)
         return {
-            "bucket": _but_pings(world.bucket.switch),
-            "voices": _but_pings(world.voices.switch),
-            "queue": _but_pings(world.synthesis.switch),
+            "bucket": _but_pings(fakes.bucket.switch),
+            "voices": _but_pings(fakes.voices.switch),
+            "queue": _but_pings(fakes.synthesis.switch),
         }
 
 
@@ -142,264 +142,264 @@ def _but_pings(switch: Switch) -> list[str]:
 QUEUE = ["delete", "receive", "receive"]
 
 
-async def test_what_a_preview_of_a_new_reference_asks_for(world: Fakes) -> None:
-    order = await order_new(world.resources)
-    assert await asked_for(world, ScriptedEngine(), order.job_id) == {
+async def test_what_a_preview_of_a_new_reference_asks_for(fakes: Fakes) -> None:
+    order = await order_new(fakes.resources)
+    assert await asked_for(fakes, ScriptedEngine(), order.job_id) == {
         "bucket": ["put", "put_once", "put_once", "read"],
         "voices": [],
         "queue": QUEUE,
     }
 
 
-async def test_what_a_preview_with_a_stored_prompt_asks_for(world: Fakes) -> None:
-    session_id = await upload(world.resources)
-    order = await order_again(world.resources, session_id)
+async def test_what_a_preview_with_a_stored_prompt_asks_for(fakes: Fakes) -> None:
+    session_id = await upload(fakes.resources)
+    order = await order_again(fakes.resources, session_id)
     prompt = MockPrompt(f0=100.0, level=0.1)
-    await world.bucket.put(layout.session(session_id).embedding, prompt.to_json(), JSON)
-    assert await asked_for(world, ScriptedEngine(), order.job_id) == {
+    await fakes.bucket.put(layout.session(session_id).embedding, prompt.to_json(), JSON)
+    assert await asked_for(fakes, ScriptedEngine(), order.job_id) == {
         "bucket": ["put_once", "put_once", "read"],
         "voices": [],
         "queue": QUEUE,
     }
 
 
-async def test_what_a_preview_without_a_stored_prompt_asks_for(world: Fakes) -> None:
-    order = await order_again(world.resources, await upload(world.resources))
-    assert await asked_for(world, ScriptedEngine(), order.job_id) == {
+async def test_what_a_preview_without_a_stored_prompt_asks_for(fakes: Fakes) -> None:
+    order = await order_again(fakes.resources, await upload(fakes.resources))
+    assert await asked_for(fakes, ScriptedEngine(), order.job_id) == {
         "bucket": ["put", "put_once", "put_once", "read", "read", "read"],
         "voices": [],
         "queue": QUEUE,
     }
 
 
-async def test_a_prompt_in_memory_is_not_asked_for(world: Fakes) -> None:
-    session_id = await upload(world.resources)
+async def test_a_prompt_in_memory_is_not_asked_for(fakes: Fakes) -> None:
+    session_id = await upload(fakes.resources)
     engine = ScriptedEngine()
-    async with fake_time_worker(world, engine) as worker:
-        first = await order_again(world.resources, session_id)
+    async with fake_time_worker(fakes, engine) as worker:
+        first = await order_again(fakes.resources, session_id)
         await worker.until_ended(first.job_id)
-        world.bucket.switch.calls.clear()
-        second = await order_again(world.resources, session_id)
+        fakes.bucket.switch.calls.clear()
+        second = await order_again(fakes.resources, session_id)
         await worker.until_ended(second.job_id)
-        asked = sorted(world.bucket.switch.calls)
+        asked = sorted(fakes.bucket.switch.calls)
     assert asked == ["put", "put_once", "put_once"]  # the put is the order's own
     assert (engine.prompts_made, engine.prompts_restored) == (1, 0)
 
 
-async def test_ten_jobs_are_deleted_at_once(world: Fakes) -> None:
-    orders = [await order_new(world.resources) for _ in range(10)]
-    async with fake_time_worker(world, ScriptedEngine()) as worker:
+async def test_ten_jobs_are_deleted_at_once(fakes: Fakes) -> None:
+    orders = [await order_new(fakes.resources) for _ in range(10)]
+    async with fake_time_worker(fakes, ScriptedEngine()) as worker:
         await worker.until_ended(*(order.job_id for order in orders))
-        await until(lambda: world.synthesis.bodies == [])
-        assert world.synthesis.switch.count("delete") == 1
+        await until(lambda: fakes.synthesis.bodies == [])
+        assert fakes.synthesis.switch.count("delete") == 1
 
 
 # prompts
 
 
-async def test_a_prompt_is_made_once_for_all_that_want_it_at_the_same_time(world: Fakes) -> None:
+async def test_a_prompt_is_made_once_for_all_that_want_it_at_the_same_time(fakes: Fakes) -> None:
     engine = ScriptedEngine()
-    session_id = await upload(world.resources)
-    orders = [await order_again(world.resources, session_id) for _ in range(5)]
-    world.bucket.switch.calls.clear()
-    async with fake_time_worker(world, engine) as worker:
+    session_id = await upload(fakes.resources)
+    orders = [await order_again(fakes.resources, session_id) for _ in range(5)]
+    fakes.bucket.switch.calls.clear()
+    async with fake_time_worker(fakes, engine) as worker:
         await worker.until_ended(*(order.job_id for order in orders))
     assert engine.prompts_made == 1
-    assert world.bucket.switch.count("put") == 1
+    assert fakes.bucket.switch.count("put") == 1
 
 
-async def test_a_stored_prompt_serves_the_next_worker(world: Fakes) -> None:
+async def test_a_stored_prompt_serves_the_next_worker(fakes: Fakes) -> None:
     first, second = ScriptedEngine(), ScriptedEngine()
-    session_id = await upload(world.resources)
+    session_id = await upload(fakes.resources)
     for engine in (first, second):
-        order = await order_again(world.resources, session_id)
-        async with fake_time_worker(world, engine) as worker:
+        order = await order_again(fakes.resources, session_id)
+        async with fake_time_worker(fakes, engine) as worker:
             await worker.until_ended(order.job_id)
     assert (first.prompts_made, second.prompts_made, second.prompts_restored) == (1, 0, 1)
 
 
 @pytest.mark.parametrize("stored", [b"rubbish", b'{"format":1,"model":"another","f0":1,"level":1}'])
-async def test_a_prompt_that_cannot_be_used_is_made_again_and_replaced(world: Fakes, stored: bytes) -> None:
+async def test_a_prompt_that_cannot_be_used_is_made_again_and_replaced(fakes: Fakes, stored: bytes) -> None:
     engine = ScriptedEngine()
-    session_id = await upload(world.resources, pitch=180)
+    session_id = await upload(fakes.resources, pitch=180)
     key = layout.session(session_id).embedding
-    await world.bucket.put(key, stored, JSON)
-    order = await order_again(world.resources, session_id)
-    async with fake_time_worker(world, engine) as worker:
+    await fakes.bucket.put(key, stored, JSON)
+    order = await order_again(fakes.resources, session_id)
+    async with fake_time_worker(fakes, engine) as worker:
         await worker.until_ended(order.job_id)
     assert engine.prompts_made == 1
-    assert json.loads(world.bucket.objects[key].body)["f0"] == pytest.approx(180, rel=0.05)
+    assert json.loads(fakes.bucket.objects[key].body)["f0"] == pytest.approx(180, rel=0.05)
 
 
 async def test_the_memory_for_prompts_is_bounded(settings: Settings) -> None:
-    world = fake_world(settings.model_copy(update={"prompt_cache_size": 2}))
+    fakes = make_fakes(settings.model_copy(update={"prompt_cache_size": 2}))
     engine = ScriptedEngine()
-    sessions = [await upload(world.resources) for _ in range(3)]
-    async with fake_time_worker(world, engine) as worker:
+    sessions = [await upload(fakes.resources) for _ in range(3)]
+    async with fake_time_worker(fakes, engine) as worker:
         for session_id in (*sessions, sessions[2], sessions[0]):
-            order = await order_again(world.resources, session_id)
+            order = await order_again(fakes.resources, session_id)
             await worker.until_ended(order.job_id)
     # The third was still known; the first had to be read again.
     assert (engine.prompts_made, engine.prompts_restored) == (3, 1)
 
 
-async def test_a_voice_saved_anew_under_its_id_speaks_with_its_own_recording(world: Fakes) -> None:
-    async with fake_time_worker(world, ScriptedEngine()) as worker:
+async def test_a_voice_saved_anew_under_its_id_speaks_with_its_own_recording(fakes: Fakes) -> None:
+    async with fake_time_worker(fakes, ScriptedEngine()) as worker:
         for pitch in (100, 250):
-            reference_id = await save(world.resources, "nova", pitch=pitch)
-            order = await order_from_voice(world.resources, "nova", reference_id)
+            reference_id = await save(fakes.resources, "nova", pitch=pitch)
+            order = await order_from_voice(fakes.resources, "nova", reference_id)
             await worker.until_ended(order.job_id)
-            stored = json.loads(world.voices.objects["audio/voices/nova/embedding.json"].body)
+            stored = json.loads(fakes.voices.objects["audio/voices/nova/embedding.json"].body)
             assert stored["f0"] == pytest.approx(pitch, rel=0.05)
 
 
-async def test_a_late_prompt_is_not_stored_with_the_voice_that_took_its_place(world: Fakes) -> None:
+async def test_a_late_prompt_is_not_stored_with_the_voice_that_took_its_place(fakes: Fakes) -> None:
     engine = ScriptedEngine()
     engine.held = True
-    reference_id = await save(world.resources, "nova", pitch=100)
-    order = await order_from_voice(world.resources, "nova", reference_id)
-    async with fake_time_worker(world, engine) as worker:
+    reference_id = await save(fakes.resources, "nova", pitch=100)
+    order = await order_from_voice(fakes.resources, "nova", reference_id)
+    async with fake_time_worker(fakes, engine) as worker:
         await until(lambda: engine.speaking)
-        await save(world.resources, "nova", pitch=250)
+        await save(fakes.resources, "nova", pitch=250)
         engine.held = False
         await worker.until_ended(order.job_id)
-    assert "audio/voices/nova/embedding.json" not in world.voices.objects
+    assert "audio/voices/nova/embedding.json" not in fakes.voices.objects
 
 
 # how a job fails for good
 
 
-async def test_a_bad_text_fails_alone_and_at_once(world: Fakes) -> None:
+async def test_a_bad_text_fails_alone_and_at_once(fakes: Fakes) -> None:
     engine = ScriptedEngine()
     engine.refusals["refused"] = InvalidInput("The text is odd.", field="text")
     engine.errors["failing"] = InvalidInput("The text is odder.", field="text")
-    bad = [await order_new(world.resources, text=text) for text in ("refused", "failing")]
-    good = await order_new(world.resources)
-    async with fake_time_worker(world, engine) as worker:
+    bad = [await order_new(fakes.resources, text=text) for text in ("refused", "failing")]
+    good = await order_new(fakes.resources)
+    async with fake_time_worker(fakes, engine) as worker:
         await worker.until_ended(good.job_id, *(order.job_id for order in bad))
-    outcomes = [await failed(world.resources, order) for order in bad]
+    outcomes = [await failed(fakes.resources, order) for order in bad]
     assert [(one.code, one.message, one.field) for one in outcomes] == [
         ("invalid_input", "The text is odd.", "text"),
         ("invalid_input", "The text is odder.", "text"),
     ]
-    assert await succeeded(world.resources, good)
-    assert world.synthesis.bodies == []
+    assert await succeeded(fakes.resources, good)
+    assert fakes.synthesis.bodies == []
 
 
-async def test_a_reference_that_is_no_audio_fails(world: Fakes) -> None:
-    session_id = await upload(world.resources)
-    await world.bucket.put(layout.session(session_id).audio, b"not audio", WAV)
-    order = await order_again(world.resources, session_id)
-    async with fake_time_worker(world, ScriptedEngine()) as worker:
+async def test_a_reference_that_is_no_audio_fails(fakes: Fakes) -> None:
+    session_id = await upload(fakes.resources)
+    await fakes.bucket.put(layout.session(session_id).audio, b"not audio", WAV)
+    order = await order_again(fakes.resources, session_id)
+    async with fake_time_worker(fakes, ScriptedEngine()) as worker:
         await worker.until_ended(order.job_id)
-    assert (await failed(world.resources, order)).code == "invalid_audio"
+    assert (await failed(fakes.resources, order)).code == "invalid_audio"
 
 
-async def test_a_session_that_has_expired_is_said_to_have(world: Fakes) -> None:
-    session_id = world.resources.new_id()
-    world.time.now += timedelta(hours=12)
-    order = await order_again(world.resources, session_id)
-    async with fake_time_worker(world, ScriptedEngine()) as worker:
+async def test_a_session_that_has_expired_is_said_to_have(fakes: Fakes) -> None:
+    session_id = fakes.resources.new_id()
+    fakes.time.now += timedelta(hours=12)
+    order = await order_again(fakes.resources, session_id)
+    async with fake_time_worker(fakes, ScriptedEngine()) as worker:
         await worker.until_ended(order.job_id)
-    outcome = await failed(world.resources, order)
+    outcome = await failed(fakes.resources, order)
     assert (outcome.code, outcome.field) == ("expired", "session_id")
 
 
-async def test_a_session_without_a_recording_is_not_found(world: Fakes) -> None:
-    order = await order_again(world.resources, world.resources.new_id())
-    async with fake_time_worker(world, ScriptedEngine()) as worker:
+async def test_a_session_without_a_recording_is_not_found(fakes: Fakes) -> None:
+    order = await order_again(fakes.resources, fakes.resources.new_id())
+    async with fake_time_worker(fakes, ScriptedEngine()) as worker:
         await worker.until_ended(order.job_id)
-    outcome = await failed(world.resources, order)
+    outcome = await failed(fakes.resources, order)
     assert (outcome.code, outcome.field) == ("not_found", "session_id")
 
 
-async def test_a_voice_that_was_deleted_is_not_found(world: Fakes) -> None:
-    order = await order_from_voice(world.resources, "nova", world.resources.new_id())
-    async with fake_time_worker(world, ScriptedEngine()) as worker:
+async def test_a_voice_that_was_deleted_is_not_found(fakes: Fakes) -> None:
+    order = await order_from_voice(fakes.resources, "nova", fakes.resources.new_id())
+    async with fake_time_worker(fakes, ScriptedEngine()) as worker:
         await worker.until_ended(order.job_id)
-    outcome = await failed(world.resources, order)
+    outcome = await failed(fakes.resources, order)
     assert (outcome.code, outcome.field) == ("not_found", "voice_id")
 
 
-async def test_a_job_past_its_deadline_is_not_begun(world: Fakes) -> None:
+async def test_a_job_past_its_deadline_is_not_begun(fakes: Fakes) -> None:
     engine = ScriptedEngine()
-    order = await order_new(world.resources)
-    world.time.now += timedelta(hours=1)
-    async with fake_time_worker(world, engine) as worker:
+    order = await order_new(fakes.resources)
+    fakes.time.now += timedelta(hours=1)
+    async with fake_time_worker(fakes, engine) as worker:
         await worker.until_ended(order.job_id)
-    assert (await failed(world.resources, order)).code == "deadline_exceeded"
+    assert (await failed(fakes.resources, order)).code == "deadline_exceeded"
     assert engine.spoken == []
 
 
-async def test_a_job_that_ends_past_its_deadline_has_failed(world: Fakes) -> None:
+async def test_a_job_that_ends_past_its_deadline_has_failed(fakes: Fakes) -> None:
     engine = ScriptedEngine()
     engine.held = True
-    order = await order_new(world.resources)
-    async with fake_time_worker(world, engine) as worker:
+    order = await order_new(fakes.resources)
+    async with fake_time_worker(fakes, engine) as worker:
         await until(lambda: engine.speaking)
-        await world.time.advance(3600)
+        await fakes.time.advance(3600)
         engine.held = False
         await worker.until_ended(order.job_id)
-    assert (await failed(world.resources, order)).code == "deadline_exceeded"
-    assert layout.preview(order.job_id) not in world.bucket.objects
+    assert (await failed(fakes.resources, order)).code == "deadline_exceeded"
+    assert layout.preview(order.job_id) not in fakes.bucket.objects
 
 
-async def test_a_job_that_reaches_its_deadline_is_given_up(world: Fakes) -> None:
+async def test_a_job_that_reaches_its_deadline_is_given_up(fakes: Fakes) -> None:
     engine = ScriptedEngine()
     engine.held = True
-    order = await order_new(world.resources)
-    world.time.now += timedelta(hours=1) - timedelta(seconds=0.3)
-    async with fake_time_worker(world, engine) as worker:
+    order = await order_new(fakes.resources)
+    fakes.time.now += timedelta(hours=1) - timedelta(seconds=0.3)
+    async with fake_time_worker(fakes, engine) as worker:
         await worker.until_ended(order.job_id)
         await until(lambda: engine.cancelled == [order.job_id])
-    assert (await failed(world.resources, order)).code == "deadline_exceeded"
+    assert (await failed(fakes.resources, order)).code == "deadline_exceeded"
     assert engine.speaking == []
 
 
-async def test_what_is_no_job_is_deleted(world: Fakes) -> None:
+async def test_what_is_no_job_is_deleted(fakes: Fakes) -> None:
     for body in (
         "",
         "not json",
         "[]",
         '{"job_id": "../../etc"}',
         '{"job_id": 1}',
-        QueueMessage(job_id=world.resources.new_id()).model_dump_json(),
+        QueueMessage(job_id=fakes.resources.new_id()).model_dump_json(),
     ):
-        await world.synthesis.send(body)
-    async with fake_time_worker(world, ScriptedEngine()):
-        await until(lambda: world.synthesis.switch.count("receive") > 1)
+        await fakes.synthesis.send(body)
+    async with fake_time_worker(fakes, ScriptedEngine()):
+        await until(lambda: fakes.synthesis.switch.count("receive") > 1)
         await settle()
-        await world.time.advance(1)
-        await until(lambda: world.synthesis.bodies == [])
-    assert list(world.bucket.objects) == []
+        await fakes.time.advance(1)
+        await until(lambda: fakes.synthesis.bodies == [])
+    assert list(fakes.bucket.objects) == []
 
 
 # how a job is tried again
 
 
-def _handed_back(world: Fakes, *, times: int) -> bool:
-    return world.synthesis.switch.count("hide") == times
+def _handed_back(fakes: Fakes, *, times: int) -> bool:
+    return fakes.synthesis.switch.count("hide") == times
 
 
-async def test_a_failing_engine_is_tried_again_after_growing_pauses(world: Fakes) -> None:
+async def test_a_failing_engine_is_tried_again_after_growing_pauses(fakes: Fakes) -> None:
     engine = ScriptedEngine()
     engine.step_errors = [RuntimeError("out of memory") for _ in range(3)]
-    order = await order_new(world.resources)
-    async with fake_time_worker(world, engine) as worker:
+    order = await order_new(fakes.resources)
+    async with fake_time_worker(fakes, engine) as worker:
         for tries, pause in ((1, 1), (2, 2), (3, 4)):
-            await until(partial(_handed_back, world, times=tries))
-            await world.time.advance(pause - 0.1)
+            await until(partial(_handed_back, fakes, times=tries))
+            await fakes.time.advance(pause - 0.1)
             assert len(engine.spoken) == tries
-            await world.time.advance(0.1)
+            await fakes.time.advance(0.1)
         await worker.until_ended(order.job_id)
-    await succeeded(world.resources, order)
+    await succeeded(fakes.resources, order)
 
 
-async def test_all_that_a_failing_step_lost_is_tried_again(world: Fakes) -> None:
+async def test_all_that_a_failing_step_lost_is_tried_again(fakes: Fakes) -> None:
     engine = ScriptedEngine()
     engine.held = True
-    orders = [await order_new(world.resources) for _ in range(3)]
-    async with fake_time_worker(world, engine) as worker:
+    orders = [await order_new(fakes.resources) for _ in range(3)]
+    async with fake_time_worker(fakes, engine) as worker:
         await until(lambda: len(engine.speaking) == 3)
         engine.step_errors = [RuntimeError("out of memory")]
         await until(lambda: not engine.speaking)
@@ -408,75 +408,75 @@ async def test_all_that_a_failing_step_lost_is_tried_again(world: Fakes) -> None
     assert sorted(engine.spoken) == sorted(2 * [order.job_id for order in orders])
 
 
-async def test_what_fails_every_time_becomes_a_dead_letter(world: Fakes) -> None:
+async def test_what_fails_every_time_becomes_a_dead_letter(fakes: Fakes) -> None:
     engine = ScriptedEngine()
     engine.errors[TEXT] = RuntimeError("no such luck")
-    order = await order_new(world.resources)
-    async with fake_time_worker(world, engine):
-        while not world.synthesis_dead_letters.bodies:
-            await world.time.advance(1)
+    order = await order_new(fakes.resources)
+    async with fake_time_worker(fakes, engine):
+        while not fakes.synthesis_dead_letters.bodies:
+            await fakes.time.advance(1)
             await asyncio.sleep(0.002)
-    assert len(engine.spoken) == world.resources.settings.max_receives
-    (dead,) = world.synthesis_dead_letters.bodies
+    assert len(engine.spoken) == fakes.resources.settings.max_receives
+    (dead,) = fakes.synthesis_dead_letters.bodies
     message = parse_queue_message(dead)
     assert message is not None
     assert message.job_id == order.job_id
-    assert await jobs.read_outcome(world.resources, order.job_id) is None
+    assert await jobs.read_outcome(fakes.resources, order.job_id) is None
 
 
-async def test_a_request_of_another_version_is_left_to_others(world: Fakes) -> None:
-    job_id = world.resources.new_id()
-    await world.bucket.put(layout.request(job_id), json.dumps({"job_id": job_id, "text": TEXT}).encode(), JSON)
-    await jobs.enqueue(world.resources, job_id)
+async def test_a_request_of_another_version_is_left_to_others(fakes: Fakes) -> None:
+    job_id = fakes.resources.new_id()
+    await fakes.bucket.put(layout.request(job_id), json.dumps({"job_id": job_id, "text": TEXT}).encode(), JSON)
+    await jobs.enqueue(fakes.resources, job_id)
     with capture_logs() as logs:
-        async with fake_time_worker(world, ScriptedEngine()):
-            await until(lambda: world.synthesis.switch.count("hide") == 1)
-    assert len(world.synthesis.bodies) == 1
+        async with fake_time_worker(fakes, ScriptedEngine()):
+            await until(lambda: fakes.synthesis.switch.count("hide") == 1)
+    assert len(fakes.synthesis.bodies) == 1
     assert TEXT not in str([str(entry.get("exc_info", "")) + str(entry) for entry in logs])
 
 
-async def test_a_message_that_comes_again_after_the_end_is_only_deleted(world: Fakes) -> None:
+async def test_a_message_that_comes_again_after_the_end_is_only_deleted(fakes: Fakes) -> None:
     engine = ScriptedEngine()
-    order = await order_new(world.resources)
-    await jobs.write_outcome(world.resources, jobs.failure(order, InvalidInput("no"), world.time.now))
-    await world.synthesis.receive(1, wait_seconds=0)
-    await world.time.advance(60)
-    async with fake_time_worker(world, engine):
-        await until(lambda: world.bucket.switch.count("read"))
+    order = await order_new(fakes.resources)
+    await jobs.write_outcome(fakes.resources, jobs.failure(order, InvalidInput("no"), fakes.time.now))
+    await fakes.synthesis.receive(1, wait_seconds=0)
+    await fakes.time.advance(60)
+    async with fake_time_worker(fakes, engine):
+        await until(lambda: fakes.bucket.switch.count("read"))
         await settle()
-        await world.time.advance(1)
-        await until(lambda: world.synthesis.bodies == [])
+        await fakes.time.advance(1)
+        await until(lambda: fakes.synthesis.bodies == [])
     assert engine.spoken == []
 
 
-async def test_a_job_that_comes_twice_while_in_hand_is_spoken_once(world: Fakes) -> None:
+async def test_a_job_that_comes_twice_while_in_hand_is_spoken_once(fakes: Fakes) -> None:
     engine = ScriptedEngine()
     engine.held = True
-    order = await order_new(world.resources)
-    async with fake_time_worker(world, engine) as worker:
+    order = await order_new(fakes.resources)
+    async with fake_time_worker(fakes, engine) as worker:
         await until(lambda: engine.speaking)
-        await jobs.enqueue(world.resources, order.job_id)
-        await until(lambda: world.synthesis.visible == [])
+        await jobs.enqueue(fakes.resources, order.job_id)
+        await until(lambda: fakes.synthesis.visible == [])
         engine.held = False
         await worker.until_ended(order.job_id)
     assert engine.spoken == [order.job_id]
-    assert world.synthesis.bodies == []
+    assert fakes.synthesis.bodies == []
 
 
-async def test_audio_of_an_earlier_try_is_described_as_it_is(world: Fakes) -> None:
-    order = await order_new(world.resources)
+async def test_audio_of_an_earlier_try_is_described_as_it_is(fakes: Fakes) -> None:
+    order = await order_new(fakes.resources)
     body = voice_wav(100, seconds=3)
-    await world.bucket.put(layout.preview(order.job_id), body, WAV)
-    written = world.time.now
-    world.time.now += timedelta(minutes=2)
-    async with fake_time_worker(world, ScriptedEngine()) as worker:
+    await fakes.bucket.put(layout.preview(order.job_id), body, WAV)
+    written = fakes.time.now
+    fakes.time.now += timedelta(minutes=2)
+    async with fake_time_worker(fakes, ScriptedEngine()) as worker:
         await worker.until_ended(order.job_id)
-    outcome = await succeeded(world.resources, order)
+    outcome = await succeeded(fakes.resources, order)
     assert outcome.preview is not None
     assert (outcome.completed_at, outcome.timings) == (written, None)
     assert (outcome.preview.sample_rate, outcome.preview.duration_seconds) == (16_000, 3.0)
     assert outcome.preview.expires_at == written + timedelta(minutes=20)
-    assert world.bucket.objects[layout.preview(order.job_id)].body == body
+    assert fakes.bucket.objects[layout.preview(order.job_id)].body == body
 
 
 class FailsToConclude(FakeBucket):
@@ -494,35 +494,35 @@ class FailsToConclude(FakeBucket):
 
 @pytest.mark.parametrize(("failures", "deliveries"), [(1, 1), (5, 2)])
 async def test_timings_and_warnings_survive_a_failed_write_of_the_outcome(
-    world: Fakes, failures: int, deliveries: int
+    fakes: Fakes, failures: int, deliveries: int
 ) -> None:
-    bucket = FailsToConclude(world.time)
+    bucket = FailsToConclude(fakes.time)
     bucket.failures = failures
-    world = replace(world, bucket=bucket, resources=replace(world.resources, bucket=bucket))
+    fakes = replace(fakes, bucket=bucket, resources=replace(fakes.resources, bucket=bucket))
     engine = ScriptedEngine()
     engine.warnings = ("a bit short", "too long to be kept with the audio: " + "ä" * 2000)
-    order = await order_new(world.resources)
-    world.time.now += timedelta(seconds=3)
-    async with fake_time_worker(world, engine) as worker:
+    order = await order_new(fakes.resources)
+    fakes.time.now += timedelta(seconds=3)
+    async with fake_time_worker(fakes, engine) as worker:
         await worker.live_until_ended(order.job_id)
-    outcome = await succeeded(world.resources, order)
+    outcome = await succeeded(fakes.resources, order)
     assert outcome.timings is not None
     assert outcome.timings.queued_seconds >= 2.5
     assert outcome.timings.synthesis_seconds == 0.5
     assert outcome.warnings == ("a bit short",)
     assert len(engine.spoken) == 1
-    assert (world.synthesis.switch.count("hide") > 0) == (deliveries > 1)
+    assert (fakes.synthesis.switch.count("hide") > 0) == (deliveries > 1)
 
 
-async def test_a_redelivered_job_uses_the_prompt_that_the_first_try_stored(world: Fakes) -> None:
+async def test_a_redelivered_job_uses_the_prompt_that_the_first_try_stored(fakes: Fakes) -> None:
     engine = ScriptedEngine()
     engine.errors[TEXT] = RuntimeError("no luck")
-    order = await order_new(world.resources)
+    order = await order_new(fakes.resources)
     prompt = MockPrompt(f0=100.0, level=0.1)
-    await world.bucket.put(layout.reference(order).embedding, prompt.to_json(), JSON)
-    await world.synthesis.receive(1, wait_seconds=0)
-    await world.time.advance(60)
-    async with fake_time_worker(world, engine):
+    await fakes.bucket.put(layout.reference(order).embedding, prompt.to_json(), JSON)
+    await fakes.synthesis.receive(1, wait_seconds=0)
+    await fakes.time.advance(60)
+    async with fake_time_worker(fakes, engine):
         await until(lambda: engine.spoken)
     assert (engine.prompts_made, engine.prompts_restored) == (0, 1)
 
@@ -530,49 +530,49 @@ async def test_a_redelivered_job_uses_the_prompt_that_the_first_try_stored(world
 # outages
 
 
-async def test_a_worker_outlives_an_outage_of_the_queue(world: Fakes) -> None:
-    world.synthesis.switch.is_up = False
+async def test_a_worker_outlives_an_outage_of_the_queue(fakes: Fakes) -> None:
+    fakes.synthesis.switch.is_up = False
     with capture_logs() as logs:
-        async with fake_time_worker(world, ScriptedEngine()) as worker:
-            await until(lambda: world.synthesis.switch.count("receive"))
-            await world.time.advance(600)
-            tries = world.synthesis.switch.count("receive")
-            world.synthesis.switch.is_up = True
-            order = await order_new(world.resources)
-            await world.time.advance(30)
+        async with fake_time_worker(fakes, ScriptedEngine()) as worker:
+            await until(lambda: fakes.synthesis.switch.count("receive"))
+            await fakes.time.advance(600)
+            tries = fakes.synthesis.switch.count("receive")
+            fakes.synthesis.switch.is_up = True
+            order = await order_new(fakes.resources)
+            await fakes.time.advance(30)
             await worker.until_ended(order.job_id)
     assert 10 < tries < 40
     assert [entry["dependency"] for entry in logs if entry["event"] == "dependency unavailable"] == ["queue"]
     assert [entry["dependency"] for entry in logs if entry["event"] == "dependency available again"] == ["queue"]
 
 
-async def test_an_outage_of_the_storage_costs_no_job_its_tries(world: Fakes) -> None:
-    orders = [await order_new(world.resources) for _ in range(3)]
+async def test_an_outage_of_the_storage_costs_no_job_its_tries(fakes: Fakes) -> None:
+    orders = [await order_new(fakes.resources) for _ in range(3)]
     with capture_logs() as logs:
-        async with fake_time_worker(world, ScriptedEngine()) as worker:
-            world.bucket.switch.is_up = False
-            await until(lambda: world.synthesis.switch.count("hide"))
-            await world.time.advance(600)
-            world.bucket.switch.is_up = True
-            await world.time.advance(30)
+        async with fake_time_worker(fakes, ScriptedEngine()) as worker:
+            fakes.bucket.switch.is_up = False
+            await until(lambda: fakes.synthesis.switch.count("hide"))
+            await fakes.time.advance(600)
+            fakes.bucket.switch.is_up = True
+            await fakes.time.advance(30)
             await worker.until_ended(*(order.job_id for order in orders))
-    assert world.synthesis_dead_letters.bodies == []
+    assert fakes.synthesis_dead_letters.bodies == []
     assert [entry["dependency"] for entry in logs if entry["event"] == "dependency unavailable"] == ["storage"]
 
 
-async def test_what_was_spoken_outlives_a_short_outage_of_the_storage(world: Fakes) -> None:
+async def test_what_was_spoken_outlives_a_short_outage_of_the_storage(fakes: Fakes) -> None:
     engine = ScriptedEngine()
     engine.held = True
-    order = await order_new(world.resources)
-    async with fake_time_worker(world, engine) as worker:
+    order = await order_new(fakes.resources)
+    async with fake_time_worker(fakes, engine) as worker:
         await until(lambda: engine.speaking)
-        world.bucket.switch.is_up = False
+        fakes.bucket.switch.is_up = False
         engine.held = False
-        await until(lambda: world.bucket.switch.count("put_once"))
+        await until(lambda: fakes.bucket.switch.count("put_once"))
         await settle()
-        await world.time.advance(2)
-        world.bucket.switch.is_up = True
-        await world.time.advance(10)
+        await fakes.time.advance(2)
+        fakes.bucket.switch.is_up = True
+        await fakes.time.advance(10)
         await worker.until_ended(order.job_id)
     assert engine.spoken == [order.job_id]
 
@@ -580,33 +580,33 @@ async def test_what_was_spoken_outlives_a_short_outage_of_the_storage(world: Fak
 # signs of life
 
 
-async def test_a_slow_job_stays_hidden_for_as_long_as_it_takes(world: Fakes) -> None:
+async def test_a_slow_job_stays_hidden_for_as_long_as_it_takes(fakes: Fakes) -> None:
     engine = ScriptedEngine()
     engine.held = True
-    order = await order_new(world.resources)
-    async with fake_time_worker(world, engine) as worker:
+    order = await order_new(fakes.resources)
+    async with fake_time_worker(fakes, engine) as worker:
         await until(lambda: engine.speaking)
         for _ in range(10):
-            await world.time.advance(30)
-            assert world.synthesis.visible == []
+            await fakes.time.advance(30)
+            assert fakes.synthesis.visible == []
         engine.held = False
         await worker.until_ended(order.job_id)
-        assert world.synthesis.switch.count("hide") == 15  # 300 s, one for every 20 s
+        assert fakes.synthesis.switch.count("hide") == 15  # 300 s, one for every 20 s
     assert engine.spoken == [order.job_id]
 
 
-async def test_a_missed_sign_of_life_is_made_up_for(world: Fakes) -> None:
+async def test_a_missed_sign_of_life_is_made_up_for(fakes: Fakes) -> None:
     engine = ScriptedEngine()
     engine.held = True
-    order = await order_new(world.resources)
-    async with fake_time_worker(world, engine) as worker:
+    order = await order_new(fakes.resources)
+    async with fake_time_worker(fakes, engine) as worker:
         await until(lambda: engine.speaking)
-        world.synthesis.switch.is_up = False
-        await world.time.advance(50)
-        world.synthesis.switch.is_up = True
-        await world.time.advance(2)
-        await world.time.advance(15)
-        assert world.synthesis.visible == []
+        fakes.synthesis.switch.is_up = False
+        await fakes.time.advance(50)
+        fakes.synthesis.switch.is_up = True
+        await fakes.time.advance(2)
+        await fakes.time.advance(15)
+        assert fakes.synthesis.visible == []
         engine.held = False
         await worker.until_ended(order.job_id)
 
@@ -614,84 +614,84 @@ async def test_a_missed_sign_of_life_is_made_up_for(world: Fakes) -> None:
 # how a worker stops
 
 
-async def test_it_finishes_what_is_spoken_and_hands_back_what_waits(world: Fakes) -> None:
+async def test_it_finishes_what_is_spoken_and_hands_back_what_waits(fakes: Fakes) -> None:
     engine = ScriptedEngine(capacity=2)
     engine.held = True
-    orders = [await order_new(world.resources) for _ in range(4)]
-    async with fake_time_worker(world, engine) as worker:
+    orders = [await order_new(fakes.resources) for _ in range(4)]
+    async with fake_time_worker(fakes, engine) as worker:
         await until(lambda: len(engine.speaking) == 2)
-        await until(lambda: world.synthesis.visible == [])
+        await until(lambda: fakes.synthesis.visible == [])
         spoken = list(engine.spoken)
         worker.stop.set()
-        await until(lambda: len(world.synthesis.visible) == 2)
+        await until(lambda: len(fakes.synthesis.visible) == 2)
         assert not worker.task.done()
         engine.held = False
         await worker.finish()
     assert engine.spoken == spoken
-    ended = {order.job_id for order in orders if await jobs.read_outcome(world.resources, order.job_id)}
+    ended = {order.job_id for order in orders if await jobs.read_outcome(fakes.resources, order.job_id)}
     assert ended == set(spoken)
-    assert len(world.synthesis.visible) == len(world.synthesis.bodies) == 2
+    assert len(fakes.synthesis.visible) == len(fakes.synthesis.bodies) == 2
 
 
-async def test_what_is_not_finished_in_time_is_handed_back(world: Fakes) -> None:
+async def test_what_is_not_finished_in_time_is_handed_back(fakes: Fakes) -> None:
     engine = ScriptedEngine()
     engine.held = True
-    await order_new(world.resources)
-    async with fake_time_worker(world, engine) as worker:
+    await order_new(fakes.resources)
+    async with fake_time_worker(fakes, engine) as worker:
         await until(lambda: engine.speaking)
         worker.stop.set()
         await settle()
-        await world.time.advance(99)
+        await fakes.time.advance(99)
         assert not worker.task.done()
-        await world.time.advance(1)
+        await fakes.time.advance(1)
         await worker.finish()
         engine.held = False
-    assert len(world.synthesis.visible) == 1
+    assert len(fakes.synthesis.visible) == 1
 
 
-async def test_a_message_that_comes_while_stopping_is_handed_back(world: Fakes) -> None:
-    async with fake_time_worker(world, ScriptedEngine()) as worker:
-        await until(lambda: world.synthesis.switch.count("receive"))
+async def test_a_message_that_comes_while_stopping_is_handed_back(fakes: Fakes) -> None:
+    async with fake_time_worker(fakes, ScriptedEngine()) as worker:
+        await until(lambda: fakes.synthesis.switch.count("receive"))
         worker.stop.set()
         await settle()
-        order = await order_new(world.resources)
+        order = await order_new(fakes.resources)
         await until(lambda: worker.task.done())
-    assert len(world.synthesis.visible) == 1
-    assert await jobs.read_outcome(world.resources, order.job_id) is None
+    assert len(fakes.synthesis.visible) == 1
+    assert await jobs.read_outcome(fakes.resources, order.job_id) is None
 
 
-async def test_a_lost_engine_ends_the_worker_and_hands_everything_back(world: Fakes) -> None:
+async def test_a_lost_engine_ends_the_worker_and_hands_everything_back(fakes: Fakes) -> None:
     engine = ScriptedEngine(capacity=1)
     engine.held = True
     for _ in range(3):
-        await order_new(world.resources)
-    async with fake_time_worker(world, engine) as worker:
+        await order_new(fakes.resources)
+    async with fake_time_worker(fakes, engine) as worker:
         await until(lambda: engine.speaking)
         engine.step_errors = [EngineLost("device-side assert")]
         with pytest.raises(EngineLost):
             await worker.finish()
-    await world.time.advance(1)
-    assert len(world.synthesis.visible) == 3
+    await fakes.time.advance(1)
+    assert len(fakes.synthesis.visible) == 3
 
 
-async def test_a_dead_engine_thread_ends_the_worker_and_returns_every_job(world: Fakes) -> None:
+async def test_a_dead_engine_thread_ends_the_worker_and_returns_every_job(fakes: Fakes) -> None:
     engine = ScriptedEngine(capacity=2)
     engine.held = True
-    orders = [await order_new(world.resources) for _ in range(3)]
-    async with fake_time_worker(world, engine) as worker:
-        await until(lambda: len(engine.speaking) == 2 and world.synthesis.visible == [])
+    orders = [await order_new(fakes.resources) for _ in range(3)]
+    async with fake_time_worker(fakes, engine) as worker:
+        await until(lambda: len(engine.speaking) == 2 and fakes.synthesis.visible == [])
         engine.step_errors = [SystemExit("bye")]
         async with asyncio.timeout(5):
             while not worker.task.done():
-                await world.time.advance(0.1)
+                await fakes.time.advance(0.1)
                 await asyncio.sleep(0.002)
         with pytest.raises(EngineLost, match="SystemExit: bye"):
             await worker.task
-    await world.time.advance(1)
-    assert len(world.synthesis.visible) == len(orders)
+    await fakes.time.advance(1)
+    assert len(fakes.synthesis.visible) == len(orders)
 
 
-async def test_it_stops_while_the_engine_is_still_loading(world: Fakes) -> None:
+async def test_it_stops_while_the_engine_is_still_loading(fakes: Fakes) -> None:
     loading = threading.Event()
 
     def load() -> ScriptedEngine:
@@ -699,27 +699,27 @@ async def test_it_stops_while_the_engine_is_still_loading(world: Fakes) -> None:
         return ScriptedEngine()
 
     stop = asyncio.Event()
-    task = asyncio.create_task(run_worker(world.resources, load, stop, sleep=world.time.sleep))
+    task = asyncio.create_task(run_worker(fakes.resources, load, stop, sleep=fakes.time.sleep))
     await settle()
     stop.set()
     async with asyncio.timeout(5):
         await task
     loading.set()
-    assert world.synthesis.switch.count("receive") == 0
+    assert fakes.synthesis.switch.count("receive") == 0
 
 
 # what it takes on
 
 
 async def test_it_takes_no_more_than_it_has_room_for(settings: Settings) -> None:
-    world = fake_world(settings.model_copy(update={"worker_batch_size": 3}))
+    fakes = make_fakes(settings.model_copy(update={"worker_batch_size": 3}))
     engine = ScriptedEngine(capacity=2)
     engine.held = True
-    orders = [await order_new(world.resources) for _ in range(7)]
-    async with fake_time_worker(world, engine) as worker:
-        await until(lambda: len(engine.speaking) == 2 and len(world.synthesis.visible) == 4)
-        await world.time.advance(50)
-        assert len(world.synthesis.visible) == 4
+    orders = [await order_new(fakes.resources) for _ in range(7)]
+    async with fake_time_worker(fakes, engine) as worker:
+        await until(lambda: len(engine.speaking) == 2 and len(fakes.synthesis.visible) == 4)
+        await fakes.time.advance(50)
+        assert len(fakes.synthesis.visible) == 4
         engine.held = False
         await worker.until_ended(*(order.job_id for order in orders))
 
@@ -742,31 +742,31 @@ class CountsPolls(FakeQueue):
 async def test_a_backlog_is_fetched_by_several_polls_and_an_empty_queue_by_one(
     settings: Settings,
 ) -> None:
-    world = fake_world(settings.model_copy(update={"worker_batch_size": 64}))
-    queue = CountsPolls(world.time)
-    world = replace(world, synthesis=queue, resources=replace(world.resources, synthesis=queue))
+    fakes = make_fakes(settings.model_copy(update={"worker_batch_size": 64}))
+    queue = CountsPolls(fakes.time)
+    fakes = replace(fakes, synthesis=queue, resources=replace(fakes.resources, synthesis=queue))
     engine = ScriptedEngine(capacity=64)
     engine.held = True
-    session_id = await upload(world.resources)
-    orders = [await order_again(world.resources, session_id) for _ in range(60)]
-    async with fake_time_worker(world, engine) as worker:
+    session_id = await upload(fakes.resources)
+    orders = [await order_again(fakes.resources, session_id) for _ in range(60)]
+    async with fake_time_worker(fakes, engine) as worker:
         await until(lambda: len(engine.speaking) == 60)
         assert queue.switch.count("receive") <= 9
         assert queue.most_at_once > 3
         queue.most_at_once = 0
         engine.held = False
         await worker.until_ended(*(order.job_id for order in orders))
-        await world.time.advance(60)
+        await fakes.time.advance(60)
         assert queue.most_at_once == 1
 
 
-async def test_the_next_jobs_are_fetched_while_others_are_spoken(world: Fakes) -> None:
+async def test_the_next_jobs_are_fetched_while_others_are_spoken(fakes: Fakes) -> None:
     engine = ScriptedEngine()
     engine.held = True
-    async with fake_time_worker(world, engine) as worker:
-        first = await order_new(world.resources)
+    async with fake_time_worker(fakes, engine) as worker:
+        first = await order_new(fakes.resources)
         await until(lambda: engine.speaking == [first.job_id])
-        second = await order_new(world.resources)
+        second = await order_new(fakes.resources)
         await until(lambda: engine.speaking == [first.job_id, second.job_id])
         engine.held = False
         await worker.until_ended(first.job_id, second.job_id)
@@ -775,18 +775,18 @@ async def test_the_next_jobs_are_fetched_while_others_are_spoken(world: Fakes) -
 # logs
 
 
-async def test_each_job_logs_its_end_once_under_its_ids_and_says_nothing_of_what_was_said(world: Fakes) -> None:
+async def test_each_job_logs_its_end_once_under_its_ids_and_says_nothing_of_what_was_said(fakes: Fakes) -> None:
     engine = ScriptedEngine()
     engine.refusals["The text is secret too."] = InvalidInput("The text is odd.", field="text")
-    session_id = await upload(world.resources)
+    session_id = await upload(fakes.resources)
     orders = [
-        request(world.resources, Source(session_id=session_id), session_id, text=text, correlation_id=id_)
+        request(fakes.resources, Source(session_id=session_id), session_id, text=text, correlation_id=id_)
         for text, id_ in ((TEXT, "corr-1"), ("The text is secret too.", "corr-2"))
     ]
     with capture_logs(processors=[structlog.contextvars.merge_contextvars]) as logs:
-        async with fake_time_worker(world, engine) as worker:
+        async with fake_time_worker(fakes, engine) as worker:
             for order in orders:
-                await jobs.accept(world.resources, order)
+                await jobs.accept(fakes.resources, order)
             await worker.until_ended(*(order.job_id for order in orders))
     ended = {entry["job_id"]: entry for entry in logs if entry["event"] == "job ended"}
     assert {job_id: (entry["correlation_id"], entry["status"]) for job_id, entry in ended.items()} == {

@@ -17,11 +17,11 @@ from pipeline.contract import layout
 from pipeline.contract.records import ReplyTo, Request, Source, Subscriber
 from pipeline.domain import jobs
 from tests.engines import ScriptedEngine
+from tests.fake_service import FakeConnections
 from tests.fakes import Fakes, settle
 from tests.orders import failed, order_new, request, succeeded, upload
 from tests.waiting import until
 from tests.workers import fake_time_worker
-from tests.world import FakeConnections
 
 
 class SlowConnections(FakeConnections):
@@ -45,16 +45,16 @@ async def connections() -> SlowConnections:
 
 
 @pytest.fixture
-async def streaming(world: Fakes, connections: SlowConnections) -> Fakes:
-    return replace(world, resources=replace(world.resources, connections=connections))
+async def streaming(fakes: Fakes, connections: SlowConnections) -> Fakes:
+    return replace(fakes, resources=replace(fakes.resources, connections=connections))
 
 
-async def accept(world: Fakes, *, stream: bool) -> Request:
-    session_id = await upload(world.resources)
+async def accept(fakes: Fakes, *, stream: bool) -> Request:
+    session_id = await upload(fakes.resources)
     subscriber = Subscriber(reply_to=ReplyTo(endpoint="http://here", connection_id="c"), stream=stream)
-    order = request(world.resources, Source(session_id=session_id), session_id)
+    order = request(fakes.resources, Source(session_id=session_id), session_id)
     order = order.model_copy(update={"subscriber": subscriber})
-    await jobs.accept(world.resources, order)
+    await jobs.accept(fakes.resources, order)
     return order
 
 
@@ -207,55 +207,55 @@ async def test_tries_of_an_engine_that_is_not_reproducible_are_told_apart(
 # cancelling
 
 
-async def test_a_job_cancelled_while_it_is_made_frees_its_place(world: Fakes) -> None:
+async def test_a_job_cancelled_while_it_is_made_frees_its_place(fakes: Fakes) -> None:
     engine = ScriptedEngine(capacity=1)
     engine.held = True
-    orders = {order.job_id: order for order in [await order_new(world.resources) for _ in range(2)]}
-    async with fake_time_worker(world, engine) as worker:
+    orders = {order.job_id: order for order in [await order_new(fakes.resources) for _ in range(2)]}
+    async with fake_time_worker(fakes, engine) as worker:
         await until(lambda: engine.speaking)
         (cancelled,) = engine.speaking
         (other,) = orders.keys() - {cancelled}
-        await jobs.mark_cancelled(world.resources, cancelled)
+        await jobs.mark_cancelled(fakes.resources, cancelled)
         await settle()
-        await world.time.advance(2)
+        await fakes.time.advance(2)
         await until(lambda: engine.speaking == [other])
         await worker.until_ended(cancelled)
         engine.held = False
         await worker.until_ended(other)
-    assert (await failed(world.resources, orders[cancelled])).code == "cancelled"
+    assert (await failed(fakes.resources, orders[cancelled])).code == "cancelled"
     assert engine.cancelled == [cancelled]
-    assert layout.preview(cancelled) not in world.bucket.objects
+    assert layout.preview(cancelled) not in fakes.bucket.objects
 
 
-async def test_a_job_cancelled_in_the_queue_is_not_begun(world: Fakes) -> None:
+async def test_a_job_cancelled_in_the_queue_is_not_begun(fakes: Fakes) -> None:
     engine = ScriptedEngine()
-    order = await order_new(world.resources)
-    await jobs.mark_cancelled(world.resources, order.job_id)
-    world.time.now += timedelta(seconds=5)
-    async with fake_time_worker(world, engine) as worker:
+    order = await order_new(fakes.resources)
+    await jobs.mark_cancelled(fakes.resources, order.job_id)
+    fakes.time.now += timedelta(seconds=5)
+    async with fake_time_worker(fakes, engine) as worker:
         await worker.until_ended(order.job_id)
-    assert (await failed(world.resources, order)).code == "cancelled"
+    assert (await failed(fakes.resources, order)).code == "cancelled"
     assert engine.spoken == []
 
 
-async def test_a_cancellation_that_comes_too_late_changes_nothing(world: Fakes) -> None:
-    order = await order_new(world.resources)
-    async with fake_time_worker(world, ScriptedEngine()) as worker:
+async def test_a_cancellation_that_comes_too_late_changes_nothing(fakes: Fakes) -> None:
+    order = await order_new(fakes.resources)
+    async with fake_time_worker(fakes, ScriptedEngine()) as worker:
         await worker.until_ended(order.job_id)
-        await jobs.mark_cancelled(world.resources, order.job_id)
-        await world.time.advance(10)
-    assert await succeeded(world.resources, order)
+        await jobs.mark_cancelled(fakes.resources, order.job_id)
+        await fakes.time.advance(10)
+    assert await succeeded(fakes.resources, order)
 
 
-async def test_an_outage_during_the_poll_leaves_the_job_alone(world: Fakes) -> None:
+async def test_an_outage_during_the_poll_leaves_the_job_alone(fakes: Fakes) -> None:
     engine = ScriptedEngine()
     engine.held = True
-    order = await order_new(world.resources)
-    async with fake_time_worker(world, engine) as worker:
+    order = await order_new(fakes.resources)
+    async with fake_time_worker(fakes, engine) as worker:
         await until(lambda: engine.speaking)
-        world.bucket.switch.is_up = False
-        await world.time.advance(5)
-        world.bucket.switch.is_up = True
+        fakes.bucket.switch.is_up = False
+        await fakes.time.advance(5)
+        fakes.bucket.switch.is_up = True
         engine.held = False
         await worker.until_ended(order.job_id)
-    assert await succeeded(world.resources, order)
+    assert await succeeded(fakes.resources, order)

@@ -9,10 +9,10 @@ from tests import orders
 from tests.fakes import Fakes
 
 
-async def test_a_job_is_sent_again_for_its_owner(world: Fakes) -> None:
+async def test_a_job_is_sent_again_for_its_owner(fakes: Fakes) -> None:
     for owner in ("alice", None):
-        request = orders.request(world.resources, Source(session_id="s", owner=owner), "r")
-        await world.bucket.put(layout.request(request.job_id), request.to_json(), JSON)
-        await world.time.advance(seconds=1)
-    await refill_queues(world.resources)
-    assert world.synthesis.groups == ["alice", None]
+        request = orders.request(fakes.resources, Source(session_id="s", owner=owner), "r")
+        await fakes.bucket.put(layout.request(request.job_id), request.to_json(), JSON)
+        await fakes.time.advance(seconds=1)
+    await refill_queues(fakes.resources)
+    assert fakes.synthesis.groups == ["alice", None]

@@ -14,7 +14,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from pipeline import tracing
 from pipeline.contract.records import outcome_fields
 from pipeline.domain import jobs
-from tests.world import World
+from tests.fake_service import FakeService
 
 CALLER = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -48,21 +48,21 @@ def test_a_span_elsewhere_belongs_to_the_one_whose_traceparent_it_is_given(expor
 
 
 async def test_a_job_carries_it_from_its_request_to_its_outcome(exported: InMemorySpanExporter) -> None:
-    world = World()
+    fakes = FakeService()
     with tracing.span("request"):
         given = tracing.current_traceparent()
-        request = (await world.job()).model_copy(update={"traceparent": given})
-        await jobs.accept(world.resources, request)
-    stored = await jobs.read_request(world.resources, request.job_id)
+        request = (await fakes.job()).model_copy(update={"traceparent": given})
+        await jobs.accept(fakes.resources, request)
+    stored = await jobs.read_request(fakes.resources, request.job_id)
     assert stored is not None
     assert stored.traceparent == given
-    assert outcome_fields(stored, world.resources.clock())["traceparent"] == given
+    assert outcome_fields(stored, fakes.resources.clock())["traceparent"] == given
     found = spans(exported)
     assert found["enqueue"].parent == found["request"].get_span_context()
 
 
 def test_a_span_can_be_of_what_was_before(exported: InMemorySpanExporter) -> None:
-    began = World().resources.clock()
+    began = FakeService().resources.clock()
     tracing.record_span("queue", began, began + timedelta(seconds=1.5), parent=CALLER)
     (span,) = exported.get_finished_spans()
     assert span.end_time is not None

@@ -28,7 +28,7 @@ from pipeline.contract.records import ReplyTo, Request, Scope, Source
 from pipeline.domain import jobs, sessions, voice_changes, voice_consents, voices
 from pipeline.ids import id_maker
 from pipeline.settings import Settings
-from tests.world import PROMPT, World, spoken
+from tests.fake_service import PROMPT, FakeService, spoken
 
 SETTINGS = Settings(auth="keys")
 UNCOUNTED = Settings(auth="keys", requests_per_minute=0)  # what is counted costs now more, now less
@@ -161,16 +161,16 @@ def app() -> FastAPI:
     return create_app(SETTINGS)
 
 
-def client_of(world: World) -> httpx.AsyncClient:
-    serve_with(app(), world.resources)
+def client_of(fakes: FakeService) -> httpx.AsyncClient:
+    serve_with(app(), fakes.resources)
     transport = httpx.ASGITransport(app(), raise_app_exceptions=False)
     return httpx.AsyncClient(transport=transport, base_url="http://test")
 
 
-async def key_of(world: World, owner: str, *scopes: Scope, days: float | None = None) -> str:
-    expires_at = world.time() + timedelta(days=days) if days else None
+async def key_of(fakes: FakeService, owner: str, *scopes: Scope, days: float | None = None) -> str:
+    expires_at = fakes.time() + timedelta(days=days) if days else None
     text, _ = await api_keys.make(
-        world.resources,
+        fakes.resources,
         owner=owner,
         name="test",
         scopes=scopes or ("preview", "voices:write"),
@@ -179,12 +179,12 @@ async def key_of(world: World, owner: str, *scopes: Scope, days: float | None = 
     return text
 
 
-async def belongings(world: World, owner: str) -> Belongings:
+async def belongings(fakes: FakeService, owner: str) -> Belongings:
     """Create a session, an ended job and a voice of an owner."""
-    resources = world.resources
+    resources = fakes.resources
     session_id = new_id(resources.new_id, owner)
     await sessions.store(resources, owner, session_id, encoded(spoken()), "What I say.")
-    await world.bucket.put(layout.session(session_id).embedding, PROMPT, JSON)
+    await fakes.bucket.put(layout.session(session_id).embedding, PROMPT, JSON)
     voice = await voice_changes.save(resources, owner, session_id, f"Voice of {owner}")
     request = Request(
         job_id=new_id(resources.new_id, owner),
@@ -192,11 +192,11 @@ async def belongings(world: World, owner: str) -> Belongings:
         source=Source(session_id=session_id, owner=owner),
         reference_id=session_id,
         text="Hello.",
-        created_at=world.time(),
+        created_at=fakes.time(),
     )
     await jobs.accept(resources, request)
-    await world.succeed(request)
-    await world.bucket.put(layout.preview(request.job_id), encoded(spoken()).wav, "audio/wav")
+    await fakes.succeed(request)
+    await fakes.bucket.put(layout.preview(request.job_id), encoded(spoken()).wav, "audio/wav")
     consent = await voice_consents.create(resources, owner, "Mine", "en", "I agree.", encoded(spoken()))
     its = Belongings(session_id, request.job_id, voice.voice_id, consent.consent_id)
     speech = fingerprint_of(SpeechRequest.model_validate(its.speech))
@@ -204,9 +204,9 @@ async def belongings(world: World, owner: str) -> Belongings:
     return its
 
 
-def nobodys(world: World) -> Belongings:
+def nobodys(fakes: FakeService) -> Belongings:
     """Return ids of the right format that do not exist."""
-    new_id = world.resources.new_id
+    new_id = fakes.resources.new_id
     return Belongings(new_id(), new_id(), "voice-of-nil", new_id())
 
 
@@ -253,50 +253,50 @@ def test_the_description_tells_each_scope() -> None:
 @pytest.mark.parametrize("what", CALLS, ids=lambda what: f"{what.method} {what.path}")
 class TestRoutes:
     async def test_with_a_key_it_serves(self, what: Call) -> None:
-        world = World(SETTINGS)
-        mine = await belongings(world, "alice")
-        async with client_of(world) as client:
-            answer = await call(client, what, mine, await key_of(world, "alice", what.scope))
+        fakes = FakeService(SETTINGS)
+        mine = await belongings(fakes, "alice")
+        async with client_of(fakes) as client:
+            answer = await call(client, what, mine, await key_of(fakes, "alice", what.scope))
         assert answer.is_success, answer.text
         assert answer.headers["ratelimit"]
         assert answer.headers["ratelimit-policy"]
 
     async def test_an_administrator_may_do_everything(self, what: Call) -> None:
-        world = World(SETTINGS)
-        mine = await belongings(world, "alice")
-        async with client_of(world) as client:
-            answer = await call(client, what, mine, await key_of(world, "alice", "admin"))
+        fakes = FakeService(SETTINGS)
+        mine = await belongings(fakes, "alice")
+        async with client_of(fakes) as client:
+            answer = await call(client, what, mine, await key_of(fakes, "alice", "admin"))
         assert answer.is_success, answer.text
 
     async def test_without_a_key_it_does_not(self, what: Call) -> None:
-        world = World(SETTINGS)
-        mine = await belongings(world, "alice")
-        async with client_of(world) as client:
+        fakes = FakeService(SETTINGS)
+        mine = await belongings(fakes, "alice")
+        async with client_of(fakes) as client:
             answer = await call(client, what, mine, None)
         turned_away(what, answer)
 
     async def test_nor_with_a_key_that_is_no_good(self, what: Call) -> None:
-        world = World(SETTINGS)
-        mine = await belongings(world, "alice")
-        elsewhere = await key_of(World(SETTINGS), "alice")
-        revoked = await key_of(world, "alice")
-        await api_keys.revoke(world.resources, key_id(revoked))
-        expired = await key_of(world, "alice", days=1)
-        world.later(days=1)
-        good = await key_of(world, "alice")
+        fakes = FakeService(SETTINGS)
+        mine = await belongings(fakes, "alice")
+        elsewhere = await key_of(FakeService(SETTINGS), "alice")
+        revoked = await key_of(fakes, "alice")
+        await api_keys.revoke(fakes.resources, key_id(revoked))
+        expired = await key_of(fakes, "alice", days=1)
+        fakes.advance(days=1)
+        good = await key_of(fakes, "alice")
         mistyped = good[:-1] + ("a" if good[-1] != "a" else "b")
-        before = dict(world.bucket.objects), dict(world.voices.objects)
-        async with client_of(world) as client:
+        before = dict(fakes.bucket.objects), dict(fakes.voices.objects)
+        async with client_of(fakes) as client:
             for key in ("", "nonsense", mistyped, elsewhere, revoked, expired):
                 turned_away(what, await call(client, what, mine, key))
-        assert (dict(world.bucket.objects), dict(world.voices.objects)) == before
+        assert (dict(fakes.bucket.objects), dict(fakes.voices.objects)) == before
 
     async def test_nor_with_another_scope(self, what: Call) -> None:
-        world = World(SETTINGS)
-        mine = await belongings(world, "alice")
+        fakes = FakeService(SETTINGS)
+        mine = await belongings(fakes, "alice")
         other: Scope = "preview" if what.scope == "voices:write" else "voices:write"
-        async with client_of(world) as client:
-            answer = await call(client, what, mine, await key_of(world, "alice", other))
+        async with client_of(fakes) as client:
+            answer = await call(client, what, mine, await key_of(fakes, "alice", other))
         assert answer.status_code == 403
         assert "insufficient_scope" in answer.headers["www-authenticate"]
         if what.method != "HEAD":
@@ -304,21 +304,21 @@ class TestRoutes:
             assert f"`{what.scope}`" in error_of(answer)["message"]
 
     async def test_what_is_anothers_is_answered_as_what_nobody_has(self, what: Call) -> None:
-        world = World(UNCOUNTED)
-        theirs, unknown = await belongings(world, "bob"), nobodys(world)
-        key = await key_of(world, "alice")
-        async with client_of(world) as client:
+        fakes = FakeService(UNCOUNTED)
+        theirs, unknown = await belongings(fakes, "bob"), nobodys(fakes)
+        key = await key_of(fakes, "alice")
+        async with client_of(fakes) as client:
             await call(client, what, unknown, key)  # what a first call costs more is paid
-            costs = [await seen(world, call(client, what, ids, key), ids) for ids in (theirs, unknown)]
+            costs = [await seen(fakes, call(client, what, ids, key), ids) for ids in (theirs, unknown)]
         assert costs[0] == costs[1]
         if what.names:
             assert costs[0][0] in {404, 410}
 
 
-async def seen(world: World, calling: Any, ids: Belongings) -> tuple[int, str, dict[str, str], list[str]]:
+async def seen(fakes: FakeService, calling: Any, ids: Belongings) -> tuple[int, str, dict[str, str], list[str]]:
     """Return what a caller can observe: status, body and headers without the ids, and the calls made."""
-    world.bucket.switch.calls.clear()
-    world.voices.switch.calls.clear()
+    fakes.bucket.switch.calls.clear()
+    fakes.voices.switch.calls.clear()
     answer = await calling
     told = answer.text
     for id_ in ids.__dict__.values():
@@ -335,7 +335,7 @@ async def seen(world: World, calling: Any, ids: Belongings) -> tuple[int, str, d
     headers = {name: value for name, value in answer.headers.items() if name not in varying}
     if answer.is_success:
         told, headers = "", {}
-    return answer.status_code, told, headers, [*world.bucket.switch.calls, *world.voices.switch.calls]
+    return answer.status_code, told, headers, [*fakes.bucket.switch.calls, *fakes.voices.switch.calls]
 
 
 def turned_away(what: Call, answer: httpx.Response) -> None:
@@ -353,8 +353,8 @@ def error_of(answer: httpx.Response) -> dict[str, Any]:
 
 @pytest.mark.parametrize("authorization", [None, "", "Basic YTpi", "vck_abc"])
 async def test_a_missing_key_is_not_called_an_invalid_one(authorization: str | None) -> None:
-    world = World(SETTINGS)
-    async with client_of(world) as client:
+    fakes = FakeService(SETTINGS)
+    async with client_of(fakes) as client:
         headers = {} if authorization is None else {"Authorization": authorization}
         answer = await client.get("/voices", headers=headers)
     assert answer.status_code == 401
@@ -364,7 +364,7 @@ async def test_a_missing_key_is_not_called_an_invalid_one(authorization: str | N
 
 
 async def test_an_invalid_key_is_called_so() -> None:
-    async with client_of(World(SETTINGS)) as client:
+    async with client_of(FakeService(SETTINGS)) as client:
         answer = await client.get("/voices", headers=bearer("vck_abc"))
     assert answer.headers["www-authenticate"] == 'Bearer realm="voice cloning", error="invalid_token"'
 
@@ -375,7 +375,7 @@ def key_id(key: str) -> str:
 
 @pytest.mark.parametrize(("method", "path"), sorted(PUBLIC))
 async def test_what_everyone_may_see(method: str, path: str) -> None:
-    async with client_of(World(SETTINGS)) as client:
+    async with client_of(FakeService(SETTINGS)) as client:
         assert (await client.request(method, path)).status_code == 200
 
 
@@ -384,8 +384,8 @@ async def test_a_body_is_not_read_before_the_key() -> None:
         yield b"x" * 1000
         raise AssertionError("it was read")
 
-    world = World(SETTINGS)
-    async with client_of(world) as client:
+    fakes = FakeService(SETTINGS)
+    async with client_of(fakes) as client:
         answer = await client.post(
             "/preview", content=endless(), headers={"Content-Type": "multipart/form-data; boundary=x"}
         )
@@ -398,9 +398,9 @@ async def test_a_body_is_not_read_before_the_key() -> None:
 HERE = ReplyTo(endpoint="http://127.0.0.1:9", connection_id="c1=")
 
 
-async def caller_of(world: World, owner: str, *scopes: Scope, days: float | None = None) -> Caller:
-    return await AccessControl(world.resources).authenticate_key(
-        f"Bearer {await key_of(world, owner, *scopes, days=days)}", "127.0.0.1"
+async def caller_of(fakes: FakeService, owner: str, *scopes: Scope, days: float | None = None) -> Caller:
+    return await AccessControl(fakes.resources).authenticate_key(
+        f"Bearer {await key_of(fakes, owner, *scopes, days=days)}", "127.0.0.1"
     )
 
 
@@ -409,9 +409,13 @@ async def unheard(message: dict[str, Any]) -> None:
 
 
 async def ask(
-    world: World, caller: Caller, type_: str, data: dict[str, Any], access_control: AccessControl | None = None
+    fakes: FakeService,
+    caller: Caller,
+    type_: str,
+    data: dict[str, Any],
+    access_control: AccessControl | None = None,
 ) -> dict[str, Any]:
-    dispatcher = Dispatcher(world.resources, access_control or AccessControl(world.resources))
+    dispatcher = Dispatcher(fakes.resources, access_control or AccessControl(fakes.resources))
     answer = await dispatcher.answer(HERE, caller, json.dumps({"type": type_, "data": data}), unheard)
     return answer or {"type": "accepted", "data": {}}
 
@@ -426,83 +430,83 @@ def test_the_table_names_every_message() -> None:
 
 
 async def test_an_owners_messages_are_served() -> None:
-    world = World(SETTINGS)
-    mine, caller = await belongings(world, "alice"), await caller_of(world, "alice")
+    fakes = FakeService(SETTINGS)
+    mine, caller = await belongings(fakes, "alice"), await caller_of(fakes, "alice")
     for type_, data in every_message(mine):
-        assert (await ask(world, caller, type_, data))["type"] != "error"
+        assert (await ask(fakes, caller, type_, data))["type"] != "error"
 
 
 @pytest.mark.parametrize("end", ["revoked", "expired"])
 async def test_a_key_that_ends_ends_its_connections_within_a_minute(end: str) -> None:
-    world = World(SETTINGS)
-    mine, access_control = await belongings(world, "alice"), AccessControl(world.resources)
-    caller = await access_control.authenticate_key(f"Bearer {await key_of(world, 'alice', days=1)}", "127.0.0.1")
+    fakes = FakeService(SETTINGS)
+    mine, access_control = await belongings(fakes, "alice"), AccessControl(fakes.resources)
+    caller = await access_control.authenticate_key(f"Bearer {await key_of(fakes, 'alice', days=1)}", "127.0.0.1")
     assert caller.key_id
     if end == "revoked":
-        await api_keys.revoke(world.resources, caller.key_id)
-        world.later(seconds=59)
+        await api_keys.revoke(fakes.resources, caller.key_id)
+        fakes.advance(seconds=59)
     else:
-        world.later(days=1)
+        fakes.advance(days=1)
     assert not await access_control.is_key_still_valid(caller)
     for type_, data in every_message(mine):
-        answer = await ask(world, caller, type_, data, access_control)
+        answer = await ask(fakes, caller, type_, data, access_control)
         assert (answer["type"], answer["data"]["code"]) == ("error", "unauthorized")
 
 
 async def test_messages_want_their_scopes() -> None:
-    world = World(SETTINGS)
-    mine = await belongings(world, "alice")
+    fakes = FakeService(SETTINGS)
+    mine = await belongings(fakes, "alice")
     for type_, data in every_message(mine):
         other: Scope = "voices:write" if SCOPES[type_] == "preview" else "preview"
-        answer = await ask(world, await caller_of(world, "alice", other), type_, data)
+        answer = await ask(fakes, await caller_of(fakes, "alice", other), type_, data)
         assert (answer["type"], answer["data"]["code"]) == ("error", "forbidden")
 
 
 async def test_messages_about_anothers_are_answered_as_about_nobodys() -> None:
-    world = World(UNCOUNTED)
-    theirs, unknown = await belongings(world, "bob"), nobodys(world)
-    caller, access_control = await caller_of(world, "alice"), AccessControl(world.resources)
+    fakes = FakeService(UNCOUNTED)
+    theirs, unknown = await belongings(fakes, "bob"), nobodys(fakes)
+    caller, access_control = await caller_of(fakes, "alice"), AccessControl(fakes.resources)
     await access_control.is_key_still_valid(caller)
     for (type_, data), (_, other) in zip(every_message(theirs), every_message(unknown), strict=True):
-        answers = [await heard(world, access_control, caller, type_, message) for message in (other, data)]
+        answers = [await heard(fakes, access_control, caller, type_, message) for message in (other, data)]
         assert answers[0] == answers[1]
         assert "error" in answers[0][0]
 
 
 async def heard(
-    world: World, access_control: AccessControl, caller: Caller, type_: str, data: dict[str, Any]
+    fakes: FakeService, access_control: AccessControl, caller: Caller, type_: str, data: dict[str, Any]
 ) -> tuple[str, list[str]]:
-    world.bucket.switch.calls.clear()
-    world.voices.switch.calls.clear()
-    told = json.dumps(await ask(world, caller, type_, data, access_control))
+    fakes.bucket.switch.calls.clear()
+    fakes.voices.switch.calls.clear()
+    told = json.dumps(await ask(fakes, caller, type_, data, access_control))
     for id_ in data.values():
         told = told.replace(id_, "ID")
-    return told, [*world.bucket.switch.calls, *world.voices.switch.calls]
+    return told, [*fakes.bucket.switch.calls, *fakes.voices.switch.calls]
 
 
 # Owners
 
 
 async def test_two_owners_may_have_a_voice_of_one_name() -> None:
-    world = World(SETTINGS)
-    async with client_of(world) as client:
+    fakes = FakeService(SETTINGS)
+    async with client_of(fakes) as client:
         for owner in ("alice", "bob"):
-            session_id = (await belongings(world, owner)).session_id
-            await voice_changes.save(world.resources, owner, session_id, "Nova", f"{owner}'s")
+            session_id = (await belongings(fakes, owner)).session_id
+            await voice_changes.save(fakes.resources, owner, session_id, "Nova", f"{owner}'s")
         for owner in ("alice", "bob"):
-            key = bearer(await key_of(world, owner))
+            key = bearer(await key_of(fakes, owner))
             assert (await client.get("/voices/nova", headers=key)).json()["description"] == f"{owner}'s"
             listed = (await client.get("/voices", headers=key)).json()["voices"]
             assert [voice["voice_id"] for voice in listed] == ["nova", f"voice-of-{owner}"]
-        await client.delete("/voices/nova", headers=bearer(await key_of(world, "bob")))
-        assert (await client.get("/voices/nova", headers=bearer(await key_of(world, "alice")))).is_success
-    assert {key.split("/")[2] for key in world.voice_keys(layout.VOICES)} == {"alice", "bob"}
+        await client.delete("/voices/nova", headers=bearer(await key_of(fakes, "bob")))
+        assert (await client.get("/voices/nova", headers=bearer(await key_of(fakes, "alice")))).is_success
+    assert {key.split("/")[2] for key in fakes.voice_keys(layout.VOICES)} == {"alice", "bob"}
 
 
 async def test_what_an_owner_makes_says_whose_it_is() -> None:
-    world = World(SETTINGS)
-    async with client_of(world) as client:
-        headers = bearer(await key_of(world, "alice")) | ASYNC
+    fakes = FakeService(SETTINGS)
+    async with client_of(fakes) as client:
+        headers = bearer(await key_of(fakes, "alice")) | ASYNC
         answer = await client.post(
             "/preview", files={"audio": WAV}, data={"response_text": "Hello."}, headers=headers
         )
@@ -510,26 +514,26 @@ async def test_what_an_owner_makes_says_whose_it_is() -> None:
     for name in ("x-job-id", "x-session-id"):
         assert owns("alice", answer.headers[name])
         assert not owns("bob", answer.headers[name])
-    assert world.synthesis.groups[-1] == "alice"
+    assert fakes.synthesis.groups[-1] == "alice"
 
 
 async def test_a_voice_called_as_an_owner_is_does_not_take_the_owners_voices_with_it() -> None:
-    world = World()
-    mine = await belongings(world, "alice")
-    session_id = await world.session()
-    await voice_changes.save(world.resources, None, session_id, "Alice")
-    await voice_changes.delete(world.resources, None, "alice")
-    assert (await voices.get(world.resources, "alice", mine.voice_id)).voice_id == mine.voice_id
+    fakes = FakeService()
+    mine = await belongings(fakes, "alice")
+    session_id = await fakes.session()
+    await voice_changes.save(fakes.resources, None, session_id, "Alice")
+    await voice_changes.delete(fakes.resources, None, "alice")
+    assert (await voices.get(fakes.resources, "alice", mine.voice_id)).voice_id == mine.voice_id
 
 
 # Tickets and addresses
 
 
 async def test_a_ticket_opens_one_socket_as_whoever_asked_for_it() -> None:
-    world = World(SETTINGS)
-    access_control = AccessControl(world.resources)
-    async with client_of(world) as client:
-        answer = await client.post("/ws-tickets", headers=bearer(await key_of(world, "alice")))
+    fakes = FakeService(SETTINGS)
+    access_control = AccessControl(fakes.resources)
+    async with client_of(fakes) as client:
+        answer = await client.post("/ws-tickets", headers=bearer(await key_of(fakes, "alice")))
     assert answer.status_code == 201
     ticket = answer.json()["ticket"]
     assert (await access_control.authenticate_ticket(ticket, "a")).owner == "alice"
@@ -538,19 +542,19 @@ async def test_a_ticket_opens_one_socket_as_whoever_asked_for_it() -> None:
 
 
 async def test_a_revoked_keys_ticket_opens_nothing() -> None:
-    world = World(SETTINGS)
-    caller = await caller_of(world, "alice")
-    ticket, _ = await ws_tickets.issue(world.resources, caller)
+    fakes = FakeService(SETTINGS)
+    caller = await caller_of(fakes, "alice")
+    ticket, _ = await ws_tickets.issue(fakes.resources, caller)
     assert caller.key_id
-    await api_keys.revoke(world.resources, caller.key_id)
+    await api_keys.revoke(fakes.resources, caller.key_id)
     with pytest.raises(Exception, match="no longer valid"):
-        await AccessControl(world.resources).authenticate_ticket(ticket, "a")
+        await AccessControl(fakes.resources).authenticate_ticket(ticket, "a")
 
 
 async def test_where_no_keys_are_wanted_nothing_is_asked() -> None:
-    world = World(Settings())
-    app_without = create_app(world.resources.settings)
-    serve_with(app_without, world.resources)
+    fakes = FakeService(Settings())
+    app_without = create_app(fakes.resources.settings)
+    serve_with(app_without, fakes.resources)
     transport = httpx.ASGITransport(app_without)
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
         assert (await client.get("/voices")).is_success
@@ -567,4 +571,4 @@ def test_sockets_are_the_only_other_way_in() -> None:
 
 
 def test_an_id_made_elsewhere_is_nobodys() -> None:
-    assert not owns("alice", id_maker(World().time)())
+    assert not owns("alice", id_maker(FakeService().time)())

@@ -15,7 +15,7 @@ from pipeline.clients.resources import Resources
 from pipeline.contract.records import Failed, ReplyTo, Request, Subscriber
 from pipeline.domain import jobs
 from tests.aws_events import Context, process_of, recorded
-from tests.world import World
+from tests.fake_service import FakeService
 
 ADDRESSES = (
     ReplyTo(endpoint="https://here/live", connection_id="c1="),
@@ -24,20 +24,20 @@ ADDRESSES = (
 
 
 @pytest.fixture
-def world() -> World:
-    return World()
+def fakes() -> FakeService:
+    return FakeService()
 
 
 @pytest.fixture
-def process(world: World) -> Iterator[Process]:
-    with process_of(world.resources) as process:
+def process(fakes: FakeService) -> Iterator[Process]:
+    with process_of(fakes.resources) as process:
         yield process
 
 
-async def two_jobs(world: World, *, ended: bool) -> dict[str, str]:
-    requests: list[Request] = [await world.job(Subscriber(reply_to=address)) for address in ADDRESSES]
+async def two_jobs(fakes: FakeService, *, ended: bool) -> dict[str, str]:
+    requests: list[Request] = [await fakes.job(Subscriber(reply_to=address)) for address in ADDRESSES]
     for request in requests if ended else ():
-        await world.succeed(request)
+        await fakes.succeed(request)
     return {"FIRST_JOB_ID": requests[0].job_id, "SECOND_JOB_ID": requests[1].job_id}
 
 
@@ -45,51 +45,53 @@ def again(answer: Event) -> list[str]:
     return [failure["itemIdentifier"][-2:] for failure in answer["batchItemFailures"]]
 
 
-def test_outcomes_are_told_and_everything_else_in_the_batch_is_let_pass(world: World, process: Process) -> None:
-    said = process.run(two_jobs(world, ended=True))
+def test_outcomes_are_told_and_everything_else_in_the_batch_is_let_pass(
+    fakes: FakeService, process: Process
+) -> None:
+    said = process.run(two_jobs(fakes, ended=True))
     answer = serving(process, partial(notify.handle, key_lookup=KeyLookup(process.resources)))(
         recorded("sqs_s3_created", **said), Context()
     )
     assert again(answer) == []
-    told = {to: json.loads(body) for to, body in world.connections.posted}
+    told = {to: json.loads(body) for to, body in fakes.connections.posted}
     assert {to: message["data"]["job_id"] for to, message in told.items()} == {
         "c1=": said["FIRST_JOB_ID"],
         "c2=": said["SECOND_JOB_ID"],
     }
 
 
-def test_only_what_could_not_be_told_comes_again(world: World, process: Process) -> None:
-    said = process.run(two_jobs(world, ended=True))
-    world.connections.unreachable.add("c2=")
+def test_only_what_could_not_be_told_comes_again(fakes: FakeService, process: Process) -> None:
+    said = process.run(two_jobs(fakes, ended=True))
+    fakes.connections.unreachable.add("c2=")
     handler = serving(process, partial(notify.handle, key_lookup=KeyLookup(process.resources)))
     assert again(handler(recorded("sqs_s3_created", **said), Context())) == ["13"]
-    world.connections.unreachable.clear()
+    fakes.connections.unreachable.clear()
     assert again(handler(recorded("sqs_s3_created", **said), Context())) == []
-    assert [to for to, _ in world.connections.posted] == ["c1=", "c1=", "c2="]
+    assert [to for to, _ in fakes.connections.posted] == ["c1=", "c1=", "c2="]
 
 
-def test_jobs_that_failed_too_often_are_ended(world: World, process: Process) -> None:
-    said = process.run(two_jobs(world, ended=False))
+def test_jobs_that_failed_too_often_are_ended(fakes: FakeService, process: Process) -> None:
+    said = process.run(two_jobs(fakes, ended=False))
     answer = serving(process, dead_letters.handle)(recorded("sqs_dead_letters", **said), Context())
     assert again(answer) == []
     for job_id in said.values():
-        assert isinstance(process.run(jobs.read_outcome(world.resources, job_id)), Failed)
+        assert isinstance(process.run(jobs.read_outcome(fakes.resources, job_id)), Failed)
 
 
-def test_dead_letters_come_again_when_the_storage_is_away(world: World, process: Process) -> None:
-    said = process.run(two_jobs(world, ended=False))
-    world.bucket.switch.is_up = False
+def test_dead_letters_come_again_when_the_storage_is_away(fakes: FakeService, process: Process) -> None:
+    said = process.run(two_jobs(fakes, ended=False))
+    fakes.bucket.switch.is_up = False
     answer = serving(process, dead_letters.handle)(recorded("sqs_dead_letters", **said), Context())
     assert again(answer) == ["01", "02"]
 
 
 @pytest.mark.parametrize("name", ["schedule", "schedule_rule"])
-def test_the_schedule_sweeps(world: World, process: Process, name: str) -> None:
-    said = process.run(two_jobs(world, ended=True))
-    world.later(hours=25)
+def test_the_schedule_sweeps(fakes: FakeService, process: Process, name: str) -> None:
+    said = process.run(two_jobs(fakes, ended=True))
+    fakes.advance(hours=25)
     swept = serving(process, sweep.handle)(recorded(name), Context())
     assert (swept["jobs"], swept["previews"]) == (2 * len(said), len(said))
-    assert world.keys() == ["sweeps/last.json"]
+    assert fakes.keys() == ["sweeps/last.json"]
 
 
 def test_every_event_has_its_own_context_and_all_share_one_loop(process: Process) -> None:

@@ -17,17 +17,17 @@ from pipeline.contract.records import Request
 from pipeline.domain import jobs
 from pipeline.settings import Settings
 from tests.aws_events import Context, process_of, recorded
+from tests.fake_service import FakeService, spoken
 from tests.fakes import FakeQueue
-from tests.world import World, spoken
 
 BOUNDARY = "3f1a"
 
 
 class Api:
-    """A function's process, and the world behind it."""
+    """A function's process, and the fakes behind it."""
 
-    def __init__(self, world: World, run: Callable[..., Any], handler: Callable[[Event, Any], Any]) -> None:
-        self.world = world
+    def __init__(self, fakes: FakeService, run: Callable[..., Any], handler: Callable[[Event, Any], Any]) -> None:
+        self.fakes = fakes
         self.run = run
         self._handler = handler
 
@@ -38,9 +38,9 @@ class Api:
 
 
 def api_of(settings: Settings | None = None) -> Iterator[Api]:
-    world = World(settings)
-    with process_of(world.resources) as process:
-        yield Api(world, process.run, answering(process))
+    fakes = FakeService(settings)
+    with process_of(fakes.resources) as process:
+        yield Api(fakes, process.run, answering(process))
 
 
 @pytest.fixture
@@ -76,9 +76,9 @@ def posted(api: Api, prefer: str = "respond-async", **fields: str | bytes) -> Ev
     return api(recorded("http_post_multipart", **said))
 
 
-async def spoken_job(world: World) -> Request:
-    request = await world.job()
-    await world.succeed(request)
+async def spoken_job(fakes: FakeService) -> Request:
+    request = await fakes.job()
+    await fakes.succeed(request)
     return request
 
 
@@ -87,13 +87,13 @@ def test_a_recording_comes_in_whole(api: Api) -> None:
     assert (answer["statusCode"], answer["isBase64Encoded"]) == (202, False)
     view = json.loads(answer["body"])
     keys = layout.session(view["session_id"])
-    assert api.world.bucket.objects[keys.audio].body == encode_wav(spoken())
-    assert api.world.bucket.objects[keys.transcription].body.decode() == "Grüße."
+    assert api.fakes.bucket.objects[keys.audio].body == encode_wav(spoken())
+    assert api.fakes.bucket.objects[keys.transcription].body.decode() == "Grüße."
     assert answer["headers"]["location"] == f"/jobs/{view['job_id']}"
 
 
 def test_a_wav_goes_out_whole(api: Api) -> None:
-    request = api.run(spoken_job(api.world))
+    request = api.run(spoken_job(api.fakes))
     answer = api(recorded("http_get_wav", JOB_ID=request.job_id, RANGE="bytes=0-"))
     assert (answer["statusCode"], answer["isBase64Encoded"]) == (206, True)
     assert base64.b64decode(answer["body"]) == b"RIFF"
@@ -103,7 +103,7 @@ def test_a_wav_goes_out_whole(api: Api) -> None:
 
 
 def test_a_wav_that_no_answer_can_hold_is_redirected_to(small: Api) -> None:
-    request = small.run(spoken_job(small.world))
+    request = small.run(spoken_job(small.fakes))
     answer = small(recorded("http_get_wav", JOB_ID=request.job_id, RANGE="bytes=0-"))
     assert answer["statusCode"] == 303
     assert layout.preview(request.job_id) in answer["headers"]["location"]
@@ -111,7 +111,7 @@ def test_a_wav_that_no_answer_can_hold_is_redirected_to(small: Api) -> None:
 
 
 def test_json_in_and_out(api: Api) -> None:
-    session_id = api.run(api.world.session())
+    session_id = api.run(api.fakes.session())
     body = json.dumps({"session_id": session_id, "name": "Müller"}, ensure_ascii=False)
     answer = api(recorded("http_post_json", BODY=body, CONTENT_LENGTH=str(len(body.encode()))))
     assert (answer["statusCode"], answer["isBase64Encoded"]) == (201, False)
@@ -144,7 +144,7 @@ def test_the_query_is_read_as_it_was_sent(api: Api) -> None:
 
 
 def test_a_preview_not_ready_in_time_is_a_job(api: Api) -> None:
-    session_id = api.run(api.world.session())
+    session_id = api.run(api.fakes.session())
     answer = posted(api, prefer="wait=0", session_id=session_id, response_text="Hello.")
     assert answer["statusCode"] == 202
     assert (json.loads(answer["body"])["ahead"], answer["headers"]["retry-after"]) == (0, "1")
@@ -157,13 +157,13 @@ def test_an_answer_is_waited_for_by_looking(api: Api) -> None:
         async def send(self, body: str, *, group: str | None = None) -> None:
             ticket = parse_queue_message(body)
             assert ticket is not None
-            request = await jobs.read_request(api.world.resources, ticket.job_id)
+            request = await jobs.read_request(api.fakes.resources, ticket.job_id)
             assert request is not None
             assert request.subscriber is None
-            await api.world.succeed(request)
+            await api.fakes.succeed(request)
 
-    session_id = api.run(api.world.session())
-    object.__setattr__(api.world.resources, "synthesis", Spoken(api.world.time))
+    session_id = api.run(api.fakes.session())
+    object.__setattr__(api.fakes.resources, "synthesis", Spoken(api.fakes.time))
     answer = posted(api, prefer="wait=20", session_id=session_id, response_text="Hello.")
     assert (answer["statusCode"], base64.b64decode(answer["body"])) == (200, b"RIFF")
 
@@ -183,6 +183,6 @@ def test_nothing_is_bound_when_an_event_is_over(api: Api) -> None:
 
 
 def test_a_storage_that_is_away_is_an_answer_and_no_failure(api: Api) -> None:
-    api.world.voices.switch.is_up = False
+    api.fakes.voices.switch.is_up = False
     answer = api(recorded("http_get"))
     assert (answer["statusCode"], json.loads(answer["body"])["code"]) == (503, "unavailable")

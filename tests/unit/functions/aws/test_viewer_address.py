@@ -10,7 +10,7 @@ from functions.aws.http_adapter import answering
 from functions.aws.websocket_routes import Routes
 from pipeline.settings import Settings
 from tests.aws_events import Context, process_of, recorded
-from tests.world import World
+from tests.fake_service import FakeService
 
 SECRET = "0123456789abcdef0123456789abcdef"
 WRONG_KEY = f"Bearer vck_{'a' * 12}_{'b' * 43}"
@@ -21,12 +21,12 @@ Ask = Callable[..., int]
 @pytest.fixture(params=["http", "websocket"])
 def ask(request: pytest.FixtureRequest) -> Iterator[Ask]:
     """Send a wrong key with these headers, through CloudFront or not; return the status."""
-    world = World(Settings(auth="keys", origin_secret=SECRET))
-    with process_of(world.resources) as process:
+    fakes = FakeService(Settings(auth="keys", origin_secret=SECRET))
+    with process_of(fakes.resources) as process:
         if request.param == "http":
             name, handler = "http_get", answering(process)
         else:
-            routes = Routes(world.resources)
+            routes = Routes(fakes.resources)
             name, handler = "websocket_connect", routes.serving(process, routes.connect)
 
         def send(**headers: str) -> int:

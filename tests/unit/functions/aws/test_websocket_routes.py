@@ -19,7 +19,7 @@ from pipeline.domain import jobs
 from pipeline.errors import Unavailable
 from pipeline.settings import Settings
 from tests.aws_events import Context, process_of, recorded
-from tests.world import World
+from tests.fake_service import FakeService
 
 CLIENT = "XfGLwd8ZtjMCJHw="
 ENDPOINT = "https://f6g7h8i9j0.execute-api.eu-central-1.amazonaws.com/live"
@@ -27,12 +27,12 @@ HANDLED = {"statusCode": 200}
 
 
 class Gateway:
-    """A function's process, and the world behind it."""
+    """A function's process, and the fakes behind it."""
 
-    def __init__(self, world: World, process: Process) -> None:
-        self.world = world
+    def __init__(self, fakes: FakeService, process: Process) -> None:
+        self.fakes = fakes
         self.run = process.run
-        self.routes = Routes(world.resources)
+        self.routes = Routes(fakes.resources)
         self._process = process
 
     def __call__(self, route: str, name: str, **said: str) -> Any:
@@ -45,33 +45,33 @@ class Gateway:
 
     def told(self) -> list[dict[str, Any]]:
         """What was posted to the client."""
-        assert {to for to, _ in self.world.connections.posted} <= {CLIENT}
-        return [json.loads(body) for _, body in self.world.connections.posted]
+        assert {to for to, _ in self.fakes.connections.posted} <= {CLIENT}
+        return [json.loads(body) for _, body in self.fakes.connections.posted]
 
 
 @pytest.fixture
 def gateway() -> Iterator[Gateway]:
-    world = World()
-    with process_of(world.resources) as process:
-        yield Gateway(world, process)
+    fakes = FakeService()
+    with process_of(fakes.resources) as process:
+        yield Gateway(fakes, process)
 
 
 def test_a_client_is_let_in_and_nothing_is_posted(gateway: Gateway) -> None:
     assert gateway("connect", "websocket_connect") == HANDLED
     assert gateway.told() == []
-    assert gateway.world.keys() == []
+    assert gateway.fakes.keys() == []
 
 
 @pytest.fixture
 def locked() -> Iterator[Gateway]:
     """A gateway where keys are wanted."""
-    world = World(Settings(auth="keys", cors_origins="https://studio.example"))
-    with process_of(world.resources) as process:
-        yield Gateway(world, process)
+    fakes = FakeService(Settings(auth="keys", cors_origins="https://studio.example"))
+    with process_of(fakes.resources) as process:
+        yield Gateway(fakes, process)
 
 
 def key_of(gateway: Gateway) -> str:
-    made = api_keys.make(gateway.world.resources, owner="alice", name="", scopes=["preview"], expires_at=None)
+    made = api_keys.make(gateway.fakes.resources, owner="alice", name="", scopes=["preview"], expires_at=None)
     return gateway.run(made)[0]
 
 
@@ -86,7 +86,7 @@ def test_who_shows_no_key_is_refused(locked: Gateway) -> None:
     assert handshake(locked) == {"statusCode": 401}
     assert handshake(locked, Authorization="Bearer vck_wrong") == {"statusCode": 401}
     assert locked("connect", "websocket_connect", TICKET="t1") == {"statusCode": 401}
-    assert locked.world.keys(layout.CONNECTIONS) == []
+    assert locked.fakes.keys(layout.CONNECTIONS) == []
 
 
 def test_who_shows_a_key_is_known_from_then_on(locked: Gateway) -> None:
@@ -97,8 +97,8 @@ def test_who_shows_a_key_is_known_from_then_on(locked: Gateway) -> None:
 
 
 def test_a_ticket_opens_one_socket(locked: Gateway) -> None:
-    caller = locked.run(KeyLookup(locked.world.resources).caller(key_of(locked)))
-    ticket, _ = locked.run(ws_tickets.issue(locked.world.resources, caller))
+    caller = locked.run(KeyLookup(locked.fakes.resources).caller(key_of(locked)))
+    ticket, _ = locked.run(ws_tickets.issue(locked.fakes.resources, caller))
     assert locked("connect", "websocket_connect", TICKET=ticket) == HANDLED
     assert locked("connect", "websocket_connect", TICKET=ticket) == {"statusCode": 401}
 
@@ -110,8 +110,8 @@ def test_a_page_of_another_origin_is_refused(locked: Gateway) -> None:
 
 
 def test_a_page_of_whatever_origin_may_come_with_a_ticket(locked: Gateway) -> None:
-    caller = locked.run(KeyLookup(locked.world.resources).caller(key_of(locked)))
-    ticket, _ = locked.run(ws_tickets.issue(locked.world.resources, caller))
+    caller = locked.run(KeyLookup(locked.fakes.resources).caller(key_of(locked)))
+    ticket, _ = locked.run(ws_tickets.issue(locked.fakes.resources, caller))
     event = recorded("websocket_connect")
     event["headers"] |= {"Origin": "https://studio.execute-api.us-east-1.amazonaws.com"}
     for shown, answer in ((ticket, HANDLED), (ticket, {"statusCode": 401}), ("", {"statusCode": 401})):
@@ -130,41 +130,41 @@ def test_where_no_keys_are_wanted_a_ticket_opens_nothing_to_other_origins(gatewa
 def test_whose_key_is_revoked_is_told_so_and_hung_up_on(locked: Gateway) -> None:
     key = key_of(locked)
     handshake(locked, Authorization=f"Bearer {key}")
-    locked.run(api_keys.revoke(locked.world.resources, key.split("_")[1]))
-    locked.world.later(seconds=60)
+    locked.run(api_keys.revoke(locked.fakes.resources, key.split("_")[1]))
+    locked.fakes.advance(seconds=60)
     assert locked.say("generate_preview", voice_id="nova", text="Hello.") == HANDLED
     assert [message["data"]["code"] for message in locked.told()] == ["unauthorized"]
-    assert locked.world.connections.closed == [CLIENT]
+    assert locked.fakes.connections.closed == [CLIENT]
 
 
 def test_a_connection_that_nobody_remembers_is_not_served(locked: Gateway) -> None:
     locked.say("generate_preview", voice_id="nova", text="Hello.")
     assert [message["data"]["code"] for message in locked.told()] == ["unauthorized"]
-    assert locked.world.connections.closed == [CLIENT]
+    assert locked.fakes.connections.closed == [CLIENT]
 
 
 @pytest.mark.parametrize("calls", [0, 1])
 def test_a_storage_that_is_away_lets_nobody_in(locked: Gateway, calls: int) -> None:
     key = key_of(locked)
-    locked.world.blow_after(calls, Unavailable)
+    locked.fakes.fail_after(calls, Unavailable)
     assert handshake(locked, Authorization=f"Bearer {key}") == {"statusCode": 503}
 
 
 def test_a_preview_is_taken_on_and_its_result_is_left_to_the_event_path(gateway: Gateway) -> None:
-    session_id = gateway.run(gateway.world.session())
+    session_id = gateway.run(gateway.fakes.session())
     assert gateway.say("generate_preview", session_id=session_id, text="Hello.") == HANDLED
     assert gateway.told() == []
-    ticket = parse_queue_message(gateway.world.synthesis.bodies[0])
+    ticket = parse_queue_message(gateway.fakes.synthesis.bodies[0])
     assert ticket is not None
-    request = gateway.run(jobs.read_request(gateway.world.resources, ticket.job_id))
+    request = gateway.run(jobs.read_request(gateway.fakes.resources, ticket.job_id))
     assert request is not None
     assert request.subscriber == Subscriber(reply_to=ReplyTo(endpoint=ENDPOINT, connection_id=CLIENT))
     assert request.correlation_id == "XfGNSG7ytjMFc6w="
 
 
 def test_a_job_is_announced_before_a_worker_can_have_it(gateway: Gateway) -> None:
-    session_id = gateway.run(gateway.world.session())
-    gateway.world.synthesis.switch.is_up = False
+    session_id = gateway.run(gateway.fakes.session())
+    gateway.fakes.synthesis.switch.is_up = False
     gateway.say("generate_preview", session_id=session_id, text="Hello.", progress=True, request_id="r1")
     progress, error = gateway.told()
     assert (progress["type"], progress["data"]["request_id"]) == ("progress", "r1")
@@ -172,7 +172,7 @@ def test_a_job_is_announced_before_a_worker_can_have_it(gateway: Gateway) -> Non
 
 
 def test_an_answer_is_posted(gateway: Gateway) -> None:
-    session_id = gateway.run(gateway.world.session())
+    session_id = gateway.run(gateway.fakes.session())
     assert gateway.say("save_voice", session_id=session_id, name="Nova") == HANDLED
     (saved,) = gateway.told()
     assert (saved["type"], saved["data"]["voice_id"]) == ("voice_saved", "nova")
@@ -194,30 +194,30 @@ def test_a_binary_frame_is_told_that_it_is_one(gateway: Gateway) -> None:
 
 
 def test_who_disconnects_is_forgotten(gateway: Gateway) -> None:
-    session_id = gateway.run(gateway.world.session())
+    session_id = gateway.run(gateway.fakes.session())
     gateway.say("generate_preview", session_id=session_id, text="Hello.")
-    assert gateway.world.keys(layout.CONNECTIONS) == [layout.connection(CLIENT)]
+    assert gateway.fakes.keys(layout.CONNECTIONS) == [layout.connection(CLIENT)]
     assert gateway("disconnect", "websocket_disconnect") == HANDLED
-    assert gateway.world.keys(layout.CONNECTIONS) == []
+    assert gateway.fakes.keys(layout.CONNECTIONS) == []
 
 
 def test_who_is_gone_when_answered_is_forgotten(gateway: Gateway) -> None:
-    session_id = gateway.run(gateway.world.session())
+    session_id = gateway.run(gateway.fakes.session())
     gateway.say("generate_preview", session_id=session_id, text="Hello.")
-    gateway.world.connections.gone.add(CLIENT)
+    gateway.fakes.connections.gone.add(CLIENT)
     assert gateway.say("sing") == HANDLED
-    assert gateway.world.keys(layout.CONNECTIONS) == []
+    assert gateway.fakes.keys(layout.CONNECTIONS) == []
 
 
 def test_who_is_gone_when_a_job_is_announced_has_it_made_all_the_same(gateway: Gateway) -> None:
-    session_id = gateway.run(gateway.world.session())
-    gateway.world.connections.gone.add(CLIENT)
+    session_id = gateway.run(gateway.fakes.session())
+    gateway.fakes.connections.gone.add(CLIENT)
     assert gateway.say("generate_preview", session_id=session_id, text="Hello.", progress=True) == HANDLED
-    assert len(gateway.world.synthesis.bodies) == 1
+    assert len(gateway.fakes.synthesis.bodies) == 1
 
 
 def test_who_can_not_be_reached_is_told_by_the_gateway(gateway: Gateway) -> None:
-    gateway.world.connections.unreachable.add(CLIENT)
+    gateway.fakes.connections.unreachable.add(CLIENT)
     assert gateway.say("sing") == {"statusCode": 500}
 
 
@@ -225,28 +225,28 @@ def test_who_can_not_be_reached_is_told_by_the_gateway(gateway: Gateway) -> None
     ("route", "name"), [("disconnect", "websocket_disconnect"), ("default", "websocket_message")]
 )
 def test_a_storage_that_is_away_fails_no_function(gateway: Gateway, route: str, name: str) -> None:
-    gateway.world.blow_after(0, Unavailable)
+    gateway.fakes.fail_after(0, Unavailable)
     assert gateway(route, name, BODY='{"type": "save_voice", "data": {"name": "Nova"}}') == HANDLED
     assert [message["data"]["code"] for message in gateway.told()] == ["unavailable"] * (route == "default")
 
 
 def test_what_nobody_thought_of_is_logged_and_answered(locked: Gateway) -> None:
     key = key_of(locked)
-    locked.world.blow_after(0, ZeroDivisionError)
+    locked.fakes.fail_after(0, ZeroDivisionError)
     with capture_logs() as logged:
         assert handshake(locked, Authorization=f"Bearer {key}") == {"statusCode": 500}
     assert [line["event"] for line in logged if line.get("exc_info")] == ["unexpected error"]
 
 
 def test_where_all_of_aws_is_one_address_connections_are_below_it() -> None:
-    world = World(Settings(aws_endpoint_url="http://127.0.0.1:4566/"))
-    with process_of(world.resources) as process:
-        gateway = Gateway(world, process)
-        session_id = gateway.run(world.session())
+    fakes = FakeService(Settings(aws_endpoint_url="http://127.0.0.1:4566/"))
+    with process_of(fakes.resources) as process:
+        gateway = Gateway(fakes, process)
+        session_id = gateway.run(fakes.session())
         gateway.say("generate_preview", session_id=session_id, text="Hello.")
-        ticket = parse_queue_message(world.synthesis.bodies[0])
+        ticket = parse_queue_message(fakes.synthesis.bodies[0])
         assert ticket is not None
-        request = gateway.run(jobs.read_request(world.resources, ticket.job_id))
+        request = gateway.run(jobs.read_request(fakes.resources, ticket.job_id))
     assert request is not None
     assert request.subscriber is not None
     assert request.subscriber.reply_to.endpoint == "http://127.0.0.1:4566/_aws/execute-api/f6g7h8i9j0/live"

@@ -14,7 +14,7 @@ from pipeline.clients.storage import JSON
 from pipeline.contract import events, layout
 from pipeline.contract.records import Failed, ReplyTo, Request, Subscriber, Succeeded, outcome_fields
 from pipeline.domain import jobs
-from tests.world import World, a_newer_versions_job
+from tests.fake_service import FakeService, a_newer_versions_job
 
 Event = dict[str, Any]
 
@@ -42,46 +42,48 @@ def ended(request: Request) -> str:
     return created(layout.outcome(request.job_id))
 
 
-async def tell(world: World, event: Event) -> Event:
-    return await notify.handle(world.resources, event, KeyLookup(world.resources))
+async def tell(fakes: FakeService, event: Event) -> Event:
+    return await notify.handle(fakes.resources, event, KeyLookup(fakes.resources))
 
 
 def again(answer: Event) -> list[str]:
     return [failure["itemIdentifier"] for failure in answer["batchItemFailures"]]
 
 
-def told(world: World) -> dict[str, Any]:
-    assert len({to for to, _ in world.connections.posted}) == len(world.connections.posted), "told twice"
-    return {to: json.loads(body) for to, body in world.connections.posted}
+def told(fakes: FakeService) -> dict[str, Any]:
+    assert len({to for to, _ in fakes.connections.posted}) == len(fakes.connections.posted), "told twice"
+    return {to: json.loads(body) for to, body in fakes.connections.posted}
 
 
-async def subscribe(world: World, request: Request, connection_id: str, request_id: str | None = None) -> None:
+async def subscribe(
+    fakes: FakeService, request: Request, connection_id: str, request_id: str | None = None
+) -> None:
     subscriber = Subscriber(reply_to=address(connection_id), request_id=request_id)
-    await world.bucket.put(layout.subscriber(request.job_id, connection_id), subscriber.to_json(), JSON)
+    await fakes.bucket.put(layout.subscriber(request.job_id, connection_id), subscriber.to_json(), JSON)
 
 
 @pytest.mark.parametrize(("gone", "listings"), [(False, 0), (True, 1)])
 async def test_a_waiting_request_is_woken_with_the_job_and_others_are_notified_once_it_has_gone(
     gone: bool, listings: int
 ) -> None:
-    world = World()
-    request = await world.job(Subscriber(reply_to=address("c1"), interface="http"))
-    await subscribe(world, request, "c2")
-    await world.succeed(request)
-    world.connections.gone |= {"c1"} if gone else set()
-    world.bucket.switch.calls.clear()
-    assert again(await tell(world, batch(ended(request)))) == []
-    assert (world.bucket.switch.count("list"), world.bucket.switch.count("delete")) == (listings, 0)
-    assert list(told(world)) == (["c2"] if gone else ["c1"])
-    assert gone or told(world)["c1"] == {"job_id": request.job_id}
+    fakes = FakeService()
+    request = await fakes.job(Subscriber(reply_to=address("c1"), interface="http"))
+    await subscribe(fakes, request, "c2")
+    await fakes.succeed(request)
+    fakes.connections.gone |= {"c1"} if gone else set()
+    fakes.bucket.switch.calls.clear()
+    assert again(await tell(fakes, batch(ended(request)))) == []
+    assert (fakes.bucket.switch.count("list"), fakes.bucket.switch.count("delete")) == (listings, 0)
+    assert list(told(fakes)) == (["c2"] if gone else ["c1"])
+    assert gone or told(fakes)["c1"] == {"job_id": request.job_id}
 
 
 async def test_the_maker_of_a_job_is_told() -> None:
-    world = World()
-    request = await world.job(Subscriber(reply_to=address("c1="), request_id="r1"))
-    await world.succeed(request)
-    assert again(await tell(world, batch(ended(request)))) == []
-    assert told(world) == {
+    fakes = FakeService()
+    request = await fakes.job(Subscriber(reply_to=address("c1="), request_id="r1"))
+    await fakes.succeed(request)
+    assert again(await tell(fakes, batch(ended(request)))) == []
+    assert told(fakes) == {
         "c1=": {
             "type": "tts_complete",
             "data": {
@@ -100,11 +102,11 @@ async def test_the_maker_of_a_job_is_told() -> None:
 
 
 async def test_a_failure_is_told_as_an_error() -> None:
-    world = World()
-    request = await world.job(Subscriber(reply_to=address("c1")))
-    await world.fail(request)
-    await tell(world, batch(ended(request)))
-    assert told(world)["c1"] == {
+    fakes = FakeService()
+    request = await fakes.job(Subscriber(reply_to=address("c1")))
+    await fakes.fail(request)
+    await tell(fakes, batch(ended(request)))
+    assert told(fakes)["c1"] == {
         "type": "error",
         "data": {
             "job_id": request.job_id,
@@ -117,99 +119,99 @@ async def test_a_failure_is_told_as_an_error() -> None:
 
 
 async def test_subscribers_are_told_with_their_own_request_id() -> None:
-    world = World()
-    request = await world.job(Subscriber(reply_to=address("maker"), request_id="r-maker"))
-    await subscribe(world, request, "c1", "r-1")
-    await subscribe(world, request, "c2")
-    await subscribe(world, request, "maker", "r-maker-again")
-    await world.succeed(request)
-    await tell(world, batch(ended(request)))
-    ids = {to: message["data"].get("request_id") for to, message in told(world).items()}
+    fakes = FakeService()
+    request = await fakes.job(Subscriber(reply_to=address("maker"), request_id="r-maker"))
+    await subscribe(fakes, request, "c1", "r-1")
+    await subscribe(fakes, request, "c2")
+    await subscribe(fakes, request, "maker", "r-maker-again")
+    await fakes.succeed(request)
+    await tell(fakes, batch(ended(request)))
+    ids = {to: message["data"].get("request_id") for to, message in told(fakes).items()}
     assert ids == {"maker": "r-maker", "c1": "r-1", "c2": None}
 
 
 async def test_a_job_that_nobody_waits_for() -> None:
-    world = World()
-    request = await world.job()
-    await world.succeed(request)
-    assert again(await tell(world, batch(ended(request)))) == []
-    assert world.connections.posted == []
+    fakes = FakeService()
+    request = await fakes.job()
+    await fakes.succeed(request)
+    assert again(await tell(fakes, batch(ended(request)))) == []
+    assert fakes.connections.posted == []
 
 
 async def test_who_is_gone_is_forgotten_and_the_others_are_told() -> None:
-    world = World()
-    request = await world.job(Subscriber(reply_to=address("gone")))
-    await subscribe(world, request, "gone-too")
-    await subscribe(world, request, "here")
+    fakes = FakeService()
+    request = await fakes.job(Subscriber(reply_to=address("gone")))
+    await subscribe(fakes, request, "gone-too")
+    await subscribe(fakes, request, "here")
     for connection_id in ("gone", "gone-too", "here"):
-        await world.bucket.put(layout.connection(connection_id), b"{}", JSON)
-    world.connections.gone = {"gone", "gone-too"}
-    await world.succeed(request)
-    assert again(await tell(world, batch(ended(request)))) == []
-    assert list(told(world)) == ["here"]
-    assert world.keys(layout.CONNECTIONS) == [layout.connection("here")]
-    assert world.keys(layout.subscribers(request.job_id)) == [layout.subscriber(request.job_id, "here")]
+        await fakes.bucket.put(layout.connection(connection_id), b"{}", JSON)
+    fakes.connections.gone = {"gone", "gone-too"}
+    await fakes.succeed(request)
+    assert again(await tell(fakes, batch(ended(request)))) == []
+    assert list(told(fakes)) == ["here"]
+    assert fakes.keys(layout.CONNECTIONS) == [layout.connection("here")]
+    assert fakes.keys(layout.subscribers(request.job_id)) == [layout.subscriber(request.job_id, "here")]
 
 
 async def test_who_can_not_be_reached_is_tried_again_and_only_that_message_comes_again() -> None:
-    world = World()
+    fakes = FakeService()
     one, other = (
-        await world.job(Subscriber(reply_to=address("away"))),
-        await world.job(Subscriber(reply_to=address("here"))),
+        await fakes.job(Subscriber(reply_to=address("away"))),
+        await fakes.job(Subscriber(reply_to=address("here"))),
     )
-    world.connections.unreachable = {"away"}
-    await world.succeed(one)
-    await world.succeed(other)
+    fakes.connections.unreachable = {"away"}
+    await fakes.succeed(one)
+    await fakes.succeed(other)
     event = batch(ended(one), ended(other))
-    assert again(await tell(world, event)) == ["m0"]
-    world.connections.unreachable.clear()
-    assert again(await tell(world, {"Records": event["Records"][:1]})) == []
-    assert sorted(told(world)) == ["away", "here"]
+    assert again(await tell(fakes, event)) == ["m0"]
+    fakes.connections.unreachable.clear()
+    assert again(await tell(fakes, {"Records": event["Records"][:1]})) == []
+    assert sorted(told(fakes)) == ["away", "here"]
 
 
 @pytest.mark.parametrize("dead", ["maker", "c1"])
 async def test_one_who_can_not_be_reached_is_tried_again_without_the_others_hearing_twice(dead: str) -> None:
-    world = World()
-    request = await world.job(Subscriber(reply_to=address("maker"), request_id="r-maker"))
-    await subscribe(world, request, "c1", "r-c1")
-    await subscribe(world, request, "c2")
-    world.connections.unreachable = {dead}
-    await world.succeed(request)
-    assert again(await tell(world, batch(ended(request)))) == []
-    (retried,) = world.events.bodies
-    assert again(await tell(world, batch(retried))) == ["m0"]
-    assert told(world).keys() == {"maker", "c1", "c2"} - {dead}
-    world.connections.unreachable.clear()
-    assert again(await tell(world, batch(retried))) == []
-    assert told(world).keys() == {"maker", "c1", "c2"}
-    assert told(world)[dead]["data"]["request_id"] == f"r-{dead}"
-    assert len(world.events.bodies) == 1
+    fakes = FakeService()
+    request = await fakes.job(Subscriber(reply_to=address("maker"), request_id="r-maker"))
+    await subscribe(fakes, request, "c1", "r-c1")
+    await subscribe(fakes, request, "c2")
+    fakes.connections.unreachable = {dead}
+    await fakes.succeed(request)
+    assert again(await tell(fakes, batch(ended(request)))) == []
+    (retried,) = fakes.events.bodies
+    assert again(await tell(fakes, batch(retried))) == ["m0"]
+    assert told(fakes).keys() == {"maker", "c1", "c2"} - {dead}
+    fakes.connections.unreachable.clear()
+    assert again(await tell(fakes, batch(retried))) == []
+    assert told(fakes).keys() == {"maker", "c1", "c2"}
+    assert told(fakes)[dead]["data"]["request_id"] == f"r-{dead}"
+    assert len(fakes.events.bodies) == 1
 
 
 async def test_a_retry_that_could_not_be_queued_brings_the_event_again() -> None:
-    world = World()
-    request = await world.job(Subscriber(reply_to=address("maker")))
-    await subscribe(world, request, "c1")
-    world.connections.unreachable = {"c1"}
-    world.events.switch.is_up = False
-    await world.succeed(request)
-    assert again(await tell(world, batch(ended(request)))) == ["m0"]
+    fakes = FakeService()
+    request = await fakes.job(Subscriber(reply_to=address("maker")))
+    await subscribe(fakes, request, "c1")
+    fakes.connections.unreachable = {"c1"}
+    fakes.events.switch.is_up = False
+    await fakes.succeed(request)
+    assert again(await tell(fakes, batch(ended(request)))) == ["m0"]
 
 
 async def test_a_storage_that_is_away_fails_the_whole_batch_by_name() -> None:
-    world = World()
-    requests = [await world.job(Subscriber(reply_to=address("c"))) for _ in range(2)]
-    world.bucket.switch.is_up = False
-    assert again(await tell(world, batch(*map(ended, requests)))) == ["m0", "m1"]
+    fakes = FakeService()
+    requests = [await fakes.job(Subscriber(reply_to=address("c"))) for _ in range(2)]
+    fakes.bucket.switch.is_up = False
+    assert again(await tell(fakes, batch(*map(ended, requests)))) == ["m0", "m1"]
 
 
 async def test_a_damaged_outcome_does_not_hold_up_the_others() -> None:
-    world = World()
-    damaged, good = await world.job(), await world.job(Subscriber(reply_to=address("here")))
-    await world.bucket.put(layout.outcome(damaged.job_id), b"{", JSON)
-    await world.succeed(good)
-    assert again(await tell(world, batch(ended(damaged), ended(good)))) == ["m0"]
-    assert list(told(world)) == ["here"]
+    fakes = FakeService()
+    damaged, good = await fakes.job(), await fakes.job(Subscriber(reply_to=address("here")))
+    await fakes.bucket.put(layout.outcome(damaged.job_id), b"{", JSON)
+    await fakes.succeed(good)
+    assert again(await tell(fakes, batch(ended(damaged), ended(good)))) == ["m0"]
+    assert list(told(fakes)) == ["here"]
 
 
 @pytest.mark.parametrize(
@@ -230,9 +232,9 @@ async def test_a_damaged_outcome_does_not_hold_up_the_others() -> None:
     ],
 )
 async def test_what_tells_of_no_outcome_is_done_with(body: str) -> None:
-    world = World()
-    assert await tell(world, batch(body)) == {"batchItemFailures": []}
-    assert world.connections.posted == []
+    fakes = FakeService()
+    assert await tell(fakes, batch(body)) == {"batchItemFailures": []}
+    assert fakes.connections.posted == []
 
 
 def test_keys_come_encoded_as_in_a_form() -> None:
@@ -246,102 +248,102 @@ def test_an_event_that_we_say_again_is_read_like_the_first() -> None:
 
 
 async def test_an_embedding_is_told_to_who_subscribed() -> None:
-    world = World()
-    request = (await world.job()).model_copy(update={"kind": "embedding"})
-    await subscribe(world, request, "c1")
-    outcome = Succeeded(**outcome_fields(request, world.time()))
-    await jobs.write_outcome(world.resources, outcome)
-    await tell(world, batch(ended(request)))
-    message = told(world)["c1"]
+    fakes = FakeService()
+    request = (await fakes.job()).model_copy(update={"kind": "embedding"})
+    await subscribe(fakes, request, "c1")
+    outcome = Succeeded(**outcome_fields(request, fakes.time()))
+    await jobs.write_outcome(fakes.resources, outcome)
+    await tell(fakes, batch(ended(request)))
+    message = told(fakes)["c1"]
     assert message["type"] == "embedding_complete"
     assert message["data"]["job_id"] == request.job_id
 
 
 async def test_a_dead_letter_ends_its_job() -> None:
-    world = World()
-    request = await world.job()
-    event = batch(world.synthesis.bodies[0])
-    assert again(await dead_letters.handle(world.resources, event)) == []
-    outcome = await jobs.read_outcome(world.resources, request.job_id)
+    fakes = FakeService()
+    request = await fakes.job()
+    event = batch(fakes.synthesis.bodies[0])
+    assert again(await dead_letters.handle(fakes.resources, event)) == []
+    outcome = await jobs.read_outcome(fakes.resources, request.job_id)
     assert isinstance(outcome, Failed)
     assert (outcome.code, outcome.correlation_id) == ("synthesis_failed", "corr-1")
 
 
 async def test_a_dead_letter_of_a_newer_version_ends_its_job() -> None:
-    world = World()
-    job_id = await a_newer_versions_job(world, Subscriber(reply_to=address("a")))
-    await dead_letters.handle(world.resources, batch(world.synthesis.bodies[0]))
-    outcome = await jobs.read_outcome(world.resources, job_id)
+    fakes = FakeService()
+    job_id = await a_newer_versions_job(fakes, Subscriber(reply_to=address("a")))
+    await dead_letters.handle(fakes.resources, batch(fakes.synthesis.bodies[0]))
+    outcome = await jobs.read_outcome(fakes.resources, job_id)
     assert isinstance(outcome, Failed)
     assert (outcome.kind, outcome.code) == ("duet", "synthesis_failed")
-    assert (await jobs.read(world.resources, None, job_id)).status == "failed"
-    await tell(world, batch(created(layout.outcome(job_id))))
-    assert told(world)["a"]["data"]["code"] == "synthesis_failed"
+    assert (await jobs.read(fakes.resources, None, job_id)).status == "failed"
+    await tell(fakes, batch(created(layout.outcome(job_id))))
+    assert told(fakes)["a"]["data"]["code"] == "synthesis_failed"
 
 
 async def test_a_dead_letter_of_a_job_that_ended_changes_nothing() -> None:
-    world = World()
-    request = await world.job()
-    succeeded = await world.succeed(request)
-    await dead_letters.handle(world.resources, batch(world.synthesis.bodies[0]))
-    assert await jobs.read_outcome(world.resources, request.job_id) == succeeded
+    fakes = FakeService()
+    request = await fakes.job()
+    succeeded = await fakes.succeed(request)
+    await dead_letters.handle(fakes.resources, batch(fakes.synthesis.bodies[0]))
+    assert await jobs.read_outcome(fakes.resources, request.job_id) == succeeded
 
 
 async def test_dead_letters_that_are_no_jobs_are_done_with() -> None:
-    world = World()
-    unknown = f'{{"job_id": "{world.resources.new_id()}"}}'
-    assert again(await dead_letters.handle(world.resources, batch("nonsense", "{}", unknown))) == []
-    assert world.keys() == []
+    fakes = FakeService()
+    unknown = f'{{"job_id": "{fakes.resources.new_id()}"}}'
+    assert again(await dead_letters.handle(fakes.resources, batch("nonsense", "{}", unknown))) == []
+    assert fakes.keys() == []
 
 
 async def test_a_dead_letter_that_could_not_be_written_comes_again() -> None:
-    world = World()
-    await world.job()
-    await world.job()
-    event = batch("nonsense", *world.synthesis.bodies)
-    world.bucket.switch.is_up = False
-    assert again(await dead_letters.handle(world.resources, event)) == ["m1", "m2"]
+    fakes = FakeService()
+    await fakes.job()
+    await fakes.job()
+    event = batch("nonsense", *fakes.synthesis.bodies)
+    fakes.bucket.switch.is_up = False
+    assert again(await dead_letters.handle(fakes.resources, event)) == ["m1", "m2"]
 
 
 async def test_whose_key_was_revoked_since_is_not_told() -> None:
-    world = World()
+    fakes = FakeService()
     good, bad = [
-        (await api_keys.make(world.resources, owner="alice", name=name, scopes=["preview"], expires_at=None))[
+        (await api_keys.make(fakes.resources, owner="alice", name=name, scopes=["preview"], expires_at=None))[
             1
         ].key_id
         for name in ("good", "bad")
     ]
-    await api_keys.revoke(world.resources, bad)
+    await api_keys.revoke(fakes.resources, bad)
     listening = address("c1").model_copy(update={"key_id": good})
-    request = await world.job(Subscriber(reply_to=address("c2").model_copy(update={"key_id": bad})))
+    request = await fakes.job(Subscriber(reply_to=address("c2").model_copy(update={"key_id": bad})))
     subscriber = Subscriber(reply_to=listening)
-    await world.bucket.put(layout.subscriber(request.job_id, "c1"), subscriber.to_json(), JSON)
-    await world.succeed(request)
-    assert again(await tell(world, batch(ended(request)))) == []
-    assert list(told(world)) == ["c1"]
+    await fakes.bucket.put(layout.subscriber(request.job_id, "c1"), subscriber.to_json(), JSON)
+    await fakes.succeed(request)
+    assert again(await tell(fakes, batch(ended(request)))) == []
+    assert list(told(fakes)) == ["c1"]
 
 
 async def test_a_link_is_sent_to_those_who_asked_for_one() -> None:
-    world = World()
-    request = await world.job(Subscriber(reply_to=address("c1")))
-    await subscribe(world, request, "c2")
+    fakes = FakeService()
+    request = await fakes.job(Subscriber(reply_to=address("c1")))
+    await subscribe(fakes, request, "c2")
     subscriber = Subscriber(reply_to=address("c3"), signed=True)
-    await world.bucket.put(layout.subscriber(request.job_id, "c3"), subscriber.to_json(), JSON)
-    outcome = await world.succeed(request)
-    await tell(world, batch(ended(request)))
+    await fakes.bucket.put(layout.subscriber(request.job_id, "c3"), subscriber.to_json(), JSON)
+    outcome = await fakes.succeed(request)
+    await tell(fakes, batch(ended(request)))
     assert outcome.preview is not None
-    link = urlsplit(told(world)["c3"]["data"]["signed_url"])
+    link = urlsplit(told(fakes)["c3"]["data"]["signed_url"])
     assert link.path == f"/{layout.preview(request.job_id)}"
     (expires,) = parse_qs(link.query)["expires"]
-    assert world.time() < datetime.fromisoformat(expires) < outcome.preview.expires_at
-    assert all("signed_url" not in told(world)[other]["data"] for other in ("c1", "c2"))
+    assert fakes.time() < datetime.fromisoformat(expires) < outcome.preview.expires_at
+    assert all("signed_url" not in told(fakes)[other]["data"] for other in ("c1", "c2"))
 
 
 @pytest.mark.parametrize("late", [False, True])
 async def test_who_asked_for_a_link_is_told_where_there_is_none(late: bool) -> None:
-    world = World()
-    request = await world.job(Subscriber(reply_to=address("c1"), signed=True))
-    await (world.succeed(request) if late else world.fail(request))
-    world.later(hours=1)
-    await tell(world, batch(ended(request)))
-    assert "signed_url" not in told(world)["c1"]["data"]
+    fakes = FakeService()
+    request = await fakes.job(Subscriber(reply_to=address("c1"), signed=True))
+    await (fakes.succeed(request) if late else fakes.fail(request))
+    fakes.advance(hours=1)
+    await tell(fakes, batch(ended(request)))
+    assert "signed_url" not in told(fakes)["c1"]["data"]

@@ -25,8 +25,8 @@ from pipeline.domain import jobs, voice_changes
 from pipeline.errors import InvalidInput
 from pipeline.settings import Settings
 from tests.api import api, fields, problem
+from tests.fake_service import FakeService, spoken
 from tests.waiting import until
-from tests.world import World, spoken
 
 URL = "https://example.com/hook"
 WAV = encode_wav(spoken())
@@ -47,23 +47,23 @@ class Receivers:
             raise self.error
 
 
-async def ended_job(world: World, url: str | None = URL) -> Outcome:
+async def ended_job(fakes: FakeService, url: str | None = URL) -> Outcome:
     """End a job and let its subscribers be notified."""
-    request = (await world.job()).model_copy(update={"webhook_url": url})
-    outcome = await world.succeed(request)
-    await tell(world, request)
+    request = (await fakes.job()).model_copy(update={"webhook_url": url})
+    outcome = await fakes.succeed(request)
+    await tell(fakes, request)
     return outcome
 
 
-async def tell(world: World, request: Request) -> None:
+async def tell(fakes: FakeService, request: Request) -> None:
     body = created_notification("b", layout.outcome(request.job_id))
     event = {"Records": [{"messageId": "m", "body": body}]}
-    assert await notify.handle(world.resources, event, KeyLookup(world.resources)) == {"batchItemFailures": []}
+    assert await notify.handle(fakes.resources, event, KeyLookup(fakes.resources)) == {"batchItemFailures": []}
 
 
-async def deliver(world: World, receivers: Receivers) -> int:
+async def deliver(fakes: FakeService, receivers: Receivers) -> int:
     """Let the function handle what is visible; return how many messages it was given."""
-    received = await world.webhooks.receive(10, wait_seconds=0)
+    received = await fakes.webhooks.receive(10, wait_seconds=0)
     records = [
         {
             "messageId": message.id,
@@ -73,91 +73,91 @@ async def deliver(world: World, receivers: Receivers) -> int:
         }
         for message in received
     ]
-    answer = await webhooks.handle(world.resources, {"Records": records}, receivers, jitter=lambda: 0)
+    answer = await webhooks.handle(fakes.resources, {"Records": records}, receivers, jitter=lambda: 0)
     failed = {failure["itemIdentifier"] for failure in answer["batchItemFailures"]}
-    await world.webhooks.delete([message.receipt for message in received if message.id not in failed])
+    await fakes.webhooks.delete([message.receipt for message in received if message.id not in failed])
     return len(received)
 
 
-async def prepared() -> tuple[World, Receivers, str]:
-    world = World()
-    return world, Receivers(), await webhook_receivers.make_secret(world.resources, None)
+async def prepared() -> tuple[FakeService, Receivers, str]:
+    fakes = FakeService()
+    return fakes, Receivers(), await webhook_receivers.make_secret(fakes.resources, None)
 
 
 async def test_a_receiver_is_told_with_the_message_of_the_socket() -> None:
-    world, receivers, _ = await prepared()
-    outcome = await ended_job(world)
-    await deliver(world, receivers)
+    fakes, receivers, _ = await prepared()
+    outcome = await ended_job(fakes)
+    await deliver(fakes, receivers)
     ((url, headers, body),) = receivers.received
     assert url == URL
-    assert json.loads(body) == await messages.completion(world.resources, outcome)
+    assert json.loads(body) == await messages.completion(fakes.resources, outcome)
     assert headers["webhook-id"] == outcome.job_id
     assert headers["Content-Type"] == "application/json"
-    assert world.webhooks.bodies == []
+    assert fakes.webhooks.bodies == []
 
 
-def signed(secrets: list[str], body: bytes, world: World) -> dict[str, str]:
-    return signed_headers(secrets, "id", world.time(), body)
+def signed(secrets: list[str], body: bytes, fakes: FakeService) -> dict[str, str]:
+    return signed_headers(secrets, "id", fakes.time(), body)
 
 
 async def test_the_signature_is_that_of_standard_webhooks() -> None:
-    world, _, secret = await prepared()
-    headers = signed([secret], b'{"a": 1}', world)
-    expected = Webhook(secret).sign("id", world.time(), '{"a": 1}')
+    fakes, _, secret = await prepared()
+    headers = signed([secret], b'{"a": 1}', fakes)
+    expected = Webhook(secret).sign("id", fakes.time(), '{"a": 1}')
     assert headers["webhook-signature"] == expected
-    assert headers["webhook-timestamp"] == str(int(world.time().timestamp()))
+    assert headers["webhook-timestamp"] == str(int(fakes.time().timestamp()))
 
 
 async def test_a_real_receiver_verifies_now_and_refuses_what_was_changed() -> None:
-    world, _, secret = await prepared()
-    world.time.now = world.time.now.now(world.time.now.tzinfo)  # the package compares with the machine's clock
+    fakes, _, secret = await prepared()
+    fakes.time.now = fakes.time.now.now(fakes.time.now.tzinfo)  # the package compares with the machine's clock
     body = '{"type": "tts_complete"}'
-    headers = signed([secret], body.encode(), world)
+    headers = signed([secret], body.encode(), fakes)
     assert Webhook(secret).verify(body, headers) == {"type": "tts_complete"}
     with pytest.raises(WebhookVerificationError):
         Webhook(secret).verify(body + " ", headers)
 
 
 async def test_two_secrets_are_valid_at_a_time() -> None:
-    world, receivers, first = await prepared()
-    second = await webhook_receivers.make_secret(world.resources, None)
-    await ended_job(world)
-    await deliver(world, receivers)
+    fakes, receivers, first = await prepared()
+    second = await webhook_receivers.make_secret(fakes.resources, None)
+    await ended_job(fakes)
+    await deliver(fakes, receivers)
     ((_, headers, body),) = receivers.received
-    both = {Webhook(secret).sign(headers["webhook-id"], world.time(), body.decode()) for secret in (first, second)}
+    both = {Webhook(secret).sign(headers["webhook-id"], fakes.time(), body.decode()) for secret in (first, second)}
     assert set(headers["webhook-signature"].split()) == both
-    third = await webhook_receivers.make_secret(world.resources, None)
-    assert (await webhook_receivers.read(world.resources, None)).secrets == (third, second)
+    third = await webhook_receivers.make_secret(fakes.resources, None)
+    assert (await webhook_receivers.read(fakes.resources, None)).secrets == (third, second)
 
 
 async def test_what_fails_is_sent_again_for_a_day_and_then_given_up() -> None:
-    world, receivers, _ = await prepared()
-    began = world.time()
-    outcome = await ended_job(world)
+    fakes, receivers, _ = await prepared()
+    began = fakes.time()
+    outcome = await ended_job(fakes)
     receivers.error = WebhookRefused("the receiver answered 500")
     for seconds in RETRY_SECONDS:
-        assert await deliver(world, receivers) == 1
-        world.later(seconds=seconds - 1)
-        assert await deliver(world, receivers) == 0
-        world.later(seconds=1)
-    assert await jobs.webhook_error(world.resources, outcome.job_id) is None
-    assert await deliver(world, receivers) == 1
-    assert timedelta(hours=21) < world.time() - began < DAY
+        assert await deliver(fakes, receivers) == 1
+        fakes.advance(seconds=seconds - 1)
+        assert await deliver(fakes, receivers) == 0
+        fakes.advance(seconds=1)
+    assert await jobs.webhook_error(fakes.resources, outcome.job_id) is None
+    assert await deliver(fakes, receivers) == 1
+    assert timedelta(hours=21) < fakes.time() - began < DAY
     assert len(receivers.received) == ATTEMPTS
     assert len({(headers["webhook-id"], body) for _, headers, body in receivers.received}) == 1
-    assert len(world.webhooks.visible) == 1  # and the queue's redrive policy makes it a dead letter
-    async with api(world) as client:
+    assert len(fakes.webhooks.visible) == 1  # and the queue's redrive policy makes it a dead letter
+    async with api(fakes) as client:
         seen = (await client.get(f"/jobs/{outcome.job_id}")).json()
     assert seen["webhook_error"] == "the receiver answered 500"
 
 
 async def test_a_receiver_that_is_gone_is_not_asked_again() -> None:
-    world, receivers, _ = await prepared()
-    outcome = await ended_job(world)
+    fakes, receivers, _ = await prepared()
+    outcome = await ended_job(fakes)
     receivers.error = WebhookRefused("the receiver answered 410", is_final=True)
-    await deliver(world, receivers)
-    assert world.webhooks.bodies == []
-    assert await jobs.webhook_error(world.resources, outcome.job_id) == "the receiver answered 410"
+    await deliver(fakes, receivers)
+    assert fakes.webhooks.bodies == []
+    assert await jobs.webhook_error(fakes.resources, outcome.job_id) == "the receiver answered 410"
 
 
 @pytest.mark.parametrize("attempt", range(1, ATTEMPTS))
@@ -169,41 +169,41 @@ def test_the_delays_differ_by_a_fifth(attempt: int) -> None:
 
 
 async def test_a_job_that_has_been_forgotten_is_not_told_of() -> None:
-    world, receivers, _ = await prepared()
-    outcome = await ended_job(world)
-    await world.bucket.delete([layout.outcome(outcome.job_id)])
-    await deliver(world, receivers)
-    assert (receivers.received, world.webhooks.bodies) == ([], [])
+    fakes, receivers, _ = await prepared()
+    outcome = await ended_job(fakes)
+    await fakes.bucket.delete([layout.outcome(outcome.job_id)])
+    await deliver(fakes, receivers)
+    assert (receivers.received, fakes.webhooks.bodies) == ([], [])
 
 
 async def test_an_outage_of_the_storage_is_retried() -> None:
-    world, receivers, _ = await prepared()
-    await ended_job(world)
-    world.bucket.switch.is_up = False
-    await deliver(world, receivers)
-    assert len(world.webhooks.bodies) == 1
+    fakes, receivers, _ = await prepared()
+    await ended_job(fakes)
+    fakes.bucket.switch.is_up = False
+    await deliver(fakes, receivers)
+    assert len(fakes.webhooks.bodies) == 1
 
 
 async def test_the_default_receiver_is_told_of_jobs_that_name_none() -> None:
-    world, receivers, _ = await prepared()
-    await webhook_receivers.set_url(world.resources, None, "https://example.com/default")
-    await ended_job(world, None)
-    await ended_job(world, URL)
-    await deliver(world, receivers)
+    fakes, receivers, _ = await prepared()
+    await webhook_receivers.set_url(fakes.resources, None, "https://example.com/default")
+    await ended_job(fakes, None)
+    await ended_job(fakes, URL)
+    await deliver(fakes, receivers)
     assert [url for url, *_ in receivers.received] == ["https://example.com/default", URL]
 
 
 async def test_nobody_is_told_where_nobody_is_named() -> None:
-    world, _, _ = await prepared()
-    await ended_job(world, None)
-    assert world.webhooks.bodies == []
+    fakes, _, _ = await prepared()
+    await ended_job(fakes, None)
+    assert fakes.webhooks.bodies == []
 
 
 async def test_receivers_and_owners_have_groups_of_their_own_in_the_queue() -> None:
-    world, _, _ = await prepared()
+    fakes, _, _ = await prepared()
     for url in (URL, URL + "/other", "https://slow.example/"):
-        await ended_job(world, url)
-    first, second, third = world.webhooks.groups
+        await ended_job(fakes, url)
+    first, second, third = fakes.webhooks.groups
     assert first == second != third
     assert first is not None
     assert "example" not in first
@@ -211,42 +211,42 @@ async def test_receivers_and_owners_have_groups_of_their_own_in_the_queue() -> N
 
 @pytest.mark.parametrize("path", ["/preview", "/preview-from-voice"])
 async def test_a_request_with_a_webhook_needs_a_secret_and_a_public_https_url(path: str) -> None:
-    world = World(Settings(auth="none", host="0.0.0.0"))
+    fakes = FakeService(Settings(auth="none", host="0.0.0.0"))
     form = {"response_text": "Hi.", "webhook_url": URL}
-    form |= {"session_id": await world.session()} if path == "/preview" else {"voice_id": "x"}
-    async with api(world) as client:
+    form |= {"session_id": await fakes.session()} if path == "/preview" else {"voice_id": "x"}
+    async with api(fakes) as client:
         body = problem(await client.post(path, data=form), 422, "invalid_input")
         assert "webhook-secret" in body["error"]
-        await webhook_receivers.make_secret(world.resources, None)
+        await webhook_receivers.make_secret(fakes.resources, None)
         body = problem(await client.post(path, data=form | {"webhook_url": "http://example.com/"}), 422)
     assert fields(body) == ["webhook_url"]
-    assert world.synthesis.bodies == []
+    assert fakes.synthesis.bodies == []
 
 
 async def test_the_webhook_of_a_request_is_stored_with_its_job() -> None:
-    world, _, _ = await prepared()
-    form = {"response_text": "Hi.", "session_id": await world.session(), "webhook_url": URL}
-    async with api(world) as client:
+    fakes, _, _ = await prepared()
+    form = {"response_text": "Hi.", "session_id": await fakes.session(), "webhook_url": URL}
+    async with api(fakes) as client:
         answer = await client.post("/preview", data=form, headers={"Prefer": "respond-async"})
-    request = await jobs.read_request(world.resources, answer.json()["job_id"])
+    request = await jobs.read_request(fakes.resources, answer.json()["job_id"])
     assert request is not None
     assert request.webhook_url == URL
 
 
 @pytest.mark.parametrize("voice", [{"voice": "nova"}, {"ref_audio": base64.b64encode(WAV).decode()}])
 async def test_a_speech_request_has_a_webhook_too(voice: dict[str, str]) -> None:
-    world, _, _ = await prepared()
-    await voice_changes.save(world.resources, None, await world.session(), "Nova")
+    fakes, _, _ = await prepared()
+    await voice_changes.save(fakes.resources, None, await fakes.session(), "Nova")
     form = {"model": "tts-1", "input": "Hi.", "webhook_url": URL} | voice
-    async with api(world) as client:
+    async with api(fakes) as client:
         refused = await client.post("/v1/audio/speech", json=form | {"webhook_url": "https://10.0.0.1/"})
         calling = asyncio.ensure_future(client.post("/v1/audio/speech", json=form))
-        await until(lambda: bool(world.synthesis.bodies))
-        (ticket,) = [parse_queue_message(body) for body in world.synthesis.bodies]
+        await until(lambda: bool(fakes.synthesis.bodies))
+        (ticket,) = [parse_queue_message(body) for body in fakes.synthesis.bodies]
         assert ticket is not None
-        request = await jobs.read_request(world.resources, ticket.job_id)
+        request = await jobs.read_request(fakes.resources, ticket.job_id)
         assert request is not None
-        await world.fail(request)
+        await fakes.fail(request)
         await calling
     assert (refused.status_code, refused.json()["error"]["param"]) == (422, "webhook_url")
     assert request.webhook_url == URL

@@ -18,8 +18,8 @@ from pipeline.contract.records import Outcome, ReplyTo, Subscriber
 from pipeline.contract.stream_messages import AudioChunk, AudioProgress, StreamStarted, stream_message
 from pipeline.errors import InvalidInput
 from tests.api import api
+from tests.fake_service import FakeService
 from tests.unit.functions.websocket.test_websocket import answered, ask
-from tests.world import World
 
 Message = dict[str, Any]
 HERE = ReplyTo(endpoint="http://127.0.0.1:9", connection_id="c1=", base_url="http://here/")
@@ -38,23 +38,23 @@ def described_as(name: str, message: Message) -> None:
     assert set(message["data"]) <= set(data["properties"])
 
 
-async def sent_messages(world: World) -> list[tuple[str, Message | None]]:
+async def sent_messages(fakes: FakeService) -> list[tuple[str, Message | None]]:
     """Return every kind of message that the code sends to clients."""
     subscriber = Subscriber(reply_to=HERE, request_id="r", signed=True)
-    made, failed, waiting = await world.job(), await world.job(), await world.job()
-    succeeded = (await world.succeed(made)).model_copy(update={"warnings": ("It was cut.",)})
-    ended_badly = await world.fail(failed)
+    made, failed, waiting = await fakes.job(), await fakes.job(), await fakes.job()
+    succeeded = (await fakes.succeed(made)).model_copy(update={"warnings": ("It was cut.",)})
+    ended_badly = await fakes.fail(failed)
     embedding = succeeded.model_copy(update={"preview": None})
-    session_id = await world.session()
+    session_id = await fakes.session()
     return [
-        ("tts_complete", await messages.completion(world.resources, succeeded, subscriber)),
-        ("embedding_complete", await messages.completion(world.resources, embedding, subscriber)),
-        ("error", await messages.completion(world.resources, ended_badly, subscriber)),
+        ("tts_complete", await messages.completion(fakes.resources, succeeded, subscriber)),
+        ("embedding_complete", await messages.completion(fakes.resources, embedding, subscriber)),
+        ("error", await messages.completion(fakes.resources, ended_badly, subscriber)),
         ("error", messages.error(InvalidInput("wrong", field="text"), request_id="r")),
-        ("error", await answered(world, "nonsense")),
-        ("voice_saved", await ask(world, "save_voice", {"session_id": session_id, "name": "Nova"})),
+        ("error", await answered(fakes, "nonsense")),
+        ("voice_saved", await ask(fakes, "save_voice", {"session_id": session_id, "name": "Nova"})),
         ("queued", messages.progress("r", waiting.job_id, 3)),
-        ("cancelled", await ask(world, "cancel", {"job_id": waiting.job_id, "request_id": "r"})),
+        ("cancelled", await ask(fakes, "cancel", {"job_id": waiting.job_id, "request_id": "r"})),
         ("started", json.loads(stream_message(STARTED))),
         ("generating", json.loads(stream_message(GENERATING))),
         ("tts_audio", json.loads(stream_message(CHUNK))),
@@ -62,7 +62,7 @@ async def sent_messages(world: World) -> list[tuple[str, Message | None]]:
 
 
 async def test_every_message_that_is_sent_is_described_as_it_is() -> None:
-    sent = await sent_messages(World())
+    sent = await sent_messages(FakeService())
     assert {name for name, _ in sent} == set(RECEIVED_BY_CLIENTS)
     for name, message in sent:
         assert message is not None
@@ -71,7 +71,7 @@ async def test_every_message_that_is_sent_is_described_as_it_is() -> None:
 
 @pytest.mark.parametrize("name", RECEIVED_BY_CLIENTS)
 async def test_a_message_with_another_field_or_type_is_not_as_described(name: str) -> None:
-    message = next(message for other, message in await sent_messages(World()) if other == name)
+    message = next(message for other, message in await sent_messages(FakeService()) if other == name)
     assert message is not None
     with pytest.raises(AssertionError):
         described_as(name, message | {"data": message["data"] | {"new": 1}})
@@ -87,14 +87,14 @@ def test_every_message_that_may_be_sent_to_the_service_is_described() -> None:
 
 
 async def test_the_data_of_events_is_described() -> None:
-    world = World()
-    made, failed = await world.job(), await world.job()
+    fakes = FakeService()
+    made, failed = await fakes.job(), await fakes.job()
     events: dict[str, JobEvent] = {
         "queued": queued(made.job_id, 2),
         "started": reported(STARTED),
         "generating": reported(GENERATING),
-        "tts_complete": await ended(world.resources, await world.succeed(made)),
-        "error": await ended(world.resources, await world.fail(failed)),
+        "tts_complete": await ended(fakes.resources, await fakes.succeed(made)),
+        "error": await ended(fakes.resources, await fakes.fail(failed)),
     }
     assert set(events) | {"embedding_complete"} == set(EVENTS)
     names = get_args(JobEvent.__dataclass_fields__["name"].type)
@@ -104,25 +104,25 @@ async def test_the_data_of_events_is_described() -> None:
 
 
 async def test_the_body_of_webhooks_is_described() -> None:
-    world = World()
-    made, failed = await world.job(), await world.job()
-    outcomes: dict[str, Outcome] = {"tts_complete": await world.succeed(made), "error": await world.fail(failed)}
+    fakes = FakeService()
+    made, failed = await fakes.job(), await fakes.job()
+    outcomes: dict[str, Outcome] = {"tts_complete": await fakes.succeed(made), "error": await fakes.fail(failed)}
     assert set(outcomes) == set(WEBHOOKS)
     for name, outcome in outcomes.items():
-        described_as(WEBHOOKS[name], json.loads(await body_of(world.resources, outcome)))
+        described_as(WEBHOOKS[name], json.loads(await body_of(fakes.resources, outcome)))
 
 
 async def test_socket_events_and_webhook_get_the_same_message() -> None:
-    world = World()
-    outcome = await world.succeed(await world.job())
-    event = json.loads((await ended(world.resources, outcome)).data)
-    webhook = json.loads(await body_of(world.resources, outcome))
-    socket = await messages.completion(world.resources, outcome, Subscriber(reply_to=HERE))
+    fakes = FakeService()
+    outcome = await fakes.succeed(await fakes.job())
+    event = json.loads((await ended(fakes.resources, outcome)).data)
+    webhook = json.loads(await body_of(fakes.resources, outcome))
+    socket = await messages.completion(fakes.resources, outcome, Subscriber(reply_to=HERE))
     assert event == webhook == socket
 
 
 async def test_the_document_is_served_and_refers_only_to_itself() -> None:
-    async with api(World()) as client:
+    async with api(FakeService()) as client:
         served = (await client.get("/asyncapi.json")).json()
     assert served == document()
     for reference in re.findall(r'"\$ref": "#/(.*?)"', json.dumps(served)):

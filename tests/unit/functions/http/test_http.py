@@ -1,4 +1,4 @@
-"""The HTTP API over a world in memory: every route, every error, every header."""
+"""The HTTP API over fakes: every route, every error, every header."""
 
 import asyncio
 import json
@@ -23,43 +23,43 @@ from pipeline.domain import jobs, voice_changes
 from pipeline.errors import Misconfigured, SynthesisFailed, Unavailable
 from pipeline.settings import Settings
 from tests.api import api, fields, problem
+from tests.fake_service import FakeService, spoken
 from tests.fakes import FakeBucket, FakeQueue, Switch
 from tests.speech import voice_wav
-from tests.world import World, spoken
 
 ASYNC = {"Prefer": "respond-async"}
 WAV = encode_wav(spoken())
 
 
-async def last_request(world: World) -> Request:
-    ticket = parse_queue_message(world.synthesis.bodies[-1])
+async def last_request(fakes: FakeService) -> Request:
+    ticket = parse_queue_message(fakes.synthesis.bodies[-1])
     assert ticket is not None
-    request = await jobs.read_request(world.resources, ticket.job_id)
+    request = await jobs.read_request(fakes.resources, ticket.job_id)
     assert request is not None
     return request
 
 
 async def speaking(
-    world: World, calling: "asyncio.Task[httpx.Response]", error: Exception | None = None
+    fakes: FakeService, calling: "asyncio.Task[httpx.Response]", error: Exception | None = None
 ) -> httpx.Response:
     """Play the worker once, while a request waits."""
-    while not world.synthesis.bodies and not calling.done():  # noqa: ASYNC110 - there is nothing to wait for but turns
+    while not fakes.synthesis.bodies and not calling.done():  # noqa: ASYNC110 - there is nothing to wait for but turns
         await asyncio.sleep(0)
-    request = await last_request(world)
+    request = await last_request(fakes)
     if error is None:
-        await world.succeed(request)
+        await fakes.succeed(request)
     else:
-        await jobs.write_outcome(world.resources, jobs.failure(request, error, world.time()))  # type: ignore[arg-type]
+        await jobs.write_outcome(fakes.resources, jobs.failure(request, error, fakes.time()))  # type: ignore[arg-type]
     return await calling
 
 
 async def test_a_preview_from_upload_to_sound() -> None:
-    world = World()
-    async with api(world) as client:
+    fakes = FakeService()
+    async with api(fakes) as client:
         form = {"transcription": " What I say. ", "response_text": "Hello.", "language": "english", "seed": "7"}
         calling = asyncio.ensure_future(client.post("/preview", data=form, files={"audio": ("a.wav", WAV)}))
-        answer = await speaking(world, calling)
-    request = await last_request(world)
+        answer = await speaking(fakes, calling)
+    request = await last_request(fakes)
     assert (answer.status_code, answer.content) == (200, b"RIFF")
     assert answer.headers["content-type"] == "audio/wav"
     assert 'filename="preview.wav"' in answer.headers["content-disposition"]
@@ -68,56 +68,56 @@ async def test_a_preview_from_upload_to_sound() -> None:
     assert answer.headers["content-location"] == f"/previews/{request.job_id}.wav"
     assert answer.headers["expires"] == "Thu, 01 Jan 2026 00:20:00 GMT"
     keys = layout.session(answer.headers["x-session-id"])
-    assert world.bucket.objects[keys.transcription].body == b"What I say."
-    assert world.bucket.objects[keys.audio].body.startswith(b"RIFF")
+    assert fakes.bucket.objects[keys.transcription].body == b"What I say."
+    assert fakes.bucket.objects[keys.audio].body.startswith(b"RIFF")
     assert (request.text, request.options) == ("Hello.", Options(language="English", seed=7))
     assert request.new_reference is not None
 
 
 async def test_a_saved_voice_speaks() -> None:
-    world = World()
-    await voice_changes.save(world.resources, None, await world.session(), "Nova")
-    async with api(world) as client:
+    fakes = FakeService()
+    await voice_changes.save(fakes.resources, None, await fakes.session(), "Nova")
+    async with api(fakes) as client:
         form = {"voice_id": "nova", "response_text": "Hello."}
         calling = asyncio.ensure_future(client.post("/preview-from-voice", data=form))
-        answer = await speaking(world, calling)
+        answer = await speaking(fakes, calling)
     assert answer.status_code == 200
     assert "x-session-id" not in answer.headers
-    assert (await last_request(world)).source.voice_id == "nova"
+    assert (await last_request(fakes)).source.voice_id == "nova"
 
 
 async def test_a_job_that_fails_is_a_problem_with_its_id() -> None:
-    world = World()
-    session_id = await world.session()
-    async with api(world) as client:
+    fakes = FakeService()
+    session_id = await fakes.session()
+    async with api(fakes) as client:
         form = {"session_id": session_id, "response_text": "Hello."}
         calling = asyncio.ensure_future(client.post("/preview", data=form))
-        answer = await speaking(world, calling, SynthesisFailed("It could not be."))
+        answer = await speaking(fakes, calling, SynthesisFailed("It could not be."))
     body = problem(answer, 502, "synthesis_failed")
     assert body["error"] == "It could not be."
     assert body["job_id"] == answer.headers["x-job-id"]
 
 
 async def test_a_preview_that_can_not_be_read_is_a_problem_with_its_id() -> None:
-    world = World()
-    session_id = await world.session()
-    async with api(world) as client:
+    fakes = FakeService()
+    session_id = await fakes.session()
+    async with api(fakes) as client:
         form = {"session_id": session_id, "response_text": "Hello."}
         calling = asyncio.ensure_future(client.post("/preview", data=form))
-        while not world.synthesis.bodies:  # noqa: ASYNC110 - there is nothing to wait for but turns
+        while not fakes.synthesis.bodies:  # noqa: ASYNC110 - there is nothing to wait for but turns
             await asyncio.sleep(0)
-        request = await last_request(world)
-        await world.succeed(request)
-        world.bucket.switch = NoReads()
+        request = await last_request(fakes)
+        await fakes.succeed(request)
+        fakes.bucket.switch = NoReads()
         body = problem(answer := await calling, 503, "unavailable")
     assert body["job_id"] == answer.headers["x-job-id"] == request.job_id
     assert answer.headers["x-session-id"] == session_id
 
 
 async def test_a_misconfiguration_is_not_something_to_try_again() -> None:
-    world = World()
-    world.blow_after(0, Misconfigured)
-    async with api(world) as client:
+    fakes = FakeService()
+    fakes.fail_after(0, Misconfigured)
+    async with api(fakes) as client:
         body = problem(answer := await client.get("/voices"), 500, "misconfigured")
     assert "misconfigured" in body["error"]
     assert "blown" not in body["error"]
@@ -125,13 +125,13 @@ async def test_a_misconfiguration_is_not_something_to_try_again() -> None:
 
 
 async def test_a_job_that_is_no_longer_wanted_ends_as_cancelled() -> None:
-    world = World()
-    async with api(world) as client:
-        form = {"session_id": await world.session(), "response_text": "Hello."}
+    fakes = FakeService()
+    async with api(fakes) as client:
+        form = {"session_id": await fakes.session(), "response_text": "Hello."}
         waiting = asyncio.ensure_future(client.post("/preview", data=form))
-        while not world.synthesis.bodies:  # noqa: ASYNC110 - there is nothing to wait for but turns
+        while not fakes.synthesis.bodies:  # noqa: ASYNC110 - there is nothing to wait for but turns
             await asyncio.sleep(0)
-        job_id = (await last_request(world)).job_id
+        job_id = (await last_request(fakes)).job_id
         cancelled = await client.delete(f"/jobs/{job_id}")
         assert (cancelled.status_code, cancelled.json()["status"]) == (200, "failed")
         assert cancelled.json()["code"] == "cancelled"
@@ -139,7 +139,7 @@ async def test_a_job_that_is_no_longer_wanted_ends_as_cancelled() -> None:
         assert problem(await waiting, 409, "cancelled")["job_id"] == job_id
         again = await client.delete(f"/jobs/{job_id}")
         assert again.json() == cancelled.json()
-        problem(await client.delete(f"/jobs/{world.resources.new_id()}"), 404, "not_found")
+        problem(await client.delete(f"/jobs/{fakes.resources.new_id()}"), 404, "not_found")
 
 
 class NoReads(Switch):
@@ -164,14 +164,14 @@ class NoReads(Switch):
 async def test_audio_that_is_not_answered_is_not_read(
     method: str, query: str, headers: dict[str, str], status: int
 ) -> None:
-    world = World()
-    request = await world.job()
-    await world.succeed(request)
-    world.mend()
-    async with api(world) as client:
+    fakes = FakeService()
+    request = await fakes.job()
+    await fakes.succeed(request)
+    fakes.recover()
+    async with api(fakes) as client:
         answer = await client.request(method, f"/previews/{request.job_id}.wav{query}", headers=headers)
     assert answer.status_code == status
-    assert world.bucket.switch.count("read") == 0
+    assert fakes.bucket.switch.count("read") == 0
     if status == 200:
         assert answer.headers["content-length"] == "4"
         assert answer.headers["content-type"] == "audio/wav"
@@ -182,9 +182,9 @@ async def test_audio_that_is_not_answered_is_not_read(
     [("respond-async", "respond-async"), ("wait=0", "wait=0"), ("respond-async, wait=0", "respond-async, wait=0")],
 )
 async def test_who_does_not_want_to_wait_gets_a_job(prefer: str, applied: str) -> None:
-    world = World()
-    session_id = await world.session()
-    async with api(world) as client:
+    fakes = FakeService()
+    session_id = await fakes.session()
+    async with api(fakes) as client:
         form = {"session_id": session_id, "response_text": "Hello."}
         answer = await client.post("/preview", data=form, headers={"Prefer": prefer})
         assert answer.status_code == 202
@@ -201,7 +201,7 @@ async def test_who_does_not_want_to_wait_gets_a_job(prefer: str, applied: str) -
         }
         queued = await client.get(answer.headers["location"])
         assert (queued.json()["status"], queued.headers["retry-after"]) == ("queued", "1")
-        await world.succeed(await last_request(world))
+        await fakes.succeed(await last_request(fakes))
         done = await client.get(answer.headers["location"])
         assert "retry-after" not in done.headers
         assert done.json() == {
@@ -216,41 +216,41 @@ async def test_who_does_not_want_to_wait_gets_a_job(prefer: str, applied: str) -
             "sample_rate": 24_000,
             "timings": {"queued_seconds": 0, "synthesis_seconds": 0.5, "real_time_factor": 0.4},
         }
-    assert (await last_request(world)).subscriber is None
+    assert (await last_request(fakes)).subscriber is None
 
 
 async def test_who_waits_is_told_how_many_are_ahead_and_when_to_ask_again() -> None:
-    world = World(Settings(worker_batch_size=2))
+    fakes = FakeService(Settings(worker_batch_size=2))
     for _ in range(4):
-        await world.job()
-    async with api(world) as client:
-        form = {"session_id": await world.session(), "response_text": "Hello."}
+        await fakes.job()
+    async with api(fakes) as client:
+        form = {"session_id": await fakes.session(), "response_text": "Hello."}
         answer = await client.post("/preview", data=form, headers=ASYNC)
         assert (answer.json()["ahead"], answer.headers["retry-after"]) == (4, "3")
         queued = await client.get(answer.headers["location"])
         assert (queued.json()["ahead"], queued.headers["retry-after"]) == (4, "3")
         unready = await client.get(f"/previews/{answer.headers['x-job-id']}.wav")
         assert unready.headers["retry-after"] == "3"
-        world.later(seconds=60)
+        fakes.advance(seconds=60)
         assert (await client.get(answer.headers["location"])).headers["retry-after"] == "12"
-        world.later(minutes=59, seconds=-1)
+        fakes.advance(minutes=59, seconds=-1)
         assert (await client.get(answer.headers["location"])).headers["retry-after"] == "30"
-    assert world.synthesis.switch.count("depth") == 3
+    assert fakes.synthesis.switch.count("depth") == 3
 
 
 async def test_a_preview_in_time_does_not_ask_how_many_are_ahead() -> None:
-    world = World()
-    async with api(world) as client:
-        form = {"session_id": await world.session(), "response_text": "Hello."}
-        answer = await speaking(world, asyncio.create_task(client.post("/preview", data=form)))
+    fakes = FakeService()
+    async with api(fakes) as client:
+        form = {"session_id": await fakes.session(), "response_text": "Hello."}
+        answer = await speaking(fakes, asyncio.create_task(client.post("/preview", data=form)))
     assert answer.status_code == 200
-    assert world.synthesis.switch.calls == ["send"]
+    assert fakes.synthesis.switch.calls == ["send"]
 
 
 async def test_what_takes_too_long_becomes_a_job() -> None:
-    world = World(Settings(preview_wait_seconds=0.01))
-    async with api(world) as client:
-        form = {"session_id": await world.session(), "response_text": "Hello."}
+    fakes = FakeService(Settings(preview_wait_seconds=0.01))
+    async with api(fakes) as client:
+        form = {"session_id": await fakes.session(), "response_text": "Hello."}
         answer = await client.post("/preview", data=form)
     assert answer.status_code == 202
     assert "preference-applied" not in answer.headers
@@ -277,13 +277,13 @@ async def test_what_takes_too_long_becomes_a_job() -> None:
     ],
 )
 async def test_a_preview_that_can_not_be(form: dict[str, str], files: dict[str, bytes], field: str) -> None:
-    world = World()
-    async with api(world) as client:
+    fakes = FakeService()
+    async with api(fakes) as client:
         parts = {name: ("a.wav", data) for name, data in files.items()} or None
         body = problem(await client.post("/preview", data=form, files=parts), 422)
     assert fields(body) == [field]
     assert field in body["error"] or body["code"] == "invalid_audio"
-    assert (world.keys(), world.synthesis.bodies) == ([], [])
+    assert (fakes.keys(), fakes.synthesis.bodies) == ([], [])
 
 
 @pytest.mark.parametrize(
@@ -296,19 +296,19 @@ async def test_a_preview_that_can_not_be(form: dict[str, str], files: dict[str, 
     ],
 )
 async def test_a_voice_that_can_not_speak(form: dict[str, str], status: int, field: str) -> None:
-    async with api(World()) as client:
+    async with api(FakeService()) as client:
         assert fields(problem(await client.post("/preview-from-voice", data=form), status)) == [field]
 
 
 async def test_all_fields_at_fault_are_named() -> None:
-    async with api(World()) as client:
+    async with api(FakeService()) as client:
         body = problem(await client.post("/preview-from-voice", data={}), 422, "invalid_input")
     assert fields(body) == ["voice_id", "response_text"]
 
 
 async def test_the_life_of_a_voice() -> None:
-    world = World()
-    async with api(world) as client:
+    fakes = FakeService()
+    async with api(fakes) as client:
         upload = await client.post("/upload", files={"audio": ("a.wav", WAV)}, data={"transcription": "Said."})
         assert upload.status_code == 200
         session_id = upload.json()["session_id"]
@@ -341,10 +341,10 @@ async def test_the_life_of_a_voice() -> None:
 
 
 async def test_voices_come_in_pages() -> None:
-    world = World()
+    fakes = FakeService()
     for name in ("Nova 2", "Nova", "Ann", "Nova2"):
-        await voice_changes.save(world.resources, None, await world.session(), name)
-    async with api(world) as client:
+        await voice_changes.save(fakes.resources, None, await fakes.session(), name)
+    async with api(fakes) as client:
         seen, url = [], "/voices?limit=1"
         while True:
             page = (await client.get(url)).json()
@@ -373,21 +373,21 @@ async def test_voices_come_in_pages() -> None:
     ],
 )
 async def test_a_voice_that_can_not_be_saved(body: Any, field: str) -> None:
-    world = World()
-    session_id = await world.session()
+    fakes = FakeService()
+    session_id = await fakes.session()
     if isinstance(body, dict) and body.get("session_id") == "SESSION":
         body = body | {"session_id": session_id}
-    async with api(world) as client:
+    async with api(fakes) as client:
         answer = await client.post(
             "/voices", content=json.dumps(body), headers={"content-type": "application/json"}
         )
     assert field in fields(problem(answer, 422))
-    assert world.voice_keys() == []
+    assert fakes.voice_keys() == []
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"\x00", b"[" * 100_000])
 async def test_json_that_is_none(content: bytes) -> None:
-    async with api(World()) as client:
+    async with api(FakeService()) as client:
         answer = await client.post("/voices", content=content, headers={"content-type": "application/json"})
     assert answer.status_code in {400, 422}
     problem(answer, answer.status_code)
@@ -410,16 +410,16 @@ async def test_json_that_is_none(content: bytes) -> None:
 )
 @pytest.mark.parametrize("route", ["/preview", "/preview-from-voice", "/upload"])
 async def test_forms_that_are_none(route: str, content: bytes, content_type: str) -> None:
-    world = World()
-    async with api(world) as client:
+    fakes = FakeService()
+    async with api(fakes) as client:
         answer = await client.post(route, content=content, headers={"content-type": content_type})
     assert answer.status_code in {400, 422}
     problem(answer, answer.status_code)
-    assert world.keys() == []
+    assert fakes.keys() == []
 
 
 async def test_a_body_that_says_it_is_too_large_is_refused_unread() -> None:
-    async with api(World(Settings(reference_max_megabytes=1))) as client:
+    async with api(FakeService(Settings(reference_max_megabytes=1))) as client:
         for route, most in (
             ("/preview", "2 MB"),
             ("/upload", "2 MB"),
@@ -449,24 +449,24 @@ async def test_a_body_that_turns_out_too_large_is_refused_where_it_does(route: s
             sent += 1
             yield b"x" * 100_000
 
-    world = World(Settings(reference_max_megabytes=0.1))
-    async with api(world) as client:
+    fakes = FakeService(Settings(reference_max_megabytes=0.1))
+    async with api(fakes) as client:
         answer = await client.post(route, content=body(), headers={"content-type": content_type})
     problem(answer, 413, "too_large")
     assert sent < 20
-    assert world.keys() == []
+    assert fakes.keys() == []
 
 
 async def test_a_recording_that_is_too_large_is_told_how_to_come_in() -> None:
-    async with api(World(Settings(reference_max_megabytes=0.01))) as client:
+    async with api(FakeService(Settings(reference_max_megabytes=0.01))) as client:
         answer = await client.post("/preview", data={"response_text": "Hi."}, files={"audio": ("a", WAV)})
     body = problem(answer, 413, "too_large")
     assert fields(body) == ["audio"]
 
 
 async def test_an_upload_may_be_opened_with_and_without_a_body() -> None:
-    world = World()
-    async with api(world) as client:
+    fakes = FakeService()
+    async with api(fakes) as client:
         bodies: list[dict[str, Any]] = [{}, {"json": {"transcription": "Said."}}, {"json": {}}]
         for kwargs in bodies:
             answer = await client.post("/uploads", **kwargs)
@@ -483,40 +483,40 @@ async def test_an_upload_may_be_opened_with_and_without_a_body() -> None:
 
 
 async def test_a_preview_is_served_until_it_expires() -> None:
-    world = World()
-    request = await world.job()
+    fakes = FakeService()
+    request = await fakes.job()
     url = f"/previews/{request.job_id}.wav"
-    async with api(world) as client:
+    async with api(fakes) as client:
         waiting = await client.get(url)
         problem(waiting, 404, "not_ready")
         assert waiting.headers["retry-after"] == "1"
-        await world.succeed(request)
+        await fakes.succeed(request)
         served = await client.get(url)
         assert (served.status_code, served.content) == (200, b"RIFF")
         assert served.headers["content-type"] == "audio/wav"
         assert served.headers["expires"] == "Thu, 01 Jan 2026 00:20:00 GMT"
         assert served.headers["accept-ranges"] == "bytes"
-        world.later(minutes=20, milliseconds=-1)
+        fakes.advance(minutes=20, milliseconds=-1)
         assert (await client.get(url)).status_code == 200
-        world.later(milliseconds=1)
+        fakes.advance(milliseconds=1)
         for headers in ({}, {"Range": "bytes=0-1"}, {"Range": "bytes=99-"}, {"If-None-Match": "*"}):
             problem(await client.get(url, headers=headers), 410, "expired")
         assert (await client.get(f"/jobs/{request.job_id}")).json()["status"] == "expired"
         assert "audio_url" not in (await client.get(f"/jobs/{request.job_id}")).json()
-        await world.bucket.delete([layout.preview(request.job_id)])
+        await fakes.bucket.delete([layout.preview(request.job_id)])
         problem(await client.get(url), 410, "expired")
-        world.later(hours=24)
+        fakes.advance(hours=24)
         problem(await client.get(url), 410, "expired")
         problem(await client.get(f"/jobs/{request.job_id}"), 404)
 
 
 async def test_a_preview_that_never_was() -> None:
-    world = World()
-    failed = await world.job()
-    await world.fail(failed)
-    async with api(world) as client:
+    fakes = FakeService()
+    failed = await fakes.job()
+    await fakes.fail(failed)
+    async with api(fakes) as client:
         problem(await client.get(f"/previews/{failed.job_id}.wav"), 404, "not_found")
-        for name in (world.resources.new_id(), "nonsense", "..%2F..", "0" * 32, "f" * 12 + "7fff8" + "f" * 15):
+        for name in (fakes.resources.new_id(), "nonsense", "..%2F..", "0" * 32, "f" * 12 + "7fff8" + "f" * 15):
             answer = await client.get(f"/previews/{name}.wav")
             problem(answer, 404)
             assert "retry-after" not in answer.headers
@@ -548,11 +548,11 @@ async def test_a_preview_that_never_was() -> None:
     ],
 )
 async def test_parts_and_versions(headers: dict[str, str], status: int, content: bytes, range_: str | None) -> None:
-    world = World()
-    request = await world.job()
-    await world.succeed(request)
+    fakes = FakeService()
+    request = await fakes.job()
+    await fakes.succeed(request)
     url = f"/previews/{request.job_id}.wav"
-    async with api(world) as client:
+    async with api(fakes) as client:
         etag = (await client.get(url)).headers["etag"]
         answer = await client.get(
             url, headers={name: value.replace("ETAG", etag) for name, value in headers.items()}
@@ -565,10 +565,10 @@ async def test_parts_and_versions(headers: dict[str, str], status: int, content:
 
 
 async def test_a_range_outside_of_the_audio() -> None:
-    world = World()
-    request = await world.job()
-    await world.succeed(request)
-    async with api(world) as client:
+    fakes = FakeService()
+    request = await fakes.job()
+    await fakes.succeed(request)
+    async with api(fakes) as client:
         answer = await client.get(f"/previews/{request.job_id}.wav", headers={"Range": "bytes=4-"})
     problem(answer, 416)
     assert answer.headers["content-range"] == "bytes */4"
@@ -591,26 +591,26 @@ def elsewhere(answer: httpx.Response, job_id: str, expires: str) -> None:
 
 
 async def test_audio_that_no_answer_can_hold_is_redirected_to() -> None:
-    world = World(Settings(answer_max_megabytes=THREE_BYTES))
-    async with api(world) as client:
-        form = {"session_id": await world.session(), "response_text": "Hello."}
-        answer = await speaking(world, asyncio.create_task(client.post("/preview", data=form)))
-        job_id = (await last_request(world)).job_id
+    fakes = FakeService(Settings(answer_max_megabytes=THREE_BYTES))
+    async with api(fakes) as client:
+        form = {"session_id": await fakes.session(), "response_text": "Hello."}
+        answer = await speaking(fakes, asyncio.create_task(client.post("/preview", data=form)))
+        job_id = (await last_request(fakes)).job_id
         elsewhere(answer, job_id, "2026-01-01T00:20:00+00:00")
         assert answer.headers["x-job-id"] == job_id
         assert answer.headers["x-session-id"] == form["session_id"]
         assert answer.headers["content-location"] == f"/previews/{job_id}.wav"
-        world.later(minutes=19)
+        fakes.advance(minutes=19)
         elsewhere(await client.get(f"/previews/{job_id}.wav"), job_id, "2026-01-01T00:20:00+00:00")
-        world.later(seconds=59)
+        fakes.advance(seconds=59)
         problem(await client.get(f"/previews/{job_id}.wav"), 410, "expired")
 
 
 async def test_audio_that_an_answer_just_holds_is_answered() -> None:
-    world = World(Settings(answer_max_megabytes=4 / 1024 / 1024))
-    async with api(world) as client:
-        form = {"session_id": await world.session(), "response_text": "Hello."}
-        answer = await speaking(world, asyncio.create_task(client.post("/preview", data=form)))
+    fakes = FakeService(Settings(answer_max_megabytes=4 / 1024 / 1024))
+    async with api(fakes) as client:
+        form = {"session_id": await fakes.session(), "response_text": "Hello."}
+        answer = await speaking(fakes, asyncio.create_task(client.post("/preview", data=form)))
         assert (answer.status_code, answer.content) == (200, b"RIFF")
         again = await client.get(answer.headers["content-location"])
     assert (again.status_code, again.content) == (200, b"RIFF")
@@ -639,11 +639,11 @@ async def test_audio_that_an_answer_just_holds_is_answered() -> None:
 async def test_parts_of_audio_that_no_answer_can_hold(
     headers: dict[str, str], status: int, content: bytes | None
 ) -> None:
-    world = World(Settings(answer_max_megabytes=THREE_BYTES))
-    request = await world.job()
-    await world.succeed(request)
+    fakes = FakeService(Settings(answer_max_megabytes=THREE_BYTES))
+    request = await fakes.job()
+    await fakes.succeed(request)
     url = f"/previews/{request.job_id}.wav"
-    async with api(world) as client:
+    async with api(fakes) as client:
         answer = await client.get(url, headers=headers)
         head = await client.head(url, headers=headers)
     assert answer.status_code == status
@@ -654,7 +654,7 @@ async def test_parts_of_audio_that_no_answer_can_hold(
 
 async def test_a_recording_that_can_not_come_through_is_told_the_other_way() -> None:
     settings = Settings(request_max_megabytes=0.5, reference_max_megabytes=25)
-    async with api(World(settings)) as client:
+    async with api(FakeService(settings)) as client:
         answer = await client.post("/preview", content=b"x", headers={"content-length": str(512 * 1024 + 1)})
         told = problem(answer, 413, "too_large")["error"]
         assert "at most 512 KB" in told
@@ -664,11 +664,11 @@ async def test_a_recording_that_can_not_come_through_is_told_the_other_way() -> 
 
 @pytest.mark.parametrize("headers", [{}, {"Range": "bytes=0-1"}, {"Range": "bytes=99-"}])
 async def test_head_says_what_get_would_send(headers: dict[str, str]) -> None:
-    world = World()
-    request = await world.job()
-    await world.succeed(request)
+    fakes = FakeService()
+    request = await fakes.job()
+    await fakes.succeed(request)
     url = f"/previews/{request.job_id}.wav"
-    async with api(world) as client:
+    async with api(fakes) as client:
         whole, head = await client.get(url), await client.head(url, headers=headers)
     assert (head.status_code, head.content) == (200, b"")
     ignored = {"x-correlation-id"}
@@ -678,16 +678,16 @@ async def test_head_says_what_get_would_send(headers: dict[str, str]) -> None:
 
 
 async def test_health_names_what_it_does_not_reach() -> None:
-    world = World()
-    async with api(world) as client:
+    fakes = FakeService()
+    async with api(fakes) as client:
         assert (await client.get("/health")).json() == {"status": "ok"}
         neighbours: list[tuple[FakeBucket | FakeQueue, str]] = [
-            (world.bucket, "storage"),
-            (world.voices, "voice storage"),
-            (world.synthesis, "synthesis queue"),
+            (fakes.bucket, "storage"),
+            (fakes.voices, "voice storage"),
+            (fakes.synthesis, "synthesis queue"),
         ]
         for neighbour, name in neighbours:
-            world.later(seconds=1)
+            fakes.advance(seconds=1)
             neighbour.switch.is_up = False
             answer = await client.get("/health")
             assert problem(answer, 503, "unavailable")["error"] == f"Can't reach: {name}."
@@ -696,19 +696,19 @@ async def test_health_names_what_it_does_not_reach() -> None:
 
 
 async def test_health_asks_at_most_once_a_second() -> None:
-    world = World()
-    async with api(world) as client:
+    fakes = FakeService()
+    async with api(fakes) as client:
         for _ in range(3):
             answers = await asyncio.gather(*(client.get("/health") for _ in range(20)))
             assert {answer.status_code for answer in answers} == {200}
-            world.later(seconds=0.4)
-    asked = [neighbour.switch.calls for neighbour in (world.bucket, world.voices, world.synthesis)]
+            fakes.advance(seconds=0.4)
+    asked = [neighbour.switch.calls for neighbour in (fakes.bucket, fakes.voices, fakes.synthesis)]
     assert asked == [["ping"]] * 3
 
 
 async def test_health_says_how_the_worker_is() -> None:
     port = free_port("127.0.0.1")
-    world = World(Settings(worker_health_url=f"http://127.0.0.1:{port}/health"))
+    fakes = FakeService(Settings(worker_health_url=f"http://127.0.0.1:{port}/health"))
 
     async def starting(_request: web.Request) -> web.Response:
         return web.json_response({"status": "starting"}, status=503)
@@ -717,10 +717,10 @@ async def test_health_says_how_the_worker_is() -> None:
     worker.router.add_get("/health", starting)
     runner = web.AppRunner(worker)
     await runner.setup()
-    async with api(world) as client:
+    async with api(fakes) as client:
         assert (await client.get("/health")).json() == {"status": "ok", "worker": "unreachable"}
         await web.TCPSite(runner, "127.0.0.1", port).start()
-        world.later(seconds=1)
+        fakes.advance(seconds=1)
         answer = await client.get("/health")
         assert (answer.status_code, answer.json()) == (200, {"status": "ok", "worker": "starting"})
     await runner.cleanup()
@@ -728,29 +728,29 @@ async def test_health_says_how_the_worker_is() -> None:
 
 async def test_a_storage_that_goes_away_in_the_middle_is_503_and_nothing_is_half_accepted() -> None:
     for calls in range(6):
-        world = World(Settings(preview_wait_seconds=0))
-        async with api(world) as client:
-            world.blow_after(calls, Unavailable)
+        fakes = FakeService(Settings(preview_wait_seconds=0))
+        async with api(fakes) as client:
+            fakes.fail_after(calls, Unavailable)
             form = {"transcription": "Said.", "response_text": "Hello."}
             answer = await client.post("/preview", data=form, files={"audio": ("a.wav", WAV)})
-        world.mend()
+        fakes.recover()
         if answer.status_code == 202:
             assert calls >= 4
-            assert world.synthesis.bodies
+            assert fakes.synthesis.bodies
             continue
         body = problem(answer, 503, "unavailable")
         assert "blown" not in body["error"]
         assert answer.headers["retry-after"] == "5"
-        assert world.synthesis.bodies == []
+        assert fakes.synthesis.bodies == []
 
 
 async def test_a_queue_that_is_away_leaves_no_job_behind() -> None:
-    world = World()
-    world.synthesis.switch.is_up = False
-    async with api(world) as client:
+    fakes = FakeService()
+    fakes.synthesis.switch.is_up = False
+    async with api(fakes) as client:
         answer = await client.post("/preview", data={"response_text": "Hello."}, files={"audio": ("a.wav", WAV)})
     problem(answer, 503)
-    assert world.keys(layout.JOBS) == []
+    assert fakes.keys(layout.JOBS) == []
 
 
 @pytest.mark.parametrize(
@@ -765,18 +765,18 @@ async def test_a_queue_that_is_away_leaves_no_job_behind() -> None:
     ],
 )
 async def test_every_route_says_that_the_storage_is_away(method: str, url: str) -> None:
-    world = World()
-    for bucket in (world.bucket, world.voices):
+    fakes = FakeService()
+    for bucket in (fakes.bucket, fakes.voices):
         bucket.switch.is_up = False
-    async with api(world) as client:
-        answer = await client.request(method, url.replace("JOB", world.resources.new_id()))
+    async with api(fakes) as client:
+        answer = await client.request(method, url.replace("JOB", fakes.resources.new_id()))
     problem(answer, 503, "unavailable")
 
 
 async def test_what_nobody_thought_of_is_a_problem_too(caplog: pytest.LogCaptureFixture) -> None:
-    world = World()
-    async with api(world) as client:
-        world.blow_after(0, ZeroDivisionError)
+    fakes = FakeService()
+    async with api(fakes) as client:
+        fakes.fail_after(0, ZeroDivisionError)
         answer = await client.get("/voices", headers={"X-Correlation-Id": "corr-1"})
     body = problem(answer, 500, "internal_error")
     assert answer.headers["x-correlation-id"] == "corr-1"
@@ -784,7 +784,7 @@ async def test_what_nobody_thought_of_is_a_problem_too(caplog: pytest.LogCapture
 
 
 async def test_a_wrong_method_is_told_every_right_one() -> None:
-    async with api(World()) as client:
+    async with api(FakeService()) as client:
         for url, methods in [
             ("/voices", "GET, HEAD, POST"),
             ("/voices/nova", "DELETE, GET, HEAD, PATCH"),
@@ -807,7 +807,7 @@ async def test_a_wrong_method_is_told_every_right_one() -> None:
     ],
 )
 async def test_routes_that_are_none(method: str, url: str, status: int) -> None:
-    async with api(World()) as client:
+    async with api(FakeService()) as client:
         answer = await client.request(method, url)
     assert len(problem(answer, status)["error"]) < 300
     if status == 405:
@@ -816,17 +816,17 @@ async def test_routes_that_are_none(method: str, url: str, status: int) -> None:
 
 @pytest.mark.parametrize(("given", "kept"), [("corr-1", True), ("a" * 129, False), ("a b", False), ("", False)])
 async def test_the_correlation_id_goes_all_the_way(given: str, kept: bool) -> None:
-    world = World()
-    async with api(world) as client:
-        form = {"session_id": await world.session(), "response_text": "Hello."}
+    fakes = FakeService()
+    async with api(fakes) as client:
+        form = {"session_id": await fakes.session(), "response_text": "Hello."}
         answer = await client.post("/preview", data=form, headers=ASYNC | {"X-Correlation-Id": given})
     used = answer.headers["x-correlation-id"]
     assert (used == given) is kept
-    assert (await last_request(world)).correlation_id == used
+    assert (await last_request(fakes)).correlation_id == used
 
 
 async def test_the_description_can_be_read() -> None:
-    async with api(World()) as client:
+    async with api(FakeService()) as client:
         docs = await client.get("/docs")
         assert docs.status_code == 200
         assert docs.headers["content-type"].startswith("text/html")
@@ -838,22 +838,22 @@ async def test_the_description_can_be_read() -> None:
 
 
 async def test_another_voice_is_another_voice() -> None:
-    world = World()
-    async with api(world) as client:
+    fakes = FakeService()
+    async with api(fakes) as client:
         ids = [
             (await client.post("/upload", files={"audio": ("a", voice_wav(pitch))})).json()["session_id"]
             for pitch in (110.0, 220.0)
         ]
-    low, high = (world.bucket.objects[layout.session(id_).audio].body for id_ in ids)
+    low, high = (fakes.bucket.objects[layout.session(id_).audio].body for id_ in ids)
     assert low != high
 
 
 async def test_a_link_needs_no_key_and_ends_with_the_preview() -> None:
-    world = World()
-    request = await world.job()
-    async with api(world) as client:
+    fakes = FakeService()
+    request = await fakes.job()
+    async with api(fakes) as client:
         assert "signed_url" not in (await client.get(f"/jobs/{request.job_id}?signed=1")).json()
-        outcome = await world.succeed(request)
+        outcome = await fakes.succeed(request)
         assert outcome.preview is not None
         redirected = await client.get(f"/previews/{request.job_id}.wav?signed=1")
         assert redirected.status_code == 303
@@ -862,8 +862,8 @@ async def test_a_link_needs_no_key_and_ends_with_the_preview() -> None:
         for link in (redirected.headers["location"], told["signed_url"]):
             assert link.startswith(f"http://fake/{layout.preview(request.job_id)}?")
             (expires,) = parse_qs(urlsplit(link).query)["expires"]
-            assert world.time() < datetime.fromisoformat(expires) < outcome.preview.expires_at
-        world.later(minutes=20)
+            assert fakes.time() < datetime.fromisoformat(expires) < outcome.preview.expires_at
+        fakes.advance(minutes=20)
         problem(await client.get(f"/previews/{request.job_id}.wav?signed=1"), 410, "expired")
         assert "signed_url" not in (await client.get(f"/jobs/{request.job_id}?signed=1")).json()
 
@@ -882,11 +882,11 @@ async def test_a_link_needs_no_key_and_ends_with_the_preview() -> None:
     ],
 )
 async def test_head_answers_as_get_does_without_the_body(path: str) -> None:
-    world = World()
-    await voice_changes.save(world.resources, None, await world.session(), "Nova")
-    request = await world.job()
-    await world.succeed(request)
-    async with api(world) as client:
+    fakes = FakeService()
+    await voice_changes.save(fakes.resources, None, await fakes.session(), "Nova")
+    request = await fakes.job()
+    await fakes.succeed(request)
+    async with api(fakes) as client:
         url = path.replace("JOB", request.job_id)
         got, head = await client.get(url), await client.head(url)
     assert (head.status_code, head.content) == (200, b"")
@@ -897,7 +897,7 @@ async def test_head_answers_as_get_does_without_the_body(path: str) -> None:
 
 
 async def test_head_of_what_is_not_there_has_no_body_either() -> None:
-    async with api(World()) as client:
+    async with api(FakeService()) as client:
         answer = await client.head("/voices/nobody")
     assert (answer.status_code, answer.content) == (404, b"")
 
@@ -913,7 +913,7 @@ async def test_head_of_what_is_not_there_has_no_body_either() -> None:
     ],
 )
 async def test_what_is_wrong_is_said_in_plain_words(path: str, form: dict[str, str] | None, message: str) -> None:
-    async with api(World()) as client:
+    async with api(FakeService()) as client:
         answer = await (client.get(path) if form is None else client.post(path, data=form))
     assert problem(answer, 422, "invalid_input")["error"] == message
 
@@ -927,13 +927,13 @@ async def test_what_is_wrong_is_said_in_plain_words(path: str, form: dict[str, s
     ],
 )
 async def test_what_is_wrong_in_json_is_said_in_plain_words(body: object, message: str) -> None:
-    async with api(World()) as client:
+    async with api(FakeService()) as client:
         answer = await client.post("/voices", json=body)
     assert problem(answer, 422, "invalid_input")["error"] == message
 
 
 async def test_a_body_of_another_type_is_told_the_right_one() -> None:
-    async with api(World()) as client:
+    async with api(FakeService()) as client:
         as_json = await client.post("/preview", json={"response_text": "Hello."})
         as_text = await client.post("/voices", content='{"name": "Nova"}', headers={"Content-Type": "text/plain"})
     assert "multipart/form-data" in problem(as_json, 400, "bad_request")["error"]

@@ -17,7 +17,7 @@ from pipeline.contract.records import Request
 from pipeline.domain import jobs
 from pipeline.errors import IdempotencyKeyReused, RequestInProgress, SynthesisFailed
 from tests.api import api, fields, problem
-from tests.world import Crash, World, spoken
+from tests.fake_service import Crash, FakeService, spoken
 
 WAV = encode_wav(spoken())
 ASYNC = {"Prefer": "respond-async"}
@@ -25,9 +25,9 @@ KEY = {"Idempotency-Key": "8e03978e-40d5-43e8-bc93-6894a57f9324"}
 MIDNIGHT = datetime.fromisoformat("2026-01-02T00:00:00+00:00")
 
 
-async def requests_of(world: World) -> list[Request]:
-    tickets = [parse_queue_message(body) for body in world.synthesis.bodies]
-    found = [await jobs.read_request(world.resources, ticket.job_id) for ticket in tickets if ticket]
+async def requests_of(fakes: FakeService) -> list[Request]:
+    tickets = [parse_queue_message(body) for body in fakes.synthesis.bodies]
+    found = [await jobs.read_request(fakes.resources, ticket.job_id) for ticket in tickets if ticket]
     return [request for request in found if request]
 
 
@@ -35,87 +35,87 @@ def preview(client: httpx.AsyncClient, headers: dict[str, str] = KEY, **form: st
     return client.post("/preview", data={"response_text": "Hello."} | form, files={"audio": WAV}, headers=headers)
 
 
-async def spoken_preview(world: World, client: httpx.AsyncClient, **form: str) -> httpx.Response:
+async def spoken_preview(fakes: FakeService, client: httpx.AsyncClient, **form: str) -> httpx.Response:
     """Send a request and play the worker."""
     calling = asyncio.ensure_future(preview(client, KEY, **form))
-    while not world.synthesis.bodies and not calling.done():  # noqa: ASYNC110
+    while not fakes.synthesis.bodies and not calling.done():  # noqa: ASYNC110
         await asyncio.sleep(0)
-    await world.succeed((await requests_of(world))[-1])
+    await fakes.succeed((await requests_of(fakes))[-1])
     answer: httpx.Response = await calling
     return answer
 
 
 async def test_a_repeated_preview_makes_no_second_job_and_gets_the_same_audio() -> None:
-    world = World()
-    async with api(world) as client:
-        first = await spoken_preview(world, client)
+    fakes = FakeService()
+    async with api(fakes) as client:
+        first = await spoken_preview(fakes, client)
         again = await preview(client)  # httpx has another multipart boundary for each request
     assert (first.status_code, again.status_code) == (200, 200)
     assert again.content == first.content
     same = ("x-job-id", "x-session-id", "content-location", "content-type", "expires")
     assert {name: again.headers[name] for name in same} == {name: first.headers[name] for name in same}
-    assert len(world.synthesis.bodies) == 1
-    assert len(world.keys(layout.UPLOADS)) == 1
+    assert len(fakes.synthesis.bodies) == 1
+    assert len(fakes.keys(layout.UPLOADS)) == 1
 
 
 async def test_the_key_may_be_a_quoted_string_as_in_the_draft() -> None:
-    world = World()
-    async with api(world) as client:
+    fakes = FakeService()
+    async with api(fakes) as client:
         first = await preview(client, ASYNC | KEY)
         again = await preview(client, ASYNC | {"Idempotency-Key": f'"{KEY["Idempotency-Key"]}"'})
     assert again.headers["location"] == first.headers["location"]
-    assert len(world.synthesis.bodies) == 1
+    assert len(fakes.synthesis.bodies) == 1
 
 
 async def test_a_repeated_202_names_the_same_job_even_when_it_has_ended() -> None:
-    world = World()
-    async with api(world) as client:
+    fakes = FakeService()
+    async with api(fakes) as client:
         first = await preview(client, ASYNC | KEY)
-        await world.succeed((await requests_of(world))[0])
+        await fakes.succeed((await requests_of(fakes))[0])
         again = await preview(client, ASYNC | KEY)
     assert (first.status_code, again.status_code) == (202, 202)
     assert again.headers["location"] == first.headers["location"]
     assert (first.json()["status"], again.json()["status"]) == ("queued", "succeeded")
-    assert len(world.synthesis.bodies) == 1
+    assert len(fakes.synthesis.bodies) == 1
 
 
 async def test_a_repeated_request_waits_for_the_job_of_the_first() -> None:
-    world = World()
-    async with api(world) as client:
+    fakes = FakeService()
+    async with api(fakes) as client:
         first = await preview(client, ASYNC | KEY)
         joining = asyncio.ensure_future(preview(client, KEY | {"Prefer": "wait=5"}))
         await asyncio.sleep(0)
-        await world.succeed((await requests_of(world))[0])
+        await fakes.succeed((await requests_of(fakes))[0])
         joined = await joining
     assert (joined.status_code, joined.content) == (200, b"RIFF")
     assert joined.headers["x-job-id"] == first.headers["x-job-id"]
 
 
 async def test_the_failure_of_a_job_is_its_answer_too() -> None:
-    world = World()
-    async with api(world) as client:
+    fakes = FakeService()
+    async with api(fakes) as client:
         await preview(client, ASYNC | KEY)
-        request = (await requests_of(world))[0]
-        failed = jobs.failure(request, SynthesisFailed("It was not to be."), world.time())
-        await jobs.write_outcome(world.resources, failed)
+        request = (await requests_of(fakes))[0]
+        failed = jobs.failure(request, SynthesisFailed("It was not to be."), fakes.time())
+        await jobs.write_outcome(fakes.resources, failed)
         body = problem(await preview(client), 502, "synthesis_failed")
     assert body["job_id"] == request.job_id
-    assert len(world.synthesis.bodies) == 1
+    assert len(fakes.synthesis.bodies) == 1
 
 
 async def test_an_expired_preview_is_gone_and_not_made_again() -> None:
-    world = World()
-    async with api(world) as client:
-        await spoken_preview(world, client)
-        world.later(minutes=21)
+    fakes = FakeService()
+    async with api(fakes) as client:
+        await spoken_preview(fakes, client)
+        fakes.advance(minutes=21)
         problem(await preview(client), 410, "expired")
-    assert len(world.synthesis.bodies) == 1
+    assert len(fakes.synthesis.bodies) == 1
 
 
 @pytest.mark.parametrize("changed", [{"response_text": "Goodbye."}, {"seed": "7"}, {"transcription": "x"}])
 async def test_another_request_with_the_key_is_refused(changed: dict[str, str]) -> None:
-    world = World()
-    async with api(world) as client:
+    fakes = FakeService()
+    async with api(fakes) as client:
         await preview(client, ASYNC | KEY)
         body = problem(await preview(client, ASYNC | KEY, **changed), 422, "idempotency_key_reused")
         elsewhere = await client.post(
@@ -123,12 +123,12 @@ async def test_another_request_with_the_key_is_refused(changed: dict[str, str]) 
         )
         problem(elsewhere, 422, "idempotency_key_reused")
     assert fields(body) == ["Idempotency-Key"]
-    assert len(world.synthesis.bodies) == 1
+    assert len(fakes.synthesis.bodies) == 1
 
 
 async def test_another_recording_with_the_key_is_refused() -> None:
-    world = World()
-    async with api(world) as client:
+    fakes = FakeService()
+    async with api(fakes) as client:
         await preview(client, ASYNC | KEY)
         files = {"audio": encode_wav(spoken())[:-2] + b"\1\1"}
         form = {"response_text": "Hello."}
@@ -137,18 +137,18 @@ async def test_another_recording_with_the_key_is_refused() -> None:
 
 
 async def test_a_request_is_refused_while_the_first_is_under_way() -> None:
-    world = World()
-    async with api(world) as client:
+    fakes = FakeService()
+    async with api(fakes) as client:
         calling = asyncio.ensure_future(preview(client))
-        while not world.synthesis.bodies:  # noqa: ASYNC110
+        while not fakes.synthesis.bodies:  # noqa: ASYNC110
             await asyncio.sleep(0)
         refused = await preview(client)
         body = problem(refused, 409, "request_in_progress")
         assert int(refused.headers["retry-after"]) > 0
         assert fields(body) == ["Idempotency-Key"]
-        await world.succeed((await requests_of(world))[0])
+        await fakes.succeed((await requests_of(fakes))[0])
         assert (await calling).status_code == 200
-    assert len(world.synthesis.bodies) == 1
+    assert len(fakes.synthesis.bodies) == 1
 
 
 @pytest.mark.parametrize(
@@ -161,27 +161,27 @@ async def test_a_request_is_refused_while_the_first_is_under_way() -> None:
 async def test_a_request_that_made_nothing_leaves_the_key_unused(
     path: str, form: dict[str, str], status: int
 ) -> None:
-    world = World()
-    async with api(world) as client:
+    fakes = FakeService()
+    async with api(fakes) as client:
         assert (await client.post(path, data=form, headers=KEY)).status_code == status
-        assert world.keys(layout.IDEMPOTENCY) == []
+        assert fakes.keys(layout.IDEMPOTENCY) == []
         assert (await preview(client, ASYNC | KEY)).status_code == 202
 
 
 async def test_a_key_serves_again_after_an_outage_in_which_nothing_was_made() -> None:
-    world = World()
-    async with api(world) as client:
-        world.synthesis.switch.is_up = False
+    fakes = FakeService()
+    async with api(fakes) as client:
+        fakes.synthesis.switch.is_up = False
         problem(await preview(client, ASYNC | KEY), 503, "unavailable")
-        world.synthesis.switch.is_up = True
+        fakes.synthesis.switch.is_up = True
         assert (await preview(client, ASYNC | KEY)).status_code == 202
-    assert len(world.synthesis.bodies) == 1
+    assert len(fakes.synthesis.bodies) == 1
 
 
 async def test_a_saved_voice_is_answered_again() -> None:
-    world = World()
-    session_id = await world.session()
-    async with api(world) as client:
+    fakes = FakeService()
+    session_id = await fakes.session()
+    async with api(fakes) as client:
         voice = {"session_id": session_id, "name": "Morgan"}
         first = await client.post("/voices", json=voice, headers=KEY)
         again = await client.post("/voices", json=voice, headers=KEY)
@@ -194,9 +194,9 @@ async def test_a_saved_voice_is_answered_again() -> None:
 
 @pytest.mark.parametrize("path", ["/uploads", "/upload"])
 async def test_an_upload_is_answered_again(path: str) -> None:
-    world = World()
+    fakes = FakeService()
     more: dict[str, Any] = {"files": {"audio": WAV}} if path == "/upload" else {}
-    async with api(world) as client:
+    async with api(fakes) as client:
         first = await client.post(path, headers=KEY, **more)
         again = await client.post(path, headers=KEY, **more)
         other = await client.post(path, headers={"Idempotency-Key": "other"}, **more)
@@ -207,129 +207,129 @@ async def test_an_upload_is_answered_again(path: str) -> None:
 
 @pytest.mark.parametrize("key", ["", '"', 'a"b', "a\\b", "é", "x" * 256])
 async def test_a_key_has_to_be_printable_and_not_too_long(key: str) -> None:
-    async with api(World()) as client:
+    async with api(FakeService()) as client:
         answer = await client.post("/uploads", headers=[(b"Idempotency-Key", key.encode())])
         body = problem(answer, 422, "invalid_input")
     assert fields(body) == ["Idempotency-Key"]
 
 
 async def test_a_key_is_sent_once() -> None:
-    async with api(World()) as client:
+    async with api(FakeService()) as client:
         headers = [("Idempotency-Key", "a"), ("Idempotency-Key", "b")]
         problem(await client.post("/uploads", headers=headers), 400, "bad_request")
 
 
 async def test_a_broken_body_leaves_the_key_unused() -> None:
-    world = World()
-    async with api(world) as client:
+    fakes = FakeService()
+    async with api(fakes) as client:
         headers = KEY | {"content-type": "multipart/form-data; boundary=x"}
         problem(await client.post("/preview", content=b"--x\r\n", headers=headers), 400)
-    assert world.keys(layout.IDEMPOTENCY) == []
+    assert fakes.keys(layout.IDEMPOTENCY) == []
 
 
-async def crashed_preview(world: World, calls: int) -> None:
+async def crashed_preview(fakes: FakeService, calls: int) -> None:
     """Let the process die after so many calls of the storage and the queue."""
-    world.blow_after(calls)
-    async with api(world) as client:
+    fakes.fail_after(calls)
+    async with api(fakes) as client:
         with pytest.raises(Crash):
             await preview(client, ASYNC | KEY)
-    world.mend()
+    fakes.recover()
 
 
 @pytest.mark.parametrize("calls", range(2, 8))
 async def test_a_request_whose_process_died_is_finished_by_the_next(calls: int) -> None:
-    world = World()
-    await crashed_preview(world, calls)
-    world.later(minutes=1)
-    async with api(world) as client:
+    fakes = FakeService()
+    await crashed_preview(fakes, calls)
+    fakes.advance(minutes=1)
+    async with api(fakes) as client:
         answer = await preview(client, ASYNC | KEY)
     assert answer.status_code == 202
-    assert {request.job_id for request in await requests_of(world)} == {answer.headers["x-job-id"]}
+    assert {request.job_id for request in await requests_of(fakes)} == {answer.headers["x-job-id"]}
 
 
 async def test_a_request_whose_process_died_blocks_the_key_for_less_than_a_minute() -> None:
-    world = World()
-    await crashed_preview(world, 4)
-    async with api(world) as client:
+    fakes = FakeService()
+    await crashed_preview(fakes, 4)
+    async with api(fakes) as client:
         problem(await preview(client, ASYNC | KEY), 409, "request_in_progress")
-        world.later(seconds=59)
+        fakes.advance(seconds=59)
         assert (await preview(client, ASYNC | KEY)).status_code == 202
 
 
 async def test_of_concurrent_requests_one_makes_a_job() -> None:
-    world = World()
-    async with api(world) as client:
+    fakes = FakeService()
+    async with api(fakes) as client:
         answers = await asyncio.gather(*(preview(client, ASYNC | KEY) for _ in range(8)))
     assert {answer.status_code for answer in answers} <= {202, 409}
-    assert len(world.synthesis.bodies) == 1
+    assert len(fakes.synthesis.bodies) == 1
 
 
 LEASE = timedelta(seconds=30)
 
 
 async def test_a_key_is_the_owners_own() -> None:
-    world = World()
+    fakes = FakeService()
     for owner in (None, "alice", "bob"):
-        claimed = await idempotency.claim(world.resources, owner, "k", f"of {owner}", lease=LEASE)
+        claimed = await idempotency.claim(fakes.resources, owner, "k", f"of {owner}", lease=LEASE)
         assert isinstance(claimed, idempotency.Claim)
 
 
 async def test_a_key_is_free_after_a_day_and_not_before() -> None:
-    world = World()
-    claim = await idempotency.claim(world.resources, None, "k", "one", lease=LEASE)
+    fakes = FakeService()
+    claim = await idempotency.claim(fakes.resources, None, "k", "one", lease=LEASE)
     assert isinstance(claim, idempotency.Claim)
     await claim.finish(idempotency.StoredAnswer(status=200, headers={}, body="{}"))
-    world.later(hours=24, seconds=-1)
+    fakes.advance(hours=24, seconds=-1)
     assert isinstance(
-        await idempotency.claim(world.resources, None, "k", "one", lease=LEASE), idempotency.ClaimRecord
+        await idempotency.claim(fakes.resources, None, "k", "one", lease=LEASE), idempotency.ClaimRecord
     )
     with pytest.raises(IdempotencyKeyReused):
-        await idempotency.claim(world.resources, None, "k", "two", lease=LEASE)
-    world.later(seconds=1)
-    assert isinstance(await idempotency.claim(world.resources, None, "k", "two", lease=LEASE), idempotency.Claim)
+        await idempotency.claim(fakes.resources, None, "k", "two", lease=LEASE)
+    fakes.advance(seconds=1)
+    assert isinstance(await idempotency.claim(fakes.resources, None, "k", "two", lease=LEASE), idempotency.Claim)
 
 
 @pytest.mark.parametrize("seconds_behind", [0, 5])
 async def test_midnight_and_clocks_that_differ_free_no_key(seconds_behind: float) -> None:
-    world = World()
-    world.time.now = MIDNIGHT
-    ahead = await idempotency.claim(world.resources, None, "k", "one", lease=LEASE)
-    world.time.now = MIDNIGHT - timedelta(seconds=seconds_behind + 1)
+    fakes = FakeService()
+    fakes.time.now = MIDNIGHT
+    ahead = await idempotency.claim(fakes.resources, None, "k", "one", lease=LEASE)
+    fakes.time.now = MIDNIGHT - timedelta(seconds=seconds_behind + 1)
     with pytest.raises(RequestInProgress):
-        await idempotency.claim(world.resources, None, "k", "one", lease=LEASE)
+        await idempotency.claim(fakes.resources, None, "k", "one", lease=LEASE)
     assert isinstance(ahead, idempotency.Claim)
-    assert world.keys(layout.IDEMPOTENCY) == [ahead.key]
+    assert fakes.keys(layout.IDEMPOTENCY) == [ahead.key]
 
 
 async def test_the_sweep_deletes_only_the_days_in_which_everything_has_expired() -> None:
-    world = World()
+    fakes = FakeService()
     for hours in (0, 23, 24):
-        world.later(hours=hours)
-        await idempotency.claim(world.resources, None, f"after {hours}", "x", lease=LEASE)
-    world.later(hours=2)
-    swept = await sweep.handle(world.resources, {})
+        fakes.advance(hours=hours)
+        await idempotency.claim(fakes.resources, None, f"after {hours}", "x", lease=LEASE)
+    fakes.advance(hours=2)
+    swept = await sweep.handle(fakes.resources, {})
     assert swept["idempotency"] == 2
-    assert len(world.keys(layout.IDEMPOTENCY)) == 1
+    assert len(fakes.keys(layout.IDEMPOTENCY)) == 1
 
 
 async def test_what_is_stored_names_neither_key_nor_owner_nor_text() -> None:
-    world = World()
-    async with api(world) as client:
+    fakes = FakeService()
+    async with api(fakes) as client:
         await preview(client, ASYNC | KEY)
-    (name,) = world.keys(layout.IDEMPOTENCY)
-    stored = world.bucket.objects[name].body.decode()
+    (name,) = fakes.keys(layout.IDEMPOTENCY)
+    stored = fakes.bucket.objects[name].body.decode()
     assert "Hello" not in stored
     assert KEY["Idempotency-Key"] not in name + stored
     assert len(json.loads(stored)) < 10
 
 
 async def test_the_job_of_the_same_request_without_a_key_is_found_for_a_minute() -> None:
-    world = World()
-    world.time.now = MIDNIGHT - timedelta(seconds=30)
-    await idempotency.remember_job(world.resources, "alice", "fingerprint", "job")
-    world.later(seconds=59)
-    assert await idempotency.recent_job(world.resources, "alice", "fingerprint") == "job"
-    assert await idempotency.recent_job(world.resources, "bob", "fingerprint") is None
-    assert await idempotency.recent_job(world.resources, "alice", "other") is None
-    world.later(seconds=1)
-    assert await idempotency.recent_job(world.resources, "alice", "fingerprint") is None
+    fakes = FakeService()
+    fakes.time.now = MIDNIGHT - timedelta(seconds=30)
+    await idempotency.remember_job(fakes.resources, "alice", "fingerprint", "job")
+    fakes.advance(seconds=59)
+    assert await idempotency.recent_job(fakes.resources, "alice", "fingerprint") == "job"
+    assert await idempotency.recent_job(fakes.resources, "bob", "fingerprint") is None
+    assert await idempotency.recent_job(fakes.resources, "alice", "other") is None
+    fakes.advance(seconds=1)
+    assert await idempotency.recent_job(fakes.resources, "alice", "fingerprint") is None

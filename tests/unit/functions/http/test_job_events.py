@@ -21,8 +21,8 @@ from pipeline.contract.records import Request, Subscriber
 from pipeline.contract.stream_messages import AudioProgress, StreamStarted, stream_message
 from pipeline.settings import Settings
 from tests.api import problem
+from tests.fake_service import FakeService
 from tests.fakes import settle
-from tests.world import World
 
 Event = dict[str, Any]
 
@@ -41,10 +41,10 @@ def named(body: bytes) -> list[str]:
 class Following:
     """A client that follows a job in a process that workers can reach, or in one that they can't."""
 
-    def __init__(self, world: World, *, endpoint: str | None = "http://127.0.0.1:9") -> None:
-        self.world = world
-        app = create_app(world.resources.settings)
-        self.waiters = serve_with(app, world.resources)
+    def __init__(self, fakes: FakeService, *, endpoint: str | None = "http://127.0.0.1:9") -> None:
+        self.fakes = fakes
+        app = create_app(fakes.resources.settings)
+        self.waiters = serve_with(app, fakes.resources)
         self.waiters.endpoint = endpoint
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         self.client = httpx.AsyncClient(transport=transport, base_url="http://test")
@@ -63,8 +63,8 @@ class Following:
 
     async def post(self, job_id: str, body: bytes) -> None:
         """Post to all subscribers of a job, as another process does."""
-        for key in self.world.keys(layout.subscribers(job_id)):
-            subscriber = Subscriber.model_validate_json(self.world.bucket.objects[key].body)
+        for key in self.fakes.keys(layout.subscribers(job_id)):
+            subscriber = Subscriber.model_validate_json(self.fakes.bucket.objects[key].body)
             assert (subscriber.interface, subscriber.progress, subscriber.stream) == ("http", True, False)
             assert self.waiters.deliver(subscriber.reply_to.connection_id, body)
         await settle()
@@ -77,14 +77,14 @@ class Following:
 
     async def end(self, request: Request) -> None:
         """End a job, and notify its subscribers."""
-        await self.world.succeed(request)
+        await self.fakes.succeed(request)
         await self.post(request.job_id, b'{"job_id": "%b"}' % request.job_id.encode())
 
 
 async def test_a_job_is_followed_from_the_queue_to_its_end() -> None:
-    world = World()
-    await world.job()
-    job, following = await world.job(), Following(world)
+    fakes = FakeService()
+    await fakes.job()
+    job, following = await fakes.job(), Following(fakes)
     async with following.asked(job.job_id) as asking:
         await following.report(job.job_id, 1.5, 3.0)
         await following.end(job)
@@ -99,8 +99,8 @@ async def test_a_job_is_followed_from_the_queue_to_its_end() -> None:
 
 
 async def test_the_data_is_what_a_websocket_client_is_sent() -> None:
-    world = World()
-    job, following = await world.job(), Following(world)
+    fakes = FakeService()
+    job, following = await fakes.job(), Following(fakes)
     async with following.asked(job.job_id) as asking:
         await following.report(job.job_id)
         await following.end(job)
@@ -109,15 +109,15 @@ async def test_the_data_is_what_a_websocket_client_is_sent() -> None:
     assert found[0]["type"] == "progress"
     assert found[0]["data"] == found[0]["data"] | {"job_id": job.job_id, "status": "queued", "ahead": 0}
     assert found[1] == json.loads(stream_message(started))
-    assert found[2] == await messages.completion(world.resources, await world.succeed(job))
+    assert found[2] == await messages.completion(fakes.resources, await fakes.succeed(job))
     assert found[2]["type"] == "tts_complete"
 
 
 async def test_a_job_that_fails_says_why() -> None:
-    world = World()
-    job, following = await world.job(), Following(world)
+    fakes = FakeService()
+    job, following = await fakes.job(), Following(fakes)
     async with following.asked(job.job_id) as asking:
-        await world.fail(job)
+        await fakes.fail(job)
         await following.post(job.job_id, b"{}")
     (*_, last) = parsed(asking.result().content)
     assert last["event"] == "failed"
@@ -126,9 +126,9 @@ async def test_a_job_that_fails_says_why() -> None:
 
 
 async def test_a_job_that_has_ended_is_told_at_once_and_then_no_more() -> None:
-    world = World()
-    job, following = await world.job(), Following(world)
-    await world.succeed(job)
+    fakes = FakeService()
+    job, following = await fakes.job(), Following(fakes)
+    await fakes.succeed(job)
     answer = await following.get(job.job_id)
     (last,) = parsed(answer.content)
     assert last["event"] == "completed"
@@ -136,8 +136,8 @@ async def test_a_job_that_has_ended_is_told_at_once_and_then_no_more() -> None:
 
 
 async def test_who_comes_back_is_told_what_happened_since() -> None:
-    world = World()
-    job, first, second = await world.job(), Following(world), Following(world)
+    fakes = FakeService()
+    job, first, second = await fakes.job(), Following(fakes), Following(fakes)
     async with first.asked(job.job_id) as asking:
         await first.report(job.job_id, 1.5)
         first.waiters.stop()
@@ -165,8 +165,8 @@ async def test_who_comes_back_is_told_what_happened_since() -> None:
 async def test_an_event_that_the_client_has_is_not_repeated(
     last: str, report: dict[str, Any], expected: list[str]
 ) -> None:
-    world = World()
-    job, following = await world.job(), Following(world)
+    fakes = FakeService()
+    job, following = await fakes.job(), Following(fakes)
     async with following.asked(job.job_id, last) as asking:
         await following.report(job.job_id, **report)
         await following.end(job)
@@ -181,37 +181,37 @@ def test_ids_are_header_values_whatever_the_take_is_called() -> None:
 
 
 async def test_nothing_stays_behind() -> None:
-    world = World()
-    job, following = await world.job(), Following(world)
+    fakes = FakeService()
+    job, following = await fakes.job(), Following(fakes)
     async with following.asked(job.job_id):
-        assert world.keys(layout.subscribers(job.job_id))
+        assert fakes.keys(layout.subscribers(job.job_id))
         await following.end(job)
-    assert world.keys(layout.subscribers(job.job_id)) == []
+    assert fakes.keys(layout.subscribers(job.job_id)) == []
 
 
 async def test_where_nothing_can_be_streamed_the_events_so_far_are_a_whole_answer() -> None:
-    world = World()
-    job, following = await world.job(), Following(world, endpoint=None)
+    fakes = FakeService()
+    job, following = await fakes.job(), Following(fakes, endpoint=None)
     first = await following.get(job.job_id)
     assert named(first.content) == ["queued"]
     assert first.content.endswith(b"retry: 1000\n\n")
-    assert world.keys(layout.subscribers(job.job_id)) == []
+    assert fakes.keys(layout.subscribers(job.job_id)) == []
     again = await following.get(job.job_id, parsed(first.content)[0]["id"])
     assert again.content == b"retry: 1000\n\n"
-    await world.succeed(job)
+    await fakes.succeed(job)
     assert named((await following.get(job.job_id, "queued 0")).content) == ["completed"]
     assert (await following.get(job.job_id, "end")).status_code == 204
 
 
 @pytest.mark.parametrize("endpoint", [None, "http://127.0.0.1:9"])
 async def test_an_unknown_job_is_a_problem(endpoint: str | None) -> None:
-    world = World()
-    problem(await Following(world, endpoint=endpoint).get(world.resources.new_id()), 404, "not_found")
+    fakes = FakeService()
+    problem(await Following(fakes, endpoint=endpoint).get(fakes.resources.new_id()), 404, "not_found")
 
 
 async def test_connections_are_limited_with_those_of_websockets() -> None:
-    world = World(Settings(tts_backend="mock", connections_per_address=1))
-    job, following = await world.job(), Following(world)
+    fakes = FakeService(Settings(tts_backend="mock", connections_per_address=1))
+    job, following = await fakes.job(), Following(fakes)
     async with following.asked(job.job_id):
         problem(await following.get(job.job_id), 429, "too_many_requests")
         await following.end(job)
@@ -228,10 +228,10 @@ class Impatient(JobEvents):
 class Stream:
     """A stream read frame by frame."""
 
-    def __init__(self, world: World, job: Request) -> None:
+    def __init__(self, fakes: FakeService, job: Request) -> None:
         self.is_allowed = True
         self.waiter, self.received = Waiter(None), ReceivedProgress()
-        made = Impatient(world.resources, QueueDepth(world.resources), None, job.job_id, "")
+        made = Impatient(fakes.resources, QueueDepth(fakes.resources), None, job.job_id, "")
         self.frames = made.until_end(self.waiter, self.received, self._is_allowed)
 
     async def _is_allowed(self) -> bool:
@@ -243,33 +243,33 @@ class Stream:
 
 
 async def test_a_stream_without_news_has_heartbeats_and_finds_an_end_that_it_was_not_told_of() -> None:
-    world = World()
-    job = await world.job()
-    stream = Stream(world, job)
+    fakes = FakeService()
+    job = await fakes.job()
+    stream = Stream(fakes, job)
     assert await stream.next() == b"retry: 2000\n\n"
     assert named(await stream.next()) == ["queued"]
     assert [await stream.next() for _ in range(2)] == [b": ping\n\n"] * 2
-    await world.succeed(job)
+    await fakes.succeed(job)
     while (frame := await stream.next()) == b": ping\n\n":
         pass
     assert named(frame) == ["completed"]
 
 
 async def test_an_outage_of_the_storage_is_waited_for() -> None:
-    world = World()
-    stream = Stream(world, await world.job())
-    world.bucket.switch.is_up = False
+    fakes = FakeService()
+    stream = Stream(fakes, await fakes.job())
+    fakes.bucket.switch.is_up = False
     assert [await stream.next() for _ in range(3)][1:] == [b": ping\n\n"] * 2
-    world.bucket.switch.is_up = True
+    fakes.bucket.switch.is_up = True
     while (frame := await stream.next()) == b": ping\n\n":
         pass
     assert named(frame) == ["queued"]
 
 
 async def test_who_reads_slowly_continues_with_the_present_state() -> None:
-    world = World()
-    job = await world.job()
-    stream = Stream(world, job)
+    fakes = FakeService()
+    job = await fakes.job()
+    stream = Stream(fakes, job)
     await stream.next()
     await stream.next()
     stream.received.add(StreamStarted(job_id=job.job_id, take="m"))
@@ -282,8 +282,8 @@ async def test_who_reads_slowly_continues_with_the_present_state() -> None:
 
 
 async def test_a_stream_ends_when_the_key_is_no_longer_valid() -> None:
-    world = World()
-    stream = Stream(world, await world.job())
+    fakes = FakeService()
+    stream = Stream(fakes, await fakes.job())
     assert [await stream.next() for _ in range(3)][-1] == b": ping\n\n"
     stream.is_allowed = False
     async with asyncio.timeout(5):
@@ -291,18 +291,18 @@ async def test_a_stream_ends_when_the_key_is_no_longer_valid() -> None:
 
 
 async def test_a_job_past_its_deadline_has_failed() -> None:
-    world = World()
-    stream = Stream(world, await world.job())
+    fakes = FakeService()
+    stream = Stream(fakes, await fakes.job())
     await stream.next()
     await stream.next()
-    world.later(hours=2)
+    fakes.advance(hours=2)
     while (frame := await stream.next()) == b": ping\n\n":
         pass
     assert parsed(frame)[0]["data"]["data"]["code"] == "deadline_exceeded"
 
 
 async def test_a_process_that_stops_ends_the_stream_without_an_end_of_the_job() -> None:
-    world = World()
-    job, following = await world.job(), Following(world)
+    fakes = FakeService()
+    job, following = await fakes.job(), Following(fakes)
     following.waiters.stop()
     assert named((await following.get(job.job_id)).content) == ["queued"]

@@ -14,8 +14,8 @@ from pipeline.access.api_keys import ANONYMOUS
 from pipeline.contract.records import ReplyTo
 from pipeline.errors import Unavailable
 from pipeline.settings import Settings
+from tests.fake_service import FakeService
 from tests.speech import voice_wav
-from tests.world import World
 
 PLACE = "https://secret-bucket.s3.amazonaws.com"
 
@@ -77,11 +77,11 @@ CALLS: list[tuple[str, str, dict[str, Any]]] = [
 @pytest.mark.parametrize("failure", FAILURES)
 @pytest.mark.parametrize(("method", "path", "how"), CALLS)
 async def test_no_route_does(method: str, path: str, how: dict[str, Any], failure: type[Exception]) -> None:
-    world = World(SETTINGS)
-    session_id = await world.session()
+    fakes = FakeService(SETTINGS)
+    session_id = await fakes.session()
     app = create_app(SETTINGS)
-    serve_with(app, world.resources)
-    world.blow_after(0, failure)
+    serve_with(app, fakes.resources)
+    fakes.fail_after(0, failure)
     sent: dict[str, Any] = {
         kind: {name: session_id if value == "SESSION" else value for name, value in what.items()}
         for kind, what in how.items()
@@ -107,10 +107,10 @@ async def silent(message: dict[str, Any]) -> None:
     ],
 )
 async def test_no_message_does(message: dict[str, Any], failure: type[Exception]) -> None:
-    world = World(SETTINGS)
-    session_id = await world.session()
-    world.blow_after(0, failure)
-    dispatcher = Dispatcher(world.resources, AccessControl(world.resources))
+    fakes = FakeService(SETTINGS)
+    session_id = await fakes.session()
+    fakes.fail_after(0, failure)
+    dispatcher = Dispatcher(fakes.resources, AccessControl(fakes.resources))
     raw = json.dumps(message).replace("SESSION", session_id)
     answer = await dispatcher.answer(ReplyTo(endpoint="http://x", connection_id="c"), ANONYMOUS, raw, silent)
     assert answer is not None

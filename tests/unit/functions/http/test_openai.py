@@ -12,8 +12,8 @@ from pipeline.domain import voice_changes, voice_renaming
 from pipeline.errors import NotFound, Unavailable
 from pipeline.settings import Settings
 from tests.api import api
+from tests.fake_service import FakeService
 from tests.speech import voice_wav
-from tests.world import World
 
 SPEECH = {"model": "tts-1", "voice": "nova", "input": "Hello."}
 
@@ -30,11 +30,11 @@ def error(answer: httpx.Response, status: int, type_: str, code: str, param: str
     assert answer.headers.get("x-should-retry") == ("false" if status in {409, 422} else None)
 
 
-async def world_with_voices(*names: str, settings: Settings | None = None) -> World:
-    world = World(settings or Settings())
+async def world_with_voices(*names: str, settings: Settings | None = None) -> FakeService:
+    fakes = FakeService(settings or Settings())
     for name in names:
-        await voice_changes.save(world.resources, None, await world.session(), name)
-    return world
+        await voice_changes.save(fakes.resources, None, await fakes.session(), name)
+    return fakes
 
 
 JSON = {"content-type": "application/json"}
@@ -94,19 +94,19 @@ async def test_a_taken_name_is_not_tried_again() -> None:
     ],
 )
 async def test_what_fails_here_may_be_tried_again(fault: type[Exception], expected: Any) -> None:
-    world = await world_with_voices("Nova")
-    world.blow_after(0, fault)
-    async with api(world) as client:
+    fakes = await world_with_voices("Nova")
+    fakes.fail_after(0, fault)
+    async with api(fakes) as client:
         answer = await client.get("/v1/audio/voices")
     error(answer, *expected)
 
 
 async def test_keys_and_quotas_have_openais_errors_too() -> None:
-    world = World(Settings(auth="keys", requests_per_minute=1))
-    key, _ = await api_keys.make(world.resources, owner="alice", name="test", scopes=("preview",), expires_at=None)
+    fakes = FakeService(Settings(auth="keys", requests_per_minute=1))
+    key, _ = await api_keys.make(fakes.resources, owner="alice", name="test", scopes=("preview",), expires_at=None)
     headers = {"Authorization": f"Bearer {key}"}
     sample = {"recording": ("a.wav", voice_wav(120.0))}
-    async with api(world) as client:
+    async with api(fakes) as client:
         error(await client.get("/v1/models"), 401, "authentication_error", "unauthorized")
         no_scope = await client.post("/v1/audio/voice_consents", files=sample, headers=headers)
         error(no_scope, 403, "permission_error", "forbidden")
@@ -116,7 +116,7 @@ async def test_keys_and_quotas_have_openais_errors_too() -> None:
 
 
 async def test_other_routes_keep_their_errors() -> None:
-    async with api(World()) as client:
+    async with api(FakeService()) as client:
         answer = await client.get("/voices/nobody")
     assert answer.headers["content-type"] == "application/problem+json"
     assert "x-request-id" not in answer.headers
@@ -124,35 +124,35 @@ async def test_other_routes_keep_their_errors() -> None:
 
 @pytest.mark.parametrize("named", ["nova-of-nowhere", "Nova of Nowhere", " nova OF nowhere "])
 async def test_a_voice_is_found_by_id_or_name(named: str) -> None:
-    world = await world_with_voices("Nova of Nowhere", "Nova")
-    assert (await find_voice(world.resources, None, named)).voice_id == "nova-of-nowhere"
+    fakes = await world_with_voices("Nova of Nowhere", "Nova")
+    assert (await find_voice(fakes.resources, None, named)).voice_id == "nova-of-nowhere"
 
 
 async def test_a_renamed_voice_is_found_by_its_new_name_and_its_id() -> None:
-    world = await world_with_voices("Nova")
-    await voice_renaming.rename(world.resources, None, "nova", name="Stella")
+    fakes = await world_with_voices("Nova")
+    await voice_renaming.rename(fakes.resources, None, "nova", name="Stella")
     for named in ("Stella", "nova"):
-        assert (await find_voice(world.resources, None, named)).voice_id == "nova"
+        assert (await find_voice(fakes.resources, None, named)).voice_id == "nova"
     with pytest.raises(NotFound):
-        await find_voice(world.resources, None, "Luna")
+        await find_voice(fakes.resources, None, "Luna")
 
 
 async def test_a_speed_that_can_not_be_made_here_is_refused_before_a_job_is_made(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    world = await world_with_voices("Nova")
-    before = list(world.synthesis.bodies)
+    fakes = await world_with_voices("Nova")
+    before = list(fakes.synthesis.bodies)
     monkeypatch.setitem(sys.modules, "av", None)
-    async with api(world) as client:
+    async with api(fakes) as client:
         for wish in ({"speed": 2}, {"response_format": "aac"}):
             answer = await client.post("/v1/audio/speech", json=SPEECH | wish)
             assert answer.status_code == 422
             assert "`av`" in answer.json()["error"]["message"]
-    assert world.synthesis.bodies == before
+    assert fakes.synthesis.bodies == before
 
 
 async def test_an_id_of_a_consent_that_is_not_stored_is_not_taken_for_words() -> None:
-    async with api(World()) as client:
+    async with api(FakeService()) as client:
         for consent in ("cons_1234", "0" * 32):
             sample = {"audio_sample": ("a.wav", voice_wav(120.0))}
             answer = await client.post("/v1/audio/voices", data={"name": "Nova", "consent": consent}, files=sample)

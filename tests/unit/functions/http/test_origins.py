@@ -11,7 +11,7 @@ from functions.access.page_origins import may_use
 from functions.http.application import create_app, serve_with
 from functions.http.middleware.origins import METHODS, Cors, OriginCheck, is_loopback_name
 from pipeline.settings import Settings
-from tests.world import World
+from tests.fake_service import FakeService
 
 STUDIO, EVIL = "https://studio.example", "https://evil.example"
 NAMED = Settings(cors_origins=f"{STUDIO}, http://localhost:3000")
@@ -46,8 +46,8 @@ def test_whose_pages_may(origin: str | None, host: str | None, may: bool) -> Non
 
 def client_of(settings: Settings, *, on_loopback: bool = False) -> httpx.AsyncClient:
     app = create_app(settings, on_loopback=on_loopback)
-    world = World(settings)
-    serve_with(app, world.resources)
+    fakes = FakeService(settings)
+    serve_with(app, fakes.resources)
     return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test")
 
 

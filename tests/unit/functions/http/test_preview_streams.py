@@ -20,8 +20,8 @@ from pipeline.contract.stream_messages import AudioChunk, StreamStarted, encode_
 from pipeline.domain import jobs
 from pipeline.errors import SynthesisFailed
 from pipeline.settings import Settings
+from tests.fake_service import FakeService
 from tests.speech import voice
-from tests.world import World
 
 RATE = 24_000
 WAV = encode_wav(voice(150.0, seconds=1.0, sample_rate=RATE))
@@ -34,8 +34,8 @@ Work = Callable[["Worker"], Awaitable[None]]
 class Worker:
     """Plays the worker of one job."""
 
-    def __init__(self, world: World, waiters: CompletionWaiters, request: Request) -> None:
-        self._world = world
+    def __init__(self, fakes: FakeService, waiters: CompletionWaiters, request: Request) -> None:
+        self._fakes = fakes
         self._waiters = waiters
         self.request = request
 
@@ -66,31 +66,31 @@ class Worker:
 
     async def succeed(self, wav: bytes = WAV) -> None:
         """Store the audio and the outcome, and send the completion."""
-        resources = self._world.resources
+        resources = self._fakes.resources
         key = layout.preview(self.request.job_id)
         await resources.bucket.put(key, wav, "audio/wav")
         preview = Preview(
             key=key,
             sample_rate=RATE,
             duration_seconds=1.0,
-            expires_at=retention.preview_expires_at(self._world.time(), resources.settings),
+            expires_at=retention.preview_expires_at(self._fakes.time(), resources.settings),
         )
-        outcome = Succeeded(**outcome_fields(self.request, self._world.time()), preview=preview)
+        outcome = Succeeded(**outcome_fields(self.request, self._fakes.time()), preview=preview)
         await jobs.write_outcome(resources, outcome)
         self.deliver(Completion(outcome).to_bytes())
 
     async def fail(self) -> None:
         """Store the failure, and send the completion."""
         error = SynthesisFailed("It can't be said.")
-        outcome = jobs.failure(self.request, error, self._world.time())
-        await jobs.write_outcome(self._world.resources, outcome)
+        outcome = jobs.failure(self.request, error, self._fakes.time())
+        await jobs.write_outcome(self._fakes.resources, outcome)
         self.deliver(Completion(outcome).to_bytes())
 
 
 @asynccontextmanager
-async def api(world: World) -> AsyncIterator[tuple[httpx.AsyncClient, CompletionWaiters]]:
-    app = create_app(world.resources.settings)
-    waiters = serve_with(app, world.resources)
+async def api(fakes: FakeService) -> AsyncIterator[tuple[httpx.AsyncClient, CompletionWaiters]]:
+    app = create_app(fakes.resources.settings)
+    waiters = serve_with(app, fakes.resources)
     waiters.endpoint = "http://127.0.0.1:9"
     transport = httpx.ASGITransport(app, raise_app_exceptions=True)
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
@@ -99,17 +99,17 @@ async def api(world: World) -> AsyncIterator[tuple[httpx.AsyncClient, Completion
 
 async def heard(work: Work, query: str = "stream=1", accept: str = "*/*") -> httpx.Response:
     """Ask for a preview, let a worker do its job, and return the whole answer."""
-    world = World()
-    async with api(world) as (client, waiters):
-        form = {"session_id": await world.session(), "response_text": "Hello."}
+    fakes = FakeService()
+    async with api(fakes) as (client, waiters):
+        form = {"session_id": await fakes.session(), "response_text": "Hello."}
         calling = asyncio.create_task(client.post(f"/preview?{query}", data=form, headers={"Accept": accept}))
-        while not world.synthesis.bodies and not calling.done():  # noqa: ASYNC110 - there is nothing else to wait for
+        while not fakes.synthesis.bodies and not calling.done():  # noqa: ASYNC110 - there is nothing else to wait for
             await asyncio.sleep(0)
-        message = parse_queue_message(world.synthesis.bodies[0])
+        message = parse_queue_message(fakes.synthesis.bodies[0])
         assert message is not None
-        request = await jobs.read_request(world.resources, message.job_id)
+        request = await jobs.read_request(fakes.resources, message.job_id)
         assert request is not None
-        await work(Worker(world, waiters, request))
+        await work(Worker(fakes, waiters, request))
         return await calling
 
 
@@ -155,13 +155,13 @@ async def test_the_format_is_the_one_asked_for(query: str, accept: str, media_ty
 
 
 async def test_an_unknown_format_is_refused() -> None:
-    world = World()
-    async with api(world) as (client, _):
-        form = {"session_id": await world.session(), "response_text": "Hello."}
+    fakes = FakeService()
+    async with api(fakes) as (client, _):
+        form = {"session_id": await fakes.session(), "response_text": "Hello."}
         answer = await client.post("/preview?format=midi", data=form)
     assert answer.status_code == 422
     assert "mp3" in answer.json()["error"]
-    assert world.synthesis.bodies == []
+    assert fakes.synthesis.bodies == []
 
 
 async def test_a_failure_before_the_first_audio_is_a_problem() -> None:
@@ -227,56 +227,56 @@ async def test_a_job_that_fails_in_the_middle_breaks_the_answer_off() -> None:
 
 
 async def test_where_nothing_can_be_streamed_the_preview_is_answered_whole() -> None:
-    world = World()
-    async with api(world) as (client, waiters):
+    fakes = FakeService()
+    async with api(fakes) as (client, waiters):
         waiters.endpoint = None
-        form = {"session_id": await world.session(), "response_text": "Hello."}
+        form = {"session_id": await fakes.session(), "response_text": "Hello."}
         calling = asyncio.create_task(client.post("/preview?stream=1", data=form))
-        while not world.synthesis.bodies:  # noqa: ASYNC110 - there is nothing else to wait for
+        while not fakes.synthesis.bodies:  # noqa: ASYNC110 - there is nothing else to wait for
             await asyncio.sleep(0)
-        message = parse_queue_message(world.synthesis.bodies[0])
+        message = parse_queue_message(fakes.synthesis.bodies[0])
         assert message is not None
-        request = await jobs.read_request(world.resources, message.job_id)
+        request = await jobs.read_request(fakes.resources, message.job_id)
         assert request is not None
         assert request.subscriber is None
-        await world.succeed(request)
+        await fakes.succeed(request)
         assert (await calling).content == b"RIFF"
 
 
 async def test_an_answer_that_was_sent_directly_costs_no_read() -> None:
-    world = World()
-    async with api(world) as (client, waiters):
-        form = {"session_id": await world.session(), "response_text": "Hello."}
+    fakes = FakeService()
+    async with api(fakes) as (client, waiters):
+        form = {"session_id": await fakes.session(), "response_text": "Hello."}
         calling = asyncio.create_task(client.post("/preview", data=form))
-        while not world.synthesis.bodies:  # noqa: ASYNC110 - there is nothing else to wait for
+        while not fakes.synthesis.bodies:  # noqa: ASYNC110 - there is nothing else to wait for
             await asyncio.sleep(0)
-        message = parse_queue_message(world.synthesis.bodies[0])
+        message = parse_queue_message(fakes.synthesis.bodies[0])
         assert message is not None
-        request = await jobs.read_request(world.resources, message.job_id)
+        request = await jobs.read_request(fakes.resources, message.job_id)
         assert request is not None
-        outcome = await world.succeed(request)
-        world.mend()
-        worker = Worker(world, waiters, request)
+        outcome = await fakes.succeed(request)
+        fakes.recover()
+        worker = Worker(fakes, waiters, request)
         assert worker.deliver(Completion(outcome, WAV).to_bytes())
         answer = await calling
         assert (answer.status_code, answer.content) == (200, WAV)
         assert answer.headers["expires"] == "Thu, 01 Jan 2026 00:20:00 GMT"
-        assert world.bucket.switch.calls == []
+        assert fakes.bucket.switch.calls == []
         assert worker.deliver(b'{"job_id": "x"}'), "the event that follows finds that the client was answered"
 
 
 async def test_audio_that_was_sent_directly_is_redirected_to_where_it_is_too_large() -> None:
-    world = World(Settings(tts_backend="mock", answer_max_megabytes=0.000001))
-    async with api(world) as (client, waiters):
-        form = {"session_id": await world.session(), "response_text": "Hello."}
+    fakes = FakeService(Settings(tts_backend="mock", answer_max_megabytes=0.000001))
+    async with api(fakes) as (client, waiters):
+        form = {"session_id": await fakes.session(), "response_text": "Hello."}
         calling = asyncio.create_task(client.post("/preview", data=form))
-        while not world.synthesis.bodies:  # noqa: ASYNC110 - there is nothing else to wait for
+        while not fakes.synthesis.bodies:  # noqa: ASYNC110 - there is nothing else to wait for
             await asyncio.sleep(0)
-        message = parse_queue_message(world.synthesis.bodies[0])
+        message = parse_queue_message(fakes.synthesis.bodies[0])
         assert message is not None
-        request = await jobs.read_request(world.resources, message.job_id)
+        request = await jobs.read_request(fakes.resources, message.job_id)
         assert request is not None
-        outcome = await world.succeed(request)
-        assert Worker(world, waiters, request).deliver(Completion(outcome, WAV).to_bytes())
+        outcome = await fakes.succeed(request)
+        assert Worker(fakes, waiters, request).deliver(Completion(outcome, WAV).to_bytes())
         answer = await calling
         assert (answer.status_code, answer.content) == (303, b"")

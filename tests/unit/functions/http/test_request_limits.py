@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 from functions.http.application import RECORDING_PATHS, body_limit, create_app, serve_with
 from functions.http.middleware.request_limits import SLOWEST_BYTES_PER_SECOND, BodyLimit, BodyLimits
 from pipeline.settings import FORM_BYTES, Settings
-from tests.world import World
+from tests.fake_service import FakeService
 
 
 async def echo(scope: Scope, receive: Receive, send: Send) -> None:
@@ -140,11 +140,11 @@ PART = b'--b\r\nContent-Disposition: form-data; name="transcription"%b\r\n\r\n%b
     ids=lambda value: repr(value)[:40],
 )
 async def test_what_is_nested_repeated_or_endless_is_refused(path: str, content_type: str, content: bytes) -> None:
-    world = World()
-    app = create_app(world.resources.settings)
-    serve_with(app, world.resources)
+    fakes = FakeService()
+    app = create_app(fakes.resources.settings)
+    serve_with(app, fakes.resources)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
         answer = await client.post(path, content=content, headers={"content-type": content_type})
     assert answer.status_code in {400, 422}
     assert answer.json()["error"]
-    assert world.keys() == []
+    assert fakes.keys() == []

@@ -9,7 +9,7 @@ from functions.http.application import create_app, serve_with
 from functions.http.middleware.security_headers import HEADERS
 from functions.http.pages.docs_page import PAGE, POLICY
 from pipeline.settings import Settings
-from tests.world import World
+from tests.fake_service import FakeService
 
 SETTINGS = Settings(cors_origins="https://studio.example")
 ALL = [
@@ -30,18 +30,18 @@ ALL = [
 ]
 
 
-def client_of(world: World) -> httpx.AsyncClient:
-    app = create_app(world.resources.settings)
-    serve_with(app, world.resources)
+def client_of(fakes: FakeService) -> httpx.AsyncClient:
+    app = create_app(fakes.resources.settings)
+    serve_with(app, fakes.resources)
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     return httpx.AsyncClient(transport=transport, base_url="http://test")
 
 
 async def answer_of(method: str, path: str, **headers: str) -> httpx.Response:
-    world = World(SETTINGS)
+    fakes = FakeService(SETTINGS)
     if "BROKEN" in path:
-        world.blow_after(0, ZeroDivisionError)
-    async with client_of(world) as client:
+        fakes.fail_after(0, ZeroDivisionError)
+    async with client_of(fakes) as client:
         return await client.request(method, path.lower(), headers=headers)
 
 

@@ -10,28 +10,28 @@ from functions.http.operations.health_checks import HealthChecks
 from functions.http.operations.job_statistics import read_statistics
 from functions.http.operations.service_status import ServiceStatus, StatusReader
 from pipeline.contract.records import Request, Timings
-from tests.world import World
+from tests.fake_service import FakeService
 
 QUICK = Timings(queued_seconds=1, synthesis_seconds=1, real_time_factor=0.25)
 SLOW = Timings(queued_seconds=9, synthesis_seconds=3, real_time_factor=2)
 
 
-async def read(world: World) -> ServiceStatus:
-    return await reader(world).read()
+async def read(fakes: FakeService) -> ServiceStatus:
+    return await reader(fakes).read()
 
 
-def reader(world: World) -> StatusReader:
-    return StatusReader(world.resources, HealthChecks(world.resources), "1.2.3")
+def reader(fakes: FakeService) -> StatusReader:
+    return StatusReader(fakes.resources, HealthChecks(fakes.resources), "1.2.3")
 
 
-async def spoken(world: World, timings: Timings) -> Request:
-    request = await world.job()
-    await world.succeed(request, timings)
+async def spoken(fakes: FakeService, timings: Timings) -> Request:
+    request = await fakes.job()
+    await fakes.succeed(request, timings)
     return request
 
 
 async def test_a_service_that_has_done_nothing_is_well() -> None:
-    status = await read(World())
+    status = await read(FakeService())
     assert (status.status, status.sweep, status.worker) == ("ok", None, None)
     assert status.jobs is not None
     assert (status.jobs.made, status.jobs.wait_seconds, status.jobs.last_ended_at) == (0, None, None)
@@ -39,42 +39,42 @@ async def test_a_service_that_has_done_nothing_is_well() -> None:
 
 
 async def test_the_jobs_of_the_last_hour_by_outcome_with_waits_and_speeds() -> None:
-    world = World()
-    await spoken(world, SLOW)
-    world.later(hours=1, seconds=1)
-    await spoken(world, QUICK)
-    await spoken(world, SLOW)
-    await world.fail(await world.job())
-    await world.job()
-    jobs = await read_statistics(world.resources)
+    fakes = FakeService()
+    await spoken(fakes, SLOW)
+    fakes.advance(hours=1, seconds=1)
+    await spoken(fakes, QUICK)
+    await spoken(fakes, SLOW)
+    await fakes.fail(await fakes.job())
+    await fakes.job()
+    jobs = await read_statistics(fakes.resources)
     assert (jobs.made, jobs.open, jobs.read) == (4, 1, 3)
     assert jobs.outcomes == {"succeeded": 2, "unavailable": 1}
     assert jobs.wait_seconds is not None
     assert (jobs.wait_seconds.p50, jobs.wait_seconds.p95, jobs.wait_seconds.max) == (9, 9, 9)
     assert jobs.speed is not None
     assert (jobs.speed.p50, jobs.speed.p95, jobs.speed.max) == (0.5, 0.5, 4)
-    assert (jobs.audio_seconds, jobs.last_ended_at) == (2.5, world.time())
+    assert (jobs.audio_seconds, jobs.last_ended_at) == (2.5, fakes.time())
 
 
 async def test_queues_tell_what_waits_and_what_is_taken() -> None:
-    world = World()
+    fakes = FakeService()
     for _ in range(3):
-        await world.job()
-    await world.synthesis.receive(1, wait_seconds=0)
-    queue = (await read(world)).queues["synthesis"]
+        await fakes.job()
+    await fakes.synthesis.receive(1, wait_seconds=0)
+    queue = (await read(fakes)).queues["synthesis"]
     assert queue is not None
     assert (queue.waiting, queue.taken) == (2, 1)
 
 
 async def test_a_sweep_is_late_once_its_minute_is_over() -> None:
-    world = World()
-    await sweep.handle(world.resources, {})
-    world.later(seconds=59)
-    assert _lag(await read(world)) == 0
-    world.later(seconds=31)
-    assert _lag(await read(world)) == 30
-    world.later(minutes=10)
-    assert (await read(world)).status == "degraded"
+    fakes = FakeService()
+    await sweep.handle(fakes.resources, {})
+    fakes.advance(seconds=59)
+    assert _lag(await read(fakes)) == 0
+    fakes.advance(seconds=31)
+    assert _lag(await read(fakes)) == 30
+    fakes.advance(minutes=10)
+    assert (await read(fakes)).status == "degraded"
 
 
 def _lag(status: ServiceStatus) -> float:
@@ -83,16 +83,16 @@ def _lag(status: ServiceStatus) -> float:
 
 
 async def test_dead_letters_are_no_good_sign() -> None:
-    world = World()
-    await world.dead.send("{}")
-    assert (await read(world)).status == "degraded"
+    fakes = FakeService()
+    await fakes.dead.send("{}")
+    assert (await read(fakes)).status == "degraded"
 
 
 async def test_what_does_not_answer_is_told_and_the_rest_is_there() -> None:
-    world = World()
-    await world.job()
-    world.bucket.switch.is_up = world.dead.switch.is_up = False
-    status = await read(world)
+    fakes = FakeService()
+    await fakes.job()
+    fakes.bucket.switch.is_up = fakes.dead.switch.is_up = False
+    status = await read(fakes)
     assert (status.status, status.jobs, status.sweep) == ("degraded", None, None)
     assert status.unreachable == ["storage"]
     assert status.queues["dead letters"] is None
@@ -102,42 +102,42 @@ async def test_what_does_not_answer_is_told_and_the_rest_is_there() -> None:
 
 
 async def test_however_many_ask_it_looks_every_few_seconds() -> None:
-    world = World()
-    reading = reader(world)
+    fakes = FakeService()
+    reading = reader(fakes)
     for _ in range(10):
         await reading.read()
-    assert world.synthesis.switch.count("counts") == 1
-    world.later(seconds=5)
+    assert fakes.synthesis.switch.count("counts") == 1
+    fakes.advance(seconds=5)
     await reading.read()
-    assert world.synthesis.switch.count("counts") == 2
+    assert fakes.synthesis.switch.count("counts") == 2
 
 
 async def test_a_job_with_many_files_is_one_job() -> None:
-    world = World()
-    request = await spoken(world, QUICK)
+    fakes = FakeService()
+    request = await spoken(fakes, QUICK)
     for client in "abc":
-        await world.bucket.put(f"jobs/{request.job_id}/subscribers/{client}.json", b"{}", "application/json")
-    assert (await read_statistics(world.resources)).made == 1
+        await fakes.bucket.put(f"jobs/{request.job_id}/subscribers/{client}.json", b"{}", "application/json")
+    assert (await read_statistics(fakes.resources)).made == 1
 
 
 async def test_of_very_many_jobs_the_newest_tell() -> None:
-    world = World()
-    await world.fail(await world.job())
-    world.later(seconds=1)
-    await spoken(world, QUICK)
-    world.later(seconds=1)
-    await spoken(world, SLOW)
-    jobs = await read_statistics(world.resources, read_at_most=2)
+    fakes = FakeService()
+    await fakes.fail(await fakes.job())
+    fakes.advance(seconds=1)
+    await spoken(fakes, QUICK)
+    fakes.advance(seconds=1)
+    await spoken(fakes, SLOW)
+    jobs = await read_statistics(fakes.resources, read_at_most=2)
     assert (jobs.made, jobs.read, jobs.outcomes) == (3, 2, {"succeeded": 2})
 
 
 async def test_prometheus_reads_the_same_figures() -> None:
-    world = World()
-    await spoken(world, QUICK)
-    await world.fail(await world.job())
-    await sweep.handle(world.resources, {})
-    world.later(minutes=2)
-    text = await metrics(world)
+    fakes = FakeService()
+    await spoken(fakes, QUICK)
+    await fakes.fail(await fakes.job())
+    await sweep.handle(fakes.resources, {})
+    fakes.advance(minutes=2)
+    text = await metrics(fakes)
     assert 'voice_cloning_jobs_ended{outcome="succeeded"} 1\n' in text
     assert 'voice_cloning_jobs_ended{outcome="unavailable"} 1\n' in text
     assert 'voice_cloning_job_speed{quantile="0.5"} 4\n' in text
@@ -149,9 +149,9 @@ async def test_prometheus_reads_the_same_figures() -> None:
     assert all(line.startswith("#") or float(line.rsplit(" ", 1)[1]) >= 0 for line in lines)
 
 
-async def metrics(world: World) -> str:
-    app = create_app(world.resources.settings)
-    serve_with(app, world.resources)
+async def metrics(fakes: FakeService) -> str:
+    app = create_app(fakes.resources.settings)
+    serve_with(app, fakes.resources)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
         answer = await client.get("/metrics")
         assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")

@@ -8,8 +8,8 @@ import pytest
 
 from functions.http.application import create_app, serve_with
 from pipeline.settings import Settings
+from tests.fake_service import FakeService
 from tests.fakes import Switch
-from tests.world import World
 
 
 class Hanging(Switch):
@@ -27,12 +27,12 @@ class Hanging(Switch):
         self._left -= 1
 
 
-async def cancelled(world: World, switch: Hanging) -> httpx.Response:
+async def cancelled(fakes: FakeService, switch: Hanging) -> httpx.Response:
     """Ask for a preview, and cancel the request once the storage or the queue hangs."""
-    app = create_app(world.resources.settings)
-    serve_with(app, world.resources)
-    session_id = await world.session()
-    world.synthesis.switch = switch
+    app = create_app(fakes.resources.settings)
+    serve_with(app, fakes.resources)
+    session_id = await fakes.session()
+    fakes.synthesis.switch = switch
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
         asked = asyncio.create_task(
             client.post("/preview", data={"session_id": session_id, "response_text": "Hello."})
@@ -44,8 +44,8 @@ async def cancelled(world: World, switch: Hanging) -> httpx.Response:
 
 @pytest.mark.parametrize(("calls", "has_job"), [(0, False), (1, True)])
 async def test_a_cancelled_request_is_answered_503_and_names_its_job(calls: int, has_job: bool) -> None:
-    world = World(Settings(preview_wait_seconds=0))
-    answer = await cancelled(world, Hanging(calls))
+    fakes = FakeService(Settings(preview_wait_seconds=0))
+    answer = await cancelled(fakes, Hanging(calls))
     assert (answer.status_code, answer.headers["content-type"]) == (503, "application/problem+json")
     assert int(answer.headers["retry-after"]) > 0
     body = json.loads(answer.content)

@@ -15,7 +15,7 @@ from pipeline.contract import layout
 from pipeline.domain import presigned_urls
 from pipeline.settings import Settings
 from tests.api import problem
-from tests.world import World, spoken
+from tests.fake_service import FakeService, spoken
 
 SETTINGS = Settings(host="0.0.0.0", auth="none", aws_endpoint_url="http://127.0.0.1:4566")
 WAV = encode_wav(spoken())
@@ -23,9 +23,9 @@ BASE = "http://studio.lan:8000"
 
 
 @asynccontextmanager
-async def api(world: World) -> AsyncIterator[httpx.AsyncClient]:
+async def api(fakes: FakeService) -> AsyncIterator[httpx.AsyncClient]:
     app = create_app(SETTINGS)
-    serve_with(app, replace(world.resources, path_signer=PathSigner("secret", world.time)))
+    serve_with(app, replace(fakes.resources, path_signer=PathSigner("secret", fakes.time)))
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url=BASE) as client:
         yield client
@@ -48,10 +48,10 @@ def test_the_api_serves_links_itself_where_the_storage_is_out_of_reach(
 
 
 async def test_a_signed_link_opens_the_preview_at_the_address_that_the_caller_used() -> None:
-    world = World(SETTINGS)
-    request = await world.job()
-    await world.succeed(request)
-    async with api(world) as client:
+    fakes = FakeService(SETTINGS)
+    request = await fakes.job()
+    await fakes.succeed(request)
+    async with api(fakes) as client:
         url = (await client.get(f"/jobs/{request.job_id}?signed=1")).json()["signed_url"]
         assert url.startswith(BASE)
         answer = await client.get(url)
@@ -66,64 +66,64 @@ async def test_a_signed_link_opens_the_preview_at_the_address_that_the_caller_us
 
 
 async def test_a_signed_link_opens_nothing_else_and_ends() -> None:
-    world = World(SETTINGS)
-    request, other = await world.job(), await world.job()
+    fakes = FakeService(SETTINGS)
+    request, other = await fakes.job(), await fakes.job()
     for made in (request, other):
-        await world.succeed(made)
-    async with api(world) as client:
+        await fakes.succeed(made)
+    async with api(fakes) as client:
         url = (await client.get(f"/jobs/{request.job_id}?signed=1")).json()["signed_url"]
         problem(await client.get(url.replace(request.job_id, other.job_id)), 403, "forbidden")
         problem(await client.get(url.replace("expires=", "expires=1")), 403, "forbidden")
         problem(await client.get(url[:-1] + ("0" if url[-1] != "0" else "1")), 403, "forbidden")
         problem(await client.get(urlsplit(url).path), 422)
-        world.later(minutes=20)
+        fakes.advance(minutes=20)
         problem(await client.get(url), 410, "expired")
 
 
 async def test_an_upload_form_can_be_used_at_the_address_that_the_caller_used() -> None:
-    world = World(SETTINGS)
-    async with api(world) as client:
+    fakes = FakeService(SETTINGS)
+    async with api(fakes) as client:
         form = (await client.post("/uploads", json={"transcription": "What I say."})).json()
         assert form["url"].startswith(BASE)
         posted = await client.post(form["url"], data=form["fields"], files={"file": ("a.wav", WAV)})
         assert posted.status_code == 204
-        assert world.bucket.objects[layout.session(form["session_id"]).unchecked_audio].body == WAV
+        assert fakes.bucket.objects[layout.session(form["session_id"]).unchecked_audio].body == WAV
         saved = await client.post("/voices", json={"session_id": form["session_id"], "name": "Nova"})
         assert saved.status_code == 201
 
 
 async def test_an_upload_form_is_for_one_session_and_size_and_ends() -> None:
-    world = World(SETTINGS)
-    async with api(world) as client:
+    fakes = FakeService(SETTINGS)
+    async with api(fakes) as client:
         form, other = [(await client.post("/uploads")).json() for _ in range(2)]
         files = {"file": ("a.wav", WAV)}
         foreign = form["url"].replace(form["session_id"], other["session_id"])
         problem(await client.post(foreign, files=files), 403, "forbidden")
         large = {"file": ("a.wav", b"x" * (SETTINGS.reference_max_bytes + 1))}
         problem(await client.post(form["url"], files=large), 413, "too_large")
-        world.later(minutes=61)
+        fakes.advance(minutes=61)
         problem(await client.post(form["url"], files=files), 410, "expired")
-    assert not [key for key in world.bucket.objects if key.endswith("unchecked")]
+    assert not [key for key in fakes.bucket.objects if key.endswith("unchecked")]
 
 
 async def test_where_links_lead_to_the_storage_there_are_no_such_paths() -> None:
     app = create_app(Settings())
-    serve_with(app, World().resources)
+    serve_with(app, FakeService().resources)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
         problem(await client.get("/signed/previews/x.wav?expires=1&signature=x"), 404)
 
 
 async def test_a_pushed_link_names_the_address_that_the_websocket_was_opened_at() -> None:
-    world = World(SETTINGS)
-    resources = replace(world.resources, path_signer=PathSigner("secret", world.time))
-    outcome = await world.succeed(await world.job())
+    fakes = FakeService(SETTINGS)
+    resources = replace(fakes.resources, path_signer=PathSigner("secret", fakes.time))
+    outcome = await fakes.succeed(await fakes.job())
     url = await presigned_urls.signed_url(resources, outcome, f"{BASE}/")
-    async with api(world) as client:
+    async with api(fakes) as client:
         assert url is not None
         assert (await client.get(url)).content == b"RIFF"
 
 
 def test_other_credentials_sign_otherwise() -> None:
-    world = World()
-    one, other = (PathSigner(secret, world.time).sign("/x", world.time()) for secret in ("a", "b"))
+    fakes = FakeService()
+    one, other = (PathSigner(secret, fakes.time).sign("/x", fakes.time()) for secret in ("a", "b"))
     assert one != other

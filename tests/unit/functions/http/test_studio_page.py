@@ -13,16 +13,16 @@ from functions.http.application import create_app, serve_with
 from functions.http.pages import studio_page
 from functions.http.pages.studio_page import FILES, WAVEFORM_STYLE, content_policy
 from pipeline.settings import Settings
-from tests.world import World
+from tests.fake_service import FakeService
 
 WEIGHT_MAX = 300_000
 
 
 @pytest.fixture
 async def client() -> AsyncIterator[httpx.AsyncClient]:
-    world = World()
-    app = create_app(world.resources.settings)
-    serve_with(app, world.resources)
+    fakes = FakeService()
+    app = create_app(fakes.resources.settings)
+    serve_with(app, fakes.resources)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as made:
         yield made
 

@@ -11,34 +11,34 @@ from functions.http.application import create_app, serve_with
 from pipeline.contract import layout
 from pipeline.domain import voice_changes
 from pipeline.settings import Settings
-from tests.world import World
+from tests.fake_service import FakeService
 
 
-def client_of(world: World) -> httpx.AsyncClient:
-    app = create_app(world.resources.settings)
-    serve_with(app, world.resources)
+def client_of(fakes: FakeService) -> httpx.AsyncClient:
+    app = create_app(fakes.resources.settings)
+    serve_with(app, fakes.resources)
     return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test")
 
 
-def recording(world: World, voice_id: str) -> bytes:
-    [key] = [key for key in world.voice_keys(layout.voice(None, voice_id).folder) if key.endswith("source.wav")]
-    return world.voices.objects[key].body
+def recording(fakes: FakeService, voice_id: str) -> bytes:
+    [key] = [key for key in fakes.voice_keys(layout.voice(None, voice_id).folder) if key.endswith("source.wav")]
+    return fakes.voices.objects[key].body
 
 
 async def test_a_sample_is_the_recording_itself() -> None:
-    world = World()
-    await voice_changes.save(world.resources, None, await world.session(), "Nova")
-    async with client_of(world) as client:
+    fakes = FakeService()
+    await voice_changes.save(fakes.resources, None, await fakes.session(), "Nova")
+    async with client_of(fakes) as client:
         answer = await client.get("/voices/nova/sample")
     assert (answer.status_code, answer.headers["content-type"]) == (200, "audio/wav")
     assert answer.headers["content-disposition"] == 'inline; filename="nova.wav"'
-    assert answer.content == recording(world, "nova")
+    assert answer.content == recording(fakes, "nova")
 
 
 async def test_a_sample_that_is_too_large_for_an_answer_is_at_the_storage() -> None:
-    world = World(Settings(answer_max_megabytes=0.01))
-    await voice_changes.save(world.resources, None, await world.session(), "Nova")
-    async with client_of(world) as client:
+    fakes = FakeService(Settings(answer_max_megabytes=0.01))
+    await voice_changes.save(fakes.resources, None, await fakes.session(), "Nova")
+    async with client_of(fakes) as client:
         answer = await client.get("/voices/nova/sample")
         assert answer.status_code == 303
         assert "audio/voices/nova/" in answer.headers["location"]
@@ -48,10 +48,10 @@ async def test_a_sample_that_is_too_large_for_an_answer_is_at_the_storage() -> N
 
 
 async def test_a_bundle_has_all_that_is_known_of_a_voice() -> None:
-    world = World()
-    session_id = await world.session("What I say.")
-    await voice_changes.save(world.resources, None, session_id, "Nova", "calm", "I agree.")
-    async with client_of(world) as client:
+    fakes = FakeService()
+    session_id = await fakes.session("What I say.")
+    await voice_changes.save(fakes.resources, None, session_id, "Nova", "calm", "I agree.")
+    async with client_of(fakes) as client:
         answer = await client.get("/voices/nova/export")
         again = await client.get("/voices/nova/export")
     assert (answer.status_code, answer.headers["content-type"]) == (200, "application/zip")
@@ -59,7 +59,7 @@ async def test_a_bundle_has_all_that_is_known_of_a_voice() -> None:
     assert again.content == answer.content
     with zipfile.ZipFile(io.BytesIO(answer.content)) as bundle:
         files = {name: bundle.read(name) for name in bundle.namelist()}
-    assert files.pop("recording.wav") == recording(world, "nova")
+    assert files.pop("recording.wav") == recording(fakes, "nova")
     described = json.loads(files.pop("metadata.json"))
     assert (described["voice_id"], described["name"], described["description"]) == ("nova", "Nova", "calm")
     assert described["consent"] == {"text": "I agree.", "given_at": "2026-01-01T00:00:00Z"}
@@ -67,9 +67,9 @@ async def test_a_bundle_has_all_that_is_known_of_a_voice() -> None:
 
 
 async def test_a_bundle_has_no_file_for_what_nobody_said() -> None:
-    world = World()
-    await voice_changes.save(world.resources, None, await world.session(""), "Nova")
-    async with client_of(world) as client:
+    fakes = FakeService()
+    await voice_changes.save(fakes.resources, None, await fakes.session(""), "Nova")
+    async with client_of(fakes) as client:
         answer = await client.get("/voices/nova/export")
     with zipfile.ZipFile(io.BytesIO(answer.content)) as bundle:
         assert bundle.namelist() == ["metadata.json", "recording.wav"]
@@ -77,17 +77,17 @@ async def test_a_bundle_has_no_file_for_what_nobody_said() -> None:
 
 @pytest.mark.parametrize("what", ["sample", "export"])
 async def test_there_is_nothing_of_a_voice_that_is_gone(what: str) -> None:
-    world = World()
-    await voice_changes.save(world.resources, None, await world.session(), "Nova")
-    await voice_changes.delete(world.resources, None, "nova")
-    async with client_of(world) as client:
+    fakes = FakeService()
+    await voice_changes.save(fakes.resources, None, await fakes.session(), "Nova")
+    await voice_changes.delete(fakes.resources, None, "nova")
+    async with client_of(fakes) as client:
         assert (await client.get(f"/voices/nova/{what}")).status_code == 404
 
 
 async def test_consent_and_new_names_come_over_http() -> None:
-    world = World()
-    body = {"session_id": await world.session(), "name": "Nova", "consent": "I agree."}
-    async with client_of(world) as client:
+    fakes = FakeService()
+    body = {"session_id": await fakes.session(), "name": "Nova", "consent": "I agree."}
+    async with client_of(fakes) as client:
         saved = (await client.post("/voices", json=body)).json()
         assert saved["consent"] == {"text": "I agree.", "given_at": "2026-01-01T00:00:00Z"}
         renamed = await client.patch("/voices/nova", json={"name": "Aria"})

@@ -7,22 +7,22 @@ from functions.previews.received_audio import ReceivedAudio
 from pipeline.contract.completions import Completion
 from pipeline.contract.stream_messages import AudioChunk, stream_message
 from pipeline.errors import Unavailable
+from tests.fake_service import FakeService
 from tests.fakes import Switch
-from tests.world import World
 
 LONG = 60.0
 WAKE = b'{"job_id": "j1"}'
 
 
-def waiters_of(world: World, endpoint: str | None = "http://127.0.0.1:9") -> CompletionWaiters:
-    waiters = CompletionWaiters(world.resources)
+def waiters_of(fakes: FakeService, endpoint: str | None = "http://127.0.0.1:9") -> CompletionWaiters:
+    waiters = CompletionWaiters(fakes.resources)
     waiters.endpoint = endpoint
     return waiters
 
 
 async def test_a_notification_ends_the_wait_at_once() -> None:
-    world = World()
-    waiters = waiters_of(world)
+    fakes = FakeService()
+    waiters = waiters_of(fakes)
     with waiters.waiter() as waiter:
         assert waiter.subscriber is not None
         assert (waiter.subscriber.interface, waiter.subscriber.reply_to.endpoint) == ("http", waiters.endpoint)
@@ -31,12 +31,12 @@ async def test_a_notification_ends_the_wait_at_once() -> None:
         await asyncio.sleep(0)
         assert waiters.deliver(connection_id, WAKE)
         assert await waiting
-    assert world.bucket.switch.calls == []
+    assert fakes.bucket.switch.calls == []
     assert not waiters.deliver(connection_id, WAKE)
 
 
 async def test_a_notification_before_the_wait_is_not_lost() -> None:
-    waiters = waiters_of(World())
+    waiters = waiters_of(FakeService())
     with waiters.waiter() as waiter:
         assert waiter.subscriber is not None
         assert waiters.deliver(waiter.subscriber.reply_to.connection_id, WAKE)
@@ -45,24 +45,24 @@ async def test_a_notification_before_the_wait_is_not_lost() -> None:
 
 
 async def test_a_process_that_can_not_be_reached_has_no_subscriber_and_polls() -> None:
-    world = World()
-    request = await world.job()
-    await world.succeed(request)
-    waiters = waiters_of(world, endpoint=None)
+    fakes = FakeService()
+    request = await fakes.job()
+    await fakes.succeed(request)
+    waiters = waiters_of(fakes, endpoint=None)
     with waiters.waiter() as waiter:
         assert waiter.subscriber is None
         assert await waiters.wait(waiter, request.job_id, LONG)
 
 
 async def test_a_storage_that_is_away_is_waited_for() -> None:
-    world = World()
-    request = await world.job()
-    await world.succeed(request)
-    world.bucket.switch = AwayAtFirst()
-    waiters = waiters_of(world, endpoint=None)
+    fakes = FakeService()
+    request = await fakes.job()
+    await fakes.succeed(request)
+    fakes.bucket.switch = AwayAtFirst()
+    waiters = waiters_of(fakes, endpoint=None)
     with waiters.waiter() as waiter:
         assert await waiters.wait(waiter, request.job_id, LONG)
-    assert world.bucket.switch.count("head") == 2
+    assert fakes.bucket.switch.count("head") == 2
 
 
 class AwayAtFirst(Switch):
@@ -76,13 +76,13 @@ class AwayAtFirst(Switch):
 
 
 async def test_the_wait_ends_when_its_time_is_over() -> None:
-    waiters = waiters_of(World())
+    waiters = waiters_of(FakeService())
     with waiters.waiter() as waiter:
         assert not await waiters.wait(waiter, "j1", 0.01)
 
 
 async def test_a_request_that_ends_leaves_nothing_behind() -> None:
-    waiters = waiters_of(World())
+    waiters = waiters_of(FakeService())
     with waiters.waiter() as waiter:
         assert waiter.subscriber is not None
         waiting = asyncio.ensure_future(waiters.wait(waiter, "j1", LONG))
@@ -93,7 +93,7 @@ async def test_a_request_that_ends_leaves_nothing_behind() -> None:
 
 
 async def test_each_waits_for_its_own() -> None:
-    waiters = waiters_of(World())
+    waiters = waiters_of(FakeService())
     with waiters.waiter() as one, waiters.waiter() as other:
         assert one.subscriber is not None
         waiters.deliver(one.subscriber.reply_to.connection_id, WAKE)
@@ -102,7 +102,7 @@ async def test_each_waits_for_its_own() -> None:
 
 
 async def test_a_process_that_stops_ends_every_wait_at_once() -> None:
-    waiters = waiters_of(World())
+    waiters = waiters_of(FakeService())
     with waiters.waiter() as waiter:
         waiting = asyncio.ensure_future(waiters.wait(waiter, "j1", LONG))
         await asyncio.sleep(0)
@@ -113,9 +113,9 @@ async def test_a_process_that_stops_ends_every_wait_at_once() -> None:
 
 
 async def test_what_the_worker_sends_is_there_and_the_notification_that_follows_is_for_nobody_else() -> None:
-    world = World()
-    outcome = await world.succeed(await world.job())
-    waiters = waiters_of(world)
+    fakes = FakeService()
+    outcome = await fakes.succeed(await fakes.job())
+    waiters = waiters_of(fakes)
     with waiters.waiter() as waiter:
         assert waiter.subscriber is not None
         connection_id = waiter.subscriber.reply_to.connection_id
@@ -127,7 +127,7 @@ async def test_what_the_worker_sends_is_there_and_the_notification_that_follows_
 
 
 async def test_audio_ends_the_wait_of_who_asked_for_it() -> None:
-    waiters = waiters_of(World())
+    waiters = waiters_of(FakeService())
     chunk = AudioChunk(job_id="j", take="t", seq=0, sample_rate=8000, audio_seconds=0.1, audio="QUI=")
     with waiters.waiter(ReceivedAudio()) as listening, waiters.waiter() as other:
         assert listening.subscriber is not None

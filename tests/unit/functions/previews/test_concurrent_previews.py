@@ -14,17 +14,17 @@ from pipeline.contract.records import Request, Source
 from pipeline.domain import jobs
 from pipeline.errors import QuotaStatus, TooMany, Unavailable
 from pipeline.settings import Settings
+from tests.fake_service import Crash, FakeService
 from tests.fakes import EPOCH, Jostling
-from tests.world import Crash, World
 
 OWNER = "alice"
 
 
-def world(limit: int) -> World:
-    return World(Settings().model_copy(update={"previews_in_flight": limit}))
+def fakes(limit: int) -> FakeService:
+    return FakeService(Settings().model_copy(update={"previews_in_flight": limit}))
 
 
-def built(of: World, owner: str | None = OWNER, kind: str = "preview") -> Request:
+def built(of: FakeService, owner: str | None = OWNER, kind: str = "preview") -> Request:
     return Request.model_validate(
         {
             "job_id": new_id(of.resources.new_id, owner),
@@ -37,14 +37,14 @@ def built(of: World, owner: str | None = OWNER, kind: str = "preview") -> Reques
     )
 
 
-async def accepted(of: World, owner: str | None = OWNER, kind: str = "preview") -> Request:
-    of.later(milliseconds=1)
+async def accepted(of: FakeService, owner: str | None = OWNER, kind: str = "preview") -> Request:
+    of.advance(milliseconds=1)
     request = built(of, owner, kind)
     await jobs.accept(of.resources, request)
     return request
 
 
-async def is_refused(of: World) -> bool:
+async def is_refused(of: FakeService) -> bool:
     try:
         await accepted(of)
     except TooMany:
@@ -52,20 +52,20 @@ async def is_refused(of: World) -> bool:
     return False
 
 
-def marked(of: World) -> set[str]:
+def marked(of: FakeService) -> set[str]:
     return {layout.job_id_in_flight(key) for key in of.keys(layout.IN_FLIGHT)}
 
 
-async def unended(of: World) -> set[str]:
+async def unended(of: FakeService) -> set[str]:
     return {job_id async for job_id in jobs.unfinished(of.resources, since=EPOCH, until=of.time())}
 
 
-async def swept(of: World) -> int:
+async def swept(of: FakeService) -> int:
     return (await sweep.handle(of.resources, {}))["in_flight"]
 
 
 async def test_a_preview_counts_until_it_has_ended() -> None:
-    here = world(2)
+    here = fakes(2)
     first, second = await accepted(here), await accepted(here)
     assert here.keys(layout.IN_FLIGHT) == [layout.in_flight(OWNER, job.job_id) for job in (first, second)]
     assert await is_refused(here)
@@ -77,7 +77,7 @@ async def test_a_preview_counts_until_it_has_ended() -> None:
 
 
 async def test_a_refused_preview_leaves_nothing_and_says_why() -> None:
-    here = world(1)
+    here = fakes(1)
     await accepted(here)
     before, sent = here.keys(), here.synthesis.bodies
     with pytest.raises(TooMany, match="Limit of 1 concurrent previews") as caught:
@@ -89,7 +89,7 @@ async def test_a_refused_preview_leaves_nothing_and_says_why() -> None:
 
 
 async def test_the_upload_of_a_refused_preview_is_not_made() -> None:
-    here = world(1)
+    here = fakes(1)
     await accepted(here)
     before = here.keys()
     with pytest.raises(TooMany):
@@ -98,14 +98,14 @@ async def test_the_upload_of_a_refused_preview_is_not_made() -> None:
 
 
 async def test_owners_do_not_share() -> None:
-    here = world(1)
+    here = fakes(1)
     await accepted(here, "alice")
     await accepted(here, "bob")
     assert await is_refused(here)
 
 
 async def test_nobodys_previews_and_embeddings_have_no_marker() -> None:
-    here = world(1)
+    here = fakes(1)
     for request in [
         await accepted(here, None),
         await accepted(here, None),
@@ -118,14 +118,14 @@ async def test_nobodys_previews_and_embeddings_have_no_marker() -> None:
 
 
 async def test_without_a_limit_there_is_no_marker() -> None:
-    here = world(0)
+    here = fakes(0)
     for _ in range(5):
         await accepted(here)
     assert here.keys(layout.IN_FLIGHT) == []
 
 
 async def test_a_job_goes_to_the_queue_with_its_owner() -> None:
-    here = world(5)
+    here = fakes(5)
     await accepted(here, "alice")
     await accepted(here, "bob")
     assert here.synthesis.groups == ["alice", "bob"]
@@ -133,7 +133,7 @@ async def test_a_job_goes_to_the_queue_with_its_owner() -> None:
 
 @pytest.mark.parametrize("seed", range(30))
 async def test_previews_that_come_at_once_are_never_more_than_may_be(seed: int) -> None:
-    here, random = world(5), Random(seed)
+    here, random = fakes(5), Random(seed)
     for _ in range(random.randrange(5)):
         await accepted(here)
     here.bucket.switch = Jostling(random)
@@ -147,14 +147,14 @@ async def test_previews_that_come_at_once_are_never_more_than_may_be(seed: int) 
 
 
 async def test_of_too_many_at_once_as_many_get_in_as_may_be() -> None:
-    here = world(5)
+    here = fakes(5)
     requests = [built(here) for _ in range(40)]
     await asyncio.gather(*(jobs.accept(here.resources, request) for request in requests), return_exceptions=True)
     assert len(here.synthesis.bodies) == 5
 
 
 async def test_what_has_ended_does_not_count_though_its_marker_is_there() -> None:
-    here = world(2)
+    here = fakes(2)
     first, second = await accepted(here), await accepted(here)
     await here.succeed(second)
     await here.bucket.put(layout.in_flight(OWNER, second.job_id), b"{}", JSON)
@@ -164,16 +164,16 @@ async def test_what_has_ended_does_not_count_though_its_marker_is_there() -> Non
 
 
 async def test_what_is_past_its_deadline_does_not_count() -> None:
-    here = world(1)
+    here = fakes(1)
     await accepted(here)
-    here.later(minutes=59)
+    here.advance(minutes=59)
     assert await is_refused(here)
-    here.later(minutes=1)
+    here.advance(minutes=1)
     assert not await is_refused(here)
 
 
 async def test_a_job_that_could_not_be_sent_does_not_count() -> None:
-    here = world(1)
+    here = fakes(1)
     here.synthesis.switch.is_up = False
     with pytest.raises(Unavailable):
         await accepted(here)
@@ -182,66 +182,66 @@ async def test_a_job_that_could_not_be_sent_does_not_count() -> None:
 
 async def test_a_storage_that_is_away_is_unavailable_at_every_step() -> None:
     for calls in range(8):
-        here = world(1)
-        here.blow_after(calls, Unavailable)
+        here = fakes(1)
+        here.fail_after(calls, Unavailable)
         try:
             await accepted(here)
         except Unavailable:
             assert here.synthesis.bodies == []
         else:
             assert calls >= 4
-        here.mend()
-        here.later(minutes=6)
+        here.recover()
+        here.advance(minutes=6)
         await swept(here)
         assert marked(here) == await unended(here)
 
 
 async def test_an_outcome_stands_though_its_marker_could_not_be_deleted() -> None:
-    here = world(1)
+    here = fakes(1)
     request = await accepted(here)
     failed = jobs.failure(request, Unavailable("It was not to be."), here.time())
-    here.blow_after(1, Unavailable)
+    here.fail_after(1, Unavailable)
     assert await jobs.write_outcome(here.resources, failed)
-    here.mend()
+    here.recover()
     assert not await jobs.write_outcome(here.resources, failed)
     assert here.keys(layout.IN_FLIGHT) == []
 
 
 async def test_a_sweep_clears_what_a_death_left_and_nothing_that_is_under_way() -> None:
     for calls in range(7):
-        here = world(5)
+        here = fakes(5)
         alive = await accepted(here)
-        here.blow_after(calls)
+        here.fail_after(calls)
         try:
             request = await accepted(here)
             await here.succeed(request)
         except Crash:
             pass
-        here.mend()
-        here.later(minutes=4)
+        here.recover()
+        here.advance(minutes=4)
         assert await swept(here) == 0
-        here.later(minutes=1)
+        here.advance(minutes=1)
         await swept(here)
         assert alive.job_id in marked(here)
         assert marked(here) == await unended(here)
 
 
 async def test_a_sweep_ends_what_is_overdue_and_clears_its_marker() -> None:
-    here = world(1)
+    here = fakes(1)
     await accepted(here)
-    here.later(minutes=61)
+    here.advance(minutes=61)
     await swept(here)
     assert here.keys(layout.IN_FLIGHT) == []
 
 
 async def test_a_sweep_looks_at_old_markers_only_and_reads_none() -> None:
-    here = world(5)
+    here = fakes(5)
     await accepted(here)
-    here.mend()
+    here.recover()
     await swept(here)
     lists = here.bucket.switch.count("list")
-    here.later(minutes=5)
-    here.mend()
+    here.advance(minutes=5)
+    here.recover()
     await swept(here)
     assert here.bucket.switch.count("list") == lists + 1
     assert here.bucket.switch.count("read") == here.bucket.switch.count("head") == 0
@@ -249,8 +249,8 @@ async def test_a_sweep_looks_at_old_markers_only_and_reads_none() -> None:
 
 
 async def test_what_is_no_marker_is_let_be() -> None:
-    here = world(5)
+    here = fakes(5)
     await here.bucket.put("in-flight/README.txt", b"", "text/plain")
-    here.later(days=1)
+    here.advance(days=1)
     assert await swept(here) == 0
     assert here.keys("in-flight/") == ["in-flight/README.txt"]

@@ -18,7 +18,7 @@ from pipeline.contract.options import Options
 from pipeline.contract.queue_messages import parse_queue_message
 from pipeline.contract.records import ReplyTo, Request, Subscriber
 from pipeline.domain import jobs, sessions, voice_changes, voices
-from tests.world import World, spoken
+from tests.fake_service import FakeService, spoken
 
 HERE = ReplyTo(endpoint="http://127.0.0.1:9", connection_id="c1=")
 THERE = ReplyTo(endpoint="http://127.0.0.1:9", connection_id="c2=")
@@ -26,30 +26,30 @@ THERE = ReplyTo(endpoint="http://127.0.0.1:9", connection_id="c2=")
 Message = dict[str, Any]
 
 
-def dispatcher_of(world: World) -> Dispatcher:
-    return Dispatcher(world.resources, AccessControl(world.resources))
+def dispatcher_of(fakes: FakeService) -> Dispatcher:
+    return Dispatcher(fakes.resources, AccessControl(fakes.resources))
 
 
-async def ask(world: World, type_: object, data: object = None, sender: ReplyTo = HERE) -> Message | None:
+async def ask(fakes: FakeService, type_: object, data: object = None, sender: ReplyTo = HERE) -> Message | None:
     message = {"type": type_} | ({} if data is None else {"data": data})
-    return await answered(world, json.dumps(message), sender)
+    return await answered(fakes, json.dumps(message), sender)
 
 
-async def answered(world: World, raw: str | bytes, sender: ReplyTo = HERE) -> Message | None:
+async def answered(fakes: FakeService, raw: str | bytes, sender: ReplyTo = HERE) -> Message | None:
     """Return the only message sent for one message, whether before its job is sent or as its response."""
     said: list[Message] = []
 
     async def say(message: Message) -> None:
         said.append(message)
 
-    if answer := await dispatcher_of(world).answer(sender, ANONYMOUS, raw, say):
+    if answer := await dispatcher_of(fakes).answer(sender, ANONYMOUS, raw, say):
         said.append(answer)
     assert len(said) <= 1
     return said[0] if said else None
 
 
-async def refused(world: World, type_: object, data: object = None, sender: ReplyTo = HERE) -> Message:
-    answer = await ask(world, type_, data, sender)
+async def refused(fakes: FakeService, type_: object, data: object = None, sender: ReplyTo = HERE) -> Message:
+    answer = await ask(fakes, type_, data, sender)
     assert answer is not None
     assert answer["type"] == "error"
     assert isinstance(answer["data"]["message"], str)
@@ -57,20 +57,20 @@ async def refused(world: World, type_: object, data: object = None, sender: Repl
     return told
 
 
-async def request_of(world: World, number: int = -1) -> Request:
-    ticket = parse_queue_message(world.synthesis.bodies[number])
+async def request_of(fakes: FakeService, number: int = -1) -> Request:
+    ticket = parse_queue_message(fakes.synthesis.bodies[number])
     assert ticket is not None
-    request = await jobs.read_request(world.resources, ticket.job_id)
+    request = await jobs.read_request(fakes.resources, ticket.job_id)
     assert request is not None
     return request
 
 
 async def test_a_preview_is_answered_by_the_event_path_alone() -> None:
-    world = World()
-    session_id = await world.session()
+    fakes = FakeService()
+    session_id = await fakes.session()
     data = {"session_id": session_id, "text": "Hello.", "request_id": "r1", "language": "german", "seed": 7}
-    assert await ask(world, "generate_preview", data) is None
-    request = await request_of(world)
+    assert await ask(fakes, "generate_preview", data) is None
+    request = await request_of(fakes)
     assert (request.kind, request.text, request.source.session_id) == ("preview", "Hello.", session_id)
     assert request.subscriber == Subscriber(reply_to=HERE, request_id="r1")
     assert request.options == Options(language="German", seed=7)
@@ -78,33 +78,33 @@ async def test_a_preview_is_answered_by_the_event_path_alone() -> None:
 
 
 async def test_progress_comes_only_to_who_asks() -> None:
-    world = World()
-    session_id = await world.session()
+    fakes = FakeService()
+    session_id = await fakes.session()
     data = {"session_id": session_id, "text": "Hello.", "progress": True, "request_id": "r1"}
-    answer = await ask(world, "generate_preview", data)
-    request = await request_of(world)
+    answer = await ask(fakes, "generate_preview", data)
+    request = await request_of(fakes)
     told = {"job_id": request.job_id, "status": "queued", "request_id": "r1"}
     assert answer == {"type": "progress", "data": told}
 
 
 async def test_a_saved_voice_may_speak() -> None:
-    world = World()
-    session_id = await world.session()
-    await voice_changes.save(world.resources, None, session_id, "Nova")
-    assert await ask(world, "generate_preview", {"voice_id": "nova", "text": "Hello."}) is None
-    request = await request_of(world)
+    fakes = FakeService()
+    session_id = await fakes.session()
+    await voice_changes.save(fakes.resources, None, session_id, "Nova")
+    assert await ask(fakes, "generate_preview", {"voice_id": "nova", "text": "Hello."}) is None
+    request = await request_of(fakes)
     assert (request.source.voice_id, request.reference_id) == ("nova", session_id)
 
 
 async def test_an_upload_by_form_is_checked_at_its_first_use() -> None:
-    world = World()
-    session_id, form = await sessions.open_upload(world.resources, None, "")
+    fakes = FakeService()
+    session_id, form = await sessions.open_upload(fakes.resources, None, "")
     data = {"session_id": session_id, "text": "Hello."}
-    assert (await refused(world, "generate_preview", data))["code"] == "not_found"
-    await world.bucket.put(form.fields["key"], b"nonsense", "x")
-    assert (await refused(world, "generate_preview", data))["code"] == "invalid_audio"
-    await world.bucket.put(form.fields["key"], encode_wav(spoken()), "x")
-    assert await ask(world, "generate_preview", data) is None
+    assert (await refused(fakes, "generate_preview", data))["code"] == "not_found"
+    await fakes.bucket.put(form.fields["key"], b"nonsense", "x")
+    assert (await refused(fakes, "generate_preview", data))["code"] == "invalid_audio"
+    await fakes.bucket.put(form.fields["key"], encode_wav(spoken()), "x")
+    assert await ask(fakes, "generate_preview", data) is None
 
 
 @pytest.mark.parametrize(
@@ -144,45 +144,45 @@ async def test_an_upload_by_form_is_checked_at_its_first_use() -> None:
     ],
 )
 async def test_a_preview_that_can_not_be(data: Any, field: str) -> None:
-    world = World()
-    session_id = await world.session()
+    fakes = FakeService()
+    session_id = await fakes.session()
     if isinstance(data, dict) and data.get("session_id") == "SESSION":
         data = data | {"session_id": session_id}
-    told = await refused(world, "generate_preview", data)
+    told = await refused(fakes, "generate_preview", data)
     assert told["field"] == field
     assert "job_id" not in told
-    assert world.synthesis.bodies == []
-    assert world.keys(layout.JOBS) == []
+    assert fakes.synthesis.bodies == []
+    assert fakes.keys(layout.JOBS) == []
 
 
 async def test_a_voice_is_saved() -> None:
-    world = World()
-    session_id = await world.session()
+    fakes = FakeService()
+    session_id = await fakes.session()
     data = {"session_id": session_id, "name": "小明", "description": "calm", "request_id": "r1"}
     saved = {"voice_id": "xiao-ming", "name": "小明", "description": "calm", "request_id": "r1"}
-    assert await ask(world, "save_voice", data) == {"type": "voice_saved", "data": saved}
-    assert (await voices.get(world.resources, None, "xiao-ming")).name == "小明"
+    assert await ask(fakes, "save_voice", data) == {"type": "voice_saved", "data": saved}
+    assert (await voices.get(fakes.resources, None, "xiao-ming")).name == "小明"
 
 
 async def test_the_session_last_used_on_this_connection_is_saved() -> None:
-    world = World()
-    first, second, other = await world.session("1"), await world.session("2"), await world.session("3")
+    fakes = FakeService()
+    first, second, other = await fakes.session("1"), await fakes.session("2"), await fakes.session("3")
     for session_id, sender in [(first, HERE), (second, HERE), (other, THERE)]:
-        await ask(world, "generate_preview", {"session_id": session_id, "text": "Hello."}, sender)
-    answer = await ask(world, "save_voice", {"name": "Nova", "description": None})
+        await ask(fakes, "generate_preview", {"session_id": session_id, "text": "Hello."}, sender)
+    answer = await ask(fakes, "save_voice", {"name": "Nova", "description": None})
     assert answer is not None
     assert answer["data"] == {"voice_id": "nova", "name": "Nova", "description": ""}
-    assert (await voices.get(world.resources, None, "nova")).reference_id == second
+    assert (await voices.get(fakes.resources, None, "nova")).reference_id == second
 
 
 async def test_a_voice_used_in_between_is_not_the_session_last_used() -> None:
-    world = World()
-    session_id = await world.session()
-    await voice_changes.save(world.resources, None, await world.session(), "Old")
-    await ask(world, "generate_preview", {"session_id": session_id, "text": "Hello."})
-    await ask(world, "generate_preview", {"voice_id": "old", "text": "Hello."})
-    await ask(world, "save_voice", {"name": "Nova"})
-    assert (await voices.get(world.resources, None, "nova")).reference_id == session_id
+    fakes = FakeService()
+    session_id = await fakes.session()
+    await voice_changes.save(fakes.resources, None, await fakes.session(), "Old")
+    await ask(fakes, "generate_preview", {"session_id": session_id, "text": "Hello."})
+    await ask(fakes, "generate_preview", {"voice_id": "old", "text": "Hello."})
+    await ask(fakes, "save_voice", {"name": "Nova"})
+    assert (await voices.get(fakes.resources, None, "nova")).reference_id == session_id
 
 
 @pytest.mark.parametrize(
@@ -203,113 +203,113 @@ async def test_a_voice_used_in_between_is_not_the_session_last_used() -> None:
     ],
 )
 async def test_a_save_that_can_not_be(data: Message, field: str) -> None:
-    world = World()
-    await voice_changes.save(world.resources, None, await world.session(), "Taken")
+    fakes = FakeService()
+    await voice_changes.save(fakes.resources, None, await fakes.session(), "Taken")
     if data.get("session_id") == "SESSION":
-        data = data | {"session_id": await world.session()}
-    before = world.voice_keys()
-    assert (await refused(world, "save_voice", data))["field"] == field
-    assert world.voice_keys() == before
+        data = data | {"session_id": await fakes.session()}
+    before = fakes.voice_keys()
+    assert (await refused(fakes, "save_voice", data))["field"] == field
+    assert fakes.voice_keys() == before
 
 
 async def test_an_expired_session_can_be_neither_used_nor_saved() -> None:
-    world = World()
-    session_id = await world.session()
-    world.later(hours=12)
+    fakes = FakeService()
+    session_id = await fakes.session()
+    fakes.advance(hours=12)
     for type_, data in [("generate_preview", {"text": "Hello."}), ("save_voice", {"name": "Nova"})]:
-        assert (await refused(world, type_, data | {"session_id": session_id}))["code"] == "expired"
+        assert (await refused(fakes, type_, data | {"session_id": session_id}))["code"] == "expired"
 
 
 async def test_a_stream_is_sent_to_who_asks_for_one() -> None:
-    world = World()
-    session_id = await world.session()
-    await ask(world, "generate_preview", {"session_id": session_id, "text": "Hello.", "stream": True})
-    request = await request_of(world)
+    fakes = FakeService()
+    session_id = await fakes.session()
+    await ask(fakes, "generate_preview", {"session_id": session_id, "text": "Hello.", "stream": True})
+    request = await request_of(fakes)
     assert request.subscriber == Subscriber(reply_to=HERE, stream=True)
-    await ask(world, "subscribe", {"job_id": request.job_id, "stream": True}, THERE)
-    stored = world.bucket.objects[layout.subscriber(request.job_id, THERE.connection_id)]
+    await ask(fakes, "subscribe", {"job_id": request.job_id, "stream": True}, THERE)
+    stored = fakes.bucket.objects[layout.subscriber(request.job_id, THERE.connection_id)]
     assert Subscriber.model_validate_json(stored.body) == Subscriber(reply_to=THERE, stream=True)
 
 
 async def test_a_job_is_cancelled_and_whoever_waits_for_it_is_told() -> None:
-    world = World()
-    request = await world.job(Subscriber(reply_to=THERE, request_id="r1"))
-    answer = await ask(world, "cancel", {"job_id": request.job_id, "request_id": "r9"})
+    fakes = FakeService()
+    request = await fakes.job(Subscriber(reply_to=THERE, request_id="r1"))
+    answer = await ask(fakes, "cancel", {"job_id": request.job_id, "request_id": "r9"})
     assert answer == {"type": "cancelled", "data": {"job_id": request.job_id, "request_id": "r9"}}
-    assert layout.cancellation(request.job_id) in world.bucket.objects
-    await notify.notify(world.resources, KeyLookup(world.resources), request.job_id)
-    ((to, body),) = world.connections.posted
+    assert layout.cancellation(request.job_id) in fakes.bucket.objects
+    await notify.notify(fakes.resources, KeyLookup(fakes.resources), request.job_id)
+    ((to, body),) = fakes.connections.posted
     told = json.loads(body)
     assert (to, told["type"], told["data"]["code"]) == (THERE.connection_id, "error", "cancelled")
     assert told["data"]["request_id"] == "r1"
-    assert await ask(world, "cancel", {"job_id": request.job_id, "request_id": "r9"}) == answer
+    assert await ask(fakes, "cancel", {"job_id": request.job_id, "request_id": "r9"}) == answer
 
 
 async def test_a_job_that_has_ended_can_not_be_cancelled() -> None:
-    world = World()
-    request = await world.job()
-    await world.succeed(request)
-    answer = await ask(world, "cancel", {"job_id": request.job_id, "request_id": "r9"})
+    fakes = FakeService()
+    request = await fakes.job()
+    await fakes.succeed(request)
+    answer = await ask(fakes, "cancel", {"job_id": request.job_id, "request_id": "r9"})
     assert answer is not None
     assert (answer["type"], answer["data"]["request_id"]) == ("tts_complete", "r9")
-    assert layout.cancellation(request.job_id) not in world.bucket.objects
+    assert layout.cancellation(request.job_id) not in fakes.bucket.objects
 
 
 async def test_an_unknown_job_can_not_be_cancelled() -> None:
-    world = World()
-    assert (await refused(world, "cancel", {"job_id": world.resources.new_id()}))["code"] == "not_found"
+    fakes = FakeService()
+    assert (await refused(fakes, "cancel", {"job_id": fakes.resources.new_id()}))["code"] == "not_found"
 
 
 async def test_who_subscribes_in_time_is_told_when_the_job_ends() -> None:
-    world = World()
-    request = await world.job(Subscriber(reply_to=THERE))
-    assert await ask(world, "subscribe", {"job_id": request.job_id, "request_id": "r9"}) is None
-    await world.succeed(request)
-    await notify.notify(world.resources, KeyLookup(world.resources), request.job_id)
-    told = {to: json.loads(body)["data"].get("request_id") for to, body in world.connections.posted}
+    fakes = FakeService()
+    request = await fakes.job(Subscriber(reply_to=THERE))
+    assert await ask(fakes, "subscribe", {"job_id": request.job_id, "request_id": "r9"}) is None
+    await fakes.succeed(request)
+    await notify.notify(fakes.resources, KeyLookup(fakes.resources), request.job_id)
+    told = {to: json.loads(body)["data"].get("request_id") for to, body in fakes.connections.posted}
     assert told == {"c2=": None, "c1=": "r9"}
 
 
 async def test_who_subscribes_late_is_told_at_once() -> None:
-    world = World()
-    request = await world.job(Subscriber(reply_to=THERE, request_id="of-the-maker"))
-    outcome = await world.succeed(request)
-    answer = await ask(world, "subscribe", {"job_id": request.job_id, "request_id": "r9"})
+    fakes = FakeService()
+    request = await fakes.job(Subscriber(reply_to=THERE, request_id="of-the-maker"))
+    outcome = await fakes.succeed(request)
+    answer = await ask(fakes, "subscribe", {"job_id": request.job_id, "request_id": "r9"})
     subscriber = Subscriber(reply_to=HERE, request_id="r9")
-    assert answer == await messages.completion(world.resources, outcome, subscriber)
-    answer = await ask(world, "subscribe", {"job_id": request.job_id})
+    assert answer == await messages.completion(fakes.resources, outcome, subscriber)
+    answer = await ask(fakes, "subscribe", {"job_id": request.job_id})
     assert answer is not None
     assert "request_id" not in answer["data"]
-    assert world.keys(layout.subscribers(request.job_id)) == []
+    assert fakes.keys(layout.subscribers(request.job_id)) == []
 
 
 async def test_a_failure_is_told_to_who_subscribes_late() -> None:
-    world = World()
-    request = await world.job()
-    await world.fail(request)
-    told = await refused(world, "subscribe", {"job_id": request.job_id})
+    fakes = FakeService()
+    request = await fakes.job()
+    await fakes.fail(request)
+    told = await refused(fakes, "subscribe", {"job_id": request.job_id})
     assert (told["job_id"], told["message"]) == (request.job_id, "It was not to be.")
 
 
 @pytest.mark.parametrize("turns", range(0, 40, 2))
 async def test_nobody_is_missed_however_the_outcome_races_the_subscription(turns: int) -> None:
-    world = World()
-    request = await world.job()
+    fakes = FakeService()
+    request = await fakes.job()
 
     async def end() -> None:
         for _ in range(turns):
             await asyncio.sleep(0)
-        await world.succeed(request)
-        await notify.notify(world.resources, KeyLookup(world.resources), request.job_id)
+        await fakes.succeed(request)
+        await notify.notify(fakes.resources, KeyLookup(fakes.resources), request.job_id)
 
-    answer, _ = await asyncio.gather(ask(world, "subscribe", {"job_id": request.job_id}), end())
-    assert (answer is not None) + len(world.connections.posted) >= 1
+    answer, _ = await asyncio.gather(ask(fakes, "subscribe", {"job_id": request.job_id}), end())
+    assert (answer is not None) + len(fakes.connections.posted) >= 1
 
 
 async def test_progress_of_a_subscription() -> None:
-    world = World()
-    request = await world.job()
-    answer = await ask(world, "subscribe", {"job_id": request.job_id, "progress": True})
+    fakes = FakeService()
+    request = await fakes.job()
+    answer = await ask(fakes, "subscribe", {"job_id": request.job_id, "progress": True})
     assert answer == {"type": "progress", "data": {"job_id": request.job_id, "status": "queued"}}
 
 
@@ -318,9 +318,9 @@ async def test_progress_of_a_subscription() -> None:
     [{}, {"job_id": 5}, {"job_id": "nonsense"}, {"job_id": "ffffffffffff7fff8fffffffffffffff"}, {"job_id": None}],
 )
 async def test_a_subscription_to_nothing(data: Message) -> None:
-    world = World()
-    assert (await refused(world, "subscribe", data))["field"] == "job_id"
-    assert world.keys() == []
+    fakes = FakeService()
+    assert (await refused(fakes, "subscribe", data))["field"] == "job_id"
+    assert fakes.keys() == []
 
 
 @pytest.mark.parametrize(
@@ -360,7 +360,7 @@ async def test_a_subscription_to_nothing(data: Message) -> None:
     ],
 )
 async def test_whatever_is_sent_is_answered_with_an_error(raw: str | bytes) -> None:
-    answer = await answered(World(), raw)
+    answer = await answered(FakeService(), raw)
     assert answer is not None
     assert answer["type"] == "error"
     assert answer["data"]["code"] == "invalid_input"
@@ -368,37 +368,37 @@ async def test_whatever_is_sent_is_answered_with_an_error(raw: str | bytes) -> N
 
 
 async def test_an_unknown_type_is_told_what_there_is() -> None:
-    told = await refused(World(), "sing", {"request_id": "r1"})
+    told = await refused(FakeService(), "sing", {"request_id": "r1"})
     assert all(type_ in told["message"] for type_ in MESSAGE_TYPES)
     assert (told["field"], told["request_id"]) == ("type", "r1")
 
 
 async def test_a_message_just_as_large_as_may_be() -> None:
-    world = World()
-    session_id = await world.session()
+    fakes = FakeService()
+    session_id = await fakes.session()
     message = {"type": "generate_preview", "data": {"session_id": session_id, "text": "Hello."}, "more": ""}
     room = MESSAGE_MAX_BYTES - len(json.dumps(message))
     raw = json.dumps(message)[:-2] + "x" * room + '"}'
     assert len(raw) == MESSAGE_MAX_BYTES
-    assert await answered(world, raw) is None
+    assert await answered(fakes, raw) is None
 
 
 @pytest.mark.parametrize("type_", MESSAGE_TYPES)
 async def test_every_error_repeats_the_request_id_when_it_can(type_: str) -> None:
-    assert (await refused(World(), type_, {"request_id": "r1"}))["request_id"] == "r1"
-    assert "request_id" not in await refused(World(), type_, {"request_id": 5})
-    assert "request_id" not in await refused(World(), type_, {})
+    assert (await refused(FakeService(), type_, {"request_id": "r1"}))["request_id"] == "r1"
+    assert "request_id" not in await refused(FakeService(), type_, {"request_id": 5})
+    assert "request_id" not in await refused(FakeService(), type_, {})
 
 
 async def test_what_an_error_repeats_can_be_sent() -> None:
-    told = await refused(World(), "sing", {"request_id": "\ud800"})
+    told = await refused(FakeService(), "sing", {"request_id": "\ud800"})
     assert json.dumps(told).encode()
 
 
 @pytest.mark.parametrize("type_", MESSAGE_TYPES)
 async def test_a_storage_that_is_away_is_an_error_without_its_address(type_: str) -> None:
-    world = World()
-    request = await world.job()
+    fakes = FakeService()
+    request = await fakes.job()
     session = {"session_id": request.source.session_id}
     data: dict[str, dict[str, Any]] = {
         "generate_preview": {**session, "text": "Hello."},
@@ -406,37 +406,37 @@ async def test_a_storage_that_is_away_is_an_error_without_its_address(type_: str
         "subscribe": {"job_id": request.job_id},
         "cancel": {"job_id": request.job_id},
     }
-    world.bucket.switch.is_up = False
-    told = await refused(world, type_, data[type_] | {"request_id": "r1"})
+    fakes.bucket.switch.is_up = False
+    told = await refused(fakes, type_, data[type_] | {"request_id": "r1"})
     assert (told["code"], told["request_id"]) == ("unavailable", "r1")
     assert "switched off" not in told["message"]
 
 
 async def test_a_queue_that_is_away_leaves_nothing_half_accepted() -> None:
-    world = World()
-    session_id = await world.session()
-    world.synthesis.switch.is_up = False
-    assert (await refused(world, "generate_preview", {"session_id": session_id, "text": "Hello."}))["code"] == (
+    fakes = FakeService()
+    session_id = await fakes.session()
+    fakes.synthesis.switch.is_up = False
+    assert (await refused(fakes, "generate_preview", {"session_id": session_id, "text": "Hello."}))["code"] == (
         "unavailable"
     )
-    assert world.keys(layout.JOBS) == []
+    assert fakes.keys(layout.JOBS) == []
 
 
 async def test_what_nobody_thought_of_is_an_error_too() -> None:
-    world = World()
-    session_id = await world.session()
-    world.blow_after(0, ZeroDivisionError)
-    told = await refused(world, "generate_preview", {"session_id": session_id, "text": "Hello."})
+    fakes = FakeService()
+    session_id = await fakes.session()
+    fakes.fail_after(0, ZeroDivisionError)
+    told = await refused(fakes, "generate_preview", {"session_id": session_id, "text": "Hello."})
     assert told["code"] == "internal_error"
     assert "blown" not in told["message"]
 
 
 async def test_a_closed_connection_is_forgotten_even_if_the_storage_is_away() -> None:
-    world = World()
-    await ask(world, "generate_preview", {"session_id": await world.session(), "text": "Hello."})
-    assert world.keys(layout.CONNECTIONS) == [layout.connection(HERE.connection_id)]
-    world.bucket.switch.is_up = False
-    await dispatcher_of(world).forget(HERE)
-    world.bucket.switch.is_up = True
-    await dispatcher_of(world).forget(HERE)
-    assert world.keys(layout.CONNECTIONS) == []
+    fakes = FakeService()
+    await ask(fakes, "generate_preview", {"session_id": await fakes.session(), "text": "Hello."})
+    assert fakes.keys(layout.CONNECTIONS) == [layout.connection(HERE.connection_id)]
+    fakes.bucket.switch.is_up = False
+    await dispatcher_of(fakes).forget(HERE)
+    fakes.bucket.switch.is_up = True
+    await dispatcher_of(fakes).forget(HERE)
+    assert fakes.keys(layout.CONNECTIONS) == []

@@ -16,7 +16,7 @@ from pipeline.domain import jobs
 from pipeline.settings import Settings
 from tests.ecs_agent import FakeAgent, error, fake_agent, refusal
 from tests.engines import ScriptedEngine
-from tests.fakes import Fakes, FakeTime, fake_world, settle
+from tests.fakes import Fakes, FakeTime, make_fakes, settle
 from tests.orders import order_new
 from tests.waiting import until
 from tests.workers import fake_time_worker
@@ -29,8 +29,8 @@ async def agent() -> AsyncIterator[FakeAgent]:
 
 
 @pytest.fixture
-def world(settings: Settings, agent: FakeAgent) -> Fakes:
-    return fake_world(settings.model_copy(update={"ecs_agent_uri": agent.url}))
+def fakes(settings: Settings, agent: FakeAgent) -> Fakes:
+    return make_fakes(settings.model_copy(update={"ecs_agent_uri": agent.url}))
 
 
 @pytest.fixture
@@ -41,10 +41,10 @@ async def protection(agent: FakeAgent) -> AsyncIterator[EcsProtection]:
         yield protection
 
 
-async def _passes(world: Fakes, seconds: float) -> None:
+async def _passes(fakes: Fakes, seconds: float) -> None:
     """Advance the clock in steps, with real time in between for the agent's responses."""
     for _ in range(round(seconds)):
-        await world.time.advance(1)
+        await fakes.time.advance(1)
         await until(lambda: True)
 
 
@@ -126,92 +126,92 @@ async def test_a_task_that_ecs_wants_to_stop_is_to_receive_nothing(
 # the worker
 
 
-async def test_it_is_taken_before_anything_is_received(world: Fakes, agent: FakeAgent) -> None:
-    async with fake_time_worker(world, ScriptedEngine()):
-        await until(lambda: world.synthesis.switch.count("receive"))
+async def test_it_is_taken_before_anything_is_received(fakes: Fakes, agent: FakeAgent) -> None:
+    async with fake_time_worker(fakes, ScriptedEngine()):
+        await until(lambda: fakes.synthesis.switch.count("receive"))
         assert agent.is_protected
 
 
-async def test_an_idle_worker_can_be_stopped_between_its_polls(world: Fakes, agent: FakeAgent) -> None:
-    async with fake_time_worker(world, ScriptedEngine()):
-        await until(lambda: world.synthesis.switch.count("receive") == 1)
-        await world.time.advance(20)
+async def test_an_idle_worker_can_be_stopped_between_its_polls(fakes: Fakes, agent: FakeAgent) -> None:
+    async with fake_time_worker(fakes, ScriptedEngine()):
+        await until(lambda: fakes.synthesis.switch.count("receive") == 1)
+        await fakes.time.advance(20)
         await until(lambda: agent.wishes == [True, False])
         await settle()
-        await world.time.advance(SCALE_IN_WINDOW_SECONDS - 0.1)
-        assert world.synthesis.switch.count("receive") == 1
-        await world.time.advance(0.1)
-        await until(lambda: world.synthesis.switch.count("receive") == 2)
+        await fakes.time.advance(SCALE_IN_WINDOW_SECONDS - 0.1)
+        assert fakes.synthesis.switch.count("receive") == 1
+        await fakes.time.advance(0.1)
+        await until(lambda: fakes.synthesis.switch.count("receive") == 2)
         assert agent.wishes == [True, False, True]
 
 
-async def test_a_worker_at_work_stays_protected_for_as_long_as_it_takes(world: Fakes, agent: FakeAgent) -> None:
+async def test_a_worker_at_work_stays_protected_for_as_long_as_it_takes(fakes: Fakes, agent: FakeAgent) -> None:
     engine = ScriptedEngine()
     engine.held = True
-    order = await order_new(world.resources)
-    async with fake_time_worker(world, engine) as worker:
+    order = await order_new(fakes.resources)
+    async with fake_time_worker(fakes, engine) as worker:
         await until(lambda: engine.speaking)
-        await _passes(world, 3 * RENEW_SECONDS)
+        await _passes(fakes, 3 * RENEW_SECONDS)
         await until(lambda: agent.wishes == [True] * 4)
         assert agent.is_protected
         engine.held = False
         await worker.until_ended(order.job_id)
 
 
-async def test_a_worker_that_is_refused_receives_nothing_until_it_is_not(world: Fakes, agent: FakeAgent) -> None:
+async def test_a_worker_that_is_refused_receives_nothing_until_it_is_not(fakes: Fakes, agent: FakeAgent) -> None:
     agent.answer = refusal("DEPLOYMENT_BLOCKED")
-    order = await order_new(world.resources)
-    async with fake_time_worker(world, ScriptedEngine()) as worker:
+    order = await order_new(fakes.resources)
+    async with fake_time_worker(fakes, ScriptedEngine()) as worker:
         await until(lambda: True in agent.wishes)
-        await _passes(world, 3 * SCALE_IN_WINDOW_SECONDS)
-        assert world.synthesis.switch.count("receive") == 0
+        await _passes(fakes, 3 * SCALE_IN_WINDOW_SECONDS)
+        assert fakes.synthesis.switch.count("receive") == 0
         agent.answer = None
         await worker.live_until_ended(order.job_id)
 
 
-async def test_a_busy_worker_makes_way_when_its_renewal_is_refused(world: Fakes, agent: FakeAgent) -> None:
+async def test_a_busy_worker_makes_way_when_its_renewal_is_refused(fakes: Fakes, agent: FakeAgent) -> None:
     engine = ScriptedEngine()
     engine.held = True
-    first = await order_new(world.resources)
-    async with fake_time_worker(world, engine) as worker:
+    first = await order_new(fakes.resources)
+    async with fake_time_worker(fakes, engine) as worker:
         await until(lambda: engine.speaking)
         agent.answer = refusal("DEPLOYMENT_BLOCKED")
-        await _passes(world, RENEW_SECONDS + 20)
-        received = world.synthesis.switch.count("receive")
-        second = await order_new(world.resources)
-        await _passes(world, SCALE_IN_WINDOW_SECONDS)
+        await _passes(fakes, RENEW_SECONDS + 20)
+        received = fakes.synthesis.switch.count("receive")
+        second = await order_new(fakes.resources)
+        await _passes(fakes, SCALE_IN_WINDOW_SECONDS)
         assert False not in agent.wishes
         engine.held = False
         await worker.until_ended(first.job_id)
-        await _passes(world, 2 * SCALE_IN_WINDOW_SECONDS)
+        await _passes(fakes, 2 * SCALE_IN_WINDOW_SECONDS)
         await until(lambda: False in agent.wishes)
-        assert world.synthesis.switch.count("receive") == received
-        assert await jobs.read_outcome(world.resources, second.job_id) is None
+        assert fakes.synthesis.switch.count("receive") == received
+        assert await jobs.read_outcome(fakes.resources, second.job_id) is None
 
 
-async def test_nothing_is_received_after_the_signal_to_stop(world: Fakes, agent: FakeAgent) -> None:
+async def test_nothing_is_received_after_the_signal_to_stop(fakes: Fakes, agent: FakeAgent) -> None:
     engine = ScriptedEngine()
     engine.held = True
-    order = await order_new(world.resources)
-    async with fake_time_worker(world, engine) as worker:
-        await until(lambda: engine.speaking and world.synthesis.switch.count("receive") == 2)
+    order = await order_new(fakes.resources)
+    async with fake_time_worker(fakes, engine) as worker:
+        await until(lambda: engine.speaking and fakes.synthesis.switch.count("receive") == 2)
         worker.stop.set()
-        await _passes(world, 3)
-        await order_new(world.resources)
-        await _passes(world, 60)
+        await _passes(fakes, 3)
+        await order_new(fakes.resources)
+        await _passes(fakes, 60)
         engine.held = False
         await worker.until_ended(order.job_id)
     assert agent.is_protected
-    assert world.synthesis.switch.count("receive") == 2
-    assert len(world.synthesis.visible) == 1
+    assert fakes.synthesis.switch.count("receive") == 2
+    assert len(fakes.synthesis.visible) == 1
 
 
-async def test_a_worker_without_storage_does_not_hold_on_to_its_protection(world: Fakes, agent: FakeAgent) -> None:
-    await order_new(world.resources)
-    world.bucket.switch.is_up = False
-    async with fake_time_worker(world, ScriptedEngine()):
-        await until(lambda: world.synthesis.switch.count("hide"))
-        await _passes(world, 3)
+async def test_a_worker_without_storage_does_not_hold_on_to_its_protection(fakes: Fakes, agent: FakeAgent) -> None:
+    await order_new(fakes.resources)
+    fakes.bucket.switch.is_up = False
+    async with fake_time_worker(fakes, ScriptedEngine()):
+        await until(lambda: fakes.synthesis.switch.count("hide"))
+        await _passes(fakes, 3)
         await until(lambda: agent.wishes == [True, False])
-        await _passes(world, 60)
+        await _passes(fakes, 60)
         assert not agent.is_protected

@@ -16,26 +16,26 @@ from pipeline.access import api_keys, key_format
 from pipeline.access.api_keys import ANONYMOUS, Caller, KeyRecord
 from pipeline.contract import layout
 from pipeline.errors import InvalidInput, NotFound, Unavailable
+from tests.fake_service import FakeService
 from tests.fakes import EPOCH, FakeBucket
-from tests.world import World
 
 ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 seeds = st.integers(0, 2**64)
 
 
-async def made(world: World, **given: object) -> tuple[str, KeyRecord]:
+async def made(fakes: FakeService, **given: object) -> tuple[str, KeyRecord]:
     wanted = {"owner": "alice", "name": "laptop", "scopes": ["preview"], "expires_at": None} | given
-    return await api_keys.make(world.resources, **wanted)  # type: ignore[arg-type]
+    return await api_keys.make(fakes.resources, **wanted)  # type: ignore[arg-type]
 
 
 def text_of(seed: int) -> str:
     """Create a key; return its text."""
-    text, _ = asyncio.run(made(World(), random=random.Random(seed).randbytes))
+    text, _ = asyncio.run(made(FakeService(), random=random.Random(seed).randbytes))
     return text
 
 
-def stored(world: World, key_id: str) -> KeyRecord:
-    return KeyRecord.model_validate_json(world.voices.objects[layout.key(key_id)].body)
+def stored(fakes: FakeService, key_id: str) -> KeyRecord:
+    return KeyRecord.model_validate_json(fakes.voices.objects[layout.key(key_id)].body)
 
 
 @given(seeds)
@@ -79,13 +79,13 @@ def test_two_keys_are_never_alike() -> None:
 
 
 async def test_all_is_stored_but_the_key() -> None:
-    world = World()
-    text, record = await made(world, scopes=["voices:write", "preview"], expires_at=EPOCH + timedelta(days=1))
-    assert world.voice_keys() == [f"keys/{record.key_id}/key.json"]
-    assert stored(world, record.key_id) == record
+    fakes = FakeService()
+    text, record = await made(fakes, scopes=["voices:write", "preview"], expires_at=EPOCH + timedelta(days=1))
+    assert fakes.voice_keys() == [f"keys/{record.key_id}/key.json"]
+    assert stored(fakes, record.key_id) == record
     assert (record.owner, record.name, record.scopes) == ("alice", "laptop", ("preview", "voices:write"))
     assert (record.created_at, record.expires_at) == (EPOCH, EPOCH + timedelta(days=1))
-    body = world.voices.objects[layout.key(record.key_id)].body.decode()
+    body = fakes.voices.objects[layout.key(record.key_id)].body.decode()
     assert text[17:60] not in body
     assert text[17:60] not in repr(key_format.parse(text)) + repr(record)
     assert record.digest not in repr(key_format.parse(text))
@@ -105,19 +105,19 @@ async def test_all_is_stored_but_the_key() -> None:
     ],
 )
 async def test_what_a_key_can_not_be_is_said_and_nothing_written(wrong: dict[str, object], field: str) -> None:
-    world = World()
+    fakes = FakeService()
     with pytest.raises(InvalidInput) as caught:
-        await made(world, **wrong)
+        await made(fakes, **wrong)
     assert caught.value.field == field
-    assert world.voice_keys() == []
+    assert fakes.voice_keys() == []
 
 
 async def test_an_id_that_is_taken_stays_whose_it_is() -> None:
-    world = World()
-    _, record = await made(world, random=random.Random(1).randbytes)
+    fakes = FakeService()
+    _, record = await made(fakes, random=random.Random(1).randbytes)
     with pytest.raises(Unavailable, match="taken"):
-        await made(world, owner="bob", random=random.Random(1).randbytes)
-    assert stored(world, record.key_id) == record
+        await made(fakes, owner="bob", random=random.Random(1).randbytes)
+    assert stored(fakes, record.key_id) == record
 
 
 class Forgetful(FakeBucket):
@@ -133,91 +133,91 @@ class Forgetful(FakeBucket):
 
 
 async def test_a_lost_answer_loses_no_key_and_no_change() -> None:
-    world = World()
-    world.voices = Forgetful(world.time)
-    resources = replace(world.resources, voices=world.voices)
+    fakes = FakeService()
+    fakes.voices = Forgetful(fakes.time)
+    resources = replace(fakes.resources, voices=fakes.voices)
     text, record = await api_keys.make(resources, owner="alice", name="", scopes=["admin"], expires_at=None)
     assert key_format.parse(text) is not None
     assert (await api_keys.revoke(resources, record.key_id)).revoked_at == EPOCH
-    assert stored(world, record.key_id).revoked_at == EPOCH
+    assert stored(fakes, record.key_id).revoked_at == EPOCH
 
 
 async def test_a_revoked_key_stays_revoked_since_when_it_was() -> None:
-    world = World()
-    _, record = await made(world)
-    assert (await api_keys.revoke(world.resources, record.key_id)).revoked_at == EPOCH
-    world.later(days=1)
-    await api_keys.revoke(world.resources, record.key_id)
+    fakes = FakeService()
+    _, record = await made(fakes)
+    assert (await api_keys.revoke(fakes.resources, record.key_id)).revoked_at == EPOCH
+    fakes.advance(days=1)
+    await api_keys.revoke(fakes.resources, record.key_id)
     with pytest.raises(InvalidInput, match="revoked") as caught:
-        await api_keys.expire(world.resources, record.key_id, EPOCH + timedelta(days=9))
+        await api_keys.expire(fakes.resources, record.key_id, EPOCH + timedelta(days=9))
     assert caught.value.field == "key_id"
-    assert stored(world, record.key_id) == record.model_copy(update={"revoked_at": EPOCH})
+    assert stored(fakes, record.key_id) == record.model_copy(update={"revoked_at": EPOCH})
 
 
 async def test_an_expiry_can_be_moved_either_way() -> None:
-    world = World()
-    _, record = await made(world, expires_at=EPOCH + timedelta(days=1))
+    fakes = FakeService()
+    _, record = await made(fakes, expires_at=EPOCH + timedelta(days=1))
     for moment in (EPOCH, EPOCH + timedelta(days=9)):
-        await api_keys.expire(world.resources, record.key_id, moment)
-        assert stored(world, record.key_id) == record.model_copy(update={"expires_at": moment})
+        await api_keys.expire(fakes.resources, record.key_id, moment)
+        assert stored(fakes, record.key_id) == record.model_copy(update={"expires_at": moment})
     with pytest.raises(InvalidInput, match="time zone") as caught:
-        await api_keys.expire(world.resources, record.key_id, datetime(2030, 1, 1))
+        await api_keys.expire(fakes.resources, record.key_id, datetime(2030, 1, 1))
     assert caught.value.field == "expires_at"
 
 
 async def test_what_is_not_there_can_not_be_changed() -> None:
-    world = World()
-    text, _ = await made(world)
+    fakes = FakeService()
+    text, _ = await made(fakes)
     with pytest.raises(NotFound, match="000000000000") as unknown:
-        await api_keys.revoke(world.resources, "000000000000")
+        await api_keys.revoke(fakes.resources, "000000000000")
     with pytest.raises(InvalidInput) as whole_key:
-        await api_keys.revoke(world.resources, text)
+        await api_keys.revoke(fakes.resources, text)
     assert unknown.value.field == whole_key.value.field == "key_id"
     assert text[4:] not in whole_key.value.message
 
 
 async def test_administrators_lose_nothing_of_each_others_changes() -> None:
-    world = World()
-    _, record = await made(world)
+    fakes = FakeService()
+    _, record = await made(fakes)
     later = EPOCH + timedelta(days=9)
     await asyncio.gather(
-        *(api_keys.expire(world.resources, record.key_id, later) for _ in range(4)),
-        api_keys.revoke(world.resources, record.key_id),
+        *(api_keys.expire(fakes.resources, record.key_id, later) for _ in range(4)),
+        api_keys.revoke(fakes.resources, record.key_id),
         return_exceptions=True,
     )
-    assert stored(world, record.key_id).revoked_at == EPOCH
-    assert world.voices.switch.count("put") == 0
+    assert stored(fakes, record.key_id).revoked_at == EPOCH
+    assert fakes.voices.switch.count("put") == 0
 
 
 async def test_keys_are_listed_from_the_oldest_with_their_last_use() -> None:
-    world = World()
-    _, first = await made(world, name="first")
-    world.later(hours=1)
-    _, second = await made(world, owner="bob")
-    world.later(hours=1)
-    await api_keys.record_use(world.resources, second.key_id)
-    await world.voices.put("keys/README.txt", b"", "text/plain")
-    await world.voices.put("keys/not-ours/key.json", b"", "text/plain")
-    await world.voices.put(layout.key("damaged00000"), b"{}", "text/plain")
-    listed = await api_keys.list_keys(world.resources)
+    fakes = FakeService()
+    _, first = await made(fakes, name="first")
+    fakes.advance(hours=1)
+    _, second = await made(fakes, owner="bob")
+    fakes.advance(hours=1)
+    await api_keys.record_use(fakes.resources, second.key_id)
+    await fakes.voices.put("keys/README.txt", b"", "text/plain")
+    await fakes.voices.put("keys/not-ours/key.json", b"", "text/plain")
+    await fakes.voices.put(layout.key("damaged00000"), b"{}", "text/plain")
+    listed = await api_keys.list_keys(fakes.resources)
     assert [(one.record, one.used_at) for one in listed] == [(first, None), (second, EPOCH + timedelta(hours=2))]
-    assert [one.record for one in await api_keys.list_keys(world.resources, "bob")] == [second]
+    assert [one.record for one in await api_keys.list_keys(fakes.resources, "bob")] == [second]
 
 
 async def test_a_damaged_last_use_hides_no_key() -> None:
-    world = World()
-    _, record = await made(world)
-    await world.voices.put(layout.key_use(record.key_id), b"{", "text/plain")
-    assert [one.used_at for one in await api_keys.list_keys(world.resources)] == [None]
+    fakes = FakeService()
+    _, record = await made(fakes)
+    await fakes.voices.put(layout.key_use(record.key_id), b"{", "text/plain")
+    assert [one.used_at for one in await api_keys.list_keys(fakes.resources)] == [None]
 
 
 async def test_a_use_never_undoes_a_revocation() -> None:
-    world = World()
-    _, record = await made(world)
+    fakes = FakeService()
+    _, record = await made(fakes)
     await asyncio.gather(
-        api_keys.record_use(world.resources, record.key_id), api_keys.revoke(world.resources, record.key_id)
+        api_keys.record_use(fakes.resources, record.key_id), api_keys.revoke(fakes.resources, record.key_id)
     )
-    assert stored(world, record.key_id).revoked_at == EPOCH
+    assert stored(fakes, record.key_id).revoked_at == EPOCH
 
 
 def test_who_may_do_what() -> None:

@@ -11,15 +11,15 @@ from pipeline.access.api_keys import Caller
 from pipeline.access.key_lookup import KeyLookup
 from pipeline.contract import layout
 from pipeline.errors import Unauthorized, Unavailable
+from tests.fake_service import FakeService
 from tests.fakes import EPOCH, FakeBucket
-from tests.world import World
 
 UNKNOWN = "This API key is not known."
 
 
-async def made(world: World, seconds: float | None = None, owner: str = "alice") -> str:
-    expires_at = None if seconds is None else world.time() + timedelta(seconds=seconds)
-    text, _ = await api_keys.make(world.resources, owner=owner, name="", scopes=["preview"], expires_at=expires_at)
+async def made(fakes: FakeService, seconds: float | None = None, owner: str = "alice") -> str:
+    expires_at = None if seconds is None else fakes.time() + timedelta(seconds=seconds)
+    text, _ = await api_keys.make(fakes.resources, owner=owner, name="", scopes=["preview"], expires_at=expires_at)
     return text
 
 
@@ -27,9 +27,9 @@ def id_of(text: str) -> str:
     return text[4:16]
 
 
-async def somebody_elses(world: World, text: str) -> str:
+async def somebody_elses(fakes: FakeService, text: str) -> str:
     """Create a key of the same id and another secret, right in form and checksum."""
-    mixed = text[:17] + (await made(World()))[17:60]
+    mixed = text[:17] + (await made(FakeService()))[17:60]
     return mixed + key_format.checksum(mixed)
 
 
@@ -40,69 +40,69 @@ async def refusal(key_lookup: KeyLookup, text: str) -> str:
 
 
 async def test_a_good_key_tells_its_owner() -> None:
-    world = World()
-    text = await made(world)
-    caller = await KeyLookup(world.resources).caller(text)
+    fakes = FakeService()
+    text = await made(fakes)
+    caller = await KeyLookup(fakes.resources).caller(text)
     assert caller == Caller("alice", id_of(text), frozenset({"preview"}))
 
 
 async def test_an_unknown_id_and_a_wrong_secret_are_told_alike() -> None:
-    world = World()
-    text, stranger = await made(world), await made(World())
-    key_lookup = KeyLookup(world.resources)
+    fakes = FakeService()
+    text, stranger = await made(fakes), await made(FakeService())
+    key_lookup = KeyLookup(fakes.resources)
     assert await refusal(key_lookup, stranger) == UNKNOWN
-    assert await refusal(key_lookup, await somebody_elses(world, text)) == UNKNOWN
+    assert await refusal(key_lookup, await somebody_elses(fakes, text)) == UNKNOWN
 
 
 async def test_what_is_no_key_costs_no_look_up() -> None:
-    world = World()
-    text = await made(world)
-    key_lookup = KeyLookup(world.resources)
+    fakes = FakeService()
+    text = await made(fakes)
+    key_lookup = KeyLookup(fakes.resources)
     for wrong in ("", "secret", text[:-1], text + "\n", "Bearer " + text, "\ud800"):
         message = await refusal(key_lookup, wrong)
         assert "vck_" in message
         assert text[17:] not in message
-    assert world.voices.switch.count("read") == 0
+    assert fakes.voices.switch.count("read") == 0
 
 
 async def test_revoked_and_expired_are_told_to_whoever_has_the_key() -> None:
-    world = World()
-    revoked, expired = await made(world), await made(world, seconds=1)
-    await api_keys.revoke(world.resources, id_of(revoked))
-    world.later(seconds=1)
-    key_lookup = KeyLookup(world.resources)
+    fakes = FakeService()
+    revoked, expired = await made(fakes), await made(fakes, seconds=1)
+    await api_keys.revoke(fakes.resources, id_of(revoked))
+    fakes.advance(seconds=1)
+    key_lookup = KeyLookup(fakes.resources)
     assert "revoked" in await refusal(key_lookup, revoked)
     assert "expired at 2026-01-01T00:00:01Z" in await refusal(key_lookup, expired)
     for text in (revoked, expired):
-        assert await refusal(key_lookup, await somebody_elses(world, text)) == UNKNOWN
+        assert await refusal(key_lookup, await somebody_elses(fakes, text)) == UNKNOWN
 
 
 async def test_a_key_costs_one_request_in_fifty_seconds() -> None:
-    world = World()
-    text, stranger = await made(world), await made(World())
-    key_lookup = KeyLookup(world.resources)
+    fakes = FakeService()
+    text, stranger = await made(fakes), await made(FakeService())
+    key_lookup = KeyLookup(fakes.resources)
     await asyncio.gather(*(key_lookup.caller(text) for _ in range(32)))
     await asyncio.gather(*(refusal(key_lookup, stranger) for _ in range(32)))
     for _ in range(49):
-        world.later(seconds=1)
+        fakes.advance(seconds=1)
         await key_lookup.caller(text)
         assert await key_lookup.is_still_valid(id_of(text))
         await refusal(key_lookup, stranger)
-    assert world.voices.switch.count("read") == 2
-    world.later(seconds=1)
+    assert fakes.voices.switch.count("read") == 2
+    fakes.advance(seconds=1)
     await key_lookup.caller(text)
-    assert world.voices.switch.count("read") == 3
+    assert fakes.voices.switch.count("read") == 3
 
 
 async def test_a_change_is_in_effect_within_a_minute() -> None:
-    world = World()
-    revoked, expired = await made(world), await made(world)
-    key_lookup = KeyLookup(world.resources)
+    fakes = FakeService()
+    revoked, expired = await made(fakes), await made(fakes)
+    key_lookup = KeyLookup(fakes.resources)
     for text in (revoked, expired):
         await key_lookup.caller(text)
-    await api_keys.revoke(world.resources, id_of(revoked))
-    await api_keys.expire(world.resources, id_of(expired), world.time())
-    world.later(seconds=50)
+    await api_keys.revoke(fakes.resources, id_of(revoked))
+    await api_keys.expire(fakes.resources, id_of(expired), fakes.time())
+    fakes.advance(seconds=50)
     assert not await key_lookup.is_still_valid(id_of(revoked))
     assert not await key_lookup.is_still_valid(id_of(expired))
     assert "revoked" in await refusal(key_lookup, revoked)
@@ -110,82 +110,82 @@ async def test_a_change_is_in_effect_within_a_minute() -> None:
 
 
 async def test_a_key_expires_at_its_moment_however_fresh_the_look_up() -> None:
-    world = World()
-    text = await made(world, seconds=10)
-    key_lookup = KeyLookup(world.resources)
+    fakes = FakeService()
+    text = await made(fakes, seconds=10)
+    key_lookup = KeyLookup(fakes.resources)
     await key_lookup.caller(text)
-    world.later(seconds=9.999)
+    fakes.advance(seconds=9.999)
     assert await key_lookup.is_still_valid(id_of(text))
-    world.later(seconds=0.001)
+    fakes.advance(seconds=0.001)
     assert not await key_lookup.is_still_valid(id_of(text))
     assert "expired" in await refusal(key_lookup, text)
-    assert world.voices.switch.count("read") == 1
+    assert fakes.voices.switch.count("read") == 1
 
 
 async def test_a_clock_that_was_set_back_lengthens_no_trust() -> None:
-    world = World()
-    text = await made(world)
-    key_lookup = KeyLookup(world.resources)
+    fakes = FakeService()
+    text = await made(fakes)
+    key_lookup = KeyLookup(fakes.resources)
     await key_lookup.caller(text)
-    await api_keys.revoke(world.resources, id_of(text))
-    world.later(hours=-1)
+    await api_keys.revoke(fakes.resources, id_of(text))
+    fakes.advance(hours=-1)
     assert not await key_lookup.is_still_valid(id_of(text))
 
 
 async def test_what_is_not_there_is_not_good() -> None:
-    world = World()
-    key_lookup = KeyLookup(world.resources)
+    fakes = FakeService()
+    key_lookup = KeyLookup(fakes.resources)
     assert not await key_lookup.is_still_valid("0" * 12)
     assert not await key_lookup.is_still_valid("../key.json")
-    assert world.voices.switch.calls == ["read"]
+    assert fakes.voices.switch.calls == ["read"]
 
 
 async def test_a_damaged_record_lets_nobody_in() -> None:
-    world = World()
-    text = await made(world)
-    await world.voices.put(layout.key(id_of(text)), b'{"owner": "alice"}', "application/json")
-    assert await refusal(KeyLookup(world.resources), text) == UNKNOWN
+    fakes = FakeService()
+    text = await made(fakes)
+    await fakes.voices.put(layout.key(id_of(text)), b'{"owner": "alice"}', "application/json")
+    assert await refusal(KeyLookup(fakes.resources), text) == UNKNOWN
 
 
 async def test_a_copied_record_lets_nobody_in() -> None:
-    world = World()
-    text = await made(world)
+    fakes = FakeService()
+    text = await made(fakes)
     copied = "vck_" + "0" * 12 + text[16:60]
     copied += key_format.checksum(copied)
-    body = world.voices.objects[layout.key(id_of(text))].body
-    await world.voices.put(layout.key("0" * 12), body, "application/json")
-    assert await refusal(KeyLookup(world.resources), copied) == UNKNOWN
+    body = fakes.voices.objects[layout.key(id_of(text))].body
+    await fakes.voices.put(layout.key("0" * 12), body, "application/json")
+    assert await refusal(KeyLookup(fakes.resources), copied) == UNKNOWN
 
 
 async def test_every_refusal_can_stand_in_a_header() -> None:
-    world = World()
-    revoked, expired = await made(world), await made(world, seconds=1)
-    await api_keys.revoke(world.resources, id_of(revoked))
-    world.later(seconds=1)
-    key_lookup = KeyLookup(world.resources)
-    for text in ("", revoked, expired, await made(World())):
+    fakes = FakeService()
+    revoked, expired = await made(fakes), await made(fakes, seconds=1)
+    await api_keys.revoke(fakes.resources, id_of(revoked))
+    fakes.advance(seconds=1)
+    key_lookup = KeyLookup(fakes.resources)
+    for text in ("", revoked, expired, await made(FakeService())):
         message = await refusal(key_lookup, text)
         assert message.isascii()
         assert message.isprintable()
 
 
 async def test_without_storage_nobody_is_let_in_and_it_is_not_pressed() -> None:
-    world = World()
-    text = await made(world)
-    key_lookup = KeyLookup(world.resources)
+    fakes = FakeService()
+    text = await made(fakes)
+    key_lookup = KeyLookup(fakes.resources)
     await key_lookup.caller(text)
-    world.later(seconds=50)
-    before = world.voices.switch.count("read")
-    world.voices.switch.is_up = False
+    fakes.advance(seconds=50)
+    before = fakes.voices.switch.count("read")
+    fakes.voices.switch.is_up = False
     for _ in range(10):
         with pytest.raises(Unavailable) as caught:
             await key_lookup.caller(text)
         assert caught.value.retry_after == 2
         with pytest.raises(Unavailable):
             await key_lookup.is_still_valid(id_of(text))
-    assert world.voices.switch.count("read") == before + 1
-    world.voices.switch.is_up = True
-    world.later(seconds=2)
+    assert fakes.voices.switch.count("read") == before + 1
+    fakes.voices.switch.is_up = True
+    fakes.advance(seconds=2)
     assert (await key_lookup.caller(text)).owner == "alice"
 
 
@@ -203,18 +203,18 @@ class Stuck(FakeBucket):
 
 
 async def test_a_storage_that_hangs_is_not_waited_for_longer_than_trust_allows() -> None:
-    world = World()
-    text = await made(world)
-    key_lookup = KeyLookup(replace(world.resources, voices=Stuck(world.voices)), look_up_timeout_seconds=0.01)
+    fakes = FakeService()
+    text = await made(fakes)
+    key_lookup = KeyLookup(replace(fakes.resources, voices=Stuck(fakes.voices)), look_up_timeout_seconds=0.01)
     with pytest.raises(Unavailable):
         await key_lookup.caller(text)
 
 
 async def test_who_hangs_up_takes_nobody_along() -> None:
-    world = World()
-    text = await made(world)
-    stuck = Stuck(world.voices)
-    key_lookup = KeyLookup(replace(world.resources, voices=stuck))
+    fakes = FakeService()
+    text = await made(fakes)
+    stuck = Stuck(fakes.voices)
+    key_lookup = KeyLookup(replace(fakes.resources, voices=stuck))
     first, second = (asyncio.create_task(key_lookup.caller(text)) for _ in range(2))
     await asyncio.sleep(0)
     first.cancel()
@@ -226,10 +226,10 @@ async def test_who_hangs_up_takes_nobody_along() -> None:
 
 
 def test_a_loop_that_ended_does_not_hold_up_the_next() -> None:
-    world = World()
-    text = asyncio.run(made(world))
-    stuck = Stuck(world.voices)
-    key_lookup = KeyLookup(replace(world.resources, voices=stuck))
+    fakes = FakeService()
+    text = asyncio.run(made(fakes))
+    stuck = Stuck(fakes.voices)
+    key_lookup = KeyLookup(replace(fakes.resources, voices=stuck))
 
     async def hang_up() -> None:
         with pytest.raises(TimeoutError):
@@ -247,56 +247,56 @@ def test_a_loop_that_ended_does_not_hold_up_the_next() -> None:
 
 
 async def test_strangers_push_no_key_out_that_is_in_use() -> None:
-    world = World()
-    used, idle = await made(world), await made(world)
-    key_lookup = KeyLookup(world.resources, cache_size=2)
+    fakes = FakeService()
+    used, idle = await made(fakes), await made(fakes)
+    key_lookup = KeyLookup(fakes.resources, cache_size=2)
     await key_lookup.caller(used)
     await key_lookup.is_still_valid(id_of(idle))
     for _ in range(5):
-        await refusal(key_lookup, await made(World()))
-    before = world.voices.switch.count("read")
+        await refusal(key_lookup, await made(FakeService()))
+    before = fakes.voices.switch.count("read")
     await key_lookup.caller(used)
     await key_lookup.is_still_valid(id_of(idle))
-    assert world.voices.switch.count("read") == before
+    assert fakes.voices.switch.count("read") == before
 
 
 async def test_no_more_is_remembered_than_was_said() -> None:
-    world = World()
-    texts = [await made(world) for _ in range(3)]
-    key_lookup = KeyLookup(world.resources, cache_size=2)
+    fakes = FakeService()
+    texts = [await made(fakes) for _ in range(3)]
+    key_lookup = KeyLookup(fakes.resources, cache_size=2)
     for text in (*texts, texts[0]):
         await key_lookup.caller(text)
-    assert world.voices.switch.count("read") == 4
+    assert fakes.voices.switch.count("read") == 4
 
 
-def uses(world: World) -> int:
-    return world.voices.switch.count("put")
+def uses(fakes: FakeService) -> int:
+    return fakes.voices.switch.count("put")
 
 
 async def test_the_last_use_is_noted_once_in_ten_minutes() -> None:
-    world = World()
-    text = await made(world)
-    key_lookup = KeyLookup(world.resources)
+    fakes = FakeService()
+    text = await made(fakes)
+    key_lookup = KeyLookup(fakes.resources)
     await asyncio.gather(*(key_lookup.caller(text) for _ in range(32)))
-    assert [one.used_at for one in await api_keys.list_keys(world.resources)] == [EPOCH]
-    world.later(minutes=9.9)
+    assert [one.used_at for one in await api_keys.list_keys(fakes.resources)] == [EPOCH]
+    fakes.advance(minutes=9.9)
     await key_lookup.caller(text)
-    assert uses(world) == 1
-    world.later(minutes=0.1)
+    assert uses(fakes) == 1
+    fakes.advance(minutes=0.1)
     await key_lookup.caller(text)
-    assert uses(world) == 2
-    assert [one.used_at for one in await api_keys.list_keys(world.resources)] == [EPOCH + timedelta(minutes=10)]
+    assert uses(fakes) == 2
+    assert [one.used_at for one in await api_keys.list_keys(fakes.resources)] == [EPOCH + timedelta(minutes=10)]
 
 
 async def test_only_a_good_key_is_in_use() -> None:
-    world = World()
-    text = await made(world)
-    await api_keys.revoke(world.resources, id_of(text))
-    key_lookup = KeyLookup(world.resources)
+    fakes = FakeService()
+    text = await made(fakes)
+    await api_keys.revoke(fakes.resources, id_of(text))
+    key_lookup = KeyLookup(fakes.resources)
     await refusal(key_lookup, text)
-    await refusal(key_lookup, await made(World()))
-    await refusal(key_lookup, await somebody_elses(world, text))
-    assert uses(world) == 0
+    await refusal(key_lookup, await made(FakeService()))
+    await refusal(key_lookup, await somebody_elses(fakes, text))
+    assert uses(fakes) == 0
 
 
 class NoNotes(FakeBucket):
@@ -305,8 +305,8 @@ class NoNotes(FakeBucket):
 
 
 async def test_a_use_that_can_not_be_noted_fails_no_request() -> None:
-    world = World()
-    text = await made(world)
-    bucket = NoNotes(world.time)
-    bucket.objects = world.voices.objects
-    assert (await KeyLookup(replace(world.resources, voices=bucket)).caller(text)).owner == "alice"
+    fakes = FakeService()
+    text = await made(fakes)
+    bucket = NoNotes(fakes.time)
+    bucket.objects = fakes.voices.objects
+    assert (await KeyLookup(replace(fakes.resources, voices=bucket)).caller(text)).owner == "alice"

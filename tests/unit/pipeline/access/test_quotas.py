@@ -16,18 +16,18 @@ from pipeline.access.stored_voices import check_quota
 from pipeline.contract import layout
 from pipeline.errors import QuotaStatus, TooMany, Unavailable
 from pipeline.settings import Settings
+from tests.fake_service import FakeService
 from tests.fakes import EPOCH, FakeBucket, FakeTime, Jostling
-from tests.world import World
 
 OWNER = "alice"
 REQUESTS_KEY = layout.quota(OWNER, "requests", EPOCH)
 
 
-def world(**settings: int) -> World:
-    return World(Settings().model_copy(update=settings))
+def fakes(**settings: int) -> FakeService:
+    return FakeService(Settings().model_copy(update=settings))
 
 
-def process(of: World) -> Quotas:
+def process(of: FakeService) -> Quotas:
     return Quotas(of.resources, of.time)
 
 
@@ -43,12 +43,12 @@ async def passed(shares: Quotas, tries: int) -> int:
     return sum([await passes(shares) for _ in range(tries)])
 
 
-def counted(of: World, key: str = REQUESTS_KEY) -> int:
+def counted(of: FakeService, key: str = REQUESTS_KEY) -> int:
     return int(of.bucket.objects[key].body.removeprefix(b'{"used":').removesuffix(b"}"))
 
 
 async def test_without_an_owner_nothing_is_asked_of_the_storage() -> None:
-    here = world(requests_per_minute=1, reference_seconds_per_hour=1, voices_per_owner=1)
+    here = fakes(requests_per_minute=1, reference_seconds_per_hour=1, voices_per_owner=1)
     for _ in range(3):
         assert await process(here).take_request(None) is None
         assert await process(here).take_reference_seconds(None, 60) is None
@@ -57,7 +57,7 @@ async def test_without_an_owner_nothing_is_asked_of_the_storage() -> None:
 
 
 async def test_what_has_no_limit_is_not_counted() -> None:
-    here = world(requests_per_minute=0, reference_seconds_per_hour=0, voices_per_owner=0)
+    here = fakes(requests_per_minute=0, reference_seconds_per_hour=0, voices_per_owner=0)
     for _ in range(3):
         assert await process(here).take_request(OWNER) is None
         assert await process(here).take_reference_seconds(OWNER, 1e9) is None
@@ -67,14 +67,14 @@ async def test_what_has_no_limit_is_not_counted() -> None:
 
 @pytest.mark.parametrize("limit", [1, 2, 19, 20, 21, 600])
 async def test_one_process_lets_through_exactly_what_there_is(limit: int) -> None:
-    here = world(requests_per_minute=limit)
+    here = fakes(requests_per_minute=limit)
     assert await passed(process(here), limit + 5) == limit
 
 
 async def test_the_answer_tells_what_is_left_and_when_there_is_more() -> None:
-    here = world(requests_per_minute=3)
+    here = fakes(requests_per_minute=3)
     shares = process(here)
-    here.later(seconds=22.5)
+    here.advance(seconds=22.5)
     standings = [await shares.take_request(OWNER) for _ in range(3)]
     assert standings == [QuotaStatus("requests", 3, left, 60, 38) for left in (2, 1, 0)]
     with pytest.raises(TooMany) as caught:
@@ -85,17 +85,17 @@ async def test_the_answer_tells_what_is_left_and_when_there_is_more() -> None:
 
 
 async def test_there_is_more_when_the_minute_is_over_and_not_before() -> None:
-    here = world(requests_per_minute=2)
+    here = fakes(requests_per_minute=2)
     shares = process(here)
     assert await passed(shares, 5) == 2
-    here.later(seconds=59.999)
+    here.advance(seconds=59.999)
     assert not await passes(shares)
-    here.later(milliseconds=1)
+    here.advance(milliseconds=1)
     assert await passed(shares, 5) == 2
 
 
 async def test_owners_do_not_share() -> None:
-    here = world(requests_per_minute=1)
+    here = fakes(requests_per_minute=1)
     shares = process(here)
     assert await passes(shares, "alice")
     assert await passes(shares, "bob")
@@ -104,7 +104,7 @@ async def test_owners_do_not_share() -> None:
 
 @pytest.mark.parametrize("seed", range(20))
 async def test_processes_together_never_let_more_through(seed: int) -> None:
-    limit, here = 40, world(requests_per_minute=40)
+    limit, here = 40, fakes(requests_per_minute=40)
     here.bucket.switch = Jostling(Random(seed))
     processes = [process(here) for _ in range(6)]
     results = await asyncio.gather(*(passes(shares) for shares in processes * 15))
@@ -117,7 +117,7 @@ async def test_processes_together_never_let_more_through(seed: int) -> None:
     who=st.lists(st.integers(0, 4), max_size=150),
 )
 async def test_a_process_holds_no_more_than_it_has_used(limit: int, who: list[int]) -> None:
-    here = world(requests_per_minute=limit)
+    here = fakes(requests_per_minute=limit)
     processes = [process(here) for _ in range(5)]
     through = sum([await passes(processes[number]) for number in who])
     assert through <= limit
@@ -126,7 +126,7 @@ async def test_a_process_holds_no_more_than_it_has_used(limit: int, who: list[in
 
 
 async def test_a_full_minute_of_one_process_costs_few_calls_and_refusals_none() -> None:
-    here = world(requests_per_minute=600)
+    here = fakes(requests_per_minute=600)
     shares = process(here)
     assert await passed(shares, 600) == 600
     spent = len(here.bucket.switch.calls)
@@ -136,7 +136,7 @@ async def test_a_full_minute_of_one_process_costs_few_calls_and_refusals_none() 
 
 
 async def test_a_full_minute_of_many_processes_costs_few_calls_each() -> None:
-    here = world(requests_per_minute=600)
+    here = fakes(requests_per_minute=600)
     processes = [process(here) for _ in range(20)]
     for shares in processes * 60:
         await passes(shares)
@@ -144,33 +144,33 @@ async def test_a_full_minute_of_many_processes_costs_few_calls_each() -> None:
 
 
 async def test_it_costs_not_many_more_when_all_of_them_ask_at_the_same_moments() -> None:
-    here = world(requests_per_minute=600)
+    here = fakes(requests_per_minute=600)
     processes = [process(here) for _ in range(20)]
     await asyncio.gather(*(passed(shares, 60) for shares in processes))
     assert len(here.bucket.switch.calls) <= 20 * 50
 
 
 async def test_requests_that_come_together_share_a_block() -> None:
-    here = world(requests_per_minute=600)
+    here = fakes(requests_per_minute=600)
     shares = process(here)
     assert all(await asyncio.gather(*(passes(shares) for _ in range(100))))
     assert len(here.bucket.switch.calls) <= 12
 
 
 async def test_what_is_held_passes_without_the_storage_and_then_nothing_does() -> None:
-    here = world(requests_per_minute=600)
+    here = fakes(requests_per_minute=600)
     shares = process(here)
     assert await passed(shares, 4) == 4  # of 1 + 2 + 4 taken
     here.bucket.switch.is_up = False
     assert await passed(shares, 3) == 3
     with pytest.raises(Unavailable):
         await shares.take_request(OWNER)
-    here.mend()
+    here.recover()
     assert await passes(shares)
 
 
 async def test_those_who_wait_for_a_storage_that_is_away_do_not_ask_it_one_by_one() -> None:
-    here = world(requests_per_minute=600)
+    here = fakes(requests_per_minute=600)
     shares = process(here)
     here.bucket.switch.is_up = False
     results = await asyncio.gather(*(shares.take_request(OWNER) for _ in range(50)), return_exceptions=True)
@@ -182,7 +182,7 @@ async def test_those_who_wait_for_a_storage_that_is_away_do_not_ask_it_one_by_on
 
 
 async def test_a_storage_that_refuses_every_write_is_unavailable() -> None:
-    here = world(requests_per_minute=600)
+    here = fakes(requests_per_minute=600)
     bucket = Refusing(here.time)
     with pytest.raises(Unavailable):
         await Quotas(replace(here.resources, bucket=bucket), here.time).take_request(OWNER)
@@ -199,7 +199,7 @@ class Refusing(FakeBucket):
 
 
 async def test_a_write_whose_answer_was_lost_counts_twice_rather_than_not_at_all() -> None:
-    here = world(requests_per_minute=10)
+    here = fakes(requests_per_minute=10)
     bucket = LosingAnswers(here.time)
     shares = Quotas(replace(here.resources, bucket=bucket), here.time)
     assert await passed(shares, 20) == 5
@@ -227,34 +227,34 @@ class LosingAnswers(FakeBucket):
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"used":-1}', b'{"used":"x"}', b'{"used":null}', b"\xff"])
 async def test_a_damaged_count_begins_anew(body: bytes) -> None:
-    here = world(requests_per_minute=3)
+    here = fakes(requests_per_minute=3)
     await here.bucket.put(REQUESTS_KEY, body, "application/json")
     assert await passed(process(here), 5) == 3
 
 
 async def test_a_count_of_another_version_is_read() -> None:
-    here = world(requests_per_minute=3)
+    here = fakes(requests_per_minute=3)
     await here.bucket.put(REQUESTS_KEY, b'{"used": 1, "from": "the future"}', "application/json")
     assert await passed(process(here), 5) == 2
 
 
 async def test_a_clock_that_goes_back_gives_nobody_more() -> None:
-    here = world(requests_per_minute=40)
+    here = fakes(requests_per_minute=40)
     shares = process(here)
-    here.later(seconds=59)
+    here.advance(seconds=59)
     assert await passed(shares, 50) == 40
-    here.later(seconds=1)
+    here.advance(seconds=1)
     assert await passed(shares, 4) == 4
-    here.later(seconds=-1)
+    here.advance(seconds=-1)
     with pytest.raises(TooMany) as caught:
         await shares.take_request(OWNER)
     assert caught.value.retry_after == 1
-    here.later(seconds=1)
+    here.advance(seconds=1)
     assert 40 - 4 - 3 <= await passed(shares, 50) <= 40 - 4
 
 
 async def test_seconds_of_recordings_add_up_exactly() -> None:
-    here = world(reference_seconds_per_hour=1)
+    here = fakes(reference_seconds_per_hour=1)
     one, other = process(here), process(here)
     for taken in range(10):
         quota_status = await (one, other)[taken % 2].take_reference_seconds(OWNER, 0.1)
@@ -266,9 +266,9 @@ async def test_seconds_of_recordings_add_up_exactly() -> None:
 
 
 async def test_a_recording_that_is_too_long_takes_nothing_of_what_is_left() -> None:
-    here = world(reference_seconds_per_hour=100)
+    here = fakes(reference_seconds_per_hour=100)
     shares = process(here)
-    here.later(minutes=59)
+    here.advance(minutes=59)
     quota_status = await shares.take_reference_seconds(OWNER, 60)
     assert quota_status == QuotaStatus("reference-seconds", 100, 40, 3600, 60)
     with pytest.raises(TooMany) as caught:
@@ -278,12 +278,12 @@ async def test_a_recording_that_is_too_long_takes_nothing_of_what_is_left() -> N
         "Limit of 100 seconds of recordings an hour: 40 are left, and this one has 40.5. Retry in 60 seconds."
     )
     await shares.take_reference_seconds(OWNER, 40)
-    here.later(minutes=1)
+    here.advance(minutes=1)
     await shares.take_reference_seconds(OWNER, 100)
 
 
 async def test_the_seconds_of_a_recording_that_was_not_stored_can_be_used_again() -> None:
-    here = world(reference_seconds_per_hour=10)
+    here = fakes(reference_seconds_per_hour=10)
     one, other = process(here), process(here)
     await one.take_reference_seconds(OWNER, 10)
     await one.return_reference_seconds(OWNER, 4)
@@ -294,13 +294,13 @@ async def test_the_seconds_of_a_recording_that_was_not_stored_can_be_used_again(
 
 
 async def test_what_was_not_counted_is_not_returned() -> None:
-    for here, owner in ((world(reference_seconds_per_hour=0), OWNER), (world(reference_seconds_per_hour=10), None)):
+    for here, owner in ((fakes(reference_seconds_per_hour=0), OWNER), (fakes(reference_seconds_per_hour=10), None)):
         await process(here).return_reference_seconds(owner, 4)
         assert here.bucket.switch.calls == []
 
 
 async def test_a_recording_costs_two_calls_at_most_when_nobody_else_uploads() -> None:
-    here = world()
+    here = fakes()
     shares = process(here)
     await shares.take_reference_seconds(OWNER, 10)
     assert here.bucket.switch.calls == ["read", "put_once"]
@@ -310,7 +310,7 @@ async def test_a_recording_costs_two_calls_at_most_when_nobody_else_uploads() ->
 
 @pytest.mark.parametrize("seed", range(10))
 async def test_uploads_at_once_never_get_more_than_there_is(seed: int) -> None:
-    here = world(reference_seconds_per_hour=100)
+    here = fakes(reference_seconds_per_hour=100)
     here.bucket.switch = Jostling(Random(seed))
     takes = [process(here).take_reference_seconds(OWNER, 15) for _ in range(12)]
     results = await asyncio.gather(*takes, return_exceptions=True)
@@ -319,7 +319,7 @@ async def test_uploads_at_once_never_get_more_than_there_is(seed: int) -> None:
 
 
 async def test_the_voice_too_many_is_refused() -> None:
-    here = world(voices_per_owner=2)
+    here = fakes(voices_per_owner=2)
     for name in ("alice/nova", "bob/nova", "bob/zoe", "bob/kim"):
         await here.voices.put(f"{layout.VOICES}{name}/metadata.json", b"{}", "application/json")
     await check_quota(here.resources, "alice")
@@ -332,7 +332,7 @@ async def test_the_voice_too_many_is_refused() -> None:
 
 
 async def test_a_sweep_takes_windows_some_time_after_their_end_and_reads_none() -> None:
-    here = world()
+    here = fakes()
     shares = process(here)
     for owner in ("alice", "bob"):
         await shares.take_request(owner)
@@ -341,8 +341,8 @@ async def test_a_sweep_takes_windows_some_time_after_their_end_and_reads_none() 
     for window in (REQUESTS.window, REFERENCE_SECONDS.window):
         here.time.now = EPOCH + window + timedelta(minutes=2, milliseconds=-1)
         assert (await sweep.handle(here.resources, {}))["shares"] == 0
-        here.later(milliseconds=1)
-        here.mend()
+        here.advance(milliseconds=1)
+        here.recover()
         assert (await sweep.handle(here.resources, {}))["shares"] == 2
         assert here.bucket.switch.count("read") == 0
     assert here.keys("shares/") == ["shares/README.txt"]

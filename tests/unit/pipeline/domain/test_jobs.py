@@ -13,74 +13,74 @@ from pipeline.contract.records import Failed, Request, Source
 from pipeline.domain import jobs
 from pipeline.errors import NotFound, Unavailable
 from pipeline.ids import id_maker
+from tests.fake_service import FakeService, a_newer_versions_job
 from tests.fakes import EPOCH, Switch
-from tests.world import World, a_newer_versions_job
 
 EXTRA = NewObject("audio/uploads/extra", b"", "x")
 
 
-async def status(world: World, job_id: str) -> str:
-    return (await jobs.read(world.resources, None, job_id)).status
+async def status(fakes: FakeService, job_id: str) -> str:
+    return (await jobs.read(fakes.resources, None, job_id)).status
 
 
 async def test_a_job_is_queued_until_it_has_an_outcome() -> None:
-    world = World()
-    request = await world.job()
-    (body,) = world.synthesis.bodies
+    fakes = FakeService()
+    request = await fakes.job()
+    (body,) = fakes.synthesis.bodies
     message = parse_queue_message(body)
     assert message is not None
     assert message.job_id == request.job_id
     assert Request.model_validate(message.request) == request
-    assert await status(world, request.job_id) == "queued"
-    await world.succeed(request)
-    job = await jobs.read(world.resources, None, request.job_id)
+    assert await status(fakes, request.job_id) == "queued"
+    await fakes.succeed(request)
+    job = await jobs.read(fakes.resources, None, request.job_id)
     assert (job.status, job.created_at) == ("succeeded", EPOCH)
 
 
 async def test_a_long_request_is_left_on_the_storage() -> None:
-    world = World()
-    request = _built(world, await world.session()).model_copy(update={"text": "小" * 30_000})
-    await jobs.accept(world.resources, request)
-    assert world.synthesis.bodies == [f'{{"job_id":"{request.job_id}","request":null}}']
+    fakes = FakeService()
+    request = _built(fakes, await fakes.session()).model_copy(update={"text": "小" * 30_000})
+    await jobs.accept(fakes.resources, request)
+    assert fakes.synthesis.bodies == [f'{{"job_id":"{request.job_id}","request":null}}']
 
 
 async def test_a_failure_is_told_as_it_was_written() -> None:
-    world = World()
-    request = await world.job()
-    failed = await world.fail(request)
-    job = await jobs.read(world.resources, None, request.job_id)
+    fakes = FakeService()
+    request = await fakes.job()
+    failed = await fakes.fail(request)
+    job = await jobs.read(fakes.resources, None, request.job_id)
     assert (job.status, job.outcome) == ("failed", failed)
 
 
 async def test_a_success_expires_with_its_preview() -> None:
-    world = World()
-    request = await world.job()
-    world.later(minutes=59)
-    await world.succeed(request)
-    world.later(minutes=20, milliseconds=-1)
-    assert await status(world, request.job_id) == "succeeded"
-    world.later(milliseconds=1)
-    assert await status(world, request.job_id) == "expired"
+    fakes = FakeService()
+    request = await fakes.job()
+    fakes.advance(minutes=59)
+    await fakes.succeed(request)
+    fakes.advance(minutes=20, milliseconds=-1)
+    assert await status(fakes, request.job_id) == "succeeded"
+    fakes.advance(milliseconds=1)
+    assert await status(fakes, request.job_id) == "expired"
 
 
 async def test_a_failure_does_not_expire_before_its_record() -> None:
-    world = World()
-    request = await world.job()
-    await world.fail(request)
-    world.later(hours=24, milliseconds=-1)
-    assert await status(world, request.job_id) == "failed"
-    world.later(milliseconds=1)
+    fakes = FakeService()
+    request = await fakes.job()
+    await fakes.fail(request)
+    fakes.advance(hours=24, milliseconds=-1)
+    assert await status(fakes, request.job_id) == "failed"
+    fakes.advance(milliseconds=1)
     with pytest.raises(NotFound):
-        await jobs.read(world.resources, None, request.job_id)
+        await jobs.read(fakes.resources, None, request.job_id)
 
 
 async def test_a_job_past_its_deadline_has_failed_though_nobody_wrote_so() -> None:
-    world = World()
-    request = await world.job()
-    world.later(hours=1, milliseconds=-1)
-    assert await status(world, request.job_id) == "queued"
-    world.later(milliseconds=1)
-    job = await jobs.read(world.resources, None, request.job_id)
+    fakes = FakeService()
+    request = await fakes.job()
+    fakes.advance(hours=1, milliseconds=-1)
+    assert await status(fakes, request.job_id) == "queued"
+    fakes.advance(milliseconds=1)
+    job = await jobs.read(fakes.resources, None, request.job_id)
     assert isinstance(job.outcome, Failed)
     assert (job.status, job.outcome.code) == ("failed", "deadline_exceeded")
     assert job.outcome.completed_at == EPOCH + timedelta(hours=1)
@@ -100,50 +100,50 @@ async def test_a_job_past_its_deadline_has_failed_though_nobody_wrote_so() -> No
 )
 async def test_what_is_no_job(job_id: str) -> None:
     with pytest.raises(NotFound) as caught:
-        await jobs.read(World().resources, None, job_id)
+        await jobs.read(FakeService().resources, None, job_id)
     assert caught.value.field == "job_id"
     assert len(caught.value.message) < 200
 
 
 async def test_the_first_outcome_stands() -> None:
-    world = World()
-    request = await world.job()
-    first = jobs.failure(request, Unavailable("first"), world.time())
-    second = jobs.failure(request, Unavailable("second"), world.time())
-    written = await asyncio.gather(*(jobs.write_outcome(world.resources, one) for one in (first, second)))
+    fakes = FakeService()
+    request = await fakes.job()
+    first = jobs.failure(request, Unavailable("first"), fakes.time())
+    second = jobs.failure(request, Unavailable("second"), fakes.time())
+    written = await asyncio.gather(*(jobs.write_outcome(fakes.resources, one) for one in (first, second)))
     assert sorted(written) == [False, True]
-    outcome = await jobs.read_outcome(world.resources, request.job_id)
+    outcome = await jobs.read_outcome(fakes.resources, request.job_id)
     assert outcome == (first if written[0] else second)
 
 
 async def test_a_job_that_can_not_be_stored_or_sent_is_not_accepted() -> None:
     for calls in range(5):
-        world = World()
-        session_id = await world.session()
-        before = world.keys()
-        request = _built(world, session_id)
-        world.blow_after(calls, Unavailable)
+        fakes = FakeService()
+        session_id = await fakes.session()
+        before = fakes.keys()
+        request = _built(fakes, session_id)
+        fakes.fail_after(calls, Unavailable)
         try:
-            await jobs.accept(world.resources, request, [EXTRA])
+            await jobs.accept(fakes.resources, request, [EXTRA])
         except Unavailable:
-            world.mend()
+            fakes.recover()
         else:
             assert calls >= 3
-            assert world.synthesis.bodies
+            assert fakes.synthesis.bodies
             continue
-        assert world.synthesis.bodies == []
-        left = set(world.keys()) - set(before) - {EXTRA.key}
+        assert fakes.synthesis.bodies == []
+        left = set(fakes.keys()) - set(before) - {EXTRA.key}
         # The storage that could not be written to can't be cleaned either, but then nothing was written.
         assert not left or calls in {1, 2}
 
 
 async def test_what_could_not_be_sent_is_taken_back() -> None:
-    world = World()
-    request = _built(world, await world.session())
-    world.synthesis.switch.is_up = False
+    fakes = FakeService()
+    request = _built(fakes, await fakes.session())
+    fakes.synthesis.switch.is_up = False
     with pytest.raises(Unavailable):
-        await jobs.accept(world.resources, request)
-    assert world.keys(layout.JOBS) == []
+        await jobs.accept(fakes.resources, request)
+    assert fakes.keys(layout.JOBS) == []
 
 
 class NoRoom(Switch):
@@ -164,25 +164,25 @@ class NoRoom(Switch):
 
 @pytest.mark.parametrize("turns", [0, 20])
 async def test_an_upload_that_fails_sooner_or_later_takes_the_request_with_it(turns: int) -> None:
-    world = World()
-    request = _built(world, await world.session())
-    world.bucket.switch = NoRoom(2, turns)
+    fakes = FakeService()
+    request = _built(fakes, await fakes.session())
+    fakes.bucket.switch = NoRoom(2, turns)
     with pytest.raises(Unavailable, match="no room"):
-        await jobs.accept(world.resources, request, [EXTRA])
+        await jobs.accept(fakes.resources, request, [EXTRA])
     for _ in range(20):
         await asyncio.sleep(0)
-    assert world.keys(layout.JOBS) == []
-    assert world.synthesis.bodies == []
+    assert fakes.keys(layout.JOBS) == []
+    assert fakes.synthesis.bodies == []
 
 
-def _built(world: World, session_id: str) -> Request:
+def _built(fakes: FakeService, session_id: str) -> Request:
     return Request(
-        job_id=world.resources.new_id(),
+        job_id=fakes.resources.new_id(),
         kind="preview",
         source=Source(session_id=session_id),
         reference_id=session_id,
         text="Hello.",
-        created_at=world.time(),
+        created_at=fakes.time(),
     )
 
 
@@ -213,85 +213,85 @@ def test_a_ticket_may_say_more_than_we_know() -> None:
 
 
 async def test_a_damaged_request_is_not_found() -> None:
-    world = World()
-    request = await world.job()
-    await world.bucket.put(layout.request(request.job_id), b"{", JSON)
-    assert await jobs.read_envelope(world.resources, request.job_id) is None
+    fakes = FakeService()
+    request = await fakes.job()
+    await fakes.bucket.put(layout.request(request.job_id), b"{", JSON)
+    assert await jobs.read_envelope(fakes.resources, request.job_id) is None
 
 
 async def test_a_job_of_a_newer_version_is_queued_until_its_deadline() -> None:
-    world = World()
-    job_id = await a_newer_versions_job(world)
-    assert await status(world, job_id) == "queued"
-    world.later(hours=1)
-    job = await jobs.read(world.resources, None, job_id)
+    fakes = FakeService()
+    job_id = await a_newer_versions_job(fakes)
+    assert await status(fakes, job_id) == "queued"
+    fakes.advance(hours=1)
+    job = await jobs.read(fakes.resources, None, job_id)
     assert isinstance(job.outcome, Failed)
     assert (job.status, job.outcome.code) == ("failed", "deadline_exceeded")
 
 
 async def test_the_unfinished_are_found_oldest_first() -> None:
-    world = World()
+    fakes = FakeService()
     made = []
     for _ in range(6):
-        made.append(await world.job())
-        world.later(minutes=1)
-    await world.succeed(made[1])
-    await world.fail(made[2])
-    await world.bucket.put(layout.subscriber(made[3].job_id, "c"), b"{}", JSON)
-    await world.bucket.put(layout.subscriber(made[2].job_id, "c"), b"{}", JSON)
-    await world.bucket.put(layout.JOBS + "README.txt", b"", "text/plain")
-    found = [job_id async for job_id in jobs.unfinished(world.resources, since=EPOCH, until=world.time())]
+        made.append(await fakes.job())
+        fakes.advance(minutes=1)
+    await fakes.succeed(made[1])
+    await fakes.fail(made[2])
+    await fakes.bucket.put(layout.subscriber(made[3].job_id, "c"), b"{}", JSON)
+    await fakes.bucket.put(layout.subscriber(made[2].job_id, "c"), b"{}", JSON)
+    await fakes.bucket.put(layout.JOBS + "README.txt", b"", "text/plain")
+    found = [job_id async for job_id in jobs.unfinished(fakes.resources, since=EPOCH, until=fakes.time())]
     assert found == [made[n].job_id for n in (0, 3, 4, 5)]
 
 
 async def test_the_unfinished_of_a_span_and_no_others() -> None:
-    world = World()
+    fakes = FakeService()
     made = []
     for _ in range(4):
-        made.append(await world.job())
-        world.later(minutes=1)
+        made.append(await fakes.job())
+        fakes.advance(minutes=1)
     since, until = EPOCH + timedelta(minutes=1), EPOCH + timedelta(minutes=3)
-    found = [job_id async for job_id in jobs.unfinished(world.resources, since=since, until=until)]
+    found = [job_id async for job_id in jobs.unfinished(fakes.resources, since=since, until=until)]
     assert found == [made[1].job_id, made[2].job_id]
-    nothing = [job_id async for job_id in jobs.unfinished(world.resources, since=until, until=until)]
+    nothing = [job_id async for job_id in jobs.unfinished(fakes.resources, since=until, until=until)]
     assert nothing == []
 
 
 async def test_an_outcome_without_a_request_is_finished() -> None:
-    world = World()
-    request = await world.job()
-    await world.succeed(request)
-    await world.bucket.delete([layout.request(request.job_id)])
+    fakes = FakeService()
+    request = await fakes.job()
+    await fakes.succeed(request)
+    await fakes.bucket.delete([layout.request(request.job_id)])
     later = EPOCH + timedelta(minutes=1)
-    assert [job_id async for job_id in jobs.unfinished(world.resources, since=EPOCH, until=later)] == []
+    assert [job_id async for job_id in jobs.unfinished(fakes.resources, since=EPOCH, until=later)] == []
 
 
-async def accepted_by(world: World, owner: str) -> Request:
-    session_id = await world.session()
-    request = _built(world, session_id).model_copy(
+async def accepted_by(fakes: FakeService, owner: str) -> Request:
+    session_id = await fakes.session()
+    request = _built(fakes, session_id).model_copy(
         update={
-            "job_id": new_id(world.resources.new_id, owner),
+            "job_id": new_id(fakes.resources.new_id, owner),
             "source": Source(session_id=session_id, owner=owner),
         }
     )
-    await jobs.accept(world.resources, request)
+    await jobs.accept(fakes.resources, request)
     return request
 
 
 async def test_an_owner_cancels_a_job_and_nobody_else_can() -> None:
-    world = World()
-    request = await accepted_by(world, "alice")
+    fakes = FakeService()
+    request = await accepted_by(fakes, "alice")
     with pytest.raises(NotFound):
-        await jobs.cancel(world.resources, "bob", request.job_id)
-    cancelled = await jobs.cancel(world.resources, "alice", request.job_id)
+        await jobs.cancel(fakes.resources, "bob", request.job_id)
+    cancelled = await jobs.cancel(fakes.resources, "alice", request.job_id)
     assert cancelled.status == "failed"
     assert isinstance(cancelled.outcome, Failed)
     assert cancelled.outcome.code == "cancelled"
-    assert await jobs.cancel(world.resources, "alice", request.job_id) == cancelled
+    assert await jobs.cancel(fakes.resources, "alice", request.job_id) == cancelled
 
 
 async def test_a_job_is_queued_with_those_of_its_owner_each_time() -> None:
-    world = World()
-    request = await accepted_by(world, "alice")
-    await jobs.enqueue(world.resources, request.job_id, "alice")
-    assert world.synthesis.groups == ["alice", "alice"]
+    fakes = FakeService()
+    request = await accepted_by(fakes, "alice")
+    await jobs.enqueue(fakes.resources, request.job_id, "alice")
+    assert fakes.synthesis.groups == ["alice", "alice"]

@@ -9,18 +9,18 @@ import pytest
 from pipeline.domain import voice_bundle, voice_changes
 from pipeline.errors import TooLarge
 from pipeline.settings import Settings
-from tests.world import World
+from tests.fake_service import FakeService
 
 
-async def bundle(world: World, transcription: str = "Größe.", consent: str = "Ich stimme zu.") -> bytes:
-    session_id = await world.session(transcription)
-    await voice_changes.save(world.resources, None, session_id, "Növa", "ruhig", consent)
-    return await voice_bundle.make_bundle(world.resources, None, "nova")
+async def bundle(fakes: FakeService, transcription: str = "Größe.", consent: str = "Ich stimme zu.") -> bytes:
+    session_id = await fakes.session(transcription)
+    await voice_changes.save(fakes.resources, None, session_id, "Növa", "ruhig", consent)
+    return await voice_bundle.make_bundle(fakes.resources, None, "nova")
 
 
 async def test_it_holds_the_recording_the_texts_and_the_description() -> None:
-    world = World()
-    with zipfile.ZipFile(io.BytesIO(await bundle(world))) as archive:
+    fakes = FakeService()
+    with zipfile.ZipFile(io.BytesIO(await bundle(fakes))) as archive:
         assert archive.namelist() == ["metadata.json", "recording.wav", "transcription.txt", "consent.txt"]
         assert {entry.compress_type for entry in archive.infolist()} == {zipfile.ZIP_DEFLATED}
         described = archive.read("metadata.json").decode()
@@ -40,23 +40,23 @@ async def test_it_holds_the_recording_the_texts_and_the_description() -> None:
 
 
 async def test_what_was_not_given_has_no_file_and_no_field() -> None:
-    with zipfile.ZipFile(io.BytesIO(await bundle(World(), transcription="", consent=""))) as archive:
+    with zipfile.ZipFile(io.BytesIO(await bundle(FakeService(), transcription="", consent=""))) as archive:
         assert archive.namelist() == ["metadata.json", "recording.wav"]
         assert "consent" not in json.loads(archive.read("metadata.json"))
 
 
 async def test_it_is_the_same_whenever_it_is_made() -> None:
-    world = World()
-    first = await bundle(world)
-    world.later(days=1)
-    assert await voice_bundle.make_bundle(world.resources, None, "nova") == first
+    fakes = FakeService()
+    first = await bundle(fakes)
+    fakes.advance(days=1)
+    assert await voice_bundle.make_bundle(fakes.resources, None, "nova") == first
 
 
 @pytest.mark.parametrize("spare", [-1, 0])
 async def test_it_is_no_larger_than_a_response_may_be(spare: int) -> None:
-    world = World()
-    size = len(await bundle(world))
-    limited = World(Settings(answer_max_megabytes=(size + spare) / 2**20))
+    fakes = FakeService()
+    size = len(await bundle(fakes))
+    limited = FakeService(Settings(answer_max_megabytes=(size + spare) / 2**20))
     if spare == 0:
         assert len(await bundle(limited)) == size
     else:

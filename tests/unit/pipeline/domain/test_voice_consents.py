@@ -10,77 +10,77 @@ from pipeline.domain import voice_changes, voice_consents
 from pipeline.domain.voice_consents import StoredConsent
 from pipeline.errors import InvalidInput, NotFound
 from pipeline.ids import Owner
-from tests.world import World, spoken
+from tests.fake_service import FakeService, spoken
 
 
-async def recorded(world: World, name: str = "Mine", owner: Owner = None) -> StoredConsent:
-    return await voice_consents.create(world.resources, owner, name, "en-US", "I agree.", encoded(spoken()))
+async def recorded(fakes: FakeService, name: str = "Mine", owner: Owner = None) -> StoredConsent:
+    return await voice_consents.create(fakes.resources, owner, name, "en-US", "I agree.", encoded(spoken()))
 
 
 async def test_consents_are_paged_from_the_oldest() -> None:
-    world = World()
+    fakes = FakeService()
     made = []
     for number in range(5):
-        made.append((await recorded(world, f"Consent {number}")).consent_id)
-        world.later(seconds=1)
-    first, more = await voice_consents.page(world.resources, None, limit=3)
-    rest, end = await voice_consents.page(world.resources, None, limit=3, after=first[-1].consent_id)
+        made.append((await recorded(fakes, f"Consent {number}")).consent_id)
+        fakes.advance(seconds=1)
+    first, more = await voice_consents.page(fakes.resources, None, limit=3)
+    rest, end = await voice_consents.page(fakes.resources, None, limit=3, after=first[-1].consent_id)
     assert [stored.consent_id for stored in (*first, *rest)] == made
     assert (more, end) == (True, False)
 
 
 async def test_an_upload_is_no_consent() -> None:
-    world = World()
-    session_id = await world.session()
-    await recorded(world)
-    found, _ = await voice_consents.page(world.resources, None, limit=100)
+    fakes = FakeService()
+    session_id = await fakes.session()
+    await recorded(fakes)
+    found, _ = await voice_consents.page(fakes.resources, None, limit=100)
     assert len(found) == 1
     with pytest.raises(NotFound):
-        await voice_consents.get(world.resources, None, session_id)
+        await voice_consents.get(fakes.resources, None, session_id)
 
 
 async def test_a_consent_is_its_owners() -> None:
-    world = World()
-    alices = await recorded(world, owner="alice")
-    assert await voice_consents.page(world.resources, "bob", limit=100) == ([], False)
+    fakes = FakeService()
+    alices = await recorded(fakes, owner="alice")
+    assert await voice_consents.page(fakes.resources, "bob", limit=100) == ([], False)
     for call in (voice_consents.get, voice_consents.delete):
         with pytest.raises(NotFound):
-            await call(world.resources, "bob", alices.consent_id)
-    assert (await voice_consents.get(world.resources, "alice", alices.consent_id)).record.name == "Mine"
+            await call(fakes.resources, "bob", alices.consent_id)
+    assert (await voice_consents.get(fakes.resources, "alice", alices.consent_id)).record.name == "Mine"
 
 
 async def test_a_consent_expires_as_an_upload_does() -> None:
-    world = World()
-    stored = await recorded(world)
-    world.later(seconds=(world.resources.settings.upload_retention + timedelta(seconds=1)).total_seconds())
-    assert await voice_consents.page(world.resources, None, limit=100) == ([], False)
+    fakes = FakeService()
+    stored = await recorded(fakes)
+    fakes.advance(seconds=(fakes.resources.settings.upload_retention + timedelta(seconds=1)).total_seconds())
+    assert await voice_consents.page(fakes.resources, None, limit=100) == ([], False)
     with pytest.raises(NotFound):
-        await voice_consents.get(world.resources, None, stored.consent_id)
+        await voice_consents.get(fakes.resources, None, stored.consent_id)
 
 
 async def test_a_voice_keeps_its_consent_until_it_is_deleted() -> None:
-    world = World()
-    stored, session_id = await recorded(world), await world.session()
-    recording = await voice_consents.recording_of(world.resources, stored)
+    fakes = FakeService()
+    stored, session_id = await recorded(fakes), await fakes.session()
+    recording = await voice_consents.recording_of(fakes.resources, stored)
     saved = await voice_changes.save(
-        world.resources, None, session_id, "Nova", consent=stored.words, consent_recording=recording
+        fakes.resources, None, session_id, "Nova", consent=stored.words, consent_recording=recording
     )
-    await voice_consents.delete(world.resources, None, stored.consent_id)
+    await voice_consents.delete(fakes.resources, None, stored.consent_id)
     assert saved.consent is not None
     assert saved.consent.text == "I agree."
-    assert world.voices.objects[layout.voice_files(saved).consent_audio].body == recording
-    await voice_changes.delete(world.resources, None, "nova")
-    assert world.voice_keys() == []
+    assert fakes.voices.objects[layout.voice_files(saved).consent_audio].body == recording
+    await voice_changes.delete(fakes.resources, None, "nova")
+    assert fakes.voice_keys() == []
 
 
 async def test_a_deleted_consent_leaves_nothing() -> None:
-    world = World()
-    stored = await recorded(world)
-    await voice_consents.delete(world.resources, None, stored.consent_id)
-    assert world.keys(layout.UPLOADS) == []
+    fakes = FakeService()
+    stored = await recorded(fakes)
+    await voice_consents.delete(fakes.resources, None, stored.consent_id)
+    assert fakes.keys(layout.UPLOADS) == []
 
 
 @pytest.mark.parametrize("language", ["", "en_US", "english please", "x" * 36, "en-", "日本"])
 async def test_a_language_has_the_form_of_a_tag(language: str) -> None:
     with pytest.raises(InvalidInput, match="BCP 47"):
-        await voice_consents.create(World().resources, None, "Mine", language, "", encoded(spoken()))
+        await voice_consents.create(FakeService().resources, None, "Mine", language, "", encoded(spoken()))

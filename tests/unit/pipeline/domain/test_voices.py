@@ -16,38 +16,38 @@ from pipeline.contract.queue_messages import parse_queue_message
 from pipeline.contract.records import Consent, Source, VoiceMetadata
 from pipeline.domain import jobs, sessions, voice_changes, voice_renaming, voices
 from pipeline.errors import Expired, InvalidInput, NameTaken, NotFound, Unavailable
+from tests.fake_service import PROMPT, Crash, FakeService, spoken
 from tests.fakes import FakeBucket, Switch
-from tests.world import PROMPT, Crash, World, spoken
 
 TIMEOUT = voice_changes.CHANGE_TIMEOUT
 
 
-def stored(world: World, voice_id: str) -> VoiceMetadata:
-    return VoiceMetadata.model_validate_json(world.voices.objects[layout.voice(None, voice_id).metadata].body)
+def stored(fakes: FakeService, voice_id: str) -> VoiceMetadata:
+    return VoiceMetadata.model_validate_json(fakes.voices.objects[layout.voice(None, voice_id).metadata].body)
 
 
-def whole(world: World, voice_id: str, session_id: str) -> None:
+def whole(fakes: FakeService, voice_id: str, session_id: str) -> None:
     """Assert that a voice is all there, of one session and no other."""
-    metadata = stored(world, voice_id)
+    metadata = stored(fakes, voice_id)
     keys, source = layout.voice_files(metadata), layout.session(session_id)
     assert (metadata.status, metadata.reference_id) == ("ready", session_id)
-    assert world.voices.objects[keys.audio].body == world.bucket.objects[source.audio].body
-    assert world.voices.objects[keys.transcription].body == world.bucket.objects[source.transcription].body
-    assert world.voices.objects[keys.embedding].body == PROMPT
+    assert fakes.voices.objects[keys.audio].body == fakes.bucket.objects[source.audio].body
+    assert fakes.voices.objects[keys.transcription].body == fakes.bucket.objects[source.transcription].body
+    assert fakes.voices.objects[keys.embedding].body == PROMPT
 
 
 async def test_a_voice_is_kept_with_all_that_it_needs() -> None:
-    world = World()
-    session_id = await world.session("What I say.")
-    saved = await voice_changes.save(world.resources, None, session_id, " Nova ", "calm")
-    whole(world, "nova", session_id)
-    assert world.voice_keys() == files("nova", session_id)
+    fakes = FakeService()
+    session_id = await fakes.session("What I say.")
+    saved = await voice_changes.save(fakes.resources, None, session_id, " Nova ", "calm")
+    whole(fakes, "nova", session_id)
+    assert fakes.voice_keys() == files("nova", session_id)
     assert (saved.voice_id, saved.name, saved.description) == ("nova", "Nova", "calm")
     assert (saved.duration_seconds, saved.sample_rate, saved.model) == (2.0, 16_000, "mock")
     assert saved.transcription_file == f"audio/voices/nova/{session_id}/transcription.txt"
-    assert world.keys(layout.CHANGES) == []
-    assert world.synthesis.bodies == []
-    assert (await voices.get(world.resources, None, "nova")).changed_at == saved.changed_at
+    assert fakes.keys(layout.CHANGES) == []
+    assert fakes.synthesis.bodies == []
+    assert (await voices.get(fakes.resources, None, "nova")).changed_at == saved.changed_at
 
 
 def files(voice_id: str, session_id: str, *names: str) -> list[str]:
@@ -58,139 +58,139 @@ def files(voice_id: str, session_id: str, *names: str) -> list[str]:
 
 
 async def test_a_voice_outlives_its_session() -> None:
-    world = World()
-    await voice_changes.save(world.resources, None, await world.session(), "Nova")
-    world.later(days=365)
-    assert (await voices.get(world.resources, None, "nova")).name == "Nova"
+    fakes = FakeService()
+    await voice_changes.save(fakes.resources, None, await fakes.session(), "Nova")
+    fakes.advance(days=365)
+    assert (await voices.get(fakes.resources, None, "nova")).name == "Nova"
 
 
 async def test_a_voice_without_transcription_or_embedding() -> None:
-    world = World()
-    session_id = await world.session("", embedded=False)
-    saved = await voice_changes.save(world.resources, None, session_id, "Nova")
+    fakes = FakeService()
+    session_id = await fakes.session("", embedded=False)
+    saved = await voice_changes.save(fakes.resources, None, session_id, "Nova")
     assert saved.transcription_file is None
     assert saved.model is None
-    assert world.voice_keys() == files("nova", session_id, "source.wav")
-    ticket = parse_queue_message(world.synthesis.bodies[0])
+    assert fakes.voice_keys() == files("nova", session_id, "source.wav")
+    ticket = parse_queue_message(fakes.synthesis.bodies[0])
     assert ticket is not None
-    request = await jobs.read_request(world.resources, ticket.job_id)
+    request = await jobs.read_request(fakes.resources, ticket.job_id)
     assert request is not None
     assert (request.kind, request.source.voice_id, request.reference_id) == ("embedding", "nova", session_id)
 
 
 async def test_the_words_of_consent_are_kept_with_the_voice_and_their_time() -> None:
-    world = World()
-    saved = await voice_changes.save(world.resources, None, await world.session(), "Nova", consent=" I agree. ")
-    assert saved.consent == Consent(text="I agree.", given_at=world.time())
-    assert stored(world, "nova").consent == saved.consent
+    fakes = FakeService()
+    saved = await voice_changes.save(fakes.resources, None, await fakes.session(), "Nova", consent=" I agree. ")
+    assert saved.consent == Consent(text="I agree.", given_at=fakes.time())
+    assert stored(fakes, "nova").consent == saved.consent
     assert (
-        await voice_changes.save(world.resources, None, await world.session(), "Ann", consent=" ")
+        await voice_changes.save(fakes.resources, None, await fakes.session(), "Ann", consent=" ")
     ).consent is None
 
 
 async def test_consent_is_a_sentence_and_no_book() -> None:
-    world = World()
+    fakes = FakeService()
     with pytest.raises(InvalidInput, match="at most 1000 characters; it has 1001") as refused:
-        await voice_changes.save(world.resources, None, await world.session(), "Nova", consent="x" * 1001)
+        await voice_changes.save(fakes.resources, None, await fakes.session(), "Nova", consent="x" * 1001)
     assert refused.value.field == "consent"
-    assert world.voice_keys() == []
+    assert fakes.voice_keys() == []
 
 
 async def test_a_renamed_voice_keeps_its_id_and_all_else() -> None:
-    world = World()
-    session_id = await world.session("What I say.")
-    before = await voice_changes.save(world.resources, None, session_id, "Nova", "calm", "I agree.")
-    world.later(days=1)
-    renamed = await voice_renaming.rename(world.resources, None, "nova", name=" Aria ")
-    expected = {"name": "Aria", "changed_at": world.time()}
+    fakes = FakeService()
+    session_id = await fakes.session("What I say.")
+    before = await voice_changes.save(fakes.resources, None, session_id, "Nova", "calm", "I agree.")
+    fakes.advance(days=1)
+    renamed = await voice_renaming.rename(fakes.resources, None, "nova", name=" Aria ")
+    expected = {"name": "Aria", "changed_at": fakes.time()}
     assert renamed.model_dump() == before.model_dump() | expected
-    assert (await voice_renaming.rename(world.resources, None, "nova", description="")).description == ""
-    whole(world, "nova", session_id)
-    assert (await voices.get(world.resources, None, "nova")).name == "Aria"
+    assert (await voice_renaming.rename(fakes.resources, None, "nova", description="")).description == ""
+    whole(fakes, "nova", session_id)
+    assert (await voices.get(fakes.resources, None, "nova")).name == "Aria"
 
 
 async def test_two_who_rename_at_once_both_get_their_part() -> None:
-    world = World()
-    await voice_changes.save(world.resources, None, await world.session(), "Nova", "calm")
+    fakes = FakeService()
+    await voice_changes.save(fakes.resources, None, await fakes.session(), "Nova", "calm")
     await asyncio.gather(
-        voice_renaming.rename(world.resources, None, "nova", name="Aria"),
-        voice_renaming.rename(world.resources, None, "nova", description="hoarse"),
+        voice_renaming.rename(fakes.resources, None, "nova", name="Aria"),
+        voice_renaming.rename(fakes.resources, None, "nova", description="hoarse"),
     )
-    metadata = stored(world, "nova")
+    metadata = stored(fakes, "nova")
     assert (metadata.name, metadata.description) == ("Aria", "hoarse")
 
 
 async def test_what_can_not_be_renamed() -> None:
-    world = World()
-    await voice_changes.save(world.resources, None, await world.session(), "Nova")
+    fakes = FakeService()
+    await voice_changes.save(fakes.resources, None, await fakes.session(), "Nova")
     for wrong in ({"name": " "}, {"name": "x" * 81}, {"description": "x" * 501}):
         with pytest.raises(InvalidInput):
-            await voice_renaming.rename(world.resources, None, "nova", **wrong)
-    assert stored(world, "nova").name == "Nova"
-    await voice_changes.delete(world.resources, None, "nova")
+            await voice_renaming.rename(fakes.resources, None, "nova", **wrong)
+    assert stored(fakes, "nova").name == "Nova"
+    await voice_changes.delete(fakes.resources, None, "nova")
     with pytest.raises(NotFound):
-        await voice_renaming.rename(world.resources, None, "nova", name="Aria")
+        await voice_renaming.rename(fakes.resources, None, "nova", name="Aria")
 
 
 async def test_an_embedding_that_says_no_model_is_kept_all_the_same() -> None:
-    world = World()
-    session_id = await world.session()
-    await world.bucket.put(layout.session(session_id).embedding, b"[]", JSON)
-    assert (await voice_changes.save(world.resources, None, session_id, "Nova")).model is None
+    fakes = FakeService()
+    session_id = await fakes.session()
+    await fakes.bucket.put(layout.session(session_id).embedding, b"[]", JSON)
+    assert (await voice_changes.save(fakes.resources, None, session_id, "Nova")).model is None
 
 
 async def test_a_taken_name() -> None:
-    world = World()
-    first, second = await world.session(), await world.session()
-    await voice_changes.save(world.resources, None, first, "Zoë")
+    fakes = FakeService()
+    first, second = await fakes.session(), await fakes.session()
+    await voice_changes.save(fakes.resources, None, first, "Zoë")
     for session_id, name in [(second, "Zoë"), (second, "zoe"), (first, "Zoë")]:
         with pytest.raises(NameTaken, match="zoe") as caught:
-            await voice_changes.save(world.resources, None, session_id, name)
+            await voice_changes.save(fakes.resources, None, session_id, name)
         assert caught.value.field == "name"
-    whole(world, "zoe", first)
-    assert world.keys(layout.CHANGES) == []
+    whole(fakes, "zoe", first)
+    assert fakes.keys(layout.CHANGES) == []
 
 
 async def test_what_is_wrong_is_found_before_anything_is_written() -> None:
-    world = World()
-    session_id = await world.session()
-    before = world.keys()
+    fakes = FakeService()
+    session_id = await fakes.session()
+    before = fakes.keys()
     with pytest.raises(InvalidInput):
-        await voice_changes.save(world.resources, None, session_id, "")
+        await voice_changes.save(fakes.resources, None, session_id, "")
     with pytest.raises(InvalidInput):
-        await voice_changes.save(world.resources, None, session_id, "Nova", "d" * 501)
+        await voice_changes.save(fakes.resources, None, session_id, "Nova", "d" * 501)
     with pytest.raises(InvalidInput):
-        await voice_changes.save(world.resources, None, "nonsense", "Nova")
+        await voice_changes.save(fakes.resources, None, "nonsense", "Nova")
     with pytest.raises(NotFound):
-        await voice_changes.save(world.resources, None, world.resources.new_id(), "Nova")
-    world.later(hours=12)
+        await voice_changes.save(fakes.resources, None, fakes.resources.new_id(), "Nova")
+    fakes.advance(hours=12)
     with pytest.raises(Expired):
-        await voice_changes.save(world.resources, None, session_id, "Nova")
-    assert (world.keys(), world.voice_keys()) == (before, [])
+        await voice_changes.save(fakes.resources, None, session_id, "Nova")
+    assert (fakes.keys(), fakes.voice_keys()) == (before, [])
 
 
 @pytest.mark.parametrize("embedded", [True, False])
 async def test_a_save_that_died_anywhere_is_finished_by_its_retry(embedded: bool) -> None:
     steps = 0
     while True:
-        world = World()
-        session_id = await world.session(embedded=embedded)
-        fuse = world.blow_after(steps)
+        fakes = FakeService()
+        session_id = await fakes.session(embedded=embedded)
+        fuse = fakes.fail_after(steps)
         try:
-            await voice_changes.save(world.resources, None, session_id, "Nova")
+            await voice_changes.save(fakes.resources, None, session_id, "Nova")
         except Crash:
-            world.mend()
+            fakes.recover()
         else:
             break
-        is_ready = "nova" in [v.voice_id for v in (await voices.page(world.resources, None, limit=9)).voices]
+        is_ready = "nova" in [v.voice_id for v in (await voices.page(fakes.resources, None, limit=9)).voices]
         if not is_ready:
-            await voice_changes.save(world.resources, None, session_id, "Nova")
+            await voice_changes.save(fakes.resources, None, session_id, "Nova")
         if not embedded:
-            world.later(seconds=TIMEOUT.total_seconds())
-            await voice_changes.finish_changes(world.resources)
-            assert world.synthesis.bodies, f"no embedding asked for after {fuse.seen}"
-            await world.voices.put(layout.voice_files(stored(world, "nova")).embedding, PROMPT, JSON)
-        whole(world, "nova", session_id)
+            fakes.advance(seconds=TIMEOUT.total_seconds())
+            await voice_changes.finish_changes(fakes.resources)
+            assert fakes.synthesis.bodies, f"no embedding asked for after {fuse.seen}"
+            await fakes.voices.put(layout.voice_files(stored(fakes, "nova")).embedding, PROMPT, JSON)
+        whole(fakes, "nova", session_id)
         steps += 1
     assert steps >= 8
 
@@ -198,100 +198,100 @@ async def test_a_save_that_died_anywhere_is_finished_by_its_retry(embedded: bool
 async def test_a_save_that_died_anywhere_is_cleared_away_or_complete() -> None:
     steps = 0
     while True:
-        world = World()
-        session_id = await world.session()
-        world.blow_after(steps)
+        fakes = FakeService()
+        session_id = await fakes.session()
+        fakes.fail_after(steps)
         try:
-            await voice_changes.save(world.resources, None, session_id, "Nova")
+            await voice_changes.save(fakes.resources, None, session_id, "Nova")
         except Crash:
-            world.mend()
+            fakes.recover()
         else:
             break
-        world.later(seconds=TIMEOUT.total_seconds())
-        await voice_changes.finish_changes(world.resources)
-        if world.voice_keys():
-            whole(world, "nova", session_id)
+        fakes.advance(seconds=TIMEOUT.total_seconds())
+        await voice_changes.finish_changes(fakes.resources)
+        if fakes.voice_keys():
+            whole(fakes, "nova", session_id)
         else:
-            other = await world.session("Someone else.")
-            await voice_changes.save(world.resources, None, other, "Nova")
-            whole(world, "nova", other)
-        assert world.keys(layout.CHANGES) == []
+            other = await fakes.session("Someone else.")
+            await voice_changes.save(fakes.resources, None, other, "Nova")
+            whole(fakes, "nova", other)
+        assert fakes.keys(layout.CHANGES) == []
         steps += 1
     assert steps >= 8
 
 
 async def test_a_save_that_died_is_neither_seen_nor_used() -> None:
-    world = World()
-    session_id = await world.session()
-    world.blow_after(7)
+    fakes = FakeService()
+    session_id = await fakes.session()
+    fakes.fail_after(7)
     with pytest.raises(Crash):
-        await voice_changes.save(world.resources, None, session_id, "Nova")
-    world.mend()
-    assert stored(world, "nova").status == "saving"
-    assert (await voices.page(world.resources, None, limit=10)).voices == []
+        await voice_changes.save(fakes.resources, None, session_id, "Nova")
+    fakes.recover()
+    assert stored(fakes, "nova").status == "saving"
+    assert (await voices.page(fakes.resources, None, limit=10)).voices == []
     with pytest.raises(NotFound):
-        await voices.get(world.resources, None, "nova")
+        await voices.get(fakes.resources, None, "nova")
     with pytest.raises(NotFound):
-        await voice_changes.delete(world.resources, None, "nova")
+        await voice_changes.delete(fakes.resources, None, "nova")
     with pytest.raises(NameTaken):
-        await voice_changes.save(world.resources, None, await world.session(), "Nova")
+        await voice_changes.save(fakes.resources, None, await fakes.session(), "Nova")
 
 
 async def test_a_save_is_given_its_time_before_it_is_cleared_away() -> None:
-    world = World()
-    session_id = await world.session()
-    world.blow_after(7)
+    fakes = FakeService()
+    session_id = await fakes.session()
+    fakes.fail_after(7)
     with pytest.raises(Crash):
-        await voice_changes.save(world.resources, None, session_id, "Nova")
-    world.mend()
-    world.later(seconds=TIMEOUT.total_seconds(), milliseconds=-1)
-    assert await voice_changes.finish_changes(world.resources) == 0
-    assert world.voice_keys()
-    world.later(milliseconds=1)
-    assert await voice_changes.finish_changes(world.resources) == 1
-    assert (world.voice_keys(), world.keys(layout.CHANGES)) == ([], [])
+        await voice_changes.save(fakes.resources, None, session_id, "Nova")
+    fakes.recover()
+    fakes.advance(seconds=TIMEOUT.total_seconds(), milliseconds=-1)
+    assert await voice_changes.finish_changes(fakes.resources) == 0
+    assert fakes.voice_keys()
+    fakes.advance(milliseconds=1)
+    assert await voice_changes.finish_changes(fakes.resources) == 1
+    assert (fakes.voice_keys(), fakes.keys(layout.CHANGES)) == ([], [])
 
 
 async def test_a_save_that_was_taken_up_again_has_its_time_anew() -> None:
-    world = World()
-    session_id = await world.session()
+    fakes = FakeService()
+    session_id = await fakes.session()
     for _ in range(2):
-        world.blow_after(9)
+        fakes.fail_after(9)
         with pytest.raises(Crash):
-            await voice_changes.save(world.resources, None, session_id, "Nova")
-        world.mend()
-        world.later(seconds=TIMEOUT.total_seconds() / 2)
-    world.later(seconds=1)
-    assert await voice_changes.finish_changes(world.resources) == 0
-    assert stored(world, "nova").status == "saving"
+            await voice_changes.save(fakes.resources, None, session_id, "Nova")
+        fakes.recover()
+        fakes.advance(seconds=TIMEOUT.total_seconds() / 2)
+    fakes.advance(seconds=1)
+    assert await voice_changes.finish_changes(fakes.resources) == 0
+    assert stored(fakes, "nova").status == "saving"
 
 
 async def test_the_sweeper_can_not_clear_a_save_under_its_owner_without_the_owner_knowing() -> None:
-    world = World()
-    session_id = await world.session()
-    saving = asyncio.ensure_future(voice_changes.save(world.resources, None, session_id, "Nova"))
+    fakes = FakeService()
+    session_id = await fakes.session()
+    saving = asyncio.ensure_future(voice_changes.save(fakes.resources, None, session_id, "Nova"))
     for _ in range(12):
         await asyncio.sleep(0)
-    assert stored(world, "nova").status == "saving"
-    world.later(seconds=TIMEOUT.total_seconds())
-    await voice_changes.finish_changes(world.resources)
+    assert stored(fakes, "nova").status == "saving"
+    fakes.advance(seconds=TIMEOUT.total_seconds())
+    await voice_changes.finish_changes(fakes.resources)
     try:
         await saving
     except NameTaken:
-        assert layout.voice(None, "nova").metadata not in world.voices.objects
+        assert layout.voice(None, "nova").metadata not in fakes.voices.objects
     else:
-        whole(world, "nova", session_id)
+        whole(fakes, "nova", session_id)
 
 
 @pytest.mark.parametrize("head_start", range(30))
 async def test_of_two_saves_of_one_name_one_wins_and_nothing_mixes(head_start: int) -> None:
-    world = World()
-    sessions_ = [await world.session("I am one."), await world.session("I am the other.")]
+    fakes = FakeService()
+    sessions_ = [await fakes.session("I am one."), await fakes.session("I am the other.")]
 
     async def after(turns: int, session_id: str) -> VoiceMetadata:
         for _ in range(turns):
             await asyncio.sleep(0)
-        return await voice_changes.save(world.resources, None, session_id, "Nova")
+        return await voice_changes.save(fakes.resources, None, session_id, "Nova")
 
     results = await asyncio.gather(after(0, sessions_[0]), after(head_start, sessions_[1]), return_exceptions=True)
     winners = [
@@ -301,35 +301,35 @@ async def test_of_two_saves_of_one_name_one_wins_and_nothing_mixes(head_start: i
     ]
     assert len(winners) == 1
     assert sum(isinstance(result, NameTaken) for result in results) == 1
-    whole(world, "nova", winners[0])
+    whole(fakes, "nova", winners[0])
 
 
 @pytest.mark.parametrize("head_start", range(30))
 async def test_a_retry_while_the_first_try_still_runs_does_no_harm(head_start: int) -> None:
-    world = World()
-    session_id = await world.session()
+    fakes = FakeService()
+    session_id = await fakes.session()
 
     async def after(turns: int) -> VoiceMetadata:
         for _ in range(turns):
             await asyncio.sleep(0)
-        return await voice_changes.save(world.resources, None, session_id, "Nova")
+        return await voice_changes.save(fakes.resources, None, session_id, "Nova")
 
     results = await asyncio.gather(after(0), after(head_start), return_exceptions=True)
     assert any(isinstance(result, VoiceMetadata) for result in results)
     assert all(isinstance(result, VoiceMetadata | NameTaken) for result in results)
-    whole(world, "nova", session_id)
+    whole(fakes, "nova", session_id)
 
 
 async def test_a_save_whose_last_answer_was_lost_is_a_save() -> None:
-    world = World()
-    session_id = await world.session()
+    fakes = FakeService()
+    session_id = await fakes.session()
 
     class LosesAnswers(Switch):
         async def passed(self, call: str) -> None:
             await super().passed(call)
             if call == "replace":
                 # The client's own retry finds the object that its first try has written.
-                metadata = stored(world, "nova")
+                metadata = stored(fakes, "nova")
                 ready = metadata.model_copy(
                     update={
                         "status": "ready",
@@ -339,178 +339,178 @@ async def test_a_save_whose_last_answer_was_lost_is_a_save() -> None:
                         "model": "mock",
                     }
                 )
-                world.voices._write(layout.voice(None, "nova").metadata, ready.to_json(), JSON)
+                fakes.voices._write(layout.voice(None, "nova").metadata, ready.to_json(), JSON)
 
-    world.voices.switch = LosesAnswers()
-    assert (await voice_changes.save(world.resources, None, session_id, "Nova")).status == "ready"
-    whole(world, "nova", session_id)
+    fakes.voices.switch = LosesAnswers()
+    assert (await voice_changes.save(fakes.resources, None, session_id, "Nova")).status == "ready"
+    whole(fakes, "nova", session_id)
 
 
 async def test_a_voice_that_is_ready_is_saved_whatever_the_queue_does() -> None:
-    world = World()
-    session_id = await world.session(embedded=False)
-    world.synthesis.switch.is_up = False
-    assert (await voice_changes.save(world.resources, None, session_id, "Nova")).voice_id == "nova"
-    world.synthesis.switch.is_up = True
-    world.later(seconds=TIMEOUT.total_seconds())
-    assert await voice_changes.finish_changes(world.resources) == 1
-    assert len(world.synthesis.bodies) == 1
+    fakes = FakeService()
+    session_id = await fakes.session(embedded=False)
+    fakes.synthesis.switch.is_up = False
+    assert (await voice_changes.save(fakes.resources, None, session_id, "Nova")).voice_id == "nova"
+    fakes.synthesis.switch.is_up = True
+    fakes.advance(seconds=TIMEOUT.total_seconds())
+    assert await voice_changes.finish_changes(fakes.resources) == 1
+    assert len(fakes.synthesis.bodies) == 1
 
 
 async def test_a_storage_that_fails_in_the_middle_is_said() -> None:
     for calls in range(2, 8):
-        world = World()
-        session_id = await world.session()
-        world.blow_after(calls, Unavailable)
+        fakes = FakeService()
+        session_id = await fakes.session()
+        fakes.fail_after(calls, Unavailable)
         with pytest.raises(Unavailable):
-            await voice_changes.save(world.resources, None, session_id, "Nova")
-        world.mend()
-        await voice_changes.save(world.resources, None, session_id, "Nova")
-        whole(world, "nova", session_id)
+            await voice_changes.save(fakes.resources, None, session_id, "Nova")
+        fakes.recover()
+        await voice_changes.save(fakes.resources, None, session_id, "Nova")
+        whole(fakes, "nova", session_id)
 
 
 async def test_deleting_takes_everything() -> None:
-    world = World()
-    await voice_changes.save(world.resources, None, await world.session(), "Nova")
-    other = await world.session()
-    await voice_changes.save(world.resources, None, other, "Nova 2")
-    await world.voices.put(layout.voice(None, "nova").folder + "left-behind", b"", JSON)
-    await voice_changes.delete(world.resources, None, "nova")
-    assert world.voice_keys() == files("nova-2", other)
-    assert world.keys(layout.CHANGES) == []
+    fakes = FakeService()
+    await voice_changes.save(fakes.resources, None, await fakes.session(), "Nova")
+    other = await fakes.session()
+    await voice_changes.save(fakes.resources, None, other, "Nova 2")
+    await fakes.voices.put(layout.voice(None, "nova").folder + "left-behind", b"", JSON)
+    await voice_changes.delete(fakes.resources, None, "nova")
+    assert fakes.voice_keys() == files("nova-2", other)
+    assert fakes.keys(layout.CHANGES) == []
     with pytest.raises(NotFound, match="nova") as caught:
-        await voice_changes.delete(world.resources, None, "nova")
+        await voice_changes.delete(fakes.resources, None, "nova")
     assert caught.value.field == "voice_id"
 
 
 async def test_a_deleted_name_is_free_at_once() -> None:
-    world = World()
-    await voice_changes.save(world.resources, None, await world.session("Old."), "Nova")
-    await voice_changes.delete(world.resources, None, "nova")
-    session_id = await world.session("New.")
-    await voice_changes.save(world.resources, None, session_id, "Nova")
-    whole(world, "nova", session_id)
+    fakes = FakeService()
+    await voice_changes.save(fakes.resources, None, await fakes.session("Old."), "Nova")
+    await voice_changes.delete(fakes.resources, None, "nova")
+    session_id = await fakes.session("New.")
+    await voice_changes.save(fakes.resources, None, session_id, "Nova")
+    whole(fakes, "nova", session_id)
 
 
 async def test_what_a_worker_writes_late_does_not_get_into_the_next_voice_of_that_name() -> None:
-    world = World()
-    await voice_changes.save(world.resources, None, await world.session(embedded=False), "Nova")
-    message = parse_queue_message(world.synthesis.bodies[0])
+    fakes = FakeService()
+    await voice_changes.save(fakes.resources, None, await fakes.session(embedded=False), "Nova")
+    message = parse_queue_message(fakes.synthesis.bodies[0])
     assert message is not None
-    late = await jobs.read_request(world.resources, message.job_id)
+    late = await jobs.read_request(fakes.resources, message.job_id)
     assert late is not None
-    await voice_changes.delete(world.resources, None, "nova")
-    session_id = await world.session(embedded=False)
-    saved = await voice_changes.save(world.resources, None, session_id, "Nova")
-    await world.voices.put(layout.reference(late).embedding, b"of the one before", JSON)
-    assert saved.embedding_file not in world.voices.objects
-    assert world.voice_keys() == sorted(
+    await voice_changes.delete(fakes.resources, None, "nova")
+    session_id = await fakes.session(embedded=False)
+    saved = await voice_changes.save(fakes.resources, None, session_id, "Nova")
+    await fakes.voices.put(layout.reference(late).embedding, b"of the one before", JSON)
+    assert saved.embedding_file not in fakes.voices.objects
+    assert fakes.voice_keys() == sorted(
         [layout.reference(late).embedding, *files("nova", session_id, "source.wav", "transcription.txt")]
     )
-    await voice_changes.delete(world.resources, None, "nova")
-    assert world.voice_keys() == []
+    await voice_changes.delete(fakes.resources, None, "nova")
+    assert fakes.voice_keys() == []
 
 
 async def test_a_voice_saved_by_the_version_before_is_used_and_deleted() -> None:
-    world = World()
-    await many(world, ["nova"])
-    await world.voices.put(layout.voice(None, "nova").embedding, PROMPT, JSON)
-    reference = await find_reference(world.resources, Source(voice_id="nova"))
+    fakes = FakeService()
+    await many(fakes, ["nova"])
+    await fakes.voices.put(layout.voice(None, "nova").embedding, PROMPT, JSON)
+    reference = await find_reference(fakes.resources, Source(voice_id="nova"))
     assert (reference.reference_id, reference.folder) == ("r", "audio/voices/nova/")
-    await voice_changes.delete(world.resources, None, "nova")
-    assert world.voice_keys() == []
+    await voice_changes.delete(fakes.resources, None, "nova")
+    assert fakes.voice_keys() == []
 
 
 async def test_a_voice_is_deleted_without_the_voices_of_the_owner_it_is_called_as() -> None:
-    world = World()
-    await voice_changes.save(world.resources, None, await world.session(), "Alice")
-    session_id = new_id(world.resources.new_id, "alice")
-    await sessions.store(world.resources, "alice", session_id, encoded(spoken()), "")
-    await voice_changes.save(world.resources, "alice", session_id, "Nova")
-    await voice_changes.delete(world.resources, None, "alice")
-    assert world.voice_keys() == files("alice/nova", session_id, "source.wav")
+    fakes = FakeService()
+    await voice_changes.save(fakes.resources, None, await fakes.session(), "Alice")
+    session_id = new_id(fakes.resources.new_id, "alice")
+    await sessions.store(fakes.resources, "alice", session_id, encoded(spoken()), "")
+    await voice_changes.save(fakes.resources, "alice", session_id, "Nova")
+    await voice_changes.delete(fakes.resources, None, "alice")
+    assert fakes.voice_keys() == files("alice/nova", session_id, "source.wav")
 
 
 async def test_a_delete_that_died_anywhere_is_finished_by_the_sweeper() -> None:
     steps = 0
     while True:
-        world = World()
-        session_id = await world.session()
-        await voice_changes.save(world.resources, None, session_id, "Nova")
-        world.blow_after(steps)
+        fakes = FakeService()
+        session_id = await fakes.session()
+        await voice_changes.save(fakes.resources, None, session_id, "Nova")
+        fakes.fail_after(steps)
         try:
-            await voice_changes.delete(world.resources, None, "nova")
+            await voice_changes.delete(fakes.resources, None, "nova")
         except Crash:
-            world.mend()
+            fakes.recover()
         else:
             break
-        world.later(seconds=TIMEOUT.total_seconds())
-        was_begun = not world.voice_keys() or stored(world, "nova").status == "deleting"
+        fakes.advance(seconds=TIMEOUT.total_seconds())
+        was_begun = not fakes.voice_keys() or stored(fakes, "nova").status == "deleting"
         if was_begun:
             with pytest.raises(NotFound):
-                await voices.get(world.resources, None, "nova")
-        await voice_changes.finish_changes(world.resources)
+                await voices.get(fakes.resources, None, "nova")
+        await voice_changes.finish_changes(fakes.resources)
         if was_begun:
-            assert world.voice_keys() == []
-            await voice_changes.save(world.resources, None, await world.session(), "Nova")
+            assert fakes.voice_keys() == []
+            await voice_changes.save(fakes.resources, None, await fakes.session(), "Nova")
         else:
-            whole(world, "nova", session_id)
-        assert world.keys(layout.CHANGES) == []
+            whole(fakes, "nova", session_id)
+        assert fakes.keys(layout.CHANGES) == []
         steps += 1
     assert steps >= 6
 
 
 async def test_of_two_deletes_one_finds_nothing() -> None:
-    world = World()
-    await voice_changes.save(world.resources, None, await world.session(), "Nova")
+    fakes = FakeService()
+    await voice_changes.save(fakes.resources, None, await fakes.session(), "Nova")
     results = await asyncio.gather(
-        *(voice_changes.delete(world.resources, None, "nova") for _ in range(2)), return_exceptions=True
+        *(voice_changes.delete(fakes.resources, None, "nova") for _ in range(2)), return_exceptions=True
     )
     assert [type(result) for result in results if result] == [NotFound]
-    assert world.voice_keys() == []
+    assert fakes.voice_keys() == []
 
 
 async def test_the_sweeper_lets_be_what_is_not_its_own() -> None:
-    world = World()
-    await world.bucket.put(layout.CHANGES + "README.txt", b"not a note", JSON)
-    await world.bucket.put(layout.change(world.resources.new_id()), b'{"voice_id": "../.."}', JSON)
-    await voice_changes.save(world.resources, None, await world.session(), "Nova")
-    world.later(seconds=TIMEOUT.total_seconds())
-    assert await voice_changes.finish_changes(world.resources) == 1
-    assert world.keys(layout.CHANGES) == [layout.CHANGES + "README.txt"]
-    assert len(world.voice_keys()) == 4
+    fakes = FakeService()
+    await fakes.bucket.put(layout.CHANGES + "README.txt", b"not a note", JSON)
+    await fakes.bucket.put(layout.change(fakes.resources.new_id()), b'{"voice_id": "../.."}', JSON)
+    await voice_changes.save(fakes.resources, None, await fakes.session(), "Nova")
+    fakes.advance(seconds=TIMEOUT.total_seconds())
+    assert await voice_changes.finish_changes(fakes.resources) == 1
+    assert fakes.keys(layout.CHANGES) == [layout.CHANGES + "README.txt"]
+    assert len(fakes.voice_keys()) == 4
 
 
 async def test_one_damaged_voice_does_not_hide_the_others() -> None:
-    world = World()
+    fakes = FakeService()
     for name in ("Ann", "Bob", "Cid"):
-        await voice_changes.save(world.resources, None, await world.session(), name)
-    await world.voices.put(layout.voice(None, "bob").metadata, b"{", JSON)
-    assert [voice.voice_id for voice in (await voices.page(world.resources, None, limit=10)).voices] == [
+        await voice_changes.save(fakes.resources, None, await fakes.session(), name)
+    await fakes.voices.put(layout.voice(None, "bob").metadata, b"{", JSON)
+    assert [voice.voice_id for voice in (await voices.page(fakes.resources, None, limit=10)).voices] == [
         "ann",
         "cid",
     ]
     with pytest.raises(NotFound):
-        await voices.get(world.resources, None, "bob")
+        await voices.get(fakes.resources, None, "bob")
     with pytest.raises(NameTaken):
-        await voice_changes.save(world.resources, None, await world.session(), "Bob")
+        await voice_changes.save(fakes.resources, None, await fakes.session(), "Bob")
 
 
-async def many(world: World, ids: list[str]) -> None:
+async def many(fakes: FakeService, ids: list[str]) -> None:
     for voice_id in ids:
         keys = layout.voice(None, voice_id)
         metadata = VoiceMetadata(
             voice_id=voice_id,
             name=voice_id,
-            created_at=world.time(),
+            created_at=fakes.time(),
             source_file=keys.audio,
             embedding_file=keys.embedding,
             status="ready",
-            changed_at=world.time(),
+            changed_at=fakes.time(),
             reference_id="r",
         )
-        await world.voices.put(keys.metadata, metadata.to_json(), JSON)
-        await world.voices.put(keys.audio, b"", "audio/wav")
+        await fakes.voices.put(keys.metadata, metadata.to_json(), JSON)
+        await fakes.voices.put(keys.audio, b"", "audio/wav")
 
 
 IDS = ["nova", "nova-2", "nova2", "a", "a-b", "a-b-c", "ab", "0", "z", "zz", "zz-0", *(f"v{n}" for n in range(40))]
@@ -518,12 +518,12 @@ IDS = ["nova", "nova-2", "nova2", "a", "a-b", "a-b-c", "ab", "0", "z", "zz", "zz
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 7, 16, 17, 50, 51, 1000])
 async def test_paging_gives_each_voice_once_in_order(limit: int) -> None:
-    world = World()
-    await many(world, IDS)
+    fakes = FakeService()
+    await many(fakes, IDS)
     seen: list[str] = []
     after = ""
     while True:
-        page = await voices.page(world.resources, None, limit=limit, after=after)
+        page = await voices.page(fakes.resources, None, limit=limit, after=after)
         assert len(page.voices) <= limit
         seen += [voice.voice_id for voice in page.voices]
         if page.next_after is None:
@@ -535,40 +535,40 @@ async def test_paging_gives_each_voice_once_in_order(limit: int) -> None:
 
 
 async def test_a_page_is_full_where_some_voices_can_not_be_read() -> None:
-    world = World()
-    await many(world, IDS)
+    fakes = FakeService()
+    await many(fakes, IDS)
     for damaged in ("a", "a-b", "nova", "v0", "v1", "v10", "v11"):
-        await world.voices.put(layout.voice(None, damaged).metadata, b"{", JSON)
+        await fakes.voices.put(layout.voice(None, damaged).metadata, b"{", JSON)
     ready = sorted(set(IDS) - {"a", "a-b", "nova", "v0", "v1", "v10", "v11"})
-    first = await voices.page(world.resources, None, limit=10)
+    first = await voices.page(fakes.resources, None, limit=10)
     assert [voice.voice_id for voice in first.voices] == ready[:10]
-    rest = await voices.page(world.resources, None, limit=100, after=ready[9])
+    rest = await voices.page(fakes.resources, None, limit=100, after=ready[9])
     assert [voice.voice_id for voice in rest.voices] == ready[10:]
 
 
 async def test_a_page_begins_after_any_text() -> None:
-    world = World()
-    await many(world, IDS)
+    fakes = FakeService()
+    await many(fakes, IDS)
     for after in ("n", "nova-", "nova-1", "nova-2", "nova/", "~", "\u5c0f", "A"):
-        page = await voices.page(world.resources, None, limit=100, after=after)
+        page = await voices.page(fakes.resources, None, limit=100, after=after)
         assert [voice.voice_id for voice in page.voices] == sorted(id_ for id_ in IDS if id_ > after)
 
 
 async def test_the_last_page_says_so_exactly() -> None:
-    world = World()
-    await many(world, ["a", "b"])
-    assert (await voices.page(world.resources, None, limit=2)).next_after is None
-    assert (await voices.page(world.resources, None, limit=1)).next_after == "a"
-    assert (await voices.page(World().resources, None, limit=1)).voices == []
+    fakes = FakeService()
+    await many(fakes, ["a", "b"])
+    assert (await voices.page(fakes.resources, None, limit=2)).next_after is None
+    assert (await voices.page(fakes.resources, None, limit=1)).next_after == "a"
+    assert (await voices.page(FakeService().resources, None, limit=1)).voices == []
 
 
 async def test_a_listing_costs_one_listing_and_a_read_each() -> None:
-    world = World()
-    await many(world, [f"v{n:03}" for n in range(200)])
-    world.mend()
-    await voices.page(world.resources, None, limit=20)
-    assert world.voices.switch.count("list_folders") == 1
-    assert world.voices.switch.count("read") <= 20 + 16
+    fakes = FakeService()
+    await many(fakes, [f"v{n:03}" for n in range(200)])
+    fakes.recover()
+    await voices.page(fakes.resources, None, limit=20)
+    assert fakes.voices.switch.count("list_folders") == 1
+    assert fakes.voices.switch.count("read") <= 20 + 16
 
 
 class CountingFolders(FakeBucket):
@@ -584,11 +584,11 @@ class CountingFolders(FakeBucket):
 
 @pytest.mark.parametrize("stem", ["v", "v-"])
 async def test_a_page_does_not_list_what_is_behind_it(stem: str) -> None:
-    world = World()
-    await many(world, ["v", *(f"{stem}{n:04}" for n in range(1000))])
-    bucket = CountingFolders(world.time)
-    bucket.objects = world.voices.objects
-    resources = replace(world.resources, voices=bucket)
+    fakes = FakeService()
+    await many(fakes, ["v", *(f"{stem}{n:04}" for n in range(1000))])
+    bucket = CountingFolders(fakes.time)
+    bucket.objects = fakes.voices.objects
+    resources = replace(fakes.resources, voices=bucket)
     first = await voices.page(resources, None, limit=20)
     assert [voice.voice_id for voice in first.voices] == ["v", *(f"{stem}{n:04}" for n in range(19))]
     assert bucket.folders_listed <= 22

@@ -1,4 +1,4 @@
-"""A whole world in memory for one test: every neighbour a stand-in, every moment the test's own."""
+"""The service over fakes of its storage, queues, connections and clock, all in memory."""
 
 import asyncio
 import json
@@ -59,7 +59,7 @@ class Crash(BaseException):
 
 
 @dataclass(slots=True)
-class Fuse(Switch):
+class FailAfter(Switch):
     """Lets so many calls pass, of all the buckets and queues that share it, and fails every one after."""
 
     left: int = 0
@@ -70,7 +70,7 @@ class Fuse(Switch):
         """See `Switch.passed`."""
         self.seen.append(call)
         if self.left == 0:
-            raise self.error("blown")
+            raise self.error("failed")
         self.left -= 1
 
 
@@ -80,8 +80,8 @@ def spoken() -> Recording:
     return voice(120.0)
 
 
-class World:
-    """Resources and what stands behind them."""
+class FakeService:
+    """`Resources` over fakes, and what tests do with them."""
 
     def __init__(self, settings: Settings | None = None) -> None:
         self.time = FakeTime()
@@ -107,17 +107,17 @@ class World:
             decoding=asyncio.Semaphore(settings.decodes_at_once),
         )
 
-    def blow_after(self, calls: int, error: type[BaseException] = Crash) -> Fuse:
-        """Fail every call of the storage and the queue after this many, until `mend`."""
-        fuse = Fuse(left=calls, error=error)
-        self.bucket.switch = self.voices.switch = self.synthesis.switch = fuse
-        return fuse
+    def fail_after(self, calls: int, error: type[BaseException] = Crash) -> FailAfter:
+        """Fail every call of the storage and the queue after this many, until `recover`."""
+        switch = FailAfter(left=calls, error=error)
+        self.bucket.switch = self.voices.switch = self.synthesis.switch = switch
+        return switch
 
-    def mend(self) -> None:
+    def recover(self) -> None:
         """Let every call succeed again."""
         self.bucket.switch, self.voices.switch, self.synthesis.switch = Switch(), Switch(), Switch()
 
-    def later(self, **by: float) -> None:
+    def advance(self, **by: float) -> None:
         """Advance the clock."""
         self.time.now += timedelta(**by)
 
@@ -181,16 +181,16 @@ class World:
         return _under(self.voices.objects, prefix)
 
 
-async def a_newer_versions_job(world: World, subscriber: Subscriber | None = None) -> str:
+async def a_newer_versions_job(fakes: FakeService, subscriber: Subscriber | None = None) -> str:
     """Send a job as a later version of the API might; its id."""
-    request = await world.job(subscriber)
+    request = await fakes.job(subscriber)
     document = request.model_dump(mode="json") | {
         "kind": "duet",
         "text": ["Hello.", "Hello!"],
         "options": {"language": "Klingon"},
         "new_reference": 2,
     }
-    await world.bucket.put(layout.request(request.job_id), json.dumps(document).encode(), JSON)
+    await fakes.bucket.put(layout.request(request.job_id), json.dumps(document).encode(), JSON)
     return request.job_id
 
 
