@@ -15,7 +15,6 @@ from embedded.running_store import use_running_store_unless_configured
 from supervision.lifecycle import report_ready, run_until_stopped
 
 from functions.background import dead_letters, notify, webhooks
-from pipeline.access.key_lookup import KeyLookup
 from pipeline.clients.queues import BATCH, Message, Queue
 from pipeline.clients.resources import Resources, connect
 from pipeline.clients.webhook_client import webhook_client
@@ -171,7 +170,7 @@ async def main() -> None:
         report_ready()
         opening = webhook_client(allows_loopback=settings.allows_loopback_webhooks)
         async with opening as client, asyncio.TaskGroup() as group:
-            on_outcome = partial(notify.handle, key_lookup=KeyLookup(resources))
+            on_outcome = partial(notify.handle, lookups=notify.Lookups.of(resources))
             group.create_task(EventSourceMapping(resources, resources.events, on_outcome).run())
             group.create_task(
                 EventSourceMapping(resources, resources.synthesis_dead_letters, dead_letters.handle).run()

@@ -12,7 +12,6 @@ from starlette.types import ASGIApp
 
 from functions.background import notify
 from functions.local import uvicorn_options
-from pipeline.access.key_lookup import KeyLookup
 from pipeline.audio.reference_audio import encode_wav
 from pipeline.audio.wav import WAV
 from pipeline.clients.resources import Resources
@@ -80,7 +79,7 @@ async def speak(resources: Resources, request: Request) -> None:
         await jobs.write_outcome(resources, jobs.failure(request, error, resources.clock()))
     else:
         await jobs.write_outcome(resources, await _spoken(resources, request))
-    answer = await notify.handle(resources, outcome_event(resources, request.job_id), KeyLookup(resources))
+    answer = await notify.handle(resources, outcome_event(resources, request.job_id), notify.Lookups.of(resources))
     assert answer == {"batchItemFailures": []}
 
 

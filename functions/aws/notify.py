@@ -5,8 +5,7 @@ from functools import partial
 import functions.aws.fast_start  # noqa: F401 - must be imported first
 from functions.aws.process import serving, start
 from functions.background import notify
-from pipeline.access.key_lookup import KeyLookup
 
 _process = start("notify")
 
-handler = serving(_process, partial(notify.handle, key_lookup=KeyLookup(_process.resources)))
+handler = serving(_process, partial(notify.handle, lookups=notify.Lookups.of(_process.resources)))

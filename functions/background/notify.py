@@ -3,8 +3,9 @@
 import asyncio
 import hashlib
 import json
+from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Literal, Self
 from urllib.parse import urlsplit
 
 import structlog
@@ -13,8 +14,8 @@ from functions.background import sqs_batches
 from functions.background.sqs_batches import Event, Record
 from functions.websocket import messages
 from pipeline import tracing
-from pipeline.access import webhook_receivers
 from pipeline.access.key_lookup import KeyLookup
+from pipeline.access.webhook_receivers import DefaultReceivers
 from pipeline.clients.resources import Resources
 from pipeline.contract import events, layout
 from pipeline.contract.events import Notification
@@ -28,24 +29,37 @@ log = structlog.get_logger(__name__)
 Delivery = Literal["delivered", "gone", "unreachable"]
 
 
-async def handle(resources: Resources, event: Event, key_lookup: KeyLookup) -> Event:
+@dataclass(frozen=True, slots=True)
+class Lookups:
+    """What a process that notifies has cached."""
+
+    keys: KeyLookup
+    receivers: DefaultReceivers
+
+    @classmethod
+    def of(cls, resources: Resources) -> Self:
+        """Return empty caches."""
+        return cls(KeyLookup(resources), DefaultReceivers(resources))
+
+
+async def handle(resources: Resources, event: Event, lookups: Lookups) -> Event:
     """Handle an SQS batch of S3 events and notifications to be retried."""
-    return await sqs_batches.each(event, partial(_fails, resources, key_lookup))
+    return await sqs_batches.each(event, partial(_fails, resources, lookups))
 
 
-async def _fails(resources: Resources, key_lookup: KeyLookup, record: Record) -> bool:
+async def _fails(resources: Resources, lookups: Lookups, record: Record) -> bool:
     try:
         if retried := events.parse_notification(record["body"]):
-            return not await _retry(resources, key_lookup, retried)
+            return not await _retry(resources, lookups.keys, retried)
         job_ids = [layout.job_id_of_outcome(key) for key in events.keys_created(record["body"])]
-        done = await asyncio.gather(*(notify(resources, key_lookup, job_id) for job_id in job_ids if job_id))
+        done = await asyncio.gather(*(notify(resources, lookups, job_id) for job_id in job_ids if job_id))
     except Exception:  # a damaged one must not block the others
         log.exception("could not notify", message_id=record["messageId"])
         return True
     return not all(done)
 
 
-async def notify(resources: Resources, key_lookup: KeyLookup, job_id: str) -> bool:
+async def notify(resources: Resources, lookups: Lookups, job_id: str) -> bool:
     """Notify every subscriber of a job that has ended; return False if the whole event has to be retried."""
     try:
         outcome = await jobs.read_outcome(resources, job_id)
@@ -55,19 +69,19 @@ async def notify(resources: Resources, key_lookup: KeyLookup, job_id: str) -> bo
             structlog.contextvars.bound_contextvars(correlation_id=outcome.correlation_id, job_id=job_id),
             tracing.span("notify", parent=outcome.traceparent, kind="consumer", job_id=job_id),
         ):
-            notified = await _notify_all(resources, key_lookup, outcome)
-            await _send_webhook(resources, outcome)
+            notified = await _notify_all(resources, lookups.keys, outcome)
+            await _send_webhook(resources, lookups.receivers, outcome)
             return notified
     except Unavailable as error:
         log.warning("could not notify of outcome", job_id=job_id, reason=error.message)
         return False
 
 
-async def _send_webhook(resources: Resources, outcome: Outcome) -> None:
+async def _send_webhook(resources: Resources, receivers: DefaultReceivers, outcome: Outcome) -> None:
     """Queue the job's webhook, if it or its owner has named a receiver."""
     if outcome.kind != "preview":
         return
-    url = outcome.webhook_url or (await webhook_receivers.read(resources, outcome.source.owner)).url
+    url = outcome.webhook_url or await receivers.url_of(outcome.source.owner)
     if url is None:
         return
     # Of receivers, and of owners, none holds up another.

@@ -10,6 +10,7 @@ from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 import structlog
+from cachetools import TTLCache
 from pydantic import ValidationError
 
 from pipeline.access.key_format import RandomBytes
@@ -29,6 +30,7 @@ FIELD = "webhook_url"
 _PRINTABLE = re.compile(r"[!-~]+")
 _SECRETS_VALID = 2
 _CHANGES_TRIED = 10
+_CACHE_SIZE, _CACHE_SECONDS = 10_000, 60.0
 
 
 def check_url(url: str, settings: Settings) -> str:
@@ -97,6 +99,22 @@ async def read(resources: Resources, owner: Owner) -> WebhookReceiver:
     except ValidationError as error:
         log.error("webhook receiver can't be parsed", wrong_fields=error.error_count())  # noqa: TRY400
         return WebhookReceiver()
+
+
+class DefaultReceivers:
+    """The default receivers of owners, cached for a minute; one per process."""
+
+    def __init__(self, resources: Resources) -> None:
+        self._resources = resources
+        self._urls: TTLCache[Owner, str | None] = TTLCache(
+            _CACHE_SIZE, _CACHE_SECONDS, timer=lambda: resources.clock().timestamp()
+        )
+
+    async def url_of(self, owner: Owner) -> str | None:
+        """Return where webhooks of an owner's jobs are sent if they name no receiver; None if there is none."""
+        if owner not in self._urls:
+            self._urls[owner] = (await read(self._resources, owner)).url
+        return self._urls.get(owner)
 
 
 async def make_secret(resources: Resources, owner: Owner, random: RandomBytes = secrets.token_bytes) -> str:

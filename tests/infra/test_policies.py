@@ -216,12 +216,12 @@ async def notify_(fakes: FakeService, watch: Watch) -> None:
     without_receiver = await _job(fakes, "alice")
     await fakes.succeed(without_receiver)
     said = {"FIRST_JOB_ID": request.job_id, "SECOND_JOB_ID": without_receiver.job_id}
-    await notify.handle(resources, recorded("sqs_s3_created", **said), key_lookup=KeyLookup(resources))
+    await notify.handle(resources, recorded("sqs_s3_created", **said), lookups=notify.Lookups.of(resources))
     assert {to for to, _ in fakes.connections.posted} == {CLIENT}
     await fakes.bucket.put(key, other.to_json(), JSON)
     fakes.connections.gone.clear()
     fakes.connections.unreachable.add("other")
-    await notify.handle(resources, recorded("sqs_s3_created", **said), key_lookup=KeyLookup(resources))
+    await notify.handle(resources, recorded("sqs_s3_created", **said), lookups=notify.Lookups.of(resources))
     assert len(fakes.events.bodies) == 1
 
 

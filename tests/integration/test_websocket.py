@@ -13,7 +13,6 @@ from websockets.asyncio.client import ClientConnection, connect
 from functions.background import notify
 from functions.local.server import local_app
 from functions.websocket.dispatch import MESSAGE_MAX_BYTES
-from pipeline.access.key_lookup import KeyLookup
 from pipeline.clients.resources import Resources
 from pipeline.contract import layout
 from pipeline.contract.queue_messages import parse_queue_message
@@ -221,7 +220,7 @@ async def test_a_client_that_left_is_forgotten(url: str, resources: Resources, s
 
     await eventually(forgotten)
     await speak_next(resources)
-    assert await notify.handle(resources, outcome_event(resources, job_id), KeyLookup(resources)) == {
+    assert await notify.handle(resources, outcome_event(resources, job_id), notify.Lookups.of(resources)) == {
         "batchItemFailures": []
     }
 

@@ -10,7 +10,6 @@ import structlog
 
 from functions.aws.process import Event, Process, serving
 from functions.background import dead_letters, notify, sweep
-from pipeline.access.key_lookup import KeyLookup
 from pipeline.clients.resources import Resources
 from pipeline.contract.records import Failed, ReplyTo, Request, Subscriber
 from pipeline.domain import jobs
@@ -49,7 +48,7 @@ def test_outcomes_are_told_and_everything_else_in_the_batch_is_let_pass(
     fakes: FakeService, process: Process
 ) -> None:
     said = process.run(two_jobs(fakes, ended=True))
-    answer = serving(process, partial(notify.handle, key_lookup=KeyLookup(process.resources)))(
+    answer = serving(process, partial(notify.handle, lookups=notify.Lookups.of(process.resources)))(
         recorded("sqs_s3_created", **said), Context()
     )
     assert again(answer) == []
@@ -63,7 +62,7 @@ def test_outcomes_are_told_and_everything_else_in_the_batch_is_let_pass(
 def test_only_what_could_not_be_told_comes_again(fakes: FakeService, process: Process) -> None:
     said = process.run(two_jobs(fakes, ended=True))
     fakes.connections.unreachable.add("c2=")
-    handler = serving(process, partial(notify.handle, key_lookup=KeyLookup(process.resources)))
+    handler = serving(process, partial(notify.handle, lookups=notify.Lookups.of(process.resources)))
     assert again(handler(recorded("sqs_s3_created", **said), Context())) == ["13"]
     fakes.connections.unreachable.clear()
     assert again(handler(recorded("sqs_s3_created", **said), Context())) == []

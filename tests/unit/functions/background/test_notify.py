@@ -9,7 +9,6 @@ import pytest
 
 from functions.background import dead_letters, notify
 from pipeline.access import api_keys
-from pipeline.access.key_lookup import KeyLookup
 from pipeline.clients.storage import JSON
 from pipeline.contract import events, layout
 from pipeline.contract.records import Failed, ReplyTo, Request, Subscriber, Succeeded, outcome_fields
@@ -43,7 +42,7 @@ def ended(request: Request) -> str:
 
 
 async def tell(fakes: FakeService, event: Event) -> Event:
-    return await notify.handle(fakes.resources, event, KeyLookup(fakes.resources))
+    return await notify.handle(fakes.resources, event, notify.Lookups.of(fakes.resources))
 
 
 def again(answer: Event) -> list[str]:

@@ -13,7 +13,6 @@ from standardwebhooks import Webhook, WebhookVerificationError
 from functions.background import notify, webhooks
 from functions.websocket import messages
 from pipeline.access import webhook_receivers
-from pipeline.access.key_lookup import KeyLookup
 from pipeline.audio.reference_audio import encode_wav
 from pipeline.clients.webhook_client import WebhookRefused
 from pipeline.contract import layout
@@ -58,7 +57,9 @@ async def ended_job(fakes: FakeService, url: str | None = URL) -> Outcome:
 async def tell(fakes: FakeService, request: Request) -> None:
     body = created_notification("b", layout.outcome(request.job_id))
     event = {"Records": [{"messageId": "m", "body": body}]}
-    assert await notify.handle(fakes.resources, event, KeyLookup(fakes.resources)) == {"batchItemFailures": []}
+    assert await notify.handle(fakes.resources, event, notify.Lookups.of(fakes.resources)) == {
+        "batchItemFailures": []
+    }
 
 
 async def deliver(fakes: FakeService, receivers: Receivers) -> int:
@@ -292,3 +293,17 @@ def test_which_urls_may_be_receivers(url: str, more: dict[str, Any], is_allowed:
     else:
         with pytest.raises(InvalidInput, match="https://"):
             webhook_receivers.check_url(url, settings)
+
+
+async def test_the_default_receiver_is_read_once_a_minute() -> None:
+    fakes, _, _ = await prepared()
+    receivers = webhook_receivers.DefaultReceivers(fakes.resources)
+    assert await receivers.url_of(None) is None
+    await webhook_receivers.set_url(fakes.resources, None, "https://example.com/default")
+    fakes.advance(seconds=59)
+    assert await receivers.url_of(None) is None
+    fakes.advance(seconds=2)
+    reads = fakes.voices.switch.count("read")
+    assert await receivers.url_of(None) == "https://example.com/default"
+    assert await receivers.url_of(None) == "https://example.com/default"
+    assert fakes.voices.switch.count("read") == reads + 1

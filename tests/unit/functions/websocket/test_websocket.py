@@ -11,7 +11,6 @@ from functions.background import notify
 from functions.websocket import messages
 from functions.websocket.dispatch import MESSAGE_MAX_BYTES, MESSAGE_TYPES, Dispatcher
 from pipeline.access.api_keys import ANONYMOUS
-from pipeline.access.key_lookup import KeyLookup
 from pipeline.audio.reference_audio import encode_wav
 from pipeline.contract import layout
 from pipeline.contract.options import Options
@@ -237,7 +236,7 @@ async def test_a_job_is_cancelled_and_whoever_waits_for_it_is_told() -> None:
     answer = await ask(fakes, "cancel", {"job_id": request.job_id, "request_id": "r9"})
     assert answer == {"type": "cancelled", "data": {"job_id": request.job_id, "request_id": "r9"}}
     assert layout.cancellation(request.job_id) in fakes.bucket.objects
-    await notify.notify(fakes.resources, KeyLookup(fakes.resources), request.job_id)
+    await notify.notify(fakes.resources, notify.Lookups.of(fakes.resources), request.job_id)
     ((to, body),) = fakes.connections.posted
     told = json.loads(body)
     assert (to, told["type"], told["data"]["code"]) == (THERE.connection_id, "error", "cancelled")
@@ -265,7 +264,7 @@ async def test_who_subscribes_in_time_is_told_when_the_job_ends() -> None:
     request = await fakes.job(Subscriber(reply_to=THERE))
     assert await ask(fakes, "subscribe", {"job_id": request.job_id, "request_id": "r9"}) is None
     await fakes.succeed(request)
-    await notify.notify(fakes.resources, KeyLookup(fakes.resources), request.job_id)
+    await notify.notify(fakes.resources, notify.Lookups.of(fakes.resources), request.job_id)
     told = {to: json.loads(body)["data"].get("request_id") for to, body in fakes.connections.posted}
     assert told == {"c2=": None, "c1=": "r9"}
 
@@ -300,7 +299,7 @@ async def test_nobody_is_missed_however_the_outcome_races_the_subscription(turns
         for _ in range(turns):
             await asyncio.sleep(0)
         await fakes.succeed(request)
-        await notify.notify(fakes.resources, KeyLookup(fakes.resources), request.job_id)
+        await notify.notify(fakes.resources, notify.Lookups.of(fakes.resources), request.job_id)
 
     answer, _ = await asyncio.gather(ask(fakes, "subscribe", {"job_id": request.job_id}), end())
     assert (answer is not None) + len(fakes.connections.posted) >= 1
