@@ -45,6 +45,17 @@ async def test_what_was_not_given_has_no_file_and_no_field() -> None:
         assert "consent" not in json.loads(archive.read("metadata.json"))
 
 
+async def test_a_recorded_consent_is_in_it() -> None:
+    fakes = FakeService()
+    session_id = await fakes.session()
+    await voice_changes.save(fakes.resources, None, session_id, "Nova", consent="Yes.", consent_recording=b"RIFF")
+    with zipfile.ZipFile(io.BytesIO(await voice_bundle.make_bundle(fakes.resources, None, "nova"))) as archive:
+        assert archive.read("consent.wav") == b"RIFF"
+        assert json.loads(archive.read("metadata.json"))["consent"].keys() == {"text", "given_at"}
+    await voice_changes.delete(fakes.resources, None, "nova")
+    assert fakes.voice_keys() == []
+
+
 async def test_it_is_the_same_whenever_it_is_made() -> None:
     fakes = FakeService()
     first = await bundle(fakes)
