@@ -17,7 +17,7 @@ from pipeline.audio.wav import WAV
 from pipeline.clients.resources import Resources
 from pipeline.clients.storage import JSON
 from pipeline.contract import layout, retention
-from pipeline.contract.queue_messages import parse_queue_message
+from pipeline.contract.messages.queue_messages import parse_queue_message
 from pipeline.contract.records import Preview, Request, Succeeded, Timings, outcome_fields
 from pipeline.domain import jobs
 from pipeline.errors import SynthesisFailed

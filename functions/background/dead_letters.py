@@ -7,7 +7,7 @@ import structlog
 from functions.background import sqs_batches
 from functions.background.sqs_batches import Event, Record
 from pipeline.clients.resources import Resources
-from pipeline.contract.queue_messages import parse_queue_message
+from pipeline.contract.messages.queue_messages import parse_queue_message
 from pipeline.domain import jobs
 from pipeline.errors import SynthesisFailed, Unavailable
 

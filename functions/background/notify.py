@@ -14,13 +14,14 @@ from functions.background import sqs_batches
 from functions.background.sqs_batches import Event, Record
 from functions.websocket import messages
 from pipeline import tracing
-from pipeline.access.key_lookup import KeyLookup
+from pipeline.access.keys.key_lookup import KeyLookup
 from pipeline.access.webhook_receivers import DefaultReceivers
 from pipeline.clients.resources import Resources
-from pipeline.contract import events, layout
-from pipeline.contract.events import Notification
+from pipeline.contract import layout
+from pipeline.contract.messages import events
+from pipeline.contract.messages.events import Notification
+from pipeline.contract.messages.webhooks import WebhookDelivery
 from pipeline.contract.records import Outcome, Subscriber
-from pipeline.contract.webhooks import WebhookDelivery
 from pipeline.domain import jobs
 from pipeline.errors import ConnectionGone, Unavailable
 

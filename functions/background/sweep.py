@@ -10,7 +10,7 @@ from typing import Any
 
 import structlog
 
-from pipeline.access import quotas
+from pipeline.access.limits import quotas
 from pipeline.clients.resources import Resources
 from pipeline.clients.storage import JSON, ObjectInfo
 from pipeline.contract import layout, retention

@@ -19,8 +19,7 @@ from pipeline.clients.resources import Resources
 from pipeline.clients.storage import JSON
 from pipeline.clients.webhook_client import WebhookClient, WebhookRefused
 from pipeline.contract import layout
-from pipeline.contract.records import Outcome
-from pipeline.contract.webhooks import (
+from pipeline.contract.messages.webhooks import (
     ATTEMPTS,
     WebhookDelivery,
     WebhookFailure,
@@ -28,6 +27,7 @@ from pipeline.contract.webhooks import (
     retry_delay,
     signed_headers,
 )
+from pipeline.contract.records import Outcome
 from pipeline.domain import jobs
 from pipeline.errors import Unavailable
 

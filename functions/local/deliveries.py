@@ -3,7 +3,7 @@
 from functions.local.connections import ConnectionRegistry
 from functions.previews.completion_waiters import CompletionWaiters
 from functions.websocket.dispatch import MESSAGE_MAX_BYTES
-from pipeline.contract.completions import WAV_MAX_BYTES
+from pipeline.contract.messages.completions import WAV_MAX_BYTES
 
 
 class LocalDeliveries:

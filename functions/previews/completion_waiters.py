@@ -12,9 +12,9 @@ from functions.previews.received_audio import ReceivedAudio
 from functions.previews.received_progress import ReceivedProgress
 from pipeline.clients.resources import Resources
 from pipeline.contract import layout
-from pipeline.contract.completions import Completion, parse_completion
+from pipeline.contract.messages.completions import Completion, parse_completion
+from pipeline.contract.messages.stream_messages import parse_stream_message
 from pipeline.contract.records import ReplyTo, Subscriber
-from pipeline.contract.stream_messages import parse_stream_message
 from pipeline.errors import Unavailable
 
 # With notifications, polling covers lost ones only; without them, it is the only way.

@@ -3,7 +3,7 @@
 import hashlib
 from collections import deque
 
-from pipeline.contract.stream_messages import AudioChunk, StreamMessage, decode_pcm
+from pipeline.contract.messages.stream_messages import AudioChunk, StreamMessage, decode_pcm
 
 # About 20 seconds of audio: for a slow client, audio beyond this is read from the storage at the end.
 BUFFER_MAX_BYTES = 1024 * 1024

@@ -1,6 +1,6 @@
 """What a worker reports about a job, for a request that follows the job without its audio."""
 
-from pipeline.contract.stream_messages import AudioChunk, AudioProgress, StreamMessage, StreamStarted
+from pipeline.contract.messages.stream_messages import AudioChunk, AudioProgress, StreamMessage, StreamStarted
 
 Report = StreamStarted | AudioProgress
 

@@ -5,8 +5,8 @@ from typing import Literal
 from pydantic import BaseModel, Field
 
 from functions.websocket.dispatch import Cancel, GeneratePreview, SaveVoice, Subscribe
+from pipeline.contract.messages.stream_messages import AudioChunk, AudioProgress, StreamStarted
 from pipeline.contract.record import Record, UtcSeconds
-from pipeline.contract.stream_messages import AudioChunk, AudioProgress, StreamStarted
 
 SENT_BY_CLIENTS: dict[str, type[BaseModel]] = {
     "generate_preview": GeneratePreview,

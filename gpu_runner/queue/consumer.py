@@ -16,7 +16,7 @@ from gpu_runner.synthesis.engine_thread import Stopping
 from gpu_runner.synthesis.processing import process
 from gpu_runner.synthesis.publishing import Result, publish
 from pipeline.clients.queues import BATCH, Message
-from pipeline.contract.queue_messages import parse_queue_message
+from pipeline.contract.messages.queue_messages import parse_queue_message
 from pipeline.errors import Unavailable
 
 T = TypeVar("T")

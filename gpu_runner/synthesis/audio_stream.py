@@ -1,4 +1,4 @@
-"""Sends a job's audio, or its length, to subscribers while it is made; see `pipeline.contract.stream_messages`."""
+"""Sends a job's audio, or its length, to subscribers while it is made, as `stream_messages`."""
 
 import asyncio
 from dataclasses import dataclass
@@ -8,8 +8,8 @@ from gpu_runner.synthesis.chunks import Chunk, Chunks, to_pcm
 from gpu_runner.synthesis.sender import Sender
 from pipeline.audio.reference_audio import Samples
 from pipeline.clients.connections import Connections
+from pipeline.contract.messages.stream_messages import AudioChunk, AudioProgress, StreamStarted, encode_pcm
 from pipeline.contract.records import Subscriber
-from pipeline.contract.stream_messages import AudioChunk, AudioProgress, StreamStarted, encode_pcm
 from pipeline.ids import Clock
 
 PROGRESS_INTERVAL = timedelta(seconds=1)

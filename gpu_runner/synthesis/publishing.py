@@ -18,7 +18,7 @@ from pipeline.audio.reference_audio import Recording
 from pipeline.audio.wav import WAV, length_of_wav
 from pipeline.clients.resources import Resources
 from pipeline.contract import layout, retention
-from pipeline.contract.completions import Completion
+from pipeline.contract.messages.completions import Completion
 from pipeline.contract.records import (
     Failed,
     Outcome,

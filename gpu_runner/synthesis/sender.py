@@ -6,8 +6,8 @@ from collections import deque
 import structlog
 
 from pipeline.clients.connections import Connections
+from pipeline.contract.messages.stream_messages import StreamMessage, stream_message
 from pipeline.contract.records import Subscriber
-from pipeline.contract.stream_messages import StreamMessage, stream_message
 from pipeline.errors import ConnectionGone, Unavailable
 
 BUFFER_MESSAGES = 64  # about 20 s of audio

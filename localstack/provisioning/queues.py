@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from pipeline.contract.webhooks import ATTEMPTS
+from pipeline.contract.messages.webhooks import ATTEMPTS
 from pipeline.settings import Settings
 from provisioning.rules import OURS, optional
 

@@ -7,7 +7,7 @@ import structlog
 
 from pipeline.clients.resources import Resources
 from pipeline.contract import layout
-from pipeline.contract.events import created_notification
+from pipeline.contract.messages.events import created_notification
 from pipeline.domain import jobs
 from pipeline.ids import lowest_id
 

@@ -13,12 +13,12 @@ import structlog
 from cachetools import TTLCache
 from pydantic import ValidationError
 
-from pipeline.access.key_format import RandomBytes
+from pipeline.access.keys.key_format import RandomBytes
 from pipeline.addresses import is_loopback, is_public
 from pipeline.clients.resources import Resources
 from pipeline.clients.storage import JSON
 from pipeline.contract import layout
-from pipeline.contract.webhooks import SECRET_BYTES, WebhookReceiver, new_secret
+from pipeline.contract.messages.webhooks import SECRET_BYTES, WebhookReceiver, new_secret
 from pipeline.errors import InvalidInput, Unavailable
 from pipeline.ids import Owner
 from pipeline.settings import Settings

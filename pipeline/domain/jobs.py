@@ -11,13 +11,14 @@ import structlog
 from pydantic import ValidationError
 
 from pipeline import deadlines, tracing
-from pipeline.access import concurrent_previews
+from pipeline.access.limits import concurrent_previews
+from pipeline.access.limits.quotas import Quotas
 from pipeline.access.owners import owns
-from pipeline.access.quotas import Quotas
 from pipeline.clients.resources import Resources
 from pipeline.clients.storage import JSON, NewObject
 from pipeline.contract import layout, retention
-from pipeline.contract.queue_messages import QueueMessage
+from pipeline.contract.messages.queue_messages import QueueMessage
+from pipeline.contract.messages.webhooks import WebhookFailure
 from pipeline.contract.records import (
     Envelope,
     Failed,
@@ -28,7 +29,6 @@ from pipeline.contract.records import (
     outcome_fields,
     parse_outcome,
 )
-from pipeline.contract.webhooks import WebhookFailure
 from pipeline.errors import Cancelled, DeadlineExceeded, InvalidInput, NotFound, PipelineError, Unavailable
 from pipeline.ids import Owner, is_id, lowest_id
 from pipeline.settings import Settings

@@ -11,15 +11,16 @@ from functions.background import dead_letters, notify, sweep, webhooks
 from gpu_runner.dependencies import Dependencies
 from gpu_runner.engines.mock import MockEngine
 from gpu_runner.health import Health
-from pipeline.access import api_keys, webhook_receivers, ws_tickets
-from pipeline.access.key_lookup import KeyLookup
+from pipeline.access import webhook_receivers, ws_tickets
+from pipeline.access.keys import api_keys
+from pipeline.access.keys.key_lookup import KeyLookup
 from pipeline.access.owners import new_id
 from pipeline.audio.reference_audio import encode_wav, encoded
 from pipeline.clients.storage import JSON
 from pipeline.clients.webhook_client import WebhookRefused
 from pipeline.contract import layout
+from pipeline.contract.messages.webhooks import WebhookDelivery
 from pipeline.contract.records import ReplyTo, Request, Source, Subscriber
-from pipeline.contract.webhooks import WebhookDelivery
 from pipeline.domain import jobs, sessions, voice_changes
 from tests.aws_events import recorded
 from tests.fake_service import FakeService, spoken

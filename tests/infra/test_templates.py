@@ -19,8 +19,8 @@ from provisioning.queues import LONGEST_RETENTION
 from functions.aws.viewer_address import ADDRESS_HEADER
 from infra.simulation.cloudformation import read_resources
 from pipeline.contract import layout
+from pipeline.contract.messages.webhooks import ATTEMPTS
 from pipeline.contract.records import Timings
-from pipeline.contract.webhooks import ATTEMPTS
 from pipeline.logs import configure_logging
 from pipeline.settings import Settings
 from tests.infra.templates import (

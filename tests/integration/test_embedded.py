@@ -21,11 +21,12 @@ from supervision.ports import free_port
 from supervision.processes import ChildProcess
 from supervisor import store_program
 
-from pipeline.access.quotas import Quotas
+from pipeline.access.limits.quotas import Quotas
 from pipeline.clients.resources import Resources, connect
 from pipeline.clients.storage import JSON
-from pipeline.contract import events, layout
-from pipeline.contract.queue_messages import parse_queue_message
+from pipeline.contract import layout
+from pipeline.contract.messages import events
+from pipeline.contract.messages.queue_messages import parse_queue_message
 from pipeline.contract.records import Request, Source, Succeeded, outcome_fields
 from pipeline.domain import jobs
 from pipeline.errors import QuotaStatus, TooMany

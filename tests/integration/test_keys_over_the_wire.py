@@ -17,7 +17,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from functions.http.application import create_app, serve_with
 from functions.local.server import local_app
-from pipeline.access import api_keys
+from pipeline.access.keys import api_keys
 from pipeline.clients.resources import Resources
 from pipeline.contract import layout
 from pipeline.contract.records import Scope

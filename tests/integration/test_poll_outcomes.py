@@ -4,7 +4,8 @@ import poll_outcomes
 
 from pipeline.clients.resources import Resources
 from pipeline.clients.storage import JSON
-from pipeline.contract import events, layout
+from pipeline.contract import layout
+from pipeline.contract.messages import events
 
 
 async def _sent(resources: Resources) -> list[str]:

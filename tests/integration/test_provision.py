@@ -12,7 +12,7 @@ from provisioning import buckets
 from structlog.testing import capture_logs
 
 from pipeline.contract import layout
-from pipeline.contract.events import keys_created
+from pipeline.contract.messages.events import keys_created
 from pipeline.errors import Unavailable
 from pipeline.settings import Settings
 from tests.moto_server import ACCOUNT

@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from pipeline.access.quotas import Quotas
+from pipeline.access.limits.quotas import Quotas
 from pipeline.clients.resources import Resources, connect
 from pipeline.contract import layout
 from pipeline.contract.records import Request, Source

@@ -18,7 +18,7 @@ from pump import EventSourceMapping
 from functions.background import webhooks
 from pipeline.access import webhook_receivers
 from pipeline.clients.webhook_client import webhook_client
-from pipeline.contract.webhooks import WebhookDelivery
+from pipeline.contract.messages.webhooks import WebhookDelivery
 from tests.fake_service import FakeService
 from tests.waiting import until
 

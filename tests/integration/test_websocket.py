@@ -15,7 +15,7 @@ from functions.local.server import local_app
 from functions.websocket.dispatch import MESSAGE_MAX_BYTES
 from pipeline.clients.resources import Resources
 from pipeline.contract import layout
-from pipeline.contract.queue_messages import parse_queue_message
+from pipeline.contract.messages.queue_messages import parse_queue_message
 from pipeline.contract.records import ReplyTo
 from pipeline.domain import jobs
 from pipeline.errors import ConnectionGone

@@ -15,7 +15,7 @@ from gpu_runner.engines import EngineLost
 from pipeline.audio.wav import WAV, length_of_wav
 from pipeline.clients.resources import Resources
 from pipeline.contract import layout
-from pipeline.contract.queue_messages import parse_queue_message
+from pipeline.contract.messages.queue_messages import parse_queue_message
 from pipeline.contract.records import Request
 from pipeline.domain import jobs
 from pipeline.settings import Settings

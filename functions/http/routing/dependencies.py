@@ -13,7 +13,7 @@ from functions.http.operations.health_checks import HealthChecks
 from functions.http.operations.service_status import StatusReader
 from functions.previews.completion_waiters import CompletionWaiters
 from functions.previews.queue_depth import QueueDepth
-from pipeline.access.api_keys import Caller
+from pipeline.access.keys.api_keys import Caller
 from pipeline.clients.resources import Resources
 
 

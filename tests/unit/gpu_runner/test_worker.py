@@ -21,7 +21,7 @@ from pipeline.audio.wav import WAV, length_of_wav
 from pipeline.clients.queues import Message
 from pipeline.clients.storage import JSON
 from pipeline.contract import layout
-from pipeline.contract.queue_messages import QueueMessage, parse_queue_message
+from pipeline.contract.messages.queue_messages import QueueMessage, parse_queue_message
 from pipeline.contract.records import Source
 from pipeline.domain import jobs
 from pipeline.errors import InvalidInput, Unavailable

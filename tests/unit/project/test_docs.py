@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from functions.http.application import create_app
 from functions.websocket import dispatch, messages
 from functions.websocket.dispatch import MESSAGE_TYPES, Cancel, GeneratePreview, SaveVoice, Subscribe
-from pipeline.contract.stream_messages import AudioChunk, AudioProgress, StreamStarted
+from pipeline.contract.messages.stream_messages import AudioChunk, AudioProgress, StreamStarted
 from pipeline.settings import Settings
 from tests.settings_table import PAGE, rows
 

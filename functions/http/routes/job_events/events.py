@@ -10,8 +10,8 @@ from fastapi.sse import format_sse_event
 from functions.previews.received_progress import Report
 from functions.websocket import messages
 from pipeline.clients.resources import Resources
+from pipeline.contract.messages.stream_messages import StreamStarted, stream_message
 from pipeline.contract.records import Failed, Outcome
-from pipeline.contract.stream_messages import StreamStarted, stream_message
 
 END_ID = "end"
 

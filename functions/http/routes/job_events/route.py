@@ -21,7 +21,7 @@ from functions.http.routing.dependencies import (
 )
 from functions.previews.received_progress import ReceivedProgress
 from pipeline import deadlines
-from pipeline.access.api_keys import Caller
+from pipeline.access.keys.api_keys import Caller
 from pipeline.clients.resources import Resources
 from pipeline.clients.storage import JSON
 from pipeline.contract import layout

@@ -36,7 +36,7 @@ from pipeline.audio.output_formats import OutputFormat
 from pipeline.clients.resources import Resources
 from pipeline.clients.storage import NewObject
 from pipeline.contract import layout, retention
-from pipeline.contract.completions import Completion
+from pipeline.contract.messages.completions import Completion
 from pipeline.contract.records import Failed, Request
 from pipeline.domain import jobs
 from pipeline.errors import Expired, PipelineError

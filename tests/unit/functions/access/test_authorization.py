@@ -18,8 +18,9 @@ from functions.http.openai.speech_request import SpeechRequest
 from functions.http.routing.authorized_route import AuthorizedRoute
 from functions.local.websocket_route import router as socket_router
 from functions.websocket.dispatch import SCOPES, Dispatcher
-from pipeline.access import api_keys, idempotency, ws_tickets
-from pipeline.access.api_keys import Caller
+from pipeline.access import idempotency, ws_tickets
+from pipeline.access.keys import api_keys
+from pipeline.access.keys.api_keys import Caller
 from pipeline.access.owners import new_id, owns
 from pipeline.audio.reference_audio import encode_wav, encoded
 from pipeline.clients.storage import JSON

@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from pipeline.access import ws_tickets
-from pipeline.access.api_keys import ANONYMOUS, Caller
+from pipeline.access.keys.api_keys import ANONYMOUS, Caller
 from pipeline.contract import layout
 from pipeline.errors import Unauthorized, Unavailable
 from pipeline.settings import Settings

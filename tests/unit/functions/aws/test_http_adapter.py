@@ -12,7 +12,7 @@ from functions.aws.http_adapter import answering
 from functions.aws.process import Event
 from pipeline.audio.reference_audio import encode_wav
 from pipeline.contract import layout
-from pipeline.contract.queue_messages import parse_queue_message
+from pipeline.contract.messages.queue_messages import parse_queue_message
 from pipeline.contract.records import Request
 from pipeline.domain import jobs
 from pipeline.settings import Settings

@@ -8,7 +8,7 @@ import pytest
 
 from functions.background import sweep
 from pipeline.access import ws_tickets
-from pipeline.access.api_keys import ANONYMOUS
+from pipeline.access.keys.api_keys import ANONYMOUS
 from pipeline.clients.storage import JSON, ObjectInfo
 from pipeline.contract import layout, retention
 from pipeline.contract.records import Failed, LastSweep

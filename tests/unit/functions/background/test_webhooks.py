@@ -16,10 +16,10 @@ from pipeline.access import webhook_receivers
 from pipeline.audio.reference_audio import encode_wav
 from pipeline.clients.webhook_client import WebhookRefused
 from pipeline.contract import layout
-from pipeline.contract.events import created_notification
-from pipeline.contract.queue_messages import parse_queue_message
+from pipeline.contract.messages.events import created_notification
+from pipeline.contract.messages.queue_messages import parse_queue_message
+from pipeline.contract.messages.webhooks import ATTEMPTS, RETRY_SECONDS, retry_delay, signed_headers
 from pipeline.contract.records import Outcome, Request
-from pipeline.contract.webhooks import ATTEMPTS, RETRY_SECONDS, retry_delay, signed_headers
 from pipeline.domain import jobs, voice_changes
 from pipeline.errors import InvalidInput
 from pipeline.settings import Settings

@@ -13,9 +13,9 @@ from functions.http.routes.job_events.events import JobEvent, ended, queued, rep
 from functions.websocket import messages
 from functions.websocket.dispatch import SCOPES
 from functions.websocket.message_schemas import RECEIVED_BY_CLIENTS, SENT_BY_CLIENTS
+from pipeline.contract.messages.stream_messages import AudioChunk, AudioProgress, StreamStarted, stream_message
 from pipeline.contract.options import Options
 from pipeline.contract.records import Outcome, ReplyTo, Subscriber
-from pipeline.contract.stream_messages import AudioChunk, AudioProgress, StreamStarted, stream_message
 from pipeline.errors import InvalidInput
 from tests.api import api
 from tests.fake_service import FakeService

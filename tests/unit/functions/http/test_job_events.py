@@ -17,8 +17,8 @@ from functions.previews.queue_depth import QueueDepth
 from functions.previews.received_progress import ReceivedProgress
 from functions.websocket import messages
 from pipeline.contract import layout
+from pipeline.contract.messages.stream_messages import AudioProgress, StreamStarted, stream_message
 from pipeline.contract.records import Request, Subscriber
-from pipeline.contract.stream_messages import AudioProgress, StreamStarted, stream_message
 from pipeline.settings import Settings
 from tests.api import problem
 from tests.fake_service import FakeService

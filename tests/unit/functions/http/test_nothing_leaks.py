@@ -10,7 +10,7 @@ from botocore.exceptions import ClientError, EndpointConnectionError
 from functions.access.access_control import AccessControl
 from functions.http.application import create_app, serve_with
 from functions.websocket.dispatch import Dispatcher
-from pipeline.access.api_keys import ANONYMOUS
+from pipeline.access.keys.api_keys import ANONYMOUS
 from pipeline.contract.records import ReplyTo
 from pipeline.errors import Unavailable
 from pipeline.settings import Settings

@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from functions.http.openai.voice_lookup import find_voice
-from pipeline.access import api_keys
+from pipeline.access.keys import api_keys
 from pipeline.domain import voice_changes, voice_renaming
 from pipeline.errors import NotFound, Unavailable
 from pipeline.settings import Settings

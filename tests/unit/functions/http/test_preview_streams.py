@@ -13,10 +13,10 @@ from functions.previews.completion_waiters import CompletionWaiters
 from pipeline.audio.output_formats import streamed_wav_header
 from pipeline.audio.reference_audio import encode_wav
 from pipeline.contract import layout, retention
-from pipeline.contract.completions import Completion
-from pipeline.contract.queue_messages import parse_queue_message
+from pipeline.contract.messages.completions import Completion
+from pipeline.contract.messages.queue_messages import parse_queue_message
+from pipeline.contract.messages.stream_messages import AudioChunk, StreamStarted, encode_pcm, stream_message
 from pipeline.contract.records import Preview, Request, Succeeded, outcome_fields
-from pipeline.contract.stream_messages import AudioChunk, StreamStarted, encode_pcm, stream_message
 from pipeline.domain import jobs
 from pipeline.errors import SynthesisFailed
 from pipeline.settings import Settings

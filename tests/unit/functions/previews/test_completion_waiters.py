@@ -4,8 +4,8 @@ import asyncio
 
 from functions.previews.completion_waiters import CompletionWaiters
 from functions.previews.received_audio import ReceivedAudio
-from pipeline.contract.completions import Completion
-from pipeline.contract.stream_messages import AudioChunk, stream_message
+from pipeline.contract.messages.completions import Completion
+from pipeline.contract.messages.stream_messages import AudioChunk, stream_message
 from pipeline.errors import Unavailable
 from tests.fake_service import FakeService
 from tests.fakes import Switch

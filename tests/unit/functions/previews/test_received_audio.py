@@ -3,7 +3,7 @@
 import json
 
 from functions.previews.received_audio import BUFFER_MAX_BYTES, ReceivedAudio
-from pipeline.contract.stream_messages import (
+from pipeline.contract.messages.stream_messages import (
     AudioChunk,
     StreamStarted,
     encode_pcm,

@@ -16,8 +16,8 @@ from gpu_runner.synthesis.audio_stream import AudioStream, Take
 from gpu_runner.synthesis.chunks import Chunks, to_pcm
 from gpu_runner.synthesis.sender import BUFFER_MESSAGES
 from pipeline.audio.reference_audio import Recording, Samples, encode_wav
+from pipeline.contract.messages.stream_messages import CHUNK_MAX_SECONDS
 from pipeline.contract.records import ReplyTo, Subscriber
-from pipeline.contract.stream_messages import CHUNK_MAX_SECONDS
 from pipeline.errors import ConnectionGone, Unavailable
 from tests.fakes import FakeTime, settle
 

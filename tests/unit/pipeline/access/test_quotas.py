@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from functions.background import sweep
-from pipeline.access.quotas import REFERENCE_SECONDS, REQUESTS, Quotas
-from pipeline.access.stored_voices import check_quota
+from pipeline.access.limits.quotas import REFERENCE_SECONDS, REQUESTS, Quotas
+from pipeline.access.limits.stored_voices import check_quota
 from pipeline.contract import layout
 from pipeline.errors import QuotaStatus, TooMany, Unavailable
 from pipeline.settings import Settings

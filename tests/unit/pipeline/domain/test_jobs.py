@@ -8,7 +8,7 @@ import pytest
 from pipeline.access.owners import new_id
 from pipeline.clients.storage import JSON, NewObject
 from pipeline.contract import layout
-from pipeline.contract.queue_messages import parse_queue_message
+from pipeline.contract.messages.queue_messages import parse_queue_message
 from pipeline.contract.records import Failed, Request, Source
 from pipeline.domain import jobs
 from pipeline.errors import NotFound, Unavailable

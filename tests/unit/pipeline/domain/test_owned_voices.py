@@ -8,7 +8,7 @@ from pipeline.access.owners import new_id, owns
 from pipeline.audio.reference_audio import encoded
 from pipeline.clients.storage import JSON
 from pipeline.contract import layout
-from pipeline.contract.queue_messages import parse_queue_message
+from pipeline.contract.messages.queue_messages import parse_queue_message
 from pipeline.contract.records import Request, VoiceMetadata
 from pipeline.domain import jobs, sessions, voice_changes, voices
 from pipeline.errors import NotFound

@@ -12,7 +12,7 @@ from pipeline.access.owners import new_id
 from pipeline.audio.reference_audio import encoded
 from pipeline.clients.storage import JSON
 from pipeline.contract import layout
-from pipeline.contract.queue_messages import parse_queue_message
+from pipeline.contract.messages.queue_messages import parse_queue_message
 from pipeline.contract.records import Consent, Source, VoiceMetadata
 from pipeline.domain import jobs, sessions, voice_changes, voice_renaming, voices
 from pipeline.errors import Expired, InvalidInput, NameTaken, NotFound, Unavailable

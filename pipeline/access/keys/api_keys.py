@@ -10,7 +10,7 @@ from typing import get_args
 import structlog
 from pydantic import AwareDatetime, ValidationError, field_validator
 
-from pipeline.access.key_format import (
+from pipeline.access.keys.key_format import (
     ID_LENGTH,
     PREFIX,
     RandomBytes,

@@ -12,8 +12,8 @@ from datetime import datetime, timedelta
 import structlog
 from cachetools import LRUCache
 
-from pipeline.access import api_keys, key_format
-from pipeline.access.api_keys import Caller, KeyRecord
+from pipeline.access.keys import api_keys, key_format
+from pipeline.access.keys.api_keys import Caller, KeyRecord
 from pipeline.clients.resources import Resources
 from pipeline.contract.record import format_utc
 from pipeline.errors import Unauthorized, Unavailable

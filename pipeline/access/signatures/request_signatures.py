@@ -14,7 +14,12 @@ from botocore.auth import S3SigV4Auth, S3SigV4QueryAuth, SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
-from pipeline.access.received_request import ReceivedRequest, SignatureRefused, declared_payload, is_presigned
+from pipeline.access.signatures.received_request import (
+    ReceivedRequest,
+    SignatureRefused,
+    declared_payload,
+    is_presigned,
+)
 
 ALGORITHM = "AWS4-HMAC-SHA256"
 CLOCK_SKEW = timedelta(minutes=5)

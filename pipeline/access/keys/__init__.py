@@ -1,0 +1,1 @@
+"""API keys: their format, their records, and their look-up."""

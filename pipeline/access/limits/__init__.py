@@ -1,0 +1,1 @@
+"""How much an owner may use: requests, recordings, concurrent previews, and saved voices."""

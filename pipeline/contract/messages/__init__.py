@@ -1,0 +1,1 @@
+"""Messages between processes: of queues, of events, to waiting requests, to webhooks."""
