@@ -70,7 +70,7 @@ class FailAfter(Switch):
         """See `Switch.passed`."""
         self.seen.append(call)
         if self.left == 0:
-            raise self.error("failed")
+            raise self.error("simulated failure")
         self.left -= 1
 
 

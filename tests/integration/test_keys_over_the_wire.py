@@ -154,8 +154,8 @@ async def test_an_owners_flood_ends_in_429(resources: Resources) -> None:
         assert [answer.status_code for answer in asked] == [202, 202, 429]
         assert asked[-1].json()["code"] == "too_many_requests"
         assert int(asked[-1].headers["retry-after"]) > 0
-        statuses = [(await alice.get("/voices")).status_code for _ in range(4)]
-        assert statuses[-1] == 429
+        # Of two minutes, if another one begins meanwhile, one has more than five.
+        assert 429 in [(await alice.get("/voices")).status_code for _ in range(10)]
         assert (await bob.get("/voices")).status_code == 200
 
 
