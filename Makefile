@@ -41,6 +41,8 @@ coverage:
 ## make test-all          and the second tier: every stack, kill -9, LocalStack, the templates, the model
 test-all: test test-second-tier
 
+# Three workers: most of these tests wait for processes that they have started.
+test-second-tier: PYTEST_XDIST := $(subst -n 2,-n 3,$(PYTEST_XDIST))
 test-second-tier: environments node_modules/.package-lock.json
 	$(SERVICE_PYTHON) -m pytest -m "slow or qwen" $(PYTEST_XDIST) $(PYTEST_ARGS)
 

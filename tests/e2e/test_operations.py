@@ -15,7 +15,7 @@ from infra.operations.stack import Stack, change_parameter, get_stack
 from infra.package.python import find_python
 from tests.e2e.deployment import Deployment
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("deployed")]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("operations")]
 
 DIGESTS = {"v1": "sha256:" + "1" * 64, "v2": "sha256:" + "2" * 64}
 
