@@ -67,6 +67,8 @@ async def resources(aws: str, settings: Settings, request: pytest.FixtureRequest
         "synthesis_dead_letter_queue": f"synthesis-dead-{name}",
         "events_queue": f"events-{name}",
         "events_dead_letter_queue": f"events-dead-{name}",
+        "webhooks_queue": f"webhooks-{name}",
+        "webhooks_dead_letter_queue": f"webhooks-dead-{name}",
         "receive_wait_seconds": 1,
     }
     async with serving(settings.model_copy(update=changes)) as wired:
