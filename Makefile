@@ -7,8 +7,9 @@ UV ?= uv
 SERVICE := .venvs/service
 SERVICE_PYTHON := $(SERVICE)/bin/python
 
-# Tests in parallel; each worker has servers of its own, and the tests of a group share one.
-PYTEST_XDIST ?= -n 2 --dist loadgroup
+# Tests in parallel; each worker has servers of its own, and the tests of a group share one.  Three workers for two
+# cores: many tests wait for processes that they have started.
+PYTEST_XDIST ?= -n 3 --dist loadgroup
 
 # Compiled files make every start after the first several times faster; Python writes them as it imports, and pip would for all.
 unexport PYTHONDONTWRITEBYTECODE
@@ -41,8 +42,6 @@ coverage:
 ## make test-all          and the second tier: every stack, kill -9, LocalStack, the templates, the model
 test-all: test test-second-tier
 
-# Three workers: most of these tests wait for processes that they have started.
-test-second-tier: PYTEST_XDIST := $(subst -n 2,-n 3,$(PYTEST_XDIST))
 test-second-tier: environments node_modules/.package-lock.json
 	$(SERVICE_PYTHON) -m pytest -m "slow or qwen" $(PYTEST_XDIST) $(PYTEST_ARGS)
 
