@@ -80,7 +80,7 @@ def stages(bench: Bench) -> dict[str, Callable[[], Found]]:
     named["poisson"] = lambda: qwen_stages.arrivals(bench.engine, bench.load, bench.found)
     named["seeds"] = lambda: qwen_stages.seeds(bench.engine, bench.load, max(bench.levels))
     named["memory"] = lambda: qwen_stages.memory(bench.engine, bench.load, bench.device)
-    named["qwen_tts"] = lambda: qwen_stages.library(bench.checkpoint, bench.engine, bench.device, bench.load)
+    named["qwen_tts"] = lambda: qwen_stages.qwen_tts(bench.checkpoint, bench.engine, bench.device, bench.load)
     named["faster_qwen3_tts"] = lambda: qwen_faster.faster(bench.checkpoint, bench.engine, bench.device, bench.load)
     return named
 

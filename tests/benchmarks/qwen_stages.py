@@ -158,7 +158,7 @@ def memory(engine: QwenEngine, size: Size, device: str) -> Found:
     return {"peak_gib": round(peak / 2**30, 3), "grown_mib": round((_held(device) - before) / 2**20, 1)}
 
 
-def library(checkpoint: Path, engine: QwenEngine, device: str, size: Size) -> Found:
+def qwen_tts(checkpoint: Path, engine: QwenEngine, device: str, size: Size) -> Found:
     """Speak one text alone with plain qwen-tts, and with this engine; both from the prompt to the samples."""
     with contextlib.redirect_stdout(io.StringIO()):
         from qwen_tts import Qwen3TTSModel, VoiceClonePromptItem

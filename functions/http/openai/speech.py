@@ -14,7 +14,7 @@ from functions.http.responses import problems
 from functions.http.routes.previews.answers import Answering, Wishes
 from functions.http.routing.authorized_route import requires
 from functions.http.routing.dependencies import FromCaller, FromQueueDepth, FromResources, FromWaiters
-from functions.http.routing.idempotent_route import IdempotentRoute
+from functions.http.routing.idempotent_route import IdempotentRoute, claim_of
 from pipeline.audio.output_formats import FORMATS, check_installed
 from pipeline.clients.resources import Resources
 from pipeline.domain import jobs
@@ -84,8 +84,8 @@ async def create_speech(
     text = jobs.check_text(speech.input, resources.settings, field="input")
     format_ = replace(FORMATS[speech.response_format or "mp3"], speed=speech.speed or 1.0)
     check_installed(format_)
-    claim = getattr(http_request.state, "idempotency_claim", None)
-    answering = Answering(resources, waiters, queue_depth, Wishes((), format_, stream=True), claim)
+    wishes = Wishes((), format_, stream=True)
+    answering = Answering(resources, waiters, queue_depth, wishes, claim_of(http_request))
     answer = await _answer(answering, speech, caller.owner, http_request)
     if answer.status_code == 202:
         answer = _not_in_time(answer, resources)

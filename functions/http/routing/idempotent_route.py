@@ -113,6 +113,12 @@ class IdempotentRoute(AuthorizedRoute):
         return response
 
 
+def claim_of(request: Request) -> Claim | None:
+    """Return the claim of a request's key, which its handler finishes; None if it has no key."""
+    claim: Claim | None = getattr(request.state, "idempotency_claim", None)
+    return claim
+
+
 def parse_key(given: str) -> str:
     """Return the key in a header, which is a string of RFC 9651; without its quotes it is accepted too.
 

@@ -25,6 +25,7 @@ from functions.http.routes.previews.read import (
 )
 from functions.http.routes.previews.streams import AudioPieces, StreamedPreview
 from functions.http.routing.dependencies import FromQueueDepth, FromResources, FromWaiters
+from functions.http.routing.idempotent_route import claim_of
 from functions.previews.completion_waiters import CompletionWaiters, Waiter
 from functions.previews.queue_depth import QueueDepth
 from functions.previews.received_audio import ReceivedAudio
@@ -197,8 +198,7 @@ async def _answering(
     queue_depth: FromQueueDepth,
     wishes: Annotated[Wishes, Depends(_wishes)],
 ) -> Answering:
-    claim = getattr(http_request.state, "idempotency_claim", None)
-    return Answering(resources, waiters, queue_depth, wishes, claim)
+    return Answering(resources, waiters, queue_depth, wishes, claim_of(http_request))
 
 
 FromAnswering = Annotated[Answering, Depends(_answering)]
