@@ -117,7 +117,7 @@ teardown: $(SERVICE)/dev.stamp
 ## make validate          what cfn-lint (the rules of `sam validate --lint`, and its remarks) and checkov say of the templates
 validate: $(SERVICE)/local.stamp
 	@PYTHONPATH=localstack $(SERVICE_PYTHON) -m environments sam checkov
-	.venvs/sam/bin/cfn-lint --include-checks I -- template.yaml infra/[a-z]*.yaml infra/delivery/*.yaml
+	.venvs/sam/bin/cfn-lint --include-checks I -- template.yaml infra/[a-z]*.yaml
 	.venvs/checkov/bin/checkov --config-file infra/.checkov.yaml --directory infra
 
 ## make check             format, lint, types, imports, templates, the studio

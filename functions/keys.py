@@ -9,9 +9,8 @@ import sys
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from pipeline.access import webhook_receivers
-from pipeline.access.keys import api_keys
-from pipeline.access.keys.api_keys import SCOPES, KeyRecord, Listed
+from pipeline.access import api_keys, webhook_receivers
+from pipeline.access.api_keys import SCOPES, KeyRecord, Listed
 from pipeline.access.owners import check_owner
 from pipeline.clients.resources import Resources, connect
 from pipeline.contract.record import format_utc

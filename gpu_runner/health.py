@@ -11,7 +11,7 @@ from typing import Literal
 
 from aiohttp import web
 
-from gpu_runner.dependencies import Dependencies, DependencyHealth
+from gpu_runner.dependency_health import Dependencies, DependencyHealth
 from pipeline.clients.resources import Resources
 from pipeline.errors import Unavailable
 

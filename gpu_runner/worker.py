@@ -6,14 +6,14 @@ from collections.abc import Callable
 import structlog
 
 from gpu_runner import health
-from gpu_runner.dependencies import Dependencies, Sleep
+from gpu_runner.dependency_health import Dependencies, Sleep
 from gpu_runner.engines import Engine, Reproducible
 from gpu_runner.health import Health
 from gpu_runner.queue.consumer import Consumer
 from gpu_runner.queue.protection import protection_for
 from gpu_runner.synthesis.context import WorkerContext
 from gpu_runner.synthesis.engine_thread import EngineThread
-from gpu_runner.synthesis.prompts import Prompts
+from gpu_runner.synthesis.prompt_store import Prompts
 from pipeline.clients.resources import Resources
 from pipeline.errors import Misconfigured, Unavailable
 

@@ -9,7 +9,7 @@ import hypothesis
 import pytest
 import structlog
 
-from tests import localstack_server
+from tests.support import localstack_server
 
 # A deadline for each example would fail on a machine that others use too.
 hypothesis.settings.register_profile("tests", deadline=None)

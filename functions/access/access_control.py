@@ -2,12 +2,11 @@
 
 import structlog
 
-from functions.access.throttle import FailedKeyThrottle
-from pipeline.access import ws_tickets
-from pipeline.access.keys import key_format
-from pipeline.access.keys.api_keys import ANONYMOUS, Caller
-from pipeline.access.keys.key_lookup import KeyLookup
-from pipeline.access.limits.quotas import Quotas
+from functions.access.failed_keys import FailedKeyThrottle
+from pipeline.access import key_format, ws_tickets
+from pipeline.access.api_keys import ANONYMOUS, Caller
+from pipeline.access.key_lookup import KeyLookup
+from pipeline.access.rate_limits import Quotas
 from pipeline.clients.resources import Resources
 from pipeline.contract.records import Scope
 from pipeline.errors import Forbidden, NoCredentials, QuotaStatus, Unauthorized

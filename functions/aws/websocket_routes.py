@@ -18,7 +18,7 @@ from functions.aws.viewer_address import viewer_address
 from functions.http.responses.statuses import STATUS
 from functions.websocket.dispatch import Dispatcher, caller_remembered, connection_state, refusal
 from functions.websocket.messages import Message
-from pipeline.access.keys.api_keys import ANONYMOUS, Caller
+from pipeline.access.api_keys import ANONYMOUS, Caller
 from pipeline.clients.resources import Resources
 from pipeline.clients.storage import JSON
 from pipeline.contract import layout

@@ -14,7 +14,7 @@ from functions.background import sqs_batches
 from functions.background.sqs_batches import Event, Record
 from functions.websocket import messages
 from pipeline import tracing
-from pipeline.access.keys.key_lookup import KeyLookup
+from pipeline.access.key_lookup import KeyLookup
 from pipeline.access.webhook_receivers import DefaultReceivers
 from pipeline.clients.resources import Resources
 from pipeline.contract import layout

@@ -10,7 +10,7 @@ from typing import Any
 
 import structlog
 
-from pipeline.access.limits import quotas
+from pipeline.access import rate_limits
 from pipeline.clients.resources import Resources
 from pipeline.clients.storage import JSON, ObjectInfo
 from pipeline.contract import layout, retention
@@ -181,7 +181,7 @@ _TASKS: Mapping[str, Task] = {
     "connections": _deleting(_connections),
     "overdue_jobs": _end_overdue,
     "voice_changes": voice_changes.finish_changes,
-    "shares": _deleting(quotas.past_windows),
+    "shares": _deleting(rate_limits.past_windows),
     "idempotency": _deleting(_idempotency),
     "in_flight": _deleting(_ended_in_flight),
 }

@@ -4,12 +4,12 @@ from fastapi import FastAPI
 
 from functions.access.access_control import AccessControl
 from functions.access.connection_limits import ConnectionLimits
+from functions.http.middleware.body_limits import BodyLimit, BodyLimits
 from functions.http.middleware.deadline import RequestDeadline
 from functions.http.middleware.head_requests import HeadRequests
 from functions.http.middleware.observability import AccessLog, Correlation, RateLimit, RequestSpan, Unexpected
 from functions.http.middleware.origins import Cors, LoopbackHosts, OriginCheck
 from functions.http.middleware.repeated_headers import RepeatedHeaders
-from functions.http.middleware.request_limits import BodyLimit, BodyLimits
 from functions.http.middleware.security_headers import SecurityHeaders
 from functions.http.middleware.shutdown import CancelledRequests
 from functions.http.openai import models as openai_models
@@ -18,14 +18,23 @@ from functions.http.openai import voice_consents as openai_voice_consents
 from functions.http.openai import voices as openai_voices
 from functions.http.openai.errors import OpenAiErrors
 from functions.http.openapi import Api
-from functions.http.operations.health_checks import HealthChecks
-from functions.http.operations.service_status import StatusReader
 from functions.http.pages import docs_page, studio_page
 from functions.http.responses import problems
-from functions.http.routes import health, jobs, signed_links, status, uploads, voice_files, voices, ws_tickets
-from functions.http.routes.job_events import route as job_events
-from functions.http.routes.previews import create as create_previews
-from functions.http.routes.previews import read as read_previews
+from functions.http.routes import (
+    health,
+    job_events,
+    jobs,
+    presigned_urls,
+    preview_audio,
+    previews,
+    status,
+    uploads,
+    voice_files,
+    voices,
+    ws_tickets,
+)
+from functions.http.status.health_checks import HealthChecks
+from functions.http.status.service_status import StatusReader
 from functions.previews.completion_waiters import CompletionWaiters
 from functions.previews.queue_depth import QueueDepth
 from pipeline.clients.resources import Resources
@@ -74,10 +83,10 @@ def create_app(settings: Settings, *, on_loopback: bool = False) -> FastAPI:
         redirect_slashes=False,  # the redirect would contain the host of the request, unchecked
         separate_input_output_schemas=False,
     )
-    signed = (signed_links,) if settings.serves_links else ()
+    presigned = (presigned_urls,) if settings.serves_links else ()
     for routes in (
-        create_previews,
-        read_previews,
+        previews,
+        preview_audio,
         voices,
         voice_files,
         uploads,
@@ -90,7 +99,7 @@ def create_app(settings: Settings, *, on_loopback: bool = False) -> FastAPI:
         openai_speech,
         openai_voices,
         openai_voice_consents,
-        *signed,
+        *presigned,
     ):
         # Added directly: `include_router` would create each route again, which slows down a function's cold start.
         app.router.routes.extend(routes.router.routes)

@@ -18,8 +18,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from pipeline.access.signatures.received_request import ReceivedRequest, SignatureRefused, check_loopback_host
-from pipeline.access.signatures.request_signatures import SignatureVerifier
+from pipeline.access.received_request import ReceivedRequest, SignatureRefused, check_loopback_host
+from pipeline.access.request_signatures import SignatureVerifier
 from pipeline.ids import Clock, utc_now
 
 

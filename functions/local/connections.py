@@ -9,7 +9,7 @@ import structlog
 from fastapi import WebSocket, status
 from starlette.websockets import WebSocketDisconnect
 
-from pipeline.access.keys.api_keys import Caller
+from pipeline.access.api_keys import Caller
 from pipeline.contract.records import ReplyTo
 
 log = structlog.get_logger(__name__)

@@ -17,7 +17,7 @@ from functions.http.routing.authorized_route import access_control_of
 from functions.local.connections import Connection, ConnectionRegistry
 from functions.websocket.dispatch import Dispatcher
 from functions.websocket.messages import Message
-from pipeline.access.keys.api_keys import Caller
+from pipeline.access.api_keys import Caller
 from pipeline.errors import ConnectionGone, PipelineError, Unavailable
 
 log = structlog.get_logger(__name__)

@@ -14,7 +14,7 @@ from functions.previews.requests import WholeText, find_reference, preview_reque
 from functions.websocket import messages
 from functions.websocket.messages import Message
 from pipeline import tracing
-from pipeline.access.keys.api_keys import Caller
+from pipeline.access.api_keys import Caller
 from pipeline.access.webhook_receivers import check_webhook
 from pipeline.clients.resources import Resources
 from pipeline.clients.storage import JSON, NewObject

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import structlog
 
-from gpu_runner.dependencies import Dependencies, Sleep, backoff_seconds
+from gpu_runner.dependency_health import Dependencies, Sleep, backoff_seconds
 from gpu_runner.engines import EngineLost
 from gpu_runner.queue.deliveries import Deliveries, Delivery
 from gpu_runner.queue.protection import SCALE_IN_WINDOW_SECONDS, Protection

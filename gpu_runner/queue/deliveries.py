@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from gpu_runner.dependencies import DependencyHealth, Sleep
+from gpu_runner.dependency_health import DependencyHealth, Sleep
 from pipeline.clients.queues import BATCH, Message, Queue
 from pipeline.errors import Unavailable
 

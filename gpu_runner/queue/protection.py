@@ -21,7 +21,7 @@ import aiohttp
 import structlog
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from gpu_runner.dependencies import DependencyHealth, Sleep
+from gpu_runner.dependency_health import DependencyHealth, Sleep
 from pipeline.errors import Unavailable
 from pipeline.ids import Clock
 from pipeline.settings import Settings

@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from gpu_runner.dependencies import Sleep
+from gpu_runner.dependency_health import Sleep
 from gpu_runner.synthesis.engine_thread import EngineThread
-from gpu_runner.synthesis.prompts import Prompts
+from gpu_runner.synthesis.prompt_store import Prompts
 from pipeline.clients.resources import Resources
 
 

@@ -11,7 +11,7 @@ import structlog
 from gpu_runner.synthesis.audio_stream import AudioStream
 from gpu_runner.synthesis.context import WorkerContext
 from gpu_runner.synthesis.engine_loop import Speech
-from gpu_runner.synthesis.prompts import Voice
+from gpu_runner.synthesis.prompt_store import Voice
 from pipeline import tracing
 from pipeline.audio import reference_audio
 from pipeline.audio.reference_audio import Recording

@@ -3,7 +3,7 @@
 import asyncio
 from contextlib import suppress
 
-from gpu_runner.dependencies import Sleep
+from gpu_runner.dependency_health import Sleep
 from gpu_runner.synthesis.audio_stream import AudioStream
 from pipeline.clients.resources import Resources
 from pipeline.contract import layout

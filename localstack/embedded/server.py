@@ -15,7 +15,7 @@ from embedded.access.verification import VerifiedRequests
 from embedded.queues.fair_queues import make_fair
 from embedded.queues.long_polling import MessageArrivals, cancelled_on_disconnect
 from embedded.storage.empty_folders import remove_empty_folders, remove_folders_with_last_object
-from pipeline.access.signatures.request_signatures import SignatureVerifier
+from pipeline.access.request_signatures import SignatureVerifier
 
 
 def nothing_is_public(_path: str) -> bool:

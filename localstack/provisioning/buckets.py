@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from botocore.exceptions import ClientError
 
-from pipeline.access.limits.quotas import SHARE_RETENTION
+from pipeline.access.rate_limits import SHARE_RETENTION
 from pipeline.contract import layout, retention
 from pipeline.settings import Settings
 from provisioning.rules import OURS, Rule, merged, optional

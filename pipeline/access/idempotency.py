@@ -17,7 +17,7 @@ from typing import Self
 import structlog
 from pydantic import AwareDatetime, ValidationError
 
-from pipeline.access.limits.quotas import CLOCK_SKEW
+from pipeline.access.rate_limits import CLOCK_SKEW
 from pipeline.clients.resources import Resources
 from pipeline.clients.storage import JSON, StoredObject
 from pipeline.contract import layout, retention

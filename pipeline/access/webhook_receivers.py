@@ -13,7 +13,7 @@ import structlog
 from cachetools import TTLCache
 from pydantic import ValidationError
 
-from pipeline.access.keys.key_format import RandomBytes
+from pipeline.access.key_format import RandomBytes
 from pipeline.addresses import is_loopback, is_public
 from pipeline.clients.resources import Resources
 from pipeline.clients.storage import JSON

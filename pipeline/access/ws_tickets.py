@@ -13,8 +13,8 @@ from typing import Self
 import structlog
 from pydantic import AwareDatetime, ValidationError, model_validator
 
-from pipeline.access.keys.api_keys import Caller
-from pipeline.access.keys.key_format import RandomBytes, digest_matches, digest_of
+from pipeline.access.api_keys import Caller
+from pipeline.access.key_format import RandomBytes, digest_matches, digest_of
 from pipeline.clients.resources import Resources
 from pipeline.clients.storage import JSON, StoredObject
 from pipeline.contract import layout, retention

@@ -12,9 +12,9 @@ from botocore.credentials import ReadOnlyCredentials
 from botocore.exceptions import NoCredentialsError
 
 from pipeline.clients.connections import ApiGatewayConnections, Connections
+from pipeline.clients.presigned_urls import PathSigner
 from pipeline.clients.queues import Queue, SqsQueue
 from pipeline.clients.s3_bucket import S3Bucket
-from pipeline.clients.signed_paths import PathSigner
 from pipeline.clients.storage import Bucket
 from pipeline.contract.records import Source
 from pipeline.errors import Unavailable

@@ -11,9 +11,9 @@ import structlog
 from pydantic import ValidationError
 
 from pipeline import deadlines, tracing
-from pipeline.access.limits import concurrent_previews
-from pipeline.access.limits.quotas import Quotas
+from pipeline.access import concurrent_previews
 from pipeline.access.owners import owns
+from pipeline.access.rate_limits import Quotas
 from pipeline.clients.resources import Resources
 from pipeline.clients.storage import JSON, NewObject
 from pipeline.contract import layout, retention

@@ -3,8 +3,8 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from pipeline.access.limits.quotas import Quotas
 from pipeline.access.owners import new_id, owns
+from pipeline.access.rate_limits import Quotas
 from pipeline.audio.wav import WAV, EncodedRecording
 from pipeline.clients.resources import Resources
 from pipeline.clients.storage import NewObject, UploadForm

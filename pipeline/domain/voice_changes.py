@@ -7,8 +7,8 @@ from datetime import timedelta
 import structlog
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from pipeline.access.limits.stored_voices import check_quota
 from pipeline.access.owners import new_id
+from pipeline.access.stored_voices import check_quota
 from pipeline.audio.wav import WAV, length_of_wav
 from pipeline.clients.resources import Resources
 from pipeline.clients.storage import JSON

@@ -24,7 +24,7 @@ from environments.repository import ROOT
 from environments.venvs import LOCKS, ensure
 from supervision.ports import free_port
 
-from tests.aws_events import recorded
+from tests.support.aws_events import recorded
 
 BARE = """
 from fastapi import FastAPI

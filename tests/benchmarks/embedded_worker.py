@@ -21,7 +21,7 @@ from pipeline.clients.resources import Resources, connect
 from pipeline.contract.records import Request, Source
 from pipeline.domain import jobs
 from pipeline.settings import Settings
-from tests.orders import request
+from tests.support.orders import request
 
 
 @asynccontextmanager

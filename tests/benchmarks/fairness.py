@@ -13,8 +13,8 @@ from functools import partial
 from pipeline.clients.resources import Resources
 from pipeline.domain import jobs
 from tests.benchmarks.embedded_worker import accept_preview, embedded_store, worker_process
-from tests.orders import upload
-from tests.waiting import eventually
+from tests.support.orders import upload
+from tests.support.waiting import eventually
 
 SYNTHESIS_SECONDS = 1.0
 BATCH = 4

@@ -13,7 +13,7 @@ import psutil
 
 from pipeline.clients.resources import Resources
 from tests.benchmarks.embedded_worker import accept_preview, embedded_store, worker_process
-from tests.orders import upload
+from tests.support.orders import upload
 
 BATCH = 64
 

@@ -19,7 +19,7 @@ from supervision.ports import free_port
 
 from tests.e2e.client import Client
 from tests.e2e.stack import ROOT, wait_until
-from tests.trace_collector import Collector
+from tests.support.trace_collector import Collector
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("supervisor")]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.access.keys.key_format import parse
+from pipeline.access.key_format import parse
 from tests.e2e.client import Client
 from tests.e2e.stack import ROOT, running, wait_until
 

@@ -9,9 +9,11 @@ import yaml
 from infra.simulation.cloudformation import unrolled
 
 ROOT = Path(__file__).parents[2]
-TEMPLATES = {path.stem: path for path in sorted((ROOT / "infra").glob("[a-z]*.yaml"))} | {
-    "root": ROOT / "template.yaml"
-}
+# The stack of the deployment role is separate: an administrator deploys it once.
+SEPARATE_STACKS = {"github-role"}
+TEMPLATES = {
+    path.stem: path for path in sorted((ROOT / "infra").glob("[a-z]*.yaml")) if path.stem not in SEPARATE_STACKS
+} | {"root": ROOT / "template.yaml"}
 
 Node = dict[str, Any]
 

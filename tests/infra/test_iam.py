@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from tests.fake_service import FakeService
 from tests.infra.iam import ACCOUNT, GIVEN, LOG_ARN, REGION, Call, faults, filled, is_allowed, reference, roles
 from tests.infra.templates import TEMPLATES
 from tests.infra.test_policies import ROLES, WAYS
 from tests.infra.watched import Deed, Watch
+from tests.support.fake_service import FakeService
 from tests.unit.functions.access.test_authorization import SETTINGS
 
 # The reference comes with checkov, whose environment is made for the second tier.

@@ -8,12 +8,11 @@ import pytest
 
 from functions.aws.websocket_routes import Routes
 from functions.background import dead_letters, notify, sweep, webhooks
-from gpu_runner.dependencies import Dependencies
+from gpu_runner.dependency_health import Dependencies
 from gpu_runner.engines.mock import MockEngine
 from gpu_runner.health import Health
-from pipeline.access import webhook_receivers, ws_tickets
-from pipeline.access.keys import api_keys
-from pipeline.access.keys.key_lookup import KeyLookup
+from pipeline.access import api_keys, webhook_receivers, ws_tickets
+from pipeline.access.key_lookup import KeyLookup
 from pipeline.access.owners import new_id
 from pipeline.audio.reference_audio import encode_wav, encoded
 from pipeline.clients.storage import JSON
@@ -22,10 +21,12 @@ from pipeline.contract import layout
 from pipeline.contract.messages.webhooks import WebhookDelivery
 from pipeline.contract.records import ReplyTo, Request, Source, Subscriber
 from pipeline.domain import jobs, sessions, voice_changes
-from tests.aws_events import recorded
-from tests.fake_service import FakeService, spoken
 from tests.infra.templates import several, statements
 from tests.infra.watched import Watch
+from tests.support.aws_events import recorded
+from tests.support.fake_service import FakeService, spoken
+from tests.support.waiting import until
+from tests.support.workers import real_time_worker
 from tests.unit.functions.access.test_authorization import (
     CALLS,
     MESSAGES,
@@ -36,8 +37,6 @@ from tests.unit.functions.access.test_authorization import (
     client_of,
     key_of,
 )
-from tests.waiting import until
-from tests.workers import real_time_worker
 
 CLIENT = "XfGLwd8ZtjMCJHw="
 HERE = ReplyTo(endpoint="https://here/ws", connection_id=CLIENT)

@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.clients.resources import Resources
 from pipeline.settings import Settings
-from tests.moto_server import running, serving
+from tests.support.moto_server import running, serving
 
 _numbers = count(1)
 

@@ -17,8 +17,8 @@ from pipeline.clients.storage import JSON
 from pipeline.contract import layout
 from pipeline.contract.records import Failed, Request, Source
 from pipeline.domain import jobs
-from tests.aws_events import recorded
-from tests.trace_collector import Collector
+from tests.support.aws_events import recorded
+from tests.support.trace_collector import Collector
 
 ROOT = Path(__file__).parents[2]
 # What Lambda's runtime does: import the handler once, then hand it one event after the other.

@@ -16,10 +16,10 @@ from pipeline.clients.storage import PreconditionFailed
 from pipeline.contract import layout
 from pipeline.domain import jobs
 from pipeline.errors import Misconfigured, Unavailable
-from tests.engines import ScriptedEngine
-from tests.orders import order_new, succeeded
-from tests.waiting import eventually, until
-from tests.workers import real_time_worker
+from tests.support.engines import ScriptedEngine
+from tests.support.orders import order_new, succeeded
+from tests.support.waiting import eventually, until
+from tests.support.workers import real_time_worker
 
 
 def client_processes() -> list[psutil.Process]:

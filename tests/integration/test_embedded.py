@@ -21,7 +21,7 @@ from supervision.ports import free_port
 from supervision.processes import ChildProcess
 from supervisor import store_program
 
-from pipeline.access.limits.quotas import Quotas
+from pipeline.access.rate_limits import Quotas
 from pipeline.clients.resources import Resources, connect
 from pipeline.clients.storage import JSON
 from pipeline.contract import layout
@@ -32,8 +32,8 @@ from pipeline.domain import jobs
 from pipeline.errors import QuotaStatus, TooMany
 from pipeline.ids import utc_now
 from pipeline.settings import Settings
-from tests.embedded_store import Store, running_store
-from tests.waiting import eventually
+from tests.support.embedded_store import Store, running_store
+from tests.support.waiting import eventually
 
 # On one worker of pytest-xdist, so that they share a running store.
 pytestmark = pytest.mark.xdist_group("embedded")

@@ -14,9 +14,9 @@ from pipeline.audio.reference_audio import encode_wav
 from pipeline.clients.resources import Resources
 from pipeline.contract import layout
 from pipeline.settings import Settings
-from tests.serving import SPOKEN, UNSPEAKABLE, changed, served, speak_next, speaking
-from tests.speech import voice, voice_wav
-from tests.waiting import eventually
+from tests.support.serving import SPOKEN, UNSPEAKABLE, changed, served, speak_next, speaking
+from tests.support.speech import voice, voice_wav
+from tests.support.waiting import eventually
 
 FORM = {"transcription": "What I say.", "response_text": "Hello."}
 ASYNC = {"Prefer": "respond-async"}

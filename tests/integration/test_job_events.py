@@ -15,10 +15,10 @@ from pipeline.clients.resources import Resources
 from pipeline.contract import layout
 from pipeline.contract.records import Request, Source, Subscriber
 from pipeline.domain import jobs
-from tests.orders import request, upload
-from tests.serving import served, speaking
-from tests.waiting import eventually
-from tests.workers import real_time_worker
+from tests.support.orders import request, upload
+from tests.support.serving import served, speaking
+from tests.support.waiting import eventually
+from tests.support.workers import real_time_worker
 
 
 @pytest.fixture

@@ -9,10 +9,9 @@ from datetime import timedelta
 
 import pytest
 
-from pipeline.access import webhook_receivers, ws_tickets
-from pipeline.access.keys import api_keys, key_format
-from pipeline.access.keys.api_keys import Caller
-from pipeline.access.keys.key_lookup import KeyLookup
+from pipeline.access import api_keys, key_format, webhook_receivers, ws_tickets
+from pipeline.access.api_keys import Caller
+from pipeline.access.key_lookup import KeyLookup
 from pipeline.clients.resources import Resources
 from pipeline.contract import layout
 from pipeline.contract.record import format_utc

@@ -17,14 +17,14 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from functions.http.application import create_app, serve_with
 from functions.local.server import local_app
-from pipeline.access.keys import api_keys
+from pipeline.access import api_keys
 from pipeline.clients.resources import Resources
 from pipeline.contract import layout
 from pipeline.contract.records import Scope
 from pipeline.settings import Settings
-from tests.fake_service import FakeService
-from tests.serving import changed, served, speaking
-from tests.speech import voice_wav
+from tests.support.fake_service import FakeService
+from tests.support.serving import changed, served, speaking
+from tests.support.speech import voice_wav
 
 
 class MovableClock:

@@ -20,15 +20,15 @@ from openai.types.audio import Voice
 from functions.local.server import local_app
 from gpu_runner.engines.mock import MockEngine
 from gpu_runner.engines.pitch import median_pitch
-from pipeline.access.keys import api_keys
+from pipeline.access import api_keys
 from pipeline.audio.output_formats import read_wav
 from pipeline.audio.reference_audio import Recording
 from pipeline.clients.resources import Resources
 from pipeline.contract import layout
 from pipeline.domain import jobs
-from tests.openai_service import Service, decoded, service
-from tests.serving import SPOKEN, changed, served, speaking
-from tests.speech import voice_wav
+from tests.support.openai_service import Service, decoded, service
+from tests.support.serving import SPOKEN, changed, served, speaking
+from tests.support.speech import voice_wav
 
 Format = Literal["mp3", "opus", "aac", "flac", "wav", "pcm"]
 

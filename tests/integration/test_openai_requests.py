@@ -9,7 +9,7 @@ import pytest
 
 from gpu_runner.engines.pitch import median_pitch
 from pipeline.clients.resources import Resources
-from tests.openai_service import Service, decoded, save_voice, service
+from tests.support.openai_service import Service, decoded, save_voice, service
 
 PITCH = 150.0
 TEXT = "A chapter of a story, which is read aloud while its reader does something else."

@@ -21,8 +21,8 @@ from pipeline.contract import layout
 from pipeline.domain import voice_changes, voice_consents
 from pipeline.errors import Unavailable
 from pipeline.settings import Settings
-from tests.fake_service import PROMPT, FakeService
-from tests.speech import voice, voice_wav
+from tests.support.fake_service import PROMPT, FakeService
+from tests.support.speech import voice, voice_wav
 
 METHODS = {"get", "post", "put", "delete", "head", "patch", "options"}
 

@@ -15,8 +15,8 @@ from pipeline.contract import layout
 from pipeline.contract.messages.events import keys_created
 from pipeline.errors import Unavailable
 from pipeline.settings import Settings
-from tests.moto_server import ACCOUNT
-from tests.serving import changed
+from tests.support.moto_server import ACCOUNT
+from tests.support.serving import changed
 
 JOB = "01890f5cae6c7c7e8a1e5b8b1c0d2e3f"
 

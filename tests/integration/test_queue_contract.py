@@ -13,9 +13,9 @@ from pipeline.clients.queues import Message, Queue, SqsQueue
 from pipeline.clients.resources import Resources
 from pipeline.errors import Misconfigured, Unavailable
 from pipeline.settings import Settings
-from tests.fakes import FakeQueue, FakeTime
-from tests.moto_server import age_messages, serving
-from tests.serving import changed
+from tests.support.fakes import FakeQueue, FakeTime
+from tests.support.moto_server import age_messages, serving
+from tests.support.serving import changed
 
 if TYPE_CHECKING:
     from types_aiobotocore_sqs import SQSClient

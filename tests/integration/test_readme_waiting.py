@@ -8,8 +8,8 @@ import pytest
 
 from functions.local.server import local_app
 from pipeline.clients.resources import Resources
-from tests.serving import UNSPEAKABLE, served, speaking
-from tests.speech import voice_wav
+from tests.support.serving import UNSPEAKABLE, served, speaking
+from tests.support.speech import voice_wav
 
 README = Path(__file__).parents[2] / "README.md"
 

@@ -20,7 +20,7 @@ from functions.local.http_protocol import HttpProtocol
 from functions.local.server import local_app
 from functions.websocket.dispatch import MESSAGE_MAX_BYTES
 from pipeline.clients.resources import Resources
-from tests.serving import changed, served
+from tests.support.serving import changed, served
 
 STUDIO = "https://studio.example"
 POST = b"POST /voices HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"

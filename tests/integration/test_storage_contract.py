@@ -12,9 +12,9 @@ from pipeline.clients.s3_bucket import S3Bucket
 from pipeline.clients.storage import Bucket, PreconditionFailed, RangeNotSatisfiable
 from pipeline.errors import Misconfigured, Unavailable
 from pipeline.settings import Settings
-from tests.fakes import FakeBucket, FakeTime
-from tests.moto_server import put_many, serving
-from tests.serving import changed
+from tests.support.fakes import FakeBucket, FakeTime
+from tests.support.moto_server import put_many, serving
+from tests.support.serving import changed
 
 TEXT = "text/plain"
 LOCALSTACK = [pytest.mark.slow, pytest.mark.xdist_group("localstack")]

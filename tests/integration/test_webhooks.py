@@ -19,8 +19,8 @@ from functions.background import webhooks
 from pipeline.access import webhook_receivers
 from pipeline.clients.webhook_client import webhook_client
 from pipeline.contract.messages.webhooks import WebhookDelivery
-from tests.fake_service import FakeService
-from tests.waiting import until
+from tests.support.fake_service import FakeService
+from tests.support.waiting import until
 
 DOCS = Path(__file__).parents[2] / "docs" / "webhooks.md"
 

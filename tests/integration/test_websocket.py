@@ -19,9 +19,9 @@ from pipeline.contract.messages.queue_messages import parse_queue_message
 from pipeline.contract.records import ReplyTo
 from pipeline.domain import jobs
 from pipeline.errors import ConnectionGone
-from tests.serving import SPOKEN, UNSPEAKABLE, outcome_event, served, speak_next, speaking
-from tests.speech import voice_wav
-from tests.waiting import eventually
+from tests.support.serving import SPOKEN, UNSPEAKABLE, outcome_event, served, speak_next, speaking
+from tests.support.speech import voice_wav
+from tests.support.waiting import eventually
 
 Message = dict[str, Any]
 

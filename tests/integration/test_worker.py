@@ -19,9 +19,9 @@ from pipeline.contract.messages.queue_messages import parse_queue_message
 from pipeline.contract.records import Request
 from pipeline.domain import jobs
 from pipeline.settings import Settings
-from tests.engines import ScriptedEngine
-from tests.moto_server import age_messages, serving, waiting
-from tests.orders import (
+from tests.support.engines import ScriptedEngine
+from tests.support.moto_server import age_messages, serving, waiting
+from tests.support.orders import (
     TEXT,
     failed,
     order_again,
@@ -31,9 +31,9 @@ from tests.orders import (
     succeeded,
     upload,
 )
-from tests.speech import voice_wav
-from tests.waiting import eventually, until
-from tests.workers import real_time_worker
+from tests.support.speech import voice_wav
+from tests.support.waiting import eventually, until
+from tests.support.workers import real_time_worker
 
 
 async def until_ended(resources: Resources, *orders: Request, seconds: float = 20) -> None:

@@ -16,10 +16,10 @@ from pipeline.clients.resources import Resources
 from pipeline.contract.records import Source
 from pipeline.domain import jobs
 from pipeline.settings import Settings
-from tests.ecs_agent import FakeAgent, fake_agent
-from tests.moto_server import serving
-from tests.orders import TEXT, TRANSCRIPTION, order_new, request, succeeded, upload
-from tests.waiting import eventually
+from tests.support.ecs_agent import FakeAgent, fake_agent
+from tests.support.moto_server import serving
+from tests.support.orders import TEXT, TRANSCRIPTION, order_new, request, succeeded, upload
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals are sent as on Unix")
 

@@ -14,9 +14,9 @@ from pipeline.clients.resources import Resources
 from pipeline.contract import layout
 from pipeline.contract.records import ReplyTo, Request, Source, Subscriber
 from pipeline.domain import jobs
-from tests.orders import request, succeeded, upload
-from tests.waiting import eventually
-from tests.workers import real_time_worker
+from tests.support.orders import request, succeeded, upload
+from tests.support.waiting import eventually
+from tests.support.workers import real_time_worker
 
 TEXT = "Long enough to last some two seconds."
 

@@ -17,7 +17,7 @@ from gpu_runner.engines.pitch import median_pitch
 from infra.package.python import VERSION, find_python
 from pipeline.audio.reference_audio import Recording
 from pipeline.clients.resources import Resources
-from tests.openai_service import save_voice, service
+from tests.support.openai_service import save_voice, service
 
 pytestmark = pytest.mark.slow
 

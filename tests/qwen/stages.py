@@ -18,7 +18,7 @@ from gpu_runner.engines.qwen.prompts import QwenPrompt
 from gpu_runner.engines.qwen.rows import Row
 from gpu_runner.engines.qwen.stages.allocation import Plan, Stages, build_stages
 from gpu_runner.engines.qwen.stages.generator import Generator
-from tests.engines import Heard, Listener
+from tests.support.engines import Heard, Listener
 
 GREEDY = Sampling(Choice(0, 50, 1.0), Choice(0, 50, 1.0), 1.05)
 DRAWN = Sampling(Choice(0.9, 50, 1.0), Choice(0.9, 50, 1.0), 1.05)

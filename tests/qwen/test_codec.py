@@ -12,8 +12,8 @@ from gpu_runner.engines import Utterance
 from gpu_runner.engines.qwen.engine import QwenEngine
 from gpu_runner.engines.qwen.model import FRAME_SAMPLES, Model
 from gpu_runner.engines.qwen.prompts import QwenPrompt
-from tests.engines import speak
 from tests.qwen.conftest import greedy
+from tests.support.engines import speak
 
 FRAMES = 100  # more than the window of 72
 

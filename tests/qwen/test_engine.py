@@ -20,9 +20,9 @@ from gpu_runner.engines.qwen.text import parts_of
 from pipeline.contract.options import Options
 from pipeline.errors import InvalidInput, SynthesisFailed, Unavailable
 from pipeline.settings import Settings
-from tests.engines import Heard, Listener, speak
 from tests.qwen.conftest import greedy
 from tests.qwen.stages import FailingRunner, allocating, ending_at_once, out_of_memory, speak_at_once
+from tests.support.engines import Heard, Listener, speak
 
 LONG = "This is one sentence of a text that is far too long to be spoken in one go. " * 12
 

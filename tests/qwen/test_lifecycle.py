@@ -25,10 +25,11 @@ from pipeline.contract.options import Options
 from pipeline.contract.records import ReplyTo, Request, Source, Subscriber, Succeeded
 from pipeline.domain import jobs
 from pipeline.settings import Settings
-from tests.engines import speak
-from tests.fake_service import FakeConnections
-from tests.moto_server import running, serving
-from tests.orders import (
+from tests.qwen.stages import FailingRunner, allocating
+from tests.support.engines import speak
+from tests.support.fake_service import FakeConnections
+from tests.support.moto_server import running, serving
+from tests.support.orders import (
     TRANSCRIPTION,
     failed,
     order_again,
@@ -39,10 +40,9 @@ from tests.orders import (
     succeeded,
     upload,
 )
-from tests.qwen.stages import FailingRunner, allocating
-from tests.speech import voice
-from tests.waiting import eventually
-from tests.workers import real_time_worker
+from tests.support.speech import voice
+from tests.support.waiting import eventually
+from tests.support.workers import real_time_worker
 
 SEEDED = Options(seed=11, max_seconds=1)
 

@@ -17,8 +17,8 @@ from gpu_runner.engines.qwen import load
 from gpu_runner.engines.qwen.checkpoint import devices, weights
 from gpu_runner.engines.qwen.checkpoint.loading import open_model
 from pipeline.settings import Settings
-from tests.engines import speak
 from tests.qwen.conftest import SAID, greedy, hum
+from tests.support.engines import speak
 
 CPU = torch.device("cpu")
 Change = Callable[[str, Any], None]

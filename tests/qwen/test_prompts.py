@@ -18,8 +18,8 @@ from gpu_runner.engines.qwen.model import FRAME_SAMPLES, Model
 from gpu_runner.engines.qwen.prompts import QwenPrompt
 from pipeline.audio.reference_audio import Recording
 from pipeline.errors import InvalidAudio
-from tests.engines import speak
 from tests.qwen.conftest import SAID, greedy, hum
+from tests.support.engines import speak
 
 Maker = Callable[..., QwenPrompt]
 

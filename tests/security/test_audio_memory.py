@@ -11,7 +11,7 @@ from pipeline.audio.reference_audio import decode_reference, encode_wav
 from pipeline.domain import sessions
 from pipeline.errors import InvalidAudio
 from pipeline.settings import Settings
-from tests.fake_service import FakeService, spoken
+from tests.support.fake_service import FakeService, spoken
 
 # Decodes what comes on stdin and prints by how many MiB the process has grown at its peak.
 GROWTH = """
@@ -19,7 +19,7 @@ import pathlib, re, sys
 from pipeline.audio.reference_audio import decode_reference, transcode_reference
 from pipeline.errors import InvalidAudio
 from pipeline.settings import Settings
-from tests.speech import voice_wav
+from tests.support.speech import voice_wav
 decode_reference(voice_wav(120), Settings())
 def peak_kib():
     return int(re.search(r"VmHWM:\\s+(\\d+) kB", pathlib.Path("/proc/self/status").read_text())[1])

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from tests.embedded_store import Store, running_emulator
+from tests.support.embedded_store import Store, running_emulator
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("emulator")]
 

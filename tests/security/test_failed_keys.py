@@ -9,13 +9,12 @@ from functions.access.access_control import AccessControl
 from functions.http.application import create_app, serve_with
 from functions.local.server import local_app
 from functions.local.uvicorn_options import proxy_options
-from pipeline.access import ws_tickets
-from pipeline.access.keys import api_keys, key_format
+from pipeline.access import api_keys, key_format, ws_tickets
 from pipeline.clients.resources import Resources
 from pipeline.errors import TooMany, Unauthorized
 from pipeline.settings import Settings
-from tests.fake_service import FakeService
-from tests.serving import changed, served
+from tests.support.fake_service import FakeService
+from tests.support.serving import changed, served
 
 SETTINGS = Settings(auth="keys")
 HOME = "192.0.2.7"

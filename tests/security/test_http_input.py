@@ -7,8 +7,8 @@ import httpx
 import pytest
 
 from pipeline.settings import Settings
-from tests.api import api, fields, problem
-from tests.fake_service import FakeService
+from tests.support.api import api, fields, problem
+from tests.support.fake_service import FakeService
 
 JSON = {"Content-Type": "application/json"}
 BOUNDARY = "b"

@@ -14,9 +14,9 @@ from websockets.exceptions import ConnectionClosed
 
 from pipeline.clients.resources import Resources
 from tests.integration.test_server_process import server
-from tests.moto_server import waiting
-from tests.speech import voice_wav
-from tests.waiting import eventually
+from tests.support.moto_server import waiting
+from tests.support.speech import voice_wav
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals are sent as on Unix")
 

@@ -15,7 +15,7 @@ from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 from embedded.storage.data_folder import AwsCredentials
 
-from tests.embedded_store import REGION, Store, running_store
+from tests.support.embedded_store import REGION, Store, running_store
 
 BUCKET = "voices"
 KEY = "audio/voices/nova/source.wav"

@@ -15,10 +15,10 @@ from websockets.frames import Frame, Opcode
 from functions.local.server import local_app
 from functions.local.websocket_protocol import WebSocketProtocol
 from functions.websocket.dispatch import MESSAGE_MAX_BYTES
-from pipeline.access.keys import api_keys
+from pipeline.access import api_keys
 from pipeline.clients.resources import Resources
-from tests.serving import changed, served
-from tests.waiting import eventually
+from tests.support.serving import changed, served
+from tests.support.waiting import eventually
 
 ONE_BYTE = Frame(Opcode.TEXT, b"x").serialize(mask=True)
 PING = Frame(Opcode.PING, b"").serialize(mask=True)

@@ -12,7 +12,7 @@ from websockets.exceptions import ConnectionClosed
 
 from pipeline.clients.resources import Resources
 from tests.integration.test_server_process import server
-from tests.waiting import eventually
+from tests.support.waiting import eventually
 
 CONNECTIONS, FRAGMENTS = 20, 80
 FRAGMENT = b"x" * 60_000

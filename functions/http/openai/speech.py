@@ -10,8 +10,8 @@ from functions.http.openai.models import check_model
 from functions.http.openai.repeated_requests import fingerprint_of, job_to_join, remembered
 from functions.http.openai.speech_events import MEDIA_TYPE, as_events
 from functions.http.openai.speech_request import NewJob, SpeechRequest, new_job
+from functions.http.previews.response import Answering, Wishes
 from functions.http.responses import problems
-from functions.http.routes.previews.answers import Answering, Wishes
 from functions.http.routing.authorized_route import requires
 from functions.http.routing.dependencies import FromCaller, FromQueueDepth, FromResources, FromWaiters
 from functions.http.routing.idempotent_route import IdempotentRoute, claim_of

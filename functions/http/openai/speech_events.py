@@ -9,7 +9,7 @@ from fastapi import Response
 from fastapi.responses import StreamingResponse
 from fastapi.sse import format_sse_event
 
-from functions.http.routes.previews.streams import StreamedPreview
+from functions.http.previews.streaming import StreamedPreview
 from pipeline.clients.resources import Resources
 from pipeline.contract.records import Succeeded
 from pipeline.domain import jobs

@@ -2,11 +2,11 @@
 
 from fastapi import APIRouter, Response
 
-from functions.http.operations.prometheus import CONTENT_TYPE, to_text
-from functions.http.operations.service_status import ServiceStatus
 from functions.http.responses import problems
 from functions.http.routing.authorized_route import AuthorizedRoute, requires
 from functions.http.routing.dependencies import FromStatusReader
+from functions.http.status.prometheus import CONTENT_TYPE, to_text
+from functions.http.status.service_status import ServiceStatus
 from pipeline.errors import Unavailable
 
 router = APIRouter(tags=["operations"], route_class=AuthorizedRoute)

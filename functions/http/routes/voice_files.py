@@ -4,14 +4,14 @@ from datetime import timedelta
 
 from fastapi import APIRouter, Response
 
+from functions.http.previews.audio import asked_of_storage, is_all
 from functions.http.responses import problems
-from functions.http.routes.previews.read import asked_of_storage, is_all
 from functions.http.routing.authorized_route import AuthorizedRoute, requires
 from functions.http.routing.dependencies import FromCaller, FromResources
 from pipeline.audio.wav import WAV
 from pipeline.contract import layout
 from pipeline.domain import voices
-from pipeline.domain.voice_bundle import ZIP, make_bundle
+from pipeline.domain.voice_export import ZIP, make_bundle
 from pipeline.errors import NotFound, TooLarge, Unavailable
 
 router = APIRouter(tags=["voices"], route_class=AuthorizedRoute)

@@ -9,11 +9,11 @@ from fastapi import Depends
 from starlette.requests import HTTPConnection
 
 from functions.access.connection_limits import ConnectionLimits
-from functions.http.operations.health_checks import HealthChecks
-from functions.http.operations.service_status import StatusReader
+from functions.http.status.health_checks import HealthChecks
+from functions.http.status.service_status import StatusReader
 from functions.previews.completion_waiters import CompletionWaiters
 from functions.previews.queue_depth import QueueDepth
-from pipeline.access.keys.api_keys import Caller
+from pipeline.access.api_keys import Caller
 from pipeline.clients.resources import Resources
 
 

@@ -16,8 +16,8 @@ from functions.http.routing.authorized_route import AuthorizedRoute, Handler
 from functions.http.routing.strict_request import StrictRequest
 from pipeline import deadlines
 from pipeline.access import idempotency
+from pipeline.access.api_keys import Caller
 from pipeline.access.idempotency import Claim, ClaimRecord, StoredAnswer
-from pipeline.access.keys.api_keys import Caller
 from pipeline.clients.resources import Resources
 from pipeline.domain import jobs
 from pipeline.errors import IdempotencyKeyReused, InvalidInput, RequestInProgress

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from embedded.asgi import Message, Send
-from pipeline.access.signatures.received_request import ReceivedRequest, SignatureRefused
+from pipeline.access.received_request import ReceivedRequest, SignatureRefused
 
 METHODS = ("GET", "HEAD", "POST")
 MAX_AGE_SECONDS = 3600

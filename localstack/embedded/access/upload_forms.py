@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from email.message import Message
 from email.parser import BytesHeaderParser
 
-from pipeline.access.signatures.received_request import ReceivedRequest, SignatureRefused, is_presigned
+from pipeline.access.received_request import ReceivedRequest, SignatureRefused, is_presigned
 
 FIELDS_MAX_BYTES = 64 * 1024
 

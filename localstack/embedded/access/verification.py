@@ -13,7 +13,7 @@ from xml.sax.saxutils import escape
 from embedded.access import upload_forms
 from embedded.access.cors import CorsPolicy, without_wildcard
 from embedded.asgi import App, BodyTooLarge, ClientDisconnected, Message, Receive, RequestBody, Send, replaying
-from pipeline.access.signatures.received_request import (
+from pipeline.access.received_request import (
     ReceivedRequest,
     SignatureRefused,
     check_loopback_host,
@@ -21,7 +21,7 @@ from pipeline.access.signatures.received_request import (
     declared_payload,
     is_presigned,
 )
-from pipeline.access.signatures.request_signatures import SignatureVerifier
+from pipeline.access.request_signatures import SignatureVerifier
 
 # Of a body whose signature can't be checked before it is read.  SQS messages have at most 1 MiB.
 UNVERIFIED_MAX_BYTES = 8 * 1024 * 1024

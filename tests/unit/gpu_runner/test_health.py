@@ -7,9 +7,9 @@ import aiohttp
 import pytest
 from supervision.ports import free_port
 
-from gpu_runner.dependencies import Dependencies
+from gpu_runner.dependency_health import Dependencies
 from gpu_runner.health import CannotListen, Health, serve
-from tests.fakes import Fakes
+from tests.support.fakes import Fakes
 
 
 def healthy(fakes: Fakes) -> Health:

@@ -26,9 +26,9 @@ from pipeline.contract.records import Source
 from pipeline.domain import jobs
 from pipeline.errors import InvalidInput, Unavailable
 from pipeline.settings import Settings
-from tests.engines import ScriptedEngine
-from tests.fakes import FakeBucket, FakeQueue, Fakes, Switch, make_fakes, settle
-from tests.orders import (
+from tests.support.engines import ScriptedEngine
+from tests.support.fakes import FakeBucket, FakeQueue, Fakes, Switch, make_fakes, settle
+from tests.support.orders import (
     TEXT,
     TRANSCRIPTION,
     failed,
@@ -40,9 +40,9 @@ from tests.orders import (
     succeeded,
     upload,
 )
-from tests.speech import voice_wav
-from tests.waiting import until
-from tests.workers import fake_time_worker
+from tests.support.speech import voice_wav
+from tests.support.waiting import until
+from tests.support.workers import fake_time_worker
 
 
 async def embed(fakes: Fakes, voice_id: str, reference_id: str) -> str:

@@ -16,12 +16,12 @@ from pipeline.clients.storage import JSON
 from pipeline.contract import layout
 from pipeline.contract.records import ReplyTo, Request, Source, Subscriber
 from pipeline.domain import jobs
-from tests.engines import ScriptedEngine
-from tests.fake_service import FakeConnections
-from tests.fakes import Fakes, settle
-from tests.orders import failed, order_new, request, succeeded, upload
-from tests.waiting import until
-from tests.workers import fake_time_worker
+from tests.support.engines import ScriptedEngine
+from tests.support.fake_service import FakeConnections
+from tests.support.fakes import Fakes, settle
+from tests.support.orders import failed, order_new, request, succeeded, upload
+from tests.support.waiting import until
+from tests.support.workers import fake_time_worker
 
 
 class SlowConnections(FakeConnections):

@@ -17,7 +17,7 @@ from pipeline.clients.queues import Message, QueueCounts
 from pipeline.clients.resources import Resources
 from pipeline.errors import Unavailable
 from pipeline.settings import Settings
-from tests.waiting import until
+from tests.support.waiting import until
 
 
 @dataclass

@@ -5,8 +5,8 @@ from provisioning.recovery import refill_queues
 from pipeline.clients.storage import JSON
 from pipeline.contract import layout
 from pipeline.contract.records import Source
-from tests import orders
-from tests.fakes import Fakes
+from tests.support import orders
+from tests.support.fakes import Fakes
 
 
 async def test_a_job_is_sent_again_for_its_owner(fakes: Fakes) -> None:

@@ -14,7 +14,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from pipeline import tracing
 from pipeline.contract.records import outcome_fields
 from pipeline.domain import jobs
-from tests.fake_service import FakeService
+from tests.support.fake_service import FakeService
 
 CALLER = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 

@@ -14,7 +14,7 @@ from functions.websocket import dispatch, messages
 from functions.websocket.dispatch import MESSAGE_TYPES, Cancel, GeneratePreview, SaveVoice, Subscribe
 from pipeline.contract.messages.stream_messages import AudioChunk, AudioProgress, StreamStarted
 from pipeline.settings import Settings
-from tests.settings_table import PAGE, rows
+from tests.support.settings_table import PAGE, rows
 
 DOCS = PAGE.parent
 DESCRIPTION: dict[str, Any] = create_app(Settings(auth="keys")).openapi()

@@ -18,9 +18,8 @@ from functions.http.openai.speech_request import SpeechRequest
 from functions.http.routing.authorized_route import AuthorizedRoute
 from functions.local.websocket_route import router as socket_router
 from functions.websocket.dispatch import SCOPES, Dispatcher
-from pipeline.access import idempotency, ws_tickets
-from pipeline.access.keys import api_keys
-from pipeline.access.keys.api_keys import Caller
+from pipeline.access import api_keys, idempotency, ws_tickets
+from pipeline.access.api_keys import Caller
 from pipeline.access.owners import new_id, owns
 from pipeline.audio.reference_audio import encode_wav, encoded
 from pipeline.clients.storage import JSON
@@ -29,7 +28,7 @@ from pipeline.contract.records import ReplyTo, Request, Scope, Source
 from pipeline.domain import jobs, sessions, voice_changes, voice_consents, voices
 from pipeline.ids import id_maker
 from pipeline.settings import Settings
-from tests.fake_service import PROMPT, FakeService, spoken
+from tests.support.fake_service import PROMPT, FakeService, spoken
 
 SETTINGS = Settings(auth="keys")
 UNCOUNTED = Settings(auth="keys", requests_per_minute=0)  # what is counted costs now more, now less

@@ -8,12 +8,12 @@ from datetime import timedelta
 import pytest
 
 from pipeline.access import ws_tickets
-from pipeline.access.keys.api_keys import ANONYMOUS, Caller
+from pipeline.access.api_keys import ANONYMOUS, Caller
 from pipeline.contract import layout
 from pipeline.errors import Unauthorized, Unavailable
 from pipeline.settings import Settings
-from tests.fake_service import FakeService
-from tests.fakes import EPOCH, FakeBucket
+from tests.support.fake_service import FakeService
+from tests.support.fakes import EPOCH, FakeBucket
 
 ALICE = Caller("alice", "0123456789ab", frozenset({"preview", "voices:write"}))
 

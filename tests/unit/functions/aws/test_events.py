@@ -13,8 +13,8 @@ from functions.background import dead_letters, notify, sweep
 from pipeline.clients.resources import Resources
 from pipeline.contract.records import Failed, ReplyTo, Request, Subscriber
 from pipeline.domain import jobs
-from tests.aws_events import Context, process_of, recorded
-from tests.fake_service import FakeService
+from tests.support.aws_events import Context, process_of, recorded
+from tests.support.fake_service import FakeService
 
 ADDRESSES = (
     ReplyTo(endpoint="https://here/live", connection_id="c1="),

@@ -16,9 +16,9 @@ from pipeline.contract.messages.queue_messages import parse_queue_message
 from pipeline.contract.records import Request
 from pipeline.domain import jobs
 from pipeline.settings import Settings
-from tests.aws_events import Context, process_of, recorded
-from tests.fake_service import FakeService, spoken
-from tests.fakes import FakeQueue
+from tests.support.aws_events import Context, process_of, recorded
+from tests.support.fake_service import FakeService, spoken
+from tests.support.fakes import FakeQueue
 
 BOUNDARY = "3f1a"
 

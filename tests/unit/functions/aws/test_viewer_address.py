@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from functions.access.throttle import TRIES
+from functions.access.failed_keys import TRIES
 from functions.aws.http_adapter import answering
 from functions.aws.websocket_routes import Routes
 from pipeline.settings import Settings
-from tests.aws_events import Context, process_of, recorded
-from tests.fake_service import FakeService
+from tests.support.aws_events import Context, process_of, recorded
+from tests.support.fake_service import FakeService
 
 SECRET = "0123456789abcdef0123456789abcdef"
 WRONG_KEY = f"Bearer vck_{'a' * 12}_{'b' * 43}"

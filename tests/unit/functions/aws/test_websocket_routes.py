@@ -10,17 +10,16 @@ from structlog.testing import capture_logs
 
 from functions.aws.process import Process
 from functions.aws.websocket_routes import Routes
-from pipeline.access import ws_tickets
-from pipeline.access.keys import api_keys
-from pipeline.access.keys.key_lookup import KeyLookup
+from pipeline.access import api_keys, ws_tickets
+from pipeline.access.key_lookup import KeyLookup
 from pipeline.contract import layout
 from pipeline.contract.messages.queue_messages import parse_queue_message
 from pipeline.contract.records import ReplyTo, Subscriber
 from pipeline.domain import jobs
 from pipeline.errors import Unavailable
 from pipeline.settings import Settings
-from tests.aws_events import Context, process_of, recorded
-from tests.fake_service import FakeService
+from tests.support.aws_events import Context, process_of, recorded
+from tests.support.fake_service import FakeService
 
 CLIENT = "XfGLwd8ZtjMCJHw="
 ENDPOINT = "https://f6g7h8i9j0.execute-api.eu-central-1.amazonaws.com/live"

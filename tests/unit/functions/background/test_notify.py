@@ -8,13 +8,13 @@ from urllib.parse import parse_qs, quote_plus, urlsplit
 import pytest
 
 from functions.background import dead_letters, notify
-from pipeline.access.keys import api_keys
+from pipeline.access import api_keys
 from pipeline.clients.storage import JSON
 from pipeline.contract import layout
 from pipeline.contract.messages import events
 from pipeline.contract.records import Failed, ReplyTo, Request, Subscriber, Succeeded, outcome_fields
 from pipeline.domain import jobs
-from tests.fake_service import FakeService, a_newer_versions_job
+from tests.support.fake_service import FakeService, a_newer_versions_job
 
 Event = dict[str, Any]
 

@@ -8,14 +8,14 @@ import pytest
 
 from functions.background import sweep
 from pipeline.access import ws_tickets
-from pipeline.access.keys.api_keys import ANONYMOUS
+from pipeline.access.api_keys import ANONYMOUS
 from pipeline.clients.storage import JSON, ObjectInfo
 from pipeline.contract import layout, retention
 from pipeline.contract.records import Failed, LastSweep
 from pipeline.domain import jobs, voice_changes
 from pipeline.errors import Unavailable
-from tests.fake_service import Crash, FakeService
-from tests.fakes import EPOCH, FakeBucket, FakeTime
+from tests.support.fake_service import Crash, FakeService
+from tests.support.fakes import EPOCH, FakeBucket, FakeTime
 
 
 async def swept(fakes: FakeService) -> dict[str, int]:

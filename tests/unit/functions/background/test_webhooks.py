@@ -23,9 +23,9 @@ from pipeline.contract.records import Outcome, Request
 from pipeline.domain import jobs, voice_changes
 from pipeline.errors import InvalidInput
 from pipeline.settings import Settings
-from tests.api import api, fields, problem
-from tests.fake_service import FakeService, spoken
-from tests.waiting import until
+from tests.support.api import api, fields, problem
+from tests.support.fake_service import FakeService, spoken
+from tests.support.waiting import until
 
 URL = "https://example.com/hook"
 WAV = encode_wav(spoken())

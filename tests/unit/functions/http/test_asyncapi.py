@@ -9,7 +9,7 @@ import pytest
 
 from functions.background.webhooks import body_of
 from functions.http.pages.asyncapi_document import EVENTS, WEBHOOKS, document
-from functions.http.routes.job_events.events import JobEvent, ended, queued, reported
+from functions.http.previews.job_events import JobEvent, ended, queued, reported
 from functions.websocket import messages
 from functions.websocket.dispatch import SCOPES
 from functions.websocket.message_schemas import RECEIVED_BY_CLIENTS, SENT_BY_CLIENTS
@@ -17,8 +17,8 @@ from pipeline.contract.messages.stream_messages import AudioChunk, AudioProgress
 from pipeline.contract.options import Options
 from pipeline.contract.records import Outcome, ReplyTo, Subscriber
 from pipeline.errors import InvalidInput
-from tests.api import api
-from tests.fake_service import FakeService
+from tests.support.api import api
+from tests.support.fake_service import FakeService
 from tests.unit.functions.websocket.test_websocket import answered, ask
 
 Message = dict[str, Any]

@@ -22,10 +22,10 @@ from pipeline.contract.records import Request
 from pipeline.domain import jobs, voice_changes
 from pipeline.errors import Misconfigured, SynthesisFailed, Unavailable
 from pipeline.settings import Settings
-from tests.api import api, fields, problem
-from tests.fake_service import FakeService, spoken
-from tests.fakes import FakeBucket, FakeQueue, Switch
-from tests.speech import voice_wav
+from tests.support.api import api, fields, problem
+from tests.support.fake_service import FakeService, spoken
+from tests.support.fakes import FakeBucket, FakeQueue, Switch
+from tests.support.speech import voice_wav
 
 ASYNC = {"Prefer": "respond-async"}
 WAV = encode_wav(spoken())

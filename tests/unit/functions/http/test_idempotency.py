@@ -16,8 +16,8 @@ from pipeline.contract.messages.queue_messages import parse_queue_message
 from pipeline.contract.records import Request
 from pipeline.domain import jobs
 from pipeline.errors import IdempotencyKeyReused, RequestInProgress, SynthesisFailed
-from tests.api import api, fields, problem
-from tests.fake_service import Crash, FakeService, spoken
+from tests.support.api import api, fields, problem
+from tests.support.fake_service import Crash, FakeService, spoken
 
 WAV = encode_wav(spoken())
 ASYNC = {"Prefer": "respond-async"}

@@ -10,8 +10,8 @@ import httpx
 import pytest
 
 from functions.http.application import create_app, serve_with
-from functions.http.routes.job_events import events
-from functions.http.routes.job_events.stream import JobEvents
+from functions.http.previews import job_events
+from functions.http.previews.job_event_stream import JobEvents
 from functions.previews.completion_waiters import Waiter
 from functions.previews.queue_depth import QueueDepth
 from functions.previews.received_progress import ReceivedProgress
@@ -20,9 +20,9 @@ from pipeline.contract import layout
 from pipeline.contract.messages.stream_messages import AudioProgress, StreamStarted, stream_message
 from pipeline.contract.records import Request, Subscriber
 from pipeline.settings import Settings
-from tests.api import problem
-from tests.fake_service import FakeService
-from tests.fakes import settle
+from tests.support.api import problem
+from tests.support.fake_service import FakeService
+from tests.support.fakes import settle
 
 Event = dict[str, Any]
 
@@ -174,7 +174,7 @@ async def test_an_event_that_the_client_has_is_not_repeated(
 
 
 def test_ids_are_header_values_whatever_the_take_is_called() -> None:
-    event = events.reported(StreamStarted(job_id="j", take="a model\n/ü"))
+    event = job_events.reported(StreamStarted(job_id="j", take="a model\n/ü"))
     assert event.id.isascii()
     assert event.id.isprintable()
     assert len(event.id.split()) == 2

@@ -10,12 +10,12 @@ from botocore.exceptions import ClientError, EndpointConnectionError
 from functions.access.access_control import AccessControl
 from functions.http.application import create_app, serve_with
 from functions.websocket.dispatch import Dispatcher
-from pipeline.access.keys.api_keys import ANONYMOUS
+from pipeline.access.api_keys import ANONYMOUS
 from pipeline.contract.records import ReplyTo
 from pipeline.errors import Unavailable
 from pipeline.settings import Settings
-from tests.fake_service import FakeService
-from tests.speech import voice_wav
+from tests.support.fake_service import FakeService
+from tests.support.speech import voice_wav
 
 PLACE = "https://secret-bucket.s3.amazonaws.com"
 

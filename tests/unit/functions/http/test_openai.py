@@ -7,13 +7,13 @@ import httpx
 import pytest
 
 from functions.http.openai.voice_lookup import find_voice
-from pipeline.access.keys import api_keys
+from pipeline.access import api_keys
 from pipeline.domain import voice_changes, voice_renaming
 from pipeline.errors import NotFound, Unavailable
 from pipeline.settings import Settings
-from tests.api import api
-from tests.fake_service import FakeService
-from tests.speech import voice_wav
+from tests.support.api import api
+from tests.support.fake_service import FakeService
+from tests.support.speech import voice_wav
 
 SPEECH = {"model": "tts-1", "voice": "nova", "input": "Hello."}
 

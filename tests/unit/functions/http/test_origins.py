@@ -11,7 +11,7 @@ from functions.access.page_origins import may_use
 from functions.http.application import create_app, serve_with
 from functions.http.middleware.origins import METHODS, Cors, OriginCheck, is_loopback_name
 from pipeline.settings import Settings
-from tests.fake_service import FakeService
+from tests.support.fake_service import FakeService
 
 STUDIO, EVIL = "https://studio.example", "https://evil.example"
 NAMED = Settings(cors_origins=f"{STUDIO}, http://localhost:3000")

@@ -20,8 +20,8 @@ from pipeline.contract.records import Preview, Request, Succeeded, outcome_field
 from pipeline.domain import jobs
 from pipeline.errors import SynthesisFailed
 from pipeline.settings import Settings
-from tests.fake_service import FakeService
-from tests.speech import voice
+from tests.support.fake_service import FakeService
+from tests.support.speech import voice
 
 RATE = 24_000
 WAV = encode_wav(voice(150.0, seconds=1.0, sample_rate=RATE))

@@ -9,7 +9,7 @@ from functions.http.application import create_app, serve_with
 from functions.http.middleware.security_headers import HEADERS
 from functions.http.pages.docs_page import PAGE, POLICY
 from pipeline.settings import Settings
-from tests.fake_service import FakeService
+from tests.support.fake_service import FakeService
 
 SETTINGS = Settings(cors_origins="https://studio.example")
 ALL = [

@@ -6,11 +6,11 @@ import httpx
 
 from functions.background import sweep
 from functions.http.application import create_app, serve_with
-from functions.http.operations.health_checks import HealthChecks
-from functions.http.operations.job_statistics import read_statistics
-from functions.http.operations.service_status import ServiceStatus, StatusReader
+from functions.http.status.health_checks import HealthChecks
+from functions.http.status.job_statistics import read_statistics
+from functions.http.status.service_status import ServiceStatus, StatusReader
 from pipeline.contract.records import Request, Timings
-from tests.fake_service import FakeService
+from tests.support.fake_service import FakeService
 
 QUICK = Timings(queued_seconds=1, synthesis_seconds=1, real_time_factor=0.25)
 SLOW = Timings(queued_seconds=9, synthesis_seconds=3, real_time_factor=2)

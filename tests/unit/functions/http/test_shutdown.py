@@ -8,8 +8,8 @@ import pytest
 
 from functions.http.application import create_app, serve_with
 from pipeline.settings import Settings
-from tests.fake_service import FakeService
-from tests.fakes import Switch
+from tests.support.fake_service import FakeService
+from tests.support.fakes import Switch
 
 
 class Hanging(Switch):

@@ -13,7 +13,7 @@ from functions.http.application import create_app, serve_with
 from functions.http.pages import studio_page
 from functions.http.pages.studio_page import FILES, WAVEFORM_STYLE, content_policy
 from pipeline.settings import Settings
-from tests.fake_service import FakeService
+from tests.support.fake_service import FakeService
 
 WEIGHT_MAX = 300_000
 

@@ -11,7 +11,7 @@ from functions.http.application import create_app, serve_with
 from pipeline.contract import layout
 from pipeline.domain import voice_changes
 from pipeline.settings import Settings
-from tests.fake_service import FakeService
+from tests.support.fake_service import FakeService
 
 
 def client_of(fakes: FakeService) -> httpx.AsyncClient:

@@ -7,7 +7,7 @@ from fastapi import WebSocket
 from starlette.websockets import WebSocketDisconnect
 
 from functions.local.connections import ConnectionRegistry
-from pipeline.access.keys.api_keys import ANONYMOUS
+from pipeline.access.api_keys import ANONYMOUS
 
 
 class FakeSocket:

@@ -7,8 +7,8 @@ from functions.previews.received_audio import ReceivedAudio
 from pipeline.contract.messages.completions import Completion
 from pipeline.contract.messages.stream_messages import AudioChunk, stream_message
 from pipeline.errors import Unavailable
-from tests.fake_service import FakeService
-from tests.fakes import Switch
+from tests.support.fake_service import FakeService
+from tests.support.fakes import Switch
 
 LONG = 60.0
 WAKE = b'{"job_id": "j1"}'

@@ -14,8 +14,8 @@ from pipeline.contract.records import Request, Source
 from pipeline.domain import jobs
 from pipeline.errors import QuotaStatus, TooMany, Unavailable
 from pipeline.settings import Settings
-from tests.fake_service import Crash, FakeService
-from tests.fakes import EPOCH, Jostling
+from tests.support.fake_service import Crash, FakeService
+from tests.support.fakes import EPOCH, Jostling
 
 OWNER = "alice"
 

@@ -8,8 +8,8 @@ import pytest
 from functions.previews.queue_depth import QueueDepth
 from pipeline.errors import Unavailable
 from pipeline.settings import Settings
-from tests.fake_service import FakeService
-from tests.fakes import FakeTime, Switch
+from tests.support.fake_service import FakeService
+from tests.support.fakes import FakeTime, Switch
 
 
 async def test_many_who_ask_at_once_share_one_look() -> None:

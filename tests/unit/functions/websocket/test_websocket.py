@@ -10,14 +10,14 @@ from functions.access.access_control import AccessControl
 from functions.background import notify
 from functions.websocket import messages
 from functions.websocket.dispatch import MESSAGE_MAX_BYTES, MESSAGE_TYPES, Dispatcher
-from pipeline.access.keys.api_keys import ANONYMOUS
+from pipeline.access.api_keys import ANONYMOUS
 from pipeline.audio.reference_audio import encode_wav
 from pipeline.contract import layout
 from pipeline.contract.messages.queue_messages import parse_queue_message
 from pipeline.contract.options import Options
 from pipeline.contract.records import ReplyTo, Request, Subscriber
 from pipeline.domain import jobs, sessions, voice_changes, voices
-from tests.fake_service import FakeService, spoken
+from tests.support.fake_service import FakeService, spoken
 
 HERE = ReplyTo(endpoint="http://127.0.0.1:9", connection_id="c1=")
 THERE = ReplyTo(endpoint="http://127.0.0.1:9", connection_id="c2=")

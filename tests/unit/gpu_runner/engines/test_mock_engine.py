@@ -12,8 +12,8 @@ from gpu_runner.engines.pitch import HIGHEST, LOWEST, median_pitch
 from pipeline.audio.reference_audio import Recording
 from pipeline.contract.options import Options
 from pipeline.errors import InvalidInput
-from tests.engines import Listener, speak
-from tests.speech import voice
+from tests.support.engines import Listener, speak
+from tests.support.speech import voice
 
 GOOD = MockPrompt(f0=120.0, level=0.1)
 TEXT = "The quick brown fox jumps over the lazy dog."

@@ -4,10 +4,10 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
-from gpu_runner.dependencies import DependencyHealth
+from gpu_runner.dependency_health import DependencyHealth
 from gpu_runner.queue.deliveries import Deliveries
 from pipeline.clients.queues import Message
-from tests.fakes import FakeQueue, FakeTime, settle
+from tests.support.fakes import FakeQueue, FakeTime, settle
 
 
 def deliveries_of(queue: FakeQueue, time: FakeTime) -> Deliveries:

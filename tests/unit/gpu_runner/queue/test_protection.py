@@ -14,12 +14,12 @@ from gpu_runner.queue.protection import (
 )
 from pipeline.domain import jobs
 from pipeline.settings import Settings
-from tests.ecs_agent import FakeAgent, error, fake_agent, refusal
-from tests.engines import ScriptedEngine
-from tests.fakes import Fakes, FakeTime, make_fakes, settle
-from tests.orders import order_new
-from tests.waiting import until
-from tests.workers import fake_time_worker
+from tests.support.ecs_agent import FakeAgent, error, fake_agent, refusal
+from tests.support.engines import ScriptedEngine
+from tests.support.fakes import Fakes, FakeTime, make_fakes, settle
+from tests.support.orders import order_new
+from tests.support.waiting import until
+from tests.support.workers import fake_time_worker
 
 
 @pytest.fixture

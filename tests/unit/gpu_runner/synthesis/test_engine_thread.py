@@ -13,9 +13,9 @@ from gpu_runner.synthesis.engine_loop import EngineFailed, Speech
 from gpu_runner.synthesis.engine_thread import NAME, EngineThread, Stopping
 from pipeline.contract.options import Options
 from pipeline.errors import InvalidInput
-from tests.engines import ClosedBatchEngine, ScriptedEngine
-from tests.speech import voice
-from tests.waiting import until
+from tests.support.engines import ClosedBatchEngine, ScriptedEngine
+from tests.support.speech import voice
+from tests.support.waiting import until
 
 PROMPT = MockPrompt(f0=120.0, level=0.1)
 Start = Callable[[Engine], Awaitable[EngineThread]]

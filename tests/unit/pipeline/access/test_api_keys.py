@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.access.keys import api_keys, key_format
-from pipeline.access.keys.api_keys import ANONYMOUS, Caller, KeyRecord
+from pipeline.access import api_keys, key_format
+from pipeline.access.api_keys import ANONYMOUS, Caller, KeyRecord
 from pipeline.contract import layout
 from pipeline.errors import InvalidInput, NotFound, Unavailable
-from tests.fake_service import FakeService
-from tests.fakes import EPOCH, FakeBucket
+from tests.support.fake_service import FakeService
+from tests.support.fakes import EPOCH, FakeBucket
 
 ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 seeds = st.integers(0, 2**64)

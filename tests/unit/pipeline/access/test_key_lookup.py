@@ -6,13 +6,13 @@ from datetime import timedelta
 
 import pytest
 
-from pipeline.access.keys import api_keys, key_format
-from pipeline.access.keys.api_keys import Caller
-from pipeline.access.keys.key_lookup import KeyLookup
+from pipeline.access import api_keys, key_format
+from pipeline.access.api_keys import Caller
+from pipeline.access.key_lookup import KeyLookup
 from pipeline.contract import layout
 from pipeline.errors import Unauthorized, Unavailable
-from tests.fake_service import FakeService
-from tests.fakes import EPOCH, FakeBucket
+from tests.support.fake_service import FakeService
+from tests.support.fakes import EPOCH, FakeBucket
 
 UNKNOWN = "This API key is not known."
 

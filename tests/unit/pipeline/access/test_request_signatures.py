@@ -9,14 +9,14 @@ from botocore.auth import S3SigV4Auth, S3SigV4PostAuth, S3SigV4QueryAuth, SigV4A
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
-from pipeline.access.signatures.received_request import (
+from pipeline.access.received_request import (
     ReceivedRequest,
     SignatureRefused,
     check_loopback_host,
     check_payload,
     declared_payload,
 )
-from pipeline.access.signatures.request_signatures import SignatureVerifier
+from pipeline.access.request_signatures import SignatureVerifier
 
 CREDENTIALS = Credentials("LOCAL1", "secret")
 HOST = "127.0.0.1:9000"

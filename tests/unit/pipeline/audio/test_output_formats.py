@@ -10,7 +10,7 @@ import soundfile as sf
 
 from pipeline.audio.output_formats import FORMATS, FormatName, encoder, streamed_wav_header, transcode
 from pipeline.audio.reference_audio import Samples, encode_wav
-from tests.speech import voice
+from tests.support.speech import voice
 
 RATE = 24_000
 RECORDING = voice(150.0, seconds=2.03, sample_rate=RATE)

@@ -7,7 +7,7 @@ from gpu_runner.engines.pitch import median_pitch
 from pipeline.audio.output_formats import FASTEST, SLOWEST
 from pipeline.audio.reference_audio import Recording
 from pipeline.audio.tempo import TempoChange
-from tests.speech import voice
+from tests.support.speech import voice
 
 RATE = 24_000
 SECONDS = 3.0

@@ -13,8 +13,8 @@ from pipeline.contract.records import Failed, Request, Source
 from pipeline.domain import jobs
 from pipeline.errors import NotFound, Unavailable
 from pipeline.ids import id_maker
-from tests.fake_service import FakeService, a_newer_versions_job
-from tests.fakes import EPOCH, Switch
+from tests.support.fake_service import FakeService, a_newer_versions_job
+from tests.support.fakes import EPOCH, Switch
 
 EXTRA = NewObject("audio/uploads/extra", b"", "x")
 

@@ -13,7 +13,7 @@ from pipeline.contract.records import Request, VoiceMetadata
 from pipeline.domain import jobs, sessions, voice_changes, voices
 from pipeline.errors import NotFound
 from pipeline.ids import Owner
-from tests.fake_service import PROMPT, Crash, FakeService, spoken
+from tests.support.fake_service import PROMPT, Crash, FakeService, spoken
 
 OWNERS: tuple[Owner, ...] = (None, "alice", "bob")
 

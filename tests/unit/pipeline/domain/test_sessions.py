@@ -13,9 +13,9 @@ from pipeline.contract.records import QuotaUsage
 from pipeline.domain import sessions
 from pipeline.errors import Expired, InvalidAudio, InvalidInput, NotFound, TooLarge
 from pipeline.settings import Settings
-from tests.fake_service import FakeService, spoken
-from tests.fakes import EPOCH
-from tests.speech import voice
+from tests.support.fake_service import FakeService, spoken
+from tests.support.fakes import EPOCH
+from tests.support.speech import voice
 
 
 async def test_a_session_lives_half_a_day_to_the_millisecond() -> None:

@@ -10,7 +10,7 @@ from pipeline.domain import voice_changes, voice_consents
 from pipeline.domain.voice_consents import StoredConsent
 from pipeline.errors import InvalidInput, NotFound
 from pipeline.ids import Owner
-from tests.fake_service import FakeService, spoken
+from tests.support.fake_service import FakeService, spoken
 
 
 async def recorded(fakes: FakeService, name: str = "Mine", owner: Owner = None) -> StoredConsent:

@@ -16,8 +16,8 @@ from pipeline.contract.messages.queue_messages import parse_queue_message
 from pipeline.contract.records import Consent, Source, VoiceMetadata
 from pipeline.domain import jobs, sessions, voice_changes, voice_renaming, voices
 from pipeline.errors import Expired, InvalidInput, NameTaken, NotFound, Unavailable
-from tests.fake_service import PROMPT, Crash, FakeService, spoken
-from tests.fakes import FakeBucket, Switch
+from tests.support.fake_service import PROMPT, Crash, FakeService, spoken
+from tests.support.fakes import FakeBucket, Switch
 
 TIMEOUT = voice_changes.CHANGE_TIMEOUT
 

@@ -1,1 +1,0 @@
-"""Health, status and metrics of the service, for its operators."""

@@ -1,0 +1,1 @@
+"""Responses with previews: creation, streaming, stored audio, and the events of a job."""

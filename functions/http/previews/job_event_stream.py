@@ -1,0 +1,112 @@
+"""The stream of a job's events, from its current state to its end."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import AsyncExitStack
+
+from fastapi.responses import StreamingResponse
+from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
+from starlette.types import Receive, Scope, Send
+
+from functions.http.previews import job_events
+from functions.http.previews.job_events import JobEvent
+from functions.previews.completion_waiters import Waiter
+from functions.previews.queue_depth import QueueDepth
+from functions.previews.received_progress import ReceivedProgress
+from pipeline import deadlines
+from pipeline.clients.resources import Resources
+from pipeline.domain import jobs
+from pipeline.domain.jobs import Job
+from pipeline.errors import Unavailable
+from pipeline.ids import Owner
+
+MEDIA_TYPE = "text/event-stream"
+RETRY_SECONDS = 2
+_READ_SECONDS = 8.0
+
+IsAllowed = Callable[[], Awaitable[bool]]
+
+
+class JobEventsResponse(StreamingResponse):
+    """The response that is sent until a job has ended; closes `opened` at its end."""
+
+    def __init__(self, frames: AsyncIterator[bytes], opened: AsyncExitStack, seconds: float) -> None:
+        super().__init__(frames, media_type=MEDIA_TYPE)
+        self._opened = opened
+        self._seconds = seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the response, within the deadline of a job."""
+        with deadlines.within(self._seconds):
+            async with self._opened:
+                await super().__call__(scope, receive, send)
+
+
+class JobEvents:
+    """The events of a job that a client has not received yet.
+
+    Nothing is kept for a client that reads slowly: it continues with the state at the time when it reads.
+    """
+
+    heartbeat_seconds = 10.0
+    # As for a WebSocket: a key that is revoked is refused within a minute.
+    key_check_seconds = 2.0
+
+    def __init__(
+        self, resources: Resources, queue_depth: QueueDepth, owner: Owner, job_id: str, last_id: str
+    ) -> None:
+        self._resources = resources
+        self._queue_depth = queue_depth
+        self._owner = owner
+        self._job_id = job_id
+        self._last_id = last_id
+
+    async def so_far(self, job: Job) -> bytes:
+        """Return the events that are known now, and when to ask for later ones."""
+        known = self._unsent([await self._state(job)])
+        retry = self._queue_depth.retry_seconds(job.created_at, await self._queue_depth.ahead())
+        return b"".join(event.to_bytes() for event in known) + _retry(retry)
+
+    async def until_end(
+        self, waiter: Waiter, received: ReceivedProgress, is_allowed: IsAllowed
+    ) -> AsyncIterator[bytes]:
+        """Yield the events until the job has ended, the process stops, or `is_allowed` returns False."""
+        yield _retry(RETRY_SECONDS)
+        now, read_at, is_end = asyncio.get_running_loop().time, 0.0, False
+        while not is_end and await is_allowed():
+            is_end, is_due = waiter.has_ended, waiter.has_ended or now() >= read_at
+            reported = [job_events.reported(report) for report in received.take()]
+            new = self._unsent([*reported, *(await self._stored() if is_due else ())])
+            for event in new:
+                yield event.to_bytes()
+                is_end = is_end or event.is_end
+            if is_due:
+                read_at = now() + self.heartbeat_seconds
+                if not new:
+                    yield KEEPALIVE_COMMENT
+            if not is_end:
+                await waiter.has_changed(within=self.key_check_seconds)
+
+    async def _stored(self) -> list[JobEvent]:
+        try:
+            with deadlines.within(_READ_SECONDS):
+                return [await self._state(await jobs.read(self._resources, self._owner, self._job_id))]
+        except Unavailable:
+            return []
+
+    async def _state(self, job: Job) -> JobEvent:
+        if job.outcome:
+            return await job_events.ended(self._resources, job.outcome)
+        return job_events.queued(job.job_id, await self._queue_depth.ahead())
+
+    def _unsent(self, found: Iterable[JobEvent]) -> list[JobEvent]:
+        unsent = []
+        for event in found:
+            if event.follows(self._last_id):
+                self._last_id = event.id
+                unsent.append(event)
+        return unsent
+
+
+def _retry(seconds: int) -> bytes:
+    return format_sse_event(retry=seconds * 1000)

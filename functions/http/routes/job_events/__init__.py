@@ -1,1 +1,0 @@
-"""The events of a job, as server-sent events."""

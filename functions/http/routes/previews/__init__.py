@@ -1,1 +1,0 @@
-"""The routes that create and serve previews."""

@@ -1,0 +1,1 @@
+"""Health checks, service status, and metrics."""

@@ -1,1 +1,0 @@
-"""API keys: their format, their records, and their look-up."""

@@ -1,1 +1,0 @@
-"""How much an owner may use: requests, recordings, concurrent previews, and saved voices."""

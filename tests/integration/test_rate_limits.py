@@ -1,0 +1,71 @@
+"""Shares are counted over the wire by several processes at once, and never exceeded."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+
+import pytest
+
+from pipeline.access.rate_limits import Quotas
+from pipeline.clients.resources import Resources, connect
+from pipeline.contract import layout
+from pipeline.contract.records import Request, Source
+from pipeline.domain import jobs
+from pipeline.errors import QuotaStatus, TooMany
+from pipeline.settings import Settings
+
+OWNER = "alice"
+PROCESSES = 4
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    """Shares small enough to be used up here."""
+    few = {"requests_per_minute": 40, "previews_in_flight": 3, "reference_seconds_per_hour": 100}
+    return settings.model_copy(update=few)
+
+
+@pytest.fixture
+async def processes(resources: Resources, settings: Settings) -> AsyncIterator[list[Resources]]:
+    """Resources of several processes, each with clients of its own."""
+    async with AsyncExitStack() as stack:
+        others = [await stack.enter_async_context(connect(settings)) for _ in range(PROCESSES - 1)]
+        yield [resources, *others]
+
+
+async def test_requests_of_several_processes(processes: list[Resources]) -> None:
+    moment = processes[0].clock()  # one window, however long this takes
+    shares = [Quotas(one, lambda: moment) for one in processes]
+    takes = [shares[number % PROCESSES].take_request(OWNER) for number in range(80)]
+    results = await asyncio.gather(*takes, return_exceptions=True)
+    assert {type(result) for result in results} == {QuotaStatus, TooMany}
+    assert 20 <= sum(isinstance(result, QuotaStatus) for result in results) <= 40
+
+
+async def test_recordings_of_several_processes(processes: list[Resources]) -> None:
+    moment = processes[0].clock()
+    shares = [Quotas(one, lambda: moment) for one in processes]
+    takes = [shares[number % PROCESSES].take_reference_seconds(OWNER, 15) for number in range(12)]
+    results = await asyncio.gather(*takes, return_exceptions=True)
+    assert sum(isinstance(result, QuotaStatus) for result in results) == 6
+    assert sum(isinstance(result, TooMany) for result in results) == 6
+
+
+async def test_previews_of_several_processes(processes: list[Resources]) -> None:
+    requests = [_request(processes[0]) for _ in range(12)]
+    accepts = [jobs.accept(processes[number % PROCESSES], request) for number, request in enumerate(requests)]
+    results = await asyncio.gather(*accepts, return_exceptions=True)
+    assert {type(result) for result in results} == {type(None), TooMany}
+    marked = [item.key async for item in processes[0].bucket.list(layout.IN_FLIGHT)]
+    assert 1 <= results.count(None) == len(marked) <= 3
+
+
+def _request(resources: Resources) -> Request:
+    return Request(
+        job_id=resources.new_id(),
+        kind="preview",
+        source=Source(voice_id="nova", owner=OWNER),
+        reference_id="nova",
+        text="Hello.",
+        created_at=resources.clock(),
+    )

@@ -1,0 +1,49 @@
+"""The HTTP application over fakes, and what its errors look like."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import cache
+from typing import Any
+
+import httpx
+from fastapi import FastAPI
+
+from functions.http.application import create_app, serve_with
+from pipeline.settings import Settings
+from tests.support.fake_service import FakeService
+
+
+@cache
+def app_of(settings: Settings) -> FastAPI:
+    """Return the application of these settings, made once; what it serves with is each test's own."""
+    return create_app(settings)
+
+
+@asynccontextmanager
+async def api(fakes: FakeService) -> AsyncIterator[httpx.AsyncClient]:
+    """Serve the application over fakes to a client."""
+    app = app_of(fakes.resources.settings)
+    serve_with(app, fakes.resources)
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        yield client
+
+
+def problem(answer: httpx.Response, status: int, code: str | None = None) -> dict[str, Any]:
+    """Assert that a response is a problem as RFC 9457 has it, with this service's own fields; return its body."""
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.headers["x-correlation-id"]
+    body: dict[str, Any] = answer.json()
+    assert body["status"] == status
+    assert body["type"] == "about:blank"
+    assert body["title"]
+    assert body["error"] == body["detail"] != ""
+    if code is not None:
+        assert body["code"] == code
+    return body
+
+
+def fields(body: dict[str, Any]) -> list[str]:
+    """Return the names of the fields that a problem names."""
+    return [error["field"] for error in body.get("errors", [])]

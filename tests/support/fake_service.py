@@ -1,0 +1,198 @@
+"""The service over fakes of its storage, queues, connections and clock, all in memory."""
+
+import asyncio
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from functools import cache
+
+from pipeline.audio.reference_audio import Recording, encoded
+from pipeline.clients.resources import Resources
+from pipeline.clients.storage import JSON
+from pipeline.contract import layout, retention
+from pipeline.contract.records import (
+    Failed,
+    Preview,
+    ReplyTo,
+    Request,
+    Source,
+    Subscriber,
+    Succeeded,
+    Timings,
+    outcome_fields,
+)
+from pipeline.domain import jobs, sessions
+from pipeline.errors import ConnectionGone, Unavailable
+from pipeline.ids import id_maker
+from pipeline.settings import Settings
+from tests.support.fakes import FakeBucket, FakeQueue, FakeTime, Switch
+from tests.support.speech import voice
+
+PROMPT = b'{"model": "mock", "pitch": 120.0}'
+
+
+class FakeConnections:
+    """Clients that are there until they are `gone`, or can't be reached for now."""
+
+    def __init__(self) -> None:
+        self.posted: list[tuple[str, str]] = []
+        self.gone: set[str] = set()
+        self.unreachable: set[str] = set()
+        self.closed: list[str] = []
+
+    async def post(self, to: ReplyTo, body: bytes) -> None:
+        """See `Connections.post`."""
+        if to.connection_id in self.gone:
+            raise ConnectionGone("gone")
+        if to.connection_id in self.unreachable:
+            raise Unavailable("unreachable")
+        self.posted.append((to.connection_id, body.decode()))
+
+    async def close(self, to: ReplyTo) -> None:
+        """See `Connections.close`."""
+        self.closed.append(to.connection_id)
+
+
+class Crash(BaseException):
+    """Stands for the death of the process."""
+
+
+@dataclass(slots=True)
+class FailAfter(Switch):
+    """Lets so many calls pass, of all the buckets and queues that share it, and fails every one after."""
+
+    left: int = 0
+    error: type[BaseException] = Crash
+    seen: list[str] = field(default_factory=list)
+
+    async def passed(self, call: str) -> None:
+        """See `Switch.passed`."""
+        self.seen.append(call)
+        if self.left == 0:
+            raise self.error("simulated failure")
+        self.left -= 1
+
+
+@cache
+def spoken() -> Recording:
+    """Return a valid reference recording."""
+    return voice(120.0)
+
+
+class FakeService:
+    """`Resources` over fakes, and what tests do with them."""
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        self.time = FakeTime()
+        self.bucket = FakeBucket(self.time)
+        self.voices = FakeBucket(self.time)
+        self.synthesis = FakeQueue(self.time)
+        self.dead = FakeQueue(self.time)
+        self.events = FakeQueue(self.time)
+        self.webhooks = FakeQueue(self.time)
+        self.connections = FakeConnections()
+        settings = settings or Settings()
+        self.resources = Resources(
+            settings=settings,
+            clock=self.time,
+            new_id=id_maker(self.time),
+            bucket=self.bucket,
+            voices=self.voices,
+            synthesis=self.synthesis,
+            synthesis_dead_letters=self.dead,
+            events=self.events,
+            webhooks=self.webhooks,
+            connections=self.connections,
+            decoding=asyncio.Semaphore(settings.decodes_at_once),
+        )
+
+    def fail_after(self, calls: int, error: type[BaseException] = Crash) -> FailAfter:
+        """Fail every call of the storage and the queue after this many, until `recover`."""
+        switch = FailAfter(left=calls, error=error)
+        self.bucket.switch = self.voices.switch = self.synthesis.switch = switch
+        return switch
+
+    def recover(self) -> None:
+        """Let every call succeed again."""
+        self.bucket.switch, self.voices.switch, self.synthesis.switch = Switch(), Switch(), Switch()
+
+    def advance(self, **by: float) -> None:
+        """Advance the clock."""
+        self.time.now += timedelta(**by)
+
+    async def session(self, transcription: str = "What I say.", *, embedded: bool = True) -> str:
+        """Upload a reference."""
+        session_id = self.resources.new_id()
+        await sessions.store(self.resources, None, session_id, encoded(spoken()), transcription)
+        if embedded:
+            await self.bucket.put(layout.session(session_id).embedding, PROMPT, JSON)
+        return session_id
+
+    async def job(self, subscriber: Subscriber | None = None) -> Request:
+        """Accept a preview of an upload."""
+        session_id = await self.session()
+        request = Request(
+            job_id=self.resources.new_id(),
+            kind="preview",
+            source=Source(session_id=session_id),
+            reference_id=session_id,
+            text="Hello.",
+            created_at=self.time(),
+            subscriber=subscriber,
+            correlation_id="corr-1",
+        )
+        await jobs.accept(self.resources, request)
+        return request
+
+    async def succeed(self, request: Request, timings: Timings | None = None) -> Succeeded:
+        """End a job the way a worker does."""
+        key = layout.preview(request.job_id)
+        await self.bucket.put_once(key, b"RIFF", "audio/wav")
+        outcome = Succeeded(
+            **outcome_fields(request, self.time()),
+            preview=Preview(
+                key=key,
+                sample_rate=24_000,
+                duration_seconds=1.25,
+                expires_at=retention.preview_expires_at(self.time(), self.resources.settings),
+            ),
+            timings=timings or Timings(queued_seconds=0, synthesis_seconds=0.5, real_time_factor=0.4),
+        )
+        await jobs.write_outcome(self.resources, outcome)
+        return outcome
+
+    async def fail(self, request: Request) -> Failed:
+        """End a job without a result."""
+        outcome = jobs.failure(request, Unavailable("It was not to be."), self.time())
+        await jobs.write_outcome(self.resources, outcome)
+        return outcome
+
+    def with_settings(self, settings: Settings) -> Resources:
+        """Return the same fakes under other settings."""
+        return replace(self.resources, settings=settings)
+
+    def keys(self, prefix: str = "") -> list[str]:
+        """Return what the bucket for all that expires holds."""
+        return _under(self.bucket.objects, prefix)
+
+    def voice_keys(self, prefix: str = "") -> list[str]:
+        """Return what the bucket for voices holds."""
+        return _under(self.voices.objects, prefix)
+
+
+async def a_newer_versions_job(fakes: FakeService, subscriber: Subscriber | None = None) -> str:
+    """Send a job as a later version of the API might; its id."""
+    request = await fakes.job(subscriber)
+    document = request.model_dump(mode="json") | {
+        "kind": "duet",
+        "text": ["Hello.", "Hello!"],
+        "options": {"language": "Klingon"},
+        "new_reference": 2,
+    }
+    await fakes.bucket.put(layout.request(request.job_id), json.dumps(document).encode(), JSON)
+    return request.job_id
+
+
+def _under(keys: Iterable[str], prefix: str) -> list[str]:
+    return sorted(key for key in keys if key.startswith(prefix))

@@ -1,0 +1,103 @@
+"""Jobs as the API makes them."""
+
+from pipeline.audio.reference_audio import encoded
+from pipeline.audio.wav import WAV
+from pipeline.clients.resources import Resources
+from pipeline.clients.storage import JSON
+from pipeline.contract import layout
+from pipeline.contract.options import Options
+from pipeline.contract.records import Failed, NewReference, Request, Source, Succeeded, VoiceMetadata
+from pipeline.domain import jobs, sessions
+from tests.support.speech import voice, voice_wav
+
+TRANSCRIPTION = "What was said in the recording."
+TEXT = "What the voice shall say."
+
+
+def request(
+    resources: Resources,
+    source: Source,
+    reference_id: str,
+    *,
+    text: str = TEXT,
+    kind: str = "preview",
+    correlation_id: str | None = None,
+    is_new: bool = False,
+) -> Request:
+    """Describe a job born now."""
+    return Request.model_validate(
+        {
+            "job_id": resources.new_id(),
+            "kind": kind,
+            "source": source,
+            "reference_id": reference_id,
+            "text": text,
+            "options": Options(),
+            "created_at": resources.clock(),
+            "correlation_id": correlation_id,
+            "new_reference": NewReference(transcription=TRANSCRIPTION) if is_new else None,
+        }
+    )
+
+
+async def upload(resources: Resources, *, pitch: float = 120) -> str:
+    """Store a reference; its session."""
+    session_id = resources.new_id()
+    await sessions.store(resources, None, session_id, encoded(voice(pitch)), TRANSCRIPTION)
+    return session_id
+
+
+async def save(resources: Resources, voice_id: str, *, pitch: float = 120) -> str:
+    """Store a saved voice without a prompt, whatever was there; the id of its reference."""
+    keys, reference_id = layout.voice(None, voice_id), resources.new_id()
+    metadata = VoiceMetadata(
+        voice_id=voice_id,
+        name=voice_id,
+        created_at=resources.clock(),
+        changed_at=resources.clock(),
+        source_file=keys.audio,
+        embedding_file=keys.embedding,
+        status="ready",
+        reference_id=reference_id,
+    )
+    await resources.voices.delete([keys.embedding, keys.transcription])
+    await resources.voices.put(keys.audio, voice_wav(pitch), WAV)
+    await resources.voices.put(keys.metadata, metadata.to_json(), JSON)
+    return reference_id
+
+
+async def order_new(resources: Resources, *, pitch: float = 120, text: str = TEXT) -> Request:
+    """Accept a preview of a reference that comes with it, as `POST /preview` does."""
+    session_id = resources.new_id()
+    order = request(resources, Source(session_id=session_id), session_id, text=text, is_new=True)
+    recording = encoded(voice(pitch))
+    await jobs.accept(resources, order, sessions.objects(session_id, recording, TRANSCRIPTION))
+    return order
+
+
+async def order_again(resources: Resources, session_id: str, *, text: str = TEXT) -> Request:
+    """Accept a preview of an earlier upload."""
+    order = request(resources, Source(session_id=session_id), session_id, text=text)
+    await jobs.accept(resources, order)
+    return order
+
+
+async def order_from_voice(resources: Resources, voice_id: str, reference_id: str, *, text: str = TEXT) -> Request:
+    """Accept a preview of a saved voice."""
+    order = request(resources, Source(voice_id=voice_id), reference_id, text=text)
+    await jobs.accept(resources, order)
+    return order
+
+
+async def succeeded(resources: Resources, order: Request) -> Succeeded:
+    """Read the outcome of a job that succeeded."""
+    outcome = await jobs.read_outcome(resources, order.job_id)
+    assert isinstance(outcome, Succeeded), outcome
+    return outcome
+
+
+async def failed(resources: Resources, order: Request) -> Failed:
+    """Read the outcome of a job that failed."""
+    outcome = await jobs.read_outcome(resources, order.job_id)
+    assert isinstance(outcome, Failed), outcome
+    return outcome

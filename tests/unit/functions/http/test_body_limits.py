@@ -1,0 +1,150 @@
+"""A body is read as far as it may be large, and as long as it comes."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+
+import httpx
+import pytest
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.types import Receive, Scope, Send
+
+from functions.http.application import RECORDING_PATHS, body_limit, create_app, serve_with
+from functions.http.middleware.body_limits import SLOWEST_BYTES_PER_SECOND, BodyLimit, BodyLimits
+from pipeline.settings import FORM_BYTES, Settings
+from tests.support.fake_service import FakeService
+
+
+async def echo(scope: Scope, receive: Receive, send: Send) -> None:
+    body = await Request(scope, receive).body()
+    await PlainTextResponse(str(len(body)))(scope, receive, send)
+
+
+async def post(
+    content: bytes | AsyncIterator[bytes], silence_seconds: float = 5, path: str = "/small"
+) -> httpx.Response:
+    app = BodyLimits(
+        echo, limit=lambda path: BodyLimit(100 if path == "/small" else 100_000), silence_seconds=silence_seconds
+    )
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+        return await client.post(path, content=content)
+
+
+async def in_parts(parts: Iterable[bytes], *, pause: float = 0) -> AsyncIterator[bytes]:
+    for part in parts:
+        yield part
+        await asyncio.sleep(pause)
+
+
+async def test_a_body_that_fits_is_read() -> None:
+    assert (await post(b"x" * 100_000, path="/large")).text == "100000"
+    assert (await post(in_parts([b"x" * 50] * 2))).text == "100"
+
+
+async def test_a_body_without_a_length_is_refused_as_soon_as_it_is_too_large() -> None:
+    read = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal read
+        while True:
+            read += 60
+            yield b"x" * 60
+
+    answer = await post(endless())
+    assert (answer.status_code, answer.json()["code"]) == (413, "too_large")
+    assert read <= 180
+
+
+async def test_a_sender_that_falls_silent_is_refused() -> None:
+    answer = await post(in_parts([b"x"], pause=60), silence_seconds=0.02)
+    assert (answer.status_code, answer.json()["code"]) == (408, "request_timeout")
+    assert answer.headers["connection"] == "close"
+
+
+async def test_a_sender_that_is_too_slow_on_the_whole_is_refused() -> None:
+    answer = await post(in_parts([b"x"] * 99, pause=0.01), silence_seconds=0.1)
+    assert answer.status_code == 408
+
+
+async def test_a_body_that_keeps_coming_may_take_longer_than_the_longest_silence() -> None:
+    answer = await post(
+        in_parts([b"x" * SLOWEST_BYTES_PER_SECOND] * 5, pause=0.05), silence_seconds=0.15, path="/large"
+    )
+    assert answer.status_code == 200
+
+
+async def test_the_response_may_take_longer_than_the_body() -> None:
+    async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+        await Request(scope, receive).body()
+        hanging_up = asyncio.ensure_future(receive())
+        await asyncio.wait([hanging_up], timeout=0.1)
+        hanging_up.cancel()
+        await PlainTextResponse("done")(scope, receive, send)
+
+    app = BodyLimits(slow, limit=lambda _: BodyLimit(100), silence_seconds=0.02)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+        assert (await client.post("/", content=b"x")).text == "done"
+
+
+async def test_the_routes_own_response_to_a_cut_body_is_replaced() -> None:
+    async def answers_all_the_same(scope: Scope, receive: Receive, send: Send) -> None:
+        assert (await receive())["type"] == (await receive())["type"] == "http.disconnect"
+        await PlainTextResponse("half of it will do", 400)(scope, receive, send)
+
+    app = BodyLimits(answers_all_the_same, limit=lambda _: BodyLimit(1), silence_seconds=5)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+        assert (await client.post("/", content=in_parts([b"xx"]))).status_code == 413
+
+
+def test_only_routes_that_take_a_recording_take_large_bodies() -> None:
+    settings = Settings(reference_max_megabytes=3)
+    description = create_app(settings).openapi()
+    schemas = description["components"]["schemas"]
+    forms = {
+        path: schemas[content["multipart/form-data"]["schema"]["$ref"].rpartition("/")[2]]
+        for path, methods in description["paths"].items()
+        if (content := methods.get("post", {}).get("requestBody", {}).get("content", {})).get("multipart/form-data")
+    }
+    recordings = {"audio", "audio_sample", "recording"}
+    taking = {path for path, form in forms.items() if recordings & form["properties"].keys()}
+    assert taking | {"/v1/audio/speech"} == RECORDING_PATHS  # which takes it in JSON
+    for path in description["paths"]:
+        much = 3 * 1024 * 1024 + FORM_BYTES if path in RECORDING_PATHS else 112 * 1024
+        assert body_limit(path, settings).max_bytes == much
+
+
+@pytest.mark.parametrize("name", ["text_max_chars", "transcription_max_chars"])
+def test_the_longest_text_fits_however_it_is_written(name: str) -> None:
+    settings = Settings.model_validate({name: 1_000_000})
+    assert body_limit("/voices", settings).max_bytes > len(r"\ud83d\ude00") * 1_000_000
+
+
+JSON, FORM, PARTS = "application/json", "application/x-www-form-urlencoded", "multipart/form-data; boundary=b"
+PART = b'--b\r\nContent-Disposition: form-data; name="transcription"%b\r\n\r\n%b\r\n'
+
+
+@pytest.mark.parametrize(
+    ("path", "content_type", "content"),
+    [
+        ("/voices", JSON, b"[" * 50_000),
+        ("/voices", JSON, b'{"a":' * 10_000),
+        ("/voices", JSON, b'{"session_id": ' + b"9" * 5_000 + b"}"),
+        ("/voices", "text/plain", b'{"session_id": "x", "name": "Nova"}'),
+        ("/preview", FORM, b"a=1&" * 2_000),
+        ("/preview", PARTS, PART % (b"", b"x") * 1_001 + b"--b--\r\n"),
+        ("/preview", PARTS, PART % (b'; filename="a"', b"x") * 1_001 + b"--b--\r\n"),
+        ("/preview", PARTS, PART % (b"", b"x" * 1_100_000) + b"--b--\r\n"),
+        ("/preview", PARTS, b"--b\r\n" + b"X: y\r\n" * 20_000),
+        ("/preview", PARTS, b"--b\r\n" + b"X" * 200_000),
+    ],
+    ids=lambda value: repr(value)[:40],
+)
+async def test_what_is_nested_repeated_or_endless_is_refused(path: str, content_type: str, content: bytes) -> None:
+    fakes = FakeService()
+    app = create_app(fakes.resources.settings)
+    serve_with(app, fakes.resources)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+        answer = await client.post(path, content=content, headers={"content-type": content_type})
+    assert answer.status_code in {400, 422}
+    assert answer.json()["error"]
+    assert fakes.keys() == []

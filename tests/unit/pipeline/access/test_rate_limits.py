@@ -1,0 +1,354 @@
+"""What owners use is counted over all processes, never too little, and mostly without asking the storage."""
+
+import asyncio
+from dataclasses import replace
+from datetime import timedelta
+from random import Random
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from functions.background import sweep
+from pipeline.access.rate_limits import REFERENCE_SECONDS, REQUESTS, Quotas
+from pipeline.access.stored_voices import check_quota
+from pipeline.contract import layout
+from pipeline.errors import QuotaStatus, TooMany, Unavailable
+from pipeline.settings import Settings
+from tests.support.fake_service import FakeService
+from tests.support.fakes import EPOCH, FakeBucket, FakeTime, Jostling
+
+OWNER = "alice"
+REQUESTS_KEY = layout.quota(OWNER, "requests", EPOCH)
+
+
+def fakes(**settings: int) -> FakeService:
+    return FakeService(Settings().model_copy(update=settings))
+
+
+def process(of: FakeService) -> Quotas:
+    return Quotas(of.resources, of.time)
+
+
+async def passes(shares: Quotas, owner: str = OWNER) -> bool:
+    try:
+        await shares.take_request(owner)
+    except TooMany:
+        return False
+    return True
+
+
+async def passed(shares: Quotas, tries: int) -> int:
+    return sum([await passes(shares) for _ in range(tries)])
+
+
+def counted(of: FakeService, key: str = REQUESTS_KEY) -> int:
+    return int(of.bucket.objects[key].body.removeprefix(b'{"used":').removesuffix(b"}"))
+
+
+async def test_without_an_owner_nothing_is_asked_of_the_storage() -> None:
+    here = fakes(requests_per_minute=1, reference_seconds_per_hour=1, voices_per_owner=1)
+    for _ in range(3):
+        assert await process(here).take_request(None) is None
+        assert await process(here).take_reference_seconds(None, 60) is None
+        await check_quota(here.resources, None)
+    assert here.bucket.switch.calls + here.voices.switch.calls == []
+
+
+async def test_what_has_no_limit_is_not_counted() -> None:
+    here = fakes(requests_per_minute=0, reference_seconds_per_hour=0, voices_per_owner=0)
+    for _ in range(3):
+        assert await process(here).take_request(OWNER) is None
+        assert await process(here).take_reference_seconds(OWNER, 1e9) is None
+        await check_quota(here.resources, OWNER)
+    assert here.bucket.switch.calls + here.voices.switch.calls == []
+
+
+@pytest.mark.parametrize("limit", [1, 2, 19, 20, 21, 600])
+async def test_one_process_lets_through_exactly_what_there_is(limit: int) -> None:
+    here = fakes(requests_per_minute=limit)
+    assert await passed(process(here), limit + 5) == limit
+
+
+async def test_the_answer_tells_what_is_left_and_when_there_is_more() -> None:
+    here = fakes(requests_per_minute=3)
+    shares = process(here)
+    here.advance(seconds=22.5)
+    standings = [await shares.take_request(OWNER) for _ in range(3)]
+    assert standings == [QuotaStatus("requests", 3, left, 60, 38) for left in (2, 1, 0)]
+    with pytest.raises(TooMany) as caught:
+        await shares.take_request(OWNER)
+    assert caught.value.quota_status == QuotaStatus("requests", 3, 0, 60, 38)
+    assert caught.value.retry_after == 38
+    assert caught.value.message == ("Limit of 3 requests a minute reached; retry in 38 seconds.")
+
+
+async def test_there_is_more_when_the_minute_is_over_and_not_before() -> None:
+    here = fakes(requests_per_minute=2)
+    shares = process(here)
+    assert await passed(shares, 5) == 2
+    here.advance(seconds=59.999)
+    assert not await passes(shares)
+    here.advance(milliseconds=1)
+    assert await passed(shares, 5) == 2
+
+
+async def test_owners_do_not_share() -> None:
+    here = fakes(requests_per_minute=1)
+    shares = process(here)
+    assert await passes(shares, "alice")
+    assert await passes(shares, "bob")
+    assert not await passes(shares, "alice")
+
+
+@pytest.mark.parametrize("seed", range(20))
+async def test_processes_together_never_let_more_through(seed: int) -> None:
+    limit, here = 40, fakes(requests_per_minute=40)
+    here.bucket.switch = Jostling(Random(seed))
+    processes = [process(here) for _ in range(6)]
+    results = await asyncio.gather(*(passes(shares) for shares in processes * 15))
+    assert limit // 2 <= sum(results) <= limit
+    assert counted(here) <= limit
+
+
+@given(
+    limit=st.integers(1, 100),
+    who=st.lists(st.integers(0, 4), max_size=150),
+)
+async def test_a_process_holds_no_more_than_it_has_used(limit: int, who: list[int]) -> None:
+    here = fakes(requests_per_minute=limit)
+    processes = [process(here) for _ in range(5)]
+    through = sum([await passes(processes[number]) for number in who])
+    assert through <= limit
+    if who:
+        assert through <= counted(here) <= min(limit, 2 * through)
+
+
+async def test_a_full_minute_of_one_process_costs_few_calls_and_refusals_none() -> None:
+    here = fakes(requests_per_minute=600)
+    shares = process(here)
+    assert await passed(shares, 600) == 600
+    spent = len(here.bucket.switch.calls)
+    assert spent <= 30
+    assert await passed(shares, 1000) == 0
+    assert len(here.bucket.switch.calls) == spent
+
+
+async def test_a_full_minute_of_many_processes_costs_few_calls_each() -> None:
+    here = fakes(requests_per_minute=600)
+    processes = [process(here) for _ in range(20)]
+    for shares in processes * 60:
+        await passes(shares)
+    assert len(here.bucket.switch.calls) <= 20 * 20
+
+
+async def test_it_costs_not_many_more_when_all_of_them_ask_at_the_same_moments() -> None:
+    here = fakes(requests_per_minute=600)
+    processes = [process(here) for _ in range(20)]
+    await asyncio.gather(*(passed(shares, 60) for shares in processes))
+    assert len(here.bucket.switch.calls) <= 20 * 50
+
+
+async def test_requests_that_come_together_share_a_block() -> None:
+    here = fakes(requests_per_minute=600)
+    shares = process(here)
+    assert all(await asyncio.gather(*(passes(shares) for _ in range(100))))
+    assert len(here.bucket.switch.calls) <= 12
+
+
+async def test_what_is_held_passes_without_the_storage_and_then_nothing_does() -> None:
+    here = fakes(requests_per_minute=600)
+    shares = process(here)
+    assert await passed(shares, 4) == 4  # of 1 + 2 + 4 taken
+    here.bucket.switch.is_up = False
+    assert await passed(shares, 3) == 3
+    with pytest.raises(Unavailable):
+        await shares.take_request(OWNER)
+    here.recover()
+    assert await passes(shares)
+
+
+async def test_those_who_wait_for_a_storage_that_is_away_do_not_ask_it_one_by_one() -> None:
+    here = fakes(requests_per_minute=600)
+    shares = process(here)
+    here.bucket.switch.is_up = False
+    results = await asyncio.gather(*(shares.take_request(OWNER) for _ in range(50)), return_exceptions=True)
+    assert all(isinstance(result, Unavailable) for result in results)
+    assert len(here.bucket.switch.calls) == 1
+    with pytest.raises(Unavailable):  # who comes later asks anew
+        await shares.take_request(OWNER)
+    assert len(here.bucket.switch.calls) == 2
+
+
+async def test_a_storage_that_refuses_every_write_is_unavailable() -> None:
+    here = fakes(requests_per_minute=600)
+    bucket = Refusing(here.time)
+    with pytest.raises(Unavailable):
+        await Quotas(replace(here.resources, bucket=bucket), here.time).take_request(OWNER)
+    assert len(bucket.switch.calls) < 200
+
+
+class Refusing(FakeBucket):
+    """Somebody else always was first."""
+
+    async def put_once(self, key: str, body: bytes, content_type: str, **more: Any) -> str | None:
+        """See `Bucket.put_once`."""
+        await self.switch.passed("put_once")
+        return None
+
+
+async def test_a_write_whose_answer_was_lost_counts_twice_rather_than_not_at_all() -> None:
+    here = fakes(requests_per_minute=10)
+    bucket = LosingAnswers(here.time)
+    shares = Quotas(replace(here.resources, bucket=bucket), here.time)
+    assert await passed(shares, 20) == 5
+    assert bucket.objects[REQUESTS_KEY].body == b'{"used":10}'
+
+
+class LosingAnswers(FakeBucket):
+    """Tries every other write again although it was made, as a client does that got no answer."""
+
+    _calls = 0
+
+    async def replace(self, key: str, body: bytes, content_type: str, *, etag: str) -> str | None:
+        """See `Bucket.replace`."""
+        new = await super().replace(key, body, content_type, etag=etag)
+        return self._sometimes(new)
+
+    async def put_once(self, key: str, body: bytes, content_type: str, **more: Any) -> str | None:
+        """See `Bucket.put_once`."""
+        return self._sometimes(await super().put_once(key, body, content_type, **more))
+
+    def _sometimes(self, etag: str | None) -> str | None:
+        self._calls += 1
+        return None if self._calls % 2 else etag
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"used":-1}', b'{"used":"x"}', b'{"used":null}', b"\xff"])
+async def test_a_damaged_count_begins_anew(body: bytes) -> None:
+    here = fakes(requests_per_minute=3)
+    await here.bucket.put(REQUESTS_KEY, body, "application/json")
+    assert await passed(process(here), 5) == 3
+
+
+async def test_a_count_of_another_version_is_read() -> None:
+    here = fakes(requests_per_minute=3)
+    await here.bucket.put(REQUESTS_KEY, b'{"used": 1, "from": "the future"}', "application/json")
+    assert await passed(process(here), 5) == 2
+
+
+async def test_a_clock_that_goes_back_gives_nobody_more() -> None:
+    here = fakes(requests_per_minute=40)
+    shares = process(here)
+    here.advance(seconds=59)
+    assert await passed(shares, 50) == 40
+    here.advance(seconds=1)
+    assert await passed(shares, 4) == 4
+    here.advance(seconds=-1)
+    with pytest.raises(TooMany) as caught:
+        await shares.take_request(OWNER)
+    assert caught.value.retry_after == 1
+    here.advance(seconds=1)
+    assert 40 - 4 - 3 <= await passed(shares, 50) <= 40 - 4
+
+
+async def test_seconds_of_recordings_add_up_exactly() -> None:
+    here = fakes(reference_seconds_per_hour=1)
+    one, other = process(here), process(here)
+    for taken in range(10):
+        quota_status = await (one, other)[taken % 2].take_reference_seconds(OWNER, 0.1)
+        assert quota_status == QuotaStatus("reference-seconds", 1, 0, 3600, 3600)
+    with pytest.raises(TooMany):
+        await one.take_reference_seconds(OWNER, 0.001)
+    with pytest.raises(TooMany):
+        await other.take_reference_seconds(OWNER, 0.001)
+
+
+async def test_a_recording_that_is_too_long_takes_nothing_of_what_is_left() -> None:
+    here = fakes(reference_seconds_per_hour=100)
+    shares = process(here)
+    here.advance(minutes=59)
+    quota_status = await shares.take_reference_seconds(OWNER, 60)
+    assert quota_status == QuotaStatus("reference-seconds", 100, 40, 3600, 60)
+    with pytest.raises(TooMany) as caught:
+        await shares.take_reference_seconds(OWNER, 40.5)
+    assert (caught.value.field, caught.value.retry_after, caught.value.quota_status) == ("audio", 60, quota_status)
+    assert caught.value.message == (
+        "Limit of 100 seconds of recordings an hour: 40 are left, and this one has 40.5. Retry in 60 seconds."
+    )
+    await shares.take_reference_seconds(OWNER, 40)
+    here.advance(minutes=1)
+    await shares.take_reference_seconds(OWNER, 100)
+
+
+async def test_the_seconds_of_a_recording_that_was_not_stored_can_be_used_again() -> None:
+    here = fakes(reference_seconds_per_hour=10)
+    one, other = process(here), process(here)
+    await one.take_reference_seconds(OWNER, 10)
+    await one.return_reference_seconds(OWNER, 4)
+    assert counted(here, layout.quota(OWNER, "reference-seconds", EPOCH)) == 6000
+    await other.take_reference_seconds(OWNER, 4)
+    await one.return_reference_seconds(OWNER, 60)  # counted once, returned twice
+    assert counted(here, layout.quota(OWNER, "reference-seconds", EPOCH)) == 0
+
+
+async def test_what_was_not_counted_is_not_returned() -> None:
+    for here, owner in ((fakes(reference_seconds_per_hour=0), OWNER), (fakes(reference_seconds_per_hour=10), None)):
+        await process(here).return_reference_seconds(owner, 4)
+        assert here.bucket.switch.calls == []
+
+
+async def test_a_recording_costs_two_calls_at_most_when_nobody_else_uploads() -> None:
+    here = fakes()
+    shares = process(here)
+    await shares.take_reference_seconds(OWNER, 10)
+    assert here.bucket.switch.calls == ["read", "put_once"]
+    await shares.take_reference_seconds(OWNER, 10)
+    assert here.bucket.switch.calls == ["read", "put_once", "replace"]
+
+
+@pytest.mark.parametrize("seed", range(10))
+async def test_uploads_at_once_never_get_more_than_there_is(seed: int) -> None:
+    here = fakes(reference_seconds_per_hour=100)
+    here.bucket.switch = Jostling(Random(seed))
+    takes = [process(here).take_reference_seconds(OWNER, 15) for _ in range(12)]
+    results = await asyncio.gather(*takes, return_exceptions=True)
+    assert sum(isinstance(result, QuotaStatus) for result in results) == 6
+    assert all(isinstance(result, QuotaStatus | TooMany) for result in results)
+
+
+async def test_the_voice_too_many_is_refused() -> None:
+    here = fakes(voices_per_owner=2)
+    for name in ("alice/nova", "bob/nova", "bob/zoe", "bob/kim"):
+        await here.voices.put(f"{layout.VOICES}{name}/metadata.json", b"{}", "application/json")
+    await check_quota(here.resources, "alice")
+    await here.voices.put(f"{layout.voices('alice')}zoe/metadata.json", b"{}", "application/json")
+    await check_quota(here.resources, "alice", besides="zoe")
+    with pytest.raises(TooMany, match="Limit of 2 saved voices") as caught:
+        await check_quota(here.resources, "alice")
+    assert caught.value.quota_status == QuotaStatus("voices", 2, 0)
+    assert caught.value.retry_after
+
+
+async def test_a_sweep_takes_windows_some_time_after_their_end_and_reads_none() -> None:
+    here = fakes()
+    shares = process(here)
+    for owner in ("alice", "bob"):
+        await shares.take_request(owner)
+        await shares.take_reference_seconds(owner, 1)
+    await here.bucket.put("shares/README.txt", b"", "text/plain")
+    for window in (REQUESTS.window, REFERENCE_SECONDS.window):
+        here.time.now = EPOCH + window + timedelta(minutes=2, milliseconds=-1)
+        assert (await sweep.handle(here.resources, {}))["shares"] == 0
+        here.advance(milliseconds=1)
+        here.recover()
+        assert (await sweep.handle(here.resources, {}))["shares"] == 2
+        assert here.bucket.switch.count("read") == 0
+    assert here.keys("shares/") == ["shares/README.txt"]
+
+
+async def test_a_window_starts_for_everybody_at_the_same_moment() -> None:
+    time = FakeTime(EPOCH + timedelta(hours=5, minutes=17, seconds=30.5))
+    assert REQUESTS.start(time()) == EPOCH + timedelta(hours=5, minutes=17)
+    assert REFERENCE_SECONDS.start(time()) == EPOCH + timedelta(hours=5)
