@@ -13,7 +13,7 @@ from pipeline.access import api_keys, webhook_receivers
 from pipeline.access.api_keys import SCOPES, KeyRecord, Listed
 from pipeline.access.owners import check_owner
 from pipeline.clients.resources import Resources, connect
-from pipeline.contract.record import format_utc
+from pipeline.contract.records import format_utc
 from pipeline.environment import SettingsError
 from pipeline.errors import PipelineError
 from pipeline.ids import Owner

@@ -11,7 +11,7 @@ from supervision.lifecycle import report_ready, run_until_stopped
 
 from functions.background import sweep
 from pipeline.clients.resources import Resources, connect
-from pipeline.contract.record import format_utc
+from pipeline.contract.records import format_utc
 from pipeline.errors import Unavailable
 from pipeline.logs import configure_logging
 from pipeline.settings import load_settings

@@ -29,8 +29,8 @@ from embedded.storage.data_folder import (
 from embedded.storage.lost_files import restart_when_files_are_lost
 from environments.repository import LOCALSTACK
 from environments.venvs import EnvironmentFailed
-from provision import provision
 from provisioning.monitor import provision_again_when_lost
+from provisioning.provision import provision
 from provisioning.recovery import refill_queues
 from supervision.lifecycle import READY_FILE
 from supervision.local_settings import LocalSettings, load_local_settings

@@ -8,8 +8,7 @@ from pydantic import AfterValidator
 from pipeline.access.owners import new_id
 from pipeline.clients.resources import Resources
 from pipeline.contract import layout
-from pipeline.contract.options import Options
-from pipeline.contract.records import NewReference, Request, Source, Subscriber
+from pipeline.contract.records import NewReference, Options, Request, Source, Subscriber
 from pipeline.domain import jobs, sessions, voices
 from pipeline.tracing import current_traceparent
 

@@ -6,7 +6,7 @@ from pydantic import BaseModel, Field
 
 from functions.websocket.dispatch import Cancel, GeneratePreview, SaveVoice, Subscribe
 from pipeline.contract.messages.stream_messages import AudioChunk, AudioProgress, StreamStarted
-from pipeline.contract.record import Record, UtcSeconds
+from pipeline.contract.records import Record, UtcSeconds
 
 SENT_BY_CLIENTS: dict[str, type[BaseModel]] = {
     "generate_preview": GeneratePreview,

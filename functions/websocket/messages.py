@@ -4,8 +4,7 @@ from typing import Any
 
 from functions.previews.urls import audio_url
 from pipeline.clients.resources import Resources
-from pipeline.contract.record import format_utc
-from pipeline.contract.records import Failed, Outcome, Subscriber
+from pipeline.contract.records import Failed, Outcome, Subscriber, format_utc
 from pipeline.domain import presigned_urls
 from pipeline.errors import PipelineError
 from pipeline.logs import current_correlation_id

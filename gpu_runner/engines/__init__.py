@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from pipeline.audio.reference_audio import Recording, Samples
-from pipeline.contract.options import Options
+from pipeline.contract.records import Options
 from pipeline.errors import PipelineError
 
 

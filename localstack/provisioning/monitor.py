@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import structlog
 from botocore.exceptions import BotoCoreError, ClientError
-from provision import clients, provision
 
 from pipeline.clients.resources import connect
 from pipeline.errors import Unavailable
 from pipeline.settings import Settings
+from provisioning.provision import clients, provision
 from provisioning.queues import is_url
 from provisioning.recovery import refill_queues
 

@@ -24,8 +24,7 @@ from pipeline.access.owners import check_owner, is_owner
 from pipeline.clients.resources import Resources
 from pipeline.clients.storage import JSON
 from pipeline.contract import layout
-from pipeline.contract.record import Record
-from pipeline.contract.records import Scope
+from pipeline.contract.records import Record, Scope
 from pipeline.errors import InvalidInput, NotFound, Unavailable
 from pipeline.ids import Owner
 

@@ -21,7 +21,7 @@ from pipeline.access.rate_limits import CLOCK_SKEW
 from pipeline.clients.resources import Resources
 from pipeline.clients.storage import JSON, StoredObject
 from pipeline.contract import layout, retention
-from pipeline.contract.record import Record
+from pipeline.contract.records import Record
 from pipeline.errors import IdempotencyKeyReused, RequestInProgress, Unavailable
 from pipeline.ids import Owner
 

@@ -15,7 +15,7 @@ from cachetools import LRUCache
 from pipeline.access import api_keys, key_format
 from pipeline.access.api_keys import Caller, KeyRecord
 from pipeline.clients.resources import Resources
-from pipeline.contract.record import format_utc
+from pipeline.contract.records import format_utc
 from pipeline.errors import Unauthorized, Unavailable
 
 log = structlog.get_logger(__name__)

@@ -18,8 +18,7 @@ from pipeline.access.key_format import RandomBytes, digest_matches, digest_of
 from pipeline.clients.resources import Resources
 from pipeline.clients.storage import JSON, StoredObject
 from pipeline.contract import layout, retention
-from pipeline.contract.record import Record
-from pipeline.contract.records import Scope
+from pipeline.contract.records import Record, Scope
 from pipeline.errors import Unauthorized
 from pipeline.ids import is_id
 

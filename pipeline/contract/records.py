@@ -1,15 +1,77 @@
 """The objects that are stored and sent, as immutable, validated models."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AwareDatetime, ConfigDict, Field, TypeAdapter, model_validator
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    TypeAdapter,
+    field_validator,
+    model_validator,
+)
 
-from pipeline.contract.options import Options
-from pipeline.contract.record import Record, UtcSeconds
+
+def format_utc(moment: datetime) -> str:
+    """Return a moment in the format of all responses: ISO 8601, UTC, whole seconds, `Z`."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+UtcSeconds = Annotated[AwareDatetime, PlainSerializer(format_utc, return_type=str, when_used="json-unless-none")]
+
+
+class Record(BaseModel):
+    """Stored data: unknown fields are ignored so that different versions can run at the same time."""
+
+    # Built at first use: no process uses all of them, and this shortens a function's cold start.
+    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
+
+    def to_json(self) -> bytes:
+        """Return the record as UTF-8 JSON."""
+        return self.model_dump_json(exclude_none=True).encode()
+
+
+# The languages of the model, by full English name; with `Auto` the model detects it.
+LANGUAGES = (
+    "Auto",
+    "Chinese",
+    "English",
+    "French",
+    "German",
+    "Italian",
+    "Japanese",
+    "Korean",
+    "Portuguese",
+    "Russian",
+    "Spanish",
+)
 
 # What a key may be used for; `admin` includes all scopes.
 Scope = Literal["preview", "voices:write", "admin"]
+
+
+class Options(Record):
+    """Options of the synthesis; None: the model's default."""
+
+    language: str = "Auto"
+    seed: int | None = Field(None, ge=0, lt=2**53, description="the same seed gives the same audio")
+    temperature: float | None = Field(None, ge=0, le=2, description="0 always takes the likeliest")
+    top_k: int | None = Field(None, ge=0, le=4096, description="choose among so many; 0: among all")
+    top_p: float | None = Field(None, gt=0, le=1, description="choose among those that make up this share")
+    repetition_penalty: float | None = Field(None, ge=1, le=2, description="1: none")
+    max_seconds: float | None = Field(None, ge=1, le=3600, description="longest audio; the rest is cut off")
+
+    @field_validator("language", mode="before")
+    @classmethod
+    def _by_its_name(cls, value: object) -> object:
+        names = {name.lower(): name for name in LANGUAGES}
+        name = names.get(value.strip().lower()) if isinstance(value, str) else None
+        if name is None:
+            raise ValueError(f"should be one of {', '.join(LANGUAGES)}")
+        return name
 
 
 class Source(Record):

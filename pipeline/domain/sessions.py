@@ -9,7 +9,7 @@ from pipeline.audio.wav import WAV, EncodedRecording
 from pipeline.clients.resources import Resources
 from pipeline.clients.storage import NewObject, UploadForm
 from pipeline.contract import layout, retention
-from pipeline.contract.record import format_utc
+from pipeline.contract.records import format_utc
 from pipeline.domain import presigned_urls
 from pipeline.errors import Expired, InvalidInput, NotFound, TooLarge
 from pipeline.ids import Owner, is_id

@@ -20,7 +20,7 @@ from pathlib import Path
 import httpx
 import psutil
 from aiohttp import ClientSession, ClientTimeout, web
-from provision import provision
+from provisioning.provision import provision
 from supervision.ports import free_port
 
 from pipeline.audio.wav import WAV

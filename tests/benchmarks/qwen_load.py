@@ -13,7 +13,7 @@ from gpu_runner.engines.qwen.engine import QwenEngine
 from gpu_runner.engines.qwen.model import FRAMES_PER_SECOND, SAMPLE_RATE
 from gpu_runner.engines.qwen.prompts import QwenPrompt
 from pipeline.audio.reference_audio import Recording
-from pipeline.contract.options import Options
+from pipeline.contract.records import Options
 
 # On a CPU that others use too, the time that this process has had says more than the time that passed.
 clock = time.perf_counter if torch.cuda.is_available() else time.process_time

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from provision import provision
+from provisioning.provision import provision
 from websockets.asyncio.client import ClientConnection, connect
 
 from pipeline.clients import resources as clients

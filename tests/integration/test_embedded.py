@@ -14,7 +14,7 @@ import httpx
 import pytest
 from embedded import configuration
 from embedded.storage.data_folder import new_credentials
-from provision import provision
+from provisioning.provision import provision
 from provisioning.recovery import refill_queues
 from structlog.testing import capture_logs
 from supervision.ports import free_port

@@ -14,7 +14,7 @@ from pipeline.access.api_keys import Caller
 from pipeline.access.key_lookup import KeyLookup
 from pipeline.clients.resources import Resources
 from pipeline.contract import layout
-from pipeline.contract.record import format_utc
+from pipeline.contract.records import format_utc
 from pipeline.errors import Unauthorized
 from pipeline.ids import utc_now
 from pipeline.settings import Settings

@@ -7,8 +7,8 @@ from typing import Any
 import boto3
 import pytest
 from botocore.exceptions import ClientError
-from provision import provision
 from provisioning import buckets
+from provisioning.provision import provision
 from structlog.testing import capture_logs
 
 from pipeline.contract import layout

@@ -12,7 +12,7 @@ from gpu_runner.engines.qwen.engine import QwenEngine
 from gpu_runner.engines.qwen.model import SAMPLE_RATE, Model
 from gpu_runner.engines.qwen.prompts import QwenPrompt
 from pipeline.audio.reference_audio import Recording
-from pipeline.contract.options import Options
+from pipeline.contract.records import Options
 from pipeline.settings import Settings
 from tests.qwen import tiny_checkpoint
 from tests.qwen.stages import never_ending

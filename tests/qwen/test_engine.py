@@ -17,7 +17,7 @@ from gpu_runner.engines.qwen.engine import QwenEngine
 from gpu_runner.engines.qwen.model import FRAME_SAMPLES, SAMPLE_RATE, Model
 from gpu_runner.engines.qwen.prompts import QwenPrompt
 from gpu_runner.engines.qwen.text import parts_of
-from pipeline.contract.options import Options
+from pipeline.contract.records import Options
 from pipeline.errors import InvalidInput, SynthesisFailed, Unavailable
 from pipeline.settings import Settings
 from tests.qwen.conftest import greedy

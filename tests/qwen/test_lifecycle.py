@@ -21,8 +21,7 @@ from pipeline.audio import reference_audio
 from pipeline.clients.resources import Resources
 from pipeline.clients.storage import JSON
 from pipeline.contract import layout
-from pipeline.contract.options import Options
-from pipeline.contract.records import ReplyTo, Request, Source, Subscriber, Succeeded
+from pipeline.contract.records import Options, ReplyTo, Request, Source, Subscriber, Succeeded
 from pipeline.domain import jobs
 from pipeline.settings import Settings
 from tests.qwen.stages import FailingRunner, allocating

@@ -10,7 +10,7 @@ from transformers import (
 
 from gpu_runner.engines.qwen.network.kernels import PLAIN
 from gpu_runner.engines.qwen.network.sampling import Choice, Sampling, Settings, choose, penalise
-from pipeline.contract.options import Options
+from pipeline.contract.records import Options
 
 LOGITS = torch.randn(3, 100, generator=torch.Generator().manual_seed(3)) * 3
 

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from gpu_runner.engines.qwen.checkpoint import stand_ins
-from pipeline.contract.options import LANGUAGES
+from pipeline.contract.records import LANGUAGES
 
 GROUPS = 16  # codes a frame
 SPECIALS = 1024  # ids after the codes in the talker's vocabulary; the library counts on their number

@@ -5,8 +5,7 @@ from pipeline.audio.wav import WAV
 from pipeline.clients.resources import Resources
 from pipeline.clients.storage import JSON
 from pipeline.contract import layout
-from pipeline.contract.options import Options
-from pipeline.contract.records import Failed, NewReference, Request, Source, Succeeded, VoiceMetadata
+from pipeline.contract.records import Failed, NewReference, Options, Request, Source, Succeeded, VoiceMetadata
 from pipeline.domain import jobs, sessions
 from tests.support.speech import voice, voice_wav
 

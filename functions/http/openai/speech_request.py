@@ -15,8 +15,8 @@ from pipeline.audio.output_formats import FASTEST, SLOWEST, FormatName
 from pipeline.clients.resources import Resources
 from pipeline.clients.storage import NewObject
 from pipeline.contract import layout
-from pipeline.contract.options import Options, check_options
-from pipeline.contract.records import NewReference, Request, Source
+from pipeline.contract.options import check_options
+from pipeline.contract.records import NewReference, Options, Request, Source
 from pipeline.domain import jobs, sessions
 from pipeline.errors import InvalidInput
 from pipeline.ids import Owner

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from functions.websocket.message_schemas import RECEIVED_BY_CLIENTS, SENT_BY_CLIENTS
-from pipeline.contract.options import Options
+from pipeline.contract.records import Options
 
 # What each channel carries to clients, by the names of the messages.
 EVENTS = ("queued", "started", "generating", "tts_complete", "embedding_complete", "error")

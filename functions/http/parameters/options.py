@@ -9,7 +9,8 @@ from typing import Annotated, Any
 from fastapi import Depends, Form
 from starlette.requests import Request
 
-from pipeline.contract.options import Options, check_options
+from pipeline.contract.options import check_options
+from pipeline.contract.records import Options
 from pipeline.errors import InvalidInput
 
 

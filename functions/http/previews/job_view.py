@@ -3,8 +3,7 @@
 from pydantic import BaseModel, Field
 
 from functions.previews.urls import audio_url
-from pipeline.contract.record import UtcSeconds
-from pipeline.contract.records import Failed, Timings
+from pipeline.contract.records import Failed, Timings, UtcSeconds
 from pipeline.domain import jobs
 
 

@@ -14,7 +14,7 @@ from functions.previews.requests import ReferenceAt, find_reference, preview_req
 from pipeline.access.owners import new_id
 from pipeline.access.webhook_receivers import check_webhook
 from pipeline.contract import records
-from pipeline.contract.options import Options
+from pipeline.contract.records import Options
 from pipeline.domain import jobs, sessions
 from pipeline.errors import InvalidInput
 from pipeline.logs import current_correlation_id

@@ -13,7 +13,7 @@ from functions.http.routing.idempotent_route import IdempotentRoute
 from functions.previews.requests import WholeText
 from pipeline.access.owners import new_id
 from pipeline.contract import retention
-from pipeline.contract.record import UtcSeconds
+from pipeline.contract.records import UtcSeconds
 from pipeline.domain import presigned_urls, sessions
 from pipeline.errors import InvalidAudio, InvalidInput, TooLarge, Unavailable
 

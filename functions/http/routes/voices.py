@@ -10,8 +10,7 @@ from functions.http.routing.authorized_route import requires
 from functions.http.routing.dependencies import FromCaller, FromResources
 from functions.http.routing.idempotent_route import IdempotentRoute
 from functions.previews.requests import WholeText
-from pipeline.contract.record import UtcSeconds
-from pipeline.contract.records import VoiceMetadata
+from pipeline.contract.records import UtcSeconds, VoiceMetadata
 from pipeline.domain import voice_changes, voice_names, voice_renaming, voices
 from pipeline.errors import Expired, InvalidAudio, InvalidInput, NameTaken, NotFound, Unavailable
 

@@ -7,7 +7,7 @@ from functions.http.responses import problems
 from functions.http.routing.authorized_route import AuthorizedRoute, requires
 from functions.http.routing.dependencies import FromCaller, FromResources
 from pipeline.access import ws_tickets
-from pipeline.contract.record import UtcSeconds
+from pipeline.contract.records import UtcSeconds
 from pipeline.errors import Unavailable
 
 router = APIRouter(tags=["WebSocket"], route_class=AuthorizedRoute)

@@ -9,8 +9,7 @@ from pydantic import BaseModel, Field
 
 from pipeline.clients.resources import Resources
 from pipeline.contract import layout
-from pipeline.contract.record import UtcSeconds
-from pipeline.contract.records import Failed, Succeeded
+from pipeline.contract.records import Failed, Succeeded, UtcSeconds
 from pipeline.domain import jobs
 from pipeline.ids import lowest_id
 

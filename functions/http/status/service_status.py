@@ -12,8 +12,7 @@ from functions.http.status.job_statistics import JobStatistics, read_statistics
 from pipeline.clients.queues import Queue
 from pipeline.clients.resources import Resources
 from pipeline.contract import layout
-from pipeline.contract.record import UtcSeconds
-from pipeline.contract.records import LastSweep
+from pipeline.contract.records import LastSweep, UtcSeconds
 from pipeline.errors import Unavailable
 
 FRESH = timedelta(seconds=5)

@@ -29,7 +29,7 @@ from gpu_runner.engines.qwen.stages.generator import End, Progress
 from gpu_runner.engines.qwen.stages.scheduler import Scheduler
 from gpu_runner.engines.qwen.text import has_words
 from pipeline.audio.reference_audio import Recording, Samples
-from pipeline.contract.options import Options
+from pipeline.contract.records import Options
 from pipeline.errors import InvalidInput, PipelineError
 
 log = structlog.get_logger()

@@ -5,8 +5,7 @@ from urllib.parse import unquote_plus
 
 from pydantic import BaseModel, Field, ValidationError
 
-from pipeline.contract.record import Record
-from pipeline.contract.records import Subscriber
+from pipeline.contract.records import Record, Subscriber
 
 
 class Notification(Record):

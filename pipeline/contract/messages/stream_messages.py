@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
-from pipeline.contract.record import Record
+from pipeline.contract.records import Record
 
 # About 26 KB per message at 24 kHz: API Gateway limits frames to 32 KB.
 CHUNK_MAX_SECONDS = 0.4

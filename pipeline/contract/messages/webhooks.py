@@ -11,7 +11,7 @@ from datetime import datetime
 
 from pydantic import AwareDatetime, Field, ValidationError
 
-from pipeline.contract.record import Record
+from pipeline.contract.records import Record
 
 SECRET_PREFIX = "whsec_"  # noqa: S105 - what every secret begins with
 SECRET_BYTES = 32

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from gpu_runner.engines.qwen.network.kernels import Kernels
-from pipeline.contract.options import Options
+from pipeline.contract.records import Options
 
 FEW = 64  # candidates that the fast path considers; the published top_k is 50
 

@@ -14,8 +14,7 @@ from functions.websocket import messages
 from functions.websocket.dispatch import SCOPES
 from functions.websocket.message_schemas import RECEIVED_BY_CLIENTS, SENT_BY_CLIENTS
 from pipeline.contract.messages.stream_messages import AudioChunk, AudioProgress, StreamStarted, stream_message
-from pipeline.contract.options import Options
-from pipeline.contract.records import Outcome, ReplyTo, Subscriber
+from pipeline.contract.records import Options, Outcome, ReplyTo, Subscriber
 from pipeline.errors import InvalidInput
 from tests.support.api import api
 from tests.support.fake_service import FakeService

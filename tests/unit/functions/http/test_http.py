@@ -17,8 +17,7 @@ from supervision.ports import free_port
 from pipeline.audio.reference_audio import encode_wav
 from pipeline.contract import layout
 from pipeline.contract.messages.queue_messages import parse_queue_message
-from pipeline.contract.options import Options
-from pipeline.contract.records import Request
+from pipeline.contract.records import Options, Request
 from pipeline.domain import jobs, voice_changes
 from pipeline.errors import Misconfigured, SynthesisFailed, Unavailable
 from pipeline.settings import Settings

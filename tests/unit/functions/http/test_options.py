@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.contract.options import LANGUAGES, Options, check_options
-from pipeline.contract.records import Request
+from pipeline.contract.options import check_options
+from pipeline.contract.records import LANGUAGES, Options, Request
 from pipeline.errors import InvalidInput
 
 

@@ -14,8 +14,7 @@ from pipeline.access.api_keys import ANONYMOUS
 from pipeline.audio.reference_audio import encode_wav
 from pipeline.contract import layout
 from pipeline.contract.messages.queue_messages import parse_queue_message
-from pipeline.contract.options import Options
-from pipeline.contract.records import ReplyTo, Request, Subscriber
+from pipeline.contract.records import Options, ReplyTo, Request, Subscriber
 from pipeline.domain import jobs, sessions, voice_changes, voices
 from tests.support.fake_service import FakeService, spoken
 

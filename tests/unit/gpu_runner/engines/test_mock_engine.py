@@ -10,7 +10,7 @@ from gpu_runner.engines import PromptRejected, Reference, Utterance, VoicePrompt
 from gpu_runner.engines.mock import LONGEST_SECONDS, SAMPLE_RATE, SHORTEST_SECONDS, MockEngine, MockPrompt, hum
 from gpu_runner.engines.pitch import HIGHEST, LOWEST, median_pitch
 from pipeline.audio.reference_audio import Recording
-from pipeline.contract.options import Options
+from pipeline.contract.records import Options
 from pipeline.errors import InvalidInput
 from tests.support.engines import Listener, speak
 from tests.support.speech import voice

@@ -11,7 +11,7 @@ from gpu_runner.engines import CannotLoad, Engine, EngineLost, Finished, Piece, 
 from gpu_runner.engines.mock import MockPrompt, hum
 from gpu_runner.synthesis.engine_loop import EngineFailed, Speech
 from gpu_runner.synthesis.engine_thread import NAME, EngineThread, Stopping
-from pipeline.contract.options import Options
+from pipeline.contract.records import Options
 from pipeline.errors import InvalidInput
 from tests.support.engines import ClosedBatchEngine, ScriptedEngine
 from tests.support.speech import voice

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from pipeline.contract.options import Options
-from pipeline.contract.record import Record, format_utc
 from pipeline.contract.records import (
     ConnectionState,
     Failed,
     NewReference,
+    Options,
     Preview,
+    Record,
     ReplyTo,
     Request,
     Source,
@@ -22,6 +22,7 @@ from pipeline.contract.records import (
     Timings,
     VoiceChange,
     VoiceMetadata,
+    format_utc,
     outcome_fields,
     parse_outcome,
 )
