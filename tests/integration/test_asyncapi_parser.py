@@ -26,11 +26,11 @@ def faults(text: str) -> list[str]:
     return found
 
 
-def test_the_document_is_valid() -> None:
+def test_asyncapi_parser_accepts_document() -> None:
     assert faults(json.dumps(document())) == []
 
 
-def test_a_wrong_document_is_not() -> None:
+def test_asyncapi_parser_rejects_bad_action() -> None:
     wrong = json.loads(json.dumps(document()))
     wrong["operations"]["send"]["action"] = "shout"
     assert faults(json.dumps(wrong)) != []

@@ -78,7 +78,7 @@ async def two_jobs(resources: Resources) -> dict[str, str]:
     return {"FIRST_JOB_ID": requests[0].job_id, "SECOND_JOB_ID": requests[1].job_id}
 
 
-async def test_http(resources: Resources) -> None:
+async def test_http_function_serves_events(resources: Resources) -> None:
     one, two = recorded("http_get"), recorded("http_get")
     two["requestContext"]["requestId"] = "another="
     for event in (one, two):
@@ -88,7 +88,7 @@ async def test_http(resources: Resources) -> None:
     assert [answer["headers"]["x-correlation-id"] for answer in answers] == ["JKJaXmPLvHcESHA=", "another="]
 
 
-async def test_spans_are_sent_before_the_process_is_frozen(resources: Resources) -> None:
+async def test_http_function_flushes_spans(resources: Resources) -> None:
     collector = Collector()
     event = recorded("http_get")
     event["headers"]["traceparent"] = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -101,7 +101,7 @@ async def test_spans_are_sent_before_the_process_is_frozen(resources: Resources)
     assert {one.key: one.value.string_value for one in span.attributes} == {"method": "GET", "path": "/voices"}
 
 
-async def test_outcomes_and_dead_letters(resources: Resources) -> None:
+async def test_dead_letters_and_notify_functions(resources: Resources) -> None:
     said = await two_jobs(resources)
     dead = recorded("sqs_dead_letters", **said)
     (answer,) = await invoked(resources, "functions.aws.dead_letters.handler", dead)
@@ -113,13 +113,13 @@ async def test_outcomes_and_dead_letters(resources: Resources) -> None:
 
 
 @pytest.mark.parametrize("name", ["schedule", "schedule_rule"])
-async def test_the_sweep(resources: Resources, name: str) -> None:
+async def test_sweep_function_runs(resources: Resources, name: str) -> None:
     (swept,) = await invoked(resources, "functions.aws.sweep.handler", recorded(name))
     assert swept
     assert set(swept.values()) == {0}
 
 
-async def test_the_routes_of_the_websocket(resources: Resources) -> None:
+async def test_websocket_functions_connect_disconnect(resources: Resources) -> None:
     connect, leave = recorded("websocket_connect"), recorded("websocket_disconnect")
     connection = layout.connection(connect["requestContext"]["connectionId"])
     await resources.bucket.put(connection, b"{}", JSON)
@@ -129,7 +129,7 @@ async def test_the_routes_of_the_websocket(resources: Resources) -> None:
     assert await resources.bucket.get(connection) is None
 
 
-async def test_a_wrong_setting_is_named_when_a_function_starts(resources: Resources) -> None:
+async def test_function_start_names_bad_setting(resources: Resources) -> None:
     done = await asyncio.to_thread(run, resources, "functions.aws.sweep.handler", PREVIEW_RETENTION_MINUTES="soon")
     assert done.returncode != 0
     assert "PREVIEW_RETENTION_MINUTES" in done.stderr

@@ -33,7 +33,7 @@ async def remote(resources: Resources) -> AsyncIterator[Resources]:
         yield remote
 
 
-async def test_a_worker_does_its_jobs_through_them(resources: Resources, remote: Resources) -> None:
+async def test_worker_uses_client_processes(resources: Resources, remote: Resources) -> None:
     orders = [await order_new(resources) for _ in range(5)]
     assert len(client_processes()) == 2
     async with real_time_worker(remote, ScriptedEngine()):
@@ -45,13 +45,13 @@ async def test_a_worker_does_its_jobs_through_them(resources: Resources, remote:
     assert list(await resources.synthesis.receive(10, wait_seconds=0)) == []
 
 
-async def test_a_listing_comes_through(remote: Resources) -> None:
+async def test_remote_list_returns_keys(remote: Resources) -> None:
     for key in ("a/1", "a/2", "b/1"):
         await remote.bucket.put(key, b"", "text/plain")
     assert [item.key async for item in remote.bucket.list("a/", start_after="a/1")] == ["a/2"]
 
 
-async def test_what_a_call_raises_is_raised_here(remote: Resources) -> None:
+async def test_remote_call_raises_same_error(remote: Resources) -> None:
     await remote.bucket.put("k", b"body", "text/plain")
     with pytest.raises(PreconditionFailed):
         await remote.bucket.read("k", if_match='"other"')
@@ -61,7 +61,7 @@ async def test_what_a_call_raises_is_raised_here(remote: Resources) -> None:
             await elsewhere.synthesis.ping()
 
 
-async def test_a_poll_that_is_given_up_ends_in_the_process_too(resources: Resources) -> None:
+async def test_remote_poll_cancelled(resources: Resources) -> None:
     asked, hung_up = asyncio.Event(), asyncio.Event()
 
     async def never_answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -84,7 +84,7 @@ async def test_a_poll_that_is_given_up_ends_in_the_process_too(resources: Resour
             await hung_up.wait()
 
 
-async def test_a_killed_process_is_replaced_and_its_calls_are_an_outage(remote: Resources) -> None:
+async def test_killed_client_process_is_replaced(remote: Resources) -> None:
     killed = client_processes()
     polls = [asyncio.create_task(remote.synthesis.receive(10, wait_seconds=20)) for _ in killed]
     await asyncio.sleep(0.2)
@@ -105,7 +105,7 @@ async def _answers(remote: Resources) -> bool:
     return True
 
 
-async def test_they_leave_signals_to_the_worker_and_end_with_it(resources: Resources) -> None:
+async def test_client_process_ignores_sigterm(resources: Resources) -> None:
     async with in_processes(resources, 1) as remote:
         (process,) = client_processes()
         os.kill(process.pid, signal.SIGTERM)

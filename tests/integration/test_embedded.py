@@ -119,7 +119,7 @@ async def _told(resources: Resources) -> list[str]:
     return [key for body in await _bodies(resources.events) for key in events.keys_created(body)]
 
 
-async def test_a_message_of_another_group_does_not_wait_behind_a_flood(resources: Resources) -> None:
+async def test_queue_is_fair_between_groups(resources: Resources) -> None:
     for number in range(25):
         await resources.synthesis.send(f"alice {number}", group="alice")
     assert await _bodies(resources.synthesis) == [f"alice {number}" for number in range(10)]
@@ -128,9 +128,7 @@ async def test_a_message_of_another_group_does_not_wait_behind_a_flood(resources
     assert await _bodies(resources.synthesis) == [f"alice {number}" for number in range(19, 25)]
 
 
-async def test_objects_survive_kill_9_and_the_queues_are_filled_again(
-    own_settings: Settings, tmp_path: Path
-) -> None:
+async def test_store_recovers_after_sigkill(own_settings: Settings, tmp_path: Path) -> None:
     async with running(own_settings, tmp_path), connect(own_settings) as resources:
         open_job, done_job = _request(resources), _request(resources)
         await jobs.accept(resources, open_job)
@@ -148,7 +146,7 @@ async def test_objects_survive_kill_9_and_the_queues_are_filled_again(
         assert await _told(resources) == [layout.outcome(done_job.job_id)]
 
 
-async def test_only_what_may_have_been_lost_is_told_again(resources: Resources) -> None:
+async def test_refill_resends_recent_events_only(resources: Resources) -> None:
     key = layout.outcome(_request(resources).job_id)
     await resources.bucket.put(key, b"{}", JSON)
     assert await _told(resources) == [key]
@@ -158,7 +156,7 @@ async def test_only_what_may_have_been_lost_is_told_again(resources: Resources) 
     assert await _told(resources) == [key]
 
 
-async def test_it_takes_message_groups_and_counts_shares(resources: Resources) -> None:
+async def test_store_supports_groups_and_quotas(resources: Resources) -> None:
     few = resources.settings.model_copy(update={"requests_per_minute": 40})
     async with connect(few) as one, connect(few) as other:
         with capture_logs() as logs:
@@ -174,7 +172,7 @@ async def test_it_takes_message_groups_and_counts_shares(resources: Resources) -
         assert sum(isinstance(result, QuotaStatus) for result in results) == 40
 
 
-async def test_a_link_opens_one_object_and_ends(resources: Resources) -> None:
+async def test_presigned_url_object_and_expiry(resources: Resources) -> None:
     async with httpx.AsyncClient() as client:
         for name in ("mine", "other"):
             await resources.bucket.put(f"audio/previews/{name}.wav", name.encode(), "audio/wav")
@@ -200,9 +198,7 @@ async def test_a_link_opens_one_object_and_ends(resources: Resources) -> None:
         ({"key": "audio/uploads/other/upload"}, b"x", 403),
     ],
 )
-async def test_an_upload_form_is_bound_to_its_session_size_and_type(
-    resources: Resources, changed: dict[str, str], body: bytes, status: int
-) -> None:
+async def test_upload_form_limits(resources: Resources, changed: dict[str, str], body: bytes, status: int) -> None:
     async with httpx.AsyncClient() as client:
         form = await resources.bucket.presign_post(
             "audio/uploads/mine/upload", content_type="audio/wav", max_bytes=10, lifetime=timedelta(minutes=1)
@@ -213,7 +209,7 @@ async def test_an_upload_form_is_bound_to_its_session_size_and_type(
         assert stored == (["audio/uploads/mine/upload"] if status == 204 else [])
 
 
-async def test_a_long_poll_ends_when_its_message_arrives(resources: Resources) -> None:
+async def test_long_poll_returns_on_arrival(resources: Resources) -> None:
     waits = []
     for number in range(9):
         poll = asyncio.create_task(resources.synthesis.receive(1, wait_seconds=10))
@@ -227,7 +223,7 @@ async def test_a_long_poll_ends_when_its_message_arrives(resources: Resources) -
     assert statistics.median(waits) < 0.025, waits
 
 
-async def test_the_poll_of_a_client_that_is_gone_takes_no_message(resources: Resources) -> None:
+async def test_cancelled_poll_takes_no_message(resources: Resources) -> None:
     async with connect(resources.settings) as killed:
         await killed.synthesis.ping()
         poll = asyncio.create_task(killed.synthesis.receive(1, wait_seconds=10))

@@ -39,7 +39,7 @@ async def client(resources: Resources) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
-async def test_the_whole_life(client: httpx.AsyncClient, resources: Resources, reference: bytes) -> None:
+async def test_voice_lifecycle(client: httpx.AsyncClient, resources: Resources, reference: bytes) -> None:
     async with speaking(resources):
         preview = await client.post("/preview", data=FORM, files={"audio": ("a.wav", reference)})
         assert (preview.status_code, preview.content) == (200, SPOKEN)
@@ -77,7 +77,7 @@ async def test_the_whole_life(client: httpx.AsyncClient, resources: Resources, r
     assert [item.key async for item in resources.voices.list("")] == []
 
 
-async def test_a_failure_comes_back_as_a_problem(
+async def test_failed_preview_returns_problem(
     client: httpx.AsyncClient, resources: Resources, reference: bytes
 ) -> None:
     async with speaking(resources):
@@ -89,9 +89,7 @@ async def test_a_failure_comes_back_as_a_problem(
     assert answer.json()["error"] == "It can't be said."
 
 
-async def test_voices_are_listed_by_their_ids_though_the_storage_sorts_otherwise(
-    client: httpx.AsyncClient, reference: bytes
-) -> None:
+async def test_voices_sorted_by_id(client: httpx.AsyncClient, reference: bytes) -> None:
     session_id = (await client.post("/upload", files={"audio": ("a", reference)})).json()["session_id"]
     for name in ("Nova", "Nova 2", "Nova2", "Nova 2 b"):
         saved = await client.post("/voices", json={"session_id": session_id, "name": name})
@@ -106,7 +104,7 @@ async def test_voices_are_listed_by_their_ids_though_the_storage_sorts_otherwise
     assert seen == ["nova", "nova-2", "nova-2-b", "nova2"]
 
 
-async def test_a_job_goes_on_without_its_client(
+async def test_job_continues_after_client_timeout(
     client: httpx.AsyncClient, resources: Resources, reference: bytes
 ) -> None:
     with pytest.raises(httpx.ReadTimeout):
@@ -117,7 +115,7 @@ async def test_a_job_goes_on_without_its_client(
     assert (await client.get(answer.json()["audio_url"])).content == SPOKEN
 
 
-async def test_a_client_that_hangs_up_does_not_lose_its_job(
+async def test_job_continues_after_disconnect(
     client: httpx.AsyncClient, resources: Resources, reference: bytes
 ) -> None:
     address = urlsplit(str(client.base_url))
@@ -133,7 +131,7 @@ async def test_a_client_that_hangs_up_does_not_lose_its_job(
     assert (await client.get(f"/jobs/{job_id}")).json()["status"] == "succeeded"
 
 
-async def test_waiting_as_long_as_the_client_likes(client: httpx.AsyncClient, resources: Resources) -> None:
+async def test_prefer_wait_is_applied(client: httpx.AsyncClient, resources: Resources) -> None:
     session_id = await _upload(client)
     form = {"session_id": session_id, "response_text": "Hello."}
     began = time.monotonic()
@@ -150,7 +148,7 @@ async def _upload(client: httpx.AsyncClient) -> str:
     return session_id
 
 
-async def test_an_upload_past_the_api_is_checked_at_its_first_use(
+async def test_direct_upload_validated_on_use(
     client: httpx.AsyncClient, resources: Resources, reference: bytes
 ) -> None:
     ticket = (await client.post("/uploads", json={"transcription": "What I say."})).json()
@@ -169,7 +167,7 @@ async def test_an_upload_past_the_api_is_checked_at_its_first_use(
     assert saved.json()["transcription_file"] == keys.transcription
 
 
-async def test_a_body_that_says_it_is_too_large_is_refused_before_it_comes(client: httpx.AsyncClient) -> None:
+async def test_body_content_length_too_large(client: httpx.AsyncClient) -> None:
     address = urlsplit(str(client.base_url))
     reader, writer = await asyncio.open_connection(address.hostname, address.port)
     writer.write(b"POST /preview HTTP/1.1\r\nHost: localhost\r\nContent-Length: 999999999\r\n\r\n")
@@ -178,7 +176,7 @@ async def test_a_body_that_says_it_is_too_large_is_refused_before_it_comes(clien
     writer.close()
 
 
-async def test_a_body_without_a_length_that_turns_out_too_large(resources: Resources) -> None:
+async def test_body_chunked_too_large(resources: Resources) -> None:
     async def body() -> AsyncIterator[bytes]:
         yield b'--b\r\nContent-Disposition: form-data; name="audio"; filename="a"\r\n\r\n'
         for _ in range(13):
@@ -192,7 +190,7 @@ async def test_a_body_without_a_length_that_turns_out_too_large(resources: Resou
         assert (await client.get("/health")).status_code == 200
 
 
-async def test_many_at_once_each_get_their_own(
+async def test_concurrent_previews_have_own_jobs(
     client: httpx.AsyncClient, resources: Resources, reference: bytes
 ) -> None:
     async with speaking(resources):
@@ -203,7 +201,7 @@ async def test_many_at_once_each_get_their_own(
     assert len({answer.headers["x-job-id"] for answer in answers}) == 8
 
 
-async def test_what_has_expired_is_gone_for_everyone(
+async def test_expired_preview_and_upload_return_410(
     client: httpx.AsyncClient, resources: Resources, reference: bytes
 ) -> None:
     async with speaking(resources):
@@ -221,9 +219,7 @@ def nowhere(settings: Settings) -> Settings:
     return changed(settings, aws_endpoint_url="http://127.0.0.1:9")
 
 
-async def test_without_storage_and_queue_health_says_so_and_requests_are_503(
-    nowhere: Settings, reference: bytes
-) -> None:
+async def test_unreachable_storage_returns_503(nowhere: Settings, reference: bytes) -> None:
     async with api(nowhere) as client:
         health, preview, voices = await asyncio.gather(
             client.get("/health"),
@@ -238,14 +234,14 @@ async def test_without_storage_and_queue_health_says_so_and_requests_are_503(
         assert "127.0.0.1" not in answer.text
 
 
-async def test_buckets_that_are_not_there_are_named_too(resources: Resources) -> None:
+async def test_health_names_missing_resources(resources: Resources) -> None:
     other = changed(resources.settings, voices_bucket="not-there", synthesis_queue="not-there")
     async with api(other) as client:
         answer = await client.get("/health")
     assert answer.json()["error"] == "Can't reach: voice storage, synthesis queue."
 
 
-async def test_a_storage_that_loses_its_bucket_in_the_middle_accepts_nothing(
+async def test_preview_missing_queue_stores_nothing(
     client: httpx.AsyncClient, resources: Resources, reference: bytes
 ) -> None:
     queueless = changed(resources.settings, synthesis_queue="not-there")
@@ -255,7 +251,7 @@ async def test_a_storage_that_loses_its_bucket_in_the_middle_accepts_nothing(
     assert [item.key async for item in resources.bucket.list(layout.JOBS)] == []
 
 
-async def test_a_flac_is_kept_as_mono_wav(client: httpx.AsyncClient, resources: Resources) -> None:
+async def test_flac_stored_as_mono_wav(client: httpx.AsyncClient, resources: Resources) -> None:
     session_id = await _upload(client)
     stored = await resources.bucket.get(layout.session(session_id).audio)
     assert stored is not None
@@ -263,9 +259,7 @@ async def test_a_flac_is_kept_as_mono_wav(client: httpx.AsyncClient, resources: 
     assert len(stored) == len(encode_wav(voice(120.0)))
 
 
-async def test_links_lead_through_the_api_where_the_storage_is_on_loopback_and_the_api_is_not(
-    resources: Resources, reference: bytes
-) -> None:
+async def test_links_use_api_for_loopback_storage(resources: Resources, reference: bytes) -> None:
     settings = changed(resources.settings, host="0.0.0.0", auth="none")
     async with api(settings) as client, speaking(resources):
         form = (await client.post("/uploads")).json()

@@ -57,7 +57,7 @@ async def names(lines: AsyncIterator[str]) -> list[str]:
     return [line.removeprefix("event: ") async for line in lines if line.startswith("event: ")]
 
 
-async def test_events_come_from_a_worker_while_it_makes_the_audio(url: str, resources: Resources) -> None:
+async def test_events_stream_during_synthesis(url: str, resources: Resources) -> None:
     order = await accepted(
         resources, "Long enough to last for some seconds, so that there is something to tell. " * 2
     )
@@ -72,7 +72,7 @@ async def test_events_come_from_a_worker_while_it_makes_the_audio(url: str, reso
     assert json.loads(found[-1].removeprefix("data: "))["data"]["audio_seconds"] > 0
 
 
-async def test_every_follower_is_told_of_the_end_whichever_process_it_is_at(url: str, resources: Resources) -> None:
+async def test_completion_reaches_all_processes(url: str, resources: Resources) -> None:
     order = await accepted(resources)
     async with (
         served(local_app(resources.settings)) as other_url,
@@ -92,7 +92,7 @@ def nothing(listed: Callable[[], Awaitable[list[str]]]) -> Callable[[], Awaitabl
     return is_empty
 
 
-async def test_a_client_that_hangs_up_leaves_nothing_behind(url: str, resources: Resources) -> None:
+async def test_disconnect_removes_subscriber(url: str, resources: Resources) -> None:
     order = await accepted(resources)
     async with following(url, order.job_id) as lines:
         await anext(lines)
@@ -100,7 +100,7 @@ async def test_a_client_that_hangs_up_leaves_nothing_behind(url: str, resources:
     await eventually(nothing(subscribers(resources, order.job_id)))
 
 
-async def test_a_client_that_stops_reading_holds_up_nobody(url: str, resources: Resources) -> None:
+async def test_stalled_client_blocks_no_others(url: str, resources: Resources) -> None:
     order, parts = await accepted(resources), urlsplit(url)
     _, writer = await asyncio.open_connection(parts.hostname, parts.port, limit=1)
     writer.write(f"GET /jobs/{order.job_id}/events HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
@@ -116,7 +116,7 @@ async def test_a_client_that_stops_reading_holds_up_nobody(url: str, resources: 
     writer.close()
 
 
-async def test_head_of_a_stream_is_answered_at_once(url: str, resources: Resources) -> None:
+async def test_head_returns_immediately(url: str, resources: Resources) -> None:
     order = await accepted(resources)
     async with httpx.AsyncClient(base_url=url, timeout=5) as client:
         answer = await client.head(f"/jobs/{order.job_id}/events")

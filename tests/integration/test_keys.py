@@ -22,14 +22,14 @@ from pipeline.settings import Settings
 ALICE = Caller("alice", "0123456789ab", frozenset({"preview"}))
 
 
-async def test_of_many_who_redeem_a_ticket_at_once_one_succeeds(resources: Resources) -> None:
+async def test_ticket_redeemed_once_concurrently(resources: Resources) -> None:
     text, _ = await ws_tickets.issue(resources, ALICE)
     results = await asyncio.gather(*(ws_tickets.redeem(resources, text) for _ in range(32)), return_exceptions=True)
     assert results.count(ALICE) == 1
     assert sum(isinstance(result, Unauthorized) for result in results) == 31
 
 
-async def test_administrators_lose_nothing_of_each_others_changes(resources: Resources) -> None:
+async def test_key_changes_merge_concurrently(resources: Resources) -> None:
     _, record = await api_keys.make(resources, owner="alice", name="", scopes=["preview"], expires_at=None)
     later = resources.clock() + timedelta(days=9)
     await asyncio.gather(
@@ -41,7 +41,7 @@ async def test_administrators_lose_nothing_of_each_others_changes(resources: Res
     assert listed.record.revoked_at is not None
 
 
-async def test_a_key_is_known_with_its_last_use(resources: Resources) -> None:
+async def test_key_lookup_records_last_use(resources: Resources) -> None:
     text, record = await api_keys.make(resources, owner="alice", name="", scopes=["preview"], expires_at=None)
     key_lookup = KeyLookup(resources)
     callers = await asyncio.gather(*(key_lookup.caller(text) for _ in range(8)))
@@ -82,7 +82,7 @@ async def command(settings: Settings, *arguments: str, **environment: str) -> En
     return Ended(process.returncode, output.decode(), words.decode())
 
 
-async def test_a_keys_life_on_the_command_line(resources: Resources) -> None:
+async def test_key_commands_lifecycle(resources: Resources) -> None:
     settings = resources.settings
     made = await command(settings, "make", "--owner", "alice", "--name", "laptop", "--expires-in-days", "9")
     assert made.status == 0, made.words
@@ -129,9 +129,7 @@ async def test_a_keys_life_on_the_command_line(resources: Resources) -> None:
         (["revoke", "vck_000000000000_x"], 1, "key_id should be"),
     ],
 )
-async def test_what_can_not_be_is_said_in_a_line(
-    resources: Resources, arguments: list[str], status: int, words: str
-) -> None:
+async def test_key_commands_bad_value(resources: Resources, arguments: list[str], status: int, words: str) -> None:
     ended = await command(resources.settings, *arguments)
     assert (ended.status, ended.output) == (status, "")
     assert words in ended.words
@@ -139,7 +137,7 @@ async def test_what_can_not_be_is_said_in_a_line(
     assert [item async for item in resources.voices.list(layout.KEYS)] == []
 
 
-async def test_settings_and_storage_that_can_not_serve_are_said_in_a_line(settings: Settings) -> None:
+async def test_key_commands_bad_environment(settings: Settings) -> None:
     wrong = await command(settings, "list", PORT="eighty")
     assert (wrong.status, wrong.output) == (2, "")
     assert wrong.words.startswith("PORT: ")
@@ -161,14 +159,14 @@ async def test_settings_and_storage_that_can_not_serve_are_said_in_a_line(settin
         (["expire", "000000000000", "--at", "2030-01-01"], "2030-01-01T00:00:00Z"),
     ],
 )
-async def test_a_command_that_can_not_be_read(settings: Settings, arguments: list[str], words: str) -> None:
+async def test_key_commands_usage_error(settings: Settings, arguments: list[str], words: str) -> None:
     ended = await command(settings, *arguments)
     assert (ended.status, ended.output) == (2, "")
     assert words in ended.words
     assert "Traceback" not in ended.words
 
 
-async def test_a_webhooks_secret_and_receiver_on_the_command_line(resources: Resources) -> None:
+async def test_webhook_commands(resources: Resources) -> None:
     settings = resources.settings
     url = "https://example.com/hook"
     early = await command(settings, "webhook-url", "--owner", "alice", url)

@@ -70,7 +70,7 @@ async def ask(connection: ClientConnection, type_: str, **data: Any) -> dict[str
     return answer
 
 
-async def test_a_voices_whole_life_with_a_key(url: str, resources: Resources) -> None:
+async def test_voice_lifecycle_with_key(url: str, resources: Resources) -> None:
     key = await key_of(resources, "alice")
     async with (
         speaking(resources),
@@ -93,7 +93,7 @@ async def test_a_voices_whole_life_with_a_key(url: str, resources: Resources) ->
     assert [item.key async for item in resources.bucket.list(layout.IN_FLIGHT)] == []
 
 
-async def test_who_shows_nothing_opens_no_socket(url: str, resources: Resources) -> None:
+async def test_socket_requires_credentials(url: str, resources: Resources) -> None:
     for shown in ({}, {"key": "vck_wrong"}, {"ticket": "wrong"}):
         with pytest.raises(InvalidStatus) as caught:
             async with socket(url, **shown):
@@ -103,7 +103,7 @@ async def test_who_shows_nothing_opens_no_socket(url: str, resources: Resources)
         assert json.loads(answer.body)["code"] == "unauthorized"
 
 
-async def test_a_ticket_opens_one_socket(url: str, resources: Resources) -> None:
+async def test_ticket_opens_one_socket(url: str, resources: Resources) -> None:
     async with httpx.AsyncClient(base_url=url, headers=bearer(await key_of(resources, "alice"))) as client:
         ticket = (await client.post("/ws-tickets")).json()["ticket"]
     async with socket(url, ticket=ticket) as connection:
@@ -113,7 +113,7 @@ async def test_a_ticket_opens_one_socket(url: str, resources: Resources) -> None
                 pass
 
 
-async def test_a_ticket_lives_for_a_minute(url: str, resources: Resources, clock: MovableClock) -> None:
+async def test_ticket_expires_after_one_minute(url: str, resources: Resources, clock: MovableClock) -> None:
     async with httpx.AsyncClient(base_url=url, headers=bearer(await key_of(resources, "alice"))) as client:
         ticket = (await client.post("/ws-tickets")).json()["ticket"]
     clock.ahead += timedelta(seconds=60)
@@ -122,9 +122,7 @@ async def test_a_ticket_lives_for_a_minute(url: str, resources: Resources, clock
             pass
 
 
-async def test_a_revoked_keys_connection_is_closed_within_a_minute(
-    url: str, resources: Resources, clock: MovableClock
-) -> None:
+async def test_revoked_key_closes_socket(url: str, resources: Resources, clock: MovableClock) -> None:
     key, kept = await key_of(resources, "alice"), await key_of(resources, "alice")
     async with socket(url, key=key) as connection, socket(url, key=kept) as other:
         await api_keys.revoke(resources, key.split("_")[1])
@@ -137,7 +135,7 @@ async def test_a_revoked_keys_connection_is_closed_within_a_minute(
                 pass
 
 
-async def test_an_owners_flood_ends_in_429(resources: Resources) -> None:
+async def test_owner_limits_return_429(resources: Resources) -> None:
     limits = changed(resources.settings, auth="keys", requests_per_minute=5, previews_in_flight=2)
     async with (
         served(local_app(limits)) as url,
@@ -171,15 +169,13 @@ schema = schemathesis.openapi.from_asgi("/openapi.json", API)
 @hypothesis_settings(
     max_examples=10, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck)
 )
-def test_the_description_is_true_of_who_may_come_in(case: "schemathesis.Case[Any]") -> None:
+def test_openapi_authentication(case: "schemathesis.Case[Any]") -> None:
     """It is sent with the key, without, and with a wrong one: then 401 is expected where the scheme says so."""
     FAKES.advance(minutes=1)  # or the wrong key would be throttled
     case.call_and_validate(headers=bearer(KEY), excluded_checks=[positive_data_acceptance])
 
 
-async def test_only_its_owner_follows_a_job_and_only_with_a_key_that_is_valid(
-    url: str, resources: Resources, clock: MovableClock
-) -> None:
+async def test_job_events_require_owner_and_valid_key(url: str, resources: Resources, clock: MovableClock) -> None:
     alice, bob = await key_of(resources, "alice"), await key_of(resources, "bob")
     async with httpx.AsyncClient(base_url=url) as client:
         sent = await client.post(

@@ -83,7 +83,7 @@ def seconds(recording: Recording) -> float:
     return len(recording.samples) / recording.sample_rate
 
 
-async def test_speech_in_six_formats(client: AsyncOpenAI, sample: bytes) -> None:
+async def test_speech_formats(client: AsyncOpenAI, sample: bytes) -> None:
     voice = await saved(client, sample)
     whole = decoded(await said(client, voice.id))
     assert seconds(whole) > 3
@@ -100,7 +100,7 @@ async def test_speech_in_six_formats(client: AsyncOpenAI, sample: bytes) -> None
         assert median_pitch(heard) == pytest.approx(PITCH, rel=0.05), format_
 
 
-async def test_the_example_in_the_docs_runs(running: Service, sample: bytes, tmp_path: Path) -> None:
+async def test_docs_example_runs(running: Service, sample: bytes, tmp_path: Path) -> None:
     block = re.search(r"```python\n(.*?)```", (DOCS / "openai.md").read_text(), re.DOTALL)
     assert block
     program = block[1].replace("http://127.0.0.1:8000", running.url)
@@ -116,14 +116,14 @@ async def test_the_example_in_the_docs_runs(running: Service, sample: bytes, tmp
     assert median_pitch(decoded((tmp_path / "hello.mp3").read_bytes(), "mp3")) == pytest.approx(PITCH, rel=0.05)
 
 
-async def test_speech_is_mp3_unless_asked_otherwise(client: AsyncOpenAI, sample: bytes) -> None:
+async def test_speech_defaults_to_mp3(client: AsyncOpenAI, sample: bytes) -> None:
     voice = await saved(client, sample)
     answer = await client.audio.speech.create(model="tts-1", voice=voice.id, input="Hello.")
     assert answer.response.headers["content-type"] == "audio/mpeg"
     assert seconds(decoded(answer.content, "mp3")) > 0.3
 
 
-async def test_a_voice_is_named_by_id_or_name_or_object(client: AsyncOpenAI, sample: bytes) -> None:
+async def test_speech_voice_id_name_or_object(client: AsyncOpenAI, sample: bytes) -> None:
     voice = await saved(client, sample)
     same: dict[str, Any] = {"model": "tts-1", "input": TEXT, "response_format": "pcm", "extra_body": {"seed": 1}}
     by_id = await client.audio.speech.create(voice=voice.id, **same)
@@ -132,7 +132,7 @@ async def test_a_voice_is_named_by_id_or_name_or_object(client: AsyncOpenAI, sam
     assert by_id.content == by_name.content == by_object.content != b""
 
 
-async def test_speech_with_a_recording_in_place_of_a_voice(client: AsyncOpenAI, sample: bytes) -> None:
+async def test_speech_with_reference_audio(client: AsyncOpenAI, sample: bytes) -> None:
     answer = await client.audio.speech.create(
         model="tts-1",
         voice=openai.omit,  # type: ignore[arg-type]  # what replaces it is none of OpenAI's
@@ -149,7 +149,7 @@ async def test_speech_with_a_recording_in_place_of_a_voice(client: AsyncOpenAI, 
 
 
 @pytest.mark.slow
-async def test_speed_changes_the_length_and_keeps_the_pitch(client: AsyncOpenAI, sample: bytes) -> None:
+async def test_speech_speed_keeps_pitch(client: AsyncOpenAI, sample: bytes) -> None:
     voice = await saved(client, sample)
     normal = decoded(await said(client, voice.id))
     for speed in (0.25, 0.5, 1.5, 4.0):
@@ -158,7 +158,7 @@ async def test_speed_changes_the_length_and_keeps_the_pitch(client: AsyncOpenAI,
         assert median_pitch(heard) == pytest.approx(PITCH, rel=0.05)
 
 
-async def test_instructions_are_accepted_with_a_warning(client: AsyncOpenAI, sample: bytes) -> None:
+async def test_speech_instructions_warn(client: AsyncOpenAI, sample: bytes) -> None:
     voice = await saved(client, sample)
     answer = await client.audio.speech.with_raw_response.create(
         model="gpt-4o-mini-tts", voice=voice.id, input="Hello.", instructions="Speak like a pirate."
@@ -173,7 +173,7 @@ async def stored_samples(resources: Resources, job_id: str) -> bytes:
     return read_wav(wav)[1]
 
 
-async def test_audio_is_streamed_while_it_is_made(resources: Resources, sample: bytes) -> None:
+async def test_speech_streams_during_synthesis(resources: Resources, sample: bytes) -> None:
     async with service(resources, MockEngine(speed=4)) as one, one.client() as client:
         voice = await saved(client, sample)
         for format_ in ("pcm", "wav", "mp3"):
@@ -192,7 +192,7 @@ async def test_audio_is_streamed_while_it_is_made(resources: Resources, sample: 
 
 
 @pytest.mark.slow
-async def test_audio_is_streamed_at_another_speed(resources: Resources, sample: bytes) -> None:
+async def test_speech_streams_with_speed(resources: Resources, sample: bytes) -> None:
     async with service(resources, MockEngine(speed=4)) as one, one.client() as client:
         voice = await saved(client, sample)
         async with client.audio.speech.with_streaming_response.create(
@@ -206,7 +206,7 @@ async def test_audio_is_streamed_at_another_speed(resources: Resources, sample: 
     assert len(streamed) == pytest.approx(len(samples) / 2, rel=0.05)
 
 
-async def test_audio_is_streamed_in_events_while_it_is_made(resources: Resources, sample: bytes) -> None:
+async def test_speech_streams_sse_events(resources: Resources, sample: bytes) -> None:
     async with service(resources, MockEngine(speed=4)) as one, one.client() as client:
         voice = await saved(client, sample)
         found: list[dict[str, Any]] = []
@@ -236,9 +236,7 @@ async def made_previews(resources: Resources) -> int:
     return len([item async for item in resources.bucket.list(layout.PREVIEWS)])
 
 
-async def test_a_request_that_timed_out_and_is_retried_waits_for_the_same_job(
-    resources: Resources, sample: bytes
-) -> None:
+async def test_retry_after_timeout_joins_job(resources: Resources, sample: bytes) -> None:
     async with service(resources, MockEngine(delay_seconds=3)) as one:
         async with one.client() as client:
             voice = await saved(client, sample)
@@ -250,7 +248,7 @@ async def test_a_request_that_timed_out_and_is_retried_waits_for_the_same_job(
 
 
 @pytest.mark.slow
-async def test_audio_that_is_not_ready_in_time_is_asked_for_again(resources: Resources, sample: bytes) -> None:
+async def test_retry_until_audio_is_ready(resources: Resources, sample: bytes) -> None:
     hasty = replace(resources, settings=changed(resources.settings, preview_wait_seconds=1))
     async with service(hasty, MockEngine(delay_seconds=2)) as one, one.client() as client:
         voice = await saved(client, sample)
@@ -261,18 +259,14 @@ async def test_audio_that_is_not_ready_in_time_is_asked_for_again(resources: Res
 
 
 @pytest.mark.slow
-async def test_another_take_is_made_once_the_first_has_ended(
-    client: AsyncOpenAI, resources: Resources, sample: bytes
-) -> None:
+async def test_repeated_request_makes_new_job(client: AsyncOpenAI, resources: Resources, sample: bytes) -> None:
     voice = await saved(client, sample)
     await said(client, voice.id)
     await said(client, voice.id)
     assert await made_previews(resources) == 2
 
 
-async def test_an_idempotency_key_is_taken_from_these_clients_too(
-    client: AsyncOpenAI, resources: Resources, sample: bytes
-) -> None:
+async def test_idempotency_key(client: AsyncOpenAI, resources: Resources, sample: bytes) -> None:
     voice = await saved(client, sample)
     one, same = [
         await said(client, voice.id, "pcm", extra_headers={"Idempotency-Key": "chapter-1"}) for _ in range(2)
@@ -283,9 +277,7 @@ async def test_an_idempotency_key_is_taken_from_these_clients_too(
         await said(client, voice.id, "flac", extra_headers={"Idempotency-Key": "chapter-1"})
 
 
-async def test_a_consent_and_a_voice_from_beginning_to_end(
-    client: AsyncOpenAI, resources: Resources, sample: bytes
-) -> None:
+async def test_consent_and_voice_lifecycle(client: AsyncOpenAI, resources: Resources, sample: bytes) -> None:
     consents = client.audio.voice_consents
     made = [
         await consents.create(name=f"Consent {number}", language="en-US", recording=("c.wav", sample))
@@ -309,9 +301,7 @@ async def test_a_consent_and_a_voice_from_beginning_to_end(
 
 
 @pytest.mark.slow
-async def test_audio_that_is_too_large_for_an_answer_is_fetched_from_the_storage(
-    resources: Resources, sample: bytes
-) -> None:
+async def test_large_audio_redirects_to_storage(resources: Resources, sample: bytes) -> None:
     """As in the cloud, where an answer is whole and has at most 6 MB."""
     small = changed(resources.settings, answer_max_megabytes=0.01)
     async with (
@@ -325,7 +315,7 @@ async def test_audio_that_is_too_large_for_an_answer_is_fetched_from_the_storage
     assert answer.content == SPOKEN
 
 
-async def test_models(client: AsyncOpenAI) -> None:
+async def test_models_list_and_retrieve(client: AsyncOpenAI) -> None:
     listed = [model async for model in client.models.list()]
     assert {"mock", "tts-1"} <= {model.id for model in listed}
     assert (await client.models.retrieve("tts-1")).object == "model"
@@ -334,9 +324,7 @@ async def test_models(client: AsyncOpenAI) -> None:
     assert caught.value.code
 
 
-async def test_errors_say_what_was_wrong_and_are_not_retried(
-    running: Service, client: AsyncOpenAI, sample: bytes
-) -> None:
+async def test_errors_name_parameter_and_are_final(running: Service, client: AsyncOpenAI, sample: bytes) -> None:
     voice = await saved(client, sample)
     consent = await client.audio.voice_consents.create(name="C", language="en", recording=("c.wav", sample))
     speech, voices = client.audio.speech, client.audio.voices
@@ -396,7 +384,7 @@ async def test_errors_say_what_was_wrong_and_are_not_retried(
     ]
 
 
-async def test_what_no_route_answers_is_an_error_of_the_same_form(client: AsyncOpenAI) -> None:
+async def test_unknown_route_and_large_body_errors(client: AsyncOpenAI) -> None:
     with pytest.raises(openai.NotFoundError) as caught:
         await client.embeddings.create(model="tts-1", input="Hello.")
     assert caught.value.request_id
@@ -406,7 +394,7 @@ async def test_what_no_route_answers_is_an_error_of_the_same_form(client: AsyncO
     assert (too_large.value.status_code, too_large.value.code) == (413, "too_large")
 
 
-async def test_keys_are_the_services_own(resources: Resources, sample: bytes) -> None:
+async def test_api_key_authentication(resources: Resources, sample: bytes) -> None:
     with_keys = changed(resources.settings, auth="keys")
     key, _ = await api_keys.make(
         resources, owner="alice", name="test", scopes=("preview", "voices:write"), expires_at=None

@@ -69,7 +69,7 @@ async def client(running: Service) -> AsyncIterator[aiohttp.ClientSession]:
         yield client
 
 
-async def test_every_application_gets_its_mp3(client: aiohttp.ClientSession) -> None:
+async def test_applications_receive_mp3(client: aiohttp.ClientSession) -> None:
     for application in APPLICATIONS:
         body, headers = application.body, application.headers
         async with client.post("/v1/audio/speech", json=body, headers=headers) as answer:
@@ -78,20 +78,20 @@ async def test_every_application_gets_its_mp3(client: aiohttp.ClientSession) -> 
             assert median_pitch(decoded(await answer.read(), "mp3")) == pytest.approx(PITCH, rel=0.05)
 
 
-async def test_open_webui_fills_its_menus(client: aiohttp.ClientSession) -> None:
+async def test_open_webui_lists_models_and_voices(client: aiohttp.ClientSession) -> None:
     async with client.get("/v1/audio/models") as models, client.get("/v1/audio/voices") as voices:
         assert "tts-1" in [model["id"] for model in (await models.json())["models"]]
         assert {voice["id"]: voice["name"] for voice in (await voices.json())["voices"]} == {"nova": "Nova"}
 
 
-async def test_open_webui_shows_the_error_of_a_voice_that_is_not_there(client: aiohttp.ClientSession) -> None:
+async def test_open_webui_unknown_voice(client: aiohttp.ClientSession) -> None:
     body = {"model": "tts-1", "input": TEXT, "voice": "alloy"}
     async with client.post("/v1/audio/speech", json=body) as answer:
         assert answer.status == 404
         assert (await answer.json())["error"]["message"].startswith("There is no voice 'alloy'")
 
 
-async def test_the_service_is_not_taken_for_another(client: aiohttp.ClientSession) -> None:
+async def test_wyoming_openai_detects_no_backend(client: aiohttp.ClientSession) -> None:
     """`wyoming-openai` takes a server for LocalAI, Kokoro-FastAPI or Speaches by the answers to these."""
     for path in ("/v1/readyz", "/v1/test"):
         async with client.get(path) as answer:

@@ -44,13 +44,13 @@ schema = schemathesis.openapi.from_asgi("/openapi.json", API, config=config)
 
 @schema.parametrize()
 @settings(max_examples=15, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck))
-def test_whatever_is_sent_is_answered_as_described(case: "schemathesis.Case[Any]") -> None:
+def test_generated_requests_match_openapi(case: "schemathesis.Case[Any]") -> None:
     # What is well-formed may still be wrong: no schema can say that a voice exists or that bytes are audio.
     case.call_and_validate(excluded_checks=[positive_data_acceptance])
 
 
 @pytest.mark.parametrize(("method", "path", "operation"), OPERATIONS)
-def test_every_answer_is_described(method: str, path: str, operation: dict[str, Any]) -> None:
+def test_openapi_describes_responses(method: str, path: str, operation: dict[str, Any]) -> None:
     assert operation["summary"]
     assert operation["description"]
     for status, answer in operation["responses"].items():
@@ -72,7 +72,7 @@ def error_content(path: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("method", "path", "operation"), OPERATIONS)
-def test_every_parameter_and_field_is_described(method: str, path: str, operation: dict[str, Any]) -> None:
+def test_openapi_describes_parameters(method: str, path: str, operation: dict[str, Any]) -> None:
     in_path = set(re.findall(r"{(\w+)}", path))
     named = {parameter["name"] for parameter in operation["parameters"]}
     assert in_path | {"X-Correlation-Id"} <= named
@@ -80,7 +80,7 @@ def test_every_parameter_and_field_is_described(method: str, path: str, operatio
         assert parameter["name"] in in_path or parameter.get("description")
 
 
-def test_the_routes_are_the_ones_promised() -> None:
+def test_openapi_routes() -> None:
     assert {f"{method.upper()} {path}" for path, methods in DESCRIPTION["paths"].items() for method in methods} == {
         "POST /preview",
         "POST /preview-from-voice",
@@ -120,7 +120,7 @@ def test_the_routes_are_the_ones_promised() -> None:
     assert DESCRIPTION["paths"]["/upload"]["post"]["deprecated"]
 
 
-def test_nothing_is_described_that_is_not_used() -> None:
+def test_openapi_has_no_unused_schemas() -> None:
     text = str(DESCRIPTION)
     for name in DESCRIPTION["components"]["schemas"]:
         assert f"#/components/schemas/{name}'" in text, name
@@ -364,7 +364,7 @@ def check(answer: Any, method: str, path: str, status: int) -> None:
 
 
 @pytest.mark.parametrize(("method", "path", "how", "status"), [*ERRORS, *ANSWERS, *OPENAI_ERRORS, *OPENAI_ANSWERS])
-async def test_what_is_answered_is_what_is_described(
+async def test_response_matches_openapi(
     prepared: Prepared, method: str, path: str, how: dict[str, Any], status: int
 ) -> None:
     async with client_of(prepared.fakes) as client:
@@ -389,7 +389,7 @@ WHAT_IS_SENT: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize(
     ("method", "path"), [row.values[:2] for row in OPERATIONS], ids=[row.id for row in OPERATIONS]
 )
-async def test_every_route_answers_503_and_500_as_described(method: str, path: str) -> None:
+async def test_server_errors_match_openapi(method: str, path: str) -> None:
     how = WHAT_IS_SENT.get(f"{method} {path}", {})
     for name, value in (("{extension}", "pcm"), ("{voice_id}", "taken"), ("{model}", "tts-1")):
         path = path.replace(name, value)
@@ -415,7 +415,7 @@ async def test_every_route_answers_503_and_500_as_described(method: str, path: s
             check(answer, method, path, status)
 
 
-def test_every_error_that_is_described_is_tried() -> None:
+def test_openapi_errors_are_all_tested() -> None:
     tried = {(method, id(described(method, path)), status) for method, path, _, status in (*ERRORS, *OPENAI_ERRORS)}
     described_errors = {
         (method, id(operation), int(status))
@@ -451,18 +451,18 @@ def test_every_error_that_is_described_is_tried() -> None:
         ("NewVoice", "description", {"maxLength": 500}),
     ],
 )
-def test_the_lengths_that_are_checked_are_described(model: str, field: str, limits: dict[str, Any]) -> None:
+def test_openapi_field_limits(model: str, field: str, limits: dict[str, Any]) -> None:
     described = DESCRIPTION["components"]["schemas"][model]["properties"][field]
     string = next(choice for choice in described.get("anyOf", [described]) if choice["type"] == "string")
     assert limits.items() <= string.items()
 
 
-def test_the_lengths_that_are_described_follow_the_settings() -> None:
+def test_openapi_limits_follow_settings() -> None:
     described = create_app(Settings(text_max_chars=7)).openapi()["components"]["schemas"]
     assert described["Body_preview_preview_post"]["properties"]["response_text"]["maxLength"] == 7
 
 
 @pytest.mark.parametrize("path", ["/jobs/{job_id}", "/previews/{job_id}.wav"])
-def test_an_id_in_a_path_is_described(path: str) -> None:
+def test_openapi_path_id_pattern(path: str) -> None:
     (parameter,) = (p for p in DESCRIPTION["paths"][path]["get"]["parameters"] if p["name"] == "job_id")
     assert parameter["schema"]["pattern"] == "^[0-9a-f]{32}$"

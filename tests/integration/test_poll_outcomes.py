@@ -16,7 +16,7 @@ async def _sent(resources: Resources) -> list[str]:
     ]
 
 
-async def test_the_event_of_each_new_outcome_is_sent_once(resources: Resources) -> None:
+async def test_poll_sends_each_outcome_event_once(resources: Resources) -> None:
     first, second = (layout.outcome(resources.new_id()) for _ in range(2))
     await resources.bucket.put(first, b"{}", JSON)
     await resources.bucket.put(layout.request(resources.new_id()), b"{}", JSON)

@@ -62,7 +62,7 @@ def _queues(settings: Settings) -> list[str]:
     ]
 
 
-async def test_makes_buckets_with_their_rules(settings: Settings, s3: Any) -> None:
+async def test_bucket_lifecycle_rules(settings: Settings, s3: Any) -> None:
     await provision(settings)
     rules = s3.get_bucket_lifecycle_configuration(Bucket=settings.bucket)["Rules"]
     assert {r["Filter"]["Prefix"]: r["Expiration"]["Days"] for r in rules if "Expiration" in r} == {
@@ -81,7 +81,7 @@ async def test_makes_buckets_with_their_rules(settings: Settings, s3: Any) -> No
     assert kept["AbortIncompleteMultipartUpload"] == {"DaysAfterInitiation": 1}
 
 
-async def test_makes_queues_with_their_attributes(settings: Settings, sqs: Any) -> None:
+async def test_queue_attributes(settings: Settings, sqs: Any) -> None:
     await provision(settings)
     synthesis, synthesis_dead, events, events_dead, webhooks, webhooks_dead = _queues(settings)
     for name, dead, receives in (
@@ -102,13 +102,13 @@ async def test_makes_queues_with_their_attributes(settings: Settings, sqs: Any) 
     }
 
 
-async def test_a_text_in_a_queue_is_kept_no_longer_than_its_jobs_record(settings: Settings, sqs: Any) -> None:
+async def test_queue_retention_follows_job_retention(settings: Settings, sqs: Any) -> None:
     await provision(Settings(**(settings.model_dump() | {"job_retention_hours": 5.0})))
     for name in (settings.synthesis_queue, settings.synthesis_dead_letter_queue):
         assert _attributes(sqs, name)["MessageRetentionPeriod"] == str(5 * 3600)
 
 
-async def test_outcomes_and_nothing_else_reach_the_events_queue(settings: Settings, s3: Any, sqs: Any) -> None:
+async def test_only_outcomes_reach_events_queue(settings: Settings, s3: Any, sqs: Any) -> None:
     assert (await provision(settings)).notifies
     url = sqs.get_queue_url(QueueName=settings.events_queue)["QueueUrl"]
     for key in (layout.request(JOB), layout.preview(JOB), layout.outcome(JOB), layout.subscriber(JOB, "c")):
@@ -117,7 +117,7 @@ async def test_outcomes_and_nothing_else_reach_the_events_queue(settings: Settin
     assert [key for body in bodies for key in keys_created(body)] == [layout.outcome(JOB)]
 
 
-async def test_a_second_run_changes_nothing(settings: Settings, s3: Any, sqs: Any) -> None:
+async def test_provision_twice_changes_nothing(settings: Settings, s3: Any, sqs: Any) -> None:
     await provision(settings)
     s3.put_object(Bucket=settings.bucket_for_voices, Key="audio/voices/nova/metadata.json", Body=b"{}")
     before = _everything(settings, s3, sqs)
@@ -126,7 +126,7 @@ async def test_a_second_run_changes_nothing(settings: Settings, s3: Any, sqs: An
     assert s3.list_objects_v2(Bucket=settings.bucket_for_voices)["KeyCount"] == 1
 
 
-async def test_a_changed_setting_changes_its_rule(settings: Settings, s3: Any, sqs: Any) -> None:
+async def test_provision_applies_changed_settings(settings: Settings, s3: Any, sqs: Any) -> None:
     await provision(settings)
     changes: dict[str, Any] = {"upload_retention_hours": 49.0, "visibility_timeout_seconds": 90}
     await provision(Settings(**(settings.model_dump() | changes)))
@@ -135,7 +135,7 @@ async def test_a_changed_setting_changes_its_rule(settings: Settings, s3: Any, s
     assert _attributes(sqs, settings.synthesis_queue)["VisibilityTimeout"] == "90"
 
 
-async def test_lifecycle_rules_of_others_stay(settings: Settings, s3: Any) -> None:
+async def test_foreign_lifecycle_rules_kept(settings: Settings, s3: Any) -> None:
     theirs = {"ID": "theirs", "Status": "Enabled", "Filter": {"Prefix": "logs/"}, "Expiration": {"Days": 90}}
     s3.create_bucket(Bucket=settings.bucket)
     s3.put_bucket_lifecycle_configuration(Bucket=settings.bucket, LifecycleConfiguration={"Rules": [theirs]})
@@ -156,7 +156,7 @@ def cors_rules(s3: Any, settings: Settings) -> list[Any]:
     return rules
 
 
-async def test_every_page_may_read_and_those_of_the_named_origins_send(settings: Settings, s3: Any) -> None:
+async def test_cors_rules_follow_origins(settings: Settings, s3: Any) -> None:
     await provision(settings)
     (reading,) = cors_rules(s3, settings)
     assert (reading["AllowedOrigins"], reading["AllowedMethods"]) == (["*"], ["GET", "HEAD"])
@@ -168,7 +168,7 @@ async def test_every_page_may_read_and_those_of_the_named_origins_send(settings:
     assert cors_rules(s3, settings) == [reading]
 
 
-async def test_cors_rules_of_others_stay(settings: Settings, s3: Any) -> None:
+async def test_foreign_cors_rules_kept(settings: Settings, s3: Any) -> None:
     theirs = {"ID": "theirs", "AllowedOrigins": ["https://theirs.example"], "AllowedMethods": ["GET"]}
     s3.create_bucket(Bucket=settings.bucket)
     s3.put_bucket_cors(Bucket=settings.bucket, CORSConfiguration={"CORSRules": [theirs]})
@@ -182,7 +182,7 @@ async def test_cors_rules_of_others_stay(settings: Settings, s3: Any) -> None:
     assert [rule["ID"] for rule in cors_rules(s3, settings)] == ["theirs", buckets.READING_CORS_ID]
 
 
-async def test_notifications_and_policies_of_others_stay(settings: Settings, s3: Any, sqs: Any) -> None:
+async def test_foreign_notifications_and_policies_kept(settings: Settings, s3: Any, sqs: Any) -> None:
     s3.create_bucket(Bucket=settings.bucket)
     sqs.create_queue(QueueName="theirs")
     theirs = {"Id": "theirs", "QueueArn": _attributes(sqs, "theirs")["QueueArn"], "Events": ["s3:ObjectRemoved:*"]}
@@ -201,7 +201,7 @@ async def test_notifications_and_policies_of_others_stay(settings: Settings, s3:
     assert [one["Sid"] for one in statements] == ["theirs", "voice-cloning-events"]
 
 
-async def test_a_queue_given_by_url_is_used(settings: Settings, sqs: Any) -> None:
+async def test_queue_given_by_url(settings: Settings, sqs: Any) -> None:
     name = settings.synthesis_queue + "-by-url"
     url = sqs.create_queue(QueueName=name)["QueueUrl"]
     await provision(settings.model_copy(update={"synthesis_queue": url}))
@@ -209,9 +209,7 @@ async def test_a_queue_given_by_url_is_used(settings: Settings, sqs: Any) -> Non
     assert settings.synthesis_queue not in [found.rsplit("/", 1)[1] for found in sqs.list_queues()["QueueUrls"]]
 
 
-async def test_a_storage_without_notifications_is_said_and_survived(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_missing_notifications_log_warning(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     async def refuse(*_: object) -> None:
         raise ClientError({"Error": {"Code": "NotImplemented", "Message": "no"}}, "PutBucketNotification")
 
@@ -223,13 +221,13 @@ async def test_a_storage_without_notifications_is_said_and_survived(
     assert warning["code"] == "NotImplemented"
 
 
-async def test_no_answer_is_said(settings: Settings) -> None:
+async def test_unreachable_endpoint_is_named(settings: Settings) -> None:
     nowhere = settings.model_copy(update={"aws_endpoint_url": "http://127.0.0.1:9"})
     with pytest.raises(Unavailable, match=re.escape("http://127.0.0.1:9")):
         await provision(nowhere)
 
 
-def test_no_retention_is_cut_short_by_its_rule() -> None:
+def test_expiry_rules_round_up_to_days() -> None:
     settings = Settings(upload_retention_hours=24, job_retention_hours=24.1, preview_retention_minutes=1)
     days = {rule["Filter"]["Prefix"]: rule["Expiration"]["Days"] for rule in buckets.expiry_rules(settings)}
     assert days["audio/uploads/"] == 1

@@ -72,13 +72,13 @@ async def receive(queue: Queue, limit: int = 10, wait: int = 0) -> Sequence[Mess
     return await queue.receive(limit, wait_seconds=wait)
 
 
-async def test_what_was_sent_is_received(case: Case) -> None:
+async def test_send_and_receive(case: Case) -> None:
     await case.queue.send('{"job_id": "ä"}')
     (message,) = await receive(case.queue)
     assert (message.body, message.receive_count) == ('{"job_id": "ä"}', 1)
 
 
-async def test_messages_of_a_group_do_not_wait_for_each_other(case: Case) -> None:
+async def test_group_messages_received_together(case: Case) -> None:
     for number in range(3):
         await case.queue.send(str(number), group="alice")
     await case.queue.send("3", group="bob")
@@ -86,7 +86,7 @@ async def test_messages_of_a_group_do_not_wait_for_each_other(case: Case) -> Non
     assert sorted(message.body for message in await receive(case.queue)) == list("01234")
 
 
-async def test_a_message_carries_its_group(resources: Resources) -> None:
+async def test_message_carries_group(resources: Resources) -> None:
     assert isinstance(resources.synthesis, SqsQueue)
     client, url = resources.synthesis._client, await resources.synthesis._find()
     await resources.synthesis.send("one", group="alice")
@@ -112,7 +112,7 @@ class Picky:
 
 
 @pytest.mark.parametrize("code", ["InvalidParameterValue", "com.amazonaws.sqs#InvalidParameterValueException"])
-async def test_a_queue_that_takes_no_groups_is_not_asked_twice(code: str) -> None:
+async def test_unsupported_groups_remembered(code: str) -> None:
     client = Picky(code)
     queue = SqsQueue(cast("SQSClient", client), "http://127.0.0.1/queue")
     with capture_logs() as logs:
@@ -122,7 +122,7 @@ async def test_a_queue_that_takes_no_groups_is_not_asked_twice(code: str) -> Non
     assert [line["log_level"] for line in logs] == ["warning"]
 
 
-async def test_a_message_that_is_refused_for_itself_says_nothing_of_groups() -> None:
+async def test_rejected_message_keeps_groups_enabled() -> None:
     client = Picky("InvalidParameterValue")
     queue = SqsQueue(cast("SQSClient", client), "http://127.0.0.1/queue")
     with capture_logs() as logs, pytest.raises(Unavailable):
@@ -131,7 +131,7 @@ async def test_a_message_that_is_refused_for_itself_says_nothing_of_groups() -> 
     assert client.refused == 2
 
 
-async def test_another_refusal_is_an_outage_with_or_without_a_group() -> None:
+async def test_other_send_error_is_unavailable() -> None:
     client = Picky("AccessDenied")
     queue = SqsQueue(cast("SQSClient", client), "http://127.0.0.1/queue")
     with pytest.raises(Unavailable):
@@ -162,7 +162,7 @@ class Overloaded:
 
 
 @pytest.mark.parametrize("call", [lambda queue, some: queue.delete(some), lambda queue, some: queue.hide(some, 5)])
-async def test_entries_that_failed_are_returned_if_a_retry_may_help(
+async def test_batch_returns_retryable_failures(
     call: Callable[[Queue, list[str]], Awaitable[Sequence[str]]],
 ) -> None:
     client = Overloaded()
@@ -174,7 +174,7 @@ async def test_entries_that_failed_are_returned_if_a_retry_may_help(
     assert [(line["log_level"], line["code"]) for line in logs] == [("warning", "ReceiptHandleIsInvalid")]
 
 
-async def test_a_receipt_of_nothing_is_not_retried(case: Case) -> None:
+async def test_stale_receipt_is_not_retried(case: Case) -> None:
     await case.queue.send("one")
     (message,) = await receive(case.queue)
     await case.queue.delete([message.receipt])
@@ -182,17 +182,17 @@ async def test_a_receipt_of_nothing_is_not_retried(case: Case) -> None:
     assert list(await case.queue.hide([message.receipt], 0)) == []
 
 
-async def test_an_empty_queue_gives_nothing(case: Case) -> None:
+async def test_receive_empty_queue(case: Case) -> None:
     assert list(await receive(case.queue)) == []
 
 
-async def test_a_message_is_hidden_while_it_is_held(case: Case) -> None:
+async def test_received_message_is_hidden(case: Case) -> None:
     await case.queue.send("one")
     await receive(case.queue)
     assert list(await receive(case.queue)) == []
 
 
-async def test_what_is_not_deleted_comes_again(case: Case) -> None:
+async def test_message_redelivered_after_timeout(case: Case) -> None:
     await case.queue.send("one")
     (first,) = await receive(case.queue)
     await case.wait(VISIBILITY + 0.2)
@@ -201,7 +201,7 @@ async def test_what_is_not_deleted_comes_again(case: Case) -> None:
     assert again.receipt != first.receipt
 
 
-async def test_what_is_deleted_is_gone(case: Case) -> None:
+async def test_deleted_message_not_redelivered(case: Case) -> None:
     await case.queue.send("one")
     (message,) = await receive(case.queue)
     await case.queue.delete([message.receipt])
@@ -209,7 +209,7 @@ async def test_what_is_deleted_is_gone(case: Case) -> None:
     assert list(await receive(case.queue)) == []
 
 
-async def test_hiding_longer(case: Case) -> None:
+async def test_hide_extends_visibility_timeout(case: Case) -> None:
     await case.queue.send("one")
     (message,) = await receive(case.queue)
     await case.queue.hide([message.receipt], 2 * VISIBILITY)
@@ -219,14 +219,14 @@ async def test_hiding_longer(case: Case) -> None:
     assert [again.body for again in await receive(case.queue, wait=5)] == ["one"]
 
 
-async def test_handing_back(case: Case) -> None:
+async def test_hide_zero_redelivers_at_once(case: Case) -> None:
     await case.queue.send("one")
     (message,) = await receive(case.queue)
     await case.queue.hide([message.receipt], 0)
     assert [again.receive_count for again in await receive(case.queue)] == [2]
 
 
-async def test_what_came_too_often_is_a_dead_letter(case: Case) -> None:
+async def test_max_receives_moves_to_dead_letters(case: Case) -> None:
     await case.queue.send("poison")
     for _ in range(2):
         (message,) = await receive(case.queue)
@@ -235,14 +235,14 @@ async def test_what_came_too_often_is_a_dead_letter(case: Case) -> None:
     assert [dead.body for dead in await receive(case.dead_letters)] == ["poison"]
 
 
-async def test_no_more_than_asked_for(case: Case) -> None:
+async def test_receive_respects_limit(case: Case) -> None:
     for number in range(12):
         await case.queue.send(str(number))
     assert len(await receive(case.queue, 3)) == 3
     assert len(await receive(case.queue, 100)) <= 10
 
 
-async def test_more_than_ten_at_once(case: Case) -> None:
+async def test_batches_over_ten_entries(case: Case) -> None:
     for number in range(12):
         await case.queue.send(str(number))
     messages = [*await receive(case.queue), *await receive(case.queue)]
@@ -255,13 +255,13 @@ async def test_more_than_ten_at_once(case: Case) -> None:
     assert list(await receive(case.queue)) == []
 
 
-async def test_a_queue_that_does_not_exist_is_a_misconfiguration(resources: Resources) -> None:
+async def test_missing_queue_is_misconfigured(resources: Resources) -> None:
     assert isinstance(resources.synthesis, SqsQueue)
     with pytest.raises(Misconfigured, match="no-such-queue"):
         await SqsQueue(resources.synthesis._client, "no-such-queue").ping()
 
 
-async def test_a_poll_waits_for_the_first_message(case: Case) -> None:
+async def test_poll_returns_first_message(case: Case) -> None:
     poll = asyncio.create_task(case.queue.receive(10, wait_seconds=5))
     await asyncio.sleep(0.1)
     assert not poll.done()
@@ -270,7 +270,7 @@ async def test_a_poll_waits_for_the_first_message(case: Case) -> None:
         assert [message.body for message in await poll] == ["late"]
 
 
-async def test_a_poll_of_an_empty_queue_ends(case: Case) -> None:
+async def test_poll_of_empty_queue_ends(case: Case) -> None:
     poll = asyncio.create_task(case.queue.receive(10, wait_seconds=1))
     await asyncio.sleep(0.01)
     await case.wait(1)
@@ -278,7 +278,7 @@ async def test_a_poll_of_an_empty_queue_ends(case: Case) -> None:
         assert list(await poll) == []
 
 
-async def test_its_depth_is_what_anybody_may_receive(case: Case) -> None:
+async def test_depth_counts_visible_messages(case: Case) -> None:
     assert await case.queue.depth() == 0
     for number in range(3):
         await case.queue.send(str(number))
@@ -287,11 +287,11 @@ async def test_its_depth_is_what_anybody_may_receive(case: Case) -> None:
     assert await case.queue.depth() == 2
 
 
-async def test_a_queue_that_is_there_answers(case: Case) -> None:
+async def test_ping_existing_queue(case: Case) -> None:
     await case.queue.ping()
 
 
-async def test_one_that_is_away_is_unavailable(case: Case) -> None:
+async def test_unreachable_queue_is_unavailable(case: Case) -> None:
     calls = [
         case.away.ping(),
         case.away.depth(),

@@ -33,7 +33,7 @@ async def processes(resources: Resources, settings: Settings) -> AsyncIterator[l
         yield [resources, *others]
 
 
-async def test_requests_of_several_processes(processes: list[Resources]) -> None:
+async def test_request_quota_across_processes(processes: list[Resources]) -> None:
     moment = processes[0].clock()  # one window, however long this takes
     shares = [Quotas(one, lambda: moment) for one in processes]
     takes = [shares[number % PROCESSES].take_request(OWNER) for number in range(80)]
@@ -42,7 +42,7 @@ async def test_requests_of_several_processes(processes: list[Resources]) -> None
     assert 20 <= sum(isinstance(result, QuotaStatus) for result in results) <= 40
 
 
-async def test_recordings_of_several_processes(processes: list[Resources]) -> None:
+async def test_reference_quota_across_processes(processes: list[Resources]) -> None:
     moment = processes[0].clock()
     shares = [Quotas(one, lambda: moment) for one in processes]
     takes = [shares[number % PROCESSES].take_reference_seconds(OWNER, 15) for number in range(12)]
@@ -51,7 +51,7 @@ async def test_recordings_of_several_processes(processes: list[Resources]) -> No
     assert sum(isinstance(result, TooMany) for result in results) == 6
 
 
-async def test_previews_of_several_processes(processes: list[Resources]) -> None:
+async def test_preview_quota_across_processes(processes: list[Resources]) -> None:
     requests = [_request(processes[0]) for _ in range(12)]
     accepts = [jobs.accept(processes[number % PROCESSES], request) for number, request in enumerate(requests)]
     results = await asyncio.gather(*accepts, return_exceptions=True)

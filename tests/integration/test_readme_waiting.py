@@ -15,7 +15,7 @@ README = Path(__file__).parents[2] / "README.md"
 
 
 @pytest.mark.parametrize(("text", "status"), [("Hello.", "succeeded"), (UNSPEAKABLE, "failed")])
-async def test_the_loop_that_waits_ends(resources: Resources, tmp_path: Path, text: str, status: str) -> None:
+async def test_readme_wait_loop_ends(resources: Resources, tmp_path: Path, text: str, status: str) -> None:
     (loop,) = (line for line in README.read_text().splitlines() if line.startswith("while curl"))
     async with served(local_app(resources.settings)) as url, httpx.AsyncClient(base_url=url) as client:
         answer = await client.post(

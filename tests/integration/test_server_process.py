@@ -76,7 +76,7 @@ async def use_every_secret(url: str) -> None:
 
 
 @pytest.mark.parametrize(("auth", "level"), [("none", "INFO"), ("none", "DEBUG"), ("keys", "DEBUG")])
-async def test_no_secret_of_a_caller_is_logged(resources: Resources, auth: str, level: str) -> None:
+async def test_log_contains_no_caller_secrets(resources: Resources, auth: str, level: str) -> None:
     async with server(resources, AUTH=auth, LOG_LEVEL=level) as (url, process):
         await use_every_secret(url)
         process.terminate()
@@ -89,7 +89,7 @@ async def test_no_secret_of_a_caller_is_logged(resources: Resources, auth: str, 
     assert "?" not in "".join(line for line in log.splitlines() if "WebSocket" in line)
 
 
-async def test_it_limits_what_comes_in(resources: Resources) -> None:
+async def test_server_limits_requests(resources: Resources) -> None:
     async with server(resources) as (url, _), httpx.AsyncClient(base_url=url) as client:
         answers = [
             await client.get("/x" * 5_000),

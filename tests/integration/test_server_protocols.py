@@ -118,13 +118,13 @@ def check_problem(answer: tuple[int, dict[str, str], bytes], status: int, code: 
     assert "server" not in headers
 
 
-async def test_a_connection_without_a_request_is_closed(url: str) -> None:
+async def test_idle_connection_is_closed(url: str) -> None:
     async with call(url, b"") as caller:
         assert await caller.is_closed()
 
 
 @pytest.mark.parametrize("first", [b"", GET + b"\r\n"])
-async def test_headers_that_come_too_slowly_are_refused(url: str, first: bytes) -> None:
+async def test_slow_headers_return_408(url: str, first: bytes) -> None:
     async with call(url, first) as caller:
         if first:
             assert (await caller.answer())[0] == 200
@@ -135,7 +135,7 @@ async def test_headers_that_come_too_slowly_are_refused(url: str, first: bytes) 
     assert b"request_timeout" in received
 
 
-async def test_the_timeout_for_headers_starts_anew_with_each_request(url: str) -> None:
+async def test_header_timeout_restarts_per_request(url: str) -> None:
     async with call(url, b"") as caller:
         for _ in range(4):
             await asyncio.sleep(0.2)
@@ -144,7 +144,7 @@ async def test_the_timeout_for_headers_starts_anew_with_each_request(url: str) -
             assert (await again.answer())[0] == 200
 
 
-async def test_a_body_that_stops_coming_is_refused(url: str) -> None:
+async def test_stalled_body_returns_408(url: str) -> None:
     async with call(url, POST + b'Content-Length: 100\r\n\r\n{"name":') as caller:
         answer = await caller.answer()
         check_problem(answer, 408, "request_timeout")
@@ -152,7 +152,7 @@ async def test_a_body_that_stops_coming_is_refused(url: str) -> None:
         assert await caller.is_closed()
 
 
-async def test_a_client_that_sends_on_after_an_error_reads_it_and_is_disconnected(url: str) -> None:
+async def test_client_sending_after_413_is_closed(url: str) -> None:
     async with (
         call(url, POST + b"Content-Length: 99999999\r\n\r\n") as caller,
         sending(caller, b"x" * 1000),
@@ -161,7 +161,7 @@ async def test_a_client_that_sends_on_after_an_error_reads_it_and_is_disconnecte
         assert await caller.is_closed()
 
 
-async def test_a_slow_response_does_not_time_out() -> None:
+async def test_slow_response_has_no_timeout() -> None:
     async def slow(scope: Scope, _receive: Receive, send: Send) -> None:
         await asyncio.sleep(1)
         await PlainTextResponse("done")(scope, _receive, send)
@@ -177,7 +177,7 @@ async def large(scope: Scope, receive: Receive, send: Send) -> None:
     await Response(LARGE)(scope, receive, send)
 
 
-async def test_a_client_that_does_not_read_the_response_is_disconnected() -> None:
+async def test_client_not_reading_is_closed() -> None:
     async with served(large, http=ShortTimeouts, lifespan="off") as url, call(url, GET + b"\r\n") as caller:
         await asyncio.sleep(2)
         async with asyncio.timeout(5):
@@ -185,7 +185,7 @@ async def test_a_client_that_does_not_read_the_response_is_disconnected() -> Non
                 assert len(await caller.reader.read()) < len(LARGE)
 
 
-async def test_a_client_that_reads_slowly_gets_the_whole_response() -> None:
+async def test_slow_reader_gets_whole_response() -> None:
     async with served(large, http=ShortTimeouts, lifespan="off") as url, call(url, GET + b"\r\n") as caller:
         got = 0
         async with asyncio.timeout(20):
@@ -210,9 +210,7 @@ async def test_a_client_that_reads_slowly_gets_the_whole_response() -> None:
         (b"GET /ws?" + b"x" * URL_MAX_BYTES + b" HTTP/1.1\r\nHost: localhost\r\n" + UPGRADE, 414, "uri_too_long"),
     ],
 )
-async def test_what_is_too_large_or_no_http_is_a_problem_response(
-    url: str, sent: bytes, status: int, code: str
-) -> None:
+async def test_bad_request_returns_problem(url: str, sent: bytes, status: int, code: str) -> None:
     async with call(url, sent) as caller:
         check_problem(await caller.answer(), status, code)
         assert await caller.is_closed()
@@ -227,9 +225,7 @@ async def test_what_is_too_large_or_no_http_is_a_problem_response(
         (b"Sec-WebSocket-Version: 12\r\n", b" 400 "),
     ],
 )
-async def test_a_handshake_that_can_not_be_read_closes_the_connection(
-    url: str, headers: bytes, status: bytes
-) -> None:
+async def test_bad_handshake_closes_connection(url: str, headers: bytes, status: bytes) -> None:
     async with call(url, SOCKET + headers + UPGRADE) as caller, asyncio.timeout(5):
         received = await caller.reader.read()
     assert status in received.partition(b"\r\n")[0]
@@ -241,12 +237,12 @@ def at(url: str, **headers: str) -> connect:
 
 
 @pytest.mark.parametrize("path", ["/", "/voices", "/ws/", "/nowhere", "/docs/assets/x"])
-async def test_an_upgrade_on_another_path_is_a_problem(url: str, path: str) -> None:
+async def test_upgrade_on_other_path_returns_404(url: str, path: str) -> None:
     async with call(url, SOCKET.replace(b"/ws", path.encode()) + UPGRADE) as caller:
         check_problem(await caller.answer(), 404, "not_found")
 
 
-async def test_a_page_of_another_origin_can_not_open_a_websocket(url: str) -> None:
+async def test_websocket_foreign_origin_refused(url: str) -> None:
     with pytest.raises(InvalidStatus) as refused:
         await at(url, Origin="https://evil.example").__aenter__()
     answer = refused.value.response
@@ -258,20 +254,20 @@ async def test_a_page_of_another_origin_can_not_open_a_websocket(url: str) -> No
     assert answer.headers["X-Correlation-Id"]
 
 
-async def test_pages_of_allowed_origins_and_programs_can_open_a_websocket(url: str) -> None:
+async def test_websocket_allowed_origins(url: str) -> None:
     for headers in ({}, {"Origin": url}, {"Origin": STUDIO}):
         async with at(url, **headers) as opened:
             assert opened.response is not None
             assert "server" not in opened.response.headers
 
 
-async def test_a_foreign_host_is_refused(url: str) -> None:
+async def test_foreign_host_returns_421(url: str) -> None:
     for sent in (GET + b"\r\n", SOCKET + b"Origin: http://rebound.example\r\n" + UPGRADE):
         async with call(url, sent.replace(b"Host: localhost", b"Host: rebound.example")) as caller:
             check_problem(await caller.answer(), 421, "misdirected_request")
 
 
-async def test_a_client_that_does_not_answer_pings_is_disconnected(resources: Resources) -> None:
+async def test_websocket_without_pong_is_closed(resources: Resources) -> None:
     async with served(local_app(resources.settings), ws_ping_interval=0.1, ws_ping_timeout=0.2) as url:
         async with call(url, SOCKET + UPGRADE) as dead, asyncio.timeout(5):
             await dead.reader.read()  # to the end, and no ping is answered
@@ -281,7 +277,7 @@ async def test_a_client_that_does_not_answer_pings_is_disconnected(resources: Re
             assert json.loads(await alive.recv())["type"] == "error"
 
 
-async def test_a_message_that_is_too_large_closes_its_connection_alone(url: str) -> None:
+async def test_large_message_closes_own_connection(url: str) -> None:
     async with at(url) as other, at(url) as greedy:
         with suppress(ConnectionClosed):
             await greedy.send("x" * (MESSAGE_MAX_BYTES + 1))
@@ -291,7 +287,7 @@ async def test_a_message_that_is_too_large_closes_its_connection_alone(url: str)
         assert json.loads(await other.recv())["type"] == "error"
 
 
-async def test_the_route_for_posts_to_connections_has_no_server_header(resources: Resources) -> None:
+async def test_connections_route_has_no_server_header(resources: Resources) -> None:
     app = local_app(resources.settings)
     async with served(app), httpx.AsyncClient() as client:
         answer = await client.post(f"{app.state.connections.endpoint}/@connections/nobody")

@@ -41,7 +41,7 @@ async def folders(bucket: Bucket, prefix: str, start_after: str = "") -> list[st
     return [name async for name in bucket.list_folders(prefix, start_after=start_after)]
 
 
-async def test_what_was_put_is_read_back(bucket: Bucket) -> None:
+async def test_put_and_read(bucket: Bucket) -> None:
     before = datetime.now(UTC) - timedelta(seconds=2)
     await bucket.put("a/b.txt", b"\x00bytes", TEXT)
     stored = await bucket.read("a/b.txt")
@@ -51,18 +51,18 @@ async def test_what_was_put_is_read_back(bucket: Bucket) -> None:
     assert await bucket.get("a/b.txt") == b"\x00bytes"
 
 
-async def test_an_empty_object_is_not_a_missing_one(bucket: Bucket) -> None:
+async def test_empty_object_exists(bucket: Bucket) -> None:
     await bucket.put("empty", b"", TEXT)
     assert await bucket.get("empty") == b""
 
 
-async def test_what_is_not_there(bucket: Bucket) -> None:
+async def test_missing_object_is_none(bucket: Bucket) -> None:
     assert await bucket.get("nothing") is None
     assert await bucket.read("nothing", if_match=WRONG_ETAG) is None
     assert await bucket.head("nothing") is None
 
 
-async def test_head_tells_size_and_age(bucket: Bucket) -> None:
+async def test_head_size_and_last_modified(bucket: Bucket) -> None:
     await bucket.put("k", b"12345", TEXT)
     info, stored = await bucket.head("k"), await bucket.read("k")
     assert info is not None
@@ -70,13 +70,13 @@ async def test_head_tells_size_and_age(bucket: Bucket) -> None:
     assert (info.key, info.size, info.last_modified) == ("k", 5, stored.last_modified)
 
 
-async def test_put_replaces_whatever_was_there(bucket: Bucket) -> None:
+async def test_put_overwrites(bucket: Bucket) -> None:
     await bucket.put("k", b"one", TEXT)
     await bucket.put("k", b"two", TEXT)
     assert await bucket.get("k") == b"two"
 
 
-async def test_the_first_put_once_stands(bucket: Bucket) -> None:
+async def test_put_once_keeps_first(bucket: Bucket) -> None:
     etag = await bucket.put_once("k", b"first", TEXT)
     assert await bucket.put_once("k", b"second", TEXT) is None
     stored = await bucket.read("k")
@@ -84,7 +84,7 @@ async def test_the_first_put_once_stands(bucket: Bucket) -> None:
     assert (stored.body, stored.etag) == (b"first", etag)
 
 
-async def test_metadata_is_read_with_the_object(bucket: Bucket) -> None:
+async def test_metadata_read_with_object(bucket: Bucket) -> None:
     await bucket.put_once("k", b"first", TEXT, metadata={"made": '{"by": "us"}'})
     await bucket.put_once("k", b"second", TEXT, metadata={"made": "later"})
     stored = await bucket.read("k", range_="bytes=0-1")
@@ -96,13 +96,13 @@ async def test_metadata_is_read_with_the_object(bucket: Bucket) -> None:
     assert stored.metadata == {}
 
 
-async def test_put_once_after_a_delete_is_a_first_one(bucket: Bucket) -> None:
+async def test_put_once_after_delete(bucket: Bucket) -> None:
     await bucket.put_once("k", b"first", TEXT)
     await bucket.delete(["k"])
     assert await bucket.put_once("k", b"second", TEXT) is not None
 
 
-async def test_replace_wants_the_version_that_was_read(bucket: Bucket) -> None:
+async def test_replace_requires_matching_etag(bucket: Bucket) -> None:
     etag = await bucket.put_once("k", b"one", TEXT)
     assert etag is not None
     newer = await bucket.replace("k", b"two", TEXT, etag=etag)
@@ -111,7 +111,7 @@ async def test_replace_wants_the_version_that_was_read(bucket: Bucket) -> None:
     assert await bucket.get("k") == b"two"
 
 
-async def test_replace_of_what_is_gone_does_nothing(bucket: Bucket) -> None:
+async def test_replace_missing_object(bucket: Bucket) -> None:
     etag = await bucket.put_once("k", b"one", TEXT)
     await bucket.delete(["k"])
     assert await bucket.replace("k", b"two", TEXT, etag=etag or "") is None
@@ -128,20 +128,20 @@ async def test_replace_of_what_is_gone_does_nothing(bucket: Bucket) -> None:
         ("bytes=-100", b"0123456789", "bytes 0-9/10"),
     ],
 )
-async def test_a_range_of_an_object(bucket: Bucket, range_: str, body: bytes, content_range: str) -> None:
+async def test_read_range(bucket: Bucket, range_: str, body: bytes, content_range: str) -> None:
     await bucket.put("k", b"0123456789", TEXT)
     stored = await bucket.read("k", range_=range_)
     assert stored is not None
     assert (stored.body, stored.content_range, stored.size) == (body, content_range, 10)
 
 
-async def test_a_range_outside_of_the_object(bucket: Bucket) -> None:
+async def test_read_range_not_satisfiable(bucket: Bucket) -> None:
     await bucket.put("k", b"0123456789", TEXT)
     with pytest.raises(RangeNotSatisfiable):
         await bucket.read("k", range_="bytes=10-")
 
 
-async def test_reading_on_condition(bucket: Bucket) -> None:
+async def test_read_if_match(bucket: Bucket) -> None:
     etag = await bucket.put_once("k", b"body", TEXT)
     with pytest.raises(PreconditionFailed):
         await bucket.read("k", if_match=WRONG_ETAG)
@@ -150,7 +150,7 @@ async def test_reading_on_condition(bucket: Bucket) -> None:
     assert stored.body == b"body"
 
 
-async def test_listing_is_in_the_order_of_keys(bucket: Bucket) -> None:
+async def test_list_sorted_by_key(bucket: Bucket) -> None:
     for key in ("p/b", "p/a/2", "p/a/10", "p/a-1", "p/B", "other/a"):
         await bucket.put(key, b"body", TEXT)
     assert await keys(bucket, "p/") == ["p/B", "p/a-1", "p/a/10", "p/a/2", "p/b"]
@@ -159,13 +159,13 @@ async def test_listing_is_in_the_order_of_keys(bucket: Bucket) -> None:
     assert await keys(bucket, "nothing/") == []
 
 
-async def test_a_listing_tells_size_and_age(bucket: Bucket) -> None:
+async def test_list_size_and_last_modified(bucket: Bucket) -> None:
     await bucket.put("p/a", b"123", TEXT)
     info = await bucket.head("p/a")
     assert [item async for item in bucket.list("p/")] == [info]
 
 
-async def test_folders_are_named_once_and_files_are_not_folders(bucket: Bucket) -> None:
+async def test_list_folders_unique_without_files(bucket: Bucket) -> None:
     for key in ("v/nova/x", "v/nova/y", "v/nova-2/x", "v/zoe/x", "v/file", "w/other/x"):
         await bucket.put(key, b"", TEXT)
     assert await folders(bucket, "v/") == ["nova-2", "nova", "zoe"]
@@ -173,7 +173,7 @@ async def test_folders_are_named_once_and_files_are_not_folders(bucket: Bucket) 
     assert await folders(bucket, "nothing/") == []
 
 
-async def test_a_listing_goes_on_past_the_first_page(resources: Resources) -> None:
+async def test_list_and_delete_over_one_page(resources: Resources) -> None:
     wanted = [f"many/{number:04d}/x" for number in range(1001)]
     put_many(resources.settings, wanted)
     assert await keys(resources.bucket, "many/") == wanted
@@ -182,7 +182,7 @@ async def test_a_listing_goes_on_past_the_first_page(resources: Resources) -> No
     assert await keys(resources.bucket, "many/") == []
 
 
-async def test_deleting_what_is_not_there_does_no_harm(bucket: Bucket) -> None:
+async def test_delete_missing_object(bucket: Bucket) -> None:
     await bucket.put("a", b"", TEXT)
     await bucket.put("b", b"", TEXT)
     await bucket.delete(["a", "nothing"])
@@ -190,14 +190,14 @@ async def test_deleting_what_is_not_there_does_no_harm(bucket: Bucket) -> None:
     assert await keys(bucket, "") == ["b"]
 
 
-async def test_a_form_names_the_key(bucket: Bucket) -> None:
+async def test_presigned_post_names_key(bucket: Bucket) -> None:
     form = await bucket.presign_post(
         "a/upload", content_type="audio/wav", max_bytes=10, lifetime=timedelta(minutes=1)
     )
     assert form.fields["key"] == "a/upload"
 
 
-async def test_a_signed_url_names_the_object_and_how_to_take_it(bucket: Bucket) -> None:
+async def test_presigned_get_url_parameters(bucket: Bucket) -> None:
     await bucket.put("a/b.wav", b"body", TEXT)
     url = await bucket.presign_get(
         "a/b.wav", lifetime=timedelta(minutes=1), content_type="audio/wav", disposition='inline; filename="x.wav"'
@@ -206,7 +206,7 @@ async def test_a_signed_url_names_the_object_and_how_to_take_it(bucket: Bucket) 
     assert {"audio/wav", 'inline; filename="x.wav"'} <= {value for _, value in parse_qsl(urlsplit(url).query)}
 
 
-async def test_a_signed_url_gives_the_object_as_it_says_for_its_lifetime(resources: Resources) -> None:
+async def test_presigned_get_serves_object(resources: Resources) -> None:
     await resources.bucket.put("a/b.wav", b"body", TEXT)
     url = await resources.bucket.presign_get(
         "a/b.wav", lifetime=timedelta(seconds=61.9), content_type="audio/wav", disposition="inline"
@@ -218,18 +218,18 @@ async def test_a_signed_url_gives_the_object_as_it_says_for_its_lifetime(resourc
     assert (answer.headers["content-type"], answer.headers["content-disposition"]) == ("audio/wav", "inline")
 
 
-async def test_a_bucket_that_is_there_answers(bucket: Bucket) -> None:
+async def test_ping_existing_bucket(bucket: Bucket) -> None:
     await bucket.ping()
 
 
-async def test_one_that_is_away_is_unavailable(bucket: Bucket) -> None:
+async def test_unreachable_bucket_is_unavailable(bucket: Bucket) -> None:
     away = _away(bucket)
     for call in (away.ping, lambda: away.get("k"), lambda: away.put_once("k", b"", TEXT), lambda: keys(away, "")):
         with pytest.raises(Unavailable):
             await call()
 
 
-async def test_a_bucket_that_does_not_exist_is_a_misconfiguration(resources: Resources) -> None:
+async def test_missing_bucket_is_misconfigured(resources: Resources) -> None:
     assert isinstance(resources.bucket, S3Bucket)
     away = S3Bucket(resources.bucket._client, "no-such-bucket")
     for call in (away.ping, lambda: away.get("k"), lambda: away.put_once("k", b"", TEXT), lambda: keys(away, "")):

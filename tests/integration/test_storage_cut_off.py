@@ -33,7 +33,7 @@ async def answer_half(reader: asyncio.StreamReader, writer: asyncio.StreamWriter
 
 
 @pytest.mark.usefixtures("aws")
-async def test_a_body_that_breaks_off_is_unavailable() -> None:
+async def test_truncated_body_is_unavailable() -> None:
     server = await asyncio.start_server(answer_half, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     async with server, connect(Settings(aws_endpoint_url=f"http://127.0.0.1:{port}")) as resources:
@@ -43,7 +43,7 @@ async def test_a_body_that_breaks_off_is_unavailable() -> None:
 
 @pytest.mark.usefixtures("aws")
 @pytest.mark.parametrize(("conflicts", "etag"), [(1, '"x"'), (4, '"x"'), (5, None)])
-async def test_a_conflicting_write_is_made_again_and_not_for_ever(conflicts: int, etag: str | None) -> None:
+async def test_write_conflict_is_retried(conflicts: int, etag: str | None) -> None:
     answers = [CONFLICT] * conflicts + [WRITTEN]
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -81,7 +81,7 @@ async def _list(resources: Resources) -> list[str]:
     ],
     ids=["read", "write", "list", "send", "post"],
 )
-async def test_no_call_takes_longer_than_its_request_may(
+async def test_call_respects_request_deadline(
     call: Callable[[Resources, str], Awaitable[object]],
 ) -> None:
     server = await asyncio.get_running_loop().create_server(asyncio.Protocol, "127.0.0.1", 0)  # says nothing

@@ -66,7 +66,7 @@ async def receiver(received: list[bytes], seconds: float = 0) -> AsyncIterator[s
         await runner.cleanup()
 
 
-async def test_a_receiver_that_hangs_does_not_hold_up_another() -> None:
+async def test_slow_receiver_blocks_no_other() -> None:
     fakes, slow, quick = FakeService(), list[bytes](), list[bytes]()
     await webhook_receivers.make_secret(fakes.resources, None)
     async with receiver(slow, seconds=60) as slow_url, receiver(quick) as quick_url:
@@ -103,7 +103,7 @@ def documented_receiver(
 
 
 @pytest.mark.parametrize("is_right", [True, False])
-async def test_the_receiver_in_the_docs_verifies_messages(monkeypatch: pytest.MonkeyPatch, is_right: bool) -> None:
+async def test_docs_receiver_verifies_messages(monkeypatch: pytest.MonkeyPatch, is_right: bool) -> None:
     fakes = FakeService()
     fakes.time.now = fakes.time.now.now(fakes.time.now.tzinfo)  # the receiver compares with the machine's clock
     secret = await webhook_receivers.make_secret(fakes.resources, None)

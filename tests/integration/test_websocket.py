@@ -65,7 +65,7 @@ async def address_of(resources: Resources) -> ReplyTo:
     return request.subscriber.reply_to
 
 
-async def test_a_preview_and_its_voice(url: str, resources: Resources, session_id: str) -> None:
+async def test_preview_and_save_voice(url: str, resources: Resources, session_id: str) -> None:
     async with speaking(resources), at(url) as socket, httpx.AsyncClient(base_url=url) as client:
         await say(socket, "generate_preview", session_id=session_id, text="Hello.", request_id="r1")
         complete = await hear(socket)
@@ -86,7 +86,7 @@ async def test_a_preview_and_its_voice(url: str, resources: Resources, session_i
         assert (await hear(socket))["data"]["voice_id"] == "nova"
 
 
-async def test_a_failure_is_an_error_and_names_its_job(url: str, resources: Resources, session_id: str) -> None:
+async def test_failed_preview_error_names_job(url: str, resources: Resources, session_id: str) -> None:
     async with speaking(resources), at(url) as socket:
         await say(socket, "generate_preview", session_id=session_id, text=UNSPEAKABLE, request_id="r1")
         error = await hear(socket)
@@ -95,9 +95,7 @@ async def test_a_failure_is_an_error_and_names_its_job(url: str, resources: Reso
     assert error["data"]["job_id"]
 
 
-async def test_progress_comes_first_and_only_when_asked_for(
-    url: str, resources: Resources, session_id: str
-) -> None:
+async def test_progress_message_precedes_result(url: str, resources: Resources, session_id: str) -> None:
     async with speaking(resources), at(url) as socket:
         await say(socket, "generate_preview", session_id=session_id, text="Hello.", progress=True)
         first, second = await hear(socket), await hear(socket)
@@ -129,7 +127,7 @@ ANYTHING: list[str | bytes] = [
 ]
 
 
-async def test_whatever_is_sent_the_connection_lives_on(url: str) -> None:
+async def test_invalid_messages_keep_connection(url: str) -> None:
     async with at(url) as socket:
         for number, sent in enumerate(ANYTHING):
             await socket.send(sent)
@@ -138,13 +136,13 @@ async def test_whatever_is_sent_the_connection_lives_on(url: str) -> None:
             assert (await hear(socket))["data"]["request_id"] == f"still there {number}"
 
 
-async def test_a_message_in_fragments_is_one_message(url: str) -> None:
+async def test_fragmented_message(url: str) -> None:
     async with at(url) as socket:
         await socket.send(['{"type":', '"sing"', "}"])
         assert (await hear(socket))["data"]["field"] == "type"
 
 
-async def test_a_client_that_comes_back_is_told(url: str, resources: Resources, session_id: str) -> None:
+async def test_subscribe_before_and_after_completion(url: str, resources: Resources, session_id: str) -> None:
     async with httpx.AsyncClient(base_url=url) as client:
         form = {"session_id": session_id, "response_text": "Hello."}
         answer = await client.post("/preview", data=form, headers={"Prefer": "respond-async"})
@@ -160,9 +158,7 @@ async def test_a_client_that_comes_back_is_told(url: str, resources: Resources, 
         assert (told["type"], told["data"]["request_id"]) == ("tts_complete", "late")
 
 
-async def test_a_job_of_one_process_is_told_to_a_client_of_another(
-    url: str, resources: Resources, session_id: str
-) -> None:
+async def test_subscribe_at_another_process(url: str, resources: Resources, session_id: str) -> None:
     async with served(local_app(resources.settings)) as other, at(other) as socket:
         await say(socket, "generate_preview", session_id=session_id, text="Hello.", progress=True)
         job_id = (await hear(socket))["data"]["job_id"]
@@ -174,7 +170,7 @@ async def test_a_job_of_one_process_is_told_to_a_client_of_another(
                 assert (await hear(one))["data"]["job_id"] == job_id
 
 
-async def test_connections_are_posted_to_as_in_the_cloud(url: str, resources: Resources, session_id: str) -> None:
+async def test_post_to_connection(url: str, resources: Resources, session_id: str) -> None:
     async with at(url) as one, at(url) as other:
         addresses = []
         for socket in (one, other):
@@ -196,7 +192,7 @@ async def _is_gone(resources: Resources, address: ReplyTo) -> bool:
     return False
 
 
-async def test_who_was_never_there_is_gone(url: str, resources: Resources, session_id: str) -> None:
+async def test_post_to_unknown_connection_is_gone(url: str, resources: Resources, session_id: str) -> None:
     async with at(url) as socket:
         await say(socket, "generate_preview", session_id=session_id, text="Hello.")
         address = await eventually(lambda: address_of(resources))
@@ -209,7 +205,7 @@ async def remembered(resources: Resources) -> list[str]:
     return [item.key async for item in resources.bucket.list(layout.CONNECTIONS)]
 
 
-async def test_a_client_that_left_is_forgotten(url: str, resources: Resources, session_id: str) -> None:
+async def test_closed_connection_is_removed(url: str, resources: Resources, session_id: str) -> None:
     async with at(url) as socket:
         await say(socket, "generate_preview", session_id=session_id, text="Hello.", progress=True)
         job_id = (await hear(socket))["data"]["job_id"]
@@ -225,7 +221,7 @@ async def test_a_client_that_left_is_forgotten(url: str, resources: Resources, s
     }
 
 
-async def test_many_connections_at_once(url: str, resources: Resources, session_id: str) -> None:
+async def test_many_connections(url: str, resources: Resources, session_id: str) -> None:
     async with AsyncExitStack() as stack:
         sockets = [await stack.enter_async_context(at(url)) for _ in range(20)]
         for number, socket in enumerate(sockets):
@@ -235,9 +231,7 @@ async def test_many_connections_at_once(url: str, resources: Resources, session_
     assert [message["data"]["request_id"] for message in heard] == [f"r{number}" for number in range(20)]
 
 
-async def test_the_correlation_id_of_a_connection_comes_back_with_its_results(
-    url: str, resources: Resources, session_id: str
-) -> None:
+async def test_correlation_id_is_returned(url: str, resources: Resources, session_id: str) -> None:
     named = connect(url.replace("http", "ws") + "/ws", additional_headers={"X-Correlation-Id": "corr-1"})
     async with speaking(resources), named as socket:
         assert socket.response is not None

@@ -49,7 +49,7 @@ async def impatient(settings: Settings) -> AsyncIterator[Resources]:
         yield wired
 
 
-async def test_a_preview_from_the_request_to_the_outcome(resources: Resources) -> None:
+async def test_preview_is_stored(resources: Resources) -> None:
     order = await order_new(resources)
     async with real_time_worker(resources, ScriptedEngine()):
         await until_ended(resources, order)
@@ -66,7 +66,7 @@ async def test_a_preview_from_the_request_to_the_outcome(resources: Resources) -
     assert json.loads(prompt)["model"] == "mock-1"
 
 
-async def test_a_session_and_a_voice_speak_again_and_again(resources: Resources) -> None:
+async def test_prompts_are_reused(resources: Resources) -> None:
     session_id = await upload(resources)
     reference_id = await save(resources, "nova")
     engine = ScriptedEngine()
@@ -81,7 +81,7 @@ async def test_a_session_and_a_voice_speak_again_and_again(resources: Resources)
     assert await resources.voices.get("audio/voices/nova/embedding.json")
 
 
-async def test_what_ended_is_deleted_before_the_worker_is_gone(impatient: Resources) -> None:
+async def test_message_deleted_before_worker_stops(impatient: Resources) -> None:
     order = await order_new(impatient)
     async with real_time_worker(impatient, ScriptedEngine()):
         await until_ended(impatient, order)
@@ -89,7 +89,7 @@ async def test_what_ended_is_deleted_before_the_worker_is_gone(impatient: Resour
     assert list(await impatient.synthesis.receive(1, wait_seconds=0)) == []
 
 
-async def test_a_worker_that_died_between_audio_and_outcome_is_finished_by_the_next(impatient: Resources) -> None:
+async def test_stored_audio_completed_by_next_worker(impatient: Resources) -> None:
     order = await order_new(impatient)
     await impatient.synthesis.receive(1, wait_seconds=0)  # and then it died
     await impatient.bucket.put(layout.preview(order.job_id), voice_wav(100, seconds=3), WAV)
@@ -105,7 +105,7 @@ async def test_a_worker_that_died_between_audio_and_outcome_is_finished_by_the_n
     assert outcome.completed_at == written.last_modified
 
 
-async def test_a_slow_job_is_received_only_once(impatient: Resources) -> None:
+async def test_slow_job_is_received_once(impatient: Resources) -> None:
     engines = ScriptedEngine(), ScriptedEngine()
     for engine in engines:
         engine.held = True
@@ -118,7 +118,7 @@ async def test_a_slow_job_is_received_only_once(impatient: Resources) -> None:
     assert [*engines[0].spoken, *engines[1].spoken] == [order.job_id]
 
 
-async def test_what_never_works_ends_among_the_dead_letters(impatient: Resources) -> None:
+async def test_failing_job_reaches_dead_letters(impatient: Resources) -> None:
     engine = ScriptedEngine()
     engine.errors[TEXT] = RuntimeError("no such luck")
     order = await order_new(impatient)
@@ -130,14 +130,14 @@ async def test_what_never_works_ends_among_the_dead_letters(impatient: Resources
     assert len(engine.spoken) == 2
 
 
-async def test_what_can_never_work_fails_at_once(resources: Resources) -> None:
+async def test_impossible_job_fails_at_once(resources: Resources) -> None:
     order = await order_from_voice(resources, "nobody", resources.new_id())
     async with real_time_worker(resources, ScriptedEngine()):
         await until_ended(resources, order, seconds=5)
     assert (await failed(resources, order)).code == "not_found"
 
 
-async def test_several_workers_share_a_queue(resources: Resources) -> None:
+async def test_workers_share_queue(resources: Resources) -> None:
     engines = [ScriptedEngine(capacity=2) for _ in range(3)]
     session_id = await upload(resources)
     orders = [await order_again(resources, session_id) for _ in range(24)]
@@ -154,7 +154,7 @@ async def test_several_workers_share_a_queue(resources: Resources) -> None:
         await succeeded(resources, order)
 
 
-async def test_a_stopping_worker_leaves_what_waits_to_another(resources: Resources) -> None:
+async def test_stopping_worker_returns_messages(resources: Resources) -> None:
     """The messages' visibility is a minute: what is not handed back would come too late for this test."""
     first, second = ScriptedEngine(capacity=1), ScriptedEngine()
     first.held = True
@@ -171,7 +171,7 @@ async def test_a_stopping_worker_leaves_what_waits_to_another(resources: Resourc
     assert set(first.spoken) | set(second.spoken) == {order.job_id for order in orders}
 
 
-async def test_a_lost_engine_leaves_its_jobs_to_another(resources: Resources) -> None:
+async def test_engine_lost_returns_jobs(resources: Resources) -> None:
     dying, healthy = ScriptedEngine(), ScriptedEngine()
     dying.step_errors = [EngineLost("device-side assert")]
     order = await order_new(resources)
@@ -183,7 +183,7 @@ async def test_a_lost_engine_leaves_its_jobs_to_another(resources: Resources) ->
     assert healthy.spoken == [order.job_id]
 
 
-async def test_health_goes_from_starting_to_ready_to_draining(settings: Settings) -> None:
+async def test_health_starting_ready_draining(settings: Settings) -> None:
     port = free_port("127.0.0.1")
     url = f"http://127.0.0.1:{port}/health"
     engine = ScriptedEngine()

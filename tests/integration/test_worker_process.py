@@ -73,7 +73,7 @@ async def ended(process: asyncio.subprocess.Process) -> tuple[int, str]:
     return process.returncode, err.decode()
 
 
-async def test_it_speaks_and_says_so_under_the_correlation_id(resources: Resources) -> None:
+async def test_log_has_correlation_id_and_no_text(resources: Resources) -> None:
     session_id = await upload(resources)
     order = request(resources, Source(session_id=session_id), session_id, correlation_id="corr-1")
     await jobs.accept(resources, order)
@@ -92,7 +92,7 @@ async def test_it_speaks_and_says_so_under_the_correlation_id(resources: Resourc
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_a_signal_ends_it_after_what_it_is_doing(resources: Resources, number: signal.Signals) -> None:
+async def test_signal_finishes_running_job(resources: Resources, number: signal.Signals) -> None:
     order = await order_new(resources)
     async with worker(environment(resources.settings, MOCK_DELAY_SECONDS="2")) as process:
         await said_until(process, "synthesis started")
@@ -103,7 +103,7 @@ async def test_a_signal_ends_it_after_what_it_is_doing(resources: Resources, num
     await succeeded(resources, order)
 
 
-async def test_on_ecs_it_is_protected_while_it_speaks_and_a_spot_notice_still_ends_it_in_order(
+async def test_ecs_protection_allows_sigterm(
     resources: Resources,
 ) -> None:
     order = await order_new(resources)
@@ -118,7 +118,7 @@ async def test_on_ecs_it_is_protected_while_it_speaks_and_a_spot_notice_still_en
     await succeeded(resources, order)
 
 
-async def test_on_ecs_it_can_be_stopped_when_it_has_nothing_to_do(resources: Resources) -> None:
+async def test_ecs_protection_off_when_idle(resources: Resources) -> None:
     async with fake_agent() as agent, worker(environment(resources.settings, ECS_AGENT_URI=agent.url)) as process:
         await said_until(process, "worker ready")
         await eventually(partial(_was_given_up, agent))
@@ -130,7 +130,7 @@ async def _was_given_up(agent: FakeAgent) -> bool:
     return agent.wishes[:2] == [True, False]
 
 
-async def test_the_second_signal_ends_it_at_once(resources: Resources) -> None:
+async def test_second_signal_exits_at_once(resources: Resources) -> None:
     order = await order_new(resources)
     async with worker(environment(resources.settings, MOCK_DELAY_SECONDS="600")) as process:
         await said_until(process, "synthesis started")
@@ -143,7 +143,7 @@ async def test_the_second_signal_ends_it_at_once(resources: Resources) -> None:
     assert await jobs.read_outcome(resources, order.job_id) is None
 
 
-async def test_draining_has_an_end(resources: Resources) -> None:
+async def test_drain_timeout_returns_message(resources: Resources) -> None:
     await order_new(resources)
     env = environment(resources.settings, MOCK_DELAY_SECONDS="600", WORKER_DRAIN_SECONDS="0.5")
     async with worker(env) as process:
@@ -154,7 +154,7 @@ async def test_draining_has_an_end(resources: Resources) -> None:
     assert len(await resources.synthesis.receive(1, wait_seconds=0)) == 1  # handed back, to be had at once
 
 
-async def test_what_a_killed_worker_held_is_done_by_the_next(settings: Settings) -> None:
+async def test_killed_worker_job_is_redelivered(settings: Settings) -> None:
     settings = settings.model_copy(update={"visibility_timeout_seconds": 3})
     async with serving(settings) as resources:
         order = await order_new(resources)
@@ -167,7 +167,7 @@ async def test_what_a_killed_worker_held_is_done_by_the_next(settings: Settings)
         await succeeded(resources, order)
 
 
-async def test_a_wrong_setting_stops_the_start_with_its_name(settings: Settings) -> None:
+async def test_start_names_bad_settings(settings: Settings) -> None:
     env = environment(settings, WORKER_BATCH_SIZE="none", LOG_LEVEL="loud")
     async with worker(env) as process:
         status, said = await ended(process)
@@ -176,7 +176,7 @@ async def test_a_wrong_setting_stops_the_start_with_its_name(settings: Settings)
 
 
 @pytest.mark.parametrize("setting", ["BUCKET", "VOICES_BUCKET", "SYNTHESIS_QUEUE"])
-async def test_what_does_not_exist_stops_the_start_with_its_name(resources: Resources, setting: str) -> None:
+async def test_start_names_missing_resource(resources: Resources, setting: str) -> None:
     env = environment(resources.settings, **{setting: "no-such-thing"})
     async with worker(env) as process:
         status, said = await ended(process)
@@ -186,7 +186,7 @@ async def test_what_does_not_exist_stops_the_start_with_its_name(resources: Reso
     assert "Traceback" not in said
 
 
-async def test_a_health_port_that_is_taken_stops_the_start(resources: Resources) -> None:
+async def test_start_health_port_in_use(resources: Resources) -> None:
     port = free_port("127.0.0.1")
     server = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", port)
     async with server, worker(environment(resources.settings, WORKER_HEALTH_PORT=str(port))) as process:

@@ -53,7 +53,7 @@ async def accept(resources: Resources, endpoint: str, connection_id: str) -> Req
     return order
 
 
-async def test_audio_arrives_while_it_is_made(resources: Resources) -> None:
+async def test_audio_streams_during_synthesis(resources: Resources) -> None:
     socket = Socket()
     async with connection_posts.serving(socket, connection_posts.signature_check(credentials)) as endpoint:
         order = await accept(resources, endpoint, "c")
@@ -67,7 +67,7 @@ async def test_audio_arrives_while_it_is_made(resources: Resources) -> None:
     assert socket.times[-1] - socket.times[1] > 0.25 * chunks[-1]["audio_seconds"]
 
 
-async def test_a_client_that_hung_up_still_gets_its_job_done(resources: Resources) -> None:
+async def test_job_completes_after_disconnect(resources: Resources) -> None:
     socket = Socket()
     async with connection_posts.serving(socket, connection_posts.signature_check(credentials)) as endpoint:
         order = await accept(resources, endpoint, "gone")

@@ -104,7 +104,7 @@ def heard(events: list[Event]) -> Recording:
     return Recording((samples / 32768).astype(np.float32), 24_000)
 
 
-async def test_it_speaks_with_a_voice_that_is_configured(python: str, resources: Resources) -> None:
+async def test_synthesize_with_configured_voice(python: str, resources: Resources) -> None:
     async with service(resources, MockEngine(speed=4)) as one:
         await save_voice(one, "Nova", PITCH)
         options = ("--tts-models", "tts-1", "--tts-voices", "nova", "--tts-speed", "1.5")
@@ -117,7 +117,7 @@ async def test_it_speaks_with_a_voice_that_is_configured(python: str, resources:
     assert median_pitch(recording) == pytest.approx(PITCH, rel=0.05)
 
 
-async def test_it_finds_the_saved_voices_and_streams(python: str, resources: Resources) -> None:
+async def test_saved_voices_listed_and_streamed(python: str, resources: Resources) -> None:
     async with service(resources, MockEngine(speed=4)) as one:
         await save_voice(one, "Nova of Nowhere", PITCH)
         options = ("--tts-backend", "KOKORO_FASTAPI", "--tts-streaming-models", "tts-1")

@@ -42,11 +42,11 @@ RARE = [
 
 
 @pytest.mark.parametrize(("format_", "subtype"), RARE)
-def test_a_rare_format_is_not_decoded(format_: str, subtype: str) -> None:
+def test_rare_format_is_refused(format_: str, subtype: str) -> None:
     with pytest.raises(InvalidAudio, match="WAV, FLAC, OGG or MP3"):
         decode_reference(encoded(format_, subtype), Settings())
 
 
-def test_a_big_endian_wav_is_not_decoded() -> None:
+def test_big_endian_wav_is_refused() -> None:
     with pytest.raises(InvalidAudio, match="WAV, FLAC, OGG or MP3"):
         decode_reference(encoded("WAV", "PCM_16", endian="BIG"), Settings())

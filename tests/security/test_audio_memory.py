@@ -54,7 +54,7 @@ def wav_of(channels: int, rate: int, frames: int = 1) -> bytes:
 
 
 @measured
-def test_two_kilobytes_of_a_thousand_channels_take_no_memory() -> None:
+def test_many_channels_use_little_memory() -> None:
     upload = wav_of(channels=1024, rate=192_000)
     assert len(upload) < 2200
     growth, error = growth_mib(upload)
@@ -63,24 +63,24 @@ def test_two_kilobytes_of_a_thousand_channels_take_no_memory() -> None:
 
 
 @measured
-def test_the_longest_recording_at_the_highest_rate_takes_a_bounded_amount() -> None:
+def test_longest_recording_memory_is_bounded() -> None:
     growth, error = growth_mib(wav_of(channels=1, rate=192_000, frames=60 * 192_000))
     assert error == ""
     assert growth < 130
 
 
 @pytest.mark.parametrize(("channels", "rate"), [(9, 8_000), (1024, 8_000), (3, 192_000), (8, 96_000)])
-def test_more_samples_a_second_than_any_microphone_gives_are_refused(channels: int, rate: int) -> None:
+def test_excessive_sample_rate_is_refused(channels: int, rate: int) -> None:
     with pytest.raises(InvalidAudio, match=f"{channels} channels"):
         decode_reference(wav_of(channels, rate, frames=rate), Settings())
 
 
 @pytest.mark.parametrize(("channels", "rate"), [(2, 192_000), (8, 48_000)])
-def test_what_recorders_make_is_decoded(channels: int, rate: int) -> None:
+def test_recorder_formats_are_decoded(channels: int, rate: int) -> None:
     assert decode_reference(wav_of(channels, rate, frames=rate), Settings()).duration_seconds == 1
 
 
-async def test_of_many_uploads_two_at_a_time_are_in_memory() -> None:
+async def test_concurrent_decodes_are_limited() -> None:
     fakes = FakeService(Settings(decodes_at_once=2))
     reading, most = 0, 0
 
@@ -97,7 +97,7 @@ async def test_of_many_uploads_two_at_a_time_are_in_memory() -> None:
     assert [recording.duration_seconds for recording in checked] == [2] * 8
 
 
-async def test_an_upload_that_is_refused_lets_the_next_one_in() -> None:
+async def test_refused_upload_frees_decode_slot() -> None:
     fakes = FakeService(Settings(decodes_at_once=1))
 
     async def read() -> bytes:

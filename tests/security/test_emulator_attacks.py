@@ -32,13 +32,13 @@ def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
         ("POST", "/_aws/execute-api/api/ws/%40connections/abc"),
     ],
 )
-def test_nothing_else_is_done_unsigned(emulator: Store, method: str, path: str) -> None:
+def test_unsigned_request_is_refused(emulator: Store, method: str, path: str) -> None:
     response = httpx.request(method, emulator.url + path, content=b"x", headers=PAGE)
     assert response.status_code == 403
     assert "access-control-allow-origin" not in response.headers
 
 
-def test_deployed_apis_decide_themselves_who_comes_in(emulator: Store) -> None:
+def test_deployed_api_needs_no_signature(emulator: Store) -> None:
     api = f"{emulator.url}/_aws/execute-api/none/$default/health"
     response = httpx.get(api, headers=PAGE)
     assert response.status_code == 404
@@ -46,6 +46,6 @@ def test_deployed_apis_decide_themselves_who_comes_in(emulator: Store) -> None:
     assert httpx.get(api, headers={"Host": "evil.example"}).status_code == 403
 
 
-def test_those_who_sign_may_use_every_service(emulator: Store) -> None:
+def test_signed_request_reaches_all_services(emulator: Store) -> None:
     assert emulator.client("sts").get_caller_identity()["Account"] == "000000000000"
     assert emulator.client("cloudformation").list_stacks()["StackSummaries"] == []

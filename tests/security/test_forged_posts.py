@@ -47,7 +47,7 @@ async def local() -> AsyncIterator[Local]:
         yield local
 
 
-async def test_what_the_service_signs_is_delivered(local: Local) -> None:
+async def test_signed_post_is_delivered(local: Local) -> None:
     async with httpx.AsyncClient(base_url=local.url) as client:
         path = "/%40connections/abc%3D"
         answer = await client.post(path, content=b"hello", headers=local.signed(path, b"hello"))
@@ -77,7 +77,7 @@ def _under_a_foreign_host(local: Local) -> dict[str, str]:
 @pytest.mark.parametrize(
     "forged", [_unsigned, _by_a_stranger, _for_another_body, _for_another_connection, _under_a_foreign_host]
 )
-async def test_a_forged_post_is_refused(local: Local, forged: Callable[[Local], dict[str, str]]) -> None:
+async def test_forged_post_is_refused(local: Local, forged: Callable[[Local], dict[str, str]]) -> None:
     async with httpx.AsyncClient(base_url=local.url) as client:
         answer = await client.post("/@connections/abc", content=FORGED, headers=forged(local))
     assert (answer.status_code, local.delivered) == (403, [])

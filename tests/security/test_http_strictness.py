@@ -56,7 +56,7 @@ async def exchange(sent: bytes, *, ends: bool = False) -> bytes:
         (CHUNKED + b"0\r\nX-Trailer: 1\r\n 2\r\n\r\n" + SMUGGLED, "folded"),
     ],
 )
-async def test_an_ambiguous_request_is_refused_and_the_connection_closed(sent: bytes, reason: str) -> None:
+async def test_ambiguous_request_closes_connection(sent: bytes, reason: str) -> None:
     received = await exchange(sent)
     head, _, body = received.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 400 ")
@@ -67,13 +67,13 @@ async def test_an_ambiguous_request_is_refused_and_the_connection_closed(sent: b
 
 
 @pytest.mark.parametrize("sent", [HEAD + b"Content-Length: 9\r\n\r\n1234", CHUNKED + b"4\r\n1234\r\n"])
-async def test_a_client_whose_body_is_cut_is_told_so(sent: bytes) -> None:
+async def test_truncated_body_returns_400(sent: bytes) -> None:
     received = await exchange(sent, ends=True)
     assert received.startswith(b"HTTP/1.1 400 ")
     assert b"is cut" in received
 
 
-async def test_a_line_feed_in_a_body_is_only_data() -> None:
+async def test_line_feed_in_body_is_data() -> None:
     sent = HEAD + b"Content-Length: 6\r\nConnection: close\r\n\r\na\n\n b\n"
     assert (await exchange(sent)).endswith(b"/voices")
     chunks = CHUNKED.replace(b"chunked\r\n", b"chunked\r\nConnection: close\r\n") + b"6\r\na\n\n b\n\r\n0\r\n\r\n"

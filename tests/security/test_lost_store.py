@@ -59,7 +59,7 @@ def remove_files(stack: Stack) -> None:
     shutil.rmtree(configuration.s3_folder_of(stack.data))
 
 
-def test_nobody_else_may_read_what_is_kept(stack: Stack) -> None:
+def test_data_files_are_private(stack: Stack) -> None:
     Client(stack.url, stack.socket_url).preview(120, "Private.")
     kept = [stack.data, *stack.data.rglob("*")]
     assert {path.name for path in kept} >= {"credentials", "store.json", "sample.wav", "s3"}
@@ -67,7 +67,7 @@ def test_nobody_else_may_read_what_is_kept(stack: Stack) -> None:
     assert open_to_others == []
 
 
-def test_no_secret_is_in_the_log_or_on_a_command_line(stack: Stack) -> None:
+def test_log_and_command_line_have_no_secret(stack: Stack) -> None:
     credentials = read_credentials(stack.data)
     assert credentials is not None
     assert credentials.secret_access_key not in stack.logged()
@@ -78,7 +78,7 @@ def test_no_secret_is_in_the_log_or_on_a_command_line(stack: Stack) -> None:
 @pytest.mark.parametrize(
     ("lose", "said"), [(delete_bucket, "were removed"), (delete_queues, "are gone"), (remove_files, "were removed")]
 )
-def test_a_lost_store_is_made_again(stack: Stack, lose: Callable[[Stack], None], said: str) -> None:
+def test_lost_store_is_recreated(stack: Stack, lose: Callable[[Stack], None], said: str) -> None:
     client = Client(stack.url, stack.socket_url)
     client.preview(120, "Before.")
     times = stack.logged().count(said)
@@ -89,14 +89,14 @@ def test_a_lost_store_is_made_again(stack: Stack, lose: Callable[[Stack], None],
     assert (answer.status_code, answer.headers["content-type"]) == (200, "audio/wav")
 
 
-def test_credentials_stay_for_as_long_as_the_data(stack: Stack) -> None:
+def test_credentials_survive_restart(stack: Stack) -> None:
     before = read_credentials(stack.data)
     stack.interrupt()
     stack.start()
     assert read_credentials(stack.data) == before
 
 
-def test_what_is_run_by_hand_finds_the_running_store(stack: Stack) -> None:
+def test_provision_finds_running_store(stack: Stack) -> None:
     done = subprocess.run(
         [sys.executable, str(ROOT / "localstack" / "provision.py")],
         env={**os.environ, **stack.names, "DATA_DIR": str(stack.data)},

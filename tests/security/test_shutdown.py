@@ -33,7 +33,7 @@ def check_log(lines: list[dict[str, object]]) -> None:
     assert not [line for line in lines if "exception" in line or line["level"] in {"error", "critical"}]
 
 
-async def test_who_waits_for_a_preview_gets_its_job(resources: Resources) -> None:
+async def test_waiting_preview_returns_202(resources: Resources) -> None:
     async def are_queued() -> bool:
         return waiting(resources.settings) == 3
 
@@ -51,7 +51,7 @@ async def test_who_waits_for_a_preview_gets_its_job(resources: Resources) -> Non
 
 
 @pytest.mark.slow
-async def test_a_request_that_can_not_be_finished_is_answered_503(resources: Resources) -> None:
+async def test_unfinished_request_returns_503(resources: Resources) -> None:
     async with server(resources) as (url, process):
         address = urlsplit(url)
         reader, writer = await asyncio.open_connection(address.hostname, address.port)
@@ -69,7 +69,7 @@ async def test_a_request_that_can_not_be_finished_is_answered_503(resources: Res
 
 
 @pytest.mark.slow
-async def test_websocket_clients_are_told_that_the_service_restarts(resources: Resources) -> None:
+async def test_websocket_closes_with_1012(resources: Resources) -> None:
     async with server(resources) as (url, process), connect(url.replace("http", "ws") + "/ws") as socket:
         stopping = asyncio.create_task(stopped(process))
         with pytest.raises(ConnectionClosed, match="1012"), suppress(asyncio.CancelledError):

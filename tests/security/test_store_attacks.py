@@ -68,13 +68,13 @@ def signed(
 
 
 @pytest.mark.parametrize("path", ["/_ministack/reset", "/_ministack/reset?init=1", "/_ministack/config"])
-def test_a_page_can_not_reset_it(store: Store, path: str) -> None:
+def test_reset_from_page_is_refused(store: Store, path: str) -> None:
     response = httpx.post(store.url + path, content=b"{}", headers={**PAGE, "Content-Type": "text/plain"})
     assert refused(response)
 
 
 @pytest.mark.parametrize("path", ["/_ministack/reset", "/_localstack/health", "/health", "/_aws/sqs/messages"])
-def test_the_emulators_own_routes_are_closed_to_those_who_sign_too(store: Store, path: str) -> None:
+def test_emulator_routes_are_closed(store: Store, path: str) -> None:
     for method in ("GET", "POST"):
         headers = signed(store, method, path)
         assert httpx.request(method, store.url + path, headers=headers).status_code in (403, 404)
@@ -98,12 +98,12 @@ def test_the_emulators_own_routes_are_closed_to_those_who_sign_too(store: Store,
         ("GET", "/_aws/execute-api/x/y/@connections/z"),
     ],
 )
-def test_nothing_is_done_that_is_not_signed(store: Store, method: str, path: str) -> None:
+def test_unsigned_request_is_refused(store: Store, method: str, path: str) -> None:
     assert refused(httpx.request(method, store.url + path, content=b"x", headers=PAGE))
 
 
 @pytest.mark.parametrize("form", [{"Action": "ListQueues"}, {"Action": "GetCallerIdentity"}])
-def test_no_query_service_answers_a_form(store: Store, form: dict[str, str]) -> None:
+def test_query_service_form_is_refused(store: Store, form: dict[str, str]) -> None:
     assert refused(httpx.post(store.url, data=form, headers=PAGE))
 
 
@@ -136,13 +136,13 @@ def test_guessed_credentials_are_refused(store: Store, credentials: AwsCredentia
         {"host": "127.0.0.1:1"},
     ],
 )
-def test_a_signed_request_can_not_be_changed(store: Store, changes: dict[str, str]) -> None:
+def test_changed_signed_headers_are_refused(store: Store, changes: dict[str, str]) -> None:
     path = f"/{BUCKET}/new"
     headers = signed(store, "PUT", path, body=b"mine") | changes
     assert refused(httpx.put(store.url + path, content=b"mine", headers=headers))
 
 
-def test_the_body_is_the_one_that_was_signed(store: Store) -> None:
+def test_changed_signed_body_is_refused(store: Store) -> None:
     path = f"/{BUCKET}/new"
     headers = signed(store, "PUT", path, body=b"mine")
     assert refused(httpx.put(store.url + path, content=b"evil", headers=headers))
@@ -161,7 +161,7 @@ def test_other_services_are_closed(store: Store, service: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "voices.s3.localhost", "10.0.0.1", ""])
-def test_a_foreign_host_is_refused_even_signed(store: Store, host: str) -> None:
+def test_foreign_host_is_refused(store: Store, host: str) -> None:
     headers = signed(store, "GET", f"/{BUCKET}/{KEY}", headers={"host": host})
     assert refused(httpx.get(f"{store.url}/{BUCKET}/{KEY}", headers=headers))
 
@@ -186,7 +186,7 @@ def presigned(store: Store) -> str:
         ("X-Amz-Signature=", "X-Amz-Signature=&x-amz-signature="),
     ],
 )
-def test_a_link_can_not_be_changed(store: Store, change: tuple[str, str]) -> None:
+def test_changed_presigned_url_is_refused(store: Store, change: tuple[str, str]) -> None:
     link = presigned(store)
     assert httpx.get(link).content == b"a voice"
     assert change[0] in link
@@ -194,7 +194,7 @@ def test_a_link_can_not_be_changed(store: Store, change: tuple[str, str]) -> Non
 
 
 @pytest.mark.parametrize("more", ["&acl", "&versionId=null", "#&acl"])
-def test_nothing_can_be_added_to_a_link(store: Store, more: str) -> None:
+def test_extended_presigned_url_is_refused(store: Store, more: str) -> None:
     # As raw bytes: a client would not send what follows a `#`.
     host = httpx.URL(store.url).netloc.decode()
     target = presigned(store).removeprefix(store.url) + more
@@ -207,12 +207,12 @@ def test_nothing_can_be_added_to_a_link(store: Store, more: str) -> None:
 @pytest.mark.parametrize(
     ("method", "headers"), [("PUT", {}), ("DELETE", {}), ("GET", {"x-amz-acl": "public-read"})]
 )
-def test_a_link_opens_nothing_else(store: Store, method: str, headers: dict[str, str]) -> None:
+def test_presigned_url_other_method_is_refused(store: Store, method: str, headers: dict[str, str]) -> None:
     assert refused(httpx.request(method, presigned(store), content=b"x", headers=headers))
 
 
 @pytest.mark.parametrize(("origin", "allowed"), [("https://studio.example", True), ("https://evil.example", False)])
-def test_links_can_be_read_by_pages_of_configured_origins_only(store: Store, origin: str, allowed: bool) -> None:
+def test_presigned_url_cors_origins(store: Store, origin: str, allowed: bool) -> None:
     response = httpx.get(presigned(store), headers={"Origin": origin})
     assert response.headers.get("access-control-allow-origin") == (origin if allowed else None)
     asked = {"Origin": origin, "Access-Control-Request-Method": "POST"}
@@ -223,7 +223,7 @@ def test_links_can_be_read_by_pages_of_configured_origins_only(store: Store, ori
     assert httpx.options(f"{store.url}/{BUCKET}", headers=asked).status_code == 403
 
 
-def test_a_page_that_was_redirected_can_read_a_link_and_post_nothing(store: Store) -> None:
+def test_presigned_url_cors_null_origin(store: Store) -> None:
     redirected = {"Origin": "null"}
     assert httpx.get(presigned(store), headers=redirected).headers["access-control-allow-origin"] == "null"
     assert refused(httpx.get(f"{store.url}/{BUCKET}/{KEY}", headers=redirected))
@@ -240,7 +240,7 @@ def form(store: Store, key: str, max_bytes: int = 10) -> dict[str, str]:
     return fields
 
 
-def test_a_form_uploads_what_it_was_made_for(store: Store) -> None:
+def test_upload_form_stores_object(store: Store) -> None:
     posted = httpx.post(f"{store.url}/{BUCKET}", data=form(store, "new"), files={"file": b"mine"}, headers=OWN_PAGE)
     assert (posted.status_code, posted.headers["access-control-allow-origin"]) == (204, OWN_PAGE["Origin"])
     s3 = store.client("s3")
@@ -265,12 +265,12 @@ ANYTHING_GOES = b64encode(
         {"policy": ""},
     ],
 )
-def test_a_form_can_not_be_changed(store: Store, changes: dict[str, str]) -> None:
+def test_changed_upload_form_is_refused(store: Store, changes: dict[str, str]) -> None:
     fields = form(store, "new") | changes
     assert refused(httpx.post(f"{store.url}/{BUCKET}", data=fields, files={"file": b"x"}, headers=PAGE))
 
 
-def test_a_form_without_a_signature_is_refused(store: Store) -> None:
+def test_unsigned_upload_form_is_refused(store: Store) -> None:
     fields = {"key": "keys/1/key.json", "policy": ANYTHING_GOES}
     for some in (fields, {"key": "keys/1/key.json"}):
         assert refused(httpx.post(f"{store.url}/{BUCKET}", data=some, files={"file": b"x"}, headers=PAGE))
@@ -290,14 +290,14 @@ FORGED = [("key", "keys/1/key.json"), ("Key", "keys/1/key.json"), ("policy", ANY
 
 
 @pytest.mark.parametrize("forged", FORGED)
-def test_a_field_that_comes_twice_is_refused(store: Store, forged: tuple[str, str]) -> None:
+def test_upload_form_duplicate_field(store: Store, forged: tuple[str, str]) -> None:
     fields = [*form(store, "new").items(), ("file", "x")]
     assert refused(post_parts(store, [forged, *fields]))
     assert refused(post_parts(store, [*fields[:-1], forged, fields[-1]]))
 
 
 @pytest.mark.parametrize("forged", [*FORGED, ("file", "y")])
-def test_what_follows_the_file_changes_nothing(store: Store, forged: tuple[str, str]) -> None:
+def test_upload_form_ignores_fields_after_file(store: Store, forged: tuple[str, str]) -> None:
     assert post_parts(store, [*form(store, "new").items(), ("file", "x"), forged]).status_code == 204
     s3 = store.client("s3")
     assert s3.get_object(Bucket=BUCKET, Key="new")["Body"].read() == b"x"
@@ -307,7 +307,7 @@ def test_what_follows_the_file_changes_nothing(store: Store, forged: tuple[str, 
 @pytest.mark.parametrize(
     ("path", "kind"), [("/", "application/x-amz-json-1.0"), (f"/{BUCKET}", "multipart/form-data; boundary=b")]
 )
-def test_an_endless_body_is_not_read_to_its_end(store: Store, path: str, kind: str) -> None:
+def test_endless_body_is_not_read(store: Store, path: str, kind: str) -> None:
     sent = []
 
     def megabytes() -> Iterator[bytes]:
@@ -320,7 +320,7 @@ def test_an_endless_body_is_not_read_to_its_end(store: Store, path: str, kind: s
     assert len(sent) < 32
 
 
-def test_those_who_sign_may_send_large_bodies(store: Store) -> None:
+def test_large_signed_body_is_stored(store: Store) -> None:
     s3, body = store.client("s3"), secrets.token_bytes(9 * 2**20)
     s3.put_object(Bucket=BUCKET, Key="large", Body=body)
     found = s3.get_object(Bucket=BUCKET, Key="large")["Body"].read()
@@ -328,7 +328,7 @@ def test_those_who_sign_may_send_large_bodies(store: Store) -> None:
     assert found == body
 
 
-def test_a_body_in_chunks_with_a_trailer_is_stored_without_them(store: Store) -> None:
+def test_aws_chunked_body_is_decoded(store: Store) -> None:
     path = f"/{BUCKET}/chunked"
     chunked = {
         "x-amz-decoded-content-length": "4",
@@ -344,7 +344,7 @@ def test_a_body_in_chunks_with_a_trailer_is_stored_without_them(store: Store) ->
     s3.delete_object(Bucket=BUCKET, Key="chunked")
 
 
-def test_files_are_for_their_owner_alone_and_go_with_their_folders(store: Store) -> None:
+def test_object_files_private_and_removed(store: Store) -> None:
     s3 = store.client("s3")
     s3.put_object(Bucket=BUCKET, Key="audio/voices/gone/source.wav", Body=b"x")
     made = list(store.folder.rglob("*"))

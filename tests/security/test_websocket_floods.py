@@ -86,9 +86,7 @@ async def answers(socket: ClientConnection) -> tuple[int, int]:
 
 
 @pytest.mark.parametrize("frame", [ONE_BYTE, EMPTY_MESSAGE, PING], ids=["one byte", "empty", "ping"])
-async def test_a_flood_of_frames_is_slowed_down_and_closed_and_delays_nobody(
-    resources: Resources, frame: bytes
-) -> None:
+async def test_frame_flood_is_closed(resources: Resources, frame: bytes) -> None:
     # What is slow the first time: the description is made, and an endpoint is resolved.
     await resources.bucket.delete(["nothing"])
     async with serving(resources) as url, at(url) as socket, httpx.AsyncClient(base_url=url) as other:
@@ -106,7 +104,7 @@ async def test_a_flood_of_frames_is_slowed_down_and_closed_and_delays_nobody(
     assert max(turns) < 0.3
 
 
-async def test_a_client_that_sends_a_burst_is_answered_in_full(resources: Resources) -> None:
+async def test_burst_is_answered_in_full(resources: Resources) -> None:
     async with serving(resources) as url, at(url) as socket:
         for number in range(100):
             await socket.send(json.dumps({"type": "subscribe", "data": {"job_id": "x", "request_id": str(number)}}))
@@ -115,7 +113,7 @@ async def test_a_client_that_sends_a_burst_is_answered_in_full(resources: Resour
     assert heard == [str(number) for number in range(100)]
 
 
-async def test_messages_that_can_not_be_read_count_as_requests(resources: Resources) -> None:
+async def test_invalid_messages_count_as_requests(resources: Resources) -> None:
     async with serving(resources, auth="keys", requests_per_minute=3) as url:
         key = await key_of(resources, "alice")
         async with at(url, Authorization=f"Bearer {key}") as socket:
@@ -127,9 +125,7 @@ async def test_messages_that_can_not_be_read_count_as_requests(resources: Resour
 
 
 @pytest.mark.parametrize("sent", ["x" * 10_000, b"x" * 10_000])
-async def test_a_message_that_is_not_finished_in_time_closes_its_connection(
-    resources: Resources, sent: str | bytes
-) -> None:
+async def test_unfinished_message_closes_connection(resources: Resources, sent: str | bytes) -> None:
     async def fragments() -> AsyncIterator[str | bytes]:
         yield sent
         for _ in range(50):
@@ -143,7 +139,7 @@ async def test_a_message_that_is_not_finished_in_time_closes_its_connection(
             await sending
 
 
-async def test_a_frame_that_is_not_finished_in_time_closes_its_connection(resources: Resources) -> None:
+async def test_unfinished_frame_closes_connection(resources: Resources) -> None:
     whole = Frame(Opcode.TEXT, b"x" * 1000).serialize(mask=True)
     async with serving(resources) as url, at(url) as socket:
         socket.transport.write(whole[:1])
@@ -152,7 +148,7 @@ async def test_a_frame_that_is_not_finished_in_time_closes_its_connection(resour
         assert await answers(socket) == (0, 1008)
 
 
-async def test_a_connection_that_waits_for_results_is_not_closed(resources: Resources) -> None:
+async def test_waiting_connection_stays_open(resources: Resources) -> None:
     async with serving(resources) as url, at(url) as socket:
         for _ in range(2):
             await socket.send(["{", "}"])
@@ -161,9 +157,7 @@ async def test_a_connection_that_waits_for_results_is_not_closed(resources: Reso
 
 
 @pytest.mark.parametrize("fragment", [MESSAGE_MAX_BYTES + 1, MESSAGE_MAX_BYTES // 4])
-async def test_a_message_that_is_too_long_is_closed_with_1009_as_soon_as_that_is_known(
-    resources: Resources, fragment: int
-) -> None:
+async def test_long_message_closes_with_1009(resources: Resources, fragment: int) -> None:
     async def fragments() -> AsyncIterator[str]:
         for _ in range(100):
             yield "x" * fragment
@@ -189,7 +183,7 @@ async def opens(opening: connect) -> bool:
         return False
 
 
-async def test_connections_of_a_key_are_limited(resources: Resources) -> None:
+async def test_connections_per_key_are_limited(resources: Resources) -> None:
     async with serving(resources, auth="keys", connections_per_key=2) as url, AsyncExitStack() as stack:
         alice, bob = await key_of(resources, "alice"), await key_of(resources, "bob")
         one, _ = [await stack.enter_async_context(at(url, Authorization=f"Bearer {alice}")) for _ in range(2)]
@@ -200,7 +194,7 @@ async def test_connections_of_a_key_are_limited(resources: Resources) -> None:
         await eventually(lambda: opens(at(url, Authorization=f"Bearer {alice}")))
 
 
-async def test_connections_of_an_address_are_limited(resources: Resources) -> None:
+async def test_connections_per_address_are_limited(resources: Resources) -> None:
     async with serving(resources, connections_per_address=2) as url, AsyncExitStack() as stack:
         for _ in range(2):
             await stack.enter_async_context(at(url))

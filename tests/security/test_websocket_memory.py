@@ -40,7 +40,7 @@ async def leave_unfinished(url: str, fragments: int, stack: AsyncExitStack) -> N
 
 
 @pytest.mark.slow
-async def test_unfinished_messages_take_no_more_memory_than_whole_ones(resources: Resources) -> None:
+async def test_unfinished_messages_memory_is_bounded(resources: Resources) -> None:
     async with server(resources) as (url, process):
         api = psutil.Process(process.pid)
 
