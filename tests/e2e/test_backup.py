@@ -21,7 +21,7 @@ def backup(what: str, data: Path, file: Path) -> None:
     subprocess.run(command, env={"DATA_DIR": str(data), "PATH": ""}, check=True, timeout=60)
 
 
-def test_a_voice_speaks_where_its_backup_was_restored(tmp_path: Path) -> None:
+def test_restored_voice_synthesizes(tmp_path: Path) -> None:
     data, elsewhere, file = tmp_path / "data", tmp_path / "elsewhere", tmp_path / "data.tar.gz"
     with running(data, NAMES) as stack:
         client = Client(stack.url, stack.socket_url)

@@ -19,7 +19,7 @@ def client(deployment: Deployment) -> Client:
     return Client(deployment.url, deployment.socket_url, deployment.key)
 
 
-def test_audio_that_no_answer_holds_is_redirected_to(client: Client) -> None:
+def test_large_preview_redirects_to_storage(client: Client) -> None:
     answer = client.preview(110, "A sentence that goes on for quite some time. " * 90)
     assert answer.status_code == 303
     assert answer.headers["x-job-id"]
@@ -29,13 +29,13 @@ def test_audio_that_no_answer_holds_is_redirected_to(client: Client) -> None:
     assert sf.info(io.BytesIO(audio.content)).samplerate == 24_000
 
 
-def test_a_recording_that_no_request_holds_is_told_the_other_way(client: Client) -> None:
+def test_large_recording_error_names_uploads(client: Client) -> None:
     answer = client.speak_as(recording(110, seconds=59, rate=48_000), "Hello.")
     assert answer.status_code == 413, answer.text
     assert "POST /uploads" in answer.json()["error"]
 
 
-def test_nobody_comes_in_without_a_key(deployment: Deployment) -> None:
+def test_key_is_required(deployment: Deployment) -> None:
     nobody = Client(deployment.url, deployment.socket_url)
     assert nobody.get("/voices").status_code == 401
     assert nobody.get("/health").status_code == 200
@@ -43,7 +43,7 @@ def test_nobody_comes_in_without_a_key(deployment: Deployment) -> None:
         pass
 
 
-def test_a_ticket_opens_one_socket(client: Client, deployment: Deployment) -> None:
+def test_ticket_opens_one_socket(client: Client, deployment: Deployment) -> None:
     ticket = client.request("POST", "/ws-tickets").json()["ticket"]
     page = Client(deployment.url, f"{deployment.socket_url}?ticket={ticket}")
     with page.socket() as socket:

@@ -121,7 +121,7 @@ def client_of(project: Project, key: str | None = None) -> Client:
     return Client(f"http://{HOST}:{port}", f"ws://{HOST}:{port}/ws", key)
 
 
-def test_it_wants_a_key_and_speaks(project: Project) -> None:
+def test_compose_requires_key_and_synthesizes(project: Project) -> None:
     assert client_of(project).get("/voices").status_code == 401
     made = project.exec("api", "python", "-m", "functions.keys", "make", "--owner", "me")
     assert made.returncode == 0, made.stderr
@@ -132,7 +132,7 @@ def test_it_wants_a_key_and_speaks(project: Project) -> None:
     assert client.get("/health").json()["worker"] == "ready"
 
 
-def test_a_client_is_told_over_the_socket_by_the_pump(project: Project) -> None:
+def test_async_preview_completes(project: Project) -> None:
     key = project.exec("api", "python", "-m", "functions.keys", "make", "--owner", "me").stdout.strip()
     client = client_of(project, key)
     job_id = client.preview(150, "Hello.", Prefer="respond-async").json()["job_id"]
@@ -140,7 +140,7 @@ def test_a_client_is_told_over_the_socket_by_the_pump(project: Project) -> None:
     wait_until(lambda: "error" not in project.logged("pump"), "no error")
 
 
-def test_a_preview_is_one_trace_from_its_request_to_the_push(project: Project) -> None:
+def test_preview_is_one_trace(project: Project) -> None:
     key = project.exec("api", "python", "-m", "functions.keys", "make", "--owner", "me").stdout.strip()
     trace_id, span_id = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
     traced = {"traceparent": f"00-{trace_id}-{span_id}-01"}
@@ -163,7 +163,7 @@ def test_a_preview_is_one_trace_from_its_request_to_the_push(project: Project) -
     assert {span.parent_span_id for name, span in spans.items() if name != "request"} == {spans["request"].span_id}
 
 
-def test_what_is_stored_outlives_the_storage(project: Project) -> None:
+def test_data_survives_store_restart(project: Project) -> None:
     key = project.exec("api", "python", "-m", "functions.keys", "make", "--owner", "me").stdout.strip()
     assert project.stop("store") == 0
     project.start("store")
@@ -173,7 +173,7 @@ def test_what_is_stored_outlives_the_storage(project: Project) -> None:
     assert client.preview(150, "Hello.", Prefer="wait=25").status_code == 200, project.logged("worker")
 
 
-def test_each_service_stops_within_its_grace(project: Project) -> None:
+def test_services_stop_in_grace_period(project: Project) -> None:
     for name in reversed(STARTED):
         # uvicorn ends by the signal itself once it has shut down.
         assert project.stop(name) in {0, -signal.SIGTERM}, project.logged(name)

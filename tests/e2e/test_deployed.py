@@ -46,19 +46,19 @@ def audio_of(client: Client, answer: httpx.Response) -> bytes:
     return answer.content
 
 
-def test_it_is_well(client: Client) -> None:
+def test_health(client: Client) -> None:
     answer = client.get("/health")
     assert answer.status_code == 200, answer.text
 
 
-def test_a_recording_speaks(client: Client) -> None:
+def test_preview_from_recording(client: Client) -> None:
     audio = audio_of(client, client.speak_as(recording(120, seconds=4), "Good to hear you."))
     samples, rate = sf.read(io.BytesIO(audio))
     assert rate == 24_000
     assert len(samples) > rate / 10
 
 
-def test_a_voice_is_kept_speaks_and_goes(client: Client) -> None:
+def test_saved_voice_lifecycle(client: Client) -> None:
     session_id = client.speak_as(recording(140, seconds=4), "Hello.").headers["x-session-id"]
     name = f"Try {time.time_ns()}"
     saved = client.request("POST", "/voices", json={"session_id": session_id, "name": name})
@@ -69,7 +69,7 @@ def test_a_voice_is_kept_speaks_and_goes(client: Client) -> None:
     assert voice_id not in client.get("/voices").text
 
 
-def test_a_socket_is_told(client: Client) -> None:
+def test_socket_receives_completion(client: Client) -> None:
     session_id = client.speak_as(recording(160, seconds=4), "Hello.").headers["x-session-id"]
     with client.socket() as socket:
         socket.send("generate_preview", session_id=session_id, text="Hello once more.")
@@ -78,7 +78,7 @@ def test_a_socket_is_told(client: Client) -> None:
     assert client.get(told["data"]["audio_url"]).status_code in {200, 303}
 
 
-def test_a_socket_streams(client: Client) -> None:
+def test_socket_receives_audio_chunks(client: Client) -> None:
     session_id = client.speak_as(recording(160, seconds=4), "Hello.").headers["x-session-id"]
     messages: list[Message] = []
     with client.socket() as socket:
@@ -95,7 +95,7 @@ def test_a_socket_streams(client: Client) -> None:
     assert b"".join(b64decode(chunk["audio"]) for chunk in chunks) == samples.tobytes()
 
 
-def test_the_events_of_a_job_are_a_whole_answer(client: Client) -> None:
+def test_job_events_polled_to_completion(client: Client) -> None:
     accepted = client.speak_as(recording(120, seconds=4), "Hello.", Prefer="respond-async")
     path, began = f"{accepted.headers['location']}/events", time.monotonic()
     answer, last = client.get(path), ""

@@ -68,7 +68,7 @@ def proxied(upstream: tuple[str, str]) -> Iterator[Proxied]:
         ("seconds=2", 503),
     ],
 )
-def test_answers_are_bound_in_size_and_time(proxied: Proxied, query: str, status: int) -> None:
+def test_proxy_limits_responses(proxied: Proxied, query: str, status: int) -> None:
     assert httpx.get(f"{proxied.url}/?{query}", timeout=20).status_code == status
 
 
@@ -81,14 +81,14 @@ def test_answers_are_bound_in_size_and_time(proxied: Proxied, query: str, status
         (11 * MIB, "text/plain", 413),
     ],
 )
-def test_requests_are_bound_in_size(proxied: Proxied, size: int, kind: str, status: int) -> None:
+def test_proxy_limits_requests(proxied: Proxied, size: int, kind: str, status: int) -> None:
     answer = httpx.post(proxied.url, content=b"x" * size, headers={"Content-Type": kind}, timeout=20)
     assert answer.status_code == status
     if status == 200:
         assert answer.headers["x-got"] == str(size)
 
 
-def test_frames_and_messages_are_bound(proxied: Proxied) -> None:
+def test_proxy_limits_frames_and_messages(proxied: Proxied) -> None:
     with connect(proxied.socket_url, max_size=None) as socket:
         whole = "x" * 100 * KIB
         socket.send(whole[at : at + 30 * KIB] for at in range(0, len(whole), 30 * KIB))
@@ -101,7 +101,7 @@ def test_frames_and_messages_are_bound(proxied: Proxied) -> None:
 
 
 @pytest.mark.parametrize("speaks", [False, True])
-def test_who_is_silent_or_stays_too_long_is_sent_away(proxied: Proxied, speaks: bool) -> None:
+def test_proxy_closes_idle_and_old_connections(proxied: Proxied, speaks: bool) -> None:
     with connect(proxied.socket_url) as socket, pytest.raises(ConnectionClosed) as closed:
         stay(socket, speaks=speaks)
     assert closed.value.rcvd is not None
@@ -140,24 +140,22 @@ class TestDeployed:
 
     pytestmark = deployed
 
-    def test_previews_get_through_and_long_ones_are_redirected_to(self, behind_limits: Client) -> None:
+    def test_long_preview_redirects(self, behind_limits: Client) -> None:
         assert behind_limits.preview(120, "Hello.").status_code == 200
         assert behind_limits.preview(110, "A sentence that goes on for quite some time. " * 90).status_code == 303
 
-    def test_the_service_refuses_before_the_gateway_does_and_says_what_else_to_do(
-        self, behind_limits: Client
-    ) -> None:
+    def test_large_recording_error_names_uploads(self, behind_limits: Client) -> None:
         answer = behind_limits.speak_as(recording(110, seconds=48, rate=48_000), "Hello.")  # 4.4 MiB
         assert answer.status_code == 413
         assert "POST /uploads" in answer.json()["error"]
 
-    def test_the_longest_text_fits_into_a_message(self, behind_limits: Client) -> None:
+    def test_longest_text_fits_into_message(self, behind_limits: Client) -> None:
         session_id = behind_limits.preview(120, "Hello.").headers["x-session-id"]
         with behind_limits.socket() as socket:
             said = socket.ask("generate_preview", session_id=session_id, text="Sehr schön! " * 340, progress=True)
             assert said["type"] == "progress", said
 
-    def test_nobody_comes_in_without_a_key(self, behind_limits: Client) -> None:
+    def test_key_is_required(self, behind_limits: Client) -> None:
         nobody = Client(behind_limits.url, behind_limits.socket_url)
         assert nobody.get("/voices").status_code == 401
         with pytest.raises(InvalidStatus) as refused, nobody.socket():

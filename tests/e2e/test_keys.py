@@ -27,7 +27,7 @@ def keys(data: Path, *arguments: str, **environment: str) -> "subprocess.Complet
     )
 
 
-def test_keys_of_what_runs_are_there_at_the_next_start(tmp_path: Path) -> None:
+def test_keys_survive_restart(tmp_path: Path) -> None:
     data = tmp_path / "data"
     with running(data, {}) as stack:
         made = keys(data, "make", "--owner", "alice", "--name", "my laptop")
@@ -44,14 +44,14 @@ def test_keys_of_what_runs_are_there_at_the_next_start(tmp_path: Path) -> None:
         assert listed.stdout.splitlines()[1].startswith(f"{presented.key_id}  alice  my laptop"), listed
 
 
-def test_nothing_runs_where_nothing_ever_did(tmp_path: Path) -> None:
+def test_keys_without_running_service(tmp_path: Path) -> None:
     refused = keys(tmp_path / "data", "make", "--owner", "alice")
     assert (refused.returncode, refused.stdout) == (1, "")
     assert f"Nothing runs with DATA_DIR {tmp_path / 'data'}" in refused.stderr
     assert not (tmp_path / "data").exists()
 
 
-def test_no_key_and_no_ticket_is_in_the_log(tmp_path: Path) -> None:
+def test_log_contains_no_key_or_ticket(tmp_path: Path) -> None:
     with running(tmp_path / "data", {"AUTH": "keys", "LOG_LEVEL": "DEBUG"}) as stack:
         key = stack.make_key("alice")
         client = Client(stack.url, stack.socket_url, key)
@@ -68,7 +68,7 @@ def test_no_key_and_no_ticket_is_in_the_log(tmp_path: Path) -> None:
         assert ticket.partition(".")[2] not in stack.logged()
 
 
-def test_the_first_words_of_a_run_that_wants_keys_say_how_to_make_one(tmp_path: Path) -> None:
+def test_start_message_explains_keys(tmp_path: Path) -> None:
     with running(tmp_path / "data", {"HOST": "0.0.0.0"}) as stack:
         assert "make -s keys ARGS='make --owner me'" in stack.logged()
         assert 'curl --fail-with-body -sS -H "Authorization: Bearer $KEY"' in stack.logged()

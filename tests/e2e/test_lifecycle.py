@@ -21,7 +21,7 @@ from tests.e2e.stack import ROOT, Stack, wait_until
 pytestmark = pytest.mark.xdist_group("deployed")
 
 
-def test_the_studio_is_served_with_all_that_it_is_made_of(client: Client) -> None:
+def test_studio_assets_are_served(client: Client) -> None:
     page = client.get("/")
     assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
     assert "script-src 'self'" in page.headers["content-security-policy"]
@@ -33,7 +33,7 @@ def test_the_studio_is_served_with_all_that_it_is_made_of(client: Client) -> Non
         assert answer.content == (ROOT / "functions" / "studio" / path.split("/", 2)[2]).read_bytes()
 
 
-def test_upload_hear_save_and_use_again(client: Client) -> None:
+def test_preview_save_and_reuse_voice(client: Client) -> None:
     first = client.preview(110, "Hello there, this is me.")
     assert first.status_code == 200, first.text
     assert first.headers["content-type"] == "audio/wav"
@@ -62,7 +62,7 @@ def test_upload_hear_save_and_use_again(client: Client) -> None:
     assert client.speak("grandfather-zoe", "Good morning.").status_code == 404
 
 
-def test_voices_are_told_apart_and_longer_texts_last_longer(client: Client) -> None:
+def test_preview_pitch_and_duration(client: Client) -> None:
     with ThreadPoolExecutor(8) as pool:
         low, high, long = pool.map(
             lambda given: client.preview(*given).content,
@@ -73,7 +73,7 @@ def test_voices_are_told_apart_and_longer_texts_last_longer(client: Client) -> N
     assert sf.info(io.BytesIO(long)).duration > 2 * sf.info(io.BytesIO(low)).duration
 
 
-def test_the_preview_is_served_again_with_ranges(client: Client) -> None:
+def test_preview_range_requests(client: Client) -> None:
     first = client.preview(120, "Range over me.")
     path = first.headers["content-location"]
     whole = client.get(path)
@@ -85,7 +85,7 @@ def test_the_preview_is_served_again_with_ranges(client: Client) -> None:
     assert (head.status_code, int(head.headers["content-length"])) == (200, len(whole.content))
 
 
-def test_a_job_can_be_followed_instead_of_waited_for(client: Client) -> None:
+def test_async_preview_with_subscribe(client: Client) -> None:
     accepted = client.preview(120, "Later.", Prefer="respond-async")
     assert accepted.status_code == 202
     with client.socket() as socket:
@@ -96,7 +96,7 @@ def test_a_job_can_be_followed_instead_of_waited_for(client: Client) -> None:
     assert client.get(job["audio_url"]).status_code == 200
 
 
-def test_a_presigned_upload_is_checked_at_its_first_use(client: Client) -> None:
+def test_presigned_upload_checked_on_first_use(client: Client) -> None:
     def upload(body: bytes) -> str:
         ticket = client.request("POST", "/uploads", json={"transcription": "What is said."}).json()
         answer = httpx.post(ticket["url"], data=ticket["fields"], files={"file": body})
@@ -111,7 +111,7 @@ def test_a_presigned_upload_is_checked_at_its_first_use(client: Client) -> None:
         assert (refused["type"], refused["data"]["code"]) == ("error", "invalid_audio")
 
 
-async def test_many_requests_on_many_connections_each_get_their_own_answer(client: Client) -> None:
+async def test_concurrent_socket_requests(client: Client) -> None:
     """Several connections, so that both API processes hold some; each answer must find its way home."""
     session_id = client.preview(130, "First.").headers["x-session-id"]
 
@@ -130,7 +130,7 @@ async def test_many_requests_on_many_connections_each_get_their_own_answer(clien
     assert len(set.union(*jobs)) == 30
 
 
-def test_a_connection_lives_on_whatever_is_sent(client: Client) -> None:
+def test_invalid_messages_keep_connection(client: Client) -> None:
     with client.socket() as socket:
         nonsense: list[str | bytes] = ["{", "[]", "7", b"\x00\xff", json.dumps({"type": 3})]
         nonsense += [json.dumps({"type": "fly", "data": {}}), json.dumps({"type": "save_voice", "data": []})]
@@ -140,7 +140,7 @@ def test_a_connection_lives_on_whatever_is_sent(client: Client) -> None:
         assert socket.ask("save_voice", name="Nobody")["data"]["field"] == "session_id"
 
 
-def test_one_correlation_id_from_the_request_to_the_worker(stack: Stack | Deployment, client: Client) -> None:
+def test_http_correlation_id_reaches_worker(stack: Stack | Deployment, client: Client) -> None:
     answer = client.preview(140, "The secret word is aubergine.", **{"X-Correlation-Id": "trace-4711"})
     assert answer.headers["x-correlation-id"] == "trace-4711"
     # A line of log may be written a moment after the answer that it tells of.
@@ -148,7 +148,7 @@ def test_one_correlation_id_from_the_request_to_the_worker(stack: Stack | Deploy
     assert "aubergine" not in stack.logged()
 
 
-def test_one_correlation_id_from_the_message_to_the_event(stack: Stack | Deployment, client: Client) -> None:
+def test_socket_correlation_id_reaches_notify(stack: Stack | Deployment, client: Client) -> None:
     session_id = client.preview(140, "First.").headers["x-session-id"]
     with client.socket() as socket:
         told = socket.ask("generate_preview", session_id=session_id, text="Once more.")
@@ -162,7 +162,7 @@ def logging_of(stack: Stack | Deployment, correlation_id: str) -> set[str]:
     return {json.loads(line)["service"] for line in lines if line.startswith("{") and line.endswith("}")}
 
 
-def test_real_speech(client: Client, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_reference_audio_formats(client: Client, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Where the machine can speak, listen to it: formats and headers that writers in the wild make."""
     try:
         speech = subprocess.run(

@@ -7,7 +7,7 @@ import pytest
 
 from tests.e2e.client import Client
 from tests.e2e.stack import Stack, running
-from tests.e2e.test_lifecycle import test_upload_hear_save_and_use_again as live_a_life
+from tests.e2e.test_lifecycle import test_preview_save_and_reuse_voice as preview_save_and_reuse
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("localstack")]
 
@@ -19,5 +19,5 @@ def stack(localstack: str, tmp_path: Path) -> Iterator[Stack]:
         yield stack
 
 
-def test_the_life_of_a_voice(stack: Stack) -> None:
-    live_a_life(Client(stack.url, stack.socket_url))
+def test_voice_on_localstack(stack: Stack) -> None:
+    preview_save_and_reuse(Client(stack.url, stack.socket_url))

@@ -57,7 +57,7 @@ def push(clients: Clients, repository: str, tag: str) -> None:
     clients.ecr.put_image(repositoryName=name, imageManifest=json.dumps(manifest), imageTag=tag)
 
 
-def test_a_deployment_of_code_leaves_the_workers_their_image(deployment: Deployment, clients: Clients) -> None:
+def test_code_deployment_keeps_worker_image(deployment: Deployment, clients: Clients) -> None:
     sam = str(ensure("sam", LOCKS["sam"]).with_name("sam"))
     change_parameter(clients.cloudformation, stack_of(clients), "Workers", "on")
     before = stack_of(clients)
@@ -91,7 +91,7 @@ def image_of(clients: Clients) -> str:
     return str(container["image"]).rpartition(":")[2]
 
 
-def test_the_package_that_was_deployed_is_the_one_that_is_shipped() -> None:
+def test_deployment_uses_shipped_package() -> None:
     """Where this machine has Lambda's Python, nothing is built for the emulator alone."""
     if find_python() is None:
         pytest.skip("this machine has no Python 3.13")

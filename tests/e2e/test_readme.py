@@ -13,7 +13,7 @@ from tests.e2e.stack import ROOT, Stack
 pytestmark = pytest.mark.xdist_group("deployed")
 
 
-def test_the_life_of_a_voice_can_be_pasted(stack: Stack | Deployment) -> None:
+def test_readme_commands_run(stack: Stack | Deployment) -> None:
     section = (ROOT / "README.md").read_text().split("## A voice's life, to paste")[1]
     block = re.search(r"```bash\n(.*?)```", section, re.DOTALL)
     assert block is not None

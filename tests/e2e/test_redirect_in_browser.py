@@ -68,7 +68,7 @@ def client(page: Page, tmp_path: Path) -> Iterator[Client]:
         yield Client(stack.url, stack.socket_url)
 
 
-def test_a_page_follows_the_redirect_to_a_preview(page: Page, client: Client, tmp_path: Path) -> None:
+def test_page_follows_preview_redirect(page: Page, client: Client, tmp_path: Path) -> None:
     browser = shutil.which("chromium") or shutil.which("google-chrome")
     if browser is None:
         pytest.skip("no Chromium is installed")

@@ -101,7 +101,7 @@ class Heard:
         return b"".join(played[seq] for seq in sorted(played))
 
 
-def test_a_socket_is_sent_the_audio_while_it_is_made(client: Client, session_id: str) -> None:
+def test_socket_streams_during_synthesis(client: Client, session_id: str) -> None:
     heard = Heard()
     with client.socket() as socket_:
         socket_.send("generate_preview", session_id=session_id, text=TEXT, stream=True, request_id="r")
@@ -134,7 +134,7 @@ class Growing(io.RawIOBase):
 
 
 @pytest.mark.parametrize("format_", ["wav", "mp3", "opus"])
-def test_ffmpegs_library_decodes_a_response_while_it_grows(client: Client, session_id: str, format_: str) -> None:
+def test_pyav_decodes_growing_response(client: Client, session_id: str, format_: str) -> None:
     with streamed(client, session_id, format_) as answer:
         file, samples, came_early = Growing(answer), 0, False
         with av.open(file, "r", options={"probesize": "4096", "analyzeduration": "0"}) as container:
@@ -147,7 +147,7 @@ def test_ffmpegs_library_decodes_a_response_while_it_grows(client: Client, sessi
     assert samples / rate == pytest.approx(stored, abs=0.15)
 
 
-def test_ffmpeg_decodes_a_response_while_it_grows(client: Client, session_id: str) -> None:
+def test_ffmpeg_decodes_growing_response(client: Client, session_id: str) -> None:
     ffmpeg = shutil.which("ffmpeg")
     if ffmpeg is None:
         pytest.skip("no ffmpeg is installed; on Debian: apt-get install ffmpeg")
@@ -224,9 +224,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 
 
 @pytest.mark.parametrize("format_", ["wav", "mp3"])
-def test_a_browser_plays_a_response_while_it_grows(
-    browser: Browser, client: Client, session_id: str, format_: str
-) -> None:
+def test_browser_plays_growing_response(browser: Browser, client: Client, session_id: str, format_: str) -> None:
     with closing(Site(client, session_id, format_)) as site, browser.new_context() as context:
         page = context.new_page()
         page.goto(site.origin)
@@ -239,7 +237,7 @@ def test_a_browser_plays_a_response_while_it_grows(
     assert played == pytest.approx(len(TEXT) * 2 * 0.06, abs=0.3)
 
 
-def test_a_client_that_stops_reading_holds_up_nobody(client: Client, session_id: str) -> None:
+def test_stalled_client_blocks_no_others(client: Client, session_id: str) -> None:
     parts = urlsplit(client.url)
     body = f"session_id={session_id}&response_text={TEXT.replace(' ', '+') * 8}"
     head = (
@@ -261,7 +259,7 @@ def test_a_client_that_stops_reading_holds_up_nobody(client: Client, session_id:
         wait_until(lambda: client.get(f"/jobs/{job_id}").json()["status"] == "succeeded", "done all the same", 60)
 
 
-def test_events_are_sent_while_they_happen(client: Client, session_id: str) -> None:
+def test_job_events_arrive_during_synthesis(client: Client, session_id: str) -> None:
     form = {"session_id": session_id, "response_text": TEXT}
     accepted = client.request("POST", "/preview", data=form, headers={"Prefer": "respond-async"})
     found: dict[str, float] = {}
@@ -277,9 +275,7 @@ def test_events_are_sent_while_they_happen(client: Client, session_id: str) -> N
 # kill -9
 
 
-def test_a_worker_that_is_killed_is_heard_on_from_where_it_was_or_not_at_all(
-    stack: Stack, client: Client, session_id: str
-) -> None:
+def test_killed_worker_stream_resumes(stack: Stack, client: Client, session_id: str) -> None:
     heard = Heard()
     with client.socket() as socket_, ThreadPoolExecutor() as pool:
         reading = pool.submit(_read_stream, client, session_id)

@@ -149,7 +149,7 @@ def _port_is_free(port: int) -> bool:
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_stops_everything(
+def test_signal_stops_all_processes(
     runs: list[Run], tmp_path: Path, aws: Mapping[str, str], how: signal.Signals
 ) -> None:
     run = _start(runs, tmp_path, aws)
@@ -163,7 +163,7 @@ def test_a_signal_stops_everything(
     assert "api stopped" in run.said()
 
 
-def test_who_does_not_stop_is_ended_in_time(runs: list[Run], tmp_path: Path, aws: Mapping[str, str]) -> None:
+def test_stubborn_child_is_killed(runs: list[Run], tmp_path: Path, aws: Mapping[str, str]) -> None:
     run = _start(runs, tmp_path, aws, STUBBORN="1")
     family = run.until_listening()
     began = time.monotonic()
@@ -175,7 +175,7 @@ def test_who_does_not_stop_is_ended_in_time(runs: list[Run], tmp_path: Path, aws
 
 
 @pytest.mark.parametrize("stubborn", ["", "1"])
-def test_the_death_of_the_supervisor_leaves_nothing_behind(
+def test_killed_supervisor_leaves_no_children(
     runs: list[Run], tmp_path: Path, aws: Mapping[str, str], stubborn: str
 ) -> None:
     run = _start(runs, tmp_path, aws, STUBBORN=stubborn)
@@ -191,9 +191,7 @@ def test_the_death_of_the_supervisor_leaves_nothing_behind(
             process.kill()
 
 
-def test_a_child_that_dies_is_started_again_and_said_so(
-    runs: list[Run], tmp_path: Path, aws: Mapping[str, str]
-) -> None:
+def test_killed_child_is_restarted(runs: list[Run], tmp_path: Path, aws: Mapping[str, str]) -> None:
     run = _start(runs, tmp_path, aws)
     api, helper = run.until_listening()
     api.kill()
@@ -202,14 +200,14 @@ def test_a_child_that_dies_is_started_again_and_said_so(
     assert _all_gone([helper], 1), "what it had started went with it, or the port would have been taken"
 
 
-def test_who_never_starts_ends_it(runs: list[Run], tmp_path: Path, aws: Mapping[str, str]) -> None:
+def test_failing_child_ends_supervisor(runs: list[Run], tmp_path: Path, aws: Mapping[str, str]) -> None:
     run = _start(runs, tmp_path, aws, BROKEN="1")
     assert run.ended() == 1
     assert "Can't start: api does not start (exit code 1)" in run.said()
     assert "it is broken" in run.said()
 
 
-def test_a_second_run_on_the_same_data_is_refused(runs: list[Run], tmp_path: Path, aws: Mapping[str, str]) -> None:
+def test_second_run_on_same_data_refused(runs: list[Run], tmp_path: Path, aws: Mapping[str, str]) -> None:
     first = _start(runs, tmp_path, aws)
     first.until_listening()
     second = _start(runs, tmp_path, aws)
@@ -218,7 +216,7 @@ def test_a_second_run_on_the_same_data_is_refused(runs: list[Run], tmp_path: Pat
     assert first.process.poll() is None
 
 
-def test_a_taken_port_is_refused(runs: list[Run], tmp_path: Path, aws: Mapping[str, str]) -> None:
+def test_port_in_use_refused(runs: list[Run], tmp_path: Path, aws: Mapping[str, str]) -> None:
     with socket.create_server((HOST, 0)) as taken:
         port = taken.getsockname()[1]
         run = _start(runs, tmp_path, aws, PORT=str(port))
@@ -227,7 +225,7 @@ def test_a_taken_port_is_refused(runs: list[Run], tmp_path: Path, aws: Mapping[s
     assert "is ready" not in run.said()
 
 
-def test_any_free_port_will_do(runs: list[Run], tmp_path: Path, aws: Mapping[str, str]) -> None:
+def test_port_zero_picks_free_port(runs: list[Run], tmp_path: Path, aws: Mapping[str, str]) -> None:
     run = _start(runs, tmp_path, aws, PORT="0")
     run.until_listening()
     address = run.said().split("Listening on ")[1].split()[0]
@@ -235,9 +233,7 @@ def test_any_free_port_will_do(runs: list[Run], tmp_path: Path, aws: Mapping[str
         pass
 
 
-def test_wrong_settings_are_named_before_anything_starts(
-    runs: list[Run], tmp_path: Path, aws: Mapping[str, str]
-) -> None:
+def test_invalid_settings_are_named(runs: list[Run], tmp_path: Path, aws: Mapping[str, str]) -> None:
     run = _start(runs, tmp_path, aws, PORT="eighty", UVICORN_WORKERS="0")
     assert run.ended() == 2
     assert "PORT: " in run.said()
@@ -245,7 +241,7 @@ def test_wrong_settings_are_named_before_anything_starts(
     assert not (tmp_path / "data").exists()
 
 
-def test_an_aws_that_is_away_is_said(runs: list[Run], tmp_path: Path, aws: Mapping[str, str]) -> None:
+def test_unreachable_aws_is_named(runs: list[Run], tmp_path: Path, aws: Mapping[str, str]) -> None:
     run = _start(runs, tmp_path, aws, AWS_ENDPOINT_URL=f"http://{HOST}:{free_port(HOST)}")
     assert run.ended() == 1
     assert "Can't start: Can't provision S3 at" in run.said()

@@ -43,7 +43,7 @@ def _everything_is_there(client: Client, voice_id: str, session_id: str, jobs: l
         assert socket.ask("generate_preview", session_id=session_id, text="So am I.")["type"] == "tts_complete"
 
 
-def test_everything_is_there_after_ctrl_c_and_after_kill_9_of_all(stack: Stack) -> None:
+def test_data_survives_interrupt_and_kill(stack: Stack) -> None:
     client = Client(stack.url, stack.socket_url)
     session_id = _save(client, "Keeper")
     first = client.preview(150, "Not done yet.", Prefer="respond-async").headers["x-job-id"]
@@ -62,7 +62,7 @@ def test_everything_is_there_after_ctrl_c_and_after_kill_9_of_all(stack: Stack) 
 
 
 @pytest.mark.parametrize("victim", ["functions", "gpu_runner", "pump", "schedule", "embedded"])
-def test_any_one_process_may_be_killed(stack: Stack, victim: str) -> None:
+def test_killed_process_loses_nothing(stack: Stack, victim: str) -> None:
     client = Client(stack.url, stack.socket_url)
     session_id = _save(client, f"Keeper {victim}")
     restarts = stack.logged().count("restarting it")

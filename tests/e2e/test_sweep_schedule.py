@@ -8,5 +8,5 @@ from tests.e2e.stack import wait_until
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("deployed")]
 
 
-def test_the_schedule_sweeps(deployment: Deployment) -> None:
+def test_schedule_runs_sweep(deployment: Deployment) -> None:
     wait_until(lambda: '"service": "sweep"' in deployment.logged(), "swept", 90)

@@ -45,7 +45,7 @@ def receiver(secret: str, statuses: list[int]) -> Iterator[tuple[str, list[Any]]
         server.server_close()
 
 
-def test_a_receiver_is_told_again_until_it_accepts(stack: Stack, client: Client) -> None:
+def test_webhook_retried_until_accepted(stack: Stack, client: Client) -> None:
     secret = stack.run_keys("webhook-secret")
     with receiver(secret, [500, 204]) as (url, received):
         form = {"response_text": "Hello.", "webhook_url": url}

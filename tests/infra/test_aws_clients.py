@@ -56,7 +56,7 @@ def signed_for(request: Any, service: str, region: str) -> str:
     return str(request.url)
 
 
-async def test_objects_go_to_the_storage_of_the_region(resources: Resources, region: str) -> None:
+async def test_s3_request_host_and_signature(resources: Resources, region: str) -> None:
     with pytest.raises(Sent) as sent:
         await resources.bucket.put_once("jobs/1/outcome.json", b"{}", "application/json")
     request = sent.value.args[0]
@@ -65,14 +65,14 @@ async def test_objects_go_to_the_storage_of_the_region(resources: Resources, reg
     assert request.headers["If-None-Match"] == b"*"
 
 
-async def test_jobs_go_to_the_queue_of_the_region(resources: Resources, region: str) -> None:
+async def test_sqs_request_host_and_signature(resources: Resources, region: str) -> None:
     with pytest.raises(Sent) as sent:
         await resources.synthesis.send("{}", group="alice")
     url = signed_for(sent.value.args[0], "sqs", region)
     assert url.removesuffix("/") == f"https://sqs.{region}.amazonaws.com"
 
 
-async def test_messages_go_to_the_api_that_the_client_is_connected_to(resources: Resources, region: str) -> None:
+async def test_connections_request_host_and_signature(resources: Resources, region: str) -> None:
     host = f"a1b2c3.execute-api.{region}.amazonaws.com"
     with pytest.raises(Sent) as sent:
         await resources.connections.post(ReplyTo(endpoint=f"https://{host}/ws", connection_id="Xf="), b"{}")
@@ -80,7 +80,7 @@ async def test_messages_go_to_the_api_that_the_client_is_connected_to(resources:
     assert url.startswith(f"https://{host}/ws/@connections/Xf")
 
 
-async def test_a_link_is_good_without_further_credentials(resources: Resources, region: str) -> None:
+async def test_presigned_url_has_session_token(resources: Resources, region: str) -> None:
     url = urlsplit(
         await resources.bucket.presign_get(
             "audio/previews/1.wav", lifetime=timedelta(minutes=5), content_type="audio/wav", disposition="inline"
@@ -95,7 +95,7 @@ async def test_a_link_is_good_without_further_credentials(resources: Resources, 
     assert asked["X-Amz-Expires"] == "300"
 
 
-async def test_a_form_is_good_without_further_credentials(resources: Resources, region: str) -> None:
+async def test_presigned_form_has_session_token(resources: Resources, region: str) -> None:
     form = await resources.bucket.presign_post(
         "audio/uploads/1/upload", content_type="audio/wav", max_bytes=1000, lifetime=timedelta(minutes=5)
     )

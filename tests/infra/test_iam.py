@@ -20,14 +20,14 @@ INSTANCE = f"arn:aws:ecs:{REGION}:{ACCOUNT}:container-instance/workers/0a1b2c"
 STREAM = LOG_ARN.removesuffix("*") + "log-stream:worker/worker/1"
 
 
-def test_there_is_a_reference_and_all_roles_are_looked_at() -> None:
+def test_iam_reference_and_roles_found() -> None:
     assert len(reference()) > 300
     assert {"fleet.InstanceRole", "worker.StartRole", "worker.WorkerRole"} < set(STATEMENTS)
     assert len(STATEMENTS) == 12
 
 
 @pytest.mark.parametrize("role", STATEMENTS)
-def test_every_statement_can_apply_as_it_is_written(role: str) -> None:
+def test_statements_are_applicable(role: str) -> None:
     assert {fault for statement in STATEMENTS[role] for fault in faults(statement)} == set()
 
 
@@ -48,7 +48,7 @@ def test_every_statement_can_apply_as_it_is_written(role: str) -> None:
         ({"Action": "s3:ListBucket", "Resource": "arn:aws:s3:::bucket/*"}, "never applies"),
     ],
 )
-def test_a_wrong_statement_is_found(statement: dict[str, Any], fault: str) -> None:
+def test_faults_of_wrong_statement(statement: dict[str, Any], fault: str) -> None:
     assert any(fault in found for found in faults({"Effect": "Allow", **statement}))
 
 
@@ -66,7 +66,7 @@ def test_a_wrong_statement_is_found(statement: dict[str, Any], fault: str) -> No
         ("ecs:SubmitAttachmentStateChanges", CLUSTER),
     ],
 )
-def test_the_agent_may_do_what_it_does(action: str, resource: str) -> None:
+def test_instance_role_allows_ecs_agent(action: str, resource: str) -> None:
     """The calls of the ECS agent, as AWS's guide for the container instance role lists them."""
     role = STATEMENTS["fleet.InstanceRole"]
     # Poll and StartTelemetrySession bring ecs:cluster; the Submit actions bring no context of ECS's.
@@ -87,13 +87,13 @@ def test_the_agent_may_do_what_it_does(action: str, resource: str) -> None:
         ("logs:PutLogEvents", STREAM),
     ],
 )
-def test_a_worker_can_be_started(action: str, resource: str) -> None:
+def test_start_role_allows_task_start(action: str, resource: str) -> None:
     """The calls that ECS makes to start a task, as AWS's managed policy for execution roles lists them."""
     assert is_allowed(Call(action, resource, {}), STATEMENTS["worker.StartRole"])
 
 
 @pytest.mark.parametrize("name", WAYS)
-async def test_every_call_that_was_made_is_allowed(name: str) -> None:
+async def test_role_allows_recorded_calls(name: str) -> None:
     watch = Watch()
     await WAYS[name](FakeService(SETTINGS), watch)
     role = STATEMENTS[".".join(ROLES[name])]
@@ -121,7 +121,7 @@ def call_of(deed: Deed, *, bucket: str | None = None) -> Call:
     return Call(deed.action, f"{arn}/{key}", {})
 
 
-def test_a_denial_wins_and_a_condition_counts() -> None:
+def test_is_allowed_denials_and_conditions() -> None:
     allow = filled("root", {"Effect": "Allow", "Action": "s3:ListBucket", "Resource": "arn:aws:s3:::b"})
     only = allow | {"Condition": {"StringLikeIfExists": {"s3:prefix": ["jobs/*"]}}}
     deny = allow | {"Effect": "Deny", "Condition": {"StringLike": {"s3:prefix": ["jobs/secret"]}}}

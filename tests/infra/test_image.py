@@ -222,11 +222,11 @@ def single(
         container.remove()
 
 
-def test_all_of_it_runs_as_nobody_special(single: tuple[Container, int]) -> None:
+def test_image_runs_as_unprivileged_user(single: tuple[Container, int]) -> None:
     assert single[0].owners() == {10001}
 
 
-def test_it_wants_a_key_and_speaks(single: tuple[Container, int]) -> None:
+def test_image_requires_key_and_synthesizes(single: tuple[Container, int]) -> None:
     container, port = single
     url, socket_url = f"http://{HOST}:{port}", f"ws://{HOST}:{port}/ws"
     assert Client(url, socket_url).get("/voices").status_code == 401
@@ -238,7 +238,7 @@ def test_it_wants_a_key_and_speaks(single: tuple[Container, int]) -> None:
     assert answer.content[:4] == b"RIFF"
 
 
-def test_it_runs_with_a_root_that_is_read_only(single: tuple[Container, int]) -> None:
+def test_image_has_no_unexpected_writable_dirs(single: tuple[Container, int]) -> None:
     # Compose mounts volumes at the first two and memory at the next two; the rest, Debian's, goes unused.
     expected = ("/data", "/models", "/tmp", "/var/cache/worker", "/var/tmp", "/run/lock")
     excluded = [part for path in ("/proc", "/sys", "/dev", *expected) for part in ("-path", path, "-prune", "-o")]
@@ -247,7 +247,7 @@ def test_it_runs_with_a_root_that_is_read_only(single: tuple[Container, int]) ->
     assert single[0].run("sh", "-c", f"{shlex.join(find)} 2>/dev/null; true") == ""
 
 
-def test_a_worker_that_is_stopped_finishes_what_it_speaks(single: tuple[Container, int]) -> None:
+def test_stopped_worker_finishes_jobs(single: tuple[Container, int]) -> None:
     container, port = single
     key = container.run("python", "localstack/keys.py", "make", "--owner", "me")
     client = Client(f"http://{HOST}:{port}", f"ws://{HOST}:{port}/ws", key)
@@ -267,7 +267,7 @@ def test_a_worker_that_is_stopped_finishes_what_it_speaks(single: tuple[Containe
     wait_until(lambda: ended() == len(jobs), "all spoken", 300)
 
 
-def test_it_ends_in_time_when_told_to(single: tuple[Container, int]) -> None:
+def test_image_stops_in_time(single: tuple[Container, int]) -> None:
     container, _ = single
     began = time.monotonic()
     container.stop()
@@ -276,9 +276,7 @@ def test_it_ends_in_time_when_told_to(single: tuple[Container, int]) -> None:
         assert f"{name} stopped" in container.logged()
 
 
-def test_the_worker_says_in_one_line_that_it_may_not_read_its_weights(
-    build: Callable[[str], str], tmp_path: Path
-) -> None:
+def test_worker_unreadable_weights_error(build: Callable[[str], str], tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
     build_model(tmp_path / "model")
     (tmp_path / "model" / "model.safetensors").chmod(0o600)

@@ -19,7 +19,7 @@ def alarms() -> list[str]:
 
 
 @pytest.mark.parametrize("name", alarms())
-def test_every_alarm_has_its_meaning_and_first_move(name: str) -> None:
+def test_alarm_is_documented(name: str) -> None:
     section = OPERATING.split("## Alarms")[1].split("## ")[0]
     assert f"`{name}`" in section
 
@@ -33,7 +33,7 @@ def test_every_alarm_has_its_meaning_and_first_move(name: str) -> None:
         ("dollars per 1,000 previews", "a thousand previews"),
     ],
 )
-def test_the_costs_are_those_of_the_simulation(ours: str, theirs: str) -> None:
+def test_costs_match_simulation(ours: str, theirs: str) -> None:
     assert row(OPERATING, ours) == row(SCALING.split("<!-- volumes -->")[1], theirs)
 
 
@@ -43,7 +43,7 @@ def row(text: str, name: str) -> list[str]:
     return [cell.strip(" *") for cell in found[1].split("|")]
 
 
-def test_every_graph_is_told_of() -> None:
+def test_graphs_are_documented() -> None:
     body = str(properties("dashboard", "Dashboard")["DashboardBody"])
     titles = re.findall(r'"title": "([^",]+)', body)
     section = OPERATING.split("## Read the dashboard")[1].split("## ")[0]

@@ -48,7 +48,7 @@ def clients(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clients]:
 # environments
 
 
-def test_every_environment_of_the_configuration_can_be_deployed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environments_are_deployable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_REGION", REGION)
     environments = [load_environment(name) for name in ("default", "staging", "production")]
     assert len({environment.stack for environment in environments}) == 3
@@ -57,7 +57,7 @@ def test_every_environment_of_the_configuration_can_be_deployed(monkeypatch: pyt
         assert set(environment.parameters) <= set(known)
 
 
-def test_an_image_in_the_configuration_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_image_tag_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`sam deploy --guided` would write it there, and the next deployment of code take the workers back to it."""
     monkeypatch.setenv("AWS_REGION", REGION)
     config = tmp_path / "samconfig.toml"
@@ -73,14 +73,14 @@ def test_an_image_in_the_configuration_is_refused(tmp_path: Path, monkeypatch: p
         ("default", 'parameter_overrides = ["MaxWorkers"]', "Name=value"),
     ],
 )
-def test_a_wrong_configuration_is_told(name: str, text: str, says: str, tmp_path: Path) -> None:
+def test_environment_invalid(name: str, text: str, says: str, tmp_path: Path) -> None:
     config = tmp_path / "samconfig.toml"
     config.write_text(f'version = 0.1\n[default.deploy.parameters]\nstack_name = "x"\n{text}\n')
     with pytest.raises(Refused, match=says):
         load_environment(name, config)
 
 
-def test_without_a_region_nothing_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_region_required(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(Refused, match="AWS_REGION"):
@@ -90,7 +90,7 @@ def test_without_a_region_nothing_is_done(monkeypatch: pytest.MonkeyPatch) -> No
 # code
 
 
-def test_a_deployment_is_never_without_a_build(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_deploy_code_builds_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """`sam deploy` alone would ship the sources of the package in its place, and every function would fail."""
     monkeypatch.setenv("AWS_REGION", REGION)
     sam = tmp_path / "sam"
@@ -106,7 +106,7 @@ def test_a_deployment_is_never_without_a_build(monkeypatch: pytest.MonkeyPatch, 
     assert "--guided" not in deploy
 
 
-def test_a_build_that_fails_is_not_deployed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_deploy_code_build_failure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("AWS_REGION", REGION)
     sam = tmp_path / "sam"
     sam.write_text(f'#!/bin/sh\necho "$1" >> {tmp_path}/said\nexit 1\n')
@@ -117,14 +117,14 @@ def test_a_build_that_fails_is_not_deployed(monkeypatch: pytest.MonkeyPatch, tmp
     assert (tmp_path / "said").read_text() == "build\n"
 
 
-def test_without_the_python_of_lambda_nothing_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_deploy_code_requires_lambda_python(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_REGION", REGION)
     monkeypatch.setattr(code, "find_python", lambda: None)
     with pytest.raises(Refused, match=r"Python 3\.13"):
         code.deploy_code(Path("/no/sam"), load_environment("default"))
 
 
-def test_a_shim_without_its_python_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_find_python_skips_broken_shim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, says in (("shim", "exit 127"), ("other", "echo 3.12"), ("right", "echo 9.99")):
         (tmp_path / name).write_text(f"#!/bin/sh\n{says}\n")
         (tmp_path / name).chmod(0o755)
@@ -135,7 +135,7 @@ def test_a_shim_without_its_python_is_passed_over(tmp_path: Path, monkeypatch: p
     assert python.find_python("8.88") is None
 
 
-def test_a_commit_is_checked_out_beside_what_is_worked_on() -> None:
+def test_checkout_uses_separate_folder() -> None:
     here = history.commit_here().removesuffix("-dirty")
     with code.checkout(here) as place:
         assert (place / "template.yaml").is_file()
@@ -148,7 +148,7 @@ def test_a_commit_is_checked_out_beside_what_is_worked_on() -> None:
 # history
 
 
-def test_what_was_deployed_is_remembered_and_the_one_before_is_found(clients: Clients) -> None:
+def test_history_previous_version(clients: Clients) -> None:
     assert read_history(clients.ssm, "s") == []
     versions = [
         Version(commit, tag, "2026-01-01") for commit, tag in (("a", ""), ("a", "v1"), ("b", "v1"), ("b", "v1"))
@@ -161,7 +161,7 @@ def test_what_was_deployed_is_remembered_and_the_one_before_is_found(clients: Cl
         version_before(versions[:1])
 
 
-def test_a_long_history_fits(clients: Clients) -> None:
+def test_history_fits_into_parameter(clients: Clients) -> None:
     for number in range(2 * history.KEPT):
         note_version(
             clients.ssm, "s", Version("0" * 40 + "-dirty", "v" * 128, f"2026-01-01T00:00:{number:02}+00:00")
@@ -195,7 +195,7 @@ def push(clients: Clients, tag: str) -> None:
     clients.ecr.put_image(repositoryName="workers", imageManifest=manifest, imageTag=tag)
 
 
-def test_another_image_changes_nothing_else(clients: Clients) -> None:
+def test_deploy_worker_keeps_parameters(clients: Clients) -> None:
     stack = make_stack(clients, MaxWorkers="7", AlarmEmail="a@example.com")
     push(clients, "v1")
     deploy_worker(clients, stack, "v1")
@@ -204,28 +204,26 @@ def test_another_image_changes_nothing_else(clients: Clients) -> None:
     assert (now["MaxWorkers"], now["AlarmEmail"]) == ("7", "a@example.com")
 
 
-def test_an_image_that_is_not_there_is_refused(clients: Clients) -> None:
+def test_deploy_worker_missing_image(clients: Clients) -> None:
     stack = make_stack(clients)
     with pytest.raises(Refused, match="make worker-image TAG=v9"):
         deploy_worker(clients, stack, "v9")
     assert get_stack(clients.cloudformation, "s").parameters["ImageTag"] == ""
 
 
-def test_a_stack_without_workers_is_given_no_image(clients: Clients) -> None:
+def test_deploy_worker_without_workers(clients: Clients) -> None:
     with pytest.raises(Refused, match="Workers=off"):
         deploy_worker(clients, make_stack(clients, Workers="off"), "v1")
 
 
-def test_an_image_is_never_replaced(clients: Clients) -> None:
+def test_push_image_existing_tag_refused(clients: Clients) -> None:
     stack = make_stack(clients)
     push(clients, "v1")
     with pytest.raises(Refused, match="take another"):
         push_image(clients.ecr, stack, "v1")
 
 
-def test_an_image_is_built_for_the_machines_of_the_cloud(
-    clients: Clients, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_push_image_platform_and_weights(clients: Clients, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     docker = tmp_path / "docker"
     docker.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/said\n')
     docker.chmod(0o755)
@@ -239,7 +237,7 @@ def test_an_image_is_built_for_the_machines_of_the_cloud(
     assert pushed == f"push {stack.outputs['Repository']}:v1"
 
 
-def test_a_stack_that_is_not_there_or_not_at_rest_is_left_alone(clients: Clients) -> None:
+def test_missing_stack_refused(clients: Clients) -> None:
     assert find_stack(clients.cloudformation, "nowhere") is None
     with pytest.raises(Refused, match="make deploy"):
         get_stack(clients.cloudformation, "nowhere")
@@ -265,7 +263,7 @@ class Service:
 
 @pytest.mark.parametrize(("desired", "asked"), [(0, ["no scaling in", "desired 1"]), (3, ["no scaling in"])])
 @pytest.mark.parametrize("fails", [False, True])
-def test_one_worker_runs_to_prove_the_image_and_scaling_goes_on_however_it_ends(
+def test_deploy_worker_suspends_scaling(
     clients: Clients, desired: int, asked: list[str], fails: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = make_stack(clients)
@@ -284,7 +282,7 @@ def test_one_worker_runs_to_prove_the_image_and_scaling_goes_on_however_it_ends(
     assert service.asked == [*asked, "scaling as before"]
 
 
-def test_a_change_to_what_is_already_so_is_no_failure(clients: Clients) -> None:
+def test_change_parameter_without_update(clients: Clients) -> None:
     stack = make_stack(clients, ImageTag="v1")
 
     class Unchanged:
@@ -298,7 +296,7 @@ def test_a_change_to_what_is_already_so_is_no_failure(clients: Clients) -> None:
 # teardown
 
 
-def test_everything_goes_with_the_stack_and_its_full_bucket(clients: Clients) -> None:
+def test_tear_down_removes_bucket_and_history(clients: Clients) -> None:
     stack = make_stack(clients)
     bucket = stack.outputs["EphemeralBucket"]
     for number in range(3):
@@ -309,7 +307,7 @@ def test_everything_goes_with_the_stack_and_its_full_bucket(clients: Clients) ->
     assert read_history(clients.ssm, "s") == []
 
 
-def test_protected_instances_and_tasks_do_not_hold_it_up(clients: Clients, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tear_down_stops_protected_tasks(clients: Clients, monkeypatch: pytest.MonkeyPatch) -> None:
     made = make_stack(clients)
     outputs = {**made.outputs, "Cluster": "c", "Service": "w", "InstanceGroup": "g"}
     group = start_group(clients)
@@ -419,7 +417,7 @@ def python_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(preflight, "find_python", lambda: "/the/python")
 
 
-def test_a_well_equipped_account_has_nothing_to_do() -> None:
+def test_preflight_without_findings() -> None:
     assert findings(Account()) == {}
 
 
@@ -439,7 +437,7 @@ def test_a_well_equipped_account_has_nothing_to_do() -> None:
         ({"log_role": "arn:x"}, {"WebSocketAccessLogs": "make-role"}, "stop", "set on instead"),
     ],
 )
-def test_what_is_wrong_is_told_with_what_to_do(
+def test_preflight_finding_has_advice(
     wrong: dict[str, Any], parameters: dict[str, str], verdict: str, advice: str
 ) -> None:
     ((what, told),) = findings(Account(**wrong), **parameters).items()
@@ -447,7 +445,7 @@ def test_what_is_wrong_is_told_with_what_to_do(
     assert advice in told
 
 
-def test_a_check_that_may_not_be_made_does_not_end_the_others() -> None:
+def test_preflight_access_denied_continues() -> None:
     class Forbidding(Account):
         def get_account_settings(self) -> dict[str, Any]:
             raise ClientError({"Error": {"Code": "AccessDenied", "Message": ""}}, "GetAccountSettings")
@@ -456,5 +454,5 @@ def test_a_check_that_may_not_be_made_does_not_end_the_others() -> None:
     assert what == "look function concurrency: not looked at (AccessDenied)"
 
 
-def test_zones_that_are_named_are_the_ones_looked_at() -> None:
+def test_preflight_checks_given_zones() -> None:
     assert findings(Account(zones=["x-1b", "x-1c", "x-1d"]), Zones="x-1b,x-1c,x-1d") == {}

@@ -35,23 +35,23 @@ def clients_made() -> set[str]:
     return {str(name.value) for name in names if isinstance(name, ast.Constant)}
 
 
-def test_the_services_that_are_called_are_the_ones_described() -> None:
+def test_packaged_services_are_the_used_ones() -> None:
     assert clients_made() == set(BUILD["SERVICES"])
 
 
-def test_only_what_functions_need_is_in_the_lock() -> None:
+def test_lock_contains_only_function_packages() -> None:
     locked = set(re.findall(r"^([a-z0-9._-]+)==", LOCK, re.MULTILINE))
     assert {"fastapi", "mangum", "aioboto3", "soundfile"} <= locked
     assert not locked & {"torch", "moto", "pytest", "uvicorn", "websockets", "psutil", "hypothesis"}
 
 
-def test_what_is_locked_is_what_the_tests_run_with() -> None:
+def test_lock_matches_dev_lock() -> None:
     pinned = re.compile(r"^([a-z0-9._-]+==[^ ]+)", re.MULTILINE)
     assert set(pinned.findall(LOCK)) <= set(pinned.findall((ROOT / "requirements" / "dev.lock").read_text()))
 
 
 @pytest.mark.parametrize("name", [name for name in BUILD["UNUSED"] if name.startswith("functions/")])
-def test_what_is_left_out_of_ours_is_there_and_no_entry_point_needs_it(name: str) -> None:
+def test_excluded_module_is_not_imported(name: str) -> None:
     module = name.removesuffix(".py").replace("/", ".")
     assert (ROOT / name).exists()
     entry_points = {f"functions.aws.{entry}" for entry in ("http", "websocket", "notify", "dead_letters", "sweep")}
@@ -75,7 +75,7 @@ def _reached(modules: set[str]) -> set[str]:
     return seen
 
 
-def test_descriptions_keep_all_but_their_texts(tmp_path: Path) -> None:
+def test_trimmed_descriptions_lose_only_texts(tmp_path: Path) -> None:
     described = {
         "documentation": "<p>Long.</p>",
         "shapes": {"S": {"members": {"documentation": {"shape": "T", "documentation": "x"}}, "required": ["a"]}},
@@ -105,9 +105,7 @@ def test_descriptions_keep_all_but_their_texts(tmp_path: Path) -> None:
         ("apigatewaymanagementapi", lambda client: client.delete_connection(ConnectionId="c")),
     ],
 )
-def test_what_is_kept_of_the_descriptions_is_enough_for_a_call(
-    service: str, call: Callable[[Any], object], tmp_path: Path
-) -> None:
+def test_trimmed_descriptions_serve_call(service: str, call: Callable[[Any], object], tmp_path: Path) -> None:
     data = tmp_path / "data"
     shutil.copytree(Path(botocore.__file__).parent / "data", data)
     BUILD["_trim_descriptions"](data)

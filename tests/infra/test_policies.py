@@ -323,7 +323,7 @@ async def gone(request: pytest.FixtureRequest) -> tuple[str, Watch]:
     return request.param, watch
 
 
-def test_a_role_allows_what_is_done_and_nothing_else(gone: tuple[str, Watch]) -> None:
+def test_role_allows_exactly_used_actions(gone: tuple[str, Watch]) -> None:
     name, watch = gone
     permissions = {one for one in allowed(name) if one[0] not in BESIDES.get(name, set()) | OF_LAMBDA}
     refused = {deed for deed in watch.deeds if not any(deed.is_within(*one) for one in permissions)}
@@ -333,7 +333,7 @@ def test_a_role_allows_what_is_done_and_nothing_else(gone: tuple[str, Watch]) ->
 
 
 @pytest.mark.parametrize("name", ROLES)
-def test_who_reads_is_told_what_is_not_there(name: str) -> None:
+def test_role_with_get_object_may_list(name: str) -> None:
     def buckets(action: str) -> set[str]:
         return {pattern.split("/")[0] for one, pattern in allowed(name) if one == action}
 

@@ -17,7 +17,7 @@ MOST_BYTES = 250 * 1024 * 1024  # unpacked, by Lambda's quota
 HANDLERS = sorted(one["Properties"]["Handler"] for one in everywhere("AWS::Serverless::Function").values())
 
 
-def test_another_python_than_lambdas_is_refused(tmp_path: Path) -> None:
+def test_build_refuses_other_python(tmp_path: Path) -> None:
     if sys.version_info[:2] == (3, 13):
         pytest.skip("these tests run on Lambda's Python")
     built = subprocess.run(
@@ -28,7 +28,7 @@ def test_another_python_than_lambdas_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "package").exists()
 
 
-def test_the_python_that_is_looked_for_is_the_one_of_the_templates() -> None:
+def test_python_version_matches_templates() -> None:
     runtimes = {template(name)["Globals"]["Function"]["Runtime"] for name in ("http", "websocket", "background")}
     assert runtimes == {f"python{VERSION}"}
 
@@ -45,7 +45,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
 
 
 @pytest.mark.slow
-def test_every_wheel_is_for_lambdas_python_and_processor(package: tuple[str, Path]) -> None:
+def test_wheels_fit_lambda(package: tuple[str, Path]) -> None:
     tags = re.compile(r"^Tag: (\S+)$", re.MULTILINE)
     wheels = list(package[1].glob("*.dist-info/WHEEL"))
     assert len(wheels) > 20
@@ -64,7 +64,7 @@ def _fits(tag: str) -> bool:
 
 
 @pytest.mark.slow
-def test_no_library_wants_a_younger_glibc(package: tuple[str, Path]) -> None:
+def test_libraries_fit_glibc(package: tuple[str, Path]) -> None:
     libraries = [path for path in package[1].rglob("*") if ".so" in path.name and path.is_file()]
     assert len(libraries) > 10
     for library in libraries:
@@ -73,14 +73,14 @@ def test_no_library_wants_a_younger_glibc(package: tuple[str, Path]) -> None:
 
 
 @pytest.mark.slow
-def test_it_fits_into_a_function(package: tuple[str, Path]) -> None:
+def test_package_size(package: tuple[str, Path]) -> None:
     size = sum(path.stat().st_size for path in package[1].rglob("*") if path.is_file())
     assert size < MOST_BYTES / 2
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("handler", HANDLERS)
-def test_every_handler_is_imported_from_it_alone(handler: str, package: tuple[str, Path]) -> None:
+def test_handler_imports_from_package_only(handler: str, package: tuple[str, Path]) -> None:
     python, folder = package
     module, _, name = handler.rpartition(".")
     program = (
@@ -109,7 +109,7 @@ def test_every_handler_is_imported_from_it_alone(handler: str, package: tuple[st
 
 
 @pytest.mark.slow
-def test_what_is_compiled_is_for_lambdas_python(package: tuple[str, Path]) -> None:
+def test_bytecode_fits_lambda_python(package: tuple[str, Path]) -> None:
     compiled = list(package[1].rglob("*.pyc"))
     assert len(compiled) > 500
     assert {path.suffixes[0] for path in compiled if len(path.suffixes) == 2} == {".cpython-313"}

@@ -24,7 +24,7 @@ UNITS = ROOT / "infra" / "systemd"
 # compose
 
 
-def test_everything_that_make_run_starts_is_a_container() -> None:
+def test_compose_services_exist() -> None:
     assert set(OURS) == {"network", "store", "api", "worker", "pump", "schedule"}
     for name, one in OURS.items():
         for file in (part for part in one["entrypoint"] if part.endswith(".py")):
@@ -34,7 +34,7 @@ def test_everything_that_make_run_starts_is_a_container() -> None:
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_each_container_is_watched_started_again_and_allowed_little(name: str) -> None:
+def test_compose_service_is_hardened(name: str) -> None:
     one = OURS[name]
     assert one["restart"] == "unless-stopped"
     assert one["read_only"] is True
@@ -43,7 +43,7 @@ def test_each_container_is_watched_started_again_and_allowed_little(name: str) -
         assert one["healthcheck"]["test"][0] == "CMD"
 
 
-def test_only_the_api_is_reached_from_outside_and_wants_a_key() -> None:
+def test_compose_publishes_api_with_keys() -> None:
     assert [name for name, one in OURS.items() if "ports" in one] == ["network"]
     assert OURS["network"]["ports"] == ["${ADDRESS:-127.0.0.1}:${PORT:-8000}:8000"]
     assert all(one["network_mode"] == "service:network" for name, one in OURS.items() if name != "network")
@@ -51,14 +51,14 @@ def test_only_the_api_is_reached_from_outside_and_wants_a_key() -> None:
     assert settings.wants_keys
 
 
-def test_every_variable_is_a_setting() -> None:
+def test_compose_variables_are_settings() -> None:
     known = {name.upper() for name in [*Settings.model_fields, *LocalSettings.model_fields]}
     known |= {"AWS_SHARED_CREDENTIALS_FILE", "READY_FILE"}
     for name, one in OURS.items():
         assert set(one.get("environment", {})) <= known, name
 
 
-def test_the_storage_is_where_the_others_look_for_it() -> None:
+def test_compose_services_use_store() -> None:
     port = OURS["store"]["environment"]["STORE_PORT"]
     for name in ("api", "worker", "pump", "schedule"):
         environment = OURS[name]["environment"]
@@ -69,11 +69,11 @@ def test_the_storage_is_where_the_others_look_for_it() -> None:
     assert OURS["store"]["volumes"] == ["data:/data"]
 
 
-def test_a_worker_has_time_to_drain() -> None:
+def test_compose_worker_stop_grace_period() -> None:
     assert int(OURS["worker"]["stop_grace_period"].removesuffix("s")) > Settings().worker_drain_seconds
 
 
-def test_with_a_gpu_the_worker_speaks_on_that_or_not_at_all() -> None:
+def test_compose_gpu_worker_uses_cuda() -> None:
     worker = yaml.safe_load((ROOT / "localstack" / "compose.gpu.yaml").read_text())["services"]["worker"]
     assert worker["environment"] == {"TTS_BACKEND": "qwen", "DEVICE": "cuda"}
     assert worker["deploy"]["resources"]["reservations"]["devices"][0]["capabilities"] == ["gpu"]
@@ -83,7 +83,7 @@ def test_with_a_gpu_the_worker_speaks_on_that_or_not_at_all() -> None:
 
 
 @pytest.mark.parametrize("unit", sorted(path.name for path in UNITS.iterdir()))
-def test_systemd_takes_each_unit(unit: str, tmp_path: Path) -> None:
+def test_systemd_unit_is_valid(unit: str, tmp_path: Path) -> None:
     analyze = shutil.which("systemd-analyze")
     if analyze is None:
         pytest.skip("systemd is not installed")
@@ -95,7 +95,7 @@ def test_systemd_takes_each_unit(unit: str, tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_what_the_units_start_is_there() -> None:
+def test_systemd_scripts_exist() -> None:
     for path in UNITS.glob("*.service"):
         (script,) = re.findall(r"^ExecStart=\S+/python (\S+)", path.read_text(), re.MULTILINE)
         assert (ROOT / script).is_file()
@@ -104,7 +104,7 @@ def test_what_the_units_start_is_there() -> None:
 # backup
 
 
-def test_what_was_saved_is_restored_without_what_matters_only_during_a_run(tmp_path: Path) -> None:
+def test_restore_omits_runtime_files(tmp_path: Path) -> None:
     data, other, file = tmp_path / "data", tmp_path / "other", tmp_path / "backups" / "data.tar.gz"
     for name in ("s3/bucket/audio/voices/nova/metadata.json", "run/store.json", "in-use.lock"):
         (data / name).parent.mkdir(parents=True, exist_ok=True)
@@ -116,7 +116,7 @@ def test_what_was_saved_is_restored_without_what_matters_only_during_a_run(tmp_p
     assert [path.name for path in file.parent.iterdir()] == ["data.tar.gz"]
 
 
-def test_nothing_is_restored_over_what_is_there(tmp_path: Path) -> None:
+def test_restore_refuses_existing_data(tmp_path: Path) -> None:
     data, file = tmp_path / "data", tmp_path / "data.tar.gz"
     (data / "s3").mkdir(parents=True)
     save(data, file)
@@ -124,7 +124,7 @@ def test_nothing_is_restored_over_what_is_there(tmp_path: Path) -> None:
         restore(data, file)
 
 
-def test_nothing_is_restored_under_a_run(tmp_path: Path) -> None:
+def test_restore_refuses_running_service(tmp_path: Path) -> None:
     data, empty, file = tmp_path / "data", tmp_path / "empty", tmp_path / "data.tar.gz"
     data.mkdir()
     empty.mkdir()
@@ -133,7 +133,7 @@ def test_nothing_is_restored_under_a_run(tmp_path: Path) -> None:
         restore(empty, file)
 
 
-def test_what_is_no_backup_is_told(tmp_path: Path) -> None:
+def test_restore_invalid_archive(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no archive")
     with pytest.raises(BackupFailed, match="can't be restored"):
         restore(tmp_path / "data", tmp_path / "file")
@@ -141,7 +141,7 @@ def test_what_is_no_backup_is_told(tmp_path: Path) -> None:
         save(tmp_path / "nowhere", tmp_path / "x.tar.gz")
 
 
-def test_a_backup_that_would_write_elsewhere_is_refused(tmp_path: Path) -> None:
+def test_restore_refuses_path_traversal(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "evil.tar.gz", "w:gz") as archive:
         archive.addfile(tarfile.TarInfo("../outside"))
     with pytest.raises(BackupFailed, match="outside"):

@@ -60,7 +60,7 @@ def environment(name: str) -> dict[str, Any]:
 # Retention
 
 
-def test_the_storage_forgets_as_the_code_says() -> None:
+def test_bucket_lifecycle_matches_code() -> None:
     wanted = {rule["Filter"]["Prefix"]: rule["Expiration"]["Days"] for rule in expiry_rules(DEFAULTS)}
     rules = properties("storage", "Ephemeral")["LifecycleConfiguration"]["Rules"]
     given = {rule["Prefix"]: rule["ExpirationInDays"] for rule in rules if "ExpirationInDays" in rule}
@@ -68,7 +68,7 @@ def test_the_storage_forgets_as_the_code_says() -> None:
     assert {rule["Status"] for rule in rules} == {"Enabled"}
 
 
-def test_voices_never_expire_but_what_was_deleted_does() -> None:
+def test_voices_bucket_expires_old_versions() -> None:
     rules = properties("storage", "Voices")["LifecycleConfiguration"]["Rules"]
     assert not any("ExpirationInDays" in rule for rule in rules)
     assert [rule["NoncurrentVersionExpiration"] for rule in rules if "NoncurrentVersionExpiration" in rule] == [
@@ -79,20 +79,20 @@ def test_voices_never_expire_but_what_was_deleted_does() -> None:
 
 
 @pytest.mark.parametrize("bucket", ["Ephemeral", "Voices"])
-def test_unfinished_uploads_are_cleared_away(bucket: str) -> None:
+def test_unfinished_uploads_expire(bucket: str) -> None:
     rules = properties("storage", bucket)["LifecycleConfiguration"]["Rules"]
     found = [rule["AbortIncompleteMultipartUpload"] for rule in rules if "AbortIncompleteMultipartUpload" in rule]
     assert found == [{"DaysAfterInitiation": UNFINISHED_UPLOAD_DAYS}]
 
 
-def test_only_voices_stay_when_the_stack_goes() -> None:
+def test_bucket_deletion_policies() -> None:
     # A first deployment that fails would leave a bucket that no stack knows of.
     assert resources("storage")["Voices"]["DeletionPolicy"] == "RetainExceptOnCreate"
     assert resources("storage")["VoicesPolicy"]["DeletionPolicy"] == "RetainExceptOnCreate"
     assert resources("storage")["Ephemeral"]["DeletionPolicy"] == "Delete"
 
 
-def test_every_log_is_kept_for_a_while_only() -> None:
+def test_log_retention() -> None:
     logs = everywhere("AWS::Logs::LogGroup")
     assert len(logs) == len(FUNCTIONS) + 3  # two access logs, and the worker's
     assert {str(log["Properties"]["RetentionInDays"]) for log in logs.values()} == {
@@ -104,7 +104,7 @@ def test_every_log_is_kept_for_a_while_only() -> None:
 
 
 @pytest.mark.parametrize("bucket", ["Ephemeral", "Voices"])
-def test_buckets_are_encrypted_and_nobody_elses_business(bucket: str) -> None:
+def test_bucket_is_private_and_encrypted(bucket: str) -> None:
     found = properties("storage", bucket)
     assert set(found["PublicAccessBlockConfiguration"].values()) == {True}
     assert len(found["PublicAccessBlockConfiguration"]) == 4
@@ -117,7 +117,7 @@ def test_buckets_are_encrypted_and_nobody_elses_business(bucket: str) -> None:
 
 
 @pytest.mark.parametrize("queue", resources("queues", "AWS::SQS::Queue"))
-def test_queues_are_encrypted_and_reached_over_tls_only(queue: str) -> None:
+def test_queue_is_encrypted_and_requires_tls(queue: str) -> None:
     assert properties("queues", queue)["SqsManagedSseEnabled"] is True
     policy = properties("queues", f"{queue}Policy")
     assert policy["Queues"] == [{"Ref": queue}]
@@ -126,7 +126,7 @@ def test_queues_are_encrypted_and_reached_over_tls_only(queue: str) -> None:
     assert first["Resource"] == {"Fn::GetAtt": [queue, "Arn"]}
 
 
-def test_pages_may_follow_a_redirect_to_a_preview_and_only_the_named_ones_use_presigned_forms() -> None:
+def test_bucket_cors_rules() -> None:
     reading, writing = properties("storage", "Ephemeral")["CorsConfiguration"]["CorsRules"]
     # Behind a redirect from another origin, browsers send `Origin: null`; the signature says who may read.
     assert (reading["AllowedOrigins"], reading["AllowedMethods"]) == (["*"], ["GET", "HEAD"])
@@ -136,7 +136,7 @@ def test_pages_may_follow_a_redirect_to_a_preview_and_only_the_named_ones_use_pr
     assert otherwise == {"Ref": "AWS::NoValue"}
 
 
-def test_access_logs_hold_no_query_and_no_header() -> None:
+def test_access_logs_omit_query_and_headers() -> None:
     _, socket, _ = properties("websocket", "Api")["AccessLogSettings"]["Fn::If"]
     formats = [properties("http", "Stage")["AccessLogSettings"]["Format"], socket["Format"]]
     for format_ in formats:
@@ -144,7 +144,7 @@ def test_access_logs_hold_no_query_and_no_header() -> None:
         assert not re.search(r"querystring|\bheader|rawPath|authorizer", format_, re.IGNORECASE)
 
 
-def test_no_secret_stands_in_the_templates() -> None:
+def test_templates_contain_no_secrets() -> None:
     text = "".join(path.read_text() for path in TEMPLATES.values())
     assert not re.search(r"(AKIA|ASIA)[A-Z0-9]{16}|vck_|-----BEGIN|password|hooks\.slack", text, re.IGNORECASE)
 
@@ -152,7 +152,7 @@ def test_no_secret_stands_in_the_templates() -> None:
 # Queues
 
 
-def test_a_queue_hides_messages_six_times_as_long_as_its_function_may_take() -> None:
+def test_queue_visibility_fits_function_timeout() -> None:
     sources = {
         ("background.NotifyFunction", "EventsArn"): "Events",
         ("background.WebhooksFunction", "WebhooksArn"): "Webhooks",
@@ -169,7 +169,7 @@ def test_a_queue_hides_messages_six_times_as_long_as_its_function_may_take() -> 
         assert properties("queues", queue)["VisibilityTimeout"] >= 6 * function(name)["Timeout"]
 
 
-def test_batches_may_fail_in_part() -> None:
+def test_functions_report_batch_failures() -> None:
     for name in ("background.NotifyFunction", "background.WebhooksFunction", "background.DeadLettersFunction"):
         (event,) = function(name)["Events"].values()
         assert event["Properties"]["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
@@ -184,14 +184,14 @@ def test_batches_may_fail_in_part() -> None:
         ("Webhooks", "WebhooksDead", ATTEMPTS),
     ],
 )
-def test_what_fails_too_often_is_kept_apart(queue: str, dead: str, receives: int) -> None:
+def test_queue_redrive_policy(queue: str, dead: str, receives: int) -> None:
     assert properties("queues", queue)["RedrivePolicy"] == {
         "deadLetterTargetArn": {"Fn::GetAtt": [dead, "Arn"]},
         "maxReceiveCount": receives,
     }
 
 
-def test_a_text_in_a_queue_is_kept_no_longer_than_its_jobs_record() -> None:
+def test_queue_retention_matches_job_retention() -> None:
     for queue in ("Synthesis", "SynthesisDead"):
         kept = timedelta(seconds=properties("queues", queue)["MessageRetentionPeriod"])
         assert kept == DEFAULTS.job_retention, queue
@@ -199,12 +199,12 @@ def test_a_text_in_a_queue_is_kept_no_longer_than_its_jobs_record() -> None:
     assert kept == LONGEST_RETENTION  # it has no texts
 
 
-def test_the_synthesis_queue_fits_the_worker() -> None:
+def test_synthesis_queue_visibility_timeout() -> None:
     queue = properties("queues", "Synthesis")
     assert queue["VisibilityTimeout"] == DEFAULTS.visibility_timeout_seconds
 
 
-def test_new_outcomes_of_this_bucket_and_account_are_told_of() -> None:
+def test_outcome_notifications() -> None:
     (rule,) = properties("storage", "Ephemeral")["NotificationConfiguration"]["QueueConfigurations"]
     assert rule["Event"] == "s3:ObjectCreated:*"
     assert rule["Filter"]["S3Key"]["Rules"] == [
@@ -225,7 +225,7 @@ def test_new_outcomes_of_this_bucket_and_account_are_told_of() -> None:
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_the_handler_is_there(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_function_handler_exists(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for variable, value in {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "AUTH": "keys"}.items():
         monkeypatch.setenv(variable, value)
     path = ROOT.joinpath(*function(name)["Handler"].rpartition(".")[0].split(".")).with_suffix(".py")
@@ -235,7 +235,7 @@ def test_the_handler_is_there(name: str, monkeypatch: pytest.MonkeyPatch) -> Non
     assert re.search(rf"^{handler} = ", path.read_text(), re.MULTILINE)
 
 
-def test_every_entry_point_is_a_function_and_every_function_has_a_role_and_a_log_of_its_own() -> None:
+def test_functions_have_own_role_and_log() -> None:
     written = {
         f"functions.aws.{file.stem}.{handler}"
         for file in (ROOT / "functions" / "aws").glob("*.py")
@@ -250,7 +250,7 @@ def test_every_entry_point_is_a_function_and_every_function_has_a_role_and_a_log
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_every_variable_is_a_setting_that_holds(name: str) -> None:
+def test_function_variables_are_valid_settings(name: str) -> None:
     given = environment(name)
     assert set(given) <= {field.upper() for field in Settings.model_fields}
     fixed = {key.lower(): value for key, value in given.items() if isinstance(value, str)}
@@ -265,7 +265,7 @@ NAMES = {"BUCKET", "VOICES_BUCKET", "SYNTHESIS_QUEUE"}
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_every_setting_that_has_to_be_said_is_said(name: str) -> None:
+def test_function_sets_required_settings(name: str) -> None:
     assert NAMES | {"AUTH", "LOG_FORMAT"} <= set(environment(name))
     # What Lambda hands to a function in an event it needs no name for, and no function sends there.
     unsaid = {"EVENTS_QUEUE", "WEBHOOKS_QUEUE", *(f"{name}_DEAD_LETTER_QUEUE" for name in QUEUES)}
@@ -273,19 +273,19 @@ def test_every_setting_that_has_to_be_said_is_said(name: str) -> None:
     assert named <= NAMES | unsaid
 
 
-def test_pages_of_the_named_origins_may_use_both_apis() -> None:
+def test_cors_origins_set_for_both_apis() -> None:
     with_origins = {name for name in FUNCTIONS if "CORS_ORIGINS" in environment(name)}
     assert with_origins == {"http.HttpFunction", *(name for name in FUNCTIONS if name.startswith("websocket."))}
 
 
-def test_requests_and_answers_fit_through_lambda() -> None:
+def test_body_limits_fit_lambda() -> None:
     for name in ("REQUEST_MAX_MEGABYTES", "ANSWER_MAX_MEGABYTES"):
         in_base64 = float(environment("http.HttpFunction")[name]) * MEBIBYTE * 4 / 3
         assert in_base64 + 0.25 * MEBIBYTE <= LAMBDA_BYTES  # headers and what surrounds them
         assert in_base64 > LAMBDA_BYTES / 2
 
 
-def test_nobody_waits_longer_than_the_one_before() -> None:
+def test_timeouts_are_nested() -> None:
     wait = float(environment("http.HttpFunction")["PREVIEW_WAIT_SECONDS"])
     timeout = function("http.HttpFunction")["Timeout"]
     assert wait + 3 <= timeout < properties("http", "Integration")["TimeoutInMillis"] / 1000 <= 30
@@ -294,7 +294,7 @@ def test_nobody_waits_longer_than_the_one_before() -> None:
             assert function(name)["Timeout"] <= 29  # what a WebSocket API waits for
 
 
-def test_the_sweep_runs_every_minute_and_never_twice_at_once() -> None:
+def test_sweep_schedule() -> None:
     sweep = function("background.SweepFunction")
     (event,) = sweep["Events"].values()
     assert (event["Type"], event["Properties"]["Schedule"]) == ("Schedule", "rate(1 minute)")
@@ -302,7 +302,7 @@ def test_the_sweep_runs_every_minute_and_never_twice_at_once() -> None:
     assert sweep["EventInvokeConfig"]["MaximumRetryAttempts"] == 0
 
 
-def test_functions_run_where_their_wheels_do() -> None:
+def test_functions_runtime_matches_package() -> None:
     assert {function(name)["Runtime"] for name in FUNCTIONS} == {"python3.13"}
     assert {str(function(name)["Architectures"]) for name in FUNCTIONS} == {"['x86_64']"}
     package = (ROOT / "infra" / "package" / "Makefile").read_text()
@@ -312,7 +312,7 @@ def test_functions_run_where_their_wheels_do() -> None:
 # Roles
 
 
-def test_a_wildcard_has_its_reason_beside_it() -> None:
+def test_wildcard_resources_have_comment() -> None:
     for name, path in TEMPLATES.items():
         lines = path.read_text().splitlines()
         for number, line in enumerate(lines):
@@ -320,7 +320,7 @@ def test_a_wildcard_has_its_reason_beside_it() -> None:
                 assert lines[number - 1].strip().startswith("#"), f"{name}: {line}"
 
 
-def test_no_action_is_a_wildcard_but_where_it_is_denied() -> None:
+def test_wildcard_actions_only_denied() -> None:
     for name in TEMPLATES:
         for id_, one in resources(name).items():
             for statement in _statements(one):
@@ -334,7 +334,7 @@ def _statements(resource: dict[str, Any]) -> list[dict[str, Any]]:
     return [statement for document in documents if document for statement in document["Statement"]]
 
 
-def test_every_prefix_is_one_of_the_layout() -> None:
+def test_policy_prefixes_match_layout() -> None:
     prefixes = {value for name, value in vars(layout).items() if name.isupper() and str(value).endswith("/")}
     found = set()
     for path in TEMPLATES.values():
@@ -351,20 +351,20 @@ def worker() -> dict[str, Any]:
     return container
 
 
-def test_the_workers_variables_are_settings() -> None:
+def test_worker_variables_are_settings() -> None:
     given = {one["Name"] for one in worker()["Environment"]}
     assert given <= {field.upper() for field in Settings.model_fields}
     assert given >= {"BUCKET", "VOICES_BUCKET", "SYNTHESIS_QUEUE", "AWS_REGION"}
 
 
-def test_a_worker_has_time_to_drain() -> None:
+def test_worker_stop_timeout() -> None:
     assert DEFAULTS.worker_drain_seconds + 10 <= worker()["StopTimeout"] <= 120
     data = properties("fleet", "Template")["LaunchTemplateData"]["UserData"]["Fn::Base64"]["Fn::Sub"]
     assert "ECS_ENABLE_SPOT_INSTANCE_DRAINING=true" in data
     assert f"ECS_CONTAINER_STOP_TIMEOUT={worker()['StopTimeout']}s" in data
 
 
-def test_ecs_asks_the_worker_as_docker_does() -> None:
+def test_worker_health_check_matches_image() -> None:
     image = (ROOT / "Dockerfile.gpu").read_text()
     of_the_worker = image.split(" AS worker\n")[1]
     (command,) = re.findall(r"HEALTHCHECK .*\\\n\s+CMD (\[.*\])$", of_the_worker, re.MULTILINE)
@@ -372,13 +372,13 @@ def test_ecs_asks_the_worker_as_docker_does() -> None:
     assert worker()["User"] == re.findall(r"^USER (\S+)$", image, re.MULTILINE)[-1]
 
 
-def test_a_worker_has_one_gpu_and_an_instance_for_itself() -> None:
+def test_worker_gpu_and_placement() -> None:
     assert worker()["ResourceRequirements"] == [{"Type": "GPU", "Value": "1"}]
     assert worker()["LinuxParameters"]["InitProcessEnabled"] is True
     assert properties("worker", "Service")["PlacementConstraints"] == [{"Type": "distinctInstance"}]
 
 
-def test_instances_go_only_when_nobody_speaks_there() -> None:
+def test_instances_protected_from_scale_in() -> None:
     provider = properties("fleet", "Capacity")["AutoScalingGroupProvider"]
     assert provider["ManagedTerminationProtection"] == "ENABLED"
     assert provider["ManagedScaling"]["Status"] == "ENABLED"
@@ -387,13 +387,13 @@ def test_instances_go_only_when_nobody_speaks_there() -> None:
     assert properties("fleet", "Instances")["MinSize"] == "0"
 
 
-def test_containers_never_get_the_role_of_their_instance() -> None:
+def test_instance_metadata_hop_limit() -> None:
     options = properties("fleet", "Template")["LaunchTemplateData"]["MetadataOptions"]
     assert (options["HttpTokens"], options["HttpPutResponseHopLimit"]) == ("required", 1)
     assert "SecurityGroupIngress" not in properties("fleet", "Closed")
 
 
-def test_the_first_worker_comes_for_the_first_job_and_the_last_goes_when_all_is_quiet() -> None:
+def test_scaling_from_and_to_zero() -> None:
     wake, sleep = properties("scaling", "Wake"), properties("scaling", "Sleep")
     assert (wake["Threshold"], wake["EvaluationPeriods"]) == (0, 1)
     assert wake["AlarmActions"] == [{"Ref": "WakePolicy"}]
@@ -407,7 +407,7 @@ def test_the_first_worker_comes_for_the_first_job_and_the_last_goes_when_all_is_
 # The whole
 
 
-def test_parameters_agree_with_the_code() -> None:
+def test_parameter_defaults_match_code() -> None:
     parameters = template("root")["Parameters"]
     # A GPU of the cloud speaks more at a time than the default, which suits any; what no batch can hold waits.
     assert parameters["WorkerBatchSize"]["Default"] >= DEFAULTS.worker_batch_size
@@ -415,7 +415,7 @@ def test_parameters_agree_with_the_code() -> None:
     assert parameters["LogLevel"]["Default"] == DEFAULTS.log_level
 
 
-def test_every_parameter_has_a_default_and_says_what_it_does() -> None:
+def test_parameters_have_default_and_description() -> None:
     grouped = template("root")["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]
     parameters = template("root")["Parameters"]
     assert sorted(name for group in grouped for name in group["Parameters"]) == sorted(parameters)
@@ -424,7 +424,7 @@ def test_every_parameter_has_a_default_and_says_what_it_does() -> None:
         assert len(parameter["Description"]) > 20, name
 
 
-def test_each_nested_template_is_given_what_it_asks_for() -> None:
+def test_nested_template_parameters() -> None:
     assert set(nested()) == set(TEMPLATES) - {"root"}
     for name, (_, given) in nested().items():
         asked = template(name).get("Parameters", {})
@@ -432,7 +432,7 @@ def test_each_nested_template_is_given_what_it_asks_for() -> None:
         assert {key for key, parameter in asked.items() if "Default" not in parameter} <= set(given), name
 
 
-def test_each_output_that_is_asked_for_is_there() -> None:
+def test_nested_template_outputs() -> None:
     for outer in {outer for outer, _ in nested().values()}:
         asked = re.findall(r"(\w+)\.Outputs\.(\w+)", TEMPLATES[outer].read_text())
         assert asked
@@ -441,7 +441,7 @@ def test_each_output_that_is_asked_for_is_there() -> None:
             assert output in template(name)["Outputs"], f"{application}.{output}"
 
 
-def test_every_alarm_says_the_first_move_and_reaches_somebody() -> None:
+def test_alarms_have_description_and_action() -> None:
     alarms = resources("alarms", "AWS::CloudWatch::Alarm") | resources("worker-alarms", "AWS::CloudWatch::Alarm")
     for name, alarm in alarms.items():
         assert re.search(r"\bfirst\b", str(alarm["Properties"]["AlarmDescription"]), re.IGNORECASE), name
@@ -451,7 +451,7 @@ def test_every_alarm_says_the_first_move_and_reaches_somebody() -> None:
     assert errors == {name.split(".")[1].removesuffix("Function") + "Errors" for name in FUNCTIONS}
 
 
-def test_the_dashboard_is_one() -> None:
+def test_dashboard_body_is_valid() -> None:
     body, given = properties("dashboard", "Dashboard")["DashboardBody"]["Fn::Sub"]
     for choice, widgets in ((1, 9), (2, 6)):
         text = body
@@ -461,13 +461,13 @@ def test_the_dashboard_is_one() -> None:
         assert len(json.loads(re.sub(r"\$\{[\w:]+\}", "x", text))["widgets"]) == widgets
 
 
-def test_no_template_has_what_cloudformation_does_not_take() -> None:
+def test_templates_have_no_yaml_anchors() -> None:
     for name, path in TEMPLATES.items():
         tokens = yaml.scan(path.read_text(), Loader=yaml.SafeLoader)
         assert not any(isinstance(token, yaml.AnchorToken | yaml.AliasToken) for token in tokens), name
 
 
-def test_a_guided_deployment_may_make_roles_and_nested_stacks() -> None:
+def test_samconfig_capabilities() -> None:
     config = tomllib.loads((ROOT / "samconfig.toml").read_text())
     assert config["default"]["deploy"]["parameters"]["capabilities"].split() == [
         "CAPABILITY_IAM",
@@ -483,7 +483,7 @@ def deployed(**parameters: str) -> set[str]:
     return {resource.kind for resource in read_resources(ROOT, parameters)}
 
 
-def test_the_first_deployment_makes_a_repository_and_no_service() -> None:
+def test_first_deployment_has_no_service() -> None:
     """A service without an image never settles, and CloudFormation would take everything back."""
     for workers in ({}, {"MinWorkers": "1"}):
         first = deployed(**workers)
@@ -493,21 +493,21 @@ def test_the_first_deployment_makes_a_repository_and_no_service() -> None:
     assert "AWS::ECR::Repository" not in deployed(Workers="off", ImageTag="v1")
 
 
-def test_what_serves_the_whole_region_is_only_made_when_asked_for() -> None:
+def test_api_gateway_account_is_optional() -> None:
     account = "AWS::ApiGateway::Account"
     assert account not in deployed()
     assert account not in deployed(WebSocketAccessLogs="on")
     assert account in deployed(WebSocketAccessLogs="make-role")
 
 
-def test_alarms_are_made_where_somebody_is_told() -> None:
+def test_alarm_topic_requires_email() -> None:
     mail = {"AlarmEmail": "a@example.com", "ImageTag": "v1"}
     assert not {"AWS::SNS::Topic", "AWS::Budgets::Budget"} & deployed(ImageTag="v1")
     assert "AWS::SNS::Topic" in deployed(**mail)
     assert "AWS::Budgets::Budget" in deployed(**mail, MonthlyBudget="50")
 
 
-def test_a_deployment_leaves_the_number_of_workers_to_scaling() -> None:
+def test_service_has_no_desired_count() -> None:
     """ECS takes zone rebalancing, its default for new services, only with a MaximumPercent above 100.
 
     https://docs.aws.amazon.com/AmazonECS/latest/developerguide/service-rebalancing.html
@@ -520,7 +520,7 @@ def test_a_deployment_leaves_the_number_of_workers_to_scaling() -> None:
     assert resources("root")["Worker"]["Properties"]["TimeoutInMinutes"] <= 60
 
 
-def test_workers_are_counted_by_a_metric_that_there_is_and_speak_on_their_gpu() -> None:
+def test_worker_reserves_cpu_and_uses_cuda() -> None:
     """ECS measures a service's CPUUtilization by the CPU units that its task definition reserves.
 
     https://docs.aws.amazon.com/AmazonECS/latest/developerguide/service_utilization.html
@@ -530,7 +530,7 @@ def test_workers_are_counted_by_a_metric_that_there_is_and_speak_on_their_gpu() 
     assert {"Name": "DEVICE", "Value": "cuda"} in worker()["Environment"]
 
 
-def test_instances_are_looked_for_in_three_zones_and_four_types() -> None:
+def test_fleet_zones_and_instance_types() -> None:
     assert len(resources("network", "AWS::EC2::Subnet")) == 3
     group = properties("fleet", "Instances")
     overrides = group["MixedInstancesPolicy"]["LaunchTemplate"]["Overrides"]
@@ -540,7 +540,7 @@ def test_instances_are_looked_for_in_three_zones_and_four_types() -> None:
     assert {one["MetricStat"]["Metric"]["MetricName"] for one in watched if one["Id"] == "instances"} <= set(told)
 
 
-def test_what_the_functions_of_the_socket_answer_for_is_counted_by_their_logs() -> None:
+def test_websocket_error_metric_filters() -> None:
     filters = resources("websocket", "AWS::Logs::MetricFilter").values()
     functions = {name.removesuffix("Function") for name in resources("websocket", "AWS::Serverless::Function")}
     assert {one["Properties"]["LogGroupName"]["Ref"] for one in filters} == {f"{name}Log" for name in functions}
@@ -551,7 +551,7 @@ def test_what_the_functions_of_the_socket_answer_for_is_counted_by_their_logs() 
         assert transformation["MetricName"] == alarm["MetricName"]
 
 
-def test_the_logs_have_what_metrics_are_made_of(capsys: pytest.CaptureFixture[str]) -> None:
+def test_metric_filters_match_logs(capsys: pytest.CaptureFixture[str]) -> None:
     """The fields that the filters name are those that the code logs."""
     patterns = [one["Properties"]["FilterPattern"] for one in everywhere("AWS::Logs::MetricFilter").values()]
     fields = {field for pattern in patterns for field in re.findall(r"\$\.(\w+)", pattern)}
@@ -567,7 +567,7 @@ def test_the_logs_have_what_metrics_are_made_of(capsys: pytest.CaptureFixture[st
     assert (line["level"], line["event"], line["queued_seconds"]) == ("error", "job ended", 1.5)
 
 
-def test_a_domain_has_both_apis_at_the_paths_of_one_machine_and_a_limit_for_each_address() -> None:
+def test_cloudfront_paths_and_rate_limit() -> None:
     distribution = properties("edge", "Distribution")["DistributionConfig"]
     (socket,) = distribution["CacheBehaviors"]
     assert socket["PathPattern"] == f"/{properties('websocket', 'Api')['StageName']}"
@@ -582,7 +582,7 @@ def test_a_domain_has_both_apis_at_the_paths_of_one_machine_and_a_limit_for_each
         assert "https://${DomainName}" in str(properties("root", stack)["Parameters"]["CorsOrigins"])
 
 
-def test_cloudfront_shows_the_functions_a_secret_and_the_address_of_the_client() -> None:
+def test_cloudfront_origin_secret_and_address() -> None:
     distribution = properties("edge", "Distribution")["DistributionConfig"]
     secret = {"Fn::Sub": "{{resolve:secretsmanager:${OriginSecretArn}:SecretString}}"}
     for origin in distribution["Origins"]:
@@ -599,7 +599,7 @@ def test_cloudfront_shows_the_functions_a_secret_and_the_address_of_the_client()
 
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")
-def test_what_a_client_says_of_its_address_is_replaced_by_cloudfront() -> None:
+def test_cloudfront_replaces_forged_address() -> None:
     code = properties("edge", "ViewerAddress")["FunctionCode"]
     event = {
         "viewer": {"ip": "198.51.100.1"},
@@ -611,7 +611,7 @@ def test_what_a_client_says_of_its_address_is_replaced_by_cloudfront() -> None:
     assert headers == {ADDRESS_HEADER: {"value": "198.51.100.1"}, "accept": {"value": "*/*"}}
 
 
-def test_clients_call_an_alias_that_can_go_over_little_by_little() -> None:
+def test_functions_deploy_with_alias() -> None:
     for name in ("http", "websocket"):
         shared = template(name)["Globals"]["Function"]
         assert shared["AutoPublishAlias"] == "live"
@@ -625,5 +625,5 @@ def test_clients_call_an_alias_that_can_go_over_little_by_little() -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in TEMPLATES if name != "root"])
-def test_each_template_is_one_idea(name: str) -> None:
+def test_template_length(name: str) -> None:
     assert len(TEMPLATES[name].read_text().splitlines()) < 250

@@ -31,13 +31,13 @@ OPEN_BUCKET = 'AWSTemplateFormatVersion: "2010-09-09"\nResources:\n  Open:\n    
 
 
 @pytest.mark.slow
-def test_checkov_is_heard(tmp_path: Path) -> None:
+def test_checkov_reports_open_bucket(tmp_path: Path) -> None:
     (tmp_path / "open.yaml").write_text(OPEN_BUCKET)
     assert "CKV_AWS_53" in checkov("--directory", str(tmp_path), where=tmp_path)
 
 
 @pytest.mark.slow
-def test_cfn_lint_is_heard(tmp_path: Path) -> None:
+def test_cfn_lint_reports_unknown_property(tmp_path: Path) -> None:
     """It finds what `sam validate --lint` would: that calls the same rules, a template at a time."""
     function = tmp_path / "function.yaml"
     properties = "Handler: a.b, Runtime: python3.13, CodeUri: ., Timout: 3"
@@ -49,7 +49,7 @@ def test_cfn_lint_is_heard(tmp_path: Path) -> None:
     assert "'Timout' was unexpected" in run("sam", "sam", "validate", "--lint", "--template-file", str(function))
 
 
-def test_each_exception_has_its_reason() -> None:
+def test_checkov_exceptions_have_reason() -> None:
     lines = (ROOT / "infra" / ".checkov.yaml").read_text().split("skip-check:\n")[1].splitlines()
     assert lines
     for line in lines:

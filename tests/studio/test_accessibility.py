@@ -16,9 +16,7 @@ TEXT = "The weather is fine today, and we walk along the river until the evening
 
 
 @pytest.mark.parametrize(("size", "scheme"), [("desktop", "light"), ("phone", "dark")])
-def test_axe_finds_nothing_in_any_state(
-    size: str, scheme: str, studio: Callable[..., Studio], open_stack: Stack
-) -> None:
+def test_axe_finds_no_violations(size: str, scheme: str, studio: Callable[..., Studio], open_stack: Stack) -> None:
     here = studio(open_stack.url, size=size, scheme=scheme)
     here.open()
     here.ready()
@@ -60,7 +58,7 @@ def _save(page: Page, name: str) -> None:
 
 
 @pytest.mark.parametrize("size", ["desktop", "phone"])
-def test_nothing_is_wider_than_the_screen(size: str, studio: Callable[..., Studio], open_stack: Stack) -> None:
+def test_page_fits_screen_width(size: str, studio: Callable[..., Studio], open_stack: Stack) -> None:
     here = studio(open_stack.url, size=size)
     here.open()
     here.choose_file("mine.wav", speech(TEXT))
@@ -68,9 +66,7 @@ def test_nothing_is_wider_than_the_screen(size: str, studio: Callable[..., Studi
     assert here.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
-def test_a_voice_is_recorded_heard_and_kept_by_keyboard_alone(
-    studio: Callable[..., Studio], open_stack: Stack
-) -> None:
+def test_keyboard_records_and_saves_voice(studio: Callable[..., Studio], open_stack: Stack) -> None:
     here = studio(open_stack.url)
     here.open()
     here.ready()

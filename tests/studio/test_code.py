@@ -19,7 +19,7 @@ TEXT = "The weather is fine today, and we walk along the river until the evening
 
 
 @pytest.mark.parametrize("keys", ["open", "keyed"])
-def test_what_is_pasted_does_the_same(
+def test_code_examples_run(
     keys: str, studio: Callable[..., Studio], request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     stack: Stack = request.getfixturevalue(f"{keys}_stack")

@@ -41,9 +41,7 @@ def with_a_voice(here: Studio) -> Studio:
     return here
 
 
-def test_a_preview_expires_before_ones_eyes_and_can_be_spoken_again(
-    studio: Callable[..., Studio], brief_stack: Stack
-) -> None:
+def test_expired_preview_can_be_repeated(studio: Callable[..., Studio], brief_stack: Stack) -> None:
     here = with_a_voice(studio(brief_stack.url))
     take = here.speak("Soon gone.")
     here.is_spoken(take)
@@ -58,7 +56,7 @@ def test_a_preview_expires_before_ones_eyes_and_can_be_spoken_again(
     expect(here.take(1)).to_have_attribute("data-status", "expired")
 
 
-def test_a_worker_that_is_away_is_told_and_waited_for(studio: Callable[..., Studio], slow_stack: Stack) -> None:
+def test_stalled_worker_is_shown(studio: Callable[..., Studio], slow_stack: Stack) -> None:
     here = with_a_voice(studio(slow_stack.url))
     worker = _process(slow_stack, "gpu_runner")
     worker.send_signal(signal.SIGSTOP)
@@ -72,7 +70,7 @@ def test_a_worker_that_is_away_is_told_and_waited_for(studio: Callable[..., Stud
     here.ready()
 
 
-def test_the_place_in_the_queue_is_told(studio: Callable[..., Studio], slow_stack: Stack) -> None:
+def test_queue_position_is_shown(studio: Callable[..., Studio], slow_stack: Stack) -> None:
     here = with_a_voice(studio(slow_stack.url))
     for number in range(4):
         take = here.speak(f"Number {number}.")
@@ -83,7 +81,7 @@ def test_the_place_in_the_queue_is_told(studio: Callable[..., Studio], slow_stac
     expect(take).to_have_attribute("data-status", "cancelled")
 
 
-def test_a_lost_connection_comes_back_and_finds_its_jobs(studio: Callable[..., Studio], slow_stack: Stack) -> None:
+def test_lost_connection_resumes_jobs(studio: Callable[..., Studio], slow_stack: Stack) -> None:
     here = with_a_voice(studio(slow_stack.url))
     take = here.speak("Said while nobody was there.")
     expect(take).not_to_have_attribute("data-status", "sending")
@@ -94,9 +92,7 @@ def test_a_lost_connection_comes_back_and_finds_its_jobs(studio: Callable[..., S
     here.ready()
 
 
-def test_a_dead_network_is_told_in_a_sentence_and_gets_over(
-    studio: Callable[..., Studio], open_stack: Stack
-) -> None:
+def test_offline_network_is_shown(studio: Callable[..., Studio], open_stack: Stack) -> None:
     here = with_a_voice(studio(open_stack.url))
     here.is_spoken(here.speak("Before."))
     here.page.route("**/*", lambda route: route.abort("internetdisconnected"))
@@ -111,7 +107,7 @@ def test_a_dead_network_is_told_in_a_sentence_and_gets_over(
     here.is_spoken(here.take(3))
 
 
-def test_where_no_socket_can_be_had_it_works_all_the_same(studio: Callable[..., Studio], open_stack: Stack) -> None:
+def test_preview_without_websocket(studio: Callable[..., Studio], open_stack: Stack) -> None:
     here = studio(open_stack.url)
     here.page.add_init_script(
         """window.WebSocket = class {
@@ -126,7 +122,7 @@ def test_where_no_socket_can_be_had_it_works_all_the_same(studio: Callable[..., 
     expect(take).to_have_class(re.compile("is-playing"))  # as soon as it is whole, where nothing streams
 
 
-def test_a_page_that_is_loaded_anew_finds_its_takes(studio: Callable[..., Studio], slow_stack: Stack) -> None:
+def test_reload_restores_takes(studio: Callable[..., Studio], slow_stack: Stack) -> None:
     here = with_a_voice(studio(slow_stack.url))
     here.is_spoken(here.speak("Already there."))
     take = here.speak("On its way.")
@@ -137,7 +133,7 @@ def test_a_page_that_is_loaded_anew_finds_its_takes(studio: Callable[..., Studio
     expect(here.take(1).locator(".take-text")).to_have_text("Already there.")
 
 
-def test_a_name_that_is_taken_is_told_where_it_is_typed(studio: Callable[..., Studio], open_stack: Stack) -> None:
+def test_duplicate_voice_name_error(studio: Callable[..., Studio], open_stack: Stack) -> None:
     here = with_a_voice(studio(open_stack.url))
     for _ in range(2):
         if not here.page.locator("#save").is_visible():

@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("studio")]
 TEXT = "The weather is fine today, and we walk along the river until the evening comes."
 
 
-def test_a_wrong_key_is_refused_in_a_sentence(studio: Callable[..., Studio], keyed_stack: Stack) -> None:
+def test_wrong_key_error(studio: Callable[..., Studio], keyed_stack: Stack) -> None:
     here = studio(keyed_stack.url)
     here.open()
     here.shot("key-wanted")
@@ -29,7 +29,7 @@ def test_a_wrong_key_is_refused_in_a_sentence(studio: Callable[..., Studio], key
     here.ready()
 
 
-def test_a_key_is_kept_for_its_tab_only(studio: Callable[..., Studio], keyed_stack: Stack) -> None:
+def test_key_is_kept_per_tab(studio: Callable[..., Studio], keyed_stack: Stack) -> None:
     here = studio(keyed_stack.url)
     here.open()
     here.enter(keyed_stack.make_key("alice"))
@@ -46,9 +46,7 @@ def test_a_key_is_kept_for_its_tab_only(studio: Callable[..., Studio], keyed_sta
     expect(here.page.locator("#key-dialog")).to_be_visible()
 
 
-def test_the_socket_is_opened_by_a_ticket_and_never_by_the_key(
-    studio: Callable[..., Studio], keyed_stack: Stack
-) -> None:
+def test_socket_opens_with_ticket(studio: Callable[..., Studio], keyed_stack: Stack) -> None:
     here = studio(keyed_stack.url)
     sockets: list[str] = []
     here.page.on("websocket", lambda socket: sockets.append(socket.url))
@@ -62,7 +60,7 @@ def test_the_socket_is_opened_by_a_ticket_and_never_by_the_key(
     assert key not in sockets[0]
 
 
-def test_only_operators_see_how_it_stands(studio: Callable[..., Studio], keyed_stack: Stack) -> None:
+def test_operators_page_requires_admin(studio: Callable[..., Studio], keyed_stack: Stack) -> None:
     here = studio(keyed_stack.url)
     here.open("#operators")
     here.enter(keyed_stack.make_key("alice"))
@@ -84,7 +82,7 @@ def strict_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         yield stack
 
 
-def test_a_share_that_is_used_up_is_told_with_its_end(studio: Callable[..., Studio], strict_stack: Stack) -> None:
+def test_used_up_quota_is_shown(studio: Callable[..., Studio], strict_stack: Stack) -> None:
     here = studio(strict_stack.url)
     here.open()
     here.enter(strict_stack.make_key("alice"))

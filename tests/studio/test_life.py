@@ -25,7 +25,7 @@ WORDS = "I never said this, and yet here it is, in my own voice."
     [("open", "desktop", "light"), ("keyed", "phone", "dark")],
     ids=["open-desktop-light", "keyed-phone-dark"],
 )
-def test_a_voice_from_recording_to_deletion(
+def test_voice_recorded_saved_and_deleted(
     keys: str, size: str, scheme: str, studio: Callable[..., Studio], request: pytest.FixtureRequest
 ) -> None:
     stack: Stack = request.getfixturevalue(f"{keys}_stack")

@@ -39,7 +39,7 @@ def noise(seconds: float) -> bytes:
         pytest.param(lambda: speech(SENTENCE), "good recording", True, id="good"),
     ],
 )
-def test_what_is_found_out_about_a_file(
+def test_file_quality_findings(
     content: Callable[[], bytes], said: str, is_usable: bool, studio: Callable[..., Studio], open_stack: Stack
 ) -> None:
     here = studio(open_stack.url)
@@ -52,7 +52,7 @@ def test_what_is_found_out_about_a_file(
     here.shot(f"finding-{said.split()[0]}") if said in {"clipped", "nothing to hear"} else None
 
 
-def test_a_file_that_is_no_sound_is_refused_in_a_sentence(studio: Callable[..., Studio], open_stack: Stack) -> None:
+def test_non_audio_file_error(studio: Callable[..., Studio], open_stack: Stack) -> None:
     here = studio(open_stack.url)
     here.open()
     here.choose_file("holiday.jpg", b"not a sound at all")
@@ -60,7 +60,7 @@ def test_a_file_that_is_no_sound_is_refused_in_a_sentence(studio: Callable[..., 
     expect(here.page.locator("#voice-empty")).to_be_visible()
 
 
-def test_trimming_makes_a_long_recording_usable(studio: Callable[..., Studio], open_stack: Stack) -> None:
+def test_trim_long_recording(studio: Callable[..., Studio], open_stack: Stack) -> None:
     here = studio(open_stack.url)
     here.open()
     here.choose_file("long.wav", speech(SENTENCE * 12, pause_seconds=3))
@@ -76,7 +76,7 @@ def test_trimming_makes_a_long_recording_usable(studio: Callable[..., Studio], o
     here.is_spoken(here.speak("Only the first part of it was sent."))
 
 
-def test_a_recording_that_is_dropped_is_taken(studio: Callable[..., Studio], open_stack: Stack) -> None:
+def test_dropped_file_is_loaded(studio: Callable[..., Studio], open_stack: Stack) -> None:
     here = studio(open_stack.url)
     here.open()
     dropped = here.page.evaluate_handle(
@@ -91,7 +91,7 @@ def test_a_recording_that_is_dropped_is_taken(studio: Callable[..., Studio], ope
     here.show("#recording-wave canvas >> nth=0")
 
 
-def test_a_sentence_is_offered_in_each_of_ten_languages(studio: Callable[..., Studio], open_stack: Stack) -> None:
+def test_reading_texts_in_ten_languages(studio: Callable[..., Studio], open_stack: Stack) -> None:
     here = studio(open_stack.url)
     here.open()
     page = here.page
@@ -107,7 +107,7 @@ def test_a_sentence_is_offered_in_each_of_ten_languages(studio: Callable[..., St
     assert page.locator("#reading-text").inner_text() not in texts
 
 
-def test_silence_is_warned_of_while_recording(studio: Callable[..., Studio], open_stack: Stack) -> None:
+def test_silent_recording_warning(studio: Callable[..., Studio], open_stack: Stack) -> None:
     here = studio(open_stack.url)
     here.page.add_init_script(
         """navigator.mediaDevices.getUserMedia = async () => new MediaStreamAudioDestinationNode(
@@ -119,7 +119,7 @@ def test_silence_is_warned_of_while_recording(studio: Callable[..., Studio], ope
     here.shot("recording-silence")
 
 
-def test_a_microphone_that_is_not_allowed(studio: Callable[..., Studio], open_stack: Stack) -> None:
+def test_microphone_permission_denied(studio: Callable[..., Studio], open_stack: Stack) -> None:
     here = studio(open_stack.url)
     here.page.add_init_script(
         """navigator.mediaDevices.getUserMedia = async () => {

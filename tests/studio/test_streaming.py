@@ -49,7 +49,7 @@ class StreamingService:
         self.say("tts_audio", **{"take": "first", "seq": seq, "sample_rate": RATE, "audio": audio, **more})
 
 
-def test_pieces_are_heard_and_shown_as_they_come(studio: Callable[..., Studio], open_stack: Stack) -> None:
+def test_audio_chunks_are_played(studio: Callable[..., Studio], open_stack: Stack) -> None:
     here = studio(open_stack.url)
     service = StreamingService(here)
     here.open()
@@ -73,7 +73,7 @@ def test_pieces_are_heard_and_shown_as_they_come(studio: Callable[..., Studio], 
     assert len(here.pieces()) == 4
 
 
-def test_the_real_service_streams(studio: Callable[..., Studio], open_stack: Stack) -> None:
+def test_stream_from_real_service(studio: Callable[..., Studio], open_stack: Stack) -> None:
     here = studio(open_stack.url)
     here.open()
     here.ready()
@@ -88,7 +88,7 @@ def test_the_real_service_streams(studio: Callable[..., Studio], open_stack: Sta
     expect(take).not_to_have_class(re.compile("is-playing"))
 
 
-def test_a_stream_that_breaks_off_is_looked_after(studio: Callable[..., Studio], open_stack: Stack) -> None:
+def test_interrupted_stream_shows_job_error(studio: Callable[..., Studio], open_stack: Stack) -> None:
     here = studio(open_stack.url)
     service = StreamingService(here)
     here.page.route(
@@ -105,7 +105,7 @@ def test_a_stream_that_breaks_off_is_looked_after(studio: Callable[..., Studio],
     expect(take.locator(".take-state")).to_have_text("It broke.")
 
 
-def test_a_service_that_can_not_stream_is_asked_without(studio: Callable[..., Studio], open_stack: Stack) -> None:
+def test_preview_retried_without_stream(studio: Callable[..., Studio], open_stack: Stack) -> None:
     here = studio(open_stack.url)
     asked: list[dict[str, Any]] = []
 

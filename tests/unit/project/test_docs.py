@@ -57,21 +57,21 @@ def is_named(word: str, text: str) -> bool:
 
 
 @pytest.mark.parametrize("row", rows(), ids=lambda row: row.split("`")[1])
-def test_every_setting_has_its_row(row: str) -> None:
+def test_setting_is_documented(row: str) -> None:
     assert row in page("settings").splitlines()
 
 
-def test_no_row_is_of_a_setting_that_is_not_there() -> None:
+def test_documented_settings_exist() -> None:
     there = {line for line in page("settings").splitlines() if line.startswith("| `")}
     assert there == set(rows())
 
 
 @pytest.mark.parametrize(("method", "path"), [(method, path) for method, path, _ in OPERATIONS if method != "head"])
-def test_every_route_has_its_row(method: str, path: str) -> None:
+def test_route_is_documented(method: str, path: str) -> None:
     assert f"| `{method.upper()} {path}` |" in routes_page()
 
 
-def test_no_row_is_of_a_route_that_is_not_there() -> None:
+def test_documented_routes_exist() -> None:
     named = set(re.findall(r"^\| `([A-Z]+ [^`]+)` \|", routes_page(), re.MULTILINE))
     assert named - {"GET /docs"} == {
         f"{method.upper()} {path}" for method, path, _ in OPERATIONS if method != "head"
@@ -95,7 +95,7 @@ def headers() -> set[str]:
 
 
 @pytest.mark.parametrize("name", sorted(headers()))
-def test_every_header_is_named(name: str) -> None:
+def test_header_is_documented(name: str) -> None:
     assert re.search(rf"(?<![\w-]){name}(?![\w-])", routes_page(), re.IGNORECASE)
 
 
@@ -106,7 +106,7 @@ def form_fields() -> set[str]:
 
 
 @pytest.mark.parametrize("name", sorted(form_fields()))
-def test_every_field_of_a_form_is_named(name: str) -> None:
+def test_form_field_is_documented(name: str) -> None:
     assert is_named(name, routes_page())
 
 
@@ -114,18 +114,18 @@ def test_every_field_of_a_form_is_named(name: str) -> None:
     "status",
     sorted({status for _, _, operation in OPERATIONS for status in operation["responses"] if int(status) >= 400}),
 )
-def test_every_kind_of_error_is_named(status: str) -> None:
+def test_error_status_is_documented(status: str) -> None:
     assert re.search(rf"\b{status}\b", page("http"))
 
 
-def test_every_message_that_can_be_sent_is_tried() -> None:
+def test_client_messages_are_covered() -> None:
     assert set(DATA) == set(MESSAGE_TYPES)
 
 
 @pytest.mark.parametrize(
     ("type_", "field"), [(type_, field) for type_, model in DATA.items() for field in model.model_fields]
 )
-def test_every_message_that_can_be_sent_is_named_with_its_fields(type_: str, field: str) -> None:
+def test_client_message_field_is_documented(type_: str, field: str) -> None:
     assert f'"type":"{type_}"' in page("websocket")
     assert is_named(field, page("websocket"))
 
@@ -151,7 +151,7 @@ def messages_sent() -> set[tuple[str, str]]:
     return found
 
 
-def test_the_messages_are_found() -> None:
+def test_server_messages_are_found() -> None:
     assert {type_ for type_, _ in messages_sent()} == {
         "tts_complete",
         "embedding_complete",
@@ -164,12 +164,12 @@ def test_the_messages_are_found() -> None:
 
 
 @pytest.mark.parametrize(("type_", "field"), sorted(messages_sent()))
-def test_every_message_that_comes_is_named_with_its_fields(type_: str, field: str) -> None:
+def test_server_message_field_is_documented(type_: str, field: str) -> None:
     assert f'"type":"{type_}"' in page("websocket")
     assert is_named(field, page("websocket"))
 
 
-def test_every_page_and_section_that_is_linked_exists() -> None:
+def test_links_resolve() -> None:
     for file in [*DOCS.glob("*.md"), DOCS.parent / "README.md", DOCS.parent / "SECURITY.md"]:
         for target, anchor in re.findall(r"\]\((?!https?:)([^)#\s]*)#?([^)]*)\)", file.read_text()):
             linked = (file.parent / target).resolve() if target else file
@@ -183,7 +183,7 @@ def anchors(file: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
 
 
-def test_every_curl_shows_what_was_wrong() -> None:
+def test_readme_curl_shows_errors() -> None:
     commands = [
         line.strip()
         for line in (DOCS.parent / "README.md").read_text().splitlines()
@@ -195,7 +195,7 @@ def test_every_curl_shows_what_was_wrong() -> None:
     assert all("--fail-with-body" in command or command.startswith("while ") for command in commands)
 
 
-def test_every_file_that_the_architecture_names_exists() -> None:
+def test_architecture_files_exist() -> None:
     named = re.findall(
         r"`((?:pipeline|functions|gpu_runner|localstack|infra|docs|tests)/[^`<]*)`", page("architecture")
     )

@@ -6,7 +6,7 @@ import pytest
 
 
 @pytest.mark.xdist_group("alone")
-def test_pytest_xdist_knows_the_groups(request: pytest.FixtureRequest) -> None:
+def test_xdist_group_is_applied(request: pytest.FixtureRequest) -> None:
     if "PYTEST_XDIST_WORKER" not in os.environ:
         pytest.skip("run without pytest-xdist")
     assert request.node.nodeid.endswith("@alone")

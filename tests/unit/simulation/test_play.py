@@ -63,7 +63,7 @@ def cold_start_seconds() -> float:
     ],
     ids=["burst", "steady", "fair and limited", "fair"],
 )
-def test_every_preview_ends_in_exactly_one_way(day: Day, setup: dict[str, Any]) -> None:
+def test_preview_ends_in_one_way(day: Day, setup: dict[str, Any]) -> None:
     result = played(day, **setup)
     assert result.count(End.NOT_YET) == 0
     assert sum(result.count(end) for end in End) == len(day)
@@ -72,23 +72,23 @@ def test_every_preview_ends_in_exactly_one_way(day: Day, setup: dict[str, Any]) 
     assert result.minutes[-1].waiting == result.minutes[-1].in_hand == 0
 
 
-def test_the_same_day_comes_out_the_same() -> None:
+def test_play_is_deterministic() -> None:
     one, other = played(burst()), played(burst())
     assert np.array_equal(one.answered, other.answered)
     assert one.instance_seconds == other.instance_seconds
 
 
-def test_nobody_is_answered_before_the_first_worker_can_be_there() -> None:
+def test_first_preview_waits_for_cold_start() -> None:
     result = played(burst())
     assert result.queued[0] >= cold_start_seconds()
     assert cold_start_seconds() < result.queued[0] < 10 * 60
 
 
-def test_a_worker_that_always_runs_spares_the_cold_start() -> None:
+def test_min_workers_avoids_cold_start() -> None:
     assert played(burst(20), {"MinWorkers": 1}).queued[0] == 0
 
 
-def test_a_queue_that_nobody_touched_for_hours_tells_late_that_somebody_waits() -> None:
+def test_inactive_queue_delays_start() -> None:
     touched, forgotten = played(burst(1)), played(burst(1), queue_is_kept_active=False)
     more = forgotten.queued[0] - touched.queued[0]
     assert 0 < more <= ASSUMPTIONS.aws.inactive_queue_lag_seconds + 60
@@ -97,14 +97,14 @@ def test_a_queue_that_nobody_touched_for_hours_tells_late_that_somebody_waits() 
 @pytest.mark.parametrize("fills_empty_series", [True, False])
 @pytest.mark.parametrize("reports_zeros", [True, False])
 @pytest.mark.parametrize("count", [1, 300])
-def test_workers_come_however_aws_is_read(fills_empty_series: bool, reports_zeros: bool, count: int) -> None:
+def test_workers_start_with_any_aws_reading(fills_empty_series: bool, reports_zeros: bool, count: int) -> None:
     result = played(burst(count), fills_empty_series=fills_empty_series, reports_zeros=reports_zeros)
     assert result.count(End.SPOKEN) == count
     assert cold_start_seconds() < result.queued[0] < 10 * 60
     assert result.minutes[-1].instances == 0
 
 
-def test_more_and_faster_gpus_keep_nobody_waiting_longer() -> None:
+def test_more_gpus_reduce_waiting() -> None:
     peak = traffic.tenfold_peak(ASSUMPTIONS.traffic, 4_000)
     few, many = (played(peak, {"MinWorkers": count, "MaxWorkers": count}, speed=0.4) for count in (1, 3))
     fast = played(peak, {"MinWorkers": 1, "MaxWorkers": 1}, speed=1.6)
@@ -114,32 +114,32 @@ def test_more_and_faster_gpus_keep_nobody_waiting_longer() -> None:
         assert np.percentile(better.answered, 99) <= np.percentile(few.answered, 99)
 
 
-def test_what_waits_past_its_deadline_is_not_spoken() -> None:
+def test_expired_jobs_are_not_synthesized() -> None:
     result = played(burst(600), {"MaxWorkers": 1}, speed=0.015)
     assert result.count(End.EXPIRED) > 0
     assert result.queued[result.ends == End.SPOKEN].max() <= 3600
 
 
-def test_all_gpus_go_when_nobody_speaks() -> None:
+def test_idle_gpus_are_stopped() -> None:
     result = played(burst())
     assert result.minutes[-1].instances == 0
     assert result.most_instances <= policy_with().scaling.max_tasks
     assert result.busy_seconds <= result.gpu_seconds <= result.instance_seconds
 
 
-def test_somebody_every_two_minutes_keeps_the_worker_awake() -> None:
+def test_regular_jobs_keep_worker_running() -> None:
     times = np.arange(9 * HOUR, 12 * HOUR, 120.0)
     result = played(traffic.make_day("now and then", times, ASSUMPTIONS.traffic))
     settled = result.day.arrivals > 9.5 * HOUR
     assert result.queued[settled].max() == 0
 
 
-def test_a_small_burst_does_not_ask_for_every_gpu_there_may_be() -> None:
+def test_small_burst_uses_few_gpus() -> None:
     result = played(traffic.burst_from_zero(ASSUMPTIONS.traffic, 30, 1), {"MaxWorkers": 24})
     assert result.most_instances <= 3
 
 
-def test_spot_interruptions_lose_nothing() -> None:
+def test_spot_interruptions_lose_no_job() -> None:
     often = ASSUMPTIONS.aws.model_copy(update={"spot_interruptions_per_instance_hour": 6.0})
     setup = Setup(policy_with((("Spot", "on"),)), ASSUMPTIONS.model_copy(update={"aws": often}), SPEED)
     result = play(traffic.steady(ASSUMPTIONS.traffic, 3_000), setup)
@@ -150,7 +150,7 @@ def test_spot_interruptions_lose_nothing() -> None:
 # tenants
 
 
-def test_a_flood_reaches_others_only_where_nothing_is_between() -> None:
+def test_fair_queue_protects_other_owners() -> None:
     def others_wait(**setup: Any) -> float:
         result = played(FLOOD, {"MinWorkers": 1, "MaxWorkers": 1}, **setup)
         after = (FLOOD.arrivals > 12 * HOUR) & (FLOOD.arrivals < 12.5 * HOUR) & (FLOOD.owners != 0)
@@ -160,7 +160,7 @@ def test_a_flood_reaches_others_only_where_nothing_is_between() -> None:
     assert both <= fair < bare / 2
 
 
-def test_the_door_counts_each_owner_for_itself() -> None:
+def test_door_limits_per_owner() -> None:
     door = Door([0, 0, 1], 1)
     assert [door.enter(job) for job in (0, 1, 2)] == [True, False, True]
     door.leave(0)
@@ -168,7 +168,7 @@ def test_the_door_counts_each_owner_for_itself() -> None:
 
 
 @pytest.mark.parametrize("make", [lambda _: Fifo(), Fair])
-def test_a_line_gives_everything_once(make: Callable[[list[int]], Fifo | Fair]) -> None:
+def test_queue_returns_each_job_once(make: Callable[[list[int]], Fifo | Fair]) -> None:
     owners = [job % 3 for job in range(30)]
     line = make(owners)
     for job in range(30):
@@ -178,7 +178,7 @@ def test_a_line_gives_everything_once(make: Callable[[list[int]], Fifo | Fair]) 
     assert (line.take(), len(line)) == (None, 0)
 
 
-def test_a_fair_line_lets_others_go_before_who_has_most_in_flight() -> None:
+def test_fair_queue_prefers_idle_owners() -> None:
     owners = [0] * 20 + [1, 2]
     line = Fair(owners)
     for job in range(10):
@@ -206,14 +206,14 @@ def spoken_at(frames: list[int], speed: Speed, slots: int = 8) -> list[float]:
     return at
 
 
-def test_a_frame_takes_as_long_as_its_batch_makes_it() -> None:
+def test_frame_duration_depends_on_batch() -> None:
     speed = Speed("some", base=0.1, per_stream=0.01, source="")
     assert spoken_at([10], speed) == pytest.approx([10 * 0.11])
     # Ten frames of both, and ten more of the longer one alone.
     assert spoken_at([10, 20], speed) == pytest.approx([10 * 0.12, 10 * 0.12 + 10 * 0.11])
 
 
-def test_a_measurement_on_a_gpu_takes_the_place_of_what_is_assumed(tmp_path: Path) -> None:
+def test_load_speed_prefers_gpu_measurement(tmp_path: Path) -> None:
     (tmp_path / "tiny.json").write_text(
         '{"date": "2026-02-01", "machine": "some CPU", "device": "cpu", "sizes": "tiny", "ms_per_frame": {"1": 1}}'
     )
@@ -230,7 +230,7 @@ def test_a_measurement_on_a_gpu_takes_the_place_of_what_is_assumed(tmp_path: Pat
 # days and what they cost
 
 
-def test_days_have_the_traffic_that_they_say() -> None:
+def test_traffic_matches_parameters() -> None:
     given = ASSUMPTIONS.traffic
     for day in (traffic.steady(given, 50_000), traffic.day_curve(given, 50_000)):
         assert len(day) == pytest.approx(50_000, rel=0.02)
@@ -240,7 +240,7 @@ def test_days_have_the_traffic_that_they_say() -> None:
     assert busiest_rate(curve.arrivals, HOUR) == pytest.approx(2 * 50_000 / 86_400, rel=0.05)
 
 
-def test_the_bill_adds_up() -> None:
+def test_bill_total() -> None:
     result = played(burst())
     cost = bill(result, PRICES, 8)
     assert cost.total == pytest.approx(sum(cost.items.values()))
@@ -250,18 +250,18 @@ def test_the_bill_adds_up() -> None:
     assert hours * price < cost.items["GPU instances"] < 1.1 * hours * price
 
 
-def test_an_idle_day_costs_cents() -> None:
+def test_bill_of_idle_day() -> None:
     cost = bill(played(burst(0)), PRICES, 8)
     assert cost.items["GPU instances"] == 0
     assert 0 < cost.total < 1
 
 
-def test_functions_that_wait_are_counted_while_they_do() -> None:
+def test_waiting_functions_are_counted() -> None:
     result = played(burst(100))
     fewer = replace(result, answered=np.full(100, 1.0))
     assert most_waiting_functions(fewer) < most_waiting_functions(result) <= 100
 
 
-def test_the_limit_that_is_met_first_comes_first() -> None:
+def test_bounds_sorted_by_share() -> None:
     shares = [bound.share for bound in bounds(played(burst()))]
     assert shares == sorted(shares, reverse=True)

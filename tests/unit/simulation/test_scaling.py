@@ -43,7 +43,7 @@ def test_metric_math(expression: str, value: float) -> None:
 
 
 @pytest.mark.parametrize("expression", ["SEARCH('x')", "a.b", "c + 1"])
-def test_math_that_is_not_known_is_named(expression: str) -> None:
+def test_metric_math_unknown(expression: str) -> None:
     with pytest.raises(UnknownMath, match="is not known"):
         evaluate(expression, {"a": 1})
 
@@ -52,47 +52,47 @@ def test_math_that_is_not_known_is_named(expression: str) -> None:
     ("waiting", "on"),
     [((0, 0, 0), False), ((0, 0, 5), False), ((0, 5, 5), True), ((5, 0, 5), True), ((5, 5), False)],
 )
-def test_an_alarm_is_on_when_enough_of_its_datapoints_are_beyond(waiting: tuple[float, ...], on: bool) -> None:
+def test_alarm_datapoints_to_alarm(waiting: tuple[float, ...], on: bool) -> None:
     assert is_on(ALARM, minutes(*waiting)) == on
 
 
 @pytest.mark.parametrize("is_breaching", [True, False])
-def test_missing_datapoints_count_as_the_alarm_says(is_breaching: bool) -> None:
+def test_alarm_missing_datapoints(is_breaching: bool) -> None:
     alarm = replace(ALARM, missing_is_breaching=is_breaching)
     assert is_on(alarm, minutes(math.nan, math.nan, math.nan)) == is_breaching
 
 
-def test_datapoints_that_have_not_come_yet_leave_an_alarm_to_those_before() -> None:
+def test_alarm_late_datapoints() -> None:
     assert is_on(ALARM, minutes(5, 5, 5, math.nan))
     assert not is_on(ALARM, minutes(0, 0, 5, math.nan))
 
 
 @pytest.mark.parametrize(("fills_empty", "value"), [(True, [0, 0]), (False, [math.nan, math.nan])])
-def test_an_empty_series_can_be_read_both_ways(fills_empty: bool, value: list[float]) -> None:
+def test_fill_of_empty_series(fills_empty: bool, value: list[float]) -> None:
     """The guide says what FILL does with gaps, and not with a series that is nothing but gap."""
     metric = Metric("FILL(gone, 0)", {"gone": "Gone"})
     assert values_of(metric, Readings([{}, {}], fills_empty)) == pytest.approx(value, nan_ok=True)
     assert values_of(metric, Readings([{"Gone": 2}, {}], fills_empty)) == [2, 0]
 
 
-def test_longer_periods_are_one_datapoint_each() -> None:
+def test_alarm_longer_periods() -> None:
     alarm = replace(ALARM, period_seconds=120, evaluation_periods=2, datapoints=2)
     assert is_on(alarm, minutes(5, 0, 0, 5))
     assert not is_on(alarm, minutes(5, 5, 0, 0))
 
 
 @pytest.mark.parametrize(("waiting", "tasks"), [(1, 3), (10, 3), (11, 5), (50, 5)])
-def test_the_step_for_the_distance_is_taken(waiting: float, tasks: int) -> None:
+def test_step_scaling_by_distance(waiting: float, tasks: int) -> None:
     assert stepped(UP, ALARM, minutes(0, waiting, waiting), 2) == tasks
 
 
-def test_a_step_below_the_threshold_holds_on_it_too() -> None:
+def test_step_scaling_at_threshold() -> None:
     down = replace(UP, adjustment="ExactCapacity", steps=(Step(-math.inf, 0, 0),))
     alarm = replace(ALARM, threshold=0, comparison="LessThanOrEqualToThreshold")
     assert stepped(down, alarm, minutes(0, 0, 0), 4) == 0
 
 
-def test_the_target_is_tracked_up_after_three_minutes_and_down_after_fifteen() -> None:
+def test_target_tracking_delays() -> None:
     assert tracked(FOLLOW, minutes(30, 30), 2, AWS) == 2
     assert tracked(FOLLOW, minutes(30, 30, 25), 2, AWS) == 5
     assert tracked(FOLLOW, minutes(*[5] * 14), 4, AWS) == 4
@@ -101,7 +101,7 @@ def test_the_target_is_tracked_up_after_three_minutes_and_down_after_fifteen() -
     assert tracked(replace(FOLLOW, only_out=True), minutes(*[5] * 15), 4, AWS) == 4
 
 
-def test_a_policy_rests_after_it_has_acted() -> None:
+def test_policy_cooldown() -> None:
     scaler = Autoscaler(replace(SCALING, steps=(UP,)), AWS)
     samples = minutes(5, 5, 5)
     assert scaler.decide(0, 0, samples) == 1
@@ -109,13 +109,13 @@ def test_a_policy_rests_after_it_has_acted() -> None:
     assert scaler.decide(300, 1, samples) == 2
 
 
-def test_the_largest_wish_wins_and_bounds_hold() -> None:
+def test_largest_policy_wins_within_bounds() -> None:
     scaler = Autoscaler(replace(SCALING, steps=(UP,), tracking=(FOLLOW,)), AWS)
     assert scaler.decide(0, 2, minutes(30, 30, 30)) == 6
     assert Autoscaler(replace(SCALING, tracking=(FOLLOW,)), AWS).decide(0, 5, minutes(90, 90, 90)) == 8
 
 
-def test_nothing_goes_down_while_a_policy_wants_more() -> None:
+def test_scale_out_wins_over_scale_in() -> None:
     sleep: Any = replace(
         UP,
         name="sleep",

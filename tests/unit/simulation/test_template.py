@@ -23,7 +23,7 @@ def default(parameter: str) -> Any:
     return yaml.safe_load(text.split("Default:")[1].split("\n")[0])
 
 
-def test_the_defaults_of_the_template_are_what_is_simulated() -> None:
+def test_policy_uses_template_defaults() -> None:
     scaling = read_policy(ROOT).scaling
     assert (scaling.min_tasks, scaling.max_tasks) == (default("MinWorkers"), default("MaxWorkers"))
     assert scaling.max_instances == default("MaxWorkers")
@@ -33,7 +33,7 @@ def test_the_defaults_of_the_template_are_what_is_simulated() -> None:
     assert [policy.target for policy in scaling.tracking] == [default("BacklogPerWorker")]
 
 
-def test_parameters_reach_into_nested_templates() -> None:
+def test_policy_resolves_nested_parameters() -> None:
     policy = read_policy(ROOT, {"MaxWorkers": 7, "Spot": "on", "HttpConcurrency": 900, "WorkerBatchSize": 3})
     assert (policy.scaling.max_tasks, policy.scaling.max_instances) == (7, 7)
     assert policy.scaling.is_spot
@@ -41,11 +41,11 @@ def test_parameters_reach_into_nested_templates() -> None:
     assert policy.limits.function_concurrency == 900
 
 
-def test_a_parameter_that_stands_for_none_is_none() -> None:
+def test_policy_zero_concurrency_is_none() -> None:
     assert read_policy(ROOT, {"HttpConcurrency": 0}).limits.function_concurrency is None
 
 
-def test_steps_go_up_from_none_and_one_back_down() -> None:
+def test_policy_step_adjustments() -> None:
     steps = {policy.name: policy for policy in read_policy(ROOT).scaling.steps}
     assert len(steps) == 2
     for policy in steps.values():
@@ -58,7 +58,7 @@ def test_steps_go_up_from_none_and_one_back_down() -> None:
     assert Step(-math.inf, 0, 0) in steps["SleepPolicy"].steps
 
 
-def test_a_figure_of_ecs_that_is_late_wakes_no_further_worker() -> None:
+def test_late_ecs_metric_starts_no_worker() -> None:
     """Every minute in which SQS's figures came before ECS's would start one more, as long as jobs wait."""
     queue = {"ApproximateNumberOfMessagesVisible": 5.0, "ApproximateNumberOfMessagesNotVisible": 16.0}
     readings = Readings([queue | {"CPUUtilization:SampleCount": 1.0}, queue])
@@ -70,27 +70,27 @@ def wake_alarm(policy: Policy) -> Alarm:
     return next(step for step in policy.scaling.steps if step.name == "WakePolicy").alarms[0]
 
 
-def test_the_idle_minutes_are_periods_of_the_alarm() -> None:
+def test_idle_minutes_set_alarm_periods() -> None:
     policies = {policy.name: policy for policy in read_policy(ROOT, {"IdleMinutes": 13}).scaling.steps}
     alarm = policies["SleepPolicy"].alarms[0]
     assert (alarm.evaluation_periods, alarm.datapoints, alarm.period_seconds) == (13, 13, 60)
 
 
-def test_a_loop_makes_a_resource_of_each_of_its_values() -> None:
+def test_unrolled_for_each() -> None:
     fragment = {"${Each}Errors": {"Type": "T", "Properties": {"Name": {"Fn::Sub": "a-${Each}"}}}}
     made = dict(unrolled({"Fn::ForEach::Some": ["Each", ["X", "Y"], fragment], "Z": {"Type": "U"}}))
     assert list(made) == ["XErrors", "YErrors", "Z"]
     assert made["YErrors"]["Properties"]["Name"] == {"Fn::Sub": "a-Y"}
 
 
-def test_every_metric_of_an_alarm_is_billed() -> None:
+def test_alarmed_metrics_are_counted() -> None:
     bare = read_policy(ROOT, {"AlarmEmail": ""})
     # Wake, Sleep and the two that target tracking makes of its three metrics.
     assert bare.alarmed_metrics == 2 + 3 + 2 * 3
     assert read_policy(ROOT).alarmed_metrics > bare.alarmed_metrics + 15
 
 
-def test_what_no_template_says_is_what_the_code_says() -> None:
+def test_policy_uses_settings() -> None:
     policy, settings = read_policy(ROOT), Settings()
     assert policy.limits.preview_wait_seconds == settings.preview_wait_seconds
     assert policy.limits.job_deadline_seconds == settings.job_deadline.total_seconds()
@@ -98,14 +98,14 @@ def test_what_no_template_says_is_what_the_code_says() -> None:
     assert policy.scaling.drain_seconds == settings.worker_drain_seconds < policy.scaling.stop_seconds
 
 
-def test_the_policies_as_they_first_were_differ_from_those_of_now() -> None:
+def test_earlier_policies_differ() -> None:
     now = read_policy(ROOT)
     assert forgetful_sleep(now).scaling.steps != now.scaling.steps
     assert forgetful_sleep(now).scaling.tracking != now.scaling.tracking
     assert filled_wake(now).scaling.steps != now.scaling.steps
 
 
-def test_templates_without_a_service_are_refused(tmp_path: Path) -> None:
+def test_template_without_service_refused(tmp_path: Path) -> None:
     (tmp_path / "template.yaml").write_text("Resources:\n  Topic: {Type: AWS::SNS::Topic}\n")
     with pytest.raises(NotInTemplate, match="ScalableTarget"):
         read_policy(tmp_path)
@@ -124,7 +124,7 @@ def test_templates_without_a_service_are_refused(tmp_path: Path) -> None:
         ({"a": {"Ref": "AWS::NoValue"}, "b": [{"Ref": "Count"}, {"Ref": "AWS::NoValue"}]}, {"b": [3]}),
     ],
 )
-def test_what_is_known_before_a_deployment_is_filled_in(value: object, resolved: object) -> None:
+def test_resolver_fills_in_known_values(value: object, resolved: object) -> None:
     template = {
         "Parameters": {"Count": {"Default": 1}, "Size": {"Default": "small"}},
         "Conditions": {
