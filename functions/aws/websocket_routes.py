@@ -16,8 +16,9 @@ from functions.access.page_origins import REFUSAL, may_use
 from functions.aws.process import Event, Handler, Process
 from functions.aws.viewer_address import viewer_address
 from functions.http.responses.statuses import STATUS
-from functions.websocket.dispatch import Dispatcher, caller_remembered, connection_state, refusal
-from functions.websocket.messages import Message
+from functions.websocket import server_messages
+from functions.websocket.dispatch import Dispatcher, caller_of, connection_state
+from functions.websocket.server_messages import Message
 from pipeline.access.api_keys import ANONYMOUS, Caller
 from pipeline.clients.resources import Resources
 from pipeline.clients.storage import JSON
@@ -28,7 +29,7 @@ from pipeline.settings import Settings
 
 log = structlog.get_logger(__name__)
 
-Answer = dict[str, int]
+Response = dict[str, int]
 
 
 class Routes:
@@ -39,14 +40,14 @@ class Routes:
         self._access_control = AccessControl(resources)
         self._dispatcher = Dispatcher(resources, self._access_control)
 
-    async def connect(self, event: Event) -> Answer:
+    async def connect(self, event: Event) -> Response:
         """Accept or reject a client; a connection's state is stored only if it is not empty."""
         headers = {name.lower(): value for name, value in (event.get("headers") or {}).items()}
         try:
-            caller = await self._caller_of_handshake(headers, event)
+            caller = await self._authenticate(headers, event)
             await self._remember(caller, event)
         except Unavailable as error:
-            log.warning("could not let a client in", reason=error.message)
+            log.warning("could not accept client", reason=error.message)
             return {"statusCode": 503}
         except PipelineError as error:
             log.info("client refused", connection_id=_connection_id(event), reason=error.message)
@@ -59,68 +60,68 @@ class Routes:
             key = layout.connection(_connection_id(event))
             await self._resources.bucket.put(key, connection_state(caller).to_json(), JSON)
 
-    async def _caller_of_handshake(self, headers: Mapping[str, str], event: Event) -> Caller:
+    async def _authenticate(self, headers: Mapping[str, str], event: Event) -> Caller:
         settings = self._resources.settings
         ticket = (event.get("queryStringParameters") or {}).get("ticket")
         # A ticket prevents cross-site requests: browsers send none by themselves, and only the holder of a key gets
         # one.  So the origin of the studio, which differs from that of the WebSocket API, need not be allowed.
-        shows_ticket = settings.wants_keys and ticket is not None
-        if not shows_ticket and not may_use(headers.get("origin"), headers.get("host"), settings.allowed_origins):
+        has_ticket = settings.wants_keys and ticket is not None
+        if not has_ticket and not may_use(headers.get("origin"), headers.get("host"), settings.allowed_origins):
             raise Forbidden(REFUSAL)
         source = event["requestContext"].get("identity", {}).get("sourceIp", "")
         address = viewer_address(headers, source, settings)
         return await self._access_control.authenticate_socket(headers.get("authorization"), ticket, address)
 
-    async def disconnect(self, event: Event) -> Answer:
+    async def disconnect(self, event: Event) -> Response:
         """Delete a connection's state; API Gateway does not guarantee that this is called."""
         log.info("client disconnected", connection_id=_connection_id(event))
         await self._dispatcher.forget(self._address(event))
         return {"statusCode": 200}
 
-    async def default(self, event: Event) -> Answer:
+    async def default(self, event: Event) -> Response:
         """Respond to a message; if the response can't be posted, API Gateway sends its own error message."""
         client = self._address(event)
         try:
-            await self._answer(client, _frame(event))
+            await self._respond(client, _frame(event))
         except ConnectionGone:
             log.info("client gone", connection_id=client.connection_id)
             await self._dispatcher.forget(client)
         except Unavailable as error:
-            log.warning("could not answer", connection_id=client.connection_id, reason=error.message)
+            log.warning("could not respond", connection_id=client.connection_id, reason=error.message)
             return {"statusCode": 500}
         return {"statusCode": 200}
 
-    async def _answer(self, client: ReplyTo, frame: str | bytes) -> None:
-        async def say(message: Message) -> None:
+    async def _respond(self, client: ReplyTo, frame: str | bytes) -> None:
+        async def send(message: Message) -> None:
             await self._resources.connections.post(client, json.dumps(message).encode())
 
-        caller = await self._caller_remembered(client)
+        caller = await self._stored_caller(client)
         if caller is None or not await self._access_control.is_key_still_valid(caller):
-            await say(refusal(Unauthorized("The key is no longer valid.")))
+            await send(server_messages.error(Unauthorized("The key is no longer valid.")))
             await self._resources.connections.close(client)
             return
         sender = client.model_copy(update={"key_id": caller.key_id})
-        answer = await self._dispatcher.answer(sender, caller, frame, say)
-        if answer is not None:
-            await say(answer)
+        response = await self._dispatcher.handle(sender, caller, frame, send)
+        if response is not None:
+            await send(response)
 
-    async def _caller_remembered(self, client: ReplyTo) -> Caller | None:
+    async def _stored_caller(self, client: ReplyTo) -> Caller | None:
         if not self._resources.settings.wants_keys:
             return ANONYMOUS
         body = await self._resources.bucket.get(layout.connection(client.connection_id))
-        return caller_remembered(ConnectionState.model_validate_json(body)) if body else None
+        return caller_of(ConnectionState.model_validate_json(body)) if body else None
 
-    def serving(self, process: Process, route: Callable[[Event], Awaitable[Answer]]) -> Handler:
+    def serving(self, process: Process, route: Callable[[Event], Awaitable[Response]]) -> Handler:
         """Return the handler of one route."""
 
-        async def serve(event: Event) -> Answer:
+        async def serve(event: Event) -> Response:
             try:
                 return await route(event)
             except Exception:
                 log.exception("unexpected error")
                 return {"statusCode": 500}
 
-        def handler(event: Event, _context: Any) -> Answer:
+        def handler(event: Event, _context: Any) -> Response:
             return process.run(serve(event), correlation_id=event["requestContext"]["requestId"])
 
         return handler

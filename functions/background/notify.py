@@ -12,7 +12,7 @@ import structlog
 
 from functions.background import sqs_batches
 from functions.background.sqs_batches import Event, Record
-from functions.websocket import messages
+from functions.websocket import server_messages
 from pipeline import tracing
 from pipeline.access.key_lookup import KeyLookup
 from pipeline.access.webhook_receivers import DefaultReceivers
@@ -144,7 +144,7 @@ async def _deliver(resources: Resources, key_lookup: KeyLookup, outcome: Outcome
 async def _body(resources: Resources, outcome: Outcome, to: Subscriber) -> bytes:
     if to.interface == "http":
         return json.dumps({"job_id": outcome.job_id}).encode()  # the waiting request reads the outcome
-    return json.dumps(await messages.completion(resources, outcome, to), ensure_ascii=False).encode()
+    return json.dumps(await server_messages.completion(resources, outcome, to), ensure_ascii=False).encode()
 
 
 async def _may_hear(key_lookup: KeyLookup, to: Subscriber) -> bool:

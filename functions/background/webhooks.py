@@ -13,7 +13,7 @@ import structlog
 
 from functions.background import sqs_batches
 from functions.background.sqs_batches import Event, Record
-from functions.websocket import messages
+from functions.websocket import server_messages
 from pipeline.access import webhook_receivers
 from pipeline.clients.resources import Resources
 from pipeline.clients.storage import JSON
@@ -78,7 +78,7 @@ async def _send(resources: Resources, client: WebhookClient, delivery: WebhookDe
 
 async def body_of(resources: Resources, outcome: Outcome) -> bytes:
     """Return the message about an outcome, equal at every attempt."""
-    return json.dumps(await messages.completion(resources, outcome), ensure_ascii=False).encode()
+    return json.dumps(await server_messages.completion(resources, outcome), ensure_ascii=False).encode()
 
 
 async def _retry(

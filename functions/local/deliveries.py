@@ -2,7 +2,7 @@
 
 from functions.local.connections import ConnectionRegistry
 from functions.previews.completion_waiters import CompletionWaiters
-from functions.websocket.dispatch import MESSAGE_MAX_BYTES
+from functions.websocket.client_messages import MESSAGE_MAX_BYTES
 from pipeline.contract.messages.completions import WAV_MAX_BYTES
 
 

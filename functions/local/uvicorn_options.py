@@ -4,7 +4,7 @@ from typing import Any
 
 from functions.local.http_protocol import HttpProtocol
 from functions.local.websocket_protocol import WebSocketProtocol
-from functions.websocket.dispatch import MESSAGE_MAX_BYTES
+from functions.websocket.client_messages import MESSAGE_MAX_BYTES
 from pipeline.settings import Settings
 
 PING_SECONDS = 20.0

@@ -16,7 +16,7 @@ from functions.http.responses import problems
 from functions.http.routing.authorized_route import access_control_of
 from functions.local.connections import Connection, ConnectionRegistry
 from functions.websocket.dispatch import Dispatcher
-from functions.websocket.messages import Message
+from functions.websocket.server_messages import Message
 from pipeline.access.api_keys import Caller
 from pipeline.errors import ConnectionGone, PipelineError, Unavailable
 
@@ -61,7 +61,7 @@ async def _serve(socket: WebSocket, caller: Caller) -> None:
     key_check = asyncio.create_task(_close_when_revoked(connections, access_control, connection))
     try:
         async for raw in _messages(socket):
-            await _answer(connections, dispatcher, connection, raw)
+            await _respond(connections, dispatcher, connection, raw)
             await asyncio.sleep(0)  # the calls above may not suspend; let other tasks run
     except (WebSocketDisconnect, RuntimeError):
         # Starlette raises RuntimeError if the client disconnects before the response is sent.
@@ -100,17 +100,16 @@ async def _messages(socket: WebSocket) -> AsyncIterator[str | bytes]:
         yield message["bytes"] if text is None else text
 
 
-async def _answer(
+async def _respond(
     connections: ConnectionRegistry, dispatcher: Dispatcher, connection: Connection, raw: str | bytes
 ) -> None:
-    async def say(message: Message) -> None:
+    async def send(message: Message) -> None:
         try:
             await connections.send(connection, json.dumps(message))
         except (WebSocketDisconnect, RuntimeError) as error:
             raise ConnectionGone("The client is gone.") from error
 
     async with connection.sending:
-        answer = await dispatcher.answer(connection.address, connection.caller, raw, say)
-        if answer is not None:
-            # In ASCII: input that it repeats may have a lone surrogate, which a frame can't encode.
-            await connections.send(connection, json.dumps(answer))
+        response = await dispatcher.handle(connection.address, connection.caller, raw, send)
+        if response is not None:
+            await connections.send(connection, json.dumps(response))

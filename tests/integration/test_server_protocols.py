@@ -18,7 +18,7 @@ from functions.http.middleware.security_headers import HEADERS
 from functions.local.http_parser import HEADERS_MAX_BYTES, URL_MAX_BYTES
 from functions.local.http_protocol import HttpProtocol
 from functions.local.server import local_app
-from functions.websocket.dispatch import MESSAGE_MAX_BYTES
+from functions.websocket.client_messages import MESSAGE_MAX_BYTES
 from pipeline.clients.resources import Resources
 from tests.support.serving import changed, served
 

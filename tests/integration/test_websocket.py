@@ -12,7 +12,7 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from functions.background import notify
 from functions.local.server import local_app
-from functions.websocket.dispatch import MESSAGE_MAX_BYTES
+from functions.websocket.client_messages import MESSAGE_MAX_BYTES
 from pipeline.clients.resources import Resources
 from pipeline.contract import layout
 from pipeline.contract.messages.queue_messages import parse_queue_message

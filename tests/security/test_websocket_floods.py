@@ -14,7 +14,7 @@ from websockets.frames import Frame, Opcode
 
 from functions.local.server import local_app
 from functions.local.websocket_protocol import WebSocketProtocol
-from functions.websocket.dispatch import MESSAGE_MAX_BYTES
+from functions.websocket.client_messages import MESSAGE_MAX_BYTES
 from pipeline.access import api_keys
 from pipeline.clients.resources import Resources
 from tests.support.serving import changed, served

@@ -8,7 +8,8 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
-from functions.websocket.message_schemas import RECEIVED_BY_CLIENTS, SENT_BY_CLIENTS
+from functions.websocket.client_messages import CLIENT_MESSAGES
+from functions.websocket.server_messages import SERVER_MESSAGES
 from pipeline.contract.records import Options
 
 # What each channel carries to clients, by the names of the messages.
@@ -30,7 +31,7 @@ def document() -> Schema:
         },
         "defaultContentType": "application/json",
         "channels": {
-            "socket": _channel("/ws", "The WebSocket", [*SENT_BY_CLIENTS, *RECEIVED_BY_CLIENTS]),
+            "socket": _channel("/ws", "The WebSocket", [*CLIENT_MESSAGES, *SERVER_MESSAGES]),
             "events": {
                 **_channel(
                     "/jobs/{job_id}/events", "A job's events (server-sent events): `data` is the message", EVENTS
@@ -42,8 +43,8 @@ def document() -> Schema:
             ),
         },
         "operations": {
-            "receive": _operation("receive", "socket", SENT_BY_CLIENTS),
-            "send": _operation("send", "socket", RECEIVED_BY_CLIENTS),
+            "receive": _operation("receive", "socket", CLIENT_MESSAGES),
+            "send": _operation("send", "socket", SERVER_MESSAGES),
             "sendEvents": _operation("send", "events", EVENTS),
             "sendWebhook": _operation("send", "webhook", WEBHOOKS.values()),
         },
@@ -65,8 +66,8 @@ def _operation(action: str, channel: str, messages: Iterable[str]) -> Schema:
 
 
 def _messages() -> Schema:
-    sent = {name: _message(name, name, model) for name, model in SENT_BY_CLIENTS.items()}
-    received = {name: _message(name, type_, model) for name, (type_, model) in RECEIVED_BY_CLIENTS.items()}
+    sent = {name: _message(name, name, model) for name, model in CLIENT_MESSAGES.items()}
+    received = {name: _message(name, type_, model) for name, (type_, model) in SERVER_MESSAGES.items()}
     signed = {"headers": {"$ref": "#/components/schemas/WebhookHeaders"}}
     webhooks = {webhook: received[name] | signed for name, webhook in WEBHOOKS.items()}
     return sent | received | webhooks
@@ -82,9 +83,9 @@ def _message(name: str, type_: str, model: type[BaseModel]) -> Schema:
 
 def _schemas() -> Schema:
     received: list[tuple[type[BaseModel], JsonSchemaMode]] = [
-        (model, "serialization") for _, model in RECEIVED_BY_CLIENTS.values()
+        (model, "serialization") for _, model in SERVER_MESSAGES.values()
     ]
-    from_clients: list[type[BaseModel]] = [*SENT_BY_CLIENTS.values(), Options]
+    from_clients: list[type[BaseModel]] = [*CLIENT_MESSAGES.values(), Options]
     sent: list[tuple[type[BaseModel], JsonSchemaMode]] = [(model, "validation") for model in from_clients]
     _, found = models_json_schema([*received, *sent], ref_template="#/components/schemas/{model}")
     schemas: Schema = found["$defs"]

@@ -8,7 +8,7 @@ from urllib.parse import quote
 from fastapi.sse import format_sse_event
 
 from functions.previews.received_progress import Report
-from functions.websocket import messages
+from functions.websocket import server_messages
 from pipeline.clients.resources import Resources
 from pipeline.contract.messages.stream_messages import StreamStarted, stream_message
 from pipeline.contract.records import Failed, Outcome
@@ -46,7 +46,7 @@ class JobEvent:
 
 def queued(job_id: str, ahead: int | None) -> JobEvent:
     """Return the event that a job waits for a worker."""
-    return JobEvent("queued", f"queued {ahead}", json.dumps(messages.progress(None, job_id, ahead)))
+    return JobEvent("queued", f"queued {ahead}", json.dumps(server_messages.queued(None, job_id, ahead)))
 
 
 def reported(report: Report) -> JobEvent:
@@ -59,5 +59,5 @@ def reported(report: Report) -> JobEvent:
 
 async def ended(resources: Resources, outcome: Outcome) -> JobEvent:
     """Return the event for a job's outcome."""
-    data = json.dumps(await messages.completion(resources, outcome))
+    data = json.dumps(await server_messages.completion(resources, outcome))
     return JobEvent("failed" if isinstance(outcome, Failed) else "completed", END_ID, data)

@@ -1,18 +1,14 @@
 """The pages of `docs/` name every setting, route, header and message that there is."""
 
-import ast
-import inspect
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import BaseModel
 
 from functions.http.application import create_app
-from functions.websocket import dispatch, messages
-from functions.websocket.dispatch import MESSAGE_TYPES, Cancel, GeneratePreview, SaveVoice, Subscribe
-from pipeline.contract.messages.stream_messages import AudioChunk, AudioProgress, StreamStarted
+from functions.websocket.client_messages import CLIENT_MESSAGES
+from functions.websocket.server_messages import SERVER_MESSAGES
 from pipeline.settings import Settings
 from tests.support.settings_table import PAGE, rows
 
@@ -33,12 +29,6 @@ PLAIN_HEADERS = {
     "Last-Modified",
     "Link",
     "Vary",
-}
-DATA: dict[str, type[BaseModel]] = {
-    "generate_preview": GeneratePreview,
-    "save_voice": SaveVoice,
-    "subscribe": Subscribe,
-    "cancel": Cancel,
 }
 
 
@@ -118,52 +108,19 @@ def test_error_status_is_documented(status: str) -> None:
     assert re.search(rf"\b{status}\b", page("http"))
 
 
-def test_client_messages_are_covered() -> None:
-    assert set(DATA) == set(MESSAGE_TYPES)
-
-
 @pytest.mark.parametrize(
-    ("type_", "field"), [(type_, field) for type_, model in DATA.items() for field in model.model_fields]
+    ("type_", "field"),
+    [(type_, field) for type_, model in CLIENT_MESSAGES.items() for field in model.model_fields],
 )
 def test_client_message_field_is_documented(type_: str, field: str) -> None:
     assert f'"type":"{type_}"' in page("websocket")
     assert is_named(field, page("websocket"))
 
 
-def type_of_message(call: ast.Call) -> str | None:
-    """Return the type of the message that a call makes; None when it makes none."""
-    name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
-    first = call.args[0] if call.args else None
-    return str(first.value) if name in {"reply", "_end"} and isinstance(first, ast.Constant) else None
-
-
-def messages_sent() -> set[tuple[str, str]]:
-    """Every type of message that the code makes, with the names in the literal that it is made of."""
-    found = set()
-    for sent, data in (("progress", StreamStarted), ("progress", AudioProgress), ("tts_audio", AudioChunk)):
-        found |= {(sent, field) for field in data.model_fields}
-    for module in (messages, dispatch):
-        for call in ast.walk(ast.parse(inspect.getsource(module))):
-            if isinstance(call, ast.Call) and (type_ := type_of_message(call)):
-                literals = [argument for argument in call.args[1:] if isinstance(argument, ast.Dict)]
-                keys = [key for literal in literals for key in literal.keys if isinstance(key, ast.Constant)]
-                found |= {(type_, str(key.value)) for key in keys} or {(type_, "job_id")}
-    return found
-
-
-def test_server_messages_are_found() -> None:
-    assert {type_ for type_, _ in messages_sent()} == {
-        "tts_complete",
-        "embedding_complete",
-        "voice_saved",
-        "tts_audio",
-        "cancelled",
-        "progress",
-        "error",
-    }
-
-
-@pytest.mark.parametrize(("type_", "field"), sorted(messages_sent()))
+@pytest.mark.parametrize(
+    ("type_", "field"),
+    sorted({(type_, field) for type_, model in SERVER_MESSAGES.values() for field in model.model_fields}),
+)
 def test_server_message_field_is_documented(type_: str, field: str) -> None:
     assert f'"type":"{type_}"' in page("websocket")
     assert is_named(field, page("websocket"))

@@ -17,7 +17,8 @@ from functions.http.openai.repeated_requests import RETRY_COUNT, fingerprint_of
 from functions.http.openai.speech_request import SpeechRequest
 from functions.http.routing.authorized_route import AuthorizedRoute
 from functions.local.websocket_route import router as socket_router
-from functions.websocket.dispatch import SCOPES, Dispatcher
+from functions.websocket.client_messages import CLIENT_MESSAGES
+from functions.websocket.dispatch import Dispatcher
 from pipeline.access import api_keys, idempotency, ws_tickets
 from pipeline.access.api_keys import Caller
 from pipeline.access.owners import new_id, owns
@@ -416,7 +417,7 @@ async def ask(
     access_control: AccessControl | None = None,
 ) -> dict[str, Any]:
     dispatcher = Dispatcher(fakes.resources, access_control or AccessControl(fakes.resources))
-    answer = await dispatcher.answer(HERE, caller, json.dumps({"type": type_, "data": data}), unheard)
+    answer = await dispatcher.handle(HERE, caller, json.dumps({"type": type_, "data": data}), unheard)
     return answer or {"type": "accepted", "data": {}}
 
 
@@ -426,7 +427,7 @@ def every_message(its: Belongings, *types: str) -> Iterable[tuple[str, dict[str,
 
 
 def test_the_table_names_every_message() -> None:
-    assert MESSAGES.keys() == SCOPES.keys()
+    assert MESSAGES.keys() == CLIENT_MESSAGES.keys()
 
 
 async def test_an_owners_messages_are_served() -> None:
@@ -457,7 +458,7 @@ async def test_messages_want_their_scopes() -> None:
     fakes = FakeService(SETTINGS)
     mine = await belongings(fakes, "alice")
     for type_, data in every_message(mine):
-        other: Scope = "voices:write" if SCOPES[type_] == "preview" else "preview"
+        other: Scope = "voices:write" if CLIENT_MESSAGES[type_].scope == "preview" else "preview"
         answer = await ask(fakes, await caller_of(fakes, "alice", other), type_, data)
         assert (answer["type"], answer["data"]["code"]) == ("error", "forbidden")
 

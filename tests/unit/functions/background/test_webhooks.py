@@ -11,7 +11,7 @@ import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from functions.background import notify, webhooks
-from functions.websocket import messages
+from functions.websocket import server_messages
 from pipeline.access import webhook_receivers
 from pipeline.audio.reference_audio import encode_wav
 from pipeline.clients.webhook_client import WebhookRefused
@@ -91,7 +91,7 @@ async def test_a_receiver_is_told_with_the_message_of_the_socket() -> None:
     await deliver(fakes, receivers)
     ((url, headers, body),) = receivers.received
     assert url == URL
-    assert json.loads(body) == await messages.completion(fakes.resources, outcome)
+    assert json.loads(body) == await server_messages.completion(fakes.resources, outcome)
     assert headers["webhook-id"] == outcome.job_id
     assert headers["Content-Type"] == "application/json"
     assert fakes.webhooks.bodies == []

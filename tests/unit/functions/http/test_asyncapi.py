@@ -10,9 +10,9 @@ import pytest
 from functions.background.webhooks import body_of
 from functions.http.pages.asyncapi_document import EVENTS, WEBHOOKS, document
 from functions.http.previews.job_events import JobEvent, ended, queued, reported
-from functions.websocket import messages
-from functions.websocket.dispatch import SCOPES
-from functions.websocket.message_schemas import RECEIVED_BY_CLIENTS, SENT_BY_CLIENTS
+from functions.websocket import server_messages
+from functions.websocket.client_messages import CLIENT_MESSAGES
+from functions.websocket.server_messages import SERVER_MESSAGES
 from pipeline.contract.messages.stream_messages import AudioChunk, AudioProgress, StreamStarted, stream_message
 from pipeline.contract.records import Options, Outcome, ReplyTo, Subscriber
 from pipeline.errors import InvalidInput
@@ -46,13 +46,13 @@ async def sent_messages(fakes: FakeService) -> list[tuple[str, Message | None]]:
     embedding = succeeded.model_copy(update={"preview": None})
     session_id = await fakes.session()
     return [
-        ("tts_complete", await messages.completion(fakes.resources, succeeded, subscriber)),
-        ("embedding_complete", await messages.completion(fakes.resources, embedding, subscriber)),
-        ("error", await messages.completion(fakes.resources, ended_badly, subscriber)),
-        ("error", messages.error(InvalidInput("wrong", field="text"), request_id="r")),
+        ("tts_complete", await server_messages.completion(fakes.resources, succeeded, subscriber)),
+        ("embedding_complete", await server_messages.completion(fakes.resources, embedding, subscriber)),
+        ("error", await server_messages.completion(fakes.resources, ended_badly, subscriber)),
+        ("error", server_messages.error(InvalidInput("wrong", field="text"), request_id="r")),
         ("error", await answered(fakes, "nonsense")),
         ("voice_saved", await ask(fakes, "save_voice", {"session_id": session_id, "name": "Nova"})),
-        ("queued", messages.progress("r", waiting.job_id, 3)),
+        ("queued", server_messages.queued("r", waiting.job_id, 3)),
         ("cancelled", await ask(fakes, "cancel", {"job_id": waiting.job_id, "request_id": "r"})),
         ("started", json.loads(stream_message(STARTED))),
         ("generating", json.loads(stream_message(GENERATING))),
@@ -62,13 +62,13 @@ async def sent_messages(fakes: FakeService) -> list[tuple[str, Message | None]]:
 
 async def test_every_message_that_is_sent_is_described_as_it_is() -> None:
     sent = await sent_messages(FakeService())
-    assert {name for name, _ in sent} == set(RECEIVED_BY_CLIENTS)
+    assert {name for name, _ in sent} == set(SERVER_MESSAGES)
     for name, message in sent:
         assert message is not None
         described_as(name, message)
 
 
-@pytest.mark.parametrize("name", RECEIVED_BY_CLIENTS)
+@pytest.mark.parametrize("name", SERVER_MESSAGES)
 async def test_a_message_with_another_field_or_type_is_not_as_described(name: str) -> None:
     message = next(message for other, message in await sent_messages(FakeService()) if other == name)
     assert message is not None
@@ -79,7 +79,7 @@ async def test_a_message_with_another_field_or_type_is_not_as_described(name: st
 
 
 def test_every_message_that_may_be_sent_to_the_service_is_described() -> None:
-    assert set(SENT_BY_CLIENTS) == set(SCOPES)
+    assert set(CLIENT_MESSAGES) <= set(document()["components"]["messages"])
     fields = document()["components"]["schemas"]["GeneratePreview"]["properties"]
     assert set(Options.model_fields) <= set(fields)
     described_as("generate_preview", {"type": "generate_preview", "data": {"text": "Hello.", "seed": 7}})
@@ -116,7 +116,7 @@ async def test_socket_events_and_webhook_get_the_same_message() -> None:
     outcome = await fakes.succeed(await fakes.job())
     event = json.loads((await ended(fakes.resources, outcome)).data)
     webhook = json.loads(await body_of(fakes.resources, outcome))
-    socket = await messages.completion(fakes.resources, outcome, Subscriber(reply_to=HERE))
+    socket = await server_messages.completion(fakes.resources, outcome, Subscriber(reply_to=HERE))
     assert event == webhook == socket
 
 

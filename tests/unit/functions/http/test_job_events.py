@@ -15,7 +15,7 @@ from functions.http.previews.job_event_stream import JobEvents
 from functions.previews.completion_waiters import Waiter
 from functions.previews.queue_depth import QueueDepth
 from functions.previews.received_progress import ReceivedProgress
-from functions.websocket import messages
+from functions.websocket import server_messages
 from pipeline.contract import layout
 from pipeline.contract.messages.stream_messages import AudioProgress, StreamStarted, stream_message
 from pipeline.contract.records import Request, Subscriber
@@ -109,7 +109,7 @@ async def test_the_data_is_what_a_websocket_client_is_sent() -> None:
     assert found[0]["type"] == "progress"
     assert found[0]["data"] == found[0]["data"] | {"job_id": job.job_id, "status": "queued", "ahead": 0}
     assert found[1] == json.loads(stream_message(started))
-    assert found[2] == await messages.completion(fakes.resources, await fakes.succeed(job))
+    assert found[2] == await server_messages.completion(fakes.resources, await fakes.succeed(job))
     assert found[2]["type"] == "tts_complete"
 
 

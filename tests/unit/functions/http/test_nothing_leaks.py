@@ -112,7 +112,7 @@ async def test_no_message_does(message: dict[str, Any], failure: type[Exception]
     fakes.fail_after(0, failure)
     dispatcher = Dispatcher(fakes.resources, AccessControl(fakes.resources))
     raw = json.dumps(message).replace("SESSION", session_id)
-    answer = await dispatcher.answer(ReplyTo(endpoint="http://x", connection_id="c"), ANONYMOUS, raw, silent)
+    answer = await dispatcher.handle(ReplyTo(endpoint="http://x", connection_id="c"), ANONYMOUS, raw, silent)
     assert answer is not None
     assert answer["type"] == "error"
     check_discreet(json.dumps(answer))

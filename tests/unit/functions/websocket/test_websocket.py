@@ -8,8 +8,9 @@ import pytest
 
 from functions.access.access_control import AccessControl
 from functions.background import notify
-from functions.websocket import messages
-from functions.websocket.dispatch import MESSAGE_MAX_BYTES, MESSAGE_TYPES, Dispatcher
+from functions.websocket import server_messages
+from functions.websocket.client_messages import CLIENT_MESSAGES, MESSAGE_MAX_BYTES
+from functions.websocket.dispatch import Dispatcher
 from pipeline.access.api_keys import ANONYMOUS
 from pipeline.audio.reference_audio import encode_wav
 from pipeline.contract import layout
@@ -40,7 +41,7 @@ async def answered(fakes: FakeService, raw: str | bytes, sender: ReplyTo = HERE)
     async def say(message: Message) -> None:
         said.append(message)
 
-    if answer := await dispatcher_of(fakes).answer(sender, ANONYMOUS, raw, say):
+    if answer := await dispatcher_of(fakes).handle(sender, ANONYMOUS, raw, say):
         said.append(answer)
     assert len(said) <= 1
     return said[0] if said else None
@@ -274,7 +275,7 @@ async def test_who_subscribes_late_is_told_at_once() -> None:
     outcome = await fakes.succeed(request)
     answer = await ask(fakes, "subscribe", {"job_id": request.job_id, "request_id": "r9"})
     subscriber = Subscriber(reply_to=HERE, request_id="r9")
-    assert answer == await messages.completion(fakes.resources, outcome, subscriber)
+    assert answer == await server_messages.completion(fakes.resources, outcome, subscriber)
     answer = await ask(fakes, "subscribe", {"job_id": request.job_id})
     assert answer is not None
     assert "request_id" not in answer["data"]
@@ -367,7 +368,7 @@ async def test_whatever_is_sent_is_answered_with_an_error(raw: str | bytes) -> N
 
 async def test_an_unknown_type_is_told_what_there_is() -> None:
     told = await refused(FakeService(), "sing", {"request_id": "r1"})
-    assert all(type_ in told["message"] for type_ in MESSAGE_TYPES)
+    assert all(type_ in told["message"] for type_ in CLIENT_MESSAGES)
     assert (told["field"], told["request_id"]) == ("type", "r1")
 
 
@@ -381,7 +382,7 @@ async def test_a_message_just_as_large_as_may_be() -> None:
     assert await answered(fakes, raw) is None
 
 
-@pytest.mark.parametrize("type_", MESSAGE_TYPES)
+@pytest.mark.parametrize("type_", CLIENT_MESSAGES)
 async def test_every_error_repeats_the_request_id_when_it_can(type_: str) -> None:
     assert (await refused(FakeService(), type_, {"request_id": "r1"}))["request_id"] == "r1"
     assert "request_id" not in await refused(FakeService(), type_, {"request_id": 5})
@@ -393,7 +394,7 @@ async def test_what_an_error_repeats_can_be_sent() -> None:
     assert json.dumps(told).encode()
 
 
-@pytest.mark.parametrize("type_", MESSAGE_TYPES)
+@pytest.mark.parametrize("type_", CLIENT_MESSAGES)
 async def test_a_storage_that_is_away_is_an_error_without_its_address(type_: str) -> None:
     fakes = FakeService()
     request = await fakes.job()
