@@ -7,7 +7,7 @@ from pathlib import Path
 from infra.simulation.assumptions import load_assumptions, load_prices
 from infra.simulation.plots import draw_plots
 from infra.simulation.report import write_tables
-from infra.simulation.scenarios import Stage
+from infra.simulation.scenarios import Simulator
 from infra.simulation.speed import load_speed
 
 ROOT = Path(__file__).parents[2]
@@ -21,9 +21,9 @@ def main() -> None:
     assumptions = load_assumptions()
     speed = load_speed(ROOT / "docs" / "benchmarks", assumptions.speed)
     sys.stdout.write(f"GPU: {speed.gpu}; {'measured' if speed.is_measured else 'assumed, not measured'}\n")
-    stage = Stage(ROOT, assumptions, speed)
-    write_tables(docs / "scaling.md", stage, load_prices())
-    draw_plots(docs / "scaling", stage)
+    simulator = Simulator(ROOT, assumptions, speed)
+    write_tables(docs / "scaling.md", simulator, load_prices())
+    draw_plots(docs / "scaling", simulator)
 
 
 if __name__ == "__main__":

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from infra.simulation.assumptions import Prices
-from infra.simulation.play import End, Played
 from infra.simulation.policy import Policy
+from infra.simulation.simulated_day import DayResult, End
 
 HOURS_A_MONTH = 730.0
 DAYS_A_MONTH = HOURS_A_MONTH / 24
@@ -38,37 +38,37 @@ class Bill:
         return 1000 * self.total / self.previews if self.previews else float("nan")
 
 
-def bill(played: Played, prices: Prices, image_gigabytes: float) -> Bill:
+def bill(result: DayResult, prices: Prices, image_gigabytes: float) -> Bill:
     """Return the cost of a day."""
-    previews = played.count(End.SPOKEN)
-    policy, waited = played.setup.policy, waited_seconds(played)
+    previews = result.count(End.COMPLETED)
+    policy, waited = result.setup.policy, waited_seconds(result)
     items = {
-        "GPU instances": _instances(played, prices),
+        "GPU instances": _instances(result, prices),
         "functions": _functions(previews, waited, prices, policy),
         "APIs": previews * prices.per_preview.http_requests * prices.http_million_requests / MILLION,
         "storage": _storage(previews, waited, prices),
-        "queues": _queues(played, previews, prices),
-        "data out": _megabytes_out(played, prices) / 1000 * prices.transfer_gigabyte,
+        "queues": _queues(result, previews, prices),
+        "data out": _megabytes_out(result, prices) / 1000 * prices.transfer_gigabyte,
         "logs": previews * prices.per_preview.log_kilobytes / MILLION * prices.logs_gigabyte,
-        "standing": _standing(policy, prices, image_gigabytes),
+        "fixed": _fixed(policy, prices, image_gigabytes),
     }
     return Bill(items, previews)
 
 
-def waited_seconds(played: Played) -> float:
+def waited_seconds(result: DayResult) -> float:
     """Return the total time that functions wait for their previews."""
-    most = played.setup.policy.limits.preview_wait_seconds
-    waits = np.minimum(np.nan_to_num(played.answered, nan=0.0), most)
-    return float(waits.sum()) * played.setup.assumptions.traffic.synchronous_share
+    most = result.setup.policy.limits.preview_wait_seconds
+    waits = np.minimum(np.nan_to_num(result.latency, nan=0.0), most)
+    return float(waits.sum()) * result.setup.assumptions.traffic.synchronous_share
 
 
-def _instances(played: Played, prices: Prices) -> float:
-    scaling = played.setup.policy.scaling
+def _instances(result: DayResult, prices: Prices) -> float:
+    scaling = result.setup.policy.scaling
     price = prices.instance_hour[scaling.instance_type]
     disk = scaling.disk_gigabytes * prices.disk_gigabyte_month
     disk += max(0, scaling.disk_megabytes_per_second - 125) * prices.disk_megabyte_per_second_month
     hour = (price.spot if scaling.is_spot else price.on_demand) + prices.public_address_hour + disk / HOURS_A_MONTH
-    return played.instance_seconds / 3600 * hour
+    return result.instance_seconds / 3600 * hour
 
 
 def _functions(previews: int, waited: float, prices: Prices, policy: Policy) -> float:
@@ -87,20 +87,20 @@ def _storage(previews: int, waited: float, prices: Prices) -> float:
     return (puts * prices.s3_thousand_puts + gets * prices.s3_thousand_gets) / 1000
 
 
-def _queues(played: Played, previews: int, prices: Prices) -> float:
+def _queues(result: DayResult, previews: int, prices: Prices) -> float:
     each = prices.per_preview
-    polls = played.gpu_seconds / 20 + POLLED_QUEUES * LAMBDA_POLLERS * played.length / 20
+    polls = result.gpu_seconds / 20 + POLLED_QUEUES * LAMBDA_POLLERS * result.length / 20
     requests = previews * each.sqs_requests + polls
     fair = previews * each.fair_requests * prices.sqs_million_fair_requests
     return (requests * prices.sqs_million_requests + fair) / MILLION
 
 
-def _megabytes_out(played: Played, prices: Prices) -> float:
-    spoken = played.ends == End.SPOKEN
-    return float(played.day.audio_seconds[spoken].sum()) * prices.per_preview.audio_kilobytes_per_second / 1000
+def _megabytes_out(result: DayResult, prices: Prices) -> float:
+    spoken = result.ends == End.COMPLETED
+    return float(result.day.audio_seconds[spoken].sum()) * prices.per_preview.audio_kilobytes_per_second / 1000
 
 
-def _standing(policy: Policy, prices: Prices, image_gigabytes: float) -> float:
+def _fixed(policy: Policy, prices: Prices, image_gigabytes: float) -> float:
     """Return the fixed cost of a day, without any traffic."""
     month = policy.alarmed_metrics * prices.alarm_month + prices.dashboard_month
     month += IMAGES_KEPT * image_gigabytes * prices.image_gigabyte_month

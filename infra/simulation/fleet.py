@@ -14,7 +14,7 @@ from infra.simulation.worker import Worker
 
 Process = Generator[simpy.Event, Any, None]
 
-LOOK_SECONDS = 10.0
+SCALE_IN_CHECK_SECONDS = 10.0
 
 
 class Meter:
@@ -48,8 +48,8 @@ class Task:
     is_placed: bool = False
     is_running: bool = False
     """As ECS reports it: the container runs, whether or not the worker is ready."""
-    is_leaving: bool = False
-    is_gone: bool = False
+    is_stopping: bool = False
+    has_stopped: bool = False
 
 
 @dataclass(slots=True)
@@ -59,9 +59,9 @@ class Fleet:
     env: simpy.Environment
     scaling: Scaling
     aws: Aws
-    hire: Callable[[], Worker]
+    start_worker: Callable[[], Worker]
     """Returns a worker that is ready to receive."""
-    dismiss: Callable[[Worker, list[int]], None]
+    stop_worker: Callable[[Worker, list[int]], None]
     """Called when a worker ends, with what it could not finish."""
     random: np.random.Generator
     desired: int = 0
@@ -85,7 +85,7 @@ class Fleet:
     @property
     def staying(self) -> list[Task]:
         """The tasks that are not stopping."""
-        return [task for task in self.tasks if not task.is_leaving]
+        return [task for task in self.tasks if not task.is_stopping]
 
     @property
     def running(self) -> int:
@@ -111,9 +111,9 @@ class Fleet:
         yield self.env.timeout(pull_seconds)
         task.is_running = True
         yield self.env.timeout(self.aws.model_load_seconds)
-        if task.is_gone:
+        if task.has_stopped:
             return
-        task.worker = self.hire()
+        task.worker = self.start_worker()
         self.serving.add(1)
         if self.scaling.is_spot:
             self.env.process(self._interrupt(task))
@@ -154,18 +154,18 @@ class Fleet:
         """Stop surplus tasks: first pending ones, then idle ones, then busy ones."""
         excess_since = math.inf
         while True:
-            yield self.env.timeout(LOOK_SECONDS)
+            yield self.env.timeout(SCALE_IN_CHECK_SECONDS)
             excess = len(self.staying) - self.desired
             if excess <= 0:
                 excess_since = math.inf
                 continue
             excess_since = min(excess_since, self.env.now)
             works_long_enough = self.env.now - excess_since >= self.aws.renewal_refused_seconds
-            for task in sorted(self.staying, key=_in_hand)[:excess]:
-                if not _in_hand(task) or works_long_enough:
-                    self.env.process(self._leave(task, self.aws.task_stop_seconds))
+            for task in sorted(self.staying, key=_running_jobs)[:excess]:
+                if not _running_jobs(task) or works_long_enough:
+                    self.env.process(self._drain_and_stop(task, self.aws.task_stop_seconds))
 
-    def _leave(self, task: Task, seconds: float) -> Process:
+    def _drain_and_stop(self, task: Task, seconds: float) -> Process:
         """Stop receiving, finish the jobs and end; the instance stays available."""
         yield from self._drain(task, math.inf)
         yield self.env.timeout(seconds)
@@ -176,7 +176,7 @@ class Fleet:
     def _interrupt(self, task: Task) -> Process:
         """Interrupt a Spot instance after its notice, unless the task ends first."""
         yield self.env.timeout(self.random.exponential(3600 / self.aws.spot_interruptions_per_instance_hour))
-        if task.is_leaving:
+        if task.is_stopping:
             return
         self.interruptions += 1
         yield from self._drain(task, self.scaling.drain_seconds)
@@ -184,18 +184,18 @@ class Fleet:
         self.set_desired(self.desired)
 
     def _drain(self, task: Task, longest_seconds: float) -> Process:
-        task.is_leaving = True
+        task.is_stopping = True
         worker = task.worker
         if worker is not None:
             worker.is_receiving = False
             end = self.env.now + longest_seconds
-            while worker.in_hand and self.env.now < end:
+            while worker.running_jobs and self.env.now < end:
                 yield self.env.timeout(1)
-            self.dismiss(worker, worker.drop_all())
+            self.stop_worker(worker, worker.drop_all())
             self.serving.add(-1)
-        task.is_gone = True
+        task.has_stopped = True
         self.tasks.remove(task)
 
 
-def _in_hand(task: Task) -> int:
-    return task.worker.in_hand if task.worker else 0
+def _running_jobs(task: Task) -> int:
+    return task.worker.running_jobs if task.worker else 0

@@ -97,7 +97,7 @@ class Limits:
     function_megabytes: int
     function_is_arm: bool
     requests_per_second: float | None
-    """Of the stage; None: what the account has."""
+    """Of the simulator; None: what the account has."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The tables of the docs."""
+"""Writes the tables of docs/scaling.md."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -8,19 +8,19 @@ import numpy as np
 
 from infra.simulation.assumptions import Prices
 from infra.simulation.cost import Bill, bill
-from infra.simulation.limits import bounds
-from infra.simulation.play import End, Played
-from infra.simulation.scenarios import CHANGES, CHOICES, NOISE, SCENARIOS, SPEEDS, VOLUMES, Run, Stage
+from infra.simulation.limits import limits_by_use
+from infra.simulation.scenarios import CHANGES, CHOICES, NOISE, SCENARIOS, SPEEDS, VOLUMES, Run, Simulator
+from infra.simulation.simulated_day import DayResult, End
 from infra.simulation.traffic import HOUR, Floats
 
 MARKED = r"(<!-- {name} -->\n).*?(<!-- end -->)"
-NOISY = 0  # the owner who floods
-WAITED = ("p50", "p95", "p99")
+NOISY_OWNER = 0  # the owner who sends the burst
+PERCENTILES = ("p50", "p95", "p99")
 
-Billed = Callable[[Played], Bill]
+Billed = Callable[[DayResult], Bill]
 
 
-def write_tables(page: Path, stage: Stage, prices: Prices) -> None:
+def write_tables(page: Path, simulator: Simulator, prices: Prices) -> None:
     """Write every table between its markers in the page.
 
     Raises
@@ -29,36 +29,38 @@ def write_tables(page: Path, stage: Stage, prices: Prices) -> None:
         The page has no markers for one.
     """
     text = page.read_text()
-    for name, lines in tables(stage, prices).items():
+    for name, lines in tables(simulator, prices).items():
         pattern = re.compile(MARKED.format(name=name), re.DOTALL)
         found = pattern.search(text)
         if found is None:
-            raise LookupError(f"{page} should have a place for a table: <!-- {name} --> and, below, <!-- end -->.")
+            raise LookupError(
+                f"{page} has no place for a table: expected <!-- {name} --> and <!-- end --> after it."
+            )
         text = text[: found.start()] + found[1] + "\n" + "\n".join(lines) + "\n\n" + found[2] + text[found.end() :]
     page.write_text(text)
 
 
-def tables(stage: Stage, prices: Prices) -> dict[str, list[str]]:
+def tables(simulator: Simulator, prices: Prices) -> dict[str, list[str]]:
     """Return the lines of every table by its name."""
 
-    def billed(played: Played) -> Bill:
-        return bill(played, prices, stage.assumptions.aws.image_gigabytes)
+    def billed(result: DayResult) -> Bill:
+        return bill(result, prices, simulator.assumptions.aws.image_gigabytes)
 
     return {
-        "speed": list(_speed(stage)),
-        "scenarios": list(_costed(stage, billed, SCENARIOS, "traffic")),
-        "noise": list(_noise(stage)),
-        "changes": list(_changes(stage, billed)),
-        "choices": list(_costed(stage, billed, CHOICES, "20,000 a day, day curve")),
-        "volumes": list(_volumes(stage, billed)),
-        "limits": list(_limits(stage)),
-        "speeds": list(_costed(stage, billed, SPEEDS, "GPU as fast as assumed")),
+        "speed": list(_speed(simulator)),
+        "scenarios": list(_costed(simulator, billed, SCENARIOS, "traffic")),
+        "noise": list(_noise(simulator)),
+        "changes": list(_changes(simulator, billed)),
+        "choices": list(_costed(simulator, billed, CHOICES, "20,000 a day (day curve)")),
+        "volumes": list(_volumes(simulator, billed)),
+        "limits": list(_limits(simulator)),
+        "speeds": list(_costed(simulator, billed, SPEEDS, "GPU speed")),
     }
 
 
-def _speed(stage: Stage) -> Iterator[str]:
-    speed = stage.speed
-    yield _row("in flight", "a frame of each", "audio a second", "of one text")
+def _speed(simulator: Simulator) -> Iterator[str]:
+    speed = simulator.speed
+    yield _row("in flight", "time per frame", "audio per second", "per job")
     yield _rule(4)
     for streams in (1, 8, 16, 32):
         frame = speed.seconds_per_frame(streams)
@@ -68,25 +70,25 @@ def _speed(stage: Stage) -> Iterator[str]:
         )
 
 
-def _costed(stage: Stage, billed: Billed, runs: tuple[Run, ...], what: str) -> Iterator[str]:
-    yield _row(what, *(f"waits, {name}" for name in WAITED), "answered, p95", *COSTED)
+def _costed(simulator: Simulator, billed: Billed, runs: tuple[Run, ...], what: str) -> Iterator[str]:
+    yield _row(what, *(f"queue time {name}" for name in PERCENTILES), "total time p95", *COSTED)
     yield _rule(5 + len(COSTED))
     for run in runs:
-        yield _row(run.label, *_told(stage.play(run), billed))
+        yield _row(run.label, *_result_cells(simulator.run(run), billed))
 
 
-COSTED = ("most workers", "instance hours", "busy", "$ of the day", "$ per 1,000", "first limit")
+COSTED = ("max workers", "instance hours", "busy", "$ per day", "$ per 1,000", "first limit")
 
 
-def _told(played: Played, billed: Billed) -> list[str]:
-    cost = billed(played)
-    first = bounds(played)[0]
-    busy = played.busy_seconds / played.instance_seconds if played.instance_seconds else 0.0
+def _result_cells(result: DayResult, billed: Billed) -> list[str]:
+    cost = billed(result)
+    first = limits_by_use(result)[0]
+    busy = result.busy_seconds / result.instance_seconds if result.instance_seconds else 0.0
     return [
-        *_waits(played.queued),
-        _seconds(_percentile(played.answered, 95)),
-        f"{max((minute.serving for minute in played.minutes), default=0)}",
-        f"{played.instance_seconds / HOUR:.1f}",
+        *_percentile_cells(result.queue_time),
+        _seconds(_percentile(result.latency, 95)),
+        f"{max((minute.serving for minute in result.minutes), default=0)}",
+        f"{result.instance_seconds / HOUR:.1f}",
         f"{100 * busy:.0f} %",
         f"{cost.total:,.2f}",
         f"{cost.per_thousand:,.2f}",
@@ -94,64 +96,64 @@ def _told(played: Played, billed: Billed) -> list[str]:
     ]
 
 
-def _noise(stage: Stage) -> Iterator[str]:
+def _noise(simulator: Simulator) -> Iterator[str]:
     yield _row(
-        "against a flood",
-        *(f"the others wait, {name}" for name in WAITED),
-        "the noisy one waits, p50",
-        "refused with 429",
+        "protection",
+        *(f"queue time of others {name}" for name in PERCENTILES),
+        "of the noisy owner p50",
+        "answered 429",
     )
     yield _rule(6)
     for run in NOISE:
-        played = stage.play(run)
-        quiet, noisy = _after_noon(played, quiet=True), _after_noon(played, quiet=False)
-        refused = played.count(End.REFUSED)
-        yield _row(run.label, *_waits(quiet), _seconds(_percentile(noisy, 50)), f"{refused:,}")
+        result = simulator.run(run)
+        quiet, noisy = _after_noon(result, quiet=True), _after_noon(result, quiet=False)
+        refused = result.count(End.REJECTED)
+        yield _row(run.label, *_percentile_cells(quiet), _seconds(_percentile(noisy, 50)), f"{refused:,}")
 
 
-def _after_noon(played: Played, *, quiet: bool) -> Floats:
+def _after_noon(result: DayResult, *, quiet: bool) -> Floats:
     """Return the waiting times of previews requested in the half hour from the start of the flood."""
-    time = played.day.arrivals
+    time = result.day.arrivals
     during = (time >= 12 * HOUR) & (time < 12.5 * HOUR)
-    chosen: Floats = played.queued[during & ((played.day.owners != NOISY) == quiet)]
+    chosen: Floats = result.queue_time[during & ((result.day.owners != NOISY_OWNER) == quiet)]
     return chosen
 
 
-def _changes(stage: Stage, billed: Billed) -> Iterator[str]:
-    yield _row("policy", "waits, p50", "p95", "p99", "instance hours", "$ of the day")
+def _changes(simulator: Simulator, billed: Billed) -> Iterator[str]:
+    yield _row("policy", "queue time p50", "p95", "p99", "instance hours", "$ per day")
     yield _rule(6)
     for what, before, now in CHANGES:
         yield _row(f"*{what}*", *[""] * 5)
         for run in (before, now):
-            played = stage.play(run)
-            hours = f"{played.instance_seconds / HOUR:.1f}"
-            yield _row(run.label, *_waits(played.queued), hours, f"{billed(played).total:,.2f}")
+            result = simulator.run(run)
+            hours = f"{result.instance_seconds / HOUR:.1f}"
+            yield _row(run.label, *_percentile_cells(result.queue_time), hours, f"{billed(result).total:,.2f}")
 
 
-def _volumes(stage: Stage, billed: Billed) -> Iterator[str]:
-    bills = [billed(stage.play(run)) for run in VOLUMES]
-    yield _row("dollars a day", *(run.label for run in VOLUMES))
+def _volumes(simulator: Simulator, billed: Billed) -> Iterator[str]:
+    bills = [billed(simulator.run(run)) for run in VOLUMES]
+    yield _row("$ per day", *(run.label for run in VOLUMES))
     yield _rule(1 + len(VOLUMES))
     for item in bills[0].items:
         yield _row(item, *(f"{cost.items[item]:,.2f}" for cost in bills))
-    yield _row("**all**", *(f"**{cost.total:,.2f}**" for cost in bills))
-    yield _row("a month", *(f"{30 * cost.total:,.0f}" for cost in bills))
-    yield _row("a thousand previews", *(f"{cost.per_thousand:,.2f}" if cost.previews else "–" for cost in bills))
-    played = [stage.play(run) for run in VOLUMES]
-    yield _row("*instance hours*", *(f"{one.instance_seconds / HOUR:.1f}" for one in played))
-    yield _row("*waits, p50*", *(_seconds(_percentile(one.queued, 50)) for one in played))
-    yield _row("*waits, p95*", *(_seconds(_percentile(one.queued, 95)) for one in played))
-    yield _row("*waits, p99*", *(_seconds(_percentile(one.queued, 99)) for one in played))
+    yield _row("**total**", *(f"**{cost.total:,.2f}**" for cost in bills))
+    yield _row("$ per month", *(f"{30 * cost.total:,.0f}" for cost in bills))
+    yield _row("$ per 1,000 previews", *(f"{cost.per_thousand:,.2f}" if cost.previews else "–" for cost in bills))
+    result = [simulator.run(run) for run in VOLUMES]
+    yield _row("*instance hours*", *(f"{one.instance_seconds / HOUR:.1f}" for one in result))
+    yield _row("*queue time p50*", *(_seconds(_percentile(one.queue_time, 50)) for one in result))
+    yield _row("*queue time p95*", *(_seconds(_percentile(one.queue_time, 95)) for one in result))
+    yield _row("*queue time p99*", *(_seconds(_percentile(one.queue_time, 99)) for one in result))
 
 
-def _limits(stage: Stage) -> Iterator[str]:
+def _limits(simulator: Simulator) -> Iterator[str]:
     """Scale the busiest day's demand down to the point where each of the default limits is reached."""
-    largest = stage.play(VOLUMES[-1])
-    yield _row("limit", "there is", "1,000,000 a day ask for", "met at about", "raised by")
+    largest = simulator.run(VOLUMES[-1])
+    yield _row("limit", "available", "needed for 1,000,000 a day", "reached at about", "raised by")
     yield _rule(5)
-    for bound in bounds(largest, stage.default_policy()):
-        met = f"{_rounded(len(largest.day) / bound.share):,.0f} a day" if bound.share else "–"
-        yield _row(bound.name, f"{bound.available:,.0f}", f"{bound.asked:,.0f}", met, bound.raised_by)
+    for limit in limits_by_use(largest, simulator.default_policy()):
+        met = f"{_rounded(len(largest.day) / limit.share):,.0f} a day" if limit.share else "–"
+        yield _row(limit.name, f"{limit.available:,.0f}", f"{limit.needed:,.0f}", met, limit.raised_by)
 
 
 def _rounded(number: float) -> float:
@@ -160,7 +162,7 @@ def _rounded(number: float) -> float:
     return float(round(number / digits) * digits)
 
 
-def _waits(seconds: Floats) -> list[str]:
+def _percentile_cells(seconds: Floats) -> list[str]:
     return [_seconds(_percentile(seconds, percent)) for percent in (50, 95, 99)]
 
 

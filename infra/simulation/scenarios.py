@@ -8,8 +8,8 @@ from typing import Any
 
 from infra.simulation import traffic
 from infra.simulation.assumptions import Assumptions, Traffic
-from infra.simulation.play import Played, Setup, play
 from infra.simulation.policy import Metric, Policy, Step, StepScaling
+from infra.simulation.simulated_day import DayResult, Setup, simulate_day
 from infra.simulation.speed import Speed
 from infra.simulation.template import read_policy
 from infra.simulation.traffic import Day
@@ -56,13 +56,13 @@ def _tenfold(given: Traffic) -> Day:
     return traffic.tenfold_peak(given, 20_000)
 
 
-def forgetful_sleep(policy: Policy) -> Policy:
-    """Scale by the messages queued and in flight at the end of a minute alone, as the templates first did."""
+def sleep_without_arrivals(policy: Policy) -> Policy:
+    """Scale by the messages queue_time and in flight at the end of a minute alone, as the templates first did."""
     steps = tuple(
-        replace(step, alarms=tuple(replace(one, metric=_less(one.metric, "sent, ")) for one in step.alarms))
+        replace(step, alarms=tuple(replace(one, metric=_without_term(one.metric, "sent, ")) for one in step.alarms))
         for step in policy.scaling.steps
     )
-    tracking = tuple(replace(one, metric=_less(one.metric, " + 1")) for one in policy.scaling.tracking)
+    tracking = tuple(replace(one, metric=_without_term(one.metric, " + 1")) for one in policy.scaling.tracking)
     return replace(policy, scaling=replace(policy.scaling, steps=steps, tracking=tracking))
 
 
@@ -80,18 +80,18 @@ def _filled(step: StepScaling) -> StepScaling:
     return replace(step, adjustment="ChangeInCapacity", cooldown_seconds=600, steps=more, alarms=alarms)
 
 
-def _less(metric: Metric, part: str) -> Metric:
+def _without_term(metric: Metric, part: str) -> Metric:
     return replace(metric, expression=metric.expression.replace(part, ""))
 
 
 SCENARIOS = (
-    Run("the first preview after a night", _burst(1, 10)),
+    Run("first preview after a night", _burst(1, 10)),
     Run("burst from zero: 30 in a minute", _burst(30, 1)),
     Run("burst from zero: 500 in 10 minutes", _burst(500, 10)),
     Run("steady: 1,000 a day", _steady(1_000)),
     Run("steady: 20,000 a day", _steady(20_000)),
-    Run("10 × peak for an hour at noon, 20,000 a day else", _tenfold),
-    Run("noisy tenant: 5,000 at once, 20,000 a day of 100 others", _noisy, setup=AS_BUILT),
+    Run("tenfold peak for an hour, 20,000 a day", _tenfold),
+    Run("noisy owner: 5,000 at once, 100 others with 20,000 a day", _noisy, setup=AS_BUILT),
 )
 VOLUMES = (
     Run("idle", _burst(0, 1)),
@@ -100,49 +100,47 @@ VOLUMES = (
     Run("1,000,000", _curve(1_000_000), SIZED),
 )
 NOISE = (
-    Run("neither", _noisy),
-    Run("the limit in flight alone", _noisy, setup={"is_limited": True}),
-    Run("the fair queue alone", _noisy, setup={"is_fair": True}),
-    Run("both, as built", _noisy, setup=AS_BUILT),
+    Run("no protection", _noisy),
+    Run("limit on previews in flight only", _noisy, setup={"is_limited": True}),
+    Run("fair queue only", _noisy, setup={"is_fair": True}),
+    Run("both (default)", _noisy, setup=AS_BUILT),
 )
 CHANGES = (
     (
-        "sleeps although somebody comes every minute or two",
-        Run("before: by what waits or is spoken", _steady(1_000), change=forgetful_sleep),
-        Run("now: by what came, too", _steady(1_000)),
+        "one preview every minute or two: scale in",
+        Run("before: by messages waiting and in flight", _steady(1_000), change=sleep_without_arrivals),
+        Run("now: and by messages sent", _steady(1_000)),
     ),
     (
-        "the same, with 20,000 a day",
-        Run("before", _steady(20_000), change=forgetful_sleep),
+        "the same with 20,000 a day",
+        Run("before", _steady(20_000), change=sleep_without_arrivals),
         Run("now", _steady(20_000)),
     ),
     (
-        "the first preview, if `FILL` makes nothing of a series that has no datapoint",
-        Run("before: fills in that no worker runs", _burst(1, 10), change=filled_wake, setup=UNFILLED),
-        Run("now: by what SQS tells alone", _burst(1, 10), setup=UNFILLED),
+        "first preview, if `FILL` does not fill a series without datapoints",
+        Run("before: `FILL` on the number of workers", _burst(1, 10), change=filled_wake, setup=UNFILLED),
+        Run("now: by SQS metrics only", _burst(1, 10), setup=UNFILLED),
     ),
     (
-        "a peak of ten times as much",
-        Run(
-            "before: 8 side by side, BacklogPerWorker 16", _tenfold, {"WorkerBatchSize": 8, "BacklogPerWorker": 16}
-        ),
-        Run("now: 16, BacklogPerWorker 12", _tenfold),
+        "tenfold peak",
+        Run("before: batch of 8, BacklogPerWorker 16", _tenfold, {"WorkerBatchSize": 8, "BacklogPerWorker": 16}),
+        Run("now: batch of 16, BacklogPerWorker 12", _tenfold),
     ),
     (
-        "100,000 a day: asks for more when a worker is full, or before",
-        Run("before: at 16 jobs a worker of 16", _curve(100_000), {"BacklogPerWorker": 16}),
-        Run("now: at 12", _curve(100_000)),
+        "100,000 a day: scale out when workers are full, or earlier",
+        Run("before: at 16 jobs per worker", _curve(100_000), {"BacklogPerWorker": 16}),
+        Run("now: at 12 jobs per worker", _curve(100_000)),
     ),
     (
-        "the first preview after six hours without an access to the queue",
-        Run("before: nobody touches it", _burst(1, 10), setup={"queue_is_kept_active": False}),
-        Run("now: the sweep asks for its length every minute", _burst(1, 10)),
+        "first preview after six hours without access to the queue",
+        Run("before: no access", _burst(1, 10), setup={"queue_is_kept_active": False}),
+        Run("now: the sweeper reads its length every minute", _burst(1, 10)),
     ),
 )
 CHOICES = (
-    Run("as it comes", _curve(20_000)),
+    Run("defaults", _curve(20_000)),
     Run("Spot", _curve(20_000), {"Spot": "on"}),
-    Run("one worker always (MinWorkers 1)", _curve(20_000), {"MinWorkers": 1}),
+    Run("MinWorkers 1", _curve(20_000), {"MinWorkers": 1}),
     Run("BacklogPerWorker 8", _curve(20_000), {"BacklogPerWorker": 8}),
     Run("WorkerBatchSize 32, BacklogPerWorker 24", _curve(20_000), {"WorkerBatchSize": 32, "BacklogPerWorker": 24}),
 )
@@ -150,13 +148,13 @@ SPEEDS = tuple(Run(f"× {factor:g}", _curve(100_000), SIZED, speed=factor) for f
 
 
 @dataclass(slots=True)
-class Stage:
+class Simulator:
     """Simulates runs, each once."""
 
     root: Path
     assumptions: Assumptions
     speed: Speed
-    played: dict[int, Played] = field(default_factory=dict)
+    results: dict[int, DayResult] = field(default_factory=dict)
     read: dict[tuple[tuple[str, Any], ...], Policy] = field(default_factory=dict)
 
     def default_policy(self) -> Policy:
@@ -169,10 +167,10 @@ class Stage:
             self.read[key] = read_policy(self.root, parameters)
         return self.read[key]
 
-    def play(self, run: Run) -> Played:
+    def run(self, run: Run) -> DayResult:
         """Simulate a run, or return its cached results."""
-        if id(run) not in self.played:
+        if id(run) not in self.results:
             policy = run.change(self._read(run.parameters))
             setup = Setup(policy, self.assumptions, self.speed.times(run.speed), **run.setup)
-            self.played[id(run)] = play(run.make_day(self.assumptions.traffic), setup)
-        return self.played[id(run)]
+            self.results[id(run)] = simulate_day(run.make_day(self.assumptions.traffic), setup)
+        return self.results[id(run)]

@@ -259,8 +259,8 @@ def _variables(function: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _throttle(resources: Resources) -> float | None:
-    for stage in resources.of("AWS::ApiGatewayV2::Stage"):
-        if "http" in stage.template.lower():
-            limit = stage.properties.get("DefaultRouteSettings", {}).get("ThrottlingRateLimit")
+    for simulator in resources.of("AWS::ApiGatewayV2::Simulator"):
+        if "http" in simulator.template.lower():
+            limit = simulator.properties.get("DefaultRouteSettings", {}).get("ThrottlingRateLimit")
             return None if limit is None else float(limit)
     return None

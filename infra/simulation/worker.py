@@ -39,7 +39,7 @@ class Worker:
         return self._slots - len(self._ends) if self.is_receiving else 0
 
     @property
-    def in_hand(self) -> int:
+    def running_jobs(self) -> int:
         """The number of jobs in progress."""
         return len(self._ends)
 

@@ -27,10 +27,10 @@ def test_alarm_is_documented(name: str) -> None:
 @pytest.mark.parametrize(
     ("ours", "theirs"),
     [
-        ("dollars a day", "**all**"),
-        ("dollars a month", "a month"),
+        ("dollars a day", "**total**"),
+        ("dollars a month", "$ per month"),
         ("of it GPU instances, a day", "GPU instances"),
-        ("dollars per 1,000 previews", "a thousand previews"),
+        ("dollars per 1,000 previews", "$ per 1,000 previews"),
     ],
 )
 def test_costs_match_simulation(ours: str, theirs: str) -> None:

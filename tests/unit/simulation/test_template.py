@@ -10,7 +10,7 @@ import yaml
 from infra.simulation.autoscaling import Readings, is_on
 from infra.simulation.cloudformation import Resolver, unrolled
 from infra.simulation.policy import Alarm, Policy, Step
-from infra.simulation.scenarios import filled_wake, forgetful_sleep
+from infra.simulation.scenarios import filled_wake, sleep_without_arrivals
 from infra.simulation.template import NotInTemplate, read_policy
 from pipeline.settings import Settings
 
@@ -100,8 +100,8 @@ def test_policy_uses_settings() -> None:
 
 def test_earlier_policies_differ() -> None:
     now = read_policy(ROOT)
-    assert forgetful_sleep(now).scaling.steps != now.scaling.steps
-    assert forgetful_sleep(now).scaling.tracking != now.scaling.tracking
+    assert sleep_without_arrivals(now).scaling.steps != now.scaling.steps
+    assert sleep_without_arrivals(now).scaling.tracking != now.scaling.tracking
     assert filled_wake(now).scaling.steps != now.scaling.steps
 
 

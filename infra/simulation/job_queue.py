@@ -7,7 +7,7 @@ from typing import Protocol
 NOISY_SHARE = 2.0  # AWS does not document when a tenant is noisy; here: at twice its fair share
 
 
-class Line(Protocol):
+class JobQueue(Protocol):
     """A queue of jobs, identified by number."""
 
     def __len__(self) -> int: ...
@@ -15,14 +15,14 @@ class Line(Protocol):
     def put(self, job: int) -> None:
         """Add a job to the queue, or return one to it."""
 
-    def take(self) -> int | None:
+    def receive(self) -> int | None:
         """Remove and return the next job; None if there is none."""
 
-    def leave(self, job: int) -> None:
+    def delete(self, job: int) -> None:
         """Record that a received job is no longer in flight."""
 
 
-class Fifo:
+class FifoQueue:
     """First in, first out, which approximates a queue without message groups."""
 
     def __init__(self) -> None:
@@ -32,19 +32,19 @@ class Fifo:
         return len(self._waiting)
 
     def put(self, job: int) -> None:
-        """See `Line.put`."""
+        """See `JobQueue.put`."""
         self._waiting.append(job)
 
-    def take(self) -> int | None:
-        """See `Line.take`."""
+    def receive(self) -> int | None:
+        """See `JobQueue.receive`."""
         return self._waiting.popleft() if self._waiting else None
 
-    def leave(self, job: int) -> None:
-        """See `Line.leave`."""
+    def delete(self, job: int) -> None:
+        """See `JobQueue.delete`."""
 
 
-class Fair:
-    """An SQS fair queue: while one owner has far more than its share in flight, the others are served first."""
+class FairQueue:
+    """An SQS fair queue: if one owner has far more than its share in flight, other owners are served first."""
 
     def __init__(self, owners: Sequence[int]) -> None:
         self._owners = owners
@@ -56,12 +56,12 @@ class Fair:
         return self._count
 
     def put(self, job: int) -> None:
-        """See `Line.put`."""
+        """See `JobQueue.put`."""
         self._waiting.setdefault(self._owners[job], deque()).append(job)
         self._count += 1
 
-    def take(self) -> int | None:
-        """See `Line.take`."""
+    def receive(self) -> int | None:
+        """See `JobQueue.receive`."""
         if not self._count:
             return None
         owner = self._next_owner()
@@ -73,8 +73,8 @@ class Fair:
         self._count -= 1
         return job
 
-    def leave(self, job: int) -> None:
-        """See `Line.leave`."""
+    def delete(self, job: int) -> None:
+        """See `JobQueue.delete`."""
         owner = self._owners[job]
         self._in_flight[owner] -= 1
         if not self._in_flight[owner]:
@@ -88,22 +88,22 @@ class Fair:
         return min(quiet or self._waiting, key=lambda owner: self._waiting[owner][0])
 
 
-class Door:
+class InFlightLimit:
     """Limits an owner's previews in flight; None: no limit."""
 
     def __init__(self, owners: Sequence[int], limit: int | None) -> None:
         self._owners = owners
         self._limit = limit
-        self._inside = Counter[int]()
+        self._in_flight = Counter[int]()
 
-    def enter(self, job: int) -> bool:
-        """Admit a preview and return True, or refuse it, as the API does with 429."""
+    def admit(self, job: int) -> bool:
+        """Admit a preview and return True, or reject it (429) and return False."""
         owner = self._owners[job]
-        if self._limit is not None and self._inside[owner] >= self._limit:
+        if self._limit is not None and self._in_flight[owner] >= self._limit:
             return False
-        self._inside[owner] += 1
+        self._in_flight[owner] += 1
         return True
 
-    def leave(self, job: int) -> None:
+    def release(self, job: int) -> None:
         """Record the end of a preview."""
-        self._inside[self._owners[job]] -= 1
+        self._in_flight[self._owners[job]] -= 1

@@ -10,7 +10,7 @@ import simpy
 from infra.simulation.assumptions import Assumptions
 from infra.simulation.autoscaling import Autoscaler, Readings, Sample
 from infra.simulation.fleet import Fleet, Process
-from infra.simulation.line import Door, Fair, Fifo, Line
+from infra.simulation.job_queue import FairQueue, FifoQueue, InFlightLimit, JobQueue
 from infra.simulation.policy import Policy
 from infra.simulation.published import Published
 from infra.simulation.speed import Speed
@@ -23,9 +23,9 @@ LONGEST_TAIL = 12 * HOUR
 class End(IntEnum):
     """The end of a preview."""
 
-    NOT_YET = 0
-    SPOKEN = 1
-    REFUSED = 2
+    PENDING = 0
+    COMPLETED = 1
+    REJECTED = 2
     """Refused with 429: its owner had too many in flight."""
     EXPIRED = 3
     """Its deadline passed before a worker received it."""
@@ -56,22 +56,22 @@ class Minute:
 
     time: float
     waiting: int
-    in_hand: int
+    running_jobs: int
     desired: int
     serving: int
     instances: int
 
 
 @dataclass(frozen=True, slots=True)
-class Played:
+class DayResult:
     """The results of a day."""
 
     day: Day
     setup: Setup
     ends: Integers
-    queued: Floats
+    queue_time: Floats
     """Seconds from the request until a worker received it; NaN where none did."""
-    answered: Floats
+    latency: Floats
     """Seconds from the request until its audio was complete; NaN where it never was."""
     minutes: tuple[Minute, ...]
     gpu_seconds: float
@@ -88,12 +88,12 @@ class Played:
         return int(np.count_nonzero(self.ends == end))
 
 
-def play(day: Day, setup: Setup) -> Played:
+def simulate_day(day: Day, setup: Setup) -> DayResult:
     """Simulate a day, and beyond it until every job has ended and the service has scaled in."""
-    return _Play(day, setup).run()
+    return _Simulation(day, setup).run()
 
 
-class _Play:
+class _Simulation:
     def __init__(self, day: Day, setup: Setup) -> None:
         self.day = day
         self.setup = setup
@@ -106,47 +106,49 @@ class _Play:
         self.silent_until = 0.0  # until then the queue, inactive before, has no metrics
         owners = self.day.owners.tolist()
         self.random = np.random.default_rng(SEED + 3)
-        self.line: Line = Fair(owners) if self.setup.is_fair else Fifo()
-        self.door = Door(owners, self.setup.policy.limits.previews_in_flight if self.setup.is_limited else None)
+        self.queue: JobQueue = FairQueue(owners) if self.setup.is_fair else FifoQueue()
+        self.in_flight = InFlightLimit(
+            owners, self.setup.policy.limits.previews_in_flight if self.setup.is_limited else None
+        )
         self.frames = self.day.frames.tolist()
         self.arrivals = self.day.arrivals.tolist()
-        self.ends = [int(End.NOT_YET)] * len(self.day)
-        self.queued = [math.nan] * len(self.day)
-        self.answered = [math.nan] * len(self.day)
-        self.left = len(self.day)
+        self.ends = [int(End.PENDING)] * len(self.day)
+        self.queue_time = [math.nan] * len(self.day)
+        self.latency = [math.nan] * len(self.day)
+        self.pending = len(self.day)
         scaling, aws = self.setup.policy.scaling, self.setup.assumptions.aws
-        self.fleet = Fleet(self.env, scaling, aws, self._hire, self._dismiss, self.random)
+        self.fleet = Fleet(self.env, scaling, aws, self._start_worker, self._stop_worker, self.random)
         self.autoscaler = Autoscaler(scaling, aws)
         self.published = Published(aws, np.random.default_rng(SEED + 4))
 
-    def run(self) -> Played:
+    def run(self) -> DayResult:
         self.env.process(self._arrive())
         self.env.process(self._scale())
         while not self._is_over() and self.env.now < DAY + LONGEST_TAIL:
             self.env.run(until=self.env.now + 300)
-        return self._played()
+        return self._result()
 
     def _is_over(self) -> bool:
-        return not self.left and self.fleet.instances.count <= self.setup.policy.scaling.min_tasks
+        return not self.pending and self.fleet.instances.count <= self.setup.policy.scaling.min_tasks
 
     def _arrive(self) -> Process:
         env = self.env
         for job, time in enumerate(self.arrivals):
             if time > env.now:
                 yield env.timeout(time - env.now)
-            self._ask(job)
+            self._request(job)
 
-    def _ask(self, job: int) -> None:
-        if not self.door.enter(job):
-            self._end(job, End.REFUSED)
+    def _request(self, job: int) -> None:
+        if not self.in_flight.admit(job):
+            self._end(job, End.REJECTED)
             return
         self._access_queue()
         self.sent += 1
-        self.line.put(job)
+        self.queue.put(job)
         self._offer()
 
     def _offer(self) -> None:
-        """Deliver queued jobs to polling workers, chosen at random."""
+        """Deliver queue_time jobs to polling workers, chosen at random."""
         count = len(self.workers)
         if not count:
             return
@@ -155,49 +157,49 @@ class _Play:
             worker = self.workers[(first + number) % count]
             if worker.room > 0:
                 self._receive(worker)
-                if not len(self.line):
+                if not len(self.queue):
                     return
 
     def _receive(self, worker: Worker) -> None:
         batch: list[tuple[int, int]] = []
-        while len(batch) < worker.room and (job := self.line.take()) is not None:
+        while len(batch) < worker.room and (job := self.queue.receive()) is not None:
             waited = self.env.now - self.arrivals[job]
-            self.queued[job] = waited
+            self.queue_time[job] = waited
             if waited > self.setup.policy.limits.job_deadline_seconds:
-                self.line.leave(job)
-                self.door.leave(job)
+                self.queue.delete(job)
+                self.in_flight.release(job)
                 self._end(job, End.EXPIRED)
             else:
                 batch.append((job, self.frames[job]))
         if batch:
             worker.begin(batch)
 
-    def _on_spoken(self, worker: Worker, jobs: list[int]) -> None:
+    def _on_completed(self, worker: Worker, jobs: list[int]) -> None:
         for job in jobs:
-            self.answered[job] = self.env.now - self.arrivals[job] + self.setup.assumptions.aws.io_seconds
-            self.line.leave(job)
-            self.door.leave(job)
-            self._end(job, End.SPOKEN)
-        if len(self.line):
+            self.latency[job] = self.env.now - self.arrivals[job] + self.setup.assumptions.aws.io_seconds
+            self.queue.delete(job)
+            self.in_flight.release(job)
+            self._end(job, End.COMPLETED)
+        if len(self.queue):
             self._receive(worker)
 
     def _end(self, job: int, end: End) -> None:
         self.ends[job] = int(end)
-        self.left -= 1
+        self.pending -= 1
 
-    def _hire(self) -> Worker:
+    def _start_worker(self) -> Worker:
         batch_size = self.setup.policy.scaling.batch_size
-        worker = Worker(self.env, self.setup.speed, batch_size, self._on_spoken)
+        worker = Worker(self.env, self.setup.speed, batch_size, self._on_completed)
         self.workers.append(worker)
         self._receive(worker)
         return worker
 
-    def _dismiss(self, worker: Worker, unfinished: list[int]) -> None:
+    def _stop_worker(self, worker: Worker, unfinished: list[int]) -> None:
         self.workers.remove(worker)
         self.busy_seconds += worker.busy_seconds
         for job in unfinished:
-            self.line.leave(job)
-            self.line.put(job)
+            self.queue.delete(job)
+            self.queue.put(job)
         self._offer()
 
     def _access_queue(self) -> None:
@@ -221,10 +223,17 @@ class _Play:
                 self.fleet.set_desired(wanted)
 
     def _note_minute(self) -> None:
-        in_hand = sum(worker.in_hand for worker in self.workers)
+        running_jobs = sum(worker.running_jobs for worker in self.workers)
         fleet = self.fleet
         self.minutes.append(
-            Minute(self.env.now, len(self.line), in_hand, fleet.desired, fleet.serving.count, fleet.instances.count)
+            Minute(
+                self.env.now,
+                len(self.queue),
+                running_jobs,
+                fleet.desired,
+                fleet.serving.count,
+                fleet.instances.count,
+            )
         )
         if self.workers:
             self.last_access = self.env.now
@@ -237,19 +246,19 @@ class _Play:
         sample = {"CPUUtilization:SampleCount": float(running)} if running else {}
         if self.env.now < self.silent_until:
             return sample
-        queue = {"NumberOfMessagesSent": sent, "ApproximateNumberOfMessagesNotVisible": minute.in_hand}
+        queue = {"NumberOfMessagesSent": sent, "ApproximateNumberOfMessagesNotVisible": minute.running_jobs}
         if not self.setup.reports_zeros:
             queue = {name: count for name, count in queue.items() if count}
         queue["ApproximateNumberOfMessagesVisible"] = minute.waiting
         return sample | {name: float(count) for name, count in queue.items()}
 
-    def _played(self) -> Played:
-        return Played(
+    def _result(self) -> DayResult:
+        return DayResult(
             day=self.day,
             setup=self.setup,
             ends=np.array(self.ends, np.int64),
-            queued=np.array(self.queued),
-            answered=np.array(self.answered),
+            queue_time=np.array(self.queue_time),
+            latency=np.array(self.latency),
             minutes=tuple(self.minutes),
             gpu_seconds=self.fleet.serving.seconds,
             busy_seconds=self.busy_seconds + sum(worker.busy_seconds for worker in self.workers),

@@ -14,10 +14,10 @@ import simpy
 from infra.simulation import traffic
 from infra.simulation.assumptions import load_assumptions, load_prices
 from infra.simulation.cost import bill
-from infra.simulation.limits import bounds, busiest_rate, most_waiting_functions
-from infra.simulation.line import Door, Fair, Fifo
-from infra.simulation.play import End, Played, Setup, play
+from infra.simulation.job_queue import FairQueue, FifoQueue, InFlightLimit
+from infra.simulation.limits import busiest_rate, limits_by_use, most_waiting_functions
 from infra.simulation.policy import Policy
+from infra.simulation.simulated_day import DayResult, End, Setup, simulate_day
 from infra.simulation.speed import Speed, load_speed
 from infra.simulation.template import read_policy
 from infra.simulation.traffic import HOUR, Day
@@ -35,9 +35,9 @@ def policy_with(parameters: tuple[tuple[str, Any], ...] = ()) -> Policy:
     return read_policy(ROOT, dict(parameters))
 
 
-def played(day: Day, parameters: dict[str, Any] | None = None, *, speed: float = 1, **setup: Any) -> Played:
+def simulate(day: Day, parameters: dict[str, Any] | None = None, *, speed: float = 1, **setup: Any) -> DayResult:
     policy = policy_with(tuple((parameters or {}).items()))
-    return play(day, Setup(policy, ASSUMPTIONS, SPEED.times(speed), **setup))
+    return simulate_day(day, Setup(policy, ASSUMPTIONS, SPEED.times(speed), **setup))
 
 
 def burst(count: int = 300) -> Day:
@@ -64,33 +64,33 @@ def cold_start_seconds() -> float:
     ids=["burst", "steady", "fair and limited", "fair"],
 )
 def test_preview_ends_in_one_way(day: Day, setup: dict[str, Any]) -> None:
-    result = played(day, **setup)
-    assert result.count(End.NOT_YET) == 0
+    result = simulate(day, **setup)
+    assert result.count(End.PENDING) == 0
     assert sum(result.count(end) for end in End) == len(day)
-    assert np.isfinite(result.answered[result.ends == End.SPOKEN]).all()
-    assert np.isnan(result.answered[result.ends != End.SPOKEN]).all()
-    assert result.minutes[-1].waiting == result.minutes[-1].in_hand == 0
+    assert np.isfinite(result.latency[result.ends == End.COMPLETED]).all()
+    assert np.isnan(result.latency[result.ends != End.COMPLETED]).all()
+    assert result.minutes[-1].waiting == result.minutes[-1].running_jobs == 0
 
 
 def test_play_is_deterministic() -> None:
-    one, other = played(burst()), played(burst())
-    assert np.array_equal(one.answered, other.answered)
+    one, other = simulate(burst()), simulate(burst())
+    assert np.array_equal(one.latency, other.latency)
     assert one.instance_seconds == other.instance_seconds
 
 
 def test_first_preview_waits_for_cold_start() -> None:
-    result = played(burst())
-    assert result.queued[0] >= cold_start_seconds()
-    assert cold_start_seconds() < result.queued[0] < 10 * 60
+    result = simulate(burst())
+    assert result.queue_time[0] >= cold_start_seconds()
+    assert cold_start_seconds() < result.queue_time[0] < 10 * 60
 
 
 def test_min_workers_avoids_cold_start() -> None:
-    assert played(burst(20), {"MinWorkers": 1}).queued[0] == 0
+    assert simulate(burst(20), {"MinWorkers": 1}).queue_time[0] == 0
 
 
 def test_inactive_queue_delays_start() -> None:
-    touched, forgotten = played(burst(1)), played(burst(1), queue_is_kept_active=False)
-    more = forgotten.queued[0] - touched.queued[0]
+    touched, forgotten = simulate(burst(1)), simulate(burst(1), queue_is_kept_active=False)
+    more = forgotten.queue_time[0] - touched.queue_time[0]
     assert 0 < more <= ASSUMPTIONS.aws.inactive_queue_lag_seconds + 60
 
 
@@ -98,30 +98,30 @@ def test_inactive_queue_delays_start() -> None:
 @pytest.mark.parametrize("reports_zeros", [True, False])
 @pytest.mark.parametrize("count", [1, 300])
 def test_workers_start_with_any_aws_reading(fills_empty_series: bool, reports_zeros: bool, count: int) -> None:
-    result = played(burst(count), fills_empty_series=fills_empty_series, reports_zeros=reports_zeros)
-    assert result.count(End.SPOKEN) == count
-    assert cold_start_seconds() < result.queued[0] < 10 * 60
+    result = simulate(burst(count), fills_empty_series=fills_empty_series, reports_zeros=reports_zeros)
+    assert result.count(End.COMPLETED) == count
+    assert cold_start_seconds() < result.queue_time[0] < 10 * 60
     assert result.minutes[-1].instances == 0
 
 
 def test_more_gpus_reduce_waiting() -> None:
     peak = traffic.tenfold_peak(ASSUMPTIONS.traffic, 4_000)
-    few, many = (played(peak, {"MinWorkers": count, "MaxWorkers": count}, speed=0.4) for count in (1, 3))
-    fast = played(peak, {"MinWorkers": 1, "MaxWorkers": 1}, speed=1.6)
-    assert few.queued.max() > 60
+    few, many = (simulate(peak, {"MinWorkers": count, "MaxWorkers": count}, speed=0.4) for count in (1, 3))
+    fast = simulate(peak, {"MinWorkers": 1, "MaxWorkers": 1}, speed=1.6)
+    assert few.queue_time.max() > 60
     for better in (many, fast):
-        assert better.queued.mean() <= few.queued.mean()
-        assert np.percentile(better.answered, 99) <= np.percentile(few.answered, 99)
+        assert better.queue_time.mean() <= few.queue_time.mean()
+        assert np.percentile(better.latency, 99) <= np.percentile(few.latency, 99)
 
 
 def test_expired_jobs_are_not_synthesized() -> None:
-    result = played(burst(600), {"MaxWorkers": 1}, speed=0.015)
+    result = simulate(burst(600), {"MaxWorkers": 1}, speed=0.015)
     assert result.count(End.EXPIRED) > 0
-    assert result.queued[result.ends == End.SPOKEN].max() <= 3600
+    assert result.queue_time[result.ends == End.COMPLETED].max() <= 3600
 
 
 def test_idle_gpus_are_stopped() -> None:
-    result = played(burst())
+    result = simulate(burst())
     assert result.minutes[-1].instances == 0
     assert result.most_instances <= policy_with().scaling.max_tasks
     assert result.busy_seconds <= result.gpu_seconds <= result.instance_seconds
@@ -129,22 +129,22 @@ def test_idle_gpus_are_stopped() -> None:
 
 def test_regular_jobs_keep_worker_running() -> None:
     times = np.arange(9 * HOUR, 12 * HOUR, 120.0)
-    result = played(traffic.make_day("now and then", times, ASSUMPTIONS.traffic))
+    result = simulate(traffic.make_day("now and then", times, ASSUMPTIONS.traffic))
     settled = result.day.arrivals > 9.5 * HOUR
-    assert result.queued[settled].max() == 0
+    assert result.queue_time[settled].max() == 0
 
 
 def test_small_burst_uses_few_gpus() -> None:
-    result = played(traffic.burst_from_zero(ASSUMPTIONS.traffic, 30, 1), {"MaxWorkers": 24})
+    result = simulate(traffic.burst_from_zero(ASSUMPTIONS.traffic, 30, 1), {"MaxWorkers": 24})
     assert result.most_instances <= 3
 
 
 def test_spot_interruptions_lose_no_job() -> None:
     often = ASSUMPTIONS.aws.model_copy(update={"spot_interruptions_per_instance_hour": 6.0})
     setup = Setup(policy_with((("Spot", "on"),)), ASSUMPTIONS.model_copy(update={"aws": often}), SPEED)
-    result = play(traffic.steady(ASSUMPTIONS.traffic, 3_000), setup)
+    result = simulate_day(traffic.steady(ASSUMPTIONS.traffic, 3_000), setup)
     assert result.interruptions > 5
-    assert result.count(End.SPOKEN) == len(result.day)
+    assert result.count(End.COMPLETED) == len(result.day)
 
 
 # tenants
@@ -152,47 +152,47 @@ def test_spot_interruptions_lose_no_job() -> None:
 
 def test_fair_queue_protects_other_owners() -> None:
     def others_wait(**setup: Any) -> float:
-        result = played(FLOOD, {"MinWorkers": 1, "MaxWorkers": 1}, **setup)
+        result = simulate(FLOOD, {"MinWorkers": 1, "MaxWorkers": 1}, **setup)
         after = (FLOOD.arrivals > 12 * HOUR) & (FLOOD.arrivals < 12.5 * HOUR) & (FLOOD.owners != 0)
-        return float(np.percentile(result.queued[after], 95))
+        return float(np.percentile(result.queue_time[after], 95))
 
     bare, fair, both = others_wait(), others_wait(is_fair=True), others_wait(is_fair=True, is_limited=True)
     assert both <= fair < bare / 2
 
 
 def test_door_limits_per_owner() -> None:
-    door = Door([0, 0, 1], 1)
-    assert [door.enter(job) for job in (0, 1, 2)] == [True, False, True]
-    door.leave(0)
-    assert door.enter(1)
+    limit = InFlightLimit([0, 0, 1], 1)
+    assert [limit.admit(job) for job in (0, 1, 2)] == [True, False, True]
+    limit.release(0)
+    assert limit.admit(1)
 
 
-@pytest.mark.parametrize("make", [lambda _: Fifo(), Fair])
-def test_queue_returns_each_job_once(make: Callable[[list[int]], Fifo | Fair]) -> None:
+@pytest.mark.parametrize("make", [lambda _: FifoQueue(), FairQueue])
+def test_queue_returns_each_job_once(make: Callable[[list[int]], FifoQueue | FairQueue]) -> None:
     owners = [job % 3 for job in range(30)]
-    line = make(owners)
+    queue = make(owners)
     for job in range(30):
-        line.put(job)
-    taken = [line.take() for _ in range(30)]
+        queue.put(job)
+    taken = [queue.receive() for _ in range(30)]
     assert sorted(job for job in taken if job is not None) == list(range(30))
-    assert (line.take(), len(line)) == (None, 0)
+    assert (queue.receive(), len(queue)) == (None, 0)
 
 
 def test_fair_queue_prefers_idle_owners() -> None:
     owners = [0] * 20 + [1, 2]
-    line = Fair(owners)
+    queue = FairQueue(owners)
     for job in range(10):
-        line.put(job)
-    assert [line.take() for _ in range(8)] == list(range(8))
+        queue.put(job)
+    assert [queue.receive() for _ in range(8)] == list(range(8))
     for job in range(10, 22):
-        line.put(job)
-    assert [line.take(), line.take(), line.take()] == [20, 21, 8]
+        queue.put(job)
+    assert [queue.receive(), queue.receive(), queue.receive()] == [20, 21, 8]
 
 
 # one worker
 
 
-def spoken_at(frames: list[int], speed: Speed, slots: int = 8) -> list[float]:
+def completion_times(frames: list[int], speed: Speed, slots: int = 8) -> list[float]:
     env = simpy.Environment()
     at = [math.nan] * len(frames)
 
@@ -208,9 +208,9 @@ def spoken_at(frames: list[int], speed: Speed, slots: int = 8) -> list[float]:
 
 def test_frame_duration_depends_on_batch() -> None:
     speed = Speed("some", base=0.1, per_stream=0.01, source="")
-    assert spoken_at([10], speed) == pytest.approx([10 * 0.11])
+    assert completion_times([10], speed) == pytest.approx([10 * 0.11])
     # Ten frames of both, and ten more of the longer one alone.
-    assert spoken_at([10, 20], speed) == pytest.approx([10 * 0.12, 10 * 0.12 + 10 * 0.11])
+    assert completion_times([10, 20], speed) == pytest.approx([10 * 0.12, 10 * 0.12 + 10 * 0.11])
 
 
 def test_load_speed_prefers_gpu_measurement(tmp_path: Path) -> None:
@@ -241,7 +241,7 @@ def test_traffic_matches_parameters() -> None:
 
 
 def test_bill_total() -> None:
-    result = played(burst())
+    result = simulate(burst())
     cost = bill(result, PRICES, 8)
     assert cost.total == pytest.approx(sum(cost.items.values()))
     assert cost.per_thousand == pytest.approx(cost.total / 0.3)
@@ -251,17 +251,17 @@ def test_bill_total() -> None:
 
 
 def test_bill_of_idle_day() -> None:
-    cost = bill(played(burst(0)), PRICES, 8)
+    cost = bill(simulate(burst(0)), PRICES, 8)
     assert cost.items["GPU instances"] == 0
     assert 0 < cost.total < 1
 
 
 def test_waiting_functions_are_counted() -> None:
-    result = played(burst(100))
-    fewer = replace(result, answered=np.full(100, 1.0))
+    result = simulate(burst(100))
+    fewer = replace(result, latency=np.full(100, 1.0))
     assert most_waiting_functions(fewer) < most_waiting_functions(result) <= 100
 
 
 def test_bounds_sorted_by_share() -> None:
-    shares = [bound.share for bound in bounds(played(burst()))]
+    shares = [limit.share for limit in limits_by_use(simulate(burst()))]
     assert shares == sorted(shares, reverse=True)
