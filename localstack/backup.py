@@ -10,7 +10,7 @@ import sys
 import tarfile
 from pathlib import Path
 
-import environments.repository  # noqa: F401  (makes the packages importable)
+import environments  # noqa: F401  (makes the packages importable)
 from embedded.storage.data_folder import lock_of, make_private
 from filelock import Timeout
 from supervision.local_settings import load_local_settings

@@ -14,12 +14,12 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import environments.repository  # noqa: F401  (makes the packages importable)
+import environments  # noqa: F401  (makes the packages importable)
 import structlog
 from embedded import configuration
 from embedded.configuration import ACCOUNT, HOST
 from embedded.storage.data_folder import AwsCredentials, new_credentials, write_private
-from environments.repository import LOCALSTACK, ROOT
+from environments import LOCALSTACK, ROOT
 from environments.venvs import LOCKS, EnvironmentFailed, ensure
 from supervision.ports import PortUnavailable, free_port
 from supervision.processes import ChildProcess, Program, StartFailed, responds

@@ -5,7 +5,7 @@ If the environment configures other storage, that is used, as by `make run`.
 
 import sys
 
-import environments.repository  # noqa: F401  (makes the packages importable)
+import environments  # noqa: F401  (makes the packages importable)
 from embedded.running_store import use_running_store
 from supervision.local_settings import load_local_settings
 

@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import environments.repository  # noqa: F401  (makes the packages importable)
+import environments  # noqa: F401  (makes the packages importable)
 from environments.venvs import LOCKS, EnvironmentFailed, ensure
 from localstack_client.config import get_service_endpoint
 from supervision.lifecycle import run_until_stopped

@@ -3,7 +3,7 @@
 import asyncio
 from datetime import timedelta
 
-import environments.repository  # noqa: F401  (makes the packages importable)
+import environments  # noqa: F401  (makes the packages importable)
 import structlog
 from embedded.running_store import use_running_store_unless_configured
 from provisioning.recovery import outcomes_since, send_event

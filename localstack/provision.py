@@ -3,7 +3,7 @@
 import asyncio
 import sys
 
-import environments.repository  # noqa: F401  (makes the packages importable)
+import environments  # noqa: F401  (makes the packages importable)
 from embedded.running_store import use_running_store_unless_configured
 from provisioning.provision import provision
 

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any
 
-import environments.repository  # noqa: F401  (makes the packages importable)
+import environments  # noqa: F401  (makes the packages importable)
 import structlog
 from embedded.running_store import use_running_store_unless_configured
 from supervision.lifecycle import report_ready, run_until_stopped

@@ -4,7 +4,7 @@ import asyncio
 from datetime import datetime
 from typing import Any
 
-import environments.repository  # noqa: F401  (makes the packages importable)
+import environments  # noqa: F401  (makes the packages importable)
 import structlog
 from embedded.running_store import use_running_store_unless_configured
 from supervision.lifecycle import report_ready, run_until_stopped

@@ -1,9 +1,12 @@
 """Runs everything on one machine, with one command: `python localstack/supervisor.py`, or `make run`.
 
+With `--store-only` it runs only the embedded S3 and SQS, for services in separate containers.
+
 Starts the embedded AWS (unless the environment configures another), provisions it, starts the services as separate
 processes, restarts those that end, and stops them all when it is stopped, or killed.
 """
 
+import argparse
 import asyncio
 import os
 import shutil
@@ -14,7 +17,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import environments.repository  # noqa: F401  (makes the packages importable)
+import environments  # noqa: F401  (makes the packages importable)
 import structlog
 from embedded import configuration
 from embedded.storage import connection_file
@@ -27,7 +30,7 @@ from embedded.storage.data_folder import (
     run_folder_of,
 )
 from embedded.storage.lost_files import restart_when_files_are_lost
-from environments.repository import LOCALSTACK
+from environments import LOCALSTACK
 from environments.venvs import EnvironmentFailed
 from provisioning.monitor import provision_again_when_lost
 from provisioning.provision import provision
@@ -77,6 +80,11 @@ def services(settings: Settings, run_folder: Path) -> list[Program]:
         local_program("pump", run_folder),
         local_program("schedule", run_folder),
     ]
+
+
+def no_services(_settings: Settings, _run_folder: Path) -> Sequence[Program]:
+    """Return no programs, for `--store-only`."""
+    return []
 
 
 def local_program(name: str, run_folder: Path) -> Program:
@@ -259,4 +267,6 @@ Ctrl-C stops everything.
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--store-only", action="store_true", help="run only the embedded S3 and SQS")
+    sys.exit(main(no_services if parser.parse_args().store_only else services))

@@ -10,7 +10,7 @@ from pathlib import Path
 import structlog
 from filelock import FileLock
 
-from environments.repository import ROOT
+from environments import ROOT
 
 log = structlog.get_logger()
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from environments.repository import ROOT
+from environments import ROOT
 from pydantic import Field, field_validator
 from pydantic_settings import SettingsConfigDict
 

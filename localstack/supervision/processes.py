@@ -14,7 +14,7 @@ from typing import Any
 
 import aiohttp
 import structlog
-from environments.repository import ROOT
+from environments import ROOT
 
 from pipeline.errors import Unavailable
 from pipeline.ids import utc_now

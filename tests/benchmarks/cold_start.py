@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
-from environments.repository import ROOT
+from environments import ROOT
 from environments.venvs import LOCKS, ensure
 from supervision.ports import free_port
 

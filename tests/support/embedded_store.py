@@ -14,7 +14,7 @@ import httpx
 from botocore.config import Config
 from embedded import configuration
 from embedded.storage.data_folder import AwsCredentials, new_credentials
-from environments.repository import LOCALSTACK, ROOT
+from environments import LOCALSTACK, ROOT
 from environments.venvs import LOCKS, ensure
 from supervision.ports import free_port
 
