@@ -11,7 +11,7 @@ from pipeline.settings import Settings
 SETTINGS = Settings(bucket="my-bucket", voices_bucket=None, aws_region="eu-west-1")
 
 
-def test_a_live_run_is_found_with_its_names(tmp_path: Path) -> None:
+def test_connection_of_live_run(tmp_path: Path) -> None:
     with lock_of(tmp_path):
         write(tmp_path, 4567, SETTINGS)
         found = read(tmp_path)
@@ -21,18 +21,18 @@ def test_a_live_run_is_found_with_its_names(tmp_path: Path) -> None:
     )
 
 
-def test_a_run_that_is_not_ready_is_not_found(tmp_path: Path) -> None:
+def test_connection_before_ready(tmp_path: Path) -> None:
     with lock_of(tmp_path):
         assert read(tmp_path) is None
 
 
-def test_a_run_that_has_ended_is_not_found(tmp_path: Path) -> None:
+def test_connection_after_run(tmp_path: Path) -> None:
     write(tmp_path, 4567, SETTINGS)
     assert (run_folder_of(tmp_path) / connection_file.FILE).exists()
     assert read(tmp_path) is None
 
 
-def test_reading_keeps_no_run_from_starting_and_makes_no_folder(tmp_path: Path) -> None:
+def test_connection_read_has_no_side_effect(tmp_path: Path) -> None:
     assert read(tmp_path / "none") is None
     assert not (tmp_path / "none").exists()
     write(tmp_path, 4567, SETTINGS)
@@ -41,7 +41,7 @@ def test_reading_keeps_no_run_from_starting_and_makes_no_folder(tmp_path: Path) 
         pass
 
 
-def test_a_damaged_file_is_ignored(tmp_path: Path) -> None:
+def test_damaged_connection_file(tmp_path: Path) -> None:
     write(tmp_path, 4567, SETTINGS)
     (run_folder_of(tmp_path) / connection_file.FILE).write_text("{")
     with lock_of(tmp_path):

@@ -30,19 +30,19 @@ def made(lock: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return contents
 
 
-def test_an_environment_is_made_once(lock: Path, made: list[str]) -> None:
+def test_environment_created_once(lock: Path, made: list[str]) -> None:
     assert venvs.ensure("some", lock) == venvs.ensure("some", lock)
     assert made == ["a==1\n"]
 
 
-def test_a_changed_lock_makes_it_anew(lock: Path, made: list[str]) -> None:
+def test_environment_recreated_for_new_lock(lock: Path, made: list[str]) -> None:
     venvs.ensure("some", lock)
     lock.write_text("a==2\n")
     venvs.ensure("some", lock)
     assert made == ["a==1\n", "a==2\n"]
 
 
-def test_one_that_failed_is_made_again(lock: Path, made: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_environment_is_recreated(lock: Path, made: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise venvs.EnvironmentFailed("no network")
 
@@ -54,13 +54,13 @@ def test_one_that_failed_is_made_again(lock: Path, made: list[str], monkeypatch:
     assert made == ["a==1\n"]
 
 
-def test_a_python_without_ensurepip_is_told_what_to_install(lock: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_python_without_ensurepip(lock: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
     with pytest.raises(venvs.EnvironmentFailed, match="-venv` on Debian"):
         venvs.ensure("some", lock)
 
 
-def test_one_that_is_there_is_used_without_writing(lock: Path, made: list[str]) -> None:
+def test_existing_environment_is_read_only(lock: Path, made: list[str]) -> None:
     python = venvs.ensure("some", lock)
     (venvs.VENVS / "some.lock").unlink(missing_ok=True)
     before = sorted(venvs.VENVS.rglob("*"))

@@ -48,7 +48,7 @@ def _first_line(process: subprocess.Popen[str]) -> str:
     return process.stdout.readline().strip()
 
 
-def test_closing_the_pipe_stops_it_as_a_signal_does(tmp_path: Path) -> None:
+def test_closed_pipe_stops_program(tmp_path: Path) -> None:
     process = _start(tmp_path, POLITE)
     assert _first_line(process) == "up ['--an-argument'] ''"
     out, _ = process.communicate(timeout=10)  # closes its stdin
@@ -56,7 +56,7 @@ def test_closing_the_pipe_stops_it_as_a_signal_does(tmp_path: Path) -> None:
     assert process.returncode == 7
 
 
-def test_a_program_that_does_not_stop_is_killed_with_its_children(tmp_path: Path) -> None:
+def test_hanging_program_is_killed(tmp_path: Path) -> None:
     process = _start(tmp_path, STUBBORN, grace_seconds=0.3)
     assert _first_line(process) == "child up"
     began = time.monotonic()
@@ -65,6 +65,6 @@ def test_a_program_that_does_not_stop_is_killed_with_its_children(tmp_path: Path
     assert process.returncode == -signal.SIGKILL
 
 
-def test_the_exit_code_is_passed_on(tmp_path: Path) -> None:
+def test_exit_code_is_passed_on(tmp_path: Path) -> None:
     with _start(tmp_path, "raise SystemExit(3)") as process:
         assert process.wait(10) == 3

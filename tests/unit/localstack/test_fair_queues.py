@@ -15,7 +15,7 @@ def chosen(turns: Turns, waiting: list[dict[str, object]], limit: int) -> list[o
     return [message["id"] for message in some]
 
 
-def test_a_group_with_one_message_is_next_behind_a_flood_of_any_size() -> None:
+def test_small_group_is_next_after_flood() -> None:
     for size in (1, 10, 1000):
         turns = Turns()
         waiting = messages(*["alice"] * size)
@@ -25,13 +25,13 @@ def test_a_group_with_one_message_is_next_behind_a_flood_of_any_size() -> None:
         assert chosen(turns, waiting, 1) == ["bob's"]
 
 
-def test_groups_take_turns_one_message_at_a_time() -> None:
+def test_groups_are_served_round_robin() -> None:
     turns = Turns()
     waiting = messages("alice", "alice", "alice", "bob", "bob", None, None)
     assert [chosen(turns, waiting, 1) for _ in range(7)] == [[0], [3], [5], [1], [4], [6], [2]]
 
 
-def test_a_group_that_sends_again_at_once_waits_for_its_turn() -> None:
+def test_group_that_sends_again_waits() -> None:
     turns = Turns()
     waiting = messages("alice", "alice", "bob")
     assert chosen(turns, waiting, 2) == [0, 2]
@@ -39,7 +39,7 @@ def test_a_group_that_sends_again_at_once_waits_for_its_turn() -> None:
     assert chosen(turns, waiting, 1) == [1]
 
 
-def test_one_group_gets_everything_in_order() -> None:
+def test_single_group_is_served_in_order() -> None:
     turns = Turns()
     assert chosen(turns, messages(None, None, None), 10) == [0, 1, 2]
     assert chosen(turns, [], 10) == []

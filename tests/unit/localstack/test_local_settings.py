@@ -5,24 +5,24 @@ from pathlib import Path
 import pytest
 from embedded import configuration
 from embedded.storage.data_folder import AwsCredentials
-from environments.repository import ROOT
+from environments import ROOT
 from supervision.local_settings import load_local_settings
 
 from pipeline.environment import SettingsError
 
 
-def test_data_is_kept_in_the_repository_unless_told() -> None:
+def test_data_dir_default() -> None:
     assert load_local_settings().data_folder == ROOT / "data"
 
 
-def test_data_may_be_kept_elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_data_dir_setting(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("DATA_DIR", str(tmp_path))
     assert load_local_settings().data_folder == tmp_path
     monkeypatch.setenv("DATA_DIR", "data/second")
     assert load_local_settings().data_folder == ROOT / "data" / "second"
 
 
-def test_wrong_values_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_local_settings_invalid(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("DATA_DIR", str(tmp_path / "file"))
     monkeypatch.setenv("EMBEDDED_AWS", "maybe")
@@ -31,7 +31,7 @@ def test_wrong_values_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     assert [line.split(":")[0] for line in str(raised.value).splitlines()] == ["DATA_DIR", "EMBEDDED_AWS"]
 
 
-def test_nothing_of_the_real_aws_reaches_the_embedded_one() -> None:
+def test_embedded_aws_ignores_aws_profile() -> None:
     mine = {"AWS_PROFILE": "work", "AWS_SESSION_TOKEN": "t", "AWS_ACCESS_KEY_ID": "AKIA", "HOME": "/home/me"}
     given = configuration.pointing_at(21_000, AwsCredentials("LOCAL1", "secret"), mine)
     assert given["AWS_ENDPOINT_URL"] == "http://127.0.0.1:21000"

@@ -68,7 +68,7 @@ async def consuming(queue: Queue, handle: Handler, **settings: Any) -> Any:
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def test_the_function_gets_the_event_that_lambda_makes() -> None:
+async def test_pump_sends_lambda_event() -> None:
     queue, seen = Queue(), list[Event]()
 
     async def handle(_resources: Resources, event: Event) -> Event:
@@ -89,7 +89,7 @@ async def test_the_function_gets_the_event_that_lambda_makes() -> None:
     assert queue.deleted == [["a"]]
 
 
-async def test_only_failed_messages_are_retried() -> None:
+async def test_pump_retries_failed_messages_only() -> None:
     queue = Queue()
 
     async def handle(_resources: Resources, _event: Event) -> Event:
@@ -102,7 +102,7 @@ async def test_only_failed_messages_are_retried() -> None:
     assert queue.hidden == [("b", 2)]
 
 
-async def test_when_the_function_raises_the_whole_batch_is_retried() -> None:
+async def test_pump_retries_batch_on_exception() -> None:
     queue = Queue()
 
     async def handle(_resources: Resources, _event: Event) -> Event:
@@ -114,7 +114,7 @@ async def test_when_the_function_raises_the_whole_batch_is_retried() -> None:
     assert not any(queue.deleted)
 
 
-async def test_ten_messages_are_deleted_at_once_and_fewer_after_a_delay() -> None:
+async def test_pump_deletes_in_batches() -> None:
     queue = Queue()
 
     async def handle(_resources: Resources, _event: Event) -> Event:
@@ -129,7 +129,7 @@ async def test_ten_messages_are_deleted_at_once_and_fewer_after_a_delay() -> Non
         await until(lambda: ["late"] in queue.deleted)
 
 
-async def test_receiving_continues_while_a_function_runs() -> None:
+async def test_pump_receives_during_function() -> None:
     queue, started, release = Queue(), list[str](), asyncio.Event()
 
     async def handle(_resources: Resources, event: Event) -> Event:
@@ -145,7 +145,7 @@ async def test_receiving_continues_while_a_function_runs() -> None:
     assert sorted(id_ for some in queue.deleted for id_ in some) == ["next", "slow"]
 
 
-async def test_an_unavailable_queue_is_logged_once() -> None:
+async def test_pump_logs_outage_once() -> None:
     queue, seen = Queue(), list[Event]()
 
     async def handle(_resources: Resources, event: Event) -> Event:
@@ -165,6 +165,6 @@ async def test_an_unavailable_queue_is_logged_once() -> None:
 
 
 @pytest.mark.parametrize(("second", "wait"), [(0, 60), (59, 1), (12.5, 47.5)])
-def test_the_schedule_runs_at_whole_minutes(second: float, wait: float) -> None:
+def test_schedule_runs_at_whole_minutes(second: float, wait: float) -> None:
     now = datetime(2026, 1, 2, 3, 4, int(second), int(second % 1 * 1_000_000), tzinfo=UTC)
     assert seconds_to_next(now) == pytest.approx(wait)

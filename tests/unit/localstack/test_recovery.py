@@ -9,7 +9,7 @@ from tests.support import orders
 from tests.support.fakes import Fakes
 
 
-async def test_a_job_is_sent_again_for_its_owner(fakes: Fakes) -> None:
+async def test_refill_queues_keeps_owner(fakes: Fakes) -> None:
     for owner in ("alice", None):
         request = orders.request(fakes.resources, Source(session_id="s", owner=owner), "r")
         await fakes.bucket.put(layout.request(request.job_id), request.to_json(), JSON)

@@ -9,7 +9,7 @@ from pipeline.audio.reference_audio import decode_reference
 from pipeline.settings import Settings
 
 
-def test_the_sample_is_a_reference_with_a_voice(tmp_path: Path) -> None:
+def test_sample_is_valid_reference(tmp_path: Path) -> None:
     path = tmp_path / "sample.wav"
     write_sample(path)
     recording = decode_reference(path.read_bytes(), Settings())
@@ -20,7 +20,7 @@ def test_the_sample_is_a_reference_with_a_voice(tmp_path: Path) -> None:
     assert np.abs(synthesise()).max() < 1
 
 
-def test_an_existing_sample_is_not_overwritten(tmp_path: Path) -> None:
+def test_existing_sample_is_kept(tmp_path: Path) -> None:
     path = tmp_path / "sample.wav"
     path.write_bytes(b"mine")
     write_sample(path)
