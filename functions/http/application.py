@@ -136,12 +136,12 @@ def body_limit(path: str, settings: Settings) -> BodyLimit:
     """Return the size limit of request bodies for a path."""
     most = settings.request_max_bytes
     if path in RECORDING_PATHS or path.startswith(SIGNED_UPLOADS):
-        return BodyLimit(most, "" if most > settings.reference_max_bytes else _way_around(settings))
+        return BodyLimit(most, "" if most > settings.reference_max_bytes else _upload_hint(settings))
     fields = FIELDS_BYTES + CHARACTER_BYTES * max(settings.text_max_chars, settings.transcription_max_chars)
     return BodyLimit(min(most, fields))
 
 
-def _way_around(settings: Settings) -> str:
+def _upload_hint(settings: Settings) -> str:
     return f" A recording of up to {settings.reference_max_megabytes:g} MB can be uploaded by POST /uploads."
 
 

@@ -1,4 +1,4 @@
-"""The `openai` package as a client of the whole service: nothing of it is patched, `base_url` alone is set."""
+"""The unmodified `openai` package as a client of the whole service.  Only `base_url` is set."""
 
 import asyncio
 import base64
@@ -62,8 +62,8 @@ async def client(running: Service) -> AsyncIterator[AsyncOpenAI]:
         yield client
 
 
-async def saved(client: AsyncOpenAI, sample: bytes, name: str = "Nova of Nowhere") -> Voice:
-    """Save a voice as OpenAI's guide to custom voices does: the consent first."""
+async def save_voice(client: AsyncOpenAI, sample: bytes, name: str = "Nova of Nowhere") -> Voice:
+    """Save a voice as in OpenAI's guide to custom voices: with a recorded consent."""
     consent = await client.audio.voice_consents.create(
         name="Nova's", language="en-US", recording=("consent.wav", sample, "audio/wav")
     )
@@ -72,11 +72,11 @@ async def saved(client: AsyncOpenAI, sample: bytes, name: str = "Nova of Nowhere
     )
 
 
-async def said(client: AsyncOpenAI, voice: str, format_: Format = "wav", **more: Any) -> bytes:
-    answer = await client.audio.speech.create(
+async def speak(client: AsyncOpenAI, voice: str, format_: Format = "wav", **more: Any) -> bytes:
+    response = await client.audio.speech.create(
         model="tts-1", voice=voice, input=TEXT, response_format=format_, **more
     )
-    return answer.content
+    return response.content
 
 
 def seconds(recording: Recording) -> float:
@@ -84,20 +84,20 @@ def seconds(recording: Recording) -> float:
 
 
 async def test_speech_formats(client: AsyncOpenAI, sample: bytes) -> None:
-    voice = await saved(client, sample)
-    whole = decoded(await said(client, voice.id))
+    voice = await save_voice(client, sample)
+    whole = decoded(await speak(client, voice.id))
     assert seconds(whole) > 3
     for format_ in get_args(Format):
-        answer = await client.audio.speech.create(
+        response = await client.audio.speech.create(
             model="gpt-4o-mini-tts", voice=voice.id, input=TEXT, response_format=format_
         )
-        assert answer.response.headers["content-type"].partition(";")[0] == MEDIA_TYPES[format_]
+        assert response.response.headers["content-type"].partition(";")[0] == MEDIA_TYPES[format_]
         if format_ == "pcm":
-            assert len(answer.content) / 2 / 24_000 == pytest.approx(seconds(whole), abs=0.001)
+            assert len(response.content) / 2 / 24_000 == pytest.approx(seconds(whole), abs=0.001)
             continue
-        heard = decoded(answer.content)
-        assert seconds(heard) == pytest.approx(seconds(whole), abs=0.15), format_
-        assert median_pitch(heard) == pytest.approx(PITCH, rel=0.05), format_
+        audio = decoded(response.content)
+        assert seconds(audio) == pytest.approx(seconds(whole), abs=0.15), format_
+        assert median_pitch(audio) == pytest.approx(PITCH, rel=0.05), format_
 
 
 async def test_docs_example_runs(running: Service, sample: bytes, tmp_path: Path) -> None:
@@ -117,14 +117,14 @@ async def test_docs_example_runs(running: Service, sample: bytes, tmp_path: Path
 
 
 async def test_speech_defaults_to_mp3(client: AsyncOpenAI, sample: bytes) -> None:
-    voice = await saved(client, sample)
-    answer = await client.audio.speech.create(model="tts-1", voice=voice.id, input="Hello.")
-    assert answer.response.headers["content-type"] == "audio/mpeg"
-    assert seconds(decoded(answer.content, "mp3")) > 0.3
+    voice = await save_voice(client, sample)
+    response = await client.audio.speech.create(model="tts-1", voice=voice.id, input="Hello.")
+    assert response.response.headers["content-type"] == "audio/mpeg"
+    assert seconds(decoded(response.content, "mp3")) > 0.3
 
 
 async def test_speech_voice_id_name_or_object(client: AsyncOpenAI, sample: bytes) -> None:
-    voice = await saved(client, sample)
+    voice = await save_voice(client, sample)
     same: dict[str, Any] = {"model": "tts-1", "input": TEXT, "response_format": "pcm", "extra_body": {"seed": 1}}
     by_id = await client.audio.speech.create(voice=voice.id, **same)
     by_name = await client.audio.speech.create(voice="nova OF nowhere", **same)
@@ -133,9 +133,9 @@ async def test_speech_voice_id_name_or_object(client: AsyncOpenAI, sample: bytes
 
 
 async def test_speech_with_reference_audio(client: AsyncOpenAI, sample: bytes) -> None:
-    answer = await client.audio.speech.create(
+    response = await client.audio.speech.create(
         model="tts-1",
-        voice=openai.omit,  # type: ignore[arg-type]  # what replaces it is none of OpenAI's
+        voice=openai.omit,  # type: ignore[arg-type]  # replaced by ref_audio
         input=TEXT,
         response_format="wav",
         extra_body={
@@ -145,26 +145,26 @@ async def test_speech_with_reference_audio(client: AsyncOpenAI, sample: bytes) -
             "seed": 7,
         },
     )
-    assert median_pitch(decoded(answer.content)) == pytest.approx(PITCH, rel=0.05)
+    assert median_pitch(decoded(response.content)) == pytest.approx(PITCH, rel=0.05)
 
 
 @pytest.mark.slow
 async def test_speech_speed_keeps_pitch(client: AsyncOpenAI, sample: bytes) -> None:
-    voice = await saved(client, sample)
-    normal = decoded(await said(client, voice.id))
+    voice = await save_voice(client, sample)
+    normal = decoded(await speak(client, voice.id))
     for speed in (0.25, 0.5, 1.5, 4.0):
-        heard = decoded(await said(client, voice.id, speed=speed))
-        assert seconds(heard) == pytest.approx(seconds(normal) / speed, rel=0.05)
-        assert median_pitch(heard) == pytest.approx(PITCH, rel=0.05)
+        audio = decoded(await speak(client, voice.id, speed=speed))
+        assert seconds(audio) == pytest.approx(seconds(normal) / speed, rel=0.05)
+        assert median_pitch(audio) == pytest.approx(PITCH, rel=0.05)
 
 
 async def test_speech_instructions_warn(client: AsyncOpenAI, sample: bytes) -> None:
-    voice = await saved(client, sample)
-    answer = await client.audio.speech.with_raw_response.create(
+    voice = await save_voice(client, sample)
+    response = await client.audio.speech.with_raw_response.create(
         model="gpt-4o-mini-tts", voice=voice.id, input="Hello.", instructions="Speak like a pirate."
     )
-    assert answer.status_code == 200
-    assert "instructions" in answer.headers["x-warning"]
+    assert response.status_code == 200
+    assert "instructions" in response.headers["x-warning"]
 
 
 async def stored_samples(resources: Resources, job_id: str) -> bytes:
@@ -175,12 +175,12 @@ async def stored_samples(resources: Resources, job_id: str) -> bytes:
 
 async def test_speech_streams_during_synthesis(resources: Resources, sample: bytes) -> None:
     async with service(resources, MockEngine(speed=4)) as one, one.client() as client:
-        voice = await saved(client, sample)
+        voice = await save_voice(client, sample)
         for format_ in ("pcm", "wav", "mp3"):
             async with client.audio.speech.with_streaming_response.create(
                 model="tts-1", voice=voice.id, input=TEXT, response_format=format_, stream_format="audio"
-            ) as answer:
-                job_id, pieces = answer.headers["x-job-id"], answer.iter_bytes()
+            ) as response:
+                job_id, pieces = response.headers["x-job-id"], response.iter_bytes()
                 first = await anext(pieces)
                 assert await jobs.read_outcome(resources, job_id) is None, format_
                 streamed = first + b"".join([piece async for piece in pieces])
@@ -194,32 +194,32 @@ async def test_speech_streams_during_synthesis(resources: Resources, sample: byt
 @pytest.mark.slow
 async def test_speech_streams_with_speed(resources: Resources, sample: bytes) -> None:
     async with service(resources, MockEngine(speed=4)) as one, one.client() as client:
-        voice = await saved(client, sample)
+        voice = await save_voice(client, sample)
         async with client.audio.speech.with_streaming_response.create(
             model="tts-1", voice=voice.id, input=TEXT, response_format="pcm", speed=2
-        ) as answer:
-            pieces = answer.iter_bytes()
+        ) as response:
+            pieces = response.iter_bytes()
             first = await anext(pieces)
-            assert await jobs.read_outcome(resources, answer.headers["x-job-id"]) is None
+            assert await jobs.read_outcome(resources, response.headers["x-job-id"]) is None
             streamed = first + b"".join([piece async for piece in pieces])
-        samples = await stored_samples(resources, answer.headers["x-job-id"])
+        samples = await stored_samples(resources, response.headers["x-job-id"])
     assert len(streamed) == pytest.approx(len(samples) / 2, rel=0.05)
 
 
 async def test_speech_streams_sse_events(resources: Resources, sample: bytes) -> None:
     async with service(resources, MockEngine(speed=4)) as one, one.client() as client:
-        voice = await saved(client, sample)
+        voice = await save_voice(client, sample)
         found: list[dict[str, Any]] = []
         async with client.audio.speech.with_streaming_response.create(
             model="gpt-4o-mini-tts", voice=voice.id, input=TEXT, response_format="pcm", stream_format="sse"
-        ) as answer:
-            assert answer.headers["content-type"].partition(";")[0] == "text/event-stream"
-            async for line in answer.iter_lines():
+        ) as response:
+            assert response.headers["content-type"].partition(";")[0] == "text/event-stream"
+            async for line in response.iter_lines():
                 if not found:
-                    assert await jobs.read_outcome(resources, answer.headers["x-job-id"]) is None
+                    assert await jobs.read_outcome(resources, response.headers["x-job-id"]) is None
                 if line.startswith("data: "):
                     found.append(json.loads(line.removeprefix("data: ")))
-        samples = await stored_samples(resources, answer.headers["x-job-id"])
+        samples = await stored_samples(resources, response.headers["x-job-id"])
     *deltas, done = found
     assert len(deltas) > 1
     assert {delta["type"] for delta in deltas} == {"speech.audio.delta"}
@@ -231,50 +231,50 @@ async def test_speech_streams_sse_events(resources: Resources, sample: bytes) ->
     assert usage["total_tokens"] == usage["input_tokens"] + usage["output_tokens"]
 
 
-async def made_previews(resources: Resources) -> int:
-    """Return how many jobs there are, but for those that prepare a voice."""
+async def count_previews(resources: Resources) -> int:
+    """Return the number of previews in the storage."""
     return len([item async for item in resources.bucket.list(layout.PREVIEWS)])
 
 
 async def test_retry_after_timeout_joins_job(resources: Resources, sample: bytes) -> None:
     async with service(resources, MockEngine(delay_seconds=3)) as one:
         async with one.client() as client:
-            voice = await saved(client, sample)
+            voice = await save_voice(client, sample)
         one.traffic.requests.clear()
-        async with one.client(timeout=2) as hasty:
-            assert seconds(decoded(await said(hasty, voice.id))) > 3
+        async with one.client(timeout=2) as impatient:
+            assert seconds(decoded(await speak(impatient, voice.id))) > 3
         assert len(one.traffic.requests) > 1
-        assert await made_previews(resources) == 1
+        assert await count_previews(resources) == 1
 
 
 @pytest.mark.slow
 async def test_retry_until_audio_is_ready(resources: Resources, sample: bytes) -> None:
-    hasty = replace(resources, settings=changed(resources.settings, preview_wait_seconds=1))
-    async with service(hasty, MockEngine(delay_seconds=2)) as one, one.client() as client:
-        voice = await saved(client, sample)
+    impatient = replace(resources, settings=changed(resources.settings, preview_wait_seconds=1))
+    async with service(impatient, MockEngine(delay_seconds=2)) as one, one.client() as client:
+        voice = await save_voice(client, sample)
         one.traffic.requests.clear()
-        assert seconds(decoded(await said(client, voice.id))) > 3
+        assert seconds(decoded(await speak(client, voice.id))) > 3
         assert len(one.traffic.requests) > 1
-        assert await made_previews(resources) == 1
+        assert await count_previews(resources) == 1
 
 
 @pytest.mark.slow
 async def test_repeated_request_makes_new_job(client: AsyncOpenAI, resources: Resources, sample: bytes) -> None:
-    voice = await saved(client, sample)
-    await said(client, voice.id)
-    await said(client, voice.id)
-    assert await made_previews(resources) == 2
+    voice = await save_voice(client, sample)
+    await speak(client, voice.id)
+    await speak(client, voice.id)
+    assert await count_previews(resources) == 2
 
 
 async def test_idempotency_key(client: AsyncOpenAI, resources: Resources, sample: bytes) -> None:
-    voice = await saved(client, sample)
+    voice = await save_voice(client, sample)
     one, same = [
-        await said(client, voice.id, "pcm", extra_headers={"Idempotency-Key": "chapter-1"}) for _ in range(2)
+        await speak(client, voice.id, "pcm", extra_headers={"Idempotency-Key": "chapter-1"}) for _ in range(2)
     ]
     assert one == same
-    assert await made_previews(resources) == 1
+    assert await count_previews(resources) == 1
     with pytest.raises(openai.UnprocessableEntityError):
-        await said(client, voice.id, "flac", extra_headers={"Idempotency-Key": "chapter-1"})
+        await speak(client, voice.id, "flac", extra_headers={"Idempotency-Key": "chapter-1"})
 
 
 async def test_consent_and_voice_lifecycle(client: AsyncOpenAI, resources: Resources, sample: bytes) -> None:
@@ -302,17 +302,19 @@ async def test_consent_and_voice_lifecycle(client: AsyncOpenAI, resources: Resou
 
 @pytest.mark.slow
 async def test_large_audio_redirects_to_storage(resources: Resources, sample: bytes) -> None:
-    """As in the cloud, where an answer is whole and has at most 6 MB."""
+    """As on AWS Lambda, where responses have at most 6 MB."""
     small = changed(resources.settings, answer_max_megabytes=0.01)
     async with (
         served(local_app(small)) as url,
         speaking(resources),
         AsyncOpenAI(base_url=f"{url}/v1", api_key="any string") as client,
     ):
-        voice = await saved(client, sample)
-        answer = await client.audio.speech.create(model="tts-1", voice=voice.id, input=TEXT, response_format="wav")
-    assert [first.status_code for first in answer.response.history] == [303]
-    assert answer.content == SPOKEN
+        voice = await save_voice(client, sample)
+        response = await client.audio.speech.create(
+            model="tts-1", voice=voice.id, input=TEXT, response_format="wav"
+        )
+    assert [first.status_code for first in response.response.history] == [303]
+    assert response.content == SPOKEN
 
 
 async def test_models_list_and_retrieve(client: AsyncOpenAI) -> None:
@@ -325,7 +327,7 @@ async def test_models_list_and_retrieve(client: AsyncOpenAI) -> None:
 
 
 async def test_errors_name_parameter_and_are_final(running: Service, client: AsyncOpenAI, sample: bytes) -> None:
-    voice = await saved(client, sample)
+    voice = await save_voice(client, sample)
     consent = await client.audio.voice_consents.create(name="C", language="en", recording=("c.wav", sample))
     speech, voices = client.audio.speech, client.audio.voices
     good: dict[str, Any] = {"model": "tts-1", "voice": voice.id, "input": "Hello."}
@@ -401,18 +403,18 @@ async def test_api_key_authentication(resources: Resources, sample: bytes) -> No
     )
     async with service(replace(resources, settings=with_keys)) as one:
         async with one.client(key) as client:
-            voice = await saved(client, sample)
-            assert len(await said(client, voice.id)) > 1000
+            voice = await save_voice(client, sample)
+            assert len(await speak(client, voice.id)) > 1000
         async with one.client("sk-other") as stranger:
             one.traffic.requests.clear()
             with pytest.raises(openai.AuthenticationError) as caught:
-                await said(stranger, voice.id)
+                await speak(stranger, voice.id)
             assert caught.value.code
             assert len(one.traffic.requests) == 1
 
 
 @pytest.mark.slow
 async def test_parallel_requests(client: AsyncOpenAI, sample: bytes) -> None:
-    voice = await saved(client, sample)
-    answers = await asyncio.gather(*(said(client, voice.id, extra_body={"seed": seed}) for seed in range(6)))
-    assert all(seconds(decoded(answer)) > 3 for answer in answers)
+    voice = await save_voice(client, sample)
+    responses = await asyncio.gather(*(speak(client, voice.id, extra_body={"seed": seed}) for seed in range(6)))
+    assert all(seconds(decoded(response)) > 3 for response in responses)

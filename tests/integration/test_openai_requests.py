@@ -1,4 +1,4 @@
-"""The requests of applications that speak OpenAI's dialect, as their sources make them."""
+"""Requests of applications for OpenAI's API, as in their source code."""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ TEXT = "A chapter of a story, which is read aloud while its reader does somethin
 
 @dataclass(frozen=True)
 class Application:
-    """What an application sends for speech, in its own order and with its own headers."""
+    """The speech request of an application: body and headers."""
 
     name: str
     body: dict[str, Any]
@@ -26,7 +26,7 @@ class Application:
 
 APPLICATIONS = [
     Application(
-        "SillyTavern, OpenAI Compatible, no key set",
+        "SillyTavern, OpenAI Compatible, without a key",
         {"input": TEXT, "response_format": "mp3", "voice": "Nova", "speed": 1, "model": "tts-1"},
         {"Content-Type": "application/json", "Authorization": "Bearer "},
     ),
@@ -36,12 +36,12 @@ APPLICATIONS = [
         {"Content-Type": "application/json", "Authorization": "Bearer sk-anything"},
     ),
     Application(
-        "Open WebUI, as it is set up first",
+        "Open WebUI, default settings",
         {"model": "tts-1", "input": TEXT, "voice": "nova"},
         {"Content-Type": "application/json", "Authorization": "Bearer ", "Accept": "*/*"},
     ),
     Application(
-        "Open WebUI, with more parameters of its administrator and the user's name",
+        "Open WebUI, with additional parameters and user headers",
         {"input": TEXT, "voice": "nova", "model": "gpt-4o-mini-tts", "instructions": "Calm.", "speed": 1.25},
         {
             "Content-Type": "application/json",
@@ -64,7 +64,7 @@ async def running(resources: Resources) -> AsyncIterator[Service]:
 
 @pytest.fixture
 async def client(running: Service) -> AsyncIterator[aiohttp.ClientSession]:
-    """A client as Open WebUI's, which sends a header as it is, without a key too."""
+    """A client that sends an empty key, as Open WebUI does."""
     async with aiohttp.ClientSession(running.url, headers={"Authorization": "Bearer "}) as client:
         yield client
 
@@ -72,10 +72,10 @@ async def client(running: Service) -> AsyncIterator[aiohttp.ClientSession]:
 async def test_applications_receive_mp3(client: aiohttp.ClientSession) -> None:
     for application in APPLICATIONS:
         body, headers = application.body, application.headers
-        async with client.post("/v1/audio/speech", json=body, headers=headers) as answer:
-            assert answer.status == 200, (application.name, await answer.text())
-            assert answer.content_type == "audio/mpeg"
-            assert median_pitch(decoded(await answer.read(), "mp3")) == pytest.approx(PITCH, rel=0.05)
+        async with client.post("/v1/audio/speech", json=body, headers=headers) as response:
+            assert response.status == 200, (application.name, await response.text())
+            assert response.content_type == "audio/mpeg"
+            assert median_pitch(decoded(await response.read(), "mp3")) == pytest.approx(PITCH, rel=0.05)
 
 
 async def test_open_webui_lists_models_and_voices(client: aiohttp.ClientSession) -> None:
@@ -86,15 +86,15 @@ async def test_open_webui_lists_models_and_voices(client: aiohttp.ClientSession)
 
 async def test_open_webui_unknown_voice(client: aiohttp.ClientSession) -> None:
     body = {"model": "tts-1", "input": TEXT, "voice": "alloy"}
-    async with client.post("/v1/audio/speech", json=body) as answer:
-        assert answer.status == 404
-        assert (await answer.json())["error"]["message"].startswith("There is no voice 'alloy'")
+    async with client.post("/v1/audio/speech", json=body) as response:
+        assert response.status == 404
+        assert (await response.json())["error"]["message"].startswith("There is no voice 'alloy'")
 
 
 async def test_wyoming_openai_detects_no_backend(client: aiohttp.ClientSession) -> None:
-    """`wyoming-openai` takes a server for LocalAI, Kokoro-FastAPI or Speaches by the answers to these."""
+    """`wyoming-openai` detects LocalAI, Kokoro-FastAPI and Speaches by these paths."""
     for path in ("/v1/readyz", "/v1/test"):
-        async with client.get(path) as answer:
-            assert answer.status == 404
-    async with client.get("/health") as answer:
-        assert await answer.text() != "OK"
+        async with client.get(path) as response:
+            assert response.status == 404
+    async with client.get("/health") as response:
+        assert await response.text() != "OK"

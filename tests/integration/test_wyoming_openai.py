@@ -1,4 +1,4 @@
-"""`wyoming-openai`, which gives Home Assistant the voices of a speech API, as a client: only its URL is set."""
+"""`wyoming-openai`, which connects Home Assistant to a speech API, as a client.  Only its URL is set."""
 
 import asyncio
 import json
@@ -27,7 +27,7 @@ TEXT = "This is long enough to last for several seconds. Home Assistant would sa
 
 @pytest.fixture(scope="module")
 def python() -> str:
-    """The Python of an environment with it: it needs a newer one than the service does."""
+    """The Python of an environment with `wyoming-openai`, which needs a newer version than the service."""
     maker = find_python()
     if maker is None:
         pytest.skip(f"this machine has no Python {VERSION}")
@@ -36,7 +36,7 @@ def python() -> str:
 
 @dataclass
 class Event:
-    """An event of the Wyoming protocol: a line of JSON, then more data and a payload as long as it says."""
+    """An event of the Wyoming protocol: a line of JSON, then data and a payload of the stated lengths."""
 
     type: str
     data: dict[str, Any] = field(default_factory=dict)
@@ -55,7 +55,7 @@ class Event:
 
 
 class Wyoming:
-    """The program, which speaks the protocol on its standard input and output."""
+    """The program.  It uses standard input and output."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         assert process.stdin
@@ -77,7 +77,7 @@ async def wyoming(python: str, base_url: str, *options: str) -> AsyncIterator[Wy
     process = await asyncio.create_subprocess_exec(
         python,
         *command,
-        env={"PATH": os.environ["PATH"]},  # it has settings named as ours
+        env={"PATH": os.environ["PATH"]},  # without our settings, which have the same names
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         limit=2**20,
@@ -91,8 +91,8 @@ async def wyoming(python: str, base_url: str, *options: str) -> AsyncIterator[Wy
         await process.wait()
 
 
-def heard(events: list[Event]) -> Recording:
-    """Return the audio between its start and its stop."""
+def audio_of(events: list[Event]) -> Recording:
+    """Return the audio in the events."""
     start, *chunks, _ = [event for event in events if event.type.startswith("audio-")]
     assert (start.type, start.data["rate"], start.data["width"], start.data["channels"]) == (
         "audio-start",
@@ -109,10 +109,10 @@ async def test_synthesize_with_configured_voice(python: str, resources: Resource
         await save_voice(one, "Nova", PITCH)
         options = ("--tts-models", "tts-1", "--tts-voices", "nova", "--tts-speed", "1.5")
         async with wyoming(python, one.base_url, *options) as program:
-            said = await program.events(
+            events = await program.events(
                 Event("synthesize", {"text": TEXT, "voice": {"name": "nova"}}), until="audio-stop"
             )
-    recording = heard(said)
+    recording = audio_of(events)
     assert len(recording.samples) / 24_000 > 2
     assert median_pitch(recording) == pytest.approx(PITCH, rel=0.05)
 
@@ -125,10 +125,10 @@ async def test_saved_voices_listed_and_streamed(python: str, resources: Resource
             (info,) = await program.events(Event("describe"), until="info")
             (voice,) = info.data["tts"][0]["voices"]
             assert voice["name"] == "nova-of-nowhere"
-            said = await program.events(
+            events = await program.events(
                 Event("synthesize-start", {"voice": {"name": voice["name"]}}),
                 *(Event("synthesize-chunk", {"text": f"{word} "}) for word in TEXT.split()),
                 Event("synthesize-stop"),
                 until="synthesize-stopped",
             )
-    assert median_pitch(heard(said)) == pytest.approx(PITCH, rel=0.05)
+    assert median_pitch(audio_of(events)) == pytest.approx(PITCH, rel=0.05)

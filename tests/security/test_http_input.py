@@ -1,4 +1,4 @@
-"""Input that two parsers could read differently, that is cut, or that costs far more than it weighs, is refused."""
+"""Requests that are ambiguous, truncated or expensive to parse are rejected."""
 
 import time
 from typing import Any
@@ -46,8 +46,8 @@ async def post(path: str, content: bytes, headers: dict[str, str]) -> httpx.Resp
     ],
 )
 async def test_invalid_json_returns_400(path: str, body: bytes, reason: str) -> None:
-    refused = problem(await post(path, body, JSON), 400, "bad_request")
-    assert reason in refused["error"]
+    error = problem(await post(path, body, JSON), 400, "bad_request")
+    assert reason in error["error"]
 
 
 @pytest.mark.parametrize(
@@ -65,22 +65,22 @@ async def test_invalid_json_returns_400(path: str, body: bytes, reason: str) -> 
 )
 @pytest.mark.parametrize("path", ["/preview", "/upload"])
 async def test_invalid_multipart_returns_400(path: str, body: bytes, reason: str) -> None:
-    refused = problem(await post(path, body, FORM), 400, "bad_request")
-    assert reason in refused["error"]
+    error = problem(await post(path, body, FORM), 400, "bad_request")
+    assert reason in error["error"]
 
 
 async def test_urlencoded_duplicate_field() -> None:
     body = b"voice_id=nova&response_text=a&voice_id=eve"
-    answer = await post("/preview-from-voice", body, {"Content-Type": "application/x-www-form-urlencoded"})
-    assert "'voice_id' 2 times" in problem(answer, 400)["error"]
+    response = await post("/preview-from-voice", body, {"Content-Type": "application/x-www-form-urlencoded"})
+    assert "'voice_id' 2 times" in problem(response, 400)["error"]
 
 
 async def test_form_charset_must_be_utf8() -> None:
     """A megabyte takes Python's `punycode` minutes."""
     began = time.process_time()
     body = part("response_text", "zz" * 50_000) + END
-    answer = await post("/preview", body, {"Content-Type": FORM["Content-Type"] + "; charset=punycode"})
-    assert "UTF-8" in problem(answer, 400)["error"]
+    response = await post("/preview", body, {"Content-Type": FORM["Content-Type"] + "; charset=punycode"})
+    assert "UTF-8" in problem(response, 400)["error"]
     assert time.process_time() - began < 1
 
 
@@ -97,23 +97,23 @@ async def test_description_control_characters(description: str) -> None:
     fakes = FakeService()
     async with api(fakes) as client:
         body = {"session_id": await fakes.session(), "name": "Nova", "description": description}
-        refused = problem(await client.post("/voices", json=body), 422, "invalid_input")
-    assert fields(refused) == ["description"]
-    assert "control" in refused["error"]
+        error = problem(await client.post("/voices", json=body), 422, "invalid_input")
+    assert fields(error) == ["description"]
+    assert "control" in error["error"]
 
 
 @pytest.mark.parametrize("name", ["Authorization", "Content-Type"])
 async def test_duplicate_header_returns_400(name: str) -> None:
     async with api(FakeService(Settings(auth="keys"))) as client:
-        answer = await client.get("/voices", headers=[(name, "Bearer a"), (name, "Bearer b")])
-    assert name in problem(answer, 400, "bad_request")["error"]
+        response = await client.get("/voices", headers=[(name, "Bearer a"), (name, "Bearer b")])
+    assert name in problem(response, 400, "bad_request")["error"]
 
 
 @pytest.mark.parametrize("path", ["/voices/", "/docs/", "/jobs/1/", "/voices/nova/"])
 async def test_trailing_slash_does_not_redirect(path: str) -> None:
     async with api(FakeService()) as client:
-        answer = await client.get(path, headers={"Host": "evil.example"})
-    assert (answer.status_code, "location" in answer.headers) == (404, False)
+        response = await client.get(path, headers={"Host": "evil.example"})
+    assert (response.status_code, "location" in response.headers) == (404, False)
 
 
 @pytest.mark.parametrize("if_range", ['"\x7f', '"', '"a"b"', '"a', '"' + "a" * 5000 + '"', '"\x01"'])
@@ -122,5 +122,5 @@ async def test_invalid_if_range_returns_422(if_range: str) -> None:
     job_id = fakes.resources.new_id()
     async with api(fakes) as client:
         headers: Any = {"Range": "bytes=0-1", "If-Range": if_range}
-        answer = await client.get(f"/previews/{job_id}.wav", headers=headers)
-    assert fields(problem(answer, 422, "invalid_input")) == ["if-range"]
+        response = await client.get(f"/previews/{job_id}.wav", headers=headers)
+    assert fields(problem(response, 422, "invalid_input")) == ["if-range"]

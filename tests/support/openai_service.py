@@ -1,4 +1,4 @@
-"""The real server with a worker in the same process, for clients of OpenAI's API."""
+"""The real server and a worker in one process, for clients of OpenAI's API."""
 
 import io
 from collections.abc import AsyncIterator, Iterator
@@ -22,7 +22,7 @@ from tests.support.workers import real_time_worker
 
 @dataclass
 class Traffic:
-    """An application that notes the requests that reach it, before it passes them on."""
+    """Middleware that records the requests."""
 
     app: ASGIApp
     requests: list[str] = field(default_factory=list)
@@ -35,7 +35,7 @@ class Traffic:
 
 @dataclass(frozen=True)
 class Service:
-    """Where it is, and what it was asked."""
+    """The URL of the service, and the requests that it received."""
 
     url: str
     traffic: Traffic
@@ -45,7 +45,7 @@ class Service:
         return f"{self.url}/v1"
 
     def client(self, key: str = "any string", *, timeout: float = 30) -> AsyncOpenAI:
-        """Return a client as an application makes it: with an address and a key, and nothing else of ours."""
+        """Return a client with a URL and a key, and default options otherwise."""
         return AsyncOpenAI(base_url=self.base_url, api_key=key, timeout=timeout)
 
 
@@ -57,12 +57,12 @@ async def service(resources: Resources, engine: Engine | None = None) -> AsyncIt
         yield Service(url, traffic)
 
 
-async def save_voice(one: Service, name: str, pitch: float) -> str:
-    """Save a voice with a pitch in Hz; its id."""
+async def save_voice(running: Service, name: str, pitch: float) -> str:
+    """Save a voice with a pitch in Hz; return its id."""
     sample = ("sample.wav", voice_wav(pitch, seconds=3), "audio/wav")
-    async with one.client() as client:
-        made = await client.audio.voices.create(name=name, audio_sample=sample, consent="I agree to be cloned.")
-    return made.id
+    async with running.client() as client:
+        voice = await client.audio.voices.create(name=name, audio_sample=sample, consent="I agree to be cloned.")
+    return voice.id
 
 
 def decoded(body: bytes, format_: str | None = None) -> Recording:

@@ -1,4 +1,4 @@
-"""Limits of a request's body: size, and time to receive it."""
+"""Limits of request bodies: size and time."""
 
 import asyncio
 from collections.abc import Callable
@@ -12,27 +12,27 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from functions.http.responses import problems
 from pipeline.errors import TooLarge
 
-# The minimum average rate of a body; at this rate 25 MB take two hours.
+# The minimum average rate. A body of 25 MB takes almost two hours at this rate.
 SLOWEST_BYTES_PER_SECOND = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class BodyLimit:
-    """The maximum size, and the alternative that the error message suggests for larger bodies."""
+    """The maximum size of a body, and the hint in the error message for larger bodies."""
 
     max_bytes: int
-    way_around: str = ""
+    hint: str = ""
 
 
 class BodyLimits:
-    """Refuse a body that is too large, immediately if its length is declared, or that is not received in time.
+    """Reject bodies that are too large, before reading them if their length is declared, or too slow.
 
     Parameters
     ----------
     limit
         Returns the limit of the route for a path.
     silence_seconds
-        How long the client may send nothing.
+        The maximum time between two parts of a body.
     """
 
     def __init__(self, app: ASGIApp, limit: Callable[[str], BodyLimit], silence_seconds: float) -> None:
@@ -41,35 +41,35 @@ class BodyLimits:
         self._silence_seconds = silence_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one connection."""
+        """Run the application with a limited body."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         body = _Body(receive, self._limit(scope["path"]), self._silence_seconds)
         body.expect(Headers(scope=scope).get("content-length", ""))
-        if body.refusal is None:
+        if body.error_response is None:
             await self._read(body, scope, send)
-        if body.refusal is not None:
-            await body.refusal(scope, receive, send)
+        if body.error_response is not None:
+            await body.error_response(scope, receive, send)
 
     async def _read(self, body: "_Body", scope: Scope, send: Send) -> None:
-        async def send_unless_refused(message: Message) -> None:
+        async def send_unless_failed(message: Message) -> None:
             # FastAPI returns 400 for any error while it reads a body.
-            if body.refusal is None:
+            if body.error_response is None:
                 await send(message)
 
         try:
-            await self._app(scope, body.receive, send_unless_refused)
+            await self._app(scope, body.receive, send_unless_failed)
         except ClientDisconnect:
-            if body.refusal is None:
+            if body.error_response is None:
                 raise
 
 
 class _Body:
-    """The body of one request; after a refusal, further reads report that the client has disconnected."""
+    """The body of one request.  After an error, reads return a disconnect."""
 
     def __init__(self, receive: Receive, limit: BodyLimit, silence_seconds: float) -> None:
-        self.refusal: Response | None = None
+        self.error_response: Response | None = None
         self._receive = receive
         self._limit = limit
         self._silence_seconds = silence_seconds
@@ -80,26 +80,26 @@ class _Body:
     def expect(self, content_length: str) -> None:
         """Check the declared length."""
         if content_length.isdecimal() and int(content_length) > self._limit.max_bytes:
-            self.refusal = _too_large(self._limit)
+            self.error_response = _too_large(self._limit)
 
     async def receive(self) -> Message:
-        """Return the next part."""
+        """Return the next message."""
         if self._is_complete:
             return await self._receive()
-        if self.refusal is not None:
+        if self.error_response is not None:
             return {"type": "http.disconnect"}
         try:
             async with asyncio.timeout(self._timeout_seconds()):
                 message = await self._receive()
         except TimeoutError:
-            self.refusal = _too_slow()
+            self.error_response = _too_slow()
             return {"type": "http.disconnect"}
         return self._checked(message)
 
     def _checked(self, message: Message) -> Message:
         self._received += len(message.get("body", b""))
         if self._received > self._limit.max_bytes:
-            self.refusal = _too_large(self._limit)
+            self.error_response = _too_large(self._limit)
             return {"type": "http.disconnect"}
         self._is_complete = not message.get("more_body", False)
         return message
@@ -112,14 +112,12 @@ class _Body:
 def _too_large(limit: BodyLimit) -> Response:
     max_bytes = limit.max_bytes
     most = f"{max_bytes / 1024 / 1024:g} MB" if max_bytes >= 1024 * 1024 else f"{max_bytes // 1024} KB"
-    return problems.of_error(
-        TooLarge(f"The request is too large; it should have at most {most}.{limit.way_around}")
-    )
+    return problems.of_error(TooLarge(f"The request body is too large; it should have at most {most}.{limit.hint}"))
 
 
 def _too_slow() -> Response:
-    answer = problems.response(
-        408, "request_timeout", "The rest of the request did not come in time; send it again."
+    response = problems.response(
+        408, "request_timeout", "The request body was not received in time; send it again."
     )
-    answer.headers["Connection"] = "close"  # the rest of this body must not be parsed as another request
-    return answer
+    response.headers["Connection"] = "close"  # the rest of this body must not be parsed as another request
+    return response

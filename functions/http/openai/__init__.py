@@ -1,1 +1,1 @@
-"""OpenAI's audio API under `/v1`: an adapter, for clients that were written for OpenAI."""
+"""The routes of OpenAI's audio API under `/v1`, for clients written for OpenAI."""

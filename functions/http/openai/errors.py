@@ -1,4 +1,4 @@
-"""Errors under `/v1` in OpenAI's format, and the request id that its clients show."""
+"""Error responses under `/v1` in OpenAI's format, and the `x-request-id` header."""
 
 import json
 from typing import Any, Literal
@@ -21,7 +21,7 @@ _TYPES: dict[int, str] = {
     409: "conflict_error",
     429: "rate_limit_error",
 }
-# OpenAI's clients retry a 409, although the conflict stays.
+# OpenAI's clients retry a 409 by default, although the conflict remains.
 NEVER_RETRIED = {409, 422}
 
 
@@ -31,7 +31,7 @@ def is_openai(path: str) -> bool:
 
 
 class ErrorDetail(BaseModel):
-    """What was wrong."""
+    """The kind of an error, its message, and the field that caused it."""
 
     message: str
     type: Literal[
@@ -43,7 +43,7 @@ class ErrorDetail(BaseModel):
         "invalid_request_error",
         "server_error",
     ]
-    param: str | None = Field(description="The field at fault")
+    param: str | None = Field(description="The field that is not valid")
     code: str | None
 
 
@@ -56,16 +56,15 @@ class ErrorResponse(BaseModel):
 class OpenAiErrors:
     """Convert the problem responses of `/v1` to OpenAI's errors, and add `x-request-id` to every response.
 
-    The id, which OpenAI's clients show with an error, is the correlation id.
-
-    Being middleware, it also converts those that no route returns, such as of a body that is too large.
+    `x-request-id` is the correlation id. OpenAI's clients show it with an error. This is middleware, because some
+    errors come from other middleware, such as the error for a body that is too large.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
+        """Run the application, and convert its response."""
         if scope["type"] != "http" or not is_openai(scope["path"]):
             await self._app(scope, receive, send)
             return

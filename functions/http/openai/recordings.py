@@ -1,9 +1,8 @@
-"""Recordings in requests of OpenAI's clients."""
+"""Reference recordings in requests to `/v1`."""
 
 import base64
 import binascii
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 
 from pipeline.audio.wav import EncodedRecording
 from pipeline.clients.resources import Resources
@@ -14,38 +13,32 @@ from pipeline.errors import InvalidInput
 async def check_recording(
     resources: Resources, read: Callable[[], Awaitable[bytes]], *, field: str
 ) -> EncodedRecording:
-    """Return a recording as WAV, if it is valid as a reference; see `sessions.check_reference`.
+    """Validate a reference recording with `sessions.check_reference`; return it as WAV.
 
     Raises
     ------
     TooLarge, InvalidAudio
-        It is not; `field` is the field that the client sent it in.
+        It is not valid. The error names `field`.
     """
-    with _errors_of(field):
+    try:
         return await sessions.check_reference(resources, read)
+    except InvalidInput as error:
+        error.field = field
+        raise
 
 
 def decode_base64(text: str, *, field: str) -> bytes:
-    """Return the bytes of a base64 string, or of a `data:` URL with one.
+    """Decode base64, or a `data:` URL that contains base64.
 
     Raises
     ------
     InvalidInput
-        It is neither.
+        The text is not valid.
     """
     encoded = text.partition(";base64,")[2] if text.startswith("data:") else text
     try:
         return base64.b64decode("".join(encoded.split()), validate=True)
     except (binascii.Error, ValueError) as error:
         raise InvalidInput(
-            f"{field} should be a recording in base64, or a data: URL with one.", field=field
+            f"{field} should be a recording in base64, or a data: URL that contains base64.", field=field
         ) from error
-
-
-@contextmanager
-def _errors_of(field: str) -> Iterator[None]:
-    try:
-        yield
-    except InvalidInput as error:
-        error.field = field
-        raise

@@ -1,4 +1,4 @@
-"""Requests that OpenAI's clients send again after a timeout or an error, without an idempotency key."""
+"""Retries of OpenAI's clients, which send no idempotency key."""
 
 import asyncio
 import hashlib
@@ -18,33 +18,32 @@ from pipeline.ids import Owner
 log = structlog.get_logger(__name__)
 
 RETRY_COUNT = "X-Stainless-Retry-Count"
-"""The header in which OpenAI's clients send how often they have sent a request before."""
+"""The header of OpenAI's clients with the number of earlier attempts."""
 
 
 def fingerprint_of(body: BaseModel) -> str:
-    """Return a digest of a request's body: equal for equal requests."""
+    """Return a digest of a request body.  Equal bodies have equal digests."""
     return hashlib.sha256(body.model_dump_json().encode()).hexdigest()
 
 
 async def job_to_join(resources: Resources, owner: Owner, fingerprint: str, headers: Headers) -> str | None:
-    """Return the job that a request should wait for, or None if it should make its own.
+    """Return the job of an equal request of the last minute, or None if the request needs a new job.
 
-    It is the job of an equal request of the last minute, if that is under way; once it has ended, only for a
-    request that a client sends again by itself: its user may want another take.
+    A job that has ended is only returned for a retry. Otherwise the user may want another result.
     """
     job_id = await idempotency.recent_job(resources, owner, fingerprint)
     if job_id is None:
         return None
     try:
         job = await jobs.read(resources, owner, job_id)
-    except NotFound:  # it was not accepted
+    except NotFound:  # the job was not accepted
         return None
     return job_id if job.outcome is None or headers.get(RETRY_COUNT, "0") != "0" else None
 
 
 @asynccontextmanager
 async def remembered(resources: Resources, owner: Owner, fingerprint: str, job_id: str) -> AsyncIterator[None]:
-    """Remember a job for `job_to_join`, while it is made; if that fails, a repeated request makes another."""
+    """Store a job for `job_to_join` while it is created.  If that fails, a retry creates another job."""
     remembering = asyncio.create_task(_remember(resources, owner, fingerprint, job_id))
     try:
         yield

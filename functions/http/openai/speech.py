@@ -1,4 +1,4 @@
-"""`/v1/audio/speech`: synthesis with a saved voice, or with a recording that the request holds."""
+"""`/v1/audio/speech`: synthesis with a saved voice, or with a recording in the request."""
 
 from dataclasses import replace
 from typing import Any
@@ -35,7 +35,7 @@ class SpeechRoute(IdempotentRoute):
 
     @staticmethod
     async def join(request: Request, job_id: str) -> Response:
-        """Return the response from the job that an earlier request with the same idempotency key has made."""
+        """Return the response of the job that an earlier request with the same idempotency key created."""
         request.state.joined_job_id = job_id
         return await _serve_joined(request)
 
@@ -49,14 +49,14 @@ _CONTENT: dict[str, Any] = {
 } | {MEDIA_TYPE: {"schema": {"type": "string"}}}
 _RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "The audio, sent while it is made; or events with it",
+        "description": "The audio, streamed while it is generated, or events with the audio",
         "content": _CONTENT,
         "headers": {
-            "X-Job-Id": {"description": "The job that made it", "schema": {"type": "string"}},
-            WARNING: {"description": "What had no effect", "schema": {"type": "string"}},
+            "X-Job-Id": {"description": "The job that generates the audio", "schema": {"type": "string"}},
+            WARNING: {"description": "The fields without effect", "schema": {"type": "string"}},
         },
     },
-    303: {"description": "The audio is larger than a response may be; it is at `Location`"},
+    303: {"description": "The audio is too large for a response. It is at `Location`"},
     **problems.answers(
         NotFound.code,
         InvalidInput.code,
@@ -79,28 +79,28 @@ async def create_speech(
     waiters: FromWaiters,
     queue_depth: FromQueueDepth,
 ) -> Response:
-    """Synthesize a text, as OpenAI's route of this name does."""
+    """Generate speech from a text."""
     check_model(speech.model, resources.settings)
     text = jobs.check_text(speech.input, resources.settings, field="input")
     format_ = replace(FORMATS[speech.response_format or "mp3"], speed=speech.speed or 1.0)
     check_installed(format_)
     wishes = Wishes((), format_, stream=True)
     answering = Answering(resources, waiters, queue_depth, wishes, claim_of(http_request))
-    answer = await _answer(answering, speech, caller.owner, http_request)
-    if answer.status_code == 202:
-        answer = _not_in_time(answer, resources)
-    elif answer.status_code == 200 and speech.stream_format == "sse":
-        answer = as_events(answer, resources, answer.headers["X-Job-Id"], text)
+    response = await _response(answering, speech, caller.owner, http_request)
+    if response.status_code == 202:
+        response = _timeout(response, resources)
+    elif response.status_code == 200 and speech.stream_format == "sse":
+        response = as_events(response, resources, response.headers["X-Job-Id"], text)
     if warnings := speech.warnings():
-        answer.headers[WARNING] = "; ".join(warnings)[:1024]
-    return answer
+        response.headers[WARNING] = "; ".join(warnings)[:1024]
+    return response
 
 
-# For a request whose idempotency key has been used before.
+# For a request with an idempotency key that was used before.
 _serve_joined = APIRoute("/", create_speech, methods=["POST"], response_class=Response).get_route_handler()
 
 
-async def _answer(answering: Answering, speech: SpeechRequest, owner: Owner, http_request: Request) -> Response:
+async def _response(answering: Answering, speech: SpeechRequest, owner: Owner, http_request: Request) -> Response:
     resources = answering.resources
     if joined := getattr(http_request.state, "joined_job_id", None):
         return await answering.join(owner, joined)
@@ -118,8 +118,8 @@ async def _respond(answering: Answering, job: NewJob) -> Response:
     return await answering.respond(job.request, job.objects, reference_seconds=job.reference_seconds)
 
 
-def _not_in_time(accepted: Response, resources: Resources) -> Response:
-    """Return an error in place of the job that continues, which OpenAI's API does not know."""
+def _timeout(accepted: Response, resources: Resources) -> Response:
+    """Return an error in place of 202, which OpenAI's API does not have.  The job continues."""
     seconds = resources.settings.preview_wait_seconds
     return problems.response(
         503,

@@ -1,4 +1,4 @@
-"""Audio as the events of OpenAI's speech route (`stream_format: sse`)."""
+"""Audio as server-sent events of OpenAI's speech route (`stream_format: sse`)."""
 
 import base64
 import json
@@ -16,17 +16,17 @@ from pipeline.domain import jobs
 
 MEDIA_TYPE = "text/event-stream"
 
-_FRAMES_PER_SECOND = 12.5  # of Qwen3-TTS: the tokens of its audio
+_FRAMES_PER_SECOND = 12.5  # the audio tokens of Qwen3-TTS
 
 
-def as_events(answer: Response, resources: Resources, job_id: str, text: str) -> Response:
-    """Return the same audio in `speech.audio.delta` events, with `speech.audio.done` at the end."""
-    if isinstance(answer, StreamedPreview):
-        answer.body_iterator = _events(answer.body_iterator, resources, job_id, text)
-        answer.headers["Content-Type"] = MEDIA_TYPE
-        return answer
-    events = StreamingResponse(_events(_once(answer.body), resources, job_id, text), media_type=MEDIA_TYPE)
-    kept = {name: value for name, value in answer.headers.items() if name.startswith("x-")}
+def as_events(response: Response, resources: Resources, job_id: str, text: str) -> Response:
+    """Return the audio of a response as `speech.audio.delta` events, followed by `speech.audio.done`."""
+    if isinstance(response, StreamedPreview):
+        response.body_iterator = _events(response.body_iterator, resources, job_id, text)
+        response.headers["Content-Type"] = MEDIA_TYPE
+        return response
+    events = StreamingResponse(_events(_once(response.body), resources, job_id, text), media_type=MEDIA_TYPE)
+    kept = {name: value for name, value in response.headers.items() if name.startswith("x-")}
     events.headers.update(kept | {"Cache-Control": "private", "Content-Type": MEDIA_TYPE})
     return events
 
@@ -39,7 +39,7 @@ async def _events(
     pieces: AsyncIterable[str | bytes | memoryview], resources: Resources, job_id: str, text: str
 ) -> AsyncIterator[bytes]:
     async for piece in pieces:
-        assert not isinstance(piece, str)  # noqa: S101 - audio
+        assert not isinstance(piece, str)  # noqa: S101 - audio is bytes
         if piece:
             yield _event({"type": "speech.audio.delta", "audio": base64.b64encode(piece).decode()})
     yield _event({"type": "speech.audio.done", "usage": await _usage(resources, job_id, text)})
@@ -50,7 +50,7 @@ def _event(data: dict[str, Any]) -> bytes:
 
 
 async def _usage(resources: Resources, job_id: str, text: str) -> dict[str, int]:
-    """Return the usage: characters of text as input, frames of audio as output."""
+    """Return the usage: characters of the text as input, frames of audio as output."""
     outcome = await jobs.read_outcome(resources, job_id)
     preview = outcome.preview if isinstance(outcome, Succeeded) else None
     frames = round(preview.duration_seconds * _FRAMES_PER_SECOND) if preview else 0

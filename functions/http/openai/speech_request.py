@@ -1,4 +1,4 @@
-"""The body of a speech request, and the job that it asks for."""
+"""The body of a speech request, and the job that it creates."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,32 +26,32 @@ INPUT_MAX = 4096
 
 
 class VoiceId(BaseModel):
-    """A voice, by its id."""
+    """The id of a voice."""
 
     id: WholeText
 
 
 class SpeechRequest(BaseModel):
-    """What to say, and how; fields that are not known have no effect, and are named in `X-Warning`."""
+    """The body of a speech request.  Unknown fields have no effect; `X-Warning` lists them."""
 
     model_config = ConfigDict(extra="allow", allow_inf_nan=False)
 
     model: WholeText
-    input: Annotated[WholeText, Field(min_length=1, max_length=INPUT_MAX, description="The text")]
+    input: Annotated[WholeText, Field(min_length=1, max_length=INPUT_MAX, description="The text to speak")]
     voice: WholeText | VoiceId | None = Field(None, description="A saved voice's id or name")
-    response_format: FormatName | None = Field(None, description="`mp3` if not given; `pcm`: 24 kHz, 16 bits")
+    response_format: FormatName | None = Field(None, description="Default `mp3`; `pcm` is 24 kHz, 16 bits, mono")
     speed: Annotated[float, Field(ge=SLOWEST, le=FASTEST)] | None = Field(
-        None, description="1 if not given; the pitch stays"
+        None, description="Default 1; does not change the pitch"
     )
-    instructions: WholeText | None = Field(None, description="Accepted, but the model has no use for them")
-    stream_format: Literal["audio", "sse"] | None = Field(None, description="`audio` if not given")
-    language: WholeText | None = Field(None, description="Not of OpenAI: see `/preview`")
-    seed: int | None = Field(None, description="Not of OpenAI: see `/preview`")
+    instructions: WholeText | None = Field(None, description="Accepted without effect")
+    stream_format: Literal["audio", "sse"] | None = Field(None, description="Default `audio`")
+    language: WholeText | None = Field(None, description="Extension: see `/preview`")
+    seed: int | None = Field(None, description="Extension: see `/preview`")
     ref_audio: str | None = Field(
-        None, description="Not of OpenAI: in place of `voice`, a recording in base64 or as a `data:` URL"
+        None, description="Extension: a recording to clone, as base64 or a `data:` URL, in place of `voice`"
     )
-    ref_text: WholeText | None = Field(None, description="Not of OpenAI: what is said in it")
-    webhook_url: WholeText | None = Field(None, description="Not of OpenAI: see `/preview`")
+    ref_text: WholeText | None = Field(None, description="Extension: the transcription of `ref_audio`")
+    webhook_url: WholeText | None = Field(None, description="Extension: see `/preview`")
 
     def options(self) -> Options:
         """Return the options of the synthesis."""
@@ -59,7 +59,7 @@ class SpeechRequest(BaseModel):
         return check_options({name: value for name, value in given.items() if value is not None})
 
     def warnings(self) -> list[str]:
-        """Return what had no effect."""
+        """Return a warning for every field without effect."""
         ignored = ["instructions"] if self.instructions else []
         ignored += [name[:64].encode("ascii", "backslashreplace").decode() for name in self.model_extra or {}]
         return [f"{name} has no effect" for name in ignored if name.isprintable()]
@@ -67,7 +67,7 @@ class SpeechRequest(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class NewJob:
-    """A job to accept, with what has to be stored for it."""
+    """A job to accept, and the objects to store with it."""
 
     request: Request
     objects: Sequence[NewObject] = ()
@@ -75,7 +75,7 @@ class NewJob:
 
 
 async def new_job(resources: Resources, speech: SpeechRequest, owner: Owner) -> NewJob:
-    """Return the job that a request asks for.
+    """Validate a request, and return the job that it creates.
 
     Raises
     ------
@@ -85,12 +85,14 @@ async def new_job(resources: Resources, speech: SpeechRequest, owner: Owner) -> 
     text = jobs.check_text(speech.input, resources.settings, field="input")
     options = speech.options()
     if (speech.voice is None) == (speech.ref_audio is None):
-        raise InvalidInput("Give either voice, a saved voice, or ref_audio, a recording.", field="voice")
+        raise InvalidInput(
+            "The request should have either voice, a saved voice, or ref_audio, a recording.", field="voice"
+        )
     await check_webhook(resources, owner, speech.webhook_url)
     if speech.ref_audio is not None:
         return await _with_recording(resources, speech, speech.ref_audio, owner, text, options)
-    named = speech.voice.id if isinstance(speech.voice, VoiceId) else speech.voice or ""
-    voice = await find_voice(resources, owner, named)
+    id_or_name = speech.voice.id if isinstance(speech.voice, VoiceId) else speech.voice or ""
+    voice = await find_voice(resources, owner, id_or_name)
     return NewJob(
         preview_request(
             resources,
@@ -107,7 +109,7 @@ async def new_job(resources: Resources, speech: SpeechRequest, owner: Owner) -> 
 async def _with_recording(
     resources: Resources, speech: SpeechRequest, ref_audio: str, owner: Owner, text: str, options: Options
 ) -> NewJob:
-    said = sessions.check_transcription(speech.ref_text or "", resources.settings)
+    transcription = sessions.check_transcription(speech.ref_text or "", resources.settings)
     data = decode_base64(ref_audio, field="ref_audio")
 
     async def read() -> bytes:
@@ -123,6 +125,6 @@ async def _with_recording(
         options,
         correlation_id=current_correlation_id(),
         webhook_url=speech.webhook_url,
-        new_reference=NewReference(transcription=said),
+        new_reference=NewReference(transcription=transcription),
     )
-    return NewJob(request, sessions.objects(session_id, recording, said), recording.duration_seconds)
+    return NewJob(request, sessions.objects(session_id, recording, transcription), recording.duration_seconds)

@@ -1,4 +1,4 @@
-"""`/v1/audio/voice_consents`: recordings by which speakers agree to be cloned."""
+"""`/v1/audio/voice_consents`: recordings in which speakers agree to the cloning of their voices."""
 
 from typing import Annotated, Literal
 
@@ -6,8 +6,7 @@ from fastapi import APIRouter, File, Form, Query, UploadFile
 from pydantic import BaseModel, ConfigDict, Field
 
 from functions.http.openai.recordings import check_recording
-from functions.http.responses import problems
-from functions.http.routing.authorized_route import requires
+from functions.http.routing.authorized_route import route_options
 from functions.http.routing.dependencies import FromCaller, FromResources
 from functions.http.routing.idempotent_route import IdempotentRoute
 from functions.previews.requests import WholeText
@@ -29,7 +28,7 @@ class ConsentView(BaseModel):
 
 
 class ConsentList(BaseModel):
-    """One page of consents, from the oldest."""
+    """One page of consents, oldest first."""
 
     object: Literal["list"] = "list"
     data: list[ConsentView]
@@ -55,33 +54,27 @@ class ConsentName(BaseModel):
 
 
 @router.post(
-    "/audio/voice_consents",
-    responses=problems.answers(InvalidInput.code, InvalidAudio.code, TooLarge.code, Unavailable.code),
-    openapi_extra=requires("voices:write"),
+    "/audio/voice_consents", **route_options("voices:write", InvalidInput, InvalidAudio, TooLarge, Unavailable)
 )
 async def create_consent(
     caller: FromCaller,
     resources: FromResources,
     name: Annotated[str, Form(description="A label")],
-    language: Annotated[str, Form(description="BCP 47 tag of the language that is spoken, such as `en-US`")],
-    recording: Annotated[UploadFile, File(description="The speaker's agreement: WAV, FLAC, OGG or MP3")],
-    text: Annotated[str, Form(description="Not of OpenAI: the words that are spoken")] = "",
+    language: Annotated[str, Form(description="BCP 47 tag of the spoken language, such as `en-US`")],
+    recording: Annotated[UploadFile, File(description="Recording of the speaker's consent: WAV, FLAC, OGG or MP3")],
+    text: Annotated[str, Form(description="Extension: the transcription of the recording")] = "",
 ) -> ConsentView:
-    """Store a recorded consent for 12 hours, in which voices can be made with it; each keeps a copy."""
+    """Store a recorded consent for 12 hours.  Every voice that is created with it keeps a copy."""
     checked = await check_recording(resources, recording.read, field="recording")
     return _view(await voice_consents.create(resources, caller.owner, name, language, text, checked))
 
 
-@router.get(
-    "/audio/voice_consents",
-    responses=problems.answers(InvalidInput.code, Unavailable.code),
-    openapi_extra=requires("voices:write"),
-)
+@router.get("/audio/voice_consents", **route_options("voices:write", InvalidInput, Unavailable))
 async def list_consents(
     caller: FromCaller,
     resources: FromResources,
-    limit: Annotated[int, Query(ge=1, le=100, description="How many at most")] = 20,
-    after: Annotated[str, Query(max_length=32, description="Only consents after this one")] = "",
+    limit: Annotated[int, Query(ge=1, le=100, description="Maximum number of results")] = 20,
+    after: Annotated[str, Query(max_length=32, description="Return the consents after this id")] = "",
 ) -> ConsentList:
     """List the recorded consents that have not expired."""
     found, has_more = await voice_consents.page(resources, caller.owner, limit=limit, after=after)
@@ -90,20 +83,14 @@ async def list_consents(
     return ConsentList(data=data, first_id=first, last_id=last, has_more=has_more)
 
 
-@router.get(
-    "/audio/voice_consents/{consent_id}",
-    responses=problems.answers(NotFound.code, Unavailable.code),
-    openapi_extra=requires("voices:write"),
-)
+@router.get("/audio/voice_consents/{consent_id}", **route_options("voices:write", NotFound, Unavailable))
 async def get_consent(consent_id: str, caller: FromCaller, resources: FromResources) -> ConsentView:
     """Return one consent."""
     return _view(await voice_consents.get(resources, caller.owner, consent_id))
 
 
 @router.post(
-    "/audio/voice_consents/{consent_id}",
-    responses=problems.answers(InvalidInput.code, NotFound.code, Unavailable.code),
-    openapi_extra=requires("voices:write"),
+    "/audio/voice_consents/{consent_id}", **route_options("voices:write", InvalidInput, NotFound, Unavailable)
 )
 async def rename_consent(
     consent_id: str, changed: ConsentName, caller: FromCaller, resources: FromResources
@@ -112,13 +99,9 @@ async def rename_consent(
     return _view(await voice_consents.rename(resources, caller.owner, consent_id, changed.name))
 
 
-@router.delete(
-    "/audio/voice_consents/{consent_id}",
-    responses=problems.answers(NotFound.code, Unavailable.code),
-    openapi_extra=requires("voices:write"),
-)
+@router.delete("/audio/voice_consents/{consent_id}", **route_options("voices:write", NotFound, Unavailable))
 async def delete_consent(consent_id: str, caller: FromCaller, resources: FromResources) -> DeletedConsent:
-    """Delete a consent; voices that were made with it keep their copies."""
+    """Delete a consent.  Voices that were created with it keep their copies."""
     await voice_consents.delete(resources, caller.owner, consent_id)
     return DeletedConsent(id=consent_id)
 

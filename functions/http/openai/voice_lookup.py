@@ -1,4 +1,4 @@
-"""The saved voice that a client of OpenAI's API names: by its id, or by its name."""
+"""Lookup of saved voices by id or name."""
 
 from pipeline.clients.resources import Resources
 from pipeline.contract.records import VoiceMetadata
@@ -10,23 +10,23 @@ from pipeline.ids import Owner
 _PAGE = 1000
 
 
-async def find_voice(resources: Resources, owner: Owner, named: str) -> VoiceMetadata:
-    """Return the voice with this id, or else with this name, in any case.
+async def find_voice(resources: Resources, owner: Owner, id_or_name: str) -> VoiceMetadata:
+    """Return the voice with this id, or else with this name, compared without regard to case.
 
     Raises
     ------
     NotFound
-        There is none.
+        There is no such voice.
     """
-    for voice_id in dict.fromkeys((named, voice_id_of(named))):
+    for voice_id in dict.fromkeys((id_or_name, voice_id_of(id_or_name))):
         metadata, _ = await voices.read(resources, owner, voice_id)
-        if metadata and metadata.status == "ready" and (voice_id == named or _is_named(metadata, named)):
+        if metadata and metadata.status == "ready" and (voice_id == id_or_name or _has_name(metadata, id_or_name)):
             return metadata
-    for metadata in await all_voices(resources, owner):  # a voice that was renamed keeps its id
-        if _is_named(metadata, named):
+    for metadata in await all_voices(resources, owner):  # a renamed voice keeps its id
+        if _has_name(metadata, id_or_name):
             return metadata
     raise NotFound(
-        f"There is no voice {named[:64]!r}; GET /v1/audio/voices lists those that are saved.", field="voice"
+        f"There is no voice {id_or_name[:64]!r}. GET /v1/audio/voices lists the saved voices.", field="voice"
     )
 
 
@@ -41,5 +41,5 @@ async def all_voices(resources: Resources, owner: Owner) -> list[VoiceMetadata]:
     return found
 
 
-def _is_named(metadata: VoiceMetadata, name: str) -> bool:
+def _has_name(metadata: VoiceMetadata, name: str) -> bool:
     return metadata.name.casefold() == name.strip().casefold()

@@ -1,4 +1,4 @@
-"""`/v1/audio/voices`: saved voices, as OpenAI's clients and those of vLLM list, make and delete them."""
+"""`/v1/audio/voices`: saved voices, in the formats of OpenAI, Open WebUI and vLLM."""
 
 import re
 from typing import Annotated, Literal
@@ -8,8 +8,7 @@ from pydantic import BaseModel, Field
 
 from functions.http.openai.recordings import check_recording
 from functions.http.openai.voice_lookup import all_voices
-from functions.http.responses import problems
-from functions.http.routing.authorized_route import requires
+from functions.http.routing.authorized_route import route_options
 from functions.http.routing.dependencies import FromCaller, FromResources
 from functions.http.routing.idempotent_route import IdempotentRoute
 from pipeline.access.owners import new_id
@@ -21,7 +20,7 @@ from pipeline.ids import Owner
 
 router = APIRouter(prefix="/v1", tags=["openai"], route_class=IdempotentRoute)
 
-# Also of OpenAI's own, so that a consent which is not stored here is not taken for its words.
+# Includes OpenAI's ids, so that an unknown id is not stored as the text of a consent.
 _CONSENT_ID = re.compile(r"[0-9a-f]{32}|cons_\w+")
 
 
@@ -43,7 +42,7 @@ class NamedVoice(BaseModel):
 
 
 class UploadedVoice(BaseModel):
-    """A voice as vLLM lists it."""
+    """A voice in the format of vLLM."""
 
     name: str
     consent: str | None
@@ -52,7 +51,7 @@ class UploadedVoice(BaseModel):
 
 
 class VoiceList(BaseModel):
-    """The saved voices, three times: for OpenAI's clients, for Open WebUI, and for those of vLLM."""
+    """The saved voices: `data` for OpenAI's clients, `voices` for Open WebUI, `uploaded_voices` for vLLM."""
 
     object: Literal["list"] = "list"
     data: list[VoiceView]
@@ -69,7 +68,7 @@ class DeletedVoice(BaseModel):
     deleted: bool = True
 
 
-@router.get("/audio/voices", responses=problems.answers(Unavailable.code), openapi_extra=requires("preview"))
+@router.get("/audio/voices", **route_options("preview", Unavailable))
 async def list_voices(caller: FromCaller, resources: FromResources) -> VoiceList:
     """List all saved voices, in the order of their ids."""
     found = await all_voices(resources, caller.owner)
@@ -80,11 +79,7 @@ async def list_voices(caller: FromCaller, resources: FromResources) -> VoiceList
     )
 
 
-@router.get(
-    "/audio/voices/{voice_id}",
-    responses=problems.answers(NotFound.code, Unavailable.code),
-    openapi_extra=requires("preview"),
-)
+@router.get("/audio/voices/{voice_id}", **route_options("preview", NotFound, Unavailable))
 async def get_voice(voice_id: str, caller: FromCaller, resources: FromResources) -> VoiceView:
     """Return one voice."""
     return _view(await voices.get(resources, caller.owner, voice_id))
@@ -92,56 +87,42 @@ async def get_voice(voice_id: str, caller: FromCaller, resources: FromResources)
 
 @router.post(
     "/audio/voices",
-    responses=problems.answers(
-        InvalidInput.code,
-        InvalidAudio.code,
-        TooLarge.code,
-        NotFound.code,
-        NameTaken.code,
-        Unavailable.code,
-    ),
-    openapi_extra=requires("voices:write"),
+    **route_options("voices:write", InvalidInput, InvalidAudio, TooLarge, NotFound, NameTaken, Unavailable),
 )
 async def create_voice(
     caller: FromCaller,
     resources: FromResources,
-    name: Annotated[str, Form(description="A name that no other voice has")],
+    name: Annotated[str, Form(description="A unique name")],
     audio_sample: Annotated[UploadFile, File(description="The recording: WAV, FLAC, OGG or MP3")],
-    consent: Annotated[
-        str, Form(description="The id of a voice consent, or the words by which the speaker agreed")
-    ],
-    ref_text: Annotated[str, Form(description="Not of OpenAI: what is said in the recording")] = "",
+    consent: Annotated[str, Form(description="The id of a voice consent, or the text of the consent")],
+    ref_text: Annotated[str, Form(description="Extension: the transcription of the recording")] = "",
     type_: Annotated[Literal["audio_sample"], Form(alias="type")] = "audio_sample",
 ) -> VoiceView:
-    """Save the voice of a recording under a name."""
+    """Save the voice of a recording."""
     name = voice_names.check_name(name)
-    said = sessions.check_transcription(ref_text, resources.settings)
-    words, consent_recording = await _consent(resources, caller.owner, consent)
+    transcription = sessions.check_transcription(ref_text, resources.settings)
+    consent_text, consent_recording = await _consent(resources, caller.owner, consent)
     recording = await check_recording(resources, audio_sample.read, field="audio_sample")
     session_id = new_id(resources.new_id, caller.owner)
-    await sessions.store(resources, caller.owner, session_id, recording, said)
+    await sessions.store(resources, caller.owner, session_id, recording, transcription)
     saved = await voice_changes.save(
-        resources, caller.owner, session_id, name, consent=words, consent_recording=consent_recording
+        resources, caller.owner, session_id, name, consent=consent_text, consent_recording=consent_recording
     )
     return _view(saved)
 
 
-@router.delete(
-    "/audio/voices/{voice_id}",
-    responses=problems.answers(NotFound.code, Unavailable.code),
-    openapi_extra=requires("voices:write"),
-)
+@router.delete("/audio/voices/{voice_id}", **route_options("voices:write", NotFound, Unavailable))
 async def delete_voice(voice_id: str, caller: FromCaller, resources: FromResources) -> DeletedVoice:
-    """Delete a voice, and the consent that is kept with it."""
+    """Delete a voice, and the consent that is stored with it."""
     await voice_changes.delete(resources, caller.owner, voice_id)
     return DeletedVoice(id=voice_id)
 
 
-async def _consent(resources: Resources, owner: Owner, given: str) -> tuple[str, bytes | None]:
-    """Return the words of a consent and its recording, if `given` is the id of one; else `given`, the words."""
-    if not _CONSENT_ID.fullmatch(given):
-        return voice_names.check_consent(given), None
-    stored = await voice_consents.get(resources, owner, given)
+async def _consent(resources: Resources, owner: Owner, id_or_text: str) -> tuple[str, bytes | None]:
+    """Return the text and the recording of a stored consent, or the given text without a recording."""
+    if not _CONSENT_ID.fullmatch(id_or_text):
+        return voice_names.check_consent(id_or_text), None
+    stored = await voice_consents.get(resources, owner, id_or_text)
     return stored.words, await voice_consents.recording_of(resources, stored)
 
 

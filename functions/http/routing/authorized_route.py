@@ -8,8 +8,10 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 
 from functions.access.access_control import AccessControl
+from functions.http.responses import problems
 from functions.http.routing.strict_request import StrictRequest
 from pipeline.contract.records import Scope
+from pipeline.errors import PipelineError
 
 SCHEME = "key"
 
@@ -19,6 +21,11 @@ Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 def requires(scope: Scope) -> dict[str, Any]:
     """Return the `openapi_extra` of a route that needs a key of this scope; it is also what is enforced."""
     return {"security": [{SCHEME: [scope]}]}
+
+
+def route_options(scope: Scope, *errors: type[PipelineError]) -> dict[str, Any]:
+    """Return the options of a route that needs a key of this scope and may return these errors."""
+    return {"responses": problems.answers(*(error.code for error in errors)), "openapi_extra": requires(scope)}
 
 
 def public() -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A body is read as far as it may be large, and as long as it comes."""
+"""Limits of request bodies: size, time, nesting, number of fields."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
@@ -36,12 +36,12 @@ async def in_parts(parts: Iterable[bytes], *, pause: float = 0) -> AsyncIterator
         await asyncio.sleep(pause)
 
 
-async def test_a_body_that_fits_is_read() -> None:
+async def test_body_within_limit() -> None:
     assert (await post(b"x" * 100_000, path="/large")).text == "100000"
     assert (await post(in_parts([b"x" * 50] * 2))).text == "100"
 
 
-async def test_a_body_without_a_length_is_refused_as_soon_as_it_is_too_large() -> None:
+async def test_chunked_body_over_limit() -> None:
     read = 0
 
     async def endless() -> AsyncIterator[bytes]:
@@ -50,35 +50,35 @@ async def test_a_body_without_a_length_is_refused_as_soon_as_it_is_too_large() -
             read += 60
             yield b"x" * 60
 
-    answer = await post(endless())
-    assert (answer.status_code, answer.json()["code"]) == (413, "too_large")
+    response = await post(endless())
+    assert (response.status_code, response.json()["code"]) == (413, "too_large")
     assert read <= 180
 
 
-async def test_a_sender_that_falls_silent_is_refused() -> None:
-    answer = await post(in_parts([b"x"], pause=60), silence_seconds=0.02)
-    assert (answer.status_code, answer.json()["code"]) == (408, "request_timeout")
-    assert answer.headers["connection"] == "close"
+async def test_body_pause_too_long() -> None:
+    response = await post(in_parts([b"x"], pause=60), silence_seconds=0.02)
+    assert (response.status_code, response.json()["code"]) == (408, "request_timeout")
+    assert response.headers["connection"] == "close"
 
 
-async def test_a_sender_that_is_too_slow_on_the_whole_is_refused() -> None:
-    answer = await post(in_parts([b"x"] * 99, pause=0.01), silence_seconds=0.1)
-    assert answer.status_code == 408
+async def test_body_rate_too_low() -> None:
+    response = await post(in_parts([b"x"] * 99, pause=0.01), silence_seconds=0.1)
+    assert response.status_code == 408
 
 
-async def test_a_body_that_keeps_coming_may_take_longer_than_the_longest_silence() -> None:
-    answer = await post(
+async def test_body_slow_but_steady() -> None:
+    response = await post(
         in_parts([b"x" * SLOWEST_BYTES_PER_SECOND] * 5, pause=0.05), silence_seconds=0.15, path="/large"
     )
-    assert answer.status_code == 200
+    assert response.status_code == 200
 
 
-async def test_the_response_may_take_longer_than_the_body() -> None:
+async def test_slow_response_has_no_timeout() -> None:
     async def slow(scope: Scope, receive: Receive, send: Send) -> None:
         await Request(scope, receive).body()
-        hanging_up = asyncio.ensure_future(receive())
-        await asyncio.wait([hanging_up], timeout=0.1)
-        hanging_up.cancel()
+        disconnect = asyncio.ensure_future(receive())
+        await asyncio.wait([disconnect], timeout=0.1)
+        disconnect.cancel()
         await PlainTextResponse("done")(scope, receive, send)
 
     app = BodyLimits(slow, limit=lambda _: BodyLimit(100), silence_seconds=0.02)
@@ -86,17 +86,17 @@ async def test_the_response_may_take_longer_than_the_body() -> None:
         assert (await client.post("/", content=b"x")).text == "done"
 
 
-async def test_the_routes_own_response_to_a_cut_body_is_replaced() -> None:
-    async def answers_all_the_same(scope: Scope, receive: Receive, send: Send) -> None:
+async def test_error_replaces_response_of_route() -> None:
+    async def ignores_disconnect(scope: Scope, receive: Receive, send: Send) -> None:
         assert (await receive())["type"] == (await receive())["type"] == "http.disconnect"
-        await PlainTextResponse("half of it will do", 400)(scope, receive, send)
+        await PlainTextResponse("partial", 400)(scope, receive, send)
 
-    app = BodyLimits(answers_all_the_same, limit=lambda _: BodyLimit(1), silence_seconds=5)
+    app = BodyLimits(ignores_disconnect, limit=lambda _: BodyLimit(1), silence_seconds=5)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
         assert (await client.post("/", content=in_parts([b"xx"]))).status_code == 413
 
 
-def test_only_routes_that_take_a_recording_take_large_bodies() -> None:
+def test_large_bodies_only_for_recordings() -> None:
     settings = Settings(reference_max_megabytes=3)
     description = create_app(settings).openapi()
     schemas = description["components"]["schemas"]
@@ -114,7 +114,7 @@ def test_only_routes_that_take_a_recording_take_large_bodies() -> None:
 
 
 @pytest.mark.parametrize("name", ["text_max_chars", "transcription_max_chars"])
-def test_the_longest_text_fits_however_it_is_written(name: str) -> None:
+def test_longest_text_fits_when_escaped(name: str) -> None:
     settings = Settings.model_validate({name: 1_000_000})
     assert body_limit("/voices", settings).max_bytes > len(r"\ud83d\ude00") * 1_000_000
 
@@ -139,12 +139,12 @@ PART = b'--b\r\nContent-Disposition: form-data; name="transcription"%b\r\n\r\n%b
     ],
     ids=lambda value: repr(value)[:40],
 )
-async def test_what_is_nested_repeated_or_endless_is_refused(path: str, content_type: str, content: bytes) -> None:
+async def test_expensive_bodies_are_rejected(path: str, content_type: str, content: bytes) -> None:
     fakes = FakeService()
     app = create_app(fakes.resources.settings)
     serve_with(app, fakes.resources)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
-        answer = await client.post(path, content=content, headers={"content-type": content_type})
-    assert answer.status_code in {400, 422}
-    assert answer.json()["error"]
+        response = await client.post(path, content=content, headers={"content-type": content_type})
+    assert response.status_code in {400, 422}
+    assert response.json()["error"]
     assert fakes.keys() == []

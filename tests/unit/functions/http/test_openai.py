@@ -1,4 +1,4 @@
-"""What OpenAI's clients are answered: errors in their form, and the voice that a name means."""
+"""The routes under `/v1`: errors, lookup of voices, and consents."""
 
 import sys
 from typing import Any
@@ -18,19 +18,19 @@ from tests.support.speech import voice_wav
 SPEECH = {"model": "tts-1", "voice": "nova", "input": "Hello."}
 
 
-def error(answer: httpx.Response, status: int, type_: str, code: str, param: str | None = None) -> None:
-    """Assert that an answer is an error as OpenAI's clients read it."""
-    assert answer.status_code == status, answer.text
-    assert answer.headers["content-type"] == "application/json"
-    assert answer.headers["x-request-id"] == answer.headers["x-correlation-id"]
-    (body,) = answer.json().values()
+def assert_error(response: httpx.Response, status: int, type_: str, code: str, param: str | None = None) -> None:
+    """Assert that a response is an error in OpenAI's format."""
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/json"
+    assert response.headers["x-request-id"] == response.headers["x-correlation-id"]
+    (body,) = response.json().values()
     assert body.keys() == {"message", "type", "param", "code"}
     assert body["message"]
     assert (body["type"], body["param"], body["code"]) == (type_, param, code)
-    assert answer.headers.get("x-should-retry") == ("false" if status in {409, 422} else None)
+    assert response.headers.get("x-should-retry") == ("false" if status in {409, 422} else None)
 
 
-async def world_with_voices(*names: str, settings: Settings | None = None) -> FakeService:
+async def service_with_voices(*names: str, settings: Settings | None = None) -> FakeService:
     fakes = FakeService(settings or Settings())
     for name in names:
         await voice_changes.save(fakes.resources, None, await fakes.session(), name)
@@ -43,7 +43,7 @@ UNKNOWN = (404, "not_found_error", "not_found")
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "how", "expected"),
+    ("method", "path", "content", "expected"),
     [
         ("POST", "/v1/chat/completions", {"json": {}}, UNKNOWN),
         ("GET", "/v1", {}, UNKNOWN),
@@ -61,8 +61,8 @@ UNKNOWN = (404, "not_found_error", "not_found")
             (413, "invalid_request_error", "too_large"),
         ),
         *(
-            ("POST", "/v1/audio/speech", {"json": SPEECH | wish}, (*expected, param))
-            for wish, expected, param in (
+            ("POST", "/v1/audio/speech", {"json": SPEECH | changes}, (*expected, param))
+            for changes, expected, param in (
                 ({"voice": "nobody"}, UNKNOWN, "voice"),
                 ({"model": "whisper-1"}, UNKNOWN, "model"),
                 ({"speed": 9}, INVALID, "speed"),
@@ -74,16 +74,16 @@ UNKNOWN = (404, "not_found_error", "not_found")
         ),
     ],
 )
-async def test_errors_have_openais_form(method: str, path: str, how: dict[str, Any], expected: Any) -> None:
-    async with api(await world_with_voices("Nova")) as client:
-        error(await client.request(method, path, **how), *expected)
+async def test_error_format(method: str, path: str, content: dict[str, Any], expected: Any) -> None:
+    async with api(await service_with_voices("Nova")) as client:
+        assert_error(await client.request(method, path, **content), *expected)
 
 
-async def test_a_taken_name_is_not_tried_again() -> None:
-    async with api(await world_with_voices("Nova")) as client:
+async def test_name_taken_is_not_retried() -> None:
+    async with api(await service_with_voices("Nova")) as client:
         sample = {"audio_sample": ("a.wav", voice_wav(120.0))}
-        answer = await client.post("/v1/audio/voices", data={"name": "Nova", "consent": "Yes."}, files=sample)
-    error(answer, 409, "conflict_error", "name_taken", "name")
+        response = await client.post("/v1/audio/voices", data={"name": "Nova", "consent": "Yes."}, files=sample)
+    assert_error(response, 409, "conflict_error", "name_taken", "name")
 
 
 @pytest.mark.parametrize(
@@ -93,43 +93,43 @@ async def test_a_taken_name_is_not_tried_again() -> None:
         (ZeroDivisionError, (500, "server_error", "internal_error")),
     ],
 )
-async def test_what_fails_here_may_be_tried_again(fault: type[Exception], expected: Any) -> None:
-    fakes = await world_with_voices("Nova")
+async def test_server_errors_can_be_retried(fault: type[Exception], expected: Any) -> None:
+    fakes = await service_with_voices("Nova")
     fakes.fail_after(0, fault)
     async with api(fakes) as client:
-        answer = await client.get("/v1/audio/voices")
-    error(answer, *expected)
+        response = await client.get("/v1/audio/voices")
+    assert_error(response, *expected)
 
 
-async def test_keys_and_quotas_have_openais_errors_too() -> None:
+async def test_error_format_of_keys_and_quotas() -> None:
     fakes = FakeService(Settings(auth="keys", requests_per_minute=1))
     key, _ = await api_keys.make(fakes.resources, owner="alice", name="test", scopes=("preview",), expires_at=None)
     headers = {"Authorization": f"Bearer {key}"}
     sample = {"recording": ("a.wav", voice_wav(120.0))}
     async with api(fakes) as client:
-        error(await client.get("/v1/models"), 401, "authentication_error", "unauthorized")
+        assert_error(await client.get("/v1/models"), 401, "authentication_error", "unauthorized")
         no_scope = await client.post("/v1/audio/voice_consents", files=sample, headers=headers)
-        error(no_scope, 403, "permission_error", "forbidden")
-        answers = [await client.get("/v1/models", headers=headers) for _ in range(3)]
-    error(answers[-1], 429, "rate_limit_error", "too_many_requests")
-    assert int(answers[-1].headers["retry-after"]) > 0
+        assert_error(no_scope, 403, "permission_error", "forbidden")
+        responses = [await client.get("/v1/models", headers=headers) for _ in range(3)]
+    assert_error(responses[-1], 429, "rate_limit_error", "too_many_requests")
+    assert int(responses[-1].headers["retry-after"]) > 0
 
 
-async def test_other_routes_keep_their_errors() -> None:
+async def test_error_format_outside_v1() -> None:
     async with api(FakeService()) as client:
-        answer = await client.get("/voices/nobody")
-    assert answer.headers["content-type"] == "application/problem+json"
-    assert "x-request-id" not in answer.headers
+        response = await client.get("/voices/nobody")
+    assert response.headers["content-type"] == "application/problem+json"
+    assert "x-request-id" not in response.headers
 
 
 @pytest.mark.parametrize("named", ["nova-of-nowhere", "Nova of Nowhere", " nova OF nowhere "])
-async def test_a_voice_is_found_by_id_or_name(named: str) -> None:
-    fakes = await world_with_voices("Nova of Nowhere", "Nova")
+async def test_find_voice_by_id_or_name(named: str) -> None:
+    fakes = await service_with_voices("Nova of Nowhere", "Nova")
     assert (await find_voice(fakes.resources, None, named)).voice_id == "nova-of-nowhere"
 
 
-async def test_a_renamed_voice_is_found_by_its_new_name_and_its_id() -> None:
-    fakes = await world_with_voices("Nova")
+async def test_find_voice_after_rename() -> None:
+    fakes = await service_with_voices("Nova")
     await voice_renaming.rename(fakes.resources, None, "nova", name="Stella")
     for named in ("Stella", "nova"):
         assert (await find_voice(fakes.resources, None, named)).voice_id == "nova"
@@ -137,24 +137,26 @@ async def test_a_renamed_voice_is_found_by_its_new_name_and_its_id() -> None:
         await find_voice(fakes.resources, None, "Luna")
 
 
-async def test_a_speed_that_can_not_be_made_here_is_refused_before_a_job_is_made(
+async def test_speech_without_av_creates_no_job(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    fakes = await world_with_voices("Nova")
+    fakes = await service_with_voices("Nova")
     before = list(fakes.synthesis.bodies)
     monkeypatch.setitem(sys.modules, "av", None)
     async with api(fakes) as client:
-        for wish in ({"speed": 2}, {"response_format": "aac"}):
-            answer = await client.post("/v1/audio/speech", json=SPEECH | wish)
-            assert answer.status_code == 422
-            assert "`av`" in answer.json()["error"]["message"]
+        for changes in ({"speed": 2}, {"response_format": "aac"}):
+            response = await client.post("/v1/audio/speech", json=SPEECH | changes)
+            assert response.status_code == 422
+            assert "`av`" in response.json()["error"]["message"]
     assert fakes.synthesis.bodies == before
 
 
-async def test_an_id_of_a_consent_that_is_not_stored_is_not_taken_for_words() -> None:
+async def test_voice_with_unknown_consent_id() -> None:
     async with api(FakeService()) as client:
         for consent in ("cons_1234", "0" * 32):
             sample = {"audio_sample": ("a.wav", voice_wav(120.0))}
-            answer = await client.post("/v1/audio/voices", data={"name": "Nova", "consent": consent}, files=sample)
-            assert answer.status_code == 404
+            response = await client.post(
+                "/v1/audio/voices", data={"name": "Nova", "consent": consent}, files=sample
+            )
+            assert response.status_code == 404
         assert (await client.get("/v1/audio/voices")).json()["data"] == []
