@@ -14,7 +14,7 @@ pytestmark = pytest.mark.xdist_group("deployed")
 
 
 def test_readme_commands_run(stack: Stack | Deployment) -> None:
-    section = (ROOT / "README.md").read_text().split("## A voice's life, to paste")[1]
+    section = (ROOT / "README.md").read_text().split("## Example\n")[1]
     block = re.search(r"```bash\n(.*?)```", section, re.DOTALL)
     assert block is not None
     script = block[1].replace("http://127.0.0.1:8000", shlex.quote(stack.url))
