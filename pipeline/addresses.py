@@ -1,4 +1,4 @@
-"""Addresses in settings: validation of URLs, web origins and networks, and checks for loopback addresses."""
+"""Addresses in settings: validation of URLs, web origins and networks, and checks of addresses."""
 
 import re
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
@@ -76,6 +76,20 @@ def is_public(address: IPv4Address | IPv6Address) -> bool:
         if address not in _UNICAST or any(address in network for network in _TUNNELS):
             return False
     return address.is_global and not address.is_multicast
+
+
+_IPV6_HOST_BITS = 64  # a client that has one IPv6 address usually has its whole /64
+
+
+def client_network(address: str) -> str:
+    """Return what identifies a client in limits: an IPv4 address in its usual form, or the /64 of an IPv6 one."""
+    try:
+        ip = ip_address(address)
+    except ValueError:  # a client over a Unix socket has no address
+        return address
+    if not isinstance(ip, IPv6Address):
+        return str(ip)
+    return str(ip.ipv4_mapped or f"{int(ip) >> _IPV6_HOST_BITS:x}/{_IPV6_HOST_BITS}")
 
 
 def _is_http_url(url: str) -> bool:

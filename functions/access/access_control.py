@@ -1,5 +1,7 @@
 """Authentication and authorization over HTTP and WebSocket: key, scope, then the owner's quota."""
 
+from collections.abc import Collection
+
 import structlog
 
 from functions.access.failed_keys import FailedKeyThrottle
@@ -12,6 +14,21 @@ from pipeline.contract.records import Scope
 from pipeline.errors import Forbidden, NoCredentials, QuotaStatus, Unauthorized
 
 log = structlog.get_logger(__name__)
+
+ORIGIN_REFUSED = "Pages of this origin are not allowed to use the service; add it to CORS_ORIGINS to allow them."
+
+
+def is_origin_allowed(origin: str | None, host: str | None, allowed: Collection[str]) -> bool:
+    """Return whether requests from pages of an origin are allowed; clients other than browsers send no origin.
+
+    Parameters
+    ----------
+    origin, host
+        The values of the `Origin` and `Host` headers.
+    allowed
+        The allowed origins in the settings.
+    """
+    return origin is None or origin in allowed or origin.partition("://")[2] == (host or "").lower() != ""
 
 
 class AccessControl:
@@ -36,7 +53,7 @@ class AccessControl:
         if not self._resources.settings.wants_keys:
             return ANONYMOUS
         if not authorization or not _is_bearer(authorization):
-            raise NoCredentials("This needs a key; give yours as `Authorization: Bearer <key>`.")
+            raise NoCredentials("This needs a key; send yours as `Authorization: Bearer <key>`.")
         key = authorization.partition(" ")[2].strip()
         key_id = key_format.key_id_of(key)
         try:
@@ -53,8 +70,8 @@ class AccessControl:
 
         Raises
         ------
-        Unauthorized, TooMany
-            See `authenticate_key` and `authenticate_ticket`.
+        NoCredentials, Unauthorized, TooMany
+            As `authenticate_key` and `authenticate_ticket`.
         """
         if ticket is not None and authorization is None:
             return await self.authenticate_ticket(ticket, address)

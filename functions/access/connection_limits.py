@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from functions.access.networks import network_of
+from pipeline.addresses import client_network
 from pipeline.errors import TooMany
 from pipeline.settings import Settings
 
@@ -28,7 +28,7 @@ class ConnectionLimits:
             The address has reached the limit.
         """
         limit = self._settings.connections_per_address
-        with self._counted(f"address {network_of(address)}", limit, "an address"):
+        with self._counted(f"address {client_network(address)}", limit, "This address"):
             yield
 
     @contextmanager
@@ -41,14 +41,14 @@ class ConnectionLimits:
             The key has reached the limit.
         """
         limit = 0 if key_id is None else self._settings.connections_per_key
-        with self._counted(f"key {key_id}", limit, "a key"):
+        with self._counted(f"key {key_id}", limit, "This key"):
             yield
 
     @contextmanager
-    def _counted(self, name: str, limit: int, whose: str) -> Iterator[None]:
+    def _counted(self, name: str, limit: int, holder: str) -> Iterator[None]:
         if limit and self._open[name] >= limit:
             raise TooMany(
-                f"Of {whose} {limit} connections may be open; close one to open another.",
+                f"{holder} has {limit} open connections, the maximum; close one to open another.",
                 retry_after=RETRY_SECONDS,
             )
         self._open[name] += 1

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from math import ceil
 from weakref import WeakValueDictionary
 
-from functions.access.networks import network_of
+from pipeline.addresses import client_network
 from pipeline.errors import TooMany
 from pipeline.ids import Clock
 
@@ -37,7 +37,7 @@ class FailedKeyThrottle:
     @asynccontextmanager
     async def look_up(self, address: str) -> AsyncIterator[None]:
         """Allow an address one look-up at a time once it has failed too often, with any credential."""
-        network = network_of(address)
+        network = client_network(address)
         if not self._seconds_left((network, None)):
             yield
             return
@@ -52,11 +52,11 @@ class FailedKeyThrottle:
         TooMany
             The address has failed too often with this credential within the last minute.
         """
-        network = network_of(address)
+        network = client_network(address)
         if seconds := self._seconds_left((network, credential_id)):
             raise TooMany(
-                f"{self._tries} tries with this key or ticket from {address} failed within a minute; "
-                "wait, and use one that is good.",
+                f"{self._tries} requests from {address} with this key or ticket failed within a minute. "
+                "Wait, and use a valid one.",
                 retry_after=seconds,
             )
         self._count((network, credential_id))

@@ -11,8 +11,7 @@ from typing import Any
 
 import structlog
 
-from functions.access.access_control import AccessControl
-from functions.access.page_origins import REFUSAL, may_use
+from functions.access.access_control import ORIGIN_REFUSED, AccessControl, is_origin_allowed
 from functions.aws.process import Event, Handler, Process
 from functions.aws.viewer_address import viewer_address
 from functions.http.responses.statuses import STATUS
@@ -66,8 +65,10 @@ class Routes:
         # A ticket prevents cross-site requests: browsers send none by themselves, and only the holder of a key gets
         # one.  So the origin of the studio, which differs from that of the WebSocket API, need not be allowed.
         has_ticket = settings.wants_keys and ticket is not None
-        if not has_ticket and not may_use(headers.get("origin"), headers.get("host"), settings.allowed_origins):
-            raise Forbidden(REFUSAL)
+        if not has_ticket and not is_origin_allowed(
+            headers.get("origin"), headers.get("host"), settings.allowed_origins
+        ):
+            raise Forbidden(ORIGIN_REFUSED)
         source = event["requestContext"].get("identity", {}).get("sourceIp", "")
         address = viewer_address(headers, source, settings)
         return await self._access_control.authenticate_socket(headers.get("authorization"), ticket, address)

@@ -4,8 +4,7 @@ from functools import partial
 
 import structlog
 
-from functions.background import sqs_batches
-from functions.background.sqs_batches import Event, Record
+from functions.background import Event, Record, handle_batch
 from pipeline.clients.resources import Resources
 from pipeline.contract.messages.queue_messages import parse_queue_message
 from pipeline.domain import jobs
@@ -16,7 +15,7 @@ log = structlog.get_logger(__name__)
 
 async def handle(resources: Resources, event: Event) -> Event:
     """Handle an SQS batch of dead letters."""
-    return await sqs_batches.each(event, partial(_fails, resources))
+    return await handle_batch(event, partial(_fails, resources))
 
 
 async def _fails(resources: Resources, record: Record) -> bool:

@@ -10,8 +10,7 @@ from urllib.parse import urlsplit
 
 import structlog
 
-from functions.background import sqs_batches
-from functions.background.sqs_batches import Event, Record
+from functions.background import Event, Record, handle_batch
 from functions.websocket import server_messages
 from pipeline import tracing
 from pipeline.access.key_lookup import KeyLookup
@@ -45,7 +44,7 @@ class Lookups:
 
 async def handle(resources: Resources, event: Event, lookups: Lookups) -> Event:
     """Handle an SQS batch of S3 events and notifications to be retried."""
-    return await sqs_batches.each(event, partial(_fails, resources, lookups))
+    return await handle_batch(event, partial(_fails, resources, lookups))
 
 
 async def _fails(resources: Resources, lookups: Lookups, record: Record) -> bool:

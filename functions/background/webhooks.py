@@ -11,8 +11,7 @@ from functools import partial
 
 import structlog
 
-from functions.background import sqs_batches
-from functions.background.sqs_batches import Event, Record
+from functions.background import Event, Record, handle_batch
 from functions.websocket import server_messages
 from pipeline.access import webhook_receivers
 from pipeline.clients.resources import Resources
@@ -38,7 +37,7 @@ async def handle(
     resources: Resources, event: Event, client: WebhookClient, jitter: Callable[[], float] = random.random
 ) -> Event:
     """Handle an SQS batch of deliveries."""
-    return await sqs_batches.each(event, partial(_fails, resources, client, jitter))
+    return await handle_batch(event, partial(_fails, resources, client, jitter))
 
 
 async def _fails(resources: Resources, client: WebhookClient, jitter: Callable[[], float], record: Record) -> bool:

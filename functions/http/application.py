@@ -115,7 +115,7 @@ def create_app(settings: Settings, *, on_loopback: bool = False) -> FastAPI:
         silence_seconds=settings.body_timeout_seconds,
     )
     app.add_middleware(RateLimit)
-    app.add_middleware(OriginCheck, allowed=settings.allowed_origins, covers_forms=not settings.wants_keys)
+    app.add_middleware(OriginCheck, allowed=settings.allowed_origins, checks_forms=not settings.wants_keys)
     if on_loopback and not settings.wants_keys:
         app.add_middleware(LoopbackHosts)
     app.add_middleware(RepeatedHeaders)

@@ -9,7 +9,6 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Protocol
 
 import uvicorn
 from botocore.credentials import ReadOnlyCredentials
@@ -18,20 +17,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from functions.local.connections import ConnectionRegistry
+from functions.previews.completion_waiters import CompletionWaiters
+from functions.websocket.client_messages import MESSAGE_MAX_BYTES
 from pipeline.access.received_request import ReceivedRequest, SignatureRefused, check_loopback_host
 from pipeline.access.request_signatures import SignatureVerifier
+from pipeline.contract.messages.completions import WAV_MAX_BYTES
 from pipeline.ids import Clock, utc_now
-
-
-class Deliveries(Protocol):
-    """Receiver of posted messages."""
-
-    def max_bytes(self, connection_id: str) -> int:
-        """Return the maximum size of a message for a connection."""
-
-    async def deliver(self, connection_id: str, body: bytes) -> bool:
-        """Deliver a message; return whether the connection exists."""
-
 
 Credentials = Callable[[], Awaitable[ReadOnlyCredentials]]
 Verify = Callable[[ReceivedRequest, bytes], Awaitable[None]]
@@ -55,12 +47,32 @@ def signature_check(credentials: Credentials, clock: Clock = utc_now) -> Verify:
     return verify
 
 
-def connections_app(deliveries: Deliveries, verify: Verify) -> Starlette:
+class PostedMessages:
+    """Delivers posted messages to the waiting requests and open WebSockets of this process."""
+
+    def __init__(self, waiters: CompletionWaiters, connections: ConnectionRegistry) -> None:
+        self._waiters = waiters
+        self._connections = connections
+
+    def max_bytes(self, connection_id: str) -> int:
+        """Return the maximum size of a message for a connection."""
+        if self._waiters.is_waiting(connection_id):
+            return WAV_MAX_BYTES + MESSAGE_MAX_BYTES
+        return MESSAGE_MAX_BYTES
+
+    async def deliver(self, connection_id: str, body: bytes) -> bool:
+        """Deliver a message; return whether the connection exists."""
+        if self._waiters.deliver(connection_id, body):
+            return True
+        return await self._connections.post(connection_id, body.decode())
+
+
+def connections_app(posted: PostedMessages, verify: Verify) -> Starlette:
     """Return the application.
 
     Parameters
     ----------
-    deliveries
+    posted
         Receives the posted messages.
     verify
         Verifies a request and its body; raises `SignatureRefused` if the signature is not valid.
@@ -70,14 +82,14 @@ def connections_app(deliveries: Deliveries, verify: Verify) -> Starlette:
         connection_id, body = request.path_params["connection_id"], bytearray()
         async for chunk in request.stream():
             body += chunk
-            if len(body) > deliveries.max_bytes(connection_id):
+            if len(body) > posted.max_bytes(connection_id):
                 return Response(status_code=413, headers=_TOO_LARGE)
         try:
             await verify(ReceivedRequest.from_scope(request.scope), bytes(body))
         except SignatureRefused as error:
             headers = {"x-amzn-ErrorType": error.code}
             return JSONResponse({"message": error.message}, status_code=error.status, headers=headers)
-        delivered = await deliveries.deliver(connection_id, bytes(body))
+        delivered = await posted.deliver(connection_id, bytes(body))
         return Response() if delivered else Response(status_code=410, headers=_GONE)
 
     app = Starlette(routes=[Route("/@connections/{connection_id:path}", post, methods=["POST"])])
@@ -86,10 +98,10 @@ def connections_app(deliveries: Deliveries, verify: Verify) -> Starlette:
 
 
 @asynccontextmanager
-async def serving(deliveries: Deliveries, verify: Verify) -> AsyncIterator[str]:
+async def serving(posted: PostedMessages, verify: Verify) -> AsyncIterator[str]:
     """Serve the application on a free port of the loopback interface; yield the endpoint's URL."""
     config = uvicorn.Config(
-        connections_app(deliveries, verify),
+        connections_app(posted, verify),
         lifespan="off",
         log_config=None,
         access_log=False,
@@ -111,5 +123,5 @@ class _InnerServer(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """See `uvicorn.Server`."""
+        """Capture none."""
         yield

@@ -15,7 +15,6 @@ from fastapi import FastAPI
 from functions.http.application import create_app, serve_with
 from functions.local import connection_posts, websocket_route
 from functions.local.connections import ConnectionRegistry
-from functions.local.deliveries import LocalDeliveries
 from functions.local.http_protocol import ON_SHUTDOWN
 from functions.local.websocket_protocol import FRAMES_PER_MINUTE
 from functions.websocket.dispatch import Dispatcher
@@ -54,9 +53,9 @@ def local_app(settings: Settings, clock: Clock = utc_now) -> FastAPI:
             waiters = serve_with(app, resources)
             app.state.connections = ConnectionRegistry()
             app.state.dispatcher = Dispatcher(resources, app.state.access_control)
-            deliveries = LocalDeliveries(waiters, app.state.connections)
+            posted = connection_posts.PostedMessages(waiters, app.state.connections)
             verify = connection_posts.signature_check(current_credentials(settings))
-            async with connection_posts.serving(deliveries, verify) as endpoint:
+            async with connection_posts.serving(posted, verify) as endpoint:
                 app.state.connections.endpoint = waiters.endpoint = endpoint
                 yield {FRAMES_PER_MINUTE: settings.websocket_frames_per_minute, ON_SHUTDOWN: waiters.stop}
 

@@ -21,8 +21,8 @@ from tests.support.workers import real_time_worker
 TEXT = "Long enough to last some two seconds."
 
 
-@dataclass(slots=True)
-class Socket:
+@dataclass
+class Socket(connection_posts.PostedMessages):
     """A client's connection, and when each message came."""
 
     messages: list[dict[str, Any]] = field(default_factory=list)

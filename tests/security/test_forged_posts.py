@@ -9,14 +9,14 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials, ReadOnlyCredentials
 
-from functions.local.connection_posts import serving, signature_check
+from functions.local.connection_posts import PostedMessages, serving, signature_check
 
 CREDENTIALS = Credentials("LOCAL1", "secret")
 FORGED = b'{"type":"tts_complete","data":{"audio_url":"https://evil.example"}}'
 
 
 @dataclass
-class Local:
+class Local(PostedMessages):
     """A served `@connections` route, and what it has delivered."""
 
     url: str = ""

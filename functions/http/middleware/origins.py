@@ -1,4 +1,4 @@
-"""Which web pages may use the service: its own, and those of the origins in the settings."""
+"""The web pages that are allowed to use the service: its own, and those of the origins in the settings."""
 
 from collections.abc import Collection
 from urllib.parse import urlsplit
@@ -9,7 +9,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from functions.access.page_origins import REFUSAL, may_use
+from functions.access.access_control import ORIGIN_REFUSED, is_origin_allowed
 from functions.http.responses import problems
 from pipeline.addresses import is_loopback
 
@@ -27,7 +27,7 @@ _REQUEST_HEADERS = (
     "Range",
     "X-Correlation-Id",
 )
-_ANSWER_HEADERS = (
+_RESPONSE_HEADERS = (
     "Content-Disposition",
     "Content-Location",
     "Content-Range",
@@ -60,17 +60,17 @@ class Cors(CORSMiddleware):
             allow_origins=origins,
             allow_methods=METHODS,
             allow_headers=_REQUEST_HEADERS,
-            expose_headers=_ANSWER_HEADERS,
+            expose_headers=_RESPONSE_HEADERS,
         )
 
     def preflight_response(self, request_headers: Headers) -> Response:
         """Return the response to a preflight request."""
-        answer = super().preflight_response(request_headers)
-        if answer.status_code == 200:
-            return answer
-        refusal = problems.response(400, "cors_refused", bytes(answer.body).decode())
-        refusal.headers["Vary"] = answer.headers["Vary"]
-        return refusal
+        response = super().preflight_response(request_headers)
+        if response.status_code == 200:
+            return response
+        problem = problems.response(400, "cors_refused", bytes(response.body).decode())
+        problem.headers["Vary"] = response.headers["Vary"]
+        return problem
 
 
 class OriginCheck:
@@ -80,30 +80,30 @@ class OriginCheck:
     ----------
     allowed
         The allowed origins in the settings.
-    covers_forms
-        Whether forms are checked too, because authentication is off.
+    checks_forms
+        Whether other requests that change something are checked too, because authentication is off.
     """
 
-    def __init__(self, app: ASGIApp, allowed: Collection[str], *, covers_forms: bool) -> None:
+    def __init__(self, app: ASGIApp, allowed: Collection[str], *, checks_forms: bool) -> None:
         self._app = app
         self._allowed = allowed
-        self._covers_forms = covers_forms
+        self._checks_forms = checks_forms
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one connection."""
-        if not self._is_covered(scope) or self._is_allowed(Headers(scope=scope)):
+        """Pass the request on, or respond with 403."""
+        if not self._is_checked(scope) or self._is_allowed(Headers(scope=scope)):
             await self._app(scope, receive, send)
             return
-        log.warning("refused a page of another origin", path=scope["path"], origin=Headers(scope=scope)["origin"])
-        await problems.response(403, "origin_not_allowed", REFUSAL)(scope, receive, send)
+        log.warning("request of another origin refused", path=scope["path"], origin=Headers(scope=scope)["origin"])
+        await problems.response(403, "origin_not_allowed", ORIGIN_REFUSED)(scope, receive, send)
 
-    def _is_covered(self, scope: Scope) -> bool:
+    def _is_checked(self, scope: Scope) -> bool:
         if scope["type"] == "http":
-            return self._covers_forms and scope["method"] not in _SAFE_METHODS
+            return self._checks_forms and scope["method"] not in _SAFE_METHODS
         return bool(scope["type"] == "websocket")
 
     def _is_allowed(self, headers: Headers) -> bool:
-        return may_use(headers.get("origin"), headers.get("host"), self._allowed)
+        return is_origin_allowed(headers.get("origin"), headers.get("host"), self._allowed)
 
 
 class LoopbackHosts:
@@ -116,13 +116,13 @@ class LoopbackHosts:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one connection."""
+        """Pass the request on, or respond with 421."""
         host = None if scope["type"] == "lifespan" else Headers(scope=scope).get("host")
         if host is None or is_loopback_name(host):
             await self._app(scope, receive, send)
             return
-        log.warning("refused a request for another host", path=scope["path"], host=host)
-        message = "Without keys, only localhost is served; for any other name start the service with AUTH=keys."
+        log.warning("request for another host refused", path=scope["path"], host=host)
+        message = "Without keys, the service accepts requests for localhost only; for other names set AUTH=keys."
         await problems.response(421, "misdirected_request", message)(scope, receive, send)
 
 

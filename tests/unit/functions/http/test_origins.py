@@ -7,7 +7,7 @@ import httpx
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
-from functions.access.page_origins import may_use
+from functions.access.access_control import is_origin_allowed
 from functions.http.application import create_app, serve_with
 from functions.http.middleware.origins import METHODS, Cors, OriginCheck, is_loopback_name
 from pipeline.settings import Settings
@@ -41,7 +41,7 @@ NAMED = Settings(cors_origins=f"{STUDIO}, http://localhost:3000")
     ],
 )
 def test_whose_pages_may(origin: str | None, host: str | None, may: bool) -> None:
-    assert may_use(origin, host, [STUDIO]) is may
+    assert is_origin_allowed(origin, host, [STUDIO]) is may
 
 
 def client_of(settings: Settings, *, on_loopback: bool = False) -> httpx.AsyncClient:
@@ -164,7 +164,7 @@ async def opening(origin: str | None) -> list[Message]:
 
     headers = [(b"host", b"api.example:81"), *([(b"origin", origin.encode())] if origin else [])]
     scope = {"type": "websocket", "path": "/ws", "headers": headers, "extensions": {"websocket.http.response": {}}}
-    await OriginCheck(accept, allowed=[STUDIO], covers_forms=False)(scope, receive, send)
+    await OriginCheck(accept, allowed=[STUDIO], checks_forms=False)(scope, receive, send)
     return sent
 
 
