@@ -5,10 +5,9 @@ from collections.abc import Collection
 import structlog
 
 from functions.access.failed_keys import FailedKeyThrottle
-from pipeline.access import key_format, ws_tickets
+from pipeline.access import key_format, rate_limits, ws_tickets
 from pipeline.access.api_keys import ANONYMOUS, Caller
 from pipeline.access.key_lookup import KeyLookup
-from pipeline.access.rate_limits import Quotas
 from pipeline.clients.resources import Resources
 from pipeline.contract.records import Scope
 from pipeline.errors import Forbidden, NoCredentials, QuotaStatus, Unauthorized
@@ -37,7 +36,6 @@ class AccessControl:
     def __init__(self, resources: Resources) -> None:
         self._resources = resources
         self._key_lookup = KeyLookup(resources)
-        self._quotas = Quotas(resources, resources.clock)
         self._failed = FailedKeyThrottle(resources.clock)
 
     async def authenticate_key(self, authorization: str | None, address: str) -> Caller:
@@ -121,7 +119,7 @@ class AccessControl:
         TooMany
             The quota is used up.
         """
-        return await self._quotas.take_request(caller.owner)
+        return await rate_limits.take_request(self._resources, caller.owner)
 
     async def reauthorize(self, caller: Caller, scope: Scope) -> QuotaStatus | None:
         """Authorize a caller that was authenticated earlier; see `authorize`.

@@ -16,6 +16,7 @@ from pipeline.clients.presigned_urls import PathSigner
 from pipeline.clients.queues import Queue, SqsQueue
 from pipeline.clients.s3_bucket import S3Bucket
 from pipeline.clients.storage import Bucket
+from pipeline.clients.usage_windows import UsageWindows
 from pipeline.contract.records import Source
 from pipeline.errors import Unavailable
 from pipeline.ids import Clock, NewId, id_maker, utc_now
@@ -39,6 +40,7 @@ class Resources:
     events: Queue
     webhooks: Queue
     connections: Connections
+    usage: UsageWindows
     decoding: asyncio.Semaphore
     """Held while a recording is decoded, to bound the use of memory."""
     path_signer: PathSigner | None = None
@@ -66,17 +68,19 @@ async def connect(settings: Settings, clock: Clock = utc_now) -> AsyncIterator[R
         sqs = await stack.enter_async_context(
             session.client("sqs", endpoint_url=settings.endpoint_for("sqs"), config=config)
         )
+        bucket = S3Bucket(s3, settings.bucket)
         yield Resources(
             settings=settings,
             clock=clock,
             new_id=id_maker(clock),
-            bucket=S3Bucket(s3, settings.bucket),
+            bucket=bucket,
             voices=S3Bucket(s3, settings.bucket_for_voices),
             synthesis=SqsQueue(sqs, settings.synthesis_queue),
             synthesis_dead_letters=SqsQueue(sqs, settings.synthesis_dead_letter_queue),
             events=SqsQueue(sqs, settings.events_queue),
             webhooks=SqsQueue(sqs, settings.webhooks_queue),
             connections=ApiGatewayConnections(session, config, stack),
+            usage=UsageWindows(bucket, clock),
             decoding=asyncio.Semaphore(settings.decodes_at_once),
             path_signer=await _path_signer(session, clock) if settings.serves_links else None,
         )

@@ -263,6 +263,11 @@ class VoiceMetadata(Record):
     changed_at: AwareDatetime
     reference_id: str = Field(description="the session that the reference came from")
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether the voice can be listed and used: it is neither being saved nor being deleted."""
+        return self.status == "ready"
+
 
 class VoiceChange(Record):
     """`changes/<id>.json`: a voice that is being saved or deleted, which the sweeper completes after a failure."""

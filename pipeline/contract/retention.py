@@ -2,6 +2,7 @@
 
 from datetime import datetime, timedelta
 
+from pipeline.errors import Expired
 from pipeline.ids import timestamp_of
 from pipeline.settings import Settings
 
@@ -17,6 +18,25 @@ def upload_expires_at(session_id: str, settings: Settings) -> datetime:
 def preview_expires_at(completed_at: datetime, settings: Settings) -> datetime:
     """Return when a preview expires, counted from its completion: time in the queue does not shorten it."""
     return completed_at + settings.preview_retention
+
+
+def check_preview(completed_at: datetime, settings: Settings, now: datetime) -> datetime:
+    """Return when a preview expires.
+
+    Raises
+    ------
+    Expired
+        It has expired.
+    """
+    expires_at = preview_expires_at(completed_at, settings)
+    if expires_at <= now:
+        raise preview_expired()
+    return expires_at
+
+
+def preview_expired() -> Expired:
+    """Return the error for a preview that has expired."""
+    return Expired("The preview has expired. Previews are kept for a short time only.", field="job_id")
 
 
 def job_expires_at(job_id: str, settings: Settings) -> datetime:

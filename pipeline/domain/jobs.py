@@ -11,9 +11,8 @@ import structlog
 from pydantic import ValidationError
 
 from pipeline import deadlines, tracing
-from pipeline.access import concurrent_previews
+from pipeline.access import concurrent_previews, rate_limits
 from pipeline.access.owners import owns
-from pipeline.access.rate_limits import Quotas
 from pipeline.clients.resources import Resources
 from pipeline.clients.storage import JSON, NewObject
 from pipeline.contract import layout, retention
@@ -98,7 +97,7 @@ async def prepare(
         await concurrent_previews.reserve(resources, owner, request.job_id)
     async with _withdrawn_on_error(resources, request):
         if reference_seconds:
-            await Quotas(resources, resources.clock).take_reference_seconds(request.source.owner, reference_seconds)
+            await rate_limits.take_reference_seconds(resources, request.source.owner, reference_seconds)
         await _put_all(resources, [NewObject(layout.request(request.job_id), request.to_json(), JSON), *objects])
 
 

@@ -10,7 +10,7 @@ from urllib.parse import urljoin
 from pipeline.audio.wav import WAV
 from pipeline.clients.resources import Resources
 from pipeline.clients.storage import UploadForm
-from pipeline.contract import layout
+from pipeline.contract import layout, retention
 from pipeline.contract.records import Failed, Outcome
 from pipeline.errors import Expired
 
@@ -33,7 +33,7 @@ async def signed(resources: Resources, job_id: str, expires_at: datetime) -> str
     """
     lifetime = expires_at - resources.clock() - _MARGIN
     if lifetime < _MARGIN:
-        raise Expired("The preview has expired; previews are kept for a short while only.", field="job_id")
+        raise retention.preview_expired()
     if resources.path_signer is not None:
         return resources.path_signer.sign(PREVIEW_PATH.format(job_id=job_id), expires_at)
     key = layout.preview(job_id)

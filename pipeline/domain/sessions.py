@@ -3,8 +3,8 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
+from pipeline.access import rate_limits
 from pipeline.access.owners import new_id, owns
-from pipeline.access.rate_limits import Quotas
 from pipeline.audio.wav import WAV, EncodedRecording
 from pipeline.clients.resources import Resources
 from pipeline.clients.storage import NewObject, UploadForm
@@ -84,7 +84,7 @@ async def store(
     TooMany
         It is more than what is left of the owner's quota.
     """
-    await Quotas(resources, resources.clock).take_reference_seconds(owner, recording.duration_seconds)
+    await rate_limits.take_reference_seconds(resources, owner, recording.duration_seconds)
     new = objects(session_id, recording, transcription)
     await asyncio.gather(*(resources.bucket.put(one.key, one.body, one.content_type) for one in new))
 
@@ -153,12 +153,11 @@ async def require(resources: Resources, owner: Owner, session_id: str) -> None:
         return unchecked
 
     recording = await check_reference(resources, read)
-    quotas = Quotas(resources, resources.clock)
-    await quotas.take_reference_seconds(owner, recording.duration_seconds)
+    await rate_limits.take_reference_seconds(resources, owner, recording.duration_seconds)
     # Written once: a reference that was used must not change, although the form allows another upload.
     if await resources.bucket.put_once(keys.audio, recording.wav, WAV) is None:
         # A concurrent first use has counted it too.
-        await quotas.return_reference_seconds(owner, recording.duration_seconds)
+        await rate_limits.return_reference_seconds(resources, owner, recording.duration_seconds)
 
 
 def _unknown(session_id: str) -> NotFound:

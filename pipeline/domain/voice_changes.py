@@ -98,9 +98,7 @@ async def delete(resources: Resources, owner: Owner, voice_id: str) -> None:
     NotFound
         There is no voice with that id.
     """
-    metadata, etag = await voices.read(resources, owner, voice_id)
-    if metadata is None or metadata.status != "ready":
-        raise voices.unknown(voice_id)
+    metadata, etag = await voices.get_with_etag(resources, owner, voice_id)
     note = await _announce_change(resources, owner, voice_id)
     if not await _mark_deleting(resources, owner, metadata, etag):
         raise voices.unknown(voice_id)
@@ -145,7 +143,7 @@ async def _settle(resources: Resources, owner: Owner, voice_id: str) -> bool:
     metadata, etag = await voices.read(resources, owner, voice_id)
     if metadata is None:
         return True
-    if metadata.status == "ready":
+    if metadata.is_ready:
         if await resources.voices.head(layout.voice_files(metadata).embedding) is None:
             await _request_embedding(resources, owner, metadata)
         return True

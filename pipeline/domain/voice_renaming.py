@@ -27,9 +27,7 @@ async def rename(
     if description is not None:
         changes["description"] = check_description(description)
     while True:
-        metadata, etag = await voices.read(resources, owner, voice_id)
-        if metadata is None or metadata.status != "ready":
-            raise voices.unknown(voice_id)
+        metadata, etag = await voices.get_with_etag(resources, owner, voice_id)
         renamed = metadata.model_copy(update=changes)
         key = layout.voice(owner, voice_id).metadata
         # After a concurrent change, read the voice again and apply this change to it.

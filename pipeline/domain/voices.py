@@ -35,10 +35,22 @@ async def get(resources: Resources, owner: Owner, voice_id: str) -> VoiceMetadat
     NotFound
         There is no voice with that id.
     """
-    metadata, _ = await read(resources, owner, voice_id)
-    if metadata is None or metadata.status != "ready":
-        raise unknown(voice_id)
+    metadata, _ = await get_with_etag(resources, owner, voice_id)
     return metadata
+
+
+async def get_with_etag(resources: Resources, owner: Owner, voice_id: str) -> tuple[VoiceMetadata, str]:
+    """Return a voice that is ready, and the ETag of its metadata.
+
+    Raises
+    ------
+    NotFound
+        There is no voice with that id.
+    """
+    metadata, etag = await read(resources, owner, voice_id)
+    if metadata is None or not metadata.is_ready:
+        raise unknown(voice_id)
+    return metadata, etag
 
 
 async def page(resources: Resources, owner: Owner, *, limit: int, after: str = "") -> Page:
@@ -58,7 +70,7 @@ async def _ready(resources: Resources, owner: Owner, ids: Sequence[str]) -> list
     found: list[VoiceMetadata] = []
     for start in range(0, len(ids), _READS_AT_ONCE):
         some = await asyncio.gather(*(read(resources, owner, id_) for id_ in ids[start : start + _READS_AT_ONCE]))
-        found += [metadata for metadata, _ in some if metadata is not None and metadata.status == "ready"]
+        found += [metadata for metadata, _ in some if metadata is not None and metadata.is_ready]
     return found
 
 

@@ -5,6 +5,7 @@ import statistics
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 from itertools import count
 from pathlib import Path
@@ -21,9 +22,10 @@ from supervision.ports import free_port
 from supervision.processes import ChildProcess
 from supervisor import store_program
 
-from pipeline.access.rate_limits import Quotas
+from pipeline.access import rate_limits
 from pipeline.clients.resources import Resources, connect
 from pipeline.clients.storage import JSON
+from pipeline.clients.usage_windows import UsageWindows
 from pipeline.contract import layout
 from pipeline.contract.messages import events
 from pipeline.contract.messages.queue_messages import parse_queue_message
@@ -165,8 +167,11 @@ async def test_store_supports_groups_and_quotas(resources: Resources) -> None:
         assert logs == []
         assert sorted(await _bodies(resources.synthesis)) == ["one", "two"]
         moment = utc_now()
-        shares = [Quotas(process, lambda: moment) for process in (one, other)]
-        takes = [shares[number % 2].take_request("alice") for number in range(80)]
+        shares = [
+            replace(process, clock=lambda: moment, usage=UsageWindows(process.bucket, lambda: moment))
+            for process in (one, other)
+        ]
+        takes = [rate_limits.take_request(shares[number % 2], "alice") for number in range(80)]
         results = await asyncio.gather(*takes, return_exceptions=True)
         assert {type(result) for result in results} == {QuotaStatus, TooMany}
         assert sum(isinstance(result, QuotaStatus) for result in results) == 40

@@ -3,11 +3,14 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from dataclasses import replace
+from datetime import datetime
 
 import pytest
 
-from pipeline.access.rate_limits import Quotas
+from pipeline.access import rate_limits
 from pipeline.clients.resources import Resources, connect
+from pipeline.clients.usage_windows import UsageWindows
 from pipeline.contract import layout
 from pipeline.contract.records import Request, Source
 from pipeline.domain import jobs
@@ -35,8 +38,8 @@ async def processes(resources: Resources, settings: Settings) -> AsyncIterator[l
 
 async def test_request_quota_across_processes(processes: list[Resources]) -> None:
     moment = processes[0].clock()  # one window, however long this takes
-    shares = [Quotas(one, lambda: moment) for one in processes]
-    takes = [shares[number % PROCESSES].take_request(OWNER) for number in range(80)]
+    shares = [at_moment(one, moment) for one in processes]
+    takes = [rate_limits.take_request(shares[number % PROCESSES], OWNER) for number in range(80)]
     results = await asyncio.gather(*takes, return_exceptions=True)
     assert {type(result) for result in results} == {QuotaStatus, TooMany}
     assert 20 <= sum(isinstance(result, QuotaStatus) for result in results) <= 40
@@ -44,8 +47,8 @@ async def test_request_quota_across_processes(processes: list[Resources]) -> Non
 
 async def test_reference_quota_across_processes(processes: list[Resources]) -> None:
     moment = processes[0].clock()
-    shares = [Quotas(one, lambda: moment) for one in processes]
-    takes = [shares[number % PROCESSES].take_reference_seconds(OWNER, 15) for number in range(12)]
+    shares = [at_moment(one, moment) for one in processes]
+    takes = [rate_limits.take_reference_seconds(shares[number % PROCESSES], OWNER, 15) for number in range(12)]
     results = await asyncio.gather(*takes, return_exceptions=True)
     assert sum(isinstance(result, QuotaStatus) for result in results) == 6
     assert sum(isinstance(result, TooMany) for result in results) == 6
@@ -58,6 +61,10 @@ async def test_preview_quota_across_processes(processes: list[Resources]) -> Non
     assert {type(result) for result in results} == {type(None), TooMany}
     marked = [item.key async for item in processes[0].bucket.list(layout.IN_FLIGHT)]
     assert 1 <= results.count(None) == len(marked) <= 3
+
+
+def at_moment(resources: Resources, moment: datetime) -> Resources:
+    return replace(resources, clock=lambda: moment, usage=UsageWindows(resources.bucket, lambda: moment))
 
 
 def _request(resources: Resources) -> Request:

@@ -10,6 +10,7 @@ from functools import cache
 from pipeline.audio.reference_audio import Recording, encoded
 from pipeline.clients.resources import Resources
 from pipeline.clients.storage import JSON
+from pipeline.clients.usage_windows import UsageWindows
 from pipeline.contract import layout, retention
 from pipeline.contract.records import (
     Failed,
@@ -104,6 +105,7 @@ class FakeService:
             events=self.events,
             webhooks=self.webhooks,
             connections=self.connections,
+            usage=UsageWindows(self.bucket, self.time),
             decoding=asyncio.Semaphore(settings.decodes_at_once),
         )
 

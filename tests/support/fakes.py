@@ -18,6 +18,7 @@ from pipeline.clients.storage import (
     StoredObject,
     UploadForm,
 )
+from pipeline.clients.usage_windows import UsageWindows
 from pipeline.contract.records import ReplyTo
 from pipeline.errors import ConnectionGone, Unavailable
 from pipeline.ids import id_maker
@@ -417,6 +418,7 @@ def make_fakes(settings: Settings, time: FakeTime | None = None) -> Fakes:
         events=FakeQueue(time),
         webhooks=FakeQueue(time),
         connections=NoConnections(),
+        usage=UsageWindows(bucket, time),
         decoding=asyncio.Semaphore(settings.decodes_at_once),
     )
     return Fakes(time, bucket, voices, synthesis, dead_letters, resources)

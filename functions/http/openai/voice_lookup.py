@@ -20,7 +20,7 @@ async def find_voice(resources: Resources, owner: Owner, id_or_name: str) -> Voi
     """
     for voice_id in dict.fromkeys((id_or_name, voice_id_of(id_or_name))):
         metadata, _ = await voices.read(resources, owner, voice_id)
-        if metadata and metadata.status == "ready" and (voice_id == id_or_name or _has_name(metadata, id_or_name)):
+        if metadata and metadata.is_ready and (voice_id == id_or_name or _has_name(metadata, id_or_name)):
             return metadata
     for metadata in await all_voices(resources, owner):  # a renamed voice keeps its id
         if _has_name(metadata, id_or_name):

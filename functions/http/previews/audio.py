@@ -19,7 +19,7 @@ from pipeline.clients.storage import ObjectInfo, PreconditionFailed, StoredObjec
 from pipeline.contract import layout, records, retention
 from pipeline.domain import jobs, presigned_urls
 from pipeline.domain.presigned_urls import DISPOSITION
-from pipeline.errors import Expired, NotFound, NotReady, TooLarge
+from pipeline.errors import NotFound, NotReady, TooLarge
 from pipeline.ids import Owner, is_id
 from pipeline.settings import Settings
 
@@ -41,11 +41,8 @@ async def kept(
     """Return the object and its expiry; raise the error that explains why it does not exist, or no longer."""
     if found is None:
         await _explain_absence(resources, owner, queue_depth, job_id)
-        raise _expired()
-    expires_at = retention.preview_expires_at(found.last_modified, resources.settings)
-    if expires_at <= resources.clock():
-        raise _expired()
-    return found, expires_at
+        raise retention.preview_expired()
+    return found, retention.check_preview(found.last_modified, resources.settings, resources.clock())
 
 
 def served_headers(stored: ObjectInfo | StoredObject, expires_at: datetime) -> dict[str, str]:
@@ -100,8 +97,9 @@ async def _explain_absence(resources: Resources, owner: Owner, queue_depth: Queu
 async def not_satisfiable(resources: Resources, job_id: str) -> Response:
     """Return the 416 for a range outside of the preview."""
     info = await resources.bucket.head(layout.preview(job_id))
-    if info is None or retention.preview_expires_at(info.last_modified, resources.settings) <= resources.clock():
-        raise _expired()
+    if info is None:
+        raise retention.preview_expired()
+    retention.check_preview(info.last_modified, resources.settings, resources.clock())
     size = info.size
     answer = problems.response(416, "range_not_satisfiable", f"The preview has {size} bytes.")
     answer.headers["Content-Range"] = f"bytes */{size}"
@@ -112,10 +110,6 @@ def names(if_none_match: str, etag: str) -> bool:
     """Return whether an `If-None-Match` header contains an ETag."""
     given = {part.strip().removeprefix("W/") for part in if_none_match.split(",")}
     return etag in given or "*" in given
-
-
-def _expired() -> Expired:
-    return Expired("The preview has expired; previews are kept for a short while only.", field="job_id")
 
 
 def asked_of_storage(wanted: Span | None, settings: Settings) -> str | None:

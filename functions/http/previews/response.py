@@ -40,7 +40,7 @@ from pipeline.contract import layout, retention
 from pipeline.contract.messages.completions import Completion
 from pipeline.contract.records import Failed, Request
 from pipeline.domain import jobs
-from pipeline.errors import Expired, PipelineError
+from pipeline.errors import PipelineError
 from pipeline.ids import Owner
 from pipeline.settings import ANSWER_SECONDS
 
@@ -101,7 +101,7 @@ class Answering:
         wait_seconds, applied = parse_prefer(self.wishes.prefer, self.resources.settings.preview_wait_seconds)
         job = await jobs.read(self.resources, owner, job_id)
         if job.status == "expired":
-            gone = problems.answer_to(_expired(), job_id=job_id)
+            gone = problems.answer_to(retention.preview_expired(), job_id=job_id)
             gone.headers.update(_identity(job))
             return gone
         with ExitStack() as waiting:
@@ -176,7 +176,7 @@ class Answering:
     async def _without_audio(self, job_id: str) -> Response:
         outcome = await jobs.read_outcome(self.resources, job_id)
         if not isinstance(outcome, Failed):
-            raise _expired()
+            raise retention.preview_expired()
         return problems.of_code(outcome.code, outcome.message, outcome.field, job_id=job_id)
 
     async def _accepted(self, job: jobs.Job) -> Response:
@@ -202,10 +202,6 @@ async def _answering(
 
 
 FromAnswering = Annotated[Answering, Depends(_answering)]
-
-
-def _expired() -> Expired:
-    return Expired("The preview expired before it could be sent.", field="job_id")
 
 
 def _with_preference(answer: Response, applied: str | None) -> Response:

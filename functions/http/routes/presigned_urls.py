@@ -11,9 +11,9 @@ from functions.http.routing.dependencies import FromResources
 from pipeline.audio.wav import WAV
 from pipeline.clients.resources import Resources
 from pipeline.clients.storage import RangeNotSatisfiable
-from pipeline.contract import layout
+from pipeline.contract import layout, retention
 from pipeline.domain import presigned_urls, sessions
-from pipeline.errors import Expired, NotFound
+from pipeline.errors import NotFound
 
 router = APIRouter(route_class=AuthorizedRoute, include_in_schema=False)
 
@@ -36,7 +36,7 @@ async def get_preview(
     except RangeNotSatisfiable:
         return problems.response(416, "range_not_satisfiable", "The range lies outside of the preview.")
     if stored is None:
-        raise Expired("The preview has expired.")
+        raise retention.preview_expired()
     headers = {
         "Accept-Ranges": "bytes",
         "Cache-Control": "private",

@@ -11,8 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from functions.background import sweep
-from pipeline.access.rate_limits import REFERENCE_SECONDS, REQUESTS, Quotas
+from pipeline.access import rate_limits
+from pipeline.access.rate_limits import REFERENCE_SECONDS, REQUESTS
 from pipeline.access.stored_voices import check_quota
+from pipeline.clients.resources import Resources
+from pipeline.clients.usage_windows import UsageWindows
 from pipeline.contract import layout
 from pipeline.errors import QuotaStatus, TooMany, Unavailable
 from pipeline.settings import Settings
@@ -27,19 +30,19 @@ def fakes(**settings: int) -> FakeService:
     return FakeService(Settings().model_copy(update=settings))
 
 
-def process(of: FakeService) -> Quotas:
-    return Quotas(of.resources, of.time)
+def process(of: FakeService, bucket: FakeBucket | None = None) -> Resources:
+    return replace(of.resources, usage=UsageWindows(bucket or of.bucket, of.time))
 
 
-async def passes(shares: Quotas, owner: str = OWNER) -> bool:
+async def passes(shares: Resources, owner: str = OWNER) -> bool:
     try:
-        await shares.take_request(owner)
+        await rate_limits.take_request(shares, owner)
     except TooMany:
         return False
     return True
 
 
-async def passed(shares: Quotas, tries: int) -> int:
+async def passed(shares: Resources, tries: int) -> int:
     return sum([await passes(shares) for _ in range(tries)])
 
 
@@ -50,8 +53,8 @@ def counted(of: FakeService, key: str = REQUESTS_KEY) -> int:
 async def test_without_an_owner_nothing_is_asked_of_the_storage() -> None:
     here = fakes(requests_per_minute=1, reference_seconds_per_hour=1, voices_per_owner=1)
     for _ in range(3):
-        assert await process(here).take_request(None) is None
-        assert await process(here).take_reference_seconds(None, 60) is None
+        assert await rate_limits.take_request(process(here), None) is None
+        assert await rate_limits.take_reference_seconds(process(here), None, 60) is None
         await check_quota(here.resources, None)
     assert here.bucket.switch.calls + here.voices.switch.calls == []
 
@@ -59,8 +62,8 @@ async def test_without_an_owner_nothing_is_asked_of_the_storage() -> None:
 async def test_what_has_no_limit_is_not_counted() -> None:
     here = fakes(requests_per_minute=0, reference_seconds_per_hour=0, voices_per_owner=0)
     for _ in range(3):
-        assert await process(here).take_request(OWNER) is None
-        assert await process(here).take_reference_seconds(OWNER, 1e9) is None
+        assert await rate_limits.take_request(process(here), OWNER) is None
+        assert await rate_limits.take_reference_seconds(process(here), OWNER, 1e9) is None
         await check_quota(here.resources, OWNER)
     assert here.bucket.switch.calls + here.voices.switch.calls == []
 
@@ -75,10 +78,10 @@ async def test_the_answer_tells_what_is_left_and_when_there_is_more() -> None:
     here = fakes(requests_per_minute=3)
     shares = process(here)
     here.advance(seconds=22.5)
-    standings = [await shares.take_request(OWNER) for _ in range(3)]
+    standings = [await rate_limits.take_request(shares, OWNER) for _ in range(3)]
     assert standings == [QuotaStatus("requests", 3, left, 60, 38) for left in (2, 1, 0)]
     with pytest.raises(TooMany) as caught:
-        await shares.take_request(OWNER)
+        await rate_limits.take_request(shares, OWNER)
     assert caught.value.quota_status == QuotaStatus("requests", 3, 0, 60, 38)
     assert caught.value.retry_after == 38
     assert caught.value.message == ("Limit of 3 requests a minute reached; retry in 38 seconds.")
@@ -164,7 +167,7 @@ async def test_what_is_held_passes_without_the_storage_and_then_nothing_does() -
     here.bucket.switch.is_up = False
     assert await passed(shares, 3) == 3
     with pytest.raises(Unavailable):
-        await shares.take_request(OWNER)
+        await rate_limits.take_request(shares, OWNER)
     here.recover()
     assert await passes(shares)
 
@@ -173,11 +176,13 @@ async def test_those_who_wait_for_a_storage_that_is_away_do_not_ask_it_one_by_on
     here = fakes(requests_per_minute=600)
     shares = process(here)
     here.bucket.switch.is_up = False
-    results = await asyncio.gather(*(shares.take_request(OWNER) for _ in range(50)), return_exceptions=True)
+    results = await asyncio.gather(
+        *(rate_limits.take_request(shares, OWNER) for _ in range(50)), return_exceptions=True
+    )
     assert all(isinstance(result, Unavailable) for result in results)
     assert len(here.bucket.switch.calls) == 1
     with pytest.raises(Unavailable):  # who comes later asks anew
-        await shares.take_request(OWNER)
+        await rate_limits.take_request(shares, OWNER)
     assert len(here.bucket.switch.calls) == 2
 
 
@@ -185,7 +190,7 @@ async def test_a_storage_that_refuses_every_write_is_unavailable() -> None:
     here = fakes(requests_per_minute=600)
     bucket = Refusing(here.time)
     with pytest.raises(Unavailable):
-        await Quotas(replace(here.resources, bucket=bucket), here.time).take_request(OWNER)
+        await rate_limits.take_request(process(here, bucket), OWNER)
     assert len(bucket.switch.calls) < 200
 
 
@@ -201,7 +206,7 @@ class Refusing(FakeBucket):
 async def test_a_write_whose_answer_was_lost_counts_twice_rather_than_not_at_all() -> None:
     here = fakes(requests_per_minute=10)
     bucket = LosingAnswers(here.time)
-    shares = Quotas(replace(here.resources, bucket=bucket), here.time)
+    shares = process(here, bucket)
     assert await passed(shares, 20) == 5
     assert bucket.objects[REQUESTS_KEY].body == b'{"used":10}'
 
@@ -247,7 +252,7 @@ async def test_a_clock_that_goes_back_gives_nobody_more() -> None:
     assert await passed(shares, 4) == 4
     here.advance(seconds=-1)
     with pytest.raises(TooMany) as caught:
-        await shares.take_request(OWNER)
+        await rate_limits.take_request(shares, OWNER)
     assert caught.value.retry_after == 1
     here.advance(seconds=1)
     assert 40 - 4 - 3 <= await passed(shares, 50) <= 40 - 4
@@ -257,54 +262,54 @@ async def test_seconds_of_recordings_add_up_exactly() -> None:
     here = fakes(reference_seconds_per_hour=1)
     one, other = process(here), process(here)
     for taken in range(10):
-        quota_status = await (one, other)[taken % 2].take_reference_seconds(OWNER, 0.1)
+        quota_status = await rate_limits.take_reference_seconds((one, other)[taken % 2], OWNER, 0.1)
         assert quota_status == QuotaStatus("reference-seconds", 1, 0, 3600, 3600)
     with pytest.raises(TooMany):
-        await one.take_reference_seconds(OWNER, 0.001)
+        await rate_limits.take_reference_seconds(one, OWNER, 0.001)
     with pytest.raises(TooMany):
-        await other.take_reference_seconds(OWNER, 0.001)
+        await rate_limits.take_reference_seconds(other, OWNER, 0.001)
 
 
 async def test_a_recording_that_is_too_long_takes_nothing_of_what_is_left() -> None:
     here = fakes(reference_seconds_per_hour=100)
     shares = process(here)
     here.advance(minutes=59)
-    quota_status = await shares.take_reference_seconds(OWNER, 60)
+    quota_status = await rate_limits.take_reference_seconds(shares, OWNER, 60)
     assert quota_status == QuotaStatus("reference-seconds", 100, 40, 3600, 60)
     with pytest.raises(TooMany) as caught:
-        await shares.take_reference_seconds(OWNER, 40.5)
+        await rate_limits.take_reference_seconds(shares, OWNER, 40.5)
     assert (caught.value.field, caught.value.retry_after, caught.value.quota_status) == ("audio", 60, quota_status)
     assert caught.value.message == (
         "Limit of 100 seconds of recordings an hour: 40 are left, and this one has 40.5. Retry in 60 seconds."
     )
-    await shares.take_reference_seconds(OWNER, 40)
+    await rate_limits.take_reference_seconds(shares, OWNER, 40)
     here.advance(minutes=1)
-    await shares.take_reference_seconds(OWNER, 100)
+    await rate_limits.take_reference_seconds(shares, OWNER, 100)
 
 
 async def test_the_seconds_of_a_recording_that_was_not_stored_can_be_used_again() -> None:
     here = fakes(reference_seconds_per_hour=10)
     one, other = process(here), process(here)
-    await one.take_reference_seconds(OWNER, 10)
-    await one.return_reference_seconds(OWNER, 4)
+    await rate_limits.take_reference_seconds(one, OWNER, 10)
+    await rate_limits.return_reference_seconds(one, OWNER, 4)
     assert counted(here, layout.quota(OWNER, "reference-seconds", EPOCH)) == 6000
-    await other.take_reference_seconds(OWNER, 4)
-    await one.return_reference_seconds(OWNER, 60)  # counted once, returned twice
+    await rate_limits.take_reference_seconds(other, OWNER, 4)
+    await rate_limits.return_reference_seconds(one, OWNER, 60)  # counted once, returned twice
     assert counted(here, layout.quota(OWNER, "reference-seconds", EPOCH)) == 0
 
 
 async def test_what_was_not_counted_is_not_returned() -> None:
     for here, owner in ((fakes(reference_seconds_per_hour=0), OWNER), (fakes(reference_seconds_per_hour=10), None)):
-        await process(here).return_reference_seconds(owner, 4)
+        await rate_limits.return_reference_seconds(process(here), owner, 4)
         assert here.bucket.switch.calls == []
 
 
 async def test_a_recording_costs_two_calls_at_most_when_nobody_else_uploads() -> None:
     here = fakes()
     shares = process(here)
-    await shares.take_reference_seconds(OWNER, 10)
+    await rate_limits.take_reference_seconds(shares, OWNER, 10)
     assert here.bucket.switch.calls == ["read", "put_once"]
-    await shares.take_reference_seconds(OWNER, 10)
+    await rate_limits.take_reference_seconds(shares, OWNER, 10)
     assert here.bucket.switch.calls == ["read", "put_once", "replace"]
 
 
@@ -312,7 +317,7 @@ async def test_a_recording_costs_two_calls_at_most_when_nobody_else_uploads() ->
 async def test_uploads_at_once_never_get_more_than_there_is(seed: int) -> None:
     here = fakes(reference_seconds_per_hour=100)
     here.bucket.switch = Jostling(Random(seed))
-    takes = [process(here).take_reference_seconds(OWNER, 15) for _ in range(12)]
+    takes = [rate_limits.take_reference_seconds(process(here), OWNER, 15) for _ in range(12)]
     results = await asyncio.gather(*takes, return_exceptions=True)
     assert sum(isinstance(result, QuotaStatus) for result in results) == 6
     assert all(isinstance(result, QuotaStatus | TooMany) for result in results)
@@ -335,8 +340,8 @@ async def test_a_sweep_takes_windows_some_time_after_their_end_and_reads_none() 
     here = fakes()
     shares = process(here)
     for owner in ("alice", "bob"):
-        await shares.take_request(owner)
-        await shares.take_reference_seconds(owner, 1)
+        await rate_limits.take_request(shares, owner)
+        await rate_limits.take_reference_seconds(shares, owner, 1)
     await here.bucket.put("shares/README.txt", b"", "text/plain")
     for window in (REQUESTS.window, REFERENCE_SECONDS.window):
         here.time.now = EPOCH + window + timedelta(minutes=2, milliseconds=-1)
