@@ -2,15 +2,12 @@
 
 from fastapi import FastAPI
 
-from functions.access.access_control import AccessControl
-from functions.access.connection_limits import ConnectionLimits
 from functions.http.middleware.body_limits import BodyLimit, BodyLimits
 from functions.http.middleware.deadline import RequestDeadline
 from functions.http.middleware.head_requests import HeadRequests
 from functions.http.middleware.observability import AccessLog, Correlation, RateLimit, RequestSpan, Unexpected
 from functions.http.middleware.origins import Cors, LoopbackHosts, OriginCheck
-from functions.http.middleware.repeated_headers import RepeatedHeaders
-from functions.http.middleware.security_headers import SecurityHeaders
+from functions.http.middleware.security_headers import RepeatedHeaders, SecurityHeaders
 from functions.http.middleware.shutdown import CancelledRequests
 from functions.http.openai import models as openai_models
 from functions.http.openai import speech as openai_speech
@@ -33,10 +30,8 @@ from functions.http.routes import (
     voices,
     ws_tickets,
 )
-from functions.http.status.health_checks import HealthChecks
-from functions.http.status.service_status import StatusReader
+from functions.http.services import create_services
 from functions.previews.completion_waiters import CompletionWaiters
-from functions.previews.queue_depth import QueueDepth
 from pipeline.clients.resources import Resources
 from pipeline.domain.presigned_urls import UPLOAD_PATH
 from pipeline.ids import id_maker, utc_now
@@ -146,12 +141,7 @@ def _upload_hint(settings: Settings) -> str:
 
 
 def serve_with(app: FastAPI, resources: Resources) -> CompletionWaiters:
-    """Set the dependencies of the application's routes."""
-    waiters = CompletionWaiters(resources)
-    app.state.resources, app.state.waiters = resources, waiters
-    app.state.queue_depth = QueueDepth(resources)
-    app.state.health_checks = HealthChecks(resources)
-    app.state.access_control = AccessControl(resources)
-    app.state.connection_limits = ConnectionLimits(resources.settings)
-    app.state.status_reader = StatusReader(resources, app.state.health_checks, app.version)
-    return waiters
+    """Set the services of the application's routes; return the requests that wait for their jobs."""
+    services = create_services(resources, app.version)
+    app.state.services = services
+    return services.waiters

@@ -52,7 +52,7 @@ def local_app(settings: Settings, clock: Clock = utc_now) -> FastAPI:
             await _check_configuration(resources)
             waiters = serve_with(app, resources)
             app.state.connections = ConnectionRegistry()
-            app.state.dispatcher = Dispatcher(resources, app.state.access_control)
+            app.state.dispatcher = Dispatcher(resources, app.state.services.access_control)
             posted = connection_posts.PostedMessages(waiters, app.state.connections)
             verify = connection_posts.signature_check(current_credentials(settings))
             async with connection_posts.serving(posted, verify) as endpoint:

@@ -11,9 +11,8 @@ from fastapi import APIRouter, WebSocket
 from starlette.websockets import WebSocketDisconnect, WebSocketState
 
 from functions.access.access_control import AccessControl
-from functions.access.connection_limits import ConnectionLimits
 from functions.http.responses import problems
-from functions.http.routing.authorized_route import access_control_of
+from functions.http.services import services_of
 from functions.local.connections import Connection, ConnectionRegistry
 from functions.websocket.dispatch import Dispatcher
 from functions.websocket.server_messages import Message
@@ -32,7 +31,7 @@ KEY_CHECK_SECONDS = 2.0
 @router.websocket("/ws")
 async def serve(socket: WebSocket) -> None:
     """Serve one client, if it is authorized."""
-    limits: ConnectionLimits = socket.app.state.connection_limits
+    limits = services_of(socket).connection_limits
     address = socket.client.host if socket.client else ""
     with ExitStack() as counted:
         try:
@@ -47,12 +46,12 @@ async def serve(socket: WebSocket) -> None:
 
 async def _authenticate(socket: WebSocket, address: str) -> Caller:
     authorization, ticket = socket.headers.get("authorization"), socket.query_params.get("ticket")
-    return await access_control_of(socket).authenticate_socket(authorization, ticket, address)
+    return await services_of(socket).access_control.authenticate_socket(authorization, ticket, address)
 
 
 async def _serve(socket: WebSocket, caller: Caller) -> None:
     """Handle messages one after the other; results are sent in between."""
-    access_control = access_control_of(socket)
+    access_control = services_of(socket).access_control
     connections: ConnectionRegistry = socket.app.state.connections
     dispatcher: Dispatcher = socket.app.state.dispatcher
     await socket.accept()

@@ -10,6 +10,7 @@ from pipeline.clients.resources import Resources
 from pipeline.contract import layout
 from pipeline.contract.records import NewReference, Options, Request, Source, Subscriber
 from pipeline.domain import jobs, sessions, voices
+from pipeline.logs import current_correlation_id
 from pipeline.tracing import current_traceparent
 
 
@@ -17,7 +18,7 @@ def _check_whole(text: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise ValueError("should hold whole characters, not half of a surrogate pair") from None
+        raise ValueError("should not contain half of a surrogate pair") from None
     return text
 
 
@@ -55,7 +56,6 @@ def preview_request(
     text: str,
     options: Options,
     *,
-    correlation_id: str | None,
     subscriber: Subscriber | None = None,
     new_reference: NewReference | None = None,
     webhook_url: str | None = None,
@@ -70,7 +70,7 @@ def preview_request(
         text=text,
         options=options,
         created_at=resources.clock(),
-        correlation_id=correlation_id,
+        correlation_id=current_correlation_id(),
         traceparent=current_traceparent(),
         subscriber=subscriber,
         new_reference=new_reference,

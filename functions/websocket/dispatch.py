@@ -22,7 +22,6 @@ from pipeline.contract.options import check_options
 from pipeline.contract.records import ConnectionState, Failed, ReplyTo, Source, Subscriber
 from pipeline.domain import jobs, voice_changes
 from pipeline.errors import Cancelled, ConnectionGone, InvalidInput, PipelineError, Unavailable, unavailability
-from pipeline.logs import current_correlation_id
 
 log = structlog.get_logger(__name__)
 
@@ -101,7 +100,6 @@ class Dispatcher:
             reference,
             text,
             options,
-            correlation_id=current_correlation_id(),
             webhook_url=data.webhook_url,
         )
         request = request.model_copy(update={"subscriber": _subscriber(sender, data)})

@@ -4,17 +4,16 @@ from dataclasses import replace
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
-from fastapi.routing import APIRoute
 
 from functions.http.openai.models import check_model
 from functions.http.openai.repeated_requests import fingerprint_of, job_to_join, remembered
 from functions.http.openai.speech_events import MEDIA_TYPE, as_events
 from functions.http.openai.speech_request import NewJob, SpeechRequest, new_job
-from functions.http.previews.response import Answering, Wishes
+from functions.http.previews.response import Preferences, PreviewResponder
 from functions.http.responses import problems
 from functions.http.routing.authorized_route import requires
-from functions.http.routing.dependencies import FromCaller, FromQueueDepth, FromResources, FromWaiters
-from functions.http.routing.idempotent_route import IdempotentRoute, claim_of
+from functions.http.routing.dependencies import FromCaller, FromServices
+from functions.http.routing.idempotent_route import JobRoute, idempotency_of
 from pipeline.audio.output_formats import FORMATS, check_installed
 from pipeline.clients.resources import Resources
 from pipeline.domain import jobs
@@ -29,18 +28,7 @@ from pipeline.errors import (
 )
 from pipeline.ids import Owner
 
-
-class SpeechRoute(IdempotentRoute):
-    """A route that creates the job of a speech request."""
-
-    @staticmethod
-    async def join(request: Request, job_id: str) -> Response:
-        """Return the response of the job that an earlier request with the same idempotency key created."""
-        request.state.joined_job_id = job_id
-        return await _serve_joined(request)
-
-
-router = APIRouter(prefix="/v1", tags=["openai"], route_class=SpeechRoute)
+router = APIRouter(prefix="/v1", tags=["openai"], route_class=JobRoute)
 
 WARNING = "X-Warning"
 
@@ -75,18 +63,16 @@ async def create_speech(
     speech: SpeechRequest,
     http_request: Request,
     caller: FromCaller,
-    resources: FromResources,
-    waiters: FromWaiters,
-    queue_depth: FromQueueDepth,
+    services: FromServices,
 ) -> Response:
     """Generate speech from a text."""
+    resources = services.resources
     check_model(speech.model, resources.settings)
     text = jobs.check_text(speech.input, resources.settings, field="input")
     format_ = replace(FORMATS[speech.response_format or "mp3"], speed=speech.speed or 1.0)
     check_installed(format_)
-    wishes = Wishes((), format_, stream=True)
-    answering = Answering(resources, waiters, queue_depth, wishes, claim_of(http_request))
-    response = await _response(answering, speech, caller.owner, http_request)
+    responder = PreviewResponder(services, Preferences(format_, stream=True), idempotency_of(http_request))
+    response = await _response(responder, speech, caller.owner, http_request)
     if response.status_code == 202:
         response = _timeout(response, resources)
     elif response.status_code == 200 and speech.stream_format == "sse":
@@ -96,26 +82,24 @@ async def create_speech(
     return response
 
 
-# For a request with an idempotency key that was used before.
-_serve_joined = APIRoute("/", create_speech, methods=["POST"], response_class=Response).get_route_handler()
-
-
-async def _response(answering: Answering, speech: SpeechRequest, owner: Owner, http_request: Request) -> Response:
-    resources = answering.resources
-    if joined := getattr(http_request.state, "joined_job_id", None):
-        return await answering.join(owner, joined)
-    if answering.claim:
-        return await _respond(answering, await new_job(resources, speech, owner))
+async def _response(
+    responder: PreviewResponder, speech: SpeechRequest, owner: Owner, http_request: Request
+) -> Response:
+    resources, idempotency = responder.services.resources, responder.idempotency
+    if idempotency.existing_job_id:
+        return await responder.join_existing_job(owner, idempotency.existing_job_id)
+    if idempotency.claim:
+        return await _create_job(responder, await new_job(resources, speech, owner))
     fingerprint = fingerprint_of(speech)
     if joined := await job_to_join(resources, owner, fingerprint, http_request.headers):
-        return await answering.join(owner, joined)
+        return await responder.join_existing_job(owner, joined)
     job = await new_job(resources, speech, owner)
     async with remembered(resources, owner, fingerprint, job.request.job_id):
-        return await _respond(answering, job)
+        return await _create_job(responder, job)
 
 
-async def _respond(answering: Answering, job: NewJob) -> Response:
-    return await answering.respond(job.request, job.objects, reference_seconds=job.reference_seconds)
+async def _create_job(responder: PreviewResponder, job: NewJob) -> Response:
+    return await responder.create_job(job.request, job.objects, reference_seconds=job.reference_seconds)
 
 
 def _timeout(accepted: Response, resources: Resources) -> Response:

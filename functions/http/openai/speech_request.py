@@ -20,7 +20,6 @@ from pipeline.contract.records import NewReference, Options, Request, Source
 from pipeline.domain import jobs, sessions
 from pipeline.errors import InvalidInput
 from pipeline.ids import Owner
-from pipeline.logs import current_correlation_id
 
 INPUT_MAX = 4096
 
@@ -100,7 +99,6 @@ async def new_job(resources: Resources, speech: SpeechRequest, owner: Owner) -> 
             ReferenceAt(voice.reference_id, layout.voice_files(voice).folder),
             text,
             options,
-            correlation_id=current_correlation_id(),
             webhook_url=speech.webhook_url,
         )
     )
@@ -123,7 +121,6 @@ async def _with_recording(
         ReferenceAt(session_id),
         text,
         options,
-        correlation_id=current_correlation_id(),
         webhook_url=speech.webhook_url,
         new_reference=NewReference(transcription=transcription),
     )

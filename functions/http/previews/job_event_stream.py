@@ -2,19 +2,25 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
+from fastapi import Response
 from fastapi.responses import StreamingResponse
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 from starlette.types import Receive, Scope, Send
 
 from functions.http.previews import job_events
-from functions.http.previews.job_events import JobEvent
+from functions.http.previews.job_events import END_ID, JobEvent
+from functions.http.services import Services
 from functions.previews.completion_waiters import Waiter
 from functions.previews.queue_depth import QueueDepth
 from functions.previews.received_progress import ReceivedProgress
 from pipeline import deadlines
+from pipeline.access.api_keys import Caller
 from pipeline.clients.resources import Resources
+from pipeline.clients.storage import JSON
+from pipeline.contract import layout
+from pipeline.contract.records import Subscriber
 from pipeline.domain import jobs
 from pipeline.domain.jobs import Job
 from pipeline.errors import Unavailable
@@ -23,8 +29,71 @@ from pipeline.ids import Owner
 MEDIA_TYPE = "text/event-stream"
 RETRY_SECONDS = 2
 _READ_SECONDS = 8.0
+_UNSUBSCRIBE_SECONDS = 5.0
+# Caches and proxies must not hold events back. The content type has no charset: it is always UTF-8.
+_HEADERS = {"Content-Type": MEDIA_TYPE, "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 IsAllowed = Callable[[], Awaitable[bool]]
+
+
+async def job_event_response(
+    services: Services, caller: Caller, address: str, job_id: str, last_event_id: str
+) -> Response:
+    """Return the response with the events of a job that follow the last one that the client received.
+
+    Parameters
+    ----------
+    services, caller, job_id
+        The job and its owner.
+    address
+        The client's address, to limit its open connections.
+    last_event_id
+        The id of the last event that the client received; "" for none.
+
+    Raises
+    ------
+    NotFound
+        No job of this owner has that id.
+    TooMany
+        The address or the key has too many open connections.
+    """
+    resources, waiters = services.resources, services.waiters
+    job = await jobs.read(resources, caller.owner, job_id)
+    if job.outcome and last_event_id == END_ID:
+        return Response(status_code=204)
+    events = JobEvents(resources, services.queue_depth, caller.owner, job_id, last_event_id)
+    if waiters.endpoint is None:
+        return Response(await events.so_far(job), headers=_HEADERS)
+
+    async def is_allowed() -> bool:
+        try:
+            return await services.access_control.is_key_still_valid(caller)
+        except Unavailable:
+            return True
+
+    received = ReceivedProgress()
+    async with AsyncExitStack() as opened:
+        opened.enter_context(services.connection_limits.of_address(address))
+        opened.enter_context(services.connection_limits.of_key(caller.key_id))
+        waiter = opened.enter_context(waiters.waiter(received))
+        if waiter.subscriber and not job.outcome:
+            await opened.enter_async_context(_subscribed(resources, job_id, waiter.subscriber))
+        frames = events.until_end(waiter, received, is_allowed)
+        seconds = resources.settings.job_deadline.total_seconds()
+        response = JobEventsResponse(frames, opened.pop_all(), seconds)
+    response.headers.update(_HEADERS)
+    return response
+
+
+@asynccontextmanager
+async def _subscribed(resources: Resources, job_id: str, subscriber: Subscriber) -> AsyncIterator[None]:
+    key = layout.subscriber(job_id, subscriber.reply_to.connection_id)
+    await resources.bucket.put(key, subscriber.to_json(), JSON)
+    try:
+        yield
+    finally:
+        with suppress(Unavailable), deadlines.within(_UNSUBSCRIBE_SECONDS):
+            await resources.bucket.delete([key])
 
 
 class JobEventsResponse(StreamingResponse):
@@ -49,7 +118,7 @@ class JobEvents:
     """
 
     heartbeat_seconds = 10.0
-    # As for a WebSocket: a key that is revoked is refused within a minute.
+    # With the cache of key look-ups, a revoked key closes the stream within a minute, as for a WebSocket.
     key_check_seconds = 2.0
 
     def __init__(

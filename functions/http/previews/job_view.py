@@ -1,37 +1,38 @@
-"""Jobs as they are returned to clients."""
+"""The view of a job that clients receive."""
 
 from pydantic import BaseModel, Field
 
 from functions.previews.urls import audio_url
+from pipeline.clients.resources import Resources
 from pipeline.contract.records import Failed, Timings, UtcSeconds
-from pipeline.domain import jobs
+from pipeline.domain import jobs, presigned_urls
 
 
 class JobView(BaseModel):
-    """A job, as it is returned to clients."""
+    """The state of a job."""
 
     job_id: str
     status: jobs.Status
     created_at: UtcSeconds
-    ahead: int | None = Field(None, description="About how many jobs wait before it, while it is queued")
+    ahead: int | None = Field(None, description="Approximate number of jobs before it, while it is queued")
     completed_at: UtcSeconds | None = None
-    expires_at: UtcSeconds | None = Field(None, description="When the preview can no longer be had")
+    expires_at: UtcSeconds | None = Field(None, description="When the preview expires")
     session_id: str | None = None
     voice_id: str | None = None
-    audio_url: str | None = Field(None, description="Where the preview can be had, until it expires")
-    signed_url: str | None = Field(None, description="The same without a key, where that was asked for")
+    audio_url: str | None = Field(None, description="Path of the preview, until it expires")
+    signed_url: str | None = Field(None, description="URL of the preview that needs no key, if requested")
     duration_seconds: float | None = None
     sample_rate: int | None = None
     timings: Timings | None = None
     warnings: list[str] | None = None
     error: str | None = Field(None, description="Why the job failed")
-    code: str | None = Field(None, description="Stable name of the kind of error")
-    webhook_error: str | None = Field(None, description="Why its webhook was given up")
+    code: str | None = Field(None, description="Stable error code")
+    webhook_error: str | None = Field(None, description="Why the delivery of the webhook failed")
 
 
 def view(job: jobs.Job, ahead: int | None = None) -> JobView:
     """Return the view of a job; `ahead`: how many jobs are before it in the queue."""
-    seen = JobView(
+    found = JobView(
         job_id=job.job_id,
         status=job.status,
         created_at=job.created_at,
@@ -41,7 +42,7 @@ def view(job: jobs.Job, ahead: int | None = None) -> JobView:
     )
     outcome = job.outcome
     if outcome is None:
-        return seen
+        return found
     more: dict[str, object] = {"completed_at": outcome.completed_at}
     if isinstance(outcome, Failed):
         more |= {"error": outcome.message, "code": outcome.code}
@@ -50,4 +51,16 @@ def view(job: jobs.Job, ahead: int | None = None) -> JobView:
         if outcome.preview:
             more |= outcome.preview.model_dump(include={"duration_seconds", "sample_rate", "expires_at"})
             more["audio_url"] = audio_url(job.job_id) if job.status == "succeeded" else None
-    return seen.model_copy(update=more)
+    return found.model_copy(update=more)
+
+
+async def ended_view(resources: Resources, job: jobs.Job, *, base_url: str | None) -> JobView:
+    """Return the view of a job that has ended, with the error of its webhook.
+
+    `base_url` is the URL of the API for the client, to include a signed URL of the preview; None to omit it.
+    """
+    ended = view(job).model_copy(update={"webhook_error": await jobs.webhook_error(resources, job.job_id)})
+    if base_url is None or ended.audio_url is None or ended.expires_at is None:
+        return ended
+    url = await presigned_urls.signed(resources, job.job_id, ended.expires_at)
+    return ended.model_copy(update={"signed_url": presigned_urls.absolute(url, base_url)})

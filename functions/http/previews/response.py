@@ -13,28 +13,21 @@ from fastapi.responses import JSONResponse
 
 from functions.http.parameters.audio_format import FromFormat
 from functions.http.parameters.prefer import parse_prefer
-from functions.http.previews.audio import (
-    asked_of_storage,
-    audio_headers,
-    elsewhere,
-    http_date,
-    is_all,
-    transcoded,
-)
+from functions.http.parameters.ranges import FileRequest
+from functions.http.previews.audio import audio_headers, redirect, transcoded
 from functions.http.previews.job_view import view
-from functions.http.previews.streaming import AudioPieces, StreamedPreview
+from functions.http.previews.streaming import StreamedPreview, encoded_stream
 from functions.http.responses import problems
-from functions.http.routing.dependencies import FromQueueDepth, FromResources, FromWaiters
-from functions.http.routing.idempotent_route import claim_of
-from functions.previews.completion_waiters import CompletionWaiters, Waiter
-from functions.previews.queue_depth import QueueDepth
+from functions.http.responses.files import http_date, read_file
+from functions.http.routing.dependencies import FromServices
+from functions.http.routing.idempotent_route import Idempotency, idempotency_of
+from functions.http.services import Services
+from functions.previews.completion_waiters import Waiter
 from functions.previews.received_audio import ReceivedAudio
 from functions.previews.requests import queued
 from functions.previews.urls import audio_url
 from pipeline import deadlines
-from pipeline.access.idempotency import Claim
 from pipeline.audio.output_formats import OutputFormat
-from pipeline.clients.resources import Resources
 from pipeline.clients.storage import NewObject
 from pipeline.contract import layout, retention
 from pipeline.contract.messages.completions import Completion
@@ -45,171 +38,169 @@ from pipeline.ids import Owner
 from pipeline.settings import ANSWER_SECONDS
 
 Prefer = Annotated[
-    list[str] | None, Header(description="RFC 7240: `respond-async` answers 202 at once, `wait=N` waits N seconds")
+    list[str] | None,
+    Header(description="RFC 7240: `respond-async` returns 202 immediately, `wait=N` waits up to N seconds"),
 ]
 Stream = Annotated[
-    bool, Query(description="Send the audio while it is made; where that can't be done, it is answered whole")
+    bool,
+    Query(description="Send the audio while it is generated, where responses can be streamed; otherwise ignored"),
 ]
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
-    """The client's preferences for the response: waiting time, format, and whether to stream."""
+class Preferences:
+    """How the client prefers to receive the preview."""
 
-    prefer: Sequence[str]
     format: OutputFormat
-    stream: bool
+    prefer: Sequence[str] = ()
+    """The values of the `Prefer` header."""
+    stream: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Answering:
-    """Creates the job of a client's request, and the response."""
+class PreviewResponder:
+    """Creates the job of one HTTP request, or joins an existing one, and returns the response."""
 
-    resources: Resources
-    waiters: CompletionWaiters
-    queue_depth: QueueDepth
-    wishes: Wishes
-    claim: Claim | None = None
-    """Of the request's idempotency key, if it has one."""
+    services: Services
+    preferences: Preferences
+    idempotency: Idempotency
 
-    async def respond(
+    async def create_job(
         self, request: Request, objects: Sequence[NewObject] = (), *, reference_seconds: float = 0
     ) -> Response:
-        """Accept a job, wait for it, and return the response; raises the errors of `jobs.accept`.
+        """Accept a job, wait for it, and return the response.
 
-        Once it is accepted, every response names the job, including errors.
+        Once the job is accepted, every response contains its id, including errors.
+
+        Raises
+        ------
+        PipelineError
+            The job was not accepted, see `jobs.accept`; or, RequestInProgress, another request has taken over the
+            idempotency key.
         """
-        wait_seconds, applied = parse_prefer(self.wishes.prefer, self.resources.settings.preview_wait_seconds)
-        audio = ReceivedAudio() if self.wishes.stream else None
-        with ExitStack() as waiting:
-            waiter = waiting.enter_context(self.waiters.waiter(audio))
-            made_by = request.model_copy(update={"subscriber": waiter.subscriber if wait_seconds else None})
-            if self.claim:
-                await self.claim.name_job(request.job_id)
-            await jobs.accept(self.resources, made_by, objects, reference_seconds=reference_seconds)
-            answer = await self._wait_and_answer(queued(request), waiter, waiting, wait_seconds)
-        return _with_preference(answer, applied)
+        resources = self.services.resources
+        wait_seconds, applied = parse_prefer(self.preferences.prefer, resources.settings.preview_wait_seconds)
+        audio = ReceivedAudio() if self.preferences.stream else None
+        with ExitStack() as registered:
+            waiter = registered.enter_context(self.services.waiters.waiter(audio))
+            request = request.model_copy(update={"subscriber": waiter.subscriber if wait_seconds else None})
+            if self.idempotency.claim:
+                await self.idempotency.claim.name_job(request.job_id)
+            await jobs.accept(resources, request, objects, reference_seconds=reference_seconds)
+            response = await self._wait(queued(request), waiter, registered, wait_seconds)
+        return _with_preference(response, applied)
 
-    async def join(self, owner: Owner, job_id: str) -> Response:
-        """Wait for a job that an earlier request has made, and return the response.
+    async def join_existing_job(self, owner: Owner, job_id: str) -> Response:
+        """Wait for a job that an earlier request has created, and return the response.
 
         Raises
         ------
         NotFound
             No job of this owner has that id, or its record has expired.
         """
-        wait_seconds, applied = parse_prefer(self.wishes.prefer, self.resources.settings.preview_wait_seconds)
-        job = await jobs.read(self.resources, owner, job_id)
+        resources = self.services.resources
+        wait_seconds, applied = parse_prefer(self.preferences.prefer, resources.settings.preview_wait_seconds)
+        job = await jobs.read(resources, owner, job_id)
         if job.status == "expired":
             gone = problems.answer_to(retention.preview_expired(), job_id=job_id)
-            gone.headers.update(_identity(job))
+            gone.headers.update(_job_headers(job))
             return gone
-        with ExitStack() as waiting:
-            waiter = waiting.enter_context(self.waiters.waiter())
-            waiter.subscriber = None  # the job notifies its creator: this request polls
+        with ExitStack() as registered:
+            waiter = registered.enter_context(self.services.waiters.waiter())
+            waiter.subscriber = None  # the job notifies the request that created it; this one polls
             if job.outcome:
                 waiter.end()
-            answer = await self._wait_and_answer(job, waiter, waiting, wait_seconds)
-        return _with_preference(answer, applied)
+            response = await self._wait(job, waiter, registered, wait_seconds)
+        return _with_preference(response, applied)
 
-    async def _wait_and_answer(
-        self, job: jobs.Job, waiter: Waiter, waiting: ExitStack, wait_seconds: float
-    ) -> Response:
+    async def _wait(self, job: jobs.Job, waiter: Waiter, registered: ExitStack, wait_seconds: float) -> Response:
+        """Return the response when the job has ended or generated audio, or the client should stop waiting."""
         wait_seconds = min(wait_seconds, deadlines.seconds_left() - ANSWER_SECONDS)
         try:
-            is_ready = wait_seconds > 0 and await self.waiters.wait(waiter, job.job_id, wait_seconds)
-            answer = await self._answer(job, waiter if is_ready else None, waiting)
+            is_ready = wait_seconds > 0 and await self.services.waiters.wait(waiter, job.job_id, wait_seconds)
+            if not is_ready:
+                response = await self._accepted(job)
+            elif isinstance(waiter.received, ReceivedAudio) and waiter.received.has_news:
+                response = self._streamed(job.job_id, waiter, waiter.received, registered.pop_all())
+            elif waiter.completion:
+                response = await self._completed(waiter.completion)
+            else:
+                response = await self._stored(job.job_id)
         except PipelineError as error:
-            answer = problems.answer_to(error, job_id=job.job_id)
+            response = problems.answer_to(error, job_id=job.job_id)
         except asyncio.CancelledError:  # the process stops
-            answer = problems.stopping(job_id=job.job_id)
-        answer.headers.update(_identity(job))
-        return answer
+            response = problems.stopping(job_id=job.job_id)
+        response.headers.update(_job_headers(job))
+        return response
 
-    async def _answer(self, job: jobs.Job, waiter: Waiter | None, waiting: ExitStack) -> Response:
-        if waiter is None:
-            return await self._accepted(job)
-        if isinstance(waiter.received, ReceivedAudio) and waiter.received.has_news:
-            return self._streamed(job.job_id, waiter, waiter.received, waiting.pop_all())
-        if waiter.completion:
-            return await self._completed(waiter.completion)
-        return await self._ended(job.job_id)
+    async def _accepted(self, job: jobs.Job) -> Response:
+        queue_depth = self.services.queue_depth
+        ahead = await queue_depth.ahead()
+        body = view(job, ahead if job.status == "queued" else None).model_dump(mode="json", exclude_none=True)
+        retry_after = queue_depth.retry_seconds(job.created_at, ahead)
+        headers = {"Location": f"/jobs/{job.job_id}", "Retry-After": str(retry_after)}
+        return JSONResponse(body, 202, headers=headers)
 
-    def _streamed(self, job_id: str, waiter: Waiter, audio: ReceivedAudio, waiting: ExitStack) -> Response:
-        format_, seconds = self.wishes.format, self.resources.settings.job_deadline.total_seconds()
-        pieces = AudioPieces(self.resources, self.waiters, waiter, job_id, format_).pieces(audio)
-        answer = StreamedPreview(pieces, waiting, seconds, format_.media_type)
-        answer.headers.update(audio_headers(job_id, format_))
-        return answer
+    def _streamed(self, job_id: str, waiter: Waiter, audio: ReceivedAudio, registered: ExitStack) -> Response:
+        format_ = self.preferences.format
+        chunks = encoded_stream(self.services, waiter, audio, job_id, format_)
+        seconds = self.services.resources.settings.job_deadline.total_seconds()
+        response = StreamedPreview(chunks, registered, seconds, format_.media_type)
+        response.headers.update(audio_headers(job_id, format_))
+        return response
 
     async def _completed(self, completion: Completion) -> Response:
-        """Return the response from what the worker has sent; what is missing is read from the storage."""
-        outcome, job_id = completion.outcome, completion.outcome.job_id
+        """Return the response from the worker's completion message, or from the storage if it has no audio."""
+        outcome, job_id, wav = completion.outcome, completion.outcome.job_id, completion.wav
         if isinstance(outcome, Failed):
             return problems.of_code(outcome.code, outcome.message, outcome.field, job_id=job_id)
-        if completion.wav is None or outcome.preview is None or self._is_too_large(completion.wav):
-            return await self._ended(job_id)
-        return await self._audio(job_id, completion.wav, outcome.preview.expires_at)
+        max_bytes = self.services.resources.settings.answer_max_bytes
+        is_too_large = wav is not None and self.preferences.format.is_as_stored and 0 < max_bytes < len(wav)
+        if wav is None or outcome.preview is None or is_too_large:
+            return await self._stored(job_id)
+        return await self._audio(job_id, wav, outcome.preview.expires_at)
 
-    def _is_too_large(self, wav: bytes) -> bool:
-        return self.wishes.format.is_as_stored and 0 < self.resources.settings.answer_max_bytes < len(wav)
-
-    async def _ended(self, job_id: str) -> Response:
+    async def _stored(self, job_id: str) -> Response:
         """Return the response from the stored audio or outcome."""
-        settings, format_ = self.resources.settings, self.wishes.format
-        range_ = asked_of_storage(None, settings) if format_.is_as_stored else None
-        stored = await self.resources.bucket.read(layout.preview(job_id), range_=range_)
-        if stored is None:
-            return await self._without_audio(job_id)
-        expires_at = retention.preview_expires_at(stored.last_modified, settings)
-        if not is_all(None, stored):
-            headers = {"Content-Location": audio_url(job_id)}
-            return await elsewhere(self.resources, job_id, expires_at, headers)
-        return await self._audio(job_id, stored.body, expires_at)
+        resources = self.services.resources
+        max_bytes = resources.settings.answer_max_bytes if self.preferences.format.is_as_stored else 0
+        part = await read_file(resources.bucket, layout.preview(job_id), FileRequest(), max_bytes=max_bytes)
+        if part is None:
+            outcome = await jobs.read_outcome(resources, job_id)
+            if not isinstance(outcome, Failed):
+                raise retention.preview_expired()
+            return problems.of_code(outcome.code, outcome.message, outcome.field, job_id=job_id)
+        expires_at = retention.preview_expires_at(part.stored.last_modified, resources.settings)
+        if not part.is_complete:
+            return await redirect(resources, job_id, expires_at, {"Content-Location": audio_url(job_id)})
+        return await self._audio(job_id, part.stored.body, expires_at)
 
     async def _audio(self, job_id: str, wav: bytes, expires_at: datetime) -> Response:
-        format_ = self.wishes.format
-        body = await transcoded(wav, format_, self.resources.settings)
+        format_ = self.preferences.format
+        body = await transcoded(wav, format_, self.services.resources.settings)
         headers = audio_headers(job_id, format_) | {"Expires": http_date(expires_at)}
         return Response(body, media_type=format_.media_type, headers=headers)
 
-    async def _without_audio(self, job_id: str) -> Response:
-        outcome = await jobs.read_outcome(self.resources, job_id)
-        if not isinstance(outcome, Failed):
-            raise retention.preview_expired()
-        return problems.of_code(outcome.code, outcome.message, outcome.field, job_id=job_id)
 
-    async def _accepted(self, job: jobs.Job) -> Response:
-        ahead = await self.queue_depth.ahead()
-        seen = view(job, ahead if job.status == "queued" else None)
-        retry = self.queue_depth.retry_seconds(job.created_at, ahead)
-        headers = {"Location": f"/jobs/{job.job_id}", "Retry-After": str(retry)}
-        return JSONResponse(seen.model_dump(mode="json", exclude_none=True), 202, headers=headers)
-
-
-async def _wishes(format_: FromFormat, prefer: Prefer = None, stream: Stream = False) -> Wishes:
-    return Wishes(prefer or (), format_, stream)
-
-
-async def _answering(
+async def _responder(
     http_request: HttpRequest,
-    resources: FromResources,
-    waiters: FromWaiters,
-    queue_depth: FromQueueDepth,
-    wishes: Annotated[Wishes, Depends(_wishes)],
-) -> Answering:
-    return Answering(resources, waiters, queue_depth, wishes, claim_of(http_request))
+    services: FromServices,
+    format_: FromFormat,
+    prefer: Prefer = None,
+    stream: Stream = False,
+) -> PreviewResponder:
+    return PreviewResponder(services, Preferences(format_, prefer or (), stream), idempotency_of(http_request))
 
 
-FromAnswering = Annotated[Answering, Depends(_answering)]
+FromPreviewResponder = Annotated[PreviewResponder, Depends(_responder)]
 
 
-def _with_preference(answer: Response, applied: str | None) -> Response:
+def _with_preference(response: Response, applied: str | None) -> Response:
     if applied:
-        answer.headers["Preference-Applied"] = applied
-    return answer
+        response.headers["Preference-Applied"] = applied
+    return response
 
 
-def _identity(job: jobs.Job) -> dict[str, str]:
+def _job_headers(job: jobs.Job) -> dict[str, str]:
     session_id = job.source.session_id
     return {"X-Job-Id": job.job_id} | ({"X-Session-Id": session_id} if session_id else {})

@@ -4,21 +4,19 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import ExitStack
 
-import structlog
 from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from functions.previews.completion_waiters import CompletionWaiters, Waiter
+from functions.http.services import Services
+from functions.previews.completion_waiters import Waiter
 from functions.previews.received_audio import ReceivedAudio
 from pipeline import deadlines
 from pipeline.audio.output_formats import Encoder, OutputFormat, encoder, read_wav
 from pipeline.clients.resources import Resources
 from pipeline.contract import layout
-from pipeline.contract.records import Outcome, Succeeded
+from pipeline.contract.records import Succeeded
 from pipeline.domain import jobs
 from pipeline.errors import PipelineError
-
-log = structlog.get_logger(__name__)
 
 _LIGHT_FORMATS = {"wav", "pcm"}  # need almost no CPU time
 
@@ -28,76 +26,63 @@ class StreamAborted(Exception):
 
 
 class StreamedPreview(StreamingResponse):
-    """The response that is sent while a job generates its audio; closes `waiting` at its end."""
+    """The response that is sent while a job generates its audio; closes `registered` at its end."""
 
-    def __init__(self, pieces: AsyncIterator[bytes], waiting: ExitStack, seconds: float, media_type: str) -> None:
-        super().__init__(pieces, media_type=media_type)
-        self._waiting = waiting
+    def __init__(
+        self, chunks: AsyncIterator[bytes], registered: ExitStack, seconds: float, media_type: str
+    ) -> None:
+        super().__init__(chunks, media_type=media_type)
+        self._registered = registered
         self._seconds = seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the response, within the deadline of a job."""
-        with self._waiting, deadlines.within(self._seconds):
+        with self._registered, deadlines.within(self._seconds):
             await super().__call__(scope, receive, send)
 
 
-class AudioPieces:
-    """The parts of a file that grows while a job generates its audio."""
+async def encoded_stream(
+    services: Services, waiter: Waiter, audio: ReceivedAudio, job_id: str, format_: OutputFormat
+) -> AsyncIterator[bytes]:
+    """Yield the encoded audio of a job as it arrives, to its end.
 
-    def __init__(
-        self, resources: Resources, waiters: CompletionWaiters, waiter: Waiter, job_id: str, format_: OutputFormat
-    ) -> None:
-        self._resources = resources
-        self._waiters = waiters
-        self._waiter = waiter
-        self._job_id = job_id
-        self._format = format_
-
-    async def pieces(self, audio: ReceivedAudio) -> AsyncIterator[bytes]:
-        """Yield the parts as they arrive.
-
-        Raises
-        ------
-        StreamAborted
-            The rest of the same audio is not available.
-        """
-        encoder_ = encoder(self._format, audio.sample_rate)
-        while await self._is_more(audio):
-            yield await self._encoded(encoder_, audio.take())
-        rest = await self._rest(audio)
-        yield await self._encoded(encoder_, rest) + encoder_.finish()
-
-    async def _is_more(self, audio: ReceivedAudio) -> bool:
-        """Wait for samples; return False if the job has ended and all of them have been read."""
-        if not self._waiter.is_ready and not await self._waiters.wait(
-            self._waiter, self._job_id, self._resources.settings.job_deadline.total_seconds()
-        ):
+    Raises
+    ------
+    StreamAborted
+        The rest of the same audio is not available.
+    """
+    resources = services.resources
+    seconds = resources.settings.job_deadline.total_seconds()
+    encoder_ = encoder(format_, audio.sample_rate)
+    while True:
+        if not waiter.is_ready and not await services.waiters.wait(waiter, job_id, seconds):
             raise StreamAborted("the job did not end in time, or the service stops")
-        return audio.has_news
+        if not audio.has_news:  # the job has ended
+            break
+        yield await _encode(encoder_, format_, audio.take())
+    rest = await _rest(resources, waiter, audio, job_id)
+    yield await _encode(encoder_, format_, rest) + encoder_.finish()
 
-    async def _encoded(self, encoder_: Encoder, samples: bytes) -> bytes:
-        if self._format.name in _LIGHT_FORMATS and self._format.speed == 1:
-            return encoder_.encode(samples)
-        return await asyncio.to_thread(encoder_.encode, samples)
 
-    async def _rest(self, audio: ReceivedAudio) -> bytes:
-        """Return the samples that were not received, from the stored audio if it is the same."""
-        outcome = await self._outcome()
-        if not isinstance(outcome, Succeeded) or outcome.preview is None:
-            raise StreamAborted("the job failed")
-        seconds = audio.given_bytes / 2 / audio.sample_rate
-        if not audio.is_interrupted and abs(seconds - outcome.preview.duration_seconds) < 0.001:
-            return b""
-        wav = await self._resources.bucket.get(layout.preview(self._job_id))
-        samples = read_wav(wav)[1] if wav else b""
-        if len(samples) < audio.given_bytes or not audio.is_beginning_of(samples):
-            raise StreamAborted("the job was made anew, and is other audio now")
-        return samples[audio.given_bytes :]
+async def _encode(encoder_: Encoder, format_: OutputFormat, samples: bytes) -> bytes:
+    if format_.name in _LIGHT_FORMATS and format_.speed == 1:
+        return encoder_.encode(samples)
+    return await asyncio.to_thread(encoder_.encode, samples)
 
-    async def _outcome(self) -> Outcome | None:
-        if self._waiter.completion:
-            return self._waiter.completion.outcome
-        try:
-            return await jobs.read_outcome(self._resources, self._job_id)
-        except PipelineError as error:
-            raise StreamAborted("the outcome can't be read") from error
+
+async def _rest(resources: Resources, waiter: Waiter, audio: ReceivedAudio, job_id: str) -> bytes:
+    """Return the samples that were not received, from the stored audio if it begins with the received ones."""
+    try:
+        outcome = waiter.completion.outcome if waiter.completion else await jobs.read_outcome(resources, job_id)
+    except PipelineError as error:
+        raise StreamAborted("the outcome can't be read") from error
+    if not isinstance(outcome, Succeeded) or outcome.preview is None:
+        raise StreamAborted("the job failed")
+    seconds = audio.given_bytes / 2 / audio.sample_rate
+    if not audio.is_interrupted and abs(seconds - outcome.preview.duration_seconds) < 0.001:
+        return b""
+    wav = await resources.bucket.get(layout.preview(job_id))
+    samples = read_wav(wav)[1] if wav else b""
+    if len(samples) < audio.given_bytes or not audio.is_beginning_of(samples):
+        raise StreamAborted("the job was retried and generated other audio")
+    return samples[audio.given_bytes :]

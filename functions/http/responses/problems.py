@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from functions.http.responses import rate_limit_headers
+from functions.http.responses.files import UnsatisfiableRange
 from functions.http.responses.statuses import STATUS
 from pipeline.contract.validation import message_of
 from pipeline.errors import (
@@ -117,6 +118,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(PipelineError, _pipeline_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_exception)
+    app.add_exception_handler(UnsatisfiableRange, _unsatisfiable_range)
 
 
 async def _pipeline_error(_request: Request, error: Exception) -> JSONResponse:
@@ -145,6 +147,14 @@ def _field_error(problem: dict[str, Any]) -> FieldError:
     name = ".".join(str(part) for part in path)
     message = "should be a file" if "UploadFile" in problem["msg"] else message_of(problem)
     return FieldError(field=name or str(where), message=message)
+
+
+async def _unsatisfiable_range(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, UnsatisfiableRange)  # noqa: S101 - what the handler is registered for
+    size = error.file.size
+    problem = response(416, "range_not_satisfiable", f"The range is outside of the file, which has {size} bytes.")
+    problem.headers["Content-Range"] = f"bytes */{size}"
+    return problem
 
 
 async def _http_exception(request: Request, error: Exception) -> JSONResponse:

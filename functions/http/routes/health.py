@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 
 from functions.http.responses import problems
 from functions.http.routing.authorized_route import AuthorizedRoute, public
-from functions.http.routing.dependencies import FromHealthChecks
+from functions.http.routing.dependencies import FromServices
 from pipeline.errors import Unavailable
 
 router = APIRouter(tags=["health"], route_class=AuthorizedRoute)
@@ -31,12 +31,12 @@ class Health(BaseModel):
     responses=problems.answers(Unavailable.code),
     openapi_extra=public(),
 )
-async def health(checks: FromHealthChecks) -> Response:
+async def health(services: FromServices) -> Response:
     """Return 200 if this process can reach its dependencies; otherwise 503, which names those it can't reach.
 
     The response may be a second old.
     """
-    report = await checks.report()
+    report = await services.health_checks.report()
     if report.unreachable:
         return problems.of_code(Unavailable.code, f"Can't reach: {', '.join(report.unreachable)}.", None)
     return JSONResponse(Health(worker=report.worker).model_dump(exclude_none=True))

@@ -3,12 +3,11 @@
 from fastapi import APIRouter, Request, Response
 
 from functions.http.previews.audio import Signed
-from functions.http.previews.job_view import JobView, view
+from functions.http.previews.job_view import JobView, ended_view, view
 from functions.http.responses import problems
 from functions.http.routing.authorized_route import AuthorizedRoute, requires
-from functions.http.routing.dependencies import FromCaller, FromQueueDepth, FromResources
-from pipeline.clients.resources import Resources
-from pipeline.domain import jobs, presigned_urls
+from functions.http.routing.dependencies import FromCaller, FromResources, FromServices
+from pipeline.domain import jobs
 from pipeline.errors import InvalidInput, NotFound, Unavailable
 
 router = APIRouter(tags=["jobs"], route_class=AuthorizedRoute)
@@ -21,7 +20,7 @@ router = APIRouter(tags=["jobs"], route_class=AuthorizedRoute)
         200: {
             "headers": {
                 "Retry-After": {
-                    "description": "Seconds after which to ask again, while queued",
+                    "description": "Seconds after which to poll again, while the job is queued",
                     "schema": {"type": "integer"},
                 }
             }
@@ -33,20 +32,19 @@ router = APIRouter(tags=["jobs"], route_class=AuthorizedRoute)
 async def get_job(
     job_id: str,
     caller: FromCaller,
-    resources: FromResources,
-    queue_depth: FromQueueDepth,
+    services: FromServices,
     request: Request,
     response: Response,
     signed: Signed = False,
 ) -> JobView:
     """Return a job's status: `queued`, `succeeded`, `failed`, or `expired` if its preview has been deleted."""
+    resources, queue_depth = services.resources, services.queue_depth
     job = await jobs.read(resources, caller.owner, job_id)
-    if job.outcome:
-        seen = await _with_link(resources, job, str(request.base_url)) if signed else view(job)
-        return seen.model_copy(update={"webhook_error": await jobs.webhook_error(resources, job_id)})
-    ahead = await queue_depth.ahead()
-    response.headers["Retry-After"] = str(queue_depth.retry_seconds(job.created_at, ahead))
-    return view(job, ahead)
+    if job.outcome is None:
+        ahead = await queue_depth.ahead()
+        response.headers["Retry-After"] = str(queue_depth.retry_seconds(job.created_at, ahead))
+        return view(job, ahead)
+    return await ended_view(resources, job, base_url=str(request.base_url) if signed else None)
 
 
 @router.delete(
@@ -56,13 +54,5 @@ async def get_job(
     openapi_extra=requires("preview"),
 )
 async def cancel_job(job_id: str, caller: FromCaller, resources: FromResources) -> JobView:
-    """Cancel a job: it is `failed` with the code `cancelled`, or returned unchanged if it has ended already."""
+    """Cancel a job: its status becomes `failed` with the code `cancelled`. A job that has ended does not change."""
     return view(await jobs.cancel(resources, caller.owner, job_id))
-
-
-async def _with_link(resources: Resources, job: jobs.Job, base_url: str) -> JobView:
-    seen = view(job)
-    if seen.audio_url is None or seen.expires_at is None:
-        return seen
-    url = await presigned_urls.signed(resources, job.job_id, seen.expires_at)
-    return seen.model_copy(update={"signed_url": presigned_urls.absolute(url, base_url)})

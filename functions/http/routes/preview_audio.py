@@ -1,20 +1,14 @@
 """`GET /previews/{job_id}.wav`, `.mp3` …: the audio of a preview, until it expires."""
 
-from functools import partial
-from typing import Annotated, Literal
+from typing import Literal
 
-from fastapi import APIRouter, Header, Request, Response
+from fastapi import APIRouter, Request, Response
 
-from functions.http.parameters.if_range import IfRange
-from functions.http.parameters.ranges import Span
-from functions.http.previews import audio
-from functions.http.previews.audio import Signed
+from functions.http.parameters.ranges import FromFileRequest
+from functions.http.previews.audio import Signed, stored_preview, transcoded_preview
 from functions.http.previews.openapi_responses import SERVED, TRANSCODED
 from functions.http.routing.authorized_route import AuthorizedRoute, requires
-from functions.http.routing.dependencies import FromCaller, FromQueueDepth, FromResources
-from pipeline.audio.output_formats import FORMATS
-from pipeline.audio.wav import WAV
-from pipeline.clients.storage import RangeNotSatisfiable
+from functions.http.routing.dependencies import FromCaller, FromServices
 
 router = APIRouter(tags=["previews"], route_class=AuthorizedRoute)
 
@@ -23,41 +17,21 @@ router = APIRouter(tags=["previews"], route_class=AuthorizedRoute)
 @router.head(
     "/previews/{job_id}.wav",
     response_class=Response,
-    responses={status: answer for status, answer in SERVED.items() if status not in {206, 303, 416}},
+    responses={status: response for status, response in SERVED.items() if status not in {206, 303, 416}},
     openapi_extra=requires("preview"),
 )
 async def get_preview(
     job_id: str,
     caller: FromCaller,
+    services: FromServices,
     request: Request,
-    resources: FromResources,
-    queue_depth: FromQueueDepth,
-    range_: Annotated[str | None, Header(alias="Range", description="One range of bytes")] = None,
-    if_range: IfRange = None,
-    if_none_match: Annotated[str | None, Header(description="ETag that the client has")] = None,
+    file_request: FromFileRequest,
     signed: Signed = False,
 ) -> Response:
-    """Return a preview's audio, until 20 minutes after it was generated."""
-    key = audio.preview_key(caller.owner, job_id)
-    kept = partial(audio.kept, resources, caller.owner, queue_depth, job_id)
-    if request.method == "HEAD" or signed or if_none_match:
-        info, expires_at = await kept(await resources.bucket.head(key) if key else None)
-        headers = audio.served_headers(info, expires_at)
-        if if_none_match and audio.names(if_none_match, info.etag):
-            return Response(status_code=304, headers=headers)
-        if request.method == "HEAD":
-            return Response(headers=headers | {"Content-Length": str(info.size)}, media_type=WAV)
-        if signed:
-            return await audio.elsewhere(resources, job_id, expires_at)
-    wanted = Span.of(range_) if range_ else None
-    try:
-        wanted, found = await audio.read_range(resources, key, wanted, if_range) if key else (wanted, None)
-    except RangeNotSatisfiable:
-        return await audio.not_satisfiable(resources, job_id)
-    stored, expires_at = await kept(found)
-    if not audio.is_all(wanted, stored):
-        return await audio.elsewhere(resources, job_id, expires_at)
-    return audio.served(wanted, stored, audio.served_headers(stored, expires_at))
+    """Return the audio of a preview. It expires 20 minutes after it was generated."""
+    return await stored_preview(
+        services, caller.owner, job_id, file_request, signed=signed, without_body=request.method == "HEAD"
+    )
 
 
 @router.get(
@@ -70,19 +44,8 @@ async def get_transcoded_preview(
     job_id: str,
     extension: Literal["flac", "mp3", "opus", "aac", "pcm"],
     caller: FromCaller,
-    resources: FromResources,
-    queue_depth: FromQueueDepth,
-    if_none_match: Annotated[str | None, Header(description="ETag that the client has")] = None,
+    services: FromServices,
+    file_request: FromFileRequest,
 ) -> Response:
-    """Return a preview in another format than the stored WAV."""
-    key, format_ = audio.preview_key(caller.owner, job_id), FORMATS[extension]
-    kept = partial(audio.kept, resources, caller.owner, queue_depth, job_id)
-    info, expires_at = await kept(await resources.bucket.head(key) if key else None)
-    etag = f'{info.etag[:-1]}-{extension}"'
-    headers = audio.served_headers(info, expires_at) | audio.audio_headers(job_id, format_) | {"ETag": etag}
-    del headers["Accept-Ranges"]
-    if if_none_match and audio.names(if_none_match, etag):
-        return Response(status_code=304, headers=headers)
-    stored, _ = await kept(await resources.bucket.read(info.key))
-    body = await audio.transcoded(stored.body, format_, resources.settings)
-    return Response(body, media_type=format_.media_type, headers=headers)
+    """Return a preview in another format than WAV, in which it is stored."""
+    return await transcoded_preview(services, caller.owner, job_id, extension, file_request)

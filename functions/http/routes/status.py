@@ -4,7 +4,7 @@ from fastapi import APIRouter, Response
 
 from functions.http.responses import problems
 from functions.http.routing.authorized_route import AuthorizedRoute, requires
-from functions.http.routing.dependencies import FromStatusReader
+from functions.http.routing.dependencies import FromServices
 from functions.http.status.prometheus import CONTENT_TYPE, to_text
 from functions.http.status.service_status import ServiceStatus
 from pipeline.errors import Unavailable
@@ -13,9 +13,9 @@ router = APIRouter(tags=["operations"], route_class=AuthorizedRoute)
 
 
 @router.get("/status", responses=problems.answers(Unavailable.code), openapi_extra=requires("admin"))
-async def get_status(reader: FromStatusReader) -> ServiceStatus:
+async def get_status(services: FromServices) -> ServiceStatus:
     """Return the status of queues, worker, sweep, the jobs of the last hour, and what does not respond."""
-    return await reader.read()
+    return await services.status_reader.read()
 
 
 @router.get(
@@ -30,6 +30,6 @@ async def get_status(reader: FromStatusReader) -> ServiceStatus:
     },
     openapi_extra=requires("admin"),
 )
-async def get_metrics(reader: FromStatusReader) -> Response:
+async def get_metrics(services: FromServices) -> Response:
     """Return the values of `/status` as Prometheus metrics."""
-    return Response(to_text(await reader.read()), headers={"Content-Type": CONTENT_TYPE})
+    return Response(to_text(await services.status_reader.read()), headers={"Content-Type": CONTENT_TYPE})

@@ -4,8 +4,9 @@ from datetime import timedelta
 
 from fastapi import APIRouter, Response
 
-from functions.http.previews.audio import asked_of_storage, is_all
+from functions.http.parameters.ranges import FromFileRequest
 from functions.http.responses import problems
+from functions.http.responses.files import read_file
 from functions.http.routing.authorized_route import AuthorizedRoute, requires
 from functions.http.routing.dependencies import FromCaller, FromResources
 from pipeline.audio.wav import WAV
@@ -39,20 +40,24 @@ _HEADERS = {
     },
     openapi_extra=requires("preview"),
 )
-async def get_sample(voice_id: str, caller: FromCaller, resources: FromResources) -> Response:
+async def get_sample(
+    voice_id: str, caller: FromCaller, resources: FromResources, file_request: FromFileRequest
+) -> Response:
     """Return the recording that a voice was cloned from."""
     voice = await voices.get(resources, caller.owner, voice_id)
     key = layout.voice_files(voice).audio
-    stored = await resources.voices.read(key, range_=asked_of_storage(None, resources.settings))
-    if stored is None:
+    part = await read_file(resources.voices, key, file_request, max_bytes=resources.settings.answer_max_bytes)
+    if part is None:
         raise voices.unknown(voice_id)
-    disposition = f'inline; filename="{voice.voice_id}.wav"'
-    if not is_all(None, stored):
-        url = await resources.voices.presign_get(
-            key, lifetime=LINK_LIFETIME, content_type=WAV, disposition=disposition
-        )
-        return Response(status_code=303, headers={"Location": url})
-    return Response(stored.body, media_type=WAV, headers=_headers(disposition))
+    headers = _headers(f'inline; filename="{voice.voice_id}.wav"')
+    if file_request.client_has(part.stored.etag):
+        return Response(status_code=304, headers=headers | {"ETag": part.stored.etag})
+    if part.is_complete:
+        return part.response(headers, WAV)
+    url = await resources.voices.presign_get(
+        key, lifetime=LINK_LIFETIME, content_type=WAV, disposition=headers["Content-Disposition"]
+    )
+    return Response(status_code=303, headers={"Location": url})
 
 
 @router.get(

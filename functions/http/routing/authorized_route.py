@@ -4,12 +4,12 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from fastapi.routing import APIRoute
-from starlette.requests import HTTPConnection, Request
+from starlette.requests import Request
 from starlette.responses import Response
 
-from functions.access.access_control import AccessControl
 from functions.http.responses import problems
 from functions.http.routing.strict_request import StrictRequest
+from functions.http.services import services_of
 from pipeline.contract.records import Scope
 from pipeline.errors import PipelineError
 
@@ -19,12 +19,12 @@ Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
 def requires(scope: Scope) -> dict[str, Any]:
-    """Return the `openapi_extra` of a route that needs a key of this scope; it is also what is enforced."""
+    """Return the `openapi_extra` of a route that needs a key with this scope; `AuthorizedRoute` enforces it."""
     return {"security": [{SCHEME: [scope]}]}
 
 
 def route_options(scope: Scope, *errors: type[PipelineError]) -> dict[str, Any]:
-    """Return the options of a route that needs a key of this scope and may return these errors."""
+    """Return the options of a route that needs a key with this scope and may return these errors."""
     return {"responses": problems.answers(*(error.code for error in errors)), "openapi_extra": requires(scope)}
 
 
@@ -40,7 +40,7 @@ class AuthorizedRoute(APIRoute):
     def scope(self) -> Scope | None:
         """The scope that a caller needs; None if no key is needed."""
         if self.openapi_extra is None or "security" not in self.openapi_extra:
-            raise TypeError(f"{self.path} should say who may use it: openapi_extra=requires(…) or public()")
+            raise TypeError(f"{self.path} declares no scope: set openapi_extra=requires(…) or public()")
         security = self.openapi_extra["security"]
         scope: Scope | None = security[0][SCHEME][0] if security else None
         return scope
@@ -60,7 +60,7 @@ class AuthorizedRoute(APIRoute):
             return served
 
         async def authorized(request: Request) -> Response:
-            access_control = access_control_of(request)
+            access_control = services_of(request).access_control
             address = request.client.host if request.client else ""
             caller = await access_control.authenticate_key(request.headers.get("authorization"), address)
             request.state.caller = caller
@@ -68,10 +68,3 @@ class AuthorizedRoute(APIRoute):
             return await served(request)
 
         return authorized
-
-
-def access_control_of(connection: HTTPConnection) -> AccessControl:
-    """Return the access control of the application that serves a connection."""
-    found = connection.app.state.access_control
-    assert isinstance(found, AccessControl)  # noqa: S101 - set when the application is started
-    return found

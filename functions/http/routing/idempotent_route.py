@@ -2,7 +2,8 @@
 
 import hashlib
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -14,11 +15,11 @@ from starlette.responses import Response
 from functions.http.responses import problems
 from functions.http.routing.authorized_route import AuthorizedRoute, Handler
 from functions.http.routing.strict_request import StrictRequest
+from functions.http.services import services_of
 from pipeline import deadlines
 from pipeline.access import idempotency
 from pipeline.access.api_keys import Caller
-from pipeline.access.idempotency import Claim, ClaimRecord, StoredAnswer
-from pipeline.clients.resources import Resources
+from pipeline.access.idempotency import Claim, StoredAnswer
 from pipeline.domain import jobs
 from pipeline.errors import IdempotencyKeyReused, InvalidInput, RequestInProgress
 
@@ -29,7 +30,7 @@ _ANY = r"[ !#-\[\]-~]"
 _QUOTED, _PLAIN = rf"{_ANY}{{1,{KEY_MAX}}}", rf"{_VISIBLE}(?:{_ANY}{{0,{KEY_MAX - 2}}}{_VISIBLE})?"
 _KEY = re.compile(f'"(?P<quoted>{_QUOTED})"|(?P<plain>{_PLAIN})')
 
-# A request ends by its deadline; this is for the clocks of other processes, which may be ahead.
+# A request ends by its deadline. The margin allows for clocks of other processes that are ahead.
 _LEASE_MARGIN = timedelta(seconds=10)
 _CHUNK_BYTES = 1024 * 1024
 
@@ -37,18 +38,31 @@ _PARAMETER = {
     "name": HEADER,
     "in": "header",
     "required": False,
-    "description": "The first request with a key makes something; those that repeat it within a day get its answer",
+    "description": "The first request with a key creates the resource; repeats within a day get the same response",
     "schema": {"type": "string", "minLength": 1, "pattern": f'^("{_QUOTED}"|{_PLAIN})$'},
 }
 
-Join = Callable[[Request, str], Awaitable[Response]]
-"""Returns the response from the job that an earlier request has made."""
+
+@dataclass(frozen=True, slots=True)
+class Idempotency:
+    """The state of a request's `Idempotency-Key`; empty if it has none."""
+
+    claim: Claim | None = None
+    """The claim that the handler stores its job in."""
+    existing_job_id: str | None = None
+    """The job that an earlier request with the same key has created: the handler joins it."""
+
+
+def idempotency_of(request: Request) -> Idempotency:
+    """Return the state of a request's key, for the handler of an `IdempotentRoute`."""
+    idempotency: Idempotency = getattr(request.state, "idempotency", Idempotency())
+    return idempotency
 
 
 class IdempotentRoute(AuthorizedRoute):
-    """A route that makes something at most once per key; a GET or DELETE on it needs no key."""
+    """A route that creates a resource at most once per key; GET and DELETE ignore the key."""
 
-    join: Join | None = None
+    creates_jobs = False
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **more: Any) -> None:
         if "POST" in (more.get("methods") or ()):
@@ -58,7 +72,7 @@ class IdempotentRoute(AuthorizedRoute):
         super().__init__(path, endpoint, **more)
 
     def get_strict_handler(self) -> Handler:
-        """See `AuthorizedRoute`."""
+        """Return the handler, which claims the request's key first."""
         serve = super().get_strict_handler()
 
         async def keyed(request: Request) -> Response:
@@ -71,7 +85,7 @@ class IdempotentRoute(AuthorizedRoute):
         return keyed
 
     async def _serve_once(self, request: StrictRequest, key: str, serve: Handler) -> Response:
-        resources: Resources = request.app.state.resources
+        resources = services_of(request).resources
         caller: Caller = request.state.caller
         has_form = self.body_field is not None and isinstance(self.body_field.field_info, params.Form)
         lease = timedelta(seconds=deadlines.seconds_left()) + _LEASE_MARGIN
@@ -81,30 +95,26 @@ class IdempotentRoute(AuthorizedRoute):
         except BaseException:
             await request.close()
             raise
-        if isinstance(found, ClaimRecord):
-            await request.close()
-            return await self._answer_again(request, found)
-        return await self._serve_claimed(request, found, serve)
-
-    async def _answer_again(self, request: Request, done: ClaimRecord) -> Response:
-        if self.join is not None and done.job_id is not None:
-            return await self.join(request, done.job_id)
-        assert done.answer is not None  # noqa: S101 - a finished request has either
-        return Response(done.answer.body, done.answer.status, done.answer.headers)
+        if isinstance(found, Claim):
+            return await self._serve_claimed(request, found, serve)
+        if found.job_id is not None:
+            request.state.idempotency = Idempotency(existing_job_id=found.job_id)
+            return await serve(request)
+        await request.close()
+        assert found.answer is not None  # noqa: S101 - a finished request has either
+        return Response(found.answer.body, found.answer.status, found.answer.headers)
 
     async def _serve_claimed(self, request: StrictRequest, claim: Claim, serve: Handler) -> Response:
-        if self.join and claim.record.job_id and await jobs.send_again(claim.resources, claim.record.job_id):
-            await request.close()
-            response = await self.join(request, claim.record.job_id)
-            await claim.finish(None)
-            return response
-        request.state.idempotency_claim = claim
+        job_id = claim.record.job_id  # of an earlier request whose process has died
+        is_accepted = job_id is not None and await jobs.send_again(claim.resources, job_id)
+        request.state.idempotency = Idempotency(claim, existing_job_id=job_id if is_accepted else None)
         try:
             response = await serve(request)
         except Exception:
-            await claim.release()
+            if not is_accepted:
+                await claim.release()
             raise
-        if self.join and response.headers.get("X-Job-Id"):
+        if is_accepted or (self.creates_jobs and response.headers.get("X-Job-Id")):
             await claim.finish(None)
         elif response.status_code < 400:
             await claim.finish(_stored(response))
@@ -113,19 +123,19 @@ class IdempotentRoute(AuthorizedRoute):
         return response
 
 
-def claim_of(request: Request) -> Claim | None:
-    """Return the claim of a request's key, which its handler finishes; None if it has no key."""
-    claim: Claim | None = getattr(request.state, "idempotency_claim", None)
-    return claim
+class JobRoute(IdempotentRoute):
+    """A route that creates a job: a repeated request waits for the job instead of reading a stored response."""
+
+    creates_jobs = True
 
 
 def parse_key(given: str) -> str:
-    """Return the key in a header, which is a string of RFC 9651; without its quotes it is accepted too.
+    """Return the key in a header: a string of RFC 9651, with or without its quotes.
 
     Raises
     ------
     InvalidInput
-        It is empty, too long, or has other characters.
+        It is empty, too long, or has invalid characters.
     """
     match = _KEY.fullmatch(given)
     if match is None:
@@ -138,7 +148,7 @@ def parse_key(given: str) -> str:
 
 
 async def fingerprint_of(request: StrictRequest, *, has_form: bool) -> str:
-    """Return a digest of what a request asks for: equal for equal forms, whatever their multipart boundary."""
+    """Return a digest of a request that does not depend on the boundary of a multipart form."""
     digest = hashlib.sha256(f"{request.method} {request.url.path}?{request.url.query}\n".encode())
     digest.update(await _digest_of_form(await request.form()) if has_form else await request.body())
     return digest.hexdigest()

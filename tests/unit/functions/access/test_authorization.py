@@ -240,7 +240,7 @@ def test_the_table_names_every_route() -> None:
 
 def test_a_route_that_forgets_to_say_who_may_use_it_can_not_be_made() -> None:
     router = APIRouter(route_class=AuthorizedRoute)
-    with pytest.raises(TypeError, match="who may use it"):
+    with pytest.raises(TypeError, match="declares no scope"):
         router.get("/forgotten")(lambda: None)
 
 

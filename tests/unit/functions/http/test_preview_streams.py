@@ -210,7 +210,7 @@ async def test_two_takes_are_never_spliced(is_told: bool) -> None:
             await worker.say(*range(10), take="other", samples=other[44:])
         await worker.succeed(other)
 
-    with capture_logs(), pytest.raises(Exception, match="other audio now"):
+    with capture_logs(), pytest.raises(Exception, match="generated other audio"):
         await heard(work)
 
 
