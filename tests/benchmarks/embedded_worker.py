@@ -21,7 +21,7 @@ from pipeline.clients.resources import Resources, connect
 from pipeline.contract.records import Request, Source
 from pipeline.domain import jobs
 from pipeline.settings import Settings
-from tests.support.orders import request
+from tests.support.job_requests import make_request
 
 
 @asynccontextmanager
@@ -59,6 +59,6 @@ def worker_process(**environment: str) -> Iterator[psutil.Process]:
 async def accept_preview(resources: Resources, session_id: str, owner: str | None, *, text: str) -> Request:
     """Accept a preview of an upload for an owner."""
     source = Source(session_id=session_id, owner=owner)
-    order = request(resources, source, session_id, text=text)
-    await jobs.accept(resources, order)
-    return order
+    request = make_request(resources, source, session_id, text=text)
+    await jobs.accept(resources, request)
+    return request

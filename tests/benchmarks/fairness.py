@@ -13,7 +13,7 @@ from functools import partial
 from pipeline.clients.resources import Resources
 from pipeline.domain import jobs
 from tests.benchmarks.embedded_worker import accept_preview, embedded_store, worker_process
-from tests.support.orders import upload
+from tests.support.job_requests import store_upload
 from tests.support.waiting import eventually
 
 SYNTHESIS_SECONDS = 1.0
@@ -24,8 +24,8 @@ TEXT = "Hi."
 async def timed_job(resources: Resources, session_id: str, owner: str) -> float:
     """Return the seconds from accepting a job to its outcome."""
     began = time.monotonic()
-    order = await accept_preview(resources, session_id, owner, text=TEXT)
-    await eventually(partial(jobs.read_outcome, resources, order.job_id), seconds=3600)
+    request = await accept_preview(resources, session_id, owner, text=TEXT)
+    await eventually(partial(jobs.read_outcome, resources, request.job_id), seconds=3600)
     return time.monotonic() - began
 
 
@@ -42,7 +42,7 @@ async def measure(sizes: list[int], jobs_each: int) -> None:
     """Print a table of the waits behind floods of several sizes."""
     environment = {"MOCK_DELAY_SECONDS": str(SYNTHESIS_SECONDS), "WORKER_BATCH_SIZE": str(BATCH)}
     async with embedded_store() as resources:
-        session_id = await upload(resources)
+        session_id = await store_upload(resources)
         with worker_process(**environment):
             await timed_job(resources, session_id, "warm-up")
             print("| flood | p50 s | worst s | worst, of idle | in order of arrival s |\n|---|---|---|---|---|")

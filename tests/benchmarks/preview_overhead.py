@@ -126,7 +126,7 @@ async def _list(resources: Resources, prefix: str) -> list[str]:
 
 def settings_of(stack: Stack, suffix: str) -> Settings:
     """Return settings for the stack's storage, under other names; take its credentials into our environment."""
-    environment = next(process.environ() for process in stack.family() if "gpu_runner" in process.cmdline())
+    environment = next(process.environ() for process in stack.children() if "gpu_runner" in process.cmdline())
     os.environ.update({name: environment[name] for name in CREDENTIALS})
     names = {
         name: f"{suffix}-{name.replace('_', '-')}"
@@ -238,7 +238,7 @@ async def count_requests(store: Stack, folder: Path, counts: Mapping[int, int]) 
                     session = (await preview_session(client)).headers["x-session-id"]
                     await _count(counting, preview_again(client, session), in_flight, count, " (voice known)")
         finally:
-            await asyncio.to_thread(stack.stop_whatever_runs)
+            await asyncio.to_thread(stack.stop_all)
 
 
 async def preview_session(client: httpx.AsyncClient) -> httpx.Response:
@@ -275,7 +275,7 @@ async def _count(counting: Counting, run: Run, in_flight: int, count: int, what:
 def print_memory(stack: Stack) -> None:
     """Print the peak resident memory of each process."""
     print("\n| process | peak MiB |\n|---|---|")
-    for process in stack.family():
+    for process in stack.children():
         print(f"| {process_name(process)} | {_peak_mib(process.pid):.0f} |")
 
 

@@ -189,7 +189,7 @@ async def many(stack: Stack, *, listeners: int, sentences: int) -> None:
 
 def cpu_seconds(stack: Stack) -> dict[str, float]:
     """Return the CPU time of each process so far, and of this one, which plays all clients."""
-    times = {process_name(process): process.cpu_times() for process in stack.family()}
+    times = {process_name(process): process.cpu_times() for process in stack.children()}
     return {name: spent.user + spent.system for name, spent in times.items()} | {"clients": time.process_time()}
 
 

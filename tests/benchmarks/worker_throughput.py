@@ -13,7 +13,7 @@ import psutil
 
 from pipeline.clients.resources import Resources
 from tests.benchmarks.embedded_worker import accept_preview, embedded_store, worker_process
-from tests.support.orders import upload
+from tests.support.job_requests import store_upload
 
 BATCH = 64
 
@@ -62,7 +62,7 @@ async def compare(jobs: int, rounds: int) -> None:
         "| jobs/s, a core for each process |\n|---|---|---|---|---|---|"
     )
     async with embedded_store() as resources:
-        session_id = await upload(resources)
+        session_id = await store_upload(resources)
         for _ in range(rounds):
             for client_processes in (0, 1, 2):
                 await measure(resources, session_id, jobs, client_processes)

@@ -22,7 +22,7 @@ BUILDS = ROOT / ".aws-sam"
 class Deployment:
     """The whole stack behind an emulated API Gateway; what `Stack` is for the local service."""
 
-    teller = "notify"
+    notifier = "notify"
 
     def __init__(self, data: Path) -> None:
         self.data = data

@@ -35,7 +35,7 @@ def wait_until(true: Callable[[], bool], what: str, seconds: float = 30) -> None
 class Stack:
     """`python localstack/supervisor.py` and all that it starts."""
 
-    teller = "pump"
+    notifier = "pump"
 
     def __init__(self, data: Path, environment: Mapping[str, str]) -> None:
         self.data = data
@@ -102,7 +102,7 @@ class Stack:
     def interrupt(self) -> float:
         """Press Ctrl-C and wait for the end; how long it took, in seconds."""
         began = time.monotonic()
-        family = self.family()
+        family = self.children()
         self.process.send_signal(signal.SIGINT)
         assert self._process is not None
         assert self._process.wait(STOP_SECONDS) == 0
@@ -112,7 +112,7 @@ class Stack:
 
     def kill_supervisor(self) -> None:
         """`kill -9` of the supervisor alone; the others must go by themselves."""
-        family = self.family()
+        family = self.children()
         self.process.kill()
         assert self._process is not None
         self._process.wait()
@@ -121,13 +121,13 @@ class Stack:
 
     def kill_everything(self) -> None:
         """`kill -9` of all processes at once."""
-        for process in [self.process, *self.family()]:
+        for process in [self.process, *self.children()]:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
         assert self._process is not None
         self._process.wait()
 
-    def family(self) -> list[psutil.Process]:
+    def children(self) -> list[psutil.Process]:
         """Every process below the supervisor."""
         return self.process.children(recursive=True)
 
@@ -151,7 +151,7 @@ class Stack:
     def _ended(self) -> bool:
         return self._process is not None and self._process.poll() is not None
 
-    def stop_whatever_runs(self) -> None:
+    def stop_all(self) -> None:
         """End the processes by their ids, however the test left them."""
         if self._process is not None and not self._ended():
             self.kill_everything()
@@ -178,4 +178,4 @@ def running(data: Path, environment: Mapping[str, str]) -> Iterator[Stack]:
         stack.start()
         yield stack
     finally:
-        stack.stop_whatever_runs()
+        stack.stop_all()

@@ -153,7 +153,7 @@ def test_socket_correlation_id_reaches_notify(stack: Stack | Deployment, client:
     with client.socket() as socket:
         told = socket.ask("generate_preview", session_id=session_id, text="Once more.")
     traced = told["data"]["correlation_id"]
-    wait_until(lambda: logging_of(stack, traced) >= {"gpu_runner", stack.teller}, "both have logged it")
+    wait_until(lambda: logging_of(stack, traced) >= {"gpu_runner", stack.notifier}, "both have logged it")
 
 
 def logging_of(stack: Stack | Deployment, correlation_id: str) -> set[str]:

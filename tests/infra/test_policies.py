@@ -24,7 +24,7 @@ from pipeline.domain import jobs, sessions, voice_changes
 from tests.infra.templates import several, statements
 from tests.infra.watched import Watch
 from tests.support.aws_events import recorded
-from tests.support.fake_service import FakeService, spoken
+from tests.support.fake_service import FakeService, reference_recording
 from tests.support.waiting import until
 from tests.support.workers import real_time_worker
 from tests.unit.functions.access.test_authorization import (
@@ -114,7 +114,9 @@ async def _repeat(client: Any, key: str) -> None:
 
 async def _upload_by_form(fakes: FakeService, client: Any, key: str) -> None:
     session_id = (await client.post("/uploads", headers=bearer(key))).json()["session_id"]
-    await fakes.bucket.put(layout.session(session_id).unchecked_audio, encode_wav(spoken()), "audio/wav")
+    await fakes.bucket.put(
+        layout.session(session_id).unchecked_audio, encode_wav(reference_recording()), "audio/wav"
+    )
     form = {"session_id": session_id, "response_text": "Hello."}
     answer = await client.post("/preview", data=form, headers=bearer(key) | {"Prefer": "respond-async"})
     assert answer.status_code == 202
@@ -175,7 +177,9 @@ async def default(fakes: FakeService, watch: Watch) -> None:
 
 async def _form(fakes: FakeService) -> str:
     session_id, _ = await sessions.open_upload(fakes.resources, "alice", "What I say.")
-    await fakes.bucket.put(layout.session(session_id).unchecked_audio, encode_wav(spoken()), "audio/wav")
+    await fakes.bucket.put(
+        layout.session(session_id).unchecked_audio, encode_wav(reference_recording()), "audio/wav"
+    )
     return session_id
 
 
@@ -187,7 +191,7 @@ async def _job(fakes: FakeService, owner: str | None, *, voice_id: str | None = 
     session_id = None
     if voice_id is None:
         session_id = new_id(fakes.resources.new_id, owner)
-        await sessions.store(fakes.resources, owner, session_id, encoded(spoken()), "What I say.")
+        await sessions.store(fakes.resources, owner, session_id, encoded(reference_recording()), "What I say.")
     request = Request(
         job_id=new_id(fakes.resources.new_id, owner),
         kind=more.pop("kind", "preview"),
@@ -293,7 +297,7 @@ async def worker(fakes: FakeService, watch: Watch) -> None:
         await _job(fakes, "alice", **saved),
         await _job(fakes, "alice", **saved, kind="embedding"),
     ]
-    await fakes.bucket.put(layout.preview(done[0].job_id), encode_wav(spoken()), "audio/wav")
+    await fakes.bucket.put(layout.preview(done[0].job_id), encode_wav(reference_recording()), "audio/wav")
     unreadable = fakes.resources.new_id()
     await fakes.bucket.put(layout.request(unreadable), b"{}", JSON)
     await jobs.enqueue(fakes.resources, unreadable)

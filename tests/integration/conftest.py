@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.clients.resources import Resources
 from pipeline.settings import Settings
-from tests.support.moto_server import running, serving
+from tests.support.moto_server import provisioned, run_moto
 
 _numbers = count(1)
 
@@ -21,7 +21,7 @@ def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     certificate = tmp_path_factory.mktemp("certificates") / "one.pem"
     end = "-----END CERTIFICATE-----\n"
     certificate.write_text(Path(certifi.where()).read_text().split(end, 1)[0] + end)
-    with pytest.MonkeyPatch.context() as environment, running() as address:
+    with pytest.MonkeyPatch.context() as environment, run_moto() as address:
         environment.setenv("AWS_ACCESS_KEY_ID", "testing")
         environment.setenv("AWS_SECRET_ACCESS_KEY", "testing")
         environment.setenv("AWS_CA_BUNDLE", str(certificate))
@@ -50,5 +50,5 @@ def settings(aws: str) -> Settings:
 @pytest.fixture
 async def resources(settings: Settings) -> AsyncIterator[Resources]:
     """Everything wired, with empty buckets and queues."""
-    async with serving(settings) as wired:
+    async with provisioned(settings) as wired:
         yield wired

@@ -17,7 +17,7 @@ from pipeline.contract import layout
 from pipeline.domain import jobs
 from pipeline.errors import Misconfigured, Unavailable
 from tests.support.engines import ScriptedEngine
-from tests.support.orders import order_new, succeeded
+from tests.support.job_requests import submit_upload_job, success_of
 from tests.support.waiting import eventually, until
 from tests.support.workers import real_time_worker
 
@@ -34,14 +34,14 @@ async def remote(resources: Resources) -> AsyncIterator[Resources]:
 
 
 async def test_worker_uses_client_processes(resources: Resources, remote: Resources) -> None:
-    orders = [await order_new(resources) for _ in range(5)]
+    requests = [await submit_upload_job(resources) for _ in range(5)]
     assert len(client_processes()) == 2
     async with real_time_worker(remote, ScriptedEngine()):
-        for order in orders:
-            await eventually(partial(jobs.read_outcome, resources, order.job_id))
-    for order in orders:
-        assert await succeeded(resources, order)
-        assert await resources.bucket.head(layout.preview(order.job_id))
+        for request in requests:
+            await eventually(partial(jobs.read_outcome, resources, request.job_id))
+    for request in requests:
+        assert await success_of(resources, request)
+        assert await resources.bucket.head(layout.preview(request.job_id))
     assert list(await resources.synthesis.receive(10, wait_seconds=0)) == []
 
 

@@ -14,7 +14,14 @@ from pipeline.audio.reference_audio import encode_wav
 from pipeline.clients.resources import Resources
 from pipeline.contract import layout
 from pipeline.settings import Settings
-from tests.support.serving import SPOKEN, UNSPEAKABLE, changed, served, speak_next, speaking
+from tests.support.http_server import (
+    FAILING_TEXT,
+    PREVIEW_WAV,
+    override,
+    process_queued,
+    run_server,
+    run_simple_worker,
+)
 from tests.support.speech import voice, voice_wav
 from tests.support.waiting import eventually
 
@@ -29,7 +36,7 @@ def reference() -> bytes:
 
 @asynccontextmanager
 async def api(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
-    async with served(local_app(settings)) as url, httpx.AsyncClient(base_url=url, timeout=30) as client:
+    async with run_server(local_app(settings)) as url, httpx.AsyncClient(base_url=url, timeout=30) as client:
         yield client
 
 
@@ -40,15 +47,15 @@ async def client(resources: Resources) -> AsyncIterator[httpx.AsyncClient]:
 
 
 async def test_voice_lifecycle(client: httpx.AsyncClient, resources: Resources, reference: bytes) -> None:
-    async with speaking(resources):
+    async with run_simple_worker(resources):
         preview = await client.post("/preview", data=FORM, files={"audio": ("a.wav", reference)})
-        assert (preview.status_code, preview.content) == (200, SPOKEN)
+        assert (preview.status_code, preview.content) == (200, PREVIEW_WAV)
         assert preview.headers["content-type"] == "audio/wav"
         again = await client.get(preview.headers["content-location"])
-        assert again.content == SPOKEN
+        assert again.content == PREVIEW_WAV
         part = await client.get(preview.headers["content-location"], headers={"Range": "bytes=4-9"})
-        assert (part.status_code, part.content) == (206, SPOKEN[4:10])
-        assert part.headers["content-range"] == f"bytes 4-9/{len(SPOKEN)}"
+        assert (part.status_code, part.content) == (206, PREVIEW_WAV[4:10])
+        assert part.headers["content-range"] == f"bytes 4-9/{len(PREVIEW_WAV)}"
         same = await client.get(
             preview.headers["content-location"], headers={"Range": "bytes=4-9", "If-Range": part.headers["etag"]}
         )
@@ -56,21 +63,21 @@ async def test_voice_lifecycle(client: httpx.AsyncClient, resources: Resources, 
         other = await client.get(
             preview.headers["content-location"], headers={"Range": "bytes=4-9", "If-Range": '"other"'}
         )
-        assert (other.status_code, other.content) == (200, SPOKEN)
+        assert (other.status_code, other.content) == (200, PREVIEW_WAV)
         known = await client.get(
             preview.headers["content-location"], headers={"If-None-Match": again.headers["etag"]}
         )
         assert (known.status_code, known.content) == (304, b"")
         past = await client.get(preview.headers["content-location"], headers={"Range": "bytes=999999-"})
-        assert (past.status_code, past.headers["content-range"]) == (416, f"bytes */{len(SPOKEN)}")
+        assert (past.status_code, past.headers["content-range"]) == (416, f"bytes */{len(PREVIEW_WAV)}")
         head = await client.head(preview.headers["content-location"])
-        assert (head.status_code, head.headers["content-length"], head.content) == (200, str(len(SPOKEN)), b"")
+        assert (head.status_code, head.headers["content-length"], head.content) == (200, str(len(PREVIEW_WAV)), b"")
         body = {"session_id": preview.headers["x-session-id"], "name": "小明"}
         saved = await client.post("/voices", json=body)
         assert (saved.status_code, saved.json()["voice_id"]) == (201, "xiao-ming")
         assert (await client.post("/voices", json=body)).status_code == 409
         form = {"voice_id": "xiao-ming", "response_text": "Again."}
-        assert (await client.post("/preview-from-voice", data=form)).content == SPOKEN
+        assert (await client.post("/preview-from-voice", data=form)).content == PREVIEW_WAV
         assert [v["voice_id"] for v in (await client.get("/voices")).json()["voices"]] == ["xiao-ming"]
         assert (await client.delete("/voices/xiao-ming")).status_code == 204
         assert (await client.get("/voices/xiao-ming")).status_code == 404
@@ -80,9 +87,9 @@ async def test_voice_lifecycle(client: httpx.AsyncClient, resources: Resources, 
 async def test_failed_preview_returns_problem(
     client: httpx.AsyncClient, resources: Resources, reference: bytes
 ) -> None:
-    async with speaking(resources):
+    async with run_simple_worker(resources):
         answer = await client.post(
-            "/preview", data=FORM | {"response_text": UNSPEAKABLE}, files={"audio": ("a", reference)}
+            "/preview", data=FORM | {"response_text": FAILING_TEXT}, files={"audio": ("a", reference)}
         )
     assert answer.status_code == 502
     assert answer.headers["content-type"] == "application/problem+json"
@@ -109,10 +116,10 @@ async def test_job_continues_after_client_timeout(
 ) -> None:
     with pytest.raises(httpx.ReadTimeout):
         await client.post("/preview", data=FORM, files={"audio": ("a", reference)}, timeout=0.5)
-    (job_id,) = await speak_next(resources)
+    (job_id,) = await process_queued(resources)
     answer = await client.get(f"/jobs/{job_id}")
     assert answer.json()["status"] == "succeeded"
-    assert (await client.get(answer.json()["audio_url"])).content == SPOKEN
+    assert (await client.get(answer.json()["audio_url"])).content == PREVIEW_WAV
 
 
 async def test_job_continues_after_disconnect(
@@ -127,7 +134,7 @@ async def test_job_continues_after_disconnect(
     await writer.drain()
     writer.close()
     await writer.wait_closed()
-    (job_id,) = await eventually(lambda: speak_next(resources))
+    (job_id,) = await eventually(lambda: process_queued(resources))
     assert (await client.get(f"/jobs/{job_id}")).json()["status"] == "succeeded"
 
 
@@ -138,7 +145,7 @@ async def test_prefer_wait_is_applied(client: httpx.AsyncClient, resources: Reso
     answer = await client.post("/preview", data=form, headers={"Prefer": "wait=1"})
     assert 0.9 < time.monotonic() - began < 5
     assert (answer.status_code, answer.headers["preference-applied"]) == (202, "wait=1")
-    await speak_next(resources)
+    await process_queued(resources)
     assert (await client.get(answer.headers["location"])).json()["status"] == "succeeded"
 
 
@@ -160,8 +167,8 @@ async def test_direct_upload_validated_on_use(
         refused = await client.post("/preview", data=form, headers=ASYNC)
         assert (refused.status_code, refused.json()["code"]) == (422, "invalid_audio")
         await storage.post(ticket["url"], data=ticket["fields"], files={"file": ("a", reference)})
-    async with speaking(resources):
-        assert (await client.post("/preview", data=form)).content == SPOKEN
+    async with run_simple_worker(resources):
+        assert (await client.post("/preview", data=form)).content == PREVIEW_WAV
     saved = await client.post("/voices", json={"session_id": ticket["session_id"], "name": "Nova"})
     keys = layout.voice_reference(None, "nova", ticket["session_id"])
     assert saved.json()["transcription_file"] == keys.transcription
@@ -182,7 +189,7 @@ async def test_body_chunked_too_large(resources: Resources) -> None:
         for _ in range(13):
             yield b"x" * 100_000
 
-    small = changed(resources.settings, reference_max_megabytes=0.1)
+    small = override(resources.settings, reference_max_megabytes=0.1)
     async with api(small) as client:
         headers = {"content-type": "multipart/form-data; boundary=b"}
         answer = await client.post("/preview", content=body(), headers=headers)
@@ -193,7 +200,7 @@ async def test_body_chunked_too_large(resources: Resources) -> None:
 async def test_concurrent_previews_have_own_jobs(
     client: httpx.AsyncClient, resources: Resources, reference: bytes
 ) -> None:
-    async with speaking(resources):
+    async with run_simple_worker(resources):
         answers = await asyncio.gather(
             *(client.post("/preview", data=FORM, files={"audio": ("a", reference)}) for _ in range(8))
         )
@@ -204,9 +211,9 @@ async def test_concurrent_previews_have_own_jobs(
 async def test_expired_preview_and_upload_return_410(
     client: httpx.AsyncClient, resources: Resources, reference: bytes
 ) -> None:
-    async with speaking(resources):
+    async with run_simple_worker(resources):
         preview = await client.post("/preview", data=FORM, files={"audio": ("a", reference)})
-    shorter = changed(resources.settings, preview_retention_minutes=1e-6, upload_retention_hours=1e-9)
+    shorter = override(resources.settings, preview_retention_minutes=1e-6, upload_retention_hours=1e-9)
     async with api(shorter) as later:
         gone = await later.get(preview.headers["content-location"])
         assert (gone.status_code, gone.json()["code"]) == (410, "expired")
@@ -216,7 +223,7 @@ async def test_expired_preview_and_upload_return_410(
 
 @pytest.fixture
 def nowhere(settings: Settings) -> Settings:
-    return changed(settings, aws_endpoint_url="http://127.0.0.1:9")
+    return override(settings, aws_endpoint_url="http://127.0.0.1:9")
 
 
 async def test_unreachable_storage_returns_503(nowhere: Settings, reference: bytes) -> None:
@@ -235,7 +242,7 @@ async def test_unreachable_storage_returns_503(nowhere: Settings, reference: byt
 
 
 async def test_health_names_missing_resources(resources: Resources) -> None:
-    other = changed(resources.settings, voices_bucket="not-there", synthesis_queue="not-there")
+    other = override(resources.settings, voices_bucket="not-there", synthesis_queue="not-there")
     async with api(other) as client:
         answer = await client.get("/health")
     assert answer.json()["error"] == "Can't reach: voice storage, synthesis queue."
@@ -244,7 +251,7 @@ async def test_health_names_missing_resources(resources: Resources) -> None:
 async def test_preview_missing_queue_stores_nothing(
     client: httpx.AsyncClient, resources: Resources, reference: bytes
 ) -> None:
-    queueless = changed(resources.settings, synthesis_queue="not-there")
+    queueless = override(resources.settings, synthesis_queue="not-there")
     async with api(queueless) as broken:
         answer = await broken.post("/preview", data=FORM, files={"audio": ("a", reference)})
     assert (answer.status_code, answer.json()["code"]) == (500, "misconfigured")
@@ -260,8 +267,8 @@ async def test_flac_stored_as_mono_wav(client: httpx.AsyncClient, resources: Res
 
 
 async def test_links_use_api_for_loopback_storage(resources: Resources, reference: bytes) -> None:
-    settings = changed(resources.settings, host="0.0.0.0", auth="none")
-    async with api(settings) as client, speaking(resources):
+    settings = override(resources.settings, host="0.0.0.0", auth="none")
+    async with api(settings) as client, run_simple_worker(resources):
         form = (await client.post("/uploads")).json()
         assert form["url"].startswith(str(client.base_url))
         assert (await client.post(form["url"], files={"file": ("a.wav", reference)})).status_code == 204
@@ -269,4 +276,4 @@ async def test_links_use_api_for_loopback_storage(resources: Resources, referenc
         preview = await client.post("/preview", data=speak)
         link = (await client.get(f"/jobs/{preview.headers['x-job-id']}?signed=1")).json()["signed_url"]
         assert link.startswith(str(client.base_url))
-        assert (await client.get(link)).content == SPOKEN
+        assert (await client.get(link)).content == PREVIEW_WAV

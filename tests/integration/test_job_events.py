@@ -15,23 +15,23 @@ from pipeline.clients.resources import Resources
 from pipeline.contract import layout
 from pipeline.contract.records import Request, Source, Subscriber
 from pipeline.domain import jobs
-from tests.support.orders import request, upload
-from tests.support.serving import served, speaking
+from tests.support.http_server import run_server, run_simple_worker
+from tests.support.job_requests import make_request, store_upload
 from tests.support.waiting import eventually
 from tests.support.workers import real_time_worker
 
 
 @pytest.fixture
 async def url(resources: Resources) -> AsyncIterator[str]:
-    async with served(local_app(resources.settings)) as url:
+    async with run_server(local_app(resources.settings)) as url:
         yield url
 
 
 async def accepted(resources: Resources, text: str = "Hello.") -> Request:
-    session_id = await upload(resources)
-    order = request(resources, Source(session_id=session_id), session_id, text=text)
-    await jobs.accept(resources, order)
-    return order
+    session_id = await store_upload(resources)
+    request = make_request(resources, Source(session_id=session_id), session_id, text=text)
+    await jobs.accept(resources, request)
+    return request
 
 
 def subscribers(resources: Resources, job_id: str) -> Callable[[], Awaitable[list[str]]]:
@@ -58,10 +58,10 @@ async def names(lines: AsyncIterator[str]) -> list[str]:
 
 
 async def test_events_stream_during_synthesis(url: str, resources: Resources) -> None:
-    order = await accepted(
+    request = await accepted(
         resources, "Long enough to last for some seconds, so that there is something to tell. " * 2
     )
-    async with following(url, order.job_id) as lines, real_time_worker(resources, MockEngine(speed=2)):
+    async with following(url, request.job_id) as lines, real_time_worker(resources, MockEngine(speed=2)):
         found = [await anext(lines)]
         async for line in lines:
             found.append(line)
@@ -73,16 +73,16 @@ async def test_events_stream_during_synthesis(url: str, resources: Resources) ->
 
 
 async def test_completion_reaches_all_processes(url: str, resources: Resources) -> None:
-    order = await accepted(resources)
+    request = await accepted(resources)
     async with (
-        served(local_app(resources.settings)) as other_url,
-        following(url, order.job_id) as one,
-        following(other_url, order.job_id) as other,
-        speaking(resources),
+        run_server(local_app(resources.settings)) as other_url,
+        following(url, request.job_id) as one,
+        following(other_url, request.job_id) as other,
+        run_simple_worker(resources),
     ):
         found = await asyncio.gather(names(one), names(other))
     assert [events[-1] for events in found] == ["completed", "completed"]
-    await eventually(nothing(subscribers(resources, order.job_id)))
+    await eventually(nothing(subscribers(resources, request.job_id)))
 
 
 def nothing(listed: Callable[[], Awaitable[list[str]]]) -> Callable[[], Awaitable[bool]]:
@@ -93,33 +93,33 @@ def nothing(listed: Callable[[], Awaitable[list[str]]]) -> Callable[[], Awaitabl
 
 
 async def test_disconnect_removes_subscriber(url: str, resources: Resources) -> None:
-    order = await accepted(resources)
-    async with following(url, order.job_id) as lines:
+    request = await accepted(resources)
+    async with following(url, request.job_id) as lines:
         await anext(lines)
-        assert len(await eventually(subscribers(resources, order.job_id))) == 1
-    await eventually(nothing(subscribers(resources, order.job_id)))
+        assert len(await eventually(subscribers(resources, request.job_id))) == 1
+    await eventually(nothing(subscribers(resources, request.job_id)))
 
 
 async def test_stalled_client_blocks_no_others(url: str, resources: Resources) -> None:
-    order, parts = await accepted(resources), urlsplit(url)
+    request, parts = await accepted(resources), urlsplit(url)
     _, writer = await asyncio.open_connection(parts.hostname, parts.port, limit=1)
-    writer.write(f"GET /jobs/{order.job_id}/events HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
-    (key,) = await eventually(subscribers(resources, order.job_id))
+    writer.write(f"GET /jobs/{request.job_id}/events HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+    (key,) = await eventually(subscribers(resources, request.job_id))
     body = await resources.bucket.get(key)
     assert body is not None
     to = Subscriber.model_validate_json(body).reply_to
     progress = b'{"type":"progress","data":{"job_id":"j","take":"%b","status":"generating","audio_seconds":%d}}'
     for number in range(300):
         await resources.connections.post(to, progress % (b"t" * 4000, number))
-    async with following(url, order.job_id) as other, speaking(resources):
+    async with following(url, request.job_id) as other, run_simple_worker(resources):
         assert (await names(other))[-1] == "completed"
     writer.close()
 
 
 async def test_head_returns_immediately(url: str, resources: Resources) -> None:
-    order = await accepted(resources)
+    request = await accepted(resources)
     async with httpx.AsyncClient(base_url=url, timeout=5) as client:
-        answer = await client.head(f"/jobs/{order.job_id}/events")
+        answer = await client.head(f"/jobs/{request.job_id}/events")
         assert (answer.status_code, answer.content) == (200, b"")
         assert answer.headers["content-type"].startswith("text/event-stream")
-    await eventually(nothing(subscribers(resources, order.job_id)))
+    await eventually(nothing(subscribers(resources, request.job_id)))

@@ -23,7 +23,7 @@ from pipeline.contract import layout
 from pipeline.contract.records import Scope
 from pipeline.settings import Settings
 from tests.support.fake_service import FakeService
-from tests.support.serving import changed, served, speaking
+from tests.support.http_server import override, run_server, run_simple_worker
 from tests.support.speech import voice_wav
 
 
@@ -44,7 +44,7 @@ def clock() -> MovableClock:
 
 @pytest.fixture
 async def url(resources: Resources, clock: MovableClock) -> AsyncIterator[str]:
-    async with served(local_app(changed(resources.settings, auth="keys"), clock)) as url:
+    async with run_server(local_app(override(resources.settings, auth="keys"), clock)) as url:
         yield url
 
 
@@ -73,7 +73,7 @@ async def ask(connection: ClientConnection, type_: str, **data: Any) -> dict[str
 async def test_voice_lifecycle_with_key(url: str, resources: Resources) -> None:
     key = await key_of(resources, "alice")
     async with (
-        speaking(resources),
+        run_simple_worker(resources),
         httpx.AsyncClient(base_url=url, headers=bearer(key)) as client,
         socket(url, key=key) as connection,
     ):
@@ -136,9 +136,9 @@ async def test_revoked_key_closes_socket(url: str, resources: Resources, clock: 
 
 
 async def test_owner_limits_return_429(resources: Resources) -> None:
-    limits = changed(resources.settings, auth="keys", requests_per_minute=5, previews_in_flight=2)
+    limits = override(resources.settings, auth="keys", requests_per_minute=5, previews_in_flight=2)
     async with (
-        served(local_app(limits)) as url,
+        run_server(local_app(limits)) as url,
         httpx.AsyncClient(base_url=url, headers=bearer(await key_of(resources, "alice"))) as alice,
         httpx.AsyncClient(base_url=url, headers=bearer(await key_of(resources, "bob"))) as bob,
     ):

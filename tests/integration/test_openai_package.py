@@ -26,8 +26,8 @@ from pipeline.audio.reference_audio import Recording
 from pipeline.clients.resources import Resources
 from pipeline.contract import layout
 from pipeline.domain import jobs
+from tests.support.http_server import PREVIEW_WAV, override, run_server, run_simple_worker
 from tests.support.openai_service import Service, decoded, service
-from tests.support.serving import SPOKEN, changed, served, speaking
 from tests.support.speech import voice_wav
 
 Format = Literal["mp3", "opus", "aac", "flac", "wav", "pcm"]
@@ -249,7 +249,7 @@ async def test_retry_after_timeout_joins_job(resources: Resources, sample: bytes
 
 @pytest.mark.slow
 async def test_retry_until_audio_is_ready(resources: Resources, sample: bytes) -> None:
-    impatient = replace(resources, settings=changed(resources.settings, preview_wait_seconds=1))
+    impatient = replace(resources, settings=override(resources.settings, preview_wait_seconds=1))
     async with service(impatient, MockEngine(delay_seconds=2)) as one, one.client() as client:
         voice = await save_voice(client, sample)
         one.traffic.requests.clear()
@@ -303,10 +303,10 @@ async def test_consent_and_voice_lifecycle(client: AsyncOpenAI, resources: Resou
 @pytest.mark.slow
 async def test_large_audio_redirects_to_storage(resources: Resources, sample: bytes) -> None:
     """As on AWS Lambda, where responses have at most 6 MB."""
-    small = changed(resources.settings, answer_max_megabytes=0.01)
+    small = override(resources.settings, answer_max_megabytes=0.01)
     async with (
-        served(local_app(small)) as url,
-        speaking(resources),
+        run_server(local_app(small)) as url,
+        run_simple_worker(resources),
         AsyncOpenAI(base_url=f"{url}/v1", api_key="any string") as client,
     ):
         voice = await save_voice(client, sample)
@@ -314,7 +314,7 @@ async def test_large_audio_redirects_to_storage(resources: Resources, sample: by
             model="tts-1", voice=voice.id, input=TEXT, response_format="wav"
         )
     assert [first.status_code for first in response.response.history] == [303]
-    assert response.content == SPOKEN
+    assert response.content == PREVIEW_WAV
 
 
 async def test_models_list_and_retrieve(client: AsyncOpenAI) -> None:
@@ -397,7 +397,7 @@ async def test_unknown_route_and_large_body_errors(client: AsyncOpenAI) -> None:
 
 
 async def test_api_key_authentication(resources: Resources, sample: bytes) -> None:
-    with_keys = changed(resources.settings, auth="keys")
+    with_keys = override(resources.settings, auth="keys")
     key, _ = await api_keys.make(
         resources, owner="alice", name="test", scopes=("preview", "voices:write"), expires_at=None
     )

@@ -15,8 +15,8 @@ from pipeline.contract import layout
 from pipeline.contract.messages.events import keys_created
 from pipeline.errors import Unavailable
 from pipeline.settings import Settings
+from tests.support.http_server import override
 from tests.support.moto_server import ACCOUNT
-from tests.support.serving import changed
 
 JOB = "01890f5cae6c7c7e8a1e5b8b1c0d2e3f"
 
@@ -161,7 +161,7 @@ async def test_cors_rules_follow_origins(settings: Settings, s3: Any) -> None:
     (reading,) = cors_rules(s3, settings)
     assert (reading["AllowedOrigins"], reading["AllowedMethods"]) == (["*"], ["GET", "HEAD"])
     for origins in ("https://a.example", "https://a.example,https://b.example"):
-        await provision(changed(settings, cors_origins=origins))
+        await provision(override(settings, cors_origins=origins))
         _, sending = cors_rules(s3, settings)
         assert (sending["AllowedOrigins"], sending["AllowedMethods"]) == (origins.split(","), ["POST"])
     await provision(settings)
@@ -172,7 +172,7 @@ async def test_foreign_cors_rules_kept(settings: Settings, s3: Any) -> None:
     theirs = {"ID": "theirs", "AllowedOrigins": ["https://theirs.example"], "AllowedMethods": ["GET"]}
     s3.create_bucket(Bucket=settings.bucket)
     s3.put_bucket_cors(Bucket=settings.bucket, CORSConfiguration={"CORSRules": [theirs]})
-    await provision(changed(settings, cors_origins="https://a.example"))
+    await provision(override(settings, cors_origins="https://a.example"))
     assert [rule["ID"] for rule in cors_rules(s3, settings)] == [
         "theirs",
         buckets.READING_CORS_ID,

@@ -14,8 +14,8 @@ from pipeline.clients.resources import Resources
 from pipeline.errors import Misconfigured, Unavailable
 from pipeline.settings import Settings
 from tests.support.fakes import FakeQueue, FakeTime
-from tests.support.moto_server import age_messages, serving
-from tests.support.serving import changed
+from tests.support.http_server import override
+from tests.support.moto_server import age_messages, provisioned
 
 if TYPE_CHECKING:
     from types_aiobotocore_sqs import SQSClient
@@ -41,9 +41,9 @@ async def case(request: pytest.FixtureRequest) -> AsyncIterator[Case]:
         return
     settings: Settings = request.getfixturevalue("settings")
     if request.param == "localstack":
-        settings = changed(settings, aws_endpoint_url=request.getfixturevalue("localstack"))
-    settings = changed(settings, visibility_timeout_seconds=VISIBILITY, max_receives=2)
-    async with serving(settings) as resources:
+        settings = override(settings, aws_endpoint_url=request.getfixturevalue("localstack"))
+    settings = override(settings, visibility_timeout_seconds=VISIBILITY, max_receives=2)
+    async with provisioned(settings) as resources:
         yield _real(resources, asyncio.sleep if request.param == "localstack" else _ageing(settings))
 
 

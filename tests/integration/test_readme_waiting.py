@@ -8,16 +8,16 @@ import pytest
 
 from functions.local.server import local_app
 from pipeline.clients.resources import Resources
-from tests.support.serving import UNSPEAKABLE, served, speaking
+from tests.support.http_server import FAILING_TEXT, run_server, run_simple_worker
 from tests.support.speech import voice_wav
 
 README = Path(__file__).parents[2] / "README.md"
 
 
-@pytest.mark.parametrize(("text", "status"), [("Hello.", "succeeded"), (UNSPEAKABLE, "failed")])
+@pytest.mark.parametrize(("text", "status"), [("Hello.", "succeeded"), (FAILING_TEXT, "failed")])
 async def test_readme_wait_loop_ends(resources: Resources, tmp_path: Path, text: str, status: str) -> None:
     (loop,) = (line for line in README.read_text().splitlines() if line.startswith("while curl"))
-    async with served(local_app(resources.settings)) as url, httpx.AsyncClient(base_url=url) as client:
+    async with run_server(local_app(resources.settings)) as url, httpx.AsyncClient(base_url=url) as client:
         answer = await client.post(
             "/preview",
             data={"response_text": text},
@@ -29,7 +29,7 @@ async def test_readme_wait_loop_ends(resources: Resources, tmp_path: Path, text:
             "bash", "-euo", "pipefail", "-c", script, cwd=tmp_path, stdout=asyncio.subprocess.PIPE
         )
         try:
-            async with speaking(resources), asyncio.timeout(10):
+            async with run_simple_worker(resources), asyncio.timeout(10):
                 told, _ = await waiting.communicate()
         finally:
             if waiting.returncode is None:

@@ -20,7 +20,7 @@ from functions.local.http_protocol import HttpProtocol
 from functions.local.server import local_app
 from functions.websocket.client_messages import MESSAGE_MAX_BYTES
 from pipeline.clients.resources import Resources
-from tests.support.serving import changed, served
+from tests.support.http_server import override, run_server
 
 STUDIO = "https://studio.example"
 POST = b"POST /voices HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
@@ -42,8 +42,8 @@ class ShortTimeouts(HttpProtocol):
 
 @pytest.fixture
 async def url(resources: Resources) -> AsyncIterator[str]:
-    settings = changed(resources.settings, cors_origins=STUDIO, body_timeout_seconds=0.4)
-    async with served(local_app(settings), http=ShortTimeouts) as url:
+    settings = override(resources.settings, cors_origins=STUDIO, body_timeout_seconds=0.4)
+    async with run_server(local_app(settings), http=ShortTimeouts) as url:
         yield url
 
 
@@ -166,7 +166,7 @@ async def test_slow_response_has_no_timeout() -> None:
         await asyncio.sleep(1)
         await PlainTextResponse("done")(scope, _receive, send)
 
-    async with served(slow, http=ShortTimeouts, lifespan="off") as url, call(url, GET + b"\r\n") as caller:
+    async with run_server(slow, http=ShortTimeouts, lifespan="off") as url, call(url, GET + b"\r\n") as caller:
         assert (await caller.answer())[2] == b"done"
 
 
@@ -178,7 +178,7 @@ async def large(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 async def test_client_not_reading_is_closed() -> None:
-    async with served(large, http=ShortTimeouts, lifespan="off") as url, call(url, GET + b"\r\n") as caller:
+    async with run_server(large, http=ShortTimeouts, lifespan="off") as url, call(url, GET + b"\r\n") as caller:
         await asyncio.sleep(2)
         async with asyncio.timeout(5):
             with suppress(ConnectionResetError):
@@ -186,7 +186,7 @@ async def test_client_not_reading_is_closed() -> None:
 
 
 async def test_slow_reader_gets_whole_response() -> None:
-    async with served(large, http=ShortTimeouts, lifespan="off") as url, call(url, GET + b"\r\n") as caller:
+    async with run_server(large, http=ShortTimeouts, lifespan="off") as url, call(url, GET + b"\r\n") as caller:
         got = 0
         async with asyncio.timeout(20):
             while got < len(LARGE):
@@ -268,7 +268,7 @@ async def test_foreign_host_returns_421(url: str) -> None:
 
 
 async def test_websocket_without_pong_is_closed(resources: Resources) -> None:
-    async with served(local_app(resources.settings), ws_ping_interval=0.1, ws_ping_timeout=0.2) as url:
+    async with run_server(local_app(resources.settings), ws_ping_interval=0.1, ws_ping_timeout=0.2) as url:
         async with call(url, SOCKET + UPGRADE) as dead, asyncio.timeout(5):
             await dead.reader.read()  # to the end, and no ping is answered
         async with at(url) as alive:
@@ -289,7 +289,7 @@ async def test_large_message_closes_own_connection(url: str) -> None:
 
 async def test_connections_route_has_no_server_header(resources: Resources) -> None:
     app = local_app(resources.settings)
-    async with served(app), httpx.AsyncClient() as client:
+    async with run_server(app), httpx.AsyncClient() as client:
         answer = await client.post(f"{app.state.connections.endpoint}/@connections/nobody")
     assert answer.status_code == 403
     assert "server" not in answer.headers

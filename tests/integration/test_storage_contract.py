@@ -13,8 +13,8 @@ from pipeline.clients.storage import Bucket, PreconditionFailed, RangeNotSatisfi
 from pipeline.errors import Misconfigured, Unavailable
 from pipeline.settings import Settings
 from tests.support.fakes import FakeBucket, FakeTime
-from tests.support.moto_server import put_many, serving
-from tests.support.serving import changed
+from tests.support.http_server import override
+from tests.support.moto_server import provisioned, put_many
 
 TEXT = "text/plain"
 LOCALSTACK = [pytest.mark.slow, pytest.mark.xdist_group("localstack")]
@@ -28,8 +28,8 @@ async def bucket(request: pytest.FixtureRequest) -> AsyncIterator[Bucket]:
         return
     settings: Settings = request.getfixturevalue("settings")
     if request.param == "localstack":
-        settings = changed(settings, aws_endpoint_url=request.getfixturevalue("localstack"))
-    async with serving(settings) as resources:
+        settings = override(settings, aws_endpoint_url=request.getfixturevalue("localstack"))
+    async with provisioned(settings) as resources:
         yield resources.bucket
 
 

@@ -19,7 +19,14 @@ from pipeline.contract.messages.queue_messages import parse_queue_message
 from pipeline.contract.records import ReplyTo
 from pipeline.domain import jobs
 from pipeline.errors import ConnectionGone
-from tests.support.serving import SPOKEN, UNSPEAKABLE, outcome_event, served, speak_next, speaking
+from tests.support.http_server import (
+    FAILING_TEXT,
+    PREVIEW_WAV,
+    outcome_event,
+    process_queued,
+    run_server,
+    run_simple_worker,
+)
 from tests.support.speech import voice_wav
 from tests.support.waiting import eventually
 
@@ -28,7 +35,7 @@ Message = dict[str, Any]
 
 @pytest.fixture
 async def url(resources: Resources) -> AsyncIterator[str]:
-    async with served(local_app(resources.settings)) as url:
+    async with run_server(local_app(resources.settings)) as url:
         yield url
 
 
@@ -66,14 +73,14 @@ async def address_of(resources: Resources) -> ReplyTo:
 
 
 async def test_preview_and_save_voice(url: str, resources: Resources, session_id: str) -> None:
-    async with speaking(resources), at(url) as socket, httpx.AsyncClient(base_url=url) as client:
+    async with run_simple_worker(resources), at(url) as socket, httpx.AsyncClient(base_url=url) as client:
         await say(socket, "generate_preview", session_id=session_id, text="Hello.", request_id="r1")
         complete = await hear(socket)
         assert complete["type"] == "tts_complete"
         data = complete["data"]
         assert (data["request_id"], data["session_id"], data["temporary"]) == ("r1", session_id, True)
         assert data["audio_url"] == f"/previews/{data['job_id']}.wav"
-        assert (await client.get(data["audio_url"])).content == SPOKEN
+        assert (await client.get(data["audio_url"])).content == PREVIEW_WAV
         await say(socket, "save_voice", name="Nova", description="calm")
         saved = await hear(socket)
         assert saved["type"] == "voice_saved"
@@ -87,8 +94,8 @@ async def test_preview_and_save_voice(url: str, resources: Resources, session_id
 
 
 async def test_failed_preview_error_names_job(url: str, resources: Resources, session_id: str) -> None:
-    async with speaking(resources), at(url) as socket:
-        await say(socket, "generate_preview", session_id=session_id, text=UNSPEAKABLE, request_id="r1")
+    async with run_simple_worker(resources), at(url) as socket:
+        await say(socket, "generate_preview", session_id=session_id, text=FAILING_TEXT, request_id="r1")
         error = await hear(socket)
     assert error["type"] == "error"
     assert (error["data"]["message"], error["data"]["request_id"]) == ("It can't be said.", "r1")
@@ -96,7 +103,7 @@ async def test_failed_preview_error_names_job(url: str, resources: Resources, se
 
 
 async def test_progress_message_precedes_result(url: str, resources: Resources, session_id: str) -> None:
-    async with speaking(resources), at(url) as socket:
+    async with run_simple_worker(resources), at(url) as socket:
         await say(socket, "generate_preview", session_id=session_id, text="Hello.", progress=True)
         first, second = await hear(socket), await hear(socket)
     assert (first["type"], first["data"]["status"]) == ("progress", "queued")
@@ -107,7 +114,7 @@ async def test_many_requests_in_flight(url: str, resources: Resources, session_i
     async with at(url) as socket:
         for number in range(12):
             await say(socket, "generate_preview", session_id=session_id, text="Hello.", request_id=f"r{number}")
-        async with speaking(resources):
+        async with run_simple_worker(resources):
             heard = [await hear(socket) for _ in range(12)]
     assert {message["data"]["request_id"] for message in heard} == {f"r{number}" for number in range(12)}
     assert len({message["data"]["job_id"] for message in heard}) == 12
@@ -150,7 +157,7 @@ async def test_subscribe_before_and_after_completion(url: str, resources: Resour
     async with at(url) as early, at(url) as late:
         await say(early, "subscribe", job_id=job_id, request_id="early", progress=True)
         assert (await hear(early))["type"] == "progress"
-        await speak_next(resources)
+        await process_queued(resources)
         told = await hear(early)
         assert (told["type"], told["data"]["request_id"]) == ("tts_complete", "early")
         await say(late, "subscribe", job_id=job_id, request_id="late")
@@ -159,13 +166,13 @@ async def test_subscribe_before_and_after_completion(url: str, resources: Resour
 
 
 async def test_subscribe_at_another_process(url: str, resources: Resources, session_id: str) -> None:
-    async with served(local_app(resources.settings)) as other, at(other) as socket:
+    async with run_server(local_app(resources.settings)) as other, at(other) as socket:
         await say(socket, "generate_preview", session_id=session_id, text="Hello.", progress=True)
         job_id = (await hear(socket))["data"]["job_id"]
         async with at(url) as elsewhere:
             await say(elsewhere, "subscribe", job_id=job_id, progress=True)
             await hear(elsewhere)
-            await speak_next(resources)
+            await process_queued(resources)
             for one in (socket, elsewhere):
                 assert (await hear(one))["data"]["job_id"] == job_id
 
@@ -215,7 +222,7 @@ async def test_closed_connection_is_removed(url: str, resources: Resources, sess
         return not await remembered(resources)
 
     await eventually(forgotten)
-    await speak_next(resources)
+    await process_queued(resources)
     assert await notify.handle(resources, outcome_event(resources, job_id), notify.Lookups.of(resources)) == {
         "batchItemFailures": []
     }
@@ -226,14 +233,14 @@ async def test_many_connections(url: str, resources: Resources, session_id: str)
         sockets = [await stack.enter_async_context(at(url)) for _ in range(20)]
         for number, socket in enumerate(sockets):
             await say(socket, "generate_preview", session_id=session_id, text="Hello.", request_id=f"r{number}")
-        await stack.enter_async_context(speaking(resources))
+        await stack.enter_async_context(run_simple_worker(resources))
         heard = [await hear(socket) for socket in sockets]
     assert [message["data"]["request_id"] for message in heard] == [f"r{number}" for number in range(20)]
 
 
 async def test_correlation_id_is_returned(url: str, resources: Resources, session_id: str) -> None:
     named = connect(url.replace("http", "ws") + "/ws", additional_headers={"X-Correlation-Id": "corr-1"})
-    async with speaking(resources), named as socket:
+    async with run_simple_worker(resources), named as socket:
         assert socket.response is not None
         assert socket.response.headers["X-Correlation-Id"] == "corr-1"
         await say(socket, "generate_preview", session_id=session_id, text="Hello.")

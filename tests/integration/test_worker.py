@@ -20,40 +20,40 @@ from pipeline.contract.records import Request
 from pipeline.domain import jobs
 from pipeline.settings import Settings
 from tests.support.engines import ScriptedEngine
-from tests.support.moto_server import age_messages, serving, waiting
-from tests.support.orders import (
+from tests.support.job_requests import (
     TEXT,
-    failed,
-    order_again,
-    order_from_voice,
-    order_new,
-    save,
-    succeeded,
-    upload,
+    failure_of,
+    store_upload,
+    store_voice,
+    submit_session_job,
+    submit_upload_job,
+    submit_voice_job,
+    success_of,
 )
+from tests.support.moto_server import age_messages, count_visible, provisioned
 from tests.support.speech import voice_wav
 from tests.support.waiting import eventually, until
 from tests.support.workers import real_time_worker
 
 
-async def until_ended(resources: Resources, *orders: Request, seconds: float = 20) -> None:
-    for order in orders:
-        await eventually(partial(jobs.read_outcome, resources, order.job_id), seconds=seconds)
+async def until_ended(resources: Resources, *requests: Request, seconds: float = 20) -> None:
+    for request in requests:
+        await eventually(partial(jobs.read_outcome, resources, request.job_id), seconds=seconds)
 
 
 @pytest.fixture
 async def impatient(settings: Settings) -> AsyncIterator[Resources]:
     """Everything wired, with messages that come again after two seconds, twice."""
     changes = {"visibility_timeout_seconds": 2, "max_receives": 2}
-    async with serving(settings.model_copy(update=changes)) as wired:
+    async with provisioned(settings.model_copy(update=changes)) as wired:
         yield wired
 
 
 async def test_preview_is_stored(resources: Resources) -> None:
-    order = await order_new(resources)
+    request = await submit_upload_job(resources)
     async with real_time_worker(resources, ScriptedEngine()):
-        await until_ended(resources, order)
-    outcome = await succeeded(resources, order)
+        await until_ended(resources, request)
+    outcome = await success_of(resources, request)
     assert outcome.preview is not None
     wav = await resources.bucket.read(outcome.preview.key)
     assert wav is not None
@@ -61,44 +61,44 @@ async def test_preview_is_stored(resources: Resources) -> None:
     assert length_of_wav(wav.body) == pytest.approx(
         (outcome.preview.sample_rate, outcome.preview.duration_seconds), abs=0.001
     )
-    prompt = await resources.bucket.get(layout.reference(order).embedding)
+    prompt = await resources.bucket.get(layout.reference(request).embedding)
     assert prompt is not None
     assert json.loads(prompt)["model"] == "mock-1"
 
 
 async def test_prompts_are_reused(resources: Resources) -> None:
-    session_id = await upload(resources)
-    reference_id = await save(resources, "nova")
+    session_id = await store_upload(resources)
+    reference_id = await store_voice(resources, "nova")
     engine = ScriptedEngine()
     async with real_time_worker(resources, engine):
         for _ in range(2):
-            orders = [
-                await order_again(resources, session_id),
-                await order_from_voice(resources, "nova", reference_id),
+            requests = [
+                await submit_session_job(resources, session_id),
+                await submit_voice_job(resources, "nova", reference_id),
             ]
-            await until_ended(resources, *orders)
+            await until_ended(resources, *requests)
     assert engine.prompts_made == 2
     assert await resources.voices.get("audio/voices/nova/embedding.json")
 
 
 async def test_message_deleted_before_worker_stops(impatient: Resources) -> None:
-    order = await order_new(impatient)
+    request = await submit_upload_job(impatient)
     async with real_time_worker(impatient, ScriptedEngine()):
-        await until_ended(impatient, order)
+        await until_ended(impatient, request)
     age_messages(impatient.settings, 2.2)
     assert list(await impatient.synthesis.receive(1, wait_seconds=0)) == []
 
 
 async def test_stored_audio_completed_by_next_worker(impatient: Resources) -> None:
-    order = await order_new(impatient)
+    request = await submit_upload_job(impatient)
     await impatient.synthesis.receive(1, wait_seconds=0)  # and then it died
-    await impatient.bucket.put(layout.preview(order.job_id), voice_wav(100, seconds=3), WAV)
-    written = await impatient.bucket.head(layout.preview(order.job_id))
+    await impatient.bucket.put(layout.preview(request.job_id), voice_wav(100, seconds=3), WAV)
+    written = await impatient.bucket.head(layout.preview(request.job_id))
     engine = ScriptedEngine()
     async with real_time_worker(impatient, engine):
-        await until_ended(impatient, order)
-    assert engine.spoken == [], "it had been spoken"
-    outcome = await succeeded(impatient, order)
+        await until_ended(impatient, request)
+    assert engine.admitted == [], "it had been spoken"
+    outcome = await success_of(impatient, request)
     assert outcome.preview is not None
     assert written is not None
     assert outcome.preview.duration_seconds == 3.0
@@ -108,99 +108,99 @@ async def test_stored_audio_completed_by_next_worker(impatient: Resources) -> No
 async def test_slow_job_is_received_once(impatient: Resources) -> None:
     engines = ScriptedEngine(), ScriptedEngine()
     for engine in engines:
-        engine.held = True
-    order = await order_new(impatient)
+        engine.paused = True
+    request = await submit_upload_job(impatient)
     async with real_time_worker(impatient, engines[0]), real_time_worker(impatient, engines[1]):
         await asyncio.sleep(5)  # more than twice the visibility timeout
         for engine in engines:
-            engine.held = False
-        await until_ended(impatient, order)
-    assert [*engines[0].spoken, *engines[1].spoken] == [order.job_id]
+            engine.paused = False
+        await until_ended(impatient, request)
+    assert [*engines[0].admitted, *engines[1].admitted] == [request.job_id]
 
 
 async def test_failing_job_reaches_dead_letters(impatient: Resources) -> None:
     engine = ScriptedEngine()
     engine.errors[TEXT] = RuntimeError("no such luck")
-    order = await order_new(impatient)
+    request = await submit_upload_job(impatient)
     async with real_time_worker(impatient, engine):
         dead = await eventually(partial(impatient.synthesis_dead_letters.receive, 1, wait_seconds=0))
     message = parse_queue_message(dead[0].body)
     assert message is not None
-    assert message.job_id == order.job_id
-    assert len(engine.spoken) == 2
+    assert message.job_id == request.job_id
+    assert len(engine.admitted) == 2
 
 
 async def test_impossible_job_fails_at_once(resources: Resources) -> None:
-    order = await order_from_voice(resources, "nobody", resources.new_id())
+    request = await submit_voice_job(resources, "nobody", resources.new_id())
     async with real_time_worker(resources, ScriptedEngine()):
-        await until_ended(resources, order, seconds=5)
-    assert (await failed(resources, order)).code == "not_found"
+        await until_ended(resources, request, seconds=5)
+    assert (await failure_of(resources, request)).code == "not_found"
 
 
 async def test_workers_share_queue(resources: Resources) -> None:
     engines = [ScriptedEngine(capacity=2) for _ in range(3)]
-    session_id = await upload(resources)
-    orders = [await order_again(resources, session_id) for _ in range(24)]
-    for order in orders[:6]:
-        await jobs.enqueue(resources, order.job_id)  # and some are asked for twice
+    session_id = await store_upload(resources)
+    requests = [await submit_session_job(resources, session_id) for _ in range(24)]
+    for request in requests[:6]:
+        await jobs.enqueue(resources, request.job_id)  # and some are asked for twice
     async with AsyncExitStack() as stack:
         for engine in engines:
             await stack.enter_async_context(real_time_worker(resources, engine))
-        await until_ended(resources, *orders)
-    spoken = Counter(job_id for engine in engines for job_id in engine.spoken)
-    assert spoken.keys() == {order.job_id for order in orders}
-    assert sum(1 for engine in engines if engine.spoken) > 1
-    for order in orders:
-        await succeeded(resources, order)
+        await until_ended(resources, *requests)
+    spoken = Counter(job_id for engine in engines for job_id in engine.admitted)
+    assert spoken.keys() == {request.job_id for request in requests}
+    assert sum(1 for engine in engines if engine.admitted) > 1
+    for request in requests:
+        await success_of(resources, request)
 
 
 async def test_stopping_worker_returns_messages(resources: Resources) -> None:
     """The messages' visibility is a minute: what is not handed back would come too late for this test."""
     first, second = ScriptedEngine(capacity=1), ScriptedEngine()
-    first.held = True
-    orders = [await order_new(resources) for _ in range(4)]
+    first.paused = True
+    requests = [await submit_upload_job(resources) for _ in range(4)]
     async with real_time_worker(resources, first) as worker:
-        await until(lambda: first.speaking)
-        await until(lambda: waiting(resources.settings) == 0)
+        await until(lambda: first.active)
+        await until(lambda: count_visible(resources.settings) == 0)
         worker.stop.set()
         async with real_time_worker(resources, second):
-            await until(lambda: len(second.spoken) == 3)
-            first.held = False
-            await until_ended(resources, *orders)
-    assert len(first.spoken) == 1
-    assert set(first.spoken) | set(second.spoken) == {order.job_id for order in orders}
+            await until(lambda: len(second.admitted) == 3)
+            first.paused = False
+            await until_ended(resources, *requests)
+    assert len(first.admitted) == 1
+    assert set(first.admitted) | set(second.admitted) == {request.job_id for request in requests}
 
 
 async def test_engine_lost_returns_jobs(resources: Resources) -> None:
     dying, healthy = ScriptedEngine(), ScriptedEngine()
     dying.step_errors = [EngineLost("device-side assert")]
-    order = await order_new(resources)
+    request = await submit_upload_job(resources)
     with pytest.raises(EngineLost):
         async with real_time_worker(resources, dying) as worker:
             await worker.task
     async with real_time_worker(resources, healthy):
-        await until_ended(resources, order)
-    assert healthy.spoken == [order.job_id]
+        await until_ended(resources, request)
+    assert healthy.admitted == [request.job_id]
 
 
 async def test_health_starting_ready_draining(settings: Settings) -> None:
     port = free_port("127.0.0.1")
     url = f"http://127.0.0.1:{port}/health"
     engine = ScriptedEngine()
-    engine.held = True
+    engine.paused = True
     async with (
-        serving(settings.model_copy(update={"worker_health_port": port})) as resources,
+        provisioned(settings.model_copy(update={"worker_health_port": port})) as resources,
         aiohttp.ClientSession() as client,
         real_time_worker(resources, engine, loading_seconds=0.5) as worker,
     ):
         assert await _health(client, url) == (503, "starting")
         await eventually(lambda: _is(client, url, (200, "ready")))
-        await order_new(resources)
-        await until(lambda: engine.speaking)
+        await submit_upload_job(resources)
+        await until(lambda: engine.active)
         worker.stop.set()
         await asyncio.sleep(0.1)
         assert await _health(client, url) == (503, "draining")
-        engine.held = False
+        engine.paused = False
 
 
 async def _is(client: aiohttp.ClientSession, url: str, wanted: tuple[int, str]) -> bool:

@@ -17,8 +17,15 @@ from pipeline.contract.records import Source
 from pipeline.domain import jobs
 from pipeline.settings import Settings
 from tests.support.ecs_agent import FakeAgent, fake_agent
-from tests.support.moto_server import serving
-from tests.support.orders import TEXT, TRANSCRIPTION, order_new, request, succeeded, upload
+from tests.support.job_requests import (
+    TEXT,
+    TRANSCRIPTION,
+    make_request,
+    store_upload,
+    submit_upload_job,
+    success_of,
+)
+from tests.support.moto_server import provisioned
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals are sent as on Unix")
@@ -74,18 +81,18 @@ async def ended(process: asyncio.subprocess.Process) -> tuple[int, str]:
 
 
 async def test_log_has_correlation_id_and_no_text(resources: Resources) -> None:
-    session_id = await upload(resources)
-    order = request(resources, Source(session_id=session_id), session_id, correlation_id="corr-1")
-    await jobs.accept(resources, order)
+    session_id = await store_upload(resources)
+    request = make_request(resources, Source(session_id=session_id), session_id, correlation_id="corr-1")
+    await jobs.accept(resources, request)
     async with worker(environment(resources.settings)) as process:
-        await eventually(partial(jobs.read_outcome, resources, order.job_id), seconds=30)
+        await eventually(partial(jobs.read_outcome, resources, request.job_id), seconds=30)
         lines = await said_until(process, "job ended")
         process.send_signal(signal.SIGTERM)
         status, rest = await ended(process)
     assert status == 0
-    await succeeded(resources, order)
+    await success_of(resources, request)
     facts = lines[-1]
-    assert (facts["job_id"], facts["correlation_id"], facts["status"]) == (order.job_id, "corr-1", "succeeded")
+    assert (facts["job_id"], facts["correlation_id"], facts["status"]) == (request.job_id, "corr-1", "succeeded")
     said = json.dumps(lines) + rest
     assert TEXT not in said
     assert TRANSCRIPTION not in said
@@ -93,20 +100,20 @@ async def test_log_has_correlation_id_and_no_text(resources: Resources) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_signal_finishes_running_job(resources: Resources, number: signal.Signals) -> None:
-    order = await order_new(resources)
+    request = await submit_upload_job(resources)
     async with worker(environment(resources.settings, MOCK_DELAY_SECONDS="2")) as process:
         await said_until(process, "synthesis started")
         process.send_signal(number)
         status, said = await ended(process)
     assert status == 0
     assert json.loads(said.splitlines()[-1])["event"] == "worker stopped"
-    await succeeded(resources, order)
+    await success_of(resources, request)
 
 
 async def test_ecs_protection_allows_sigterm(
     resources: Resources,
 ) -> None:
-    order = await order_new(resources)
+    request = await submit_upload_job(resources)
     async with fake_agent() as agent:
         env = environment(resources.settings, MOCK_DELAY_SECONDS="2", ECS_AGENT_URI=agent.url)
         async with worker(env) as process:
@@ -115,7 +122,7 @@ async def test_ecs_protection_allows_sigterm(
             process.send_signal(signal.SIGTERM)  # what the agent makes of the notice, protected or not
             status, _ = await ended(process)
     assert status == 0
-    await succeeded(resources, order)
+    await success_of(resources, request)
 
 
 async def test_ecs_protection_off_when_idle(resources: Resources) -> None:
@@ -127,11 +134,11 @@ async def test_ecs_protection_off_when_idle(resources: Resources) -> None:
 
 
 async def _was_given_up(agent: FakeAgent) -> bool:
-    return agent.wishes[:2] == [True, False]
+    return agent.protection_requests[:2] == [True, False]
 
 
 async def test_second_signal_exits_at_once(resources: Resources) -> None:
-    order = await order_new(resources)
+    request = await submit_upload_job(resources)
     async with worker(environment(resources.settings, MOCK_DELAY_SECONDS="600")) as process:
         await said_until(process, "synthesis started")
         process.send_signal(signal.SIGTERM)
@@ -140,11 +147,11 @@ async def test_second_signal_exits_at_once(resources: Resources) -> None:
         async with asyncio.timeout(3):
             await process.wait()
     assert process.returncode == 128 + signal.SIGTERM
-    assert await jobs.read_outcome(resources, order.job_id) is None
+    assert await jobs.read_outcome(resources, request.job_id) is None
 
 
 async def test_drain_timeout_returns_message(resources: Resources) -> None:
-    await order_new(resources)
+    await submit_upload_job(resources)
     env = environment(resources.settings, MOCK_DELAY_SECONDS="600", WORKER_DRAIN_SECONDS="0.5")
     async with worker(env) as process:
         await said_until(process, "synthesis started")
@@ -156,15 +163,15 @@ async def test_drain_timeout_returns_message(resources: Resources) -> None:
 
 async def test_killed_worker_job_is_redelivered(settings: Settings) -> None:
     settings = settings.model_copy(update={"visibility_timeout_seconds": 3})
-    async with serving(settings) as resources:
-        order = await order_new(resources)
+    async with provisioned(settings) as resources:
+        request = await submit_upload_job(resources)
         env = environment(settings, MOCK_DELAY_SECONDS="600", VISIBILITY_TIMEOUT_SECONDS="3")
         async with worker(env) as process:
             await said_until(process, "synthesis started")
             process.kill()
         async with worker(environment(settings)):
-            await eventually(partial(jobs.read_outcome, resources, order.job_id), seconds=30)
-        await succeeded(resources, order)
+            await eventually(partial(jobs.read_outcome, resources, request.job_id), seconds=30)
+        await success_of(resources, request)
 
 
 async def test_start_names_bad_settings(settings: Settings) -> None:

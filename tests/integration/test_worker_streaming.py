@@ -14,7 +14,7 @@ from pipeline.clients.resources import Resources
 from pipeline.contract import layout
 from pipeline.contract.records import ReplyTo, Request, Source, Subscriber
 from pipeline.domain import jobs
-from tests.support.orders import request, succeeded, upload
+from tests.support.job_requests import make_request, store_upload, success_of
 from tests.support.waiting import eventually
 from tests.support.workers import real_time_worker
 
@@ -45,22 +45,22 @@ async def credentials() -> ReadOnlyCredentials:
 
 
 async def accept(resources: Resources, endpoint: str, connection_id: str) -> Request:
-    session_id = await upload(resources)
+    session_id = await store_upload(resources)
     subscriber = Subscriber(reply_to=ReplyTo(endpoint=endpoint, connection_id=connection_id), stream=True)
-    order = request(resources, Source(session_id=session_id), session_id, text=TEXT)
-    order = order.model_copy(update={"subscriber": subscriber})
-    await jobs.accept(resources, order)
-    return order
+    request = make_request(resources, Source(session_id=session_id), session_id, text=TEXT)
+    request = request.model_copy(update={"subscriber": subscriber})
+    await jobs.accept(resources, request)
+    return request
 
 
 async def test_audio_streams_during_synthesis(resources: Resources) -> None:
     socket = Socket()
     async with connection_posts.serving(socket, connection_posts.signature_check(credentials)) as endpoint:
-        order = await accept(resources, endpoint, "c")
+        request = await accept(resources, endpoint, "c")
         async with real_time_worker(resources, MockEngine(speed=2)):
-            await eventually(lambda: jobs.read_outcome(resources, order.job_id))
+            await eventually(lambda: jobs.read_outcome(resources, request.job_id))
     chunks = [message["data"] for message in socket.messages if message["type"] == "tts_audio"]
-    wav = await resources.bucket.get(layout.preview(order.job_id))
+    wav = await resources.bucket.get(layout.preview(request.job_id))
     assert wav is not None
     assert b"".join(b64decode(chunk["audio"]) for chunk in chunks) == wav[44:]
     # At twice real time the last chunk comes a second after the first of two seconds of audio.
@@ -70,8 +70,8 @@ async def test_audio_streams_during_synthesis(resources: Resources) -> None:
 async def test_job_completes_after_disconnect(resources: Resources) -> None:
     socket = Socket()
     async with connection_posts.serving(socket, connection_posts.signature_check(credentials)) as endpoint:
-        order = await accept(resources, endpoint, "gone")
+        request = await accept(resources, endpoint, "gone")
         async with real_time_worker(resources, MockEngine()):
-            await eventually(lambda: jobs.read_outcome(resources, order.job_id))
-    assert await succeeded(resources, order)
+            await eventually(lambda: jobs.read_outcome(resources, request.job_id))
+    assert await success_of(resources, request)
     assert len(socket.messages) == 1

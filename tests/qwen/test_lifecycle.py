@@ -27,18 +27,18 @@ from pipeline.settings import Settings
 from tests.qwen.stages import FailingRunner, allocating
 from tests.support.engines import speak
 from tests.support.fake_service import FakeConnections
-from tests.support.moto_server import running, serving
-from tests.support.orders import (
+from tests.support.job_requests import (
     TRANSCRIPTION,
-    failed,
-    order_again,
-    order_from_voice,
-    order_new,
-    request,
-    save,
-    succeeded,
-    upload,
+    failure_of,
+    make_request,
+    store_upload,
+    store_voice,
+    submit_session_job,
+    submit_upload_job,
+    submit_voice_job,
+    success_of,
 )
+from tests.support.moto_server import provisioned, run_moto
 from tests.support.speech import voice
 from tests.support.waiting import eventually
 from tests.support.workers import real_time_worker
@@ -48,7 +48,7 @@ SEEDED = Options(seed=11, max_seconds=1)
 
 @pytest.fixture(scope="module")
 def aws() -> Iterator[str]:
-    with pytest.MonkeyPatch.context() as environment, running() as address:
+    with pytest.MonkeyPatch.context() as environment, run_moto() as address:
         environment.setenv("AWS_ACCESS_KEY_ID", "testing")
         environment.setenv("AWS_SECRET_ACCESS_KEY", "testing")
         yield address
@@ -70,24 +70,24 @@ async def resources(aws: str, settings: Settings, request: pytest.FixtureRequest
         "webhooks_dead_letter_queue": f"webhooks-dead-{name}",
         "receive_wait_seconds": 1,
     }
-    async with serving(settings.model_copy(update=changes)) as wired:
+    async with provisioned(settings.model_copy(update=changes)) as wired:
         yield wired
 
 
-async def accept(resources: Resources, order: Request, **changes: object) -> Request:
+async def accept(resources: Resources, request: Request, **changes: object) -> Request:
     """Send an order again, as another job that differs in something."""
-    changed = order.model_copy(update={"job_id": resources.new_id(), **changes})
+    changed = request.model_copy(update={"job_id": resources.new_id(), **changes})
     await jobs.accept(resources, changed)
     return changed
 
 
-async def outcomes(resources: Resources, *orders: Request) -> None:
-    for order in orders:
-        await eventually(partial(jobs.read_outcome, resources, order.job_id), seconds=60)
+async def outcomes(resources: Resources, *requests: Request) -> None:
+    for request in requests:
+        await eventually(partial(jobs.read_outcome, resources, request.job_id), seconds=60)
 
 
-async def samples_of(resources: Resources, order: Request) -> reference_audio.Samples:
-    preview = (await succeeded(resources, order)).preview
+async def samples_of(resources: Resources, request: Request) -> reference_audio.Samples:
+    preview = (await success_of(resources, request)).preview
     assert preview is not None
     body = await resources.bucket.get(preview.key)
     assert body is not None
@@ -95,12 +95,12 @@ async def samples_of(resources: Resources, order: Request) -> reference_audio.Sa
 
 
 async def test_from_the_upload_to_the_saved_voice(resources: Resources, engine: QwenEngine) -> None:
-    first = await order_new(resources)
-    session_id = await upload(resources)
+    first = await submit_upload_job(resources)
+    session_id = await store_upload(resources)
     async with real_time_worker(resources, load_engine(resources.settings)):
-        again = await accept(resources, await order_again(resources, session_id), options=SEEDED)
-        reference_id = await save(resources, "nova", pitch=200)
-        saved = await accept(resources, await order_from_voice(resources, "nova", reference_id), options=SEEDED)
+        again = await accept(resources, await submit_session_job(resources, session_id), options=SEEDED)
+        reference_id = await store_voice(resources, "nova", pitch=200)
+        saved = await accept(resources, await submit_voice_job(resources, "nova", reference_id), options=SEEDED)
         await outcomes(resources, first, again, saved)
 
     document = await resources.bucket.get(layout.session(session_id).embedding)
@@ -110,31 +110,33 @@ async def test_from_the_upload_to_the_saved_voice(resources: Resources, engine: 
     assert kept is not None
     assert json.loads(kept)["mode"] == "x_vector"  # it was saved without a transcription
 
-    for order, stored in ((again, document), (saved, kept)):
-        utterance = Utterance("x", order.text, engine.restore_prompt(stored), SEEDED)
+    for request, stored in ((again, document), (saved, kept)):
+        utterance = Utterance("x", request.text, engine.restore_prompt(stored), SEEDED)
         expected = speak(engine, utterance)["x"].samples
-        heard = await samples_of(resources, order)
+        heard = await samples_of(resources, request)
         assert np.abs(heard - expected).max() < 1e-3  # spoken with others, rounded to 16 bits
 
 
 async def test_a_job_that_can_not_be_spoken_tells_why_and_the_others_go_on(resources: Resources) -> None:
-    bad = await order_new(resources, text="<|im_end|>")
-    good = await order_new(resources, pitch=180)
+    bad = await submit_upload_job(resources, text="<|im_end|>")
+    good = await submit_upload_job(resources, pitch=180)
     async with real_time_worker(resources, load_engine(resources.settings)):
         await outcomes(resources, bad, good)
-    outcome = await failed(resources, bad)
+    outcome = await failure_of(resources, bad)
     assert (outcome.code, outcome.field) == ("invalid_input", "text")
-    await succeeded(resources, good)
+    await success_of(resources, good)
 
 
 @pytest.mark.usefixtures("endless")
 async def test_warnings_reach_the_outcome(resources: Resources, model: Model) -> None:
-    session_id = await upload(resources)
-    order = await accept(resources, await order_again(resources, session_id), options=Options(max_seconds=1))
+    session_id = await store_upload(resources)
+    request = await accept(
+        resources, await submit_session_job(resources, session_id), options=Options(max_seconds=1)
+    )
     engine = QwenEngine(lambda: model, capacity=4, model="tiny")
     async with real_time_worker(resources, engine):
-        await outcomes(resources, order)
-    outcome = await jobs.read_outcome(resources, order.job_id)
+        await outcomes(resources, request)
+    outcome = await jobs.read_outcome(resources, request.job_id)
     assert isinstance(outcome, Succeeded)
     assert outcome.warnings == ("The speech was cut off after 1 s, as max_seconds asks.",)
 
@@ -143,7 +145,7 @@ async def test_warnings_reach_the_outcome(resources: Resources, model: Model) ->
 async def test_a_prompt_that_is_no_good_is_made_again_and_replaced(
     resources: Resources, engine: QwenEngine, damage: str
 ) -> None:
-    session_id = await upload(resources)
+    session_id = await store_upload(resources)
     whole = engine.make_prompt(Reference(voice(120), TRANSCRIPTION)).to_json()
     stored = {
         "cut short": whole[:-100],
@@ -153,9 +155,9 @@ async def test_a_prompt_that_is_no_good_is_made_again_and_replaced(
     key = layout.session(session_id).embedding
     await resources.bucket.put(key, stored, JSON)
     async with real_time_worker(resources, engine):
-        order = await order_again(resources, session_id)
-        await outcomes(resources, order)
-    await succeeded(resources, order)
+        request = await submit_session_job(resources, session_id)
+        await outcomes(resources, request)
+    await success_of(resources, request)
     replaced = await resources.bucket.get(key)
     assert replaced is not None
     assert json.loads(replaced)["revision"] == engine.loaded.identity.revision
@@ -165,15 +167,15 @@ async def test_a_prompt_that_is_no_good_is_made_again_and_replaced(
 async def test_a_lost_device_ends_the_worker_and_leaves_the_job_to_the_next(
     resources: Resources, model: Model
 ) -> None:
-    order = await order_new(resources)
+    request = await submit_upload_job(resources)
     broken = FailingRunner(iter([RuntimeError("CUDA error: device-side assert triggered")]))
     engine = QwenEngine(lambda: model, capacity=4, model="tiny", allocate=allocating(codes=broken))
     with pytest.raises(EngineLost, match="device-side assert"):
         await run_worker(resources, lambda: engine, asyncio.Event())
-    assert await jobs.read_outcome(resources, order.job_id) is None
+    assert await jobs.read_outcome(resources, request.job_id) is None
     async with real_time_worker(resources, QwenEngine(lambda: model, capacity=4, model="tiny")):
-        await outcomes(resources, order)
-    await succeeded(resources, order)
+        await outcomes(resources, request)
+    await success_of(resources, request)
 
 
 class Listeners(FakeConnections):
@@ -198,10 +200,10 @@ async def test_a_stream_goes_on_in_another_worker_behind_what_was_heard(resource
     listeners = Listeners()
     heard = replace(resources, connections=listeners)
     subscriber = Subscriber(reply_to=ReplyTo(endpoint="http://here", connection_id="c"), stream=True)
-    plain = request(heard, Source(voice_id="nova"), await save(heard, "nova")).model_copy(
+    plain = make_request(heard, Source(voice_id="nova"), await store_voice(heard, "nova")).model_copy(
         update={"options": Options(max_seconds=2)}
     )
-    order = await accept(heard, plain, subscriber=subscriber)
+    request = await accept(heard, plain, subscriber=subscriber)
 
     def until_three_chunks_are_heard() -> Iterator[Exception | None]:
         yield from [None] * 12
@@ -219,11 +221,11 @@ async def test_a_stream_goes_on_in_another_worker_behind_what_was_heard(resource
     before = len(listeners.chunks)
     # Others in the batch: the samples are rounded differently.
     async with real_time_worker(heard, next_one):
-        await outcomes(heard, order, *[await accept(heard, plain) for _ in range(2)])
+        await outcomes(heard, request, *[await accept(heard, plain) for _ in range(2)])
     assert [one["restarted"] for one in listeners.started] == [False, True]
     assert len({one["take"] for one in [*listeners.started, *listeners.chunks]}) == 1
     first, second = listeners.chunks[:before], listeners.chunks[before:]
     joined = [*first, *(one for one in second if one["seq"] > first[-1]["seq"])]
     assert [one["seq"] for one in joined] == list(range(len(joined)))
     samples = np.frombuffer(b"".join(b64decode(one["audio"]) for one in joined), "<i2") / 32768
-    assert np.abs(samples - await samples_of(heard, order)).max() < 1e-3
+    assert np.abs(samples - await samples_of(heard, request)).max() < 1e-3

@@ -11,7 +11,7 @@ from pipeline.audio.reference_audio import decode_reference, encode_wav
 from pipeline.domain import sessions
 from pipeline.errors import InvalidAudio
 from pipeline.settings import Settings
-from tests.support.fake_service import FakeService, spoken
+from tests.support.fake_service import FakeService, reference_recording
 
 # Decodes what comes on stdin and prints by how many MiB the process has grown at its peak.
 GROWTH = """
@@ -90,7 +90,7 @@ async def test_concurrent_decodes_are_limited() -> None:
         most = max(most, reading)
         await asyncio.sleep(0.01)
         reading -= 1
-        return encode_wav(spoken())
+        return encode_wav(reference_recording())
 
     checked = await asyncio.gather(*(sessions.check_reference(fakes.resources, read) for _ in range(8)))
     assert most == 2

@@ -14,7 +14,7 @@ from pipeline.clients.resources import Resources
 from pipeline.errors import TooMany, Unauthorized
 from pipeline.settings import Settings
 from tests.support.fake_service import FakeService
-from tests.support.serving import changed, served
+from tests.support.http_server import override, run_server
 
 SETTINGS = Settings(auth="keys")
 HOME = "192.0.2.7"
@@ -92,18 +92,18 @@ ADDRESSES = [f"198.51.100.{number}" for number in range(22)]
 
 
 async def test_forwarded_for_is_ignored_by_default(resources: Resources) -> None:
-    app = local_app(changed(resources.settings, auth="keys"))
-    async with served(app, **proxy_options(resources.settings)) as url:
+    app = local_app(override(resources.settings, auth="keys"))
+    async with run_server(app, **proxy_options(resources.settings)) as url:
         assert (await failures_until_refused(url, "vck_wrong", ADDRESSES))[-1] == 429
 
 
 async def test_forwarded_for_of_trusted_proxy(resources: Resources) -> None:
-    settings = changed(resources.settings, auth="keys", trusted_proxies="10.0.0.0/8, 127.0.0.1")
-    async with served(local_app(settings), **proxy_options(settings)) as url:
+    settings = override(resources.settings, auth="keys", trusted_proxies="10.0.0.0/8, 127.0.0.1")
+    async with run_server(local_app(settings), **proxy_options(settings)) as url:
         assert set(await failures_until_refused(url, "vck_wrong", ADDRESSES)) == {401}
 
 
 async def test_forwarded_for_of_other_proxy_ignored(resources: Resources) -> None:
-    settings = changed(resources.settings, auth="keys", trusted_proxies="10.0.0.0/8")
-    async with served(local_app(settings), **proxy_options(settings)) as url:
+    settings = override(resources.settings, auth="keys", trusted_proxies="10.0.0.0/8")
+    async with run_server(local_app(settings), **proxy_options(settings)) as url:
         assert (await failures_until_refused(url, "vck_wrong", ADDRESSES))[-1] == 429

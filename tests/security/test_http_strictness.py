@@ -9,7 +9,7 @@ import pytest
 from starlette.responses import PlainTextResponse
 from starlette.types import Receive, Scope, Send
 
-from tests.support.serving import served
+from tests.support.http_server import run_server
 
 HEAD = b"POST /voices HTTP/1.1\r\nHost: localhost\r\n"
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -24,7 +24,7 @@ async def reads_everything(scope: Scope, receive: Receive, send: Send) -> None:
 
 async def exchange(sent: bytes, *, ends: bool = False) -> bytes:
     """Send some bytes; all that comes back until the server closes the connection."""
-    async with served(reads_everything, lifespan="off") as url, asyncio.timeout(5):
+    async with run_server(reads_everything, lifespan="off") as url, asyncio.timeout(5):
         address = urlsplit(url)
         reader, writer = await asyncio.open_connection(address.hostname, address.port)
         try:

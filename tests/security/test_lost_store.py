@@ -71,7 +71,7 @@ def test_log_and_command_line_have_no_secret(stack: Stack) -> None:
     credentials = read_credentials(stack.data)
     assert credentials is not None
     assert credentials.secret_access_key not in stack.logged()
-    lines = [" ".join(process.cmdline()) for process in stack.family()]
+    lines = [" ".join(process.cmdline()) for process in stack.children()]
     assert not [line for line in lines if credentials.secret_access_key in line]
 
 

@@ -14,7 +14,7 @@ from websockets.exceptions import ConnectionClosed
 
 from pipeline.clients.resources import Resources
 from tests.integration.test_server_process import server
-from tests.support.moto_server import waiting
+from tests.support.moto_server import count_visible
 from tests.support.speech import voice_wav
 from tests.support.waiting import eventually
 
@@ -35,7 +35,7 @@ def check_log(lines: list[dict[str, object]]) -> None:
 
 async def test_waiting_preview_returns_202(resources: Resources) -> None:
     async def are_queued() -> bool:
-        return waiting(resources.settings) == 3
+        return count_visible(resources.settings) == 3
 
     async with server(resources) as (url, process), httpx.AsyncClient(base_url=url, timeout=20) as client:
         form, files = {"response_text": "Hello."}, {"audio": voice_wav(120.0)}

@@ -17,7 +17,7 @@ from functions.local.websocket_protocol import WebSocketProtocol
 from functions.websocket.client_messages import MESSAGE_MAX_BYTES
 from pipeline.access import api_keys
 from pipeline.clients.resources import Resources
-from tests.support.serving import changed, served
+from tests.support.http_server import override, run_server
 from tests.support.waiting import eventually
 
 ONE_BYTE = Frame(Opcode.TEXT, b"x").serialize(mask=True)
@@ -35,8 +35,8 @@ class ShortLimits(WebSocketProtocol):
 
 @asynccontextmanager
 async def serving(resources: Resources, **settings: object) -> AsyncIterator[str]:
-    app = local_app(changed(resources.settings, **settings))
-    async with served(app, ws=ShortLimits) as url:
+    app = local_app(override(resources.settings, **settings))
+    async with run_server(app, ws=ShortLimits) as url:
         yield url
 
 

@@ -24,20 +24,20 @@ class FakeAgent:
     """Grants whatever is asked, unless the test has set another `answer`."""
 
     url: str = ""
-    asked: list[dict[str, object]] = field(default_factory=list)
+    requests: list[dict[str, object]] = field(default_factory=list)
     """The bodies that were sent, in order."""
     answer: dict[str, object] | None = None
     is_protected: bool = False
 
     @property
-    def wishes(self) -> list[bool]:
+    def protection_requests(self) -> list[bool]:
         """Whether protection was asked for or given up, in order."""
-        return [bool(body["ProtectionEnabled"]) for body in self.asked]
+        return [bool(body["ProtectionEnabled"]) for body in self.requests]
 
     async def put(self, request: web.Request) -> web.Response:
         """Answer as the agent does: with status 200 also for what ECS refuses."""
         body = await request.json()
-        self.asked.append(body)
+        self.requests.append(body)
         if self.answer is not None:
             return web.json_response(self.answer, status=400 if "error" in self.answer else 200)
         self.is_protected = body["ProtectionEnabled"]

@@ -71,40 +71,40 @@ class ScriptedEngine:
 
     def __init__(self, *, capacity: int = 8) -> None:
         self.capacity = capacity
-        self.held = False
+        self.paused = False
         """While set, nothing that is admitted ends."""
-        self.held_prompts = threading.Event()
+        self.prompt_gate = threading.Event()
         """While clear, `make_prompt` does not return."""
-        self.held_prompts.set()
+        self.prompt_gate.set()
         self.step_errors: list[BaseException] = []
         """What the next steps raise, losing all."""
         self.errors: dict[str, Exception] = {}
         """How texts fail, each alone."""
-        self.refusals: dict[str, BaseException] = {}
+        self.admit_errors: dict[str, BaseException] = {}
         """What `admit` raises for a text."""
         self.warnings: tuple[str, ...] = ()
         self.prompts_made = 0
         self.prompts_restored = 0
-        self.spoken: list[str] = []
+        self.admitted: list[str] = []
         """The jobs that were admitted, in order."""
         self.cancelled: list[str] = []
         """The jobs that were given up."""
         self.batches: list[list[str]] = []
         """What was admitted at each step that ended something."""
-        self.most_at_once = 0
+        self.max_active = 0
         self.threads: set[str] = set()
         self._mock = MockEngine()
-        self._admitted: list[Utterance] = []
+        self._active: list[Utterance] = []
 
     @property
-    def speaking(self) -> list[str]:
-        """The jobs that are being spoken."""
-        return [utterance.job_id for utterance in self._admitted]
+    def active(self) -> list[str]:
+        """The jobs that are being admitted."""
+        return [utterance.job_id for utterance in self._active]
 
     def make_prompt(self, reference: Reference) -> VoicePrompt:
         """See `Engine.make_prompt`."""
         self._note_thread()
-        self.held_prompts.wait(10)
+        self.prompt_gate.wait(10)
         self.prompts_made += 1
         return self._mock.make_prompt(reference)
 
@@ -117,22 +117,22 @@ class ScriptedEngine:
     def admit(self, utterance: Utterance) -> None:
         """See `Engine.admit`."""
         self._note_thread()
-        if error := self.refusals.get(utterance.text):
+        if error := self.admit_errors.get(utterance.text):
             raise error
-        self.spoken.append(utterance.job_id)
-        self._admitted.append(utterance)
-        self.most_at_once = max(self.most_at_once, len(self._admitted))
+        self.admitted.append(utterance.job_id)
+        self._active.append(utterance)
+        self.max_active = max(self.max_active, len(self._active))
 
     def step(self) -> list[Piece | Finished]:
         """See `Engine.step`."""
         self._note_thread()
         if self.step_errors:
-            self._admitted.clear()
+            self._active.clear()
             raise self.step_errors.pop(0)
-        if self.held:
+        if self.paused:
             time.sleep(0.001)
             return []
-        batch, self._admitted = self._admitted, []
+        batch, self._active = self._active, []
         self.batches.append([utterance.job_id for utterance in batch])
         return [event for utterance in batch for event in self._finish(utterance)]
 
@@ -140,7 +140,7 @@ class ScriptedEngine:
         """See `Engine.cancel`."""
         self._note_thread()
         self.cancelled.append(job_id)
-        self._admitted = [utterance for utterance in self._admitted if utterance.job_id != job_id]
+        self._active = [utterance for utterance in self._active if utterance.job_id != job_id]
 
     def _finish(self, utterance: Utterance) -> list[Piece | Finished]:
         if error := self.errors.get(utterance.text):

@@ -76,7 +76,7 @@ class FailAfter(Switch):
 
 
 @cache
-def spoken() -> Recording:
+def reference_recording() -> Recording:
     """Return a valid reference recording."""
     return voice(120.0)
 
@@ -126,7 +126,7 @@ class FakeService:
     async def session(self, transcription: str = "What I say.", *, embedded: bool = True) -> str:
         """Upload a reference."""
         session_id = self.resources.new_id()
-        await sessions.store(self.resources, None, session_id, encoded(spoken()), transcription)
+        await sessions.store(self.resources, None, session_id, encoded(reference_recording()), transcription)
         if embedded:
             await self.bucket.put(layout.session(session_id).embedding, PROMPT, JSON)
         return session_id
@@ -183,7 +183,7 @@ class FakeService:
         return _under(self.voices.objects, prefix)
 
 
-async def a_newer_versions_job(fakes: FakeService, subscriber: Subscriber | None = None) -> str:
+async def job_of_newer_version(fakes: FakeService, subscriber: Subscriber | None = None) -> str:
     """Send a job as a later version of the API might; its id."""
     request = await fakes.job(subscriber)
     document = request.model_dump(mode="json") | {

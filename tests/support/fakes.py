@@ -87,7 +87,7 @@ class Switch:
         return self.calls.count(call)
 
 
-class Jostling(Switch):
+class RandomOrder(Switch):
     """Lets calls overtake each other."""
 
     def __init__(self, random: Random) -> None:

@@ -24,7 +24,7 @@ ACCOUNT = "123456789012"
 
 
 @contextmanager
-def running() -> Iterator[str]:
+def run_moto() -> Iterator[str]:
     """Run a server on a free port; its address."""
     logging.getLogger("werkzeug").setLevel(logging.WARNING)  # a line a request says nothing about a failing test
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
@@ -35,7 +35,7 @@ def running() -> Iterator[str]:
 
 
 @asynccontextmanager
-async def serving(settings: Settings) -> AsyncIterator[Resources]:
+async def provisioned(settings: Settings) -> AsyncIterator[Resources]:
     """Wire everything, and make the buckets and queues that the settings name: no notifications among them."""
     async with connect(settings) as resources:
         assert isinstance(resources.bucket, S3Bucket)
@@ -80,7 +80,7 @@ def age_messages(settings: Settings, seconds: float) -> None:
         message.visible_at -= 1000 * seconds
 
 
-def waiting(settings: Settings) -> int:
+def count_visible(settings: Settings) -> int:
     """Count the jobs that a worker could receive now, without receiving one: that would count as a try."""
     queue = get_backend("sqs")[ACCOUNT][settings.aws_region].get_queue(settings.synthesis_queue)
     return int(queue.approximate_number_of_messages)

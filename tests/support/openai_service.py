@@ -15,7 +15,7 @@ from gpu_runner.engines import Engine
 from gpu_runner.engines.mock import MockEngine
 from pipeline.audio.reference_audio import Recording, Samples
 from pipeline.clients.resources import Resources
-from tests.support.serving import served
+from tests.support.http_server import run_server
 from tests.support.speech import voice_wav
 from tests.support.workers import real_time_worker
 
@@ -53,7 +53,7 @@ class Service:
 async def service(resources: Resources, engine: Engine | None = None) -> AsyncIterator[Service]:
     """Serve the API, with a worker."""
     traffic = Traffic(local_app(resources.settings))
-    async with served(traffic) as url, real_time_worker(resources, engine or MockEngine()):
+    async with run_server(traffic) as url, real_time_worker(resources, engine or MockEngine()):
         yield Service(url, traffic)
 
 

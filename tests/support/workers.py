@@ -55,7 +55,7 @@ class FakeTimeWorker:
         """Wait until these jobs have an outcome."""
         await until(lambda: self._have_ended(job_ids))
 
-    async def live_until_ended(self, *job_ids: str) -> None:
+    async def advance_until_ended(self, *job_ids: str) -> None:
         """Advance the clock until these jobs have an outcome."""
         async with asyncio.timeout(10):
             while not self._have_ended(job_ids):

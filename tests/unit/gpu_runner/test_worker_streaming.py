@@ -19,7 +19,7 @@ from pipeline.domain import jobs
 from tests.support.engines import ScriptedEngine
 from tests.support.fake_service import FakeConnections
 from tests.support.fakes import Fakes, settle
-from tests.support.orders import failed, order_new, request, succeeded, upload
+from tests.support.job_requests import failure_of, make_request, store_upload, submit_upload_job, success_of
 from tests.support.waiting import until
 from tests.support.workers import fake_time_worker
 
@@ -50,12 +50,12 @@ async def streaming(fakes: Fakes, connections: SlowConnections) -> Fakes:
 
 
 async def accept(fakes: Fakes, *, stream: bool) -> Request:
-    session_id = await upload(fakes.resources)
+    session_id = await store_upload(fakes.resources)
     subscriber = Subscriber(reply_to=ReplyTo(endpoint="http://here", connection_id="c"), stream=stream)
-    order = request(fakes.resources, Source(session_id=session_id), session_id)
-    order = order.model_copy(update={"subscriber": subscriber})
-    await jobs.accept(fakes.resources, order)
-    return order
+    request = make_request(fakes.resources, Source(session_id=session_id), session_id)
+    request = request.model_copy(update={"subscriber": subscriber})
+    await jobs.accept(fakes.resources, request)
+    return request
 
 
 def messages(connections: FakeConnections) -> list[dict[str, Any]]:
@@ -70,19 +70,19 @@ def pcm(connections: FakeConnections) -> bytes:
 async def test_the_audio_is_sent_before_the_outcome_is_written(
     streaming: Fakes, connections: SlowConnections
 ) -> None:
-    order = await accept(streaming, stream=True)
+    request = await accept(streaming, stream=True)
     async with fake_time_worker(streaming, ScriptedEngine()) as worker:
-        await worker.until_ended(order.job_id)
+        await worker.until_ended(request.job_id)
         sent = messages(connections)
     assert [message["type"] for message in sent[:2]] == ["progress", "tts_audio"]
     assert (sent[0]["data"]["status"], sent[0]["data"]["restarted"]) == ("started", False)
-    assert pcm(connections) == streaming.bucket.objects[layout.preview(order.job_id)].body[44:]
+    assert pcm(connections) == streaming.bucket.objects[layout.preview(request.job_id)].body[44:]
 
 
 async def test_who_does_not_ask_is_sent_nothing(streaming: Fakes, connections: SlowConnections) -> None:
-    order = await accept(streaming, stream=False)
+    request = await accept(streaming, stream=False)
     async with fake_time_worker(streaming, ScriptedEngine()) as worker:
-        await worker.until_ended(order.job_id)
+        await worker.until_ended(request.job_id)
     assert connections.posted == []
 
 
@@ -92,11 +92,11 @@ async def test_a_client_that_does_not_read_holds_up_neither_its_job_nor_others(
     engine = ScriptedEngine(capacity=1)
     connections.read.clear()
     slow = await accept(streaming, stream=True)
-    other = await order_new(streaming.resources)
+    other = await submit_upload_job(streaming.resources)
     async with fake_time_worker(streaming, engine) as worker:
         await worker.until_ended(slow.job_id, other.job_id)
         connections.read.set()
-    assert await succeeded(streaming.resources, slow)
+    assert await success_of(streaming.resources, slow)
     assert connections.posted == []
 
 
@@ -104,28 +104,28 @@ async def test_a_client_that_is_gone_still_gets_its_job_done(
     streaming: Fakes, connections: SlowConnections
 ) -> None:
     connections.gone.add("c")
-    order = await accept(streaming, stream=True)
+    request = await accept(streaming, stream=True)
     async with fake_time_worker(streaming, ScriptedEngine()) as worker:
-        await worker.until_ended(order.job_id)
-    assert await succeeded(streaming.resources, order)
+        await worker.until_ended(request.job_id)
+    assert await success_of(streaming.resources, request)
 
 
 async def test_a_second_try_says_so_and_sends_the_same_chunks(
     streaming: Fakes, connections: SlowConnections
 ) -> None:
     engine = ScriptedEngine()
-    engine.held = True
-    order = await accept(streaming, stream=True)
+    engine.paused = True
+    request = await accept(streaming, stream=True)
     async with fake_time_worker(streaming, engine) as worker:
-        await until(lambda: engine.speaking)
+        await until(lambda: engine.active)
         engine.step_errors = [RuntimeError("out of memory")]
         await until(lambda: streaming.synthesis.switch.count("hide"))
-        engine.held = False
-        await worker.live_until_ended(order.job_id)
+        engine.paused = False
+        await worker.advance_until_ended(request.job_id)
     started = [message["data"] for message in messages(connections) if message["type"] == "progress"]
     assert [data["restarted"] for data in started] == [False, True]
     assert {message["data"]["take"] for message in messages(connections)} == {"mock-1"}
-    assert pcm(connections) == streaming.bucket.objects[layout.preview(order.job_id)].body[44:]
+    assert pcm(connections) == streaming.bucket.objects[layout.preview(request.job_id)].body[44:]
 
 
 class Speaking(ScriptedEngine):
@@ -138,7 +138,7 @@ class Speaking(ScriptedEngine):
         """See `Engine.step`."""
         if self.piece is None:
             return super().step()
-        event, self.piece, self.seq = Piece(self.speaking[0], self.seq, self.piece), None, self.seq + 1
+        event, self.piece, self.seq = Piece(self.active[0], self.seq, self.piece), None, self.seq + 1
         return [event]
 
 
@@ -146,23 +146,23 @@ async def test_who_subscribes_during_the_job_gets_what_is_made_from_then_on(
     streaming: Fakes, connections: SlowConnections
 ) -> None:
     engine = Speaking()
-    engine.held = True
-    order = await accept(streaming, stream=False)
+    engine.paused = True
+    request = await accept(streaming, stream=False)
     late = Subscriber(reply_to=ReplyTo(endpoint="http://here", connection_id="late"), stream=True)
     other = Subscriber(reply_to=ReplyTo(endpoint="http://here", connection_id="other"))
     async with fake_time_worker(streaming, engine) as worker:
-        await until(lambda: engine.speaking)
+        await until(lambda: engine.active)
         engine.piece = np.full(24_000, 0.5, np.float32)
         await until(lambda: engine.piece is None)
         for subscriber in (late, other):
-            key = layout.subscriber(order.job_id, subscriber.reply_to.connection_id)
+            key = layout.subscriber(request.job_id, subscriber.reply_to.connection_id)
             await streaming.bucket.put(key, subscriber.to_json(), JSON)
         await streaming.time.advance(2)
         await streaming.time.advance(2)
         engine.piece = np.full(24_000, 0.25, np.float32)
         await until(lambda: len(connections.posted) > 1)
-        engine.held = False
-        await worker.until_ended(order.job_id)
+        engine.paused = False
+        await worker.until_ended(request.job_id)
     assert {to for to, _ in connections.posted} == {"late"}
     assert messages(connections)[0]["data"]["status"] == "started"
     assert messages(connections)[1]["data"]["seq"] > 0
@@ -172,15 +172,15 @@ async def test_who_subscribed_while_the_job_was_queued_is_told_when_it_is_begun(
     streaming: Fakes, connections: SlowConnections
 ) -> None:
     engine = ScriptedEngine()
-    engine.held = True
-    order = await accept(streaming, stream=False)
+    engine.paused = True
+    request = await accept(streaming, stream=False)
     follower = Subscriber(reply_to=ReplyTo(endpoint="http://here", connection_id="f"), progress=True)
-    await streaming.bucket.put(layout.subscriber(order.job_id, "f"), follower.to_json(), JSON)
+    await streaming.bucket.put(layout.subscriber(request.job_id, "f"), follower.to_json(), JSON)
     streaming.time.now += timedelta(seconds=5)
     async with fake_time_worker(streaming, engine) as worker:
         await until(lambda: connections.posted)
-        engine.held = False
-        await worker.until_ended(order.job_id)
+        engine.paused = False
+        await worker.until_ended(request.job_id)
     assert messages(connections)[0]["data"]["status"] == "started"
 
 
@@ -195,9 +195,9 @@ async def test_tries_of_an_engine_that_is_not_reproducible_are_told_apart(
 ) -> None:
     engine = Irreproducible()
     engine.step_errors = [RuntimeError("out of memory")]
-    order = await accept(streaming, stream=True)
+    request = await accept(streaming, stream=True)
     async with fake_time_worker(streaming, engine) as worker:
-        await worker.live_until_ended(order.job_id)
+        await worker.advance_until_ended(request.job_id)
     started = [message["data"]["take"] for message in messages(connections) if message["type"] == "progress"]
     audio = {message["data"]["take"] for message in messages(connections) if message["type"] == "tts_audio"}
     assert len(set(started)) == 2
@@ -209,53 +209,53 @@ async def test_tries_of_an_engine_that_is_not_reproducible_are_told_apart(
 
 async def test_a_job_cancelled_while_it_is_made_frees_its_place(fakes: Fakes) -> None:
     engine = ScriptedEngine(capacity=1)
-    engine.held = True
-    orders = {order.job_id: order for order in [await order_new(fakes.resources) for _ in range(2)]}
+    engine.paused = True
+    requests = {request.job_id: request for request in [await submit_upload_job(fakes.resources) for _ in range(2)]}
     async with fake_time_worker(fakes, engine) as worker:
-        await until(lambda: engine.speaking)
-        (cancelled,) = engine.speaking
-        (other,) = orders.keys() - {cancelled}
+        await until(lambda: engine.active)
+        (cancelled,) = engine.active
+        (other,) = requests.keys() - {cancelled}
         await jobs.mark_cancelled(fakes.resources, cancelled)
         await settle()
         await fakes.time.advance(2)
-        await until(lambda: engine.speaking == [other])
+        await until(lambda: engine.active == [other])
         await worker.until_ended(cancelled)
-        engine.held = False
+        engine.paused = False
         await worker.until_ended(other)
-    assert (await failed(fakes.resources, orders[cancelled])).code == "cancelled"
+    assert (await failure_of(fakes.resources, requests[cancelled])).code == "cancelled"
     assert engine.cancelled == [cancelled]
     assert layout.preview(cancelled) not in fakes.bucket.objects
 
 
 async def test_a_job_cancelled_in_the_queue_is_not_begun(fakes: Fakes) -> None:
     engine = ScriptedEngine()
-    order = await order_new(fakes.resources)
-    await jobs.mark_cancelled(fakes.resources, order.job_id)
+    request = await submit_upload_job(fakes.resources)
+    await jobs.mark_cancelled(fakes.resources, request.job_id)
     fakes.time.now += timedelta(seconds=5)
     async with fake_time_worker(fakes, engine) as worker:
-        await worker.until_ended(order.job_id)
-    assert (await failed(fakes.resources, order)).code == "cancelled"
-    assert engine.spoken == []
+        await worker.until_ended(request.job_id)
+    assert (await failure_of(fakes.resources, request)).code == "cancelled"
+    assert engine.admitted == []
 
 
 async def test_a_cancellation_that_comes_too_late_changes_nothing(fakes: Fakes) -> None:
-    order = await order_new(fakes.resources)
+    request = await submit_upload_job(fakes.resources)
     async with fake_time_worker(fakes, ScriptedEngine()) as worker:
-        await worker.until_ended(order.job_id)
-        await jobs.mark_cancelled(fakes.resources, order.job_id)
+        await worker.until_ended(request.job_id)
+        await jobs.mark_cancelled(fakes.resources, request.job_id)
         await fakes.time.advance(10)
-    assert await succeeded(fakes.resources, order)
+    assert await success_of(fakes.resources, request)
 
 
 async def test_an_outage_during_the_poll_leaves_the_job_alone(fakes: Fakes) -> None:
     engine = ScriptedEngine()
-    engine.held = True
-    order = await order_new(fakes.resources)
+    engine.paused = True
+    request = await submit_upload_job(fakes.resources)
     async with fake_time_worker(fakes, engine) as worker:
-        await until(lambda: engine.speaking)
+        await until(lambda: engine.active)
         fakes.bucket.switch.is_up = False
         await fakes.time.advance(5)
         fakes.bucket.switch.is_up = True
-        engine.held = False
-        await worker.until_ended(order.job_id)
-    assert await succeeded(fakes.resources, order)
+        engine.paused = False
+        await worker.until_ended(request.job_id)
+    assert await success_of(fakes.resources, request)

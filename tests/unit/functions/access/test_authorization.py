@@ -29,12 +29,12 @@ from pipeline.contract.records import ReplyTo, Request, Scope, Source
 from pipeline.domain import jobs, sessions, voice_changes, voice_consents, voices
 from pipeline.ids import id_maker
 from pipeline.settings import Settings
-from tests.support.fake_service import PROMPT, FakeService, spoken
+from tests.support.fake_service import PROMPT, FakeService, reference_recording
 
 SETTINGS = Settings(auth="keys")
 UNCOUNTED = Settings(auth="keys", requests_per_minute=0)  # what is counted costs now more, now less
 ASYNC = {"Prefer": "respond-async"}
-WAV = encode_wav(spoken())
+WAV = encode_wav(reference_recording())
 
 PUBLIC = {("GET", "/health"), ("GET", "/docs")}
 
@@ -184,7 +184,7 @@ async def belongings(fakes: FakeService, owner: str) -> Belongings:
     """Create a session, an ended job and a voice of an owner."""
     resources = fakes.resources
     session_id = new_id(resources.new_id, owner)
-    await sessions.store(resources, owner, session_id, encoded(spoken()), "What I say.")
+    await sessions.store(resources, owner, session_id, encoded(reference_recording()), "What I say.")
     await fakes.bucket.put(layout.session(session_id).embedding, PROMPT, JSON)
     voice = await voice_changes.save(resources, owner, session_id, f"Voice of {owner}")
     request = Request(
@@ -197,8 +197,10 @@ async def belongings(fakes: FakeService, owner: str) -> Belongings:
     )
     await jobs.accept(resources, request)
     await fakes.succeed(request)
-    await fakes.bucket.put(layout.preview(request.job_id), encoded(spoken()).wav, "audio/wav")
-    consent = await voice_consents.create(resources, owner, "Mine", "en", "I agree.", encoded(spoken()))
+    await fakes.bucket.put(layout.preview(request.job_id), encoded(reference_recording()).wav, "audio/wav")
+    consent = await voice_consents.create(
+        resources, owner, "Mine", "en", "I agree.", encoded(reference_recording())
+    )
     its = Belongings(session_id, request.job_id, voice.voice_id, consent.consent_id)
     speech = fingerprint_of(SpeechRequest.model_validate(its.speech))
     await idempotency.remember_job(resources, owner, speech, request.job_id)

@@ -17,7 +17,7 @@ from pipeline.contract.records import Request
 from pipeline.domain import jobs
 from pipeline.settings import Settings
 from tests.support.aws_events import Context, process_of, recorded
-from tests.support.fake_service import FakeService, spoken
+from tests.support.fake_service import FakeService, reference_recording
 from tests.support.fakes import FakeQueue
 
 BOUNDARY = "3f1a"
@@ -83,11 +83,11 @@ async def spoken_job(fakes: FakeService) -> Request:
 
 
 def test_a_recording_comes_in_whole(api: Api) -> None:
-    answer = posted(api, audio=encode_wav(spoken()), transcription="Grüße.", response_text="Hello.")
+    answer = posted(api, audio=encode_wav(reference_recording()), transcription="Grüße.", response_text="Hello.")
     assert (answer["statusCode"], answer["isBase64Encoded"]) == (202, False)
     view = json.loads(answer["body"])
     keys = layout.session(view["session_id"])
-    assert api.fakes.bucket.objects[keys.audio].body == encode_wav(spoken())
+    assert api.fakes.bucket.objects[keys.audio].body == encode_wav(reference_recording())
     assert api.fakes.bucket.objects[keys.transcription].body.decode() == "Grüße."
     assert answer["headers"]["location"] == f"/jobs/{view['job_id']}"
 

@@ -14,7 +14,7 @@ from pipeline.contract import layout
 from pipeline.contract.messages import events
 from pipeline.contract.records import Failed, ReplyTo, Request, Subscriber, Succeeded, outcome_fields
 from pipeline.domain import jobs
-from tests.support.fake_service import FakeService, a_newer_versions_job
+from tests.support.fake_service import FakeService, job_of_newer_version
 
 Event = dict[str, Any]
 
@@ -271,7 +271,7 @@ async def test_a_dead_letter_ends_its_job() -> None:
 
 async def test_a_dead_letter_of_a_newer_version_ends_its_job() -> None:
     fakes = FakeService()
-    job_id = await a_newer_versions_job(fakes, Subscriber(reply_to=address("a")))
+    job_id = await job_of_newer_version(fakes, Subscriber(reply_to=address("a")))
     await dead_letters.handle(fakes.resources, batch(fakes.synthesis.bodies[0]))
     outcome = await jobs.read_outcome(fakes.resources, job_id)
     assert isinstance(outcome, Failed)

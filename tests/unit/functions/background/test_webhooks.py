@@ -24,11 +24,11 @@ from pipeline.domain import jobs, voice_changes
 from pipeline.errors import InvalidInput
 from pipeline.settings import Settings
 from tests.support.api import api, fields, problem
-from tests.support.fake_service import FakeService, spoken
+from tests.support.fake_service import FakeService, reference_recording
 from tests.support.waiting import until
 
 URL = "https://example.com/hook"
-WAV = encode_wav(spoken())
+WAV = encode_wav(reference_recording())
 DAY = timedelta(days=1)
 
 

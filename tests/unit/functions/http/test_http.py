@@ -22,12 +22,12 @@ from pipeline.domain import jobs, voice_changes
 from pipeline.errors import Misconfigured, SynthesisFailed, Unavailable
 from pipeline.settings import Settings
 from tests.support.api import api, fields, problem
-from tests.support.fake_service import FakeService, spoken
+from tests.support.fake_service import FakeService, reference_recording
 from tests.support.fakes import FakeBucket, FakeQueue, Switch
 from tests.support.speech import voice_wav
 
 ASYNC = {"Prefer": "respond-async"}
-WAV = encode_wav(spoken())
+WAV = encode_wav(reference_recording())
 
 
 async def last_request(fakes: FakeService) -> Request:

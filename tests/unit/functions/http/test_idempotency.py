@@ -17,9 +17,9 @@ from pipeline.contract.records import Request
 from pipeline.domain import jobs
 from pipeline.errors import IdempotencyKeyReused, RequestInProgress, SynthesisFailed
 from tests.support.api import api, fields, problem
-from tests.support.fake_service import Crash, FakeService, spoken
+from tests.support.fake_service import Crash, FakeService, reference_recording
 
-WAV = encode_wav(spoken())
+WAV = encode_wav(reference_recording())
 ASYNC = {"Prefer": "respond-async"}
 KEY = {"Idempotency-Key": "8e03978e-40d5-43e8-bc93-6894a57f9324"}
 MIDNIGHT = datetime.fromisoformat("2026-01-02T00:00:00+00:00")
@@ -130,7 +130,7 @@ async def test_another_recording_with_the_key_is_refused() -> None:
     fakes = FakeService()
     async with api(fakes) as client:
         await preview(client, ASYNC | KEY)
-        files = {"audio": encode_wav(spoken())[:-2] + b"\1\1"}
+        files = {"audio": encode_wav(reference_recording())[:-2] + b"\1\1"}
         form = {"response_text": "Hello."}
         answer = await client.post("/preview", data=form, files=files, headers=ASYNC | KEY)
         problem(answer, 422, "idempotency_key_reused")

@@ -15,10 +15,10 @@ from pipeline.contract import layout
 from pipeline.domain import presigned_urls
 from pipeline.settings import Settings
 from tests.support.api import problem
-from tests.support.fake_service import FakeService, spoken
+from tests.support.fake_service import FakeService, reference_recording
 
 SETTINGS = Settings(host="0.0.0.0", auth="none", aws_endpoint_url="http://127.0.0.1:4566")
-WAV = encode_wav(spoken())
+WAV = encode_wav(reference_recording())
 BASE = "http://studio.lan:8000"
 
 

@@ -15,7 +15,7 @@ from pipeline.domain import jobs
 from pipeline.errors import QuotaStatus, TooMany, Unavailable
 from pipeline.settings import Settings
 from tests.support.fake_service import Crash, FakeService
-from tests.support.fakes import EPOCH, Jostling
+from tests.support.fakes import EPOCH, RandomOrder
 
 OWNER = "alice"
 
@@ -136,7 +136,7 @@ async def test_previews_that_come_at_once_are_never_more_than_may_be(seed: int) 
     here, random = fakes(5), Random(seed)
     for _ in range(random.randrange(5)):
         await accepted(here)
-    here.bucket.switch = Jostling(random)
+    here.bucket.switch = RandomOrder(random)
     requests = [built(here) for _ in range(12)]
     random.shuffle(requests)  # the oldest need not come first
     results = await asyncio.gather(

@@ -17,7 +17,7 @@ from pipeline.contract import layout
 from pipeline.contract.messages.queue_messages import parse_queue_message
 from pipeline.contract.records import Options, ReplyTo, Request, Subscriber
 from pipeline.domain import jobs, sessions, voice_changes, voices
-from tests.support.fake_service import FakeService, spoken
+from tests.support.fake_service import FakeService, reference_recording
 
 HERE = ReplyTo(endpoint="http://127.0.0.1:9", connection_id="c1=")
 THERE = ReplyTo(endpoint="http://127.0.0.1:9", connection_id="c2=")
@@ -102,7 +102,7 @@ async def test_an_upload_by_form_is_checked_at_its_first_use() -> None:
     assert (await refused(fakes, "generate_preview", data))["code"] == "not_found"
     await fakes.bucket.put(form.fields["key"], b"nonsense", "x")
     assert (await refused(fakes, "generate_preview", data))["code"] == "invalid_audio"
-    await fakes.bucket.put(form.fields["key"], encode_wav(spoken()), "x")
+    await fakes.bucket.put(form.fields["key"], encode_wav(reference_recording()), "x")
     assert await ask(fakes, "generate_preview", data) is None
 
 

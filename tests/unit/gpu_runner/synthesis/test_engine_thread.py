@@ -56,13 +56,13 @@ async def test_prompts_have_a_thread_and_everything_else_another(start: Start) -
 
 async def test_nobody_waits_for_the_prompt_of_another(start: Start) -> None:
     engine = ScriptedEngine()
-    engine.held_prompts.clear()
+    engine.prompt_gate.clear()
     thread = await start(engine)
     making = asyncio.create_task(thread.make_prompt(Reference(voice(100), "")))
     async with asyncio.timeout(5):
         await thread.synthesize(utterance("a"))
     assert not making.done()
-    engine.held_prompts.set()
+    engine.prompt_gate.set()
     await making
 
 
@@ -81,7 +81,7 @@ async def test_each_gets_its_own_answer(start: Start) -> None:
 
 async def test_what_the_engine_refuses_fails_alone(start: Start) -> None:
     engine = ScriptedEngine()
-    engine.refusals["bad"] = InvalidInput("no")
+    engine.admit_errors["bad"] = InvalidInput("no")
     thread = await start(engine)
     bad, good = synthesize_all(thread, utterance("a", "bad"), utterance("b"))
     with pytest.raises(InvalidInput):
@@ -93,49 +93,49 @@ async def test_more_than_fits_waits_for_room(start: Start) -> None:
     engine = ScriptedEngine(capacity=2)
     thread = await start(engine)
     await asyncio.gather(*synthesize_all(thread, *(utterance(str(number)) for number in range(7))))
-    assert engine.most_at_once == 2
-    assert sorted(engine.spoken) == [str(number) for number in range(7)]
+    assert engine.max_active == 2
+    assert sorted(engine.admitted) == [str(number) for number in range(7)]
 
 
 async def test_what_comes_during_a_step_joins_the_next(start: Start) -> None:
     engine = ScriptedEngine()
-    engine.held = True
+    engine.paused = True
     thread = await start(engine)
     tasks = synthesize_all(thread, utterance("a"))
-    await until(lambda: engine.speaking == ["a"])
+    await until(lambda: engine.active == ["a"])
     tasks += synthesize_all(thread, utterance("b"))
-    await until(lambda: engine.speaking == ["a", "b"])
-    engine.held = False
+    await until(lambda: engine.active == ["a", "b"])
+    engine.paused = False
     await asyncio.gather(*tasks)
 
 
 async def test_what_nobody_waits_for_is_given_up_and_its_slot_reused(start: Start) -> None:
     engine = ScriptedEngine(capacity=1)
-    engine.held = True
+    engine.paused = True
     thread = await start(engine)
     first, second, third = synthesize_all(thread, utterance("a"), utterance("b"), utterance("c"))
-    await until(lambda: engine.speaking == ["a"])
+    await until(lambda: engine.active == ["a"])
     first.cancel()
     second.cancel()
-    await until(lambda: engine.speaking == ["c"])
-    engine.held = False
+    await until(lambda: engine.active == ["c"])
+    engine.paused = False
     assert len((await third).samples)
     assert engine.cancelled == ["a"]
-    assert engine.spoken == ["a", "c"]
+    assert engine.admitted == ["a", "c"]
     assert first.cancelled()
     assert second.cancelled()
 
 
 async def test_prompts_are_made_while_others_are_spoken(start: Start) -> None:
     engine = ScriptedEngine(capacity=1)
-    engine.held = True
+    engine.paused = True
     thread = await start(engine)
     tasks = synthesize_all(thread, utterance("a"), utterance("b"))
-    await until(lambda: engine.speaking == ["a"])
+    await until(lambda: engine.active == ["a"])
     async with asyncio.timeout(5):
         await thread.make_prompt(Reference(voice(100), ""))
-    assert engine.speaking == ["a"]
-    engine.held = False
+    assert engine.active == ["a"]
+    engine.paused = False
     await asyncio.gather(*tasks)
 
 
@@ -159,23 +159,23 @@ async def test_a_full_batch_waits_for_nobody(start: Start) -> None:
 
 async def test_a_failing_step_loses_what_was_in_it_and_no_more(start: Start) -> None:
     engine = ScriptedEngine()
-    engine.held = True
+    engine.paused = True
     thread = await start(engine)
     lost = synthesize_all(thread, utterance("a"), utterance("b"))
-    await until(lambda: len(engine.speaking) == 2)
+    await until(lambda: len(engine.active) == 2)
     engine.step_errors.append(RuntimeError("out of memory"))
     results = await asyncio.gather(*lost, return_exceptions=True)
     assert [type(result) for result in results] == [EngineFailed, EngineFailed]
-    engine.held = False
+    engine.paused = False
     assert len((await thread.synthesize(utterance("c"))).samples)
 
 
 async def test_a_lost_engine_answers_everyone_now_and_later(start: Start) -> None:
     engine = ScriptedEngine(capacity=1)
-    engine.held = True
+    engine.paused = True
     thread = await start(engine)
     tasks = synthesize_all(thread, utterance("a"), utterance("b"))
-    await until(lambda: engine.speaking == ["a"])
+    await until(lambda: engine.active == ["a"])
     engine.step_errors.append(EngineLost("device-side assert"))
     results = await asyncio.gather(*tasks, return_exceptions=True)
     assert [type(result) for result in results] == [EngineLost, EngineLost]
@@ -211,10 +211,10 @@ class FailsAltogether(ScriptedEngine):
 
 async def test_a_failing_cancel_rejects_every_waiting_job(start: Start) -> None:
     engine = FailsToCancel(capacity=2)
-    engine.held = True
+    engine.paused = True
     thread = await start(engine)
     cancelled, admitted, waiting = synthesize_all(thread, utterance("a"), utterance("b"), utterance("c"))
-    await until(lambda: engine.speaking == ["a", "b"])
+    await until(lambda: engine.active == ["a", "b"])
     cancelled.cancel()
     async with asyncio.timeout(5):
         results = await asyncio.gather(admitted, waiting, return_exceptions=True)
@@ -235,7 +235,7 @@ async def test_whatever_ends_the_thread_rejects_every_waiting_job(start: Start) 
 
 async def test_an_admission_that_ends_the_thread_is_rejected_too(start: Start) -> None:
     engine = ScriptedEngine()
-    engine.refusals["bad"] = SystemExit("bye")
+    engine.admit_errors["bad"] = SystemExit("bye")
     thread = await start(engine)
     async with asyncio.timeout(5):
         with pytest.raises(EngineLost, match="bye"):
@@ -244,34 +244,34 @@ async def test_an_admission_that_ends_the_thread_is_rejected_too(start: Start) -
 
 async def test_close_gives_back_what_waits_and_lets_finish_what_is_spoken(start: Start) -> None:
     engine = ScriptedEngine(capacity=1)
-    engine.held = True
+    engine.paused = True
     thread = await start(engine)
     begun, waiting = synthesize_all(thread, utterance("a"), utterance("b"))
-    await until(lambda: engine.speaking == ["a"])
+    await until(lambda: engine.active == ["a"])
     thread.close()
     with pytest.raises(Stopping):
         await waiting
     with pytest.raises(Stopping):
         await thread.synthesize(utterance("c"))
     assert not begun.done()
-    engine.held = False
+    engine.paused = False
     assert len((await begun).samples)
-    assert engine.spoken == ["a"]
+    assert engine.admitted == ["a"]
 
 
 async def test_a_caller_that_is_cancelled_gives_up_its_place(start: Start) -> None:
     engine = ScriptedEngine(capacity=1)
-    engine.held = True
+    engine.paused = True
     thread = await start(engine)
     begun, waiting = synthesize_all(thread, utterance("a"), utterance("b"))
-    await until(lambda: engine.speaking == ["a"])
+    await until(lambda: engine.active == ["a"])
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
-    engine.held = False
+    engine.paused = False
     await begun
     await thread.synthesize(utterance("c"))
-    assert engine.spoken == ["a", "c"]
+    assert engine.admitted == ["a", "c"]
 
 
 async def test_an_engine_that_cannot_be_loaded_says_why() -> None:

@@ -20,7 +20,7 @@ from pipeline.contract import layout
 from pipeline.errors import QuotaStatus, TooMany, Unavailable
 from pipeline.settings import Settings
 from tests.support.fake_service import FakeService
-from tests.support.fakes import EPOCH, FakeBucket, FakeTime, Jostling
+from tests.support.fakes import EPOCH, FakeBucket, FakeTime, RandomOrder
 
 OWNER = "alice"
 REQUESTS_KEY = layout.quota(OWNER, "requests", EPOCH)
@@ -108,7 +108,7 @@ async def test_owners_do_not_share() -> None:
 @pytest.mark.parametrize("seed", range(20))
 async def test_processes_together_never_let_more_through(seed: int) -> None:
     limit, here = 40, fakes(requests_per_minute=40)
-    here.bucket.switch = Jostling(Random(seed))
+    here.bucket.switch = RandomOrder(Random(seed))
     processes = [process(here) for _ in range(6)]
     results = await asyncio.gather(*(passes(shares) for shares in processes * 15))
     assert limit // 2 <= sum(results) <= limit
@@ -316,7 +316,7 @@ async def test_a_recording_costs_two_calls_at_most_when_nobody_else_uploads() ->
 @pytest.mark.parametrize("seed", range(10))
 async def test_uploads_at_once_never_get_more_than_there_is(seed: int) -> None:
     here = fakes(reference_seconds_per_hour=100)
-    here.bucket.switch = Jostling(Random(seed))
+    here.bucket.switch = RandomOrder(Random(seed))
     takes = [rate_limits.take_reference_seconds(process(here), OWNER, 15) for _ in range(12)]
     results = await asyncio.gather(*takes, return_exceptions=True)
     assert sum(isinstance(result, QuotaStatus) for result in results) == 6

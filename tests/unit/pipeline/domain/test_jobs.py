@@ -13,7 +13,7 @@ from pipeline.contract.records import Failed, Request, Source
 from pipeline.domain import jobs
 from pipeline.errors import NotFound, Unavailable
 from pipeline.ids import id_maker
-from tests.support.fake_service import FakeService, a_newer_versions_job
+from tests.support.fake_service import FakeService, job_of_newer_version
 from tests.support.fakes import EPOCH, Switch
 
 EXTRA = NewObject("audio/uploads/extra", b"", "x")
@@ -221,7 +221,7 @@ async def test_a_damaged_request_is_not_found() -> None:
 
 async def test_a_job_of_a_newer_version_is_queued_until_its_deadline() -> None:
     fakes = FakeService()
-    job_id = await a_newer_versions_job(fakes)
+    job_id = await job_of_newer_version(fakes)
     assert await status(fakes, job_id) == "queued"
     fakes.advance(hours=1)
     job = await jobs.read(fakes.resources, None, job_id)

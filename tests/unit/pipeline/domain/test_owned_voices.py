@@ -13,14 +13,14 @@ from pipeline.contract.records import Request, VoiceMetadata
 from pipeline.domain import jobs, sessions, voice_changes, voices
 from pipeline.errors import NotFound
 from pipeline.ids import Owner
-from tests.support.fake_service import PROMPT, Crash, FakeService, spoken
+from tests.support.fake_service import PROMPT, Crash, FakeService, reference_recording
 
 OWNERS: tuple[Owner, ...] = (None, "alice", "bob")
 
 
 async def upload(fakes: FakeService, owner: Owner, *, embedded: bool = True) -> str:
     session_id = new_id(fakes.resources.new_id, owner)
-    await sessions.store(fakes.resources, owner, session_id, encoded(spoken()), f"I am {owner}.")
+    await sessions.store(fakes.resources, owner, session_id, encoded(reference_recording()), f"I am {owner}.")
     if embedded:
         await fakes.bucket.put(layout.session(session_id).embedding, PROMPT, JSON)
     return session_id

@@ -13,7 +13,7 @@ from pipeline.contract.records import QuotaUsage
 from pipeline.domain import sessions
 from pipeline.errors import Expired, InvalidAudio, InvalidInput, NotFound, TooLarge
 from pipeline.settings import Settings
-from tests.support.fake_service import FakeService, spoken
+from tests.support.fake_service import FakeService, reference_recording
 from tests.support.fakes import EPOCH
 from tests.support.speech import voice
 
@@ -51,11 +51,11 @@ async def test_a_blank_transcription_is_not_stored() -> None:
 async def test_first_uses_at_the_same_moment_count_a_posted_recording_once(first_uses: int) -> None:
     fakes = FakeService()
     session_id, form = await sessions.open_upload(fakes.resources, "alice", "")
-    await fakes.bucket.put(form.fields["key"], encode_wav(spoken()), "audio/wav")
+    await fakes.bucket.put(form.fields["key"], encode_wav(reference_recording()), "audio/wav")
     await asyncio.gather(*(sessions.require(fakes.resources, "alice", session_id) for _ in range(first_uses)))
     await sessions.require(fakes.resources, "alice", session_id)
     (share,) = [fakes.bucket.objects[key] for key in fakes.keys(layout.QUOTAS)]
-    assert QuotaUsage.model_validate_json(share.body).used == spoken().duration_seconds * 1000
+    assert QuotaUsage.model_validate_json(share.body).used == reference_recording().duration_seconds * 1000
 
 
 async def test_an_upload_form_says_how_much_and_how_long() -> None:
@@ -74,7 +74,7 @@ async def test_what_was_posted_is_checked_at_its_first_use_and_only_then() -> No
     with pytest.raises(NotFound):
         await sessions.require(fakes.resources, None, session_id)
     buffer = io.BytesIO()
-    sf.write(buffer, spoken().samples, spoken().sample_rate, format="FLAC")
+    sf.write(buffer, reference_recording().samples, reference_recording().sample_rate, format="FLAC")
     await fakes.bucket.put(form.fields["key"], buffer.getvalue(), "audio/flac")
     await sessions.require(fakes.resources, None, session_id)
     stored = fakes.bucket.objects[layout.session(session_id).audio]
@@ -88,7 +88,7 @@ async def test_what_was_posted_is_checked_at_its_first_use_and_only_then() -> No
 async def test_what_has_been_used_stays_though_something_else_is_posted() -> None:
     fakes = FakeService()
     session_id, form = await sessions.open_upload(fakes.resources, None, "")
-    await fakes.bucket.put(form.fields["key"], encode_wav(spoken()), "audio/wav")
+    await fakes.bucket.put(form.fields["key"], encode_wav(reference_recording()), "audio/wav")
     await sessions.require(fakes.resources, None, session_id)
     first = fakes.bucket.objects[layout.session(session_id).audio].body
     await fakes.bucket.put(form.fields["key"], encode_wav(voice(250.0)), "audio/wav")
@@ -119,13 +119,13 @@ async def test_a_storage_that_takes_more_than_the_form_allows_is_not_believed() 
     fakes = FakeService()
     resources = fakes.with_settings(Settings(reference_max_megabytes=0.01))
     session_id, form = await sessions.open_upload(resources, None, "")
-    await fakes.bucket.put(form.fields["key"], encode_wav(spoken()), "audio/wav")
+    await fakes.bucket.put(form.fields["key"], encode_wav(reference_recording()), "audio/wav")
     with pytest.raises(TooLarge, match=r"at most 0\.01 MB"):
         await sessions.require(resources, None, session_id)
 
 
 async def test_a_recording_may_have_so_many_bytes_and_no_more() -> None:
-    data = encode_wav(spoken())
+    data = encode_wav(reference_recording())
     resources = FakeService(Settings(reference_max_megabytes=len(data) / 1024 / 1024)).resources
 
     async def read(data: bytes) -> bytes:

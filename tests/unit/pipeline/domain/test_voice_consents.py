@@ -10,11 +10,13 @@ from pipeline.domain import voice_changes, voice_consents
 from pipeline.domain.voice_consents import StoredConsent
 from pipeline.errors import InvalidInput, NotFound
 from pipeline.ids import Owner
-from tests.support.fake_service import FakeService, spoken
+from tests.support.fake_service import FakeService, reference_recording
 
 
 async def recorded(fakes: FakeService, name: str = "Mine", owner: Owner = None) -> StoredConsent:
-    return await voice_consents.create(fakes.resources, owner, name, "en-US", "I agree.", encoded(spoken()))
+    return await voice_consents.create(
+        fakes.resources, owner, name, "en-US", "I agree.", encoded(reference_recording())
+    )
 
 
 async def test_consents_are_paged_from_the_oldest() -> None:
@@ -83,4 +85,6 @@ async def test_a_deleted_consent_leaves_nothing() -> None:
 @pytest.mark.parametrize("language", ["", "en_US", "english please", "x" * 36, "en-", "日本"])
 async def test_a_language_has_the_form_of_a_tag(language: str) -> None:
     with pytest.raises(InvalidInput, match="BCP 47"):
-        await voice_consents.create(FakeService().resources, None, "Mine", language, "", encoded(spoken()))
+        await voice_consents.create(
+            FakeService().resources, None, "Mine", language, "", encoded(reference_recording())
+        )

@@ -16,7 +16,7 @@ from pipeline.contract.messages.queue_messages import parse_queue_message
 from pipeline.contract.records import Consent, Source, VoiceMetadata
 from pipeline.domain import jobs, sessions, voice_changes, voice_renaming, voices
 from pipeline.errors import Expired, InvalidInput, NameTaken, NotFound, Unavailable
-from tests.support.fake_service import PROMPT, Crash, FakeService, spoken
+from tests.support.fake_service import PROMPT, Crash, FakeService, reference_recording
 from tests.support.fakes import FakeBucket, Switch
 
 TIMEOUT = voice_changes.CHANGE_TIMEOUT
@@ -425,7 +425,7 @@ async def test_a_voice_is_deleted_without_the_voices_of_the_owner_it_is_called_a
     fakes = FakeService()
     await voice_changes.save(fakes.resources, None, await fakes.session(), "Alice")
     session_id = new_id(fakes.resources.new_id, "alice")
-    await sessions.store(fakes.resources, "alice", session_id, encoded(spoken()), "")
+    await sessions.store(fakes.resources, "alice", session_id, encoded(reference_recording()), "")
     await voice_changes.save(fakes.resources, "alice", session_id, "Nova")
     await voice_changes.delete(fakes.resources, None, "alice")
     assert fakes.voice_keys() == files("alice/nova", session_id, "source.wav")

@@ -13,7 +13,7 @@ TRANSCRIPTION = "What was said in the recording."
 TEXT = "What the voice shall say."
 
 
-def request(
+def make_request(
     resources: Resources,
     source: Source,
     reference_id: str,
@@ -39,14 +39,14 @@ def request(
     )
 
 
-async def upload(resources: Resources, *, pitch: float = 120) -> str:
+async def store_upload(resources: Resources, *, pitch: float = 120) -> str:
     """Store a reference; its session."""
     session_id = resources.new_id()
     await sessions.store(resources, None, session_id, encoded(voice(pitch)), TRANSCRIPTION)
     return session_id
 
 
-async def save(resources: Resources, voice_id: str, *, pitch: float = 120) -> str:
+async def store_voice(resources: Resources, voice_id: str, *, pitch: float = 120) -> str:
     """Store a saved voice without a prompt, whatever was there; the id of its reference."""
     keys, reference_id = layout.voice(None, voice_id), resources.new_id()
     metadata = VoiceMetadata(
@@ -65,38 +65,38 @@ async def save(resources: Resources, voice_id: str, *, pitch: float = 120) -> st
     return reference_id
 
 
-async def order_new(resources: Resources, *, pitch: float = 120, text: str = TEXT) -> Request:
+async def submit_upload_job(resources: Resources, *, pitch: float = 120, text: str = TEXT) -> Request:
     """Accept a preview of a reference that comes with it, as `POST /preview` does."""
     session_id = resources.new_id()
-    order = request(resources, Source(session_id=session_id), session_id, text=text, is_new=True)
+    request = make_request(resources, Source(session_id=session_id), session_id, text=text, is_new=True)
     recording = encoded(voice(pitch))
-    await jobs.accept(resources, order, sessions.objects(session_id, recording, TRANSCRIPTION))
-    return order
+    await jobs.accept(resources, request, sessions.objects(session_id, recording, TRANSCRIPTION))
+    return request
 
 
-async def order_again(resources: Resources, session_id: str, *, text: str = TEXT) -> Request:
+async def submit_session_job(resources: Resources, session_id: str, *, text: str = TEXT) -> Request:
     """Accept a preview of an earlier upload."""
-    order = request(resources, Source(session_id=session_id), session_id, text=text)
-    await jobs.accept(resources, order)
-    return order
+    request = make_request(resources, Source(session_id=session_id), session_id, text=text)
+    await jobs.accept(resources, request)
+    return request
 
 
-async def order_from_voice(resources: Resources, voice_id: str, reference_id: str, *, text: str = TEXT) -> Request:
+async def submit_voice_job(resources: Resources, voice_id: str, reference_id: str, *, text: str = TEXT) -> Request:
     """Accept a preview of a saved voice."""
-    order = request(resources, Source(voice_id=voice_id), reference_id, text=text)
-    await jobs.accept(resources, order)
-    return order
+    request = make_request(resources, Source(voice_id=voice_id), reference_id, text=text)
+    await jobs.accept(resources, request)
+    return request
 
 
-async def succeeded(resources: Resources, order: Request) -> Succeeded:
+async def success_of(resources: Resources, request: Request) -> Succeeded:
     """Read the outcome of a job that succeeded."""
-    outcome = await jobs.read_outcome(resources, order.job_id)
+    outcome = await jobs.read_outcome(resources, request.job_id)
     assert isinstance(outcome, Succeeded), outcome
     return outcome
 
 
-async def failed(resources: Resources, order: Request) -> Failed:
+async def failure_of(resources: Resources, request: Request) -> Failed:
     """Read the outcome of a job that failed."""
-    outcome = await jobs.read_outcome(resources, order.job_id)
+    outcome = await jobs.read_outcome(resources, request.job_id)
     assert isinstance(outcome, Failed), outcome
     return outcome

@@ -24,11 +24,11 @@ from pipeline.errors import SynthesisFailed
 from pipeline.settings import Settings
 from tests.support.speech import voice
 
-SPOKEN = encode_wav(voice(150.0, seconds=1.0))
-UNSPEAKABLE = "unspeakable"
+PREVIEW_WAV = encode_wav(voice(150.0, seconds=1.0))
+FAILING_TEXT = "unspeakable"
 
 
-def changed(settings: Settings, **update: object) -> Settings:
+def override(settings: Settings, **update: object) -> Settings:
     """Return other settings; a copy would keep the values derived from the old ones."""
     return Settings.model_validate(settings.model_dump() | update)
 
@@ -46,7 +46,7 @@ class Server(uvicorn.Server):
 
 
 @asynccontextmanager
-async def served(app: ASGIApp, **options: object) -> AsyncIterator[str]:
+async def run_server(app: ASGIApp, **options: object) -> AsyncIterator[str]:
     """Serve an application on a free port as `python -m functions` does, but for some options; its address."""
     config = uvicorn.Config(app, timeout_graceful_shutdown=1, **(uvicorn_options.OPTIONS | options))
     server = Server(config)
@@ -74,7 +74,7 @@ async def speak(resources: Resources, request: Request) -> None:
     if request.kind == "embedding":
         await resources.voices.put(layout.reference(request).embedding, b"{}", JSON)
         return
-    if request.text == UNSPEAKABLE:
+    if request.text == FAILING_TEXT:
         error = SynthesisFailed("It can't be said.")
         await jobs.write_outcome(resources, jobs.failure(request, error, resources.clock()))
     else:
@@ -85,7 +85,7 @@ async def speak(resources: Resources, request: Request) -> None:
 
 async def _spoken(resources: Resources, request: Request) -> Succeeded:
     key = layout.preview(request.job_id)
-    await resources.bucket.put_once(key, SPOKEN, WAV)
+    await resources.bucket.put_once(key, PREVIEW_WAV, WAV)
     now = resources.clock()
     return Succeeded(
         **outcome_fields(request, now),
@@ -99,7 +99,7 @@ async def _spoken(resources: Resources, request: Request) -> Succeeded:
     )
 
 
-async def speak_next(resources: Resources) -> list[str]:
+async def process_queued(resources: Resources) -> list[str]:
     """Do the jobs that are queued; their ids."""
     messages = await resources.synthesis.receive(10, wait_seconds=1)
     tickets = [ticket for message in messages if (ticket := parse_queue_message(message.body))]
@@ -110,12 +110,12 @@ async def speak_next(resources: Resources) -> list[str]:
 
 
 @asynccontextmanager
-async def speaking(resources: Resources) -> AsyncIterator[None]:
+async def run_simple_worker(resources: Resources) -> AsyncIterator[None]:
     """Run a worker."""
 
     async def work() -> None:
         while True:
-            await speak_next(resources)
+            await process_queued(resources)
 
     working = asyncio.create_task(work())
     try:
