@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from functions.previews.urls import audio_url
 from pipeline.clients.resources import Resources
+from pipeline.contract.layout import audio_url
 from pipeline.contract.messages.stream_messages import AudioChunk, AudioProgress, StreamStarted
 from pipeline.contract.records import Failed, Outcome, Record, Subscriber, UtcSeconds, VoiceMetadata
 from pipeline.domain import presigned_urls

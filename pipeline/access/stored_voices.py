@@ -8,11 +8,11 @@ from pipeline.ids import Owner
 VOICE_RETRY_SECONDS = 60
 
 
-async def check_quota(resources: Resources, owner: Owner, *, besides: str = "") -> None:
+async def check_quota(resources: Resources, owner: Owner, *, except_for: str = "") -> None:
     """Check that an owner may save one more voice; called before its name is claimed.
 
-    Concurrent saves don't count each other, so they can exceed the limit by their number.  The voice that is saved,
-    `besides`, is not counted, as it may exist already.
+    Concurrent saves don't count each other, so they can exceed the limit by their number.  The voice `except_for`
+    is not counted: the one that is being saved may exist already.
 
     Raises
     ------
@@ -24,7 +24,7 @@ async def check_quota(resources: Resources, owner: Owner, *, besides: str = "") 
         return
     found = 0
     async for voice_id in resources.voices.list_folders(layout.voices(owner)):
-        found += voice_id != besides
+        found += voice_id != except_for
         if found >= limit:
             raise _too_many_voices(limit)
 

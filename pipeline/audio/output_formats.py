@@ -4,10 +4,10 @@ Nothing here needs numpy: encoders that do are imported when they are needed.
 """
 
 import importlib.util
-import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, get_args
 
+from pipeline.audio.wav import read_wav, streamed_wav_header, wav_header
 from pipeline.errors import FormatNotInstalled
 
 if TYPE_CHECKING:
@@ -16,9 +16,6 @@ if TYPE_CHECKING:
 FormatName = Literal["wav", "flac", "mp3", "opus", "aac", "pcm"]
 SLOWEST, FASTEST = 0.25, 4.0  # speeds
 NAMES: tuple[FormatName, ...] = get_args(FormatName)
-
-_UNKNOWN_SIZE = 0xFFFFFFFF  # the size that programs write in the header when they write to a pipe
-_WAV_HEADER = struct.Struct("<4sI4s4sIHHIIHH4sI")
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,27 +118,6 @@ def transcode(wav: bytes, format_: OutputFormat) -> bytes:
         return encode_file(format_.name, sample_rate, samples)
     made = _encoder(format_.name, sample_rate)
     return made.encode(samples) + made.finish()
-
-
-def read_wav(wav: bytes) -> tuple[int, bytes]:
-    """Return sample rate (Hz) and samples of a WAV that `encode_wav` wrote: mono, 16 bits."""
-    _, _, _, _, _, _, _, sample_rate, *_ = _WAV_HEADER.unpack_from(wav)
-    return sample_rate, wav[_WAV_HEADER.size :]
-
-
-def streamed_wav_header(sample_rate: int) -> bytes:
-    """Return the header of a mono 16-bit WAV whose length is not known yet."""
-    return _header(sample_rate, _UNKNOWN_SIZE, _UNKNOWN_SIZE)
-
-
-def wav_header(sample_rate: int, size: int) -> bytes:
-    """Return the header of a mono 16-bit WAV with `size` bytes of samples."""
-    return _header(sample_rate, _WAV_HEADER.size - 8 + size, size)
-
-
-def _header(sample_rate: int, riff_size: int, data_size: int) -> bytes:
-    rate = (sample_rate, 2 * sample_rate, 2, 16)
-    return _WAV_HEADER.pack(b"RIFF", riff_size, b"WAVE", b"fmt ", 16, 1, 1, *rate, b"data", data_size)
 
 
 class _AtAnotherTempo:

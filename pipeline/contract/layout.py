@@ -1,4 +1,4 @@
-"""The keys of all stored objects."""
+"""The keys of all stored objects, and the URL path of a preview."""
 
 import re
 from dataclasses import dataclass
@@ -52,13 +52,13 @@ class ReferenceKeys:
         return self.folder + "embedding.json"
 
     @property
-    def consent(self) -> str:
-        """JSON; only of a session whose recording is that of a consent."""
+    def recorded_consent(self) -> str:
+        """JSON; only of a session whose recording is a consent."""
         return self.folder + "consent.json"
 
     @property
-    def consent_audio(self) -> str:
-        """Only of a saved voice: the recording of its speaker's consent, mono PCM WAV."""
+    def kept_consent_audio(self) -> str:
+        """Mono PCM WAV; only of a saved voice that keeps a recorded consent of its speaker."""
         return self.folder + "consent.wav"
 
     @property
@@ -116,6 +116,11 @@ def reference(request: Request) -> ReferenceKeys:
 def preview(job_id: str) -> str:
     """Return the key of a job's audio."""
     return f"{PREVIEWS}{job_id}.wav"
+
+
+def audio_url(job_id: str, extension: str = "wav") -> str:
+    """Return the URL path of a preview on the API."""
+    return f"/previews/{job_id}.{extension}"
 
 
 def job(job_id: str) -> str:

@@ -228,8 +228,8 @@ def outcome_fields(request: Envelope, completed_at: datetime) -> dict[str, Any]:
     return shared | {"completed_at": completed_at}
 
 
-class Consent(Record):
-    """The consent of a voice's speaker: its text, when it was given, and the key of its recording, if any."""
+class KeptConsent(Record):
+    """The copy of its speaker's consent that a voice keeps: text, time, and the key of the recording, if any."""
 
     text: str
     given_at: UtcSeconds
@@ -237,7 +237,7 @@ class Consent(Record):
 
 
 class RecordedConsent(Record):
-    """`audio/uploads/<consent_id>/consent.json`: a recorded consent, until a voice is made with it."""
+    """`audio/uploads/<consent_id>/consent.json`: a recorded consent, kept as long as an upload."""
 
     name: str
     language: str
@@ -258,7 +258,7 @@ class VoiceMetadata(Record):
     duration_seconds: float | None = None
     sample_rate: int | None = None
     model: str | None = None
-    consent: Consent | None = None
+    consent: KeptConsent | None = None
     status: Literal["saving", "ready", "deleting"]
     changed_at: AwareDatetime
     reference_id: str = Field(description="the session that the reference came from")

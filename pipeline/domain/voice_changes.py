@@ -13,8 +13,9 @@ from pipeline.audio.wav import WAV, length_of_wav
 from pipeline.clients.resources import Resources
 from pipeline.clients.storage import JSON
 from pipeline.contract import layout
-from pipeline.contract.records import Consent, Request, Source, VoiceChange, VoiceMetadata
+from pipeline.contract.records import Request, Source, VoiceChange, VoiceMetadata
 from pipeline.domain import jobs, sessions, voices
+from pipeline.domain.kept_consent import with_kept_consent
 from pipeline.domain.voice_names import check_consent, check_description, check_name, voice_id_of
 from pipeline.errors import NameTaken, Unavailable
 from pipeline.ids import Owner, is_id, timestamp_of
@@ -65,7 +66,7 @@ async def save(
     name, description, consent = check_name(name), check_description(description), check_consent(consent)
     await sessions.require(resources, owner, session_id)
     voice_id = voice_id_of(name)
-    await check_quota(resources, owner, besides=voice_id)
+    await check_quota(resources, owner, except_for=voice_id)
     note = await _announce_change(resources, owner, voice_id)
     claim = _claim_of(resources, owner, session_id, name, description)
     try:
@@ -73,7 +74,7 @@ async def save(
     except NameTaken:
         await resources.bucket.delete([note])
         raise
-    claim = _with_consent(claim, consent, has_recording=consent_recording is not None)
+    claim = with_kept_consent(claim, consent, has_recording=consent_recording is not None)
     files = await _read_session(resources, session_id, consent_recording)
     await _write_files(resources, claim, files)
     ready = _described(claim, files)
@@ -178,14 +179,6 @@ def _claim_of(resources: Resources, owner: Owner, session_id: str, name: str, de
     )
 
 
-def _with_consent(claim: VoiceMetadata, text: str, *, has_recording: bool) -> VoiceMetadata:
-    if not text:
-        return claim
-    recording_file = layout.voice_files(claim).consent_audio if has_recording else None
-    consent = Consent(text=text, given_at=claim.created_at, recording_file=recording_file)
-    return claim.model_copy(update={"consent": consent})
-
-
 async def _claim(resources: Resources, owner: Owner, claim: VoiceMetadata) -> str:
     key = layout.voice(owner, claim.voice_id).metadata
     etag = await resources.voices.put_once(key, claim.to_json(), JSON)
@@ -224,7 +217,7 @@ async def _write_files(resources: Resources, claim: VoiceMetadata, files: _Files
         (keys.audio, files.audio, WAV),
         (keys.transcription, files.transcription, sessions.TEXT),
         (keys.embedding, files.embedding, JSON),
-        (keys.consent_audio, files.consent, WAV),
+        (keys.kept_consent_audio, files.consent, WAV),
     ]
     await asyncio.gather(
         *(resources.voices.put(key, body, kind) for key, body, kind in contents if body is not None)

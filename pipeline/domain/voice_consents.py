@@ -1,4 +1,4 @@
-"""Recorded consents: stored as uploads are, until they are used or expire; a voice keeps a copy of its own."""
+"""Recorded consents, which are stored as uploads and expire with them; a voice keeps a copy, see `kept_consent`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,11 +28,6 @@ class StoredConsent:
 
     consent_id: str
     record: RecordedConsent
-
-    @property
-    def words(self) -> str:
-        """The text that is kept with a voice."""
-        return self.record.text or f"Recorded consent: {self.record.name} ({self.record.language})"
 
 
 async def create(
@@ -93,10 +88,10 @@ async def page(
     """Return consents from the oldest, and whether more follow."""
     found: list[StoredConsent] = []
     oldest = lowest_id(resources.clock() - resources.settings.upload_retention)
-    start = layout.session(max(after, oldest)).consent
+    start = layout.session(max(after, oldest)).recorded_consent
     async for item in resources.bucket.list(layout.UPLOADS, start_after=start):
         consent_id = layout.id_in(item.key, layout.UPLOADS)
-        if item.key != layout.session(consent_id).consent or not _may_exist(resources, owner, consent_id):
+        if item.key != layout.session(consent_id).recorded_consent or not _may_exist(resources, owner, consent_id):
             continue
         if len(found) == limit:
             return found, True
@@ -130,7 +125,7 @@ async def delete(resources: Resources, owner: Owner, consent_id: str) -> None:
     """
     await get(resources, owner, consent_id)
     keys = layout.session(consent_id)
-    await resources.bucket.delete([keys.consent, keys.audio, keys.transcription, keys.embedding])
+    await resources.bucket.delete([keys.recorded_consent, keys.audio, keys.transcription, keys.embedding])
 
 
 async def recording_of(resources: Resources, stored: StoredConsent) -> bytes:
@@ -154,7 +149,7 @@ def _may_exist(resources: Resources, owner: Owner, consent_id: str) -> bool:
 
 
 async def _read(resources: Resources, consent_id: str) -> RecordedConsent | None:
-    body = await resources.bucket.get(layout.session(consent_id).consent)
+    body = await resources.bucket.get(layout.session(consent_id).recorded_consent)
     try:
         return RecordedConsent.model_validate_json(body) if body else None
     except ValidationError as error:
@@ -163,7 +158,7 @@ async def _read(resources: Resources, consent_id: str) -> RecordedConsent | None
 
 
 async def _write(resources: Resources, consent_id: str, record: RecordedConsent) -> None:
-    await resources.bucket.put(layout.session(consent_id).consent, record.to_json(), JSON)
+    await resources.bucket.put(layout.session(consent_id).recorded_consent, record.to_json(), JSON)
 
 
 def _unknown(consent_id: str) -> NotFound:

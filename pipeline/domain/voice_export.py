@@ -8,7 +8,7 @@ import zipfile
 from pipeline.clients.resources import Resources
 from pipeline.contract import layout
 from pipeline.contract.records import VoiceMetadata
-from pipeline.domain import voices
+from pipeline.domain import kept_consent, voices
 from pipeline.errors import TooLarge
 from pipeline.ids import Owner
 
@@ -47,9 +47,8 @@ async def make_bundle(resources: Resources, owner: Owner, voice_id: str) -> byte
     if recording is None:  # deleted meanwhile
         raise voices.unknown(voice_id)
     files = _files(metadata, recording, transcription)
-    if metadata.consent and metadata.consent.recording_file:
-        consent = await resources.voices.get(metadata.consent.recording_file)
-        files |= {"consent.wav": consent} if consent else {}
+    if consent := await kept_consent.recording_of(resources, metadata):
+        files["consent.wav"] = consent
     bundle = _zip_of(files)
     limit = resources.settings.answer_max_bytes
     if limit and len(bundle) > limit:

@@ -21,8 +21,8 @@ from functions.local.server import local_app
 from gpu_runner.engines.mock import MockEngine
 from gpu_runner.engines.pitch import median_pitch
 from pipeline.access import api_keys
-from pipeline.audio.output_formats import read_wav
 from pipeline.audio.reference_audio import Recording
+from pipeline.audio.wav import read_wav
 from pipeline.clients.resources import Resources
 from pipeline.contract import layout
 from pipeline.domain import jobs

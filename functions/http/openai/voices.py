@@ -14,7 +14,7 @@ from functions.http.routing.idempotent_route import IdempotentRoute
 from pipeline.access.owners import new_id
 from pipeline.clients.resources import Resources
 from pipeline.contract.records import VoiceMetadata
-from pipeline.domain import sessions, voice_changes, voice_consents, voice_names, voices
+from pipeline.domain import kept_consent, sessions, voice_changes, voice_names, voices
 from pipeline.errors import InvalidAudio, InvalidInput, NameTaken, NotFound, TooLarge, Unavailable
 from pipeline.ids import Owner
 
@@ -122,8 +122,7 @@ async def _consent(resources: Resources, owner: Owner, id_or_text: str) -> tuple
     """Return the text and the recording of a stored consent, or the given text without a recording."""
     if not _CONSENT_ID.fullmatch(id_or_text):
         return voice_names.check_consent(id_or_text), None
-    stored = await voice_consents.get(resources, owner, id_or_text)
-    return stored.words, await voice_consents.recording_of(resources, stored)
+    return await kept_consent.copy_of_recorded(resources, owner, id_or_text)
 
 
 def _view(voice: VoiceMetadata) -> VoiceView:

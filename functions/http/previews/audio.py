@@ -9,13 +9,13 @@ from fastapi import Query, Response
 from functions.http.parameters.ranges import FileRequest
 from functions.http.responses.files import UnsatisfiableRange, http_date, read_file
 from functions.http.services import Services
-from functions.previews.urls import audio_url
 from pipeline.access.owners import owns
 from pipeline.audio.output_formats import FORMATS, FormatName, OutputFormat, transcode
 from pipeline.audio.wav import WAV
 from pipeline.clients.resources import Resources
 from pipeline.clients.storage import ObjectInfo, StoredObject
 from pipeline.contract import layout, records, retention
+from pipeline.contract.layout import audio_url
 from pipeline.domain import jobs, presigned_urls
 from pipeline.domain.presigned_urls import DISPOSITION
 from pipeline.errors import NotFound, NotReady, TooLarge

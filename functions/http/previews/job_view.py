@@ -2,8 +2,8 @@
 
 from pydantic import BaseModel, Field
 
-from functions.previews.urls import audio_url
 from pipeline.clients.resources import Resources
+from pipeline.contract.layout import audio_url
 from pipeline.contract.records import Failed, Timings, UtcSeconds
 from pipeline.domain import jobs, presigned_urls
 

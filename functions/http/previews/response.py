@@ -25,11 +25,11 @@ from functions.http.services import Services
 from functions.previews.completion_waiters import Waiter
 from functions.previews.received_audio import ReceivedAudio
 from functions.previews.requests import queued
-from functions.previews.urls import audio_url
 from pipeline import deadlines
 from pipeline.audio.output_formats import OutputFormat
 from pipeline.clients.storage import NewObject
 from pipeline.contract import layout, retention
+from pipeline.contract.layout import audio_url
 from pipeline.contract.messages.completions import Completion
 from pipeline.contract.records import Failed, Request
 from pipeline.domain import jobs

@@ -11,7 +11,8 @@ from functions.http.services import Services
 from functions.previews.completion_waiters import Waiter
 from functions.previews.received_audio import ReceivedAudio
 from pipeline import deadlines
-from pipeline.audio.output_formats import Encoder, OutputFormat, encoder, read_wav
+from pipeline.audio.output_formats import Encoder, OutputFormat, encoder
+from pipeline.audio.wav import read_wav
 from pipeline.clients.resources import Resources
 from pipeline.contract import layout
 from pipeline.contract.records import Succeeded

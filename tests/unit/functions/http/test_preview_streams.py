@@ -10,8 +10,8 @@ from structlog.testing import capture_logs
 
 from functions.http.application import create_app, serve_with
 from functions.previews.completion_waiters import CompletionWaiters
-from pipeline.audio.output_formats import streamed_wav_header
 from pipeline.audio.reference_audio import encode_wav
+from pipeline.audio.wav import streamed_wav_header
 from pipeline.contract import layout, retention
 from pipeline.contract.messages.completions import Completion
 from pipeline.contract.messages.queue_messages import parse_queue_message

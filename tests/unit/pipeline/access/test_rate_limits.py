@@ -329,7 +329,7 @@ async def test_the_voice_too_many_is_refused() -> None:
         await here.voices.put(f"{layout.VOICES}{name}/metadata.json", b"{}", "application/json")
     await check_quota(here.resources, "alice")
     await here.voices.put(f"{layout.voices('alice')}zoe/metadata.json", b"{}", "application/json")
-    await check_quota(here.resources, "alice", besides="zoe")
+    await check_quota(here.resources, "alice", except_for="zoe")
     with pytest.raises(TooMany, match="Limit of 2 saved voices") as caught:
         await check_quota(here.resources, "alice")
     assert caught.value.quota_status == QuotaStatus("voices", 2, 0)

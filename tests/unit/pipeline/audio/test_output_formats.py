@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import soundfile as sf
 
-from pipeline.audio.output_formats import FORMATS, FormatName, encoder, streamed_wav_header, transcode
+from pipeline.audio.output_formats import FORMATS, FormatName, encoder, transcode
 from pipeline.audio.reference_audio import Samples, encode_wav
+from pipeline.audio.wav import streamed_wav_header
 from tests.support.speech import voice
 
 RATE = 24_000

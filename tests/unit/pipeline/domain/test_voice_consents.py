@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.audio.reference_audio import encoded
 from pipeline.contract import layout
-from pipeline.domain import voice_changes, voice_consents
+from pipeline.domain import kept_consent, voice_changes, voice_consents
 from pipeline.domain.voice_consents import StoredConsent
 from pipeline.errors import InvalidInput, NotFound
 from pipeline.ids import Owner
@@ -63,14 +63,14 @@ async def test_a_consent_expires_as_an_upload_does() -> None:
 async def test_a_voice_keeps_its_consent_until_it_is_deleted() -> None:
     fakes = FakeService()
     stored, session_id = await recorded(fakes), await fakes.session()
-    recording = await voice_consents.recording_of(fakes.resources, stored)
+    text, recording = await kept_consent.copy_of_recorded(fakes.resources, None, stored.consent_id)
     saved = await voice_changes.save(
-        fakes.resources, None, session_id, "Nova", consent=stored.words, consent_recording=recording
+        fakes.resources, None, session_id, "Nova", consent=text, consent_recording=recording
     )
     await voice_consents.delete(fakes.resources, None, stored.consent_id)
     assert saved.consent is not None
     assert saved.consent.text == "I agree."
-    assert fakes.voices.objects[layout.voice_files(saved).consent_audio].body == recording
+    assert fakes.voices.objects[layout.voice_files(saved).kept_consent_audio].body == recording
     await voice_changes.delete(fakes.resources, None, "nova")
     assert fakes.voice_keys() == []
 

@@ -13,7 +13,7 @@ from pipeline.audio.reference_audio import encoded
 from pipeline.clients.storage import JSON
 from pipeline.contract import layout
 from pipeline.contract.messages.queue_messages import parse_queue_message
-from pipeline.contract.records import Consent, Source, VoiceMetadata
+from pipeline.contract.records import KeptConsent, Source, VoiceMetadata
 from pipeline.domain import jobs, sessions, voice_changes, voice_renaming, voices
 from pipeline.errors import Expired, InvalidInput, NameTaken, NotFound, Unavailable
 from tests.support.fake_service import PROMPT, Crash, FakeService, reference_recording
@@ -81,7 +81,7 @@ async def test_a_voice_without_transcription_or_embedding() -> None:
 async def test_the_words_of_consent_are_kept_with_the_voice_and_their_time() -> None:
     fakes = FakeService()
     saved = await voice_changes.save(fakes.resources, None, await fakes.session(), "Nova", consent=" I agree. ")
-    assert saved.consent == Consent(text="I agree.", given_at=fakes.time())
+    assert saved.consent == KeptConsent(text="I agree.", given_at=fakes.time())
     assert stored(fakes, "nova").consent == saved.consent
     assert (
         await voice_changes.save(fakes.resources, None, await fakes.session(), "Ann", consent=" ")
