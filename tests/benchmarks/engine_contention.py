@@ -84,7 +84,7 @@ async def tiny_engine() -> AsyncIterator[QwenEngine]:
         checkpoint = tiny_checkpoint.build(Path(folder))
         settings = Settings.model_validate({"tts_backend": "qwen", "qwen_tts_model_id": str(checkpoint)})
         model = open_model(settings)
-        model.__dict__["speech"] = never_ending(model.speech)
+        model.__dict__["network"] = never_ending(model.network)
         engine = QwenEngine(lambda: model, capacity=IN_FLIGHT, model="tiny")
         engine.warm_up()
         yield engine

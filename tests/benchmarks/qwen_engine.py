@@ -23,8 +23,8 @@ from typing import Any
 import torch
 
 from gpu_runner.engines.qwen.checkpoint.loading import open_model
+from gpu_runner.engines.qwen.checkpoint.model import Model
 from gpu_runner.engines.qwen.engine import QwenEngine
-from gpu_runner.engines.qwen.model import Model
 from pipeline.settings import Settings
 from tests.benchmarks import qwen_faster, qwen_load, qwen_stages
 from tests.qwen import tiny_checkpoint
@@ -55,7 +55,7 @@ class Bench:
             tiny_checkpoint.build(self.checkpoint, SIZES[self.sizes], dtype=dtype)
         settings = Settings(qwen_tts_model_id=str(self.checkpoint), device=self.device)
         model = open_model(settings)
-        model.__dict__["speech"] = never_ending(model.speech)
+        model.__dict__["network"] = never_ending(model.network)
         return model
 
     @cached_property

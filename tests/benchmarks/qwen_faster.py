@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from gpu_runner.engines.qwen.checkpoint.model import FRAME_SAMPLES, FRAMES_PER_SECOND
 from gpu_runner.engines.qwen.engine import QwenEngine
-from gpu_runner.engines.qwen.model import FRAME_SAMPLES, FRAMES_PER_SECOND
 from tests.benchmarks.qwen_load import TEXT, Size, voices
 
 ROOT = Path(__file__).parents[2]

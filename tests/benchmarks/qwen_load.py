@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from gpu_runner.engines import Finished, Piece, Reference, Utterance
+from gpu_runner.engines.qwen.checkpoint.model import FRAMES_PER_SECOND, SAMPLE_RATE
 from gpu_runner.engines.qwen.engine import QwenEngine
-from gpu_runner.engines.qwen.model import FRAMES_PER_SECOND, SAMPLE_RATE
 from gpu_runner.engines.qwen.prompts import QwenPrompt
 from pipeline.audio.reference_audio import Recording
 from pipeline.contract.records import Options

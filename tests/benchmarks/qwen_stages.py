@@ -15,15 +15,15 @@ from torch.autograd import DeviceType  # type: ignore[attr-defined]
 from torch.profiler import ProfilerActivity, profile
 
 from gpu_runner.engines import Finished, Utterance
+from gpu_runner.engines.qwen.checkpoint.model import FRAMES_PER_SECOND, Model
+from gpu_runner.engines.qwen.decoder import CHUNK
 from gpu_runner.engines.qwen.engine import QwenEngine
-from gpu_runner.engines.qwen.model import FRAMES_PER_SECOND, Model
 from gpu_runner.engines.qwen.network import frame
-from gpu_runner.engines.qwen.network.frame import Bucket, make_frame
+from gpu_runner.engines.qwen.network.frame import FrameSize, make_frame
 from gpu_runner.engines.qwen.network.graphs import EagerRunner, GraphRunner, Runner
 from gpu_runner.engines.qwen.network.kernels import kernels_for
 from gpu_runner.engines.qwen.network.precision import float32_as, signal_to_noise
 from gpu_runner.engines.qwen.network.slots import allocate
-from gpu_runner.engines.qwen.stages.decoding import CHUNK
 from pipeline.contract.records import Options
 from tests.benchmarks.qwen_load import TEXT, Size, clock, closed_loop, poisson, reference, utterances, voices
 from tests.qwen.forced import build_talker, error, given, logits_of_library, logits_of_ours
@@ -54,17 +54,17 @@ def codec(model: Model) -> Found:
     random = torch.Generator().manual_seed(1)
     codes = torch.randint(0, model.codebook_size, (1, 100, model.groups), generator=random).to(model.device)
     with float32_as("ieee"):
-        whole = model.codec.model.decoder(codes.transpose(1, 2))[:, 0]
-        state, waves = model.decoder.start(1), []
+        whole = model.speech_tokenizer.model.decoder(codes.transpose(1, 2))[:, 0]
+        state, waves = model.codec.start(1), []
         for start in range(0, 100, CHUNK):
             position = torch.full((1,), start, device=model.device)
-            wave, state = model.decoder.decode(codes[:, start : start + CHUNK], state, position)
+            wave, state = model.codec.decode(codes[:, start : start + CHUNK], state, position)
             waves.append(wave)
     noise = (torch.cat(waves, dim=1) - whole).pow(2).mean()
     chunked = float(10 * torch.log10(whole.pow(2).mean() / noise))
     found = {"chunked_snr_db": round(chunked, 1)}
     if model.device.type == "cuda":
-        found["tf32_snr_db"] = round(signal_to_noise(model.decoder), 1)
+        found["tf32_snr_db"] = round(signal_to_noise(model.codec), 1)
     return found
 
 
@@ -81,13 +81,13 @@ def prompts(engine: QwenEngine, size: Size) -> Found:
 
 def operations(model: Model) -> Found:
     """How many kernels a frame has, and how often the host waits within a frame."""
-    slots = allocate(model.speech, 1, LENGTH)
-    bucket = Bucket(1, LENGTH, few=True)
+    slots = allocate(model.network, 1, LENGTH)
+    size = FrameSize(1, LENGTH, few=True)
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if model.device.type == "cuda" else [])]
     with torch.inference_mode():
-        make_frame(model.speech, slots, bucket)
+        make_frame(model.network, slots, size)
         with profile(activities=activities) as profiled:
-            make_frame(model.speech, slots, bucket)
+            make_frame(model.network, slots, size)
     events = profiled.events() or []
     on_device = [event for event in events if event.device_type == DeviceType.CUDA]
     syncs = [event for event in events if "Synchronize" in event.name or "_local_scalar_dense" in event.name]
@@ -100,21 +100,21 @@ def operations(model: Model) -> Found:
 @torch.inference_mode()
 def parts(model: Model, rows: int) -> Found:
     """How long the parts of a frame of so many rows take, in ms: each alone, replayed as a graph on a GPU."""
-    network, slots = model.speech, allocate(model.speech, rows, LENGTH)
+    network, slots = model.network, allocate(model.network, rows, LENGTH)
     slots.running.fill_(True)
     slots.cap.fill_(800)
-    bucket, runner = Bucket(rows, LENGTH, few=True), _runner(model)
+    size, runner = FrameSize(rows, LENGTH, few=True), _runner(model)
     hidden = slots.token.clone()
     first = torch.zeros(rows, dtype=torch.long, device=model.device)
     numbers = torch.full((rows, network.groups), 0.5, dtype=torch.float64, device=model.device)
     codes = torch.zeros(rows, CHUNK, network.groups, dtype=torch.long, device=model.device)
-    states, positions = model.decoder.start(rows), torch.zeros(rows, dtype=torch.long, device=model.device)
+    states, positions = model.codec.start(rows), torch.zeros(rows, dtype=torch.long, device=model.device)
     functions: dict[str, Callable[[], Any]] = {
-        "talker": lambda: frame._talk(network, slots, bucket),
-        "first_code": lambda: frame._choose_first(network, slots, bucket, hidden, numbers[:, :1]),
-        "predictor": lambda: frame._predict(network, slots, bucket, hidden, first, numbers),
-        "frame": lambda: make_frame(network, slots, bucket),
-        "codec_of_4_frames": lambda: model.decoder.decode(codes, states, positions),
+        "talker": lambda: frame._talk(network, slots, size),
+        "first_code": lambda: frame._choose_first(network, slots, size, hidden, numbers[:, :1]),
+        "predictor": lambda: frame._predict(network, slots, size, hidden, first, numbers),
+        "frame": lambda: make_frame(network, slots, size),
+        "codec_of_4_frames": lambda: model.codec.decode(codes, states, positions),
     }
     return {f"{name}_ms": _ms(runner, model, name, function) for name, function in functions.items()}
 

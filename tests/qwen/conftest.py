@@ -8,8 +8,8 @@ import torch
 
 from gpu_runner.engines import Reference
 from gpu_runner.engines.qwen.checkpoint.loading import open_model
+from gpu_runner.engines.qwen.checkpoint.model import SAMPLE_RATE, Model
 from gpu_runner.engines.qwen.engine import QwenEngine
-from gpu_runner.engines.qwen.model import SAMPLE_RATE, Model
 from gpu_runner.engines.qwen.prompts import QwenPrompt
 from pipeline.audio.reference_audio import Recording
 from pipeline.contract.records import Options
@@ -59,7 +59,7 @@ def model(settings: Settings) -> Model:
 @pytest.fixture
 def endless(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     """Speech that never ends by itself; random weights end when they like."""
-    monkeypatch.setitem(model.__dict__, "speech", never_ending(model.speech))
+    monkeypatch.setitem(model.__dict__, "network", never_ending(model.network))
 
 
 @pytest.fixture

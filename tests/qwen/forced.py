@@ -7,11 +7,11 @@ from torch import Tensor
 
 from gpu_runner.engines.qwen.checkpoint.loading import import_library
 from gpu_runner.engines.qwen.network import frame
-from gpu_runner.engines.qwen.network.buckets import Buckets
-from gpu_runner.engines.qwen.network.frame import Bucket
+from gpu_runner.engines.qwen.network.frame import FrameSize
+from gpu_runner.engines.qwen.network.graph_sizes import GraphSizes
 from gpu_runner.engines.qwen.network.kernels import PLAIN, Kernels
 from gpu_runner.engines.qwen.network.network import Network, pack_network
-from gpu_runner.engines.qwen.network.prefill import Inputs, Newcomer, fill, prefill, seat
+from gpu_runner.engines.qwen.network.prefill import PrefillBuffers, PrefillRow, fill_buffers, fill_slots, prefill
 from gpu_runner.engines.qwen.network.slots import allocate
 from tests.qwen import tiny_checkpoint
 from tests.qwen.stages import GREEDY
@@ -53,8 +53,8 @@ def logits_of_library(talker: Any, prompt: Tensor, codes: Tensor) -> tuple[Tenso
     predictor = talker.code_predictor
     tables = [talker.get_input_embeddings(), *predictor.get_input_embeddings()]
     embeds = torch.stack([table(codes[:, group]) for group, table in enumerate(tables)], dim=1)  # [F, G, D]
-    heard = torch.cat([prompt, embeds.sum(1)[None, :-1]], dim=1)
-    hidden = talker.model(inputs_embeds=heard, use_cache=False).last_hidden_state[0, PROMPT - 1 :]  # [F, D]
+    attended = torch.cat([prompt, embeds.sum(1)[None, :-1]], dim=1)
+    hidden = talker.model(inputs_embeds=attended, use_cache=False).last_hidden_state[0, PROMPT - 1 :]  # [F, D]
     tokens = torch.cat([hidden[:, None], embeds[:, :-1]], dim=1)
     outputs = predictor.model(inputs_embeds=predictor.small_to_mtp_projection(tokens), use_cache=False)
     others = [head(outputs.last_hidden_state[:, group]) for group, head in enumerate(predictor.lm_head, start=1)]
@@ -65,15 +65,15 @@ def logits_of_library(talker: Any, prompt: Tensor, codes: Tensor) -> tuple[Tenso
 def logits_of_ours(talker: Any, prompt: Tensor, codes: Tensor, kernels: Kernels = PLAIN) -> tuple[Tensor, Tensor]:
     """Return the same, one frame at a time in a slot."""
     network = pack_network(talker, LENGTH, kernels)
-    slots, buckets = allocate(network, 2, LENGTH), Buckets.for_eager(2, LENGTH)
-    inputs, numbers = Inputs(network, buckets), torch.zeros(FRAMES, network.groups)
-    newcomer = Newcomer(1, prompt[0], torch.zeros_like(prompt[0, :1]), GREEDY.numbers(), numbers, FRAMES)
-    fill(inputs, slots, [newcomer], 1, PROMPT - 1)
-    prefill(network, slots, inputs, 1, PROMPT - 1)
-    seat(slots, [newcomer], PROMPT - 1)
+    slots, sizes = allocate(network, 2, LENGTH), GraphSizes.for_eager(2, LENGTH)
+    buffers, numbers = PrefillBuffers(network, sizes), torch.zeros(FRAMES, network.groups)
+    new_row = PrefillRow(1, prompt[0], torch.zeros_like(prompt[0, :1]), GREEDY.numbers(), numbers, FRAMES)
+    fill_buffers(buffers, slots, [new_row], 1, PROMPT - 1)
+    prefill(network, slots, buffers, 1, PROMPT - 1)
+    fill_slots(slots, [new_row], PROMPT - 1)
     first, others = [], []
     for forced in codes:
-        hidden = frame._talk(network, slots, Bucket(2, LENGTH, few=True))
+        hidden = frame._talk(network, slots, FrameSize(2, LENGTH, few=True))
         first.append((hidden @ network.head.t())[1].float())
         others.append(_others(network, slots, hidden, forced))
         slots.token[1] = network.embed_frames(forced[None])[0]
@@ -85,9 +85,9 @@ def _others(network: Network, slots: Any, hidden: Tensor, forced: Tensor) -> Ten
     tokens = torch.stack([network.project(hidden), network.predictor_inputs[0][forced[:1]].expand(2, -1)], dim=1)
     tokens, logits = tokens.flatten(0, 1), []
     for group, head in enumerate(network.predictor_heads, start=1):
-        what = frame._first_pass(network, slots, 2) if group == 1 else frame._pass(network, slots, 2, group)
+        metadata = frame._first_pass(network, slots, 2) if group == 1 else frame._pass(network, slots, 2, group)
         outputs = network.predictor.run(
-            tokens, slots.predictor_layers.first(what.batch, what.length), what, network.kernels
+            tokens, slots.predictor_layers.first(metadata.batch, metadata.length), metadata, network.kernels
         )
         logits.append((outputs[-1:] @ head.t())[0].float())
         tokens = network.predictor_inputs[group][forced[group : group + 1]].expand(2, -1)
@@ -95,7 +95,7 @@ def _others(network: Network, slots: Any, hidden: Tensor, forced: Tensor) -> Ten
 
 
 def error(mine: tuple[Tensor, Tensor], expected: tuple[Tensor, Tensor]) -> float:
-    """Return the larger of the two root mean squares of what differs, in parts of the logits' own spread."""
+    """Return the larger root mean square of the differences, in standard deviations of the logits."""
     return max(
         float((one - other).pow(2).mean().sqrt() / other.std()) for one, other in zip(mine, expected, strict=True)
     )

@@ -7,22 +7,23 @@ from typing import Any
 import torch
 
 from gpu_runner.engines import Utterance
+from gpu_runner.engines.qwen.allocation import Stages, build_stages
+from gpu_runner.engines.qwen.checkpoint.model import LONGEST_SEQUENCE, Model
 from gpu_runner.engines.qwen.engine import QwenEngine
-from gpu_runner.engines.qwen.model import LONGEST_SEQUENCE, Model
-from gpu_runner.engines.qwen.network.buckets import Buckets
+from gpu_runner.engines.qwen.generator import Generator
+from gpu_runner.engines.qwen.job import Row
+from gpu_runner.engines.qwen.network.frame import Status
+from gpu_runner.engines.qwen.network.graph_sizes import GraphSizes
 from gpu_runner.engines.qwen.network.graphs import EagerRunner
 from gpu_runner.engines.qwen.network.network import Network
-from gpu_runner.engines.qwen.network.sampling import Choice, Sampling
+from gpu_runner.engines.qwen.network.sampling import Sampling
 from gpu_runner.engines.qwen.network.slots import Slots, allocate
 from gpu_runner.engines.qwen.prompts import QwenPrompt
-from gpu_runner.engines.qwen.rows import Row
-from gpu_runner.engines.qwen.stages.allocation import Plan, Stages, build_stages
-from gpu_runner.engines.qwen.stages.generator import Generator
 from tests.support.engines import Heard, Listener
 
-GREEDY = Sampling(Choice(0, 50, 1.0), Choice(0, 50, 1.0), 1.05)
-DRAWN = Sampling(Choice(0.9, 50, 1.0), Choice(0.9, 50, 1.0), 1.05)
-WIDE = Sampling(Choice(0.9, 0, 0.9), Choice(0.9, 50, 0.8), 1.05)
+GREEDY = Sampling(temperature=0, subtalker_temperature=0)
+DRAWN = Sampling()
+WIDE = Sampling(top_k=0, top_p=0.9, subtalker_top_p=0.8)
 
 AllocateStages = Callable[[Model, int], Stages]
 
@@ -66,9 +67,8 @@ def allocating(
     """Allocate stages on runners of one's own."""
 
     def build(model: Model, rows: int) -> Stages:
-        planned = Plan(rows, LONGEST_SEQUENCE, rows + 4)
-        buckets = (Buckets.for_graphs if graphs else Buckets.for_eager)(rows, LONGEST_SEQUENCE)
-        return build_stages(model, planned, buckets, codes or EagerRunner(), samples or EagerRunner(), lag=lag)
+        sizes = (GraphSizes.for_graphs if graphs else GraphSizes.for_eager)(rows, LONGEST_SEQUENCE)
+        return build_stages(model, rows, sizes, codes or EagerRunner(), samples or EagerRunner(), lag=lag)
 
     return build
 
@@ -113,22 +113,22 @@ class Spoken:
         self, model: Model, *, slots: int = 4, length: int = 512, lag: int = 0, graphs: bool = False
     ) -> None:
         self.model = model
-        self.slots: Slots = allocate(model.speech, slots, length)
+        self.slots: Slots = allocate(model.network, slots, length)
         self.runner = FakeGraphs() if graphs else EagerRunner()
-        shapes = Buckets.for_graphs if graphs else Buckets.for_eager
-        self.generator = Generator(model.speech, self.slots, self.runner, shapes(slots, length), lag=lag)
-        self.ends: dict[str, str] = {}
+        shapes = GraphSizes.for_graphs if graphs else GraphSizes.for_eager
+        self.generator = Generator(model.network, self.slots, self.runner, shapes(slots, length), lag=lag)
+        self.statuses: dict[str, int] = {}
 
     def admit(self, *rows: Row) -> None:
         with torch.inference_mode():
-            self.generator.admit([(one, self.generator.read(self.model, one)) for one in rows])
+            self.generator.admit([(one, self.generator.embed(self.model, one)) for one in rows])
 
     def advance(self) -> None:
         with torch.inference_mode():
-            for progress in self.generator.advance():
-                if progress.end is not None:
-                    self.ends[progress.row.job_id] = progress.end.value
-                    self.generator.release(progress.row)
+            for done, status in self.generator.step():
+                if status != Status.RUNNING:
+                    self.statuses[done.job_id] = status
+                    self.generator.release(done)
 
     def finish(self) -> None:
         while self.generator.rows:

@@ -9,8 +9,8 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from gpu_runner.engines import Utterance
+from gpu_runner.engines.qwen.checkpoint.model import FRAME_SAMPLES, Model
 from gpu_runner.engines.qwen.engine import QwenEngine
-from gpu_runner.engines.qwen.model import FRAME_SAMPLES, Model
 from gpu_runner.engines.qwen.prompts import QwenPrompt
 from tests.qwen.conftest import greedy
 from tests.support.engines import speak
@@ -27,7 +27,7 @@ def codes(model: Model) -> torch.Tensor:
 @pytest.fixture(scope="module")
 def whole(model: Model, codes: torch.Tensor) -> torch.Tensor:
     with torch.inference_mode():
-        wave: torch.Tensor = model.codec.model.decoder(codes.transpose(1, 2))[:, 0]
+        wave: torch.Tensor = model.speech_tokenizer.model.decoder(codes.transpose(1, 2))[:, 0]
     return wave
 
 
@@ -38,10 +38,10 @@ def noise(mine: torch.Tensor, expected: torch.Tensor) -> float:
 
 def decode(model: Model, codes: torch.Tensor, chunks: list[int]) -> torch.Tensor:
     position = torch.zeros(len(codes), dtype=torch.long)
-    state, waves = model.decoder.start(len(codes)), []
+    state, waves = model.codec.start(len(codes)), []
     with torch.inference_mode():
         for chunk in codes.split(chunks, dim=1):
-            wave, state = model.decoder.decode(chunk, state, position)
+            wave, state = model.codec.decode(chunk, state, position)
             waves.append(wave)
             position = position + chunk.shape[1]
     return torch.cat(waves, dim=1)
@@ -69,18 +69,16 @@ def test_less_context_than_the_window_would_be_heard(
     model: Model, codes: torch.Tensor, whole: torch.Tensor
 ) -> None:
     with torch.inference_mode():
-        short = model.codec.model.decoder.chunked_decode(codes.transpose(1, 2), 40, 25)[:, 0]
+        short = model.speech_tokenizer.model.decoder.chunked_decode(codes.transpose(1, 2), 40, 25)[:, 0]
     assert noise(short, whole) > -60
 
 
 @pytest.mark.parametrize("frames", [1, 16, 80])
 def test_a_reference_is_remembered_without_being_decoded(model: Model, codes: torch.Tensor, frames: int) -> None:
     after = slice(frames, frames + 20)
-    decoder = model.decoder
+    decoder = model.codec
     with torch.inference_mode():
-        _, state = model.decoder.decode(
-            codes[:1, :frames], model.decoder.start(1), torch.zeros(1, dtype=torch.long)
-        )
+        _, state = model.codec.decode(codes[:1, :frames], model.codec.start(1), torch.zeros(1, dtype=torch.long))
         expected, _ = decoder.decode(codes[:1, after], state, torch.tensor([frames]))
         remembered = decoder.remember(codes[0, :frames])[None]
         mine, _ = decoder.decode(codes[:1, after], remembered, torch.tensor([frames]))
@@ -90,7 +88,7 @@ def test_a_reference_is_remembered_without_being_decoded(model: Model, codes: to
 def test_rows_of_different_ages_are_decoded_together(
     model: Model, codes: torch.Tensor, whole: torch.Tensor
 ) -> None:
-    decoder = model.decoder
+    decoder = model.codec
     with torch.inference_mode():
         old = decoder.remember(codes[0, :90])
         states, positions = torch.stack([old, decoder.start(1)[0]]), torch.tensor([90, 0])
@@ -102,7 +100,7 @@ def test_rows_of_different_ages_are_decoded_together(
 def test_codes_that_are_none_do_no_harm(model: Model) -> None:
     wild = torch.full((1, 4, model.groups), 10**6)
     with torch.inference_mode():
-        wave, _ = model.decoder.decode(wild, model.decoder.start(1), torch.zeros(1, dtype=torch.long))
+        wave, _ = model.codec.decode(wild, model.codec.start(1), torch.zeros(1, dtype=torch.long))
     assert wave.isfinite().all()
 
 
@@ -117,8 +115,8 @@ def test_the_state_after_a_reference_comes_with_the_voice(
 
     with torch.inference_mode():
         assert prompt.codes is not None
-        expected = model.decoder.remember(prompt.codes)
-        monkeypatch.setattr(model.decoder, "remember", remember)
+        expected = model.codec.remember(prompt.codes)
+        monkeypatch.setattr(model.codec, "remember", remember)
         assert prompt.state is not None
         assert torch.equal(prompt.state, expected)
     assert len(speak(engine, Utterance("a", "Hi.", prompt, greedy()))["a"].samples) > 0

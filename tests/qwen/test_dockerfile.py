@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from gpu_runner.engines.qwen.checkpoint import weights
-from gpu_runner.engines.qwen.checkpoint.loading import import_library
+from gpu_runner.engines.qwen.checkpoint.loading import warm_up_library
 from pipeline.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -143,8 +143,8 @@ def test_every_setting_of_the_image_is_one() -> None:
 
 def test_what_is_run_to_warm_the_caches_runs() -> None:
     (warming,) = (json.loads(line)[2] for line in instructions("RUN", "runtime") if line.startswith("["))
-    assert warming.endswith("import_library().warm_up()")
-    import_library().warm_up()
+    assert warming.endswith("warm_up_library()")
+    warm_up_library()
 
 
 def test_the_python_is_one_that_is_supported() -> None:

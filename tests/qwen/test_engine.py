@@ -13,8 +13,8 @@ import torch
 from gpu_runner.engines import CannotLoad, Engine, EngineLost, Piece, Reproducible, Utterance
 from gpu_runner.engines.qwen import job as job_module
 from gpu_runner.engines.qwen import load
+from gpu_runner.engines.qwen.checkpoint.model import FRAME_SAMPLES, SAMPLE_RATE, Model
 from gpu_runner.engines.qwen.engine import QwenEngine
-from gpu_runner.engines.qwen.model import FRAME_SAMPLES, SAMPLE_RATE, Model
 from gpu_runner.engines.qwen.prompts import QwenPrompt
 from gpu_runner.engines.qwen.text import parts_of
 from pipeline.contract.records import Options
@@ -165,7 +165,7 @@ def test_a_reference_that_leaves_no_room_for_the_text_is_refused(
 ) -> None:
     assert in_context.codes is not None
     endless = dataclasses.replace(in_context, codes=in_context.codes.repeat(50, 1))
-    with pytest.raises(InvalidInput, match=r"recording has 128 s, and with this text the model can hear \d+ s"):
+    with pytest.raises(InvalidInput, match=r"recording has 128 s. With this text the model accepts at most \d+ s"):
         engine.admit(Utterance("a", LONG, endless, Options()))
 
 
@@ -222,7 +222,7 @@ def test_after_an_out_of_memory_rows_go_on_fewer_at_a_time_and_nobody_hears_of_i
     expected = speak(engine, *utterances)
     short = failing(model, *[None] * 6, out_of_memory(), *[None] * 4, out_of_memory(), after=after)
     done = speak_at_once(short, *utterances)
-    assert short.rows_at_a_time == 1
+    assert short.max_rows == 1
     for name in "abcd":
         assert alike(done[name], expected[name])
 
@@ -234,7 +234,7 @@ def test_rows_that_find_no_memory_for_their_prompts_wait(
     expected = speak(engine, *utterances)
     short = failing(model, out_of_memory())
     done = speak_at_once(short, *utterances)
-    assert short.rows_at_a_time < 4
+    assert short.max_rows < 4
     for name in "abcd":
         assert alike(done[name], expected[name])
 
@@ -249,10 +249,10 @@ def test_what_does_not_fit_even_alone_fails_alone(model: Model, x_vector: QwenPr
 def test_the_batch_grows_again_when_memory_suffices(
     model: Model, x_vector: QwenPrompt, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gpu_runner.engines.qwen.stages.scheduler.GROW_AFTER", 2)
+    monkeypatch.setattr("gpu_runner.engines.qwen.scheduler.GROW_AFTER", 2)
     engine = failing(model, None, out_of_memory())
     speak(engine, *[Utterance(name, "Hi.", x_vector, greedy(max_seconds=1)) for name in "abcdefgh"])
-    assert engine.rows_at_a_time == 4
+    assert engine.max_rows == 4
 
 
 def test_samples_are_made_for_fewer_at_a_time_when_memory_is_short(
@@ -324,20 +324,20 @@ def test_warnings_of_the_voice_come_with_every_preview(engine: QwenEngine, x_vec
 
 @pytest.mark.parametrize("text", ["", "  \n", "<|im_end|><tts_pad>", "…!?", "\x00\x01"])
 def test_nothing_to_say_is_refused_and_others_go_on(engine: QwenEngine, x_vector: QwenPrompt, text: str) -> None:
-    with pytest.raises(InvalidInput, match="nothing that can be spoken"):
+    with pytest.raises(InvalidInput, match="contains nothing that can be spoken"):
         engine.admit(Utterance("bad", text, x_vector, greedy()))
     assert set(speak(engine, Utterance("good", "Hi.", x_vector, greedy()))) == {"good"}
 
 
 def test_a_language_that_the_model_was_not_taught_is_refused(engine: QwenEngine, x_vector: QwenPrompt) -> None:
     options = Options.model_construct(language="Klingon")
-    with pytest.raises(InvalidInput, match="does not speak Klingon; it speaks Auto, Chinese, English"):
+    with pytest.raises(InvalidInput, match="does not speak Klingon, only Auto, Chinese, English"):
         engine.admit(Utterance("bad", "nuqneH", x_vector, options))
 
 
 def test_a_prompt_of_another_model_is_refused(engine: QwenEngine, x_vector: QwenPrompt) -> None:
     other = dataclasses.replace(x_vector, identity=dataclasses.replace(x_vector.identity, model="other"))
-    with pytest.raises(InvalidInput, match="not this model's"):
+    with pytest.raises(InvalidInput, match="belongs to another model"):
         engine.admit(Utterance("bad", "Hi.", other, greedy()))
 
 
@@ -376,8 +376,8 @@ def test_a_model_that_can_not_speak_does_not_start(
 ) -> None:
     monkeypatch.setattr("gpu_runner.engines.qwen.open_model", lambda _: model)
     errors = iter([out_of_memory()])
-    monkeypatch.setattr("gpu_runner.engines.qwen.stages.allocation.EagerRunner", lambda: FailingRunner(errors))
-    with pytest.raises(CannotLoad, match="can't speak: There is too little memory"):
+    monkeypatch.setattr("gpu_runner.engines.qwen.allocation.EagerRunner", lambda: FailingRunner(errors))
+    with pytest.raises(CannotLoad, match="can't synthesize: The device has too little memory"):
         load(settings)
 
 
@@ -385,15 +385,15 @@ def test_too_little_memory_for_a_single_row_does_not_start(
     settings: Settings, model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("gpu_runner.engines.qwen.open_model", lambda _: model)
-    monkeypatch.setattr("gpu_runner.engines.qwen.stages.allocation.free_memory", lambda device: 1 << 20)
-    with pytest.raises(CannotLoad, match=r"cpu has 0.00 GiB free after loading the model, and speaking one text"):
+    monkeypatch.setattr("gpu_runner.engines.qwen.allocation.free_memory", lambda device: 1 << 20)
+    with pytest.raises(CannotLoad, match=r"cpu has 0.00 GiB free after loading the model, and one text needs"):
         load(settings)
 
 
 def test_there_are_as_many_slots_as_memory_allows(
     model: Model, x_vector: QwenPrompt, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gpu_runner.engines.qwen.stages.allocation.free_memory", lambda device: 48 << 20)
+    monkeypatch.setattr("gpu_runner.engines.qwen.allocation.free_memory", lambda device: 48 << 20)
     engine = QwenEngine(lambda: model, capacity=8, model="tiny")
     assert engine.stages.generator.free == 2
     done = speak(engine, *[Utterance(name, "Hi.", x_vector, greedy()) for name in "abcde"])
@@ -409,7 +409,7 @@ def resident_bytes() -> int:
 def test_memory_does_not_creep_over_a_thousand_utterances(
     model: Model, x_vector: QwenPrompt, in_context: QwenPrompt, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(model.__dict__, "speech", ending_at_once(model.speech))
+    monkeypatch.setitem(model.__dict__, "network", ending_at_once(model.network))
     engine = QwenEngine(lambda: model, capacity=16, model="tiny")
     numbers = itertools.count()
 

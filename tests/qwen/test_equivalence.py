@@ -13,9 +13,10 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from gpu_runner.engines.qwen.model import FRAME_SAMPLES, Model
+from gpu_runner.engines.qwen.checkpoint.model import FRAME_SAMPLES, Model
+from gpu_runner.engines.qwen.job import Row
+from gpu_runner.engines.qwen.network.frame import Status
 from gpu_runner.engines.qwen.prompts import QwenPrompt
-from gpu_runner.engines.qwen.rows import Row
 from tests.qwen.stages import DRAWN, WIDE, Spoken, row, speak_rows
 
 LONG = "A text with many more words than the reference has frames, so that it is read while it is spoken."
@@ -99,7 +100,8 @@ def test_alone(
     mine = rows_of(model, request)[number]
     spoken = speak_rows(model, mine)
     assert mine.codes == expected[CASES[number]]
-    assert spoken.ends[mine.job_id] == ("capped" if len(mine.codes) == CAP else "spoken")
+    capped = len(mine.codes) == CAP
+    assert spoken.statuses[mine.job_id] == (Status.LENGTH_CAPPED if capped else Status.STOPPED)
 
 
 def test_some_end_by_themselves_and_some_do_not(expected: dict[tuple[str, str, str], list[list[int]]]) -> None:
@@ -222,8 +224,8 @@ def test_samples_are_those_of_the_library(model: Model, library: Any, long_refer
     codes = torch.randint(0, model.codebook_size, (40, model.groups), generator=torch.Generator().manual_seed(1))
     whole, _ = library.model.speech_tokenizer.decode([{"audio_codes": torch.cat([long_reference.codes, codes])}])
     with torch.inference_mode():
-        state = model.decoder.remember(long_reference.codes)[None]
+        state = model.codec.remember(long_reference.codes)[None]
         position = torch.tensor([len(long_reference.codes)])
-        mine, _ = model.decoder.decode(codes[None], state, position)
+        mine, _ = model.codec.decode(codes[None], state, position)
     theirs = torch.from_numpy(whole[0])[len(long_reference.codes) * FRAME_SAMPLES :]
     assert (mine[0] - theirs).pow(2).mean() < 1e-6 * theirs.pow(2).mean()  # -60 dB

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from gpu_runner.engines.qwen.model import Model
-from gpu_runner.engines.qwen.network.buckets import PREFILL_TOKENS, Buckets
-from gpu_runner.engines.qwen.network.frame import Bucket, make_frame
+from gpu_runner.engines.qwen.checkpoint.model import Model
+from gpu_runner.engines.qwen.network.frame import FrameSize, Status, make_frame
+from gpu_runner.engines.qwen.network.graph_sizes import PREFILL_TOKENS, GraphSizes
 from gpu_runner.engines.qwen.network.network import LEAST_FRAMES, Network
 from gpu_runner.engines.qwen.network.slots import allocate
 from gpu_runner.engines.qwen.prompts import QwenPrompt
@@ -61,7 +61,7 @@ def in_frame(model: Model, x_vector: QwenPrompt) -> Callable[..., Operations]:
         spoken = Spoken(model, length=256)
         spoken.admit(*[row(model, x_vector, str(number), sampling=sampling) for number in range(rows)])
         with torch.no_grad(), Operations() as operations:
-            make_frame(model.speech, spoken.slots, Bucket(rows, 256, few=sampling.few_are_enough))
+            make_frame(model.network, spoken.slots, FrameSize(rows, 256, few=sampling.few_are_enough))
         counted: Operations = operations
         return counted
 
@@ -99,7 +99,7 @@ def shallow(network: Network) -> Network:
 @pytest.mark.filterwarnings("ignore")  # of torch itself
 @pytest.mark.parametrize("few", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_a_frame_is_one_graph(model: Model, few: bool) -> None:
-    network = shallow(model.speech)
+    network = shallow(model.network)
     slots, same = allocate(network, 2, 256), allocate(network, 2, 256)
     for one in (slots, same):
         one.running.fill_(True)
@@ -108,8 +108,8 @@ def test_a_frame_is_one_graph(model: Model, few: bool) -> None:
     graph = torch.compile(make_frame, fullgraph=True, backend="eager", dynamic=False)
     with torch.no_grad():
         for _ in range(3):
-            graph(network, slots, Bucket(2, 256, few))
-            make_frame(network, same, Bucket(2, 256, few))
+            graph(network, slots, FrameSize(2, 256, few))
+            make_frame(network, same, FrameSize(2, 256, few))
             assert torch.equal(slots.report, same.report)
     torch._dynamo.reset()
 
@@ -117,9 +117,9 @@ def test_a_frame_is_one_graph(model: Model, few: bool) -> None:
 def test_the_end_is_not_before_two_frames(
     model: Model, x_vector: QwenPrompt, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(model.__dict__, "speech", ending_at_once(model.speech))
+    monkeypatch.setitem(model.__dict__, "network", ending_at_once(model.network))
     mine = row(model, x_vector)
-    assert speak_rows(model, mine).ends == {mine.job_id: "spoken"}
+    assert speak_rows(model, mine).statuses == {mine.job_id: Status.STOPPED}
     assert len(mine.codes) == LEAST_FRAMES
 
 
@@ -127,7 +127,7 @@ def test_the_end_is_not_before_two_frames(
 @pytest.mark.parametrize("lag", [0, 1, 3])
 def test_a_cap_ends_what_does_not_end(model: Model, x_vector: QwenPrompt, lag: int) -> None:
     short, long = row(model, x_vector, "a", cap=3), row(model, x_vector, "b", cap=9)
-    assert speak_rows(model, short, long, lag=lag).ends == {"a": "capped", "b": "capped"}
+    assert speak_rows(model, short, long, lag=lag).statuses == dict.fromkeys("ab", Status.LENGTH_CAPPED)
     assert (len(short.codes), len(long.codes)) == (3, 9)
 
 
@@ -139,7 +139,7 @@ def test_numbers_that_are_none_end_only_their_own_row_and_leave_nothing_behind(
     spoken = Spoken(model)
     spoken.admit(row(model, hostile, "bad"), good)
     spoken.advance()
-    assert spoken.ends == {"bad": "broken"}
+    assert spoken.statuses == {"bad": Status.NOT_FINITE}
     spoken.admit(next_one)
     assert next_one.slot == 0  # where the broken one was
     spoken.finish()
@@ -171,7 +171,7 @@ def test_only_captured_shapes_are_run(model: Model, x_vector: QwenPrompt, in_con
     spoken.admit(*rows[3:])
     spoken.finish()
     assert set(spoken.runner.runs) <= captured
-    assert {key.batch for key in spoken.runner.runs if isinstance(key, Bucket)} == {4, 6}
+    assert {key.batch for key in spoken.runner.runs if isinstance(key, FrameSize)} == {4, 6}
 
 
 @pytest.mark.parametrize(
@@ -186,13 +186,13 @@ def test_only_captured_shapes_are_run(model: Model, x_vector: QwenPrompt, in_con
     ],
 )
 def test_prompts_are_read_together_within_a_budget(lengths: list[int], shape: tuple[int, int] | None) -> None:
-    buckets = Buckets.for_graphs(128, 2048)
-    assert buckets.prefill(lengths) == shape
+    sizes = GraphSizes.for_graphs(128, 2048)
+    assert sizes.prefill(lengths) == shape
     assert shape is None or shape[0] == 1 or shape[0] * shape[1] <= PREFILL_TOKENS
-    assert shape is None or shape in buckets.prefills()
+    assert shape is None or shape in sizes.prefills()
 
 
-def test_buckets_reach_exactly_what_there_is() -> None:
-    buckets = Buckets.for_graphs(40, 2048)
-    assert buckets.frame_rows == [1, 2, 4, 8, 16, 32, 40]
-    assert buckets.frame_lengths == [256, 512, 1024, 2048]
+def test_graph_sizes_end_at_slots_and_length() -> None:
+    sizes = GraphSizes.for_graphs(40, 2048)
+    assert sizes.frame_rows == [1, 2, 4, 8, 16, 32, 40]
+    assert sizes.frame_lengths == [256, 512, 1024, 2048]

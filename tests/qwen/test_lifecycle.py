@@ -14,8 +14,8 @@ import pytest
 
 from gpu_runner.engines import EngineLost, Reference, Utterance
 from gpu_runner.engines.load import load_engine
+from gpu_runner.engines.qwen.checkpoint.model import Model
 from gpu_runner.engines.qwen.engine import QwenEngine
-from gpu_runner.engines.qwen.model import Model
 from gpu_runner.worker import run_worker
 from pipeline.audio import reference_audio
 from pipeline.clients.resources import Resources

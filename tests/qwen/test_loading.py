@@ -45,10 +45,10 @@ def test_what_was_asked_and_what_came_of_it_are_logged(checkpoint: Path) -> None
     with structlog.testing.capture_logs() as logs:
         model = open_model(using(checkpoint))
     placed = next(entry for entry in logs if entry["event"] == "placement resolved")
-    assert (placed["device_asked"], placed["device"]) == ("cpu", "cpu")
-    assert (placed["torch_dtype_asked"], placed["torch_dtype"]) == ("auto", "float32")
+    assert (placed["device_requested"], placed["device"]) == ("cpu", "cpu")
+    assert (placed["torch_dtype_requested"], placed["torch_dtype"]) == ("auto", "float32")
     loaded = next(entry for entry in logs if entry["event"] == "model loaded")
-    assert loaded["model_asked"] == str(checkpoint)
+    assert loaded["model_requested"] == str(checkpoint)
     assert loaded["revision"] == model.identity.revision == weights.fingerprint(checkpoint)
     assert torch.get_num_threads() == 1
 
@@ -59,7 +59,7 @@ def test_other_precisions_speak_and_leave_the_codec_alone(checkpoint: Path, dtyp
         engine = load(using(checkpoint, torch_dtype=dtype))
     model = engine.loaded
     assert next(model.talker.parameters()).dtype == getattr(torch, dtype)
-    assert {parameter.dtype for parameter in model.codec.model.parameters()} == {torch.float32}
+    assert {parameter.dtype for parameter in model.speech_tokenizer.model.parameters()} == {torch.float32}
     warned = [entry["event"] for entry in logs if entry["log_level"] == "warning"]
     assert any("float16 is known to break" in event for event in warned) == (dtype == "float16")
     prompt = engine.make_prompt(Reference(hum(200), SAID))
@@ -156,7 +156,7 @@ def test_bfloat16_without_hardware_is_warned_of(monkeypatch: pytest.MonkeyPatch)
     Gpu(monkeypatch, capability=(7, 5), builds=["sm_75"])
     with structlog.testing.capture_logs() as logs:
         devices.resolve(Settings(device="cuda", torch_dtype="bfloat16"))
-    assert any("has no bfloat16" in entry["event"] for entry in logs)
+    assert any("emulates bfloat16" in entry["event"] for entry in logs)
 
 
 def test_a_machine_without_gpu_uses_the_cpu_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,18 +170,18 @@ GPU_TROUBLE: dict[str, tuple[str, dict[str, Any], str]] = {
     "no driver": (
         "auto",
         {"available": False},
-        "driver is missing or too old for CUDA 13.0; install a newer driver",
+        "driver is missing or too old for CUDA 13.0. Install a newer driver",
     ),
     "no driver, asked": ("cuda", {"available": False}, "driver is missing or too old"),
-    "CPU build": ("auto", {"available": False, "cuda": None}, "is a build for the CPU; install the CUDA build"),
+    "CPU build": ("auto", {"available": False, "cuda": None}, "is a build for the CPU. Install the CUDA build"),
     "no GPU, asked": ("cuda:0", {"available": False, "present": False}, "this machine has no NVIDIA GPU"),
-    "too few": ("cuda:3", {"count": 2}, "there are 2 GPUs, cuda:0 to cuda:1"),
+    "too few": ("cuda:3", {"count": 2}, "choose one of cuda:0 to cuda:1"),
     "too new": ("auto", {"capability": (12, 1)}, "NVIDIA Test (sm_121) is not among the GPUs that torch"),
-    "too old": ("auto", {"capability": (6, 1)}, "install a torch build for sm_61"),
+    "too old": ("auto", {"capability": (6, 1)}, "Install a torch build for sm_61"),
     "broken": (
         "auto",
         {"error": "CUDA error: no kernel image\nmore"},
-        "does not work: CUDA error: no kernel image;",
+        "does not work: CUDA error: no kernel image.",
     ),
 }
 
@@ -248,7 +248,7 @@ def test_a_damaged_configuration(copy: Path) -> None:
 def test_a_model_of_another_kind(copy: Path) -> None:
     config = json.loads((copy / "config.json").read_text())
     (copy / "config.json").write_text(json.dumps(config | {"tts_model_type": "custom_voice"}))
-    assert "holds a custom_voice model" in cannot(using(copy))
+    assert "contains a custom_voice model" in cannot(using(copy))
 
 
 def test_weights_that_do_not_fit_the_configuration(copy: Path) -> None:
@@ -302,7 +302,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Change:
         monkeypatch.setattr(weights, what, call)
 
     answer("snapshot_download", LocalEntryNotFoundError("not cached"))
-    answer("_download", {"size": "2.5 GB", "to": "the cache"})
+    answer("_download_size", {"size": "2.5 GB", "to": "the cache"})
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     return answer
 
@@ -350,12 +350,12 @@ def test_offline_without_the_model(hub: Change, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_no_network(hub: Change) -> None:
-    hub("_download", ConnectionError("Failed to resolve the host\nmore"))
-    assert "can't be fetched: Failed to resolve the host; see to network" in cannot(using(PUBLISHED))
+    hub("_download_size", ConnectionError("Failed to resolve the host\nmore"))
+    assert "can't be downloaded: Failed to resolve the host. Check network" in cannot(using(PUBLISHED))
 
 
 def test_no_such_model(hub: Change) -> None:
-    hub("_download", RepositoryNotFoundError("404 Client Error.", response=None))
+    hub("_download_size", RepositoryNotFoundError("404 Client Error.", response=None))
     assert "is not on the hub" in cannot(using("someone/nothing"))
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from gpu_runner.engines.qwen.model import Model
+from gpu_runner.engines.qwen.checkpoint.model import Model
 from gpu_runner.engines.qwen.network.precision import choose_precision, float32_as
 from gpu_runner.engines.qwen.prompts import QwenPrompt
 from tests.qwen.conftest import SAID, MakePrompt
@@ -41,13 +41,13 @@ def test_tf32_is_chosen_where_it_is_not_heard(
     monkeypatch.setattr(Tensor, "to", lambda tensor, device: tensor)
     zeros = torch.zeros
     monkeypatch.setattr(torch, "zeros", lambda *shape, dtype, device: zeros(*shape, dtype=dtype))
-    codec: Any = Rounding(model.decoder, noise)
+    codec: Any = Rounding(model.codec, noise)
     monkeypatch.setattr("gpu_runner.engines.qwen.network.precision.FRAMES", 4)
     assert choose_precision(codec) == chosen
 
 
 def test_on_a_cpu_there_is_nothing_to_choose(model: Model) -> None:
-    assert choose_precision(model.decoder) == "ieee"
+    assert choose_precision(model.codec) == "ieee"
 
 
 def test_the_precision_is_put_back() -> None:
@@ -59,14 +59,14 @@ def test_the_precision_is_put_back() -> None:
 def test_a_voice_is_read_in_full_precision_whatever_another_thread_does(
     model: Model, make_prompt: MakePrompt, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    encode, reads, precisions = model.codec.encode, Event(), list[str]()
+    encode, reads, precisions = model.speech_tokenizer.encode, Event(), list[str]()
 
     def watched(*args: Any, **kwargs: Any) -> Any:
         precisions.append(torch.backends.cuda.matmul.fp32_precision)
         reads.set()
         return encode(*args, **kwargs)
 
-    monkeypatch.setattr(model.codec, "encode", watched)
+    monkeypatch.setattr(model.speech_tokenizer, "encode", watched)
     with ThreadPoolExecutor(1) as pool:
         with float32_as("tf32"):
             making = pool.submit(make_prompt, 200, SAID)

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from gpu_runner.engines import PromptRejected, Reference, Utterance
 from gpu_runner.engines.qwen import prompts
+from gpu_runner.engines.qwen.checkpoint.model import FRAME_SAMPLES, Model
 from gpu_runner.engines.qwen.engine import QwenEngine
-from gpu_runner.engines.qwen.model import FRAME_SAMPLES, Model
 from gpu_runner.engines.qwen.prompts import QwenPrompt
 from pipeline.audio.reference_audio import Recording
 from pipeline.errors import InvalidAudio
@@ -38,13 +38,13 @@ def test_a_transcript_brings_the_codes_of_the_reference(in_context: QwenPrompt, 
 
 def test_silence_follows_the_reference(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     heard: list[Any] = []
-    encode = model.codec.encode
+    encode = model.speech_tokenizer.encode
 
     def listening(samples: Any, sr: int) -> Any:
         heard.append(samples)
         return encode(samples, sr=sr)
 
-    monkeypatch.setattr(model.codec, "encode", listening)
+    monkeypatch.setattr(model.speech_tokenizer, "encode", listening)
     samples = hum(150).samples
     prompts.encode(model, samples)
     assert np.array_equal(heard[0][: len(samples)], samples)

@@ -9,30 +9,34 @@ from transformers import (
 )
 
 from gpu_runner.engines.qwen.network.kernels import PLAIN
-from gpu_runner.engines.qwen.network.sampling import Choice, Sampling, Settings, choose, penalise
+from gpu_runner.engines.qwen.network.sampling import Sampling, Settings, choose, penalise
 from pipeline.contract.records import Options
 
 LOGITS = torch.randn(3, 100, generator=torch.Generator().manual_seed(3)) * 3
 
 
-def chosen(choice: Choice, logits: torch.Tensor, numbers: torch.Tensor) -> list[int]:
+def same(temperature: float, top_k: int, top_p: float) -> Sampling:
+    """Use the same options for both networks."""
+    return Sampling(temperature, top_k, top_p, temperature, top_k, top_p, 1.0)
+
+
+def chosen(choice: Sampling, logits: torch.Tensor, numbers: torch.Tensor) -> list[int]:
     """Choose for each row of logits, or for each number from the same logits."""
     rows = logits.expand(len(numbers), -1)
-    sampling = Sampling(choice, choice, 1.0)
-    described = torch.tensor([sampling.numbers()[:3]] * len(numbers))
+    described = torch.tensor([choice.numbers()[:3]] * len(numbers))
     settings = Settings.of_rows(described, logits.shape[-1], few=choice.few_are_enough)
     codes, best = choose(rows, numbers.double()[:, None], settings, PLAIN)
     assert torch.equal(best, rows.amax(-1))
     return codes.tolist()
 
 
-def support(choice: Choice, logits: torch.Tensor) -> set[int]:
+def support(choice: Sampling, logits: torch.Tensor) -> set[int]:
     """Which codes a dense sweep of random numbers finds."""
     return set(chosen(choice, logits, torch.linspace(0, 1, 20001)[:-1]))
 
 
-@pytest.mark.parametrize("choice", [Choice(0.7, 0, 1.0), Choice(0.7, 64, 1.0), Choice(0.7, 50, 0.8)])
-def test_chances_are_those_of_transformers(choice: Choice) -> None:
+@pytest.mark.parametrize("choice", [same(0.7, 0, 1.0), same(0.7, 64, 1.0), same(0.7, 50, 0.8)])
+def test_chances_are_those_of_transformers(choice: Sampling) -> None:
     found = torch.tensor(chosen(choice, LOGITS[0], torch.linspace(0, 1, 100001)[:-1]))
     shares = torch.bincount(found, minlength=100) / len(found)
     logits = TemperatureLogitsWarper(choice.temperature)(torch.empty(1, 0), LOGITS[:1])
@@ -46,7 +50,7 @@ def test_chances_are_those_of_transformers(choice: Choice) -> None:
 @pytest.mark.parametrize("top_k", [1, 2, 7, 64, 65, 99])
 def test_top_k_is_that_of_transformers(top_k: int) -> None:
     kept = TopKLogitsWarper(top_k)(torch.empty(1, 0), LOGITS[:1]).isfinite()[0].nonzero().flatten()
-    found = support(Choice(2.0, top_k, 1.0), LOGITS[0])
+    found = support(same(2.0, top_k, 1.0), LOGITS[0])
     assert found <= set(kept.tolist())
     assert int(LOGITS[0].argmax()) in found
     assert len(kept) == top_k
@@ -55,7 +59,7 @@ def test_top_k_is_that_of_transformers(top_k: int) -> None:
 @pytest.mark.parametrize("top_p", [0.05, 0.5, 0.9])
 def test_top_p_is_that_of_transformers(top_p: float) -> None:
     kept = TopPLogitsWarper(top_p)(torch.empty(1, 0), LOGITS[:1]).isfinite()[0].nonzero().flatten()
-    assert support(Choice(1.0, 0, top_p), LOGITS[0]) == set(kept.tolist())
+    assert support(same(1.0, 0, top_p), LOGITS[0]) == set(kept.tolist())
 
 
 def test_the_penalty_is_that_of_transformers() -> None:
@@ -66,8 +70,8 @@ def test_the_penalty_is_that_of_transformers() -> None:
 
 
 @pytest.mark.parametrize("number", [0.0, float(np.nextafter(np.float32(1), np.float32(0)))])
-@pytest.mark.parametrize("choice", [Choice(1.0, 0, 1.0), Choice(1.0, 50, 1.0), Choice(1.0, 0, 0.5)])
-def test_a_code_without_a_chance_is_never_chosen(number: float, choice: Choice) -> None:
+@pytest.mark.parametrize("choice", [same(1.0, 0, 1.0), same(1.0, 50, 1.0), same(1.0, 0, 0.5)])
+def test_a_code_without_a_chance_is_never_chosen(number: float, choice: Sampling) -> None:
     logits = torch.full((1, 100), -torch.inf)
     logits[0, 4] = 1.0
     assert chosen(choice, logits, torch.tensor([number])) == [4]
@@ -75,7 +79,7 @@ def test_a_code_without_a_chance_is_never_chosen(number: float, choice: Choice) 
 
 def test_of_equally_likely_codes_greedy_takes_the_first() -> None:
     logits = torch.tensor([[1.0, 5.0, 5.0, 0.0]])
-    assert chosen(Choice(0, 50, 1.0), logits, torch.tensor([0.0])) == [1]
+    assert chosen(same(0, 50, 1.0), logits, torch.tensor([0.0])) == [1]
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
@@ -89,9 +93,9 @@ def test_logits_that_are_no_numbers_are_seen(value: float) -> None:
 
 
 def test_rows_keep_their_own_ways_in_a_batch() -> None:
-    ways = [Choice(0, 50, 1.0), Choice(1.0, 3, 1.0), Choice(1.5, 0, 0.6)]
+    ways = [same(0, 50, 1.0), same(1.0, 3, 1.0), same(1.5, 0, 0.6)]
     numbers = torch.tensor([0.0, 0.37, 0.81])
-    described = torch.tensor([Sampling(way, way, 1.0).numbers()[:3] for way in ways])
+    described = torch.tensor([way.numbers()[:3] for way in ways])
     settings = Settings.of_rows(described, 100, few=False)
     together, _ = choose(LOGITS, numbers.double()[:, None], settings, PLAIN)
     alone = [chosen(way, LOGITS[n], numbers[n : n + 1])[0] for n, way in enumerate(ways)]
@@ -112,20 +116,20 @@ CONFIG = {
 
 
 def test_the_model_has_defaults_for_each_of_its_networks() -> None:
-    assert Sampling.of_config(CONFIG) == Sampling(Choice(0.8, 30, 0.9), Choice(0.7, 20, 0.95), 1.1)
+    assert Sampling.of_config(CONFIG) == Sampling(0.8, 30, 0.9, 0.7, 20, 0.95, 1.1)
     greedy = Sampling.of_config(CONFIG | {"do_sample": False})
-    assert (greedy.talker.temperature, greedy.predictor.temperature) == (0, 0.7)
+    assert (greedy.temperature, greedy.subtalker_temperature) == (0, 0.7)
     greedy = Sampling.of_config(CONFIG | {"subtalker_dosample": False})
-    assert (greedy.talker.temperature, greedy.predictor.temperature) == (0.8, 0)
+    assert (greedy.temperature, greedy.subtalker_temperature) == (0.8, 0)
 
 
 def test_options_come_before_the_defaults_and_are_the_talkers() -> None:
     defaults = Sampling.of_config(CONFIG)
     assert defaults.with_options(Options()) == defaults
     asked = defaults.with_options(Options(temperature=0.5, top_k=0, top_p=0.8, repetition_penalty=1))
-    assert asked == Sampling(Choice(0.5, 0, 0.8), defaults.predictor, 1.0)
+    assert asked == Sampling(0.5, 0, 0.8, 0.7, 20, 0.95, 1.0)
 
 
 def test_a_temperature_of_0_leaves_nothing_to_chance() -> None:
     asked = Sampling.of_config(CONFIG).with_options(Options(temperature=0))
-    assert asked.is_drawn == (False, False)
+    assert (asked.temperature, asked.subtalker_temperature) == (0, 0)

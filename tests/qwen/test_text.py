@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpu_runner.engines.qwen.model import Model
+from gpu_runner.engines.qwen.checkpoint.model import Model
 from gpu_runner.engines.qwen.text import (
     CLAUSE_PAUSE,
     LONGEST_PART_SECONDS,

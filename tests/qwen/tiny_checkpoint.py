@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from gpu_runner.engines.qwen.checkpoint import stand_ins
+from gpu_runner.engines.qwen.checkpoint import stub_modules
 from pipeline.contract.records import LANGUAGES
 
 GROUPS = 16  # codes a frame
@@ -119,7 +119,7 @@ PUBLISHED = Sizes(
 
 def build(out: Path, sizes: Sizes = TINY, *, seed: int = 7, dtype: torch.dtype = torch.float32) -> Path:
     """Write a whole checkpoint into `out`, the same one for the same arguments."""
-    stand_ins.install()
+    stub_modules.install()
     (out / "speech_tokenizer").mkdir(parents=True, exist_ok=True)
     random = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):

@@ -1,9 +1,9 @@
 """The Qwen3-TTS engine: clones a voice from a reference, with or without its transcript.
 
-`load` is all that the worker needs.  From the outside in: `engine` keeps the jobs; `stages` are what the rows of a
-job go through; `prefix` lays out what is read before the first frame; `network` is what runs on the device;
-`prompts` creates and stores voices; `text` splits long texts and `joining` concatenates their audio; `model` is
-what `checkpoint` has loaded.  The design is explained in docs/engine.md.
+The worker calls `load` only. `engine` steps all jobs. `job` holds the state of a job and of its rows. `scheduler`
+selects the rows to admit, `generator` generates their codes, and `decoder` decodes these to samples. `network`
+contains the functions that run on the device. `prompts` creates and stores voices, `text` splits long texts, and
+`joining` joins their audio. `checkpoint` loads the model. docs/engine.md explains the design.
 """
 
 from gpu_runner.engines.qwen.checkpoint import weights

@@ -1,7 +1,7 @@
 """The engine: batches utterances of any voice, language, length and options, and returns pieces of audio.
 
-A text is cut into parts, each a row.  Rows wait in the scheduler, get slots in the generator, which generates
-their codes, and states in the decoder, which decodes those to samples; their job joins the samples.
+A text is split into parts, each a row. Rows wait in the scheduler. In a slot of the generator their codes are
+generated, and in a state of the decoder these are decoded to samples. The job joins the samples of its rows.
 """
 
 import threading
@@ -16,21 +16,25 @@ import numpy as np
 import structlog
 import torch
 
-from gpu_runner.engines import CannotLoad, EngineLost, Finished, Piece, Reference, Utterance, VoicePrompt
-from gpu_runner.engines.qwen import prefix, prompts
-from gpu_runner.engines.qwen.failures import OutOfMemory, broken, no_room, told_apart, unreadable
-from gpu_runner.engines.qwen.job import Admitted, Job, cap_of, check_length
-from gpu_runner.engines.qwen.model import SAMPLE_RATE, Model, release_memory
-from gpu_runner.engines.qwen.prefix import Prefix
+from gpu_runner.engines import CannotLoad, EngineLost, Finished, Piece, Reference, Utterance
+from gpu_runner.engines.qwen import prompts
+from gpu_runner.engines.qwen.allocation import Stages, allocate_stages
+from gpu_runner.engines.qwen.checkpoint.model import SAMPLE_RATE, Model
+from gpu_runner.engines.qwen.generator import prefix_length
+from gpu_runner.engines.qwen.job import Admitted, Job, Row, cap_of, check_length, tokenize
+from gpu_runner.engines.qwen.network.frame import Status
+from gpu_runner.engines.qwen.out_of_memory import (
+    OutOfMemory,
+    no_memory,
+    release_memory,
+    translate_device_errors,
+)
 from gpu_runner.engines.qwen.prompts import QwenPrompt
-from gpu_runner.engines.qwen.rows import Row, tokenize
-from gpu_runner.engines.qwen.stages.allocation import Stages, allocate_stages
-from gpu_runner.engines.qwen.stages.generator import End, Progress
-from gpu_runner.engines.qwen.stages.scheduler import Scheduler
+from gpu_runner.engines.qwen.scheduler import Scheduler
 from gpu_runner.engines.qwen.text import has_words
 from pipeline.audio.reference_audio import Recording, Samples
 from pipeline.contract.records import Options
-from pipeline.errors import InvalidInput, PipelineError
+from pipeline.errors import InvalidInput, PipelineError, SynthesisFailed
 
 log = structlog.get_logger()
 
@@ -63,7 +67,7 @@ class QwenEngine:
 
     @property
     def loaded(self) -> Model:
-        """The model, loaded on first use; a job that waits meanwhile can be received by another process."""
+        """The model, loaded on first use. Meanwhile another process may receive a job that waits for it."""
         with self._loading:
             return self._model
 
@@ -84,13 +88,13 @@ class QwenEngine:
 
     @property
     def reproducible_as(self) -> str | None:
-        """See `Reproducible`; None until the model is loaded."""
+        """A name for everything that the audio depends on besides the utterance. None until the model is loaded."""
         model: Model | None = self.__dict__.get("_model")
         return None if model is None else model.reproducible_as
 
     @property
-    def rows_at_a_time(self) -> int:
-        """The maximum number of rows in flight: `capacity`, or less where memory was short."""
+    def max_rows(self) -> int:
+        """The maximum number of rows in flight: `capacity`, or less after a shortage of memory."""
         return self._scheduler.limit
 
     @torch.inference_mode()
@@ -100,78 +104,72 @@ class QwenEngine:
         Raises
         ------
         CannotLoad
-            It can't be loaded, or can't synthesize.
+            The model can't be loaded, or can't synthesize.
         """
         hum: Samples = np.sin(np.arange(SAMPLE_RATE, dtype=np.float32) / 30, dtype=np.float32)
         try:
             prompt = self.make_prompt(Reference(Recording(hum, SAMPLE_RATE), "Mm."))
             self.stages.capture()
             self.admit(Utterance("", "Mm.", prompt, Options(max_seconds=1)))
-            self._speak_all()
+            while self._admitted or self._jobs:
+                for event in self.step():
+                    if isinstance(event, Finished) and event.error is not None:
+                        raise event.error
         except EngineLost as error:
             raise CannotLoad(str(error)) from None
         except PipelineError as error:
-            raise CannotLoad(f"The model is loaded and can't speak: {error.message}") from None
-
-    def _speak_all(self) -> None:
-        while self._admitted or self._jobs:
-            for event in self.step():
-                if isinstance(event, Finished) and event.error is not None:
-                    raise event.error
+            raise CannotLoad(f"The model is loaded but can't synthesize: {error.message}") from None
 
     @torch.inference_mode()
     def make_prompt(self, reference: Reference) -> QwenPrompt:
-        """See `Engine.make_prompt`."""
+        """Create the prompt of a voice: see `Engine.make_prompt`."""
         model = self.loaded
         with self._memory_for_one():
             return prompts.make(model, reference)
 
     @torch.inference_mode()
     def restore_prompt(self, document: bytes) -> QwenPrompt:
-        """See `Engine.restore_prompt`."""
+        """Load a stored prompt: see `Engine.restore_prompt`."""
         model = self.loaded
         with self._memory_for_one():
             return prompts.restore(model, document)
 
     def admit(self, utterance: Utterance) -> None:
-        """See `Engine.admit`; the text is cut and tokenized in another thread."""
-        model, options = self.loaded, utterance.options
-        prompt = self._checked_prompt(utterance.prompt)
-        self._check_language(options.language)
+        """Admit an utterance: see `Engine.admit`. The text is split and tokenized in another thread."""
+        model, prompt, options = self.loaded, utterance.prompt, utterance.options
+        if not isinstance(prompt, QwenPrompt) or prompt.identity.model != model.identity.model:
+            raise InvalidInput("The voice prompt belongs to another model. Create it again.")
+        if options.language.lower() not in {"auto", *model.languages}:
+            names = ", ".join(["Auto", *sorted(name.title() for name in model.languages)])
+            raise InvalidInput(f"The model does not speak {options.language[:64]}, only {names}.", field="language")
         text = model.clean(utterance.text)
         if not has_words(text):
-            raise InvalidInput("The text holds nothing that can be spoken.", field="text")
+            raise InvalidInput("The text contains nothing that can be spoken.", field="text")
         check_length(prompt, cap_of(text, options.max_seconds))
         tokenized = self._texts.submit(tokenize, text, options.language, prompt, model.tokens)
         self._admitted[utterance.job_id] = Admitted(utterance, prompt, tokenized, time.monotonic())
 
     def cancel(self, job_id: str) -> None:
-        """See `Engine.cancel`."""
+        """Drop an utterance: see `Engine.cancel`."""
         self._admitted.pop(job_id, None)
         if self._jobs.pop(job_id, None) is not None:
             self._drop_rows(job_id)
 
     @torch.inference_mode()
     def step(self) -> Events:
-        """See `Engine.step`."""
+        """Advance everything by a frame: see `Engine.step`."""
         try:
-            return [*self._start_jobs(), *self._admit_rows(), *self._make_codes(), *self._make_samples()]
+            return [
+                *self._start_jobs(),
+                *self._admit_rows(),
+                *self._generate_codes(),
+                *self._decode_samples(),
+            ]
         except Exception:
             # After any error all utterances are lost and must be dropped here too: no later step may return them.
             for job_id in [*self._admitted, *self._jobs]:
                 self.cancel(job_id)
             raise
-
-    def _checked_prompt(self, prompt: VoicePrompt) -> QwenPrompt:
-        if not isinstance(prompt, QwenPrompt) or prompt.identity.model != self.loaded.identity.model:
-            raise InvalidInput("The voice prompt is not this model's; make it again.")
-        return prompt
-
-    def _check_language(self, language: str) -> None:
-        known = self.loaded.languages
-        if language.lower() not in {"auto", *known}:
-            names = ", ".join(["Auto", *sorted(name.title() for name in known)])
-            raise InvalidInput(f"The model does not speak {language[:64]}; it speaks {names}.", field="language")
 
     def _start_jobs(self) -> Iterator[Piece | Finished]:
         """Create waiting rows from the texts that have been tokenized."""
@@ -182,67 +180,63 @@ class QwenEngine:
                 continue
             del self._admitted[job_id]
             if error := admitted.text.exception():
-                _log_unreadable(job_id, error)
-                yield Finished(job_id, unreadable(), admitted.prompt.warnings, time.monotonic() - admitted.began)
+                # Without the values of variables, which some formatters include: the text is private.
+                lines = traceback.format_exception(error)
+                log.error("a text can't be tokenized", job_id=job_id, traceback="".join(lines))
+                failure = SynthesisFailed("The model can't process this text. Change it and try again.")
+                yield Finished(job_id, failure, admitted.prompt.warnings, time.monotonic() - admitted.began)
                 continue
             text = admitted.text.result()
             self._jobs[job_id] = Job(admitted.utterance, text, admitted.began, admitted.prompt.warnings)
             self._scheduler.add(admitted.rows(text, self.loaded.defaults))
 
     def _admit_rows(self) -> Iterator[Piece | Finished]:
-        """Assign slots to waiting rows, as far as slots are free and the prefill doesn't take too long."""
-        chosen, lengths = list[Row](), list[int]()
-        for row in self._scheduler.candidates(self.stages.generator.rows) if self._scheduler else ():
-            length = prefix.length_of(self.loaded, row)
-            new_states = sum(one.state is None for one in [*chosen, row])
-            if not self.stages.generator.may_join([*lengths, length]) or new_states > self.stages.decoder.free:
+        """Assign slots to waiting rows, while slots are free and the prefill does not take too long."""
+        generator, decoder = self.stages.generator, self.stages.decoder
+        rows, lengths = list[Row](), list[int]()
+        for row in self._scheduler.schedule(generator.rows) if self._scheduler else ():
+            length = prefix_length(self.loaded, row)
+            new_states = sum(one.state is None for one in [*rows, row])
+            if not generator.can_admit([*lengths, length]) or new_states > decoder.free:
                 break
-            chosen.append(row)
+            rows.append(row)
             lengths.append(length)
-        if chosen:
-            yield from self._admit(chosen)
-
-    def _admit(self, rows: Sequence[Row]) -> Iterator[Piece | Finished]:
-        newcomers = list[tuple[Row, Prefix]]()
+        if not rows:
+            return
         for row in rows:
-            self._scheduler.take(row)
+            self._scheduler.admit(row)
         try:
-            with told_apart():
-                newcomers = [(row, self._read(row)) for row in rows]
+            with translate_device_errors():
+                admitted = [(row, generator.embed(self.loaded, row)) for row in rows]
                 for row in rows:
                     if row.state is None:
-                        self.stages.decoder.begin(row)
-                self.stages.generator.admit(newcomers)
+                        decoder.begin(row)
+                generator.admit(admitted)
         except OutOfMemory as error:
-            yield from self._put_back(rows, len(self.stages.generator.rows), error)
+            yield from self._preempt(rows, len(generator.rows), error)
 
-    def _read(self, row: Row) -> Prefix:
-        return self.stages.generator.read(self.loaded, row)
-
-    def _make_codes(self) -> Iterator[Piece | Finished]:
+    def _generate_codes(self) -> Iterator[Piece | Finished]:
         """Generate a frame of all rows in slots."""
         generator = self.stages.generator
         try:
-            with told_apart():
-                progress = generator.advance()
+            with translate_device_errors():
+                progress = generator.step()
         except OutOfMemory as error:
             rows = generator.clear()
-            yield from self._put_back(rows, len(rows) // 2, error)
+            yield from self._preempt(rows, len(rows) // 2, error)
             return
-        for one in progress:
-            yield from self._progressed(one)
+        for row, status in progress:
+            if status != Status.RUNNING:
+                generator.release(row)
+            if status == Status.NOT_FINITE:
+                hint = " Use bfloat16 or float32." if self.loaded.dtype == torch.float16 else ""
+                yield from self._fail(row, SynthesisFailed(f"The model returned invalid numbers.{hint}"))
 
-    def _progressed(self, progress: Progress) -> Iterator[Piece | Finished]:
-        if progress.end is not None:
-            self.stages.generator.release(progress.row)
-        if progress.end is End.BROKEN:
-            yield from self._fail(progress.row, broken(self.loaded.dtype))
-
-    def _make_samples(self) -> Iterator[Piece | Finished]:
-        """Decode what is due, and return what has been decoded."""
+    def _decode_samples(self) -> Iterator[Piece | Finished]:
+        """Decode the due frames, and return the samples that have arrived."""
         decoder = self.stages.decoder
         for row in decoder.submit():
-            yield from self._fail(row, no_room())
+            yield from self._fail(row, no_memory())
         for row, samples in decoder.collect(wait=not self.stages.generator.rows):
             if job := self._jobs.get(row.job_id):
                 yield from job.push(row, samples)
@@ -250,7 +244,7 @@ class QwenEngine:
         for row in decoder.rows:
             if row.is_decoded and (job := self._jobs.get(row.job_id)):
                 decoder.end(row)
-                self._scheduler.row_ended()
+                self._scheduler.finish_row()
                 yield from job.end_part(row)
                 yield from self._finish_if_over(job)
 
@@ -275,27 +269,21 @@ class QwenEngine:
             if row.job_id == job_id:
                 self.stages.decoder.end(row)
 
-    def _put_back(self, rows: Sequence[Row], limit: int, error: OutOfMemory) -> Iterator[Finished]:
-        """Requeue rows until there is memory; they continue after their last frame.  A single row fails."""
+    def _preempt(self, rows: Sequence[Row], limit: int, error: OutOfMemory) -> Iterator[Finished]:
+        """Requeue rows until there is memory. They continue after their last frame. A single row fails."""
         release_memory(self.loaded.device)
         if len(rows) == 1 and limit == 0:
-            yield from self._fail(rows[0], no_room())
+            yield from self._fail(rows[0], no_memory())
             return
-        log.warning("out of memory: fewer at a time", before=self._scheduler.limit, now=limit, reason=str(error))
-        self._scheduler.put_back(rows)
+        log.warning("out of memory, batch reduced", before=self._scheduler.limit, now=limit, reason=str(error))
+        self._scheduler.preempt(rows)
         self._scheduler.shrink(limit or len(rows) // 2)
 
     @contextmanager
     def _memory_for_one(self) -> Iterator[None]:
         try:
-            with told_apart():
+            with translate_device_errors():
                 yield
         except OutOfMemory:
             release_memory(self.loaded.device)
-            raise no_room() from None
-
-
-def _log_unreadable(job_id: str, error: BaseException) -> None:
-    # Without the values of variables, which some formatters include: the text is private.
-    lines = traceback.format_exception(error)
-    log.error("a text can't be read in", job_id=job_id, traceback="".join(lines))
+            raise no_memory() from None

@@ -1,30 +1,94 @@
-"""An utterance during its synthesis: its parts, its warnings, and its audio so far."""
+"""A job during its synthesis: its parts, each generated as a row, its warnings, and its audio so far."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from hashlib import blake2b
+
+import torch
+from torch import Tensor
 
 from gpu_runner.engines import Finished, Piece, Utterance
+from gpu_runner.engines.qwen.checkpoint.model import FRAMES_PER_SECOND, LONGEST_SEQUENCE, SAMPLE_RATE
 from gpu_runner.engines.qwen.joining import Joiner
-from gpu_runner.engines.qwen.model import FRAMES_PER_SECOND, LONGEST_SEQUENCE, SAMPLE_RATE
 from gpu_runner.engines.qwen.network.network import LEAST_FRAMES
 from gpu_runner.engines.qwen.network.sampling import Sampling
 from gpu_runner.engines.qwen.network.slots import LONGEST
 from gpu_runner.engines.qwen.prompts import QwenPrompt
-from gpu_runner.engines.qwen.rows import Row, TokenizedText
-from gpu_runner.engines.qwen.seeds import seed_of, seed_of_part
-from gpu_runner.engines.qwen.text import LONGEST_PART_SECONDS, speech_seconds
+from gpu_runner.engines.qwen.text import LONGEST_PART_SECONDS, parts_of, speech_seconds
 from pipeline.audio.reference_audio import Samples
 from pipeline.errors import InvalidInput
 
-PROMPT_TOKENS = 16  # of a prompt, beside the frames of the reference: there are ten or eleven
+PROMPT_TOKENS = 16  # of a prompt besides the frames of the reference: there are ten or eleven
 CAP_SECONDS, CAP_FACTOR = 4.0, 3.0  # a part that takes longer than this, by its text, has degenerated
 
 
 @dataclass(frozen=True, slots=True)
+class TextPart:
+    """A part of a text as tokens, and the pause after it in seconds."""
+
+    text: str
+    tokens: list[int]
+    pause: float
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizedText:
+    """A text in parts, and the transcript of its voice's reference (empty unless its audio is used too)."""
+
+    parts: list[TextPart]
+    transcript: list[int]
+
+
+def tokenize(text: str, language: str, prompt: QwenPrompt, tokens_of: Callable[[str], list[int]]) -> TokenizedText:
+    """Split a cleaned text into parts and tokenize them. It needs no device, so it may run in any thread."""
+    transcript = tokens_of(prompt.transcript) if prompt.codes is not None else []
+    parts = [TextPart(part.text, tokens_of(part.text), part.pause) for part in parts_of(text, language)]
+    return TokenizedText(parts, transcript)
+
+
+@dataclass(slots=True, eq=False)
+class Row:
+    """A part of a job. `codes` are the frames that it has generated, 16 codes each."""
+
+    job_id: str
+    part: int
+    tokens: list[int]  # of the transcript and the part
+    language: str
+    prompt: QwenPrompt
+    sampling: Sampling
+    seed: int
+    cap: int  # frames at most
+    codes: list[list[int]] = field(default_factory=list)
+    slot: int | None = None  # see `generator.Generator`
+    launched: int = 0  # frames of it that have been started on the device
+    prefix: int = 0  # positions that it has read before those
+    state: int | None = None  # see `decoder.Decoder`
+    decoded: int = 0  # frames that have been handed to the codec
+    decoding: int = 0  # chunks of them whose samples are pending
+    ended: bool = False
+    was_capped: bool = False
+
+    @property
+    def is_decoded(self) -> bool:
+        """Whether all of its samples have been decoded."""
+        return self.ended and self.decoded == len(self.codes) and self.decoding == 0
+
+    def random_numbers(self, groups: int) -> Tensor:
+        """Generate the random numbers of all frames that it may have: [cap, groups] float32 in [0, 1).
+
+        They are generated on the CPU, where they are the same on every machine. Without sampling they are 0, which
+        chooses the first of equal codes.
+        """
+        numbers = torch.rand(self.cap, groups, generator=torch.Generator().manual_seed(self.seed))
+        sampled = [self.sampling.temperature > 0, *[self.sampling.subtalker_temperature > 0] * (groups - 1)]
+        return numbers * torch.tensor(sampled)
+
+
+@dataclass(frozen=True, slots=True)
 class Admitted:
-    """An utterance whose text is being cut and tokenized, in another thread."""
+    """An utterance whose text is being split and tokenized, in another thread."""
 
     utterance: Utterance
     prompt: QwenPrompt
@@ -32,7 +96,7 @@ class Admitted:
     began: float
 
     def rows(self, text: TokenizedText, defaults: Sampling) -> list[Row]:
-        """Create a row of each part."""
+        """Create a row for each part."""
         utterance, options = self.utterance, self.utterance.options
         seed = seed_of(utterance.job_id, options.seed)
         return [
@@ -51,7 +115,7 @@ class Admitted:
 
 
 class Job:
-    """A job whose text has been cut into parts."""
+    """A job whose text has been split into parts."""
 
     def __init__(self, utterance: Utterance, text: TokenizedText, began: float, warnings: tuple[str, ...]) -> None:
         self.utterance = utterance
@@ -64,15 +128,15 @@ class Job:
 
     @property
     def is_over(self) -> bool:
-        """Whether no audio follows: all parts have ended, or it is as long as it may be."""
+        """Whether no audio follows: all parts have ended, or the audio has reached its maximum length."""
         return self._parts_left == 0 or self._joiner.was_cut
 
     def push(self, row: Row, samples: Samples) -> Iterator[Piece]:
-        """Add decoded samples of a part; yield a piece if audio is ready."""
+        """Add decoded samples of a part. Yield a piece if audio is ready."""
         yield from self._piece(self._joiner.push(row.part, samples))
 
     def end_part(self, row: Row) -> Iterator[Piece]:
-        """End a part; yield a piece if audio is ready."""
+        """End a part. Yield a piece if audio is ready."""
         if row.was_capped:
             self._warn(self._reason_of_cap(row))
         self._parts_left -= 1
@@ -91,14 +155,12 @@ class Job:
             self._sent += 1
 
     def _reason_of_cap(self, row: Row) -> str:
-        limit = self.utterance.options.max_seconds
-        if limit is not None and row.cap <= round(limit * FRAMES_PER_SECOND) < cap_of(
-            self.text.parts[row.part].text
-        ):
+        limit, text = self.utterance.options.max_seconds, self.text.parts[row.part].text
+        if limit is not None and row.cap <= round(limit * FRAMES_PER_SECOND) < cap_of(text):
             return _cut_at(limit)
         return (
             f"The speech did not end by itself and was cut off after {row.cap / FRAMES_PER_SECOND:.0f} s, "
-            "the most that its text should take; try it again, or with another seed."
+            "the most that its text should take. Try again, or use another seed."
         )
 
     def _warn(self, warning: str) -> None:
@@ -107,9 +169,9 @@ class Job:
 
 
 def cap_of(text: str, max_seconds: float | None = None) -> int:
-    """Return the maximum frames of a part of a text, or of one with the length of its longest possible part."""
-    spoken = min(speech_seconds(text), LONGEST_PART_SECONDS)
-    seconds = min(CAP_SECONDS + CAP_FACTOR * spoken, max_seconds or float("inf"))
+    """Return the maximum frames of a part of a text. For a whole text, return that of its longest possible part."""
+    seconds = min(speech_seconds(text), LONGEST_PART_SECONDS)
+    seconds = min(CAP_SECONDS + CAP_FACTOR * seconds, max_seconds or float("inf"))
     return min(LONGEST, max(LEAST_FRAMES, round(seconds * FRAMES_PER_SECOND)))
 
 
@@ -129,7 +191,24 @@ def check_length(prompt: QwenPrompt, cap: int) -> None:
     room = LONGEST_SEQUENCE - PROMPT_TOKENS - cap
     if reference > room:
         raise InvalidInput(
-            f"The voice's recording has {reference / FRAMES_PER_SECOND:.0f} s, and with this text the model can "
-            f"hear {room / FRAMES_PER_SECOND:.0f} s at most; use a shorter recording.",
+            f"The voice's recording has {reference / FRAMES_PER_SECOND:.0f} s. With this text the model accepts at "
+            f"most {room / FRAMES_PER_SECOND:.0f} s. Use a shorter recording.",
             field="audio",
         )
+
+
+def seed_of(job_id: str, requested: int | None) -> int:
+    """Return the seed of a job: the requested one, or 56 bits of the BLAKE2b hash of its id.
+
+    So a job that is delivered twice has the same audio, whatever else is in the batch.
+    """
+    return _hash_of(f"job:{job_id}") if requested is None else requested
+
+
+def seed_of_part(seed: int, part: int) -> int:
+    """Return the seed of a part of a text: 56 bits of the BLAKE2b hash of the job's seed and the part's number."""
+    return _hash_of(f"{seed}:{part}")
+
+
+def _hash_of(text: str) -> int:
+    return int.from_bytes(blake2b(text.encode(), digest_size=7).digest())

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
 from gpu_runner.engines import PromptRejected, Reference
-from gpu_runner.engines.qwen.model import SAMPLE_RATE, Identity, Model
+from gpu_runner.engines.qwen.checkpoint.model import SAMPLE_RATE, Identity, Model
 from gpu_runner.engines.qwen.network.precision import float32_as
 from gpu_runner.engines.qwen.text import has_words, speech_seconds
 from pipeline.audio.reference_audio import Recording, Samples
@@ -118,7 +118,7 @@ def make(model: Model, reference: Reference) -> QwenPrompt:
 
 def _read_voice(model: Model, samples: Samples, *, in_context: bool) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """Return speaker, codes and state, see `QwenPrompt`."""
-    speaker = model.network.extract_speaker_embedding(audio=samples, sr=SAMPLE_RATE).cpu()
+    speaker = model.pretrained.extract_speaker_embedding(audio=samples, sr=SAMPLE_RATE).cpu()
     if not speaker.isfinite().all():
         raise InvalidAudio("The model can't make out a voice in the recording; use another one.", field="audio")
     codes = encode(model, samples) if in_context else None
@@ -128,7 +128,7 @@ def _read_voice(model: Model, samples: Samples, *, in_context: bool) -> tuple[Te
 def encode(model: Model, samples: Samples) -> Tensor:
     """Encode 24 kHz samples followed by silence: [F, 16] int64 codes."""
     silence = np.zeros(int(SILENCE_SECONDS * SAMPLE_RATE), np.float32)
-    codes: Tensor = model.codec.encode(np.concatenate([samples, silence]), sr=SAMPLE_RATE).audio_codes[0]
+    codes: Tensor = model.speech_tokenizer.encode(np.concatenate([samples, silence]), sr=SAMPLE_RATE).audio_codes[0]
     return codes.cpu().contiguous().clone()
 
 
@@ -138,7 +138,7 @@ def state_after(model: Model, codes: Tensor | None) -> Tensor | None:
     if codes is None:
         return None
     with float32_as("ieee"):
-        state = model.decoder.remember(model.to_device(codes)).cpu()
+        state = model.codec.remember(model.to_device(codes)).cpu()
     return state.pin_memory() if model.device.type == "cuda" else state
 
 

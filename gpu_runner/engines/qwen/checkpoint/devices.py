@@ -1,4 +1,4 @@
-"""Chooses the device and precision: as requested, as available, and what to do when the two differ."""
+"""Chooses the device and the precision from the settings and the available hardware."""
 
 import json
 import shutil
@@ -18,12 +18,12 @@ log = structlog.get_logger()
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 _GPU_FILES = ("/dev/nvidia0", "/proc/driver/nvidia/gpus", "/dev/dxg")  # the last one: WSL
 
-USE_CPU = "set DEVICE=cpu to run on the CPU, slowly"
+USE_CPU = "set DEVICE=cpu to run slowly on the CPU"
 
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """The device and precision of the model; `device_map` is passed to the loader."""
+    """The device and precision of the model. `device_map` is passed to the loader."""
 
     device: torch.device
     device_map: Any
@@ -31,7 +31,7 @@ class Placement:
 
 
 def resolve(settings: Settings) -> Placement:
-    """Choose device and precision, and log both as requested and as resolved.
+    """Choose device and precision, and log the requested and the resolved values.
 
     Raises
     ------
@@ -44,37 +44,37 @@ def resolve(settings: Settings) -> Placement:
     log.info(
         "placement resolved",
         device=str(device),
-        device_asked=settings.device,
+        device_requested=settings.device,
         device_map=device_map if settings.device_map else None,
         device_name=torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU",
         torch_dtype=str(dtype).removeprefix("torch."),
-        torch_dtype_asked=settings.torch_dtype,
+        torch_dtype_requested=settings.torch_dtype,
         torch=torch.__version__,
     )
     return Placement(device, device_map, dtype)
 
 
 def use(placement: Placement) -> None:
-    """Select the device for the current thread, and full float32 precision; call it in the thread that uses it."""
+    """Select the device for the current thread, and full float32 precision for the process."""
     if placement.device.type == "cuda":
         torch.cuda.set_device(placement.device)
     # torch's own default is TF32 for convolutions: the codes of a reference would depend on the GPU.
     set_precision("ieee")
 
 
-def _device(asked: str) -> torch.device:
-    if asked == "cpu":
+def _device(requested: str) -> torch.device:
+    if requested == "cpu":
         return torch.device("cpu")
-    if asked == "auto" and not torch.cuda.is_available() and not gpu_is_present():
-        log.warning("no GPU on this machine: the model runs on the CPU, slowly", device_asked=asked)
+    if requested == "auto" and not torch.cuda.is_available() and not gpu_is_present():
+        log.warning("no GPU on this machine, the model runs slowly on the CPU", device_requested=requested)
         return torch.device("cpu")
-    # A GPU that is present and can't be used is an error: the CPU would work, but far too slowly.
+    # A GPU that is present but can't be used is an error: the CPU would be far too slow.
     if not torch.cuda.is_available():
-        raise CannotLoad(_why_no_cuda(asked))
-    device = torch.device("cuda:0" if asked in {"auto", "cuda"} else asked)
+        raise CannotLoad(_why_no_cuda(requested))
+    device = torch.device("cuda:0" if requested in {"auto", "cuda"} else requested)
     count = torch.cuda.device_count()
     if device.index >= count:
-        raise CannotLoad(f"DEVICE={asked}: there are {count} GPUs, cuda:0 to cuda:{count - 1}; choose one of them.")
+        raise CannotLoad(f"DEVICE={requested}: choose one of cuda:0 to cuda:{count - 1}.")
     _check_usable(device)
     return device
 
@@ -84,16 +84,16 @@ def gpu_is_present() -> bool:
     return shutil.which("nvidia-smi") is not None or any(Path(name).exists() for name in _GPU_FILES)
 
 
-def _why_no_cuda(asked: str) -> str:
+def _why_no_cuda(requested: str) -> str:
     if torch.version.cuda is None:
         finding = f"torch {torch.__version__} is a build for the CPU"
-        cure = "install the CUDA build of the same version"
+        remedy = "Install the CUDA build of the same version"
     elif not gpu_is_present():
-        finding, cure = "this machine has no NVIDIA GPU", "choose a machine with one"
+        finding, remedy = "this machine has no NVIDIA GPU", "Choose a machine with one"
     else:
         finding = f"the NVIDIA driver is missing or too old for CUDA {torch.version.cuda}"
-        cure = "install a newer driver (in a container: start it with the GPU passed in)"
-    return f"DEVICE={asked}: {finding}; {cure}, or {USE_CPU}."
+        remedy = "Install a newer driver (in a container: pass the GPU to it)"
+    return f"DEVICE={requested}: {finding}. {remedy}, or {USE_CPU}."
 
 
 def _check_usable(device: torch.device) -> None:
@@ -104,13 +104,13 @@ def _check_usable(device: torch.device) -> None:
         own = f"sm_{capability[0]}{capability[1]}"
         raise CannotLoad(
             f"{name} ({own}) is not among the GPUs that torch {torch.__version__} was built for "
-            f"({', '.join(builds)}); install a torch build for {own}, or {USE_CPU}."
+            f"({', '.join(builds)}). Install a torch build for {own}, or {USE_CPU}."
         )
     try:
         torch.ones(1, device=device).add_(1).item()
     except RuntimeError as error:
         line = str(error).strip().splitlines()[0]
-        raise CannotLoad(f"{name} does not work: {line}; look at nvidia-smi, or {USE_CPU}.") from None
+        raise CannotLoad(f"{name} does not work: {line}. Check nvidia-smi, or {USE_CPU}.") from None
 
 
 def _runs_on(build: str, capability: tuple[int, int]) -> bool:
@@ -125,23 +125,23 @@ def _runs_on(build: str, capability: tuple[int, int]) -> bool:
     return major == capability[0] and minor <= capability[1]
 
 
-def _dtype(asked: str, device: torch.device) -> torch.dtype:
+def _dtype(requested: str, device: torch.device) -> torch.dtype:
     has_bfloat16 = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
-    if asked == "auto":
+    if requested == "auto":
         return torch.bfloat16 if has_bfloat16 else torch.float32
-    if asked == "float16":
-        log.warning("float16 is known to break on this model (infinite or undefined numbers); bfloat16 is safe")
-    if asked == "bfloat16" and device.type == "cuda" and not has_bfloat16:
-        log.warning("this GPU has no bfloat16 of its own and imitates it, slowly; float32 is faster")
-    return _DTYPES[asked]
+    if requested == "float16":
+        log.warning("float16 is known to break on this model (infinite or undefined numbers), bfloat16 is safe")
+    if requested == "bfloat16" and device.type == "cuda" and not has_bfloat16:
+        log.warning("this GPU emulates bfloat16 slowly, float32 is faster")
+    return _DTYPES[requested]
 
 
-def _device_map(asked: str | None, device: torch.device) -> Any:
-    if not asked:
+def _device_map(requested: str | None, device: torch.device) -> Any:
+    if not requested:
         return {"": str(device)}
-    if not asked.lstrip().startswith("{"):
-        return asked
+    if not requested.lstrip().startswith("{"):
+        return requested
     try:
-        return json.loads(asked)
+        return json.loads(requested)
     except json.JSONDecodeError as error:
-        raise CannotLoad(f'DEVICE_MAP is not JSON ({error}); it should be like {{"": "cuda:0"}}.') from None
+        raise CannotLoad(f'DEVICE_MAP is not JSON ({error}). It should be like {{"": "cuda:0"}}.') from None

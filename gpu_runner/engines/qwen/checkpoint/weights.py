@@ -1,4 +1,4 @@
-"""The files of a model: in a local directory or on the hub, downloaded once, checked before they are loaded."""
+"""The files of a model: in a local directory or downloaded from the hub, and checked before they are loaded."""
 
 import hashlib
 import json
@@ -24,7 +24,7 @@ from gpu_runner.engines import CannotLoad
 
 log = structlog.get_logger()
 
-# The revisions that this version was tested with; a setting selects another.
+# The revisions that this version was tested with. A setting selects another.
 PINNED = {
     "Qwen/Qwen3-TTS-12Hz-0.6B-Base": "5d83992436eae1d760afd27aff78a71d676296fc",
     "Qwen/Qwen3-TTS-12Hz-1.7B-Base": "fd4b254389122332181a7c3db7f27e918eec64e3",
@@ -46,7 +46,7 @@ _SAMPLE = 1024 * 1024  # bytes
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A complete model on disk: its name and exact identity."""
+    """A complete model on disk, with its name and exact revision."""
 
     directory: Path
     model: str
@@ -54,7 +54,7 @@ class Checkpoint:
 
 
 def name_of(model_id: str) -> str:
-    """Return the name of a model, which for a local one doesn't contain its path."""
+    """Return the name of a model. For a local model it does not contain the path."""
     directory = Path(model_id).expanduser()
     return directory.resolve().name if directory.is_dir() else model_id
 
@@ -73,11 +73,11 @@ def locate(model_id: str, revision: str | None) -> Checkpoint:
         return Checkpoint(directory, name_of(model_id), fingerprint(directory))
     if model_id.startswith((".", "/", "~", "\\")) or model_id.count("/") != 1:
         raise CannotLoad(
-            f"QWEN_TTS_MODEL_ID={model_id}: there is no such directory; give one that holds the model, "
+            f"QWEN_TTS_MODEL_ID={model_id}: there is no such directory. Use one that contains the model, "
             "or an id such as Qwen/Qwen3-TTS-12Hz-0.6B-Base."
         )
     wanted = revision or PINNED.get(model_id, "main")
-    snapshot = _cached(model_id, wanted) or _fetched(model_id, wanted)
+    snapshot = _cached(model_id, wanted) or _downloaded(model_id, wanted)
     _check_whole(snapshot, f"{model_id} at revision {wanted}")
     return Checkpoint(snapshot, model_id, snapshot.name)
 
@@ -91,28 +91,28 @@ def _cached(model_id: str, revision: str) -> Path | None:
     return None if _missing(snapshot) else snapshot
 
 
-def _fetched(model_id: str, revision: str) -> Path:
+def _downloaded(model_id: str, revision: str) -> Path:
     what = f"{model_id} at revision {revision}"
     if constants.HF_HUB_OFFLINE:
         raise CannotLoad(
-            f"{what} is not in the cache ({constants.HF_HUB_CACHE}) and HF_HUB_OFFLINE is set; "
-            "unset it, or set QWEN_TTS_MODEL_ID to a local directory."
+            f"{what} is not in the cache ({constants.HF_HUB_CACHE}) and HF_HUB_OFFLINE is set. "
+            "Unset it, or set QWEN_TTS_MODEL_ID to a local directory."
         )
     try:
-        log.info("downloading the model", model=model_id, revision=revision, **_download(model_id, revision))
+        log.info("downloading the model", model=model_id, revision=revision, **_download_size(model_id, revision))
         return Path(snapshot_download(model_id, revision=revision))
     except (RepositoryNotFoundError, GatedRepoError, RevisionNotFoundError, HFValidationError) as error:
         line = str(error).strip().splitlines()[0]
-        raise CannotLoad(f"{what} is not on the hub, or not for everyone: {line}") from None
+        raise CannotLoad(f"{what} is not on the hub, or not accessible: {line}") from None
     except OSError as error:  # connections, timeouts and full disks alike
         line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise CannotLoad(
-            f"{what} can't be fetched: {line}; "
-            "see to network and disk, or set QWEN_TTS_MODEL_ID to a local directory."
+            f"{what} can't be downloaded: {line}. "
+            "Check network and disk, or set QWEN_TTS_MODEL_ID to a local directory."
         ) from None
 
 
-def _download(model_id: str, revision: str) -> dict[str, str]:
+def _download_size(model_id: str, revision: str) -> dict[str, str]:
     siblings = HfApi().model_info(model_id, revision=revision, files_metadata=True).siblings or []
     size = sum(sibling.size or 0 for sibling in siblings)
     return {"size": f"{size / 1e9:.1f} GB", "to": str(constants.HF_HUB_CACHE)}
@@ -120,11 +120,11 @@ def _download(model_id: str, revision: str) -> dict[str, str]:
 
 def _check_whole(directory: Path, what: str) -> None:
     if missing := _missing(directory):
-        raise CannotLoad(f"{what}: {', '.join(missing)} missing in {directory}; fetch the model again, whole.")
+        raise CannotLoad(f"{what}: {', '.join(missing)} missing in {directory}. Download the model again.")
     weights = [file for name in WEIGHTS for file in _weight_files(directory / name)]
     files = [*(directory / name for name in NEEDED), *weights]
     if closed := [str(file.relative_to(directory)) for file in files if not os.access(file, os.R_OK)]:
-        raise CannotLoad(f"{what}: {', '.join(closed)} in {directory} can't be read by the user that this runs as.")
+        raise CannotLoad(f"{what}: {', '.join(closed)} in {directory} can't be read by the user of this process.")
 
 
 def _missing(directory: Path) -> list[str]:
@@ -133,7 +133,7 @@ def _missing(directory: Path) -> list[str]:
 
 
 def _weight_files(path: Path) -> list[Path]:
-    """Return the weight file or, where there is an index, all of them; empty if one is missing."""
+    """Return the weight file, or all files of an index. The list is empty if one is missing."""
     if path.is_file():
         return [path]
     try:
@@ -145,7 +145,7 @@ def _weight_files(path: Path) -> list[Path]:
 
 
 def fingerprint(directory: Path) -> str:
-    """Return a hash that identifies a local model: of its configuration and samples of its weights.
+    """Return a hash of the configuration and of samples of the weights, which identifies a local model.
 
     Reading all of the weights would take as long as loading them.
     """
@@ -179,12 +179,12 @@ def check_memory(directory: Path, device: torch.device, dtype: torch.dtype) -> N
     if free is not None and free < needed:
         raise CannotLoad(
             f"The model needs {needed / 2**30:.1f} GiB for its weights in {str(dtype).removeprefix('torch.')}, and "
-            f"{device} has {free / 2**30:.1f} GiB free; free some, use a larger device or a smaller model."
+            f"{device} has {free / 2**30:.1f} GiB free. Use a larger device or a smaller model."
         )
 
 
 def free_memory(device: torch.device) -> int | None:
-    """Return the free memory in bytes; None where it is not known."""
+    """Return the free memory in bytes, or None if it is not known."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     try:
@@ -197,16 +197,13 @@ def free_memory(device: torch.device) -> int | None:
 
 def _bytes_as(file: Path, itemsize: int) -> int:
     """Return the size of a safetensors file's tensors in another precision, from its header alone."""
-    return sum(
-        elements * (itemsize if dtype in _FLOATS else _SIZES.get(dtype, 8)) for elements, dtype in _tensors(file)
-    )
-
-
-def _tensors(file: Path) -> list[tuple[int, str]]:
-    """Return the number of elements and the type of each tensor."""
     try:
         with safetensors.safe_open(file, "pt") as content:  # it checks the header against the file's size
-            slices = [content.get_slice(name) for name in content.keys()]  # noqa: SIM118 - it is no dict
-            return [(math.prod(tensor.get_shape()), tensor.get_dtype()) for tensor in slices]
+            tensors = [content.get_slice(name) for name in content.keys()]  # noqa: SIM118 - it is no dict
+            return sum(
+                math.prod(tensor.get_shape()) * (itemsize if dtype in _FLOATS else _SIZES.get(dtype, 8))
+                for tensor in tensors
+                if (dtype := tensor.get_dtype())
+            )
     except (safetensors.SafetensorError, OSError) as error:
-        raise CannotLoad(f"{file} is damaged ({error}); fetch the model again.") from None
+        raise CannotLoad(f"{file} is damaged ({error}). Download the model again.") from None

@@ -164,8 +164,8 @@ class Codec:
         both = torch.cat([before, torch.cat([keys, values], dim=1)], dim=2)  # [R, 2 H, W - 1 + T, d]
         memory.put(both[:, :, frames:])
         keys, values = both.chunk(2, dim=1)
-        heard = functional.scaled_dot_product_attention(queries, keys, values, attn_mask=mask)
-        hidden = hidden + functional.linear(heard.transpose(1, 2).flatten(2), layer.output)
+        attended = functional.scaled_dot_product_attention(queries, keys, values, attn_mask=mask)
+        hidden = hidden + functional.linear(attended.transpose(1, 2).flatten(2), layer.output)
         gate_up = functional.linear(self._kernels.normalize(hidden, *layer.mlp_norm), layer.gate_up)
         return hidden + functional.linear(self._kernels.gate(gate_up), layer.down)
 

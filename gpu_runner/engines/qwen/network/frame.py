@@ -1,7 +1,7 @@
-"""One frame of 80 ms for the first B slots: a function of tensors alone, without host synchronisation.
+"""One frame of 80 ms for the first B slots: a function of tensors only, without host synchronization.
 
-The talker reads a token and the frame's first code is chosen; the predictor fills in the other 15; the sum of their
-embeddings and the next token of text is what the talker reads next.
+The talker reads a token, and the first code of the frame is sampled. The predictor samples the other 15 codes. The
+sum of the embeddings of all codes and of the next token of text is the next input of the talker.
 """
 
 from typing import NamedTuple
@@ -10,26 +10,26 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gpu_runner.engines.qwen.network.layers import Pass
+from gpu_runner.engines.qwen.network.layers import PassMetadata
 from gpu_runner.engines.qwen.network.network import LEAST_FRAMES, Network
 from gpu_runner.engines.qwen.network.sampling import Settings, choose, penalise
 from gpu_runner.engines.qwen.network.slots import Slots
 
 
 class Status:
-    """The result of a slot's frame, the first number of its report; plain ints, since torch compiles no enums."""
+    """The result of a slot's frame, the first number of its report. Plain ints, since torch compiles no enums."""
 
     IDLE = 0  # the slot is free, or its row has ended
-    SPOKEN = 1
-    ENDED = 2  # there is no such frame: the row ended before it
-    CAPPED = 3  # generated, and the last that the row may have
-    BROKEN = 4  # the network returned NaN or infinity
+    RUNNING = 1
+    STOPPED = 2  # the model ended the row before this frame
+    LENGTH_CAPPED = 3  # the frame is the last that the row may have
+    NOT_FINITE = 4  # the network returned NaN or infinity
 
 
-class Bucket(NamedTuple):
-    """The shape of a frame: its first `batch` slots, `length` positions of their caches.
+class FrameSize(NamedTuple):
+    """The size of a frame: the first `batch` slots, and `length` positions of their caches.
 
-    With `few`, every row samples from the `FEW` most likely candidates, without top_p.
+    With `few`, every running row samples from the `FEW` most likely candidates, without top_p.
     """
 
     batch: int
@@ -37,65 +37,65 @@ class Bucket(NamedTuple):
     few: bool
 
 
-def make_frame(network: Network, slots: Slots, bucket: Bucket) -> None:
-    """Generate a frame for the slots of a bucket; its results are in `slots.report`."""
-    batch = bucket.batch
+def make_frame(network: Network, slots: Slots, size: FrameSize) -> None:
+    """Generate a frame for the first slots; its results are in `slots.report`."""
+    batch = size.batch
     frame, running = slots.frame[:batch], slots.running[:batch]
     numbers = functional.embedding(slots.rows_of_frames[:batch] + frame, slots.numbers.flatten(0, 1)).double()
-    hidden = _talk(network, slots, bucket)
-    first, best = _choose_first(network, slots, bucket, hidden, numbers[:, :1])
-    codes, best_of_others = _predict(network, slots, bucket, hidden, first, numbers)
-    sound = torch.stack([best, *best_of_others]).isfinite().all(0)  # [B]
-    status = _status(running, sound, first == network.end, frame + 1 >= slots.cap[:batch])
+    hidden = _talk(network, slots, size)
+    first, best = _choose_first(network, slots, size, hidden, numbers[:, :1])
+    codes, best_of_others = _predict(network, slots, size, hidden, first, numbers)
+    finite = torch.stack([best, *best_of_others]).isfinite().all(0)  # [B]
+    status = _status(running, finite, first == network.end, frame + 1 >= slots.cap[:batch])
     slots.report[:batch] = torch.cat([status[:, None], codes], dim=1)
-    _advance(network, slots, codes, status == Status.SPOKEN)
+    _advance(network, slots, codes, status == Status.RUNNING)
 
 
-def _talk(network: Network, slots: Slots, bucket: Bucket) -> Tensor:
+def _talk(network: Network, slots: Slots, size: FrameSize) -> Tensor:
     """Run the talker on the next token: [B, D]."""
-    position, talker = slots.position[: bucket.batch], network.talker
-    unseen = slots.positions[: bucket.length] > position[:, None]  # [B, L]
+    position, talker = slots.position[: size.batch], network.talker
+    unseen = slots.positions[: size.length] > position[:, None]  # [B, L]
     mask = torch.zeros_like(unseen, dtype=network.dtype).masked_fill(unseen, -torch.inf)
-    what = Pass(
-        batch=bucket.batch,
-        length=bucket.length,
+    metadata = PassMetadata(
+        batch=size.batch,
+        length=size.length,
         cos=talker.cos.index_select(0, position),
         sin=talker.sin.index_select(0, position),
-        where=(slots.rows_of_cache[: bucket.batch] + position[:, None]).view(-1),
+        where=(slots.rows_of_cache[: size.batch] + position[:, None]).view(-1),
         mask=mask[:, None, None].expand(-1, -1, talker.shape.group, -1),
     )
-    caches = slots.layers.first(bucket.batch, bucket.length)
-    return talker.run(slots.token[: bucket.batch], caches, what, network.kernels)
+    caches = slots.layers.first(size.batch, size.length)
+    return talker.run(slots.token[: size.batch], caches, metadata, network.kernels)
 
 
 def _choose_first(
-    network: Network, slots: Slots, bucket: Bucket, hidden: Tensor, numbers: Tensor
+    network: Network, slots: Slots, size: FrameSize, hidden: Tensor, numbers: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Sample the first code of the frame, or the end token: see `choose`."""
-    settings, used = slots.settings[: bucket.batch], slots.used[: bucket.batch]
+    settings, used = slots.settings[: size.batch], slots.used[: size.batch]
     logits = functional.linear(hidden, network.head).float()  # [B, V]
-    may_end = (slots.frame[: bucket.batch] >= LEAST_FRAMES).long()
+    may_end = (slots.frame[: size.batch] >= LEAST_FRAMES).long()
     logits = penalise(logits, used, settings[:, 6:]) + network.forbidden.index_select(0, may_end)
     code, best = choose(
-        logits, numbers, Settings.of_rows(settings[:, :3], logits.shape[1], few=bucket.few), network.kernels
+        logits, numbers, Settings.of_rows(settings[:, :3], logits.shape[1], few=size.few), network.kernels
     )
     used.scatter_(1, code[:, None], value=True)
     return code, best
 
 
 def _predict(
-    network: Network, slots: Slots, bucket: Bucket, hidden: Tensor, first: Tensor, numbers: Tensor
+    network: Network, slots: Slots, size: FrameSize, hidden: Tensor, first: Tensor, numbers: Tensor
 ) -> tuple[Tensor, list[Tensor]]:
     """Predict the other codes of the frame: all codes, [B, G], and the largest logit of each choice, [B] each."""
-    batch, size = bucket.batch, len(network.predictor_heads[0])
-    settings = Settings.of_rows(slots.settings[:batch, 3:6], size, few=bucket.few)
+    batch, count = size.batch, len(network.predictor_heads[0])
+    settings = Settings.of_rows(slots.settings[:batch, 3:6], count, few=size.few)
     codes, best = [first], []
     first_token = functional.embedding(first, network.predictor_inputs[0])
     tokens = torch.stack([network.project(hidden), first_token], dim=1).flatten(0, 1)  # [2 B, P]
     for group, head in enumerate(network.predictor_heads, start=1):
-        what = _first_pass(network, slots, batch) if group == 1 else _pass(network, slots, batch, group)
-        caches = slots.predictor_layers.first(batch, what.length)
-        outputs = network.predictor.run(tokens, caches, what, network.kernels)
+        metadata = _first_pass(network, slots, batch) if group == 1 else _pass(network, slots, batch, group)
+        caches = slots.predictor_layers.first(batch, metadata.length)
+        outputs = network.predictor.run(tokens, caches, metadata, network.kernels)
         last = outputs[1::2] if group == 1 else outputs  # [B, P]
         logits = functional.linear(last, head).float()  # [B, C]
         chosen = choose(logits, numbers[:, group : group + 1], settings, network.kernels)
@@ -105,10 +105,10 @@ def _predict(
     return torch.stack(codes, dim=1), best
 
 
-def _first_pass(network: Network, slots: Slots, batch: int) -> Pass:
+def _first_pass(network: Network, slots: Slots, batch: int) -> PassMetadata:
     """Describe the predictor's pass over two tokens a row: the talker's output, and the first code."""
     predictor = network.predictor
-    return Pass(
+    return PassMetadata(
         batch=batch,
         length=2,
         cos=predictor.cos[:2].repeat(batch, 1, 1),
@@ -118,9 +118,9 @@ def _first_pass(network: Network, slots: Slots, batch: int) -> Pass:
     )
 
 
-def _pass(network: Network, slots: Slots, batch: int, position: int) -> Pass:
+def _pass(network: Network, slots: Slots, batch: int, position: int) -> PassMetadata:
     """Describe the predictor's pass over the token at a position, the same one in all rows."""
-    return Pass(
+    return PassMetadata(
         batch=batch,
         length=position + 1,
         cos=network.predictor.cos[position : position + 1],
@@ -130,18 +130,18 @@ def _pass(network: Network, slots: Slots, batch: int, position: int) -> Pass:
     )
 
 
-def _status(running: Tensor, sound: Tensor, ended: Tensor, last: Tensor) -> Tensor:
+def _status(running: Tensor, finite: Tensor, stopped: Tensor, last: Tensor) -> Tensor:
     """Return the status of the frame, [B], in the order of precedence."""
-    status = last.long() * (Status.CAPPED - Status.SPOKEN) + Status.SPOKEN
-    status = status.masked_fill(ended, Status.ENDED).masked_fill(~sound, Status.BROKEN)
+    status = last.long() * (Status.LENGTH_CAPPED - Status.RUNNING) + Status.RUNNING
+    status = status.masked_fill(stopped, Status.STOPPED).masked_fill(~finite, Status.NOT_FINITE)
     return status * running
 
 
-def _advance(network: Network, slots: Slots, codes: Tensor, goes_on: Tensor) -> None:
+def _advance(network: Network, slots: Slots, codes: Tensor, continues: Tensor) -> None:
     batch = len(codes)
     text = slots.frame[:batch].minimum(slots.last_text[:batch]) + slots.rows_of_frames[:batch]
-    beside = functional.embedding(text, slots.text.flatten(0, 1))
-    slots.token[:batch] = network.embed_frames(codes) + beside
-    slots.position[:batch] += goes_on
-    slots.frame[:batch] += goes_on
-    slots.running[:batch] &= goes_on
+    words = functional.embedding(text, slots.text.flatten(0, 1))
+    slots.token[:batch] = network.embed_frames(codes) + words
+    slots.position[:batch] += continues
+    slots.frame[:batch] += continues
+    slots.running[:batch] &= continues

@@ -39,8 +39,8 @@ class Layer(NamedTuple):
     down: Tensor  # [I, D]
 
 
-class Pass(NamedTuple):
-    """Inputs of a pass of T tokens for each of B rows, the same in every layer.
+class PassMetadata(NamedTuple):
+    """Describes a pass of T tokens for each of B rows. It is the same in every layer.
 
     The tokens attend to what their rows have in the cache up to position `length`, or, when it is 0, to each other,
     each to those before it and itself.
@@ -88,54 +88,56 @@ class Transformer(NamedTuple):
     layers: tuple[Layer, ...]
     norm: Norm  # [D]
     shape: Shape
-    cos: Tensor  # [positions, 1, d], see `Pass`
+    cos: Tensor  # [positions, 1, d], see `PassMetadata`
     sin: Tensor
 
-    def run(self, tokens: Tensor, caches: Sequence[LayerCache], what: Pass, kernels: Kernels) -> Tensor:
+    def run(self, tokens: Tensor, caches: Sequence[LayerCache], metadata: PassMetadata, kernels: Kernels) -> Tensor:
         """Return the normalized outputs of [B T, D] tokens."""
         for layer, cache in zip(self.layers, caches, strict=True):
-            tokens = _run_layer(tokens, layer, self.shape, cache, what, kernels)
+            tokens = _run_layer(tokens, layer, self.shape, cache, metadata, kernels)
         return kernels.normalize(tokens, *self.norm)
 
 
 def _run_layer(
-    tokens: Tensor, layer: Layer, shape: Shape, cache: LayerCache, what: Pass, kernels: Kernels
+    tokens: Tensor, layer: Layer, shape: Shape, cache: LayerCache, metadata: PassMetadata, kernels: Kernels
 ) -> Tensor:
     heads, kv_heads, size = shape
     qkv = torch.mm(kernels.normalize(tokens, *layer.input_norm), layer.qkv)
     qkv = qkv.view(-1, heads + 2 * kv_heads, size)  # [B T, H + 2K, d]
     qk = qkv[:, : heads + kv_heads]
-    kernels.normalize_and_turn_(qk, *layer.qk_norm, what.cos, what.sin)
-    cache.rows.index_copy_(0, what.where, qkv[:, heads:].reshape(-1, size))
-    heard = _attend_to_cache(qk, cache, shape, what) if what.length else _attend(qkv, shape, what.batch)
-    tokens = torch.addmm(tokens, heard, layer.output)
+    kernels.normalize_and_turn_(qk, *layer.qk_norm, metadata.cos, metadata.sin)
+    cache.rows.index_copy_(0, metadata.where, qkv[:, heads:].reshape(-1, size))
+    attended = (
+        _attend_to_cache(qk, cache, shape, metadata) if metadata.length else _attend(qkv, shape, metadata.batch)
+    )
+    tokens = torch.addmm(tokens, attended, layer.output)
     gate_up = torch.mm(kernels.normalize(tokens, *layer.mlp_norm), layer.gate_up)
     return torch.addmm(tokens, kernels.gate(gate_up), layer.down)
 
 
-def _attend_to_cache(qk: Tensor, cache: LayerCache, shape: Shape, what: Pass) -> Tensor:
+def _attend_to_cache(qk: Tensor, cache: LayerCache, shape: Shape, metadata: PassMetadata) -> Tensor:
     """Attend to the cache: the queries that share a key head are treated as queries of one head.
 
     So the keys are read once and not repeated.
     """
     _, keys, values = cache
     queries = qk[:, : shape.heads]  # [B T, H, d]
-    tokens = len(queries) // what.batch
+    tokens = len(queries) // metadata.batch
     if tokens == 1:
         queries = queries.view(-1, shape.kv_heads, shape.group, shape.head_dim)  # [B, K, G, d]
-        return functional.scaled_dot_product_attention(queries, keys, values, attn_mask=what.mask).flatten(1)
-    parts = (what.batch, tokens, shape.kv_heads, shape.group, shape.head_dim)
+        return functional.scaled_dot_product_attention(queries, keys, values, attn_mask=metadata.mask).flatten(1)
+    parts = (metadata.batch, tokens, shape.kv_heads, shape.group, shape.head_dim)
     queries = queries.reshape(parts).transpose(1, 2).flatten(2, 3)  # [B, K, T G, d]
-    heard = functional.scaled_dot_product_attention(queries, keys, values, attn_mask=what.mask)
-    heard = heard.view(what.batch, shape.kv_heads, tokens, shape.group, shape.head_dim)
-    return heard.transpose(1, 2).reshape(len(qk), -1)
+    attended = functional.scaled_dot_product_attention(queries, keys, values, attn_mask=metadata.mask)
+    attended = attended.view(metadata.batch, shape.kv_heads, tokens, shape.group, shape.head_dim)
+    return attended.transpose(1, 2).reshape(len(qk), -1)
 
 
 def _attend(qkv: Tensor, shape: Shape, batch: int) -> Tensor:
     per_head = qkv.view(batch, -1, *qkv.shape[1:]).transpose(1, 2)  # [B, H + 2K, T, d]
     queries, keys, values = per_head.split((shape.heads, shape.kv_heads, shape.kv_heads), dim=1)
-    heard = functional.scaled_dot_product_attention(queries, keys, values, is_causal=True, enable_gqa=True)
-    return heard.transpose(1, 2).reshape(len(qkv), -1)
+    attended = functional.scaled_dot_product_attention(queries, keys, values, is_causal=True, enable_gqa=True)
+    return attended.transpose(1, 2).reshape(len(qkv), -1)
 
 
 def pack_transformer(model: Any, config: Any, positions: int) -> Transformer:
@@ -186,7 +188,7 @@ def _weight(module: nn.Module) -> Tensor:
 
 
 def rotary(embedding: Any, positions: int) -> tuple[Tensor, Tensor]:
-    """Compute a rotary embedding for `positions` positions: [positions, d] float32 twice, see `Pass`."""
+    """Compute a rotary embedding for `positions` positions: [positions, d] float32 twice, see `PassMetadata`."""
     frequencies = embedding.inv_freq.float()  # [d / 2]
     angles = torch.arange(positions, device=frequencies.device)[:, None] * frequencies
     cos, sin = angles.cos() * embedding.attention_scaling, angles.sin() * embedding.attention_scaling

@@ -1,7 +1,7 @@
 """Sampling of codes: each row of a batch with its own options and its own random numbers.
 
-The library has one set of options and one stream of random numbers for a whole batch.  Here a number samples
-from the row's distribution alone, so the result of a seed does not depend on the other rows of the batch.
+The library has one set of options and one stream of random numbers for a whole batch.  Here a random number
+samples from the distribution of its row, so the result of a seed does not depend on the other rows of the batch.
 """
 
 from collections.abc import Mapping
@@ -14,88 +14,70 @@ from torch import Tensor
 from gpu_runner.engines.qwen.network.kernels import Kernels
 from pipeline.contract.records import Options
 
-FEW = 64  # candidates that the fast path considers; the published top_k is 50
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """The sampling options of one kind of code.  A temperature of 0 is greedy; a top_k of 0 keeps all."""
-
-    temperature: float
-    top_k: int
-    top_p: float
-
-    @classmethod
-    def of_config(cls, config: Mapping[str, Any], prefix: str, do_sample: str) -> Self:
-        """Read a model's `generation_config.json`; without sampling the temperature is 0."""
-        sampled = bool(config.get(do_sample, True))
-        return cls(
-            temperature=float(config.get(f"{prefix}temperature", 0.9)) if sampled else 0.0,
-            top_k=int(config.get(f"{prefix}top_k", 50)),
-            top_p=float(config.get(f"{prefix}top_p", 1.0)),
-        )
-
-    @property
-    def few_are_enough(self) -> bool:
-        """Whether no more than `FEW` candidates can be chosen."""
-        return self.temperature == 0 or (0 < self.top_k <= FEW and self.top_p == 1)
+FEW = 64  # candidates of the fast path; the published top_k is 50
 
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """The sampling options of a row: the talker's for a frame's first code, the "subtalker's" for the others."""
+    """The sampling options of a row, with the names and defaults of a model's `generation_config.json`.
 
-    talker: Choice
-    predictor: Choice
-    repetition_penalty: float
+    The talker samples the first code of a frame, the predictor ("subtalker") the others.  A temperature of 0 is
+    greedy.  A top_k of 0 keeps all codes.
+    """
+
+    temperature: float = 0.9
+    top_k: int = 50
+    top_p: float = 1.0
+    subtalker_temperature: float = 0.9
+    subtalker_top_k: int = 50
+    subtalker_top_p: float = 1.0
+    repetition_penalty: float = 1.05
 
     @classmethod
     def of_config(cls, config: Mapping[str, Any]) -> Self:
-        """Read the defaults of a model's `generation_config.json`."""
-        return cls(
-            talker=Choice.of_config(config, "", "do_sample"),
-            predictor=Choice.of_config(config, "subtalker_", "subtalker_dosample"),
-            repetition_penalty=float(config.get("repetition_penalty", 1.05)),
-        )
+        """Read a model's `generation_config.json`. Without sampling, the temperature is 0."""
+        found = {name: config[name] for name in cls.__slots__ if name in config}
+        if not config.get("do_sample", True):
+            found["temperature"] = 0.0
+        if not config.get("subtalker_dosample", True):
+            found["subtalker_temperature"] = 0.0
+        return cls(**found)
 
     def with_options(self, options: Options) -> Self:
-        """Apply a request's options: they are the talker's, but a temperature of 0 applies to both."""
-        asked = options.model_dump(include={"temperature", "top_k", "top_p"}, exclude_none=True)
-        predictor = replace(self.predictor, temperature=0.0) if options.temperature == 0 else self.predictor
-        penalty = options.repetition_penalty
-        return replace(
-            self,
-            talker=replace(self.talker, **asked),
-            predictor=predictor,
-            repetition_penalty=self.repetition_penalty if penalty is None else penalty,
-        )
+        """Apply a request's options, which are the talker's, except that a temperature of 0 applies to both."""
+        names = {"temperature", "top_k", "top_p", "repetition_penalty"}
+        changes = options.model_dump(include=names, exclude_none=True)
+        if options.temperature == 0:
+            changes["subtalker_temperature"] = 0.0
+        return replace(self, **changes)
 
     @property
     def few_are_enough(self) -> bool:
-        """Whether the fast path, with `FEW` candidates, is exact."""
-        return self.talker.few_are_enough and self.predictor.few_are_enough
-
-    @property
-    def is_drawn(self) -> tuple[bool, bool]:
-        """Whether codes are sampled randomly: the first code of a frame, the others."""
-        return self.talker.temperature > 0, self.predictor.temperature > 0
+        """Whether the fast path, which considers the `FEW` likeliest codes, is exact."""
+        talker = self.temperature == 0 or (0 < self.top_k <= FEW and self.top_p == 1)
+        predictor = self.subtalker_temperature == 0 or (
+            0 < self.subtalker_top_k <= FEW and self.subtalker_top_p == 1
+        )
+        return talker and predictor
 
     def numbers(self) -> list[float]:
-        """Return the numbers that `Settings.of_rows` reads."""
-        return [*_numbers(self.talker), *_numbers(self.predictor), self.repetition_penalty]
+        """Return the `SETTINGS` numbers from which `Settings.of_rows` reads."""
+        return [
+            *_numbers(self.temperature, self.top_k, self.top_p),
+            *_numbers(self.subtalker_temperature, self.subtalker_top_k, self.subtalker_top_p),
+            self.repetition_penalty,
+        ]
 
 
-SETTINGS = 7  # numbers that describe the sampling of a row
+SETTINGS = 7
 
 
-def _numbers(choice: Choice) -> list[float]:
-    if choice.temperature == 0:
-        return [1.0, 1.0, 1.0]  # only the most likely is left to choose
-    return [1 / choice.temperature, choice.top_k or float("inf"), choice.top_p]
+def _numbers(temperature: float, top_k: int, top_p: float) -> list[float]:
+    return [1.0, 1.0, 1.0] if temperature == 0 else [1 / temperature, top_k or float("inf"), top_p]
 
 
 class Settings(NamedTuple):
-    """The sampling options of B rows on the device."""
+    """The sampling options of B rows for one kind of code, on the device."""
 
     inverse_temperature: Tensor  # [B, 1]
     last_rank: Tensor  # [B, 1] int64: the rank of the last candidate that top_k keeps
@@ -109,7 +91,7 @@ class Settings(NamedTuple):
 
 
 def choose(logits: Tensor, numbers: Tensor, settings: Settings, kernels: Kernels) -> tuple[Tensor, Tensor]:
-    """Choose a code for each row, from [B, V] float32 logits and [B, 1] float64 numbers in [0, 1).
+    """Choose a code for each row, from [B, V] float32 logits and [B, 1] float64 random numbers in [0, 1).
 
     Returns the codes, [B], and the largest logits, [B], which are finite unless the network failed.  The number is
     looked up in the cumulative probabilities of the candidates, in the order of the codes: logits that differ by a

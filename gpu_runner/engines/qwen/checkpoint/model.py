@@ -1,7 +1,7 @@
 """The loaded model: modules of `qwen_tts`, and the properties that the engine uses.
 
-The library's modules create voice prompts and embed text; its `generate`, which has one set of options, one seed
-and one length for a whole batch, is not used.
+The library's modules create voice prompts and embed text. Its `generate` is not used, because it has one set of
+options, one seed and one length for a whole batch.
 """
 
 from collections.abc import Sequence
@@ -41,11 +41,12 @@ class Identity:
 class Model:
     """A model on its device.
 
-    `network` is a `Qwen3TTSForConditionalGeneration`, `codec` a `Qwen3TTSTokenizer`, `tokenizer` that of the text.
+    `pretrained` is a `Qwen3TTSForConditionalGeneration`, `speech_tokenizer` a `Qwen3TTSTokenizer`. `tokenizer` is
+    the tokenizer of the text.
     """
 
-    network: Any
-    codec: Any
+    pretrained: Any
+    speech_tokenizer: Any
     tokenizer: Any
     defaults: Sampling
     identity: Identity
@@ -54,22 +55,22 @@ class Model:
     @cached_property
     def talker(self) -> Any:
         """The generating network: a transformer over frames, and a smaller one over the codes of a frame."""
-        return self.network.talker
+        return self.pretrained.talker
 
     @cached_property
     def kernels(self) -> Kernels:
-        """The arithmetic of both."""
+        """The kernels of the network and the codec."""
         return kernels_for(self.device)
 
     @cached_property
-    def speech(self) -> Network:
+    def network(self) -> Network:
         """Talker and code predictor, packed."""
         return pack_network(self.talker, LONGEST_SEQUENCE, self.kernels)
 
     @cached_property
-    def decoder(self) -> Codec:
+    def codec(self) -> Codec:
         """The codec's decoder, from frames of codes to samples."""
-        return Codec(self.codec.model.decoder, self.kernels)
+        return Codec(self.speech_tokenizer.model.decoder, self.kernels)
 
     @cached_property
     def device(self) -> torch.device:
@@ -79,7 +80,7 @@ class Model:
     @cached_property
     def config(self) -> Any:
         """The published configuration of the talker."""
-        return self.network.config.talker_config
+        return self.pretrained.config.talker_config
 
     @cached_property
     def groups(self) -> int:
@@ -94,7 +95,7 @@ class Model:
     @cached_property
     def speaker_size(self) -> int:
         """The dimension of a speaker embedding."""
-        return int(self.network.config.speaker_encoder_config.enc_dim)
+        return int(self.pretrained.config.speaker_encoder_config.enc_dim)
 
     @cached_property
     def languages(self) -> dict[str, int]:
@@ -113,10 +114,10 @@ class Model:
 
     @cached_property
     def reproducible_as(self) -> str | None:
-        """See `Reproducible`: a hash of the model, its defaults, torch, and the kind of device; None below float32.
+        """A hash of the model, its defaults, torch and the kind of device: see `Reproducible`. None below float32.
 
-        In lower precisions a batch of another size rounds so differently that another code is soon chosen, and then
-        the speech is another reading of the text.
+        In lower precisions a batch of another size rounds so differently that another code is soon chosen. From
+        there on the audio differs.
         """
         if self.dtype != torch.float32:
             return None
@@ -124,7 +125,7 @@ class Model:
         return f"qwen-{blake2b(repr(depends_on).encode(), digest_size=8).hexdigest()}"
 
     def tokens(self, text: str) -> list[int]:
-        """Tokenize a text as plain text: what looks like a control token is split into ordinary tokens."""
+        """Tokenize a text as plain text: control tokens in it are split into ordinary tokens."""
         ids = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
         return [int(token) for token in ids]
 
@@ -148,9 +149,3 @@ def kind_of(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return torch.backends.cpu.get_cpu_capability()
-
-
-def release_memory(device: torch.device) -> None:
-    """Return torch's cached memory to the device."""
-    if device.type == "cuda":
-        torch.cuda.empty_cache()

@@ -10,14 +10,13 @@ from functools import partial
 import numpy as np
 import torch
 
-from gpu_runner.engines.qwen.failures import OutOfMemory, told_apart
-from gpu_runner.engines.qwen.model import release_memory
-from gpu_runner.engines.qwen.network.buckets import Buckets, at_least
+from gpu_runner.engines.qwen.job import Row
 from gpu_runner.engines.qwen.network.codec import Codec
+from gpu_runner.engines.qwen.network.graph_sizes import GraphSizes, at_least
 from gpu_runner.engines.qwen.network.graphs import Fetched, Runner
 from gpu_runner.engines.qwen.network.precision import choose_precision, float32_as
 from gpu_runner.engines.qwen.network.prefill import to_device
-from gpu_runner.engines.qwen.rows import Row
+from gpu_runner.engines.qwen.out_of_memory import OutOfMemory, release_memory, translate_device_errors
 from pipeline.audio.reference_audio import Samples
 
 CHUNK = 4  # frames decoded at a time: the first audio is available after as many
@@ -25,21 +24,21 @@ CHUNK = 4  # frames decoded at a time: the first audio is available after as man
 
 @dataclass(frozen=True, slots=True)
 class _Chunks:
-    """Samples being copied to the host: of which rows, and how many frames of each."""
+    """Samples that are being copied to the host, with their rows and the number of frames of each."""
 
     rows: Sequence[tuple[Row, int]]
     samples: Fetched
 
 
 class Decoder:
-    """Keeps the codec's state of each row from `begin` to `end`."""
+    """Holds the codec's state of each row from `begin` to `end`."""
 
-    def __init__(self, codec: Codec, states: int, runner: Runner, buckets: Buckets) -> None:
+    def __init__(self, codec: Codec, states: int, runner: Runner, sizes: GraphSizes) -> None:
         self._codec = codec
         self._precision = choose_precision(codec)
         self._runner = runner
-        self._buckets = buckets
-        most = buckets.codec_rows[-1]
+        self._sizes = sizes
+        most = sizes.codec_rows[-1]
         self._states = codec.start(states + 1)  # the last one is for rows that pad a batch
         self._positions = torch.zeros(states + 1, dtype=torch.long, device=codec.device)
         self._index = torch.zeros(most, dtype=torch.long, device=codec.device)
@@ -65,7 +64,7 @@ class Decoder:
         return bool(self._unread)
 
     def begin(self, row: Row) -> None:
-        """Assign a state to a row: the one after the reference of its voice."""
+        """Assign a state to a row. It starts as the state after the reference of its voice."""
         state, prompt = heapq.heappop(self._free), row.prompt
         with self._runner.use():
             if prompt.codes is None or prompt.state is None:
@@ -77,26 +76,20 @@ class Decoder:
         self._rows[state] = row
 
     def end(self, row: Row) -> None:
-        """Free a row's state, if it has one; pending samples are dropped."""
+        """Free a row's state, if it has one. Pending samples are dropped."""
         if row.state is not None:
             del self._rows[row.state]
             heapq.heappush(self._free, row.state)
             row.state = None
 
-    def clear(self) -> None:
-        """Free all states."""
-        for row in self.rows:
-            self.end(row)
-        self._unread.clear()
-
     def submit(self) -> list[Row]:
-        """Start to decode what is due; return the rows for which there is too little memory even one at a time."""
-        lost: list[Row] = []
-        most = self._buckets.codec_rows[-1]
-        while due := [row for row in self._rows.values() if _is_due(row) and row not in lost]:
+        """Start to decode the due frames. Return the rows for which there is too little memory even alone."""
+        failed: list[Row] = []
+        most = self._sizes.codec_rows[-1]
+        while due := [row for row in self._rows.values() if _is_due(row) and row not in failed]:
             for start in range(0, len(due), most):
-                lost += self._submit(due[start : start + most])
-        return lost
+                failed += self._submit(due[start : start + most])
+        return failed
 
     def collect(self, *, wait: bool) -> list[tuple[Row, Samples]]:
         """Return the samples that have arrived, or, with `wait`, at least some of those pending."""
@@ -106,17 +99,17 @@ class Decoder:
         return arrived
 
     def capture(self) -> None:
-        """Run in all batch sizes, so that graphs are captured."""
+        """Run once in all batch sizes, so that graphs are captured."""
         if not self._runner.captures:
             return
         with self._runner.use():
             self._index.fill_(len(self._states) - 1)
-        for rows in self._buckets.codec_rows:
+        for rows in self._sizes.codec_rows:
             self._decode(rows)
 
     def _submit(self, rows: Sequence[Row]) -> list[Row]:
         try:
-            with told_apart():
+            with translate_device_errors():
                 self._start(rows)
         except OutOfMemory:
             release_memory(self._codec.device)
@@ -125,7 +118,7 @@ class Decoder:
         return []
 
     def _start(self, rows: Sequence[Row]) -> None:
-        batch = at_least(self._buckets.codec_rows, len(rows))
+        batch = at_least(self._sizes.codec_rows, len(rows))
         index = torch.full((batch,), len(self._states) - 1)
         codes = torch.zeros(batch, CHUNK, self._codec.groups, dtype=torch.long)
         counts = []

@@ -14,7 +14,7 @@ CODEC_ROWS = (1, 2, 4, 8, 16, 32)
 
 
 @dataclass(frozen=True, slots=True)
-class Buckets:
+class GraphSizes:
     """Sizes in ascending order; a run uses the smallest that is large enough."""
 
     frame_rows: Sequence[int]

@@ -1,4 +1,9 @@
-"""Errors of a device: out of memory, which is temporary, or loss of the device, which is permanent."""
+"""Errors of a device: out of memory, which is temporary, or the loss of the device, which is permanent.
+
+After an out-of-memory error the engine halves the rows in flight and puts the others back into the queue
+(`QwenEngine._preempt`). The limit grows again as rows end without another shortage (`Scheduler.finish_row`). A row
+that fails alone ends its job with 503.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,7 +11,7 @@ from contextlib import contextmanager
 import torch
 
 from gpu_runner.engines import EngineLost
-from pipeline.errors import SynthesisFailed, Unavailable
+from pipeline.errors import Unavailable
 
 # torch has exception types for most of these, but not for errors of cuBLAS, cuDNN or the CPU's allocator.
 _OUT_OF_MEMORY = (
@@ -26,11 +31,11 @@ _LOST = (
 
 
 class OutOfMemory(Exception):
-    """The device had too little memory for an operation; its previous contents are still valid."""
+    """The device had too little memory for an operation. Its previous contents are still valid."""
 
 
 @contextmanager
-def told_apart() -> Iterator[None]:
+def translate_device_errors() -> Iterator[None]:
     """Translate the errors of a device into the exceptions that callers handle.
 
     Raises
@@ -43,14 +48,14 @@ def told_apart() -> Iterator[None]:
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        if isinstance(error, MemoryError | torch.OutOfMemoryError) or _says(error, _OUT_OF_MEMORY):
+        if isinstance(error, MemoryError | torch.OutOfMemoryError) or _mentions(error, _OUT_OF_MEMORY):
             raise OutOfMemory(_first_line(error)) from None  # the traceback would keep the tensors alive
-        if isinstance(error, torch.AcceleratorError) or _says(error, _LOST):
+        if isinstance(error, torch.AcceleratorError) or _mentions(error, _LOST):
             raise EngineLost(f"The device is lost: {_first_line(error)}") from error
         raise
 
 
-def _says(error: BaseException, marks: tuple[str, ...]) -> bool:
+def _mentions(error: BaseException, marks: tuple[str, ...]) -> bool:
     text = str(error).lower()
     return any(mark.lower() in text for mark in marks)
 
@@ -59,17 +64,12 @@ def _first_line(error: BaseException) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
-def broken(dtype: torch.dtype) -> SynthesisFailed:
-    """Return the error for a client whose audio contains NaN."""
-    cure = " float16 is known for this: use bfloat16 or float32." if dtype == torch.float16 else ""
-    return SynthesisFailed(f"The model gave numbers that can't be turned into speech.{cure}")
-
-
-def unreadable() -> SynthesisFailed:
-    """Return the error for a client whose text can't be tokenized."""
-    return SynthesisFailed("The model can't read this text; put it another way.")
-
-
-def no_room() -> Unavailable:
+def no_memory() -> Unavailable:
     """Return the error for a client when memory was short."""
-    return Unavailable("There is too little memory on the device for this at the moment; try again later.")
+    return Unavailable("The device has too little memory for this at the moment. Try again later.")
+
+
+def release_memory(device: torch.device) -> None:
+    """Return torch's cached memory to the device."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()

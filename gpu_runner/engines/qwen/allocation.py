@@ -1,0 +1,91 @@
+"""Computes how many rows fit into memory, and allocates the generator and the decoder for them."""
+
+from dataclasses import dataclass
+
+import structlog
+import torch
+
+from gpu_runner.engines import CannotLoad
+from gpu_runner.engines.qwen.checkpoint.model import LONGEST_SEQUENCE, Model
+from gpu_runner.engines.qwen.checkpoint.weights import free_memory
+from gpu_runner.engines.qwen.decoder import Decoder
+from gpu_runner.engines.qwen.generator import Generator
+from gpu_runner.engines.qwen.network.graph_sizes import GraphSizes
+from gpu_runner.engines.qwen.network.graphs import EagerRunner, GraphRunner, Runner
+from gpu_runner.engines.qwen.network.slots import allocate, bytes_per_slot
+
+log = structlog.get_logger()
+
+USED_SHARE = 0.8  # of the free memory; the rest is for activations, graphs and voice prompts
+SPARE_STATES = 8  # of the codec: rows that have all their codes keep a state while other rows use their slots
+
+
+@dataclass(frozen=True, slots=True)
+class Stages:
+    """The two stages of a row, with all of their memory."""
+
+    generator: Generator
+    decoder: Decoder
+
+    def capture(self) -> None:
+        """Capture all graphs, if the device has graphs."""
+        self.generator.capture()
+        self.decoder.capture()
+
+
+def plan_slots(model: Model, rows: int) -> int:
+    """Return the number of slots for `rows` rows at a time, or as many as fit into memory, and log it.
+
+    Raises
+    ------
+    CannotLoad
+        There is no memory for a single row.
+    """
+    slot = bytes_per_slot(model.network, LONGEST_SEQUENCE)
+    state = model.codec.size.total * model.codec.dtype.itemsize
+    free = free_memory(model.device)
+    fitting = rows if free is None else int((free * USED_SHARE - SPARE_STATES * state) // (slot + state))
+    slots = min(rows, fitting)
+    facts = {"bytes_per_row": slot + state, "free_bytes": free, "positions": LONGEST_SEQUENCE}
+    if slots < 1:
+        raise CannotLoad(
+            f"{model.device} has {(free or 0) / 2**30:.2f} GiB free after loading the model, and one text needs "
+            f"{slot / 2**30 / USED_SHARE:.2f} GiB. Free some memory, or use a larger device or a smaller model."
+        )
+    if slots < rows:
+        log.warning("memory allows fewer rows than requested", rows=slots, requested=rows, **facts)
+    else:
+        log.info("capacity planned", rows=slots, **facts)
+    return slots
+
+
+def allocate_stages(model: Model, rows: int) -> Stages:
+    """Allocate everything for `rows` rows at a time, or as many as fit into memory.
+
+    Raises
+    ------
+    CannotLoad
+        There is no memory for a single row.
+    """
+    slots = plan_slots(model, rows)
+    if model.device.type != "cuda":
+        sizes = GraphSizes.for_eager(slots, LONGEST_SEQUENCE)
+        return build_stages(model, slots, sizes, EagerRunner(), EagerRunner())
+    sizes = GraphSizes.for_graphs(slots, LONGEST_SEQUENCE)
+    # While the GPU computes a frame, the host reads the one before. On a CPU it is complete when the call returns.
+    runners = GraphRunner(model.device), GraphRunner(model.device)
+    stages = build_stages(model, slots, sizes, *runners, lag=1)
+    torch.cuda.synchronize(model.device)  # other streams use the results of the default stream from here on
+    return stages
+
+
+@torch.inference_mode()
+def build_stages(
+    model: Model, slots: int, sizes: GraphSizes, for_codes: Runner, for_samples: Runner, *, lag: int = 0
+) -> Stages:
+    """Create the stages. Codes and samples have a runner each, and the host is `lag` frames behind."""
+    buffers = allocate(model.network, slots, LONGEST_SEQUENCE)
+    return Stages(
+        Generator(model.network, buffers, for_codes, sizes, lag=lag),
+        Decoder(model.codec, slots + SPARE_STATES, for_samples, sizes),
+    )
