@@ -127,7 +127,7 @@ def test_server_message_field_is_documented(type_: str, field: str) -> None:
 
 
 def test_links_resolve() -> None:
-    for file in [*DOCS.glob("*.md"), DOCS.parent / "README.md", DOCS.parent / "SECURITY.md"]:
+    for file in [*DOCS.rglob("*.md"), *DOCS.parent.glob("*.md")]:
         for target, anchor in re.findall(r"\]\((?!https?:)([^)#\s]*)#?([^)]*)\)", file.read_text()):
             linked = (file.parent / target).resolve() if target else file
             assert linked.exists(), f"{file.name} links {target}"
@@ -153,8 +153,9 @@ def test_readme_curl_shows_errors() -> None:
 
 
 def test_architecture_files_exist() -> None:
+    pages = [page("architecture"), *(file.read_text() for file in (DOCS / "decisions").glob("*.md"))]
     named = re.findall(
-        r"`((?:pipeline|functions|gpu_runner|localstack|infra|docs|tests)/[^`<]*)`", page("architecture")
+        r"`((?:pipeline|functions|gpu_runner|localstack|infra|docs|tests)/[^`<*]*)`", "\n".join(pages)
     )
     assert len(named) > 30
     assert [name for name in named if not (DOCS.parent / name).exists()] == []
