@@ -1,7 +1,7 @@
 """The interface between the worker and a speech model.
 
-An engine is used from one thread at a time, except where a method says otherwise.  It may batch continuously (take
-what is admitted between two steps) or run a closed batch in a single `step`.
+An engine is used from one thread at a time, except where a method says otherwise. It batches continuously: an
+utterance that is admitted between two steps joins the next one.
 """
 
 from collections.abc import Iterable
@@ -138,11 +138,3 @@ class Reproducible(Protocol):
 
         None when that is not known yet, or can't be promised.  It may be read from any thread, at any time.
         """
-
-
-@runtime_checkable
-class ClosedBatches(Protocol):
-    """Optional interface of an engine: what is admitted during a step waits for the next one."""
-
-    gather_seconds: float
-    """Seconds to wait for one more utterance before a step, as long as there is capacity for it."""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import structlog
 
-from gpu_runner.engines import ClosedBatches, Engine, EngineLost, Finished, Piece, Utterance
+from gpu_runner.engines import Engine, EngineLost, Finished, Piece, Utterance
 from pipeline.audio.reference_audio import Samples
 
 OnAudio = Callable[[Samples], object]
@@ -135,20 +135,12 @@ class EngineLoop:
             self._engine.cancel(job_id)
 
     def _next_commands(self) -> Iterator[Command | None]:
+        """Yield the commands so far. Wait for one if nothing is admitted or waits."""
         while True:
             try:
-                yield self._commands.get(timeout=self._timeout())
+                yield self._commands.get(block=not (self._waiting or self._admitted))
             except queue.Empty:
                 return
-
-    def _timeout(self) -> float | None:
-        """Return the seconds to wait for another command before the next step; None: no limit."""
-        taken = len(self._waiting) + len(self._admitted)
-        if taken == 0:
-            return None
-        if isinstance(self._engine, ClosedBatches) and taken < self._engine.capacity:
-            return self._engine.gather_seconds
-        return 0.0
 
     def _admit(self) -> None:
         while self._waiting and len(self._admitted) < self._engine.capacity:

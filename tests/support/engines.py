@@ -89,8 +89,6 @@ class ScriptedEngine:
         """The jobs that were admitted, in order."""
         self.cancelled: list[str] = []
         """The jobs that were given up."""
-        self.batches: list[list[str]] = []
-        """What was admitted at each step that ended something."""
         self.max_active = 0
         self.threads: set[str] = set()
         self._mock = MockEngine()
@@ -133,7 +131,6 @@ class ScriptedEngine:
             time.sleep(0.001)
             return []
         batch, self._active = self._active, []
-        self.batches.append([utterance.job_id for utterance in batch])
         return [event for utterance in batch for event in self._finish(utterance)]
 
     def cancel(self, job_id: str) -> None:
@@ -155,9 +152,3 @@ class ScriptedEngine:
 
     def _note_thread(self) -> None:
         self.threads.add(threading.current_thread().name)
-
-
-class ClosedBatchEngine(ScriptedEngine):
-    """One that takes nothing in while it speaks, and so would rather wait a moment for a fuller batch."""
-
-    gather_seconds = 0.2

@@ -13,7 +13,7 @@ from gpu_runner.synthesis.engine_loop import EngineFailed, Speech
 from gpu_runner.synthesis.engine_thread import NAME, EngineThread, Stopping
 from pipeline.contract.records import Options
 from pipeline.errors import InvalidInput
-from tests.support.engines import ClosedBatchEngine, ScriptedEngine
+from tests.support.engines import ScriptedEngine
 from tests.support.speech import voice
 from tests.support.waiting import until
 
@@ -137,24 +137,6 @@ async def test_prompts_are_made_while_others_are_spoken(start: Start) -> None:
     assert engine.active == ["a"]
     engine.paused = False
     await asyncio.gather(*tasks)
-
-
-async def test_a_closed_batch_waits_a_moment_for_company(start: Start) -> None:
-    engine = ClosedBatchEngine(capacity=3)
-    thread = await start(engine)
-    first = synthesize_all(thread, utterance("a"))
-    await asyncio.sleep(0.05)
-    await asyncio.gather(*first, *synthesize_all(thread, utterance("b"), utterance("c")))
-    assert engine.batches == [["a", "b", "c"]]
-
-
-async def test_a_full_batch_waits_for_nobody(start: Start) -> None:
-    engine = ClosedBatchEngine(capacity=1)
-    engine.gather_seconds = 60
-    thread = await start(engine)
-    async with asyncio.timeout(5):
-        await asyncio.gather(*synthesize_all(thread, utterance("a"), utterance("b")))
-    assert engine.batches == [["a"], ["b"]]
 
 
 async def test_a_failing_step_loses_what_was_in_it_and_no_more(start: Start) -> None:
