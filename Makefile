@@ -56,7 +56,6 @@ bench: $(SERVICE)/dev.stamp $(SERVICE)/qwen.stamp
 	PYTHONPATH=localstack $(SERVICE_PYTHON) -m tests.benchmarks.fairness
 	PYTHONPATH=localstack $(SERVICE_PYTHON) -m tests.benchmarks.worker_throughput
 	OMP_NUM_THREADS=1 $(SERVICE_PYTHON) -m tests.benchmarks.qwen_engine
-	OMP_NUM_THREADS=1 PYTHONPATH=localstack $(SERVICE_PYTHON) -m tests.benchmarks.engine_contention
 
 ## make bench-gpu         how fast the model's engine is on this GPU, in stages; what has been measured is kept
 BENCH_RESULTS ?= docs/benchmarks/qwen-engine.json

@@ -5,12 +5,10 @@ import logging
 import os
 import signal
 import sys
-from contextlib import AsyncExitStack
 from functools import partial
 from types import FrameType
 from typing import NoReturn
 
-from gpu_runner.clients.pool import in_processes
 from gpu_runner.engines import CannotLoad, EngineLost
 from gpu_runner.engines.load import load_engine
 from gpu_runner.health import CannotListen
@@ -49,11 +47,7 @@ def main() -> int:
 async def _run(settings: Settings) -> None:
     stop = asyncio.Event()
     _handle_signals(stop)
-    async with AsyncExitStack() as stack:
-        resources = await stack.enter_async_context(connect(settings))
-        if settings.worker_client_processes:
-            clients = in_processes(resources, settings.worker_client_processes)
-            resources = await stack.enter_async_context(clients)
+    async with connect(settings) as resources:
         await run_worker(resources, partial(load_engine, settings), stop)
 
 

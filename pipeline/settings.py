@@ -175,12 +175,6 @@ class Settings(EnvironmentSettings):
         3600, ge=0, le=1_000_000, description="Seconds of recordings an owner may upload in an hour; 0: no limit"
     )
 
-    worker_client_processes: int = Field(
-        0,
-        ge=0,
-        le=16,
-        description="Processes that call the storage and the queue for the worker; 0: it does so itself",
-    )
     worker_batch_size: int = Field(8, ge=1, le=256, description="Jobs the worker holds at a time")
     visibility_timeout_seconds: int = Field(
         60,
