@@ -1,5 +1,6 @@
 """The HTTP application over fakes, and what its errors look like."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import cache
@@ -9,8 +10,16 @@ import httpx
 from fastapi import FastAPI
 
 from functions.http.application import create_app, serve_with
+from pipeline.audio.reference_audio import encode_wav
+from pipeline.contract.messages.queue_messages import parse_queue_message
+from pipeline.contract.records import Request
+from pipeline.domain import jobs
+from pipeline.errors import PipelineError
 from pipeline.settings import Settings
-from tests.support.fake_service import FakeService
+from tests.support.fake_service import FakeService, reference_recording
+
+RESPOND_ASYNC = {"Prefer": "respond-async"}
+WAV = encode_wav(reference_recording())
 
 
 @cache
@@ -47,3 +56,26 @@ def problem(answer: httpx.Response, status: int, code: str | None = None) -> dic
 def fields(body: dict[str, Any]) -> list[str]:
     """Return the names of the fields that a problem names."""
     return [error["field"] for error in body.get("errors", [])]
+
+
+async def last_request(fakes: FakeService) -> Request:
+    """Return the request of the job that was sent to the queue last."""
+    message = parse_queue_message(fakes.synthesis.bodies[-1])
+    assert message is not None
+    request = await jobs.read_request(fakes.resources, message.job_id)
+    assert request is not None
+    return request
+
+
+async def complete_job(
+    fakes: FakeService, calling: "asyncio.Task[httpx.Response]", error: PipelineError | None = None
+) -> httpx.Response:
+    """Complete the job that an HTTP request has created and waits for, or fail it; return the response."""
+    while not fakes.synthesis.bodies and not calling.done():  # noqa: ASYNC110 - there is nothing to wait for
+        await asyncio.sleep(0)
+    request = await last_request(fakes)
+    if error is None:
+        await fakes.succeed(request)
+    else:
+        await jobs.write_outcome(fakes.resources, jobs.failure(request, error, fakes.time()))
+    return await calling

@@ -1,4 +1,4 @@
-"""An HTTP request waits for its job: notified by the event path, finding for itself what got lost."""
+"""Requests that wait for their jobs: notifications and polling."""
 
 import asyncio
 
@@ -20,7 +20,7 @@ def waiters_of(fakes: FakeService, endpoint: str | None = "http://127.0.0.1:9") 
     return waiters
 
 
-async def test_a_notification_ends_the_wait_at_once() -> None:
+async def test_notification_ends_wait() -> None:
     fakes = FakeService()
     waiters = waiters_of(fakes)
     with waiters.waiter() as waiter:
@@ -35,7 +35,7 @@ async def test_a_notification_ends_the_wait_at_once() -> None:
     assert not waiters.deliver(connection_id, WAKE)
 
 
-async def test_a_notification_before_the_wait_is_not_lost() -> None:
+async def test_notification_before_wait() -> None:
     waiters = waiters_of(FakeService())
     with waiters.waiter() as waiter:
         assert waiter.subscriber is not None
@@ -44,7 +44,7 @@ async def test_a_notification_before_the_wait_is_not_lost() -> None:
         assert await waiters.wait(waiter, "j1", LONG)
 
 
-async def test_a_process_that_can_not_be_reached_has_no_subscriber_and_polls() -> None:
+async def test_unreachable_process_polls() -> None:
     fakes = FakeService()
     request = await fakes.job()
     await fakes.succeed(request)
@@ -54,7 +54,7 @@ async def test_a_process_that_can_not_be_reached_has_no_subscriber_and_polls() -
         assert await waiters.wait(waiter, request.job_id, LONG)
 
 
-async def test_a_storage_that_is_away_is_waited_for() -> None:
+async def test_wait_survives_storage_outage() -> None:
     fakes = FakeService()
     request = await fakes.job()
     await fakes.succeed(request)
@@ -75,13 +75,13 @@ class AwayAtFirst(Switch):
             raise Unavailable("away")
 
 
-async def test_the_wait_ends_when_its_time_is_over() -> None:
+async def test_wait_timeout() -> None:
     waiters = waiters_of(FakeService())
     with waiters.waiter() as waiter:
         assert not await waiters.wait(waiter, "j1", 0.01)
 
 
-async def test_a_request_that_ends_leaves_nothing_behind() -> None:
+async def test_waiter_removed_at_end() -> None:
     waiters = waiters_of(FakeService())
     with waiters.waiter() as waiter:
         assert waiter.subscriber is not None
@@ -92,7 +92,7 @@ async def test_a_request_that_ends_leaves_nothing_behind() -> None:
     assert not waiters.deliver(waiter.subscriber.reply_to.connection_id, WAKE)
 
 
-async def test_each_waits_for_its_own() -> None:
+async def test_waiters_are_independent() -> None:
     waiters = waiters_of(FakeService())
     with waiters.waiter() as one, waiters.waiter() as other:
         assert one.subscriber is not None
@@ -101,7 +101,7 @@ async def test_each_waits_for_its_own() -> None:
         assert not await waiters.wait(other, "j2", 0.01)
 
 
-async def test_a_process_that_stops_ends_every_wait_at_once() -> None:
+async def test_stop_ends_all_waits() -> None:
     waiters = waiters_of(FakeService())
     with waiters.waiter() as waiter:
         waiting = asyncio.ensure_future(waiters.wait(waiter, "j1", LONG))
@@ -112,7 +112,7 @@ async def test_a_process_that_stops_ends_every_wait_at_once() -> None:
         assert not await waiters.wait(later, "j2", LONG)
 
 
-async def test_what_the_worker_sends_is_there_and_the_notification_that_follows_is_for_nobody_else() -> None:
+async def test_notification_after_completion() -> None:
     fakes = FakeService()
     outcome = await fakes.succeed(await fakes.job())
     waiters = waiters_of(fakes)
@@ -126,7 +126,7 @@ async def test_what_the_worker_sends_is_there_and_the_notification_that_follows_
     assert not waiters.deliver("another", WAKE)
 
 
-async def test_audio_ends_the_wait_of_who_asked_for_it() -> None:
+async def test_audio_ends_wait() -> None:
     waiters = waiters_of(FakeService())
     chunk = AudioChunk(job_id="j", take="t", seq=0, sample_rate=8000, audio_seconds=0.1, audio="QUI=")
     with waiters.waiter(ReceivedAudio()) as listening, waiters.waiter() as other:

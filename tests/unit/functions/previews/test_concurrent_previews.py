@@ -1,4 +1,4 @@
-"""An owner's previews under way are never more than may be, and what has ended counts no more."""
+"""The limit of an owner's concurrent previews."""
 
 import asyncio
 from random import Random
@@ -64,7 +64,7 @@ async def swept(of: FakeService) -> int:
     return (await sweep.handle(of.resources, {}))["in_flight"]
 
 
-async def test_a_preview_counts_until_it_has_ended() -> None:
+async def test_preview_counts_until_end() -> None:
     here = fakes(2)
     first, second = await accepted(here), await accepted(here)
     assert here.keys(layout.IN_FLIGHT) == [layout.in_flight(OWNER, job.job_id) for job in (first, second)]
@@ -76,7 +76,7 @@ async def test_a_preview_counts_until_it_has_ended() -> None:
     assert await is_refused(here)
 
 
-async def test_a_refused_preview_leaves_nothing_and_says_why() -> None:
+async def test_refused_preview_stores_nothing() -> None:
     here = fakes(1)
     await accepted(here)
     before, sent = here.keys(), here.synthesis.bodies
@@ -88,7 +88,7 @@ async def test_a_refused_preview_leaves_nothing_and_says_why() -> None:
     assert here.synthesis.bodies == sent
 
 
-async def test_the_upload_of_a_refused_preview_is_not_made() -> None:
+async def test_refused_preview_stores_no_upload() -> None:
     here = fakes(1)
     await accepted(here)
     before = here.keys()
@@ -97,14 +97,14 @@ async def test_the_upload_of_a_refused_preview_is_not_made() -> None:
     assert here.keys() == before
 
 
-async def test_owners_do_not_share() -> None:
+async def test_limit_is_per_owner() -> None:
     here = fakes(1)
     await accepted(here, "alice")
     await accepted(here, "bob")
     assert await is_refused(here)
 
 
-async def test_nobodys_previews_and_embeddings_have_no_marker() -> None:
+async def test_no_marker_without_owner() -> None:
     here = fakes(1)
     for request in [
         await accepted(here, None),
@@ -117,14 +117,14 @@ async def test_nobodys_previews_and_embeddings_have_no_marker() -> None:
     assert here.synthesis.groups == [None, None, OWNER]
 
 
-async def test_without_a_limit_there_is_no_marker() -> None:
+async def test_no_marker_without_limit() -> None:
     here = fakes(0)
     for _ in range(5):
         await accepted(here)
     assert here.keys(layout.IN_FLIGHT) == []
 
 
-async def test_a_job_goes_to_the_queue_with_its_owner() -> None:
+async def test_message_group_is_owner() -> None:
     here = fakes(5)
     await accepted(here, "alice")
     await accepted(here, "bob")
@@ -132,7 +132,7 @@ async def test_a_job_goes_to_the_queue_with_its_owner() -> None:
 
 
 @pytest.mark.parametrize("seed", range(30))
-async def test_previews_that_come_at_once_are_never_more_than_may_be(seed: int) -> None:
+async def test_concurrent_previews_within_limit(seed: int) -> None:
     here, random = fakes(5), Random(seed)
     for _ in range(random.randrange(5)):
         await accepted(here)
@@ -146,14 +146,14 @@ async def test_previews_that_come_at_once_are_never_more_than_may_be(seed: int) 
     assert len(here.keys(layout.IN_FLIGHT)) == len(here.synthesis.bodies) <= 5
 
 
-async def test_of_too_many_at_once_as_many_get_in_as_may_be() -> None:
+async def test_concurrent_previews_reach_limit() -> None:
     here = fakes(5)
     requests = [built(here) for _ in range(40)]
     await asyncio.gather(*(jobs.accept(here.resources, request) for request in requests), return_exceptions=True)
     assert len(here.synthesis.bodies) == 5
 
 
-async def test_what_has_ended_does_not_count_though_its_marker_is_there() -> None:
+async def test_ended_preview_with_marker() -> None:
     here = fakes(2)
     first, second = await accepted(here), await accepted(here)
     await here.succeed(second)
@@ -163,7 +163,7 @@ async def test_what_has_ended_does_not_count_though_its_marker_is_there() -> Non
     assert (await jobs.read(here.resources, OWNER, first.job_id)).status == "queued"
 
 
-async def test_what_is_past_its_deadline_does_not_count() -> None:
+async def test_overdue_preview_does_not_count() -> None:
     here = fakes(1)
     await accepted(here)
     here.advance(minutes=59)
@@ -172,7 +172,7 @@ async def test_what_is_past_its_deadline_does_not_count() -> None:
     assert not await is_refused(here)
 
 
-async def test_a_job_that_could_not_be_sent_does_not_count() -> None:
+async def test_unsent_job_does_not_count() -> None:
     here = fakes(1)
     here.synthesis.switch.is_up = False
     with pytest.raises(Unavailable):
@@ -180,7 +180,7 @@ async def test_a_job_that_could_not_be_sent_does_not_count() -> None:
     assert here.keys() == []
 
 
-async def test_a_storage_that_is_away_is_unavailable_at_every_step() -> None:
+async def test_storage_outage_at_every_step() -> None:
     for calls in range(8):
         here = fakes(1)
         here.fail_after(calls, Unavailable)
@@ -196,7 +196,7 @@ async def test_a_storage_that_is_away_is_unavailable_at_every_step() -> None:
         assert marked(here) == await unended(here)
 
 
-async def test_an_outcome_stands_though_its_marker_could_not_be_deleted() -> None:
+async def test_outcome_survives_marker_failure() -> None:
     here = fakes(1)
     request = await accepted(here)
     failed = jobs.failure(request, Unavailable("It was not to be."), here.time())
@@ -207,7 +207,7 @@ async def test_an_outcome_stands_though_its_marker_could_not_be_deleted() -> Non
     assert here.keys(layout.IN_FLIGHT) == []
 
 
-async def test_a_sweep_clears_what_a_death_left_and_nothing_that_is_under_way() -> None:
+async def test_sweep_deletes_stale_markers() -> None:
     for calls in range(7):
         here = fakes(5)
         alive = await accepted(here)
@@ -226,7 +226,7 @@ async def test_a_sweep_clears_what_a_death_left_and_nothing_that_is_under_way() 
         assert marked(here) == await unended(here)
 
 
-async def test_a_sweep_ends_what_is_overdue_and_clears_its_marker() -> None:
+async def test_sweep_fails_overdue_job() -> None:
     here = fakes(1)
     await accepted(here)
     here.advance(minutes=61)
@@ -234,7 +234,7 @@ async def test_a_sweep_ends_what_is_overdue_and_clears_its_marker() -> None:
     assert here.keys(layout.IN_FLIGHT) == []
 
 
-async def test_a_sweep_looks_at_old_markers_only_and_reads_none() -> None:
+async def test_sweep_lists_old_markers_only() -> None:
     here = fakes(5)
     await accepted(here)
     here.recover()
@@ -248,7 +248,7 @@ async def test_a_sweep_looks_at_old_markers_only_and_reads_none() -> None:
     assert len(here.keys(layout.IN_FLIGHT)) == 1
 
 
-async def test_what_is_no_marker_is_let_be() -> None:
+async def test_sweep_ignores_other_objects() -> None:
     here = fakes(5)
     await here.bucket.put("in-flight/README.txt", b"", "text/plain")
     here.advance(days=1)

@@ -1,4 +1,4 @@
-"""How many wait is asked for seldom, and not knowing it does no harm."""
+"""The cached depth of the queue."""
 
 import asyncio
 from datetime import timedelta
@@ -12,7 +12,7 @@ from tests.support.fake_service import FakeService
 from tests.support.fakes import FakeTime, Switch
 
 
-async def test_many_who_ask_at_once_share_one_look() -> None:
+async def test_concurrent_calls_share_read() -> None:
     fakes = FakeService()
     for _ in range(3):
         await fakes.job()
@@ -21,7 +21,7 @@ async def test_many_who_ask_at_once_share_one_look() -> None:
     assert fakes.synthesis.switch.count("depth") == 1
 
 
-async def test_it_looks_again_after_some_seconds() -> None:
+async def test_depth_read_again_when_stale() -> None:
     fakes = FakeService()
     queue_depth = QueueDepth(fakes.resources)
     assert await queue_depth.ahead() == 0
@@ -33,7 +33,7 @@ async def test_it_looks_again_after_some_seconds() -> None:
     assert await queue_depth.ahead() == 1
 
 
-async def test_a_queue_that_does_not_answer_leaves_it_open() -> None:
+async def test_depth_unknown_during_outage() -> None:
     fakes = FakeService()
     fakes.synthesis.switch.is_up = False
     queue_depth = QueueDepth(fakes.resources)
@@ -57,7 +57,7 @@ class SlowToFail(Switch):
         raise Unavailable("no answer")
 
 
-async def test_those_who_wait_for_a_queue_that_fails_slowly_do_not_ask_it_one_by_one() -> None:
+async def test_slow_failure_is_shared() -> None:
     fakes = FakeService()
     fakes.synthesis.switch = SlowToFail(fakes.time)
     queue_depth = QueueDepth(fakes.resources)
@@ -69,7 +69,7 @@ async def test_those_who_wait_for_a_queue_that_fails_slowly_do_not_ask_it_one_by
     ("ahead", "age", "seconds"),
     [(0, 0, 1), (7, 0, 1), (8, 0, 2), (80, 0, 11), (10_000, 0, 30), (0, 25, 5), (80, 25, 11), (0, 3600, 30)],
 )
-def test_more_ahead_and_a_longer_wait_mean_asking_later(ahead: int, age: float, seconds: int) -> None:
+def test_retry_seconds_grow(ahead: int, age: float, seconds: int) -> None:
     fakes = FakeService(Settings(worker_batch_size=8))
     created_at = fakes.time() - timedelta(seconds=age)
     assert QueueDepth(fakes.resources).retry_seconds(created_at, ahead) == seconds

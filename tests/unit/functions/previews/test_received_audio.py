@@ -1,4 +1,4 @@
-"""Audio that comes from a worker is given out in order, each sample once, of one take."""
+"""The order of received audio chunks."""
 
 import json
 
@@ -22,14 +22,14 @@ def started(take: str = "t", *, restarted: bool = False) -> StreamStarted:
     return StreamStarted(job_id="j", take=take, restarted=restarted)
 
 
-def test_messages_are_read_back() -> None:
+def test_messages_round_trip() -> None:
     for message in (started(), chunk(0, b"abcd")):
         assert parse_stream_message(stream_message(message)) == message
     for other in (b"", b"{", json.dumps({"job_id": "j"}).encode(), b'{"type":"tts_complete","data":{}}'):
         assert parse_stream_message(other) is None
 
 
-def test_chunks_come_in_order() -> None:
+def test_chunks_in_order() -> None:
     audio = ReceivedAudio()
     audio.add(started())
     assert (audio.is_started, audio.has_news) == (True, False)
@@ -45,7 +45,7 @@ def test_chunks_come_in_order() -> None:
     assert not audio.is_beginning_of(b"abcdeXgh")
 
 
-def test_a_worker_that_makes_the_same_take_again_goes_on_behind_what_there_is() -> None:
+def test_restarted_take_continues() -> None:
     audio = ReceivedAudio()
     for message in (started(), chunk(0, b"ab"), chunk(1, b"cd")):
         audio.add(message)
@@ -56,7 +56,7 @@ def test_a_worker_that_makes_the_same_take_again_goes_on_behind_what_there_is() 
     assert not audio.is_interrupted
 
 
-def test_another_take_is_never_spliced_to_one_that_was_heard() -> None:
+def test_other_take_after_audio_interrupts() -> None:
     audio = ReceivedAudio()
     audio.add(chunk(0, b"ab"))
     assert audio.take() == b"ab"
@@ -66,7 +66,7 @@ def test_another_take_is_never_spliced_to_one_that_was_heard() -> None:
     assert not audio.has_news
 
 
-def test_another_take_replaces_one_that_nobody_has_heard() -> None:
+def test_other_take_before_audio_replaces() -> None:
     audio = ReceivedAudio()
     audio.add(chunk(0, b"ab"))
     audio.add(started("other", restarted=True))
@@ -75,7 +75,7 @@ def test_another_take_replaces_one_that_nobody_has_heard() -> None:
     assert not audio.is_interrupted
 
 
-def test_after_a_chunk_that_got_lost_nothing_comes() -> None:
+def test_lost_chunk_interrupts() -> None:
     audio = ReceivedAudio()
     audio.add(chunk(0, b"ab"))
     audio.add(chunk(2, b"ef"))
@@ -84,7 +84,7 @@ def test_after_a_chunk_that_got_lost_nothing_comes() -> None:
     assert audio.is_interrupted
 
 
-def test_a_client_that_does_not_read_costs_no_more_than_a_buffer() -> None:
+def test_buffer_is_bounded() -> None:
     audio = ReceivedAudio()
     for seq in range(100):
         audio.add(chunk(seq, bytes(30_000)))

@@ -1,4 +1,4 @@
-"""A slow reader gets the present state of a job, of one take only."""
+"""The reports of a worker that have not been read."""
 
 from functions.previews.received_progress import ReceivedProgress
 from pipeline.contract.messages.stream_messages import AudioProgress, StreamStarted
@@ -12,7 +12,7 @@ def progress(take: str, seconds: float) -> AudioProgress:
     return AudioProgress(job_id="j", take=take, audio_seconds=seconds)
 
 
-def test_only_the_last_report_of_each_kind_is_kept() -> None:
+def test_last_report_of_each_kind() -> None:
     received = ReceivedProgress()
     for report in (started("a"), progress("a", 0.3), progress("a", 0.6)):
         received.add(report)
@@ -20,7 +20,7 @@ def test_only_the_last_report_of_each_kind_is_kept() -> None:
     assert not received.has_news
 
 
-def test_a_new_take_replaces_the_reports_of_the_one_before() -> None:
+def test_new_take_replaces_reports() -> None:
     received = ReceivedProgress()
     for report in (started("a"), progress("a", 0.3), started("b")):
         received.add(report)

@@ -1,4 +1,4 @@
-"""The events of a job over HTTP: its state, what the worker reports, its end, and nothing twice."""
+"""The stream of a job's events."""
 
 import asyncio
 import json
@@ -81,7 +81,7 @@ class Following:
         await self.post(request.job_id, b'{"job_id": "%b"}' % request.job_id.encode())
 
 
-async def test_a_job_is_followed_from_the_queue_to_its_end() -> None:
+async def test_events_from_queue_to_end() -> None:
     fakes = FakeService()
     await fakes.job()
     job, following = await fakes.job(), Following(fakes)
@@ -98,7 +98,7 @@ async def test_a_job_is_followed_from_the_queue_to_its_end() -> None:
     assert len({event["id"] for event in found}) == 5
 
 
-async def test_the_data_is_what_a_websocket_client_is_sent() -> None:
+async def test_event_data_equals_websocket_message() -> None:
     fakes = FakeService()
     job, following = await fakes.job(), Following(fakes)
     async with following.asked(job.job_id) as asking:
@@ -113,7 +113,7 @@ async def test_the_data_is_what_a_websocket_client_is_sent() -> None:
     assert found[2]["type"] == "tts_complete"
 
 
-async def test_a_job_that_fails_says_why() -> None:
+async def test_failed_event_has_error() -> None:
     fakes = FakeService()
     job, following = await fakes.job(), Following(fakes)
     async with following.asked(job.job_id) as asking:
@@ -125,7 +125,7 @@ async def test_a_job_that_fails_says_why() -> None:
     assert (last["data"]["data"]["job_id"], last["data"]["data"]["code"]) == (job.job_id, "unavailable")
 
 
-async def test_a_job_that_has_ended_is_told_at_once_and_then_no_more() -> None:
+async def test_ended_job_sends_one_event() -> None:
     fakes = FakeService()
     job, following = await fakes.job(), Following(fakes)
     await fakes.succeed(job)
@@ -135,7 +135,7 @@ async def test_a_job_that_has_ended_is_told_at_once_and_then_no_more() -> None:
     assert (await following.get(job.job_id, last["id"])).status_code == 204
 
 
-async def test_who_comes_back_is_told_what_happened_since() -> None:
+async def test_reconnect_sends_later_events() -> None:
     fakes = FakeService()
     job, first, second = await fakes.job(), Following(fakes), Following(fakes)
     async with first.asked(job.job_id) as asking:
@@ -162,9 +162,7 @@ async def test_who_comes_back_is_told_what_happened_since() -> None:
         ("not one of ours", {}, ["queued", "started", "completed"]),
     ],
 )
-async def test_an_event_that_the_client_has_is_not_repeated(
-    last: str, report: dict[str, Any], expected: list[str]
-) -> None:
+async def test_received_event_not_repeated(last: str, report: dict[str, Any], expected: list[str]) -> None:
     fakes = FakeService()
     job, following = await fakes.job(), Following(fakes)
     async with following.asked(job.job_id, last) as asking:
@@ -173,14 +171,14 @@ async def test_an_event_that_the_client_has_is_not_repeated(
     assert named(asking.result().content) == expected
 
 
-def test_ids_are_header_values_whatever_the_take_is_called() -> None:
+def test_event_ids_are_header_values() -> None:
     event = job_events.reported(StreamStarted(job_id="j", take="a model\n/ü"))
     assert event.id.isascii()
     assert event.id.isprintable()
     assert len(event.id.split()) == 2
 
 
-async def test_nothing_stays_behind() -> None:
+async def test_stream_end_removes_subscriber() -> None:
     fakes = FakeService()
     job, following = await fakes.job(), Following(fakes)
     async with following.asked(job.job_id):
@@ -189,7 +187,7 @@ async def test_nothing_stays_behind() -> None:
     assert fakes.keys(layout.subscribers(job.job_id)) == []
 
 
-async def test_where_nothing_can_be_streamed_the_events_so_far_are_a_whole_answer() -> None:
+async def test_events_without_streaming() -> None:
     fakes = FakeService()
     job, following = await fakes.job(), Following(fakes, endpoint=None)
     first = await following.get(job.job_id)
@@ -204,12 +202,12 @@ async def test_where_nothing_can_be_streamed_the_events_so_far_are_a_whole_answe
 
 
 @pytest.mark.parametrize("endpoint", [None, "http://127.0.0.1:9"])
-async def test_an_unknown_job_is_a_problem(endpoint: str | None) -> None:
+async def test_events_of_unknown_job(endpoint: str | None) -> None:
     fakes = FakeService()
     problem(await Following(fakes, endpoint=endpoint).get(fakes.resources.new_id()), 404, "not_found")
 
 
-async def test_connections_are_limited_with_those_of_websockets() -> None:
+async def test_connection_limit_shared_with_websockets() -> None:
     fakes = FakeService(Settings(tts_backend="mock", connections_per_address=1))
     job, following = await fakes.job(), Following(fakes)
     async with following.asked(job.job_id):
@@ -242,7 +240,7 @@ class Stream:
             return await anext(self.frames)
 
 
-async def test_a_stream_without_news_has_heartbeats_and_finds_an_end_that_it_was_not_told_of() -> None:
+async def test_heartbeats_and_lost_notification() -> None:
     fakes = FakeService()
     job = await fakes.job()
     stream = Stream(fakes, job)
@@ -255,7 +253,7 @@ async def test_a_stream_without_news_has_heartbeats_and_finds_an_end_that_it_was
     assert named(frame) == ["completed"]
 
 
-async def test_an_outage_of_the_storage_is_waited_for() -> None:
+async def test_stream_survives_storage_outage() -> None:
     fakes = FakeService()
     stream = Stream(fakes, await fakes.job())
     fakes.bucket.switch.is_up = False
@@ -266,7 +264,7 @@ async def test_an_outage_of_the_storage_is_waited_for() -> None:
     assert named(frame) == ["queued"]
 
 
-async def test_who_reads_slowly_continues_with_the_present_state() -> None:
+async def test_slow_client_gets_current_state() -> None:
     fakes = FakeService()
     job = await fakes.job()
     stream = Stream(fakes, job)
@@ -281,7 +279,7 @@ async def test_who_reads_slowly_continues_with_the_present_state() -> None:
     assert await stream.next() == b": ping\n\n"
 
 
-async def test_a_stream_ends_when_the_key_is_no_longer_valid() -> None:
+async def test_revoked_key_ends_stream() -> None:
     fakes = FakeService()
     stream = Stream(fakes, await fakes.job())
     assert [await stream.next() for _ in range(3)][-1] == b": ping\n\n"
@@ -290,7 +288,7 @@ async def test_a_stream_ends_when_the_key_is_no_longer_valid() -> None:
         assert [frame async for frame in stream.frames] == []
 
 
-async def test_a_job_past_its_deadline_has_failed() -> None:
+async def test_overdue_job_fails() -> None:
     fakes = FakeService()
     stream = Stream(fakes, await fakes.job())
     await stream.next()
@@ -301,7 +299,7 @@ async def test_a_job_past_its_deadline_has_failed() -> None:
     assert parsed(frame)[0]["data"]["data"]["code"] == "deadline_exceeded"
 
 
-async def test_a_process_that_stops_ends_the_stream_without_an_end_of_the_job() -> None:
+async def test_shutdown_ends_stream_without_end_event() -> None:
     fakes = FakeService()
     job, following = await fakes.job(), Following(fakes)
     following.waiters.stop()

@@ -1,4 +1,4 @@
-"""Whatever is answered, a browser is told how little it may do with it."""
+"""Security headers of all responses."""
 
 import re
 
@@ -46,7 +46,7 @@ async def answer_of(method: str, path: str, **headers: str) -> httpx.Response:
 
 
 @pytest.mark.parametrize(("method", "path", "status"), ALL)
-async def test_every_answer_has_them(method: str, path: str, status: int) -> None:
+async def test_all_responses_have_headers(method: str, path: str, status: int) -> None:
     answer = await answer_of(method, path)
     assert answer.status_code == status
     expected = dict(HEADERS) | ({"Content-Security-Policy": POLICY} if path == "/docs" else {})
@@ -54,7 +54,7 @@ async def test_every_answer_has_them(method: str, path: str, status: int) -> Non
     assert "server" not in answer.headers
 
 
-async def test_what_no_route_answers_has_them_too() -> None:
+async def test_middleware_responses_have_headers() -> None:
     too_large = await answer_of("POST", "/voices", **{"content-length": "999999999"})
     foreign = await answer_of("POST", "/voices", origin="https://evil.example")
     asked = {"access-control-request-method": "POST"}
@@ -65,7 +65,7 @@ async def test_what_no_route_answers_has_them_too() -> None:
         assert answer.headers["x-correlation-id"]
 
 
-def test_the_page_runs_nothing_that_stands_in_it() -> None:
+def test_page_has_no_inline_scripts() -> None:
     assert "unsafe" not in POLICY
     assert "http" not in POLICY
     assert re.findall(r"<script[^>]*>(.+?)</script>|<style| style=| on\w+=|javascript:", PAGE) == []

@@ -1,4 +1,4 @@
-"""`/status` and `/metrics`: figures that are true, whatever does not answer."""
+"""`/status` and `/metrics`."""
 
 from datetime import timedelta
 
@@ -30,7 +30,7 @@ async def spoken(fakes: FakeService, timings: Timings) -> Request:
     return request
 
 
-async def test_a_service_that_has_done_nothing_is_well() -> None:
+async def test_status_of_idle_service() -> None:
     status = await read(FakeService())
     assert (status.status, status.sweep, status.worker) == ("ok", None, None)
     assert status.jobs is not None
@@ -38,7 +38,7 @@ async def test_a_service_that_has_done_nothing_is_well() -> None:
     assert status.versions.service == "1.2.3"
 
 
-async def test_the_jobs_of_the_last_hour_by_outcome_with_waits_and_speeds() -> None:
+async def test_status_counts_jobs_by_outcome() -> None:
     fakes = FakeService()
     await spoken(fakes, SLOW)
     fakes.advance(hours=1, seconds=1)
@@ -56,7 +56,7 @@ async def test_the_jobs_of_the_last_hour_by_outcome_with_waits_and_speeds() -> N
     assert (jobs.audio_seconds, jobs.last_ended_at) == (2.5, fakes.time())
 
 
-async def test_queues_tell_what_waits_and_what_is_taken() -> None:
+async def test_status_counts_queues() -> None:
     fakes = FakeService()
     for _ in range(3):
         await fakes.job()
@@ -66,7 +66,7 @@ async def test_queues_tell_what_waits_and_what_is_taken() -> None:
     assert (queue.waiting, queue.taken) == (2, 1)
 
 
-async def test_a_sweep_is_late_once_its_minute_is_over() -> None:
+async def test_status_degraded_by_late_sweep() -> None:
     fakes = FakeService()
     await sweep.handle(fakes.resources, {})
     fakes.advance(seconds=59)
@@ -82,13 +82,13 @@ def _lag(status: ServiceStatus) -> float:
     return status.sweep.lag_seconds
 
 
-async def test_dead_letters_are_no_good_sign() -> None:
+async def test_status_degraded_by_dead_letters() -> None:
     fakes = FakeService()
     await fakes.dead.send("{}")
     assert (await read(fakes)).status == "degraded"
 
 
-async def test_what_does_not_answer_is_told_and_the_rest_is_there() -> None:
+async def test_status_names_unreachable() -> None:
     fakes = FakeService()
     await fakes.job()
     fakes.bucket.switch.is_up = fakes.dead.switch.is_up = False
@@ -101,7 +101,7 @@ async def test_what_does_not_answer_is_told_and_the_rest_is_there() -> None:
     assert queue.waiting == 1
 
 
-async def test_however_many_ask_it_looks_every_few_seconds() -> None:
+async def test_status_cached() -> None:
     fakes = FakeService()
     reading = reader(fakes)
     for _ in range(10):
@@ -112,7 +112,7 @@ async def test_however_many_ask_it_looks_every_few_seconds() -> None:
     assert fakes.synthesis.switch.count("counts") == 2
 
 
-async def test_a_job_with_many_files_is_one_job() -> None:
+async def test_job_with_many_files_counted_once() -> None:
     fakes = FakeService()
     request = await spoken(fakes, QUICK)
     for client in "abc":
@@ -120,7 +120,7 @@ async def test_a_job_with_many_files_is_one_job() -> None:
     assert (await read_statistics(fakes.resources)).made == 1
 
 
-async def test_of_very_many_jobs_the_newest_tell() -> None:
+async def test_statistics_use_newest_jobs() -> None:
     fakes = FakeService()
     await fakes.fail(await fakes.job())
     fakes.advance(seconds=1)
@@ -131,7 +131,7 @@ async def test_of_very_many_jobs_the_newest_tell() -> None:
     assert (jobs.made, jobs.read, jobs.outcomes) == (3, 2, {"succeeded": 2})
 
 
-async def test_prometheus_reads_the_same_figures() -> None:
+async def test_metrics_equal_status() -> None:
     fakes = FakeService()
     await spoken(fakes, QUICK)
     await fakes.fail(await fakes.job())

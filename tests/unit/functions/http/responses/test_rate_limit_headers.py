@@ -1,4 +1,4 @@
-"""How a share stands is said in the IETF's RateLimit header fields, and a share that is used up is 429."""
+"""The RateLimit header fields."""
 
 import json
 import re
@@ -12,28 +12,28 @@ PREVIEWS = QuotaStatus("previews", 16, 0, unit="concurrent-requests")
 ITEM = r'"[ -!#-\[\]-~]*"(;[a-z][a-z0-9]*=([0-9]{1,15}|"[ -!#-\[\]-~]*"))*'
 
 
-def test_a_window_tells_its_length_and_when_there_is_more() -> None:
+def test_headers_of_window() -> None:
     assert rate_limit_headers.headers(REQUESTS) == {
         "RateLimit-Policy": '"requests";q=600;w=60',
         "RateLimit": '"requests";r=12;t=37',
     }
 
 
-def test_what_is_not_given_out_anew_has_no_window_and_names_its_unit() -> None:
+def test_headers_without_window() -> None:
     assert rate_limit_headers.headers(PREVIEWS) == {
         "RateLimit-Policy": '"previews";q=16;qu="concurrent-requests"',
         "RateLimit": '"previews";r=0',
     }
 
 
-def test_several_shares_are_one_list() -> None:
+def test_headers_of_several_quotas() -> None:
     both = rate_limit_headers.headers(REQUESTS, PREVIEWS)
     assert both["RateLimit"] == '"requests";r=12;t=37, "previews";r=0'
     assert all(re.fullmatch(f"{ITEM}(, {ITEM})*", value) for value in both.values())
     assert rate_limit_headers.headers() == {}
 
 
-def test_a_share_that_is_used_up_is_a_429_with_everything_a_client_needs() -> None:
+def test_exhausted_quota_returns_429() -> None:
     answer = problems.of_error(TooMany("Enough.", field="audio", retry_after=37, quota_status=REQUESTS))
     assert answer.status_code == 429
     assert answer.headers["Retry-After"] == "37"
@@ -44,7 +44,7 @@ def test_a_share_that_is_used_up_is_a_429_with_everything_a_client_needs() -> No
     assert body["errors"] == [{"field": "audio", "message": "Enough."}]
 
 
-def test_too_many_of_what_is_no_share_says_when_to_come_back() -> None:
+def test_too_many_has_retry_after() -> None:
     answer = problems.of_error(TooMany("Enough.", retry_after=5))
     assert (answer.status_code, answer.headers["Retry-After"]) == (429, "5")
     assert "RateLimit" not in answer.headers

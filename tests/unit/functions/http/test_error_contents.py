@@ -1,4 +1,4 @@
-"""Whatever goes wrong inside, no answer tells of it what only we should know."""
+"""Errors contain no internals."""
 
 import json
 from typing import Any
@@ -76,7 +76,9 @@ CALLS: list[tuple[str, str, dict[str, Any]]] = [
 
 @pytest.mark.parametrize("failure", FAILURES)
 @pytest.mark.parametrize(("method", "path", "how"), CALLS)
-async def test_no_route_does(method: str, path: str, how: dict[str, Any], failure: type[Exception]) -> None:
+async def test_routes_leak_no_internals(
+    method: str, path: str, how: dict[str, Any], failure: type[Exception]
+) -> None:
     fakes = FakeService(SETTINGS)
     session_id = await fakes.session()
     app = create_app(SETTINGS)
@@ -106,7 +108,7 @@ async def silent(message: dict[str, Any]) -> None:
         {"type": "subscribe", "data": {"job_id": "SESSION"}},
     ],
 )
-async def test_no_message_does(message: dict[str, Any], failure: type[Exception]) -> None:
+async def test_messages_leak_no_internals(message: dict[str, Any], failure: type[Exception]) -> None:
     fakes = FakeService(SETTINGS)
     session_id = await fakes.session()
     fakes.fail_after(0, failure)
@@ -121,7 +123,7 @@ async def test_no_message_does(message: dict[str, Any], failure: type[Exception]
 @pytest.mark.parametrize(
     "path", ["/docs/assets/../core.py", "/docs/assets/%2e%2e/core.py", "/..%2f..%2fetc/passwd"]
 )
-async def test_no_file_but_those_of_the_page_is_served(path: str) -> None:
+async def test_only_page_files_served(path: str) -> None:
     app = create_app(SETTINGS)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
         answer = await client.get(path)

@@ -1,4 +1,4 @@
-"""A preview is answered while it is made, and what a client hears is one take from its beginning to its end."""
+"""Streamed previews: order, retries of the worker, failures."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -32,7 +32,7 @@ Work = Callable[["Worker"], Awaitable[None]]
 
 
 class Worker:
-    """Plays the worker of one job."""
+    """The worker of one job."""
 
     def __init__(self, fakes: FakeService, waiters: CompletionWaiters, request: Request) -> None:
         self._fakes = fakes
@@ -40,7 +40,7 @@ class Worker:
         self.request = request
 
     def deliver(self, body: bytes) -> bool:
-        """Post to the maker of the job."""
+        """Post a message to the request that created the job."""
         assert self.request.subscriber is not None
         return self._waiters.deliver(self.request.subscriber.reply_to.connection_id, body)
 
@@ -49,7 +49,7 @@ class Worker:
         message = StreamStarted(job_id=self.request.job_id, take=take, restarted=restarted)
         self.deliver(stream_message(message))
 
-    async def say(self, *seqs: int, take: str = "t", samples: bytes = SAMPLES) -> None:
+    async def send_chunks(self, *seqs: int, take: str = "t", samples: bytes = SAMPLES) -> None:
         """Send chunks of a tenth of the audio each."""
         for seq in seqs:
             audio = samples[seq * CHUNK_BYTES : (seq + 1) * CHUNK_BYTES]
@@ -81,7 +81,7 @@ class Worker:
 
     async def fail(self) -> None:
         """Store the failure, and send the completion."""
-        error = SynthesisFailed("It can't be said.")
+        error = SynthesisFailed("Synthesis failed.")
         outcome = jobs.failure(self.request, error, self._fakes.time())
         await jobs.write_outcome(self._fakes.resources, outcome)
         self.deliver(Completion(outcome).to_bytes())
@@ -97,8 +97,8 @@ async def api(fakes: FakeService) -> AsyncIterator[tuple[httpx.AsyncClient, Comp
         yield client, waiters
 
 
-async def heard(work: Work, query: str = "stream=1", accept: str = "*/*") -> httpx.Response:
-    """Ask for a preview, let a worker do its job, and return the whole answer."""
+async def stream_preview(work: Work, query: str = "stream=1", accept: str = "*/*") -> httpx.Response:
+    """Request a preview, run the worker, and return the response."""
     fakes = FakeService()
     async with api(fakes) as (client, waiters):
         form = {"session_id": await fakes.session(), "response_text": "Hello."}
@@ -113,14 +113,14 @@ async def heard(work: Work, query: str = "stream=1", accept: str = "*/*") -> htt
         return await calling
 
 
-async def whole(worker: Worker) -> None:
+async def send_all(worker: Worker) -> None:
     worker.start()
-    await worker.say(*range(10))
+    await worker.send_chunks(*range(10))
     await worker.succeed()
 
 
-async def test_a_wav_of_unknown_length_is_answered_while_it_is_made() -> None:
-    answer = await heard(whole)
+async def test_stream_wav_of_unknown_length() -> None:
+    answer = await stream_preview(send_all)
     assert answer.status_code == 200
     assert answer.headers["content-type"] == "audio/wav"
     assert "content-length" not in answer.headers
@@ -142,11 +142,11 @@ async def test_a_wav_of_unknown_length_is_answered_while_it_is_made() -> None:
         ("", "audio/flac", "audio/flac", b"fLaC"),
     ],
 )
-async def test_the_format_is_the_one_asked_for(query: str, accept: str, media_type: str, begins: bytes) -> None:
+async def test_stream_format(query: str, accept: str, media_type: str, begins: bytes) -> None:
     async def work(worker: Worker) -> None:
-        await (whole(worker) if "stream" in query else worker.succeed())
+        await (send_all(worker) if "stream" in query else worker.succeed())
 
-    answer = await heard(work, query, accept)
+    answer = await stream_preview(work, query, accept)
     assert answer.status_code == 200
     assert answer.headers["content-type"] == media_type
     assert answer.content.startswith(begins)
@@ -154,7 +154,7 @@ async def test_the_format_is_the_one_asked_for(query: str, accept: str, media_ty
     assert f"preview.{extension}" in answer.headers["content-disposition"]
 
 
-async def test_an_unknown_format_is_refused() -> None:
+async def test_format_unknown() -> None:
     fakes = FakeService()
     async with api(fakes) as (client, _):
         form = {"session_id": await fakes.session(), "response_text": "Hello."}
@@ -164,69 +164,69 @@ async def test_an_unknown_format_is_refused() -> None:
     assert fakes.synthesis.bodies == []
 
 
-async def test_a_failure_before_the_first_audio_is_a_problem() -> None:
+async def test_failure_before_audio_returns_problem() -> None:
     async def work(worker: Worker) -> None:
         worker.start()
         await worker.fail()
 
-    answer = await heard(work)
+    answer = await stream_preview(work)
     assert (answer.status_code, answer.json()["code"]) == (502, "synthesis_failed")
 
 
-async def test_a_worker_that_dies_and_one_that_makes_the_same_take_are_heard_as_one() -> None:
+async def test_retry_with_same_audio_continues() -> None:
     async def work(worker: Worker) -> None:
         worker.start()
-        await worker.say(0, 1, 2, 3)
+        await worker.send_chunks(0, 1, 2, 3)
         for _ in range(20):
             await asyncio.sleep(0)
         worker.start(restarted=True)
-        await worker.say(*range(10))
+        await worker.send_chunks(*range(10))
         await worker.succeed()
 
-    assert (await heard(work, "stream=1&format=pcm")).content == SAMPLES
+    assert (await stream_preview(work, "stream=1&format=pcm")).content == SAMPLES
 
 
 @pytest.mark.parametrize("lost", [0, 4, 9])
-async def test_a_chunk_that_got_lost_is_taken_from_what_is_stored(lost: int) -> None:
+async def test_lost_chunk_read_from_storage(lost: int) -> None:
     async def work(worker: Worker) -> None:
         worker.start()
-        await worker.say(*(seq for seq in range(10) if seq != lost))
+        await worker.send_chunks(*(seq for seq in range(10) if seq != lost))
         await worker.succeed()
 
-    assert (await heard(work, "stream=1&format=pcm")).content == SAMPLES
+    assert (await stream_preview(work, "stream=1&format=pcm")).content == SAMPLES
 
 
-@pytest.mark.parametrize("is_told", [True, False])
-async def test_two_takes_are_never_spliced(is_told: bool) -> None:
+@pytest.mark.parametrize("is_reported", [True, False])
+async def test_retry_with_other_audio_aborts(is_reported: bool) -> None:
     other = encode_wav(voice(200.0, seconds=1.0, sample_rate=RATE))
 
     async def work(worker: Worker) -> None:
         worker.start()
-        await worker.say(0, 1, 2)
+        await worker.send_chunks(0, 1, 2)
         for _ in range(20):
             await asyncio.sleep(0)
-        if is_told:
+        if is_reported:
             worker.start("other", restarted=True)
-            await worker.say(*range(10), take="other", samples=other[44:])
+            await worker.send_chunks(*range(10), take="other", samples=other[44:])
         await worker.succeed(other)
 
     with capture_logs(), pytest.raises(Exception, match="generated other audio"):
-        await heard(work)
+        await stream_preview(work)
 
 
-async def test_a_job_that_fails_in_the_middle_breaks_the_answer_off() -> None:
+async def test_failure_during_stream_aborts() -> None:
     async def work(worker: Worker) -> None:
         worker.start()
-        await worker.say(0, 1)
+        await worker.send_chunks(0, 1)
         for _ in range(20):
             await asyncio.sleep(0)
         await worker.fail()
 
     with capture_logs(), pytest.raises(Exception, match="the job failed"):
-        await heard(work)
+        await stream_preview(work)
 
 
-async def test_where_nothing_can_be_streamed_the_preview_is_answered_whole() -> None:
+async def test_stream_unsupported_returns_whole_preview() -> None:
     fakes = FakeService()
     async with api(fakes) as (client, waiters):
         waiters.endpoint = None
@@ -243,7 +243,7 @@ async def test_where_nothing_can_be_streamed_the_preview_is_answered_whole() -> 
         assert (await calling).content == b"RIFF"
 
 
-async def test_an_answer_that_was_sent_directly_costs_no_read() -> None:
+async def test_completion_message_needs_no_read() -> None:
     fakes = FakeService()
     async with api(fakes) as (client, waiters):
         form = {"session_id": await fakes.session(), "response_text": "Hello."}
@@ -265,7 +265,7 @@ async def test_an_answer_that_was_sent_directly_costs_no_read() -> None:
         assert worker.deliver(b'{"job_id": "x"}'), "the event that follows finds that the client was answered"
 
 
-async def test_audio_that_was_sent_directly_is_redirected_to_where_it_is_too_large() -> None:
+async def test_large_completion_redirects() -> None:
     fakes = FakeService(Settings(tts_backend="mock", answer_max_megabytes=0.000001))
     async with api(fakes) as (client, waiters):
         form = {"session_id": await fakes.session(), "response_text": "Hello."}

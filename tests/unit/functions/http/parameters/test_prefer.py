@@ -36,11 +36,11 @@ from functions.http.parameters.prefer import parse_prefer
         ([",,respond-async,,"], 0, "respond-async"),
     ],
 )
-def test_what_a_client_prefers(preferences: list[str], seconds: float, applied: str | None) -> None:
+def test_prefer_values(preferences: list[str], seconds: float, applied: str | None) -> None:
     assert parse_prefer(preferences, 25) == (seconds, applied)
 
 
 @settings(derandomize=True, database=None)
 @given(st.lists(st.text()), st.floats(0, 600))
-def test_no_header_surprises(preferences: list[str], longest: float) -> None:
+def test_prefer_arbitrary_header(preferences: list[str], longest: float) -> None:
     assert 0 <= parse_prefer(preferences, longest)[0] <= longest

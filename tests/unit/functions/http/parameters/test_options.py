@@ -9,12 +9,12 @@ from pipeline.contract.records import LANGUAGES, Options, Request
 from pipeline.errors import InvalidInput
 
 
-def test_nothing_given_leaves_everything_to_the_model() -> None:
+def test_no_options() -> None:
     assert check_options({}) == Options()
     assert Options().model_dump(exclude_none=True) == {"language": "Auto"}
 
 
-def test_all_of_them_in_the_types_of_json_and_as_a_form_sends_them() -> None:
+def test_all_options_from_json_and_form() -> None:
     given_types: dict[str, Any] = {
         "language": "german",
         "seed": 7,
@@ -32,15 +32,15 @@ def test_all_of_them_in_the_types_of_json_and_as_a_form_sends_them() -> None:
 
 
 @pytest.mark.parametrize("language", [" english ", "ENGLISH", "English"])
-def test_a_language_is_known_by_its_name_however_written(language: str) -> None:
+def test_language_case_insensitive(language: str) -> None:
     assert check_options({"language": language}).language == "English"
 
 
-def test_every_language_is_taken() -> None:
+def test_all_languages_accepted() -> None:
     assert [check_options({"language": name.lower()}).language for name in LANGUAGES] == list(LANGUAGES)
 
 
-def test_an_unknown_option_is_refused_by_name() -> None:
+def test_unknown_option_named() -> None:
     with pytest.raises(InvalidInput, match="There is no option 'tempreature'; there are language, seed") as caught:
         check_options({"tempreature": 0.5})
     assert caught.value.field == "tempreature"
@@ -67,7 +67,7 @@ def test_an_unknown_option_is_refused_by_name() -> None:
         ("max_seconds", 3601),
     ],
 )
-def test_an_impossible_value_is_refused_by_name(name: str, value: object) -> None:
+def test_invalid_value_named(name: str, value: object) -> None:
     with pytest.raises(InvalidInput, match=f"^{name} should ") as caught:
         check_options({name: value})
     assert caught.value.field == name
@@ -75,7 +75,7 @@ def test_an_impossible_value_is_refused_by_name(name: str, value: object) -> Non
 
 
 @given(st.dictionaries(st.text(max_size=20), st.none() | st.floats() | st.text() | st.lists(st.integers())))
-def test_whatever_is_unknown_is_refused(given_options: dict[str, Any]) -> None:
+def test_unknown_options_rejected(given_options: dict[str, Any]) -> None:
     if set(given_options) <= set(Options.model_fields):
         return
     with pytest.raises(InvalidInput) as caught:
@@ -83,7 +83,7 @@ def test_whatever_is_unknown_is_refused(given_options: dict[str, Any]) -> None:
     assert caught.value.field in {name.encode("ascii", "backslashreplace").decode() for name in given_options}
 
 
-def test_a_stored_request_of_another_version_is_read_all_the_same() -> None:
+def test_stored_options_of_other_version() -> None:
     stored = b"""{"job_id": "x", "kind": "preview", "source": {"voice_id": "v"}, "text": "Hi", "reference_id": "r",
         "created_at": "2026-01-01T00:00:00Z", "options": {"language": "Auto", "to_come": 1}}"""
     assert Request.model_validate_json(stored).options == Options()

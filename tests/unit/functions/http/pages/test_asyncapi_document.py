@@ -1,4 +1,4 @@
-"""`/asyncapi.json` describes the messages that are sent and received, all of them, as they are."""
+"""`/asyncapi.json` compared with the messages that are sent and received."""
 
 import json
 import re
@@ -60,7 +60,7 @@ async def sent_messages(fakes: FakeService) -> list[tuple[str, Message | None]]:
     ]
 
 
-async def test_every_message_that_is_sent_is_described_as_it_is() -> None:
+async def test_sent_messages_match_schema() -> None:
     sent = await sent_messages(FakeService())
     assert {name for name, _ in sent} == set(SERVER_MESSAGES)
     for name, message in sent:
@@ -69,7 +69,7 @@ async def test_every_message_that_is_sent_is_described_as_it_is() -> None:
 
 
 @pytest.mark.parametrize("name", SERVER_MESSAGES)
-async def test_a_message_with_another_field_or_type_is_not_as_described(name: str) -> None:
+async def test_schema_rejects_other_fields(name: str) -> None:
     message = next(message for other, message in await sent_messages(FakeService()) if other == name)
     assert message is not None
     with pytest.raises(AssertionError):
@@ -78,14 +78,14 @@ async def test_a_message_with_another_field_or_type_is_not_as_described(name: st
         described_as(name, message | {"type": "other"})
 
 
-def test_every_message_that_may_be_sent_to_the_service_is_described() -> None:
+def test_client_messages_described() -> None:
     assert set(CLIENT_MESSAGES) <= set(document()["components"]["messages"])
     fields = document()["components"]["schemas"]["GeneratePreview"]["properties"]
     assert set(Options.model_fields) <= set(fields)
     described_as("generate_preview", {"type": "generate_preview", "data": {"text": "Hello.", "seed": 7}})
 
 
-async def test_the_data_of_events_is_described() -> None:
+async def test_event_data_described() -> None:
     fakes = FakeService()
     made, failed = await fakes.job(), await fakes.job()
     events: dict[str, JobEvent] = {
@@ -102,7 +102,7 @@ async def test_the_data_of_events_is_described() -> None:
         described_as(name, json.loads(event.data))
 
 
-async def test_the_body_of_webhooks_is_described() -> None:
+async def test_webhook_body_described() -> None:
     fakes = FakeService()
     made, failed = await fakes.job(), await fakes.job()
     outcomes: dict[str, Outcome] = {"tts_complete": await fakes.succeed(made), "error": await fakes.fail(failed)}
@@ -111,7 +111,7 @@ async def test_the_body_of_webhooks_is_described() -> None:
         described_as(WEBHOOKS[name], json.loads(await body_of(fakes.resources, outcome)))
 
 
-async def test_socket_events_and_webhook_get_the_same_message() -> None:
+async def test_message_is_equal_on_all_channels() -> None:
     fakes = FakeService()
     outcome = await fakes.succeed(await fakes.job())
     event = json.loads((await ended(fakes.resources, outcome)).data)
@@ -120,7 +120,7 @@ async def test_socket_events_and_webhook_get_the_same_message() -> None:
     assert event == webhook == socket
 
 
-async def test_the_document_is_served_and_refers_only_to_itself() -> None:
+async def test_document_is_self_contained() -> None:
     async with api(FakeService()) as client:
         served = (await client.get("/asyncapi.json")).json()
     assert served == document()

@@ -1,4 +1,4 @@
-"""A request is answered in time: its deadline bounds every call that is made for it."""
+"""The deadline of a request."""
 
 import asyncio
 from collections.abc import Iterator
@@ -38,20 +38,20 @@ def part(*, more: bool) -> Message:
     return {"type": "http.request", "body": b"x", "more_body": more}
 
 
-async def test_the_time_counts_from_the_first_byte() -> None:
+async def test_deadline_counts_from_first_byte() -> None:
     assert await seconds_left_for(http()) == pytest.approx(27.5, abs=0.1)
     assert await seconds_left_for(http(first_byte_ago=20)) == pytest.approx(7.5, abs=0.1)
     assert await seconds_left_for({"type": "http"}) == pytest.approx(27.5, abs=0.1)
 
 
-async def test_a_request_that_came_slowly_can_still_be_served() -> None:
+async def test_slow_body_extends_deadline() -> None:
     scope = http(first_byte_ago=600)
     assert await seconds_left_for(scope, part(more=True)) < 0
     whole = [part(more=True), part(more=False)]
     assert await seconds_left_for(scope, *whole) == pytest.approx(LEAST_SECONDS, abs=0.1)
 
 
-async def test_a_deadline_ends_what_runs_under_it_and_nothing_after() -> None:
+async def test_deadline_applies_within_context() -> None:
     with deadlines.within(0.01):
         with pytest.raises(TimeoutError):
             async with deadlines.timeout():
@@ -65,7 +65,7 @@ async def test_a_deadline_ends_what_runs_under_it_and_nothing_after() -> None:
         await asyncio.sleep(0)
 
 
-async def test_a_deadline_goes_with_the_tasks_that_are_started_under_it() -> None:
+async def test_deadline_passes_to_tasks() -> None:
     async def left() -> float:
         return deadlines.seconds_left()
 

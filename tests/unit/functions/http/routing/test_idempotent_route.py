@@ -1,4 +1,4 @@
-"""`Idempotency-Key`: of the requests with one key, the first makes something and the others get its answer."""
+"""Requests with an `Idempotency-Key`."""
 
 import asyncio
 import json
@@ -45,7 +45,7 @@ async def spoken_preview(fakes: FakeService, client: httpx.AsyncClient, **form: 
     return answer
 
 
-async def test_a_repeated_preview_makes_no_second_job_and_gets_the_same_audio() -> None:
+async def test_repeated_preview_returns_same_audio() -> None:
     fakes = FakeService()
     async with api(fakes) as client:
         first = await spoken_preview(fakes, client)
@@ -58,7 +58,7 @@ async def test_a_repeated_preview_makes_no_second_job_and_gets_the_same_audio() 
     assert len(fakes.keys(layout.UPLOADS)) == 1
 
 
-async def test_the_key_may_be_a_quoted_string_as_in_the_draft() -> None:
+async def test_quoted_key_equals_plain_key() -> None:
     fakes = FakeService()
     async with api(fakes) as client:
         first = await preview(client, ASYNC | KEY)
@@ -67,7 +67,7 @@ async def test_the_key_may_be_a_quoted_string_as_in_the_draft() -> None:
     assert len(fakes.synthesis.bodies) == 1
 
 
-async def test_a_repeated_202_names_the_same_job_even_when_it_has_ended() -> None:
+async def test_repeated_202_names_same_job() -> None:
     fakes = FakeService()
     async with api(fakes) as client:
         first = await preview(client, ASYNC | KEY)
@@ -79,7 +79,7 @@ async def test_a_repeated_202_names_the_same_job_even_when_it_has_ended() -> Non
     assert len(fakes.synthesis.bodies) == 1
 
 
-async def test_a_repeated_request_waits_for_the_job_of_the_first() -> None:
+async def test_repeated_request_waits_for_job() -> None:
     fakes = FakeService()
     async with api(fakes) as client:
         first = await preview(client, ASYNC | KEY)
@@ -91,7 +91,7 @@ async def test_a_repeated_request_waits_for_the_job_of_the_first() -> None:
     assert joined.headers["x-job-id"] == first.headers["x-job-id"]
 
 
-async def test_the_failure_of_a_job_is_its_answer_too() -> None:
+async def test_repeated_request_returns_failure() -> None:
     fakes = FakeService()
     async with api(fakes) as client:
         await preview(client, ASYNC | KEY)
@@ -103,7 +103,7 @@ async def test_the_failure_of_a_job_is_its_answer_too() -> None:
     assert len(fakes.synthesis.bodies) == 1
 
 
-async def test_an_expired_preview_is_gone_and_not_made_again() -> None:
+async def test_repeated_request_after_expiry() -> None:
     fakes = FakeService()
     async with api(fakes) as client:
         await spoken_preview(fakes, client)
@@ -113,7 +113,7 @@ async def test_an_expired_preview_is_gone_and_not_made_again() -> None:
 
 
 @pytest.mark.parametrize("changed", [{"response_text": "Goodbye."}, {"seed": "7"}, {"transcription": "x"}])
-async def test_another_request_with_the_key_is_refused(changed: dict[str, str]) -> None:
+async def test_key_reused_for_other_request(changed: dict[str, str]) -> None:
     fakes = FakeService()
     async with api(fakes) as client:
         await preview(client, ASYNC | KEY)
@@ -126,7 +126,7 @@ async def test_another_request_with_the_key_is_refused(changed: dict[str, str]) 
     assert len(fakes.synthesis.bodies) == 1
 
 
-async def test_another_recording_with_the_key_is_refused() -> None:
+async def test_key_reused_for_other_recording() -> None:
     fakes = FakeService()
     async with api(fakes) as client:
         await preview(client, ASYNC | KEY)
@@ -136,7 +136,7 @@ async def test_another_recording_with_the_key_is_refused() -> None:
         problem(answer, 422, "idempotency_key_reused")
 
 
-async def test_a_request_is_refused_while_the_first_is_under_way() -> None:
+async def test_key_in_progress() -> None:
     fakes = FakeService()
     async with api(fakes) as client:
         calling = asyncio.ensure_future(preview(client))
@@ -158,9 +158,7 @@ async def test_a_request_is_refused_while_the_first_is_under_way() -> None:
         ("/preview-from-voice", {"voice_id": "x", "response_text": "x"}, 404),
     ],
 )
-async def test_a_request_that_made_nothing_leaves_the_key_unused(
-    path: str, form: dict[str, str], status: int
-) -> None:
+async def test_failed_request_releases_key(path: str, form: dict[str, str], status: int) -> None:
     fakes = FakeService()
     async with api(fakes) as client:
         assert (await client.post(path, data=form, headers=KEY)).status_code == status
@@ -168,7 +166,7 @@ async def test_a_request_that_made_nothing_leaves_the_key_unused(
         assert (await preview(client, ASYNC | KEY)).status_code == 202
 
 
-async def test_a_key_serves_again_after_an_outage_in_which_nothing_was_made() -> None:
+async def test_outage_releases_key() -> None:
     fakes = FakeService()
     async with api(fakes) as client:
         fakes.synthesis.switch.is_up = False
@@ -178,7 +176,7 @@ async def test_a_key_serves_again_after_an_outage_in_which_nothing_was_made() ->
     assert len(fakes.synthesis.bodies) == 1
 
 
-async def test_a_saved_voice_is_answered_again() -> None:
+async def test_repeated_voice_returns_stored_response() -> None:
     fakes = FakeService()
     session_id = await fakes.session()
     async with api(fakes) as client:
@@ -193,7 +191,7 @@ async def test_a_saved_voice_is_answered_again() -> None:
 
 
 @pytest.mark.parametrize("path", ["/uploads", "/upload"])
-async def test_an_upload_is_answered_again(path: str) -> None:
+async def test_repeated_upload_returns_stored_response(path: str) -> None:
     fakes = FakeService()
     more: dict[str, Any] = {"files": {"audio": WAV}} if path == "/upload" else {}
     async with api(fakes) as client:
@@ -206,20 +204,20 @@ async def test_an_upload_is_answered_again(path: str) -> None:
 
 
 @pytest.mark.parametrize("key", ["", '"', 'a"b', "a\\b", "é", "x" * 256])
-async def test_a_key_has_to_be_printable_and_not_too_long(key: str) -> None:
+async def test_key_invalid(key: str) -> None:
     async with api(FakeService()) as client:
         answer = await client.post("/uploads", headers=[(b"Idempotency-Key", key.encode())])
         body = problem(answer, 422, "invalid_input")
     assert fields(body) == ["Idempotency-Key"]
 
 
-async def test_a_key_is_sent_once() -> None:
+async def test_key_header_repeated() -> None:
     async with api(FakeService()) as client:
         headers = [("Idempotency-Key", "a"), ("Idempotency-Key", "b")]
         problem(await client.post("/uploads", headers=headers), 400, "bad_request")
 
 
-async def test_a_broken_body_leaves_the_key_unused() -> None:
+async def test_malformed_body_releases_key() -> None:
     fakes = FakeService()
     async with api(fakes) as client:
         headers = KEY | {"content-type": "multipart/form-data; boundary=x"}
@@ -237,7 +235,7 @@ async def crashed_preview(fakes: FakeService, calls: int) -> None:
 
 
 @pytest.mark.parametrize("calls", range(2, 8))
-async def test_a_request_whose_process_died_is_finished_by_the_next(calls: int) -> None:
+async def test_dead_process_claim_taken_over(calls: int) -> None:
     fakes = FakeService()
     await crashed_preview(fakes, calls)
     fakes.advance(minutes=1)
@@ -247,7 +245,7 @@ async def test_a_request_whose_process_died_is_finished_by_the_next(calls: int) 
     assert {request.job_id for request in await requests_of(fakes)} == {answer.headers["x-job-id"]}
 
 
-async def test_a_request_whose_process_died_blocks_the_key_for_less_than_a_minute() -> None:
+async def test_dead_process_claim_expires() -> None:
     fakes = FakeService()
     await crashed_preview(fakes, 4)
     async with api(fakes) as client:
@@ -256,7 +254,7 @@ async def test_a_request_whose_process_died_blocks_the_key_for_less_than_a_minut
         assert (await preview(client, ASYNC | KEY)).status_code == 202
 
 
-async def test_of_concurrent_requests_one_makes_a_job() -> None:
+async def test_concurrent_requests_create_one_job() -> None:
     fakes = FakeService()
     async with api(fakes) as client:
         answers = await asyncio.gather(*(preview(client, ASYNC | KEY) for _ in range(8)))
@@ -267,14 +265,14 @@ async def test_of_concurrent_requests_one_makes_a_job() -> None:
 LEASE = timedelta(seconds=30)
 
 
-async def test_a_key_is_the_owners_own() -> None:
+async def test_key_belongs_to_owner() -> None:
     fakes = FakeService()
     for owner in (None, "alice", "bob"):
         claimed = await idempotency.claim(fakes.resources, owner, "k", f"of {owner}", lease=LEASE)
         assert isinstance(claimed, idempotency.Claim)
 
 
-async def test_a_key_is_free_after_a_day_and_not_before() -> None:
+async def test_key_expires_after_a_day() -> None:
     fakes = FakeService()
     claim = await idempotency.claim(fakes.resources, None, "k", "one", lease=LEASE)
     assert isinstance(claim, idempotency.Claim)
@@ -290,7 +288,7 @@ async def test_a_key_is_free_after_a_day_and_not_before() -> None:
 
 
 @pytest.mark.parametrize("seconds_behind", [0, 5])
-async def test_midnight_and_clocks_that_differ_free_no_key(seconds_behind: float) -> None:
+async def test_key_survives_midnight_and_clock_skew(seconds_behind: float) -> None:
     fakes = FakeService()
     fakes.time.now = MIDNIGHT
     ahead = await idempotency.claim(fakes.resources, None, "k", "one", lease=LEASE)
@@ -301,7 +299,7 @@ async def test_midnight_and_clocks_that_differ_free_no_key(seconds_behind: float
     assert fakes.keys(layout.IDEMPOTENCY) == [ahead.key]
 
 
-async def test_the_sweep_deletes_only_the_days_in_which_everything_has_expired() -> None:
+async def test_sweep_deletes_expired_days() -> None:
     fakes = FakeService()
     for hours in (0, 23, 24):
         fakes.advance(hours=hours)
@@ -312,7 +310,7 @@ async def test_the_sweep_deletes_only_the_days_in_which_everything_has_expired()
     assert len(fakes.keys(layout.IDEMPOTENCY)) == 1
 
 
-async def test_what_is_stored_names_neither_key_nor_owner_nor_text() -> None:
+async def test_stored_claim_has_no_key_or_text() -> None:
     fakes = FakeService()
     async with api(fakes) as client:
         await preview(client, ASYNC | KEY)
@@ -323,7 +321,7 @@ async def test_what_is_stored_names_neither_key_nor_owner_nor_text() -> None:
     assert len(json.loads(stored)) < 10
 
 
-async def test_the_job_of_the_same_request_without_a_key_is_found_for_a_minute() -> None:
+async def test_recent_job_found_for_a_minute() -> None:
     fakes = FakeService()
     fakes.time.now = MIDNIGHT - timedelta(seconds=30)
     await idempotency.remember_job(fakes.resources, "alice", "fingerprint", "job")

@@ -1,4 +1,4 @@
-"""Links that the API serves itself, for callers that can't reach a storage on loopback."""
+"""Links that the API serves itself, for clients that can't reach the storage."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -41,13 +41,11 @@ async def api(fakes: FakeService) -> AsyncIterator[httpx.AsyncClient]:
         ("0.0.0.0", None, False),
     ],
 )
-def test_the_api_serves_links_itself_where_the_storage_is_out_of_reach(
-    host: str, endpoint: str | None, serves: bool
-) -> None:
+def test_api_serves_links_for_loopback_storage(host: str, endpoint: str | None, serves: bool) -> None:
     assert Settings(host=host, aws_endpoint_url=endpoint).serves_links is serves
 
 
-async def test_a_signed_link_opens_the_preview_at_the_address_that_the_caller_used() -> None:
+async def test_signed_link_uses_client_address() -> None:
     fakes = FakeService(SETTINGS)
     request = await fakes.job()
     await fakes.succeed(request)
@@ -65,7 +63,7 @@ async def test_a_signed_link_opens_the_preview_at_the_address_that_the_caller_us
         assert (await client.get(redirected.headers["location"])).content == b"RIFF"
 
 
-async def test_a_signed_link_opens_nothing_else_and_ends() -> None:
+async def test_signed_link_scope_and_expiry() -> None:
     fakes = FakeService(SETTINGS)
     request, other = await fakes.job(), await fakes.job()
     for made in (request, other):
@@ -80,7 +78,7 @@ async def test_a_signed_link_opens_nothing_else_and_ends() -> None:
         problem(await client.get(url), 410, "expired")
 
 
-async def test_an_upload_form_can_be_used_at_the_address_that_the_caller_used() -> None:
+async def test_upload_form_uses_client_address() -> None:
     fakes = FakeService(SETTINGS)
     async with api(fakes) as client:
         form = (await client.post("/uploads", json={"transcription": "What I say."})).json()
@@ -92,7 +90,7 @@ async def test_an_upload_form_can_be_used_at_the_address_that_the_caller_used() 
         assert saved.status_code == 201
 
 
-async def test_an_upload_form_is_for_one_session_and_size_and_ends() -> None:
+async def test_upload_form_scope_size_and_expiry() -> None:
     fakes = FakeService(SETTINGS)
     async with api(fakes) as client:
         form, other = [(await client.post("/uploads")).json() for _ in range(2)]
@@ -106,14 +104,14 @@ async def test_an_upload_form_is_for_one_session_and_size_and_ends() -> None:
     assert not [key for key in fakes.bucket.objects if key.endswith("unchecked")]
 
 
-async def test_where_links_lead_to_the_storage_there_are_no_such_paths() -> None:
+async def test_no_signed_paths_with_reachable_storage() -> None:
     app = create_app(Settings())
     serve_with(app, FakeService().resources)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
         problem(await client.get("/signed/previews/x.wav?expires=1&signature=x"), 404)
 
 
-async def test_a_pushed_link_names_the_address_that_the_websocket_was_opened_at() -> None:
+async def test_pushed_link_uses_websocket_address() -> None:
     fakes = FakeService(SETTINGS)
     resources = replace(fakes.resources, path_signer=PathSigner("secret", fakes.time))
     outcome = await fakes.succeed(await fakes.job())
@@ -123,7 +121,7 @@ async def test_a_pushed_link_names_the_address_that_the_websocket_was_opened_at(
         assert (await client.get(url)).content == b"RIFF"
 
 
-def test_other_credentials_sign_otherwise() -> None:
+def test_signature_depends_on_credentials() -> None:
     fakes = FakeService()
     one, other = (PathSigner(secret, fakes.time).sign("/x", fakes.time()) for secret in ("a", "b"))
     assert one != other

@@ -1,4 +1,4 @@
-"""A saved voice to listen to and to take away."""
+"""The recording and the export of a voice."""
 
 import io
 import json
@@ -25,7 +25,7 @@ def recording(fakes: FakeService, voice_id: str) -> bytes:
     return fakes.voices.objects[key].body
 
 
-async def test_a_sample_is_the_recording_itself() -> None:
+async def test_sample_is_recording() -> None:
     fakes = FakeService()
     await voice_changes.save(fakes.resources, None, await fakes.session(), "Nova")
     async with client_of(fakes) as client:
@@ -35,7 +35,7 @@ async def test_a_sample_is_the_recording_itself() -> None:
     assert answer.content == recording(fakes, "nova")
 
 
-async def test_a_sample_that_is_too_large_for_an_answer_is_at_the_storage() -> None:
+async def test_large_sample_redirects() -> None:
     fakes = FakeService(Settings(answer_max_megabytes=0.01))
     await voice_changes.save(fakes.resources, None, await fakes.session(), "Nova")
     async with client_of(fakes) as client:
@@ -47,7 +47,7 @@ async def test_a_sample_that_is_too_large_for_an_answer_is_at_the_storage() -> N
     assert "/voices/nova/sample" in too_large.json()["detail"]
 
 
-async def test_a_bundle_has_all_that_is_known_of_a_voice() -> None:
+async def test_export_contains_all_files() -> None:
     fakes = FakeService()
     session_id = await fakes.session("What I say.")
     await voice_changes.save(fakes.resources, None, session_id, "Nova", "calm", "I agree.")
@@ -66,7 +66,7 @@ async def test_a_bundle_has_all_that_is_known_of_a_voice() -> None:
     assert files == {"transcription.txt": b"What I say.", "consent.txt": b"I agree."}
 
 
-async def test_a_bundle_has_no_file_for_what_nobody_said() -> None:
+async def test_export_omits_empty_files() -> None:
     fakes = FakeService()
     await voice_changes.save(fakes.resources, None, await fakes.session(""), "Nova")
     async with client_of(fakes) as client:
@@ -76,7 +76,7 @@ async def test_a_bundle_has_no_file_for_what_nobody_said() -> None:
 
 
 @pytest.mark.parametrize("what", ["sample", "export"])
-async def test_there_is_nothing_of_a_voice_that_is_gone(what: str) -> None:
+async def test_deleted_voice_has_no_files(what: str) -> None:
     fakes = FakeService()
     await voice_changes.save(fakes.resources, None, await fakes.session(), "Nova")
     await voice_changes.delete(fakes.resources, None, "nova")
@@ -84,7 +84,7 @@ async def test_there_is_nothing_of_a_voice_that_is_gone(what: str) -> None:
         assert (await client.get(f"/voices/nova/{what}")).status_code == 404
 
 
-async def test_consent_and_new_names_come_over_http() -> None:
+async def test_consent_and_rename() -> None:
     fakes = FakeService()
     body = {"session_id": await fakes.session(), "name": "Nova", "consent": "I agree."}
     async with client_of(fakes) as client:

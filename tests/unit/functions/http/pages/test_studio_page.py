@@ -1,4 +1,4 @@
-"""The studio is served whole, from here alone, under a policy that lets nothing else in."""
+"""The studio page: its files and its Content-Security-Policy."""
 
 import base64
 import hashlib
@@ -50,7 +50,7 @@ def _named(answer: httpx.Response) -> list[str]:
     return re.findall(r'(?:src|href)="(studio/[^"]+)"', answer.text) if "html" in kind else []
 
 
-async def test_all_that_the_page_names_is_there(client: httpx.AsyncClient) -> None:
+async def test_page_assets_exist(client: httpx.AsyncClient) -> None:
     found = await everything(client)
     assert {url: answer.status_code for url, answer in found.items() if answer.status_code != 200} == {}
     served = {url.split("/", 5)[-1] for url in found}
@@ -58,11 +58,11 @@ async def test_all_that_the_page_names_is_there(client: httpx.AsyncClient) -> No
     assert files <= served, "a module that nothing names"
 
 
-async def test_it_weighs_little(client: httpx.AsyncClient) -> None:
+async def test_page_size(client: httpx.AsyncClient) -> None:
     assert sum(len(answer.content) for answer in (await everything(client)).values()) < WEIGHT_MAX
 
 
-async def test_the_files_are_kept_for_good_under_the_address_of_their_version(client: httpx.AsyncClient) -> None:
+async def test_versioned_files_cached(client: httpx.AsyncClient) -> None:
     page = await client.get("/")
     assert page.headers["cache-control"] == "no-cache"
     assert (await client.get("/", headers={"If-None-Match": page.headers["etag"]})).status_code == 304
@@ -72,7 +72,7 @@ async def test_the_files_are_kept_for_good_under_the_address_of_their_version(cl
     assert (other.status_code, other.headers["cache-control"]) == (200, "no-store")
 
 
-async def test_only_the_pages_own_files_are_served(client: httpx.AsyncClient) -> None:
+async def test_other_files_not_served(client: httpx.AsyncClient) -> None:
     version = studio_page.version()
     for path in ("index.html", "../http/studio_page.py", "%2e%2e/keys.py", "script", ""):
         answer = await client.get(f"/studio/{version}/{path}")
@@ -80,7 +80,7 @@ async def test_only_the_pages_own_files_are_served(client: httpx.AsyncClient) ->
         assert answer.json()["code"] == "not_found"
 
 
-async def test_the_page_runs_nothing_but_its_own(client: httpx.AsyncClient) -> None:
+async def test_page_loads_own_scripts_only(client: httpx.AsyncClient) -> None:
     page = await client.get("/")
     rules = _rules(page.headers["content-security-policy"])
     assert rules["default-src"] == ["'none'"]
@@ -94,7 +94,7 @@ def _rules(policy: str) -> dict[str, list[str]]:
     return {name: values for name, *values in (rule.split() for rule in policy.split("; "))}
 
 
-def test_the_policy_names_the_one_style_that_wavesurfer_brings() -> None:
+def test_policy_allows_wavesurfer_style() -> None:
     library = (FILES / "vendor" / "wavesurfer.esm.js").read_text()
     height = re.search(r"HEIGHT = (\d+);", (FILES / "script" / "takes" / "waveform.js").read_text())
     assert height is not None
@@ -122,13 +122,11 @@ def test_the_policy_names_the_one_style_that_wavesurfer_brings() -> None:
         ({}, "media-src", ["'self'", "blob:"]),
     ],
 )
-def test_the_policy_lets_the_page_reach_what_the_settings_name(
-    settings: dict[str, Any], rule: str, sources: list[str]
-) -> None:
+def test_policy_allows_configured_hosts(settings: dict[str, Any], rule: str, sources: list[str]) -> None:
     assert _rules(content_policy(Settings(**settings)))[rule] == sources
 
 
-async def test_the_page_is_told_the_limits(client: httpx.AsyncClient) -> None:
+async def test_page_settings(client: httpx.AsyncClient) -> None:
     told = (await client.get("/studio/settings.json")).json()
     assert told == {
         "websocket_url": None,
@@ -140,11 +138,11 @@ async def test_the_page_is_told_the_limits(client: httpx.AsyncClient) -> None:
     }
 
 
-async def test_the_page_works_behind_a_prefix_as_a_stage_of_api_gateway_is_one(client: httpx.AsyncClient) -> None:
+async def test_page_has_relative_urls(client: httpx.AsyncClient) -> None:
     assert not re.search(r'(?:src|href)="/', (await client.get("/")).text)
 
 
-def test_libraries_come_with_their_licences() -> None:
+def test_libraries_have_licences() -> None:
     vendored = [*(FILES / "vendor").glob("*.esm.js"), *(FILES / "vendor").glob("*.woff2")]
     licences = {path.name.partition(".")[0] for path in (FILES / "vendor").glob("*.LICENSE.txt")}
     assert {path.name.partition(".")[0] for path in vendored} == licences

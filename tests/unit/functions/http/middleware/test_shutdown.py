@@ -1,4 +1,4 @@
-"""Requests that the end of the process interrupts are answered 503."""
+"""Requests that are cancelled at shutdown."""
 
 import asyncio
 import json
@@ -43,7 +43,7 @@ async def cancelled(fakes: FakeService, switch: Hanging) -> httpx.Response:
 
 
 @pytest.mark.parametrize(("calls", "has_job"), [(0, False), (1, True)])
-async def test_a_cancelled_request_is_answered_503_and_names_its_job(calls: int, has_job: bool) -> None:
+async def test_cancelled_request_returns_503(calls: int, has_job: bool) -> None:
     fakes = FakeService(Settings(preview_wait_seconds=0))
     answer = await cancelled(fakes, Hanging(calls))
     assert (answer.status_code, answer.headers["content-type"]) == (503, "application/problem+json")

@@ -1,0 +1,60 @@
+"""The health route."""
+
+import asyncio
+
+from aiohttp import web
+from supervision.ports import free_port
+
+from pipeline.settings import Settings
+from tests.support.api import api, problem
+from tests.support.fake_service import FakeService
+from tests.support.fakes import FakeBucket, FakeQueue
+
+
+async def test_health_names_unreachable() -> None:
+    fakes = FakeService()
+    async with api(fakes) as client:
+        assert (await client.get("/health")).json() == {"status": "ok"}
+        neighbours: list[tuple[FakeBucket | FakeQueue, str]] = [
+            (fakes.bucket, "storage"),
+            (fakes.voices, "voice storage"),
+            (fakes.synthesis, "synthesis queue"),
+        ]
+        for neighbour, name in neighbours:
+            fakes.advance(seconds=1)
+            neighbour.switch.is_up = False
+            answer = await client.get("/health")
+            assert problem(answer, 503, "unavailable")["error"] == f"Can't reach: {name}."
+            assert answer.headers["retry-after"]
+            neighbour.switch.is_up = True
+
+
+async def test_health_cached_for_a_second() -> None:
+    fakes = FakeService()
+    async with api(fakes) as client:
+        for _ in range(3):
+            answers = await asyncio.gather(*(client.get("/health") for _ in range(20)))
+            assert {answer.status_code for answer in answers} == {200}
+            fakes.advance(seconds=0.4)
+    asked = [neighbour.switch.calls for neighbour in (fakes.bucket, fakes.voices, fakes.synthesis)]
+    assert asked == [["ping"]] * 3
+
+
+async def test_health_includes_worker() -> None:
+    port = free_port("127.0.0.1")
+    fakes = FakeService(Settings(worker_health_url=f"http://127.0.0.1:{port}/health"))
+
+    async def starting(_request: web.Request) -> web.Response:
+        return web.json_response({"status": "starting"}, status=503)
+
+    worker = web.Application()
+    worker.router.add_get("/health", starting)
+    runner = web.AppRunner(worker)
+    await runner.setup()
+    async with api(fakes) as client:
+        assert (await client.get("/health")).json() == {"status": "ok", "worker": "unreachable"}
+        await web.TCPSite(runner, "127.0.0.1", port).start()
+        fakes.advance(seconds=1)
+        answer = await client.get("/health")
+        assert (answer.status_code, answer.json()) == (200, {"status": "ok", "worker": "starting"})
+    await runner.cleanup()
