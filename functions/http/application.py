@@ -51,10 +51,10 @@ FIELDS_BYTES = 64 * 1024
 CHARACTER_BYTES = 12
 
 DESCRIPTION = """
-Clone a voice from a few seconds of speech, hear it speak any text, keep it if you like it.
+Clone a voice from a few seconds of speech, listen to it speak your text, and save it.
 
-Every error is an RFC 9457 problem that also carries `error`. Every answer carries `X-Correlation-Id`: the caller's,
-or a new one. `HEAD` works wherever `GET` does. Results are also pushed to WebSocket clients, on `/ws`.
+Every error is an RFC 9457 problem with an additional member `error`. Every response has an `X-Correlation-Id`: the
+client's, or a new one. Every route with `GET` supports `HEAD`. WebSocket clients receive results on `/ws`.
 """
 
 

@@ -1,4 +1,4 @@
-"""The API's OpenAPI description, with what the middleware adds to all routes, which FastAPI does not know."""
+"""The OpenAPI description, with the headers and errors that middleware adds to all routes."""
 
 from typing import Any
 
@@ -17,23 +17,23 @@ _CORRELATION_PARAMETER = {
     "name": CORRELATION_HEADER,
     "in": "header",
     "required": False,
-    "description": "Names this request in every log line, the answer and pushed events; made when not given",
+    "description": "Id of this request in log lines, the response and events; generated if missing",
     "schema": _STRING,
 }
-_CORRELATION = {"description": "The caller's, or a new one", "schema": _STRING}
-_RETRY_AFTER = {"description": "Seconds after which the same request may work", "schema": {"type": "integer"}}
-_SHOULD_RETRY = {"description": "`false`: the same request fails again", "schema": _STRING}
-_OF_ANY_BODY = {
-    "400": "The body can't be read",
-    "408": "The body did not come in time",
+_CORRELATION = {"description": "The id of the request", "schema": _STRING}
+_RETRY_AFTER = {"description": "Seconds after which a retry may succeed", "schema": {"type": "integer"}}
+_SHOULD_RETRY = {"description": "`false`: a retry fails too", "schema": _STRING}
+_BODY_ERRORS = {
+    "400": "The body is malformed",
+    "408": "The body was not received in time",
     "413": "The body is too large",
 }
-_OF_ANY_KEY = {
-    "401": "No key, or one that is not valid",
-    "403": "The key has not the scope for it",
-    "429": "The owner's quota is used up",
+_KEY_ERRORS = {
+    "401": "The key is missing or not valid",
+    "403": "The key does not have the required scope",
+    "429": "The owner's quota is exhausted",
 }
-_OF_ANY_REQUEST = {"500": "Something went wrong on our side"}
+_COMMON_ERRORS = {"500": "Internal error"}
 
 Operation = dict[str, Any]
 
@@ -41,12 +41,12 @@ Operation = dict[str, Any]
 _SECURITY_SCHEME = {
     "type": "http",
     "scheme": "bearer",
-    "description": "A key, made with `python -m functions.keys make`; each operation names the scope it must have",
+    "description": "A key from `python -m functions.keys make`. Each operation names the scope that it requires",
 }
-_CHALLENGE = {"description": "RFC 6750: a key is wanted, or one with another scope", "schema": _STRING}
+_CHALLENGE = {"description": "RFC 6750: a key is required, or a key with another scope", "schema": _STRING}
 _RATE_LIMIT = {
-    "RateLimit-Policy": {"description": "The owner's quota of requests: `q` in `w` seconds", "schema": _STRING},
-    "RateLimit": {"description": "What is left of it: `r`, for another `t` seconds", "schema": _STRING},
+    "RateLimit-Policy": {"description": "The owner's quota: `q` requests in `w` seconds", "schema": _STRING},
+    "RateLimit": {"description": "The rest of the quota: `r` requests in the next `t` seconds", "schema": _STRING},
 }
 
 
@@ -125,34 +125,34 @@ def _complete(operation: Operation, *, has_content: bool, wants_keys: bool) -> N
     if not wants_keys:
         del operation["security"]
     wants_key = bool(operation.get("security"))
-    _add_answers(operation, wants_key=wants_key)
-    for status, answer in operation["responses"].items():
-        answer.setdefault("headers", {}).update(_headers(status, wants_key=wants_key))
+    _add_errors(operation, wants_key=wants_key)
+    for status, response in operation["responses"].items():
+        response.setdefault("headers", {}).update(_headers(status, wants_key=wants_key))
         if not has_content:
-            answer.pop("content", None)
+            response.pop("content", None)
         elif int(status) >= 400:
-            answer["content"] = {problems.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+            response["content"] = {problems.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
     operation.setdefault("parameters", []).append(_CORRELATION_PARAMETER)
 
 
 def _describe_openai_errors(operations: dict[str, Operation]) -> None:
-    answers = [answer for operation in operations.values() for answer in operation["responses"].items()]
-    for status, answer in answers:
-        answer["headers"][openai_errors.REQUEST_ID] = _CORRELATION
+    responses = [response for operation in operations.values() for response in operation["responses"].items()]
+    for status, response in responses:
+        response["headers"][openai_errors.REQUEST_ID] = _CORRELATION
         if int(status) >= 400:
-            answer["content"] = {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorResponse"}}}
+            response["content"] = {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorResponse"}}}
         if int(status) in openai_errors.NEVER_RETRIED:
-            answer["headers"][openai_errors.SHOULD_RETRY] = _SHOULD_RETRY
+            response["headers"][openai_errors.SHOULD_RETRY] = _SHOULD_RETRY
 
 
-def _add_answers(operation: Operation, *, wants_key: bool) -> None:
-    answers = operation["responses"]
-    if "HTTPValidationError" in str(answers.get("422")):
+def _add_errors(operation: Operation, *, wants_key: bool) -> None:
+    responses = operation["responses"]
+    if "HTTPValidationError" in str(responses.get("422")):
         # FastAPI adds it to every route with parameters, even if no value can be invalid.
-        del answers["422"]
-    more = _OF_ANY_REQUEST | (_OF_ANY_BODY if "requestBody" in operation else {})
-    for status, description in (more | (_OF_ANY_KEY if wants_key else {})).items():
-        answers.setdefault(status, {"description": description})
+        del responses["422"]
+    errors = _COMMON_ERRORS | (_BODY_ERRORS if "requestBody" in operation else {})
+    for status, description in (errors | (_KEY_ERRORS if wants_key else {})).items():
+        responses.setdefault(status, {"description": description})
 
 
 def _headers(status: str, *, wants_key: bool) -> dict[str, Any]:

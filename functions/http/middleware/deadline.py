@@ -8,7 +8,7 @@ from pipeline import deadlines
 
 # In `scope["state"]`: when the request's first byte was received, on the event loop's clock.
 FIRST_BYTE_AT = "first_byte_at"
-# The least time for a request after it was received completely, however slowly it was sent.
+# The minimum time for a request after it was received completely.
 LEAST_SECONDS = 10.0
 
 
@@ -26,7 +26,7 @@ class RequestDeadline:
         self._seconds = seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one connection."""
+        """Run the application within the deadline."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

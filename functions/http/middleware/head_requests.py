@@ -5,13 +5,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
 class HeadRequests:
-    """Handle `HEAD`, if no route supports it, with the route for `GET`, without the body."""
+    """Handle `HEAD` with the route for `GET`, without sending the body."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one connection."""
+        """Handle `HEAD` as `GET` if no route supports it."""
         if scope["type"] != "http" or scope["method"] != "HEAD" or _is_served(scope):
             await self._app(scope, receive, send)
             return
@@ -22,7 +22,7 @@ class HeadRequests:
             nonlocal is_complete
             if message["type"] != "http.response.body":
                 await send(message)
-            elif not is_complete:  # at the first part: a stream may have no end
+            elif not is_complete:  # at the first part, as a stream may be endless
                 is_complete = True
                 await send({"type": "http.response.body", "body": b""})
 

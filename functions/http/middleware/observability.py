@@ -15,18 +15,18 @@ CORRELATION_HEADER = "X-Correlation-Id"
 
 log = structlog.get_logger("functions.access")
 
-_ANSWERS = {"http.response.start", "websocket.accept", "websocket.http.response.start"}
+_RESPONSE_STARTS = {"http.response.start", "websocket.accept", "websocket.http.response.start"}
 
 
 class Correlation:
-    """Bind the caller's `X-Correlation-Id`, or a new one, to every log line, and return it with the response."""
+    """Add the correlation id to log lines and to the response: the client's `X-Correlation-Id`, or a new one."""
 
     def __init__(self, app: ASGIApp, new_id: NewId) -> None:
         self._app = app
         self._new_id = new_id
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one connection."""
+        """Bind the correlation id while the request is handled."""
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
@@ -34,7 +34,7 @@ class Correlation:
         correlation_id = given or self._new_id()
 
         async def send_with_header(message: Message) -> None:
-            if message["type"] in _ANSWERS:
+            if message["type"] in _RESPONSE_STARTS:
                 MutableHeaders(scope=message)[CORRELATION_HEADER] = correlation_id
             await send(message)
 
@@ -43,13 +43,13 @@ class Correlation:
 
 
 class RequestSpan:
-    """Trace requests: each is a span, within the caller's own if it names one."""
+    """Trace each request as a span; `traceparent` names its parent."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one connection."""
+        """Open a span for the request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -59,27 +59,27 @@ class RequestSpan:
 
 
 class AccessLog:
-    """Log one line per request: method, path without its query, status and time."""
+    """Log one line per request: method, path without query, status and duration."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one connection."""
+        """Log the request at its end."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         began = time.perf_counter()
         status = 0
 
-        async def send_and_note(message: Message) -> None:
+        async def send_and_observe(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
             await send(message)
 
         try:
-            await self._app(scope, receive, send_and_note)
+            await self._app(scope, receive, send_and_observe)
         finally:
             milliseconds = round((time.perf_counter() - began) * 1000, 1)
             log.info("request", method=scope["method"], path=scope["path"], status=status, ms=milliseconds)
@@ -92,7 +92,7 @@ class RateLimit:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one connection."""
+        """Add the headers, if the request was counted."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -119,21 +119,21 @@ class Unexpected:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one connection."""
+        """Return 500 if the application raises an exception before its response."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        has_begun = False
+        has_started = False
 
-        async def send_and_note(message: Message) -> None:
-            nonlocal has_begun
-            has_begun = True
+        async def send_and_observe(message: Message) -> None:
+            nonlocal has_started
+            has_started = True
             await send(message)
 
         try:
-            await self._app(scope, receive, send_and_note)
+            await self._app(scope, receive, send_and_observe)
         except Exception:
             log.exception("unexpected error", path=scope["path"])
-            if has_begun:
+            if has_started:
                 raise
             await problems.unexpected()(scope, receive, send)

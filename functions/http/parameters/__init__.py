@@ -1,1 +1,1 @@
-"""Request parameters that need more than FastAPI's own parsing: form options, `Prefer`, `Range`."""
+"""Request parameters that FastAPI does not parse: form options, `Prefer`, `Accept`, `Range`."""

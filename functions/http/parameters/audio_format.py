@@ -7,7 +7,7 @@ from fastapi import Depends, Header, Query
 
 from pipeline.audio.output_formats import FORMATS, FormatName, OutputFormat
 
-# Other media types that browsers and players use for them.
+# With other media types that browsers and players send.
 _MEDIA_TYPES: dict[str, FormatName] = {
     **{format_.media_type: name for name, format_ in FORMATS.items()},
     "audio/x-wav": "wav",
@@ -21,7 +21,7 @@ _QUALITY = re.compile(r";\s*q\s*=\s*([01](?:\.\d{0,3})?)\s*(?:;|$)", re.IGNORECA
 
 
 def accepted_format(accept: str) -> FormatName:
-    """Return the preferred format; WAV unless another one is preferred to it."""
+    """Return the format with the highest quality; WAV by default."""
     best, best_quality = "wav", 0.0
     for item in accept.split(","):
         name = item.partition(";")[0].strip().lower()
@@ -35,11 +35,9 @@ def accepted_format(accept: str) -> FormatName:
 
 async def _format(
     format_: Annotated[
-        FormatName | None, Query(alias="format", description="Format of the audio; `Accept` can say it too")
+        FormatName | None, Query(alias="format", description="Format of the audio. The default is that of `Accept`")
     ] = None,
-    accept: Annotated[
-        str, Header(description="Media types of the formats: the one with the highest `q` counts")
-    ] = "",
+    accept: Annotated[str, Header(description="Media types of the formats. The highest `q` is used")] = "",
 ) -> OutputFormat:
     return FORMATS[format_ or accepted_format(accept)]
 

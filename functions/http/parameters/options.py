@@ -1,6 +1,6 @@
-"""The options of the synthesis as form fields: one for each of `Options`, and no others.
+"""The options of the synthesis as form fields, one for each field of `Options`.
 
-A misspelt option would otherwise be ignored silently.
+Other fields are rejected, so that a misspelt option is not ignored.
 """
 
 from inspect import Parameter, Signature
@@ -37,7 +37,7 @@ async def _no_other_fields(request: Request) -> None:
     for name in await request.form():
         if name not in known:
             raise InvalidInput(
-                f"There is no field {name[:64]!r}; there are {', '.join(sorted(known))}.", field=name
+                f"Unknown field {name[:64]!r}; the fields are {', '.join(sorted(known))}.", field=name
             )
 
 

@@ -9,18 +9,18 @@ _SECONDS = re.compile(r"[0-9]{1,9}")
 
 
 def parse_prefer(preferences: Iterable[str], longest: float) -> tuple[float, str | None]:
-    """Return how many seconds to wait, and the value of `Preference-Applied`.
+    """Return the seconds to wait, and the value of `Preference-Applied`.
 
-    `respond-async` alone responds immediately, `wait=N` waits for N seconds, and both together mean the same as
-    `wait=N`: on timeout the response is always a job, whether or not `respond-async` was sent.
+    `respond-async` alone responds immediately. `wait=N` waits for N seconds, with or without `respond-async`:
+    on timeout the response is always a job.
     """
-    wanted = _read(preferences)
-    wait = wanted.get("wait", "")
+    preferred = _read(preferences)
+    wait = preferred.get("wait", "")
     if _SECONDS.fullmatch(wait):
         seconds = min(float(wait), longest)
         applied = f"wait={seconds:g}"
-        return seconds, f"respond-async, {applied}" if "respond-async" in wanted else applied
-    if "respond-async" in wanted:
+        return seconds, f"respond-async, {applied}" if "respond-async" in preferred else applied
+    if "respond-async" in preferred:
         return 0, "respond-async"
     return longest, None
 

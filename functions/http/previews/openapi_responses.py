@@ -22,19 +22,19 @@ _AUDIO_CONTENT = {
     format_.media_type: {"schema": {"type": "string", "format": "binary"}} for format_ in FORMATS.values()
 }
 _WAV_CONTENT = {WAV: _AUDIO_CONTENT[WAV]}
-_EXPIRES = {"description": "When the preview can no longer be had", **_STRING}
-_CACHE_CONTROL = {"description": "`private`: a voice is somebody's own", **_STRING}
-_APPLIED = {"description": "RFC 7240: which preference was honoured", **_STRING}
+_EXPIRES = {"description": "When the preview expires", **_STRING}
+_CACHE_CONTROL = {"description": "`private`", **_STRING}
+_PREFERENCE_APPLIED = {"description": "RFC 7240: the preferences that were applied", **_STRING}
 
-_OF_THE_JOB = {
-    "X-Job-Id": {"description": "The job, when one was made", **_STRING},
-    "X-Session-Id": {"description": "The session of the reference, when it is an upload", **_STRING},
-    "Preference-Applied": _APPLIED,
+_JOB_HEADERS = {
+    "X-Job-Id": {"description": "The job, if one was created", **_STRING},
+    "X-Session-Id": {"description": "The session of the reference, if it is an upload", **_STRING},
+    "Preference-Applied": _PREFERENCE_APPLIED,
 }
 
-_REDIRECTED = {
+_REDIRECT_HEADERS = {
     "Expires": _EXPIRES,
-    "Location": {"description": "The preview, at a signed URL that ends with it", **_STRING},
+    "Location": {"description": "Signed URL of the preview, valid until the preview expires", **_STRING},
 }
 
 GENERATED: dict[int | str, dict[str, Any]] = {
@@ -43,29 +43,29 @@ GENERATED: dict[int | str, dict[str, Any]] = {
         "content": _AUDIO_CONTENT,
         "headers": {
             "Cache-Control": _CACHE_CONTROL,
-            "Content-Disposition": {"description": "Names `preview.wav`, or by its format", **_STRING},
-            "Content-Location": {"description": "Where the preview can be had again", **_STRING},
-            "Expires": {"description": "When the preview can no longer be had; not of a stream", **_STRING},
+            "Content-Disposition": {"description": "The file name `preview.wav`, or that of the format", **_STRING},
+            "Content-Location": {"description": "Path of the stored preview", **_STRING},
+            "Expires": {"description": "When the preview expires; not on streamed responses", **_STRING},
             "Vary": {"description": "`Accept`", **_STRING},
-            **_OF_THE_JOB,
+            **_JOB_HEADERS,
         },
     },
     202: {
-        "description": "Not ready yet: the job goes on",
+        "description": "Not ready: the job continues",
         "model": JobView,
         "headers": {
             "Location": {"description": "The job", **_STRING},
-            "Retry-After": {"description": "Seconds after which to ask", "schema": {"type": "integer"}},
-            **_OF_THE_JOB,
+            "Retry-After": {"description": "Seconds after which to poll", "schema": {"type": "integer"}},
+            **_JOB_HEADERS,
         },
     },
     303: {
-        "description": "The preview is larger than an answer may be: it is to be had at `Location`",
+        "description": "The preview is too large for a response: download it from `Location`",
         "headers": {
             "Cache-Control": _CACHE_CONTROL,
-            "Content-Location": {"description": "Where the preview can be had again", **_STRING},
-            **_REDIRECTED,
-            **_OF_THE_JOB,
+            "Content-Location": {"description": "Path of the stored preview", **_STRING},
+            **_REDIRECT_HEADERS,
+            **_JOB_HEADERS,
         },
     },
     **problems.answers(
@@ -80,39 +80,42 @@ GENERATED: dict[int | str, dict[str, Any]] = {
     ),
 }
 for _status in set(GENERATED) - {200, 202, 303}:
-    # The error response also has the id of a job that failed or could not be waited for.
-    GENERATED[_status] = GENERATED[_status] | {"headers": _OF_THE_JOB}
+    # The error responses contain the id of the job too.
+    GENERATED[_status] = GENERATED[_status] | {"headers": _JOB_HEADERS}
 
 _AUDIO_HEADERS = {
     "Accept-Ranges": {"description": "`bytes`", **_STRING},
     "Cache-Control": _CACHE_CONTROL,
-    "Content-Disposition": {"description": "Names `preview.wav`", **_STRING},
-    "ETag": {"description": "Version of the audio", **_STRING},
+    "Content-Disposition": {"description": "The file name `preview.wav`", **_STRING},
+    "ETag": {"description": "Version of the file", **_STRING},
     "Expires": _EXPIRES,
-    "Last-Modified": {"description": "When it was made", **_STRING},
+    "Last-Modified": {"description": "When it was generated", **_STRING},
 }
 SERVED: dict[int | str, dict[str, Any]] = {
     200: {"description": "The preview", "content": _WAV_CONTENT, "headers": _AUDIO_HEADERS},
     206: {
-        "description": "The range asked for",
+        "description": "The requested range",
         "content": _WAV_CONTENT,
-        "headers": {**_AUDIO_HEADERS, "Content-Range": {"description": "Which range of how much", **_STRING}},
+        "headers": {
+            **_AUDIO_HEADERS,
+            "Content-Range": {"description": "The range and the size of the file", **_STRING},
+        },
     },
     304: {"description": "The client has this version", "headers": _AUDIO_HEADERS},
     303: {
-        "description": "What is asked for is larger than an answer may be: it is to be had at `Location`",
-        "headers": {"Cache-Control": _CACHE_CONTROL, **_REDIRECTED},
+        "description": "The requested part is too large for a response: download it from `Location`",
+        "headers": {"Cache-Control": _CACHE_CONTROL, **_REDIRECT_HEADERS},
     },
     416: {
-        "description": "The range lies outside of the audio",
-        "headers": {"Content-Range": {"description": "How many bytes there are", **_STRING}},
+        "description": "The range is outside of the file",
+        "headers": {"Content-Range": {"description": "The size of the file", **_STRING}},
     },
     **problems.answers(InvalidInput.code, NotFound.code, Expired.code, Unavailable.code),
 }
 SERVED[404] = SERVED[404] | {
     "headers": {
         "Retry-After": {
-            "description": "Seconds after which to ask again, while the job is queued",
+            "description": "Seconds after which to poll again, while the job is queued",
             "schema": {"type": "integer"},
         }
     }
@@ -120,7 +123,7 @@ SERVED[404] = SERVED[404] | {
 
 _TRANSCODED_CONTENT = {media_type: content for media_type, content in _AUDIO_CONTENT.items() if media_type != WAV}
 _TRANSCODED_HEADERS = {name: header for name, header in _AUDIO_HEADERS.items() if name != "Accept-Ranges"} | {
-    "Content-Location": {"description": "This very address", **_STRING},
+    "Content-Location": {"description": "Path of this file", **_STRING},
     "Vary": {"description": "`Accept`", **_STRING},
 }
 TRANSCODED: dict[int | str, dict[str, Any]] = {

@@ -102,7 +102,7 @@ class PreviewResponder:
         wait_seconds, applied = parse_prefer(self.preferences.prefer, resources.settings.preview_wait_seconds)
         job = await jobs.read(resources, owner, job_id)
         if job.status == "expired":
-            gone = problems.answer_to(retention.preview_expired(), job_id=job_id)
+            gone = problems.of_exception(retention.preview_expired(), job_id=job_id)
             gone.headers.update(_job_headers(job))
             return gone
         with ExitStack() as registered:
@@ -127,7 +127,7 @@ class PreviewResponder:
             else:
                 response = await self._stored(job.job_id)
         except PipelineError as error:
-            response = problems.answer_to(error, job_id=job.job_id)
+            response = problems.of_exception(error, job_id=job.job_id)
         except asyncio.CancelledError:  # the process stops
             response = problems.stopping(job_id=job.job_id)
         response.headers.update(_job_headers(job))

@@ -1,4 +1,4 @@
-"""Errors as HTTP responses: RFC 9457 problem details with an additional member `error`; mapped only here."""
+"""Errors as HTTP responses: RFC 9457 problem details with an additional member `error`."""
 
 from collections.abc import Iterable
 from http import HTTPStatus
@@ -53,13 +53,13 @@ class Problem(BaseModel):
     """An error as defined by RFC 9457, with the message repeated as `error`."""
 
     type: str = "about:blank"
-    title: str = Field(description="The status in words")
+    title: str = Field(description="The reason phrase of the status")
     status: int
-    detail: str = Field(description="What was wrong and what would be right")
+    detail: str = Field(description="What is wrong, and what is valid")
     error: str = Field(description="The same as `detail`")
-    code: str = Field(description="Stable name of the kind of error")
-    errors: list[FieldError] | None = Field(None, description="The fields at fault")
-    job_id: str | None = Field(None, description="The job that failed, where it was one")
+    code: str = Field(description="Stable error code")
+    errors: list[FieldError] | None = Field(None, description="The invalid fields")
+    job_id: str | None = Field(None, description="The job, if the error belongs to one")
 
 
 def answers(*codes: str) -> dict[int | str, dict[str, Any]]:
@@ -94,12 +94,12 @@ def response(
 
 def of_error(error: PipelineError, *, job_id: str | None = None) -> JSONResponse:
     """Return the response for one of the pipeline's errors."""
-    answer = of_code(error.code, error.message, error.field, job_id=job_id, retry_after=error.retry_after)
+    problem = of_code(error.code, error.message, error.field, job_id=job_id, retry_after=error.retry_after)
     if isinstance(error, TooMany) and error.quota_status:
-        answer.headers.update(rate_limit_headers.headers(error.quota_status))
+        problem.headers.update(rate_limit_headers.headers(error.quota_status))
     if challenge := _CHALLENGES.get(type(error)):
-        answer.headers["WWW-Authenticate"] = challenge
-    return answer
+        problem.headers["WWW-Authenticate"] = challenge
+    return problem
 
 
 def of_code(
@@ -123,10 +123,10 @@ def install(app: FastAPI) -> None:
 
 async def _pipeline_error(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, PipelineError)  # noqa: S101 - what the handler is registered for
-    return answer_to(error)
+    return of_exception(error)
 
 
-def answer_to(error: PipelineError, *, job_id: str | None = None) -> JSONResponse:
+def of_exception(error: PipelineError, *, job_id: str | None = None) -> JSONResponse:
     """Return the response for an error that ended a request; details of a dependency are logged, not returned."""
     if isinstance(error, Unavailable):
         log.warning("unavailable", reason=error.message, cause=repr(error.__cause__))
@@ -161,32 +161,32 @@ async def _http_exception(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)  # noqa: S101 - what the handler is registered for
     status = HTTPStatus(error.status_code)
     code = status.phrase.lower().replace(" ", "_").replace("-", "_")
-    answer = response(status, code, str(error.detail))
-    answer.headers.update(error.headers or {})
+    problem = response(status, code, str(error.detail))
+    problem.headers.update(error.headers or {})
     if status == HTTPStatus.METHOD_NOT_ALLOWED:
-        answer.headers["Allow"] = ", ".join(_methods_of(request))
-    return answer
+        problem.headers["Allow"] = ", ".join(_methods_of(request))
+    return problem
 
 
 def _methods_of(request: Request) -> list[str]:
-    """Return every method of a path: there is a route for each, and the error comes from the first of them."""
+    """Return the methods of all routes for a path; the error is raised by the first route."""
 
-    def is_served(method: str) -> bool:
+    def is_allowed(method: str) -> bool:
         scope = {**request.scope, "method": method}
         return any(route.matches(scope)[0] is Match.FULL for route in request.app.routes)
 
-    served = {method for method in _METHODS if is_served(method)}
-    return sorted(served | ({"HEAD"} if "GET" in served else set()))
+    allowed = {method for method in _METHODS if is_allowed(method)}
+    return sorted(allowed | ({"HEAD"} if "GET" in allowed else set()))
 
 
 def stopping(*, job_id: str | None = None) -> JSONResponse:
     """Return the response to a request that a shutdown interrupts; a job that was created continues."""
-    message = "The service stops; the job goes on." if job_id else "The service stops; send the request again."
+    message = (
+        "The service is shutting down; the job continues." if job_id else "The service is shutting down; retry."
+    )
     return of_code(Unavailable.code, message, None, job_id=job_id)
 
 
 def unexpected() -> JSONResponse:
     """Return the response to an exception without a handler."""
-    return response(
-        HTTPStatus.INTERNAL_SERVER_ERROR, "internal_error", "Something went wrong on our side; it has been logged."
-    )
+    return response(HTTPStatus.INTERNAL_SERVER_ERROR, "internal_error", "Internal error. It has been logged.")

@@ -1,4 +1,4 @@
-"""The HTTP status of each error code; a separate module, for functions that do not serve HTTP."""
+"""The HTTP status of each error code. A separate module, because functions without HTTP import it."""
 
 from http import HTTPStatus
 

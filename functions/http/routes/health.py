@@ -1,4 +1,4 @@
-"""`/health`: whether this process can reach its dependencies."""
+"""`/health`: checks of the dependencies of this process."""
 
 from typing import Literal
 
@@ -15,13 +15,13 @@ router = APIRouter(tags=["health"], route_class=AuthorizedRoute)
 
 
 class Health(BaseModel):
-    """All dependencies can be reached."""
+    """The status of a process that can reach its dependencies."""
 
     status: Literal["ok"] = "ok"
     worker: str | None = Field(
         None,
-        description="`starting`, `ready`, `draining` or `unreachable`, where there is one worker to ask; "
-        "requests are taken on meanwhile",
+        description="`starting`, `ready`, `draining` or `unreachable`, if there is a single worker. "
+        "Requests are accepted in every state",
     )
 
 
@@ -32,9 +32,9 @@ class Health(BaseModel):
     openapi_extra=public(),
 )
 async def health(services: FromServices) -> Response:
-    """Return 200 if this process can reach its dependencies; otherwise 503, which names those it can't reach.
+    """Return 200 if this process can reach its dependencies, otherwise 503 with the unreachable ones.
 
-    The response may be a second old.
+    The result is cached for a second.
     """
     report = await services.health_checks.report()
     if report.unreachable:

@@ -14,7 +14,7 @@ router = APIRouter(tags=["operations"], route_class=AuthorizedRoute)
 
 @router.get("/status", responses=problems.answers(Unavailable.code), openapi_extra=requires("admin"))
 async def get_status(services: FromServices) -> ServiceStatus:
-    """Return the status of queues, worker, sweep, the jobs of the last hour, and what does not respond."""
+    """Return the status of queues, worker, sweep and dependencies, and statistics of the last hour's jobs."""
     return await services.status_reader.read()
 
 
@@ -23,7 +23,7 @@ async def get_status(services: FromServices) -> ServiceStatus:
     response_class=Response,
     responses={
         200: {
-            "description": "Gauges, in Prometheus' text format",
+            "description": "Gauges in the text format of Prometheus",
             "content": {CONTENT_TYPE: {"schema": {"type": "string"}}},
         },
         **problems.answers(Unavailable.code),

@@ -25,24 +25,24 @@ SUCCESSOR = '</preview>; rel="successor-version"'
 
 
 class NewUpload(BaseModel):
-    """The properties of a recording that will be posted directly to the storage."""
+    """The properties of a recording that the client will post to the storage."""
 
     model_config = ConfigDict(extra="forbid")
 
-    transcription: WholeText = Field("", description="What is said in the recording")
+    transcription: WholeText = Field("", description="Transcription of the recording")
     content_type: Literal["audio/wav", "audio/flac", "audio/ogg", "audio/mpeg"] = Field(
-        "audio/wav", description="Type of the recording; no other can be posted"
+        "audio/wav", description="Content type of the recording"
     )
 
 
 class UploadTicket(BaseModel):
-    """Where and how to post a recording: multipart form with these fields, then the file as `file`."""
+    """A presigned POST: send a multipart form with these fields, then the recording as `file`."""
 
     session_id: str
     url: str
     fields: dict[str, str]
     max_bytes: int
-    expires_at: UtcSeconds = Field(description="When the session, and with it this upload, expires")
+    expires_at: UtcSeconds = Field(description="When the session and this form expire")
 
 
 class SessionView(BaseModel):
@@ -60,9 +60,9 @@ class SessionView(BaseModel):
 async def open_upload(
     caller: FromCaller, resources: FromResources, request: Request, upload: NewUpload | None = None
 ) -> UploadTicket:
-    """Create a session, and a presigned POST for uploading a recording directly to the storage.
+    """Create a session and a presigned POST that uploads its recording to the storage.
 
-    The upload is validated before its first use.
+    The recording is validated at its first use.
     """
     wanted = upload or NewUpload()
     said = sessions.check_transcription(wanted.transcription, resources.settings)
@@ -83,7 +83,7 @@ async def open_upload(
         200: {
             "headers": {
                 "Deprecation": {"description": "RFC 9745", "schema": {"type": "string"}},
-                "Link": {"description": "The successor, `/preview`", "schema": {"type": "string"}},
+                "Link": {"description": "The successor route, `/preview`", "schema": {"type": "string"}},
             }
         },
         **problems.answers(InvalidInput.code, InvalidAudio.code, TooLarge.code, Unavailable.code),
@@ -95,9 +95,9 @@ async def upload(
     resources: FromResources,
     response: Response,
     audio: Annotated[UploadFile, File(description="The recording: WAV, FLAC, OGG or MP3")],
-    transcription: Annotated[str, Form(description="What is said in it")] = "",
+    transcription: Annotated[str, Form(description="Transcription of the recording")] = "",
 ) -> SessionView:
-    """Store a reference; `POST /preview` does this and synthesizes a text in one request."""
+    """Store a reference. `POST /preview` stores one and synthesizes a text in a single request."""
     said = sessions.check_transcription(transcription, resources.settings)
     reference = await sessions.check_reference(resources, audio.read)
     session_id = new_id(resources.new_id, caller.owner)

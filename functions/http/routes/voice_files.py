@@ -22,8 +22,8 @@ LINK_LIFETIME = timedelta(minutes=5)
 _STRING = {"schema": {"type": "string"}}
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _HEADERS = {
-    "Cache-Control": {"description": "`private`: a voice is somebody's own", **_STRING},
-    "Content-Disposition": {"description": "Names the file", **_STRING},
+    "Cache-Control": {"description": "`private`", **_STRING},
+    "Content-Disposition": {"description": "The file name", **_STRING},
 }
 
 
@@ -33,8 +33,8 @@ _HEADERS = {
     responses={
         200: {"description": "The recording", "content": {WAV: _BINARY}, "headers": _HEADERS},
         303: {
-            "description": "The recording is larger than an answer may be: it is to be had at `Location`",
-            "headers": {"Location": {"description": "The recording, at a signed URL", **_STRING}},
+            "description": "The recording is too large for a response: download it from `Location`",
+            "headers": {"Location": {"description": "Signed URL of the recording", **_STRING}},
         },
         **problems.answers(NotFound.code, Unavailable.code),
     },
@@ -65,8 +65,8 @@ async def get_sample(
     response_class=Response,
     responses={
         200: {
-            "description": "A zip with `metadata.json`, `recording.wav` and, where they were given, "
-            "`transcription.txt` and `consent.txt`",
+            "description": "A zip with `metadata.json` and `recording.wav`, and with `transcription.txt` and "
+            "`consent.txt` if they exist",
             "content": {ZIP: _BINARY},
             "headers": _HEADERS,
         },

@@ -36,21 +36,21 @@ class VoiceView(BaseModel):
     source_file: str
     embedding_file: str
     transcription_file: str | None
-    duration_seconds: float | None = Field(description="Of the reference")
-    sample_rate: int | None = Field(description="Of the reference, Hz")
-    model: str | None = Field(description="The model that made the embedding, when it was saved with one")
-    consent: ConsentView | None = Field(description="What the speaker agreed to, when that was said")
+    duration_seconds: float | None = Field(description="Duration of the reference")
+    sample_rate: int | None = Field(description="Sample rate of the reference in Hz")
+    model: str | None = Field(description="The model that computed the embedding, if it was saved with one")
+    consent: ConsentView | None = Field(description="The speaker's consent, if it was given")
 
 
 class VoiceList(BaseModel):
     """One page of voices, in the order of their ids."""
 
     voices: list[VoiceView]
-    next: str | None = Field(None, description="Give this as `after` for the voices that follow")
+    next: str | None = Field(None, description="The value of `after` for the next page")
 
 
 class NewVoice(BaseModel):
-    """The session whose voice to save, and the name."""
+    """A session and the name of its voice."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
 
@@ -59,13 +59,13 @@ class NewVoice(BaseModel):
     description: WholeText | None = Field(None, description=f"At most {voice_names.DESCRIPTION_MAX} characters")
     consent: WholeText | None = Field(
         None,
-        description="The words by which the speaker agreed, kept with the voice; "
+        description="The words of the speaker's consent, stored with the voice; "
         f"at most {voice_names.CONSENT_MAX} characters",
     )
 
 
 class VoiceChanges(BaseModel):
-    """The new name and description of a voice; fields that are not given do not change."""
+    """The new name and description of a voice. Missing fields do not change."""
 
     model_config = ConfigDict(strict=True)
 
@@ -89,8 +89,8 @@ def view(metadata: VoiceMetadata) -> VoiceView:
 async def list_voices(
     caller: FromCaller,
     resources: FromResources,
-    limit: Annotated[int, Query(ge=1, le=LIMIT_MAX, description="How many at most")] = 100,
-    after: Annotated[str, Query(max_length=voice_names.VOICE_ID_MAX, description="Only ids after this one")] = "",
+    limit: Annotated[int, Query(ge=1, le=LIMIT_MAX, description="Maximum number of voices")] = 100,
+    after: Annotated[str, Query(max_length=voice_names.VOICE_ID_MAX, description="Return ids after this one")] = "",
 ) -> VoiceList:
     """List the saved voices, sorted by `voice_id`."""
     page = await voices.page(resources, caller.owner, limit=limit, after=after)
@@ -118,7 +118,7 @@ async def rename_voice(
 ) -> VoiceView:
     """Change a voice's name or description; its id does not change."""
     if changes.name is None and changes.description is None:
-        raise InvalidInput("Give a new name or a new description.", field="name")
+        raise InvalidInput("Send a new name or a new description.", field="name")
     renamed = await voice_renaming.rename(
         resources, caller.owner, voice_id, name=changes.name, description=changes.description
     )
@@ -135,8 +135,8 @@ async def rename_voice(
 async def delete_voice(voice_id: str, caller: FromCaller, resources: FromResources) -> None:
     """Delete a voice and everything stored for it.
 
-    On AWS, where the bucket keeps versions, an operator can restore it for 30 days, or as long as the deployment
-    says; then it is gone for good.
+    On AWS, the bucket keeps deleted versions for 30 days, unless the deployment configures another period. An
+    operator can restore the voice during that time.
     """
     await voice_changes.delete(resources, caller.owner, voice_id)
 

@@ -1,4 +1,4 @@
-"""`/ws-tickets`: authentication for browsers, which can't set headers on a WebSocket."""
+"""`/ws-tickets`: authentication of WebSockets in browsers, which can't set headers."""
 
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
@@ -16,7 +16,7 @@ router = APIRouter(tags=["WebSocket"], route_class=AuthorizedRoute)
 class TicketView(BaseModel):
     """A ticket for one WebSocket connection."""
 
-    ticket: str = Field(description="Open `/ws?ticket=…` with it, once")
+    ticket: str = Field(description="Open `/ws?ticket=…` with it. It is valid once")
     expires_at: UtcSeconds
 
 
@@ -24,6 +24,6 @@ class TicketView(BaseModel):
     "/ws-tickets", status_code=201, responses=problems.answers(Unavailable.code), openapi_extra=requires("preview")
 )
 async def issue_ticket(caller: FromCaller, resources: FromResources) -> TicketView:
-    """Issue a ticket that authenticates one connection to `/ws` as the caller, within a minute."""
+    """Issue a ticket that authenticates one connection to `/ws` within a minute."""
     ticket, expires_at = await ws_tickets.issue(resources, caller)
     return TicketView(ticket=ticket, expires_at=expires_at)

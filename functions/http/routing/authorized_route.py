@@ -53,11 +53,11 @@ class AuthorizedRoute(APIRoute):
         """Return the handler, which authenticates and authorizes the caller first."""
         scope, serve = self.scope, self.get_strict_handler()
 
-        async def served(request: Request) -> Response:
+        async def serve_strict(request: Request) -> Response:
             return await serve(StrictRequest(request.scope, request.receive))
 
         if scope is None:
-            return served
+            return serve_strict
 
         async def authorized(request: Request) -> Response:
             access_control = services_of(request).access_control
@@ -65,6 +65,6 @@ class AuthorizedRoute(APIRoute):
             caller = await access_control.authenticate_key(request.headers.get("authorization"), address)
             request.state.caller = caller
             request.state.quota_status = await access_control.authorize(caller, scope)
-            return await served(request)
+            return await serve_strict(request)
 
         return authorized

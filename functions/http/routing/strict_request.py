@@ -1,4 +1,4 @@
-"""A request whose body is unambiguous: strict JSON, and complete forms in which no field is repeated."""
+"""Strict parsing of bodies: JSON without duplicate keys, complete forms without repeated fields."""
 
 from collections import Counter
 from typing import Any
@@ -16,7 +16,7 @@ MULTIPART, URLENCODED = b"multipart/form-data", b"application/x-www-form-urlenco
 
 
 class StrictRequest(Request):
-    """A request that returns 400 for invalid, truncated or ambiguous bodies that Starlette would accept."""
+    """A request that rejects malformed, truncated and ambiguous bodies with 400."""
 
     async def json(self) -> Any:
         """Return the parsed JSON body."""
@@ -40,37 +40,37 @@ class StrictRequest(Request):
         if content_type not in {MULTIPART, URLENCODED}:
             raise HTTPException(400, f"The body should be a form, sent as {MULTIPART.decode()}.")
         if parameters.get(b"charset", b"utf-8").lower() != b"utf-8":
-            # Python's codec of that name would be used, and some have quadratic complexity.
+            # The parser would use the Python codec of that name. Some have quadratic complexity.
             raise HTTPException(400, "The form should be in UTF-8.")
         try:
             form = await self._parse(content_type)
         except MultiPartException as error:
             raise HTTPException(400, error.message) from error
-        await _refuse_duplicates(form)
+        await _reject_duplicates(form)
         return form
 
     async def _parse(self, content_type: bytes) -> FormData:
         if content_type == URLENCODED:
             return await FormParser(self.headers, self.stream(), max_fields=FIELDS_MAX).parse()
-        parser = _WholeForm(self.headers, self.stream(), max_files=FILES_MAX, max_fields=FIELDS_MAX)
+        parser = _CompleteForm(self.headers, self.stream(), max_files=FILES_MAX, max_fields=FIELDS_MAX)
         form = await parser.parse()
-        if not parser.is_whole:
+        if not parser.is_complete:
             await form.close()
-            raise MultiPartException("The form is cut: it ends before its last boundary. Send it whole.")
+            raise MultiPartException("The form is truncated: it has no closing boundary.")
         return form
 
 
-class _WholeForm(MultiPartParser):
+class _CompleteForm(MultiPartParser):
     """A parser that records whether the closing boundary was received."""
 
-    is_whole = False
+    is_complete = False
 
     def on_end(self) -> None:
-        self.is_whole = True
+        self.is_complete = True
 
 
-async def _refuse_duplicates(form: FormData) -> None:
+async def _reject_duplicates(form: FormData) -> None:
     name, times = Counter(name for name, _ in form.multi_items()).most_common(1)[0] if form else ("", 0)
     if times > 1:
         await form.close()
-        raise HTTPException(400, f"The form has {name[:64]!r} {times} times; it should have each field once.")
+        raise HTTPException(400, f"The field {name[:64]!r} occurs {times} times; send it once.")

@@ -47,11 +47,11 @@ class HealthChecks:
             "voice storage": resources.voices.ping(),
             "synthesis queue": resources.synthesis.ping(),
         }
-        worker, answered = await asyncio.gather(
+        worker, reached = await asyncio.gather(
             _worker_status(resources.settings.worker_health_url),
             asyncio.gather(*(_is_reached(check) for check in checks.values())),
         )
-        unreachable = tuple(name for name, up in zip(checks, answered, strict=True) if not up)
+        unreachable = tuple(name for name, up in zip(checks, reached, strict=True) if not up)
         return HealthReport(unreachable, worker)
 
 
