@@ -8,15 +8,15 @@ import structlog
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pipeline.access.owners import new_id
-from pipeline.access.stored_voices import check_quota
 from pipeline.audio.wav import WAV, length_of_wav
 from pipeline.clients.resources import Resources
 from pipeline.clients.storage import JSON
 from pipeline.contract import layout
 from pipeline.contract.records import Request, Source, VoiceChange, VoiceMetadata
-from pipeline.domain import jobs, sessions, voices
+from pipeline.domain import jobs, sessions, voice_claims, voices
 from pipeline.domain.kept_consent import with_kept_consent
-from pipeline.domain.voice_names import check_consent, check_description, check_name, voice_id_of
+from pipeline.domain.voice_claims import announce_change, clear, mark_deleting
+from pipeline.domain.voice_names import check_consent, check_description, check_name
 from pipeline.errors import NameTaken, Unavailable
 from pipeline.ids import Owner, is_id, timestamp_of
 
@@ -65,29 +65,21 @@ async def save(
     """
     name, description, consent = check_name(name), check_description(description), check_consent(consent)
     await sessions.require(resources, owner, session_id)
-    voice_id = voice_id_of(name)
-    await check_quota(resources, owner, except_for=voice_id)
-    note = await _announce_change(resources, owner, voice_id)
-    claim = _claim_of(resources, owner, session_id, name, description)
-    try:
-        etag = await _claim(resources, owner, claim)
-    except NameTaken:
-        await resources.bucket.delete([note])
-        raise
-    claim = with_kept_consent(claim, consent, has_recording=consent_recording is not None)
+    claim = await voice_claims.claim(resources, owner, session_id, name, description)
+    voice = with_kept_consent(claim.voice, consent, has_recording=consent_recording is not None)
     files = await _read_session(resources, session_id, consent_recording)
-    await _write_files(resources, claim, files)
-    ready = _described(claim, files)
-    key = layout.voice(owner, voice_id).metadata
-    stored = await resources.voices.replace(key, ready.to_json(), JSON, etag=etag)
+    await _write_files(resources, voice, files)
+    ready = _described(voice, files)
+    key = layout.voice(owner, ready.voice_id).metadata
+    stored = await resources.voices.replace(key, ready.to_json(), JSON, etag=claim.etag)
     if stored is None and not await _is_stored(resources, owner, ready):
-        raise _taken(name, voice_id)
+        raise NameTaken(f"The name {name!r} was taken by another request. Choose another name.", field="name")
     try:
         if files.embedding is None:
             await _request_embedding(resources, owner, ready)
-        await resources.bucket.delete([note])
+        await resources.bucket.delete([claim.change_key])
     except Unavailable as error:  # the voice is saved; the record of the change lets the sweeper do the rest
-        log.warning("left to the sweeper", voice_id=voice_id, reason=error.message)
+        log.warning("left to the sweeper", voice_id=ready.voice_id, reason=error.message)
     return ready
 
 
@@ -100,36 +92,36 @@ async def delete(resources: Resources, owner: Owner, voice_id: str) -> None:
         There is no voice with that id.
     """
     metadata, etag = await voices.get_with_etag(resources, owner, voice_id)
-    note = await _announce_change(resources, owner, voice_id)
-    if not await _mark_deleting(resources, owner, metadata, etag):
+    change_key = await announce_change(resources, owner, voice_id)
+    if not await mark_deleting(resources, owner, metadata, etag):
         raise voices.unknown(voice_id)
-    await _clear(resources, owner, voice_id)
-    await resources.bucket.delete([note])
+    await clear(resources, owner, voice_id)
+    await resources.bucket.delete([change_key])
 
 
 async def finish_changes(resources: Resources) -> int:
     """Remove voices whose save or deletion was interrupted; return how many records of changes were settled."""
     settled = []
     async for item in resources.bucket.list(layout.CHANGES):
-        note = layout.id_in(item.key, layout.CHANGES)
-        if not is_id(note):
+        change_id = layout.id_in(item.key, layout.CHANGES)
+        if not is_id(change_id):
             continue
-        if timestamp_of(note) + CHANGE_TIMEOUT > resources.clock():
+        if timestamp_of(change_id) + CHANGE_TIMEOUT > resources.clock():
             break
-        if await _settle_note(resources, item.key):
+        if await _settle_record(resources, item.key):
             settled.append(item.key)
     await resources.bucket.delete(settled)
     return len(settled)
 
 
-async def _settle_note(resources: Resources, key: str) -> bool:
+async def _settle_record(resources: Resources, key: str) -> bool:
     body = await resources.bucket.get(key)
     if body is None:
         return True
     try:
         change = VoiceChange.model_validate_json(body)
     except ValidationError as error:  # a later version may be able to parse it
-        log.error("note of a change can't be read", key=key, wrong_fields=error.error_count())  # noqa: TRY400
+        log.error("record of a change can't be parsed", key=key, wrong_fields=error.error_count())  # noqa: TRY400
         return False
     return await _settle(resources, change.owner, change.voice_id)
 
@@ -150,53 +142,10 @@ async def _settle(resources: Resources, owner: Owner, voice_id: str) -> bool:
         return True
     if metadata.changed_at + CHANGE_TIMEOUT > resources.clock():
         return False
-    if metadata.status == "saving" and not await _mark_deleting(resources, owner, metadata, etag):
+    if metadata.status == "saving" and not await mark_deleting(resources, owner, metadata, etag):
         return False
-    await _clear(resources, owner, voice_id)
+    await clear(resources, owner, voice_id)
     return True
-
-
-async def _announce_change(resources: Resources, owner: Owner, voice_id: str) -> str:
-    key = layout.change(resources.new_id())
-    await resources.bucket.put(key, VoiceChange(voice_id=voice_id, owner=owner).to_json(), JSON)
-    return key
-
-
-def _claim_of(resources: Resources, owner: Owner, session_id: str, name: str, description: str) -> VoiceMetadata:
-    voice_id = voice_id_of(name)
-    keys = layout.voice_reference(owner, voice_id, session_id)
-    now = resources.clock()
-    return VoiceMetadata(
-        voice_id=voice_id,
-        name=name,
-        description=description,
-        created_at=now,
-        source_file=keys.audio,
-        embedding_file=keys.embedding,
-        status="saving",
-        changed_at=now,
-        reference_id=session_id,
-    )
-
-
-async def _claim(resources: Resources, owner: Owner, claim: VoiceMetadata) -> str:
-    key = layout.voice(owner, claim.voice_id).metadata
-    etag = await resources.voices.put_once(key, claim.to_json(), JSON)
-    if etag is None:
-        etag = await _take_up(resources, owner, claim)
-    if etag is None:
-        raise _taken(claim.name, claim.voice_id)
-    return etag
-
-
-async def _take_up(resources: Resources, owner: Owner, claim: VoiceMetadata) -> str | None:
-    found, etag = await voices.read(resources, owner, claim.voice_id)
-    mine = found is not None and (found.status, found.reference_id) == ("saving", claim.reference_id)
-    if not mine:
-        return None
-    return await resources.voices.replace(
-        layout.voice(owner, claim.voice_id).metadata, claim.to_json(), JSON, etag=etag
-    )
 
 
 async def _read_session(resources: Resources, session_id: str, consent: bytes | None) -> _Files:
@@ -257,22 +206,3 @@ async def _request_embedding(resources: Resources, owner: Owner, voice: VoiceMet
         created_at=resources.clock(),
     )
     await jobs.accept(resources, request)
-
-
-async def _mark_deleting(resources: Resources, owner: Owner, metadata: VoiceMetadata, etag: str) -> bool:
-    marked = metadata.model_copy(update={"status": "deleting", "changed_at": resources.clock()})
-    key = layout.voice(owner, metadata.voice_id).metadata
-    return await resources.voices.replace(key, marked.to_json(), JSON, etag=etag) is not None
-
-
-async def _clear(resources: Resources, owner: Owner, voice_id: str) -> None:
-    keys = layout.voice(owner, voice_id)
-    found = [item.key async for item in resources.voices.list(keys.folder)]
-    files = [key for key in found if layout.is_voice_file(key, owner, voice_id)]
-    await resources.voices.delete([key for key in files if key != keys.metadata])
-    # The metadata is deleted last: while it exists, no other save can claim the name.
-    await resources.voices.delete([keys.metadata])
-
-
-def _taken(name: str, voice_id: str) -> NameTaken:
-    return NameTaken(f"The name {name!r} is taken (voice {voice_id}); choose another.", field="name")

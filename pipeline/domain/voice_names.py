@@ -10,6 +10,7 @@ NAME_MAX = 80
 DESCRIPTION_MAX = 500
 CONSENT_MAX = 1000
 VOICE_ID_MAX = 64
+_NUMBER_ROOM = 6  # for a hyphen and a number
 _INVISIBLE = {"Cc", "Cf", "Co", "Cs", "Zl", "Zp"}  # Unicode's categories
 _JOINERS = "\u200c\u200d"  # Persian and emoji are spelled with them
 _VOICE_ID = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
@@ -75,18 +76,38 @@ def check_consent(consent: str) -> str:
     return consent.strip()
 
 
+def is_same_name(one: str, other: str) -> bool:
+    """Return whether two names are equal, ignoring case, surrounding spaces and the form of composed characters."""
+    return _compared(one) == _compared(other)
+
+
 def voice_id_of(name: str) -> str:
     """Return a readable id for a validated name: ASCII letters, digits and single hyphens, at most 64 characters.
 
     If the transliteration is empty or longer, a digest makes the id distinct.
     """
+    slug = _slug_of(name)
+    return slug if 0 < len(slug) <= VOICE_ID_MAX else _with_digest(slug, name, VOICE_ID_MAX)
+
+
+def distinct_voice_id_of(name: str) -> str:
+    """Return an id for a validated name that no other name has; a hyphen and a number can be added to it."""
+    return _with_digest(_slug_of(name), _compared(name), VOICE_ID_MAX - _NUMBER_ROOM)
+
+
+def _slug_of(name: str) -> str:
     from slugify import slugify  # its tables are slow to load, and only saving needs them
 
-    slug = slugify(name)
-    if 0 < len(slug) <= VOICE_ID_MAX:
-        return slug
-    digest = hashlib.sha256(name.encode()).hexdigest()[:8]
-    return f"{slug[: VOICE_ID_MAX - 9].rstrip('-') or 'voice'}-{digest}"
+    return str(slugify(name))
+
+
+def _with_digest(slug: str, text: str, length: int) -> str:
+    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+    return f"{slug[: length - 9].rstrip('-') or 'voice'}-{digest}"
+
+
+def _compared(name: str) -> str:
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).strip().casefold())
 
 
 def is_voice_id(text: str) -> bool:

@@ -3,7 +3,7 @@
 from pipeline.clients.resources import Resources
 from pipeline.contract.records import VoiceMetadata
 from pipeline.domain import voices
-from pipeline.domain.voice_names import voice_id_of
+from pipeline.domain.voice_names import distinct_voice_id_of, is_same_name, voice_id_of
 from pipeline.errors import NotFound
 from pipeline.ids import Owner
 
@@ -18,12 +18,12 @@ async def find_voice(resources: Resources, owner: Owner, id_or_name: str) -> Voi
     NotFound
         There is no such voice.
     """
-    for voice_id in dict.fromkeys((id_or_name, voice_id_of(id_or_name))):
+    for voice_id in dict.fromkeys((id_or_name, voice_id_of(id_or_name), distinct_voice_id_of(id_or_name))):
         metadata, _ = await voices.read(resources, owner, voice_id)
-        if metadata and metadata.is_ready and (voice_id == id_or_name or _has_name(metadata, id_or_name)):
+        if metadata and metadata.is_ready and (voice_id == id_or_name or is_same_name(metadata.name, id_or_name)):
             return metadata
     for metadata in await all_voices(resources, owner):  # a renamed voice keeps its id
-        if _has_name(metadata, id_or_name):
+        if is_same_name(metadata.name, id_or_name):
             return metadata
     raise NotFound(
         f"There is no voice {id_or_name[:64]!r}. GET /v1/audio/voices lists the saved voices.", field="voice"
@@ -39,7 +39,3 @@ async def all_voices(resources: Resources, owner: Owner) -> list[VoiceMetadata]:
         found += page.voices
         after = page.next_after
     return found
-
-
-def _has_name(metadata: VoiceMetadata, name: str) -> bool:
-    return metadata.name.casefold() == name.strip().casefold()

@@ -128,6 +128,15 @@ async def test_find_voice_by_id_or_name(named: str) -> None:
     assert (await find_voice(fakes.resources, None, named)).voice_id == "nova-of-nowhere"
 
 
+@pytest.mark.parametrize("name", ["Zoe\u0308", "ZOË ", "zoë"])
+async def test_find_voice_with_equal_slug(name: str) -> None:
+    fakes = FakeService()
+    await voice_changes.save(fakes.resources, None, await fakes.session(), "Zoe")
+    saved = await voice_changes.save(fakes.resources, None, await fakes.session(), "Zoë")
+    assert (await find_voice(fakes.resources, None, name)).voice_id == saved.voice_id
+    assert (await find_voice(fakes.resources, None, "zoe")).voice_id == "zoe"
+
+
 async def test_find_voice_after_rename() -> None:
     fakes = await service_with_voices("Nova")
     await voice_renaming.rename(fakes.resources, None, "nova", name="Stella")

@@ -139,18 +139,6 @@ async def test_an_embedding_that_says_no_model_is_kept_all_the_same() -> None:
     assert (await voice_changes.save(fakes.resources, None, session_id, "Nova")).model is None
 
 
-async def test_a_taken_name() -> None:
-    fakes = FakeService()
-    first, second = await fakes.session(), await fakes.session()
-    await voice_changes.save(fakes.resources, None, first, "Zoë")
-    for session_id, name in [(second, "Zoë"), (second, "zoe"), (first, "Zoë")]:
-        with pytest.raises(NameTaken, match="zoe") as caught:
-            await voice_changes.save(fakes.resources, None, session_id, name)
-        assert caught.value.field == "name"
-    whole(fakes, "zoe", first)
-    assert fakes.keys(layout.CHANGES) == []
-
-
 async def test_what_is_wrong_is_found_before_anything_is_written() -> None:
     fakes = FakeService()
     session_id = await fakes.session()

@@ -1,0 +1,163 @@
+"""Claims of an id for a new voice, so that no two voices of an owner are saved under one name.
+
+The id is the readable form of the name.  Different names can have the same readable form, such as C# and C++: the
+second voice has a digest of its name in its id, and a number if a renamed voice has that id already.
+
+A claim is the voice's `metadata.json` with the status `saving`, written if it does not exist.  Of two concurrent
+claims of one id, one succeeds.  Two claims of one name can have different ids if a voice is deleted meanwhile.  So
+the name is looked up before the claim and again after it: at least one of two concurrent claims finds the other.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import count
+
+from pipeline.access.stored_voices import check_quota
+from pipeline.clients.resources import Resources
+from pipeline.clients.storage import JSON
+from pipeline.contract import layout
+from pipeline.contract.records import VoiceChange, VoiceMetadata
+from pipeline.domain import voices
+from pipeline.domain.voice_names import distinct_voice_id_of, is_same_name, voice_id_of
+from pipeline.errors import NameTaken
+from pipeline.ids import Owner
+
+_TRIES = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """An id that this save may use, the ETag of its metadata, and the key of the record of the change."""
+
+    voice: VoiceMetadata
+    etag: str
+    change_key: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    voice: VoiceMetadata | None  # None: the metadata can't be parsed
+    etag: str
+
+
+async def claim(resources: Resources, owner: Owner, session_id: str, name: str, description: str) -> Claim:
+    """Claim an id for a session's voice; resume the claim of an interrupted save of the same session.
+
+    Raises
+    ------
+    NameTaken
+        A voice of that name exists, or is being saved from another session.
+    TooMany
+        The owner has reached the limit of saved voices.
+    """
+    for _ in range(_TRIES):
+        stored = await _voices_with_ids_of(resources, owner, name)
+        unfinished = _unfinished(stored, name, session_id)
+        if not unfinished:
+            _check_name_is_free(stored, name)
+        voice_id = unfinished or _free_id(stored, name)
+        await check_quota(resources, owner, except_for=voice_id)
+        change_key = await announce_change(resources, owner, voice_id)
+        voice = _saving(resources, owner, voice_id, session_id, name, description)
+        key, body = layout.voice(owner, voice_id).metadata, voice.to_json()
+        if unfinished:
+            etag = await resources.voices.replace(key, body, JSON, etag=stored[voice_id].etag)
+        else:
+            etag = await resources.voices.put_once(key, body, JSON)
+        if etag is None:  # a concurrent claim, or the response to this one was lost: look again
+            await resources.bucket.delete([change_key])
+            continue
+        claimed = Claim(voice, etag, change_key)
+        try:
+            stored = await _voices_with_ids_of(resources, owner, name)
+            _check_name_is_free({id_: other for id_, other in stored.items() if id_ != voice_id}, name)
+        except NameTaken:
+            if await mark_deleting(resources, owner, voice, etag):
+                await clear(resources, owner, voice_id)
+                await resources.bucket.delete([change_key])
+            raise
+        return claimed
+    raise _taken(name, voice_id_of(name))
+
+
+async def announce_change(resources: Resources, owner: Owner, voice_id: str) -> str:
+    """Record a change of a voice before it begins, so that the sweeper can complete it; return the record's key."""
+    key = layout.change(resources.new_id())
+    await resources.bucket.put(key, VoiceChange(voice_id=voice_id, owner=owner).to_json(), JSON)
+    return key
+
+
+async def mark_deleting(resources: Resources, owner: Owner, voice: VoiceMetadata, etag: str) -> bool:
+    """Mark a voice as being deleted, if its metadata has this ETag; return whether it had."""
+    marked = voice.model_copy(update={"status": "deleting", "changed_at": resources.clock()})
+    key = layout.voice(owner, voice.voice_id).metadata
+    return await resources.voices.replace(key, marked.to_json(), JSON, etag=etag) is not None
+
+
+async def clear(resources: Resources, owner: Owner, voice_id: str) -> None:
+    """Delete all objects of a voice that is marked as being deleted."""
+    keys = layout.voice(owner, voice_id)
+    found = [item.key async for item in resources.voices.list(keys.folder)]
+    files = [key for key in found if layout.is_voice_file(key, owner, voice_id)]
+    await resources.voices.delete([key for key in files if key != keys.metadata])
+    # The metadata is deleted last: while it exists, no other save can claim the id.
+    await resources.voices.delete([keys.metadata])
+
+
+async def _voices_with_ids_of(resources: Resources, owner: Owner, name: str) -> Mapping[str, _Stored]:
+    """Return the voices, in any status, whose ids could be that of a voice with this name."""
+    distinct = distinct_voice_id_of(name)
+    numbers = [number async for number in resources.voices.list_folders(layout.voices(owner) + distinct)]
+    ids = sorted({voice_id_of(name), *(distinct + number for number in numbers)})
+    found = await asyncio.gather(*(voices.read(resources, owner, id_) for id_ in ids))
+    return {id_: _Stored(voice, etag) for id_, (voice, etag) in zip(ids, found, strict=True) if etag}
+
+
+def _unfinished(stored: Mapping[str, _Stored], name: str, session_id: str) -> str | None:
+    """Return the id that an interrupted save of the same session and name has claimed."""
+    for id_, other in stored.items():
+        voice = other.voice
+        if (
+            voice
+            and (voice.status, voice.reference_id) == ("saving", session_id)
+            and is_same_name(voice.name, name)
+        ):
+            return id_
+    return None
+
+
+def _check_name_is_free(stored: Mapping[str, _Stored], name: str) -> None:
+    for id_, other in stored.items():
+        if other.voice is None or is_same_name(other.voice.name, name):
+            raise _taken(name, id_)
+
+
+def _free_id(stored: Mapping[str, _Stored], name: str) -> str:
+    distinct = distinct_voice_id_of(name)
+    for id_ in (voice_id_of(name), distinct):
+        if id_ not in stored:
+            return id_
+    return next(id_ for number in count(2) if (id_ := f"{distinct}-{number}") not in stored)
+
+
+def _saving(
+    resources: Resources, owner: Owner, voice_id: str, session_id: str, name: str, description: str
+) -> VoiceMetadata:
+    keys = layout.voice_reference(owner, voice_id, session_id)
+    now = resources.clock()
+    return VoiceMetadata(
+        voice_id=voice_id,
+        name=name,
+        description=description,
+        created_at=now,
+        source_file=keys.audio,
+        embedding_file=keys.embedding,
+        status="saving",
+        changed_at=now,
+        reference_id=session_id,
+    )
+
+
+def _taken(name: str, voice_id: str) -> NameTaken:
+    return NameTaken(f"The name {name!r} is taken by the voice {voice_id}. Choose another name.", field="name")
