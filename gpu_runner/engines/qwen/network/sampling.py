@@ -85,9 +85,14 @@ class Settings(NamedTuple):
 
     @classmethod
     def of_rows(cls, numbers: Tensor, codes: int, *, few: bool) -> Self:
-        """Read [B, 3] numbers, see `Sampling.numbers`, for a choice among `codes` codes."""
+        """Read [B, 3] numbers, see `Sampling.numbers`, for a choice among `codes` codes.
+
+        With `few`, a row that has left its slot may have had a larger top_k. Its result is not used, but its rank
+        must be among the candidates.
+        """
         inverse_temperature, top_k, top_p = numbers.split(1, dim=1)
-        return cls(inverse_temperature, top_k.clamp(max=codes).long() - 1, None if few else top_p)
+        candidates = min(FEW, codes) if few else codes
+        return cls(inverse_temperature, top_k.clamp(max=candidates).long() - 1, None if few else top_p)
 
 
 def choose(logits: Tensor, numbers: Tensor, settings: Settings, kernels: Kernels) -> tuple[Tensor, Tensor]:
