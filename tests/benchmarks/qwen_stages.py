@@ -26,7 +26,7 @@ from gpu_runner.engines.qwen.network.precision import float32_as, signal_to_nois
 from gpu_runner.engines.qwen.network.slots import allocate
 from pipeline.contract.records import Options
 from tests.benchmarks.qwen_load import TEXT, Size, clock, closed_loop, poisson, reference, utterances, voices
-from tests.qwen.forced import build_talker, error, given, logits_of_library, logits_of_ours
+from tests.qwen.forced_logits import build_talker, error, given, logits_of_library, logits_of_ours
 from tests.qwen.tiny_checkpoint import Sizes
 
 Found = dict[str, Any]

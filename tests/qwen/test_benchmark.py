@@ -46,7 +46,7 @@ class VoiceClonePromptItem:
 
 
 @pytest.mark.slow
-def test_it_measures_in_stages_and_goes_on_from_what_it_has(tmp_path: Path, checkpoint: Path) -> None:
+def test_benchmark_continues_from_results(tmp_path: Path, checkpoint: Path) -> None:
     results = tmp_path / "results.json"
     found = run(Bench("tiny", "cpu", (1, 2), checkpoint, SMALLEST), results)
     assert found["logits"]["float32"] < 1e-4
@@ -81,12 +81,12 @@ def ask_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: QwenEngin
 
 
 @pytest.mark.slow
-def test_the_other_engine_is_asked_for_as_many_frames(ask_other: Callable[[str], Any]) -> None:
+def test_faster_engine_gets_same_frame_count(ask_other: Callable[[str], Any]) -> None:
     assert ask_other("max_new_tokens").keys() == {"ms_per_frame"}
 
 
 @pytest.mark.slow
-def test_the_other_engine_has_to_make_them(ask_other: Callable[[str], Any]) -> None:
+def test_faster_engine_must_generate_frames(ask_other: Callable[[str], Any]) -> None:
     assert "are not 13 frames" in ask_other("5")["failed"]
 
 
@@ -98,5 +98,5 @@ def test_the_other_engine_has_to_make_them(ask_other: Callable[[str], Any]) -> N
         ("import time; time.sleep(60)", "within 2 s"),
     ],
 )
-def test_a_program_without_an_answer_does_not_end_the_benchmark(program: str, reason: str) -> None:
+def test_failed_program_is_recorded(program: str, reason: str) -> None:
     assert reason in qwen_faster.ask([sys.executable, "-c", program], {}, seconds=2)["failed"]

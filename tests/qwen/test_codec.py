@@ -48,9 +48,7 @@ def decode(model: Model, codes: torch.Tensor, chunks: list[int]) -> torch.Tensor
 
 
 @pytest.mark.parametrize("chunks", [[FRAMES], [4] * 25, [1, 60, 3, 36]])
-def test_any_chunking_sounds_like_the_library(
-    model: Model, codes: torch.Tensor, whole: torch.Tensor, chunks: list[int]
-) -> None:
+def test_chunks_equal_library(model: Model, codes: torch.Tensor, whole: torch.Tensor, chunks: list[int]) -> None:
     mine = decode(model, codes, chunks)
     assert mine.shape == (2, FRAMES * FRAME_SAMPLES)
     assert noise(mine, whole) < -60
@@ -59,22 +57,20 @@ def test_any_chunking_sounds_like_the_library(
 @pytest.mark.slow
 @hypothesis_settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(cuts=st.sets(st.integers(1, FRAMES - 1), max_size=12))
-def test_any_chunking_at_all_does(model: Model, codes: torch.Tensor, whole: torch.Tensor, cuts: set[int]) -> None:
+def test_any_chunks_equal_library(model: Model, codes: torch.Tensor, whole: torch.Tensor, cuts: set[int]) -> None:
     bounds = [0, *sorted(cuts), FRAMES]
     chunks = [end - start for start, end in itertools.pairwise(bounds)]
     assert noise(decode(model, codes, chunks), whole) < -60
 
 
-def test_less_context_than_the_window_would_be_heard(
-    model: Model, codes: torch.Tensor, whole: torch.Tensor
-) -> None:
+def test_short_context_is_audible(model: Model, codes: torch.Tensor, whole: torch.Tensor) -> None:
     with torch.inference_mode():
         short = model.speech_tokenizer.model.decoder.chunked_decode(codes.transpose(1, 2), 40, 25)[:, 0]
     assert noise(short, whole) > -60
 
 
 @pytest.mark.parametrize("frames", [1, 16, 80])
-def test_a_reference_is_remembered_without_being_decoded(model: Model, codes: torch.Tensor, frames: int) -> None:
+def test_remember_equals_decoding(model: Model, codes: torch.Tensor, frames: int) -> None:
     after = slice(frames, frames + 20)
     decoder = model.codec
     with torch.inference_mode():
@@ -85,9 +81,7 @@ def test_a_reference_is_remembered_without_being_decoded(model: Model, codes: to
     assert noise(mine, expected) < -60
 
 
-def test_rows_of_different_ages_are_decoded_together(
-    model: Model, codes: torch.Tensor, whole: torch.Tensor
-) -> None:
+def test_rows_at_different_positions(model: Model, codes: torch.Tensor, whole: torch.Tensor) -> None:
     decoder = model.codec
     with torch.inference_mode():
         old = decoder.remember(codes[0, :90])
@@ -97,7 +91,7 @@ def test_rows_of_different_ages_are_decoded_together(
     assert noise(both[1], whole[1, : 4 * FRAME_SAMPLES]) < -60
 
 
-def test_codes_that_are_none_do_no_harm(model: Model) -> None:
+def test_invalid_codes_are_clamped(model: Model) -> None:
     wild = torch.full((1, 4, model.groups), 10**6)
     with torch.inference_mode():
         wave, _ = model.codec.decode(wild, model.codec.start(1), torch.zeros(1, dtype=torch.long))
@@ -105,7 +99,7 @@ def test_codes_that_are_none_do_no_harm(model: Model) -> None:
 
 
 @pytest.mark.parametrize("restored", [False, True])
-def test_the_state_after_a_reference_comes_with_the_voice(
+def test_prompt_contains_codec_state(
     model: Model, engine: QwenEngine, in_context: QwenPrompt, monkeypatch: pytest.MonkeyPatch, restored: bool
 ) -> None:
     prompt = engine.restore_prompt(in_context.to_json()) if restored else in_context

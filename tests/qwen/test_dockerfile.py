@@ -37,7 +37,7 @@ def pinned(lock: str) -> dict[str, set[str]]:
     return versions
 
 
-def test_it_installs_by_the_script_and_the_locks_of_the_tests_and_nothing_else() -> None:
+def test_image_installs_from_locks_only() -> None:
     installing = [line for line in instructions("RUN") if "pip install" in line or "requirements" in line]
     assert installing == [
         'PIP_EXTRA_INDEX_URL="${TORCH_INDEX_URL}" python /requirements/qwen.py --variant "${VARIANT}" '
@@ -49,7 +49,7 @@ def test_it_installs_by_the_script_and_the_locks_of_the_tests_and_nothing_else()
 
 
 @pytest.mark.parametrize("lock", ["qwen.lock", "qwen-tts.lock", "torch.in"])
-def test_these_tests_run_with_what_is_pinned(lock: str) -> None:
+def test_installed_versions_equal_lock(lock: str) -> None:
     installed = {
         re.sub(r"[-_.]+", "-", found.metadata["Name"]).lower(): found.version.split("+")[0]
         for found in importlib.metadata.distributions()
@@ -61,7 +61,7 @@ def test_these_tests_run_with_what_is_pinned(lock: str) -> None:
     assert {"torch", "transformers", "qwen-tts"} <= set(installed)
 
 
-def test_all_lists_agree() -> None:
+def test_locks_agree() -> None:
     merged: dict[str, set[str]] = {}
     for lock in ("qwen.lock", "torch-cuda.lock", "local.lock", "dev.lock", "qwen-tts.lock", "torch.in"):
         for name, versions in pinned(lock).items():
@@ -69,7 +69,7 @@ def test_all_lists_agree() -> None:
     assert not any(name.startswith("nvidia-") for name in pinned("qwen.lock"))
 
 
-def test_the_installer_names_lists_that_are_there() -> None:
+def test_installer_uses_existing_locks() -> None:
     steps = runpy.run_path(str(ROOT / "requirements" / "qwen.py"))["steps"]
     for variant in ("cpu", "cuda"):
         lists = [step[-1] for step in steps(variant) if "uninstall" not in step]
@@ -80,7 +80,7 @@ def test_the_installer_names_lists_that_are_there() -> None:
     assert ("uninstall" in steps("cuda")[0]) == torch.__version__.endswith("+cpu")
 
 
-def test_what_is_copied_is_not_ignored_and_all_else_is() -> None:
+def test_dockerignore_matches_copied_files() -> None:
     rules = [
         line for line in (ROOT / ".dockerignore").read_text().splitlines() if line and not line.startswith("#")
     ]
@@ -94,7 +94,7 @@ def test_what_is_copied_is_not_ignored_and_all_else_is() -> None:
     )
 
 
-def test_the_baked_model_is_the_one_that_the_worker_looks_for() -> None:
+def test_baked_model_is_found() -> None:
     arguments = dict(line.split("=", 1) for line in instructions("ARG", "weights-baked"))
     default: str = Settings.model_fields["qwen_tts_model_id"].default
     assert arguments["QWEN_TTS_MODEL_ID"] == default
@@ -104,7 +104,7 @@ def test_the_baked_model_is_the_one_that_the_worker_looks_for() -> None:
     assert "HF_HOME=/models" in used[0]
 
 
-def test_the_worker_is_nobody_special_and_its_caches_are_its_own() -> None:
+def test_image_user_owns_caches() -> None:
     assert instructions("USER", "runtime") == ["10001:10001"]
     (made,) = (line for line in instructions("RUN", "runtime") if "useradd" in line)
     assert "--owner=10001 --group=10001 /var/cache/worker" in made
@@ -114,7 +114,7 @@ def test_the_worker_is_nobody_special_and_its_caches_are_its_own() -> None:
     assert "--from=weights --chown=10001:10001 /models /models" in instructions("COPY", "runtime")
 
 
-def test_kernels_for_a_gpu_can_be_compiled_in_it() -> None:
+def test_image_has_compiler() -> None:
     assert "VARIANT=cuda" in instructions("ARG", "runtime")
     (installing,) = (line for line in instructions("RUN", "runtime") if "apt-get" in line)
     condition, packages = installing.split("then", 1)
@@ -123,7 +123,7 @@ def test_kernels_for_a_gpu_can_be_compiled_in_it() -> None:
     assert {"gcc", "libc6-dev"} <= set(packages.split())
 
 
-def test_it_is_stopped_and_asked_after_as_it_should() -> None:
+def test_image_stop_signal_and_health_check() -> None:
     assert instructions("STOPSIGNAL", "runtime") == ["SIGTERM"]
     assert json.loads(instructions("ENTRYPOINT", "worker")[0]) == ["python", "-m", "gpu_runner"]
     check = instructions("HEALTHCHECK", "worker")[0]
@@ -134,25 +134,25 @@ def test_it_is_stopped_and_asked_after_as_it_should() -> None:
     assert "/live" in command[2]
 
 
-def test_every_setting_of_the_image_is_one() -> None:
+def test_image_settings_exist() -> None:
     names = {name.upper() for name in Settings.model_fields}
     given = {pair.split("=")[0] for pair in instructions("ENV", "runtime")[0].split()}
     given = {name for name in given if not name.endswith("_CACHE_DIR")}
     assert given - {"PATH", "PYTHONUNBUFFERED", "HF_HOME"} <= names
 
 
-def test_what_is_run_to_warm_the_caches_runs() -> None:
+def test_image_warm_up_command_runs() -> None:
     (warming,) = (json.loads(line)[2] for line in instructions("RUN", "runtime") if line.startswith("["))
     assert warming.endswith("warm_up_library()")
     warm_up_library()
 
 
-def test_the_python_is_one_that_is_supported() -> None:
+def test_image_python_is_supported() -> None:
     version = dict(line.split("=", 1) for line in instructions("ARG") if "=" in line)["PYTHON_VERSION"]
     assert version == "3.11"  # what the locks were resolved for
 
 
-def test_hadolint_has_nothing_to_say() -> None:
+def test_hadolint_passes() -> None:
     hadolint = shutil.which("hadolint", path=sysconfig.get_path("scripts")) or shutil.which("hadolint")
     if hadolint is None:
         pytest.skip("hadolint is not installed")

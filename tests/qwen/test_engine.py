@@ -38,15 +38,13 @@ def failing(model: Model, *errors: Exception | None, capacity: int = 4, **how: b
     return QwenEngine(lambda: model, capacity=capacity, model="tiny", allocate=allocating(codes=codes))
 
 
-def test_it_is_an_engine(engine: QwenEngine) -> None:
+def test_engine_interface(engine: QwenEngine) -> None:
     it: Engine = engine
     assert (it.sample_rate, it.capacity) == (24_000, 4)
     assert list(it.step()) == []
 
 
-def test_jobs_of_all_kinds_run_in_one_batch_each_as_if_alone(
-    engine: QwenEngine, in_context: QwenPrompt, x_vector: QwenPrompt
-) -> None:
+def test_mixed_batch_equals_single_runs(engine: QwenEngine, in_context: QwenPrompt, x_vector: QwenPrompt) -> None:
     utterances = [
         Utterance("a", "The first one.", in_context, greedy(language="English")),
         Utterance("b", "第二个。", x_vector, greedy(language="Chinese")),
@@ -60,9 +58,7 @@ def test_jobs_of_all_kinds_run_in_one_batch_each_as_if_alone(
     assert len({heard.samples.tobytes() for heard in together.values()}) == len(utterances)
 
 
-def test_a_seed_decides_and_without_one_the_jobs_id_does(
-    engine: QwenEngine, model: Model, x_vector: QwenPrompt
-) -> None:
+def test_seed_or_job_id_determines_audio(engine: QwenEngine, model: Model, x_vector: QwenPrompt) -> None:
     options = [Options(seed=1, max_seconds=1), Options(seed=1, max_seconds=1), Options(max_seconds=1)]
     first = [Utterance(str(n), "Same text.", x_vector, option) for n, option in enumerate(options)]
     other = Utterance("3", "Same text.", x_vector, Options(max_seconds=1))
@@ -74,7 +70,7 @@ def test_a_seed_decides_and_without_one_the_jobs_id_does(
     assert not alike(done["2"], done["3"])
 
 
-def test_what_its_audio_depends_on_has_a_name_where_it_can_be_kept(model: Model) -> None:
+def test_reproducible_as_depends_on_model(model: Model) -> None:
     engine = QwenEngine(lambda: model, capacity=1, model="tiny")
     assert isinstance(engine, Reproducible)
     assert engine.reproducible_as is None  # nothing is loaded for it
@@ -93,7 +89,7 @@ def test_what_its_audio_depends_on_has_a_name_where_it_can_be_kept(model: Model)
 
 
 @pytest.mark.usefixtures("endless")
-def test_audio_comes_in_pieces_the_first_after_four_frames(
+def test_first_piece_after_four_frames(
     model: Model, engine: QwenEngine, x_vector: QwenPrompt, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine.admit(Utterance("a", "A text.", x_vector, greedy(max_seconds=2)))
@@ -109,7 +105,7 @@ def test_audio_comes_in_pieces_the_first_after_four_frames(
 
 
 @pytest.mark.usefixtures("endless")
-def test_a_long_text_is_spoken_in_parts_side_by_side(
+def test_long_text_generated_in_parallel_parts(
     engine: QwenEngine, model: Model, x_vector: QwenPrompt, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(job_module, "CAP_SECONDS", 0.5)
@@ -128,7 +124,7 @@ def test_a_long_text_is_spoken_in_parts_side_by_side(
 
 
 @pytest.mark.usefixtures("endless")
-def test_a_long_text_gives_way_to_a_short_one(
+def test_short_text_precedes_long_text(
     engine: QwenEngine, x_vector: QwenPrompt, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(job_module, "CAP_SECONDS", 0.5)
@@ -141,7 +137,7 @@ def test_a_long_text_gives_way_to_a_short_one(
 
 
 @pytest.mark.usefixtures("endless")
-def test_max_seconds_is_kept_and_told(engine: QwenEngine, x_vector: QwenPrompt) -> None:
+def test_max_seconds_cuts_with_warning(engine: QwenEngine, x_vector: QwenPrompt) -> None:
     done = speak(engine, Utterance("a", LONG, x_vector, Options(max_seconds=1, seed=1)))["a"]
     assert len(done.samples) == SAMPLE_RATE
     assert done.warnings == ("The speech was cut off after 1 s, as max_seconds asks.",)
@@ -149,7 +145,7 @@ def test_max_seconds_is_kept_and_told(engine: QwenEngine, x_vector: QwenPrompt) 
 
 
 @pytest.mark.usefixtures("endless")
-def test_speech_that_does_not_end_is_capped_by_its_text_and_told(
+def test_endless_speech_is_capped_with_warning(
     engine: QwenEngine, x_vector: QwenPrompt, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(job_module, "CAP_SECONDS", 0.3)
@@ -160,16 +156,14 @@ def test_speech_that_does_not_end_is_capped_by_its_text_and_told(
     assert done.seconds > 0
 
 
-def test_a_reference_that_leaves_no_room_for_the_text_is_refused(
-    engine: QwenEngine, in_context: QwenPrompt
-) -> None:
+def test_too_long_reference_rejected(engine: QwenEngine, in_context: QwenPrompt) -> None:
     assert in_context.codes is not None
     endless = dataclasses.replace(in_context, codes=in_context.codes.repeat(50, 1))
     with pytest.raises(InvalidInput, match=r"recording has 128 s. With this text the model accepts at most \d+ s"):
         engine.admit(Utterance("a", LONG, endless, Options()))
 
 
-def test_a_text_that_can_not_be_tokenized_fails_alone(
+def test_untokenizable_text_fails_alone(
     engine: QwenEngine, model: Model, x_vector: QwenPrompt, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     works = type(model).tokens
@@ -186,7 +180,7 @@ def test_a_text_that_can_not_be_tokenized_fails_alone(
 
 
 @pytest.mark.usefixtures("endless")
-def test_what_is_cancelled_does_not_come_back(engine: QwenEngine, x_vector: QwenPrompt) -> None:
+def test_cancelled_job_returns_nothing(engine: QwenEngine, x_vector: QwenPrompt) -> None:
     listener = Listener()
     for name in ("a", "b", "c"):
         engine.admit(Utterance(name, f"The text of {name}.", x_vector, greedy(max_seconds=2)))
@@ -205,7 +199,7 @@ def test_what_is_cancelled_does_not_come_back(engine: QwenEngine, x_vector: Qwen
     assert engine.step() == []
 
 
-def test_what_is_cancelled_frees_its_slot_at_once(model: Model, x_vector: QwenPrompt) -> None:
+def test_cancel_frees_slot(model: Model, x_vector: QwenPrompt) -> None:
     engine = QwenEngine(lambda: model, capacity=1, model="tiny")
     engine.admit(Utterance("a", "Somewhat longer.", x_vector, greedy(max_seconds=2)))
     for _ in range(3):
@@ -215,9 +209,7 @@ def test_what_is_cancelled_frees_its_slot_at_once(model: Model, x_vector: QwenPr
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-def test_after_an_out_of_memory_rows_go_on_fewer_at_a_time_and_nobody_hears_of_it(
-    engine: QwenEngine, model: Model, x_vector: QwenPrompt, after: bool
-) -> None:
+def test_out_of_memory_reduces_batch(engine: QwenEngine, model: Model, x_vector: QwenPrompt, after: bool) -> None:
     utterances = [Utterance(name, f"Number {name}.", x_vector, greedy()) for name in "abcd"]
     expected = speak(engine, *utterances)
     short = failing(model, *[None] * 6, out_of_memory(), *[None] * 4, out_of_memory(), after=after)
@@ -227,9 +219,7 @@ def test_after_an_out_of_memory_rows_go_on_fewer_at_a_time_and_nobody_hears_of_i
         assert alike(done[name], expected[name])
 
 
-def test_rows_that_find_no_memory_for_their_prompts_wait(
-    engine: QwenEngine, model: Model, x_vector: QwenPrompt
-) -> None:
+def test_out_of_memory_in_prefill_requeues(engine: QwenEngine, model: Model, x_vector: QwenPrompt) -> None:
     utterances = [Utterance(name, f"Number {name}.", x_vector, greedy()) for name in "abcd"]
     expected = speak(engine, *utterances)
     short = failing(model, out_of_memory())
@@ -240,24 +230,20 @@ def test_rows_that_find_no_memory_for_their_prompts_wait(
 
 
 @pytest.mark.parametrize("frames", [0, 1, 3])
-def test_what_does_not_fit_even_alone_fails_alone(model: Model, x_vector: QwenPrompt, frames: int) -> None:
+def test_single_row_out_of_memory_fails(model: Model, x_vector: QwenPrompt, frames: int) -> None:
     engine = failing(model, *[None] * frames, out_of_memory())
     assert isinstance(speak(engine, Utterance("a", "Hi.", x_vector, greedy()))["a"].error, Unavailable)
     assert len(speak(engine, Utterance("b", "Hi.", x_vector, greedy()))["b"].samples) > 0
 
 
-def test_the_batch_grows_again_when_memory_suffices(
-    model: Model, x_vector: QwenPrompt, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_batch_grows_after_shortage(model: Model, x_vector: QwenPrompt, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gpu_runner.engines.qwen.scheduler.GROW_AFTER", 2)
     engine = failing(model, None, out_of_memory())
     speak(engine, *[Utterance(name, "Hi.", x_vector, greedy(max_seconds=1)) for name in "abcdefgh"])
     assert engine.max_rows == 4
 
 
-def test_samples_are_made_for_fewer_at_a_time_when_memory_is_short(
-    engine: QwenEngine, model: Model, x_vector: QwenPrompt
-) -> None:
+def test_decoder_halves_batch_out_of_memory(engine: QwenEngine, model: Model, x_vector: QwenPrompt) -> None:
     utterances = [Utterance(name, "Number four.", x_vector, greedy(seed=1)) for name in "abcd"]
     expected = speak(engine, *utterances)
     runner = FailingRunner(iter([out_of_memory(), None, out_of_memory()]))
@@ -267,7 +253,7 @@ def test_samples_are_made_for_fewer_at_a_time_when_memory_is_short(
         assert alike(done[name], expected[name])
 
 
-def test_samples_for_which_there_is_no_memory_fail_alone(model: Model, x_vector: QwenPrompt) -> None:
+def test_decoder_single_row_out_of_memory(model: Model, x_vector: QwenPrompt) -> None:
     runner = FailingRunner(iter([out_of_memory()]))
     engine = QwenEngine(lambda: model, capacity=4, model="tiny", allocate=allocating(samples=runner))
     assert isinstance(speak(engine, Utterance("a", "Hi.", x_vector, greedy()))["a"].error, Unavailable)
@@ -283,16 +269,14 @@ def test_samples_for_which_there_is_no_memory_fail_alone(model: Model, x_vector:
     ],
 )
 @pytest.mark.parametrize("frames", [0, 1])
-def test_a_lost_device_is_the_end_of_the_process(
-    model: Model, x_vector: QwenPrompt, frames: int, error: Exception
-) -> None:
+def test_lost_device_raises_engine_lost(model: Model, x_vector: QwenPrompt, frames: int, error: Exception) -> None:
     engine = failing(model, *[None] * frames, error)
     engine.admit(Utterance("a", "Hi.", x_vector, greedy()))
     with pytest.raises(EngineLost, match=r"^The device is lost: "):
         engine.step()
 
 
-def test_an_error_of_our_own_is_not_mistaken_for_the_device(model: Model, x_vector: QwenPrompt) -> None:
+def test_other_error_is_not_engine_lost(model: Model, x_vector: QwenPrompt) -> None:
     engine = failing(model, None, RuntimeError("The size of tensor a (3) must match"))
     engine.admit(Utterance("a", "Hi.", x_vector, greedy()))
     with pytest.raises(RuntimeError, match="must match"):
@@ -301,7 +285,7 @@ def test_an_error_of_our_own_is_not_mistaken_for_the_device(model: Model, x_vect
 
 
 @pytest.mark.parametrize("lag", [1, 3])
-def test_a_host_that_is_behind_says_the_same(
+def test_lag_does_not_change_audio(
     engine: QwenEngine, model: Model, in_context: QwenPrompt, x_vector: QwenPrompt, lag: int
 ) -> None:
     utterances = [
@@ -316,41 +300,39 @@ def test_a_host_that_is_behind_says_the_same(
         assert alike(done[utterance.job_id], expected[utterance.job_id])
 
 
-def test_warnings_of_the_voice_come_with_every_preview(engine: QwenEngine, x_vector: QwenPrompt) -> None:
+def test_voice_warnings_in_every_preview(engine: QwenEngine, x_vector: QwenPrompt) -> None:
     doubtful = dataclasses.replace(x_vector, warnings=("Something about the transcription.",))
     done = speak(engine, Utterance("a", "Hi.", doubtful, greedy(max_seconds=1)))["a"]
     assert done.warnings[0] == "Something about the transcription."
 
 
 @pytest.mark.parametrize("text", ["", "  \n", "<|im_end|><tts_pad>", "…!?", "\x00\x01"])
-def test_nothing_to_say_is_refused_and_others_go_on(engine: QwenEngine, x_vector: QwenPrompt, text: str) -> None:
+def test_text_without_words_rejected(engine: QwenEngine, x_vector: QwenPrompt, text: str) -> None:
     with pytest.raises(InvalidInput, match="contains nothing that can be spoken"):
         engine.admit(Utterance("bad", text, x_vector, greedy()))
     assert set(speak(engine, Utterance("good", "Hi.", x_vector, greedy()))) == {"good"}
 
 
-def test_a_language_that_the_model_was_not_taught_is_refused(engine: QwenEngine, x_vector: QwenPrompt) -> None:
+def test_unknown_language_rejected(engine: QwenEngine, x_vector: QwenPrompt) -> None:
     options = Options.model_construct(language="Klingon")
     with pytest.raises(InvalidInput, match="does not speak Klingon, only Auto, Chinese, English"):
         engine.admit(Utterance("bad", "nuqneH", x_vector, options))
 
 
-def test_a_prompt_of_another_model_is_refused(engine: QwenEngine, x_vector: QwenPrompt) -> None:
+def test_prompt_of_other_model_rejected(engine: QwenEngine, x_vector: QwenPrompt) -> None:
     other = dataclasses.replace(x_vector, identity=dataclasses.replace(x_vector.identity, model="other"))
     with pytest.raises(InvalidInput, match="belongs to another model"):
         engine.admit(Utterance("bad", "Hi.", other, greedy()))
 
 
-def test_a_voice_that_breaks_the_numbers_fails_alone(
-    engine: QwenEngine, x_vector: QwenPrompt, in_context: QwenPrompt
-) -> None:
+def test_nan_voice_fails_alone(engine: QwenEngine, x_vector: QwenPrompt, in_context: QwenPrompt) -> None:
     broken = dataclasses.replace(x_vector, speaker=torch.full_like(x_vector.speaker, torch.nan))
     done = speak(engine, Utterance("bad", LONG, broken, greedy()), Utterance("good", "Hi.", in_context, greedy()))
     assert isinstance(done["bad"].error, SynthesisFailed)
     assert len(done["good"].samples) > 0
 
 
-def test_the_model_is_loaded_at_the_start_or_with_the_first_job(
+def test_model_loads_at_start_or_first_job(
     settings: Settings, model: Model, x_vector: QwenPrompt, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened: list[str] = []
@@ -371,9 +353,7 @@ def test_the_model_is_loaded_at_the_start_or_with_the_first_job(
     assert opened == ["now", "now"]
 
 
-def test_a_model_that_can_not_speak_does_not_start(
-    settings: Settings, model: Model, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_failing_warm_up_is_cannot_load(settings: Settings, model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gpu_runner.engines.qwen.open_model", lambda _: model)
     errors = iter([out_of_memory()])
     monkeypatch.setattr("gpu_runner.engines.qwen.allocation.EagerRunner", lambda: FailingRunner(errors))
@@ -381,7 +361,7 @@ def test_a_model_that_can_not_speak_does_not_start(
         load(settings)
 
 
-def test_too_little_memory_for_a_single_row_does_not_start(
+def test_no_memory_for_one_row_is_cannot_load(
     settings: Settings, model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("gpu_runner.engines.qwen.open_model", lambda _: model)
@@ -390,9 +370,7 @@ def test_too_little_memory_for_a_single_row_does_not_start(
         load(settings)
 
 
-def test_there_are_as_many_slots_as_memory_allows(
-    model: Model, x_vector: QwenPrompt, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_slots_limited_by_memory(model: Model, x_vector: QwenPrompt, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gpu_runner.engines.qwen.allocation.free_memory", lambda device: 48 << 20)
     engine = QwenEngine(lambda: model, capacity=8, model="tiny")
     assert engine.stages.generator.free == 2
@@ -406,7 +384,7 @@ def resident_bytes() -> int:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads /proc")
-def test_memory_does_not_creep_over_a_thousand_utterances(
+def test_memory_constant_over_1000_utterances(
     model: Model, x_vector: QwenPrompt, in_context: QwenPrompt, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(model.__dict__, "network", ending_at_once(model.network))

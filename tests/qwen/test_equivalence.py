@@ -94,7 +94,7 @@ def rows_of(model: Model, request: pytest.FixtureRequest, **more: Any) -> list[R
 
 
 @pytest.mark.parametrize("number", range(len(CASES)))
-def test_alone(
+def test_single_row_equals_library(
     model: Model, expected: dict[tuple[str, str, str], list[list[int]]], request: pytest.FixtureRequest, number: int
 ) -> None:
     mine = rows_of(model, request)[number]
@@ -104,7 +104,7 @@ def test_alone(
     assert spoken.statuses[mine.job_id] == (Status.LENGTH_CAPPED if capped else Status.STOPPED)
 
 
-def test_some_end_by_themselves_and_some_do_not(expected: dict[tuple[str, str, str], list[list[int]]]) -> None:
+def test_cases_end_in_both_ways(expected: dict[tuple[str, str, str], list[list[int]]]) -> None:
     lengths = [len(codes) for codes in expected.values()]
     assert min(lengths) < CAP
     assert max(lengths) == CAP
@@ -112,7 +112,7 @@ def test_some_end_by_themselves_and_some_do_not(expected: dict[tuple[str, str, s
 
 
 @pytest.mark.parametrize(("lag", "graphs"), [(0, False), (1, True), (3, True)])
-def test_together(
+def test_batch_equals_library(
     model: Model,
     expected: dict[tuple[str, str, str], list[list[int]]],
     request: pytest.FixtureRequest,
@@ -167,7 +167,7 @@ def play(
 @pytest.mark.parametrize(
     "actions", [[("admit", 0), ("advance", 3), ("admit", 1), ("cancel", 0), ("admit", 5), ("admit", 3)]]
 )
-def test_in_a_schedule_with_poisoned_slots(
+def test_fixed_schedule_with_nan_slots(
     model: Model,
     expected: dict[tuple[str, str, str], list[list[int]]],
     request: pytest.FixtureRequest,
@@ -185,7 +185,7 @@ def test_in_a_schedule_with_poisoned_slots(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(actions=ACTIONS, lag=st.integers(0, 3), graphs=st.booleans())
-def test_in_any_schedule(
+def test_any_schedule_with_nan_slots(
     model: Model,
     expected: dict[tuple[str, str, str], list[list[int]]],
     request: pytest.FixtureRequest,
@@ -198,7 +198,7 @@ def test_in_any_schedule(
 
 
 @pytest.mark.parametrize("sampling", [DRAWN, WIDE])
-def test_draws_do_not_depend_on_the_batch(model: Model, request: pytest.FixtureRequest, sampling: Any) -> None:
+def test_sampling_independent_of_batch(model: Model, request: pytest.FixtureRequest, sampling: Any) -> None:
     together = rows_of(model, request, sampling=sampling)
     speak_rows(model, *together[3:], later=together[:3], slots=len(together))
     for alone, beside in itertools.islice(
@@ -208,7 +208,7 @@ def test_draws_do_not_depend_on_the_batch(model: Model, request: pytest.FixtureR
         assert alone.codes == beside.codes
 
 
-def test_a_row_goes_on_from_what_it_has_spoken(
+def test_row_continues_from_its_codes(
     model: Model, expected: dict[tuple[str, str, str], list[list[int]]], request: pytest.FixtureRequest
 ) -> None:
     for number, spoken in ((1, 1), (3, 9), (4, 5)):
@@ -218,7 +218,7 @@ def test_a_row_goes_on_from_what_it_has_spoken(
         assert mine.codes == expected[CASES[number]]
 
 
-def test_samples_are_those_of_the_library(model: Model, library: Any, long_reference: QwenPrompt) -> None:
+def test_samples_equal_library(model: Model, library: Any, long_reference: QwenPrompt) -> None:
     assert long_reference.codes is not None
     assert len(long_reference.codes) > 72
     codes = torch.randint(0, model.codebook_size, (40, model.groups), generator=torch.Generator().manual_seed(1))

@@ -68,7 +68,7 @@ def in_frame(model: Model, x_vector: QwenPrompt) -> Callable[..., Operations]:
     return count
 
 
-def test_a_frame_has_few_operations_and_no_look_from_the_host(in_frame: Callable[..., Operations]) -> None:
+def test_frame_operations_and_host_reads(in_frame: Callable[..., Operations]) -> None:
     operations = in_frame(DRAWN)
     assert (
         operations.counts["scaled_dot_product_attention"]
@@ -80,11 +80,11 @@ def test_a_frame_has_few_operations_and_no_look_from_the_host(in_frame: Callable
     assert operations.moved == []
 
 
-def test_more_rows_take_no_more_operations(in_frame: Callable[..., Operations]) -> None:
+def test_frame_operations_independent_of_rows(in_frame: Callable[..., Operations]) -> None:
     assert in_frame(DRAWN, rows=4).kernels <= in_frame(DRAWN).kernels + 280  # copies of what lies apart
 
 
-def test_the_exact_way_of_choosing_has_no_look_from_the_host_either(in_frame: Callable[..., Operations]) -> None:
+def test_exact_sampling_has_no_host_reads(in_frame: Callable[..., Operations]) -> None:
     assert not in_frame(WIDE).counts.keys() & READS
 
 
@@ -98,7 +98,7 @@ def shallow(network: Network) -> Network:
 
 @pytest.mark.filterwarnings("ignore")  # of torch itself
 @pytest.mark.parametrize("few", [True, pytest.param(False, marks=pytest.mark.slow)])
-def test_a_frame_is_one_graph(model: Model, few: bool) -> None:
+def test_frame_compiles_as_one_graph(model: Model, few: bool) -> None:
     network = shallow(model.network)
     slots, same = allocate(network, 2, 256), allocate(network, 2, 256)
     for one in (slots, same):
@@ -114,9 +114,7 @@ def test_a_frame_is_one_graph(model: Model, few: bool) -> None:
     torch._dynamo.reset()
 
 
-def test_the_end_is_not_before_two_frames(
-    model: Model, x_vector: QwenPrompt, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_minimum_of_two_frames(model: Model, x_vector: QwenPrompt, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(model.__dict__, "network", ending_at_once(model.network))
     mine = row(model, x_vector)
     assert speak_rows(model, mine).statuses == {mine.job_id: Status.STOPPED}
@@ -125,15 +123,13 @@ def test_the_end_is_not_before_two_frames(
 
 @pytest.mark.usefixtures("endless")
 @pytest.mark.parametrize("lag", [0, 1, 3])
-def test_a_cap_ends_what_does_not_end(model: Model, x_vector: QwenPrompt, lag: int) -> None:
+def test_cap_ends_endless_row(model: Model, x_vector: QwenPrompt, lag: int) -> None:
     short, long = row(model, x_vector, "a", cap=3), row(model, x_vector, "b", cap=9)
     assert speak_rows(model, short, long, lag=lag).statuses == dict.fromkeys("ab", Status.LENGTH_CAPPED)
     assert (len(short.codes), len(long.codes)) == (3, 9)
 
 
-def test_numbers_that_are_none_end_only_their_own_row_and_leave_nothing_behind(
-    model: Model, x_vector: QwenPrompt
-) -> None:
+def test_nan_ends_only_its_row(model: Model, x_vector: QwenPrompt) -> None:
     hostile = QwenPrompt(x_vector.identity, "", torch.full_like(x_vector.speaker, torch.nan), None, None)
     good, alone, next_one = row(model, x_vector, "good"), row(model, x_vector, "good"), row(model, x_vector, "good")
     spoken = Spoken(model)
@@ -147,7 +143,7 @@ def test_numbers_that_are_none_end_only_their_own_row_and_leave_nothing_behind(
     assert good.codes == next_one.codes == alone.codes
 
 
-def test_each_row_has_its_own_way_of_choosing(model: Model, x_vector: QwenPrompt) -> None:
+def test_rows_with_different_sampling(model: Model, x_vector: QwenPrompt) -> None:
     ways = {"greedy": row(model, x_vector).sampling, "drawn": DRAWN, "wide": WIDE}
     together = {name: row(model, x_vector, "Same.", sampling=way, job_id=name) for name, way in ways.items()}
     speak_rows(model, *together.values())
@@ -158,7 +154,7 @@ def test_each_row_has_its_own_way_of_choosing(model: Model, x_vector: QwenPrompt
     assert len({str(one.codes[:5]) for one in together.values()}) == 3
 
 
-def test_only_captured_shapes_are_run(model: Model, x_vector: QwenPrompt, in_context: QwenPrompt) -> None:
+def test_only_captured_sizes_run(model: Model, x_vector: QwenPrompt, in_context: QwenPrompt) -> None:
     rows = [row(model, prompt, str(n), cap=5 + n) for n, prompt in enumerate([x_vector, in_context] * 3)]
     spoken = Spoken(model, slots=6, length=512, lag=1, graphs=True)
     with torch.inference_mode():
@@ -185,7 +181,7 @@ def test_only_captured_shapes_are_run(model: Model, x_vector: QwenPrompt, in_con
         ([900], (1, 1024)),
     ],
 )
-def test_prompts_are_read_together_within_a_budget(lengths: list[int], shape: tuple[int, int] | None) -> None:
+def test_prefill_size_within_budget(lengths: list[int], shape: tuple[int, int] | None) -> None:
     sizes = GraphSizes.for_graphs(128, 2048)
     assert sizes.prefill(lengths) == shape
     assert shape is None or shape[0] == 1 or shape[0] * shape[1] <= PREFILL_TOKENS

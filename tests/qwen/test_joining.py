@@ -41,18 +41,18 @@ def steepest(samples: Samples) -> float:
     return float(np.abs(np.diff(samples)).max())
 
 
-def test_one_part_is_left_as_it_is() -> None:
+def test_single_part_unchanged() -> None:
     samples = tone(0.3)
     assert np.array_equal(joined([samples], [0.0]), samples)
 
 
-def test_one_part_that_is_stopped_fades_out() -> None:
+def test_stopped_single_part_fades_out() -> None:
     samples = joined([tone(0.3)], [0.0], fade=True)
     assert abs(samples[-1]) < 1e-6
     assert np.array_equal(samples[:-192], tone(0.3)[:-192])
 
 
-def test_no_clicks_where_parts_meet() -> None:
+def test_no_click_between_parts() -> None:
     # A cosine starts and ends at its full height: the worst of edges.
     whole = joined([tone(0.3), tone(0.301)], [0.2, 0.0])
     assert steepest(np.concatenate([tone(0.3), silence(0.2)])) > 0.2
@@ -60,7 +60,7 @@ def test_no_clicks_where_parts_meet() -> None:
     assert np.abs(whole).max() == pytest.approx(0.5, abs=0.01)
 
 
-def test_pauses_are_as_long_as_asked_whatever_silence_the_parts_bring() -> None:
+def test_pause_length_ignores_part_silence() -> None:
     part = np.concatenate([silence(0.3), tone(0.2), silence(0.9)])
     whole = joined([part, part, part], [0.35, 0.7, 0.0])
     heard = np.flatnonzero(np.abs(whole) > QUIET)
@@ -70,23 +70,23 @@ def test_pauses_are_as_long_as_asked_whatever_silence_the_parts_bring() -> None:
     assert len(whole) / RATE == pytest.approx(3 * 0.28 + 1.05, abs=0.01)
 
 
-def test_a_silent_part_is_a_pause() -> None:
+def test_silent_part_is_pause() -> None:
     whole = joined([tone(0.2), silence(1.0), tone(0.2)], [0.1, 0.1, 0.0])
     assert len(whole) / RATE == pytest.approx(0.6, abs=0.001)
 
 
-def test_a_cut_does_not_click_and_is_exact() -> None:
+def test_cut_is_exact_without_click() -> None:
     samples = joined([tone(2.0)], [0.0], limit=1.0)
     assert len(samples) == RATE
     assert abs(samples[-1]) < 1e-6
     assert np.array_equal(samples[: RATE - 192], tone(2.0)[: RATE - 192])
 
 
-def test_what_is_short_enough_is_not_cut() -> None:
+def test_short_audio_not_cut() -> None:
     assert np.array_equal(joined([tone(0.5)], [0.0], limit=0.5), tone(0.5))
 
 
-def test_nothing_follows_a_cut() -> None:
+def test_nothing_after_cut() -> None:
     joiner = Joiner([0.1, 0.0], RATE, 0.3)
     heard = [joiner.push(0, tone(0.5)), joiner.end(0, fade=False)]
     assert joiner.was_cut
@@ -94,7 +94,7 @@ def test_nothing_follows_a_cut() -> None:
     assert sum(map(len, heard)) == round(0.3 * RATE)
 
 
-def test_a_part_is_heard_while_it_comes_and_not_before_its_turn() -> None:
+def test_parts_streamed_in_order() -> None:
     joiner = Joiner([0.2, 0.0], RATE)
     assert len(joiner.push(1, tone(0.5))) == 0
     heard = joiner.push(0, tone(0.3))
@@ -109,7 +109,7 @@ PARTS = st.lists(st.lists(st.tuples(LOUDNESS, st.integers(1, 3000)), max_size=4)
 
 @settings(max_examples=50, deadline=None)
 @given(parts=PARTS, by=st.integers(50, 4000), limit=st.none() | st.floats(0.01, 0.5), fade=st.booleans())
-def test_how_it_comes_changes_nothing(
+def test_chunk_sizes_do_not_matter(
     parts: list[list[tuple[float, int]]], by: int, limit: float | None, fade: bool
 ) -> None:
     samples = [

@@ -20,7 +20,7 @@ def random(*shape: int) -> Tensor:
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 100.0])
-def test_the_norm_is_the_rms_norm(scale: float) -> None:
+def test_norm_equals_rms_norm(scale: float) -> None:
     tokens, weight = random(5, 32) * scale, random(32)
     expected = functional.rms_norm(tokens, (32,), weight, 1e-6)
     assert torch.allclose(PLAIN.normalize(tokens, *make_norm(weight, 1e-6)), expected, rtol=1e-5)
@@ -48,7 +48,7 @@ ARGUMENTS: dict[str, Callable[[int], tuple[Tensor, ...]]] = {
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="needs a compiler")
 @pytest.mark.filterwarnings("ignore")  # of torch itself
-def test_compiled_they_give_the_same_for_any_batch() -> None:
+def test_compiled_kernels_equal_plain() -> None:
     fused = compiled()
     with structlog.testing.capture_logs() as logs:
         for name, arguments in ARGUMENTS.items():
@@ -63,7 +63,7 @@ def test_compiled_they_give_the_same_for_any_batch() -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_what_can_not_be_compiled_goes_on_as_it_is() -> None:
+def test_uncompilable_kernel_falls_back() -> None:
     def looks(tensor: Tensor) -> Tensor:
         return tensor if tensor.sum().item() > 0 else -tensor
 
@@ -74,11 +74,11 @@ def test_what_can_not_be_compiled_goes_on_as_it_is() -> None:
     assert [entry["kernel"] for entry in logs] == ["looks"]
 
 
-def test_on_a_cpu_nothing_is_compiled() -> None:
+def test_cpu_kernels_are_plain() -> None:
     assert kernels_for(torch.device("cpu")) is PLAIN
 
 
-def test_without_a_compiler_a_gpu_is_slow_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gpu_without_compiler_warns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda name: None)
     with structlog.testing.capture_logs() as logs:
         assert kernels_for(torch.device("cuda", 0)) is PLAIN

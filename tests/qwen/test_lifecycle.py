@@ -94,7 +94,7 @@ async def samples_of(resources: Resources, request: Request) -> reference_audio.
     return reference_audio.decode_wav(body).samples
 
 
-async def test_from_the_upload_to_the_saved_voice(resources: Resources, engine: QwenEngine) -> None:
+async def test_upload_to_saved_voice(resources: Resources, engine: QwenEngine) -> None:
     first = await submit_upload_job(resources)
     session_id = await store_upload(resources)
     async with real_time_worker(resources, load_engine(resources.settings)):
@@ -117,7 +117,7 @@ async def test_from_the_upload_to_the_saved_voice(resources: Resources, engine: 
         assert np.abs(heard - expected).max() < 1e-3  # spoken with others, rounded to 16 bits
 
 
-async def test_a_job_that_can_not_be_spoken_tells_why_and_the_others_go_on(resources: Resources) -> None:
+async def test_rejected_job_leaves_others(resources: Resources) -> None:
     bad = await submit_upload_job(resources, text="<|im_end|>")
     good = await submit_upload_job(resources, pitch=180)
     async with real_time_worker(resources, load_engine(resources.settings)):
@@ -128,7 +128,7 @@ async def test_a_job_that_can_not_be_spoken_tells_why_and_the_others_go_on(resou
 
 
 @pytest.mark.usefixtures("endless")
-async def test_warnings_reach_the_outcome(resources: Resources, model: Model) -> None:
+async def test_warnings_in_outcome(resources: Resources, model: Model) -> None:
     session_id = await store_upload(resources)
     request = await accept(
         resources, await submit_session_job(resources, session_id), options=Options(max_seconds=1)
@@ -142,9 +142,7 @@ async def test_warnings_reach_the_outcome(resources: Resources, model: Model) ->
 
 
 @pytest.mark.parametrize("damage", ["cut short", "another model's", "hostile"])
-async def test_a_prompt_that_is_no_good_is_made_again_and_replaced(
-    resources: Resources, engine: QwenEngine, damage: str
-) -> None:
+async def test_damaged_prompt_replaced(resources: Resources, engine: QwenEngine, damage: str) -> None:
     session_id = await store_upload(resources)
     whole = engine.make_prompt(Reference(voice(120), TRANSCRIPTION)).to_json()
     stored = {
@@ -164,9 +162,7 @@ async def test_a_prompt_that_is_no_good_is_made_again_and_replaced(
     assert engine.restore_prompt(replaced).mode == "in_context"
 
 
-async def test_a_lost_device_ends_the_worker_and_leaves_the_job_to_the_next(
-    resources: Resources, model: Model
-) -> None:
+async def test_lost_device_returns_job_to_queue(resources: Resources, model: Model) -> None:
     request = await submit_upload_job(resources)
     broken = FailingRunner(iter([RuntimeError("CUDA error: device-side assert triggered")]))
     engine = QwenEngine(lambda: model, capacity=4, model="tiny", allocate=allocating(codes=broken))
@@ -196,7 +192,7 @@ class Listeners(FakeConnections):
 
 
 @pytest.mark.usefixtures("endless")
-async def test_a_stream_goes_on_in_another_worker_behind_what_was_heard(resources: Resources, model: Model) -> None:
+async def test_stream_continues_on_other_worker(resources: Resources, model: Model) -> None:
     listeners = Listeners()
     heard = replace(resources, connections=listeners)
     subscriber = Subscriber(reply_to=ReplyTo(endpoint="http://here", connection_id="c"), stream=True)

@@ -41,7 +41,7 @@ def using(directory: Path | str, **more: Any) -> Settings:
     return Settings(qwen_tts_model_id=str(directory), **{"device": "cpu", "torch_threads": 1, **more})
 
 
-def test_what_was_asked_and_what_came_of_it_are_logged(checkpoint: Path) -> None:
+def test_requested_and_resolved_are_logged(checkpoint: Path) -> None:
     with structlog.testing.capture_logs() as logs:
         model = open_model(using(checkpoint))
     placed = next(entry for entry in logs if entry["event"] == "placement resolved")
@@ -54,7 +54,7 @@ def test_what_was_asked_and_what_came_of_it_are_logged(checkpoint: Path) -> None
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-def test_other_precisions_speak_and_leave_the_codec_alone(checkpoint: Path, dtype: str) -> None:
+def test_dtype_applies_to_talker_only(checkpoint: Path, dtype: str) -> None:
     with structlog.testing.capture_logs() as logs:
         engine = load(using(checkpoint, torch_dtype=dtype))
     model = engine.loaded
@@ -71,21 +71,21 @@ def test_other_precisions_speak_and_leave_the_codec_alone(checkpoint: Path, dtyp
 
 
 @pytest.mark.parametrize("device_map", ["cpu", '{"": "cpu"}', "auto"])
-def test_a_device_map_is_handed_on(checkpoint: Path, device_map: str) -> None:
+def test_device_map_is_used(checkpoint: Path, device_map: str) -> None:
     assert open_model(using(checkpoint, device_map=device_map)).device == CPU
 
 
-def test_a_device_map_that_is_none(checkpoint: Path) -> None:
+def test_invalid_device_map(checkpoint: Path) -> None:
     assert "DEVICE_MAP is not JSON" in cannot(using(checkpoint, device_map="{cuda"))
 
 
-def test_a_device_map_that_tears_the_model_apart(checkpoint: Path) -> None:
+def test_device_map_over_two_devices(checkpoint: Path) -> None:
     torn = {"talker.model": "meta", "talker": "cpu", "speaker_encoder": "cpu"}
     line = cannot(using(checkpoint, device_map=json.dumps(torn)))
     assert "DEVICE_MAP puts the model on " in line
 
 
-def test_only_what_is_written_down_counts_as_a_device() -> None:
+def test_device_setting_values() -> None:
     for wrong in ("gpu", "cuda:", "cuda:x", "mps", "cuda:123"):
         with pytest.raises(ValueError, match="device"):
             Settings(device=wrong)
@@ -128,7 +128,7 @@ class Gpu:
         ((9, 0), "float16", torch.float16),
     ],
 )
-def test_auto_is_bfloat16_where_the_gpu_has_it(
+def test_auto_dtype_by_gpu(
     monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], asked: str, resolved: torch.dtype
 ) -> None:
     Gpu(monkeypatch, capability=capability, builds=["sm_75", "sm_80", "sm_90"])
@@ -137,7 +137,7 @@ def test_auto_is_bfloat16_where_the_gpu_has_it(
     assert placement.device_map == {"": "cuda:0"}
 
 
-def test_the_thread_that_loads_works_on_the_gpu_that_was_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_loading_thread_selects_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     Gpu(monkeypatch, count=4)
     chosen: list[torch.device] = []
     monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
@@ -145,21 +145,21 @@ def test_the_thread_that_loads_works_on_the_gpu_that_was_chosen(monkeypatch: pyt
     assert chosen == [torch.device("cuda:3")]
 
 
-def test_float32_is_float32_whatever_torch_thinks(checkpoint: Path) -> None:
+def test_float32_precision_is_ieee(checkpoint: Path) -> None:
     torch.backends.cudnn.conv.fp32_precision = "tf32"  # type: ignore[attr-defined]
     open_model(using(checkpoint))
     assert torch.backends.cudnn.conv.fp32_precision == "ieee"  # type: ignore[attr-defined]
     assert torch.backends.cuda.matmul.fp32_precision == "ieee"
 
 
-def test_bfloat16_without_hardware_is_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_emulated_bfloat16_warns(monkeypatch: pytest.MonkeyPatch) -> None:
     Gpu(monkeypatch, capability=(7, 5), builds=["sm_75"])
     with structlog.testing.capture_logs() as logs:
         devices.resolve(Settings(device="cuda", torch_dtype="bfloat16"))
     assert any("emulates bfloat16" in entry["event"] for entry in logs)
 
 
-def test_a_machine_without_gpu_uses_the_cpu_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_device_without_gpu_warns(monkeypatch: pytest.MonkeyPatch) -> None:
     Gpu(monkeypatch, available=False, present=False)
     with structlog.testing.capture_logs() as logs:
         assert devices.resolve(Settings(device="auto")).device == CPU
@@ -187,7 +187,7 @@ GPU_TROUBLE: dict[str, tuple[str, dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize(("asked", "facts", "finding"), GPU_TROUBLE.values(), ids=GPU_TROUBLE)
-def test_a_gpu_that_can_not_be_used_stops_the_start(
+def test_unusable_gpu_is_cannot_load(
     monkeypatch: pytest.MonkeyPatch, asked: str, facts: dict[str, Any], finding: str
 ) -> None:
     Gpu(monkeypatch, **facts)
@@ -209,7 +209,7 @@ def test_a_gpu_that_can_not_be_used_stops_the_start(
         ("gfx942", (9, 4), False),
     ],
 )
-def test_which_builds_run_where(build: str, capability: tuple[int, int], runs: bool) -> None:
+def test_build_runs_on_capability(build: str, capability: tuple[int, int], runs: bool) -> None:
     assert devices._runs_on(build, capability) is runs
 
 
@@ -217,21 +217,21 @@ def test_which_builds_run_where(build: str, capability: tuple[int, int], runs: b
 
 
 @pytest.mark.parametrize("name", [*weights.NEEDED, *weights.WEIGHTS])
-def test_a_missing_file_is_named(copy: Path, name: str) -> None:
+def test_missing_file(copy: Path, name: str) -> None:
     (copy / name).unlink()
     assert f"{name} missing in {copy}" in cannot(using(copy))
 
 
 @pytest.mark.parametrize("name", weights.WEIGHTS)
 @pytest.mark.parametrize("keep", [0, 5, 0.5])
-def test_damaged_weights_are_named(copy: Path, name: str, keep: float) -> None:
+def test_damaged_weights(copy: Path, name: str, keep: float) -> None:
     file = copy / name
     body = file.read_bytes()
     file.write_bytes(body[: int(keep if keep > 1 else len(body) * keep)])
     assert f"{file} is damaged" in cannot(using(copy))
 
 
-def test_weights_in_several_files_are_found(copy: Path) -> None:
+def test_sharded_weights(copy: Path) -> None:
     (copy / "model.safetensors").rename(copy / "model-00001-of-00001.safetensors")
     index = copy / "model.safetensors.index.json"
     index.write_text(json.dumps({"weight_map": {"a": "model-00001-of-00001.safetensors"}}))
@@ -240,30 +240,30 @@ def test_weights_in_several_files_are_found(copy: Path) -> None:
     assert "model.safetensors missing" in cannot(using(copy))
 
 
-def test_a_damaged_configuration(copy: Path) -> None:
+def test_damaged_config(copy: Path) -> None:
     (copy / "config.json").write_text("{")
     assert "config.json is damaged" in cannot(using(copy))
 
 
-def test_a_model_of_another_kind(copy: Path) -> None:
+def test_other_model_type(copy: Path) -> None:
     config = json.loads((copy / "config.json").read_text())
     (copy / "config.json").write_text(json.dumps(config | {"tts_model_type": "custom_voice"}))
     assert "contains a custom_voice model" in cannot(using(copy))
 
 
-def test_weights_that_do_not_fit_the_configuration(copy: Path) -> None:
+def test_weights_do_not_match_config(copy: Path) -> None:
     config = json.loads((copy / "config.json").read_text())
     config["talker_config"]["hidden_size"] = 64
     (copy / "config.json").write_text(json.dumps(config))
     assert "can't be loaded (" in cannot(using(copy))
 
 
-def test_too_little_memory(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_not_enough_memory(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(weights, "free_memory", lambda device: 1000)
     assert "GiB for its weights in float32, and cpu has 0.0 GiB free" in cannot(using(checkpoint))
 
 
-def test_memory_that_runs_out_while_loading(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_out_of_memory_while_loading(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: Any) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
@@ -271,14 +271,14 @@ def test_memory_that_runs_out_while_loading(checkpoint: Path, monkeypatch: pytes
     assert "The model does not fit on cpu (CUDA out of memory.)" in cannot(using(checkpoint))
 
 
-def test_the_needs_of_a_precision_are_told_from_the_header(checkpoint: Path) -> None:
+def test_bytes_by_precision(checkpoint: Path) -> None:
     file = checkpoint / "model.safetensors"
     single, half = weights._bytes_as(file, 4), weights._bytes_as(file, 2)
     assert single == 2 * half
     assert 0.9 < single / file.stat().st_size < 1
 
 
-def test_another_model_has_another_fingerprint(copy: Path) -> None:
+def test_fingerprint_depends_on_weights(copy: Path) -> None:
     before = weights.fingerprint(copy)
     file = copy / "model.safetensors"
     body = bytearray(file.read_bytes())
@@ -310,7 +310,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Change:
 PUBLISHED = "Qwen/Qwen3-TTS-12Hz-0.6B-Base"
 
 
-def test_a_cached_model_needs_no_network(hub: Change, checkpoint: Path, tmp_path: Path) -> None:
+def test_cached_model_needs_no_network(hub: Change, checkpoint: Path, tmp_path: Path) -> None:
     snapshot = tmp_path / weights.PINNED[PUBLISHED]
     snapshot.symlink_to(checkpoint)
     asked: list[dict[str, Any]] = []
@@ -325,7 +325,7 @@ def test_a_cached_model_needs_no_network(hub: Change, checkpoint: Path, tmp_path
     assert asked == [{"revision": weights.PINNED[PUBLISHED], "local_files_only": True}]
 
 
-def test_a_model_is_fetched_and_said_to_be(hub: Change, checkpoint: Path) -> None:
+def test_download_is_logged(hub: Change, checkpoint: Path) -> None:
     hub(
         "snapshot_download",
         lambda how: LocalEntryNotFoundError("no") if "local_files_only" in how else str(checkpoint),
@@ -336,13 +336,13 @@ def test_a_model_is_fetched_and_said_to_be(hub: Change, checkpoint: Path) -> Non
     assert (logs[0]["model"], logs[0]["revision"], logs[0]["size"]) == ("someone/finetuned", "v2", "2.5 GB")
 
 
-def test_a_half_fetched_model_is_fetched_on(hub: Change, copy: Path, checkpoint: Path) -> None:
+def test_partial_download_continues(hub: Change, copy: Path, checkpoint: Path) -> None:
     (copy / "model.safetensors").unlink()
     hub("snapshot_download", lambda how: str(copy if "local_files_only" in how else checkpoint))
     assert weights.locate(PUBLISHED, None).directory == checkpoint
 
 
-def test_offline_without_the_model(hub: Change, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_offline_without_model(hub: Change, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     line = cannot(using(PUBLISHED))
     assert "is not in the cache" in line
@@ -354,11 +354,11 @@ def test_no_network(hub: Change) -> None:
     assert "can't be downloaded: Failed to resolve the host. Check network" in cannot(using(PUBLISHED))
 
 
-def test_no_such_model(hub: Change) -> None:
+def test_unknown_model(hub: Change) -> None:
     hub("_download_size", RepositoryNotFoundError("404 Client Error.", response=None))
     assert "is not on the hub" in cannot(using("someone/nothing"))
 
 
 @pytest.mark.parametrize("name", ["./nowhere", "/nowhere/at/all", "nowhere", "a/b/c"])
-def test_no_such_directory(name: str) -> None:
+def test_missing_directory(name: str) -> None:
     assert "there is no such directory" in cannot(using(name))

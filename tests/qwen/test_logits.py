@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.qwen import tiny_checkpoint
-from tests.qwen.forced import build_talker, error, given, logits_of_library, logits_of_ours
+from tests.qwen.forced_logits import build_talker, error, given, logits_of_library, logits_of_ours
 from tests.qwen.tiny_checkpoint import Sizes
 
 NARROW = dataclasses.replace(tiny_checkpoint.TINY, text_vocab=64)
@@ -30,16 +30,16 @@ def check(sizes: Sizes) -> None:
     assert error(logits_of_ours(talker, prompt, codes), expected) < 1.3 * theirs
 
 
-def test_with_few_numbers_in_a_layer() -> None:
+def test_logits_of_narrow_layers() -> None:
     check(NARROW)
 
 
 @pytest.mark.slow
-def test_at_the_published_sizes() -> None:
+def test_logits_of_published_sizes() -> None:
     check(PUBLISHED)
 
 
-def test_where_the_predictor_is_narrower_than_the_talker() -> None:
+def test_logits_of_narrower_predictor() -> None:
     """As in the 1.7B model, whose talker has twice the predictor's width."""
     talker = build_talker(NARROW, dtype=torch.float32, predictor_hidden=16)
     prompt, codes = given(talker)

@@ -35,9 +35,7 @@ class Rounding:
 
 
 @pytest.mark.parametrize(("noise", "chosen"), [(1e-3, "tf32"), (1e-2, "ieee"), (0.0, "tf32")])
-def test_tf32_is_chosen_where_it_is_not_heard(
-    model: Model, monkeypatch: pytest.MonkeyPatch, noise: float, chosen: str
-) -> None:
+def test_tf32_chosen_by_snr(model: Model, monkeypatch: pytest.MonkeyPatch, noise: float, chosen: str) -> None:
     monkeypatch.setattr(Tensor, "to", lambda tensor, device: tensor)
     zeros = torch.zeros
     monkeypatch.setattr(torch, "zeros", lambda *shape, dtype, device: zeros(*shape, dtype=dtype))
@@ -46,19 +44,17 @@ def test_tf32_is_chosen_where_it_is_not_heard(
     assert choose_precision(codec) == chosen
 
 
-def test_on_a_cpu_there_is_nothing_to_choose(model: Model) -> None:
+def test_cpu_precision_is_ieee(model: Model) -> None:
     assert choose_precision(model.codec) == "ieee"
 
 
-def test_the_precision_is_put_back() -> None:
+def test_precision_is_restored() -> None:
     with float32_as("tf32"):
         assert torch.backends.cuda.matmul.fp32_precision == "tf32"
     assert torch.backends.cuda.matmul.fp32_precision == "ieee"
 
 
-def test_a_voice_is_read_in_full_precision_whatever_another_thread_does(
-    model: Model, make_prompt: MakePrompt, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_prompt_in_full_precision(model: Model, make_prompt: MakePrompt, monkeypatch: pytest.MonkeyPatch) -> None:
     encode, reads, precisions = model.speech_tokenizer.encode, Event(), list[str]()
 
     def watched(*args: Any, **kwargs: Any) -> Any:

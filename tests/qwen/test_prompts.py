@@ -24,7 +24,7 @@ from tests.support.engines import speak
 Maker = Callable[..., QwenPrompt]
 
 
-def test_a_transcript_brings_the_codes_of_the_reference(in_context: QwenPrompt, model: Model) -> None:
+def test_transcript_adds_codes(in_context: QwenPrompt, model: Model) -> None:
     assert in_context.mode == "in_context"
     assert in_context.transcript == SAID
     assert in_context.codes is not None
@@ -36,7 +36,7 @@ def test_a_transcript_brings_the_codes_of_the_reference(in_context: QwenPrompt, 
     assert in_context.warnings == ()
 
 
-def test_silence_follows_the_reference(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_silence_after_reference(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     heard: list[Any] = []
     encode = model.speech_tokenizer.encode
 
@@ -53,12 +53,12 @@ def test_silence_follows_the_reference(model: Model, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("transcription", ["", "  \n ", "<|im_end|>", "…?!"])
-def test_without_words_the_speaker_alone_is_used(make_prompt: Maker, transcription: str) -> None:
+def test_no_words_uses_speaker_only(make_prompt: Maker, transcription: str) -> None:
     prompt = make_prompt(180, transcription)
     assert (prompt.mode, prompt.codes, prompt.transcript, prompt.warnings) == ("x_vector", None, "", ())
 
 
-def test_another_voice_is_another_prompt(make_prompt: Maker) -> None:
+def test_prompts_differ_by_voice(make_prompt: Maker) -> None:
     low, high = make_prompt(120, SAID), make_prompt(360, SAID)
     assert low.codes is not None
     assert high.codes is not None
@@ -66,20 +66,20 @@ def test_another_voice_is_another_prompt(make_prompt: Maker) -> None:
     assert not torch.equal(low.codes, high.codes)
 
 
-def test_a_hopeless_transcript_is_left_out_with_a_warning(make_prompt: Maker) -> None:
+def test_wrong_transcript_ignored_with_warning(make_prompt: Maker) -> None:
     for transcription in ("A" * 400, "Eh"):
         prompt = make_prompt(180, transcription, seconds=4.0)
         assert prompt.mode == "x_vector"
         assert "left out" in prompt.warnings[0]
 
 
-def test_a_doubtful_transcript_is_used_with_a_warning(make_prompt: Maker) -> None:
+def test_doubtful_transcript_warns(make_prompt: Maker) -> None:
     prompt = make_prompt(180, "Hello, well, hello there. " * 4)
     assert prompt.mode == "in_context"
     assert "far too long" in prompt.warnings[0]
 
 
-def test_pauses_do_not_count_as_speech() -> None:
+def test_pauses_are_not_speech() -> None:
     speech = hum(180, 2.0).samples
     paused = np.concatenate([speech, np.zeros(5 * 24_000, np.float32)])
     assert prompts.spoken_seconds(speech) == pytest.approx(2.0, abs=0.1)
@@ -87,7 +87,7 @@ def test_pauses_do_not_count_as_speech() -> None:
 
 
 @pytest.mark.parametrize("rate", [8_000, 16_000, 44_100, 48_000])
-def test_a_reference_of_any_rate_sounds_the_same_to_the_model(model: Model, rate: int) -> None:
+def test_sample_rate_does_not_matter(model: Model, rate: int) -> None:
     mine = prompts.at_model_rate(hum(180, 1.0, rate))
     original = hum(180, 1.0).samples
     assert len(mine) == len(original)
@@ -98,14 +98,14 @@ def test_a_reference_of_any_rate_sounds_the_same_to_the_model(model: Model, rate
     "samples",
     [np.full(24_000, np.nan, np.float32), np.full(24_000, np.inf, np.float32), np.zeros(1_000, np.float32)],
 )
-def test_what_is_no_reference_is_refused(engine: QwenEngine, samples: Any) -> None:
+def test_unusable_reference_rejected(engine: QwenEngine, samples: Any) -> None:
     with pytest.raises(InvalidAudio):
         engine.make_prompt(Reference(Recording(samples, 24_000), ""))
 
 
 @pytest.mark.parametrize("mode", ["in_context", "x_vector"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-def test_json_loses_nothing(model: Model, request: pytest.FixtureRequest, mode: str, dtype: torch.dtype) -> None:
+def test_json_round_trip(model: Model, request: pytest.FixtureRequest, mode: str, dtype: torch.dtype) -> None:
     made: QwenPrompt = dataclasses.replace(
         request.getfixturevalue(mode),
         warnings=("Ä warning.",),
@@ -126,9 +126,7 @@ def test_json_loses_nothing(model: Model, request: pytest.FixtureRequest, mode: 
 
 
 @pytest.mark.parametrize("mode", ["in_context", "x_vector"])
-def test_a_restored_prompt_gives_the_same_audio_to_the_bit(
-    engine: QwenEngine, request: pytest.FixtureRequest, mode: str
-) -> None:
+def test_restored_prompt_gives_same_audio(engine: QwenEngine, request: pytest.FixtureRequest, mode: str) -> None:
     made: QwenPrompt = request.getfixturevalue(mode)
     restored = engine.restore_prompt(made.to_json())
     first = speak(engine, Utterance("a", "The same voice.", made, greedy()))["a"].samples
@@ -137,7 +135,7 @@ def test_a_restored_prompt_gives_the_same_audio_to_the_bit(
     assert np.array_equal(first, second)
 
 
-def test_a_document_says_where_it_comes_from(in_context: QwenPrompt, model: Model) -> None:
+def test_json_names_origin(in_context: QwenPrompt, model: Model) -> None:
     document = json.loads(in_context.to_json())
     assert document["format"] == 1
     assert document["model"] == model.identity.model
@@ -176,9 +174,7 @@ DAMAGES: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("change", DAMAGES.values(), ids=DAMAGES)
-def test_a_changed_document_is_rejected_with_a_reason(
-    model: Model, in_context: QwenPrompt, change: dict[str, Any]
-) -> None:
+def test_changed_document_rejected(model: Model, in_context: QwenPrompt, change: dict[str, Any]) -> None:
     document = json.loads(in_context.to_json()) | change
     with pytest.raises(PromptRejected, match=r"^The voice prompt (is damaged|was made by|has format)"):
         prompts.restore(model, json.dumps(document).encode())
@@ -199,15 +195,13 @@ def test_a_changed_document_is_rejected_with_a_reason(
         b" " * (prompts.LARGEST_DOCUMENT + 1),
     ],
 )
-def test_what_is_no_document_is_rejected(model: Model, document: bytes) -> None:
+def test_invalid_document_rejected(model: Model, document: bytes) -> None:
     with pytest.raises(PromptRejected):
         prompts.restore(model, document)
 
 
 @given(st.data())
-def test_a_document_with_a_hole_is_rejected_or_whole(
-    model: Model, in_context: QwenPrompt, data: st.DataObject
-) -> None:
+def test_missing_field_rejected_or_ignored(model: Model, in_context: QwenPrompt, data: st.DataObject) -> None:
     document = in_context.to_json()
     place = data.draw(st.integers(0, len(document) - 1))
     damaged = document[:place] + data.draw(st.binary(max_size=3)) + document[place + 1 :]

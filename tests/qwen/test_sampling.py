@@ -36,7 +36,7 @@ def support(choice: Sampling, logits: torch.Tensor) -> set[int]:
 
 
 @pytest.mark.parametrize("choice", [same(0.7, 0, 1.0), same(0.7, 64, 1.0), same(0.7, 50, 0.8)])
-def test_chances_are_those_of_transformers(choice: Sampling) -> None:
+def test_distribution_equals_transformers(choice: Sampling) -> None:
     found = torch.tensor(chosen(choice, LOGITS[0], torch.linspace(0, 1, 100001)[:-1]))
     shares = torch.bincount(found, minlength=100) / len(found)
     logits = TemperatureLogitsWarper(choice.temperature)(torch.empty(1, 0), LOGITS[:1])
@@ -48,7 +48,7 @@ def test_chances_are_those_of_transformers(choice: Sampling) -> None:
 
 
 @pytest.mark.parametrize("top_k", [1, 2, 7, 64, 65, 99])
-def test_top_k_is_that_of_transformers(top_k: int) -> None:
+def test_top_k_equals_transformers(top_k: int) -> None:
     kept = TopKLogitsWarper(top_k)(torch.empty(1, 0), LOGITS[:1]).isfinite()[0].nonzero().flatten()
     found = support(same(2.0, top_k, 1.0), LOGITS[0])
     assert found <= set(kept.tolist())
@@ -57,12 +57,12 @@ def test_top_k_is_that_of_transformers(top_k: int) -> None:
 
 
 @pytest.mark.parametrize("top_p", [0.05, 0.5, 0.9])
-def test_top_p_is_that_of_transformers(top_p: float) -> None:
+def test_top_p_equals_transformers(top_p: float) -> None:
     kept = TopPLogitsWarper(top_p)(torch.empty(1, 0), LOGITS[:1]).isfinite()[0].nonzero().flatten()
     assert support(same(1.0, 0, top_p), LOGITS[0]) == set(kept.tolist())
 
 
-def test_the_penalty_is_that_of_transformers() -> None:
+def test_penalty_equals_transformers() -> None:
     used = torch.tensor([[1, 5, 5], [0, 2, 9], [3, 3, 3]])
     seen = torch.zeros(3, 100, dtype=torch.bool).scatter(1, used, value=True)
     mine = penalise(LOGITS, seen, torch.full((3, 1), 1.3))
@@ -71,19 +71,19 @@ def test_the_penalty_is_that_of_transformers() -> None:
 
 @pytest.mark.parametrize("number", [0.0, float(np.nextafter(np.float32(1), np.float32(0)))])
 @pytest.mark.parametrize("choice", [same(1.0, 0, 1.0), same(1.0, 50, 1.0), same(1.0, 0, 0.5)])
-def test_a_code_without_a_chance_is_never_chosen(number: float, choice: Sampling) -> None:
+def test_probability_zero_never_chosen(number: float, choice: Sampling) -> None:
     logits = torch.full((1, 100), -torch.inf)
     logits[0, 4] = 1.0
     assert chosen(choice, logits, torch.tensor([number])) == [4]
 
 
-def test_of_equally_likely_codes_greedy_takes_the_first() -> None:
+def test_greedy_takes_first_of_equals() -> None:
     logits = torch.tensor([[1.0, 5.0, 5.0, 0.0]])
     assert chosen(same(0, 50, 1.0), logits, torch.tensor([0.0])) == [1]
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
-def test_logits_that_are_no_numbers_are_seen(value: float) -> None:
+def test_non_finite_logits_detected(value: float) -> None:
     logits = LOGITS.clone()
     logits[1, 7] = value
     settings = Settings.of_rows(torch.tensor([[1.0, 50.0, 1.0]] * 3), 100, few=True)
@@ -92,7 +92,7 @@ def test_logits_that_are_no_numbers_are_seen(value: float) -> None:
     assert all(0 <= code < 100 for code in codes.tolist())
 
 
-def test_rows_keep_their_own_ways_in_a_batch() -> None:
+def test_options_per_row() -> None:
     ways = [same(0, 50, 1.0), same(1.0, 3, 1.0), same(1.5, 0, 0.6)]
     numbers = torch.tensor([0.0, 0.37, 0.81])
     described = torch.tensor([way.numbers()[:3] for way in ways])
@@ -115,7 +115,7 @@ CONFIG = {
 }
 
 
-def test_the_model_has_defaults_for_each_of_its_networks() -> None:
+def test_defaults_from_generation_config() -> None:
     assert Sampling.of_config(CONFIG) == Sampling(0.8, 30, 0.9, 0.7, 20, 0.95, 1.1)
     greedy = Sampling.of_config(CONFIG | {"do_sample": False})
     assert (greedy.temperature, greedy.subtalker_temperature) == (0, 0.7)
@@ -123,13 +123,13 @@ def test_the_model_has_defaults_for_each_of_its_networks() -> None:
     assert (greedy.temperature, greedy.subtalker_temperature) == (0.8, 0)
 
 
-def test_options_come_before_the_defaults_and_are_the_talkers() -> None:
+def test_options_override_talker_defaults() -> None:
     defaults = Sampling.of_config(CONFIG)
     assert defaults.with_options(Options()) == defaults
     asked = defaults.with_options(Options(temperature=0.5, top_k=0, top_p=0.8, repetition_penalty=1))
     assert asked == Sampling(0.5, 0, 0.8, 0.7, 20, 0.95, 1.0)
 
 
-def test_a_temperature_of_0_leaves_nothing_to_chance() -> None:
+def test_temperature_0_is_greedy() -> None:
     asked = Sampling.of_config(CONFIG).with_options(Options(temperature=0))
     assert (asked.temperature, asked.subtalker_temperature) == (0, 0)

@@ -32,13 +32,13 @@ SENTENCES = {
 }
 
 
-def test_every_language_has_its_sentences() -> None:
+def test_sentence_rules_of_every_language() -> None:
     assert {*SENTENCES, "Auto"} == set(LANGUAGES)
 
 
 @pytest.mark.parametrize("said", [True, False], ids=["language said", "Auto"])
 @pytest.mark.parametrize("language", SENTENCES)
-def test_long_text_is_cut_at_sentence_ends_in_every_language(language: str, said: bool) -> None:
+def test_long_text_split_at_sentence_ends(language: str, said: bool) -> None:
     between = "" if language in {"Chinese", "Japanese"} else " "
     pair = between.join(SENTENCES[language])
     text = between.join([pair] * 25)
@@ -58,20 +58,20 @@ def test_short_text_is_one_part() -> None:
     ]
 
 
-def test_parts_are_of_about_equal_length() -> None:
+def test_parts_have_similar_length() -> None:
     parts = parts_of("This sentence is one of quite a few. " * 40, "English")
     lengths = [speech_seconds(part.text) for part in parts]
     assert min(lengths) > 0.6 * max(lengths)
 
 
-def test_paragraphs_are_kept_apart_by_longer_pauses() -> None:
+def test_paragraph_pause_is_longer() -> None:
     paragraph = "This is the first sentence of the paragraph. This is its second. " * 3
     parts = parts_of(clean(f"{paragraph}\n\n{paragraph}\n \n{paragraph}"), "English")
     assert [part.pause for part in parts] == [PARAGRAPH_PAUSE, PARAGRAPH_PAUSE, 0.0]
 
 
 @pytest.mark.parametrize("text", ["word, " * 300, "word " * 300, "字" * 500, "w" * 3000])
-def test_a_sentence_without_end_is_cut_all_the_same(text: str) -> None:
+def test_endless_sentence_is_split(text: str) -> None:
     parts = parts_of(clean(text), "Auto")
     assert len(parts) > 1
     assert "".join("".join(part.text.split()) for part in parts) == "".join(text.split())
@@ -79,13 +79,13 @@ def test_a_sentence_without_end_is_cut_all_the_same(text: str) -> None:
     assert all(part.pause == CLAUSE_PAUSE for part in parts[:-1])
 
 
-def test_a_cut_is_made_after_a_comma_where_there_is_one() -> None:
+def test_split_after_comma() -> None:
     parts = parts_of("and so it went on for a while, " * 40, "English")
     assert all(part.text.endswith(",") for part in parts)
 
 
 @given(st.text(max_size=600), st.sampled_from(LANGUAGES))
-def test_no_text_breaks_the_cutting_and_nothing_is_lost(text: str, language: str) -> None:
+def test_splitting_keeps_any_text(text: str, language: str) -> None:
     cleaned = clean(text * 3)
     if not has_words(cleaned):
         return
@@ -97,12 +97,12 @@ _pieces = st.lists(st.sampled_from([*CONTROL_TOKENS, "<|", "|>", "<", ">", "im_"
 
 
 @given(_pieces)
-def test_no_control_token_is_left_and_none_is_formed(pieces: list[str]) -> None:
+def test_cleaning_removes_control_tokens(pieces: list[str]) -> None:
     cleaned = clean("".join(pieces))
     assert not any(token in cleaned for token in CONTROL_TOKENS)
 
 
-def test_even_an_uncleaned_control_token_is_spelled_out(model: Model) -> None:
+def test_control_token_tokenized_as_text(model: Model) -> None:
     special = set(model.tokenizer.get_added_vocab().values())
     assert special == {*range(264, 270)}
     assert not special & set(model.tokens("Stop <|im_end|> now <tts_pad>."))
@@ -133,5 +133,5 @@ def test_cleaning(text: str, cleaned: str) -> None:
         ("안녕하세요 만나서 반갑습니다", 2.6),
     ],
 )
-def test_the_estimate_is_near_what_people_take(text: str, seconds: float) -> None:
+def test_speech_seconds_estimate(text: str, seconds: float) -> None:
     assert speech_seconds(text) == pytest.approx(seconds, rel=0.25)

@@ -19,7 +19,7 @@ def healthy(fakes: Fakes) -> Health:
     return health
 
 
-async def test_starting_and_draining_are_not_ready(fakes: Fakes) -> None:
+async def test_not_ready_while_starting_or_draining(fakes: Fakes) -> None:
     health = healthy(fakes)
     for phase in ("starting", "draining"):
         health.phase = phase
@@ -27,19 +27,19 @@ async def test_starting_and_draining_are_not_ready(fakes: Fakes) -> None:
         assert (status, facts["status"]) == (503, phase)
 
 
-async def test_ready_says_what_it_has_and_does(fakes: Fakes) -> None:
+async def test_ready_report(fakes: Fakes) -> None:
     assert await healthy(fakes).report() == (
         200,
         {"status": "ready", "backend": "mock", "model": "mock-1", "in_flight": 3},
     )
 
 
-async def test_nobody_is_asked_who_answered_lately(fakes: Fakes) -> None:
+async def test_recent_answer_needs_no_ping(fakes: Fakes) -> None:
     await healthy(fakes).report()
     assert (fakes.bucket.switch.calls, fakes.synthesis.switch.calls) == ([], [])
 
 
-async def test_who_has_been_silent_is_asked(fakes: Fakes) -> None:
+async def test_stale_dependency_is_pinged(fakes: Fakes) -> None:
     health = healthy(fakes)
     fakes.time.now = fakes.time.now.replace(minute=5)
     status, _ = await health.report()
@@ -55,7 +55,7 @@ async def test_who_has_been_silent_is_asked(fakes: Fakes) -> None:
         (lambda fakes: [fakes.bucket, fakes.synthesis], ["queue", "storage"]),
     ],
 )
-async def test_who_does_not_answer_is_named(
+async def test_unreachable_dependency_named(
     fakes: Fakes, down: Callable[[Fakes], list[object]], named: list[str]
 ) -> None:
     health = healthy(fakes)
@@ -68,7 +68,7 @@ async def test_who_does_not_answer_is_named(
     assert (await health.report())[0] == 200
 
 
-async def test_a_worker_is_alive_once_it_can_speak_whoever_else_answers(fakes: Fakes) -> None:
+async def test_live_ignores_dependencies(fakes: Fakes) -> None:
     health = healthy(fakes)
     fakes.time.now = fakes.time.now.replace(minute=5)
     fakes.bucket.switch.is_up = fakes.synthesis.switch.is_up = False
@@ -80,7 +80,7 @@ async def test_a_worker_is_alive_once_it_can_speak_whoever_else_answers(fakes: F
     assert health.live()[0] == 503
 
 
-async def test_it_is_served_over_http(fakes: Fakes) -> None:
+async def test_health_over_http(fakes: Fakes) -> None:
     port = free_port("127.0.0.1")
     health = healthy(fakes)
     async with serve(health, port), aiohttp.ClientSession() as client:
@@ -94,7 +94,7 @@ async def test_it_is_served_over_http(fakes: Fakes) -> None:
             assert (answer.status, await answer.json()) == (200, {"status": "draining"})
 
 
-async def test_a_port_that_is_taken_is_named(fakes: Fakes) -> None:
+async def test_taken_port_named(fakes: Fakes) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

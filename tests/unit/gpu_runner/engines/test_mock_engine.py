@@ -44,51 +44,51 @@ def utterance(job_id: str, text: str = TEXT, prompt: VoicePrompt = GOOD) -> Utte
 
 @pytest.mark.parametrize("sample_rate", [8_000, 11_025, 24_000, 44_100, 192_000])
 @pytest.mark.parametrize("pitch", [75.0, 110.0, 165.0, 220.0, 330.0, 500.0])
-def test_it_speaks_at_the_pitch_of_its_reference(pitch: float, sample_rate: int) -> None:
+def test_pitch_of_reference(pitch: float, sample_rate: int) -> None:
     prompt = prompt_of(voice(pitch, sample_rate=sample_rate))
     spoken = Recording(hum(TEXT, prompt), SAMPLE_RATE)
     assert prompt.f0 == pytest.approx(pitch, rel=0.02)
     assert median_pitch(spoken) == pytest.approx(pitch, rel=0.05)
 
 
-def test_noise_around_a_voice_does_not_change_its_pitch() -> None:
+def test_pitch_ignores_noise() -> None:
     clean = voice(130)
     noise = np.random.default_rng(7).normal(0, 0.03, len(clean.samples)).astype(np.float32)
     assert prompt_of(Recording(clean.samples + noise, clean.sample_rate)).f0 == pytest.approx(130, rel=0.03)
 
 
-def test_a_constant_offset_does_not_change_the_pitch() -> None:
+def test_pitch_ignores_offset() -> None:
     clean = voice(130)
     assert prompt_of(Recording(clean.samples + 0.4, clean.sample_rate)).f0 == pytest.approx(130, rel=0.03)
 
 
 @pytest.mark.parametrize("pitch", [20.0, 2000.0])
-def test_what_no_voice_can_do_stays_within_what_one_can(pitch: float) -> None:
+def test_pitch_stays_in_range(pitch: float) -> None:
     moments = np.arange(16_000) / 16_000
     tone = Recording(np.sin(2 * np.pi * pitch * moments).astype(np.float32), 16_000)
     assert LOWEST <= prompt_of(tone).f0 <= HIGHEST
 
 
-def test_noise_alone_has_no_pitch_and_yet_gives_a_prompt() -> None:
+def test_noise_gives_prompt() -> None:
     noise = np.random.default_rng(3).normal(0, 0.2, 24_000).astype(np.float32)
     assert median_pitch(Recording(noise, 24_000)) is None
     assert LOWEST <= prompt_of(Recording(noise, 24_000)).f0 <= HIGHEST
 
 
-def test_a_recording_of_a_moment_has_no_pitch() -> None:
+def test_short_recording_has_no_pitch() -> None:
     assert median_pitch(Recording(np.ones(10, np.float32), 24_000)) is None
 
 
-def test_a_louder_voice_speaks_louder() -> None:
+def test_level_of_reference() -> None:
     quiet, loud = (prompt_of(voice(150, loudness=loudness)) for loudness in (0.02, 0.4))
     assert np.abs(hum(TEXT, loud)).max() > 1.5 * np.abs(hum(TEXT, quiet)).max()
 
 
-def test_the_same_text_in_the_same_voice_is_the_same() -> None:
+def test_same_text_gives_same_audio() -> None:
     np.testing.assert_array_equal(hum(TEXT, GOOD), hum(TEXT, GOOD))
 
 
-def test_another_text_of_that_length_sounds_different() -> None:
+def test_texts_of_same_length_differ() -> None:
     assert not np.array_equal(hum("abcdef ghij", GOOD), hum("klmnop qrst", GOOD))
 
 
@@ -103,12 +103,12 @@ def test_another_text_of_that_length_sounds_different() -> None:
         ("语" * 4096, LONGEST_SECONDS),
     ],
 )
-def test_length_follows_the_text_within_bounds(text: str, seconds: float) -> None:
+def test_length_by_text(text: str, seconds: float) -> None:
     assert len(hum(text, GOOD)) / SAMPLE_RATE == pytest.approx(seconds, abs=0.01)
 
 
 @pytest.mark.parametrize("text", ["a", TEXT, "...", "\uff0c\u3002", "😀", "\u200b", "é" * 3000, "a\x00b"])
-def test_whatever_is_said_is_sound_without_clicks(text: str) -> None:
+def test_any_text_without_clicks(text: str) -> None:
     samples = hum(text, MockPrompt(f0=200.0, level=1.0))
     assert samples.dtype == np.float32
     assert np.isfinite(samples).all()
@@ -118,7 +118,7 @@ def test_whatever_is_said_is_sound_without_clicks(text: str) -> None:
     assert np.abs(np.diff(samples)).max() < 0.3
 
 
-def test_a_prompt_is_the_same_after_a_way_through_json() -> None:
+def test_mock_prompt_json_round_trip() -> None:
     prompt = prompt_of(voice(123.4))
     restored = MockEngine().restore_prompt(prompt.to_json())
     assert restored == prompt
@@ -158,12 +158,12 @@ def document(**changes: Any) -> bytes:
         b'{"format":1,"model":"mock-1","level":0.1,"f0":1' + b"0" * 3000 + b"}",
     ],
 )
-def test_a_prompt_that_is_damaged_or_foreign_is_rejected(hostile: bytes) -> None:
+def test_damaged_mock_prompt_rejected(hostile: bytes) -> None:
     with pytest.raises(PromptRejected):
         MockEngine().restore_prompt(hostile)
 
 
-def test_it_takes_no_more_than_its_capacity() -> None:
+def test_admit_beyond_capacity_raises() -> None:
     engine = MockEngine(capacity=1)
     engine.admit(utterance("a"))
     with pytest.raises(RuntimeError):
@@ -173,14 +173,14 @@ def test_it_takes_no_more_than_its_capacity() -> None:
     assert Listener().listen(engine.step()) == ["b"]
 
 
-def test_a_blank_text_is_refused_and_takes_no_room() -> None:
+def test_blank_text_rejected() -> None:
     engine = MockEngine(capacity=1)
     with pytest.raises(InvalidInput):
         engine.admit(utterance("a", text=" \n"))
     engine.admit(utterance("b"))
 
 
-def test_another_engines_prompt_is_a_mistake_of_the_caller() -> None:
+def test_foreign_prompt_raises() -> None:
     class Foreign:
         def to_json(self) -> bytes:
             return b"{}"
@@ -189,7 +189,7 @@ def test_another_engines_prompt_is_a_mistake_of_the_caller() -> None:
         MockEngine().admit(utterance("a", prompt=Foreign()))
 
 
-def test_all_that_is_admitted_takes_its_time_together() -> None:
+def test_admitted_share_delay() -> None:
     watch = Watch()
     engine = MockEngine(capacity=3, delay_seconds=2, monotonic=watch, sleep=watch.sleep)
     engine.admit(utterance("a"))
@@ -211,11 +211,11 @@ def test_all_that_is_admitted_takes_its_time_together() -> None:
     assert ended["c"][1] == pytest.approx(2.0, abs=0.02)
 
 
-def test_a_step_with_nothing_admitted_does_nothing() -> None:
+def test_empty_step() -> None:
     assert MockEngine(delay_seconds=5).step() == []
 
 
-def test_what_comes_back_is_the_text_in_the_voice() -> None:
+def test_pieces_are_text_in_voice() -> None:
     engine = MockEngine()
     high = MockPrompt(f0=240.0, level=0.1)
     heard = speak(engine, utterance("a", prompt=GOOD), utterance("b", text="Something else.", prompt=high))
@@ -224,7 +224,7 @@ def test_what_comes_back_is_the_text_in_the_voice() -> None:
 
 
 @pytest.mark.parametrize(("speed", "text"), [(1.0, TEXT), (4.0, TEXT), (10.0, "a")])
-def test_audio_comes_as_fast_as_it_is_set_to_and_is_whole(speed: float, text: str) -> None:
+def test_speed_setting(speed: float, text: str) -> None:
     watch = Watch()
     engine = MockEngine(delay_seconds=1, speed=speed, monotonic=watch, sleep=watch.sleep)
     engine.admit(utterance("a", text))
@@ -238,7 +238,7 @@ def test_audio_comes_as_fast_as_it_is_set_to_and_is_whole(speed: float, text: st
     assert watch.now - 1 == pytest.approx(len(expected) / SAMPLE_RATE / speed, abs=0.02)
 
 
-def test_what_is_cancelled_makes_no_more_pieces() -> None:
+def test_cancelled_has_no_pieces() -> None:
     watch = Watch()
     engine = MockEngine(speed=1, monotonic=watch, sleep=watch.sleep)
     engine.admit(utterance("a"))

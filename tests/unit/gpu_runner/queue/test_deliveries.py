@@ -28,7 +28,7 @@ async def received(queue: FakeQueue) -> Message:
     return message
 
 
-async def test_the_newest_receipt_is_the_one_that_deletes() -> None:
+async def test_newest_receipt_deletes() -> None:
     time = FakeTime()
     queue = FakeQueue(time, visibility_seconds=60)
     deliveries = deliveries_of(queue, time)
@@ -42,7 +42,7 @@ async def test_the_newest_receipt_is_the_one_that_deletes() -> None:
     assert queue.bodies == []
 
 
-async def test_both_messages_of_one_job_are_deleted() -> None:
+async def test_both_messages_deleted() -> None:
     time = FakeTime()
     queue = FakeQueue(time)
     deliveries = deliveries_of(queue, time)
@@ -56,7 +56,7 @@ async def test_both_messages_of_one_job_are_deleted() -> None:
     assert queue.bodies == []
 
 
-async def test_a_message_that_comes_again_before_its_deletion_goes_with_it() -> None:
+async def test_redelivery_before_deletion() -> None:
     time = FakeTime()
     queue = FakeQueue(time)
     deliveries = deliveries_of(queue, time)
@@ -70,7 +70,7 @@ async def test_a_message_that_comes_again_before_its_deletion_goes_with_it() -> 
     assert queue.bodies == []
 
 
-async def test_deleting_waits_a_second_for_company_and_no_longer() -> None:
+async def test_deletion_waits_one_second() -> None:
     time = FakeTime()
     queue = FakeQueue(time)
     deliveries = deliveries_of(queue, time)
@@ -87,7 +87,7 @@ async def test_deleting_waits_a_second_for_company_and_no_longer() -> None:
         assert queue.switch.count("delete") == 1
 
 
-async def test_what_ended_stays_hidden_until_it_can_be_deleted() -> None:
+async def test_completed_stays_hidden() -> None:
     time = FakeTime()
     queue = FakeQueue(time, visibility_seconds=60)
     deliveries = deliveries_of(queue, time)
@@ -104,7 +104,7 @@ async def test_what_ended_stays_hidden_until_it_can_be_deleted() -> None:
         assert queue.bodies == []
 
 
-async def test_an_extension_that_failed_for_one_message_is_retried_before_its_timeout() -> None:
+async def test_partial_extension_retried() -> None:
     time = FakeTime()
     queue = FakeQueue(time, visibility_seconds=50)
     deliveries = deliveries_of(queue, time)
@@ -119,7 +119,7 @@ async def test_an_extension_that_failed_for_one_message_is_retried_before_its_ti
         assert queue.visible == []
 
 
-async def test_a_deletion_that_failed_for_one_message_is_retried() -> None:
+async def test_partial_deletion_retried() -> None:
     time = FakeTime()
     queue = FakeQueue(time, visibility_seconds=60)
     deliveries = deliveries_of(queue, time)
@@ -138,7 +138,7 @@ async def test_a_deletion_that_failed_for_one_message_is_retried() -> None:
         assert deliveries.are_settled
 
 
-async def test_a_return_that_failed_for_one_message_is_retried() -> None:
+async def test_partial_return_retried() -> None:
     time = FakeTime()
     queue = FakeQueue(time, visibility_seconds=60)
     deliveries = deliveries_of(queue, time)
@@ -156,7 +156,7 @@ async def test_a_return_that_failed_for_one_message_is_retried() -> None:
         assert queue.visible == ["a", "b"]
 
 
-async def test_handing_back_is_at_once_and_for_so_long() -> None:
+async def test_return_is_immediate_with_delay() -> None:
     time = FakeTime()
     queue = FakeQueue(time, visibility_seconds=60)
     deliveries = deliveries_of(queue, time)
@@ -174,7 +174,7 @@ async def test_handing_back_is_at_once_and_for_so_long() -> None:
         assert queue.visible == ["a"]
 
 
-async def test_the_flush_deletes_what_ended_and_hands_back_the_rest() -> None:
+async def test_flush_deletes_and_returns() -> None:
     time = FakeTime()
     queue = FakeQueue(time)
     deliveries = deliveries_of(queue, time)
@@ -188,7 +188,7 @@ async def test_the_flush_deletes_what_ended_and_hands_back_the_rest() -> None:
     assert (queue.bodies, queue.visible) == (["b"], ["b"])
 
 
-async def test_a_flush_into_an_outage_is_survived() -> None:
+async def test_flush_during_outage() -> None:
     time = FakeTime()
     queue = FakeQueue(time)
     deliveries = deliveries_of(queue, time)
@@ -213,7 +213,7 @@ class SlowQueue(FakeQueue):
         return await super().hide(taken, seconds)
 
 
-async def test_what_is_handed_back_while_others_are_on_their_way_goes_too() -> None:
+async def test_return_during_settlement() -> None:
     time = FakeTime()
     queue = SlowQueue(time)
     deliveries = deliveries_of(queue, time)

@@ -51,7 +51,7 @@ async def _passes(fakes: Fakes, seconds: float) -> None:
 # what the agent is asked
 
 
-async def test_it_is_asked_for_in_the_form_the_agent_takes(agent: FakeAgent, protection: EcsProtection) -> None:
+async def test_agent_request_format(agent: FakeAgent, protection: EcsProtection) -> None:
     assert await protection.acquire()
     assert protection.is_held
     await protection.release()
@@ -59,14 +59,14 @@ async def test_it_is_asked_for_in_the_form_the_agent_takes(agent: FakeAgent, pro
     assert agent.requests == [{"ProtectionEnabled": True, "ExpiresInMinutes": 10}, {"ProtectionEnabled": False}]
 
 
-async def test_what_is_held_is_not_asked_for_again(agent: FakeAgent, protection: EcsProtection) -> None:
+async def test_held_protection_not_requested(agent: FakeAgent, protection: EcsProtection) -> None:
     await protection.release()
     await protection.acquire()
     await protection.acquire()
     assert agent.protection_requests == [True]
 
 
-async def test_without_an_agent_there_is_nothing_to_hold() -> None:
+async def test_no_agent() -> None:
     time = FakeTime()
     async with protection_for(Settings(), time, sleep=time.sleep) as protection:
         assert await protection.acquire()
@@ -82,9 +82,7 @@ async def test_without_an_agent_there_is_nothing_to_hold() -> None:
         {"message": "something else"},
     ],
 )
-async def test_an_agent_that_can_not_help_keeps_nobody_from_working(
-    agent: FakeAgent, answer: dict[str, object]
-) -> None:
+async def test_agent_error_is_ignored(agent: FakeAgent, answer: dict[str, object]) -> None:
     time = FakeTime()
     agent.answer = answer
     async with protection_for(Settings(ecs_agent_uri=agent.url), time, sleep=time.sleep) as protection:
@@ -102,7 +100,7 @@ async def test_an_agent_that_can_not_help_keeps_nobody_from_working(
     ]
 
 
-async def test_an_agent_that_is_away_keeps_nobody_from_working() -> None:
+async def test_agent_outage_is_ignored() -> None:
     time = FakeTime()
     async with protection_for(
         Settings(ecs_agent_uri="http://127.0.0.1:9/api"), time, sleep=time.sleep
@@ -112,9 +110,7 @@ async def test_an_agent_that_is_away_keeps_nobody_from_working() -> None:
 
 
 @pytest.mark.parametrize("reason", ["DEPLOYMENT_BLOCKED", "TASK_NOT_VALID"])
-async def test_a_task_that_ecs_wants_to_stop_is_to_receive_nothing(
-    agent: FakeAgent, protection: EcsProtection, reason: str
-) -> None:
+async def test_refused_task_receives_nothing(agent: FakeAgent, protection: EcsProtection, reason: str) -> None:
     await protection.acquire()
     await protection.release()
     agent.answer = refusal(reason)
@@ -126,13 +122,13 @@ async def test_a_task_that_ecs_wants_to_stop_is_to_receive_nothing(
 # the worker
 
 
-async def test_it_is_taken_before_anything_is_received(fakes: Fakes, agent: FakeAgent) -> None:
+async def test_protection_before_receive(fakes: Fakes, agent: FakeAgent) -> None:
     async with fake_time_worker(fakes, ScriptedEngine()):
         await until(lambda: fakes.synthesis.switch.count("receive"))
         assert agent.is_protected
 
 
-async def test_an_idle_worker_can_be_stopped_between_its_polls(fakes: Fakes, agent: FakeAgent) -> None:
+async def test_idle_worker_releases_protection(fakes: Fakes, agent: FakeAgent) -> None:
     async with fake_time_worker(fakes, ScriptedEngine()):
         await until(lambda: fakes.synthesis.switch.count("receive") == 1)
         await fakes.time.advance(20)
@@ -145,7 +141,7 @@ async def test_an_idle_worker_can_be_stopped_between_its_polls(fakes: Fakes, age
         assert agent.protection_requests == [True, False, True]
 
 
-async def test_a_worker_at_work_stays_protected_for_as_long_as_it_takes(fakes: Fakes, agent: FakeAgent) -> None:
+async def test_busy_worker_stays_protected(fakes: Fakes, agent: FakeAgent) -> None:
     engine = ScriptedEngine()
     engine.paused = True
     request = await submit_upload_job(fakes.resources)
@@ -158,7 +154,7 @@ async def test_a_worker_at_work_stays_protected_for_as_long_as_it_takes(fakes: F
         await worker.until_ended(request.job_id)
 
 
-async def test_a_worker_that_is_refused_receives_nothing_until_it_is_not(fakes: Fakes, agent: FakeAgent) -> None:
+async def test_refused_worker_waits(fakes: Fakes, agent: FakeAgent) -> None:
     agent.answer = refusal("DEPLOYMENT_BLOCKED")
     request = await submit_upload_job(fakes.resources)
     async with fake_time_worker(fakes, ScriptedEngine()) as worker:
@@ -169,7 +165,7 @@ async def test_a_worker_that_is_refused_receives_nothing_until_it_is_not(fakes: 
         await worker.advance_until_ended(request.job_id)
 
 
-async def test_a_busy_worker_makes_way_when_its_renewal_is_refused(fakes: Fakes, agent: FakeAgent) -> None:
+async def test_refused_renewal_drains_worker(fakes: Fakes, agent: FakeAgent) -> None:
     engine = ScriptedEngine()
     engine.paused = True
     first = await submit_upload_job(fakes.resources)
@@ -189,7 +185,7 @@ async def test_a_busy_worker_makes_way_when_its_renewal_is_refused(fakes: Fakes,
         assert await jobs.read_outcome(fakes.resources, second.job_id) is None
 
 
-async def test_nothing_is_received_after_the_signal_to_stop(fakes: Fakes, agent: FakeAgent) -> None:
+async def test_nothing_received_after_stop(fakes: Fakes, agent: FakeAgent) -> None:
     engine = ScriptedEngine()
     engine.paused = True
     request = await submit_upload_job(fakes.resources)
@@ -206,7 +202,7 @@ async def test_nothing_is_received_after_the_signal_to_stop(fakes: Fakes, agent:
     assert len(fakes.synthesis.visible) == 1
 
 
-async def test_a_worker_without_storage_does_not_hold_on_to_its_protection(fakes: Fakes, agent: FakeAgent) -> None:
+async def test_storage_outage_releases_protection(fakes: Fakes, agent: FakeAgent) -> None:
     await submit_upload_job(fakes.resources)
     fakes.bucket.switch.is_up = False
     async with fake_time_worker(fakes, ScriptedEngine()):

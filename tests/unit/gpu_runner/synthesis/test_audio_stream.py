@@ -81,7 +81,7 @@ def noise(seconds: float, *, seed: int = 0) -> Samples:
     return np.random.default_rng(seed).uniform(-1, 1, round(seconds * RATE)).astype(np.float32)
 
 
-async def test_the_moment_of_the_first_audio_is_known_though_nobody_listens(client: Client) -> None:
+async def test_first_audio_time_without_subscribers(client: Client) -> None:
     time = FakeTime()
     stream = AudioStream(client, Take("job", "mock-1", RATE, restarted=False), time)
     assert stream.first_audio_at is None
@@ -92,7 +92,7 @@ async def test_the_moment_of_the_first_audio_is_known_though_nobody_listens(clie
     assert stream.first_audio_at == first
 
 
-async def test_the_chunks_joined_are_the_stored_audio(client: Client, stream: AudioStream) -> None:
+async def test_chunks_joined_equal_stored_audio(client: Client, stream: AudioStream) -> None:
     samples = noise(2.5)
     for piece in np.array_split(samples, 7):
         stream.add(piece)
@@ -103,7 +103,7 @@ async def test_the_chunks_joined_are_the_stored_audio(client: Client, stream: Au
     assert client.chunks[-1]["audio_seconds"] == 2.5
 
 
-async def test_each_message_says_what_it_is_and_fits_a_frame(client: Client, stream: AudioStream) -> None:
+async def test_message_fits_websocket_frame(client: Client, stream: AudioStream) -> None:
     stream.add(noise(3))
     await stream.close()
     assert client.messages[0] == {
@@ -123,7 +123,7 @@ async def test_each_message_says_what_it_is_and_fits_a_frame(client: Client, str
     assert client.largest < FRAME_BYTES
 
 
-async def test_the_first_audio_is_sent_with_the_first_frame(client: Client, stream: AudioStream) -> None:
+async def test_first_chunk_with_first_frame(client: Client, stream: AudioStream) -> None:
     stream.add(noise(0.08))
     await settle()
     assert [chunk["audio_seconds"] for chunk in client.chunks] == [0.08]
@@ -131,7 +131,7 @@ async def test_the_first_audio_is_sent_with_the_first_frame(client: Client, stre
 
 @settings(derandomize=True, database=None, max_examples=50)
 @given(st.lists(st.integers(1, 20_000), min_size=1, max_size=8), st.integers(0, 2**32 - 1))
-def test_chunks_are_cut_at_the_same_samples_whatever_the_pieces(sizes: list[int], seed: int) -> None:
+def test_chunk_bounds_independent_of_pieces(sizes: list[int], seed: int) -> None:
     samples = noise(sum(sizes) / RATE, seed=seed)
     cut = cut_into_chunks(np.split(samples, np.cumsum(sizes)[:-1]))
     assert cut == cut_into_chunks([samples])
@@ -145,14 +145,14 @@ def cut_into_chunks(pieces: Sequence[Samples]) -> list[bytes]:
     ]
 
 
-def test_pcm_is_what_a_wav_holds() -> None:
+def test_pcm_equals_wav() -> None:
     borders = (np.arange(-32769, 32770) / 32768).astype(np.float32)
     above, below = (np.nextafter(borders, np.float32(to)) for to in (2, -2))
     samples = np.concatenate([borders, above, below, noise(1)])
     assert to_pcm(samples) == encode_wav(Recording(samples, RATE))[-2 * len(samples) :]
 
 
-async def test_a_client_that_does_not_read_costs_a_bounded_buffer(client: Client, stream: AudioStream) -> None:
+async def test_slow_client_buffer_is_bounded(client: Client, stream: AudioStream) -> None:
     client.reads.clear()
     for _ in range(1000):
         stream.add(noise(0.32))
@@ -161,7 +161,7 @@ async def test_a_client_that_does_not_read_costs_a_bounded_buffer(client: Client
     assert BUFFER_MESSAGES - 1 <= len(client.messages) <= BUFFER_MESSAGES + 1
 
 
-async def test_what_a_slow_client_missed_shows_as_a_gap(client: Client, stream: AudioStream) -> None:
+async def test_slow_client_sees_gap(client: Client, stream: AudioStream) -> None:
     client.reads.clear()
     for _ in range(BUFFER_MESSAGES + 10):
         stream.add(noise(0.32))
@@ -174,7 +174,7 @@ async def test_what_a_slow_client_missed_shows_as_a_gap(client: Client, stream: 
     assert received[-1] - received[-3] > 2
 
 
-async def test_a_message_that_does_not_get_through_is_a_gap_too(client: Client, stream: AudioStream) -> None:
+async def test_failed_post_is_gap(client: Client, stream: AudioStream) -> None:
     stream.add(noise(0.08))
     await settle()
     client.error = Unavailable("not now")
@@ -186,7 +186,7 @@ async def test_a_message_that_does_not_get_through_is_a_gap_too(client: Client, 
     assert [chunk["seq"] for chunk in client.chunks] == [0, 2]
 
 
-async def test_a_client_that_is_gone_is_sent_nothing_more(client: Client, stream: AudioStream) -> None:
+async def test_gone_client_gets_nothing(client: Client, stream: AudioStream) -> None:
     await settle()
     client.error = ConnectionGone("gone")
     tries = client.tries
@@ -197,7 +197,7 @@ async def test_a_client_that_is_gone_is_sent_nothing_more(client: Client, stream
     assert client.tries == tries + 1
 
 
-async def test_a_late_subscriber_gets_the_same_chunks_from_then_on(client: Client, stream: AudioStream) -> None:
+async def test_late_subscriber_gets_same_chunks(client: Client, stream: AudioStream) -> None:
     stream.add(noise(0.5))
     stream.subscribe(subscriber("late"))
     stream.add(noise(0.5))
@@ -208,7 +208,7 @@ async def test_a_late_subscriber_gets_the_same_chunks_from_then_on(client: Clien
     assert [chunk["audio"] for chunk in by_request["late"]] == [chunk["audio"] for chunk in by_request["r1"][3:]]
 
 
-async def test_who_follows_the_progress_is_sent_the_length_of_the_audio_at_most_once_a_second(
+async def test_progress_at_most_once_per_second(
     client: Client,
 ) -> None:
     time = FakeTime()
@@ -229,7 +229,7 @@ async def test_who_follows_the_progress_is_sent_the_length_of_the_audio_at_most_
     assert len(made) == 4
 
 
-async def test_nothing_is_sent_after_the_end(client: Client, stream: AudioStream) -> None:
+async def test_nothing_sent_after_close(client: Client, stream: AudioStream) -> None:
     stream.add(noise(0.5))
     await stream.close()
     count = len(client.messages)
@@ -239,9 +239,7 @@ async def test_nothing_is_sent_after_the_end(client: Client, stream: AudioStream
     assert len(client.messages) == count
 
 
-async def test_the_end_waits_for_a_client_that_does_not_read_no_longer_than_a_second(
-    client: Client, stream: AudioStream
-) -> None:
+async def test_close_waits_one_second(client: Client, stream: AudioStream) -> None:
     await settle()
     client.reads.clear()
     stream.add(noise(1))

@@ -43,7 +43,7 @@ def synthesize_all(thread: EngineThread, *utterances: Utterance) -> list["asynci
     return [asyncio.create_task(thread.synthesize(one)) for one in utterances]
 
 
-async def test_prompts_have_a_thread_and_everything_else_another(start: Start) -> None:
+async def test_prompts_have_own_thread(start: Start) -> None:
     engine = ScriptedEngine()
     thread = await start(engine)
     prompt = await thread.make_prompt(Reference(voice(100), ""))
@@ -54,7 +54,7 @@ async def test_prompts_have_a_thread_and_everything_else_another(start: Start) -
     assert engine.threads == {"engine"}
 
 
-async def test_nobody_waits_for_the_prompt_of_another(start: Start) -> None:
+async def test_synthesis_during_prompt(start: Start) -> None:
     engine = ScriptedEngine()
     engine.prompt_gate.clear()
     thread = await start(engine)
@@ -66,7 +66,7 @@ async def test_nobody_waits_for_the_prompt_of_another(start: Start) -> None:
     await making
 
 
-async def test_each_gets_its_own_answer(start: Start) -> None:
+async def test_results_per_caller(start: Start) -> None:
     engine = ScriptedEngine()
     engine.errors["bad"] = InvalidInput("bad")
     thread = await start(engine)
@@ -79,7 +79,7 @@ async def test_each_gets_its_own_answer(start: Start) -> None:
         await bad
 
 
-async def test_what_the_engine_refuses_fails_alone(start: Start) -> None:
+async def test_rejected_admission_fails_alone(start: Start) -> None:
     engine = ScriptedEngine()
     engine.admit_errors["bad"] = InvalidInput("no")
     thread = await start(engine)
@@ -89,7 +89,7 @@ async def test_what_the_engine_refuses_fails_alone(start: Start) -> None:
     assert len((await good).samples)
 
 
-async def test_more_than_fits_waits_for_room(start: Start) -> None:
+async def test_waiting_beyond_capacity(start: Start) -> None:
     engine = ScriptedEngine(capacity=2)
     thread = await start(engine)
     await asyncio.gather(*synthesize_all(thread, *(utterance(str(number)) for number in range(7))))
@@ -97,7 +97,7 @@ async def test_more_than_fits_waits_for_room(start: Start) -> None:
     assert sorted(engine.admitted) == [str(number) for number in range(7)]
 
 
-async def test_what_comes_during_a_step_joins_the_next(start: Start) -> None:
+async def test_admission_during_step(start: Start) -> None:
     engine = ScriptedEngine()
     engine.paused = True
     thread = await start(engine)
@@ -109,7 +109,7 @@ async def test_what_comes_during_a_step_joins_the_next(start: Start) -> None:
     await asyncio.gather(*tasks)
 
 
-async def test_what_nobody_waits_for_is_given_up_and_its_slot_reused(start: Start) -> None:
+async def test_cancelled_synthesis_frees_slot(start: Start) -> None:
     engine = ScriptedEngine(capacity=1)
     engine.paused = True
     thread = await start(engine)
@@ -126,7 +126,7 @@ async def test_what_nobody_waits_for_is_given_up_and_its_slot_reused(start: Star
     assert second.cancelled()
 
 
-async def test_prompts_are_made_while_others_are_spoken(start: Start) -> None:
+async def test_prompt_during_synthesis(start: Start) -> None:
     engine = ScriptedEngine(capacity=1)
     engine.paused = True
     thread = await start(engine)
@@ -139,7 +139,7 @@ async def test_prompts_are_made_while_others_are_spoken(start: Start) -> None:
     await asyncio.gather(*tasks)
 
 
-async def test_a_failing_step_loses_what_was_in_it_and_no_more(start: Start) -> None:
+async def test_failed_step_fails_its_batch(start: Start) -> None:
     engine = ScriptedEngine()
     engine.paused = True
     thread = await start(engine)
@@ -152,7 +152,7 @@ async def test_a_failing_step_loses_what_was_in_it_and_no_more(start: Start) -> 
     assert len((await thread.synthesize(utterance("c"))).samples)
 
 
-async def test_a_lost_engine_answers_everyone_now_and_later(start: Start) -> None:
+async def test_lost_engine_rejects_everything(start: Start) -> None:
     engine = ScriptedEngine(capacity=1)
     engine.paused = True
     thread = await start(engine)
@@ -165,7 +165,7 @@ async def test_a_lost_engine_answers_everyone_now_and_later(start: Start) -> Non
         await thread.synthesize(utterance("c"))
 
 
-async def test_a_device_may_be_lost_over_a_prompt_too(start: Start) -> None:
+async def test_engine_lost_in_prompt(start: Start) -> None:
     class Dying(ScriptedEngine):
         def restore_prompt(self, document: bytes) -> MockPrompt:
             raise EngineLost("gone")
@@ -191,7 +191,7 @@ class FailsAltogether(ScriptedEngine):
         raise SystemExit
 
 
-async def test_a_failing_cancel_rejects_every_waiting_job(start: Start) -> None:
+async def test_failed_cancel_rejects_waiting(start: Start) -> None:
     engine = FailsToCancel(capacity=2)
     engine.paused = True
     thread = await start(engine)
@@ -206,7 +206,7 @@ async def test_a_failing_cancel_rejects_every_waiting_job(start: Start) -> None:
     assert [type(result) for result in results] == [EngineLost, EngineLost]
 
 
-async def test_whatever_ends_the_thread_rejects_every_waiting_job(start: Start) -> None:
+async def test_dead_thread_rejects_waiting(start: Start) -> None:
     thread = await start(FailsAltogether())
     async with asyncio.timeout(5):
         with pytest.raises(EngineLost, match="SystemExit"):
@@ -215,7 +215,7 @@ async def test_whatever_ends_the_thread_rejects_every_waiting_job(start: Start) 
             await thread.make_prompt(Reference(voice(100), ""))
 
 
-async def test_an_admission_that_ends_the_thread_is_rejected_too(start: Start) -> None:
+async def test_fatal_admission_is_rejected(start: Start) -> None:
     engine = ScriptedEngine()
     engine.admit_errors["bad"] = SystemExit("bye")
     thread = await start(engine)
@@ -224,7 +224,7 @@ async def test_an_admission_that_ends_the_thread_is_rejected_too(start: Start) -
             await thread.synthesize(utterance("a", "bad"))
 
 
-async def test_close_gives_back_what_waits_and_lets_finish_what_is_spoken(start: Start) -> None:
+async def test_close_rejects_waiting_only(start: Start) -> None:
     engine = ScriptedEngine(capacity=1)
     engine.paused = True
     thread = await start(engine)
@@ -241,7 +241,7 @@ async def test_close_gives_back_what_waits_and_lets_finish_what_is_spoken(start:
     assert engine.admitted == ["a"]
 
 
-async def test_a_caller_that_is_cancelled_gives_up_its_place(start: Start) -> None:
+async def test_cancelled_caller_leaves_queue(start: Start) -> None:
     engine = ScriptedEngine(capacity=1)
     engine.paused = True
     thread = await start(engine)
@@ -256,7 +256,7 @@ async def test_a_caller_that_is_cancelled_gives_up_its_place(start: Start) -> No
     assert engine.admitted == ["a", "c"]
 
 
-async def test_an_engine_that_cannot_be_loaded_says_why() -> None:
+async def test_load_error_is_raised() -> None:
     def load() -> Engine:
         raise CannotLoad("no weights")
 
@@ -270,7 +270,7 @@ def is_running() -> bool:
     return any(thread.name == NAME for thread in threading.enumerate())
 
 
-async def test_the_thread_ends() -> None:
+async def test_thread_ends() -> None:
     thread = EngineThread(ScriptedEngine)
     await thread.start()
     assert is_running()
@@ -278,7 +278,7 @@ async def test_the_thread_ends() -> None:
     assert not is_running()
 
 
-async def test_a_thread_that_does_not_end_keeps_nobody_waiting() -> None:
+async def test_end_has_timeout() -> None:
     loading = threading.Event()
 
     def load() -> Engine:

@@ -67,9 +67,7 @@ def pcm(connections: FakeConnections) -> bytes:
     return b"".join(map(b64decode, audio))
 
 
-async def test_the_audio_is_sent_before_the_outcome_is_written(
-    streaming: Fakes, connections: SlowConnections
-) -> None:
+async def test_audio_sent_before_outcome(streaming: Fakes, connections: SlowConnections) -> None:
     request = await accept(streaming, stream=True)
     async with fake_time_worker(streaming, ScriptedEngine()) as worker:
         await worker.until_ended(request.job_id)
@@ -79,16 +77,14 @@ async def test_the_audio_is_sent_before_the_outcome_is_written(
     assert pcm(connections) == streaming.bucket.objects[layout.preview(request.job_id)].body[44:]
 
 
-async def test_who_does_not_ask_is_sent_nothing(streaming: Fakes, connections: SlowConnections) -> None:
+async def test_no_subscription_no_messages(streaming: Fakes, connections: SlowConnections) -> None:
     request = await accept(streaming, stream=False)
     async with fake_time_worker(streaming, ScriptedEngine()) as worker:
         await worker.until_ended(request.job_id)
     assert connections.posted == []
 
 
-async def test_a_client_that_does_not_read_holds_up_neither_its_job_nor_others(
-    streaming: Fakes, connections: SlowConnections
-) -> None:
+async def test_slow_client_delays_no_job(streaming: Fakes, connections: SlowConnections) -> None:
     engine = ScriptedEngine(capacity=1)
     connections.read.clear()
     slow = await accept(streaming, stream=True)
@@ -100,9 +96,7 @@ async def test_a_client_that_does_not_read_holds_up_neither_its_job_nor_others(
     assert connections.posted == []
 
 
-async def test_a_client_that_is_gone_still_gets_its_job_done(
-    streaming: Fakes, connections: SlowConnections
-) -> None:
+async def test_gone_client_job_completes(streaming: Fakes, connections: SlowConnections) -> None:
     connections.gone.add("c")
     request = await accept(streaming, stream=True)
     async with fake_time_worker(streaming, ScriptedEngine()) as worker:
@@ -110,9 +104,7 @@ async def test_a_client_that_is_gone_still_gets_its_job_done(
     assert await success_of(streaming.resources, request)
 
 
-async def test_a_second_try_says_so_and_sends_the_same_chunks(
-    streaming: Fakes, connections: SlowConnections
-) -> None:
+async def test_redelivery_sends_same_chunks(streaming: Fakes, connections: SlowConnections) -> None:
     engine = ScriptedEngine()
     engine.paused = True
     request = await accept(streaming, stream=True)
@@ -142,9 +134,7 @@ class Speaking(ScriptedEngine):
         return [event]
 
 
-async def test_who_subscribes_during_the_job_gets_what_is_made_from_then_on(
-    streaming: Fakes, connections: SlowConnections
-) -> None:
+async def test_subscription_during_job(streaming: Fakes, connections: SlowConnections) -> None:
     engine = Speaking()
     engine.paused = True
     request = await accept(streaming, stream=False)
@@ -168,9 +158,7 @@ async def test_who_subscribes_during_the_job_gets_what_is_made_from_then_on(
     assert messages(connections)[1]["data"]["seq"] > 0
 
 
-async def test_who_subscribed_while_the_job_was_queued_is_told_when_it_is_begun(
-    streaming: Fakes, connections: SlowConnections
-) -> None:
+async def test_subscription_in_queue(streaming: Fakes, connections: SlowConnections) -> None:
     engine = ScriptedEngine()
     engine.paused = True
     request = await accept(streaming, stream=False)
@@ -190,9 +178,7 @@ class Irreproducible(ScriptedEngine):
     reproducible_as = None
 
 
-async def test_tries_of_an_engine_that_is_not_reproducible_are_told_apart(
-    streaming: Fakes, connections: SlowConnections
-) -> None:
+async def test_take_of_non_reproducible_engine(streaming: Fakes, connections: SlowConnections) -> None:
     engine = Irreproducible()
     engine.step_errors = [RuntimeError("out of memory")]
     request = await accept(streaming, stream=True)
@@ -207,7 +193,7 @@ async def test_tries_of_an_engine_that_is_not_reproducible_are_told_apart(
 # cancelling
 
 
-async def test_a_job_cancelled_while_it_is_made_frees_its_place(fakes: Fakes) -> None:
+async def test_cancelled_running_job_frees_slot(fakes: Fakes) -> None:
     engine = ScriptedEngine(capacity=1)
     engine.paused = True
     requests = {request.job_id: request for request in [await submit_upload_job(fakes.resources) for _ in range(2)]}
@@ -227,7 +213,7 @@ async def test_a_job_cancelled_while_it_is_made_frees_its_place(fakes: Fakes) ->
     assert layout.preview(cancelled) not in fakes.bucket.objects
 
 
-async def test_a_job_cancelled_in_the_queue_is_not_begun(fakes: Fakes) -> None:
+async def test_cancelled_queued_job_not_started(fakes: Fakes) -> None:
     engine = ScriptedEngine()
     request = await submit_upload_job(fakes.resources)
     await jobs.mark_cancelled(fakes.resources, request.job_id)
@@ -238,7 +224,7 @@ async def test_a_job_cancelled_in_the_queue_is_not_begun(fakes: Fakes) -> None:
     assert engine.admitted == []
 
 
-async def test_a_cancellation_that_comes_too_late_changes_nothing(fakes: Fakes) -> None:
+async def test_late_cancellation_ignored(fakes: Fakes) -> None:
     request = await submit_upload_job(fakes.resources)
     async with fake_time_worker(fakes, ScriptedEngine()) as worker:
         await worker.until_ended(request.job_id)
@@ -247,7 +233,7 @@ async def test_a_cancellation_that_comes_too_late_changes_nothing(fakes: Fakes) 
     assert await success_of(fakes.resources, request)
 
 
-async def test_an_outage_during_the_poll_leaves_the_job_alone(fakes: Fakes) -> None:
+async def test_outage_during_cancellation_poll(fakes: Fakes) -> None:
     engine = ScriptedEngine()
     engine.paused = True
     request = await submit_upload_job(fakes.resources)
