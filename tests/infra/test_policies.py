@@ -233,7 +233,6 @@ class Refusing:
     """Receivers that accept nothing."""
 
     async def send(self, url: str, headers: Mapping[str, str], body: bytes) -> None:
-        """See `WebhookClient.send`."""
         raise WebhookRefused("no", is_final=True)
 
 

@@ -104,7 +104,6 @@ class Picky:
     refused: int = 0
 
     async def send_message(self, *, QueueUrl: str, MessageBody: str, MessageGroupId: str | None = None) -> None:  # noqa: N803
-        """See SQS."""
         if MessageGroupId is not None or len(MessageBody) > self.largest:
             self.refused += 1
             raise ClientError({"Error": {"Code": self.code, "Message": QueueUrl}}, "SendMessage")
@@ -146,7 +145,6 @@ class Overloaded:
     batches: list[list[str]] = field(default_factory=list)
 
     async def delete_message_batch(self, *, QueueUrl: str, Entries: list[dict[str, str]]) -> dict[str, Any]:  # noqa: N803
-        """See SQS."""
         self.batches.append([entry["ReceiptHandle"] for entry in Entries])
         failures = {"busy": ("InternalError", False), "stale": ("ReceiptHandleIsInvalid", True)}
         return {

@@ -100,20 +100,17 @@ class ScriptedEngine:
         return [utterance.job_id for utterance in self._active]
 
     def make_prompt(self, reference: Reference) -> VoicePrompt:
-        """See `Engine.make_prompt`."""
         self._note_thread()
         self.prompt_gate.wait(10)
         self.prompts_made += 1
         return self._mock.make_prompt(reference)
 
     def restore_prompt(self, document: bytes) -> VoicePrompt:
-        """See `Engine.restore_prompt`."""
         self._note_thread()
         self.prompts_restored += 1
         return self._mock.restore_prompt(document)
 
     def admit(self, utterance: Utterance) -> None:
-        """See `Engine.admit`."""
         self._note_thread()
         if error := self.admit_errors.get(utterance.text):
             raise error
@@ -122,7 +119,6 @@ class ScriptedEngine:
         self.max_active = max(self.max_active, len(self._active))
 
     def step(self) -> list[Piece | Finished]:
-        """See `Engine.step`."""
         self._note_thread()
         if self.step_errors:
             self._active.clear()
@@ -134,7 +130,6 @@ class ScriptedEngine:
         return [event for utterance in batch for event in self._finish(utterance)]
 
     def cancel(self, job_id: str) -> None:
-        """See `Engine.cancel`."""
         self._note_thread()
         self.cancelled.append(job_id)
         self._active = [utterance for utterance in self._active if utterance.job_id != job_id]

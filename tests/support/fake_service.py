@@ -43,7 +43,6 @@ class FakeConnections:
         self.closed: list[str] = []
 
     async def post(self, to: ReplyTo, body: bytes) -> None:
-        """See `Connections.post`."""
         if to.connection_id in self.gone:
             raise ConnectionGone("gone")
         if to.connection_id in self.unreachable:
@@ -51,7 +50,6 @@ class FakeConnections:
         self.posted.append((to.connection_id, body.decode()))
 
     async def close(self, to: ReplyTo) -> None:
-        """See `Connections.close`."""
         self.closed.append(to.connection_id)
 
 
@@ -68,7 +66,6 @@ class FailAfter(Switch):
     seen: list[str] = field(default_factory=list)
 
     async def passed(self, call: str) -> None:
-        """See `Switch.passed`."""
         self.seen.append(call)
         if self.left == 0:
             raise self.error("simulated failure")

@@ -95,7 +95,6 @@ class RandomOrder(Switch):
         self._random = random
 
     async def passed(self, call: str) -> None:
-        """See `Switch.passed`."""
         for _ in range(self._random.randrange(6)):
             await asyncio.sleep(0)
         await super().passed(call)
@@ -122,7 +121,6 @@ class FakeBucket:
         self.switch = Switch()
 
     async def get(self, key: str) -> bytes | None:
-        """See `Bucket.get`."""
         stored = await self.read(key)
         return stored.body if stored else None
 
@@ -133,7 +131,6 @@ class FakeBucket:
         range_: str | None = None,
         if_match: str | None = None,
     ) -> StoredObject | None:
-        """See `Bucket.read`."""
         await self.switch.passed("read")
         found = self.objects.get(key)
         if found is None:
@@ -152,19 +149,16 @@ class FakeBucket:
         )
 
     async def head(self, key: str) -> ObjectInfo | None:
-        """See `Bucket.head`."""
         await self.switch.passed("head")
         return self._info(key) if key in self.objects else None
 
     async def put(self, key: str, body: bytes, content_type: str) -> None:
-        """See `Bucket.put`."""
         await self.switch.passed("put")
         self._write(key, body, content_type)
 
     async def put_once(
         self, key: str, body: bytes, content_type: str, *, metadata: Mapping[str, str] | None = None
     ) -> str | None:
-        """See `Bucket.put_once`."""
         await self.switch.passed("put_once")
         assert (
             sum(len(f"{name}{value}".encode("ascii")) for name, value in (metadata or {}).items()) <= METADATA_MAX
@@ -172,26 +166,22 @@ class FakeBucket:
         return None if key in self.objects else self._write(key, body, content_type, metadata or {})
 
     async def replace(self, key: str, body: bytes, content_type: str, *, etag: str) -> str | None:
-        """See `Bucket.replace`."""
         await self.switch.passed("replace")
         found = self.objects.get(key)
         return self._write(key, body, content_type) if found and found.etag == etag else None
 
     async def delete(self, keys: Iterable[str]) -> None:
-        """See `Bucket.delete`."""
         await self.switch.passed("delete")
         for key in keys:
             self.objects.pop(key, None)
 
     async def list(self, prefix: str, *, start_after: str = "") -> AsyncIterator[ObjectInfo]:
-        """See `Bucket.list`."""
         await self.switch.passed("list")
         for key in sorted(self.objects):
             if key.startswith(prefix) and key > start_after:
                 yield self._info(key)
 
     async def list_folders(self, prefix: str, *, start_after: str = "") -> AsyncIterator[str]:
-        """See `Bucket.list_folders`."""
         await self.switch.passed("list_folders")
         seen = set[str]()
         for key in sorted(self.objects):
@@ -201,20 +191,17 @@ class FakeBucket:
                 yield name
 
     async def presign_post(self, key: str, *, content_type: str, max_bytes: int, lifetime: timedelta) -> UploadForm:
-        """See `Bucket.presign_post`."""
         await self.switch.passed("presign_post")
         expires = self._time() + lifetime
         fields = {"key": key, "Content-Type": content_type, "max_bytes": str(max_bytes)}
         return UploadForm("http://fake/", fields | {"expires": expires.isoformat()})
 
     async def presign_get(self, key: str, *, lifetime: timedelta, content_type: str, disposition: str) -> str:
-        """See `Bucket.presign_get`."""
         await self.switch.passed("presign_get")
         said = {"expires": (self._time() + lifetime).isoformat(), "type": content_type, "as": disposition}
         return f"http://fake/{key}?{urlencode(said)}"
 
     async def ping(self) -> None:
-        """See `Bucket.ping`."""
         await self.switch.passed("ping")
 
     def _write(self, key: str, body: bytes, content_type: str, metadata: Mapping[str, str] | None = None) -> str:
@@ -280,14 +267,12 @@ class FakeQueue:
         return [message.body for message in self._messages if message.visible_at <= self._time()]
 
     async def send(self, body: str, *, group: str | None = None) -> None:
-        """See `Queue.send`."""
         await self.switch.passed("send")
         self.groups.append(group)
         self._messages.append(_Queued(f"m{next(self._numbers)}", body, self._time()))
         self._arrival.set()
 
     async def receive(self, limit: int, *, wait_seconds: int) -> Sequence[Message]:
-        """See `Queue.receive`."""
         await self.switch.passed("receive")
         end = self._time() + timedelta(seconds=wait_seconds)
         while not (taken := self._take(min(limit, BATCH))) and self._time() < end:
@@ -295,7 +280,6 @@ class FakeQueue:
         return taken
 
     async def delete(self, receipts: Sequence[str]) -> Sequence[str]:
-        """See `Queue.delete`."""
         for _ in range(0, len(receipts), BATCH):
             await self.switch.passed("delete")
         named = [message for message in self._messages if message.receipt in receipts]
@@ -305,7 +289,6 @@ class FakeQueue:
         return self._failed(named)
 
     async def hide(self, receipts: Sequence[str], seconds: int) -> Sequence[str]:
-        """See `Queue.hide`."""
         for _ in range(0, len(receipts), BATCH):
             await self.switch.passed("hide")
         named = [message for message in self._messages if message.receipt in receipts]
@@ -319,17 +302,14 @@ class FakeQueue:
         return [message.receipt for message in messages if message.body in self.failing]
 
     async def counts(self) -> QueueCounts:
-        """See `Queue.counts`."""
         await self.switch.passed("counts")
         return QueueCounts(visible=len(self.visible), hidden=len(self._messages) - len(self.visible))
 
     async def depth(self) -> int:
-        """See `Queue.depth`."""
         await self.switch.passed("depth")
         return len(self.visible)
 
     async def ping(self) -> None:
-        """See `Queue.ping`."""
         await self.switch.passed("ping")
 
     def _take(self, limit: int) -> list[Message]:
@@ -377,11 +357,10 @@ class NoConnections:
     """A `pipeline.clients.connections.Connections` that nobody is connected to."""
 
     async def post(self, to: ReplyTo, body: bytes) -> None:
-        """See `Connections.post`."""
         raise ConnectionGone(f"{to.connection_id} is gone")
 
     async def close(self, to: ReplyTo) -> None:
-        """See `Connections.close`."""
+        pass
 
 
 @dataclass(frozen=True, slots=True)
