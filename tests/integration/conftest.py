@@ -1,4 +1,4 @@
-"""S3 and SQS over HTTP, by moto; each test has buckets and queues of its own."""
+"""S3 and SQS over HTTP, served by moto.  Each test has its own buckets and queues."""
 
 from collections.abc import AsyncIterator, Iterator
 from itertools import count
@@ -16,8 +16,8 @@ _numbers = count(1)
 
 @pytest.fixture(scope="session")
 def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a server that speaks S3 and SQS; the environment has credentials for it."""
-    # Every client reads all of the machine's certificates, which takes longer than many a test; none needs any.
+    """The URL of a moto server.  The environment contains credentials for it."""
+    # Each client loads the CA bundle.  One certificate is enough, and loads much faster than all.
     certificate = tmp_path_factory.mktemp("certificates") / "one.pem"
     end = "-----END CERTIFICATE-----\n"
     certificate.write_text(Path(certifi.where()).read_text().split(end, 1)[0] + end)
@@ -30,7 +30,7 @@ def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def settings(aws: str) -> Settings:
-    """Settings that name buckets and queues of this test alone; nothing waits long."""
+    """Settings with bucket and queue names that are unique to the test, and short waits."""
     number = next(_numbers)
     return Settings(
         tts_backend="mock",
@@ -49,6 +49,6 @@ def settings(aws: str) -> Settings:
 
 @pytest.fixture
 async def resources(settings: Settings) -> AsyncIterator[Resources]:
-    """Everything wired, with empty buckets and queues."""
-    async with provisioned(settings) as wired:
-        yield wired
+    """Resources with empty buckets and queues."""
+    async with provisioned(settings) as connected:
+        yield connected

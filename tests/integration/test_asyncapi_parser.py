@@ -1,4 +1,4 @@
-"""The AsyncAPI document under the specification's own parser, which `asyncapi validate` uses too."""
+"""The AsyncAPI document in the official parser, which `asyncapi validate` uses too."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""The entry points themselves, each in a process of its own as Lambda starts them, against S3 and SQS over HTTP."""
+"""The Lambda entry points, each in its own process, against S3 and SQS over HTTP."""
 
 import asyncio
 import json
@@ -21,7 +21,7 @@ from tests.support.aws_events import recorded
 from tests.support.trace_collector import Collector
 
 ROOT = Path(__file__).parents[2]
-# What Lambda's runtime does: import the handler once, then hand it one event after the other.
+# Like Lambda's runtime: import the handler once, then call it with each event.
 RUNTIME = """
 import gc, importlib, json, sys
 module, name = sys.argv[1].rsplit(".", 1)
@@ -50,7 +50,7 @@ def run(resources: Resources, handler: str, *events: Event, **more: str) -> "sub
 
 
 async def invoked(resources: Resources, handler: str, *events: Event, **more: str) -> list[Any]:
-    """Start a function and let it serve events; its answers, and that its log is one of JSON lines."""
+    """Start a function and send it events.  Return its responses, and check that its log consists of JSON lines."""
     done = await asyncio.to_thread(run, resources, handler, *events, **more)
     assert done.returncode == 0, done.stderr
     for line in done.stderr.splitlines():

@@ -1,4 +1,4 @@
-"""The embedded AWS keeps objects, refills lost queues, and delivers at once."""
+"""The embedded AWS: durable objects, queue recovery, and delivery without delay."""
 
 import asyncio
 import statistics
@@ -37,7 +37,7 @@ from pipeline.settings import Settings
 from tests.support.embedded_store import Store, running_store
 from tests.support.waiting import eventually
 
-# On one worker of pytest-xdist, so that they share a running store.
+# One pytest-xdist worker, so that the tests share a running store.
 pytestmark = pytest.mark.xdist_group("embedded")
 
 CREDENTIALS = new_credentials()
@@ -46,14 +46,14 @@ _numbers = count(1)
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    """An embedded AWS that no test stops."""
-    with running_store(tmp_path_factory.mktemp("embedded")) as running_one:
-        yield running_one
+    """An embedded AWS for all tests of this module."""
+    with running_store(tmp_path_factory.mktemp("embedded")) as started:
+        yield started
 
 
 @pytest.fixture
 def settings(store: Store, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """Settings that name a bucket and queues of this test alone."""
+    """Settings with bucket and queue names that are unique to the test."""
     for name, value in configuration.client_environment(
         int(store.url.rsplit(":", 1)[1]), store.credentials
     ).items():
@@ -71,7 +71,7 @@ def settings(store: Store, monkeypatch: pytest.MonkeyPatch) -> Settings:
 
 @pytest.fixture
 async def resources(settings: Settings) -> AsyncIterator[Resources]:
-    """Everything that the supervisor provisions."""
+    """Resources, provisioned as by the supervisor."""
     await provision(settings)
     async with connect(settings) as connected:
         yield connected
@@ -79,7 +79,7 @@ async def resources(settings: Settings) -> AsyncIterator[Resources]:
 
 @pytest.fixture
 def own_settings(monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """Settings that point at an embedded AWS which is yet to be started."""
+    """Settings for an embedded AWS that the test starts itself."""
     for name, value in configuration.client_environment(free_port(configuration.HOST), CREDENTIALS).items():
         monkeypatch.setenv(name, value)
     return Settings(visibility_timeout_seconds=30)
@@ -87,7 +87,7 @@ def own_settings(monkeypatch: pytest.MonkeyPatch) -> Settings:
 
 @asynccontextmanager
 async def running(settings: Settings, data: Path) -> AsyncIterator[ChildProcess]:
-    """Run the embedded AWS; at the end it is killed, not stopped."""
+    """Run the embedded AWS, and kill it at the end."""
     port = int(str(settings.aws_endpoint_url).rsplit(":", 1)[1])
     child = ChildProcess(store_program(port, data, settings, CREDENTIALS))
     task = asyncio.create_task(child.keep_running())
@@ -116,8 +116,8 @@ async def _bodies(queue: Any) -> list[str]:
     return [message.body for message in await queue.receive(10, wait_seconds=1)]
 
 
-async def _told(resources: Resources) -> list[str]:
-    """Read the keys of the events that wait; S3's own test event names none."""
+async def _event_keys(resources: Resources) -> list[str]:
+    """Return the object keys of the queued events.  S3's test event contains none."""
     return [key for body in await _bodies(resources.events) for key in events.keys_created(body)]
 
 
@@ -145,17 +145,17 @@ async def test_store_recovers_after_sigkill(own_settings: Settings, tmp_path: Pa
         assert await resources.bucket.put_once("audio/voices/nova/source.wav", b"other", "audio/wav") is None
         tickets = [parse_queue_message(body) for body in await _bodies(resources.synthesis)]
         assert [ticket and ticket.job_id for ticket in tickets] == [open_job.job_id]
-        assert await _told(resources) == [layout.outcome(done_job.job_id)]
+        assert await _event_keys(resources) == [layout.outcome(done_job.job_id)]
 
 
 async def test_refill_resends_recent_events_only(resources: Resources) -> None:
     key = layout.outcome(_request(resources).job_id)
     await resources.bucket.put(key, b"{}", JSON)
-    assert await _told(resources) == [key]
+    assert await _event_keys(resources) == [key]
     await refill_queues(resources, down_since=utc_now() + timedelta(minutes=5))
-    assert await _told(resources) == []
+    assert await _event_keys(resources) == []
     await refill_queues(resources, down_since=utc_now())
-    assert await _told(resources) == [key]
+    assert await _event_keys(resources) == [key]
 
 
 async def test_store_supports_groups_and_quotas(resources: Resources) -> None:
@@ -218,13 +218,13 @@ async def test_long_poll_returns_on_arrival(resources: Resources) -> None:
     waits = []
     for number in range(9):
         poll = asyncio.create_task(resources.synthesis.receive(1, wait_seconds=10))
-        await asyncio.sleep(0.1 + number * 0.011)  # at every phase of ministack's own polls
+        await asyncio.sleep(0.1 + number * 0.011)  # at different phases of ministack's polling interval
         await resources.synthesis.send("hello")
         sent = time.perf_counter()
         (message,) = await poll
         waits.append(time.perf_counter() - sent)
         await resources.synthesis.delete([message.receipt])
-    # Its own polls, 100 ms apart, would make it 50 ms.
+    # With ministack's polling interval of 100 ms the median would be 50 ms.
     assert statistics.median(waits) < 0.025, waits
 
 

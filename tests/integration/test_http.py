@@ -1,4 +1,4 @@
-"""The HTTP API over the wire, on S3 and SQS over HTTP."""
+"""The HTTP API over real sockets, with S3 and SQS over HTTP."""
 
 import asyncio
 import time
@@ -222,12 +222,12 @@ async def test_expired_preview_and_upload_return_410(
 
 
 @pytest.fixture
-def nowhere(settings: Settings) -> Settings:
+def unreachable(settings: Settings) -> Settings:
     return override(settings, aws_endpoint_url="http://127.0.0.1:9")
 
 
-async def test_unreachable_storage_returns_503(nowhere: Settings, reference: bytes) -> None:
-    async with api(nowhere) as client:
+async def test_unreachable_storage_returns_503(unreachable: Settings, reference: bytes) -> None:
+    async with api(unreachable) as client:
         health, preview, voices = await asyncio.gather(
             client.get("/health"),
             client.post("/preview", data=FORM, files={"audio": ("a", reference)}),

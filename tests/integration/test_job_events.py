@@ -1,4 +1,4 @@
-"""The events of a job over the wire: whichever process they come from, and for clients of every kind."""
+"""Server-sent events of a job over real sockets, with several processes and slow clients."""
 
 import asyncio
 import json
@@ -27,7 +27,7 @@ async def url(resources: Resources) -> AsyncIterator[str]:
         yield url
 
 
-async def accepted(resources: Resources, text: str = "Hello.") -> Request:
+async def accept_job(resources: Resources, text: str = "Hello.") -> Request:
     session_id = await store_upload(resources)
     request = make_request(resources, Source(session_id=session_id), session_id, text=text)
     await jobs.accept(resources, request)
@@ -42,8 +42,8 @@ def subscribers(resources: Resources, job_id: str) -> Callable[[], Awaitable[lis
 
 
 @asynccontextmanager
-async def following(url: str, job_id: str, **headers: str) -> AsyncIterator[AsyncIterator[str]]:
-    """Open an event stream; the lines of it."""
+async def open_events(url: str, job_id: str, **headers: str) -> AsyncIterator[AsyncIterator[str]]:
+    """Open an event stream and yield its lines."""
     async with (
         asyncio.timeout(30),
         httpx.AsyncClient(base_url=url) as client,
@@ -53,15 +53,15 @@ async def following(url: str, job_id: str, **headers: str) -> AsyncIterator[Asyn
         yield answer.aiter_lines()
 
 
-async def names(lines: AsyncIterator[str]) -> list[str]:
+async def event_names(lines: AsyncIterator[str]) -> list[str]:
     return [line.removeprefix("event: ") async for line in lines if line.startswith("event: ")]
 
 
 async def test_events_stream_during_synthesis(url: str, resources: Resources) -> None:
-    request = await accepted(
-        resources, "Long enough to last for some seconds, so that there is something to tell. " * 2
+    request = await accept_job(
+        resources, "Long enough to last for some seconds, so that there is progress to report. " * 2
     )
-    async with following(url, request.job_id) as lines, real_time_worker(resources, MockEngine(speed=2)):
+    async with open_events(url, request.job_id) as lines, real_time_worker(resources, MockEngine(speed=2)):
         found = [await anext(lines)]
         async for line in lines:
             found.append(line)
@@ -73,19 +73,19 @@ async def test_events_stream_during_synthesis(url: str, resources: Resources) ->
 
 
 async def test_completion_reaches_all_processes(url: str, resources: Resources) -> None:
-    request = await accepted(resources)
+    request = await accept_job(resources)
     async with (
         run_server(local_app(resources.settings)) as other_url,
-        following(url, request.job_id) as one,
-        following(other_url, request.job_id) as other,
+        open_events(url, request.job_id) as one,
+        open_events(other_url, request.job_id) as other,
         run_simple_worker(resources),
     ):
-        found = await asyncio.gather(names(one), names(other))
+        found = await asyncio.gather(event_names(one), event_names(other))
     assert [events[-1] for events in found] == ["completed", "completed"]
-    await eventually(nothing(subscribers(resources, request.job_id)))
+    await eventually(is_empty_check(subscribers(resources, request.job_id)))
 
 
-def nothing(listed: Callable[[], Awaitable[list[str]]]) -> Callable[[], Awaitable[bool]]:
+def is_empty_check(listed: Callable[[], Awaitable[list[str]]]) -> Callable[[], Awaitable[bool]]:
     async def is_empty() -> bool:
         return not await listed()
 
@@ -93,15 +93,15 @@ def nothing(listed: Callable[[], Awaitable[list[str]]]) -> Callable[[], Awaitabl
 
 
 async def test_disconnect_removes_subscriber(url: str, resources: Resources) -> None:
-    request = await accepted(resources)
-    async with following(url, request.job_id) as lines:
+    request = await accept_job(resources)
+    async with open_events(url, request.job_id) as lines:
         await anext(lines)
         assert len(await eventually(subscribers(resources, request.job_id))) == 1
-    await eventually(nothing(subscribers(resources, request.job_id)))
+    await eventually(is_empty_check(subscribers(resources, request.job_id)))
 
 
 async def test_stalled_client_blocks_no_others(url: str, resources: Resources) -> None:
-    request, parts = await accepted(resources), urlsplit(url)
+    request, parts = await accept_job(resources), urlsplit(url)
     _, writer = await asyncio.open_connection(parts.hostname, parts.port, limit=1)
     writer.write(f"GET /jobs/{request.job_id}/events HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
     (key,) = await eventually(subscribers(resources, request.job_id))
@@ -111,15 +111,15 @@ async def test_stalled_client_blocks_no_others(url: str, resources: Resources) -
     progress = b'{"type":"progress","data":{"job_id":"j","take":"%b","status":"generating","audio_seconds":%d}}'
     for number in range(300):
         await resources.connections.post(to, progress % (b"t" * 4000, number))
-    async with following(url, request.job_id) as other, run_simple_worker(resources):
-        assert (await names(other))[-1] == "completed"
+    async with open_events(url, request.job_id) as other, run_simple_worker(resources):
+        assert (await event_names(other))[-1] == "completed"
     writer.close()
 
 
 async def test_head_returns_immediately(url: str, resources: Resources) -> None:
-    request = await accepted(resources)
+    request = await accept_job(resources)
     async with httpx.AsyncClient(base_url=url, timeout=5) as client:
         answer = await client.head(f"/jobs/{request.job_id}/events")
         assert (answer.status_code, answer.content) == (200, b"")
         assert answer.headers["content-type"].startswith("text/event-stream")
-    await eventually(nothing(subscribers(resources, request.job_id)))
+    await eventually(is_empty_check(subscribers(resources, request.job_id)))

@@ -1,4 +1,4 @@
-"""Keys and tickets over the wire, and the command that makes keys as a process."""
+"""API keys and WebSocket tickets in the storage, and the key command as a process."""
 
 import asyncio
 import os
@@ -53,15 +53,15 @@ async def test_key_lookup_records_last_use(resources: Resources) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
-    """What a command said and how it ended."""
+class CommandResult:
+    """The exit status and output of a command."""
 
     status: int | None
     output: str
     words: str
 
 
-async def command(settings: Settings, *arguments: str, **environment: str) -> Ended:
+async def command(settings: Settings, *arguments: str, **environment: str) -> CommandResult:
     env: Mapping[str, str] = {
         **os.environ,
         "AWS_ENDPOINT_URL": settings.aws_endpoint_url or "",
@@ -79,7 +79,7 @@ async def command(settings: Settings, *arguments: str, **environment: str) -> En
         stderr=asyncio.subprocess.PIPE,
     )
     output, words = await process.communicate()
-    return Ended(process.returncode, output.decode(), words.decode())
+    return CommandResult(process.returncode, output.decode(), words.decode())
 
 
 async def test_key_commands_lifecycle(resources: Resources) -> None:

@@ -1,4 +1,4 @@
-"""Keys, tickets and links against the real server: who has none stays outside, and who loses theirs is put out."""
+"""API keys and WebSocket tickets on the real server: access without a key, and after a key is revoked."""
 
 import asyncio
 import json
@@ -27,8 +27,8 @@ from tests.support.http_server import override, run_server, run_simple_worker
 from tests.support.speech import voice_wav
 
 
-class MovableClock:
-    """The real time, and as much later as the test says."""
+class OffsetClock:
+    """A clock that runs ahead of the real time by `ahead`."""
 
     def __init__(self) -> None:
         self.ahead = timedelta()
@@ -38,12 +38,12 @@ class MovableClock:
 
 
 @pytest.fixture
-def clock() -> MovableClock:
-    return MovableClock()
+def clock() -> OffsetClock:
+    return OffsetClock()
 
 
 @pytest.fixture
-async def url(resources: Resources, clock: MovableClock) -> AsyncIterator[str]:
+async def url(resources: Resources, clock: OffsetClock) -> AsyncIterator[str]:
     async with run_server(local_app(override(resources.settings, auth="keys"), clock)) as url:
         yield url
 
@@ -113,7 +113,7 @@ async def test_ticket_opens_one_socket(url: str, resources: Resources) -> None:
                 pass
 
 
-async def test_ticket_expires_after_one_minute(url: str, resources: Resources, clock: MovableClock) -> None:
+async def test_ticket_expires_after_one_minute(url: str, resources: Resources, clock: OffsetClock) -> None:
     async with httpx.AsyncClient(base_url=url, headers=bearer(await key_of(resources, "alice"))) as client:
         ticket = (await client.post("/ws-tickets")).json()["ticket"]
     clock.ahead += timedelta(seconds=60)
@@ -122,7 +122,7 @@ async def test_ticket_expires_after_one_minute(url: str, resources: Resources, c
             pass
 
 
-async def test_revoked_key_closes_socket(url: str, resources: Resources, clock: MovableClock) -> None:
+async def test_revoked_key_closes_socket(url: str, resources: Resources, clock: OffsetClock) -> None:
     key, kept = await key_of(resources, "alice"), await key_of(resources, "alice")
     async with socket(url, key=key) as connection, socket(url, key=kept) as other:
         await api_keys.revoke(resources, key.split("_")[1])
@@ -152,12 +152,12 @@ async def test_owner_limits_return_429(resources: Resources) -> None:
         assert [answer.status_code for answer in asked] == [202, 202, 429]
         assert asked[-1].json()["code"] == "too_many_requests"
         assert int(asked[-1].headers["retry-after"]) > 0
-        # Of two minutes, if another one begins meanwhile, one has more than five.
+        # If a new minute begins during the loop, one of the two minutes still has more than five requests.
         assert 429 in [(await alice.get("/voices")).status_code for _ in range(10)]
         assert (await bob.get("/voices")).status_code == 200
 
 
-# A service where keys are wanted, with an owner who has one.
+# A service that requires keys, and the key of an owner.
 FAKES = FakeService(Settings(auth="keys", preview_wait_seconds=0, requests_per_minute=0))
 API = create_app(FAKES.resources.settings)
 serve_with(API, FAKES.resources)
@@ -170,12 +170,12 @@ schema = schemathesis.openapi.from_asgi("/openapi.json", API)
     max_examples=10, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck)
 )
 def test_openapi_authentication(case: "schemathesis.Case[Any]") -> None:
-    """It is sent with the key, without, and with a wrong one: then 401 is expected where the scheme says so."""
-    FAKES.advance(minutes=1)  # or the wrong key would be throttled
+    """Requests are sent with the key, without one, and with a wrong one.  The document says where to expect 401."""
+    FAKES.advance(minutes=1)  # otherwise the wrong key is throttled
     case.call_and_validate(headers=bearer(KEY), excluded_checks=[positive_data_acceptance])
 
 
-async def test_job_events_require_owner_and_valid_key(url: str, resources: Resources, clock: MovableClock) -> None:
+async def test_job_events_require_owner_and_valid_key(url: str, resources: Resources, clock: OffsetClock) -> None:
     alice, bob = await key_of(resources, "alice"), await key_of(resources, "bob")
     async with httpx.AsyncClient(base_url=url) as client:
         sent = await client.post(

@@ -1,4 +1,4 @@
-"""The description of the API is true: what it declares is what is answered, and nothing else is."""
+"""The OpenAPI document matches the responses of the API."""
 
 import asyncio
 import re
@@ -45,7 +45,7 @@ schema = schemathesis.openapi.from_asgi("/openapi.json", API, config=config)
 @schema.parametrize()
 @settings(max_examples=15, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 def test_generated_requests_match_openapi(case: "schemathesis.Case[Any]") -> None:
-    # What is well-formed may still be wrong: no schema can say that a voice exists or that bytes are audio.
+    # Valid input may still be rejected: a schema cannot express that a voice exists or that bytes are audio.
     case.call_and_validate(excluded_checks=[positive_data_acceptance])
 
 
@@ -64,7 +64,7 @@ def test_openapi_describes_responses(method: str, path: str, operation: dict[str
 
 
 def error_content(path: str) -> dict[str, Any]:
-    """Return how errors are described: OpenAI's form under `/v1`, else problems."""
+    """Return the expected description of errors: OpenAI's format under `/v1`, else problem details."""
     media_type, model = (
         ("application/json", "ErrorResponse") if is_openai(path) else (problems.MEDIA_TYPE, "Problem")
     )
@@ -126,17 +126,17 @@ def test_openapi_has_no_unused_schemas() -> None:
         assert f"#/components/schemas/{name}'" in text, name
 
 
-SLOW = "a body that does not come"
+SLOW = "a stalled body"
 JSON, FORM = "application/json", "application/x-www-form-urlencoded"
 WAV = ("a.wav", voice_wav(120.0))
 VOICE = {"name": "Nova", "consent": "I agree."}
-# Base64 of more than a recording may have.
+# Base64 that decodes to more than the maximum size of a recording.
 LARGE = "A" * (4 * 1024 * 1024 * 15)
 BODY_KINDS = {"/voices": "application/json", "/uploads": "application/json"}
 
 
 async def stalled() -> AsyncIterator[bytes]:
-    """Begin a body and say no more."""
+    """Send the first byte of a body and then stall."""
     yield b"{"
     await asyncio.Event().wait()
 
@@ -286,7 +286,7 @@ ANSWERS = [
 
 
 class Prepared:
-    """Fakes that hold one of everything, and the names by which the tables above call it."""
+    """A service with one object of each kind.  `names` maps the placeholders of the tables above to ids."""
 
     def __init__(self) -> None:
         self.fakes = FakeService(Settings(preview_wait_seconds=0, body_timeout_seconds=0.05))
@@ -308,7 +308,7 @@ class Prepared:
         await fakes.voices.put(layout.voice(None, "taken").embedding, PROMPT, "application/json")
 
     def called(self, value: Any) -> Any:
-        """Put the names in."""
+        """Replace the placeholders by ids."""
         if isinstance(value, dict):
             return {name: self.called(inner) for name, inner in value.items()}
         if value == SLOW:
@@ -342,14 +342,14 @@ def described(method: str, path: str) -> dict[str, Any]:
     raise AssertionError(f"{method} {path} is not described")
 
 
-# What tells of the connection, or a browser how to treat the answer, and a client nothing.
+# Headers of the connection, and security headers for browsers.
 FRAMING = {"x-accel-buffering", "content-length", "content-type", "date", "connection"} | {
     name.lower() for name in HEADERS
 }
 
 
 def check(answer: Any, method: str, path: str, status: int) -> None:
-    """Assert that an answer has the status, the type and no header but those that are described."""
+    """Assert that a response has a described status, media type and headers."""
     assert answer.status_code == status, answer.text
     declared = described(method, path)["responses"][str(status)]
     assert set(answer.headers) - FRAMING <= {name.lower() for name in declared["headers"]}
@@ -372,7 +372,7 @@ async def test_response_matches_openapi(
     check(answer, method, path, status)
 
 
-WHAT_IS_SENT: dict[str, dict[str, Any]] = {
+REQUESTS: dict[str, dict[str, Any]] = {
     "post /preview": {"data": {"session_id": "SESSION", "response_text": "Hi."}},
     "post /preview-from-voice": {"data": {"voice_id": "taken", "response_text": "Hi."}},
     "post /voices": {"json": {"session_id": "SESSION", "name": "Nova"}},
@@ -390,13 +390,13 @@ WHAT_IS_SENT: dict[str, dict[str, Any]] = {
     ("method", "path"), [row.values[:2] for row in OPERATIONS], ids=[row.id for row in OPERATIONS]
 )
 async def test_server_errors_match_openapi(method: str, path: str) -> None:
-    how = WHAT_IS_SENT.get(f"{method} {path}", {})
+    how = REQUESTS.get(f"{method} {path}", {})
     for name, value in (("{extension}", "pcm"), ("{voice_id}", "taken"), ("{model}", "tts-1")):
         path = path.replace(name, value)
-    # What tells how the service stands tells this too; only a key that can't be looked up is answered 503.
+    # The status routes report an unreachable storage in the body, with 200.
     unavailable = 200 if path in {"/status", "/metrics"} else 503
     unexpected = 500
-    if "models" in path:  # which are not stored
+    if "models" in path:  # models are not stored
         unavailable = unexpected = 200
     for error, status in ((Unavailable, unavailable), (ZeroDivisionError, unexpected)):
         fakes = FakeService(Settings(preview_wait_seconds=0))
@@ -424,17 +424,17 @@ def test_openapi_errors_are_all_tested() -> None:
         for status in operation["responses"]
         if 400 <= int(status) < 500 and method != "head"
     }
-    # It takes a worker slower than a preview lives.
+    # Only if the worker takes longer than the retention of previews.
     outrun = {("post", id(described("post", path)), 410) for path in ("/preview-from-voice", "/v1/audio/speech")}
-    # It takes a limit that other answers would be over as well.
+    # Only with a response limit that other routes would exceed too.
     large = {("get", id(described("get", path)), 413) for path in ("/voices/taken/export", "/previews/nobody.mp3")}
-    # It takes another client, who cancels the job meanwhile.
+    # Only if another client cancels the job meanwhile.
     conflicts = {("post", id(described("post", path)), 409) for path in ("/preview", "/preview-from-voice")}
-    # It takes a request with the same Idempotency-Key that is under way.
+    # Only if a request with the same Idempotency-Key is in progress.
     conflicts |= {("post", id(described("post", path)), 409) for path in ("/uploads", "/upload")}
     openai = ("/v1/audio/speech", "/v1/audio/voice_consents", "/v1/audio/voice_consents/CONSENT")
     conflicts |= {("post", id(described("post", path)), 409) for path in openai}
-    # It takes as many open connections as there may be.
+    # Only at the maximum number of open connections.
     many = {("get", id(described("get", "/jobs/nobody/events")), 429)}
     assert described_errors - outrun - large - conflicts - many <= tried
 

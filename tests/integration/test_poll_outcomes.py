@@ -1,4 +1,4 @@
-"""Where the storage sends no events, new outcomes are polled for."""
+"""Polling for new outcomes, for a storage without event notifications."""
 
 import poll_outcomes
 

@@ -1,4 +1,4 @@
-"""Provisioning, over the wire."""
+"""Provisioning of buckets and queues over HTTP."""
 
 import json
 import re
@@ -23,13 +23,13 @@ JOB = "01890f5cae6c7c7e8a1e5b8b1c0d2e3f"
 
 @pytest.fixture
 def s3(aws: str) -> Any:
-    """An administrator's S3."""
+    """An S3 client with administrator permissions."""
     return boto3.client("s3", endpoint_url=aws, region_name="us-east-1")
 
 
 @pytest.fixture
 def sqs(aws: str) -> Any:
-    """An administrator's SQS."""
+    """An SQS client with administrator permissions."""
     return boto3.client("sqs", endpoint_url=aws, region_name="us-east-1")
 
 
@@ -39,8 +39,8 @@ def _attributes(sqs: Any, name: str) -> dict[str, str]:
     return found
 
 
-def _everything(settings: Settings, s3: Any, sqs: Any) -> Any:
-    """Read all that provisioning may have set."""
+def _provisioned_state(settings: Settings, s3: Any, sqs: Any) -> Any:
+    """Read everything that provisioning sets."""
     buckets = [
         (
             s3.get_bucket_lifecycle_configuration(Bucket=bucket)["Rules"],
@@ -120,9 +120,9 @@ async def test_only_outcomes_reach_events_queue(settings: Settings, s3: Any, sqs
 async def test_provision_twice_changes_nothing(settings: Settings, s3: Any, sqs: Any) -> None:
     await provision(settings)
     s3.put_object(Bucket=settings.bucket_for_voices, Key="audio/voices/nova/metadata.json", Body=b"{}")
-    before = _everything(settings, s3, sqs)
+    before = _provisioned_state(settings, s3, sqs)
     await provision(settings)
-    assert _everything(settings, s3, sqs) == before
+    assert _provisioned_state(settings, s3, sqs) == before
     assert s3.list_objects_v2(Bucket=settings.bucket_for_voices)["KeyCount"] == 1
 
 
@@ -136,13 +136,13 @@ async def test_provision_applies_changed_settings(settings: Settings, s3: Any, s
 
 
 async def test_foreign_lifecycle_rules_kept(settings: Settings, s3: Any) -> None:
-    theirs = {"ID": "theirs", "Status": "Enabled", "Filter": {"Prefix": "logs/"}, "Expiration": {"Days": 90}}
+    foreign = {"ID": "theirs", "Status": "Enabled", "Filter": {"Prefix": "logs/"}, "Expiration": {"Days": 90}}
     s3.create_bucket(Bucket=settings.bucket)
-    s3.put_bucket_lifecycle_configuration(Bucket=settings.bucket, LifecycleConfiguration={"Rules": [theirs]})
+    s3.put_bucket_lifecycle_configuration(Bucket=settings.bucket, LifecycleConfiguration={"Rules": [foreign]})
     for _ in range(2):
         await provision(settings)
     rules = s3.get_bucket_lifecycle_configuration(Bucket=settings.bucket)["Rules"]
-    assert [rule for rule in rules if rule["ID"] == "theirs"] == [theirs]
+    assert [rule for rule in rules if rule["ID"] == "theirs"] == [foreign]
     assert len(rules) == 1 + len(buckets.expiry_rules(settings)) + 1
 
 
@@ -169,9 +169,9 @@ async def test_cors_rules_follow_origins(settings: Settings, s3: Any) -> None:
 
 
 async def test_foreign_cors_rules_kept(settings: Settings, s3: Any) -> None:
-    theirs = {"ID": "theirs", "AllowedOrigins": ["https://theirs.example"], "AllowedMethods": ["GET"]}
+    foreign = {"ID": "theirs", "AllowedOrigins": ["https://foreign.example"], "AllowedMethods": ["GET"]}
     s3.create_bucket(Bucket=settings.bucket)
-    s3.put_bucket_cors(Bucket=settings.bucket, CORSConfiguration={"CORSRules": [theirs]})
+    s3.put_bucket_cors(Bucket=settings.bucket, CORSConfiguration={"CORSRules": [foreign]})
     await provision(override(settings, cors_origins="https://a.example"))
     assert [rule["ID"] for rule in cors_rules(s3, settings)] == [
         "theirs",
@@ -185,9 +185,9 @@ async def test_foreign_cors_rules_kept(settings: Settings, s3: Any) -> None:
 async def test_foreign_notifications_and_policies_kept(settings: Settings, s3: Any, sqs: Any) -> None:
     s3.create_bucket(Bucket=settings.bucket)
     sqs.create_queue(QueueName="theirs")
-    theirs = {"Id": "theirs", "QueueArn": _attributes(sqs, "theirs")["QueueArn"], "Events": ["s3:ObjectRemoved:*"]}
+    foreign = {"Id": "theirs", "QueueArn": _attributes(sqs, "theirs")["QueueArn"], "Events": ["s3:ObjectRemoved:*"]}
     s3.put_bucket_notification_configuration(
-        Bucket=settings.bucket, NotificationConfiguration={"QueueConfigurations": [theirs]}
+        Bucket=settings.bucket, NotificationConfiguration={"QueueConfigurations": [foreign]}
     )
     events = sqs.create_queue(QueueName=settings.events_queue)["QueueUrl"]
     statement = {"Sid": "theirs", "Effect": "Deny", "Principal": "*", "Action": "sqs:SendMessage", "Resource": "*"}
@@ -222,9 +222,9 @@ async def test_missing_notifications_log_warning(settings: Settings, monkeypatch
 
 
 async def test_unreachable_endpoint_is_named(settings: Settings) -> None:
-    nowhere = settings.model_copy(update={"aws_endpoint_url": "http://127.0.0.1:9"})
+    unreachable = settings.model_copy(update={"aws_endpoint_url": "http://127.0.0.1:9"})
     with pytest.raises(Unavailable, match=re.escape("http://127.0.0.1:9")):
-        await provision(nowhere)
+        await provision(unreachable)
 
 
 def test_expiry_rules_round_up_to_days() -> None:

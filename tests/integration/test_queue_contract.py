@@ -1,4 +1,4 @@
-"""What every `Queue` does, the fake one of the unit tests and the real one alike."""
+"""The contract of `Queue`, for the fake of the unit tests and for SQS."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -26,11 +26,11 @@ LOCALSTACK = [pytest.mark.slow, pytest.mark.xdist_group("localstack")]
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A queue with a visibility timeout of 2 s and two deliveries a message, and a way to let messages age."""
+    """A queue with a visibility timeout of 2 s and at most two deliveries.  `wait` ages its messages."""
 
     queue: Queue
     dead_letters: Queue
-    away: Queue
+    unreachable: Queue
     wait: Callable[[float], Awaitable[None]]
 
 
@@ -49,16 +49,16 @@ async def case(request: pytest.FixtureRequest) -> AsyncIterator[Case]:
 
 def _fake() -> Case:
     time = FakeTime()
-    dead_letters, away = FakeQueue(time), FakeQueue(time)
-    away.switch.is_up = False
+    dead_letters, unreachable = FakeQueue(time), FakeQueue(time)
+    unreachable.switch.is_up = False
     queue = FakeQueue(time, visibility_seconds=VISIBILITY, max_receives=2, dead_letters=dead_letters)
-    return Case(queue, dead_letters, away, time.advance)
+    return Case(queue, dead_letters, unreachable, time.advance)
 
 
 def _real(resources: Resources, wait: Callable[[float], Awaitable[None]]) -> Case:
     assert isinstance(resources.synthesis, SqsQueue)
-    away = SqsQueue(resources.synthesis._client, "no-such-queue")
-    return Case(resources.synthesis, resources.synthesis_dead_letters, away, wait)
+    unreachable = SqsQueue(resources.synthesis._client, "no-such-queue")
+    return Case(resources.synthesis, resources.synthesis_dead_letters, unreachable, wait)
 
 
 def _ageing(settings: Settings) -> Callable[[float], Awaitable[None]]:
@@ -95,34 +95,34 @@ async def test_message_carries_group(resources: Resources) -> None:
 
 
 @dataclass(slots=True)
-class Picky:
-    """A client of a queue that knows groups of FIFO queues only, and the messages that it took."""
+class WithoutGroups:
+    """A client of a queue service that supports message groups for FIFO queues only."""
 
     code: str
     largest: int = 100
-    taken: list[str] = field(default_factory=list)
+    accepted: list[str] = field(default_factory=list)
     refused: int = 0
 
     async def send_message(self, *, QueueUrl: str, MessageBody: str, MessageGroupId: str | None = None) -> None:  # noqa: N803
         if MessageGroupId is not None or len(MessageBody) > self.largest:
             self.refused += 1
             raise ClientError({"Error": {"Code": self.code, "Message": QueueUrl}}, "SendMessage")
-        self.taken.append(MessageBody)
+        self.accepted.append(MessageBody)
 
 
 @pytest.mark.parametrize("code", ["InvalidParameterValue", "com.amazonaws.sqs#InvalidParameterValueException"])
 async def test_unsupported_groups_remembered(code: str) -> None:
-    client = Picky(code)
+    client = WithoutGroups(code)
     queue = SqsQueue(cast("SQSClient", client), "http://127.0.0.1/queue")
     with capture_logs() as logs:
         for body in ("one", "two", "three"):
             await queue.send(body, group="alice")
-    assert (client.taken, client.refused) == (["one", "two", "three"], 1)
+    assert (client.accepted, client.refused) == (["one", "two", "three"], 1)
     assert [line["log_level"] for line in logs] == ["warning"]
 
 
 async def test_rejected_message_keeps_groups_enabled() -> None:
-    client = Picky("InvalidParameterValue")
+    client = WithoutGroups("InvalidParameterValue")
     queue = SqsQueue(cast("SQSClient", client), "http://127.0.0.1/queue")
     with capture_logs() as logs, pytest.raises(Unavailable):
         await queue.send("x" * 101, group="alice")
@@ -131,16 +131,16 @@ async def test_rejected_message_keeps_groups_enabled() -> None:
 
 
 async def test_other_send_error_is_unavailable() -> None:
-    client = Picky("AccessDenied")
+    client = WithoutGroups("AccessDenied")
     queue = SqsQueue(cast("SQSClient", client), "http://127.0.0.1/queue")
     with pytest.raises(Unavailable):
         await queue.send("x", group="alice")
-    assert (client.taken, client.refused) == ([], 1)
+    assert (client.accepted, client.refused) == ([], 1)
 
 
 @dataclass(slots=True)
-class Overloaded:
-    """A client of a queue that fails some entries of each batch: one by its own fault, one by the caller's."""
+class PartialFailures:
+    """A client that fails two entries of each batch, one with a server fault and one with a sender fault."""
 
     batches: list[list[str]] = field(default_factory=list)
 
@@ -163,7 +163,7 @@ class Overloaded:
 async def test_batch_returns_retryable_failures(
     call: Callable[[Queue, list[str]], Awaitable[Sequence[str]]],
 ) -> None:
-    client = Overloaded()
+    client = PartialFailures()
     queue = SqsQueue(cast("SQSClient", client), "http://127.0.0.1/queue")
     receipts = [*map(str, range(10)), "a", "stale", "busy"]
     with capture_logs() as logs:
@@ -291,12 +291,12 @@ async def test_ping_existing_queue(case: Case) -> None:
 
 async def test_unreachable_queue_is_unavailable(case: Case) -> None:
     calls = [
-        case.away.ping(),
-        case.away.depth(),
-        case.away.send("x"),
-        receive(case.away),
-        case.away.hide(["r"], 1),
-        case.away.delete(["r"]),
+        case.unreachable.ping(),
+        case.unreachable.depth(),
+        case.unreachable.send("x"),
+        receive(case.unreachable),
+        case.unreachable.hide(["r"], 1),
+        case.unreachable.delete(["r"]),
     ]
     for call in calls:
         with pytest.raises(Unavailable):

@@ -1,4 +1,4 @@
-"""Shares are counted over the wire by several processes at once, and never exceeded."""
+"""Quotas that several processes count at the same time are never exceeded."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -23,21 +23,21 @@ PROCESSES = 4
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    """Shares small enough to be used up here."""
+    """Settings with small quotas."""
     few = {"requests_per_minute": 40, "previews_in_flight": 3, "reference_seconds_per_hour": 100}
     return settings.model_copy(update=few)
 
 
 @pytest.fixture
 async def processes(resources: Resources, settings: Settings) -> AsyncIterator[list[Resources]]:
-    """Resources of several processes, each with clients of its own."""
+    """The resources of several processes, each with its own clients."""
     async with AsyncExitStack() as stack:
         others = [await stack.enter_async_context(connect(settings)) for _ in range(PROCESSES - 1)]
         yield [resources, *others]
 
 
 async def test_request_quota_across_processes(processes: list[Resources]) -> None:
-    moment = processes[0].clock()  # one window, however long this takes
+    moment = processes[0].clock()  # all requests fall into one window
     shares = [at_moment(one, moment) for one in processes]
     takes = [rate_limits.take_request(shares[number % PROCESSES], OWNER) for number in range(80)]
     results = await asyncio.gather(*takes, return_exceptions=True)

@@ -1,4 +1,4 @@
-"""The README's loop that waits for a job ends however the job does."""
+"""The loop in the README that waits for a job ends for every outcome."""
 
 import asyncio
 from pathlib import Path

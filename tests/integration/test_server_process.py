@@ -1,4 +1,4 @@
-"""`python -m functions` as a process: what it logs of those who call, and what it does not."""
+"""`python -m functions` as a process: its log and its request limits."""
 
 import asyncio
 import os
@@ -22,7 +22,7 @@ KEY = "vck_AbCdEf012345_SECRETkeySECRETkeySECRET"
 
 @asynccontextmanager
 async def server(resources: Resources, **more: str) -> AsyncIterator[tuple[str, asyncio.subprocess.Process]]:
-    """Run it until it answers; its address."""
+    """Run the server and yield its URL and process once it responds."""
     settings, port = resources.settings, free_port("127.0.0.1")
     environment = {
         **os.environ,
@@ -55,7 +55,7 @@ async def is_up(url: str) -> bool:
 
 
 async def use_every_secret(url: str) -> None:
-    """Call in all the ways in which a key or a ticket may come."""
+    """Send keys and tickets in every supported way."""
     socket = url.replace("http", "ws") + "/ws?ticket=SECRETticket"
     headers = {"Authorization": f"Bearer {KEY}"}
     for address, more in (

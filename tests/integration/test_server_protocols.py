@@ -1,4 +1,4 @@
-"""The server over raw sockets: timeouts, sizes, and what is no HTTP."""
+"""The server over raw sockets: timeouts, size limits, and invalid HTTP."""
 
 import asyncio
 import json
@@ -33,7 +33,7 @@ UPGRADE = (
 
 
 class ShortTimeouts(HttpProtocol):
-    """The same, so that tests take less time."""
+    """The protocol with short timeouts, for fast tests."""
 
     headers_timeout_seconds = 0.4
     linger_seconds = 0.4
@@ -48,7 +48,7 @@ async def url(resources: Resources) -> AsyncIterator[str]:
 
 
 class Caller:
-    """One connection, by hand."""
+    """A raw connection."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader, self.writer = reader, writer
@@ -56,7 +56,7 @@ class Caller:
         self._http.send(h11.Request(method="GET", target="/", headers=[("Host", "x")]))
 
     async def answer(self) -> tuple[int, dict[str, str], bytes]:
-        """Read one answer: status, headers, body."""
+        """Read one response: status, headers, body."""
         status, headers, body = 0, dict[str, str](), b""
         async with asyncio.timeout(10):
             while True:
@@ -82,7 +82,7 @@ class Caller:
 
 @asynccontextmanager
 async def call(url: str, sent: bytes) -> AsyncIterator[Caller]:
-    """Connect, send bytes, and close in the end."""
+    """Connect, send bytes, and close the connection at the end."""
     address = urlsplit(url)
     reader, writer = await asyncio.open_connection(address.hostname, address.port)
     try:
@@ -96,7 +96,7 @@ async def call(url: str, sent: bytes) -> AsyncIterator[Caller]:
 
 @asynccontextmanager
 async def sending(caller: Caller, part: bytes) -> AsyncIterator[None]:
-    """Send the same bytes again and again."""
+    """Send the same bytes repeatedly."""
 
     async def go_on() -> None:
         while True:
@@ -270,7 +270,7 @@ async def test_foreign_host_returns_421(url: str) -> None:
 async def test_websocket_without_pong_is_closed(resources: Resources) -> None:
     async with run_server(local_app(resources.settings), ws_ping_interval=0.1, ws_ping_timeout=0.2) as url:
         async with call(url, SOCKET + UPGRADE) as dead, asyncio.timeout(5):
-            await dead.reader.read()  # to the end, and no ping is answered
+            await dead.reader.read()  # until the end, without answering pings
         async with at(url) as alive:
             await asyncio.sleep(0.5)
             await alive.send("{}")

@@ -1,4 +1,4 @@
-"""What every `Bucket` does, the fake one of the unit tests and the real one alike."""
+"""The contract of `Bucket`, for the fake of the unit tests and for S3."""
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -223,21 +223,31 @@ async def test_ping_existing_bucket(bucket: Bucket) -> None:
 
 
 async def test_unreachable_bucket_is_unavailable(bucket: Bucket) -> None:
-    away = _away(bucket)
-    for call in (away.ping, lambda: away.get("k"), lambda: away.put_once("k", b"", TEXT), lambda: keys(away, "")):
+    unreachable = _unreachable(bucket)
+    for call in (
+        unreachable.ping,
+        lambda: unreachable.get("k"),
+        lambda: unreachable.put_once("k", b"", TEXT),
+        lambda: keys(unreachable, ""),
+    ):
         with pytest.raises(Unavailable):
             await call()
 
 
 async def test_missing_bucket_is_misconfigured(resources: Resources) -> None:
     assert isinstance(resources.bucket, S3Bucket)
-    away = S3Bucket(resources.bucket._client, "no-such-bucket")
-    for call in (away.ping, lambda: away.get("k"), lambda: away.put_once("k", b"", TEXT), lambda: keys(away, "")):
+    unreachable = S3Bucket(resources.bucket._client, "no-such-bucket")
+    for call in (
+        unreachable.ping,
+        lambda: unreachable.get("k"),
+        lambda: unreachable.put_once("k", b"", TEXT),
+        lambda: keys(unreachable, ""),
+    ):
         with pytest.raises(Misconfigured, match="no-such-bucket"):
             await call()
 
 
-def _away(bucket: Bucket) -> Bucket:
+def _unreachable(bucket: Bucket) -> Bucket:
     if isinstance(bucket, FakeBucket):
         bucket.switch.is_up = False
         return bucket

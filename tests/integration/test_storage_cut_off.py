@@ -1,4 +1,4 @@
-"""What a storage may answer that no stand-in does: an answer that breaks off, a conflict, nothing."""
+"""Storage faults that moto cannot produce: truncated responses, conflicts, and no response."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -84,7 +84,7 @@ async def _list(resources: Resources) -> list[str]:
 async def test_call_respects_request_deadline(
     call: Callable[[Resources, str], Awaitable[object]],
 ) -> None:
-    server = await asyncio.get_running_loop().create_server(asyncio.Protocol, "127.0.0.1", 0)  # says nothing
+    server = await asyncio.get_running_loop().create_server(asyncio.Protocol, "127.0.0.1", 0)  # never responds
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     async with server, connect(Settings(aws_endpoint_url=url)) as resources:
         async with asyncio.timeout(5):

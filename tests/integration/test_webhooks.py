@@ -1,4 +1,4 @@
-"""Webhooks from the queue to real receivers on this machine, through the local event source mapping."""
+"""Webhooks from the queue to receivers on localhost, through the local event source mapping."""
 
 import asyncio
 import re
@@ -34,7 +34,7 @@ async def deliveries(fakes: FakeService, url: str, count: int, group: str) -> No
 
 @asynccontextmanager
 async def mapping(fakes: FakeService) -> AsyncIterator[None]:
-    """Run the mapping of the webhooks queue."""
+    """Run the event source mapping of the webhooks queue."""
     async with webhook_client(allows_loopback=True) as client:
         handle = partial(webhooks.handle, client=client)
         mapping = EventSourceMapping(fakes.resources, fakes.webhooks, handle, delays_retries=False)
@@ -83,7 +83,7 @@ async def test_slow_receiver_blocks_no_other() -> None:
 def documented_receiver(
     secret: str, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[tuple[str, list[int], list[tuple[Any, ...]]]]:
-    """Run the receiver in docs/webhooks.md; yield its URL, what it answers and prints."""
+    """Run the receiver in docs/webhooks.md.  Yield its URL, its response statuses and its output."""
     (code,) = re.findall(r"```python\n(.*?)```", DOCS.read_text(), re.DOTALL)
     definitions = code.replace("whsec_…", secret).rpartition("HTTPServer((")[0]
     printed: list[tuple[Any, ...]] = []
@@ -105,7 +105,7 @@ def documented_receiver(
 @pytest.mark.parametrize("is_right", [True, False])
 async def test_docs_receiver_verifies_messages(monkeypatch: pytest.MonkeyPatch, is_right: bool) -> None:
     fakes = FakeService()
-    fakes.time.now = fakes.time.now.now(fakes.time.now.tzinfo)  # the receiver compares with the machine's clock
+    fakes.time.now = fakes.time.now.now(fakes.time.now.tzinfo)  # the receiver checks timestamps by the system clock
     secret = await webhook_receivers.make_secret(fakes.resources, None)
     other = await webhook_receivers.make_secret(FakeService().resources, None)
     with documented_receiver(secret if is_right else other, monkeypatch) as (url, answered, printed):

@@ -1,4 +1,4 @@
-"""WebSockets over the wire: results come by the event path, and the connection lives on whatever is sent."""
+"""WebSockets over real sockets: results through the event path, and invalid messages."""
 
 import asyncio
 import json
@@ -51,18 +51,18 @@ def at(url: str) -> connect:
     return connect(url.replace("http", "ws") + "/ws", max_size=None)
 
 
-async def say(socket: ClientConnection, type_: str, **data: object) -> None:
+async def send(socket: ClientConnection, type_: str, **data: object) -> None:
     await socket.send(json.dumps({"type": type_, "data": data}))
 
 
-async def hear(socket: ClientConnection) -> Message:
+async def receive(socket: ClientConnection) -> Message:
     async with asyncio.timeout(20):
-        heard: Message = json.loads(await socket.recv())
-    return heard
+        received: Message = json.loads(await socket.recv())
+    return received
 
 
 async def address_of(resources: Resources) -> ReplyTo:
-    """Find the address that a queued job will be answered to."""
+    """Return the reply address of the next queued job."""
     messages = await resources.synthesis.receive(1, wait_seconds=1)
     ticket = parse_queue_message(messages[0].body)
     assert ticket is not None
@@ -74,29 +74,29 @@ async def address_of(resources: Resources) -> ReplyTo:
 
 async def test_preview_and_save_voice(url: str, resources: Resources, session_id: str) -> None:
     async with run_simple_worker(resources), at(url) as socket, httpx.AsyncClient(base_url=url) as client:
-        await say(socket, "generate_preview", session_id=session_id, text="Hello.", request_id="r1")
-        complete = await hear(socket)
+        await send(socket, "generate_preview", session_id=session_id, text="Hello.", request_id="r1")
+        complete = await receive(socket)
         assert complete["type"] == "tts_complete"
         data = complete["data"]
         assert (data["request_id"], data["session_id"], data["temporary"]) == ("r1", session_id, True)
         assert data["audio_url"] == f"/previews/{data['job_id']}.wav"
         assert (await client.get(data["audio_url"])).content == PREVIEW_WAV
-        await say(socket, "save_voice", name="Nova", description="calm")
-        saved = await hear(socket)
+        await send(socket, "save_voice", name="Nova", description="calm")
+        saved = await receive(socket)
         assert saved["type"] == "voice_saved"
         assert {name: saved["data"][name] for name in ("voice_id", "name", "description")} == {
             "voice_id": "nova",
             "name": "Nova",
             "description": "calm",
         }
-        await say(socket, "generate_preview", voice_id="nova", text="Again.")
-        assert (await hear(socket))["data"]["voice_id"] == "nova"
+        await send(socket, "generate_preview", voice_id="nova", text="Again.")
+        assert (await receive(socket))["data"]["voice_id"] == "nova"
 
 
 async def test_failed_preview_error_names_job(url: str, resources: Resources, session_id: str) -> None:
     async with run_simple_worker(resources), at(url) as socket:
-        await say(socket, "generate_preview", session_id=session_id, text=FAILING_TEXT, request_id="r1")
-        error = await hear(socket)
+        await send(socket, "generate_preview", session_id=session_id, text=FAILING_TEXT, request_id="r1")
+        error = await receive(socket)
     assert error["type"] == "error"
     assert (error["data"]["message"], error["data"]["request_id"]) == ("It can't be said.", "r1")
     assert error["data"]["job_id"]
@@ -104,8 +104,8 @@ async def test_failed_preview_error_names_job(url: str, resources: Resources, se
 
 async def test_progress_message_precedes_result(url: str, resources: Resources, session_id: str) -> None:
     async with run_simple_worker(resources), at(url) as socket:
-        await say(socket, "generate_preview", session_id=session_id, text="Hello.", progress=True)
-        first, second = await hear(socket), await hear(socket)
+        await send(socket, "generate_preview", session_id=session_id, text="Hello.", progress=True)
+        first, second = await receive(socket), await receive(socket)
     assert (first["type"], first["data"]["status"]) == ("progress", "queued")
     assert (second["type"], second["data"]["job_id"]) == ("tts_complete", first["data"]["job_id"])
 
@@ -113,14 +113,14 @@ async def test_progress_message_precedes_result(url: str, resources: Resources, 
 async def test_many_requests_in_flight(url: str, resources: Resources, session_id: str) -> None:
     async with at(url) as socket:
         for number in range(12):
-            await say(socket, "generate_preview", session_id=session_id, text="Hello.", request_id=f"r{number}")
+            await send(socket, "generate_preview", session_id=session_id, text="Hello.", request_id=f"r{number}")
         async with run_simple_worker(resources):
-            heard = [await hear(socket) for _ in range(12)]
-    assert {message["data"]["request_id"] for message in heard} == {f"r{number}" for number in range(12)}
-    assert len({message["data"]["job_id"] for message in heard}) == 12
+            received = [await receive(socket) for _ in range(12)]
+    assert {message["data"]["request_id"] for message in received} == {f"r{number}" for number in range(12)}
+    assert len({message["data"]["job_id"] for message in received}) == 12
 
 
-ANYTHING: list[str | bytes] = [
+INVALID_MESSAGES: list[str | bytes] = [
     "{",
     b"\x00\xff\xfe",
     "x" * MESSAGE_MAX_BYTES,
@@ -136,17 +136,17 @@ ANYTHING: list[str | bytes] = [
 
 async def test_invalid_messages_keep_connection(url: str) -> None:
     async with at(url) as socket:
-        for number, sent in enumerate(ANYTHING):
+        for number, sent in enumerate(INVALID_MESSAGES):
             await socket.send(sent)
-            assert (await hear(socket))["type"] == "error", sent[:80]
-            await say(socket, "subscribe", job_id="nobody", request_id=f"still there {number}")
-            assert (await hear(socket))["data"]["request_id"] == f"still there {number}"
+            assert (await receive(socket))["type"] == "error", sent[:80]
+            await send(socket, "subscribe", job_id="nobody", request_id=f"still there {number}")
+            assert (await receive(socket))["data"]["request_id"] == f"still there {number}"
 
 
 async def test_fragmented_message(url: str) -> None:
     async with at(url) as socket:
         await socket.send(['{"type":', '"sing"', "}"])
-        assert (await hear(socket))["data"]["field"] == "type"
+        assert (await receive(socket))["data"]["field"] == "type"
 
 
 async def test_subscribe_before_and_after_completion(url: str, resources: Resources, session_id: str) -> None:
@@ -155,33 +155,33 @@ async def test_subscribe_before_and_after_completion(url: str, resources: Resour
         answer = await client.post("/preview", data=form, headers={"Prefer": "respond-async"})
     job_id = answer.json()["job_id"]
     async with at(url) as early, at(url) as late:
-        await say(early, "subscribe", job_id=job_id, request_id="early", progress=True)
-        assert (await hear(early))["type"] == "progress"
+        await send(early, "subscribe", job_id=job_id, request_id="early", progress=True)
+        assert (await receive(early))["type"] == "progress"
         await process_queued(resources)
-        told = await hear(early)
-        assert (told["type"], told["data"]["request_id"]) == ("tts_complete", "early")
-        await say(late, "subscribe", job_id=job_id, request_id="late")
-        told = await hear(late)
-        assert (told["type"], told["data"]["request_id"]) == ("tts_complete", "late")
+        received = await receive(early)
+        assert (received["type"], received["data"]["request_id"]) == ("tts_complete", "early")
+        await send(late, "subscribe", job_id=job_id, request_id="late")
+        received = await receive(late)
+        assert (received["type"], received["data"]["request_id"]) == ("tts_complete", "late")
 
 
 async def test_subscribe_at_another_process(url: str, resources: Resources, session_id: str) -> None:
     async with run_server(local_app(resources.settings)) as other, at(other) as socket:
-        await say(socket, "generate_preview", session_id=session_id, text="Hello.", progress=True)
-        job_id = (await hear(socket))["data"]["job_id"]
-        async with at(url) as elsewhere:
-            await say(elsewhere, "subscribe", job_id=job_id, progress=True)
-            await hear(elsewhere)
+        await send(socket, "generate_preview", session_id=session_id, text="Hello.", progress=True)
+        job_id = (await receive(socket))["data"]["job_id"]
+        async with at(url) as other_socket:
+            await send(other_socket, "subscribe", job_id=job_id, progress=True)
+            await receive(other_socket)
             await process_queued(resources)
-            for one in (socket, elsewhere):
-                assert (await hear(one))["data"]["job_id"] == job_id
+            for one in (socket, other_socket):
+                assert (await receive(one))["data"]["job_id"] == job_id
 
 
 async def test_post_to_connection(url: str, resources: Resources, session_id: str) -> None:
     async with at(url) as one, at(url) as other:
         addresses = []
         for socket in (one, other):
-            await say(socket, "generate_preview", session_id=session_id, text="Hello.")
+            await send(socket, "generate_preview", session_id=session_id, text="Hello.")
             addresses.append(await eventually(lambda: address_of(resources)))
         await asyncio.gather(*(resources.connections.post(to, f'"{n}"'.encode()) for n, to in enumerate(addresses)))
         assert [json.loads(await one.recv()), json.loads(await other.recv())] == ["0", "1"]
@@ -201,27 +201,27 @@ async def _is_gone(resources: Resources, address: ReplyTo) -> bool:
 
 async def test_post_to_unknown_connection_is_gone(url: str, resources: Resources, session_id: str) -> None:
     async with at(url) as socket:
-        await say(socket, "generate_preview", session_id=session_id, text="Hello.")
+        await send(socket, "generate_preview", session_id=session_id, text="Hello.")
         address = await eventually(lambda: address_of(resources))
         for connection_id in ("nobody", "a/b", "http-x", "%2e%2e", "L0SM9cOFvHcCIhw="):
             with pytest.raises(ConnectionGone):
                 await resources.connections.post(address.model_copy(update={"connection_id": connection_id}), b"{}")
 
 
-async def remembered(resources: Resources) -> list[str]:
+async def stored_connections(resources: Resources) -> list[str]:
     return [item.key async for item in resources.bucket.list(layout.CONNECTIONS)]
 
 
 async def test_closed_connection_is_removed(url: str, resources: Resources, session_id: str) -> None:
     async with at(url) as socket:
-        await say(socket, "generate_preview", session_id=session_id, text="Hello.", progress=True)
-        job_id = (await hear(socket))["data"]["job_id"]
-        await eventually(lambda: remembered(resources))
+        await send(socket, "generate_preview", session_id=session_id, text="Hello.", progress=True)
+        job_id = (await receive(socket))["data"]["job_id"]
+        await eventually(lambda: stored_connections(resources))
 
-    async def forgotten() -> bool:
-        return not await remembered(resources)
+    async def is_removed() -> bool:
+        return not await stored_connections(resources)
 
-    await eventually(forgotten)
+    await eventually(is_removed)
     await process_queued(resources)
     assert await notify.handle(resources, outcome_event(resources, job_id), notify.Lookups.of(resources)) == {
         "batchItemFailures": []
@@ -232,10 +232,10 @@ async def test_many_connections(url: str, resources: Resources, session_id: str)
     async with AsyncExitStack() as stack:
         sockets = [await stack.enter_async_context(at(url)) for _ in range(20)]
         for number, socket in enumerate(sockets):
-            await say(socket, "generate_preview", session_id=session_id, text="Hello.", request_id=f"r{number}")
+            await send(socket, "generate_preview", session_id=session_id, text="Hello.", request_id=f"r{number}")
         await stack.enter_async_context(run_simple_worker(resources))
-        heard = [await hear(socket) for socket in sockets]
-    assert [message["data"]["request_id"] for message in heard] == [f"r{number}" for number in range(20)]
+        received = [await receive(socket) for socket in sockets]
+    assert [message["data"]["request_id"] for message in received] == [f"r{number}" for number in range(20)]
 
 
 async def test_correlation_id_is_returned(url: str, resources: Resources, session_id: str) -> None:
@@ -243,7 +243,7 @@ async def test_correlation_id_is_returned(url: str, resources: Resources, sessio
     async with run_simple_worker(resources), named as socket:
         assert socket.response is not None
         assert socket.response.headers["X-Correlation-Id"] == "corr-1"
-        await say(socket, "generate_preview", session_id=session_id, text="Hello.")
-        assert (await hear(socket))["data"]["correlation_id"] == "corr-1"
-        await say(socket, "save_voice", name="Nova")
-        assert (await hear(socket))["data"]["correlation_id"] == "corr-1"
+        await send(socket, "generate_preview", session_id=session_id, text="Hello.")
+        assert (await receive(socket))["data"]["correlation_id"] == "corr-1"
+        await send(socket, "save_voice", name="Nova")
+        assert (await receive(socket))["data"]["correlation_id"] == "corr-1"

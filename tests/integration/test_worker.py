@@ -1,4 +1,4 @@
-"""Workers against S3 and SQS over HTTP: the life of a job, and several workers at one queue."""
+"""Workers against S3 and SQS over HTTP: the lifecycle of a job, and several workers on one queue."""
 
 import asyncio
 import json
@@ -42,11 +42,11 @@ async def until_ended(resources: Resources, *requests: Request, seconds: float =
 
 
 @pytest.fixture
-async def impatient(settings: Settings) -> AsyncIterator[Resources]:
-    """Everything wired, with messages that come again after two seconds, twice."""
+async def short_visibility(settings: Settings) -> AsyncIterator[Resources]:
+    """Resources with a visibility timeout of two seconds and at most two deliveries."""
     changes = {"visibility_timeout_seconds": 2, "max_receives": 2}
-    async with provisioned(settings.model_copy(update=changes)) as wired:
-        yield wired
+    async with provisioned(settings.model_copy(update=changes)) as connected:
+        yield connected
 
 
 async def test_preview_is_stored(resources: Resources) -> None:
@@ -81,49 +81,49 @@ async def test_prompts_are_reused(resources: Resources) -> None:
     assert await resources.voices.get("audio/voices/nova/embedding.json")
 
 
-async def test_message_deleted_before_worker_stops(impatient: Resources) -> None:
-    request = await submit_upload_job(impatient)
-    async with real_time_worker(impatient, ScriptedEngine()):
-        await until_ended(impatient, request)
-    age_messages(impatient.settings, 2.2)
-    assert list(await impatient.synthesis.receive(1, wait_seconds=0)) == []
+async def test_message_deleted_before_worker_stops(short_visibility: Resources) -> None:
+    request = await submit_upload_job(short_visibility)
+    async with real_time_worker(short_visibility, ScriptedEngine()):
+        await until_ended(short_visibility, request)
+    age_messages(short_visibility.settings, 2.2)
+    assert list(await short_visibility.synthesis.receive(1, wait_seconds=0)) == []
 
 
-async def test_stored_audio_completed_by_next_worker(impatient: Resources) -> None:
-    request = await submit_upload_job(impatient)
-    await impatient.synthesis.receive(1, wait_seconds=0)  # and then it died
-    await impatient.bucket.put(layout.preview(request.job_id), voice_wav(100, seconds=3), WAV)
-    written = await impatient.bucket.head(layout.preview(request.job_id))
+async def test_stored_audio_completed_by_next_worker(short_visibility: Resources) -> None:
+    request = await submit_upload_job(short_visibility)
+    await short_visibility.synthesis.receive(1, wait_seconds=0)
+    await short_visibility.bucket.put(layout.preview(request.job_id), voice_wav(100, seconds=3), WAV)
+    written = await short_visibility.bucket.head(layout.preview(request.job_id))
     engine = ScriptedEngine()
-    async with real_time_worker(impatient, engine):
-        await until_ended(impatient, request)
+    async with real_time_worker(short_visibility, engine):
+        await until_ended(short_visibility, request)
     assert engine.admitted == [], "it had been spoken"
-    outcome = await success_of(impatient, request)
+    outcome = await success_of(short_visibility, request)
     assert outcome.preview is not None
     assert written is not None
     assert outcome.preview.duration_seconds == 3.0
     assert outcome.completed_at == written.last_modified
 
 
-async def test_slow_job_is_received_once(impatient: Resources) -> None:
+async def test_slow_job_is_received_once(short_visibility: Resources) -> None:
     engines = ScriptedEngine(), ScriptedEngine()
     for engine in engines:
         engine.paused = True
-    request = await submit_upload_job(impatient)
-    async with real_time_worker(impatient, engines[0]), real_time_worker(impatient, engines[1]):
+    request = await submit_upload_job(short_visibility)
+    async with real_time_worker(short_visibility, engines[0]), real_time_worker(short_visibility, engines[1]):
         await asyncio.sleep(5)  # more than twice the visibility timeout
         for engine in engines:
             engine.paused = False
-        await until_ended(impatient, request)
+        await until_ended(short_visibility, request)
     assert [*engines[0].admitted, *engines[1].admitted] == [request.job_id]
 
 
-async def test_failing_job_reaches_dead_letters(impatient: Resources) -> None:
+async def test_failing_job_reaches_dead_letters(short_visibility: Resources) -> None:
     engine = ScriptedEngine()
     engine.errors[TEXT] = RuntimeError("no such luck")
-    request = await submit_upload_job(impatient)
-    async with real_time_worker(impatient, engine):
-        dead = await eventually(partial(impatient.synthesis_dead_letters.receive, 1, wait_seconds=0))
+    request = await submit_upload_job(short_visibility)
+    async with real_time_worker(short_visibility, engine):
+        dead = await eventually(partial(short_visibility.synthesis_dead_letters.receive, 1, wait_seconds=0))
     message = parse_queue_message(dead[0].body)
     assert message is not None
     assert message.job_id == request.job_id
@@ -142,7 +142,7 @@ async def test_workers_share_queue(resources: Resources) -> None:
     session_id = await store_upload(resources)
     requests = [await submit_session_job(resources, session_id) for _ in range(24)]
     for request in requests[:6]:
-        await jobs.enqueue(resources, request.job_id)  # and some are asked for twice
+        await jobs.enqueue(resources, request.job_id)  # duplicate messages
     async with AsyncExitStack() as stack:
         for engine in engines:
             await stack.enter_async_context(real_time_worker(resources, engine))
@@ -155,7 +155,7 @@ async def test_workers_share_queue(resources: Resources) -> None:
 
 
 async def test_stopping_worker_returns_messages(resources: Resources) -> None:
-    """The messages' visibility is a minute: what is not handed back would come too late for this test."""
+    """The visibility timeout is one minute, so the test only passes if the messages are returned."""
     first, second = ScriptedEngine(capacity=1), ScriptedEngine()
     first.paused = True
     requests = [await submit_upload_job(resources) for _ in range(4)]

@@ -1,4 +1,4 @@
-"""`python -m gpu_runner` as a process: how it starts, stops, and what it says."""
+"""`python -m gpu_runner` as a process: start, stop, exit status and log."""
 
 import asyncio
 import json
@@ -59,8 +59,8 @@ async def worker(env: Mapping[str, str]) -> AsyncIterator[asyncio.subprocess.Pro
         await process.communicate()
 
 
-async def said_until(process: asyncio.subprocess.Process, event: str) -> list[dict[str, object]]:
-    """Read log lines up to and with the one that tells of this event."""
+async def log_until(process: asyncio.subprocess.Process, event: str) -> list[dict[str, object]]:
+    """Read log lines up to and including the one of this event."""
     assert process.stderr is not None
     lines: list[dict[str, object]] = []
     async with asyncio.timeout(30):
@@ -72,7 +72,7 @@ async def said_until(process: asyncio.subprocess.Process, event: str) -> list[di
 
 
 async def ended(process: asyncio.subprocess.Process) -> tuple[int, str]:
-    """Wait for its end: the exit status and what it said."""
+    """Wait until the process ends.  Return the exit status and the output."""
     async with asyncio.timeout(15):
         out, err = await process.communicate()
     assert out == b""
@@ -86,7 +86,7 @@ async def test_log_has_correlation_id_and_no_text(resources: Resources) -> None:
     await jobs.accept(resources, request)
     async with worker(environment(resources.settings)) as process:
         await eventually(partial(jobs.read_outcome, resources, request.job_id), seconds=30)
-        lines = await said_until(process, "job ended")
+        lines = await log_until(process, "job ended")
         process.send_signal(signal.SIGTERM)
         status, rest = await ended(process)
     assert status == 0
@@ -102,7 +102,7 @@ async def test_log_has_correlation_id_and_no_text(resources: Resources) -> None:
 async def test_signal_finishes_running_job(resources: Resources, number: signal.Signals) -> None:
     request = await submit_upload_job(resources)
     async with worker(environment(resources.settings, MOCK_DELAY_SECONDS="2")) as process:
-        await said_until(process, "synthesis started")
+        await log_until(process, "synthesis started")
         process.send_signal(number)
         status, said = await ended(process)
     assert status == 0
@@ -117,9 +117,9 @@ async def test_ecs_protection_allows_sigterm(
     async with fake_agent() as agent:
         env = environment(resources.settings, MOCK_DELAY_SECONDS="2", ECS_AGENT_URI=agent.url)
         async with worker(env) as process:
-            await said_until(process, "synthesis started")
+            await log_until(process, "synthesis started")
             assert agent.is_protected
-            process.send_signal(signal.SIGTERM)  # what the agent makes of the notice, protected or not
+            process.send_signal(signal.SIGTERM)  # the agent's reaction to the notice, protected or not
             status, _ = await ended(process)
     assert status == 0
     await success_of(resources, request)
@@ -127,22 +127,22 @@ async def test_ecs_protection_allows_sigterm(
 
 async def test_ecs_protection_off_when_idle(resources: Resources) -> None:
     async with fake_agent() as agent, worker(environment(resources.settings, ECS_AGENT_URI=agent.url)) as process:
-        await said_until(process, "worker ready")
-        await eventually(partial(_was_given_up, agent))
+        await log_until(process, "worker ready")
+        await eventually(partial(_protection_was_released, agent))
         process.send_signal(signal.SIGTERM)
         assert (await ended(process))[0] == 0
 
 
-async def _was_given_up(agent: FakeAgent) -> bool:
+async def _protection_was_released(agent: FakeAgent) -> bool:
     return agent.protection_requests[:2] == [True, False]
 
 
 async def test_second_signal_exits_at_once(resources: Resources) -> None:
     request = await submit_upload_job(resources)
     async with worker(environment(resources.settings, MOCK_DELAY_SECONDS="600")) as process:
-        await said_until(process, "synthesis started")
+        await log_until(process, "synthesis started")
         process.send_signal(signal.SIGTERM)
-        await said_until(process, "draining")
+        await log_until(process, "draining")
         process.send_signal(signal.SIGTERM)
         async with asyncio.timeout(3):
             await process.wait()
@@ -154,11 +154,11 @@ async def test_drain_timeout_returns_message(resources: Resources) -> None:
     await submit_upload_job(resources)
     env = environment(resources.settings, MOCK_DELAY_SECONDS="600", WORKER_DRAIN_SECONDS="0.5")
     async with worker(env) as process:
-        await said_until(process, "synthesis started")
+        await log_until(process, "synthesis started")
         process.send_signal(signal.SIGTERM)
         status, _ = await ended(process)
     assert status == 0
-    assert len(await resources.synthesis.receive(1, wait_seconds=0)) == 1  # handed back, to be had at once
+    assert len(await resources.synthesis.receive(1, wait_seconds=0)) == 1  # returned to the queue, visible at once
 
 
 async def test_killed_worker_job_is_redelivered(settings: Settings) -> None:
@@ -167,7 +167,7 @@ async def test_killed_worker_job_is_redelivered(settings: Settings) -> None:
         request = await submit_upload_job(resources)
         env = environment(settings, MOCK_DELAY_SECONDS="600", VISIBILITY_TIMEOUT_SECONDS="3")
         async with worker(env) as process:
-            await said_until(process, "synthesis started")
+            await log_until(process, "synthesis started")
             process.kill()
         async with worker(environment(settings)):
             await eventually(partial(jobs.read_outcome, resources, request.job_id), seconds=30)

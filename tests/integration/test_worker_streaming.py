@@ -1,4 +1,4 @@
-"""Audio on its way from a worker to the API process that holds the connection, over HTTP."""
+"""Audio from a worker to the API process of the connection, over HTTP."""
 
 import json
 import time
@@ -23,24 +23,22 @@ TEXT = "Long enough to last some two seconds."
 
 @dataclass
 class Socket(connection_posts.PostedMessages):
-    """A client's connection, and when each message came."""
+    """The connection of a client.  It records messages and their arrival times."""
 
     messages: list[dict[str, Any]] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
 
     def max_bytes(self, _connection_id: str) -> int:
-        """Accept any message."""
         return 128 * 1024
 
     async def deliver(self, connection_id: str, message: bytes) -> bool:
-        """Accept a message."""
         self.messages.append(json.loads(message))
         self.times.append(time.monotonic())
         return connection_id == "c"
 
 
 async def credentials() -> ReadOnlyCredentials:
-    """Return what the environment of the integration tests has."""
+    """Return the credentials in the environment of the integration tests."""
     return ReadOnlyCredentials("testing", "testing", None)
 
 
@@ -63,7 +61,7 @@ async def test_audio_streams_during_synthesis(resources: Resources) -> None:
     wav = await resources.bucket.get(layout.preview(request.job_id))
     assert wav is not None
     assert b"".join(b64decode(chunk["audio"]) for chunk in chunks) == wav[44:]
-    # At twice real time the last chunk comes a second after the first of two seconds of audio.
+    # At twice real time, the chunks of two seconds of audio arrive within one second.
     assert socket.times[-1] - socket.times[1] > 0.25 * chunks[-1]["audio_seconds"]
 
 

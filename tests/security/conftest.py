@@ -1,4 +1,4 @@
-"""The integration tests' S3 and SQS, for attacks on the API that uses them."""
+"""The S3 and SQS fixtures of the integration tests."""
 
 from tests.integration.conftest import aws, resources, settings
 

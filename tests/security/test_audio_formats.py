@@ -1,4 +1,4 @@
-"""Of all that libsndfile reads, only the formats that people record in reach its decoders."""
+"""Only common recording formats reach the decoders of libsndfile."""
 
 import io
 

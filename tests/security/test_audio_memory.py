@@ -1,4 +1,4 @@
-"""A small upload must not take much memory, and many at once no more than some."""
+"""The memory of decoding is bounded, for one upload and for concurrent uploads."""
 
 import asyncio
 import struct
@@ -13,7 +13,7 @@ from pipeline.errors import InvalidAudio
 from pipeline.settings import Settings
 from tests.support.fake_service import FakeService, reference_recording
 
-# Decodes what comes on stdin and prints by how many MiB the process has grown at its peak.
+# Decodes stdin and prints the growth of the peak memory in MiB.
 GROWTH = """
 import pathlib, re, sys
 from pipeline.audio.reference_audio import decode_reference, transcode_reference
@@ -37,7 +37,7 @@ measured = pytest.mark.skipif(sys.platform != "linux", reason="memory is read fr
 
 
 def growth_mib(data: bytes) -> tuple[int, str]:
-    """Decode in a process of its own; return by how many MiB it grew, and the error."""
+    """Decode in a separate process.  Return the growth of its peak memory in MiB, and the error."""
     done = subprocess.run([sys.executable, "-c", GROWTH], input=data, capture_output=True, check=True, timeout=60)
     return int(done.stdout), done.stderr.decode()
 

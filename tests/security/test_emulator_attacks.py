@@ -1,4 +1,4 @@
-"""The emulator of `make deploy-local` serves the deployed APIs to everybody, and all else to those who sign."""
+"""The emulator of `make deploy-local` requires signed requests for everything but the deployed APIs."""
 
 from collections.abc import Iterator
 
@@ -14,7 +14,7 @@ PAGE = {"Origin": "https://evil.example", "Content-Type": "text/plain"}
 
 @pytest.fixture(scope="module")
 def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    """The emulator, with nothing deployed."""
+    """The emulator without a deployment."""
     with running_emulator(tmp_path_factory.mktemp("data")) as running:
         yield running
 

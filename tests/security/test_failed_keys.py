@@ -1,4 +1,4 @@
-"""Failed keys must not lock out good ones, and nobody may choose the address that is counted."""
+"""Failed keys do not block valid keys, and clients cannot forge the address that is counted."""
 
 from datetime import timedelta
 
@@ -21,7 +21,7 @@ HOME = "192.0.2.7"
 
 
 async def key_of(resources: Resources, owner: str, *, hours: int = 24, secret: int = 0) -> str:
-    """Create a key; keys of one owner have the same id, and the secret that is asked for."""
+    """Create a key.  Keys of one owner have the same id; `secret` selects the secret."""
 
     def random(size: int) -> bytes:
         return owner.encode().ljust(size) if size == 16 else bytes([secret]) * size

@@ -1,4 +1,4 @@
-"""A message on somebody's WebSocket comes from the service alone: posts to `@connections` have to be signed."""
+"""Posts to `@connections` have to be signed by the service."""
 
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ FORGED = b'{"type":"tts_complete","data":{"audio_url":"https://evil.example"}}'
 
 @dataclass
 class Local(PostedMessages):
-    """A served `@connections` route, and what it has delivered."""
+    """A served `@connections` route that records deliveries."""
 
     url: str = ""
     delivered: list[tuple[str, str]] = field(default_factory=list)
@@ -58,24 +58,31 @@ def _unsigned(_local: Local) -> dict[str, str]:
     return {"Content-Type": "text/plain", "Origin": "https://evil.example"}
 
 
-def _by_a_stranger(local: Local) -> dict[str, str]:
+def _signed_with_wrong_secret(local: Local) -> dict[str, str]:
     return local.signed("/@connections/abc", FORGED, Credentials("LOCAL1", "guess"))
 
 
-def _for_another_body(local: Local) -> dict[str, str]:
+def _signed_for_other_body(local: Local) -> dict[str, str]:
     return local.signed("/@connections/abc", b"{}")
 
 
-def _for_another_connection(local: Local) -> dict[str, str]:
+def _signed_for_other_connection(local: Local) -> dict[str, str]:
     return local.signed("/@connections/xyz", FORGED)
 
 
-def _under_a_foreign_host(local: Local) -> dict[str, str]:
+def _with_foreign_host(local: Local) -> dict[str, str]:
     return local.signed("/@connections/abc", FORGED) | {"Host": "evil.example"}
 
 
 @pytest.mark.parametrize(
-    "forged", [_unsigned, _by_a_stranger, _for_another_body, _for_another_connection, _under_a_foreign_host]
+    "forged",
+    [
+        _unsigned,
+        _signed_with_wrong_secret,
+        _signed_for_other_body,
+        _signed_for_other_connection,
+        _with_foreign_host,
+    ],
 )
 async def test_forged_post_is_refused(local: Local, forged: Callable[[Local], dict[str, str]]) -> None:
     async with httpx.AsyncClient(base_url=local.url) as client:

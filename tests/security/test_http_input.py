@@ -76,7 +76,7 @@ async def test_urlencoded_duplicate_field() -> None:
 
 
 async def test_form_charset_must_be_utf8() -> None:
-    """A megabyte takes Python's `punycode` minutes."""
+    """Python's `punycode` codec takes minutes for a megabyte."""
     began = time.process_time()
     body = part("response_text", "zz" * 50_000) + END
     response = await post("/preview", body, {"Content-Type": FORM["Content-Type"] + "; charset=punycode"})

@@ -1,4 +1,4 @@
-"""Requests that two HTTP implementations could read differently are refused, and the connection closed."""
+"""HTTP requests that two implementations could parse differently are rejected."""
 
 import asyncio
 import json
@@ -23,7 +23,7 @@ async def reads_everything(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 async def exchange(sent: bytes, *, ends: bool = False) -> bytes:
-    """Send some bytes; all that comes back until the server closes the connection."""
+    """Send bytes and return the response up to the end of the connection."""
     async with run_server(reads_everything, lifespan="off") as url, asyncio.timeout(5):
         address = urlsplit(url)
         reader, writer = await asyncio.open_connection(address.hostname, address.port)

@@ -1,4 +1,4 @@
-"""A store that is wiped, or loses its files, under a running service is reported and made again."""
+"""A running service detects a deleted store, logs it and recreates it."""
 
 import os
 import shutil
@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("lost store")]
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A running service, in a data folder that was everybody's to read."""
+    """A running service whose data folder was world-readable before."""
     data = tmp_path_factory.mktemp("run") / "data"
     data.mkdir(mode=0o755)
     with running(data, {}) as stack:
@@ -39,7 +39,7 @@ def client_of(stack: Stack, service: str) -> Any:
 
 
 def delete_bucket(stack: Stack) -> None:
-    """Delete the bucket with all objects."""
+    """Delete the bucket and its objects."""
     s3, bucket = client_of(stack, "s3"), stack.names["BUCKET"]
     for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket):
         for item in page.get("Contents", []):
@@ -55,7 +55,7 @@ def delete_queues(stack: Stack) -> None:
 
 
 def remove_files(stack: Stack) -> None:
-    """Remove what the store keeps on disk."""
+    """Remove the store's files."""
     shutil.rmtree(configuration.s3_folder_of(stack.data))
 
 
@@ -76,14 +76,15 @@ def test_log_and_command_line_have_no_secret(stack: Stack) -> None:
 
 
 @pytest.mark.parametrize(
-    ("lose", "said"), [(delete_bucket, "were removed"), (delete_queues, "are gone"), (remove_files, "were removed")]
+    ("lose", "message"),
+    [(delete_bucket, "were removed"), (delete_queues, "are gone"), (remove_files, "were removed")],
 )
-def test_lost_store_is_recreated(stack: Stack, lose: Callable[[Stack], None], said: str) -> None:
+def test_lost_store_is_recreated(stack: Stack, lose: Callable[[Stack], None], message: str) -> None:
     client = Client(stack.url, stack.socket_url)
     client.preview(120, "Before.")
-    times = stack.logged().count(said)
+    times = stack.logged().count(message)
     lose(stack)
-    wait_until(lambda: stack.logged().count(said) > times, "the loss logged", 30)
+    wait_until(lambda: stack.logged().count(message) > times, "the loss logged", 30)
     wait_until(stack.healthy, "healthy again", 30)
     answer = client.preview(120, "After.")
     assert (answer.status_code, answer.headers["content-type"]) == (200, "audio/wav")

@@ -1,4 +1,4 @@
-"""SIGTERM while clients wait: each gets an answer it can go on with, and the log has no tracebacks."""
+"""SIGTERM while clients wait: they get a usable response, and the log contains no traceback."""
 
 import asyncio
 import json
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals are sen
 
 
 async def stopped(process: asyncio.subprocess.Process) -> list[dict[str, object]]:
-    """Stop the server and return what it has logged."""
+    """Stop the server and return its log."""
     process.send_signal(signal.SIGTERM)
     async with asyncio.timeout(15):
         _, log = await process.communicate()
@@ -39,10 +39,10 @@ async def test_waiting_preview_returns_202(resources: Resources) -> None:
 
     async with server(resources) as (url, process), httpx.AsyncClient(base_url=url, timeout=20) as client:
         form, files = {"response_text": "Hello."}, {"audio": voice_wav(120.0)}
-        asked = [asyncio.create_task(client.post("/preview", data=form, files=files)) for _ in range(3)]
+        pending = [asyncio.create_task(client.post("/preview", data=form, files=files)) for _ in range(3)]
         await eventually(are_queued)
         lines = await stopped(process)
-        answers = await asyncio.gather(*asked)
+        answers = await asyncio.gather(*pending)
     for answer in answers:
         assert answer.status_code == 202
         assert answer.headers["location"] == f"/jobs/{answer.json()['job_id']}"

@@ -1,4 +1,4 @@
-"""What a local user or a web page tries with the embedded store, and is refused."""
+"""Attacks on the embedded store by local users and web pages are refused."""
 
 import contextlib
 import secrets
@@ -25,14 +25,14 @@ OWN_PAGE = {"Origin": "https://studio.example"}
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    """A store that pages of one origin may use what is presigned of."""
+    """A store that allows one origin to use presigned URLs."""
     with running_store(tmp_path_factory.mktemp("data"), cors_origins=OWN_PAGE["Origin"]) as running:
         yield running
 
 
 @pytest.fixture(autouse=True)
-def _the_recording_stays(store: Store) -> Iterator[None]:
-    """Every attack leaves the store as it was: with one recording."""
+def _recording_is_unchanged(store: Store) -> Iterator[None]:
+    """Create one recording, and check after the test that nothing else changed."""
     s3 = store.client("s3")
     s3.create_bucket(Bucket=BUCKET)
     s3.put_object(Bucket=BUCKET, Key=KEY, Body=b"a voice")
@@ -42,7 +42,7 @@ def _the_recording_stays(store: Store) -> Iterator[None]:
 
 
 def refused(response: httpx.Response) -> bool:
-    """Return whether a request was refused, and no page may read so much as that."""
+    """Return whether a request was refused without CORS headers."""
     cors = [name for name in response.headers if name.startswith("access-control-")]
     return response.status_code == 403 and not cors and b"voice" not in response.content
 
@@ -57,7 +57,7 @@ def signed(
     headers: dict[str, str] | None = None,
     payload: str | None = None,
 ) -> dict[str, str]:
-    """Return the headers of a request that is signed with the right credentials."""
+    """Return the headers of a request signed with valid credentials."""
     credentials = Credentials(store.credentials.access_key_id, store.credentials.secret_access_key)
     request = AWSRequest(method=method, url=store.url + path, data=body, headers=headers or {})
     signer = (S3SigV4Auth if service == "s3" else SigV4Auth)(credentials, service, REGION)
@@ -167,7 +167,7 @@ def test_foreign_host_is_refused(store: Store, host: str) -> None:
 
 
 def presigned(store: Store) -> str:
-    """Return a link that opens the recording."""
+    """Return a presigned URL of the recording."""
     url: str = store.client("s3").generate_presigned_url(
         "get_object", Params={"Bucket": BUCKET, "Key": KEY}, ExpiresIn=60
     )
@@ -195,7 +195,7 @@ def test_changed_presigned_url_is_refused(store: Store, change: tuple[str, str])
 
 @pytest.mark.parametrize("more", ["&acl", "&versionId=null", "#&acl"])
 def test_extended_presigned_url_is_refused(store: Store, more: str) -> None:
-    # As raw bytes: a client would not send what follows a `#`.
+    # As raw bytes, because clients do not send the part after a `#`.
     host = httpx.URL(store.url).netloc.decode()
     target = presigned(store).removeprefix(store.url) + more
     with httpx.Client() as client:
@@ -215,20 +215,20 @@ def test_presigned_url_other_method_is_refused(store: Store, method: str, header
 def test_presigned_url_cors_origins(store: Store, origin: str, allowed: bool) -> None:
     response = httpx.get(presigned(store), headers={"Origin": origin})
     assert response.headers.get("access-control-allow-origin") == (origin if allowed else None)
-    asked = {"Origin": origin, "Access-Control-Request-Method": "POST"}
-    preflight = httpx.options(f"{store.url}/{BUCKET}", headers=asked)
+    request_headers = {"Origin": origin, "Access-Control-Request-Method": "POST"}
+    preflight = httpx.options(f"{store.url}/{BUCKET}", headers=request_headers)
     assert preflight.status_code == (204 if allowed else 403)
     assert preflight.headers.get("access-control-allow-origin") == (origin if allowed else None)
-    asked["Access-Control-Request-Method"] = "DELETE"
-    assert httpx.options(f"{store.url}/{BUCKET}", headers=asked).status_code == 403
+    request_headers["Access-Control-Request-Method"] = "DELETE"
+    assert httpx.options(f"{store.url}/{BUCKET}", headers=request_headers).status_code == 403
 
 
 def test_presigned_url_cors_null_origin(store: Store) -> None:
     redirected = {"Origin": "null"}
     assert httpx.get(presigned(store), headers=redirected).headers["access-control-allow-origin"] == "null"
     assert refused(httpx.get(f"{store.url}/{BUCKET}/{KEY}", headers=redirected))
-    asked = redirected | {"Access-Control-Request-Method": "POST"}
-    assert httpx.options(f"{store.url}/{BUCKET}", headers=asked).status_code == 403
+    request_headers = redirected | {"Access-Control-Request-Method": "POST"}
+    assert httpx.options(f"{store.url}/{BUCKET}", headers=request_headers).status_code == 403
 
 
 def form(store: Store, key: str, max_bytes: int = 10) -> dict[str, str]:
@@ -248,7 +248,7 @@ def test_upload_form_stores_object(store: Store) -> None:
     s3.delete_object(Bucket=BUCKET, Key="new")
 
 
-ANYTHING_GOES = b64encode(
+PERMISSIVE_POLICY = b64encode(
     b'{"expiration": "2099-01-01T00:00:00Z", "conditions": [["starts-with", "$key", ""]]}'
 ).decode()
 
@@ -256,7 +256,7 @@ ANYTHING_GOES = b64encode(
 @pytest.mark.parametrize(
     "changes",
     [
-        {"policy": ANYTHING_GOES},
+        {"policy": PERMISSIVE_POLICY},
         {"key": "keys/1/key.json"},
         {"x-amz-signature": "0" * 64},
         {"x-amz-credential": "test/20260101/us-east-1/s3/aws4_request"},
@@ -271,13 +271,13 @@ def test_changed_upload_form_is_refused(store: Store, changes: dict[str, str]) -
 
 
 def test_unsigned_upload_form_is_refused(store: Store) -> None:
-    fields = {"key": "keys/1/key.json", "policy": ANYTHING_GOES}
+    fields = {"key": "keys/1/key.json", "policy": PERMISSIVE_POLICY}
     for some in (fields, {"key": "keys/1/key.json"}):
         assert refused(httpx.post(f"{store.url}/{BUCKET}", data=some, files={"file": b"x"}, headers=PAGE))
 
 
 def post_parts(store: Store, parts: list[tuple[str, str]]) -> httpx.Response:
-    """Post a form with its parts in the order given, doubles included."""
+    """Post a form with its parts in the given order, duplicates included."""
     written = [f'--b\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{text}\r\n' for name, text in parts]
     return httpx.post(
         f"{store.url}/{BUCKET}",
@@ -286,7 +286,7 @@ def post_parts(store: Store, parts: list[tuple[str, str]]) -> httpx.Response:
     )
 
 
-FORGED = [("key", "keys/1/key.json"), ("Key", "keys/1/key.json"), ("policy", ANYTHING_GOES)]
+FORGED = [("key", "keys/1/key.json"), ("Key", "keys/1/key.json"), ("policy", PERMISSIVE_POLICY)]
 
 
 @pytest.mark.parametrize("forged", FORGED)

@@ -1,4 +1,4 @@
-"""Webhooks go where anybody says: no receiver may lead into private networks, elsewhere, or hold the sender up."""
+"""Webhook receivers cannot reach private networks, redirect the sender or delay it."""
 
 import asyncio
 import socket
@@ -32,16 +32,16 @@ def test_is_public_public_address(address: str) -> None:
     assert is_public(ip_address(address))
 
 
-class Answers(AbstractResolver):
-    """Resolves every name to these addresses, one set after the other, and counts."""
+class FakeResolver(AbstractResolver):
+    """Resolves names to the given sets of addresses, one after the other, and records the lookups."""
 
     def __init__(self, *sets: list[str]) -> None:
         self.sets = list(sets)
-        self.asked: list[str] = []
+        self.lookups: list[str] = []
 
     async def resolve(self, host: str, port: int = 0, family: int = socket.AF_INET) -> list[ResolveResult]:
-        found = self.sets[min(len(self.asked), len(self.sets) - 1)]
-        self.asked.append(host)
+        found = self.sets[min(len(self.lookups), len(self.sets) - 1)]
+        self.lookups.append(host)
         return [
             ResolveResult(hostname=host, host=one, port=port, family=socket.AF_INET, proto=0, flags=0)
             for one in found
@@ -56,7 +56,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 @asynccontextmanager
 async def receiver(handler: Handler) -> AsyncIterator[str]:
-    """Serve a receiver on this machine."""
+    """Serve a receiver on localhost."""
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", handler)
     runner = web.AppRunner(app, shutdown_timeout=0.1)
@@ -79,11 +79,11 @@ async def send(url: str, resolver: AbstractResolver | None = None, *, allows_loo
 @pytest.mark.parametrize("address", ["127.0.0.1", "10.0.0.1", "169.254.169.254"])
 async def test_name_of_private_address_is_refused(address: str) -> None:
     with pytest.raises(WebhookRefused, match="can't be reached"):
-        await send("https://rebound.example/", Answers([address]))
+        await send("https://rebound.example/", FakeResolver([address]))
 
 
 async def test_name_with_one_private_address_is_refused() -> None:
-    resolver = PublicResolver(Answers(["1.1.1.1", "10.0.0.1"]), allows_loopback=False)
+    resolver = PublicResolver(FakeResolver(["1.1.1.1", "10.0.0.1"]), allows_loopback=False)
     with pytest.raises(OSError, match="not public"):
         await resolver.resolve("mixed.example", 443)
 
@@ -98,10 +98,10 @@ async def test_name_is_resolved_once_per_message(
         raise OSError("not in a test")
 
     monkeypatch.setattr("aiohttp.connector.TCPConnector._wrap_create_connection", connect)
-    rebinding = Answers(["1.1.1.1"], ["127.0.0.1"])
+    rebinding = FakeResolver(["1.1.1.1"], ["127.0.0.1"])
     with pytest.raises(WebhookRefused):
         await send("https://rebinding.example/", rebinding)
-    assert rebinding.asked == ["rebinding.example"]
+    assert rebinding.lookups == ["rebinding.example"]
     assert connected == ["1.1.1.1"]
 
 
@@ -120,7 +120,7 @@ async def test_loopback_spellings_are_refused(host: str) -> None:
 
 async def test_name_of_loopback_is_refused() -> None:
     with pytest.raises(WebhookRefused, match="can't be reached"):
-        await send("https://rebound.example/", Answers(["127.0.0.1"]), allows_loopback=True)
+        await send("https://rebound.example/", FakeResolver(["127.0.0.1"]), allows_loopback=True)
 
 
 async def test_redirect_is_not_followed() -> None:
@@ -149,7 +149,7 @@ async def test_response_read_is_limited() -> None:
 
     async with receiver(endless) as url:
         await asyncio.wait_for(send(url, allows_loopback=True), 5)
-    assert sent < 16 * 1024 * 1024  # what fits in the buffers of two sockets
+    assert sent < 16 * 1024 * 1024  # the size of socket buffers
 
 
 async def test_receiver_timeout(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,7 +26,7 @@ EMPTY_MESSAGE = Frame(Opcode.TEXT, b"").serialize(mask=True)
 
 
 class ShortLimits(WebSocketProtocol):
-    """The same, so that tests take less time."""
+    """The protocol with short timeouts, for fast tests."""
 
     slowed_seconds = 1.5
     message_timeout_seconds = 0.4
@@ -50,23 +50,23 @@ async def key_of(resources: Resources, owner: str) -> str:
 
 
 @asynccontextmanager
-async def measured_turns() -> AsyncIterator[list[float]]:
-    """Note how many seconds of CPU the event loop uses before it comes round again."""
-    turns = [0.0]
+async def loop_durations() -> AsyncIterator[list[float]]:
+    """Measure the CPU seconds of each iteration of the event loop."""
+    durations = [0.0]
 
     async def measure() -> None:
         while True:
             before = time.thread_time()
             await asyncio.sleep(0.005)
-            turns.append(time.thread_time() - before)
+            durations.append(time.thread_time() - before)
 
     measuring = asyncio.create_task(measure())
-    yield turns
+    yield durations
     measuring.cancel()
 
 
 async def flood(socket: ClientConnection, frame: bytes, seconds: float) -> None:
-    """Send frames, as many as the server takes."""
+    """Send frames as fast as the server reads them."""
     end = asyncio.get_running_loop().time() + seconds
     while asyncio.get_running_loop().time() < end and not socket.transport.is_closing():
         if not socket.transport.get_write_buffer_size():
@@ -75,7 +75,7 @@ async def flood(socket: ClientConnection, frame: bytes, seconds: float) -> None:
 
 
 async def answers(socket: ClientConnection) -> tuple[int, int]:
-    """Read until the connection is closed; return how many answers came, and the close code."""
+    """Read until the connection is closed.  Return the number of messages and the close code."""
     count = 0
     try:
         async for _ in socket:
@@ -87,11 +87,11 @@ async def answers(socket: ClientConnection) -> tuple[int, int]:
 
 @pytest.mark.parametrize("frame", [ONE_BYTE, EMPTY_MESSAGE, PING], ids=["one byte", "empty", "ping"])
 async def test_frame_flood_is_closed(resources: Resources, frame: bytes) -> None:
-    # What is slow the first time: the description is made, and an endpoint is resolved.
+    # Warm up: create the OpenAPI document and resolve the endpoint.
     await resources.bucket.delete(["nothing"])
     async with serving(resources) as url, at(url) as socket, httpx.AsyncClient(base_url=url) as other:
         await other.get("/openapi.json")
-        async with measured_turns() as turns, asyncio.timeout(10):
+        async with loop_durations() as durations, asyncio.timeout(10):
             flooding = asyncio.create_task(flood(socket, frame, seconds=10))
             reading = asyncio.create_task(answers(socket))
             while not reading.done():
@@ -101,7 +101,7 @@ async def test_frame_flood_is_closed(resources: Resources, frame: bytes) -> None
         await flooding
     assert code == 1008
     assert count < 150
-    assert max(turns) < 0.3
+    assert max(durations) < 0.3
 
 
 async def test_burst_is_answered_in_full(resources: Resources) -> None:
@@ -109,8 +109,8 @@ async def test_burst_is_answered_in_full(resources: Resources) -> None:
         for number in range(100):
             await socket.send(json.dumps({"type": "subscribe", "data": {"job_id": "x", "request_id": str(number)}}))
         async with asyncio.timeout(10):
-            heard = [json.loads(await socket.recv())["data"]["request_id"] for _ in range(100)]
-    assert heard == [str(number) for number in range(100)]
+            answered = [json.loads(await socket.recv())["data"]["request_id"] for _ in range(100)]
+    assert answered == [str(number) for number in range(100)]
 
 
 async def test_invalid_messages_count_as_requests(resources: Resources) -> None:

@@ -1,4 +1,4 @@
-"""What unfinished messages take of the API's memory, and that it comes back."""
+"""The memory of unfinished messages is bounded and released."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -20,7 +20,7 @@ MIB = 1024 * 1024
 
 
 async def leave_unfinished(url: str, fragments: int, stack: AsyncExitStack) -> None:
-    """Open a connection and send fragments of a message, never the last; it stays open as long as the stack."""
+    """Open a connection and send fragments of a message without the last.  The stack keeps it open."""
     socket = await stack.enter_async_context(connect(url.replace("http", "ws") + "/ws", close_timeout=0.1))
     sent = asyncio.Event()
 
