@@ -27,6 +27,7 @@ _ANSWERED = 4096  # how many requests are remembered after their response
 class Waiter:
     """One request that waits for one job."""
 
+    job_id: str
     subscriber: Subscriber | None
     """The subscriber to create the job with; None if this process can't be notified."""
     changed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -66,13 +67,13 @@ class CompletionWaiters:
         self._is_stopping = False
 
     @contextmanager
-    def waiter(self, received: ReceivedAudio | ReceivedProgress | None = None) -> Iterator[Waiter]:
+    def waiter(self, job_id: str, received: ReceivedAudio | ReceivedProgress | None = None) -> Iterator[Waiter]:
         """Register a waiter for a job before it is created, or its subscriber stored.
 
         `received` receives the messages that the worker sends until the job has ended.
         """
         connection_id = secrets.token_urlsafe(16)
-        waiter = Waiter(self._subscriber(connection_id, received), received=received)
+        waiter = Waiter(job_id, self._subscriber(connection_id, received), received=received)
         if self._is_stopping:
             waiter.end()
         self._waiting[connection_id] = waiter
@@ -86,6 +87,10 @@ class CompletionWaiters:
     def is_waiting(self, connection_id: str) -> bool:
         """Return whether a request waits with this id."""
         return connection_id in self._waiting
+
+    def is_awaited(self, job_id: str) -> bool:
+        """Return whether a request waits for this job."""
+        return any(waiter.job_id == job_id for waiter in self._waiting.values())
 
     def deliver(self, connection_id: str, body: bytes) -> bool:
         """Deliver a message to a request that waits or has just ended; return False if there is none."""
@@ -106,11 +111,11 @@ class CompletionWaiters:
         for waiter in self._waiting.values():
             waiter.end()
 
-    async def wait(self, waiter: Waiter, job_id: str, seconds: float) -> bool:
+    async def wait(self, waiter: Waiter, seconds: float) -> bool:
         """Wait until a job has ended, or generated audio; return False on timeout, or if the process stops."""
         try:
             async with asyncio.timeout(seconds):
-                await self._until_ready(waiter, job_id)
+                await self._until_ready(waiter)
         except TimeoutError:
             return False
         return not self._is_stopping
@@ -128,11 +133,11 @@ class CompletionWaiters:
             progress=isinstance(received, ReceivedProgress),
         )
 
-    async def _until_ready(self, waiter: Waiter, job_id: str) -> None:
+    async def _until_ready(self, waiter: Waiter) -> None:
         pause = _FALLBACK_POLL_SECONDS if waiter.subscriber else _FIRST_POLL_SECONDS
         while not waiter.is_ready:
             if not await waiter.has_changed(within=pause):
-                waiter.has_ended = await self._has_ended(job_id)
+                waiter.has_ended = await self._has_ended(waiter.job_id)
             pause = max(pause, min(pause * _GROWTH, _LONGEST_POLL_SECONDS))
 
     async def _has_ended(self, job_id: str) -> bool:

@@ -13,7 +13,7 @@ from functions.http.previews.response import Preferences, PreviewResponder
 from functions.http.responses import problems
 from functions.http.routing.authorized_route import requires
 from functions.http.routing.dependencies import FromCaller, FromServices
-from functions.http.routing.idempotent_route import JobRoute, idempotency_of
+from functions.http.routing.idempotent_route import JobRoute
 from pipeline.audio.output_formats import FORMATS, check_installed
 from pipeline.clients.resources import Resources
 from pipeline.domain import jobs
@@ -71,7 +71,7 @@ async def create_speech(
     text = jobs.check_text(speech.input, resources.settings, field="input")
     format_ = replace(FORMATS[speech.response_format or "mp3"], speed=speech.speed or 1.0)
     check_installed(format_)
-    responder = PreviewResponder(services, Preferences(format_, stream=True), idempotency_of(http_request))
+    responder = PreviewResponder(services, Preferences(format_, stream=True), http_request)
     response = await _response(responder, speech, caller.owner, http_request)
     if response.status_code == 202:
         response = _timeout(response, resources)

@@ -75,7 +75,7 @@ async def job_event_response(
     async with AsyncExitStack() as opened:
         opened.enter_context(services.connection_limits.of_address(address))
         opened.enter_context(services.connection_limits.of_key(caller.key_id))
-        waiter = opened.enter_context(waiters.waiter(received))
+        waiter = opened.enter_context(waiters.waiter(job_id, received))
         if waiter.subscriber and not job.outcome:
             await opened.enter_async_context(_subscribed(resources, job_id, waiter.subscriber))
         frames = events.until_end(waiter, received, is_allowed)

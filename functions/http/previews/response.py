@@ -5,19 +5,22 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Annotated
 
 from fastapi import Depends, Header, Query, Response
 from fastapi import Request as HttpRequest
 from fastapi.responses import JSONResponse
+from starlette.requests import ClientDisconnect
 
 from functions.http.parameters.audio_format import FromFormat
 from functions.http.parameters.prefer import parse_prefer
 from functions.http.parameters.ranges import FileRequest
 from functions.http.previews.audio import audio_headers, redirect, transcoded
 from functions.http.previews.job_view import view
-from functions.http.previews.streaming import StreamedPreview, encoded_stream
+from functions.http.previews.streaming import StreamedPreview, cancel_if_abandoned, encoded_stream
 from functions.http.responses import problems
+from functions.http.responses.disconnects import run_until_disconnect
 from functions.http.responses.files import http_date, read_file
 from functions.http.routing.dependencies import FromServices
 from functions.http.routing.idempotent_route import Idempotency, idempotency_of
@@ -63,17 +66,26 @@ class PreviewResponder:
 
     services: Services
     preferences: Preferences
-    idempotency: Idempotency
+    http_request: HttpRequest
+
+    @property
+    def idempotency(self) -> Idempotency:
+        """The state of the request's idempotency key."""
+        return idempotency_of(self.http_request)
 
     async def create_job(
         self, request: Request, objects: Sequence[NewObject] = (), *, reference_seconds: float = 0
     ) -> Response:
         """Accept a job, wait for it, and return the response.
 
-        Once the job is accepted, every response contains its id, including errors.
+        Once the job is accepted, every response contains its id, including errors. If the client of a streamed
+        response disconnects, the job is cancelled, see `cancel_if_abandoned`. Jobs with an idempotency key or a
+        webhook URL continue.
 
         Raises
         ------
+        ClientDisconnect
+            The client of a streamed response has disconnected before its first byte.
         PipelineError
             The job was not accepted, see `jobs.accept`; or, RequestInProgress, another request has taken over the
             idempotency key.
@@ -82,13 +94,27 @@ class PreviewResponder:
         wait_seconds, applied = parse_prefer(self.preferences.prefer, resources.settings.preview_wait_seconds)
         audio = ReceivedAudio() if self.preferences.stream else None
         with ExitStack() as registered:
-            waiter = registered.enter_context(self.services.waiters.waiter(audio))
+            waiter = registered.enter_context(self.services.waiters.waiter(request.job_id, audio))
             request = request.model_copy(update={"subscriber": waiter.subscriber if wait_seconds else None})
             if self.idempotency.claim:
                 await self.idempotency.claim.name_job(request.job_id)
             await jobs.accept(resources, request, objects, reference_seconds=reference_seconds)
-            response = await self._wait(queued(request), waiter, registered, wait_seconds)
+            waiting = self._wait(queued(request), waiter, registered, wait_seconds)
+            if audio is None or waiter.subscriber is None or not self._ends_with_client(request):
+                return _with_preference(await waiting, applied)
+            try:
+                response = await run_until_disconnect(self.http_request.receive, waiting)
+            except ClientDisconnect:
+                registered.close()
+                await cancel_if_abandoned(self.services, request)
+                raise
+        if isinstance(response, StreamedPreview):
+            response.on_disconnect = partial(cancel_if_abandoned, self.services, request)
         return _with_preference(response, applied)
+
+    def _ends_with_client(self, request: Request) -> bool:
+        """Return whether nobody can receive the result of a streamed job after the client has disconnected."""
+        return self.idempotency.claim is None and request.webhook_url is None
 
     async def join_existing_job(self, owner: Owner, job_id: str) -> Response:
         """Wait for a job that an earlier request has created, and return the response.
@@ -106,7 +132,7 @@ class PreviewResponder:
             gone.headers.update(_job_headers(job))
             return gone
         with ExitStack() as registered:
-            waiter = registered.enter_context(self.services.waiters.waiter())
+            waiter = registered.enter_context(self.services.waiters.waiter(job_id))
             waiter.subscriber = None  # the job notifies the request that created it; this one polls
             if job.outcome:
                 waiter.end()
@@ -117,7 +143,7 @@ class PreviewResponder:
         """Return the response when the job has ended or generated audio, or the client should stop waiting."""
         wait_seconds = min(wait_seconds, deadlines.seconds_left() - ANSWER_SECONDS)
         try:
-            is_ready = wait_seconds > 0 and await self.services.waiters.wait(waiter, job.job_id, wait_seconds)
+            is_ready = wait_seconds > 0 and await self.services.waiters.wait(waiter, wait_seconds)
             if not is_ready:
                 response = await self._accepted(job)
             elif isinstance(waiter.received, ReceivedAudio) and waiter.received.has_news:
@@ -189,7 +215,7 @@ async def _responder(
     prefer: Prefer = None,
     stream: Stream = False,
 ) -> PreviewResponder:
-    return PreviewResponder(services, Preferences(format_, prefer or (), stream), idempotency_of(http_request))
+    return PreviewResponder(services, Preferences(format_, prefer or (), stream), http_request)
 
 
 FromPreviewResponder = Annotated[PreviewResponder, Depends(_responder)]

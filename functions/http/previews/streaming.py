@@ -1,11 +1,12 @@
 """Streaming of a preview while it is generated."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack
 
+import structlog
 from fastapi.responses import StreamingResponse
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from functions.http.services import Services
 from functions.previews.completion_waiters import Waiter
@@ -15,10 +16,13 @@ from pipeline.audio.output_formats import Encoder, OutputFormat, encoder
 from pipeline.audio.wav import read_wav
 from pipeline.clients.resources import Resources
 from pipeline.contract import layout
-from pipeline.contract.records import Succeeded
+from pipeline.contract.records import Request, Succeeded
 from pipeline.domain import jobs
 from pipeline.errors import PipelineError
 
+log = structlog.get_logger(__name__)
+
+_CANCEL_SECONDS = 10.0
 _LIGHT_FORMATS = {"wav", "pcm"}  # need almost no CPU time
 
 
@@ -27,7 +31,12 @@ class StreamAborted(Exception):
 
 
 class StreamedPreview(StreamingResponse):
-    """The response that is sent while a job generates its audio; closes `registered` at its end."""
+    """The response that is sent while a job generates its audio; closes `registered` at its end.
+
+    `on_disconnect` is called if the client disconnects before the end of the audio.
+    """
+
+    on_disconnect: Callable[[], Awaitable[None]] | None = None
 
     def __init__(
         self, chunks: AsyncIterator[bytes], registered: ExitStack, seconds: float, media_type: str
@@ -38,8 +47,42 @@ class StreamedPreview(StreamingResponse):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the response, within the deadline of a job."""
+        is_complete = is_disconnected = False
+        chunks = self.body_iterator
+
+        async def complete() -> AsyncIterator[str | bytes | memoryview]:
+            nonlocal is_complete
+            async for chunk in chunks:
+                yield chunk
+            is_complete = True
+
+        async def receive_disconnect() -> Message:
+            nonlocal is_disconnected
+            message = await receive()
+            is_disconnected = is_disconnected or message["type"] == "http.disconnect"
+            return message
+
+        self.body_iterator = complete()
         with self._registered, deadlines.within(self._seconds):
-            await super().__call__(scope, receive, send)
+            await super().__call__(scope, receive_disconnect, send)
+        if is_disconnected and not is_complete and self.on_disconnect:
+            await self.on_disconnect()
+
+
+async def cancel_if_abandoned(services: Services, request: Request) -> None:
+    """Cancel the job of a client that has disconnected, unless another client waits for it or subscribed to it."""
+    resources, job_id = services.resources, request.job_id
+    if services.waiters.is_awaited(job_id):
+        return
+    try:
+        with deadlines.within(_CANCEL_SECONDS):
+            async for _ in resources.bucket.list(layout.subscribers(job_id)):
+                return
+            await jobs.cancel(resources, request.source.owner, job_id)
+    except PipelineError as error:
+        log.warning("abandoned job not cancelled", job_id=job_id, reason=error.message)
+    else:
+        log.info("abandoned job cancelled", job_id=job_id)
 
 
 async def encoded_stream(
@@ -56,7 +99,7 @@ async def encoded_stream(
     seconds = resources.settings.job_deadline.total_seconds()
     encoder_ = encoder(format_, audio.sample_rate)
     while True:
-        if not waiter.is_ready and not await services.waiters.wait(waiter, job_id, seconds):
+        if not waiter.is_ready and not await services.waiters.wait(waiter, seconds):
             raise StreamAborted("the job did not end in time, or the service stops")
         if not audio.has_news:  # the job has ended
             break

@@ -5,11 +5,12 @@ from http import HTTPStatus
 from typing import Any
 
 import structlog
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.routing import Match
 
 from functions.http.responses import rate_limit_headers
@@ -30,6 +31,7 @@ from pipeline.errors import (
 _METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 
 MEDIA_TYPE = "application/problem+json"
+CLIENT_CLOSED_REQUEST = 499
 
 # RFC 6750, section 3: the response to a request without a key has no error code.
 _REALM = 'Bearer realm="voice cloning"'
@@ -119,6 +121,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_exception)
     app.add_exception_handler(UnsatisfiableRange, _unsatisfiable_range)
+    app.add_exception_handler(ClientDisconnect, _client_disconnect)
 
 
 async def _pipeline_error(_request: Request, error: Exception) -> JSONResponse:
@@ -147,6 +150,10 @@ def _field_error(problem: dict[str, Any]) -> FieldError:
     name = ".".join(str(part) for part in path)
     message = "should be a file" if "UploadFile" in problem["msg"] else message_of(problem)
     return FieldError(field=name or str(where), message=message)
+
+
+async def _client_disconnect(_request: Request, _error: Exception) -> Response:
+    return Response(status_code=CLIENT_CLOSED_REQUEST)  # for the access log: nobody receives it
 
 
 async def _unsatisfiable_range(_request: Request, error: Exception) -> JSONResponse:

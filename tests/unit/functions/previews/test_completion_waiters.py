@@ -23,11 +23,11 @@ def waiters_of(fakes: FakeService, endpoint: str | None = "http://127.0.0.1:9") 
 async def test_notification_ends_wait() -> None:
     fakes = FakeService()
     waiters = waiters_of(fakes)
-    with waiters.waiter() as waiter:
+    with waiters.waiter("j1") as waiter:
         assert waiter.subscriber is not None
         assert (waiter.subscriber.interface, waiter.subscriber.reply_to.endpoint) == ("http", waiters.endpoint)
         connection_id = waiter.subscriber.reply_to.connection_id
-        waiting = asyncio.ensure_future(waiters.wait(waiter, "j1", LONG))
+        waiting = asyncio.ensure_future(waiters.wait(waiter, LONG))
         await asyncio.sleep(0)
         assert waiters.deliver(connection_id, WAKE)
         assert await waiting
@@ -37,11 +37,11 @@ async def test_notification_ends_wait() -> None:
 
 async def test_notification_before_wait() -> None:
     waiters = waiters_of(FakeService())
-    with waiters.waiter() as waiter:
+    with waiters.waiter("j1") as waiter:
         assert waiter.subscriber is not None
         assert waiters.deliver(waiter.subscriber.reply_to.connection_id, WAKE)
         assert waiters.deliver(waiter.subscriber.reply_to.connection_id, WAKE)
-        assert await waiters.wait(waiter, "j1", LONG)
+        assert await waiters.wait(waiter, LONG)
 
 
 async def test_unreachable_process_polls() -> None:
@@ -49,9 +49,9 @@ async def test_unreachable_process_polls() -> None:
     request = await fakes.job()
     await fakes.succeed(request)
     waiters = waiters_of(fakes, endpoint=None)
-    with waiters.waiter() as waiter:
+    with waiters.waiter(request.job_id) as waiter:
         assert waiter.subscriber is None
-        assert await waiters.wait(waiter, request.job_id, LONG)
+        assert await waiters.wait(waiter, LONG)
 
 
 async def test_wait_survives_storage_outage() -> None:
@@ -60,8 +60,8 @@ async def test_wait_survives_storage_outage() -> None:
     await fakes.succeed(request)
     fakes.bucket.switch = AwayAtFirst()
     waiters = waiters_of(fakes, endpoint=None)
-    with waiters.waiter() as waiter:
-        assert await waiters.wait(waiter, request.job_id, LONG)
+    with waiters.waiter(request.job_id) as waiter:
+        assert await waiters.wait(waiter, LONG)
     assert fakes.bucket.switch.count("head") == 2
 
 
@@ -77,15 +77,15 @@ class AwayAtFirst(Switch):
 
 async def test_wait_timeout() -> None:
     waiters = waiters_of(FakeService())
-    with waiters.waiter() as waiter:
-        assert not await waiters.wait(waiter, "j1", 0.01)
+    with waiters.waiter("j1") as waiter:
+        assert not await waiters.wait(waiter, 0.01)
 
 
 async def test_waiter_removed_at_end() -> None:
     waiters = waiters_of(FakeService())
-    with waiters.waiter() as waiter:
+    with waiters.waiter("j1") as waiter:
         assert waiter.subscriber is not None
-        waiting = asyncio.ensure_future(waiters.wait(waiter, "j1", LONG))
+        waiting = asyncio.ensure_future(waiters.wait(waiter, LONG))
         await asyncio.sleep(0)
         waiting.cancel()
         assert isinstance((await asyncio.gather(waiting, return_exceptions=True))[0], asyncio.CancelledError)
@@ -94,33 +94,33 @@ async def test_waiter_removed_at_end() -> None:
 
 async def test_waiters_are_independent() -> None:
     waiters = waiters_of(FakeService())
-    with waiters.waiter() as one, waiters.waiter() as other:
+    with waiters.waiter("j1") as one, waiters.waiter("j2") as other:
         assert one.subscriber is not None
         waiters.deliver(one.subscriber.reply_to.connection_id, WAKE)
-        assert await waiters.wait(one, "j1", LONG)
-        assert not await waiters.wait(other, "j2", 0.01)
+        assert await waiters.wait(one, LONG)
+        assert not await waiters.wait(other, 0.01)
 
 
 async def test_stop_ends_all_waits() -> None:
     waiters = waiters_of(FakeService())
-    with waiters.waiter() as waiter:
-        waiting = asyncio.ensure_future(waiters.wait(waiter, "j1", LONG))
+    with waiters.waiter("j1") as waiter:
+        waiting = asyncio.ensure_future(waiters.wait(waiter, LONG))
         await asyncio.sleep(0)
         waiters.stop()
         assert not await waiting
-    with waiters.waiter() as later:
-        assert not await waiters.wait(later, "j2", LONG)
+    with waiters.waiter("j1") as later:
+        assert not await waiters.wait(later, LONG)
 
 
 async def test_notification_after_completion() -> None:
     fakes = FakeService()
     outcome = await fakes.succeed(await fakes.job())
     waiters = waiters_of(fakes)
-    with waiters.waiter() as waiter:
+    with waiters.waiter(outcome.job_id) as waiter:
         assert waiter.subscriber is not None
         connection_id = waiter.subscriber.reply_to.connection_id
         assert waiters.deliver(connection_id, Completion(outcome, b"RIFF\n\x00").to_bytes())
-        assert await waiters.wait(waiter, outcome.job_id, LONG)
+        assert await waiters.wait(waiter, LONG)
         assert waiter.completion == Completion(outcome, b"RIFF\n\x00")
     assert waiters.deliver(connection_id, WAKE)
     assert not waiters.deliver("another", WAKE)
@@ -129,13 +129,13 @@ async def test_notification_after_completion() -> None:
 async def test_audio_ends_wait() -> None:
     waiters = waiters_of(FakeService())
     chunk = AudioChunk(job_id="j", take="t", seq=0, sample_rate=8000, audio_seconds=0.1, audio="QUI=")
-    with waiters.waiter(ReceivedAudio()) as listening, waiters.waiter() as other:
+    with waiters.waiter("j", ReceivedAudio()) as listening, waiters.waiter("j") as other:
         assert listening.subscriber is not None
         assert other.subscriber is not None
         assert (listening.subscriber.stream, other.subscriber.stream) == (True, False)
         assert waiters.deliver(listening.subscriber.reply_to.connection_id, stream_message(chunk))
-        assert await waiters.wait(listening, "j", LONG)
+        assert await waiters.wait(listening, LONG)
         assert not listening.has_ended
         assert isinstance(listening.received, ReceivedAudio)
         assert listening.received.take() == b"AB"
-        assert not await waiters.wait(listening, "j", 0.01)
+        assert not await waiters.wait(listening, 0.01)

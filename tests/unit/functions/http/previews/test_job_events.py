@@ -228,7 +228,7 @@ class Stream:
 
     def __init__(self, fakes: FakeService, job: Request) -> None:
         self.is_allowed = True
-        self.waiter, self.received = Waiter(None), ReceivedProgress()
+        self.waiter, self.received = Waiter(job.job_id, None), ReceivedProgress()
         made = Impatient(fakes.resources, QueueDepth(fakes.resources), None, job.job_id, "")
         self.frames = made.until_end(self.waiter, self.received, self._is_allowed)
 
