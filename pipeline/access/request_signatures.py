@@ -41,6 +41,16 @@ class _Scope:
     service: str
 
 
+@dataclass(frozen=True, slots=True)
+class _SignedHeader:
+    """The contents of `Authorization` and `X-Amz-Date`, with the names and values of the signed headers."""
+
+    scope: _Scope
+    date: str
+    signed: Sequence[tuple[str, str]]
+    signature: str
+
+
 class SignatureVerifier:
     """Verifies requests that are signed with one pair of credentials.
 
@@ -80,18 +90,24 @@ class SignatureVerifier:
         SignatureRefused
             The signature is missing, expired or not valid.
         """
-        if not _TARGET.fullmatch(request.target):
-            raise SignatureRefused("InvalidURI", "The request target is not a percent-encoded path and query.")
-        authorization = request.header("authorization")
         if is_presigned(request):
-            if authorization is not None:
+            _check_target(request)
+            if request.header("authorization") is not None:
                 raise SignatureRefused("InvalidArgument", "Sign the header or the query, not both.")
             return self._verify_query(request)
-        if authorization is None:
-            raise SignatureRefused(
-                "AccessDenied", "The request is not signed; sign it with AWS Signature Version 4."
-            )
-        return self._verify_header(request, authorization, body)
+        return self._verify_header(request, body)
+
+    def check_header(self, request: ReceivedRequest) -> None:
+        """Check the access key, service and date of a request that is signed in `Authorization`.
+
+        It needs no body, so that the body of a request with other credentials is never read.
+
+        Raises
+        ------
+        SignatureRefused
+            The header is missing or not valid.
+        """
+        self._parse_header(request)
 
     def verify_post_policy(self, fields: Mapping[str, str]) -> None:
         """Verify the signature of a presigned form's policy; whether the form meets the policy is not checked.
@@ -114,7 +130,13 @@ class SignatureVerifier:
         signer = S3SigV4Auth(self._credentials, scope.service, scope.region)
         _compare(signer.signature(fields["policy"], request), fields["x-amz-signature"])
 
-    def _verify_header(self, request: ReceivedRequest, authorization: str, body: bytes) -> str:
+    def _parse_header(self, request: ReceivedRequest) -> _SignedHeader:
+        _check_target(request)
+        authorization = request.header("authorization")
+        if authorization is None:
+            raise SignatureRefused(
+                "AccessDenied", "The request is not signed; sign it with AWS Signature Version 4."
+            )
         algorithm, _, rest = authorization.partition(" ")
         _check_algorithm(algorithm)
         parts = dict(part.strip().partition("=")[::2] for part in rest.split(","))
@@ -131,10 +153,15 @@ class SignatureVerifier:
         if scope.service == "s3" and declared_payload(request) is None:
             raise SignatureRefused("InvalidRequest", f"The header `{_CONTENT_SHA256}` is missing.")
         signed = _signed_headers(request, parts["SignedHeaders"], required={"host", "x-amz-date"})
+        return _SignedHeader(scope, date, signed, parts["Signature"])
+
+    def _verify_header(self, request: ReceivedRequest, body: bytes) -> str:
+        header = self._parse_header(request)
+        scope = header.scope
         signer = (S3SigV4Auth if scope.service == "s3" else SigV4Auth)(
             self._credentials, scope.service, scope.region
         )
-        _compare(_signature(signer, request, signed, date, body=body), parts["Signature"])
+        _compare(_signature(signer, request, header.signed, header.date, body=body), header.signature)
         return scope.service
 
     def _verify_query(self, request: ReceivedRequest) -> str:
@@ -209,6 +236,11 @@ def _presign_parameters(request: ReceivedRequest) -> dict[str, str]:
             raise SignatureRefused("AuthorizationQueryParametersError", f"X-Amz-{name} should be given once.")
         found[name] = values[0]
     return found
+
+
+def _check_target(request: ReceivedRequest) -> None:
+    if not _TARGET.fullmatch(request.target):
+        raise SignatureRefused("InvalidURI", "The request target is not a percent-encoded path and query.")
 
 
 def _check_algorithm(algorithm: str) -> None:

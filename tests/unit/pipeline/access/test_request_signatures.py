@@ -113,6 +113,13 @@ def test_a_target_that_parsers_may_read_differently_is_refused(suffix: str) -> N
     assert code_of(replace(link, target=link.target + suffix), verifier()) == "InvalidURI"
 
 
+def test_check_header_needs_no_body() -> None:
+    verifier().check_header(in_header("sqs", "/", b"body"))
+    for refused in (verifier(timedelta(minutes=6)), SignatureVerifier("OTHER", "secret")):
+        with pytest.raises(SignatureRefused):
+            refused.check_header(in_header("sqs", "/", b"body"))
+
+
 def test_a_service_that_is_not_offered_is_refused() -> None:
     only_s3 = SignatureVerifier("LOCAL1", "secret", services=frozenset({"s3"}))
     assert code_of(in_header("sqs", "/"), only_s3) == "AccessDenied"
