@@ -13,11 +13,13 @@ from contextlib import asynccontextmanager, contextmanager
 import uvicorn
 from botocore.credentials import ReadOnlyCredentials
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from functions.local.connections import ConnectionRegistry
+from functions.local.http_protocol import HttpProtocol
 from functions.previews.completion_waiters import CompletionWaiters
 from functions.websocket.client_messages import MESSAGE_MAX_BYTES
 from pipeline.access.received_request import ReceivedRequest, SignatureRefused, check_loopback_host
@@ -25,26 +27,32 @@ from pipeline.access.request_signatures import SignatureVerifier
 from pipeline.contract.messages.completions import WAV_MAX_BYTES
 from pipeline.ids import Clock, utc_now
 
-Credentials = Callable[[], Awaitable[ReadOnlyCredentials]]
-Verify = Callable[[ReceivedRequest, bytes], Awaitable[None]]
-
 # botocore selects the exception to raise by this header (AWS REST-JSON protocol).
-_GONE = {"x-amzn-ErrorType": "GoneException"}
-_TOO_LARGE = {"x-amzn-ErrorType": "PayloadTooLargeException"}
+_ERROR_TYPE = "x-amzn-ErrorType"
+# All bodies that are received at the same time; a message is verified when its body is complete.
+UNVERIFIED_MAX_BYTES = 64 * 1024 * 1024
+BODY_TIMEOUT_SECONDS = 10.0
+
+Credentials = Callable[[], Awaitable[ReadOnlyCredentials]]
+CurrentVerifier = Callable[[], Awaitable[SignatureVerifier]]
 
 
-def signature_check(credentials: Credentials, clock: Clock = utc_now) -> Verify:
-    """Return a function that verifies that a request is signed with the current credentials."""
+class PostsProtocol(HttpProtocol):
+    """The API's HTTP, with fewer connections: the listener is for the processes of this machine."""
 
-    async def verify(request: ReceivedRequest, body: bytes) -> None:
-        check_loopback_host(request)
-        current = await credentials()
-        verifier = SignatureVerifier(
-            current.access_key or "", current.secret_key or "", clock, services=frozenset({"execute-api"})
+    max_connections = 1024
+
+
+def verifier_for(credentials: Credentials, clock: Clock = utc_now) -> CurrentVerifier:
+    """Return a function that returns the verifier of requests signed with the current credentials."""
+
+    async def current() -> SignatureVerifier:
+        now = await credentials()
+        return SignatureVerifier(
+            now.access_key or "", now.secret_key or "", clock, services=frozenset({"execute-api"})
         )
-        verifier.verify(request, body)
 
-    return verify
+    return current
 
 
 class PostedMessages:
@@ -61,36 +69,77 @@ class PostedMessages:
         return MESSAGE_MAX_BYTES
 
     async def deliver(self, connection_id: str, body: bytes) -> bool:
-        """Deliver a message; return whether the connection exists."""
-        if self._waiters.deliver(connection_id, body):
-            return True
-        return await self._connections.post(connection_id, body.decode())
+        """Deliver a message; return whether the connection exists.
+
+        Raises
+        ------
+        UnicodeDecodeError
+            It is for a WebSocket and not UTF-8.
+        """
+        return self._waiters.deliver(connection_id, body) or await self._connections.post(connection_id, body)
 
 
-def connections_app(posted: PostedMessages, verify: Verify) -> Starlette:
+class _Bodies:
+    """Reads the bodies of requests, within a limit for all of them."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._bytes_left = max_bytes
+
+    async def read(self, request: Request, max_bytes: int) -> bytes:
+        """Return a body of at most `max_bytes`.
+
+        Raises
+        ------
+        HTTPException
+            It is too large, incomplete or too slow, or too many bodies are received at the same time.
+        """
+        body = bytearray()
+        try:
+            async with asyncio.timeout(BODY_TIMEOUT_SECONDS):
+                async for chunk in request.stream():
+                    self._bytes_left -= len(chunk)
+                    body += chunk
+                    if len(body) > max_bytes:
+                        raise HTTPException(413, headers={_ERROR_TYPE: "PayloadTooLargeException"})
+                    if self._bytes_left < 0:
+                        raise HTTPException(503)
+        except TimeoutError:
+            raise HTTPException(408, headers={"Connection": "close"}) from None
+        except ClientDisconnect:
+            raise HTTPException(400) from None
+        finally:
+            self._bytes_left += len(body)
+        return bytes(body)
+
+
+def connections_app(posted: PostedMessages, current_verifier: CurrentVerifier) -> Starlette:
     """Return the application.
 
     Parameters
     ----------
     posted
         Receives the posted messages.
-    verify
-        Verifies a request and its body; raises `SignatureRefused` if the signature is not valid.
+    current_verifier
+        Returns the verifier of the requests' signatures.
     """
+    bodies = _Bodies(UNVERIFIED_MAX_BYTES)
 
     async def post(request: Request) -> Response:
-        connection_id, body = request.path_params["connection_id"], bytearray()
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > posted.max_bytes(connection_id):
-                return Response(status_code=413, headers=_TOO_LARGE)
+        connection_id, received = request.path_params["connection_id"], ReceivedRequest.from_scope(request.scope)
         try:
-            await verify(ReceivedRequest.from_scope(request.scope), bytes(body))
+            check_loopback_host(received)
+            verifier = await current_verifier()
+            verifier.check_header(received)
+            body = await bodies.read(request, posted.max_bytes(connection_id))
+            verifier.verify(received, body)
         except SignatureRefused as error:
-            headers = {"x-amzn-ErrorType": error.code}
+            headers = {_ERROR_TYPE: error.code}
             return JSONResponse({"message": error.message}, status_code=error.status, headers=headers)
-        delivered = await posted.deliver(connection_id, bytes(body))
-        return Response() if delivered else Response(status_code=410, headers=_GONE)
+        try:
+            delivered = await posted.deliver(connection_id, body)
+        except UnicodeDecodeError:
+            return Response(status_code=400, headers={_ERROR_TYPE: "BadRequestException"})
+        return Response() if delivered else Response(status_code=410, headers={_ERROR_TYPE: "GoneException"})
 
     app = Starlette(routes=[Route("/@connections/{connection_id:path}", post, methods=["POST"])])
     app.router.redirect_slashes = False
@@ -98,14 +147,15 @@ def connections_app(posted: PostedMessages, verify: Verify) -> Starlette:
 
 
 @asynccontextmanager
-async def serving(posted: PostedMessages, verify: Verify) -> AsyncIterator[str]:
+async def serving(posted: PostedMessages, current_verifier: CurrentVerifier) -> AsyncIterator[str]:
     """Serve the application on a free port of the loopback interface; yield the endpoint's URL."""
     config = uvicorn.Config(
-        connections_app(posted, verify),
+        connections_app(posted, current_verifier),
         lifespan="off",
         log_config=None,
         access_log=False,
         server_header=False,
+        http=PostsProtocol,
         ws="none",
     )
     server = _InnerServer(config)

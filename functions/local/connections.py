@@ -58,11 +58,18 @@ class ConnectionRegistry:
         """Remove a connection."""
         self._open.pop(connection.address.connection_id, None)
 
-    async def post(self, connection_id: str, text: str) -> bool:
-        """Send a message to a connection; return whether it exists."""
+    async def post(self, connection_id: str, body: bytes) -> bool:
+        """Send a message to a connection; return whether it exists.
+
+        Raises
+        ------
+        UnicodeDecodeError
+            The connection exists and the message is not UTF-8.
+        """
         connection = self._open.get(connection_id)
         if connection is None:
             return False
+        text = body.decode()
         try:
             async with connection.sending:
                 await self.send(connection, text)

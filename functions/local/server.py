@@ -54,8 +54,8 @@ def local_app(settings: Settings, clock: Clock = utc_now) -> FastAPI:
             app.state.connections = ConnectionRegistry()
             app.state.dispatcher = Dispatcher(resources, app.state.services.access_control)
             posted = connection_posts.PostedMessages(waiters, app.state.connections)
-            verify = connection_posts.signature_check(current_credentials(settings))
-            async with connection_posts.serving(posted, verify) as endpoint:
+            verifier = connection_posts.verifier_for(current_credentials(settings))
+            async with connection_posts.serving(posted, verifier) as endpoint:
                 app.state.connections.endpoint = waiters.endpoint = endpoint
                 yield {FRAMES_PER_MINUTE: settings.websocket_frames_per_minute, ON_SHUTDOWN: waiters.stop}
 

@@ -8,6 +8,7 @@ from contextlib import ExitStack
 
 import structlog
 from fastapi import APIRouter, WebSocket
+from starlette.responses import Response
 from starlette.websockets import WebSocketDisconnect, WebSocketState
 
 from functions.access.access_control import AccessControl
@@ -44,6 +45,14 @@ async def serve(socket: WebSocket) -> None:
         await _serve(socket, caller)
 
 
+@router.get("/ws", include_in_schema=False)
+def require_upgrade() -> Response:
+    """Return 426 for a request that is not a WebSocket handshake."""
+    response = problems.response(426, "upgrade_required", "This is a WebSocket; open it with a WebSocket client.")
+    response.headers.update({"Upgrade": "websocket", "Connection": "Upgrade"})
+    return response
+
+
 async def _authenticate(socket: WebSocket, address: str) -> Caller:
     authorization, ticket = socket.headers.get("authorization"), socket.query_params.get("ticket")
     return await services_of(socket).access_control.authenticate_socket(authorization, ticket, address)
@@ -75,7 +84,9 @@ async def _serve(socket: WebSocket, caller: Caller) -> None:
 @router.websocket("/{path:path}")
 async def refuse(socket: WebSocket) -> None:
     """Refuse a WebSocket on any other path."""
-    await socket.send_denial_response(problems.response(404, "not_found", "There is no WebSocket here; open /ws."))
+    await socket.send_denial_response(
+        problems.response(404, "not_found", "This is not the path of the WebSocket, which is /ws.")
+    )
 
 
 async def _close_when_revoked(
@@ -106,7 +117,7 @@ async def _respond(
         try:
             await connections.send(connection, json.dumps(message))
         except (WebSocketDisconnect, RuntimeError) as error:
-            raise ConnectionGone("The client is gone.") from error
+            raise ConnectionGone("The client has disconnected.") from error
 
     async with connection.sending:
         response = await dispatcher.handle(connection.address, connection.caller, raw, send)

@@ -72,6 +72,14 @@ async def address_of(resources: Resources) -> ReplyTo:
     return request.subscriber.reply_to
 
 
+async def test_get_without_upgrade_returns_426(url: str) -> None:
+    async with httpx.AsyncClient(base_url=url) as client:
+        response = await client.get("/ws")
+        assert (await client.head("/ws")).status_code == 426
+    assert (response.status_code, response.json()["code"]) == (426, "upgrade_required")
+    assert response.headers["upgrade"] == "websocket"
+
+
 async def test_preview_and_save_voice(url: str, resources: Resources, session_id: str) -> None:
     async with run_simple_worker(resources), at(url) as socket, httpx.AsyncClient(base_url=url) as client:
         await send(socket, "generate_preview", session_id=session_id, text="Hello.", request_id="r1")

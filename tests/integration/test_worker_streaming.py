@@ -53,7 +53,7 @@ async def accept(resources: Resources, endpoint: str, connection_id: str) -> Req
 
 async def test_audio_streams_during_synthesis(resources: Resources) -> None:
     socket = Socket()
-    async with connection_posts.serving(socket, connection_posts.signature_check(credentials)) as endpoint:
+    async with connection_posts.serving(socket, connection_posts.verifier_for(credentials)) as endpoint:
         request = await accept(resources, endpoint, "c")
         async with real_time_worker(resources, MockEngine(speed=2)):
             await eventually(lambda: jobs.read_outcome(resources, request.job_id))
@@ -67,7 +67,7 @@ async def test_audio_streams_during_synthesis(resources: Resources) -> None:
 
 async def test_job_completes_after_disconnect(resources: Resources) -> None:
     socket = Socket()
-    async with connection_posts.serving(socket, connection_posts.signature_check(credentials)) as endpoint:
+    async with connection_posts.serving(socket, connection_posts.verifier_for(credentials)) as endpoint:
         request = await accept(resources, endpoint, "gone")
         async with real_time_worker(resources, MockEngine()):
             await eventually(lambda: jobs.read_outcome(resources, request.job_id))

@@ -9,7 +9,7 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials, ReadOnlyCredentials
 
-from functions.local.connection_posts import PostedMessages, serving, signature_check
+from functions.local.connection_posts import PostedMessages, serving, verifier_for
 
 CREDENTIALS = Credentials("LOCAL1", "secret")
 FORGED = b'{"type":"tts_complete","data":{"audio_url":"https://evil.example"}}'
@@ -43,7 +43,7 @@ async def local() -> AsyncIterator[Local]:
         return CREDENTIALS.get_frozen_credentials()
 
     local = Local()
-    async with serving(local, signature_check(credentials)) as local.url:
+    async with serving(local, verifier_for(credentials)) as local.url:
         yield local
 
 

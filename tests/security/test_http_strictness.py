@@ -70,7 +70,7 @@ async def test_ambiguous_request_closes_connection(sent: bytes, reason: str) -> 
 async def test_truncated_body_returns_400(sent: bytes) -> None:
     received = await exchange(sent, ends=True)
     assert received.startswith(b"HTTP/1.1 400 ")
-    assert b"is cut" in received
+    assert b"is incomplete" in received
 
 
 async def test_line_feed_in_body_is_data() -> None:

@@ -43,28 +43,29 @@ class FakeSocket:
 async def test_a_post_reaches_its_connection_alone() -> None:
     connections, one, other = ConnectionRegistry(), FakeSocket(), FakeSocket()
     connection, _ = connections.add(one.as_socket(), ANONYMOUS), connections.add(other.as_socket(), ANONYMOUS)
-    assert await connections.post(connection.address.connection_id, "hello")
+    assert await connections.post(connection.address.connection_id, b"hello")
     assert (one.sent, other.sent) == (["hello"], [])
 
 
 async def test_a_post_to_an_unknown_connection_is_refused() -> None:
     connections = ConnectionRegistry()
     connection = connections.add(FakeSocket().as_socket(), ANONYMOUS)
-    assert not await connections.post("other", "hello")
+    assert not await connections.post("other", b"hello")
     connections.remove(connection)
-    assert not await connections.post(connection.address.connection_id, "hello")
+    assert not await connections.post(connection.address.connection_id, b"hello")
 
 
 async def test_a_post_to_a_client_that_has_left_is_refused() -> None:
     connections, socket = ConnectionRegistry(), FakeSocket(is_there=False)
     connection = connections.add(socket.as_socket(), ANONYMOUS)
-    assert not await connections.post(connection.address.connection_id, "hello")
+    assert not await connections.post(connection.address.connection_id, b"hello")
 
 
 async def test_a_client_that_does_not_read_is_disconnected() -> None:
     connections, socket = ConnectionRegistry(send_timeout_seconds=0.01), FakeSocket(reads=False)
     connection = connections.add(socket.as_socket(), ANONYMOUS)
-    posted = await asyncio.gather(*(connections.post(connection.address.connection_id, text) for text in "abc"))
+    connection_id = connection.address.connection_id
+    posted = await asyncio.gather(*(connections.post(connection_id, body) for body in (b"a", b"b", b"c")))
     assert posted == [False, False, False]
     assert socket.closed_with == 1008
     assert socket.sent == []
@@ -74,7 +75,7 @@ async def test_a_result_waits_for_a_slow_answer() -> None:
     connections, socket = ConnectionRegistry(send_timeout_seconds=0.01), FakeSocket()
     connection = connections.add(socket.as_socket(), ANONYMOUS)
     async with connection.sending:
-        posting = asyncio.ensure_future(connections.post(connection.address.connection_id, "result"))
+        posting = asyncio.ensure_future(connections.post(connection.address.connection_id, b"result"))
         await asyncio.sleep(0.03)
         await connections.send(connection, "answer")
     assert await posting
