@@ -24,7 +24,7 @@ OK, FAILED, MISCONFIGURED = 0, 1, 2
 
 
 def main() -> int:
-    """Run the worker; the exit status is 0 after a graceful stop."""
+    """Run the worker. The exit status is 0 after a graceful stop."""
     try:
         settings = load_settings()
     except SettingsError as error:
@@ -52,7 +52,7 @@ async def _run(settings: Settings) -> None:
 
 
 def _handle_signals(stop: asyncio.Event) -> None:
-    """Stop gracefully on the first signal, at once on the second; not by the loop, which cannot on Windows."""
+    """Stop gracefully on the first signal, at once on the second. Loop handlers do not exist on Windows."""
     loop = asyncio.get_running_loop()
 
     def handle(number: int, _frame: FrameType | None) -> None:

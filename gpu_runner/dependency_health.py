@@ -1,4 +1,4 @@
-"""Whether the services the worker depends on answer; an outage is logged when it starts and when it ends."""
+"""The health of storage and queue as the worker sees it. Outages are logged when they start and end."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field

@@ -23,7 +23,7 @@ Phase = Literal["starting", "ready", "draining"]
 
 
 class CannotListen(Exception):
-    """The port of `/health` is not available; the message is one line."""
+    """The port of `/health` is not available. The message is one line."""
 
 
 @dataclass(slots=True)
@@ -54,7 +54,7 @@ class Health:
         return (503 if self.phase == "starting" else 200), {"status": self.phase}
 
     async def _unavailable(self) -> list[str]:
-        """Return the names of the dependencies that do not answer; only stale ones are pinged."""
+        """Return the names of the dependencies that do not answer. Only stale ones are pinged."""
         asked = [
             (self.dependencies.queue, self.resources.synthesis.ping),
             (self.dependencies.storage, self.resources.bucket.ping),
@@ -80,7 +80,7 @@ async def _answers(health: DependencyHealth, ping: Callable[[], Awaitable[None]]
 
 @asynccontextmanager
 async def serve(health: Health, port: int) -> AsyncIterator[None]:
-    """Serve `GET /health` and `GET /live` on the loopback interface for the life of the context; port 0: do not.
+    """Serve `GET /health` and `GET /live` on the loopback interface for the life of the context. Port 0: do not.
 
     Raises
     ------
@@ -106,7 +106,7 @@ async def serve(health: Health, port: int) -> AsyncIterator[None]:
         try:
             await web.TCPSite(runner, HOST, port).start()
         except OSError as error:
-            raise CannotListen(f"WORKER_HEALTH_PORT={port} can't be listened on: {error.strerror}.") from error
+            raise CannotListen(f"WORKER_HEALTH_PORT={port} is not available: {error.strerror}.") from error
         yield
     finally:
         await runner.cleanup()

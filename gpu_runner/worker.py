@@ -13,7 +13,7 @@ from gpu_runner.queue.consumer import Consumer
 from gpu_runner.queue.protection import protection_for
 from gpu_runner.synthesis.context import WorkerContext
 from gpu_runner.synthesis.engine_thread import EngineThread
-from gpu_runner.synthesis.prompt_store import Prompts
+from gpu_runner.synthesis.prompt_store import PromptStore
 from pipeline.clients.resources import Resources
 from pipeline.errors import Misconfigured, Unavailable
 
@@ -36,7 +36,7 @@ async def run_worker(
     CannotLoad
         The engine cannot be loaded.
     EngineLost
-        The engine was lost; every message was returned to the queue.
+        The engine was lost. Every message was returned to the queue.
     CannotListen
         The health port is taken.
     Misconfigured
@@ -56,7 +56,7 @@ async def run_worker(
                 context = WorkerContext(
                     resources,
                     engine_thread,
-                    Prompts(resources, engine_thread),
+                    PromptStore(resources, engine_thread),
                     engine.sample_rate,
                     lambda: engine.reproducible_as if isinstance(engine, Reproducible) else None,
                     sleep,
@@ -68,7 +68,7 @@ async def run_worker(
 
 
 async def _check_configuration(resources: Resources) -> None:
-    """Raise `Misconfigured` before the slow loading of the engine; an outage is left to the consumer."""
+    """Raise `Misconfigured` before the slow loading of the engine. An outage is left to the consumer."""
     pings = (resources.synthesis.ping(), resources.bucket.ping(), resources.voices.ping())
     for error in await asyncio.gather(*pings, return_exceptions=True):
         if isinstance(error, BaseException) and (
@@ -78,7 +78,7 @@ async def _check_configuration(resources: Resources) -> None:
 
 
 async def _loaded(engine_thread: EngineThread, stop: asyncio.Event) -> Engine | None:
-    """Wait for the engine; None when the worker is to stop first."""
+    """Wait for the engine. None if the worker is to stop first."""
     loading = asyncio.create_task(engine_thread.start())
     stopped = asyncio.create_task(stop.wait())
     await asyncio.wait([loading, stopped], return_when=asyncio.FIRST_COMPLETED)

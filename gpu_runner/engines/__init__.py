@@ -20,23 +20,23 @@ class PromptRejected(PipelineError):
 
 
 class CannotLoad(Exception):
-    """The engine can't be loaded on this machine; the message says in one line what is wrong and what to do."""
+    """The engine can't be loaded on this machine. The message gives the reason and a remedy in one line."""
 
 
 class EngineLost(Exception):
-    """The device is lost permanently and only a new process can continue.  Any method may raise it."""
+    """The device is lost permanently and only a new process can continue. Any method may raise it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """The recording from which a voice is cloned; `transcription` may be blank."""
+    """The recording from which a voice is cloned. `transcription` may be blank."""
 
     recording: Recording
     transcription: str
 
 
 class VoicePrompt(Protocol):
-    """A reference as processed by an engine, once: reusable, and unchanged by a round trip through JSON."""
+    """A reference after processing by an engine. It is reusable, and unchanged by a round trip through JSON."""
 
     def to_json(self) -> bytes:
         """Serialize it as UTF-8 JSON: an object with at least `format` (int) and `model` (str)."""
@@ -56,8 +56,8 @@ class Utterance:
 class Piece:
     """Part of an utterance's audio, available as soon as it is generated.
 
-    `seq` counts the pieces of a job from 0 without a gap; `samples` are mono float32 at the engine's rate, and at
-    least one.  All pieces of a job, concatenated in order, are exactly its audio.
+    `seq` counts the pieces of a job from 0 without a gap. `samples` are mono float32 at the engine's rate, and at
+    least one. All pieces of a job, concatenated in order, are exactly its audio.
     """
 
     job_id: str
@@ -67,7 +67,7 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The end of an utterance, after its last piece; with an `error`, its pieces are not the whole audio.
+    """The end of an utterance, after its last piece. With an `error`, its pieces are not the whole audio.
 
     `seconds` is the time the engine spent on it, from its admission.
     """
@@ -86,7 +86,7 @@ class Engine(Protocol):
     capacity: int
 
     def make_prompt(self, reference: Reference) -> VoicePrompt:
-        """Create the prompt of a voice; may be called from any thread, also during a step.
+        """Create the prompt of a voice. May be called from any thread, also during a step.
 
         Raises
         ------
@@ -95,7 +95,7 @@ class Engine(Protocol):
         """
 
     def restore_prompt(self, document: bytes) -> VoicePrompt:
-        """Load a prompt written by `VoicePrompt.to_json`; may be called from any thread, also during a step.
+        """Load a prompt written by `VoicePrompt.to_json`. May be called from any thread, also during a step.
 
         Raises
         ------
@@ -104,19 +104,19 @@ class Engine(Protocol):
         """
 
     def admit(self, utterance: Utterance) -> None:
-        """Admit an utterance; at most `capacity` are admitted at a time.
+        """Admit an utterance. At most `capacity` are admitted at a time.
 
         Raises
         ------
         InvalidInput
-            It can never be synthesized; nothing was admitted.
+            It can never be synthesized. It was not admitted.
         """
 
     def step(self) -> Iterable[Piece | Finished]:
-        """Advance everything admitted by about a frame; return the audio generated and the utterances that ended.
+        """Advance all admitted utterances by about a frame. Return new audio, and the utterances that ended.
 
-        Every utterance ends in exactly one `Finished`, unless it is cancelled.  One that fails alone reports its
-        error there; an exception means that all of them were lost.
+        Every utterance ends in exactly one `Finished`, unless it is cancelled. One that fails alone reports its
+        error there. An exception means that all of them were lost.
 
         Raises
         ------
@@ -125,16 +125,16 @@ class Engine(Protocol):
         """
 
     def cancel(self, job_id: str) -> None:
-        """Drop an utterance: no `Piece` or `Finished` of it follows.  Unknown ids are ignored; never raises."""
+        """Drop an utterance: no `Piece` or `Finished` of it follows. Unknown ids are ignored. Never raises."""
 
 
 @runtime_checkable
 class Reproducible(Protocol):
-    """Optional interface of an engine: equal utterances give equal audio, but for rounding that can't be heard."""
+    """Optional interface of an engine: equal utterances have equal audio, except for inaudible rounding errors."""
 
     @property
     def reproducible_as(self) -> str | None:
-        """Identifies all that the audio depends on besides the utterance: equal names mean equal audio.
+        """A name for everything that the audio depends on besides the utterance: equal names mean equal audio.
 
-        None when that is not known yet, or can't be promised.  It may be read from any thread, at any time.
+        None if it is not known yet, or the engine is not reproducible. It may be read from any thread, at any time.
         """

@@ -6,12 +6,12 @@ from pipeline.settings import Settings
 
 
 def load_engine(settings: Settings) -> Engine:
-    """Load the engine that the settings name; it may take minutes.
+    """Load the engine of the settings. It may take minutes.
 
     Raises
     ------
     CannotLoad
-        It can't be loaded here; the message says why in one line.
+        It can't be loaded. The message gives the reason in one line.
     """
     if settings.tts_backend == "mock":
         return MockEngine(
@@ -23,7 +23,7 @@ def load_engine(settings: Settings) -> Engine:
         from gpu_runner.engines import qwen
     except ModuleNotFoundError as error:
         raise CannotLoad(
-            f"TTS_BACKEND=qwen needs the package {error.name}, which is not installed; "
-            "`python requirements/qwen.py` installs what it needs, and TTS_BACKEND=mock runs without a model."
+            f"TTS_BACKEND=qwen needs the package {error.name}, which is not installed. "
+            "Run `python requirements/qwen.py` to install it, or use TTS_BACKEND=mock, which needs no model."
         ) from None
     return qwen.load(settings)

@@ -50,7 +50,7 @@ class MockPrompt(BaseModel):
 
 @dataclass(slots=True)
 class _Speaking:
-    """An utterance in progress; times are on the monotonic clock, in seconds."""
+    """An utterance in progress. Times are on the monotonic clock, in seconds."""
 
     utterance: Utterance
     hum: "_Hum"
@@ -72,7 +72,7 @@ class _Speaking:
 class MockEngine:
     """Synthesizes everything admitted at the same time.
 
-    Each utterance is silent for `delay_seconds`; then its audio comes in pieces of up to 0.32 s, each when `speed`
+    Each utterance is silent for `delay_seconds`. Then its audio comes in pieces of up to 0.32 s, each when `speed`
     times real time has reached its end, or all at once when `speed` is 0.
     """
 
@@ -97,13 +97,13 @@ class MockEngine:
         self._speaking: list[_Speaking] = []
 
     def make_prompt(self, reference: Reference) -> VoicePrompt:
-        """See `Engine.make_prompt`."""
+        """Measure pitch and level of a reference."""
         pitch = median_pitch(reference.recording) or _UNVOICED_PITCH
         loudness = level(reference.recording.samples)
         return MockPrompt(f0=min(max(pitch, LOWEST), HIGHEST), level=min(max(loudness, 0.001), 1.0))
 
     def restore_prompt(self, document: bytes) -> VoicePrompt:
-        """See `Engine.restore_prompt`."""
+        """Validate a stored prompt."""
         if len(document) > _LARGEST_PROMPT:
             raise PromptRejected(f"The stored prompt has {len(document)} bytes, which is none of {MODEL}'s.")
         try:
@@ -112,18 +112,18 @@ class MockEngine:
             raise PromptRejected(f"The stored prompt is damaged or not {MODEL}'s.") from error
 
     def admit(self, utterance: Utterance) -> None:
-        """See `Engine.admit`."""
+        """Admit an utterance. `ValueError` means a mistake of the caller."""
         if not isinstance(utterance.prompt, MockPrompt):
             raise TypeError(f"a {type(utterance.prompt).__name__} is not a prompt of {MODEL}")
         if len(self._speaking) >= self.capacity:
             raise RuntimeError(f"{MODEL} speaks at most {self.capacity} texts at a time")
         if not utterance.text.strip():
-            raise InvalidInput("The text is blank; it should hold something to speak.", field="text")
+            raise InvalidInput("The text is blank.", field="text")
         now = self._monotonic()
         self._speaking.append(_Speaking(utterance, _Hum(utterance.text, utterance.prompt), now, now + self._delay))
 
     def step(self) -> list[Piece | Finished]:
-        """See `Engine.step`; blocks for a moment when nothing is due."""
+        """Return the audio that is due. Block for a moment if none is."""
         if not self._speaking:
             return []
         wait = min(map(self._due_at, self._speaking)) - self._monotonic()
@@ -134,7 +134,7 @@ class MockEngine:
         return events
 
     def cancel(self, job_id: str) -> None:
-        """See `Engine.cancel`."""
+        """Drop an utterance."""
         self._speaking = [one for one in self._speaking if one.utterance.job_id != job_id]
 
     def _due_at(self, one: _Speaking) -> float:
@@ -152,7 +152,7 @@ class MockEngine:
 
 
 def hum(text: str, prompt: MockPrompt) -> Samples:
-    """Generate the samples, mono at `SAMPLE_RATE`, of a text in a voice; deterministic."""
+    """Generate the samples, mono at `SAMPLE_RATE`, of a text in a voice. Deterministic."""
     humming = _Hum(text, prompt)
     return np.concatenate([humming.read(_PIECE) for _ in range(0, humming.length, _PIECE)])
 

@@ -16,7 +16,7 @@ _PERIODIC = 0.2  # YIN's threshold for the normalised difference
 
 
 def median_pitch(recording: Recording) -> float | None:
-    """Estimate the median fundamental in Hz; None when nothing in the recording is voiced."""
+    """Estimate the median fundamental in Hz. None if nothing in the recording is voiced."""
     samples, rate = _reduced(recording)
     longest = int(rate / LOWEST) + 2
     window = int(rate * _WINDOW_SECONDS)
@@ -69,7 +69,7 @@ def _normalised_difference(frames: Floats, window: int, longest: int) -> Floats:
 
 
 def _period(row: Floats, shortest: int) -> float | None:
-    """Return the first minimum below the threshold, interpolated; None when the frame is not voiced."""
+    """Return the first minimum below the threshold, interpolated. None if the frame is not voiced."""
     under = np.flatnonzero(row[shortest:-1] < _PERIODIC)
     if len(under) == 0:
         return None

@@ -64,7 +64,7 @@ class Consumer:
         return len(self._tasks)
 
     def stop(self) -> None:
-        """Stop receiving; `run` returns once the jobs in flight have ended."""
+        """Stop receiving. `run` returns once the jobs in flight have ended."""
         self._stopping.set()
         self._context.engine.close()
 
@@ -74,7 +74,7 @@ class Consumer:
         Raises
         ------
         EngineLost
-            The engine was lost; every message was returned.
+            The engine was lost. Every message was returned.
         """
         background = [
             asyncio.create_task(self._deliveries.extend_forever()),
@@ -145,7 +145,7 @@ class Consumer:
             await self._allow_scale_in()
 
     async def _poll(self) -> Sequence[Message]:
-        """Poll once and wait; after a full poll, as often as there is capacity for and without waiting."""
+        """Poll once and wait. After a full poll, poll as often as capacity allows, without waiting."""
         capacity = self._free_capacity
         limits = [min(BATCH, capacity - taken) for taken in range(0, capacity, BATCH)] if self._backlog else []
         if len(limits) < 2:
@@ -230,7 +230,7 @@ class Consumer:
         await publish(self._context, result)
 
     def _log_failure(self, error: Exception, delivery: Delivery, seconds: float) -> None:
-        """Log why a job is returned; an outage and a failed batch are logged where they happen."""
+        """Log the reason for returning a job. Outages and failed batches are logged elsewhere."""
         facts = {"receive_count": delivery.receive_count, "retry_after_seconds": seconds}
         match error:
             case Unavailable():
@@ -254,7 +254,7 @@ class Consumer:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _unless_stopped(self, awaitable: Awaitable[T], *, grace_seconds: float = 0) -> T | None:
-        """Wait for an awaitable and return its result; None when the worker stops first."""
+        """Wait for an awaitable and return its result. None if the worker stops first."""
         task = asyncio.ensure_future(awaitable)
         try:
             await _first(task, self._stopping.wait())
@@ -266,7 +266,7 @@ class Consumer:
 
 
 async def _first(awaited: "asyncio.Future[T]", limit: Awaitable[object]) -> bool:
-    """Wait for either; return whether the first is done."""
+    """Wait for either. Return whether the first is done."""
     other = asyncio.ensure_future(limit)
     both: list[asyncio.Future[Any]] = [awaited, other]
     try:

@@ -40,7 +40,7 @@ class _Pending:
 class Deliveries:
     """All messages this worker holds.
 
-    `extend_forever` and `settle_forever` are to run beside the work; `flush` settles everything at the end.
+    `extend_forever` and `settle_forever` run as background tasks. `flush` settles everything at the end.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Deliveries:
         return not (self._held or self._pending.discarded or self._pending.returned)
 
     def hold(self, job_id: str, message: Message) -> Delivery | None:
-        """Hold a message; None when its job is held already, as after a late extension."""
+        """Hold a message. None if its job is held already, as after a late extension."""
         if job_id in self._held:
             self._held[job_id].receipts[message.id] = message.receipt
             return None
@@ -95,7 +95,7 @@ class Deliveries:
             pause = interval if await self._succeeds(self._extend) else min(1.0, interval)
 
     async def settle_forever(self) -> None:
-        """Return at once; delete a full batch at a time, or what has completed within `SETTLE_SECONDS`."""
+        """Return messages immediately. Delete a full batch, or those completed within `SETTLE_SECONDS`."""
         while True:
             await self._has_pending.wait()
             await self._urgent_or_timeout()
@@ -103,7 +103,7 @@ class Deliveries:
                 await self._sleep(self._health.next_backoff())
 
     async def flush(self) -> None:
-        """Delete what has completed and return everything else, for the last time."""
+        """Delete the completed messages and return all others, for the last time."""
         for delivery in tuple(self._held.values()):
             if not delivery.completed:
                 self.return_to_queue(delivery)
@@ -134,7 +134,7 @@ class Deliveries:
 
     async def _return_all(self) -> None:
         for seconds in tuple(self._pending.returned):
-            # Removed first: what is returned meanwhile waits for the next call.
+            # Removed first: messages that are returned meanwhile wait for the next call.
             receipts = self._pending.returned.pop(seconds)
             try:
                 receipts = list(await self._queue.hide(receipts, seconds))
@@ -153,7 +153,7 @@ class Deliveries:
         _check_none_failed(failed)
 
     def _forget(self, deleted: Set[str]) -> None:
-        """Stop holding what was deleted; a job is held while another of its messages is."""
+        """Forget deleted messages. A job is held while another message of it is."""
         self._pending.discarded = [receipt for receipt in self._pending.discarded if receipt not in deleted]
         for held in tuple(self._held.values()):
             held.receipts = {id_: receipt for id_, receipt in held.receipts.items() if receipt not in deleted}

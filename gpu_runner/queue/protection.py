@@ -2,12 +2,12 @@
 
 A worker acquires protection before it receives and holds it while a poll is under way or any message is held.
 After an empty poll with nothing held it releases the protection and receives nothing for `SCALE_IN_WINDOW_SECONDS`:
-during that time ECS may stop the worker without delaying any job.  An idle worker thus calls ECS twice per poll, a
+during that time ECS may stop the worker without delaying any job. An idle worker thus calls ECS twice per poll, a
 busy one every `RENEW_SECONDS`.
 
-ECS refuses when more tasks are protected than the desired count, that is during a scale-in or a deployment.  A
+ECS refuses when more tasks are protected than the desired count, that is during a scale-in or a deployment. A
 refused worker receives nothing, finishes what it has, releases its protection and asks again, so a busy service
-makes room within one renewal.  An unavailable agent does not block a worker: one that is stopped without
+makes room within one renewal. An unavailable agent does not block a worker: one that is stopped without
 protection still drains and returns what it cannot finish.
 """
 
@@ -46,13 +46,13 @@ class Protection(Protocol):
         """Whether it must be released before the worker can be stopped."""
 
     async def acquire(self) -> bool:
-        """Acquire it unless it is held; return whether jobs may be received."""
+        """Acquire it unless it is held. Return whether jobs may be received."""
 
     async def release(self) -> None:
         """Release it if it is held."""
 
     async def renew_forever(self) -> None:
-        """Renew it for as long as it is held; never returns."""
+        """Renew it for as long as it is held. Never returns."""
 
 
 class NoProtection:
@@ -134,7 +134,7 @@ class EcsProtection:
             log.debug("scale-in protection", state=self._state)
 
     async def _request(self, state: "_AgentState") -> str | None:
-        """Request a state; return the reason if ECS refuses it.
+        """Request a state. Return the reason if ECS refuses it.
 
         Raises
         ------

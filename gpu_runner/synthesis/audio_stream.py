@@ -1,4 +1,4 @@
-"""Sends a job's audio, or its length, to subscribers while it is made, as `stream_messages`."""
+"""Sends a job's audio, or its length, to subscribers while it is generated: see `stream_messages`."""
 
 import asyncio
 from dataclasses import dataclass
@@ -16,8 +16,8 @@ PROGRESS_INTERVAL = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, slots=True)
-class Take:
-    """One attempt to generate a job's audio; attempts with the same `name` give the same samples."""
+class Attempt:
+    """One attempt to generate a job's audio. Attempts with the same `name` give the same samples."""
 
     job_id: str
     name: str
@@ -26,13 +26,13 @@ class Take:
 
 
 class AudioStream:
-    """The audio stream of one job; a late subscriber receives what is generated from then on."""
+    """The audio stream of one job. A late subscriber receives what is generated from then on."""
 
-    def __init__(self, connections: Connections, take: Take, clock: Clock) -> None:
+    def __init__(self, connections: Connections, attempt: Attempt, clock: Clock) -> None:
         self._connections = connections
-        self._take = take
+        self._attempt = attempt
         self._clock = clock
-        self._chunks = Chunks(take.sample_rate)
+        self._chunks = Chunks(attempt.sample_rate)
         self._listeners: list[Sender] = []
         self._followers: list[Sender] = []
         """Subscribers that receive the length of the audio only."""
@@ -42,7 +42,9 @@ class AudioStream:
     def subscribe(self, subscriber: Subscriber) -> None:
         """Add a subscriber, which receives what is generated from now on."""
         sender = Sender(self._connections, subscriber)
-        sender.send(StreamStarted(job_id=self._take.job_id, take=self._take.name, restarted=self._take.restarted))
+        sender.send(
+            StreamStarted(job_id=self._attempt.job_id, take=self._attempt.name, restarted=self._attempt.restarted)
+        )
         (self._listeners if subscriber.stream else self._followers).append(sender)
 
     def add(self, samples: Samples) -> None:
@@ -53,7 +55,7 @@ class AudioStream:
             self._send(chunk)
 
     async def close(self) -> None:
-        """Send what is left, for a second at most; nothing is sent after that."""
+        """Send the remaining messages, for one second at most."""
         for chunk in self._chunks.flush():
             self._send(chunk)
         await asyncio.gather(*(sender.close() for sender in self._senders()))
@@ -67,16 +69,16 @@ class AudioStream:
         return self._listeners + self._followers
 
     def _send(self, chunk: Chunk) -> None:
-        audio_seconds = round(chunk.end / self._take.sample_rate, 3)
+        audio_seconds = round(chunk.end / self._attempt.sample_rate, 3)
         if self._followers:
             self._report(audio_seconds)
         if not self._listeners:
             return
         message = AudioChunk(
-            job_id=self._take.job_id,
-            take=self._take.name,
+            job_id=self._attempt.job_id,
+            take=self._attempt.name,
             seq=chunk.seq,
-            sample_rate=self._take.sample_rate,
+            sample_rate=self._attempt.sample_rate,
             audio_seconds=audio_seconds,
             audio=encode_pcm(to_pcm(chunk.samples)),
         )
@@ -89,6 +91,6 @@ class AudioStream:
         if self._reported_at is not None and now - self._reported_at < PROGRESS_INTERVAL:
             return
         self._reported_at = now
-        message = AudioProgress(job_id=self._take.job_id, take=self._take.name, audio_seconds=audio_seconds)
+        message = AudioProgress(job_id=self._attempt.job_id, take=self._attempt.name, audio_seconds=audio_seconds)
         for sender in self._followers:
             sender.send(message)

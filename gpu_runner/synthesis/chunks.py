@@ -13,7 +13,7 @@ CHUNK_SECONDS = 0.32
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Samples of a stream; `end` is the number of samples up to and including its last."""
+    """Samples of a stream. `end` is the number of samples up to and including its last."""
 
     seq: int
     samples: Samples

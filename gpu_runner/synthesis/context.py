@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from gpu_runner.dependency_health import Sleep
 from gpu_runner.synthesis.engine_thread import EngineThread
-from gpu_runner.synthesis.prompt_store import Prompts
+from gpu_runner.synthesis.prompt_store import PromptStore
 from pipeline.clients.resources import Resources
 
 
@@ -15,8 +15,8 @@ class WorkerContext:
 
     resources: Resources
     engine: EngineThread
-    prompts: Prompts
+    prompts: PromptStore
     sample_rate: int
     reproducible_as: Callable[[], str | None]
-    """See `Reproducible`; returns None when a retried job may have different audio."""
+    """See `Reproducible`. Returns None if a retried job may have different audio."""
     sleep: Sleep

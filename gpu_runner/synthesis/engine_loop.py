@@ -18,12 +18,12 @@ log = structlog.get_logger(__name__)
 
 
 class EngineFailed(Exception):
-    """The engine failed the whole batch; a retry may succeed."""
+    """The engine failed the whole batch. A retry may succeed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Speech:
-    """An utterance's whole audio: mono float32 `samples` at the engine's rate; see `Finished` for the rest."""
+    """An utterance's whole audio: mono float32 `samples` at the engine's rate. See `Finished` for the rest."""
 
     samples: Samples
     warnings: tuple[str, ...]
@@ -47,7 +47,7 @@ class Call:
             if isinstance(error, Exception) and not isinstance(error, EngineLost):
                 self.result.set_exception(error)
                 return
-            lost = lost_to(error)
+            lost = as_engine_lost(error)
             on_loss(lost)  # before any caller can react to it
             self.result.set_exception(lost)
 
@@ -117,7 +117,7 @@ class EngineLoop:
             reject(admission.result, error)
 
     def _run_commands(self) -> bool:
-        """Run the commands since the last step; False when the thread is to end."""
+        """Run the commands since the last step. False when the thread is to end."""
         for command in self._next_commands():
             if command is None:
                 return False
@@ -154,7 +154,7 @@ class EngineLoop:
                 if isinstance(error, EngineLost):
                     raise
             except BaseException as error:
-                admission.result.set_exception(lost_to(error))
+                admission.result.set_exception(as_engine_lost(error))
                 raise
             else:
                 self._admitted[admission.utterance.job_id] = admission
@@ -191,7 +191,7 @@ def reject_all(commands: Commands, error: EngineLost) -> None:
             reject(command.result, error)
 
 
-def lost_to(error: BaseException) -> EngineLost:
+def as_engine_lost(error: BaseException) -> EngineLost:
     """Return the error for callers of an engine whose thread ended with this one."""
     return error if isinstance(error, EngineLost) else EngineLost(f"{type(error).__name__}: {error}")
 

@@ -19,7 +19,7 @@ from gpu_runner.synthesis.engine_loop import (
     Loss,
     OnAudio,
     Speech,
-    lost_to,
+    as_engine_lost,
     reject,
     reject_all,
 )
@@ -42,7 +42,7 @@ class EngineThread:
 
     A second thread creates and restores voice prompts, so that no frame waits for one.
 
-    All methods are for the event loop.  `close` rejects what has not been admitted; what has been always finishes.
+    All methods are for the event loop. `close` rejects waiting utterances. Admitted ones always finish.
     """
 
     def __init__(self, load: Callable[[], Engine]) -> None:
@@ -56,20 +56,20 @@ class EngineThread:
         self._calls = queue.SimpleQueue[Call | None]()  # None: end
 
     async def start(self) -> Engine:
-        """Load the engine and return it; its attributes may be read, but its methods must not be called."""
+        """Load the engine and return it. Its attributes may be read, but its methods must not be called."""
         self._thread.start()
         return await asyncio.wrap_future(self._loaded)
 
     async def make_prompt(self, reference: Reference) -> VoicePrompt:
-        """See `Engine.make_prompt`; raises `Stopping` and `EngineLost` too."""
+        """Create a prompt with `Engine.make_prompt`. Raises `Stopping` and `EngineLost` too."""
         return await self._call(lambda engine: engine.make_prompt(reference))
 
     async def restore_prompt(self, document: bytes) -> VoicePrompt:
-        """See `Engine.restore_prompt`; raises `Stopping` and `EngineLost` too."""
+        """Load a prompt with `Engine.restore_prompt`. Raises `Stopping` and `EngineLost` too."""
         return await self._call(lambda engine: engine.restore_prompt(document))
 
     async def synthesize(self, utterance: Utterance, on_audio: OnAudio | None = None) -> Speech:
-        """Admit an utterance when there is capacity and wait for its end; cancelling the wait cancels it.
+        """Admit an utterance when there is capacity and wait for its end. Cancelling the wait cancels it.
 
         `on_audio` is called on the event loop with the samples of each piece, in order, before this returns.
 
@@ -93,17 +93,17 @@ class EngineThread:
             raise
 
     async def lost(self) -> EngineLost:
-        """Wait until the engine is lost, for whatever reason; return the error that every later call raises."""
+        """Wait until the engine is lost. Return the error that every later call raises."""
         return await asyncio.shield(asyncio.wrap_future(self._lost))
 
     def close(self) -> None:
-        """Admit nothing more: what is waiting raises `Stopping`, what is admitted continues."""
+        """Admit nothing more: waiting utterances raise `Stopping`, admitted ones continue."""
         self._closed = True
         for result in tuple(self._pending):
             result.cancel()
 
     async def end(self, timeout_seconds: float) -> None:
-        """End the thread and wait for it no longer than this; it never keeps the process alive."""
+        """End the thread and wait for it no longer than this. It never keeps the process alive."""
         self.close()
         self._commands.put(None)
         self._calls.put(None)
@@ -140,7 +140,7 @@ class EngineThread:
         try:
             loop.run()
         except BaseException as error:
-            lost = lost_to(error)
+            lost = as_engine_lost(error)
             log.exception("engine thread failed")
             self._lost.set_result(lost)
             loop.reject(lost)

@@ -7,7 +7,7 @@ import structlog
 from pydantic import ValidationError
 
 from gpu_runner.engines import Utterance
-from gpu_runner.synthesis.audio_stream import AudioStream, Take
+from gpu_runner.synthesis.audio_stream import Attempt, AudioStream
 from gpu_runner.synthesis.context import WorkerContext
 from gpu_runner.synthesis.engine_loop import Speech
 from gpu_runner.synthesis.publishing import PreviouslySynthesized, Result, Synthesized, is_late, stored_preview
@@ -31,7 +31,7 @@ class UnreadableRequest(Exception):
 async def process(
     context: WorkerContext, job_id: str, *, redelivered: bool, document: dict[str, Any] | None = None
 ) -> Result | None:
-    """Process a job up to its publication; return None when there is nothing to publish.
+    """Process a job up to its publication. Return None if there is nothing to publish.
 
     `document` is the request, if the job's message contained it.
 
@@ -92,12 +92,12 @@ async def _synthesize(context: WorkerContext, request: Request, *, redelivered: 
 
 def _open_stream(context: WorkerContext, request: Request, *, restarted: bool) -> AudioStream:
     name = context.reproducible_as() or context.resources.new_id()
-    take = Take(request.job_id, name, context.sample_rate, restarted)
-    return AudioStream(context.resources.connections, take, context.resources.clock)
+    attempt = Attempt(request.job_id, name, context.sample_rate, restarted)
+    return AudioStream(context.resources.connections, attempt, context.resources.clock)
 
 
 async def _check_not_cancelled(resources: Resources, request: Request, watch: Watch) -> None:
-    """Raise `Cancelled` for a job cancelled in the queue; a new one is left to the poll during its synthesis."""
+    """Raise `Cancelled` for a job cancelled in the queue. A new one is left to the poll during its synthesis."""
     waited = resources.clock() - request.created_at
     if waited.total_seconds() > POLL_SECONDS and await watch.is_cancelled():
         raise _cancelled()
@@ -106,7 +106,7 @@ async def _check_not_cancelled(resources: Resources, request: Request, watch: Wa
 async def _unless_cancelled_or_late(
     context: WorkerContext, request: Request, utterance: Utterance, stream: AudioStream, watch: Watch
 ) -> Speech:
-    """Wait for the audio until the job is cancelled or past its deadline; then the engine drops it."""
+    """Wait for the audio until the job is cancelled or past its deadline. Then the engine drops it."""
     resources = context.resources
     remaining = retention.job_deadline(request.job_id, resources.settings) - resources.clock()
     synthesis = asyncio.create_task(context.engine.synthesize(utterance, stream.add))

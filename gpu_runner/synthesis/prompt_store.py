@@ -1,4 +1,4 @@
-"""Voice prompts: created once for each reference, stored beside it, and cached in memory."""
+"""Voice prompts: created once for each reference, stored with it, and cached in memory."""
 
 import asyncio
 from collections import OrderedDict
@@ -29,7 +29,7 @@ class Voice:
     storing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
-class Prompts:
+class PromptStore:
     """Loads or creates the prompt of a request's reference, once for all jobs that need it at the same time."""
 
     def __init__(self, resources: Resources, engine: EngineThread) -> None:
@@ -39,7 +39,7 @@ class Prompts:
         self._loading: dict[_Key, asyncio.Task[Voice]] = {}
 
     async def get(self, request: Request, *, maybe_stored: bool) -> Voice:
-        """Return the prompt; `maybe_stored` is false when it cannot be stored yet.
+        """Return the prompt. `maybe_stored` is false when it cannot be stored yet.
 
         Raises
         ------
@@ -59,7 +59,7 @@ class Prompts:
         return await asyncio.shield(self._loading[key])
 
     async def store(self, request: Request, voice: Voice) -> None:
-        """Store the prompt beside its reference unless it is stored."""
+        """Store the prompt with its reference, unless it is stored."""
         async with voice.storing:
             if voice.stored or not await self._is_current(request):
                 return
@@ -125,11 +125,11 @@ def _identity(request: Request) -> _Key:
 def _no_reference(request: Request, resources: Resources) -> PipelineError:
     source, settings = request.source, resources.settings
     if source.session_id is None:
-        return NotFound("The voice was deleted before it could speak; save it again.", field="voice_id")
+        return NotFound("The voice was deleted before the job started. Save it again.", field="voice_id")
     if retention.upload_expires_at(source.session_id, settings) <= resources.clock():
         hours = settings.upload_retention_hours
         return Expired(
             f"The session has expired: recordings are kept for {hours:g} hours. Upload it again.",
             field="session_id",
         )
-    return NotFound("The session holds no recording; upload one first.", field="session_id")
+    return NotFound("The session has no recording. Upload one first.", field="session_id")

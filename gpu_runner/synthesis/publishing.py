@@ -43,12 +43,12 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Synthesized:
-    """A job that the engine has finished and that is yet to be published."""
+    """A job that the engine has finished and that is not published yet."""
 
     request: Request
     voice: Voice
     speech: Speech | None
-    """None when only the prompt was requested."""
+    """None if only the prompt was requested."""
     ended_at: datetime
     stream: AudioStream
 
@@ -81,7 +81,7 @@ def is_late(request: Request, resources: Resources) -> bool:
 
 
 async def publish(context: WorkerContext, result: Result) -> None:
-    """Write the results and then the outcome; idempotent.
+    """Write the results and then the outcome. Idempotent.
 
     Raises
     ------
@@ -112,7 +112,7 @@ async def _publish(context: WorkerContext, result: Result) -> None:
 
 
 async def _send_completion(resources: Resources, outcome: Outcome, wav: bytes | None) -> None:
-    """Send the result to a request that waits for it; if that fails, the outcome's event notifies it."""
+    """Send the result to a request that waits for it. If that fails, the outcome's event notifies it."""
     subscriber = outcome.subscriber
     if subscriber is None or subscriber.interface != "http":
         return
@@ -155,7 +155,7 @@ async def _store_audio(context: WorkerContext, result: Synthesized, speech: Spee
 
 
 async def stored_preview(resources: Resources, key: str) -> StoredPreview | None:
-    """Return the WAV that an earlier attempt has stored; None when there is none."""
+    """Return the WAV that an earlier attempt has stored. None if there is none."""
     stored = await resources.bucket.read(key, range_=_WAV_HEADER)
     if stored is None:
         return None

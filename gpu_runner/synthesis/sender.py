@@ -44,7 +44,7 @@ class Sender:
         self._added.set()
 
     async def close(self) -> None:
-        """Send what is left, for `CLOSE_TIMEOUT_SECONDS` at most; nothing is sent after that."""
+        """Send the remaining messages, for `CLOSE_TIMEOUT_SECONDS` at most."""
         self._is_complete = True
         self._added.set()
         try:
@@ -53,7 +53,7 @@ class Sender:
             self.abort()
 
     def abort(self) -> None:
-        """Send nothing more; idempotent."""
+        """Send nothing more. Idempotent."""
         self._sending.cancel()
         if not self._is_closed and (omitted := self._omitted + len(self._buffer)):
             log.info("client too slow, audio left out of its stream", messages=omitted)

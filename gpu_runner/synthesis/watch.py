@@ -1,4 +1,4 @@
-"""Watches for requests about a job while it is processed: cancellation, or a subscription."""
+"""Polls for the cancellation of a running job, and for new subscribers."""
 
 import asyncio
 from contextlib import suppress
@@ -14,7 +14,7 @@ POLL_SECONDS = 2.0
 
 
 class Watch:
-    """Watches one job; its subscribers receive the stream."""
+    """Watches one job. Its subscribers receive the stream."""
 
     def __init__(self, resources: Resources, request: Request, stream: AudioStream) -> None:
         self._bucket = resources.bucket
@@ -30,13 +30,13 @@ class Watch:
             return True
         new = {key for key in keys if key.startswith(layout.subscribers(job_id))} - self._seen
         for subscriber in await asyncio.gather(*map(self._read, new)):
-            if subscriber and (subscriber.stream or subscriber.progress) and not self._is_maker(subscriber):
+            if subscriber and (subscriber.stream or subscriber.progress) and not self._is_creator(subscriber):
                 self._stream.subscribe(subscriber)
         self._seen |= new
         return False
 
     async def until_cancelled(self, sleep: Sleep) -> None:
-        """Look every `POLL_SECONDS`, until the job is cancelled."""
+        """Poll every `POLL_SECONDS` until the job is cancelled."""
         is_cancelled = False
         while not is_cancelled:
             await sleep(POLL_SECONDS)
@@ -47,6 +47,6 @@ class Watch:
         body = await self._bucket.get(key)
         return Subscriber.model_validate_json(body) if body else None
 
-    def _is_maker(self, subscriber: Subscriber) -> bool:
-        maker = self._request.subscriber
-        return maker is not None and maker.stream and maker.reply_to == subscriber.reply_to
+    def _is_creator(self, subscriber: Subscriber) -> bool:
+        creator = self._request.subscriber
+        return creator is not None and creator.stream and creator.reply_to == subscriber.reply_to

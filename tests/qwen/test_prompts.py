@@ -70,7 +70,7 @@ def test_wrong_transcript_ignored_with_warning(make_prompt: Maker) -> None:
     for transcription in ("A" * 400, "Eh"):
         prompt = make_prompt(180, transcription, seconds=4.0)
         assert prompt.mode == "x_vector"
-        assert "left out" in prompt.warnings[0]
+        assert "was ignored" in prompt.warnings[0]
 
 
 def test_doubtful_transcript_warns(make_prompt: Maker) -> None:
@@ -82,8 +82,8 @@ def test_doubtful_transcript_warns(make_prompt: Maker) -> None:
 def test_pauses_are_not_speech() -> None:
     speech = hum(180, 2.0).samples
     paused = np.concatenate([speech, np.zeros(5 * 24_000, np.float32)])
-    assert prompts.spoken_seconds(speech) == pytest.approx(2.0, abs=0.1)
-    assert prompts.spoken_seconds(paused) == pytest.approx(2.0, abs=0.1)
+    assert prompts.seconds_of_speech(speech) == pytest.approx(2.0, abs=0.1)
+    assert prompts.seconds_of_speech(paused) == pytest.approx(2.0, abs=0.1)
 
 
 @pytest.mark.parametrize("rate", [8_000, 16_000, 44_100, 48_000])
@@ -176,7 +176,7 @@ DAMAGES: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("change", DAMAGES.values(), ids=DAMAGES)
 def test_changed_document_rejected(model: Model, in_context: QwenPrompt, change: dict[str, Any]) -> None:
     document = json.loads(in_context.to_json()) | change
-    with pytest.raises(PromptRejected, match=r"^The voice prompt (is damaged|was made by|has format)"):
+    with pytest.raises(PromptRejected, match=r"^The voice prompt (is damaged|belongs to|has format)"):
         prompts.restore(model, json.dumps(document).encode())
 
 

@@ -13,12 +13,12 @@ from pipeline.settings import Settings
 
 
 def load(settings: Settings) -> QwenEngine:
-    """Create the engine; with `PRELOAD_MODEL_ON_STARTUP` its model is ready when this returns.
+    """Create the engine. With `PRELOAD_MODEL_ON_STARTUP` its model is ready when this returns.
 
     Raises
     ------
     CannotLoad
-        The model can't be used here; the message says in one line why, and what to do.
+        The model can't be used. The message gives the reason and a remedy in one line.
     """
     name = weights.name_of(settings.qwen_tts_model_id)
     engine = QwenEngine(lambda: open_model(settings), capacity=settings.worker_batch_size, model=name)

@@ -1,4 +1,4 @@
-"""Joins the audio of parts while it is generated: natural pauses, no clicks."""
+"""Joins the audio of parts while it is generated, with pauses and without clicks."""
 
 from collections.abc import Sequence
 
@@ -16,7 +16,7 @@ NOTHING: Samples = np.zeros(0, np.float32)
 class Joiner:
     """Joins the parts of a text, each followed by its pause in seconds, into one stream of float32 mono.
 
-    With several parts, the silence around each is cut off: only the pause counts.  The output is cut off at
+    With several parts, the silence around each is cut off: only the pause counts. The output is cut off at
     `limit` seconds, if there is one.
     """
 
@@ -29,22 +29,22 @@ class Joiner:
 
     @property
     def was_cut(self) -> bool:
-        """Whether the limit was passed; there is no further output then."""
+        """Whether the limit was passed. There is no further output then."""
         return self._limit.passed
 
     def push(self, part: int, samples: Samples) -> Samples:
-        """Add samples of a part; return the samples that are ready, possibly none."""
+        """Add samples of a part. Return the samples that are ready, possibly none."""
         self._parts[part].push(samples)
         return self._drain()
 
     def end(self, part: int, *, fade: bool) -> Samples:
-        """End a part, with `fade` because it stops in the middle of a sound; return the samples that are ready."""
+        """End a part, with `fade` because it stops in the middle of a sound. Return the samples that are ready."""
         self._parts[part].end(fade=fade)
         self._ended[part] = True
         return self._drain()
 
     def _drain(self) -> Samples:
-        """Return what is ready of the parts, in their order."""
+        """Return the ready samples of the parts, in order."""
         out = []
         while self._current < len(self._parts):
             out.append(self._limit.push(self._parts[self._current].take()))
@@ -58,7 +58,7 @@ class Joiner:
 
 
 class _Whole:
-    """An untrimmed part; its last few milliseconds are held back until it is known whether they have to fade."""
+    """An untrimmed part. Its last few milliseconds are held back until it is known whether they have to fade."""
 
     def __init__(self, rate: int) -> None:
         self._fade = round(FADE_SECONDS * rate)
@@ -86,7 +86,7 @@ class _Trimmed(_Whole):
     def __init__(self, rate: int) -> None:
         super().__init__(rate)
         self._margin = round(MARGIN_SECONDS * rate)
-        self._heard = False  # whether anything was louder than silence
+        self._started = False  # whether anything was louder than silence
         self._sent = 0
         self._until = 0  # where in `_held` the part ends, if nothing louder than silence follows
 
@@ -95,11 +95,11 @@ class _Trimmed(_Whole):
         self._held = np.concatenate([self._held, samples])
         if len(loud) > 0:
             self._until = int(loud[-1]) + 1 + self._margin
-        if not self._heard:
+        if not self._started:
             start = max(0, (int(loud[0]) if len(loud) > 0 else len(self._held)) - self._margin)
             self._held, self._until = self._held[start:], self._until - start
-            self._heard = len(loud) > 0
-        if self._heard:
+            self._started = len(loud) > 0
+        if self._started:
             self._send(min(self._until, len(self._held)) - self._fade)
 
     def _send(self, count: int) -> None:
@@ -113,7 +113,7 @@ class _Trimmed(_Whole):
         self._held, self._until, self._sent = self._held[count:], self._until - count, self._sent + count
 
     def end(self, *, fade: bool) -> None:
-        last = self._held[: max(0, self._until)].copy() if self._heard else NOTHING
+        last = self._held[: max(0, self._until)].copy() if self._started else NOTHING
         length = min(self._fade, (self._sent + len(last)) // 2)
         last[len(last) - length :] *= _slope(length)[::-1]
         if self._sent == 0:

@@ -26,8 +26,8 @@ SHORTEST_SECONDS = 0.1
 QUIET = 10 ** (-35 / 20)  # relative to the loudest tenth; below it is a pause
 
 # Estimated length of the transcript over the length of the speech in the clip.  In between is a natural pace.
-DOUBTFUL_PACE = (0.4, 2.5)
-HOPELESS_PACE = (0.2, 5.0)  # the model would not stop, or would read the rest of the transcript aloud
+NATURAL_PACE = (0.4, 2.5)
+USABLE_PACE = (0.2, 5.0)  # the model would not stop, or would read the rest of the transcript aloud
 
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -39,8 +39,8 @@ class QwenPrompt:
     """A voice in the form that the model uses.
 
     `speaker` is [E] in the model's precision, `codes` are [F, 16] int64, and `state` is that of the codec after
-    them, [N] float32; both are None when only the speaker's vector is used.  All are on the CPU, `state` in pinned
-    memory when the model is on a GPU.  `warnings` are for the client.
+    them, [N] float32. Both are None if only the speaker's vector is used. All are on the CPU, `state` in pinned
+    memory when the model is on a GPU. `warnings` are for the client.
     """
 
     identity: Identity
@@ -56,7 +56,7 @@ class QwenPrompt:
         return "x_vector" if self.codes is None else "in_context"
 
     def to_json(self) -> bytes:
-        """See `VoicePrompt.to_json`.
+        """Serialize it as UTF-8 JSON.
 
         Every precision used here converts to double exactly, and Python's JSON preserves doubles.
         """
@@ -107,8 +107,8 @@ def make(model: Model, reference: Reference) -> QwenPrompt:
     samples = at_model_rate(reference.recording)
     cleaned = model.clean(reference.transcription)
     transcript = cleaned if has_words(cleaned) else ""
-    hopeless, warnings = judge_transcript(transcript, spoken_seconds(samples))
-    in_context = bool(transcript) and not hopeless
+    unusable, warnings = check_transcript(transcript, seconds_of_speech(samples))
+    in_context = bool(transcript) and not unusable
     # The codes depend on the precision, and in another thread TF32 may be about to be set.
     with float32_as("ieee"):
         speaker, codes, state = _read_voice(model, samples, in_context=in_context)
@@ -120,7 +120,7 @@ def _read_voice(model: Model, samples: Samples, *, in_context: bool) -> tuple[Te
     """Return speaker, codes and state, see `QwenPrompt`."""
     speaker = model.pretrained.extract_speaker_embedding(audio=samples, sr=SAMPLE_RATE).cpu()
     if not speaker.isfinite().all():
-        raise InvalidAudio("The model can't make out a voice in the recording; use another one.", field="audio")
+        raise InvalidAudio("The model finds no voice in the recording. Use another recording.", field="audio")
     codes = encode(model, samples) if in_context else None
     return speaker.clone(), codes, state_after(model, codes)
 
@@ -134,7 +134,7 @@ def encode(model: Model, samples: Samples) -> Tensor:
 
 @torch.inference_mode()
 def state_after(model: Model, codes: Tensor | None) -> Tensor | None:
-    """Compute the codec's state after a reference, see `QwenPrompt`; it is too large to be stored."""
+    """Compute the codec's state after a reference, see `QwenPrompt`. It is too large to be stored."""
     if codes is None:
         return None
     with float32_as("ieee"):
@@ -160,32 +160,32 @@ def at_model_rate(recording: Recording) -> Samples:
     return np.clip(resampled, -1, 1)
 
 
-def spoken_seconds(samples: Samples) -> float:
+def seconds_of_speech(samples: Samples) -> float:
     """Return the seconds of speech in 24 kHz samples, without pauses."""
     window = SAMPLE_RATE // 50  # 20 ms
     whole = len(samples) // window * window
     if whole == 0:
         return len(samples) / SAMPLE_RATE
     loudness = np.sqrt((samples[:whole].reshape(-1, window) ** 2).mean(axis=1))
-    heard = loudness > QUIET * np.quantile(loudness, 0.9)
-    return float(heard.sum()) * window / SAMPLE_RATE
+    is_speech = loudness > QUIET * np.quantile(loudness, 0.9)
+    return float(is_speech.sum()) * window / SAMPLE_RATE
 
 
-def judge_transcript(transcript: str, seconds: float) -> tuple[bool, tuple[str, ...]]:
+def check_transcript(transcript: str, seconds: float) -> tuple[bool, tuple[str, ...]]:
     """Return whether a transcript can't match a clip with `seconds` of speech, and warnings."""
     if not transcript:
         return False, ()
     pace = speech_seconds(transcript) / max(seconds, SHORTEST_SECONDS)
-    if DOUBTFUL_PACE[0] <= pace <= DOUBTFUL_PACE[1]:
+    if NATURAL_PACE[0] <= pace <= NATURAL_PACE[1]:
         return False, ()
-    hopeless = not HOPELESS_PACE[0] <= pace <= HOPELESS_PACE[1]
+    unusable = not USABLE_PACE[0] <= pace <= USABLE_PACE[1]
     finding = "is far too long" if pace > 1 else "is far too short"
     effect = (
-        "it was left out, and the voice taken from the sound alone"
-        if hopeless
-        else "the voice may come out better with one that covers the whole clip and no more"
+        "it was ignored, and the voice was cloned from the audio only"
+        if unusable
+        else "a transcription of exactly the whole recording may improve the voice"
     )
-    return hopeless, (f"The transcription {finding} for {seconds:.1f} s of speech: {effect}.",)
+    return unusable, (f"The transcription {finding} for {seconds:.1f} s of speech: {effect}.",)
 
 
 def restore(model: Model, document: bytes) -> QwenPrompt:
@@ -201,7 +201,7 @@ def restore(model: Model, document: bytes) -> QwenPrompt:
     speaker = _speaker(stored, model)
     codes = _codes(stored, model)
     if (codes is None) != (stored.mode == "x_vector"):
-        raise PromptRejected("The voice prompt is damaged: its mode and its codes don't go together.")
+        raise PromptRejected("The voice prompt is damaged: its mode does not match its codes.")
     identity = Identity(stored.model, stored.revision, stored.codec_dtype, stored.package)
     transcript, state = model.clean(stored.transcript), state_after(model, codes)
     return QwenPrompt(identity, transcript, speaker, codes, state, tuple(stored.warnings))
@@ -209,7 +209,7 @@ def restore(model: Model, document: bytes) -> QwenPrompt:
 
 def _parse(document: bytes) -> _Document:
     if len(document) > LARGEST_DOCUMENT:
-        raise PromptRejected(f"The voice prompt has {len(document)} bytes, more than any that was made here.")
+        raise PromptRejected(f"The voice prompt has {len(document)} bytes, at most {LARGEST_DOCUMENT} are allowed.")
     try:
         return _Document.model_validate_json(document)
     except ValidationError as error:
@@ -220,11 +220,11 @@ def _parse(document: bytes) -> _Document:
 
 def _check_origin(stored: _Document, own: Identity) -> None:
     if stored.format != FORMAT:
-        raise PromptRejected(f"The voice prompt has format {stored.format}; this version reads {FORMAT}.")
+        raise PromptRejected(f"The voice prompt has format {stored.format}. This version reads format {FORMAT}.")
     found = (stored.model, stored.revision, stored.codec_dtype)
     expected = (own.model, own.revision, own.codec_dtype)
     if found != expected:
-        raise PromptRejected(f"The voice prompt was made by {'/'.join(found)}, not by {'/'.join(expected)}.")
+        raise PromptRejected(f"The voice prompt belongs to {'/'.join(found)}, not to {'/'.join(expected)}.")
 
 
 def _speaker(stored: _Document, model: Model) -> Tensor:

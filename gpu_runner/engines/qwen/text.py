@@ -53,14 +53,14 @@ class Part:
 
 
 class Cleaner:
-    """Removes whatever the model would interpret as a control token rather than as words."""
+    """Removes everything that the model would interpret as a control token."""
 
     def __init__(self, control_tokens: Iterable[str]) -> None:
         longest_first = sorted(control_tokens, key=len, reverse=True)
         self._control = re.compile("|".join([*map(re.escape, longest_first), r"<\|[^<>|]{0,64}\|>"]))
 
     def __call__(self, text: str) -> str:
-        """Clean a text: blank lines stay, as the bounds of paragraphs; other whitespace becomes one space.
+        """Clean a text: blank lines stay, as the bounds of paragraphs. Other whitespace becomes one space.
 
         A control token is replaced by a space, so that the text around it can't form another.
         """
@@ -98,7 +98,7 @@ def _seconds_of(character: str) -> float:
 
 
 def parts_of(text: str, language: str) -> list[Part]:
-    """Cut a cleaned text into parts at sentence ends; one that is short enough is one part."""
+    """Split a cleaned text into parts at sentence ends. A short text is one part."""
     if speech_seconds(text) <= LONGEST_PART_SECONDS:
         return [Part(text, 0.0)]
     parts = [part for paragraph in text.split("\n\n") for part in _parts_of_paragraph(paragraph, language)]
@@ -116,7 +116,7 @@ def _parts_of_paragraph(paragraph: str, language: str) -> list[Part]:
 
 
 def _codes_of_script(text: str) -> tuple[str, ...]:
-    """Return the codes of the languages whose rules apply, by the script, when no language was given."""
+    """Return the codes of the languages with rules for the script of a text, if no language was given."""
     names = {unicodedata.name(character, "").split(" ")[0] for character in text}
     for script, code in _SCRIPTS_OF_ONE:
         if script in names:
@@ -125,7 +125,7 @@ def _codes_of_script(text: str) -> tuple[str, ...]:
 
 
 def _sentences(text: str, codes: tuple[str, ...]) -> list[str]:
-    """Cut where the rules of all the languages see a sentence end: better one too few than "Dr." on its own."""
+    """Split at the sentence ends of all languages: too few splits are better than "Dr." on its own."""
     agreed = set.intersection(*(set(_ends(text, code)) for code in codes))
     ends = sorted(agreed | {len(text)})
     return [text[start:end] for start, end in itertools.pairwise([0, *ends]) if end > start]
@@ -136,7 +136,7 @@ def _ends(text: str, code: str) -> Iterable[int]:
 
 
 def _fit(text: str, cuts: tuple[re.Pattern[str], ...]) -> list[str]:
-    """Cut what is too long for a part, at the best places that there are."""
+    """Split a text that is too long for a part, at the best places."""
     seconds = speech_seconds(text)
     if seconds <= LONGEST_PART_SECONDS:
         return [text]

@@ -1,6 +1,6 @@
-"""The published networks, executed in a way that suits a GPU: static buffers, few large operations, no host reads.
+"""The published networks, executed with static buffers, few large operations and no host reads.
 
-`layers` holds the weights and one transformer layer, `sampling` the choice of a code, `slots` the state
-of the rows in flight, `prefill` and `frame` the two functions that advance them, `graphs` replays those on a
-GPU, and `codec` turns frames of codes into samples.
+`layers` contains the weights and a transformer layer, `sampling` samples a code, and `slots` holds the state of the
+rows in flight. `prefill` and `frame` advance them, and `graphs` replays both on a GPU. `codec` decodes codes to
+samples.
 """

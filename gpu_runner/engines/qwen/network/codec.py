@@ -1,7 +1,7 @@
 """The codec's decoder as a stateful decoder: from frames of codes to samples, in chunks of any length.
 
-Every layer of the decoder is causal.  A convolution needs the inputs that its kernel reaches back to,
-the transformer the keys and values of its window.  All of that is the state of an utterance, one vector; given
+Every layer of the decoder is causal. A convolution needs the inputs that its kernel reaches back to,
+the transformer the keys and values of its window. All of that is the state of an utterance, one vector. Given
 its state, a chunk decodes to the same samples as within the whole utterance.
 """
 
@@ -44,7 +44,7 @@ class Size:
 
 
 class Codec:
-    """The decoder of a `Qwen3TTSTokenizerV2Model`, over its own weights; G codes and M samples per frame."""
+    """The decoder of a `Qwen3TTSTokenizerV2Model`, over its own weights. G codes and M samples per frame."""
 
     def __init__(self, decoder: Any, kernels: Kernels) -> None:
         self._decoder = decoder
@@ -86,7 +86,7 @@ class Codec:
     def decode(self, codes: Tensor, state: Tensor, position: Tensor) -> tuple[Tensor, Tensor]:
         """Decode T more frames of R utterances.
 
-        `codes` are [R, T, G], `state` is [R, N], `position` [R] the frames decoded before.  Returns the
+        `codes` are [R, T, G], `state` is [R, N], `position` [R] the frames decoded before. Returns the
         [R, T M] samples and the new state.
         """
         front, back = state.split((self.size.front, self.size.back), dim=1)

@@ -11,7 +11,7 @@ from gpu_runner.engines.qwen.network.kernels import Kernels, Norm, make_norm
 
 
 class Attention(NamedTuple):
-    """A layer of the transformer, of D features per frame; its layer scales are folded into `output` and `down`."""
+    """A layer of the transformer, of D features per frame. Its layer scales are folded into `output` and `down`."""
 
     input_norm: Norm
     qkv: Tensor  # [3 H d, D]

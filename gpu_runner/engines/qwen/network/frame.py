@@ -38,7 +38,7 @@ class FrameSize(NamedTuple):
 
 
 def make_frame(network: Network, slots: Slots, size: FrameSize) -> None:
-    """Generate a frame for the first slots; its results are in `slots.report`."""
+    """Generate a frame for the first slots. Its results are in `slots.report`."""
     batch = size.batch
     frame, running = slots.frame[:batch], slots.running[:batch]
     numbers = functional.embedding(slots.rows_of_frames[:batch] + frame, slots.numbers.flatten(0, 1)).double()

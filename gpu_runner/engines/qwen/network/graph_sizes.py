@@ -1,4 +1,4 @@
-"""The shapes that functions are run in: few, so that each can be captured as a graph before it is needed."""
+"""The sizes of batches: few, so that each can be captured as a graph before it is needed."""
 
 from bisect import bisect_left
 from collections.abc import Sequence
@@ -9,13 +9,13 @@ FRAME_ROWS = (1, 2, 4, 8, 16, 32, 48, 64, 96, 128, 192, 256)
 FRAME_LENGTHS = (256, 512, 1024, 2048)
 PREFILL_ROWS = (1, 2, 4, 8)
 PREFILL_LENGTHS = (64, 128, 192, 256, 512, 1024, 2048)
-PREFILL_TOKENS = 512  # read between two frames, so that newcomers don't stall rows in flight; more only if alone
+PREFILL_TOKENS = 512  # per prefill, so that new rows don't stall running ones; a single prompt may be longer
 CODEC_ROWS = (1, 2, 4, 8, 16, 32)
 
 
 @dataclass(frozen=True, slots=True)
 class GraphSizes:
-    """Sizes in ascending order; a run uses the smallest that is large enough."""
+    """Sizes in ascending order. A run uses the smallest that is large enough."""
 
     frame_rows: Sequence[int]
     frame_lengths: Sequence[int]
@@ -25,7 +25,7 @@ class GraphSizes:
 
     @classmethod
     def for_graphs(cls, slots: int, length: int) -> Self:
-        """Return the shapes to capture for `slots` slots of `length` positions."""
+        """Return the sizes to capture for `slots` slots of `length` positions."""
         return cls(
             frame_rows=_up_to(FRAME_ROWS, slots),
             frame_lengths=_up_to(FRAME_LENGTHS, length),
@@ -36,7 +36,7 @@ class GraphSizes:
 
     @classmethod
     def for_eager(cls, slots: int, length: int) -> Self:
-        """Return exact shapes without padding rows: where nothing is captured, their number is not limited."""
+        """Return exact sizes without padding rows. Without graphs their number is not limited."""
         return cls(
             frame_rows=range(1, slots + 1),
             frame_lengths=_up_to((64, 128, *FRAME_LENGTHS), length),
@@ -52,7 +52,7 @@ class GraphSizes:
         ]
 
     def prefill(self, lengths: Sequence[int]) -> tuple[int, int] | None:
-        """Return rows and length of a prefill of prompts of these lengths; None when they are too many at once."""
+        """Return rows and length of a prefill of prompts of these lengths. None if they are too many at once."""
         if len(lengths) > self.prefill_rows[-1]:
             return None
         rows, length = at_least(self.prefill_rows, len(lengths)), at_least(self.prefill_lengths, max(lengths))

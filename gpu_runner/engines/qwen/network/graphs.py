@@ -30,7 +30,7 @@ class Runner(Protocol):
     """Whether the first run of a key is slow."""
 
     def run(self, key: Hashable, function: Callable[[], None]) -> None:
-        """Run a function over static buffers; the same key always means the same function."""
+        """Run a function over static buffers. The same key always means the same function."""
 
     def fetch(self, tensor: Tensor) -> Fetched:
         """Copy a tensor to the host, after the work queued so far and before any later work."""
@@ -48,7 +48,7 @@ class Done:
         self._tensor = tensor
 
     def wait(self) -> Tensor:
-        """See `Fetched.wait`."""
+        """Return the tensor."""
         return self._tensor
 
 
@@ -58,16 +58,16 @@ class EagerRunner:
     captures = False
 
     def run(self, key: Hashable, function: Callable[[], None]) -> None:
-        """See `Runner.run`."""
+        """Run the function."""
         function()
 
     def fetch(self, tensor: Tensor) -> Fetched:
-        """See `Runner.fetch`."""
+        """Copy the tensor."""
         return Done(tensor.clone())
 
     @contextmanager
     def use(self) -> Iterator[None]:
-        """See `Runner.use`."""
+        """Do nothing: all work runs in order."""
         yield
 
 
@@ -90,7 +90,7 @@ class _Copy:
 
 
 class GraphRunner:
-    """Runs on a stream of its own; a function is captured when it has run once, and replayed from then on.
+    """Runs on a stream of its own. A function is captured when it has run once, and replayed from then on.
 
     All graphs of a runner share their memory: they run one after the other, and keep no data in it.
     """
@@ -103,7 +103,7 @@ class GraphRunner:
         self._graphs: dict[Hashable, torch.cuda.CUDAGraph] = {}
 
     def run(self, key: Hashable, function: Callable[[], None]) -> None:
-        """See `Runner.run`; the first run of a key is slow."""
+        """Replay the graph of the key. The first run captures it and is slow."""
         if graph := self._graphs.get(key):
             with torch.cuda.stream(self._stream):
                 graph.replay()
@@ -113,13 +113,13 @@ class GraphRunner:
         self._graphs[key] = self._captured(function)
 
     def fetch(self, tensor: Tensor) -> Fetched:
-        """See `Runner.fetch`."""
+        """Copy the tensor."""
         with torch.cuda.stream(self._stream):
             return _Copy(tensor)
 
     @contextmanager
     def use(self) -> Iterator[None]:
-        """See `Runner.use`."""
+        """Do nothing: all work runs in order."""
         with torch.cuda.stream(self._stream):
             yield
 

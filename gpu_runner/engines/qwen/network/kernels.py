@@ -41,7 +41,7 @@ def normalize(tokens: Tensor, weight: Tensor, floor: Tensor) -> Tensor:
 
 
 def normalize_and_turn_(tokens: Tensor, weight: Tensor, floor: Tensor, cos: Tensor, sin: Tensor) -> None:
-    """Apply an RMS norm and the rotary position embedding, in place; the first half of `sin` is negated."""
+    """Apply an RMS norm and the rotary position embedding, in place. The first half of `sin` is negated."""
     length = torch.linalg.vector_norm(tokens, dim=-1, keepdim=True, dtype=torch.float32)
     tokens.div_(length.hypot_(floor)).mul_(weight)
     turned = tokens.roll(tokens.shape[-1] // 2, -1)

@@ -1,6 +1,6 @@
 """The transformer of the talker and of the code predictor, over the library's weights.
 
-The projections that read the same input are packed into one matrix.  The library's modules then hold views of the
+The projections that read the same input are packed into one matrix. The library's modules then hold views of the
 packed weights, so that packing takes no memory.
 """
 
@@ -55,7 +55,7 @@ class PassMetadata(NamedTuple):
 
 
 class LayerCache(NamedTuple):
-    """The KV cache of a layer, for S slots of L positions; all three are views of one buffer."""
+    """The KV cache of a layer, for S slots of L positions. All three are views of one buffer."""
 
     rows: Tensor  # [2 S K L, d]
     keys: Tensor  # [B, K, length, d]: those that a pass attends to

@@ -25,7 +25,7 @@ class Network(NamedTuple):
     predictor_inputs: tuple[Tensor, ...]  # G of [V or C, P]: the same tables as the predictor reads them
     projection: tuple[Tensor, Tensor] | None  # weight and bias from D to P; None: no projection
     mask_of_two: Tensor  # [1, 1, 2 G', 2], G' query heads that share a key head: the first attends to itself alone
-    forbidden: Tensor  # [2, V] float32: -inf for excluded ids, before and after the end is allowed; else 0
+    forbidden: Tensor  # [2, V] float32: 0, or -inf for excluded ids; rows: before the end is allowed, after
     end: int  # the id of the end token
     kernels: Kernels
 

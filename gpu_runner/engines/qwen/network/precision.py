@@ -15,7 +15,7 @@ log = structlog.get_logger()
 
 Precision = Literal["ieee", "tf32"]
 
-LEAST_SNR = 50.0  # dB: the error is then far below what is audible next to speech
+LEAST_SNR = 50.0  # dB: the error is then inaudible next to speech
 FRAMES = 32
 
 _changing = threading.RLock()
@@ -29,7 +29,7 @@ def set_precision(precision: Precision) -> None:
 
 @contextmanager
 def float32_as(precision: Precision) -> Iterator[None]:
-    """Set the float32 precision inside the context; graphs captured in it keep that precision.
+    """Set the float32 precision inside the context. Graphs captured in it keep that precision.
 
     It is the whole process's: another thread waits to enter such a context until this one is left.
     """

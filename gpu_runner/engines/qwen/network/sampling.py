@@ -1,6 +1,6 @@
 """Sampling of codes: each row of a batch with its own options and its own random numbers.
 
-The library has one set of options and one stream of random numbers for a whole batch.  Here a random number
+The library has one set of options and one stream of random numbers for a whole batch. Here a random number
 samples from the distribution of its row, so the result of a seed does not depend on the other rows of the batch.
 """
 
@@ -21,8 +21,8 @@ FEW = 64  # candidates of the fast path; the published top_k is 50
 class Sampling:
     """The sampling options of a row, with the names and defaults of a model's `generation_config.json`.
 
-    The talker samples the first code of a frame, the predictor ("subtalker") the others.  A temperature of 0 is
-    greedy.  A top_k of 0 keeps all codes.
+    The talker samples the first code of a frame, the predictor ("subtalker") the others. A temperature of 0 is
+    greedy. A top_k of 0 keeps all codes.
     """
 
     temperature: float = 0.9
@@ -98,9 +98,9 @@ class Settings(NamedTuple):
 def choose(logits: Tensor, numbers: Tensor, settings: Settings, kernels: Kernels) -> tuple[Tensor, Tensor]:
     """Choose a code for each row, from [B, V] float32 logits and [B, 1] float64 random numbers in [0, 1).
 
-    Returns the codes, [B], and the largest logits, [B], which are finite unless the network failed.  The number is
+    Returns the codes, [B], and the largest logits, [B], which are finite unless the network failed. The number is
     looked up in the cumulative probabilities of the candidates, in the order of the codes: logits that differ by a
-    rounding error then give the same code, unless the number is that close to a bound.  In double precision a
+    rounding error then give the same code, unless the number is that close to a bound. In double precision a
     number below 1 stays below, and a code of probability 0 is never chosen.
     """
     few = settings.top_p is None

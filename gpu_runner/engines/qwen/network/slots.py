@@ -1,6 +1,6 @@
 """The state of the rows in flight, on the device, in static buffers.
 
-A row takes a slot at its admission and leaves it at its end.  The frame processes the first B slots, used or not:
+A row takes a slot at its admission and leaves it at its end. The frame processes the first B slots, used or not:
 its results for a slot without a row are ignored.
 """
 
@@ -13,7 +13,7 @@ from gpu_runner.engines.qwen.network.layers import Caches
 from gpu_runner.engines.qwen.network.network import Network
 from gpu_runner.engines.qwen.network.sampling import SETTINGS
 
-LONGEST = 800  # frames that a row may have, 64 s: three times what the longest part of a text should take, and 4 s
+LONGEST = 800  # frames of a row, 64 s: three times the estimated duration of the longest part, plus 4 s
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class Slots:
         return self.cache.shape[4]
 
     def clean(self, slot: int, start: int) -> None:
-        """Zero what an earlier row has left in a slot's caches, from a position on.
+        """Zero the data of an earlier row in a slot's caches, from a position on.
 
         It is masked out, but a NaN would propagate through the mask.
         """
@@ -63,7 +63,7 @@ class Slots:
         self.predictor_cache[:, :, slot] = 0
 
     def poison(self, slot: int) -> None:
-        """Fill what the network has written into a slot with NaN, so that a test detects any reuse of it."""
+        """Fill the data of a slot with NaN, so that a test detects any use of it."""
         self.touched[slot] = self.length
         for buffer in (self.cache, self.predictor_cache):
             buffer[:, :, slot] = torch.nan

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gpu_runner.synthesis.audio_stream import AudioStream, Take
+from gpu_runner.synthesis.audio_stream import Attempt, AudioStream
 from gpu_runner.synthesis.chunks import Chunks, to_pcm
 from gpu_runner.synthesis.sender import BUFFER_MESSAGES
 from pipeline.audio.reference_audio import Recording, Samples, encode_wav
@@ -66,7 +66,7 @@ async def client() -> Client:
 
 @pytest.fixture
 async def stream(client: Client) -> AsyncIterator[AudioStream]:
-    stream = AudioStream(client, Take("job", "mock-1", RATE, restarted=False), FakeTime())
+    stream = AudioStream(client, Attempt("job", "mock-1", RATE, restarted=False), FakeTime())
     stream.subscribe(subscriber("r1"))
     yield stream
     stream.abort()
@@ -83,7 +83,7 @@ def noise(seconds: float, *, seed: int = 0) -> Samples:
 
 async def test_first_audio_time_without_subscribers(client: Client) -> None:
     time = FakeTime()
-    stream = AudioStream(client, Take("job", "mock-1", RATE, restarted=False), time)
+    stream = AudioStream(client, Attempt("job", "mock-1", RATE, restarted=False), time)
     assert stream.first_audio_at is None
     first = time.now
     stream.add(noise(0.01))
@@ -212,7 +212,7 @@ async def test_progress_at_most_once_per_second(
     client: Client,
 ) -> None:
     time = FakeTime()
-    stream = AudioStream(client, Take("job", "mock-1", RATE, restarted=False), time)
+    stream = AudioStream(client, Attempt("job", "mock-1", RATE, restarted=False), time)
     stream.subscribe(Subscriber(reply_to=ReplyTo(endpoint="http://here", connection_id="c"), progress=True))
     for _ in range(40):
         stream.add(noise(0.32))
