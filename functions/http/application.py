@@ -32,6 +32,7 @@ from functions.http.routes import (
 )
 from functions.http.services import create_services
 from functions.previews.completion_waiters import CompletionWaiters
+from pipeline import __version__
 from pipeline.clients.resources import Resources
 from pipeline.domain.presigned_urls import UPLOAD_PATH
 from pipeline.ids import id_maker, utc_now
@@ -72,7 +73,7 @@ def create_app(settings: Settings, *, on_loopback: bool = False) -> FastAPI:
         settings,
         title="Voice cloning service",
         description=DESCRIPTION.strip(),
-        version="0.1.0",
+        version=__version__,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,  # the redirect would contain the host of the request, unchecked

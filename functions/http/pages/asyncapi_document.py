@@ -10,6 +10,7 @@ from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from functions.websocket.client_messages import CLIENT_MESSAGES
 from functions.websocket.server_messages import SERVER_MESSAGES
+from pipeline import __version__
 from pipeline.contract.records import Options
 
 # What each channel carries to clients, by the names of the messages.
@@ -26,7 +27,7 @@ def document() -> Schema:
         "asyncapi": "3.1.0",
         "info": {
             "title": "Voice cloning service",
-            "version": "0.1.0",
+            "version": __version__,
             "description": "The messages besides requests and responses, which /openapi.json describes.",
         },
         "defaultContentType": "application/json",
