@@ -1,5 +1,7 @@
 """The HTTP API: routes, error handlers and middleware."""
 
+from functools import partial
+
 from fastapi import FastAPI
 
 from functions.http.middleware.body_limits import BodyLimit, BodyLimits
@@ -38,14 +40,14 @@ from pipeline.domain.presigned_urls import UPLOAD_PATH
 from pipeline.ids import id_maker, utc_now
 from pipeline.settings import Settings
 
-# The routes that accept a recording.
+# The routes that accept a recording in a multipart form.
 RECORDING_PATHS = {
     "/preview",
     "/upload",
-    "/v1/audio/speech",
     "/v1/audio/voices",
     "/v1/audio/voice_consents",
 }
+SPEECH_PATH = "/v1/audio/speech"
 SIGNED_UPLOADS = UPLOAD_PATH.partition("{")[0]
 # Any other body: some short fields, and a text with up to twelve bytes per character (`\ud83d\ude00`).
 FIELDS_BYTES = 64 * 1024
@@ -99,6 +101,8 @@ def create_app(settings: Settings, *, on_loopback: bool = False) -> FastAPI:
     ):
         # Added directly: `include_router` would create each route again, which slows down a function's cold start.
         app.router.routes.extend(routes.router.routes)
+    for lists in (openai_models, openai_voices):
+        app.router.routes.extend(lists.public_router.routes)
     docs_page.install(app)
     studio_page.install(app, settings)
     problems.install(app)
@@ -107,7 +111,7 @@ def create_app(settings: Settings, *, on_loopback: bool = False) -> FastAPI:
     app.add_middleware(RequestDeadline, seconds=settings.answer_seconds)
     app.add_middleware(
         BodyLimits,
-        limit=lambda path: body_limit(path, settings),
+        limit=partial(body_limit, settings=settings),
         silence_seconds=settings.body_timeout_seconds,
     )
     app.add_middleware(RateLimit)
@@ -128,12 +132,19 @@ def create_app(settings: Settings, *, on_loopback: bool = False) -> FastAPI:
     return app
 
 
-def body_limit(path: str, settings: Settings) -> BodyLimit:
-    """Return the size limit of request bodies for a path."""
+def body_limit(path: str, content_type: str, settings: Settings) -> BodyLimit:
+    """Return the size limit of request bodies for a path and a media type.
+
+    Only recordings may be large: as a file in a multipart form, or as base64 in one field of a JSON body.
+    """
     most = settings.request_max_bytes
-    if path in RECORDING_PATHS or path.startswith(SIGNED_UPLOADS):
-        return BodyLimit(most, "" if most > settings.reference_max_bytes else _upload_hint(settings))
     fields = FIELDS_BYTES + CHARACTER_BYTES * max(settings.text_max_chars, settings.transcription_max_chars)
+    hint = "" if most > settings.reference_max_bytes else _upload_hint(settings)
+    is_multipart = content_type.lstrip().lower().startswith("multipart/form-data")
+    if is_multipart and (path in RECORDING_PATHS or path.startswith(SIGNED_UPLOADS)):
+        return BodyLimit(most, hint)
+    if path == SPEECH_PATH:
+        return BodyLimit(most, hint, openai_speech.SpeechRoute.long_field, min(most, fields))
     return BodyLimit(min(most, fields))
 
 

@@ -3,7 +3,10 @@
 import json
 from typing import Any, NoReturn
 
+from pipeline.errors import InvalidInput
+
 DIGITS_MAX = 100
+DEPTH_MAX = 32
 
 
 def parse_json(text: str | bytes) -> Any:
@@ -25,6 +28,44 @@ def parse_json(text: str | bytes) -> Any:
         raise ValueError(f"should be JSON; line {error.lineno}, column {error.colno} is not.") from error
     except RecursionError as error:
         raise ValueError("nests arrays or objects too deeply.") from error
+
+
+def check_values(parsed: Any) -> None:
+    """Check that parsed JSON can be processed and serialized again.
+
+    Raises
+    ------
+    InvalidInput
+        It is nested too deeply, or a string has a lone surrogate, which JSON can escape and UTF-8 can't encode.
+        `field` is the member of the outermost object.
+    """
+    members = parsed.items() if isinstance(parsed, dict) else [("body", parsed)]
+    for name, value in members:
+        if not _is_encodable(name):
+            raise InvalidInput(
+                f"The name {_shown(name)} has half of a surrogate pair; names should be Unicode text."
+            )
+        _check_value(value, name[:64], depth=1)
+
+
+def _check_value(value: Any, field: str, depth: int) -> None:
+    if depth > DEPTH_MAX:
+        raise InvalidInput(f"{field} has more than {DEPTH_MAX} levels of arrays and objects.", field=field)
+    if isinstance(value, str) and not _is_encodable(value):
+        raise InvalidInput(f"{field} has half of a surrogate pair; it should be Unicode text.", field=field)
+    if isinstance(value, dict):
+        value = [*value, *value.values()]
+    if isinstance(value, list):
+        for item in value:
+            _check_value(item, field, depth + 1)
+
+
+def _is_encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _object(members: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -1,11 +1,14 @@
 """Requests that are ambiguous, truncated or expensive to parse are rejected."""
 
+import json
+import re
 import time
 from typing import Any
 
 import httpx
 import pytest
 
+from functions.http.application import create_app
 from pipeline.settings import Settings
 from tests.support.api import api, fields, problem
 from tests.support.fake_service import FakeService
@@ -53,12 +56,12 @@ async def test_invalid_json_returns_400(path: str, body: bytes, reason: str) -> 
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
-        (part("response_text", "Hello.") + part("response_text", "Bye.") + END, "'response_text' 2 times"),
+        (part("response_text", "Hello.") + part("response_text", "Bye.") + END, "'response_text' occurs 2 times"),
         (part("audio", "RIFF", "a.wav") + part("audio", "RIFF", "b.wav") + END, "files"),
-        (part("session_id", "1") + part("session_id", "RIFF", "b.wav") + END, "'session_id' 2 times"),
-        (part("audio", "RIFF", "a.wav") + part("response_text", "Hello."), "is cut"),
-        (part("response_text", "Hello.")[:-4], "is cut"),
-        (b"", "is cut"),
+        (part("session_id", "1") + part("session_id", "RIFF", "b.wav") + END, "'session_id' occurs 2 times"),
+        (part("audio", "RIFF", "a.wav") + part("response_text", "Hello."), "truncated"),
+        (part("response_text", "Hello.")[:-4], "truncated"),
+        (b"", "truncated"),
         (part("x", "1", "x.wav") * 1000 + END, "files"),
         (b"".join(part(f"x{n}", "1") for n in range(1000)) + END, "fields"),
     ],
@@ -72,7 +75,7 @@ async def test_invalid_multipart_returns_400(path: str, body: bytes, reason: str
 async def test_urlencoded_duplicate_field() -> None:
     body = b"voice_id=nova&response_text=a&voice_id=eve"
     response = await post("/preview-from-voice", body, {"Content-Type": "application/x-www-form-urlencoded"})
-    assert "'voice_id' 2 times" in problem(response, 400)["error"]
+    assert "'voice_id' occurs 2 times" in problem(response, 400)["error"]
 
 
 async def test_form_charset_must_be_utf8() -> None:
@@ -82,6 +85,70 @@ async def test_form_charset_must_be_utf8() -> None:
     response = await post("/preview", body, {"Content-Type": FORM["Content-Type"] + "; charset=punycode"})
     assert "UTF-8" in problem(response, 400)["error"]
     assert time.process_time() - began < 1
+
+
+def json_routes() -> list[tuple[str, str, list[str]]]:
+    """Return method, path and field names of all routes with a JSON body."""
+    description = create_app(Settings()).openapi()
+    found = []
+    for path, methods in description["paths"].items():
+        for method, operation in methods.items():
+            schema = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema")
+            if schema:
+                (reference,) = re.findall(r"#/components/schemas/([^\"']+)", json.dumps(schema))
+                names = [*description["components"]["schemas"][reference]["properties"]]
+                found.append((method, re.sub(r"{.*?}", "x", path), names))
+    return found
+
+
+JSON_ROUTES = json_routes()
+DEEP = "[" * 900 + "]" * 900
+
+
+@pytest.mark.parametrize(("method", "path", "names"), JSON_ROUTES, ids=[path for _, path, _ in JSON_ROUTES])
+async def test_unusable_json_values_return_422(method: str, path: str, names: list[str]) -> None:
+    """A lone surrogate or deep nesting, in known and unknown fields."""
+    async with api(FakeService()) as client:
+        for value in (r'"\ud800"', r'["\udfff"]', r'{"a": "\ud800"}', r'{"\ud800": 1}', DEEP, '{"a":' + DEEP + "}"):
+            for name in (*names, "unknown"):
+                content = f'{{"{name}": {value}}}'
+                response = await client.request(method, path, content=content, headers=JSON)
+                assert response.status_code == 422, (name, value[:20], response.text)
+                assert name in response.text
+        response = await client.request(method, path, content=r'{"\udfff": 1}', headers=JSON)
+        assert response.status_code == 422
+
+
+@pytest.mark.parametrize(("method", "path", "names"), JSON_ROUTES, ids=[path for _, path, _ in JSON_ROUTES])
+async def test_json_type_errors_name_the_field(method: str, path: str, names: list[str]) -> None:
+    """The messages contain the client's field, and nothing of the validator."""
+    async with api(FakeService()) as client:
+        for name in names:
+            for value in (5, 1.5, True, "x" * 5000, [], ["a"], {}, {"id": 5}, {"id": None}):
+                response = await client.request(method, path, json={name: value})
+                if response.status_code != 422:
+                    continue
+                body = response.json()
+                message = body["error"]["message"] if path.startswith("/v1/") else body["error"]
+                assert not re.search(r"function-|after\[|validat|Input should|unable to parse|\.str\b", message), (
+                    message
+                )
+                named = {part.split()[0] for part in re.split(r"; ", message.rstrip("."))}
+                assert named <= {*names, "The", "Give", "There", "it"}, message
+
+
+@pytest.mark.parametrize("path", ["/preview", "/preview-from-voice", "/upload", "/v1/audio/voices"])
+async def test_urlencoded_limits(path: str) -> None:
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    for content, status in (
+        (b"&" * 1_000_000, 413),
+        (b"a" * 1_000_000, 413),
+        (b"&" * 100_000, 400),
+        (b"a=1&" * 33, 400),
+        (b"a=%ff", 400),
+        (b"a=\xff", 400),
+    ):
+        assert (await post(path, content, form)).status_code == status
 
 
 @pytest.mark.parametrize("path", ["/voices", "/uploads"])

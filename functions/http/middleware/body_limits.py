@@ -1,4 +1,4 @@
-"""Limits of request bodies: size and time."""
+"""Limits of request bodies: size, time and encoding."""
 
 import asyncio
 from collections.abc import Callable
@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
+from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from functions.http.responses import problems
+from functions.http.routing.long_field import OtherBytes
 from pipeline.errors import TooLarge
 
 # The minimum average rate. A body of 25 MB takes almost two hours at this rate.
@@ -22,6 +24,10 @@ class BodyLimit:
 
     max_bytes: int
     hint: str = ""
+    long_field: str | None = None
+    """A JSON field whose value counts towards `max_bytes` only."""
+    other_bytes: int = 0
+    """The maximum size of everything else, if there is a `long_field`."""
 
 
 class BodyLimits:
@@ -30,12 +36,12 @@ class BodyLimits:
     Parameters
     ----------
     limit
-        Returns the limit of the route for a path.
+        Returns the limit for a path and a `Content-Type`.
     silence_seconds
         The maximum time between two parts of a body.
     """
 
-    def __init__(self, app: ASGIApp, limit: Callable[[str], BodyLimit], silence_seconds: float) -> None:
+    def __init__(self, app: ASGIApp, limit: Callable[[str, str], BodyLimit], silence_seconds: float) -> None:
         self._app = app
         self._limit = limit
         self._silence_seconds = silence_seconds
@@ -45,8 +51,12 @@ class BodyLimits:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        body = _Body(receive, self._limit(scope["path"]), self._silence_seconds)
-        body.expect(Headers(scope=scope).get("content-length", ""))
+        headers = Headers(scope=scope)
+        limit = self._limit(scope["path"], headers.get("content-type", ""))
+        body = _Body(receive, limit, self._silence_seconds)
+        body.error_response = _error_before_body(headers, limit)
+        if body.error_response is not None and not _is_served(scope):
+            body.error_response = None  # the response is 404 or 405, without reading the body
         if body.error_response is None:
             await self._read(body, scope, send)
         if body.error_response is not None:
@@ -75,12 +85,8 @@ class _Body:
         self._silence_seconds = silence_seconds
         self._began = asyncio.get_running_loop().time()
         self._received = 0
+        self._other = OtherBytes(limit.long_field) if limit.long_field else None
         self._is_complete = False
-
-    def expect(self, content_length: str) -> None:
-        """Check the declared length."""
-        if content_length.isdecimal() and int(content_length) > self._limit.max_bytes:
-            self.error_response = _too_large(self._limit)
 
     async def receive(self) -> Message:
         """Return the next message."""
@@ -97,10 +103,16 @@ class _Body:
         return self._checked(message)
 
     def _checked(self, message: Message) -> Message:
-        self._received += len(message.get("body", b""))
+        data = message.get("body", b"")
+        self._received += len(data)
         if self._received > self._limit.max_bytes:
             self.error_response = _too_large(self._limit)
             return {"type": "http.disconnect"}
+        if self._other is not None:
+            self._other.add(data)
+            if self._other.count > self._limit.other_bytes:
+                self.error_response = _other_too_large(self._limit)
+                return {"type": "http.disconnect"}
         self._is_complete = not message.get("more_body", False)
         return message
 
@@ -109,10 +121,39 @@ class _Body:
         return min(self._silence_seconds, end - asyncio.get_running_loop().time())
 
 
+def _is_served(scope: Scope) -> bool:
+    return any(route.matches(scope)[0] is Match.FULL for route in scope["app"].routes)
+
+
+def _error_before_body(headers: Headers, limit: BodyLimit) -> Response | None:
+    encoding = headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in {"", "identity"}:
+        message = (
+            f"The request body has Content-Encoding {encoding[:64]!r}, which is not supported. "
+            "Send the body without compression."
+        )
+        return problems.response(415, "unsupported_media_type", message)
+    length = headers.get("content-length", "")
+    if length.isdecimal() and int(length) > limit.max_bytes:
+        return _too_large(limit)
+    return None
+
+
 def _too_large(limit: BodyLimit) -> Response:
-    max_bytes = limit.max_bytes
-    most = f"{max_bytes / 1024 / 1024:g} MB" if max_bytes >= 1024 * 1024 else f"{max_bytes // 1024} KB"
-    return problems.of_error(TooLarge(f"The request body is too large; it should have at most {most}.{limit.hint}"))
+    size = _size(limit.max_bytes)
+    return problems.of_error(TooLarge(f"The request body is too large; it should have at most {size}.{limit.hint}"))
+
+
+def _other_too_large(limit: BodyLimit) -> Response:
+    message = (
+        f"The request body is too large; it should have at most {_size(limit.other_bytes)} "
+        f"besides the value of {limit.long_field}."
+    )
+    return problems.of_error(TooLarge(message))
+
+
+def _size(count: int) -> str:
+    return f"{count / 1024 / 1024:g} MB" if count >= 1024 * 1024 else f"{count // 1024} KB"
 
 
 def _too_slow() -> Response:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from fastapi import params
 from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.responses import Response
@@ -10,10 +11,13 @@ from starlette.responses import Response
 from functions.http.responses import problems
 from functions.http.routing.strict_request import StrictRequest
 from functions.http.services import services_of
+from pipeline.access.api_keys import Caller
 from pipeline.contract.records import Scope
 from pipeline.errors import PipelineError
+from pipeline.settings import Settings
 
 SCHEME = "key"
+NOBODY = Caller(owner=None, key_id=None, scopes=frozenset())
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
@@ -36,6 +40,9 @@ def public() -> dict[str, Any]:
 class AuthorizedRoute(APIRoute):
     """A route that checks its scope; a route that does not declare one can't be created."""
 
+    long_field: str | None = None
+    """The name of a field of the JSON body that may be longer than a small body."""
+
     @property
     def scope(self) -> Scope | None:
         """The scope that a caller needs; None if no key is needed."""
@@ -45,6 +52,10 @@ class AuthorizedRoute(APIRoute):
         scope: Scope | None = security[0][SCHEME][0] if security else None
         return scope
 
+    def is_public(self, _settings: Settings) -> bool:
+        """Return whether a request without a key is served, with `NOBODY` as the caller."""
+        return False
+
     def get_strict_handler(self) -> Handler:
         """Return the handler of an authorized `StrictRequest`."""
         return super().get_route_handler()
@@ -52,19 +63,35 @@ class AuthorizedRoute(APIRoute):
     def get_route_handler(self) -> Handler:
         """Return the handler, which authenticates and authorizes the caller first."""
         scope, serve = self.scope, self.get_strict_handler()
+        takes_json = self.body_field is not None and not isinstance(self.body_field.field_info, params.Form)
 
         async def serve_strict(request: Request) -> Response:
-            return await serve(StrictRequest(request.scope, request.receive))
+            strict = StrictRequest(request.scope, request.receive, long_field=self.long_field)
+            if takes_json and strict.has_json and await strict.body():
+                await strict.json()  # here, because FastAPI converts every error to 400
+            return await serve(strict)
 
         if scope is None:
             return serve_strict
 
         async def authorized(request: Request) -> Response:
-            access_control = services_of(request).access_control
+            services = services_of(request)
+            access_control, authorization = services.access_control, request.headers.get("authorization")
+            if authorization is None and self.is_public(services.resources.settings):
+                request.state.caller = NOBODY
+                return await serve_strict(request)
             address = request.client.host if request.client else ""
-            caller = await access_control.authenticate_key(request.headers.get("authorization"), address)
+            caller = await access_control.authenticate_key(authorization, address)
             request.state.caller = caller
             request.state.quota_status = await access_control.authorize(caller, scope)
             return await serve_strict(request)
 
         return authorized
+
+
+class ListRoute(AuthorizedRoute):
+    """A list that is public if `LISTS_WITHOUT_KEY` is set.  Its handler reads no data of owners for `NOBODY`."""
+
+    def is_public(self, settings: Settings) -> bool:
+        """Return whether a request without a key is served."""
+        return settings.lists_without_key and settings.wants_keys

@@ -1,6 +1,7 @@
 """Limits of request bodies: size, time, nesting, number of fields."""
 
 import asyncio
+import gzip
 from collections.abc import AsyncIterator, Iterable
 
 import httpx
@@ -12,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 from functions.http.application import RECORDING_PATHS, body_limit, create_app, serve_with
 from functions.http.middleware.body_limits import SLOWEST_BYTES_PER_SECOND, BodyLimit, BodyLimits
 from pipeline.settings import FORM_BYTES, Settings
+from tests.support.api import api
 from tests.support.fake_service import FakeService
 
 
@@ -24,7 +26,7 @@ async def post(
     content: bytes | AsyncIterator[bytes], silence_seconds: float = 5, path: str = "/small"
 ) -> httpx.Response:
     app = BodyLimits(
-        echo, limit=lambda path: BodyLimit(100 if path == "/small" else 100_000), silence_seconds=silence_seconds
+        echo, limit=lambda path, _: BodyLimit(100 if path == "/small" else 100_000), silence_seconds=silence_seconds
     )
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
         return await client.post(path, content=content)
@@ -81,7 +83,7 @@ async def test_slow_response_has_no_timeout() -> None:
         disconnect.cancel()
         await PlainTextResponse("done")(scope, receive, send)
 
-    app = BodyLimits(slow, limit=lambda _: BodyLimit(100), silence_seconds=0.02)
+    app = BodyLimits(slow, limit=lambda *_: BodyLimit(100), silence_seconds=0.02)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
         assert (await client.post("/", content=b"x")).text == "done"
 
@@ -91,7 +93,7 @@ async def test_error_replaces_response_of_route() -> None:
         assert (await receive())["type"] == (await receive())["type"] == "http.disconnect"
         await PlainTextResponse("partial", 400)(scope, receive, send)
 
-    app = BodyLimits(ignores_disconnect, limit=lambda _: BodyLimit(1), silence_seconds=5)
+    app = BodyLimits(ignores_disconnect, limit=lambda *_: BodyLimit(1), silence_seconds=5)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
         assert (await client.post("/", content=in_parts([b"xx"]))).status_code == 413
 
@@ -107,16 +109,58 @@ def test_large_bodies_only_for_recordings() -> None:
     }
     recordings = {"audio", "audio_sample", "recording"}
     taking = {path for path, form in forms.items() if recordings & form["properties"].keys()}
-    assert taking | {"/v1/audio/speech"} == RECORDING_PATHS  # which takes it in JSON
+    assert taking == RECORDING_PATHS
     for path in description["paths"]:
-        much = 3 * 1024 * 1024 + FORM_BYTES if path in RECORDING_PATHS else 112 * 1024
-        assert body_limit(path, settings).max_bytes == much
+        large, small = 3 * 1024 * 1024 + FORM_BYTES, 112 * 1024
+        is_large = path in RECORDING_PATHS
+        for content_type in (PARTS, JSON, FORM, "", "text/plain"):
+            limit = body_limit(path, content_type, settings)
+            expected = large if is_large and content_type == PARTS else small
+            assert (limit.other_bytes or limit.max_bytes) == expected
+
+
+async def test_large_ref_audio_only() -> None:
+    """Everything in a speech request but the recording has the limit of a small body."""
+    read = 0
+
+    async def parts(part: bytes) -> AsyncIterator[bytes]:
+        nonlocal read
+        yield b'{"model": "tts-1", "input": '
+        for _ in range(200):
+            read += 1
+            yield part
+
+    async with api(FakeService()) as client:
+        for part in (b"[" * 10_000, b'"a",' * 2500, b'"' + b"a" * 10_000, b'\n "ref_audio":"",' * 600):
+            read = 0
+            response = await client.post("/v1/audio/speech", content=parts(part), headers={"content-type": JSON})
+            assert (response.status_code, response.json()["error"]["code"]) == (413, "too_large")
+            assert "besides the value of ref_audio" in response.json()["error"]["message"]
+            assert read < 15
+
+
+@pytest.mark.parametrize("headers", [{"content-length": "999999999"}, {"content-encoding": "gzip"}])
+async def test_unknown_route_precedes_body_errors(headers: dict[str, str]) -> None:
+    async with api(FakeService()) as client:
+        assert (await client.post("/nothing", content=b"x", headers=headers)).status_code == 404
+        assert (await client.put("/voices", content=b"x", headers=headers)).status_code == 405
+
+
+@pytest.mark.parametrize("path", ["/preview", "/voices", "/v1/audio/speech"])
+async def test_content_encoding_returns_415(path: str) -> None:
+    async with api(FakeService()) as client:
+        headers = {"content-encoding": "gzip", "content-type": JSON}
+        response = await client.post(path, content=gzip.compress(b"{}"), headers=headers)
+        assert response.status_code == 415
+        assert "Content-Encoding 'gzip'" in response.text
+        identity = await client.post(path, content=b"{}", headers=headers | {"content-encoding": "identity"})
+        assert identity.status_code in {400, 422}
 
 
 @pytest.mark.parametrize("name", ["text_max_chars", "transcription_max_chars"])
 def test_longest_text_fits_when_escaped(name: str) -> None:
     settings = Settings.model_validate({name: 1_000_000})
-    assert body_limit("/voices", settings).max_bytes > len(r"\ud83d\ude00") * 1_000_000
+    assert body_limit("/voices", JSON, settings).max_bytes > len(r"\ud83d\ude00") * 1_000_000
 
 
 JSON, FORM, PARTS = "application/json", "application/x-www-form-urlencoded", "multipart/form-data; boundary=b"

@@ -21,7 +21,11 @@ async def test_body_content_length_too_large() -> None:
             ("/uploads", "112 KB"),
             ("/voices", "112 KB"),
         ):
-            answer = await client.post(route, content=b"x", headers={"content-length": str(2 * 1024 * 1024 + 1)})
+            headers = {
+                "content-length": str(2 * 1024 * 1024 + 1),
+                "content-type": "multipart/form-data; boundary=b",
+            }
+            answer = await client.post(route, content=b"x", headers=headers)
             assert f"at most {most}" in problem(answer, 413, "too_large")["error"]
 
 
@@ -80,7 +84,8 @@ async def test_open_upload() -> None:
 async def test_request_limit_suggests_uploads() -> None:
     settings = Settings(request_max_megabytes=0.5, reference_max_megabytes=25)
     async with api(FakeService(settings)) as client:
-        answer = await client.post("/preview", content=b"x", headers={"content-length": str(512 * 1024 + 1)})
+        headers = {"content-length": str(512 * 1024 + 1), "content-type": "multipart/form-data; boundary=b"}
+        answer = await client.post("/preview", content=b"x", headers=headers)
         told = problem(answer, 413, "too_large")["error"]
         assert "at most 512 KB" in told
         assert "up to 25 MB" in told
