@@ -1,10 +1,11 @@
 """The settings: every one is an environment variable of the same name."""
 
+from collections.abc import Mapping
 from datetime import timedelta
 from functools import cached_property
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
+from pydantic import AfterValidator, AliasChoices, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from pipeline.addresses import HttpUrl, Networks, Origins, is_loopback, is_loopback_url, separated
@@ -15,6 +16,35 @@ MAX_HOURS = 24 * 366 * 10
 ANSWER_SECONDS = 2.5
 # The overhead of a multipart form, besides its recording.
 FORM_BYTES = 1024 * 1024
+
+
+# Stands for every name of a voice that is neither saved nor an alias.
+FALLBACK_ALIAS = "*"
+
+
+def parse_aliases(value: str) -> dict[str, str]:
+    """Return the names of voices by alias.
+
+    Raises
+    ------
+    ValueError
+        An item is not of the form `alias=voice`.
+    """
+    aliases: dict[str, str] = {}
+    for item in separated(value):
+        alias, _, voice = (part.strip() for part in item.partition("="))
+        if not alias or not voice:
+            raise ValueError(f"should be names such as alloy=nova,ash=my-voice; {item!r} is not of this form")
+        aliases[alias.casefold()] = voice
+    return aliases
+
+
+def _check_aliases(value: str) -> str:
+    parse_aliases(value)
+    return value
+
+
+VoiceAliases = Annotated[str, AfterValidator(_check_aliases)]
 
 
 class Settings(EnvironmentSettings):
@@ -162,6 +192,17 @@ class Settings(EnvironmentSettings):
     transcription_max_chars: int = Field(4096, ge=1, description="Longest transcription of a reference")
     text_max_chars: int = Field(4096, ge=1, description="Longest text to speak")
 
+    voice_aliases: VoiceAliases | None = Field(
+        None,
+        description="Other names of saved voices in `/v1`, such as `alloy=nova,ash=my-voice,*=nova`; `*` is the "
+        "voice for all other names",
+    )
+    lists_without_key: bool = Field(
+        False,
+        description="Serve `/v1/audio/models`, and `/v1/audio/voices` with the names in `VOICE_ALIASES` only, "
+        "without a key",
+    )
+
     requests_per_minute: int = Field(
         600, ge=0, le=1_000_000, description="Requests an owner of keys may send in a minute; 0: no limit"
     )
@@ -278,6 +319,11 @@ class Settings(EnvironmentSettings):
     def proxies(self) -> tuple[str, ...]:
         """The addresses and networks of proxies that are trusted to name their client."""
         return separated(self.trusted_proxies)
+
+    @cached_property
+    def aliases_of_voices(self) -> Mapping[str, str]:
+        """The ids or names of voices by their aliases, which are in lower case."""
+        return parse_aliases(self.voice_aliases or "")
 
     def endpoint_for(self, service: Literal["s3", "sqs"]) -> str | None:
         """Return the endpoint of a service; None: AWS's own."""

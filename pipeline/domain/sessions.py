@@ -18,7 +18,7 @@ from pipeline.settings import Settings
 TEXT = "text/plain; charset=utf-8"
 
 
-def check_transcription(transcription: str, settings: Settings) -> str:
+def check_transcription(transcription: str, settings: Settings, *, field: str = "transcription") -> str:
     """Return a transcription if it is valid; if it is blank, the voice is cloned from the audio only.
 
     Raises
@@ -28,9 +28,9 @@ def check_transcription(transcription: str, settings: Settings) -> str:
     """
     if len(transcription) > settings.transcription_max_chars:
         raise InvalidInput(
-            f"transcription has {len(transcription)} characters; "
+            f"{field} has {len(transcription)} characters; "
             f"it should have at most {settings.transcription_max_chars}.",
-            field="transcription",
+            field=field,
         )
     return transcription.strip()
 

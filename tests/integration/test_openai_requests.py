@@ -91,10 +91,16 @@ async def test_open_webui_unknown_voice(client: aiohttp.ClientSession) -> None:
         assert (await response.json())["error"]["message"].startswith("There is no voice 'alloy'")
 
 
-async def test_wyoming_openai_detects_no_backend(client: aiohttp.ClientSession) -> None:
-    """`wyoming-openai` detects LocalAI, Kokoro-FastAPI and Speaches by these paths."""
-    for path in ("/v1/readyz", "/v1/test"):
-        async with client.get(path) as response:
-            assert response.status == 404
+async def test_wyoming_openai_probes(client: aiohttp.ClientSession) -> None:
+    """`wyoming-openai` detects LocalAI by `/readyz`, Speaches by `/health` and Kokoro-FastAPI by `/test`.
+
+    It has to detect Kokoro-FastAPI, and then lists the voices.
+    """
+    async with client.get("/v1/readyz") as response:
+        assert response.status == 404
     async with client.get("/health") as response:
         assert await response.text() != "OK"
+    async with client.get("/v1/test") as response:
+        assert (response.status, await response.json()) == (200, {"status": "ok"})
+    async with client.get("/v1/models/tts-1") as response:  # as in Speaches
+        assert [voice["name"] for voice in (await response.json())["voices"]] == ["nova"]

@@ -120,7 +120,7 @@ async def test_synthesize_with_configured_voice(python: str, resources: Resource
 async def test_saved_voices_listed_and_streamed(python: str, resources: Resources) -> None:
     async with service(resources, MockEngine(speed=4)) as one:
         await save_voice(one, "Nova of Nowhere", PITCH)
-        options = ("--tts-backend", "KOKORO_FASTAPI", "--tts-streaming-models", "tts-1")
+        options = ("--tts-streaming-models", "tts-1")
         async with wyoming(python, one.base_url, *options) as program:
             (info,) = await program.events(Event("describe"), until="info")
             (voice,) = info.data["tts"][0]["voices"]

@@ -23,6 +23,8 @@ _TYPES: dict[int, str] = {
 }
 # OpenAI's clients retry a 409 by default, although the conflict remains.
 NEVER_RETRIED = {409, 422}
+# The fields of `/v1/audio/speech` by the names that jobs and formats use.
+_FIELDS = {"text": "input", "format": "response_format", "audio": "ref_audio", "transcription": "ref_text"}
 
 
 def is_openai(path: str) -> bool:
@@ -105,6 +107,6 @@ def _detail(status: int, problem: dict[str, Any]) -> ErrorDetail:
     return ErrorDetail(
         message=problem.get("detail", ""),
         type=_TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error"),
-        param=fields[0].get("field"),
+        param=_FIELDS.get(field := fields[0].get("field"), field),
         code=problem.get("code"),
     )

@@ -1,17 +1,24 @@
 """`/v1/models`: the model of this service, and the names of OpenAI's speech models as aliases."""
 
-from fastapi import APIRouter
-from pydantic import BaseModel
+import re
 
-from functions.http.routing.authorized_route import AuthorizedRoute, route_options
-from functions.http.routing.dependencies import FromResources
+from fastapi import APIRouter
+from pydantic import BaseModel, Field
+
+from functions.http.openai.voice_lookup import all_voices
+from functions.http.routing.authorized_route import AuthorizedRoute, ListRoute, public, route_options
+from functions.http.routing.dependencies import FromCaller, FromResources
 from pipeline.errors import NotFound
 from pipeline.settings import Settings
 
-router = APIRouter(prefix="/v1", tags=["openai"], route_class=AuthorizedRoute)
-
 # OpenAI's speech models, which many clients use by default.
 ALIASES = ("tts-1", "tts-1-hd", "gpt-4o-mini-tts")
+_PROVIDER = "openai/"
+_DATED = re.compile(rf"({'|'.join(ALIASES)})-\d[\d-]*")  # such as tts-1-1106
+
+
+router = APIRouter(prefix="/v1", tags=["openai"], route_class=AuthorizedRoute)
+public_router = APIRouter(prefix="/v1", tags=["openai"], route_class=ListRoute)
 
 
 class ModelView(BaseModel):
@@ -31,6 +38,24 @@ class ModelList(BaseModel):
     models: list[ModelView]
 
 
+class VoiceName(BaseModel):
+    """A voice in the format of Speaches."""
+
+    name: str
+
+
+class ModelWithVoices(ModelView):
+    """A model and the ids of the saved voices, as in Speaches."""
+
+    voices: list[VoiceName] = Field(description="For wyoming-openai")
+
+
+class Status(BaseModel):
+    """The response to a probe."""
+
+    status: str = "ok"
+
+
 def model_ids(settings: Settings) -> tuple[str, ...]:
     """Return the name of the loaded model and its aliases."""
     name = settings.qwen_tts_model_id if settings.tts_backend == "qwen" else settings.tts_backend
@@ -45,14 +70,13 @@ def check_model(name: str, settings: Settings) -> None:
     NotFound
         It does not exist.
     """
-    known = model_ids(settings)
-    is_dated = name.startswith(f"{ALIASES[-1]}-")  # such as gpt-4o-mini-tts-2025-12-15
-    if name not in known and not is_dated:
+    known, alias = model_ids(settings), name.removeprefix(_PROVIDER)
+    if name not in known and alias not in ALIASES and not _DATED.fullmatch(alias):
         raise NotFound(f"There is no model {name[:64]!r}. The models are {', '.join(known)}.", field="model")
 
 
 @router.get("/models", **route_options("preview"))
-@router.get("/audio/models", **route_options("preview"))
+@public_router.get("/audio/models", **route_options("preview"))
 async def list_models(resources: FromResources) -> ModelList:
     """List the models."""
     models = [ModelView(id=name) for name in model_ids(resources.settings)]
@@ -60,7 +84,14 @@ async def list_models(resources: FromResources) -> ModelList:
 
 
 @router.get("/models/{model:path}", **route_options("preview", NotFound))
-async def get_model(model: str, resources: FromResources) -> ModelView:
-    """Return one model."""
+async def get_model(model: str, caller: FromCaller, resources: FromResources) -> ModelWithVoices:
+    """Return one model, with the saved voices."""
     check_model(model, resources.settings)
-    return ModelView(id=model)
+    saved = await all_voices(resources, caller.owner)
+    return ModelWithVoices(id=model, voices=[VoiceName(name=voice.voice_id) for voice in saved])
+
+
+@router.get("/test", openapi_extra=public())
+async def probe() -> Status:
+    """Return that the service is running.  `wyoming-openai` reads the list of voices if this route exists."""
+    return Status()

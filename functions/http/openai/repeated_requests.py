@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import structlog
-from pydantic import BaseModel
 from starlette.datastructures import Headers
 
 from pipeline.access import idempotency
 from pipeline.clients.resources import Resources
+from pipeline.contract.records import Failed
 from pipeline.domain import jobs
 from pipeline.errors import NotFound, Unavailable
 from pipeline.ids import Owner
@@ -21,16 +21,18 @@ RETRY_COUNT = "X-Stainless-Retry-Count"
 """The header of OpenAI's clients with the number of earlier attempts."""
 
 
-def fingerprint_of(body: BaseModel) -> str:
-    """Return a digest of a request body.  Equal bodies have equal digests."""
-    return hashlib.sha256(body.model_dump_json().encode()).hexdigest()
+def fingerprint_of(body: bytes) -> str:
+    """Return a digest of a request body.  The client sends the same bytes again."""
+    return hashlib.sha256(body).hexdigest()
 
 
-async def job_to_join(resources: Resources, owner: Owner, fingerprint: str, headers: Headers) -> str | None:
-    """Return the job of an equal request of the last minute, or None if the request needs a new job.
+def is_retry(headers: Headers) -> bool:
+    """Return whether a client sends a request again without an instruction of its user."""
+    return headers.get(RETRY_COUNT, "0").lstrip("0").isdecimal()
 
-    A job that has ended is only returned for a retry. Otherwise the user may want another result.
-    """
+
+async def job_to_join(resources: Resources, owner: Owner, fingerprint: str) -> str | None:
+    """Return the job of an equal request of the last minute, or None if a retry needs a new job."""
     job_id = await idempotency.recent_job(resources, owner, fingerprint)
     if job_id is None:
         return None
@@ -38,7 +40,7 @@ async def job_to_join(resources: Resources, owner: Owner, fingerprint: str, head
         job = await jobs.read(resources, owner, job_id)
     except NotFound:  # the job was not accepted
         return None
-    return job_id if job.outcome is None or headers.get(RETRY_COUNT, "0") != "0" else None
+    return None if isinstance(job.outcome, Failed) else job_id
 
 
 @asynccontextmanager

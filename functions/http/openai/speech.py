@@ -6,7 +6,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from functions.http.openai.models import check_model
-from functions.http.openai.repeated_requests import fingerprint_of, job_to_join, remembered
+from functions.http.openai.repeated_requests import fingerprint_of, is_retry, job_to_join, remembered
 from functions.http.openai.speech_events import MEDIA_TYPE, as_events
 from functions.http.openai.speech_request import NewJob, SpeechRequest, new_job
 from functions.http.previews.response import Preferences, PreviewResponder
@@ -28,7 +28,14 @@ from pipeline.errors import (
 )
 from pipeline.ids import Owner
 
-router = APIRouter(prefix="/v1", tags=["openai"], route_class=JobRoute)
+
+class SpeechRoute(JobRoute):
+    """The route of speech requests, which can contain a recording."""
+
+    long_field = "ref_audio"
+
+
+router = APIRouter(prefix="/v1", tags=["openai"], route_class=SpeechRoute)
 
 WARNING = "X-Warning"
 
@@ -90,8 +97,8 @@ async def _response(
         return await responder.join_existing_job(owner, idempotency.existing_job_id)
     if idempotency.claim:
         return await _create_job(responder, await new_job(resources, speech, owner))
-    fingerprint = fingerprint_of(speech)
-    if joined := await job_to_join(resources, owner, fingerprint, http_request.headers):
+    fingerprint = fingerprint_of(await http_request.body())
+    if is_retry(http_request.headers) and (joined := await job_to_join(resources, owner, fingerprint)):
         return await responder.join_existing_job(owner, joined)
     job = await new_job(resources, speech, owner)
     async with remembered(resources, owner, fingerprint, job.request.job_id):
@@ -104,11 +111,13 @@ async def _create_job(responder: PreviewResponder, job: NewJob) -> Response:
 
 def _timeout(accepted: Response, resources: Resources) -> Response:
     """Return an error in place of 202, which OpenAI's API does not have.  The job continues."""
-    seconds = resources.settings.preview_wait_seconds
-    return problems.response(
+    seconds, job_id = resources.settings.preview_wait_seconds, accepted.headers["X-Job-Id"]
+    response = problems.response(
         503,
         "not_ready",
         f"The audio was not ready within {seconds:g} seconds; send the same request again.",
-        job_id=accepted.headers["X-Job-Id"],
+        job_id=job_id,
         retry_after=int(accepted.headers["Retry-After"]),
     )
+    response.headers["X-Job-Id"] = job_id
+    return response

@@ -1,14 +1,15 @@
 """The body of a speech request, and the job that it creates."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from functions.http.openai.recordings import check_recording, decode_base64
 from functions.http.openai.voice_lookup import find_voice
-from functions.previews.requests import ReferenceAt, WholeText, preview_request
+from functions.previews.requests import ReferenceAt, preview_request
 from pipeline.access.owners import new_id
 from pipeline.access.webhook_receivers import check_webhook
 from pipeline.audio.output_formats import FASTEST, SLOWEST, FormatName
@@ -24,10 +25,16 @@ from pipeline.ids import Owner
 INPUT_MAX = 4096
 
 
-class VoiceId(BaseModel):
-    """The id of a voice."""
+def _voice_name(voice: object) -> object:
+    """Return the id or name of a voice that is given as `{"id": …}`, as OpenAI's clients do."""
+    name = voice.get("id") if isinstance(voice, dict) else voice
+    if voice is not None and not isinstance(name, str):
+        raise ValueError('should be the id or name of a voice, or an object such as {"id": "nova"}')
+    return name
 
-    id: WholeText
+
+_STRING = {"type": "string"}
+_VOICE_SCHEMA = {"anyOf": [_STRING, {"type": "object", "properties": {"id": _STRING}, "required": ["id"]}]}
 
 
 class SpeechRequest(BaseModel):
@@ -35,22 +42,25 @@ class SpeechRequest(BaseModel):
 
     model_config = ConfigDict(extra="allow", allow_inf_nan=False)
 
-    model: WholeText
-    input: Annotated[WholeText, Field(min_length=1, max_length=INPUT_MAX, description="The text to speak")]
-    voice: WholeText | VoiceId | None = Field(None, description="A saved voice's id or name")
+    model: str
+    input: str = Field(min_length=1, max_length=INPUT_MAX, description="The text to speak")
+    voice: Annotated[str | None, BeforeValidator(_voice_name), WithJsonSchema(_VOICE_SCHEMA)] = Field(
+        None, description="The id, name or alias of a saved voice"
+    )
     response_format: FormatName | None = Field(None, description="Default `mp3`; `pcm` is 24 kHz, 16 bits, mono")
     speed: Annotated[float, Field(ge=SLOWEST, le=FASTEST)] | None = Field(
         None, description="Default 1; does not change the pitch"
     )
-    instructions: WholeText | None = Field(None, description="Accepted without effect")
+    instructions: str | None = Field(None, description="Accepted without effect")
     stream_format: Literal["audio", "sse"] | None = Field(None, description="Default `audio`")
-    language: WholeText | None = Field(None, description="Extension: see `/preview`")
+    language: str | None = Field(None, description="Extension: see `/preview`")
     seed: int | None = Field(None, description="Extension: see `/preview`")
     ref_audio: str | None = Field(
-        None, description="Extension: a recording to clone, as base64 or a `data:` URL, in place of `voice`"
+        None,
+        description="Extension: a recording to clone, as base64 or a `data:` URL. It takes precedence over `voice`",
     )
-    ref_text: WholeText | None = Field(None, description="Extension: the transcription of `ref_audio`")
-    webhook_url: WholeText | None = Field(None, description="Extension: see `/preview`")
+    ref_text: str | None = Field(None, description="Extension: the transcription of `ref_audio`")
+    webhook_url: str | None = Field(None, description="Extension: see `/preview`")
 
     def options(self) -> Options:
         """Return the options of the synthesis."""
@@ -60,6 +70,7 @@ class SpeechRequest(BaseModel):
     def warnings(self) -> list[str]:
         """Return a warning for every field without effect."""
         ignored = ["instructions"] if self.instructions else []
+        ignored += ["voice"] if self.voice and self.ref_audio is not None else []
         ignored += [name[:64].encode("ascii", "backslashreplace").decode() for name in self.model_extra or {}]
         return [f"{name} has no effect" for name in ignored if name.isprintable()]
 
@@ -83,15 +94,14 @@ async def new_job(resources: Resources, speech: SpeechRequest, owner: Owner) -> 
     """
     text = jobs.check_text(speech.input, resources.settings, field="input")
     options = speech.options()
-    if (speech.voice is None) == (speech.ref_audio is None):
+    if speech.voice is None and speech.ref_audio is None:
         raise InvalidInput(
-            "The request should have either voice, a saved voice, or ref_audio, a recording.", field="voice"
+            "The request should have voice, a saved voice, or ref_audio, a recording.", field="voice"
         )
     await check_webhook(resources, owner, speech.webhook_url)
     if speech.ref_audio is not None:
         return await _with_recording(resources, speech, speech.ref_audio, owner, text, options)
-    id_or_name = speech.voice.id if isinstance(speech.voice, VoiceId) else speech.voice or ""
-    voice = await find_voice(resources, owner, id_or_name)
+    voice = await find_voice(resources, owner, speech.voice or "")
     return NewJob(
         preview_request(
             resources,
@@ -107,11 +117,10 @@ async def new_job(resources: Resources, speech: SpeechRequest, owner: Owner) -> 
 async def _with_recording(
     resources: Resources, speech: SpeechRequest, ref_audio: str, owner: Owner, text: str, options: Options
 ) -> NewJob:
-    transcription = sessions.check_transcription(speech.ref_text or "", resources.settings)
-    data = decode_base64(ref_audio, field="ref_audio")
+    transcription = sessions.check_transcription(speech.ref_text or "", resources.settings, field="ref_text")
 
     async def read() -> bytes:
-        return data
+        return await asyncio.to_thread(decode_base64, ref_audio, field="ref_audio")
 
     recording = await check_recording(resources, read, field="ref_audio")
     session_id = new_id(resources.new_id, owner)

@@ -9,7 +9,6 @@ from functions.http.openai.recordings import check_recording
 from functions.http.routing.authorized_route import route_options
 from functions.http.routing.dependencies import FromCaller, FromResources
 from functions.http.routing.idempotent_route import IdempotentRoute
-from functions.previews.requests import WholeText
 from pipeline.domain import voice_consents
 from pipeline.domain.voice_consents import StoredConsent
 from pipeline.errors import InvalidAudio, InvalidInput, NotFound, TooLarge, Unavailable
@@ -50,7 +49,7 @@ class ConsentName(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="forbid")
 
-    name: WholeText
+    name: str
 
 
 @router.post(

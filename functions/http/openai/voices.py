@@ -7,8 +7,8 @@ from fastapi import APIRouter, File, Form, UploadFile
 from pydantic import BaseModel, Field
 
 from functions.http.openai.recordings import check_recording
-from functions.http.openai.voice_lookup import all_voices
-from functions.http.routing.authorized_route import route_options
+from functions.http.openai.voice_lookup import all_voices, with_name
+from functions.http.routing.authorized_route import ListRoute, route_options
 from functions.http.routing.dependencies import FromCaller, FromResources
 from functions.http.routing.idempotent_route import IdempotentRoute
 from pipeline.access.owners import new_id
@@ -17,8 +17,10 @@ from pipeline.contract.records import VoiceMetadata
 from pipeline.domain import kept_consent, sessions, voice_changes, voice_names, voices
 from pipeline.errors import InvalidAudio, InvalidInput, NameTaken, NotFound, TooLarge, Unavailable
 from pipeline.ids import Owner
+from pipeline.settings import FALLBACK_ALIAS
 
 router = APIRouter(prefix="/v1", tags=["openai"], route_class=IdempotentRoute)
+public_router = APIRouter(prefix="/v1", tags=["openai"], route_class=ListRoute)
 
 # Includes OpenAI's ids, so that an unknown id is not stored as the text of a consent.
 _CONSENT_ID = re.compile(r"[0-9a-f]{32}|cons_\w+")
@@ -68,14 +70,24 @@ class DeletedVoice(BaseModel):
     deleted: bool = True
 
 
-@router.get("/audio/voices", **route_options("preview", Unavailable))
+@public_router.get("/audio/voices", **route_options("preview", Unavailable))
 async def list_voices(caller: FromCaller, resources: FromResources) -> VoiceList:
-    """List all saved voices, in the order of their ids."""
-    found = await all_voices(resources, caller.owner)
+    """List all saved voices in the order of their ids, and the aliases in `VOICE_ALIASES`."""
+    aliases = {
+        alias: target for alias, target in resources.settings.aliases_of_voices.items() if alias != FALLBACK_ALIAS
+    }
+    if not caller.may("preview"):
+        return VoiceList(
+            data=[], voices=[NamedVoice(id=alias, name=alias) for alias in aliases], uploaded_voices=[]
+        )
+    saved = await all_voices(resources, caller.owner)
+    ids = {voice.voice_id for voice in saved}
+    usable = [alias for alias, target in aliases.items() if alias not in ids and with_name(saved, target)]
     return VoiceList(
-        data=[_view(voice) for voice in found],
-        voices=[NamedVoice(id=voice.voice_id, name=voice.name) for voice in found],
-        uploaded_voices=[_uploaded(voice) for voice in found],
+        data=[_view(voice) for voice in saved],
+        voices=[NamedVoice(id=voice.voice_id, name=voice.name) for voice in saved]
+        + [NamedVoice(id=alias, name=alias) for alias in usable],
+        uploaded_voices=[_uploaded(voice) for voice in saved],
     )
 
 
@@ -100,7 +112,7 @@ async def create_voice(
 ) -> VoiceView:
     """Save the voice of a recording."""
     name = voice_names.check_name(name)
-    transcription = sessions.check_transcription(ref_text, resources.settings)
+    transcription = sessions.check_transcription(ref_text, resources.settings, field="ref_text")
     consent_text, consent_recording = await _consent(resources, caller.owner, consent)
     recording = await check_recording(resources, audio_sample.read, field="audio_sample")
     session_id = new_id(resources.new_id, caller.owner)
