@@ -20,7 +20,7 @@ from functions.previews.completion_waiters import CompletionWaiters
 from pipeline.access.api_keys import ANONYMOUS
 from tests.support.fake_service import FakeService
 from tests.support.http_server import run_server
-from tests.unit.functions.local.test_local_connections import FakeSocket
+from tests.unit.functions.local.test_connections import FakeSocket
 
 HEAD = b"POST /voices HTTP/1.1\r\nHost: localhost\r\n"
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"

@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import APIRouter, FastAPI
+from fastapi.routing import APIRoute, APIWebSocketRoute
 
 from functions.access.access_control import AccessControl
 from functions.http.application import create_app, serve_with
@@ -233,19 +234,19 @@ def every_route() -> list[tuple[str, str, dict[str, Any]]]:
 # Routes
 
 
-def test_the_table_names_every_route() -> None:
+def test_route_table_is_complete() -> None:
     """A new route has to be added here, and so be tried by everyone who may not use it."""
     described = {(method, path) for method, path, _ in every_route()}
     assert {(what.method, what.path) for what in CALLS} == described - PUBLIC
 
 
-def test_a_route_that_forgets_to_say_who_may_use_it_can_not_be_made() -> None:
+def test_route_without_scope_is_rejected() -> None:
     router = APIRouter(route_class=AuthorizedRoute)
     with pytest.raises(TypeError, match="declares no scope"):
         router.get("/forgotten")(lambda: None)
 
 
-def test_the_description_tells_each_scope() -> None:
+def test_openapi_contains_scopes() -> None:
     told = {(method, path): operation.get("security") for method, path, operation in every_route()}
     for what in CALLS:
         assert told[what.method, what.path] == [{"key": [what.scope]}]
@@ -254,7 +255,7 @@ def test_the_description_tells_each_scope() -> None:
 
 @pytest.mark.parametrize("what", CALLS, ids=lambda what: f"{what.method} {what.path}")
 class TestRoutes:
-    async def test_with_a_key_it_serves(self, what: Call) -> None:
+    async def test_route_with_key(self, what: Call) -> None:
         fakes = FakeService(SETTINGS)
         mine = await belongings(fakes, "alice")
         async with client_of(fakes) as client:
@@ -263,21 +264,21 @@ class TestRoutes:
         assert answer.headers["ratelimit"]
         assert answer.headers["ratelimit-policy"]
 
-    async def test_an_administrator_may_do_everything(self, what: Call) -> None:
+    async def test_route_with_admin_key(self, what: Call) -> None:
         fakes = FakeService(SETTINGS)
         mine = await belongings(fakes, "alice")
         async with client_of(fakes) as client:
             answer = await call(client, what, mine, await key_of(fakes, "alice", "admin"))
         assert answer.is_success, answer.text
 
-    async def test_without_a_key_it_does_not(self, what: Call) -> None:
+    async def test_route_without_key_returns_401(self, what: Call) -> None:
         fakes = FakeService(SETTINGS)
         mine = await belongings(fakes, "alice")
         async with client_of(fakes) as client:
             answer = await call(client, what, mine, None)
         turned_away(what, answer)
 
-    async def test_nor_with_a_key_that_is_no_good(self, what: Call) -> None:
+    async def test_route_with_bad_key_returns_401(self, what: Call) -> None:
         fakes = FakeService(SETTINGS)
         mine = await belongings(fakes, "alice")
         elsewhere = await key_of(FakeService(SETTINGS), "alice")
@@ -293,7 +294,7 @@ class TestRoutes:
                 turned_away(what, await call(client, what, mine, key))
         assert (dict(fakes.bucket.objects), dict(fakes.voices.objects)) == before
 
-    async def test_nor_with_another_scope(self, what: Call) -> None:
+    async def test_route_with_other_scope_returns_403(self, what: Call) -> None:
         fakes = FakeService(SETTINGS)
         mine = await belongings(fakes, "alice")
         other: Scope = "preview" if what.scope == "voices:write" else "voices:write"
@@ -305,7 +306,7 @@ class TestRoutes:
             assert error_of(answer)["code"] == "forbidden"
             assert f"`{what.scope}`" in error_of(answer)["message"]
 
-    async def test_what_is_anothers_is_answered_as_what_nobody_has(self, what: Call) -> None:
+    async def test_resource_of_other_owner_is_404(self, what: Call) -> None:
         fakes = FakeService(UNCOUNTED)
         theirs, unknown = await belongings(fakes, "bob"), nobodys(fakes)
         key = await key_of(fakes, "alice")
@@ -354,7 +355,7 @@ def error_of(answer: httpx.Response) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("authorization", [None, "", "Basic YTpi", "vck_abc"])
-async def test_a_missing_key_is_not_called_an_invalid_one(authorization: str | None) -> None:
+async def test_missing_key_challenge(authorization: str | None) -> None:
     fakes = FakeService(SETTINGS)
     async with client_of(fakes) as client:
         headers = {} if authorization is None else {"Authorization": authorization}
@@ -365,7 +366,7 @@ async def test_a_missing_key_is_not_called_an_invalid_one(authorization: str | N
     assert "Authorization: Bearer" in answer.json()["error"]
 
 
-async def test_an_invalid_key_is_called_so() -> None:
+async def test_invalid_key_challenge() -> None:
     async with client_of(FakeService(SETTINGS)) as client:
         answer = await client.get("/voices", headers=bearer("vck_abc"))
     assert answer.headers["www-authenticate"] == 'Bearer realm="voice cloning", error="invalid_token"'
@@ -376,12 +377,12 @@ def key_id(key: str) -> str:
 
 
 @pytest.mark.parametrize(("method", "path"), sorted(PUBLIC))
-async def test_what_everyone_may_see(method: str, path: str) -> None:
+async def test_public_routes_need_no_key(method: str, path: str) -> None:
     async with client_of(FakeService(SETTINGS)) as client:
         assert (await client.request(method, path)).status_code == 200
 
 
-async def test_a_body_is_not_read_before_the_key() -> None:
+async def test_key_is_checked_before_body() -> None:
     async def endless() -> Any:
         yield b"x" * 1000
         raise AssertionError("it was read")
@@ -427,11 +428,11 @@ def every_message(its: Belongings, *types: str) -> Iterable[tuple[str, dict[str,
         yield from ((type_, data) for data in MESSAGES[type_](its))
 
 
-def test_the_table_names_every_message() -> None:
+def test_message_table_is_complete() -> None:
     assert MESSAGES.keys() == CLIENT_MESSAGES.keys()
 
 
-async def test_an_owners_messages_are_served() -> None:
+async def test_message_with_key() -> None:
     fakes = FakeService(SETTINGS)
     mine, caller = await belongings(fakes, "alice"), await caller_of(fakes, "alice")
     for type_, data in every_message(mine):
@@ -439,7 +440,7 @@ async def test_an_owners_messages_are_served() -> None:
 
 
 @pytest.mark.parametrize("end", ["revoked", "expired"])
-async def test_a_key_that_ends_ends_its_connections_within_a_minute(end: str) -> None:
+async def test_revoked_key_closes_connection(end: str) -> None:
     fakes = FakeService(SETTINGS)
     mine, access_control = await belongings(fakes, "alice"), AccessControl(fakes.resources)
     caller = await access_control.authenticate_key(f"Bearer {await key_of(fakes, 'alice', days=1)}", "127.0.0.1")
@@ -455,7 +456,7 @@ async def test_a_key_that_ends_ends_its_connections_within_a_minute(end: str) ->
         assert (answer["type"], answer["data"]["code"]) == ("error", "unauthorized")
 
 
-async def test_messages_want_their_scopes() -> None:
+async def test_message_with_other_scope_fails() -> None:
     fakes = FakeService(SETTINGS)
     mine = await belongings(fakes, "alice")
     for type_, data in every_message(mine):
@@ -464,7 +465,7 @@ async def test_messages_want_their_scopes() -> None:
         assert (answer["type"], answer["data"]["code"]) == ("error", "forbidden")
 
 
-async def test_messages_about_anothers_are_answered_as_about_nobodys() -> None:
+async def test_message_about_other_owner_fails() -> None:
     fakes = FakeService(UNCOUNTED)
     theirs, unknown = await belongings(fakes, "bob"), nobodys(fakes)
     caller, access_control = await caller_of(fakes, "alice"), AccessControl(fakes.resources)
@@ -489,7 +490,7 @@ async def heard(
 # Owners
 
 
-async def test_two_owners_may_have_a_voice_of_one_name() -> None:
+async def test_owners_can_use_same_voice_name() -> None:
     fakes = FakeService(SETTINGS)
     async with client_of(fakes) as client:
         for owner in ("alice", "bob"):
@@ -505,7 +506,7 @@ async def test_two_owners_may_have_a_voice_of_one_name() -> None:
     assert {key.split("/")[2] for key in fakes.voice_keys(layout.VOICES)} == {"alice", "bob"}
 
 
-async def test_what_an_owner_makes_says_whose_it_is() -> None:
+async def test_created_objects_name_their_owner() -> None:
     fakes = FakeService(SETTINGS)
     async with client_of(fakes) as client:
         headers = bearer(await key_of(fakes, "alice")) | ASYNC
@@ -519,7 +520,7 @@ async def test_what_an_owner_makes_says_whose_it_is() -> None:
     assert fakes.synthesis.groups[-1] == "alice"
 
 
-async def test_a_voice_called_as_an_owner_is_does_not_take_the_owners_voices_with_it() -> None:
+async def test_voice_named_like_owner_is_separate() -> None:
     fakes = FakeService()
     mine = await belongings(fakes, "alice")
     session_id = await fakes.session()
@@ -531,7 +532,7 @@ async def test_a_voice_called_as_an_owner_is_does_not_take_the_owners_voices_wit
 # Tickets and addresses
 
 
-async def test_a_ticket_opens_one_socket_as_whoever_asked_for_it() -> None:
+async def test_ws_ticket_opens_one_connection() -> None:
     fakes = FakeService(SETTINGS)
     access_control = AccessControl(fakes.resources)
     async with client_of(fakes) as client:
@@ -543,7 +544,7 @@ async def test_a_ticket_opens_one_socket_as_whoever_asked_for_it() -> None:
         await access_control.authenticate_ticket(ticket, "a")
 
 
-async def test_a_revoked_keys_ticket_opens_nothing() -> None:
+async def test_ws_ticket_of_revoked_key_fails() -> None:
     fakes = FakeService(SETTINGS)
     caller = await caller_of(fakes, "alice")
     ticket, _ = await ws_tickets.issue(fakes.resources, caller)
@@ -553,7 +554,7 @@ async def test_a_revoked_keys_ticket_opens_nothing() -> None:
         await AccessControl(fakes.resources).authenticate_ticket(ticket, "a")
 
 
-async def test_where_no_keys_are_wanted_nothing_is_asked() -> None:
+async def test_auth_none_needs_no_key() -> None:
     fakes = FakeService(Settings())
     app_without = create_app(fakes.resources.settings)
     serve_with(app_without, fakes.resources)
@@ -567,10 +568,10 @@ async def test_where_no_keys_are_wanted_nothing_is_asked() -> None:
     assert not any("security" in operation for path in description["paths"].values() for operation in path.values())
 
 
-def test_sockets_are_the_only_other_way_in() -> None:
-    serves, refuses = socket_router.routes
-    assert (serves.path, refuses.path) == ("/ws", "/{path:path}")  # type: ignore[attr-defined]
+def test_only_websocket_has_no_scope() -> None:
+    routes = [(type(route), route.path) for route in socket_router.routes]  # type: ignore[attr-defined]
+    assert routes == [(APIWebSocketRoute, "/ws"), (APIRoute, "/ws"), (APIWebSocketRoute, "/{path:path}")]
 
 
-def test_an_id_made_elsewhere_is_nobodys() -> None:
+def test_unknown_id_belongs_to_nobody() -> None:
     assert not owns("alice", id_maker(FakeService().time)())

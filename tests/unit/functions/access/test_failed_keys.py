@@ -27,7 +27,7 @@ def fail(throttle: FailedKeyThrottle, address: str, times: int, key: str = KEY) 
         assert not is_refused(throttle, address, key)
 
 
-def test_twenty_failures_in_any_minute_are_enough() -> None:
+def test_failures_limit_per_minute() -> None:
     time = FakeTime()
     throttle = FailedKeyThrottle(time)
     fail(throttle, HOME, 10)
@@ -47,7 +47,7 @@ def test_twenty_failures_in_any_minute_are_enough() -> None:
     fail(throttle, HOME, 20)
 
 
-def test_each_key_of_an_address_is_counted_by_itself() -> None:
+def test_failures_counted_per_key() -> None:
     throttle = FailedKeyThrottle(FakeTime())
     fail(throttle, HOME, 20)
     fail(throttle, HOME, 20, "another")
@@ -63,7 +63,7 @@ def test_each_key_of_an_address_is_counted_by_itself() -> None:
         ("fe80::1%eth0", "fe80::2%eth1"),
     ],
 )
-def test_addresses_that_count_as_one(address: str, other: str) -> None:
+def test_same_client_network(address: str, other: str) -> None:
     throttle = FailedKeyThrottle(FakeTime())
     fail(throttle, address, 20)
     assert is_refused(throttle, other)
@@ -72,7 +72,7 @@ def test_addresses_that_count_as_one(address: str, other: str) -> None:
 @pytest.mark.parametrize(
     "other", ["192.0.2.8", "2001:db8:1:3::1", "::ffff:192.0.2.8", "::c000:207", "unix:/run/socket", ""]
 )
-def test_addresses_that_do_not_count_as_one(other: str) -> None:
+def test_other_client_network(other: str) -> None:
     throttle = FailedKeyThrottle(FakeTime())
     fail(throttle, HOME, 20)
     fail(throttle, "2001:db8:1:2::1", 20)
@@ -80,7 +80,7 @@ def test_addresses_that_do_not_count_as_one(other: str) -> None:
     assert is_refused(throttle, other)
 
 
-def test_of_too_many_addresses_the_latest_are_remembered() -> None:
+def test_oldest_addresses_are_evicted() -> None:
     throttle = FailedKeyThrottle(FakeTime(), tries=2, remembered=4)  # each failure counts twice
     fail(throttle, "192.0.2.1", 2)
     fail(throttle, "192.0.2.2", 1)
@@ -90,7 +90,7 @@ def test_of_too_many_addresses_the_latest_are_remembered() -> None:
     assert not is_refused(throttle, "192.0.2.1")
 
 
-def test_a_clock_that_was_set_back_refuses_nobody() -> None:
+def test_clock_set_back_allows_requests() -> None:
     time = FakeTime()
     throttle = FailedKeyThrottle(time)
     fail(throttle, HOME, 20)
@@ -114,7 +114,7 @@ async def most_look_ups_at_once(throttle: FailedKeyThrottle, address: str) -> in
     return most
 
 
-async def test_an_address_that_failed_too_often_looks_up_one_credential_at_a_time() -> None:
+async def test_failing_address_has_one_lookup() -> None:
     time = FakeTime()
     throttle = FailedKeyThrottle(time)
     for number in range(20):

@@ -25,14 +25,14 @@ async def refusal(fakes: FakeService, text: str) -> str:
 
 
 @pytest.mark.parametrize("caller", [ALICE, ANONYMOUS])
-async def test_a_ticket_stands_for_whom_it_was_issued(caller: Caller) -> None:
+async def test_ws_ticket_keeps_owner(caller: Caller) -> None:
     fakes = FakeService()
     text, expires_at = await ws_tickets.issue(fakes.resources, caller)
     assert expires_at == EPOCH + timedelta(seconds=60)
     assert await ws_tickets.redeem(fakes.resources, text) == caller
 
 
-async def test_a_ticket_can_stand_in_an_address_and_is_not_stored() -> None:
+async def test_ws_ticket_fits_url_and_is_not_stored() -> None:
     fakes = FakeService()
     text, _ = await ws_tickets.issue(fakes.resources, ALICE)
     ticket_id, secret = text.split(".")
@@ -42,12 +42,12 @@ async def test_a_ticket_can_stand_in_an_address_and_is_not_stored() -> None:
     assert secret not in fakes.bucket.objects[layout.ticket(ticket_id)].body.decode()
 
 
-async def test_the_same_randomness_gives_the_same_secret() -> None:
+async def test_ws_ticket_secret_is_deterministic() -> None:
     text, _ = await ws_tickets.issue(FakeService().resources, ALICE, random=lambda count: b"\xff" * count)
     assert text.endswith("." + "_" * 42 + "8")
 
 
-async def test_all_that_can_not_be_used_is_refused_alike() -> None:
+async def test_ws_ticket_errors_are_equal() -> None:
     fakes = FakeService()
     text, _ = await ws_tickets.issue(fakes.resources, ALICE)
     other, _ = await ws_tickets.issue(fakes.resources, ALICE)
@@ -64,14 +64,14 @@ async def test_all_that_can_not_be_used_is_refused_alike() -> None:
     assert len(messages) == 1
 
 
-async def test_anybodys_ticket_opens_nothing_where_keys_are_wanted() -> None:
+async def test_anonymous_ws_ticket_needs_auth_none() -> None:
     fakes = FakeService()
     text, _ = await ws_tickets.issue(fakes.resources, ANONYMOUS)
     with pytest.raises(Unauthorized):
         await ws_tickets.redeem(fakes.with_settings(Settings(auth="keys")), text)
 
 
-async def test_a_ticket_that_lost_its_owner_is_not_anybodys() -> None:
+async def test_ws_ticket_without_owner_fails() -> None:
     fakes = FakeService()
     text, _ = await ws_tickets.issue(fakes.resources, ALICE)
     key = layout.ticket(text.split(".")[0])
@@ -81,14 +81,14 @@ async def test_a_ticket_that_lost_its_owner_is_not_anybodys() -> None:
     await refusal(fakes, text)
 
 
-async def test_a_ticket_serves_until_its_minute_is_over() -> None:
+async def test_ws_ticket_expires_after_minute() -> None:
     fakes = FakeService()
     text, expires_at = await ws_tickets.issue(fakes.resources, ALICE)
     fakes.time.now = expires_at - timedelta(milliseconds=1)
     assert await ws_tickets.redeem(fakes.resources, text) == ALICE
 
 
-async def test_one_that_is_too_old_costs_no_look_up() -> None:
+async def test_old_ws_ticket_needs_no_lookup() -> None:
     fakes = FakeService()
     text, _ = await ws_tickets.issue(fakes.resources, ALICE)
     fakes.advance(seconds=60)
@@ -96,7 +96,7 @@ async def test_one_that_is_too_old_costs_no_look_up() -> None:
     assert fakes.bucket.switch.count("read") == 0
 
 
-async def test_of_many_at_once_one_succeeds() -> None:
+async def test_ws_ticket_concurrent_use() -> None:
     fakes = FakeService()
     text, _ = await ws_tickets.issue(fakes.resources, ALICE)
     results = await asyncio.gather(
@@ -106,7 +106,7 @@ async def test_of_many_at_once_one_succeeds() -> None:
     assert sum(isinstance(result, Unauthorized) for result in results) == 31
 
 
-async def test_a_try_with_a_wrong_secret_uses_nothing_up() -> None:
+async def test_ws_ticket_wrong_secret_keeps_it() -> None:
     fakes = FakeService()
     text, _ = await ws_tickets.issue(fakes.resources, ALICE)
     await refusal(fakes, text[:-2] + ("AA" if text[-2:] != "AA" else "BB"))
@@ -121,7 +121,7 @@ class Forgetful(FakeBucket):
         return None
 
 
-async def test_a_lost_answer_loses_no_ticket_and_lets_nobody_else_in() -> None:
+async def test_ws_ticket_lost_response() -> None:
     fakes = FakeService()
     text, _ = await ws_tickets.issue(fakes.resources, ALICE)
     bucket = Forgetful(fakes.time)
@@ -131,7 +131,7 @@ async def test_a_lost_answer_loses_no_ticket_and_lets_nobody_else_in() -> None:
     assert results.count(ALICE) == 1
 
 
-async def test_without_storage_a_ticket_is_neither_good_nor_bad() -> None:
+async def test_ws_ticket_storage_unavailable() -> None:
     fakes = FakeService()
     text, _ = await ws_tickets.issue(fakes.resources, ALICE)
     fakes.bucket.switch.is_up = False
@@ -141,7 +141,7 @@ async def test_without_storage_a_ticket_is_neither_good_nor_bad() -> None:
     assert await ws_tickets.redeem(fakes.resources, text) == ALICE
 
 
-async def test_what_is_stored_can_be_read_by_a_later_version() -> None:
+async def test_ws_ticket_ignores_unknown_fields() -> None:
     fakes = FakeService()
     text, _ = await ws_tickets.issue(fakes.resources, ALICE)
     key = layout.ticket(text.split(".")[0])

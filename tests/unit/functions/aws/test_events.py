@@ -44,9 +44,7 @@ def again(answer: Event) -> list[str]:
     return [failure["itemIdentifier"][-2:] for failure in answer["batchItemFailures"]]
 
 
-def test_outcomes_are_told_and_everything_else_in_the_batch_is_let_pass(
-    fakes: FakeService, process: Process
-) -> None:
+def test_notify_batch(fakes: FakeService, process: Process) -> None:
     said = process.run(two_jobs(fakes, ended=True))
     answer = serving(process, partial(notify.handle, lookups=notify.Lookups.of(process.resources)))(
         recorded("sqs_s3_created", **said), Context()
@@ -59,7 +57,7 @@ def test_outcomes_are_told_and_everything_else_in_the_batch_is_let_pass(
     }
 
 
-def test_only_what_could_not_be_told_comes_again(fakes: FakeService, process: Process) -> None:
+def test_notify_batch_reports_failures(fakes: FakeService, process: Process) -> None:
     said = process.run(two_jobs(fakes, ended=True))
     fakes.connections.unreachable.add("c2=")
     handler = serving(process, partial(notify.handle, lookups=notify.Lookups.of(process.resources)))
@@ -69,7 +67,7 @@ def test_only_what_could_not_be_told_comes_again(fakes: FakeService, process: Pr
     assert [to for to, _ in fakes.connections.posted] == ["c1=", "c1=", "c2="]
 
 
-def test_jobs_that_failed_too_often_are_ended(fakes: FakeService, process: Process) -> None:
+def test_dead_letters_batch(fakes: FakeService, process: Process) -> None:
     said = process.run(two_jobs(fakes, ended=False))
     answer = serving(process, dead_letters.handle)(recorded("sqs_dead_letters", **said), Context())
     assert again(answer) == []
@@ -77,7 +75,7 @@ def test_jobs_that_failed_too_often_are_ended(fakes: FakeService, process: Proce
         assert isinstance(process.run(jobs.read_outcome(fakes.resources, job_id)), Failed)
 
 
-def test_dead_letters_come_again_when_the_storage_is_away(fakes: FakeService, process: Process) -> None:
+def test_dead_letters_storage_unavailable(fakes: FakeService, process: Process) -> None:
     said = process.run(two_jobs(fakes, ended=False))
     fakes.bucket.switch.is_up = False
     answer = serving(process, dead_letters.handle)(recorded("sqs_dead_letters", **said), Context())
@@ -85,7 +83,7 @@ def test_dead_letters_come_again_when_the_storage_is_away(fakes: FakeService, pr
 
 
 @pytest.mark.parametrize("name", ["schedule", "schedule_rule"])
-def test_the_schedule_sweeps(fakes: FakeService, process: Process, name: str) -> None:
+def test_schedule_event_sweeps(fakes: FakeService, process: Process, name: str) -> None:
     said = process.run(two_jobs(fakes, ended=True))
     fakes.advance(hours=25)
     swept = serving(process, sweep.handle)(recorded(name), Context())
@@ -93,7 +91,7 @@ def test_the_schedule_sweeps(fakes: FakeService, process: Process, name: str) ->
     assert fakes.keys() == ["sweeps/last.json"]
 
 
-def test_every_event_has_its_own_context_and_all_share_one_loop(process: Process) -> None:
+def test_events_share_loop_not_context(process: Process) -> None:
     seen: list[Any] = []
 
     async def look(_resources: Resources, event: Event) -> None:
@@ -107,7 +105,7 @@ def test_every_event_has_its_own_context_and_all_share_one_loop(process: Process
     assert structlog.contextvars.get_contextvars() == {}
 
 
-def test_what_a_handler_raises_is_lambdas_to_retry(process: Process) -> None:
+def test_handler_exception_is_raised(process: Process) -> None:
     async def fail(_resources: Resources, _event: Event) -> None:
         raise ZeroDivisionError
 

@@ -67,7 +67,7 @@ def called(file: Path, trusted: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
 
 
-def test_a_function_can_open_a_tls_connection_and_trusts_what_the_machine_trusts(tmp_path: Path) -> None:
+def test_tls_uses_system_certificates(tmp_path: Path) -> None:
     file = certificate(tmp_path)
     (tmp_path / "other").mkdir()
     other = certificate(tmp_path / "other")

@@ -17,7 +17,7 @@ def loaded(module: str) -> set[str]:
     return set(done.stdout.split())
 
 
-def test_the_http_api_leaves_the_decoder_for_when_a_recording_comes() -> None:
+def test_http_function_defers_decoder() -> None:
     assert loaded("functions.aws.http_adapter") == {"fastapi", "mangum"}
 
 
@@ -31,5 +31,5 @@ def test_the_http_api_leaves_the_decoder_for_when_a_recording_comes() -> None:
         "functions.background.sweep",
     ],
 )
-def test_the_others_do_without_http_too(module: str) -> None:
+def test_other_functions_import_no_http(module: str) -> None:
     assert loaded(module) == set()

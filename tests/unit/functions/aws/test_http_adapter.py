@@ -82,7 +82,7 @@ async def spoken_job(fakes: FakeService) -> Request:
     return request
 
 
-def test_a_recording_comes_in_whole(api: Api) -> None:
+def test_binary_upload_event(api: Api) -> None:
     answer = posted(api, audio=encode_wav(reference_recording()), transcription="Grüße.", response_text="Hello.")
     assert (answer["statusCode"], answer["isBase64Encoded"]) == (202, False)
     view = json.loads(answer["body"])
@@ -92,7 +92,7 @@ def test_a_recording_comes_in_whole(api: Api) -> None:
     assert answer["headers"]["location"] == f"/jobs/{view['job_id']}"
 
 
-def test_a_wav_goes_out_whole(api: Api) -> None:
+def test_binary_response_event(api: Api) -> None:
     request = api.run(spoken_job(api.fakes))
     answer = api(recorded("http_get_wav", JOB_ID=request.job_id, RANGE="bytes=0-"))
     assert (answer["statusCode"], answer["isBase64Encoded"]) == (206, True)
@@ -102,7 +102,7 @@ def test_a_wav_goes_out_whole(api: Api) -> None:
     assert (part["statusCode"], base64.b64decode(part["body"])) == (206, b"IF")
 
 
-def test_a_wav_that_no_answer_can_hold_is_redirected_to(small: Api) -> None:
+def test_large_wav_is_redirected(small: Api) -> None:
     request = small.run(spoken_job(small.fakes))
     answer = small(recorded("http_get_wav", JOB_ID=request.job_id, RANGE="bytes=0-"))
     assert answer["statusCode"] == 303
@@ -110,7 +110,7 @@ def test_a_wav_that_no_answer_can_hold_is_redirected_to(small: Api) -> None:
     assert not answer.get("body")
 
 
-def test_json_in_and_out(api: Api) -> None:
+def test_json_event(api: Api) -> None:
     session_id = api.run(api.fakes.session())
     body = json.dumps({"session_id": session_id, "name": "Müller"}, ensure_ascii=False)
     answer = api(recorded("http_post_json", BODY=body, CONTENT_LENGTH=str(len(body.encode()))))
@@ -124,7 +124,7 @@ def at(path: str, event: Event) -> Event:
     return event | {"rawQueryString": ""}
 
 
-def test_openais_dialect_is_spoken_too(api: Api) -> None:
+def test_openai_event(api: Api) -> None:
     models = api(at("/v1/models", recorded("http_get")))
     assert (models["statusCode"], json.loads(models["body"])["object"]) == (200, "list")
     body = json.dumps({"model": "tts-1", "voice": "nobody", "input": "Hello."})
@@ -133,7 +133,7 @@ def test_openais_dialect_is_spoken_too(api: Api) -> None:
     assert answer["headers"]["x-request-id"]
 
 
-def test_the_query_is_read_as_it_was_sent(api: Api) -> None:
+def test_query_is_not_decoded_twice(api: Api) -> None:
     answer = api(recorded("http_get"))
     assert (answer["statusCode"], json.loads(answer["body"])) == (200, {"voices": []})
     too_many = recorded("http_get") | {"rawQueryString": "limit=0"}
@@ -143,14 +143,14 @@ def test_the_query_is_read_as_it_was_sent(api: Api) -> None:
     assert json.loads(problem["body"])["errors"][0]["field"] == "limit"
 
 
-def test_a_preview_not_ready_in_time_is_a_job(api: Api) -> None:
+def test_slow_preview_returns_202(api: Api) -> None:
     session_id = api.run(api.fakes.session())
     answer = posted(api, prefer="wait=0", session_id=session_id, response_text="Hello.")
     assert answer["statusCode"] == 202
     assert (json.loads(answer["body"])["ahead"], answer["headers"]["retry-after"]) == (0, "1")
 
 
-def test_an_answer_is_waited_for_by_looking(api: Api) -> None:
+def test_preview_waits_by_polling(api: Api) -> None:
     class Spoken(FakeQueue):
         """A queue whose every job is done as soon as it is sent."""
 
@@ -168,7 +168,7 @@ def test_an_answer_is_waited_for_by_looking(api: Api) -> None:
     assert (answer["statusCode"], base64.b64decode(answer["body"])) == (200, b"RIFF")
 
 
-def test_the_gateways_name_for_a_request_is_taken_when_the_client_gave_none(api: Api) -> None:
+def test_correlation_id_defaults_to_request_id(api: Api) -> None:
     event = recorded("http_get")
     assert api(event)["headers"]["x-correlation-id"] == event["requestContext"]["requestId"]
     event["headers"]["x-correlation-id"] = "mine"
@@ -177,12 +177,12 @@ def test_the_gateways_name_for_a_request_is_taken_when_the_client_gave_none(api:
     assert api(event)["headers"]["x-correlation-id"] == event["requestContext"]["requestId"]
 
 
-def test_nothing_is_bound_when_an_event_is_over(api: Api) -> None:
+def test_log_context_ends_with_event(api: Api) -> None:
     api(recorded("http_get"))
     assert structlog.contextvars.get_contextvars() == {}
 
 
-def test_a_storage_that_is_away_is_an_answer_and_no_failure(api: Api) -> None:
+def test_storage_unavailable_returns_503(api: Api) -> None:
     api.fakes.voices.switch.is_up = False
     answer = api(recorded("http_get"))
     assert (answer["statusCode"], json.loads(answer["body"])["code"]) == (503, "unavailable")

@@ -45,23 +45,23 @@ def exhaust(ask: Ask, **headers: str) -> None:
     assert ask(**headers) == 429
 
 
-def test_clients_behind_cloudfront_are_counted_apart(ask: Ask) -> None:
+def test_cloudfront_viewers_are_distinct(ask: Ask) -> None:
     exhaust(ask, origin_secret=SECRET, viewer_address="198.51.100.1")
     assert ask(origin_secret=SECRET, viewer_address="198.51.100.2") == 401
     assert ask(origin_secret=SECRET, viewer_address="2001:db8::1") == 401
 
 
 @pytest.mark.parametrize("forged", [{}, {"origin_secret": ""}, {"origin_secret": SECRET[:-1] + "é"}])
-def test_a_client_that_comes_around_cloudfront_can_not_choose_its_address(ask: Ask, forged: dict[str, str]) -> None:
+def test_viewer_address_needs_secret(ask: Ask, forged: dict[str, str]) -> None:
     exhaust(ask)
     assert ask(viewer_address="198.51.100.1", **forged) == 429
 
 
-def test_an_address_that_is_none_is_not_used(ask: Ask) -> None:
+def test_invalid_viewer_address_is_ignored(ask: Ask) -> None:
     exhaust(ask)
     assert ask(origin_secret=SECRET, viewer_address="anywhere") == 429
     assert ask(origin_secret=SECRET) == 429
 
 
-def test_the_secret_is_not_in_the_settings_text() -> None:
+def test_origin_secret_is_not_printed() -> None:
     assert SECRET not in repr(Settings(origin_secret=SECRET))

@@ -56,7 +56,7 @@ def gateway() -> Iterator[Gateway]:
         yield Gateway(fakes, process)
 
 
-def test_a_client_is_let_in_and_nothing_is_posted(gateway: Gateway) -> None:
+def test_connect_posts_nothing(gateway: Gateway) -> None:
     assert gateway("connect", "websocket_connect") == HANDLED
     assert gateway.told() == []
     assert gateway.fakes.keys() == []
@@ -82,34 +82,34 @@ def handshake(gateway: Gateway, **headers: str) -> Any:
     return gateway.routes.serving(gateway._process, gateway.routes.connect)(event, Context())
 
 
-def test_who_shows_no_key_is_refused(locked: Gateway) -> None:
+def test_connect_without_key_is_refused(locked: Gateway) -> None:
     assert handshake(locked) == {"statusCode": 401}
     assert handshake(locked, Authorization="Bearer vck_wrong") == {"statusCode": 401}
     assert locked("connect", "websocket_connect", TICKET="t1") == {"statusCode": 401}
     assert locked.fakes.keys(layout.CONNECTIONS) == []
 
 
-def test_who_shows_a_key_is_known_from_then_on(locked: Gateway) -> None:
+def test_connect_stores_caller(locked: Gateway) -> None:
     assert handshake(locked, Authorization=f"Bearer {key_of(locked)}") == HANDLED
     locked.say("save_voice", session_id="0" * 32, name="Nova")
     locked.say("generate_preview", voice_id="nova", text="Hello.")
     assert [message["data"]["code"] for message in locked.told()] == ["forbidden", "not_found"]
 
 
-def test_a_ticket_opens_one_socket(locked: Gateway) -> None:
+def test_connect_with_ws_ticket(locked: Gateway) -> None:
     caller = locked.run(KeyLookup(locked.fakes.resources).caller(key_of(locked)))
     ticket, _ = locked.run(ws_tickets.issue(locked.fakes.resources, caller))
     assert locked("connect", "websocket_connect", TICKET=ticket) == HANDLED
     assert locked("connect", "websocket_connect", TICKET=ticket) == {"statusCode": 401}
 
 
-def test_a_page_of_another_origin_is_refused(locked: Gateway) -> None:
+def test_connect_other_origin_is_refused(locked: Gateway) -> None:
     key = f"Bearer {key_of(locked)}"
     assert handshake(locked, Authorization=key, Origin="https://evil.example") == {"statusCode": 403}
     assert handshake(locked, Authorization=key, Origin="https://studio.example") == HANDLED
 
 
-def test_a_page_of_whatever_origin_may_come_with_a_ticket(locked: Gateway) -> None:
+def test_connect_ticket_allows_any_origin(locked: Gateway) -> None:
     caller = locked.run(KeyLookup(locked.fakes.resources).caller(key_of(locked)))
     ticket, _ = locked.run(ws_tickets.issue(locked.fakes.resources, caller))
     event = recorded("websocket_connect")
@@ -120,14 +120,14 @@ def test_a_page_of_whatever_origin_may_come_with_a_ticket(locked: Gateway) -> No
         assert connect(event, Context()) == answer
 
 
-def test_where_no_keys_are_wanted_a_ticket_opens_nothing_to_other_origins(gateway: Gateway) -> None:
+def test_connect_auth_none_checks_origin(gateway: Gateway) -> None:
     event = recorded("websocket_connect")
     event["headers"] |= {"Origin": "https://evil.example"}
     event["queryStringParameters"] = {"ticket": "t1"}
     assert gateway.routes.serving(gateway._process, gateway.routes.connect)(event, Context()) == {"statusCode": 403}
 
 
-def test_whose_key_is_revoked_is_told_so_and_hung_up_on(locked: Gateway) -> None:
+def test_message_with_revoked_key_disconnects(locked: Gateway) -> None:
     key = key_of(locked)
     handshake(locked, Authorization=f"Bearer {key}")
     locked.run(api_keys.revoke(locked.fakes.resources, key.split("_")[1]))
@@ -137,20 +137,20 @@ def test_whose_key_is_revoked_is_told_so_and_hung_up_on(locked: Gateway) -> None
     assert locked.fakes.connections.closed == [CLIENT]
 
 
-def test_a_connection_that_nobody_remembers_is_not_served(locked: Gateway) -> None:
+def test_message_on_unknown_connection(locked: Gateway) -> None:
     locked.say("generate_preview", voice_id="nova", text="Hello.")
     assert [message["data"]["code"] for message in locked.told()] == ["unauthorized"]
     assert locked.fakes.connections.closed == [CLIENT]
 
 
 @pytest.mark.parametrize("calls", [0, 1])
-def test_a_storage_that_is_away_lets_nobody_in(locked: Gateway, calls: int) -> None:
+def test_connect_storage_unavailable(locked: Gateway, calls: int) -> None:
     key = key_of(locked)
     locked.fakes.fail_after(calls, Unavailable)
     assert handshake(locked, Authorization=f"Bearer {key}") == {"statusCode": 503}
 
 
-def test_a_preview_is_taken_on_and_its_result_is_left_to_the_event_path(gateway: Gateway) -> None:
+def test_message_generate_preview(gateway: Gateway) -> None:
     session_id = gateway.run(gateway.fakes.session())
     assert gateway.say("generate_preview", session_id=session_id, text="Hello.") == HANDLED
     assert gateway.told() == []
@@ -162,7 +162,7 @@ def test_a_preview_is_taken_on_and_its_result_is_left_to_the_event_path(gateway:
     assert request.correlation_id == "XfGNSG7ytjMFc6w="
 
 
-def test_a_job_is_announced_before_a_worker_can_have_it(gateway: Gateway) -> None:
+def test_progress_is_posted_before_job(gateway: Gateway) -> None:
     session_id = gateway.run(gateway.fakes.session())
     gateway.fakes.synthesis.switch.is_up = False
     gateway.say("generate_preview", session_id=session_id, text="Hello.", progress=True, request_id="r1")
@@ -171,7 +171,7 @@ def test_a_job_is_announced_before_a_worker_can_have_it(gateway: Gateway) -> Non
     assert (error["type"], error["data"]["code"], error["data"]["request_id"]) == ("error", "unavailable", "r1")
 
 
-def test_an_answer_is_posted(gateway: Gateway) -> None:
+def test_response_is_posted(gateway: Gateway) -> None:
     session_id = gateway.run(gateway.fakes.session())
     assert gateway.say("save_voice", session_id=session_id, name="Nova") == HANDLED
     (saved,) = gateway.told()
@@ -179,21 +179,21 @@ def test_an_answer_is_posted(gateway: Gateway) -> None:
 
 
 @pytest.mark.parametrize("body", ["", "hello", "[]", '{"type": "sing"}', '{"type": "subscribe", "data": {}}'])
-def test_whatever_is_sent_is_answered(gateway: Gateway, body: str) -> None:
+def test_invalid_message_gets_error(gateway: Gateway, body: str) -> None:
     assert gateway("default", "websocket_message", BODY=body) == HANDLED
     (error,) = gateway.told()
     assert (error["type"], error["data"]["code"]) == ("error", "invalid_input")
     assert error["data"]["correlation_id"] == "XfGNSG7ytjMFc6w="
 
 
-def test_a_binary_frame_is_told_that_it_is_one(gateway: Gateway) -> None:
+def test_binary_frame_gets_error(gateway: Gateway) -> None:
     event = recorded("websocket_message", BODY=base64.b64encode(b"\x00\xff").decode()) | {"isBase64Encoded": True}
     handler = gateway.routes.serving(gateway._process, gateway.routes.default)
     assert handler(event, Context()) == HANDLED
     assert "binary" in gateway.told()[0]["data"]["message"]
 
 
-def test_who_disconnects_is_forgotten(gateway: Gateway) -> None:
+def test_disconnect_deletes_state(gateway: Gateway) -> None:
     session_id = gateway.run(gateway.fakes.session())
     gateway.say("generate_preview", session_id=session_id, text="Hello.")
     assert gateway.fakes.keys(layout.CONNECTIONS) == [layout.connection(CLIENT)]
@@ -201,7 +201,7 @@ def test_who_disconnects_is_forgotten(gateway: Gateway) -> None:
     assert gateway.fakes.keys(layout.CONNECTIONS) == []
 
 
-def test_who_is_gone_when_answered_is_forgotten(gateway: Gateway) -> None:
+def test_gone_client_state_is_deleted(gateway: Gateway) -> None:
     session_id = gateway.run(gateway.fakes.session())
     gateway.say("generate_preview", session_id=session_id, text="Hello.")
     gateway.fakes.connections.gone.add(CLIENT)
@@ -209,14 +209,14 @@ def test_who_is_gone_when_answered_is_forgotten(gateway: Gateway) -> None:
     assert gateway.fakes.keys(layout.CONNECTIONS) == []
 
 
-def test_who_is_gone_when_a_job_is_announced_has_it_made_all_the_same(gateway: Gateway) -> None:
+def test_gone_client_job_continues(gateway: Gateway) -> None:
     session_id = gateway.run(gateway.fakes.session())
     gateway.fakes.connections.gone.add(CLIENT)
     assert gateway.say("generate_preview", session_id=session_id, text="Hello.", progress=True) == HANDLED
     assert len(gateway.fakes.synthesis.bodies) == 1
 
 
-def test_who_can_not_be_reached_is_told_by_the_gateway(gateway: Gateway) -> None:
+def test_unreachable_client_returns_500(gateway: Gateway) -> None:
     gateway.fakes.connections.unreachable.add(CLIENT)
     assert gateway.say("sing") == {"statusCode": 500}
 
@@ -224,13 +224,13 @@ def test_who_can_not_be_reached_is_told_by_the_gateway(gateway: Gateway) -> None
 @pytest.mark.parametrize(
     ("route", "name"), [("disconnect", "websocket_disconnect"), ("default", "websocket_message")]
 )
-def test_a_storage_that_is_away_fails_no_function(gateway: Gateway, route: str, name: str) -> None:
+def test_message_storage_unavailable(gateway: Gateway, route: str, name: str) -> None:
     gateway.fakes.fail_after(0, Unavailable)
     assert gateway(route, name, BODY='{"type": "save_voice", "data": {"name": "Nova"}}') == HANDLED
     assert [message["data"]["code"] for message in gateway.told()] == ["unavailable"] * (route == "default")
 
 
-def test_what_nobody_thought_of_is_logged_and_answered(locked: Gateway) -> None:
+def test_unexpected_error_returns_500(locked: Gateway) -> None:
     key = key_of(locked)
     locked.fakes.fail_after(0, ZeroDivisionError)
     with capture_logs() as logged:
@@ -238,7 +238,7 @@ def test_what_nobody_thought_of_is_logged_and_answered(locked: Gateway) -> None:
     assert [line["event"] for line in logged if line.get("exc_info")] == ["unexpected error"]
 
 
-def test_where_all_of_aws_is_one_address_connections_are_below_it() -> None:
+def test_endpoint_of_emulator() -> None:
     fakes = FakeService(Settings(aws_endpoint_url="http://127.0.0.1:4566/"))
     with process_of(fakes.resources) as process:
         gateway = Gateway(fakes, process)

@@ -63,9 +63,7 @@ async def subscribe(
 
 
 @pytest.mark.parametrize(("gone", "listings"), [(False, 0), (True, 1)])
-async def test_a_waiting_request_is_woken_with_the_job_and_others_are_notified_once_it_has_gone(
-    gone: bool, listings: int
-) -> None:
+async def test_waiting_request_is_notified_first(gone: bool, listings: int) -> None:
     fakes = FakeService()
     request = await fakes.job(Subscriber(reply_to=address("c1"), interface="http"))
     await subscribe(fakes, request, "c2")
@@ -78,7 +76,7 @@ async def test_a_waiting_request_is_woken_with_the_job_and_others_are_notified_o
     assert gone or told(fakes)["c1"] == {"job_id": request.job_id}
 
 
-async def test_the_maker_of_a_job_is_told() -> None:
+async def test_creator_is_notified() -> None:
     fakes = FakeService()
     request = await fakes.job(Subscriber(reply_to=address("c1="), request_id="r1"))
     await fakes.succeed(request)
@@ -101,7 +99,7 @@ async def test_the_maker_of_a_job_is_told() -> None:
     }
 
 
-async def test_a_failure_is_told_as_an_error() -> None:
+async def test_failure_is_sent_as_error() -> None:
     fakes = FakeService()
     request = await fakes.job(Subscriber(reply_to=address("c1")))
     await fakes.fail(request)
@@ -118,7 +116,7 @@ async def test_a_failure_is_told_as_an_error() -> None:
     }
 
 
-async def test_subscribers_are_told_with_their_own_request_id() -> None:
+async def test_subscribers_get_own_request_id() -> None:
     fakes = FakeService()
     request = await fakes.job(Subscriber(reply_to=address("maker"), request_id="r-maker"))
     await subscribe(fakes, request, "c1", "r-1")
@@ -130,7 +128,7 @@ async def test_subscribers_are_told_with_their_own_request_id() -> None:
     assert ids == {"maker": "r-maker", "c1": "r-1", "c2": None}
 
 
-async def test_a_job_that_nobody_waits_for() -> None:
+async def test_job_without_subscriber() -> None:
     fakes = FakeService()
     request = await fakes.job()
     await fakes.succeed(request)
@@ -138,7 +136,7 @@ async def test_a_job_that_nobody_waits_for() -> None:
     assert fakes.connections.posted == []
 
 
-async def test_who_is_gone_is_forgotten_and_the_others_are_told() -> None:
+async def test_gone_subscriber_is_deleted() -> None:
     fakes = FakeService()
     request = await fakes.job(Subscriber(reply_to=address("gone")))
     await subscribe(fakes, request, "gone-too")
@@ -153,7 +151,7 @@ async def test_who_is_gone_is_forgotten_and_the_others_are_told() -> None:
     assert fakes.keys(layout.subscribers(request.job_id)) == [layout.subscriber(request.job_id, "here")]
 
 
-async def test_who_can_not_be_reached_is_tried_again_and_only_that_message_comes_again() -> None:
+async def test_unreachable_subscriber_is_retried() -> None:
     fakes = FakeService()
     one, other = (
         await fakes.job(Subscriber(reply_to=address("away"))),
@@ -170,7 +168,7 @@ async def test_who_can_not_be_reached_is_tried_again_and_only_that_message_comes
 
 
 @pytest.mark.parametrize("dead", ["maker", "c1"])
-async def test_one_who_can_not_be_reached_is_tried_again_without_the_others_hearing_twice(dead: str) -> None:
+async def test_retry_skips_notified_subscribers(dead: str) -> None:
     fakes = FakeService()
     request = await fakes.job(Subscriber(reply_to=address("maker"), request_id="r-maker"))
     await subscribe(fakes, request, "c1", "r-c1")
@@ -188,7 +186,7 @@ async def test_one_who_can_not_be_reached_is_tried_again_without_the_others_hear
     assert len(fakes.events.bodies) == 1
 
 
-async def test_a_retry_that_could_not_be_queued_brings_the_event_again() -> None:
+async def test_unqueued_retry_fails_event() -> None:
     fakes = FakeService()
     request = await fakes.job(Subscriber(reply_to=address("maker")))
     await subscribe(fakes, request, "c1")
@@ -198,14 +196,14 @@ async def test_a_retry_that_could_not_be_queued_brings_the_event_again() -> None
     assert again(await tell(fakes, batch(ended(request)))) == ["m0"]
 
 
-async def test_a_storage_that_is_away_fails_the_whole_batch_by_name() -> None:
+async def test_storage_unavailable_fails_batch() -> None:
     fakes = FakeService()
     requests = [await fakes.job(Subscriber(reply_to=address("c"))) for _ in range(2)]
     fakes.bucket.switch.is_up = False
     assert again(await tell(fakes, batch(*map(ended, requests)))) == ["m0", "m1"]
 
 
-async def test_a_damaged_outcome_does_not_hold_up_the_others() -> None:
+async def test_damaged_outcome_fails_alone() -> None:
     fakes = FakeService()
     damaged, good = await fakes.job(), await fakes.job(Subscriber(reply_to=address("here")))
     await fakes.bucket.put(layout.outcome(damaged.job_id), b"{", JSON)
@@ -231,23 +229,23 @@ async def test_a_damaged_outcome_does_not_hold_up_the_others() -> None:
         created("jobs/019cc1234567789089abcdef01234567/outcome.json").replace("Created:Put", "Removed:Delete"),
     ],
 )
-async def test_what_tells_of_no_outcome_is_done_with(body: str) -> None:
+async def test_other_events_are_ignored(body: str) -> None:
     fakes = FakeService()
     assert await tell(fakes, batch(body)) == {"batchItemFailures": []}
     assert fakes.connections.posted == []
 
 
-def test_keys_come_encoded_as_in_a_form() -> None:
+def test_event_keys_are_decoded() -> None:
     assert events.keys_created(created("jobs/a b+c/ü=.json")) == ["jobs/a b+c/ü=.json"]
     many = {"Records": [json.loads(created(key))["Records"][0] for key in ("a", "b")]}
     assert events.keys_created(json.dumps(many)) == ["a", "b"]
 
 
-def test_an_event_that_we_say_again_is_read_like_the_first() -> None:
+def test_resent_event_is_read() -> None:
     assert events.keys_created(events.created_notification("b", "jobs/x/outcome.json")) == ["jobs/x/outcome.json"]
 
 
-async def test_an_embedding_is_told_to_who_subscribed() -> None:
+async def test_embedding_notifies_subscribers() -> None:
     fakes = FakeService()
     request = (await fakes.job()).model_copy(update={"kind": "embedding"})
     await subscribe(fakes, request, "c1")
@@ -259,7 +257,7 @@ async def test_an_embedding_is_told_to_who_subscribed() -> None:
     assert message["data"]["job_id"] == request.job_id
 
 
-async def test_a_dead_letter_ends_its_job() -> None:
+async def test_dead_letter_fails_job() -> None:
     fakes = FakeService()
     request = await fakes.job()
     event = batch(fakes.synthesis.bodies[0])
@@ -269,7 +267,7 @@ async def test_a_dead_letter_ends_its_job() -> None:
     assert (outcome.code, outcome.correlation_id) == ("synthesis_failed", "corr-1")
 
 
-async def test_a_dead_letter_of_a_newer_version_ends_its_job() -> None:
+async def test_dead_letter_of_newer_version() -> None:
     fakes = FakeService()
     job_id = await job_of_newer_version(fakes, Subscriber(reply_to=address("a")))
     await dead_letters.handle(fakes.resources, batch(fakes.synthesis.bodies[0]))
@@ -281,7 +279,7 @@ async def test_a_dead_letter_of_a_newer_version_ends_its_job() -> None:
     assert told(fakes)["a"]["data"]["code"] == "synthesis_failed"
 
 
-async def test_a_dead_letter_of_a_job_that_ended_changes_nothing() -> None:
+async def test_dead_letter_of_ended_job() -> None:
     fakes = FakeService()
     request = await fakes.job()
     succeeded = await fakes.succeed(request)
@@ -289,14 +287,14 @@ async def test_a_dead_letter_of_a_job_that_ended_changes_nothing() -> None:
     assert await jobs.read_outcome(fakes.resources, request.job_id) == succeeded
 
 
-async def test_dead_letters_that_are_no_jobs_are_done_with() -> None:
+async def test_dead_letter_without_job() -> None:
     fakes = FakeService()
     unknown = f'{{"job_id": "{fakes.resources.new_id()}"}}'
     assert again(await dead_letters.handle(fakes.resources, batch("nonsense", "{}", unknown))) == []
     assert fakes.keys() == []
 
 
-async def test_a_dead_letter_that_could_not_be_written_comes_again() -> None:
+async def test_dead_letter_storage_unavailable() -> None:
     fakes = FakeService()
     await fakes.job()
     await fakes.job()
@@ -305,7 +303,7 @@ async def test_a_dead_letter_that_could_not_be_written_comes_again() -> None:
     assert again(await dead_letters.handle(fakes.resources, event)) == ["m1", "m2"]
 
 
-async def test_whose_key_was_revoked_since_is_not_told() -> None:
+async def test_revoked_key_is_not_notified() -> None:
     fakes = FakeService()
     good, bad = [
         (await api_keys.make(fakes.resources, owner="alice", name=name, scopes=["preview"], expires_at=None))[
@@ -323,7 +321,7 @@ async def test_whose_key_was_revoked_since_is_not_told() -> None:
     assert list(told(fakes)) == ["c1"]
 
 
-async def test_a_link_is_sent_to_those_who_asked_for_one() -> None:
+async def test_signed_url_is_sent_on_request() -> None:
     fakes = FakeService()
     request = await fakes.job(Subscriber(reply_to=address("c1")))
     await subscribe(fakes, request, "c2")
@@ -340,7 +338,7 @@ async def test_a_link_is_sent_to_those_who_asked_for_one() -> None:
 
 
 @pytest.mark.parametrize("late", [False, True])
-async def test_who_asked_for_a_link_is_told_where_there_is_none(late: bool) -> None:
+async def test_signed_url_unavailable(late: bool) -> None:
     fakes = FakeService()
     request = await fakes.job(Subscriber(reply_to=address("c1"), signed=True))
     await (fakes.succeed(request) if late else fakes.fail(request))

@@ -28,7 +28,7 @@ def left(fakes: FakeService) -> list[str]:
     return [key for key in stored if key != layout.LAST_SWEEP]
 
 
-async def test_a_sweep_leaves_word_of_itself() -> None:
+async def test_sweep_writes_record() -> None:
     fakes = FakeService()
     await fakes.session()
     fakes.advance(hours=12)
@@ -38,7 +38,7 @@ async def test_a_sweep_leaves_word_of_itself() -> None:
     assert went["uploads"] == 3
 
 
-async def test_each_thing_goes_at_its_moment_and_not_before() -> None:
+async def test_objects_expire_on_time() -> None:
     fakes = FakeService()
     request = await fakes.job()
     await fakes.bucket.put(layout.connection("c="), b'{"session_id": "s"}', JSON)
@@ -62,7 +62,7 @@ async def test_each_thing_goes_at_its_moment_and_not_before() -> None:
     assert left(fakes) == []
 
 
-async def test_saved_voices_are_never_swept() -> None:
+async def test_saved_voices_are_kept() -> None:
     fakes = FakeService()
     await voice_changes.save(fakes.resources, None, await fakes.session(), "Nova")
     fakes.advance(days=3650)
@@ -70,7 +70,7 @@ async def test_saved_voices_are_never_swept() -> None:
     assert len(fakes.voice_keys()) == 4
 
 
-async def test_one_bucket_may_hold_both() -> None:
+async def test_sweep_with_one_bucket() -> None:
     fakes = FakeService()
     fakes.voices.objects = fakes.bucket.objects
     await voice_changes.save(fakes.resources, None, await fakes.session(), "Nova")
@@ -79,7 +79,7 @@ async def test_one_bucket_may_hold_both() -> None:
     assert len(fakes.keys(layout.VOICES)) == len(left(fakes)) == 4
 
 
-async def test_a_preview_lives_from_its_completion_not_from_its_request() -> None:
+async def test_preview_expires_from_completion() -> None:
     fakes = FakeService()
     early, late = await fakes.job(), await fakes.job()
     await fakes.succeed(early)
@@ -91,7 +91,7 @@ async def test_a_preview_lives_from_its_completion_not_from_its_request() -> Non
     assert (await swept(fakes))["previews"] == 1
 
 
-async def test_what_is_not_ours_is_let_be() -> None:
+async def test_unknown_objects_are_kept() -> None:
     fakes = FakeService()
     foreign = [
         "README.txt",
@@ -114,7 +114,7 @@ async def test_what_is_not_ours_is_let_be() -> None:
     assert left(fakes) == sorted(foreign)
 
 
-async def test_a_sweep_costs_what_has_expired_not_what_is_stored() -> None:
+async def test_sweep_cost_follows_expired() -> None:
     fakes = FakeService()
     for _ in range(150):
         await fakes.succeed(await fakes.job())
@@ -126,7 +126,7 @@ async def test_a_sweep_costs_what_has_expired_not_what_is_stored() -> None:
     assert fakes.bucket.switch.count("read") == 0
 
 
-async def test_a_listing_stops_at_the_first_that_is_too_young() -> None:
+async def test_listing_stops_at_first_new() -> None:
     fakes = FakeService()
     old = await fakes.session("", embedded=False)
     fakes.advance(hours=11)
@@ -153,13 +153,13 @@ class Listed(FakeBucket):
             yield item
 
 
-async def test_every_sweep_asks_the_queue_so_that_its_metrics_never_rest() -> None:
+async def test_sweep_pings_queue() -> None:
     fakes = FakeService()
     await sweep.handle(fakes.resources, {})
     assert fakes.synthesis.switch.calls == ["ping"]
 
 
-async def test_a_queue_that_is_away_does_not_stop_the_sweep() -> None:
+async def test_sweep_queue_unavailable() -> None:
     fakes = FakeService()
     session_id = await fakes.session()
     fakes.synthesis.switch.is_up = False
@@ -168,7 +168,7 @@ async def test_a_queue_that_is_away_does_not_stop_the_sweep() -> None:
     assert not fakes.keys(f"audio/uploads/{session_id}")
 
 
-async def test_thousands_go_in_batches() -> None:
+async def test_sweep_deletes_in_batches() -> None:
     fakes = FakeService()
     for _ in range(2100):
         await fakes.bucket.put(layout.request(fakes.resources.new_id()), b"{}", JSON)
@@ -179,7 +179,7 @@ async def test_thousands_go_in_batches() -> None:
     assert fakes.bucket.switch.count("delete") == 3 + 8
 
 
-async def test_an_overdue_job_is_ended_once() -> None:
+async def test_overdue_job_fails_once() -> None:
     fakes = FakeService()
     overdue = await fakes.job()
     fakes.advance(minutes=1)
@@ -193,7 +193,7 @@ async def test_an_overdue_job_is_ended_once() -> None:
     assert await jobs.read_outcome(fakes.resources, in_time.job_id) is None
 
 
-async def test_an_outcome_that_came_first_stands() -> None:
+async def test_overdue_keeps_existing_outcome() -> None:
     fakes = FakeService()
     request = await fakes.job()
     succeeded = await fakes.succeed(request)
@@ -202,14 +202,14 @@ async def test_an_outcome_that_came_first_stands() -> None:
     assert await jobs.read_outcome(fakes.resources, request.job_id) == succeeded
 
 
-async def test_some_missed_sweeps_do_no_harm() -> None:
+async def test_sweep_after_missed_ones() -> None:
     fakes = FakeService()
     await fakes.job()
     fakes.advance(minutes=74)
     assert (await swept(fakes))["overdue_jobs"] == 1
 
 
-async def test_a_damaged_request_does_not_stop_the_sweep() -> None:
+async def test_sweep_damaged_request() -> None:
     fakes = FakeService()
     damaged, overdue = await fakes.job(), await fakes.job()
     await fakes.bucket.put(layout.request(damaged.job_id), b"{", JSON)
@@ -218,7 +218,7 @@ async def test_a_damaged_request_does_not_stop_the_sweep() -> None:
     assert await jobs.read_outcome(fakes.resources, overdue.job_id)
 
 
-async def test_a_sweep_finishes_what_died() -> None:
+async def test_sweep_completes_changes() -> None:
     fakes = FakeService()
     session_id = await fakes.session()
     fakes.fail_after(7)
@@ -230,7 +230,7 @@ async def test_a_sweep_finishes_what_died() -> None:
     assert fakes.voice_keys() == []
 
 
-async def test_a_sweep_that_can_not_reach_the_storage_says_so_and_the_next_does_its_work() -> None:
+async def test_sweep_storage_unavailable() -> None:
     fakes = FakeService()
     await fakes.succeed(await fakes.job())
     fakes.advance(hours=24)
@@ -243,7 +243,7 @@ async def test_a_sweep_that_can_not_reach_the_storage_says_so_and_the_next_does_
     assert left(fakes) == []
 
 
-async def test_an_unreadable_note_of_a_change_stops_neither_the_other_notes_nor_the_sweep() -> None:
+async def test_sweep_damaged_change() -> None:
     fakes = FakeService()
     await fakes.bucket.put(layout.change(fakes.resources.new_id()), b"{", JSON)
     session_id = await fakes.session()
@@ -268,7 +268,7 @@ class DamagedListing(FakeBucket):
             yield item
 
 
-async def test_a_task_that_fails_is_said_and_stops_no_other() -> None:
+async def test_failed_task_is_reported() -> None:
     fakes = FakeService()
     await fakes.job()
     bucket = DamagedListing(fakes.time)

@@ -85,7 +85,7 @@ async def prepared() -> tuple[FakeService, Receivers, str]:
     return fakes, Receivers(), await webhook_receivers.make_secret(fakes.resources, None)
 
 
-async def test_a_receiver_is_told_with_the_message_of_the_socket() -> None:
+async def test_webhook_has_websocket_message() -> None:
     fakes, receivers, _ = await prepared()
     outcome = await ended_job(fakes)
     await deliver(fakes, receivers)
@@ -101,7 +101,7 @@ def signed(secrets: list[str], body: bytes, fakes: FakeService) -> dict[str, str
     return signed_headers(secrets, "id", fakes.time(), body)
 
 
-async def test_the_signature_is_that_of_standard_webhooks() -> None:
+async def test_webhook_signature() -> None:
     fakes, _, secret = await prepared()
     headers = signed([secret], b'{"a": 1}', fakes)
     expected = Webhook(secret).sign("id", fakes.time(), '{"a": 1}')
@@ -109,7 +109,7 @@ async def test_the_signature_is_that_of_standard_webhooks() -> None:
     assert headers["webhook-timestamp"] == str(int(fakes.time().timestamp()))
 
 
-async def test_a_real_receiver_verifies_now_and_refuses_what_was_changed() -> None:
+async def test_webhook_verified_by_library() -> None:
     fakes, _, secret = await prepared()
     fakes.time.now = fakes.time.now.now(fakes.time.now.tzinfo)  # the package compares with the machine's clock
     body = '{"type": "tts_complete"}'
@@ -119,7 +119,7 @@ async def test_a_real_receiver_verifies_now_and_refuses_what_was_changed() -> No
         Webhook(secret).verify(body + " ", headers)
 
 
-async def test_two_secrets_are_valid_at_a_time() -> None:
+async def test_webhook_signed_with_two_secrets() -> None:
     fakes, receivers, first = await prepared()
     second = await webhook_receivers.make_secret(fakes.resources, None)
     await ended_job(fakes)
@@ -131,7 +131,7 @@ async def test_two_secrets_are_valid_at_a_time() -> None:
     assert (await webhook_receivers.read(fakes.resources, None)).secrets == (third, second)
 
 
-async def test_what_fails_is_sent_again_for_a_day_and_then_given_up() -> None:
+async def test_failed_webhook_is_retried_for_day() -> None:
     fakes, receivers, _ = await prepared()
     began = fakes.time()
     outcome = await ended_job(fakes)
@@ -152,7 +152,7 @@ async def test_what_fails_is_sent_again_for_a_day_and_then_given_up() -> None:
     assert seen["webhook_error"] == "the receiver answered 500"
 
 
-async def test_a_receiver_that_is_gone_is_not_asked_again() -> None:
+async def test_webhook_410_is_not_retried() -> None:
     fakes, receivers, _ = await prepared()
     outcome = await ended_job(fakes)
     receivers.error = WebhookRefused("the receiver answered 410", is_final=True)
@@ -162,14 +162,14 @@ async def test_a_receiver_that_is_gone_is_not_asked_again() -> None:
 
 
 @pytest.mark.parametrize("attempt", range(1, ATTEMPTS))
-def test_the_delays_differ_by_a_fifth(attempt: int) -> None:
+def test_webhook_delay_jitter(attempt: int) -> None:
     longest, shortest = retry_delay(attempt, 0), retry_delay(attempt, 1)
     assert longest is not None
     assert shortest is not None
     assert longest * 0.79 <= shortest < longest
 
 
-async def test_a_job_that_has_been_forgotten_is_not_told_of() -> None:
+async def test_webhook_of_expired_job() -> None:
     fakes, receivers, _ = await prepared()
     outcome = await ended_job(fakes)
     await fakes.bucket.delete([layout.outcome(outcome.job_id)])
@@ -177,7 +177,7 @@ async def test_a_job_that_has_been_forgotten_is_not_told_of() -> None:
     assert (receivers.received, fakes.webhooks.bodies) == ([], [])
 
 
-async def test_an_outage_of_the_storage_is_retried() -> None:
+async def test_webhook_storage_unavailable() -> None:
     fakes, receivers, _ = await prepared()
     await ended_job(fakes)
     fakes.bucket.switch.is_up = False
@@ -185,7 +185,7 @@ async def test_an_outage_of_the_storage_is_retried() -> None:
     assert len(fakes.webhooks.bodies) == 1
 
 
-async def test_the_default_receiver_is_told_of_jobs_that_name_none() -> None:
+async def test_webhook_default_receiver() -> None:
     fakes, receivers, _ = await prepared()
     await webhook_receivers.set_url(fakes.resources, None, "https://example.com/default")
     await ended_job(fakes, None)
@@ -194,13 +194,13 @@ async def test_the_default_receiver_is_told_of_jobs_that_name_none() -> None:
     assert [url for url, *_ in receivers.received] == ["https://example.com/default", URL]
 
 
-async def test_nobody_is_told_where_nobody_is_named() -> None:
+async def test_job_without_webhook() -> None:
     fakes, _, _ = await prepared()
     await ended_job(fakes, None)
     assert fakes.webhooks.bodies == []
 
 
-async def test_receivers_and_owners_have_groups_of_their_own_in_the_queue() -> None:
+async def test_webhook_queue_groups() -> None:
     fakes, _, _ = await prepared()
     for url in (URL, URL + "/other", "https://slow.example/"):
         await ended_job(fakes, url)
@@ -211,7 +211,7 @@ async def test_receivers_and_owners_have_groups_of_their_own_in_the_queue() -> N
 
 
 @pytest.mark.parametrize("path", ["/preview", "/preview-from-voice"])
-async def test_a_request_with_a_webhook_needs_a_secret_and_a_public_https_url(path: str) -> None:
+async def test_webhook_needs_secret_and_https(path: str) -> None:
     fakes = FakeService(Settings(auth="none", host="0.0.0.0"))
     form = {"response_text": "Hi.", "webhook_url": URL}
     form |= {"session_id": await fakes.session()} if path == "/preview" else {"voice_id": "x"}
@@ -224,7 +224,7 @@ async def test_a_request_with_a_webhook_needs_a_secret_and_a_public_https_url(pa
     assert fakes.synthesis.bodies == []
 
 
-async def test_the_webhook_of_a_request_is_stored_with_its_job() -> None:
+async def test_webhook_url_is_stored() -> None:
     fakes, _, _ = await prepared()
     form = {"response_text": "Hi.", "session_id": await fakes.session(), "webhook_url": URL}
     async with api(fakes) as client:
@@ -235,7 +235,7 @@ async def test_the_webhook_of_a_request_is_stored_with_its_job() -> None:
 
 
 @pytest.mark.parametrize("voice", [{"voice": "nova"}, {"ref_audio": base64.b64encode(WAV).decode()}])
-async def test_a_speech_request_has_a_webhook_too(voice: dict[str, str]) -> None:
+async def test_speech_request_webhook(voice: dict[str, str]) -> None:
     fakes, _, _ = await prepared()
     await voice_changes.save(fakes.resources, None, await fakes.session(), "Nova")
     form = {"model": "tts-1", "input": "Hi.", "webhook_url": URL} | voice
@@ -286,7 +286,7 @@ LOCAL: dict[str, Any] = {"auth": "none", "host": "127.0.0.1"}
         ("https://[::ffff:10.0.0.1]/", {}, False),
     ],
 )
-def test_which_urls_may_be_receivers(url: str, more: dict[str, Any], is_allowed: bool) -> None:
+def test_webhook_url_validation(url: str, more: dict[str, Any], is_allowed: bool) -> None:
     settings = Settings(**LOCAL | more)
     if is_allowed:
         assert webhook_receivers.check_url(url, settings) == url
@@ -295,7 +295,7 @@ def test_which_urls_may_be_receivers(url: str, more: dict[str, Any], is_allowed:
             webhook_receivers.check_url(url, settings)
 
 
-async def test_the_default_receiver_is_read_once_a_minute() -> None:
+async def test_default_receiver_is_cached() -> None:
     fakes, _, _ = await prepared()
     receivers = webhook_receivers.DefaultReceivers(fakes.resources)
     assert await receivers.url_of(None) is None

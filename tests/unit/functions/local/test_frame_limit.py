@@ -8,7 +8,7 @@ from functions.local.frame_limit import FrameLimit, frame_length
 
 @pytest.mark.parametrize("size", [0, 1, 125, 126, 65_535, 65_536])
 @pytest.mark.parametrize("mask", [True, False])
-def test_the_length_of_a_frame_is_known_from_its_header(size: int, mask: bool) -> None:
+def test_frame_length_from_header(size: int, mask: bool) -> None:
     frame = Frame(Opcode.TEXT, b"x" * size).serialize(mask=mask)
     assert frame_length(frame) == frame_length(frame + b"more") == len(frame)
     header = len(frame) - size - (4 if mask else 0)
@@ -27,35 +27,35 @@ def sent(limit: FrameLimit, seconds: float, *, per_second: float, start: float =
     return passed, False
 
 
-def test_a_fifth_of_the_limit_may_come_at_once() -> None:
+def test_frame_burst_is_fifth_of_limit() -> None:
     limit = FrameLimit(600)
     assert [limit.seconds_to_wait(0) for _ in range(120)] == [0] * 120
     assert limit.seconds_to_wait(0) == pytest.approx(0.1)
     assert limit.seconds_to_wait(0.11) == 0
 
 
-def test_a_client_within_the_limit_never_waits() -> None:
+def test_frames_within_limit() -> None:
     assert sent(FrameLimit(600), 300, per_second=10) == (3000, False)
 
 
-def test_a_client_over_the_limit_is_slowed_down_and_then_exceeds_it() -> None:
+def test_frames_over_limit() -> None:
     passed, is_exceeded = sent(FrameLimit(600, slowed_seconds=20), 300, per_second=100)
     assert is_exceeded
     assert 300 < passed < 350
 
 
-def test_a_burst_is_forgotten_after_a_pause() -> None:
+def test_frame_limit_resets_after_pause() -> None:
     limit = FrameLimit(600, slowed_seconds=20)
     for burst in range(10):
         passed, is_exceeded = sent(limit, 15, per_second=20, start=100 * burst)
         assert (passed > 250, is_exceeded) == (True, False)
 
 
-def test_short_pauses_are_not_enough() -> None:
+def test_frame_limit_short_pauses() -> None:
     limit = FrameLimit(600, slowed_seconds=20)
     exceeded = [sent(limit, 4, per_second=100, start=5 * burst)[1] for burst in range(10)]
     assert any(exceeded)
 
 
-def test_without_a_limit_nobody_waits() -> None:
+def test_frame_limit_off() -> None:
     assert sent(FrameLimit(0), 1, per_second=10_000) == (10_000, False)

@@ -18,7 +18,7 @@ from pipeline.contract.records import Options, Outcome, ReplyTo, Subscriber
 from pipeline.errors import InvalidInput
 from tests.support.api import api
 from tests.support.fake_service import FakeService
-from tests.unit.functions.websocket.test_websocket import answered, ask
+from tests.unit.functions.websocket.test_dispatch import answered, ask
 
 Message = dict[str, Any]
 HERE = ReplyTo(endpoint="http://127.0.0.1:9", connection_id="c1=", base_url="http://here/")

@@ -40,14 +40,14 @@ class FakeSocket:
         return cast(WebSocket, self)
 
 
-async def test_a_post_reaches_its_connection_alone() -> None:
+async def test_post_reaches_one_connection() -> None:
     connections, one, other = ConnectionRegistry(), FakeSocket(), FakeSocket()
     connection, _ = connections.add(one.as_socket(), ANONYMOUS), connections.add(other.as_socket(), ANONYMOUS)
     assert await connections.post(connection.address.connection_id, b"hello")
     assert (one.sent, other.sent) == (["hello"], [])
 
 
-async def test_a_post_to_an_unknown_connection_is_refused() -> None:
+async def test_post_to_unknown_connection() -> None:
     connections = ConnectionRegistry()
     connection = connections.add(FakeSocket().as_socket(), ANONYMOUS)
     assert not await connections.post("other", b"hello")
@@ -55,13 +55,13 @@ async def test_a_post_to_an_unknown_connection_is_refused() -> None:
     assert not await connections.post(connection.address.connection_id, b"hello")
 
 
-async def test_a_post_to_a_client_that_has_left_is_refused() -> None:
+async def test_post_to_closed_connection() -> None:
     connections, socket = ConnectionRegistry(), FakeSocket(is_there=False)
     connection = connections.add(socket.as_socket(), ANONYMOUS)
     assert not await connections.post(connection.address.connection_id, b"hello")
 
 
-async def test_a_client_that_does_not_read_is_disconnected() -> None:
+async def test_client_not_reading_is_closed() -> None:
     connections, socket = ConnectionRegistry(send_timeout_seconds=0.01), FakeSocket(reads=False)
     connection = connections.add(socket.as_socket(), ANONYMOUS)
     connection_id = connection.address.connection_id
@@ -71,7 +71,7 @@ async def test_a_client_that_does_not_read_is_disconnected() -> None:
     assert socket.sent == []
 
 
-async def test_a_result_waits_for_a_slow_answer() -> None:
+async def test_post_waits_for_response() -> None:
     connections, socket = ConnectionRegistry(send_timeout_seconds=0.01), FakeSocket()
     connection = connections.add(socket.as_socket(), ANONYMOUS)
     async with connection.sending:
@@ -82,7 +82,7 @@ async def test_a_result_waits_for_a_slow_answer() -> None:
     assert socket.sent == ["answer", "result"]
 
 
-async def test_connection_ids_are_unique_and_long() -> None:
+async def test_connection_ids_are_random() -> None:
     connections = ConnectionRegistry()
     addresses = {connections.add(FakeSocket().as_socket(), ANONYMOUS).address.connection_id for _ in range(1000)}
     assert len(addresses) == 1000

@@ -64,7 +64,7 @@ async def request_of(fakes: FakeService, number: int = -1) -> Request:
     return request
 
 
-async def test_a_preview_is_answered_by_the_event_path_alone() -> None:
+async def test_generate_preview() -> None:
     fakes = FakeService()
     session_id = await fakes.session()
     data = {"session_id": session_id, "text": "Hello.", "request_id": "r1", "language": "german", "seed": 7}
@@ -76,7 +76,7 @@ async def test_a_preview_is_answered_by_the_event_path_alone() -> None:
     assert (request.reference_id, request.new_reference) == (session_id, None)
 
 
-async def test_progress_comes_only_to_who_asks() -> None:
+async def test_generate_preview_progress() -> None:
     fakes = FakeService()
     session_id = await fakes.session()
     data = {"session_id": session_id, "text": "Hello.", "progress": True, "request_id": "r1"}
@@ -86,7 +86,7 @@ async def test_progress_comes_only_to_who_asks() -> None:
     assert answer == {"type": "progress", "data": told}
 
 
-async def test_a_saved_voice_may_speak() -> None:
+async def test_generate_preview_with_saved_voice() -> None:
     fakes = FakeService()
     session_id = await fakes.session()
     await voice_changes.save(fakes.resources, None, session_id, "Nova")
@@ -95,7 +95,7 @@ async def test_a_saved_voice_may_speak() -> None:
     assert (request.source.voice_id, request.reference_id) == ("nova", session_id)
 
 
-async def test_an_upload_by_form_is_checked_at_its_first_use() -> None:
+async def test_generate_preview_checks_upload() -> None:
     fakes = FakeService()
     session_id, form = await sessions.open_upload(fakes.resources, None, "")
     data = {"session_id": session_id, "text": "Hello."}
@@ -142,7 +142,7 @@ async def test_an_upload_by_form_is_checked_at_its_first_use() -> None:
         (5, "data"),
     ],
 )
-async def test_a_preview_that_can_not_be(data: Any, field: str) -> None:
+async def test_generate_preview_invalid(data: Any, field: str) -> None:
     fakes = FakeService()
     session_id = await fakes.session()
     if isinstance(data, dict) and data.get("session_id") == "SESSION":
@@ -154,7 +154,7 @@ async def test_a_preview_that_can_not_be(data: Any, field: str) -> None:
     assert fakes.keys(layout.JOBS) == []
 
 
-async def test_a_voice_is_saved() -> None:
+async def test_save_voice() -> None:
     fakes = FakeService()
     session_id = await fakes.session()
     data = {"session_id": session_id, "name": "小明", "description": "calm", "request_id": "r1"}
@@ -163,7 +163,7 @@ async def test_a_voice_is_saved() -> None:
     assert (await voices.get(fakes.resources, None, "xiao-ming")).name == "小明"
 
 
-async def test_the_session_last_used_on_this_connection_is_saved() -> None:
+async def test_save_voice_of_last_session() -> None:
     fakes = FakeService()
     first, second, other = await fakes.session("1"), await fakes.session("2"), await fakes.session("3")
     for session_id, sender in [(first, HERE), (second, HERE), (other, THERE)]:
@@ -174,7 +174,7 @@ async def test_the_session_last_used_on_this_connection_is_saved() -> None:
     assert (await voices.get(fakes.resources, None, "nova")).reference_id == second
 
 
-async def test_a_voice_used_in_between_is_not_the_session_last_used() -> None:
+async def test_save_voice_ignores_used_voice() -> None:
     fakes = FakeService()
     session_id = await fakes.session()
     await voice_changes.save(fakes.resources, None, await fakes.session(), "Old")
@@ -201,7 +201,7 @@ async def test_a_voice_used_in_between_is_not_the_session_last_used() -> None:
         ({"session_id": 7, "name": "Nova"}, "session_id"),
     ],
 )
-async def test_a_save_that_can_not_be(data: Message, field: str) -> None:
+async def test_save_voice_invalid(data: Message, field: str) -> None:
     fakes = FakeService()
     await voice_changes.save(fakes.resources, None, await fakes.session(), "Taken")
     if data.get("session_id") == "SESSION":
@@ -211,7 +211,7 @@ async def test_a_save_that_can_not_be(data: Message, field: str) -> None:
     assert fakes.voice_keys() == before
 
 
-async def test_an_expired_session_can_be_neither_used_nor_saved() -> None:
+async def test_expired_session_is_rejected() -> None:
     fakes = FakeService()
     session_id = await fakes.session()
     fakes.advance(hours=12)
@@ -219,7 +219,7 @@ async def test_an_expired_session_can_be_neither_used_nor_saved() -> None:
         assert (await refused(fakes, type_, data | {"session_id": session_id}))["code"] == "expired"
 
 
-async def test_a_stream_is_sent_to_who_asks_for_one() -> None:
+async def test_stream_is_stored_for_subscriber() -> None:
     fakes = FakeService()
     session_id = await fakes.session()
     await ask(fakes, "generate_preview", {"session_id": session_id, "text": "Hello.", "stream": True})
@@ -230,7 +230,7 @@ async def test_a_stream_is_sent_to_who_asks_for_one() -> None:
     assert Subscriber.model_validate_json(stored.body) == Subscriber(reply_to=THERE, stream=True)
 
 
-async def test_a_job_is_cancelled_and_whoever_waits_for_it_is_told() -> None:
+async def test_cancel_notifies_subscribers() -> None:
     fakes = FakeService()
     request = await fakes.job(Subscriber(reply_to=THERE, request_id="r1"))
     answer = await ask(fakes, "cancel", {"job_id": request.job_id, "request_id": "r9"})
@@ -244,7 +244,7 @@ async def test_a_job_is_cancelled_and_whoever_waits_for_it_is_told() -> None:
     assert await ask(fakes, "cancel", {"job_id": request.job_id, "request_id": "r9"}) == answer
 
 
-async def test_a_job_that_has_ended_can_not_be_cancelled() -> None:
+async def test_cancel_ended_job() -> None:
     fakes = FakeService()
     request = await fakes.job()
     await fakes.succeed(request)
@@ -254,12 +254,12 @@ async def test_a_job_that_has_ended_can_not_be_cancelled() -> None:
     assert layout.cancellation(request.job_id) not in fakes.bucket.objects
 
 
-async def test_an_unknown_job_can_not_be_cancelled() -> None:
+async def test_cancel_unknown_job() -> None:
     fakes = FakeService()
     assert (await refused(fakes, "cancel", {"job_id": fakes.resources.new_id()}))["code"] == "not_found"
 
 
-async def test_who_subscribes_in_time_is_told_when_the_job_ends() -> None:
+async def test_subscribe_before_end() -> None:
     fakes = FakeService()
     request = await fakes.job(Subscriber(reply_to=THERE))
     assert await ask(fakes, "subscribe", {"job_id": request.job_id, "request_id": "r9"}) is None
@@ -269,7 +269,7 @@ async def test_who_subscribes_in_time_is_told_when_the_job_ends() -> None:
     assert told == {"c2=": None, "c1=": "r9"}
 
 
-async def test_who_subscribes_late_is_told_at_once() -> None:
+async def test_subscribe_after_end() -> None:
     fakes = FakeService()
     request = await fakes.job(Subscriber(reply_to=THERE, request_id="of-the-maker"))
     outcome = await fakes.succeed(request)
@@ -282,7 +282,7 @@ async def test_who_subscribes_late_is_told_at_once() -> None:
     assert fakes.keys(layout.subscribers(request.job_id)) == []
 
 
-async def test_a_failure_is_told_to_who_subscribes_late() -> None:
+async def test_subscribe_after_failure() -> None:
     fakes = FakeService()
     request = await fakes.job()
     await fakes.fail(request)
@@ -291,7 +291,7 @@ async def test_a_failure_is_told_to_who_subscribes_late() -> None:
 
 
 @pytest.mark.parametrize("turns", range(0, 40, 2))
-async def test_nobody_is_missed_however_the_outcome_races_the_subscription(turns: int) -> None:
+async def test_subscribe_races_outcome(turns: int) -> None:
     fakes = FakeService()
     request = await fakes.job()
 
@@ -305,7 +305,7 @@ async def test_nobody_is_missed_however_the_outcome_races_the_subscription(turns
     assert (answer is not None) + len(fakes.connections.posted) >= 1
 
 
-async def test_progress_of_a_subscription() -> None:
+async def test_subscribe_progress() -> None:
     fakes = FakeService()
     request = await fakes.job()
     answer = await ask(fakes, "subscribe", {"job_id": request.job_id, "progress": True})
@@ -316,7 +316,7 @@ async def test_progress_of_a_subscription() -> None:
     "data",
     [{}, {"job_id": 5}, {"job_id": "nonsense"}, {"job_id": "ffffffffffff7fff8fffffffffffffff"}, {"job_id": None}],
 )
-async def test_a_subscription_to_nothing(data: Message) -> None:
+async def test_subscribe_invalid(data: Message) -> None:
     fakes = FakeService()
     assert (await refused(fakes, "subscribe", data))["field"] == "job_id"
     assert fakes.keys() == []
@@ -358,7 +358,7 @@ async def test_a_subscription_to_nothing(data: Message) -> None:
         b'{"type": "subscribe", "data": {"job_id": "x"}}',
     ],
 )
-async def test_whatever_is_sent_is_answered_with_an_error(raw: str | bytes) -> None:
+async def test_malformed_message_gets_error(raw: str | bytes) -> None:
     answer = await answered(FakeService(), raw)
     assert answer is not None
     assert answer["type"] == "error"
@@ -366,13 +366,13 @@ async def test_whatever_is_sent_is_answered_with_an_error(raw: str | bytes) -> N
     assert len(json.dumps(answer)) < 1000
 
 
-async def test_an_unknown_type_is_told_what_there_is() -> None:
+async def test_unknown_type_gets_error() -> None:
     told = await refused(FakeService(), "sing", {"request_id": "r1"})
     assert all(type_ in told["message"] for type_ in CLIENT_MESSAGES)
     assert (told["field"], told["request_id"]) == ("type", "r1")
 
 
-async def test_a_message_just_as_large_as_may_be() -> None:
+async def test_message_size_limit() -> None:
     fakes = FakeService()
     session_id = await fakes.session()
     message = {"type": "generate_preview", "data": {"session_id": session_id, "text": "Hello."}, "more": ""}
@@ -383,19 +383,19 @@ async def test_a_message_just_as_large_as_may_be() -> None:
 
 
 @pytest.mark.parametrize("type_", CLIENT_MESSAGES)
-async def test_every_error_repeats_the_request_id_when_it_can(type_: str) -> None:
+async def test_error_repeats_request_id(type_: str) -> None:
     assert (await refused(FakeService(), type_, {"request_id": "r1"}))["request_id"] == "r1"
     assert "request_id" not in await refused(FakeService(), type_, {"request_id": 5})
     assert "request_id" not in await refused(FakeService(), type_, {})
 
 
-async def test_what_an_error_repeats_can_be_sent() -> None:
+async def test_error_with_surrogate_is_encodable() -> None:
     told = await refused(FakeService(), "sing", {"request_id": "\ud800"})
     assert json.dumps(told).encode()
 
 
 @pytest.mark.parametrize("type_", CLIENT_MESSAGES)
-async def test_a_storage_that_is_away_is_an_error_without_its_address(type_: str) -> None:
+async def test_storage_unavailable_hides_address(type_: str) -> None:
     fakes = FakeService()
     request = await fakes.job()
     session = {"session_id": request.source.session_id}
@@ -411,7 +411,7 @@ async def test_a_storage_that_is_away_is_an_error_without_its_address(type_: str
     assert "switched off" not in told["message"]
 
 
-async def test_a_queue_that_is_away_leaves_nothing_half_accepted() -> None:
+async def test_queue_unavailable_withdraws_job() -> None:
     fakes = FakeService()
     session_id = await fakes.session()
     fakes.synthesis.switch.is_up = False
@@ -421,7 +421,7 @@ async def test_a_queue_that_is_away_leaves_nothing_half_accepted() -> None:
     assert fakes.keys(layout.JOBS) == []
 
 
-async def test_what_nobody_thought_of_is_an_error_too() -> None:
+async def test_unexpected_error_is_sent() -> None:
     fakes = FakeService()
     session_id = await fakes.session()
     fakes.fail_after(0, ZeroDivisionError)
@@ -430,7 +430,7 @@ async def test_what_nobody_thought_of_is_an_error_too() -> None:
     assert "simulated failure" not in told["message"]
 
 
-async def test_a_closed_connection_is_forgotten_even_if_the_storage_is_away() -> None:
+async def test_forget_storage_unavailable() -> None:
     fakes = FakeService()
     await ask(fakes, "generate_preview", {"session_id": await fakes.session(), "text": "Hello."})
     assert fakes.keys(layout.CONNECTIONS) == [layout.connection(HERE.connection_id)]
