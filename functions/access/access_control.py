@@ -27,7 +27,10 @@ def is_origin_allowed(origin: str | None, host: str | None, allowed: Collection[
     allowed
         The allowed origins in the settings.
     """
-    return origin is None or origin in allowed or origin.partition("://")[2] == (host or "").lower() != ""
+    if origin is None or origin in allowed:
+        return True
+    scheme, _, origin_host = origin.partition("://")
+    return scheme in {"http", "https"} and origin_host == (host or "").lower() != ""
 
 
 class AccessControl:
