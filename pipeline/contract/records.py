@@ -1,5 +1,6 @@
 """The objects that are stored and sent, as immutable, validated models."""
 
+import re
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self
 
@@ -53,10 +54,28 @@ LANGUAGES = (
 Scope = Literal["preview", "voices:write", "admin"]
 
 
+# BCP 47 tags begin with a code of the language (ISO 639).
+_LANGUAGE_CODES = {
+    "zh": "Chinese",
+    "cmn": "Chinese",
+    "en": "English",
+    "fr": "French",
+    "de": "German",
+    "it": "Italian",
+    "ja": "Japanese",
+    "ko": "Korean",
+    "pt": "Portuguese",
+    "ru": "Russian",
+    "es": "Spanish",
+}
+_LANGUAGE_TAG = re.compile(r"(?P<code>[a-z]{2,3})([-_][a-z0-9]{1,8})*")
+LANGUAGE_TAG_MAX = 35  # RFC 5646 recommends room for as many characters
+
+
 class Options(Record):
     """Options of the synthesis; None: the model's default."""
 
-    language: str = "Auto"
+    language: str = Field("Auto", description="name of the language, or a BCP 47 tag such as `en` or `zh-CN`")
     seed: int | None = Field(None, ge=0, lt=2**53, description="the same seed gives the same audio")
     temperature: float | None = Field(None, ge=0, le=2, description="0 always takes the likeliest")
     top_k: int | None = Field(None, ge=0, le=4096, description="choose among so many; 0: among all")
@@ -66,12 +85,15 @@ class Options(Record):
 
     @field_validator("language", mode="before")
     @classmethod
-    def _by_its_name(cls, value: object) -> object:
-        names = {name.lower(): name for name in LANGUAGES}
-        name = names.get(value.strip().lower()) if isinstance(value, str) else None
-        if name is None:
-            raise ValueError(f"should be one of {', '.join(LANGUAGES)}")
-        return name
+    def _by_name_or_tag(cls, value: object) -> object:
+        given = value.strip().lower() if isinstance(value, str) else ""
+        for name in LANGUAGES:
+            if name.lower() == given:
+                return name
+        tag = _LANGUAGE_TAG.fullmatch(given) if len(given) <= LANGUAGE_TAG_MAX else None
+        if tag is None or tag["code"] not in _LANGUAGE_CODES:
+            raise ValueError(f"should be one of {', '.join(LANGUAGES)}, or a tag such as en or zh-CN")
+        return _LANGUAGE_CODES[tag["code"]]
 
 
 class Source(Record):

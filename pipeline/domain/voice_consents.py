@@ -11,15 +11,13 @@ from pipeline.audio.wav import EncodedRecording
 from pipeline.clients.resources import Resources
 from pipeline.clients.storage import JSON
 from pipeline.contract import layout, retention
-from pipeline.contract.records import RecordedConsent
+from pipeline.contract.records import LANGUAGE_TAG_MAX, RecordedConsent
 from pipeline.domain import sessions
 from pipeline.domain.voice_names import check_consent, check_name
 from pipeline.errors import InvalidInput, NotFound
 from pipeline.ids import Owner, is_id, lowest_id
 
 log = structlog.get_logger(__name__)
-
-LANGUAGE_MAX = 35  # RFC 5646 recommends room for as many characters of a language tag
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +61,7 @@ def check_language(language: str) -> str:
         It has not.
     """
     parts = language.split("-")
-    if len(language) > LANGUAGE_MAX or not all(part.isascii() and part.isalnum() for part in parts):
+    if len(language) > LANGUAGE_TAG_MAX or not all(part.isascii() and part.isalnum() for part in parts):
         raise InvalidInput("language should be a BCP 47 tag, such as `en-US`.", field="language")
     return language
 
