@@ -1,6 +1,7 @@
 """Jobs: a request object written once and an outcome object written once; the state is which of them exist."""
 
 import asyncio
+import unicodedata
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ from pipeline.settings import Settings
 
 log = structlog.get_logger(__name__)
 
+_INVISIBLE_LETTERS = "\u115f\u1160\u3164\uffa0"  # Hangul fillers
 _WITHDRAW_SECONDS = 1.0
 _MESSAGE_MAX_BYTES = 60 * 1024  # SQS charges for every 64 KB
 
@@ -58,16 +60,25 @@ def check_text(text: str, settings: Settings, *, field: str) -> str:
     Raises
     ------
     InvalidInput
-        It is blank or too long.
+        It is blank, has nothing that can be spoken, or is too long.
     """
     if not text.strip():
-        raise InvalidInput(f"{field} is blank; it should hold the text to speak.", field=field)
+        raise InvalidInput(f"{field} is blank. It should contain the text to speak.", field=field)
+    if not any(_is_speakable(character) for character in text):
+        raise InvalidInput(
+            f"{field} has nothing to speak. It should contain at least one letter or digit.", field=field
+        )
     if len(text) > settings.text_max_chars:
         raise InvalidInput(
             f"{field} has {len(text)} characters; it should have at most {settings.text_max_chars}.",
             field=field,
         )
     return text
+
+
+def _is_speakable(character: str) -> bool:
+    """Return whether a character is a letter or a number, in any script."""
+    return unicodedata.category(character)[0] in "LN" and character not in _INVISIBLE_LETTERS
 
 
 async def accept(

@@ -126,6 +126,37 @@ def test_blank_text_is_refused(text: str) -> None:
     assert caught.value.field == "response_text"
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "...",
+        "?!",
+        "\u2026",
+        "😀",
+        "👩\u200d🚀",
+        "🇩🇪",
+        "\x00\x07",
+        "\u200b\ufeff",
+        "\u3164\uffa0",
+        "\u0301",
+        "\ue000",
+        "。、「」",
+        "- * _ #",
+        "\ud800",
+        "<>",
+    ],
+)
+def test_check_text_without_speakable(text: str) -> None:
+    with pytest.raises(InvalidInput, match="nothing to speak") as caught:
+        check_text(text, SETTINGS, field="input")
+    assert caught.value.field == "input"
+
+
+@pytest.mark.parametrize("text", ["a", "7", "½", "é!", "小", "ع", "ก", "1️⃣", "𝐀", "…x…", "ー", "한"])
+def test_check_text_speakable(text: str) -> None:
+    assert check_text(text, SETTINGS, field="input") == text
+
+
 def test_text_has_a_limit() -> None:
     assert check_text("小" * 4096, SETTINGS, field="text") == "小" * 4096
     with pytest.raises(InvalidInput, match="has 4097 characters; it should have at most 4096"):
