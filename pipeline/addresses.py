@@ -7,10 +7,13 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator
 
-# Browsers omit a scheme's default port.
+# Browsers omit a scheme's default port.  Pages of apps and extensions have schemes of their own.
 _ORIGIN = re.compile(
-    r"(?!http://.*:80$|https://.*:443$)https?://([a-z0-9-]+(\.[a-z0-9-]+)*|\[[0-9a-f:.]+\])(:\d{1,5})?"
+    r"(?!http://.*:80$|https://.*:443$)(?!(?:ftp|file|wss?|data|blob|javascript):)"
+    r"[a-z][a-z0-9+.-]*://([a-z0-9_-]+(\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\])(:\d{1,5})?"
 )
+_LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")
+_HOST_MAX = 253
 
 
 def _check_http_url(value: str) -> str:
@@ -23,8 +26,8 @@ def _check_origins(value: str) -> str:
     for origin in separated(value):
         if not _ORIGIN.fullmatch(origin):
             raise ValueError(
-                "should be origins as a browser tells them, scheme, host and any unusual port, such as "
-                f"https://studio.example or http://localhost:3000; {origin!r} is none"
+                "should be origins as browsers send them (scheme, host and any port that is not the default), such "
+                f"as https://studio.example, http://localhost:3000 or app://notes.example; {origin!r} is not one"
             )
     return value
 
@@ -35,7 +38,7 @@ def _check_networks(value: str) -> str:
             ip_network(network)
         except ValueError:
             raise ValueError(
-                f"should be addresses or networks such as 127.0.0.1,10.0.0.0/8; {network!r} is none"
+                f"should be addresses or networks such as 127.0.0.1,10.0.0.0/8; {network!r} is not one"
             ) from None
     return value
 
@@ -48,6 +51,28 @@ Networks = Annotated[str, AfterValidator(_check_networks)]
 def separated(values: str | None) -> tuple[str, ...]:
     """Return the values of a comma-separated setting."""
     return tuple(value.strip() for value in (values or "").split(",") if value.strip())
+
+
+def is_host(host: str) -> bool:
+    """Return whether a text is an IP address, or an ASCII host name that can be looked up (RFC 1123, RFC 3490)."""
+    try:
+        ip_address(host)
+    except ValueError:
+        labels = host.removesuffix(".").split(".")
+        # A name that ends in a number would be read as an IPv4 address of an unusual form.
+        return len(host) <= _HOST_MAX and all(map(_is_label, labels)) and not re.match(r"\d+$|0x", labels[-1])
+    return "%" not in host  # an IPv6 address with a zone is valid on one machine only
+
+
+def _is_label(label: str) -> bool:
+    if not _LABEL.fullmatch(label):
+        return False
+    if not label.lower().startswith("xn--"):
+        return True
+    try:
+        return bool(label.lower().encode().decode("idna"))
+    except UnicodeError:
+        return False
 
 
 def is_loopback(host: str) -> bool:

@@ -14,7 +14,7 @@ from cachetools import TTLCache
 from pydantic import ValidationError
 
 from pipeline.access.key_format import RandomBytes
-from pipeline.addresses import is_loopback, is_public
+from pipeline.addresses import is_host, is_loopback, is_public
 from pipeline.clients.resources import Resources
 from pipeline.clients.storage import JSON
 from pipeline.contract import layout
@@ -57,7 +57,7 @@ def _may_receive(url: str, settings: Settings) -> bool:
         host, port = parts.hostname or "", parts.port
     except ValueError:  # unbalanced brackets, or a port that is not a number
         return False
-    if not host or port == 0 or parts.username is not None or parts.password is not None or parts.fragment:
+    if not is_host(host) or port == 0 or parts.username is not None or parts.password is not None or parts.fragment:
         return False
     if is_loopback(host):
         return settings.allows_loopback_webhooks and parts.scheme in {"http", "https"}

@@ -88,9 +88,9 @@ class HttpWebhookClient:
         """See `WebhookClient.send`."""
         try:
             target = URL(url)
-        except ValueError as error:
+            self._check(target)
+        except ValueError as error:  # yarl decodes the host when it is first read
             raise WebhookRefused("the receiver's URL is not valid", is_final=True) from error
-        self._check(target)
         try:
             async with self._session.post(target, data=body, headers=headers, allow_redirects=False) as answer:
                 await _read_bounded(answer)

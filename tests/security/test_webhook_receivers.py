@@ -187,3 +187,11 @@ async def test_loopback_receiver_when_allowed() -> None:
     async with receiver(accept) as url:
         await send(url, allows_loopback=True)
     assert received == [("POST", "x", b"{}")]
+
+
+@pytest.mark.parametrize(
+    "url", ["https://xn--/", "https://xn--a.com/", f"https://{'a' * 300}.com/", "https://a..b/"]
+)
+async def test_malformed_host_is_refused(url: str) -> None:
+    with pytest.raises(WebhookRefused):
+        await send(url)
