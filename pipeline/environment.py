@@ -1,9 +1,12 @@
 """Reading settings from environment variables."""
 
+from collections.abc import Iterator
 from typing import TypeVar
 
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
+
+from pipeline.validation import message_of
 
 
 class EnvironmentSettings(BaseSettings):
@@ -40,14 +43,16 @@ def load(kind: type[SettingsT]) -> SettingsT:
     try:
         return kind()
     except ValidationError as error:
-        raise SettingsError("\n".join(_explain(error))) from None
+        raise SettingsError("\n".join(_explain(error, kind))) from None
 
 
-def _explain(error: ValidationError) -> list[str]:
-    lines = []
+def _explain(error: ValidationError, kind: type[EnvironmentSettings]) -> Iterator[str]:
+    secrets = {name for name, field in kind.model_fields.items() if "SecretStr" in str(field.annotation)}
     for problem in error.errors():
-        name = str(problem["loc"][0]).upper() if problem["loc"] else ""
-        message = problem["msg"].removeprefix("Value error, ")
-        given = f" (it is {str(problem['input'])[:80]!r})" if name else ""
-        lines.append(f"{name}: {message}{given}" if name else message)
-    return lines
+        message = message_of(problem)
+        if not problem["loc"]:  # settings that don't agree with each other, which the message names
+            yield message
+            continue
+        name = str(problem["loc"][0])
+        given = "" if name in secrets else f" (it is {str(problem['input'])[:80]!r})"
+        yield f"{name.upper()}: {message}{given}"

@@ -1,5 +1,6 @@
 """The settings: every one is an environment variable of the same name."""
 
+import re
 from collections.abc import Mapping
 from datetime import timedelta
 from functools import cached_property
@@ -243,7 +244,6 @@ class Settings(EnvironmentSettings):
     )
     device: str = Field(
         "auto",
-        pattern=r"^(auto|cpu|cuda(:\d{1,2})?)$",
         description="Where the model runs: `auto`, `cpu`, `cuda` or `cuda:N`",
     )
     device_map: str | None = Field(
@@ -280,6 +280,13 @@ class Settings(EnvironmentSettings):
     @classmethod
     def _lower(cls, value: object) -> object:
         return value.lower() if isinstance(value, str) else value
+
+    @field_validator("device")
+    @classmethod
+    def _is_device(cls, value: str) -> str:
+        if not re.fullmatch(r"auto|cpu|cuda(:\d{1,2})?", value):
+            raise ValueError("should be 'auto', 'cpu', 'cuda' or 'cuda:N'")
+        return value
 
     @model_validator(mode="after")
     def _bounds_agree(self) -> Self:

@@ -1,4 +1,4 @@
-"""Pydantic's validation errors as messages for clients."""
+"""Pydantic's validation errors as messages for clients and operators."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,10 +12,12 @@ _MESSAGES = {
     "int_from_float": "should be a whole number",
     "float_type": "should be a number",
     "float_parsing": "should be a number",
+    "finite_number": "should be a finite number",
     "bool_type": "should be true or false",
     "bool_parsing": "should be true or false",
 }
 _OBJECT = "should be a JSON object"
+_LENGTH_TYPES = {"too_short", "too_long"}  # of lists, and of strings after another validator
 _OBJECT_TYPES = {"dict_type", "model_type", "model_attributes_type"}
 _PREFIXES = ("Value error, ", "Input ", "String ")
 
@@ -27,6 +29,10 @@ def message_of(error: Mapping[str, Any]) -> str:
     """
     if error["type"] in _OBJECT_TYPES:
         return _OBJECT
+    if error["type"] in _LENGTH_TYPES:
+        bound, limit = next(item for item in error["ctx"].items() if item[0] in {"min_length", "max_length"})
+        unit = "characters" if error["ctx"]["field_type"] in {"Value", "String"} else "items"
+        return f"should have at {'least' if bound == 'min_length' else 'most'} {limit} {unit}"
     message: str = _MESSAGES.get(error["type"], error["msg"])
     for prefix in _PREFIXES:
         message = message.removeprefix(prefix)

@@ -8,8 +8,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from functions.previews.requests import WholeText
 from pipeline.contract.records import Scope
 from pipeline.contract.strict_json import parse_json
-from pipeline.contract.validation import message_of
 from pipeline.errors import InvalidInput
+from pipeline.validation import message_of
 
 # API Gateway's limit, which the local server applies too.
 MESSAGE_MAX_BYTES = 128 * 1024

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from pydantic import ConfigDict, ValidationError
 
 from pipeline.contract.records import Options
-from pipeline.contract.validation import message_of
 from pipeline.errors import InvalidInput
+from pipeline.validation import message_of
 
 
 class _NoOtherOptions(Options):

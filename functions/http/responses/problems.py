@@ -16,7 +16,6 @@ from starlette.routing import Match
 from functions.http.responses import rate_limit_headers
 from functions.http.responses.files import UnsatisfiableRange
 from functions.http.responses.statuses import STATUS
-from pipeline.contract.validation import message_of
 from pipeline.errors import (
     Forbidden,
     InvalidInput,
@@ -27,6 +26,7 @@ from pipeline.errors import (
     Unavailable,
     unavailability,
 )
+from pipeline.validation import message_of
 
 _METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 

@@ -1,5 +1,7 @@
 """A wrong value stops the start with its name and what would be right."""
 
+import re
+
 import pytest
 
 from pipeline.environment import SettingsError
@@ -25,11 +27,11 @@ def complaint(monkeypatch: pytest.MonkeyPatch, **environment: str) -> str:
     [
         ("TTS_BACKEND", "espeak", "'qwen' or 'mock'"),
         ("AUTH", "off", "'keys' or 'none'"),
-        ("PORT", "web", "integer"),
+        ("PORT", "web", "whole number"),
         ("PORT", "65536", "less than or equal to 65535"),
         ("PORT", "-1", "greater than or equal to 0"),
         ("UVICORN_WORKERS", "0", "greater than or equal to 1"),
-        ("UVICORN_WORKERS", "2.5", "integer"),
+        ("UVICORN_WORKERS", "2.5", "whole number"),
         ("WORKER_HEALTH_PORT", "70000", "65535"),
         ("PREVIEW_WAIT_SECONDS", "-1", "greater than or equal to 0"),
         ("PREVIEW_WAIT_SECONDS", "soon", "number"),
@@ -57,6 +59,14 @@ def complaint(monkeypatch: pytest.MonkeyPatch, **environment: str) -> str:
                 "https://user@studio.example",
                 "https://studio..example",
                 "ftp://studio.example",
+                "file://studio.example",
+                "wss://studio.example",
+                "javascript://studio.example",
+                "app://obsidian.md/",
+                "app:",
+                "app://",
+                "App://obsidian.md",
+                "1app://obsidian.md",
                 "https://a.example https://b.example",
             )
         ),
@@ -79,13 +89,15 @@ def complaint(monkeypatch: pytest.MonkeyPatch, **environment: str) -> str:
         ("REFERENCE_MIN_SECONDS", "inf", "finite number"),
         ("REFERENCE_MAX_SECONDS", "inf", "finite number"),
         ("TRANSCRIPTION_MAX_CHARS", "0", "greater than or equal to 1"),
-        ("TEXT_MAX_CHARS", "many", "integer"),
+        ("TEXT_MAX_CHARS", "many", "whole number"),
         ("WORKER_BATCH_SIZE", "0", "greater than or equal to 1"),
         ("VISIBILITY_TIMEOUT_SECONDS", "43201", "less than or equal to 43200"),
         ("RECEIVE_WAIT_SECONDS", "21", "less than or equal to 20"),
         ("MAX_RECEIVES", "0", "greater than or equal to 1"),
         ("PROMPT_CACHE_SIZE", "-1", "greater than or equal to 0"),
         ("MOCK_DELAY_SECONDS", "-0.1", "greater than or equal to 0"),
+        ("DEVICE", "gpu", "'auto', 'cpu', 'cuda' or 'cuda:N'"),
+        ("PRELOAD_MODEL_ON_STARTUP", "maybe", "true or false"),
         ("LOG_LEVEL", "LOUD", "'DEBUG', 'INFO', 'WARNING' or 'ERROR'"),
         ("LOG_FORMAT", "xml", "'text' or 'json'"),
         ("LOG_PAYLOAD_CHARS", "-1", "greater than or equal to 0"),
@@ -97,6 +109,12 @@ def test_a_wrong_value(monkeypatch: pytest.MonkeyPatch, name: str, value: str, r
     assert right in message
     assert f"(it is {value!r})"[:40] in message
     assert "\n" not in message
+    assert not re.search(r"pars|pattern|validation|Input|Value|pydantic", message)
+
+
+def test_secret_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    message = complaint(monkeypatch, ORIGIN_SECRET="too-short")
+    assert message == "ORIGIN_SECRET: should have at least 16 characters"
 
 
 def test_all_that_is_wrong_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,6 +188,21 @@ def test_origins_are_told_apart_by_commas(monkeypatch: pytest.MonkeyPatch) -> No
     named = ("https://studio.example", "http://localhost:3000", "http://[::1]:8080", "http://a-b.example:443")
     monkeypatch.setenv("CORS_ORIGINS", ", ".join(named) + ",")
     assert load_settings().allowed_origins == named
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "app://obsidian.md",
+        "tauri://localhost",
+        "capacitor://localhost:8080",
+        "chrome-extension://abcdefghijklmnopabcdefghijklmnop",
+        "moz-extension://2c127fa4-62c7-7e4f-90e5-472b45eecfdc",
+        "vscode-webview://0bchk3_a",
+    ],
+)
+def test_cors_origins_app_scheme(origin: str) -> None:
+    assert Settings(cors_origins=f"https://studio.example,{origin}").allowed_origins[1] == origin
 
 
 def test_one_bucket_may_serve_for_all() -> None:
