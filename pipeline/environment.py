@@ -6,7 +6,7 @@ from typing import TypeVar
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
-from pipeline.validation import message_of
+from pipeline.errors import validation_message
 
 
 class EnvironmentSettings(BaseSettings):
@@ -49,7 +49,7 @@ def load(kind: type[SettingsT]) -> SettingsT:
 def _explain(error: ValidationError, kind: type[EnvironmentSettings]) -> Iterator[str]:
     secrets = {name for name, field in kind.model_fields.items() if "SecretStr" in str(field.annotation)}
     for problem in error.errors():
-        message = message_of(problem)
+        message = validation_message(problem)
         if not problem["loc"]:  # settings that don't agree with each other, which the message names
             yield message
             continue

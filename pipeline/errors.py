@@ -1,7 +1,8 @@
-"""All error classes; each interface maps them to its own protocol in one place."""
+"""All error classes, and the messages of validation errors.  Each interface maps the classes to its protocol."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class PipelineError(Exception):
@@ -185,3 +186,39 @@ class ConnectionGone(PipelineError):
     """The WebSocket client has disconnected."""
 
     code = "connection_gone"
+
+
+_MESSAGES = {
+    "missing": "is required",
+    "extra_forbidden": "is not a field of this request",
+    "string_type": "should be a string",
+    "int_type": "should be a whole number",
+    "int_parsing": "should be a whole number",
+    "int_from_float": "should be a whole number",
+    "float_type": "should be a number",
+    "float_parsing": "should be a number",
+    "finite_number": "should be a finite number",
+    "bool_type": "should be true or false",
+    "bool_parsing": "should be true or false",
+}
+_OBJECT = "should be a JSON object"
+_LENGTH_TYPES = {"too_short", "too_long"}  # of lists, and of strings after another validator
+_OBJECT_TYPES = {"dict_type", "model_type", "model_attributes_type"}
+_PREFIXES = ("Value error, ", "Input ", "String ")
+
+
+def validation_message(error: Mapping[str, Any]) -> str:
+    """Return the message of one item of Pydantic's `ValidationError.errors()`.
+
+    It states what is wrong with a field and which values are valid.  The subject of the sentence is the field.
+    """
+    if error["type"] in _OBJECT_TYPES:
+        return _OBJECT
+    if error["type"] in _LENGTH_TYPES:
+        bound, limit = next(item for item in error["ctx"].items() if item[0] in {"min_length", "max_length"})
+        unit = "characters" if error["ctx"]["field_type"] in {"Value", "String"} else "items"
+        return f"should have at {'least' if bound == 'min_length' else 'most'} {limit} {unit}"
+    message: str = _MESSAGES.get(error["type"], error["msg"])
+    for prefix in _PREFIXES:
+        message = message.removeprefix(prefix)
+    return message

@@ -8,8 +8,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from functions.previews.requests import WholeText
 from pipeline.contract.records import Scope
 from pipeline.contract.strict_json import parse_json
-from pipeline.errors import InvalidInput
-from pipeline.validation import message_of
+from pipeline.errors import InvalidInput, validation_message
 
 # API Gateway's limit, which the local server applies too.
 MESSAGE_MAX_BYTES = 128 * 1024
@@ -129,7 +128,7 @@ def validated(model: type[DataT], message: Message) -> DataT:
     except ValidationError as error:
         problem = error.errors()[0]
         field = ".".join(str(part) for part in problem["loc"]) or "data"
-        raise InvalidInput(f"{field} {message_of(problem)}.", field=field) from error
+        raise InvalidInput(f"{field} {validation_message(problem)}.", field=field) from error
 
 
 def request_id_of(message: Message) -> str | None:

@@ -5,8 +5,7 @@ from collections.abc import Mapping
 from pydantic import ConfigDict, ValidationError
 
 from pipeline.contract.records import Options
-from pipeline.errors import InvalidInput
-from pipeline.validation import message_of
+from pipeline.errors import InvalidInput, validation_message
 
 
 class _NoOtherOptions(Options):
@@ -36,4 +35,4 @@ def _wrong_option(error: ValidationError) -> InvalidInput:
         return InvalidInput(
             f"There is no option {name!r}; there are {', '.join(Options.model_fields)}.", field=name
         )
-    return InvalidInput(f"{name} {message_of(problem)}.", field=name)
+    return InvalidInput(f"{name} {validation_message(problem)}.", field=name)

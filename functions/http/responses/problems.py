@@ -25,8 +25,8 @@ from pipeline.errors import (
     Unauthorized,
     Unavailable,
     unavailability,
+    validation_message,
 )
-from pipeline.validation import message_of
 
 _METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 
@@ -148,7 +148,7 @@ def _field_error(problem: dict[str, Any]) -> FieldError:
     # The first part is the location (body, query, path, header), the rest is the field.
     where, *path = problem["loc"]
     name = ".".join(str(part) for part in path)
-    message = "should be a file" if "UploadFile" in problem["msg"] else message_of(problem)
+    message = "should be a file" if "UploadFile" in problem["msg"] else validation_message(problem)
     return FieldError(field=name or str(where), message=message)
 
 
