@@ -6,6 +6,7 @@ from typing import Any, ClassVar, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from functions.previews.requests import WholeText
+from pipeline.audio.output_formats import FormatName
 from pipeline.contract.records import Scope
 from pipeline.contract.strict_json import parse_json
 from pipeline.errors import InvalidInput, validation_message
@@ -29,6 +30,8 @@ class ClientMessage(BaseModel):
 
 
 class _WithResult(ClientMessage):
+    format: FormatName = "wav"
+    """The format of `audio_url`."""
     signed: bool = False
     """Whether the result should contain a URL that needs no key."""
     stream: bool = False
@@ -77,11 +80,12 @@ CLIENT_MESSAGES: Mapping[str, type[ClientMessage]] = {
     "cancel": Cancel,
 }
 
+_FIELDS = ("type", "request_id", "data")
 DataT = TypeVar("DataT", bound=ClientMessage)
 
 
 def parse(raw: str | bytes) -> Message:
-    """Parse a frame into a JSON object that has a type.
+    """Parse a frame into a JSON object that has a type, and no fields besides `request_id` and `data`.
 
     Raises
     ------
@@ -99,6 +103,27 @@ def parse(raw: str | bytes) -> Message:
     if not isinstance(message, dict) or not isinstance(message.get("type"), str):
         raise InvalidInput("Messages should be JSON objects with a type, a string.", field="type")
     return message
+
+
+def check_fields(message: Message) -> None:
+    """Check the fields beside `data`.
+
+    Raises
+    ------
+    InvalidInput
+        There is an unknown field, or `request_id` is given twice, with different values.
+    """
+    if unknown := [name for name in message if name not in _FIELDS]:
+        name = unknown[0][:64]
+        raise InvalidInput(
+            f"{name} is no field of a message, which has {', '.join(_FIELDS)}; other fields belong into data.",
+            field=name,
+        )
+    data = message.get("data")
+    if "request_id" in message and isinstance(data, dict):
+        if data.get("request_id", message["request_id"]) != message["request_id"]:
+            raise InvalidInput("request_id has different values in the message and its data.", field="request_id")
+        data["request_id"] = message["request_id"]
 
 
 def model_for(message: Message) -> type[ClientMessage]:
@@ -134,5 +159,5 @@ def validated(model: type[DataT], message: Message) -> DataT:
 def request_id_of(message: Message) -> str | None:
     """Return the `request_id` of a message, which may be invalid otherwise."""
     data = message.get("data")
-    request_id = data.get("request_id") if isinstance(data, dict) else None
+    request_id = (data.get("request_id") if isinstance(data, dict) else None) or message.get("request_id")
     return request_id if isinstance(request_id, str) else None

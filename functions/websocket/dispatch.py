@@ -15,6 +15,7 @@ from functions.websocket.server_messages import Message
 from pipeline import tracing
 from pipeline.access.api_keys import Caller
 from pipeline.access.webhook_receivers import check_webhook
+from pipeline.audio.output_formats import FORMATS, check_installed
 from pipeline.clients.resources import Resources
 from pipeline.clients.storage import JSON, NewObject
 from pipeline.contract import layout
@@ -46,6 +47,7 @@ class Dispatcher:
             try:
                 parsed = client_messages.parse(raw)
                 model = client_messages.model_for(parsed)
+                client_messages.check_fields(parsed)
             except InvalidInput:
                 await self._access_control.take_request(caller)  # it counts towards the owner's quota too
                 raise
@@ -92,6 +94,7 @@ class Dispatcher:
         text = jobs.check_text(data.text, resources.settings, field="text")
         source = Source(session_id=data.session_id, voice_id=data.voice_id, owner=caller.owner)
         options = check_options(data.model_extra or {})
+        check_installed(FORMATS[data.format])
         await check_webhook(resources, caller.owner, data.webhook_url)
         reference = await find_reference(resources, source)
         request = preview_request(
@@ -152,7 +155,13 @@ class Dispatcher:
 
 
 def _subscriber(sender: ReplyTo, data: GeneratePreview | Subscribe) -> Subscriber:
-    return Subscriber(reply_to=sender, request_id=data.request_id, signed=data.signed, stream=data.stream)
+    return Subscriber(
+        reply_to=sender,
+        request_id=data.request_id,
+        signed=data.signed,
+        stream=data.stream,
+        format=data.format,
+    )
 
 
 def _connection(sender: ReplyTo, caller: Caller, session_id: str) -> NewObject:

@@ -116,7 +116,7 @@ async def completion(resources: Resources, outcome: Outcome, subscriber: Subscri
     return _message(
         TtsComplete(
             **job,
-            audio_url=audio_url(outcome.job_id),
+            audio_url=audio_url(outcome.job_id, subscriber.format if subscriber else "wav"),
             temporary=True,
             duration_seconds=outcome.preview.duration_seconds,
             sample_rate=outcome.preview.sample_rate,

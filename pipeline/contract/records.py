@@ -136,6 +136,7 @@ class Subscriber(Record):
     signed: bool = Field(False, description="the notification shall bring a link that needs no key")
     stream: bool = Field(False, description="the audio shall be sent while it is made; see `stream_messages`")
     progress: bool = Field(False, description="how much audio is made shall be sent, without the audio")
+    format: str = Field("wav", description="the format of the URL in the notification")
 
 
 class _MadeBySubscriber(Record):

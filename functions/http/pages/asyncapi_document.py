@@ -67,11 +67,19 @@ def _operation(action: str, channel: str, messages: Iterable[str]) -> Schema:
 
 
 def _messages() -> Schema:
-    sent = {name: _message(name, name, model) for name, model in CLIENT_MESSAGES.items()}
+    sent = {name: _client_message(name, model) for name, model in CLIENT_MESSAGES.items()}
     received = {name: _message(name, type_, model) for name, (type_, model) in SERVER_MESSAGES.items()}
     signed = {"headers": {"$ref": "#/components/schemas/WebhookHeaders"}}
     webhooks = {webhook: received[name] | signed for name, webhook in WEBHOOKS.items()}
     return sent | received | webhooks
+
+
+def _client_message(name: str, model: type[BaseModel]) -> Schema:
+    message = _message(name, name, model)
+    request_id = {"type": "string", "description": "Repeated in responses; it can be in `data` instead"}
+    message["payload"]["properties"]["request_id"] = request_id
+    message["payload"]["additionalProperties"] = False
+    return message
 
 
 def _message(name: str, type_: str, model: type[BaseModel]) -> Schema:

@@ -375,9 +375,8 @@ async def test_unknown_type_gets_error() -> None:
 async def test_message_size_limit() -> None:
     fakes = FakeService()
     session_id = await fakes.session()
-    message = {"type": "generate_preview", "data": {"session_id": session_id, "text": "Hello."}, "more": ""}
-    room = MESSAGE_MAX_BYTES - len(json.dumps(message))
-    raw = json.dumps(message)[:-2] + "x" * room + '"}'
+    message = {"type": "generate_preview", "data": {"session_id": session_id, "text": "Hello."}}
+    raw = json.dumps(message).ljust(MESSAGE_MAX_BYTES)
     assert len(raw) == MESSAGE_MAX_BYTES
     assert await answered(fakes, raw) is None
 
@@ -439,3 +438,42 @@ async def test_forget_storage_unavailable() -> None:
     fakes.bucket.switch.is_up = True
     await dispatcher_of(fakes).forget(HERE)
     assert fakes.keys(layout.CONNECTIONS) == []
+
+
+async def test_request_id_beside_type() -> None:
+    fakes = FakeService()
+    message = {"type": "cancel", "request_id": "r1", "data": {"job_id": (await fakes.job()).job_id}}
+    response = await answered(fakes, json.dumps(message))
+    assert response is not None
+    assert (response["type"], response["data"]["request_id"]) == ("cancelled", "r1")
+
+
+@pytest.mark.parametrize(
+    ("more", "field", "request_id"),
+    [
+        ({"text": "Hello."}, "text", None),
+        ({"request_id": "r1", "seed": 7}, "seed", "r1"),
+        ({"request_id": "r1", "data": {"request_id": "r2"}}, "request_id", "r2"),
+        ({"request_id": 7, "data": {"text": "Hello."}}, "request_id", None),
+        ({"request_id": "r1"}, "text", "r1"),
+        ({"\ud800": 1}, "\\ud800", None),
+    ],
+)
+async def test_top_level_fields_invalid(more: Message, field: str, request_id: str | None) -> None:
+    response = await answered(FakeService(), json.dumps({"type": "generate_preview"} | more))
+    assert response is not None
+    assert (response["data"]["field"], response["data"].get("request_id")) == (field, request_id)
+
+
+async def test_generate_preview_format() -> None:
+    fakes = FakeService()
+    data = {"session_id": await fakes.session(), "text": "Hello."}
+    assert (await refused(fakes, "generate_preview", data | {"format": "mp5"}))["field"] == "format"
+    assert await ask(fakes, "generate_preview", data | {"format": "mp3"}) is None
+    request = await request_of(fakes)
+    outcome = await fakes.succeed(request)
+    message = await server_messages.completion(fakes.resources, outcome, request.subscriber)
+    assert message["data"]["audio_url"] == f"/previews/{request.job_id}.mp3"
+    late = await ask(fakes, "subscribe", {"job_id": request.job_id, "format": "flac"}, THERE)
+    assert late is not None
+    assert late["data"]["audio_url"].endswith(".flac")

@@ -38,6 +38,8 @@ NAMED = Settings(cors_origins=f"{STUDIO}, http://localhost:3000")
         ("", None, False),
         ("https://", "", False),
         ("http://[", "api.example", False),
+        ("app://obsidian.md", "obsidian.md", False),
+        ("capacitor://localhost", "localhost", False),
     ],
 )
 def test_origin_is_allowed(origin: str | None, host: str | None, may: bool) -> None:
@@ -75,6 +77,14 @@ async def test_preflight_allowed_origin() -> None:
             assert method in answer.headers["access-control-allow-methods"]
             assert "access-control-allow-credentials" not in answer.headers
             assert "Origin" in answer.headers["vary"]
+
+
+async def test_preflight_allows_requested_headers() -> None:
+    headers = "openai-organization, traceparent, x-requested-with, x-stainless-os, x-stainless-retry-count"
+    async with client_of(NAMED) as client:
+        response = await client.request(**preflight(STUDIO, headers=headers))
+    assert response.status_code == 200
+    assert response.headers["access-control-allow-headers"] == headers
 
 
 async def test_preflight_other_origin() -> None:
