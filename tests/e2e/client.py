@@ -1,4 +1,4 @@
-"""A client of the service, as a user would write one."""
+"""A client of the service, as users write one."""
 
 import io
 import json
@@ -16,7 +16,7 @@ Message = dict[str, Any]
 
 
 def recording(pitch: float, seconds: float = 2.0, rate: int = 16_000) -> bytes:
-    """Create a recording with a voice's harmonics at a pitch in Hz."""
+    """Return a WAV with the harmonics of a voice at a pitch in Hz."""
     t = np.arange(int(seconds * rate)) / rate
     sound = sum(np.sin(2 * np.pi * pitch * n * t) / n for n in range(1, 12))
     envelope = 0.6 + 0.4 * np.sin(2 * np.pi * 3 * t)
@@ -26,7 +26,7 @@ def recording(pitch: float, seconds: float = 2.0, rate: int = 16_000) -> bytes:
 
 
 def pitch_of(wav: bytes) -> float:
-    """Find the fundamental of a recording in Hz, by its autocorrelation."""
+    """Return the fundamental frequency of a WAV in Hz, by autocorrelation."""
     samples, rate = sf.read(io.BytesIO(wav), dtype="float64")
     samples = samples[: 2 * rate]
     spectrum = np.fft.rfft(samples, 2 * len(samples))
@@ -37,7 +37,7 @@ def pitch_of(wav: bytes) -> float:
 
 @dataclass(frozen=True)
 class Client:
-    """HTTP and WebSocket access to a running service, with a key where it wants one."""
+    """HTTP and WebSocket access to a running service, with an optional API key."""
 
     url: str
     socket_url: str
@@ -45,7 +45,7 @@ class Client:
 
     @property
     def headers(self) -> dict[str, str]:
-        """What shows who asks."""
+        """The authorization header."""
         return {"Authorization": f"Bearer {self.key}"} if self.key else {}
 
     def request(self, method: str, path: str, **more: Any) -> httpx.Response:
@@ -54,16 +54,16 @@ class Client:
         return httpx.request(method, f"{self.url}{path}", headers=headers, timeout=60, **more)
 
     def preview(self, pitch: float, text: str, **headers: str) -> httpx.Response:
-        """Upload a recording of that pitch and let it speak."""
+        """Request a preview from a synthetic recording with this pitch."""
         return self.speak_as(recording(pitch), text, **headers)
 
     def speak_as(self, audio: bytes, text: str, **headers: str) -> httpx.Response:
-        """Upload a recording and let it speak."""
+        """Request a preview from a recording."""
         data = {"transcription": "What is said.", "response_text": text}
         return self.request("POST", "/preview", files={"audio": audio}, data=data, headers=headers)
 
     def speak(self, voice_id: str, text: str) -> httpx.Response:
-        """Synthesize with a saved voice."""
+        """Request a preview from a saved voice."""
         return self.request("POST", "/preview-from-voice", data={"voice_id": voice_id, "response_text": text})
 
     def get(self, path: str, **headers: str) -> httpx.Response:
@@ -95,6 +95,6 @@ class Socket:
         return message
 
     def ask(self, type_: str, **data: Any) -> Message:
-        """Send one message and wait for the next that comes."""
+        """Send one message and return the next one received."""
         self.send(type_, **data)
         return self.receive()

@@ -1,4 +1,4 @@
-"""Where the end-to-end tests run: on the local service, open or with keys, and on the template in an emulator."""
+"""Services for the end-to-end tests: local without and with keys, and the template in an emulator."""
 
 from collections.abc import Iterator
 
@@ -11,12 +11,12 @@ from tests.e2e.stack import Stack, running
 
 @pytest.fixture(scope="session")
 def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
-    """The template, deployed into an emulator of the cloud."""
+    """The template, deployed to an AWS emulator."""
     with deployed(tmp_path_factory.mktemp("cloud") / "data") as everything:
         yield everything
 
 
-# Of one parameter after the other, whatever the module: a stack at a time is started, and each once.
+# Session scope groups the tests by parameter, so each stack is started once and one at a time.
 @pytest.fixture(
     scope="session",
     params=[
@@ -26,7 +26,7 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
     ],
 )
 def stack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack | Deployment]:
-    """A running service: two API processes, open or with keys, or the whole of it in an emulated cloud."""
+    """A running service: two API processes, without or with keys, or the deployment in the emulator."""
     if request.param == "deployed":
         yield request.getfixturevalue("deployment")
         return

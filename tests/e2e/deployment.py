@@ -1,4 +1,4 @@
-"""`template.yaml` deployed into an emulator, as `make deploy-local` does, in the place of the local service."""
+"""`template.yaml` deployed to an emulator, as by `make deploy-local`."""
 
 import json
 import os
@@ -20,7 +20,7 @@ BUILDS = ROOT / ".aws-sam"
 
 
 class Deployment:
-    """The whole stack behind an emulated API Gateway; what `Stack` is for the local service."""
+    """The deployment behind an emulated API Gateway.  It has the interface of `Stack`."""
 
     notifier = "notify"
 
@@ -34,12 +34,12 @@ class Deployment:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Build, deploy, and wait until all is there."""
+        """Build, deploy, and wait until the deployment is complete."""
         self.data.mkdir(parents=True)
         write_sample(self.data / "sample.wav")
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                # So that it ends with this process, however that ends.
+                # It ends with this process, even if that is killed.
                 [
                     sys.executable,
                     str(ROOT / "localstack" / "supervision" / "exit_with_parent.py"),
@@ -74,7 +74,7 @@ class Deployment:
         return made.stdout.strip()
 
     def logged(self) -> str:
-        """Everything that the emulator, the worker and the functions have logged."""
+        """Return the log of the emulator, the worker and the functions."""
         printed = self._log.read_text() if self._log.exists() else ""
         return "\n".join([printed, *self._logged_by_functions()])
 
@@ -93,17 +93,17 @@ class Deployment:
                 yield event["message"]
 
     def stop(self) -> None:
-        """Close its standard input, which stops it."""
+        """Stop it by closing its standard input."""
         if self._process is not None:
             self._process.communicate(timeout=30)
 
 
 @contextmanager
 def deployed(data: Path) -> Iterator[Deployment]:
-    """Deploy for the length of a test."""
+    """Deploy, and remove the deployment when the context ends."""
     deployment = Deployment(data)
     BUILDS.mkdir(exist_ok=True)
-    # One at a time: they share the folder that is built in.
+    # One at a time, because deployments share the build folder.
     with FileLock(BUILDS / "e2e.lock"):
         try:
             deployment.start()

@@ -1,4 +1,4 @@
-"""The limits that API Gateway and Lambda have and no emulator enforces, as a proxy in front of one.
+"""A proxy that enforces the limits of API Gateway and Lambda, which emulators do not.
 
 Sources: the quotas of API Gateway's HTTP and WebSocket APIs, and of Lambda's synchronous invocations.
 """
@@ -27,11 +27,11 @@ HOP_BY_HOP = {"connection", "content-length", "transfer-encoding", "host", "keep
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the real ones allow; times can be shortened, sizes not."""
+    """The limits of AWS.  Tests can shorten the times, but not the sizes."""
 
     request_bytes: int = 10 * MIB
     payload_bytes: int = 6 * MIB
-    """Of an event to a function, or its answer, as text."""
+    """The size of an event or a response of a function, as text."""
     answer_seconds: float = 30
     frame_bytes: int = 32 * KIB
     message_bytes: int = 128 * KIB
@@ -41,7 +41,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Proxied:
-    """Where clients find the APIs with their limits."""
+    """The URLs of the proxied APIs."""
 
     url: str
     socket_url: str
@@ -49,7 +49,7 @@ class Proxied:
 
 @contextmanager
 def limited(url: str, socket_url: str, limits: Limits = Limits()) -> Iterator[Proxied]:
-    """Serve both APIs within these limits, on a thread, for the life of the context."""
+    """Serve both APIs with these limits from a thread."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
@@ -100,17 +100,17 @@ async def _forward(session: ClientSession, url: str, request: web.Request, limit
         async with session.request(
             request.method, url + request.path_qs, data=io.BytesIO(body), headers=headers, allow_redirects=False
         ) as response:
-            answered = await response.read()
+            response_body = await response.read()
     except TimeoutError:
         return web.json_response({"message": "Service Unavailable"}, status=503)
-    if as_text(answered, response.content_type) > limits.payload_bytes:
+    if as_text(response_body, response.content_type) > limits.payload_bytes:
         return web.json_response({"message": "Internal Server Error"}, status=500)
     kept = {name: value for name, value in response.headers.items() if name.lower() not in HOP_BY_HOP}
-    return web.Response(status=response.status, body=answered, headers=kept)
+    return web.Response(status=response.status, body=response_body, headers=kept)
 
 
 def as_text(body: bytes, content_type: str) -> int:
-    """Return the size of a body in an event: what is not text travels in base64, a third larger."""
+    """Return the size of a body in an event.  Binary bodies are base64-encoded."""
     is_text = content_type.startswith("text/") or content_type.endswith("json")
     return len(body) if is_text else (len(body) + 2) // 3 * 4
 
@@ -123,7 +123,7 @@ async def _sockets(url: str, limits: Limits) -> AsyncIterator[int]:
     upstreams: dict[ServerConnection, ClientConnection] = {}
 
     async def admit(client: ServerConnection, request: Request) -> Response | None:
-        """Ask the API whether it lets the client in, before the handshake is answered."""
+        """Connect to the API first, and forward its refusal."""
         headers = [(name, request.headers[name]) for name in ("Authorization", "Origin") if name in request.headers]
         query = urlsplit(request.path).query
         try:
@@ -140,11 +140,11 @@ async def _sockets(url: str, limits: Limits) -> AsyncIterator[int]:
 
 
 async def _relay(client: ServerConnection, upstream: ClientConnection, limits: Limits) -> None:
-    heard = asyncio.Event()
+    activity = asyncio.Event()
     ways = [
-        asyncio.create_task(_up(client, upstream, heard, limits)),
-        asyncio.create_task(_down(client, upstream, heard)),
-        asyncio.create_task(_idle(heard, limits.idle_seconds)),
+        asyncio.create_task(_up(client, upstream, activity, limits)),
+        asyncio.create_task(_down(client, upstream, activity)),
+        asyncio.create_task(_idle(activity, limits.idle_seconds)),
         asyncio.create_task(asyncio.sleep(limits.connection_seconds)),
     ]
     done, others = await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
@@ -156,9 +156,9 @@ async def _relay(client: ServerConnection, upstream: ClientConnection, limits: L
 
 
 async def _up(
-    client: ServerConnection, upstream: ClientConnection, heard: asyncio.Event, limits: Limits
+    client: ServerConnection, upstream: ClientConnection, activity: asyncio.Event, limits: Limits
 ) -> int | None:
-    """Pass on what a client says, message by message, and see how it was cut into frames."""
+    """Forward the messages of a client, and check the sizes of frames and messages."""
     with suppress(ConnectionClosed):
         while True:
             message = ""
@@ -167,20 +167,20 @@ async def _up(
                 message += frame
                 if len(frame.encode()) > limits.frame_bytes or len(message.encode()) > limits.message_bytes:
                     return TOO_BIG
-            heard.set()
+            activity.set()
             await upstream.send(message)
     return None
 
 
-async def _down(client: ServerConnection, upstream: ClientConnection, heard: asyncio.Event) -> None:
+async def _down(client: ServerConnection, upstream: ClientConnection, activity: asyncio.Event) -> None:
     with suppress(ConnectionClosed):
         async for message in upstream:
-            heard.set()
+            activity.set()
             await client.send(message)
 
 
-async def _idle(heard: asyncio.Event, seconds: float) -> None:
+async def _idle(activity: asyncio.Event, seconds: float) -> None:
     with suppress(TimeoutError):
         while True:
-            heard.clear()
-            await asyncio.wait_for(heard.wait(), seconds)
+            activity.clear()
+            await asyncio.wait_for(activity.wait(), seconds)

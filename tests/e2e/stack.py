@@ -1,4 +1,4 @@
-"""The real processes, started as `make run` does, for tests to use and to kill."""
+"""The processes of `make run`, for tests that use them and kill them."""
 
 import contextlib
 import os
@@ -24,7 +24,7 @@ def wait_until(true: Callable[[], bool], what: str, seconds: float = 30) -> None
     Raises
     ------
     AssertionError
-        It was not so in time.
+        The condition did not hold in time.
     """
     end = time.monotonic() + seconds
     while not true():
@@ -33,7 +33,7 @@ def wait_until(true: Callable[[], bool], what: str, seconds: float = 30) -> None
 
 
 class Stack:
-    """`python localstack/supervisor.py` and all that it starts."""
+    """`python localstack/supervisor.py` and its child processes."""
 
     notifier = "pump"
 
@@ -59,7 +59,7 @@ class Stack:
         self._process: subprocess.Popen[bytes] | None = None
 
     def _own_names(self) -> dict[str, str]:
-        """Name buckets and queues so that several stacks can share one AWS."""
+        """Return unique names of buckets and queues, so that several stacks can share one AWS endpoint."""
         queues = ("SYNTHESIS", "EVENTS", "WEBHOOKS")
         kinds = [f"{queue}{kind}" for queue in queues for kind in ("_QUEUE", "_DEAD_LETTER_QUEUE")]
         named = {kind: f"{kind.lower().replace('_', '-')}-{self.port}" for kind in kinds}
@@ -72,7 +72,7 @@ class Stack:
         return psutil.Process(self._process.pid)
 
     def start(self) -> None:
-        """Start, and wait until all is healthy and said so."""
+        """Start, and wait until the supervisor reports that everything is healthy."""
         before = self.logged().count("Listening on")
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
@@ -100,24 +100,24 @@ class Stack:
         return made.stdout.strip()
 
     def interrupt(self) -> float:
-        """Press Ctrl-C and wait for the end; how long it took, in seconds."""
+        """Press Ctrl-C and wait for the end.  Return the duration in seconds."""
         began = time.monotonic()
         family = self.children()
         self.process.send_signal(signal.SIGINT)
         assert self._process is not None
         assert self._process.wait(STOP_SECONDS) == 0
         took = time.monotonic() - began
-        assert not [process for process in family if still_runs(process)]
+        assert not [process for process in family if is_alive(process)]
         return took
 
     def kill_supervisor(self) -> None:
-        """`kill -9` of the supervisor alone; the others must go by themselves."""
+        """`kill -9` of the supervisor alone.  Its children have to end by themselves."""
         family = self.children()
         self.process.kill()
         assert self._process is not None
         self._process.wait()
-        # Dead is enough: whoever adopts them may take its time to bury them.
-        wait_until(lambda: not any(map(still_runs, family)), "nobody left", STOP_SECONDS)
+        # Zombies count as ended, because init may reap them late.
+        wait_until(lambda: not any(map(is_alive, family)), "all children ended", STOP_SECONDS)
 
     def kill_everything(self) -> None:
         """`kill -9` of all processes at once."""
@@ -128,22 +128,22 @@ class Stack:
         self._process.wait()
 
     def children(self) -> list[psutil.Process]:
-        """Every process below the supervisor."""
+        """Return all descendants of the supervisor."""
         return self.process.children(recursive=True)
 
     def kill(self, name: str) -> psutil.Process:
-        """`kill -9` of one process of ours, by a part of its command line."""
+        """`kill -9` of one child, found by a part of its command line."""
         found = [process for process in self.process.children() if name in " ".join(_command(process))]
         assert len(found) == 1, (name, [_command(process) for process in self.process.children()])
         found[0].kill()
         return found[0]
 
     def logged(self) -> str:
-        """Everything that all processes have logged."""
+        """Return the log of all processes."""
         return self.log.read_text() if self.log.exists() else ""
 
     def healthy(self) -> bool:
-        """Return whether the API answers that all is well."""
+        """Return whether the health check succeeds."""
         with contextlib.suppress(httpx.TransportError):
             return httpx.get(f"{self.url}/health", timeout=5).status_code == 200
         return False
@@ -152,12 +152,12 @@ class Stack:
         return self._process is not None and self._process.poll() is not None
 
     def stop_all(self) -> None:
-        """End the processes by their ids, however the test left them."""
+        """Kill all processes that are still running."""
         if self._process is not None and not self._ended():
             self.kill_everything()
 
 
-def still_runs(process: psutil.Process) -> bool:
+def is_alive(process: psutil.Process) -> bool:
     """Return whether a process runs; a zombie does not."""
     with contextlib.suppress(psutil.NoSuchProcess):
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
@@ -172,7 +172,7 @@ def _command(process: psutil.Process) -> list[str]:
 
 @contextlib.contextmanager
 def running(data: Path, environment: Mapping[str, str]) -> Iterator[Stack]:
-    """Run a stack for the length of a test."""
+    """Run a stack until the context ends."""
     stack = Stack(data, environment)
     try:
         stack.start()

@@ -1,4 +1,4 @@
-"""A backup taken while the service runs, restored beside it."""
+"""A backup of a running service, restored into another data folder."""
 
 import subprocess
 import sys
@@ -12,7 +12,7 @@ from tests.e2e.stack import ROOT, running
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("backup")]
 
 
-# Both runs have to look for what is saved under the same name.
+# Both runs use the same bucket name.
 NAMES = {"BUCKET": "voices-of-both"}
 
 
@@ -22,7 +22,7 @@ def backup(what: str, data: Path, file: Path) -> None:
 
 
 def test_restored_voice_synthesizes(tmp_path: Path) -> None:
-    data, elsewhere, file = tmp_path / "data", tmp_path / "elsewhere", tmp_path / "data.tar.gz"
+    data, other, file = tmp_path / "data", tmp_path / "elsewhere", tmp_path / "data.tar.gz"
     with running(data, NAMES) as stack:
         client = Client(stack.url, stack.socket_url)
         session_id = client.preview(150, "Hello.").headers["x-session-id"]
@@ -31,8 +31,8 @@ def test_restored_voice_synthesizes(tmp_path: Path) -> None:
         voice_id = saved.json()["voice_id"]
         assert client.speak(voice_id, "Hello.").status_code == 200
         backup("save", data, file)
-    backup("restore", elsewhere, file)
-    with running(elsewhere, NAMES) as stack:
+    backup("restore", other, file)
+    with running(other, NAMES) as stack:
         client = Client(stack.url, stack.socket_url)
         assert client.speak(voice_id, "Hello again.").status_code == 200
         assert client.request("DELETE", f"/voices/{voice_id}").status_code == 204

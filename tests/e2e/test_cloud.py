@@ -1,4 +1,4 @@
-"""What is different in the cloud: its limits, and who is let in."""
+"""Limits and authentication of the deployed service."""
 
 import io
 
@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("deployed")]
 
 @pytest.fixture
 def client(deployment: Deployment) -> Client:
-    """A client of what was deployed."""
+    """A client of the deployment."""
     return Client(deployment.url, deployment.socket_url, deployment.key)
 
 
@@ -36,10 +36,10 @@ def test_large_recording_error_names_uploads(client: Client) -> None:
 
 
 def test_key_is_required(deployment: Deployment) -> None:
-    nobody = Client(deployment.url, deployment.socket_url)
-    assert nobody.get("/voices").status_code == 401
-    assert nobody.get("/health").status_code == 200
-    with pytest.raises(InvalidStatus), nobody.socket():
+    anonymous = Client(deployment.url, deployment.socket_url)
+    assert anonymous.get("/voices").status_code == 401
+    assert anonymous.get("/health").status_code == 200
+    with pytest.raises(InvalidStatus), anonymous.socket():
         pass
 
 

@@ -1,4 +1,4 @@
-"""The services of localstack/compose.yaml: the very commands, environments and health checks, without containers.
+"""The commands, environments and health checks of localstack/compose.yaml, run as processes without containers.
 
 Each service is a process.  The volume, each container's /tmp and the ports of their shared network become folders
 and ports of this machine.
@@ -27,7 +27,7 @@ HOST = "127.0.0.1"
 SERVICES: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "localstack" / "compose.yaml").read_text())["services"]
 STARTED = ("store", "api", "pump", "schedule", "worker")
 START_SECONDS = 120
-GRACE_SECONDS = 10  # Docker's, for services that name none
+GRACE_SECONDS = 10  # Docker's default
 
 
 class Project:
@@ -40,7 +40,7 @@ class Project:
         self.collector = Collector()
 
     def up(self) -> None:
-        """Start the services in the order of `depends_on`, each once those before it are healthy."""
+        """Start the services in the order of `depends_on`, each after its dependencies are healthy."""
         for name in STARTED:
             for before, condition in SERVICES[name].get("depends_on", {}).items():
                 assert condition == {"condition": "service_healthy"}
@@ -82,9 +82,9 @@ class Project:
         return process.wait(int(SERVICES[name].get("stop_grace_period", f"{GRACE_SECONDS}s").rstrip("s")))
 
     def environment(self, name: str) -> dict[str, str]:
-        """Return a container's environment; nothing of AWS comes from this machine's."""
+        """Return the environment of a container, without the AWS variables of this machine."""
         outside = {key: value for key, value in os.environ.items() if not key.startswith("AWS_")}
-        # No container sets it; 8000 is the port that the API listens on there.
+        # Containers do not set it, because 8000 is the default port of the API.
         port = {"PORT": self.ports["8000"]} if name == "api" else {}
         given = SERVICES[name].get("environment", {})
         return outside | {key: self._mapped(str(value), name) for key, value in (given | port).items()}
@@ -169,12 +169,12 @@ def test_data_survives_store_restart(project: Project) -> None:
     project.start("store")
     project.wait_until_healthy("store")
     client = client_of(project, key)
-    wait_until(lambda: client.get("/voices").status_code == 200, "the key known again")
+    wait_until(lambda: client.get("/voices").status_code == 200, "the key to be accepted again")
     assert client.preview(150, "Hello.", Prefer="wait=25").status_code == 200, project.logged("worker")
 
 
 def test_services_stop_in_grace_period(project: Project) -> None:
     for name in reversed(STARTED):
-        # uvicorn ends by the signal itself once it has shut down.
+        # After the shutdown, uvicorn raises the signal again.
         assert project.stop(name) in {0, -signal.SIGTERM}, project.logged(name)
         assert "Traceback" not in project.logged(name)

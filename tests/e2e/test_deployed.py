@@ -1,6 +1,6 @@
-"""What a client does, against the deployment that `make test-deployed` is told of, else the emulated one.
+"""Client requests against the deployment given to `make test-deployed`, or the emulated one by default.
 
-Nothing here is about how a voice sounds: in an account the real model speaks.
+The tests do not check the sound of the audio, because a deployment uses the real model.
 """
 
 import io
@@ -17,13 +17,13 @@ from tests.e2e.client import Client, Message, recording
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("deployed")]
 
-# From none, a GPU worker takes minutes to come.
+# Scaling from zero GPU workers takes minutes.
 LONGEST_WAIT_SECONDS = 900
 
 
 @pytest.fixture(scope="module")
 def client(request: pytest.FixtureRequest) -> Client:
-    """A client of the deployment that the environment names, or of the emulated one."""
+    """A client of the deployment in the environment variables, or of the emulated one."""
     if url := os.environ.get("HTTP_URL"):
         return Client(url, os.environ["WEBSOCKET_URL"], os.environ["KEY"])
     deployment = request.getfixturevalue("deployment")
@@ -31,7 +31,7 @@ def client(request: pytest.FixtureRequest) -> Client:
 
 
 def audio_of(client: Client, answer: httpx.Response) -> bytes:
-    """Wait for a preview, wherever it comes from."""
+    """Return the audio of a preview.  Wait for the job and follow redirects."""
     began = time.monotonic()
     while answer.status_code == 202:
         assert time.monotonic() - began < LONGEST_WAIT_SECONDS, answer.text
@@ -73,9 +73,9 @@ def test_socket_receives_completion(client: Client) -> None:
     session_id = client.speak_as(recording(160, seconds=4), "Hello.").headers["x-session-id"]
     with client.socket() as socket:
         socket.send("generate_preview", session_id=session_id, text="Hello once more.")
-        told = socket.receive(LONGEST_WAIT_SECONDS)
-    assert told["type"] == "tts_complete", told
-    assert client.get(told["data"]["audio_url"]).status_code in {200, 303}
+        message = socket.receive(LONGEST_WAIT_SECONDS)
+    assert message["type"] == "tts_complete", message
+    assert client.get(message["data"]["audio_url"]).status_code in {200, 303}
 
 
 def test_socket_receives_audio_chunks(client: Client) -> None:

@@ -1,4 +1,4 @@
-"""The service behind the limits of API Gateway and Lambda; and that these are what they say."""
+"""The service behind the limits of API Gateway and Lambda, and tests of the proxy that enforces them."""
 
 import asyncio
 import threading
@@ -22,7 +22,7 @@ SHORT = Limits(answer_seconds=0.5, idle_seconds=0.5, connection_seconds=2)
 
 @pytest.fixture
 def upstream() -> Iterator[tuple[str, str]]:
-    """An API that answers as many bytes as asked for, and one that sends back what it hears."""
+    """An HTTP API that returns as many bytes as requested, and a WebSocket echo server."""
 
     async def answer(request: web.Request) -> web.Response:
         await asyncio.sleep(float(request.query.get("seconds", 0)))
@@ -101,18 +101,18 @@ def test_proxy_limits_frames_and_messages(proxied: Proxied) -> None:
 
 
 @pytest.mark.parametrize("speaks", [False, True])
-def test_proxy_closes_idle_and_old_connections(proxied: Proxied, speaks: bool) -> None:
+def test_proxy_closes_idle_and_old_connections(proxied: Proxied, is_active: bool) -> None:
     with connect(proxied.socket_url) as socket, pytest.raises(ConnectionClosed) as closed:
-        stay(socket, speaks=speaks)
+        stay(socket, is_active=is_active)
     assert closed.value.rcvd is not None
     assert closed.value.rcvd.code == GOING_AWAY
 
 
-def stay(socket: ClientConnection, *, speaks: bool) -> None:
-    """Stay for longer than is allowed, silent or saying something now and then."""
+def stay(socket: ClientConnection, *, is_active: bool) -> None:
+    """Stay connected for longer than allowed, idle or with some messages."""
     began = time.monotonic()
     while time.monotonic() - began < 5:
-        if speaks:
+        if is_active:
             socket.send("hello")
             assert socket.recv(5) == "hello"
             with suppress(TimeoutError):
@@ -136,7 +136,7 @@ deployed = [pytest.mark.slow, pytest.mark.xdist_group("deployed")]
 
 @pytest.mark.usefixtures("deployment")
 class TestDeployed:
-    """What a client meets where the limits are real."""
+    """The deployment behind the limits."""
 
     pytestmark = deployed
 
@@ -152,12 +152,14 @@ class TestDeployed:
     def test_longest_text_fits_into_message(self, behind_limits: Client) -> None:
         session_id = behind_limits.preview(120, "Hello.").headers["x-session-id"]
         with behind_limits.socket() as socket:
-            said = socket.ask("generate_preview", session_id=session_id, text="Sehr schön! " * 340, progress=True)
-            assert said["type"] == "progress", said
+            message = socket.ask(
+                "generate_preview", session_id=session_id, text="Sehr schön! " * 340, progress=True
+            )
+            assert message["type"] == "progress", message
 
     def test_key_is_required(self, behind_limits: Client) -> None:
-        nobody = Client(behind_limits.url, behind_limits.socket_url)
-        assert nobody.get("/voices").status_code == 401
-        with pytest.raises(InvalidStatus) as refused, nobody.socket():
+        anonymous = Client(behind_limits.url, behind_limits.socket_url)
+        assert anonymous.get("/voices").status_code == 401
+        with pytest.raises(InvalidStatus) as refused, anonymous.socket():
             pass
-        assert refused.value.response.status_code in {401, 403}  # the emulator's own
+        assert refused.value.response.status_code in {401, 403}  # 403 is the emulator's response

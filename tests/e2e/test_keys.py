@@ -1,4 +1,4 @@
-"""`make keys` finds the store of what runs, and says so when nothing does."""
+"""`make keys` finds the store of a running service, and reports an error if there is none."""
 
 import os
 import subprocess

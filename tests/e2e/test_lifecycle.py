@@ -1,4 +1,4 @@
-"""The whole life of a voice over real HTTP and WebSocket, with two API processes."""
+"""The lifecycle of a voice over HTTP and WebSocket, with two API processes."""
 
 import asyncio
 import io
@@ -17,7 +17,7 @@ from tests.e2e.client import Client, pitch_of, recording
 from tests.e2e.deployment import Deployment
 from tests.e2e.stack import ROOT, Stack, wait_until
 
-# On one worker of pytest-xdist, so that they share a running service.
+# One pytest-xdist worker, so that the tests share a running service.
 pytestmark = pytest.mark.xdist_group("deployed")
 
 
@@ -89,8 +89,8 @@ def test_async_preview_with_subscribe(client: Client) -> None:
     accepted = client.preview(120, "Later.", Prefer="respond-async")
     assert accepted.status_code == 202
     with client.socket() as socket:
-        told = socket.ask("subscribe", job_id=accepted.headers["x-job-id"])
-    assert told["type"] == "tts_complete", told
+        message = socket.ask("subscribe", job_id=accepted.headers["x-job-id"])
+    assert message["type"] == "tts_complete", message
     job = client.get(accepted.headers["location"]).json()
     assert job["status"] == "succeeded"
     assert client.get(job["audio_url"]).status_code == 200
@@ -104,26 +104,26 @@ def test_presigned_upload_checked_on_first_use(client: Client) -> None:
         return str(ticket["session_id"])
 
     with client.socket() as socket:
-        spoken = socket.ask("generate_preview", session_id=upload(recording(150)), text="From the storage.")
-        assert spoken["type"] == "tts_complete", spoken
-        assert pitch_of(client.get(spoken["data"]["audio_url"]).content) == pytest.approx(150, rel=0.05)
+        message = socket.ask("generate_preview", session_id=upload(recording(150)), text="From the storage.")
+        assert message["type"] == "tts_complete", message
+        assert pitch_of(client.get(message["data"]["audio_url"]).content) == pytest.approx(150, rel=0.05)
         refused = socket.ask("generate_preview", session_id=upload(b"not audio at all"), text="Hm.")
         assert (refused["type"], refused["data"]["code"]) == ("error", "invalid_audio")
 
 
 async def test_concurrent_socket_requests(client: Client) -> None:
-    """Several connections, so that both API processes hold some; each answer must find its way home."""
+    """With several connections, both API processes have clients.  Each response has to reach its own client."""
     session_id = client.preview(130, "First.").headers["x-session-id"]
 
     async def talk(name: str) -> set[str]:
         async with connect(client.socket_url, additional_headers=client.headers) as socket:
-            asked = {f"{name}-{n}" for n in range(5)}
-            for request_id in sorted(asked):
+            request_ids = {f"{name}-{n}" for n in range(5)}
+            for request_id in sorted(request_ids):
                 data = {"session_id": session_id, "text": f"This is {request_id}.", "request_id": request_id}
                 await socket.send(json.dumps({"type": "generate_preview", "data": data}))
-            answers = [json.loads(await asyncio.wait_for(socket.recv(), 60)) for _ in asked]
+            answers = [json.loads(await asyncio.wait_for(socket.recv(), 60)) for _ in request_ids]
         assert {answer["type"] for answer in answers} == {"tts_complete"}
-        assert {answer["data"]["request_id"] for answer in answers} == asked
+        assert {answer["data"]["request_id"] for answer in answers} == request_ids
         return {answer["data"]["job_id"] for answer in answers}
 
     jobs = await asyncio.gather(*(talk(f"client{n}") for n in range(6)))
@@ -143,27 +143,27 @@ def test_invalid_messages_keep_connection(client: Client) -> None:
 def test_http_correlation_id_reaches_worker(stack: Stack | Deployment, client: Client) -> None:
     answer = client.preview(140, "The secret word is aubergine.", **{"X-Correlation-Id": "trace-4711"})
     assert answer.headers["x-correlation-id"] == "trace-4711"
-    # A line of log may be written a moment after the answer that it tells of.
-    wait_until(lambda: logging_of(stack, "trace-4711") >= {"api", "gpu_runner"}, "both have logged it")
+    # The log line may be written shortly after the response.
+    wait_until(lambda: logging_of(stack, "trace-4711") >= {"api", "gpu_runner"}, "the log lines of both")
     assert "aubergine" not in stack.logged()
 
 
 def test_socket_correlation_id_reaches_notify(stack: Stack | Deployment, client: Client) -> None:
     session_id = client.preview(140, "First.").headers["x-session-id"]
     with client.socket() as socket:
-        told = socket.ask("generate_preview", session_id=session_id, text="Once more.")
-    traced = told["data"]["correlation_id"]
-    wait_until(lambda: logging_of(stack, traced) >= {"gpu_runner", stack.notifier}, "both have logged it")
+        message = socket.ask("generate_preview", session_id=session_id, text="Once more.")
+    correlation_id = message["data"]["correlation_id"]
+    wait_until(lambda: logging_of(stack, correlation_id) >= {"gpu_runner", stack.notifier}, "the log lines of both")
 
 
 def logging_of(stack: Stack | Deployment, correlation_id: str) -> set[str]:
-    """Return which services have logged a line with this id."""
+    """Return the services that logged a line with this id."""
     lines = [line for line in stack.logged().splitlines() if correlation_id in line]
     return {json.loads(line)["service"] for line in lines if line.startswith("{") and line.endswith("}")}
 
 
 def test_reference_audio_formats(client: Client, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Where the machine can speak, listen to it: formats and headers that writers in the wild make."""
+    """Recordings in several formats, from espeak-ng if it is installed."""
     try:
         speech = subprocess.run(
             ["espeak-ng", "--stdout", "The quick brown fox."], capture_output=True, check=True

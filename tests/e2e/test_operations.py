@@ -1,4 +1,4 @@
-"""An operator's commands in their order, against an emulated account: the workers keep their image through all."""
+"""The operator commands in sequence, against an emulated account: workers keep their image."""
 
 import json
 from pathlib import Path
@@ -29,7 +29,7 @@ class Scaling:
 
 @pytest.fixture
 def clients(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> Clients:
-    """An operator's clients, and an environment for the SAM CLI, that reach the emulator."""
+    """Clients of the emulator.  The environment variables let the SAM CLI use it too."""
     assert deployment.deployed is not None
     monkeypatch.setenv("AWS_ENDPOINT_URL", deployment.deployed.endpoint_url)
     monkeypatch.setenv("AWS_REGION", "us-east-1")
@@ -48,7 +48,7 @@ def stack_of(clients: Clients) -> Stack:
 
 
 def push(clients: Clients, repository: str, tag: str) -> None:
-    """Put an image there as `docker push` would, of no layers."""
+    """Put an image without layers, as `docker push` does."""
     docker = "application/vnd.docker"
     config = {"mediaType": f"{docker}.container.image.v1+json", "size": 1, "digest": DIGESTS[tag]}
     media_type = f"{docker}.distribution.manifest.v2+json"
@@ -61,7 +61,7 @@ def test_code_deployment_keeps_worker_image(deployment: Deployment, clients: Cli
     sam = str(ensure("sam", LOCKS["sam"]).with_name("sam"))
     change_parameter(clients.cloudformation, stack_of(clients), "Workers", "on")
     before = stack_of(clients)
-    # Before there is an image there is a repository for it, and no service.
+    # Without an image there is a repository, but no service.
     assert "Service" not in before.outputs
     for tag in ("v1", "v2"):
         push(clients, before.outputs["Repository"], tag)
@@ -81,7 +81,7 @@ def test_code_deployment_keeps_worker_image(deployment: Deployment, clients: Cli
 
 
 def image_of(clients: Clients) -> str:
-    """Return which image the service runs, by its task definition."""
+    """Return the image tag in the task definition of the service."""
     outputs = stack_of(clients).outputs
     (service,) = clients.ecs.describe_services(cluster=outputs["Cluster"], services=[outputs["Service"]])[
         "services"
@@ -92,7 +92,7 @@ def image_of(clients: Clients) -> str:
 
 
 def test_deployment_uses_shipped_package() -> None:
-    """Where this machine has Lambda's Python, nothing is built for the emulator alone."""
+    """With Lambda's Python installed, the emulator uses the package that is shipped."""
     if find_python() is None:
         pytest.skip("this machine has no Python 3.13")
     assert (Path(__file__).parents[2] / ".aws-sam" / "package" / "made-from.txt").exists()

@@ -1,4 +1,4 @@
-"""The README's lines run as they stand."""
+"""The commands in the README run unchanged."""
 
 import re
 import shlex
@@ -9,7 +9,7 @@ import pytest
 from tests.e2e.deployment import Deployment
 from tests.e2e.stack import ROOT, Stack
 
-# On one worker of pytest-xdist, so that they share a running service.
+# One pytest-xdist worker, so that the tests share a running service.
 pytestmark = pytest.mark.xdist_group("deployed")
 
 

@@ -1,4 +1,4 @@
-"""A page of one origin, an API of another that redirects to a storage of a third, in a real browser."""
+"""A page in a browser follows redirects from the API to the storage, across three origins."""
 
 import json
 import queue
@@ -16,19 +16,19 @@ from tests.e2e.stack import running
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("browser")]
 
-# What a page does that has been told where a preview is: it fetches it, and shows its own server what came of it.
+# Fetches a preview and reports the result to the page's own server.
 PAGE = """<script>
 fetch(%s)
   .then(answer => answer.arrayBuffer().then(body => `${answer.status} ${answer.redirected} ${body.byteLength}`))
-  .catch(error => `failed: ${error}`).then(text => fetch('/told', {method: 'POST', body: text}));
+  .catch(error => `failed: ${error}`).then(text => fetch('/report', {method: 'POST', body: text}));
 </script>"""
 
 
 class Page:
-    """A web server with one page, and what the page told it."""
+    """A web server with one page, and the results that the page reported."""
 
     def __init__(self) -> None:
-        self.told: queue.Queue[str] = queue.Queue()
+        self.reports: queue.Queue[str] = queue.Queue()
         self.script = ""
         page = self
 
@@ -40,7 +40,7 @@ class Page:
                 self.wfile.write(page.script.encode())
 
             def do_POST(self) -> None:
-                page.told.put(self.rfile.read(int(self.headers["Content-Length"])).decode())
+                page.reports.put(self.rfile.read(int(self.headers["Content-Length"])).decode())
                 self.send_response(204)
                 self.end_headers()
 
@@ -62,7 +62,7 @@ def page() -> Iterator[Page]:
 
 @pytest.fixture
 def client(page: Page, tmp_path: Path) -> Iterator[Client]:
-    """A client of a service that redirects to every preview, and lets the page use it."""
+    """A client of a service that redirects all previews and allows the page's origin."""
     settings = {"ANSWER_MAX_MEGABYTES": "0.001", "CORS_ORIGINS": page.origin}
     with running(tmp_path / "data", settings) as stack:
         yield Client(stack.url, stack.socket_url)
@@ -92,10 +92,10 @@ def test_page_follows_preview_redirect(page: Page, client: Client, tmp_path: Pat
     ]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        told = page.told.get(timeout=60)
+        report = page.reports.get(timeout=60)
     finally:
         process.terminate()
         process.wait(20)
-    status, redirected, size = told.split()
-    assert (status, redirected) == ("200", "true"), told
+    status, redirected, size = report.split()
+    assert (status, redirected) == ("200", "true"), report
     assert int(size) > 10_000

@@ -1,4 +1,4 @@
-"""Audio is heard while it is made, over real sockets: by every kind of client, and whoever dies."""
+"""Audio streams during synthesis over real sockets, to several kinds of clients and after a worker is killed."""
 
 import io
 import shutil
@@ -27,7 +27,7 @@ from tests.studio.browser import chromium
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("survival")]
 
 RATE = 24_000
-# Some five seconds at the mock engine's rate, made in real time.
+# About five seconds of audio, synthesized in real time.
 TEXT = "One, two, three, four, five: these words take a few seconds to be said aloud. "
 SECONDS = 4.0
 REAL_TIME = {"MOCK_SPEED": "1", "UVICORN_WORKERS": "2", "VISIBILITY_TIMEOUT_SECONDS": "2"}
@@ -35,7 +35,7 @@ REAL_TIME = {"MOCK_SPEED": "1", "UVICORN_WORKERS": "2", "VISIBILITY_TIMEOUT_SECO
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A service whose engine speaks in real time."""
+    """A service with an engine that runs in real time."""
     with running(tmp_path_factory.mktemp("streaming") / "data", REAL_TIME) as stack:
         yield stack
 
@@ -47,7 +47,7 @@ def client(stack: Stack) -> Client:
 
 @pytest.fixture(scope="module")
 def session_id(stack: Stack) -> str:
-    """An upload."""
+    """The session of an upload."""
     answer = Client(stack.url, stack.socket_url).request("POST", "/upload", files={"audio": recording(120)})
     uploaded: str = answer.json()["session_id"]
     return uploaded
@@ -55,7 +55,7 @@ def session_id(stack: Stack) -> str:
 
 @contextmanager
 def streamed(client: Client, session_id: str, format_: str = "wav", text: str = TEXT) -> Iterator[httpx.Response]:
-    """Ask for a preview that is sent while it is made."""
+    """Request a streamed preview."""
     form = {"session_id": session_id, "response_text": text}
     path = f"{client.url}/preview?stream=1&format={format_}"
     with httpx.stream("POST", path, data=form, headers=client.headers, timeout=60) as answer:
@@ -71,8 +71,8 @@ def pcm_of(client: Client, job_id: str) -> bytes:
 
 
 @dataclass
-class Heard:
-    """The messages of one stream, and when each came."""
+class StreamMessages:
+    """The messages of one stream with their arrival times."""
 
     messages: list[Message] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
@@ -95,26 +95,26 @@ class Heard:
 
     @property
     def pcm(self) -> bytes:
-        """The audio as a client plays it that ignores what it has."""
+        """The audio of a client that ignores duplicate chunks."""
         played = {chunk["seq"]: b64decode(chunk["audio"]) for chunk in reversed(self.chunks)}
         assert sorted(played) == list(range(len(played)))
         return b"".join(played[seq] for seq in sorted(played))
 
 
 def test_socket_streams_during_synthesis(client: Client, session_id: str) -> None:
-    heard = Heard()
+    received = StreamMessages()
     with client.socket() as socket_:
         socket_.send("generate_preview", session_id=session_id, text=TEXT, stream=True, request_id="r")
-        while not heard.messages or not heard.has_ended:
-            heard.add(socket_.receive())
-    assert heard.messages[-1]["type"] == "tts_complete"
-    assert {message["data"]["request_id"] for message in heard.messages} == {"r"}
-    assert heard.times[-1] - heard.times[1] > SECONDS / 2
-    assert heard.pcm == pcm_of(client, heard.messages[-1]["data"]["job_id"])
+        while not received.messages or not received.has_ended:
+            received.add(socket_.receive())
+    assert received.messages[-1]["type"] == "tts_complete"
+    assert {message["data"]["request_id"] for message in received.messages} == {"r"}
+    assert received.times[-1] - received.times[1] > SECONDS / 2
+    assert received.pcm == pcm_of(client, received.messages[-1]["data"]["job_id"])
 
 
-class Growing(io.RawIOBase):
-    """A response as a file that grows, and whether all of it has come."""
+class GrowingFile(io.RawIOBase):
+    """A response as a file that grows."""
 
     def __init__(self, answer: httpx.Response) -> None:
         self._parts = answer.iter_raw()
@@ -136,13 +136,13 @@ class Growing(io.RawIOBase):
 @pytest.mark.parametrize("format_", ["wav", "mp3", "opus"])
 def test_pyav_decodes_growing_response(client: Client, session_id: str, format_: str) -> None:
     with streamed(client, session_id, format_) as answer:
-        file, samples, came_early = Growing(answer), 0, False
+        file, samples, arrived_early = GrowingFile(answer), 0, False
         with av.open(file, "r", options={"probesize": "4096", "analyzeduration": "0"}) as container:
             for frame in container.decode(audio=0):
-                came_early = came_early or not file.is_whole
+                arrived_early = arrived_early or not file.is_whole
                 samples += frame.samples
                 rate = frame.sample_rate
-    assert came_early
+    assert arrived_early
     stored = len(pcm_of(client, answer.headers["x-job-id"])) / 2 / RATE
     assert samples / rate == pytest.approx(stored, abs=0.15)
 
@@ -160,14 +160,14 @@ def test_ffmpeg_decodes_growing_response(client: Client, session_id: str) -> Non
         assert process.stdin
         assert process.stdout
         first = pool.submit(process.stdout.read, RATE)
-        came_early = False
+        arrived_early = False
         for part in answer.iter_raw():
-            came_early = came_early or first.done()
+            arrived_early = arrived_early or first.done()
             process.stdin.write(part)
             process.stdin.flush()
         process.stdin.close()
         decoded = first.result() + process.stdout.read()
-    assert came_early
+    assert arrived_early
     assert decoded == pcm_of(client, answer.headers["x-job-id"])
 
 
@@ -176,7 +176,7 @@ PAGE = b"""<!doctype html><audio src="/audio"></audio>
 
 
 class Site:
-    """A web site whose page plays a preview that its server passes on while it comes."""
+    """A web site whose page plays a preview that its server forwards as a stream."""
 
     def __init__(self, client: Client, session_id: str, format_: str) -> None:
         self.is_whole = False
@@ -256,7 +256,7 @@ def test_stalled_client_blocks_no_others(client: Client, session_id: str) -> Non
         with streamed(client, session_id) as answer:
             assert len(answer.read()) > SECONDS * RATE * 2
         assert time.monotonic() - began < SECONDS + 4
-        wait_until(lambda: client.get(f"/jobs/{job_id}").json()["status"] == "succeeded", "done all the same", 60)
+        wait_until(lambda: client.get(f"/jobs/{job_id}").json()["status"] == "succeeded", "success", 60)
 
 
 def test_job_events_arrive_during_synthesis(client: Client, session_id: str) -> None:
@@ -276,24 +276,24 @@ def test_job_events_arrive_during_synthesis(client: Client, session_id: str) -> 
 
 
 def test_killed_worker_stream_resumes(stack: Stack, client: Client, session_id: str) -> None:
-    heard = Heard()
+    received = StreamMessages()
     with client.socket() as socket_, ThreadPoolExecutor() as pool:
         reading = pool.submit(_read_stream, client, session_id)
         socket_.send("generate_preview", session_id=session_id, text=TEXT, stream=True)
-        while len(heard.chunks) < 4:
-            heard.add(socket_.receive())
+        while len(received.chunks) < 4:
+            received.add(socket_.receive())
         stack.kill("gpu_runner")
-        while not heard.has_ended:
-            heard.add(socket_.receive(60))
+        while not received.has_ended:
+            received.add(socket_.receive(60))
         job_id, audio = reading.result(60)
-    assert heard.messages[-1]["type"] == "tts_complete"
-    # The client is told of the second beginning, and what it is sent again is what it has.
-    assert [data["restarted"] for data in heard.started] == [False, True]
-    assert len({data["take"] for data in heard.started}) == 1
-    first = {chunk["seq"]: chunk["audio"] for chunk in reversed(heard.chunks)}
-    assert all(first[chunk["seq"]] == chunk["audio"] for chunk in heard.chunks)
-    assert heard.pcm == pcm_of(client, heard.messages[-1]["data"]["job_id"])
-    # An HTTP client hears one take, whole, without noticing more than a pause.
+    assert received.messages[-1]["type"] == "tts_complete"
+    # The client is informed about the restart.  The repeated chunks are identical.
+    assert [data["restarted"] for data in received.started] == [False, True]
+    assert len({data["take"] for data in received.started}) == 1
+    first = {chunk["seq"]: chunk["audio"] for chunk in reversed(received.chunks)}
+    assert all(first[chunk["seq"]] == chunk["audio"] for chunk in received.chunks)
+    assert received.pcm == pcm_of(client, received.messages[-1]["data"]["job_id"])
+    # An HTTP client receives the complete audio of one take.
     assert audio[44:] == pcm_of(client, job_id)
     assert client.get(f"/jobs/{job_id}").json()["status"] == "succeeded"
 

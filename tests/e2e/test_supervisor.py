@@ -1,4 +1,4 @@
-"""The supervisor as a process, with stubs for the services: what is started, stopped, restarted and logged."""
+"""The supervisor as a process, with stubs for the services: start, stop, restart and log."""
 
 import contextlib
 import os
@@ -15,14 +15,14 @@ import pytest
 from moto.server import ThreadedMotoServer
 from supervision.ports import free_port
 
-from tests.e2e.stack import ROOT, still_runs, wait_until
+from tests.e2e.stack import ROOT, is_alive, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("supervisor")]
 
 HOST = "127.0.0.1"
 STOP_SECONDS = 5
 
-# What `make run` starts, but for the services.
+# The supervisor of `make run` with a stub in place of the services.
 DRIVER = """
 import sys
 from pathlib import Path
@@ -38,7 +38,7 @@ if __name__ == "__main__":
     sys.exit(supervisor.main(stubs))
 """
 
-# Has a child of its own that holds the port too, as an API with several workers has.
+# Its child process inherits the port, as in an API with several workers.
 API = """
 import http.server, os, signal, subprocess, sys, time
 
@@ -63,7 +63,7 @@ server.serve_forever()
 
 @pytest.fixture(scope="module")
 def aws() -> Iterator[dict[str, str]]:
-    """S3 and SQS that are there already, so that nothing has to be embedded."""
+    """The environment of a moto server, so that the supervisor does not start the embedded AWS."""
     server = ThreadedMotoServer(ip_address=HOST, port=0, verbose=False)
     server.start()
     _, port = server.get_host_and_port()
@@ -101,15 +101,15 @@ class Run:
             )
 
     def until_listening(self) -> list[psutil.Process]:
-        """Wait until it says so; all that it has started."""
-        self.until_said("Listening on")
+        """Wait for the log line, and return the child processes."""
+        self.until_logged("Listening on")
         return psutil.Process(self.process.pid).children(recursive=True)
 
-    def until_said(self, text: str) -> None:
-        wait_until(lambda: text in self.said() or self.process.poll() is not None, f"{text!r} said", 60)
-        assert text in self.said(), self.said()
+    def until_logged(self, text: str) -> None:
+        wait_until(lambda: text in self.logged() or self.process.poll() is not None, f"{text!r} in the log", 60)
+        assert text in self.logged(), self.logged()
 
-    def said(self) -> str:
+    def logged(self) -> str:
         return self.log.read_text()
 
     def ended(self) -> int:
@@ -118,7 +118,7 @@ class Run:
 
 @pytest.fixture
 def runs() -> Iterator[list[Run]]:
-    """The runs of a test, which are over when it is."""
+    """The runs of a test.  They are killed at its end."""
     started: list[Run] = []
     yield started
     for run in started:
@@ -135,11 +135,11 @@ def _start(runs: list[Run], folder: Path, environment: Mapping[str, str], **more
     return runs[-1]
 
 
-def _all_gone(family: list[psutil.Process], seconds: float) -> bool:
+def _all_ended(children: list[psutil.Process], seconds: float) -> bool:
     end = time.monotonic() + seconds
-    while any(map(still_runs, family)) and time.monotonic() < end:
+    while any(map(is_alive, children)) and time.monotonic() < end:
         time.sleep(0.05)
-    return not any(map(still_runs, family))
+    return not any(map(is_alive, children))
 
 
 def _port_is_free(port: int) -> bool:
@@ -153,25 +153,25 @@ def test_signal_stops_all_processes(
     runs: list[Run], tmp_path: Path, aws: Mapping[str, str], how: signal.Signals
 ) -> None:
     run = _start(runs, tmp_path, aws)
-    family = run.until_listening()
+    children = run.until_listening()
     began = time.monotonic()
     run.process.send_signal(how)
     assert run.ended() == 0
     assert time.monotonic() - began < STOP_SECONDS
-    assert _all_gone(family, 0)
+    assert _all_ended(children, 0)
     assert _port_is_free(run.port)
-    assert "api stopped" in run.said()
+    assert "api stopped" in run.logged()
 
 
 def test_stubborn_child_is_killed(runs: list[Run], tmp_path: Path, aws: Mapping[str, str]) -> None:
     run = _start(runs, tmp_path, aws, STUBBORN="1")
-    family = run.until_listening()
+    children = run.until_listening()
     began = time.monotonic()
     run.process.send_signal(signal.SIGINT)
     assert run.ended() == 0
     assert time.monotonic() - began < STOP_SECONDS
-    assert _all_gone(family, 0)
-    assert "api did not stop in time" in run.said()
+    assert _all_ended(children, 0)
+    assert "api did not stop in time" in run.logged()
 
 
 @pytest.mark.parametrize("stubborn", ["", "1"])
@@ -179,14 +179,14 @@ def test_killed_supervisor_leaves_no_children(
     runs: list[Run], tmp_path: Path, aws: Mapping[str, str], stubborn: str
 ) -> None:
     run = _start(runs, tmp_path, aws, STUBBORN=stubborn)
-    family = run.until_listening()
-    assert len(family) == 2
+    children = run.until_listening()
+    assert len(children) == 2
     run.process.kill()
     run.process.wait()
-    # The stub's own child ends with its process group alone, so only when the group is killed.
-    ours = family if stubborn else family[:1]
-    assert _all_gone(ours, STOP_SECONDS)
-    for process in family:
+    # The child of the stub only ends if its process group is killed.
+    ours = children if stubborn else children[:1]
+    assert _all_ended(ours, STOP_SECONDS)
+    for process in children:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
 
@@ -195,16 +195,16 @@ def test_killed_child_is_restarted(runs: list[Run], tmp_path: Path, aws: Mapping
     run = _start(runs, tmp_path, aws)
     api, helper = run.until_listening()
     api.kill()
-    run.until_said("api ended; restarting it")
-    wait_until(lambda: run.said().count("api is ready") == 2, "ready again")
-    assert _all_gone([helper], 1), "what it had started went with it, or the port would have been taken"
+    run.until_logged("api ended; restarting it")
+    wait_until(lambda: run.logged().count("api is ready") == 2, "ready again")
+    assert _all_ended([helper], 1), "its child process still holds the port"
 
 
 def test_failing_child_ends_supervisor(runs: list[Run], tmp_path: Path, aws: Mapping[str, str]) -> None:
     run = _start(runs, tmp_path, aws, BROKEN="1")
     assert run.ended() == 1
-    assert "Can't start: api does not start (exit code 1)" in run.said()
-    assert "it is broken" in run.said()
+    assert "Can't start: api does not start (exit code 1)" in run.logged()
+    assert "it is broken" in run.logged()
 
 
 def test_second_run_on_same_data_refused(runs: list[Run], tmp_path: Path, aws: Mapping[str, str]) -> None:
@@ -212,7 +212,7 @@ def test_second_run_on_same_data_refused(runs: list[Run], tmp_path: Path, aws: M
     first.until_listening()
     second = _start(runs, tmp_path, aws)
     assert second.ended() == 1
-    assert "another run uses DATA_DIR" in second.said()
+    assert "another run uses DATA_DIR" in second.logged()
     assert first.process.poll() is None
 
 
@@ -221,14 +221,14 @@ def test_port_in_use_refused(runs: list[Run], tmp_path: Path, aws: Mapping[str, 
         port = taken.getsockname()[1]
         run = _start(runs, tmp_path, aws, PORT=str(port))
         assert run.ended() == 1
-    assert f"PORT {port} of 127.0.0.1 is taken" in run.said()
-    assert "is ready" not in run.said()
+    assert f"PORT {port} of 127.0.0.1 is taken" in run.logged()
+    assert "is ready" not in run.logged()
 
 
 def test_port_zero_picks_free_port(runs: list[Run], tmp_path: Path, aws: Mapping[str, str]) -> None:
     run = _start(runs, tmp_path, aws, PORT="0")
     run.until_listening()
-    address = run.said().split("Listening on ")[1].split()[0]
+    address = run.logged().split("Listening on ")[1].split()[0]
     with socket.create_connection((HOST, int(address.rsplit(":", 1)[1])), timeout=5):
         pass
 
@@ -236,13 +236,13 @@ def test_port_zero_picks_free_port(runs: list[Run], tmp_path: Path, aws: Mapping
 def test_invalid_settings_are_named(runs: list[Run], tmp_path: Path, aws: Mapping[str, str]) -> None:
     run = _start(runs, tmp_path, aws, PORT="eighty", UVICORN_WORKERS="0")
     assert run.ended() == 2
-    assert "PORT: " in run.said()
-    assert "UVICORN_WORKERS: " in run.said()
+    assert "PORT: " in run.logged()
+    assert "UVICORN_WORKERS: " in run.logged()
     assert not (tmp_path / "data").exists()
 
 
 def test_unreachable_aws_is_named(runs: list[Run], tmp_path: Path, aws: Mapping[str, str]) -> None:
     run = _start(runs, tmp_path, aws, AWS_ENDPOINT_URL=f"http://{HOST}:{free_port(HOST)}")
     assert run.ended() == 1
-    assert "Can't start: Can't provision S3 at" in run.said()
-    assert "Traceback" not in run.said()
+    assert "Can't start: Can't provision S3 at" in run.logged()
+    assert "Traceback" not in run.logged()

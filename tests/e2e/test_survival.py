@@ -1,4 +1,4 @@
-"""What is saved stays, and what was accepted ends, whichever process dies."""
+"""Saved voices and accepted jobs survive the death of any process."""
 
 from collections.abc import Iterator
 
@@ -9,13 +9,13 @@ from tests.e2e.stack import Stack, running, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("survival")]
 
-# Long enough that a job is under way when something is killed.
+# Long enough that a job is in progress when a process is killed.
 SLOW = {"MOCK_DELAY_SECONDS": "1.5", "UVICORN_WORKERS": "2"}
 
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A service whose engine takes its time; the processes of one are killed in turn."""
+    """A service with a slow engine.  The tests kill its processes one after the other."""
     with running(tmp_path_factory.mktemp("survival") / "data", SLOW) as stack:
         yield stack
 
@@ -33,7 +33,7 @@ def _save(client: Client, name: str) -> str:
     return session_id
 
 
-def _everything_is_there(client: Client, voice_id: str, session_id: str, jobs: list[str]) -> None:
+def _nothing_is_lost(client: Client, voice_id: str, session_id: str, jobs: list[str]) -> None:
     for job_id in jobs:
         wait_until(lambda job_id=job_id: _succeeds(client, job_id), f"job {job_id} succeeded", 60)  # type: ignore[misc]
     assert voice_id in [voice["voice_id"] for voice in client.get("/voices").json()["voices"]]
@@ -49,16 +49,16 @@ def test_data_survives_interrupt_and_kill(stack: Stack) -> None:
     first = client.preview(150, "Not done yet.", Prefer="respond-async").headers["x-job-id"]
     assert stack.interrupt() < 5
     stack.start()
-    _everything_is_there(client, "keeper", session_id, [first])
+    _nothing_is_lost(client, "keeper", session_id, [first])
 
     second = client.preview(150, "Not done yet.", Prefer="respond-async").headers["x-job-id"]
     stack.kill_everything()
     stack.start()
-    _everything_is_there(client, "keeper", session_id, [first, second])
+    _nothing_is_lost(client, "keeper", session_id, [first, second])
 
     stack.kill_supervisor()
     stack.start()
-    _everything_is_there(client, "keeper", session_id, [first, second])
+    _nothing_is_lost(client, "keeper", session_id, [first, second])
 
 
 @pytest.mark.parametrize("victim", ["functions", "gpu_runner", "pump", "schedule", "embedded"])
@@ -70,12 +70,12 @@ def test_killed_process_loses_nothing(stack: Stack, victim: str) -> None:
         accepted = client.preview(150, "Under way.", Prefer="respond-async").headers["x-job-id"]
         socket.send("generate_preview", session_id=session_id, text="Under way too.", progress=True)
         assert socket.receive()["type"] == "progress"
-        # Only what was accepted has to end: it was, once the message after it is answered.
+        # The response to the next message shows that the job was accepted.
         assert socket.ask("subscribe", job_id="none")["data"]["code"] == "not_found"
         killed = stack.kill(victim)
         wait_until(lambda: not killed.is_running(), "dead")
         if victim != "functions":
             assert socket.receive(60)["type"] == "tts_complete"
     wait_until(stack.healthy, "healthy again", 60)
-    _everything_is_there(client, f"keeper-{victim.replace('_', '-')}", session_id, [accepted])
+    _nothing_is_lost(client, f"keeper-{victim.replace('_', '-')}", session_id, [accepted])
     assert stack.logged().count("restarting it") > restarts

@@ -1,4 +1,4 @@
-"""The deployed schedule calls the sweep each minute; last of its group, so that the minute has passed by then."""
+"""The deployed schedule runs the sweep every minute.  This module comes last in its group, to avoid waiting."""
 
 import pytest
 

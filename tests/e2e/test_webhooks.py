@@ -1,4 +1,4 @@
-"""A webhook through all processes: from the request to a receiver on this machine that verifies it."""
+"""A webhook through all processes, from the request to a receiver on localhost that verifies it."""
 
 import threading
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ pytestmark = [
 
 @contextmanager
 def receiver(secret: str, statuses: list[int]) -> Iterator[tuple[str, list[Any]]]:
-    """Answer with these statuses, and from then on with the last one; yield the URL and the verified messages."""
+    """Respond with these statuses and repeat the last one.  Yield the URL and the verified messages."""
     received: list[Any] = []
 
     class Receiver(BaseHTTPRequestHandler):
@@ -53,7 +53,7 @@ def test_webhook_retried_until_accepted(stack: Stack, client: Client) -> None:
             "POST", "/preview", data=form, files={"audio": recording(120)}, headers={"Prefer": "respond-async"}
         )
         assert answer.status_code == 202, answer.text
-        wait_until(lambda: len(received) == 2, "told twice", 30)
+        wait_until(lambda: len(received) == 2, "two deliveries", 30)
     assert received[0] == received[1]
     assert received[0]["type"] == "tts_complete"
     assert received[0]["data"]["job_id"] == answer.json()["job_id"]

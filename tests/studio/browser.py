@@ -1,4 +1,4 @@
-"""Debian's Chromium with a microphone that plays a recording of speech."""
+"""Chromium with a fake microphone that plays a recording of speech."""
 
 import io
 import shutil
@@ -33,18 +33,18 @@ def _found(program: str) -> str:
 
 
 def speech(text: str = SENTENCE, *, pause_seconds: float = 0.6, gain: float = 1.0) -> bytes:
-    """Return a text spoken by a synthetic speaker, as a WAV with a pause before and after it."""
+    """Return a WAV of a text spoken by espeak-ng, with a pause before and after it."""
     command = [_found("espeak-ng"), "-v", "en-us+f3", "-s", "150", "--stdout", text]
     spoken = subprocess.run(command, capture_output=True, check=True, timeout=60).stdout
-    # Its header says no length, as it writes to a pipe.
+    # The WAV header has no length because espeak-ng writes to a pipe.
     rate = int.from_bytes(spoken[24:28], "little")
     samples = memoryview(spoken[44 : 44 + (len(spoken) - 44) // 2 * 2]).cast("h")
-    louder = [max(-32_768, min(32_767, round(gain * sample))) for sample in samples]
-    return wav_of([0] * int(pause_seconds * rate) + louder + [0] * int(pause_seconds * rate), rate)
+    scaled = [max(-32_768, min(32_767, round(gain * sample))) for sample in samples]
+    return wav_of([0] * int(pause_seconds * rate) + scaled + [0] * int(pause_seconds * rate), rate)
 
 
 def wav_of(samples: list[int], rate: int) -> bytes:
-    """Write 16-bit mono WAV."""
+    """Return 16-bit mono WAV."""
     buffer = io.BytesIO()
     with wave.open(buffer, "wb") as file:
         file.setnchannels(1)
@@ -56,7 +56,7 @@ def wav_of(samples: list[int], rate: int) -> bytes:
 
 @contextmanager
 def chromium(microphone: Path) -> Iterator[Browser]:
-    """Run a browser whose microphone hears a WAV file, over and over."""
+    """Run a browser with a microphone that repeats a WAV file."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=_found("chromium"),

@@ -1,4 +1,4 @@
-"""A browser, and the service that it looks at."""
+"""The browser and the services for the tests of the studio."""
 
 from collections.abc import Callable, Iterator
 
@@ -9,14 +9,14 @@ from tests.e2e.stack import Stack, running
 from tests.studio.browser import chromium, speech
 from tests.studio.studio import Studio
 
-# The processes of a stack and a browser share few cores.
+# The stack and the browser share a few cores.
 expect.set_options(timeout=20_000)
 
 
-# Not for the session: an event loop runs while it is open, and no test that is a coroutine could.
+# Module scope: Playwright runs an event loop while it is open, which blocks coroutine tests.
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    """Chromium, with speech at its microphone."""
+    """Chromium with recorded speech as the microphone input."""
     microphone = tmp_path_factory.mktemp("microphone") / "speech.wav"
     microphone.write_bytes(speech())
     with chromium(microphone) as opened:
@@ -25,14 +25,14 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 
 @pytest.fixture(scope="session")
 def open_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A service that wants no keys."""
+    """A service without API keys."""
     with running(tmp_path_factory.mktemp("open") / "data", {"MOCK_DELAY_SECONDS": "0.5"}) as stack:
         yield stack
 
 
 @pytest.fixture(scope="session")
 def keyed_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A service that wants keys."""
+    """A service that requires API keys."""
     settings = {"AUTH": "keys", "HOST": "0.0.0.0", "MOCK_DELAY_SECONDS": "0.5"}
     with running(tmp_path_factory.mktemp("keyed") / "data", settings) as stack:
         yield stack
@@ -40,7 +40,7 @@ def keyed_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 @pytest.fixture
 def studio(browser: Browser) -> Iterator[Callable[..., Studio]]:
-    """Open tabs; each is looked over when the test is done."""
+    """A function that opens tabs.  Each tab is checked for errors at the end of the test."""
     opened: list[Studio] = []
 
     def make(url: str, **how: str) -> Studio:

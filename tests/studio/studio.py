@@ -1,4 +1,4 @@
-"""The studio as whoever sits before it uses it."""
+"""User actions in the studio."""
 
 import base64
 import os
@@ -9,27 +9,27 @@ from playwright.sync_api import Browser, ConsoleMessage, Error, Locator, Page, R
 
 ROOT = Path(__file__).resolve().parents[2]
 AXE = ROOT / "node_modules" / "axe-core" / "axe.min.js"
-# Where `make screenshots` wants them; nowhere else is one kept.
+# The folder for screenshots, set by `make screenshots`.
 SCREENSHOTS = os.environ.get("STUDIO_SCREENSHOTS")
 QUALITY = 82
 SIZES = {"desktop": (1280, 900), "phone": (390, 844)}
-# What a browser says of an answer that is no success: the tests look at what the page makes of it.
+# Browser messages about failed requests.  Tests check how the page handles them.
 _EXPECTED = re.compile(r"Failed to load resource|WebSocket connection to .* failed")
 
 
-# Of speech that is played while it is being made: when each was to begin, by the clock of the audio.
-_COUNT_PIECES = """
-window.pieces = [];
+# Records the start time of each audio chunk that is played, by the clock of the audio context.
+_RECORD_CHUNK_TIMES = """
+window.chunkTimes = [];
 const start = AudioBufferSourceNode.prototype.start;
 AudioBufferSourceNode.prototype.start = function (when) {
-    if (this.context instanceof AudioContext) window.pieces.push(when);
+    if (this.context instanceof AudioContext) window.chunkTimes.push(when);
     return start.call(this, when);
 };
 """
 
 
 class Studio:
-    """One tab with the page in it."""
+    """One browser tab with the studio."""
 
     def __init__(self, browser: Browser, url: str, *, size: str = "desktop", scheme: str = "light") -> None:
         width, height = SIZES[size]
@@ -42,47 +42,47 @@ class Studio:
             accept_downloads=True,
         )
         self.context.set_default_timeout(20_000)
-        self.context.add_init_script(_COUNT_PIECES)
+        self.context.add_init_script(_RECORD_CHUNK_TIMES)
         self.page: Page = self.context.new_page()
-        self.complaints: list[str] = []
-        self.foreign: list[str] = []
+        self.errors: list[str] = []
+        self.external_requests: list[str] = []
         self.page.on("pageerror", self._note_error)
         self.page.on("console", self._note_console)
         self.page.on("request", self._note_request)
 
     def _note_error(self, error: Error) -> None:
-        self.complaints.append(str(error))
+        self.errors.append(str(error))
 
-    def _note_console(self, said: ConsoleMessage) -> None:
-        if said.type == "error" and not _EXPECTED.search(said.text):
-            self.complaints.append(said.text)
+    def _note_console(self, message: ConsoleMessage) -> None:
+        if message.type == "error" and not _EXPECTED.search(message.text):
+            self.errors.append(message.text)
 
     def _note_request(self, request: Request) -> None:
         if not request.url.startswith((self.url, "blob:")):
-            self.foreign.append(request.url)
+            self.external_requests.append(request.url)
 
     def open(self, fragment: str = "") -> None:
-        """Go to the page."""
+        """Load the page."""
         self.page.goto(f"{self.url}/{fragment}")
 
     def close(self) -> None:
-        """Leave, having heard no complaint from the browser and having reached for nothing elsewhere."""
+        """Close the tab.  Assert that there were no browser errors and no requests to other origins."""
         self.context.close()
-        assert self.complaints == []
-        assert self.foreign == []
+        assert self.errors == []
+        assert self.external_requests == []
 
     def show(self, selector: str) -> Locator:
-        """Wait for something to be seen."""
+        """Wait until an element is visible."""
         found = self.page.locator(selector)
         expect(found).to_be_visible()
         return found
 
-    def ready(self) -> None:
-        """Wait until the service is reached."""
+    def wait_until_connected(self) -> None:
+        """Wait until the page is connected to the service."""
         expect(self.page.locator("#status-light")).to_have_attribute("data-light", "on")
 
     def record(self, seconds: float = 8.5) -> None:
-        """Press the key, read, and press it again."""
+        """Record from the microphone."""
         self.page.locator("#record").click()
         expect(self.page.locator("#recorder")).to_have_attribute("data-recorder", "recording")
         self.page.wait_for_timeout(1000 * seconds)
@@ -90,12 +90,12 @@ class Studio:
         self.show("#recording-wave canvas >> nth=0")
 
     def choose_file(self, name: str, content: bytes) -> None:
-        """Choose a recording instead."""
+        """Choose a recording from a file."""
         kind = "audio/wav" if name.endswith(".wav") else "application/octet-stream"
         self.page.locator("#file").set_input_files({"name": name, "mimeType": kind, "buffer": content})
 
     def speak(self, text: str) -> Locator:
-        """Synthesize a text; return the new take."""
+        """Synthesize a text and return the new take."""
         before = self.page.locator(".take").count()
         self.page.locator("#text").fill(text)
         self.page.locator("#speak").click()
@@ -103,38 +103,38 @@ class Studio:
         return self.page.locator(".take").first
 
     def take(self, number: int) -> Locator:
-        """Find a take by its number."""
+        """Return a take by its number."""
         return self.page.locator(".take", has=self.page.get_by_role("heading", name=f"Take {number}", exact=True))
 
-    def is_spoken(self, take: Locator) -> None:
+    def wait_until_ready(self, take: Locator) -> None:
         """Wait until a take can be played."""
         expect(take).to_have_attribute("data-status", "ready")
         expect(take.locator(".play")).to_be_enabled()
         expect(take.locator(".waveform canvas").first).to_be_attached()
 
-    def pieces(self) -> list[float]:
-        """Return when each piece of speech was to begin that was played before its take was whole."""
-        begun: list[float] = self.page.evaluate("window.pieces")
-        return begun
+    def chunk_times(self) -> list[float]:
+        """Return the start times of the chunks that were played during synthesis."""
+        times: list[float] = self.page.evaluate("window.chunkTimes")
+        return times
 
-    def enter(self, key: str) -> None:
-        """Show a key."""
+    def enter_key(self, key: str) -> None:
+        """Enter an API key."""
         self.show("#key-dialog")
         self.page.locator("#key").fill(key)
         self.page.locator("#key-dialog [type=submit]").click()
 
-    def shot(self, name: str) -> None:
-        """Keep a picture of the page as it is, where pictures are wanted."""
+    def screenshot(self, name: str) -> None:
+        """Save a screenshot, if a folder is set."""
         if SCREENSHOTS is None:
             return
         self.page.wait_for_timeout(300)
         session = self.context.new_cdp_session(self.page)
-        taken = session.send("Page.captureScreenshot", {"format": "webp", "quality": QUALITY})
-        Path(SCREENSHOTS, f"{name}.webp").write_bytes(base64.b64decode(taken["data"]))
+        captured = session.send("Page.captureScreenshot", {"format": "webp", "quality": QUALITY})
+        Path(SCREENSHOTS, f"{name}.webp").write_bytes(base64.b64decode(captured["data"]))
 
-    def is_accessible(self) -> None:
-        """Assert that axe finds nothing serious in the page as it is."""
-        assert AXE.exists(), "There is no axe-core, which the tests of the studio need: make node_modules"
+    def check_accessibility(self) -> None:
+        """Assert that axe finds no violations of moderate or higher impact."""
+        assert AXE.exists(), "axe-core is missing.  Run: make node_modules"
         self.page.evaluate(AXE.read_text())
         found = self.page.evaluate("axe.run(document, {resultTypes: ['violations']})")
         serious = [

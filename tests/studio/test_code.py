@@ -1,4 +1,4 @@
-"""Each action shows what a program would send, and that works when it is pasted."""
+"""The code examples of the studio run unchanged."""
 
 import subprocess
 import sys
@@ -12,7 +12,7 @@ from tests.e2e.stack import Stack
 from tests.studio.browser import speech
 from tests.studio.studio import Studio
 
-# On one worker: a browser that records and plays needs a core for itself.
+# One worker, because a browser that records and plays audio needs a core.
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("studio")]
 
 TEXT = "The weather is fine today, and we walk along the river until the evening comes."
@@ -27,12 +27,12 @@ def test_code_examples_run(
     here = studio(stack.url)
     here.open()
     if key:
-        here.enter(key)
-    here.ready()
+        here.enter_key(key)
+    here.wait_until_connected()
     here.choose_file("mine.wav", speech(TEXT))
-    here.is_spoken(here.speak('It\'s what a program would say: "quoted", $HOME and `all`.'))
+    here.wait_until_ready(here.speak('It\'s what a program would say: "quoted", $HOME and `all`.'))
     here.take(1).get_by_role("button", name="the code for it").click()
-    here.shot(f"code-{keys}")
+    here.screenshot(f"code-{keys}")
     for program, code in _codes(here.page).items():
         (tmp_path / "preview.wav").unlink(missing_ok=True)
         ended = _run(program, code, tmp_path, key)

@@ -1,4 +1,4 @@
-"""What goes wrong around the page: previews that expire, workers and networks that go away."""
+"""Faults that the page handles: expired previews, stalled workers, lost connections."""
 
 import re
 import signal
@@ -12,14 +12,14 @@ from tests.e2e.stack import Stack, running
 from tests.studio.browser import speech
 from tests.studio.studio import Studio
 
-# On one worker: a browser that records and plays needs a core for itself.
+# One worker, because a browser that records and plays audio needs a core.
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("studio")]
 
 TEXT = "The weather is fine today, and we walk along the river until the evening comes."
 
 
 @pytest.fixture
-def brief_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def short_retention_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A service that keeps previews for six seconds."""
     with running(tmp_path_factory.mktemp("brief") / "data", {"PREVIEW_RETENTION_MINUTES": "0.1"}) as stack:
         yield stack
@@ -27,84 +27,84 @@ def brief_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 @pytest.fixture
 def slow_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A service that takes its time to speak."""
+    """A service with slow synthesis."""
     settings = {"MOCK_DELAY_SECONDS": "4", "WORKER_BATCH_SIZE": "1"}
     with running(tmp_path_factory.mktemp("slow") / "data", settings) as stack:
         yield stack
 
 
-def with_a_voice(here: Studio) -> Studio:
+def load_recording(here: Studio) -> Studio:
     here.open()
-    here.ready()
+    here.wait_until_connected()
     here.choose_file("mine.wav", speech(TEXT))
     here.show("#recording-wave canvas >> nth=0")
     return here
 
 
-def test_expired_preview_can_be_repeated(studio: Callable[..., Studio], brief_stack: Stack) -> None:
-    here = with_a_voice(studio(brief_stack.url))
+def test_expired_preview_can_be_repeated(studio: Callable[..., Studio], short_retention_stack: Stack) -> None:
+    here = load_recording(studio(short_retention_stack.url))
     take = here.speak("Soon gone.")
-    here.is_spoken(take)
+    here.wait_until_ready(take)
     expect(take.locator(".take-left")).to_have_text(re.compile(r"expires in 0:0[1-6]"))
     expect(take).to_have_attribute("data-status", "expired", timeout=10_000)
     expect(take.locator(".take-state")).to_contain_text("has expired")
     expect(take.get_by_label("Download take 1")).to_have_count(0)
-    here.shot("expired")
+    here.screenshot("expired")
     take.get_by_role("button", name="Again").click()
-    here.is_spoken(here.take(2))
+    here.wait_until_ready(here.take(2))
     here.page.reload()
     expect(here.take(1)).to_have_attribute("data-status", "expired")
 
 
 def test_stalled_worker_is_shown(studio: Callable[..., Studio], slow_stack: Stack) -> None:
-    here = with_a_voice(studio(slow_stack.url))
+    here = load_recording(studio(slow_stack.url))
     worker = _process(slow_stack, "gpu_runner")
     worker.send_signal(signal.SIGSTOP)
     take = here.speak("I wait for somebody.")
     expect(here.page.locator("#status-text")).to_contain_text("No worker answers", timeout=25_000)
     expect(take.locator(".take-state")).to_contain_text("No worker answers")
     expect(take).to_have_attribute("data-status", "queued")
-    here.shot("worker-away")
+    here.screenshot("worker-away")
     worker.send_signal(signal.SIGCONT)
-    here.is_spoken(take)
-    here.ready()
+    here.wait_until_ready(take)
+    here.wait_until_connected()
 
 
 def test_queue_position_is_shown(studio: Callable[..., Studio], slow_stack: Stack) -> None:
-    here = with_a_voice(studio(slow_stack.url))
+    here = load_recording(studio(slow_stack.url))
     for number in range(4):
         take = here.speak(f"Number {number}.")
         expect(take).not_to_have_attribute("data-status", "sending")
     expect(take.locator(".take-state")).to_contain_text(re.compile(r"In the queue, about \d before it"))
-    here.shot("queue")
+    here.screenshot("queue")
     take.get_by_role("button", name="Stop").click()
     expect(take).to_have_attribute("data-status", "cancelled")
 
 
 def test_lost_connection_resumes_jobs(studio: Callable[..., Studio], slow_stack: Stack) -> None:
-    here = with_a_voice(studio(slow_stack.url))
+    here = load_recording(studio(slow_stack.url))
     take = here.speak("Said while nobody was there.")
     expect(take).not_to_have_attribute("data-status", "sending")
     slow_stack.kill("functions")
     expect(here.page.locator("#status-text")).to_contain_text("No connection")
-    here.shot("connection-lost")
-    here.is_spoken(take)
-    here.ready()
+    here.screenshot("connection-lost")
+    here.wait_until_ready(take)
+    here.wait_until_connected()
 
 
 def test_offline_network_is_shown(studio: Callable[..., Studio], open_stack: Stack) -> None:
-    here = with_a_voice(studio(open_stack.url))
-    here.is_spoken(here.speak("Before."))
+    here = load_recording(studio(open_stack.url))
+    here.wait_until_ready(here.speak("Before."))
     here.page.route("**/*", lambda route: route.abort("internetdisconnected"))
-    here.page.evaluate("window.dispatchEvent(new Event('online'))")  # so that the socket is opened anew, in vain
+    here.page.evaluate("window.dispatchEvent(new Event('online'))")  # makes the page reconnect, which fails
     expect(here.page.locator("#status-text")).to_contain_text("No connection")
     take = here.speak("Into the void.")
     expect(take.locator(".take-state")).to_contain_text("The service does not answer")
-    here.shot("network-dead")
+    here.screenshot("network-dead")
     here.page.unroute("**/*")
-    here.ready()
+    here.wait_until_connected()
     take.get_by_role("button", name="Again").click()
-    here.is_spoken(here.take(3))
+    here.wait_until_ready(here.take(3))
 
 
 def test_preview_without_websocket(studio: Callable[..., Studio], open_stack: Stack) -> None:
@@ -116,25 +116,25 @@ def test_preview_without_websocket(studio: Callable[..., Studio], open_stack: St
             constructor() { setTimeout(() => this.onclose(), 10); }
         }"""
     )
-    with_a_voice(here)
+    load_recording(here)
     take = here.speak("By asking how the job stands.")
-    here.is_spoken(take)
-    expect(take).to_have_class(re.compile("is-playing"))  # as soon as it is whole, where nothing streams
+    here.wait_until_ready(take)
+    expect(take).to_have_class(re.compile("is-playing"))  # plays when complete, because nothing streams
 
 
 def test_reload_restores_takes(studio: Callable[..., Studio], slow_stack: Stack) -> None:
-    here = with_a_voice(studio(slow_stack.url))
-    here.is_spoken(here.speak("Already there."))
+    here = load_recording(studio(slow_stack.url))
+    here.wait_until_ready(here.speak("Already there."))
     take = here.speak("On its way.")
     expect(take).not_to_have_attribute("data-status", "sending")
     here.page.reload()
     for number in (1, 2):
-        here.is_spoken(here.take(number))
+        here.wait_until_ready(here.take(number))
     expect(here.take(1).locator(".take-text")).to_have_text("Already there.")
 
 
 def test_duplicate_voice_name_error(studio: Callable[..., Studio], open_stack: Stack) -> None:
-    here = with_a_voice(studio(open_stack.url))
+    here = load_recording(studio(open_stack.url))
     for _ in range(2):
         if not here.page.locator("#save").is_visible():
             here.page.get_by_role("button", name="Start over").click()
@@ -146,7 +146,7 @@ def test_duplicate_voice_name_error(studio: Callable[..., Studio], open_stack: S
         if _ == 0:
             expect(here.page.locator("#save-dialog")).not_to_be_visible()
     expect(here.page.locator("#save-wrong")).to_contain_text("'Twice' is taken")
-    here.shot("name-taken")
+    here.screenshot("name-taken")
 
 
 def _process(stack: Stack, name: str) -> psutil.Process:

@@ -1,4 +1,4 @@
-"""Where keys are wanted: asked for, kept for the tab only, and told when a share is used up."""
+"""API keys in the studio: input, storage per tab, permissions and quotas."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,7 +10,7 @@ from tests.e2e.stack import Stack, running
 from tests.studio.browser import speech
 from tests.studio.studio import Studio
 
-# On one worker: a browser that records and plays needs a core for itself.
+# One worker, because a browser that records and plays audio needs a core.
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("studio")]
 
 TEXT = "The weather is fine today, and we walk along the river until the evening comes."
@@ -19,28 +19,28 @@ TEXT = "The weather is fine today, and we walk along the river until the evening
 def test_wrong_key_error(studio: Callable[..., Studio], keyed_stack: Stack) -> None:
     here = studio(keyed_stack.url)
     here.open()
-    here.shot("key-wanted")
-    here.enter("vk_nonsense")
+    here.screenshot("key-wanted")
+    here.enter_key("vk_nonsense")
     expect(here.page.locator("#key-wrong")).not_to_be_empty()
     expect(here.page.locator("#key-dialog")).to_be_visible()
-    here.shot("key-wrong")
-    here.enter(keyed_stack.make_key("alice"))
+    here.screenshot("key-wrong")
+    here.enter_key(keyed_stack.make_key("alice"))
     expect(here.page.locator("#key-dialog")).not_to_be_visible()
-    here.ready()
+    here.wait_until_connected()
 
 
 def test_key_is_kept_per_tab(studio: Callable[..., Studio], keyed_stack: Stack) -> None:
     here = studio(keyed_stack.url)
     here.open()
-    here.enter(keyed_stack.make_key("alice"))
-    here.ready()
+    here.enter_key(keyed_stack.make_key("alice"))
+    here.wait_until_connected()
     here.open()
-    here.ready()
+    here.wait_until_connected()
     expect(here.page.locator("#key-dialog")).not_to_be_visible()
     assert here.page.evaluate("localStorage.length + document.cookie.length") == 0
-    elsewhere = here.context.new_page()
-    elsewhere.goto(f"{keyed_stack.url}/")
-    expect(elsewhere.locator("#key-dialog")).to_be_visible()
+    other_tab = here.context.new_page()
+    other_tab.goto(f"{keyed_stack.url}/")
+    expect(other_tab.locator("#key-dialog")).to_be_visible()
     here.page.locator("#open-key").click()
     here.page.get_by_role("button", name="Forget the key").click()
     expect(here.page.locator("#key-dialog")).to_be_visible()
@@ -52,8 +52,8 @@ def test_socket_opens_with_ticket(studio: Callable[..., Studio], keyed_stack: St
     here.page.on("websocket", lambda socket: sockets.append(socket.url))
     here.open()
     key = keyed_stack.make_key("alice")
-    here.enter(key)
-    here.ready()
+    here.enter_key(key)
+    here.wait_until_connected()
     expect(here.page.locator("#status-text")).to_have_text("Ready")
     assert len(sockets) == 1
     assert "/ws?ticket=" in sockets[0]
@@ -63,30 +63,30 @@ def test_socket_opens_with_ticket(studio: Callable[..., Studio], keyed_stack: St
 def test_operators_page_requires_admin(studio: Callable[..., Studio], keyed_stack: Stack) -> None:
     here = studio(keyed_stack.url)
     here.open("#operators")
-    here.enter(keyed_stack.make_key("alice"))
+    here.enter_key(keyed_stack.make_key("alice"))
     expect(here.page.locator("#operators-figures")).to_contain_text("`admin`")
     other = studio(keyed_stack.url)
     other.open("#operators")
-    other.enter(keyed_stack.make_key("root", "admin"))
+    other.enter_key(keyed_stack.make_key("root", "admin"))
     expect(other.page.locator("#operators-verdict")).to_contain_text("All is well")
     expect(other.page.locator("#operators-figures")).to_contain_text("Jobs of the last hour")
-    other.shot("operators")
+    other.screenshot("operators")
 
 
 @pytest.fixture(scope="module")
-def strict_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A service that gives each owner little."""
+def small_quota_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A service with small quotas."""
     settings = {"AUTH": "keys", "HOST": "0.0.0.0", "REFERENCE_SECONDS_PER_HOUR": "10"}
     data: Path = tmp_path_factory.mktemp("strict") / "data"
     with running(data, settings) as stack:
         yield stack
 
 
-def test_used_up_quota_is_shown(studio: Callable[..., Studio], strict_stack: Stack) -> None:
-    here = studio(strict_stack.url)
+def test_used_up_quota_is_shown(studio: Callable[..., Studio], small_quota_stack: Stack) -> None:
+    here = studio(small_quota_stack.url)
     here.open()
-    here.enter(strict_stack.make_key("alice"))
-    here.ready()
+    here.enter_key(small_quota_stack.make_key("alice"))
+    here.wait_until_connected()
     for status in ("ready", "failed"):
         here.choose_file("mine.wav", speech(TEXT))
         here.show("#recording-wave canvas >> nth=0")
@@ -94,4 +94,4 @@ def test_used_up_quota_is_shown(studio: Callable[..., Studio], strict_stack: Sta
         here.page.get_by_role("button", name="Start over").click()
     expect(here.page.locator("#notice")).to_contain_text("seconds of recordings an hour")
     expect(here.page.locator("#notice")).to_contain_text("There is more at ")
-    here.shot("share-used-up")
+    here.screenshot("share-used-up")

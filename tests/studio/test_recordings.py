@@ -1,4 +1,4 @@
-"""What is wrong with a recording is said before it is sent."""
+"""Quality checks of recordings before the upload."""
 
 import random
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from tests.e2e.stack import Stack
 from tests.studio.browser import speech, wav_of
 from tests.studio.studio import Studio
 
-# On one worker: a browser that records and plays needs a core for itself.
+# One worker, because a browser that records and plays audio needs a core.
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("studio")]
 
 RATE = 16_000
@@ -22,12 +22,12 @@ def silence(seconds: float) -> bytes:
 
 
 def noise(seconds: float) -> bytes:
-    chance = random.Random(1)
-    return wav_of([chance.randint(-9000, 9000) for _ in range(int(seconds * RATE))], RATE)
+    random_source = random.Random(1)
+    return wav_of([random_source.randint(-9000, 9000) for _ in range(int(seconds * RATE))], RATE)
 
 
 @pytest.mark.parametrize(
-    ("content", "said", "is_usable"),
+    ("content", "message", "is_usable"),
     [
         pytest.param(lambda: speech("Hi.", pause_seconds=0.05), "at least 1 s", False, id="too short"),
         pytest.param(lambda: silence(61), "at most 60 s", False, id="too long"),
@@ -40,16 +40,16 @@ def noise(seconds: float) -> bytes:
     ],
 )
 def test_file_quality_findings(
-    content: Callable[[], bytes], said: str, is_usable: bool, studio: Callable[..., Studio], open_stack: Stack
+    content: Callable[[], bytes], message: str, is_usable: bool, studio: Callable[..., Studio], open_stack: Stack
 ) -> None:
     here = studio(open_stack.url)
     here.open()
     here.choose_file("mine.wav", content())
-    expect(here.page.locator("#findings")).to_contain_text(said)
+    expect(here.page.locator("#findings")).to_contain_text(message)
     speak, save = here.page.locator("#speak"), here.page.locator("#save")
     for button in (speak, save):
         expect(button).to_be_enabled() if is_usable else expect(button).to_be_disabled()
-    here.shot(f"finding-{said.split()[0]}") if said in {"clipped", "nothing to hear"} else None
+    here.screenshot(f"finding-{message.split()[0]}") if message in {"clipped", "nothing to hear"} else None
 
 
 def test_non_audio_file_error(studio: Callable[..., Studio], open_stack: Stack) -> None:
@@ -73,7 +73,7 @@ def test_trim_long_recording(studio: Callable[..., Studio], open_stack: Stack) -
     here.page.mouse.move(box["x"] + box["width"] * 0.2, box["y"] + 10, steps=5)
     here.page.mouse.up()
     expect(here.page.locator("#speak")).to_be_enabled()
-    here.is_spoken(here.speak("Only the first part of it was sent."))
+    here.wait_until_ready(here.speak("Only the first part of it was sent."))
 
 
 def test_dropped_file_is_loaded(studio: Callable[..., Studio], open_stack: Stack) -> None:
@@ -116,7 +116,7 @@ def test_silent_recording_warning(studio: Callable[..., Studio], open_stack: Sta
     here.open()
     here.page.locator("#record").click()
     expect(here.page.locator("#recorder-hint")).to_contain_text("Nothing is heard")
-    here.shot("recording-silence")
+    here.screenshot("recording-silence")
 
 
 def test_microphone_permission_denied(studio: Callable[..., Studio], open_stack: Stack) -> None:
@@ -129,4 +129,4 @@ def test_microphone_permission_denied(studio: Callable[..., Studio], open_stack:
     here.page.locator("#record").click()
     expect(here.page.locator("#notice")).to_contain_text("The microphone is not allowed")
     expect(here.page.locator("#recorder")).to_have_attribute("data-recorder", "idle")
-    here.shot("microphone-denied")
+    here.screenshot("microphone-denied")

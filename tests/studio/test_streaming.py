@@ -1,4 +1,4 @@
-"""A take is heard while it is still being made, where the service streams."""
+"""The studio plays audio during synthesis, if the service streams."""
 
 import base64
 import json
@@ -14,7 +14,7 @@ from tests.e2e.stack import Stack
 from tests.studio.browser import speech
 from tests.studio.studio import Studio
 
-# On one worker: a browser that records and plays needs a core for itself.
+# One worker, because a browser that records and plays audio needs a core.
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("studio")]
 
 TEXT = "The weather is fine today, and we walk along the river until the evening comes."
@@ -23,67 +23,67 @@ RATE = 24_000
 
 
 class StreamingService:
-    """The socket of a service that streams; the test says when the next piece comes."""
+    """The WebSocket of a streaming service.  The test sends the chunks."""
 
     def __init__(self, here: Studio) -> None:
-        self.asked: dict[str, Any] = {}
+        self.request: dict[str, Any] = {}
         here.page.route_web_socket("**/ws", self._serve)
 
     def _serve(self, socket: WebSocketRoute) -> None:
         self._socket = socket
-        socket.on_message(self._hear)
+        socket.on_message(self._on_message)
 
-    def _hear(self, raw: str | bytes) -> None:
+    def _on_message(self, raw: str | bytes) -> None:
         message = json.loads(raw)
         if message["type"] == "generate_preview":
-            self.asked = message["data"]
-            self.say("progress", status="queued", ahead=2)
+            self.request = message["data"]
+            self.send("progress", status="queued", ahead=2)
 
-    def say(self, type_: str, **data: Any) -> None:
-        told = {"job_id": JOB, "request_id": self.asked["request_id"], **data}
-        self._socket.send(json.dumps({"type": type_, "data": told}))
+    def send(self, type_: str, **data: Any) -> None:
+        message = {"job_id": JOB, "request_id": self.request["request_id"], **data}
+        self._socket.send(json.dumps({"type": type_, "data": message}))
 
-    def piece(self, seq: int, seconds: float = 0.5, **more: Any) -> None:
+    def send_chunk(self, seq: int, seconds: float = 0.5, **more: Any) -> None:
         samples = (b"\x00\x10" * 12 + b"\x00\xf0" * 12) * int(seconds * RATE / 24)
         audio = base64.b64encode(samples).decode()
-        self.say("tts_audio", **{"take": "first", "seq": seq, "sample_rate": RATE, "audio": audio, **more})
+        self.send("tts_audio", **{"take": "first", "seq": seq, "sample_rate": RATE, "audio": audio, **more})
 
 
 def test_audio_chunks_are_played(studio: Callable[..., Studio], open_stack: Stack) -> None:
     here = studio(open_stack.url)
     service = StreamingService(here)
     here.open()
-    here.ready()
+    here.wait_until_connected()
     here.choose_file("mine.wav", speech(TEXT))
     take = here.speak("Heard before it is done.")
     expect(take.locator(".take-state")).to_contain_text("about 2 before it")
-    assert (service.asked["stream"], service.asked["progress"]) == (True, True)
-    service.say("progress", status="started")
+    assert (service.request["stream"], service.request["progress"]) == (True, True)
+    service.send("progress", status="started")
     expect(take.locator(".take-state")).to_have_text("Speaking…")
     for seq in range(3):
-        service.piece(seq)
+        service.send_chunk(seq)
     expect(take.locator(".take-state")).to_have_text("Speaking, 1.5 s so far")
-    here.shot("streaming")
-    begun = here.pieces()
-    assert len(begun) == 3
-    assert [round(later - earlier, 3) for earlier, later in pairwise(begun)] == [0.5, 0.5]
-    service.piece(2)  # what is sent twice is heard once
-    service.piece(0, take="second")  # another worker begins anew
+    here.screenshot("streaming")
+    times = here.chunk_times()
+    assert len(times) == 3
+    assert [round(later - earlier, 3) for earlier, later in pairwise(times)] == [0.5, 0.5]
+    service.send_chunk(2)  # a duplicate is not played
+    service.send_chunk(0, take="second")  # another worker starts over
     expect(take.locator(".take-state")).to_have_text("Speaking, 0.5 s so far")
-    assert len(here.pieces()) == 4
+    assert len(here.chunk_times()) == 4
 
 
 def test_stream_from_real_service(studio: Callable[..., Studio], open_stack: Stack) -> None:
     here = studio(open_stack.url)
     here.open()
-    here.ready()
+    here.wait_until_connected()
     here.choose_file("mine.wav", speech(TEXT))
     take = here.speak("One, two, three, four, five, six, seven, eight, nine, ten.")
-    here.is_spoken(take)
-    begun = here.pieces()
-    assert len(begun) > 3
-    assert begun == sorted(begun)
-    # What was heard as it came is not played a second time by itself.
+    here.wait_until_ready(take)
+    times = here.chunk_times()
+    assert len(times) > 3
+    assert times == sorted(times)
+    # Streamed audio is not played again automatically.
     here.page.wait_for_timeout(1000)
     expect(take).not_to_have_class(re.compile("is-playing"))
 
@@ -96,37 +96,37 @@ def test_interrupted_stream_shows_job_error(studio: Callable[..., Studio], open_
         lambda route: route.fulfill(json={"status": "failed", "code": "synthesis_failed", "error": "It broke."}),
     )
     here.open()
-    here.ready()
+    here.wait_until_connected()
     here.choose_file("mine.wav", speech(TEXT))
     take = here.speak("Cut off in the middle.")
     expect(take).to_have_attribute("data-status", "queued")
-    service.piece(0)
+    service.send_chunk(0)
     expect(take).to_have_attribute("data-status", "failed")
     expect(take.locator(".take-state")).to_have_text("It broke.")
 
 
 def test_preview_retried_without_stream(studio: Callable[..., Studio], open_stack: Stack) -> None:
     here = studio(open_stack.url)
-    asked: list[dict[str, Any]] = []
+    requests: list[dict[str, Any]] = []
 
     def serve(socket: WebSocketRoute) -> None:
-        def hear(raw: str | bytes) -> None:
+        def on_message(raw: str | bytes) -> None:
             data = json.loads(raw)["data"]
-            asked.append(data)
+            requests.append(data)
             if "stream" in data:
                 refusal = {"message": "There is no option 'stream'.", "code": "invalid_input", "field": "stream"}
                 error = {"type": "error", "data": {**refusal, "request_id": data["request_id"]}}
                 socket.send(json.dumps(error))
 
-        socket.on_message(hear)
+        socket.on_message(on_message)
 
     here.page.route_web_socket("**/ws", serve)
     here.open()
-    here.ready()
+    here.wait_until_connected()
     here.choose_file("mine.wav", speech(TEXT))
     here.speak("Whole or not at all.")
     for _ in range(200):
-        if len(asked) == 2:
+        if len(requests) == 2:
             break
         here.page.wait_for_timeout(100)
-    assert [("stream" in data) for data in asked] == [True, False]
+    assert [("stream" in data) for data in requests] == [True, False]

@@ -1,4 +1,4 @@
-"""The whole life of a voice, from a press of the key to its deletion."""
+"""The lifecycle of a voice in the studio, from recording to deletion."""
 
 import io
 import json
@@ -14,7 +14,7 @@ from tests.e2e.stack import Stack
 from tests.studio.browser import SENTENCE
 from tests.studio.studio import Studio
 
-# On one worker: a browser that records and plays needs a core for itself.
+# One worker, because a browser that records and plays audio needs a core.
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("studio")]
 
 WORDS = "I never said this, and yet here it is, in my own voice."
@@ -31,43 +31,43 @@ def test_voice_recorded_saved_and_deleted(
     stack: Stack = request.getfixturevalue(f"{keys}_stack")
     key = stack.make_key("alice") if keys == "keyed" else None
     service = Client(stack.url, stack.socket_url, key)
-    for left in service.get("/voices").json()["voices"]:  # by tests that share the service
+    for left in service.get("/voices").json()["voices"]:  # left by other tests of the same service
         service.request("DELETE", f"/voices/{left['voice_id']}")
     here = studio(stack.url, size=size, scheme=scheme)
     here.open()
     if key:
-        here.enter(key)
-    here.ready()
+        here.enter_key(key)
+    here.wait_until_connected()
     page = here.page
-    here.shot(f"{size}-empty")
+    here.screenshot(f"{size}-empty")
 
-    _records(here, size)
-    _speaks(here, size)
-    _compares(here, size)
-    _downloads(here.take(1), page)
-    _saves(here, size)
+    _record(here, size)
+    _synthesize(here, size)
+    _compare(here, size)
+    _download(here.take(1), page)
+    _save(here, size)
 
     [kept] = service.get("/voices").json()["voices"]
     assert (kept["name"], kept["description"]) == ("Nova", "calm, close to the microphone")
     assert kept["consent"]["text"].startswith("I agree that this recording")
 
-    _is_on_the_shelf(here, size)
-    _renames(here)
+    _check_saved_voice(here, size)
+    _rename(here)
     assert service.get("/voices/nova").json()["name"] == "Nova of the coast"
-    _exports(here)
-    _is_used_again(here)
-    _is_deleted(here, size)
+    _export(here)
+    _use_saved_voice(here)
+    _delete(here, size)
     assert service.get("/voices").json() == {"voices": []}
 
 
-def _records(here: Studio, size: str) -> None:
+def _record(here: Studio, size: str) -> None:
     page = here.page
     page.locator("#record").click()
     expect(page.locator("#recorder")).to_have_attribute("data-recorder", "recording")
     page.wait_for_timeout(4000)
     assert page.locator("#level").evaluate("meter => meter.value") > 0
     expect(page.locator("#recorder-time")).to_have_text(re.compile(r"0:0[3-6]\.\d"))
-    here.shot(f"{size}-recording")
+    here.screenshot(f"{size}-recording")
     page.wait_for_timeout(4500)
     page.locator("#record").click()
     expect(page.locator("#transcript")).to_have_value(SENTENCE)
@@ -77,39 +77,39 @@ def _records(here: Studio, size: str) -> None:
     end.focus()
     page.keyboard.press("PageDown")
     expect(page.locator("#recording-length")).not_to_have_text(before)
-    here.shot(f"{size}-recorded")
+    here.screenshot(f"{size}-recorded")
 
 
-def _speaks(here: Studio, size: str) -> None:
+def _synthesize(here: Studio, size: str) -> None:
     take = here.speak(WORDS)
-    here.shot(f"{size}-speaking")
-    here.is_spoken(take)
+    here.screenshot(f"{size}-speaking")
+    here.wait_until_ready(take)
     expect(take.locator(".take-left")).to_have_text(re.compile(r"expires in (20:00|19:\d\d)"))
-    assert here.pieces()  # it was heard without another press
+    assert here.chunk_times()  # played automatically
 
 
-def _compares(here: Studio, size: str) -> None:
+def _compare(here: Studio, size: str) -> None:
     page = here.page
     page.locator("#temperature").fill("0.4")
     page.locator("#language").select_option("German")
-    here.is_spoken(here.speak(WORDS))
+    here.wait_until_ready(here.speak(WORDS))
     for number in (2, 1):
         here.take(number).get_by_role("button", name="Compare").click()
     expect(page.locator("#compare")).to_contain_text("language: German and as usual; liveliness: 0.4 and as usual")
     switch = page.get_by_role("button", name="Switch between A and B")
-    expect(here.take(2)).not_to_have_class(re.compile("is-playing"))  # what it did by itself is over
+    expect(here.take(2)).not_to_have_class(re.compile("is-playing"))  # the automatic playback has ended
     switch.click()
     expect(here.take(2)).to_have_class(re.compile("is-playing"))
     switch.click()
     expect(here.take(1)).to_have_class(re.compile("is-playing"))
     expect(here.take(2)).not_to_have_class(re.compile("is-playing"))
     page.evaluate("scrollTo(0, 0)")
-    here.shot(f"{size}-studio")
+    here.screenshot(f"{size}-studio")
     page.locator(".takes").scroll_into_view_if_needed()
-    here.shot(f"{size}-compared")
+    here.screenshot(f"{size}-compared")
 
 
-def _downloads(take: Locator, page: Page) -> None:
+def _download(take: Locator, page: Page) -> None:
     signatures = {"wav": (b"RIFF",), "mp3": (b"ID3", b"\xff"), "flac": (b"fLaC",), "opus": (b"OggS",)}
     for name, begins in signatures.items():
         take.get_by_label("Download take 1").click()
@@ -119,21 +119,21 @@ def _downloads(take: Locator, page: Page) -> None:
         assert download.value.path().read_bytes().startswith(begins)
 
 
-def _saves(here: Studio, size: str) -> None:
+def _save(here: Studio, size: str) -> None:
     page = here.page
     page.locator("#save").click()
     page.locator("#save-name").fill("Nova")
     page.locator("#save-description").fill("calm, close to the microphone")
     save = page.locator("#save-dialog [type=submit]")
     save.click()
-    expect(page.locator("#save-dialog")).to_be_visible()  # nobody has agreed yet
+    expect(page.locator("#save-dialog")).to_be_visible()  # consent is missing
     page.locator("#save-agreed").check()
-    here.shot(f"{size}-save")
+    here.screenshot(f"{size}-save")
     save.click()
     expect(page.locator("#save-dialog")).not_to_be_visible()
 
 
-def _is_on_the_shelf(here: Studio, size: str) -> None:
+def _check_saved_voice(here: Studio, size: str) -> None:
     page = here.page
     kept = page.locator(".saved-voice")
     expect(kept).to_have_count(1)
@@ -147,10 +147,10 @@ def _is_on_the_shelf(here: Studio, size: str) -> None:
     expect(page.locator("#voices-none")).to_contain_text("No voice is called anything like")
     page.locator("#voice-search").fill("calm")
     expect(kept).to_have_count(1)
-    here.shot(f"{size}-shelf")
+    here.screenshot(f"{size}-shelf")
 
 
-def _renames(here: Studio) -> None:
+def _rename(here: Studio) -> None:
     page = here.page
     page.get_by_label("More about Nova").click()
     page.get_by_role("button", name="Rename").click()
@@ -160,7 +160,7 @@ def _renames(here: Studio) -> None:
     expect(page.locator(".saved-card h3")).to_have_text("Nova of the coast")
 
 
-def _exports(here: Studio) -> None:
+def _export(here: Studio) -> None:
     page = here.page
     page.get_by_label("More about Nova of the coast").click()
     with page.expect_download() as download:
@@ -170,21 +170,21 @@ def _exports(here: Studio) -> None:
         assert bundle.read("transcription.txt").decode() == SENTENCE
 
 
-def _is_used_again(here: Studio) -> None:
+def _use_saved_voice(here: Studio) -> None:
     page = here.page
     page.get_by_role("button", name="Start over").click()
     expect(page.locator("#record")).to_be_focused()
     page.get_by_role("button", name="Use Nova of the coast").click()
-    here.is_spoken(here.speak("Good morning, years later."))
+    here.wait_until_ready(here.speak("Good morning, years later."))
     expect(here.take(3).locator(".chips")).to_contain_text("Nova of the coast")
 
 
-def _is_deleted(here: Studio, size: str) -> None:
+def _delete(here: Studio, size: str) -> None:
     page = here.page
     page.get_by_label("More about Nova of the coast").click()
     page.get_by_role("button", name="Delete").click()
     expect(page.locator("#delete-what")).to_contain_text("the words of consent")
-    here.shot(f"{size}-delete")
+    here.screenshot(f"{size}-delete")
     page.locator("#delete-dialog").get_by_role("button", name="Cancel").click()
     expect(page.locator(".saved-voice")).to_have_count(1)
     page.get_by_label("More about Nova of the coast").click()
