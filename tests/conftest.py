@@ -1,4 +1,4 @@
-"""What all tests share."""
+"""Fixtures and markers for all tests."""
 
 from collections.abc import Iterator
 from functools import cache
@@ -11,7 +11,7 @@ import structlog
 
 from tests.support import localstack_server
 
-# A deadline for each example would fail on a machine that others use too.
+# No deadline for each example: it would fail on a busy machine.
 hypothesis.settings.register_profile("tests", deadline=None)
 hypothesis.settings.load_profile("tests")
 
@@ -19,7 +19,7 @@ QWEN = Path(__file__).parent / "qwen"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that need torch, so that the tiers can name them."""
+    """Mark the tests that need torch."""
     for item in items:
         if QWEN in item.path.parents:
             item.add_marker(pytest.mark.qwen)
@@ -27,14 +27,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def localstack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """LocalStack's address."""
+    """The URL of LocalStack."""
     with localstack_server.running(tmp_path_factory.mktemp("localstack") / "localstack.log") as address:
         yield address
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_loader() -> Iterator[None]:
-    """Read botocore's descriptions of the services once: for each of hundreds of sessions it takes a minute."""
+    """Load botocore's service models once.  Loading them for hundreds of sessions takes a minute."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(botocore.session, "create_loader", cache(botocore.session.create_loader))
         yield
@@ -42,7 +42,7 @@ def _one_loader() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _plain_logs() -> None:
-    """Keep log lines short: a traceback drawn with every local takes seconds."""
+    """Log without rich tracebacks, which take seconds to render."""
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,

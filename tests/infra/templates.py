@@ -1,4 +1,4 @@
-"""The templates as CloudFormation reads them: `!Ref x` is `{"Ref": "x"}`, and so on."""
+"""The templates with CloudFormation's short forms expanded: `!Ref x` is `{"Ref": "x"}`."""
 
 from functools import cache
 from pathlib import Path
@@ -19,7 +19,7 @@ Node = dict[str, Any]
 
 
 class _Loader(yaml.CSafeLoader):
-    """Reads the short forms of CloudFormation's functions."""
+    """Expands the short forms of CloudFormation's functions."""
 
 
 def _function(loader: _Loader, tag: str, node: yaml.Node) -> Node:
@@ -61,7 +61,7 @@ def properties(name: str, id_: str) -> Node:
 
 
 def statements(name: str, role: str) -> list[Node]:
-    """Return all statements of a role's own policies."""
+    """Return all statements of a role's inline policies."""
     return [
         statement
         for policy in properties(name, role)["Policies"]
@@ -69,13 +69,13 @@ def statements(name: str, role: str) -> list[Node]:
     ]
 
 
-def several(value: Any) -> list[Any]:
-    """Return a list, also of a single value, which IAM allows."""
+def as_list(value: Any) -> list[Any]:
+    """Return a list, also for a single value."""
     return value if isinstance(value, list) else [value]
 
 
 def nested() -> dict[str, tuple[str, Node]]:
-    """Return each template that is nested in another, by its name: the other's name, and the parameters there."""
+    """Return the outer template and the parameters of each nested template, by its name."""
     return {
         Path(one["Properties"]["Location"]).stem: (outer, one["Properties"].get("Parameters", {}))
         for outer in TEMPLATES
@@ -84,7 +84,7 @@ def nested() -> dict[str, tuple[str, Node]]:
 
 
 def values(node: Any) -> list[Any]:
-    """Yield every scalar and every function call in a node."""
+    """Return every scalar in a node."""
     match node:
         case dict():
             return [inner for value in node.values() for inner in values(value)]

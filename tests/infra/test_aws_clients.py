@@ -1,4 +1,4 @@
-"""What goes over the wire when no endpoint is set, as in the cloud: hosts, signatures, and session tokens."""
+"""Requests to AWS when no endpoint is set: hosts, signatures and session tokens."""
 
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -17,12 +17,12 @@ CREDENTIALS = {"AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": "secret", "AWS
 
 
 def storage_host(region: str) -> str:
-    """Return the host of S3; botocore calls that of us-east-1 by its first name, which is of that region too."""
+    """Return the host of S3.  botocore uses the global name for us-east-1."""
     return "s3.amazonaws.com" if region == "us-east-1" else f"s3.{region}.amazonaws.com"
 
 
 class Sent(Exception):
-    """A request that was about to leave."""
+    """A request that was intercepted before it was sent."""
 
 
 @pytest.fixture(params=["us-east-1", "eu-central-1", "ap-southeast-2"])
@@ -47,8 +47,8 @@ async def resources(region: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
         yield connected
 
 
-def signed_for(request: Any, service: str, region: str) -> str:
-    """Check who signed a request and for what; its address."""
+def check_signature(request: Any, service: str, region: str) -> str:
+    """Check the signature of a request and return its URL."""
     authorization = request.headers["Authorization"].decode()
     assert authorization.startswith(f"AWS4-HMAC-SHA256 Credential={KEY}/")
     assert f"/{region}/{service}/aws4_request" in authorization
@@ -60,7 +60,7 @@ async def test_s3_request_host_and_signature(resources: Resources, region: str) 
     with pytest.raises(Sent) as sent:
         await resources.bucket.put_once("jobs/1/outcome.json", b"{}", "application/json")
     request = sent.value.args[0]
-    url = signed_for(request, "s3", region)
+    url = check_signature(request, "s3", region)
     assert url == f"https://{storage_host(region)}/the-bucket/jobs/1/outcome.json"
     assert request.headers["If-None-Match"] == b"*"
 
@@ -68,7 +68,7 @@ async def test_s3_request_host_and_signature(resources: Resources, region: str) 
 async def test_sqs_request_host_and_signature(resources: Resources, region: str) -> None:
     with pytest.raises(Sent) as sent:
         await resources.synthesis.send("{}", group="alice")
-    url = signed_for(sent.value.args[0], "sqs", region)
+    url = check_signature(sent.value.args[0], "sqs", region)
     assert url.removesuffix("/") == f"https://sqs.{region}.amazonaws.com"
 
 
@@ -76,7 +76,7 @@ async def test_connections_request_host_and_signature(resources: Resources, regi
     host = f"a1b2c3.execute-api.{region}.amazonaws.com"
     with pytest.raises(Sent) as sent:
         await resources.connections.post(ReplyTo(endpoint=f"https://{host}/ws", connection_id="Xf="), b"{}")
-    url = signed_for(sent.value.args[0], "execute-api", region)
+    url = check_signature(sent.value.args[0], "execute-api", region)
     assert url.startswith(f"https://{host}/ws/@connections/Xf")
 
 
@@ -90,7 +90,7 @@ async def test_presigned_url_has_session_token(resources: Resources, region: str
     asked = {name: values[0] for name, values in parse_qs(url.query).items()}
     assert asked["X-Amz-Algorithm"] == "AWS4-HMAC-SHA256"
     assert f"/{region}/s3/aws4_request" in asked["X-Amz-Credential"]
-    # A role's key is worth nothing without its token.
+    # The key of a role is only valid with its session token.
     assert asked["X-Amz-Security-Token"] == TOKEN
     assert asked["X-Amz-Expires"] == "300"
 

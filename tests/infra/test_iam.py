@@ -1,17 +1,17 @@
-"""Every role's statements against AWS's reference of actions, resources and condition keys, and the calls made."""
+"""The statements of each role against AWS's authorization reference and against recorded calls."""
 
 from typing import Any
 
 import pytest
 
-from tests.infra.iam import ACCOUNT, GIVEN, LOG_ARN, REGION, Call, faults, filled, is_allowed, reference, roles
+from tests.infra.iam import ACCOUNT, LOG_ARN, PARAMETERS, REGION, Call, faults, filled, is_allowed, reference, roles
+from tests.infra.recorded_calls import RecordedCall, Recorder
 from tests.infra.templates import TEMPLATES
-from tests.infra.test_policies import ROLES, WAYS
-from tests.infra.watched import Deed, Watch
+from tests.infra.test_policies import ROLES, SCENARIOS
 from tests.support.fake_service import FakeService
 from tests.unit.functions.access.test_authorization import SETTINGS
 
-# The reference comes with checkov, whose environment is made for the second tier.
+# The reference is part of checkov, which is installed for the second tier.
 pytestmark = pytest.mark.slow
 
 STATEMENTS = roles(list(TEMPLATES))
@@ -67,9 +67,9 @@ def test_faults_of_wrong_statement(statement: dict[str, Any], fault: str) -> Non
     ],
 )
 def test_instance_role_allows_ecs_agent(action: str, resource: str) -> None:
-    """The calls of the ECS agent, as AWS's guide for the container instance role lists them."""
+    """The calls of the ECS agent, from AWS's guide for the container instance role."""
     role = STATEMENTS["fleet.InstanceRole"]
-    # Poll and StartTelemetrySession bring ecs:cluster; the Submit actions bring no context of ECS's.
+    # Poll and StartTelemetrySession have the context key ecs:cluster, the Submit actions have none.
     context = {"ecs:cluster": CLUSTER} if resource == INSTANCE else {}
     assert is_allowed(Call(action, resource, context), role)
     other = resource.replace("workers", "others")
@@ -80,45 +80,45 @@ def test_instance_role_allows_ecs_agent(action: str, resource: str) -> None:
     ("action", "resource"),
     [
         ("ecr:GetAuthorizationToken", "*"),
-        ("ecr:BatchCheckLayerAvailability", GIVEN["RepositoryArn"]),
-        ("ecr:GetDownloadUrlForLayer", GIVEN["RepositoryArn"]),
-        ("ecr:BatchGetImage", GIVEN["RepositoryArn"]),
+        ("ecr:BatchCheckLayerAvailability", PARAMETERS["RepositoryArn"]),
+        ("ecr:GetDownloadUrlForLayer", PARAMETERS["RepositoryArn"]),
+        ("ecr:BatchGetImage", PARAMETERS["RepositoryArn"]),
         ("logs:CreateLogStream", STREAM),
         ("logs:PutLogEvents", STREAM),
     ],
 )
 def test_start_role_allows_task_start(action: str, resource: str) -> None:
-    """The calls that ECS makes to start a task, as AWS's managed policy for execution roles lists them."""
+    """The calls of ECS to start a task, from AWS's managed policy for execution roles."""
     assert is_allowed(Call(action, resource, {}), STATEMENTS["worker.StartRole"])
 
 
-@pytest.mark.parametrize("name", WAYS)
+@pytest.mark.parametrize("name", SCENARIOS)
 async def test_role_allows_recorded_calls(name: str) -> None:
-    watch = Watch()
-    await WAYS[name](FakeService(SETTINGS), watch)
+    recorder = Recorder()
+    await SCENARIOS[name](FakeService(SETTINGS), recorder)
     role = STATEMENTS[".".join(ROLES[name])]
-    assert watch.deeds
-    assert {deed for deed in watch.deeds if not is_allowed(call_of(deed), role)} == set()
-    # Whether somebody is told that an object is missing, S3 decides by leave to list, and asks with no prefix.
-    buckets = {deed.target.split("/")[0] for deed in watch.absences}
-    missing = [Call("s3:ListBucket", f"arn:aws:s3:::{GIVEN[bucket]}", {}) for bucket in buckets]
+    assert recorder.calls
+    assert {made for made in recorder.calls if not is_allowed(call_of(made), role)} == set()
+    # S3 returns 404 for a missing object only if the caller may list the bucket, evaluated without a prefix.
+    buckets = {made.target.split("/")[0] for made in recorder.missing_reads}
+    missing = [Call("s3:ListBucket", f"arn:aws:s3:::{PARAMETERS[bucket]}", {}) for bucket in buckets]
     assert all(is_allowed(call, role) for call in missing)
-    elsewhere = {deed for deed in watch.deeds if is_allowed(call_of(deed, bucket="somebody-elses"), role)}
-    assert not any(deed.action.startswith("s3:") for deed in elsewhere)
+    other = {made for made in recorder.calls if is_allowed(call_of(made, bucket="other-bucket"), role)}
+    assert not any(made.action.startswith("s3:") for made in other)
 
 
-def call_of(deed: Deed, *, bucket: str | None = None) -> Call:
-    """Repeat a recorded call."""
-    if deed.action == "execute-api:ManageConnections":
-        resource = f"arn:aws:execute-api:{REGION}:{ACCOUNT}:a1b2c3/ws/{deed.target}/@connections/XfGLwd8ZtjMCJHw="
-        return Call(deed.action, resource, {})
-    if deed.action.startswith("sqs:"):
-        return Call(deed.action, GIVEN[deed.target], {})
-    parameter, _, key = deed.target.partition("/")
-    arn = f"arn:aws:s3:::{bucket or GIVEN[parameter]}"
-    if deed.action == "s3:ListBucket":
-        return Call(deed.action, arn, {"s3:prefix": key})
-    return Call(deed.action, f"{arn}/{key}", {})
+def call_of(made: RecordedCall, *, bucket: str | None = None) -> Call:
+    """Return a recorded call with full ARNs."""
+    if made.action == "execute-api:ManageConnections":
+        resource = f"arn:aws:execute-api:{REGION}:{ACCOUNT}:a1b2c3/ws/{made.target}/@connections/XfGLwd8ZtjMCJHw="
+        return Call(made.action, resource, {})
+    if made.action.startswith("sqs:"):
+        return Call(made.action, PARAMETERS[made.target], {})
+    parameter, _, key = made.target.partition("/")
+    arn = f"arn:aws:s3:::{bucket or PARAMETERS[parameter]}"
+    if made.action == "s3:ListBucket":
+        return Call(made.action, arn, {"s3:prefix": key})
+    return Call(made.action, f"{arn}/{key}", {})
 
 
 def test_is_allowed_denials_and_conditions() -> None:
@@ -130,5 +130,5 @@ def test_is_allowed_denials_and_conditions() -> None:
     }
     assert is_allowed(asked["jobs/1"], [only])
     assert not is_allowed(asked["keys/1"], [only])
-    assert is_allowed(Call("s3:ListBucket", "arn:aws:s3:::b", {}), [only])  # as S3 asks when an object is missing
+    assert is_allowed(Call("s3:ListBucket", "arn:aws:s3:::b", {}), [only])  # for a missing object
     assert not is_allowed(Call("s3:ListBucket", "arn:aws:s3:::b", {"s3:prefix": "jobs/secret"}), [only, deny])

@@ -1,6 +1,6 @@
-"""The images, built and run by buildah, without a registry or an engine, on a bootstrapped Debian.
+"""The images, built and run with buildah on a bootstrapped Debian, without a registry or a container engine.
 
-Heavy (five minutes, some 6 GB of disk), so only where its tools are: as root, after
+The tests take five minutes and 6 GB of disk.  They run only as root and after
 `apt-get install buildah debootstrap`.
 """
 
@@ -29,16 +29,14 @@ pytestmark = [
     pytest.mark.qwen,
     pytest.mark.xdist_group("image"),
     pytest.mark.skipif(bool(missing), reason=f"not installed: {', '.join(missing)}"),
-    pytest.mark.skipif(
-        os.name != "posix" or os.geteuid() != 0, reason="bootstraps a system, for which one has to be root"
-    ),
+    pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="bootstrapping a system requires root"),
 ]
 
 HOST = "127.0.0.1"
 BASE = "docker.io/library/python:3.11-slim-bookworm"
-# Kept between runs, as the venvs are: the base image and the layers that have not changed.
+# Kept between runs, like the venvs: the base image and unchanged layers.
 STORE = ROOT / ".venvs" / "images"
-# What this machine reaches its package index by.
+# Files by which this machine reaches its package index.
 BORROWED = (
     "/etc/pip.conf",
     "/etc/xdg/pip",
@@ -49,12 +47,12 @@ BORROWED = (
     "/opt/pypi-more",
 )
 STOP_SECONDS = 120
-# In place of a read-only root, which buildah has not; the rest of it belongs to root.
+# buildah has no read-only root.  These folders are mounted read-only instead, the rest belongs to root.
 READ_ONLY = ("app", "home", "opt", "usr")
 
 
 def build_model(folder: Path) -> None:
-    """Build a tiny checkpoint; torch is imported only when it is, for the first tier runs without."""
+    """Build a tiny checkpoint.  The import is local because the first tier runs without torch."""
     from tests.qwen import tiny_checkpoint
 
     tiny_checkpoint.build(folder)
@@ -70,7 +68,7 @@ def buildah(*arguments: str, **more: object) -> subprocess.CompletedProcess[str]
 
 @pytest.fixture(scope="module")
 def base() -> None:
-    """A Debian with Python in the name of the base image."""
+    """A Debian with Python, tagged as the base image."""
     STORE.mkdir(parents=True, exist_ok=True)
     if (
         BASE.rpartition("/")[2]
@@ -91,8 +89,8 @@ def base() -> None:
 
 @pytest.fixture(scope="module")
 def build(base: None, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
-    """Builds a target for the CPU; its name."""
-    # This buildah does not resolve a stage that is named by an argument.
+    """A function that builds a target for the CPU and returns the image name."""
+    # buildah does not resolve stage names from build arguments.
     dockerfile = tmp_path_factory.mktemp("image") / "Dockerfile"
     dockerfile.write_text((ROOT / "Dockerfile.gpu").read_text().replace("weights-${WEIGHTS}", "weights-none"))
     borrowed = [part for path in BORROWED if Path(path).exists() for part in ("-v", f"{path}:{path}:ro")]
@@ -116,7 +114,7 @@ def build(base: None, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str
 
 
 class Container:
-    """A container of an image, running its entry point."""
+    """A container that runs the entry point of an image."""
 
     def __init__(self, image: str, environment: dict[str, str], mounts: Sequence[str], log: Path) -> None:
         self.name = buildah("from", "--pull-never", image, stdout=subprocess.PIPE).stdout.strip()
@@ -141,9 +139,9 @@ class Container:
         return ["buildah", *STORAGE, "run", *self._how, self.name, "--", *command]
 
     def run(self, *command: str) -> str:
-        """Run a command in it as `docker exec` does, and give what it prints.
+        """Run a command in the container as `docker exec` does, and return its output.
 
-        Another `buildah run` may put an empty volume of the image in place of the one that is mounted there.
+        A second `buildah run` may replace the mounted volume by an empty one.
         """
         main = self._find("localstack/supervisor.py")
         enter = ["nsenter", "--target", str(main.pid), "--mount", "--root", "--wd"]
@@ -158,17 +156,17 @@ class Container:
         return self.log.read_text()
 
     def owners(self) -> set[int]:
-        """Return whose processes run in it."""
+        """Return the user ids of its processes."""
         inside = [one for one in self._processes() if "python" in one.name()]
         return {one.uids().real for one in inside}
 
     def stop(self) -> None:
-        """Stop it as an engine would, by SIGTERM to its first process, and wait for its end."""
+        """Stop it like a container engine: send SIGTERM to its first process and wait for the end."""
         self.terminate("localstack/supervisor.py")
         self._process.wait(STOP_SECONDS)
 
     def terminate(self, *command: str) -> psutil.Process:
-        """Send SIGTERM to the Python process in it whose arguments end so."""
+        """Send SIGTERM to the Python process whose command line ends with these arguments."""
         found = self._find(*command)
         found.send_signal(signal.SIGTERM)
         return found
@@ -179,7 +177,7 @@ class Container:
         return found
 
     def wait(self) -> int:
-        """Wait for it to end by itself; its exit status."""
+        """Wait for its end and return the exit status."""
         return self._process.wait(STOP_SECONDS)
 
     def _processes(self) -> list[psutil.Process]:
@@ -197,7 +195,7 @@ class Container:
 def single(
     build: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Container, int]]:
-    """The whole service in one container, with a tiny model; the port it listens on."""
+    """The whole service in one container with a tiny model, and its port."""
     folder = tmp_path_factory.mktemp("single")
     folder.chmod(0o755)
     model, data = folder / "model", folder / "data"
@@ -239,11 +237,11 @@ def test_image_requires_key_and_synthesizes(single: tuple[Container, int]) -> No
 
 
 def test_image_has_no_unexpected_writable_dirs(single: tuple[Container, int]) -> None:
-    # Compose mounts volumes at the first two and memory at the next two; the rest, Debian's, goes unused.
+    # Compose mounts volumes at the first two and tmpfs at the next two.  Debian's others are unused.
     expected = ("/data", "/models", "/tmp", "/var/cache/worker", "/var/tmp", "/run/lock")
     excluded = [part for path in ("/proc", "/sys", "/dev", *expected) for part in ("-path", path, "-prune", "-o")]
     find = ["find", "/", *excluded, "-type", "d", "-writable", "-print"]
-    # It fails for what it may not read.
+    # `find` fails for unreadable folders.
     assert single[0].run("sh", "-c", f"{shlex.join(find)} 2>/dev/null; true") == ""
 
 
@@ -263,7 +261,7 @@ def test_stopped_worker_finishes_jobs(single: tuple[Container, int]) -> None:
     container.terminate("-m", "gpu_runner").wait(STOP_SECONDS)
     assert time.monotonic() - began < STOP_SECONDS
     assert '"event": "draining"' in container.logged()
-    # The supervisor starts another worker, which speaks the rest.
+    # The supervisor starts another worker for the remaining jobs.
     wait_until(lambda: ended() == len(jobs), "all spoken", 300)
 
 

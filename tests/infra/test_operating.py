@@ -1,4 +1,4 @@
-"""The operator's page names every alarm, and its figures are the simulation's."""
+"""The operating page lists every alarm, and its figures match the simulation."""
 
 import re
 from pathlib import Path

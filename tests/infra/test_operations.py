@@ -1,4 +1,4 @@
-"""An operator's commands: each does the whole of what it is for, and refuses what would do harm."""
+"""The operator commands: deployment, worker images, history, teardown and preflight."""
 
 import json
 from collections.abc import Iterator
@@ -40,7 +40,7 @@ def clients(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clients]:
         monkeypatch.delenv(name, raising=False)
     with mock_aws():
         made = Clients(REGION)
-        # The one thing that moto lacks.
+        # moto does not implement it.
         monkeypatch.setattr(made.cloudformation, "update_termination_protection", lambda **_: None)
         yield made
 
@@ -58,7 +58,7 @@ def test_environments_are_deployable(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_environment_image_tag_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`sam deploy --guided` would write it there, and the next deployment of code take the workers back to it."""
+    """`sam deploy --guided` writes it there, and the next code deployment would roll the workers back."""
     monkeypatch.setenv("AWS_REGION", REGION)
     config = tmp_path / "samconfig.toml"
     config.write_text('[default.deploy.parameters]\nstack_name = "x"\nparameter_overrides = ["ImageTag=v1"]\n')
@@ -91,14 +91,14 @@ def test_environment_region_required(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_deploy_code_builds_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """`sam deploy` alone would ship the sources of the package in its place, and every function would fail."""
+    """`sam deploy` alone would ship sources instead of the package, and every function would fail."""
     monkeypatch.setenv("AWS_REGION", REGION)
     sam = tmp_path / "sam"
-    sam.write_text(f'#!/bin/sh\necho "$PYTHON $@" >> {tmp_path}/said\n')
+    sam.write_text(f'#!/bin/sh\necho "$PYTHON $@" >> {tmp_path}/calls\n')
     sam.chmod(0o755)
     monkeypatch.setattr(code, "find_python", lambda: "/the/python")
     code.deploy_code(sam, load_environment("staging"), asks=False)
-    build, deploy = (tmp_path / "said").read_text().splitlines()
+    build, deploy = (tmp_path / "calls").read_text().splitlines()
     assert build.startswith("/the/python build ")
     assert deploy.startswith("/the/python deploy --template-file .aws-sam/build/template.yaml ")
     assert "--config-env staging" in build
@@ -109,12 +109,12 @@ def test_deploy_code_builds_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
 def test_deploy_code_build_failure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("AWS_REGION", REGION)
     sam = tmp_path / "sam"
-    sam.write_text(f'#!/bin/sh\necho "$1" >> {tmp_path}/said\nexit 1\n')
+    sam.write_text(f'#!/bin/sh\necho "$1" >> {tmp_path}/calls\nexit 1\n')
     sam.chmod(0o755)
     monkeypatch.setattr(code, "find_python", lambda: "/the/python")
     with pytest.raises(Refused, match="ended with 1"):
         code.deploy_code(sam, load_environment("default"))
-    assert (tmp_path / "said").read_text() == "build\n"
+    assert (tmp_path / "calls").read_text() == "build\n"
 
 
 def test_deploy_code_requires_lambda_python(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,14 +168,14 @@ def test_history_fits_into_parameter(clients: Clients) -> None:
         )
     assert len(read_history(clients.ssm, "s")) == history.KEPT
     text = clients.ssm.get_parameter(Name="/s/deployments")["Parameter"]["Value"]
-    assert len(text) <= 4096  # what a standard parameter holds
+    assert len(text) <= 4096  # the maximum size of a standard parameter
 
 
 # the worker
 
 
 def make_stack(clients: Clients, **parameters: str) -> Stack:
-    """Create a stack with the parameters of the root template and the outputs that operations go by."""
+    """Create a stack with the parameters of the root template and the outputs that the operations use."""
     repository = clients.ecr.create_repository(repositoryName="workers")["repository"]
     body = {
         "Parameters": {name: {"Type": "String"} for name in DEFAULTS},
@@ -225,12 +225,12 @@ def test_push_image_existing_tag_refused(clients: Clients) -> None:
 
 def test_push_image_platform_and_weights(clients: Clients, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     docker = tmp_path / "docker"
-    docker.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/said\n')
+    docker.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/calls\n')
     docker.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     stack = make_stack(clients)
     push_image(clients.ecr, stack, "v1")
-    build, login, pushed = (tmp_path / "said").read_text().splitlines()
+    build, login, pushed = (tmp_path / "calls").read_text().splitlines()
     assert "--platform linux/amd64" in build
     assert "WEIGHTS=baked" in build
     assert login.startswith("login --username AWS --password-stdin ")
@@ -244,27 +244,29 @@ def test_missing_stack_refused(clients: Clients) -> None:
 
 
 class Service:
-    """An ECS service and its scaling, of which is noted what is asked."""
+    """An ECS service and its scaling.  It records the requests."""
 
     def __init__(self, desired: int) -> None:
         self.desired = desired
-        self.asked: list[str] = []
+        self.requests: list[str] = []
 
     def describe_services(self, **_: Any) -> dict[str, Any]:
         return {"services": [{"desiredCount": self.desired}]}
 
     def update_service(self, *, desiredCount: int, **_: Any) -> None:  # noqa: N803
         self.desired = desiredCount
-        self.asked.append(f"desired {desiredCount}")
+        self.requests.append(f"desired {desiredCount}")
 
     def register_scalable_target(self, *, SuspendedState: dict[str, bool], **_: Any) -> None:  # noqa: N803
-        self.asked.append("no scaling in" if any(SuspendedState.values()) else "scaling as before")
+        self.requests.append("scaling suspended" if any(SuspendedState.values()) else "scaling resumed")
 
 
-@pytest.mark.parametrize(("desired", "asked"), [(0, ["no scaling in", "desired 1"]), (3, ["no scaling in"])])
+@pytest.mark.parametrize(
+    ("desired", "requests"), [(0, ["scaling suspended", "desired 1"]), (3, ["scaling suspended"])]
+)
 @pytest.mark.parametrize("fails", [False, True])
 def test_deploy_worker_suspends_scaling(
-    clients: Clients, desired: int, asked: list[str], fails: bool, monkeypatch: pytest.MonkeyPatch
+    clients: Clients, desired: int, requests: list[str], fails: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = make_stack(clients)
     stack = Stack("s", made.status, made.parameters, {**made.outputs, "Cluster": "c", "Service": "w"})
@@ -279,7 +281,7 @@ def test_deploy_worker_suspends_scaling(
     else:
         deploy_worker(clients, stack, "v1")
         assert get_stack(clients.cloudformation, "s").parameters["ImageTag"] == "v1"
-    assert service.asked == [*asked, "scaling as before"]
+    assert service.requests == [*requests, "scaling resumed"]
 
 
 def test_change_parameter_without_update(clients: Clients) -> None:
@@ -316,13 +318,13 @@ def test_tear_down_stops_protected_tasks(clients: Clients, monkeypatch: pytest.M
     monkeypatch.setattr(clients, "scaling", service)
     slept: list[float] = []
     tear_down(clients, Stack("s", made.status, made.parameters, outputs), sleep=slept.append)
-    assert service.asked == ["no scaling", "desired 0", "stop t1", "stop t2", "stop t2"]
+    assert service.requests == ["scaling suspended", "desired 0", "stop t1", "stop t2", "stop t2"]
     assert slept == [10, 10]
     assert not any(one["ProtectedFromScaleIn"] for one in group())
 
 
 class RunningService(Service):
-    """With two tasks, of which one takes its time to stop."""
+    """A service with two tasks.  One of them stops slowly."""
 
     def __init__(self) -> None:
         super().__init__(2)
@@ -332,16 +334,16 @@ class RunningService(Service):
         return {"taskArns": next(self._listings)}
 
     def stop_task(self, *, task: str, **_: Any) -> None:
-        self.asked.append(f"stop {task}")
+        self.requests.append(f"stop {task}")
 
     def register_scalable_target(self, *, SuspendedState: dict[str, bool], **more: Any) -> None:  # noqa: N803
         assert more["MinCapacity"] == 0
         assert all(SuspendedState.values())
-        self.asked.append("no scaling")
+        self.requests.append("scaling suspended")
 
 
 def start_group(clients: Clients) -> Any:
-    """Start a group of two protected instances; what gives its instances."""
+    """Start a group of two protected instances, and return a function that lists them."""
     image = clients.ec2.describe_images()["Images"][0]["ImageId"]
     group = clients.autoscaling
     group.create_launch_configuration(LaunchConfigurationName="l", ImageId=image, InstanceType="g6.xlarge")
@@ -362,7 +364,7 @@ def start_group(clients: Clients) -> Any:
 
 
 class Account:
-    """What preflight asks an account, for a well-equipped one."""
+    """The responses of an AWS account to preflight.  By default all checks pass."""
 
     def __init__(self, **wrong: Any) -> None:
         self.wrong = wrong
@@ -403,7 +405,7 @@ class Account:
 
 
 def findings(account: Account, **parameters: str) -> dict[str, str]:
-    """Return the problems that preflight reports, and its advice."""
+    """Return the findings of preflight with their advice."""
     found = preflight.run_checks(account, DEFAULTS | parameters)
     return {
         one.verdict + " " + one.what: one.advice
@@ -440,9 +442,9 @@ def test_preflight_without_findings() -> None:
 def test_preflight_finding_has_advice(
     wrong: dict[str, Any], parameters: dict[str, str], verdict: str, advice: str
 ) -> None:
-    ((what, told),) = findings(Account(**wrong), **parameters).items()
+    ((what, given_advice),) = findings(Account(**wrong), **parameters).items()
     assert what.startswith(verdict)
-    assert advice in told
+    assert advice in given_advice
 
 
 def test_preflight_access_denied_continues() -> None:

@@ -1,4 +1,4 @@
-"""The functions' package: what goes into it, what is left out, and that nothing they call is left out."""
+"""The content of the functions' package: locked dependencies, excluded modules and trimmed service models."""
 
 import ast
 import gzip
@@ -21,8 +21,8 @@ BUILD: dict[str, Any] = runpy.run_path(str(ROOT / "infra" / "package" / "build.p
 LOCK = (ROOT / "requirements" / "functions.lock").read_text()
 
 
-def clients_made() -> set[str]:
-    """Which AWS services our packages make clients of."""
+def used_services() -> set[str]:
+    """Return the AWS services for which our packages create clients."""
     calls = [
         node
         for room in BUILD["OURS"]
@@ -36,7 +36,7 @@ def clients_made() -> set[str]:
 
 
 def test_packaged_services_are_the_used_ones() -> None:
-    assert clients_made() == set(BUILD["SERVICES"])
+    assert used_services() == set(BUILD["SERVICES"])
 
 
 def test_lock_contains_only_function_packages() -> None:

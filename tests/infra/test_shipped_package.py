@@ -1,4 +1,4 @@
-"""The package as it is shipped: built by Lambda's Python, and looked at and imported as Lambda would."""
+"""The shipped package: built by Lambda's Python, inspected, and imported as by Lambda."""
 
 import os
 import re
@@ -13,7 +13,7 @@ from tests.infra.templates import ROOT, everywhere, template
 
 BUILD = ROOT / "infra" / "package" / "build.py"
 GLIBC_OF_AMAZON_LINUX_2023 = (2, 34)
-MOST_BYTES = 250 * 1024 * 1024  # unpacked, by Lambda's quota
+MOST_BYTES = 250 * 1024 * 1024  # Lambda's quota for unpacked packages
 HANDLERS = sorted(one["Properties"]["Handler"] for one in everywhere("AWS::Serverless::Function").values())
 
 
@@ -35,7 +35,7 @@ def test_python_version_matches_templates() -> None:
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
-    """The Python of Lambda, and the package that it built."""
+    """Lambda's Python, and the package that it built."""
     python = find_python()
     if python is None:
         pytest.skip(f"this machine has no Python {VERSION}")
@@ -94,7 +94,7 @@ def test_handler_imports_from_package_only(handler: str, package: tuple[str, Pat
         "AWS_REGION": "us-east-1",
         "AUTH": "keys",
     }
-    # Neither this repository nor what is installed beside the Python can be found.
+    # The process can import neither this repository nor installed packages.
     command = [python, "-I", "-S", "-B", "-c", program]
     done = subprocess.run(
         command,

@@ -1,4 +1,4 @@
-"""One machine of one's own: what compose and systemd run exists, is watched, and lets in nobody without a key."""
+"""The single-host set-up: compose services, systemd units and backups."""
 
 import re
 import shutil
@@ -39,7 +39,7 @@ def test_compose_service_is_hardened(name: str) -> None:
     assert one["restart"] == "unless-stopped"
     assert one["read_only"] is True
     assert one["cap_drop"] == ["ALL"]
-    if name != "network":  # which does nothing
+    if name != "network":  # which runs no program
         assert one["healthcheck"]["test"][0] == "CMD"
 
 
@@ -63,7 +63,7 @@ def test_compose_services_use_store() -> None:
     for name in ("api", "worker", "pump", "schedule"):
         environment = OURS[name]["environment"]
         assert environment["AWS_ENDPOINT_URL"] == f"http://127.0.0.1:{port}"
-        # By the credentials that it keeps in its folder, which the others can read and not write.
+        # The store keeps its credentials in the data folder, which is read-only for the other services.
         assert environment["AWS_SHARED_CREDENTIALS_FILE"] == f"/data/{CREDENTIALS_FILE}"
         assert "data:/data:ro" in OURS[name]["volumes"]
     assert OURS["store"]["volumes"] == ["data:/data"]

@@ -1,4 +1,4 @@
-"""What linters don't see: that the numbers and names of the templates are those of the code."""
+"""Consistency of the templates with the code, which linters do not check."""
 
 import importlib
 import json
@@ -26,11 +26,11 @@ from pipeline.settings import Settings
 from tests.infra.templates import (
     ROOT,
     TEMPLATES,
+    as_list,
     everywhere,
     nested,
     properties,
     resources,
-    several,
     template,
     values,
 )
@@ -38,19 +38,19 @@ from tests.infra.templates import (
 DEFAULTS = Settings()
 FUNCTIONS = everywhere("AWS::Serverless::Function")
 MEBIBYTE = 1024 * 1024
-# What Lambda takes and gives in one piece, which it does as text.
+# The maximum size of Lambda's requests and responses, as text.
 LAMBDA_BYTES = 6 * MEBIBYTE
 
 
 def function(name: str) -> dict[str, Any]:
-    """Return a function's properties, those of all functions included."""
+    """Return the properties of a function, including the globals."""
     shared: dict[str, Any] = template(name.split(".")[0])["Globals"]["Function"]
     own: dict[str, Any] = FUNCTIONS[name]["Properties"]
     return shared | own
 
 
 def environment(name: str) -> dict[str, Any]:
-    """Return a function's variables: its own and those of all functions, as SAM joins them."""
+    """Return the variables of a function, including the globals."""
     places = template(name.split(".")[0])["Globals"]["Function"], FUNCTIONS[name]["Properties"]
     return {
         key: value for place in places for key, value in place.get("Environment", {}).get("Variables", {}).items()
@@ -86,7 +86,7 @@ def test_unfinished_uploads_expire(bucket: str) -> None:
 
 
 def test_bucket_deletion_policies() -> None:
-    # A first deployment that fails would leave a bucket that no stack knows of.
+    # Otherwise a failed first deployment leaves a bucket outside any stack.
     assert resources("storage")["Voices"]["DeletionPolicy"] == "RetainExceptOnCreate"
     assert resources("storage")["VoicesPolicy"]["DeletionPolicy"] == "RetainExceptOnCreate"
     assert resources("storage")["Ephemeral"]["DeletionPolicy"] == "Delete"
@@ -94,7 +94,7 @@ def test_bucket_deletion_policies() -> None:
 
 def test_log_retention() -> None:
     logs = everywhere("AWS::Logs::LogGroup")
-    assert len(logs) == len(FUNCTIONS) + 3  # two access logs, and the worker's
+    assert len(logs) == len(FUNCTIONS) + 3  # two access logs, and the log of the worker
     assert {str(log["Properties"]["RetentionInDays"]) for log in logs.values()} == {
         str({"Ref": "LogRetentionDays"})
     }
@@ -128,7 +128,7 @@ def test_queue_is_encrypted_and_requires_tls(queue: str) -> None:
 
 def test_bucket_cors_rules() -> None:
     reading, writing = properties("storage", "Ephemeral")["CorsConfiguration"]["CorsRules"]
-    # Behind a redirect from another origin, browsers send `Origin: null`; the signature says who may read.
+    # After a cross-origin redirect, browsers send `Origin: null`.  The signature controls the access.
     assert (reading["AllowedOrigins"], reading["AllowedMethods"]) == (["*"], ["GET", "HEAD"])
     condition, form, otherwise = writing["Fn::If"]
     assert condition == "HasOrigins"
@@ -173,7 +173,7 @@ def test_functions_report_batch_failures() -> None:
     for name in ("background.NotifyFunction", "background.WebhooksFunction", "background.DeadLettersFunction"):
         (event,) = function(name)["Events"].values()
         assert event["Properties"]["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
-        assert event["Properties"]["ScalingConfig"]["MaximumConcurrency"] >= 2  # what AWS asks for
+        assert event["Properties"]["ScalingConfig"]["MaximumConcurrency"] >= 2  # the minimum of AWS
 
 
 @pytest.mark.parametrize(
@@ -196,7 +196,7 @@ def test_queue_retention_matches_job_retention() -> None:
         kept = timedelta(seconds=properties("queues", queue)["MessageRetentionPeriod"])
         assert kept == DEFAULTS.job_retention, queue
     kept = timedelta(seconds=properties("queues", "EventsDead")["MessageRetentionPeriod"])
-    assert kept == LONGEST_RETENTION  # it has no texts
+    assert kept == LONGEST_RETENTION  # it contains no texts
 
 
 def test_synthesis_queue_visibility_timeout() -> None:
@@ -245,7 +245,7 @@ def test_functions_have_own_role_and_log() -> None:
     for name in FUNCTIONS:
         own = name.split(".")[1].removesuffix("Function")
         assert function(name)["Role"] == {"Fn::GetAtt": ["Roles", f"Outputs.{own}Arn"]}
-        assert function(name)["FunctionName"] == {"Fn::Sub": f"${{Name}}-{own}"}  # alarms know it by that
+        assert function(name)["FunctionName"] == {"Fn::Sub": f"${{Name}}-{own}"}  # alarms use this name
         assert function(name)["LoggingConfig"] == {"LogGroup": {"Ref": f"{own}Log"}}
 
 
@@ -256,10 +256,10 @@ def test_function_variables_are_valid_settings(name: str) -> None:
     fixed = {key.lower(): value for key, value in given.items() if isinstance(value, str)}
     settings = Settings.model_validate(fixed)
     same = {key for key in fixed if getattr(settings, key) == Settings.model_fields[key].default}
-    assert same <= {"preview_wait_seconds"}  # said again, because API Gateway's limit depends on it
+    assert same <= {"preview_wait_seconds"}  # explicit, because the limit of API Gateway depends on it
 
 
-# What has a default that is somebody's on one machine and nobody's on AWS.
+# Settings whose defaults are only valid on a single machine.
 QUEUES = ("SYNTHESIS", "EVENTS", "WEBHOOKS")
 NAMES = {"BUCKET", "VOICES_BUCKET", "SYNTHESIS_QUEUE"}
 
@@ -267,10 +267,10 @@ NAMES = {"BUCKET", "VOICES_BUCKET", "SYNTHESIS_QUEUE"}
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_function_sets_required_settings(name: str) -> None:
     assert NAMES | {"AUTH", "LOG_FORMAT"} <= set(environment(name))
-    # What Lambda hands to a function in an event it needs no name for, and no function sends there.
-    unsaid = {"EVENTS_QUEUE", "WEBHOOKS_QUEUE", *(f"{name}_DEAD_LETTER_QUEUE" for name in QUEUES)}
+    # Functions receive these queues' messages in events, and never send to them.
+    unnamed = {"EVENTS_QUEUE", "WEBHOOKS_QUEUE", *(f"{name}_DEAD_LETTER_QUEUE" for name in QUEUES)}
     named = {field.upper() for field, info in Settings.model_fields.items() if "voice-cloning" in str(info.default)}
-    assert named <= NAMES | unsaid
+    assert named <= NAMES | unnamed
 
 
 def test_cors_origins_set_for_both_apis() -> None:
@@ -281,7 +281,7 @@ def test_cors_origins_set_for_both_apis() -> None:
 def test_body_limits_fit_lambda() -> None:
     for name in ("REQUEST_MAX_MEGABYTES", "ANSWER_MAX_MEGABYTES"):
         in_base64 = float(environment("http.HttpFunction")[name]) * MEBIBYTE * 4 / 3
-        assert in_base64 + 0.25 * MEBIBYTE <= LAMBDA_BYTES  # headers and what surrounds them
+        assert in_base64 + 0.25 * MEBIBYTE <= LAMBDA_BYTES  # headers and the envelope
         assert in_base64 > LAMBDA_BYTES / 2
 
 
@@ -291,7 +291,7 @@ def test_timeouts_are_nested() -> None:
     assert wait + 3 <= timeout < properties("http", "Integration")["TimeoutInMillis"] / 1000 <= 30
     for name in FUNCTIONS:
         if name.startswith("websocket."):
-            assert function(name)["Timeout"] <= 29  # what a WebSocket API waits for
+            assert function(name)["Timeout"] <= 29  # the timeout of WebSocket APIs
 
 
 def test_sweep_schedule() -> None:
@@ -324,7 +324,7 @@ def test_wildcard_actions_only_denied() -> None:
     for name in TEMPLATES:
         for id_, one in resources(name).items():
             for statement in _statements(one):
-                wild = [action for action in several(statement["Action"]) if "*" in action]
+                wild = [action for action in as_list(statement["Action"]) if "*" in action]
                 assert not wild or statement["Effect"] == "Deny", f"{name}.{id_}: {wild}"
 
 
@@ -383,7 +383,8 @@ def test_instances_protected_from_scale_in() -> None:
     assert provider["ManagedTerminationProtection"] == "ENABLED"
     assert provider["ManagedScaling"]["Status"] == "ENABLED"
     assert provider["ManagedDraining"] == "ENABLED"
-    assert properties("fleet", "Instances")["NewInstancesProtectedFromScaleIn"] is True  # or the above is refused
+    # Managed termination protection requires it.
+    assert properties("fleet", "Instances")["NewInstancesProtectedFromScaleIn"] is True
     assert properties("fleet", "Instances")["MinSize"] == "0"
 
 
@@ -404,12 +405,12 @@ def test_scaling_from_and_to_zero() -> None:
     assert template("root")["Parameters"]["MinWorkers"]["Default"] == 0
 
 
-# The whole
+# The whole stack
 
 
 def test_parameter_defaults_match_code() -> None:
     parameters = template("root")["Parameters"]
-    # A GPU of the cloud speaks more at a time than the default, which suits any; what no batch can hold waits.
+    # GPU workers have a larger batch than the default.
     assert parameters["WorkerBatchSize"]["Default"] >= DEFAULTS.worker_batch_size
     assert parameters["BacklogPerWorker"]["Default"] <= parameters["WorkerBatchSize"]["Default"]
     assert parameters["LogLevel"]["Default"] == DEFAULTS.log_level
@@ -475,16 +476,16 @@ def test_samconfig_capabilities() -> None:
     ]
 
 
-# What an account would not forgive
+# Deployment
 
 
 def deployed(**parameters: str) -> set[str]:
-    """Return the types of all resources that these parameters make."""
+    """Return the types of all resources that are created with these parameters."""
     return {resource.kind for resource in read_resources(ROOT, parameters)}
 
 
 def test_first_deployment_has_no_service() -> None:
-    """A service without an image never settles, and CloudFormation would take everything back."""
+    """A service without an image never becomes stable, and CloudFormation rolls back."""
     for workers in ({}, {"MinWorkers": "1"}):
         first = deployed(**workers)
         assert {"AWS::ECR::Repository", "AWS::AutoScaling::AutoScalingGroup"} <= first
@@ -508,7 +509,7 @@ def test_alarm_topic_requires_email() -> None:
 
 
 def test_service_has_no_desired_count() -> None:
-    """ECS takes zone rebalancing, its default for new services, only with a MaximumPercent above 100.
+    """ECS accepts zone rebalancing, its default for new services, only with a MaximumPercent above 100.
 
     https://docs.aws.amazon.com/AmazonECS/latest/developerguide/service-rebalancing.html
     """
@@ -535,9 +536,10 @@ def test_fleet_zones_and_instance_types() -> None:
     group = properties("fleet", "Instances")
     overrides = group["MixedInstancesPolicy"]["LaunchTemplate"]["Overrides"]
     assert len(overrides) == 4
-    told = group["MetricsCollection"][0]["Metrics"]
+    metrics = group["MetricsCollection"][0]["Metrics"]
     watched = properties("worker-alarms", "IdleInstances")["Metrics"]
-    assert {one["MetricStat"]["Metric"]["MetricName"] for one in watched if one["Id"] == "instances"} <= set(told)
+    used = {one["MetricStat"]["Metric"]["MetricName"] for one in watched if one["Id"] == "instances"}
+    assert used <= set(metrics)
 
 
 def test_websocket_error_metric_filters() -> None:
@@ -552,7 +554,7 @@ def test_websocket_error_metric_filters() -> None:
 
 
 def test_metric_filters_match_logs(capsys: pytest.CaptureFixture[str]) -> None:
-    """The fields that the filters name are those that the code logs."""
+    """The code logs the fields that the metric filters use."""
     patterns = [one["Properties"]["FilterPattern"] for one in everywhere("AWS::Logs::MetricFilter").values()]
     fields = {field for pattern in patterns for field in re.findall(r"\$\.(\w+)", pattern)}
     assert fields - {"level", "event"} <= set(Timings.model_fields)
@@ -572,12 +574,12 @@ def test_cloudfront_paths_and_rate_limit() -> None:
     (socket,) = distribution["CacheBehaviors"]
     assert socket["PathPattern"] == f"/{properties('websocket', 'Api')['StageName']}"
     assert distribution["DefaultCacheBehavior"]["TargetOriginId"] == "http"
-    # A preview may be waited for as long as the function waits.
+    # CloudFront has to wait at least as long as the function.
     (http,) = (one for one in distribution["Origins"] if one["Id"] == "http")
     assert http["CustomOriginConfig"]["OriginReadTimeout"] > function("http.HttpFunction")["Timeout"]
     (rule,) = properties("edge", "Acl")["Rules"]
     assert rule["Statement"]["RateBasedStatement"]["Limit"] == {"Ref": "RequestsPerAddress"}
-    # Pages of that name use the API as those of the named origins do.
+    # Pages of the domain are an allowed origin.
     for stack in ("Http", "WebSocket", "Storage"):
         assert "https://${DomainName}" in str(properties("root", stack)["Parameters"]["CorsOrigins"])
 
@@ -590,9 +592,9 @@ def test_cloudfront_origin_secret_and_address() -> None:
     for behavior in [distribution["DefaultCacheBehavior"], *distribution["CacheBehaviors"]]:
         (association,) = behavior["FunctionAssociations"]
         assert association["FunctionARN"] == {"Fn::GetAtt": ["ViewerAddress", "FunctionARN"]}
-    known_by_functions = {"Fn::If": ["HasOriginSecret", secret, {"Ref": "AWS::NoValue"}]}
+    expected = {"Fn::If": ["HasOriginSecret", secret, {"Ref": "AWS::NoValue"}]}
     for name in ("http.HttpFunction", "websocket.ConnectFunction"):
-        assert environment(name)["ORIGIN_SECRET"] == known_by_functions
+        assert environment(name)["ORIGIN_SECRET"] == expected
     for stack in ("Http", "WebSocket"):
         arn = properties("root", stack)["Parameters"]["OriginSecretArn"]
         assert arn == {"Fn::If": ["HasDomain", {"Ref": "OriginSecret"}, ""]}
@@ -616,7 +618,7 @@ def test_functions_deploy_with_alias() -> None:
         shared = template(name)["Globals"]["Function"]
         assert shared["AutoPublishAlias"] == "live"
         assert shared["DeploymentPreference"]["Alarms"] == {"Fn::If": ["IsGradual", [{"Ref": "Failing"}], []]}
-        # Else a change of settings alone would make no version, and so change nothing.
+        # Otherwise a change of settings alone creates no new version.
         for id_ in resources(name, "AWS::Serverless::Function"):
             assert properties(name, id_)["AutoPublishAliasAllProperties"] is True
     routes = properties("websocket", "Api")["Routes"].values()

@@ -1,4 +1,4 @@
-"""checkov finds faults, and each exception to it has a reason; `make validate` runs it and AWS's own tools."""
+"""checkov and cfn-lint report faults, and each exception has a reason."""
 
 import os
 import re
@@ -14,7 +14,7 @@ ENVIRONMENT = os.environ | {"SAM_CLI_TELEMETRY": "0", "AWS_DEFAULT_REGION": "us-
 
 
 def run(environment: str, tool: str, *arguments: str, where: Path = ROOT) -> str:
-    """Run a tool; what it says when it finds fault, else nothing."""
+    """Run a tool.  Return its output if it fails, otherwise an empty string."""
     command = ensure(environment, LOCKS[environment]).with_name(tool)
     done = subprocess.run(
         [command, *arguments], cwd=where, env=ENVIRONMENT, capture_output=True, text=True, check=False
@@ -38,7 +38,7 @@ def test_checkov_reports_open_bucket(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_cfn_lint_reports_unknown_property(tmp_path: Path) -> None:
-    """It finds what `sam validate --lint` would: that calls the same rules, a template at a time."""
+    """It finds the same faults as `sam validate --lint`, which uses the same rules for one template at a time."""
     function = tmp_path / "function.yaml"
     properties = "Handler: a.b, Runtime: python3.13, CodeUri: ., Timout: 3"
     function.write_text(

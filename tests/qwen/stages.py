@@ -19,7 +19,7 @@ from gpu_runner.engines.qwen.network.network import Network
 from gpu_runner.engines.qwen.network.sampling import Sampling
 from gpu_runner.engines.qwen.network.slots import Slots, allocate
 from gpu_runner.engines.qwen.prompts import QwenPrompt
-from tests.support.engines import Heard, Listener
+from tests.support.engines import EngineOutput, OutputCollector
 
 GREEDY = Sampling(temperature=0, subtalker_temperature=0)
 DRAWN = Sampling()
@@ -73,15 +73,15 @@ def allocating(
     return build
 
 
-def speak_at_once(engine: QwenEngine, *utterances: Utterance) -> dict[str, Heard]:
+def speak_at_once(engine: QwenEngine, *utterances: Utterance) -> dict[str, EngineOutput]:
     """Speak utterances that are all there when the first step is taken."""
     for utterance in utterances:
         engine.admit(utterance)
     wait([admitted.text for admitted in engine._admitted.values()])
-    listener = Listener()
-    while len(listener.heard) < len(utterances):
-        listener.listen(engine.step())
-    return listener.heard
+    collector = OutputCollector()
+    while len(collector.results) < len(utterances):
+        collector.collect(engine.step())
+    return collector.results
 
 
 def never_ending(network: Network) -> Network:

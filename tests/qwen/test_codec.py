@@ -13,7 +13,7 @@ from gpu_runner.engines.qwen.checkpoint.model import FRAME_SAMPLES, Model
 from gpu_runner.engines.qwen.engine import QwenEngine
 from gpu_runner.engines.qwen.prompts import QwenPrompt
 from tests.qwen.conftest import greedy
-from tests.support.engines import speak
+from tests.support.engines import synthesize
 
 FRAMES = 100  # more than the window of 72
 
@@ -113,4 +113,4 @@ def test_prompt_contains_codec_state(
         monkeypatch.setattr(model.codec, "remember", remember)
         assert prompt.state is not None
         assert torch.equal(prompt.state, expected)
-    assert len(speak(engine, Utterance("a", "Hi.", prompt, greedy()))["a"].samples) > 0
+    assert len(synthesize(engine, Utterance("a", "Hi.", prompt, greedy()))["a"].samples) > 0

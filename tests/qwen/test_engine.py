@@ -22,12 +22,12 @@ from pipeline.errors import InvalidInput, SynthesisFailed, Unavailable
 from pipeline.settings import Settings
 from tests.qwen.conftest import greedy
 from tests.qwen.stages import FailingRunner, allocating, ending_at_once, out_of_memory, speak_at_once
-from tests.support.engines import Heard, Listener, speak
+from tests.support.engines import EngineOutput, OutputCollector, synthesize
 
 LONG = "This is one sentence of a text that is far too long to be spoken in one go. " * 12
 
 
-def alike(mine: Heard, other: Heard) -> bool:
+def alike(mine: EngineOutput, other: EngineOutput) -> bool:
     """Whether two say the same: the codec rounds differently in batches of different sizes."""
     return len(mine.samples) == len(other.samples) and bool(np.abs(mine.samples - other.samples).max() < 1e-3)
 
@@ -52,9 +52,9 @@ def test_mixed_batch_equals_single_runs(engine: QwenEngine, in_context: QwenProm
         Utterance("d", "Four.", in_context, greedy(max_seconds=2)),
         Utterance("e", "Five has to wait for a slot.", x_vector, greedy(top_p=0.5)),
     ]
-    together = speak(engine, *utterances)
+    together = synthesize(engine, *utterances)
     for utterance in utterances:
-        assert alike(together[utterance.job_id], speak(engine, utterance)[utterance.job_id])
+        assert alike(together[utterance.job_id], synthesize(engine, utterance)[utterance.job_id])
     assert len({heard.samples.tobytes() for heard in together.values()}) == len(utterances)
 
 
@@ -62,8 +62,8 @@ def test_seed_or_job_id_determines_audio(engine: QwenEngine, model: Model, x_vec
     options = [Options(seed=1, max_seconds=1), Options(seed=1, max_seconds=1), Options(max_seconds=1)]
     first = [Utterance(str(n), "Same text.", x_vector, option) for n, option in enumerate(options)]
     other = Utterance("3", "Same text.", x_vector, Options(max_seconds=1))
-    done = speak(engine, *first, other)
-    again = speak(QwenEngine(lambda: model, capacity=1, model="tiny"), first[2], first[0])
+    done = synthesize(engine, *first, other)
+    again = synthesize(QwenEngine(lambda: model, capacity=1, model="tiny"), first[2], first[0])
     assert alike(done["0"], done["1"])
     assert alike(done["0"], again["0"])
     assert alike(done["2"], again["2"])
@@ -111,8 +111,8 @@ def test_long_text_generated_in_parallel_parts(
     monkeypatch.setattr(job_module, "CAP_SECONDS", 0.5)
     monkeypatch.setattr(job_module, "CAP_FACTOR", 0.0)
     long = Utterance("long", LONG, x_vector, Options(seed=3))
-    done = speak(engine, long, Utterance("short", "Hi.", x_vector, greedy()))
-    alone = speak(QwenEngine(lambda: model, capacity=1, model="tiny"), long)
+    done = synthesize(engine, long, Utterance("short", "Hi.", x_vector, greedy()))
+    alone = synthesize(QwenEngine(lambda: model, capacity=1, model="tiny"), long)
     assert alike(done["long"], alone["long"])
     parts = parts_of(LONG.strip(), "Auto")
     pauses = sum(part.pause for part in parts)
@@ -131,14 +131,14 @@ def test_short_text_precedes_long_text(
     monkeypatch.setattr(job_module, "CAP_FACTOR", 0.0)
     engine.admit(Utterance("long", LONG * 4, x_vector, Options(temperature=0)))
     engine.admit(Utterance("short", "Hi.", x_vector, greedy()))
-    listener = Listener()
-    assert next(job_id for _ in range(1000) for job_id in listener.listen(engine.step())) == "short"
+    collector = OutputCollector()
+    assert next(job_id for _ in range(1000) for job_id in collector.collect(engine.step())) == "short"
     engine.cancel("long")
 
 
 @pytest.mark.usefixtures("endless")
 def test_max_seconds_cuts_with_warning(engine: QwenEngine, x_vector: QwenPrompt) -> None:
-    done = speak(engine, Utterance("a", LONG, x_vector, Options(max_seconds=1, seed=1)))["a"]
+    done = synthesize(engine, Utterance("a", LONG, x_vector, Options(max_seconds=1, seed=1)))["a"]
     assert len(done.samples) == SAMPLE_RATE
     assert done.warnings == ("The speech was cut off after 1 s, as max_seconds asks.",)
     assert abs(done.samples[-1]) < 1e-6
@@ -149,7 +149,7 @@ def test_endless_speech_is_capped_with_warning(
     engine: QwenEngine, x_vector: QwenPrompt, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(job_module, "CAP_SECONDS", 0.3)
-    done = speak(engine, Utterance("a", "Three words long.", x_vector, Options(temperature=0)))["a"]
+    done = synthesize(engine, Utterance("a", "Three words long.", x_vector, Options(temperature=0)))["a"]
     letters = len("Threewordslong.")
     assert len(done.samples) / FRAME_SAMPLES == round((0.3 + 3 * letters * 0.075) * 12.5)
     assert "did not end by itself" in done.warnings[0]
@@ -174,28 +174,30 @@ def test_untokenizable_text_fails_alone(
         return works(self, text)
 
     monkeypatch.setattr(type(model), "tokens", picky)
-    done = speak(engine, Utterance("bad", "Hm.", x_vector, greedy()), Utterance("good", "Hi.", x_vector, greedy()))
+    done = synthesize(
+        engine, Utterance("bad", "Hm.", x_vector, greedy()), Utterance("good", "Hi.", x_vector, greedy())
+    )
     assert isinstance(done["bad"].error, SynthesisFailed)
     assert len(done["good"].samples) > 0
 
 
 @pytest.mark.usefixtures("endless")
 def test_cancelled_job_returns_nothing(engine: QwenEngine, x_vector: QwenPrompt) -> None:
-    listener = Listener()
+    collector = OutputCollector()
     for name in ("a", "b", "c"):
         engine.admit(Utterance(name, f"The text of {name}.", x_vector, greedy(max_seconds=2)))
     for _ in range(8):
-        listener.listen(engine.step())  # all three are being spoken
-    assert set(listener.pieces) == {"a", "b", "c"}
-    spoken = len(listener.pieces["b"])
+        collector.collect(engine.step())  # all three are being spoken
+    assert set(collector.pieces) == {"a", "b", "c"}
+    spoken = len(collector.pieces["b"])
     engine.cancel("b")
     engine.cancel("unheard of")
     for _ in range(100):
-        listener.listen(engine.step())
-    assert set(listener.heard) == {"a", "c"}
-    assert len(listener.pieces["b"]) == spoken
-    alone = speak(engine, Utterance("a", "The text of a.", x_vector, greedy(max_seconds=2)))
-    assert alike(listener.heard["a"], alone["a"])
+        collector.collect(engine.step())
+    assert set(collector.results) == {"a", "c"}
+    assert len(collector.pieces["b"]) == spoken
+    alone = synthesize(engine, Utterance("a", "The text of a.", x_vector, greedy(max_seconds=2)))
+    assert alike(collector.results["a"], alone["a"])
     assert engine.step() == []
 
 
@@ -205,13 +207,13 @@ def test_cancel_frees_slot(model: Model, x_vector: QwenPrompt) -> None:
     for _ in range(3):
         engine.step()
     engine.cancel("a")
-    assert len(speak(engine, Utterance("b", "Hi.", x_vector, greedy()))["b"].samples) > 0
+    assert len(synthesize(engine, Utterance("b", "Hi.", x_vector, greedy()))["b"].samples) > 0
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 def test_out_of_memory_reduces_batch(engine: QwenEngine, model: Model, x_vector: QwenPrompt, after: bool) -> None:
     utterances = [Utterance(name, f"Number {name}.", x_vector, greedy()) for name in "abcd"]
-    expected = speak(engine, *utterances)
+    expected = synthesize(engine, *utterances)
     short = failing(model, *[None] * 6, out_of_memory(), *[None] * 4, out_of_memory(), after=after)
     done = speak_at_once(short, *utterances)
     assert short.max_rows == 1
@@ -221,7 +223,7 @@ def test_out_of_memory_reduces_batch(engine: QwenEngine, model: Model, x_vector:
 
 def test_out_of_memory_in_prefill_requeues(engine: QwenEngine, model: Model, x_vector: QwenPrompt) -> None:
     utterances = [Utterance(name, f"Number {name}.", x_vector, greedy()) for name in "abcd"]
-    expected = speak(engine, *utterances)
+    expected = synthesize(engine, *utterances)
     short = failing(model, out_of_memory())
     done = speak_at_once(short, *utterances)
     assert short.max_rows < 4
@@ -232,20 +234,20 @@ def test_out_of_memory_in_prefill_requeues(engine: QwenEngine, model: Model, x_v
 @pytest.mark.parametrize("frames", [0, 1, 3])
 def test_single_row_out_of_memory_fails(model: Model, x_vector: QwenPrompt, frames: int) -> None:
     engine = failing(model, *[None] * frames, out_of_memory())
-    assert isinstance(speak(engine, Utterance("a", "Hi.", x_vector, greedy()))["a"].error, Unavailable)
-    assert len(speak(engine, Utterance("b", "Hi.", x_vector, greedy()))["b"].samples) > 0
+    assert isinstance(synthesize(engine, Utterance("a", "Hi.", x_vector, greedy()))["a"].error, Unavailable)
+    assert len(synthesize(engine, Utterance("b", "Hi.", x_vector, greedy()))["b"].samples) > 0
 
 
 def test_batch_grows_after_shortage(model: Model, x_vector: QwenPrompt, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gpu_runner.engines.qwen.scheduler.GROW_AFTER", 2)
     engine = failing(model, None, out_of_memory())
-    speak(engine, *[Utterance(name, "Hi.", x_vector, greedy(max_seconds=1)) for name in "abcdefgh"])
+    synthesize(engine, *[Utterance(name, "Hi.", x_vector, greedy(max_seconds=1)) for name in "abcdefgh"])
     assert engine.max_rows == 4
 
 
 def test_decoder_halves_batch_out_of_memory(engine: QwenEngine, model: Model, x_vector: QwenPrompt) -> None:
     utterances = [Utterance(name, "Number four.", x_vector, greedy(seed=1)) for name in "abcd"]
-    expected = speak(engine, *utterances)
+    expected = synthesize(engine, *utterances)
     runner = FailingRunner(iter([out_of_memory(), None, out_of_memory()]))
     short = QwenEngine(lambda: model, capacity=4, model="tiny", allocate=allocating(samples=runner))
     done = speak_at_once(short, *utterances)
@@ -256,8 +258,8 @@ def test_decoder_halves_batch_out_of_memory(engine: QwenEngine, model: Model, x_
 def test_decoder_single_row_out_of_memory(model: Model, x_vector: QwenPrompt) -> None:
     runner = FailingRunner(iter([out_of_memory()]))
     engine = QwenEngine(lambda: model, capacity=4, model="tiny", allocate=allocating(samples=runner))
-    assert isinstance(speak(engine, Utterance("a", "Hi.", x_vector, greedy()))["a"].error, Unavailable)
-    assert len(speak(engine, Utterance("b", "Hi.", x_vector, greedy()))["b"].samples) > 0
+    assert isinstance(synthesize(engine, Utterance("a", "Hi.", x_vector, greedy()))["a"].error, Unavailable)
+    assert len(synthesize(engine, Utterance("b", "Hi.", x_vector, greedy()))["b"].samples) > 0
 
 
 @pytest.mark.parametrize(
@@ -293,16 +295,16 @@ def test_lag_does_not_change_audio(
         Utterance("b", "One.", in_context, greedy(max_seconds=2)),
         Utterance("c", LONG, x_vector, greedy(max_seconds=2)),
     ]
-    expected = speak(engine, *utterances)
+    expected = synthesize(engine, *utterances)
     behind = QwenEngine(lambda: model, capacity=4, model="tiny", allocate=allocating(lag=lag, graphs=True))
-    done = speak(behind, *utterances)
+    done = synthesize(behind, *utterances)
     for utterance in utterances:
         assert alike(done[utterance.job_id], expected[utterance.job_id])
 
 
 def test_voice_warnings_in_every_preview(engine: QwenEngine, x_vector: QwenPrompt) -> None:
     doubtful = dataclasses.replace(x_vector, warnings=("Something about the transcription.",))
-    done = speak(engine, Utterance("a", "Hi.", doubtful, greedy(max_seconds=1)))["a"]
+    done = synthesize(engine, Utterance("a", "Hi.", doubtful, greedy(max_seconds=1)))["a"]
     assert done.warnings[0] == "Something about the transcription."
 
 
@@ -310,7 +312,7 @@ def test_voice_warnings_in_every_preview(engine: QwenEngine, x_vector: QwenPromp
 def test_text_without_words_rejected(engine: QwenEngine, x_vector: QwenPrompt, text: str) -> None:
     with pytest.raises(InvalidInput, match="contains nothing that can be spoken"):
         engine.admit(Utterance("bad", text, x_vector, greedy()))
-    assert set(speak(engine, Utterance("good", "Hi.", x_vector, greedy()))) == {"good"}
+    assert set(synthesize(engine, Utterance("good", "Hi.", x_vector, greedy()))) == {"good"}
 
 
 def test_unknown_language_rejected(engine: QwenEngine, x_vector: QwenPrompt) -> None:
@@ -327,7 +329,9 @@ def test_prompt_of_other_model_rejected(engine: QwenEngine, x_vector: QwenPrompt
 
 def test_nan_voice_fails_alone(engine: QwenEngine, x_vector: QwenPrompt, in_context: QwenPrompt) -> None:
     broken = dataclasses.replace(x_vector, speaker=torch.full_like(x_vector.speaker, torch.nan))
-    done = speak(engine, Utterance("bad", LONG, broken, greedy()), Utterance("good", "Hi.", in_context, greedy()))
+    done = synthesize(
+        engine, Utterance("bad", LONG, broken, greedy()), Utterance("good", "Hi.", in_context, greedy())
+    )
     assert isinstance(done["bad"].error, SynthesisFailed)
     assert len(done["good"].samples) > 0
 
@@ -349,7 +353,7 @@ def test_model_loads_at_start_or_first_job(
     assert opened == ["now"]
     assert lazy.capacity == settings.worker_batch_size
     assert lazy.model == model.identity.model  # by its name, not by where it lies
-    assert len(speak(lazy, Utterance("a", "Hi.", x_vector, greedy()))["a"].samples) > 0
+    assert len(synthesize(lazy, Utterance("a", "Hi.", x_vector, greedy()))["a"].samples) > 0
     assert opened == ["now", "now"]
 
 
@@ -374,7 +378,7 @@ def test_slots_limited_by_memory(model: Model, x_vector: QwenPrompt, monkeypatch
     monkeypatch.setattr("gpu_runner.engines.qwen.allocation.free_memory", lambda device: 48 << 20)
     engine = QwenEngine(lambda: model, capacity=8, model="tiny")
     assert engine.stages.generator.free == 2
-    done = speak(engine, *[Utterance(name, "Hi.", x_vector, greedy()) for name in "abcde"])
+    done = synthesize(engine, *[Utterance(name, "Hi.", x_vector, greedy()) for name in "abcde"])
     assert all(len(heard.samples) > 0 for heard in done.values())
 
 
@@ -396,7 +400,7 @@ def test_memory_constant_over_1000_utterances(
             batch = [
                 Utterance(str(next(numbers)), "Hi.", prompt, greedy()) for prompt in [x_vector, in_context] * 8
             ]
-            assert all(heard.error is None for heard in speak(engine, *batch).values())
+            assert all(heard.error is None for heard in synthesize(engine, *batch).values())
 
     speak_some(300)
     gc.collect()

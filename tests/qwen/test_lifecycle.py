@@ -25,7 +25,7 @@ from pipeline.contract.records import Options, ReplyTo, Request, Source, Subscri
 from pipeline.domain import jobs
 from pipeline.settings import Settings
 from tests.qwen.stages import FailingRunner, allocating
-from tests.support.engines import speak
+from tests.support.engines import synthesize
 from tests.support.fake_service import FakeConnections
 from tests.support.job_requests import (
     TRANSCRIPTION,
@@ -112,7 +112,7 @@ async def test_upload_to_saved_voice(resources: Resources, engine: QwenEngine) -
 
     for request, stored in ((again, document), (saved, kept)):
         utterance = Utterance("x", request.text, engine.restore_prompt(stored), SEEDED)
-        expected = speak(engine, utterance)["x"].samples
+        expected = synthesize(engine, utterance)["x"].samples
         heard = await samples_of(resources, request)
         assert np.abs(heard - expected).max() < 1e-3  # spoken with others, rounded to 16 bits
 

@@ -18,7 +18,7 @@ from gpu_runner.engines.qwen.checkpoint import devices, weights
 from gpu_runner.engines.qwen.checkpoint.loading import open_model
 from pipeline.settings import Settings
 from tests.qwen.conftest import SAID, greedy, hum
-from tests.support.engines import speak
+from tests.support.engines import synthesize
 
 CPU = torch.device("cpu")
 Change = Callable[[str, Any], None]
@@ -66,7 +66,7 @@ def test_dtype_applies_to_talker_only(checkpoint: Path, dtype: str) -> None:
     restored = engine.restore_prompt(prompt.to_json())
     assert torch.equal(restored.speaker, prompt.speaker)
     assert prompt.speaker.dtype == getattr(torch, dtype)
-    done = speak(engine, Utterance("a", "Hi.", restored, greedy()))["a"]
+    done = synthesize(engine, Utterance("a", "Hi.", restored, greedy()))["a"]
     assert len(done.samples) > 0
 
 

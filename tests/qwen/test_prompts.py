@@ -19,7 +19,7 @@ from gpu_runner.engines.qwen.prompts import QwenPrompt
 from pipeline.audio.reference_audio import Recording
 from pipeline.errors import InvalidAudio
 from tests.qwen.conftest import SAID, greedy, hum
-from tests.support.engines import speak
+from tests.support.engines import synthesize
 
 Maker = Callable[..., QwenPrompt]
 
@@ -129,8 +129,8 @@ def test_json_round_trip(model: Model, request: pytest.FixtureRequest, mode: str
 def test_restored_prompt_gives_same_audio(engine: QwenEngine, request: pytest.FixtureRequest, mode: str) -> None:
     made: QwenPrompt = request.getfixturevalue(mode)
     restored = engine.restore_prompt(made.to_json())
-    first = speak(engine, Utterance("a", "The same voice.", made, greedy()))["a"].samples
-    second = speak(engine, Utterance("a", "The same voice.", restored, greedy()))["a"].samples
+    first = synthesize(engine, Utterance("a", "The same voice.", made, greedy()))["a"].samples
+    second = synthesize(engine, Utterance("a", "The same voice.", restored, greedy()))["a"].samples
     assert len(first) >= 2 * FRAME_SAMPLES
     assert np.array_equal(first, second)
 

@@ -1,4 +1,4 @@
-"""The HTTP application over fakes, and what its errors look like."""
+"""The HTTP application over fakes, and assertions on its errors."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -24,13 +24,13 @@ WAV = encode_wav(reference_recording())
 
 @cache
 def app_of(settings: Settings) -> FastAPI:
-    """Return the application of these settings, made once; what it serves with is each test's own."""
+    """Return the application for these settings, created once.  Each test sets its own resources."""
     return create_app(settings)
 
 
 @asynccontextmanager
 async def api(fakes: FakeService) -> AsyncIterator[httpx.AsyncClient]:
-    """Serve the application over fakes to a client."""
+    """Yield a client of the application over fakes."""
     app = app_of(fakes.resources.settings)
     serve_with(app, fakes.resources)
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
@@ -39,7 +39,7 @@ async def api(fakes: FakeService) -> AsyncIterator[httpx.AsyncClient]:
 
 
 def problem(answer: httpx.Response, status: int, code: str | None = None) -> dict[str, Any]:
-    """Assert that a response is a problem as RFC 9457 has it, with this service's own fields; return its body."""
+    """Assert that a response is a problem (RFC 9457) with the fields of this service.  Return its body."""
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.headers["x-correlation-id"]
@@ -54,7 +54,7 @@ def problem(answer: httpx.Response, status: int, code: str | None = None) -> dic
 
 
 def fields(body: dict[str, Any]) -> list[str]:
-    """Return the names of the fields that a problem names."""
+    """Return the field names in a problem."""
     return [error["field"] for error in body.get("errors", [])]
 
 

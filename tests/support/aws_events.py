@@ -1,4 +1,4 @@
-"""Events as AWS sends them to functions, recorded in `events/`; what stands in capitals is a test's to say."""
+"""Recorded events of AWS Lambda in `tests/events/`, with placeholders in capitals."""
 
 import asyncio
 import json
@@ -14,34 +14,34 @@ EVENTS = Path(__file__).parents[1] / "events"
 
 
 class Context:
-    """What Lambda passes along with an event, as far as it is looked at."""
+    """The part of Lambda's context object that the functions use."""
 
     aws_request_id = "c6af9ac6-7b61-11e6-9a41-93e8deadbeef"
 
 
-def recorded(name: str, **said: str) -> Event:
-    """Return an event with these values in their places."""
-    event: Event = _said(json.loads((EVENTS / f"{name}.json").read_text()), said)
+def recorded(name: str, **values: str) -> Event:
+    """Return an event with these values for its placeholders."""
+    event: Event = _filled(json.loads((EVENTS / f"{name}.json").read_text()), values)
     return event
 
 
-def _said(value: Any, said: dict[str, str]) -> Any:
+def _filled(value: Any, values: dict[str, str]) -> Any:
     match value:
         case str():
-            for place, text in said.items():
+            for place, text in values.items():
                 value = value.replace(place, text)
             return value
         case list():
-            return [_said(inner, said) for inner in value]
+            return [_filled(inner, values) for inner in value]
         case dict():
-            return {name: _said(inner, said) for name, inner in value.items()}
+            return {name: _filled(inner, values) for name, inner in value.items()}
         case _:
             return value
 
 
 @contextmanager
 def process_of(resources: Resources) -> Iterator[Process]:
-    """Run a function's process over given resources, on an event loop of its own."""
+    """Yield the process of a function over given resources, with its own event loop."""
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     try:

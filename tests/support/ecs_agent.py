@@ -1,4 +1,4 @@
-"""A stand-in for the ECS agent: the endpoint through which a container asks for its task's protection."""
+"""A fake of the ECS agent's endpoint for task protection."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,32 +10,32 @@ TASK = "arn:aws:ecs:us-east-1:111122223333:task/workers/1234567890abcdef0"
 
 
 def refusal(reason: str) -> dict[str, object]:
-    """Return the agent's response when ECS refuses."""
+    """Return the agent's response if ECS refuses."""
     return {"failure": {"Arn": TASK, "Detail": None, "Reason": reason}}
 
 
 def error(code: str, message: str) -> dict[str, object]:
-    """Return the agent's response when it can't reach ECS."""
+    """Return the agent's response if it can't reach ECS."""
     return {"requestID": "12345-abc", "error": {"Arn": TASK, "Code": code, "Message": message}}
 
 
 @dataclass(slots=True)
 class FakeAgent:
-    """Grants whatever is asked, unless the test has set another `answer`."""
+    """Grants every request, unless `answer` is set."""
 
     url: str = ""
     requests: list[dict[str, object]] = field(default_factory=list)
-    """The bodies that were sent, in order."""
+    """The request bodies, in order."""
     answer: dict[str, object] | None = None
     is_protected: bool = False
 
     @property
     def protection_requests(self) -> list[bool]:
-        """Whether protection was asked for or given up, in order."""
+        """Whether each request enabled the protection, in order."""
         return [bool(body["ProtectionEnabled"]) for body in self.requests]
 
     async def put(self, request: web.Request) -> web.Response:
-        """Answer as the agent does: with status 200 also for what ECS refuses."""
+        """Respond like the agent: with status 200 even if ECS refuses."""
         body = await request.json()
         self.requests.append(body)
         if self.answer is not None:
@@ -47,7 +47,7 @@ class FakeAgent:
 
 @asynccontextmanager
 async def fake_agent() -> AsyncIterator[FakeAgent]:
-    """Serve an agent for the life of the context."""
+    """Serve an agent until the context ends."""
     agent = FakeAgent()
     app = web.Application()
     app.router.add_put("/api/container-1/task-protection/v1/state", agent.put)

@@ -1,4 +1,4 @@
-"""The embedded AWS as a process, for tests that attack it or run against it."""
+"""The embedded AWS as a process."""
 
 import os
 import subprocess
@@ -33,7 +33,7 @@ class Store:
     folder: Path
 
     def client(self, service: str, credentials: AwsCredentials | None = None) -> Any:
-        """Return a boto3 client that signs with these credentials, or else with the right ones."""
+        """Return a boto3 client that signs with these credentials, by default with the valid ones."""
         used = credentials or self.credentials
         return boto3.client(
             service,
@@ -52,14 +52,14 @@ class Store:
 
 @contextmanager
 def running_store(data: Path, **settings: Any) -> Iterator[Store]:
-    """Run the embedded AWS of `make run` for the length of a test."""
+    """Run the embedded AWS of `make run` until the context ends."""
     with _running("embedded.server", configuration.python(), data, Settings(**settings), {}) as store:
         yield store
 
 
 @contextmanager
 def running_emulator(data: Path) -> Iterator[Store]:
-    """Run the embedded AWS of `make deploy-local`, with all services, for the length of a test."""
+    """Run the embedded AWS of `make deploy-local`, with all services, until the context ends."""
     python = ensure("cloud", LOCKS["cloud"])
     with _running("embedded.cloud_server", python, data, Settings(), {"SERVICES": "", "S3_PERSIST": "0"}) as store:
         yield store
@@ -80,14 +80,14 @@ def _running(
     )
     url = f"http://{configuration.HOST}:{port}"
     try:
-        wait_until(lambda: process.poll() is not None or _answers(url), "the store answering")
+        wait_until(lambda: process.poll() is not None or _responds(url), "a response of the store")
         assert process.poll() is None
         yield Store(url, credentials, configuration.s3_folder_of(data))
     finally:
         process.communicate(timeout=20)  # closes its standard input, which stops it
 
 
-def _answers(url: str) -> bool:
+def _responds(url: str) -> bool:
     try:
         httpx.get(url)
     except httpx.TransportError:

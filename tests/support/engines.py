@@ -1,4 +1,4 @@
-"""An engine that does what the test says, and remembers what it was asked."""
+"""An engine that tests control, and helpers that collect the output of engines."""
 
 import threading
 import time
@@ -13,8 +13,8 @@ from pipeline.audio.reference_audio import Samples
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
-    """All that an engine returned for an utterance."""
+class EngineOutput:
+    """The complete output of an engine for an utterance."""
 
     pieces: Sequence[Samples]
     error: Exception | None
@@ -27,18 +27,18 @@ class Heard:
         return np.concatenate(self.pieces)
 
 
-class Listener:
-    """Collects what an engine returns, and holds it to the interface: pieces in order, then one end."""
+class OutputCollector:
+    """Collects the output of an engine, and asserts that pieces come in order and end once."""
 
     def __init__(self) -> None:
         self.pieces: dict[str, list[Samples]] = {}
-        self.heard: dict[str, Heard] = {}
+        self.results: dict[str, EngineOutput] = {}
 
-    def listen(self, events: Iterable[Piece | Finished]) -> list[str]:
-        """Collect what a step returned; return the jobs that ended with it."""
+    def collect(self, events: Iterable[Piece | Finished]) -> list[str]:
+        """Collect the output of a step and return the ids of the jobs that it finished."""
         ended = []
         for event in events:
-            assert event.job_id not in self.heard
+            assert event.job_id not in self.results
             pieces = self.pieces.setdefault(event.job_id, [])
             if isinstance(event, Piece):
                 assert event.seq == len(pieces)
@@ -48,22 +48,22 @@ class Listener:
                 pieces.append(event.samples)
             else:
                 ended.append(event.job_id)
-                self.heard[event.job_id] = Heard(pieces, event.error, event.warnings, event.seconds)
+                self.results[event.job_id] = EngineOutput(pieces, event.error, event.warnings, event.seconds)
         return ended
 
 
-def speak(engine: Engine, *utterances: Utterance) -> dict[str, Heard]:
-    """Speak some utterances together."""
+def synthesize(engine: Engine, *utterances: Utterance) -> dict[str, EngineOutput]:
+    """Synthesize utterances in one batch."""
     for utterance in utterances:
         engine.admit(utterance)
-    listener = Listener()
-    while len(listener.heard) < len(utterances):
-        listener.listen(engine.step())
-    return listener.heard
+    collector = OutputCollector()
+    while len(collector.results) < len(utterances):
+        collector.collect(engine.step())
+    return collector.results
 
 
 class ScriptedEngine:
-    """Speaks like the mock engine, but holds, fails or dies when told to; the test and its thread share it."""
+    """The mock engine with pauses and faults under the control of a test.  Test and engine thread share it."""
 
     model = MockEngine.model
     reproducible_as: str | None = MockEngine.reproducible_as
@@ -72,23 +72,23 @@ class ScriptedEngine:
     def __init__(self, *, capacity: int = 8) -> None:
         self.capacity = capacity
         self.paused = False
-        """While set, nothing that is admitted ends."""
+        """While true, admitted utterances do not finish."""
         self.prompt_gate = threading.Event()
-        """While clear, `make_prompt` does not return."""
+        """While cleared, `make_prompt` blocks."""
         self.prompt_gate.set()
         self.step_errors: list[BaseException] = []
-        """What the next steps raise, losing all."""
+        """Errors that the next steps raise.  They lose all active utterances."""
         self.errors: dict[str, Exception] = {}
-        """How texts fail, each alone."""
+        """Errors by text, of single utterances."""
         self.admit_errors: dict[str, BaseException] = {}
-        """What `admit` raises for a text."""
+        """Errors that `admit` raises, by text."""
         self.warnings: tuple[str, ...] = ()
         self.prompts_made = 0
         self.prompts_restored = 0
         self.admitted: list[str] = []
-        """The jobs that were admitted, in order."""
+        """All admitted jobs, in order."""
         self.cancelled: list[str] = []
-        """The jobs that were given up."""
+        """The cancelled jobs."""
         self.max_active = 0
         self.threads: set[str] = set()
         self._mock = MockEngine()
@@ -96,7 +96,7 @@ class ScriptedEngine:
 
     @property
     def active(self) -> list[str]:
-        """The jobs that are being admitted."""
+        """The jobs in synthesis."""
         return [utterance.job_id for utterance in self._active]
 
     def make_prompt(self, reference: Reference) -> VoicePrompt:

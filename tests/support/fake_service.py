@@ -1,4 +1,4 @@
-"""The service over fakes of its storage, queues, connections and clock, all in memory."""
+"""The service over in-memory fakes of its storage, queues, connections and clock."""
 
 import asyncio
 import json
@@ -34,7 +34,7 @@ PROMPT = b'{"model": "mock", "pitch": 120.0}'
 
 
 class FakeConnections:
-    """Clients that are there until they are `gone`, or can't be reached for now."""
+    """Connections of clients.  Tests mark them as gone or unreachable."""
 
     def __init__(self) -> None:
         self.posted: list[tuple[str, str]] = []
@@ -54,12 +54,12 @@ class FakeConnections:
 
 
 class Crash(BaseException):
-    """Stands for the death of the process."""
+    """Simulates the death of the process."""
 
 
 @dataclass(slots=True)
 class FailAfter(Switch):
-    """Lets so many calls pass, of all the buckets and queues that share it, and fails every one after."""
+    """Fails every call after `left` calls of the buckets and queues that share it."""
 
     left: int = 0
     error: type[BaseException] = Crash
@@ -79,7 +79,7 @@ def reference_recording() -> Recording:
 
 
 class FakeService:
-    """`Resources` over fakes, and what tests do with them."""
+    """`Resources` over fakes, with operations for tests."""
 
     def __init__(self, settings: Settings | None = None) -> None:
         self.time = FakeTime()
@@ -107,7 +107,7 @@ class FakeService:
         )
 
     def fail_after(self, calls: int, error: type[BaseException] = Crash) -> FailAfter:
-        """Fail every call of the storage and the queue after this many, until `recover`."""
+        """Fail all calls of the storage and the synthesis queue after this many, until `recover`."""
         switch = FailAfter(left=calls, error=error)
         self.bucket.switch = self.voices.switch = self.synthesis.switch = switch
         return switch
@@ -145,7 +145,7 @@ class FakeService:
         return request
 
     async def succeed(self, request: Request, timings: Timings | None = None) -> Succeeded:
-        """End a job the way a worker does."""
+        """Write a successful outcome, as a worker does."""
         key = layout.preview(request.job_id)
         await self.bucket.put_once(key, b"RIFF", "audio/wav")
         outcome = Succeeded(
@@ -162,26 +162,26 @@ class FakeService:
         return outcome
 
     async def fail(self, request: Request) -> Failed:
-        """End a job without a result."""
+        """Write a failed outcome."""
         outcome = jobs.failure(request, Unavailable("It was not to be."), self.time())
         await jobs.write_outcome(self.resources, outcome)
         return outcome
 
     def with_settings(self, settings: Settings) -> Resources:
-        """Return the same fakes under other settings."""
+        """Return the resources with other settings."""
         return replace(self.resources, settings=settings)
 
     def keys(self, prefix: str = "") -> list[str]:
-        """Return what the bucket for all that expires holds."""
+        """Return the keys in the ephemeral bucket."""
         return _under(self.bucket.objects, prefix)
 
     def voice_keys(self, prefix: str = "") -> list[str]:
-        """Return what the bucket for voices holds."""
+        """Return the keys in the voices bucket."""
         return _under(self.voices.objects, prefix)
 
 
 async def job_of_newer_version(fakes: FakeService, subscriber: Subscriber | None = None) -> str:
-    """Send a job as a later version of the API might; its id."""
+    """Enqueue a job as a later version of the API may write it, and return its id."""
     request = await fakes.job(subscriber)
     document = request.model_dump(mode="json") | {
         "kind": "duet",

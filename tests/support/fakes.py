@@ -1,4 +1,4 @@
-"""Stand-ins that pass the same contract tests as S3 and SQS, driven by a clock that the test moves."""
+"""In-memory fakes that pass the contract tests of S3 and SQS, with a clock that tests advance."""
 
 import asyncio
 import contextlib
@@ -30,7 +30,7 @@ METADATA_MAX = 2048  # bytes, of S3
 
 
 class FakeTime:
-    """A clock and a `sleep` that go forward only by `advance`; call it to read it, as a `pipeline.ids.Clock`."""
+    """A `pipeline.ids.Clock` with a `sleep`.  Its time changes only by `advance`."""
 
     def __init__(self, start: datetime = EPOCH) -> None:
         self.now = start
@@ -40,13 +40,13 @@ class FakeTime:
         return self.now
 
     async def sleep(self, seconds: float) -> None:
-        """Sleep until the test has advanced the time so far."""
+        """Sleep until the test has advanced the time this far."""
         waking: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._sleepers.append((self.now + timedelta(seconds=seconds), waking))
         await waking
 
     async def advance(self, seconds: float) -> None:
-        """Go forward, waking each sleeper at its own moment and letting it do what it then does."""
+        """Advance the time.  Wake each sleeper at its own time and let it run."""
         end = self.now + timedelta(seconds=seconds)
         await settle()
         while due := [moment for moment, waking in self._sleepers if moment <= end and not waking.done()]:
@@ -63,32 +63,32 @@ class FakeTime:
 
 
 async def settle() -> None:
-    """Run everything that is not waiting for time."""
+    """Let all tasks run that do not wait for time."""
     for _ in range(_SETTLING_TURNS):
         await asyncio.sleep(0)
 
 
 @dataclass(slots=True)
 class Switch:
-    """Makes a fake answer or not, and counts what was asked of it by the name of the method."""
+    """Turns the calls of a fake on and off, and records them by method name."""
 
     is_up: bool = True
     calls: list[str] = field(default_factory=list)
 
     async def passed(self, call: str) -> None:
-        """Count a call, and fail it while the switch is off."""
+        """Record a call, and raise `Unavailable` while the switch is off."""
         await asyncio.sleep(0)
         self.calls.append(call)
         if not self.is_up:
             raise Unavailable(f"switched off ({call})")
 
     def count(self, call: str) -> int:
-        """Return how often a method was called."""
+        """Return the number of calls of a method."""
         return self.calls.count(call)
 
 
 class RandomOrder(Switch):
-    """Lets calls overtake each other."""
+    """Delays calls at random, which changes their order."""
 
     def __init__(self, random: Random) -> None:
         super().__init__()
@@ -113,7 +113,7 @@ class _Object:
 
 
 class FakeBucket:
-    """A `pipeline.clients.storage.Bucket` in memory; `objects` is what it holds."""
+    """An in-memory `pipeline.clients.storage.Bucket`."""
 
     def __init__(self, time: FakeTime) -> None:
         self._time = time
@@ -198,8 +198,8 @@ class FakeBucket:
 
     async def presign_get(self, key: str, *, lifetime: timedelta, content_type: str, disposition: str) -> str:
         await self.switch.passed("presign_get")
-        said = {"expires": (self._time() + lifetime).isoformat(), "type": content_type, "as": disposition}
-        return f"http://fake/{key}?{urlencode(said)}"
+        query = {"expires": (self._time() + lifetime).isoformat(), "type": content_type, "as": disposition}
+        return f"http://fake/{key}?{urlencode(query)}"
 
     async def ping(self) -> None:
         await self.switch.passed("ping")
@@ -214,7 +214,7 @@ class FakeBucket:
 
 
 def _span(range_: str, size: int) -> tuple[int, int]:
-    """Read `bytes=a-b`, `bytes=a-` or `bytes=-n` (RFC 9110, section 14.1.2) into first and last byte."""
+    """Parse `bytes=a-b`, `bytes=a-` or `bytes=-n` (RFC 9110, section 14.1.2) into the first and last byte."""
     first, _, last = range_.removeprefix("bytes=").partition("-")
     if not first:
         start, end = max(0, size - int(last)), size - 1
@@ -235,7 +235,7 @@ class _Queued:
 
 
 class FakeQueue:
-    """A `pipeline.clients.queues.Queue` in memory, with visibility timeout and dead letters by the test's clock."""
+    """An in-memory `pipeline.clients.queues.Queue` with visibility timeout and dead letters."""
 
     def __init__(
         self,
@@ -252,18 +252,18 @@ class FakeQueue:
         self._messages: list[_Queued] = []
         self._numbers = iter(range(10**9))
         self._arrival = asyncio.Event()
-        self.groups: list[str | None] = []  # of every message ever sent
-        self.failing: set[str] = set()  # bodies of the messages that the queue fails to delete and to hide
+        self.groups: list[str | None] = []  # of all messages sent
+        self.failing: set[str] = set()  # bodies of messages that cannot be deleted or hidden
         self.switch = Switch()
 
     @property
     def bodies(self) -> list[str]:
-        """What is in the queue, hidden or not."""
+        """The bodies of all messages, hidden or not."""
         return [message.body for message in self._messages]
 
     @property
     def visible(self) -> list[str]:
-        """What anybody may receive now."""
+        """The bodies of the visible messages."""
         return [message.body for message in self._messages if message.visible_at <= self._time()]
 
     async def send(self, body: str, *, group: str | None = None) -> None:
@@ -276,7 +276,7 @@ class FakeQueue:
         await self.switch.passed("receive")
         end = self._time() + timedelta(seconds=wait_seconds)
         while not (taken := self._take(min(limit, BATCH))) and self._time() < end:
-            await self._something_to_see(end)
+            await self._wait_for_visible(end)
         return taken
 
     async def delete(self, receipts: Sequence[str]) -> Sequence[str]:
@@ -313,7 +313,7 @@ class FakeQueue:
         await self.switch.passed("ping")
 
     def _take(self, limit: int) -> list[Message]:
-        self._bury()
+        self._move_dead_letters()
         ready = [message for message in self._messages if message.visible_at <= self._time()][:limit]
         for message in ready:
             message.visible_at = self._time() + self._visibility
@@ -321,8 +321,8 @@ class FakeQueue:
             message.receipt = f"{message.id}-{next(self._numbers)}"
         return [Message(one.id, one.body, one.receipt, one.receive_count) for one in ready]
 
-    def _bury(self) -> None:
-        """Move what has been received too often to the dead letters, as SQS does at the next receive."""
+    def _move_dead_letters(self) -> None:
+        """Move messages over the receive limit to the dead letters, as SQS does at the next receive."""
         if self._max_receives is None or self._dead_letters is None:
             return
         for message in tuple(self._messages):
@@ -336,13 +336,13 @@ class FakeQueue:
         self._messages.append(message)
         self._arrival.set()
 
-    async def _something_to_see(self, end: datetime) -> None:
-        """Wait for a message to arrive or to become visible, or for the end."""
-        next_look = min([end, *(message.visible_at for message in self._messages)])
+    async def _wait_for_visible(self, end: datetime) -> None:
+        """Wait until a message arrives or becomes visible, or until `end`."""
+        next_visible = min([end, *(message.visible_at for message in self._messages)])
         self._arrival.clear()
         waits = [
             asyncio.ensure_future(self._arrival.wait()),
-            asyncio.ensure_future(self._time.sleep((next_look - self._time()).total_seconds())),
+            asyncio.ensure_future(self._time.sleep((next_visible - self._time()).total_seconds())),
         ]
         try:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
@@ -354,7 +354,7 @@ class FakeQueue:
 
 
 class NoConnections:
-    """A `pipeline.clients.connections.Connections` that nobody is connected to."""
+    """A `pipeline.clients.connections.Connections` without clients."""
 
     async def post(self, to: ReplyTo, body: bytes) -> None:
         raise ConnectionGone(f"{to.connection_id} is gone")
@@ -365,7 +365,7 @@ class NoConnections:
 
 @dataclass(frozen=True, slots=True)
 class Fakes:
-    """The fakes behind a `Resources`, by their own types."""
+    """`Resources` over fakes, and the fakes themselves."""
 
     time: FakeTime
     bucket: FakeBucket
@@ -376,7 +376,7 @@ class Fakes:
 
 
 def make_fakes(settings: Settings, time: FakeTime | None = None) -> Fakes:
-    """Wire fakes as `pipeline.clients.resources.connect` wires the real ones."""
+    """Create resources over fakes, like `pipeline.clients.resources.connect`."""
     time = time or FakeTime()
     bucket, voices = FakeBucket(time), FakeBucket(time)
     dead_letters = FakeQueue(time)

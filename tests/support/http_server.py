@@ -1,4 +1,4 @@
-"""The real server over the wire, and a worker of a few lines that speaks at once."""
+"""The real HTTP server in the test's event loop, and a minimal worker."""
 
 import asyncio
 import json
@@ -29,12 +29,12 @@ FAILING_TEXT = "unspeakable"
 
 
 def override(settings: Settings, **update: object) -> Settings:
-    """Return other settings; a copy would keep the values derived from the old ones."""
+    """Return settings with changes, validated again.  `model_copy` would keep the derived values."""
     return Settings.model_validate(settings.model_dump() | update)
 
 
 class Server(uvicorn.Server):
-    """A server in the test's own loop, which says when it has started."""
+    """A server with an event for its start."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
@@ -47,7 +47,7 @@ class Server(uvicorn.Server):
 
 @asynccontextmanager
 async def run_server(app: ASGIApp, **options: object) -> AsyncIterator[str]:
-    """Serve an application on a free port as `python -m functions` does, but for some options; its address."""
+    """Serve an application on a free port as `python -m functions` does, and yield its URL."""
     config = uvicorn.Config(app, timeout_graceful_shutdown=1, **(uvicorn_options.OPTIONS | options))
     server = Server(config)
     with socket.create_server(("127.0.0.1", 0)) as listening:
@@ -62,15 +62,15 @@ async def run_server(app: ASGIApp, **options: object) -> AsyncIterator[str]:
 
 
 def outcome_event(resources: Resources, job_id: str) -> dict[str, object]:
-    """Return S3's event for an outcome, as a function receives it through SQS."""
+    """Return the S3 event of an outcome, as a function receives it through SQS."""
     key = quote_plus(layout.outcome(job_id), safe="/")
     s3 = {"bucket": {"name": resources.settings.bucket}, "object": {"key": key}}
     body = {"Records": [{"eventName": "ObjectCreated:Put", "s3": s3}]}
     return {"Records": [{"messageId": "m1", "body": json.dumps(body)}]}
 
 
-async def speak(resources: Resources, request: Request) -> None:
-    """Do one job the way a worker does, and tell of it the way the event path does."""
+async def process(resources: Resources, request: Request) -> None:
+    """Process one job as a worker does, and notify its subscribers."""
     if request.kind == "embedding":
         await resources.voices.put(layout.reference(request).embedding, b"{}", JSON)
         return
@@ -78,12 +78,12 @@ async def speak(resources: Resources, request: Request) -> None:
         error = SynthesisFailed("It can't be said.")
         await jobs.write_outcome(resources, jobs.failure(request, error, resources.clock()))
     else:
-        await jobs.write_outcome(resources, await _spoken(resources, request))
+        await jobs.write_outcome(resources, await _store_preview(resources, request))
     answer = await notify.handle(resources, outcome_event(resources, request.job_id), notify.Lookups.of(resources))
     assert answer == {"batchItemFailures": []}
 
 
-async def _spoken(resources: Resources, request: Request) -> Succeeded:
+async def _store_preview(resources: Resources, request: Request) -> Succeeded:
     key = layout.preview(request.job_id)
     await resources.bucket.put_once(key, PREVIEW_WAV, WAV)
     now = resources.clock()
@@ -100,18 +100,18 @@ async def _spoken(resources: Resources, request: Request) -> Succeeded:
 
 
 async def process_queued(resources: Resources) -> list[str]:
-    """Do the jobs that are queued; their ids."""
+    """Process the queued jobs and return their ids."""
     messages = await resources.synthesis.receive(10, wait_seconds=1)
     tickets = [ticket for message in messages if (ticket := parse_queue_message(message.body))]
     requests = await asyncio.gather(*(jobs.read_request(resources, ticket.job_id) for ticket in tickets))
-    await asyncio.gather(*(speak(resources, request) for request in requests if request))
+    await asyncio.gather(*(process(resources, request) for request in requests if request))
     await resources.synthesis.delete([message.receipt for message in messages])
     return [request.job_id for request in requests if request]
 
 
 @asynccontextmanager
 async def run_simple_worker(resources: Resources) -> AsyncIterator[None]:
-    """Run a worker."""
+    """Process the queue until the context ends."""
 
     async def work() -> None:
         while True:

@@ -1,4 +1,4 @@
-"""Jobs as the API makes them."""
+"""Jobs, written as the API writes them."""
 
 from pipeline.audio.reference_audio import encoded
 from pipeline.audio.wav import WAV
@@ -23,7 +23,7 @@ def make_request(
     correlation_id: str | None = None,
     is_new: bool = False,
 ) -> Request:
-    """Describe a job born now."""
+    """Return a request that is created now."""
     return Request.model_validate(
         {
             "job_id": resources.new_id(),
@@ -40,14 +40,14 @@ def make_request(
 
 
 async def store_upload(resources: Resources, *, pitch: float = 120) -> str:
-    """Store a reference; its session."""
+    """Store a reference recording and return its session id."""
     session_id = resources.new_id()
     await sessions.store(resources, None, session_id, encoded(voice(pitch)), TRANSCRIPTION)
     return session_id
 
 
 async def store_voice(resources: Resources, voice_id: str, *, pitch: float = 120) -> str:
-    """Store a saved voice without a prompt, whatever was there; the id of its reference."""
+    """Store or replace a saved voice without a prompt, and return the id of its reference."""
     keys, reference_id = layout.voice(None, voice_id), resources.new_id()
     metadata = VoiceMetadata(
         voice_id=voice_id,
@@ -66,7 +66,7 @@ async def store_voice(resources: Resources, voice_id: str, *, pitch: float = 120
 
 
 async def submit_upload_job(resources: Resources, *, pitch: float = 120, text: str = TEXT) -> Request:
-    """Accept a preview of a reference that comes with it, as `POST /preview` does."""
+    """Accept a preview with a new reference, as `POST /preview` does."""
     session_id = resources.new_id()
     request = make_request(resources, Source(session_id=session_id), session_id, text=text, is_new=True)
     recording = encoded(voice(pitch))
@@ -89,14 +89,14 @@ async def submit_voice_job(resources: Resources, voice_id: str, reference_id: st
 
 
 async def success_of(resources: Resources, request: Request) -> Succeeded:
-    """Read the outcome of a job that succeeded."""
+    """Return the outcome of a job, and assert that it succeeded."""
     outcome = await jobs.read_outcome(resources, request.job_id)
     assert isinstance(outcome, Succeeded), outcome
     return outcome
 
 
 async def failure_of(resources: Resources, request: Request) -> Failed:
-    """Read the outcome of a job that failed."""
+    """Return the outcome of a job, and assert that it failed."""
     outcome = await jobs.read_outcome(resources, request.job_id)
     assert isinstance(outcome, Failed), outcome
     return outcome

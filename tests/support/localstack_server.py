@@ -1,4 +1,4 @@
-"""LocalStack in host mode, as a process of this machine."""
+"""LocalStack in host mode, as a local process."""
 
 import os
 import subprocess
@@ -18,12 +18,12 @@ START_SECONDS = 300
 
 @contextmanager
 def running(log: Path) -> Iterator[str]:
-    """Run LocalStack until the context ends; its address."""
+    """Run LocalStack until the context ends, and yield its URL."""
     host = f"{HOST}:{free_port(HOST)}"
     folder = ROOT / "localstack"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            # It ends with this process, however that ends.
+            # It ends with this process, even if that is killed.
             [
                 sys.executable,
                 str(folder / "supervision" / "exit_with_parent.py"),
@@ -36,7 +36,9 @@ def running(log: Path) -> Iterator[str]:
         )
     try:
         wait_until(
-            lambda: b"Ready: " in log.read_bytes() or process.poll() is not None, "LocalStack ready", START_SECONDS
+            lambda: b"Ready: " in log.read_bytes() or process.poll() is not None,
+            "LocalStack ready",
+            START_SECONDS,
         )
         assert process.poll() is None, log.read_text()[-4000:]
         endpoint = get_service_endpoint("s3", host)

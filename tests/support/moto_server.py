@@ -1,6 +1,6 @@
-"""S3 and SQS over HTTP for the integration tests, and what a worker needs provisioned in them.
+"""S3 and SQS over HTTP for the integration tests, with the buckets and queues of a worker.
 
-moto checks neither presigned signatures nor their expiry: what depends on those can't be tested with it.
+moto does not check presigned signatures or their expiry.
 """
 
 import json
@@ -25,8 +25,8 @@ ACCOUNT = "123456789012"
 
 @contextmanager
 def run_moto() -> Iterator[str]:
-    """Run a server on a free port; its address."""
-    logging.getLogger("werkzeug").setLevel(logging.WARNING)  # a line a request says nothing about a failing test
+    """Run a server on a free port, and yield its URL."""
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)  # no log line for each request
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
@@ -36,7 +36,7 @@ def run_moto() -> Iterator[str]:
 
 @asynccontextmanager
 async def provisioned(settings: Settings) -> AsyncIterator[Resources]:
-    """Wire everything, and make the buckets and queues that the settings name: no notifications among them."""
+    """Yield resources with the buckets and queues of the settings, but without event notifications."""
     async with connect(settings) as resources:
         assert isinstance(resources.bucket, S3Bucket)
         assert isinstance(resources.synthesis, SqsQueue)
@@ -67,20 +67,20 @@ async def _make_queue(sqs: "SQSClient", settings: Settings, name: str, dead_lett
 
 
 def put_many(settings: Settings, keys: Iterable[str]) -> None:
-    """Put empty objects into the bucket, past HTTP and a hundred times as fast."""
+    """Put empty objects into the bucket without HTTP, which is a hundred times as fast."""
     backend = get_backend("s3")[ACCOUNT]["aws"]
     for key in keys:
         backend.put_object(settings.bucket, key, b"")
 
 
 def age_messages(settings: Settings, seconds: float) -> None:
-    """Let the messages of the synthesis queue be as if so much time had passed."""
+    """Age the messages of the synthesis queue by this time."""
     queue = get_backend("sqs")[ACCOUNT][settings.aws_region].get_queue(settings.synthesis_queue)
     for message in queue._messages:
         message.visible_at -= 1000 * seconds
 
 
 def count_visible(settings: Settings) -> int:
-    """Count the jobs that a worker could receive now, without receiving one: that would count as a try."""
+    """Return the number of visible jobs, without receiving them."""
     queue = get_backend("sqs")[ACCOUNT][settings.aws_region].get_queue(settings.synthesis_queue)
     return int(queue.approximate_number_of_messages)

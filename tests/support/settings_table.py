@@ -1,6 +1,6 @@
-"""The table of `docs/settings.md`, made from the settings themselves.
+"""The table of `docs/settings.md`, generated from the settings.
 
-`PYTHONPATH=.:localstack python -m tests.support.settings_table` writes it into the page, under its marker.
+`PYTHONPATH=.:localstack python -m tests.support.settings_table` writes it into the page.
 """
 
 from pathlib import Path
@@ -16,7 +16,7 @@ MARKER = "<!-- settings -->\n"
 
 
 def rows() -> list[str]:
-    """Return one row a setting: name, default, meaning."""
+    """Return one row for each setting: name, default, meaning."""
     fields = [*Settings.model_fields.items(), *LocalSettings.model_fields.items()]
     return [f"| `{name.upper()}` | {_shown(field)} | {field.description} |" for name, field in fields]
 
@@ -36,7 +36,7 @@ def _shown(field: FieldInfo) -> str:
 
 
 def write() -> None:
-    """Replace the table that stands under the marker."""
+    """Replace the table under the marker."""
     before, _ = PAGE.read_text().split(MARKER)
     PAGE.write_text(f"{before}{MARKER}\n{table()}")
 

@@ -1,4 +1,4 @@
-"""References to clone from, made by formula: small, and of a known pitch."""
+"""Synthetic reference recordings with a known pitch."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from pipeline.audio.reference_audio import Recording, encode_wav
 
 
 def voice(pitch: float, *, seconds: float = 2.0, sample_rate: int = 16_000, loudness: float = 0.3) -> Recording:
-    """Speak vowels in syllables at a pitch in Hz: harmonics, a wavering melody, pauses and a little noise."""
+    """Return vowel-like syllables at a pitch in Hz: harmonics with vibrato, pauses and a little noise."""
     moments = np.arange(int(seconds * sample_rate)) / sample_rate
     melody = pitch * (1 + 0.03 * np.sin(2 * np.pi * 0.9 * moments))
     phase = 2 * np.pi * np.cumsum(melody) / sample_rate
@@ -17,5 +17,5 @@ def voice(pitch: float, *, seconds: float = 2.0, sample_rate: int = 16_000, loud
 
 
 def voice_wav(pitch: float, *, seconds: float = 2.0) -> bytes:
-    """Give `voice` as it is stored."""
+    """Return `voice` as WAV."""
     return encode_wav(voice(pitch, seconds=seconds))

@@ -1,4 +1,4 @@
-"""A collector of traces for tests."""
+"""An OTLP collector of traces."""
 
 import gzip
 import threading
@@ -11,11 +11,11 @@ HOST = "127.0.0.1"
 
 
 class Collector:
-    """A collector of traces, by OTLP over HTTP."""
+    """Receives traces by OTLP over HTTP."""
 
     def __init__(self) -> None:
         self.spans: dict[str, list[tuple[str, Span]]] = {}
-        """By trace, each with the name of its service."""
+        """Service names and spans by trace id."""
         collector = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -28,14 +28,14 @@ class Collector:
                 self.end_headers()
 
             def log_message(self, *_: object) -> None:
-                """Don't log."""
+                pass
 
         self._server = ThreadingHTTPServer((HOST, 0), Handler)
         self.url = f"http://{HOST}:{self._server.server_port}/v1/traces"
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     def add(self, sent: ExportTraceServiceRequest) -> None:
-        """Keep what was sent."""
+        """Store the spans of a request."""
         for resource in sent.resource_spans:
             attributes = {one.key: one.value.string_value for one in resource.resource.attributes}
             for scope in resource.scope_spans:
@@ -43,6 +43,6 @@ class Collector:
                     self.spans.setdefault(span.trace_id.hex(), []).append((attributes["service.name"], span))
 
     def close(self) -> None:
-        """Stop."""
+        """Stop the server."""
         self._server.shutdown()
         self._server.server_close()

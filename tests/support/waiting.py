@@ -1,4 +1,4 @@
-"""Waiting in real time for what another thread or process does."""
+"""Waiting in real time for other threads and processes."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -8,15 +8,15 @@ T = TypeVar("T")
 
 
 async def until(true: Callable[[], object], *, seconds: float = 10) -> None:
-    """Wait until something has come about."""
+    """Wait until the condition is true."""
     async with asyncio.timeout(seconds):
         while not true():  # noqa: ASYNC110 - what is waited for happens in another thread
             await asyncio.sleep(0.002)
 
 
-async def eventually(ask: Callable[[], Awaitable[T]], *, seconds: float = 20) -> T:
-    """Ask over and over until the answer is true; that answer."""
+async def eventually(call: Callable[[], Awaitable[T]], *, seconds: float = 20) -> T:
+    """Repeat a call until its result is true, and return the result."""
     async with asyncio.timeout(seconds):
-        while not (answer := await ask()):  # noqa: ASYNC110 - what is waited for happens in another process
+        while not (answer := await call()):  # noqa: ASYNC110 - what is waited for happens in another process
             await asyncio.sleep(0.05)
     return answer

@@ -1,4 +1,4 @@
-"""Workers inside of the test's own process, on any `Resources`."""
+"""Workers in the test process, on any `Resources`."""
 
 import asyncio
 import time
@@ -15,7 +15,7 @@ from tests.support.waiting import until
 
 
 class Worker:
-    """A worker at work: `task` ends when it does."""
+    """A running worker.  `task` ends with it."""
 
     task: "asyncio.Task[None]"
 
@@ -27,7 +27,7 @@ class Worker:
 async def real_time_worker(
     resources: Resources, engine: Engine, *, loading_seconds: float = 0
 ) -> AsyncIterator[Worker]:
-    """Run a worker; it is stopped in order at the end."""
+    """Run a worker, and shut it down when the context ends."""
 
     def load() -> Engine:
         time.sleep(loading_seconds)
@@ -45,7 +45,7 @@ async def real_time_worker(
 
 @dataclass(slots=True)
 class FakeTimeWorker:
-    """A worker among fakes: its pauses pass only as the test lets them."""
+    """A worker over fakes.  Its sleeps end when the test advances the time."""
 
     fakes: Fakes
     task: "asyncio.Task[None]"
@@ -66,7 +66,7 @@ class FakeTimeWorker:
         return {layout.outcome(job_id) for job_id in job_ids} <= self.fakes.bucket.objects.keys()
 
     async def finish(self) -> None:
-        """Stop in order and let the pauses of that pass."""
+        """Shut down, and advance the time meanwhile."""
         self.stop.set()
         async with asyncio.timeout(10):
             while not self.task.done():
@@ -77,7 +77,7 @@ class FakeTimeWorker:
 
 @asynccontextmanager
 async def fake_time_worker(fakes: Fakes, engine: Engine) -> AsyncIterator[FakeTimeWorker]:
-    """Run a worker among fakes; whatever the test left undone is done at the end."""
+    """Run a worker over fakes, and shut it down when the context ends."""
     stop = asyncio.Event()
     task = asyncio.create_task(run_worker(fakes.resources, lambda: engine, stop, sleep=fakes.time.sleep))
     worker = FakeTimeWorker(fakes, task, stop)

@@ -1,4 +1,4 @@
-"""What the unit tests stand on: settings of their own, and a worker among fakes."""
+"""Fixtures for the unit tests: settings and fakes."""
 
 import pytest
 
@@ -8,11 +8,11 @@ from tests.support.fakes import Fakes, make_fakes
 
 @pytest.fixture
 def settings() -> Settings:
-    """Settings with short names and the defaults otherwise."""
+    """Settings with short bucket names, and defaults otherwise."""
     return Settings(tts_backend="mock", bucket="bucket", voices_bucket="voices")
 
 
 @pytest.fixture
 async def fakes(settings: Settings) -> Fakes:
-    """Fakes for everything outside of the process."""
+    """Fakes for all external services."""
     return make_fakes(settings)

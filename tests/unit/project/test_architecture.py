@@ -1,4 +1,4 @@
-"""What import-linter's contracts in pyproject.toml do not cover."""
+"""Rules that import-linter's contracts in pyproject.toml do not cover."""
 
 import ast
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The pages of `docs/` name every setting, route, header and message that there is."""
+"""The pages of `docs/` contain every setting, route, header and message."""
 
 import re
 from pathlib import Path
@@ -19,7 +19,7 @@ OPERATIONS = [
     for path, methods in DESCRIPTION["paths"].items()
     for method, operation in methods.items()
 ]
-# What every HTTP client knows without being told.
+# Standard headers that need no documentation.
 PLAIN_HEADERS = {
     "Accept-Ranges",
     "Cache-Control",
@@ -135,7 +135,7 @@ def test_links_resolve() -> None:
 
 
 def anchors(file: Path) -> set[str]:
-    """Return the names that a Markdown page's headings have, as its renderers make them."""
+    """Return the anchors of a Markdown page's headings."""
     headings = re.findall(r"^#+ (.+)$", file.read_text(), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
 
@@ -147,7 +147,7 @@ def test_readme_curl_shows_errors() -> None:
         if re.match(r"\s*(while )?curl ", line)
     ]
     assert len(commands) > 5
-    # `-f` would hide the body, which says what would be right.
+    # `-f` hides the body, which contains the error message.
     assert not [command for command in commands if re.search(r"curl (-\w+ )*-\w*f", command)]
     assert all("--fail-with-body" in command or command.startswith("while ") for command in commands)
 

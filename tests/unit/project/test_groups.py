@@ -1,4 +1,4 @@
-"""The tests that share a running service are given to one worker of pytest-xdist."""
+"""Tests that share a running service run on one pytest-xdist worker."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""Alarms and policies as CloudWatch and Application Auto Scaling have them, minute by minute."""
+"""Alarms and policies of CloudWatch and Application Auto Scaling, minute by minute."""
 
 import math
 from dataclasses import replace
@@ -69,7 +69,7 @@ def test_alarm_late_datapoints() -> None:
 
 @pytest.mark.parametrize(("fills_empty", "value"), [(True, [0, 0]), (False, [math.nan, math.nan])])
 def test_fill_of_empty_series(fills_empty: bool, value: list[float]) -> None:
-    """The guide says what FILL does with gaps, and not with a series that is nothing but gap."""
+    """The guide describes FILL for gaps, but not for an empty series."""
     metric = Metric("FILL(gone, 0)", {"gone": "Gone"})
     assert values_of(metric, Readings([{}, {}], fills_empty)) == pytest.approx(value, nan_ok=True)
     assert values_of(metric, Readings([{"Gone": 2}, {}], fills_empty)) == [2, 0]

@@ -1,4 +1,4 @@
-"""Days that are played: nothing is lost, nothing is faster than it can be, and the bill adds up."""
+"""Simulated days: no job is lost, no wait is impossibly short, and the bill is consistent."""
 
 import math
 from collections.abc import Callable
@@ -45,7 +45,7 @@ def burst(count: int = 300) -> Day:
 
 
 def cold_start_seconds() -> float:
-    """The least that can pass from the first message to the first word: nobody may be faster."""
+    """Return the minimum time from the first message to the start of synthesis."""
     aws = ASSUMPTIONS.aws
     return aws.metric_lag_seconds + aws.instance_launch_seconds + aws.image_pull_seconds + aws.model_load_seconds
 
@@ -160,7 +160,7 @@ def test_fair_queue_protects_other_owners() -> None:
     assert both <= fair < bare / 2
 
 
-def test_door_limits_per_owner() -> None:
+def test_in_flight_limit_per_owner() -> None:
     limit = InFlightLimit([0, 0, 1], 1)
     assert [limit.admit(job) for job in (0, 1, 2)] == [True, False, True]
     limit.release(0)
@@ -209,7 +209,7 @@ def completion_times(frames: list[int], speed: Speed, slots: int = 8) -> list[fl
 def test_frame_duration_depends_on_batch() -> None:
     speed = Speed("some", base=0.1, per_stream=0.01, source="")
     assert completion_times([10], speed) == pytest.approx([10 * 0.11])
-    # Ten frames of both, and ten more of the longer one alone.
+    # Ten frames of both, then ten frames of the longer one alone.
     assert completion_times([10, 20], speed) == pytest.approx([10 * 0.12, 10 * 0.12 + 10 * 0.11])
 
 
@@ -227,7 +227,7 @@ def test_load_speed_prefers_gpu_measurement(tmp_path: Path) -> None:
     assert (speed.base, speed.per_stream) == pytest.approx((0.05, 0.001))
 
 
-# days and what they cost
+# traffic and cost
 
 
 def test_traffic_matches_parameters() -> None:

@@ -1,4 +1,4 @@
-"""What the simulation reads out of the templates: these very ones, and others whose numbers are known."""
+"""Values that the simulation reads from the templates."""
 
 import math
 from pathlib import Path
@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[3]
 
 
 def default(parameter: str) -> Any:
-    """Read a default by its text, past everything that is tested here."""
+    """Return a default from the text of the template, without the code under test."""
     text = (ROOT / "template.yaml").read_text().split(f"\n  {parameter}:\n")[1]
     return yaml.safe_load(text.split("Default:")[1].split("\n")[0])
 
@@ -59,7 +59,7 @@ def test_policy_step_adjustments() -> None:
 
 
 def test_late_ecs_metric_starts_no_worker() -> None:
-    """Every minute in which SQS's figures came before ECS's would start one more, as long as jobs wait."""
+    """Otherwise each minute in which SQS metrics arrive before ECS metrics would start another worker."""
     queue = {"ApproximateNumberOfMessagesVisible": 5.0, "ApproximateNumberOfMessagesNotVisible": 16.0}
     readings = Readings([queue | {"CPUUtilization:SampleCount": 1.0}, queue])
     assert not is_on(wake_alarm(read_policy(ROOT)), readings)
@@ -85,7 +85,7 @@ def test_unrolled_for_each() -> None:
 
 def test_alarmed_metrics_are_counted() -> None:
     bare = read_policy(ROOT, {"AlarmEmail": ""})
-    # Wake, Sleep and the two that target tracking makes of its three metrics.
+    # Wake, Sleep, and the two alarms that target tracking creates for its three metrics.
     assert bare.alarmed_metrics == 2 + 3 + 2 * 3
     assert read_policy(ROOT).alarmed_metrics > bare.alarmed_metrics + 15
 

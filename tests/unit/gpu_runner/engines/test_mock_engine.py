@@ -12,7 +12,7 @@ from gpu_runner.engines.pitch import HIGHEST, LOWEST, median_pitch
 from pipeline.audio.reference_audio import Recording
 from pipeline.contract.records import Options
 from pipeline.errors import InvalidInput
-from tests.support.engines import Listener, speak
+from tests.support.engines import OutputCollector, synthesize
 from tests.support.speech import voice
 
 GOOD = MockPrompt(f0=120.0, level=0.1)
@@ -168,9 +168,9 @@ def test_admit_beyond_capacity_raises() -> None:
     engine.admit(utterance("a"))
     with pytest.raises(RuntimeError):
         engine.admit(utterance("b"))
-    assert Listener().listen(engine.step()) == ["a"]
+    assert OutputCollector().collect(engine.step()) == ["a"]
     engine.admit(utterance("b"))
-    assert Listener().listen(engine.step()) == ["b"]
+    assert OutputCollector().collect(engine.step()) == ["b"]
 
 
 def test_blank_text_rejected() -> None:
@@ -199,10 +199,11 @@ def test_admitted_share_delay() -> None:
     while watch.now < 0.5:
         engine.step()
     engine.admit(utterance("c"))
-    listener = Listener()
+    collector = OutputCollector()
     ended: dict[str, tuple[float, float]] = {}
     while len(ended) < 3:
-        ended |= {job_id: (watch.now, listener.heard[job_id].seconds) for job_id in listener.listen(engine.step())}
+        finished = collector.collect(engine.step())
+        ended |= {job_id: (watch.now, collector.results[job_id].seconds) for job_id in finished}
     assert {job_id: pytest.approx(moment, abs=0.02) for job_id, (moment, _) in ended.items()} == {
         "a": 2.0,
         "b": 2.0,
@@ -218,7 +219,7 @@ def test_empty_step() -> None:
 def test_pieces_are_text_in_voice() -> None:
     engine = MockEngine()
     high = MockPrompt(f0=240.0, level=0.1)
-    heard = speak(engine, utterance("a", prompt=GOOD), utterance("b", text="Something else.", prompt=high))
+    heard = synthesize(engine, utterance("a", prompt=GOOD), utterance("b", text="Something else.", prompt=high))
     np.testing.assert_array_equal(heard["a"].samples, hum(TEXT, GOOD))
     np.testing.assert_array_equal(heard["b"].samples, hum("Something else.", high))
 
@@ -228,13 +229,13 @@ def test_speed_setting(speed: float, text: str) -> None:
     watch = Watch()
     engine = MockEngine(delay_seconds=1, speed=speed, monotonic=watch, sleep=watch.sleep)
     engine.admit(utterance("a", text))
-    listener = Listener()
-    while not listener.listen(engine.step()):
+    collector = OutputCollector()
+    while not collector.collect(engine.step()):
         due = max(0.0, watch.now - 1) * speed * SAMPLE_RATE
-        had = sum(map(len, listener.pieces.get("a", [])))
+        had = sum(map(len, collector.pieces.get("a", [])))
         assert due - 0.34 * SAMPLE_RATE - 0.02 * speed * SAMPLE_RATE <= had <= due + 1
     expected = hum(text, GOOD)
-    np.testing.assert_array_equal(listener.heard["a"].samples, expected)
+    np.testing.assert_array_equal(collector.results["a"].samples, expected)
     assert watch.now - 1 == pytest.approx(len(expected) / SAMPLE_RATE / speed, abs=0.02)
 
 
@@ -242,9 +243,9 @@ def test_cancelled_has_no_pieces() -> None:
     watch = Watch()
     engine = MockEngine(speed=1, monotonic=watch, sleep=watch.sleep)
     engine.admit(utterance("a"))
-    listener = Listener()
-    while not listener.pieces.get("a"):
-        listener.listen(engine.step())
+    collector = OutputCollector()
+    while not collector.pieces.get("a"):
+        collector.collect(engine.step())
     engine.cancel("a")
     engine.cancel("unknown")
     assert engine.step() == []
