@@ -10,6 +10,7 @@ from functions.http.status.health_checks import HealthChecks
 from functions.http.status.service_status import StatusReader
 from functions.previews.completion_waiters import CompletionWaiters
 from functions.previews.queue_depth import QueueDepth
+from functions.previews.transcoding import Transcoder
 from pipeline.clients.resources import Resources
 
 
@@ -23,6 +24,7 @@ class Services:
     health_checks: HealthChecks
     queue_depth: QueueDepth
     status_reader: StatusReader
+    transcoder: Transcoder
     waiters: CompletionWaiters
 
 
@@ -44,6 +46,7 @@ def create_services(resources: Resources, version: str) -> Services:
         health_checks=health_checks,
         queue_depth=QueueDepth(resources),
         status_reader=StatusReader(resources, health_checks, version),
+        transcoder=Transcoder(resources),
         waiters=CompletionWaiters(resources),
     )
 

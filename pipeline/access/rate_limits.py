@@ -33,8 +33,10 @@ _LONGEST = max(REQUESTS.window, REFERENCE_SECONDS.window)
 _WINDOWS = {policy.name: policy.window for policy in (REQUESTS, REFERENCE_SECONDS)}
 
 
-async def take_request(resources: Resources, owner: Owner) -> QuotaStatus | None:
-    """Count one request; return the quota's status, or None if it has no limit.
+async def take_request(resources: Resources, owner: Owner, count: int = 1) -> QuotaStatus | None:
+    """Count a request, or work that costs as much as `count` requests, at most half of the quota.
+
+    Returns the quota's status, or None if it has no limit.
 
     Raises
     ------
@@ -48,17 +50,18 @@ async def take_request(resources: Resources, owner: Owner) -> QuotaStatus | None
         return None
     window = resources.usage.current(owner, REQUESTS)
     async with window.exclusive():
-        if window.held == 0:
-            window.held = await window.take(window.block, least=1, limit=limit)
+        count = min(count, max(1, limit // 2))
+        if (missing := count - window.held) > 0:
+            window.held += await window.take(max(window.block, missing), least=missing, limit=limit)
             window.block = min(2 * window.block, max(1, limit // BLOCKS))
-        if window.held == 0:
+        if window.held < count:
             status = _status(resources, REQUESTS, limit, limit - window.used, window)
             raise TooMany(
                 f"Limit of {limit} requests a minute reached; retry in {status.reset_seconds} seconds.",
                 retry_after=status.reset_seconds,
                 quota_status=status,
             )
-        window.held -= 1
+        window.held -= count
     return _status(resources, REQUESTS, limit, limit - window.used + window.held, window)
 
 

@@ -23,18 +23,29 @@ _MP3_HEADER_BYTES = 4
 _LAME_SCALE = 0.95
 
 
-def encode_file(name: str, sample_rate: int, samples: bytes) -> bytes:
-    """Return the whole file; its length is exact to the sample for decoders that read its header."""
-    buffer = io.BytesIO()
-    with sf.SoundFile(buffer, "w", sample_rate, 1, **_KINDS[name]) as sound:
-        sound.write(_scaled(name, samples))
-    return buffer.getvalue()
-
-
 def _scaled(name: str, samples: bytes) -> "np.typing.NDArray[Any]":
     """Return the samples to write, scaled to compensate for LAME, which attenuates constant-rate audio."""
     integers = np.frombuffer(samples, "<i2")
     return integers.astype(np.float32) / (32768 * _LAME_SCALE) if name == "mp3" else integers
+
+
+class SoundFileWriter:
+    """Encoder of a complete file; its length is exact to the sample for decoders that read the header."""
+
+    def __init__(self, name: str, sample_rate: int) -> None:
+        self._name = name
+        self._file = io.BytesIO()
+        self._sound = sf.SoundFile(self._file, "w", sample_rate, 1, **_KINDS[name])
+
+    def encode(self, samples: bytes) -> bytes:
+        """Write samples; the file is returned by `finish`."""
+        self._sound.write(_scaled(self._name, samples))
+        return b""
+
+    def finish(self) -> bytes:
+        """Return the file."""
+        self._sound.close()
+        return self._file.getvalue()
 
 
 class SoundFileEncoder:

@@ -7,7 +7,7 @@ import importlib.util
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, get_args
 
-from pipeline.audio.wav import read_wav, streamed_wav_header, wav_header
+from pipeline.audio.wav import streamed_wav_header, wav_header
 from pipeline.errors import FormatNotInstalled
 
 if TYPE_CHECKING:
@@ -30,6 +30,11 @@ class OutputFormat:
     def is_as_stored(self) -> bool:
         """Whether it is what is stored, without conversion."""
         return self.name == "wav" and self.speed == 1
+
+    @property
+    def needs_encoding(self) -> bool:
+        """Whether it takes more than negligible CPU time."""
+        return self.name not in {"wav", "pcm"} or self.speed != 1
 
 
 FORMATS: dict[FormatName, OutputFormat] = {
@@ -60,12 +65,7 @@ def encoder(format_: OutputFormat, sample_rate: int) -> Encoder:
     FormatNotInstalled
         It needs a library that is not installed.
     """
-    made = _encoder(format_.name, sample_rate)
-    if format_.speed == 1:
-        return made
-    from pipeline.audio.tempo import TempoChange
-
-    return _AtAnotherTempo(TempoChange(sample_rate, format_.speed), made)
+    return _at_speed(format_, sample_rate, _encoder(format_.name, sample_rate))
 
 
 def _encoder(name: FormatName, sample_rate: int) -> Encoder:
@@ -94,30 +94,33 @@ def check_installed(format_: OutputFormat) -> None:
         raise FormatNotInstalled("aac" if format_.name == "aac" else "A speed other than 1", "av")
 
 
-def transcode(wav: bytes, format_: OutputFormat) -> bytes:
-    """Convert a stored WAV to a complete file; needs CPU time for all formats except `wav` and `pcm`.
+def file_encoder(format_: OutputFormat, sample_rate: int) -> Encoder:
+    """Create the encoder of a complete file, whose header contains its length if the format has one.
+
+    Its output may be returned by `finish` only.
 
     Raises
     ------
     FormatNotInstalled
         It needs a library that is not installed.
     """
-    if format_.is_as_stored:
-        return wav
-    sample_rate, samples = read_wav(wav)
-    if format_.speed != 1:
-        from pipeline.audio.tempo import TempoChange
-
-        tempo = TempoChange(sample_rate, format_.speed)
-        samples = tempo.change(samples) + tempo.finish()
     if format_.name == "wav":
-        return wav_header(sample_rate, len(samples)) + samples
-    if format_.name in {"flac", "mp3", "opus"}:
-        from pipeline.audio.encoders import encode_file
+        encoder_: Encoder = _WavFile(sample_rate)
+    elif format_.name in {"flac", "mp3", "opus"}:
+        from pipeline.audio.encoders import SoundFileWriter
 
-        return encode_file(format_.name, sample_rate, samples)
-    made = _encoder(format_.name, sample_rate)
-    return made.encode(samples) + made.finish()
+        encoder_ = SoundFileWriter(format_.name, sample_rate)
+    else:
+        encoder_ = _encoder(format_.name, sample_rate)
+    return _at_speed(format_, sample_rate, encoder_)
+
+
+def _at_speed(format_: OutputFormat, sample_rate: int, encoder_: Encoder) -> Encoder:
+    if format_.speed == 1:
+        return encoder_
+    from pipeline.audio.tempo import TempoChange
+
+    return _AtAnotherTempo(TempoChange(sample_rate, format_.speed), encoder_)
 
 
 class _AtAnotherTempo:
@@ -150,3 +153,21 @@ class _Raw:
     def finish(self) -> bytes:
         """See `Encoder.finish`."""
         return self.encode(b"")
+
+
+class _WavFile:
+    """A complete WAV file."""
+
+    def __init__(self, sample_rate: int) -> None:
+        self._sample_rate = sample_rate
+        self._parts: list[bytes] = []
+
+    def encode(self, samples: bytes) -> bytes:
+        """See `Encoder.encode`."""
+        self._parts.append(samples)
+        return b""
+
+    def finish(self) -> bytes:
+        """See `Encoder.finish`."""
+        samples = b"".join(self._parts)
+        return wav_header(self._sample_rate, len(samples)) + samples

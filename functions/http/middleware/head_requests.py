@@ -26,7 +26,9 @@ class HeadRequests:
                 is_complete = True
                 await send({"type": "http.response.body", "body": b""})
 
-        await self._app({**scope, "method": "GET"}, receive, send_without_body)
+        # `Range` is defined for `GET` only (section 14.2).
+        headers = [(name, value) for name, value in scope["headers"] if name != b"range"]
+        await self._app({**scope, "method": "GET", "headers": headers}, receive, send_without_body)
 
 
 def _is_served(scope: Scope) -> bool:

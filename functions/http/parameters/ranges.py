@@ -38,6 +38,14 @@ class ByteRange:
             last = limited if last is None else min(last, limited)
         return f"bytes={'' if self.first is None else self.first}-{'' if last is None else last}"
 
+    def bounds(self, size: int) -> tuple[int, int] | None:
+        """Return the first and the last position in a file of this size; None if the range is outside of it."""
+        if self.first is None:
+            first, last = max(0, size - (self.last or 0)), size - 1
+        else:
+            first, last = self.first, size - 1 if self.last is None else min(self.last, size - 1)
+        return (first, last) if first <= last else None
+
     def is_covered_by(self, content_range: str) -> bool:
         """Return whether a response with this `Content-Range` contains all existing bytes of the range."""
         match = _CONTENT_RANGE.fullmatch(content_range)
@@ -59,12 +67,15 @@ class FileRequest:
     if_range: str | None = None
     if_none_match: str | None = None
 
+    @property
+    def etags(self) -> set[str]:
+        """The ETags in `If-None-Match`, as strong ones: their comparison is weak (section 13.1.2)."""
+        tags = (self.if_none_match or "").split(",")
+        return {tag.strip().removeprefix("W/") for tag in tags} - {""}
+
     def client_has(self, etag: str) -> bool:
-        """Return whether `If-None-Match` contains an ETag; the comparison is weak (section 13.1.2)."""
-        if self.if_none_match is None:
-            return False
-        given = {part.strip().removeprefix("W/") for part in self.if_none_match.split(",")}
-        return etag in given or "*" in given
+        """Return whether `If-None-Match` contains an ETag, or `*`."""
+        return not self.etags.isdisjoint({etag, "*"})
 
 
 def _check_if_range(value: str | None) -> str | None:

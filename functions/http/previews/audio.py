@@ -1,16 +1,17 @@
 """Responses with the stored audio of a preview: whole, a range, in another format, or a redirect to the storage."""
 
-import asyncio
 from datetime import datetime
 from typing import Annotated
 
 from fastapi import Query, Response
+from starlette.types import Receive
 
 from functions.http.parameters.ranges import FileRequest
-from functions.http.responses.files import UnsatisfiableRange, http_date, read_file
+from functions.http.responses.disconnects import run_until_disconnect
+from functions.http.responses.files import UnsatisfiableRange, file_part, http_date, read_file
 from functions.http.services import Services
 from pipeline.access.owners import owns
-from pipeline.audio.output_formats import FORMATS, FormatName, OutputFormat, transcode
+from pipeline.audio.output_formats import FORMATS, FormatName, OutputFormat
 from pipeline.audio.wav import WAV
 from pipeline.clients.resources import Resources
 from pipeline.clients.storage import ObjectInfo, StoredObject
@@ -60,7 +61,7 @@ async def stored_preview(
     try:
         part = await read_file(resources.bucket, key, request, max_bytes=resources.settings.answer_max_bytes)
     except UnsatisfiableRange as error:
-        retention.check_preview(error.file.last_modified, resources.settings, resources.clock())
+        retention.check_preview(error.last_modified, resources.settings, resources.clock())
         raise
     if part is None:
         raise await _absence(services, owner, job_id)
@@ -71,30 +72,45 @@ async def stored_preview(
 
 
 async def transcoded_preview(
-    services: Services, owner: Owner, job_id: str, name: FormatName, request: FileRequest
+    services: Services, owner: Owner, job_id: str, name: FormatName, request: FileRequest, receive: Receive
 ) -> Response:
     """Return the response with a preview in another format than it is stored in.
 
     Raises
     ------
     NotFound, NotReady, Expired
-        There is no such preview, not yet, or no longer.
+        There is no such preview, not yet, or no longer; or it is still being encoded.
+    TooMany
+        Too many previews are being encoded.
     TooLarge
         It exceeds the size limit of a response.
+    ClientDisconnect
+        The client has disconnected; the encoding is cancelled unless another client waits for it.
     """
     resources, format_ = services.resources, FORMATS[name]
     key = await _preview_key(services, owner, job_id)
     info, expires_at = await _head(services, owner, job_id, key)
-    etag = f'{info.etag[:-1]}-{name}"'
-    headers = _file_headers(info, expires_at) | audio_headers(job_id, format_) | {"ETag": etag}
-    del headers["Accept-Ranges"]
-    if request.client_has(etag):
-        return Response(status_code=304, headers=headers)
-    stored = await resources.bucket.read(info.key)
-    if stored is None:
-        raise retention.preview_expired()
-    body = await transcoded(stored.body, format_, resources.settings)
-    return Response(body, media_type=format_.media_type, headers=headers)
+    # The digest makes the ETag strong, as `If-Range` requires. Any encoding of the same audio is fresh.
+    prefix = f"{info.etag[:-1]}-{name}"
+    headers = _file_headers(info, expires_at) | audio_headers(job_id, format_)
+    for etag in request.etags:
+        if etag == "*" or etag.startswith(prefix):
+            return Response(status_code=304, headers=headers | {"ETag": f'{prefix}"' if etag == "*" else etag})
+
+    async def read() -> bytes:
+        wav = await resources.bucket.get(key)
+        if wav is None:
+            raise retention.preview_expired()
+        return wav
+
+    encoding = services.transcoder.file(job_id, format_, read, owner=owner, expires_at=expires_at, is_charged=True)
+    file = await run_until_disconnect(receive, encoding)
+    whole = StoredObject(
+        file.body, f'{prefix}-{file.digest}"', info.last_modified, format_.media_type, len(file.body)
+    )
+    part = file_part(whole, request)
+    _check_size(part.stored.body, format_, resources.settings)
+    return part.response(headers, format_.media_type)
 
 
 async def linked_preview(resources: Resources, job_id: str, request: FileRequest) -> Response:
@@ -173,17 +189,31 @@ def _file_headers(stored: ObjectInfo | StoredObject, expires_at: datetime) -> di
     }
 
 
-async def transcoded(wav: bytes, format_: OutputFormat, settings: Settings) -> bytes:
-    """Return stored audio in another format.
+async def encoded_audio(
+    services: Services, owner: Owner, job_id: str, wav: bytes, format_: OutputFormat, expires_at: datetime
+) -> bytes:
+    """Return the audio of a new preview in the format that its request prefers.
 
     Raises
     ------
+    NotReady, TooMany
+        The encoding takes too long, or too many previews are being encoded.
     TooLarge
         It exceeds the size limit of a response.
     """
     if format_.is_as_stored:
         return wav
-    body = await asyncio.to_thread(transcode, wav, format_)
+
+    async def read() -> bytes:
+        return wav
+
+    file = await services.transcoder.file(
+        job_id, format_, read, owner=owner, expires_at=expires_at, is_charged=False
+    )
+    _check_size(file.body, format_, services.resources.settings)
+    return file.body
+
+
+def _check_size(body: bytes, format_: OutputFormat, settings: Settings) -> None:
     if settings.answer_max_bytes and len(body) > settings.answer_max_bytes:
         raise TooLarge(f"The preview is too large for a response in {format_.name}; request mp3.", field="format")
-    return body

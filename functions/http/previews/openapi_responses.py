@@ -14,6 +14,7 @@ from pipeline.errors import (
     NotFound,
     SynthesisFailed,
     TooLarge,
+    TooMany,
     Unavailable,
 )
 
@@ -36,6 +37,22 @@ _REDIRECT_HEADERS = {
     "Expires": _EXPIRES,
     "Location": {"description": "Signed URL of the preview, valid until the preview expires", **_STRING},
 }
+
+UNSATISFIABLE_RANGE = {
+    "description": "The range is outside of the file",
+    "headers": {"Content-Range": {"description": "The size of the file", **_STRING}},
+}
+
+
+def range_response(content: dict[str, Any], headers: dict[str, Any]) -> dict[str, Any]:
+    """Return the response to a range request for a file with this content and these headers."""
+    content_range = {"description": "The range and the size of the file", **_STRING}
+    return {
+        "description": "The requested range",
+        "content": content,
+        "headers": headers | {"Content-Range": content_range},
+    }
+
 
 GENERATED: dict[int | str, dict[str, Any]] = {
     200: {
@@ -93,23 +110,13 @@ _AUDIO_HEADERS = {
 }
 SERVED: dict[int | str, dict[str, Any]] = {
     200: {"description": "The preview", "content": _WAV_CONTENT, "headers": _AUDIO_HEADERS},
-    206: {
-        "description": "The requested range",
-        "content": _WAV_CONTENT,
-        "headers": {
-            **_AUDIO_HEADERS,
-            "Content-Range": {"description": "The range and the size of the file", **_STRING},
-        },
-    },
+    206: range_response(_WAV_CONTENT, _AUDIO_HEADERS),
     304: {"description": "The client has this version", "headers": _AUDIO_HEADERS},
     303: {
         "description": "The requested part is too large for a response: download it from `Location`",
         "headers": {"Cache-Control": _CACHE_CONTROL, **_REDIRECT_HEADERS},
     },
-    416: {
-        "description": "The range is outside of the file",
-        "headers": {"Content-Range": {"description": "The size of the file", **_STRING}},
-    },
+    416: UNSATISFIABLE_RANGE,
     **problems.answers(InvalidInput.code, NotFound.code, Expired.code, Unavailable.code),
 }
 SERVED[404] = SERVED[404] | {
@@ -122,13 +129,15 @@ SERVED[404] = SERVED[404] | {
 }
 
 _TRANSCODED_CONTENT = {media_type: content for media_type, content in _AUDIO_CONTENT.items() if media_type != WAV}
-_TRANSCODED_HEADERS = {name: header for name, header in _AUDIO_HEADERS.items() if name != "Accept-Ranges"} | {
+_TRANSCODED_HEADERS = _AUDIO_HEADERS | {
     "Content-Location": {"description": "Path of this file", **_STRING},
     "Vary": {"description": "`Accept`", **_STRING},
 }
 TRANSCODED: dict[int | str, dict[str, Any]] = {
     200: {"description": "The preview", "content": _TRANSCODED_CONTENT, "headers": _TRANSCODED_HEADERS},
+    206: range_response(_TRANSCODED_CONTENT, _TRANSCODED_HEADERS),
     304: {"description": "The client has this version", "headers": _TRANSCODED_HEADERS},
     404: SERVED[404],
-    **problems.answers(InvalidInput.code, Expired.code, TooLarge.code, Unavailable.code),
+    416: UNSATISFIABLE_RANGE,
+    **problems.answers(InvalidInput.code, Expired.code, TooLarge.code, TooMany.code, Unavailable.code),
 }

@@ -16,7 +16,7 @@ from starlette.requests import ClientDisconnect
 from functions.http.parameters.audio_format import FromFormat
 from functions.http.parameters.prefer import parse_prefer
 from functions.http.parameters.ranges import FileRequest
-from functions.http.previews.audio import audio_headers, redirect, transcoded
+from functions.http.previews.audio import audio_headers, encoded_audio, redirect
 from functions.http.previews.job_view import view
 from functions.http.previews.streaming import StreamedPreview, cancel_if_abandoned, encoded_stream
 from functions.http.responses import problems
@@ -36,7 +36,7 @@ from pipeline.contract.layout import audio_url
 from pipeline.contract.messages.completions import Completion
 from pipeline.contract.records import Failed, Request
 from pipeline.domain import jobs
-from pipeline.errors import PipelineError
+from pipeline.errors import NotReady, PipelineError, TooMany
 from pipeline.ids import Owner
 from pipeline.settings import ANSWER_SECONDS
 
@@ -149,9 +149,11 @@ class PreviewResponder:
             elif isinstance(waiter.received, ReceivedAudio) and waiter.received.has_news:
                 response = self._streamed(job.job_id, waiter, waiter.received, registered.pop_all())
             elif waiter.completion:
-                response = await self._completed(waiter.completion)
+                response = await self._completed(job, waiter.completion)
             else:
-                response = await self._stored(job.job_id)
+                response = await self._stored(job)
+        except (NotReady, TooMany):  # the audio is not encoded in time
+            response = await self._accepted(await jobs.read(self.services.resources, job.source.owner, job.job_id))
         except PipelineError as error:
             response = problems.of_exception(error, job_id=job.job_id)
         except asyncio.CancelledError:  # the process stops
@@ -175,7 +177,7 @@ class PreviewResponder:
         response.headers.update(audio_headers(job_id, format_))
         return response
 
-    async def _completed(self, completion: Completion) -> Response:
+    async def _completed(self, job: jobs.Job, completion: Completion) -> Response:
         """Return the response from the worker's completion message, or from the storage if it has no audio."""
         outcome, job_id, wav = completion.outcome, completion.outcome.job_id, completion.wav
         if isinstance(outcome, Failed):
@@ -183,12 +185,12 @@ class PreviewResponder:
         max_bytes = self.services.resources.settings.answer_max_bytes
         is_too_large = wav is not None and self.preferences.format.is_as_stored and 0 < max_bytes < len(wav)
         if wav is None or outcome.preview is None or is_too_large:
-            return await self._stored(job_id)
-        return await self._audio(job_id, wav, outcome.preview.expires_at)
+            return await self._stored(job)
+        return await self._audio(job, wav, outcome.preview.expires_at)
 
-    async def _stored(self, job_id: str) -> Response:
+    async def _stored(self, job: jobs.Job) -> Response:
         """Return the response from the stored audio or outcome."""
-        resources = self.services.resources
+        resources, job_id = self.services.resources, job.job_id
         max_bytes = resources.settings.answer_max_bytes if self.preferences.format.is_as_stored else 0
         part = await read_file(resources.bucket, layout.preview(job_id), FileRequest(), max_bytes=max_bytes)
         if part is None:
@@ -199,12 +201,12 @@ class PreviewResponder:
         expires_at = retention.preview_expires_at(part.stored.last_modified, resources.settings)
         if not part.is_complete:
             return await redirect(resources, job_id, expires_at, {"Content-Location": audio_url(job_id)})
-        return await self._audio(job_id, part.stored.body, expires_at)
+        return await self._audio(job, part.stored.body, expires_at)
 
-    async def _audio(self, job_id: str, wav: bytes, expires_at: datetime) -> Response:
+    async def _audio(self, job: jobs.Job, wav: bytes, expires_at: datetime) -> Response:
         format_ = self.preferences.format
-        body = await transcoded(wav, format_, self.services.resources.settings)
-        headers = audio_headers(job_id, format_) | {"Expires": http_date(expires_at)}
+        body = await encoded_audio(self.services, job.source.owner, job.job_id, wav, format_, expires_at)
+        headers = audio_headers(job.job_id, format_) | {"Expires": http_date(expires_at)}
         return Response(body, media_type=format_.media_type, headers=headers)
 
 

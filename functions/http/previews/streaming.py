@@ -1,6 +1,5 @@
 """Streaming of a preview while it is generated."""
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack
 
@@ -12,7 +11,7 @@ from functions.http.services import Services
 from functions.previews.completion_waiters import Waiter
 from functions.previews.received_audio import ReceivedAudio
 from pipeline import deadlines
-from pipeline.audio.output_formats import Encoder, OutputFormat, encoder
+from pipeline.audio.output_formats import OutputFormat, encoder
 from pipeline.audio.wav import read_wav
 from pipeline.clients.resources import Resources
 from pipeline.contract import layout
@@ -23,7 +22,6 @@ from pipeline.errors import PipelineError
 log = structlog.get_logger(__name__)
 
 _CANCEL_SECONDS = 10.0
-_LIGHT_FORMATS = {"wav", "pcm"}  # need almost no CPU time
 
 
 class StreamAborted(Exception):
@@ -98,20 +96,20 @@ async def encoded_stream(
     resources = services.resources
     seconds = resources.settings.job_deadline.total_seconds()
     encoder_ = encoder(format_, audio.sample_rate)
+
+    async def encode(samples: bytes) -> bytes:
+        if format_.needs_encoding:
+            return await services.transcoder.run(encoder_.encode, samples)
+        return encoder_.encode(samples)
+
     while True:
         if not waiter.is_ready and not await services.waiters.wait(waiter, seconds):
             raise StreamAborted("the job did not end in time, or the service stops")
         if not audio.has_news:  # the job has ended
             break
-        yield await _encode(encoder_, format_, audio.take())
+        yield await encode(audio.take())
     rest = await _rest(resources, waiter, audio, job_id)
-    yield await _encode(encoder_, format_, rest) + encoder_.finish()
-
-
-async def _encode(encoder_: Encoder, format_: OutputFormat, samples: bytes) -> bytes:
-    if format_.name in _LIGHT_FORMATS and format_.speed == 1:
-        return encoder_.encode(samples)
-    return await asyncio.to_thread(encoder_.encode, samples)
+    yield await encode(rest) + await services.transcoder.run(encoder_.finish)
 
 
 async def _rest(resources: Resources, waiter: Waiter, audio: ReceivedAudio, job_id: str) -> bytes:

@@ -1,7 +1,7 @@
 """Responses with a file, or with the requested range of it (RFC 9110, section 14)."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import format_datetime
 
@@ -10,7 +10,6 @@ from fastapi import Response
 from functions.http.parameters.ranges import WHOLE_FILE, FileRequest
 from pipeline.clients.storage import (
     Bucket,
-    ObjectInfo,
     PreconditionFailed,
     RangeNotSatisfiable,
     StoredObject,
@@ -20,9 +19,10 @@ from pipeline.clients.storage import (
 class UnsatisfiableRange(Exception):
     """The requested range is outside of the file, which exists."""
 
-    def __init__(self, file: ObjectInfo) -> None:
-        super().__init__(f"bytes */{file.size}")
-        self.file = file
+    def __init__(self, size: int, last_modified: datetime) -> None:
+        super().__init__(f"bytes */{size}")
+        self.size = size
+        self.last_modified = last_modified
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +83,30 @@ async def read_file(bucket: Bucket, key: str, request: FileRequest, *, max_bytes
         info = await bucket.head(key)
         if info is None:
             return None
-        raise UnsatisfiableRange(info) from None
+        raise UnsatisfiableRange(info.size, info.last_modified) from None
     if stored is None:
         return None
     is_complete = stored.content_range is None or (range_ or WHOLE_FILE).is_covered_by(stored.content_range)
     return FilePart(stored, is_range=range_ is not None, is_complete=is_complete)
+
+
+def file_part(file: StoredObject, request: FileRequest) -> FilePart:
+    """Return the requested range of a complete file, or all of it as `read_file` does.
+
+    Raises
+    ------
+    UnsatisfiableRange
+        The range is outside of the file.
+    """
+    size = len(file.body)
+    if request.range is None or request.if_range not in {None, file.etag}:
+        return FilePart(file, is_range=False, is_complete=True)
+    bounds = request.range.bounds(size)
+    if bounds is None:
+        raise UnsatisfiableRange(size, file.last_modified)
+    first, last = bounds
+    part = replace(file, body=file.body[first : last + 1], content_range=f"bytes {first}-{last}/{size}")
+    return FilePart(part, is_range=True, is_complete=True)
 
 
 def http_date(moment: datetime) -> str:

@@ -158,7 +158,7 @@ async def _client_disconnect(_request: Request, _error: Exception) -> Response:
 
 async def _unsatisfiable_range(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, UnsatisfiableRange)  # noqa: S101 - what the handler is registered for
-    size = error.file.size
+    size = error.size
     problem = response(416, "range_not_satisfiable", f"The range is outside of the file, which has {size} bytes.")
     problem.headers["Content-Range"] = f"bytes */{size}"
     return problem

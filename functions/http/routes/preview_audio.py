@@ -45,7 +45,10 @@ async def get_transcoded_preview(
     extension: Literal["flac", "mp3", "opus", "aac", "pcm"],
     caller: FromCaller,
     services: FromServices,
+    request: Request,
     file_request: FromFileRequest,
 ) -> Response:
     """Return a preview in another format than WAV, in which it is stored."""
-    return await transcoded_preview(services, caller.owner, job_id, extension, file_request)
+    return await transcoded_preview(
+        services, caller.owner, job_id, extension, file_request, receive=request.receive
+    )

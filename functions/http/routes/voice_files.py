@@ -5,6 +5,7 @@ from datetime import timedelta
 from fastapi import APIRouter, Response
 
 from functions.http.parameters.ranges import FromFileRequest
+from functions.http.previews.openapi_responses import UNSATISFIABLE_RANGE, range_response
 from functions.http.responses import problems
 from functions.http.responses.files import read_file
 from functions.http.routing.authorized_route import AuthorizedRoute, requires
@@ -13,7 +14,7 @@ from pipeline.audio.wav import WAV
 from pipeline.contract import layout
 from pipeline.domain import voices
 from pipeline.domain.voice_export import ZIP, make_bundle
-from pipeline.errors import NotFound, TooLarge, Unavailable
+from pipeline.errors import InvalidInput, NotFound, TooLarge, Unavailable
 
 router = APIRouter(tags=["voices"], route_class=AuthorizedRoute)
 
@@ -25,18 +26,25 @@ _HEADERS = {
     "Cache-Control": {"description": "`private`", **_STRING},
     "Content-Disposition": {"description": "The file name", **_STRING},
 }
+_FILE_HEADERS = _HEADERS | {
+    "Accept-Ranges": {"description": "`bytes`", **_STRING},
+    "ETag": {"description": "Version of the file", **_STRING},
+}
 
 
 @router.get(
     "/voices/{voice_id}/sample",
     response_class=Response,
     responses={
-        200: {"description": "The recording", "content": {WAV: _BINARY}, "headers": _HEADERS},
+        200: {"description": "The recording", "content": {WAV: _BINARY}, "headers": _FILE_HEADERS},
+        206: range_response({WAV: _BINARY}, _FILE_HEADERS),
+        304: {"description": "The client has this version", "headers": _FILE_HEADERS},
+        416: UNSATISFIABLE_RANGE,
         303: {
             "description": "The recording is too large for a response: download it from `Location`",
             "headers": {"Location": {"description": "Signed URL of the recording", **_STRING}},
         },
-        **problems.answers(NotFound.code, Unavailable.code),
+        **problems.answers(InvalidInput.code, NotFound.code, Unavailable.code),
     },
     openapi_extra=requires("preview"),
 )

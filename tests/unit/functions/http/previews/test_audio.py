@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.contract import layout
 from pipeline.settings import Settings
-from tests.support.api import api, complete_job, last_request, problem
+from tests.support.api import WAV, api, complete_job, last_request, problem
 from tests.support.fake_service import FakeService
 
 THREE_BYTES = 3 / 1024 / 1024
@@ -218,3 +218,51 @@ async def test_head_equals_get(headers: dict[str, str]) -> None:
     assert {n: v for n, v in head.headers.items() if n not in ignored} == {
         n: v for n, v in whole.headers.items() if n not in ignored
     }
+
+
+@pytest.mark.parametrize("extension", ["flac", "mp3", "opus", "aac", "pcm"])
+async def test_ranges_of_format(extension: str) -> None:
+    fakes = FakeService()
+    request = await fakes.job()
+    await fakes.bucket.put(layout.preview(request.job_id), WAV, "audio/wav")
+    await fakes.succeed(request)
+    url = f"/previews/{request.job_id}.{extension}"
+    async with api(fakes) as client:
+        whole = await client.get(url)
+        size, etag = len(whole.content), whole.headers["etag"]
+        assert whole.headers["accept-ranges"] == "bytes"
+        for range_, expected in [
+            ("bytes=0-1", (0, 1)),
+            ("bytes=2-", (2, size - 1)),
+            ("bytes=-3", (size - 3, size - 1)),
+            (f"bytes=1-{size * 2}", (1, size - 1)),
+        ]:
+            first, last = expected
+            for condition in ({}, {"If-Range": etag}):
+                part = await client.get(url, headers={"Range": range_} | condition)
+                assert (part.status_code, part.content) == (206, whole.content[first : last + 1])
+                assert part.headers["content-range"] == f"bytes {first}-{last}/{size}"
+        for other in ('"other"', f"W/{etag}", "Thu, 01 Jan 2026 00:00:00 GMT"):
+            all_ = await client.get(url, headers={"Range": "bytes=0-1", "If-Range": other})
+            assert (all_.status_code, all_.content) == (200, whole.content)
+        outside = await client.get(url, headers={"Range": f"bytes={size}-"})
+        problem(outside, 416, "range_not_satisfiable")
+        assert outside.headers["content-range"] == f"bytes */{size}"
+        head = await client.head(url, headers={"Range": "bytes=0-1"})
+        assert (head.status_code, head.headers["content-length"]) == (200, str(size))
+        known = await client.get(url, headers={"If-None-Match": etag})
+        assert (known.status_code, known.headers["etag"]) == (304, etag)
+
+
+async def test_if_none_match_of_other_encoding() -> None:
+    fakes = FakeService()
+    request = await fakes.job()
+    await fakes.bucket.put(layout.preview(request.job_id), WAV, "audio/wav")
+    await fakes.succeed(request)
+    async with api(fakes) as client:
+        etag = (await client.get(f"/previews/{request.job_id}.opus")).headers["etag"]
+    fakes.recover()
+    async with api(fakes) as other_process:
+        answer = await other_process.get(f"/previews/{request.job_id}.opus", headers={"If-None-Match": etag})
+    assert answer.status_code == 304
+    assert fakes.bucket.switch.count("read") == 0

@@ -35,6 +35,21 @@ async def test_sample_is_recording() -> None:
     assert answer.content == recording(fakes, "nova")
 
 
+async def test_sample_ranges() -> None:
+    fakes = FakeService()
+    await voice_changes.save(fakes.resources, None, await fakes.session(), "Nova")
+    sample = recording(fakes, "nova")
+    async with client_of(fakes) as client:
+        etag = (await client.get("/voices/nova/sample")).headers["etag"]
+        part = await client.get("/voices/nova/sample", headers={"Range": "bytes=4-7", "If-Range": etag})
+        assert (part.status_code, part.content) == (206, sample[4:8])
+        assert part.headers["content-range"] == f"bytes 4-7/{len(sample)}"
+        assert part.headers["accept-ranges"] == "bytes"
+        outside = await client.get("/voices/nova/sample", headers={"Range": f"bytes={len(sample)}-"})
+        assert (outside.status_code, outside.headers["content-range"]) == (416, f"bytes */{len(sample)}")
+        assert (await client.get("/voices/nova/sample", headers={"If-None-Match": etag})).status_code == 304
+
+
 async def test_large_sample_redirects() -> None:
     fakes = FakeService(Settings(answer_max_megabytes=0.01))
     await voice_changes.save(fakes.resources, None, await fakes.session(), "Nova")
