@@ -120,6 +120,20 @@ def test_openapi_routes() -> None:
     assert DESCRIPTION["paths"]["/upload"]["post"]["deprecated"]
 
 
+def test_openapi_operation_ids() -> None:
+    ids = [operation["operationId"] for methods in DESCRIPTION["paths"].values() for operation in methods.values()]
+    assert len(set(ids)) == len(ids)
+    assert all(re.fullmatch("[a-z]+([A-Z][a-z]+)+", id_) for id_ in ids), ids
+    assert {"createPreview", "listVoices", "openaiCreateSpeech"} <= set(ids)
+
+
+def test_openapi_schema_names() -> None:
+    schemas = DESCRIPTION["components"]["schemas"]
+    titles = [schema["title"] for schema in schemas.values()]
+    assert len(set(titles)) == len(titles)
+    assert not [name for name in schemas if "__" in name]
+
+
 def test_openapi_has_no_unused_schemas() -> None:
     text = str(DESCRIPTION)
     for name in DESCRIPTION["components"]["schemas"]:
@@ -152,6 +166,8 @@ ERRORS = [
     ("get", "/voices/nobody", {}, 404),
     ("get", "/voices/nobody/sample", {}, 404),
     ("get", "/voices/nobody/export", {}, 404),
+    ("get", "/voices/taken/sample", {"headers": {"range": "bytes=9999999-"}}, 416),
+    ("get", "/voices/taken/sample", {"headers": {"range": "bytes=0-1", "if-range": '"'}}, 422),
     ("patch", "/voices/nobody", {"json": {"name": "Nova"}}, 404),
     ("patch", "/voices/taken", {"json": {}}, 422),
     ("patch", "/voices/taken", {"content": b"\xff", "headers": {"content-type": "application/json"}}, 400),
@@ -195,7 +211,8 @@ ERRORS = [
     ("get", "/previews/nobody.wav?signed=maybe", {}, 422),
     ("get", "/previews/nobody.wav", {}, 404),
     ("get", "/previews/EXPIRED.wav", {}, 410),
-    ("get", "/previews/DONE.wav", {"headers": {"range": "bytes=99-"}}, 416),
+    ("get", "/previews/DONE.wav", {"headers": {"range": "bytes=9999999-"}}, 416),
+    ("get", "/previews/DONE.pcm", {"headers": {"range": "bytes=9999999-"}}, 416),
 ]
 OPENAI_ERRORS = [
     ("get", "/v1/models/nothing", {}, 404),
@@ -259,6 +276,8 @@ ANSWERS = [
     ("get", "/voices?limit=1", {}, 200),
     ("get", "/voices/taken", {}, 200),
     ("get", "/voices/taken/sample", {}, 200),
+    ("get", "/voices/taken/sample", {"headers": {"range": "bytes=0-1"}}, 206),
+    ("get", "/voices/taken/sample", {"headers": {"if-none-match": "*"}}, 304),
     ("get", "/voices/taken/export", {}, 200),
     ("patch", "/voices/taken", {"json": {"name": "Nova"}}, 200),
     ("get", "/status", {}, 200),
@@ -274,6 +293,9 @@ ANSWERS = [
     ("get", "/previews/DONE.wav", {}, 200),
     ("get", "/previews/DONE.wav", {"headers": {"range": "bytes=0-1"}}, 206),
     ("get", "/previews/DONE.wav", {"headers": {"if-none-match": "*"}}, 304),
+    ("get", "/previews/DONE.pcm", {}, 200),
+    ("get", "/previews/DONE.pcm", {"headers": {"range": "bytes=0-1"}}, 206),
+    ("get", "/previews/DONE.pcm", {"headers": {"if-none-match": "*"}}, 304),
     ("head", "/previews/DONE.wav", {}, 200),
     ("post", "/preview", {"data": {"session_id": "SESSION", "response_text": "Hi."}}, 202),
     (
@@ -298,6 +320,7 @@ class Prepared:
         fakes.advance(hours=24)
         names["UNKNOWN"], names["SESSION"] = fakes.resources.new_id(), await fakes.session()
         queued, done = await fakes.job(), await fakes.job()
+        await fakes.bucket.put(layout.preview(done.job_id), encoded(voice(120.0)).wav, "audio/wav")
         await fakes.succeed(done)
         names["QUEUED"], names["DONE"] = queued.job_id, done.job_id
         recording = encoded(voice(120.0))
@@ -434,18 +457,18 @@ def test_openapi_errors_are_all_tested() -> None:
     conflicts |= {("post", id(described("post", path)), 409) for path in ("/uploads", "/upload")}
     openai = ("/v1/audio/speech", "/v1/audio/voice_consents", "/v1/audio/voice_consents/CONSENT")
     conflicts |= {("post", id(described("post", path)), 409) for path in openai}
-    # Only at the maximum number of open connections.
-    many = {("get", id(described("get", "/jobs/nobody/events")), 429)}
+    # Only at the maximum number of open connections, or of files that are encoded.
+    many = {("get", id(described("get", path)), 429) for path in ("/jobs/nobody/events", "/previews/nobody.mp3")}
     assert described_errors - outrun - large - conflicts - many <= tried
 
 
 @pytest.mark.parametrize(
     ("model", "field", "limits"),
     [
-        ("Body_preview_preview_post", "response_text", {"minLength": 1, "maxLength": 4096}),
-        ("Body_preview_preview_post", "transcription", {"maxLength": 4096}),
-        ("Body_preview_preview_post", "session_id", {"pattern": "^[0-9a-f]{32}$"}),
-        ("Body_preview_from_voice_preview_from_voice_post", "voice_id", {"minLength": 1, "maxLength": 64}),
+        ("Body_createPreview", "response_text", {"minLength": 1, "maxLength": 4096}),
+        ("Body_createPreview", "transcription", {"maxLength": 4096}),
+        ("Body_createPreview", "session_id", {"pattern": "^[0-9a-f]{32}$"}),
+        ("Body_createPreviewFromVoice", "voice_id", {"minLength": 1, "maxLength": 64}),
         ("NewUpload", "transcription", {"maxLength": 4096}),
         ("NewVoice", "name", {"minLength": 1, "maxLength": 80}),
         ("NewVoice", "description", {"maxLength": 500}),
@@ -459,7 +482,7 @@ def test_openapi_field_limits(model: str, field: str, limits: dict[str, Any]) ->
 
 def test_openapi_limits_follow_settings() -> None:
     described = create_app(Settings(text_max_chars=7)).openapi()["components"]["schemas"]
-    assert described["Body_preview_preview_post"]["properties"]["response_text"]["maxLength"] == 7
+    assert described["Body_createPreview"]["properties"]["response_text"]["maxLength"] == 7
 
 
 @pytest.mark.parametrize("path", ["/jobs/{job_id}", "/previews/{job_id}.wav"])

@@ -76,7 +76,7 @@ def check_model(name: str, settings: Settings) -> None:
 
 
 @router.get("/models", **route_options("preview"))
-@public_router.get("/audio/models", **route_options("preview"))
+@public_router.get("/audio/models", operation_id="openaiListAudioModels", **route_options("preview"))
 async def list_models(resources: FromResources) -> ModelList:
     """List the models."""
     models = [ModelView(id=name) for name in model_ids(resources.settings)]

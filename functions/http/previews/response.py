@@ -41,8 +41,11 @@ from pipeline.ids import Owner
 from pipeline.settings import ANSWER_SECONDS
 
 Prefer = Annotated[
-    list[str] | None,
-    Header(description="RFC 7240: `respond-async` returns 202 immediately, `wait=N` waits up to N seconds"),
+    str,
+    Header(
+        alias="Prefer",
+        description="RFC 7240: `respond-async` returns 202 immediately, `wait=N` waits up to N seconds",
+    ),
 ]
 Stream = Annotated[
     bool,
@@ -214,10 +217,11 @@ async def _responder(
     http_request: HttpRequest,
     services: FromServices,
     format_: FromFormat,
-    prefer: Prefer = None,
+    _prefer: Prefer = "",  # for the description: the header may be repeated
     stream: Stream = False,
 ) -> PreviewResponder:
-    return PreviewResponder(services, Preferences(format_, prefer or (), stream), http_request)
+    prefer = http_request.headers.getlist("prefer")
+    return PreviewResponder(services, Preferences(format_, prefer, stream), http_request)
 
 
 FromPreviewResponder = Annotated[PreviewResponder, Depends(_responder)]

@@ -31,7 +31,7 @@ class Health(BaseModel):
     responses=problems.answers(Unavailable.code),
     openapi_extra=public(),
 )
-async def health(services: FromServices) -> Response:
+async def get_health(services: FromServices) -> Response:
     """Return 200 if this process can reach its dependencies, otherwise 503 with the unreachable ones.
 
     The result is cached for a second.

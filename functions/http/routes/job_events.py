@@ -51,7 +51,7 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
     responses=_RESPONSES,
     openapi_extra=requires("preview"),
 )
-async def follow_job(
+async def get_job_events(
     job_id: str, caller: FromCaller, services: FromServices, request: Request, last_event_id: LastEventId = ""
 ) -> Response:
     """Send the events of a job until it has ended. Their data is the message that a WebSocket client receives.

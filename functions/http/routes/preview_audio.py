@@ -18,6 +18,7 @@ router = APIRouter(tags=["previews"], route_class=AuthorizedRoute)
     "/previews/{job_id}.wav",
     response_class=Response,
     responses={status: response for status, response in SERVED.items() if status not in {206, 303, 416}},
+    operation_id="headPreview",
     openapi_extra=requires("preview"),
 )
 async def get_preview(

@@ -57,7 +57,7 @@ class SessionView(BaseModel):
     responses=problems.answers(InvalidInput.code, Unavailable.code),
     openapi_extra=requires("preview"),
 )
-async def open_upload(
+async def create_upload(
     caller: FromCaller, resources: FromResources, request: Request, upload: NewUpload | None = None
 ) -> UploadTicket:
     """Create a session and a presigned POST that uploads its recording to the storage.
@@ -90,7 +90,7 @@ async def open_upload(
     },
     openapi_extra=requires("preview"),
 )
-async def upload(
+async def upload_recording(
     caller: FromCaller,
     resources: FromResources,
     response: Response,

@@ -48,7 +48,7 @@ _FILE_HEADERS = _HEADERS | {
     },
     openapi_extra=requires("preview"),
 )
-async def get_sample(
+async def get_voice_sample(
     voice_id: str, caller: FromCaller, resources: FromResources, file_request: FromFileRequest
 ) -> Response:
     """Return the recording that a voice was cloned from."""

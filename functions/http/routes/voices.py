@@ -19,14 +19,14 @@ router = APIRouter(tags=["voices"], route_class=IdempotentRoute)
 LIMIT_MAX = 1000
 
 
-class ConsentView(BaseModel):
+class SpeakerConsent(BaseModel):
     """The consent of a voice's speaker."""
 
     text: str
     given_at: UtcSeconds
 
 
-class VoiceView(BaseModel):
+class SavedVoice(BaseModel):
     """A saved voice's metadata."""
 
     voice_id: str
@@ -39,13 +39,13 @@ class VoiceView(BaseModel):
     duration_seconds: float | None = Field(description="Duration of the reference")
     sample_rate: int | None = Field(description="Sample rate of the reference in Hz")
     model: str | None = Field(description="The model that computed the embedding, if it was saved with one")
-    consent: ConsentView | None = Field(description="The speaker's consent, if it was given")
+    consent: SpeakerConsent | None = Field(description="The speaker's consent, if it was given")
 
 
-class VoiceList(BaseModel):
+class SavedVoiceList(BaseModel):
     """One page of voices, in the order of their ids."""
 
-    voices: list[VoiceView]
+    voices: list[SavedVoice]
     next: str | None = Field(None, description="The value of `after` for the next page")
 
 
@@ -75,9 +75,9 @@ class VoiceChanges(BaseModel):
     description: WholeText | None = Field(None, description=f"At most {voice_names.DESCRIPTION_MAX} characters")
 
 
-def view(metadata: VoiceMetadata) -> VoiceView:
+def view(metadata: VoiceMetadata) -> SavedVoice:
     """Return the view of a voice."""
-    return VoiceView.model_validate(metadata.model_dump())
+    return SavedVoice.model_validate(metadata.model_dump())
 
 
 @router.get(
@@ -91,10 +91,10 @@ async def list_voices(
     resources: FromResources,
     limit: Annotated[int, Query(ge=1, le=LIMIT_MAX, description="Maximum number of voices")] = 100,
     after: Annotated[str, Query(max_length=voice_names.VOICE_ID_MAX, description="Return ids after this one")] = "",
-) -> VoiceList:
+) -> SavedVoiceList:
     """List the saved voices, sorted by `voice_id`."""
     page = await voices.page(resources, caller.owner, limit=limit, after=after)
-    shown = VoiceList(voices=[view(metadata) for metadata in page.voices])
+    shown = SavedVoiceList(voices=[view(metadata) for metadata in page.voices])
     return shown.model_copy(update={"next": page.next_after}) if page.next_after else shown
 
 
@@ -103,7 +103,7 @@ async def list_voices(
     responses=problems.answers(NotFound.code, Unavailable.code),
     openapi_extra=requires("preview"),
 )
-async def get_voice(voice_id: str, caller: FromCaller, resources: FromResources) -> VoiceView:
+async def get_voice(voice_id: str, caller: FromCaller, resources: FromResources) -> SavedVoice:
     """Return one voice."""
     return view(await voices.get(resources, caller.owner, voice_id))
 
@@ -115,7 +115,7 @@ async def get_voice(voice_id: str, caller: FromCaller, resources: FromResources)
 )
 async def rename_voice(
     voice_id: str, changes: VoiceChanges, caller: FromCaller, resources: FromResources
-) -> VoiceView:
+) -> SavedVoice:
     """Change a voice's name or description; its id does not change."""
     if changes.name is None and changes.description is None:
         raise InvalidInput("Send a new name or a new description.", field="name")
@@ -154,7 +154,7 @@ async def delete_voice(voice_id: str, caller: FromCaller, resources: FromResourc
 )
 async def save_voice(
     voice: NewVoice, caller: FromCaller, resources: FromResources, response: Response
-) -> VoiceView:
+) -> SavedVoice:
     """Save a session's voice under a name."""
     saved = await voice_changes.save(
         resources, caller.owner, voice.session_id, voice.name, voice.description or "", voice.consent or ""

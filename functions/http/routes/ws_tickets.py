@@ -23,7 +23,7 @@ class TicketView(BaseModel):
 @router.post(
     "/ws-tickets", status_code=201, responses=problems.answers(Unavailable.code), openapi_extra=requires("preview")
 )
-async def issue_ticket(caller: FromCaller, resources: FromResources) -> TicketView:
+async def create_ws_ticket(caller: FromCaller, resources: FromResources) -> TicketView:
     """Issue a ticket that authenticates one connection to `/ws` within a minute."""
     ticket, expires_at = await ws_tickets.issue(resources, caller)
     return TicketView(ticket=ticket, expires_at=expires_at)

@@ -37,11 +37,22 @@ def public() -> dict[str, Any]:
     return {"security": []}
 
 
+def operation_id(path: str, endpoint: Callable[..., Any]) -> str:
+    """Return the id of an operation for generated clients: `createPreview` for the function `create_preview`."""
+    prefix = ["openai"] if path.startswith("/v1/") else []
+    first, *rest = [*prefix, *endpoint.__name__.split("_")]
+    return first + "".join(word.capitalize() for word in rest)
+
+
 class AuthorizedRoute(APIRoute):
     """A route that checks its scope; a route that does not declare one can't be created."""
 
     long_field: str | None = None
     """The name of a field of the JSON body that may be longer than a small body."""
+
+    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        options["operation_id"] = options.get("operation_id") or operation_id(path, endpoint)
+        super().__init__(path, endpoint, **options)
 
     @property
     def scope(self) -> Scope | None:
