@@ -2,15 +2,17 @@
 
 import asyncio
 import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 
 from cachetools import LRUCache
 
 from functions.previews.received_audio import ReceivedAudio
 from functions.previews.received_progress import ReceivedProgress
+from pipeline import deadlines
 from pipeline.clients.resources import Resources
+from pipeline.clients.storage import JSON
 from pipeline.contract import layout
 from pipeline.contract.messages.completions import Completion, parse_completion
 from pipeline.contract.messages.stream_messages import parse_stream_message
@@ -20,6 +22,7 @@ from pipeline.errors import Unavailable
 # With notifications, polling covers lost ones only; without them, it is the only way.
 _FIRST_POLL_SECONDS, _LONGEST_POLL_SECONDS, _GROWTH = 0.1, 1.0, 1.5
 _FALLBACK_POLL_SECONDS = 5.0
+_UNSUBSCRIBE_SECONDS = 5.0
 _ANSWERED = 4096  # how many requests are remembered after their response
 
 
@@ -145,6 +148,18 @@ class CompletionWaiters:
             return await self._resources.bucket.head(layout.outcome(job_id)) is not None
         except Unavailable:
             return False
+
+
+@asynccontextmanager
+async def subscribed(resources: Resources, job_id: str, subscriber: Subscriber) -> AsyncIterator[None]:
+    """Store a later subscriber of a job, until the block ends."""
+    key = layout.subscriber(job_id, subscriber.reply_to.connection_id)
+    await resources.bucket.put(key, subscriber.to_json(), JSON)
+    try:
+        yield
+    finally:
+        with suppress(Unavailable), deadlines.within(_UNSUBSCRIBE_SECONDS):
+            await resources.bucket.delete([key])
 
 
 async def _is_set(event: asyncio.Event, *, within: float) -> bool:

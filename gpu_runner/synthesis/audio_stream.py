@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from gpu_runner.synthesis.chunks import Chunk, Chunks, to_pcm
-from gpu_runner.synthesis.sender import Sender
+from gpu_runner.synthesis.sender import BUFFER_MESSAGES, Sender
 from pipeline.audio.reference_audio import Samples
 from pipeline.clients.connections import Connections
 from pipeline.contract.messages.stream_messages import AudioChunk, AudioProgress, StreamStarted, encode_pcm
@@ -13,6 +13,7 @@ from pipeline.contract.records import Subscriber
 from pipeline.ids import Clock
 
 PROGRESS_INTERVAL = timedelta(seconds=1)
+FIRST_CHUNKS = BUFFER_MESSAGES - 4  # about 19 s of audio, which fit in the buffer of a sender
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,11 @@ class Attempt:
 
 
 class AudioStream:
-    """The audio stream of one job. A late subscriber receives what is generated from then on."""
+    """The audio stream of one job.
+
+    A late subscriber receives what is generated from then on. An HTTP request that joins the job also receives the
+    first chunks.
+    """
 
     def __init__(self, connections: Connections, attempt: Attempt, clock: Clock) -> None:
         self._connections = connections
@@ -35,16 +40,20 @@ class AudioStream:
         self._chunks = Chunks(attempt.sample_rate)
         self._listeners: list[Sender] = []
         self._followers: list[Sender] = []
+        self._first: list[AudioChunk] = []
         """Subscribers that receive the length of the audio only."""
         self._reported_at: datetime | None = None
         self.first_audio_at: datetime | None = None
 
     def subscribe(self, subscriber: Subscriber) -> None:
-        """Add a subscriber, which receives what is generated from now on."""
+        """Add a subscriber."""
         sender = Sender(self._connections, subscriber)
         sender.send(
             StreamStarted(job_id=self._attempt.job_id, take=self._attempt.name, restarted=self._attempt.restarted)
         )
+        if subscriber.stream and subscriber.interface == "http":
+            for message in self._first:
+                sender.send(message)
         (self._listeners if subscriber.stream else self._followers).append(sender)
 
     def add(self, samples: Samples) -> None:
@@ -82,6 +91,8 @@ class AudioStream:
             audio_seconds=audio_seconds,
             audio=encode_pcm(to_pcm(chunk.samples)),
         )
+        if chunk.seq == len(self._first) < FIRST_CHUNKS:
+            self._first.append(message)
         for sender in self._listeners:
             sender.send(message)
 

@@ -29,6 +29,7 @@ from pipeline.domain import jobs
 from tests.support.http_server import PREVIEW_WAV, override, run_server, run_simple_worker
 from tests.support.openai_service import Service, decoded, service
 from tests.support.speech import voice_wav
+from tests.support.waiting import eventually
 
 Format = Literal["mp3", "opus", "aac", "flac", "wav", "pcm"]
 
@@ -256,6 +257,45 @@ async def test_retry_until_audio_is_ready(resources: Resources, sample: bytes) -
         assert seconds(decoded(await speak(client, voice.id))) > 3
         assert len(one.traffic.requests) > 1
         assert await count_previews(resources) == 1
+
+
+@pytest.mark.slow
+async def test_timeout_without_retry_cancels_job(resources: Resources, sample: bytes) -> None:
+    async with service(resources, MockEngine(delay_seconds=60)) as one, one.client() as client:
+        voice = await save_voice(client, sample)
+        with pytest.raises(openai.APITimeoutError):
+            await client.with_options(timeout=1, max_retries=0).audio.speech.create(
+                model="tts-1", voice=voice.id, input=TEXT
+            )
+
+        async def is_cancelled() -> bool:
+            keys = [item.key async for item in resources.bucket.list(layout.JOBS)]
+            return any(key == layout.cancellation(layout.id_in(key, layout.JOBS)) for key in keys)
+
+        assert not await is_cancelled()
+        await eventually(is_cancelled)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("headers", [{"X-Stainless-Retry-Count": "1"}, {"Idempotency-Key": "a"}])
+async def test_joined_job_streams_from_start(resources: Resources, sample: bytes, headers: dict[str, str]) -> None:
+    async with service(resources, MockEngine(speed=1)) as one, one.client() as client:
+        voice = await save_voice(client, sample)
+
+        async def stream(more: dict[str, str]) -> tuple[bool, bytes]:
+            """Return whether the audio began before the job ended, and the audio."""
+            async with client.audio.speech.with_streaming_response.create(
+                model="tts-1", voice=voice.id, input=TEXT, response_format="pcm", extra_headers=more
+            ) as response:
+                pieces = response.iter_bytes()
+                first = await anext(pieces)
+                is_early = await jobs.read_outcome(resources, response.headers["x-job-id"]) is None
+                return is_early, first + b"".join([piece async for piece in pieces])
+
+        creating = asyncio.create_task(stream({name: text for name, text in headers.items() if text != "1"}))
+        await asyncio.sleep(1)
+        assert await stream(headers) == await creating == (True, (await creating)[1])
+    assert await count_previews(resources) == 1
 
 
 @pytest.mark.slow

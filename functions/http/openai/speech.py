@@ -6,7 +6,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from functions.http.openai.models import check_model
-from functions.http.openai.repeated_requests import fingerprint_of, is_retry, job_to_join, remembered
+from functions.http.openai.repeated_requests import RETRY_COUNT, fingerprint_of, is_retry, job_to_join, remembered
 from functions.http.openai.speech_events import MEDIA_TYPE, as_events
 from functions.http.openai.speech_request import NewJob, SpeechRequest, new_job
 from functions.http.previews.response import Preferences, PreviewResponder
@@ -38,6 +38,8 @@ class SpeechRoute(JobRoute):
 router = APIRouter(prefix="/v1", tags=["openai"], route_class=SpeechRoute)
 
 WARNING = "X-Warning"
+# OpenAI's clients retry after at most this time, if the previous attempt ended by a timeout.
+RETRY_SECONDS = 4.0
 
 _CONTENT: dict[str, Any] = {
     format_.media_type: {"schema": {"type": "string", "format": "binary"}} for format_ in FORMATS.values()
@@ -78,7 +80,8 @@ async def create_speech(
     text = jobs.check_text(speech.input, resources.settings, field="input")
     format_ = replace(FORMATS[speech.response_format or "mp3"], speed=speech.speed or 1.0)
     check_installed(format_)
-    responder = PreviewResponder(services, Preferences(format_, stream=True), http_request)
+    retry_seconds = RETRY_SECONDS if RETRY_COUNT in http_request.headers else 0
+    responder = PreviewResponder(services, Preferences(format_, stream=True), http_request, retry_seconds)
     response = await _response(responder, speech, caller.owner, http_request)
     if response.status_code == 202:
         response = _timeout(response, resources)
@@ -99,7 +102,7 @@ async def _response(
         return await _create_job(responder, await new_job(resources, speech, owner))
     fingerprint = fingerprint_of(await http_request.body())
     if is_retry(http_request.headers) and (joined := await job_to_join(resources, owner, fingerprint)):
-        return await responder.join_existing_job(owner, joined)
+        return await responder.join_existing_job(owner, joined, ends_with_client=speech.webhook_url is None)
     job = await new_job(resources, speech, owner)
     async with remembered(resources, owner, fingerprint, job.request.job_id):
         return await _create_job(responder, job)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack
 
 from fastapi import Response
 from fastapi.responses import StreamingResponse
@@ -12,15 +12,12 @@ from starlette.types import Receive, Scope, Send
 from functions.http.previews import job_events
 from functions.http.previews.job_events import END_ID, JobEvent
 from functions.http.services import Services
-from functions.previews.completion_waiters import Waiter
+from functions.previews.completion_waiters import Waiter, subscribed
 from functions.previews.queue_depth import QueueDepth
 from functions.previews.received_progress import ReceivedProgress
 from pipeline import deadlines
 from pipeline.access.api_keys import Caller
 from pipeline.clients.resources import Resources
-from pipeline.clients.storage import JSON
-from pipeline.contract import layout
-from pipeline.contract.records import Subscriber
 from pipeline.domain import jobs
 from pipeline.domain.jobs import Job
 from pipeline.errors import Unavailable
@@ -29,7 +26,6 @@ from pipeline.ids import Owner
 MEDIA_TYPE = "text/event-stream"
 RETRY_SECONDS = 2
 _READ_SECONDS = 8.0
-_UNSUBSCRIBE_SECONDS = 5.0
 # Caches and proxies must not hold events back. The content type has no charset: it is always UTF-8.
 _HEADERS = {"Content-Type": MEDIA_TYPE, "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
@@ -77,23 +73,12 @@ async def job_event_response(
         opened.enter_context(services.connection_limits.of_key(caller.key_id))
         waiter = opened.enter_context(waiters.waiter(job_id, received))
         if waiter.subscriber and not job.outcome:
-            await opened.enter_async_context(_subscribed(resources, job_id, waiter.subscriber))
+            await opened.enter_async_context(subscribed(resources, job_id, waiter.subscriber))
         frames = events.until_end(waiter, received, is_allowed)
         seconds = resources.settings.job_deadline.total_seconds()
         response = JobEventsResponse(frames, opened.pop_all(), seconds)
     response.headers.update(_HEADERS)
     return response
-
-
-@asynccontextmanager
-async def _subscribed(resources: Resources, job_id: str, subscriber: Subscriber) -> AsyncIterator[None]:
-    key = layout.subscriber(job_id, subscriber.reply_to.connection_id)
-    await resources.bucket.put(key, subscriber.to_json(), JSON)
-    try:
-        yield
-    finally:
-        with suppress(Unavailable), deadlines.within(_UNSUBSCRIBE_SECONDS):
-            await resources.bucket.delete([key])
 
 
 class JobEventsResponse(StreamingResponse):

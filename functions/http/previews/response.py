@@ -1,12 +1,12 @@
 """The response to a request for a preview: its audio, an error, or the job that continues."""
 
 import asyncio
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Coroutine, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Depends, Header, Query, Response
 from fastapi import Request as HttpRequest
@@ -25,7 +25,7 @@ from functions.http.responses.files import http_date, read_file
 from functions.http.routing.dependencies import FromServices
 from functions.http.routing.idempotent_route import Idempotency, idempotency_of
 from functions.http.services import Services
-from functions.previews.completion_waiters import Waiter
+from functions.previews.completion_waiters import Waiter, subscribed
 from functions.previews.received_audio import ReceivedAudio
 from functions.previews.requests import queued
 from pipeline import deadlines
@@ -70,6 +70,8 @@ class PreviewResponder:
     services: Services
     preferences: Preferences
     http_request: HttpRequest
+    retry_seconds: float = 0
+    """How long a job waits for a retry if its client disconnects before the first audio."""
 
     @property
     def idempotency(self) -> Idempotency:
@@ -96,34 +98,33 @@ class PreviewResponder:
         resources = self.services.resources
         wait_seconds, applied = parse_prefer(self.preferences.prefer, resources.settings.preview_wait_seconds)
         audio = ReceivedAudio() if self.preferences.stream else None
-        with ExitStack() as registered:
+        async with AsyncExitStack() as registered:
             waiter = registered.enter_context(self.services.waiters.waiter(request.job_id, audio))
             request = request.model_copy(update={"subscriber": waiter.subscriber if wait_seconds else None})
             if self.idempotency.claim:
                 await self.idempotency.claim.name_job(request.job_id)
             await jobs.accept(resources, request, objects, reference_seconds=reference_seconds)
+            ends_with_client = self.idempotency.claim is None and request.webhook_url is None
             waiting = self._wait(queued(request), waiter, registered, wait_seconds)
-            if audio is None or waiter.subscriber is None or not self._ends_with_client(request):
-                return _with_preference(await waiting, applied)
-            try:
-                response = await run_until_disconnect(self.http_request.receive, waiting)
-            except ClientDisconnect:
-                registered.close()
-                await cancel_if_abandoned(self.services, request)
-                raise
-        if isinstance(response, StreamedPreview):
-            response.on_disconnect = partial(cancel_if_abandoned, self.services, request)
+            response = await self._until_disconnect(waiting, waiter, registered, ends_with_client=ends_with_client)
         return _with_preference(response, applied)
 
-    def _ends_with_client(self, request: Request) -> bool:
-        """Return whether nobody can receive the result of a streamed job after the client has disconnected."""
-        return self.idempotency.claim is None and request.webhook_url is None
-
-    async def join_existing_job(self, owner: Owner, job_id: str) -> Response:
+    async def join_existing_job(self, owner: Owner, job_id: str, *, ends_with_client: bool = False) -> Response:
         """Wait for a job that an earlier request has created, and return the response.
+
+        A streamed response begins with the first audio of the job.
+
+        Parameters
+        ----------
+        owner, job_id
+            The job.
+        ends_with_client
+            Whether the job is cancelled if the client disconnects and no other client waits for it.
 
         Raises
         ------
+        ClientDisconnect
+            The client of a streamed response has disconnected before its first byte.
         NotFound
             No job of this owner has that id, or its record has expired.
         """
@@ -134,15 +135,46 @@ class PreviewResponder:
             gone = problems.of_exception(retention.preview_expired(), job_id=job_id)
             gone.headers.update(_job_headers(job))
             return gone
-        with ExitStack() as registered:
-            waiter = registered.enter_context(self.services.waiters.waiter(job_id))
-            waiter.subscriber = None  # the job notifies the request that created it; this one polls
+        audio = ReceivedAudio() if self.preferences.stream and not job.outcome else None
+        async with AsyncExitStack() as registered:
+            waiter = registered.enter_context(self.services.waiters.waiter(job_id, audio))
             if job.outcome:
                 waiter.end()
-            response = await self._wait(job, waiter, registered, wait_seconds)
+            elif audio is None or waiter.subscriber is None:
+                waiter.subscriber = None  # the job notifies the request that created it; this one polls
+            else:
+                await registered.enter_async_context(subscribed(resources, job_id, waiter.subscriber))
+                if await jobs.read_outcome(resources, job_id):  # it was written before the subscription
+                    waiter.end()
+            waiting = self._wait(job, waiter, registered, wait_seconds)
+            response = await self._until_disconnect(waiting, waiter, registered, ends_with_client=ends_with_client)
         return _with_preference(response, applied)
 
-    async def _wait(self, job: jobs.Job, waiter: Waiter, registered: ExitStack, wait_seconds: float) -> Response:
+    async def _until_disconnect(
+        self,
+        waiting: Coroutine[Any, Any, Response],
+        waiter: Waiter,
+        registered: AsyncExitStack,
+        *,
+        ends_with_client: bool,
+    ) -> Response:
+        """Return the response. If the client of a stream disconnects, cancel the job, unless it should continue."""
+        if not isinstance(waiter.received, ReceivedAudio) or waiter.subscriber is None or not ends_with_client:
+            return await waiting
+        cancel = partial(cancel_if_abandoned, self.services, waiter.job_id, self.http_request.state.caller.owner)
+        try:
+            response = await run_until_disconnect(self.http_request.receive, waiting)
+        except ClientDisconnect:
+            await registered.aclose()
+            await cancel(after_seconds=self.retry_seconds)
+            raise
+        if isinstance(response, StreamedPreview):
+            response.on_disconnect = cancel
+        return response
+
+    async def _wait(
+        self, job: jobs.Job, waiter: Waiter, registered: AsyncExitStack, wait_seconds: float
+    ) -> Response:
         """Return the response when the job has ended or generated audio, or the client should stop waiting."""
         wait_seconds = min(wait_seconds, deadlines.seconds_left() - ANSWER_SECONDS)
         try:
@@ -172,7 +204,7 @@ class PreviewResponder:
         headers = {"Location": f"/jobs/{job.job_id}", "Retry-After": str(retry_after)}
         return JSONResponse(body, 202, headers=headers)
 
-    def _streamed(self, job_id: str, waiter: Waiter, audio: ReceivedAudio, registered: ExitStack) -> Response:
+    def _streamed(self, job_id: str, waiter: Waiter, audio: ReceivedAudio, registered: AsyncExitStack) -> Response:
         format_ = self.preferences.format
         chunks = encoded_stream(self.services, waiter, audio, job_id, format_)
         seconds = self.services.resources.settings.job_deadline.total_seconds()

@@ -1,7 +1,8 @@
 """Streaming of a preview while it is generated."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import ExitStack
+from contextlib import AsyncExitStack
 
 import structlog
 from fastapi.responses import StreamingResponse
@@ -15,9 +16,10 @@ from pipeline.audio.output_formats import OutputFormat, encoder
 from pipeline.audio.wav import read_wav
 from pipeline.clients.resources import Resources
 from pipeline.contract import layout
-from pipeline.contract.records import Request, Succeeded
+from pipeline.contract.records import Succeeded
 from pipeline.domain import jobs
 from pipeline.errors import PipelineError
+from pipeline.ids import Owner
 
 log = structlog.get_logger(__name__)
 
@@ -37,7 +39,7 @@ class StreamedPreview(StreamingResponse):
     on_disconnect: Callable[[], Awaitable[None]] | None = None
 
     def __init__(
-        self, chunks: AsyncIterator[bytes], registered: ExitStack, seconds: float, media_type: str
+        self, chunks: AsyncIterator[bytes], registered: AsyncExitStack, seconds: float, media_type: str
     ) -> None:
         super().__init__(chunks, media_type=media_type)
         self._registered = registered
@@ -61,22 +63,27 @@ class StreamedPreview(StreamingResponse):
             return message
 
         self.body_iterator = complete()
-        with self._registered, deadlines.within(self._seconds):
-            await super().__call__(scope, receive_disconnect, send)
+        with deadlines.within(self._seconds):
+            async with self._registered:
+                await super().__call__(scope, receive_disconnect, send)
         if is_disconnected and not is_complete and self.on_disconnect:
             await self.on_disconnect()
 
 
-async def cancel_if_abandoned(services: Services, request: Request) -> None:
-    """Cancel the job of a client that has disconnected, unless another client waits for it or subscribed to it."""
-    resources, job_id = services.resources, request.job_id
+async def cancel_if_abandoned(services: Services, job_id: str, owner: Owner, *, after_seconds: float = 0) -> None:
+    """Cancel the job of a client that has disconnected, unless another client waits for it or subscribed to it.
+
+    `after_seconds` is the time for another client to do so.
+    """
+    resources = services.resources
+    await asyncio.sleep(after_seconds)
     if services.waiters.is_awaited(job_id):
         return
     try:
         with deadlines.within(_CANCEL_SECONDS):
             async for _ in resources.bucket.list(layout.subscribers(job_id)):
                 return
-            await jobs.cancel(resources, request.source.owner, job_id)
+            await jobs.cancel(resources, owner, job_id)
     except PipelineError as error:
         log.warning("abandoned job not cancelled", job_id=job_id, reason=error.message)
     else:

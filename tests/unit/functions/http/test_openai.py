@@ -1,5 +1,6 @@
 """The routes under `/v1`: errors, lookup of voices, and consents."""
 
+import asyncio
 import base64
 import json
 import sys
@@ -14,11 +15,14 @@ from functions.http.openai.repeated_requests import RETRY_COUNT
 from functions.http.openai.voice_lookup import find_voice
 from pipeline.access import api_keys
 from pipeline.contract import layout
+from pipeline.contract.messages.stream_messages import AudioChunk, encode_pcm, stream_message
+from pipeline.contract.records import Subscriber
 from pipeline.domain import jobs, voice_changes, voice_renaming
 from pipeline.errors import InvalidInput, NotFound, Unavailable
 from pipeline.settings import Settings
-from tests.support.api import api
+from tests.support.api import api, app_of, last_request
 from tests.support.fake_service import FakeService
+from tests.support.fakes import settle
 from tests.support.speech import voice_wav
 
 SPEECH: dict[str, object] = {"model": "tts-1", "voice": "nova", "input": "Hello."}
@@ -254,6 +258,41 @@ async def test_equal_request_joins_only_retries() -> None:
         await fakes.fail(request)
         third = await job_of("2")
         assert third not in {first, second}
+
+
+async def test_retry_streams_from_start() -> None:
+    fakes = await service_with_voices("Nova", settings=Settings(preview_wait_seconds=20))
+    body, samples = SPEECH | {"response_format": "pcm"}, bytes(range(250)) * 240  # 1.25 s, as in `fakes.succeed`
+    async with api(fakes) as client:
+        waiters = app_of(fakes.resources.settings).state.services.waiters
+        waiters.endpoint = "http://127.0.0.1:9"
+        first = asyncio.create_task(speech(client, body))
+        await settle()
+        request = await last_request(fakes)
+        retry = asyncio.create_task(speech(client, body, **{RETRY_COUNT: "1"}))
+        await settle()
+        (key,) = fakes.keys(layout.subscribers(request.job_id))
+        later = Subscriber.model_validate_json(fakes.bucket.objects[key].body)
+        assert (later.interface, later.stream) == ("http", True)
+        chunk = AudioChunk(
+            job_id=request.job_id,
+            take="t",
+            seq=0,
+            sample_rate=24_000,
+            audio_seconds=1.25,
+            audio=encode_pcm(samples),
+        )
+        assert request.subscriber is not None
+        connections = [subscriber.reply_to.connection_id for subscriber in (later, request.subscriber)]
+        for connection in connections:
+            waiters.deliver(connection, stream_message(chunk))
+        await fakes.succeed(request)
+        for connection in connections:
+            waiters.deliver(connection, b"{}")
+        for response in (await first, await retry):
+            assert (response.status_code, response.content) == (200, samples)
+            assert response.headers["x-job-id"] == request.job_id
+    assert fakes.keys(layout.subscribers(request.job_id)) == []
 
 
 @pytest.mark.parametrize("model", ["tts-1-1106", "tts-1-hd-1106", "openai/tts-1", "gpt-4o-mini-tts-2025-12-15"])

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gpu_runner.synthesis.audio_stream import Attempt, AudioStream
+from gpu_runner.synthesis.audio_stream import FIRST_CHUNKS, Attempt, AudioStream
 from gpu_runner.synthesis.chunks import Chunks, to_pcm
 from gpu_runner.synthesis.sender import BUFFER_MESSAGES
 from pipeline.audio.reference_audio import Recording, Samples, encode_wav
@@ -206,6 +206,28 @@ async def test_late_subscriber_gets_same_chunks(client: Client, stream: AudioStr
     assert [chunk["seq"] for chunk in by_request["r1"]] == [0, 1, 2, 3, 4, 5]
     assert [chunk["seq"] for chunk in by_request["late"]] == [3, 4, 5]
     assert [chunk["audio"] for chunk in by_request["late"]] == [chunk["audio"] for chunk in by_request["r1"][3:]]
+
+
+async def test_joined_request_gets_first_chunks(client: Client, stream: AudioStream) -> None:
+    stream.add(noise(0.5))
+    stream.subscribe(subscriber("joined").model_copy(update={"interface": "http"}))
+    stream.add(noise(0.5))
+    await stream.close()
+    by_request = {id_: [one for one in client.chunks if one["request_id"] == id_] for id_ in ("r1", "joined")}
+    assert [chunk["seq"] for chunk in by_request["joined"]] == [0, 1, 2, 3, 4, 5]
+    assert [chunk["audio"] for chunk in by_request["joined"]] == [chunk["audio"] for chunk in by_request["r1"]]
+
+
+async def test_joined_request_of_long_stream(client: Client, stream: AudioStream) -> None:
+    """The first chunks are kept up to a limit. The HTTP response continues with the stored audio."""
+    stream.add(noise(30))
+    await settle()
+    stream.subscribe(subscriber("joined").model_copy(update={"interface": "http"}))
+    stream.add(noise(0.5))
+    await stream.close()
+    seqs = [chunk["seq"] for chunk in client.chunks if chunk["request_id"] == "joined"]
+    assert seqs[:FIRST_CHUNKS] == list(range(FIRST_CHUNKS))
+    assert seqs[FIRST_CHUNKS] > FIRST_CHUNKS
 
 
 async def test_progress_at_most_once_per_second(
