@@ -20,7 +20,7 @@ from supervision.ports import free_port
 
 from tests.e2e.client import Client, recording
 from tests.e2e.stack import wait_until
-from tests.infra.templates import ROOT
+from tests.infra.cloudformation import ROOT
 
 TOOLS = ("buildah", "debootstrap", "tar")
 missing = [tool for tool in TOOLS if shutil.which(tool) is None]

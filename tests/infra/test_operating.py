@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.infra.templates import properties, resources
+from tests.infra.cloudformation import properties, resources
 
 DOCS = Path(__file__).parents[2] / "docs"
 OPERATING = (DOCS / "operating.md").read_text()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from infra.package.python import VERSION, find_python
-from tests.infra.templates import ROOT, everywhere, template
+from tests.infra.cloudformation import ROOT, everywhere, template
 
 BUILD = ROOT / "infra" / "package" / "build.py"
 GLIBC_OF_AMAZON_LINUX_2023 = (2, 34)

@@ -14,7 +14,7 @@ from embedded.storage.data_folder import CREDENTIALS_FILE, lock_of
 from supervision.local_settings import LocalSettings
 
 from pipeline.settings import Settings
-from tests.infra.templates import ROOT
+from tests.infra.cloudformation import ROOT
 
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "localstack" / "compose.yaml").read_text())
 OURS = {name: one for name, one in COMPOSE["services"].items() if not one.get("profiles")}

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from environments.venvs import LOCKS, ensure
 
-from tests.infra.templates import ROOT, TEMPLATES
+from tests.infra.cloudformation import ROOT, TEMPLATES
 
 ENVIRONMENT = os.environ | {"SAM_CLI_TELEMETRY": "0", "AWS_DEFAULT_REGION": "us-east-1"}
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from environments.venvs import LOCKS, ensure
 
-from tests.infra.templates import as_list, resources
+from tests.infra.cloudformation import as_list, resources
 
 ACCOUNT, REGION, PARTITION = "123456789012", "us-east-1", "aws"
 # Values of the parameters of the templates with roles.

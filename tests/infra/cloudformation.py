@@ -92,3 +92,21 @@ def values(node: Any) -> list[Any]:
             return [inner for value in node for inner in values(value)]
         case _:
             return [node]
+
+
+FUNCTIONS = everywhere("AWS::Serverless::Function")
+
+
+def function(name: str) -> dict[str, Any]:
+    """Return the properties of a function, including the globals."""
+    shared: dict[str, Any] = template(name.split(".")[0])["Globals"]["Function"]
+    own: dict[str, Any] = FUNCTIONS[name]["Properties"]
+    return shared | own
+
+
+def environment(name: str) -> dict[str, Any]:
+    """Return the variables of a function, including the globals."""
+    places = template(name.split(".")[0])["Globals"]["Function"], FUNCTIONS[name]["Properties"]
+    return {
+        key: value for place in places for key, value in place.get("Environment", {}).get("Variables", {}).items()
+    }

@@ -4,10 +4,21 @@ from typing import Any
 
 import pytest
 
-from tests.infra.iam import ACCOUNT, LOG_ARN, PARAMETERS, REGION, Call, faults, filled, is_allowed, reference, roles
-from tests.infra.recorded_calls import RecordedCall, Recorder
-from tests.infra.templates import TEMPLATES
-from tests.infra.test_policies import ROLES, SCENARIOS
+from tests.infra.cloudformation import TEMPLATES
+from tests.infra.roles.iam import (
+    ACCOUNT,
+    LOG_ARN,
+    PARAMETERS,
+    REGION,
+    Call,
+    faults,
+    filled,
+    is_allowed,
+    reference,
+    roles,
+)
+from tests.infra.roles.recorded_calls import RecordedCall, Recorder
+from tests.infra.roles.scenarios import ROLES, SCENARIOS
 from tests.support.fake_service import FakeService
 from tests.unit.functions.access.test_authorization import SETTINGS
 
