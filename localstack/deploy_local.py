@@ -71,7 +71,7 @@ def emulator_program(port: int, settings: Settings, credentials: AwsCredentials)
     return Program(
         "embedded AWS",
         ["-m", "embedded.cloud_server"],
-        is_ready=responds(f"http://{HOST}:{port}/", status=403),
+        is_ready=responds(f"http://{HOST}:{port}/", 403),
         python=str(functions_python()),
         environment=environment,
         folder=LOCALSTACK,

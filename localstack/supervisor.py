@@ -68,13 +68,13 @@ def services(settings: Settings, run_folder: Path) -> list[Program]:
         Program(
             "api",
             ["-m", "functions"],
-            is_ready=responds(f"{local_url(settings)}/health"),
+            is_ready=responds(f"{local_url(settings)}/health", 200, 507),
             environment={"WORKER_HEALTH_URL": worker_health},
         ),
         Program(
             "worker",
             ["-m", "gpu_runner"],
-            is_ready=responds(worker_health),
+            is_ready=responds(worker_health.replace("/health", "/live")),
             environment={"WORKER_HEALTH_PORT": str(health_port)},
         ),
         local_program("pump", run_folder),
@@ -111,13 +111,18 @@ def store_program(port: int, data: Path, settings: Settings, credentials: AwsCre
         await provision(settings)
         async with connect(settings) as resources:
             await refill_queues(resources, down_since=down_since)
-        connection_file.write(data, port, settings)
+        try:
+            connection_file.write(data, port, settings)
+        except OSError as error:
+            log.warning(
+                "could not write the connection file; other programs can't find the store", reason=str(error)
+            )
 
     return Program(
         "embedded AWS",
         ["-m", "embedded.server"],
         # It serves no unsigned requests.
-        is_ready=responds(f"http://{configuration.HOST}:{port}/", status=403),
+        is_ready=responds(f"http://{configuration.HOST}:{port}/", 403),
         python=str(configuration.python()),
         environment=configuration.server_environment(port, data, settings, credentials),
         folder=LOCALSTACK,
@@ -247,7 +252,10 @@ async def wait_until_ready(children: Sequence[ChildProcess], tasks: Sequence[asy
 def print_startup_message(settings: Settings, data: Path) -> None:
     """Print the addresses and an example."""
     sample = data / "sample.wav"
-    write_sample(sample)
+    try:
+        write_sample(sample)
+    except OSError as error:
+        log.warning("could not write the sample recording", file=str(sample), reason=str(error))
     url = local_url(settings)
     make_key = "It wants a key:\n\nKEY=$(make -s keys ARGS='make --owner me')\n\n" if settings.wants_keys else ""
     show_key = '-H "Authorization: Bearer $KEY" ' if settings.wants_keys else ""

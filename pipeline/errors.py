@@ -175,10 +175,18 @@ class Misconfigured(Unavailable):
     code = "misconfigured"
 
 
+class StorageFull(Unavailable):
+    """The storage has no space left; the same request may succeed when there is space again."""
+
+    code = "storage_full"
+
+
 def unavailability(error: Unavailable) -> str:
     """Return the message about an outage for clients, which does not name the dependency."""
     if isinstance(error, Misconfigured):
         return "The service is misconfigured; whoever runs it finds the reason in its log."
+    if isinstance(error, StorageFull):
+        return "The service has no storage space left; try again later."
     return "The service can't reach its storage or queue; try again shortly."
 
 

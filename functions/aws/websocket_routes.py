@@ -47,7 +47,7 @@ class Routes:
             await self._remember(caller, event)
         except Unavailable as error:
             log.warning("could not accept client", reason=error.message)
-            return {"statusCode": 503}
+            return {"statusCode": int(STATUS[error.code])}
         except PipelineError as error:
             log.info("client refused", connection_id=_connection_id(event), reason=error.message)
             return {"statusCode": int(STATUS[error.code])}

@@ -9,8 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from environments.venvs import LOCKS, ensure
+from provisioning.buckets import expiry_rules
 
 from embedded.storage.data_folder import AwsCredentials
+from pipeline.contract import layout
 from pipeline.settings import Settings
 
 HOST = "127.0.0.1"
@@ -36,6 +38,8 @@ def server_environment(port: int, data: Path, settings: Settings, credentials: A
         "GATEWAY_PORT": str(port),
         "S3_PERSIST": "1",
         "S3_DATA_DIR": str(s3_folder_of(data)),
+        "EPHEMERAL_PREFIXES": ",".join(rule["Filter"]["Prefix"] for rule in expiry_rules(settings)),
+        "URGENT_KEYS": rf"{layout.CHANGES}.*|{layout.VOICES}.*/metadata\.json",
         "PERSIST_STATE": "0",
         "SERVICES": "s3,sqs",
         "MINISTACK_REGION": settings.aws_region,

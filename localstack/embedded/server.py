@@ -14,7 +14,9 @@ from embedded.access.cors import CorsPolicy
 from embedded.access.verification import VerifiedRequests
 from embedded.queues.fair_queues import make_fair
 from embedded.queues.long_polling import MessageArrivals, cancelled_on_disconnect
-from embedded.storage.empty_folders import remove_empty_folders, remove_folders_with_last_object
+from embedded.storage.atomic_files import finish_interrupted_writes
+from embedded.storage.durable_writes import DurableWrites
+from embedded.storage.empty_folders import remove_empty_folders
 from pipeline.access.request_signatures import SignatureVerifier
 
 
@@ -23,15 +25,22 @@ def nothing_is_public(_path: str) -> bool:
     return False
 
 
+def keep_objects(data: Path) -> None:
+    """Keep objects in this folder, and tidy up what the last process left there."""
+    data.mkdir(parents=True, exist_ok=True)
+    finish_interrupted_writes(data)
+    remove_empty_folders(data)
+    DurableWrites(data, os.environ["EPHEMERAL_PREFIXES"].split(","), os.environ["URGENT_KEYS"])
+
+
 async def main(
     services: frozenset[str] | None = frozenset({"s3", "sqs"}),
     is_public: Callable[[str], bool] = nothing_is_public,
 ) -> None:
     """Serve these services until stopped; None means all services of ministack."""
     os.umask(0o077)
-    data = Path(os.environ["S3_DATA_DIR"])
-    remove_empty_folders(data)
-    remove_folders_with_last_object(data)
+    if os.environ["S3_PERSIST"] == "1":
+        keep_objects(Path(os.environ["S3_DATA_DIR"]))
     make_fair(sqs)
     MessageArrivals(asyncio.get_running_loop())
     verifier = SignatureVerifier(

@@ -4,6 +4,7 @@ import asyncio
 import math
 from collections.abc import Sequence
 from datetime import timedelta
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -35,13 +36,20 @@ async def provision_buckets(s3: "S3Client", settings: Settings) -> None:
     await _set_cors(s3, settings.bucket, settings.allowed_origins)
 
 
-async def _ensure_bucket(s3: "S3Client", name: str, region: str) -> None:
+async def bucket_exists(s3: "S3Client", name: str) -> bool:
+    """Return whether a bucket exists."""
     try:
         await s3.head_bucket(Bucket=name)
     except ClientError as error:
-        if error.response["ResponseMetadata"]["HTTPStatusCode"] != 404:
+        status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+        if status not in {HTTPStatus.NOT_FOUND, HTTPStatus.INSUFFICIENT_STORAGE}:
             raise
-    else:
+        return status != HTTPStatus.NOT_FOUND
+    return True
+
+
+async def _ensure_bucket(s3: "S3Client", name: str, region: str) -> None:
+    if await bucket_exists(s3, name):
         return
     if region == "us-east-1":
         await s3.create_bucket(Bucket=name)

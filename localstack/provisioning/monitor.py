@@ -10,6 +10,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from pipeline.clients.resources import connect
 from pipeline.errors import Unavailable
 from pipeline.settings import Settings
+from provisioning.buckets import bucket_exists
 from provisioning.provision import clients, provision
 from provisioning.queues import is_url
 from provisioning.recovery import refill_queues
@@ -50,11 +51,7 @@ async def _check(s3: "S3Client", sqs: "SQSClient", settings: Settings) -> None:
 async def missing_resources(s3: "S3Client", sqs: "SQSClient", settings: Settings) -> AsyncIterator[str]:
     """Yield the names of the buckets and queues that do not exist."""
     for bucket in dict.fromkeys((settings.bucket, settings.bucket_for_voices)):
-        try:
-            await s3.head_bucket(Bucket=bucket)
-        except ClientError as error:
-            if error.response["ResponseMetadata"]["HTTPStatusCode"] != 404:
-                raise
+        if not await bucket_exists(s3, bucket):
             yield bucket
     for queue in (
         settings.synthesis_queue,

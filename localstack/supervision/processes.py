@@ -197,14 +197,14 @@ async def _kill_group(process: asyncio.subprocess.Process) -> None:
     await process.wait()
 
 
-def responds(url: str, status: int = 200) -> ReadinessCheck:
-    """Return a check that a GET of this URL gets this status."""
+def responds(url: str, *statuses: int) -> ReadinessCheck:
+    """Return a check that a GET of this URL gets one of these statuses; none: 200."""
 
     async def check() -> bool:
         timeout = aiohttp.ClientTimeout(total=CHECK_TIMEOUT_SECONDS)
         try:
             async with aiohttp.ClientSession(timeout=timeout) as session, session.get(url) as response:
-                return response.status == status
+                return response.status in (statuses or (200,))
         except (aiohttp.ClientError, TimeoutError, OSError):
             return False
 

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from pipeline.clients.storage import JSON, Bucket
 from pipeline.contract import layout
 from pipeline.contract.records import QuotaUsage
-from pipeline.errors import Unavailable
+from pipeline.errors import StorageFull, Unavailable
 from pipeline.ids import Clock
 
 log = structlog.get_logger(__name__)
@@ -126,10 +126,15 @@ class UsageWindow:
 
     async def _write(self, used: int) -> bool:
         body = QuotaUsage(used=used).to_json()
-        if self._etag is None:
-            etag = await self._bucket.put_once(self._key, body, JSON)
-        else:
-            etag = await self._bucket.replace(self._key, body, JSON, etag=self._etag)
+        try:
+            if self._etag is None:
+                etag = await self._bucket.put_once(self._key, body, JSON)
+            else:
+                etag = await self._bucket.replace(self._key, body, JSON, etag=self._etag)
+        except StorageFull:
+            # Requests that only read or delete must succeed without space; this process goes on counting.
+            self.used = used
+            return True
         if etag is None:
             return False
         self._etag, self.used = etag, used

@@ -1,6 +1,7 @@
 """Saving and deleting voices, in steps that can be resumed or undone after a failure."""
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -17,7 +18,7 @@ from pipeline.domain import jobs, sessions, voice_claims, voices
 from pipeline.domain.kept_consent import with_kept_consent
 from pipeline.domain.voice_claims import announce_change, clear, mark_deleting
 from pipeline.domain.voice_names import check_consent, check_description, check_name
-from pipeline.errors import NameTaken, Unavailable
+from pipeline.errors import NameTaken, StorageFull, Unavailable
 from pipeline.ids import Owner, is_id, timestamp_of
 
 log = structlog.get_logger(__name__)
@@ -68,10 +69,15 @@ async def save(
     claim = await voice_claims.claim(resources, owner, session_id, name, description)
     voice = with_kept_consent(claim.voice, consent, has_recording=consent_recording is not None)
     files = await _read_session(resources, session_id, consent_recording)
-    await _write_files(resources, voice, files)
     ready = _described(voice, files)
     key = layout.voice(owner, ready.voice_id).metadata
-    stored = await resources.voices.replace(key, ready.to_json(), JSON, etag=claim.etag)
+    try:
+        await _write_files(resources, voice, files)
+        stored = await resources.voices.replace(key, ready.to_json(), JSON, etag=claim.etag)
+    except StorageFull:
+        with suppress(Unavailable):  # then the sweeper deletes it
+            await voice_claims.abandon(resources, owner, claim)
+        raise
     if stored is None and not await _is_stored(resources, owner, ready):
         raise NameTaken(f"The name {name!r} was taken by another request. Choose another name.", field="name")
     try:
@@ -168,9 +174,11 @@ async def _write_files(resources: Resources, claim: VoiceMetadata, files: _Files
         (keys.embedding, files.embedding, JSON),
         (keys.kept_consent_audio, files.consent, WAV),
     ]
-    await asyncio.gather(
-        *(resources.voices.put(key, body, kind) for key, body, kind in contents if body is not None)
-    )
+    puts = (resources.voices.put(key, body, kind) for key, body, kind in contents if body is not None)
+    # Wait for every write, so that none is still running when a failure is handled.
+    for result in await asyncio.gather(*puts, return_exceptions=True):
+        if isinstance(result, BaseException):
+            raise result
 
 
 def _described(claim: VoiceMetadata, files: _Files) -> VoiceMetadata:

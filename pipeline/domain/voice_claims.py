@@ -73,12 +73,17 @@ async def claim(resources: Resources, owner: Owner, session_id: str, name: str, 
             stored = await _voices_with_ids_of(resources, owner, name)
             _check_name_is_free({id_: other for id_, other in stored.items() if id_ != voice_id}, name)
         except NameTaken:
-            if await mark_deleting(resources, owner, voice, etag):
-                await clear(resources, owner, voice_id)
-                await resources.bucket.delete([change_key])
+            await abandon(resources, owner, claimed)
             raise
         return claimed
     raise _taken(name, voice_id_of(name))
+
+
+async def abandon(resources: Resources, owner: Owner, claim: Claim) -> None:
+    """Delete all objects of a claim, unless another save has resumed it."""
+    if await mark_deleting(resources, owner, claim.voice, claim.etag):
+        await clear(resources, owner, claim.voice.voice_id)
+        await resources.bucket.delete([claim.change_key])
 
 
 async def announce_change(resources: Resources, owner: Owner, voice_id: str) -> str:

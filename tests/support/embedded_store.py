@@ -1,6 +1,7 @@
 """The embedded AWS as a process."""
 
 import os
+import resource
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -31,6 +32,17 @@ class Store:
     url: str
     credentials: AwsCredentials
     folder: Path
+    pid: int
+
+    @property
+    def port(self) -> int:
+        """The port that it listens on."""
+        return int(self.url.rpartition(":")[2])
+
+    def limit_file_size(self, size: int | None) -> None:
+        """Let writes beyond this size fail as on a full disk; None: let them succeed again."""
+        _, hard = resource.prlimit(self.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(self.pid, resource.RLIMIT_FSIZE, (hard if size is None else size, hard))
 
     def client(self, service: str, credentials: AwsCredentials | None = None) -> Any:
         """Return a boto3 client that signs with these credentials, by default with the valid ones."""
@@ -82,7 +94,7 @@ def _running(
     try:
         wait_until(lambda: process.poll() is not None or _responds(url), "a response of the store")
         assert process.poll() is None
-        yield Store(url, credentials, configuration.s3_folder_of(data))
+        yield Store(url, credentials, configuration.s3_folder_of(data), process.pid)
     finally:
         process.communicate(timeout=20)  # closes its standard input, which stops it
 

@@ -21,6 +21,7 @@ from pipeline.errors import (
     InvalidInput,
     NoCredentials,
     PipelineError,
+    StorageFull,
     TooMany,
     Unauthorized,
     Unavailable,
@@ -40,6 +41,8 @@ _CHALLENGES: dict[type[PipelineError], str] = {
     Unauthorized: f'{_REALM}, error="invalid_token"',
     Forbidden: f'{_REALM}, error="insufficient_scope"',
 }
+
+_RETRY_AFTER = {HTTPStatus.SERVICE_UNAVAILABLE: 5, HTTPStatus.INSUFFICIENT_STORAGE: 60}  # seconds
 
 log = structlog.get_logger(__name__)
 
@@ -66,7 +69,8 @@ class Problem(BaseModel):
 
 def answers(*codes: str) -> dict[int | str, dict[str, Any]]:
     """Return the OpenAPI responses for the errors that a route may return."""
-    statuses = sorted({STATUS[code] for code in codes})
+    more = {StorageFull.code} if Unavailable.code in codes else set()
+    statuses = sorted({STATUS[code] for code in {*codes, *more}})
     return {int(status): {"description": status.phrase} for status in statuses}
 
 
@@ -109,8 +113,8 @@ def of_code(
 ) -> JSONResponse:
     """Return the response for an error given by its code, such as that of a failed job."""
     status = STATUS.get(code, HTTPStatus.INTERNAL_SERVER_ERROR)
-    if status == HTTPStatus.SERVICE_UNAVAILABLE and retry_after is None:
-        retry_after = 5
+    if retry_after is None:
+        retry_after = _RETRY_AFTER.get(status)
     fields = [FieldError(field=field, message=message)] if field else []
     return response(status, code, message, fields=fields, job_id=job_id, retry_after=retry_after)
 

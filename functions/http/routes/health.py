@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 from functions.http.responses import problems
 from functions.http.routing.authorized_route import AuthorizedRoute, public
 from functions.http.routing.dependencies import FromServices
-from pipeline.errors import Unavailable
+from pipeline.errors import StorageFull, Unavailable
 
 router = APIRouter(tags=["health"], route_class=AuthorizedRoute)
 
@@ -34,9 +34,11 @@ class Health(BaseModel):
 async def get_health(services: FromServices) -> Response:
     """Return 200 if this process can reach its dependencies, otherwise 503 with the unreachable ones.
 
-    The result is cached for a second.
+    If only storage space is missing, it returns 507.  The result is cached for a second.
     """
     report = await services.health_checks.report()
     if report.unreachable:
         return problems.of_code(Unavailable.code, f"Can't reach: {', '.join(report.unreachable)}.", None)
+    if report.full:
+        return problems.of_code(StorageFull.code, f"No space is left: {', '.join(report.full)}.", None)
     return JSONResponse(Health(worker=report.worker).model_dump(exclude_none=True))

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from aiohttp import ClientError, ClientSession, ClientTimeout
 
 from pipeline.clients.resources import Resources
-from pipeline.errors import Unavailable
+from pipeline.errors import StorageFull, Unavailable
 
 TIMEOUT_SECONDS = 2.0
 CACHED_FOR = timedelta(seconds=1)
@@ -20,6 +20,8 @@ class HealthReport:
 
     unreachable: tuple[str, ...]
     worker: str | None
+    full: tuple[str, ...] = ()
+    """The storages that have no space left."""
 
 
 class HealthChecks:
@@ -47,12 +49,13 @@ class HealthChecks:
             "voice storage": resources.voices.ping(),
             "synthesis queue": resources.synthesis.ping(),
         }
-        worker, reached = await asyncio.gather(
+        worker, errors = await asyncio.gather(
             _worker_status(resources.settings.worker_health_url),
-            asyncio.gather(*(_is_reached(check) for check in checks.values())),
+            asyncio.gather(*(_error_of(check) for check in checks.values())),
         )
-        unreachable = tuple(name for name, up in zip(checks, reached, strict=True) if not up)
-        return HealthReport(unreachable, worker)
+        failed = {name: error for name, error in zip(checks, errors, strict=True) if error}
+        full = tuple(name for name, error in failed.items() if isinstance(error, StorageFull))
+        return HealthReport(tuple(name for name in failed if name not in full), worker, full)
 
 
 async def _worker_status(url: str | None) -> str | None:
@@ -65,10 +68,10 @@ async def _worker_status(url: str | None) -> str | None:
         return "unreachable"
 
 
-async def _is_reached(check: Awaitable[None]) -> bool:
+async def _error_of(check: Awaitable[None]) -> Exception | None:
     try:
         async with asyncio.timeout(TIMEOUT_SECONDS):
             await check
-    except (Unavailable, TimeoutError):
-        return False
-    return True
+    except (Unavailable, TimeoutError) as error:
+        return error
+    return None

@@ -39,6 +39,8 @@ def _metrics(status: ServiceStatus) -> Iterator[Metric]:
     yield "queue_taken", "Messages in somebody's hands", [({"queue": n}, q.taken) for n, q in queues]
     unreachable: Samples = [({"dependency": name}, 1) for name in status.unreachable]
     yield "unreachable", "What does not answer", unreachable
+    full: Samples = [({"dependency": name}, 1) for name in status.full]
+    yield "full", "Storages without space", full
     if status.worker is not None:
         yield "worker_ready", "Whether the worker can speak", [({}, status.worker == "ready")]
     if status.sweep is not None:

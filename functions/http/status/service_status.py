@@ -56,6 +56,7 @@ class ServiceStatus(BaseModel):
     sweep: SweepState | None = Field(description="Null until there has been one")
     jobs: JobStatistics | None = Field(description="Of the last hour; null when the storage does not answer")
     unreachable: list[str] = Field(description="What does not answer, as `/health` names it")
+    full: list[str] = Field(description="Storages without space, as `/health` names them")
     versions: Versions
 
 
@@ -84,7 +85,7 @@ class StatusReader:
             _sweep(resources),
             _statistics(resources),
         )
-        is_well = not health.unreachable and _is_well(queues, sweep)
+        is_well = not health.unreachable and not health.full and _is_well(queues, sweep)
         return ServiceStatus(
             status="ok" if is_well else "degraded",
             at=resources.clock(),
@@ -93,6 +94,7 @@ class StatusReader:
             sweep=sweep,
             jobs=statistics,
             unreachable=list(health.unreachable),
+            full=list(health.full),
             versions=Versions(
                 service=self._version,
                 python=platform.python_version(),

@@ -77,7 +77,7 @@ function show(status) {
     group("Worker and sweep", [...workerRows(status), ...sweepRows(status.sweep)]),
     group("Jobs of the last hour", jobRows(status.jobs)),
     group("Waits and speeds", spreadRows(status.jobs)),
-    group("Dependencies", reachRows(status.unreachable)),
+    group("Dependencies", reachRows(status.unreachable, status.full)),
     group(
       "Versions",
       Object.entries(status.versions).map(([name, version]) => row(name, String(version))),
@@ -174,8 +174,14 @@ function short(value) {
   return value >= 100 ? value.toFixed(0) : value.toPrecision(2);
 }
 
-/** @param {string[]} unreachable */
-function reachRows(unreachable) {
-  if (unreachable.length === 0) return [row("storage and queues", "all answer", "good")];
-  return unreachable.map((name) => row(name, "no answer", "warn"));
+/**
+ * @param {string[]} unreachable
+ * @param {string[]} full
+ */
+function reachRows(unreachable, full) {
+  const faults = [
+    ...unreachable.map((name) => row(name, "no answer", "warn")),
+    ...full.map((name) => row(name, "no space left", "warn")),
+  ];
+  return faults.length > 0 ? faults : [row("storage and queues", "all answer", "good")];
 }

@@ -82,9 +82,12 @@ def write_private(path: Path, text: str) -> None:
     """Write a file that only its owner can read, atomically."""
     # `mkstemp` creates files with mode 0600.
     descriptor, unfinished = tempfile.mkstemp(dir=path.parent)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-    Path(unfinished).replace(path)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+        Path(unfinished).replace(path)
+    finally:
+        Path(unfinished).unlink(missing_ok=True)
 
 
 def new_credentials() -> AwsCredentials:

@@ -1,14 +1,12 @@
 """Removes empty folders of the embedded S3: their names are those of deleted voices.
 
-ministack writes and deletes an object's files in one step of the event loop, so no folder is removed between its
-creation and that of the file in it.
+Files are written and deleted in one step of the event loop, so no folder is removed between its creation and that
+of the file in it.
 """
 
 import contextlib
 import os
 from pathlib import Path
-
-from ministack.services import s3
 
 BUCKETS = "*/*"  # <account>/<bucket>: these are kept even if empty
 
@@ -21,19 +19,11 @@ def remove_empty_folders(data: Path) -> None:
                 _removed(Path(folder))
 
 
-def remove_folders_with_last_object(data: Path) -> None:
-    """Patch ministack to remove the folders of an object when it deletes the last object in them."""
-    delete_files = s3._delete_persisted_object
-
-    def delete_files_and_folders(bucket: str, key: str) -> None:
-        path = s3._object_disk_path(bucket, key)
-        delete_files(bucket, key)
-        if path is not None:
-            folder = Path(path).parent
-            while len(folder.relative_to(data.resolve()).parts) > len(Path(BUCKETS).parts) and _removed(folder):
-                folder = folder.parent
-
-    s3._delete_persisted_object = delete_files_and_folders
+def remove_empty_parents(file: Path, data: Path) -> None:
+    """Remove the folders of a file within its bucket that are empty."""
+    folder = file.parent
+    while len(folder.relative_to(data.resolve()).parts) > len(Path(BUCKETS).parts) and _removed(folder):
+        folder = folder.parent
 
 
 def _removed(folder: Path) -> bool:

@@ -1,6 +1,6 @@
 /** The light in the bar: whether the service is there, and whether somebody can speak. */
 
-import { requestJson } from "../service/requests.js";
+import { Problem, requestJson } from "../service/requests.js";
 import { byId } from "./element.js";
 import { update, watch } from "./state.js";
 
@@ -14,6 +14,7 @@ const WORKERS = {
   starting: ["wait", "The worker is starting"],
   draining: ["wait", "The worker is stopping"],
   unreachable: ["wait", "No worker answers; what you ask for waits"],
+  full: ["wait", "The storage is full; nothing new can be stored"],
 };
 
 export function showStatusLight() {
@@ -48,8 +49,10 @@ function statusOf({ access, connection, worker }) {
 async function look() {
   try {
     update({ worker: (await requestJson("health")).worker ?? null });
-  } catch {
-    update({ worker: null }); // the socket tells whether the service itself is gone
+  } catch (error) {
+    // Otherwise the socket tells whether the service itself is gone.
+    const isFull = error instanceof Problem && error.code === "storage_full";
+    update({ worker: isFull ? "full" : null });
   }
   window.setTimeout(() => void look(), LOOK_SECONDS * 1000);
 }

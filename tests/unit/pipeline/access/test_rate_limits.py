@@ -17,10 +17,10 @@ from pipeline.access.stored_voices import check_quota
 from pipeline.clients.resources import Resources
 from pipeline.clients.usage_windows import UsageWindows
 from pipeline.contract import layout
-from pipeline.errors import QuotaStatus, TooMany, Unavailable
+from pipeline.errors import QuotaStatus, StorageFull, TooMany, Unavailable
 from pipeline.settings import Settings
 from tests.support.fake_service import FakeService
-from tests.support.fakes import EPOCH, FakeBucket, FakeTime, RandomOrder
+from tests.support.fakes import EPOCH, FakeBucket, FakeTime, RandomOrder, Switch
 
 OWNER = "alice"
 REQUESTS_KEY = layout.quota(OWNER, "requests", EPOCH)
@@ -357,3 +357,19 @@ async def test_a_window_starts_for_everybody_at_the_same_moment() -> None:
     time = FakeTime(EPOCH + timedelta(hours=5, minutes=17, seconds=30.5))
     assert REQUESTS.start(time()) == EPOCH + timedelta(hours=5, minutes=17)
     assert REFERENCE_SECONDS.start(time()) == EPOCH + timedelta(hours=5)
+
+
+async def test_requests_are_counted_without_space() -> None:
+    """Reading and deleting must be possible; one process still allows no more than the limit."""
+    here = fakes(requests_per_minute=5)
+    quotas = process(here)
+    assert await passes(quotas)
+    here.bucket.switch = FullDisk()
+    assert await passed(quotas, 10) == 4
+
+
+class FullDisk(Switch):
+    async def passed(self, call: str) -> None:
+        await super().passed(call)
+        if call in {"put", "put_once", "replace"}:
+            raise StorageFull("no space")
