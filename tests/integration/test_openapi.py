@@ -1,41 +1,18 @@
-"""The OpenAPI document matches the responses of the API."""
+"""The responses of the API match the OpenAPI document."""
 
-import asyncio
-import re
-from collections.abc import AsyncIterator
 from typing import Any
 
-import httpx
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, settings
 from schemathesis import GenerationMode
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
-from functions.http.application import create_app, serve_with
-from functions.http.middleware.security_headers import HEADERS
-from functions.http.openai.errors import is_openai
-from functions.http.responses import problems
-from pipeline.audio.reference_audio import encoded
-from pipeline.contract import layout
-from pipeline.domain import voice_changes, voice_consents
 from pipeline.errors import Unavailable
 from pipeline.settings import Settings
-from tests.support.fake_service import PROMPT, FakeService
-from tests.support.speech import voice, voice_wav
-
-METHODS = {"get", "post", "put", "delete", "head", "patch", "options"}
-
-
-API = create_app(Settings(preview_wait_seconds=0))
-serve_with(API, FakeService(Settings(preview_wait_seconds=0)).resources)
-DESCRIPTION: dict[str, Any] = API.openapi()
-OPERATIONS = [
-    pytest.param(method, path, operation, id=f"{method} {path}")
-    for path, methods in DESCRIPTION["paths"].items()
-    for method, operation in methods.items()
-    if method in METHODS
-]
+from tests.support.fake_service import FakeService
+from tests.support.openapi import API, DESCRIPTION, OPERATIONS, SLOW, Prepared, check, client_of, described
+from tests.support.speech import voice_wav
 
 config = schemathesis.Config.discover()
 config.projects.default.generation.update(modes=[GenerationMode.POSITIVE, GenerationMode.NEGATIVE])
@@ -49,111 +26,12 @@ def test_generated_requests_match_openapi(case: "schemathesis.Case[Any]") -> Non
     case.call_and_validate(excluded_checks=[positive_data_acceptance])
 
 
-@pytest.mark.parametrize(("method", "path", "operation"), OPERATIONS)
-def test_openapi_describes_responses(method: str, path: str, operation: dict[str, Any]) -> None:
-    assert operation["summary"]
-    assert operation["description"]
-    for status, answer in operation["responses"].items():
-        assert answer["description"]
-        assert "X-Correlation-Id" in answer["headers"]
-        assert all(header["description"] and header["schema"] for header in answer["headers"].values())
-        if int(status) >= 400:
-            assert answer.get("content", {}) == ({} if method == "head" else error_content(path))
-        if status == "503":
-            assert "Retry-After" in answer["headers"]
-
-
-def error_content(path: str) -> dict[str, Any]:
-    """Return the expected description of errors: OpenAI's format under `/v1`, else problem details."""
-    media_type, model = (
-        ("application/json", "ErrorResponse") if is_openai(path) else (problems.MEDIA_TYPE, "Problem")
-    )
-    return {media_type: {"schema": {"$ref": f"#/components/schemas/{model}"}}}
-
-
-@pytest.mark.parametrize(("method", "path", "operation"), OPERATIONS)
-def test_openapi_describes_parameters(method: str, path: str, operation: dict[str, Any]) -> None:
-    in_path = set(re.findall(r"{(\w+)}", path))
-    named = {parameter["name"] for parameter in operation["parameters"]}
-    assert in_path | {"X-Correlation-Id"} <= named
-    for parameter in operation["parameters"]:
-        assert parameter["name"] in in_path or parameter.get("description")
-
-
-def test_openapi_routes() -> None:
-    assert {f"{method.upper()} {path}" for path, methods in DESCRIPTION["paths"].items() for method in methods} == {
-        "POST /preview",
-        "POST /preview-from-voice",
-        "GET /voices",
-        "POST /voices",
-        "GET /voices/{voice_id}",
-        "PATCH /voices/{voice_id}",
-        "DELETE /voices/{voice_id}",
-        "GET /voices/{voice_id}/sample",
-        "GET /voices/{voice_id}/export",
-        "POST /uploads",
-        "POST /upload",
-        "GET /jobs/{job_id}",
-        "GET /jobs/{job_id}/events",
-        "GET /previews/{job_id}.wav",
-        "HEAD /previews/{job_id}.wav",
-        "DELETE /jobs/{job_id}",
-        "GET /previews/{job_id}.{extension}",
-        "POST /ws-tickets",
-        "GET /health",
-        "GET /status",
-        "GET /metrics",
-        "POST /v1/audio/speech",
-        "GET /v1/audio/voices",
-        "POST /v1/audio/voices",
-        "GET /v1/audio/voices/{voice_id}",
-        "DELETE /v1/audio/voices/{voice_id}",
-        "POST /v1/audio/voice_consents",
-        "GET /v1/audio/voice_consents",
-        "GET /v1/audio/voice_consents/{consent_id}",
-        "POST /v1/audio/voice_consents/{consent_id}",
-        "DELETE /v1/audio/voice_consents/{consent_id}",
-        "GET /v1/models",
-        "GET /v1/models/{model}",
-        "GET /v1/audio/models",
-    }
-    assert DESCRIPTION["paths"]["/upload"]["post"]["deprecated"]
-
-
-def test_openapi_operation_ids() -> None:
-    ids = [operation["operationId"] for methods in DESCRIPTION["paths"].values() for operation in methods.values()]
-    assert len(set(ids)) == len(ids)
-    assert all(re.fullmatch("[a-z]+([A-Z][a-z]+)+", id_) for id_ in ids), ids
-    assert {"createPreview", "listVoices", "openaiCreateSpeech"} <= set(ids)
-
-
-def test_openapi_schema_names() -> None:
-    schemas = DESCRIPTION["components"]["schemas"]
-    titles = [schema["title"] for schema in schemas.values()]
-    assert len(set(titles)) == len(titles)
-    assert not [name for name in schemas if "__" in name]
-
-
-def test_openapi_has_no_unused_schemas() -> None:
-    text = str(DESCRIPTION)
-    for name in DESCRIPTION["components"]["schemas"]:
-        assert f"#/components/schemas/{name}'" in text, name
-
-
-SLOW = "a stalled body"
 JSON, FORM = "application/json", "application/x-www-form-urlencoded"
 WAV = ("a.wav", voice_wav(120.0))
 VOICE = {"name": "Nova", "consent": "I agree."}
 # Base64 that decodes to more than the maximum size of a recording.
 LARGE = "A" * (4 * 1024 * 1024 * 15)
 BODY_KINDS = {"/voices": "application/json", "/uploads": "application/json"}
-
-
-async def stalled() -> AsyncIterator[bytes]:
-    """Send the first byte of a body and then stall."""
-    yield b"{"
-    await asyncio.Event().wait()
-
 
 ERRORS = [
     ("get", "/voices?limit=0", {}, 422),
@@ -214,6 +92,7 @@ ERRORS = [
     ("get", "/previews/DONE.wav", {"headers": {"range": "bytes=9999999-"}}, 416),
     ("get", "/previews/DONE.pcm", {"headers": {"range": "bytes=9999999-"}}, 416),
 ]
+
 OPENAI_ERRORS = [
     ("get", "/v1/models/nothing", {}, 404),
     ("post", "/v1/audio/speech", {"json": {"model": "tts-1", "voice": "nobody", "input": "Hi."}}, 404),
@@ -245,6 +124,7 @@ OPENAI_ERRORS = [
         )
     ),
 ]
+
 OPENAI_ANSWERS = [
     ("get", "/v1/models", {}, 200),
     ("get", "/v1/audio/models", {}, 200),
@@ -270,6 +150,7 @@ OPENAI_ANSWERS = [
         200,
     ),
 ]
+
 ANSWERS = [
     ("get", "/health", {}, 200),
     ("get", "/voices", {}, 200),
@@ -307,83 +188,11 @@ ANSWERS = [
 ]
 
 
-class Prepared:
-    """A service with one object of each kind.  `names` maps the placeholders of the tables above to ids."""
-
-    def __init__(self) -> None:
-        self.fakes = FakeService(Settings(preview_wait_seconds=0, body_timeout_seconds=0.05))
-        self.names: dict[str, str] = {}
-
-    async def fill(self) -> None:
-        fakes, names = self.fakes, self.names
-        names["EXPIRED"] = fakes.resources.new_id()
-        fakes.advance(hours=24)
-        names["UNKNOWN"], names["SESSION"] = fakes.resources.new_id(), await fakes.session()
-        queued, done = await fakes.job(), await fakes.job()
-        await fakes.bucket.put(layout.preview(done.job_id), encoded(voice(120.0)).wav, "audio/wav")
-        await fakes.succeed(done)
-        names["QUEUED"], names["DONE"] = queued.job_id, done.job_id
-        recording = encoded(voice(120.0))
-        made = await voice_consents.create(fakes.resources, None, "Mine", "en", "I agree.", recording)
-        names["CONSENT"] = made.consent_id
-        await voice_changes.save(fakes.resources, None, names["SESSION"], "Taken")
-        await voice_changes.save(fakes.resources, None, names["SESSION"], "Taken too")
-        await fakes.voices.put(layout.voice(None, "taken").embedding, PROMPT, "application/json")
-
-    def called(self, value: Any) -> Any:
-        """Replace the placeholders by ids."""
-        if isinstance(value, dict):
-            return {name: self.called(inner) for name, inner in value.items()}
-        if value == SLOW:
-            return stalled()
-        if isinstance(value, str):
-            for name, id_ in self.names.items():
-                value = value.replace(name, id_)
-        return value
-
-
 @pytest.fixture
 async def prepared() -> Prepared:
     made = Prepared()
     await made.fill()
     return made
-
-
-def client_of(fakes: FakeService) -> httpx.AsyncClient:
-    app = create_app(fakes.resources.settings)
-    serve_with(app, fakes.resources)
-    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-    return httpx.AsyncClient(transport=transport, base_url="http://test")
-
-
-def described(method: str, path: str) -> dict[str, Any]:
-    plain = path.partition("?")[0]
-    for template, methods in DESCRIPTION["paths"].items():
-        if re.fullmatch(re.sub(r"\\{\w+\\}", "[^/]+", re.escape(template)), plain) and method in methods:
-            found: dict[str, Any] = methods[method]
-            return found
-    raise AssertionError(f"{method} {path} is not described")
-
-
-# Headers of the connection, and security headers for browsers.
-FRAMING = {"x-accel-buffering", "content-length", "content-type", "date", "connection"} | {
-    name.lower() for name in HEADERS
-}
-
-
-def check(answer: Any, method: str, path: str, status: int) -> None:
-    """Assert that a response has a described status, media type and headers."""
-    assert answer.status_code == status, answer.text
-    declared = described(method, path)["responses"][str(status)]
-    assert set(answer.headers) - FRAMING <= {name.lower() for name in declared["headers"]}
-    if answer.content:
-        assert answer.headers["content-type"] in declared["content"]
-    if status >= 400 and is_openai(path):
-        assert answer.json()["error"]["message"]
-        assert answer.headers.get("x-should-retry") == ("false" if status in {409, 422} else None)
-    elif status >= 400:
-        assert answer.headers["content-type"] == problems.MEDIA_TYPE
-        assert answer.json()["error"] == answer.json()["detail"]
 
 
 @pytest.mark.parametrize(("method", "path", "how", "status"), [*ERRORS, *ANSWERS, *OPENAI_ERRORS, *OPENAI_ANSWERS])
@@ -460,32 +269,3 @@ def test_openapi_errors_are_all_tested() -> None:
     # Only at the maximum number of open connections, or of files that are encoded.
     many = {("get", id(described("get", path)), 429) for path in ("/jobs/nobody/events", "/previews/nobody.mp3")}
     assert described_errors - outrun - large - conflicts - many <= tried
-
-
-@pytest.mark.parametrize(
-    ("model", "field", "limits"),
-    [
-        ("Body_createPreview", "response_text", {"minLength": 1, "maxLength": 4096}),
-        ("Body_createPreview", "transcription", {"maxLength": 4096}),
-        ("Body_createPreview", "session_id", {"pattern": "^[0-9a-f]{32}$"}),
-        ("Body_createPreviewFromVoice", "voice_id", {"minLength": 1, "maxLength": 64}),
-        ("NewUpload", "transcription", {"maxLength": 4096}),
-        ("NewVoice", "name", {"minLength": 1, "maxLength": 80}),
-        ("NewVoice", "description", {"maxLength": 500}),
-    ],
-)
-def test_openapi_field_limits(model: str, field: str, limits: dict[str, Any]) -> None:
-    described = DESCRIPTION["components"]["schemas"][model]["properties"][field]
-    string = next(choice for choice in described.get("anyOf", [described]) if choice["type"] == "string")
-    assert limits.items() <= string.items()
-
-
-def test_openapi_limits_follow_settings() -> None:
-    described = create_app(Settings(text_max_chars=7)).openapi()["components"]["schemas"]
-    assert described["Body_createPreview"]["properties"]["response_text"]["maxLength"] == 7
-
-
-@pytest.mark.parametrize("path", ["/jobs/{job_id}", "/previews/{job_id}.wav"])
-def test_openapi_path_id_pattern(path: str) -> None:
-    (parameter,) = (p for p in DESCRIPTION["paths"][path]["get"]["parameters"] if p["name"] == "job_id")
-    assert parameter["schema"]["pattern"] == "^[0-9a-f]{32}$"
