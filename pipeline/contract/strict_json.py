@@ -7,6 +7,7 @@ from pipeline.errors import InvalidInput
 
 DIGITS_MAX = 100
 DEPTH_MAX = 32
+MEMBERS_MAX = 64  # of the outermost object
 
 
 def parse_json(text: str | bytes) -> Any:
@@ -36,10 +37,12 @@ def check_values(parsed: Any) -> None:
     Raises
     ------
     InvalidInput
-        It is nested too deeply, or a string has a lone surrogate, which JSON can escape and UTF-8 can't encode.
-        `field` is the member of the outermost object.
+        It has too many members, is nested too deeply, or has a string with a lone surrogate, which JSON can escape
+        and UTF-8 can't encode. `field` is the member of the outermost object.
     """
     members = parsed.items() if isinstance(parsed, dict) else [("body", parsed)]
+    if len(members) > MEMBERS_MAX:  # each unknown one would be an error of its own
+        raise InvalidInput(f"The body has {len(members)} fields; it should have at most {MEMBERS_MAX}.")
     for name, value in members:
         if not _is_encodable(name):
             raise InvalidInput(

@@ -9,7 +9,9 @@ from pipeline.clients.resources import Resources
 from pipeline.domain import sessions
 from pipeline.errors import InvalidInput
 
-_STEP = 1024 * 1024  # characters; a multiple of 4
+_STEP = 1024 * 1024  # characters
+_HEADER_MAX = 1024
+_PADDING, _PADDING_MAX = "= \t\r\n", 16
 
 
 async def check_recording(
@@ -32,26 +34,34 @@ async def check_recording(
 def decode_base64(text: str, *, field: str) -> bytes:
     """Decode base64, or a `data:` URL that contains base64.
 
-    Runs in steps, so that other threads can run meanwhile: a step holds Python's lock.
+    Whitespace is ignored, and the padding may be missing. Decodes in steps, so that other threads can run between
+    them and a copy of the text is not needed.
 
     Raises
     ------
     InvalidInput
         The text is not valid.
     """
-    is_url = text[:5].lower() == "data:"
-    header, _, data = text.partition(",") if is_url else ("", "", text)
-    if is_url and not header.lower().endswith(";base64"):
-        raise InvalidInput(
-            f"{field} is a data: URL without base64; it should begin with data:audio/wav;base64,", field=field
-        )
-    encoded = data.encode("ascii", "replace").translate(None, b" \t\r\n").rstrip(b"=")
+    start = 0
+    if text[:5].lower() == "data:":
+        start = text.find(",", 0, _HEADER_MAX) + 1
+        if not text[:start].lower().endswith(";base64,"):
+            raise InvalidInput(
+                f"{field} is a data: URL without base64; it should begin with data:audio/wav;base64,", field=field
+            )
+    end = len(text)
+    while end > start and text[end - 1] in _PADDING and len(text) - end < _PADDING_MAX:
+        end -= 1
+    decoded, rest = bytearray(), b""
     try:
-        if b"=" in encoded:
-            raise binascii.Error("padding before the end")  # noqa: TRY301 - a step might end with it
-        encoded += b"=" * (-len(encoded) % 4)
-        steps = range(0, len(encoded), _STEP)
-        return b"".join(base64.b64decode(encoded[start : start + _STEP], validate=True) for start in steps)
+        for position in range(start, end, _STEP):
+            step = text[position : min(position + _STEP, end)].encode("ascii", "replace")
+            encoded = rest + step.translate(None, b" \t\r\n")
+            complete = len(encoded) - len(encoded) % 4
+            # A step that ends with padding would be valid, although more follows.
+            decoded += base64.b64decode(encoded[:complete].replace(b"=", b"?"), validate=True)
+            rest = encoded[complete:]
+        return bytes(decoded + base64.b64decode(rest + b"=" * (-len(rest) % 4), validate=True))
     except binascii.Error as error:
         raise InvalidInput(
             f"{field} should be a recording in base64, or a data: URL that contains base64.", field=field

@@ -71,8 +71,8 @@ def split_body(body: bytes, name: str) -> SplitBody | None:
 
 
 def unescape(value: bytes) -> str:
-    """Return the text of a value.  Escapes that base64 does not need are not changed."""
-    if b"\\" in value:
+    """Return the text of a value.  Escapes that base64 does not need are not changed, nor are very many."""
+    if 0 < value.count(b"\\") <= len(value) // 8:
         for escape, text in _ESCAPES.items():
             value = value.replace(escape, text)
     return value.decode("latin-1")

@@ -87,6 +87,9 @@ UNKNOWN = (404, "not_found_error", "not_found")
                 ({"ref_audio": "", "ref_text": "a" * 4097}, INVALID, "ref_text"),
                 ({"ref_audio": "data:audio/wav,AAAA"}, INVALID, "ref_audio"),
                 ({"ref_audio": "A=A="}, INVALID, "ref_audio"),
+                ({"ref_audio": "AAAA" * 2**18 + "A===" + "AAAA"}, INVALID, "ref_audio"),
+                ({"ref_audio": "A A A A" * 4}, (422, "invalid_request_error", "invalid_audio"), "ref_audio"),
+                ({"ref_audio": "\u00e9" * 2**17}, INVALID, "ref_audio"),
             )
         ),
     ],

@@ -51,5 +51,6 @@ def test_split_body_without_long_value(body: bytes) -> None:
 
 
 def test_unescape() -> None:
-    assert unescape(rb"QU\/J\u002BC\n\r\t=") == "QU/J+C="
-    assert unescape(rb"\u0041\\") == r"\u0041\\"
+    assert unescape(LONG + rb"QU\/J\u002BC\n\r\t=") == LONG.decode() + "QU/J+C="
+    assert unescape(LONG + rb"\u0041\\") == LONG.decode() + r"\u0041\\"
+    assert unescape(rb"\n" * 1000) == r"\n" * 1000
