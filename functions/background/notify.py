@@ -1,12 +1,10 @@
 """Handler of outcome events: notifies the clients that created the jobs, and subscribers."""
 
 import asyncio
-import hashlib
 import json
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal, Self
-from urllib.parse import urlsplit
 
 import structlog
 
@@ -19,9 +17,8 @@ from pipeline.clients.resources import Resources
 from pipeline.contract import layout
 from pipeline.contract.messages import events
 from pipeline.contract.messages.events import Notification
-from pipeline.contract.messages.webhooks import WebhookDelivery
 from pipeline.contract.records import Outcome, Subscriber
-from pipeline.domain import jobs
+from pipeline.domain import jobs, webhook_attempts
 from pipeline.errors import ConnectionGone, Unavailable
 
 log = structlog.get_logger(__name__)
@@ -84,10 +81,7 @@ async def _send_webhook(resources: Resources, receivers: DefaultReceivers, outco
     url = outcome.webhook_url or await receivers.url_of(outcome.source.owner)
     if url is None:
         return
-    # Of receivers, and of owners, none holds up another.
-    group = f"{outcome.source.owner} {urlsplit(url).netloc}"
-    delivery = WebhookDelivery(job_id=outcome.job_id, url=url).to_json().decode()
-    await resources.webhooks.send(delivery, group=hashlib.sha256(group.encode()).hexdigest()[:32])
+    await webhook_attempts.enqueue(resources, outcome.job_id, outcome.source.owner, url)
 
 
 async def _retry(resources: Resources, key_lookup: KeyLookup, retried: Notification) -> bool:

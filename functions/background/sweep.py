@@ -1,4 +1,4 @@
-"""The sweep, every minute: delete expired objects, end overdue jobs, complete interrupted changes.
+"""The sweep, every minute: delete expired objects, end overdue jobs, complete what was interrupted.
 
 Ids sort by age, so each listing begins at the oldest key and stops at the first that is too new: the cost of a
 sweep depends on what has expired, not on what is stored.
@@ -15,7 +15,7 @@ from pipeline.clients.resources import Resources
 from pipeline.clients.storage import JSON, ObjectInfo
 from pipeline.contract import layout, retention
 from pipeline.contract.records import LastSweep
-from pipeline.domain import jobs, voice_changes
+from pipeline.domain import jobs, voice_changes, webhook_attempts
 from pipeline.errors import Unavailable
 from pipeline.ids import is_id, timestamp_of
 
@@ -184,4 +184,5 @@ _TASKS: Mapping[str, Task] = {
     "shares": _deleting(rate_limits.past_windows),
     "idempotency": _deleting(_idempotency),
     "in_flight": _deleting(_ended_in_flight),
+    "webhooks": webhook_attempts.resend,
 }

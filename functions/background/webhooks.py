@@ -1,7 +1,8 @@
-"""Handler of the webhooks queue: tells receivers how jobs ended, repeatedly for a day if they do not accept it.
+"""Handler of the webhooks queue: sends the results of jobs to receivers, repeatedly for a day if they fail.
 
-A message that has failed is hidden until its next attempt; after the last one it becomes a dead letter, and the job
-is marked.  The message is the one that WebSocket clients receive; its id is the job's, the same at every attempt.
+The message of a failed attempt is hidden until the next one.  After the last attempt it becomes a dead letter, and
+the job is marked.  Should the queue lose the message, the sweep sends it again.  The body is the message that
+WebSocket clients receive; its id is the job's, the same at every attempt.
 """
 
 import json
@@ -27,8 +28,8 @@ from pipeline.contract.messages.webhooks import (
     signed_headers,
 )
 from pipeline.contract.records import Outcome
-from pipeline.domain import jobs
-from pipeline.errors import Unavailable
+from pipeline.domain import jobs, webhook_attempts
+from pipeline.errors import PipelineError, Unavailable
 
 log = structlog.get_logger(__name__)
 
@@ -45,19 +46,52 @@ async def _fails(resources: Resources, client: WebhookClient, jitter: Callable[[
     if delivery is None:
         log.warning("message is no webhook", message_id=record["messageId"])
         return False
-    attempt = int(record["attributes"]["ApproximateReceiveCount"])
-    with structlog.contextvars.bound_contextvars(job_id=delivery.job_id, attempt=attempt):
+    with structlog.contextvars.bound_contextvars(job_id=delivery.job_id):
         try:
-            await _send(resources, client, delivery)
-        except WebhookRefused as error:
-            log.warning("webhook not accepted", reason=error.reason)
-            return await _retry(resources, delivery, record, attempt, error, jitter)
+            number = await _begin_next(resources, delivery)
         except Unavailable as error:
             log.warning("could not send webhook", reason=error.message)
             return True
-        except Exception:  # a damaged one must not block the others
+        if number is None:
+            log.info("duplicate message of a webhook")
+            return False
+        with structlog.contextvars.bound_contextvars(attempt=number):
+            return await _attempt(resources, client, jitter, record, delivery, number)
+
+
+async def _begin_next(resources: Resources, delivery: WebhookDelivery) -> int | None:
+    """Record the next attempt; return its number, or None if the message is a duplicate.
+
+    The message of an attempt that is due later is a duplicate too: that one is hidden until then.
+    """
+    latest = await webhook_attempts.latest(resources, delivery.job_id)
+    if delivery.is_resent if latest is None else not latest.is_due(resources.clock()):
+        return None
+    number = latest.number + 1 if latest else 1
+    return number if await webhook_attempts.begin(resources, delivery, number) else None
+
+
+async def _attempt(
+    resources: Resources,
+    client: WebhookClient,
+    jitter: Callable[[], float],
+    record: Record,
+    delivery: WebhookDelivery,
+    number: int,
+) -> bool:
+    """Make an attempt; return whether the message stays in the queue."""
+    try:
+        await _send(resources, client, delivery)
+    except Exception as error:
+        if not isinstance(error, WebhookRefused):  # whatever it is, the schedule has to go on
             log.exception("could not send webhook")
-            return True
+            error = WebhookRefused(error.message if isinstance(error, PipelineError) else "an internal error")
+        log.warning("webhook not accepted", reason=error.reason)
+        return await _retry(resources, delivery, record, number, error, jitter)
+    try:
+        await webhook_attempts.finish(resources, delivery.job_id)
+    except Unavailable as error:
+        log.warning("webhook may be sent again", reason=error.message)
     return False
 
 
@@ -84,22 +118,20 @@ async def _retry(
     resources: Resources,
     delivery: WebhookDelivery,
     record: Record,
-    attempt: int,
+    number: int,
     error: WebhookRefused,
     jitter: Callable[[], float],
 ) -> bool:
     """Hide the message until its next attempt, or give it up; return whether it stays in the queue."""
-    seconds = None if error.is_final else retry_delay(attempt, jitter())
+    seconds = None if error.is_final else retry_delay(number, jitter())
     try:
         if seconds is None:
-            await _mark(resources, delivery, attempt, error)
+            log.error("webhook given up")
+            mark = WebhookFailure(failed_at=resources.clock(), attempts=number, reason=error.reason)
+            await resources.bucket.put(layout.webhook_failure(delivery.job_id), mark.to_json(), JSON)
+            await webhook_attempts.finish(resources, delivery.job_id)
         await resources.webhooks.hide([record["receiptHandle"]], seconds or 0)
     except Unavailable as unavailable:
         log.warning("webhook is retried at the wrong time", reason=unavailable.message)
-    return seconds is not None or attempt >= ATTEMPTS
-
-
-async def _mark(resources: Resources, delivery: WebhookDelivery, attempt: int, error: WebhookRefused) -> None:
-    log.error("webhook given up")
-    mark = WebhookFailure(failed_at=resources.clock(), attempts=attempt, reason=error.reason)
-    await resources.bucket.put(layout.webhook_failure(delivery.job_id), mark.to_json(), JSON)
+    # The queue makes a dead letter of a message that it has delivered as often as there are attempts.
+    return seconds is not None or int(record["attributes"]["ApproximateReceiveCount"]) >= ATTEMPTS

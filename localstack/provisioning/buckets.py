@@ -71,6 +71,7 @@ def expiry_rules(settings: Settings) -> list[Rule]:
         layout.IDEMPOTENCY: retention.IDEMPOTENCY_RETENTION,
         layout.QUOTAS: SHARE_RETENTION,
         layout.IN_FLIGHT: settings.job_deadline,
+        layout.WEBHOOK_ATTEMPTS: settings.job_retention,
     }
     return [
         {

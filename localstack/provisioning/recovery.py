@@ -8,7 +8,7 @@ import structlog
 from pipeline.clients.resources import Resources
 from pipeline.contract import layout
 from pipeline.contract.messages.events import created_notification
-from pipeline.domain import jobs
+from pipeline.domain import jobs, webhook_attempts
 from pipeline.ids import lowest_id
 
 log = structlog.get_logger()
@@ -17,9 +17,9 @@ RESEND_WINDOW = timedelta(minutes=1)  # older events have reached their clients
 
 
 async def refill_queues(resources: Resources, *, down_since: datetime | None = None) -> None:
-    """Send the messages of unfinished jobs, and the events of recent outcomes, again.
+    """Send the messages of unfinished jobs and of overdue webhooks, and the events of recent outcomes, again.
 
-    Both are idempotent: a duplicate of a message that was not lost does no harm.
+    All are idempotent: a duplicate of a message that was not lost does no harm.
 
     Parameters
     ----------
@@ -40,8 +40,9 @@ async def refill_queues(resources: Resources, *, down_since: datetime | None = N
     async for key in outcomes_since(resources, (down_since or now) - RESEND_WINDOW):
         await send_event(resources, key)
         events_sent += 1
-    if jobs_sent or events_sent:
-        log.info("sent lost messages again", jobs=jobs_sent, outcome_events=events_sent)
+    webhooks_sent = await webhook_attempts.resend(resources, all_overdue=True)
+    if jobs_sent or events_sent or webhooks_sent:
+        log.info("sent lost messages again", jobs=jobs_sent, outcome_events=events_sent, webhooks=webhooks_sent)
 
 
 async def outcomes_since(resources: Resources, moment: datetime) -> AsyncIterator[str]:

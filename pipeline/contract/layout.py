@@ -20,12 +20,14 @@ QUOTAS = "shares/"
 IN_FLIGHT = "in-flight/"
 IDEMPOTENCY = "idempotency/"
 WEBHOOKS = "webhooks/"
+WEBHOOK_ATTEMPTS = "webhook-attempts/"
 SWEEPS = "sweeps/"
 LAST_SWEEP = SWEEPS + "last.json"
 
 OUTCOME_FILE = "outcome.json"
 _REFERENCE_FILES = {"source.wav", "transcription.txt", "embedding.json", "consent.wav"}
 
+_ATTEMPT_KEY = re.compile(r"webhook-attempts/(?P<job_id>[0-9a-f]{32})/(?P<number>[0-9]{2})\.json")
 _JOB_KEY = re.compile(r"jobs/(?P<job_id>[0-9a-f]{32})/(?P<rest>.+)")
 _USAGE_KEY = re.compile(r"shares/[^/]+/(?P<what>[a-z-]+)-(?P<start>0[0-9a-f]{11})\.json")
 
@@ -146,6 +148,22 @@ def cancellation(job_id: str) -> str:
 def webhook_failure(job_id: str) -> str:
     """Return the key of the record that a job's webhook was given up."""
     return job(job_id) + "webhook-failure.json"
+
+
+def webhook_attempts(job_id: str) -> str:
+    """Return the folder of the attempts to deliver the webhook of a job."""
+    return f"{WEBHOOK_ATTEMPTS}{job_id}/"
+
+
+def webhook_attempt(job_id: str, number: int) -> str:
+    """Return the key of one attempt; the keys of a job sort by the number."""
+    return f"{webhook_attempts(job_id)}{number:02d}.json"
+
+
+def webhook_attempt_in(key: str) -> tuple[str, int] | None:
+    """Return the job id and the number in the key of an attempt; None for every other key."""
+    match = _ATTEMPT_KEY.fullmatch(key)
+    return (match["job_id"], int(match["number"])) if match else None
 
 
 def webhook_receiver(owner: Owner) -> str:

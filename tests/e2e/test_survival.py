@@ -4,8 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e.client import Client, pitch_of
+from tests.e2e.client import Client, pitch_of, recording
 from tests.e2e.stack import Stack, running, wait_until
+from tests.e2e.test_webhooks import receiver
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("survival")]
 
@@ -79,3 +80,20 @@ def test_killed_process_loses_nothing(stack: Stack, victim: str) -> None:
     wait_until(stack.healthy, "healthy again", 60)
     _nothing_is_lost(client, f"keeper-{victim.replace('_', '-')}", session_id, [accepted])
     assert stack.logged().count("restarting it") > restarts
+
+
+def test_webhook_retries_survive_kill(stack: Stack) -> None:
+    client = Client(stack.url, stack.socket_url)
+    with receiver(stack.run_keys("webhook-secret"), [500, 204]) as (url, received):
+        form = {"response_text": "Hello.", "webhook_url": url}
+        accepted = client.request(
+            "POST", "/preview", data=form, files={"audio": recording(120)}, headers={"Prefer": "respond-async"}
+        )
+        assert accepted.status_code == 202, accepted.text
+        wait_until(lambda: len(received) == 1, "refused", 60)
+        stack.kill_everything()
+        stack.start()
+        # The sweep finds the message missing at most two minutes after the retry was due.
+        wait_until(lambda: len(received) == 2, "sent again", 180)
+    assert received[0] == received[1]
+    assert received[1]["data"]["job_id"] == accepted.json()["job_id"]

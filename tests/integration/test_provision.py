@@ -75,6 +75,7 @@ async def test_bucket_lifecycle_rules(settings: Settings, s3: Any) -> None:
         "idempotency/": 1,
         "shares/": 1,
         "in-flight/": 1,
+        "webhook-attempts/": 1,
     }
     (kept,) = s3.get_bucket_lifecycle_configuration(Bucket=settings.bucket_for_voices)["Rules"]
     assert "Expiration" not in kept

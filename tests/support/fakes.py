@@ -266,6 +266,10 @@ class FakeQueue:
         """The bodies of the visible messages."""
         return [message.body for message in self._messages if message.visible_at <= self._time()]
 
+    def clear(self) -> None:
+        """Lose all messages, as an emulator that is killed."""
+        self._messages.clear()
+
     async def send(self, body: str, *, group: str | None = None) -> None:
         await self.switch.passed("send")
         self.groups.append(group)

@@ -19,6 +19,7 @@ SECRET_BYTES = 32
 # The seconds between the attempts: about 22 hours, so that the last one is made before the job's record expires.
 RETRY_SECONDS = (5, 30, 120, 600, 1800, 3600, 7200, 10_800, 14_400, 18_000, 21_600)
 ATTEMPTS = 1 + len(RETRY_SECONDS)
+JITTER = 1 / 5
 
 
 class WebhookReceiver(Record):
@@ -29,10 +30,12 @@ class WebhookReceiver(Record):
 
 
 class WebhookDelivery(Record):
-    """A message of the webhooks queue: tell one receiver how a job ended."""
+    """A message of the webhooks queue: send the result of a job to one receiver."""
 
     job_id: str
     url: str
+    group: str | None = Field(None, description="the message group, for fairness between receivers")
+    is_resent: bool = Field(False, description="the message replaces one that may be lost")
 
 
 class WebhookFailure(Record):
@@ -78,7 +81,7 @@ def retry_delay(attempt: int, jitter: float) -> int | None:
     jitter
         0 to 1: the delay is shortened by up to a fifth, so that not all messages return at once.
     """
-    return max(1, int(RETRY_SECONDS[attempt - 1] * (1 - jitter / 5))) if attempt < ATTEMPTS else None
+    return max(1, int(RETRY_SECONDS[attempt - 1] * (1 - jitter * JITTER))) if attempt < ATTEMPTS else None
 
 
 def _key(secret: str) -> bytes:

@@ -185,6 +185,36 @@ async def test_webhook_storage_unavailable() -> None:
     assert len(fakes.webhooks.bodies) == 1
 
 
+class FailingClient(Receivers):
+    """Fails in a way that nobody expects."""
+
+    async def send(self, url: str, headers: Mapping[str, str], body: bytes) -> None:
+        await super().send(url, headers, body)
+        raise UnicodeError("label too long")
+
+
+async def test_webhook_unexpected_error_is_retried() -> None:
+    fakes, _, _ = await prepared()
+    outcome, client = await ended_job(fakes), FailingClient()
+    for seconds in RETRY_SECONDS:
+        await deliver(fakes, client)
+        fakes.advance(seconds=seconds)
+    await deliver(fakes, client)
+    assert len(client.received) == ATTEMPTS
+    assert await jobs.webhook_error(fakes.resources, outcome.job_id) == "an internal error"
+
+
+async def test_webhook_damaged_outcome_is_retried() -> None:
+    fakes, receivers, _ = await prepared()
+    outcome = await ended_job(fakes)
+    await fakes.bucket.put(layout.outcome(outcome.job_id), b"{", "application/json")
+    await deliver(fakes, receivers)
+    fakes.advance(seconds=RETRY_SECONDS[0] - 1)
+    assert await deliver(fakes, receivers) == 0
+    fakes.advance(seconds=1)
+    assert await deliver(fakes, receivers) == 1
+
+
 async def test_webhook_default_receiver() -> None:
     fakes, receivers, _ = await prepared()
     await webhook_receivers.set_url(fakes.resources, None, "https://example.com/default")
