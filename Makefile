@@ -178,7 +178,7 @@ lock:
 		--output-file requirements/torch-cuda.lock
 	$(COMPILE) requirements/uv.in --output-file requirements/uv.lock
 	$(COMPILE) requirements/qwen-tts.in --no-deps --output-file requirements/qwen-tts.lock
-	for name in ministack cloud sam checkov lambda localstack-4.13.1 faster-qwen3-tts; do \
+	for name in ministack cloud sam checkov lambda localstack-4.13.1 faster-qwen3-tts openapi-python-client; do \
 		$(COMPILE) localstack/environments/$$name.in --output-file localstack/environments/$$name.lock || exit; done
 	$(subst 3.11,3.12,$(COMPILE)) localstack/environments/wyoming-openai.in \
 		--output-file localstack/environments/wyoming-openai.lock

@@ -68,7 +68,7 @@ class Api(FastAPI):
             for name, path in schema["paths"].items():
                 if openai_errors.is_openai(name):
                     _describe_openai_errors(path)
-            _add_limits(schema, self._limits)
+            _complete_requests(schema, self._limits)
             if self._wants_keys:
                 schema["components"]["securitySchemes"] = {SCHEME: _SECURITY_SCHEME}
             # Here instead of in each route, where FastAPI would build it once per error and route.
@@ -96,23 +96,40 @@ def string_limits(settings: Settings) -> dict[str, dict[str, Any]]:
     }
 
 
-def _add_limits(schema: dict[str, Any], limits: dict[str, dict[str, Any]]) -> None:
+def _complete_requests(schema: dict[str, Any], limits: dict[str, dict[str, Any]]) -> None:
     models = schema["components"]["schemas"]
     for path in schema["paths"].values():
         for operation in path.values():
             for parameter in operation["parameters"]:
+                parameter["schema"] = _without_null(parameter["schema"])
                 _limit(parameter["name"], parameter["schema"], limits)
-            for model in _models_of_body(operation):
-                for name, field in models[model]["properties"].items():
+            for media_type, model in _models_of_body(operation):
+                fields = models[model]["properties"]
+                if media_type != "application/json":
+                    fields.update({name: _without_null(field) for name, field in fields.items()})
+                for name, field in fields.items():
                     _limit(name, field, limits)
 
 
-def _models_of_body(operation: Operation) -> list[str]:
+def _models_of_body(operation: Operation) -> list[tuple[str, str]]:
+    """Return the media types and the names of the models of a body."""
     found = []
-    for content in operation.get("requestBody", {}).get("content", {}).values():
+    for media_type, content in operation.get("requestBody", {}).get("content", {}).items():
         choices = content["schema"].get("anyOf", [content["schema"]])
-        found += [choice["$ref"].rpartition("/")[2] for choice in choices if "$ref" in choice]
+        found += [(media_type, choice["$ref"].rpartition("/")[2]) for choice in choices if "$ref" in choice]
     return found
+
+
+def _without_null(field: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema of a parameter or a form field, which can be missing but not null.
+
+    Files get `format: binary`, by which generators of clients recognize them.
+    """
+    if "anyOf" in field:
+        choices = [choice for choice in field["anyOf"] if choice != {"type": "null"}]
+        rest = {name: value for name, value in field.items() if name != "anyOf"}
+        field = {**choices[0], **rest} if len(choices) == 1 else {**rest, "anyOf": choices}
+    return field | ({"format": "binary"} if "contentMediaType" in field else {})
 
 
 def _limit(name: str, field: dict[str, Any], limits: dict[str, dict[str, Any]]) -> None:

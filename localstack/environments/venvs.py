@@ -26,6 +26,7 @@ LOCKS = {
     "checkov": _HERE / "checkov.lock",
     "lambda": _HERE / "lambda.lock",
     "faster-qwen3-tts": _HERE / "faster-qwen3-tts.lock",
+    "openapi-python-client": _HERE / "openapi-python-client.lock",
     "wyoming-openai": _HERE / "wyoming-openai.lock",
     "simulation": ROOT / "infra" / "simulation.lock",
 }
