@@ -27,6 +27,7 @@ _BODY_ERRORS = {
     "400": "The body is malformed",
     "408": "The body was not received in time",
     "413": "The body is too large",
+    "415": "The body is compressed",
 }
 _KEY_ERRORS = {
     "401": "The key is missing or not valid",

@@ -79,6 +79,17 @@ ERRORS = [
         )
         for path in ("/voices", "/uploads", "/upload", "/preview", "/preview-from-voice")
     ),
+    *(
+        (method, path, {"content": b"x", "headers": {"content-encoding": "gzip"}}, 415)
+        for method, path in (
+            ("post", "/voices"),
+            ("patch", "/voices/taken"),
+            ("post", "/uploads"),
+            ("post", "/upload"),
+            ("post", "/preview"),
+            ("post", "/preview-from-voice"),
+        )
+    ),
     ("get", "/jobs/nobody", {}, 404),
     ("delete", "/jobs/nobody", {}, 404),
     ("get", "/jobs/nobody/events", {}, 404),
@@ -121,6 +132,7 @@ OPENAI_ERRORS = [
             (b"\xff", media_type, {}, 400),
             (b"", media_type, {"content-length": "999999999"}, 413),
             (SLOW, slow_type, {}, 408),
+            (b"x", media_type, {"content-encoding": "gzip"}, 415),
         )
     ),
 ]
@@ -228,7 +240,7 @@ async def test_server_errors_match_openapi(method: str, path: str) -> None:
     # The status routes report an unreachable storage in the body, with 200.
     unavailable = 200 if path in {"/status", "/metrics"} else 503
     unexpected = 500
-    if "models" in path:  # models are not stored
+    if path in {"/v1/test", "/v1/models", "/v1/audio/models"}:  # these routes read no storage
         unavailable = unexpected = 200
     for error, status in ((Unavailable, unavailable), (ZeroDivisionError, unexpected)):
         fakes = FakeService(Settings(preview_wait_seconds=0))

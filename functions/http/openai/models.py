@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 from functions.http.openai.voice_lookup import all_voices
 from functions.http.routing.authorized_route import AuthorizedRoute, ListRoute, public, route_options
 from functions.http.routing.dependencies import FromCaller, FromResources
-from pipeline.errors import NotFound
+from pipeline.errors import NotFound, Unavailable
 from pipeline.settings import Settings
 
 # OpenAI's speech models, which many clients use by default.
@@ -83,7 +83,7 @@ async def list_models(resources: FromResources) -> ModelList:
     return ModelList(data=models, models=models)
 
 
-@router.get("/models/{model:path}", **route_options("preview", NotFound))
+@router.get("/models/{model:path}", **route_options("preview", NotFound, Unavailable))
 async def get_model(model: str, caller: FromCaller, resources: FromResources) -> ModelWithVoices:
     """Return one model, with the saved voices."""
     check_model(model, resources.settings)

@@ -1,7 +1,12 @@
 """Errors as problem responses."""
 
+import httpx
 import pytest
+from fastapi import FastAPI
+from pydantic import BaseModel
 
+from functions.http.responses.problems import install
+from functions.previews.requests import WholeText
 from pipeline.errors import Misconfigured
 from tests.support.api import api, fields, problem
 from tests.support.fake_service import FakeService
@@ -112,3 +117,31 @@ async def test_validation_messages_of_json(body: object, message: str) -> None:
     async with api(FakeService()) as client:
         answer = await client.post("/voices", json=body)
     assert problem(answer, 422, "invalid_input")["error"] == message
+
+
+class Item(BaseModel):
+    """A body with a union, whose alternatives have validators."""
+
+    name: WholeText | int
+    parts: list[int | WholeText] = []
+
+
+@pytest.mark.parametrize(
+    ("body", "field", "message"),
+    [
+        ({"name": None}, "name", "name should be a string or a whole number."),
+        ({"name": "x", "parts": [1, None]}, "parts.1", "parts.1 should be a whole number or a string."),
+        ({"parts": []}, "name", "name is required."),
+    ],
+)
+async def test_union_errors_have_one_field(body: dict[str, object], field: str, message: str) -> None:
+    app = FastAPI()
+    install(app)
+
+    @app.post("/items")
+    async def create_item(item: Item) -> None: ...
+
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+        answer = (await client.post("/items", json=body)).json()
+    assert fields(answer) == [field]
+    assert answer["error"] == message
