@@ -77,6 +77,7 @@ def test_openapi_routes() -> None:
         "POST /v1/audio/voice_consents/{consent_id}",
         "DELETE /v1/audio/voice_consents/{consent_id}",
         "GET /v1/models",
+        "GET /v1/test",
         "GET /v1/models/{model}",
         "GET /v1/audio/models",
     }
