@@ -4,12 +4,13 @@ A container's health check should use `/live`: a restart costs a cold start and 
 """
 
 import asyncio
+import json
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Literal
-
-from aiohttp import web
 
 from gpu_runner.dependency_health import Dependencies, DependencyHealth
 from pipeline.clients.resources import Resources
@@ -18,6 +19,9 @@ from pipeline.errors import Unavailable
 HOST = "127.0.0.1"
 STALE_SECONDS = 45.0  # longer than an idle queue's longest poll with its retries
 PING_SECONDS = 2.0
+CONNECTIONS_MAX = 64
+CONNECTION_SECONDS = 5.0
+HEAD_MAX_BYTES = 8 * 1024
 
 Phase = Literal["starting", "ready", "draining"]
 
@@ -78,6 +82,57 @@ async def _answers(health: DependencyHealth, ping: Callable[[], Awaitable[None]]
     return health.is_up
 
 
+class _Listener:
+    """Serves one request per connection.  A new connection above the limit replaces the oldest one."""
+
+    def __init__(self, health: Health) -> None:
+        self._health = health
+        self._open: dict[asyncio.StreamWriter, None] = {}  # in the order of their beginning
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve one connection, within the time limit."""
+        self._open[writer] = None
+        if len(self._open) > CONNECTIONS_MAX:
+            self._abort(next(iter(self._open)))
+        try:
+            async with asyncio.timeout(CONNECTION_SECONDS):
+                head = await reader.readuntil(b"\r\n\r\n")
+                writer.write(await self._response(head))
+                await writer.drain()
+        except (TimeoutError, EOFError, ConnectionError, asyncio.LimitOverrunError):
+            pass  # an incomplete or invalid request has no response
+        finally:
+            self._open.pop(writer, None)
+            writer.close()
+
+    def abort_all(self) -> None:
+        """Close all connections."""
+        for writer in list(self._open):
+            self._abort(writer)
+
+    def _abort(self, writer: asyncio.StreamWriter) -> None:
+        self._open.pop(writer, None)
+        writer.transport.abort()
+
+    async def _response(self, head: bytes) -> bytes:
+        method, _, rest = head.partition(b" ")
+        path = rest.partition(b" ")[0].partition(b"?")[0]
+        status, facts = 404, dict[str, object]()
+        if path in {b"/health", b"/live"}:
+            status, facts = await self._health.report() if path == b"/health" else self._health.live()
+            if method not in {b"GET", b"HEAD"}:
+                status, facts = 405, {}
+        body = json.dumps(facts).encode()
+        lines = (
+            f"HTTP/1.1 {status} {HTTPStatus(status).phrase}",
+            "Content-Type: application/json",
+            f"Content-Length: {len(body)}",
+            "Cache-Control: no-store",
+            "Connection: close",
+        )
+        return "\r\n".join((*lines, "", "")).encode() + (b"" if method == b"HEAD" else body)
+
+
 @asynccontextmanager
 async def serve(health: Health, port: int) -> AsyncIterator[None]:
     """Serve `GET /health` and `GET /live` on the loopback interface for the life of the context. Port 0: do not.
@@ -90,31 +145,16 @@ async def serve(health: Health, port: int) -> AsyncIterator[None]:
     if port == 0:
         yield
         return
-
-    async def report(_request: web.Request) -> web.Response:
-        return _answer(*await health.report())
-
-    async def live(_request: web.Request) -> web.Response:
-        return _answer(*health.live())
-
-    app = web.Application()
-    app.add_routes([web.get("/health", report), web.get("/live", live)])
-    app.on_response_prepare.append(_without_banner)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
+    listener = _Listener(health)
     try:
-        try:
-            await web.TCPSite(runner, HOST, port).start()
-        except OSError as error:
-            raise CannotListen(f"WORKER_HEALTH_PORT={port} is not available: {error.strerror}.") from error
+        server = await asyncio.start_server(listener.serve, HOST, port, limit=HEAD_MAX_BYTES)
+    except OSError as error:
+        raise CannotListen(
+            f"WORKER_HEALTH_PORT={port} is not available: {os.strerror(error.errno or 0)}."
+        ) from error
+    try:
         yield
     finally:
-        await runner.cleanup()
-
-
-def _answer(status: int, facts: dict[str, object]) -> web.Response:
-    return web.json_response(facts, status=status, headers={"Cache-Control": "no-store"})
-
-
-async def _without_banner(_request: web.Request, response: web.StreamResponse) -> None:
-    response.headers.pop("Server", None)
+        server.close()
+        listener.abort_all()
+        await server.wait_closed()

@@ -199,5 +199,5 @@ async def test_start_health_port_in_use(resources: Resources) -> None:
     async with server, worker(environment(resources.settings, WORKER_HEALTH_PORT=str(port))) as process:
         status, said = await ended(process)
     assert status == 1
-    assert said.splitlines()[-1].startswith(f"WORKER_HEALTH_PORT={port} can't be listened on")
+    assert said.splitlines()[-1].startswith(f"WORKER_HEALTH_PORT={port} is not available")
     assert "Traceback" not in said

@@ -1,14 +1,16 @@
 """The worker's health: what it says in each phase, and whom it asks before it says so."""
 
+import asyncio
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 
 import aiohttp
 import pytest
 from supervision.ports import free_port
 
 from gpu_runner.dependency_health import Dependencies
-from gpu_runner.health import CannotListen, Health, serve
+from gpu_runner.health import CONNECTIONS_MAX, CannotListen, Health, serve
 from tests.support.fakes import Fakes
 
 
@@ -102,3 +104,43 @@ async def test_taken_port_named(fakes: Fakes) -> None:
         with pytest.raises(CannotListen, match=f"WORKER_HEALTH_PORT={port}"):
             async with serve(healthy(fakes), port):
                 pass
+
+
+async def exchange(port: int, sent: bytes) -> bytes:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(sent)
+    received = await reader.read()
+    writer.close()
+    return received
+
+
+@pytest.mark.parametrize(
+    ("request_line", "status"),
+    [("GET /live", 200), ("HEAD /health", 200), ("GET /live?a=b", 200), ("GET /", 404), ("POST /health", 405)],
+)
+async def test_health_routes(fakes: Fakes, request_line: str, status: int) -> None:
+    port = free_port("127.0.0.1")
+    async with serve(healthy(fakes), port):
+        received = await exchange(port, f"{request_line} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    head, _, body = received.partition(b"\r\n\r\n")
+    assert head.startswith(f"HTTP/1.1 {status} ".encode())
+    assert bool(body) is not request_line.startswith("HEAD")
+
+
+async def test_health_idle_connections_are_replaced(fakes: Fakes) -> None:
+    port = free_port("127.0.0.1")
+    async with serve(healthy(fakes), port):
+        idle = [await asyncio.open_connection("127.0.0.1", port) for _ in range(CONNECTIONS_MAX + 10)]
+        assert b"200 OK" in await exchange(port, b"GET /health HTTP/1.1\r\n\r\n")
+        assert await idle[0][0].read() == b""  # the oldest is closed
+        for _, writer in idle:
+            writer.close()
+
+
+@pytest.mark.parametrize("sent", [b"GET /health", b"GET /health HTTP/1.1\r\n" + b"X: y\r\n" * 5000])
+async def test_health_bad_request_is_closed(fakes: Fakes, monkeypatch: pytest.MonkeyPatch, sent: bytes) -> None:
+    monkeypatch.setattr("gpu_runner.health.CONNECTION_SECONDS", 0.1)
+    port = free_port("127.0.0.1")
+    async with serve(healthy(fakes), port):
+        with suppress(ConnectionError):
+            assert await exchange(port, sent) == b""
