@@ -1,9 +1,13 @@
-"""The audio formats that are decoded: common recording formats only, to limit the attack surface of libsndfile."""
+"""The audio formats that are decoded: only those of common recorders, to limit the attack surface of decoders."""
 
+import importlib.util
+from typing import Literal
+
+from pipeline.audio import mp3_frames, ogg_links, wav_sizes
 from pipeline.errors import InvalidAudio
 
-FORMATS = "a WAV, FLAC, OGG or MP3 file"
-WAV_MAGIC = (b"RIFF", b"RF64")
+Container = Literal["wav", "flac", "ogg", "mp3", "mov", "matroska", "aac"]
+FFMPEG_CONTAINERS: tuple[Container, ...] = ("mov", "matroska", "aac")
 
 _WAV_CODECS = frozenset(
     {"PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "ALAW", "IMA_ADPCM", "MS_ADPCM"}
@@ -17,19 +21,80 @@ _CODECS = {
     "OGG": frozenset({"VORBIS", "OPUS"}),
     "MP3": frozenset({"MPEG_LAYER_III"}),
 }
+# Common names of one type; see https://mimesniff.spec.whatwg.org and the names that browsers and players send.
+_CONTENT_TYPES = {
+    "audio/wav": ("audio/x-wav", "audio/wave", "audio/x-pn-wav", "audio/vnd.wave"),
+    "audio/flac": ("audio/x-flac", "application/flac", "application/x-flac"),
+    "audio/ogg": ("application/ogg", "audio/x-ogg", "audio/opus", "audio/vorbis", "audio/x-vorbis+ogg"),
+    "audio/mpeg": ("audio/mp3", "audio/x-mp3", "audio/mpeg3", "audio/x-mpeg", "audio/x-mpeg-3", "audio/mpg"),
+    "audio/mp4": ("audio/m4a", "audio/x-m4a", "video/mp4"),
+    "audio/webm": ("video/webm", "audio/x-matroska"),
+    "audio/aac": ("audio/x-aac", "audio/aacp", "audio/x-hx-aac-adts"),
+}
+_BY_FFMPEG = {"audio/mp4", "audio/webm", "audio/aac"}
 
 
-def check_container(data: bytes) -> None:
-    """Check the first bytes of a file for a supported container, before any decoder reads it.
+def has_ffmpeg() -> bool:
+    """Return whether FFmpeg's decoders are installed, with PyAV."""
+    return importlib.util.find_spec("av") is not None
+
+
+def formats() -> str:
+    """Return the formats that this installation decodes, for messages."""
+    return "a WAV, FLAC, OGG, MP3, M4A, WebM or AAC file" if has_ffmpeg() else "a WAV, FLAC, OGG or MP3 file"
+
+
+def standard_content_type(content_type: str) -> str:
+    """Return the standard name of an audio type, without parameters.
+
+    Raises
+    ------
+    ValueError
+        This installation decodes no such format; the message completes a sentence about the field.
+    """
+    name = content_type.partition(";")[0].strip().lower()
+    for standard, others in _CONTENT_TYPES.items():
+        if name == standard or name in others:
+            if standard in _BY_FFMPEG and not has_ffmpeg():
+                break
+            return standard
+    known = [standard for standard in _CONTENT_TYPES if has_ffmpeg() or standard not in _BY_FFMPEG]
+    raise ValueError(f"should be one of {', '.join(known)}")
+
+
+def check_container(data: bytes) -> Container:
+    """Return the container of a file, by its first bytes, before any decoder reads it.
 
     Raises
     ------
     InvalidAudio
-        It is of another format.
+        The format is not supported.
     """
-    is_wav = data.startswith(WAV_MAGIC) and data[8:12] == b"WAVE"
-    if not (is_wav or data.startswith((b"fLaC", b"OggS", b"ID3")) or _is_mp3_frame(data)):
+    found = _container(data)
+    if found is None or (found in FFMPEG_CONTAINERS and not has_ffmpeg()):
         raise unreadable()
+    return found
+
+
+def _container(data: bytes) -> Container | None:
+    if data.startswith(wav_sizes.MAGIC):
+        return "wav" if data[8:12] == b"WAVE" else None
+    if data.startswith(ogg_links.MAGIC):
+        return "ogg"
+    if data[4:8] == b"ftyp":
+        return "mov"
+    if data.startswith(b"\x1aE\xdf\xa3"):
+        return "matroska"
+    start = mp3_frames.skip_tags(data)
+    if data.startswith(b"fLaC", start):
+        return "flac"
+    header = data[start : start + 2]
+    if len(header) < 2 or header[0] != 0xFF or header[1] < 0xE0:
+        return "mp3" if data.startswith(b"ID3") else None
+    # The layer: 01 for MP3, 00 for the frames of AAC (ADTS), which begin with twelve ones.
+    if header[1] & 6 == 2:
+        return "mp3"
+    return "aac" if header[1] & 0xF6 == 0xF0 else None
 
 
 def check_codec(format_: str, subtype: str) -> None:
@@ -46,9 +111,4 @@ def check_codec(format_: str, subtype: str) -> None:
 
 def unreadable() -> InvalidAudio:
     """Return the error for a file that is not decoded."""
-    return InvalidAudio(f"The file can't be read as audio; it should be {FORMATS} that is whole.", field="audio")
-
-
-def _is_mp3_frame(data: bytes) -> bool:
-    """Return whether the data begins with the header of a layer III frame: eleven ones, and 01 for the layer."""
-    return len(data) > 1 and data[0] == 0xFF and data[1] & 0xE6 == 0xE2
+    return InvalidAudio(f"The file can't be read as audio. It should be {formats()} that is whole.", field="audio")

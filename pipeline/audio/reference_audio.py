@@ -1,15 +1,18 @@
 """Decoding, validation and encoding of recordings.  Uploaded audio is validated here before it is stored."""
 
 import io
-import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import soundfile as sf
 from numpy.typing import NDArray
 
-from pipeline.audio.formats import FORMATS, WAV_MAGIC, check_codec, check_container, unreadable
+from pipeline.audio import ffmpeg_decoder, mp3_frames, ogg_links
+from pipeline.audio.formats import check_codec, check_container, formats, unreadable
 from pipeline.audio.wav import EncodedRecording
+from pipeline.audio.wav_sizes import Patch, Truncated, size_patch
 from pipeline.errors import InvalidAudio
 from pipeline.settings import Settings
 
@@ -22,9 +25,10 @@ SAMPLES_PER_SECOND_MAX = 2 * HIGHEST_RATE
 SILENCE_PEAK = 10 ** (-60 / 20)  # -60 dBFS, well below the noise floor of any microphone
 SHORTFALL_SECONDS = 0.1  # lossy formats round their length to whole frames
 _UNKNOWN_FRAMES = 2**48  # libsndfile reports SF_COUNT_MAX for a stream of unknown length
-_UNKNOWN_BYTES = 0x7FFF0000  # programs that write to a pipe set 0xFFFFFFFF, 0x7FFFFFFF or nearly that
-_OGG_PAGE = 27  # bytes of a page's header before its table of segments (RFC 3533)
+_MP3_PADDING_SECONDS = 0.5  # encoders add some silence, which decoders remove
 _BLOCK_FRAMES = 2**16
+# If a mix has less of the power of the loudest channel, the other channels are silent or cancel it.
+_MIX_POWER_MIN = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,23 +40,36 @@ class Recording:
 
     @property
     def duration_seconds(self) -> float:
-        """The duration in seconds."""
+        """The duration."""
         return len(self.samples) / self.sample_rate
 
 
 class _Bytes(io.BytesIO):
+    """A file in memory, of which some bytes are replaced when they are read."""
+
+    def __init__(self, data: bytes, patch: Patch | None = None) -> None:
+        super().__init__(data)  # shares the memory of `data` as long as nothing is written
+        self._patch = patch
+
     def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
         # A damaged header lets libsndfile seek before the start; an exception in its callback goes to stderr.
         if whence == io.SEEK_SET:
             offset = max(0, offset)
         return super().seek(offset, whence)
 
+    def readinto(self, buffer: Any, /) -> int:
+        start = self.tell()
+        size = super().readinto(buffer)
+        if self._patch:
+            for index, byte in enumerate(self._patch.body, self._patch.position - start):
+                if 0 <= index < size:
+                    memoryview(buffer).cast("B")[index] = byte
+        return size
+
 
 class _Forward(sf.SoundFile):  # type: ignore[misc]  # soundfile has no types
-    """A file that is read sequentially; seeking after each read fails at the end of a FLAC of unknown length."""
-
     def seekable(self) -> bool:
-        """Return False."""
+        # Otherwise soundfile seeks after each read, which fails at the end of a FLAC of unknown length.
         return False
 
 
@@ -61,7 +78,7 @@ def decode_reference(data: bytes, settings: Settings) -> Recording:
 
     Channels and length are checked from the header before anything is decoded, the length again while decoding:
     a small file can hold hours, and its header can be wrong.  Decoding needs some 5 bytes for each frame that
-    REFERENCE_MAX_SECONDS allow, besides `data`.
+    REFERENCE_MAX_SECONDS allow, besides `data` and a copy of it.
 
     Raises
     ------
@@ -69,21 +86,20 @@ def decode_reference(data: bytes, settings: Settings) -> Recording:
         Not audio, truncated, too many channels, no samples, too short, too long, silent, or not finite.
     """
     if not data:
-        raise InvalidAudio(f"The file is empty; it should be {FORMATS}.", field="audio")
-    check_container(data)
+        raise InvalidAudio(f"The file is empty. It should be {formats()}.", field="audio")
     try:
-        with _Forward(_Bytes(data)) as sound:
-            check_codec(sound.format, sound.subtype)
-            _check_header(sound, data, settings)
-            samples = _read_mono(sound, settings)
-            expected = sound.frames if sound.frames < _UNKNOWN_FRAMES else 0
-            rate = sound.samplerate
-    except sf.LibsndfileError as error:
+        files = _files(data, settings)
+        rate = _check_headers(files, settings)
+        samples = np.empty(int(settings.reference_max_seconds * rate), np.float32)
+        frames = 0
+        for file in files:
+            frames += _decode(file, samples[frames:], settings)
+    except Truncated as error:
+        raise _truncated() from error
+    except (sf.LibsndfileError, mp3_frames.NoFrames) as error:
         raise unreadable() from error
-    if expected - len(samples) > SHORTFALL_SECONDS * rate:
-        raise _truncated()
-    _check_samples(samples, rate, settings)
-    return Recording(_within_full_scale(samples), rate)
+    _check_samples(samples[:frames], rate, settings)
+    return Recording(_within_full_scale(samples[:frames]), rate)
 
 
 def transcode_reference(data: bytes, settings: Settings) -> EncodedRecording:
@@ -120,9 +136,53 @@ def decode_wav(body: bytes) -> Recording:
         raise _unreadable() from error
 
 
-def _check_header(sound: sf.SoundFile, data: bytes, settings: Settings) -> None:
-    if _is_cut_short(data):
-        raise _truncated()
+def _files(data: bytes, settings: Settings) -> list[_Bytes]:
+    """Return the file as one or more that libsndfile decodes completely."""
+    match check_container(data):
+        case "wav":
+            return [_Bytes(data, size_patch(data, settings.reference_max_bytes))]
+        case "flac":
+            return [_Bytes(data[mp3_frames.skip_tags(data) :])]
+        case "ogg":
+            links, is_whole = ogg_links.split_links(data)
+            if not is_whole:
+                raise Truncated
+            return [_Bytes(link) for link in links]
+        case "mp3":
+            longest = settings.reference_max_seconds + _MP3_PADDING_SECONDS
+            mp3 = mp3_frames.prepare(data, longest)
+            seconds = sum(part.seconds for part in mp3.parts)
+            if seconds > longest:
+                raise _too_long(f"lasts {seconds:.1f} s", settings)
+            if mp3.missing_seconds > SHORTFALL_SECONDS:
+                raise Truncated
+            return [_Bytes(part.data) for part in mp3.parts]
+        case container:
+            wav = ffmpeg_decoder.to_wav(data, container, settings, max_samples_per_second=SAMPLES_PER_SECOND_MAX)
+            return [_Bytes(wav, size_patch(wav, settings.reference_max_bytes))]
+
+
+def _check_headers(files: list[_Bytes], settings: Settings) -> int:
+    """Check the headers of all parts of a recording; return their sample rate in Hz."""
+    rates, seconds = set[int](), 0.0
+    for file in files:
+        with _opened(file) as sound:
+            check_codec(sound.format, sound.subtype)
+            _check_header(sound, settings)
+            rates.add(sound.samplerate)
+            if sound.frames < _UNKNOWN_FRAMES:
+                seconds += sound.frames / sound.samplerate
+    if seconds > settings.reference_max_seconds:
+        raise _too_long(f"lasts {seconds:.1f} s", settings)
+    if len(rates) > 1:
+        listed = " and ".join(str(rate) for rate in sorted(rates))
+        raise InvalidAudio(
+            f"The file joins recordings with the sample rates {listed} Hz. Convert it to one.", field="audio"
+        )
+    return rates.pop()
+
+
+def _check_header(sound: sf.SoundFile, settings: Settings) -> None:
     if not LOWEST_RATE <= sound.samplerate <= HIGHEST_RATE:
         raise InvalidAudio(
             f"The sample rate is {sound.samplerate} Hz; it should be from {LOWEST_RATE} to {HIGHEST_RATE} Hz.",
@@ -141,21 +201,53 @@ def _check_header(sound: sf.SoundFile, data: bytes, settings: Settings) -> None:
         )
     if sound.frames == 0:
         raise _no_samples(settings)
-    if sound.frames < _UNKNOWN_FRAMES and sound.frames > settings.reference_max_seconds * sound.samplerate:
-        raise _too_long(f"lasts {sound.frames / sound.samplerate:.1f} s", settings)
 
 
-def _read_mono(sound: sf.SoundFile, settings: Settings) -> Samples:
-    samples = np.empty(int(settings.reference_max_seconds * sound.samplerate), np.float32)
-    block = np.empty((_BLOCK_FRAMES, sound.channels), np.float32)
-    frames = 0
+def _opened(file: _Bytes) -> _Forward:
+    file.seek(0)
+    return _Forward(file)
+
+
+def _decode(file: _Bytes, samples: Samples, settings: Settings) -> int:
+    """Decode a file to mono into the beginning of `samples`; return the number of frames.
+
+    The channels are averaged.  If that loses most of the power, because a channel is the negative of another or
+    most channels are silent, the loudest channel is used instead.
+    """
+    with _opened(file) as sound:
+        expected = sound.frames if sound.frames < _UNKNOWN_FRAMES else 0
+        frames, sums, squares = 0, np.zeros(sound.channels + 1), np.zeros(sound.channels + 1)
+        for block in _blocks(sound, len(samples), settings):
+            mixed = samples[frames : frames + len(block)]
+            with np.errstate(over="ignore", invalid="ignore"):  # the result is checked for NaN and infinity
+                block.mean(axis=1, dtype=np.float32, out=mixed)
+                if sound.channels > 1:
+                    for channel, values in enumerate([*block.T, mixed]):
+                        sums[channel] += values.sum(dtype=np.float64)
+                        squares[channel] += np.square(values, dtype=np.float64).sum()
+            frames += len(block)
+        if expected - frames > SHORTFALL_SECONDS * sound.samplerate:
+            raise Truncated
+    with np.errstate(invalid="ignore"):
+        power = squares - np.square(sums) / max(1, frames)  # without a constant offset
+    loudest = int(np.argmax(power[:-1]))
+    if np.isfinite(power).all() and power[-1] < _MIX_POWER_MIN * power[loudest]:
+        with _opened(file) as sound:
+            position = 0
+            for block in _blocks(sound, frames, settings):
+                samples[position : position + len(block)] = block[:, loudest]
+                position += len(block)
+    return frames
+
+
+def _blocks(sound: sf.SoundFile, max_frames: int, settings: Settings) -> Iterator[Samples]:
+    """Yield the frames in blocks of shape (frames, channels), which are valid until the next one."""
+    block, frames = np.empty((_BLOCK_FRAMES, sound.channels), np.float32), 0
     while len(part := sound.read(out=block)):
-        if frames + len(part) > len(samples):
-            raise _too_long("lasts longer than its header says", settings)
-        with np.errstate(over="ignore", invalid="ignore"):  # the result is checked for NaN and infinity
-            part.mean(axis=1, dtype=np.float32, out=samples[frames : frames + len(part)])
         frames += len(part)
-    return samples[:frames]
+        if frames > max_frames:
+            raise _too_long("lasts longer than its header says", settings)
+        yield part
 
 
 def _check_samples(samples: Samples, rate: int, settings: Settings) -> None:
@@ -178,37 +270,6 @@ def _within_full_scale(samples: Samples) -> Samples:
     if peak > 1:
         samples /= peak
     return samples
-
-
-def _is_cut_short(data: bytes) -> bool:
-    """Return whether the header declares more bytes than follow; libsndfile does not check that."""
-    if data.startswith(b"OggS"):
-        return _ogg_is_cut_short(data)
-    return data.startswith(WAV_MAGIC) and _wav_is_cut_short(data)
-
-
-def _wav_is_cut_short(data: bytes) -> bool:
-    position, long_size = 12, None
-    while position + 8 <= len(data):
-        name, size = struct.unpack_from("<4sI", data, position)
-        position += 8
-        if name == b"ds64" and position + 16 <= len(data):
-            long_size = struct.unpack_from("<Q", data, position + 8)[0]
-        if name == b"data":
-            if size >= _UNKNOWN_BYTES:
-                size = long_size or 0
-            return bool(position + size > len(data))
-        position += size + size % 2
-    return False
-
-
-def _ogg_is_cut_short(data: bytes) -> bool:
-    position = 0
-    while data.startswith(b"OggS", position):
-        segments = position + _OGG_PAGE
-        table = data[segments : segments + data[segments - 1]] if segments <= len(data) else b""
-        position = segments + len(table) + sum(table)
-    return position > len(data)
 
 
 def _length_wanted(settings: Settings) -> str:

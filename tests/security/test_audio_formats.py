@@ -43,10 +43,10 @@ RARE = [
 
 @pytest.mark.parametrize(("format_", "subtype"), RARE)
 def test_rare_format_is_refused(format_: str, subtype: str) -> None:
-    with pytest.raises(InvalidAudio, match="WAV, FLAC, OGG or MP3"):
+    with pytest.raises(InvalidAudio, match="WAV, FLAC, OGG, MP3, M4A, WebM or AAC"):
         decode_reference(encoded(format_, subtype), Settings())
 
 
 def test_big_endian_wav_is_refused() -> None:
-    with pytest.raises(InvalidAudio, match="WAV, FLAC, OGG or MP3"):
+    with pytest.raises(InvalidAudio, match="WAV, FLAC, OGG, MP3, M4A, WebM or AAC"):
         decode_reference(encoded("WAV", "PCM_16", endian="BIG"), Settings())

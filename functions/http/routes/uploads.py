@@ -1,10 +1,10 @@
 """`/uploads` and the older `/upload`: upload of a reference without synthesis."""
 
 from datetime import UTC, datetime
-from typing import Annotated, Literal
+from typing import Annotated
 
 from fastapi import APIRouter, File, Form, Request, Response, UploadFile
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from functions.http.responses import problems
 from functions.http.routing.authorized_route import requires
@@ -12,6 +12,7 @@ from functions.http.routing.dependencies import FromCaller, FromResources
 from functions.http.routing.idempotent_route import IdempotentRoute
 from functions.previews.requests import WholeText
 from pipeline.access.owners import new_id
+from pipeline.audio.formats import standard_content_type
 from pipeline.contract import retention
 from pipeline.contract.records import UtcSeconds
 from pipeline.domain import presigned_urls, sessions
@@ -30,8 +31,11 @@ class NewUpload(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     transcription: WholeText = Field("", description="Transcription of the recording")
-    content_type: Literal["audio/wav", "audio/flac", "audio/ogg", "audio/mpeg"] = Field(
-        "audio/wav", description="Content type of the recording"
+    content_type: Annotated[str, AfterValidator(standard_content_type)] = Field(
+        "audio/wav",
+        max_length=100,
+        description="Content type of the recording, such as `audio/wav` or `audio/mpeg`. Other common names and "
+        "parameters are accepted",
     )
 
 

@@ -81,6 +81,30 @@ async def test_open_upload() -> None:
             assert fields(problem(answer, 422)) == ["transcription"]
 
 
+@pytest.mark.parametrize(
+    ("given", "standard"),
+    [
+        ("audio/x-wav", "audio/wav"),
+        ("audio/mp3", "audio/mpeg"),
+        ("application/ogg", "audio/ogg"),
+        ("audio/webm;codecs=opus", "audio/webm"),
+        ("AUDIO/WAV; codecs=1", "audio/wav"),
+    ],
+)
+async def test_upload_content_type(given: str, standard: str) -> None:
+    async with api(FakeService()) as client:
+        answer = await client.post("/uploads", json={"content_type": given})
+    assert answer.status_code == 201, answer.text
+    assert answer.json()["fields"]["Content-Type"] == standard
+
+
+@pytest.mark.parametrize("given", ["text/html", "", "audio/", "audio/midi", 5, "audio/wav" + " " * 200])
+async def test_upload_content_type_unknown(given: object) -> None:
+    async with api(FakeService()) as client:
+        answer = await client.post("/uploads", json={"content_type": given})
+    assert fields(problem(answer, 422)) == ["content_type"]
+
+
 async def test_request_limit_suggests_uploads() -> None:
     settings = Settings(request_max_megabytes=0.5, reference_max_megabytes=25)
     async with api(FakeService(settings)) as client:

@@ -17,37 +17,10 @@ from pipeline.audio.reference_audio import Recording, decode_reference, decode_w
 from pipeline.audio.wav import length_of_wav
 from pipeline.errors import InvalidAudio
 from pipeline.settings import Settings
+from tests.support.recordings import encoded, tone, with_bytes
 
 RATE = 16_000
 SETTINGS = Settings()
-
-
-def tone(
-    seconds: float = 2.0, *, rate: int = RATE, channels: int = 1, loudness: float = 0.5
-) -> NDArray[np.float64]:
-    """Hum at 180 Hz: (frames, channels)."""
-    wave = loudness * np.sin(2 * np.pi * 180 * np.arange(int(seconds * rate)) / rate)
-    return np.repeat(wave[:, None], channels, axis=1)
-
-
-def encoded(
-    samples: NDArray[np.float64] | None = None, format_: str = "WAV", subtype: str | None = None, rate: int = RATE
-) -> bytes:
-    buffer = io.BytesIO()
-    with sf.SoundFile(
-        buffer,
-        "w",
-        rate,
-        1 if samples is None or samples.ndim == 1 else samples.shape[1],
-        format=format_,
-        subtype=subtype,
-    ) as sound:
-        sound.write(tone(rate=rate) if samples is None else samples)
-    return buffer.getvalue()
-
-
-def with_bytes(data: bytes, at: int, new: bytes) -> bytes:
-    return data[:at] + new + data[at + len(new) :]
 
 
 def flac_of_frames(data: bytes, frames: int) -> bytes:
@@ -116,13 +89,38 @@ def test_sample_rates_that_no_speech_has_are_refused(rate: int) -> None:
     assert "8000 to 192000 Hz" in message
 
 
-@pytest.mark.parametrize("channels", [2, 3, 6, 8])
-def test_channels_are_mixed(channels: int) -> None:
-    samples = tone(channels=channels)
-    samples[:, 1:] = 0
-    recording = decode_reference(encoded(samples, subtype="FLOAT"), SETTINGS)
+@pytest.mark.parametrize("channels", [1, 2, 3, 6, 8])
+def test_equal_channels_keep_loudness(channels: int) -> None:
+    recording = decode_reference(encoded(tone(channels=channels)), SETTINGS)
     assert recording.samples.ndim == 1
-    assert np.abs(recording.samples).max() == pytest.approx(0.5 / channels, abs=0.01)
+    assert np.abs(recording.samples).max() == pytest.approx(0.5, abs=0.01)
+
+
+@pytest.mark.parametrize("channels", [2, 3, 6, 8])
+@pytest.mark.parametrize("subtype", ["PCM_16", "FLOAT"])
+def test_single_active_channel(channels: int, subtype: str) -> None:
+    samples = tone(channels=channels)
+    samples[:, :-1] = 0.2  # a constant offset
+    samples[:, 0] *= 0.01
+    recording = decode_reference(encoded(samples, subtype=subtype), SETTINGS)
+    assert np.abs(recording.samples).max() == pytest.approx(0.5, abs=0.01)
+
+
+@pytest.mark.parametrize("factor", [-1, -0.9, -0.5])
+@pytest.mark.parametrize("format_", ["WAV", "FLAC"])
+def test_opposite_phase_channels(factor: float, format_: str) -> None:
+    samples = tone(3, rate=48_000, channels=2)
+    samples[:, 1] *= factor
+    recording = decode_reference(encoded(samples, format_, rate=48_000), SETTINGS)
+    assert np.abs(recording.samples).max() == pytest.approx(0.5, abs=0.01)
+    assert recording.duration_seconds == 3
+
+
+def test_different_channels_are_mixed() -> None:
+    samples = tone(channels=2)
+    samples[:, 1] = 0.5 * np.cos(2 * np.pi * 300 * np.arange(len(samples)) / RATE)
+    recording = decode_reference(encoded(samples, subtype="FLOAT"), SETTINGS)
+    assert np.allclose(recording.samples, samples.mean(axis=1), atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -144,7 +142,7 @@ def test_channels_are_mixed(channels: int) -> None:
     ],
 )
 def test_what_is_not_audio_is_refused(data: bytes) -> None:
-    assert "WAV, FLAC, OGG or MP3" in refusal(data)
+    assert "WAV, FLAC, OGG, MP3, M4A, WebM or AAC" in refusal(data)
 
 
 def test_an_empty_file_is_refused() -> None:
@@ -170,16 +168,6 @@ def test_a_file_that_was_cut_short_is_refused(format_: str, subtype: str | None,
     whole = encoded(tone(4), format_, subtype)
     message = refusal(whole[: int(len(whole) * part)])
     assert "truncated" in message or "whole" in message
-
-
-def test_a_file_without_its_last_byte_is_refused() -> None:
-    assert "truncated" in refusal(encoded()[:-1])
-
-
-@pytest.mark.parametrize("size", [0xFFFFFFFF, 0x7FFFFFFF, 0x7FFFF000, 0x80000000 - 36])
-def test_a_wav_of_unknown_length_is_accepted(size: int) -> None:
-    piped = with_bytes(with_bytes(encoded(), 4, b"\xff" * 4), 40, struct.pack("<I", size))
-    assert decode_reference(piped, SETTINGS).duration_seconds == 2
 
 
 def test_a_flac_of_unknown_length_is_accepted() -> None:
@@ -233,7 +221,7 @@ def test_a_small_file_that_holds_too_much_is_refused_from_its_header(format_: st
     message = refusal(data)
     took, (_, peak) = time.process_time() - began, tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert f"{60 * minutes}.0 s" in message
+    assert f"{60 * minutes}." in message
     assert took < 0.25
     assert peak < len(data) + 1_000_000
 
