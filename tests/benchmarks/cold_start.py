@@ -1,7 +1,7 @@
-"""How long a function takes from nothing to its first answer: `python -m tests.benchmarks.cold_start`.
+"""Cold start time of a function: `python -m tests.benchmarks.cold_start`.
 
-The package that `sam build` makes is started in turns with the least that could stand in its place, FastAPI and
-Mangum with one route, each time in a new process of the Lambda runtime behind its interface emulator.
+The package of `sam build` is compared with a minimal application, FastAPI and Mangum with one route.  Each start is
+a new process of the Lambda runtime behind its interface emulator.
 """
 
 import argparse
@@ -40,7 +40,7 @@ async def none() -> dict[str, str]:
 
 handler = Mangum(app, lifespan="off")
 """
-# A request whose answer takes the whole application and nothing from outside.
+# A request that needs the whole application, but no external service.
 EVENT = recorded("http_get") | {"rawPath": "/jobs/none"}
 EVENT["requestContext"]["http"]["path"] = "/jobs/none"
 PATIENCE_SECONDS = 60.0
@@ -49,7 +49,7 @@ MOST = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """What stands in for Lambda: its interface emulator, and a Python with its runtime client."""
+    """Lambda's interface emulator, and a Python with its runtime client."""
 
     emulator: Path
     python: Path
@@ -58,7 +58,7 @@ class Runtime:
 
 @dataclass(frozen=True, slots=True)
 class Function:
-    """A handler, and the status of its answer to the event."""
+    """A handler, and the expected status of its response."""
 
     name: str
     handler: str
@@ -70,11 +70,11 @@ LEAST = Function("FastAPI and Mangum alone", "bare.handler", 200)
 
 
 def runtime(folder: Path) -> Runtime:
-    """Build the package and find what runs it."""
+    """Build the package, and return the runtime for it."""
     sam, python = ensure("sam", LOCKS["sam"]), ensure("lambda", LOCKS["lambda"])
     machine = {"x86_64": "x86_64", "aarch64": "arm64"}[platform.machine()]
     (emulator,) = sam.parents[1].glob(f"lib/python*/site-packages/samcli/local/rapid/aws-lambda-rie-{machine}")
-    executable = shutil.copy(emulator, folder / "rie")  # installed without the right to be run
+    executable = shutil.copy(emulator, folder / "rie")  # pip does not set the executable bit
     Path(executable).chmod(0o700)
     package = folder / "package"
     build = ROOT / "infra" / "package" / "build.py"
@@ -84,7 +84,7 @@ def runtime(folder: Path) -> Runtime:
 
 
 def cold_start(on: Runtime, function: Function) -> float:
-    """Start a function and let it answer once; the seconds that took."""
+    """Start a function, send one event, and return the duration in seconds."""
     port, inner = free_port("127.0.0.1"), free_port("127.0.0.1")
     addresses = [
         f"--runtime-interface-emulator-address=127.0.0.1:{port}",
@@ -104,7 +104,7 @@ def cold_start(on: Runtime, function: Function) -> float:
 
 @contextmanager
 def running(command: list[str], package: Path) -> Iterator[None]:
-    """Run the emulator, which starts the function's process with the first event."""
+    """Run the emulator.  It starts the function's process with the first event."""
     environment = {
         "PATH": os.environ["PATH"],
         "LAMBDA_TASK_ROOT": str(package),
@@ -126,7 +126,7 @@ def running(command: list[str], package: Path) -> Iterator[None]:
 
 
 def wait_until_listening(client: httpx.Client, url: str) -> None:
-    """Wait for the emulator itself, which answers a GET with an error."""
+    """Wait for the emulator, which responds to GET with an error."""
     end = time.perf_counter() + PATIENCE_SECONDS
     while time.perf_counter() < end:
         try:
@@ -139,7 +139,7 @@ def wait_until_listening(client: httpx.Client, url: str) -> None:
 
 
 def main() -> int:
-    """Measure in turns and print, as Markdown; 1 when the ratio is not what it should be."""
+    """Measure alternately and print Markdown.  Return 1 if the ratio exceeds the limit."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=10, help="cold starts of each")
     arguments = parser.parse_args()
@@ -147,7 +147,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         on = runtime(Path(name))
         for function in taken:
-            cold_start(on, function)  # what is read from the disk is then in memory for both
+            cold_start(on, function)  # fills the page cache for both
         for _ in range(arguments.count):
             for function, seconds in taken.items():
                 seconds.append(cold_start(on, function))

@@ -26,7 +26,7 @@ from tests.support.job_requests import make_request
 
 @asynccontextmanager
 async def embedded_store(**settings: object) -> AsyncIterator[Resources]:
-    """Run the embedded storage and queue on a free port; the environment of this process then points at them."""
+    """Run the embedded storage and queue on a free port, and set the environment of this process for them."""
     port = free_port(configuration.HOST)
     credentials = AwsCredentials("benchmark", secrets.token_hex())
     os.environ.update(configuration.client_environment(port, credentials))

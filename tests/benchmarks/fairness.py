@@ -1,7 +1,7 @@
-"""How long one owner's only job waits behind another's flood: `python -m tests.benchmarks.fairness`.
+"""Waiting time of one owner's job behind the jobs of another: `python -m tests.benchmarks.fairness`.
 
-The wait is given as a ratio to that of the same job on an idle service, in the same run, through the real queue and
-worker process.  Twice the idle time is one batch more.
+The wait is given relative to that of the same job on an idle service in the same run, through the real queue and
+worker process.  A ratio of two is one more batch.
 """
 
 import argparse
@@ -30,7 +30,7 @@ async def timed_job(resources: Resources, session_id: str, owner: str) -> float:
 
 
 async def flood(resources: Resources, session_id: str, owner: str, size: int) -> None:
-    """Accept many jobs of one owner."""
+    """Accept `size` jobs of one owner."""
     for start in range(0, size, 20):
         some = (
             accept_preview(resources, session_id, owner, text=TEXT) for _ in range(start, min(start + 20, size))
@@ -39,7 +39,7 @@ async def flood(resources: Resources, session_id: str, owner: str, size: int) ->
 
 
 async def measure(sizes: list[int], jobs_each: int) -> None:
-    """Print a table of the waits behind floods of several sizes."""
+    """Print a table of the waits behind several numbers of jobs."""
     environment = {"MOCK_DELAY_SECONDS": str(SYNTHESIS_SECONDS), "WORKER_BATCH_SIZE": str(BATCH)}
     async with embedded_store() as resources:
         session_id = await store_upload(resources)
@@ -59,7 +59,7 @@ async def measure(sizes: list[int], jobs_each: int) -> None:
 
 
 def main() -> None:
-    """Measure and print, as Markdown."""
+    """Measure and print Markdown."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sizes", type=int, nargs="+", default=[16, 100, 1000])
     parser.add_argument("--jobs", type=int, default=5, help="jobs of the other owner a size")

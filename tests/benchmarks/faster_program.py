@@ -1,7 +1,7 @@
-"""Times faster-qwen3-tts, in an environment of its own: it needs another transformers than this project.
+"""Measures faster-qwen3-tts in a separate environment, because it needs another version of transformers.
 
-Reads a request from stdin, and writes `{"ms": …}`, the time of the fastest round, or `{"failed": …}` as the last
-line of stdout; see `tests.benchmarks.qwen_faster`, which starts it.  It imports nothing of this project.
+Reads a request from stdin.  Writes `{"ms": …}`, the time of the fastest round, or `{"failed": …}` as the last line
+of stdout.  `tests.benchmarks.qwen_faster` starts it.  It imports nothing of this project.
 """
 
 import json
@@ -11,7 +11,7 @@ from typing import Any
 
 
 def main() -> None:
-    """Answer the request."""
+    """Read the request and print the result."""
     try:
         answer: dict[str, Any] = {"ms": measure(json.load(sys.stdin))}
     except Exception as error:
@@ -20,7 +20,7 @@ def main() -> None:
 
 
 def measure(request: dict[str, Any]) -> float:
-    """Speak a text alone, of so many frames, from the prompt to the samples; return the milliseconds."""
+    """Return the minimum time to synthesize a text of `frames` frames, in milliseconds."""
     import torch
     from faster_qwen3_tts import FasterQwen3TTS
     from qwen_tts import VoiceClonePromptItem
@@ -32,7 +32,7 @@ def measure(request: dict[str, Any]) -> float:
     item = VoiceClonePromptItem(codes, speaker, False, True, request["transcript"])
     frames = request["frames"]
 
-    def speak() -> float:
+    def synthesize() -> float:
         began = time.perf_counter()
         waves, _ = model.generate_voice_clone(
             text=request["text"],
@@ -47,8 +47,8 @@ def measure(request: dict[str, Any]) -> float:
             raise ValueError(f"{len(waves[0])} samples are not {frames} frames")
         return took * 1000
 
-    speak()  # whatever is done for the first time, such as the capture of graphs
-    return min(speak() for _ in range(request["rounds"]))
+    synthesize()  # warm up, which includes the capture of graphs
+    return min(synthesize() for _ in range(request["rounds"]))
 
 
 if __name__ == "__main__":

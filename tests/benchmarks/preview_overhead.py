@@ -1,7 +1,7 @@
-"""What the pipeline adds to a preview when synthesis takes no time: `python -m tests.benchmarks.preview_overhead`.
+"""Overhead of the pipeline for a preview without synthesis time: `python -m tests.benchmarks.preview_overhead`.
 
-Previews over HTTP, upload included, through the real processes, are timed beside their floor: the same S3 and SQS
-calls made back to back by one process, concurrent where they may be, against the same storage in the same run.
+Previews over HTTP with an upload, through the real processes, are compared with a lower bound: the same S3 and SQS
+calls from one process, concurrent where possible, against the same storage in the same run.
 """
 
 import argparse
@@ -41,7 +41,7 @@ QUIET = {
 }
 
 SETTLED_SECONDS = 1.5
-IDLE_SECONDS = 10.0  # a multiple of the intervals of all that is done regularly
+IDLE_SECONDS = 10.0  # a multiple of all polling intervals
 
 CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 
@@ -50,7 +50,7 @@ Run = Callable[[], Awaitable[object]]
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Of many runs at one concurrency; milliseconds."""
+    """Times of runs at one concurrency, in milliseconds."""
 
     p50: float
     p95: float
@@ -58,7 +58,7 @@ class Timing:
 
 
 async def timed(run: Run, *, in_flight: int, count: int) -> Timing:
-    """Run `count` times, so many at a time."""
+    """Run `count` times with this concurrency, and return the times."""
     taken: list[float] = []
     numbers = iter(range(count))
 
@@ -76,7 +76,7 @@ async def timed(run: Run, *, in_flight: int, count: int) -> Timing:
 
 
 def preview(client: httpx.AsyncClient, body: bytes) -> Run:
-    """Create the run that uploads a recording and gets a preview."""
+    """Return a run that uploads a recording and gets a preview."""
 
     async def run() -> None:
         answer = await client.post(
@@ -90,7 +90,7 @@ def preview(client: httpx.AsyncClient, body: bytes) -> Run:
 
 
 def floor(resources: Resources, source: bytes, audio: bytes, embedding: bytes, record: bytes) -> Run:
-    """Create the run that makes the calls of one preview, and nothing else."""
+    """Return a run that makes only the storage and queue calls of one preview."""
     bucket = resources.bucket
 
     async def run() -> None:
@@ -109,12 +109,12 @@ def floor(resources: Resources, source: bytes, audio: bytes, embedding: bytes, r
             bucket.put(keys.embedding, embedding, JSON), bucket.put_once(layout.preview(job_id), audio, WAV)
         )
         await bucket.put_once(layout.outcome(job_id), record, JSON)
-        told = await resources.events.receive(1, wait_seconds=5)
+        messages = await resources.events.receive(1, wait_seconds=5)
         await asyncio.gather(bucket.get(layout.outcome(job_id)), _list(resources, layout.subscribers(job_id)))
         await bucket.read(layout.preview(job_id))
         await asyncio.gather(
             resources.synthesis.delete([message.receipt for message in taken]),
-            resources.events.delete([message.receipt for message in told]),
+            resources.events.delete([message.receipt for message in messages]),
         )
 
     return run
@@ -125,7 +125,7 @@ async def _list(resources: Resources, prefix: str) -> list[str]:
 
 
 def settings_of(stack: Stack, suffix: str) -> Settings:
-    """Return settings for the stack's storage, under other names; take its credentials into our environment."""
+    """Return settings with other names for the stack's storage, and set its credentials in the environment."""
     environment = next(process.environ() for process in stack.children() if "gpu_runner" in process.cmdline())
     os.environ.update({name: environment[name] for name in CREDENTIALS})
     names = {
@@ -142,7 +142,7 @@ def settings_of(stack: Stack, suffix: str) -> Settings:
 
 
 async def compare(stack: Stack, *, counts: Mapping[int, int], rounds: int) -> None:
-    """Time previews and their floor in turns."""
+    """Measure previews and their lower bound alternately."""
     settings = settings_of(stack, "floor")
     await provision(settings)
     source = recording(120)
@@ -175,7 +175,7 @@ def _print(in_flight: int, name: str, timings: list[Timing]) -> None:
 
 
 class Counting:
-    """A proxy before the storage that counts what passes, by operation."""
+    """A proxy in front of the storage that counts requests by operation."""
 
     def __init__(self, target: str) -> None:
         self.target = target
@@ -183,7 +183,7 @@ class Counting:
 
     @asynccontextmanager
     async def listening(self) -> AsyncIterator[str]:
-        """Listen on a free port; its address."""
+        """Listen on a free port and yield the URL."""
         async with ClientSession(auto_decompress=False, timeout=ClientTimeout(total=60)) as self._session:
             application = web.Application(client_max_size=2**27)
             application.router.add_route("*", "/{path:.*}", self._pass_on)
@@ -208,13 +208,13 @@ class Counting:
         ) as answer:
             content = await answer.read()
             kept = {k: v for k, v in answer.headers.items() if k.lower() not in {"transfer-encoding", "connection"}}
-            # Counted when answered: a long poll that waits for the next preview is no part of this one.
+            # Count responses: a pending long poll belongs to the next preview.
             self.counts[target.split(".")[-1] if target else f"S3 {request.method}"] += 1
             return web.Response(status=answer.status, headers=kept, body=content)
 
 
 async def count_requests(store: Stack, folder: Path, counts: Mapping[int, int]) -> None:
-    """Count the storage and queue requests of a preview, of all processes, less what they make when idle."""
+    """Return the storage and queue requests of one preview, without those of idle processes."""
     settings = settings_of(store, "counted")
     counting = Counting(settings.endpoint_for("s3") or "")
     print("\n| in flight | requests per preview | of which |\n|---|---|---|")
@@ -247,7 +247,7 @@ async def preview_session(client: httpx.AsyncClient) -> httpx.Response:
 
 
 def preview_again(client: httpx.AsyncClient, session_id: str) -> Run:
-    """Create the run that gets one more preview of an earlier upload."""
+    """Return a run that gets another preview of an earlier upload."""
 
     async def run() -> None:
         data = {"session_id": session_id, "response_text": TEXT_TO_SPEAK}
@@ -258,7 +258,7 @@ def preview_again(client: httpx.AsyncClient, session_id: str) -> Run:
 
 async def _count(counting: Counting, run: Run, in_flight: int, count: int, what: str) -> None:
     await run()
-    await asyncio.sleep(SETTLED_SECONDS)  # what is put off, such as deletions, belongs to the previews before
+    await asyncio.sleep(SETTLED_SECONDS)  # delayed requests, such as deletions, belong to earlier previews
     counting.counts.clear()
     await asyncio.sleep(IDLE_SECONDS)
     idle, began = Counter(counting.counts), time.monotonic()
@@ -293,7 +293,7 @@ def _peak_mib(pid: int) -> float:
 
 
 def main() -> None:
-    """Measure and print, as Markdown."""
+    """Measure and print Markdown."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=100, help="previews a measurement")
     parser.add_argument("--rounds", type=int, default=3, help="measurements of each, in turns")

@@ -1,8 +1,7 @@
-"""How soon and how steadily audio is heard: `python -m tests.benchmarks.streaming`.
+"""Latency and continuity of streamed audio: `python -m tests.benchmarks.streaming`.
 
-The time to the first audio is measured beside its floor: the storage and queue calls that come before it, made back
-to back by one process against the same storage.  Then many clients listen at once to an engine that speaks in real
-time.
+The time to the first audio is compared with a lower bound: the storage and queue calls before it, made by one
+process against the same storage.  Then many clients stream at the same time from an engine that runs in real time.
 """
 
 import argparse
@@ -44,7 +43,7 @@ SENTENCE = "One, two, three, four, five, six, seven, eight, nine, ten. "
 
 
 def over_http(client: httpx.AsyncClient, session_id: str, seconds: list[float]) -> Run:
-    """Create the run that streams a preview over HTTP and notes when the first audio comes."""
+    """Return a run that streams a preview over HTTP and measures the time to the first audio."""
     form = {"session_id": session_id, "response_text": TEXT_TO_SPEAK}
 
     async def run() -> None:
@@ -61,7 +60,7 @@ def over_http(client: httpx.AsyncClient, session_id: str, seconds: list[float]) 
 
 
 def over_websocket(socket: ClientConnection, session_id: str, seconds: list[float]) -> Run:
-    """Create the run that streams a preview over a WebSocket and notes when the first audio comes."""
+    """Return a run that streams a preview over a WebSocket and measures the time to the first audio."""
     data = {"session_id": session_id, "text": TEXT_TO_SPEAK, "stream": True}
 
     async def run() -> None:
@@ -78,7 +77,7 @@ def over_websocket(socket: ClientConnection, session_id: str, seconds: list[floa
 
 
 async def messages(socket: ClientConnection) -> Any:
-    """Yield the messages of one job, up to its end."""
+    """Yield the messages of one job until it ends."""
     while True:
         message: dict[str, Any] = json.loads(await socket.recv())
         yield message
@@ -88,7 +87,7 @@ async def messages(socket: ClientConnection) -> Any:
 
 
 def floor(resources: Resources, seconds: list[float]) -> Run:
-    """Create the run that makes the calls before the first audio of an earlier upload, and nothing else."""
+    """Return a run that makes only the storage and queue calls before the first audio."""
     bucket, session_id = resources.bucket, resources.new_id()
 
     async def run() -> None:
@@ -129,23 +128,23 @@ async def first_audio(stack: Stack, *, count: int, rounds: int) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Listened:
-    """One stream as it came, in seconds."""
+class StreamTiming:
+    """Measurements of one stream, in seconds."""
 
     first: float
-    """From the request to the first audio."""
+    """The time from the request to the first audio."""
     longest_gap: float
-    """Between two chunks."""
+    """The longest time between two chunks."""
     behind: float
     """The buffer that a player needs: the longest time by which a chunk was late for those before it."""
     missing: int
-    """Chunks that did not come."""
+    """The number of missing chunks."""
     seconds: float
     """The length of the audio."""
 
 
-async def listen(url: str, session_id: str, text: str, after_seconds: float) -> Listened:
-    """Listen to one stream that is asked for later."""
+async def listen(url: str, session_id: str, text: str, after_seconds: float) -> StreamTiming:
+    """Request a stream after a delay, and measure it."""
     await asyncio.sleep(after_seconds)
     async with connect(url, max_size=None, open_timeout=60) as socket:
         data = {"session_id": session_id, "text": text, "stream": True}
@@ -160,11 +159,11 @@ async def listen(url: str, session_id: str, text: str, after_seconds: float) -> 
     played = [0.0, *(chunk["audio_seconds"] for chunk in chunks)]
     behind = max(at - times[0] - before for at, before in zip(times, played, strict=False))
     gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
-    return Listened(times[0] - began, max(gaps), behind, chunks[-1]["seq"] + 1 - len(chunks), played[-1])
+    return StreamTiming(times[0] - began, max(gaps), behind, chunks[-1]["seq"] + 1 - len(chunks), played[-1])
 
 
 async def many(stack: Stack, *, listeners: int, sentences: int) -> None:
-    """Let many clients listen at once, who come one after the other in the first seconds."""
+    """Stream to many clients, which start one after the other in the first seconds."""
     async with httpx.AsyncClient(base_url=stack.url, timeout=60) as client:
         session_id = (await preview_session(client)).headers["x-session-id"]
     text = SENTENCE * sentences
@@ -173,33 +172,35 @@ async def many(stack: Stack, *, listeners: int, sentences: int) -> None:
     listening = (listen(stack.socket_url, session_id, text, pause) for pause in pauses)
     results = await asyncio.gather(*listening, return_exceptions=True)
     used = {name: seconds - before[name] for name, seconds in cpu_seconds(stack).items()}
-    heard = [result for result in results if isinstance(result, Listened)]
+    timings = [result for result in results if isinstance(result, StreamTiming)]
     print(f"\n| {listeners} clients | median | worst |\n|---|---|---|")
     for name, what in (("first audio", "first"), ("longest gap", "longest_gap"), ("buffer needed", "behind")):
-        values = [getattr(one, what) for one in heard]
+        values = [getattr(one, what) for one in timings]
         print(f"| {name}, ms | {1000 * statistics.median(values):.0f} | {1000 * max(values):.0f} |")
-    fluent = sum(one.behind <= PLAYER_BUFFER_SECONDS for one in heard)
-    print(f"\n{fluent} of {listeners} without a pause; {sum(one.missing for one in heard)} chunks missing")
-    print(*{repr(result) for result in results if not isinstance(result, Listened)}, sep="\n")
-    audio_seconds = sum(one.seconds for one in heard)
+    fluent = sum(one.behind <= PLAYER_BUFFER_SECONDS for one in timings)
+    print(f"\n{fluent} of {listeners} without a pause; {sum(one.missing for one in timings)} chunks missing")
+    print(*{repr(result) for result in results if not isinstance(result, StreamTiming)}, sep="\n")
+    audio_seconds = sum(one.seconds for one in timings)
     print("\n| process | CPU, ms per second of audio |\n|---|---|")
     for name, seconds in used.items():
         print(f"| {name} | {1000 * seconds / audio_seconds:.2f} |")
 
 
 def cpu_seconds(stack: Stack) -> dict[str, float]:
-    """Return the CPU time of each process so far, and of this one, which plays all clients."""
+    """Return the CPU time of each process, and of this one, which runs the clients."""
     times = {process_name(process): process.cpu_times() for process in stack.children()}
     return {name: spent.user + spent.system for name, spent in times.items()} | {"clients": time.process_time()}
 
 
 def main() -> None:
-    """Measure and print, as Markdown."""
+    """Measure and print Markdown."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=50, help="previews a measurement")
     parser.add_argument("--rounds", type=int, default=3, help="measurements of each, in turns")
     parser.add_argument("--listeners", type=int, default=100, help="clients at once")
-    parser.add_argument("--sentences", type=int, default=7, help="length of what they hear, some 3.5 seconds each")
+    parser.add_argument(
+        "--sentences", type=int, default=7, help="length of the text, about 3.5 seconds of audio each"
+    )
     arguments = parser.parse_args()
     real_time = {"MOCK_SPEED": "1", "WORKER_BATCH_SIZE": str(arguments.listeners), "PREVIEWS_IN_FLIGHT": "0"}
     with tempfile.TemporaryDirectory() as name:

@@ -61,7 +61,7 @@ async def repeat(jobs: int, rounds: int) -> None:
 
 
 def main() -> None:
-    """Measure and print, as Markdown."""
+    """Measure and print Markdown."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--jobs", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=2)

@@ -55,9 +55,9 @@ async def invoked(resources: Resources, handler: str, *events: Event, **more: st
     assert done.returncode == 0, done.stderr
     for line in done.stderr.splitlines():
         assert json.loads(line)["service"]
-    said = json.loads(done.stdout)
-    assert said["collects"]
-    answers: list[Any] = said["answers"]
+    printed = json.loads(done.stdout)
+    assert printed["collects"]
+    answers: list[Any] = printed["answers"]
     return answers
 
 
@@ -102,13 +102,13 @@ async def test_http_function_flushes_spans(resources: Resources) -> None:
 
 
 async def test_dead_letters_and_notify_functions(resources: Resources) -> None:
-    said = await two_jobs(resources)
-    dead = recorded("sqs_dead_letters", **said)
+    job_ids = await two_jobs(resources)
+    dead = recorded("sqs_dead_letters", **job_ids)
     (answer,) = await invoked(resources, "functions.aws.dead_letters.handler", dead)
     assert answer == {"batchItemFailures": []}
-    for job_id in said.values():
+    for job_id in job_ids.values():
         assert isinstance(await jobs.read_outcome(resources, job_id), Failed)
-    created = recorded("sqs_s3_created", **said)
+    created = recorded("sqs_s3_created", **job_ids)
     assert await invoked(resources, "functions.aws.notify.handler", created, created) == [answer, answer]
 
 

@@ -144,9 +144,9 @@ async def test_key_commands_bad_environment(settings: Settings) -> None:
     no_bucket = await command(settings, "list")
     assert (no_bucket.status, no_bucket.output) == (1, "")
     assert len(wrong.words.splitlines()) == 1
-    logged, said = no_bucket.words.splitlines()
+    logged, message = no_bucket.words.splitlines()
     assert "misconfigured" in logged
-    assert "NoSuchBucket" in said
+    assert "NoSuchBucket" in message
 
 
 @pytest.mark.parametrize(

@@ -80,13 +80,13 @@ async def test_voice_lifecycle_with_key(url: str, resources: Resources) -> None:
         made = await client.post("/preview", files={"audio": voice_wav(120.0)}, data={"response_text": "Hello."})
         assert made.status_code == 200, made.text
         assert made.headers["ratelimit"].startswith('"requests";r=')
-        told = await ask(connection, "generate_preview", session_id=made.headers["x-session-id"], text="Again.")
-        assert told["type"] == "tts_complete"
-        assert (await client.get(told["data"]["audio_url"])).status_code == 200
+        message = await ask(connection, "generate_preview", session_id=made.headers["x-session-id"], text="Again.")
+        assert message["type"] == "tts_complete"
+        assert (await client.get(message["data"]["audio_url"])).status_code == 200
         assert (await ask(connection, "save_voice", name="Nova"))["data"]["voice_id"] == "nova"
         assert (await client.get("/voices")).json()["voices"][0]["voice_id"] == "nova"
         other = bearer(await key_of(resources, "bob"))
-        assert (await client.get(told["data"]["audio_url"], headers=other)).status_code == 404
+        assert (await client.get(message["data"]["audio_url"], headers=other)).status_code == 404
         assert (await client.get("/voices", headers=other)).json() == {"voices": []}
     stored = [item.key async for item in resources.voices.list(layout.VOICES)]
     assert {"/".join(key.split("/")[:4]) for key in stored} == {"audio/voices/alice/nova"}
@@ -143,15 +143,15 @@ async def test_owner_limits_return_429(resources: Resources) -> None:
         httpx.AsyncClient(base_url=url, headers=bearer(await key_of(resources, "bob"))) as bob,
     ):
         wav = {"audio": voice_wav(120.0)}
-        asked = [
+        answers = [
             await alice.post(
                 "/preview", files=wav, data={"response_text": "Hi."}, headers={"Prefer": "respond-async"}
             )
             for _ in range(3)
         ]
-        assert [answer.status_code for answer in asked] == [202, 202, 429]
-        assert asked[-1].json()["code"] == "too_many_requests"
-        assert int(asked[-1].headers["retry-after"]) > 0
+        assert [answer.status_code for answer in answers] == [202, 202, 429]
+        assert answers[-1].json()["code"] == "too_many_requests"
+        assert int(answers[-1].headers["retry-after"]) > 0
         # If a new minute begins during the loop, one of the two minutes still has more than five requests.
         assert 429 in [(await alice.get("/voices")).status_code for _ in range(10)]
         assert (await bob.get("/voices")).status_code == 200

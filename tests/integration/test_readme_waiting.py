@@ -30,9 +30,9 @@ async def test_readme_wait_loop_ends(resources: Resources, tmp_path: Path, text:
         )
         try:
             async with run_simple_worker(resources), asyncio.timeout(10):
-                told, _ = await waiting.communicate()
+                output, _ = await waiting.communicate()
         finally:
             if waiting.returncode is None:
                 waiting.kill()
                 await waiting.wait()
-    assert f'"status":"{status}"'.encode() in told
+    assert f'"status":"{status}"'.encode() in output

@@ -81,8 +81,8 @@ async def test_log_contains_no_caller_secrets(resources: Resources, auth: str, l
         await use_every_secret(url)
         process.terminate()
         async with asyncio.timeout(15):
-            _, said = await process.communicate()
-    log = said.decode()
+            _, output = await process.communicate()
+    log = output.decode()
     assert ("client connected" if auth == "none" else "authentication failed") in log
     assert '"path": "/voices"' in log
     assert "secret" not in log.lower().replace("[redacted]", "")

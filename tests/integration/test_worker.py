@@ -97,7 +97,7 @@ async def test_stored_audio_completed_by_next_worker(short_visibility: Resources
     engine = ScriptedEngine()
     async with real_time_worker(short_visibility, engine):
         await until_ended(short_visibility, request)
-    assert engine.admitted == [], "it had been spoken"
+    assert engine.admitted == [], "the job was synthesized again"
     outcome = await success_of(short_visibility, request)
     assert outcome.preview is not None
     assert written is not None
@@ -147,8 +147,8 @@ async def test_workers_share_queue(resources: Resources) -> None:
         for engine in engines:
             await stack.enter_async_context(real_time_worker(resources, engine))
         await until_ended(resources, *requests)
-    spoken = Counter(job_id for engine in engines for job_id in engine.admitted)
-    assert spoken.keys() == {request.job_id for request in requests}
+    admitted = Counter(job_id for engine in engines for job_id in engine.admitted)
+    assert admitted.keys() == {request.job_id for request in requests}
     assert sum(1 for engine in engines if engine.admitted) > 1
     for request in requests:
         await success_of(resources, request)

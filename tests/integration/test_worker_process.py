@@ -93,9 +93,9 @@ async def test_log_has_correlation_id_and_no_text(resources: Resources) -> None:
     await success_of(resources, request)
     facts = lines[-1]
     assert (facts["job_id"], facts["correlation_id"], facts["status"]) == (request.job_id, "corr-1", "succeeded")
-    said = json.dumps(lines) + rest
-    assert TEXT not in said
-    assert TRANSCRIPTION not in said
+    output = json.dumps(lines) + rest
+    assert TEXT not in output
+    assert TRANSCRIPTION not in output
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -104,9 +104,9 @@ async def test_signal_finishes_running_job(resources: Resources, number: signal.
     async with worker(environment(resources.settings, MOCK_DELAY_SECONDS="2")) as process:
         await log_until(process, "synthesis started")
         process.send_signal(number)
-        status, said = await ended(process)
+        status, output = await ended(process)
     assert status == 0
-    assert json.loads(said.splitlines()[-1])["event"] == "worker stopped"
+    assert json.loads(output.splitlines()[-1])["event"] == "worker stopped"
     await success_of(resources, request)
 
 
@@ -177,27 +177,27 @@ async def test_killed_worker_job_is_redelivered(settings: Settings) -> None:
 async def test_start_names_bad_settings(settings: Settings) -> None:
     env = environment(settings, WORKER_BATCH_SIZE="none", LOG_LEVEL="loud")
     async with worker(env) as process:
-        status, said = await ended(process)
+        status, output = await ended(process)
     assert status == 2
-    assert {line.split(":")[0] for line in said.splitlines()} == {"LOG_LEVEL", "WORKER_BATCH_SIZE"}
+    assert {line.split(":")[0] for line in output.splitlines()} == {"LOG_LEVEL", "WORKER_BATCH_SIZE"}
 
 
 @pytest.mark.parametrize("setting", ["BUCKET", "VOICES_BUCKET", "SYNTHESIS_QUEUE"])
 async def test_start_names_missing_resource(resources: Resources, setting: str) -> None:
     env = environment(resources.settings, **{setting: "no-such-thing"})
     async with worker(env) as process:
-        status, said = await ended(process)
+        status, output = await ended(process)
     assert status == 2
-    assert "no-such-thing" in said.splitlines()[-1]
-    assert setting in said.splitlines()[-1]
-    assert "Traceback" not in said
+    assert "no-such-thing" in output.splitlines()[-1]
+    assert setting in output.splitlines()[-1]
+    assert "Traceback" not in output
 
 
 async def test_start_health_port_in_use(resources: Resources) -> None:
     port = free_port("127.0.0.1")
     server = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", port)
     async with server, worker(environment(resources.settings, WORKER_HEALTH_PORT=str(port))) as process:
-        status, said = await ended(process)
+        status, output = await ended(process)
     assert status == 1
-    assert said.splitlines()[-1].startswith(f"WORKER_HEALTH_PORT={port} is not available")
-    assert "Traceback" not in said
+    assert output.splitlines()[-1].startswith(f"WORKER_HEALTH_PORT={port} is not available")
+    assert "Traceback" not in output

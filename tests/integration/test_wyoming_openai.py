@@ -62,8 +62,8 @@ class Wyoming:
         assert process.stdout
         self._stdin, self._stdout = process.stdin, process.stdout
 
-    async def events(self, *asked: Event, until: str) -> list[Event]:
-        self._stdin.writelines([event.to_line() for event in asked])
+    async def events(self, *sent: Event, until: str) -> list[Event]:
+        self._stdin.writelines([event.to_line() for event in sent])
         found: list[Event] = []
         while not found or found[-1].type != until:
             found.append(await Event.read(self._stdout))
