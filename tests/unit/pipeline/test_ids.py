@@ -1,3 +1,5 @@
+"""Ids of sessions and jobs."""
+
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -12,7 +14,7 @@ MOMENTS = st.datetimes(datetime(1970, 1, 1), datetime(8999, 12, 31), timezones=s
 
 @settings(derandomize=True, database=None)
 @given(MOMENTS)
-def test_an_id_tells_its_birth_to_the_millisecond(moment: datetime) -> None:
+def test_timestamp_of_id(moment: datetime) -> None:
     id_ = id_maker(lambda: moment)()
     assert is_id(id_)
     assert timedelta(0) <= moment - timestamp_of(id_) < timedelta(milliseconds=1)
@@ -26,7 +28,7 @@ def test_ids_sort_by_age(one: datetime, other: datetime) -> None:
         assert id_maker(lambda: early)() < id_maker(lambda: late)()
 
 
-def test_the_bound_parts_the_older_from_the_rest() -> None:
+def test_lowest_id_bounds_older_ids() -> None:
     bound = lowest_id(NOW)
     assert id_maker(lambda: NOW - timedelta(milliseconds=1))() < bound
     assert bound < id_maker(lambda: NOW)()
@@ -38,7 +40,7 @@ def test_ids_of_one_moment_differ() -> None:
     assert len({new_id() for _ in range(1000)}) == 1000
 
 
-def test_the_clock_is_aware() -> None:
+def test_clock_is_aware() -> None:
     assert utc_now().utcoffset() == timedelta(0)
 
 
@@ -63,10 +65,10 @@ GOOD = "019ca9450a7b792b8fce824aed0fccfe"
         "\u0661" * 32,
     ],
 )
-def test_what_is_no_id(text: str) -> None:
+def test_is_id_malformed(text: str) -> None:
     assert not is_id(text)
 
 
-def test_an_id_from_beyond_all_time_is_none() -> None:
+def test_is_id_beyond_end_of_time() -> None:
     assert not is_id("ffffffffffff7fff8fffffffffffffff")
     assert not is_id(lowest_id(datetime(9999, 12, 31, tzinfo=UTC))[:12] + "7fff8fffffffffffffff")

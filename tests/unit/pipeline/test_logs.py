@@ -1,4 +1,4 @@
-"""What may stand in a log, and what never does."""
+"""Log lines: their format, and the redaction of secrets."""
 
 import json
 import logging
@@ -33,7 +33,7 @@ def logged(capsys: Lines, event: str = "something", **more: Any) -> dict[str, An
     return read
 
 
-def test_a_json_line_says_who_when_and_what(capsys: Lines) -> None:
+def test_json_log_line(capsys: Lines) -> None:
     with structlog.contextvars.bound_contextvars(correlation_id="corr-1"):
         line = logged(capsys, "job done", ms=1.5, ok=True, nothing=None)
     assert line.pop("timestamp").endswith("Z")
@@ -49,7 +49,7 @@ def test_a_json_line_says_who_when_and_what(capsys: Lines) -> None:
     }
 
 
-def test_a_text_line_says_the_same(capsys: Lines) -> None:
+def test_text_log_line(capsys: Lines) -> None:
     configure_logging(Settings(log_format="text"), "worker")
     structlog.get_logger("here").warning("job done", ms=1.5)
     (line,) = capsys.readouterr().err.splitlines()
@@ -57,7 +57,7 @@ def test_a_text_line_says_the_same(capsys: Lines) -> None:
     assert "\x1b" not in line
 
 
-def test_the_libraries_log_through_the_same_door(capsys: Lines) -> None:
+def test_library_logs_use_same_format(capsys: Lines) -> None:
     configure_logging(Settings(log_format="json"), "api")
     with structlog.contextvars.bound_contextvars(correlation_id="corr-1"):
         logging.getLogger("uvicorn.error").warning("Authorization: Bearer %s", "secret")
@@ -98,7 +98,7 @@ def test_secrets_are_redacted(capsys: Lines, text: str) -> None:
         assert "[redacted]" in json.dumps(line)
 
 
-def test_ids_are_no_secrets(capsys: Lines) -> None:
+def test_ids_are_not_redacted(capsys: Lines) -> None:
     path = "/previews/019cc1234567789089abcdef01234567.wav"
     assert logged(capsys, path=path)["path"] == path
     assert logged(capsys, key="vck_0123456789ab_SECRET")["key"] == "vck_0123456789ab_[redacted]"
@@ -117,18 +117,18 @@ KEY = "vck_AbCdEf012345_SECRETsecretSECRETsecret0"
         f"/voices?key={KEY}&a=b",
     ],
 )
-def test_of_a_key_only_what_names_it_is_kept(capsys: Lines, text: str) -> None:
+def test_api_key_keeps_id_only(capsys: Lines, text: str) -> None:
     line = logged(capsys, "used", value=text)["value"]
     assert "vck_AbCdEf012345_[redacted]" in line
     assert "secret" not in line.lower()
 
 
-def test_what_only_looks_like_a_secret_is_kept(capsys: Lines) -> None:
+def test_similar_text_is_not_redacted(capsys: Lines) -> None:
     for text in ("ticket = jobs.parse_ticket(body)", "authorization was refused", "a vck_ prefix"):
         assert logged(capsys, "said", value=text)["value"] == text
 
 
-def test_a_secret_in_a_traceback_is_redacted_and_the_traceback_is_whole(capsys: Lines) -> None:
+def test_secret_in_traceback_is_redacted(capsys: Lines) -> None:
     configure_logging(Settings(log_format="json", log_payload_chars=10), "api")
     try:
         dict[str, str]()["Bearer SECRET " + "x" * 600]
@@ -146,11 +146,11 @@ def test_long_values_are_cut(capsys: Lines) -> None:
     assert len(line["nested"]) < 540
 
 
-def test_a_secret_at_the_edge_is_cut_after_it_was_redacted(capsys: Lines) -> None:
+def test_secret_is_redacted_before_cutting(capsys: Lines) -> None:
     assert "SECRET" not in logged(capsys, text="a" * 490 + " Bearer SECRETSECRET")["text"]
 
 
-def test_bytes_are_counted_not_shown(capsys: Lines) -> None:
+def test_bytes_are_logged_as_length(capsys: Lines) -> None:
     audio = b"RIFFsecretvoice"
     line = logged(capsys, raw=audio, more=bytearray(audio), view=memoryview(audio), deep={"a": [audio, (audio,)]})
     assert line["raw"] == line["more"] == line["view"] == "<15 bytes>"
@@ -159,7 +159,7 @@ def test_bytes_are_counted_not_shown(capsys: Lines) -> None:
 
 
 @pytest.mark.parametrize("format_", ["text", "json"])
-def test_no_value_can_forge_a_line(capsys: Lines, format_: str) -> None:
+def test_control_characters_are_escaped(capsys: Lines, format_: str) -> None:
     configure_logging(Settings.model_validate({"log_format": format_}), "api")
     structlog.get_logger("here").info("a\nFORGED", path="/x\r\nFORGED \x1b[31m\u2028\x85")
     written = capsys.readouterr().err
@@ -167,11 +167,11 @@ def test_no_value_can_forge_a_line(capsys: Lines, format_: str) -> None:
     assert "\x1b" not in written
 
 
-def test_what_can_not_be_written_as_json_is_said_somehow(capsys: Lines) -> None:
+def test_value_without_json_form(capsys: Lines) -> None:
     assert "object" in logged(capsys, thing=object())["thing"]
 
 
-def test_the_level_is_a_setting_and_the_storage_client_is_quiet(capsys: Lines) -> None:
+def test_log_level_setting(capsys: Lines) -> None:
     configure_logging(Settings(log_format="json", log_level="DEBUG"), "api")
     structlog.get_logger("here").debug("seen")
     logging.getLogger("botocore.auth").info("signing with SECRET")
@@ -183,10 +183,10 @@ def test_the_level_is_a_setting_and_the_storage_client_is_quiet(capsys: Lines) -
 
 
 @pytest.mark.parametrize("given", ["a", "A-b_c.d:e/f+g=h@i", "1" * 128])
-def test_a_callers_correlation_id_is_kept(given: str) -> None:
+def test_correlation_id_valid(given: str) -> None:
     assert correlation_id_from(given) == given
 
 
 @pytest.mark.parametrize("given", [None, "", " ", "a b", "a\nb", "ü", "1" * 129, "a;b", "<script>", "a\x00"])
-def test_what_could_not_stand_in_a_header_or_a_line_is_not(given: str | None) -> None:
+def test_correlation_id_invalid(given: str | None) -> None:
     assert correlation_id_from(given) is None

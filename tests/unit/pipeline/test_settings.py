@@ -1,4 +1,4 @@
-"""A wrong value stops the start with its name and what would be right."""
+"""Settings from the environment, and the messages for invalid values."""
 
 import re
 
@@ -103,7 +103,7 @@ def complaint(monkeypatch: pytest.MonkeyPatch, **environment: str) -> str:
         ("LOG_PAYLOAD_CHARS", "-1", "greater than or equal to 0"),
     ],
 )
-def test_a_wrong_value(monkeypatch: pytest.MonkeyPatch, name: str, value: str, right: str) -> None:
+def test_invalid_value(monkeypatch: pytest.MonkeyPatch, name: str, value: str, right: str) -> None:
     message = complaint(monkeypatch, **{name: value})
     assert message.startswith(f"{name}: ")
     assert right in message
@@ -117,7 +117,7 @@ def test_secret_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
     assert message == "ORIGIN_SECRET: should have at least 16 characters"
 
 
-def test_all_that_is_wrong_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_invalid_values_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     message = complaint(monkeypatch, PORT="x", LOG_LEVEL="LOUD", TEXT_MAX_CHARS="0")
     assert [line.split(":")[0] for line in message.splitlines()] == ["PORT", "TEXT_MAX_CHARS", "LOG_LEVEL"]
 
@@ -134,28 +134,26 @@ def test_all_that_is_wrong_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> N
         ({"JOB_DEADLINE_MINUTES": "1430"}, ["JOB_RETENTION_HOURS"]),
     ],
 )
-def test_values_that_do_not_agree(
-    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], named: list[str]
-) -> None:
+def test_conflicting_values(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], named: list[str]) -> None:
     message = complaint(monkeypatch, **environment)
     assert all(name in message for name in named)
     assert "should be" in message
 
 
-def test_values_that_just_agree(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_consistent_values(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JOB_RETENTION_HOURS", "1.5")
     monkeypatch.setenv("PREVIEW_RETENTION_MINUTES", "30")
     monkeypatch.setenv("REFERENCE_MIN_SECONDS", "59.9")
     assert load_settings().job_retention_hours == 1.5
 
 
-def test_what_is_empty_is_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_empty_value_is_unset(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in Settings.model_fields:
         monkeypatch.setenv(name.upper(), "")
     assert load_settings() == Settings()
 
 
-def test_names_are_taken_in_any_case_and_words_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_names_ignore_case(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("log_level", "debug")
     monkeypatch.setenv("LOG_FORMAT", "JSON")
     monkeypatch.setenv("Tts_Backend", "Mock")
@@ -165,25 +163,25 @@ def test_names_are_taken_in_any_case_and_words_too(monkeypatch: pytest.MonkeyPat
     assert settings.mock_delay_seconds == 0.1
 
 
-def test_what_is_no_setting_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unknown_variable_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PORTS", "x")
     assert load_settings().port == 8000
 
 
 @pytest.mark.parametrize("name", ["AWS_REGION", "AWS_DEFAULT_REGION"])
-def test_the_region_has_two_names(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_region_has_two_names(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv(name, "eu-central-1")
     assert load_settings().aws_region == "eu-central-1"
 
 
-def test_each_service_may_have_an_address_of_its_own() -> None:
+def test_endpoints_per_service() -> None:
     settings = Settings(aws_endpoint_url="http://all:1", aws_endpoint_url_s3="https://minio.example")
     assert settings.endpoint_for("s3") == "https://minio.example"
     assert settings.endpoint_for("sqs") == "http://all:1"
     assert Settings().endpoint_for("s3") is None
 
 
-def test_origins_are_told_apart_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cors_origins_list(monkeypatch: pytest.MonkeyPatch) -> None:
     assert load_settings().allowed_origins == ()
     named = ("https://studio.example", "http://localhost:3000", "http://[::1]:8080", "http://a-b.example:443")
     monkeypatch.setenv("CORS_ORIGINS", ", ".join(named) + ",")
@@ -205,16 +203,16 @@ def test_cors_origins_app_scheme(origin: str) -> None:
     assert Settings(cors_origins=f"https://studio.example,{origin}").allowed_origins[1] == origin
 
 
-def test_one_bucket_may_serve_for_all() -> None:
+def test_voices_bucket_default() -> None:
     assert Settings(bucket="all-of-it").bucket_for_voices == "all-of-it"
     assert Settings(bucket="all-of-it", voices_bucket="voices").bucket_for_voices == "voices"
 
 
-def test_every_setting_says_what_it_is_for() -> None:
+def test_every_setting_has_description() -> None:
     assert all(field.description for field in Settings.model_fields.values())
 
 
-def test_a_megabyte_is_binary() -> None:
+def test_megabytes_are_binary() -> None:
     assert Settings(reference_max_megabytes=0.5).reference_max_bytes == 512 * 1024
 
 
@@ -235,20 +233,18 @@ def test_a_megabyte_is_binary() -> None:
         ({"AWS_LAMBDA_FUNCTION_NAME": "http", "AUTH": "none"}, False),
     ],
 )
-def test_keys_are_wanted_wherever_others_could_come_in(
-    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], wants_keys: bool
-) -> None:
+def test_auth_default(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], wants_keys: bool) -> None:
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     assert load_settings().wants_keys is wants_keys
 
 
 @pytest.mark.parametrize("proxies", ["127.0.0.1", "10.0.0.0/8, ::1", "2001:db8::/32"])
-def test_proxies_are_addresses_or_networks(proxies: str) -> None:
+def test_trusted_proxies(proxies: str) -> None:
     assert len(Settings(trusted_proxies=proxies).proxies) == proxies.count(",") + 1
 
 
 @pytest.mark.parametrize("proxies", ["*", "localhost", "10.0.0.1/8", "127.0.0.1;::1"])
-def test_anything_else_is_no_proxy(proxies: str) -> None:
+def test_trusted_proxies_invalid(proxies: str) -> None:
     with pytest.raises(ValueError, match="addresses or networks"):
         Settings(trusted_proxies=proxies)

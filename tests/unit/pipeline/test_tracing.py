@@ -1,4 +1,4 @@
-"""A preview's spans form one trace over all processes, by what its records carry; off without a collector."""
+"""The spans of a preview form one trace over all processes; tracing is off without a collector."""
 
 import subprocess
 import sys
@@ -36,7 +36,7 @@ def trace_id(span: ReadableSpan) -> str:
     return f"{span.get_span_context().trace_id:032x}"  # type: ignore[union-attr]
 
 
-def test_a_span_elsewhere_belongs_to_the_one_whose_traceparent_it_is_given(exported: InMemorySpanExporter) -> None:
+def test_span_has_given_parent(exported: InMemorySpanExporter) -> None:
     with tracing.span("request", parent=CALLER, kind="server"):
         given = tracing.current_traceparent()
     with tracing.span("synthesis", parent=given):
@@ -47,7 +47,7 @@ def test_a_span_elsewhere_belongs_to_the_one_whose_traceparent_it_is_given(expor
     assert f"{found['synthesis'].parent.span_id:016x}" == given.split("-")[2]  # type: ignore[union-attr]
 
 
-async def test_a_job_carries_it_from_its_request_to_its_outcome(exported: InMemorySpanExporter) -> None:
+async def test_job_carries_traceparent(exported: InMemorySpanExporter) -> None:
     fakes = FakeService()
     with tracing.span("request"):
         given = tracing.current_traceparent()
@@ -61,7 +61,7 @@ async def test_a_job_carries_it_from_its_request_to_its_outcome(exported: InMemo
     assert found["enqueue"].parent == found["request"].get_span_context()
 
 
-def test_a_span_can_be_of_what_was_before(exported: InMemorySpanExporter) -> None:
+def test_span_in_the_past(exported: InMemorySpanExporter) -> None:
     began = FakeService().resources.clock()
     tracing.record_span("queue", began, began + timedelta(seconds=1.5), parent=CALLER)
     (span,) = exported.get_finished_spans()
@@ -71,7 +71,7 @@ def test_a_span_can_be_of_what_was_before(exported: InMemorySpanExporter) -> Non
     assert trace_id(span) == CALLER.split("-")[1]
 
 
-def test_an_error_is_marked_without_its_message(exported: InMemorySpanExporter) -> None:
+def test_error_span_has_no_message(exported: InMemorySpanExporter) -> None:
     with pytest.raises(ValueError, match="personal"), tracing.span("request"):
         raise ValueError("personal")
     (span,) = exported.get_finished_spans()
@@ -80,14 +80,14 @@ def test_an_error_is_marked_without_its_message(exported: InMemorySpanExporter) 
 
 
 @pytest.mark.parametrize("broken", ["", "nonsense", "00-0-0-00"])
-def test_a_traceparent_that_is_none_begins_a_trace(exported: InMemorySpanExporter, broken: str) -> None:
+def test_invalid_traceparent_starts_trace(exported: InMemorySpanExporter, broken: str) -> None:
     with tracing.span("request", parent=broken):
         assert tracing.current_traceparent() is not None
     (span,) = exported.get_finished_spans()
     assert span.parent is None
 
 
-def test_without_a_collector_nothing_is_traced_and_the_sdk_is_not_imported() -> None:
+def test_tracing_off_imports_no_sdk() -> None:
     script = """
 import sys
 from pipeline import tracing

@@ -1,4 +1,4 @@
-"""A key's text says what it is; what is stored of it never tells the key; administrators lose no change."""
+"""Format, creation and changes of API keys."""
 
 import asyncio
 import hashlib
@@ -39,7 +39,7 @@ def stored(fakes: FakeService, key_id: str) -> KeyRecord:
 
 
 @given(seeds)
-def test_a_key_is_read_back(seed: int) -> None:
+def test_key_round_trip(seed: int) -> None:
     text = text_of(seed)
     assert re.fullmatch(r"vck_[0-9a-z]{12}_[0-9A-Za-z]{49}", text)
     presented = key_format.parse(text)
@@ -49,36 +49,36 @@ def test_a_key_is_read_back(seed: int) -> None:
 
 
 @given(seeds, st.integers(0, 65), st.sampled_from(ALPHABET + "_-. é\n"))
-def test_any_changed_character_is_found(seed: int, position: int, character: str) -> None:
+def test_checksum_finds_changed_character(seed: int, position: int, character: str) -> None:
     text = text_of(seed)
     changed = text[:position] + character + text[position + 1 :]
     assert (key_format.parse(changed) is None) == (changed != text)
 
 
 @given(seeds, st.integers(0, 64))
-def test_swapped_neighbours_are_found(seed: int, position: int) -> None:
+def test_checksum_finds_swapped_characters(seed: int, position: int) -> None:
     text = text_of(seed)
     swapped = text[:position] + text[position + 1] + text[position] + text[position + 2 :]
     assert (key_format.parse(swapped) is None) == (swapped != text)
 
 
 @given(st.text(max_size=100))
-def test_what_is_no_key_is_none(text: str) -> None:
+def test_malformed_key(text: str) -> None:
     assert key_format.parse(text) is None
 
 
-def test_the_checksum_is_the_one_that_scanners_reckon() -> None:
+def test_checksum_is_crc32() -> None:
     """Worked out bit by bit: CRC-32 of all before it is 1014383385; in base 62, digits first, then capitals."""
     text = "vck_0123456789ab_" + "0" * 43
     assert key_format.parse(text + "16eFSL") is not None
 
 
-def test_two_keys_are_never_alike() -> None:
+def test_keys_are_unique() -> None:
     texts = {text_of(seed) for seed in range(200)}
     assert len({text[4:16] for text in texts}) == len({text[17:60] for text in texts}) == 200
 
 
-async def test_all_is_stored_but_the_key() -> None:
+async def test_secret_is_not_stored() -> None:
     fakes = FakeService()
     text, record = await made(fakes, scopes=["voices:write", "preview"], expires_at=EPOCH + timedelta(days=1))
     assert fakes.voice_keys() == [f"keys/{record.key_id}/key.json"]
@@ -104,7 +104,7 @@ async def test_all_is_stored_but_the_key() -> None:
         ({"expires_at": datetime(2030, 1, 1)}, "expires_at"),
     ],
 )
-async def test_what_a_key_can_not_be_is_said_and_nothing_written(wrong: dict[str, object], field: str) -> None:
+async def test_invalid_key_properties(wrong: dict[str, object], field: str) -> None:
     fakes = FakeService()
     with pytest.raises(InvalidInput) as caught:
         await made(fakes, **wrong)
@@ -112,7 +112,7 @@ async def test_what_a_key_can_not_be_is_said_and_nothing_written(wrong: dict[str
     assert fakes.voice_keys() == []
 
 
-async def test_an_id_that_is_taken_stays_whose_it_is() -> None:
+async def test_taken_id_is_not_overwritten() -> None:
     fakes = FakeService()
     _, record = await made(fakes, random=random.Random(1).randbytes)
     with pytest.raises(Unavailable, match="taken"):
@@ -121,7 +121,7 @@ async def test_an_id_that_is_taken_stays_whose_it_is() -> None:
 
 
 class Forgetful(FakeBucket):
-    """Makes conditional writes, loses the answer, and refuses the client's second try."""
+    """Makes conditional writes, loses the response, and refuses the retry."""
 
     async def put_once(self, key: str, body: bytes, content_type: str, **more: Any) -> str | None:
         await super().put_once(key, body, content_type, **more)
@@ -132,7 +132,7 @@ class Forgetful(FakeBucket):
         return None
 
 
-async def test_a_lost_answer_loses_no_key_and_no_change() -> None:
+async def test_lost_response() -> None:
     fakes = FakeService()
     fakes.voices = Forgetful(fakes.time)
     resources = replace(fakes.resources, voices=fakes.voices)
@@ -142,7 +142,7 @@ async def test_a_lost_answer_loses_no_key_and_no_change() -> None:
     assert stored(fakes, record.key_id).revoked_at == EPOCH
 
 
-async def test_a_revoked_key_stays_revoked_since_when_it_was() -> None:
+async def test_revocation_time_is_kept() -> None:
     fakes = FakeService()
     _, record = await made(fakes)
     assert (await api_keys.revoke(fakes.resources, record.key_id)).revoked_at == EPOCH
@@ -154,7 +154,7 @@ async def test_a_revoked_key_stays_revoked_since_when_it_was() -> None:
     assert stored(fakes, record.key_id) == record.model_copy(update={"revoked_at": EPOCH})
 
 
-async def test_an_expiry_can_be_moved_either_way() -> None:
+async def test_expiry_can_be_moved() -> None:
     fakes = FakeService()
     _, record = await made(fakes, expires_at=EPOCH + timedelta(days=1))
     for moment in (EPOCH, EPOCH + timedelta(days=9)):
@@ -165,7 +165,7 @@ async def test_an_expiry_can_be_moved_either_way() -> None:
     assert caught.value.field == "expires_at"
 
 
-async def test_what_is_not_there_can_not_be_changed() -> None:
+async def test_change_of_missing_key() -> None:
     fakes = FakeService()
     text, _ = await made(fakes)
     with pytest.raises(NotFound, match="000000000000") as unknown:
@@ -176,7 +176,7 @@ async def test_what_is_not_there_can_not_be_changed() -> None:
     assert text[4:] not in whole_key.value.message
 
 
-async def test_administrators_lose_nothing_of_each_others_changes() -> None:
+async def test_concurrent_changes() -> None:
     fakes = FakeService()
     _, record = await made(fakes)
     later = EPOCH + timedelta(days=9)
@@ -189,7 +189,7 @@ async def test_administrators_lose_nothing_of_each_others_changes() -> None:
     assert fakes.voices.switch.count("put") == 0
 
 
-async def test_keys_are_listed_from_the_oldest_with_their_last_use() -> None:
+async def test_list_keys() -> None:
     fakes = FakeService()
     _, first = await made(fakes, name="first")
     fakes.advance(hours=1)
@@ -204,14 +204,14 @@ async def test_keys_are_listed_from_the_oldest_with_their_last_use() -> None:
     assert [one.record for one in await api_keys.list_keys(fakes.resources, "bob")] == [second]
 
 
-async def test_a_damaged_last_use_hides_no_key() -> None:
+async def test_damaged_last_use() -> None:
     fakes = FakeService()
     _, record = await made(fakes)
     await fakes.voices.put(layout.key_use(record.key_id), b"{", "text/plain")
     assert [one.used_at for one in await api_keys.list_keys(fakes.resources)] == [None]
 
 
-async def test_a_use_never_undoes_a_revocation() -> None:
+async def test_use_does_not_undo_revocation() -> None:
     fakes = FakeService()
     _, record = await made(fakes)
     await asyncio.gather(
@@ -220,7 +220,7 @@ async def test_a_use_never_undoes_a_revocation() -> None:
     assert stored(fakes, record.key_id).revoked_at == EPOCH
 
 
-def test_who_may_do_what() -> None:
+def test_scopes_of_caller() -> None:
     one = Caller("alice", "k", frozenset({"preview"}))
     admin = Caller("root", "k", frozenset({"admin"}))
     assert one.may("preview")
@@ -233,6 +233,6 @@ def test_who_may_do_what() -> None:
     assert (ANONYMOUS.owner, ANONYMOUS.key_id) == (None, None)
 
 
-def test_a_key_that_was_moved_by_hand_to_no_owner_opens_nothing() -> None:
+def test_record_with_invalid_owner() -> None:
     with pytest.raises(ValueError, match="owner"):
         KeyRecord(key_id="k", digest="d", name="", owner="a/b", scopes=("admin",), created_at=datetime.now(UTC))

@@ -1,4 +1,4 @@
-"""Who is let in, what the others are told, and what it costs the storage."""
+"""Verification and caching of API keys."""
 
 import asyncio
 from dataclasses import replace
@@ -28,7 +28,7 @@ def id_of(text: str) -> str:
 
 
 async def somebody_elses(fakes: FakeService, text: str) -> str:
-    """Create a key of the same id and another secret, right in form and checksum."""
+    """Create a valid key with the same id and another secret."""
     mixed = text[:17] + (await made(FakeService()))[17:60]
     return mixed + key_format.checksum(mixed)
 
@@ -39,14 +39,14 @@ async def refusal(key_lookup: KeyLookup, text: str) -> str:
     return caught.value.message
 
 
-async def test_a_good_key_tells_its_owner() -> None:
+async def test_valid_key() -> None:
     fakes = FakeService()
     text = await made(fakes)
     caller = await KeyLookup(fakes.resources).caller(text)
     assert caller == Caller("alice", id_of(text), frozenset({"preview"}))
 
 
-async def test_an_unknown_id_and_a_wrong_secret_are_told_alike() -> None:
+async def test_unknown_id_and_wrong_secret_are_alike() -> None:
     fakes = FakeService()
     text, stranger = await made(fakes), await made(FakeService())
     key_lookup = KeyLookup(fakes.resources)
@@ -54,7 +54,7 @@ async def test_an_unknown_id_and_a_wrong_secret_are_told_alike() -> None:
     assert await refusal(key_lookup, await somebody_elses(fakes, text)) == UNKNOWN
 
 
-async def test_what_is_no_key_costs_no_look_up() -> None:
+async def test_malformed_key_needs_no_lookup() -> None:
     fakes = FakeService()
     text = await made(fakes)
     key_lookup = KeyLookup(fakes.resources)
@@ -65,7 +65,7 @@ async def test_what_is_no_key_costs_no_look_up() -> None:
     assert fakes.voices.switch.count("read") == 0
 
 
-async def test_revoked_and_expired_are_told_to_whoever_has_the_key() -> None:
+async def test_revoked_and_expired_messages() -> None:
     fakes = FakeService()
     revoked, expired = await made(fakes), await made(fakes, seconds=1)
     await api_keys.revoke(fakes.resources, id_of(revoked))
@@ -77,7 +77,7 @@ async def test_revoked_and_expired_are_told_to_whoever_has_the_key() -> None:
         assert await refusal(key_lookup, await somebody_elses(fakes, text)) == UNKNOWN
 
 
-async def test_a_key_costs_one_request_in_fifty_seconds() -> None:
+async def test_lookups_are_cached() -> None:
     fakes = FakeService()
     text, stranger = await made(fakes), await made(FakeService())
     key_lookup = KeyLookup(fakes.resources)
@@ -94,7 +94,7 @@ async def test_a_key_costs_one_request_in_fifty_seconds() -> None:
     assert fakes.voices.switch.count("read") == 3
 
 
-async def test_a_change_is_in_effect_within_a_minute() -> None:
+async def test_changes_take_effect_in_a_minute() -> None:
     fakes = FakeService()
     revoked, expired = await made(fakes), await made(fakes)
     key_lookup = KeyLookup(fakes.resources)
@@ -109,7 +109,7 @@ async def test_a_change_is_in_effect_within_a_minute() -> None:
     assert "expired" in await refusal(key_lookup, expired)
 
 
-async def test_a_key_expires_at_its_moment_however_fresh_the_look_up() -> None:
+async def test_expiry_ignores_cache() -> None:
     fakes = FakeService()
     text = await made(fakes, seconds=10)
     key_lookup = KeyLookup(fakes.resources)
@@ -122,7 +122,7 @@ async def test_a_key_expires_at_its_moment_however_fresh_the_look_up() -> None:
     assert fakes.voices.switch.count("read") == 1
 
 
-async def test_a_clock_that_was_set_back_lengthens_no_trust() -> None:
+async def test_clock_set_back() -> None:
     fakes = FakeService()
     text = await made(fakes)
     key_lookup = KeyLookup(fakes.resources)
@@ -132,7 +132,7 @@ async def test_a_clock_that_was_set_back_lengthens_no_trust() -> None:
     assert not await key_lookup.is_still_valid(id_of(text))
 
 
-async def test_what_is_not_there_is_not_good() -> None:
+async def test_missing_key() -> None:
     fakes = FakeService()
     key_lookup = KeyLookup(fakes.resources)
     assert not await key_lookup.is_still_valid("0" * 12)
@@ -140,14 +140,14 @@ async def test_what_is_not_there_is_not_good() -> None:
     assert fakes.voices.switch.calls == ["read"]
 
 
-async def test_a_damaged_record_lets_nobody_in() -> None:
+async def test_damaged_record() -> None:
     fakes = FakeService()
     text = await made(fakes)
     await fakes.voices.put(layout.key(id_of(text)), b'{"owner": "alice"}', "application/json")
     assert await refusal(KeyLookup(fakes.resources), text) == UNKNOWN
 
 
-async def test_a_copied_record_lets_nobody_in() -> None:
+async def test_copied_record() -> None:
     fakes = FakeService()
     text = await made(fakes)
     copied = "vck_" + "0" * 12 + text[16:60]
@@ -157,7 +157,7 @@ async def test_a_copied_record_lets_nobody_in() -> None:
     assert await refusal(KeyLookup(fakes.resources), copied) == UNKNOWN
 
 
-async def test_every_refusal_can_stand_in_a_header() -> None:
+async def test_errors_fit_in_headers() -> None:
     fakes = FakeService()
     revoked, expired = await made(fakes), await made(fakes, seconds=1)
     await api_keys.revoke(fakes.resources, id_of(revoked))
@@ -169,7 +169,7 @@ async def test_every_refusal_can_stand_in_a_header() -> None:
         assert message.isprintable()
 
 
-async def test_without_storage_nobody_is_let_in_and_it_is_not_pressed() -> None:
+async def test_storage_unavailable() -> None:
     fakes = FakeService()
     text = await made(fakes)
     key_lookup = KeyLookup(fakes.resources)
@@ -190,7 +190,7 @@ async def test_without_storage_nobody_is_let_in_and_it_is_not_pressed() -> None:
 
 
 class Stuck(FakeBucket):
-    """Answers no read until it is let go."""
+    """Blocks reads until it is released."""
 
     def __init__(self, of: FakeBucket) -> None:
         super().__init__(of._time)
@@ -202,7 +202,7 @@ class Stuck(FakeBucket):
         return await super().get(key)
 
 
-async def test_a_storage_that_hangs_is_not_waited_for_longer_than_trust_allows() -> None:
+async def test_storage_timeout() -> None:
     fakes = FakeService()
     text = await made(fakes)
     key_lookup = KeyLookup(replace(fakes.resources, voices=Stuck(fakes.voices)), look_up_timeout_seconds=0.01)
@@ -210,7 +210,7 @@ async def test_a_storage_that_hangs_is_not_waited_for_longer_than_trust_allows()
         await key_lookup.caller(text)
 
 
-async def test_who_hangs_up_takes_nobody_along() -> None:
+async def test_cancelled_caller() -> None:
     fakes = FakeService()
     text = await made(fakes)
     stuck = Stuck(fakes.voices)
@@ -225,7 +225,7 @@ async def test_who_hangs_up_takes_nobody_along() -> None:
     assert stuck.switch.count("read") == 1
 
 
-def test_a_loop_that_ended_does_not_hold_up_the_next() -> None:
+def test_closed_event_loop() -> None:
     fakes = FakeService()
     text = asyncio.run(made(fakes))
     stuck = Stuck(fakes.voices)
@@ -246,7 +246,7 @@ def test_a_loop_that_ended_does_not_hold_up_the_next() -> None:
     assert stuck.switch.count("read") == 1
 
 
-async def test_strangers_push_no_key_out_that_is_in_use() -> None:
+async def test_unknown_keys_do_not_evict() -> None:
     fakes = FakeService()
     used, idle = await made(fakes), await made(fakes)
     key_lookup = KeyLookup(fakes.resources, cache_size=2)
@@ -260,7 +260,7 @@ async def test_strangers_push_no_key_out_that_is_in_use() -> None:
     assert fakes.voices.switch.count("read") == before
 
 
-async def test_no_more_is_remembered_than_was_said() -> None:
+async def test_cache_is_bounded() -> None:
     fakes = FakeService()
     texts = [await made(fakes) for _ in range(3)]
     key_lookup = KeyLookup(fakes.resources, cache_size=2)
@@ -273,7 +273,7 @@ def uses(fakes: FakeService) -> int:
     return fakes.voices.switch.count("put")
 
 
-async def test_the_last_use_is_noted_once_in_ten_minutes() -> None:
+async def test_last_use_interval() -> None:
     fakes = FakeService()
     text = await made(fakes)
     key_lookup = KeyLookup(fakes.resources)
@@ -288,7 +288,7 @@ async def test_the_last_use_is_noted_once_in_ten_minutes() -> None:
     assert [one.used_at for one in await api_keys.list_keys(fakes.resources)] == [EPOCH + timedelta(minutes=10)]
 
 
-async def test_only_a_good_key_is_in_use() -> None:
+async def test_last_use_of_valid_keys_only() -> None:
     fakes = FakeService()
     text = await made(fakes)
     await api_keys.revoke(fakes.resources, id_of(text))
@@ -304,7 +304,7 @@ class NoNotes(FakeBucket):
         raise Unavailable("no notes")
 
 
-async def test_a_use_that_can_not_be_noted_fails_no_request() -> None:
+async def test_last_use_failure() -> None:
     fakes = FakeService()
     text = await made(fakes)
     bucket = NoNotes(fakes.time)

@@ -1,4 +1,4 @@
-"""An id tells its owner, and nobody else can pass for them."""
+"""Ids that identify their owner."""
 
 import pytest
 from hypothesis import given
@@ -13,13 +13,13 @@ make = id_maker(utc_now)
 
 
 @given(names, names)
-def test_an_id_is_its_owners_and_nobody_elses(owner: str, other: str) -> None:
+def test_id_belongs_to_one_owner(owner: str, other: str) -> None:
     id_ = new_id(make, owner)
     assert owns(owner, id_)
     assert owns(other, id_) == (other == owner)
 
 
-def test_an_owned_id_is_an_id_and_tells_its_birth() -> None:
+def test_owned_id_is_valid() -> None:
     plain = make()
     owned = new_id(lambda: plain, "alice")
     assert is_id(owned)
@@ -32,12 +32,12 @@ def test_ids_of_one_millisecond_differ() -> None:
     assert len(ids) == 1000
 
 
-def test_where_nobody_owns_anything_every_id_will_do() -> None:
+def test_no_owner_owns_all() -> None:
     assert owns(None, new_id(make, "alice"))
     assert new_id(lambda: "0" * 32, None) == "0" * 32
 
 
-def test_an_id_with_a_changed_digit_is_no_longer_its_owners() -> None:
+def test_changed_id_is_not_owned() -> None:
     id_ = new_id(make, "alice")
     for position in range(32):
         changed = id_[:position] + ("0" if id_[position] != "0" else "1") + id_[position + 1 :]
@@ -45,11 +45,11 @@ def test_an_id_with_a_changed_digit_is_no_longer_its_owners() -> None:
 
 
 @pytest.mark.parametrize("name", ["", "Alice", "a b", "-a", "a-", "a--b", "a/b", "é", "a" * (OWNER_MAX + 1), "a\n"])
-def test_an_owner_has_a_name_that_can_stand_in_a_key(name: str) -> None:
+def test_check_owner_invalid(name: str) -> None:
     with pytest.raises(InvalidInput, match="lower-case"):
         check_owner(name)
 
 
 @pytest.mark.parametrize("name", ["alice", "team-7", "a" * OWNER_MAX])
-def test_good_names(name: str) -> None:
+def test_check_owner_valid(name: str) -> None:
     assert check_owner(name) == name

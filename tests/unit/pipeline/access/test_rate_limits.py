@@ -1,4 +1,4 @@
-"""What owners use is counted over all processes, never too little, and mostly without asking the storage."""
+"""Rate limits over many processes, and the number of storage calls that they need."""
 
 import asyncio
 from dataclasses import replace
@@ -50,7 +50,7 @@ def counted(of: FakeService, key: str = REQUESTS_KEY) -> int:
     return int(of.bucket.objects[key].body.removeprefix(b'{"used":').removesuffix(b"}"))
 
 
-async def test_without_an_owner_nothing_is_asked_of_the_storage() -> None:
+async def test_no_owner_needs_no_storage() -> None:
     here = fakes(requests_per_minute=1, reference_seconds_per_hour=1, voices_per_owner=1)
     for _ in range(3):
         assert await rate_limits.take_request(process(here), None) is None
@@ -59,7 +59,7 @@ async def test_without_an_owner_nothing_is_asked_of_the_storage() -> None:
     assert here.bucket.switch.calls + here.voices.switch.calls == []
 
 
-async def test_what_has_no_limit_is_not_counted() -> None:
+async def test_zero_is_unlimited() -> None:
     here = fakes(requests_per_minute=0, reference_seconds_per_hour=0, voices_per_owner=0)
     for _ in range(3):
         assert await rate_limits.take_request(process(here), OWNER) is None
@@ -69,12 +69,12 @@ async def test_what_has_no_limit_is_not_counted() -> None:
 
 
 @pytest.mark.parametrize("limit", [1, 2, 19, 20, 21, 600])
-async def test_one_process_lets_through_exactly_what_there_is(limit: int) -> None:
+async def test_limit_of_one_process(limit: int) -> None:
     here = fakes(requests_per_minute=limit)
     assert await passed(process(here), limit + 5) == limit
 
 
-async def test_the_answer_tells_what_is_left_and_when_there_is_more() -> None:
+async def test_quota_status() -> None:
     here = fakes(requests_per_minute=3)
     shares = process(here)
     here.advance(seconds=22.5)
@@ -87,7 +87,7 @@ async def test_the_answer_tells_what_is_left_and_when_there_is_more() -> None:
     assert caught.value.message == ("Limit of 3 requests a minute reached; retry in 38 seconds.")
 
 
-async def test_there_is_more_when_the_minute_is_over_and_not_before() -> None:
+async def test_limit_is_renewed_each_minute() -> None:
     here = fakes(requests_per_minute=2)
     shares = process(here)
     assert await passed(shares, 5) == 2
@@ -97,7 +97,7 @@ async def test_there_is_more_when_the_minute_is_over_and_not_before() -> None:
     assert await passed(shares, 5) == 2
 
 
-async def test_owners_do_not_share() -> None:
+async def test_limits_are_per_owner() -> None:
     here = fakes(requests_per_minute=1)
     shares = process(here)
     assert await passes(shares, "alice")
@@ -106,7 +106,7 @@ async def test_owners_do_not_share() -> None:
 
 
 @pytest.mark.parametrize("seed", range(20))
-async def test_processes_together_never_let_more_through(seed: int) -> None:
+async def test_limit_of_many_processes(seed: int) -> None:
     limit, here = 40, fakes(requests_per_minute=40)
     here.bucket.switch = RandomOrder(Random(seed))
     processes = [process(here) for _ in range(6)]
@@ -119,7 +119,7 @@ async def test_processes_together_never_let_more_through(seed: int) -> None:
     limit=st.integers(1, 100),
     who=st.lists(st.integers(0, 4), max_size=150),
 )
-async def test_a_process_holds_no_more_than_it_has_used(limit: int, who: list[int]) -> None:
+async def test_process_holds_at_most_its_use(limit: int, who: list[int]) -> None:
     here = fakes(requests_per_minute=limit)
     processes = [process(here) for _ in range(5)]
     through = sum([await passes(processes[number]) for number in who])
@@ -128,7 +128,7 @@ async def test_a_process_holds_no_more_than_it_has_used(limit: int, who: list[in
         assert through <= counted(here) <= min(limit, 2 * through)
 
 
-async def test_a_full_minute_of_one_process_costs_few_calls_and_refusals_none() -> None:
+async def test_calls_of_one_process() -> None:
     here = fakes(requests_per_minute=600)
     shares = process(here)
     assert await passed(shares, 600) == 600
@@ -138,7 +138,7 @@ async def test_a_full_minute_of_one_process_costs_few_calls_and_refusals_none() 
     assert len(here.bucket.switch.calls) == spent
 
 
-async def test_a_full_minute_of_many_processes_costs_few_calls_each() -> None:
+async def test_calls_of_many_processes() -> None:
     here = fakes(requests_per_minute=600)
     processes = [process(here) for _ in range(20)]
     for shares in processes * 60:
@@ -146,21 +146,21 @@ async def test_a_full_minute_of_many_processes_costs_few_calls_each() -> None:
     assert len(here.bucket.switch.calls) <= 20 * 20
 
 
-async def test_it_costs_not_many_more_when_all_of_them_ask_at_the_same_moments() -> None:
+async def test_calls_of_concurrent_processes() -> None:
     here = fakes(requests_per_minute=600)
     processes = [process(here) for _ in range(20)]
     await asyncio.gather(*(passed(shares, 60) for shares in processes))
     assert len(here.bucket.switch.calls) <= 20 * 50
 
 
-async def test_requests_that_come_together_share_a_block() -> None:
+async def test_concurrent_requests_share_block() -> None:
     here = fakes(requests_per_minute=600)
     shares = process(here)
     assert all(await asyncio.gather(*(passes(shares) for _ in range(100))))
     assert len(here.bucket.switch.calls) <= 12
 
 
-async def test_what_is_held_passes_without_the_storage_and_then_nothing_does() -> None:
+async def test_held_requests_need_no_storage() -> None:
     here = fakes(requests_per_minute=600)
     shares = process(here)
     assert await passed(shares, 4) == 4  # of 1 + 2 + 4 taken
@@ -172,7 +172,7 @@ async def test_what_is_held_passes_without_the_storage_and_then_nothing_does() -
     assert await passes(shares)
 
 
-async def test_those_who_wait_for_a_storage_that_is_away_do_not_ask_it_one_by_one() -> None:
+async def test_waiting_requests_fail_together() -> None:
     here = fakes(requests_per_minute=600)
     shares = process(here)
     here.bucket.switch.is_up = False
@@ -181,12 +181,12 @@ async def test_those_who_wait_for_a_storage_that_is_away_do_not_ask_it_one_by_on
     )
     assert all(isinstance(result, Unavailable) for result in results)
     assert len(here.bucket.switch.calls) == 1
-    with pytest.raises(Unavailable):  # who comes later asks anew
+    with pytest.raises(Unavailable):  # a later task tries again
         await rate_limits.take_request(shares, OWNER)
     assert len(here.bucket.switch.calls) == 2
 
 
-async def test_a_storage_that_refuses_every_write_is_unavailable() -> None:
+async def test_storage_refusing_writes() -> None:
     here = fakes(requests_per_minute=600)
     bucket = Refusing(here.time)
     with pytest.raises(Unavailable):
@@ -195,7 +195,7 @@ async def test_a_storage_that_refuses_every_write_is_unavailable() -> None:
 
 
 class Refusing(FakeBucket):
-    """Somebody else always was first."""
+    """Refuses every conditional write."""
 
     async def put_once(self, key: str, body: bytes, content_type: str, **more: Any) -> str | None:
         """See `Bucket.put_once`."""
@@ -203,7 +203,7 @@ class Refusing(FakeBucket):
         return None
 
 
-async def test_a_write_whose_answer_was_lost_counts_twice_rather_than_not_at_all() -> None:
+async def test_lost_response_counts_twice() -> None:
     here = fakes(requests_per_minute=10)
     bucket = LosingAnswers(here.time)
     shares = process(here, bucket)
@@ -212,7 +212,7 @@ async def test_a_write_whose_answer_was_lost_counts_twice_rather_than_not_at_all
 
 
 class LosingAnswers(FakeBucket):
-    """Tries every other write again although it was made, as a client does that got no answer."""
+    """Repeats every other write although it succeeded, as a client does that received no response."""
 
     _calls = 0
 
@@ -231,19 +231,19 @@ class LosingAnswers(FakeBucket):
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"used":-1}', b'{"used":"x"}', b'{"used":null}', b"\xff"])
-async def test_a_damaged_count_begins_anew(body: bytes) -> None:
+async def test_damaged_count_starts_at_zero(body: bytes) -> None:
     here = fakes(requests_per_minute=3)
     await here.bucket.put(REQUESTS_KEY, body, "application/json")
     assert await passed(process(here), 5) == 3
 
 
-async def test_a_count_of_another_version_is_read() -> None:
+async def test_count_of_other_version() -> None:
     here = fakes(requests_per_minute=3)
     await here.bucket.put(REQUESTS_KEY, b'{"used": 1, "from": "the future"}', "application/json")
     assert await passed(process(here), 5) == 2
 
 
-async def test_a_clock_that_goes_back_gives_nobody_more() -> None:
+async def test_clock_set_back() -> None:
     here = fakes(requests_per_minute=40)
     shares = process(here)
     here.advance(seconds=59)
@@ -258,7 +258,7 @@ async def test_a_clock_that_goes_back_gives_nobody_more() -> None:
     assert 40 - 4 - 3 <= await passed(shares, 50) <= 40 - 4
 
 
-async def test_seconds_of_recordings_add_up_exactly() -> None:
+async def test_reference_seconds_are_exact() -> None:
     here = fakes(reference_seconds_per_hour=1)
     one, other = process(here), process(here)
     for taken in range(10):
@@ -270,7 +270,7 @@ async def test_seconds_of_recordings_add_up_exactly() -> None:
         await rate_limits.take_reference_seconds(other, OWNER, 0.001)
 
 
-async def test_a_recording_that_is_too_long_takes_nothing_of_what_is_left() -> None:
+async def test_refused_recording_is_not_counted() -> None:
     here = fakes(reference_seconds_per_hour=100)
     shares = process(here)
     here.advance(minutes=59)
@@ -287,7 +287,7 @@ async def test_a_recording_that_is_too_long_takes_nothing_of_what_is_left() -> N
     await rate_limits.take_reference_seconds(shares, OWNER, 100)
 
 
-async def test_the_seconds_of_a_recording_that_was_not_stored_can_be_used_again() -> None:
+async def test_returned_seconds_are_available() -> None:
     here = fakes(reference_seconds_per_hour=10)
     one, other = process(here), process(here)
     await rate_limits.take_reference_seconds(one, OWNER, 10)
@@ -298,13 +298,13 @@ async def test_the_seconds_of_a_recording_that_was_not_stored_can_be_used_again(
     assert counted(here, layout.quota(OWNER, "reference-seconds", EPOCH)) == 0
 
 
-async def test_what_was_not_counted_is_not_returned() -> None:
+async def test_uncounted_seconds_are_not_returned() -> None:
     for here, owner in ((fakes(reference_seconds_per_hour=0), OWNER), (fakes(reference_seconds_per_hour=10), None)):
         await rate_limits.return_reference_seconds(process(here), owner, 4)
         assert here.bucket.switch.calls == []
 
 
-async def test_a_recording_costs_two_calls_at_most_when_nobody_else_uploads() -> None:
+async def test_calls_of_a_recording() -> None:
     here = fakes()
     shares = process(here)
     await rate_limits.take_reference_seconds(shares, OWNER, 10)
@@ -314,7 +314,7 @@ async def test_a_recording_costs_two_calls_at_most_when_nobody_else_uploads() ->
 
 
 @pytest.mark.parametrize("seed", range(10))
-async def test_uploads_at_once_never_get_more_than_there_is(seed: int) -> None:
+async def test_concurrent_recordings(seed: int) -> None:
     here = fakes(reference_seconds_per_hour=100)
     here.bucket.switch = RandomOrder(Random(seed))
     takes = [rate_limits.take_reference_seconds(process(here), OWNER, 15) for _ in range(12)]
@@ -323,7 +323,7 @@ async def test_uploads_at_once_never_get_more_than_there_is(seed: int) -> None:
     assert all(isinstance(result, QuotaStatus | TooMany) for result in results)
 
 
-async def test_the_voice_too_many_is_refused() -> None:
+async def test_voice_limit() -> None:
     here = fakes(voices_per_owner=2)
     for name in ("alice/nova", "bob/nova", "bob/zoe", "bob/kim"):
         await here.voices.put(f"{layout.VOICES}{name}/metadata.json", b"{}", "application/json")
@@ -336,7 +336,7 @@ async def test_the_voice_too_many_is_refused() -> None:
     assert caught.value.retry_after
 
 
-async def test_a_sweep_takes_windows_some_time_after_their_end_and_reads_none() -> None:
+async def test_sweep_of_past_windows() -> None:
     here = fakes()
     shares = process(here)
     for owner in ("alice", "bob"):
@@ -353,13 +353,13 @@ async def test_a_sweep_takes_windows_some_time_after_their_end_and_reads_none() 
     assert here.keys("shares/") == ["shares/README.txt"]
 
 
-async def test_a_window_starts_for_everybody_at_the_same_moment() -> None:
+async def test_windows_are_aligned() -> None:
     time = FakeTime(EPOCH + timedelta(hours=5, minutes=17, seconds=30.5))
     assert REQUESTS.start(time()) == EPOCH + timedelta(hours=5, minutes=17)
     assert REFERENCE_SECONDS.start(time()) == EPOCH + timedelta(hours=5)
 
 
-async def test_requests_are_counted_without_space() -> None:
+async def test_usage_record_has_no_spaces() -> None:
     """Reading and deleting must be possible; one process still allows no more than the limit."""
     here = fakes(requests_per_minute=5)
     quotas = process(here)

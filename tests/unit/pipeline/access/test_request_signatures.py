@@ -1,4 +1,4 @@
-"""Signatures of AWS are verified: each one is made by botocore, as clients do."""
+"""Verification of AWS signatures that botocore has made."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -56,18 +56,18 @@ def code_of(request: ReceivedRequest, by: SignatureVerifier, body: bytes = b"") 
     return raised.value.code
 
 
-def test_what_botocore_signs_is_accepted() -> None:
+def test_botocore_signature_is_accepted() -> None:
     assert verifier().verify(in_header()) == "s3"
     assert verifier().verify(in_header("execute-api", "/%40connections/a%3D", b"{}"), b"{}") == "execute-api"
     assert verifier().verify(in_query()) == "s3"
 
 
 @pytest.mark.parametrize("minutes", [-6, 6])
-def test_a_request_has_to_be_signed_now(minutes: int) -> None:
+def test_signature_date_is_checked(minutes: int) -> None:
     assert code_of(in_header(), verifier(timedelta(minutes=minutes))) == "RequestTimeTooSkewed"
 
 
-def test_a_link_works_for_as_long_as_it_says_and_no_longer() -> None:
+def test_presigned_url_lifetime() -> None:
     link = in_query(seconds=60)
     assert verifier(timedelta(seconds=58)).verify(link) == "s3"
     assert code_of(link, verifier(timedelta(seconds=62))) == "AccessDenied"
@@ -75,16 +75,16 @@ def test_a_link_works_for_as_long_as_it_says_and_no_longer() -> None:
 
 
 @pytest.mark.parametrize("seconds", [0, -1, 604_801])
-def test_no_link_works_for_more_than_a_week(seconds: int) -> None:
+def test_presigned_url_max_lifetime(seconds: int) -> None:
     assert code_of(in_query(seconds), verifier()) == "AuthorizationQueryParametersError"
 
 
 @pytest.mark.parametrize("sign", [in_header, in_query])
-def test_another_secret_is_refused(sign: Callable[[], ReceivedRequest]) -> None:
+def test_wrong_secret(sign: Callable[[], ReceivedRequest]) -> None:
     assert code_of(sign(), verifier(secret="guess")) == "SignatureDoesNotMatch"
 
 
-def test_the_body_counts_whether_its_hash_is_declared_or_not() -> None:
+def test_body_is_verified() -> None:
     sqs = in_header("sqs", "/", b"{}")
     assert declared_payload(sqs) is None
     assert code_of(sqs, verifier(), b"{ }") == "SignatureDoesNotMatch"
@@ -95,32 +95,32 @@ def test_the_body_counts_whether_its_hash_is_declared_or_not() -> None:
 
 
 @pytest.mark.parametrize("declared", ["", "STREAMING-AWS4-HMAC-SHA256-PAYLOAD", "0" * 63])
-def test_only_payload_declarations_that_can_be_checked_are_taken(declared: str) -> None:
+def test_payload_declarations(declared: str) -> None:
     with pytest.raises(SignatureRefused, match="should be the SHA-256"):
         declared_payload(ReceivedRequest("PUT", "/", [("x-amz-content-sha256", declared)]))
 
 
 @pytest.mark.parametrize("more", [("x-amz-acl", "private"), ("host", HOST), ("authorization", "x")])
-def test_no_header_can_be_added_that_means_something(more: tuple[str, str]) -> None:
+def test_unsigned_headers(more: tuple[str, str]) -> None:
     signed = in_header()
     changed = replace(signed, headers=[*signed.headers, more])
     assert code_of(changed, verifier()) in ("AccessDenied", "InvalidRequest")
 
 
 @pytest.mark.parametrize("suffix", ["#", "#&acl", "\t", "\\\u20ac", " "])
-def test_a_target_that_parsers_may_read_differently_is_refused(suffix: str) -> None:
+def test_ambiguous_target(suffix: str) -> None:
     link = in_query()
     assert code_of(replace(link, target=link.target + suffix), verifier()) == "InvalidURI"
 
 
-def test_check_header_needs_no_body() -> None:
+def test_check_header_without_body() -> None:
     verifier().check_header(in_header("sqs", "/", b"body"))
     for refused in (verifier(timedelta(minutes=6)), SignatureVerifier("OTHER", "secret")):
         with pytest.raises(SignatureRefused):
             refused.check_header(in_header("sqs", "/", b"body"))
 
 
-def test_a_service_that_is_not_offered_is_refused() -> None:
+def test_unknown_service() -> None:
     only_s3 = SignatureVerifier("LOCAL1", "secret", services=frozenset({"s3"}))
     assert code_of(in_header("sqs", "/"), only_s3) == "AccessDenied"
 
@@ -172,7 +172,7 @@ def without(header: str) -> ReceivedRequest:
         "date twice",
     ],
 )
-def test_each_fault_has_the_code_of_s3(request_: ReceivedRequest, code: str) -> None:
+def test_error_codes_of_s3(request_: ReceivedRequest, code: str) -> None:
     assert code_of(request_, SignatureVerifier("LOCAL1", "secret", lambda: COLLECTED_AT)) == code
 
 
@@ -186,7 +186,7 @@ def form(**changes: str) -> dict[str, str]:
     return fields | changes
 
 
-def test_a_presigned_form_is_accepted() -> None:
+def test_presigned_form() -> None:
     verifier().verify_post_policy(form())
 
 
@@ -204,13 +204,13 @@ def test_a_presigned_form_is_accepted() -> None:
     ],
     ids=["policy", "signature", "no policy", "no signature", "algorithm", "date", "access key", "service"],
 )
-def test_a_form_that_was_changed_is_refused(changes: dict[str, str], code: str) -> None:
+def test_changed_form_is_refused(changes: dict[str, str], code: str) -> None:
     with pytest.raises(SignatureRefused) as refused:
         verifier().verify_post_policy(form(**changes))
     assert refused.value.code == code
 
 
-def test_a_request_is_read_from_its_asgi_scope() -> None:
+def test_request_from_asgi_scope() -> None:
     request = ReceivedRequest.from_scope(
         {
             "method": "PUT",
@@ -227,11 +227,11 @@ def test_a_request_is_read_from_its_asgi_scope() -> None:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost:1", "[::1]:4566"])
-def test_loopback_hosts_are_accepted(host: str) -> None:
+def test_loopback_hosts(host: str) -> None:
     check_loopback_host(ReceivedRequest("GET", "/", [("host", host)]))
 
 
 @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "localhost:x", "127.0.0.1@evil", ""])
-def test_other_hosts_are_refused(host: str) -> None:
+def test_other_hosts(host: str) -> None:
     with pytest.raises(SignatureRefused):
         check_loopback_host(ReceivedRequest("GET", "/", [("host", host)]))

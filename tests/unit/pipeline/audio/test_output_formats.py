@@ -1,4 +1,4 @@
-"""Audio keeps its length and loudness in every format, whole or as it grows."""
+"""Encoders keep length and loudness, for whole files and for streams."""
 
 import io
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ EXACT: Sequence[FormatName] = ("wav", "flac", "mp3", "opus", "pcm")
 
 
 def decoded(body: bytes, name: FormatName) -> Samples:
-    """Decode with FFmpeg, which heeds what a file says of its padding; mono, at 24 kHz."""
+    """Decode with FFmpeg, which removes the padding that a file declares; mono, at 24 kHz."""
     if name == "pcm":
         return np.frombuffer(body, "<i2").astype(np.float32) / np.float32(32768)
     resampler = av.AudioResampler("flt", "mono", RATE)
@@ -46,7 +46,7 @@ def encoded_file(name: FormatName) -> bytes:
 
 
 def streamed(name: FormatName) -> tuple[bytes, list[int]]:
-    """Encode as audio is made, 80 ms at a time; the file, and how much of it there was after each."""
+    """Encode 80 ms at a time; return the file and its size after each piece."""
     making, body, sizes = encoder(FORMATS[name], RATE), b"", []
     for start in range(0, len(SAMPLES), 2 * RATE * 8 // 100):
         body += making.encode(SAMPLES[start : start + 2 * RATE * 8 // 100])
@@ -55,21 +55,21 @@ def streamed(name: FormatName) -> tuple[bytes, list[int]]:
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_a_whole_file_is_as_long_and_as_loud(name: FormatName) -> None:
+def test_transcode_keeps_length_and_loudness(name: FormatName) -> None:
     samples = decoded(encoded_file(name), name)
     assert rms(samples) == pytest.approx(rms(RECORDING.samples), rel=0.05)
     assert len(samples) - FRAMES in (range(1) if name in EXACT else range(3 * 1024))
 
 
 @pytest.mark.parametrize("name", EXACT)
-def test_libsndfile_reads_as_many_samples(name: FormatName) -> None:
+def test_transcode_exact_length_for_libsndfile(name: FormatName) -> None:
     if name != "pcm":
         samples, rate = sf.read(io.BytesIO(encoded_file(name)))
         assert (len(samples), rate) == (FRAMES, RATE)
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_a_file_that_grows_can_be_played_from_its_first_tenths_of_a_second(name: FormatName) -> None:
+def test_encoder_output_is_playable_early(name: FormatName) -> None:
     body, sizes = streamed(name)
     samples = decoded(body, name)
     assert 0 <= len(samples) - FRAMES <= 3 * 1152
@@ -79,12 +79,12 @@ def test_a_file_that_grows_can_be_played_from_its_first_tenths_of_a_second(name:
 
 
 @pytest.mark.parametrize("name", LOSSLESS)
-def test_what_loses_nothing_is_the_same_to_the_sample(name: FormatName) -> None:
+def test_lossless_formats_are_exact(name: FormatName) -> None:
     for body in (encoded_file(name), streamed(name)[0]):
         assert np.array_equal(np.rint(decoded(body, name) * 32768).astype(np.int16), np.frombuffer(SAMPLES, "<i2"))
 
 
-def test_a_wav_of_unknown_length_is_read_by_libsndfile() -> None:
+def test_streamed_wav_header_is_readable() -> None:
     samples, rate = sf.read(io.BytesIO(streamed_wav_header(RATE) + SAMPLES), dtype="int16")
     assert rate == RATE
     assert samples.tobytes() == SAMPLES

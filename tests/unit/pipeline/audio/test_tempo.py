@@ -1,4 +1,4 @@
-"""A change of tempo keeps the pitch, and what is said, whatever the pieces it comes in."""
+"""Changes of tempo keep the pitch."""
 
 import numpy as np
 import pytest
@@ -25,26 +25,26 @@ def recording(samples: bytes) -> Recording:
 
 
 @pytest.mark.parametrize("speed", [SLOWEST, 0.5, 0.9, 1.1, 2.0, 3.0, FASTEST])
-def test_the_audio_has_another_length_and_the_same_pitch(speed: float) -> None:
+def test_tempo_changes_length_not_pitch(speed: float) -> None:
     heard = recording(changed(speed, 15_360))
     assert len(heard.samples) / RATE == pytest.approx(SECONDS / speed, rel=0.05)
     assert median_pitch(heard) == pytest.approx(150, rel=0.05)
 
 
 @pytest.mark.parametrize("speed", [0.5, 1.7])
-def test_the_size_of_the_pieces_makes_no_difference(speed: float) -> None:
+def test_tempo_ignores_chunk_size(speed: float) -> None:
     one, other = changed(speed, 15_360), changed(speed, 962)
     assert len(one) == pytest.approx(len(other), rel=0.01)
     common = int(len(one) * 0.95)  # the end is rounded to what the filter has
     assert one[:common] == other[:common]
 
 
-def test_audio_comes_before_all_of_it_is_there() -> None:
+def test_tempo_output_is_incremental() -> None:
     tempo = TempoChange(RATE, 2.0)
     came = b"".join(tempo.change(SAMPLES[start : start + 15_360]) for start in range(0, 4 * 15_360, 15_360))
     assert len(came) > 15_360
 
 
-def test_nothing_stays_nothing() -> None:
+def test_tempo_of_no_samples() -> None:
     tempo = TempoChange(RATE, 2.0)
     assert tempo.change(b"") + tempo.finish() == b""

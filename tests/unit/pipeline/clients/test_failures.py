@@ -1,4 +1,4 @@
-"""Which failed AWS calls are an outage, and which a misconfiguration."""
+"""Classification of failed AWS calls."""
 
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError
@@ -23,7 +23,7 @@ def refusal(code: str) -> ClientError:
         NoCredentialsError(),
     ],
 )
-def test_a_misconfiguration_says_what_to_check(error: Exception) -> None:
+def test_misconfiguration_names_setting(error: Exception) -> None:
     made = unavailable(error, "storage", "bucket b: read k", "BUCKET")
     assert isinstance(made, Misconfigured)
     assert "bucket b: read k" in made.message
@@ -39,11 +39,11 @@ def test_a_misconfiguration_says_what_to_check(error: Exception) -> None:
         OSError(),
     ],
 )
-def test_anything_else_is_an_outage(error: Exception) -> None:
+def test_other_errors_are_outages(error: Exception) -> None:
     assert type(unavailable(error, "storage", "bucket b: read k", "BUCKET")) is Unavailable
 
 
-def test_a_misconfiguration_is_logged_once_however_often_it_is_met() -> None:
+def test_misconfiguration_is_logged_once() -> None:
     with capture_logs() as logs:
         for _ in range(3):
             unavailable(refusal("AccessDenied"), "storage", "bucket b: read k", "A_BUCKET_OF_THIS_TEST")

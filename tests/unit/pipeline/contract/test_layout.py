@@ -1,3 +1,5 @@
+"""Storage keys and the ids in them."""
+
 import pytest
 
 from pipeline.contract import layout
@@ -7,7 +9,7 @@ from tests.support.fakes import EPOCH
 ID = "019cc1234567789089abcdef01234567"
 
 
-def test_every_key_has_its_place() -> None:
+def test_keys_of_objects() -> None:
     session, voice = layout.session(ID), layout.voice(None, "nova")
     assert session.audio == f"audio/uploads/{ID}/source.wav"
     assert session.transcription == f"audio/uploads/{ID}/transcription.txt"
@@ -31,7 +33,7 @@ def request(source: Source, folder: str | None = None) -> Request:
     )
 
 
-def test_a_source_names_its_reference() -> None:
+def test_reference_of_source() -> None:
     assert layout.reference(request(Source(session_id=ID))) == layout.session(ID)
     assert layout.reference(request(Source(voice_id="nova"))) == layout.voice(None, "nova")
     folder = layout.voice_reference("alice", "nova", ID).folder
@@ -40,12 +42,12 @@ def test_a_source_names_its_reference() -> None:
     )
 
 
-def test_an_empty_session_id_is_no_voice() -> None:
+def test_empty_session_id() -> None:
     assert layout.reference(request(Source(session_id=""))).folder == "audio/uploads//"
 
 
 @pytest.mark.parametrize("connection_id", ["L0SM9cOFvHcCIhw=", "a/b", "../x", "a.b", "ü%", "http-" + ID])
-def test_connection_ids_are_quoted_and_read_back(connection_id: str) -> None:
+def test_connection_id_is_quoted(connection_id: str) -> None:
     key = layout.connection(connection_id)
     assert key.startswith("connections/")
     assert key.count("/") == 1
@@ -64,11 +66,11 @@ def test_connection_ids_are_quoted_and_read_back(connection_id: str) -> None:
         (f"tickets/{ID}.json", layout.TICKETS),
     ],
 )
-def test_the_id_is_read_out_of_a_key(key: str, prefix: str) -> None:
+def test_id_in_key(key: str, prefix: str) -> None:
     assert layout.id_in(key, prefix) == ID
 
 
-def test_only_an_outcome_is_an_outcome() -> None:
+def test_job_id_of_outcome() -> None:
     assert layout.job_id_of_outcome(f"jobs/{ID}/outcome.json") == ID
     for key in (
         f"jobs/{ID}/request.json",
@@ -82,7 +84,7 @@ def test_only_an_outcome_is_an_outcome() -> None:
         assert layout.job_id_of_outcome(key) is None
 
 
-def test_what_owners_have_used_and_have_under_way_lies_in_folders_of_their_own() -> None:
+def test_usage_keys_by_owner() -> None:
     assert layout.quota("alice", "requests", EPOCH) == "shares/alice/requests-019b76daa800.json"
     assert layout.in_flight("alice", ID) == f"in-flight/alice/{ID}"
     assert layout.job_id_in_flight(layout.in_flight("alice", ID)) == ID
@@ -91,7 +93,7 @@ def test_what_owners_have_used_and_have_under_way_lies_in_folders_of_their_own()
 
 @pytest.mark.parametrize("what", ["requests", "reference-seconds"])
 @pytest.mark.parametrize("owner", ["alice", "requests-0", "a-b"])
-def test_a_shares_key_tells_its_window(what: str, owner: str) -> None:
+def test_window_of_quota(what: str, owner: str) -> None:
     assert layout.window_of_quota(layout.quota(owner, what, EPOCH)) == (what, EPOCH)
 
 
@@ -107,5 +109,5 @@ def test_a_shares_key_tells_its_window(what: str, owner: str) -> None:
         "jobs/alice/requests-019b76daa800.json",
     ],
 )
-def test_what_is_no_share_has_no_window(key: str) -> None:
+def test_window_of_other_keys(key: str) -> None:
     assert layout.window_of_quota(key) is None

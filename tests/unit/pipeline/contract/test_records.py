@@ -1,4 +1,4 @@
-"""What is stored can be read back, by this version and by its neighbours."""
+"""Records can be read by this version and by the previous and next one."""
 
 import json
 from datetime import UTC, datetime, timedelta, timezone
@@ -69,22 +69,22 @@ VOICE = VoiceMetadata(
         ConnectionState(session_id=ID),
     ],
 )
-def test_a_record_survives_storage(record: Record) -> None:
+def test_record_round_trip(record: Record) -> None:
     assert type(record).model_validate_json(record.to_json()) == record
 
 
 @pytest.mark.parametrize("outcome", [SUCCEEDED, FAILED])
-def test_an_outcome_survives_storage_and_keeps_its_kind(outcome: Succeeded | Failed) -> None:
+def test_outcome_round_trip(outcome: Succeeded | Failed) -> None:
     assert parse_outcome(outcome.to_json()) == outcome
 
 
-def test_an_outcome_takes_over_what_telling_the_client_needs() -> None:
+def test_outcome_copies_request_fields() -> None:
     for outcome in (SUCCEEDED, FAILED):
         assert (outcome.subscriber, outcome.correlation_id) == (REQUEST.subscriber, "x")
         assert (outcome.source, outcome.created_at, outcome.kind) == (REQUEST.source, REQUEST.created_at, "preview")
 
 
-def test_what_is_unknown_is_ignored_and_what_is_absent_has_its_default() -> None:
+def test_unknown_fields_are_ignored() -> None:
     stored: dict[str, Any] = json.loads(REQUEST.to_json()) | {"from_the_future": 1}
     del stored["options"], stored["new_reference"], stored["subscriber"]
     read = Request.model_validate(stored)
@@ -92,7 +92,7 @@ def test_what_is_unknown_is_ignored_and_what_is_absent_has_its_default() -> None
 
 
 @pytest.mark.parametrize("record", [REQUEST, SUCCEEDED, FAILED])
-def test_a_record_of_the_version_before_has_the_same_subscriber(record: Request | Succeeded | Failed) -> None:
+def test_previous_version_subscriber(record: Request | Succeeded | Failed) -> None:
     flat = json.loads(record.to_json()) | {"id_withheld": True, "signed": True}
     stored = json.dumps(flat.pop("subscriber") | flat).encode()
     read = parse_outcome(stored) if isinstance(record, Succeeded | Failed) else Request.model_validate_json(stored)
@@ -100,22 +100,22 @@ def test_a_record_of_the_version_before_has_the_same_subscriber(record: Request 
     assert read.model_copy(update={"subscriber": record.subscriber}) == record
 
 
-def test_what_is_none_is_not_written() -> None:
+def test_none_is_not_written() -> None:
     assert b"null" not in FAILED.model_copy(update={"field": None, "subscriber": None}).to_json()
 
 
 @pytest.mark.parametrize(("session_id", "voice_id"), [(None, None), ("s", "v")])
-def test_a_source_is_exactly_one(session_id: str | None, voice_id: str | None) -> None:
+def test_source_needs_exactly_one(session_id: str | None, voice_id: str | None) -> None:
     with pytest.raises(ValidationError, match="either"):
         Source(session_id=session_id, voice_id=voice_id)
 
 
-def test_times_have_a_zone() -> None:
+def test_times_need_zone() -> None:
     with pytest.raises(ValidationError, match="timezone"):
         Request.model_validate(REQUEST.model_dump() | {"created_at": datetime(2026, 1, 1)})
 
 
-def test_moments_are_written_in_utc_to_the_second() -> None:
+def test_times_are_written_in_utc() -> None:
     east = timezone(timedelta(hours=5, minutes=30))
     assert format_utc(datetime(2026, 1, 1, 5, 30, 0, 999_999, tzinfo=east)) == "2026-01-01T00:00:00Z"
     assert json.loads(VOICE.to_json())["created_at"] == "2026-01-01T00:00:00Z"
@@ -123,11 +123,11 @@ def test_moments_are_written_in_utc_to_the_second() -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", b"null", b'{"status": "queued"}', b"\xff"])
-def test_an_outcome_that_is_none(body: bytes) -> None:
+def test_parse_outcome_invalid(body: bytes) -> None:
     with pytest.raises(ValidationError):
         parse_outcome(body)
 
 
-def test_records_do_not_change() -> None:
+def test_records_are_immutable() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         REQUEST.text = "other"  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""When what expires, to the millisecond, and who is asked."""
+"""Expiry times."""
 
 from datetime import timedelta
 
@@ -13,7 +13,7 @@ SETTINGS = Settings()
 ID = id_maker(lambda: EPOCH)()
 
 
-def test_the_defaults_are_the_ones_promised() -> None:
+def test_default_retention() -> None:
     assert retention.upload_expires_at(ID, SETTINGS) == EPOCH + timedelta(hours=12)
     assert retention.preview_expires_at(EPOCH, SETTINGS) == EPOCH + timedelta(minutes=20)
     assert retention.job_expires_at(ID, SETTINGS) == EPOCH + timedelta(hours=24)
@@ -23,7 +23,7 @@ def test_the_defaults_are_the_ones_promised() -> None:
     assert retention.ticket_expires_at(ID) == EPOCH + timedelta(seconds=60)
 
 
-def test_the_settings_decide() -> None:
+def test_retention_settings() -> None:
     settings = Settings(
         upload_retention_hours=1.5,
         preview_retention_minutes=0.5,
@@ -39,12 +39,12 @@ def test_the_settings_decide() -> None:
 
 
 @pytest.mark.parametrize(("hours", "minutes", "lifetime"), [(12, 60, 60), (0.5, 60, 30), (12, 5, 5)])
-def test_an_upload_form_never_outlives_its_session(hours: float, minutes: float, lifetime: float) -> None:
+def test_upload_form_expiry(hours: float, minutes: float, lifetime: float) -> None:
     settings = Settings(upload_retention_hours=hours, upload_form_minutes=minutes)
     assert settings.upload_form_lifetime == timedelta(minutes=lifetime)
 
 
-def test_a_record_lasts_as_long_as_the_latest_preview() -> None:
+def test_job_outlives_preview() -> None:
     settings = Settings(job_retention_hours=1.5, job_deadline_minutes=60, preview_retention_minutes=30)
     last_end = retention.job_deadline(ID, settings)
     assert retention.preview_expires_at(last_end, settings) <= retention.job_expires_at(ID, settings)

@@ -1,4 +1,4 @@
-"""JSON of clients: each text that two parsers may read differently is refused, with where and why."""
+"""Strict parsing of JSON, and its error messages."""
 
 import pytest
 
@@ -14,7 +14,7 @@ from pipeline.contract.strict_json import DIGITS_MAX, parse_json
     ],
     ids=["types", "byte order mark", "longest number"],
 )
-def test_valid_json_is_parsed(text: str | bytes, value: object) -> None:
+def test_parse_json_valid(text: str | bytes, value: object) -> None:
     assert parse_json(text) == value
 
 
@@ -45,7 +45,7 @@ def test_valid_json_is_parsed(text: str | bytes, value: object) -> None:
         "depth",
     ],
 )
-def test_what_is_not_is_refused_with_its_place(text: str | bytes, message: str) -> None:
+def test_parse_json_invalid(text: str | bytes, message: str) -> None:
     with pytest.raises(ValueError) as refused:
         parse_json(text)
     assert str(refused.value) == message

@@ -1,4 +1,4 @@
-"""A job's state is read from what is stored; nothing is half accepted."""
+"""The state of jobs, and their acceptance when the storage or the queue fails."""
 
 import asyncio
 from datetime import timedelta
@@ -23,7 +23,7 @@ async def status(fakes: FakeService, job_id: str) -> str:
     return (await jobs.read(fakes.resources, None, job_id)).status
 
 
-async def test_a_job_is_queued_until_it_has_an_outcome() -> None:
+async def test_job_is_queued_until_outcome() -> None:
     fakes = FakeService()
     request = await fakes.job()
     (body,) = fakes.synthesis.bodies
@@ -37,14 +37,14 @@ async def test_a_job_is_queued_until_it_has_an_outcome() -> None:
     assert (job.status, job.created_at) == ("succeeded", EPOCH)
 
 
-async def test_a_long_request_is_left_on_the_storage() -> None:
+async def test_long_request_is_not_in_message() -> None:
     fakes = FakeService()
     request = _built(fakes, await fakes.session()).model_copy(update={"text": "小" * 30_000})
     await jobs.accept(fakes.resources, request)
     assert fakes.synthesis.bodies == [f'{{"job_id":"{request.job_id}","request":null}}']
 
 
-async def test_a_failure_is_told_as_it_was_written() -> None:
+async def test_failure_is_kept() -> None:
     fakes = FakeService()
     request = await fakes.job()
     failed = await fakes.fail(request)
@@ -52,7 +52,7 @@ async def test_a_failure_is_told_as_it_was_written() -> None:
     assert (job.status, job.outcome) == ("failed", failed)
 
 
-async def test_a_success_expires_with_its_preview() -> None:
+async def test_success_expires_with_preview() -> None:
     fakes = FakeService()
     request = await fakes.job()
     fakes.advance(minutes=59)
@@ -63,7 +63,7 @@ async def test_a_success_expires_with_its_preview() -> None:
     assert await status(fakes, request.job_id) == "expired"
 
 
-async def test_a_failure_does_not_expire_before_its_record() -> None:
+async def test_failure_expires_with_record() -> None:
     fakes = FakeService()
     request = await fakes.job()
     await fakes.fail(request)
@@ -74,7 +74,7 @@ async def test_a_failure_does_not_expire_before_its_record() -> None:
         await jobs.read(fakes.resources, None, request.job_id)
 
 
-async def test_a_job_past_its_deadline_has_failed_though_nobody_wrote_so() -> None:
+async def test_job_past_deadline_has_failed() -> None:
     fakes = FakeService()
     request = await fakes.job()
     fakes.advance(hours=1, milliseconds=-1)
@@ -98,14 +98,14 @@ async def test_a_job_past_its_deadline_has_failed_though_nobody_wrote_so() -> No
         "x" * 5000,
     ],
 )
-async def test_what_is_no_job(job_id: str) -> None:
+async def test_unknown_job(job_id: str) -> None:
     with pytest.raises(NotFound) as caught:
         await jobs.read(FakeService().resources, None, job_id)
     assert caught.value.field == "job_id"
     assert len(caught.value.message) < 200
 
 
-async def test_the_first_outcome_stands() -> None:
+async def test_first_outcome_stands() -> None:
     fakes = FakeService()
     request = await fakes.job()
     first = jobs.failure(request, Unavailable("first"), fakes.time())
@@ -116,7 +116,7 @@ async def test_the_first_outcome_stands() -> None:
     assert outcome == (first if written[0] else second)
 
 
-async def test_a_job_that_can_not_be_stored_or_sent_is_not_accepted() -> None:
+async def test_accept_fails_without_storage() -> None:
     for calls in range(5):
         fakes = FakeService()
         session_id = await fakes.session()
@@ -137,7 +137,7 @@ async def test_a_job_that_can_not_be_stored_or_sent_is_not_accepted() -> None:
         assert not left or calls in {1, 2}
 
 
-async def test_what_could_not_be_sent_is_taken_back() -> None:
+async def test_unsent_request_is_withdrawn() -> None:
     fakes = FakeService()
     request = _built(fakes, await fakes.session())
     fakes.synthesis.switch.is_up = False
@@ -163,7 +163,7 @@ class NoRoom(Switch):
 
 
 @pytest.mark.parametrize("turns", [0, 20])
-async def test_an_upload_that_fails_sooner_or_later_takes_the_request_with_it(turns: int) -> None:
+async def test_failed_upload_withdraws_request(turns: int) -> None:
     fakes = FakeService()
     request = _built(fakes, await fakes.session())
     fakes.bucket.switch = NoRoom(2, turns)
@@ -201,25 +201,25 @@ def _built(fakes: FakeService, session_id: str) -> Request:
         "{" * 10_000,
     ],
 )
-def test_what_is_no_ticket(body: str) -> None:
+def test_parse_queue_message_invalid(body: str) -> None:
     assert parse_queue_message(body) is None
 
 
-def test_a_ticket_may_say_more_than_we_know() -> None:
+def test_queue_message_unknown_fields() -> None:
     job_id = id_maker(lambda: EPOCH)()
     ticket = parse_queue_message(f'{{"job_id": "{job_id}", "from": "the future"}}')
     assert ticket is not None
     assert ticket.job_id == job_id
 
 
-async def test_a_damaged_request_is_not_found() -> None:
+async def test_damaged_request_is_not_found() -> None:
     fakes = FakeService()
     request = await fakes.job()
     await fakes.bucket.put(layout.request(request.job_id), b"{", JSON)
     assert await jobs.read_envelope(fakes.resources, request.job_id) is None
 
 
-async def test_a_job_of_a_newer_version_is_queued_until_its_deadline() -> None:
+async def test_newer_version_is_queued() -> None:
     fakes = FakeService()
     job_id = await job_of_newer_version(fakes)
     assert await status(fakes, job_id) == "queued"
@@ -229,7 +229,7 @@ async def test_a_job_of_a_newer_version_is_queued_until_its_deadline() -> None:
     assert (job.status, job.outcome.code) == ("failed", "deadline_exceeded")
 
 
-async def test_the_unfinished_are_found_oldest_first() -> None:
+async def test_unfinished_oldest_first() -> None:
     fakes = FakeService()
     made = []
     for _ in range(6):
@@ -244,7 +244,7 @@ async def test_the_unfinished_are_found_oldest_first() -> None:
     assert found == [made[n].job_id for n in (0, 3, 4, 5)]
 
 
-async def test_the_unfinished_of_a_span_and_no_others() -> None:
+async def test_unfinished_in_period() -> None:
     fakes = FakeService()
     made = []
     for _ in range(4):
@@ -257,7 +257,7 @@ async def test_the_unfinished_of_a_span_and_no_others() -> None:
     assert nothing == []
 
 
-async def test_an_outcome_without_a_request_is_finished() -> None:
+async def test_outcome_without_request() -> None:
     fakes = FakeService()
     request = await fakes.job()
     await fakes.succeed(request)
@@ -278,7 +278,7 @@ async def accepted_by(fakes: FakeService, owner: str) -> Request:
     return request
 
 
-async def test_an_owner_cancels_a_job_and_nobody_else_can() -> None:
+async def test_cancel_by_owner_only() -> None:
     fakes = FakeService()
     request = await accepted_by(fakes, "alice")
     with pytest.raises(NotFound):
@@ -290,7 +290,7 @@ async def test_an_owner_cancels_a_job_and_nobody_else_can() -> None:
     assert await jobs.cancel(fakes.resources, "alice", request.job_id) == cancelled
 
 
-async def test_a_job_is_queued_with_those_of_its_owner_each_time() -> None:
+async def test_message_group_is_owner() -> None:
     fakes = FakeService()
     request = await accepted_by(fakes, "alice")
     await jobs.enqueue(fakes.resources, request.job_id, "alice")

@@ -1,4 +1,4 @@
-"""Voices of an owner are saved and deleted without those of the same name that others have."""
+"""Changes of voices that have the same name and different owners."""
 
 from datetime import timedelta
 
@@ -45,7 +45,7 @@ async def usable(fakes: FakeService) -> list[Owner]:
 
 
 @pytest.mark.parametrize("owner", OWNERS)
-async def test_a_deletion_removes_the_voice_of_its_owner_only(owner: Owner) -> None:
+async def test_delete_of_one_owner(owner: Owner) -> None:
     fakes = FakeService()
     await save_for_each(fakes)
     count = len(fakes.voices.objects)
@@ -54,7 +54,7 @@ async def test_a_deletion_removes_the_voice_of_its_owner_only(owner: Owner) -> N
     assert len(fakes.voices.objects) == count * 2 // 3
 
 
-async def test_an_interrupted_deletion_is_finished_for_its_owner_only() -> None:
+async def test_interrupted_delete_of_one_owner() -> None:
     steps = 0
     while True:
         fakes = FakeService()
@@ -75,7 +75,7 @@ async def test_an_interrupted_deletion_is_finished_for_its_owner_only() -> None:
     assert steps >= 6
 
 
-async def test_an_interrupted_save_is_undone_for_its_owner_only() -> None:
+async def test_interrupted_save_of_one_owner() -> None:
     fakes = FakeService()
     for owner in (None, "bob"):
         await voice_changes.save(fakes.resources, owner, await upload(fakes, owner), "Nova")
@@ -91,7 +91,7 @@ async def test_an_interrupted_save_is_undone_for_its_owner_only() -> None:
     assert set(fakes.voices.objects) == before
 
 
-async def test_the_deletion_of_an_interrupted_save_is_dated() -> None:
+async def test_interrupted_save_deletion_time() -> None:
     fakes = FakeService()
     session_id = await upload(fakes, "alice")
     key = layout.voice("alice", "nova").metadata
@@ -115,7 +115,7 @@ async def requested_prompt(fakes: FakeService) -> Request:
     return request
 
 
-async def test_the_prompt_of_a_new_voice_is_computed_for_its_owner() -> None:
+async def test_prompt_requested_for_owner() -> None:
     fakes = FakeService()
     session_id = await upload(fakes, "alice", embedded=False)
     saved = await voice_changes.save(fakes.resources, "alice", session_id, "Nova")
@@ -125,7 +125,7 @@ async def test_the_prompt_of_a_new_voice_is_computed_for_its_owner() -> None:
     assert layout.reference(request).embedding == saved.embedding_file
 
 
-async def test_a_missing_prompt_is_requested_again_for_its_owner() -> None:
+async def test_missing_prompt_requested_again() -> None:
     fakes = FakeService()
     saved = await voice_changes.save(fakes.resources, "alice", await upload(fakes, "alice", embedded=False), "Nova")
     note = layout.change(fakes.resources.new_id())
@@ -136,7 +136,7 @@ async def test_a_missing_prompt_is_requested_again_for_its_owner() -> None:
     assert layout.reference(await requested_prompt(fakes)).embedding == saved.embedding_file
 
 
-async def test_a_damaged_record_of_a_change_is_left_for_a_later_version() -> None:
+async def test_damaged_change_record_is_kept() -> None:
     fakes = FakeService()
     note = layout.change(fakes.resources.new_id())
     await fakes.bucket.put(note, b'{"voice": "nova"}', JSON)
@@ -145,7 +145,7 @@ async def test_a_damaged_record_of_a_change_is_left_for_a_later_version() -> Non
     assert fakes.keys(layout.CHANGES) == [note]
 
 
-async def test_a_record_of_a_change_that_was_removed_meanwhile_is_settled() -> None:
+async def test_change_record_of_removed_voice() -> None:
     fakes = FakeService()
     await fakes.bucket.put(layout.change(fakes.resources.new_id()), b'{"voice_id": "nova"}', JSON)
     fakes.advance(seconds=voice_changes.CHANGE_TIMEOUT.total_seconds() + timedelta(seconds=1).total_seconds())

@@ -1,4 +1,4 @@
-"""Uploads: stored by us or posted to the storage, checked before their first use, gone after half a day."""
+"""Uploads: validation at their first use, and expiry."""
 
 import asyncio
 import io
@@ -18,7 +18,7 @@ from tests.support.fakes import EPOCH
 from tests.support.speech import voice
 
 
-async def test_a_session_lives_half_a_day_to_the_millisecond() -> None:
+async def test_session_expiry() -> None:
     fakes = FakeService()
     session_id = await fakes.session()
     fakes.advance(hours=12, milliseconds=-1)
@@ -30,25 +30,25 @@ async def test_a_session_lives_half_a_day_to_the_millisecond() -> None:
 
 
 @pytest.mark.parametrize("session_id", ["", "nova", "0" * 32, "../" * 11, "ffffffffffff7fff8fffffffffffffff"])
-async def test_what_is_no_session_id(session_id: str) -> None:
+async def test_malformed_session_id(session_id: str) -> None:
     with pytest.raises(InvalidInput, match="32 hex digits"):
         await sessions.require(FakeService().resources, None, session_id)
 
 
-async def test_an_unknown_session() -> None:
+async def test_unknown_session() -> None:
     fakes = FakeService()
     with pytest.raises(NotFound, match="upload a reference first"):
         await sessions.require(fakes.resources, None, fakes.resources.new_id())
 
 
-async def test_a_blank_transcription_is_not_stored() -> None:
+async def test_blank_transcription_is_not_stored() -> None:
     fakes = FakeService()
     session_id = await fakes.session("", embedded=False)
     assert fakes.keys() == [layout.session(session_id).audio]
 
 
 @pytest.mark.parametrize("first_uses", [1, 2, 5])
-async def test_first_uses_at_the_same_moment_count_a_posted_recording_once(first_uses: int) -> None:
+async def test_concurrent_first_uses_count_once(first_uses: int) -> None:
     fakes = FakeService()
     session_id, form = await sessions.open_upload(fakes.resources, "alice", "")
     await fakes.bucket.put(form.fields["key"], encode_wav(reference_recording()), "audio/wav")
@@ -58,7 +58,7 @@ async def test_first_uses_at_the_same_moment_count_a_posted_recording_once(first
     assert QuotaUsage.model_validate_json(share.body).used == reference_recording().duration_seconds * 1000
 
 
-async def test_an_upload_form_says_how_much_and_how_long() -> None:
+async def test_upload_form_limits() -> None:
     fakes = FakeService()
     resources = fakes.with_settings(Settings(reference_max_megabytes=2, upload_form_minutes=5))
     session_id, form = await sessions.open_upload(resources, None, "Said.")
@@ -68,7 +68,7 @@ async def test_an_upload_form_says_how_much_and_how_long() -> None:
     assert fakes.keys() == [layout.session(session_id).transcription]
 
 
-async def test_what_was_posted_is_checked_at_its_first_use_and_only_then() -> None:
+async def test_posted_recording_is_checked_at_first_use() -> None:
     fakes = FakeService()
     session_id, form = await sessions.open_upload(fakes.resources, None, "")
     with pytest.raises(NotFound):
@@ -85,7 +85,7 @@ async def test_what_was_posted_is_checked_at_its_first_use_and_only_then() -> No
     assert fakes.bucket.switch.calls == ["head"]
 
 
-async def test_what_has_been_used_stays_though_something_else_is_posted() -> None:
+async def test_used_recording_is_not_replaced() -> None:
     fakes = FakeService()
     session_id, form = await sessions.open_upload(fakes.resources, None, "")
     await fakes.bucket.put(form.fields["key"], encode_wav(reference_recording()), "audio/wav")
@@ -96,7 +96,7 @@ async def test_what_has_been_used_stays_though_something_else_is_posted() -> Non
     assert fakes.bucket.objects[layout.session(session_id).audio].body == first
 
 
-async def test_two_first_uses_agree() -> None:
+async def test_concurrent_first_uses_agree() -> None:
     fakes = FakeService()
     session_id, form = await sessions.open_upload(fakes.resources, None, "")
     await fakes.bucket.put(form.fields["key"], encode_wav(voice(250.0)), "audio/wav")
@@ -105,7 +105,7 @@ async def test_two_first_uses_agree() -> None:
     assert fakes.bucket.objects[layout.session(session_id).audio].body == b"by the other"
 
 
-async def test_what_was_posted_may_be_no_reference() -> None:
+async def test_posted_recording_invalid() -> None:
     fakes = FakeService()
     session_id, form = await sessions.open_upload(fakes.resources, None, "")
     await fakes.bucket.put(form.fields["key"], b"nonsense", "audio/wav")
@@ -115,7 +115,7 @@ async def test_what_was_posted_may_be_no_reference() -> None:
     assert layout.session(session_id).audio not in fakes.bucket.objects
 
 
-async def test_a_storage_that_takes_more_than_the_form_allows_is_not_believed() -> None:
+async def test_posted_recording_too_large() -> None:
     fakes = FakeService()
     resources = fakes.with_settings(Settings(reference_max_megabytes=0.01))
     session_id, form = await sessions.open_upload(resources, None, "")
@@ -124,7 +124,7 @@ async def test_a_storage_that_takes_more_than_the_form_allows_is_not_believed() 
         await sessions.require(resources, None, session_id)
 
 
-async def test_a_recording_may_have_so_many_bytes_and_no_more() -> None:
+async def test_recording_size_limit() -> None:
     data = encode_wav(reference_recording())
     resources = FakeService(Settings(reference_max_megabytes=len(data) / 1024 / 1024)).resources
 

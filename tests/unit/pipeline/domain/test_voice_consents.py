@@ -1,4 +1,4 @@
-"""Recorded consents: whose they are, how long they are kept, and what becomes of them with a voice."""
+"""Recorded consents, and the copy that a voice keeps."""
 
 from datetime import timedelta
 
@@ -19,7 +19,7 @@ async def recorded(fakes: FakeService, name: str = "Mine", owner: Owner = None) 
     )
 
 
-async def test_consents_are_paged_from_the_oldest() -> None:
+async def test_page_of_consents() -> None:
     fakes = FakeService()
     made = []
     for number in range(5):
@@ -31,7 +31,7 @@ async def test_consents_are_paged_from_the_oldest() -> None:
     assert (more, end) == (True, False)
 
 
-async def test_an_upload_is_no_consent() -> None:
+async def test_upload_is_not_consent() -> None:
     fakes = FakeService()
     session_id = await fakes.session()
     await recorded(fakes)
@@ -41,7 +41,7 @@ async def test_an_upload_is_no_consent() -> None:
         await voice_consents.get(fakes.resources, None, session_id)
 
 
-async def test_a_consent_is_its_owners() -> None:
+async def test_consent_belongs_to_owner() -> None:
     fakes = FakeService()
     alices = await recorded(fakes, owner="alice")
     assert await voice_consents.page(fakes.resources, "bob", limit=100) == ([], False)
@@ -51,7 +51,7 @@ async def test_a_consent_is_its_owners() -> None:
     assert (await voice_consents.get(fakes.resources, "alice", alices.consent_id)).record.name == "Mine"
 
 
-async def test_a_consent_expires_as_an_upload_does() -> None:
+async def test_consent_expires_with_upload() -> None:
     fakes = FakeService()
     stored = await recorded(fakes)
     fakes.advance(seconds=(fakes.resources.settings.upload_retention + timedelta(seconds=1)).total_seconds())
@@ -60,7 +60,7 @@ async def test_a_consent_expires_as_an_upload_does() -> None:
         await voice_consents.get(fakes.resources, None, stored.consent_id)
 
 
-async def test_a_voice_keeps_its_consent_until_it_is_deleted() -> None:
+async def test_voice_keeps_consent() -> None:
     fakes = FakeService()
     stored, session_id = await recorded(fakes), await fakes.session()
     text, recording = await kept_consent.copy_of_recorded(fakes.resources, None, stored.consent_id)
@@ -75,7 +75,7 @@ async def test_a_voice_keeps_its_consent_until_it_is_deleted() -> None:
     assert fakes.voice_keys() == []
 
 
-async def test_a_deleted_consent_leaves_nothing() -> None:
+async def test_delete_consent() -> None:
     fakes = FakeService()
     stored = await recorded(fakes)
     await voice_consents.delete(fakes.resources, None, stored.consent_id)
@@ -83,7 +83,7 @@ async def test_a_deleted_consent_leaves_nothing() -> None:
 
 
 @pytest.mark.parametrize("language", ["", "en_US", "english please", "x" * 36, "en-", "日本"])
-async def test_a_language_has_the_form_of_a_tag(language: str) -> None:
+async def test_invalid_language_tag(language: str) -> None:
     with pytest.raises(InvalidInput, match="BCP 47"):
         await voice_consents.create(
             FakeService().resources, None, "Mine", language, "", encoded(reference_recording())

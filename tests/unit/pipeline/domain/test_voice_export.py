@@ -1,4 +1,4 @@
-"""The exported voice: everything about the voice, and nothing about how the service stores it."""
+"""The exported file of a voice."""
 
 import io
 import json
@@ -18,7 +18,7 @@ async def bundle(fakes: FakeService, transcription: str = "Größe.", consent: s
     return await voice_export.make_bundle(fakes.resources, None, "nova")
 
 
-async def test_it_holds_the_recording_the_texts_and_the_description() -> None:
+async def test_export_contents() -> None:
     fakes = FakeService()
     with zipfile.ZipFile(io.BytesIO(await bundle(fakes))) as archive:
         assert archive.namelist() == ["metadata.json", "recording.wav", "transcription.txt", "consent.txt"]
@@ -39,13 +39,13 @@ async def test_it_holds_the_recording_the_texts_and_the_description() -> None:
     }
 
 
-async def test_what_was_not_given_has_no_file_and_no_field() -> None:
+async def test_export_without_optional_files() -> None:
     with zipfile.ZipFile(io.BytesIO(await bundle(FakeService(), transcription="", consent=""))) as archive:
         assert archive.namelist() == ["metadata.json", "recording.wav"]
         assert "consent" not in json.loads(archive.read("metadata.json"))
 
 
-async def test_a_recorded_consent_is_in_it() -> None:
+async def test_export_with_consent_recording() -> None:
     fakes = FakeService()
     session_id = await fakes.session()
     await voice_changes.save(fakes.resources, None, session_id, "Nova", consent="Yes.", consent_recording=b"RIFF")
@@ -56,7 +56,7 @@ async def test_a_recorded_consent_is_in_it() -> None:
     assert fakes.voice_keys() == []
 
 
-async def test_it_is_the_same_whenever_it_is_made() -> None:
+async def test_export_is_reproducible() -> None:
     fakes = FakeService()
     first = await bundle(fakes)
     fakes.advance(days=1)
@@ -64,7 +64,7 @@ async def test_it_is_the_same_whenever_it_is_made() -> None:
 
 
 @pytest.mark.parametrize("spare", [-1, 0])
-async def test_it_is_no_larger_than_a_response_may_be(spare: int) -> None:
+async def test_export_too_large(spare: int) -> None:
     fakes = FakeService()
     size = len(await bundle(fakes))
     limited = FakeService(Settings(answer_max_megabytes=(size + spare) / 2**20))

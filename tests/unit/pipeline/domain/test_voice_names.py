@@ -1,4 +1,4 @@
-"""Names, descriptions, texts and transcriptions: what is taken, and what a name becomes."""
+"""Validation of names and texts, and the ids that are derived from names."""
 
 import unicodedata
 
@@ -34,7 +34,7 @@ SETTINGS = Settings()
         ("नोवा", "novaa"),
     ],
 )
-def test_a_name_becomes_a_readable_id(name: str, voice_id: str | None) -> None:
+def test_voice_id_of_name(name: str, voice_id: str | None) -> None:
     made = voice_names.voice_id_of(voice_names.check_name(name))
     assert voice_names.is_voice_id(made)
     if voice_id is not None:
@@ -65,29 +65,29 @@ def test_a_name_becomes_a_readable_id(name: str, voice_id: str | None) -> None:
         ("a\ud800", "control"),
     ],
 )
-def test_a_name_that_is_refused(name: str, why: str) -> None:
+def test_check_name_invalid(name: str, why: str) -> None:
     with pytest.raises(InvalidInput, match=why) as caught:
         voice_names.check_name(name)
     assert caught.value.field == "name"
 
 
 @pytest.mark.parametrize("name", ["a" * 80, "小" * 80, "e\u0301" * 80, " " + "a" * 80 + " ", "👩\u200d🚀 1"])
-def test_a_name_that_just_fits(name: str) -> None:
+def test_check_name_longest(name: str) -> None:
     assert 1 <= len(voice_names.check_name(name)) <= 80
 
 
-def test_a_name_is_kept_composed() -> None:
+def test_check_name_composes() -> None:
     assert voice_names.check_name("Zoe\u0308") == "Zoë"
 
 
-def test_long_names_that_begin_alike_stay_apart() -> None:
+def test_voice_id_of_long_names() -> None:
     one, other = (voice_names.voice_id_of("a" * 79 + end) for end in "xy")
     assert one != other
     assert len(one) == len(other) == 64
     assert voice_names.voice_id_of("a" * 65) != voice_names.voice_id_of("a" * 66)
 
 
-def test_what_can_not_be_spelled_in_ascii_is_told_apart() -> None:
+def test_voice_id_without_transliteration() -> None:
     one, other = voice_names.voice_id_of("ⵣ"), voice_names.voice_id_of("ⵥ")
     assert one != other
     assert voice_names.is_voice_id(one)
@@ -95,7 +95,7 @@ def test_what_can_not_be_spelled_in_ascii_is_told_apart() -> None:
 
 @settings(derandomize=True, database=None, max_examples=400)
 @given(st.text(st.characters(exclude_categories=["C"]), min_size=1, max_size=90))
-def test_every_name_that_is_taken_has_an_id(name: str) -> None:
+def test_every_valid_name_has_id(name: str) -> None:
     try:
         checked = voice_names.check_name(name)
     except InvalidInput:
@@ -108,11 +108,11 @@ def test_every_name_that_is_taken_has_an_id(name: str) -> None:
 @pytest.mark.parametrize(
     "text", ["", "Nova", "nova ", "-nova", "nova-", "no--va", "a/b", "..", "nova\n", "a" * 65, "小明", "nov\u0430"]
 )
-def test_what_is_no_voice_id(text: str) -> None:
+def test_is_voice_id_malformed(text: str) -> None:
     assert not voice_names.is_voice_id(text)
 
 
-def test_descriptions_have_a_limit() -> None:
+def test_check_description() -> None:
     assert voice_names.check_description("d" * 500) == "d" * 500
     with pytest.raises(InvalidInput, match="at most 500") as caught:
         voice_names.check_description("d" * 501)
@@ -120,7 +120,7 @@ def test_descriptions_have_a_limit() -> None:
 
 
 @pytest.mark.parametrize("text", ["", " ", "\n\t", "\u3000"])
-def test_blank_text_is_refused(text: str) -> None:
+def test_check_text_blank(text: str) -> None:
     with pytest.raises(InvalidInput, match="blank") as caught:
         check_text(text, SETTINGS, field="response_text")
     assert caught.value.field == "response_text"
@@ -157,7 +157,7 @@ def test_check_text_speakable(text: str) -> None:
     assert check_text(text, SETTINGS, field="input") == text
 
 
-def test_text_has_a_limit() -> None:
+def test_check_text_too_long() -> None:
     assert check_text("小" * 4096, SETTINGS, field="text") == "小" * 4096
     with pytest.raises(InvalidInput, match="has 4097 characters; it should have at most 4096"):
         check_text("a" * 4097, SETTINGS, field="text")
@@ -165,7 +165,7 @@ def test_text_has_a_limit() -> None:
         check_text("four", Settings(text_max_chars=3), field="text")
 
 
-def test_a_transcription_may_be_blank_but_not_endless() -> None:
+def test_check_transcription() -> None:
     assert check_transcription(" \n", SETTINGS) == ""
     assert check_transcription(" said ", SETTINGS) == "said"
     with pytest.raises(InvalidInput, match="at most 4096") as caught:
