@@ -25,7 +25,7 @@ def main() -> int:
         port=settings.port,
         workers=settings.uvicorn_workers,
         timeout_graceful_shutdown=3,
-        **uvicorn_options.OPTIONS | uvicorn_options.proxy_options(settings),
+        **uvicorn_options.OPTIONS,
     )
     return 0
 

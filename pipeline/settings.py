@@ -21,6 +21,7 @@ FORM_BYTES = 1024 * 1024
 
 # Stands for every name of a voice that is neither saved nor an alias.
 FALLBACK_ALIAS = "*"
+ROOT_PATH = r"(?:/[A-Za-z0-9._~-]+)+"
 
 
 def parse_aliases(value: str) -> dict[str, str]:
@@ -98,8 +99,14 @@ class Settings(EnvironmentSettings):
     )
     trusted_proxies: Networks | None = Field(
         None,
-        description="Addresses or networks of proxies whose `X-Forwarded-For` is believed, separated by commas, "
+        description="Addresses or networks of proxies whose `X-Forwarded-*` headers are used, separated by commas, "
         "such as `127.0.0.1,10.0.0.0/8`; none when not set",
+    )
+    root_path: str = Field(
+        "",
+        pattern=f"^({ROOT_PATH})?$",
+        description="Path prefix under which a proxy publishes the API, such as `/tts`. `X-Forwarded-Prefix` of a "
+        "trusted proxy replaces it",
     )
     origin_secret: SecretStr | None = Field(
         None,

@@ -9,6 +9,7 @@ from functions.http.middleware.deadline import RequestDeadline
 from functions.http.middleware.head_requests import HeadRequests
 from functions.http.middleware.observability import AccessLog, Correlation, RateLimit, RequestSpan, Unexpected
 from functions.http.middleware.origins import Cors, LoopbackHosts, OriginCheck
+from functions.http.middleware.path_prefix import PathPrefix, RoutedPath
 from functions.http.middleware.security_headers import RepeatedHeaders, SecurityHeaders
 from functions.http.middleware.shutdown import CancelledRequests
 from functions.http.openai import models as openai_models
@@ -107,6 +108,7 @@ def create_app(settings: Settings, *, on_loopback: bool = False) -> FastAPI:
     studio_page.install(app, settings)
     problems.install(app)
     # The middleware that is added last runs first.
+    app.add_middleware(RoutedPath)
     app.add_middleware(HeadRequests)
     app.add_middleware(RequestDeadline, seconds=settings.answer_seconds)
     app.add_middleware(
@@ -129,6 +131,7 @@ def create_app(settings: Settings, *, on_loopback: bool = False) -> FastAPI:
     if settings.traces_url is not None:
         app.add_middleware(RequestSpan)
     app.add_middleware(Correlation, new_id=id_maker(utc_now))
+    app.add_middleware(PathPrefix, root_path=settings.root_path)
     return app
 
 

@@ -16,6 +16,7 @@ from functions.http.application import create_app, serve_with
 from functions.local import connection_posts, websocket_route
 from functions.local.connections import ConnectionRegistry
 from functions.local.http_protocol import ON_SHUTDOWN
+from functions.local.proxy_headers import ProxyHeaders
 from functions.local.websocket_protocol import FRAMES_PER_MINUTE
 from functions.websocket.dispatch import Dispatcher
 from pipeline import deadlines
@@ -45,6 +46,8 @@ def local_app(settings: Settings, clock: Clock = utc_now) -> FastAPI:
     app = create_app(settings, on_loopback=is_loopback(settings.host))
     # First: the mounts that follow match WebSockets too, and can't handle them.
     app.router.routes[:0] = websocket_route.router.routes
+    if settings.proxies:
+        app.add_middleware(ProxyHeaders, trusted_hosts=list(settings.proxies))
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[dict[str, Any]]:

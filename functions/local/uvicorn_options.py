@@ -5,7 +5,6 @@ from typing import Any
 from functions.local.http_protocol import HttpProtocol
 from functions.local.websocket_protocol import WebSocketProtocol
 from functions.websocket.client_messages import MESSAGE_MAX_BYTES
-from pipeline.settings import Settings
 
 PING_SECONDS = 20.0
 
@@ -13,8 +12,7 @@ OPTIONS: dict[str, Any] = {
     "log_config": None,
     "access_log": False,
     "server_header": False,
-    # By default uvicorn trusts every program on this machine.
-    "proxy_headers": False,
+    "proxy_headers": False,  # see `ProxyHeaders`
     "http": HttpProtocol,
     "ws": WebSocketProtocol,
     # A longer message closes its connection with 1009, as in API Gateway.
@@ -25,9 +23,3 @@ OPTIONS: dict[str, Any] = {
     "ws_ping_interval": PING_SECONDS,
     "ws_ping_timeout": PING_SECONDS,
 }
-
-
-def proxy_options(settings: Settings) -> dict[str, Any]:
-    """Return the options that trust the proxies in the settings, and no others, to name their client."""
-    proxies = settings.proxies
-    return {"proxy_headers": bool(proxies), "forwarded_allow_ips": list(proxies)}

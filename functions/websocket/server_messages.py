@@ -6,6 +6,7 @@ generated from the models.
 
 from collections.abc import Mapping
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field
 
@@ -97,8 +98,14 @@ SERVER_MESSAGES: Mapping[str, tuple[str, type[Record]]] = {
 _TYPES = {model: type_ for type_, model in SERVER_MESSAGES.values()}
 
 
-async def completion(resources: Resources, outcome: Outcome, subscriber: Subscriber | None = None) -> Message:
-    """Return the message about the outcome of a job, for one subscriber or, without one, for all."""
+async def completion(
+    resources: Resources, outcome: Outcome, subscriber: Subscriber | None = None, *, root_path: str | None = None
+) -> Message:
+    """Return the message about the outcome of a job, for one subscriber or, without one, for all.
+
+    `root_path` is the prefix of the API's paths for the client. The default is that of the subscriber, or
+    `ROOT_PATH`.
+    """
     job: dict[str, Any] = {
         "job_id": outcome.job_id,
         "session_id": outcome.source.session_id,
@@ -116,7 +123,11 @@ async def completion(resources: Resources, outcome: Outcome, subscriber: Subscri
     return _message(
         TtsComplete(
             **job,
-            audio_url=audio_url(outcome.job_id, subscriber.format if subscriber else "wav"),
+            audio_url=audio_url(
+                outcome.job_id,
+                subscriber.format if subscriber else "wav",
+                _root_path(resources, subscriber) if root_path is None else root_path,
+            ),
             temporary=True,
             duration_seconds=outcome.preview.duration_seconds,
             sample_rate=outcome.preview.sample_rate,
@@ -125,6 +136,11 @@ async def completion(resources: Resources, outcome: Outcome, subscriber: Subscri
             signed_url=signed_url,
         )
     )
+
+
+def _root_path(resources: Resources, subscriber: Subscriber | None) -> str:
+    base_url = subscriber.reply_to.base_url if subscriber else None
+    return resources.settings.root_path if base_url is None else urlsplit(base_url).path.rstrip("/")
 
 
 def queued(request_id: str | None, job_id: str, ahead: int | None = None) -> Message:

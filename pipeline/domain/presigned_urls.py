@@ -5,7 +5,6 @@ completes.
 """
 
 from datetime import datetime, timedelta
-from urllib.parse import urljoin
 
 from pipeline.audio.wav import WAV
 from pipeline.clients.resources import Resources
@@ -56,7 +55,7 @@ async def upload_form(resources: Resources, session_id: str, content_type: str) 
 
 def absolute(url: str, base_url: str | None) -> str:
     """Return a link as an absolute URL for a caller that uses the API at `base_url`."""
-    return urljoin(base_url, url) if base_url else url
+    return base_url.rstrip("/") + url if base_url and url.startswith("/") else url
 
 
 async def signed_url(resources: Resources, outcome: Outcome, base_url: str | None) -> str | None:

@@ -8,7 +8,6 @@ import pytest
 from functions.access.access_control import AccessControl
 from functions.http.application import create_app, serve_with
 from functions.local.server import local_app
-from functions.local.uvicorn_options import proxy_options
 from pipeline.access import api_keys, key_format, ws_tickets
 from pipeline.clients.resources import Resources
 from pipeline.errors import TooMany, Unauthorized
@@ -93,17 +92,17 @@ ADDRESSES = [f"198.51.100.{number}" for number in range(22)]
 
 async def test_forwarded_for_is_ignored_by_default(resources: Resources) -> None:
     app = local_app(override(resources.settings, auth="keys"))
-    async with run_server(app, **proxy_options(resources.settings)) as url:
+    async with run_server(app) as url:
         assert (await failures_until_refused(url, "vck_wrong", ADDRESSES))[-1] == 429
 
 
 async def test_forwarded_for_of_trusted_proxy(resources: Resources) -> None:
     settings = override(resources.settings, auth="keys", trusted_proxies="10.0.0.0/8, 127.0.0.1")
-    async with run_server(local_app(settings), **proxy_options(settings)) as url:
+    async with run_server(local_app(settings)) as url:
         assert set(await failures_until_refused(url, "vck_wrong", ADDRESSES)) == {401}
 
 
 async def test_forwarded_for_of_other_proxy_ignored(resources: Resources) -> None:
     settings = override(resources.settings, auth="keys", trusted_proxies="10.0.0.0/8")
-    async with run_server(local_app(settings), **proxy_options(settings)) as url:
+    async with run_server(local_app(settings)) as url:
         assert (await failures_until_refused(url, "vck_wrong", ADDRESSES))[-1] == 429

@@ -26,19 +26,20 @@ POLICY = "; ".join(
     )
 )
 
+# The URLs are relative: a proxy may publish the service under a path prefix.
 PAGE = f"""<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Voice cloning service</title>
-<link rel="stylesheet" href="{ASSETS}/swagger-ui.css">
-<link rel="icon" href="{ASSETS}/favicon.png">
+<link rel="stylesheet" href="{ASSETS[1:]}/swagger-ui.css">
+<link rel="icon" href="{ASSETS[1:]}/favicon.png">
 </head>
 <body>
 <div id="swagger-ui"></div>
-<script src="{ASSETS}/swagger-ui-bundle.js"></script>
-<script src="{START}"></script>
+<script src="{ASSETS[1:]}/swagger-ui-bundle.js"></script>
+<script src="{START[1:]}"></script>
 </body>
 </html>
 """
@@ -46,7 +47,7 @@ PAGE = f"""<!DOCTYPE html>
 # Without `validatorUrl: null` the page would use an external service to validate the description.
 SCRIPT = """\
 SwaggerUIBundle({
-  url: "/openapi.json",
+  url: "openapi.json",
   dom_id: "#swagger-ui",
   deepLinking: true,
   layout: "BaseLayout",

@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 from fastapi import Response
 from fastapi.responses import StreamingResponse
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
+from starlette.requests import HTTPConnection
 from starlette.types import Receive, Scope, Send
 
 from functions.http.previews import job_events
@@ -33,7 +34,7 @@ IsAllowed = Callable[[], Awaitable[bool]]
 
 
 async def job_event_response(
-    services: Services, caller: Caller, address: str, job_id: str, last_event_id: str
+    services: Services, caller: Caller, client: HTTPConnection, job_id: str, last_event_id: str
 ) -> Response:
     """Return the response with the events of a job that follow the last one that the client received.
 
@@ -41,8 +42,8 @@ async def job_event_response(
     ----------
     services, caller, job_id
         The job and its owner.
-    address
-        The client's address, to limit its open connections.
+    client
+        The client, whose open connections are limited by its address.
     last_event_id
         The id of the last event that the client received; "" for none.
 
@@ -57,7 +58,9 @@ async def job_event_response(
     job = await jobs.read(resources, caller.owner, job_id)
     if job.outcome and last_event_id == END_ID:
         return Response(status_code=204)
-    events = JobEvents(resources, services.queue_depth, caller.owner, job_id, last_event_id)
+    events = JobEvents(
+        resources, services.queue_depth, caller.owner, job_id, last_event_id, client.scope.get("root_path", "")
+    )
     if waiters.endpoint is None:
         return Response(await events.so_far(job), headers=_HEADERS)
 
@@ -69,7 +72,7 @@ async def job_event_response(
 
     received = ReceivedProgress()
     async with AsyncExitStack() as opened:
-        opened.enter_context(services.connection_limits.of_address(address))
+        opened.enter_context(services.connection_limits.of_address(client.client.host if client.client else ""))
         opened.enter_context(services.connection_limits.of_key(caller.key_id))
         waiter = opened.enter_context(waiters.waiter(job_id, received))
         if waiter.subscriber and not job.outcome:
@@ -107,13 +110,20 @@ class JobEvents:
     key_check_seconds = 2.0
 
     def __init__(
-        self, resources: Resources, queue_depth: QueueDepth, owner: Owner, job_id: str, last_id: str
+        self,
+        resources: Resources,
+        queue_depth: QueueDepth,
+        owner: Owner,
+        job_id: str,
+        last_id: str,
+        root_path: str = "",
     ) -> None:
         self._resources = resources
         self._queue_depth = queue_depth
         self._owner = owner
         self._job_id = job_id
         self._last_id = last_id
+        self._root_path = root_path
 
     async def so_far(self, job: Job) -> bytes:
         """Return the events that are known now, and when to ask for later ones."""
@@ -150,7 +160,7 @@ class JobEvents:
 
     async def _state(self, job: Job) -> JobEvent:
         if job.outcome:
-            return await job_events.ended(self._resources, job.outcome)
+            return await job_events.ended(self._resources, job.outcome, root_path=self._root_path)
         return job_events.queued(job.job_id, await self._queue_depth.ahead())
 
     def _unsent(self, found: Iterable[JobEvent]) -> list[JobEvent]:

@@ -57,7 +57,7 @@ def reported(report: Report) -> JobEvent:
     return JobEvent("progress", f"progress {take} {report.audio_seconds}", data)
 
 
-async def ended(resources: Resources, outcome: Outcome) -> JobEvent:
+async def ended(resources: Resources, outcome: Outcome, *, root_path: str = "") -> JobEvent:
     """Return the event for a job's outcome."""
-    data = json.dumps(await server_messages.completion(resources, outcome))
+    data = json.dumps(await server_messages.completion(resources, outcome, root_path=root_path))
     return JobEvent("failed" if isinstance(outcome, Failed) else "completed", END_ID, data)

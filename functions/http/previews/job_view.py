@@ -30,8 +30,18 @@ class JobView(BaseModel):
     webhook_error: str | None = Field(None, description="Why the delivery of the webhook failed")
 
 
-def view(job: jobs.Job, ahead: int | None = None) -> JobView:
-    """Return the view of a job; `ahead`: how many jobs are before it in the queue."""
+def view(job: jobs.Job, ahead: int | None = None, *, root_path: str = "") -> JobView:
+    """Return the view of a job.
+
+    Parameters
+    ----------
+    job
+        The job.
+    ahead
+        The approximate number of jobs before it in the queue.
+    root_path
+        The prefix of the API's paths for the client.
+    """
     found = JobView(
         job_id=job.job_id,
         status=job.status,
@@ -50,16 +60,18 @@ def view(job: jobs.Job, ahead: int | None = None) -> JobView:
         more |= {"timings": outcome.timings, "warnings": list(outcome.warnings) or None}
         if outcome.preview:
             more |= outcome.preview.model_dump(include={"duration_seconds", "sample_rate", "expires_at"})
-            more["audio_url"] = audio_url(job.job_id) if job.status == "succeeded" else None
+            more["audio_url"] = audio_url(job.job_id, root_path=root_path) if job.status == "succeeded" else None
     return found.model_copy(update=more)
 
 
-async def ended_view(resources: Resources, job: jobs.Job, *, base_url: str | None) -> JobView:
+async def ended_view(resources: Resources, job: jobs.Job, *, root_path: str, base_url: str | None) -> JobView:
     """Return the view of a job that has ended, with the error of its webhook.
 
     `base_url` is the URL of the API for the client, to include a signed URL of the preview; None to omit it.
     """
-    ended = view(job).model_copy(update={"webhook_error": await jobs.webhook_error(resources, job.job_id)})
+    ended = view(job, root_path=root_path).model_copy(
+        update={"webhook_error": await jobs.webhook_error(resources, job.job_id)}
+    )
     if base_url is None or ended.audio_url is None or ended.expires_at is None:
         return ended
     url = await presigned_urls.signed(resources, job.job_id, ended.expires_at)

@@ -199,7 +199,9 @@ class PreviewResponder:
     async def _accepted(self, job: jobs.Job) -> Response:
         queue_depth = self.services.queue_depth
         ahead = await queue_depth.ahead()
-        body = view(job, ahead if job.status == "queued" else None).model_dump(mode="json", exclude_none=True)
+        root_path = self.http_request.scope.get("root_path", "")
+        state = view(job, ahead if job.status == "queued" else None, root_path=root_path)
+        body = state.model_dump(mode="json", exclude_none=True)
         retry_after = queue_depth.retry_seconds(job.created_at, ahead)
         headers = {"Location": f"/jobs/{job.job_id}", "Retry-After": str(retry_after)}
         return JSONResponse(body, 202, headers=headers)

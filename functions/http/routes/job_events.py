@@ -59,5 +59,4 @@ async def get_job_events(
     Where responses can't be streamed, as in the cloud, the response ends after the current events. It has no
     `started` and `progress` events. Its `retry` field makes an EventSource reconnect for the next events.
     """
-    address = request.client.host if request.client else ""
-    return await job_event_response(services, caller, address, job_id, last_event_id)
+    return await job_event_response(services, caller, request, job_id, last_event_id)

@@ -39,12 +39,13 @@ async def get_job(
 ) -> JobView:
     """Return a job's status: `queued`, `succeeded`, `failed`, or `expired` if its preview has been deleted."""
     resources, queue_depth = services.resources, services.queue_depth
+    root_path = request.scope.get("root_path", "")
     job = await jobs.read(resources, caller.owner, job_id)
     if job.outcome is None:
         ahead = await queue_depth.ahead()
         response.headers["Retry-After"] = str(queue_depth.retry_seconds(job.created_at, ahead))
         return view(job, ahead)
-    return await ended_view(resources, job, base_url=str(request.base_url) if signed else None)
+    return await ended_view(resources, job, root_path=root_path, base_url=str(request.base_url) if signed else None)
 
 
 @router.delete(
@@ -53,6 +54,7 @@ async def get_job(
     responses=problems.answers(NotFound.code, Unavailable.code),
     openapi_extra=requires("preview"),
 )
-async def cancel_job(job_id: str, caller: FromCaller, resources: FromResources) -> JobView:
+async def cancel_job(job_id: str, caller: FromCaller, resources: FromResources, request: Request) -> JobView:
     """Cancel a job: its status becomes `failed` with the code `cancelled`. A job that has ended does not change."""
-    return view(await jobs.cancel(resources, caller.owner, job_id))
+    job = await jobs.cancel(resources, caller.owner, job_id)
+    return view(job, root_path=request.scope.get("root_path", ""))

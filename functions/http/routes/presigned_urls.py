@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, File, Query, Request, Response, UploadFile
+from fastapi import APIRouter, File, Query, Response, UploadFile
 
 from functions.http.parameters.ranges import FromFileRequest
 from functions.http.previews.audio import linked_preview
@@ -23,12 +23,11 @@ async def get_preview(
     job_id: str,
     expires: Expires,
     signature: Signature,
-    request: Request,
     resources: FromResources,
     file_request: FromFileRequest,
 ) -> Response:
     """Return the preview that the link is for, or one range of it."""
-    _verify(resources, request, expires, signature)
+    _verify(resources, presigned_urls.PREVIEW_PATH.format(job_id=job_id), expires, signature)
     return await linked_preview(resources, job_id, file_request)
 
 
@@ -37,16 +36,15 @@ async def upload(
     session_id: str,
     expires: Expires,
     signature: Signature,
-    request: Request,
     resources: FromResources,
     file: Annotated[UploadFile, File()],
 ) -> None:
     """Store a recording for the session that the link is for. It is validated at its first use."""
-    _verify(resources, request, expires, signature)
+    _verify(resources, presigned_urls.UPLOAD_PATH.format(session_id=session_id), expires, signature)
     await sessions.store_unchecked(resources, session_id, await file.read())
 
 
-def _verify(resources: Resources, request: Request, expires: int, signature: str) -> None:
+def _verify(resources: Resources, path: str, expires: int, signature: str) -> None:
     if resources.path_signer is None:
         raise NotFound("This service does not serve signed links; they are URLs of the storage.")
-    resources.path_signer.verify(request.url.path, expires, signature)
+    resources.path_signer.verify(path, expires, signature)
