@@ -152,10 +152,11 @@ def test_readme_curl_shows_errors() -> None:
     assert all("--fail-with-body" in command or command.startswith("while ") for command in commands)
 
 
-def test_architecture_files_exist() -> None:
-    pages = [page("architecture"), *(file.read_text() for file in (DOCS / "decisions").glob("*.md"))]
-    named = re.findall(
-        r"`((?:pipeline|functions|gpu_runner|localstack|infra|docs|tests)/[^`<*]*)`", "\n".join(pages)
-    )
-    assert len(named) > 30
-    assert [name for name in named if not (DOCS.parent / name).exists()] == []
+def test_named_files_exist() -> None:
+    pages = "\n".join(file.read_text() for file in [*DOCS.rglob("*.md"), *DOCS.parent.glob("*.md")])
+    named = re.findall(r"`((?:pipeline|functions|gpu_runner|localstack|infra|docs|tests)/[^`\s<*]*)`", pages)
+    assert len(named) > 100
+    missing = {name for name in named if not (DOCS.parent / name).exists()}
+    assert {
+        name for name in missing if not name.startswith("docs/benchmarks/")
+    } == set()  # results are written there
