@@ -11,7 +11,7 @@ from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from functions.http.responses import problems
-from functions.http.routing.long_field import OtherBytes
+from functions.http.routing.long_field import FieldSplitter
 from pipeline.errors import TooLarge
 
 # The minimum average rate. A body of 25 MB takes almost two hours at this rate.
@@ -85,7 +85,8 @@ class _Body:
         self._silence_seconds = silence_seconds
         self._began = asyncio.get_running_loop().time()
         self._received = 0
-        self._other = OtherBytes(limit.long_field) if limit.long_field else None
+        self._splitter = FieldSplitter(limit.long_field) if limit.long_field else None
+        self._other_bytes = 0
         self._is_complete = False
 
     async def receive(self) -> Message:
@@ -108,9 +109,10 @@ class _Body:
         if self._received > self._limit.max_bytes:
             self.error_response = _too_large(self._limit)
             return {"type": "http.disconnect"}
-        if self._other is not None:
-            self._other.add(data)
-            if self._other.count > self._limit.other_bytes:
+        if self._splitter is not None:
+            before, _, after = self._splitter.feed(data)
+            self._other_bytes += len(before) + len(after)
+            if self._other_bytes > self._limit.other_bytes:
                 self.error_response = _other_too_large(self._limit)
                 return {"type": "http.disconnect"}
         self._is_complete = not message.get("more_body", False)

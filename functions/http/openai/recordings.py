@@ -3,15 +3,15 @@
 import base64
 import binascii
 from collections.abc import Awaitable, Callable
+from itertools import chain
 
+from functions.http.routing.long_field import LongValue
 from pipeline.audio.wav import EncodedRecording
 from pipeline.clients.resources import Resources
 from pipeline.domain import sessions
 from pipeline.errors import InvalidInput
 
-_STEP = 1024 * 1024  # characters
 _HEADER_MAX = 1024
-_PADDING, _PADDING_MAX = "= \t\r\n", 16
 
 
 async def check_recording(
@@ -31,35 +31,35 @@ async def check_recording(
         raise
 
 
-def decode_base64(text: str, *, field: str) -> bytes:
+def decode_base64(text: str | LongValue, *, field: str) -> bytes:
     """Decode base64, or a `data:` URL that contains base64.
 
     Whitespace is ignored, and the padding may be missing. Decodes in steps, so that other threads can run between
-    them and a copy of the text is not needed.
+    them.
 
     Raises
     ------
     InvalidInput
         The text is not valid.
     """
-    start = 0
-    if text[:5].lower() == "data:":
-        start = text.find(",", 0, _HEADER_MAX) + 1
-        if not text[:start].lower().endswith(";base64,"):
+    steps = text.steps() if isinstance(text, LongValue) else iter([text.encode("ascii", "replace")])
+    first = next(steps, b"")
+    if first[:5].lower() == b"data:":
+        start = first.find(b",", 0, _HEADER_MAX) + 1
+        if not first[:start].lower().endswith(b";base64,"):
             raise InvalidInput(
                 f"{field} is a data: URL without base64; it should begin with data:audio/wav;base64,", field=field
             )
-    end = len(text)
-    while end > start and text[end - 1] in _PADDING and len(text) - end < _PADDING_MAX:
-        end -= 1
-    decoded, rest = bytearray(), b""
+        first = first[start:]
+    decoded, rest, padding = bytearray(), b"", b""
     try:
-        for position in range(start, end, _STEP):
-            step = text[position : min(position + _STEP, end)].encode("ascii", "replace")
-            encoded = rest + step.translate(None, b" \t\r\n")
+        for step in chain([first], steps):
+            encoded = padding + step.translate(None, b" \t\r\n")
+            stripped = encoded.rstrip(b"=")
+            padding = encoded[len(stripped) :]  # valid at the end only
+            encoded = rest + stripped.replace(b"=", b"?")
             complete = len(encoded) - len(encoded) % 4
-            # A step that ends with padding would be valid, although more follows.
-            decoded += base64.b64decode(encoded[:complete].replace(b"=", b"?"), validate=True)
+            decoded += base64.b64decode(encoded[:complete], validate=True)
             rest = encoded[complete:]
         return bytes(decoded + base64.b64decode(rest + b"=" * (-len(rest) % 4), validate=True))
     except binascii.Error as error:

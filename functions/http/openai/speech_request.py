@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, WithJsonSchema
 
 from functions.http.openai.recordings import check_recording, decode_base64
 from functions.http.openai.voice_lookup import find_voice
+from functions.http.routing.long_field import LongValue
 from functions.previews.requests import ReferenceAt, preview_request
 from pipeline.access.owners import new_id
 from pipeline.access.webhook_receivers import check_webhook
@@ -33,7 +34,15 @@ def _voice_name(voice: object) -> object:
     return name
 
 
+def _ref_audio(value: object) -> str | LongValue | None:
+    if value is not None and not isinstance(value, str | LongValue):
+        raise ValueError("should be a string")
+    return value
+
+
 _STRING = {"type": "string"}
+_STRING_OR_NULL = {"anyOf": [_STRING, {"type": "null"}]}
+RefAudio = Annotated[str | LongValue | None, PlainValidator(_ref_audio), WithJsonSchema(_STRING_OR_NULL)]
 _VOICE_SCHEMA = {"anyOf": [_STRING, {"type": "object", "properties": {"id": _STRING}, "required": ["id"]}]}
 
 
@@ -55,9 +64,9 @@ class SpeechRequest(BaseModel):
     stream_format: Literal["audio", "sse"] | None = Field(None, description="Default `audio`")
     language: str | None = Field(None, description="Extension: see `/preview`")
     seed: int | None = Field(None, description="Extension: see `/preview`")
-    ref_audio: str | None = Field(
+    ref_audio: RefAudio = Field(
         None,
-        description="Extension: a recording to clone, as base64 or a `data:` URL. It takes precedence over `voice`",
+        description="Extension: a recording to clone, as base64 or a `data:` URL; takes precedence over `voice`",
     )
     ref_text: str | None = Field(None, description="Extension: the transcription of `ref_audio`")
     webhook_url: str | None = Field(None, description="Extension: see `/preview`")
@@ -115,7 +124,12 @@ async def new_job(resources: Resources, speech: SpeechRequest, owner: Owner) -> 
 
 
 async def _with_recording(
-    resources: Resources, speech: SpeechRequest, ref_audio: str, owner: Owner, text: str, options: Options
+    resources: Resources,
+    speech: SpeechRequest,
+    ref_audio: str | LongValue,
+    owner: Owner,
+    text: str,
+    options: Options,
 ) -> NewJob:
     transcription = sessions.check_transcription(speech.ref_text or "", resources.settings, field="ref_text")
 

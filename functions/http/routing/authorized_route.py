@@ -78,9 +78,12 @@ class AuthorizedRoute(APIRoute):
 
         async def serve_strict(request: Request) -> Response:
             strict = StrictRequest(request.scope, request.receive, long_field=self.long_field)
-            if takes_json and strict.has_json and await strict.body():
-                await strict.json()  # here, because FastAPI converts every error to 400
-            return await serve(strict)
+            try:
+                if takes_json and strict.has_json and await strict.body():
+                    await strict.json()  # here, because FastAPI converts every error to 400
+                return await serve(strict)
+            finally:
+                strict.close_long_value()
 
         if scope is None:
             return serve_strict

@@ -1,6 +1,5 @@
 """Strict parsing of bodies: JSON without duplicate keys, complete forms without repeated fields."""
 
-import asyncio
 from collections import Counter
 from typing import Any
 from urllib.parse import parse_qsl
@@ -11,12 +10,11 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.types import Receive, Scope
 
-from functions.http.routing.long_field import SplitBody, split_body, unescape
+from functions.http.routing.long_field import LongValue, split_body
 from pipeline.contract.strict_json import check_values, parse_json
 
 FILES_MAX = 1
 FIELDS_MAX = 32
-LARGE_BYTES = 64 * 1024  # larger bodies are searched for the long field
 MULTIPART, URLENCODED = b"multipart/form-data", b"application/x-www-form-urlencoded"
 
 
@@ -26,13 +24,14 @@ class StrictRequest(Request):
     Parameters
     ----------
     long_field
-        The name of the JSON field that may be long. `body` returns its digest in place of its value.
+        The name of the JSON field that may be long. If it is, `body` has a digest in its place, and `json` a
+        `LongValue`.
     """
 
     def __init__(self, scope: Scope, receive: Receive, *, long_field: str | None = None) -> None:
         super().__init__(scope, receive)
         self._long_field = long_field
-        self._split: SplitBody | None = None
+        self._long_value: LongValue | None = None
 
     @property
     def has_json(self) -> bool:
@@ -42,12 +41,10 @@ class StrictRequest(Request):
 
     async def body(self) -> bytes:
         """Return the body, with a digest in place of a long value."""
-        if not hasattr(self, "_body"):
-            body = await super().body()
-            if self._long_field is not None and len(body) > LARGE_BYTES:
-                self._split = await asyncio.to_thread(split_body, body, self._long_field)
-            self._body = self._split.json if self._split else body
-        return self._body
+        if not hasattr(self, "_body") and self._long_field is not None:
+            split = await split_body(self.stream(), self._long_field)
+            self._body, self._long_value = split.json, split.value
+        return await super().body()
 
     async def json(self) -> Any:
         """Return the parsed JSON body.
@@ -63,15 +60,16 @@ class StrictRequest(Request):
             except ValueError as error:
                 raise HTTPException(400, f"The body {error}") from error
             check_values(parsed)
-            self._json = await self._with_long_value(parsed)
+            name, value = self._long_field, self._long_value
+            if value is not None and isinstance(parsed, dict) and parsed.get(name) == value.digest:
+                parsed[name] = value
+            self._json = parsed
         return self._json
 
-    async def _with_long_value(self, parsed: Any) -> Any:
-        split, name = self._split, self._long_field
-        if split is None or name is None or not isinstance(parsed, dict) or parsed.get(name) != split.digest:
-            return parsed
-        self._split = None  # a large value should not be kept twice
-        return parsed | {name: await asyncio.to_thread(unescape, split.value)}
+    def close_long_value(self) -> None:
+        """Delete the temporary file of a long value."""
+        if self._long_value is not None:
+            self._long_value.close()
 
     async def form(self, **_limits: object) -> FormData:  # type: ignore[override]  # read with `await` alone
         """Return the parsed form; empty if there is no body."""
