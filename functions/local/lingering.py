@@ -47,7 +47,11 @@ class LingeringTransport:
         if self.is_closing() or not self.transport.can_write_eof():
             self.transport.close()
             return
-        self.transport.write_eof()
+        try:
+            self.transport.write_eof()
+        except OSError:  # the client has closed the connection
+            self.transport.abort()
+            return
         self._is_paused = self._is_held = False
         self.transport.resume_reading()
         self._timer = asyncio.get_running_loop().call_later(self._seconds, self.transport.abort)
