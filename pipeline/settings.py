@@ -1,4 +1,4 @@
-"""The settings: every one is an environment variable of the same name."""
+"""The settings, which are environment variables of the same names."""
 
 import re
 from collections.abc import Mapping
@@ -15,11 +15,11 @@ from pipeline.environment import EnvironmentSettings, load
 MAX_HOURS = 24 * 366 * 10
 # Reserved from the time to wait for a job: for reading its audio and sending the response.
 ANSWER_SECONDS = 2.5
-# The overhead of a multipart form, besides its recording.
+# The size of a multipart form without its recording.
 FORM_BYTES = 1024 * 1024
 
 
-# Stands for every name of a voice that is neither saved nor an alias.
+# The alias for every name that is neither that of a saved voice nor an alias.
 FALLBACK_ALIAS = "*"
 ROOT_PATH = r"(?:/[A-Za-z0-9._~-]+)+"
 
@@ -57,50 +57,50 @@ class Settings(EnvironmentSettings):
     )
 
     tts_backend: Literal["qwen", "mock"] = Field(
-        "qwen", description="Engine of the worker: `qwen` or `mock`; `make run` says `mock` unless told"
+        "qwen", description="Engine of the worker: `qwen` or `mock`. `make run` uses `mock` by default"
     )
 
     host: str = Field("127.0.0.1", description="Address the API listens on")
     port: int = Field(8000, ge=0, le=65535, description="Port the API listens on")
     auth: Literal["keys", "none"] | None = Field(
         None,
-        description="`keys`: every caller needs a key; `none`: anybody may do anything. "
-        "When not set: `none` on a loopback `HOST`, else `keys`",
+        description="`keys`: every caller needs a key. `none`: all callers have all permissions. Default: "
+        "`none` on a loopback `HOST`, else `keys`",
     )
     aws_lambda_function_name: str | None = Field(
-        None, description="Set by AWS Lambda itself, where `AUTH` is `keys` when not set"
+        None, description="Set by AWS Lambda. The default of `AUTH` is then `keys`"
     )
     cors_origins: Origins | None = Field(
         None,
-        description="Origins of other sites' pages that may use the API, separated by commas, such as "
-        "`https://studio.example,http://localhost:3000`",
+        description="Origins of other sites whose pages may use the API, separated by commas, such as "
+        "`https://studio.example,http://localhost:3000,app://notes.example`",
     )
     body_timeout_seconds: float = Field(
-        30, gt=0, le=600, description="How long a client may fall silent in the middle of its request"
+        30, gt=0, le=600, description="How long a client may pause within a request"
     )
     websocket_frames_per_minute: int = Field(
         600,
         ge=0,
         le=1_000_000,
-        description="Frames a WebSocket connection may send in a minute: further ones wait, and a connection that "
-        "goes on is closed; 0: no limit",
+        description="Frames that a WebSocket connection may send in a minute. Further frames wait, then the "
+        "connection is closed. 0: no limit",
     )
     connections_per_key: int = Field(
         32,
         ge=0,
         le=100_000,
-        description="WebSockets and event streams of one key that may be open at an API process; 0: no limit",
+        description="Open WebSockets and event streams per key in an API process. 0: no limit",
     )
     connections_per_address: int = Field(
         256,
         ge=0,
         le=100_000,
-        description="WebSockets and event streams of one address that may be open at an API process; 0: no limit",
+        description="Open WebSockets and event streams per address in an API process. 0: no limit",
     )
     trusted_proxies: Networks | None = Field(
         None,
-        description="Addresses or networks of proxies whose `X-Forwarded-*` headers are used, separated by commas, "
-        "such as `127.0.0.1,10.0.0.0/8`; none when not set",
+        description="Addresses or networks of proxies whose `X-Forwarded-*` headers are used, separated by "
+        "commas, such as `127.0.0.1,10.0.0.0/8`. Default: none",
     )
     root_path: str = Field(
         "",
@@ -111,99 +111,99 @@ class Settings(EnvironmentSettings):
     origin_secret: SecretStr | None = Field(
         None,
         min_length=16,
-        description="Secret that CloudFront sends to the functions; requests with it come from the address that "
-        "CloudFront reports. The template makes it, where there is a domain",
+        description="Secret that CloudFront sends to the functions. Requests with it have the client address "
+        "that CloudFront reports. The template creates it if there is a domain",
     )
     websocket_url: str | None = Field(
         None,
-        description="The WebSocket API that the studio opens, such as `wss://sockets.example`; "
-        "the page's own `/ws` when not set",
+        description="URL of the WebSocket API for the studio, such as `wss://sockets.example`. Default: "
+        "`/ws` of the page's origin",
     )
-    uvicorn_workers: int = Field(1, ge=1, le=64, description="API processes")
-    worker_health_port: int = Field(0, ge=0, le=65535, description="Port of the worker's own `/health`; 0: none")
+    uvicorn_workers: int = Field(1, ge=1, le=64, description="Number of API processes")
+    worker_health_port: int = Field(0, ge=0, le=65535, description="Port of the worker's `/health`. 0: none")
     worker_health_url: HttpUrl | None = Field(
-        None, description="The worker's `/health`, where there is one to ask: the API's own then tells of it"
+        None, description="URL of the worker's `/health`. The API's `/health` then includes its state"
     )
     ecs_agent_uri: HttpUrl | None = Field(
-        None, description="The ECS agent, which keeps a worker at work from being stopped; ECS sets it"
+        None, description="URL of the ECS agent, which protects a busy worker from being stopped. Set by ECS"
     )
     preview_wait_seconds: float = Field(
-        25, ge=0, le=600, description="How long `/preview` waits for the result before it answers 202"
+        25, ge=0, le=600, description="How long `/preview` waits for the result before it returns 202"
     )
 
     aws_endpoint_url: HttpUrl | None = Field(
-        None, description="S3 and SQS to use instead of AWS; `make run` starts its own when this is not set"
+        None, description="Endpoint of S3 and SQS instead of AWS. If it is not set, `make run` starts its own"
     )
-    aws_endpoint_url_s3: HttpUrl | None = Field(
-        None, description="The same for S3 alone, such as MinIO beside a queue from elsewhere"
-    )
-    aws_endpoint_url_sqs: HttpUrl | None = Field(None, description="The same for SQS alone")
+    aws_endpoint_url_s3: HttpUrl | None = Field(None, description="Endpoint of S3 only, such as MinIO")
+    aws_endpoint_url_sqs: HttpUrl | None = Field(None, description="Endpoint of SQS only")
     aws_region: str = Field(
         "us-east-1",
         min_length=1,
         validation_alias=AliasChoices("aws_region", "aws_default_region"),
         description="AWS region",
     )
-    bucket: str = Field("voice-cloning", min_length=3, max_length=63, description="Bucket for all that expires")
+    bucket: str = Field(
+        "voice-cloning", min_length=3, max_length=63, description="Bucket for everything that expires"
+    )
     voices_bucket: str | None = Field(
-        None, min_length=3, max_length=63, description="Bucket for saved voices; `BUCKET` when not set"
+        None, min_length=3, max_length=63, description="Bucket for saved voices. Default: `BUCKET`"
     )
     synthesis_queue: str = Field(
         "voice-cloning-synthesis", min_length=1, description="Queue of jobs, by name or URL"
     )
     synthesis_dead_letter_queue: str = Field(
-        "voice-cloning-synthesis-dead", min_length=1, description="Where jobs go that failed too often"
+        "voice-cloning-synthesis-dead", min_length=1, description="Queue of jobs that failed too often"
     )
     events_queue: str = Field(
         "voice-cloning-events", min_length=1, description="Queue of object-created events, by name or URL"
     )
     events_dead_letter_queue: str = Field(
-        "voice-cloning-events-dead", min_length=1, description="Where events go that failed too often"
+        "voice-cloning-events-dead", min_length=1, description="Queue of events that failed too often"
     )
 
     webhooks_queue: str = Field(
         "voice-cloning-webhooks", min_length=1, description="Queue of webhooks to send, by name or URL"
     )
     webhooks_dead_letter_queue: str = Field(
-        "voice-cloning-webhooks-dead", min_length=1, description="Where webhooks go that nobody accepted for a day"
+        "voice-cloning-webhooks-dead", min_length=1, description="Queue of webhooks that failed for a day"
     )
 
     upload_retention_hours: float = Field(12, gt=0, le=MAX_HOURS, description="How long an upload is kept")
-    upload_form_minutes: float = Field(60, gt=0, le=10080, description="How long a presigned upload may be used")
+    upload_form_minutes: float = Field(60, gt=0, le=10080, description="How long a presigned upload form is valid")
     preview_retention_minutes: float = Field(20, gt=0, le=60 * MAX_HOURS, description="How long a preview is kept")
     job_retention_hours: float = Field(24, gt=0, le=MAX_HOURS, description="How long a job's record is kept")
     connection_retention_hours: float = Field(
-        2, gt=0, le=MAX_HOURS, description="How long a WebSocket connection is remembered"
+        2, gt=0, le=MAX_HOURS, description="How long the record of a WebSocket connection is kept"
     )
     job_deadline_minutes: float = Field(
-        60, gt=0, le=60 * MAX_HOURS, description="A job that has not ended by then fails"
+        60, gt=0, le=60 * MAX_HOURS, description="A job that has not ended after this time fails"
     )
 
     request_max_megabytes: float = Field(
         0,
         ge=0,
         le=1024,
-        description="Largest request that gets through to the API, in MiB; 0: as large as a reference may be",
+        description="Largest request that reaches the API, in MiB. 0: as large as a reference recording",
     )
     answer_max_megabytes: float = Field(
         0,
         ge=0,
         le=1024,
-        description="Largest audio answered directly, in MiB: a larger one is redirected to; 0: no limit",
+        description="Largest audio in a response, in MiB. Clients are redirected to larger audio. 0: no limit",
     )
     reference_max_megabytes: float = Field(25, gt=0, le=1024, description="Largest reference recording, in MiB")
     reference_min_seconds: float = Field(1, gt=0, le=3600, description="Shortest reference recording")
     reference_max_seconds: float = Field(60, gt=0, le=3600, description="Longest reference recording")
     decodes_at_once: int = Field(
-        2, ge=1, le=64, description="Recordings that one API process decodes at a time; the others wait"
+        2, ge=1, le=64, description="Recordings that an API process decodes at the same time. Others wait"
     )
     transcription_max_chars: int = Field(4096, ge=1, description="Longest transcription of a reference")
-    text_max_chars: int = Field(4096, ge=1, description="Longest text to speak")
+    text_max_chars: int = Field(4096, ge=1, description="Longest text to synthesize")
 
     voice_aliases: VoiceAliases | None = Field(
         None,
-        description="Other names of saved voices in `/v1`, such as `alloy=nova,ash=my-voice,*=nova`; `*` is the "
-        "voice for all other names",
+        description="Other names of saved voices in `/v1`, such as `alloy=nova,ash=my-voice,*=nova`. `*` is "
+        "the voice for all other names",
     )
     lists_without_key: bool = Field(
         False,
@@ -212,31 +212,27 @@ class Settings(EnvironmentSettings):
     )
 
     requests_per_minute: int = Field(
-        600, ge=0, le=1_000_000, description="Requests an owner of keys may send in a minute; 0: no limit"
+        600, ge=0, le=1_000_000, description="Requests per owner and minute. 0: no limit"
     )
-    previews_in_flight: int = Field(
-        16, ge=0, le=10_000, description="Previews of an owner that may be under way at a time; 0: no limit"
-    )
-    voices_per_owner: int = Field(
-        100, ge=0, le=1_000_000, description="Voices an owner may have saved; 0: no limit"
-    )
+    previews_in_flight: int = Field(16, ge=0, le=10_000, description="Concurrent previews per owner. 0: no limit")
+    voices_per_owner: int = Field(100, ge=0, le=1_000_000, description="Saved voices per owner. 0: no limit")
     reference_seconds_per_hour: int = Field(
-        3600, ge=0, le=1_000_000, description="Seconds of recordings an owner may upload in an hour; 0: no limit"
+        3600, ge=0, le=1_000_000, description="Seconds of uploaded recordings per owner and hour. 0: no limit"
     )
 
-    worker_batch_size: int = Field(8, ge=1, le=256, description="Jobs the worker holds at a time")
+    worker_batch_size: int = Field(8, ge=1, le=256, description="Jobs that the worker processes at the same time")
     visibility_timeout_seconds: int = Field(
         60,
         ge=2,
         le=43200,
-        description="How long a job stays hidden from other workers without a sign of life",
+        description="How long a job stays hidden from other workers after the last heartbeat",
     )
     worker_drain_seconds: float = Field(
-        100, ge=0, le=3600, description="How long a stopping worker may take to finish what it speaks"
+        100, ge=0, le=3600, description="How long a stopping worker may take to finish its jobs"
     )
     receive_wait_seconds: int = Field(20, ge=0, le=20, description="How long one poll of a queue waits")
-    max_receives: int = Field(5, ge=1, le=1000, description="Deliveries before a message is a dead letter")
-    prompt_cache_size: int = Field(64, ge=0, description="Voice prompts the worker keeps in memory")
+    max_receives: int = Field(5, ge=1, le=1000, description="Deliveries of a message before it is a dead letter")
+    prompt_cache_size: int = Field(64, ge=0, description="Voice prompts that the worker keeps in memory")
     qwen_tts_model_id: str = Field(
         "Qwen/Qwen3-TTS-12Hz-0.6B-Base",
         min_length=1,
@@ -244,37 +240,37 @@ class Settings(EnvironmentSettings):
     )
     qwen_tts_revision: str | None = Field(
         None,
-        description="Revision of the model on the hub; the one pinned for the published models when not set",
+        description="Revision of the model on the hub. Default: the pinned revision of the published models",
     )
     preload_model_on_startup: bool = Field(
-        True, description="Load the model before the first job rather than with it"
+        True, description="Load the model at startup instead of with the first job"
     )
     device: str = Field(
         "auto",
-        description="Where the model runs: `auto`, `cpu`, `cuda` or `cuda:N`",
+        description="Device of the model: `auto`, `cpu`, `cuda` or `cuda:N`",
     )
     device_map: str | None = Field(
         None, description="Device map for the loader instead of `DEVICE`: a name such as `auto`, or JSON"
     )
     torch_dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field(
-        "auto", description="Precision of the model; `auto`: bfloat16 on a GPU that has it, else float32"
+        "auto", description="Precision of the model. `auto`: bfloat16 on GPUs that support it, else float32"
     )
-    torch_threads: int = Field(0, ge=0, le=1024, description="CPU threads of the model; 0: as torch decides")
+    torch_threads: int = Field(0, ge=0, le=1024, description="CPU threads of the model. 0: the default of torch")
     mock_delay_seconds: float = Field(
-        0, ge=0, le=3600, description="How long the mock engine takes until it speaks"
+        0, ge=0, le=3600, description="Delay of the mock engine before its first audio"
     )
     mock_speed: float = Field(
-        0, ge=0, le=1000, description="How fast the mock engine speaks, in multiples of real time; 0: at once"
+        0, ge=0, le=1000, description="Speed of the mock engine, in multiples of real time. 0: unlimited"
     )
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
-        "INFO", description="Least level logged: `DEBUG`, `INFO`, `WARNING`, `ERROR`"
+        "INFO", description="Lowest level that is logged: `DEBUG`, `INFO`, `WARNING` or `ERROR`"
     )
-    log_format: Literal["text", "json"] = Field("text", description="Form of the log lines: `text` or `json`")
+    log_format: Literal["text", "json"] = Field("text", description="Format of the log lines: `text` or `json`")
     traces_url: HttpUrl | None = Field(
         None,
-        description="Collector that traces are sent to by OTLP, such as `http://127.0.0.1:4318/v1/traces`; none "
-        "when not set. `OTEL_EXPORTER_OTLP_HEADERS` can hold its key",
+        description="OTLP collector for traces, such as `http://127.0.0.1:4318/v1/traces`. Default: none. "
+        "`OTEL_EXPORTER_OTLP_HEADERS` can contain its key",
     )
     log_payload_chars: int = Field(500, ge=0, description="Longest value in a log line")
 
@@ -315,7 +311,7 @@ class Settings(EnvironmentSettings):
 
     @cached_property
     def allows_loopback_webhooks(self) -> bool:
-        """Whether webhooks may be sent to this machine: only if everybody who can call the service is on it."""
+        """Whether webhooks may be sent to this machine: only if all callers are on it."""
         return is_loopback(self.host) and not self.wants_keys
 
     @cached_property
@@ -326,12 +322,12 @@ class Settings(EnvironmentSettings):
 
     @cached_property
     def allowed_origins(self) -> tuple[str, ...]:
-        """The origins whose pages may use the API, besides its own."""
+        """The other origins whose pages may use the API."""
         return separated(self.cors_origins)
 
     @cached_property
     def proxies(self) -> tuple[str, ...]:
-        """The addresses and networks of proxies that are trusted to name their client."""
+        """The addresses and networks of trusted proxies."""
         return separated(self.trusted_proxies)
 
     @cached_property

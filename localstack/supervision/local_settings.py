@@ -17,15 +17,15 @@ class LocalSettings(EnvironmentSettings):
 
     data_dir: Path = Field(
         Path("data"),
-        description="Folder, relative to the repository, that keeps what the embedded storage holds",
+        description="Folder of the embedded storage, relative to the repository",
     )
     embedded_aws: bool = Field(
         True,
-        description="Start S3 and SQS of its own when no `AWS_ENDPOINT_URL` is given; `off`: use AWS itself",
+        description="Start an embedded S3 and SQS if `AWS_ENDPOINT_URL` is not set. `off`: use AWS",
     )
 
     store_port: int = Field(
-        0, ge=0, le=65535, description="Port of the embedded S3 and SQS, on this machine alone; 0: any that is free"
+        0, ge=0, le=65535, description="Port of the embedded S3 and SQS on the loopback interface. 0: any free port"
     )
 
     @field_validator("data_dir")
