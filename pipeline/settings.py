@@ -104,7 +104,6 @@ class Settings(EnvironmentSettings):
     )
     root_path: str = Field(
         "",
-        pattern=f"^({ROOT_PATH})?$",
         description="Path prefix under which a proxy publishes the API, such as `/tts`. `X-Forwarded-Prefix` of a "
         "trusted proxy replaces it",
     )
@@ -283,6 +282,13 @@ class Settings(EnvironmentSettings):
     @classmethod
     def _lower(cls, value: object) -> object:
         return value.lower() if isinstance(value, str) else value
+
+    @field_validator("root_path")
+    @classmethod
+    def _is_path(cls, value: str) -> str:
+        if value and not re.fullmatch(ROOT_PATH, value):
+            raise ValueError("should be a path without a slash at its end, such as /tts")
+        return value
 
     @field_validator("device")
     @classmethod

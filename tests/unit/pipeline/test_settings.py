@@ -96,6 +96,8 @@ def complaint(monkeypatch: pytest.MonkeyPatch, **environment: str) -> str:
         ("MAX_RECEIVES", "0", "greater than or equal to 1"),
         ("PROMPT_CACHE_SIZE", "-1", "greater than or equal to 0"),
         ("MOCK_DELAY_SECONDS", "-0.1", "greater than or equal to 0"),
+        ("ROOT_PATH", "/tts/", "such as /tts"),
+        ("ROOT_PATH", "tts", "such as /tts"),
         ("DEVICE", "gpu", "'auto', 'cpu', 'cuda' or 'cuda:N'"),
         ("PRELOAD_MODEL_ON_STARTUP", "maybe", "true or false"),
         ("LOG_LEVEL", "LOUD", "'DEBUG', 'INFO', 'WARNING' or 'ERROR'"),
