@@ -132,12 +132,13 @@ def test_compose_requires_key_and_synthesizes(project: Project) -> None:
     assert client.get("/health").json()["worker"] == "ready"
 
 
-def test_async_preview_completes(project: Project) -> None:
+def test_socket_receives_completion(project: Project) -> None:
     key = project.exec("api", "python", "-m", "functions.keys", "make", "--owner", "me").stdout.strip()
     client = client_of(project, key)
-    job_id = client.preview(150, "Hello.", Prefer="respond-async").json()["job_id"]
-    wait_until(lambda: client.get(f"/jobs/{job_id}").json()["status"] == "succeeded", "the job ended")
-    wait_until(lambda: "error" not in project.logged("pump"), "no error")
+    session_id = client.preview(150, "Hello.", Prefer="wait=25").headers["x-session-id"]
+    with client.socket() as socket:
+        message = socket.ask("generate_preview", session_id=session_id, text="Hello again.")
+    assert message["type"] == "tts_complete", project.logged("pump")
 
 
 def test_preview_is_one_trace(project: Project) -> None:

@@ -96,7 +96,9 @@ def test_systemd_unit_is_valid(unit: str, tmp_path: Path) -> None:
 
 
 def test_systemd_scripts_exist() -> None:
-    for path in UNITS.glob("*.service"):
+    services = list(UNITS.glob("*.service"))
+    assert services
+    for path in services:
         (script,) = re.findall(r"^ExecStart=\S+/python (\S+)", path.read_text(), re.MULTILINE)
         assert (ROOT / script).is_file()
 

@@ -115,7 +115,7 @@ def test_query_service_form_is_refused(store: Store, form: dict[str, str]) -> No
         AwsCredentials("", ""),
     ],
 )
-def test_guessed_credentials_are_refused(store: Store, credentials: AwsCredentials) -> None:
+def test_guessed_credentials(store: Store, credentials: AwsCredentials) -> None:
     given = credentials if credentials.access_key_id else AwsCredentials(store.credentials.access_key_id, "guess")
     attempts: list[Callable[[], object]] = [
         lambda: store.client("s3", given).get_object(Bucket=BUCKET, Key=KEY),

@@ -12,7 +12,9 @@ FILES = [file for package in PACKAGES for file in (ROOT / package).rglob("*.py")
 def test_module_names_have_subject() -> None:
     names = {"utils", "util", "helpers", "helper", "common", "misc", "core", "base", "shared", "manager"}
     for folder in (*PACKAGES, "localstack", "tests"):
-        assert not {file.stem for file in (ROOT / folder).rglob("*.py")} & names
+        modules = {file.stem for file in (ROOT / folder).rglob("*.py")}
+        assert modules
+        assert not modules & names
 
 
 def test_folder_entries_are_limited() -> None:
