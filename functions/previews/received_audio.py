@@ -21,8 +21,8 @@ class ReceivedAudio:
         self.seconds = 0.0
         self.is_started = False
         self.is_interrupted = False
-        self.given_bytes = 0
-        self._given = hashlib.sha256()
+        self.returned_bytes = 0
+        self._digest = hashlib.sha256()
         self._take: str | None = None
         self._next_seq = 0
         self._buffer: deque[bytes] = deque()
@@ -45,13 +45,13 @@ class ReceivedAudio:
         samples = b"".join(self._buffer)
         self._buffer.clear()
         self._buffered = 0
-        self.given_bytes += len(samples)
-        self._given.update(samples)
+        self.returned_bytes += len(samples)
+        self._digest.update(samples)
         return samples
 
     def is_beginning_of(self, samples: bytes) -> bool:
         """Return whether these samples begin with all those that were returned."""
-        return hashlib.sha256(samples[: self.given_bytes]).digest() == self._given.digest()
+        return hashlib.sha256(samples[: self.returned_bytes]).digest() == self._digest.digest()
 
     def _begin(self, take: str) -> None:
         self.is_started = True
@@ -59,7 +59,7 @@ class ReceivedAudio:
         self._next_seq = 0
         self._buffer.clear()
         self._buffered = 0
-        if self.given_bytes:
+        if self.returned_bytes:
             self.is_interrupted = True
 
     def _add_chunk(self, chunk: AudioChunk) -> None:

@@ -26,7 +26,7 @@ def parse_prefer(preferences: Iterable[str], longest: float) -> tuple[float, str
 
 
 def _read(preferences: Iterable[str]) -> dict[str, str]:
-    """Return the preferences by name; if one is given twice, the first is used (section 2)."""
+    """Return the preferences by name; if one is repeated, the first is used (section 2)."""
     found: dict[str, str] = {}
     for preference in _PREFERENCE.findall(",".join(preferences)):
         if named := _NAMED.fullmatch(preference):

@@ -127,11 +127,11 @@ async def _rest(resources: Resources, waiter: Waiter, audio: ReceivedAudio, job_
         raise StreamAborted("the outcome can't be read") from error
     if not isinstance(outcome, Succeeded) or outcome.preview is None:
         raise StreamAborted("the job failed")
-    seconds = audio.given_bytes / 2 / audio.sample_rate
+    seconds = audio.returned_bytes / 2 / audio.sample_rate
     if not audio.is_interrupted and abs(seconds - outcome.preview.duration_seconds) < 0.001:
         return b""
     wav = await resources.bucket.get(layout.preview(job_id))
     samples = read_wav(wav)[1] if wav else b""
-    if len(samples) < audio.given_bytes or not audio.is_beginning_of(samples):
+    if len(samples) < audio.returned_bytes or not audio.is_beginning_of(samples):
         raise StreamAborted("the job was retried and generated other audio")
-    return samples[audio.given_bytes :]
+    return samples[audio.returned_bytes :]

@@ -68,9 +68,9 @@ async def create_upload(
 
     The recording is validated at its first use.
     """
-    wanted = upload or NewUpload()
-    said = sessions.check_transcription(wanted.transcription, resources.settings)
-    session_id, form = await sessions.open_upload(resources, caller.owner, said, wanted.content_type)
+    new = upload or NewUpload()
+    transcription = sessions.check_transcription(new.transcription, resources.settings)
+    session_id, form = await sessions.open_upload(resources, caller.owner, transcription, new.content_type)
     return UploadTicket(
         session_id=session_id,
         url=presigned_urls.absolute(form.url, str(request.base_url)),
@@ -102,10 +102,10 @@ async def upload_recording(
     transcription: Annotated[str, Form(description="Transcription of the recording")] = "",
 ) -> SessionView:
     """Store a reference. `POST /preview` stores one and synthesizes a text in a single request."""
-    said = sessions.check_transcription(transcription, resources.settings)
+    transcription = sessions.check_transcription(transcription, resources.settings)
     reference = await sessions.check_reference(resources, audio.read)
     session_id = new_id(resources.new_id, caller.owner)
-    await sessions.store(resources, caller.owner, session_id, reference, said)
+    await sessions.store(resources, caller.owner, session_id, reference, transcription)
     response.headers["Deprecation"] = f"@{int(DEPRECATED_SINCE.timestamp())}"
     response.headers["Link"] = SUCCESSOR
     return SessionView(session_id=session_id)

@@ -76,11 +76,11 @@ class IdempotentRoute(AuthorizedRoute):
         serve = super().get_strict_handler()
 
         async def keyed(request: Request) -> Response:
-            given = request.headers.get(HEADER) if request.method == "POST" else None
-            if given is None:
+            header = request.headers.get(HEADER) if request.method == "POST" else None
+            if header is None:
                 return await serve(request)
             assert isinstance(request, StrictRequest)  # noqa: S101 - see `AuthorizedRoute`
-            return await self._serve_once(request, parse_key(given), serve)
+            return await self._serve_once(request, parse_key(header), serve)
 
         return keyed
 
@@ -129,7 +129,7 @@ class JobRoute(IdempotentRoute):
     creates_jobs = True
 
 
-def parse_key(given: str) -> str:
+def parse_key(header: str) -> str:
     """Return the key in a header: a string of RFC 9651, with or without its quotes.
 
     Raises
@@ -137,7 +137,7 @@ def parse_key(given: str) -> str:
     InvalidInput
         It is empty, too long, or has invalid characters.
     """
-    match = _KEY.fullmatch(given)
+    match = _KEY.fullmatch(header)
     if match is None:
         raise InvalidInput(
             f"{HEADER} should have 1 to {KEY_MAX} printable ASCII characters without quotes and backslashes, "

@@ -14,7 +14,7 @@ from pipeline.domain import jobs
 from pipeline.ids import lowest_id
 
 WINDOW = timedelta(hours=1)
-# Outcomes are read one by one: of more jobs than this, only the newest are read.
+# Each outcome is one read from the storage.
 READ_AT_MOST = 500
 _READS_AT_ONCE = 32
 
@@ -30,14 +30,14 @@ class Spread(BaseModel):
 class JobStatistics(BaseModel):
     """The jobs that were created in the last hour."""
 
-    made: int = Field(description="All of them")
-    open: int = Field(description="Those that have not ended")
-    read: int = Field(description="Those ended ones whose outcome the figures below are of: the newest 500 at most")
-    outcomes: dict[str, int] = Field(description="How many succeeded, and how many failed by their code")
-    wait_seconds: Spread | None = Field(description="From being sent to being begun")
+    made: int = Field(description="Number of jobs")
+    open: int = Field(description="Jobs that have not ended")
+    read: int = Field(description="Ended jobs that the following figures include, at most the newest 500")
+    outcomes: dict[str, int] = Field(description="Number of succeeded jobs, and of failed jobs by error code")
+    wait_seconds: Spread | None = Field(description="Time in the queue")
     synthesis_seconds: Spread | None
-    speed: Spread | None = Field(description="Seconds of audio for a second of synthesis; p95 is the slow end")
-    audio_seconds: float = Field(description="Speech that was made")
+    speed: Spread | None = Field(description="Seconds of audio per second of synthesis; p95 is the slowest 5 %")
+    audio_seconds: float = Field(description="Generated audio")
     last_ended_at: UtcSeconds | None
 
 
@@ -67,8 +67,8 @@ async def _jobs_since(resources: Resources) -> tuple[int, list[str]]:
 
 def summarize(outcomes: Sequence[Succeeded | Failed], *, made: int, open_jobs: int) -> JobStatistics:
     """Return the statistics of these outcomes."""
-    spoken = [one for one in outcomes if isinstance(one, Succeeded) and one.timings and one.preview]
-    timings = [one.timings for one in spoken if one.timings]
+    generated = [one for one in outcomes if isinstance(one, Succeeded) and one.timings and one.preview]
+    timings = [one.timings for one in generated if one.timings]
     return JobStatistics(
         made=made,
         open=open_jobs,
@@ -77,7 +77,7 @@ def summarize(outcomes: Sequence[Succeeded | Failed], *, made: int, open_jobs: i
         wait_seconds=_spread([one.queued_seconds for one in timings]),
         synthesis_seconds=_spread([one.synthesis_seconds for one in timings]),
         speed=_spread([1 / one.real_time_factor for one in timings if one.real_time_factor], slow_is_low=True),
-        audio_seconds=round(sum(one.preview.duration_seconds for one in spoken if one.preview), 3),
+        audio_seconds=round(sum(one.preview.duration_seconds for one in generated if one.preview), 3),
         last_ended_at=max((one.completed_at for one in outcomes), default=None),
     )
 

@@ -35,32 +35,36 @@ def _escaped(value: str) -> str:
 def _metrics(status: ServiceStatus) -> Iterator[Metric]:
     yield "up", "Whether the status is ok", [({}, status.status == "ok")]
     queues = [(name, queue) for name, queue in status.queues.items() if queue]
-    yield "queue_waiting", "Messages that nobody has taken", [({"queue": n}, q.waiting) for n, q in queues]
-    yield "queue_taken", "Messages in somebody's hands", [({"queue": n}, q.taken) for n, q in queues]
+    yield "queue_waiting", "Messages that wait for a consumer", [({"queue": n}, q.waiting) for n, q in queues]
+    yield (
+        "queue_taken",
+        "Messages that a consumer has received and not deleted",
+        [({"queue": n}, q.taken) for n, q in queues],
+    )
     unreachable: Samples = [({"dependency": name}, 1) for name in status.unreachable]
-    yield "unreachable", "What does not answer", unreachable
+    yield "unreachable", "Dependencies that do not respond", unreachable
     full: Samples = [({"dependency": name}, 1) for name in status.full]
     yield "full", "Storages without space", full
     if status.worker is not None:
-        yield "worker_ready", "Whether the worker can speak", [({}, status.worker == "ready")]
+        yield "worker_ready", "Whether the worker is ready", [({}, status.worker == "ready")]
     if status.sweep is not None:
-        yield "sweep_last_timestamp_seconds", "When it was last swept", [({}, status.sweep.last_at.timestamp())]
-        yield "sweep_lag_seconds", "How late the next sweep is", [({}, status.sweep.lag_seconds)]
+        yield "sweep_last_timestamp_seconds", "Time of the last sweep", [({}, status.sweep.last_at.timestamp())]
+        yield "sweep_lag_seconds", "Delay of the next sweep", [({}, status.sweep.lag_seconds)]
     if status.jobs is not None:
         yield from _of_jobs(status.jobs)
     versions: Samples = [(status.versions.model_dump(), 1)]
-    yield "build_info", "What runs", versions
+    yield "build_info", "Versions", versions
 
 
 def _of_jobs(jobs: JobStatistics) -> Iterator[Metric]:
     yield "jobs_made", "Jobs of the last hour", [({}, jobs.made)]
     yield "jobs_open", "Jobs of the last hour that have not ended", [({}, jobs.open)]
     outcomes: Samples = [({"outcome": outcome}, count) for outcome, count in sorted(jobs.outcomes.items())]
-    yield "jobs_ended", "Jobs of the last hour by how they ended", outcomes
-    yield "job_wait_seconds", "From being sent to being begun", _quantiles(jobs.wait_seconds)
-    yield "job_synthesis_seconds", "How long speaking took", _quantiles(jobs.synthesis_seconds)
-    yield "job_speed", "Seconds of audio for a second of synthesis", _quantiles(jobs.speed)
-    yield "audio_seconds", "Speech made in the last hour", [({}, jobs.audio_seconds)]
+    yield "jobs_ended", "Jobs of the last hour by outcome", outcomes
+    yield "job_wait_seconds", "Time in the queue", _quantiles(jobs.wait_seconds)
+    yield "job_synthesis_seconds", "Duration of the synthesis", _quantiles(jobs.synthesis_seconds)
+    yield "job_speed", "Seconds of audio per second of synthesis", _quantiles(jobs.speed)
+    yield "audio_seconds", "Audio generated in the last hour", [({}, jobs.audio_seconds)]
 
 
 def _quantiles(spread: Spread | None) -> Samples:

@@ -24,16 +24,16 @@ SWEEP_LATE = timedelta(minutes=5)
 class QueueState(BaseModel):
     """The approximate number of messages in a queue."""
 
-    waiting: int = Field(description="Messages that nobody has taken")
-    taken: int = Field(description="Messages in somebody's hands")
+    waiting: int = Field(description="Messages that wait for a consumer")
+    taken: int = Field(description="Messages that a consumer has received and not deleted")
 
 
 class SweepState(BaseModel):
     """The deletion of expired objects."""
 
     last_at: UtcSeconds
-    lag_seconds: float = Field(description="How much later than every minute the next one is")
-    swept: dict[str, int] = Field(description="What the last one deleted or ended, by kind")
+    lag_seconds: float = Field(description="Delay of the next sweep, which is due every minute")
+    swept: dict[str, int] = Field(description="Numbers of deleted objects and failed jobs in the last sweep")
 
 
 class Versions(BaseModel):
@@ -41,22 +41,22 @@ class Versions(BaseModel):
 
     service: str
     python: str
-    backend: str = Field(description="Engine of the worker, as it is configured here")
+    backend: str = Field(description="The configured engine of the worker")
 
 
 class ServiceStatus(BaseModel):
     """The status of the service at one moment."""
 
     status: Literal["ok", "degraded"] = Field(
-        description="`degraded`: something does not answer, or the sweep is late, or dead letters lie about"
+        description="`degraded`: a dependency does not respond, the sweep is late, or there are dead letters"
     )
     at: UtcSeconds
-    worker: str | None = Field(description="As `/health` says it; null where there is no one worker to ask")
-    queues: dict[str, QueueState | None] = Field(description="By name; null for one that does not answer")
-    sweep: SweepState | None = Field(description="Null until there has been one")
-    jobs: JobStatistics | None = Field(description="Of the last hour; null when the storage does not answer")
-    unreachable: list[str] = Field(description="What does not answer, as `/health` names it")
-    full: list[str] = Field(description="Storages without space, as `/health` names them")
+    worker: str | None = Field(description="As in `/health`; null if there is not a single worker")
+    queues: dict[str, QueueState | None] = Field(description="Queues by name; null if a queue does not respond")
+    sweep: SweepState | None = Field(description="Null before the first sweep")
+    jobs: JobStatistics | None = Field(description="Jobs of the last hour; null if the storage does not respond")
+    unreachable: list[str] = Field(description="Dependencies that do not respond, as in `/health`")
+    full: list[str] = Field(description="Storages without space, as in `/health`")
     versions: Versions
 
 
