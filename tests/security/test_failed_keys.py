@@ -6,12 +6,12 @@ import httpx
 import pytest
 
 from functions.access.access_control import AccessControl
-from functions.http.application import create_app, serve_with
 from functions.local.server import local_app
 from pipeline.access import api_keys, key_format, ws_tickets
 from pipeline.clients.resources import Resources
 from pipeline.errors import TooMany, Unauthorized
 from pipeline.settings import Settings
+from tests.support.api import api
 from tests.support.fake_service import FakeService
 from tests.support.http_server import override, run_server
 
@@ -30,12 +30,6 @@ async def key_of(resources: Resources, owner: str, *, hours: int = 24, secret: i
     return key
 
 
-def client_of(fakes: FakeService) -> httpx.AsyncClient:
-    app = create_app(fakes.resources.settings)
-    serve_with(app, fakes.resources)
-    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test")
-
-
 async def status_of(client: httpx.AsyncClient, key: str, **headers: str) -> int:
     answer = await client.get("/voices", headers={"Authorization": f"Bearer {key}", **headers})
     return answer.status_code
@@ -45,7 +39,7 @@ async def test_expired_key_does_not_block_good_key() -> None:
     fakes = FakeService(SETTINGS)
     expired, good = await key_of(fakes.resources, "bob", hours=1), await key_of(fakes.resources, "alice")
     fakes.advance(hours=2)
-    async with client_of(fakes) as client:
+    async with api(fakes) as client:
         assert [await status_of(client, expired) for _ in range(22)] == [401] * 20 + [429] * 2
         assert await status_of(client, good) == 200
 
@@ -53,7 +47,7 @@ async def test_expired_key_does_not_block_good_key() -> None:
 async def test_unknown_keys_do_not_block_good_key() -> None:
     fakes, other = FakeService(SETTINGS), FakeService(SETTINGS)
     good, unknown = await key_of(fakes.resources, "alice"), await key_of(other.resources, "mallory")
-    async with client_of(fakes) as client:
+    async with api(fakes) as client:
         for wrong in ("vck_wrong", unknown, good[:-1]):
             assert [await status_of(client, wrong) for _ in range(21)][-1] == 429
         assert await status_of(client, good) == 200
@@ -64,7 +58,7 @@ async def test_wrong_secrets_do_not_block_right_one() -> None:
     good = await key_of(fakes.resources, "alice", secret=1)
     guessed = await key_of(other.resources, "alice", secret=2)
     assert key_format.key_id_of(guessed) == key_format.key_id_of(good)
-    async with client_of(fakes) as client:
+    async with api(fakes) as client:
         assert [await status_of(client, guessed) for _ in range(21)][-1] == 429
         assert await status_of(client, good) == 200
 

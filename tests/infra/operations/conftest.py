@@ -19,3 +19,8 @@ def clients(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clients]:
         # moto does not implement it.
         monkeypatch.setattr(made.cloudformation, "update_termination_protection", lambda **_: None)
         yield made
+
+
+@pytest.fixture(autouse=True)
+def _region(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_REGION", REGION)

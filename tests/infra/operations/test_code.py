@@ -9,12 +9,9 @@ from infra.operations.environment import Refused, load_environment
 from infra.package import python
 from tests.infra.cloudformation import ROOT
 
-REGION = "us-east-1"
-
 
 def test_deploy_code_builds_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """`sam deploy` alone would ship sources instead of the package, and every function would fail."""
-    monkeypatch.setenv("AWS_REGION", REGION)
     sam = tmp_path / "sam"
     sam.write_text(f'#!/bin/sh\necho "$PYTHON $@" >> {tmp_path}/calls\n')
     sam.chmod(0o755)
@@ -29,7 +26,6 @@ def test_deploy_code_builds_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
 
 
 def test_deploy_code_build_failure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("AWS_REGION", REGION)
     sam = tmp_path / "sam"
     sam.write_text(f'#!/bin/sh\necho "$1" >> {tmp_path}/calls\nexit 1\n')
     sam.chmod(0o755)
@@ -40,7 +36,6 @@ def test_deploy_code_build_failure(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 
 
 def test_deploy_code_requires_lambda_python(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_REGION", REGION)
     monkeypatch.setattr(code, "find_python", lambda: None)
     with pytest.raises(Refused, match=r"Python 3\.13"):
         code.deploy_code(Path("/no/sam"), load_environment("default"))

@@ -7,11 +7,8 @@ import pytest
 from infra.operations.environment import Refused, load_environment
 from tests.infra.cloudformation import template
 
-REGION = "us-east-1"
 
-
-def test_environments_are_deployable(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_REGION", REGION)
+def test_environments_are_deployable() -> None:
     environments = [load_environment(name) for name in ("default", "staging", "production")]
     assert len({environment.stack for environment in environments}) == 3
     known = template("root")["Parameters"]
@@ -19,9 +16,8 @@ def test_environments_are_deployable(monkeypatch: pytest.MonkeyPatch) -> None:
         assert set(environment.parameters) <= set(known)
 
 
-def test_environment_image_tag_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_image_tag_refused(tmp_path: Path) -> None:
     """`sam deploy --guided` writes it there, and the next code deployment would roll the workers back."""
-    monkeypatch.setenv("AWS_REGION", REGION)
     config = tmp_path / "samconfig.toml"
     config.write_text('[default.deploy.parameters]\nstack_name = "x"\nparameter_overrides = ["ImageTag=v1"]\n')
     with pytest.raises(Refused, match="ImageTag"):
