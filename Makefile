@@ -32,7 +32,7 @@ keys: $(SERVICE)/local.stamp
 
 ## make test              run unit tests, integration tests and one end-to-end run (three minutes)
 test: $(SERVICE)/dev.stamp
-	@PYTHONPATH=localstack $(SERVICE_PYTHON) -m environments ministack
+	@PYTHONPATH=localstack $(SERVICE_PYTHON) -m environments store
 	$(SERVICE_PYTHON) -m pytest -m "not slow" --ignore tests/qwen $(PYTEST_XDIST) $(PYTEST_ARGS)
 
 ## make coverage          the same with a report of uncovered lines and branches
@@ -46,11 +46,11 @@ test-second-tier: environments node_modules/.package-lock.json
 	$(SERVICE_PYTHON) -m pytest -m "slow or qwen" $(PYTEST_XDIST) $(PYTEST_ARGS)
 
 environments: $(SERVICE)/dev.stamp $(SERVICE)/qwen.stamp
-	@PYTHONPATH=localstack $(SERVICE_PYTHON) -m environments ministack localstack cloud sam checkov
+	@PYTHONPATH=localstack $(SERVICE_PYTHON) -m environments store localstack cloud sam checkov
 
 ## make bench             measure the overhead of the pipeline and the speed of the engine
 bench: $(SERVICE)/dev.stamp $(SERVICE)/qwen.stamp
-	@PYTHONPATH=localstack $(SERVICE_PYTHON) -m environments ministack
+	@PYTHONPATH=localstack $(SERVICE_PYTHON) -m environments store
 	PYTHONPATH=localstack $(SERVICE_PYTHON) -m tests.benchmarks.preview_overhead
 	PYTHONPATH=localstack $(SERVICE_PYTHON) -m tests.benchmarks.streaming
 	PYTHONPATH=localstack $(SERVICE_PYTHON) -m tests.benchmarks.fairness
@@ -151,7 +151,7 @@ vendor: node_modules/.package-lock.json
 
 ## make screenshots       take the screenshots in docs/studio
 screenshots: $(SERVICE)/dev.stamp node_modules/.package-lock.json
-	@PYTHONPATH=localstack $(SERVICE_PYTHON) -m environments ministack
+	@PYTHONPATH=localstack $(SERVICE_PYTHON) -m environments store
 	STUDIO_SCREENSHOTS=docs/studio $(SERVICE_PYTHON) -m pytest tests/studio
 
 ## make clean             remove environments, caches and test output, but not DATA_DIR
@@ -178,7 +178,7 @@ lock:
 		--output-file requirements/torch-cuda.lock
 	$(COMPILE) requirements/uv.in --output-file requirements/uv.lock
 	$(COMPILE) requirements/qwen-tts.in --no-deps --output-file requirements/qwen-tts.lock
-	for name in ministack cloud sam checkov lambda localstack-4.13.1 faster-qwen3-tts openapi-python-client; do \
+	for name in store cloud sam checkov lambda localstack-4.13.1 faster-qwen3-tts openapi-python-client; do \
 		$(COMPILE) localstack/environments/$$name.in --output-file localstack/environments/$$name.lock || exit; done
 	$(subst 3.11,3.12,$(COMPILE)) localstack/environments/wyoming-openai.in \
 		--output-file localstack/environments/wyoming-openai.lock

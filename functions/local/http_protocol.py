@@ -1,216 +1,29 @@
-"""HTTP/1.1 under uvicorn, with limits as those of API Gateway in the cloud: sizes, timeouts, open connections."""
-
-import asyncio
-import heapq
-import sys
-from http import HTTPStatus
-from typing import Any, cast
-
-import h11
-from uvicorn.config import Config
-from uvicorn.protocols.http.h11_impl import H11Protocol
-from uvicorn.server import ServerState
+"""The API's HTTP/1.1 under uvicorn, with limits as those of API Gateway in the cloud, and errors as problems."""
 
 from functions.http.middleware.deadline import FIRST_BYTE_AT
 from functions.http.middleware.security_headers import HEADERS
 from functions.http.responses import problems
-from functions.local.http_parser import (
-    HEADERS_MAX_BYTES,
-    URL_MAX_BYTES,
-    AmbiguousRequest,
-    ChunksTooSmall,
-    Connection,
-)
-from functions.local.lingering import LingeringTransport
+from functions.local.limited_http import LimitedHttpProtocol
 
 ON_SHUTDOWN = "on_shutdown"
 """The key in the lifespan state for the function to call when the server begins to stop."""
 
-_ERRORS = {
-    408: ("request_timeout", "The request did not arrive in time; send it again."),
-    414: ("uri_too_long", f"The URL is too long; it should have at most {URL_MAX_BYTES // 1024} KB."),
-    431: (
-        "request_header_fields_too_large",
-        f"The headers are too large; they should have at most {HEADERS_MAX_BYTES // 1024} KB.",
-    ),
-    503: ("too_many_connections", "The service has too many open connections; try again later."),
-}
-_UNREADABLE = ("bad_request", "This can't be parsed as an HTTP request.")
 
+class HttpProtocol(LimitedHttpProtocol):
+    """HTTP/1.1 of the API."""
 
-class HttpProtocol(H11Protocol):
-    """HTTP/1.1 that closes a connection whose client does not finish a request, or does not read the response.
+    def on_request_begins(self) -> None:
+        """Store when the request began, for its deadline."""
+        self.app_state = self.app_state | {FIRST_BYTE_AT: self.loop.time()}
 
-    It parses a bounded number of events per iteration of the event loop, so that no client delays the others.
-    """
-
-    conn: Connection
-
-    headers_timeout_seconds = 10.0
-    # How long, and how many bytes of, the rest of a body are discarded after an early response: a client that is
-    # still sending would lose the response if the socket were closed at once (RST).
-    linger_seconds = 10.0
-    linger_max_bytes = 64 * 1024 * 1024
-    read_timeout_seconds = 60.0
-    # Above it, a new connection replaces those that are idle longest, or is refused if none is idle.
-    max_connections = 8192
-    _REPLACED_AT_ONCE = 32
-
-    def __init__(
-        self,
-        config: Config,
-        server_state: ServerState,
-        app_state: dict[str, Any],
-        _loop: asyncio.AbstractEventLoop | None = None,
-    ) -> None:
-        super().__init__(config, server_state, app_state, _loop)
-        self.conn = Connection()
-        self._idle_since = self.loop.time()
-        self._next_turn: asyncio.Handle | None = None
-        self._timeout_seconds: float | None = None
-        self._timeout: asyncio.TimerHandle | None = None
-        self._write_check: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Start the timeout for the first request, and apply the limit of open connections."""
-        self._lingering = LingeringTransport(
-            transport,
-            lambda: self.conn.their_state is h11.SEND_BODY,
-            self.linger_seconds,
-            self.linger_max_bytes,
-        )
-        super().connection_made(cast(asyncio.Transport, self._lingering))
-        self._update_timeout()
-        if len(self.connections) > self.max_connections:
-            self._replace_idle_connections()
-
-    def data_received(self, data: bytes) -> None:
-        """Parse data, or discard it after an early response."""
-        if self._lingering.is_closing():
-            self._lingering.discard(data)
-            return
-        if self.conn.their_state is h11.IDLE and not self.conn.trailing_data[0]:
-            self.app_state = self.app_state | {FIRST_BYTE_AT: self.loop.time()}
-        super().data_received(data)
-        self._update_timeout()
-
-    def handle_events(self) -> None:
-        """Parse received data; what exceeds one turn is left to the next iteration of the event loop."""
-        if self._next_turn is not None:
-            return
-        self.conn.start_turn()
-        super().handle_events()
-        if self.conn.is_interrupted and not self._lingering.is_closing():
-            self._lingering.hold_reading()
-            self._next_turn = self.loop.call_soon(self._start_next_turn)
-
-    def _start_next_turn(self) -> None:
-        self._next_turn = None
-        self._lingering.release_reading()
-        if not self._lingering.is_closing():
-            self.handle_events()
-            self._update_timeout()
-
-    def handle_websocket_upgrade(self, event: h11.Request) -> None:
-        """Pass the connection on to the WebSocket protocol."""
-        self.transport = self._lingering.transport
-        super().handle_websocket_upgrade(event)
-
-    def on_response_complete(self) -> None:
-        """Continue with the next request, which may have been received already."""
-        self._idle_since = self.loop.time()
-        self.app_state = self.app_state | {FIRST_BYTE_AT: self._idle_since}
-        super().on_response_complete()
-        self._update_timeout()
-        self._start_write_checks()
-
-    def pause_writing(self) -> None:
-        """Start the timeout for a client that does not read."""
-        super().pause_writing()
-        self._start_write_checks()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Cancel all timeouts."""
-        self._set_timeout(None)
-        self._lingering.cancel()
-        if self._write_check is not None:
-            self._write_check.cancel()
-        super().connection_lost(exc)
-
-    def eof_received(self) -> None:
-        """Send an error response to a client that ends its side of the connection in the middle of a body."""
-        if self.conn.their_state is h11.SEND_BODY:
-            self._send_error(400, "The body is incomplete: it is shorter than its declared length.")
+    def error_response(self, status: int, code: str, message: str) -> tuple[list[tuple[bytes, bytes]], bytes]:
+        """Return the headers and body of a problem response."""
+        response = problems.response(status, code, message)
+        response.headers.update(HEADERS)
+        return response.raw_headers, bytes(response.body)
 
     def shutdown(self) -> None:
         """Close the connection once the request that is being served has its response."""
         super().shutdown()
         if on_shutdown := self.app_state.get(ON_SHUTDOWN):
             on_shutdown()
-
-    def send_400_response(self, msg: str) -> None:
-        """Send an error response for the exception that is being handled."""
-        error = sys.exception()
-        status = error.error_status_hint if isinstance(error, h11.RemoteProtocolError) else 400
-        self._send_error(status, str(error) if isinstance(error, AmbiguousRequest | ChunksTooSmall) else None)
-
-    def _replace_idle_connections(self) -> None:
-        idle = (
-            other
-            for other in self.connections
-            if isinstance(other, HttpProtocol)
-            and other is not self
-            and (other.cycle is None or other.cycle.response_complete)
-        )
-        replaced = heapq.nsmallest(self._REPLACED_AT_ONCE, idle, key=lambda other: other._idle_since)
-        for other in replaced:
-            self.connections.discard(other)
-            other.transport.abort()
-        if not replaced:
-            self._send_error(503)
-
-    def _update_timeout(self) -> None:
-        """Set the timeout for what the client has to send next; received bytes do not restart a running one."""
-        waits_for_head = self.conn.their_state is h11.IDLE and not self.transport.is_closing()
-        self._set_timeout(self.headers_timeout_seconds if waits_for_head else None)
-
-    def _set_timeout(self, seconds: float | None) -> None:
-        if seconds == self._timeout_seconds:
-            return
-        if self._timeout is not None:
-            self._timeout.cancel()
-        self._timeout_seconds = seconds
-        self._timeout = None if seconds is None else self.loop.call_later(seconds, self._on_timeout)
-
-    def _on_timeout(self) -> None:
-        if self.conn.trailing_data[0] and not self.transport.is_closing():
-            self._send_error(408)
-        else:
-            self.transport.close()
-
-    def _start_write_checks(self) -> None:
-        if self._write_check is None and self.transport.get_write_buffer_size():
-            self._check_written(unsent_before=None)
-
-    def _check_written(self, unsent_before: int | None) -> None:
-        """Abort if nothing has been sent since the last check."""
-        unsent = self.transport.get_write_buffer_size()
-        self._write_check = None
-        if unsent and unsent == unsent_before:
-            self.transport.abort()
-        elif unsent:
-            self._write_check = self.loop.call_later(self.read_timeout_seconds, self._check_written, unsent)
-
-    def _send_error(self, status: int, reason: str | None = None) -> None:
-        if self.conn.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
-            code, message = _ERRORS.get(status, _UNREADABLE)
-            response = problems.response(status, code, reason or message)
-            response.headers.update({**HEADERS, "Connection": "close"})
-            head = h11.Response(
-                status_code=status,
-                headers=[*self.server_state.default_headers, *response.raw_headers],
-                reason=HTTPStatus(status).phrase,
-            )
-            for event in (head, h11.Data(data=bytes(response.body)), h11.EndOfMessage()):
-                self.transport.write(self.conn.send(event) or b"")
-        self._lingering.linger()

@@ -1,5 +1,6 @@
 """ASGI types, and the body of a request."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
@@ -17,39 +18,82 @@ class BodyTooLarge(Exception):
     """The body is larger than allowed."""
 
 
-class RequestBody:
-    """Reads the body of a request in parts."""
+class BodyTooSlow(Exception):
+    """The client has sent nothing for a while."""
 
-    def __init__(self, receive: Receive) -> None:
+
+class TooManyBytes(Exception):
+    """The bodies of unverified requests together are larger than allowed."""
+
+
+class Budget:
+    """The number of bytes that the bodies of all unverified requests may have together."""
+
+    def __init__(self, size: int) -> None:
+        self.left = size
+
+
+class RequestBody:
+    """Reads the body of a request in parts.
+
+    Parameters
+    ----------
+    receive
+        Returns the messages of the request.
+    timeout_seconds
+        How long the client may send nothing.
+    """
+
+    def __init__(self, receive: Receive, timeout_seconds: float) -> None:
         self._receive = receive
+        self._timeout_seconds = timeout_seconds
         self._is_complete = False
 
     async def next_part(self) -> bytes | None:
-        """Return the next part; None at the end."""
+        """Return the next part; None at the end.
+
+        Raises
+        ------
+        BodyTooSlow, ClientDisconnected
+            The client sends nothing more.
+        """
         if self._is_complete:
             return None
-        message = await self._receive()
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                message = await self._receive()
+        except TimeoutError:
+            raise BodyTooSlow from None
         if message["type"] == "http.disconnect":
             raise ClientDisconnected
         self._is_complete = not message.get("more_body", False)
         part: bytes = message.get("body", b"")
         return part
 
-    async def rest(self, limit: int | None = None) -> bytes:
+    async def rest(self, limit: int | None = None, budget: Budget | None = None) -> bytes:
         """Return the rest of the body, at most `limit` bytes.
 
         Raises
         ------
         BodyTooLarge
             The rest is larger.
+        TooManyBytes
+            The budget is used up.
         """
-        parts, size = [], 0
-        while (part := await self.next_part()) is not None:
-            size += len(part)
-            if limit is not None and size > limit:
-                raise BodyTooLarge
-            parts.append(part)
-        return b"".join(parts)
+        body = bytearray()
+        try:
+            while (part := await self.next_part()) is not None:
+                body += part
+                if budget is not None:
+                    budget.left -= len(part)
+                    if budget.left < 0:
+                        raise TooManyBytes
+                if limit is not None and len(body) > limit:
+                    raise BodyTooLarge
+            return bytes(body)
+        finally:
+            if budget is not None:
+                budget.left += len(body)
 
 
 def replaying(body: bytes, receive: Receive) -> Receive:

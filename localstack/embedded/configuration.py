@@ -21,7 +21,7 @@ ACCOUNT = "000000000000"
 
 def python() -> Path:
     """Return the Python with ministack, which pins a newer botocore than the services can use."""
-    return ensure("ministack", LOCKS["ministack"])
+    return ensure("store", LOCKS["store"])
 
 
 def s3_folder_of(data: Path) -> Path:
@@ -44,6 +44,9 @@ def server_environment(port: int, data: Path, settings: Settings, credentials: A
         "SERVICES": "s3,sqs",
         "MINISTACK_REGION": settings.aws_region,
         "LOG_LEVEL": "INFO" if settings.log_level == "DEBUG" else "WARNING",
+        # Fixed thresholds: otherwise glibc keeps large blocks after a burst.
+        "MALLOC_MMAP_THRESHOLD_": str(128 * 1024),
+        "MALLOC_TRIM_THRESHOLD_": str(1024 * 1024),
         "SFTP_ENABLED": "0",
         "IOT_MTLS_ENABLED": "0",
         # Otherwise it would remove leftover containers, which are not ours.

@@ -19,7 +19,7 @@ INSTALLER = ROOT / "requirements" / "install.py"
 
 _HERE = Path(__file__).parent
 LOCKS = {
-    "ministack": _HERE / "ministack.lock",
+    "store": _HERE / "store.lock",
     "localstack": _HERE / "localstack-4.13.1.lock",
     "cloud": _HERE / "cloud.lock",
     "sam": _HERE / "sam.lock",

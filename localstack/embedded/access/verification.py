@@ -5,6 +5,7 @@ name that is not loopback's is refused (DNS rebinding).  Pages of other origins 
 settings name the origin, and only for presigned requests.
 """
 
+import asyncio
 import json
 import re
 from collections.abc import Callable
@@ -12,7 +13,19 @@ from xml.sax.saxutils import escape
 
 from embedded.access import upload_forms
 from embedded.access.cors import CorsPolicy, without_wildcard
-from embedded.asgi import App, BodyTooLarge, ClientDisconnected, Message, Receive, RequestBody, Send, replaying
+from embedded.asgi import (
+    App,
+    BodyTooLarge,
+    BodyTooSlow,
+    Budget,
+    ClientDisconnected,
+    Message,
+    Receive,
+    RequestBody,
+    Send,
+    TooManyBytes,
+    replaying,
+)
 from pipeline.access.received_request import (
     ReceivedRequest,
     SignatureRefused,
@@ -25,6 +38,9 @@ from pipeline.access.request_signatures import SignatureVerifier
 
 # Of a body whose signature can't be checked before it is read.  SQS messages have at most 1 MiB.
 UNVERIFIED_MAX_BYTES = 8 * 1024 * 1024
+ALL_UNVERIFIED_MAX_BYTES = 32 * 1024 * 1024
+UNVERIFIED_SECONDS = 10.0
+PAUSE_SECONDS = 30.0  # between two parts of a body
 
 _PATHS = {
     # `/health` is ministack's own.
@@ -34,6 +50,18 @@ _PATHS = {
 }
 _OTHER_PATHS = re.compile(r"/([^_].*)?", re.DOTALL)  # all but ministack's own
 _REPLACED_HEADERS = (b"content-type", b"content-length", b"transfer-encoding")
+
+
+class RequestTimeout(SignatureRefused):
+    """The body was not received in time."""
+
+    status = 400
+
+
+class SlowDown(SignatureRefused):
+    """The server receives too much at the moment; clients retry."""
+
+    status = 503
 
 
 class VerifiedRequests:
@@ -62,6 +90,7 @@ class VerifiedRequests:
         self._verifier = verifier
         self._cors = cors
         self._is_public = is_public
+        self._unverified = Budget(ALL_UNVERIFIED_MAX_BYTES)
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -90,9 +119,13 @@ class VerifiedRequests:
             await _send(send, 204, self._cors.preflight_headers(request))
             return
         try:
-            scope, body = await self._verified(scope, request, RequestBody(receive))
+            scope, body = await self._verified(scope, request, RequestBody(receive, PAUSE_SECONDS))
         except BodyTooLarge:
             raise SignatureRefused("EntityTooLarge", "The body is larger than it may be.") from None
+        except (BodyTooSlow, TimeoutError):
+            raise RequestTimeout("RequestTimeout", "The body was not received in time.") from None
+        except TooManyBytes:
+            raise SlowDown("SlowDown", "Too many requests are being received; try again.") from None
         await self._app(scope, replaying(body, receive), send)
 
     async def _verified(self, scope: Message, request: ReceivedRequest, body: RequestBody) -> tuple[Message, bytes]:
@@ -105,7 +138,9 @@ class VerifiedRequests:
             content = await body.rest()
             check_payload(declared_payload(request), content)
         else:
-            content = await body.rest(UNVERIFIED_MAX_BYTES)
+            self._verifier.check_header(request)
+            async with asyncio.timeout(UNVERIFIED_SECONDS):
+                content = await body.rest(UNVERIFIED_MAX_BYTES, self._unverified)
             _check_path(self._verifier.verify(request, content), scope["path"])
         return scope, content
 
@@ -114,11 +149,12 @@ class VerifiedRequests:
             raise SignatureRefused("AccessDenied", "A form is posted to a bucket, without a query.")
         _check_path("s3", scope["path"])
         content = b""
-        while (head := upload_forms.parse_head(content, boundary)) is None:
-            part = await body.next_part()
-            if part is None:
-                raise SignatureRefused("MalformedPOSTRequest", "The form ends before its file.")
-            content += part
+        async with asyncio.timeout(UNVERIFIED_SECONDS):
+            while (head := upload_forms.parse_head(content, boundary)) is None:
+                part = await body.next_part()
+                if part is None:
+                    raise SignatureRefused("MalformedPOSTRequest", "The form ends before its file.")
+                content += part
         self._verifier.verify_post_policy(head.fields)
         limit = upload_forms.largest_file(head.fields)
         content += await body.rest(None if limit is None else limit + upload_forms.FIELDS_MAX_BYTES)
