@@ -5,6 +5,7 @@ It imports only uvicorn, h11 and the standard library: the embedded AWS uses it 
 
 import asyncio
 import heapq
+import socket
 import sys
 from http import HTTPStatus
 from typing import Any, cast
@@ -77,6 +78,12 @@ class LimitedHttpProtocol(H11Protocol):
             self.linger_max_bytes,
         )
         super().connection_made(cast(asyncio.Transport, self._lingering))
+        if (connection := transport.get_extra_info("socket")) is not None and connection.family in {
+            socket.AF_INET,
+            socket.AF_INET6,
+        }:
+            # asyncio does this only for sockets that were created with this protocol.
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._update_timeout()
         if len(self.connections) > self.max_connections:
             self._replace_idle_connections()
