@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from functions.local.server import local_app
+from gpu_runner.engines.mock import MockEngine
 from pipeline.audio.reference_audio import encode_wav
 from pipeline.clients.resources import Resources
 from pipeline.contract import layout
@@ -22,6 +23,7 @@ from tests.support.http_server import (
     run_server,
     run_simple_worker,
 )
+from tests.support.openai_service import service
 from tests.support.speech import voice, voice_wav
 from tests.support.waiting import eventually
 
@@ -277,3 +279,23 @@ async def test_links_use_api_for_loopback_storage(resources: Resources, referenc
         link = (await client.get(f"/jobs/{preview.headers['x-job-id']}?signed=1")).json()["signed_url"]
         assert link.startswith(str(client.base_url))
         assert (await client.get(link)).content == PREVIEW_WAV
+
+
+@pytest.mark.slow
+async def test_closed_streams_free_worker(resources: Resources) -> None:
+    engine = MockEngine(capacity=2, speed=1)
+    async with service(resources, engine) as running, httpx.AsyncClient(base_url=running.url, timeout=60) as client:
+        form = {"response_text": "This sentence is repeated for about a minute. " * 50}
+        jobs_ = []
+        for _ in range(engine.capacity):
+            files = {"audio": ("a.wav", voice_wav(150.0))}
+            async with client.stream("POST", "/preview?stream=1", data=form, files=files) as answer:
+                await anext(answer.aiter_raw())
+                jobs_.append(answer.headers["x-job-id"])
+        third = await client.post(
+            "/preview", data={"response_text": "Hello."}, files={"audio": ("a.wav", voice_wav(150.0))}
+        )
+        # Without the cancellation, the worker would be busy for longer than the request waits.
+        assert third.status_code == 200
+        for job_id in jobs_:
+            assert (await client.get(f"/jobs/{job_id}")).json()["code"] == "cancelled"
