@@ -13,7 +13,8 @@ from pipeline.clients.queues import Message, Queue, SqsQueue
 from pipeline.clients.resources import Resources
 from pipeline.errors import Misconfigured, Unavailable
 from pipeline.settings import Settings
-from tests.support.fakes import FakeQueue, FakeTime
+from tests.support.fakes.clock import FakeTime
+from tests.support.fakes.queue import FakeQueue
 from tests.support.http_server import override
 from tests.support.moto_server import age_messages, provisioned
 

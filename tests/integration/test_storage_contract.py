@@ -12,7 +12,8 @@ from pipeline.clients.s3_bucket import S3Bucket
 from pipeline.clients.storage import Bucket, PreconditionFailed, RangeNotSatisfiable
 from pipeline.errors import Misconfigured, Unavailable
 from pipeline.settings import Settings
-from tests.support.fakes import FakeBucket, FakeTime
+from tests.support.fakes.bucket import FakeBucket
+from tests.support.fakes.clock import FakeTime
 from tests.support.http_server import override
 from tests.support.moto_server import provisioned, put_many
 

@@ -27,7 +27,10 @@ from pipeline.domain import jobs, sessions
 from pipeline.errors import ConnectionGone, Unavailable
 from pipeline.ids import id_maker
 from pipeline.settings import Settings
-from tests.support.fakes import FakeBucket, FakeQueue, FakeTime, Switch
+from tests.support.fakes.bucket import FakeBucket
+from tests.support.fakes.clock import FakeTime
+from tests.support.fakes.queue import FakeQueue
+from tests.support.fakes.switch import Switch
 from tests.support.speech import voice
 
 PROMPT = b'{"model": "mock", "pitch": 120.0}'

@@ -10,7 +10,7 @@ from gpu_runner.engines import Engine
 from gpu_runner.worker import run_worker
 from pipeline.clients.resources import Resources
 from pipeline.contract import layout
-from tests.support.fakes import Fakes
+from tests.support.fakes.resources import Fakes
 from tests.support.waiting import until
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from pipeline.settings import Settings
-from tests.support.fakes import Fakes, make_fakes
+from tests.support.fakes.resources import Fakes, make_fakes
 
 
 @pytest.fixture

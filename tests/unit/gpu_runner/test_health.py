@@ -11,7 +11,7 @@ from supervision.ports import free_port
 
 from gpu_runner.dependency_health import Dependencies
 from gpu_runner.health import CONNECTIONS_MAX, CannotListen, Health, serve
-from tests.support.fakes import Fakes
+from tests.support.fakes.resources import Fakes
 
 
 def healthy(fakes: Fakes) -> Health:

@@ -13,7 +13,8 @@ from pipeline.contract.records import Source
 from pipeline.domain import jobs
 from pipeline.errors import InvalidInput
 from tests.support.engines import ScriptedEngine
-from tests.support.fakes import Fakes, settle
+from tests.support.fakes.clock import settle
+from tests.support.fakes.resources import Fakes
 from tests.support.job_requests import (
     TEXT,
     TRANSCRIPTION,

@@ -6,7 +6,7 @@ from pipeline.clients.storage import JSON
 from pipeline.contract import layout
 from pipeline.contract.records import Source
 from tests.support import job_requests
-from tests.support.fakes import Fakes
+from tests.support.fakes.resources import Fakes
 
 
 async def test_refill_queues_keeps_owner(fakes: Fakes) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from functions.access.failed_keys import FailedKeyThrottle
 from pipeline.errors import TooMany
-from tests.support.fakes import FakeTime
+from tests.support.fakes.clock import FakeTime
 
 HOME = "192.0.2.7"
 KEY = "4f9a0c21b7de"

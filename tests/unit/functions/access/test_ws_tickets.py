@@ -13,7 +13,8 @@ from pipeline.contract import layout
 from pipeline.errors import Unauthorized, Unavailable
 from pipeline.settings import Settings
 from tests.support.fake_service import FakeService
-from tests.support.fakes import EPOCH, FakeBucket
+from tests.support.fakes.bucket import FakeBucket
+from tests.support.fakes.clock import EPOCH
 
 ALICE = Caller("alice", "0123456789ab", frozenset({"preview", "voices:write"}))
 

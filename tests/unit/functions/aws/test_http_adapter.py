@@ -18,7 +18,7 @@ from pipeline.domain import jobs
 from pipeline.settings import Settings
 from tests.support.aws_events import Context, process_of, recorded
 from tests.support.fake_service import FakeService, reference_recording
-from tests.support.fakes import FakeQueue
+from tests.support.fakes.queue import FakeQueue
 
 BOUNDARY = "3f1a"
 

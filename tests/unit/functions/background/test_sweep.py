@@ -15,7 +15,8 @@ from pipeline.contract.records import Failed, LastSweep
 from pipeline.domain import jobs, voice_changes
 from pipeline.errors import Unavailable
 from tests.support.fake_service import Crash, FakeService
-from tests.support.fakes import EPOCH, FakeBucket, FakeTime
+from tests.support.fakes.bucket import FakeBucket
+from tests.support.fakes.clock import EPOCH, FakeTime
 
 
 async def swept(fakes: FakeService) -> dict[str, int]:

@@ -22,7 +22,7 @@ from pipeline.errors import InvalidInput, NotFound, Unavailable
 from pipeline.settings import Settings
 from tests.support.api import api, app_of, last_request
 from tests.support.fake_service import FakeService
-from tests.support.fakes import settle
+from tests.support.fakes.clock import settle
 from tests.support.speech import voice_wav
 
 SPEECH: dict[str, object] = {"model": "tts-1", "voice": "nova", "input": "Hello."}

@@ -8,7 +8,7 @@ from pipeline.contract.messages.completions import Completion
 from pipeline.contract.messages.stream_messages import AudioChunk, stream_message
 from pipeline.errors import Unavailable
 from tests.support.fake_service import FakeService
-from tests.support.fakes import Switch
+from tests.support.fakes.switch import Switch
 
 LONG = 60.0
 WAKE = b'{"job_id": "j1"}'

@@ -15,7 +15,8 @@ from pipeline.domain import jobs
 from pipeline.errors import QuotaStatus, TooMany, Unavailable
 from pipeline.settings import Settings
 from tests.support.fake_service import Crash, FakeService
-from tests.support.fakes import EPOCH, RandomOrder
+from tests.support.fakes.clock import EPOCH
+from tests.support.fakes.switch import RandomOrder
 
 OWNER = "alice"
 

@@ -9,7 +9,8 @@ from functions.previews.queue_depth import QueueDepth
 from pipeline.errors import Unavailable
 from pipeline.settings import Settings
 from tests.support.fake_service import FakeService
-from tests.support.fakes import FakeTime, Switch
+from tests.support.fakes.clock import FakeTime
+from tests.support.fakes.switch import Switch
 
 
 async def test_concurrent_calls_share_read() -> None:

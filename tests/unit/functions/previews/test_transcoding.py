@@ -14,7 +14,7 @@ from pipeline.errors import NotReady, TooMany
 from pipeline.ids import Owner
 from pipeline.settings import Settings
 from tests.support.fake_service import FakeService
-from tests.support.fakes import settle
+from tests.support.fakes.clock import settle
 from tests.support.speech import voice
 
 WAV = encode_wav(voice(150.0, seconds=1.2, sample_rate=24_000))

@@ -16,7 +16,9 @@ from pipeline.domain import jobs
 from pipeline.errors import InvalidInput
 from pipeline.settings import Settings
 from tests.support.engines import ScriptedEngine
-from tests.support.fakes import FakeQueue, Fakes, make_fakes, settle
+from tests.support.fakes.clock import settle
+from tests.support.fakes.queue import FakeQueue
+from tests.support.fakes.resources import Fakes, make_fakes
 from tests.support.job_requests import (
     TEXT,
     store_upload,

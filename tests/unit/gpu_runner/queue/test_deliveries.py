@@ -7,7 +7,8 @@ from contextlib import asynccontextmanager
 from gpu_runner.dependency_health import DependencyHealth
 from gpu_runner.queue.deliveries import Deliveries
 from pipeline.clients.queues import Message
-from tests.support.fakes import FakeQueue, FakeTime, settle
+from tests.support.fakes.clock import FakeTime, settle
+from tests.support.fakes.queue import FakeQueue
 
 
 def deliveries_of(queue: FakeQueue, time: FakeTime) -> Deliveries:

@@ -16,7 +16,8 @@ from pipeline.domain import jobs
 from pipeline.settings import Settings
 from tests.support.ecs_agent import FakeAgent, error, fake_agent, refusal
 from tests.support.engines import ScriptedEngine
-from tests.support.fakes import Fakes, FakeTime, make_fakes, settle
+from tests.support.fakes.clock import FakeTime, settle
+from tests.support.fakes.resources import Fakes, make_fakes
 from tests.support.job_requests import submit_upload_job
 from tests.support.waiting import until
 from tests.support.workers import fake_time_worker

@@ -19,7 +19,7 @@ from pipeline.audio.reference_audio import Recording, Samples, encode_wav
 from pipeline.contract.messages.stream_messages import CHUNK_MAX_SECONDS
 from pipeline.contract.records import ReplyTo, Subscriber
 from pipeline.errors import ConnectionGone, Unavailable
-from tests.support.fakes import FakeTime, settle
+from tests.support.fakes.clock import FakeTime, settle
 
 RATE = 24_000
 FRAME_BYTES = 32 * 1024  # the most that API Gateway sends in one frame

@@ -13,7 +13,7 @@ from pipeline.contract.records import Source
 from pipeline.domain import jobs
 from pipeline.errors import InvalidInput
 from tests.support.engines import ScriptedEngine
-from tests.support.fakes import Fakes
+from tests.support.fakes.resources import Fakes
 from tests.support.job_requests import (
     failure_of,
     make_request,

@@ -9,7 +9,7 @@ from pipeline.clients.storage import JSON
 from pipeline.contract import layout
 from pipeline.settings import Settings
 from tests.support.engines import ScriptedEngine
-from tests.support.fakes import Fakes, make_fakes
+from tests.support.fakes.resources import Fakes, make_fakes
 from tests.support.job_requests import (
     TEXT,
     store_upload,

@@ -10,7 +10,8 @@ from pipeline.audio.wav import WAV, length_of_wav
 from pipeline.contract import layout
 from pipeline.errors import Unavailable
 from tests.support.engines import ScriptedEngine
-from tests.support.fakes import FakeBucket, Fakes
+from tests.support.fakes.bucket import FakeBucket
+from tests.support.fakes.resources import Fakes
 from tests.support.job_requests import (
     submit_upload_job,
     success_of,

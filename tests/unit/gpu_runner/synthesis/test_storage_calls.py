@@ -4,7 +4,8 @@ from gpu_runner.engines.mock import MockPrompt
 from pipeline.clients.storage import JSON
 from pipeline.contract import layout
 from tests.support.engines import ScriptedEngine
-from tests.support.fakes import Fakes, Switch
+from tests.support.fakes.resources import Fakes
+from tests.support.fakes.switch import Switch
 from tests.support.job_requests import (
     store_upload,
     submit_session_job,

@@ -18,7 +18,8 @@ from pipeline.contract.records import ReplyTo, Request, Source, Subscriber
 from pipeline.domain import jobs
 from tests.support.engines import ScriptedEngine
 from tests.support.fake_service import FakeConnections
-from tests.support.fakes import Fakes, settle
+from tests.support.fakes.clock import settle
+from tests.support.fakes.resources import Fakes
 from tests.support.job_requests import failure_of, make_request, store_upload, submit_upload_job, success_of
 from tests.support.waiting import until
 from tests.support.workers import fake_time_worker

@@ -17,7 +17,8 @@ from pipeline.access.api_keys import ANONYMOUS, Caller, KeyRecord
 from pipeline.contract import layout
 from pipeline.errors import InvalidInput, NotFound, Unavailable
 from tests.support.fake_service import FakeService
-from tests.support.fakes import EPOCH, FakeBucket
+from tests.support.fakes.bucket import FakeBucket
+from tests.support.fakes.clock import EPOCH
 
 ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 seeds = st.integers(0, 2**64)

@@ -12,7 +12,8 @@ from pipeline.access.key_lookup import KeyLookup
 from pipeline.contract import layout
 from pipeline.errors import Unauthorized, Unavailable
 from tests.support.fake_service import FakeService
-from tests.support.fakes import EPOCH, FakeBucket
+from tests.support.fakes.bucket import FakeBucket
+from tests.support.fakes.clock import EPOCH
 
 UNKNOWN = "This API key is not known."
 

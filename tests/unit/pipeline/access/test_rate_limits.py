@@ -20,7 +20,9 @@ from pipeline.contract import layout
 from pipeline.errors import QuotaStatus, StorageFull, TooMany, Unavailable
 from pipeline.settings import Settings
 from tests.support.fake_service import FakeService
-from tests.support.fakes import EPOCH, FakeBucket, FakeTime, RandomOrder, Switch
+from tests.support.fakes.bucket import FakeBucket
+from tests.support.fakes.clock import EPOCH, FakeTime
+from tests.support.fakes.switch import RandomOrder, Switch
 
 OWNER = "alice"
 REQUESTS_KEY = layout.quota(OWNER, "requests", EPOCH)

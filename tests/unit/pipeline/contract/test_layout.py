@@ -4,7 +4,7 @@ import pytest
 
 from pipeline.contract import layout
 from pipeline.contract.records import Request, Source
-from tests.support.fakes import EPOCH
+from tests.support.fakes.clock import EPOCH
 
 ID = "019cc1234567789089abcdef01234567"
 

@@ -27,7 +27,7 @@ from pipeline.contract.records import (
     parse_outcome,
 )
 from pipeline.ids import id_maker
-from tests.support.fakes import EPOCH
+from tests.support.fakes.clock import EPOCH
 
 ID = id_maker(lambda: EPOCH)()
 MAKER = ReplyTo(endpoint="http://127.0.0.1:1", connection_id="c=1")

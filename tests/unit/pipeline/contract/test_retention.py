@@ -7,7 +7,7 @@ import pytest
 from pipeline.contract import retention
 from pipeline.ids import id_maker
 from pipeline.settings import Settings
-from tests.support.fakes import EPOCH
+from tests.support.fakes.clock import EPOCH
 
 SETTINGS = Settings()
 ID = id_maker(lambda: EPOCH)()

@@ -14,7 +14,8 @@ from pipeline.domain import jobs
 from pipeline.errors import NotFound, Unavailable
 from pipeline.ids import id_maker
 from tests.support.fake_service import FakeService, job_of_newer_version
-from tests.support.fakes import EPOCH, Switch
+from tests.support.fakes.clock import EPOCH
+from tests.support.fakes.switch import Switch
 
 EXTRA = NewObject("audio/uploads/extra", b"", "x")
 

@@ -14,7 +14,7 @@ from pipeline.domain import sessions
 from pipeline.errors import Expired, InvalidAudio, InvalidInput, NotFound, TooLarge
 from pipeline.settings import Settings
 from tests.support.fake_service import FakeService, reference_recording
-from tests.support.fakes import EPOCH
+from tests.support.fakes.clock import EPOCH
 from tests.support.speech import voice
 
 

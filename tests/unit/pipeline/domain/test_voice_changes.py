@@ -14,7 +14,7 @@ from pipeline.contract.records import KeptConsent, VoiceMetadata
 from pipeline.domain import jobs, sessions, voice_changes, voices
 from pipeline.errors import Expired, InvalidInput, NameTaken, NotFound, Unavailable
 from tests.support.fake_service import PROMPT, Crash, FakeService, reference_recording
-from tests.support.fakes import Switch
+from tests.support.fakes.switch import Switch
 
 TIMEOUT = voice_changes.CHANGE_TIMEOUT
 

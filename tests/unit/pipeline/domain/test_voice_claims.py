@@ -11,7 +11,7 @@ from pipeline.contract.records import VoiceMetadata
 from pipeline.domain import voice_changes, voice_names, voice_renaming, voices
 from pipeline.errors import NameTaken, NotFound
 from tests.support.fake_service import Crash, FakeService
-from tests.support.fakes import RandomOrder
+from tests.support.fakes.switch import RandomOrder
 
 TIMEOUT_SECONDS = voice_changes.CHANGE_TIMEOUT.total_seconds()
 

@@ -12,7 +12,7 @@ from pipeline.contract.records import Source, VoiceMetadata
 from pipeline.domain import voice_changes, voices
 from pipeline.errors import NameTaken, NotFound
 from tests.support.fake_service import PROMPT, FakeService
-from tests.support.fakes import FakeBucket
+from tests.support.fakes.bucket import FakeBucket
 
 
 async def test_voice_of_previous_version() -> None:

@@ -9,7 +9,7 @@ import pytest
 from functions.http.application import create_app, serve_with
 from pipeline.settings import Settings
 from tests.support.fake_service import FakeService
-from tests.support.fakes import Switch
+from tests.support.fakes.switch import Switch
 
 
 class Hanging(Switch):

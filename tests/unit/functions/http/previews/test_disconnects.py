@@ -15,7 +15,7 @@ from pipeline.contract.records import Failed
 from pipeline.domain import jobs
 from tests.support.api import last_request
 from tests.support.fake_service import FakeService
-from tests.support.fakes import settle
+from tests.support.fakes.clock import settle
 
 
 class Connection:

@@ -22,7 +22,7 @@ from pipeline.contract.records import Request, Subscriber
 from pipeline.settings import Settings
 from tests.support.api import problem
 from tests.support.fake_service import FakeService
-from tests.support.fakes import settle
+from tests.support.fakes.clock import settle
 
 Event = dict[str, Any]
 

@@ -11,7 +11,7 @@ from pipeline.errors import SynthesisFailed, Unavailable
 from pipeline.settings import Settings
 from tests.support.api import RESPOND_ASYNC, WAV, api, complete_job, fields, last_request, problem
 from tests.support.fake_service import FakeService
-from tests.support.fakes import Switch
+from tests.support.fakes.switch import Switch
 
 
 async def test_preview_from_recording() -> None:

@@ -8,7 +8,8 @@ from supervision.ports import free_port
 from pipeline.settings import Settings
 from tests.support.api import api, problem
 from tests.support.fake_service import FakeService
-from tests.support.fakes import FakeBucket, FakeQueue
+from tests.support.fakes.bucket import FakeBucket
+from tests.support.fakes.queue import FakeQueue
 
 
 async def test_health_names_unreachable() -> None:

@@ -1,0 +1,64 @@
+"""`Resources` over in-memory fakes."""
+
+import asyncio
+from dataclasses import dataclass
+
+from pipeline.clients.resources import Resources
+from pipeline.clients.usage_windows import UsageWindows
+from pipeline.contract.records import ReplyTo
+from pipeline.errors import ConnectionGone
+from pipeline.ids import id_maker
+from pipeline.settings import Settings
+from tests.support.fakes.bucket import FakeBucket
+from tests.support.fakes.clock import FakeTime
+from tests.support.fakes.queue import FakeQueue
+
+
+class NoConnections:
+    """A `pipeline.clients.connections.Connections` without clients."""
+
+    async def post(self, to: ReplyTo, body: bytes) -> None:
+        raise ConnectionGone(f"{to.connection_id} is gone")
+
+    async def close(self, to: ReplyTo) -> None:
+        pass
+
+
+@dataclass(frozen=True, slots=True)
+class Fakes:
+    """`Resources` over fakes, and the fakes themselves."""
+
+    time: FakeTime
+    bucket: FakeBucket
+    voices: FakeBucket
+    synthesis: FakeQueue
+    synthesis_dead_letters: FakeQueue
+    resources: Resources
+
+
+def make_fakes(settings: Settings, time: FakeTime | None = None) -> Fakes:
+    """Create resources over fakes, like `pipeline.clients.resources.connect`."""
+    time = time or FakeTime()
+    bucket, voices = FakeBucket(time), FakeBucket(time)
+    dead_letters = FakeQueue(time)
+    synthesis = FakeQueue(
+        time,
+        visibility_seconds=settings.visibility_timeout_seconds,
+        max_receives=settings.max_receives,
+        dead_letters=dead_letters,
+    )
+    resources = Resources(
+        settings=settings,
+        clock=time,
+        new_id=id_maker(time),
+        bucket=bucket,
+        voices=voices,
+        synthesis=synthesis,
+        synthesis_dead_letters=dead_letters,
+        events=FakeQueue(time),
+        webhooks=FakeQueue(time),
+        connections=NoConnections(),
+        usage=UsageWindows(bucket, time),
+        decoding=asyncio.Semaphore(settings.decodes_at_once),
+    )
+    return Fakes(time, bucket, voices, synthesis, dead_letters, resources)
