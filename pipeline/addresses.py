@@ -27,7 +27,7 @@ def _check_origins(value: str) -> str:
         if not _ORIGIN.fullmatch(origin):
             raise ValueError(
                 "should be origins as browsers send them (scheme, host and any port that is not the default), such "
-                f"as https://studio.example, http://localhost:3000 or app://notes.example; {origin!r} is not one"
+                f"as https://studio.example, http://localhost:3000 or app://notes.example, not {origin!r}"
             )
     return value
 
@@ -38,7 +38,7 @@ def _check_networks(value: str) -> str:
             ip_network(network)
         except ValueError:
             raise ValueError(
-                f"should be addresses or networks such as 127.0.0.1,10.0.0.0/8; {network!r} is not one"
+                f"should be addresses or networks such as 127.0.0.1,10.0.0.0/8, not {network!r}"
             ) from None
     return value
 
@@ -88,7 +88,7 @@ def is_loopback_url(url: str) -> bool:
     return is_loopback(urlsplit(url).hostname or "")
 
 
-# Of the IPv6 addresses only these are given to hosts (RFC 4291); of them, these hold an IPv4 address.
+# The IPv6 addresses of hosts (RFC 4291), and the ranges of them that contain an IPv4 address.
 _UNICAST = ip_network("2000::/3")
 _TUNNELS = (ip_network("2001::/32"), ip_network("2002::/16"))
 
@@ -107,7 +107,7 @@ _IPV6_HOST_BITS = 64  # a client that has one IPv6 address usually has its whole
 
 
 def client_network(address: str) -> str:
-    """Return what identifies a client in limits: an IPv4 address in its usual form, or the /64 of an IPv6 one."""
+    """Return the identity of a client in limits: its IPv4 address, or the /64 network of its IPv6 address."""
     try:
         ip = ip_address(address)
     except ValueError:  # a client over a Unix socket has no address

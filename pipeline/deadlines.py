@@ -38,6 +38,6 @@ def timeout() -> asyncio.Timeout:
 
 
 def seconds_left() -> float:
-    """Return the time until the deadline; infinity if there is none."""
+    """Return the time until the deadline, or infinity if there is none."""
     deadline = _current.get()
     return deadline.at - asyncio.get_running_loop().time() if deadline else inf

@@ -10,7 +10,7 @@ from pipeline.errors import validation_message
 
 
 class EnvironmentSettings(BaseSettings):
-    """Settings from arguments and the environment; looking elsewhere too doubles the time to read them."""
+    """Settings from arguments and the environment only: other sources double the time to read them."""
 
     @classmethod
     def settings_customise_sources(
@@ -26,7 +26,7 @@ class EnvironmentSettings(BaseSettings):
 
 
 class SettingsError(ValueError):
-    """The environment has an invalid value; the message names each setting and its valid values."""
+    """The environment has an invalid value. The message names each setting and its valid values."""
 
 
 SettingsT = TypeVar("SettingsT", bound=EnvironmentSettings)
@@ -38,7 +38,7 @@ def load(kind: type[SettingsT]) -> SettingsT:
     Raises
     ------
     SettingsError
-        A value is invalid; the message has one line per setting.
+        A value is invalid. The message has one line per setting.
     """
     try:
         return kind()

@@ -11,7 +11,7 @@ class PipelineError(Exception):
     Parameters
     ----------
     message
-        What is wrong, and what is valid.
+        The cause, and the valid values.
     field
         The input field that is wrong, if there is one.
     retry_after
@@ -28,7 +28,7 @@ class PipelineError(Exception):
 
 
 class InvalidInput(PipelineError):
-    """The input is invalid; the same request can never succeed."""
+    """The input is invalid. The same request can never succeed."""
 
     code = "invalid_input"
 
@@ -44,8 +44,8 @@ class FormatNotInstalled(InvalidInput):
 
     def __init__(self, format_: str, package: str) -> None:
         super().__init__(
-            f"{format_} can't be made by this installation, which lacks the package `{package}`; "
-            "ask for wav, flac, mp3, opus or pcm, at the speed 1.",
+            f"{format_} can't be made by this installation, which lacks the package `{package}`. "
+            "Use wav, flac, mp3, opus or pcm, at the speed 1.",
             field="format",
         )
 
@@ -85,7 +85,7 @@ class QuotaStatus:
 
 
 class TooMany(PipelineError):
-    """A quota is used up, or an address is throttled; `retry_after` is when to retry.
+    """A quota is used up, or an address is throttled. `retry_after` is when to retry.
 
     Parameters
     ----------
@@ -164,7 +164,7 @@ class SynthesisFailed(PipelineError):
 
 
 class Unavailable(PipelineError):
-    """A dependency of this process does not respond; the same request may succeed later."""
+    """A dependency of this process does not respond. The same request may succeed later."""
 
     code = "unavailable"
 
@@ -176,7 +176,7 @@ class Misconfigured(Unavailable):
 
 
 class StorageFull(Unavailable):
-    """The storage has no space left; the same request may succeed when there is space again."""
+    """The storage has no space left. The same request may succeed when there is space again."""
 
     code = "storage_full"
 
@@ -184,10 +184,10 @@ class StorageFull(Unavailable):
 def unavailability(error: Unavailable) -> str:
     """Return the message about an outage for clients, which does not name the dependency."""
     if isinstance(error, Misconfigured):
-        return "The service is misconfigured; whoever runs it finds the reason in its log."
+        return "The service is misconfigured. The reason is in its log."
     if isinstance(error, StorageFull):
-        return "The service has no storage space left; try again later."
-    return "The service can't reach its storage or queue; try again shortly."
+        return "The service has no storage space left. Try again later."
+    return "The service can't reach its storage or queue. Try again shortly."
 
 
 class ConnectionGone(PipelineError):

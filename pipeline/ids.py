@@ -14,7 +14,7 @@ Owner = str | None
 
 _HEX = re.compile(r"[0-9a-f]{32}")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-# Retention periods can be added to any earlier time without overflow, whatever id a client sends.
+# Retention periods can be added to any earlier time without overflow.
 _END = datetime(9000, 1, 1, tzinfo=UTC)
 
 

@@ -57,7 +57,7 @@ def configure_logging(settings: Settings, service: str) -> None:
 
 
 def correlation_id_from(given: str | None) -> str | None:
-    """Return a caller's correlation id if it is valid in a header and a log line; None otherwise."""
+    """Return a caller's correlation id if it is valid in a header and a log line, or None."""
     return given if given and _CORRELATION_ID.fullmatch(given) else None
 
 

@@ -36,7 +36,7 @@ def parse_aliases(value: str) -> dict[str, str]:
     for item in separated(value):
         alias, _, voice = (part.strip() for part in item.partition("="))
         if not alias or not voice:
-            raise ValueError(f"should be names such as alloy=nova,ash=my-voice; {item!r} is not of this form")
+            raise ValueError(f"should be names such as alloy=nova,ash=my-voice, not {item!r}")
         aliases[alias.casefold()] = voice
     return aliases
 
@@ -342,7 +342,7 @@ class Settings(EnvironmentSettings):
         return parse_aliases(self.voice_aliases or "")
 
     def endpoint_for(self, service: Literal["s3", "sqs"]) -> str | None:
-        """Return the endpoint of a service; None: AWS's own."""
+        """Return the endpoint of a service, or None for AWS."""
         own = {"s3": self.aws_endpoint_url_s3, "sqs": self.aws_endpoint_url_sqs}
         return own[service] or self.aws_endpoint_url
 
@@ -399,7 +399,7 @@ class Settings(EnvironmentSettings):
 
     @cached_property
     def answer_max_bytes(self) -> int:
-        """The maximum size of the audio in a response, in bytes; 0: no limit."""
+        """The maximum size of the audio in a response, in bytes, or 0 for no limit."""
         return _bytes(self.answer_max_megabytes)
 
 
@@ -408,5 +408,5 @@ def _bytes(megabytes: float) -> int:
 
 
 def load_settings() -> Settings:
-    """Read the settings from the environment; see `load`."""
+    """Read the settings from the environment (see `load`)."""
     return load(Settings)

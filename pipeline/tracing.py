@@ -1,4 +1,4 @@
-"""Traces by OpenTelemetry, from a request to its notification; off, and its SDK not imported, without `TRACES_URL`.
+"""Traces by OpenTelemetry, from a request to its notification, if `TRACES_URL` is set.
 
 The provider is this module's own, not the global one: otherwise FastAPI would trace requests too, with the tickets
 in their queries.
@@ -48,7 +48,7 @@ def configure_tracing(settings: Settings, service: str) -> None:
 
 
 def use_provider(provider: "TracerProvider | None") -> None:
-    """Create spans by this provider; None: by none."""
+    """Create spans by this provider, or no spans (None)."""
     _providers[:] = [provider] if provider else []
 
 
@@ -60,14 +60,14 @@ def flush() -> None:
 
 @contextmanager
 def span(name: str, *, parent: str | None = None, kind: Kind = "internal", **attributes: str) -> Iterator[None]:
-    """Measure what is done while the context lasts.
+    """Measure the code in the context.
 
     Parameters
     ----------
     name
-        What is done.
+        The operation.
     parent
-        The `traceparent` of the span that it belongs to, in W3C's format; when None, the current one.
+        The `traceparent` of the span that it belongs to, in W3C's format. Default: the current one.
     kind
         How the span relates to other processes.
     attributes
@@ -99,7 +99,7 @@ def record_span(name: str, began: datetime, ended: datetime, *, parent: str | No
 
 
 def current_traceparent() -> str | None:
-    """Return the current span in W3C's format, to be its parent elsewhere; None if nothing is traced."""
+    """Return the current span in W3C's format, to be its parent elsewhere, or None if nothing is traced."""
     carrier: dict[str, str] = {}
     if _providers:
         _W3C.inject(carrier)

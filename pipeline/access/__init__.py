@@ -1,1 +1,1 @@
-"""Who may use the service and how much: API keys, WebSocket tickets, owners and quotas."""
+"""Authentication, ownership and limits: API keys, WebSocket tickets, owners, rate limits, idempotency keys."""

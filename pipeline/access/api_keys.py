@@ -1,4 +1,4 @@
-"""API keys: what is stored of one, and how an administrator creates, revokes, expires and lists them."""
+"""API keys: their records, and the operations of an administrator: create, revoke, expire and list."""
 
 import asyncio
 import secrets
@@ -39,14 +39,14 @@ _READS_AT_ONCE = 16
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The authenticated caller and its scopes; owner None owns everything."""
+    """The authenticated caller and its scopes. The owner None owns everything."""
 
     owner: Owner
     key_id: str | None
     scopes: frozenset[Scope]
 
     def may(self, scope: Scope) -> bool:
-        """Return whether the caller has this scope; `admin` includes all others."""
+        """Return whether the caller has this scope. `admin` includes all others."""
         return scope in self.scopes or "admin" in self.scopes
 
 
@@ -110,7 +110,7 @@ async def make(
     expires_at: datetime | None,
     random: RandomBytes = secrets.token_bytes,
 ) -> tuple[str, KeyRecord]:
-    """Create a key; return its text, which can't be shown again, and what is stored.
+    """Create a key. Return its text, which can't be shown again, and its record.
 
     Raises
     ------
@@ -121,7 +121,7 @@ async def make(
     """
     now = resources.clock()
     if expires_at is not None and _aware(expires_at) <= now:
-        raise InvalidInput("expires_at is in the past; it should be in the future.", field="expires_at")
+        raise InvalidInput("expires_at is in the past. It should be in the future.", field="expires_at")
     key_id, secret = random_id(random), random_secret(random)
     record = KeyRecord(
         key_id=key_id,
@@ -138,7 +138,7 @@ async def make(
 
 
 async def revoke(resources: Resources, key_id: str) -> KeyRecord:
-    """Revoke a key permanently; a key that is already revoked is not changed.
+    """Revoke a key permanently. A key that is already revoked is not changed.
 
     Raises
     ------
@@ -168,7 +168,7 @@ async def expire(resources: Resources, key_id: str, moment: datetime) -> KeyReco
 
     def expiring(record: KeyRecord) -> KeyRecord:
         if record.revoked_at:
-            raise InvalidInput(f"Key {key_id} is revoked, and stays so; make another.", field="key_id")
+            raise InvalidInput(f"Key {key_id} is revoked permanently. Create another key.", field="key_id")
         return record.model_copy(update={"expires_at": moment})
 
     return await _change(resources, key_id, expiring)
@@ -185,7 +185,7 @@ async def list_keys(resources: Resources, owner: Owner = None) -> list[Listed]:
 
 
 async def read(resources: Resources, key_id: str) -> KeyRecord | None:
-    """Return a key's record; None if there is none, or it can't be parsed."""
+    """Return a key's record, or None if it does not exist or can't be parsed."""
     body = await resources.voices.get(layout.key(key_id))
     return None if body is None else _parsed(key_id, body)
 
@@ -240,11 +240,11 @@ async def _change(resources: Resources, key_id: str, changed: Callable[[KeyRecor
             layout.key(key_id), after.to_json(), JSON, etag=stored.etag
         ):
             return after
-    raise Unavailable(f"Concurrent writes to key {key_id} kept conflicting; try again.")
+    raise Unavailable(f"Concurrent writes to key {key_id} kept conflicting. Try again.")
 
 
 async def _check_stored(resources: Resources, record: KeyRecord) -> None:
-    """Distinguish a write that succeeded, but whose response was lost, from an id that is taken.
+    """Distinguish a write that succeeded although its response was lost from an id that is taken.
 
     Raises
     ------
@@ -252,7 +252,7 @@ async def _check_stored(resources: Resources, record: KeyRecord) -> None:
         The id is taken.
     """
     if await read(resources, record.key_id) != record:
-        raise Unavailable("The id of the new key is taken; try again.")
+        raise Unavailable("The id of the new key is taken. Try again.")
 
 
 def _check_name(name: str) -> str:

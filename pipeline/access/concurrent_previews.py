@@ -22,7 +22,7 @@ _OUTCOMES_CHECKED = 16
 async def reserve(resources: Resources, owner: str, job_id: str) -> None:
     """Reserve one of the owner's concurrent previews, before it is accepted.
 
-    Concurrent reservations never exceed the limit; one fewer than the limit may succeed.
+    Concurrent reservations never exceed the limit. One fewer than the limit may succeed.
 
     Raises
     ------
@@ -44,7 +44,7 @@ async def reserve(resources: Resources, owner: str, job_id: str) -> None:
 
 
 async def release(resources: Resources, owner: str, job_id: str) -> None:
-    """Release the reservation of a preview that has ended; if its deletion fails, the sweeper deletes it later."""
+    """Release the reservation of a preview that has ended. If its deletion fails, the sweeper deletes it later."""
     try:
         await resources.bucket.delete([layout.in_flight(owner, job_id)])
     except Unavailable as error:
@@ -52,7 +52,7 @@ async def release(resources: Resources, owner: str, job_id: str) -> None:
 
 
 async def _is_within_limit(resources: Resources, owner: str, job_id: str, limit: int) -> bool:
-    """Return whether a preview is within the limit; called after its marker was written.
+    """Return whether a preview is within the limit, after its marker was written.
 
     It is if there are no more markers than the limit, its own included: later previews count this one.  If there
     are too many, the newest are refused, and the others list the markers again.
@@ -78,14 +78,14 @@ async def _unfinished(resources: Resources, owner: str) -> set[str]:
 
 
 async def _ended(resources: Resources, job_ids: Iterable[str]) -> set[str]:
-    """Return the jobs that have an outcome, whose markers are about to be deleted."""
+    """Return the jobs that have an outcome, and so markers that are about to be deleted."""
     found = await asyncio.gather(*(resources.bucket.head(layout.outcome(job_id)) for job_id in job_ids))
     return {layout.id_in(outcome.key, layout.JOBS) for outcome in found if outcome}
 
 
 def _too_many_previews(limit: int) -> TooMany:
     return TooMany(
-        f"Limit of {limit} concurrent previews reached; try again when one has ended.",
+        f"Limit of {limit} concurrent previews reached. Try again when one has ended.",
         retry_after=PREVIEW_RETRY_SECONDS,
         quota_status=QuotaStatus("previews", limit, 0, unit="concurrent-requests"),
     )

@@ -1,6 +1,6 @@
-"""Idempotency keys: of the requests with one key, the first makes something, and the others get its answer.
+"""Idempotency keys: the first request with a key is executed, and the others get its response.
 
-A request claims its key by a conditional put before it makes anything, for as long as it may take; its answer is
+A request claims its key by a conditional put before it makes anything, for as long as it may take. Its response is
 then stored in the claim.  If its process dies, the next request with the key takes the claim over when that time
 has passed, and finds the job in it that may have been made.
 
@@ -43,7 +43,7 @@ class StoredAnswer(Record):
 class ClaimRecord(Record):
     """`idempotency/<day>/<digest of owner and key>.json`: one use of a key.
 
-    `answer` or `job_id` is the answer once `is_done`; a `job_id` before that may not have been accepted.
+    `answer` or `job_id` is the answer once `is_done`. A `job_id` before that may not have been accepted.
     """
 
     token: str
@@ -76,7 +76,7 @@ class Claim:
             raise _in_progress()
 
     async def finish(self, answer: StoredAnswer | None) -> None:
-        """Store the answer; None if it is the job's.  If that fails, a later request repeats what was made."""
+        """Store the answer, or None if it is the job's.  If that fails, a later request is executed again."""
         try:
             stored = await self._write({"answer": answer, "is_done": True})
         except Unavailable as error:
@@ -123,7 +123,7 @@ class _Found:
 async def claim(
     resources: Resources, owner: Owner, idempotency_key: str, fingerprint: str, *, lease: timedelta
 ) -> Claim | ClaimRecord:
-    """Claim a key for a request; return the claim, or the finished record of an earlier request.
+    """Claim a key for a request. Return the claim, or the finished record of an earlier request.
 
     Parameters
     ----------
@@ -210,7 +210,7 @@ async def _repeated(resources: Resources, found: _Found, new: ClaimRecord) -> Cl
     """Return the answer of an earlier request, or take over its claim if it has died."""
     if found.record.fingerprint != new.fingerprint:
         raise IdempotencyKeyReused(
-            "This Idempotency-Key was used for another request within the last day; use a new one.",
+            "This Idempotency-Key was used for another request within the last day. Use a new one.",
             field="Idempotency-Key",
         )
     if found.record.is_done:
@@ -242,7 +242,7 @@ def _digest(owner: Owner, kind: str, text: str) -> str:
 
 def _in_progress() -> RequestInProgress:
     return RequestInProgress(
-        "The first request with this Idempotency-Key is still being handled; send it again shortly.",
+        "The first request with this Idempotency-Key is still being handled. Send it again shortly.",
         field="Idempotency-Key",
         retry_after=_RETRY_SECONDS,
     )

@@ -33,7 +33,7 @@ _NO_DIGEST = "0" * 64
 
 @dataclass(frozen=True, slots=True)
 class PresentedKey:
-    """A key as the caller sent it; unverified until its digest is compared."""
+    """A key as the caller sent it, before its digest is compared."""
 
     key_id: str
     digest: str = field(repr=False)
@@ -45,13 +45,13 @@ def is_key_id(text: str) -> bool:
 
 
 def key_id_of(text: str) -> str:
-    """Return the id in a presented key, whether or not the key is valid; "" if it has none."""
+    """Return the id in a presented key, whether or not the key is valid, or "" if it has none."""
     match = _KEY.fullmatch(text)
     return match["key_id"] if match else ""
 
 
 def parse(text: str) -> PresentedKey | None:
-    """Parse a key; None if its form or its checksum is wrong."""
+    """Parse a key. Return None if its form or its checksum is wrong."""
     match = _KEY.fullmatch(text)
     if match is None or match["checksum"] != checksum(match["checked"]):
         return None
@@ -59,7 +59,7 @@ def parse(text: str) -> PresentedKey | None:
 
 
 def digest_of(secret: str) -> str:
-    """Return the digest of a secret, which is what is stored of it."""
+    """Return the digest of a secret, which is stored instead of the secret."""
     return hashlib.sha256(secret.encode()).hexdigest()
 
 

@@ -29,7 +29,7 @@ CACHE_SIZE = 10_000
 
 
 class KeyLookup:
-    """Look-up of keys, with a cache; one per process.
+    """Look-up of keys, with a cache. There is one per process.
 
     Parameters
     ----------
@@ -63,12 +63,12 @@ class KeyLookup:
         Unauthorized
             It is no key, or not valid now.  That a key is expired or revoked is disclosed only to its holder.
         Unavailable
-            The storage does not respond; a key whose cache entry has expired may have been revoked since.
+            The storage does not respond. A key whose cache entry has expired may have been revoked since.
         """
         presented = key_format.parse(text)
         if presented is None:
             raise Unauthorized(
-                "This is no API key; it should be one whole key, `vck_...`, as it was shown when made."
+                "This is not an API key. It should be a complete key, `vck_...`, as it was shown at its creation."
             )
         look_up = self._look_up(presented.key_id)
         record = await look_up.record()
@@ -120,7 +120,7 @@ class KeyLookup:
             return _Failed()
 
     async def _record_use(self, key_id: str) -> None:
-        """Record the use, at most once in ten minutes; a failure does not fail the request."""
+        """Record the use, at most once in ten minutes. A failure does not fail the request."""
         now, last = self._resources.clock(), self._last_uses.get(key_id)
         if last is not None and timedelta() <= now - last < LAST_USE_INTERVAL:
             return
@@ -154,11 +154,11 @@ class _LookUp:
         return timedelta() <= now - self.started_at < lifetime
 
     async def record(self) -> KeyRecord | None:
-        """Return the record; a caller that is cancelled does not cancel the look-up for the others."""
+        """Return the record. A caller that is cancelled does not cancel the look-up for the others."""
         answer = await asyncio.shield(self.task)
         if isinstance(answer, _Failed):
             raise Unavailable(
-                "Keys can't be looked up now; try again shortly.", retry_after=int(RETRY_AFTER.total_seconds())
+                "Keys can't be looked up now. Try again shortly.", retry_after=int(RETRY_AFTER.total_seconds())
             )
         return answer
 

@@ -1,9 +1,9 @@
 """Ownership of voices, sessions and jobs.
 
-Only the owner can access what was created with the owner's keys.  Voices are stored in a folder of their owner.
+Only the owner can access the objects that were created with the owner's keys.  An owner's voices are in one folder.
 The ids of sessions and jobs identify their owner: their last 40 bits are a digest of the owner's name and of the
 rest of the id.  So another owner's id is recognised without a request to the storage, and its response takes the
-same time as that of an unknown id.  If authentication is off, there is one owner, None, who owns everything.
+same time as that of an unknown id.  If authentication is off, there is one owner, None, of all objects.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ from pipeline.ids import NewId, Owner
 OWNER_MAX = 40
 _OWNER = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _DIGEST_BYTES = 5
-_DIGITS = 2 * _DIGEST_BYTES  # of the 32 of an id; 34 random bits are left besides the millisecond
+_DIGITS = 2 * _DIGEST_BYTES  # of the 32 digits of an id, which leave 34 random bits after the time
 
 
 def is_owner(name: str) -> bool:

@@ -1,6 +1,6 @@
 """Rate limits of owners: requests per minute, and seconds of recordings per hour, over any number of processes.
 
-Both are counted in fixed windows; see `usage_windows`.  As with every fixed window, an owner can use two quotas
+Both are counted in fixed windows (see `usage_windows`).  As with every fixed window, an owner can use two quotas
 within a short time: one at the end of a window and the next at the start of the following one.  A process reserves
 requests of the minute's quota in blocks, so that most need no call to the storage: first one, then two, and so on
 up to a twentieth of the quota, each when the previous block is used up.  So it never holds more than it has used.
@@ -57,7 +57,7 @@ async def take_request(resources: Resources, owner: Owner, count: int = 1) -> Qu
         if window.held < count:
             status = _status(resources, REQUESTS, limit, limit - window.used, window)
             raise TooMany(
-                f"Limit of {limit} requests a minute reached; retry in {status.reset_seconds} seconds.",
+                f"Limit of {limit} requests a minute reached. Retry in {status.reset_seconds} seconds.",
                 retry_after=status.reset_seconds,
                 quota_status=status,
             )
@@ -66,7 +66,7 @@ async def take_request(resources: Resources, owner: Owner, count: int = 1) -> Qu
 
 
 async def take_reference_seconds(resources: Resources, owner: Owner, seconds: float) -> QuotaStatus | None:
-    """Count the length of a recording; return the quota's status, or None if it has no limit.
+    """Count the length of a recording. Return the quota's status, or None if it has no limit.
 
     Raises
     ------
@@ -119,7 +119,7 @@ def _status(resources: Resources, policy: Policy, quota: int, remaining: int, wi
 
 
 async def past_windows(resources: Resources) -> AsyncIterator[str]:
-    """Yield the keys of the usage records of past windows; needs one listing and no read."""
+    """Yield the keys of the usage records of past windows, with one listing and no read."""
     now = resources.clock()
     async for item in resources.bucket.list(layout.QUOTAS):
         found = layout.window_of_quota(item.key)

@@ -19,7 +19,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 class SignatureRefused(Exception):
-    """The signature is missing or not valid; `code` is S3's code for this error."""
+    """The signature is missing or not valid. `code` is S3's code for this error."""
 
     status: ClassVar[int] = 403
 
@@ -94,7 +94,7 @@ def is_presigned(request: ReceivedRequest) -> bool:
 
 
 def declared_payload(request: ReceivedRequest) -> str | None:
-    """Return the value of `x-amz-content-sha256`; None if the request has no such header.
+    """Return the value of `x-amz-content-sha256`, or None if the request has no such header.
 
     Raises
     ------
@@ -111,7 +111,7 @@ def declared_payload(request: ReceivedRequest) -> str | None:
 
 
 def check_payload(declared: str | None, body: bytes) -> None:
-    """Check the body against what `declared_payload` returned.
+    """Check the body against the value that `declared_payload` returned.
 
     Raises
     ------
@@ -125,7 +125,7 @@ def check_payload(declared: str | None, body: bytes) -> None:
 
 
 def _decoded(value: bytes) -> str:
-    """Decode a header's value; ministack does the same."""
+    """Decode a header's value. ministack does the same."""
     try:
         return value.decode()
     except UnicodeDecodeError:

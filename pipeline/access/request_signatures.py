@@ -61,7 +61,7 @@ class SignatureVerifier:
     clock
         The current time, in UTC.
     services
-        The signing names of the services that a signature may be for; None: any.
+        The signing names of the services that a signature may be for, or None for any service.
     """
 
     def __init__(
@@ -76,14 +76,14 @@ class SignatureVerifier:
         self._services = services
 
     def verify(self, request: ReceivedRequest, body: bytes = b"") -> str:
-        """Verify the signature in a request's `Authorization` header, or in its query; return the service's name.
+        """Verify the signature in a request's `Authorization` header, or in its query. Return the service's name.
 
         Parameters
         ----------
         request
             The request.
         body
-            Its body, which is read only if the request does not declare its hash; see `declared_payload`.
+            Its body, which is read only if the request does not declare its hash (see `declared_payload`).
 
         Raises
         ------
@@ -110,7 +110,7 @@ class SignatureVerifier:
         self._parse_header(request)
 
     def verify_post_policy(self, fields: Mapping[str, str]) -> None:
-        """Verify the signature of a presigned form's policy; whether the form meets the policy is not checked.
+        """Verify the signature of a presigned form's policy. Whether the form meets the policy is not checked.
 
         Raises
         ------
@@ -135,7 +135,7 @@ class SignatureVerifier:
         authorization = request.header("authorization")
         if authorization is None:
             raise SignatureRefused(
-                "AccessDenied", "The request is not signed; sign it with AWS Signature Version 4."
+                "AccessDenied", "The request is not signed. Sign it with AWS Signature Version 4."
             )
         algorithm, _, rest = authorization.partition(" ")
         _check_algorithm(algorithm)
@@ -217,7 +217,7 @@ def _signature(
 
 
 def _signed_headers(request: ReceivedRequest, names: str, *, required: set[str]) -> list[tuple[str, str]]:
-    """Return the headers that are signed; every `x-amz-*` header has to be, as in S3."""
+    """Return the headers that are signed. Every `x-amz-*` header has to be, as in S3."""
     listed = names.split(";")
     if unsigned := sorted(required - set(listed)):
         raise SignatureRefused("AccessDenied", f"The header `{unsigned[0]}` has to be signed.")

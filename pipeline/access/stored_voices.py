@@ -9,7 +9,7 @@ VOICE_RETRY_SECONDS = 60
 
 
 async def check_quota(resources: Resources, owner: Owner, *, except_for: str = "") -> None:
-    """Check that an owner may save one more voice; called before its name is claimed.
+    """Check that an owner may save one more voice, before its name is claimed.
 
     Concurrent saves don't count each other, so they can exceed the limit by their number.  The voice `except_for`
     is not counted: the one that is being saved may exist already.
@@ -31,7 +31,7 @@ async def check_quota(resources: Resources, owner: Owner, *, except_for: str = "
 
 def _too_many_voices(limit: int) -> TooMany:
     return TooMany(
-        f"Limit of {limit} saved voices reached; delete one to save another.",
+        f"Limit of {limit} saved voices reached. Delete one to save another.",
         retry_after=VOICE_RETRY_SECONDS,
         quota_status=QuotaStatus("voices", limit, 0),
     )

@@ -34,7 +34,7 @@ _CACHE_SIZE, _CACHE_SECONDS = 10_000, 60.0
 
 
 def check_url(url: str, settings: Settings) -> str:
-    """Return a URL if webhooks may be sent to it, as far as it tells; its host's addresses are checked later.
+    """Return a URL if webhooks may be sent to it. The addresses of its host are checked when a webhook is sent.
 
     Raises
     ------
@@ -46,7 +46,7 @@ def check_url(url: str, settings: Settings) -> str:
         wanted += ", or http:// of this machine"
     if len(url) > URL_MAX or not _PRINTABLE.fullmatch(url) or not _may_receive(url, settings):
         raise InvalidInput(
-            f"{FIELD} {wanted}; at most {URL_MAX} characters, without user and fragment.", field=FIELD
+            f"{FIELD} {wanted}, with at most {URL_MAX} characters, without user and fragment.", field=FIELD
         )
     return url
 
@@ -84,7 +84,7 @@ async def check_webhook(resources: Resources, owner: Owner, url: str | None) -> 
     check_url(url, resources.settings)
     if not (await read(resources, owner)).secrets:
         raise InvalidInput(
-            "There is no secret yet to sign webhooks with; whoever runs the service makes one by "
+            "There is no secret yet to sign webhooks with. An operator of the service creates one with "
             "`python -m functions.keys webhook-secret`.",
             field=FIELD,
         )
@@ -92,7 +92,7 @@ async def check_webhook(resources: Resources, owner: Owner, url: str | None) -> 
 
 
 async def read(resources: Resources, owner: Owner) -> WebhookReceiver:
-    """Return an owner's secrets and default receiver; both are empty until they are set."""
+    """Return an owner's secrets and default receiver. Both are empty until they are set."""
     body = await resources.voices.get(layout.webhook_receiver(owner))
     try:
         return WebhookReceiver.model_validate_json(body) if body else WebhookReceiver()
@@ -102,7 +102,7 @@ async def read(resources: Resources, owner: Owner) -> WebhookReceiver:
 
 
 class DefaultReceivers:
-    """The default receivers of owners, cached for a minute; one per process."""
+    """The default receivers of owners, cached for a minute. There is one per process."""
 
     def __init__(self, resources: Resources) -> None:
         self._resources = resources
@@ -111,14 +111,14 @@ class DefaultReceivers:
         )
 
     async def url_of(self, owner: Owner) -> str | None:
-        """Return where webhooks of an owner's jobs are sent if they name no receiver; None if there is none."""
+        """Return the default receiver of an owner's webhooks, or None if there is none."""
         if owner not in self._urls:
             self._urls[owner] = (await read(self._resources, owner)).url
         return self._urls.get(owner)
 
 
 async def make_secret(resources: Resources, owner: Owner, random: RandomBytes = secrets.token_bytes) -> str:
-    """Make the secret that webhooks are signed with from now on; return it, as it can't be shown again.
+    """Create the secret that webhooks are signed with from now on. Return it, as it can't be shown again.
 
     The one before stays valid until the next is made: messages are signed with both.
     """
@@ -132,7 +132,7 @@ async def make_secret(resources: Resources, owner: Owner, random: RandomBytes = 
 
 
 async def set_url(resources: Resources, owner: Owner, url: str | None) -> None:
-    """Set the receiver of the webhooks of all of an owner's jobs that name none; None: there is none.
+    """Set the default receiver of an owner's webhooks, or remove it (None).
 
     Raises
     ------
@@ -157,4 +157,4 @@ async def _change(
             done = await resources.voices.replace(key, after.to_json(), JSON, etag=stored.etag)
         if done is not None:
             return
-    raise Unavailable("Concurrent writes to the webhook receiver kept conflicting; try again.")
+    raise Unavailable("Concurrent writes to the webhook receiver kept conflicting. Try again.")

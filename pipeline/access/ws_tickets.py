@@ -41,7 +41,7 @@ class TicketRecord(Record):
     @model_validator(mode="after")
     def _owner_has_key(self) -> Self:
         if (self.owner is None) != (self.key_id is None):
-            raise ValueError("a ticket has both an owner and a key, or is anybody's")
+            raise ValueError("a ticket has both an owner and a key, or neither")
         return self
 
     @property
@@ -53,7 +53,7 @@ class TicketRecord(Record):
 async def issue(
     resources: Resources, caller: Caller, random: RandomBytes = secrets.token_bytes
 ) -> tuple[str, datetime]:
-    """Issue a ticket to a caller; return its text and expiry.
+    """Issue a ticket to a caller. Return its text and expiry.
 
     Raises
     ------
@@ -73,14 +73,14 @@ async def issue(
 
 
 async def redeem(resources: Resources, text: str) -> Caller:
-    """Redeem a ticket; return the caller that it was issued to.
+    """Redeem a ticket. Return the caller that it was issued to.
 
     Of all attempts with the same ticket, concurrent or later, one succeeds.
 
     Raises
     ------
     Unauthorized
-        It can't be used; the reason is not disclosed.
+        It can't be used. The reason is not disclosed.
     Unavailable
         The storage does not respond.
     """
@@ -107,7 +107,7 @@ def _serves(record: TicketRecord, resources: Resources) -> bool:
 
 
 async def _use(resources: Resources, ticket_id: str, record: TicketRecord, etag: str) -> bool:
-    """Mark a ticket as used; return whether this call did so."""
+    """Mark a ticket as used. Return whether this call did so."""
     key = layout.ticket(ticket_id)
     used = record.model_copy(update={"used_at": resources.clock(), "used_by": resources.new_id()}).to_json()
     if await resources.bucket.replace(key, used, JSON, etag=etag) is not None:
@@ -127,5 +127,5 @@ def _parsed(stored: StoredObject | None) -> TicketRecord | None:
 def _refused() -> Unauthorized:
     seconds = int(retention.TICKET_LIFETIME.total_seconds())
     return Unauthorized(
-        f"This ticket can't be used; one opens a single socket within {seconds} seconds. Get another."
+        f"This ticket can't be used. A ticket opens one socket within {seconds} seconds. Get another ticket."
     )

@@ -10,7 +10,7 @@ _BIT_RATE = 96_000
 
 
 class AacEncoder:
-    """Encoder of ADTS frames; see `pipeline.audio.output_formats.Encoder`."""
+    """Encoder of ADTS frames. See `pipeline.audio.output_formats.Encoder`."""
 
     def __init__(self, sample_rate: int) -> None:
         try:

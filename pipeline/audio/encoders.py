@@ -8,7 +8,7 @@ import soundfile as sf
 
 _KINDS: dict[str, dict[str, Any]] = {
     "flac": {"format": "FLAC", "subtype": "PCM_16"},
-    # Constant bit rate, so that players can compute positions in an incomplete file; 128 kbit/s at 24 kHz.
+    # Constant bit rate, so that players can compute positions in an incomplete file: 128 kbit/s at 24 kHz.
     "mp3": {
         "format": "MP3",
         "subtype": "MPEG_LAYER_III",
@@ -30,7 +30,7 @@ def _scaled(name: str, samples: bytes) -> "np.typing.NDArray[Any]":
 
 
 class SoundFileWriter:
-    """Encoder of a complete file; its length is exact to the sample for decoders that read the header."""
+    """Encoder of a complete file. Its length is exact to the sample for decoders that read the header."""
 
     def __init__(self, name: str, sample_rate: int) -> None:
         self._name = name
@@ -38,7 +38,7 @@ class SoundFileWriter:
         self._sound = sf.SoundFile(self._file, "w", sample_rate, 1, **_KINDS[name])
 
     def encode(self, samples: bytes) -> bytes:
-        """Write samples; the file is returned by `finish`."""
+        """Write samples. The file is returned by `finish`."""
         self._sound.write(_scaled(self._name, samples))
         return b""
 
@@ -81,7 +81,7 @@ class SoundFileEncoder:
 
 
 class _Sink:
-    """An append-only file; writes to earlier positions are dropped, as those bytes were sent already."""
+    """An append-only file. Writes to earlier positions are dropped, as those bytes were sent already."""
 
     def __init__(self) -> None:
         self._pending = bytearray()

@@ -23,7 +23,7 @@ TRUNCATED = 3  # exit status
 
 
 def main(container: str, max_seconds: float, max_bytes: int) -> int:
-    """Decode stdin; return the exit status."""
+    """Decode stdin. Return the exit status."""
     av.logging.set_level(av.logging.PANIC)
     options = {
         "format_whitelist": container,
@@ -41,7 +41,7 @@ def main(container: str, max_seconds: float, max_bytes: int) -> int:
 
 
 def decode(file: "InputContainer", stream: "AudioStream", max_seconds: float, max_bytes: int) -> int:
-    """Write a stream to stdout, up to the first frame that exceeds a limit; return the exit status."""
+    """Write a stream to stdout, up to the first frame that exceeds a limit. Return the exit status."""
     resampler, room, status = None, 0, 1
     try:
         for packet in file.demux(stream):

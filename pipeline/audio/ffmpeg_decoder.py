@@ -54,7 +54,7 @@ def to_wav(data: bytes, container: Container, settings: Settings, *, max_samples
 
 
 def _is_cut_short(data: bytes) -> bool:
-    """Return whether a Matroska file is shorter than its segment; recordings may declare no size (RFC 9559)."""
+    """Return whether a Matroska file is shorter than its segment. Recordings may declare no size (RFC 9559)."""
     start = data.find(_SEGMENT, 0, 1024) + len(_SEGMENT)
     if start < len(_SEGMENT) or start >= len(data) or data[start] == 0:
         return False

@@ -12,7 +12,7 @@ FFMPEG_CONTAINERS: tuple[Container, ...] = ("mov", "matroska", "aac")
 _WAV_CODECS = frozenset(
     {"PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "ALAW", "IMA_ADPCM", "MS_ADPCM"}
 )
-# By libsndfile's names; OGG can hold FLAC or Speex too, WAV MP3 or GSM.
+# By libsndfile's names. OGG can hold FLAC or Speex too, WAV MP3 or GSM.
 _CODECS = {
     "WAV": _WAV_CODECS,
     "WAVEX": _WAV_CODECS,
@@ -21,7 +21,7 @@ _CODECS = {
     "OGG": frozenset({"VORBIS", "OPUS"}),
     "MP3": frozenset({"MPEG_LAYER_III"}),
 }
-# Common names of one type; see https://mimesniff.spec.whatwg.org and the names that browsers and players send.
+# Common names of one type. See https://mimesniff.spec.whatwg.org and the names that browsers and players send.
 _CONTENT_TYPES = {
     "audio/wav": ("audio/x-wav", "audio/wave", "audio/x-pn-wav", "audio/vnd.wave"),
     "audio/flac": ("audio/x-flac", "application/flac", "application/x-flac"),
@@ -50,7 +50,7 @@ def standard_content_type(content_type: str) -> str:
     Raises
     ------
     ValueError
-        This installation decodes no such format; the message completes a sentence about the field.
+        This installation decodes no such format. The message completes a sentence about the field.
     """
     name = content_type.partition(";")[0].strip().lower()
     for standard, others in _CONTENT_TYPES.items():

@@ -106,7 +106,7 @@ def prepare(data: bytes, max_seconds: float) -> Mp3File:
     if len(headers) == len(parts) == 1:
         header, count = headers[0]
         if count == len(parts[0]) and header.end == parts[0][0].start:
-            # The file's own header is right; it also declares the silence that the encoder added.
+            # The file's own header is right. It also declares the silence that the encoder added.
             return Mp3File([_part(data, parts[0], data[header.start : header.end])], 0)
     made = [_part(data, frames, _info_frame(data, frames[0], len(frames))) for frames in parts]
     return Mp3File(made, max(0, declared - seconds))
@@ -176,7 +176,7 @@ def _side_bytes(frame: _Frame) -> int:
 
 
 def _declared_frames(data: bytes, frame: _Frame) -> int | None:
-    """Return the number of frames in a header of Xing, LAME or Fraunhofer, 0 if it is not given; None for audio."""
+    """Return the number of frames that a header declares (0 if it declares none), or None for a frame of audio."""
     start = frame.start + 4 + _side_bytes(frame)
     if data[start : start + 4] in {b"Xing", b"Info"}:
         flags, frames = struct.unpack(">II", data[start + 4 : start + 12].ljust(8, b"\0"))
@@ -191,7 +191,7 @@ def _info_frame(data: bytes, first: _Frame, frames: int) -> bytes:
     """Return a silent frame that declares the number of frames that follow."""
     header = bytearray(data[first.start : first.start + 4])
     header[1] |= 1  # without a checksum
-    header[2] = header[2] & 0x0C | 0xE0  # the highest bit rate, so that there is room; no padding
+    header[2] = header[2] & 0x0C | 0xE0  # the highest bit rate, so that there is room, without padding
     made = _frame_at(bytes(header), 0)
     if made is None:
         raise NoFrames

@@ -1,4 +1,4 @@
-"""The formats in which audio is returned; it is always stored as WAV.
+"""The formats in which audio is returned. Audio is always stored as WAV.
 
 Nothing here needs numpy: encoders that do are imported when they are needed.
 """
@@ -20,7 +20,7 @@ NAMES: tuple[FormatName, ...] = get_args(FormatName)
 
 @dataclass(frozen=True, slots=True)
 class OutputFormat:
-    """A format; its name is also its file extension.  `speed` shortens the audio without changing its pitch."""
+    """A format. Its name is also its file extension.  `speed` shortens the audio without changing its pitch."""
 
     name: FormatName
     media_type: str
@@ -28,7 +28,7 @@ class OutputFormat:
 
     @property
     def is_as_stored(self) -> bool:
-        """Whether it is what is stored, without conversion."""
+        """Whether it is the stored format, without conversion."""
         return self.name == "wav" and self.speed == 1
 
     @property
@@ -48,10 +48,10 @@ FORMATS: dict[FormatName, OutputFormat] = {
 
 
 class Encoder(Protocol):
-    """Incremental encoder of mono 16-bit samples; its output can be played before it is complete."""
+    """Incremental encoder of mono 16-bit samples. Its output can be played before it is complete."""
 
     def encode(self, samples: bytes) -> bytes:
-        """Encode little-endian samples; return the bytes of the file that were added since the last call."""
+        """Encode little-endian samples. Return the bytes of the file that were added since the last call."""
 
     def finish(self) -> bytes:
         """Return the rest of the file."""
@@ -124,7 +124,7 @@ def _at_speed(format_: OutputFormat, sample_rate: int, encoder_: Encoder) -> Enc
 
 
 class _AtAnotherTempo:
-    """An encoder of samples whose tempo is changed first."""
+    """An encoder that changes the tempo first."""
 
     def __init__(self, tempo: "TempoChange", encoder_: Encoder) -> None:
         self._tempo = tempo

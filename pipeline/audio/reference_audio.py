@@ -52,7 +52,7 @@ class _Bytes(io.BytesIO):
         self._patch = patch
 
     def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
-        # A damaged header lets libsndfile seek before the start; an exception in its callback goes to stderr.
+        # A damaged header lets libsndfile seek before the start. An exception in its callback goes to stderr.
         if whence == io.SEEK_SET:
             offset = max(0, offset)
         return super().seek(offset, whence)
@@ -120,7 +120,7 @@ def encode_wav(recording: Recording) -> bytes:
 
 
 def decode_wav(body: bytes) -> Recording:
-    """Return the recording that `encode_wav` wrote; its samples have twice the size of `body`.
+    """Return the recording that `encode_wav` wrote. Its samples have twice the size of `body`.
 
     Raises
     ------
@@ -163,7 +163,7 @@ def _files(data: bytes, settings: Settings) -> list[_Bytes]:
 
 
 def _check_headers(files: list[_Bytes], settings: Settings) -> int:
-    """Check the headers of all parts of a recording; return their sample rate in Hz."""
+    """Check the headers of all parts of a recording. Return their sample rate in Hz."""
     rates, seconds = set[int](), 0.0
     for file in files:
         with _opened(file) as sound:
@@ -185,18 +185,18 @@ def _check_headers(files: list[_Bytes], settings: Settings) -> int:
 def _check_header(sound: sf.SoundFile, settings: Settings) -> None:
     if not LOWEST_RATE <= sound.samplerate <= HIGHEST_RATE:
         raise InvalidAudio(
-            f"The sample rate is {sound.samplerate} Hz; it should be from {LOWEST_RATE} to {HIGHEST_RATE} Hz.",
+            f"The sample rate is {sound.samplerate} Hz. It should be from {LOWEST_RATE} to {HIGHEST_RATE} Hz.",
             field="audio",
         )
     if sound.channels > CHANNELS_MAX:
         raise InvalidAudio(
-            f"The recording has {sound.channels} channels; it should have one, and at most {CHANNELS_MAX}.",
+            f"The recording has {sound.channels} channels. It should have at most {CHANNELS_MAX}.",
             field="audio",
         )
     if sound.channels * sound.samplerate > SAMPLES_PER_SECOND_MAX:
         raise InvalidAudio(
-            f"The recording has {sound.channels} channels of {sound.samplerate} Hz; so many should have at most "
-            f"{SAMPLES_PER_SECOND_MAX // sound.channels} Hz.",
+            f"The recording has {sound.channels} channels of {sound.samplerate} Hz. With so many channels, "
+            f"it should have at most {SAMPLES_PER_SECOND_MAX // sound.channels} Hz.",
             field="audio",
         )
     if sound.frames == 0:
@@ -209,7 +209,7 @@ def _opened(file: _Bytes) -> _Forward:
 
 
 def _decode(file: _Bytes, samples: Samples, settings: Settings) -> int:
-    """Decode a file to mono into the beginning of `samples`; return the number of frames.
+    """Decode a file to mono into the beginning of `samples`. Return the number of frames.
 
     The channels are averaged.  If that loses most of the power, because a channel is the negative of another or
     most channels are silent, the loudest channel is used instead.
@@ -256,13 +256,13 @@ def _check_samples(samples: Samples, rate: int, settings: Settings) -> None:
         raise _no_samples(settings)
     if seconds < settings.reference_min_seconds:
         raise InvalidAudio(
-            f"The recording lasts {seconds:.2f} s, which is too short; it should be {_length_wanted(settings)}.",
+            f"The recording lasts {seconds:.2f} s, which is too short. It should be {_length_wanted(settings)}.",
             field="audio",
         )
     if not np.isfinite(samples).all():
-        raise InvalidAudio("The recording holds NaN or infinite samples; they should be finite.", field="audio")
+        raise InvalidAudio("The recording has NaN or infinite samples. They should be finite.", field="audio")
     if np.ptp(samples) < 2 * SILENCE_PEAK:
-        raise InvalidAudio("The recording is silent; it should hold someone speaking.", field="audio")
+        raise InvalidAudio("The recording is silent. It should contain speech.", field="audio")
 
 
 def _within_full_scale(samples: Samples) -> Samples:
@@ -278,16 +278,16 @@ def _length_wanted(settings: Settings) -> str:
 
 def _too_long(finding: str, settings: Settings) -> InvalidAudio:
     return InvalidAudio(
-        f"The recording {finding}, which is too long; it should be {_length_wanted(settings)}.", field="audio"
+        f"The recording {finding}, which is too long. It should be {_length_wanted(settings)}.", field="audio"
     )
 
 
 def _no_samples(settings: Settings) -> InvalidAudio:
-    return InvalidAudio(f"The file holds no samples; it should hold {_length_wanted(settings)}.", field="audio")
+    return InvalidAudio(f"The file has no samples. It should have {_length_wanted(settings)}.", field="audio")
 
 
 def _unreadable() -> InvalidAudio:
-    return InvalidAudio("The stored reference can't be read; upload it again.")
+    return InvalidAudio("The stored reference can't be read. Upload it again.")
 
 
 def _truncated() -> InvalidAudio:

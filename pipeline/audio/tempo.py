@@ -34,7 +34,7 @@ class TempoChange:
         self._received = 0
 
     def change(self, samples: bytes) -> bytes:
-        """Add little-endian samples; return the changed ones that are complete."""
+        """Add little-endian samples. Return the changed ones that are complete."""
         if not samples:
             return b""
         import av

@@ -35,7 +35,7 @@ def read_wav(wav: bytes) -> tuple[int, bytes]:
 
 
 def streamed_wav_header(sample_rate: int) -> bytes:
-    """Return the header of a mono 16-bit WAV whose length is not known yet."""
+    """Return the header of a mono 16-bit WAV of unknown length."""
     return _header(sample_rate, _UNKNOWN_SIZE, _UNKNOWN_SIZE)
 
 

@@ -26,7 +26,7 @@ class Truncated(Exception):
 
 
 def size_patch(data: bytes, max_bytes: int) -> Patch | None:
-    """Return the correction of the declared size; None if the size is right, or nothing is known about it.
+    """Return the correction of the declared size, or None if the size is right or there is none.
 
     Parameters
     ----------

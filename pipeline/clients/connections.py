@@ -26,13 +26,13 @@ class Connections(Protocol):
         Raises
         ------
         ConnectionGone
-            The client has disconnected; it will not reconnect under this id.
+            The client has disconnected. It will not reconnect under this id.
         Unavailable
             A retry may succeed later.
         """
 
     async def close(self, to: ReplyTo) -> None:
-        """Close the connection of one client; does nothing if the client has disconnected.
+        """Close the connection of one client, if it has not disconnected.
 
         Raises
         ------

@@ -9,7 +9,7 @@ from pipeline.errors import Misconfigured, StorageFull, Unavailable
 
 log = structlog.get_logger(__name__)
 
-# Under both protocols of SQS; a HEAD request has no body, so its code is the HTTP status.
+# The codes of both protocols of SQS. A HEAD request has no body, so its code is the HTTP status.
 _PERMANENT_CODES = {
     "403",
     "404",
@@ -30,7 +30,7 @@ NO_SPACE = 507  # from the embedded S3, MinIO and other storages on disks
 
 
 def unavailable(error: Exception, service: str, call: str, setting: str) -> Unavailable:
-    """Return the error to raise for a failed call; `setting` is the name of the setting for the resource."""
+    """Return the error to raise for a failed call. `setting` is the name of the setting for the resource."""
     if isinstance(error, (NoCredentialsError, NoRegionError)):
         _log_once(service, str(error), setting)
         return Misconfigured(f"The {service} can't be called ({call}): {error}")

@@ -45,7 +45,7 @@ class PathSigner:
             The signature matches, but has expired.
         """
         if not hmac.compare_digest(self._signature(path, expires).encode(), signature.encode()):
-            raise Forbidden("The link's signature is not valid; use the link as it was given.")
+            raise Forbidden("The link's signature is not valid. Use the link as it was given.")
         if expires <= self._clock().timestamp():
             raise Expired("The link has expired.")
 

@@ -23,7 +23,7 @@ BATCH = 10
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A received message; it belongs to one receiver until its visibility timeout ends."""
+    """A received message. It belongs to one receiver until its visibility timeout ends."""
 
     id: str
     body: str
@@ -40,19 +40,19 @@ class QueueCounts:
 
 
 class Queue(Protocol):
-    """A queue that delivers at least once, in any order; every method raises `Unavailable` if it fails."""
+    """A queue that delivers at least once, in any order. Every method raises `Unavailable` if it fails."""
 
     async def send(self, body: str, *, group: str | None = None) -> None:
-        """Send a message; a large number of messages of one group does not delay those of another."""
+        """Send a message. A large number of messages of one group does not delay those of another."""
 
     async def receive(self, limit: int, *, wait_seconds: int) -> Sequence[Message]:
         """Receive up to `limit` messages (at most `BATCH` per call), waiting for the first."""
 
     async def delete(self, receipts: Sequence[str]) -> Sequence[str]:
-        """Delete messages; return the receipts of those that should be retried."""
+        """Delete messages. Return the receipts of those that should be retried."""
 
     async def hide(self, receipts: Sequence[str], seconds: int) -> Sequence[str]:
-        """Hide messages from other receivers for this many seconds; 0 makes them visible again.
+        """Hide messages from other receivers for this many seconds. 0 makes them visible again.
 
         Returns
         -------
@@ -96,7 +96,7 @@ class SqsQueue:
                     raise
                 await self._client.send_message(QueueUrl=url, MessageBody=body)
                 self._takes_groups = False
-                log.warning("the queue takes no message groups; one owner can hold up others", queue=url)
+                log.warning("the queue does not support message groups, so an owner can delay others", queue=url)
 
     async def receive(self, limit: int, *, wait_seconds: int) -> Sequence[Message]:
         """See `Queue.receive`."""
@@ -188,7 +188,7 @@ _SENDER_FAULTS = {"InvalidParameterValueException", "MessageNotInflight", "Recei
 
 
 def _retriable(failures: "Sequence[BatchResultErrorEntryTypeDef]", receipts: Sequence[str]) -> list[str]:
-    """Return the receipts that failed with a server error; the others no longer belong to the receiver."""
+    """Return the receipts that failed with a server error. The others no longer belong to the receiver."""
     retriable = []
     for failure in failures:
         if failure["SenderFault"] or failure["Code"] in _SENDER_FAULTS:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """The dependencies of rules and handlers; tests pass replacements."""
+    """The dependencies of rules and handlers. Tests pass replacements."""
 
     settings: Settings
     clock: Clock
@@ -44,7 +44,7 @@ class Resources:
     decoding: asyncio.Semaphore
     """Held while a recording is decoded, to bound the use of memory."""
     path_signer: PathSigner | None = None
-    """Signs links that the API serves itself; None if links are URLs of the storage."""
+    """Signs links that the API serves itself, or None if links are URLs of the storage."""
 
     def bucket_of(self, source: Source) -> Bucket:
         """Return the bucket that holds the source's reference."""
@@ -99,7 +99,7 @@ def session_for(settings: Settings) -> aioboto3.Session:
 
 
 def current_credentials(settings: Settings) -> Callable[[], Awaitable[ReadOnlyCredentials]]:
-    """Return a function that reads the current credentials; temporary ones are replaced every few hours."""
+    """Return a function that reads the current credentials. Temporary ones are replaced every few hours."""
     session = session_for(settings)
 
     async def current() -> ReadOnlyCredentials:

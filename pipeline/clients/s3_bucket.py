@@ -16,7 +16,7 @@ from pipeline.errors import Unavailable
 if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client
 
-# S3 returns 409 for conflicting concurrent writes; the request has to be retried.
+# S3 returns 409 for conflicting concurrent writes. The request has to be retried.
 _CONFLICTS = 5
 
 
@@ -183,7 +183,7 @@ def _batches(keys: Iterable[str], size: int) -> Iterator[list[str]]:
 
 
 def _raise_condition(error: ClientError) -> None:
-    """Return if the object does not exist; otherwise raise what the error means."""
+    """Return if the object does not exist. Otherwise raise the error that it means."""
     match _status(error):
         case 404 if _code(error) != "NoSuchBucket":
             return

@@ -82,21 +82,21 @@ class Bucket(Protocol):
         """Return the metadata of an object, or None if it does not exist."""
 
     async def put(self, key: str, body: bytes, content_type: str) -> None:
-        """Write an object; replace an existing one."""
+        """Write an object, or replace it."""
 
     async def put_once(
         self, key: str, body: bytes, content_type: str, *, metadata: Mapping[str, str] | None = None
     ) -> str | None:
-        """Write an object if it does not exist; return the new ETag, or None if it exists.
+        """Write an object if it does not exist. Return the new ETag, or None if it exists.
 
         `metadata` is ASCII, at most 2 KB including its names.
         """
 
     async def replace(self, key: str, body: bytes, content_type: str, *, etag: str) -> str | None:
-        """Replace an object if it has this ETag; return the new ETag, or None if it does not have it."""
+        """Replace an object if it has this ETag. Return the new ETag, or None if it does not have it."""
 
     async def delete(self, keys: Iterable[str]) -> None:
-        """Delete objects; those that do not exist are ignored."""
+        """Delete objects. Those that do not exist are ignored."""
 
     def list(self, prefix: str, *, start_after: str = "") -> AsyncIterator[ObjectInfo]:
         """List the objects under a prefix in the order of their keys."""

@@ -39,7 +39,7 @@ class Policy:
 
 
 class UsageWindows:
-    """The current windows of all owners; one per process."""
+    """The current windows of all owners. There is one object per process."""
 
     def __init__(self, bucket: Bucket, clock: Clock) -> None:
         self._bucket = bucket
@@ -74,7 +74,7 @@ class UsageWindow:
 
     @asynccontextmanager
     async def exclusive(self) -> AsyncIterator[None]:
-        """Hold the lock; if the holder's call to the storage fails, the tasks that wait for it fail too."""
+        """Hold the lock. If the holder's call to the storage fails, the tasks that wait for it fail too."""
         failures = self._failures
         async with self._lock:
             if self._failures != failures:
@@ -86,7 +86,9 @@ class UsageWindow:
                 raise
 
     async def take(self, wanted: int, *, least: int, limit: int) -> int:
-        """Count `wanted` as used, or what is left of the quota; return how much: 0 if less than `least` is left.
+        """Count `wanted` as used, or the rest of the quota, and return the amount.
+
+        If less than `least` is left, nothing is counted.
 
         Raises
         ------
@@ -132,7 +134,7 @@ class UsageWindow:
             else:
                 etag = await self._bucket.replace(self._key, body, JSON, etag=self._etag)
         except StorageFull:
-            # Requests that only read or delete must succeed without space; this process goes on counting.
+            # Requests that only read or delete must succeed without space. This process goes on counting.
             self.used = used
             return True
         if etag is None:
@@ -142,7 +144,7 @@ class UsageWindow:
 
 
 def _read_used(key: str, body: bytes) -> int:
-    """Return a stored count; 0 if it is damaged, so that no owner is locked out."""
+    """Return a stored count, or 0 if it is damaged, so that no owner is locked out."""
     try:
         return QuotaUsage.model_validate_json(body).used
     except ValidationError:

@@ -1,4 +1,4 @@
-"""Sending of webhooks to receivers that anybody may have named: only to public addresses, and within limits."""
+"""Sending of webhooks to receivers that clients have named: only to public addresses, and within limits."""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -19,7 +19,7 @@ _CHUNK_BYTES = 8 * 1024
 
 
 class WebhookRefused(Exception):
-    """The receiver did not accept the message; `is_final` if it never will."""
+    """The receiver did not accept the message. `is_final`: a retry can't succeed."""
 
     def __init__(self, reason: str, *, is_final: bool = False) -> None:
         super().__init__(reason)
@@ -41,7 +41,7 @@ class WebhookClient(Protocol):
 
 
 class PublicResolver(AbstractResolver):
-    """Resolves a name to addresses of which every one is public; only these are connected to.
+    """Resolves a name only if all of its addresses are public.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ class PublicResolver(AbstractResolver):
 
 
 class HttpWebhookClient:
-    """Sends webhooks by HTTP; see `WebhookClient`."""
+    """Sends webhooks by HTTP. See `WebhookClient`."""
 
     def __init__(self, session: aiohttp.ClientSession, *, allows_loopback: bool) -> None:
         self._session = session
@@ -133,7 +133,7 @@ async def webhook_client(
 
 
 async def _read_bounded(answer: aiohttp.ClientResponse) -> None:
-    """Read the answer, which is not used, up to the limit; the connection is closed after it."""
+    """Read the answer, which is not used, up to the limit. The connection is closed after it."""
     received = 0
     async for chunk in answer.content.iter_chunked(_CHUNK_BYTES):
         received += len(chunk)

@@ -45,7 +45,7 @@ class ReferenceKeys:
 
     @property
     def transcription(self) -> str:
-        """UTF-8 text; absent if none was given."""
+        """UTF-8 text, if there is a transcription."""
         return self.folder + "transcription.txt"
 
     @property
@@ -55,17 +55,17 @@ class ReferenceKeys:
 
     @property
     def recorded_consent(self) -> str:
-        """JSON; only of a session whose recording is a consent."""
+        """JSON, only of a session with the recording of a consent."""
         return self.folder + "consent.json"
 
     @property
     def kept_consent_audio(self) -> str:
-        """Mono PCM WAV; only of a saved voice that keeps a recorded consent of its speaker."""
+        """Mono PCM WAV, only of a saved voice that keeps a recorded consent of its speaker."""
         return self.folder + "consent.wav"
 
     @property
     def metadata(self) -> str:
-        """JSON; only of a saved voice."""
+        """JSON, only of a saved voice."""
         return self.folder + "metadata.json"
 
     @property
@@ -85,7 +85,7 @@ def voices(owner: Owner) -> str:
 
 
 def voice(owner: Owner, voice_id: str) -> ReferenceKeys:
-    """Return the keys of a saved voice; its metadata contains the location of its reference files."""
+    """Return the keys of a saved voice. Its metadata contains the location of its reference files."""
     return ReferenceKeys(f"{voices(owner)}{voice_id}/")
 
 
@@ -95,7 +95,7 @@ def voice_reference(owner: Owner, voice_id: str, reference_id: str) -> Reference
 
 
 def voice_files(voice: VoiceMetadata) -> ReferenceKeys:
-    """Return the keys of a saved voice's reference; those of older voices are beside the metadata."""
+    """Return the keys of a saved voice's reference. Those of older voices are in the folder of the metadata."""
     return ReferenceKeys(voice.source_file.rpartition("/")[0] + "/")
 
 
@@ -121,7 +121,7 @@ def preview(job_id: str) -> str:
 
 
 def audio_url(job_id: str, extension: str = "wav", root_path: str = "") -> str:
-    """Return the URL path of a preview on the API; `root_path` is the prefix of the API's paths."""
+    """Return the URL path of a preview on the API. `root_path` is the prefix of the API's paths."""
     return f"{root_path}/previews/{job_id}.{extension}"
 
 
@@ -156,12 +156,12 @@ def webhook_attempts(job_id: str) -> str:
 
 
 def webhook_attempt(job_id: str, number: int) -> str:
-    """Return the key of one attempt; the keys of a job sort by the number."""
+    """Return the key of one attempt. The keys of a job sort by the number."""
     return f"{webhook_attempts(job_id)}{number:02d}.json"
 
 
 def webhook_attempt_in(key: str) -> tuple[str, int] | None:
-    """Return the job id and the number in the key of an attempt; None for every other key."""
+    """Return the job id and the number in the key of an attempt, or None for every other key."""
     match = _ATTEMPT_KEY.fullmatch(key)
     return (match["job_id"], int(match["number"])) if match else None
 
@@ -212,7 +212,7 @@ def quota(owner: str, what: str, start: datetime) -> str:
 
 
 def window_of_quota(key: str) -> tuple[str, datetime] | None:
-    """Return which quota a usage record's key is for, and the window's start; None for every other key."""
+    """Return which quota a usage record's key is for, and the window's start, or None for every other key."""
     match = _USAGE_KEY.fullmatch(key)
     return (match["what"], timestamp_of(match["start"])) if match else None
 
@@ -238,7 +238,7 @@ def idempotency(day: datetime, digest: str) -> str:
 
 
 def day_of_idempotency(key: str) -> str:
-    """Return the name of the day's folder in the key of an idempotency key's record; days sort by their names."""
+    """Return the name of the day's folder in the key of an idempotency key's record. Days sort by their names."""
     return key.removeprefix(IDEMPOTENCY).partition("/")[0]
 
 
@@ -248,6 +248,6 @@ def id_in(key: str, prefix: str) -> str:
 
 
 def job_id_of_outcome(key: str) -> str | None:
-    """Return the job id in an outcome's key; None for every other key."""
+    """Return the job id in an outcome's key, or None for every other key."""
     match = _JOB_KEY.fullmatch(key)
     return match["job_id"] if match and match["rest"] == OUTCOME_FILE else None

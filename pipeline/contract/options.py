@@ -18,7 +18,7 @@ def check_options(given: Mapping[str, object]) -> Options:
     Raises
     ------
     InvalidInput
-        One is unknown, or its value is not possible; `field` names it.
+        An option is unknown, or its value is not valid. `field` is its name.
     """
     try:
         checked = _NoOtherOptions.model_validate(dict(given))
@@ -33,6 +33,6 @@ def _wrong_option(error: ValidationError) -> InvalidInput:
     name = str(problem["loc"][0])[:64].encode("ascii", "backslashreplace").decode()
     if problem["type"] == "extra_forbidden":
         return InvalidInput(
-            f"There is no option {name!r}; there are {', '.join(Options.model_fields)}.", field=name
+            f"There is no option {name!r}. The options are {', '.join(Options.model_fields)}.", field=name
         )
     return InvalidInput(f"{name} {validation_message(problem)}.", field=name)

@@ -35,7 +35,7 @@ class Record(BaseModel):
         return self.model_dump_json(exclude_none=True).encode()
 
 
-# The languages of the model, by full English name; with `Auto` the model detects it.
+# The languages of the model, by full English name. With `Auto` the model detects the language.
 LANGUAGES = (
     "Auto",
     "Chinese",
@@ -50,7 +50,7 @@ LANGUAGES = (
     "Spanish",
 )
 
-# What a key may be used for; `admin` includes all scopes.
+# The permissions of keys. `admin` includes all scopes.
 Scope = Literal["preview", "voices:write", "admin"]
 
 
@@ -73,15 +73,15 @@ LANGUAGE_TAG_MAX = 35  # RFC 5646 recommends room for as many characters
 
 
 class Options(Record):
-    """Options of the synthesis; None: the model's default."""
+    """Options of the synthesis. None: the model's default."""
 
     language: str = Field("Auto", description="name of the language, or a BCP 47 tag such as `en` or `zh-CN`")
     seed: int | None = Field(None, ge=0, lt=2**53, description="the same seed gives the same audio")
-    temperature: float | None = Field(None, ge=0, le=2, description="0 always takes the likeliest")
-    top_k: int | None = Field(None, ge=0, le=4096, description="choose among so many; 0: among all")
-    top_p: float | None = Field(None, gt=0, le=1, description="choose among those that make up this share")
+    temperature: float | None = Field(None, ge=0, le=2, description="0: always the most likely token")
+    top_k: int | None = Field(None, ge=0, le=4096, description="number of tokens to sample from, 0: all")
+    top_p: float | None = Field(None, gt=0, le=1, description="share of the probability to sample from")
     repetition_penalty: float | None = Field(None, ge=1, le=2, description="1: none")
-    max_seconds: float | None = Field(None, ge=1, le=3600, description="longest audio; the rest is cut off")
+    max_seconds: float | None = Field(None, ge=1, le=3600, description="maximum length of the audio")
 
     @field_validator("language", mode="before")
     @classmethod
@@ -101,7 +101,7 @@ class Source(Record):
 
     session_id: str | None = None
     voice_id: str | None = None
-    owner: str | None = Field(None, description="whose it is; None: everybody's, where no keys are wanted")
+    owner: str | None = Field(None, description="owner of the voice, None without authentication")
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:
@@ -116,7 +116,7 @@ class ReplyTo(Record):
     endpoint: str
     connection_id: str
     key_id: str | None = None
-    base_url: str | None = Field(None, description="where the client reached the API, for links to it")
+    base_url: str | None = Field(None, description="address at which the client uses the API, for links")
 
 
 class NewReference(Record):
@@ -133,9 +133,9 @@ class Subscriber(Record):
         "websocket", description="`http`: a request that waits for the job, and reads the outcome itself"
     )
     request_id: str | None = None
-    signed: bool = Field(False, description="the notification shall bring a link that needs no key")
-    stream: bool = Field(False, description="the audio shall be sent while it is made; see `stream_messages`")
-    progress: bool = Field(False, description="how much audio is made shall be sent, without the audio")
+    signed: bool = Field(False, description="add a link that needs no key to the notification")
+    stream: bool = Field(False, description="send the audio while it is generated, see `stream_messages`")
+    progress: bool = Field(False, description="send the length of the generated audio, without the audio")
     format: str = Field("wav", description="the format of the URL in the notification")
 
 
@@ -161,8 +161,8 @@ class Envelope(_MadeBySubscriber):
     source: Source
     created_at: AwareDatetime
     correlation_id: str | None = None
-    webhook_url: str | None = Field(None, description="whom to tell how it ended, besides its subscriber")
-    traceparent: str | None = Field(None, description="the span that made it, if it is traced")
+    webhook_url: str | None = Field(None, description="receiver of a webhook when the job has ended")
+    traceparent: str | None = Field(None, description="span of its creation, if it is traced")
 
 
 class Request(Envelope):
@@ -172,9 +172,9 @@ class Request(Envelope):
     text: str = ""
     options: Options = Options()
     reference_id: str = Field(
-        description="the session that the reference came from: tells a voice from a later one of the same name"
+        description="session of the reference, which is another one for a later voice with the same id"
     )
-    reference_folder: str | None = Field(None, description="where a saved voice's reference is stored")
+    reference_folder: str | None = Field(None, description="folder of a saved voice's reference")
     new_reference: NewReference | None = None
 
 
@@ -217,7 +217,7 @@ class Preview(Record):
 
 
 class Succeeded(_OutcomeFields):
-    """The job succeeded; `preview` is None for a job that generated no audio."""
+    """The job succeeded. `preview` is None for a job that generated no audio."""
 
     status: Literal["succeeded"] = "succeeded"
     preview: Preview | None = None
@@ -226,7 +226,7 @@ class Succeeded(_OutcomeFields):
 
 
 class Failed(_OutcomeFields):
-    """The job failed; code, message and field are for the client."""
+    """The job failed. Code, message and field are for the client."""
 
     status: Literal["failed"] = "failed"
     code: str
@@ -264,7 +264,7 @@ class RecordedConsent(Record):
 
     name: str
     language: str
-    text: str = Field("", description="the words of the recording, if they were given")
+    text: str = Field("", description="transcription of the recording, if it was given")
     created_at: UtcSeconds
 
 
@@ -307,7 +307,7 @@ class LastSweep(Record):
 
 
 class QuotaUsage(Record):
-    """`shares/<owner>/<what>-<window>.json`: how much an owner has used in a window, over all processes."""
+    """`shares/<owner>/<what>-<window>.json`: the usage of an owner in a window, over all processes."""
 
     used: int = Field(ge=0)
 

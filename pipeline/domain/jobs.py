@@ -1,4 +1,4 @@
-"""Jobs: a request object written once and an outcome object written once; the state is which of them exist."""
+"""Jobs: a request object written once and an outcome object written once. The state is which of them exist."""
 
 import asyncio
 import unicodedata
@@ -70,7 +70,7 @@ def check_text(text: str, settings: Settings, *, field: str) -> str:
         )
     if len(text) > settings.text_max_chars:
         raise InvalidInput(
-            f"{field} has {len(text)} characters; it should have at most {settings.text_max_chars}.",
+            f"{field} has {len(text)} characters. It should have at most {settings.text_max_chars}.",
             field=field,
         )
     return text
@@ -91,8 +91,7 @@ async def accept(
     Raises
     ------
     TooMany
-        It is a preview, and its owner has reached the limit of concurrent previews; or the new recording exceeds
-        the owner's quota.
+        The owner has reached the limit of concurrent previews, or the new recording exceeds the owner's quota.
     Unavailable
         The storage or the queue did not respond: the job was not accepted.
     """
@@ -129,7 +128,7 @@ async def _send(resources: Resources, request: Request) -> None:
 
 
 def preview_owner(job: Envelope | Outcome) -> Owner:
-    """Return the owner whose limit of concurrent previews a job counts towards; None if it is not counted."""
+    """Return the owner whose limit of concurrent previews a job counts towards, or None if it is not counted."""
     return job.source.owner if job.kind == "preview" else None
 
 
@@ -159,12 +158,12 @@ async def _withdrawn_on_error(resources: Resources, request: Request) -> AsyncIt
 
 
 async def enqueue(resources: Resources, job_id: str, owner: Owner = None) -> None:
-    """Send a job to the workers, with fair queueing between owners; idempotent."""
+    """Send a job to the workers, with fair queueing between owners. This is idempotent."""
     await resources.synthesis.send(QueueMessage(job_id=job_id).model_dump_json(), group=owner)
 
 
 async def send_again(resources: Resources, job_id: str) -> bool:
-    """Send the message of a job whose acceptance may have been interrupted; return False if it was not stored."""
+    """Send the message of a job again, after an interruption. Return False if the job was not stored."""
     request = await read_envelope(resources, job_id)
     if request is not None:
         await enqueue(resources, job_id, request.source.owner)
@@ -195,9 +194,9 @@ async def read_envelope(resources: Resources, job_id: str) -> Envelope | None:
 
 
 async def cancel(resources: Resources, owner: Owner, job_id: str) -> Job:
-    """Cancel a job; return its final state, which is another one if it had ended already.
+    """Cancel a job. Return its final state, which is another one if it had ended already.
 
-    It ends immediately; the result of a worker that is processing it is discarded.
+    It ends immediately. The result of a worker that is processing it is discarded.
 
     Raises
     ------
@@ -214,7 +213,7 @@ async def cancel(resources: Resources, owner: Owner, job_id: str) -> Job:
 
 
 async def mark_cancelled(resources: Resources, job_id: str) -> None:
-    """Signal a worker that may be processing the job to stop; idempotent."""
+    """Signal a worker that may be processing the job to stop. This is idempotent."""
     await resources.bucket.put_once(layout.cancellation(job_id), b"", "text/plain")
 
 
@@ -225,7 +224,7 @@ async def read_outcome(resources: Resources, job_id: str) -> Outcome | None:
 
 
 async def webhook_error(resources: Resources, job_id: str) -> str | None:
-    """Return why the webhook of a job was given up; None if it was not."""
+    """Return why the webhook of a job was given up, or None if it was not."""
     body = await resources.bucket.get(layout.webhook_failure(job_id))
     return WebhookFailure.model_validate_json(body).reason if body else None
 
@@ -264,12 +263,12 @@ def _ended(outcome: Outcome, now: datetime) -> Job:
 
 def _unknown(job_id: str) -> NotFound:
     return NotFound(
-        f"There is no job {job_id[:64]!r}; jobs are forgotten a day after they were made.", field="job_id"
+        f"There is no job {job_id[:64]!r}. Jobs are deleted a day after their creation.", field="job_id"
     )
 
 
 async def write_outcome(resources: Resources, outcome: Outcome) -> bool:
-    """Write the outcome of a job if it has none; return whether the stored outcome is this one."""
+    """Write the outcome of a job if it has none. Return whether the stored outcome is this one."""
     key = layout.outcome(outcome.job_id)
     written = await resources.bucket.put_once(key, outcome.to_json(), JSON) is not None
     if owner := preview_owner(outcome):
@@ -295,13 +294,13 @@ def past_deadline(request: Envelope, resources: Resources) -> Failed:
 
 def too_late(settings: Settings) -> DeadlineExceeded:
     """Return the error for a job that exceeded its deadline."""
-    return DeadlineExceeded(f"The job did not end within {settings.job_deadline_minutes:g} minutes; send it again.")
+    return DeadlineExceeded(f"The job did not end within {settings.job_deadline_minutes:g} minutes. Send it again.")
 
 
 async def unfinished(resources: Resources, *, since: datetime, until: datetime) -> AsyncIterator[str]:
     """Yield the jobs created in a period that have a request and no outcome, oldest first.
 
-    Needs one listing of that period, regardless of what else is stored.
+    This needs one listing of the period.
     """
     current, files = "", set[str]()
     bound = layout.JOBS + lowest_id(until)

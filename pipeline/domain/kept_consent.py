@@ -1,7 +1,7 @@
 """The copy of its speaker's consent that a saved voice keeps, until the voice is deleted.
 
 The text is in the voice's `metadata.json`, and the recording, if there is one, in `consent.wav` with its reference.
-A recorded consent of `voice_consents` expires as an upload does; the copy does not.
+A recorded consent of `voice_consents` expires as an upload does. The copy does not.
 """
 
 from pipeline.clients.resources import Resources
@@ -25,7 +25,7 @@ async def copy_of_recorded(resources: Resources, owner: Owner, consent_id: str) 
 
 
 def with_kept_consent(voice: VoiceMetadata, text: str, *, has_recording: bool) -> VoiceMetadata:
-    """Return the metadata with the consent that the voice keeps; unchanged if the text is blank."""
+    """Return the metadata with the consent that the voice keeps, or without if the text is blank."""
     if not text:
         return voice
     recording_file = layout.voice_files(voice).kept_consent_audio if has_recording else None
@@ -34,7 +34,7 @@ def with_kept_consent(voice: VoiceMetadata, text: str, *, has_recording: bool) -
 
 
 async def recording_of(resources: Resources, voice: VoiceMetadata) -> bytes | None:
-    """Return the recording (WAV) of the consent that a voice keeps; None if there is none."""
+    """Return the recording (WAV) of the consent that a voice keeps, or None if there is none."""
     if voice.consent is None or voice.consent.recording_file is None:
         return None
     return await resources.voices.get(voice.consent.recording_file)

@@ -40,7 +40,7 @@ async def signed(resources: Resources, job_id: str, expires_at: datetime) -> str
 
 
 async def upload_form(resources: Resources, session_id: str, content_type: str) -> UploadForm:
-    """Return a form by which a session's recording can be uploaded; it expires no later than the session."""
+    """Return a form by which a session's recording can be uploaded. It expires no later than the session."""
     settings = resources.settings
     if resources.path_signer is not None:
         expires_at = resources.clock() + settings.upload_form_lifetime
@@ -59,7 +59,7 @@ def absolute(url: str, base_url: str | None) -> str:
 
 
 async def signed_url(resources: Resources, outcome: Outcome, base_url: str | None) -> str | None:
-    """Return a link to a job's preview for a client of the API at `base_url`; None if there is none."""
+    """Return a link to a job's preview for a client of the API at `base_url`, or None if there is none."""
     if isinstance(outcome, Failed) or outcome.preview is None:
         return None
     try:

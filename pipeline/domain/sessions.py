@@ -19,7 +19,7 @@ TEXT = "text/plain; charset=utf-8"
 
 
 def check_transcription(transcription: str, settings: Settings, *, field: str = "transcription") -> str:
-    """Return a transcription if it is valid; if it is blank, the voice is cloned from the audio only.
+    """Return a transcription if it is valid. If it is blank, the voice is cloned from the audio only.
 
     Raises
     ------
@@ -44,7 +44,7 @@ async def check_reference(resources: Resources, read: Callable[[], Awaitable[byt
     Raises
     ------
     TooLarge, InvalidAudio
-        The recording is not valid; the message states what would be.
+        The recording is not valid.
     """
     # Importing numpy and libsndfile is a quarter of a cold start, and most requests have no recording.
     from pipeline.audio.reference_audio import transcode_reference
@@ -60,13 +60,13 @@ async def check_reference(resources: Resources, read: Callable[[], Awaitable[byt
 def too_large(settings: Settings) -> TooLarge:
     """Return the error for a recording that is too large."""
     return TooLarge(
-        f"The recording is too large; it should have at most {settings.reference_max_megabytes:g} MB.",
+        f"The recording is too large. It should have at most {settings.reference_max_megabytes:g} MB.",
         field="audio",
     )
 
 
 def objects(session_id: str, recording: EncodedRecording, transcription: str) -> list[NewObject]:
-    """Return the objects of a session; it can't be used unless all of them are stored."""
+    """Return the objects of a session. It can't be used unless all of them are stored."""
     keys = layout.session(session_id)
     audio = NewObject(keys.audio, recording.wav, WAV)
     if not transcription:
@@ -82,7 +82,7 @@ async def store(
     Raises
     ------
     TooMany
-        It is more than what is left of the owner's quota.
+        It exceeds the rest of the owner's quota.
     """
     await rate_limits.take_reference_seconds(resources, owner, recording.duration_seconds)
     new = objects(session_id, recording, transcription)
@@ -105,7 +105,7 @@ async def open_upload(
 
 
 async def store_unchecked(resources: Resources, session_id: str, data: bytes) -> None:
-    """Store a recording that was uploaded by a form; it is validated at its first use.
+    """Store a recording that was uploaded by a form. It is validated at its first use.
 
     Raises
     ------
@@ -133,7 +133,7 @@ async def require(resources: Resources, owner: Owner, session_id: str) -> None:
     InvalidAudio
         The uploaded file is not valid as a reference.
     TooMany
-        It is more than what is left of the owner's quota.
+        It exceeds the rest of the owner's quota.
     """
     if not is_id(session_id):
         raise InvalidInput("session_id should be 32 hex digits, as an upload answers it.", field="session_id")
@@ -161,10 +161,10 @@ async def require(resources: Resources, owner: Owner, session_id: str) -> None:
 
 
 def _unknown(session_id: str) -> NotFound:
-    return NotFound(f"There is no session {session_id}; upload a reference first.", field="session_id")
+    return NotFound(f"There is no session {session_id}. Upload a reference first.", field="session_id")
 
 
 def expired(session_id: str, settings: Settings) -> Expired:
     """Return the error for a session that has expired."""
     moment = format_utc(retention.upload_expires_at(session_id, settings))
-    return Expired(f"The session expired at {moment}; upload the reference again.", field="session_id")
+    return Expired(f"The session expired at {moment}. Upload the reference again.", field="session_id")

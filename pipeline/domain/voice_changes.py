@@ -23,7 +23,7 @@ from pipeline.ids import Owner, is_id, timestamp_of
 
 log = structlog.get_logger(__name__)
 
-# A function runs for at most half a minute; a process that has held a claim for longer has failed.
+# A function runs for at most half a minute. A process that has held a claim for longer has failed.
 CHANGE_TIMEOUT = timedelta(minutes=10)
 
 
@@ -50,10 +50,10 @@ async def save(
     consent: str = "",
     consent_recording: bytes | None = None,
 ) -> VoiceMetadata:
-    """Save a session's voice permanently under a name; `consent_recording` is a WAV.
+    """Save a session's voice permanently under a name. `consent_recording` is a WAV.
 
-    A save that was interrupted is resumed by the next attempt of the same session; those of other sessions are
-    refused until the sweeper has removed it, so that files of two voices are never mixed.
+    A save that was interrupted is resumed by the next attempt of the same session. Saves of other
+    sessions are refused until the sweeper has removed it, so that files of two voices are never mixed.
 
     Raises
     ------
@@ -84,7 +84,7 @@ async def save(
         if files.embedding is None:
             await _request_embedding(resources, owner, ready)
         await resources.bucket.delete([claim.change_key])
-    except Unavailable as error:  # the voice is saved; the record of the change lets the sweeper do the rest
+    except Unavailable as error:  # the voice is saved, and the sweeper completes the rest
         log.warning("left to the sweeper", voice_id=ready.voice_id, reason=error.message)
     return ready
 
@@ -106,7 +106,7 @@ async def delete(resources: Resources, owner: Owner, voice_id: str) -> None:
 
 
 async def finish_changes(resources: Resources) -> int:
-    """Remove voices whose save or deletion was interrupted; return how many records of changes were settled."""
+    """Complete interrupted saves and deletions. Return the number of changes that were completed or undone."""
     settled = []
     async for item in resources.bucket.list(layout.CHANGES):
         change_id = layout.id_in(item.key, layout.CHANGES)

@@ -42,7 +42,7 @@ class _Stored:
 
 
 async def claim(resources: Resources, owner: Owner, session_id: str, name: str, description: str) -> Claim:
-    """Claim an id for a session's voice; resume the claim of an interrupted save of the same session.
+    """Claim an id for a session's voice. Resume the claim of an interrupted save of the same session.
 
     Raises
     ------
@@ -87,14 +87,14 @@ async def abandon(resources: Resources, owner: Owner, claim: Claim) -> None:
 
 
 async def announce_change(resources: Resources, owner: Owner, voice_id: str) -> str:
-    """Record a change of a voice before it begins, so that the sweeper can complete it; return the record's key."""
+    """Record a change of a voice before it begins, so that the sweeper can complete it. Return the record's key."""
     key = layout.change(resources.new_id())
     await resources.bucket.put(key, VoiceChange(voice_id=voice_id, owner=owner).to_json(), JSON)
     return key
 
 
 async def mark_deleting(resources: Resources, owner: Owner, voice: VoiceMetadata, etag: str) -> bool:
-    """Mark a voice as being deleted, if its metadata has this ETag; return whether it had."""
+    """Mark a voice as being deleted if its metadata has this ETag. Return whether it had."""
     marked = voice.model_copy(update={"status": "deleting", "changed_at": resources.clock()})
     key = layout.voice(owner, voice.voice_id).metadata
     return await resources.voices.replace(key, marked.to_json(), JSON, etag=etag) is not None
@@ -111,7 +111,7 @@ async def clear(resources: Resources, owner: Owner, voice_id: str) -> None:
 
 
 async def _voices_with_ids_of(resources: Resources, owner: Owner, name: str) -> Mapping[str, _Stored]:
-    """Return the voices, in any status, whose ids could be that of a voice with this name."""
+    """Return the voices, in any status, with an id that a voice of this name could have."""
     distinct = distinct_voice_id_of(name)
     numbers = [number async for number in resources.voices.list_folders(layout.voices(owner) + distinct)]
     ids = sorted({voice_id_of(name), *(distinct + number for number in numbers)})

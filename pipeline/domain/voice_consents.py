@@ -1,4 +1,4 @@
-"""Recorded consents, which are stored as uploads and expire with them; a voice keeps a copy, see `kept_consent`."""
+"""Recorded consents, which are stored as uploads and expire with them. Voices keep a copy (`kept_consent`)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ async def create(
     InvalidInput
         The name, the language or the text is not valid.
     TooMany
-        The recording is more than what is left of the owner's quota.
+        The recording exceeds the rest of the owner's quota.
     """
     record = RecordedConsent(
         name=check_name(name),
@@ -114,7 +114,7 @@ async def rename(resources: Resources, owner: Owner, consent_id: str, name: str)
 
 
 async def delete(resources: Resources, owner: Owner, consent_id: str) -> None:
-    """Delete a consent and its recording; a voice that was made with it keeps its copy.
+    """Delete a consent and its recording. A voice that was made with it keeps its copy.
 
     Raises
     ------

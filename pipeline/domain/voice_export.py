@@ -53,8 +53,8 @@ async def make_bundle(resources: Resources, owner: Owner, voice_id: str) -> byte
     limit = resources.settings.answer_max_bytes
     if limit and len(bundle) > limit:
         raise TooLarge(
-            f"The bundle has {len(bundle)} bytes, more than an answer may have; "
-            f"fetch /voices/{voice_id} and /voices/{voice_id}/sample instead."
+            f"The bundle has {len(bundle)} bytes, more than a response may have. "
+            f"Use /voices/{voice_id} and /voices/{voice_id}/sample instead."
         )
     return bundle
 

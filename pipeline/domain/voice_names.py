@@ -26,10 +26,10 @@ def check_name(name: str) -> str:
     """
     name = unicodedata.normalize("NFC", name).strip()
     if not 1 <= len(name) <= NAME_MAX:
-        raise InvalidInput(f"name should have 1 to {NAME_MAX} characters; it has {len(name)}.", field="name")
+        raise InvalidInput(f"name should have 1 to {NAME_MAX} characters. It has {len(name)}.", field="name")
     _check_characters(name, field="name")
     if not any(character.isalnum() for character in name):
-        raise InvalidInput("name should hold at least one letter or digit.", field="name")
+        raise InvalidInput("name should have at least one letter or digit.", field="name")
     return name
 
 
@@ -38,8 +38,8 @@ def _check_characters(text: str, *, field: str) -> None:
     for character in text:
         if unicodedata.category(character) in _INVISIBLE and character not in _JOINERS:
             raise InvalidInput(
-                f"{field} should hold no control or bidirectional formatting characters; "
-                f"it holds U+{ord(character):04X}.",
+                f"{field} should have no control or bidirectional formatting characters. "
+                f"It has U+{ord(character):04X}.",
                 field=field,
             )
 
@@ -54,7 +54,7 @@ def check_description(description: str) -> str:
     """
     if len(description) > DESCRIPTION_MAX:
         raise InvalidInput(
-            f"description should have at most {DESCRIPTION_MAX} characters; it has {len(description)}.",
+            f"description should have at most {DESCRIPTION_MAX} characters. It has {len(description)}.",
             field="description",
         )
     _check_characters(description, field="description")
@@ -62,7 +62,7 @@ def check_description(description: str) -> str:
 
 
 def check_consent(consent: str) -> str:
-    """Return the text of a speaker's consent if it is valid; it may be blank.
+    """Return the text of a speaker's consent if it is valid. It may be blank.
 
     Raises
     ------
@@ -71,7 +71,7 @@ def check_consent(consent: str) -> str:
     """
     if len(consent) > CONSENT_MAX:
         raise InvalidInput(
-            f"consent should have at most {CONSENT_MAX} characters; it has {len(consent)}.", field="consent"
+            f"consent should have at most {CONSENT_MAX} characters. It has {len(consent)}.", field="consent"
         )
     return consent.strip()
 
@@ -91,7 +91,7 @@ def voice_id_of(name: str) -> str:
 
 
 def distinct_voice_id_of(name: str) -> str:
-    """Return an id for a validated name that no other name has; a hyphen and a number can be added to it."""
+    """Return an id for a validated name that no other name has. A hyphen and a number can be added to it."""
     return _with_digest(_slug_of(name), _compared(name), VOICE_ID_MAX - _NUMBER_ROOM)
 
 

@@ -1,4 +1,4 @@
-"""Changes of a saved voice's name and description; its id does not change."""
+"""Changes of a saved voice's name and description. Its id does not change."""
 
 from pipeline.clients.resources import Resources
 from pipeline.clients.storage import JSON

@@ -21,7 +21,7 @@ _READS_AT_ONCE = 16
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One page of voices, in the order of their ids; `next_after` is the cursor for the next page."""
+    """One page of voices, in the order of their ids. `next_after` is the cursor for the next page."""
 
     voices: list[VoiceMetadata]
     next_after: str | None
@@ -54,7 +54,7 @@ async def get_with_etag(resources: Resources, owner: Owner, voice_id: str) -> tu
 
 
 async def page(resources: Resources, owner: Owner, *, limit: int, after: str = "") -> Page:
-    """List ready voices in the order of their ids; reads only as many as are needed."""
+    """List ready voices in the order of their ids, with as few reads as possible."""
     found: list[VoiceMetadata] = []
     while True:
         ids, are_all = await _ids_after(resources, owner, after, limit + 1 - len(found))
@@ -75,7 +75,7 @@ async def _ready(resources: Resources, owner: Owner, ids: Sequence[str]) -> list
 
 
 async def read(resources: Resources, owner: Owner, voice_id: str) -> tuple[VoiceMetadata | None, str]:
-    """Return a voice in any status, with its ETag; None if it does not exist or can't be parsed."""
+    """Return a voice in any status, with its ETag, or None if it does not exist or can't be parsed."""
     if not is_voice_id(voice_id):
         return None, ""
     stored = await resources.voices.read(layout.voice(owner, voice_id).metadata)
@@ -89,7 +89,7 @@ async def read(resources: Resources, owner: Owner, voice_id: str) -> tuple[Voice
 
 
 async def _ids_after(resources: Resources, owner: Owner, after: str, count: int) -> tuple[list[str], bool]:
-    """Return at least `count` of the ids that follow, in order, and whether these are all; some may not exist.
+    """Return at least `count` of the ids that follow, in order, and whether these are all. Some may not exist.
 
     S3 orders `nova-2/` before `nova/`, ids the other way round.  So of the ids that S3 has not listed yet, only
     prefixes of the last one can come before it: `nova` if the last one is `nova-2`.

@@ -43,7 +43,7 @@ class Attempt:
 
     @property
     def next_at(self) -> datetime | None:
-        """The latest time of the next attempt; None if this was the last one."""
+        """The latest time of the next attempt, or None if this was the last one."""
         if self.number >= ATTEMPTS:
             return None
         return self.at + timedelta(seconds=RETRY_SECONDS[self.number - 1] if self.number else 0)
@@ -63,13 +63,13 @@ async def enqueue(resources: Resources, job_id: str, owner: Owner, url: str) -> 
 
 
 async def begin(resources: Resources, delivery: WebhookDelivery, number: int) -> bool:
-    """Record that an attempt begins; return False if it was begun already."""
+    """Record that an attempt begins. Return False if it was begun already."""
     key = layout.webhook_attempt(delivery.job_id, number)
     return await resources.bucket.put_once(key, delivery.to_json(), JSON) is not None
 
 
 async def latest(resources: Resources, job_id: str) -> Attempt | None:
-    """Return the latest attempt of a job's webhook; None if the webhook is not pending."""
+    """Return the latest attempt of a job's webhook, or None if the webhook is not pending."""
     return _latest([item async for item in resources.bucket.list(layout.webhook_attempts(job_id))])
 
 
@@ -79,7 +79,7 @@ async def finish(resources: Resources, job_id: str) -> None:
 
 
 async def resend(resources: Resources, *, all_overdue: bool = False) -> int:
-    """Send the messages of overdue webhooks again, and delete the attempts of expired jobs; return the number sent.
+    """Send the messages of overdue webhooks again, and delete the attempts of expired jobs. Return the number sent.
 
     Parameters
     ----------
@@ -129,6 +129,6 @@ async def _pending(resources: Resources) -> AsyncIterator[Attempt]:
 
 
 def _latest(items: Sequence[ObjectInfo]) -> Attempt | None:
-    """Return the attempt of the last key; the keys of a job sort by the number."""
+    """Return the attempt of the last key. The keys of a job sort by the number."""
     found = layout.webhook_attempt_in(items[-1].key) if items else None
     return Attempt(*found, items[-1].last_modified, tuple(item.key for item in items)) if found else None

@@ -1,6 +1,6 @@
 """The message that a worker sends directly to a request that waits for its job: the outcome, and short audio.
 
-It is sent once, after the outcome was written, so that the request needs neither the notification nor a read; if it
+It is sent once, after the outcome was written, so that the request needs neither the notification nor a read. If it
 is lost, the request still receives the notification.
 """
 
@@ -29,7 +29,7 @@ class Completion:
 
 
 def parse_completion(body: bytes) -> Completion | None:
-    """Parse the output of `Completion.to_bytes`; None for anything else."""
+    """Parse the output of `Completion.to_bytes`. Return None for anything else."""
     if not body.startswith(_MAGIC):
         return None
     document, _, wav = body[len(_MAGIC) :].partition(b"\n")

@@ -16,7 +16,7 @@ class Notification(Record):
 
 
 def parse_notification(body: str) -> Notification | None:
-    """Parse a notification; None if the message is of another kind, such as a storage event."""
+    """Parse a notification. Return None if the message is of another kind, such as a storage event."""
     try:
         return Notification.model_validate_json(body)
     except ValidationError:
@@ -46,7 +46,7 @@ class _Notification(BaseModel):
 
 
 def keys_created(body: str) -> list[str]:
-    """Return the keys in an S3 event notification; none for its test event or anything else.
+    """Return the keys in an S3 event notification, or an empty list for its test event or anything else.
 
     Keys come URL-encoded as in a form (S3 user guide, "Event message structure").
     """

@@ -20,7 +20,7 @@ class QueueMessage(BaseModel):
 
 
 def parse_queue_message(body: str) -> QueueMessage | None:
-    """Parse a queue message; None if it is not one of this service."""
+    """Parse a queue message. Return None if it is not one of this service."""
     try:
         message = QueueMessage.model_validate_json(body)
     except ValidationError:

@@ -1,8 +1,8 @@
 """The messages that a worker sends directly to a job's subscribers while it generates the audio.
 
-They are sent at most once and in order; only the outcome states how the job ended.  A job that is retried is
+They are sent at most once and in order. Only the outcome states how the job ended.  A job that is retried is
 streamed again from the beginning.  Chunks with the same `take` and `seq` are the same audio, so a client ignores
-duplicates; when `take` changes, it discards what it has received.
+duplicates. When `take` changes, it discards what it has received.
 """
 
 from base64 import b64decode, b64encode
@@ -23,7 +23,7 @@ class _StreamData(Record):
 
 
 class StreamStarted(_StreamData):
-    """A worker has begun the job; `restarted`: an earlier attempt may have sent audio already."""
+    """A worker has begun the job. `restarted`: an earlier attempt may have sent audio already."""
 
     status: Literal["started"] = "started"
     restarted: bool = False
@@ -37,7 +37,7 @@ class AudioProgress(_StreamData):
 
 
 class AudioChunk(_StreamData):
-    """A part of the audio, numbered consecutively; a lost message leaves a gap."""
+    """A part of the audio, numbered consecutively. A lost message leaves a gap."""
 
     seq: int
     format: Literal["pcm_s16le"] = "pcm_s16le"
@@ -58,7 +58,7 @@ def stream_message(data: StreamMessage) -> bytes:
 
 
 def parse_stream_message(body: bytes) -> StreamMessage | None:
-    """Parse the output of `stream_message`; None for anything else."""
+    """Parse the output of `stream_message`. Return None for anything else."""
     try:
         return _MESSAGE.validate_json(body).data
     except ValidationError:

@@ -13,7 +13,7 @@ from pydantic import AwareDatetime, Field, ValidationError
 
 from pipeline.contract.records import Record
 
-SECRET_PREFIX = "whsec_"  # noqa: S105 - what every secret begins with
+SECRET_PREFIX = "whsec_"  # noqa: S105 - the prefix of every secret
 SECRET_BYTES = 32
 
 # The seconds between the attempts: about 22 hours, so that the last one is made before the job's record expires.
@@ -47,7 +47,7 @@ class WebhookFailure(Record):
 
 
 def parse_delivery(body: str) -> WebhookDelivery | None:
-    """Parse a message of the webhooks queue; None if it is not one."""
+    """Parse a message of the webhooks queue. Return None if it is not one."""
     try:
         return WebhookDelivery.model_validate_json(body)
     except ValidationError:

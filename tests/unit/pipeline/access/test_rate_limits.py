@@ -86,7 +86,7 @@ async def test_quota_status() -> None:
         await rate_limits.take_request(shares, OWNER)
     assert caught.value.quota_status == QuotaStatus("requests", 3, 0, 60, 38)
     assert caught.value.retry_after == 38
-    assert caught.value.message == ("Limit of 3 requests a minute reached; retry in 38 seconds.")
+    assert caught.value.message == ("Limit of 3 requests a minute reached. Retry in 38 seconds.")
 
 
 async def test_limit_is_renewed_each_minute() -> None:

@@ -295,7 +295,7 @@ def test_encode_wav_round_trip() -> None:
     ids=["no audio", "stereo", "floats", "FLAC"],
 )
 def test_decode_wav_other_format(body: bytes) -> None:
-    with pytest.raises(InvalidAudio, match="upload it again"):
+    with pytest.raises(InvalidAudio, match="Upload it again"):
         decode_wav(body)
 
 

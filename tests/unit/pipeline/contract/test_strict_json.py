@@ -21,15 +21,15 @@ def test_parse_json_valid(text: str | bytes, value: object) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"a": 1, "b": {"c": 1, "c": 2}}', "has 'c' twice; every name should be there once."),
-        ('{"\\ud800": 1, "\\ud800": 2}', r"has '\\ud800' twice; every name should be there once."),
-        ("9" * (DIGITS_MAX + 1), "has a number of 101 digits; JSON's should have at most 100."),
+        ('{"a": 1, "b": {"c": 1, "c": 2}}', "has 'c' twice. Every name should be there once."),
+        ('{"\\ud800": 1, "\\ud800": 2}', r"has '\\ud800' twice. Every name should be there once."),
+        ("9" * (DIGITS_MAX + 1), "has a number of 101 digits. JSON's should have at most 100."),
         ("[NaN]", "should be JSON, which has no NaN."),
         ("[-Infinity]", "should be JSON, which has no -Infinity."),
-        (b'{"a": "\xff"}', "should be JSON in UTF-8; byte 7 is not UTF-8."),
+        (b'{"a": "\xff"}', "should be JSON in UTF-8. Byte 7 is not UTF-8."),
         ('{"a": "b', "is cut: it ends before its JSON does. Send it whole."),
         ('{"a": "b"', "is cut: it ends before its JSON does. Send it whole."),
-        ('{"a":\n  b}', "should be JSON; line 2, column 3 is not."),
+        ('{"a":\n  b}', "should be JSON. Line 2, column 3 is not."),
         ("[" * 100_000, "nests arrays or objects too deeply."),
     ],
     ids=[

@@ -37,7 +37,7 @@ async def test_malformed_session_id(session_id: str) -> None:
 
 async def test_unknown_session() -> None:
     fakes = FakeService()
-    with pytest.raises(NotFound, match="upload a reference first"):
+    with pytest.raises(NotFound, match="Upload a reference first"):
         await sessions.require(fakes.resources, None, fakes.resources.new_id())
 
 

@@ -87,7 +87,7 @@ async def test_save_with_consent() -> None:
 
 async def test_consent_too_long() -> None:
     fakes = FakeService()
-    with pytest.raises(InvalidInput, match="at most 1000 characters; it has 1001") as refused:
+    with pytest.raises(InvalidInput, match=r"at most 1000 characters. It has 1001") as refused:
         await voice_changes.save(fakes.resources, None, await fakes.session(), "Nova", consent="x" * 1001)
     assert refused.value.field == "consent"
     assert fakes.voice_keys() == []

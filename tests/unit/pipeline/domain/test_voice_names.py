@@ -47,8 +47,8 @@ def test_voice_id_of_name(name: str, voice_id: str | None) -> None:
         ("", "1 to 80"),
         ("   ", "1 to 80"),
         ("\u3000", "1 to 80"),
-        ("a" * 81, "it has 81"),
-        ("小" * 81, "it has 81"),
+        ("a" * 81, "It has 81"),
+        ("小" * 81, "It has 81"),
         ("🎧🎤", "letter or digit"),
         ("---", "letter or digit"),
         ("\u0301", "letter or digit"),
@@ -159,7 +159,7 @@ def test_check_text_speakable(text: str) -> None:
 
 def test_check_text_too_long() -> None:
     assert check_text("小" * 4096, SETTINGS, field="text") == "小" * 4096
-    with pytest.raises(InvalidInput, match="has 4097 characters; it should have at most 4096"):
+    with pytest.raises(InvalidInput, match=r"has 4097 characters. It should have at most 4096"):
         check_text("a" * 4097, SETTINGS, field="text")
     with pytest.raises(InvalidInput, match="at most 3"):
         check_text("four", Settings(text_max_chars=3), field="text")

@@ -41,7 +41,9 @@ def test_all_languages_accepted() -> None:
 
 
 def test_unknown_option_named() -> None:
-    with pytest.raises(InvalidInput, match="There is no option 'tempreature'; there are language, seed") as caught:
+    with pytest.raises(
+        InvalidInput, match=r"There is no option 'tempreature'. The options are language, seed"
+    ) as caught:
         check_options({"tempreature": 0.5})
     assert caught.value.field == "tempreature"
 
