@@ -201,8 +201,6 @@ async def encoded_audio(
     TooLarge
         It exceeds the size limit of a response.
     """
-    if format_.is_as_stored:
-        return wav
 
     async def read() -> bytes:
         return wav

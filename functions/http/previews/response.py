@@ -187,7 +187,7 @@ class PreviewResponder:
                 response = await self._completed(job, waiter.completion)
             else:
                 response = await self._stored(job)
-        except (NotReady, TooMany):  # the audio is not encoded in time
+        except (ClientDisconnect, NotReady, TooMany):  # the audio is not encoded
             response = await self._accepted(await jobs.read(self.services.resources, job.source.owner, job.job_id))
         except PipelineError as error:
             response = problems.of_exception(error, job_id=job.job_id)
@@ -242,7 +242,10 @@ class PreviewResponder:
 
     async def _audio(self, job: jobs.Job, wav: bytes, expires_at: datetime) -> Response:
         format_ = self.preferences.format
-        body = await encoded_audio(self.services, job.source.owner, job.job_id, wav, format_, expires_at)
+        body = wav
+        if not format_.is_as_stored:
+            encoding = encoded_audio(self.services, job.source.owner, job.job_id, wav, format_, expires_at)
+            body = await run_until_disconnect(self.http_request.receive, encoding)
         headers = audio_headers(job.job_id, format_) | {"Expires": http_date(expires_at)}
         return Response(body, media_type=format_.media_type, headers=headers)
 
