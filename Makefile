@@ -24,7 +24,7 @@ help:
 
 ## make run               start the service on this machine (Ctrl-C stops it)
 run: $(SERVICE)/local.stamp $(if $(filter qwen,$(TTS_BACKEND)),$(SERVICE)/qwen.stamp)
-	@$(SERVICE_PYTHON) localstack/supervisor.py
+	@$(SERVICE_PYTHON) localstack/supervisor.py $(MAKEOVERRIDES)
 
 ## make keys ARGS="make --owner alice"   manage the API keys of the running service (ARGS=--help)
 keys: $(SERVICE)/local.stamp
@@ -51,10 +51,10 @@ environments: $(SERVICE)/dev.stamp $(SERVICE)/qwen.stamp
 ## make bench             measure the overhead of the pipeline and the speed of the engine
 bench: $(SERVICE)/dev.stamp $(SERVICE)/qwen.stamp
 	@PYTHONPATH=localstack $(SERVICE_PYTHON) -m environments store
-	PYTHONPATH=localstack $(SERVICE_PYTHON) -m tests.benchmarks.preview_overhead
-	PYTHONPATH=localstack $(SERVICE_PYTHON) -m tests.benchmarks.streaming
-	PYTHONPATH=localstack $(SERVICE_PYTHON) -m tests.benchmarks.fairness
-	PYTHONPATH=localstack $(SERVICE_PYTHON) -m tests.benchmarks.worker_throughput
+	$(SERVICE_PYTHON) -m tests.benchmarks.preview_overhead
+	$(SERVICE_PYTHON) -m tests.benchmarks.streaming
+	$(SERVICE_PYTHON) -m tests.benchmarks.fairness
+	$(SERVICE_PYTHON) -m tests.benchmarks.worker_throughput
 	OMP_NUM_THREADS=1 $(SERVICE_PYTHON) -m tests.benchmarks.qwen_engine
 
 ## make bench-gpu         measure the engine on this GPU, in stages (finished stages are kept)
@@ -64,7 +64,7 @@ bench-gpu: $(SERVICE)/dev.stamp $(SERVICE)/qwen.stamp
 
 ## make bench-cold-start  measure the cold start of the Lambda functions
 bench-cold-start: $(SERVICE)/dev.stamp
-	PYTHONPATH=localstack $(SERVICE_PYTHON) -m tests.benchmarks.cold_start
+	$(SERVICE_PYTHON) -m tests.benchmarks.cold_start
 
 ## make simulate          simulate traffic and scaling, and write the figures of docs/scaling.md
 simulate: $(SERVICE)/local.stamp

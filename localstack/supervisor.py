@@ -36,7 +36,7 @@ from provisioning.monitor import provision_again_when_lost
 from provisioning.provision import provision
 from provisioning.recovery import refill_queues
 from supervision.lifecycle import READY_FILE
-from supervision.local_settings import LocalSettings, load_local_settings
+from supervision.local_settings import LocalSettings, apply_arguments, load_local_settings
 from supervision.ports import PortUnavailable, check_port, free_port
 from supervision.processes import ChildProcess, Program, StartFailed, creates, responds
 from supervision.sample_recording import TRANSCRIPTION, write_sample
@@ -130,15 +130,16 @@ def store_program(port: int, data: Path, settings: Settings, credentials: AwsCre
     )
 
 
-def main(make_services: Services = services) -> int:
-    """Run everything until stopped; return the exit code."""
+def main(make_services: Services = services, arguments: Sequence[str] = ()) -> int:
+    """Run everything until stopped, with these settings; return the exit code."""
     # Recordings are personal: files of this process and its children are accessible only to this user.
     os.umask(0o077)
     # Until the event loop handles signals, so that an installation in progress ends with this process.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    if not os.environ.get("TTS_BACKEND"):
-        os.environ["TTS_BACKEND"] = "mock"
     try:
+        apply_arguments(arguments)
+        if not os.environ.get("TTS_BACKEND"):
+            os.environ["TTS_BACKEND"] = "mock"
         local = load_local_settings()
         configure_logging(load_settings(), "supervisor")
         with locked(local.data_folder) as data:
@@ -277,4 +278,6 @@ Ctrl-C stops everything.
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--store-only", action="store_true", help="run only the embedded S3 and SQS")
-    sys.exit(main(no_services if parser.parse_args().store_only else services))
+    parser.add_argument("settings", nargs="*", metavar="NAME=VALUE", help="a setting, such as PORT=9000")
+    given = parser.parse_args()
+    sys.exit(main(no_services if given.store_only else services, given.settings))

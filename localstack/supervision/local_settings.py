@@ -1,13 +1,24 @@
 """Settings for running everything on one machine, in addition to those of the services."""
 
+import difflib
+import os
+import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from environments import ROOT
 from pydantic import Field, field_validator
 from pydantic_settings import SettingsConfigDict
 
-from pipeline.environment import EnvironmentSettings, load
+from pipeline.environment import EnvironmentSettings, SettingsError, load
 from pipeline.settings import Settings
+
+# Variables that make, Python and libraries read.
+OTHER_VARIABLES = re.compile(
+    r"(AWS|CUDA|HF|HUGGINGFACE|MKL|OMP|OTEL|PIP|PYTORCH|SSL|TOKENIZERS|TORCH|TRANSFORMERS|UV)_.*"
+    r"|PYTHON.*|QWEN_VARIANT|UV|(HTTPS?|NO|ALL)_PROXY",
+    re.IGNORECASE,
+)
 
 
 class LocalSettings(EnvironmentSettings):
@@ -43,6 +54,30 @@ class LocalSettings(EnvironmentSettings):
     def uses_embedded_aws(self, settings: Settings) -> bool:
         """Return whether a run starts the embedded AWS: it is on, and no endpoint is set."""
         return self.embedded_aws and not (settings.endpoint_for("s3") or settings.endpoint_for("sqs"))
+
+
+def apply_arguments(arguments: Iterable[str]) -> None:
+    """Set environment variables given as `NAME=VALUE`.
+
+    Raises
+    ------
+    SettingsError
+        A name is not that of a setting, nor a variable of a library.
+    """
+    known = {name.upper() for kind in (Settings, LocalSettings) for name in kind.model_fields}
+    problems = []
+    for argument in arguments:
+        name, equals, value = argument.partition("=")
+        if not equals:
+            problems.append(f"{argument}: settings are given as NAME=VALUE")
+        elif name.upper() not in known and not OTHER_VARIABLES.fullmatch(name):
+            closest = difflib.get_close_matches(name.upper(), known, n=1)
+            hint = f"did you mean {closest[0]}?" if closest else "see docs/settings.md"
+            problems.append(f"{name}: there is no such setting; {hint}")
+        else:
+            os.environ[name] = value
+    if problems:
+        raise SettingsError("\n".join(problems))
 
 
 def load_local_settings() -> LocalSettings:

@@ -1,12 +1,14 @@
 """Settings of the supervisor alone, and the environment that it gives the services."""
 
+import os
+import re
 from pathlib import Path
 
 import pytest
 from embedded import configuration
 from embedded.storage.data_folder import AwsCredentials
 from environments import ROOT
-from supervision.local_settings import load_local_settings
+from supervision.local_settings import apply_arguments, load_local_settings
 
 from pipeline.environment import SettingsError
 
@@ -38,3 +40,25 @@ def test_embedded_aws_ignores_aws_profile() -> None:
     assert given["AWS_ACCESS_KEY_ID"] == "LOCAL1"
     assert given["HOME"] == "/home/me"
     assert not {"AWS_PROFILE", "AWS_SESSION_TOKEN"} & set(given)
+
+
+def test_arguments_set_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("PORT", "AWS_ENDPOINT_URL", "HF_HUB_OFFLINE"):
+        monkeypatch.setenv(name, "")
+    apply_arguments(["PORT=9000", "AWS_ENDPOINT_URL=http://127.0.0.1:1/?a=b", "HF_HUB_OFFLINE=1"])
+    assert os.environ["PORT"] == "9000"
+    assert os.environ["AWS_ENDPOINT_URL"] == "http://127.0.0.1:1/?a=b"
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("PROT=9000", "PROT: there is no such setting; did you mean PORT?"),
+        ("UVICORN_WORKER=2", "UVICORN_WORKER: there is no such setting; did you mean UVICORN_WORKERS?"),
+        ("XYZ=1", "XYZ: there is no such setting; see docs/settings.md"),
+        ("PORT", "PORT: settings are given as NAME=VALUE"),
+    ],
+)
+def test_unknown_argument_names_closest_setting(argument: str, message: str) -> None:
+    with pytest.raises(SettingsError, match=re.escape(message)):
+        apply_arguments([argument])
