@@ -20,7 +20,7 @@ from pipeline.clients.webhook_client import WebhookRefused
 from pipeline.contract import layout
 from pipeline.contract.messages.webhooks import WebhookDelivery
 from pipeline.contract.records import ReplyTo, Request, Source, Subscriber
-from pipeline.domain import jobs, sessions, voice_changes
+from pipeline.domain import jobs, sessions, voice_changes, webhook_attempts
 from tests.infra.roles.recorded_calls import Recorder
 from tests.support.aws_events import recorded
 from tests.support.fake_service import Crash, FailAfter, FakeService, reference_recording
@@ -231,7 +231,8 @@ async def sweep_(fakes: FakeService, recorder: Recorder) -> None:
     await _crash_while_saving(fakes, owned.session_id)
     await voice_changes.delete(fakes.resources, "alice", owned.voice_id)
     late = await _job(fakes, "alice")
-    for minutes in (6, 15, 40, 24 * 60, 24 * 60):
+    await webhook_attempts.enqueue(fakes.resources, late.job_id, "alice", "https://example.com/")
+    for minutes in (1, 5, 15, 40, 24 * 60, 24 * 60):
         fakes.advance(minutes=minutes)
         await sweep.handle(resources, {})
     assert layout.request(late.job_id) not in fakes.bucket.objects
