@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gpu_runner.engines.qwen.joining import QUIET, Joiner
+from gpu_runner.engines.qwen.joining import Joiner
 from pipeline.audio.reference_audio import Samples
 
 RATE = 24_000
@@ -63,7 +63,7 @@ def test_no_click_between_parts() -> None:
 def test_pause_length_ignores_part_silence() -> None:
     part = np.concatenate([silence(0.3), tone(0.2), silence(0.9)])
     whole = joined([part, part, part], [0.35, 0.7, 0.0])
-    heard = np.flatnonzero(np.abs(whole) > QUIET)
+    heard = np.flatnonzero(np.abs(whole) > 0.005)
     gaps = np.diff(heard)
     pauses = gaps[gaps > 0.1 * RATE] / RATE
     assert pauses == pytest.approx([0.35 + 0.08, 0.7 + 0.08], abs=0.02)
@@ -94,13 +94,48 @@ def test_nothing_after_cut() -> None:
     assert sum(map(len, heard)) == round(0.3 * RATE)
 
 
-def test_parts_streamed_in_order() -> None:
+def test_first_part_streamed_others_held() -> None:
     joiner = Joiner([0.2, 0.0], RATE)
     assert len(joiner.push(1, tone(0.5))) == 0
-    heard = joiner.push(0, tone(0.3))
-    assert len(heard) > 0.28 * RATE
-    rest = joiner.end(0, fade=False)
-    assert len(rest) > 0.2 * RATE + 0.45 * RATE
+    assert len(joiner.push(0, tone(0.3))) > 0.28 * RATE
+    assert len(joiner.end(0, fade=False)) < 0.25 * RATE
+    assert len(joiner.push(1, tone(0.1))) == 0
+    assert len(joiner.end(1, fade=False)) == pytest.approx(0.6 * RATE, abs=1)
+
+
+def test_restart_drops_samples_of_part() -> None:
+    joiner = Joiner([0.2, 0.0], RATE)
+    joiner.push(1, tone(0.5))
+    joiner.restart(1)
+    joiner.push(1, tone(0.3))
+    joiner.end(0, fade=False)
+    assert len(joiner.end(1, fade=False)) == pytest.approx(0.3 * RATE, abs=1)
+
+
+def test_quiet_voice_is_not_trimmed() -> None:
+    peak = 10 ** (-46 / 20)
+    whole = joined([tone(3.0, peak), tone(3.0, peak)], [0.35, 0.0])
+    assert len(whole) / RATE == pytest.approx(6.35, abs=0.001)
+    assert np.abs(whole).max() == pytest.approx(peak, rel=0.01)
+
+
+def test_noise_around_quiet_voice_is_trimmed() -> None:
+    quiet, noise = tone(1.0, 10 ** (-46 / 20)), tone(0.5, 10 ** (-90 / 20))
+    part = np.concatenate([noise, quiet, noise])
+    assert len(joined([part, part], [0.0, 0.0])) / RATE == pytest.approx(2 * 1.08, abs=0.01)
+
+
+@pytest.mark.parametrize(("level", "expected"), [(0.25, 0.3), (0.42, 0.3), (0.05, 0.1), (0.9, 0.45)])
+def test_level_of_later_part_matches_first(level: float, expected: float) -> None:
+    whole = joined([tone(1.0, 0.3), tone(1.0, level)], [0.1, 0.0])
+    assert np.abs(whole[-RATE:]).max() == pytest.approx(expected, rel=0.02)
+
+
+def test_matched_level_never_clips() -> None:
+    peaky = tone(1.0, 0.2)
+    peaky[12_000] = 0.9
+    whole = joined([tone(1.0, 0.4), peaky], [0.1, 0.0])
+    assert np.abs(whole).max() == pytest.approx(1.0, abs=1e-3)
 
 
 LOUDNESS = st.sampled_from([0.0, 0.001, 0.5])

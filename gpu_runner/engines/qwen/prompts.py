@@ -12,6 +12,7 @@ from torch import Tensor
 
 from gpu_runner.engines import PromptRejected, Reference
 from gpu_runner.engines.qwen.checkpoint.model import SAMPLE_RATE, Identity, Model
+from gpu_runner.engines.qwen.joining import speech_windows
 from gpu_runner.engines.qwen.network.precision import float32_as
 from gpu_runner.engines.qwen.text import has_words, speech_seconds
 from pipeline.audio.reference_audio import Recording, Samples
@@ -23,7 +24,6 @@ LONGEST_REFERENCE = 4096  # frames, 327 s
 
 SILENCE_SECONDS = 0.5  # after the reference: without it the audio begins with an echo of the reference's end
 SHORTEST_SECONDS = 0.1
-QUIET = 10 ** (-35 / 20)  # relative to the loudest tenth; below it is a pause
 
 # Estimated length of the transcript over the length of the speech in the clip.  In between is a natural pace.
 NATURAL_PACE = (0.4, 2.5)
@@ -162,13 +162,9 @@ def at_model_rate(recording: Recording) -> Samples:
 
 def seconds_of_speech(samples: Samples) -> float:
     """Return the seconds of speech in 24 kHz samples, without pauses."""
-    window = SAMPLE_RATE // 50  # 20 ms
-    whole = len(samples) // window * window
-    if whole == 0:
+    if len(samples) < SAMPLE_RATE // 50:
         return len(samples) / SAMPLE_RATE
-    loudness = np.sqrt((samples[:whole].reshape(-1, window) ** 2).mean(axis=1))
-    is_speech = loudness > QUIET * np.quantile(loudness, 0.9)
-    return float(is_speech.sum()) * window / SAMPLE_RATE
+    return len(speech_windows(samples, SAMPLE_RATE)) / 50
 
 
 def check_transcript(transcript: str, seconds: float) -> tuple[bool, tuple[str, ...]]:
