@@ -13,7 +13,7 @@ from pydantic import Field
 from pipeline.clients.resources import Resources
 from pipeline.contract.layout import audio_url
 from pipeline.contract.messages.stream_messages import AudioChunk, AudioProgress, StreamStarted
-from pipeline.contract.records import Failed, Outcome, Record, Subscriber, UtcSeconds, VoiceMetadata
+from pipeline.contract.records import Failed, FinishReason, Outcome, Record, Subscriber, UtcSeconds, VoiceMetadata
 from pipeline.domain import presigned_urls
 from pipeline.errors import PipelineError
 from pipeline.logs import current_correlation_id
@@ -43,6 +43,7 @@ class TtsComplete(_JobResult):
     sample_rate: int
     expires_at: UtcSeconds
     warnings: list[str] | None = None
+    finish_reason: FinishReason | None = Field(None, description="How the audio ended; `length`: it was cut off")
     signed_url: str | None = Field(None, description="A URL that needs no key, if requested with `signed`")
 
 
@@ -59,6 +60,7 @@ class Failure(_Response):
     job_id: str | None = None
     session_id: str | None = None
     voice_id: str | None = None
+    finish_reason: FinishReason | None = Field(None, description="`cancelled` if the job was cancelled")
 
 
 class VoiceSaved(_Response):
@@ -114,7 +116,15 @@ async def completion(
         "correlation_id": outcome.correlation_id,
     }
     if isinstance(outcome, Failed):
-        return _message(Failure(**job, message=outcome.message, code=outcome.code, field=outcome.field))
+        return _message(
+            Failure(
+                **job,
+                message=outcome.message,
+                code=outcome.code,
+                field=outcome.field,
+                finish_reason=outcome.finish_reason,
+            )
+        )
     if outcome.preview is None:
         return _message(EmbeddingComplete(**job))
     signed_url = None
@@ -133,6 +143,7 @@ async def completion(
             sample_rate=outcome.preview.sample_rate,
             expires_at=outcome.preview.expires_at,
             warnings=list(outcome.warnings) or None,
+            finish_reason=outcome.finish_reason,
             signed_url=signed_url,
         )
     )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from pipeline.audio.reference_audio import Recording, Samples
-from pipeline.contract.records import Options
+from pipeline.contract.records import FinishReason, Options
 from pipeline.errors import PipelineError
 
 
@@ -44,12 +44,13 @@ class VoicePrompt(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Utterance:
-    """A text to be synthesized in a voice."""
+    """A text to be synthesized in a voice. An `attempt` after the first, which is 0, uses another seed."""
 
     job_id: str
     text: str
     prompt: VoicePrompt
     options: Options
+    attempt: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +70,16 @@ class Piece:
 class Finished:
     """The end of an utterance, after its last piece. With an `error`, its pieces are not the whole audio.
 
-    `seconds` is the time the engine spent on it, from its admission.
+    `seconds` is the time the engine spent on it, from its admission. With `may_retry`, the speech did not end by
+    itself, and another attempt may give better audio.
     """
 
     job_id: str
     error: Exception | None = None
     warnings: tuple[str, ...] = ()
     seconds: float = 0.0
+    finish_reason: FinishReason = "stop"
+    may_retry: bool = False
 
 
 class Engine(Protocol):

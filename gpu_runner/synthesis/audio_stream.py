@@ -1,7 +1,7 @@
 """Sends a job's audio, or its length, to subscribers while it is generated: see `stream_messages`."""
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from gpu_runner.synthesis.chunks import Chunk, Chunks, to_pcm
@@ -40,17 +40,16 @@ class AudioStream:
         self._chunks = Chunks(attempt.sample_rate)
         self._listeners: list[Sender] = []
         self._followers: list[Sender] = []
-        self._first: list[AudioChunk] = []
         """Subscribers that receive the length of the audio only."""
+        self._first: list[AudioChunk] = []
         self._reported_at: datetime | None = None
         self.first_audio_at: datetime | None = None
+        self.has_sent_audio = False
 
     def subscribe(self, subscriber: Subscriber) -> None:
         """Add a subscriber."""
         sender = Sender(self._connections, subscriber)
-        sender.send(
-            StreamStarted(job_id=self._attempt.job_id, take=self._attempt.name, restarted=self._attempt.restarted)
-        )
+        sender.send(self._started())
         if subscriber.stream and subscriber.interface == "http":
             for message in self._first:
                 sender.send(message)
@@ -63,6 +62,14 @@ class AudioStream:
         for chunk in self._chunks.add(samples):
             self._send(chunk)
 
+    def restart(self, name: str) -> None:
+        """Discard the audio so far and begin another attempt, whose take has this name."""
+        self._attempt = replace(self._attempt, name=name, restarted=True)
+        self._chunks = Chunks(self._attempt.sample_rate)
+        self._reported_at = self.first_audio_at = None
+        for sender in self._senders():
+            sender.send(self._started())
+
     async def close(self) -> None:
         """Send the remaining messages, for one second at most."""
         for chunk in self._chunks.flush():
@@ -74,6 +81,10 @@ class AudioStream:
         for sender in self._senders():
             sender.abort()
 
+    def _started(self) -> StreamStarted:
+        attempt = self._attempt
+        return StreamStarted(job_id=attempt.job_id, take=attempt.name, restarted=attempt.restarted)
+
     def _senders(self) -> list[Sender]:
         return self._listeners + self._followers
 
@@ -83,6 +94,7 @@ class AudioStream:
             self._report(audio_seconds)
         if not self._listeners:
             return
+        self.has_sent_audio = True
         message = AudioChunk(
             job_id=self._attempt.job_id,
             take=self._attempt.name,

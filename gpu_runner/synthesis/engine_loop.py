@@ -11,6 +11,7 @@ import structlog
 
 from gpu_runner.engines import Engine, EngineLost, Finished, Piece, Utterance
 from pipeline.audio.reference_audio import Samples
+from pipeline.contract.records import FinishReason
 
 OnAudio = Callable[[Samples], object]
 
@@ -28,6 +29,8 @@ class Speech:
     samples: Samples
     warnings: tuple[str, ...]
     seconds: float
+    finish_reason: FinishReason
+    may_retry: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +77,15 @@ class Admission:
         elif not self.pieces:
             self.result.set_exception(EngineFailed("the engine returned neither audio nor an error"))
         else:
-            self.result.set_result(Speech(np.concatenate(self.pieces), finished.warnings, finished.seconds))
+            self.result.set_result(
+                Speech(
+                    np.concatenate(self.pieces),
+                    finished.warnings,
+                    finished.seconds,
+                    finished.finish_reason,
+                    finished.may_retry,
+                )
+            )
 
 
 @dataclass(frozen=True, slots=True)

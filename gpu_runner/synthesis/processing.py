@@ -1,6 +1,7 @@
 """From a job's id to its result: read the request, get the voice prompt, synthesize."""
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import structlog
@@ -20,6 +21,8 @@ from pipeline.domain import jobs
 from pipeline.errors import Cancelled, DeadlineExceeded, Expired, InvalidInput, NotFound
 
 PERMANENT_ERRORS = (InvalidInput, NotFound, Expired, DeadlineExceeded, Cancelled)
+
+MAX_RETRIES = 2  # of speech that ran away before any audio was sent
 
 log = structlog.get_logger(__name__)
 
@@ -71,7 +74,9 @@ async def _read_request(resources: Resources, job_id: str, document: dict[str, A
 
 
 async def _synthesize(context: WorkerContext, request: Request, *, redelivered: bool) -> Synthesized:
-    stream = _open_stream(context, request, restarted=redelivered)
+    take = context.reproducible_as() or context.resources.new_id()
+    attempt = Attempt(request.job_id, take, context.sample_rate, redelivered)
+    stream = AudioStream(context.resources.connections, attempt, context.resources.clock)
     watch = Watch(context.resources, request, stream)
     try:
         await _check_not_cancelled(context.resources, request, watch)
@@ -84,16 +89,15 @@ async def _synthesize(context: WorkerContext, request: Request, *, redelivered: 
         if request.kind == "preview":
             utterance = Utterance(request.job_id, request.text, voice.prompt, request.options)
             speech = await _unless_cancelled_or_late(context, request, utterance, stream, watch)
+            while speech.may_retry and not stream.has_sent_audio and utterance.attempt < MAX_RETRIES:
+                utterance = replace(utterance, attempt=utterance.attempt + 1)
+                log.warning("speech ran away, retrying", attempt=utterance.attempt)
+                stream.restart(f"{take}-{utterance.attempt}")
+                speech = await _unless_cancelled_or_late(context, request, utterance, stream, watch)
     except BaseException:
         stream.abort()
         raise
     return Synthesized(request, voice, speech, context.resources.clock(), stream)
-
-
-def _open_stream(context: WorkerContext, request: Request, *, restarted: bool) -> AudioStream:
-    name = context.reproducible_as() or context.resources.new_id()
-    attempt = Attempt(request.job_id, name, context.sample_rate, restarted)
-    return AudioStream(context.resources.connections, attempt, context.resources.clock)
 
 
 async def _check_not_cancelled(resources: Resources, request: Request, watch: Watch) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -20,6 +19,7 @@ from pipeline.clients.resources import Resources
 from pipeline.contract import layout, retention
 from pipeline.contract.messages.completions import Completion
 from pipeline.contract.records import (
+    REPORT_METADATA,
     Failed,
     Outcome,
     Preview,
@@ -28,6 +28,7 @@ from pipeline.contract.records import (
     SynthesisReport,
     Timings,
     outcome_fields,
+    report_of,
 )
 from pipeline.domain import jobs
 from pipeline.errors import ConnectionGone, Unavailable
@@ -35,7 +36,6 @@ from pipeline.errors import ConnectionGone, Unavailable
 COMPLETION_TIMEOUT_SECONDS = 2.0
 
 _WAV_HEADER = "bytes=0-255"
-_REPORT = "report"  # name of the object metadata
 _REPORT_MAX_BYTES = 1900  # S3 takes 2 KB of metadata
 
 log = structlog.get_logger(__name__)
@@ -136,13 +136,17 @@ async def _store(context: WorkerContext, result: Synthesized) -> tuple[Succeeded
 def _success(request: Request, stored: StoredPreview) -> Succeeded:
     facts = outcome_fields(request, stored.completed_at) | {"preview": stored.preview}
     if stored.report:
-        facts |= {"timings": stored.report.timings, "warnings": stored.report.warnings}
+        facts |= dict(stored.report)
     return Succeeded.model_validate(facts)
 
 
 async def _store_audio(context: WorkerContext, result: Synthesized, speech: Speech) -> StoredPreview:
     recording = Recording(speech.samples, context.sample_rate)
-    report = SynthesisReport(timings=_timings(result, recording.duration_seconds), warnings=speech.warnings)
+    report = SynthesisReport(
+        timings=_timings(result, recording.duration_seconds),
+        warnings=speech.warnings,
+        finish_reason=speech.finish_reason,
+    )
     body = await asyncio.to_thread(reference_audio.encode_wav, recording)
     completed_at = context.resources.clock()
     key = layout.preview(result.request.job_id)
@@ -160,7 +164,7 @@ async def stored_preview(resources: Resources, key: str) -> StoredPreview | None
     if stored is None:
         return None
     preview = _preview(resources, key, stored.last_modified, *length_of_wav(stored.body))
-    return StoredPreview(preview, stored.last_modified, _from_metadata(stored.metadata))
+    return StoredPreview(preview, stored.last_modified, report_of(stored.metadata))
 
 
 def _to_metadata(report: SynthesisReport) -> dict[str, str]:
@@ -168,11 +172,7 @@ def _to_metadata(report: SynthesisReport) -> dict[str, str]:
     text = json.dumps(report.model_dump(mode="json"))
     if len(text) > _REPORT_MAX_BYTES:
         return _to_metadata(report.model_copy(update={"warnings": report.warnings[:-1]}))
-    return {_REPORT: text}
-
-
-def _from_metadata(metadata: Mapping[str, str]) -> SynthesisReport | None:
-    return SynthesisReport.model_validate_json(metadata[_REPORT]) if _REPORT in metadata else None
+    return {REPORT_METADATA: text}
 
 
 def _preview(resources: Resources, key: str, completed_at: datetime, sample_rate: int, seconds: float) -> Preview:
@@ -203,5 +203,6 @@ def _log_outcome(outcome: Succeeded | Failed, *, written: bool) -> None:
         facts["code"] = outcome.code
     elif outcome.preview is not None:
         facts["audio_seconds"] = outcome.preview.duration_seconds
+        facts["finish_reason"] = outcome.finish_reason
         facts |= outcome.timings.model_dump() if outcome.timings else {}
     log.info("job ended" if written else "job had ended already", **facts)

@@ -1,6 +1,7 @@
 """The objects that are stored and sent, as immutable, validated models."""
 
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self
 
@@ -178,6 +179,10 @@ class Request(Envelope):
     new_reference: NewReference | None = None
 
 
+# How a job's audio ended: by itself, cut off, by itself after a new attempt with another seed, or not at all.
+FinishReason = Literal["stop", "length", "retried", "cancelled"]
+
+
 class Timings(Record):
     """How long the steps of a job took, in seconds."""
 
@@ -192,6 +197,16 @@ class SynthesisReport(Record):
 
     timings: Timings
     warnings: tuple[str, ...] = ()
+    finish_reason: FinishReason | None = None
+
+
+REPORT_METADATA = "report"  # the name of the object metadata with the `SynthesisReport`
+
+
+def report_of(metadata: Mapping[str, str]) -> SynthesisReport | None:
+    """Return the report in the metadata of a stored preview, if there is one."""
+    report = metadata.get(REPORT_METADATA)
+    return SynthesisReport.model_validate_json(report) if report else None
 
 
 class _OutcomeFields(_MadeBySubscriber):
@@ -205,6 +220,7 @@ class _OutcomeFields(_MadeBySubscriber):
     correlation_id: str | None = None
     webhook_url: str | None = None
     traceparent: str | None = None
+    finish_reason: FinishReason | None = None
 
 
 class Preview(Record):

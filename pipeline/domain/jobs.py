@@ -283,6 +283,7 @@ def failure(request: Envelope, error: PipelineError, now: datetime) -> Failed:
         code=error.code,
         message=error.message,
         field=error.field,
+        finish_reason="cancelled" if isinstance(error, Cancelled) else None,
     )
 
 

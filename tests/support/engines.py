@@ -20,6 +20,8 @@ class EngineOutput:
     error: Exception | None
     warnings: tuple[str, ...]
     seconds: float
+    finish_reason: str
+    may_retry: bool
 
     @property
     def samples(self) -> Samples:
@@ -48,7 +50,9 @@ class OutputCollector:
                 pieces.append(event.samples)
             else:
                 ended.append(event.job_id)
-                self.results[event.job_id] = EngineOutput(pieces, event.error, event.warnings, event.seconds)
+                self.results[event.job_id] = EngineOutput(
+                    pieces, event.error, event.warnings, event.seconds, event.finish_reason, event.may_retry
+                )
         return ended
 
 
@@ -83,6 +87,8 @@ class ScriptedEngine:
         self.admit_errors: dict[str, BaseException] = {}
         """Errors that `admit` raises, by text."""
         self.warnings: tuple[str, ...] = ()
+        self.runaway_attempts = 0
+        """Attempts at each utterance that run away."""
         self.prompts_made = 0
         self.prompts_restored = 0
         self.admitted: list[str] = []
@@ -138,11 +144,18 @@ class ScriptedEngine:
         if error := self.errors.get(utterance.text):
             return [Finished(utterance.job_id, error=error)]
         assert isinstance(utterance.prompt, MockPrompt)
-        first, last = np.array_split(hum(utterance.text, utterance.prompt), 2)
+        is_runaway = utterance.attempt < self.runaway_attempts
+        first, last = np.array_split(hum(utterance.text + "!" * utterance.attempt, utterance.prompt), 2)
         return [
             Piece(utterance.job_id, 0, first),
             Piece(utterance.job_id, 1, last),
-            Finished(utterance.job_id, warnings=self.warnings, seconds=0.5),
+            Finished(
+                utterance.job_id,
+                warnings=self.warnings,
+                seconds=0.5,
+                finish_reason="length" if is_runaway else "retried" if utterance.attempt else "stop",
+                may_retry=is_runaway,
+            ),
         ]
 
     def _note_thread(self) -> None:

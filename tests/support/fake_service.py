@@ -13,6 +13,7 @@ from pipeline.clients.storage import JSON
 from pipeline.clients.usage_windows import UsageWindows
 from pipeline.contract import layout, retention
 from pipeline.contract.records import (
+    REPORT_METADATA,
     Failed,
     Preview,
     ReplyTo,
@@ -20,6 +21,7 @@ from pipeline.contract.records import (
     Source,
     Subscriber,
     Succeeded,
+    SynthesisReport,
     Timings,
     outcome_fields,
 )
@@ -150,7 +152,10 @@ class FakeService:
     async def succeed(self, request: Request, timings: Timings | None = None) -> Succeeded:
         """Write a successful outcome, as a worker does."""
         key = layout.preview(request.job_id)
-        await self.bucket.put_once(key, b"RIFF", "audio/wav")
+        timings = timings or Timings(queued_seconds=0, synthesis_seconds=0.5, real_time_factor=0.4)
+        report = SynthesisReport(timings=timings, finish_reason="stop")
+        metadata = {REPORT_METADATA: report.model_dump_json()}
+        await self.bucket.put_once(key, b"RIFF", "audio/wav", metadata=metadata)
         outcome = Succeeded(
             **outcome_fields(request, self.time()),
             preview=Preview(
@@ -159,7 +164,8 @@ class FakeService:
                 duration_seconds=1.25,
                 expires_at=retention.preview_expires_at(self.time(), self.resources.settings),
             ),
-            timings=timings or Timings(queued_seconds=0, synthesis_seconds=0.5, real_time_factor=0.4),
+            timings=timings,
+            finish_reason="stop",
         )
         await jobs.write_outcome(self.resources, outcome)
         return outcome

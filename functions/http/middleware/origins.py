@@ -33,6 +33,7 @@ _RESPONSE_HEADERS = (
     "Vary",
     "WWW-Authenticate",
     "X-Correlation-Id",
+    "X-Finish-Reason",
     "X-Job-Id",
     "X-Request-Id",
     "X-Session-Id",

@@ -4,7 +4,7 @@ from pydantic import BaseModel, Field
 
 from pipeline.clients.resources import Resources
 from pipeline.contract.layout import audio_url
-from pipeline.contract.records import Failed, Timings, UtcSeconds
+from pipeline.contract.records import Failed, FinishReason, Timings, UtcSeconds
 from pipeline.domain import jobs, presigned_urls
 
 
@@ -25,6 +25,7 @@ class JobView(BaseModel):
     sample_rate: int | None = None
     timings: Timings | None = None
     warnings: list[str] | None = None
+    finish_reason: FinishReason | None = Field(None, description="How the audio ended; `length`: it was cut off")
     error: str | None = Field(None, description="Why the job failed")
     code: str | None = Field(None, description="Stable error code")
     webhook_error: str | None = Field(None, description="Why the delivery of the webhook failed")
@@ -53,7 +54,7 @@ def view(job: jobs.Job, ahead: int | None = None, *, root_path: str = "") -> Job
     outcome = job.outcome
     if outcome is None:
         return found
-    more: dict[str, object] = {"completed_at": outcome.completed_at}
+    more: dict[str, object] = {"completed_at": outcome.completed_at, "finish_reason": outcome.finish_reason}
     if isinstance(outcome, Failed):
         more |= {"error": outcome.message, "code": outcome.code}
     else:

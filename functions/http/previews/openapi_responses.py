@@ -63,6 +63,10 @@ GENERATED: dict[int | str, dict[str, Any]] = {
             "Content-Disposition": {"description": "The file name `preview.wav`, or that of the format", **_STRING},
             "Content-Location": {"description": "Path of the stored preview", **_STRING},
             "Expires": {"description": "When the preview expires; not on streamed responses", **_STRING},
+            "X-Finish-Reason": {
+                "description": "`stop`, `length` if the audio was cut off, or `retried`; not on streamed responses",
+                **_STRING,
+            },
             "Vary": {"description": "`Accept`", **_STRING},
             **_JOB_HEADERS,
         },

@@ -34,7 +34,7 @@ from pipeline.clients.storage import NewObject
 from pipeline.contract import layout, retention
 from pipeline.contract.layout import audio_url
 from pipeline.contract.messages.completions import Completion
-from pipeline.contract.records import Failed, Request
+from pipeline.contract.records import Failed, FinishReason, Request, report_of
 from pipeline.domain import jobs
 from pipeline.errors import NotReady, PipelineError, TooMany
 from pipeline.ids import Owner
@@ -223,7 +223,7 @@ class PreviewResponder:
         is_too_large = wav is not None and self.preferences.format.is_as_stored and 0 < max_bytes < len(wav)
         if wav is None or outcome.preview is None or is_too_large:
             return await self._stored(job)
-        return await self._audio(job, wav, outcome.preview.expires_at)
+        return await self._audio(job, wav, outcome.preview.expires_at, outcome.finish_reason)
 
     async def _stored(self, job: jobs.Job) -> Response:
         """Return the response from the stored audio or outcome."""
@@ -238,15 +238,20 @@ class PreviewResponder:
         expires_at = retention.preview_expires_at(part.stored.last_modified, resources.settings)
         if not part.is_complete:
             return await redirect(resources, job_id, expires_at, {"Content-Location": audio_url(job_id)})
-        return await self._audio(job, part.stored.body, expires_at)
+        report = report_of(part.stored.metadata)
+        return await self._audio(job, part.stored.body, expires_at, report.finish_reason if report else None)
 
-    async def _audio(self, job: jobs.Job, wav: bytes, expires_at: datetime) -> Response:
+    async def _audio(
+        self, job: jobs.Job, wav: bytes, expires_at: datetime, finish_reason: FinishReason | None
+    ) -> Response:
         format_ = self.preferences.format
         body = wav
         if not format_.is_as_stored:
             encoding = encoded_audio(self.services, job.source.owner, job.job_id, wav, format_, expires_at)
             body = await run_until_disconnect(self.http_request.receive, encoding)
         headers = audio_headers(job.job_id, format_) | {"Expires": http_date(expires_at)}
+        if finish_reason:
+            headers["X-Finish-Reason"] = finish_reason
         return Response(body, media_type=format_.media_type, headers=headers)
 
 

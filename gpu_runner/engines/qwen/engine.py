@@ -19,9 +19,9 @@ import torch
 from gpu_runner.engines import CannotLoad, EngineLost, Finished, Piece, Reference, Utterance
 from gpu_runner.engines.qwen import prompts
 from gpu_runner.engines.qwen.allocation import Stages, allocate_stages
-from gpu_runner.engines.qwen.checkpoint.model import SAMPLE_RATE, Model
+from gpu_runner.engines.qwen.checkpoint.model import FRAMES_PER_SECOND, SAMPLE_RATE, Model
 from gpu_runner.engines.qwen.generator import prefix_length
-from gpu_runner.engines.qwen.job import Admitted, Job, Row, cap_of, check_length, tokenize
+from gpu_runner.engines.qwen.job import Admitted, Job, Row, cap_of, check_length, runaway_warning, tokenize
 from gpu_runner.engines.qwen.network.frame import Status
 from gpu_runner.engines.qwen.out_of_memory import (
     OutOfMemory,
@@ -204,7 +204,7 @@ class QwenEngine:
         if not rows:
             return
         for row in rows:
-            self._scheduler.admit(row)
+            self._scheduler.withdraw(row)
         try:
             with translate_device_errors():
                 admitted = [(row, generator.embed(self.loaded, row)) for row in rows]
@@ -238,19 +238,35 @@ class QwenEngine:
         for row in decoder.submit():
             yield from self._fail(row, no_memory())
         for row, samples in decoder.collect(wait=not self.stages.generator.rows):
-            if job := self._jobs.get(row.job_id):
+            if row.state is not None and (job := self._jobs.get(row.job_id)):
                 yield from job.push(row, samples)
-                yield from self._finish_if_over(job)
+                kind = row.runaway.check(row.codes, row.prompt.codes, samples)
+                if kind is not None or job.is_over:
+                    yield from self._end_row(job, row, kind)
         for row in decoder.rows:
             if row.is_decoded and (job := self._jobs.get(row.job_id)):
-                decoder.end(row)
-                self._scheduler.finish_row()
-                yield from job.end_part(row)
-                yield from self._finish_if_over(job)
+                warning = job.limit_warning(row) if row.was_capped else None
+                kind = "endless" if row.was_capped and warning is None else None
+                yield from self._end_row(job, row, kind, warning)
 
-    def _finish_if_over(self, job: Job) -> Iterator[Finished]:
-        if job.is_over and self._jobs.pop(job.utterance.job_id, None) is not None:
-            self._drop_rows(job.utterance.job_id)
+    def _end_row(
+        self, job: Job, row: Row, kind: str | None, warning: str | None = None
+    ) -> Iterator[Piece | Finished]:
+        """End a row, and its job after the last one. A runaway row, of some kind, is retried if possible."""
+        self.stages.generator.release(row)
+        self.stages.decoder.end(row)
+        self._scheduler.withdraw(row)
+        self._scheduler.finish_row()
+        if kind is not None:
+            seconds = row.runaway.frames / FRAMES_PER_SECOND
+            log.warning("speech ran away", job_id=row.job_id, kind=kind, seconds=seconds, attempt=row.attempt)
+            if retry := job.retry(row):
+                self._scheduler.preempt([retry])
+                return
+            warning = runaway_warning(kind, seconds)
+        yield from job.end_part(row, warning)
+        if job.is_over and self._jobs.pop(row.job_id, None) is not None:
+            self._drop_rows(row.job_id)
             yield job.finish()
 
     def _fail(self, row: Row, error: PipelineError) -> Iterator[Finished]:

@@ -16,12 +16,15 @@ from gpu_runner.engines.qwen.network.network import LEAST_FRAMES
 from gpu_runner.engines.qwen.network.sampling import Sampling
 from gpu_runner.engines.qwen.network.slots import LONGEST
 from gpu_runner.engines.qwen.prompts import QwenPrompt
+from gpu_runner.engines.qwen.runaway import RunawayDetector
 from gpu_runner.engines.qwen.text import LONGEST_PART_SECONDS, parts_of, speech_seconds
 from pipeline.audio.reference_audio import Samples
+from pipeline.contract.records import FinishReason
 from pipeline.errors import InvalidInput
 
 PROMPT_TOKENS = 16  # of a prompt besides the frames of the reference: there are ten or eleven
-CAP_SECONDS, CAP_FACTOR = 4.0, 3.0  # a part that takes longer than this, by its text, has degenerated
+CAP_SECONDS, CAP_FACTOR = 4.0, 3.0  # a part that takes longer than this, by its text, is a runaway
+MAX_RETRIES = 2  # of a part that ran away
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +61,7 @@ class Row:
     language: str
     prompt: QwenPrompt
     sampling: Sampling
-    seed: int
+    seed: int  # of the job
     cap: int  # frames at most
     codes: list[list[int]] = field(default_factory=list)
     slot: int | None = None  # see `generator.Generator`
@@ -69,6 +72,8 @@ class Row:
     decoding: int = 0  # chunks of them whose samples are pending
     ended: bool = False
     was_capped: bool = False
+    attempt: int = 0
+    runaway: RunawayDetector = field(default_factory=RunawayDetector)
 
     @property
     def is_decoded(self) -> bool:
@@ -81,9 +86,24 @@ class Row:
         They are generated on the CPU, where they are the same on every machine. Without sampling they are 0, which
         chooses the first of equal codes.
         """
-        numbers = torch.rand(self.cap, groups, generator=torch.Generator().manual_seed(self.seed))
+        seed = seed_of_part(self.seed, self.part)
+        numbers = torch.rand(self.cap, groups, generator=torch.Generator().manual_seed(seed))
         sampled = [self.sampling.temperature > 0, *[self.sampling.subtalker_temperature > 0] * (groups - 1)]
         return numbers * torch.tensor(sampled)
+
+    def next_attempt(self) -> "Row":
+        """Return a new row for the same part, with the next seed."""
+        return Row(
+            self.job_id,
+            self.part,
+            self.tokens,
+            self.language,
+            self.prompt,
+            self.sampling,
+            seed=self.seed + 1,
+            cap=self.cap,
+            attempt=self.attempt + 1,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +118,7 @@ class Admitted:
     def rows(self, text: TokenizedText, defaults: Sampling) -> list[Row]:
         """Create a row for each part."""
         utterance, options = self.utterance, self.utterance.options
-        seed = seed_of(utterance.job_id, options.seed)
+        seed = seed_of(utterance.job_id, options.seed) + utterance.attempt
         return [
             Row(
                 job_id=utterance.job_id,
@@ -107,7 +127,7 @@ class Admitted:
                 language=options.language,
                 prompt=self.prompt,
                 sampling=defaults.with_options(options),
-                seed=seed_of_part(seed, number),
+                seed=seed,
                 cap=cap_of(part.text, options.max_seconds),
             )
             for number, part in enumerate(text.parts)
@@ -125,6 +145,8 @@ class Job:
         self._joiner = Joiner([part.pause for part in text.parts], SAMPLE_RATE, utterance.options.max_seconds)
         self._parts_left = len(text.parts)
         self._sent = 0  # pieces
+        self._finish_reason: FinishReason = "retried" if utterance.attempt else "stop"
+        self._may_retry = False
 
     @property
     def is_over(self) -> bool:
@@ -135,33 +157,51 @@ class Job:
         """Add decoded samples of a part. Yield a piece if audio is ready."""
         yield from self._piece(self._joiner.push(row.part, samples))
 
-    def end_part(self, row: Row) -> Iterator[Piece]:
-        """End a part. Yield a piece if audio is ready."""
-        if row.was_capped:
-            self._warn(self._reason_of_cap(row))
+    def retry(self, row: Row) -> Row | None:
+        """Return a row to replace a runaway one, if none of its audio was returned and another seed may help."""
+        if not row.sampling.is_random or row.attempt == MAX_RETRIES:
+            return None
+        if row.part == 0:
+            self._may_retry = True
+            return None
+        self._joiner.restart(row.part)
+        if self._finish_reason == "stop":
+            self._finish_reason = "retried"
+        return row.next_attempt()
+
+    def end_part(self, row: Row, warning: str | None) -> Iterator[Piece]:
+        """End a part, with a warning if it was cut off. Yield a piece if audio is ready."""
+        if warning is not None:
+            self._finish_reason = "length"
+            self._warn(warning)
         self._parts_left -= 1
-        yield from self._piece(self._joiner.end(row.part, fade=row.was_capped))
+        yield from self._piece(self._joiner.end(row.part, fade=warning is not None))
 
     def finish(self, error: Exception | None = None) -> Finished:
         """Return the end of the job."""
         limit = self.utterance.options.max_seconds
         if limit is not None and self._joiner.was_cut:
+            self._finish_reason = "length"
             self._warn(_cut_at(limit))
-        return Finished(self.utterance.job_id, error, tuple(self._warnings), time.monotonic() - self._began)
+        return Finished(
+            self.utterance.job_id,
+            error,
+            tuple(self._warnings),
+            time.monotonic() - self._began,
+            self._finish_reason,
+            may_retry=self._may_retry,
+        )
 
     def _piece(self, samples: Samples) -> Iterator[Piece]:
         if len(samples) > 0:
             yield Piece(self.utterance.job_id, self._sent, samples)
             self._sent += 1
 
-    def _reason_of_cap(self, row: Row) -> str:
+    def limit_warning(self, row: Row) -> str | None:
+        """Return the warning for a row that was capped by the request, or None if it was capped by its text."""
         limit, text = self.utterance.options.max_seconds, self.text.parts[row.part].text
-        if limit is not None and row.cap <= round(limit * FRAMES_PER_SECOND) < cap_of(text):
-            return _cut_at(limit)
-        return (
-            f"The speech did not end by itself and was cut off after {row.cap / FRAMES_PER_SECOND:.0f} s, "
-            "the most that its text should take. Try again, or use another seed."
-        )
+        by_request = limit is not None and row.cap <= round(limit * FRAMES_PER_SECOND) < cap_of(text)
+        return _cut_at(limit) if limit is not None and by_request else None
 
     def _warn(self, warning: str) -> None:
         if warning not in self._warnings:
@@ -173,6 +213,14 @@ def cap_of(text: str, max_seconds: float | None = None) -> int:
     seconds = min(speech_seconds(text), LONGEST_PART_SECONDS)
     seconds = min(CAP_SECONDS + CAP_FACTOR * seconds, max_seconds or float("inf"))
     return min(LONGEST, max(LEAST_FRAMES, round(seconds * FRAMES_PER_SECOND)))
+
+
+def runaway_warning(kind: str, seconds: float) -> str:
+    """Return the warning for speech that was stopped."""
+    return (
+        f"The speech did not end by itself: it was {kind}, and was cut off after {seconds:.0f} s. "
+        "Try again, or use another seed."
+    )
 
 
 def _cut_at(limit: float) -> str:

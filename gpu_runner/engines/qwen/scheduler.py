@@ -56,9 +56,10 @@ class Scheduler:
                 heapq.heappush(heap, (count + 1, rows[0][0], job_id))
         return scheduled
 
-    def admit(self, row: Row) -> None:
-        """Remove an admitted row from the queue."""
-        self._waiting.remove(row)
+    def withdraw(self, row: Row) -> None:
+        """Remove a row from the queue, if it waits."""
+        if row in self._waiting:
+            self._waiting.remove(row)
 
     def shrink(self, limit: int) -> None:
         """Limit the rows in flight after a shortage of memory."""

@@ -52,6 +52,11 @@ class Sampling:
         return replace(self, **changes)
 
     @property
+    def is_random(self) -> bool:
+        """Whether another seed gives other codes."""
+        return self.temperature > 0 or self.subtalker_temperature > 0
+
+    @property
     def few_are_enough(self) -> bool:
         """Whether the fast path, which considers the `FEW` likeliest codes, is exact."""
         talker = self.temperature == 0 or (0 < self.top_k <= FEW and self.top_p == 1)

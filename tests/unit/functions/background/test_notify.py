@@ -91,6 +91,7 @@ async def test_creator_is_notified() -> None:
                 "session_id": request.source.session_id,
                 "audio_url": f"/previews/{request.job_id}.wav",
                 "temporary": True,
+                "finish_reason": "stop",
                 "duration_seconds": 1.25,
                 "sample_rate": 24_000,
                 "expires_at": "2026-01-01T00:20:00Z",

@@ -157,3 +157,27 @@ async def test_job_cancelled_at_deadline(fakes: Fakes) -> None:
         await until(lambda: engine.cancelled == [request.job_id])
     assert (await failure_of(fakes.resources, request)).code == "deadline_exceeded"
     assert engine.active == []
+
+
+async def test_runaway_is_retried(fakes: Fakes) -> None:
+    engine = ScriptedEngine()
+    engine.runaway_attempts = 1
+    request = await submit_upload_job(fakes.resources, pitch=100)
+    async with fake_time_worker(fakes, engine) as worker:
+        await worker.until_ended(request.job_id)
+    outcome = await success_of(fakes.resources, request)
+    assert outcome.finish_reason == "retried"
+    assert engine.admitted == [request.job_id] * 2
+    prompt = MockPrompt.model_validate_json(fakes.bucket.objects[layout.reference(request).embedding].body)
+    stored = decode_wav(fakes.bucket.objects[layout.preview(request.job_id)].body)
+    assert stored.samples == pytest.approx(hum(request.text + "!", prompt), abs=1e-4)
+
+
+async def test_runaway_is_retried_twice_at_most(fakes: Fakes) -> None:
+    engine = ScriptedEngine()
+    engine.runaway_attempts = 5
+    request = await submit_upload_job(fakes.resources)
+    async with fake_time_worker(fakes, engine) as worker:
+        await worker.until_ended(request.job_id)
+    assert (await success_of(fakes.resources, request)).finish_reason == "length"
+    assert engine.admitted == [request.job_id] * 3

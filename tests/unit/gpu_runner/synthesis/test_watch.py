@@ -246,3 +246,29 @@ async def test_outage_during_cancellation_poll(fakes: Fakes) -> None:
         engine.paused = False
         await worker.until_ended(request.job_id)
     assert await success_of(fakes.resources, request)
+
+
+async def test_runaway_with_sent_audio_is_not_retried(streaming: Fakes, connections: SlowConnections) -> None:
+    engine = ScriptedEngine()
+    engine.runaway_attempts = 1
+    request = await accept(streaming, stream=True)
+    async with fake_time_worker(streaming, engine) as worker:
+        await worker.until_ended(request.job_id)
+    assert engine.admitted == [request.job_id]
+    assert (await success_of(streaming.resources, request)).finish_reason == "length"
+    stored = streaming.bucket.objects[layout.preview(request.job_id)].body
+    assert stored.endswith(pcm(connections))
+
+
+async def test_retried_runaway_has_new_take(streaming: Fakes, connections: SlowConnections) -> None:
+    engine = ScriptedEngine()
+    engine.reproducible_as, engine.runaway_attempts = "same", 1
+    request = await accept(streaming, stream=False)
+    subscriber = Subscriber(reply_to=ReplyTo(endpoint="http://here", connection_id="other"), progress=True)
+    await streaming.bucket.put(layout.subscriber(request.job_id, "other"), subscriber.to_json(), JSON)
+    streaming.time.now += timedelta(seconds=3)
+    async with fake_time_worker(streaming, engine) as worker:
+        await worker.until_ended(request.job_id)
+        await settle()
+    started = [one["data"] for one in messages(connections) if one["data"].get("status") == "started"]
+    assert [(one["take"], one["restarted"]) for one in started] == [("same", False), ("same-1", True)]

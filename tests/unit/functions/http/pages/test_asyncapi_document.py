@@ -63,6 +63,8 @@ async def sent_messages(fakes: FakeService) -> list[tuple[str, Message | None]]:
 async def test_sent_messages_match_schema() -> None:
     sent = await sent_messages(FakeService())
     assert {name for name, _ in sent} == set(SERVER_MESSAGES)
+    assert sent[0][1] is not None
+    assert sent[0][1]["data"]["finish_reason"] == "stop"
     for name, message in sent:
         assert message is not None
         described_as(name, message)

@@ -28,6 +28,7 @@ async def test_preview_from_recording() -> None:
     assert answer.headers["x-session-id"] == request.source.session_id
     assert answer.headers["content-location"] == f"/previews/{request.job_id}.wav"
     assert answer.headers["expires"] == "Thu, 01 Jan 2026 00:20:00 GMT"
+    assert answer.headers["x-finish-reason"] == "stop"
     keys = layout.session(answer.headers["x-session-id"])
     assert fakes.bucket.objects[keys.transcription].body == b"What I say."
     assert fakes.bucket.objects[keys.audio].body.startswith(b"RIFF")
@@ -117,6 +118,7 @@ async def test_respond_async_returns_job(prefer: str, applied: str) -> None:
             "status": "succeeded",
             "created_at": "2026-01-01T00:00:00Z",
             "completed_at": "2026-01-01T00:00:00Z",
+            "finish_reason": "stop",
             "expires_at": "2026-01-01T00:20:00Z",
             "session_id": session_id,
             "audio_url": f"/previews/{job_id}.wav",
