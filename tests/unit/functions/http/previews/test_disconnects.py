@@ -13,15 +13,18 @@ from pipeline.contract import layout
 from pipeline.contract.messages.stream_messages import AudioChunk, encode_pcm, stream_message
 from pipeline.contract.records import Failed
 from pipeline.domain import jobs
-from tests.support.api import last_request
+from tests.support.api import WAV, last_request
 from tests.support.fake_service import FakeService
 from tests.support.fakes.clock import settle
+from tests.support.fakes.switch import Switch
 
 
 class Connection:
     """An ASGI request that the test can end by closing the connection."""
 
-    def __init__(self, path: str, form: dict[str, str], headers: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, path: str, form: dict[str, str], headers: dict[str, str] | None = None, *, method: str = "POST"
+    ) -> None:
         self.messages: list[Message] = []
         self._closed = asyncio.Event()
         self._body: bytes | None = urlencode(form).encode()
@@ -31,7 +34,7 @@ class Connection:
             "type": "http",
             "asgi": {"version": "3.0", "spec_version": "2.3"},
             "http_version": "1.1",
-            "method": "POST",
+            "method": method,
             "scheme": "http",
             "path": path,
             "query_string": query.encode(),
@@ -139,3 +142,38 @@ async def test_closed_request_without_stream_continues() -> None:
     fakes = FakeService()
     job_id = await close_stream(fakes, after_audio=False, query="")
     assert await jobs.read_outcome(fakes.resources, job_id) is None
+
+
+class BlockedReads(Switch):
+    """Blocks reads until the test opens it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.opened = asyncio.Event()
+
+    async def passed(self, call: str) -> None:
+        """See `Switch.passed`."""
+        await super().passed(call)
+        if call == "read":
+            await self.opened.wait()
+
+
+async def test_closed_download_cancels_encoding() -> None:
+    fakes = FakeService()
+    request = await fakes.job()
+    await fakes.bucket.put(layout.preview(request.job_id), WAV, "audio/wav")
+    await fakes.succeed(request)
+    fakes.bucket.switch = reads = BlockedReads()
+    app = create_app(fakes.resources.settings)
+    serve_with(app, fakes.resources)
+    first, second = (Connection(f"/previews/{request.job_id}.opus", {}, method="GET") for _ in range(2))
+    running = asyncio.create_task(first.run(app))
+    await settle()
+    assert reads.count("read") == 1
+    first.close()
+    await running
+    assert first.messages[0]["status"] == 499
+    reads.opened.set()
+    await second.run(app)
+    assert second.messages[0]["status"] == 200
+    assert reads.count("read") == 2, "the first encoding was cancelled"
