@@ -1,6 +1,7 @@
 """The HTTP application over fakes, and assertions on its errors."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import cache
@@ -79,3 +80,15 @@ async def complete_job(
     else:
         await jobs.write_outcome(fakes.resources, jobs.failure(request, error, fakes.time()))
     return await calling
+
+
+def parsed_events(body: bytes) -> list[dict[str, Any]]:
+    """Return the server-sent events of a body: name, id and parsed data."""
+    parts = [part.split("\n") for part in body.decode().strip().split("\n\n") if part]
+    fields = [dict(line.split(": ", 1) for line in part if line) for part in parts]
+    return [{**one, "data": json.loads(one["data"])} for one in fields if "data" in one]
+
+
+def event_names(body: bytes) -> list[str]:
+    """Return the names of the server-sent events of a body."""
+    return [event["event"] for event in parsed_events(body)]

@@ -1,4 +1,4 @@
-"""The stream of a job's events."""
+"""The events of a job over HTTP."""
 
 import asyncio
 import json
@@ -11,31 +11,14 @@ import pytest
 
 from functions.http.application import create_app, serve_with
 from functions.http.previews import job_events
-from functions.http.previews.job_event_stream import JobEvents
-from functions.previews.completion_waiters import Waiter
-from functions.previews.queue_depth import QueueDepth
-from functions.previews.received_progress import ReceivedProgress
 from functions.websocket import server_messages
 from pipeline.contract import layout
 from pipeline.contract.messages.stream_messages import AudioProgress, StreamStarted, stream_message
 from pipeline.contract.records import Request, Subscriber
 from pipeline.settings import Settings
-from tests.support.api import problem
+from tests.support.api import event_names, parsed_events, problem
 from tests.support.fake_service import FakeService
 from tests.support.fakes.clock import settle
-
-Event = dict[str, Any]
-
-
-def parsed(body: bytes) -> list[Event]:
-    """Parse an event stream: name, id and data of each event."""
-    parts = [part.split("\n") for part in body.decode().strip().split("\n\n") if part]
-    fields = [dict(line.split(": ", 1) for line in part if line) for part in parts]
-    return [{**one, "data": json.loads(one["data"])} for one in fields if "data" in one]
-
-
-def named(body: bytes) -> list[str]:
-    return [event["event"] for event in parsed(body)]
 
 
 class Following:
@@ -91,7 +74,7 @@ async def test_events_from_queue_to_end() -> None:
     answer = asking.result()
     assert (answer.status_code, answer.headers["content-type"]) == (200, "text/event-stream")
     assert answer.headers["cache-control"] == "no-store"
-    found = parsed(answer.content)
+    found = parsed_events(answer.content)
     assert [event["event"] for event in found] == ["queued", "started", "progress", "progress", "completed"]
     assert [event["data"]["data"].get("ahead") for event in found] == [1, None, None, None, None]
     assert [event["data"]["data"].get("audio_seconds") for event in found][2:4] == [1.5, 3.0]
@@ -104,7 +87,7 @@ async def test_event_data_equals_websocket_message() -> None:
     async with following.asked(job.job_id) as asking:
         await following.report(job.job_id)
         await following.end(job)
-    found = [event["data"] for event in parsed(asking.result().content)]
+    found = [event["data"] for event in parsed_events(asking.result().content)]
     started = StreamStarted(job_id=job.job_id, take="m")
     assert found[0]["type"] == "progress"
     assert found[0]["data"] == found[0]["data"] | {"job_id": job.job_id, "status": "queued", "ahead": 0}
@@ -119,7 +102,7 @@ async def test_failed_event_has_error() -> None:
     async with following.asked(job.job_id) as asking:
         await fakes.fail(job)
         await following.post(job.job_id, b"{}")
-    (*_, last) = parsed(asking.result().content)
+    (*_, last) = parsed_events(asking.result().content)
     assert last["event"] == "failed"
     assert last["data"]["type"] == "error"
     assert (last["data"]["data"]["job_id"], last["data"]["data"]["code"]) == (job.job_id, "unavailable")
@@ -130,7 +113,7 @@ async def test_ended_job_sends_one_event() -> None:
     job, following = await fakes.job(), Following(fakes)
     await fakes.succeed(job)
     answer = await following.get(job.job_id)
-    (last,) = parsed(answer.content)
+    (last,) = parsed_events(answer.content)
     assert last["event"] == "completed"
     assert (await following.get(job.job_id, last["id"])).status_code == 204
 
@@ -141,12 +124,12 @@ async def test_reconnect_sends_later_events() -> None:
     async with first.asked(job.job_id) as asking:
         await first.report(job.job_id, 1.5)
         first.waiters.stop()
-    before = parsed(asking.result().content)
+    before = parsed_events(asking.result().content)
     assert [event["event"] for event in before] == ["queued", "started", "progress"]
     async with second.asked(job.job_id, before[-1]["id"]) as asking:
         await second.report(job.job_id, 2.5)
         await second.end(job)
-    assert named(asking.result().content) == ["progress", "completed"]
+    assert event_names(asking.result().content) == ["progress", "completed"]
 
 
 @pytest.mark.parametrize(
@@ -168,7 +151,7 @@ async def test_received_event_not_repeated(last: str, report: dict[str, Any], ex
     async with following.asked(job.job_id, last) as asking:
         await following.report(job.job_id, **report)
         await following.end(job)
-    assert named(asking.result().content) == expected
+    assert event_names(asking.result().content) == expected
 
 
 def test_event_ids_are_header_values() -> None:
@@ -191,13 +174,13 @@ async def test_events_without_streaming() -> None:
     fakes = FakeService()
     job, following = await fakes.job(), Following(fakes, endpoint=None)
     first = await following.get(job.job_id)
-    assert named(first.content) == ["queued"]
+    assert event_names(first.content) == ["queued"]
     assert first.content.endswith(b"retry: 1000\n\n")
     assert fakes.keys(layout.subscribers(job.job_id)) == []
-    again = await following.get(job.job_id, parsed(first.content)[0]["id"])
+    again = await following.get(job.job_id, parsed_events(first.content)[0]["id"])
     assert again.content == b"retry: 1000\n\n"
     await fakes.succeed(job)
-    assert named((await following.get(job.job_id, "queued 0")).content) == ["completed"]
+    assert event_names((await following.get(job.job_id, "queued 0")).content) == ["completed"]
     assert (await following.get(job.job_id, "end")).status_code == 204
 
 
@@ -216,91 +199,8 @@ async def test_connection_limit_shared_with_websockets() -> None:
     assert (await following.get(job.job_id)).status_code == 200
 
 
-class Impatient(JobEvents):
-    """The same, so that a test takes less time."""
-
-    heartbeat_seconds = 0.01
-    key_check_seconds = 0.005
-
-
-class Stream:
-    """A stream read frame by frame."""
-
-    def __init__(self, fakes: FakeService, job: Request) -> None:
-        self.is_allowed = True
-        self.waiter, self.received = Waiter(job.job_id, None), ReceivedProgress()
-        made = Impatient(fakes.resources, QueueDepth(fakes.resources), None, job.job_id, "")
-        self.frames = made.until_end(self.waiter, self.received, self._is_allowed)
-
-    async def _is_allowed(self) -> bool:
-        return self.is_allowed
-
-    async def next(self) -> bytes:
-        async with asyncio.timeout(5):
-            return await anext(self.frames)
-
-
-async def test_heartbeats_and_lost_notification() -> None:
-    fakes = FakeService()
-    job = await fakes.job()
-    stream = Stream(fakes, job)
-    assert await stream.next() == b"retry: 2000\n\n"
-    assert named(await stream.next()) == ["queued"]
-    assert [await stream.next() for _ in range(2)] == [b": ping\n\n"] * 2
-    await fakes.succeed(job)
-    while (frame := await stream.next()) == b": ping\n\n":
-        pass
-    assert named(frame) == ["completed"]
-
-
-async def test_stream_survives_storage_outage() -> None:
-    fakes = FakeService()
-    stream = Stream(fakes, await fakes.job())
-    fakes.bucket.switch.is_up = False
-    assert [await stream.next() for _ in range(3)][1:] == [b": ping\n\n"] * 2
-    fakes.bucket.switch.is_up = True
-    while (frame := await stream.next()) == b": ping\n\n":
-        pass
-    assert named(frame) == ["queued"]
-
-
-async def test_slow_client_gets_current_state() -> None:
-    fakes = FakeService()
-    job = await fakes.job()
-    stream = Stream(fakes, job)
-    await stream.next()
-    await stream.next()
-    stream.received.add(StreamStarted(job_id=job.job_id, take="m"))
-    for made in range(1, 1000):
-        stream.received.add(AudioProgress(job_id=job.job_id, take="m", audio_seconds=made))
-    frames = [await stream.next(), await stream.next()]
-    assert named(b"".join(frames)) == ["started", "progress"]
-    assert parsed(frames[1])[0]["data"]["data"]["audio_seconds"] == 999
-    assert await stream.next() == b": ping\n\n"
-
-
-async def test_revoked_key_ends_stream() -> None:
-    fakes = FakeService()
-    stream = Stream(fakes, await fakes.job())
-    assert [await stream.next() for _ in range(3)][-1] == b": ping\n\n"
-    stream.is_allowed = False
-    async with asyncio.timeout(5):
-        assert [frame async for frame in stream.frames] == []
-
-
-async def test_overdue_job_fails() -> None:
-    fakes = FakeService()
-    stream = Stream(fakes, await fakes.job())
-    await stream.next()
-    await stream.next()
-    fakes.advance(hours=2)
-    while (frame := await stream.next()) == b": ping\n\n":
-        pass
-    assert parsed(frame)[0]["data"]["data"]["code"] == "deadline_exceeded"
-
-
 async def test_shutdown_ends_stream_without_end_event() -> None:
     fakes = FakeService()
     job, following = await fakes.job(), Following(fakes)
     following.waiters.stop()
-    assert named((await following.get(job.job_id)).content) == ["queued"]
+    assert event_names((await following.get(job.job_id)).content) == ["queued"]
