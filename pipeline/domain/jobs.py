@@ -78,7 +78,8 @@ def check_text(text: str, settings: Settings, *, field: str) -> str:
 
 def _is_speakable(character: str) -> bool:
     """Return whether a character is a letter or a number, in any script."""
-    return unicodedata.category(character)[0] in "LN" and character not in _INVISIBLE_LETTERS
+    category = unicodedata.category(character)
+    return category[0] in "LN" and category != "Lm" and character not in _INVISIBLE_LETTERS  # Lm: modifiers
 
 
 async def accept(

@@ -144,6 +144,8 @@ def test_check_text_blank(text: str) -> None:
         "- * _ #",
         "\ud800",
         "<>",
+        "ー",
+        "\u02bc",
     ],
 )
 def test_check_text_without_speakable(text: str) -> None:
@@ -152,7 +154,7 @@ def test_check_text_without_speakable(text: str) -> None:
     assert caught.value.field == "input"
 
 
-@pytest.mark.parametrize("text", ["a", "7", "½", "é!", "小", "ع", "ก", "1️⃣", "𝐀", "…x…", "ー", "한"])
+@pytest.mark.parametrize("text", ["a", "7", "½", "é!", "小", "ع", "ก", "1️⃣", "𝐀", "…x…", "コーヒー", "한"])
 def test_check_text_speakable(text: str) -> None:
     assert check_text(text, SETTINGS, field="input") == text
 
