@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import get_args
 
-import structlog
-from pydantic import AwareDatetime, ValidationError, field_validator
+from pydantic import AwareDatetime, field_validator
 
 from pipeline.access.key_format import (
     ID_LENGTH,
@@ -27,8 +26,6 @@ from pipeline.contract import layout
 from pipeline.contract.records import Record, Scope
 from pipeline.errors import InvalidInput, NotFound, Unavailable
 from pipeline.ids import Owner
-
-log = structlog.get_logger(__name__)
 
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 NAME_MAX = 80
@@ -187,7 +184,7 @@ async def list_keys(resources: Resources, owner: Owner = None) -> list[Listed]:
 async def read(resources: Resources, key_id: str) -> KeyRecord | None:
     """Return a key's record, or None if it does not exist or can't be parsed."""
     body = await resources.voices.get(layout.key(key_id))
-    return None if body is None else _parsed(key_id, body)
+    return _parsed(key_id, body)
 
 
 async def record_use(resources: Resources, key_id: str) -> None:
@@ -198,29 +195,16 @@ async def record_use(resources: Resources, key_id: str) -> None:
 
 async def _listed(resources: Resources, key_id: str) -> Listed | None:
     record, use = await asyncio.gather(read(resources, key_id), resources.voices.get(layout.key_use(key_id)))
-    return None if record is None else Listed(record, _used_at(key_id, use))
-
-
-def _used_at(key_id: str, body: bytes | None) -> datetime | None:
-    try:
-        return None if body is None else KeyUse.model_validate_json(body).used_at
-    except ValidationError as error:
-        _log_damaged(key_id, error)
+    if record is None:
         return None
+    last_use = KeyUse.parse_stored(use, key_id=key_id)
+    return Listed(record, last_use.used_at if last_use else None)
 
 
-def _parsed(key_id: str, body: bytes) -> KeyRecord | None:
-    try:
-        record = KeyRecord.model_validate_json(body)
-    except ValidationError as error:
-        _log_damaged(key_id, error)
-        return None
+def _parsed(key_id: str, body: bytes | None) -> KeyRecord | None:
+    record = KeyRecord.parse_stored(body, key_id=key_id)
     # A copy in another folder would outlive the revocation of the first.
-    return record if record.key_id == key_id else None
-
-
-def _log_damaged(key_id: str, error: ValidationError) -> None:
-    log.error("key record can't be parsed", key_id=key_id, wrong_fields=error.error_count())
+    return record if record and record.key_id == key_id else None
 
 
 async def _change(resources: Resources, key_id: str, changed: Callable[[KeyRecord], KeyRecord]) -> KeyRecord:

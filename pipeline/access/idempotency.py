@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from typing import Self
 
 import structlog
-from pydantic import AwareDatetime, ValidationError
+from pydantic import AwareDatetime
 
 from pipeline.access.rate_limits import CLOCK_SKEW
 from pipeline.clients.resources import Resources
@@ -114,7 +114,7 @@ class _Found:
     async def read(cls, resources: Resources, key: str) -> Self | None:
         """Return the claim under a storage key, unless there is none or it has expired."""
         stored = await resources.bucket.read(key)
-        record = _parsed(stored.body) if stored else None
+        record = ClaimRecord.parse_stored(stored.body) if stored else None
         if stored is None or record is None or _has_expired(record, resources):
             return None
         return cls(key, stored, record)
@@ -226,14 +226,6 @@ async def _repeated(resources: Resources, found: _Found, new: ClaimRecord) -> Cl
 
 def _has_expired(record: ClaimRecord, resources: Resources) -> bool:
     return retention.idempotency_expires_at(record.created_at) <= resources.clock()
-
-
-def _parsed(body: bytes) -> ClaimRecord | None:
-    try:
-        return ClaimRecord.model_validate_json(body)
-    except ValidationError as error:
-        log.error("idempotency record can't be parsed", wrong_fields=error.error_count())  # noqa: TRY400
-        return None
 
 
 def _digest(owner: Owner, kind: str, text: str) -> str:

@@ -9,9 +9,7 @@ from collections.abc import Callable
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
-import structlog
 from cachetools import TTLCache
-from pydantic import ValidationError
 
 from pipeline.access.key_format import RandomBytes
 from pipeline.addresses import is_host, is_loopback, is_public
@@ -22,8 +20,6 @@ from pipeline.contract.messages.webhooks import SECRET_BYTES, WebhookReceiver, n
 from pipeline.errors import InvalidInput, Unavailable
 from pipeline.ids import Owner
 from pipeline.settings import Settings
-
-log = structlog.get_logger(__name__)
 
 URL_MAX = 2048
 FIELD = "webhook_url"
@@ -94,11 +90,7 @@ async def check_webhook(resources: Resources, owner: Owner, url: str | None) -> 
 async def read(resources: Resources, owner: Owner) -> WebhookReceiver:
     """Return an owner's secrets and default receiver. Both are empty until they are set."""
     body = await resources.voices.get(layout.webhook_receiver(owner))
-    try:
-        return WebhookReceiver.model_validate_json(body) if body else WebhookReceiver()
-    except ValidationError as error:
-        log.error("webhook receiver can't be parsed", wrong_fields=error.error_count())  # noqa: TRY400
-        return WebhookReceiver()
+    return WebhookReceiver.parse_stored(body) or WebhookReceiver()
 
 
 class DefaultReceivers:

@@ -10,19 +10,16 @@ import secrets
 from datetime import datetime
 from typing import Self
 
-import structlog
-from pydantic import AwareDatetime, ValidationError, model_validator
+from pydantic import AwareDatetime, model_validator
 
 from pipeline.access.api_keys import Caller
 from pipeline.access.key_format import RandomBytes, digest_matches, digest_of
 from pipeline.clients.resources import Resources
-from pipeline.clients.storage import JSON, StoredObject
+from pipeline.clients.storage import JSON
 from pipeline.contract import layout, retention
 from pipeline.contract.records import Record, Scope
 from pipeline.errors import Unauthorized
 from pipeline.ids import is_id
-
-log = structlog.get_logger(__name__)
 
 _SECRET_BYTES = 32
 _TICKET = re.compile(r"(?P<ticket_id>[0-9a-f]{32})\.(?P<secret>[A-Za-z0-9_-]{43})")
@@ -91,7 +88,7 @@ async def redeem(resources: Resources, text: str) -> Caller:
     if retention.ticket_expires_at(ticket_id) <= resources.clock():
         raise _refused()
     stored = await resources.bucket.read(layout.ticket(ticket_id))
-    record = _parsed(stored)
+    record = TicketRecord.parse_stored(stored.body) if stored else None
     right = digest_matches(digest_of(match["secret"]), record.digest if record else None)
     if stored is None or record is None or not right or not _serves(record, resources):
         raise _refused()
@@ -114,14 +111,6 @@ async def _use(resources: Resources, ticket_id: str, record: TicketRecord, etag:
         return True
     # The write may have succeeded and its response been lost, so that the retry was refused.
     return await resources.bucket.get(key) == used
-
-
-def _parsed(stored: StoredObject | None) -> TicketRecord | None:
-    try:
-        return None if stored is None else TicketRecord.model_validate_json(stored.body)
-    except ValidationError as error:
-        log.error("ticket record can't be parsed", wrong_fields=error.error_count())  # noqa: TRY400
-        return None
 
 
 def _refused() -> Unauthorized:

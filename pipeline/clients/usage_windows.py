@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import structlog
-from pydantic import ValidationError
 
 from pipeline.clients.storage import JSON, Bucket
 from pipeline.contract import layout
@@ -124,7 +123,8 @@ class UsageWindow:
         stored = await self._bucket.read(self._key)
         self._seen = True
         self._etag = stored.etag if stored else None
-        self.used = _read_used(self._key, stored.body) if stored else 0
+        usage = QuotaUsage.parse_stored(stored.body, key=self._key) if stored else None
+        self.used = usage.used if usage else 0  # a damaged count must not lock out the owner
 
     async def _write(self, used: int) -> bool:
         body = QuotaUsage(used=used).to_json()
@@ -141,15 +141,6 @@ class UsageWindow:
             return False
         self._etag, self.used = etag, used
         return True
-
-
-def _read_used(key: str, body: bytes) -> int:
-    """Return a stored count, or 0 if it is damaged, so that no owner is locked out."""
-    try:
-        return QuotaUsage.model_validate_json(body).used
-    except ValidationError:
-        log.error("quota usage can't be parsed", key=key)  # noqa: TRY400 - the error would quote the input
-        return 0
 
 
 def _busy() -> Unavailable:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self
 
+import structlog
 from pydantic import (
     AwareDatetime,
     BaseModel,
@@ -12,9 +13,12 @@ from pydantic import (
     Field,
     PlainSerializer,
     TypeAdapter,
+    ValidationError,
     field_validator,
     model_validator,
 )
+
+log = structlog.get_logger(__name__)
 
 
 def format_utc(moment: datetime) -> str:
@@ -34,6 +38,16 @@ class Record(BaseModel):
     def to_json(self) -> bytes:
         """Return the record as UTF-8 JSON."""
         return self.model_dump_json(exclude_none=True).encode()
+
+    @classmethod
+    def parse_stored(cls, body: bytes | None, **context: str) -> Self | None:
+        """Parse a stored record. Return None if there is none, or if it is damaged, which is logged."""
+        try:
+            return None if body is None else cls.model_validate_json(body)
+        except ValidationError as error:
+            # The error quotes the input, which must not be logged.
+            log.error("record can't be parsed", record=cls.__name__, wrong_fields=error.error_count(), **context)  # noqa: TRY400
+            return None
 
 
 # The languages of the model, by full English name. With `Auto` the model detects the language.

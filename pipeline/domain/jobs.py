@@ -9,7 +9,6 @@ from datetime import datetime
 from typing import Literal
 
 import structlog
-from pydantic import ValidationError
 
 from pipeline import deadlines, tracing
 from pipeline.access import concurrent_previews, rate_limits
@@ -186,12 +185,7 @@ async def read_request(resources: Resources, job_id: str) -> Request | None:
 async def read_envelope(resources: Resources, job_id: str) -> Envelope | None:
     """Return the version-independent fields of a request, or None if it is unknown, expired or damaged."""
     body = await resources.bucket.get(layout.request(job_id))
-    try:
-        return Envelope.model_validate_json(body) if body else None
-    except ValidationError as error:
-        # The error itself quotes the input, which must not be logged.
-        log.error("request can't be read", job_id=job_id, wrong_fields=error.error_count())  # noqa: TRY400
-        return None
+    return Envelope.parse_stored(body, job_id=job_id)
 
 
 async def cancel(resources: Resources, owner: Owner, job_id: str) -> Job:

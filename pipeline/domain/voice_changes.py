@@ -124,10 +124,8 @@ async def _settle_record(resources: Resources, key: str) -> bool:
     body = await resources.bucket.get(key)
     if body is None:
         return True
-    try:
-        change = VoiceChange.model_validate_json(body)
-    except ValidationError as error:  # a later version may be able to parse it
-        log.error("record of a change can't be parsed", key=key, wrong_fields=error.error_count())  # noqa: TRY400
+    change = VoiceChange.parse_stored(body, key=key)
+    if change is None:  # a later version may be able to parse it
         return False
     return await _settle(resources, change.owner, change.voice_id)
 

@@ -3,9 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import structlog
-from pydantic import ValidationError
-
 from pipeline.access.owners import new_id, owns
 from pipeline.audio.wav import EncodedRecording
 from pipeline.clients.resources import Resources
@@ -16,8 +13,6 @@ from pipeline.domain import sessions
 from pipeline.domain.voice_names import check_consent, check_name
 from pipeline.errors import InvalidInput, NotFound
 from pipeline.ids import Owner, is_id, lowest_id
-
-log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,11 +143,7 @@ def _may_exist(resources: Resources, owner: Owner, consent_id: str) -> bool:
 
 async def _read(resources: Resources, consent_id: str) -> RecordedConsent | None:
     body = await resources.bucket.get(layout.session(consent_id).recorded_consent)
-    try:
-        return RecordedConsent.model_validate_json(body) if body else None
-    except ValidationError as error:
-        log.error("consent can't be read", consent_id=consent_id, wrong_fields=error.error_count())  # noqa: TRY400
-        return None
+    return RecordedConsent.parse_stored(body, consent_id=consent_id)
 
 
 async def _write(resources: Resources, consent_id: str, record: RecordedConsent) -> None:

@@ -4,17 +4,12 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import structlog
-from pydantic import ValidationError
-
 from pipeline.clients.resources import Resources
 from pipeline.contract import layout
 from pipeline.contract.records import VoiceMetadata
 from pipeline.domain.voice_names import VOICE_ID_MAX, is_voice_id
 from pipeline.errors import NotFound
 from pipeline.ids import Owner
-
-log = structlog.get_logger(__name__)
 
 _READS_AT_ONCE = 16
 
@@ -81,11 +76,7 @@ async def read(resources: Resources, owner: Owner, voice_id: str) -> tuple[Voice
     stored = await resources.voices.read(layout.voice(owner, voice_id).metadata)
     if stored is None:
         return None, ""
-    try:
-        return VoiceMetadata.model_validate_json(stored.body), stored.etag
-    except ValidationError as error:  # a damaged one must not prevent the listing of the others
-        log.error("metadata can't be read", voice_id=voice_id, wrong_fields=error.error_count())  # noqa: TRY400
-        return None, stored.etag
+    return VoiceMetadata.parse_stored(stored.body, voice_id=voice_id), stored.etag
 
 
 async def _ids_after(resources: Resources, owner: Owner, after: str, count: int) -> tuple[list[str], bool]:
