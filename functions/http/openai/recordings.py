@@ -56,7 +56,7 @@ def decode_base64(text: str | LongValue, *, field: str) -> bytes:
         for step in chain([first], steps):
             encoded = padding + step.translate(None, b" \t\r\n")
             stripped = encoded.rstrip(b"=")
-            padding = encoded[len(stripped) :]  # valid at the end only
+            padding = encoded[len(stripped) :][:3]  # valid at the end only
             encoded = rest + stripped.replace(b"=", b"?")
             complete = len(encoded) - len(encoded) % 4
             decoded += base64.b64decode(encoded[:complete], validate=True)
