@@ -1,6 +1,7 @@
 """The local server: HTTP and WebSocket in one application, configured by the settings."""
 
 import asyncio
+import ctypes
 import multiprocessing
 import os
 import signal
@@ -30,6 +31,7 @@ from pipeline.tracing import configure_tracing
 log = structlog.get_logger(__name__)
 
 CHECK_SECONDS = 2.0
+TRIM_SECONDS = 5.0
 
 
 def application() -> FastAPI:
@@ -60,7 +62,9 @@ def local_app(settings: Settings, clock: Clock = utc_now) -> FastAPI:
             verifier = connection_posts.verifier_for(current_credentials(settings))
             async with connection_posts.serving(posted, verifier) as endpoint:
                 app.state.connections.endpoint = waiters.endpoint = endpoint
+                trimming = asyncio.create_task(_return_freed_memory())
                 yield {FRAMES_PER_MINUTE: settings.websocket_frames_per_minute, ON_SHUTDOWN: waiters.stop}
+                trimming.cancel()
 
     app.router.lifespan_context = lifespan
     return app
@@ -71,6 +75,20 @@ async def _check_configuration(resources: Resources) -> None:
     with deadlines.within(CHECK_SECONDS):
         pings = (resources.bucket.ping(), resources.voices.ping(), resources.synthesis.ping())
         await asyncio.gather(*pings, return_exceptions=True)
+
+
+async def _return_freed_memory() -> None:
+    """Return freed memory to the system every few seconds: glibc keeps it after a burst of large requests.
+
+    malloc_trim(3) takes a millisecond, or some 50 after a burst.  Other C libraries do not have it.
+    """
+    try:
+        trim = ctypes.CDLL(None).malloc_trim
+    except (AttributeError, OSError, TypeError):
+        return
+    while True:
+        await asyncio.sleep(TRIM_SECONDS)
+        trim(0)
 
 
 def _die_with_parent() -> None:
