@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from functions.previews.requests import WholeText
-from pipeline.audio.output_formats import FormatName
+from pipeline.audio.output_formats import FASTEST, SLOWEST, FormatName
 from pipeline.contract.records import Scope
 from pipeline.contract.strict_json import parse_json
 from pipeline.errors import InvalidInput, validation_message
@@ -31,7 +31,9 @@ class ClientMessage(BaseModel):
 
 class _WithResult(ClientMessage):
     format: FormatName = "wav"
-    """The format of `audio_url`."""
+    """The format of the audio at `audio_url`."""
+    speed: float = Field(1.0, ge=SLOWEST, le=FASTEST)
+    """The speed of the audio at `audio_url`, without a change of its pitch."""
     signed: bool = False
     """Whether the result should contain a URL that needs no key."""
     stream: bool = False

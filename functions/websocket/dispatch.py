@@ -4,6 +4,7 @@ The local `/ws` and API Gateway's routes use the same dispatch; it keeps no stat
 """
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import structlog
 
@@ -94,7 +95,7 @@ class Dispatcher:
         text = jobs.check_text(data.text, resources.settings, field="text")
         source = Source(session_id=data.session_id, voice_id=data.voice_id, owner=caller.owner)
         options = check_options(data.model_extra or {})
-        check_installed(FORMATS[data.format])
+        check_installed(replace(FORMATS[data.format], speed=data.speed))
         await check_webhook(resources, caller.owner, data.webhook_url)
         reference = await find_reference(resources, source)
         request = preview_request(
@@ -161,6 +162,7 @@ def _subscriber(sender: ReplyTo, data: GeneratePreview | Subscribe) -> Subscribe
         signed=data.signed,
         stream=data.stream,
         format=data.format,
+        speed=data.speed,
     )
 
 

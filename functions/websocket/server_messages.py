@@ -137,6 +137,7 @@ async def completion(
                 outcome.job_id,
                 subscriber.format if subscriber else "wav",
                 _root_path(resources, subscriber) if root_path is None else root_path,
+                subscriber.speed if subscriber else 1,
             ),
             temporary=True,
             duration_seconds=outcome.preview.duration_seconds,

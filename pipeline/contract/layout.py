@@ -120,9 +120,9 @@ def preview(job_id: str) -> str:
     return f"{PREVIEWS}{job_id}.wav"
 
 
-def audio_url(job_id: str, extension: str = "wav", root_path: str = "") -> str:
+def audio_url(job_id: str, extension: str = "wav", root_path: str = "", speed: float = 1) -> str:
     """Return the URL path of a preview on the API. `root_path` is the prefix of the API's paths."""
-    return f"{root_path}/previews/{job_id}.{extension}"
+    return f"{root_path}/previews/{job_id}.{extension}" + (f"?speed={speed:g}" if speed != 1 else "")
 
 
 def job(job_id: str) -> str:

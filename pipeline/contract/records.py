@@ -151,7 +151,8 @@ class Subscriber(Record):
     signed: bool = Field(False, description="add a link that needs no key to the notification")
     stream: bool = Field(False, description="send the audio while it is generated, see `stream_messages`")
     progress: bool = Field(False, description="send the length of the generated audio, without the audio")
-    format: str = Field("wav", description="the format of the URL in the notification")
+    format: str = Field("wav", description="the format of the audio at the URL in the notification")
+    speed: float = Field(1.0, description="the speed of that audio")
 
 
 class _MadeBySubscriber(Record):

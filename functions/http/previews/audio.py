@@ -11,7 +11,7 @@ from functions.http.responses.disconnects import run_until_disconnect
 from functions.http.responses.files import UnsatisfiableRange, file_part, http_date, read_file
 from functions.http.services import Services
 from pipeline.access.owners import owns
-from pipeline.audio.output_formats import FORMATS, FormatName, OutputFormat
+from pipeline.audio.output_formats import OutputFormat
 from pipeline.audio.wav import WAV
 from pipeline.clients.resources import Resources
 from pipeline.clients.storage import ObjectInfo, StoredObject
@@ -72,9 +72,9 @@ async def stored_preview(
 
 
 async def transcoded_preview(
-    services: Services, owner: Owner, job_id: str, name: FormatName, request: FileRequest, receive: Receive
+    services: Services, owner: Owner, job_id: str, format_: OutputFormat, request: FileRequest, receive: Receive
 ) -> Response:
-    """Return the response with a preview in another format than it is stored in.
+    """Return the response with a preview in another format, or at another speed, than it is stored in.
 
     Raises
     ------
@@ -87,11 +87,11 @@ async def transcoded_preview(
     ClientDisconnect
         The client has disconnected; the encoding is cancelled unless another client waits for it.
     """
-    resources, format_ = services.resources, FORMATS[name]
+    resources = services.resources
     key = await _preview_key(services, owner, job_id)
     info, expires_at = await _head(services, owner, job_id, key)
     # The digest makes the ETag strong, as `If-Range` requires. Any encoding of the same audio is fresh.
-    prefix = f"{info.etag[:-1]}-{name}"
+    prefix = f"{info.etag[:-1]}-{format_.name}" + (f"-{format_.speed:g}" if format_.speed != 1 else "")
     headers = _file_headers(info, expires_at) | audio_headers(job_id, format_)
     for etag in request.etags:
         if etag == "*" or etag.startswith(prefix):

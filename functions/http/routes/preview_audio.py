@@ -1,14 +1,20 @@
 """`GET /previews/{job_id}.wav`, `.mp3` …: the audio of a preview, until it expires."""
 
-from typing import Literal
+from dataclasses import replace
+from typing import Annotated, Literal
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 
 from functions.http.parameters.ranges import FromFileRequest
 from functions.http.previews.audio import Signed, stored_preview, transcoded_preview
 from functions.http.previews.openapi_responses import SERVED, TRANSCODED
 from functions.http.routing.authorized_route import AuthorizedRoute, requires
 from functions.http.routing.dependencies import FromCaller, FromServices
+from pipeline.audio.output_formats import FASTEST, FORMATS, SLOWEST
+
+Speed = Annotated[
+    float, Query(ge=SLOWEST, le=FASTEST, description="Speed of the audio, without a change of its pitch")
+]
 
 router = APIRouter(tags=["previews"], route_class=AuthorizedRoute)
 
@@ -28,8 +34,13 @@ async def get_preview(
     request: Request,
     file_request: FromFileRequest,
     signed: Signed = False,
+    speed: Speed = 1,
 ) -> Response:
     """Return the audio of a preview. It expires 20 minutes after it was generated."""
+    if speed != 1 and not signed:
+        return await transcoded_preview(
+            services, caller.owner, job_id, replace(FORMATS["wav"], speed=speed), file_request, request.receive
+        )
     return await stored_preview(
         services, caller.owner, job_id, file_request, signed=signed, without_body=request.method == "HEAD"
     )
@@ -48,8 +59,8 @@ async def get_transcoded_preview(
     services: FromServices,
     request: Request,
     file_request: FromFileRequest,
+    speed: Speed = 1,
 ) -> Response:
     """Return a preview in another format than WAV, in which it is stored."""
-    return await transcoded_preview(
-        services, caller.owner, job_id, extension, file_request, receive=request.receive
-    )
+    format_ = replace(FORMATS[extension], speed=speed)
+    return await transcoded_preview(services, caller.owner, job_id, format_, file_request, request.receive)

@@ -474,6 +474,13 @@ async def test_generate_preview_format() -> None:
     outcome = await fakes.succeed(request)
     message = await server_messages.completion(fakes.resources, outcome, request.subscriber)
     assert message["data"]["audio_url"] == f"/previews/{request.job_id}.mp3"
-    late = await ask(fakes, "subscribe", {"job_id": request.job_id, "format": "flac"}, THERE)
+    late = await ask(fakes, "subscribe", {"job_id": request.job_id, "speed": 1.5}, THERE)
     assert late is not None
-    assert late["data"]["audio_url"].endswith(".flac")
+    assert late["data"]["audio_url"].endswith(".wav?speed=1.5")
+
+
+@pytest.mark.parametrize("speed", [0, 0.2, 4.1, "2", None, True])
+async def test_generate_preview_speed_invalid(speed: object) -> None:
+    fakes = FakeService()
+    data = {"session_id": await fakes.session(), "text": "Hello.", "speed": speed}
+    assert (await refused(fakes, "generate_preview", data))["field"] == "speed"

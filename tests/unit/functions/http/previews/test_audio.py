@@ -266,3 +266,19 @@ async def test_if_none_match_of_other_encoding() -> None:
         answer = await other_process.get(f"/previews/{request.job_id}.opus", headers={"If-None-Match": etag})
     assert answer.status_code == 304
     assert fakes.bucket.switch.count("read") == 0
+
+
+@pytest.mark.parametrize("extension", ["wav", "pcm", "mp3"])
+async def test_speed_of_preview(extension: str) -> None:
+    fakes = FakeService()
+    request = await fakes.job()
+    await fakes.bucket.put(layout.preview(request.job_id), WAV, "audio/wav")
+    await fakes.succeed(request)
+    url = f"/previews/{request.job_id}.{extension}"
+    async with api(fakes) as client:
+        whole, fast = await client.get(url), await client.get(url, params={"speed": 2})
+        head = await client.head(f"/previews/{request.job_id}.wav", params={"speed": 2})
+        problem(await client.get(url, params={"speed": 5}), 422)
+    assert len(fast.content) == pytest.approx(len(whole.content) / 2, rel=0.3)
+    assert fast.headers["etag"] != whole.headers["etag"]
+    assert (head.status_code, head.content) == (200, b"")
