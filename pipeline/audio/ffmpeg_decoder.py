@@ -1,5 +1,6 @@
 """Decoding of M4A, WebM and AAC files to WAV, by FFmpeg in a process with limited memory and time."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -40,7 +41,7 @@ def to_wav(data: bytes, container: Container, settings: Settings, *, max_samples
             input=data,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env={},
+            env=_environment(),
             timeout=_WAIT_FACTOR * cpu_seconds,
             check=False,
         )
@@ -51,6 +52,11 @@ def to_wav(data: bytes, container: Container, settings: Settings, *, max_samples
     if done.returncode:
         raise unreadable()
     return done.stdout
+
+
+def _environment() -> dict[str, str]:
+    """Return the environment of the process, without this process's credentials."""
+    return {name: os.environ[name] for name in ("LD_LIBRARY_PATH", "PATH") if name in os.environ}
 
 
 def _is_cut_short(data: bytes) -> bool:

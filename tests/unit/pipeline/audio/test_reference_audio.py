@@ -140,6 +140,7 @@ def test_different_channels_are_mixed() -> None:
         b"\x00\x00\x00\x20ftypM4A " + bytes(1000),
         b"\x1aE\xdf\xa3" + bytes(1000),
     ],
+    ids=lambda data: repr(data[:12]),
 )
 def test_decode_not_audio(data: bytes) -> None:
     assert "WAV, FLAC, OGG, MP3, M4A, WebM or AAC" in refusal(data)
