@@ -43,7 +43,7 @@ async def post(path: str, content: bytes, headers: dict[str, str]) -> httpx.Resp
         (b'{"name": NaN}', "no NaN"),
         (b'{"name": "Nova"', "is cut"),
         (b'{"name": "Nov', "is cut"),
-        (b"{'name': 'Nova'}", "line 1, column 2"),
+        (b"{'name': 'Nova'}", "Line 1, column 2"),
         (b"[" * 50_000, "too deeply"),
         (b"1" * 50_000, "JSON"),
     ],
