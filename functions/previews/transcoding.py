@@ -21,7 +21,7 @@ from typing import TypeVar
 
 from pipeline import deadlines
 from pipeline.access import rate_limits
-from pipeline.audio.output_formats import OutputFormat, file_encoder
+from pipeline.audio.output_formats import Encoder, OutputFormat, file_encoder
 from pipeline.audio.wav import read_wav
 from pipeline.clients.resources import Resources
 from pipeline.errors import NotReady, TooMany
@@ -80,6 +80,12 @@ class Transcoder:
     async def run(self, function: Callable[..., ResultT], *args: object) -> ResultT:
         """Run a short step of an encoder in the pool."""
         return await asyncio.get_running_loop().run_in_executor(self._pool, function, *args)
+
+    async def encode(self, encoder: Encoder, samples: bytes, sample_rate: int) -> bytes:
+        """Encode mono 16-bit samples in slices; return the bytes that were added to the file."""
+        size = 2 * int(sample_rate * _SLICE_SECONDS)
+        slices = (samples[start : start + size] for start in range(0, len(samples), size))
+        return b"".join([await self.run(encoder.encode, part) for part in slices])
 
     async def file(
         self,
@@ -172,10 +178,7 @@ class Transcoder:
                         seconds = len(samples) / 2 / sample_rate / format_.speed
                         await rate_limits.take_request(self._resources, owner, ceil(seconds / SECONDS_PER_REQUEST))
                 encoder = await self.run(file_encoder, format_, sample_rate)
-                size = 2 * int(sample_rate * _SLICE_SECONDS)
-                slices = (samples[start : start + size] for start in range(0, len(samples), size))
-                parts = [await self.run(encoder.encode, part) for part in slices]
-                body = b"".join([*parts, await self.run(encoder.finish)])
+                body = await self.encode(encoder, samples, sample_rate) + await self.run(encoder.finish)
         return EncodedFile(body, hashlib.sha256(body).hexdigest()[:16], expires_at)
 
     @asynccontextmanager

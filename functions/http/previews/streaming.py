@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
+from typing import TypeVar
 
 import structlog
 from fastapi.responses import StreamingResponse
@@ -20,6 +21,8 @@ from pipeline.contract.records import Succeeded
 from pipeline.domain import jobs
 from pipeline.errors import PipelineError
 from pipeline.ids import Owner
+
+ResultT = TypeVar("ResultT")
 
 log = structlog.get_logger(__name__)
 
@@ -100,13 +103,14 @@ async def encoded_stream(
     StreamAborted
         The rest of the same audio is not available.
     """
-    resources = services.resources
+    resources, transcoder = services.resources, services.transcoder
     seconds = resources.settings.job_deadline.total_seconds()
-    encoder_ = encoder(format_, audio.sample_rate)
+    run = transcoder.run if format_.needs_encoding else _run_inline
+    encoder_ = await run(encoder, format_, audio.sample_rate)
 
     async def encode(samples: bytes) -> bytes:
         if format_.needs_encoding:
-            return await services.transcoder.run(encoder_.encode, samples)
+            return await transcoder.encode(encoder_, samples, audio.sample_rate)
         return encoder_.encode(samples)
 
     while True:
@@ -116,7 +120,11 @@ async def encoded_stream(
             break
         yield await encode(audio.take())
     rest = await _rest(resources, waiter, audio, job_id)
-    yield await encode(rest) + await services.transcoder.run(encoder_.finish)
+    yield await encode(rest) + await run(encoder_.finish)
+
+
+async def _run_inline(function: Callable[..., ResultT], *args: object) -> ResultT:
+    return function(*args)
 
 
 async def _rest(resources: Resources, waiter: Waiter, audio: ReceivedAudio, job_id: str) -> bytes:
