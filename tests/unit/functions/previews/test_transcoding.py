@@ -135,6 +135,17 @@ async def test_files_per_owner_are_limited() -> None:
     assert (await encodings.start(source, "another", owner="a")).body
 
 
+async def test_files_in_total_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transcoding, "FILES_IN_TOTAL", 2)
+    encodings, source = Encodings(), Source(is_open=False)
+    files = [encodings.start(source, owner, owner=owner) for owner in ("a", "b")]
+    await settle()
+    with pytest.raises(TooMany):
+        await encodings.start(source, "c", owner="c")
+    source.opened.set()
+    await asyncio.gather(*files)
+
+
 async def test_deadline_leaves_encoding_running() -> None:
     encodings, source = Encodings(), Source(is_open=False)
     with deadlines.within(0), pytest.raises(NotReady):

@@ -76,6 +76,19 @@ async def test_limit_of_one_process(limit: int) -> None:
     assert await passed(process(here), limit + 5) == limit
 
 
+async def test_work_counts_as_several_requests() -> None:
+    here = fakes(requests_per_minute=10)
+    shares = process(here)
+    await rate_limits.take_request(shares, OWNER, 4)
+    assert await passed(shares, 2) == 2
+    with pytest.raises(TooMany):
+        await rate_limits.take_request(shares, OWNER, 5)
+    assert await passed(shares, 10) == 4
+    here.advance(minutes=1)
+    await rate_limits.take_request(shares, OWNER, 1000)  # at most half of the quota
+    assert await passed(shares, 10) == 5
+
+
 async def test_quota_status() -> None:
     here = fakes(requests_per_minute=3)
     shares = process(here)
