@@ -1,6 +1,5 @@
 """The objects that are stored and sent, as immutable, validated models."""
 
-import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self
@@ -17,6 +16,8 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+
+from pipeline.contract.languages import language_named
 
 log = structlog.get_logger(__name__)
 
@@ -50,41 +51,8 @@ class Record(BaseModel):
             return None
 
 
-# The languages of the model, by full English name. With `Auto` the model detects the language.
-LANGUAGES = (
-    "Auto",
-    "Chinese",
-    "English",
-    "French",
-    "German",
-    "Italian",
-    "Japanese",
-    "Korean",
-    "Portuguese",
-    "Russian",
-    "Spanish",
-)
-
 # The permissions of keys. `admin` includes all scopes.
 Scope = Literal["preview", "voices:write", "admin"]
-
-
-# BCP 47 tags begin with a code of the language (ISO 639).
-_LANGUAGE_CODES = {
-    "zh": "Chinese",
-    "cmn": "Chinese",
-    "en": "English",
-    "fr": "French",
-    "de": "German",
-    "it": "Italian",
-    "ja": "Japanese",
-    "ko": "Korean",
-    "pt": "Portuguese",
-    "ru": "Russian",
-    "es": "Spanish",
-}
-_LANGUAGE_TAG = re.compile(r"(?P<code>[a-z]{2,3})([-_][a-z0-9]{1,8})*")
-LANGUAGE_TAG_MAX = 35  # RFC 5646 recommends room for as many characters
 
 
 class Options(Record):
@@ -101,14 +69,7 @@ class Options(Record):
     @field_validator("language", mode="before")
     @classmethod
     def _by_name_or_tag(cls, value: object) -> object:
-        given = value.strip().lower() if isinstance(value, str) else ""
-        for name in LANGUAGES:
-            if name.lower() == given:
-                return name
-        tag = _LANGUAGE_TAG.fullmatch(given) if len(given) <= LANGUAGE_TAG_MAX else None
-        if tag is None or tag["code"] not in _LANGUAGE_CODES:
-            raise ValueError(f"should be one of {', '.join(LANGUAGES)}, or a tag such as en or zh-CN")
-        return _LANGUAGE_CODES[tag["code"]]
+        return language_named(value)
 
 
 class Source(Record):

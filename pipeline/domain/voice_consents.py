@@ -8,7 +8,8 @@ from pipeline.audio.wav import EncodedRecording
 from pipeline.clients.resources import Resources
 from pipeline.clients.storage import JSON
 from pipeline.contract import layout, retention
-from pipeline.contract.records import LANGUAGE_TAG_MAX, RecordedConsent
+from pipeline.contract.languages import LANGUAGE_TAG_MAX
+from pipeline.contract.records import RecordedConsent
 from pipeline.domain import sessions
 from pipeline.domain.voice_names import check_consent, check_name
 from pipeline.errors import InvalidInput, NotFound

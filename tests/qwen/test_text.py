@@ -13,7 +13,7 @@ from gpu_runner.engines.qwen.text import (
     parts_of,
     speech_seconds,
 )
-from pipeline.contract.records import LANGUAGES
+from pipeline.contract.languages import LANGUAGES
 from tests.qwen.tiny_checkpoint import CONTROL_TOKENS
 
 clean = Cleaner(CONTROL_TOKENS)

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from gpu_runner.engines.qwen.checkpoint import stub_modules
-from pipeline.contract.records import LANGUAGES
+from pipeline.contract.languages import LANGUAGES
 
 GROUPS = 16  # codes a frame
 SPECIALS = 1024  # ids after the codes in the talker's vocabulary; the library counts on their number

@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.contract.languages import LANGUAGES
 from pipeline.contract.options import check_options
-from pipeline.contract.records import LANGUAGES, Options, Request
+from pipeline.contract.records import Options, Request
 from pipeline.errors import InvalidInput
 
 

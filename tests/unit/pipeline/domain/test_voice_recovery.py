@@ -1,0 +1,291 @@
+"""Saves and deletions of voices that are interrupted, concurrent, or made while the storage fails."""
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+
+from pipeline.clients.storage import JSON
+from pipeline.contract import layout
+from pipeline.contract.messages.queue_messages import parse_queue_message
+from pipeline.contract.records import VoiceMetadata
+from pipeline.domain import jobs, voice_changes, voices
+from pipeline.errors import NameTaken, NotFound, Unavailable
+from tests.support.fake_service import PROMPT, Crash, FakeService
+from tests.support.fakes.switch import Switch
+from tests.support.saved_voices import assert_complete, keys_of_voice, stored_voice
+
+TIMEOUT = voice_changes.CHANGE_TIMEOUT
+
+
+@pytest.mark.parametrize("embedded", [True, False])
+async def test_interrupted_save_is_retried(embedded: bool) -> None:
+    steps = 0
+    while True:
+        fakes = FakeService()
+        session_id = await fakes.session(embedded=embedded)
+        fuse = fakes.fail_after(steps)
+        try:
+            await voice_changes.save(fakes.resources, None, session_id, "Nova")
+        except Crash:
+            fakes.recover()
+        else:
+            break
+        is_ready = "nova" in [v.voice_id for v in (await voices.page(fakes.resources, None, limit=9)).voices]
+        if not is_ready:
+            await voice_changes.save(fakes.resources, None, session_id, "Nova")
+        if not embedded:
+            fakes.advance(seconds=TIMEOUT.total_seconds())
+            await voice_changes.finish_changes(fakes.resources)
+            assert fakes.synthesis.bodies, f"no embedding asked for after {fuse.seen}"
+            await fakes.voices.put(layout.voice_files(stored_voice(fakes, "nova")).embedding, PROMPT, JSON)
+        assert_complete(fakes, "nova", session_id)
+        steps += 1
+    assert steps >= 8
+
+
+async def test_interrupted_save_is_swept() -> None:
+    steps = 0
+    while True:
+        fakes = FakeService()
+        session_id = await fakes.session()
+        fakes.fail_after(steps)
+        try:
+            await voice_changes.save(fakes.resources, None, session_id, "Nova")
+        except Crash:
+            fakes.recover()
+        else:
+            break
+        fakes.advance(seconds=TIMEOUT.total_seconds())
+        await voice_changes.finish_changes(fakes.resources)
+        if fakes.voice_keys():
+            assert_complete(fakes, "nova", session_id)
+        else:
+            other = await fakes.session("Someone else.")
+            await voice_changes.save(fakes.resources, None, other, "Nova")
+            assert_complete(fakes, "nova", other)
+        assert fakes.keys(layout.CHANGES) == []
+        steps += 1
+    assert steps >= 8
+
+
+async def test_interrupted_save_is_invisible() -> None:
+    fakes = FakeService()
+    session_id = await fakes.session()
+    fakes.fail_after(7)
+    with pytest.raises(Crash):
+        await voice_changes.save(fakes.resources, None, session_id, "Nova")
+    fakes.recover()
+    assert stored_voice(fakes, "nova").status == "saving"
+    assert (await voices.page(fakes.resources, None, limit=10)).voices == []
+    with pytest.raises(NotFound):
+        await voices.get(fakes.resources, None, "nova")
+    with pytest.raises(NotFound):
+        await voice_changes.delete(fakes.resources, None, "nova")
+    with pytest.raises(NameTaken):
+        await voice_changes.save(fakes.resources, None, await fakes.session(), "Nova")
+
+
+async def test_sweep_waits_for_timeout() -> None:
+    fakes = FakeService()
+    session_id = await fakes.session()
+    fakes.fail_after(7)
+    with pytest.raises(Crash):
+        await voice_changes.save(fakes.resources, None, session_id, "Nova")
+    fakes.recover()
+    fakes.advance(seconds=TIMEOUT.total_seconds(), milliseconds=-1)
+    assert await voice_changes.finish_changes(fakes.resources) == 0
+    assert fakes.voice_keys()
+    fakes.advance(milliseconds=1)
+    assert await voice_changes.finish_changes(fakes.resources) == 1
+    assert (fakes.voice_keys(), fakes.keys(layout.CHANGES)) == ([], [])
+
+
+async def test_retried_save_restarts_timeout() -> None:
+    fakes = FakeService()
+    session_id = await fakes.session()
+    for _ in range(2):
+        fakes.fail_after(9)
+        with pytest.raises(Crash):
+            await voice_changes.save(fakes.resources, None, session_id, "Nova")
+        fakes.recover()
+        fakes.advance(seconds=TIMEOUT.total_seconds() / 2)
+    fakes.advance(seconds=1)
+    assert await voice_changes.finish_changes(fakes.resources) == 0
+    assert stored_voice(fakes, "nova").status == "saving"
+
+
+async def test_sweep_during_save() -> None:
+    fakes = FakeService()
+    session_id = await fakes.session()
+    saving = asyncio.ensure_future(voice_changes.save(fakes.resources, None, session_id, "Nova"))
+    for _ in range(12):
+        await asyncio.sleep(0)
+    assert stored_voice(fakes, "nova").status == "saving"
+    fakes.advance(seconds=TIMEOUT.total_seconds())
+    await voice_changes.finish_changes(fakes.resources)
+    try:
+        await saving
+    except NameTaken:
+        assert layout.voice(None, "nova").metadata not in fakes.voices.objects
+    else:
+        assert_complete(fakes, "nova", session_id)
+
+
+@pytest.mark.parametrize("head_start", range(30))
+async def test_concurrent_saves_of_one_name(head_start: int) -> None:
+    fakes = FakeService()
+    sessions_ = [await fakes.session("I am one."), await fakes.session("I am the other.")]
+
+    async def after(turns: int, session_id: str) -> VoiceMetadata:
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        return await voice_changes.save(fakes.resources, None, session_id, "Nova")
+
+    results = await asyncio.gather(after(0, sessions_[0]), after(head_start, sessions_[1]), return_exceptions=True)
+    winners = [
+        session_id
+        for session_id, result in zip(sessions_, results, strict=True)
+        if not isinstance(result, BaseException)
+    ]
+    assert len(winners) == 1
+    assert sum(isinstance(result, NameTaken) for result in results) == 1
+    assert_complete(fakes, "nova", winners[0])
+
+
+@pytest.mark.parametrize("head_start", range(30))
+async def test_concurrent_retry_of_save(head_start: int) -> None:
+    fakes = FakeService()
+    session_id = await fakes.session()
+
+    async def after(turns: int) -> VoiceMetadata:
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        return await voice_changes.save(fakes.resources, None, session_id, "Nova")
+
+    results = await asyncio.gather(after(0), after(head_start), return_exceptions=True)
+    assert any(isinstance(result, VoiceMetadata) for result in results)
+    assert all(isinstance(result, VoiceMetadata | NameTaken) for result in results)
+    assert_complete(fakes, "nova", session_id)
+
+
+async def test_save_with_lost_response() -> None:
+    fakes = FakeService()
+    session_id = await fakes.session()
+
+    class LosesAnswers(Switch):
+        async def passed(self, call: str) -> None:
+            await super().passed(call)
+            if call == "replace":
+                # The client's retry finds the object that its first attempt has written.
+                metadata = stored_voice(fakes, "nova")
+                ready = metadata.model_copy(
+                    update={
+                        "status": "ready",
+                        "transcription_file": layout.voice_files(metadata).transcription,
+                        "duration_seconds": 2.0,
+                        "sample_rate": 16_000,
+                        "model": "mock",
+                    }
+                )
+                fakes.voices._write(layout.voice(None, "nova").metadata, ready.to_json(), JSON)
+
+    fakes.voices.switch = LosesAnswers()
+    assert (await voice_changes.save(fakes.resources, None, session_id, "Nova")).status == "ready"
+    assert_complete(fakes, "nova", session_id)
+
+
+async def test_save_while_queue_unavailable() -> None:
+    fakes = FakeService()
+    session_id = await fakes.session(embedded=False)
+    fakes.synthesis.switch.is_up = False
+    assert (await voice_changes.save(fakes.resources, None, session_id, "Nova")).voice_id == "nova"
+    fakes.synthesis.switch.is_up = True
+    fakes.advance(seconds=TIMEOUT.total_seconds())
+    assert await voice_changes.finish_changes(fakes.resources) == 1
+    assert len(fakes.synthesis.bodies) == 1
+
+
+async def test_save_while_storage_fails() -> None:
+    for calls in range(2, 8):
+        fakes = FakeService()
+        session_id = await fakes.session()
+        fakes.fail_after(calls, Unavailable)
+        with pytest.raises(Unavailable):
+            await voice_changes.save(fakes.resources, None, session_id, "Nova")
+        fakes.recover()
+        await voice_changes.save(fakes.resources, None, session_id, "Nova")
+        assert_complete(fakes, "nova", session_id)
+
+
+async def test_late_embedding_of_deleted_voice() -> None:
+    fakes = FakeService()
+    await voice_changes.save(fakes.resources, None, await fakes.session(embedded=False), "Nova")
+    message = parse_queue_message(fakes.synthesis.bodies[0])
+    assert message is not None
+    late = await jobs.read_request(fakes.resources, message.job_id)
+    assert late is not None
+    await voice_changes.delete(fakes.resources, None, "nova")
+    session_id = await fakes.session(embedded=False)
+    saved = await voice_changes.save(fakes.resources, None, session_id, "Nova")
+    await fakes.voices.put(layout.reference(late).embedding, b"of the one before", JSON)
+    assert saved.embedding_file not in fakes.voices.objects
+    assert fakes.voice_keys() == sorted(
+        [layout.reference(late).embedding, *keys_of_voice("nova", session_id, "source.wav", "transcription.txt")]
+    )
+    await voice_changes.delete(fakes.resources, None, "nova")
+    assert fakes.voice_keys() == []
+
+
+async def test_interrupted_delete_is_swept() -> None:
+    steps = 0
+    while True:
+        fakes = FakeService()
+        session_id = await fakes.session()
+        await voice_changes.save(fakes.resources, None, session_id, "Nova")
+        fakes.fail_after(steps)
+        try:
+            await voice_changes.delete(fakes.resources, None, "nova")
+        except Crash:
+            fakes.recover()
+        else:
+            break
+        fakes.advance(seconds=TIMEOUT.total_seconds())
+        was_begun = not fakes.voice_keys() or stored_voice(fakes, "nova").status == "deleting"
+        if was_begun:
+            with pytest.raises(NotFound):
+                await voices.get(fakes.resources, None, "nova")
+        await voice_changes.finish_changes(fakes.resources)
+        if was_begun:
+            assert fakes.voice_keys() == []
+            await voice_changes.save(fakes.resources, None, await fakes.session(), "Nova")
+        else:
+            assert_complete(fakes, "nova", session_id)
+        assert fakes.keys(layout.CHANGES) == []
+        steps += 1
+    assert steps >= 6
+
+
+async def test_concurrent_deletes() -> None:
+    fakes = FakeService()
+    await voice_changes.save(fakes.resources, None, await fakes.session(), "Nova")
+    results = await asyncio.gather(
+        *(voice_changes.delete(fakes.resources, None, "nova") for _ in range(2)), return_exceptions=True
+    )
+    assert [type(result) for result in results if result] == [NotFound]
+    assert fakes.voice_keys() == []
+
+
+async def test_sweep_ignores_other_objects() -> None:
+    fakes = FakeService()
+    await fakes.bucket.put(layout.CHANGES + "README.txt", b"not a note", JSON)
+    await fakes.bucket.put(layout.change(fakes.resources.new_id()), b'{"voice_id": "../.."}', JSON)
+    await voice_changes.save(fakes.resources, None, await fakes.session(), "Nova")
+    fakes.advance(seconds=TIMEOUT.total_seconds())
+    assert await voice_changes.finish_changes(fakes.resources) == 1
+    assert fakes.keys(layout.CHANGES) == [layout.CHANGES + "README.txt"]
+    assert len(fakes.voice_keys()) == 4
+
+
+def test_change_timeout() -> None:
+    assert timedelta(minutes=1) < TIMEOUT
