@@ -83,6 +83,9 @@ async def take_reference_seconds(resources: Resources, owner: Owner, seconds: fl
     window = resources.usage.current(owner, REFERENCE_SECONDS)
     async with window.exclusive():
         taken = await window.take(length, least=length, limit=quota)
+        if taken < length:  # another process may have returned some
+            await window.refresh()
+            taken = await window.take(length, least=length, limit=quota)
     status = _status(resources, REFERENCE_SECONDS, limit, (quota - window.used) // 1000, window)
     if taken < length:
         raise TooMany(

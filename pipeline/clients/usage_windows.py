@@ -95,14 +95,14 @@ class UsageWindow:
             The storage does not respond, or concurrent writes kept conflicting.
         """
         if not self._seen:
-            await self._read()
+            await self.refresh()
         for _ in range(_TRIES):
             granted = min(wanted, limit - self.used)
             if granted < least:
                 return 0
             if await self._write(self.used + granted):
                 return granted
-            await self._read()
+            await self.refresh()
         raise _busy()
 
     async def give_back(self, amount: int) -> None:
@@ -116,10 +116,11 @@ class UsageWindow:
         for _ in range(_TRIES):
             if await self._write(max(0, self.used - amount)):
                 return
-            await self._read()
+            await self.refresh()
         raise _busy()
 
-    async def _read(self) -> None:
+    async def refresh(self) -> None:
+        """Read the stored count."""
         stored = await self._bucket.read(self._key)
         self._seen = True
         self._etag = stored.etag if stored else None

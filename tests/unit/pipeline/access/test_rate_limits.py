@@ -319,6 +319,19 @@ async def test_uncounted_seconds_are_not_returned() -> None:
         assert here.bucket.switch.calls == []
 
 
+async def test_seconds_returned_by_another_process() -> None:
+    here = fakes(reference_seconds_per_hour=100)
+    one, other = process(here), process(here)
+    await rate_limits.take_reference_seconds(one, OWNER, 50)
+    await rate_limits.take_reference_seconds(other, OWNER, 50)
+    with pytest.raises(TooMany):
+        await rate_limits.take_reference_seconds(one, OWNER, 10)
+    await rate_limits.return_reference_seconds(other, OWNER, 50)
+    await rate_limits.take_reference_seconds(one, OWNER, 50)
+    with pytest.raises(TooMany):
+        await rate_limits.take_reference_seconds(one, OWNER, 1)
+
+
 async def test_calls_of_a_recording() -> None:
     here = fakes()
     shares = process(here)
