@@ -139,7 +139,7 @@ def main(make_services: Services = services, arguments: Sequence[str] = ()) -> i
     try:
         apply_arguments(arguments)
         if not os.environ.get("TTS_BACKEND"):
-            os.environ["TTS_BACKEND"] = "mock"
+            os.environ["TTS_BACKEND"] = "hibari"
         local = load_local_settings()
         configure_logging(load_settings(), "supervisor")
         with locked(local.data_folder) as data:

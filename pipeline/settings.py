@@ -46,6 +46,7 @@ def _check_aliases(value: str) -> str:
     return value
 
 
+Backend = Literal["qwen", "hibari", "mock"]
 VoiceAliases = Annotated[str, AfterValidator(_check_aliases)]
 
 
@@ -56,8 +57,9 @@ class Settings(EnvironmentSettings):
         frozen=True, env_ignore_empty=True, extra="ignore", case_sensitive=False, allow_inf_nan=False
     )
 
-    tts_backend: Literal["qwen", "mock"] = Field(
-        "qwen", description="Engine of the worker: `qwen` or `mock`. `make run` uses `mock` by default"
+    tts_backend: Backend = Field(
+        "qwen",
+        description="Engine of the worker: `qwen`, `hibari` or `mock`. `make run` uses `hibari` by default",
     )
 
     host: str = Field("127.0.0.1", description="Address the API listens on")

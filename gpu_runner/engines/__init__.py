@@ -6,6 +6,7 @@ utterance that is admitted between two steps joins the next one.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Protocol, runtime_checkable
 
 from pipeline.audio.reference_audio import Recording, Samples
@@ -51,6 +52,20 @@ class Utterance:
     prompt: VoicePrompt
     options: Options
     attempt: int = 0
+
+
+def seed_of(utterance: Utterance) -> int:
+    """Return the seed of the first attempt: the requested one, or 56 bits of the BLAKE2b hash of the job's id.
+
+    So a job that is delivered twice has the same audio, whatever else is in the batch.
+    """
+    seed = utterance.options.seed
+    return hash_of(f"job:{utterance.job_id}") if seed is None else seed
+
+
+def hash_of(text: str) -> int:
+    """Return 56 bits of the BLAKE2b hash of a text."""
+    return int.from_bytes(blake2b(text.encode(), digest_size=7).digest())
 
 
 @dataclass(frozen=True, slots=True)

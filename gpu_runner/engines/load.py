@@ -19,6 +19,15 @@ def load_engine(settings: Settings) -> Engine:
             delay_seconds=settings.mock_delay_seconds,
             speed=settings.mock_speed,
         )
+    if settings.tts_backend == "hibari":
+        try:
+            from gpu_runner.engines.hibari.engine import HibariEngine
+        except ModuleNotFoundError as error:
+            raise CannotLoad(
+                f"TTS_BACKEND=hibari needs the package {error.name}, which is not installed: "
+                "`pip install hibari-tts` installs it."
+            ) from None
+        return HibariEngine(capacity=settings.worker_batch_size)
     try:
         from gpu_runner.engines import qwen
     except ModuleNotFoundError as error:

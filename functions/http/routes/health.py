@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 from functions.http.responses import problems
 from functions.http.routing.authorized_route import AuthorizedRoute, public
 from functions.http.routing.dependencies import FromServices
+from pipeline.contract.engines import ENGINES, EngineInfo
 from pipeline.errors import StorageFull, Unavailable
 
 router = APIRouter(tags=["health"], route_class=AuthorizedRoute)
@@ -23,6 +24,7 @@ class Health(BaseModel):
         description="`starting`, `ready`, `draining` or `unreachable`, if there is a single worker. "
         "Requests are accepted in every state",
     )
+    engine: EngineInfo
 
 
 @router.get(
@@ -41,4 +43,5 @@ async def get_health(services: FromServices) -> Response:
         return problems.of_code(Unavailable.code, f"Can't reach: {', '.join(report.unreachable)}.", None)
     if report.full:
         return problems.of_code(StorageFull.code, f"No space is left: {', '.join(report.full)}.", None)
-    return JSONResponse(Health(worker=report.worker).model_dump(exclude_none=True))
+    engine = ENGINES[services.resources.settings.tts_backend]
+    return JSONResponse(Health(worker=report.worker, engine=engine).model_dump(exclude_none=True))

@@ -4,12 +4,11 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from hashlib import blake2b
 
 import torch
 from torch import Tensor
 
-from gpu_runner.engines import Finished, Piece, Utterance
+from gpu_runner.engines import Finished, Piece, Utterance, hash_of, seed_of
 from gpu_runner.engines.qwen.checkpoint.model import FRAMES_PER_SECOND, LONGEST_SEQUENCE, SAMPLE_RATE
 from gpu_runner.engines.qwen.joining import Joiner
 from gpu_runner.engines.qwen.network.network import LEAST_FRAMES
@@ -118,7 +117,7 @@ class Admitted:
     def rows(self, text: TokenizedText, defaults: Sampling) -> list[Row]:
         """Create a row for each part."""
         utterance, options = self.utterance, self.utterance.options
-        seed = seed_of(utterance.job_id, options.seed) + utterance.attempt
+        seed = seed_of(utterance) + utterance.attempt
         return [
             Row(
                 job_id=utterance.job_id,
@@ -245,18 +244,6 @@ def check_length(prompt: QwenPrompt, cap: int) -> None:
         )
 
 
-def seed_of(job_id: str, requested: int | None) -> int:
-    """Return the seed of a job: the requested one, or 56 bits of the BLAKE2b hash of its id.
-
-    So a job that is delivered twice has the same audio, whatever else is in the batch.
-    """
-    return _hash_of(f"job:{job_id}") if requested is None else requested
-
-
 def seed_of_part(seed: int, part: int) -> int:
     """Return the seed of a part of a text: 56 bits of the BLAKE2b hash of the job's seed and the part's number."""
-    return _hash_of(f"{seed}:{part}")
-
-
-def _hash_of(text: str) -> int:
-    return int.from_bytes(blake2b(text.encode(), digest_size=7).digest())
+    return hash_of(f"{seed}:{part}")

@@ -1,0 +1,38 @@
+"""The engines, and the voice that a client may expect of each."""
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from pipeline.settings import Backend
+
+
+class EngineInfo(BaseModel):
+    """The engine of a service, as it is described to clients."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: Backend
+    clones: bool = Field(description="Whether the output is a clone of the reference voice")
+    label: str = Field(description="Short description of the output")
+    notice: str | None = Field(None, description="What the output is instead of a clone, and how to get one")
+
+
+_REAL_VOICE = (
+    "For a cloned voice, start the service with `make run TTS_BACKEND=qwen`: it downloads 2.5 GB of weights, needs "
+    "about 4 GB of memory, and runs in real time on a GPU only."
+)
+
+ENGINES: dict[Backend, EngineInfo] = {
+    "qwen": EngineInfo(name="qwen", clones=True, label="Cloned voice"),
+    "hibari": EngineInfo(
+        name="hibari",
+        clones=False,
+        label="Adapted stock voice, not a clone",
+        notice=f"An English stock voice with the pitch and timbre of the recording, not a clone. {_REAL_VOICE}",
+    ),
+    "mock": EngineInfo(
+        name="mock",
+        clones=False,
+        label="Test tone, not speech",
+        notice=f"This engine makes test tones. {_REAL_VOICE}",
+    ),
+}
