@@ -17,8 +17,8 @@ class EngineInfo(BaseModel):
 
 
 _REAL_VOICE = (
-    "For a cloned voice, start the service with `make run TTS_BACKEND=qwen`: it downloads 2.5 GB of weights, needs "
-    "about 4 GB of memory, and runs in real time on a GPU only."
+    "For a cloned voice, start the service with `make run TTS_BACKEND=qwen`. It downloads 2.5 GB of weights, needs "
+    "3 GB of GPU memory or 5 GB without a GPU, and is much slower than real time on a CPU."
 )
 
 ENGINES: dict[Backend, EngineInfo] = {

@@ -43,6 +43,8 @@ def test_voice_recorded_saved_and_deleted(
 
     _record(here, size)
     _synthesize(here, size)
+    expect(here.take(1)).to_contain_text("Test tone, not speech")
+    expect(page.locator("#engine-notice")).to_contain_text("make run TTS_BACKEND=qwen")
     _compare(here, size)
     _download(here.take(1), page)
     _save(here, size)

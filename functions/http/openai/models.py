@@ -8,6 +8,7 @@ from pydantic import BaseModel, Field
 from functions.http.openai.voice_lookup import all_voices
 from functions.http.routing.authorized_route import AuthorizedRoute, ListRoute, public, route_options
 from functions.http.routing.dependencies import FromCaller, FromResources
+from pipeline.contract.engines import ENGINES
 from pipeline.errors import NotFound, Unavailable
 from pipeline.settings import Settings
 
@@ -28,6 +29,7 @@ class ModelView(BaseModel):
     object: str = "model"
     created: int = 0
     owned_by: str = "voice-cloning"
+    description: str | None = Field(None, description="The output of the engine, where it is not a cloned voice")
 
 
 class ModelList(BaseModel):
@@ -79,7 +81,8 @@ def check_model(name: str, settings: Settings) -> None:
 @public_router.get("/audio/models", operation_id="openaiListAudioModels", **route_options("preview"))
 async def list_models(resources: FromResources) -> ModelList:
     """List the models."""
-    models = [ModelView(id=name) for name in model_ids(resources.settings)]
+    notice = ENGINES[resources.settings.tts_backend].notice
+    models = [ModelView(id=name, description=notice) for name in model_ids(resources.settings)]
     return ModelList(data=models, models=models)
 
 
@@ -88,7 +91,8 @@ async def get_model(model: str, caller: FromCaller, resources: FromResources) ->
     """Return one model, with the saved voices."""
     check_model(model, resources.settings)
     saved = await all_voices(resources, caller.owner)
-    return ModelWithVoices(id=model, voices=[VoiceName(name=voice.voice_id) for voice in saved])
+    notice = ENGINES[resources.settings.tts_backend].notice
+    return ModelWithVoices(id=model, description=notice, voices=[VoiceName(name=voice.voice_id) for voice in saved])
 
 
 @router.get("/test", openapi_extra=public())

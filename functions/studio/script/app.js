@@ -3,6 +3,7 @@
 import { showOperators } from "./operators.js";
 import { showCodeButtons } from "./page/code-dialog.js";
 import { fill, icon } from "./page/element.js";
+import { showEngine } from "./page/engine.js";
 import { closeDialogs } from "./page/form-dialog.js";
 import { closeMenusElsewhere } from "./page/menu.js";
 import { showError, showLimits } from "./page/notice.js";
@@ -24,6 +25,7 @@ for (const button of document.querySelectorAll("button.code")) fill(button, icon
 
 showLimits();
 showStatusLight();
+showEngine();
 showVoicePanel();
 showTextPanel(showTakes());
 showSaveDialog();

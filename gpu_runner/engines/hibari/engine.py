@@ -103,7 +103,9 @@ class HibariEngine:
             if len(samples) > one.samples_left or (len(samples) == one.samples_left and one.parts):
                 one.parts.clear()
                 one.finish_reason = "length"
-                one.warnings.append(f"The audio was cut off at {one.utterance.options.max_seconds:g} s (max_seconds).")
+                one.warnings.append(
+                    f"The audio was cut off at {one.utterance.options.max_seconds:g} s (max_seconds)."
+                )
             samples = samples[: one.samples_left]
             one.samples_left -= len(samples)
         if not len(samples):

@@ -25,7 +25,7 @@ def complaint(monkeypatch: pytest.MonkeyPatch, **environment: str) -> str:
 @pytest.mark.parametrize(
     ("name", "value", "right"),
     [
-        ("TTS_BACKEND", "espeak", "'qwen' or 'mock'"),
+        ("TTS_BACKEND", "espeak", "'qwen', 'hibari' or 'mock'"),
         ("AUTH", "off", "'keys' or 'none'"),
         ("PORT", "web", "whole number"),
         ("PORT", "65536", "less than or equal to 65535"),

@@ -58,12 +58,15 @@
  * @property {number} transcription_max_chars
  * @property {number} preview_retention_minutes
  *
+ * @typedef {{name: string, clones: boolean, label: string, notice?: string}} Engine
+ *
  * @typedef {object} State
  * @property {"studio" | "operators"} view
  * @property {string} key
  * @property {"unknown" | "open" | "wanted" | "given"} access
  * @property {"connecting" | "live" | "asking" | "lost"} connection  `asking`: no socket, so jobs are asked for.
  * @property {string | null} worker  As `/health` says.
+ * @property {Engine | null} engine  As `/health` says.
  * @property {boolean} streams  Whether the service streams, as far as is known.
  * @property {Limits} limits
  * @property {Reference | null} reference
@@ -80,6 +83,7 @@ export const state = {
   access: "unknown",
   connection: "connecting",
   worker: null,
+  engine: null,
   streams: true,
   limits: {
     reference_min_seconds: 1,

@@ -48,7 +48,8 @@ function statusOf({ access, connection, worker }) {
 
 async function look() {
   try {
-    update({ worker: (await requestJson("health")).worker ?? null });
+    const { worker, engine } = await requestJson("health");
+    update({ worker: worker ?? null, engine: engine ?? null });
   } catch (error) {
     // Otherwise the socket tells whether the service itself is gone.
     const isFull = error instanceof Problem && error.code === "storage_full";

@@ -3,6 +3,7 @@
 import { showCode } from "../page/code-dialog.js";
 import { downloadTake, FORMATS } from "../page/download.js";
 import { fill, icon, make } from "../page/element.js";
+import { engineLabel } from "../page/engine.js";
 import { makeMenu } from "../page/menu.js";
 import { showError } from "../page/notice.js";
 import { isUnderWay } from "../page/state.js";
@@ -32,6 +33,7 @@ export class TakeCard {
     this.canvas = make("canvas", { class: "live-waveform", "aria-hidden": "true" });
     this.state = make("p", { class: "take-state" });
     this.left = make("span", { class: "take-left" });
+    this.engine = make("span", { class: "take-engine" });
     this.warnings = make("ul", { class: "findings" });
     this.actions = make("div", { class: "take-actions" });
     this.compare = make(
@@ -69,7 +71,7 @@ export class TakeCard {
       make("p", { class: "take-text" }, take.text),
       remove,
     );
-    const foot = make("div", { class: "take-foot" }, chipsOf(take), this.left, this.actions);
+    const foot = make("div", { class: "take-foot" }, chipsOf(take), this.engine, this.left, this.actions);
     return make("li", { class: "take" }, head, sound, this.state, this.warnings, foot);
   }
 
@@ -90,6 +92,7 @@ export class TakeCard {
   tick() {
     this.state.textContent = sentenceFor(this.take);
     this.left.textContent = timeLeft(this.take);
+    this.engine.textContent = engineLabel();
   }
 
   showActions() {

@@ -19,7 +19,7 @@ from pipeline.contract.messages.stream_messages import AudioChunk, encode_pcm, s
 from pipeline.contract.records import Subscriber
 from pipeline.domain import jobs, voice_changes, voice_renaming
 from pipeline.errors import InvalidInput, NotFound, Unavailable
-from pipeline.settings import Settings
+from pipeline.settings import Backend, Settings
 from tests.support.api import api, app_of, last_request
 from tests.support.fake_service import FakeService
 from tests.support.fakes.clock import settle
@@ -304,6 +304,18 @@ async def test_model_names(model: str) -> None:
         assert (await speech(client, SPEECH | {"model": model})).status_code == 503
         assert (await client.get(f"/v1/models/{model}")).json()["id"] == model
         assert (await client.get("/v1/models/tts-2")).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("backend", "expected"), [("qwen", None), ("hibari", "not a clone"), ("mock", "test tones")]
+)
+async def test_models_describe_engine(backend: Backend, expected: str | None) -> None:
+    async with api(FakeService(Settings(tts_backend=backend))) as client:
+        models = (await client.get("/v1/models")).json()["data"]
+        for model in models:
+            assert expected is None if model["description"] is None else expected in model["description"]
+            found = (await client.get(f"/v1/models/{model['id']}")).json()
+            assert found["description"] == model["description"]
 
 
 ALIASES = Settings(voice_aliases="alloy=nova, Ash = Stella,gone=nobody", preview_wait_seconds=0)
