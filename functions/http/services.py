@@ -1,6 +1,7 @@
 """The objects that serve the requests of one process, in `app.state.services`."""
 
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from starlette.requests import HTTPConnection
 
@@ -9,9 +10,15 @@ from functions.access.connection_limits import ConnectionLimits
 from functions.http.status.health_checks import HealthChecks
 from functions.http.status.service_status import StatusReader
 from functions.previews.completion_waiters import CompletionWaiters
+from functions.previews.fair_turns import FairTurns
 from functions.previews.queue_depth import QueueDepth
 from functions.previews.transcoding import Transcoder
+from pipeline.addresses import is_loopback
 from pipeline.clients.resources import Resources
+
+# How many jobs are accepted at a time.  A storage on this machine is limited by the CPU: with more, the jobs of one
+# owner would delay those of others, and no more would be accepted.
+ACCEPTED_AT_ONCE, ACCEPTED_AT_ONCE_LOCALLY = 32, 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +32,7 @@ class Services:
     queue_depth: QueueDepth
     status_reader: StatusReader
     transcoder: Transcoder
+    turns: FairTurns
     waiters: CompletionWaiters
 
 
@@ -39,6 +47,8 @@ def create_services(resources: Resources, version: str) -> Services:
         The version of the service, as `/status` returns it.
     """
     health_checks = HealthChecks(resources)
+    endpoint = resources.settings.endpoint_for("s3")
+    is_local = endpoint is not None and is_loopback(urlsplit(endpoint).hostname or "")
     return Services(
         resources=resources,
         access_control=AccessControl(resources),
@@ -47,6 +57,7 @@ def create_services(resources: Resources, version: str) -> Services:
         queue_depth=QueueDepth(resources),
         status_reader=StatusReader(resources, health_checks, version),
         transcoder=Transcoder(resources),
+        turns=FairTurns(ACCEPTED_AT_ONCE_LOCALLY if is_local else ACCEPTED_AT_ONCE),
         waiters=CompletionWaiters(resources),
     )
 

@@ -103,7 +103,8 @@ class PreviewResponder:
             request = request.model_copy(update={"subscriber": waiter.subscriber if wait_seconds else None})
             if self.idempotency.claim:
                 await self.idempotency.claim.name_job(request.job_id)
-            await jobs.accept(resources, request, objects, reference_seconds=reference_seconds)
+            async with self.services.turns.turn(request.source.owner):
+                await jobs.accept(resources, request, objects, reference_seconds=reference_seconds)
             ends_with_client = self.idempotency.claim is None and request.webhook_url is None
             waiting = self._wait(queued(request), waiter, registered, wait_seconds)
             response = await self._until_disconnect(waiting, waiter, registered, ends_with_client=ends_with_client)
