@@ -120,6 +120,7 @@ async def test_key_commands_lifecycle(resources: Resources) -> None:
         await KeyLookup(resources).caller(admin.output.strip())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "status", "words"),
     [
@@ -137,6 +138,7 @@ async def test_key_commands_bad_value(resources: Resources, arguments: list[str]
     assert [item async for item in resources.voices.list(layout.KEYS)] == []
 
 
+@pytest.mark.slow
 async def test_key_commands_bad_environment(settings: Settings) -> None:
     wrong = await command(settings, "list", PORT="eighty")
     assert (wrong.status, wrong.output) == (2, "")
@@ -149,6 +151,7 @@ async def test_key_commands_bad_environment(settings: Settings) -> None:
     assert "NoSuchBucket" in message
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
