@@ -1,6 +1,7 @@
 """All error classes, and the messages of validation errors.  Each interface maps the classes to its protocol."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -212,7 +213,18 @@ _MESSAGES = {
 _OBJECT = "should be a JSON object"
 _LENGTH_TYPES = {"too_short", "too_long"}  # of lists, and of strings after another validator
 _OBJECT_TYPES = {"dict_type", "model_type", "model_attributes_type"}
+# Not the names of types, such as `str`, `VoiceId` or `function-after[check(), str]`.
+_FIELD_NAME = re.compile(r"(?!(?:str|int|float|bool)$)[a-z][a-z0-9_]*")
 _PREFIXES = ("Value error, ", "Input ", "String ")
+
+
+def validation_field(location: Sequence[int | str]) -> str:
+    """Return the name of the field of one item of Pydantic's `ValidationError.errors()`; "" for the whole input.
+
+    The names of types that Pydantic adds for the alternatives of a union are left out.
+    """
+    nested = [str(part) for part in location[1:] if isinstance(part, int) or _FIELD_NAME.fullmatch(part)]
+    return ".".join([str(part) for part in location[:1]] + nested)
 
 
 def validation_message(error: Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ from functions.previews.requests import WholeText
 from pipeline.audio.output_formats import FASTEST, SLOWEST, FormatName
 from pipeline.contract.records import Scope
 from pipeline.contract.strict_json import parse_json
-from pipeline.errors import InvalidInput, validation_message
+from pipeline.errors import InvalidInput, validation_field, validation_message
 
 # API Gateway's limit, which the local server applies too.
 MESSAGE_MAX_BYTES = 128 * 1024
@@ -154,7 +154,7 @@ def validated(model: type[DataT], message: Message) -> DataT:
         return model.model_validate(message.get("data", {}))
     except ValidationError as error:
         problem = error.errors()[0]
-        field = ".".join(str(part) for part in problem["loc"]) or "data"
+        field = validation_field(problem["loc"]) or "data"
         raise InvalidInput(f"{field} {validation_message(problem)}.", field=field) from error
 
 

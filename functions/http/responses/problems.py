@@ -1,7 +1,6 @@
 """Errors as HTTP responses: RFC 9457 problem details with an additional member `error`."""
 
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Any
 
@@ -27,11 +26,10 @@ from pipeline.errors import (
     Unauthorized,
     Unavailable,
     unavailability,
+    validation_field,
     validation_message,
 )
 
-# Not the names of types, such as `str`, `VoiceId` or `function-after[check(), str]`.
-_FIELD_NAME = re.compile(r"(?!(?:str|int|float|bool)$)[a-z][a-z0-9_]*")
 _METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 
 MEDIA_TYPE = "application/problem+json"
@@ -148,7 +146,9 @@ async def _validation_error(_request: Request, error: Exception) -> JSONResponse
     assert isinstance(error, RequestValidationError)  # noqa: S101 - what the handler is registered for
     messages: dict[str, list[str]] = {}
     for problem in error.errors():
-        found = messages.setdefault(_field_name(problem["loc"]), [])
+        # The first part of the location is body, query, path or header.
+        where, *path = problem["loc"]
+        found = messages.setdefault(validation_field(path) or str(where), [])
         text = "should be a file" if "UploadFile" in problem["msg"] else validation_message(problem)
         # The alternatives of a union are errors of one field: "should be a string or a JSON object".
         alternative = text.removeprefix("should be ")
@@ -159,16 +159,6 @@ async def _validation_error(_request: Request, error: Exception) -> JSONResponse
     fields = [FieldError(field=name, message=" or ".join(found)) for name, found in messages.items()]
     message = "; ".join(f"{field.field} {field.message}" for field in fields) + "."
     return response(HTTPStatus.UNPROCESSABLE_ENTITY, InvalidInput.code, message, fields=fields)
-
-
-def _field_name(location: Sequence[int | str]) -> str:
-    """Return the name of a field, without the names of types that Pydantic adds for the alternatives of a union.
-
-    The first part of the location is body, query, path or header. The second is the name of a parameter or field.
-    """
-    where, *path = location
-    names = [str(part) for part in path[1:] if isinstance(part, int) or _FIELD_NAME.fullmatch(part)]
-    return ".".join([str(part) for part in path[:1]] + names) or str(where)
 
 
 async def _client_disconnect(_request: Request, _error: Exception) -> Response:
