@@ -89,12 +89,9 @@ def _container(data: bytes) -> Container | None:
     if data.startswith(b"fLaC", start):
         return "flac"
     header = data[start : start + 2]
-    if len(header) < 2 or header[0] != 0xFF or header[1] < 0xE0:
-        return "mp3" if data.startswith(b"ID3") else None
-    # The layer: 01 for MP3, 00 for the frames of AAC (ADTS), which begin with twelve ones.
-    if header[1] & 6 == 2:
-        return "mp3"
-    return "aac" if header[1] & 0xF6 == 0xF0 else None
+    if len(header) == 2 and header[0] == 0xFF and header[1] & 0xF6 == 0xF0:  # ADTS: twelve ones, and layer 00
+        return "aac"
+    return "mp3" if data.startswith(b"ID3") or mp3_frames.has_frames(data) else None
 
 
 def check_codec(format_: str, subtype: str) -> None:

@@ -23,6 +23,7 @@ _FRAMES_FLAG = 1
 # Tags, and positions that look like a frame and are none: more of them make the file unreadable, to bound the time.
 _INTERRUPTIONS_MAX = 20_000
 _LEADING_TAGS_MAX = 16
+_SEARCHED_BYTES = 8192
 
 
 class NoFrames(Exception):
@@ -74,6 +75,17 @@ def skip_tags(data: bytes) -> int:
             break
         position = end
     return position
+
+
+def has_frames(data: bytes) -> bool:
+    """Return whether consecutive frames begin near the start of a file, such as that of a recorded stream."""
+    return any(
+        (frame := _frame_at(data, found.start()))
+        and (following := _frame_at(data, frame.end))
+        and following.format == frame.format
+        and _is_followed(data, following)
+        for found in _SYNC.finditer(data, skip_tags(data), skip_tags(data) + _SEARCHED_BYTES)
+    )
 
 
 def prepare(data: bytes, max_seconds: float) -> Mp3File:

@@ -101,6 +101,12 @@ def test_mp3_last_frame_incomplete(missing: int) -> None:
     assert seconds_of(mp3()[:-missing]) == pytest.approx(SECONDS, abs=0.1)
 
 
+@pytest.mark.parametrize("cut", [1, 100, 1000])
+def test_mp3_beginning_within_frame(cut: int) -> None:
+    assert seconds_of(without_header(mp3())[cut:]) == pytest.approx(SECONDS, abs=0.2)
+    assert seconds_of(b"junk" * cut + mp3()) == pytest.approx(SECONDS, abs=0.1)
+
+
 @pytest.mark.parametrize("part", [0.3, 0.5, 0.9])
 def test_mp3_truncated(part: float) -> None:
     with pytest.raises(InvalidAudio, match="truncated"):
