@@ -11,9 +11,11 @@ the published 0.6B's on a GPU and tiny ones on a CPU, unless told.  Speech never
 import argparse
 import json
 import platform
+import signal
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -32,6 +34,8 @@ from tests.qwen.stages import never_ending
 
 SIZES = {"published": tiny_checkpoint.PUBLISHED, "tiny": tiny_checkpoint.TINY}
 LEVELS = {"published": (1, 2, 4, 8, 16, 32, 64, 96, 128), "tiny": (1, 2, 4, 8)}
+
+STAGE_SECONDS = 540.0
 
 Found = dict[str, Any]
 
@@ -92,10 +96,30 @@ def run(bench: Bench, results: Path | None, again: str | None = None) -> Found:
     for name, stage in stages(bench).items():
         if name == again or not bench.found.get(name, {}).keys() - {"skipped", "failed"}:
             print(f"{name} …", file=sys.stderr, flush=True)
-            bench.found[name] = stage()
+            try:
+                with time_limit(STAGE_SECONDS):
+                    bench.found[name] = stage()
+            except TimeoutError:
+                bench.found[name] = {"skipped": f"it took longer than {STAGE_SECONDS:g} s"}
             if results:
                 _write(bench, results)
     return bench.found
+
+
+@contextmanager
+def time_limit(seconds: float) -> Iterator[None]:
+    """Raise `TimeoutError` in the main thread after this time."""
+
+    def expire(_number: int, _frame: object) -> None:
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, expire)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def _write(bench: Bench, results: Path) -> None:

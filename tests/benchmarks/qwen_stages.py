@@ -22,7 +22,7 @@ from gpu_runner.engines.qwen.network import frame
 from gpu_runner.engines.qwen.network.frame import FrameSize, make_frame
 from gpu_runner.engines.qwen.network.graphs import EagerRunner, GraphRunner, Runner
 from gpu_runner.engines.qwen.network.kernels import kernels_for
-from gpu_runner.engines.qwen.network.precision import float32_as, signal_to_noise
+from gpu_runner.engines.qwen.network.precision import choose_precision, float32_as, signal_to_noise
 from gpu_runner.engines.qwen.network.slots import allocate
 from pipeline.contract.records import Options
 from tests.benchmarks.qwen_load import TEXT, Size, clock, closed_loop, poisson, reference, utterances, voices
@@ -109,12 +109,18 @@ def parts(model: Model, rows: int) -> Found:
     numbers = torch.full((rows, network.groups), 0.5, dtype=torch.float64, device=model.device)
     codes = torch.zeros(rows, CHUNK, network.groups, dtype=torch.long, device=model.device)
     states, positions = model.codec.start(rows), torch.zeros(rows, dtype=torch.long, device=model.device)
+    precision = choose_precision(model.codec)
+
+    def decode() -> None:
+        with float32_as(precision):
+            model.codec.decode(codes, states, positions)
+
     functions: dict[str, Callable[[], Any]] = {
         "talker": lambda: frame._talk(network, slots, size),
         "first_code": lambda: frame._choose_first(network, slots, size, hidden, numbers[:, :1]),
         "predictor": lambda: frame._predict(network, slots, size, hidden, first, numbers),
         "frame": lambda: make_frame(network, slots, size),
-        "codec_of_4_frames": lambda: model.codec.decode(codes, states, positions),
+        "codec_of_4_frames": decode,
     }
     return {f"{name}_ms": _ms(runner, model, name, function) for name, function in functions.items()}
 

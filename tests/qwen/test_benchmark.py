@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gpu_runner.engines.qwen.engine import QwenEngine
-from tests.benchmarks import qwen_faster, qwen_load
+from tests.benchmarks import qwen_engine, qwen_faster, qwen_load
 from tests.benchmarks.qwen_engine import Bench, run, stages, table
 
 SMALLEST = qwen_load.Size((2.0,), (13, 13), 1)
@@ -43,6 +43,17 @@ class VoiceClonePromptItem:
     icl_mode: bool
     ref_text: str
 """
+
+
+def test_stage_has_time_limit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def endless() -> dict[str, Any]:
+        while True:
+            pass
+
+    monkeypatch.setattr(qwen_engine, "STAGE_SECONDS", 0.05)
+    monkeypatch.setattr(qwen_engine, "stages", lambda bench: {"endless": endless, "next": lambda: {"ms": 1.0}})
+    found = run(Bench("tiny", "cpu", (1,), tmp_path, SMALLEST), None)
+    assert found == {"endless": {"skipped": "it took longer than 0.05 s"}, "next": {"ms": 1.0}}
 
 
 @pytest.mark.slow
