@@ -256,6 +256,9 @@ class Settings(EnvironmentSettings):
     torch_dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field(
         "auto", description="Precision of the model. `auto`: bfloat16 on GPUs that support it, else float32"
     )
+    attention_backend: Literal["efficient", "cudnn", "math"] = Field(
+        "efficient", description="Attention of torch on GPUs with masks. `math` is slow and always works"
+    )
     torch_threads: int = Field(0, ge=0, le=1024, description="CPU threads of the model. 0: the default of torch")
     mock_delay_seconds: float = Field(
         0, ge=0, le=3600, description="Delay of the mock engine before its first audio"
@@ -280,7 +283,9 @@ class Settings(EnvironmentSettings):
     def _upper(cls, value: object) -> object:
         return value.upper() if isinstance(value, str) else value
 
-    @field_validator("auth", "tts_backend", "log_format", "device", "torch_dtype", mode="before")
+    @field_validator(
+        "auth", "tts_backend", "log_format", "device", "torch_dtype", "attention_backend", mode="before"
+    )
     @classmethod
     def _lower(cls, value: object) -> object:
         return value.lower() if isinstance(value, str) else value

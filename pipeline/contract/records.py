@@ -59,7 +59,7 @@ class Options(Record):
     """Options of the synthesis. None: the model's default."""
 
     language: str = Field("Auto", description="name of the language, or a BCP 47 tag such as `en` or `zh-CN`")
-    seed: int | None = Field(None, ge=0, lt=2**53, description="the same seed gives the same audio")
+    seed: int | None = Field(None, ge=0, lt=2**53, description="same seed, same audio, on one kind of device")
     temperature: float | None = Field(None, ge=0, le=2, description="0: always the most likely token")
     top_k: int | None = Field(None, ge=0, le=4096, description="number of tokens to sample from, 0: all")
     top_p: float | None = Field(None, gt=0, le=1, description="share of the probability to sample from")

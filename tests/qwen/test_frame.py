@@ -155,7 +155,8 @@ def test_rows_with_different_sampling(model: Model, x_vector: QwenPrompt) -> Non
 
 
 def test_only_captured_sizes_run(model: Model, x_vector: QwenPrompt, in_context: QwenPrompt) -> None:
-    rows = [row(model, prompt, str(n), cap=5 + n) for n, prompt in enumerate([x_vector, in_context] * 3)]
+    voices = [(x_vector, DRAWN), (in_context, WIDE)] * 3
+    rows = [row(model, voice, str(n), cap=5 + n, sampling=way) for n, (voice, way) in enumerate(voices)]
     spoken = Spoken(model, slots=6, length=512, lag=1, graphs=True)
     with torch.inference_mode():
         spoken.generator.capture()

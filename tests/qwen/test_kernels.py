@@ -74,6 +74,22 @@ def test_uncompilable_kernel_falls_back() -> None:
     assert [entry["kernel"] for entry in logs] == ["looks"]
 
 
+@pytest.mark.parametrize(
+    "error",
+    [torch._dynamo.exc.FailOnRecompileLimitHit("limit"), RuntimeError("Triton Error [CUDA]: invalid argument")],
+)
+def test_kernel_that_fails_to_launch_falls_back(error: Exception) -> None:
+    def fail(_: Tensor) -> Tensor:
+        raise error
+
+    function = kernels._Compiled(torch.neg)
+    function._run = fail
+    with structlog.testing.capture_logs() as logs:
+        for _ in range(2):
+            assert torch.equal(function(torch.ones(2)), -torch.ones(2))
+    assert len(logs) == 1
+
+
 def test_cpu_kernels_are_plain() -> None:
     assert kernels_for(torch.device("cpu")) is PLAIN
 

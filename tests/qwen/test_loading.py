@@ -141,8 +141,27 @@ def test_loading_thread_selects_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     Gpu(monkeypatch, count=4)
     chosen: list[torch.device] = []
     monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
-    devices.use(devices.resolve(Settings(device="cuda:3")))
+    devices.use(devices.resolve(Settings(device="cuda:3")), "efficient")
     assert chosen == [torch.device("cuda:3")]
+
+
+def test_rocm_build_is_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
+    Gpu(monkeypatch, capability=(9, 4), builds=["gfx90a", "gfx942"])
+    monkeypatch.setattr(torch.version, "hip", "6.4")
+    assert devices.resolve(Settings(device="auto")).device == torch.device("cuda:0")
+
+
+@pytest.mark.parametrize(
+    ("backend", "enabled"),
+    [("efficient", (False, True, True)), ("cudnn", (True, True, True)), ("math", (False, False, False))],
+)
+def test_attention_backend_is_set(checkpoint: Path, backend: str, enabled: tuple[bool, ...]) -> None:
+    cuda = torch.backends.cuda
+    torch.backends.cuda.enable_cudnn_sdp(True)
+    open_model(using(checkpoint, attention_backend=backend))
+    found = cuda.cudnn_sdp_enabled(), cuda.mem_efficient_sdp_enabled(), cuda.flash_sdp_enabled()
+    open_model(using(checkpoint))
+    assert found == enabled
 
 
 def test_float32_precision_is_ieee(checkpoint: Path) -> None:
@@ -170,7 +189,7 @@ GPU_TROUBLE: dict[str, tuple[str, dict[str, Any], str]] = {
     "no driver": (
         "auto",
         {"available": False},
-        "driver is missing or too old for CUDA 13.0. Install a newer driver",
+        "driver is missing or too old for CUDA 13.0. Install driver R580",
     ),
     "no driver, asked": ("cuda", {"available": False}, "driver is missing or too old"),
     "CPU build": ("auto", {"available": False, "cuda": None}, "is a build for the CPU. Install the CUDA build"),

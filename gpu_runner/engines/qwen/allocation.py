@@ -13,6 +13,7 @@ from gpu_runner.engines.qwen.generator import Generator
 from gpu_runner.engines.qwen.network.graph_sizes import GraphSizes
 from gpu_runner.engines.qwen.network.graphs import EagerRunner, GraphRunner, Runner
 from gpu_runner.engines.qwen.network.slots import allocate, bytes_per_slot
+from gpu_runner.engines.qwen.out_of_memory import OutOfMemory, release_memory, translate_device_errors
 
 log = structlog.get_logger()
 
@@ -60,7 +61,9 @@ def plan_slots(model: Model, rows: int) -> int:
 
 
 def allocate_stages(model: Model, rows: int) -> Stages:
-    """Allocate everything for `rows` rows at a time, or as many as fit into memory.
+    """Allocate everything for `rows` rows at a time, or as many as fit into memory, and capture the graphs.
+
+    The graphs take memory too. If it runs out, the number of rows is halved.
 
     Raises
     ------
@@ -68,13 +71,30 @@ def allocate_stages(model: Model, rows: int) -> Stages:
         There is no memory for a single row.
     """
     slots = plan_slots(model, rows)
+    while True:
+        try:
+            with translate_device_errors(), torch.inference_mode():
+                stages = _stages_of(model, slots)
+                stages.capture()
+                return stages
+        except OutOfMemory as error:
+            reason = str(error)
+        release_memory(model.device)  # after the exception is gone, whose traceback keeps the tensors
+        if slots == 1:
+            raise CannotLoad(f"{model.device} has too little memory for one text: {reason}. Use a larger device.")
+        log.warning("out of memory, allocating fewer rows", before=slots, now=slots // 2, reason=reason)
+        slots //= 2
+
+
+def _stages_of(model: Model, slots: int) -> Stages:
     if model.device.type != "cuda":
         sizes = GraphSizes.for_eager(slots, LONGEST_SEQUENCE)
         return build_stages(model, slots, sizes, EagerRunner(), EagerRunner())
     sizes = GraphSizes.for_graphs(slots, LONGEST_SEQUENCE)
+    # The next frame of all rows matters more than samples, which are buffered by the client.
+    for_codes, for_samples = GraphRunner(model.device, priority=-1), GraphRunner(model.device)
     # While the GPU computes a frame, the host reads the one before. On a CPU it is complete when the call returns.
-    runners = GraphRunner(model.device), GraphRunner(model.device)
-    stages = build_stages(model, slots, sizes, *runners, lag=1)
+    stages = build_stages(model, slots, sizes, for_codes, for_samples, lag=1)
     torch.cuda.synchronize(model.device)  # other streams use the results of the default stream from here on
     return stages
 

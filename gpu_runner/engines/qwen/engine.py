@@ -19,6 +19,7 @@ import torch
 from gpu_runner.engines import CannotLoad, EngineLost, Finished, Piece, Reference, Utterance
 from gpu_runner.engines.qwen import prompts
 from gpu_runner.engines.qwen.allocation import Stages, allocate_stages
+from gpu_runner.engines.qwen.checkpoint.devices import on_device
 from gpu_runner.engines.qwen.checkpoint.model import FRAMES_PER_SECOND, SAMPLE_RATE, Model
 from gpu_runner.engines.qwen.generator import prefix_length
 from gpu_runner.engines.qwen.job import Admitted, Job, Row, cap_of, check_length, runaway_warning, tokenize
@@ -80,7 +81,7 @@ class QwenEngine:
 
     @cached_property
     def stages(self) -> Stages:
-        """The stages that rows go through, allocated on first use."""
+        """The stages that rows go through, allocated and captured on first use."""
         try:
             return self._allocate(self.loaded, self.capacity)
         except CannotLoad as error:
@@ -109,7 +110,6 @@ class QwenEngine:
         hum: Samples = np.sin(np.arange(SAMPLE_RATE, dtype=np.float32) / 30, dtype=np.float32)
         try:
             prompt = self.make_prompt(Reference(Recording(hum, SAMPLE_RATE), "Mm."))
-            self.stages.capture()
             self.admit(Utterance("", "Mm.", prompt, Options(max_seconds=1)))
             while self._admitted or self._jobs:
                 for event in self.step():
@@ -123,15 +123,13 @@ class QwenEngine:
     @torch.inference_mode()
     def make_prompt(self, reference: Reference) -> QwenPrompt:
         """Create the prompt of a voice: see `Engine.make_prompt`."""
-        model = self.loaded
-        with self._memory_for_one():
+        with self._prompt_thread() as model:
             return prompts.make(model, reference)
 
     @torch.inference_mode()
     def restore_prompt(self, document: bytes) -> QwenPrompt:
         """Load a stored prompt: see `Engine.restore_prompt`."""
-        model = self.loaded
-        with self._memory_for_one():
+        with self._prompt_thread() as model:
             return prompts.restore(model, document)
 
     def admit(self, utterance: Utterance) -> None:
@@ -296,10 +294,12 @@ class QwenEngine:
         self._scheduler.shrink(limit or len(rows) // 2)
 
     @contextmanager
-    def _memory_for_one(self) -> Iterator[None]:
+    def _prompt_thread(self) -> Iterator[Model]:
+        """Select the device for a thread that handles one prompt, and translate its errors."""
+        model = self.loaded
         try:
-            with translate_device_errors():
-                yield
+            with translate_device_errors(), on_device(model.device):
+                yield model
         except OutOfMemory:
-            release_memory(self.loaded.device)
+            release_memory(model.device)
             raise no_memory() from None

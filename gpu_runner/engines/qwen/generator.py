@@ -137,7 +137,8 @@ class Generator:
                 self._prefill(size)
             for rows in self._sizes.frame_rows:
                 for length in self._sizes.frame_lengths:
-                    self._make_frame(FrameSize(rows, length, few=True))
+                    for few in (True, False):
+                        self._make_frame(FrameSize(rows, length, few=few))
 
     def _prefill(self, size: tuple[int, int]) -> None:
         self._runner.run(size, partial(prefill, self._network, self._slots, self._buffers, *size))

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ log = structlog.get_logger()
 
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 _GPU_FILES = ("/dev/nvidia0", "/proc/driver/nvidia/gpus", "/dev/dxg")  # the last one: WSL
+
+_DRIVERS = {"12": "driver R525 or newer", "13": "driver R580 or newer"}
 
 USE_CPU = "set DEVICE=cpu to run slowly on the CPU"
 
@@ -54,12 +57,21 @@ def resolve(settings: Settings) -> Placement:
     return Placement(device, device_map, dtype)
 
 
-def use(placement: Placement) -> None:
-    """Select the device for the current thread, and full float32 precision for the process."""
+def use(placement: Placement, attention_backend: str) -> None:
+    """Select the device for the current thread. Set full float32 precision and the attention of the process."""
     if placement.device.type == "cuda":
         torch.cuda.set_device(placement.device)
     # torch's own default is TF32 for convolutions: the codes of a reference would depend on the GPU.
     set_precision("ieee")
+    # torch's own default depends on the GPU: on sm_90 it is cuDNN, for masked bfloat16.
+    torch.backends.cuda.enable_cudnn_sdp(attention_backend == "cudnn")
+    torch.backends.cuda.enable_mem_efficient_sdp(attention_backend != "math")
+    torch.backends.cuda.enable_flash_sdp(attention_backend != "math")
+
+
+def on_device(device: torch.device) -> AbstractContextManager[object]:
+    """Select the device for the current thread inside the context: torch selects the first GPU in a new thread."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
 def _device(requested: str) -> torch.device:
@@ -92,7 +104,8 @@ def _why_no_cuda(requested: str) -> str:
         finding, remedy = "this machine has no NVIDIA GPU", "Choose a machine with one"
     else:
         finding = f"the NVIDIA driver is missing or too old for CUDA {torch.version.cuda}"
-        remedy = "Install a newer driver (in a container: pass the GPU to it)"
+        driver = _DRIVERS.get(torch.version.cuda.partition(".")[0], "a newer driver")
+        remedy = f"Install {driver} (in a container: pass the GPU to it)"
     return f"DEVICE={requested}: {finding}. {remedy}, or {USE_CPU}."
 
 
@@ -100,7 +113,8 @@ def _check_usable(device: torch.device) -> None:
     """Check that the torch build has code for this GPU, and that the GPU responds."""
     name, capability = torch.cuda.get_device_name(device), torch.cuda.get_device_capability(device)
     builds = torch.cuda.get_arch_list()
-    if not any(_runs_on(build, capability) for build in builds):
+    # ROCm builds have names such as gfx942, and their own check of the device.
+    if torch.version.hip is None and not any(_runs_on(build, capability) for build in builds):
         own = f"sm_{capability[0]}{capability[1]}"
         raise CannotLoad(
             f"{name} ({own}) is not among the GPUs that torch {torch.__version__} was built for "

@@ -40,7 +40,7 @@ def open_model(settings: Settings) -> Model:
     if settings.torch_threads:
         torch.set_num_threads(settings.torch_threads)
     placement = devices.resolve(settings)
-    devices.use(placement)
+    devices.use(placement, settings.attention_backend)
     checkpoint = weights.locate(settings.qwen_tts_model_id, settings.qwen_tts_revision)
     weights.check_memory(checkpoint.directory, placement.device, placement.dtype)
     _check_kind(checkpoint.directory)

@@ -31,7 +31,7 @@ class GraphSizes:
             frame_lengths=_up_to(FRAME_LENGTHS, length),
             prefill_rows=PREFILL_ROWS,
             prefill_lengths=_up_to(PREFILL_LENGTHS, length),
-            codec_rows=CODEC_ROWS,
+            codec_rows=_up_to(CODEC_ROWS, min(slots, CODEC_ROWS[-1])),
         )
 
     @classmethod

@@ -6,10 +6,16 @@ contents of the buffers.
 
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Protocol
+from functools import partial
+from typing import Protocol, TypeVar
 
+import structlog
 import torch
 from torch import Tensor
+
+log = structlog.get_logger()
+
+Graph = TypeVar("Graph")
 
 
 class Fetched(Protocol):
@@ -71,6 +77,24 @@ class EagerRunner:
         yield
 
 
+def captured_or_none(key: Hashable, capture: Callable[[], Graph]) -> Graph | None:
+    """Return the graph of a key, or None if it can't be captured, which is logged.
+
+    Raises
+    ------
+    torch.OutOfMemoryError
+        A graph of a smaller batch may fit.
+    """
+    try:
+        return capture()
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        reason = next(iter(str(error).splitlines()), "")
+        log.warning("a graph can't be captured, running without it", key=str(key), reason=reason)
+        return None
+
+
 class _Copy:
     """A copy into pinned memory."""
 
@@ -92,15 +116,16 @@ class _Copy:
 class GraphRunner:
     """Runs on a stream of its own. A function is captured when it has run once, and replayed from then on.
 
-    All graphs of a runner share their memory: they run one after the other, and keep no data in it.
+    All graphs of a runner share their memory: they run one after the other, and keep no data in it. A function that
+    can't be captured runs without a graph. Work on a stream with a lower `priority` precedes other work.
     """
 
     captures = True
 
-    def __init__(self, device: torch.device) -> None:
-        self._stream = torch.cuda.Stream(device)
+    def __init__(self, device: torch.device, priority: int = 0) -> None:
+        self._stream = torch.cuda.Stream(device, priority)
         self._pool = torch.cuda.graph_pool_handle()
-        self._graphs: dict[Hashable, torch.cuda.CUDAGraph] = {}
+        self._graphs: dict[Hashable, torch.cuda.CUDAGraph | None] = {}
 
     def run(self, key: Hashable, function: Callable[[], None]) -> None:
         """Replay the graph of the key. The first run captures it and is slow."""
@@ -110,7 +135,8 @@ class GraphRunner:
             return
         with torch.cuda.stream(self._stream):
             function()
-        self._graphs[key] = self._captured(function)
+        if key not in self._graphs:
+            self._graphs[key] = captured_or_none(key, partial(self._captured, function))
 
     def fetch(self, tensor: Tensor) -> Fetched:
         """Copy the tensor."""

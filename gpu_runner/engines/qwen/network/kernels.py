@@ -1,4 +1,4 @@
-"""The arithmetic between the matrix products: each function is compiled to one kernel on a GPU.
+"""The arithmetic between the matrix products: each function is compiled to one or two kernels on a GPU.
 
 Only these are compiled, not whole layers: they take tensors of any batch size and nothing else, so that each is
 compiled once, in seconds.
@@ -106,7 +106,9 @@ class _Compiled:
     def __call__(self, *tensors: Tensor) -> Any:
         try:
             result = self._run(*tensors)
-        except torch._dynamo.exc.TorchDynamoException as error:
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # of dynamo, of the inductor, or of a Triton launch; they have no common type
             line = next(iter(str(error).splitlines()), "")
             log.warning("a kernel can't be compiled", kernel=self._function.__name__, reason=line)
             self._run = self._function
