@@ -65,6 +65,7 @@ class Options(Record):
     top_p: float | None = Field(None, gt=0, le=1, description="share of the probability to sample from")
     repetition_penalty: float | None = Field(None, ge=1, le=2, description="1: none")
     max_seconds: float | None = Field(None, ge=1, le=3600, description="maximum length of the audio")
+    non_streaming_mode: bool | None = Field(None, description="the model reads the whole text before it speaks")
 
     @field_validator("language", mode="before")
     @classmethod

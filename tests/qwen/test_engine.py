@@ -13,7 +13,7 @@ import torch
 from gpu_runner.engines import CannotLoad, Engine, EngineLost, Piece, Reproducible, Utterance
 from gpu_runner.engines.qwen import job as job_module
 from gpu_runner.engines.qwen import load
-from gpu_runner.engines.qwen.checkpoint.model import FRAME_SAMPLES, SAMPLE_RATE, Model
+from gpu_runner.engines.qwen.checkpoint.model import FRAME_SAMPLES, LONGEST_SEQUENCE, SAMPLE_RATE, Model
 from gpu_runner.engines.qwen.engine import QwenEngine
 from gpu_runner.engines.qwen.prompts import QwenPrompt
 from gpu_runner.engines.qwen.text import parts_of
@@ -163,6 +163,16 @@ def test_too_long_reference_rejected(engine: QwenEngine, in_context: QwenPrompt)
         engine.admit(Utterance("a", LONG, endless, Options()))
 
 
+def test_text_too_long_for_non_streaming_mode(engine: QwenEngine, in_context: QwenPrompt) -> None:
+    assert in_context.codes is not None
+    room = LONGEST_SEQUENCE - job_module.PROMPT_TOKENS - job_module.cap_of(LONG)
+    prompt = dataclasses.replace(in_context, codes=in_context.codes.repeat(60, 1)[:room])
+    done = synthesize(engine, Utterance("a", LONG, prompt, Options(non_streaming_mode=True)))["a"]
+    assert isinstance(done.error, InvalidInput)
+    assert done.error.field == "non_streaming_mode"
+    assert engine.step() == []
+
+
 def test_untokenizable_text_fails_alone(
     engine: QwenEngine, model: Model, x_vector: QwenPrompt, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -216,7 +226,7 @@ def test_out_of_memory_reduces_batch(engine: QwenEngine, model: Model, x_vector:
     expected = synthesize(engine, *utterances)
     short = failing(model, *[None] * 6, out_of_memory(), *[None] * 4, out_of_memory(), after=after)
     done = speak_at_once(short, *utterances)
-    assert short.max_rows == 1
+    assert short.scheduler.limit == 1
     for name in "abcd":
         assert alike(done[name], expected[name])
 
@@ -226,7 +236,7 @@ def test_out_of_memory_in_prefill_requeues(engine: QwenEngine, model: Model, x_v
     expected = synthesize(engine, *utterances)
     short = failing(model, out_of_memory())
     done = speak_at_once(short, *utterances)
-    assert short.max_rows < 4
+    assert short.scheduler.limit < 4
     for name in "abcd":
         assert alike(done[name], expected[name])
 
@@ -242,7 +252,7 @@ def test_batch_grows_after_shortage(model: Model, x_vector: QwenPrompt, monkeypa
     monkeypatch.setattr("gpu_runner.engines.qwen.scheduler.GROW_AFTER", 2)
     engine = failing(model, None, out_of_memory())
     synthesize(engine, *[Utterance(name, "Hi.", x_vector, greedy(max_seconds=1)) for name in "abcdefgh"])
-    assert engine.max_rows == 4
+    assert engine.scheduler.limit == 4
 
 
 def test_decoder_halves_batch_out_of_memory(engine: QwenEngine, model: Model, x_vector: QwenPrompt) -> None:

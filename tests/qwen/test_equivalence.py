@@ -63,7 +63,9 @@ def decoding(library: Any) -> Iterator[list[torch.Tensor]]:
         del tokenizer.decode
 
 
-def codes_of_library(library: Any, prompt: QwenPrompt, text: str, language: str, cap: int) -> list[list[int]]:
+def codes_of_library(
+    library: Any, prompt: QwenPrompt, text: str, language: str, cap: int, **more: Any
+) -> list[list[int]]:
     """What the library says, until it ends by itself or has said `cap` frames."""
     from qwen_tts import VoiceClonePromptItem
 
@@ -77,6 +79,7 @@ def codes_of_library(library: Any, prompt: QwenPrompt, text: str, language: str,
             do_sample=False,
             subtalker_dosample=False,
             max_new_tokens=cap + 1,  # the last one's other codes are not predicted
+            **more,
         )
     return heard[0][0 if prompt.codes is None else len(prompt.codes) :].tolist()
 
@@ -102,6 +105,17 @@ def test_single_row_equals_library(
     assert mine.codes == expected[CASES[number]]
     capped = len(mine.codes) == CAP
     assert spoken.statuses[mine.job_id] == (Status.LENGTH_CAPPED if capped else Status.STOPPED)
+
+
+@pytest.mark.parametrize("number", [1, 3, 4])
+def test_non_streaming_mode_equals_library(
+    model: Model, library: Any, request: pytest.FixtureRequest, number: int
+) -> None:
+    mine = rows_of(model, request, reads_ahead=True)[number]
+    speak_rows(model, mine)
+    voice, text, language = CASES[number]
+    prompt = request.getfixturevalue(voice)
+    assert mine.codes == codes_of_library(library, prompt, text, language, CAP, non_streaming_mode=True)
 
 
 def test_cases_end_in_both_ways(expected: dict[tuple[str, str, str], list[list[int]]]) -> None:

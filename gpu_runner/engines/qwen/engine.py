@@ -20,7 +20,7 @@ from gpu_runner.engines import CannotLoad, EngineLost, Finished, Piece, Referenc
 from gpu_runner.engines.qwen import prompts
 from gpu_runner.engines.qwen.allocation import Stages, allocate_stages
 from gpu_runner.engines.qwen.checkpoint.devices import on_device
-from gpu_runner.engines.qwen.checkpoint.model import FRAMES_PER_SECOND, SAMPLE_RATE, Model
+from gpu_runner.engines.qwen.checkpoint.model import FRAMES_PER_SECOND, LONGEST_SEQUENCE, SAMPLE_RATE, Model
 from gpu_runner.engines.qwen.generator import prefix_length
 from gpu_runner.engines.qwen.job import Admitted, Job, Row, cap_of, check_length, runaway_warning, tokenize
 from gpu_runner.engines.qwen.network.frame import Status
@@ -64,7 +64,7 @@ class QwenEngine:
         self._texts = ThreadPoolExecutor(1, "text")
         self._admitted: dict[str, Admitted] = {}
         self._jobs: dict[str, Job] = {}
-        self._scheduler = Scheduler(capacity)
+        self.scheduler = Scheduler(capacity)
 
     @property
     def loaded(self) -> Model:
@@ -92,11 +92,6 @@ class QwenEngine:
         """A name for everything that the audio depends on besides the utterance. None until the model is loaded."""
         model: Model | None = self.__dict__.get("_model")
         return None if model is None else model.reproducible_as
-
-    @property
-    def max_rows(self) -> int:
-        """The maximum number of rows in flight: `capacity`, or less after a shortage of memory."""
-        return self._scheduler.limit
 
     @torch.inference_mode()
     def warm_up(self) -> None:
@@ -157,12 +152,8 @@ class QwenEngine:
     def step(self) -> Events:
         """Advance everything by a frame: see `Engine.step`."""
         try:
-            return [
-                *self._start_jobs(),
-                *self._admit_rows(),
-                *self._generate_codes(),
-                *self._decode_samples(),
-            ]
+            started = [*self._start_jobs(), *self._admit_rows()]
+            return [*started, *self._generate_codes(), *self._decode_samples()]
         except Exception:
             # After any error all utterances are lost and must be dropped here too: no later step may return them.
             for job_id in [*self._admitted, *self._jobs]:
@@ -185,14 +176,20 @@ class QwenEngine:
                 yield Finished(job_id, failure, admitted.prompt.warnings, time.monotonic() - admitted.began)
                 continue
             text = admitted.text.result()
-            self._jobs[job_id] = Job(admitted.utterance, text, admitted.began, admitted.prompt.warnings)
-            self._scheduler.add(admitted.rows(text, self.loaded.defaults))
+            rows = admitted.rows(text, self.loaded.defaults)
+            job = Job(admitted.utterance, text, admitted.began, admitted.prompt.warnings)
+            if any(prefix_length(self.loaded, row) + row.cap > LONGEST_SEQUENCE for row in rows):
+                message = "The text and the recording are too long for non_streaming_mode."
+                yield job.finish(InvalidInput(message, field="non_streaming_mode"))
+                continue
+            self._jobs[job_id] = job
+            self.scheduler.add(rows)
 
     def _admit_rows(self) -> Iterator[Piece | Finished]:
         """Assign slots to waiting rows, while slots are free and the prefill does not take too long."""
         generator, decoder = self.stages.generator, self.stages.decoder
         rows, lengths = list[Row](), list[int]()
-        for row in self._scheduler.schedule(generator.rows) if self._scheduler else ():
+        for row in self.scheduler.schedule(generator.rows) if self.scheduler else ():
             length = prefix_length(self.loaded, row)
             new_states = sum(one.state is None for one in [*rows, row])
             if not generator.can_admit([*lengths, length]) or new_states > decoder.free:
@@ -202,7 +199,7 @@ class QwenEngine:
         if not rows:
             return
         for row in rows:
-            self._scheduler.withdraw(row)
+            self.scheduler.withdraw(row)
         try:
             with translate_device_errors():
                 admitted = [(row, generator.embed(self.loaded, row)) for row in rows]
@@ -253,13 +250,13 @@ class QwenEngine:
         """End a row, and its job after the last one. A runaway row, of some kind, is retried if possible."""
         self.stages.generator.release(row)
         self.stages.decoder.end(row)
-        self._scheduler.withdraw(row)
-        self._scheduler.finish_row()
+        self.scheduler.withdraw(row)
+        self.scheduler.finish_row()
         if kind is not None:
             seconds = row.runaway.frames / FRAMES_PER_SECOND
             log.warning("speech ran away", job_id=row.job_id, kind=kind, seconds=seconds, attempt=row.attempt)
             if retry := job.retry(row):
-                self._scheduler.preempt([retry])
+                self.scheduler.preempt([retry])
                 return
             warning = runaway_warning(kind, seconds)
         yield from job.end_part(row, warning)
@@ -273,7 +270,7 @@ class QwenEngine:
             yield job.finish(error)
 
     def _drop_rows(self, job_id: str) -> None:
-        self._scheduler.remove(job_id)
+        self.scheduler.remove(job_id)
         if "stages" not in self.__dict__:
             return
         for row in self.stages.generator.rows:
@@ -289,9 +286,9 @@ class QwenEngine:
         if len(rows) == 1 and limit == 0:
             yield from self._fail(rows[0], no_memory())
             return
-        log.warning("out of memory, batch reduced", before=self._scheduler.limit, now=limit, reason=str(error))
-        self._scheduler.preempt(rows)
-        self._scheduler.shrink(limit or len(rows) // 2)
+        log.warning("out of memory, batch reduced", before=self.scheduler.limit, now=limit, reason=str(error))
+        self.scheduler.preempt(rows)
+        self.scheduler.shrink(limit or len(rows) // 2)
 
     @contextmanager
     def _prompt_thread(self) -> Iterator[Model]:

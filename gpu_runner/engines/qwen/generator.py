@@ -182,15 +182,17 @@ class Generator:
 def prefix_length(model: Model, row: Row) -> int:
     """Return the number of tokens in a row's prefix."""
     reference = 0 if row.prompt.codes is None else len(row.prompt.codes)
+    text = len(row.tokens) + 1 if row.reads_ahead else 0
     # The role. The tags with the speaker and the padding. The start of speech. The frames so far.
-    return ROLE_TOKENS + len(_language_tags(model, row.language)) + 2 + 1 + reference + len(row.codes)
+    return ROLE_TOKENS + len(_language_tags(model, row.language)) + 2 + text + 1 + reference + len(row.codes)
 
 
 def build_prefix(model: Model, row: Row) -> Prefix:
     """Build the input for a text in the voice of a prompt, including the row's frames so far.
 
     The layout is the one that the published models were trained on, and that `qwen_tts` uses for voice cloning: the
-    role, tags for language and speaker, then text and codes in parallel, one token of text per frame.
+    role, tags for language and speaker, then text and codes in parallel, one token of text per frame. In a row that
+    reads ahead (`non_streaming_mode`), the codes follow the text.
     """
     config = model.config
     start, end, pad = model.embed_text(_marks(model)).chunk(3, dim=1)  # each [1, 1, D]
@@ -208,6 +210,9 @@ def build_prefix(model: Model, row: Row) -> Prefix:
     speech = tags[:, -1:]  # [1, 1, D]: the start of speech
     if row.prompt.codes is not None:
         speech = torch.cat([speech, _embed_frames(model, row.prompt.codes)], dim=1)
+    if row.reads_ahead:
+        head = torch.cat([head, words + model.embed_tags([config.codec_pad_id])], dim=1)
+        words = pad
     length = speech.shape[1]
     words = torch.cat([words, pad.expand(-1, max(0, length - words.shape[1]), -1)], dim=1)
     feed = torch.cat([words[:, length:], pad], dim=1)

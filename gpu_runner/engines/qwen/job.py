@@ -62,6 +62,7 @@ class Row:
     sampling: Sampling
     seed: int  # of the job
     cap: int  # frames at most
+    reads_ahead: bool = False  # the prefix contains the whole text
     codes: list[list[int]] = field(default_factory=list)
     slot: int | None = None  # see `generator.Generator`
     launched: int = 0  # frames of it that have been started on the device
@@ -101,6 +102,7 @@ class Row:
             self.sampling,
             seed=self.seed + 1,
             cap=self.cap,
+            reads_ahead=self.reads_ahead,
             attempt=self.attempt + 1,
         )
 
@@ -128,6 +130,7 @@ class Admitted:
                 sampling=defaults.with_options(options),
                 seed=seed,
                 cap=cap_of(part.text, options.max_seconds),
+                reads_ahead=bool(options.non_streaming_mode),
             )
             for number, part in enumerate(text.parts)
         ]

@@ -24,10 +24,9 @@ def test_all_options_from_json_and_form() -> None:
         "top_p": 0.9,
         "repetition_penalty": 1.1,
         "max_seconds": 30,
+        "non_streaming_mode": True,
     }
-    expected = Options(
-        language="German", seed=7, temperature=0.7, top_k=20, top_p=0.9, repetition_penalty=1.1, max_seconds=30
-    )
+    expected = Options(**{**given_types, "language": "German"})
     assert check_options(given_types) == expected
     assert check_options({name: str(value) for name, value in given_types.items()}) == expected
 
