@@ -4,7 +4,7 @@ A request claims its key by a conditional put before it makes anything, for as l
 then stored in the claim.  If its process dies, the next request with the key takes the claim over when that time
 has passed, and finds the job in it that may have been made.
 
-Claims are stored by day, so that the sweep lists only what has expired.  A claim is put before the folders of the
+Claims are stored by day, so that the sweep lists only expired claims.  A claim is put before the folders of the
 neighbouring days are read: of two concurrent requests around midnight, at least one finds the other.
 """
 

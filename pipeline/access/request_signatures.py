@@ -1,6 +1,6 @@
 """Verification of AWS Signature Version 4 with botocore's own signers.
 
-The embedded AWS and the local `@connections` route accept only what this module accepts.  It imports nothing but
+The embedded AWS and the local `@connections` route accept only requests that this module accepts.  It imports only
 botocore and the standard library, because the embedded AWS runs in a virtual environment of its own.
 """
 

@@ -89,7 +89,7 @@ class _Sink:
         self._end = 0
 
     def take(self) -> bytes:
-        """Return what was appended since the last call."""
+        """Return the bytes that were appended since the last call."""
         taken = bytes(self._pending)
         self._pending.clear()
         return taken

@@ -28,8 +28,8 @@ def check_transcription(transcription: str, settings: Settings, *, field: str = 
     """
     if len(transcription) > settings.transcription_max_chars:
         raise InvalidInput(
-            f"{field} has {len(transcription)} characters; "
-            f"it should have at most {settings.transcription_max_chars}.",
+            f"{field} has {len(transcription)} characters. "
+            f"It should have at most {settings.transcription_max_chars}.",
             field=field,
         )
     return transcription.strip()

@@ -2,7 +2,7 @@
 
 They are sent at most once and in order. Only the outcome states how the job ended.  A job that is retried is
 streamed again from the beginning.  Chunks with the same `take` and `seq` are the same audio, so a client ignores
-duplicates. When `take` changes, it discards what it has received.
+duplicates. When `take` changes, it discards the received chunks.
 """
 
 from base64 import b64decode, b64encode
