@@ -93,7 +93,9 @@ async def _synthesize(context: WorkerContext, request: Request, *, redelivered: 
                 utterance = replace(utterance, attempt=utterance.attempt + 1)
                 log.warning("speech ran away, retrying", attempt=utterance.attempt)
                 stream.restart(f"{take}-{utterance.attempt}")
+                seconds = speech.seconds
                 speech = await _unless_cancelled_or_late(context, request, utterance, stream, watch)
+                speech = replace(speech, seconds=seconds + speech.seconds)
     except BaseException:
         stream.abort()
         raise

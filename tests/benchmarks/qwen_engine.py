@@ -1,11 +1,12 @@
-"""Measures the Qwen3-TTS engine with random weights: how fast it is does not depend on what they have learned.
+"""Measures the Qwen3-TTS engine with random weights, on which the speed does not depend.
 
     python -m tests.benchmarks.qwen_engine [--sizes published|tiny] [--device cuda:0|cpu] [--results FILE]
         [--levels 1,2,4] [--again STAGE] [--checkpoint FOLDER]
 
-Correctness comes first, then speed, in stages of under ten minutes each.  What a stage has found is in the results
-file when it ends, and isn't measured again by the next start; a table of all is printed at the end.  The sizes are
-the published 0.6B's on a GPU and tiny ones on a CPU, unless told.  Speech never ends by itself here.
+The stages measure correctness first, then speed, and end after nine minutes at the latest. The results file has
+the results of each completed stage, which the next start does not repeat. A table of all results is printed at the
+end. The default sizes are those of the published 0.6B model on a GPU, and tiny ones on a CPU. Speech never ends by
+itself here.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""The stages of the engine's benchmark; each gives its figures by name."""
+"""The stages of the engine's benchmark. Each returns its figures by name."""
 
 import contextlib
 import io

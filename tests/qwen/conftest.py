@@ -29,7 +29,7 @@ class MakeEngine(Protocol):
 
 
 def hum(pitch: float, seconds: float = 2.0, rate: int = SAMPLE_RATE) -> Recording:
-    """Something like a voice: a pitch with overtones that comes and goes like syllables."""
+    """Return a sound like a voice: a pitch with overtones, modulated like syllables."""
     time = np.arange(int(rate * seconds)) / rate
     tone = sum(np.sin(2 * np.pi * pitch * overtone * time) / overtone for overtone in (1, 2, 3))
     syllables = 0.6 + 0.4 * np.sin(2 * np.pi * 4 * time)
@@ -58,7 +58,7 @@ def model(settings: Settings) -> Model:
 
 @pytest.fixture
 def endless(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Speech that never ends by itself; random weights end when they like."""
+    """Remove the end token. Random weights end at random."""
     monkeypatch.setitem(model.__dict__, "network", never_ending(model.network))
 
 

@@ -1,4 +1,4 @@
-"""Stages of the engine as tests need them: with graphs that are none, devices that fail, and rows of one's own."""
+"""Stages of the engine for tests: a stand-in for graphs, failing devices, and rows without an engine."""
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import wait
@@ -29,7 +29,7 @@ AllocateStages = Callable[[Model, int], Stages]
 
 
 class FakeGraphs(EagerRunner):
-    """Replays what it saw first, as a captured graph does: whatever is not in static buffers, it doesn't notice."""
+    """Repeats the first call of a key, like a captured graph, which ignores data outside of static buffers."""
 
     captures = True
 
@@ -43,7 +43,7 @@ class FakeGraphs(EagerRunner):
 
 
 class FailingRunner(EagerRunner):
-    """Fails once for each error, at that run; None: the run is well."""
+    """Raises one error per run. None means that the run succeeds."""
 
     def __init__(self, errors: Iterator[Exception | None], *, after: bool = False) -> None:
         self.errors = errors
@@ -64,7 +64,7 @@ def out_of_memory() -> Exception:
 def allocating(
     *, codes: EagerRunner | None = None, samples: EagerRunner | None = None, lag: int = 0, graphs: bool = False
 ) -> AllocateStages:
-    """Allocate stages on runners of one's own."""
+    """Return a function that allocates stages with these runners."""
 
     def build(model: Model, rows: int) -> Stages:
         sizes = (GraphSizes.for_graphs if graphs else GraphSizes.for_eager)(rows, LONGEST_SEQUENCE)
@@ -73,8 +73,8 @@ def allocating(
     return build
 
 
-def speak_at_once(engine: QwenEngine, *utterances: Utterance) -> dict[str, EngineOutput]:
-    """Speak utterances that are all there when the first step is taken."""
+def synthesize_at_once(engine: QwenEngine, *utterances: Utterance) -> dict[str, EngineOutput]:
+    """Synthesize utterances that are all tokenized before the first step."""
     for utterance in utterances:
         engine.admit(utterance)
     wait([admitted.text for admitted in engine._admitted.values()])
@@ -85,14 +85,14 @@ def speak_at_once(engine: QwenEngine, *utterances: Utterance) -> dict[str, Engin
 
 
 def never_ending(network: Network) -> Network:
-    """The same network, whose speech never ends by itself."""
+    """Return the network without the end token."""
     forbidden = network.forbidden.clone()
     forbidden[:, network.end] = -torch.inf
     return network._replace(forbidden=forbidden)
 
 
 def ending_at_once(network: Network) -> Network:
-    """The same network, whose speech ends as soon as it may."""
+    """Return the network with the end token as the only choice, as soon as it is allowed."""
     forbidden = network.forbidden.clone()
     forbidden[1] = -torch.inf
     forbidden[1, network.end] = 0
@@ -100,14 +100,14 @@ def ending_at_once(network: Network) -> Network:
 
 
 def row(model: Model, prompt: QwenPrompt, text: str = "Hello.", **more: Any) -> Row:
-    """A row that says a text."""
-    said = model.tokens(prompt.transcript) if prompt.codes is not None else []
+    """Create a row for a text."""
+    transcript = model.tokens(prompt.transcript) if prompt.codes is not None else []
     fields = {"job_id": text, "part": 0, "language": "Auto", "sampling": GREEDY, "seed": 1, "cap": 12}
-    return Row(tokens=said + model.tokens(text), prompt=prompt, **{**fields, **more})
+    return Row(tokens=transcript + model.tokens(text), prompt=prompt, **{**fields, **more})
 
 
-class Spoken:
-    """Rows in a generator of their own."""
+class RowRunner:
+    """Runs rows in a generator."""
 
     def __init__(
         self, model: Model, *, slots: int = 4, length: int = 512, lag: int = 0, graphs: bool = False
@@ -135,12 +135,12 @@ class Spoken:
             self.advance()
 
 
-def speak_rows(model: Model, *rows: Row, later: Sequence[Row] = (), **how: Any) -> Spoken:
-    """Speak rows together; those that are `later` join one by one, a frame apart."""
-    spoken = Spoken(model, **how)
-    spoken.admit(*rows)
+def run_rows(model: Model, *rows: Row, later: Sequence[Row] = (), **how: Any) -> RowRunner:
+    """Run rows together. The `later` ones join one by one, a frame apart."""
+    runner = RowRunner(model, **how)
+    runner.admit(*rows)
     for one in later:
-        spoken.advance()
-        spoken.admit(one)
-    spoken.finish()
-    return spoken
+        runner.advance()
+        runner.admit(one)
+    runner.finish()
+    return runner

@@ -16,7 +16,7 @@ from tests.qwen.stages import out_of_memory
 
 
 class LargestBatchRunner(EagerRunner):
-    """Captures nothing, and runs out of memory at the first key."""
+    """Captures nothing, or runs out of memory."""
 
     captures = True
 
@@ -29,7 +29,7 @@ class LargestBatchRunner(EagerRunner):
 
 
 def fitting(monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
-    """Let graphs fit into memory for so many rows."""
+    """Let graphs fit into memory for this number of rows."""
 
     def stages_of(model: Model, slots: int) -> Stages:
         runner = LargestBatchRunner(fails=slots > rows)

@@ -1,4 +1,4 @@
-"""The benchmark runs: tiny and on a CPU, in stages, and goes on from what it has found."""
+"""The benchmark with the tiny model on a CPU, in stages that continue from earlier results."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""The engine as the worker sees it: pieces, long texts, options, and an end to every failure."""
+"""The engine's interface: pieces, long texts, options, and failures."""
 
 import dataclasses
 import gc
@@ -21,19 +21,19 @@ from pipeline.contract.records import Options
 from pipeline.errors import InvalidInput, SynthesisFailed, Unavailable
 from pipeline.settings import Settings
 from tests.qwen.conftest import greedy
-from tests.qwen.stages import FailingRunner, allocating, ending_at_once, out_of_memory, speak_at_once
+from tests.qwen.stages import FailingRunner, allocating, ending_at_once, out_of_memory, synthesize_at_once
 from tests.support.engines import EngineOutput, OutputCollector, synthesize
 
 LONG = "This is one sentence of a text that is far too long to be spoken in one go. " * 12
 
 
 def alike(mine: EngineOutput, other: EngineOutput) -> bool:
-    """Whether two say the same: the codec rounds differently in batches of different sizes."""
+    """Compare audio. The codec rounds differently in batches of different sizes."""
     return len(mine.samples) == len(other.samples) and bool(np.abs(mine.samples - other.samples).max() < 1e-3)
 
 
 def failing(model: Model, *errors: Exception | None, capacity: int = 4, **how: bool) -> QwenEngine:
-    """An engine whose device fails; its first run reads prompts, each later one makes a frame."""
+    """Return an engine with a failing device. Its first run is a prefill, each later one a frame."""
     codes = FailingRunner(iter(errors), **how)
     return QwenEngine(lambda: model, capacity=capacity, model="tiny", allocate=allocating(codes=codes))
 
@@ -225,7 +225,7 @@ def test_out_of_memory_reduces_batch(engine: QwenEngine, model: Model, x_vector:
     utterances = [Utterance(name, f"Number {name}.", x_vector, greedy()) for name in "abcd"]
     expected = synthesize(engine, *utterances)
     short = failing(model, *[None] * 6, out_of_memory(), *[None] * 4, out_of_memory(), after=after)
-    done = speak_at_once(short, *utterances)
+    done = synthesize_at_once(short, *utterances)
     assert short.scheduler.limit == 1
     for name in "abcd":
         assert alike(done[name], expected[name])
@@ -235,7 +235,7 @@ def test_out_of_memory_in_prefill_requeues(engine: QwenEngine, model: Model, x_v
     utterances = [Utterance(name, f"Number {name}.", x_vector, greedy()) for name in "abcd"]
     expected = synthesize(engine, *utterances)
     short = failing(model, out_of_memory())
-    done = speak_at_once(short, *utterances)
+    done = synthesize_at_once(short, *utterances)
     assert short.scheduler.limit < 4
     for name in "abcd":
         assert alike(done[name], expected[name])
@@ -260,7 +260,7 @@ def test_decoder_halves_batch_out_of_memory(engine: QwenEngine, model: Model, x_
     expected = synthesize(engine, *utterances)
     runner = FailingRunner(iter([out_of_memory(), None, out_of_memory()]))
     short = QwenEngine(lambda: model, capacity=4, model="tiny", allocate=allocating(samples=runner))
-    done = speak_at_once(short, *utterances)
+    done = synthesize_at_once(short, *utterances)
     for name in "abcd":
         assert alike(done[name], expected[name])
 

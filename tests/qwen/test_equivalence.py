@@ -17,9 +17,9 @@ from gpu_runner.engines.qwen.checkpoint.model import FRAME_SAMPLES, Model
 from gpu_runner.engines.qwen.job import Row
 from gpu_runner.engines.qwen.network.frame import Status
 from gpu_runner.engines.qwen.prompts import QwenPrompt
-from tests.qwen.stages import DRAWN, WIDE, Spoken, row, speak_rows
+from tests.qwen.stages import DRAWN, WIDE, RowRunner, row, run_rows
 
-LONG = "A text with many more words than the reference has frames, so that it is read while it is spoken."
+LONG = "A text with many more words than the reference has frames, so that it is read while it is runner."
 CAP = 24
 CASES = [
     ("in_context", "Hi", "Auto"),
@@ -101,10 +101,10 @@ def test_single_row_equals_library(
     model: Model, expected: dict[tuple[str, str, str], list[list[int]]], request: pytest.FixtureRequest, number: int
 ) -> None:
     mine = rows_of(model, request)[number]
-    spoken = speak_rows(model, mine)
+    runner = run_rows(model, mine)
     assert mine.codes == expected[CASES[number]]
     capped = len(mine.codes) == CAP
-    assert spoken.statuses[mine.job_id] == (Status.LENGTH_CAPPED if capped else Status.STOPPED)
+    assert runner.statuses[mine.job_id] == (Status.LENGTH_CAPPED if capped else Status.STOPPED)
 
 
 @pytest.mark.parametrize("number", [1, 3, 4])
@@ -112,7 +112,7 @@ def test_non_streaming_mode_equals_library(
     model: Model, library: Any, request: pytest.FixtureRequest, number: int
 ) -> None:
     mine = rows_of(model, request, reads_ahead=True)[number]
-    speak_rows(model, mine)
+    run_rows(model, mine)
     voice, text, language = CASES[number]
     prompt = request.getfixturevalue(voice)
     assert mine.codes == codes_of_library(library, prompt, text, language, CAP, non_streaming_mode=True)
@@ -134,7 +134,7 @@ def test_batch_equals_library(
     graphs: bool,
 ) -> None:
     rows = rows_of(model, request)
-    speak_rows(model, *rows[:2], later=rows[2:], slots=len(rows), lag=lag, graphs=graphs)
+    run_rows(model, *rows[:2], later=rows[2:], slots=len(rows), lag=lag, graphs=graphs)
     assert [one.codes for one in rows] == list(expected.values())
 
 
@@ -153,28 +153,28 @@ def play(
     model: Model, request: pytest.FixtureRequest, actions: list[Action], lag: int, graphs: bool
 ) -> list[tuple[int, Row]]:
     """Admit, cancel and advance as told, with NaN in every slot that is free; give the rows that ended."""
-    spoken = Spoken(model, slots=4, lag=lag, graphs=graphs)
+    runner = RowRunner(model, slots=4, lag=lag, graphs=graphs)
     admitted: list[tuple[int, Row]] = []
     cancelled: set[int] = set()
     free = set(range(4))
 
     def poison() -> None:
-        for slot in free - {one.slot for one in spoken.generator.rows}:
-            spoken.slots.poison(slot)
+        for slot in free - {one.slot for one in runner.generator.rows}:
+            runner.slots.poison(slot)
 
     for kind, value in [*actions, ("advance", 1)]:
         poison()
-        if kind == "admit" and spoken.generator.free:
+        if kind == "admit" and runner.generator.free:
             admitted.append((value, rows_of(model, request)[value]))
-            spoken.admit(admitted[-1][1])
-        elif kind == "cancel" and spoken.generator.rows:
-            gone = spoken.generator.rows[value % len(spoken.generator.rows)]
+            runner.admit(admitted[-1][1])
+        elif kind == "cancel" and runner.generator.rows:
+            gone = runner.generator.rows[value % len(runner.generator.rows)]
             cancelled.add(id(gone))
-            spoken.generator.release(gone)
+            runner.generator.release(gone)
         elif kind == "advance":
             for _ in range(value):
-                spoken.advance()
-    spoken.finish()
+                runner.advance()
+    runner.finish()
     return [(number, one) for number, one in admitted if id(one) not in cancelled]
 
 
@@ -214,11 +214,11 @@ def test_any_schedule_with_nan_slots(
 @pytest.mark.parametrize("sampling", [DRAWN, WIDE])
 def test_sampling_independent_of_batch(model: Model, request: pytest.FixtureRequest, sampling: Any) -> None:
     together = rows_of(model, request, sampling=sampling)
-    speak_rows(model, *together[3:], later=together[:3], slots=len(together))
+    run_rows(model, *together[3:], later=together[:3], slots=len(together))
     for alone, beside in itertools.islice(
         zip(rows_of(model, request, sampling=sampling), together, strict=True), 3
     ):
-        speak_rows(model, alone)
+        run_rows(model, alone)
         assert alone.codes == beside.codes
 
 
@@ -228,7 +228,7 @@ def test_row_continues_from_its_codes(
     for number, spoken in ((1, 1), (3, 9), (4, 5)):
         mine = rows_of(model, request)[number]
         mine.codes = expected[CASES[number]][:spoken]
-        speak_rows(model, mine)
+        run_rows(model, mine)
         assert mine.codes == expected[CASES[number]]
 
 

@@ -1,4 +1,4 @@
-"""What can be shown of the frame without a GPU: no look from the host, few operations, nothing beside its slots."""
+"""The frame without a GPU: no host reads, few operations, no data outside of its slots."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from gpu_runner.engines.qwen.network.graph_sizes import PREFILL_TOKENS, GraphSiz
 from gpu_runner.engines.qwen.network.network import LEAST_FRAMES, Network
 from gpu_runner.engines.qwen.network.slots import allocate
 from gpu_runner.engines.qwen.prompts import QwenPrompt
-from tests.qwen.stages import DRAWN, WIDE, FakeGraphs, Spoken, ending_at_once, row, speak_rows
+from tests.qwen.stages import DRAWN, WIDE, FakeGraphs, RowRunner, ending_at_once, row, run_rows
 
 # Kernels that a frame of the published depth takes at most, before any are fused.
 MOST_OPERATIONS = 2_790
@@ -36,7 +36,7 @@ COPIES = {"_to_copy", "to"}
 
 
 class Operations(TorchDispatchMode):
-    """Counts what reaches the device."""
+    """Counts the operations on the device."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -58,10 +58,10 @@ class Operations(TorchDispatchMode):
 @pytest.fixture
 def in_frame(model: Model, x_vector: QwenPrompt) -> Callable[..., Operations]:
     def count(sampling: Any, rows: int = 1) -> Operations:
-        spoken = Spoken(model, length=256)
-        spoken.admit(*[row(model, x_vector, str(number), sampling=sampling) for number in range(rows)])
+        runner = RowRunner(model, length=256)
+        runner.admit(*[row(model, x_vector, str(number), sampling=sampling) for number in range(rows)])
         with torch.no_grad(), Operations() as operations:
-            make_frame(model.network, spoken.slots, FrameSize(rows, 256, few=sampling.few_are_enough))
+            make_frame(model.network, runner.slots, FrameSize(rows, 256, few=sampling.few_are_enough))
         counted: Operations = operations
         return counted
 
@@ -117,7 +117,7 @@ def test_frame_compiles_as_one_graph(model: Model, few: bool) -> None:
 def test_minimum_of_two_frames(model: Model, x_vector: QwenPrompt, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(model.__dict__, "network", ending_at_once(model.network))
     mine = row(model, x_vector)
-    assert speak_rows(model, mine).statuses == {mine.job_id: Status.STOPPED}
+    assert run_rows(model, mine).statuses == {mine.job_id: Status.STOPPED}
     assert len(mine.codes) == LEAST_FRAMES
 
 
@@ -125,31 +125,31 @@ def test_minimum_of_two_frames(model: Model, x_vector: QwenPrompt, monkeypatch: 
 @pytest.mark.parametrize("lag", [0, 1, 3])
 def test_cap_ends_endless_row(model: Model, x_vector: QwenPrompt, lag: int) -> None:
     short, long = row(model, x_vector, "a", cap=3), row(model, x_vector, "b", cap=9)
-    assert speak_rows(model, short, long, lag=lag).statuses == dict.fromkeys("ab", Status.LENGTH_CAPPED)
+    assert run_rows(model, short, long, lag=lag).statuses == dict.fromkeys("ab", Status.LENGTH_CAPPED)
     assert (len(short.codes), len(long.codes)) == (3, 9)
 
 
 def test_nan_ends_only_its_row(model: Model, x_vector: QwenPrompt) -> None:
     hostile = QwenPrompt(x_vector.identity, "", torch.full_like(x_vector.speaker, torch.nan), None, None)
     good, alone, next_one = row(model, x_vector, "good"), row(model, x_vector, "good"), row(model, x_vector, "good")
-    spoken = Spoken(model)
-    spoken.admit(row(model, hostile, "bad"), good)
-    spoken.advance()
-    assert spoken.statuses == {"bad": Status.NOT_FINITE}
-    spoken.admit(next_one)
+    runner = RowRunner(model)
+    runner.admit(row(model, hostile, "bad"), good)
+    runner.advance()
+    assert runner.statuses == {"bad": Status.NOT_FINITE}
+    runner.admit(next_one)
     assert next_one.slot == 0  # where the broken one was
-    spoken.finish()
-    speak_rows(model, alone)
+    runner.finish()
+    run_rows(model, alone)
     assert good.codes == next_one.codes == alone.codes
 
 
 def test_rows_with_different_sampling(model: Model, x_vector: QwenPrompt) -> None:
     ways = {"greedy": row(model, x_vector).sampling, "drawn": DRAWN, "wide": WIDE}
     together = {name: row(model, x_vector, "Same.", sampling=way, job_id=name) for name, way in ways.items()}
-    speak_rows(model, *together.values())
+    run_rows(model, *together.values())
     for name, way in ways.items():
         alone = row(model, x_vector, "Same.", sampling=way)
-        speak_rows(model, alone)
+        run_rows(model, alone)
         assert together[name].codes == alone.codes
     assert len({str(one.codes[:5]) for one in together.values()}) == 3
 
@@ -157,18 +157,18 @@ def test_rows_with_different_sampling(model: Model, x_vector: QwenPrompt) -> Non
 def test_only_captured_sizes_run(model: Model, x_vector: QwenPrompt, in_context: QwenPrompt) -> None:
     voices = [(x_vector, DRAWN), (in_context, WIDE)] * 3
     rows = [row(model, voice, str(n), cap=5 + n, sampling=way) for n, (voice, way) in enumerate(voices)]
-    spoken = Spoken(model, slots=6, length=512, lag=1, graphs=True)
+    runner = RowRunner(model, slots=6, length=512, lag=1, graphs=True)
     with torch.inference_mode():
-        spoken.generator.capture()
-    assert isinstance(spoken.runner, FakeGraphs)
-    captured = set(spoken.runner.functions)
-    spoken.runner.runs.clear()
-    spoken.admit(*rows[:3])
-    spoken.advance()
-    spoken.admit(*rows[3:])
-    spoken.finish()
-    assert set(spoken.runner.runs) <= captured
-    assert {key.batch for key in spoken.runner.runs if isinstance(key, FrameSize)} == {4, 6}
+        runner.generator.capture()
+    assert isinstance(runner.runner, FakeGraphs)
+    captured = set(runner.runner.functions)
+    runner.runner.runs.clear()
+    runner.admit(*rows[:3])
+    runner.advance()
+    runner.admit(*rows[3:])
+    runner.finish()
+    assert set(runner.runner.runs) <= captured
+    assert {key.batch for key in runner.runner.runs if isinstance(key, FrameSize)} == {4, 6}
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from gpu_runner.engines.qwen.checkpoint.model import Model
 from gpu_runner.engines.qwen.job import Row
 from gpu_runner.engines.qwen.network.sampling import Sampling
 from gpu_runner.engines.qwen.prompts import QwenPrompt
-from tests.qwen.stages import Spoken, row, speak_rows
+from tests.qwen.stages import RowRunner, row, run_rows
 
 OPTIONS = [
     Sampling(),
@@ -34,16 +34,16 @@ def _row(model: Model, prompt: QwenPrompt, request: Request) -> Row:
 
 
 def run(model: Model, prompt: QwenPrompt, schedule: Schedule, **how: Any) -> list[tuple[Request, Row]]:
-    spoken = Spoken(model, slots=SLOTS, length=256, **how)
+    runner = RowRunner(model, slots=SLOTS, length=256, **how)
     rows = []
     for item in schedule:
         if isinstance(item, int):
             for _ in range(item):
-                spoken.advance()
-        elif spoken.generator.free:
+                runner.advance()
+        elif runner.generator.free:
             rows.append((item, _row(model, prompt, item)))
-            spoken.admit(rows[-1][1])
-    spoken.finish()
+            runner.admit(rows[-1][1])
+    runner.finish()
     return rows
 
 
@@ -53,7 +53,7 @@ def check(model: Model, prompt: QwenPrompt, schedule: Schedule, **how: Any) -> N
     @cache
     def alone(request: Request) -> list[list[int]]:
         one = _row(model, prompt, request)
-        speak_rows(model, one)
+        run_rows(model, one)
         return one.codes
 
     for request, one in run(model, prompt, schedule, **how):

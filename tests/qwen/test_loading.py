@@ -1,4 +1,4 @@
-"""From settings to a model: what is asked, what is found, and one line for whatever stands in the way."""
+"""Loading a model from settings, with errors of one line."""
 
 import json
 import shutil

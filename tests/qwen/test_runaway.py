@@ -90,13 +90,13 @@ def test_other_speech_is_no_runaway() -> None:
 
 
 def looping(network: Network) -> Network:
-    """The same network, whose frames all begin with one code."""
+    """Return the network with one possible first code."""
     forbidden = torch.full_like(network.forbidden, -torch.inf)
     forbidden[:, 7] = 0
     return network._replace(forbidden=forbidden)
 
 
-def speak_text(engine: QwenEngine, prompt: QwenPrompt, text: str = TEXT, **options: Any) -> EngineOutput:
+def synthesize_text(engine: QwenEngine, prompt: QwenPrompt, text: str = TEXT, **options: Any) -> EngineOutput:
     return synthesize(engine, Utterance("a", text, prompt, Options(**options)))["a"]
 
 
@@ -106,7 +106,7 @@ def test_looping_text_is_stopped(
 ) -> None:
     monkeypatch.setitem(model.__dict__, "network", looping(model.network))
     engine = QwenEngine(lambda: model, capacity=2, model="tiny", allocate=allocating(lag=lag, graphs=graphs))
-    done = speak_text(engine, x_vector)
+    done = synthesize_text(engine, x_vector)
     assert len(done.samples) == 60 * FRAME_SAMPLES
     assert (done.finish_reason, done.may_retry) == ("length", True)
     assert "it was looping, and was cut off after 5 s" in done.warnings[0]
@@ -124,7 +124,7 @@ def test_silent_text_is_stopped(
         return samples * 0, state
 
     monkeypatch.setattr(model.codec, "decode", silence)
-    done = speak_text(engine, x_vector)
+    done = synthesize_text(engine, x_vector)
     assert len(done.samples) == 52 * FRAME_SAMPLES
     assert (done.finish_reason, done.may_retry) == ("length", True)
     assert "it was silent" in done.warnings[0]
@@ -147,7 +147,7 @@ def test_echoing_text_is_stopped(
         return progress
 
     monkeypatch.setattr(Generator, "step", echo)
-    done = speak_text(engine, prompt)
+    done = synthesize_text(engine, prompt)
     assert len(done.samples) == 36 * FRAME_SAMPLES
     assert (done.finish_reason, done.may_retry) == ("length", True)
     assert "it was echoing the reference" in done.warnings[0]
@@ -159,15 +159,15 @@ def test_endless_text_may_be_retried(
 ) -> None:
     monkeypatch.setattr(job_module, "CAP_SECONDS", 0.8)
     monkeypatch.setattr(job_module, "CAP_FACTOR", 0.0)
-    done = speak_text(engine, x_vector)
+    done = synthesize_text(engine, x_vector)
     assert (done.finish_reason, done.may_retry) == ("length", True)
     assert "it was endless" in done.warnings[0]
-    assert not speak_text(engine, x_vector, temperature=0).may_retry  # another seed would give the same
+    assert not synthesize_text(engine, x_vector, temperature=0).may_retry  # another seed would give the same
 
 
 @pytest.mark.usefixtures("endless")
 def test_max_seconds_is_no_runaway(engine: QwenEngine, x_vector: QwenPrompt) -> None:
-    done = speak_text(engine, x_vector, max_seconds=1)
+    done = synthesize_text(engine, x_vector, max_seconds=1)
     assert (done.finish_reason, done.may_retry) == ("length", False)
     assert done.warnings == ("The speech was cut off after 1 s, as max_seconds asks.",)
 
@@ -175,14 +175,14 @@ def test_max_seconds_is_no_runaway(engine: QwenEngine, x_vector: QwenPrompt) -> 
 def test_attempt_uses_next_seed(engine: QwenEngine, x_vector: QwenPrompt) -> None:
     utterance = Utterance("a", "Hi.", x_vector, Options(seed=5, max_seconds=1), attempt=1)
     second = synthesize(engine, utterance)["a"]
-    same = speak_text(engine, x_vector, "Hi.", seed=6, max_seconds=1)
+    same = synthesize_text(engine, x_vector, "Hi.", seed=6, max_seconds=1)
     assert np.array_equal(second.samples, same.samples)
     assert second.finish_reason in {"retried", "length"}
 
 
 @pytest.fixture
 def short_caps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With these the tiny model's rows end by themselves, or are capped, about equally often."""
+    """Set caps with which about half of the rows of the tiny model end by themselves."""
     monkeypatch.setattr(job_module, "CAP_SECONDS", 2.4)
     monkeypatch.setattr(job_module, "CAP_FACTOR", 0.0)
 
@@ -191,12 +191,12 @@ def short_caps(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_later_part_is_retried_with_next_seed(model: Model, x_vector: QwenPrompt) -> None:
     assert len(parts_of(TWO_PARTS.strip(), "Auto")) == 2
     engine = QwenEngine(lambda: model, capacity=2, model="tiny")
-    found = ((seed, speak_text(engine, x_vector, TWO_PARTS, seed=seed)) for seed in range(60))
+    found = ((seed, synthesize_text(engine, x_vector, TWO_PARTS, seed=seed)) for seed in range(60))
     seed, retried = next((seed, done) for seed, done in found if done.finish_reason == "retried")
     assert retried.warnings == ()
     assert not retried.may_retry
     alone = QwenEngine(lambda: model, capacity=1, model="tiny", allocate=allocating(lag=1))
-    again = speak_text(alone, x_vector, TWO_PARTS, seed=seed)
+    again = synthesize_text(alone, x_vector, TWO_PARTS, seed=seed)
     assert len(again.samples) == len(retried.samples)
     assert np.abs(again.samples - retried.samples).max() < 1e-3
 
@@ -215,7 +215,7 @@ def test_later_part_is_retried_twice_at_most(
         admit(rows)
 
     monkeypatch.setattr(engine.stages.generator, "admit", watched)
-    done = speak_text(engine, x_vector, TWO_PARTS, seed=1)
+    done = synthesize_text(engine, x_vector, TWO_PARTS, seed=1)
     assert sorted((row.part, row.attempt, row.seed) for row in admitted) == [
         (0, 0, 1),
         (1, 0, 1),

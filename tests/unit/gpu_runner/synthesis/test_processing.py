@@ -167,6 +167,8 @@ async def test_runaway_is_retried(fakes: Fakes) -> None:
         await worker.until_ended(request.job_id)
     outcome = await success_of(fakes.resources, request)
     assert outcome.finish_reason == "retried"
+    assert outcome.timings is not None
+    assert outcome.timings.synthesis_seconds == 1.0  # of both attempts
     assert engine.admitted == [request.job_id] * 2
     prompt = MockPrompt.model_validate_json(fakes.bucket.objects[layout.reference(request).embedding].body)
     stored = decode_wav(fakes.bucket.objects[layout.preview(request.job_id)].body)
