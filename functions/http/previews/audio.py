@@ -1,5 +1,6 @@
 """Responses with the stored audio of a preview: whole, a range, in another format, or a redirect to the storage."""
 
+import re
 from datetime import datetime
 from typing import Annotated
 
@@ -93,8 +94,9 @@ async def transcoded_preview(
     # The digest makes the ETag strong, as `If-Range` requires. Any encoding of the same audio is fresh.
     prefix = f"{info.etag[:-1]}-{format_.name}" + (f"-{format_.speed:g}" if format_.speed != 1 else "")
     headers = _file_headers(info, expires_at) | audio_headers(job_id, format_)
+    fresh = re.compile(rf'{re.escape(prefix)}(-[0-9a-f]{{16}})?"')
     for etag in request.etags:
-        if etag == "*" or etag.startswith(prefix):
+        if etag == "*" or fresh.fullmatch(etag):
             return Response(status_code=304, headers=headers | {"ETag": f'{prefix}"' if etag == "*" else etag})
 
     async def read() -> bytes:

@@ -282,3 +282,15 @@ async def test_speed_of_preview(extension: str) -> None:
     assert len(fast.content) == pytest.approx(len(whole.content) / 2, rel=0.3)
     assert fast.headers["etag"] != whole.headers["etag"]
     assert (head.status_code, head.content) == (200, b"")
+
+
+async def test_if_none_match_of_other_speed() -> None:
+    fakes = FakeService()
+    request = await fakes.job()
+    await fakes.bucket.put(layout.preview(request.job_id), WAV, "audio/wav")
+    await fakes.succeed(request)
+    url = f"/previews/{request.job_id}.mp3"
+    async with api(fakes) as client:
+        fast = await client.get(url, params={"speed": 2})
+        normal = await client.get(url, headers={"If-None-Match": fast.headers["etag"]})
+    assert (normal.status_code, fast.status_code) == (200, 200)
