@@ -40,7 +40,7 @@ CurrentVerifier = Callable[[], Awaitable[SignatureVerifier]]
 class PostsProtocol(HttpProtocol):
     """The API's HTTP, with fewer connections: the listener is for the processes of this machine."""
 
-    max_connections = 1024
+    max_connections = 256
 
 
 def verifier_for(credentials: Credentials, clock: Clock = utc_now) -> CurrentVerifier:

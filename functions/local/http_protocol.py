@@ -1,5 +1,7 @@
 """The API's HTTP/1.1 under uvicorn, with limits as those of API Gateway in the cloud, and errors as problems."""
 
+from typing import Any
+
 from functions.http.middleware.deadline import FIRST_BYTE_AT
 from functions.http.middleware.security_headers import HEADERS
 from functions.http.responses import problems
@@ -9,8 +11,16 @@ ON_SHUTDOWN = "on_shutdown"
 """The key in the lifespan state for the function to call when the server begins to stop."""
 
 
+MAX_CONNECTIONS = "max_connections"
+"""The key in the lifespan state for the limit of open connections."""
+
+
 class HttpProtocol(LimitedHttpProtocol):
     """HTTP/1.1 of the API."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.max_connections = self.app_state.get(MAX_CONNECTIONS, self.max_connections)
 
     def on_request_begins(self) -> None:
         """Store when the request began, for its deadline."""

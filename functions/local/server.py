@@ -1,10 +1,12 @@
 """The local server: HTTP and WebSocket in one application, configured by the settings."""
 
 import asyncio
+import contextlib
 import ctypes
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,7 +18,7 @@ from fastapi import FastAPI
 from functions.http.application import create_app, serve_with
 from functions.local import connection_posts, websocket_route
 from functions.local.connections import ConnectionRegistry
-from functions.local.http_protocol import ON_SHUTDOWN
+from functions.local.http_protocol import MAX_CONNECTIONS, ON_SHUTDOWN
 from functions.local.proxy_headers import ProxyHeaders
 from functions.local.websocket_protocol import FRAMES_PER_MINUTE
 from functions.websocket.dispatch import Dispatcher
@@ -28,10 +30,14 @@ from pipeline.logs import configure_logging
 from pipeline.settings import Settings, load_settings
 from pipeline.tracing import configure_tracing
 
+if sys.platform != "win32":
+    import resource
+
 log = structlog.get_logger(__name__)
 
 CHECK_SECONDS = 2.0
 TRIM_SECONDS = 5.0
+CONNECTIONS_MAX = 8192
 
 
 def application() -> FastAPI:
@@ -63,7 +69,11 @@ def local_app(settings: Settings, clock: Clock = utc_now) -> FastAPI:
             async with connection_posts.serving(posted, verifier) as endpoint:
                 app.state.connections.endpoint = waiters.endpoint = endpoint
                 trimming = asyncio.create_task(_return_freed_memory())
-                yield {FRAMES_PER_MINUTE: settings.websocket_frames_per_minute, ON_SHUTDOWN: waiters.stop}
+                yield {
+                    FRAMES_PER_MINUTE: settings.websocket_frames_per_minute,
+                    MAX_CONNECTIONS: _max_connections(),
+                    ON_SHUTDOWN: waiters.stop,
+                }
                 trimming.cancel()
 
     app.router.lifespan_context = lifespan
@@ -75,6 +85,19 @@ async def _check_configuration(resources: Resources) -> None:
     with deadlines.within(CHECK_SECONDS):
         pings = (resources.bucket.ping(), resources.voices.ping(), resources.synthesis.ping())
         await asyncio.gather(*pings, return_exceptions=True)
+
+
+def _max_connections() -> int:
+    """Return the limit of open connections: half of the descriptors that this process may have, once raised."""
+    if sys.platform == "win32":
+        return CONNECTIONS_MAX
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 2 * CONNECTIONS_MAX if hard == resource.RLIM_INFINITY else min(hard, 2 * CONNECTIONS_MAX)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+            soft = wanted
+    return CONNECTIONS_MAX if soft == resource.RLIM_INFINITY else min(CONNECTIONS_MAX, soft // 2)
 
 
 async def _return_freed_memory() -> None:
