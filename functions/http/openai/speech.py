@@ -6,7 +6,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from functions.http.openai.models import check_model
-from functions.http.openai.repeated_requests import RETRY_COUNT, fingerprint_of, is_retry, job_to_join, remembered
+from functions.http.openai.retries import RETRY_COUNT, fingerprint_of, is_retry, job_to_join, stored_for_retries
 from functions.http.openai.speech_events import MEDIA_TYPE, as_events
 from functions.http.openai.speech_request import NewJob, SpeechRequest, new_job
 from functions.http.previews.response import Preferences, PreviewResponder
@@ -104,7 +104,7 @@ async def _response(
     if is_retry(http_request.headers) and (joined := await job_to_join(resources, owner, fingerprint)):
         return await responder.join_existing_job(owner, joined, ends_with_client=speech.webhook_url is None)
     job = await new_job(resources, speech, owner)
-    async with remembered(resources, owner, fingerprint, job.request.job_id):
+    async with stored_for_retries(resources, owner, fingerprint, job.request.job_id):
         return await _create_job(responder, job)
 
 

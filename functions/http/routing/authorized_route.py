@@ -104,7 +104,7 @@ class AuthorizedRoute(APIRoute):
 
 
 class ListRoute(AuthorizedRoute):
-    """A list that is public if `LISTS_WITHOUT_KEY` is set.  Its handler reads no data of owners for `NOBODY`."""
+    """A list that is public if `LISTS_WITHOUT_KEY` is set.  For `NOBODY`, it must not contain data of owners."""
 
     def is_public(self, settings: Settings) -> bool:
         """Return whether a request without a key is served."""

@@ -14,7 +14,7 @@ from fastapi.routing import APIRoute, APIWebSocketRoute
 
 from functions.access.access_control import AccessControl
 from functions.http.application import create_app, serve_with
-from functions.http.openai.repeated_requests import RETRY_COUNT, fingerprint_of
+from functions.http.openai.retries import RETRY_COUNT, fingerprint_of
 from functions.http.routing.authorized_route import AuthorizedRoute
 from functions.local.websocket_route import router as socket_router
 from functions.websocket.client_messages import CLIENT_MESSAGES

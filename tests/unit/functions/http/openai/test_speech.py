@@ -8,7 +8,7 @@ import textwrap
 
 import pytest
 
-from functions.http.openai.repeated_requests import RETRY_COUNT
+from functions.http.openai.retries import RETRY_COUNT
 from pipeline.contract import layout
 from pipeline.contract.messages.stream_messages import AudioChunk, encode_pcm, stream_message
 from pipeline.contract.records import Subscriber

@@ -44,17 +44,19 @@ async def job_to_join(resources: Resources, owner: Owner, fingerprint: str) -> s
 
 
 @asynccontextmanager
-async def remembered(resources: Resources, owner: Owner, fingerprint: str, job_id: str) -> AsyncIterator[None]:
+async def stored_for_retries(
+    resources: Resources, owner: Owner, fingerprint: str, job_id: str
+) -> AsyncIterator[None]:
     """Store a job for `job_to_join` while it is created.  If that fails, a retry creates another job."""
-    remembering = asyncio.create_task(_remember(resources, owner, fingerprint, job_id))
+    storing = asyncio.create_task(_store(resources, owner, fingerprint, job_id))
     try:
         yield
     finally:
-        await remembering
+        await storing
 
 
-async def _remember(resources: Resources, owner: Owner, fingerprint: str, job_id: str) -> None:
+async def _store(resources: Resources, owner: Owner, fingerprint: str, job_id: str) -> None:
     try:
         await idempotency.remember_job(resources, owner, fingerprint, job_id)
     except Unavailable as error:
-        log.warning("job not remembered for repeated requests", job_id=job_id, reason=error.message)
+        log.warning("job not stored for retries", job_id=job_id, reason=error.message)
