@@ -24,12 +24,7 @@ from gpu_runner.engines.qwen.checkpoint.model import FRAMES_PER_SECOND, LONGEST_
 from gpu_runner.engines.qwen.generator import prefix_length
 from gpu_runner.engines.qwen.job import Admitted, Job, Row, cap_of, check_length, runaway_warning, tokenize
 from gpu_runner.engines.qwen.network.frame import Status
-from gpu_runner.engines.qwen.out_of_memory import (
-    OutOfMemory,
-    no_memory,
-    release_memory,
-    translate_device_errors,
-)
+from gpu_runner.engines.qwen.out_of_memory import OutOfMemory, no_memory, release_memory, translate_device_errors
 from gpu_runner.engines.qwen.prompts import QwenPrompt
 from gpu_runner.engines.qwen.scheduler import Scheduler
 from gpu_runner.engines.qwen.text import has_words
