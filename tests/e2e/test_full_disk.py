@@ -50,9 +50,11 @@ def disk(tmp_path: Path) -> Iterator[SmallDisk]:
 def stack(disk: SmallDisk, tmp_path: Path) -> Iterator[Stack]:
     stack = Stack(disk.folder / "data", {"AUTH": "keys"})
     stack.log = tmp_path / "stack.log"
-    stack.start()
-    yield stack
-    stack.stop_all()
+    try:
+        stack.start()
+        yield stack
+    finally:
+        stack.stop_all()
 
 
 def preview(client: httpx.Client, disk: SmallDisk) -> httpx.Response:
