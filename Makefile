@@ -15,7 +15,7 @@ PYTEST_XDIST ?= -n 3 --dist loadgroup
 unexport PYTHONDONTWRITEBYTECODE
 export PIP_NO_COMPILE := 1
 
-.PHONY: help run keys test coverage test-all test-second-tier environments bench bench-cold-start bench-gpu simulate \
+.PHONY: help run keys test coverage test-all test-second-tier environments bench bench-cold-start bench-gpu quality simulate \
 	localstack deploy-local preflight deploy worker-image deploy-worker test-deployed rollback teardown check check-types \
 	check-python check-studio validate vendor screenshots clean lock
 
@@ -61,6 +61,12 @@ bench: $(SERVICE)/dev.stamp $(SERVICE)/qwen.stamp
 BENCH_RESULTS ?= docs/benchmarks/qwen-engine.json
 bench-gpu: $(SERVICE)/dev.stamp $(SERVICE)/qwen.stamp
 	$(SERVICE_PYTHON) -m tests.benchmarks.qwen_engine --results $(BENCH_RESULTS) --checkpoint data/bench-checkpoint $(ARGS)
+
+## make quality           measure the speech of an engine (TTS_BACKEND=qwen, ARGS=--help)
+QUALITY_BACKEND = $(or $(TTS_BACKEND),hibari)
+quality: $(SERVICE)/dev.stamp $(if $(filter qwen,$(TTS_BACKEND)),$(SERVICE)/qwen.stamp)
+	@PYTHONPATH=localstack $(SERVICE_PYTHON) -m environments store
+	$(SERVICE_PYTHON) -m tests.quality --results docs/benchmarks/quality-$(QUALITY_BACKEND) $(ARGS)
 
 ## make bench-cold-start  measure the cold start of the Lambda functions
 bench-cold-start: $(SERVICE)/dev.stamp
@@ -182,6 +188,8 @@ lock:
 		$(COMPILE) localstack/environments/$$name.in --output-file localstack/environments/$$name.lock || exit; done
 	$(subst 3.11,3.12,$(COMPILE)) localstack/environments/wyoming-openai.in \
 		--output-file localstack/environments/wyoming-openai.lock
+	$(COMPILE) localstack/environments/quality.in $(foreach name,torch webrtcvad typing $(CUDA_ONLY),--no-emit-package $(name)) \
+		--output-file localstack/environments/quality.lock
 	$(COMPILE) infra/simulation.in --constraint requirements/dev.lock --output-file infra/simulation.lock
 
 # The Qwen engine. `make QWEN_VARIANT=cuda` overrides the automatic choice.

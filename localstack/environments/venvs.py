@@ -28,6 +28,7 @@ LOCKS = {
     "faster-qwen3-tts": _HERE / "faster-qwen3-tts.lock",
     "openapi-python-client": _HERE / "openapi-python-client.lock",
     "wyoming-openai": _HERE / "wyoming-openai.lock",
+    "quality": _HERE / "quality.lock",
     "simulation": ROOT / "infra" / "simulation.lock",
 }
 
