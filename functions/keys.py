@@ -30,44 +30,44 @@ COLUMNS = ("id", "owner", "name", "scopes", "created", "expires", "revoked", "la
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status."""
-    wanted = _parser().parse_args(arguments)
+    options = _parser().parse_args(arguments)
     try:
         settings = load_settings()
         configure_logging(settings, "keys")
-        asyncio.run(_do(wanted))
+        asyncio.run(_do(options))
     except SettingsError as error:
-        _say(str(error))
+        _print_note(str(error))
         return WRONG_SETTING
     except PipelineError as error:
-        _say(_reason(error))
+        _print_note(_reason(error))
         return FAILED
     return 0
 
 
-async def _do(wanted: argparse.Namespace) -> None:
+async def _do(options: argparse.Namespace) -> None:
     async with connect(load_settings()) as resources:
-        await wanted.command(resources, wanted)
+        await options.command(resources, options)
 
 
-async def _make(resources: Resources, wanted: argparse.Namespace) -> None:
-    days: timedelta | None = wanted.expires_in_days
+async def _make(resources: Resources, options: argparse.Namespace) -> None:
+    days: timedelta | None = options.expires_in_days
     text, record = await api_keys.make(
         resources,
-        owner=wanted.owner,
-        name=wanted.name,
-        scopes=wanted.scope or DEFAULT_SCOPES,
+        owner=options.owner,
+        name=options.name,
+        scopes=options.scope or DEFAULT_SCOPES,
         expires_at=resources.clock() + days if days is not None else None,
     )
     sys.stdout.write(text + "\n")
     until = f"until {format_utc(record.expires_at)}" if record.expires_at else "until it is revoked"
-    _say(
+    _print_note(
         f"Made key {record.key_id} for {record.owner} ({', '.join(record.scopes)}), good {until}. "
         f"Keep it now: it is not shown again."
     )
 
 
-async def _list(resources: Resources, wanted: argparse.Namespace) -> None:
-    rows = [COLUMNS, *(_row(listed) for listed in await api_keys.list_keys(resources, wanted.owner))]
+async def _list(resources: Resources, options: argparse.Namespace) -> None:
+    rows = [COLUMNS, *(_row(listed) for listed in await api_keys.list_keys(resources, options.owner))]
     widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
     for row in rows:
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
@@ -86,32 +86,38 @@ def _row(listed: Listed) -> tuple[str, ...]:
     )
 
 
-async def _webhook_secret(resources: Resources, wanted: argparse.Namespace) -> None:
-    sys.stdout.write(await webhook_receivers.make_secret(resources, _owner(wanted)) + "\n")
-    _say(
+async def _webhook_secret(resources: Resources, options: argparse.Namespace) -> None:
+    sys.stdout.write(await webhook_receivers.make_secret(resources, _owner(options)) + "\n")
+    _print_note(
         "Made a webhook secret. Keep it now: it is not shown again. "
         "The one before, if any, stays valid until the next is made."
     )
 
 
-async def _webhook_url(resources: Resources, wanted: argparse.Namespace) -> None:
-    await webhook_receivers.set_url(resources, _owner(wanted), wanted.url)
-    _say(f"Jobs that name no webhook_url are told to {wanted.url}." if wanted.url else "There is no receiver now.")
+async def _webhook_url(resources: Resources, options: argparse.Namespace) -> None:
+    await webhook_receivers.set_url(resources, _owner(options), options.url)
+    _print_note(
+        f"Webhooks of jobs without webhook_url are sent to {options.url}."
+        if options.url
+        else "There is no receiver now."
+    )
 
 
-def _owner(wanted: argparse.Namespace) -> Owner:
-    return check_owner(wanted.owner) if wanted.owner is not None else None
+def _owner(options: argparse.Namespace) -> Owner:
+    return check_owner(options.owner) if options.owner is not None else None
 
 
-async def _expire(resources: Resources, wanted: argparse.Namespace) -> None:
-    moment: datetime = wanted.at or resources.clock() + wanted.in_days
-    record = await api_keys.expire(resources, wanted.key_id, moment)
-    _say(f"{_named(record)} is good until {format_utc(moment)}. This takes effect everywhere within a minute.")
+async def _expire(resources: Resources, options: argparse.Namespace) -> None:
+    moment: datetime = options.at or resources.clock() + options.in_days
+    record = await api_keys.expire(resources, options.key_id, moment)
+    _print_note(
+        f"{_named(record)} is good until {format_utc(moment)}. This takes effect everywhere within a minute."
+    )
 
 
-async def _revoke(resources: Resources, wanted: argparse.Namespace) -> None:
-    record = await api_keys.revoke(resources, wanted.key_id)
-    _say(f"{_named(record)} is revoked. This takes effect everywhere within a minute.")
+async def _revoke(resources: Resources, options: argparse.Namespace) -> None:
+    record = await api_keys.revoke(resources, options.key_id)
+    _print_note(f"{_named(record)} is revoked. This takes effect everywhere within a minute.")
 
 
 def _named(record: KeyRecord) -> str:
@@ -124,39 +130,44 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    make = commands.add_parser("make", help="make a key, and show it this once")
+    make = commands.add_parser("make", help="make a key and print it, once")
     make.add_argument(
-        "--owner", required=True, help="whose voices it shall open: lower-case letters, digits, hyphens"
+        "--owner",
+        required=True,
+        help="the owner of the voices that it gives access to: lower-case letters, digits, hyphens",
     )
-    make.add_argument("--name", default="", help="what to tell it by, such as the machine that uses it")
+    make.add_argument("--name", default="", help="a description, such as the machine that uses it")
     make.add_argument(
-        "--scope", action="append", choices=SCOPES, help=f"what it may be used for; {' and '.join(DEFAULT_SCOPES)}"
+        "--scope",
+        action="append",
+        choices=SCOPES,
+        help=f"a permission; the default is {' and '.join(DEFAULT_SCOPES)}",
     )
     make.add_argument("--expires-in-days", type=_days, metavar="N")
     make.set_defaults(command=_make)
 
-    list_ = commands.add_parser("list", help="list the keys, which are not shown, from the oldest")
-    list_.add_argument("--owner", help="of this owner alone")
+    list_ = commands.add_parser("list", help="list the keys without their secrets, oldest first")
+    list_.add_argument("--owner", help="list only the keys of this owner")
     list_.set_defaults(command=_list)
 
-    expire = commands.add_parser("expire", help="let a key end at a moment, sooner or later than it would have")
+    expire = commands.add_parser("expire", help="change when a key expires")
     expire.add_argument("key_id", metavar="KEY_ID")
     moment = expire.add_mutually_exclusive_group(required=True)
     moment.add_argument("--in-days", type=_days, metavar="N", help="0: now")
     moment.add_argument("--at", type=_moment, metavar="TIME", help="such as 2030-01-01T00:00:00Z")
     expire.set_defaults(command=_expire)
 
-    revoke = commands.add_parser("revoke", help="end a key for good")
+    revoke = commands.add_parser("revoke", help="revoke a key; this can't be undone")
     revoke.add_argument("key_id", metavar="KEY_ID")
     revoke.set_defaults(command=_revoke)
 
     secret = commands.add_parser("webhook-secret", help="make the secret that webhooks are signed with")
-    secret.add_argument("--owner", help="whose jobs they tell of; without one, where no keys are wanted")
+    secret.add_argument("--owner", help="the owner of the jobs; omit it if the service uses no keys")
     secret.set_defaults(command=_webhook_secret)
 
-    receiver = commands.add_parser("webhook-url", help="set where webhooks go when a job names no webhook_url")
-    receiver.add_argument("--owner", help="whose jobs they tell of; without one, where no keys are wanted")
-    receiver.add_argument("url", nargs="?", metavar="URL", help="without it there is none")
+    receiver = commands.add_parser("webhook-url", help="set the receiver of webhooks of jobs without webhook_url")
+    receiver.add_argument("--owner", help="the owner of the jobs; omit it if the service uses no keys")
+    receiver.add_argument("url", nargs="?", metavar="URL", help="omit it to remove the receiver")
     receiver.set_defaults(command=_webhook_url)
     return parser
 
@@ -187,8 +198,8 @@ def _reason(error: PipelineError) -> str:
     return " ".join((error.message + beneath).split())
 
 
-def _say(words: str) -> None:
-    sys.stderr.write(words + "\n")
+def _print_note(text: str) -> None:
+    sys.stderr.write(text + "\n")
 
 
 if __name__ == "__main__":
