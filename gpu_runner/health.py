@@ -8,12 +8,13 @@ import json
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Literal
 
 from gpu_runner.dependency_health import Dependencies, DependencyHealth
 from pipeline.clients.resources import Resources
+from pipeline.contract.engines import EngineStart
 from pipeline.errors import Unavailable
 
 HOST = "127.0.0.1"
@@ -39,6 +40,7 @@ class Health:
     in_flight: Callable[[], int] = lambda: 0
     phase: Phase = "starting"
     model: str | None = None
+    engine_start: EngineStart = field(default_factory=EngineStart)
 
     async def report(self) -> tuple[int, dict[str, object]]:
         """Return the HTTP status and body of `/health`."""
@@ -48,6 +50,8 @@ class Health:
             "model": self.model,
             "in_flight": self.in_flight(),
         }
+        if self.phase == "starting":
+            return 503, facts | {"engine_start": self.engine_start.model_dump(exclude_none=True)}
         if self.phase != "ready":
             return 503, facts
         unavailable = await self._unavailable()

@@ -192,9 +192,14 @@ async def supervise(settings: Settings, data: Path, own_store: Program | None, m
     children = [ChildProcess(program) for program in programs]
     tasks: list[asyncio.Task[None]] = []
     try:
-        for started_together in (store, children):
-            tasks += [asyncio.create_task(child.keep_running()) for child in started_together]
-            await wait_until_ready(started_together, tasks)
+        tasks += [asyncio.create_task(child.keep_running()) for child in store]
+        await wait_until_ready(store, tasks)
+        tasks += [asyncio.create_task(child.keep_running()) for child in children]
+        await wait_until_ready(children[:1], tasks)
+        if not all(child.ready.is_set() for child in children):
+            # The voice engine may start minutes later. Meanwhile the page shows its progress.
+            print(f"\nThe studio is at {local_url(settings)}. The voice engine is starting.\n", flush=True)
+        await wait_until_ready(children, tasks)
         tasks += [asyncio.create_task(watching) for watching in watchers(settings, data, store)]
         print_startup_message(settings, data)
         await asyncio.gather(*tasks)

@@ -4,12 +4,13 @@ An engine is used from one thread at a time, except where a method says otherwis
 utterance that is admitted between two steps joins the next one.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Protocol, runtime_checkable
 
 from pipeline.audio.reference_audio import Recording, Samples
+from pipeline.contract.engines import EngineStart
 from pipeline.contract.records import FinishReason, Options
 from pipeline.errors import PipelineError
 
@@ -24,6 +25,10 @@ class CannotLoad(Exception):
     """The engine can't be loaded on this machine. The message gives the reason and a remedy in one line."""
 
 
+class DownloadFailed(CannotLoad):
+    """The model can't be downloaded at present. Another attempt continues the download."""
+
+
 class EngineLost(Exception):
     """The device is lost permanently and only a new process can continue. Any method may raise it."""
 
@@ -34,6 +39,10 @@ class Reference:
 
     recording: Recording
     transcription: str
+
+
+OnStart = Callable[[EngineStart], None]
+"""Receives the state of an engine while it is loaded. It is called from any thread."""
 
 
 class VoicePrompt(Protocol):

@@ -1,17 +1,19 @@
 """Selects and loads the engine that the settings name."""
 
-from gpu_runner.engines import CannotLoad, Engine
+from gpu_runner.engines import CannotLoad, Engine, OnStart
 from gpu_runner.engines.mock import MockEngine
 from pipeline.settings import Settings
 
 
-def load_engine(settings: Settings) -> Engine:
+def load_engine(settings: Settings, on_start: OnStart) -> Engine:
     """Load the engine of the settings. It may take minutes.
 
     Raises
     ------
     CannotLoad
         It can't be loaded. The message gives the reason in one line.
+    DownloadFailed
+        It can't be loaded, because its model can't be downloaded at present.
     """
     if settings.tts_backend == "mock":
         return MockEngine(
@@ -35,4 +37,4 @@ def load_engine(settings: Settings) -> Engine:
             f"TTS_BACKEND=qwen needs the package {error.name}, which is not installed. "
             "Run `python requirements/qwen.py` to install it, or use TTS_BACKEND=mock, which needs no model."
         ) from None
-    return qwen.load(settings)
+    return qwen.load(settings, on_start)

@@ -95,7 +95,8 @@ class ChildProcess:
         while True:
             started = now()
             reason = await self._run_once()
-            failures = 1 if now() - started >= STABLE_SECONDS else failures + 1
+            is_stable = self._started_once and now() - started >= STABLE_SECONDS
+            failures = 1 if is_stable else failures + 1
             if failures >= ATTEMPTS_TO_START and not self._started_once:
                 raise StartFailed(f"{self.name} does not start ({reason}); see above for why.")
             backoff = min(LONGEST_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2 ** min(failures - 1, 10))

@@ -1,4 +1,6 @@
-"""The engines, and the voice that a client may expect of each."""
+"""The engines, the voice that a client may expect of each, and the state of an engine that starts."""
+
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -14,6 +16,18 @@ class EngineInfo(BaseModel):
     clones: bool = Field(description="Whether the output is a clone of the reference voice")
     label: str = Field(description="Short description of the output")
     notice: str | None = Field(None, description="What the output is instead of a clone, and how to get one")
+
+
+class EngineStart(BaseModel):
+    """The state of an engine that starts."""
+
+    model_config = ConfigDict(frozen=True)
+
+    phase: Literal["downloading", "loading"] = "loading"
+    bytes: int | None = Field(None, description="Downloaded bytes, including those of earlier attempts")
+    total_bytes: int | None = Field(None, description="Size of the download")
+    remaining_seconds: int | None = Field(None, description="Estimated time until the end of the download")
+    error: str | None = Field(None, description="Why the last attempt failed, and the next step. It is retried")
 
 
 _REAL_VOICE = (

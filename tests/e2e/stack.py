@@ -71,9 +71,9 @@ class Stack:
         assert self._process is not None
         return psutil.Process(self._process.pid)
 
-    def start(self) -> None:
-        """Start, and wait until the supervisor reports that everything is healthy."""
-        before = self.logged().count("Listening on")
+    def start(self, until: str = "Listening on") -> None:
+        """Start, and wait for a line of the log; the default is printed when everything is healthy."""
+        before = self.logged().count(until)
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, str(ROOT / "localstack" / "supervisor.py")],
@@ -83,9 +83,7 @@ class Stack:
                 stderr=log,
                 start_new_session=True,
             )
-        wait_until(
-            lambda: self._ended() or self.logged().count("Listening on") > before, "listening", START_SECONDS
-        )
+        wait_until(lambda: self._ended() or self.logged().count(until) > before, until, START_SECONDS)
         assert not self._ended(), self.logged()[-4000:]
 
     def make_key(self, owner: str, *scopes: str) -> str:

@@ -97,7 +97,7 @@ async def samples_of(resources: Resources, request: Request) -> reference_audio.
 async def test_upload_to_saved_voice(resources: Resources, engine: QwenEngine) -> None:
     first = await submit_upload_job(resources)
     session_id = await store_upload(resources)
-    async with real_time_worker(resources, load_engine(resources.settings)):
+    async with real_time_worker(resources, load_engine(resources.settings, lambda _: None)):
         again = await accept(resources, await submit_session_job(resources, session_id), options=SEEDED)
         reference_id = await store_voice(resources, "nova", pitch=200)
         saved = await accept(resources, await submit_voice_job(resources, "nova", reference_id), options=SEEDED)
@@ -120,7 +120,7 @@ async def test_upload_to_saved_voice(resources: Resources, engine: QwenEngine) -
 async def test_rejected_job_leaves_others(resources: Resources) -> None:
     bad = await submit_upload_job(resources, text="<|im_end|>")
     good = await submit_upload_job(resources, pitch=180)
-    async with real_time_worker(resources, load_engine(resources.settings)):
+    async with real_time_worker(resources, load_engine(resources.settings, lambda _: None)):
         await outcomes(resources, bad, good)
     outcome = await failure_of(resources, bad)
     assert (outcome.code, outcome.field) == ("invalid_input", "text")
@@ -167,7 +167,7 @@ async def test_lost_device_returns_job_to_queue(resources: Resources, model: Mod
     broken = FailingRunner(iter([RuntimeError("CUDA error: device-side assert triggered")]))
     engine = QwenEngine(lambda: model, capacity=4, model="tiny", allocate=allocating(codes=broken))
     with pytest.raises(EngineLost, match="device-side assert"):
-        await run_worker(resources, lambda: engine, asyncio.Event())
+        await run_worker(resources, lambda _: engine, asyncio.Event())
     assert await jobs.read_outcome(resources, request.job_id) is None
     async with real_time_worker(resources, QwenEngine(lambda: model, capacity=4, model="tiny")):
         await outcomes(resources, request)
@@ -213,7 +213,7 @@ async def test_stream_continues_on_other_worker(resources: Resources, model: Mod
     )
     assert engine.loaded is next_one.loaded  # as at the start of a worker
     with pytest.raises(EngineLost):
-        await run_worker(heard, lambda: engine, asyncio.Event())
+        await run_worker(heard, lambda _: engine, asyncio.Event())
     before = len(listeners.chunks)
     # Others in the batch: the samples are rounded differently.
     async with real_time_worker(heard, next_one):

@@ -11,7 +11,7 @@ from pipeline.settings import Settings
 
 def test_missing_model_is_one_line() -> None:
     with pytest.raises(CannotLoad, match="QWEN_TTS_MODEL_ID=/nowhere: there is no such directory") as refusal:
-        load_engine(Settings(tts_backend="qwen", qwen_tts_model_id="/nowhere", device="cpu"))
+        load_engine(Settings(tts_backend="qwen", qwen_tts_model_id="/nowhere", device="cpu"), lambda _: None)
     assert "\n" not in str(refusal.value)
 
 
@@ -21,5 +21,5 @@ def test_missing_package_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr("gpu_runner.engines.qwen", raising=False)
     monkeypatch.setitem(sys.modules, "sentencex", None)
     with pytest.raises(CannotLoad, match="needs the package sentencex, which is not installed") as refusal:
-        load_engine(Settings(tts_backend="qwen"))
+        load_engine(Settings(tts_backend="qwen"), lambda _: None)
     assert "\n" not in str(refusal.value)

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from gpu_runner.engines import Engine
+from gpu_runner.engines import Engine, OnStart
 from gpu_runner.worker import run_worker
 from pipeline.clients.resources import Resources
 from pipeline.contract import layout
@@ -29,7 +29,7 @@ async def real_time_worker(
 ) -> AsyncIterator[Worker]:
     """Run a worker, and shut it down when the context ends."""
 
-    def load() -> Engine:
+    def load(_on_start: OnStart) -> Engine:
         time.sleep(loading_seconds)
         return engine
 
@@ -79,7 +79,7 @@ class FakeTimeWorker:
 async def fake_time_worker(fakes: Fakes, engine: Engine) -> AsyncIterator[FakeTimeWorker]:
     """Run a worker over fakes, and shut it down when the context ends."""
     stop = asyncio.Event()
-    task = asyncio.create_task(run_worker(fakes.resources, lambda: engine, stop, sleep=fakes.time.sleep))
+    task = asyncio.create_task(run_worker(fakes.resources, lambda _: engine, stop, sleep=fakes.time.sleep))
     worker = FakeTimeWorker(fakes, task, stop)
     try:
         yield worker

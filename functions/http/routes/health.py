@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 from functions.http.responses import problems
 from functions.http.routing.authorized_route import AuthorizedRoute, public
 from functions.http.routing.dependencies import FromServices
-from pipeline.contract.engines import ENGINES, EngineInfo
+from pipeline.contract.engines import ENGINES, EngineInfo, EngineStart
 from pipeline.errors import StorageFull, Unavailable
 
 router = APIRouter(tags=["health"], route_class=AuthorizedRoute)
@@ -25,6 +25,9 @@ class Health(BaseModel):
         "Requests are accepted in every state",
     )
     engine: EngineInfo
+    engine_start: EngineStart | None = Field(
+        None, description="Progress of the engine, and its last error, while `worker` is `starting`"
+    )
 
 
 @router.get(
@@ -44,4 +47,5 @@ async def get_health(services: FromServices) -> Response:
     if report.full:
         return problems.of_code(StorageFull.code, f"No space is left: {', '.join(report.full)}.", None)
     engine = ENGINES[services.resources.settings.tts_backend]
-    return JSONResponse(Health(worker=report.worker, engine=engine).model_dump(exclude_none=True))
+    health = Health(worker=report.worker, engine=engine, engine_start=report.engine_start)
+    return JSONResponse(health.model_dump(exclude_none=True))

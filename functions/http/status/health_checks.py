@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from aiohttp import ClientError, ClientSession, ClientTimeout
+from pydantic import BaseModel, ValidationError
 
 from pipeline.clients.resources import Resources
+from pipeline.contract.engines import EngineStart
 from pipeline.errors import StorageFull, Unavailable
 
 TIMEOUT_SECONDS = 2.0
@@ -22,6 +24,15 @@ class HealthReport:
     worker: str | None
     full: tuple[str, ...] = ()
     """The storages that have no space left."""
+    engine_start: EngineStart | None = None
+    """The state of the worker's engine while it starts."""
+
+
+class WorkerHealth(BaseModel):
+    """The part of the worker's own `/health` that is passed on."""
+
+    status: str
+    engine_start: EngineStart | None = None
 
 
 class HealthChecks:
@@ -50,22 +61,25 @@ class HealthChecks:
             "synthesis queue": resources.synthesis.ping(),
         }
         worker, errors = await asyncio.gather(
-            _worker_status(resources.settings.worker_health_url),
+            _worker_health(resources.settings.worker_health_url),
             asyncio.gather(*(_error_of(check) for check in checks.values())),
         )
         failed = {name: error for name, error in zip(checks, errors, strict=True) if error}
         full = tuple(name for name, error in failed.items() if isinstance(error, StorageFull))
-        return HealthReport(tuple(name for name in failed if name not in full), worker, full)
+        unreachable = tuple(name for name in failed if name not in full)
+        if worker is None:
+            return HealthReport(unreachable, None, full)
+        return HealthReport(unreachable, worker.status, full, worker.engine_start)
 
 
-async def _worker_status(url: str | None) -> str | None:
+async def _worker_health(url: str | None) -> WorkerHealth | None:
     if url is None:
         return None
     try:
         async with ClientSession(timeout=ClientTimeout(TIMEOUT_SECONDS)) as client, client.get(url) as answer:
-            return str((await answer.json())["status"])
-    except (ClientError, TimeoutError, OSError, ValueError, KeyError):
-        return "unreachable"
+            return WorkerHealth.model_validate_json(await answer.read())
+    except (ClientError, TimeoutError, OSError, ValidationError):
+        return WorkerHealth(status="unreachable")
 
 
 async def _error_of(check: Awaitable[None]) -> Exception | None:

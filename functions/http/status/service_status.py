@@ -12,6 +12,7 @@ from functions.http.status.job_statistics import JobStatistics, read_statistics
 from pipeline.clients.queues import Queue
 from pipeline.clients.resources import Resources
 from pipeline.contract import layout
+from pipeline.contract.engines import EngineStart
 from pipeline.contract.records import LastSweep, UtcSeconds
 from pipeline.errors import Unavailable
 
@@ -48,10 +49,12 @@ class ServiceStatus(BaseModel):
     """The status of the service at one moment."""
 
     status: Literal["ok", "degraded"] = Field(
-        description="`degraded`: a dependency does not respond, the sweep is late, or there are dead letters"
+        description="`degraded`: a dependency does not respond, the engine can't start, the sweep is late, or "
+        "there are dead letters"
     )
     at: UtcSeconds
     worker: str | None = Field(description="As in `/health`; null if there is not a single worker")
+    engine_start: EngineStart | None = Field(description="As in `/health`; null unless the worker starts")
     queues: dict[str, QueueState | None] = Field(description="Queues by name; null if a queue does not respond")
     sweep: SweepState | None = Field(description="Null before the first sweep")
     jobs: JobStatistics | None = Field(description="Jobs of the last hour; null if the storage does not respond")
@@ -85,11 +88,13 @@ class StatusReader:
             _sweep(resources),
             _statistics(resources),
         )
-        is_well = not health.unreachable and not health.full and _is_well(queues, sweep)
+        engine_failed = health.engine_start is not None and health.engine_start.error is not None
+        is_well = not health.unreachable and not health.full and not engine_failed and _is_well(queues, sweep)
         return ServiceStatus(
             status="ok" if is_well else "degraded",
             at=resources.clock(),
             worker=health.worker,
+            engine_start=health.engine_start,
             queues=queues,
             sweep=sweep,
             jobs=statistics,

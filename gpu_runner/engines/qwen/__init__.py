@@ -6,13 +6,14 @@ contains the functions that run on the device. `prompts` creates and stores voic
 `joining` joins their audio. `checkpoint` loads the model. docs/engine.md explains the design.
 """
 
+from gpu_runner.engines import OnStart
 from gpu_runner.engines.qwen.checkpoint import weights
 from gpu_runner.engines.qwen.checkpoint.loading import open_model
 from gpu_runner.engines.qwen.engine import QwenEngine
 from pipeline.settings import Settings
 
 
-def load(settings: Settings) -> QwenEngine:
+def load(settings: Settings, on_start: OnStart = lambda _: None) -> QwenEngine:
     """Create the engine. With `PRELOAD_MODEL_ON_STARTUP` its model is ready when this returns.
 
     Raises
@@ -21,7 +22,7 @@ def load(settings: Settings) -> QwenEngine:
         The model can't be used. The message gives the reason and a remedy in one line.
     """
     name = weights.name_of(settings.qwen_tts_model_id)
-    engine = QwenEngine(lambda: open_model(settings), capacity=settings.worker_batch_size, model=name)
+    engine = QwenEngine(lambda: open_model(settings, on_start), capacity=settings.worker_batch_size, model=name)
     if settings.preload_model_on_startup:
         engine.warm_up()
     return engine

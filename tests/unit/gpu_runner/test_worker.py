@@ -2,19 +2,25 @@
 
 import asyncio
 import threading
+from dataclasses import replace
+from typing import Any, cast
 
+import aiohttp
 import pytest
 import structlog
 from structlog.testing import capture_logs
+from supervision.ports import free_port
 
-from gpu_runner.engines import EngineLost
+from gpu_runner.engines import DownloadFailed, EngineLost, OnStart
 from gpu_runner.worker import run_worker
+from pipeline.contract.engines import EngineStart
 from pipeline.contract.records import Source
 from pipeline.domain import jobs
 from pipeline.errors import InvalidInput
 from tests.support.engines import ScriptedEngine
 from tests.support.fakes.clock import settle
 from tests.support.fakes.resources import Fakes
+from tests.support.http_server import override
 from tests.support.job_requests import (
     TEXT,
     TRANSCRIPTION,
@@ -106,7 +112,7 @@ async def test_dead_engine_thread_returns_all_jobs(fakes: Fakes) -> None:
 async def test_stop_while_loading(fakes: Fakes) -> None:
     loading = threading.Event()
 
-    def load() -> ScriptedEngine:
+    def load(_on_start: OnStart) -> ScriptedEngine:
         loading.wait(10)
         return ScriptedEngine()
 
@@ -118,6 +124,49 @@ async def test_stop_while_loading(fakes: Fakes) -> None:
         await task
     loading.set()
     assert fakes.synthesis.switch.count("receive") == 0
+
+
+async def test_failed_download_is_retried(fakes: Fakes) -> None:
+    results: list[DownloadFailed | ScriptedEngine] = [DownloadFailed("The hub is down."), ScriptedEngine()]
+
+    def load(on_start: OnStart) -> ScriptedEngine:
+        on_start(EngineStart(phase="downloading", bytes=7, total_bytes=9, remaining_seconds=1))
+        result = results.pop(0)
+        if isinstance(result, DownloadFailed):
+            raise result
+        return result
+
+    port = free_port("127.0.0.1")
+    resources = replace(fakes.resources, settings=override(fakes.resources.settings, worker_health_port=port))
+    stop = asyncio.Event()
+    task = asyncio.create_task(run_worker(resources, load, stop, sleep=fakes.time.sleep))
+
+    async def health() -> dict[str, Any]:
+        async with aiohttp.ClientSession() as client, client.get(f"http://127.0.0.1:{port}/health") as answer:
+            return cast("dict[str, Any]", await answer.json())
+
+    await until(lambda: len(results) == 1)
+    await settle()
+    reported = await health()
+    assert reported["status"] == "starting"
+    assert reported["engine_start"] == {
+        "phase": "downloading",
+        "bytes": 7,
+        "total_bytes": 9,
+        "error": "The hub is down.",
+    }
+    await fakes.time.advance(5)
+    await until(lambda: not results)
+    await settle()
+    reported = await health()
+    assert "engine_start" not in reported
+    assert reported["status"] == "ready"
+    stop.set()
+    async with asyncio.timeout(10):
+        while not task.done():
+            await fakes.time.advance(0.5)
+            await asyncio.sleep(0.002)
+    await task
 
 
 async def test_log_of_job_end_has_no_text(fakes: Fakes) -> None:

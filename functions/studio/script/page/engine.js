@@ -11,8 +11,8 @@ const STOCK_HEADLINE = "Record a voice. Hear a stock voice tuned to it.";
 
 export function showEngine() {
   watch(
-    (now) => now.engine?.name ?? "",
-    () => show(state.engine),
+    (now) => `${now.engine?.name} ${now.engineStart?.error}`,
+    () => show(state.engine, state.engineStart?.error),
   );
 }
 
@@ -21,13 +21,17 @@ export function engineLabel() {
   return state.engine && !state.engine.clones ? state.engine.label : "";
 }
 
-/** @param {Engine | null} engine */
-function show(engine) {
+/**
+ * @param {Engine | null} engine
+ * @param {string} [error] Why the engine can't start, and the next step.
+ */
+function show(engine, error) {
   const headlines = engine === null ? HEADLINE : engine.clones ? CLONE_HEADLINE : STOCK_HEADLINE;
   byId("headline", HTMLElement).textContent = headlines;
   const notice = byId("engine-notice", HTMLElement);
-  notice.hidden = !engine?.notice;
+  const text = error ?? engine?.notice ?? "";
+  notice.hidden = !text;
   // Commands are between backticks.
-  const parts = (engine?.notice ?? "").split("`");
+  const parts = text.split("`");
   fill(notice, ...parts.map((part, index) => (index % 2 ? make("code", {}, part) : part)));
 }

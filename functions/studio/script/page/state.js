@@ -60,6 +60,13 @@
  *
  * @typedef {{name: string, clones: boolean, label: string, notice?: string}} Engine
  *
+ * @typedef {object} EngineStart  The engine of a worker that is starting.
+ * @property {"downloading" | "loading"} phase
+ * @property {number} [bytes]
+ * @property {number} [total_bytes]
+ * @property {number} [remaining_seconds]
+ * @property {string} [error]
+ *
  * @typedef {object} State
  * @property {"studio" | "operators"} view
  * @property {string} key
@@ -67,6 +74,7 @@
  * @property {"connecting" | "live" | "asking" | "lost"} connection  `asking`: no socket, so jobs are asked for.
  * @property {string | null} worker  As `/health` says.
  * @property {Engine | null} engine  As `/health` says.
+ * @property {EngineStart | null} engineStart  As `/health` says.
  * @property {boolean} streams  Whether the service streams, as far as is known.
  * @property {Limits} limits
  * @property {Reference | null} reference
@@ -84,6 +92,7 @@ export const state = {
   connection: "connecting",
   worker: null,
   engine: null,
+  engineStart: null,
   streams: true,
   limits: {
     reference_min_seconds: 1,

@@ -2,11 +2,13 @@
 
 import { Problem, requestJson } from "../service/requests.js";
 import { byId } from "./element.js";
-import { update, watch } from "./state.js";
+import { state, update, watch } from "./state.js";
 
 /** @typedef {import("./state.js").State} State */
+/** @typedef {import("./state.js").EngineStart} EngineStart */
 
 const LOOK_SECONDS = 15;
+const STARTING_LOOK_SECONDS = 3;
 
 /** @type {Record<string, [string, string]>} */
 const WORKERS = {
@@ -39,21 +41,45 @@ function summary(now) {
  * @param {State} now
  * @returns {[string, string]}
  */
-function statusOf({ access, connection, worker }) {
+function statusOf({ access, connection, worker, engineStart }) {
   if (access === "wanted") return ["off", "A key is wanted"];
   if (connection === "lost") return ["off", "No connection; trying again"];
   if (connection === "connecting") return ["off", "Connecting"];
+  if (worker === "starting" && engineStart) return ["wait", startOf(engineStart)];
   return WORKERS[worker ?? "ready"] ?? ["on", "Ready"];
+}
+
+/**
+ * @param {EngineStart} start
+ * @returns {string}
+ */
+function startOf({ phase, bytes = 0, total_bytes: total, remaining_seconds: remaining, error }) {
+  if (error) return "The voice engine can't start";
+  if (phase === "loading" || !total) return "Loading the voice engine";
+  const percent = Math.floor((100 * bytes) / total);
+  const minutes = Math.ceil((remaining ?? 0) / 60);
+  const left =
+    remaining === undefined ? "" : minutes > 1 ? `, ${minutes} minutes left` : `, ${remaining} s left`;
+  return `Downloading the voice engine: ${percent} % of ${sizeOf(total)}${left}`;
+}
+
+/**
+ * @param {number} bytes
+ * @returns {string}
+ */
+function sizeOf(bytes) {
+  return bytes >= 1e9 ? `${(bytes / 1e9).toFixed(1)} GB` : `${(bytes / 1e6).toFixed(1)} MB`;
 }
 
 async function look() {
   try {
-    const { worker, engine } = await requestJson("health");
-    update({ worker: worker ?? null, engine: engine ?? null });
+    const { worker, engine, engine_start: engineStart } = await requestJson("health");
+    update({ worker: worker ?? null, engine: engine ?? null, engineStart: engineStart ?? null });
   } catch (error) {
     // Otherwise the socket tells whether the service itself is gone.
     const isFull = error instanceof Problem && error.code === "storage_full";
     update({ worker: isFull ? "full" : null });
   }
-  window.setTimeout(() => void look(), LOOK_SECONDS * 1000);
+  const seconds = state.worker === "starting" ? STARTING_LOOK_SECONDS : LOOK_SECONDS;
+  window.setTimeout(() => void look(), seconds * 1000);
 }

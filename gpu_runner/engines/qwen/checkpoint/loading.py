@@ -14,12 +14,13 @@ import structlog
 import torch
 import transformers
 
-from gpu_runner.engines import CannotLoad
+from gpu_runner.engines import CannotLoad, OnStart
 from gpu_runner.engines.qwen.checkpoint import devices, stub_modules, weights
 from gpu_runner.engines.qwen.checkpoint.devices import Placement
 from gpu_runner.engines.qwen.checkpoint.model import ROLE_TOKENS, SAMPLE_RATE, Identity, Model
 from gpu_runner.engines.qwen.network.sampling import Sampling
 from gpu_runner.engines.qwen.out_of_memory import OutOfMemory, translate_device_errors
+from pipeline.contract.engines import EngineStart
 from pipeline.settings import Settings
 
 log = structlog.get_logger()
@@ -28,7 +29,7 @@ log = structlog.get_logger()
 CODEC_DTYPE = torch.float32
 
 
-def open_model(settings: Settings) -> Model:
+def open_model(settings: Settings, on_start: OnStart = lambda _: None) -> Model:
     """Load the model of the settings.
 
     Raises
@@ -41,7 +42,8 @@ def open_model(settings: Settings) -> Model:
         torch.set_num_threads(settings.torch_threads)
     placement = devices.resolve(settings)
     devices.use(placement, settings.attention_backend)
-    checkpoint = weights.locate(settings.qwen_tts_model_id, settings.qwen_tts_revision)
+    checkpoint = weights.locate(settings.qwen_tts_model_id, settings.qwen_tts_revision, on_start)
+    on_start(EngineStart(phase="loading"))
     weights.check_memory(checkpoint.directory, placement.device, placement.dtype)
     _check_kind(checkpoint.directory)
     identity = Identity(

@@ -9,20 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import safetensors
-import structlog
 import torch
-from huggingface_hub import HfApi, constants, snapshot_download
-from huggingface_hub.errors import (
-    GatedRepoError,
-    HFValidationError,
-    LocalEntryNotFoundError,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
-from gpu_runner.engines import CannotLoad
-
-log = structlog.get_logger()
+from gpu_runner.engines import CannotLoad, OnStart
+from gpu_runner.engines.qwen.checkpoint.download import download
 
 # The revisions that this version was tested with. A setting selects another.
 PINNED = {
@@ -59,13 +51,15 @@ def name_of(model_id: str) -> str:
     return directory.resolve().name if directory.is_dir() else model_id
 
 
-def locate(model_id: str, revision: str | None) -> Checkpoint:
+def locate(model_id: str, revision: str | None, on_start: OnStart = lambda _: None) -> Checkpoint:
     """Locate a model, downloading it if necessary.
 
     Raises
     ------
     CannotLoad
         It does not exist and can't be downloaded, or it is incomplete.
+    DownloadFailed
+        It can't be downloaded at present.
     """
     directory = Path(model_id).expanduser()
     if directory.is_dir():
@@ -77,7 +71,7 @@ def locate(model_id: str, revision: str | None) -> Checkpoint:
             "or an id such as Qwen/Qwen3-TTS-12Hz-0.6B-Base."
         )
     wanted = revision or PINNED.get(model_id, "main")
-    snapshot = _cached(model_id, wanted) or _downloaded(model_id, wanted)
+    snapshot = _cached(model_id, wanted) or download(model_id, wanted, on_start)
     _check_whole(snapshot, f"{model_id} at revision {wanted}")
     return Checkpoint(snapshot, model_id, snapshot.name)
 
@@ -89,33 +83,6 @@ def _cached(model_id: str, revision: str) -> Path | None:
     except (LocalEntryNotFoundError, HFValidationError):
         return None
     return None if _missing(snapshot) else snapshot
-
-
-def _downloaded(model_id: str, revision: str) -> Path:
-    what = f"{model_id} at revision {revision}"
-    if constants.HF_HUB_OFFLINE:
-        raise CannotLoad(
-            f"{what} is not in the cache ({constants.HF_HUB_CACHE}) and HF_HUB_OFFLINE is set. "
-            "Unset it, or set QWEN_TTS_MODEL_ID to a local directory."
-        )
-    try:
-        log.info("downloading the model", model=model_id, revision=revision, **_download_size(model_id, revision))
-        return Path(snapshot_download(model_id, revision=revision))
-    except (RepositoryNotFoundError, GatedRepoError, RevisionNotFoundError, HFValidationError) as error:
-        line = str(error).strip().splitlines()[0]
-        raise CannotLoad(f"{what} is not on the hub, or not accessible: {line}") from None
-    except OSError as error:  # connections, timeouts and full disks alike
-        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise CannotLoad(
-            f"{what} can't be downloaded: {line}. "
-            "Check network and disk, or set QWEN_TTS_MODEL_ID to a local directory."
-        ) from None
-
-
-def _download_size(model_id: str, revision: str) -> dict[str, str]:
-    siblings = HfApi().model_info(model_id, revision=revision, files_metadata=True).siblings or []
-    size = sum(sibling.size or 0 for sibling in siblings)
-    return {"size": f"{size / 1e9:.1f} GB", "to": str(constants.HF_HUB_CACHE)}
 
 
 def _check_whole(directory: Path, what: str) -> None:

@@ -46,8 +46,10 @@ async def test_health_includes_worker() -> None:
     port = free_port("127.0.0.1")
     fakes = FakeService(Settings(worker_health_url=f"http://127.0.0.1:{port}/health"))
 
+    start = {"phase": "downloading", "bytes": 7, "total_bytes": 9, "error": "The hub is down."}
+
     async def starting(_request: web.Request) -> web.Response:
-        return web.json_response({"status": "starting"}, status=503)
+        return web.json_response({"status": "starting", "engine_start": start}, status=503)
 
     worker = web.Application()
     worker.router.add_get("/health", starting)
@@ -59,6 +61,9 @@ async def test_health_includes_worker() -> None:
         fakes.advance(seconds=1)
         answer = await client.get("/health")
         assert (answer.status_code, answer.json()["worker"]) == (200, "starting")
+        assert answer.json()["engine_start"] == start
+        status = (await client.get("/status")).json()
+        assert (status["status"], status["engine_start"]["error"]) == ("degraded", "The hub is down.")
     await runner.cleanup()
 
 
