@@ -42,6 +42,7 @@ from supervision.processes import ChildProcess, Program, StartFailed, creates, r
 from supervision.sample_recording import TRANSCRIPTION, write_sample
 
 from pipeline.clients.resources import connect
+from pipeline.contract.engines import ENGINES
 from pipeline.environment import SettingsError
 from pipeline.errors import Unavailable
 from pipeline.logs import configure_logging
@@ -262,12 +263,13 @@ def print_startup_message(settings: Settings, data: Path) -> None:
         write_sample(sample)
     except OSError as error:
         log.warning("could not write the sample recording", file=str(sample), reason=str(error))
-    url = local_url(settings)
+    url, engine = local_url(settings), ENGINES[settings.tts_backend]
     make_key = "It wants a key:\n\nKEY=$(make -s keys ARGS='make --owner me')\n\n" if settings.wants_keys else ""
     show_key = '-H "Authorization: Bearer $KEY" ' if settings.wants_keys else ""
     print(
         f"""
 Listening on {url} (WebSocket: {url.replace("http", "ws", 1)}/ws, description: {url}/docs)
+Voice engine: {engine.label}. {engine.notice or ""}
 What is saved is kept in {data}
 {make_key}Try it:
 

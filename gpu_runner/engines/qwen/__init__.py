@@ -20,9 +20,14 @@ def load(settings: Settings, on_start: OnStart = lambda _: None) -> QwenEngine:
     ------
     CannotLoad
         The model can't be used. The message gives the reason and a remedy in one line.
+    DownloadFailed
+        The model can't be downloaded at present.
     """
     name = weights.name_of(settings.qwen_tts_model_id)
-    engine = QwenEngine(lambda: open_model(settings, on_start), capacity=settings.worker_batch_size, model=name)
-    if settings.preload_model_on_startup:
+    opened = open_model(settings, on_start) if settings.preload_model_on_startup else None
+    engine = QwenEngine(
+        lambda: opened or open_model(settings, on_start), capacity=settings.worker_batch_size, model=name
+    )
+    if opened:
         engine.warm_up()
     return engine
