@@ -15,6 +15,7 @@ from functions.access.access_control import ORIGIN_REFUSED, AccessControl, is_or
 from functions.aws.process import Event, Handler, Process
 from functions.aws.viewer_address import viewer_address
 from functions.http.responses.statuses import STATUS
+from functions.previews.fair_turns import FairTurns
 from functions.websocket import server_messages
 from functions.websocket.dispatch import Dispatcher, caller_of, connection_state
 from functions.websocket.server_messages import Message
@@ -37,7 +38,7 @@ class Routes:
     def __init__(self, resources: Resources) -> None:
         self._resources = resources
         self._access_control = AccessControl(resources)
-        self._dispatcher = Dispatcher(resources, self._access_control)
+        self._dispatcher = Dispatcher(resources, self._access_control, FairTurns(slots=1))
 
     async def connect(self, event: Event) -> Response:
         """Accept or reject a client; a connection's state is stored only if it is not empty."""

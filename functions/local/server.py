@@ -63,7 +63,9 @@ def local_app(settings: Settings, clock: Clock = utc_now) -> FastAPI:
             await _check_configuration(resources)
             waiters = serve_with(app, resources)
             app.state.connections = ConnectionRegistry()
-            app.state.dispatcher = Dispatcher(resources, app.state.services.access_control)
+            app.state.dispatcher = Dispatcher(
+                resources, app.state.services.access_control, app.state.services.turns
+            )
             posted = connection_posts.PostedMessages(waiters, app.state.connections)
             verifier = connection_posts.verifier_for(current_credentials(settings))
             async with connection_posts.serving(posted, verifier) as endpoint:

@@ -9,6 +9,7 @@ from dataclasses import replace
 import structlog
 
 from functions.access.access_control import AccessControl
+from functions.previews.fair_turns import FairTurns
 from functions.previews.requests import find_reference, preview_request
 from functions.websocket import client_messages, server_messages
 from functions.websocket.client_messages import Cancel, ClientMessage, GeneratePreview, SaveVoice, Subscribe
@@ -33,9 +34,10 @@ Send = Callable[[Message], Awaitable[None]]
 class Dispatcher:
     """Handles messages, of any number of connections."""
 
-    def __init__(self, resources: Resources, access_control: AccessControl) -> None:
+    def __init__(self, resources: Resources, access_control: AccessControl, turns: FairTurns) -> None:
         self._resources = resources
         self._access_control = access_control
+        self._turns = turns
 
     async def handle(self, sender: ReplyTo, caller: Caller, raw: str | bytes, send: Send) -> Message | None:
         """Handle one message; return the direct response, or None if the response follows through an event.
@@ -108,7 +110,8 @@ class Dispatcher:
         )
         request = request.model_copy(update={"subscriber": _subscriber(sender, data)})
         objects = [_connection(sender, caller, data.session_id)] if data.session_id else []
-        await jobs.prepare(resources, request, objects)
+        async with self._turns.turn(caller.owner):
+            await jobs.prepare(resources, request, objects)
         if data.progress:
             # Before the job is sent: its result, which another process delivers, can then only arrive later.
             await self._send_queued(send, data, request.job_id)

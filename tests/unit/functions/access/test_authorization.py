@@ -17,6 +17,7 @@ from functions.http.application import create_app, serve_with
 from functions.http.openai.retries import RETRY_COUNT, fingerprint_of
 from functions.http.routing.authorized_route import AuthorizedRoute
 from functions.local.websocket_route import router as socket_router
+from functions.previews.fair_turns import FairTurns
 from functions.websocket.client_messages import CLIENT_MESSAGES
 from functions.websocket.dispatch import Dispatcher
 from pipeline.access import api_keys, idempotency, ws_tickets
@@ -418,7 +419,7 @@ async def ask(
     data: dict[str, Any],
     access_control: AccessControl | None = None,
 ) -> dict[str, Any]:
-    dispatcher = Dispatcher(fakes.resources, access_control or AccessControl(fakes.resources))
+    dispatcher = Dispatcher(fakes.resources, access_control or AccessControl(fakes.resources), FairTurns(slots=1))
     answer = await dispatcher.handle(HERE, caller, json.dumps({"type": type_, "data": data}), unheard)
     return answer or {"type": "accepted", "data": {}}
 

@@ -9,6 +9,7 @@ from botocore.exceptions import ClientError, EndpointConnectionError
 
 from functions.access.access_control import AccessControl
 from functions.http.application import create_app, serve_with
+from functions.previews.fair_turns import FairTurns
 from functions.websocket.dispatch import Dispatcher
 from pipeline.access.api_keys import ANONYMOUS
 from pipeline.contract.records import ReplyTo
@@ -112,7 +113,7 @@ async def test_messages_leak_no_internals(message: dict[str, Any], failure: type
     fakes = FakeService(SETTINGS)
     session_id = await fakes.session()
     fakes.fail_after(0, failure)
-    dispatcher = Dispatcher(fakes.resources, AccessControl(fakes.resources))
+    dispatcher = Dispatcher(fakes.resources, AccessControl(fakes.resources), FairTurns(slots=1))
     raw = json.dumps(message).replace("SESSION", session_id)
     answer = await dispatcher.handle(ReplyTo(endpoint="http://x", connection_id="c"), ANONYMOUS, raw, silent)
     assert answer is not None

@@ -7,6 +7,7 @@ from functions.access.access_control import AccessControl
 from functions.http.status.health_checks import HealthChecks
 from functions.http.status.prometheus import to_text
 from functions.http.status.service_status import StatusReader
+from functions.previews.fair_turns import FairTurns
 from functions.websocket.dispatch import Dispatcher
 from pipeline.access.api_keys import ANONYMOUS
 from pipeline.contract.records import ReplyTo
@@ -54,7 +55,7 @@ async def test_websocket_error_without_space() -> None:
     fakes.fail_after(0, StorageFull)
     sender = ReplyTo(endpoint="http://127.0.0.1:9", connection_id="c1=")
     message = {"type": "save_voice", "data": {"session_id": session_id, "name": "Nova"}}
-    dispatcher = Dispatcher(fakes.resources, AccessControl(fakes.resources))
+    dispatcher = Dispatcher(fakes.resources, AccessControl(fakes.resources), FairTurns(slots=1))
     answer = await dispatcher.handle(sender, ANONYMOUS, json.dumps(message), AsyncMock())
     assert answer is not None
     assert answer["data"]["code"] == "storage_full"

@@ -1,13 +1,15 @@
-"""Every message that can be sent, and what is answered; whatever it is, the connection lives on."""
+"""Dispatch of all incoming messages, valid and invalid."""
 
 import asyncio
 import json
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 
 from functions.access.access_control import AccessControl
 from functions.background import notify
+from functions.previews.fair_turns import FairTurns
 from functions.websocket import server_messages
 from functions.websocket.client_messages import CLIENT_MESSAGES, MESSAGE_MAX_BYTES
 from functions.websocket.dispatch import Dispatcher
@@ -18,6 +20,7 @@ from pipeline.contract.messages.queue_messages import parse_queue_message
 from pipeline.contract.records import Options, ReplyTo, Request, Subscriber
 from pipeline.domain import jobs, sessions, voice_changes, voices
 from tests.support.fake_service import FakeService, reference_recording
+from tests.support.fakes.clock import settle
 
 HERE = ReplyTo(endpoint="http://127.0.0.1:9", connection_id="c1=")
 THERE = ReplyTo(endpoint="http://127.0.0.1:9", connection_id="c2=")
@@ -26,7 +29,7 @@ Message = dict[str, Any]
 
 
 def dispatcher_of(fakes: FakeService) -> Dispatcher:
-    return Dispatcher(fakes.resources, AccessControl(fakes.resources))
+    return Dispatcher(fakes.resources, AccessControl(fakes.resources), FairTurns(slots=1))
 
 
 async def ask(fakes: FakeService, type_: object, data: object = None, sender: ReplyTo = HERE) -> Message | None:
@@ -84,6 +87,19 @@ async def test_generate_preview_progress() -> None:
     request = await request_of(fakes)
     told = {"job_id": request.job_id, "status": "queued", "request_id": "r1"}
     assert answer == {"type": "progress", "data": told}
+
+
+async def test_generate_preview_waits_for_turn() -> None:
+    fakes, turns = FakeService(), FairTurns(slots=1)
+    dispatcher = Dispatcher(fakes.resources, AccessControl(fakes.resources), turns)
+    data = {"session_id": await fakes.session(), "text": "Hello."}
+    message = json.dumps({"type": "generate_preview", "data": data})
+    async with turns.turn("bob"):
+        handling = asyncio.create_task(dispatcher.handle(HERE, ANONYMOUS, message, AsyncMock()))
+        await settle()
+        assert fakes.synthesis.bodies == []
+    assert await handling is None
+    assert len(fakes.synthesis.bodies) == 1
 
 
 async def test_generate_preview_with_saved_voice() -> None:
