@@ -264,12 +264,13 @@ def print_startup_message(settings: Settings, data: Path) -> None:
     except OSError as error:
         log.warning("could not write the sample recording", file=str(sample), reason=str(error))
     url, engine = local_url(settings), ENGINES[settings.tts_backend]
+    voice = engine.notice or f"{engine.label}."
     make_key = "It wants a key:\n\nKEY=$(make -s keys ARGS='make --owner me')\n\n" if settings.wants_keys else ""
     show_key = '-H "Authorization: Bearer $KEY" ' if settings.wants_keys else ""
     print(
         f"""
 Listening on {url} (WebSocket: {url.replace("http", "ws", 1)}/ws, description: {url}/docs)
-Voice engine: {engine.label}. {engine.notice or ""}
+Voice engine: {engine.name}. {voice}
 What is saved is kept in {data}
 {make_key}Try it:
 

@@ -17,6 +17,10 @@ from pathlib import Path
 HERE = Path(__file__).parent
 INSTALLER = str(HERE / "install.py")
 PIP = ("-m", "pip")
+FAILURE = """
+The installation failed (exit status {status}). The lines above give the host and the reason.
+Packages that were downloaded completely are kept in the cache, and the same command continues there.
+Check the network and the disk space, or set PIP_INDEX_URL to another package index."""
 GPU_FILES = ("/dev/nvidia0", "/proc/driver/nvidia/gpus", "/dev/dxg")
 
 
@@ -30,6 +34,7 @@ def main() -> int:
     for step in steps(variant):
         status = subprocess.call([sys.executable, *step])
         if status:
+            print(FAILURE.format(status=status), file=sys.stderr)
             return status
     return 0
 
@@ -44,12 +49,14 @@ def chosen(variant: str) -> str:
 
 def steps(variant: str) -> list[list[str]]:
     """List the arguments of Python, in order."""
-    locks = {name: [INSTALLER, str(HERE / f"{name}.lock")] for name in ("qwen", "torch-cuda", "qwen-tts")}
+    locks = {name: [INSTALLER, str(HERE / f"{name}.lock")] for name in ("qwen", "qwen-tts")}
+    # By pip, which shows the bytes and the remaining time of these large packages.
+    cuda_build = [*PIP, "install", "--no-deps", "--require-hashes", "--requirement", str(HERE / "torch-cuda.lock")]
     # Without hashes: the build depends on the index.
     cpu_build = [*PIP, "install", "--requirement", str(HERE / "torch.in")]
     # To pip, a build for the CPU is as good as the one for CUDA: it has to make way.
     first = [[*PIP, "uninstall", "--yes", "torch"]] if variant == "cuda" and is_cpu_build(installed_torch()) else []
-    return [*first, locks["qwen"], locks["torch-cuda"] if variant == "cuda" else cpu_build, locks["qwen-tts"]]
+    return [*first, locks["qwen"], cuda_build if variant == "cuda" else cpu_build, locks["qwen-tts"]]
 
 
 def is_cpu_build(version: str) -> bool:

@@ -80,6 +80,17 @@ def test_installer_uses_existing_locks() -> None:
     assert ("uninstall" in steps("cuda")[0]) == torch.__version__.endswith("+cpu")
 
 
+def test_failed_installation_gives_next_step(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("subprocess.call", lambda _: 3)
+    monkeypatch.setattr("sys.argv", ["qwen.py", "--variant", "cuda"])
+    assert runpy.run_path(str(ROOT / "requirements" / "qwen.py"))["main"]() == 3
+    message = capsys.readouterr().err
+    assert "exit status 3" in message
+    assert "the same command continues" in message
+
+
 def test_dockerignore_matches_copied_files() -> None:
     rules = [
         line for line in (ROOT / ".dockerignore").read_text().splitlines() if line and not line.startswith("#")

@@ -56,6 +56,7 @@ def test_recognizer_reads_take(hibari_stack: Stack, tmp_path: Path) -> None:
         take = here.speak(TEXT)
         here.wait_until_ready(take)
         expect(take).to_contain_text("Adapted stock voice, not a clone")
+        here.screenshot("hibari")
         take.locator(".play").click()
         here.page.wait_for_function("window.played")
         wav.write_bytes(base64.b64decode(here.page.evaluate(READ_PLAYED)))
