@@ -12,12 +12,11 @@ import httpx
 from tests.e2e.stack import running
 from tests.quality.adaptations import speak_adapted
 from tests.quality.environment import measured, recordings
-from tests.quality.report import fingerprint, summarize, table
+from tests.quality.report import Summary, bounds, fingerprint, summarize, table
 from tests.quality.sentences import Reference, Sentence, own_references, own_sentences, seed_tts_eval
 from tests.quality.synthesis import Item, cut, espeak_reading, speak
 
 SETTINGS = {"LOG_LEVEL": "WARNING", "UVICORN_WORKERS": "1", "AUTH": "none"}
-PLAIN = ("questions", "lists", "plain")  # categories without digits, abbreviations and names
 
 
 def main() -> None:
@@ -27,24 +26,30 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1], help="one run of all sentences for each")
     parser.add_argument("--language", default="English")
     parser.add_argument("--sentences", type=Path, help="a folder in the layout of seed-tts-eval (meta.lst)")
+    parser.add_argument("--only", nargs="+", default=[""], help="names of sentences, or their first letters")
     parser.add_argument("--limit", type=int, help="speak only the first sentences")
     parser.add_argument("--url", help="measure a running service instead of a new one")
     parser.add_argument("--adaptations", action="store_true", help="compare the adaptations of hibari instead")
+    parser.add_argument("--bounds", type=Path, help="write bounds: the worst run with a margin of 25 %%")
     arguments = parser.parse_args()
-    sentences = (seed_tts_eval(arguments.sentences) if arguments.sentences else own_sentences())[: arguments.limit]
+    everything = seed_tts_eval(arguments.sentences) if arguments.sentences else own_sentences()
+    chosen = [sentence for sentence in everything if sentence.name.startswith(tuple(arguments.only))]
+    sentences = chosen[: arguments.limit]
     references = own_references(recordings())
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         if arguments.adaptations:
-            plain = [sentence for sentence in sentences if sentence.name.split("-")[0] in PLAIN]
-            items = speak_adapted(plain, references, folder)
+            items = speak_adapted(sentences, references, folder)
         else:
             # The last reference has two speakers.
             items = speak_by_service(sentences, references[:-1], folder, arguments)
         used = [sentence.reference for sentence in sentences if sentence.reference]
         speakers = {reference.name: cut(reference, folder) for reference in [*references, *used]}
         items, versions = measured(items, speakers | espeak_reading(folder), folder)
-    write(items, fingerprint(versions), arguments.results)
+    summaries = summaries_of(items)
+    write(items, summaries, fingerprint(versions), arguments.results)
+    if arguments.bounds:
+        arguments.bounds.write_text(json.dumps(bounds(list(summaries.values())), indent=2) + "\n")
 
 
 def speak_by_service(
@@ -68,10 +73,16 @@ def speak_by_service(
         return spoken(stack.url)
 
 
-def write(items: list[dict[str, Any]], machine: dict[str, Any], results: Path | None) -> None:
+def summaries_of(items: list[dict[str, Any]]) -> dict[str, Summary]:
+    """Return a summary for each run, in order."""
+    runs = dict.fromkeys(item["run"] for item in items)
+    return {run: summarize([item for item in items if item["run"] == run]) for run in runs}
+
+
+def write(
+    items: list[dict[str, Any]], summaries: dict[str, Summary], machine: dict[str, Any], results: Path | None
+) -> None:
     """Print the table, and write it with the measures of each file."""
-    runs = list(dict.fromkeys(item["run"] for item in items))
-    summaries = {run: summarize([item for item in items if item["run"] == run]) for run in runs}
     markdown = table(summaries) + "\n\n" + "".join(f"- {name}: {value}\n" for name, value in machine.items())
     print(markdown)
     if results:

@@ -1,6 +1,7 @@
 """The environment of the measures. Its packages are not installed in the environment of the service."""
 
 import json
+import os
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -50,7 +51,9 @@ def measured(
     paths = {name: str(path) for name, path in references.items()}
     request.write_text(json.dumps({"references": paths, "items": items}))
     arguments = ["-W", "ignore", "-m", "tests.quality.measures", str(request), str(result)]
-    subprocess.run([str(quality_python()), *arguments], cwd=ROOT, check=True)
+    # One thread each: the models are small, and their threads would wait for each other on few cores.
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run([str(quality_python()), *arguments], cwd=ROOT, env=environment, check=True)
     answer = json.loads(result.read_text())
     merged = [{**item, **values} for item, values in zip(items, answer["items"], strict=True)]
     return merged, answer["versions"]

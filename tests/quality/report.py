@@ -10,7 +10,7 @@ import numpy as np
 
 Summary = dict[str, float | None]
 
-MARGIN = 1.25  # between the worst calibrated value and a bound
+MARGIN = 0.25  # between the worst calibrated value and a bound
 # Summaries for which a larger value is worse, and those for which a smaller value is worse.
 CEILINGS = (
     "word_error_rate",
@@ -72,13 +72,16 @@ def summarize(items: Sequence[Mapping[str, Any]]) -> Summary:
 
 
 def bounds(summaries: Sequence[Summary]) -> dict[str, dict[str, float]]:
-    """Return the bounds of a measure from several runs: the worst value with a margin of 25 %."""
-    ceilings = {name: MARGIN * max(summary[name] or 0.0 for summary in summaries) for name in CEILINGS}
-    floors = {name: min(summary[name] or 0.0 for summary in summaries) / MARGIN for name in FLOORS}
-    return {"max": ceilings, "min": floors}
+    """Return the bounds of the measures: the worst values of several runs with a margin of 25 %."""
+    worst = {name: max(summary[name] or 0.0 for summary in summaries) for name in CEILINGS}
+    least = {name: min(summary[name] or 0.0 for summary in summaries) for name in FLOORS}
+    return {
+        "max": {name: round(value + MARGIN * abs(value), 5) for name, value in worst.items()},
+        "min": {name: round(value - MARGIN * abs(value), 5) for name, value in least.items()},
+    }
 
 
-def violations(summary: Summary, limits: Mapping[str, Mapping[str, float]]) -> list[str]:
+def violations(summary: Mapping[str, float | None], limits: Mapping[str, Mapping[str, float]]) -> list[str]:
     """Return the names of the measures that are out of bounds."""
     above = [name for name, limit in limits["max"].items() if (summary[name] or 0.0) > limit]
     below = [name for name, limit in limits["min"].items() if (summary[name] or 0.0) < limit]

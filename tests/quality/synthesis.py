@@ -97,5 +97,6 @@ def espeak_reading(folder: Path) -> dict[str, Path]:
     if program is None:
         return {}
     path = folder / "reference-espeak-ng.wav"
-    subprocess.run([program, "-w", path, "The quick brown fox jumps over the lazy dog near the river."], check=True)
+    text = "The quick brown fox jumps over the lazy dog near the river."
+    subprocess.run([program, "-w", path, text], check=True)
     return {"espeak-ng": path}
