@@ -46,6 +46,10 @@ def test_engine_start_is_shown(studio: Callable[..., Studio], files: dict[str, b
             expect(notice).to_contain_text(f"can't be downloaded from {hub.host}")
             expect(notice).to_contain_text("are kept, and the next attempt continues there")
             here.screenshot("engine-failed")
+            here.page.evaluate("location.hash = '#operators'")
+            expect(here.page.locator("#operators")).to_contain_text(f"can't be downloaded from {hub.host}")
+            expect(here.page.locator("#operators")).not_to_contain_text("All is well")
+            here.page.evaluate("location.hash = '#studio'")
             hub.is_up = True
             hub.bytes_per_second = 100e6
             expect(status).to_have_text("Ready", timeout=120_000)

@@ -113,10 +113,11 @@ function queueRow(name, queue) {
 }
 
 /** @param {Status} status */
-function workerRows({ worker, jobs }) {
+function workerRows({ worker, engine_start: start, jobs }) {
   const last = jobs?.last_ended_at;
   return [
     row("worker", worker ?? "not asked", worker === "ready" || worker === null ? "" : "warn"),
+    ...(start?.error ? [row("engine", start.error, "warn")] : []),
     row("last job ended", last ? timeOfDay(last) : "none in an hour"),
   ];
 }
