@@ -9,6 +9,8 @@ from typing import Any
 
 import httpx
 
+from gpu_runner.engines.hibari.stock_voice import MODEL
+from pipeline.settings import Settings
 from tests.e2e.stack import running
 from tests.quality.adaptations import speak_adapted
 from tests.quality.environment import measured, recordings
@@ -47,7 +49,8 @@ def main() -> None:
         speakers = {reference.name: cut(reference, folder) for reference in [*references, *used]}
         items, versions = measured(items, speakers | espeak_reading(folder), folder)
     summaries = summaries_of(items)
-    write(items, summaries, fingerprint(versions), arguments.results)
+    models = {} if arguments.url else {"model": model_of("hibari" if arguments.adaptations else backend())}
+    write(items, summaries, models | fingerprint(versions), arguments.results)
     if arguments.bounds:
         arguments.bounds.write_text(json.dumps(bounds(list(summaries.values())), indent=2) + "\n")
 
@@ -68,9 +71,18 @@ def speak_by_service(
 
     if arguments.url:
         return spoken(arguments.url)
-    backend = os.environ.get("TTS_BACKEND") or "hibari"
-    with running(folder / "service", {**SETTINGS, "TTS_BACKEND": backend}) as stack:
+    with running(folder / "service", {**SETTINGS, "TTS_BACKEND": backend()}) as stack:
         return spoken(stack.url)
+
+
+def backend() -> str:
+    """Return the engine to measure."""
+    return os.environ.get("TTS_BACKEND") or "hibari"
+
+
+def model_of(engine: str) -> str:
+    """Return the model of an engine."""
+    return {"hibari": MODEL, "qwen": Settings().qwen_tts_model_id}.get(engine, engine)
 
 
 def summaries_of(items: list[dict[str, Any]]) -> dict[str, Summary]:
