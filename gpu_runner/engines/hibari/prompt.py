@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gpu_runner.engines import PromptRejected
 from gpu_runner.engines.hibari.stock_voice import BIN_HZ, BINS, MODEL, SAMPLE_RATE, Adaptation, Floats, StockVoice
-from gpu_runner.engines.pitch import median_pitch
+from gpu_runner.engines.pitch import level, median_pitch
 from pipeline.audio.reference_audio import Recording, Samples
 
 # Measured with tests/quality: a larger warp or correction lowers intelligibility without more similarity.
@@ -18,8 +18,9 @@ CORRECTION_MAX = 1.5  # natural logarithm
 SMOOTHING_HZ = 160.0  # standard deviation
 POINT_BINS = 5  # the correction is stored at every 100 Hz
 PITCH_MIN, PITCH_MAX = 0.3, 3.0
+LEVEL_MAX = 4.0
 _CALIBRATION = "The quick brown fox jumps over the lazy dog. She had your dark suit in greasy wash water all year."
-_SPEECH_HZ = (80.0, 4_000.0)  # the level of the correction is zero on average here
+_SPEECH_HZ = (80.0, 4_000.0)  # the correction is zero on average here
 _QUIET = 0.01  # of the power of loud frames: a pause
 _PROMPT_BYTES_MAX = 8192
 _POINTS = np.arange(0, BINS, POINT_BINS)
@@ -40,6 +41,7 @@ class HibariPrompt(BaseModel):
         min_length=len(_POINTS), max_length=len(_POINTS)
     )
     """Natural logarithm of the gain at every 100 Hz."""
+    level: Annotated[Factor, Field(gt=0, le=LEVEL_MAX)]
 
     def to_json(self) -> bytes:
         """Serialize the prompt as UTF-8 JSON."""
@@ -49,7 +51,7 @@ class HibariPrompt(BaseModel):
     def adaptation(self) -> Adaptation:
         """The adaptation of the stock voice."""
         correction = np.interp(np.arange(BINS), _POINTS, self.correction).astype(np.float32)
-        return Adaptation(self.pitch, self.warp, correction)
+        return Adaptation(self.pitch, self.warp, correction, self.level)
 
 
 def restore(document: bytes) -> HibariPrompt:
@@ -87,20 +89,18 @@ class ReferenceAnalysis:
         ratio = (median_pitch(recording) or self._stock_pitch) / self._stock_pitch
         pitch = float(np.clip(ratio, PITCH_MIN, PITCH_MAX))
         warp = float(np.clip(pitch**WARP_EXPONENT, WARP_MIN, WARP_MAX))
-        adapted = self._speak(Adaptation(pitch, warp, np.zeros(BINS, np.float32)))
-        difference = log_spectrum(recording) - log_spectrum(Recording(adapted, SAMPLE_RATE))
-        correction = self._levelled(difference, adapted)
-        return HibariPrompt(pitch=pitch, warp=warp, correction=tuple(correction[_POINTS].round(3).tolist()))
-
-    def _levelled(self, difference: Floats, adapted: Samples) -> Floats:
-        """Smooth and bound a difference of spectra, so that it changes the timbre and keeps the level."""
-        smooth = _smoothed(difference)
+        without = Adaptation(pitch, warp, np.zeros(BINS, np.float32))
+        adapted = Recording(self._speak(without), SAMPLE_RATE)
+        difference = _smoothed(log_spectrum(recording) - log_spectrum(adapted))
         low, high = (round(hz / BIN_HZ) for hz in _SPEECH_HZ)
-        correction = np.clip(smooth - smooth[low:high].mean(), -CORRECTION_MAX, CORRECTION_MAX)
-        power = np.exp(2 * log_spectrum(Recording(adapted, SAMPLE_RATE)))
-        gain = 0.5 * np.log((power * np.exp(2 * correction)).sum() / power.sum())
-        bounded: Floats = np.clip(correction - gain, -CORRECTION_MAX, CORRECTION_MAX)
-        return bounded
+        correction = np.clip(difference - difference[low:high].mean(), -CORRECTION_MAX, CORRECTION_MAX)
+        loudness = level(self._speak(Adaptation(pitch, warp, correction)))
+        return HibariPrompt(
+            pitch=pitch,
+            warp=warp,
+            correction=tuple(correction[_POINTS].round(3).tolist()),
+            level=min(level(self._stock) / loudness, LEVEL_MAX),
+        )
 
     def _speak(self, adaptation: Adaptation | None) -> Samples:
         noise = np.random.default_rng(0)

@@ -38,6 +38,8 @@ class Adaptation:
     """Factor of the frequencies of the spectral envelope: above 1 for a shorter vocal tract."""
     correction: Floats
     """Natural logarithm of a gain for each frequency, of shape (BINS,)."""
+    level: float = 1.0
+    """Factor of the samples: a lower pitch has more harmonics, and is louder."""
 
 
 class StockVoice:
@@ -87,6 +89,8 @@ class StockVoice:
             nearest = np.clip(np.rint(np.arange(BINS) / adaptation.warp), 0, BINS - 1).astype(int)
             residual_phase = residual_phase[nearest]
         samples: Samples = dsp.synth(harmonic, phase, aperiodic, residual, residual_phase, pitch, noise)
+        if adaptation is not None:
+            samples *= np.float32(adaptation.level)
         return np.clip(samples, -1.0, 1.0)
 
 

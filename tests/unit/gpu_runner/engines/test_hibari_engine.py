@@ -10,7 +10,7 @@ from gpu_runner.engines import Piece, PromptRejected, Reference, Utterance
 from gpu_runner.engines.hibari.engine import SKIPPED, HibariEngine
 from gpu_runner.engines.hibari.prompt import CORRECTION_MAX, WARP_MAX, WARP_MIN, HibariPrompt, log_spectrum
 from gpu_runner.engines.hibari.stock_voice import MODEL, PHONEMES_MAX, SAMPLE_RATE, split_words
-from gpu_runner.engines.pitch import median_pitch
+from gpu_runner.engines.pitch import level, median_pitch
 from pipeline.audio.reference_audio import Recording
 from pipeline.contract.records import Options
 from pipeline.errors import InvalidInput
@@ -68,6 +68,16 @@ def test_correction_moves_spectrum_to_reference(engine: HibariEngine) -> None:
     assert spoken["bright"] > spoken["dull"]
 
 
+@pytest.mark.parametrize("pitch", [90.0, 130.0, 350.0])
+def test_level_is_that_of_stock_voice(engine: HibariEngine, pitch: float) -> None:
+    levels = {}
+    for reference_pitch in (190.0, pitch):  # the first is the pitch of the stock voice
+        made = engine.make_prompt(Reference(voice(reference_pitch), ""))
+        assert isinstance(made, HibariPrompt)
+        levels[reference_pitch] = level(synthesize(engine, utterance(made))["a"].samples)
+    assert levels[pitch] == pytest.approx(levels[190.0], rel=0.2)
+
+
 @pytest.mark.parametrize("pitch", [None, 20.0, 550.0])
 def test_prompt_of_extreme_reference_is_bounded(engine: HibariEngine, pitch: float | None) -> None:
     noise = np.random.default_rng(0).normal(0, 0.2, 24_000).astype(np.float32)
@@ -96,6 +106,7 @@ def test_prompt_names_format_and_model(prompt: HibariPrompt) -> None:
         {"pitch": 0.0},
         {"warp": 2.0},
         {"correction": [0.0]},
+        {"level": 0.0},
         {"correction": [9.0] * 121},
         {"more": 1},
     ],
