@@ -351,7 +351,7 @@ def test_model_loads_at_start_or_first_job(
 ) -> None:
     opened: list[str] = []
 
-    def opening(_: Settings) -> Model:
+    def opening(_: Settings, __: object) -> Model:
         opened.append("now")
         return model
 
@@ -368,7 +368,7 @@ def test_model_loads_at_start_or_first_job(
 
 
 def test_failing_warm_up_is_cannot_load(settings: Settings, model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gpu_runner.engines.qwen.open_model", lambda _: model)
+    monkeypatch.setattr("gpu_runner.engines.qwen.open_model", lambda _, __: model)
     errors = iter([out_of_memory()])
     monkeypatch.setattr("gpu_runner.engines.qwen.allocation.EagerRunner", lambda: FailingRunner(errors))
     with pytest.raises(CannotLoad, match="can't synthesize: The device has too little memory"):
@@ -378,7 +378,7 @@ def test_failing_warm_up_is_cannot_load(settings: Settings, model: Model, monkey
 def test_no_memory_for_one_row_is_cannot_load(
     settings: Settings, model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gpu_runner.engines.qwen.open_model", lambda _: model)
+    monkeypatch.setattr("gpu_runner.engines.qwen.open_model", lambda _, __: model)
     monkeypatch.setattr("gpu_runner.engines.qwen.allocation.free_memory", lambda device: 1 << 20)
     with pytest.raises(CannotLoad, match=r"cpu has 0.00 GiB free after loading the model, and one text needs"):
         load(settings)
