@@ -14,7 +14,7 @@ from pipeline.settings import load_settings
 
 
 def main() -> int:
-    """Provision what the environment configures; return the exit code."""
+    """Create the configured buckets and queues. Return the exit code."""
     try:
         use_running_store_unless_configured()
         settings = load_settings()

@@ -74,7 +74,7 @@ class Settings(EnvironmentSettings):
     )
     cors_origins: Origins | None = Field(
         None,
-        description="Origins of other sites whose pages may use the API, separated by commas, such as "
+        description="Origins of other sites that may use the API, separated by commas, such as "
         "`https://studio.example,http://localhost:3000,app://notes.example`",
     )
     body_timeout_seconds: float = Field(

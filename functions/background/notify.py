@@ -28,7 +28,7 @@ Delivery = Literal["delivered", "gone", "unreachable"]
 
 @dataclass(frozen=True, slots=True)
 class Lookups:
-    """What a process that notifies has cached."""
+    """The caches of a process that notifies clients."""
 
     keys: KeyLookup
     receivers: DefaultReceivers

@@ -1,4 +1,4 @@
-"""The sweep, every minute: delete expired objects, end overdue jobs, complete what was interrupted.
+"""The sweep, every minute: delete expired objects, end overdue jobs, complete interrupted changes.
 
 Ids sort by age, so each listing begins at the oldest key and stops at the first that is too new: the cost of a
 sweep depends on what has expired, not on what is stored.

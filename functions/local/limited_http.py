@@ -99,7 +99,7 @@ class LimitedHttpProtocol(H11Protocol):
         self._update_timeout()
 
     def handle_events(self) -> None:
-        """Parse received data; what exceeds one turn is left to the next iteration of the event loop."""
+        """Parse received data. The rest of a long turn is left to the next iteration of the event loop."""
         if self._next_turn is not None:
             return
         self.conn.start_turn()
@@ -176,7 +176,7 @@ class LimitedHttpProtocol(H11Protocol):
             self._send_error(503)
 
     def _update_timeout(self) -> None:
-        """Set the timeout for what the client has to send next; received bytes do not restart a running one."""
+        """Set the timeout for the client's next request. Received bytes do not restart a running timeout."""
         waits_for_head = self.conn.their_state is h11.IDLE and not self.transport.is_closing()
         self._set_timeout(self.headers_timeout_seconds if waits_for_head else None)
 

@@ -1,4 +1,4 @@
-"""What a worker reports about a job, for a request that follows the job without its audio."""
+"""The progress reports of a worker, for a request that follows a job without its audio."""
 
 from pipeline.contract.messages.stream_messages import AudioChunk, AudioProgress, StreamMessage, StreamStarted
 

@@ -12,7 +12,7 @@ IMAGE_TAG = "ImageTag"
 
 
 class Refused(Exception):
-    """The operation would do harm or can't work; the message says why and what to do instead."""
+    """The operation would do harm or can't work. The message gives the reason and an alternative."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ def load_environment(name: str, config: Path = ROOT / "samconfig.toml") -> Envir
     Raises
     ------
     Refused
-        There is none of this name, no region is set, or it sets what only `make deploy-worker` may set.
+        There is none of this name, no region is set, or it sets a parameter of `make deploy-worker`.
     """
     sections: dict[str, Any] = tomllib.loads(config.read_text())
     if name not in sections or name == "version":

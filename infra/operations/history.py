@@ -22,7 +22,7 @@ class Version:
     """ISO 8601, UTC."""
 
     def is_as(self, other: "Version") -> bool:
-        """Return whether both deployed the same, whatever the time."""
+        """Return whether both deployed the same code and image."""
         return (self.commit, self.image_tag) == (other.commit, other.image_tag)
 
 

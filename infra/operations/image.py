@@ -10,7 +10,7 @@ from infra.operations.stack import Stack
 
 
 def push_image(ecr: Any, stack: Stack, tag: str, arguments: Sequence[str] = ()) -> None:
-    """Build `Dockerfile.gpu` for the cloud's platform, whatever this machine's is, and push it.
+    """Build `Dockerfile.gpu` for the cloud's platform, and push it.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Checks whether an account can take a deployment, without changing anything, and reports what to do if not."""
+"""Checks whether an account can take a deployment, without changing anything. Reports the missing steps."""
 
 import shutil
 from collections.abc import Callable, Iterator, Mapping

@@ -1,4 +1,4 @@
-"""Deletes a stack and whatever would prevent its deletion; voices and keys are retained."""
+"""Deletes a stack, and the resources that would prevent its deletion. Voices and keys are retained."""
 
 import time
 from collections.abc import Callable

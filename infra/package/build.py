@@ -113,7 +113,7 @@ def _install(content: Path, platforms: Iterable[str]) -> None:
 
 
 def _trim_descriptions(data: Path) -> None:
-    """Keep only what botocore reads for the services in use: this halves the time to create a client."""
+    """Keep only the files that botocore reads for the services in use. This halves the time to create a client."""
     for folder in (path for path in data.iterdir() if path.is_dir()):
         if folder.name not in SERVICES:
             shutil.rmtree(folder)

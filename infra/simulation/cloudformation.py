@@ -100,7 +100,7 @@ def _is_plain(value: object) -> bool:
 
 
 class Resolver:
-    """Resolves what is known before a deployment."""
+    """Resolves the values that are known before a deployment."""
 
     def __init__(self, template: Mapping[str, Any], given: Mapping[str, Any]) -> None:
         parameters = template.get("Parameters", {})

@@ -48,7 +48,7 @@ _FUNCTIONS: dict[str, Callable[..., float]] = {
 
 
 class UnknownMath(ValueError):
-    """The expression uses something that is not supported here; the message says what."""
+    """The expression uses an unsupported function. The message names it."""
 
 
 def evaluate(expression: str, values: Mapping[str, float]) -> float:

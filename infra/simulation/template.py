@@ -17,7 +17,7 @@ WHOLE = "m"  # id of an alarm's only metric in its expression
 
 
 class NotInTemplate(LookupError):
-    """The templates lack something that the simulation needs; the message says what."""
+    """The templates lack a resource or property of the simulation. The message names it."""
 
 
 def read_policy(root: Path, parameters: Mapping[str, Any] | None = None) -> Policy:

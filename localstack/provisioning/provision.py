@@ -30,7 +30,7 @@ class Provisioned:
 
 
 async def provision(settings: Settings) -> Provisioned:
-    """Create what is missing and set what differs.
+    """Create missing buckets and queues, and update those that differ.
 
     Raises
     ------

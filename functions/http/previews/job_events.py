@@ -20,7 +20,7 @@ END_ID = "end"
 class JobEvent:
     """An event.
 
-    `id` identifies the job's state, so that a client that reconnects to any process continues after what it has.
+    `id` identifies the job's state, so that a client that reconnects to any process continues after its last event.
     """
 
     name: Literal["queued", "started", "progress", "completed", "failed"]

@@ -1,1 +1,1 @@
-"""What the embedded SQS does beside ministack: fair groups, and polls that wait."""
+"""Additions to the SQS of ministack: fair groups and long polls."""
