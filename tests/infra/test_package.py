@@ -97,6 +97,7 @@ def test_trimmed_descriptions_lose_only_texts(tmp_path: Path) -> None:
     assert set(trimmed["services"]) == {"s3", "execute-api"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("service", "call"),
     [

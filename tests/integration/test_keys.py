@@ -169,6 +169,7 @@ async def test_key_commands_usage_error(settings: Settings, arguments: list[str]
     assert "Traceback" not in ended.words
 
 
+@pytest.mark.slow
 async def test_webhook_commands(resources: Resources) -> None:
     settings = resources.settings
     url = "https://example.com/hook"
