@@ -15,8 +15,8 @@ PYTEST_XDIST ?= -n 3 --dist loadgroup
 unexport PYTHONDONTWRITEBYTECODE
 export PIP_NO_COMPILE := 1
 
-.PHONY: help run keys test coverage test-all test-second-tier environments bench bench-cold-start bench-gpu quality simulate \
-	localstack deploy-local preflight deploy worker-image deploy-worker test-deployed rollback teardown check check-types \
+.PHONY: help run keys audit test coverage test-all test-second-tier environments bench bench-cold-start bench-gpu gpu-check quality simulate simulate-crashes inject-faults fuzz \
+	localstack deploy-local preflight deploy worker-image promote-image deploy-worker test-deployed rollback teardown check check-types \
 	check-python check-studio validate vendor screenshots clean lock
 
 help:
@@ -30,7 +30,11 @@ run: $(SERVICE)/local.stamp $(if $(filter qwen,$(TTS_BACKEND)),$(SERVICE)/qwen.s
 keys: $(SERVICE)/local.stamp
 	@$(SERVICE_PYTHON) localstack/keys.py $(ARGS)
 
-## make test              run unit tests, integration tests and one end-to-end run (three minutes)
+## make audit ARGS=verify   verify the audit log of the running service
+audit: $(SERVICE)/local.stamp
+	@$(SERVICE_PYTHON) localstack/audit.py $(ARGS)
+
+## make test              run unit tests, integration tests and one end-to-end run (three to eight minutes)
 test: $(SERVICE)/dev.stamp
 	@PYTHONPATH=localstack $(SERVICE_PYTHON) -m environments store
 	$(SERVICE_PYTHON) -m pytest -m "not slow" --ignore tests/qwen $(PYTEST_XDIST) $(PYTEST_ARGS)
@@ -52,7 +56,10 @@ environments: $(SERVICE)/dev.stamp $(SERVICE)/qwen.stamp
 bench: $(SERVICE)/dev.stamp $(SERVICE)/qwen.stamp
 	@PYTHONPATH=localstack $(SERVICE_PYTHON) -m environments store
 	$(SERVICE_PYTHON) -m tests.benchmarks.preview_overhead
+	$(SERVICE_PYTHON) -m tests.benchmarks.sequential_calls
+	$(SERVICE_PYTHON) -m tests.benchmarks.marking
 	$(SERVICE_PYTHON) -m tests.benchmarks.streaming
+	$(SERVICE_PYTHON) -m tests.benchmarks.store_calls
 	$(SERVICE_PYTHON) -m tests.benchmarks.fairness
 	$(SERVICE_PYTHON) -m tests.benchmarks.worker_throughput
 	OMP_NUM_THREADS=1 $(SERVICE_PYTHON) -m tests.benchmarks.qwen_engine
@@ -61,6 +68,13 @@ bench: $(SERVICE)/dev.stamp $(SERVICE)/qwen.stamp
 BENCH_RESULTS ?= docs/benchmarks/qwen-engine.json
 bench-gpu: $(SERVICE)/dev.stamp $(SERVICE)/qwen.stamp
 	$(SERVICE_PYTHON) -m tests.benchmarks.qwen_engine --results $(BENCH_RESULTS) --checkpoint data/bench-checkpoint $(ARGS)
+
+## make gpu-check         check the engine on a new GPU host, and recommend settings (DEVICE=cpu works too)
+GPU_CHECK_REPORT ?= data/gpu-check.json
+gpu-check: $(SERVICE)/dev.stamp $(SERVICE)/qwen.stamp
+	@mkdir -p $(dir $(GPU_CHECK_REPORT))
+	$(SERVICE_PYTHON) -m gpu_runner gpu-check --report $(GPU_CHECK_REPORT)
+	$(SERVICE_PYTHON) -m tests.benchmarks.qwen_engine --levels 1,8 $(if $(DEVICE),--device $(DEVICE)) $(ARGS)
 
 ## make quality           measure the speech of an engine (TTS_BACKEND=qwen, ARGS=--help)
 QUALITY_BACKEND = $(or $(TTS_BACKEND),hibari)
@@ -76,6 +90,21 @@ bench-cold-start: $(SERVICE)/dev.stamp
 simulate: $(SERVICE)/local.stamp
 	@PYTHONPATH=localstack $(SERVICE_PYTHON) -m environments simulation
 	.venvs/simulation/bin/python -m infra.simulation
+
+## make simulate-crashes  search for lost jobs and voices in simulated crashes and faults (SCHEDULES=1000000 SECONDS=3600)
+SCHEDULES ?= 10000
+simulate-crashes: $(SERVICE)/dev.stamp
+	$(SERVICE_PYTHON) -m tests.simulation --schedules $(SCHEDULES) $(if $(SECONDS),--seconds $(SECONDS)) $(ARGS)
+
+## make inject-faults     run the service under faults of processes, network, disk and clock (SECONDS=300)
+inject-faults: $(SERVICE)/dev.stamp
+	@PYTHONPATH=localstack $(SERVICE_PYTHON) -m environments store
+	FAULT_SECONDS=$(or $(SECONDS),300) $(SERVICE_PYTHON) -m pytest tests/faults -o faulthandler_timeout=0 $(PYTEST_ARGS)
+
+## make fuzz              send damaged input to all parsers (EXAMPLES=10000, per kind of input)
+EXAMPLES ?= 10000
+fuzz: $(SERVICE)/dev.stamp
+	FUZZ_EXAMPLES=$(EXAMPLES) $(SERVICE_PYTHON) -m pytest tests/fuzz -o faulthandler_timeout=0 $(PYTEST_XDIST) $(PYTEST_ARGS)
 
 ## make localstack        start LocalStack on port 4566, for make run AWS_ENDPOINT_URL=http://127.0.0.1:4566
 localstack: $(SERVICE)/dev.stamp
@@ -101,6 +130,10 @@ deploy: $(SERVICE)/dev.stamp
 ## make worker-image TAG=v1   build the worker image and push it to the stack's repository
 worker-image: $(SERVICE)/dev.stamp
 	@$(OPERATE) image --tag "$(TAG)"
+
+## make promote-image TAG=v1 FROM=staging   copy that image from another environment's repository
+promote-image: $(SERVICE)/dev.stamp
+	@$(OPERATE) promote --tag "$(TAG)" --source "$(FROM)"
 
 ## make deploy-worker TAG=v1  deploy that image to the workers
 deploy-worker: $(SERVICE)/dev.stamp
@@ -151,6 +184,8 @@ STUDIO_VENDOR := functions/studio/vendor
 vendor: node_modules/.package-lock.json
 	cp node_modules/wavesurfer.js/dist/wavesurfer.esm.js $(STUDIO_VENDOR)/wavesurfer.esm.js
 	cp node_modules/wavesurfer.js/LICENSE $(STUDIO_VENDOR)/wavesurfer.LICENSE.txt
+	cp node_modules/client-zip/index.js $(STUDIO_VENDOR)/client-zip.esm.js
+	cp node_modules/client-zip/LICENSE.txt $(STUDIO_VENDOR)/client-zip.LICENSE.txt
 	cp node_modules/@fontsource-variable/instrument-sans/files/instrument-sans-latin-wght-normal.woff2 \
 		$(STUDIO_VENDOR)/instrument-sans.woff2
 	cp node_modules/@fontsource-variable/instrument-sans/LICENSE $(STUDIO_VENDOR)/instrument-sans.LICENSE.txt
@@ -173,15 +208,16 @@ CUDA_ONLY = triton cuda-bindings cuda-pathfinder cuda-toolkit nvidia-cublas nvid
 	nvidia-cuda-runtime nvidia-cudnn-cu13 nvidia-cufft nvidia-cufile nvidia-curand nvidia-cusolver nvidia-cusparse \
 	nvidia-cusparselt-cu13 nvidia-nccl-cu13 nvidia-nvjitlink nvidia-nvshmem-cu13 nvidia-nvtx
 lock:
-	$(COMPILE) pyproject.toml --extra local --extra tracing --output-file requirements/local.lock
-	$(COMPILE) pyproject.toml --extra tracing --constraint requirements/local.lock \
+	$(COMPILE) pyproject.toml --extra local --extra marking --extra tracing --output-file requirements/local.lock
+	$(COMPILE) pyproject.toml --extra marking --extra tracing --constraint requirements/local.lock \
 		--output-file requirements/functions.lock
-	$(COMPILE) pyproject.toml --extra local --extra tracing --extra dev --constraint requirements/local.lock \
+	$(COMPILE) pyproject.toml --extra local --extra marking --extra tracing --extra dev --constraint requirements/local.lock \
 		--output-file requirements/dev.lock
 	$(COMPILE) requirements/qwen.in --constraint requirements/torch.in --constraint requirements/dev.lock \
 		$(foreach name,torch $(CUDA_ONLY),--no-emit-package $(name)) --output-file requirements/qwen.lock
 	$(COMPILE) requirements/torch.in --constraint requirements/qwen.lock \
 		--output-file requirements/torch-cuda.lock
+	$(COMPILE) requirements/models.in --no-deps --output-file requirements/models.lock
 	$(COMPILE) requirements/uv.in --output-file requirements/uv.lock
 	$(COMPILE) requirements/qwen-tts.in --no-deps --output-file requirements/qwen-tts.lock
 	for name in store cloud sam checkov lambda localstack-4.13.1 faster-qwen3-tts openapi-python-client; do \
@@ -199,19 +235,21 @@ $(SERVICE)/qwen.stamp: requirements/qwen.lock requirements/torch.in requirements
 	@$(SERVICE_PYTHON) requirements/qwen.py --variant $(QWEN_VARIANT)
 	@touch $@
 
-# Optional: pip is used if the package index does not offer uv.
+# Optional: pip is used if the package index does not offer uv. This is the first step of the set-up.
 .venvs/uv.stamp: requirements/uv.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is required: make PYTHON=/path/to/python3.11 …"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' || \
+		{ echo "This Python cannot create virtual environments. On Debian and Ubuntu: apt install python3-venv"; exit 1; }
+	@echo "Setting up for the first time, which takes one to three minutes"
 	@$(PYTHON) -m venv .venvs/uv && \
 		.venvs/uv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement $< || \
 		echo "uv is not available, so pip is used, which takes longer"
 	@touch $@
 
-$(SERVICE)/%.stamp: requirements/%.lock requirements/install.py .venvs/uv.stamp
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-		{ echo "Python 3.11 or newer is required: make PYTHON=/path/to/python3.11 …"; exit 1; }
-	@$(PYTHON) -c 'import ensurepip, venv' || \
-		{ echo "This Python cannot create virtual environments. On Debian and Ubuntu: apt install python3-venv"; exit 1; }
-	@echo "Creating $(SERVICE) from $<"
+$(SERVICE)/%.stamp: requirements/%.lock requirements/models.lock requirements/install.py .venvs/uv.stamp
+	@echo "Installing $< in $(SERVICE)"
 	@test -x $(SERVICE_PYTHON) || $(PYTHON) -m venv $(SERVICE)
 	@$(SERVICE_PYTHON) requirements/install.py $<
+	@$(SERVICE_PYTHON) requirements/install.py requirements/models.lock
 	@touch $@

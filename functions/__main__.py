@@ -6,8 +6,8 @@ import uvicorn
 
 from functions.local import uvicorn_options
 from pipeline.environment import SettingsError
-from pipeline.logs import configure_logging
 from pipeline.settings import load_settings
+from pipeline.telemetry.logs import configure_logging
 
 
 def main() -> int:
@@ -24,7 +24,7 @@ def main() -> int:
         host=settings.host,
         port=settings.port,
         workers=settings.uvicorn_workers,
-        timeout_graceful_shutdown=3,
+        timeout_graceful_shutdown=2,  # before the supervisor kills the process
         **uvicorn_options.OPTIONS,
     )
     return 0

@@ -17,8 +17,8 @@ from pipeline.contract.records import format_utc
 from pipeline.environment import SettingsError
 from pipeline.errors import PipelineError
 from pipeline.ids import Owner
-from pipeline.logs import configure_logging
 from pipeline.settings import load_settings
+from pipeline.telemetry.logs import configure_logging
 
 WRONG_SETTING = 2
 FAILED = 1

@@ -1,6 +1,7 @@
-"""`python -m gpu_runner`: one worker, until SIGTERM or SIGINT."""
+"""`python -m gpu_runner`: one worker, until SIGTERM or SIGINT. `python -m gpu_runner gpu-check` checks the GPU."""
 
 import asyncio
+import importlib
 import logging
 import os
 import signal
@@ -9,16 +10,17 @@ from functools import partial
 from types import FrameType
 from typing import NoReturn
 
+from gpu_runner.analysis.process import AnalysisProcess
 from gpu_runner.engines import CannotLoad, EngineLost
 from gpu_runner.engines.load import load_engine
 from gpu_runner.health import CannotListen
 from gpu_runner.worker import run_worker
-from pipeline import tracing
 from pipeline.clients.resources import connect
 from pipeline.environment import SettingsError
 from pipeline.errors import Misconfigured
-from pipeline.logs import configure_logging
 from pipeline.settings import Settings, load_settings
+from pipeline.telemetry import tracing
+from pipeline.telemetry.logs import configure_logging
 
 OK, FAILED, MISCONFIGURED = 0, 1, 2
 
@@ -30,11 +32,14 @@ def main() -> int:
     except SettingsError as error:
         return _fail(str(error), MISCONFIGURED)
     configure_logging(settings, "gpu_runner")
+    if sys.argv[1:2] == ["gpu-check"]:  # imports torch
+        check = importlib.import_module("gpu_runner.engines.qwen.gpu_check")
+        return int(check.main(settings, sys.argv[2:]))
     tracing.configure_tracing(settings, "worker")
     try:
         asyncio.run(_run(settings))
-    except Misconfigured as error:
-        return _fail(error.message, MISCONFIGURED)
+    except (Misconfigured, SettingsError) as error:
+        return _fail(str(error), MISCONFIGURED)
     except (CannotLoad, CannotListen) as error:
         return _fail(str(error), FAILED)
     except EngineLost as error:
@@ -48,7 +53,7 @@ async def _run(settings: Settings) -> None:
     stop = asyncio.Event()
     _handle_signals(stop)
     async with connect(settings) as resources:
-        await run_worker(resources, partial(load_engine, settings), stop)
+        await run_worker(resources, partial(load_engine, settings), stop, analysis=AnalysisProcess())
 
 
 def _handle_signals(stop: asyncio.Event) -> None:

@@ -2,26 +2,40 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import structlog
 
 from gpu_runner import health
+from gpu_runner.analysis.analyses import Analyses
+from gpu_runner.analysis.process import AnalysisProcess
 from gpu_runner.dependency_health import Dependencies, Sleep
-from gpu_runner.engines import DownloadFailed, Engine, OnStart, Reproducible
+from gpu_runner.engines import CannotLoad, DownloadFailed, Engine, OnStart, Reproducible
 from gpu_runner.health import Health
 from gpu_runner.queue.consumer import Consumer
 from gpu_runner.queue.protection import protection_for
+from gpu_runner.streaming.posts import Posts
 from gpu_runner.synthesis.context import WorkerContext
+from gpu_runner.synthesis.disclaimers import Announcing, Disclaimers
 from gpu_runner.synthesis.engine_thread import EngineThread
 from gpu_runner.synthesis.prompt_store import PromptStore
+from gpu_runner.synthesis.revocations import Revocations
+from gpu_runner.synthesis.watch import Watches
+from gpu_runner.synthesis.watermarking import Synthesize, Watermarking
 from pipeline.clients.resources import Resources
 from pipeline.contract.engines import EngineStart
 from pipeline.errors import Misconfigured, Unavailable
+from pipeline.marking import watermark_network
+from pipeline.marking.marks import is_active
+from pipeline.provenance.manifests import Manifests
+from pipeline.settings import Mark, Settings
 
 ENGINE_JOIN_SECONDS = 1.0
 FIRST_RETRY_SECONDS = 5.0
 LONGEST_RETRY_SECONDS = 300.0
+MARKING_THREADS = 4  # they compute without the GIL; one marks 20 to 130 seconds of audio per second
+REPORT_SECONDS = 60.0  # how long `/health` shows the reason before a worker that cannot load its engine ends
 
 T = TypeVar("T")
 
@@ -34,8 +48,11 @@ async def run_worker(
     stop: asyncio.Event,
     *,
     sleep: Sleep = asyncio.sleep,
+    analysis: AnalysisProcess | None = None,
 ) -> None:
     """Load the engine and consume the queue until `stop` is set, then drain. A failed download is retried.
+
+    Without an analysis process, recordings are not analysed.
 
     Raises
     ------
@@ -47,10 +64,17 @@ async def run_worker(
         The health port is taken.
     Misconfigured
         The queue or a bucket does not exist, or the credentials may not use it.
+    SettingsError
+        A required mark is unavailable, or the signing certificate can't be used.
     """
+    manifests = Manifests(resources)
+    marks = _marks(resources.settings)
     await _check_configuration(resources)
+    revocations = Revocations(resources)
+    analyses = Analyses(resources, analysis, revocations.covers)
     dependencies = Dependencies(resources.clock)
     status = Health(resources, dependencies)
+    marking_threads = ThreadPoolExecutor(MARKING_THREADS, "watermark")
     async with (
         health.serve(status, resources.settings.worker_health_port),
         protection_for(resources.settings, resources.clock, sleep=sleep) as protection,
@@ -58,18 +82,44 @@ async def run_worker(
         engine_thread, engine = await _loaded(load, status, stop, sleep)
         try:
             if engine is not None:
+                synthesize: Synthesize = Announcing(engine_thread.synthesize, engine.sample_rate).synthesize
+                if marks:
+                    synthesize = Watermarking(synthesize, marking_threads, engine.sample_rate).synthesize
                 context = WorkerContext(
                     resources,
                     engine_thread,
-                    PromptStore(resources, engine_thread),
+                    PromptStore(resources, engine_thread, revocations),
+                    manifests,
+                    analyses,
+                    synthesize,
+                    Posts(resources.connections, sleep),
+                    Disclaimers(resources, engine_thread.synthesize, engine.sample_rate),
+                    marks,
+                    revocations,
+                    Watches(resources.bucket),
                     engine.sample_rate,
-                    lambda: engine.reproducible_as if isinstance(engine, Reproducible) else None,
+                    engine.model,
+                    lambda: _reproducible_as(engine, marks),
                     sleep,
                 )
                 status.model = engine.model
                 await _consume(Consumer(context, dependencies, protection, sleep=sleep), status, stop)
         finally:
+            marking_threads.shutdown(wait=False)
+            await analyses.aclose()
             await engine_thread.end(ENGINE_JOIN_SECONDS)
+
+
+def _marks(settings: Settings) -> tuple[Mark, ...]:
+    """Return the marks of the samples, which this process adds."""
+    is_marked = is_active("watermark", settings, missing=watermark_network.missing_package())
+    return ("watermark",) if is_marked else ()
+
+
+def _reproducible_as(engine: Engine, marks: tuple[Mark, ...]) -> str | None:
+    """Return the name of everything that the audio depends on besides the utterance, with its marks."""
+    name = engine.reproducible_as if isinstance(engine, Reproducible) else None
+    return name and "+".join((name, *marks))
 
 
 async def _check_configuration(resources: Resources) -> None:
@@ -101,6 +151,11 @@ async def _loaded(
             status.engine_start = status.engine_start.model_copy(
                 update={"phase": "downloading", "remaining_seconds": None, "error": str(error)}
             )
+        except CannotLoad as error:
+            log.warning("can't load the engine", reason=str(error))
+            status.engine_start = EngineStart(error=str(error))
+            await _unless_stopped(sleep(REPORT_SECONDS), stop)
+            raise
         await _unless_stopped(sleep(retry_seconds), stop)
         if stop.is_set():
             return engine_thread, None

@@ -25,11 +25,12 @@ from supervision.ports import PortUnavailable, free_port
 from supervision.processes import ChildProcess, Program, StartFailed, responds
 from supervisor import stop_on_signals, wait_until_ready
 
+from infra.package.archives import share_archives
 from infra.package.python import find_python
 from pipeline.clients.resources import client_config, session_for
 from pipeline.environment import SettingsError
-from pipeline.logs import configure_logging
 from pipeline.settings import Settings, load_settings
+from pipeline.telemetry.logs import configure_logging
 
 log = structlog.get_logger()
 
@@ -64,7 +65,8 @@ def emulator_program(port: int, settings: Settings, credentials: AwsCredentials)
     """Return the embedded AWS with every service and no persistence."""
     environment = configuration.server_environment(port, BUILD_FOLDER, settings, credentials) | {
         "SERVICES": "",
-        "S3_PERSIST": "0",
+        "OBJECTS_FOLDER": "",
+        "QUEUES": "",
         "MINISTACK_HOST": HOST,
         "LAMBDA_ACCOUNT_CONCURRENCY": "1000",
     }
@@ -135,8 +137,10 @@ async def deploy(port: int, settings: Settings, credentials: AwsCredentials) -> 
         "PACKAGE_FLAGS": package_flags(),
     }
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
-    for command in sam_commands(sam):
-        await _run(command, environment)
+    build, deploy = sam_commands(sam)
+    await _run(build, environment)
+    await asyncio.to_thread(share_archives, BUILD_FOLDER)
+    await _run(deploy, environment)
     return _deployed(await _outputs(settings), port, credentials)
 
 

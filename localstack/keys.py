@@ -4,6 +4,7 @@ If the environment configures other storage, that is used, as by `make run`.
 """
 
 import sys
+from collections.abc import Callable
 
 import environments  # noqa: F401  (makes the packages importable)
 from embedded.running_store import use_running_store
@@ -17,7 +18,7 @@ WRONG_SETTING = 2
 FAILED = 1
 
 
-def main() -> int:
+def main(command: Callable[[], int] = keys.main) -> int:
     """Point the environment at the running embedded AWS and run the command; return the exit code."""
     try:
         local, settings = load_local_settings(), load_settings()
@@ -31,7 +32,7 @@ def main() -> int:
             file=sys.stderr,
         )
         return FAILED
-    return keys.main()
+    return command()
 
 
 if __name__ == "__main__":

@@ -19,8 +19,8 @@ from supervision.lifecycle import run_until_stopped
 from supervision.ports import PortUnavailable, check_port
 from supervision.processes import ChildProcess, Program, StartFailed, responds
 
-from pipeline.logs import configure_logging
 from pipeline.settings import load_settings
+from pipeline.telemetry.logs import configure_logging
 
 WARNING = """
 WARNING: LocalStack checks no signatures. Every user and every program of this machine can read, change and delete

@@ -11,8 +11,8 @@ from supervision.lifecycle import report_ready, run_until_stopped
 
 from pipeline.clients.resources import Resources, connect
 from pipeline.errors import Unavailable
-from pipeline.logs import configure_logging
 from pipeline.settings import load_settings
+from pipeline.telemetry.logs import configure_logging
 
 log = structlog.get_logger()
 

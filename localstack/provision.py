@@ -9,8 +9,8 @@ from provisioning.provision import provision
 
 from pipeline.environment import SettingsError
 from pipeline.errors import Unavailable
-from pipeline.logs import configure_logging
 from pipeline.settings import load_settings
+from pipeline.telemetry.logs import configure_logging
 
 
 def main() -> int:

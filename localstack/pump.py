@@ -19,9 +19,9 @@ from pipeline.clients.queues import BATCH, Message, Queue
 from pipeline.clients.resources import Resources, connect
 from pipeline.clients.webhook_client import webhook_client
 from pipeline.errors import Unavailable
-from pipeline.logs import configure_logging
 from pipeline.settings import load_settings
-from pipeline.tracing import configure_tracing
+from pipeline.telemetry.logs import configure_logging
+from pipeline.telemetry.tracing import configure_tracing
 
 log = structlog.get_logger()
 

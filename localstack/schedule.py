@@ -10,11 +10,12 @@ from embedded.running_store import use_running_store_unless_configured
 from supervision.lifecycle import report_ready, run_until_stopped
 
 from functions.background import sweep
+from pipeline.access.audit.chain import expire
 from pipeline.clients.resources import Resources, connect
 from pipeline.contract.records import format_utc
 from pipeline.errors import Unavailable
-from pipeline.logs import configure_logging
 from pipeline.settings import load_settings
+from pipeline.telemetry.logs import configure_logging
 
 log = structlog.get_logger()
 
@@ -22,10 +23,12 @@ PERIOD_SECONDS = 60
 
 
 async def tick(resources: Resources) -> None:
-    """Sweep once; a failure is logged and left to the next minute."""
+    """Sweep once, and delete expired audit entries once an hour; a failure is logged and left to the next time."""
     event: dict[str, Any] = {"source": "aws.scheduler", "time": format_utc(resources.clock())}
     try:
         await sweep.handle(resources, event)
+        if resources.clock().minute == 0:
+            await expire(resources)
     except Unavailable as error:
         log.warning("could not sweep; trying again next minute", reason=error.message)
     except Exception:

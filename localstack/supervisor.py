@@ -35,18 +35,18 @@ from environments.venvs import EnvironmentFailed
 from provisioning.monitor import provision_again_when_lost
 from provisioning.provision import provision
 from provisioning.recovery import refill_queues
+from supervision.first_key import print_first_key
 from supervision.lifecycle import READY_FILE
 from supervision.local_settings import LocalSettings, apply_arguments, load_local_settings
 from supervision.ports import PortUnavailable, check_port, free_port
 from supervision.processes import ChildProcess, Program, StartFailed, creates, responds
-from supervision.sample_recording import TRANSCRIPTION, write_sample
+from supervision.startup_message import local_url, print_startup_message
 
 from pipeline.clients.resources import connect
-from pipeline.contract.engines import ENGINES
 from pipeline.environment import SettingsError
 from pipeline.errors import Unavailable
-from pipeline.logs import configure_logging
 from pipeline.settings import Settings, load_settings
+from pipeline.telemetry.logs import configure_logging
 
 log = structlog.get_logger()
 
@@ -55,9 +55,9 @@ Services = Callable[[Settings, Path], Sequence[Program]]
 INVALID_SETTING = 2
 FAILED = 1
 
-# Together well under the 5 s within which everything has to stop.
-SERVICES_STOP_SECONDS = 3.0
-STORE_STOP_SECONDS = 1.0
+# Everything has to stop within 5 s. The store starts to stop when the services have ended, and needs a second.
+SERVICES_STOP_SECONDS = 3.3
+ALL_STOP_SECONDS = 4.5
 LOG_WAITING_SECONDS = 10
 
 
@@ -77,6 +77,7 @@ def services(settings: Settings, run_folder: Path) -> list[Program]:
             ["-m", "gpu_runner"],
             is_ready=responds(worker_health.replace("/health", "/live")),
             environment={"WORKER_HEALTH_PORT": str(health_port)},
+            is_required=False,  # the page shows why the voice engine cannot start
         ),
         local_program("pump", run_folder),
         local_program("schedule", run_folder),
@@ -97,12 +98,6 @@ def local_program(name: str, run_folder: Path) -> Program:
         is_ready=creates(ready_file),
         environment={READY_FILE: str(ready_file)},
     )
-
-
-def local_url(settings: Settings) -> str:
-    """Return the URL of the API on this machine."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)
-    return f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
 
 
 def store_program(port: int, data: Path, settings: Settings, credentials: AwsCredentials) -> Program:
@@ -193,10 +188,13 @@ async def supervise(settings: Settings, data: Path, own_store: Program | None, m
     children = [ChildProcess(program) for program in programs]
     tasks: list[asyncio.Task[None]] = []
     try:
+        log.info("starting the storage" if store else "starting", data=str(data))
         tasks += [asyncio.create_task(child.keep_running()) for child in store]
         await wait_until_ready(store, tasks)
+        log.info("starting " + ", ".join(child.name for child in children))
         tasks += [asyncio.create_task(child.keep_running()) for child in children]
         await wait_until_ready(children[:1], tasks)
+        await print_first_key(settings, load_local_settings().first_key_owner)
         if not all(child.ready.is_set() for child in children):
             # The voice engine may start minutes later. Meanwhile the page shows its progress.
             print(f"\nThe studio is at {local_url(settings)}. The voice engine is starting.\n", flush=True)
@@ -210,8 +208,9 @@ async def supervise(settings: Settings, data: Path, own_store: Program | None, m
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        end = asyncio.get_running_loop().time() + ALL_STOP_SECONDS
         await asyncio.gather(*(child.stop(SERVICES_STOP_SECONDS) for child in children))
-        await asyncio.gather(*(child.stop(STORE_STOP_SECONDS) for child in store))
+        await asyncio.gather(*(child.stop(end - asyncio.get_running_loop().time()) for child in store))
         shutil.rmtree(run_folder, ignore_errors=True)  # or the next start would look complete before it is
 
 
@@ -254,33 +253,6 @@ async def wait_until_ready(children: Sequence[ChildProcess], tasks: Sequence[asy
             task.result()
         if not done:
             log.info("still waiting for " + ", ".join(child.name for child in starting))
-
-
-def print_startup_message(settings: Settings, data: Path) -> None:
-    """Print the addresses and an example."""
-    sample = data / "sample.wav"
-    try:
-        write_sample(sample)
-    except OSError as error:
-        log.warning("could not write the sample recording", file=str(sample), reason=str(error))
-    url, engine = local_url(settings), ENGINES[settings.tts_backend]
-    voice = engine.notice or f"{engine.label}."
-    make_key = "It wants a key:\n\nKEY=$(make -s keys ARGS='make --owner me')\n\n" if settings.wants_keys else ""
-    show_key = '-H "Authorization: Bearer $KEY" ' if settings.wants_keys else ""
-    print(
-        f"""
-Listening on {url} (WebSocket: {url.replace("http", "ws", 1)}/ws, description: {url}/docs)
-Voice engine: {engine.name}. {voice}
-What is saved is kept in {data}
-{make_key}Try it:
-
-curl --fail-with-body -sS {show_key}-F "audio=@{sample.as_posix()}" -F "transcription={TRANSCRIPTION}" \
--F "response_text=Good to hear you." -o preview.wav {url}/preview || cat preview.wav
-
-Ctrl-C stops everything.
-""",
-        flush=True,
-    )
 
 
 if __name__ == "__main__":

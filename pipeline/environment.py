@@ -1,6 +1,7 @@
 """Reading settings from environment variables."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TypeVar
 
 from pydantic import ValidationError
@@ -56,3 +57,19 @@ def _explain(error: ValidationError, kind: type[EnvironmentSettings]) -> Iterato
         name = str(problem["loc"][0])
         given = "" if name in secrets else f" (it is {str(problem['input'])[:80]!r})"
         yield f"{name.upper()}: {message}{given}"
+
+
+def pem(value: str, name: str) -> str:
+    """Return the value of a setting that is either PEM or the path of a file.
+
+    Raises
+    ------
+    SettingsError
+        The file can't be read.
+    """
+    if value.lstrip().startswith("-----BEGIN"):
+        return value
+    try:
+        return Path(value).read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{name}: the file can't be read ({error})") from None

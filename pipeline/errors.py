@@ -51,6 +51,12 @@ class FormatNotInstalled(InvalidInput):
         )
 
 
+class ReferenceRejected(InvalidInput):
+    """The checks of a recording have found faults, and `QUALITY` is `require`."""
+
+    code = "reference_rejected"
+
+
 class TooLarge(InvalidInput):
     """The input is larger than the limit."""
 
@@ -71,6 +77,12 @@ class Forbidden(PipelineError):
     """The caller is authenticated, but not authorized for this."""
 
     code = "forbidden"
+
+
+class ConsentRequired(PipelineError):
+    """`CONSENT=require`, and the speaker's consent is missing, not valid or does not include this use."""
+
+    code = "consent_required"
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +170,12 @@ class Cancelled(PipelineError):
     code = "cancelled"
 
 
+class VoiceDeleted(PipelineError):
+    """The voice of the job was deleted, or its speaker's consent was revoked."""
+
+    code = "voice_deleted"
+
+
 class SynthesisFailed(PipelineError):
     """The job failed at every attempt."""
 
@@ -182,8 +200,14 @@ class StorageFull(Unavailable):
     code = "storage_full"
 
 
+class QueueFull(Unavailable):
+    """Too many jobs wait for a worker. The same request may succeed later."""
+
+
 def unavailability(error: Unavailable) -> str:
     """Return the message about an outage for clients, which does not name the dependency."""
+    if isinstance(error, QueueFull):
+        return error.message
     if isinstance(error, Misconfigured):
         return "The service is misconfigured. The reason is in its log."
     if isinstance(error, StorageFull):

@@ -1,5 +1,6 @@
 """The settings, which are environment variables of the same names."""
 
+import base64
 import re
 from collections.abc import Mapping
 from datetime import timedelta
@@ -46,7 +47,32 @@ def _check_aliases(value: str) -> str:
     return value
 
 
+def _check_seed(value: SecretStr) -> SecretStr:
+    try:
+        is_valid = len(base64.b64decode(value.get_secret_value(), validate=True)) == 32
+    except ValueError:
+        is_valid = False
+    if not is_valid:
+        raise ValueError("should be 32 bytes in base64")
+    return value
+
+
+def _check_public_keys(value: str) -> str:
+    public_keys(value)
+    return value
+
+
+def public_keys(value: str) -> frozenset[bytes]:
+    """Return the Ed25519 keys in a setting. Raises `ValueError` if one is not 32 bytes in base64."""
+    keys = frozenset(base64.b64decode(key.strip(), validate=True) for key in value.split(",") if key.strip())
+    if any(len(key) != 32 for key in keys):
+        raise ValueError("should be public keys of 32 bytes in base64, separated by commas")
+    return keys
+
+
 Backend = Literal["qwen", "hibari", "mock"]
+Mark = Literal["watermark", "c2pa"]
+Marking = Literal["auto", "watermark", "c2pa", "both", "off"]
 VoiceAliases = Annotated[str, AfterValidator(_check_aliases)]
 
 
@@ -60,6 +86,58 @@ class Settings(EnvironmentSettings):
     tts_backend: Backend = Field(
         "qwen",
         description="Engine of the worker: `qwen`, `hibari` or `mock`. `make run` uses `hibari` by default",
+    )
+
+    mark: Marking = Field(
+        "auto",
+        description="Marks of generated audio: `watermark`, `c2pa` (a signed manifest in the file), `both` or "
+        "`off`. `auto`: all marks with installed packages",
+    )
+    consent: Literal["off", "record", "require"] = Field(
+        "record",
+        description="Consents of speakers: `off` (not stored), `record`, or `require`: voices can't be saved or "
+        "used without a valid consent",
+    )
+    signing_key: Annotated[SecretStr, AfterValidator(_check_seed)] | None = Field(
+        None,
+        description="Private Ed25519 key of receipts: 32 bytes in base64, such as from `openssl rand -base64 32`. "
+        "Default: a key that is created once and stored with the voices",
+    )
+    bundle_trusted_keys: Annotated[str, AfterValidator(_check_public_keys)] = Field(
+        "",
+        description="Public Ed25519 keys (base64, separated by commas) of installations whose voice bundles can be "
+        "imported with prompt and checked consent. If set, bundles of other installations are refused",
+    )
+    operator: str = Field(
+        "the operator of this service",
+        min_length=1,
+        max_length=80,
+        description="Name of the operator in consent statements and receipts",
+    )
+    mark_required: bool = Field(
+        False, description="Refuse to start if a mark is unavailable that `MARK` chooses. `auto` then means `both`"
+    )
+
+    mark_certificate: str | None = Field(
+        None,
+        description="Certificate chain that signs C2PA manifests: PEM, or a file. Default: a self-signed "
+        "certificate. Viewers show it as untrusted",
+    )
+    mark_private_key: SecretStr | None = Field(
+        None, description="Private key of `MARK_CERTIFICATE`: PEM (PKCS #8, not encrypted), or a file"
+    )
+    mark_timestamp_url: HttpUrl | None = Field(
+        None, description="RFC 3161 time-stamp service for manifests. Each signature calls it. Default: none"
+    )
+    mark_trust_anchors: str | None = Field(
+        None,
+        description="Certificates that `/verify` trusts as issuers of manifests: PEM, or a file. Default: none",
+    )
+
+    quality: Literal["off", "warn", "require"] = Field(
+        "warn",
+        description="Checks of reference recordings. `warn`: previews report warnings. `require`: a voice can "
+        "only be saved without warnings. `off`: only `POST /references/check` checks recordings",
     )
 
     host: str = Field("127.0.0.1", description="Address the API listens on")
@@ -112,8 +190,8 @@ class Settings(EnvironmentSettings):
     origin_secret: SecretStr | None = Field(
         None,
         min_length=16,
-        description="Secret that CloudFront sends to the functions. Requests with it have the client address "
-        "that CloudFront reports. The template creates it if there is a domain",
+        description="Secret that CloudFront sends to the functions. They reject requests without it, and use the "
+        "client address that CloudFront reports. The template creates it if there is a domain",
     )
     websocket_url: str | None = Field(
         None,
@@ -176,6 +254,12 @@ class Settings(EnvironmentSettings):
     connection_retention_hours: float = Field(
         2, gt=0, le=MAX_HOURS, description="How long the record of a WebSocket connection is kept"
     )
+    audit_bucket: str | None = Field(
+        None, min_length=3, max_length=63, description="Bucket for the audit log. Default: `VOICES_BUCKET`"
+    )
+    audit_retention_days: int = Field(
+        1095, ge=0, le=36500, description="How long audit entries are kept. 0: no audit log"
+    )
     job_deadline_minutes: float = Field(
         60, gt=0, le=60 * MAX_HOURS, description="A job that has not ended after this time fails"
     )
@@ -201,6 +285,14 @@ class Settings(EnvironmentSettings):
     transcription_max_chars: int = Field(4096, ge=1, description="Longest transcription of a reference")
     text_max_chars: int = Field(4096, ge=1, description="Longest text to synthesize")
 
+    verifications_per_minute: int = Field(
+        30,
+        ge=0,
+        le=100_000,
+        description="Requests to `/verify` without a key, per address and minute in an API process. 0: a key is "
+        "needed",
+    )
+
     voice_aliases: VoiceAliases | None = Field(
         None,
         description="Other names of saved voices in `/v1`, such as `alloy=nova,ash=my-voice,*=nova`. `*` is "
@@ -214,6 +306,12 @@ class Settings(EnvironmentSettings):
 
     requests_per_minute: int = Field(
         600, ge=0, le=1_000_000, description="Requests per owner and minute. 0: no limit"
+    )
+    jobs_waiting: int = Field(
+        10_000,
+        ge=0,
+        le=1_000_000,
+        description="Jobs of all owners that wait for a worker. Further previews return 503. 0: no limit",
     )
     previews_in_flight: int = Field(16, ge=0, le=10_000, description="Concurrent previews per owner. 0: no limit")
     voices_per_owner: int = Field(100, ge=0, le=1_000_000, description="Saved voices per owner. 0: no limit")
@@ -250,11 +348,10 @@ class Settings(EnvironmentSettings):
         "auto",
         description="Device of the model: `auto`, `cpu`, `cuda` or `cuda:N`",
     )
-    device_map: str | None = Field(
-        None, description="Device map for the loader instead of `DEVICE`: a name such as `auto`, or JSON"
-    )
-    torch_dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field(
-        "auto", description="Precision of the model. `auto`: bfloat16 on GPUs that support it, else float32"
+    torch_dtype: Literal["auto", "float32", "float16", "bfloat16", "int8"] = Field(
+        "auto",
+        description="Precision of the model. `auto`: bfloat16 on GPUs that support it, else float32. `int8`: "
+        "for CPUs",
     )
     attention_backend: Literal["efficient", "cudnn", "math"] = Field(
         "efficient", description="Attention of torch on GPUs with masks. `math` is slow and always works"
@@ -284,7 +381,15 @@ class Settings(EnvironmentSettings):
         return value.upper() if isinstance(value, str) else value
 
     @field_validator(
-        "auth", "tts_backend", "log_format", "device", "torch_dtype", "attention_backend", mode="before"
+        "auth",
+        "tts_backend",
+        "mark",
+        "consent",
+        "log_format",
+        "device",
+        "torch_dtype",
+        "attention_backend",
+        mode="before",
     )
     @classmethod
     def _lower(cls, value: object) -> object:
@@ -343,6 +448,11 @@ class Settings(EnvironmentSettings):
         """The addresses and networks of trusted proxies."""
         return separated(self.trusted_proxies)
 
+    @property
+    def trusted_bundle_keys(self) -> frozenset[bytes]:
+        """The public keys in `BUNDLE_TRUSTED_KEYS`."""
+        return public_keys(self.bundle_trusted_keys)
+
     @cached_property
     def aliases_of_voices(self) -> Mapping[str, str]:
         """The ids or names of voices by their aliases, which are in lower case."""
@@ -357,6 +467,21 @@ class Settings(EnvironmentSettings):
     def bucket_for_voices(self) -> str:
         """The bucket that holds saved voices."""
         return self.voices_bucket or self.bucket
+
+    @cached_property
+    def bucket_for_audit(self) -> str:
+        """The bucket that holds the audit log."""
+        return self.audit_bucket or self.bucket_for_voices
+
+    @cached_property
+    def buckets(self) -> tuple[str, ...]:
+        """All buckets, each once."""
+        return tuple(dict.fromkeys((self.bucket, self.bucket_for_voices, self.bucket_for_audit)))
+
+    @cached_property
+    def audit_retention(self) -> timedelta:
+        """How long an audit entry is kept from its recording."""
+        return timedelta(days=self.audit_retention_days)
 
     @cached_property
     def upload_retention(self) -> timedelta:

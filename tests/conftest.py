@@ -1,5 +1,6 @@
 """Fixtures and markers for all tests."""
 
+import os
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -15,7 +16,12 @@ from tests.support import localstack_server
 hypothesis.settings.register_profile("tests", deadline=None)
 hypothesis.settings.load_profile("tests")
 
+# Most tests compare the engine's samples. Tests of marking set it themselves.
+os.environ.setdefault("MARK", "off")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # see `functions`; numpy is not imported yet
+
 QWEN = Path(__file__).parent / "qwen"
+ID_MAX = 100
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -23,6 +29,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if QWEN in item.path.parents:
             item.add_marker(pytest.mark.qwen)
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Return a short id for a long text: each worker would send the whole text with every report."""
+    return f"{argname} of {len(val)}" if isinstance(val, str | bytes) and len(val) > ID_MAX else None
 
 
 @pytest.fixture(scope="session")

@@ -15,9 +15,11 @@ from functions.http.application import create_app, serve_with
 from functions.http.middleware.deadline import FIRST_BYTE_AT
 from functions.http.middleware.observability import CORRELATION_HEADER
 from functions.http.responses import problems
-from pipeline import tracing
+from functions.http.responses.statuses import STATUS
+from pipeline.errors import Forbidden
 from pipeline.ids import Clock
 from pipeline.settings import Settings
+from pipeline.telemetry import tracing
 
 
 def answering(process: Process) -> Handler:
@@ -31,9 +33,16 @@ def answering(process: Process) -> Handler:
         # A request without a correlation id gets the gateway's request id, which is in its access log too.
         names = {CORRELATION_HEADER.lower(): event["requestContext"]["requestId"]}
         headers = names | event["headers"]
-        request_context = _from_viewer(event["requestContext"], headers, process.resources.settings)
         try:
+            request_context = _from_viewer(event["requestContext"], headers, process.resources.settings)
             return adapter({**event, "headers": headers, "requestContext": request_context}, context)
+        except Forbidden as error:
+            problem = problems.response(STATUS[error.code], error.code, error.message)
+            return {
+                "statusCode": problem.status_code,
+                "headers": dict(problem.headers),
+                "body": bytes(problem.body).decode(),
+            }
         finally:
             tracing.flush()  # Lambda freezes the process between events
 

@@ -12,10 +12,10 @@ from typing import Any, TypeVar
 
 import structlog
 
-from pipeline import tracing
 from pipeline.clients.resources import Resources, connect
-from pipeline.logs import configure_logging
 from pipeline.settings import load_settings
+from pipeline.telemetry import tracing
+from pipeline.telemetry.logs import configure_logging
 
 T = TypeVar("T")
 Event = dict[str, Any]

@@ -7,6 +7,7 @@ Nothing can be posted during `$connect`: the connection does not exist until tha
 import base64
 import json
 from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 import structlog
@@ -17,13 +18,13 @@ from functions.aws.viewer_address import viewer_address
 from functions.http.responses.statuses import STATUS
 from functions.previews.fair_turns import FairTurns
 from functions.websocket import server_messages
-from functions.websocket.dispatch import Dispatcher, caller_of, connection_state
+from functions.websocket.dispatch import Dispatcher, caller_of, connection_state, stored_state
 from functions.websocket.server_messages import Message
 from pipeline.access.api_keys import ANONYMOUS, Caller
 from pipeline.clients.resources import Resources
 from pipeline.clients.storage import JSON
 from pipeline.contract import layout
-from pipeline.contract.records import ConnectionState, ReplyTo
+from pipeline.contract.records import ReplyTo
 from pipeline.errors import ConnectionGone, Forbidden, PipelineError, Unauthorized, Unavailable
 from pipeline.settings import Settings
 
@@ -57,11 +58,13 @@ class Routes:
 
     async def _remember(self, caller: Caller, event: Event) -> None:
         if caller.key_id is not None:
-            key = layout.connection(_connection_id(event))
+            key = layout.connection(self._address(event))
             await self._resources.bucket.put(key, connection_state(caller).to_json(), JSON)
 
     async def _authenticate(self, headers: Mapping[str, str], event: Event) -> Caller:
         settings = self._resources.settings
+        source = event["requestContext"].get("identity", {}).get("sourceIp", "")
+        address = viewer_address(headers, source, settings)
         ticket = (event.get("queryStringParameters") or {}).get("ticket")
         # A ticket prevents cross-site requests: browsers send none by themselves, and only the holder of a key gets
         # one.  So the origin of the studio, which differs from that of the WebSocket API, need not be allowed.
@@ -70,8 +73,6 @@ class Routes:
             headers.get("origin"), headers.get("host"), settings.allowed_origins
         ):
             raise Forbidden(ORIGIN_REFUSED)
-        source = event["requestContext"].get("identity", {}).get("sourceIp", "")
-        address = viewer_address(headers, source, settings)
         return await self._access_control.authenticate_socket(headers.get("authorization"), ticket, address)
 
     async def disconnect(self, event: Event) -> Response:
@@ -110,8 +111,8 @@ class Routes:
     async def _stored_caller(self, client: ReplyTo) -> Caller | None:
         if not self._resources.settings.wants_keys:
             return ANONYMOUS
-        body = await self._resources.bucket.get(layout.connection(client.connection_id))
-        return caller_of(ConnectionState.model_validate_json(body)) if body else None
+        state = await stored_state(self._resources, client)
+        return caller_of(state) if state else None
 
     def serving(self, process: Process, route: Callable[[Event], Awaitable[Response]]) -> Handler:
         """Return the handler of one route."""
@@ -129,12 +130,23 @@ class Routes:
         return handler
 
     def _address(self, event: Event) -> ReplyTo:
-        endpoint = _endpoint(event["requestContext"], self._resources.settings)
-        return ReplyTo(endpoint=endpoint, connection_id=_connection_id(event))
+        context, settings = event["requestContext"], self._resources.settings
+        return ReplyTo(
+            endpoint=_endpoint(context, settings),
+            connection_id=_connection_id(event),
+            connected_at=_connected_at(context, settings),
+        )
 
 
 def _connection_id(event: Event) -> str:
     return str(event["requestContext"]["connectionId"])
+
+
+def _connected_at(context: Event, settings: Settings) -> datetime | None:
+    """Return the time at which the connection was opened. The AWS emulator gives that of the event instead."""
+    if settings.aws_endpoint_url:
+        return None
+    return datetime.fromtimestamp(context["connectedAt"] / 1000, UTC)
 
 
 def _endpoint(context: Event, settings: Settings) -> str:

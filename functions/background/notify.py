@@ -10,7 +10,7 @@ import structlog
 
 from functions.background import Event, Record, handle_batch
 from functions.websocket import server_messages
-from pipeline import tracing
+from pipeline.access.audit.entries import record_use
 from pipeline.access.key_lookup import KeyLookup
 from pipeline.access.webhook_receivers import DefaultReceivers
 from pipeline.clients.resources import Resources
@@ -20,6 +20,7 @@ from pipeline.contract.messages.events import Notification
 from pipeline.contract.records import Outcome, Subscriber
 from pipeline.domain import jobs, webhook_attempts
 from pipeline.errors import ConnectionGone, Unavailable
+from pipeline.telemetry import tracing
 
 log = structlog.get_logger(__name__)
 
@@ -68,6 +69,7 @@ async def notify(resources: Resources, lookups: Lookups, job_id: str) -> bool:
         ):
             notified = await _notify_all(resources, lookups.keys, outcome)
             await _send_webhook(resources, lookups.receivers, outcome)
+            await record_use(resources, outcome)  # here, so that no client waits for it
             return notified
     except Unavailable as error:
         log.warning("could not notify of outcome", job_id=job_id, reason=error.message)
@@ -150,7 +152,7 @@ async def _forget(resources: Resources, job_id: str, gone: Subscriber) -> None:
     log.info("client gone", connection_id=connection_id)
     if gone.interface == "http":
         return
-    keys = [layout.connection(connection_id), layout.subscriber(job_id, connection_id)]
+    keys = [layout.connection(gone.reply_to), layout.subscriber(job_id, connection_id)]
     try:
         await resources.bucket.delete(keys)
     except Unavailable as error:

@@ -11,18 +11,22 @@ from typing import Any
 import structlog
 
 from pipeline.access import rate_limits
+from pipeline.access.audit.chain import append_all_pending
 from pipeline.clients.resources import Resources
 from pipeline.clients.storage import JSON, ObjectInfo
 from pipeline.contract import layout, retention
 from pipeline.contract.records import LastSweep
 from pipeline.domain import jobs, voice_changes, webhook_attempts
+from pipeline.domain.revocation import derived, revoke
 from pipeline.errors import Unavailable
-from pipeline.ids import is_id, timestamp_of
+from pipeline.ids import is_id, lowest_id, timestamp_of
+from pipeline.provenance import fingerprints
 
 log = structlog.get_logger(__name__)
 
-# Jobs past their deadline are searched this far back, so that a few missed sweeps do no harm.
+# Jobs past their deadline are searched this far back before the first sweep.
 OVERDUE_SPAN = timedelta(minutes=15)
+_OVERLAP = timedelta(minutes=1)  # of the periods of two sweeps: their clocks may differ
 # A function runs for at most half a minute; a job with an older marker was accepted, or never will be.
 MARKER_TIMEOUT = timedelta(minutes=5)
 _DELETED_AT_ONCE = 1000
@@ -39,18 +43,20 @@ async def handle(resources: Resources, _event: dict[str, Any]) -> dict[str, int]
     Unavailable
         Some tasks failed; the others were done.
     """
+    began = resources.clock()
     await _touch_queue(resources)
     swept, failed = dict[str, int](), list[str]()
-    for name, task in _TASKS.items():
+    for name, task in TASKS.items():
         try:
             swept[name] = await task(resources)
         except Exception:
             log.exception("sweep task failed", task=name)
             failed.append(name)
-    log.info("swept", **swept, failed_tasks=len(failed))
+    counts = {name: count for name, count in swept.items() if count}
+    (log.info if counts or failed else log.debug)("swept", **counts, failed_tasks=len(failed))
     if failed:
         raise Unavailable(f"Not swept: {', '.join(failed)}.")
-    record = LastSweep(at=resources.clock(), swept=swept)
+    record = LastSweep(at=began, swept=swept)
     await resources.bucket.put(layout.LAST_SWEEP, record.to_json(), JSON)
     return swept
 
@@ -92,14 +98,33 @@ async def _previews(resources: Resources) -> AsyncIterator[str]:
 
 
 async def _connections(resources: Resources) -> AsyncIterator[str]:
-    """Yield expired connections; their ids are assigned by API Gateway and not ordered by age."""
-    now = resources.clock()
+    """Yield expired connections; they expire by their last use, which is never earlier than the time in the key."""
+    now, settings = resources.clock(), resources.settings
+    async for item in _possibly_expired_connections(resources):
+        if retention.connection_expires_at(item.last_modified, settings) <= now:
+            yield item.key
 
-    def expired(item: ObjectInfo) -> bool:
-        return retention.connection_expires_at(item.last_modified, resources.settings) <= now
 
-    async for item in resources.bucket.list(layout.CONNECTIONS):
-        if expired(item):
+async def _possibly_expired_connections(resources: Resources) -> AsyncIterator[ObjectInfo]:
+    """Yield the connections that were opened long ago, and those of version 0.1, without a time in their keys."""
+    now, prefix = resources.clock(), layout.CONNECTIONS
+    async for item in resources.bucket.list(prefix):
+        time = layout.time_in(item.key, prefix)
+        if time is not None and time + resources.settings.connection_retention > now:
+            break
+        yield item
+    async for item in resources.bucket.list(prefix, start_after=prefix + lowest_id(now + timedelta(days=1))):
+        yield item
+
+
+async def _past_windows(resources: Resources) -> AsyncIterator[str]:
+    """Yield the usage records of past windows. The lifecycle rule deletes those of version 0.1."""
+    latest = resources.clock() - rate_limits.CLOCK_SKEW
+    async for item in resources.bucket.list(layout.QUOTAS):
+        ended_at = layout.time_in(item.key, layout.QUOTAS)
+        if ended_at is not None:
+            if ended_at > latest:
+                break
             yield item.key
 
 
@@ -128,14 +153,18 @@ async def _delete(resources: Resources, keys: AsyncIterator[str]) -> int:
         if len(batch) == _DELETED_AT_ONCE:
             await resources.bucket.delete(batch)
             count, batch = count + len(batch), []
-    await resources.bucket.delete(batch)
+    if batch:
+        await resources.bucket.delete(batch)
     return count + len(batch)
 
 
 async def _end_overdue(resources: Resources) -> int:
-    latest = resources.clock() - resources.settings.job_deadline
-    ended = 0
-    async for job_id in jobs.unfinished(resources, since=latest - OVERDUE_SPAN, until=latest):
+    """End the jobs that are past their deadline since the last sweep, also if that was long ago."""
+    deadline = resources.settings.job_deadline
+    latest, ended = resources.clock() - deadline, 0
+    last = LastSweep.parse_stored(await resources.bucket.get(layout.LAST_SWEEP))
+    since = min(last.at - deadline, latest) - _OVERLAP if last else latest - OVERDUE_SPAN
+    async for job_id in jobs.unfinished(resources, since=since, until=latest):
         request = await jobs.read_envelope(resources, job_id)
         if request and await jobs.write_outcome(resources, jobs.past_deadline(request, resources)):
             log.warning("job overdue", job_id=job_id, correlation_id=request.correlation_id)
@@ -157,11 +186,28 @@ def _tickets(resources: Resources) -> AsyncIterator[str]:
 
 async def _idempotency(resources: Resources) -> AsyncIterator[str]:
     """Yield the records of the days before yesterday: all of them have expired."""
-    oldest_kept = layout.day_of_idempotency(
-        layout.idempotency(resources.clock() - retention.IDEMPOTENCY_RETENTION, "")
-    )
-    async for item in resources.bucket.list(layout.IDEMPOTENCY):
-        if layout.day_of_idempotency(item.key) >= oldest_kept:
+    oldest_kept = layout.idempotency(resources.clock() - retention.IDEMPOTENCY_RETENTION, "")
+    async for key in _before_day(resources, layout.IDEMPOTENCY, layout.day_in(oldest_kept, layout.IDEMPOTENCY)):
+        yield key
+
+
+async def _derived(resources: Resources) -> AsyncIterator[str]:
+    """Yield the markers of jobs that have expired."""
+    async for key in _before_day(resources, layout.DERIVED, derived.oldest_day_kept(resources)):
+        yield key
+
+
+async def _listed_consents(resources: Resources) -> AsyncIterator[str]:
+    """Yield the keys that list the consents of past days, all of which have expired."""
+    oldest_kept = layout.listed_consents(resources.clock() - resources.settings.upload_retention, None)
+    day = layout.day_in(oldest_kept, layout.LISTED_CONSENTS)
+    async for key in _before_day(resources, layout.LISTED_CONSENTS, day):
+        yield key
+
+
+async def _before_day(resources: Resources, prefix: str, day: str) -> AsyncIterator[str]:
+    async for item in resources.bucket.list(prefix):
+        if layout.day_in(item.key, prefix) >= day:
             break
         yield item.key
 
@@ -173,7 +219,7 @@ def _deleting(keys: Callable[[Resources], AsyncIterator[str]]) -> Task:
     return delete
 
 
-_TASKS: Mapping[str, Task] = {
+TASKS: Mapping[str, Task] = {
     "uploads": _deleting(_uploads),
     "previews": _deleting(_previews),
     "jobs": _deleting(_jobs),
@@ -181,8 +227,13 @@ _TASKS: Mapping[str, Task] = {
     "connections": _deleting(_connections),
     "overdue_jobs": _end_overdue,
     "voice_changes": voice_changes.finish_changes,
-    "shares": _deleting(rate_limits.past_windows),
+    "revocations": revoke.finish_revocations,
+    "derived": _deleting(_derived),
+    "shares": _deleting(_past_windows),
     "idempotency": _deleting(_idempotency),
+    "fingerprints": _deleting(fingerprints.expired),
+    "listed_consents": _deleting(_listed_consents),
     "in_flight": _deleting(_ended_in_flight),
     "webhooks": webhook_attempts.resend,
+    "audit": append_all_pending,
 }

@@ -27,6 +27,8 @@ from functions.http.routes import (
     presigned_urls,
     preview_audio,
     previews,
+    references,
+    revocations,
     status,
     uploads,
     voice_files,
@@ -34,6 +36,7 @@ from functions.http.routes import (
     ws_tickets,
 )
 from functions.http.services import create_services
+from functions.http.trust import audit, consent_links, consents, disclaimer, verification
 from functions.previews.completion_waiters import CompletionWaiters
 from pipeline import __version__
 from pipeline.clients.resources import Resources
@@ -45,9 +48,13 @@ from pipeline.settings import Settings
 RECORDING_PATHS = {
     "/preview",
     "/upload",
+    "/verify",
+    "/references/check",
+    "/voices/import",
     "/v1/audio/voices",
     "/v1/audio/voice_consents",
 }
+CONSENT_RECORDINGS = "/consents/"
 SPEECH_PATH = "/v1/audio/speech"
 SIGNED_UPLOADS = UPLOAD_PATH.partition("{")[0]
 # Any other body: some short fields, and a text with up to twelve bytes per character (`\ud83d\ude00`).
@@ -88,12 +95,19 @@ def create_app(settings: Settings, *, on_loopback: bool = False) -> FastAPI:
         preview_audio,
         voices,
         voice_files,
+        revocations,
+        consents,
+        consent_links,
         uploads,
+        references,
         jobs,
         job_events,
         ws_tickets,
         health,
         status,
+        audit,
+        disclaimer,
+        verification,
         openai_models,
         openai_speech,
         openai_voices,
@@ -144,7 +158,9 @@ def body_limit(path: str, content_type: str, settings: Settings) -> BodyLimit:
     fields = FIELDS_BYTES + CHARACTER_BYTES * max(settings.text_max_chars, settings.transcription_max_chars)
     hint = "" if most > settings.reference_max_bytes else _upload_hint(settings)
     is_multipart = content_type.lstrip().lower().startswith("multipart/form-data")
-    if is_multipart and (path in RECORDING_PATHS or path.startswith(SIGNED_UPLOADS)):
+    is_consent = path.startswith(CONSENT_RECORDINGS) and path.endswith("/recording")
+    is_recording = path in RECORDING_PATHS or path.startswith(SIGNED_UPLOADS) or is_consent
+    if is_multipart and is_recording:
         return BodyLimit(most, hint)
     if path == SPEECH_PATH:
         return BodyLimit(most, hint, openai_speech.SpeechRoute.long_field, min(most, fields))

@@ -52,7 +52,7 @@ _RATE_LIMIT = {
 
 
 class Api(FastAPI):
-    """An application whose description includes API keys only if authentication is on."""
+    """An application. Its description includes API keys only if authentication is on."""
 
     def __init__(self, settings: Settings, **more: Any) -> None:
         super().__init__(**more)

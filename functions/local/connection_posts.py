@@ -7,7 +7,8 @@ processes have.
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 
 import uvicorn
@@ -18,13 +19,15 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from functions.local.connections import ConnectionRegistry
+from functions.local.connections import ConnectionRegistry, Delivery
 from functions.local.http_protocol import HttpProtocol
 from functions.previews.completion_waiters import CompletionWaiters
 from functions.websocket.client_messages import MESSAGE_MAX_BYTES
 from pipeline.access.received_request import ReceivedRequest, SignatureRefused, check_loopback_host
 from pipeline.access.request_signatures import SignatureVerifier
+from pipeline.contract.messages import message_batches
 from pipeline.contract.messages.completions import WAV_MAX_BYTES
+from pipeline.contract.messages.message_batches import BATCH, BUSY_HEADER, GONE_HEADER, Undelivered, parse_batch
 from pipeline.ids import Clock, utc_now
 
 # botocore selects the exception to raise by this header (AWS REST-JSON protocol).
@@ -64,6 +67,8 @@ class PostedMessages:
 
     def max_bytes(self, connection_id: str) -> int:
         """Return the maximum size of a message for a connection."""
+        if connection_id == BATCH:
+            return 2 * message_batches.MAX_BYTES  # with the lines between the messages
         if self._waiters.is_waiting(connection_id):
             return WAV_MAX_BYTES + MESSAGE_MAX_BYTES
         return MESSAGE_MAX_BYTES
@@ -77,6 +82,28 @@ class PostedMessages:
             It is for a WebSocket and not UTF-8.
         """
         return self._waiters.deliver(connection_id, body) or await self._connections.post(connection_id, body)
+
+    def deliver_batch(self, batch: bytes) -> Undelivered:
+        """Deliver a batch without waiting for its clients, see `message_batches`.
+
+        Raises
+        ------
+        ValueError
+            It has another format, or a message for a WebSocket is not UTF-8.
+        """
+        bodies = defaultdict[str, list[bytes]](list)
+        for connection_id, body in parse_batch(batch):
+            bodies[connection_id].append(body)
+        deliveries = {to: self._deliver_unless_busy(to, some) for to, some in bodies.items()}
+        gone, busy = (
+            frozenset(to for to, delivery in deliveries.items() if delivery == state) for state in ("gone", "busy")
+        )
+        return Undelivered(gone, busy)
+
+    def _deliver_unless_busy(self, connection_id: str, bodies: Sequence[bytes]) -> Delivery:
+        if all(self._waiters.deliver(connection_id, body) for body in bodies):
+            return "accepted"
+        return self._connections.post_unless_busy(connection_id, bodies)
 
 
 class _Bodies:
@@ -129,21 +156,28 @@ def connections_app(posted: PostedMessages, current_verifier: CurrentVerifier) -
         try:
             check_loopback_host(received)
             verifier = await current_verifier()
-            verifier.check_header(received)
+            header = verifier.check_header(received)
             body = await bodies.read(request, posted.max_bytes(connection_id))
-            verifier.verify(received, body)
+            verifier.verify(received, body, header)
         except SignatureRefused as error:
             headers = {_ERROR_TYPE: error.code}
             return JSONResponse({"message": error.message}, status_code=error.status, headers=headers)
         try:
+            if connection_id == BATCH:
+                return _batch_response(posted.deliver_batch(body))
             delivered = await posted.deliver(connection_id, body)
-        except UnicodeDecodeError:
+        except ValueError:
             return Response(status_code=400, headers={_ERROR_TYPE: "BadRequestException"})
         return Response() if delivered else Response(status_code=410, headers={_ERROR_TYPE: "GoneException"})
 
     app = Starlette(routes=[Route("/@connections/{connection_id:path}", post, methods=["POST"])])
     app.router.redirect_slashes = False
     return app
+
+
+def _batch_response(undelivered: Undelivered) -> Response:
+    headers = {GONE_HEADER: ",".join(undelivered.gone), BUSY_HEADER: ",".join(undelivered.busy)}
+    return Response(headers=headers)
 
 
 @asynccontextmanager

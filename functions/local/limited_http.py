@@ -43,6 +43,7 @@ class LimitedHttpProtocol(H11Protocol):
     """
 
     conn: Connection
+    connection_class = Connection
 
     headers_timeout_seconds = 10.0
     # How long, and how many bytes of, the rest of a body are discarded after an early response: a client that is
@@ -62,10 +63,10 @@ class LimitedHttpProtocol(H11Protocol):
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
-        self.conn = Connection()
+        self.conn = self.connection_class()
         self._idle_since = self.loop.time()
         self._next_turn: asyncio.Handle | None = None
-        self._timeout_seconds: float | None = None
+        self._times_out_at: float | None = None
         self._timeout: asyncio.TimerHandle | None = None
         self._write_check: asyncio.TimerHandle | None = None
 
@@ -135,10 +136,10 @@ class LimitedHttpProtocol(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Cancel all timeouts."""
-        self._set_timeout(None)
         self._lingering.cancel()
-        if self._write_check is not None:
-            self._write_check.cancel()
+        for timer in (self._timeout, self._write_check):
+            if timer is not None:
+                timer.cancel()
         super().connection_lost(exc)
 
     def eof_received(self) -> None:
@@ -177,19 +178,21 @@ class LimitedHttpProtocol(H11Protocol):
 
     def _update_timeout(self) -> None:
         """Set the timeout for the client's next request. Received bytes do not restart a running timeout."""
-        waits_for_head = self.conn.their_state is h11.IDLE and not self.transport.is_closing()
-        self._set_timeout(self.headers_timeout_seconds if waits_for_head else None)
-
-    def _set_timeout(self, seconds: float | None) -> None:
-        if seconds == self._timeout_seconds:
-            return
-        if self._timeout is not None:
-            self._timeout.cancel()
-        self._timeout_seconds = seconds
-        self._timeout = None if seconds is None else self.loop.call_later(seconds, self._on_timeout)
+        is_served = self.cycle is not None and not self.cycle.response_complete
+        if is_served or self.conn.their_state is not h11.IDLE or self.transport.is_closing():
+            self._times_out_at = None
+        elif self._times_out_at is None:
+            self._times_out_at = self.loop.time() + self.headers_timeout_seconds
+            if self._timeout is None:  # one that is running is extended when it ends, instead of with each request
+                self._timeout = self.loop.call_at(self._times_out_at, self._on_timeout)
 
     def _on_timeout(self) -> None:
-        if self.conn.trailing_data[0] and not self.transport.is_closing():
+        self._timeout = None
+        if self._times_out_at is None:
+            return
+        if self._times_out_at > self.loop.time():
+            self._timeout = self.loop.call_at(self._times_out_at, self._on_timeout)
+        elif self.conn.trailing_data[0] and not self.transport.is_closing():
             self._send_error(408)
         else:
             self.transport.close()

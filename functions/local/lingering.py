@@ -36,14 +36,14 @@ class LingeringTransport:
         return getattr(self.transport, name)
 
     def close(self) -> None:
-        """Send what is buffered and close; linger if the client may be sending.  A second call closes at once."""
+        """Send the buffered bytes and close; linger if the client may be sending.  A second call closes at once."""
         if self._timer is None and self._expects_data():
             self.linger()
         else:
             self.transport.close()
 
     def linger(self) -> None:
-        """Send what is buffered and the end of the stream, then discard until the client closes its side."""
+        """Send the buffered bytes and the end of the stream, then discard until the client closes its side."""
         if self.is_closing() or not self.transport.can_write_eof():
             self.transport.close()
             return

@@ -22,13 +22,13 @@ from functions.local.http_protocol import MAX_CONNECTIONS, ON_SHUTDOWN
 from functions.local.proxy_headers import ProxyHeaders
 from functions.local.websocket_protocol import FRAMES_PER_MINUTE
 from functions.websocket.dispatch import Dispatcher
-from pipeline import deadlines
 from pipeline.addresses import is_loopback
+from pipeline.clients import deadlines
 from pipeline.clients.resources import Resources, connect, current_credentials
 from pipeline.ids import Clock, utc_now
-from pipeline.logs import configure_logging
 from pipeline.settings import Settings, load_settings
-from pipeline.tracing import configure_tracing
+from pipeline.telemetry.logs import configure_logging
+from pipeline.telemetry.tracing import configure_tracing
 
 if sys.platform != "win32":
     import resource

@@ -41,7 +41,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
-        # uvicorn logs each handshake with its URL at `info`; `pipeline.logs` keeps this logger at `warning`.
+        # uvicorn logs each handshake with its URL at `info`. `telemetry.logs` keeps this logger at `warning`.
         self.logger = logging.getLogger("uvicorn.websocket")
         self._received = bytearray()
         self._limit = FrameLimit(app_state.get(FRAMES_PER_MINUTE, 0), self.slowed_seconds)

@@ -10,7 +10,7 @@ from cachetools import LRUCache
 
 from functions.previews.received_audio import ReceivedAudio
 from functions.previews.received_progress import ReceivedProgress
-from pipeline import deadlines
+from pipeline.clients import deadlines
 from pipeline.clients.resources import Resources
 from pipeline.clients.storage import JSON
 from pipeline.contract import layout
@@ -128,7 +128,7 @@ class CompletionWaiters:
     ) -> Subscriber | None:
         if self.endpoint is None:
             return None
-        reply_to = ReplyTo(endpoint=self.endpoint, connection_id=connection_id)
+        reply_to = ReplyTo(endpoint=self.endpoint, connection_id=connection_id, takes_batches=True)
         return Subscriber(
             reply_to=reply_to,
             interface="http",

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from pipeline import deadlines
+from pipeline.clients import deadlines
 from pipeline.errors import Unavailable
 from pipeline.ids import Owner
 

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 import structlog
 
 from pipeline.clients.resources import Resources
-from pipeline.errors import Unavailable
+from pipeline.errors import QueueFull, Unavailable
 
 log = structlog.get_logger(__name__)
 
@@ -33,6 +33,26 @@ class QueueDepth:
                 # The time at the end of the read: callers that waited for it use its result, however long it took.
                 self._read_at = self._resources.clock()
         return None if self._depth is None else max(0, self._depth - 1)
+
+    async def require_room(self, *, read_first: bool = False) -> None:
+        """Check that a new job may wait, by the depth as last read.
+
+        It is read for each response to a client that has to wait.  So HTTP needs no other read while the queue is
+        short; `read_first` is for responses that do not contain it.
+
+        Raises
+        ------
+        QueueFull
+            Too many jobs wait.
+        """
+        limit = self._resources.settings.jobs_waiting
+        if limit and read_first:
+            await self.ahead()
+        if limit == 0 or self._depth is None or self._depth < limit:
+            return
+        await self.ahead()
+        if self._depth is not None and self._depth >= limit:
+            raise QueueFull("Too many jobs wait. Try again later.", retry_after=_LONGEST_RETRY_SECONDS)
 
     async def _read(self) -> int | None:
         try:

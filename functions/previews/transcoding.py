@@ -13,19 +13,21 @@ import threading
 from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from math import ceil
 from typing import TypeVar
 
-from pipeline import deadlines
 from pipeline.access import rate_limits
 from pipeline.audio.output_formats import Encoder, OutputFormat, file_encoder
 from pipeline.audio.wav import read_wav
+from pipeline.clients import deadlines
 from pipeline.clients.resources import Resources
-from pipeline.errors import NotReady, TooMany
+from pipeline.contract import layout
+from pipeline.errors import NotReady, TooMany, Unavailable
 from pipeline.ids import Owner
+from pipeline.provenance.manifests import Manifests
 
 ResultT = TypeVar("ResultT")
 
@@ -39,6 +41,7 @@ RETRY_SECONDS = 5
 SECONDS_PER_REQUEST = 10
 _SLICE_SECONDS = 0.5  # takes up to 0.1 s of CPU time
 _READ_SECONDS = 30.0
+_CHECK_SECONDS = 20.0
 _NICENESS = 10
 
 Read = Callable[[], Awaitable[bytes]]
@@ -67,8 +70,9 @@ class _Encoding:
 class Transcoder:
     """Encodes and caches files; one per process."""
 
-    def __init__(self, resources: Resources) -> None:
+    def __init__(self, resources: Resources, manifests: Manifests) -> None:
         self._resources = resources
+        self._manifests = manifests
         self._pool = ThreadPoolExecutor(THREADS, "transcoding", initializer=_lower_priority)
         self._encodings: dict[FileKey, _Encoding] = {}
         self._cache: OrderedDict[FileKey, EncodedFile] = OrderedDict()
@@ -76,6 +80,7 @@ class Transcoder:
         self._files_of: Counter[Owner] = Counter()
         self._turns: dict[Owner, asyncio.Lock] = {}
         self._slots = asyncio.Semaphore(FILES_AT_ONCE)
+        self._checking: asyncio.Task[None] | None = None
 
     async def run(self, function: Callable[..., ResultT], *args: object) -> ResultT:
         """Run a short step of an encoder in the pool."""
@@ -165,20 +170,23 @@ class Transcoder:
     async def _encode(
         self, key: FileKey, read: Read, owner: Owner, expires_at: datetime, *, is_charged: bool
     ) -> EncodedFile:
-        _, format_ = key
+        job_id, format_ = key
         if not format_.needs_encoding:
-            sample_rate, samples = read_wav(await read())
+            wav = await read()
+            sample_rate, samples = read_wav(wav)
             encoder = file_encoder(format_, sample_rate)
             body = encoder.encode(samples) + encoder.finish()
         else:
             async with self._turn(owner):
                 with deadlines.within(_READ_SECONDS):
-                    sample_rate, samples = read_wav(await read())
+                    wav = await read()
+                    sample_rate, samples = read_wav(wav)
                     if is_charged:
                         seconds = len(samples) / 2 / sample_rate / format_.speed
                         await rate_limits.take_request(self._resources, owner, ceil(seconds / SECONDS_PER_REQUEST))
                 encoder = await self.run(file_encoder, format_, sample_rate)
                 body = await self.encode(encoder, samples, sample_rate) + await self.run(encoder.finish)
+        body = await self._manifests.copy(wav, body, format_.media_type, job_id)
         return EncodedFile(body, hashlib.sha256(body).hexdigest()[:16], expires_at)
 
     @asynccontextmanager
@@ -186,6 +194,22 @@ class Transcoder:
         """Hold one of the slots. An owner uses one slot at a time, so that owners take turns."""
         async with self._turns.setdefault(owner, asyncio.Lock()), self._slots:
             yield
+
+    async def drop_deleted(self) -> None:
+        """Drop the cached files of previews that were deleted."""
+        for job_id in {job_id for job_id, _ in self._cache}:
+            if await self._resources.bucket.head(layout.preview(job_id)) is None:
+                for key in [key for key in self._cache if key[0] == job_id]:
+                    self._drop(key)
+
+    async def _check_until_empty(self) -> None:
+        while self._cache:
+            await asyncio.sleep(_CHECK_SECONDS)
+            with suppress(Unavailable):
+                await self.drop_deleted()
+
+    def _drop(self, key: FileKey) -> None:
+        self._cached_bytes -= len(self._cache.pop(key).body)
 
     def _cached(self, key: FileKey) -> EncodedFile | None:
         file = self._cache.get(key)
@@ -196,15 +220,16 @@ class Transcoder:
 
     def _store(self, key: FileKey, file: EncodedFile) -> None:
         now = self._resources.clock()
-        if (replaced := self._cache.pop(key, None)) is not None:
-            self._cached_bytes -= len(replaced.body)
+        if key in self._cache:
+            self._drop(key)
         self._cache[key] = file
         self._cached_bytes += len(file.body)
         for old, cached in list(self._cache.items()):
             if self._cached_bytes <= CACHE_MAX_BYTES and cached.expires_at > now:
                 continue
-            del self._cache[old]
-            self._cached_bytes -= len(cached.body)
+            self._drop(old)
+        if self._checking is None or self._checking.done():
+            self._checking = asyncio.create_task(self._check_until_empty())
 
 
 def _lower_priority() -> None:

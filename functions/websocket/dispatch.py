@@ -7,14 +7,15 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 import structlog
+from structlog.contextvars import bound_contextvars
 
 from functions.access.access_control import AccessControl
 from functions.previews.fair_turns import FairTurns
+from functions.previews.queue_depth import QueueDepth
 from functions.previews.requests import find_reference, preview_request
 from functions.websocket import client_messages, server_messages
 from functions.websocket.client_messages import Cancel, ClientMessage, GeneratePreview, SaveVoice, Subscribe
 from functions.websocket.server_messages import Message
-from pipeline import tracing
 from pipeline.access.api_keys import Caller
 from pipeline.access.webhook_receivers import check_webhook
 from pipeline.audio.output_formats import FORMATS, check_installed
@@ -25,6 +26,7 @@ from pipeline.contract.options import check_options
 from pipeline.contract.records import ConnectionState, Failed, ReplyTo, Source, Subscriber
 from pipeline.domain import jobs, voice_changes
 from pipeline.errors import Cancelled, ConnectionGone, InvalidInput, PipelineError, Unavailable, unavailability
+from pipeline.telemetry import tracing
 
 log = structlog.get_logger(__name__)
 
@@ -38,6 +40,7 @@ class Dispatcher:
         self._resources = resources
         self._access_control = access_control
         self._turns = turns
+        self._queue_depth = QueueDepth(resources)
 
     async def handle(self, sender: ReplyTo, caller: Caller, raw: str | bytes, send: Send) -> Message | None:
         """Handle one message; return the direct response, or None if the response follows through an event.
@@ -54,7 +57,8 @@ class Dispatcher:
             except InvalidInput:
                 await self._access_control.take_request(caller)  # it counts towards the owner's quota too
                 raise
-            with tracing.span("request", kind="server", path="/ws"):
+            bound = {"key_id": caller.key_id} if caller.key_id else {}
+            with tracing.span("request", kind="server", path="/ws"), bound_contextvars(**bound):
                 await self._access_control.reauthorize(caller, model.scope)
                 return await self._route(sender, caller, client_messages.validated(model, parsed), send)
         except Unavailable as error:
@@ -72,7 +76,7 @@ class Dispatcher:
     async def forget(self, sender: ReplyTo) -> None:
         """Delete the stored state of a closed connection."""
         try:
-            await self._resources.bucket.delete([layout.connection(sender.connection_id)])
+            await self._resources.bucket.delete([layout.connection(sender)])
         except Unavailable as error:
             log.warning("could not forget connection", reason=error.message)
 
@@ -99,6 +103,7 @@ class Dispatcher:
         options = check_options(data.model_extra or {})
         check_installed(replace(FORMATS[data.format], speed=data.speed))
         await check_webhook(resources, caller.owner, data.webhook_url)
+        await self._queue_depth.require_room(read_first=True)
         reference = await find_reference(resources, source)
         request = preview_request(
             resources,
@@ -154,8 +159,8 @@ class Dispatcher:
             log.info("could not send progress", job_id=job_id, reason=error.message)
 
     async def _last_session(self, sender: ReplyTo) -> str | None:
-        body = await self._resources.bucket.get(layout.connection(sender.connection_id))
-        return ConnectionState.model_validate_json(body).session_id if body else None
+        state = await stored_state(self._resources, sender)
+        return state.session_id if state else None
 
 
 def _subscriber(sender: ReplyTo, data: GeneratePreview | Subscribe) -> Subscriber:
@@ -172,12 +177,20 @@ def _subscriber(sender: ReplyTo, data: GeneratePreview | Subscribe) -> Subscribe
 def _connection(sender: ReplyTo, caller: Caller, session_id: str) -> NewObject:
     """Return the object that stores the session last used on a connection."""
     state = connection_state(caller).model_copy(update={"session_id": session_id})
-    return NewObject(layout.connection(sender.connection_id), state.to_json(), JSON)
+    return NewObject(layout.connection(sender), state.to_json(), JSON)
 
 
 def connection_state(caller: Caller) -> ConnectionState:
     """Return the state to store for the caller that opened a connection."""
     return ConnectionState(owner=caller.owner, key_id=caller.key_id, scopes=tuple(sorted(caller.scopes)))
+
+
+async def stored_state(resources: Resources, client: ReplyTo) -> ConnectionState | None:
+    """Return the stored state of a connection, or None if there is none."""
+    body = await resources.bucket.get(layout.connection(client))
+    if body is None and client.connected_at:  # the connection may have been opened with version 0.1
+        body = await resources.bucket.get(layout.connection(client.model_copy(update={"connected_at": None})))
+    return ConnectionState.model_validate_json(body) if body else None
 
 
 def caller_of(state: ConnectionState) -> Caller:

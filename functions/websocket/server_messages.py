@@ -13,10 +13,19 @@ from pydantic import Field
 from pipeline.clients.resources import Resources
 from pipeline.contract.layout import audio_url
 from pipeline.contract.messages.stream_messages import AudioChunk, AudioProgress, StreamStarted
-from pipeline.contract.records import Failed, FinishReason, Outcome, Record, Subscriber, UtcSeconds, VoiceMetadata
+from pipeline.contract.records import (
+    Failed,
+    FinishReason,
+    Outcome,
+    Record,
+    ReferenceCheck,
+    Subscriber,
+    UtcSeconds,
+    VoiceMetadata,
+)
 from pipeline.domain import presigned_urls
 from pipeline.errors import PipelineError
-from pipeline.logs import current_correlation_id
+from pipeline.telemetry.logs import current_correlation_id
 
 Message = dict[str, Any]
 
@@ -45,6 +54,18 @@ class TtsComplete(_JobResult):
     warnings: list[str] | None = None
     finish_reason: FinishReason | None = Field(None, description="How the audio ended; `length`: it was cut off")
     signed_url: str | None = Field(None, description="A URL that needs no key, if requested with `signed`")
+    reference_check: ReferenceCheck | None = Field(
+        None, description="Result of the checks of the recording, if they ended before the preview"
+    )
+    speaker_similarity: float | None = Field(
+        None, description="Cosine of the speaker embeddings of the preview and the recording, if it was measured"
+    )
+
+
+class ReferenceChecked(_JobResult):
+    """The checks of a reference recording have ended."""
+
+    reference_check: ReferenceCheck
 
 
 class EmbeddingComplete(_JobResult):
@@ -89,6 +110,7 @@ class JobQueued(_Response):
 SERVER_MESSAGES: Mapping[str, tuple[str, type[Record]]] = {
     "tts_complete": ("tts_complete", TtsComplete),
     "embedding_complete": ("embedding_complete", EmbeddingComplete),
+    "reference_checked": ("reference_checked", ReferenceChecked),
     "error": ("error", Failure),
     "voice_saved": ("voice_saved", VoiceSaved),
     "cancelled": ("cancelled", JobCancelled),
@@ -125,6 +147,8 @@ async def completion(
                 finish_reason=outcome.finish_reason,
             )
         )
+    if outcome.kind == "check" and outcome.reference_check:
+        return _message(ReferenceChecked(**job, reference_check=outcome.reference_check))
     if outcome.preview is None:
         return _message(EmbeddingComplete(**job))
     signed_url = None
@@ -146,6 +170,8 @@ async def completion(
             warnings=list(outcome.warnings) or None,
             finish_reason=outcome.finish_reason,
             signed_url=signed_url,
+            reference_check=outcome.reference_check,
+            speaker_similarity=outcome.speaker_similarity,
         )
     )
 

@@ -53,14 +53,26 @@ class VoicePrompt(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Announcement:
+    """Audio that the worker inserts at the start of an utterance and after each interval."""
+
+    samples: Samples
+    interval_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Utterance:
-    """A text to be synthesized in a voice. An `attempt` after the first, which is 0, uses another seed."""
+    """A text to be synthesized in a voice. An `attempt` after the first, which is 0, uses another seed.
+
+    Engines ignore the `announcement`.
+    """
 
     job_id: str
     text: str
     prompt: VoicePrompt
     options: Options
     attempt: int = 0
+    announcement: Announcement | None = None
 
 
 def seed_of(utterance: Utterance) -> int:

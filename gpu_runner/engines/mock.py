@@ -126,9 +126,8 @@ class MockEngine:
         """Return the audio that is due. Block for a moment if none is."""
         if not self._speaking:
             return []
-        wait = min(map(self._due_at, self._speaking)) - self._monotonic()
-        if wait > 0:
-            self._sleep(min(wait, _TICK_SECONDS))
+        if min(map(self._due_at, self._speaking)) > self._monotonic():
+            self._sleep(_TICK_SECONDS)
         events = [event for one in self._speaking for event in self._advance(one, self._monotonic())]
         self._speaking = [one for one in self._speaking if one.left]
         return events
@@ -208,7 +207,9 @@ def _fade(positions: NDArray[np.int64], length: int) -> Floats:
     """Return the part at these positions of an envelope that fades in and out, to avoid clicks."""
     edge = min(int(_FADE_SECONDS * SAMPLE_RATE), length // 2)
     nearest_end = np.minimum(positions, length - 1 - positions)
-    faded: Floats = 0.5 - 0.5 * np.cos(np.pi * np.minimum(nearest_end / edge, 1))
+    faded = np.ones(len(positions))
+    fading = nearest_end < edge
+    faded[fading] = 0.5 - 0.5 * np.cos(np.pi * nearest_end[fading] / edge)
     return faded
 
 

@@ -76,11 +76,14 @@ class Consumer:
         EngineLost
             The engine was lost. Every message was returned.
         """
+        revocations = self._context.revocations
         background = [
             asyncio.create_task(self._deliveries.extend_forever()),
             asyncio.create_task(self._deliveries.settle_forever()),
             asyncio.create_task(self._protection.renew_forever()),
             asyncio.create_task(self._stop_when_engine_lost()),
+            asyncio.create_task(revocations.poll_forever(self._sleep, self._context.drop_revoked)),
+            asyncio.create_task(self._context.watches.poll_forever(self._sleep)),
         ]
         try:
             await self._receive_until_stopped()

@@ -51,6 +51,7 @@ class Deliveries:
         self._visibility = visibility_seconds
         self._sleep = sleep
         self._held: dict[str, Delivery] = {}
+        self._is_holding = asyncio.Event()
         self._pending = _Pending()
         self._has_pending = asyncio.Event()
         self._is_urgent = asyncio.Event()
@@ -68,6 +69,7 @@ class Deliveries:
             self._held[job_id].receipts[message.id] = message.receipt
             return None
         self._held[job_id] = Delivery(job_id, message.receive_count, {message.id: message.receipt})
+        self._is_holding.set()
         return self._held[job_id]
 
     def discard(self, message: Message) -> None:
@@ -91,6 +93,9 @@ class Deliveries:
         interval = self._visibility / 3
         pause = interval
         while True:
+            if not self._held:  # an idle worker does nothing
+                self._is_holding.clear()
+                await self._is_holding.wait()
             await self._sleep(pause)
             pause = interval if await self._succeeds(self._extend) else min(1.0, interval)
 

@@ -8,19 +8,27 @@ import structlog
 from pydantic import ValidationError
 
 from gpu_runner.engines import Utterance
-from gpu_runner.synthesis.audio_stream import Attempt, AudioStream
+from gpu_runner.streaming.audio_stream import Attempt, AudioStream
 from gpu_runner.synthesis.context import WorkerContext
 from gpu_runner.synthesis.engine_loop import Speech
-from gpu_runner.synthesis.publishing import PreviouslySynthesized, Result, Synthesized, is_late, stored_preview
+from gpu_runner.synthesis.publishing import (
+    Checked,
+    PreviouslySynthesized,
+    Result,
+    Synthesized,
+    is_late,
+    store_fingerprint,
+    stored_preview,
+)
 from gpu_runner.synthesis.watch import POLL_SECONDS, Watch
-from pipeline import tracing
 from pipeline.clients.resources import Resources
 from pipeline.contract import layout, retention
 from pipeline.contract.records import Request
 from pipeline.domain import jobs
-from pipeline.errors import Cancelled, DeadlineExceeded, Expired, InvalidInput, NotFound
+from pipeline.errors import Cancelled, DeadlineExceeded, Expired, InvalidInput, NotFound, VoiceDeleted
+from pipeline.telemetry import tracing
 
-PERMANENT_ERRORS = (InvalidInput, NotFound, Expired, DeadlineExceeded, Cancelled)
+PERMANENT_ERRORS = (InvalidInput, NotFound, Expired, DeadlineExceeded, Cancelled, VoiceDeleted)
 
 MAX_RETRIES = 2  # of speech that ran away before any audio was sent
 
@@ -44,7 +52,8 @@ async def process(
         A retry may succeed.
     """
     resources = context.resources
-    if redelivered and await jobs.read_outcome(resources, job_id) is not None:
+    if redelivered and (outcome := await jobs.read_outcome(resources, job_id)) is not None:
+        await store_fingerprint(resources, outcome)
         return None
     request = await _read_request(resources, job_id, None if redelivered else document)
     if request is None:
@@ -57,6 +66,11 @@ async def process(
         if redelivered and (stored := await stored_preview(resources, layout.preview(job_id))):
             return PreviouslySynthesized(request, stored)
         tracing.record_span("queue", request.created_at, resources.clock(), parent=request.traceparent)
+        if request.kind == "check":
+            return Checked(request, await context.analyses.check(request))
+        if request.kind == "consent":
+            await context.analyses.check_consent(request)
+            return Checked(request)
         with tracing.span("synthesis", parent=request.traceparent, kind="consumer", job_id=job_id):
             return await _synthesize(context, request, redelivered=redelivered)
     except PERMANENT_ERRORS as error:
@@ -76,18 +90,25 @@ async def _read_request(resources: Resources, job_id: str, document: dict[str, A
 async def _synthesize(context: WorkerContext, request: Request, *, redelivered: bool) -> Synthesized:
     take = context.reproducible_as() or context.resources.new_id()
     attempt = Attempt(request.job_id, take, context.sample_rate, redelivered)
-    stream = AudioStream(context.resources.connections, attempt, context.resources.clock)
-    watch = Watch(context.resources, request, stream)
+    stream = AudioStream(context.posts, attempt, context.resources.clock)
+    watch = Watch(context.resources, context.revocations, request, stream)
+    analysis = context.analyses.start(request) if request.kind == "preview" else None
     try:
         await _check_not_cancelled(context.resources, request, watch)
         if request.subscriber is not None and request.subscriber.stream:
             stream.subscribe(request.subscriber)
         # The prompt of a reference sent with this request can have been stored only by an earlier attempt.
         maybe_stored = request.new_reference is None or redelivered
-        voice = await context.prompts.get(request, maybe_stored=maybe_stored)
+        voice, labels = await asyncio.gather(
+            context.prompts.get(request, maybe_stored=maybe_stored),
+            context.disclaimers.settings_of(request.source.owner),
+        )
         speech = None
         if request.kind == "preview":
-            utterance = Utterance(request.job_id, request.text, voice.prompt, request.options)
+            announcement = await context.disclaimers.announcement(request, voice, labels)
+            utterance = Utterance(
+                request.job_id, request.text, voice.prompt, request.options, announcement=announcement
+            )
             speech = await _unless_cancelled_or_late(context, request, utterance, stream, watch)
             while speech.may_retry and not stream.has_sent_audio and utterance.attempt < MAX_RETRIES:
                 utterance = replace(utterance, attempt=utterance.attempt + 1)
@@ -96,10 +117,14 @@ async def _synthesize(context: WorkerContext, request: Request, *, redelivered: 
                 seconds = speech.seconds
                 speech = await _unless_cancelled_or_late(context, request, utterance, stream, watch)
                 speech = replace(speech, seconds=seconds + speech.seconds)
+            if analysis:
+                analysis.add_speech(speech.samples, context.sample_rate)
     except BaseException:
         stream.abort()
+        if analysis:
+            context.analyses.cancel(analysis)
         raise
-    return Synthesized(request, voice, speech, context.resources.clock(), stream)
+    return Synthesized(request, voice, speech, context.resources.clock(), stream, analysis)
 
 
 async def _check_not_cancelled(resources: Resources, request: Request, watch: Watch) -> None:
@@ -115,14 +140,16 @@ async def _unless_cancelled_or_late(
     """Wait for the audio until the job is cancelled or past its deadline. Then the engine drops it."""
     resources = context.resources
     remaining = retention.job_deadline(request.job_id, resources.settings) - resources.clock()
-    synthesis = asyncio.create_task(context.engine.synthesize(utterance, stream.add))
-    cancellation = asyncio.create_task(watch.until_cancelled(context.sleep))
+    synthesis = asyncio.create_task(context.synthesize(utterance, stream.add))
+    cancellation = asyncio.create_task(watch.until_cancelled())
     tasks = synthesis, cancellation
     try:
-        async with asyncio.timeout(remaining.total_seconds()):
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        with context.watches.polling(watch):
+            async with asyncio.timeout(remaining.total_seconds()):
+                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         if synthesis.done():
             return synthesis.result()
+        context.revocations.check(request)
         raise _cancelled()
     except TimeoutError:
         raise jobs.too_late(resources.settings) from None

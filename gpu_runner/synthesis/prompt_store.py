@@ -8,7 +8,9 @@ import structlog
 
 from gpu_runner.engines import PromptRejected, Reference, VoicePrompt
 from gpu_runner.synthesis.engine_thread import EngineThread
+from gpu_runner.synthesis.revocations import Revocations
 from pipeline.audio import reference_audio
+from pipeline.audio.reference_audio import Samples
 from pipeline.clients.resources import Resources
 from pipeline.clients.storage import JSON
 from pipeline.contract import layout, retention
@@ -27,14 +29,18 @@ class Voice:
     prompt: VoicePrompt
     stored: bool
     storing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    sentences: dict[str, Samples] = field(default_factory=dict)
+    """Spoken disclaimers by language, see `Disclaimers`."""
+    announcing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 class PromptStore:
     """Loads or creates the prompt of a request's reference, once for all jobs that need it at the same time."""
 
-    def __init__(self, resources: Resources, engine: EngineThread) -> None:
+    def __init__(self, resources: Resources, engine: EngineThread, revocations: Revocations) -> None:
         self._resources = resources
         self._engine = engine
+        self._revocations = revocations
         self._cache: OrderedDict[_Key, Voice] = OrderedDict()
         self._loading: dict[_Key, asyncio.Task[Voice]] = {}
 
@@ -45,9 +51,10 @@ class PromptStore:
         ------
         InvalidInput
             The reference is unusable.
-        NotFound, Expired
+        NotFound, Expired, VoiceDeleted
             The reference does not exist.
         """
+        self._revocations.check(request)
         key = _identity(request)
         if key in self._cache and request.kind == "preview":
             self._cache.move_to_end(key)
@@ -59,13 +66,21 @@ class PromptStore:
         return await asyncio.shield(self._loading[key])
 
     async def store(self, request: Request, voice: Voice) -> None:
-        """Store the prompt with its reference, unless it is stored."""
+        """Store the prompt with its reference, unless it is stored or the voice was deleted."""
         async with voice.storing:
             if voice.stored or not await self._is_current(request):
                 return
-            bucket = self._resources.bucket_of(request.source)
-            await bucket.put(layout.reference(request).embedding, voice.prompt.to_json(), JSON)
-            voice.stored = True
+            bucket, key = self._resources.bucket_of(request.source), layout.reference(request).embedding
+            await bucket.put(key, voice.prompt.to_json(), JSON)
+            if await self._is_current(request):
+                voice.stored = True
+            else:  # deleted meanwhile
+                await bucket.delete_versions([version async for version in bucket.list_versions(key)])
+
+    def drop_revoked(self) -> None:
+        """Drop the cached prompts of revoked references."""
+        for key in [key for key in self._cache if self._revocations.covers(key[0])]:
+            del self._cache[key]
 
     async def _load(self, request: Request, *, maybe_stored: bool) -> Voice:
         stored = await self._stored(request) if maybe_stored else None
@@ -97,6 +112,8 @@ class PromptStore:
 
     async def _is_current(self, request: Request) -> bool:
         """Return whether the reference is still the one that the prompt was created from."""
+        if self._revocations.covers(layout.reference(request).folder):
+            return False
         if request.source.voice_id is None:
             return True
         body = await self._resources.voices.get(
@@ -110,6 +127,8 @@ class PromptStore:
     def _loaded(self, key: _Key, loading: asyncio.Task[Voice]) -> None:
         del self._loading[key]
         if loading.cancelled() or loading.exception() is not None:
+            return
+        if self._revocations.covers(key[0]):
             return
         self._cache[key] = loading.result()
         self._cache.move_to_end(key)

@@ -7,11 +7,12 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from gpu_runner.synthesis.audio_stream import AudioStream
+from gpu_runner.analysis.analyses import PreviewAnalysis
+from gpu_runner.streaming.audio_stream import AudioStream
 from gpu_runner.synthesis.context import WorkerContext
 from gpu_runner.synthesis.engine_loop import Speech
 from gpu_runner.synthesis.prompt_store import Voice
-from pipeline import tracing
+from pipeline.access.audit.entries import sha256
 from pipeline.audio import reference_audio
 from pipeline.audio.reference_audio import Recording
 from pipeline.audio.wav import WAV, length_of_wav
@@ -23,6 +24,7 @@ from pipeline.contract.records import (
     Failed,
     Outcome,
     Preview,
+    ReferenceCheck,
     Request,
     Succeeded,
     SynthesisReport,
@@ -31,10 +33,16 @@ from pipeline.contract.records import (
     report_of,
 )
 from pipeline.domain import jobs
+from pipeline.domain.revocation.derived_objects import voice_deleted
 from pipeline.errors import ConnectionGone, Unavailable
+from pipeline.marking.manifest import Origin
+from pipeline.provenance import fingerprints
+from pipeline.telemetry import tracing
 
 COMPLETION_TIMEOUT_SECONDS = 2.0
 
+# Within this time, a revocation that began meanwhile still deletes what is stored, see `SETTLE_TIME`.
+_SOON = timedelta(seconds=30)
 _WAV_HEADER = "bytes=0-255"
 _REPORT_MAX_BYTES = 1900  # S3 takes 2 KB of metadata
 
@@ -51,6 +59,7 @@ class Synthesized:
     """None if only the prompt was requested."""
     ended_at: datetime
     stream: AudioStream
+    analysis: PreviewAnalysis | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +81,16 @@ class PreviouslySynthesized:
     stored: StoredPreview
 
 
-Result = Synthesized | PreviouslySynthesized | Failed
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A reference or the recording of a consent that was checked, without synthesis."""
+
+    request: Request
+    check: ReferenceCheck | None = None
+    """None for a consent, which contains its own check."""
+
+
+Result = Synthesized | PreviouslySynthesized | Checked | Failed
 
 
 def is_late(request: Request, resources: Resources) -> bool:
@@ -94,21 +112,69 @@ async def publish(context: WorkerContext, result: Result) -> None:
 
 
 async def _publish(context: WorkerContext, result: Result) -> None:
-    resources, stored = context.resources, None
     if isinstance(result, Synthesized):
         await result.stream.close()
-    if isinstance(result, Failed):
-        outcome: Succeeded | Failed = result
-    elif is_late(result.request, resources):
-        outcome = jobs.past_deadline(result.request, resources)
-    elif isinstance(result, PreviouslySynthesized):
-        outcome = _success(result.request, result.stored)
-    else:
-        outcome, stored = await _store(context, result)
-    written = await jobs.write_outcome(resources, outcome)
+    outcome, stored = await _outcome(context, result)
+    if isinstance(outcome, Failed) and not await jobs.is_open(context.resources, outcome.job_id):
+        log.info("job had ended already")
+        return
+    written = await jobs.write_outcome(context.resources, outcome, releases=False)
     _log_outcome(outcome, written=written)
+    body = stored.body if stored else None
+    releasing = jobs.release(context.resources, outcome)
     if written:
-        await _send_completion(resources, outcome, stored.body if stored else None)
+        await asyncio.gather(
+            releasing,
+            _send_completion(context.resources, outcome, body),
+            store_fingerprint(context.resources, outcome, body),
+        )
+        return
+    await releasing
+    if stored is not None and await _keep_if_succeeded(context.resources, outcome):
+        await store_fingerprint(context.resources, outcome, body)
+
+
+async def _outcome(context: WorkerContext, result: Result) -> tuple[Outcome, StoredPreview | None]:
+    """Return the outcome, and the preview that was stored for it."""
+    resources = context.resources
+    if isinstance(result, Failed):
+        return result, None
+    if is_late(result.request, resources):
+        return jobs.past_deadline(result.request, resources), None
+    if context.revocations.covers(layout.reference(result.request).folder):
+        return jobs.failure(result.request, voice_deleted(), resources.clock()), None
+    if isinstance(result, Checked):
+        facts = outcome_fields(result.request, resources.clock()) | {"reference_check": result.check}
+        return Succeeded.model_validate(facts), None
+    if isinstance(result, PreviouslySynthesized):
+        return _success(result.request, result.stored), None
+    return await _store(context, result)
+
+
+async def store_fingerprint(resources: Resources, outcome: Outcome, body: bytes | None = None) -> None:
+    """Store the fingerprint of a preview after its outcome, so that no client waits for it. Idempotent.
+
+    `body` is its WAV, if it need not be read.
+    """
+    if resources.settings.mark == "off" or not isinstance(outcome, Succeeded) or outcome.preview is None:
+        return
+    body = body or await resources.bucket.get(outcome.preview.key)
+    if body is None:  # it was deleted
+        return
+    recording = await asyncio.to_thread(reference_audio.decode_wav, body)
+    await fingerprints.store(resources, outcome.source.owner, outcome.job_id, recording)
+    if resources.clock() - outcome.completed_at > _SOON:  # the voice may have been deleted meanwhile
+        await _keep_if_succeeded(resources, outcome)
+
+
+async def _keep_if_succeeded(resources: Resources, outcome: Outcome) -> bool:
+    """Delete the audio of a job that has not succeeded by any attempt, or was deleted. Return whether it stays."""
+    job_id = outcome.job_id
+    if isinstance(await jobs.read_outcome(resources, job_id), Succeeded):
+        return True
+    names = [item.key async for item in resources.bucket.list(layout.fingerprint(outcome.source.owner, job_id))]
+    await resources.bucket.delete([layout.preview(job_id), *names])
+    return False
 
 
 async def _send_completion(resources: Resources, outcome: Outcome, wav: bytes | None) -> None:
@@ -130,26 +196,31 @@ async def _store(context: WorkerContext, result: Synthesized) -> tuple[Succeeded
         await storing
         return Succeeded.model_validate(outcome_fields(result.request, context.resources.clock())), None
     stored, _ = await asyncio.gather(_store_audio(context, result, result.speech), storing)
-    return _success(result.request, stored), stored
+    return _success(result.request, stored, result.analysis), stored
 
 
-def _success(request: Request, stored: StoredPreview) -> Succeeded:
+def _success(request: Request, stored: StoredPreview, analysis: PreviewAnalysis | None = None) -> Succeeded:
     facts = outcome_fields(request, stored.completed_at) | {"preview": stored.preview}
     if stored.report:
         facts |= dict(stored.report)
+    if analysis:
+        facts |= dict(analysis.publish())
     return Succeeded.model_validate(facts)
 
 
 async def _store_audio(context: WorkerContext, result: Synthesized, speech: Speech) -> StoredPreview:
     recording = Recording(speech.samples, context.sample_rate)
+    job_id, completed_at = result.request.job_id, context.resources.clock()
+    wav = await asyncio.to_thread(reference_audio.encode_wav, recording)
+    body = await context.manifests.add(wav, WAV, Origin(job_id, completed_at, context.model))
     report = SynthesisReport(
         timings=_timings(result, recording.duration_seconds),
         warnings=speech.warnings,
         finish_reason=speech.finish_reason,
+        audio_sha256=await asyncio.to_thread(sha256, body),
+        marks=context.marks,
     )
-    body = await asyncio.to_thread(reference_audio.encode_wav, recording)
-    completed_at = context.resources.clock()
-    key = layout.preview(result.request.job_id)
+    key = layout.preview(job_id)
     if await context.resources.bucket.put_once(key, body, WAV, metadata=_to_metadata(report)) is None:
         if (stored := await stored_preview(context.resources, key)) is None:
             raise Unavailable("The preview was deleted between two reads.")

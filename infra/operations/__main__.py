@@ -2,7 +2,8 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,22 +14,23 @@ from infra.operations.clients import Clients
 from infra.operations.code import checkout, deploy_code
 from infra.operations.environment import IMAGE_TAG, ROOT, Environment, Refused, load_environment
 from infra.operations.history import Version, commit_here, note_version, read_history, version_before
-from infra.operations.image import push_image
-from infra.operations.preflight import run_checks
-from infra.operations.stack import find_stack, get_stack
-from infra.operations.teardown import tear_down
+from infra.operations.image import promote_image, push_image
+from infra.operations.preflight import make_ecs_role, run_checks
+from infra.operations.resources import first_failure
+from infra.operations.stack import Stack, find_stack, get_stack
+from infra.operations.teardown import tear_down, voices_bucket
 from infra.operations.worker import deploy_worker
 from infra.simulation.cloudformation import load_template
 
 MARKS = {"ok": "ok  ", "look": "LOOK", "stop": "STOP"}
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one operation; return the exit code."""
+def main(arguments: Sequence[str] | None = None, make_clients: Callable[[str], Any] = Clients) -> int:
+    """Run one operation with the clients of a region; return the exit code."""
     given = _parser().parse_args(arguments)
     try:
         environment = load_environment(given.env)
-        code: int = given.operation(Clients(environment.region), environment, given)
+        code: int = given.operation(make_clients(environment.region), environment, given)
     except (Refused, ClientError, BotoCoreError) as error:
         print(f"Not done: {error}", file=sys.stderr)
         return 1
@@ -45,10 +47,12 @@ def _parser() -> argparse.ArgumentParser:
         if name in {"deploy", "rollback"}:
             command.add_argument("--sam", type=Path, required=True, help="the SAM CLI")
             command.add_argument("--yes", action="store_true", help="don't ask before the change")
-        if name in {"worker", "image"}:
+        if name in {"worker", "image", "promote"}:
             command.add_argument("--tag", required=True, help="of the image")
         if name == "image":
             command.add_argument("docker", nargs="*", help="further arguments of `docker build`")
+        if name == "promote":
+            command.add_argument("--source", required=True, help="the environment that has the image")
         if name == "teardown":
             command.add_argument("--stack", required=True, help="the stack's name once more, to be sure")
     return parser
@@ -56,6 +60,11 @@ def _parser() -> argparse.ArgumentParser:
 
 def deploy(clients: Any, environment: Environment, given: argparse.Namespace) -> int:
     """Build and deploy functions and infrastructure; the workers keep their image."""
+    target = _target(clients, environment)
+    if target.obstacle:
+        raise Refused(target.obstacle)
+    if target.parameters["Workers"] == "on":
+        make_ecs_role(clients.iam)
     _deploy_and_note(clients, environment, given, commit_here())
     return 0
 
@@ -63,7 +72,11 @@ def deploy(clients: Any, environment: Environment, given: argparse.Namespace) ->
 def _deploy_and_note(
     clients: Any, environment: Environment, given: argparse.Namespace, commit: str, source: Path = ROOT
 ) -> None:
-    deploy_code(given.sam, environment, source=source, asks=not given.yes)
+    def explain() -> str:
+        stack = find_stack(clients.cloudformation, environment.stack)
+        return first_failure(clients.cloudformation, environment.stack) if stack else ""
+
+    deploy_code(given.sam, environment, explain, source=source, asks=not given.yes)
     stack = get_stack(clients.cloudformation, environment.stack)
     clients.cloudformation.update_termination_protection(EnableTerminationProtection=True, StackName=stack.name)
     _note(clients, stack.name, commit, stack.parameters[IMAGE_TAG])
@@ -77,6 +90,13 @@ def _note(clients: Any, stack: str, commit: str, tag: str) -> None:
 def image(clients: Any, environment: Environment, given: argparse.Namespace) -> int:
     """Build the worker's image and push it into the stack's repository."""
     push_image(clients.ecr, get_stack(clients.cloudformation, environment.stack), given.tag, given.docker)
+    return 0
+
+
+def promote(clients: Any, environment: Environment, given: argparse.Namespace) -> int:
+    """Copy the worker's image from another environment's repository."""
+    source = get_stack(clients.cloudformation, load_environment(given.source).stack)
+    promote_image(clients.ecr, source, get_stack(clients.cloudformation, environment.stack), given.tag)
     return 0
 
 
@@ -117,34 +137,41 @@ def teardown(clients: Any, environment: Environment, given: argparse.Namespace) 
     """Delete the stack; voices and keys are retained."""
     if given.stack != environment.stack:
         raise Refused(f"To delete the stack of {environment.name}, say its name: STACK={environment.stack}.")
-    stack = get_stack(clients.cloudformation, environment.stack)
+    stack = find_stack(clients.cloudformation, environment.stack)
+    if stack is None:
+        print(f"There is no stack {environment.stack} in {environment.region}. Nothing to delete.")
+        return 0
+    voices = voices_bucket(clients, stack)
     tear_down(clients, stack)
-    voices = stack.outputs["VoicesBucket"]
-    print(f"Deleted. Voices and keys stay in {voices}; KeptVoicesBucket={voices} gives them to a new stack.")
+    kept = (
+        f" Voices and keys stay in {voices}; KeptVoicesBucket={voices} gives them to a new stack." if voices else ""
+    )
+    print(f"Deleted.{kept}")
     return 0
 
 
 def preflight(clients: Any, environment: Environment, _given: argparse.Namespace) -> int:
     """Check whether the account can take a deployment, without changing anything."""
-    found = run_checks(clients, _parameters(clients, environment))
+    found = run_checks(clients, _target(clients, environment))
     for finding in found:
         print(f"{MARKS[finding.verdict]} {finding.what}" + (f"\n     {finding.advice}" if finding.advice else ""))
     return int(any(finding.verdict == "stop" for finding in found))
 
 
-def _parameters(clients: Any, environment: Environment) -> dict[str, str]:
-    """Return the parameters of a deployment: as configured, else those of the stack, else the defaults."""
-    defaults = {
+def _target(clients: Any, environment: Environment) -> Stack:
+    """Return the stack with the parameters of its next deployment: configured, else its own, else the defaults."""
+    parameters = {
         name: str(one["Default"]) for name, one in load_template(ROOT / "template.yaml")["Parameters"].items()
     }
-    stack = find_stack(clients.cloudformation, environment.stack)
-    return defaults | dict(stack.parameters if stack else {}) | dict(environment.parameters)
+    stack = find_stack(clients.cloudformation, environment.stack) or Stack(environment.stack, "", {}, {})
+    return replace(stack, parameters=parameters | dict(stack.parameters) | dict(environment.parameters))
 
 
 OPERATIONS = {
     "preflight": preflight,
     "deploy": deploy,
     "image": image,
+    "promote": promote,
     "worker": worker,
     "rollback": rollback,
     "teardown": teardown,

@@ -1,5 +1,6 @@
-"""The AWS clients of an operator, each created on first use."""
+"""The AWS clients of an operator, each created on first use, and the pause between two looks at AWS."""
 
+import time
 from functools import cached_property
 from typing import Any
 
@@ -11,6 +12,10 @@ class Clients:
 
     def __init__(self, region: str) -> None:
         self._session = boto3.session.Session(region_name=region)
+
+    def sleep(self, seconds: float) -> None:
+        """Wait for AWS."""
+        time.sleep(seconds)
 
     @cached_property
     def cloudformation(self) -> Any:
@@ -36,6 +41,11 @@ class Clients:
     def autoscaling(self) -> Any:
         """Auto Scaling groups of instances."""
         return self._session.client("autoscaling")
+
+    @cached_property
+    def events(self) -> Any:
+        """EventBridge: the schedule of the sweep."""
+        return self._session.client("events")
 
     @cached_property
     def s3(self) -> Any:

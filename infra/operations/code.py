@@ -3,23 +3,27 @@
 import os
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from infra.operations.environment import ROOT, Environment, Refused
+from infra.package.archives import share_archives
 from infra.package.python import VERSION, find_python
 
 BUILT = Path(".aws-sam") / "build" / "template.yaml"
 
 
-def deploy_code(sam: Path, environment: Environment, *, source: Path = ROOT, asks: bool = True) -> None:
+def deploy_code(
+    sam: Path, environment: Environment, explain: Callable[[], str], *, source: Path = ROOT, asks: bool = True
+) -> None:
     """Build and deploy a checkout; parameters that are not configured keep their values.
 
     Raises
     ------
     Refused
-        There is no Python to build the package with, or the SAM CLI failed and printed why.
+        There is no Python to build the package with, or the SAM CLI failed and printed why.  `explain` returns the
+        reason of a failed deployment, because the SAM CLI does not print failures of nested stacks.
     """
     python = find_python()
     if python is None:
@@ -33,16 +37,32 @@ def deploy_code(sam: Path, environment: Environment, *, source: Path = ROOT, ask
         "SAM_CLI_TELEMETRY": "0",
         "SAM_CLI_ENABLE_LANGUAGE_EXTENSIONS": "1",
     }
-    for command in _commands(sam, environment, asks=asks):
-        _run(command, source, variables)
+    build, deploy = _commands(sam, environment, asks=asks)
+    _run(build, source, variables)
+    share_archives((source / BUILT).parent)
+    try:
+        _run(deploy, source, variables)
+    except Refused as error:
+        raise Refused(f"{error} {explain()}") from error
 
 
-def _commands(sam: Path, environment: Environment, *, asks: bool) -> list[list[str]]:
+def _commands(sam: Path, environment: Environment, *, asks: bool) -> tuple[list[str], list[str]]:
     """Return both commands: a deployment without a build would ship the sources instead of the package."""
     of = ["--config-file", str(ROOT / "samconfig.toml"), "--config-env", environment.name]
     confirm = "--confirm-changeset" if asks else "--no-confirm-changeset"
-    deploy = [str(sam), "deploy", "--template-file", str(BUILT), "--region", environment.region, confirm, *of]
-    return [[str(sam), "build", *of], deploy]
+    role = ["--role-arn", environment.role] if environment.role else []
+    deploy = [
+        str(sam),
+        "deploy",
+        "--template-file",
+        str(BUILT),
+        "--region",
+        environment.region,
+        confirm,
+        *role,
+        *of,
+    ]
+    return [str(sam), "build", *of], deploy
 
 
 def _run(command: Sequence[str], folder: Path, variables: Mapping[str, str]) -> None:

@@ -23,6 +23,8 @@ class Environment:
     stack: str
     region: str
     parameters: Mapping[str, str]
+    role: str | None = None
+    """The role that CloudFormation assumes, instead of using the operator's permissions."""
 
 
 def load_environment(name: str, config: Path = ROOT / "samconfig.toml") -> Environment:
@@ -47,7 +49,8 @@ def load_environment(name: str, config: Path = ROOT / "samconfig.toml") -> Envir
     region = section.get("region") or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
     if not region:
         raise Refused(f"No region: set AWS_REGION, or region in [{name}.deploy.parameters] of {config.name}.")
-    return Environment(name, section["stack_name"], region, parameters)
+    role = os.environ.get("CLOUDFORMATION_ROLE") or None
+    return Environment(name, section["stack_name"], region, parameters, role)
 
 
 def _pair(override: str) -> tuple[str, str]:

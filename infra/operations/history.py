@@ -53,10 +53,15 @@ def version_before(versions: Sequence[Version]) -> Version:
     Raises
     ------
     Refused
-        There is none.
+        There is none, or it is the version before the first image.
     """
     for version in reversed(versions[:-1]):
         if not version.is_as(versions[-1]):
+            if versions[-1].image_tag and not version.image_tag:
+                raise Refused(
+                    f"{versions[-1].image_tag} is the first image; there is none to go back to. Deploy another: "
+                    f"`make worker-image TAG=…`, `make deploy-worker TAG=…`."
+                )
             return version
     raise Refused("Nothing else was deployed before, as far as is known; there is nothing to go back to.")
 

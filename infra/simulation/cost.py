@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from infra.simulation.assumptions import Prices
-from infra.simulation.policy import Policy
+from infra.simulation.policy import Policy, Scaling
 from infra.simulation.simulated_day import DayResult, End
 
 HOURS_A_MONTH = 730.0
@@ -14,9 +14,10 @@ DAYS_A_MONTH = HOURS_A_MONTH / 24
 MILLION = 1e6
 IMAGES_KEPT = 5
 MINUTES_A_DAY = 1440
-POLLED_QUEUES = 2  # by Lambda: events, and the dead letters of synthesis
+POLLED_QUEUES = 3  # by Lambda: events, webhooks, and the dead letters of synthesis
 LAMBDA_POLLERS = 5
-SWEEP_LISTINGS = 9  # a minute, of as many prefixes
+SWEEP_LISTINGS = 13  # a minute
+SWEEP_PUTS = 1  # a minute: the record of the sweep
 SWEEP_GIGABYTE_SECONDS = 0.25  # half a second of 512 MB
 
 
@@ -49,6 +50,7 @@ def bill(result: DayResult, prices: Prices, image_gigabytes: float) -> Bill:
         "storage": _storage(previews, waited, prices),
         "queues": _queues(result, previews, prices),
         "data out": _megabytes_out(result, prices) / 1000 * prices.transfer_gigabyte,
+        "metrics": _metrics(result, prices),
         "logs": previews * prices.per_preview.log_kilobytes / MILLION * prices.logs_gigabyte,
         "fixed": _fixed(policy, prices, image_gigabytes),
     }
@@ -63,12 +65,15 @@ def waited_seconds(result: DayResult) -> float:
 
 
 def _instances(result: DayResult, prices: Prices) -> float:
-    scaling = result.setup.policy.scaling
+    return result.instance_seconds / 3600 * instance_hour(result.setup.policy.scaling, prices)
+
+
+def instance_hour(scaling: Scaling, prices: Prices) -> float:
+    """Return the cost of one running worker for an hour: instance, disk and address."""
     price = prices.instance_hour[scaling.instance_type]
     disk = scaling.disk_gigabytes * prices.disk_gigabyte_month
     disk += max(0, scaling.disk_megabytes_per_second - 125) * prices.disk_megabyte_per_second_month
-    hour = (price.spot if scaling.is_spot else price.on_demand) + prices.public_address_hour + disk / HOURS_A_MONTH
-    return result.instance_seconds / 3600 * hour
+    return (price.spot if scaling.is_spot else price.on_demand) + prices.public_address_hour + disk / HOURS_A_MONTH
 
 
 def _functions(previews: int, waited: float, prices: Prices, policy: Policy) -> float:
@@ -82,7 +87,7 @@ def _functions(previews: int, waited: float, prices: Prices, policy: Policy) -> 
 
 def _storage(previews: int, waited: float, prices: Prices) -> float:
     each = prices.per_preview
-    puts = previews * each.s3_puts + MINUTES_A_DAY * SWEEP_LISTINGS
+    puts = previews * each.s3_puts + MINUTES_A_DAY * (SWEEP_LISTINGS + SWEEP_PUTS)
     gets = previews * each.s3_gets + waited * each.s3_gets_per_second_of_waiting
     return (puts * prices.s3_thousand_puts + gets * prices.s3_thousand_gets) / 1000
 
@@ -98,6 +103,13 @@ def _queues(result: DayResult, previews: int, prices: Prices) -> float:
 def _megabytes_out(result: DayResult, prices: Prices) -> float:
     spoken = result.ends == End.COMPLETED
     return float(result.day.audio_seconds[spoken].sum()) * prices.per_preview.audio_kilobytes_per_second / 1000
+
+
+def _metrics(result: DayResult, prices: Prices) -> float:
+    """Return the cost of the metrics of previews, billed for each hour with data."""
+    ended = result.day.arrivals + np.nan_to_num(result.latency, nan=0.0)
+    hours = len(np.unique(ended[result.ends == End.COMPLETED] // 3600))
+    return hours * result.setup.policy.preview_metrics * prices.metric_month / HOURS_A_MONTH
 
 
 def _fixed(policy: Policy, prices: Prices, image_gigabytes: float) -> float:

@@ -121,9 +121,11 @@ class Fleet:
     def _launch_as_needed(self) -> Process:
         while True:
             yield self.env.timeout(self.aws.managed_scaling_seconds)
-            waiting = sum(not task.is_placed for task in self.staying)
+            wanted = sum(not task.is_placed for task in self.staying) - self.launching
+            if wanted > 0 and not self.instances.count:
+                wanted = max(wanted, self.aws.managed_first_instances)
             room = self.scaling.max_instances - self.instances.count
-            for _ in range(min(waiting - self.launching, room, self.scaling.largest_launch)):
+            for _ in range(min(wanted, room, self.scaling.largest_launch)):
                 self.env.process(self._launch())
 
     def _launch(self) -> Process:

@@ -108,3 +108,5 @@ class Policy:
     limits: Limits
     alarmed_metrics: int
     """Number of metrics in alarms, by which they are billed."""
+    preview_metrics: int
+    """Number of metrics that previews write."""

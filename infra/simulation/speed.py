@@ -1,5 +1,6 @@
 """The synthesis speed of one GPU, by the number of texts in flight."""
 
+import json
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
@@ -49,8 +50,12 @@ class Measurement(BaseModel):
 
 
 def load_speed(results: Path, assumed: AssumedSpeed) -> Speed:
-    """Return the newest measurement of a published model on a GPU, or the assumed speed if there is none."""
-    read = [Measurement.model_validate_json(file.read_text()) for file in results.glob("*.json")]
+    """Return the newest measurement of a published model on a GPU, or the assumed speed if there is none.
+
+    The folder contains other results too, without frame times.
+    """
+    found = [json.loads(file.read_text()) for file in results.glob("*.json")]
+    read = [Measurement.model_validate(one) for one in found if "ms_per_frame" in one]
     fit = [one for one in read if one.sizes == "published" and one.device.startswith("cuda")]
     return _fitted(max(fit, key=lambda one: one.date)) if fit else _from_assumption(assumed)
 

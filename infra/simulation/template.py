@@ -35,6 +35,7 @@ def read_policy(root: Path, parameters: Mapping[str, Any] | None = None) -> Poli
         scaling=_scaling(resources),
         limits=_limits(resources),
         alarmed_metrics=_alarmed_metrics(resources),
+        preview_metrics=_preview_metrics(resources),
     )
 
 
@@ -226,6 +227,15 @@ def _alarmed_metrics(resources: Resources) -> int:
         if policy.properties["PolicyType"] == "TargetTrackingScaling"
     ]
     return sum(watched + tracked)
+
+
+def _preview_metrics(resources: Resources) -> int:
+    """Count the metrics out of the lines that workers log at the end of previews."""
+    filters = [one.properties for one in resources.of("AWS::Logs::MetricFilter")]
+    ended = [
+        one["MetricTransformations"][0]["MetricName"] for one in filters if "job ended" in one["FilterPattern"]
+    ]
+    return len(set(ended))
 
 
 # limits

@@ -9,6 +9,8 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Message, Receive, Send], Coroutine[Any, Any, None]]
 
+WHOLE_BODY = "whole_body"  # the key in the scope for the body of a request that was received with its head
+
 
 class ClientDisconnected(Exception):
     """The client disconnected before its request was complete."""
@@ -38,13 +40,16 @@ class RequestBody:
 
     Parameters
     ----------
+    scope
+        The request.
     receive
-        Returns the messages of the request.
+        Returns its messages.
     timeout_seconds
         How long the client may send nothing.
     """
 
-    def __init__(self, receive: Receive, timeout_seconds: float) -> None:
+    def __init__(self, scope: Message, receive: Receive, timeout_seconds: float) -> None:
+        self._whole: bytes | None = scope.get(WHOLE_BODY)
         self._receive = receive
         self._timeout_seconds = timeout_seconds
         self._is_complete = False
@@ -59,6 +64,9 @@ class RequestBody:
         """
         if self._is_complete:
             return None
+        if self._whole is not None:
+            self._is_complete = True
+            return self._whole
         try:
             async with asyncio.timeout(self._timeout_seconds):
                 message = await self._receive()

@@ -7,6 +7,7 @@ the resource type of functions in the others.  Resources of types that it does n
 import asyncio
 from typing import Any
 
+from ministack.app import app
 from ministack.services.cloudformation import changesets, engine, handlers, provisioners  # noqa: F401  (see below)
 
 from embedded.server import main
@@ -96,4 +97,4 @@ if __name__ == "__main__":
     _accept_what_is_not_emulated()
     _keep_attributes_of_nested_resources()
     engine._parse_template = _parse_and_expand
-    asyncio.run(main(services=None, is_public=is_deployed_api))
+    asyncio.run(main(app, None, is_deployed_api))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from environments.venvs import LOCKS, ensure
 from provisioning.buckets import expiry_rules
+from provisioning.queues import is_url, queue_names
 
 from embedded.storage.data_folder import AwsCredentials
 from pipeline.contract import layout
@@ -17,6 +18,9 @@ from pipeline.settings import Settings
 
 HOST = "127.0.0.1"
 ACCOUNT = "000000000000"
+
+# Records without which nothing can be deleted from a full disk.
+URGENT_FOLDERS = (layout.CHANGES, layout.REVOCATIONS, layout.AUDIT_PENDING)
 
 
 def python() -> Path:
@@ -36,10 +40,11 @@ def server_environment(port: int, data: Path, settings: Settings, credentials: A
         "ALLOWED_ORIGINS": ",".join(settings.allowed_origins),
         "BIND_HOST": HOST,
         "GATEWAY_PORT": str(port),
-        "S3_PERSIST": "1",
-        "S3_DATA_DIR": str(s3_folder_of(data)),
+        "OBJECTS_FOLDER": str(s3_folder_of(data)),
+        "S3_PERSIST": "0",  # until the server has loaded the objects
         "EPHEMERAL_PREFIXES": ",".join(rule["Filter"]["Prefix"] for rule in expiry_rules(settings)),
-        "URGENT_KEYS": rf"{layout.CHANGES}.*|{layout.VOICES}.*/metadata\.json",
+        "URGENT_KEYS": rf"({'|'.join(URGENT_FOLDERS)}).*|{layout.VOICES}.*/metadata\.json",
+        "QUEUES": ",".join(name for name in queue_names(settings) if not is_url(name)),
         "PERSIST_STATE": "0",
         "SERVICES": "s3,sqs",
         "MINISTACK_REGION": settings.aws_region,

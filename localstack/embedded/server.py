@@ -11,25 +11,25 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import uvicorn
-from ministack.app import app
-from ministack.services import sqs
+from ministack.core.responses import set_request_account_id
+from ministack.services import s3, sqs
 
+from embedded import services
 from embedded.access.cors import CorsPolicy
 from embedded.access.verification import VerifiedRequests
 from embedded.asgi import App
 from embedded.queues.fair_queues import make_fair
 from embedded.queues.long_polling import MessageArrivals, cancelled_on_disconnect
-from embedded.storage.atomic_files import finish_interrupted_writes
 from embedded.storage.durable_writes import DurableWrites
-from embedded.storage.empty_folders import remove_empty_folders
-from functions.local.limited_http import LimitedHttpProtocol
+from embedded.storage.ordered_keys import make_listings_fast
+from embedded.storage.stored_objects import load_objects
+from embedded.whole_requests import IDLE_SECONDS, StoreProtocol
 from pipeline.access.request_signatures import SignatureVerifier
 
 if sys.platform != "win32":
     import resource
 
 OPEN_FILES = 4096
-IDLE_SECONDS = 75  # longer than clients keep connections: otherwise they use one that is being closed
 
 
 def nothing_is_public(_path: str) -> bool:
@@ -37,38 +37,31 @@ def nothing_is_public(_path: str) -> bool:
     return False
 
 
-def keep_objects(data: Path) -> None:
-    """Keep objects in this folder, and tidy up what the last process left there."""
-    data.mkdir(parents=True, exist_ok=True)
-    finish_interrupted_writes(data)
-    remove_empty_folders(data)
-    DurableWrites(data, os.environ["EPHEMERAL_PREFIXES"].split(","), os.environ["URGENT_KEYS"])
+def create_queues() -> None:
+    """Create the queues before the first request: to the services, a missing queue is a wrong setting."""
+    for name in filter(None, os.environ["QUEUES"].split(",")):
+        sqs._act_create_queue({"QueueName": name}, "")
 
 
 async def main(
-    services: frozenset[str] | None = frozenset({"s3", "sqs"}),
-    is_public: Callable[[str], bool] = nothing_is_public,
+    app: App, signed_for: frozenset[str] | None, is_public: Callable[[str], bool] = nothing_is_public
 ) -> None:
-    """Serve these services until stopped; None means all services of ministack."""
+    """Serve an application until stopped, for requests signed for these services; None means any service."""
     os.umask(0o077)
-    if os.environ["S3_PERSIST"] == "1":
-        keep_objects(Path(os.environ["S3_DATA_DIR"]))
+    make_listings_fast(s3)
+    if os.environ["OBJECTS_FOLDER"]:
+        data = Path(os.environ["OBJECTS_FOLDER"])
+        load_objects(data)
+        DurableWrites(data, os.environ["EPHEMERAL_PREFIXES"].split(","), os.environ["URGENT_KEYS"])
+    set_request_account_id(os.environ["AWS_ACCESS_KEY_ID"])  # of all requests: they are signed with this key
+    create_queues()
     make_fair(sqs)
     MessageArrivals(asyncio.get_running_loop())
     verifier = SignatureVerifier(
-        os.environ["AWS_ACCESS_KEY_ID"], os.environ["AWS_SECRET_ACCESS_KEY"], services=services
+        os.environ["AWS_ACCESS_KEY_ID"], os.environ["AWS_SECRET_ACCESS_KEY"], services=signed_for
     )
     cors = CorsPolicy(filter(None, os.environ["ALLOWED_ORIGINS"].split(",")))
     await serve(VerifiedRequests(cancelled_on_disconnect(app), verifier, cors, is_public))
-
-
-class StoreProtocol(LimitedHttpProtocol):
-    """HTTP/1.1 of the store, for the processes of this machine."""
-
-    headers_timeout_seconds = IDLE_SECONDS
-    linger_seconds = 5.0
-    linger_max_bytes = 8 * 1024 * 1024
-    max_connections = 2048
 
 
 class _Server(uvicorn.Server):
@@ -108,4 +101,4 @@ async def serve(application: App) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    asyncio.run(main(services.serve, frozenset({"s3", "sqs"})))

@@ -28,11 +28,13 @@ NOTIFICATION_ATTEMPTS = 5  # AWS takes a few seconds to apply a new queue policy
 
 async def provision_buckets(s3: "S3Client", settings: Settings) -> None:
     """Create the buckets and set their lifecycle and CORS rules."""
-    for name in dict.fromkeys((settings.bucket, settings.bucket_for_voices)):
+    for name in settings.buckets:
         await _ensure_bucket(s3, name, settings.aws_region)
     await _set_lifecycle(s3, settings.bucket, [*expiry_rules(settings), unfinished_upload_rule()])
     if settings.bucket_for_voices != settings.bucket:
         await _set_lifecycle(s3, settings.bucket_for_voices, [unfinished_upload_rule()])
+    if settings.audit_retention_days:
+        await _set_lifecycle(s3, settings.bucket_for_audit, [expiry_rule(layout.AUDIT, settings.audit_retention)])
     await _set_cors(s3, settings.bucket, settings.allowed_origins)
 
 
@@ -56,7 +58,7 @@ async def _ensure_bucket(s3: "S3Client", name: str, region: str) -> None:
     else:
         where: Any = {"LocationConstraint": region}
         await s3.create_bucket(Bucket=name, CreateBucketConfiguration=where)
-    log.info("created a bucket", bucket=name)
+    log.debug("created a bucket", bucket=name)
 
 
 def expiry_rules(settings: Settings) -> list[Rule]:
@@ -69,19 +71,24 @@ def expiry_rules(settings: Settings) -> list[Rule]:
         layout.CHANGES: CHANGE_RETENTION,
         layout.TICKETS: retention.TICKET_LIFETIME,
         layout.IDEMPOTENCY: retention.IDEMPOTENCY_RETENTION,
+        layout.FINGERPRINTS: settings.job_retention,
+        layout.LISTED_CONSENTS: settings.upload_retention,
         layout.QUOTAS: SHARE_RETENTION,
         layout.IN_FLIGHT: settings.job_deadline,
         layout.WEBHOOK_ATTEMPTS: settings.job_retention,
+        layout.DERIVED: settings.job_retention,
     }
-    return [
-        {
-            "ID": OURS + "expire-" + prefix.strip("/").replace("/", "-"),
-            "Status": "Enabled",
-            "Filter": {"Prefix": prefix},
-            "Expiration": {"Days": math.ceil(lifetime / timedelta(days=1))},
-        }
-        for prefix, lifetime in retentions.items()
-    ]
+    return [expiry_rule(prefix, lifetime) for prefix, lifetime in retentions.items()]
+
+
+def expiry_rule(prefix: str, lifetime: timedelta) -> Rule:
+    """Return the lifecycle rule that deletes the objects under a prefix, after whole days."""
+    return {
+        "ID": OURS + "expire-" + prefix.strip("/").replace("/", "-"),
+        "Status": "Enabled",
+        "Filter": {"Prefix": prefix},
+        "Expiration": {"Days": math.ceil(lifetime / timedelta(days=1))},
+    }
 
 
 def unfinished_upload_rule() -> Rule:

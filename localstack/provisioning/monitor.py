@@ -12,7 +12,7 @@ from pipeline.errors import Unavailable
 from pipeline.settings import Settings
 from provisioning.buckets import bucket_exists
 from provisioning.provision import clients, provision
-from provisioning.queues import is_url
+from provisioning.queues import is_url, queue_names
 from provisioning.recovery import refill_queues
 
 if TYPE_CHECKING:
@@ -50,17 +50,10 @@ async def _check(s3: "S3Client", sqs: "SQSClient", settings: Settings) -> None:
 
 async def missing_resources(s3: "S3Client", sqs: "SQSClient", settings: Settings) -> AsyncIterator[str]:
     """Yield the names of the buckets and queues that do not exist."""
-    for bucket in dict.fromkeys((settings.bucket, settings.bucket_for_voices)):
+    for bucket in settings.buckets:
         if not await bucket_exists(s3, bucket):
             yield bucket
-    for queue in (
-        settings.synthesis_queue,
-        settings.synthesis_dead_letter_queue,
-        settings.events_queue,
-        settings.events_dead_letter_queue,
-        settings.webhooks_queue,
-        settings.webhooks_dead_letter_queue,
-    ):
+    for queue in queue_names(settings):
         try:
             if not is_url(queue):
                 await sqs.get_queue_url(QueueName=queue)

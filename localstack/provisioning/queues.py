@@ -34,6 +34,18 @@ class Queue:
         return self.attributes["QueueArn"]
 
 
+def queue_names(settings: Settings) -> tuple[str, ...]:
+    """Return the names or URLs of all queues."""
+    return (
+        settings.synthesis_queue,
+        settings.synthesis_dead_letter_queue,
+        settings.events_queue,
+        settings.events_dead_letter_queue,
+        settings.webhooks_queue,
+        settings.webhooks_dead_letter_queue,
+    )
+
+
 async def provision_queues(sqs: "SQSClient", settings: Settings) -> str:
     """Create the queues and set their attributes; return the ARN of the events queue."""
     synthesis_dead = await _get_or_create(sqs, settings.synthesis_dead_letter_queue)
@@ -71,7 +83,7 @@ async def _get_or_create(sqs: "SQSClient", name_or_url: str) -> Queue:
             url = (await sqs.get_queue_url(QueueName=name_or_url))["QueueUrl"]
         except sqs.exceptions.QueueDoesNotExist:
             url = (await sqs.create_queue(QueueName=name_or_url))["QueueUrl"]
-            log.info("created a queue", queue=name_or_url)
+            log.debug("created a queue", queue=name_or_url)
     answer = await sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])
     return Queue(url, {str(name): value for name, value in answer.get("Attributes", {}).items()})
 

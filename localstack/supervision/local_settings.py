@@ -10,6 +10,7 @@ from environments import ROOT
 from pydantic import Field, field_validator
 from pydantic_settings import SettingsConfigDict
 
+from pipeline.access.owners import OWNER_MAX
 from pipeline.environment import EnvironmentSettings, SettingsError, load
 from pipeline.settings import Settings
 
@@ -37,6 +38,14 @@ class LocalSettings(EnvironmentSettings):
 
     store_port: int = Field(
         0, ge=0, le=65535, description="Port of the embedded S3 and SQS on the loopback interface. 0: any free port"
+    )
+
+    first_key_owner: str | None = Field(
+        None,
+        pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$",
+        max_length=OWNER_MAX,
+        description="If keys are required and none exists, create a key of this owner with all scopes, and print "
+        "it. The images set `me`",
     )
 
     @field_validator("data_dir")

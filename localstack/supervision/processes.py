@@ -57,6 +57,8 @@ class Program:
         Variables that are added to the current environment.
     folder
         The working directory.
+    is_required
+        Whether everything ends if it repeatedly ends before it was ready. Otherwise it is restarted.
     prepare
         Called each time the program has become ready, before it is reported as such, with the time since which it
         was down (None at the first start); may raise `Unavailable` to have it restarted.
@@ -68,6 +70,7 @@ class Program:
     python: str = sys.executable
     environment: Mapping[str, str] = field(default_factory=dict)
     folder: Path = ROOT
+    is_required: bool = True
     prepare: Callable[[datetime | None], Awaitable[None]] = _no_preparation
 
 
@@ -97,7 +100,7 @@ class ChildProcess:
             reason = await self._run_once()
             is_stable = self._started_once and now() - started >= STABLE_SECONDS
             failures = 1 if is_stable else failures + 1
-            if failures >= ATTEMPTS_TO_START and not self._started_once:
+            if self._program.is_required and failures >= ATTEMPTS_TO_START and not self._started_once:
                 raise StartFailed(f"{self.name} does not start ({reason}); see above for why.")
             backoff = min(LONGEST_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2 ** min(failures - 1, 10))
             log.warning(f"{self.name} ended; restarting it", reason=reason, in_seconds=backoff)

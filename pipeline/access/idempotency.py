@@ -63,6 +63,8 @@ class Claim:
     key: str
     record: ClaimRecord
     etag: str
+    is_taken_over: bool = False
+    """Whether an earlier request held it, which may have succeeded before its process died."""
 
     async def name_job(self, job_id: str) -> None:
         """Store the id of a job before it is accepted.
@@ -93,6 +95,16 @@ class Claim:
             await self.resources.bucket.delete([self.key])
         except Unavailable as error:
             log.warning("idempotency key not released", reason=error.message)
+
+    async def end_lease(self) -> None:
+        """Let the next request with the key take the claim over now, with the job that it names.
+
+        Raises
+        ------
+        Unavailable
+            The storage does not respond.
+        """
+        await self._write({"held_until": self.resources.clock()})
 
     async def _write(self, changes: Mapping[str, object]) -> bool:
         changed = self.record.model_copy(update=changes)
@@ -170,14 +182,18 @@ async def recent_job(resources: Resources, owner: Owner, fingerprint: str) -> st
     return None
 
 
+def key_of_repeats(resources: Resources, owner: Owner, fingerprint: str) -> str:
+    """Return the key of the record of `remember_job`."""
+    return layout.idempotency(resources.clock(), _digest(owner, "repeat", fingerprint))
+
+
 async def remember_job(resources: Resources, owner: Owner, fingerprint: str, job_id: str) -> None:
     """Remember the accepted job of a request without a key, for `recent_job`."""
     now = resources.clock()
     record = ClaimRecord(
         token=job_id, fingerprint=fingerprint, created_at=now, held_until=now, job_id=job_id, is_done=True
     )
-    key = layout.idempotency(now, _digest(owner, "repeat", fingerprint))
-    await resources.bucket.put(key, record.to_json(), JSON)
+    await resources.bucket.put(key_of_repeats(resources, owner, fingerprint), record.to_json(), JSON)
 
 
 async def _put(resources: Resources, key: str, record: ClaimRecord) -> str | None:
@@ -221,7 +237,7 @@ async def _repeated(resources: Resources, found: _Found, new: ClaimRecord) -> Cl
     etag = await _replace(resources, found.key, taken, found.stored.etag)
     if etag is None:
         raise _in_progress()
-    return Claim(resources, found.key, taken, etag)
+    return Claim(resources, found.key, taken, etag, is_taken_over=True)
 
 
 def _has_expired(record: ClaimRecord, resources: Resources) -> bool:

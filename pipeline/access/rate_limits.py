@@ -10,14 +10,12 @@ Without an owner nothing is counted, and no request is sent to the storage.
 """
 
 import math
-from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import structlog
 
 from pipeline.clients.resources import Resources
 from pipeline.clients.usage_windows import Policy, UsageWindow
-from pipeline.contract import layout
 from pipeline.errors import QuotaStatus, TooMany, Unavailable
 from pipeline.ids import Owner
 
@@ -29,8 +27,6 @@ BLOCKS = 20  # a process takes at most this part of a minute's requests at a tim
 
 REQUESTS = Policy("requests", timedelta(minutes=1))
 REFERENCE_SECONDS = Policy("reference-seconds", timedelta(hours=1))
-_LONGEST = max(REQUESTS.window, REFERENCE_SECONDS.window)
-_WINDOWS = {policy.name: policy.window for policy in (REQUESTS, REFERENCE_SECONDS)}
 
 
 async def take_request(resources: Resources, owner: Owner, count: int = 1) -> QuotaStatus | None:
@@ -119,12 +115,3 @@ def _status(resources: Resources, policy: Policy, quota: int, remaining: int, wi
         window_seconds=int(policy.window.total_seconds()),
         reset_seconds=max(1, left),
     )
-
-
-async def past_windows(resources: Resources) -> AsyncIterator[str]:
-    """Yield the keys of the usage records of past windows, with one listing and no read."""
-    now = resources.clock()
-    async for item in resources.bucket.list(layout.QUOTAS):
-        found = layout.window_of_quota(item.key)
-        if found and found[1] + _WINDOWS.get(found[0], _LONGEST) + CLOCK_SKEW <= now:
-            yield item.key

@@ -7,11 +7,12 @@ import hashlib
 import hmac
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 from urllib.parse import unquote
 
-UNSIGNED_PAYLOADS = frozenset({"UNSIGNED-PAYLOAD", "STREAMING-UNSIGNED-PAYLOAD-TRAILER"})
+UNSIGNED_PAYLOAD = "UNSIGNED-PAYLOAD"
+UNSIGNED_PAYLOADS = frozenset({UNSIGNED_PAYLOAD, "STREAMING-UNSIGNED-PAYLOAD-TRAILER"})
 
 _CONTENT_SHA256 = "x-amz-content-sha256"
 _LOOPBACK_HOST = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(:[0-9]{1,5})?")
@@ -46,6 +47,10 @@ class ReceivedRequest:
     method: str
     target: str
     headers: Sequence[tuple[str, str]]
+    _values: Mapping[str, str] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_values", dict(self.headers))
 
     @classmethod
     def from_scope(cls, scope: Mapping[str, Any]) -> "ReceivedRequest":
@@ -65,10 +70,9 @@ class ReceivedRequest:
         SignatureRefused
             The header occurs more than once.
         """
-        values = [value for header, value in self.headers if header == name]
-        if len(values) > 1:
+        if len(self._values) < len(self.headers) and sum(header == name for header, _ in self.headers) > 1:
             raise SignatureRefused("InvalidRequest", f"The header `{name}` may be sent only once.")
-        return values[0] if values else None
+        return self._values.get(name)
 
     def query(self) -> list[tuple[str, str]]:
         """Return the decoded names and values of the query."""
@@ -90,7 +94,7 @@ def check_loopback_host(request: ReceivedRequest) -> None:
 
 def is_presigned(request: ReceivedRequest) -> bool:
     """Return whether the signature is in the query instead of a header."""
-    return any(name == "X-Amz-Signature" for name, _ in request.query())
+    return "?" in request.target and any(name == "X-Amz-Signature" for name, _ in request.query())
 
 
 def declared_payload(request: ReceivedRequest) -> str | None:

@@ -29,9 +29,12 @@ def length_of_wav(head: bytes) -> tuple[int, float]:
 
 
 def read_wav(wav: bytes) -> tuple[int, bytes]:
-    """Return sample rate (Hz) and samples of a WAV that `encode_wav` wrote: mono, 16 bits."""
-    _, _, _, _, _, _, _, sample_rate, *_ = _HEADER.unpack_from(wav)
-    return sample_rate, wav[_HEADER.size :]
+    """Return sample rate (Hz) and samples of a WAV that `encode_wav` wrote: mono, 16 bits.
+
+    Chunks after the samples, such as a manifest, are ignored.
+    """
+    _, _, _, _, _, _, _, sample_rate, _, _, _, _, size = _HEADER.unpack_from(wav)
+    return sample_rate, wav[_HEADER.size : _HEADER.size + size]
 
 
 def streamed_wav_header(sample_rate: int) -> bytes:

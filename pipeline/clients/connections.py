@@ -1,7 +1,7 @@
 """Posting to WebSocket clients through API Gateway's `@connections`, in the cloud and in the local server alike."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Protocol
 
@@ -9,7 +9,15 @@ import aioboto3
 from aiobotocore.config import AioConfig
 from botocore.exceptions import BotoCoreError, ClientError
 
-from pipeline import deadlines
+from pipeline.clients import deadlines
+from pipeline.contract.messages.message_batches import (
+    BATCH,
+    BUSY_HEADER,
+    GONE_HEADER,
+    AddressedMessage,
+    Undelivered,
+    to_batch,
+)
 from pipeline.contract.records import ReplyTo
 from pipeline.errors import ConnectionGone, Unavailable
 
@@ -27,6 +35,15 @@ class Connections(Protocol):
         ------
         ConnectionGone
             The client has disconnected. It will not reconnect under this id.
+        Unavailable
+            A retry may succeed later.
+        """
+
+    async def post_batch(self, endpoint: str, messages: Sequence[AddressedMessage]) -> Undelivered:
+        """Send messages to clients of an endpoint with `ReplyTo.takes_batches`, see `message_batches`.
+
+        Raises
+        ------
         Unavailable
             A retry may succeed later.
         """
@@ -54,14 +71,23 @@ class ApiGatewayConnections:
     async def post(self, to: ReplyTo, body: bytes) -> None:
         """See `Connections.post`."""
         client = await self._client_of(to.endpoint)
-        async with _translated(client, to):
+        async with _translated(client, to.connection_id):
             await client.post_to_connection(ConnectionId=to.connection_id, Data=body)
+
+    async def post_batch(self, endpoint: str, messages: Sequence[AddressedMessage]) -> Undelivered:
+        """See `Connections.post_batch`."""
+        client = await self._client_of(endpoint)
+        async with _translated(client, endpoint):
+            response = await client.post_to_connection(ConnectionId=BATCH, Data=to_batch(messages))
+        headers = response["ResponseMetadata"]["HTTPHeaders"]
+        gone, busy = (frozenset(headers.get(name, "").split(",")) for name in (GONE_HEADER, BUSY_HEADER))
+        return Undelivered(gone, busy)
 
     async def close(self, to: ReplyTo) -> None:
         """See `Connections.close`."""
         client = await self._client_of(to.endpoint)
         with suppress(ConnectionGone):
-            async with _translated(client, to):
+            async with _translated(client, to.connection_id):
                 await client.delete_connection(ConnectionId=to.connection_id)
 
     async def _client_of(self, endpoint: str) -> "ApiGatewayManagementApiClient":
@@ -74,11 +100,11 @@ class ApiGatewayConnections:
 
 
 @asynccontextmanager
-async def _translated(client: "ApiGatewayManagementApiClient", to: ReplyTo) -> AsyncIterator[None]:
+async def _translated(client: "ApiGatewayManagementApiClient", to: str) -> AsyncIterator[None]:
     try:
         async with deadlines.timeout():
             yield
     except client.exceptions.GoneException as error:
-        raise ConnectionGone(f"Connection {to.connection_id} is gone.") from error
+        raise ConnectionGone(f"Connection {to} is gone.") from error
     except (BotoCoreError, ClientError, OSError) as error:
-        raise Unavailable(f"Connection {to.connection_id} can't be reached.") from error
+        raise Unavailable(f"Connection {to} can't be reached.") from error

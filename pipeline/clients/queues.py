@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 import structlog
 from botocore.exceptions import BotoCoreError, ClientError
 
-from pipeline import deadlines
+from pipeline.clients import deadlines
 from pipeline.clients.failures import error_code, unavailable
 
 if TYPE_CHECKING:

@@ -1,31 +1,49 @@
 """A bucket of S3, or of a storage that is compatible with it."""
 
+import asyncio
+import base64
+import hashlib
+import random
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from aiohttp import ClientPayloadError as BrokenOff  # aiobotocore does not wrap it when a body ends early
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, ResponseStreamingError
 
-from pipeline import deadlines
+from pipeline.clients import deadlines
 from pipeline.clients.failures import unavailable
-from pipeline.clients.storage import ObjectInfo, PreconditionFailed, RangeNotSatisfiable, StoredObject, UploadForm
+from pipeline.clients.storage import (
+    ObjectInfo,
+    ObjectVersion,
+    PreconditionFailed,
+    RangeNotSatisfiable,
+    StoredObject,
+    UploadForm,
+)
 from pipeline.errors import Unavailable
 
 if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client
+    from types_aiobotocore_s3.type_defs import ObjectIdentifierTypeDef
+
+T = TypeVar("T")
 
 # S3 returns 409 for conflicting concurrent writes. The request has to be retried.
 _CONFLICTS = 5
+# botocore does not repeat a request when the body of its response ends early.
+_READS, _READ_PAUSE_SECONDS = 3, 0.5
 
 
 class S3Bucket:
     """A bucket of S3 or of a compatible storage that supports conditional writes."""
 
-    def __init__(self, client: "S3Client", name: str) -> None:
+    def __init__(self, client: "S3Client", name: str, *, sends_md5: bool = False) -> None:
         self._client = client
         self.name = name
+        self._sends_md5 = sends_md5  # required by buckets with Object Lock
 
     async def get(self, key: str) -> bytes | None:
         """See `Bucket.get`."""
@@ -40,17 +58,24 @@ class S3Bucket:
         if_match: str | None = None,
     ) -> StoredObject | None:
         """See `Bucket.read`."""
-        conditions: dict[str, Any] = {"Range": range_, "IfMatch": if_match}
+        conditions = {"Range": range_, "IfMatch": if_match}
+        given = {name: value for name, value in conditions.items() if value is not None}
         async with self._translated(f"read {key}"):
-            try:
-                answer = await self._client.get_object(
-                    Bucket=self.name, Key=key, **{k: v for k, v in conditions.items() if v is not None}
-                )
-                async with answer["Body"] as stream:
-                    body = await stream.read()
-            except ClientError as error:
-                _raise_condition(error)
-                return None
+            for _ in range(_READS - 1):
+                try:
+                    return await self._read(key, given)
+                except (BrokenOff, ResponseStreamingError):
+                    await asyncio.sleep(random.uniform(0, _READ_PAUSE_SECONDS))  # noqa: S311 - no secret
+            return await self._read(key, given)
+
+    async def _read(self, key: str, conditions: Mapping[str, Any]) -> StoredObject | None:
+        try:
+            answer = await self._client.get_object(Bucket=self.name, Key=key, **conditions)
+            async with answer["Body"] as stream:
+                body = await stream.read()
+        except ClientError as error:
+            _raise_condition(error)
+            return None
         content_range = answer.get("ContentRange")
         return StoredObject(
             body=body,
@@ -88,6 +113,8 @@ class S3Bucket:
         return await self._put_if(key, body, content_type, IfMatch=etag)
 
     async def _put_if(self, key: str, body: bytes, content_type: str, **condition: Any) -> str | None:
+        if self._sends_md5:
+            condition["ContentMD5"] = base64.b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode()
         async with self._translated(f"write {key}"):
             for _ in range(_CONFLICTS):
                 try:
@@ -106,28 +133,54 @@ class S3Bucket:
 
     async def delete(self, keys: Iterable[str]) -> None:
         """See `Bucket.delete`."""
-        for some in _batches(keys, 1000):
-            async with self._translated(f"delete {some[0]} and {len(some) - 1} more"):
+        await self._delete({"Key": key} for key in keys)
+
+    async def list_versions(self, prefix: str) -> AsyncIterator[ObjectVersion]:
+        """See `Bucket.list_versions`."""
+        try:
+            async for page in self._pages("list_object_versions", Prefix=prefix):
+                for item in [*page.get("Versions", []), *page.get("DeleteMarkers", [])]:
+                    yield ObjectVersion(item["Key"], item["VersionId"], item["IsLatest"])
+        except Unavailable as error:
+            if not isinstance(error.__cause__, ClientError) or _code(error.__cause__) != "NotImplemented":
+                raise
+            async for info in self.list(prefix):
+                yield ObjectVersion(info.key, "", is_latest=True)
+
+    async def delete_versions(self, versions: Iterable[ObjectVersion]) -> None:
+        """See `Bucket.delete_versions`."""
+        await self._delete(
+            {"Key": one.key, "VersionId": one.version_id} if one.version_id else {"Key": one.key}
+            for one in versions
+        )
+
+    async def _delete(self, objects: Iterable["ObjectIdentifierTypeDef"]) -> None:
+        for some in _batches(objects, 1000):
+            async with self._translated(f"delete {some[0]['Key']} and {len(some) - 1} more"):
                 answer = await self._client.delete_objects(
-                    Bucket=self.name, Delete={"Objects": [{"Key": key} for key in some], "Quiet": True}
+                    Bucket=self.name, Delete={"Objects": some, "Quiet": True}
                 )
-            if problems := answer.get("Errors"):
+            if problems := [error for error in answer.get("Errors", []) if error.get("Code") != "NoSuchVersion"]:
                 raise Unavailable(f"The storage could not delete {len(problems)} objects.")
 
-    async def list(self, prefix: str, *, start_after: str = "") -> AsyncIterator[ObjectInfo]:
+    async def list(self, prefix: str, *, start_after: str = "", page_size: int = 1000) -> AsyncIterator[ObjectInfo]:
         """See `Bucket.list`."""
-        async for page in self._pages(Prefix=prefix, StartAfter=start_after):
+        paging = {"PageSize": page_size}
+        pages = self._pages("list_objects_v2", Prefix=prefix, StartAfter=start_after, PaginationConfig=paging)
+        async for page in pages:
             for item in page.get("Contents", []):
                 yield ObjectInfo(item["Key"], item["Size"], item["LastModified"], item["ETag"])
 
     async def list_folders(self, prefix: str, *, start_after: str = "") -> AsyncIterator[str]:
         """See `Bucket.list_folders`."""
-        async for page in self._pages(Prefix=prefix, StartAfter=start_after, Delimiter="/"):
+        async for page in self._pages("list_objects_v2", Prefix=prefix, StartAfter=start_after, Delimiter="/"):
             for item in page.get("CommonPrefixes", []):
                 yield item["Prefix"].removeprefix(prefix).rstrip("/")
 
-    async def _pages(self, **how: Any) -> AsyncIterator[Any]:
-        pages = aiter(self._client.get_paginator("list_objects_v2").paginate(Bucket=self.name, **how))
+    async def _pages(
+        self, operation: Literal["list_objects_v2", "list_object_versions"], **how: Any
+    ) -> AsyncIterator[Any]:
+        pages = aiter(self._client.get_paginator(operation).paginate(Bucket=self.name, **how))
         while True:
             async with self._translated(f"list {how['Prefix']}"):  # each call: a caller may pause in between
                 page = await anext(pages, None)
@@ -171,14 +224,9 @@ class S3Bucket:
             raise unavailable(error, "storage", f"bucket {self.name}: {doing}", "BUCKET, VOICES_BUCKET") from error
 
 
-def _batches(keys: Iterable[str], size: int) -> Iterator[list[str]]:
-    batch: list[str] = []
-    for key in keys:
-        batch.append(key)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
+def _batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    left = iter(items)
+    while batch := list(islice(left, size)):
         yield batch
 
 

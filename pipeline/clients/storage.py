@@ -29,6 +29,15 @@ class ObjectInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class ObjectVersion:
+    """A version of an object, or a delete marker. `version_id` is empty if the storage has no versions."""
+
+    key: str
+    version_id: str
+    is_latest: bool
+
+
+@dataclass(frozen=True, slots=True)
 class StoredObject:
     """An object, or the requested range of it."""
 
@@ -98,8 +107,14 @@ class Bucket(Protocol):
     async def delete(self, keys: Iterable[str]) -> None:
         """Delete objects. Those that do not exist are ignored."""
 
-    def list(self, prefix: str, *, start_after: str = "") -> AsyncIterator[ObjectInfo]:
-        """List the objects under a prefix in the order of their keys."""
+    def list_versions(self, prefix: str) -> AsyncIterator[ObjectVersion]:
+        """List all versions and delete markers under a prefix, in any order."""
+
+    async def delete_versions(self, versions: Iterable[ObjectVersion]) -> None:
+        """Delete versions permanently. Those that do not exist are ignored."""
+
+    def list(self, prefix: str, *, start_after: str = "", page_size: int = 1000) -> AsyncIterator[ObjectInfo]:
+        """List the objects under a prefix in the order of their keys, with one request per `page_size`."""
 
     def list_folders(self, prefix: str, *, start_after: str = "") -> AsyncIterator[str]:
         """List the parts of the keys between the prefix and the next `/`, in the order of the keys."""

@@ -48,11 +48,11 @@ class UsageWindows:
     def current(self, owner: str, policy: Policy) -> "UsageWindow":
         """Return the current window of an owner's quota."""
         now = self._clock()
-        start = policy.start(now)
-        key = layout.quota(owner, policy.name, start)
+        ends_at = policy.start(now) + policy.window
+        key = layout.quota(owner, policy.name, ends_at)
         if key not in self._windows:
             self._windows = {k: window for k, window in self._windows.items() if window.ends_at > now}
-            self._windows[key] = UsageWindow(self._bucket, key, start + policy.window)
+            self._windows[key] = UsageWindow(self._bucket, key, ends_at)
         return self._windows[key]
 
 

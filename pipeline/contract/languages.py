@@ -1,10 +1,9 @@
 """The languages of the model, and their BCP 47 tags."""
 
 import re
+from typing import Literal, get_args
 
-# By full English name. With `Auto` the model detects the language.
-LANGUAGES = (
-    "Auto",
+SpokenLanguage = Literal[
     "Chinese",
     "English",
     "French",
@@ -15,10 +14,12 @@ LANGUAGES = (
     "Portuguese",
     "Russian",
     "Spanish",
-)
+]
+# By full English name. With `Auto` the model detects the language.
+LANGUAGES: tuple[str, ...] = ("Auto", *get_args(SpokenLanguage))
 
 # BCP 47 tags begin with a code of the language (ISO 639).
-_LANGUAGE_CODES = {
+LANGUAGE_CODES = {
     "zh": "Chinese",
     "cmn": "Chinese",
     "en": "English",
@@ -48,6 +49,6 @@ def language_named(value: object) -> str:
         if name.lower() == given:
             return name
     tag = _LANGUAGE_TAG.fullmatch(given) if len(given) <= LANGUAGE_TAG_MAX else None
-    if tag is None or tag["code"] not in _LANGUAGE_CODES:
+    if tag is None or tag["code"] not in LANGUAGE_CODES:
         raise ValueError(f"should be one of {', '.join(LANGUAGES)}, or a tag such as en or zh-CN")
-    return _LANGUAGE_CODES[tag["code"]]
+    return LANGUAGE_CODES[tag["code"]]

@@ -18,6 +18,7 @@ from pydantic import (
 )
 
 from pipeline.contract.languages import language_named
+from pipeline.settings import Mark
 
 log = structlog.get_logger(__name__)
 
@@ -92,8 +93,10 @@ class ReplyTo(Record):
 
     endpoint: str
     connection_id: str
+    connected_at: AwareDatetime | None = Field(None, description="None: unknown, as in version 0.1")
     key_id: str | None = None
     base_url: str | None = Field(None, description="address at which the client uses the API, for links")
+    takes_batches: bool = Field(False, description="the endpoint accepts `message_batches`")
 
 
 class NewReference(Record):
@@ -121,6 +124,7 @@ class _MadeBySubscriber(Record):
     """The fields for the job's creator, common to a request and its outcome."""
 
     subscriber: Subscriber | None = None
+    key_id: str | None = Field(None, description="API key of the client, if any")
 
     @model_validator(mode="before")
     @classmethod
@@ -141,12 +145,13 @@ class Envelope(_MadeBySubscriber):
     correlation_id: str | None = None
     webhook_url: str | None = Field(None, description="receiver of a webhook when the job has ended")
     traceparent: str | None = Field(None, description="span of its creation, if it is traced")
+    reference_id: str | None = None
 
 
 class Request(Envelope):
     """`jobs/<job_id>/request.json`: one piece of work for a worker, written once."""
 
-    kind: Literal["preview", "embedding"]
+    kind: Literal["preview", "embedding", "check", "consent"]
     text: str = ""
     options: Options = Options()
     reference_id: str = Field(
@@ -175,6 +180,8 @@ class SynthesisReport(Record):
     timings: Timings
     warnings: tuple[str, ...] = ()
     finish_reason: FinishReason | None = None
+    audio_sha256: str | None = None
+    marks: tuple[Mark, ...] = ()
 
 
 REPORT_METADATA = "report"  # the name of the object metadata with the `SynthesisReport`
@@ -209,13 +216,43 @@ class Preview(Record):
     expires_at: AwareDatetime
 
 
-class Succeeded(_OutcomeFields):
+class ReferenceWarning(Record):
+    """A fault of a reference recording."""
+
+    code: str = Field(description="stable name of the fault, such as `noise`")
+    message: str = Field(description="what was found")
+    advice: str = Field(description="how to avoid it")
+
+
+class ReferenceCheck(Record):
+    """The result of the checks of a reference recording: `audio/uploads/<session_id>/check.json`."""
+
+    warnings: tuple[ReferenceWarning, ...] = ()
+    unavailable: tuple[str, ...] = Field((), description="checks whose packages the worker lacks")
+    measures: dict[str, float] = Field(default_factory=dict, description="values of the measures by name")
+    suggested_transcription: str | None = Field(
+        None, description="words recognized as English, if no transcription was given. They may be wrong"
+    )
+
+
+class JobAnalysis(Record):
+    """`jobs/<job_id>/analysis.json`: what was measured for a preview after its outcome was written."""
+
+    reference_check: ReferenceCheck | None = None
+    speaker_similarity: float | None = Field(
+        None, description="cosine of the speaker embeddings of the audio and the reference, at most 1"
+    )
+
+
+class Succeeded(JobAnalysis, _OutcomeFields):
     """The job succeeded. `preview` is None for a job that generated no audio."""
 
     status: Literal["succeeded"] = "succeeded"
     preview: Preview | None = None
     timings: Timings | None = None
     warnings: tuple[str, ...] = ()
+    audio_sha256: str | None = Field(None, description="of the stored WAV")
+    marks: tuple[Mark, ...] = Field((), description="Marks in the samples of the preview")
 
 
 class Failed(_OutcomeFields):
@@ -244,21 +281,99 @@ def outcome_fields(request: Envelope, completed_at: datetime) -> dict[str, Any]:
     return shared | {"completed_at": completed_at}
 
 
-class KeptConsent(Record):
+class ConsentCheck(Record):
+    """How the recording of a consent was compared with its statement and with the reference."""
+
+    checked_at: UtcSeconds
+    words: float | None = Field(
+        None, description="share of the statement that was recognized, None if not compared"
+    )
+    words_min: float
+    wrong_digits: int | None = Field(None, description="digits of the code that were not recognized")
+    wrong_digits_max: int
+    speaker: float | None = Field(None, description="similarity to the speaker of the reference, at most 1")
+    speaker_min: float
+
+    @property
+    def is_passed(self) -> bool:
+        """Whether words, code and speaker were compared and are within their limits."""
+        if self.words is None or self.wrong_digits is None or self.speaker is None:
+            return False
+        return (
+            self.words >= self.words_min
+            and self.wrong_digits <= self.wrong_digits_max
+            and self.speaker >= self.speaker_min
+        )
+
+
+class ConsentReview(Record):
+    """The decision of an administrator who has listened to the recording of a consent."""
+
+    decision: Literal["accepted", "rejected"]
+    reviewed_at: UtcSeconds
+    key_id: str | None = None
+    note: str = ""
+
+
+ConsentStatus = Literal["unverified", "verified", "accepted", "rejected"]
+
+
+class _Consent(Record):
+    language: str | None = Field(None, description="language of the statement")
+    person: str | None = None
+    purposes: tuple[str, ...] = ()
+    languages: tuple[str, ...] = Field((), description="languages that the voice may speak, empty for all")
+    expires_at: UtcSeconds | None = None
+    operator: str | None = None
+    reference_sha256: str | None = Field(None, description="SHA-256 of the reference's WAV file, in hex")
+    recording_sha256: str | None = Field(None, description="SHA-256 of the recording's WAV file, in hex")
+    check: ConsentCheck | None = None
+    review: ConsentReview | None = None
+    token_sha256: str | None = Field(None, description="SHA-256 of the token in the speaker's links, in hex")
+
+    @property
+    def status(self) -> ConsentStatus:
+        """The review's decision, or else whether the check was passed."""
+        if self.review is not None:
+            return self.review.decision
+        return "verified" if self.check is not None and self.check.is_passed else "unverified"
+
+
+class KeptConsent(_Consent):
     """The copy of its speaker's consent that a voice keeps: text, time, and the key of the recording, if any."""
 
+    consent_id: str | None = None
     text: str
     given_at: UtcSeconds
     recording_file: str | None = None
 
 
-class RecordedConsent(Record):
+class RecordedConsent(_Consent):
     """`audio/uploads/<consent_id>/consent.json`: a recorded consent, kept as long as an upload."""
 
     name: str
     language: str
-    text: str = Field("", description="transcription of the recording, if it was given")
+    text: str = Field("", description="statement, or transcription of the recording if it was given")
+    code: str | None = Field(None, description="digits at the end of the statement")
+    reference: Source | None = None
     created_at: UtcSeconds
+    given_at: UtcSeconds | None = Field(None, description="when the recording was stored")
+
+
+class VoiceOfConsent(Record):
+    """`consents/<consent_id>/<voice_id>.json`: a voice that keeps the consent."""
+
+    voice_id: str
+    owner: str | None = None
+
+
+class ImportedVoice(Record):
+    """Where an imported voice came from."""
+
+    voice_id: str = Field(description="its id where it was exported")
+    created_at: UtcSeconds
+    signer: str = Field(description="id of the key that signed the bundle: the start of its SHA-256, in hex")
+    is_trusted: bool = Field(description="whether the key is this installation's, or is in `BUNDLE_TRUSTED_KEYS`")
 
 
 class VoiceMetadata(Record):
@@ -275,9 +390,11 @@ class VoiceMetadata(Record):
     sample_rate: int | None = None
     model: str | None = None
     consent: KeptConsent | None = None
+    imported: ImportedVoice | None = None
     status: Literal["saving", "ready", "deleting"]
     changed_at: AwareDatetime
     reference_id: str = Field(description="the session that the reference came from")
+    revocation_id: str | None = Field(None, description="the revocation that deletes it")
 
     @property
     def is_ready(self) -> bool:
@@ -285,11 +402,27 @@ class VoiceMetadata(Record):
         return self.status == "ready"
 
 
+RevocationReason = Literal["deleted", "consent_revoked"]
+
+
 class VoiceChange(Record):
     """`changes/<id>.json`: a voice that is being saved or deleted, which the sweeper completes after a failure."""
 
     voice_id: str
     owner: str | None = None
+    key_id: str | None = None
+    action: Literal["saved", "deleted"] | None = Field(None, description="for the audit log")
+    revocation_id: str | None = Field(None, description="the revocation, if the voice is being deleted")
+    reference_id: str | None = Field(None, description="reference of the voice that is saved or deleted")
+    consent_ids: tuple[str, ...] = Field((), description="recorded consents for this reference")
+    reason: RevocationReason = "deleted"
+
+
+class SigningCertificate(Record):
+    """`marking/certificate.json`: the self-signed certificate of manifests, and its private key, both in PEM."""
+
+    certificate: str
+    private_key: str = Field(repr=False)
 
 
 class LastSweep(Record):
@@ -300,7 +433,7 @@ class LastSweep(Record):
 
 
 class QuotaUsage(Record):
-    """`shares/<owner>/<what>-<window>.json`: the usage of an owner in a window, over all processes."""
+    """`shares/<end>/<owner>/<what>.json`: the usage of an owner in a window, over all processes."""
 
     used: int = Field(ge=0)
 

@@ -3,16 +3,16 @@
 import asyncio
 import unicodedata
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
 import structlog
 
-from pipeline import deadlines, tracing
 from pipeline.access import concurrent_previews, rate_limits
 from pipeline.access.owners import owns
+from pipeline.clients import deadlines
 from pipeline.clients.resources import Resources
 from pipeline.clients.storage import JSON, NewObject
 from pipeline.contract import layout, retention
@@ -28,9 +28,11 @@ from pipeline.contract.records import (
     outcome_fields,
     parse_outcome,
 )
+from pipeline.contract.revocations import DerivedJob
 from pipeline.errors import Cancelled, DeadlineExceeded, InvalidInput, NotFound, PipelineError, Unavailable
 from pipeline.ids import Owner, is_id, lowest_id
 from pipeline.settings import Settings
+from pipeline.telemetry import tracing
 
 log = structlog.get_logger(__name__)
 
@@ -82,11 +84,18 @@ def _is_speakable(character: str) -> bool:
 
 
 async def accept(
-    resources: Resources, request: Request, objects: Sequence[NewObject] = (), *, reference_seconds: float = 0
+    resources: Resources,
+    request: Request,
+    objects: Sequence[NewObject] = (),
+    *,
+    reference_seconds: float = 0,
+    responses: Sequence[str] = (),
+    is_repeatable: bool = False,
 ) -> None:
     """Accept a job: store its request and the objects it needs, then send its message.
 
-    After this has returned, the job will end, even if processes fail.
+    After this has returned, the job will end, even if processes fail. `responses` are the keys of the idempotency
+    records that name the job. `is_repeatable`: see `submit`.
 
     Raises
     ------
@@ -95,12 +104,17 @@ async def accept(
     Unavailable
         The storage or the queue did not respond: the job was not accepted.
     """
-    await prepare(resources, request, objects, reference_seconds=reference_seconds)
-    await submit(resources, request)
+    await prepare(resources, request, objects, reference_seconds=reference_seconds, responses=responses)
+    await submit(resources, request, is_repeatable=is_repeatable)
 
 
 async def prepare(
-    resources: Resources, request: Request, objects: Sequence[NewObject] = (), *, reference_seconds: float = 0
+    resources: Resources,
+    request: Request,
+    objects: Sequence[NewObject] = (),
+    *,
+    reference_seconds: float = 0,
+    responses: Sequence[str] = (),
 ) -> None:
     """Run the first half of `accept`: store all objects, without notifying a worker."""
     if owner := preview_owner(request):
@@ -108,12 +122,25 @@ async def prepare(
     async with _withdrawn_on_error(resources, request):
         if reference_seconds:
             await rate_limits.take_reference_seconds(resources, request.source.owner, reference_seconds)
-        await _put_all(resources, [NewObject(layout.request(request.job_id), request.to_json(), JSON), *objects])
+        stored = NewObject(layout.request(request.job_id), request.to_json(), JSON)
+        await _put_all(resources, [stored, *_marker(request, responses), *objects])
 
 
-async def submit(resources: Resources, request: Request) -> None:
-    """Run the second half of `accept`: send the message of a prepared job."""
-    async with _withdrawn_on_error(resources, request):
+def _marker(job: Envelope, responses: Sequence[str] = ()) -> list[NewObject]:
+    """Return the marker by which a revocation finds a job. A job of an older version has none."""
+    if job.reference_id is None:
+        return []
+    record = DerivedJob(voice_id=job.source.voice_id, responses=tuple(responses))
+    return [NewObject(layout.derived_job(job.reference_id, job.job_id), record.to_json(), JSON)]
+
+
+async def submit(resources: Resources, request: Request, *, is_repeatable: bool = False) -> None:
+    """Run the second half of `accept`: send the message of a prepared job.
+
+    If the queue does not respond, it may have received the message. A repeatable request is kept then, so that
+    `send_again` continues the same job. Others are withdrawn.
+    """
+    async with nullcontext() if is_repeatable else _withdrawn_on_error(resources, request):
         with tracing.span("enqueue", kind="producer", job_id=request.job_id):
             await _send(resources, request)
 
@@ -142,19 +169,28 @@ async def _put_all(resources: Resources, objects: Sequence[NewObject]) -> None:
 
 @asynccontextmanager
 async def _withdrawn_on_error(resources: Resources, request: Request) -> AsyncIterator[None]:
-    """Delete a request that was not accepted, as far as possible: a worker drops a job without a request."""
+    """Delete a request that was not accepted, as far as possible: a worker drops a job without a request.
+
+    If only the response of the queue was lost, a worker processes the request in the message. So the marker stays,
+    by which a revocation finds the audio.
+    """
     try:
         yield
     except PipelineError:
-        keys = [layout.request(request.job_id)]
-        if owner := preview_owner(request):
-            keys.append(layout.in_flight(owner, request.job_id))
         try:
             with deadlines.within(_WITHDRAW_SECONDS):  # the request's own deadline may have passed
-                await resources.bucket.delete(keys)
+                await resources.bucket.delete(_keys_of(request))
         except Unavailable:
             log.warning("could not withdraw request", job_id=request.job_id)
         raise
+
+
+def _keys_of(job: Envelope) -> list[str]:
+    """Return the keys of a job that has not begun, without its recording and its marker."""
+    keys = [layout.request(job.job_id)]
+    if owner := preview_owner(job):
+        keys.append(layout.in_flight(owner, job.job_id))
+    return keys
 
 
 async def enqueue(resources: Resources, job_id: str, owner: Owner = None) -> None:
@@ -163,11 +199,26 @@ async def enqueue(resources: Resources, job_id: str, owner: Owner = None) -> Non
 
 
 async def send_again(resources: Resources, job_id: str) -> bool:
-    """Send the message of a job again, after an interruption. Return False if the job was not stored."""
+    """Send the message of a job again, after an interruption. Return False if it was not stored completely."""
     request = await read_envelope(resources, job_id)
-    if request is not None:
-        await enqueue(resources, job_id, request.source.owner)
-    return request is not None
+    if request is None or not await _has_recording(resources, request):
+        return False
+    for new in _marker(request):  # the interruption may have come before it
+        await resources.bucket.put_once(new.key, new.body, new.content_type)
+    await enqueue(resources, job_id, request.source.owner)
+    return True
+
+
+async def _has_recording(resources: Resources, job: Envelope) -> bool:
+    """Return whether the recording of a job was stored. Withdraw a job that an interruption left without it."""
+    session_id = job.source.session_id
+    if session_id is None or await resources.bucket.head(layout.session(session_id).audio):
+        return True
+    outcome = await read_outcome(resources, job.job_id)
+    if outcome is None:
+        await resources.bucket.delete(_keys_of(job))
+    # A worker may have received it from a queue that was refilled. Other jobs have outlived their recording.
+    return outcome is not None and not (isinstance(outcome, Failed) and outcome.code == NotFound.code)
 
 
 async def read_request(resources: Resources, job_id: str) -> Request | None:
@@ -218,6 +269,13 @@ async def read_outcome(resources: Resources, job_id: str) -> Outcome | None:
     return parse_outcome(body) if body else None
 
 
+async def is_open(resources: Resources, job_id: str) -> bool:
+    """Return whether a job is stored and has not ended. One that has ended may be removed with its voice."""
+    if await resources.bucket.head(layout.outcome(job_id)) is not None:  # removed not after the request
+        return False
+    return await resources.bucket.head(layout.request(job_id)) is not None
+
+
 async def webhook_error(resources: Resources, job_id: str) -> str | None:
     """Return why the webhook of a job was given up, or None if it was not."""
     body = await resources.bucket.get(layout.webhook_failure(job_id))
@@ -262,13 +320,22 @@ def _unknown(job_id: str) -> NotFound:
     )
 
 
-async def write_outcome(resources: Resources, outcome: Outcome) -> bool:
-    """Write the outcome of a job if it has none. Return whether the stored outcome is this one."""
+async def write_outcome(resources: Resources, outcome: Outcome, *, releases: bool = True) -> bool:
+    """Write the outcome of a job if it has none. Return whether the stored outcome is this one.
+
+    `releases` is false if the caller calls `release` itself.
+    """
     key = layout.outcome(outcome.job_id)
     written = await resources.bucket.put_once(key, outcome.to_json(), JSON) is not None
+    if releases:
+        await release(resources, outcome)
+    return written
+
+
+async def release(resources: Resources, outcome: Outcome) -> None:
+    """Stop counting a job that has ended towards its owner's limit of concurrent previews."""
     if owner := preview_owner(outcome):
         await concurrent_previews.release(resources, owner, outcome.job_id)
-    return written
 
 
 def failure(request: Envelope, error: PipelineError, now: datetime) -> Failed:

@@ -1,4 +1,4 @@
-"""Saving and deleting voices, in steps that can be resumed or undone after a failure."""
+"""Saving voices, in steps that can be resumed or undone after a failure."""
 
 import asyncio
 from contextlib import suppress
@@ -8,15 +8,16 @@ from datetime import timedelta
 import structlog
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from pipeline.access.audit.entries import record, sha256
 from pipeline.access.owners import new_id
 from pipeline.audio.wav import WAV, length_of_wav
 from pipeline.clients.resources import Resources
-from pipeline.clients.storage import JSON
+from pipeline.clients.storage import JSON, NewObject
 from pipeline.contract import layout
-from pipeline.contract.records import Request, Source, VoiceChange, VoiceMetadata
-from pipeline.domain import jobs, sessions, voice_claims, voices
-from pipeline.domain.kept_consent import with_kept_consent
-from pipeline.domain.voice_claims import announce_change, clear, mark_deleting
+from pipeline.contract.records import ImportedVoice, Request, Source, VoiceChange, VoiceMetadata
+from pipeline.domain import jobs, reference_checks, sessions, voice_claims, voices
+from pipeline.domain.consents import kept
+from pipeline.domain.voice_claims import clear, mark_deleting
 from pipeline.domain.voice_names import check_consent, check_description, check_name
 from pipeline.errors import NameTaken, StorageFull, Unavailable
 from pipeline.ids import Owner, is_id, timestamp_of
@@ -32,7 +33,14 @@ class _Files:
     audio: bytes
     transcription: bytes | None
     embedding: bytes | None
-    consent: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Import:
+    """The origin of an imported voice, and the consent in its bundle."""
+
+    origin: ImportedVoice
+    consent: kept.Given | None
 
 
 class _PromptHeader(BaseModel):
@@ -48,9 +56,12 @@ async def save(
     name: str,
     description: str = "",
     consent: str = "",
-    consent_recording: bytes | None = None,
+    consent_id: str | None = None,
+    imported: Import | None = None,
 ) -> VoiceMetadata:
-    """Save a session's voice permanently under a name. `consent_recording` is a WAV.
+    """Save a session's voice permanently under a name, with its speaker's consent, see `kept.given_for`.
+
+    An imported voice keeps the consent of its bundle instead.
 
     A save that was interrupted is resumed by the next attempt of the same session. Saves of other
     sessions are refused until the sweeper has removed it, so that files of two voices are never mixed.
@@ -63,16 +74,29 @@ async def save(
         A voice of that name exists, or is being saved from another session.
     TooMany
         The owner has reached the limit of saved voices.
+    ReferenceRejected
+        The checks of the recording have found faults, and `QUALITY` is `require`.
+    ConsentRequired
+        The consent is missing or not valid, and `CONSENT` is `require`.
     """
     name, description, consent = check_name(name), check_description(description), check_consent(consent)
     await sessions.require(resources, owner, session_id)
+    await reference_checks.require_passed(resources, session_id)
+    files = await _read_session(resources, session_id)
+    if imported:
+        given = imported.consent
+    else:
+        given = await kept.given_for(resources, owner, session_id, files.audio, consent, consent_id)
     claim = await voice_claims.claim(resources, owner, session_id, name, description)
-    voice = with_kept_consent(claim.voice, consent, has_recording=consent_recording is not None)
-    files = await _read_session(resources, session_id, consent_recording)
-    ready = _described(voice, files)
+    if await resources.bucket.head(layout.session(session_id).audio) is None:  # revoked since it was read
+        await voice_claims.abandon(resources, owner, claim)
+        raise sessions.expired(session_id, resources.settings)
+    ready = _described(claim.voice, files, given).model_copy(
+        update={"imported": imported.origin if imported else None}
+    )
     key = layout.voice(owner, ready.voice_id).metadata
     try:
-        await _write_files(resources, voice, files)
+        await _write_files(resources, owner, ready, files, given)
         stored = await resources.voices.replace(key, ready.to_json(), JSON, etag=claim.etag)
     except StorageFull:
         with suppress(Unavailable):  # then the sweeper deletes it
@@ -83,30 +107,17 @@ async def save(
     try:
         if files.embedding is None:
             await _request_embedding(resources, owner, ready)
+        change_id = layout.id_in(claim.change_key, layout.CHANGES)
+        hashes = {"recording": sha256(files.audio)}
+        await record(resources, owner, "saved", ready.voice_id, entry_id=change_id, hashes=hashes)
         await resources.bucket.delete([claim.change_key])
     except Unavailable as error:  # the voice is saved, and the sweeper completes the rest
         log.warning("left to the sweeper", voice_id=ready.voice_id, reason=error.message)
     return ready
 
 
-async def delete(resources: Resources, owner: Owner, voice_id: str) -> None:
-    """Delete a voice and everything stored for it.
-
-    Raises
-    ------
-    NotFound
-        There is no voice with that id.
-    """
-    metadata, etag = await voices.get_with_etag(resources, owner, voice_id)
-    change_key = await announce_change(resources, owner, voice_id)
-    if not await mark_deleting(resources, owner, metadata, etag):
-        raise voices.unknown(voice_id)
-    await clear(resources, owner, voice_id)
-    await resources.bucket.delete([change_key])
-
-
 async def finish_changes(resources: Resources) -> int:
-    """Complete interrupted saves and deletions. Return the number of changes that were completed or undone."""
+    """Complete interrupted saves. Return the number of changes that were completed or undone."""
     settled = []
     async for item in resources.bucket.list(layout.CHANGES):
         change_id = layout.id_in(item.key, layout.CHANGES)
@@ -125,9 +136,30 @@ async def _settle_record(resources: Resources, key: str) -> bool:
     if body is None:
         return True
     change = VoiceChange.parse_stored(body, key=key)
-    if change is None:  # a later version may be able to parse it
+    if change is None or change.revocation_id:  # a later version may be able to parse it
         return False
-    return await _settle(resources, change.owner, change.voice_id)
+    if not await _settle(resources, change.owner, change.voice_id):
+        return False
+    if change.action == "saved":
+        await _record_if_saved(resources, layout.id_in(key, layout.CHANGES), change)
+    return True
+
+
+async def _record_if_saved(resources: Resources, change_id: str, change: VoiceChange) -> None:
+    """Record an interrupted save in the audit log, unless it was undone."""
+    voice, _ = await voices.read(resources, change.owner, change.voice_id)
+    if voice is None or not voice.is_ready or voice.reference_id != change.reference_id:
+        return
+    recording = await resources.voices.get(layout.voice_files(voice).audio)
+    await record(
+        resources,
+        change.owner,
+        "saved",
+        change.voice_id,
+        key_id=change.key_id,
+        entry_id=change_id,
+        hashes={"recording": sha256(recording)} if recording else None,
+    )
 
 
 async def _is_stored(resources: Resources, owner: Owner, voice: VoiceMetadata) -> bool:
@@ -152,7 +184,7 @@ async def _settle(resources: Resources, owner: Owner, voice_id: str) -> bool:
     return True
 
 
-async def _read_session(resources: Resources, session_id: str, consent: bytes | None) -> _Files:
+async def _read_session(resources: Resources, session_id: str) -> _Files:
     keys = layout.session(session_id)
     audio, transcription, embedding = await asyncio.gather(
         resources.bucket.get(keys.audio),
@@ -161,25 +193,28 @@ async def _read_session(resources: Resources, session_id: str, consent: bytes | 
     )
     if audio is None:
         raise sessions.expired(session_id, resources.settings)
-    return _Files(audio, transcription, embedding, consent)
+    return _Files(audio, transcription, embedding)
 
 
-async def _write_files(resources: Resources, claim: VoiceMetadata, files: _Files) -> None:
-    keys = layout.voice_files(claim)
+async def _write_files(
+    resources: Resources, owner: Owner, voice: VoiceMetadata, files: _Files, given: kept.Given | None
+) -> None:
+    keys = layout.voice_files(voice)
     contents = [
         (keys.audio, files.audio, WAV),
         (keys.transcription, files.transcription, sessions.TEXT),
         (keys.embedding, files.embedding, JSON),
-        (keys.kept_consent_audio, files.consent, WAV),
     ]
-    puts = (resources.voices.put(key, body, kind) for key, body, kind in contents if body is not None)
+    new = [NewObject(key, body, kind) for key, body, kind in contents if body is not None]
+    new += given.objects(owner, voice) if given else []
+    puts = (resources.voices.put(one.key, one.body, one.content_type) for one in new)
     # Wait for every write, so that none is still running when a failure is handled.
     for result in await asyncio.gather(*puts, return_exceptions=True):
         if isinstance(result, BaseException):
             raise result
 
 
-def _described(claim: VoiceMetadata, files: _Files) -> VoiceMetadata:
+def _described(claim: VoiceMetadata, files: _Files, given: kept.Given | None) -> VoiceMetadata:
     sample_rate, seconds = length_of_wav(files.audio)
     keys = layout.voice_files(claim)
     return claim.model_copy(
@@ -189,6 +224,7 @@ def _described(claim: VoiceMetadata, files: _Files) -> VoiceMetadata:
             "duration_seconds": round(seconds, 3),
             "sample_rate": sample_rate,
             "model": _model_of(files.embedding),
+            "consent": given.kept_by(claim) if given else None,
         }
     )
 

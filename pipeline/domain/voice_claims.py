@@ -22,6 +22,7 @@ from pipeline.domain import voices
 from pipeline.domain.voice_names import distinct_voice_id_of, is_same_name, voice_id_of
 from pipeline.errors import NameTaken
 from pipeline.ids import Owner
+from pipeline.telemetry.logs import current_key_id
 
 _TRIES = 10
 
@@ -58,8 +59,11 @@ async def claim(resources: Resources, owner: Owner, session_id: str, name: str, 
             _check_name_is_free(stored, name)
         voice_id = unfinished or _free_id(stored, name)
         await check_quota(resources, owner, except_for=voice_id)
-        change_key = await announce_change(resources, owner, voice_id)
         voice = _saving(resources, owner, voice_id, session_id, name, description)
+        change = VoiceChange(
+            voice_id=voice_id, owner=owner, key_id=current_key_id(), action="saved", reference_id=session_id
+        )
+        change_key = await announce_change(resources, change)
         key, body = layout.voice(owner, voice_id).metadata, voice.to_json()
         if unfinished:
             etag = await resources.voices.replace(key, body, JSON, etag=stored[voice_id].etag)
@@ -79,6 +83,16 @@ async def claim(resources: Resources, owner: Owner, session_id: str, name: str, 
     raise _taken(name, voice_id_of(name))
 
 
+async def saved_before(resources: Resources, owner: Owner, session_id: str, name: str) -> VoiceMetadata | None:
+    """Return the voice that was saved from a session under a name, or None if there is none."""
+    stored = await _voices_with_ids_of(resources, owner, name)
+    found = (other.voice for other in stored.values() if other.voice)
+    return next(
+        (one for one in found if one.is_ready and one.reference_id == session_id and is_same_name(one.name, name)),
+        None,
+    )
+
+
 async def abandon(resources: Resources, owner: Owner, claim: Claim) -> None:
     """Delete all objects of a claim, unless another save has resumed it."""
     if await mark_deleting(resources, owner, claim.voice, claim.etag):
@@ -86,28 +100,33 @@ async def abandon(resources: Resources, owner: Owner, claim: Claim) -> None:
         await resources.bucket.delete([claim.change_key])
 
 
-async def announce_change(resources: Resources, owner: Owner, voice_id: str) -> str:
+async def announce_change(resources: Resources, change: VoiceChange) -> str:
     """Record a change of a voice before it begins, so that the sweeper can complete it. Return the record's key."""
     key = layout.change(resources.new_id())
-    await resources.bucket.put(key, VoiceChange(voice_id=voice_id, owner=owner).to_json(), JSON)
+    await resources.bucket.put(key, change.to_json(), JSON)
     return key
 
 
-async def mark_deleting(resources: Resources, owner: Owner, voice: VoiceMetadata, etag: str) -> bool:
+async def mark_deleting(
+    resources: Resources, owner: Owner, voice: VoiceMetadata, etag: str, *, revocation_id: str | None = None
+) -> bool:
     """Mark a voice as being deleted if its metadata has this ETag. Return whether it had."""
-    marked = voice.model_copy(update={"status": "deleting", "changed_at": resources.clock()})
+    marked = voice.model_copy(
+        update={"status": "deleting", "changed_at": resources.clock(), "revocation_id": revocation_id}
+    )
     key = layout.voice(owner, voice.voice_id).metadata
     return await resources.voices.replace(key, marked.to_json(), JSON, etag=etag) is not None
 
 
 async def clear(resources: Resources, owner: Owner, voice_id: str) -> None:
-    """Delete all objects of a voice that is marked as being deleted."""
+    """Delete all objects of a voice that is marked as being deleted, with their versions."""
     keys = layout.voice(owner, voice_id)
-    found = [item.key async for item in resources.voices.list(keys.folder)]
-    files = [key for key in found if layout.is_voice_file(key, owner, voice_id)]
-    await resources.voices.delete([key for key in files if key != keys.metadata])
+    found = [version async for version in resources.voices.list_versions(keys.folder)]
+    files = [version for version in found if layout.is_voice_file(version.key, owner, voice_id)]
     # The metadata is deleted last: while it exists, no other save can claim the id.
-    await resources.voices.delete([keys.metadata])
+    last = [version for version in files if version.key == keys.metadata and version.is_latest]
+    await resources.voices.delete_versions(version for version in files if version not in last)
+    await resources.voices.delete_versions(last)
 
 
 async def _voices_with_ids_of(resources: Resources, owner: Owner, name: str) -> Mapping[str, _Stored]:

@@ -16,8 +16,8 @@ _JOINERS = "\u200c\u200d"  # Persian and emoji are spelled with them
 _VOICE_ID = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
 
-def check_name(name: str) -> str:
-    """Return a voice's name if it is valid.
+def check_name(name: str, *, field: str = "name") -> str:
+    """Return the name of a voice or a person if it is valid.
 
     Raises
     ------
@@ -26,10 +26,10 @@ def check_name(name: str) -> str:
     """
     name = unicodedata.normalize("NFC", name).strip()
     if not 1 <= len(name) <= NAME_MAX:
-        raise InvalidInput(f"name should have 1 to {NAME_MAX} characters. It has {len(name)}.", field="name")
-    _check_characters(name, field="name")
+        raise InvalidInput(f"{field} should have 1 to {NAME_MAX} characters. It has {len(name)}.", field=field)
+    _check_characters(name, field=field)
     if not any(character.isalnum() for character in name):
-        raise InvalidInput("name should have at least one letter or digit.", field="name")
+        raise InvalidInput(f"{field} should have at least one letter or digit.", field=field)
     return name
 
 

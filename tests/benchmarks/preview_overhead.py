@@ -1,49 +1,41 @@
 """Overhead of the pipeline for a preview without synthesis time: `python -m tests.benchmarks.preview_overhead`.
 
 Previews over HTTP with an upload, through the real processes, are compared with a lower bound: the same S3 and SQS
-calls from one process, concurrent where possible, against the same storage in the same run.
+calls from one process, concurrent where possible, against the same storage in the same run. The time of the mock
+engine is measured beside them and subtracted. The marks are off: `tests.benchmarks.marking` measures them.
 """
 
 import argparse
 import asyncio
 import itertools
-import os
 import statistics
 import tempfile
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import httpx
 import psutil
-from aiohttp import ClientSession, ClientTimeout, web
 from provisioning.provision import provision
-from supervision.ports import free_port
 
+from gpu_runner.engines import Reference
+from gpu_runner.engines.mock import MockEngine, MockPrompt, hum
+from pipeline.audio import reference_audio
 from pipeline.audio.wav import WAV
 from pipeline.clients.resources import Resources, connect
 from pipeline.clients.storage import JSON
 from pipeline.contract import layout
 from pipeline.domain.sessions import TEXT
-from pipeline.settings import Settings
+from tests.benchmarks.store_proxy import QUIET, Counting, proxied, settings_of
 from tests.e2e.client import recording
 from tests.e2e.stack import Stack, running
 
 TEXT_TO_SPEAK = "Just a few words."
-QUIET = {
-    "LOG_LEVEL": "WARNING",
-    "UVICORN_WORKERS": "1",
-    "RECEIVE_WAIT_SECONDS": "20",
-    "VISIBILITY_TIMEOUT_SECONDS": "60",
-}
-
 SETTLED_SECONDS = 1.5
 IDLE_SECONDS = 10.0  # a multiple of all polling intervals
-
-CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 
 Run = Callable[[], Awaitable[object]]
 
@@ -75,12 +67,12 @@ async def timed(run: Run, *, in_flight: int, count: int) -> Timing:
     return Timing(statistics.median(taken), cuts[18], count / wall)
 
 
-def preview(client: httpx.AsyncClient, body: bytes) -> Run:
+def preview(client: httpx.AsyncClient, body: bytes, url: str = "") -> Run:
     """Return a run that uploads a recording and gets a preview."""
 
     async def run() -> None:
         answer = await client.post(
-            "/preview",
+            f"{url}/preview",
             files={"audio": ("voice.wav", body, WAV)},
             data={"transcription": "What is said.", "response_text": TEXT_TO_SPEAK},
         )
@@ -100,18 +92,20 @@ def floor(resources: Resources, source: bytes, audio: bytes, embedding: bytes, r
             bucket.put(keys.audio, source, WAV),
             bucket.put(keys.transcription, b"What is said.", TEXT),
             bucket.put(layout.request(job_id), record, JSON),
+            bucket.put(layout.derived_job(session_id, job_id), b"{}", JSON),
         )
         await resources.synthesis.send(job_id)
         taken = await resources.synthesis.receive(1, wait_seconds=5)
-        await bucket.get(layout.request(job_id))
         await bucket.get(keys.audio)
         await asyncio.gather(
             bucket.put(keys.embedding, embedding, JSON), bucket.put_once(layout.preview(job_id), audio, WAV)
         )
         await bucket.put_once(layout.outcome(job_id), record, JSON)
-        messages = await resources.events.receive(1, wait_seconds=5)
-        await asyncio.gather(bucket.get(layout.outcome(job_id)), _list(resources, layout.subscribers(job_id)))
-        await bucket.read(layout.preview(job_id))
+        messages, _ = await asyncio.gather(
+            resources.events.receive(1, wait_seconds=5),
+            bucket.put(layout.fingerprint(None, job_id) + "000", b"", TEXT),
+        )
+        await bucket.get(layout.outcome(job_id))
         await asyncio.gather(
             resources.synthesis.delete([message.receipt for message in taken]),
             resources.events.delete([message.receipt for message in messages]),
@@ -120,25 +114,16 @@ def floor(resources: Resources, source: bytes, audio: bytes, embedding: bytes, r
     return run
 
 
-async def _list(resources: Resources, prefix: str) -> list[str]:
-    return [item.key async for item in resources.bucket.list(prefix)]
+async def engine(source: bytes) -> None:
+    """Make a prompt and the audio as the worker does."""
 
+    def run() -> None:
+        reference = Reference(reference_audio.decode_wav(source), "What is said.")
+        prompt = MockEngine().make_prompt(reference)
+        assert isinstance(prompt, MockPrompt)
+        hum(TEXT_TO_SPEAK, prompt)
 
-def settings_of(stack: Stack, suffix: str) -> Settings:
-    """Return settings with other names for the stack's storage, and set its credentials in the environment."""
-    environment = next(process.environ() for process in stack.children() if "gpu_runner" in process.cmdline())
-    os.environ.update({name: environment[name] for name in CREDENTIALS})
-    names = {
-        name: f"{suffix}-{name.replace('_', '-')}"
-        for name in (
-            "bucket",
-            "synthesis_queue",
-            "synthesis_dead_letter_queue",
-            "events_queue",
-            "events_dead_letter_queue",
-        )
-    }
-    return Settings.model_validate({"aws_endpoint_url": environment["AWS_ENDPOINT_URL"], **names})
+    await asyncio.to_thread(run)
 
 
 async def compare(stack: Stack, *, counts: Mapping[int, int], rounds: int) -> None:
@@ -154,16 +139,18 @@ async def compare(stack: Stack, *, counts: Mapping[int, int], rounds: int) -> No
         answer = await client.post(
             "/preview", files={"audio": source}, data={"response_text": TEXT_TO_SPEAK, "transcription": "x"}
         )
-        runs = {"preview": preview(client, source), "floor": floor(resources, source, answer.content, b"{}", b"{}")}
+        runs: dict[str, Run] = {
+            "preview": preview(client, source),
+            "floor": floor(resources, source, answer.content, b"{}", b"{}"),
+            "engine": partial(engine, source),
+        }
         for in_flight, count in counts.items():
             measured: dict[str, list[Timing]] = {name: [] for name in runs}
             for _, (name, run) in itertools.product(range(rounds), runs.items()):
                 measured[name].append(await timed(run, in_flight=in_flight, count=count))
             for name, timings in measured.items():
                 _print(in_flight, name, timings)
-            ratio = statistics.median(
-                a.p50 / b.p50 for a, b in zip(measured["preview"], measured["floor"], strict=True)
-            )
+            ratio = statistics.median((a.p50 - b.p50) / c.p50 for a, c, b in zip(*measured.values(), strict=True))
             print(f"| {in_flight} | **ratio** | **{ratio:.2f}** | | |")
 
 
@@ -174,71 +161,18 @@ def _print(in_flight: int, name: str, timings: list[Timing]) -> None:
     print(f"| {in_flight} | {name} | {p50:.1f} | {p95:.1f} | {rate:.1f} |")
 
 
-class Counting:
-    """A proxy in front of the storage that counts requests by operation."""
-
-    def __init__(self, target: str) -> None:
-        self.target = target
-        self.counts: Counter[str] = Counter()
-
-    @asynccontextmanager
-    async def listening(self) -> AsyncIterator[str]:
-        """Listen on a free port and yield the URL."""
-        async with ClientSession(auto_decompress=False, timeout=ClientTimeout(total=60)) as self._session:
-            application = web.Application(client_max_size=2**27)
-            application.router.add_route("*", "/{path:.*}", self._pass_on)
-            runner = web.AppRunner(application, access_log=None, handler_cancellation=True)
-            await runner.setup()
-            port = free_port("127.0.0.1")
-            await web.TCPSite(runner, "127.0.0.1", port).start()
-            try:
-                yield f"http://127.0.0.1:{port}"
-            finally:
-                await runner.cleanup()
-
-    async def _pass_on(self, request: web.Request) -> web.Response:
-        target = request.headers.get("X-Amz-Target")
-        body = await request.read()
-        async with self._session.request(
-            request.method,
-            self.target + request.raw_path,
-            headers=request.headers,
-            data=body,
-            allow_redirects=False,
-        ) as answer:
-            content = await answer.read()
-            kept = {k: v for k, v in answer.headers.items() if k.lower() not in {"transfer-encoding", "connection"}}
-            # Count responses: a pending long poll belongs to the next preview.
-            self.counts[target.split(".")[-1] if target else f"S3 {request.method}"] += 1
-            return web.Response(status=answer.status, headers=kept, body=content)
-
-
 async def count_requests(store: Stack, folder: Path, counts: Mapping[int, int]) -> None:
-    """Return the storage and queue requests of one preview, without those of idle processes."""
-    settings = settings_of(store, "counted")
-    counting = Counting(settings.endpoint_for("s3") or "")
+    """Print the storage and queue requests of one preview, without those of idle processes."""
+    counting = Counting(settings_of(store, "counted").endpoint_for("s3") or "")
     print("\n| in flight | requests per preview | of which |\n|---|---|---|")
-    async with counting.listening() as endpoint:
-        environment = {
-            **QUIET,
-            **{name: os.environ[name] for name in CREDENTIALS},
-            "AWS_ENDPOINT_URL": endpoint,
-            **{
-                name.upper(): str(value)
-                for name, value in settings.model_dump().items()
-                if name == "bucket" or name.endswith("_queue")
-            },
-        }
-        stack = Stack(folder / "counted", environment)
-        try:
-            await asyncio.to_thread(stack.start)
-            async with httpx.AsyncClient(base_url=stack.url, timeout=60) as client:
-                for in_flight, count in counts.items():
-                    await _count(counting, preview(client, recording(120)), in_flight, count, "")
-                    session = (await preview_session(client)).headers["x-session-id"]
-                    await _count(counting, preview_again(client, session), in_flight, count, " (voice known)")
-        finally:
-            await asyncio.to_thread(stack.stop_all)
+    async with (
+        proxied(store, counting, folder / "counted") as stack,
+        httpx.AsyncClient(base_url=stack.url, timeout=60) as client,
+    ):
+        for in_flight, count in counts.items():
+            await _count(counting, preview(client, recording(120)), in_flight, count, "")
+            session = (await preview_session(client)).headers["x-session-id"]
+            await _count(counting, preview_again(client, session), in_flight, count, " (voice known)")
 
 
 async def preview_session(client: httpx.AsyncClient) -> httpx.Response:
@@ -301,7 +235,7 @@ def main() -> None:
     counts = {1: arguments.count, 16: 4 * arguments.count}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        with running(folder / "timed", QUIET) as stack:
+        with running(folder / "timed", {**QUIET, "MARK": "off"}) as stack:
             asyncio.run(compare(stack, counts=counts, rounds=arguments.rounds))
             print_memory(stack)
             asyncio.run(count_requests(stack, folder, counts))

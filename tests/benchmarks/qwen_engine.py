@@ -102,6 +102,8 @@ def run(bench: Bench, results: Path | None, again: str | None = None) -> Found:
                     bench.found[name] = stage()
             except TimeoutError:
                 bench.found[name] = {"skipped": f"it took longer than {STAGE_SECONDS:g} s"}
+            except Exception as error:  # the other stages are worth the time on a rented GPU
+                bench.found[name] = {"failed": f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"}
             if results:
                 _write(bench, results)
     return bench.found

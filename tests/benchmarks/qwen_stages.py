@@ -4,7 +4,7 @@ import contextlib
 import io
 import itertools
 import resource
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from gpu_runner.engines.qwen.decoder import CHUNK
 from gpu_runner.engines.qwen.engine import QwenEngine
 from gpu_runner.engines.qwen.network import frame
 from gpu_runner.engines.qwen.network.frame import FrameSize, make_frame
-from gpu_runner.engines.qwen.network.graphs import EagerRunner, GraphRunner, Runner
+from gpu_runner.engines.qwen.network.graphs import GraphRunner, Runner
 from gpu_runner.engines.qwen.network.kernels import kernels_for
 from gpu_runner.engines.qwen.network.precision import choose_precision, float32_as, signal_to_noise
 from gpu_runner.engines.qwen.network.slots import allocate
@@ -52,7 +52,9 @@ def logits(sizes: Sizes, device: str) -> Found:
 def codec(model: Model) -> Found:
     """The codec's signal-to-noise ratios: in chunks against the library's whole, and in TF32 against float32."""
     random = torch.Generator().manual_seed(1)
-    codes = torch.randint(0, model.codebook_size, (1, 100, model.groups), generator=random).to(model.device)
+    codes = torch.randint(0, model.codec.codebook_size, (1, 100, model.codec.groups), generator=random).to(
+        model.device
+    )
     with float32_as("ieee"):
         whole = model.speech_tokenizer.model.decoder(codes.transpose(1, 2))[:, 0]
         state, waves = model.codec.start(1), []
@@ -98,8 +100,11 @@ def operations(model: Model) -> Found:
 
 
 @torch.inference_mode()
-def parts(model: Model, rows: int) -> Found:
-    """How long the parts of a frame of so many rows take, in ms: each alone, replayed as a graph on a GPU."""
+def parts(model: Model, rows: int, names: Sequence[str] = (), times: int = 10) -> Found:
+    """How long the parts of a frame of so many rows take, in ms: each alone, replayed as a graph on a GPU.
+
+    `names` selects some of them. Each runs four rounds of `times`.
+    """
     network, slots = model.network, allocate(model.network, rows, LENGTH)
     slots.running.fill_(True)
     slots.cap.fill_(800)
@@ -122,7 +127,8 @@ def parts(model: Model, rows: int) -> Found:
         "frame": lambda: make_frame(network, slots, size),
         "codec_of_4_frames": decode,
     }
-    return {f"{name}_ms": _ms(runner, model, name, function) for name, function in functions.items()}
+    chosen = names or tuple(functions)
+    return {f"{name}_ms": _ms(runner, model, name, functions[name], times) for name in chosen}
 
 
 def closed(engine: QwenEngine, size: Size, in_flight: int) -> Found:
@@ -206,10 +212,10 @@ def _heard(engine: QwenEngine, chosen: list[Utterance]) -> dict[str, Any]:
 
 
 def _runner(model: Model) -> Runner:
-    return GraphRunner(model.device) if model.device.type == "cuda" else EagerRunner()
+    return GraphRunner(model.device) if model.device.type == "cuda" else Runner()
 
 
-def _ms(runner: Runner, model: Model, name: str, function: Callable[[], Any], times: int = 10) -> float:
+def _ms(runner: Runner, model: Model, name: str, function: Callable[[], Any], times: int) -> float:
     def run() -> None:
         for _ in range(times):
             runner.run(name, function)

@@ -25,16 +25,15 @@ from pipeline.clients.resources import Resources
 from pipeline.clients.storage import JSON
 from pipeline.contract import layout
 from tests.benchmarks.preview_overhead import (
-    QUIET,
     TEXT_TO_SPEAK,
     Run,
     Timing,
     preview_session,
     print_memory,
     process_name,
-    settings_of,
     timed,
 )
+from tests.benchmarks.store_proxy import QUIET, settings_of
 from tests.e2e.stack import Stack, running
 
 PLAYER_BUFFER_SECONDS = 0.5

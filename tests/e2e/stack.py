@@ -33,12 +33,13 @@ def wait_until(true: Callable[[], bool], what: str, seconds: float = 30) -> None
 
 
 class Stack:
-    """`python localstack/supervisor.py` and its child processes."""
+    """`python localstack/supervisor.py` with these arguments, and its child processes."""
 
     notifier = "pump"
 
-    def __init__(self, data: Path, environment: Mapping[str, str]) -> None:
+    def __init__(self, data: Path, environment: Mapping[str, str], *arguments: str) -> None:
         self.data = data
+        self._arguments = arguments
         self.port = free_port("127.0.0.1")
         self.url = f"http://127.0.0.1:{self.port}"
         self.socket_url = f"ws://127.0.0.1:{self.port}/ws"
@@ -48,6 +49,7 @@ class Stack:
         self._environment = {
             **{name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"},
             "TTS_BACKEND": "mock",
+            "QUALITY": "off",  # its child process would take a second of CPU time from each stack
             "LOG_FORMAT": "json",
             "RECEIVE_WAIT_SECONDS": "5",
             "VISIBILITY_TIMEOUT_SECONDS": "5",
@@ -76,7 +78,7 @@ class Stack:
         before = self.logged().count(until)
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, str(ROOT / "localstack" / "supervisor.py")],
+                [sys.executable, str(ROOT / "localstack" / "supervisor.py"), *self._arguments],
                 cwd=ROOT,
                 env=self._environment,
                 stdout=log,

@@ -58,6 +58,15 @@ def test_preview_from_recording(client: Client) -> None:
     assert len(samples) > rate / 10
 
 
+def test_preview_is_verified(client: Client) -> None:
+    audio = audio_of(client, client.speak_as(recording(130, seconds=4), "This was generated."))
+    answer = client.request("POST", "/verify", files={"audio": ("preview.wav", audio, "audio/wav")})
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["watermark"]["available"]  # whether it is detected in a tone of the mock engine varies
+    assert answer.json()["manifest"]["valid"]
+    assert answer.json()["is_marked"]
+
+
 def test_saved_voice_lifecycle(client: Client) -> None:
     session_id = client.speak_as(recording(140, seconds=4), "Hello.").headers["x-session-id"]
     name = f"Try {time.time_ns()}"

@@ -1,7 +1,5 @@
 """The service on a disk without space: nothing that was acknowledged is lost, and it recovers by itself."""
 
-import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,41 +7,19 @@ import httpx
 import pytest
 
 from tests.e2e.stack import Stack, wait_until
+from tests.support.small_disk import SmallDisk, small_disk
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small tmpfs")]
+pytestmark = pytest.mark.slow
 
 NAMES = ("saved", "other")
 
 
-class SmallDisk:
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._filler = folder / "filler"
-
-    def fill(self) -> None:
-        descriptor = os.open(self._filler, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        try:
-            while True:
-                os.write(descriptor, bytes(4096))
-        except OSError:
-            os.close(descriptor)
-
-    def free(self) -> None:
-        self._filler.unlink()
-
-    def files(self) -> set[str]:
-        return {str(path.relative_to(self.folder)) for path in self.folder.rglob("*") if path.is_file()}
-
-
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[SmallDisk]:
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)], check=False)
-    if mounted.returncode:
-        pytest.skip("tmpfs can't be mounted here")
-    yield SmallDisk(folder)
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+    with small_disk(tmp_path / "disk", "4m") as disk:
+        if disk is None:
+            pytest.skip("tmpfs can't be mounted here")
+        yield disk
 
 
 @pytest.fixture

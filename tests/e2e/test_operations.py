@@ -15,7 +15,7 @@ from infra.operations.stack import Stack, change_parameter, get_stack
 from infra.package.python import find_python
 from tests.e2e.deployment import Deployment
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("operations")]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("deployed")]
 
 DIGESTS = {"v1": "sha256:" + "1" * 64, "v2": "sha256:" + "2" * 64}
 
@@ -59,7 +59,7 @@ def push(clients: Clients, repository: str, tag: str) -> None:
 
 def test_code_deployment_keeps_worker_image(deployment: Deployment, clients: Clients) -> None:
     sam = str(ensure("sam", LOCKS["sam"]).with_name("sam"))
-    change_parameter(clients.cloudformation, stack_of(clients), "Workers", "on")
+    change_parameter(clients, stack_of(clients), "Workers", "on")
     before = stack_of(clients)
     # Without an image there is a repository, but no service.
     assert "Service" not in before.outputs

@@ -39,7 +39,12 @@ _Loader.add_multi_constructor("!", _function)
 @cache
 def template(name: str) -> Node:
     """Return a template: `root`, or one of `infra/` by its name."""
-    loaded: Node = yaml.load(TEMPLATES[name].read_text(), Loader=_Loader)
+    return load(TEMPLATES[name])
+
+
+def load(path: Path) -> Node:
+    """Read a template from a file."""
+    loaded: Node = yaml.load(path.read_text(), Loader=_Loader)
     return loaded
 
 

@@ -1,15 +1,17 @@
 """The images, built and run with buildah on a bootstrapped Debian, without a registry or a container engine.
 
-The tests take five minutes and 6 GB of disk.  They run only as root and after
+The tests take ten minutes and 8 GB of disk.  They run only as root and after
 `apt-get install buildah debootstrap`.
 """
 
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -33,22 +35,22 @@ pytestmark = [
 ]
 
 HOST = "127.0.0.1"
-BASE = "docker.io/library/python:3.11-slim-bookworm"
+BASE = "public.ecr.aws/docker/library/python:3.11-slim-bookworm"
 # Kept between runs, like the venvs: the base image and unchanged layers.
 STORE = ROOT / ".venvs" / "images"
-# Files by which this machine reaches its package index.
-BORROWED = (
-    "/etc/pip.conf",
-    "/etc/xdg/pip",
-    "/etc/ssl/certs",
-    "/etc/resolv.conf",
-    "/opt/wheels",
-    "/opt/pypi",
-    "/opt/pypi-more",
-)
+# Configuration of the network and the package indexes, mounted during a build.
+CONFIGURATION = ("/etc/apt", "/etc/pip.conf", "/etc/xdg/pip", "/etc/ssl/certs", "/etc/resolv.conf")
 STOP_SECONDS = 120
 # buildah has no read-only root.  These folders are mounted read-only instead, the rest belongs to root.
 READ_ONLY = ("app", "home", "opt", "usr")
+
+
+def package_folders() -> set[str]:
+    """Return the local folders with packages that pip is configured to use."""
+    command = [sys.executable, "-m", "pip", "config", "list"]
+    configured = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    paths = re.findall(r"(?<![\w.])(?:file://)?(/[^\s']+)", configured)
+    return {path.removesuffix("/simple") for path in paths if not path.startswith("/etc/")}
 
 
 def build_model(folder: Path) -> None:
@@ -88,14 +90,15 @@ def base() -> None:
 
 
 @pytest.fixture(scope="module")
-def build(base: None, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
+def build(base: None, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
     """A function that builds a target for the CPU and returns the image name."""
     # buildah does not resolve stage names from build arguments.
-    dockerfile = tmp_path_factory.mktemp("image") / "Dockerfile"
-    dockerfile.write_text((ROOT / "Dockerfile.gpu").read_text().replace("weights-${WEIGHTS}", "weights-none"))
-    borrowed = [part for path in BORROWED if Path(path).exists() for part in ("-v", f"{path}:{path}:ro")]
+    gpu = tmp_path_factory.mktemp("image") / "Dockerfile"
+    gpu.write_text((ROOT / "Dockerfile.gpu").read_text().replace("weights-${WEIGHTS}", "weights-none"))
+    paths = [path for path in (*CONFIGURATION, *sorted(package_folders())) if Path(path).exists()]
+    mounts = [part for path in paths for part in ("-v", f"{path}:{path}:ro")]
 
-    def make(target: str) -> str:
+    def make(target: str, dockerfile: Path = gpu) -> str:
         how = [
             "--layers",
             "--isolation",
@@ -106,9 +109,9 @@ def build(base: None, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str
             "--build-arg",
             "VARIANT=cpu",
         ]
-        what = ["-f", str(dockerfile), "--target", target, "-t", f"voice-{target}"]
-        buildah("bud", *how, *borrowed, *what, str(ROOT))
-        return f"voice-{target}"
+        name = f"voice-{target}-{'gpu' if dockerfile == gpu else 'cpu'}"
+        buildah("bud", *how, *mounts, "-f", str(dockerfile), "--target", target, "-t", name, str(ROOT))
+        return name
 
     return make
 
@@ -192,9 +195,7 @@ class Container:
 
 
 @pytest.fixture(scope="module")
-def single(
-    build: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[Container, int]]:
+def single(build: Callable[..., str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Container, int]]:
     """The whole service in one container with a tiny model, and its port."""
     folder = tmp_path_factory.mktemp("single")
     folder.chmod(0o755)
@@ -218,6 +219,56 @@ def single(
         yield container, port
     finally:
         container.remove()
+
+
+# the image of `Dockerfile`: the whole service on the CPU
+
+
+@pytest.fixture(scope="module")
+def whole(
+    build: Callable[..., str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[str, Container, int]]:
+    """The image, a container with an empty volume, and its port."""
+    folder = tmp_path_factory.mktemp("whole")
+    data = folder / "data"
+    data.mkdir()
+    os.chown(data, 10001, 10001)
+    port = free_port(HOST)
+    image = build("single", ROOT / "Dockerfile")
+    container = Container(image, {"PORT": str(port)}, [f"{data}:/data"], folder / "log")
+    try:
+        wait_until(lambda: "Listening on" in container.logged(), "listening", 60)
+        yield image, container, port
+    finally:
+        container.remove()
+
+
+def test_whole_image_is_small_and_unprivileged(whole: tuple[str, Container, int]) -> None:
+    image, container, _ = whole
+    size = buildah("images", "--format", "{{.Size}}", image, stdout=subprocess.PIPE).stdout.split()
+    assert size[1] == "MB"
+    assert float(size[0]) < 600
+    assert container.owners() == {10001}
+
+
+def test_whole_image_prints_key_and_synthesizes(whole: tuple[str, Container, int]) -> None:
+    _, container, port = whole
+    (key,) = re.findall(r"^KEY=(vck_\w+)$", container.logged(), re.MULTILINE)
+    assert Client(f"http://{HOST}:{port}", f"ws://{HOST}:{port}/ws").get("/voices").status_code == 401
+    client = Client(f"http://{HOST}:{port}", f"ws://{HOST}:{port}/ws", key)
+    answer = client.speak_as(recording(150, seconds=4), "Hello.", Prefer="wait=25")
+    assert answer.status_code == 200, container.logged()[-3000:]
+    assert answer.content[:4] == b"RIFF"
+
+
+def test_whole_image_lists_components(whole: tuple[str, Container, int]) -> None:
+    listed = json.loads(whole[1].run("cat", "sbom.json"))
+    assert listed["bomFormat"] == "CycloneDX"
+    packages = {one["purl"].split("@")[0] for one in listed["components"]}
+    assert {"pkg:pypi/hibari-tts", "pkg:pypi/silero-vad", "pkg:pypi/ministack", "pkg:deb/debian/libc6"} <= packages
+
+
+# the images of `Dockerfile.gpu`
 
 
 def test_image_runs_as_unprivileged_user(single: tuple[Container, int]) -> None:
@@ -274,7 +325,7 @@ def test_image_stops_in_time(single: tuple[Container, int]) -> None:
         assert f"{name} stopped" in container.logged()
 
 
-def test_worker_unreadable_weights_error(build: Callable[[str], str], tmp_path: Path) -> None:
+def test_worker_unreadable_weights_error(build: Callable[..., str], tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
     build_model(tmp_path / "model")
     (tmp_path / "model" / "model.safetensors").chmod(0o600)

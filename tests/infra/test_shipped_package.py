@@ -72,10 +72,32 @@ def test_libraries_fit_glibc(package: tuple[str, Path]) -> None:
         assert max(((int(a), int(b)) for a, b in wanted), default=(2, 0)) <= GLIBC_OF_AMAZON_LINUX_2023, library
 
 
+def size_of(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
 @pytest.mark.slow
 def test_package_size(package: tuple[str, Path]) -> None:
-    size = sum(path.stat().st_size for path in package[1].rglob("*") if path.is_file())
-    assert size < MOST_BYTES / 2
+    assert size_of(package[1]) < MOST_BYTES * 0.6  # c2pa has 23 MB of it
+
+
+@pytest.mark.slow
+def test_http_package_has_detector(package: tuple[str, Path], tmp_path: Path) -> None:
+    python, folder = package
+    subprocess.run([python, BUILD, "--detector", tmp_path], cwd=ROOT, check=True)
+    (weights,) = tmp_path.rglob("perth_net*.pth.tar")
+    assert weights.stat().st_size > 30_000_000
+    assert not list((tmp_path / "perth").rglob("*.py"))
+    assert not (folder / "perth").exists()
+    assert size_of(tmp_path) < MOST_BYTES * 0.8
+
+
+@pytest.mark.parametrize("function", ["HttpFunction", "SweepFunction"])
+def test_only_http_function_is_built_with_detector(function: str) -> None:
+    makefile = str(BUILD.with_name("Makefile"))
+    command = ["make", "--dry-run", "--file", makefile, f"build-{function}", "ARTIFACTS_DIR=folder"]
+    built = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert ("--detector" in built) is (function == "HttpFunction")
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ from functions.aws.process import Event
 from pipeline.clients.resources import Resources
 from pipeline.clients.storage import JSON
 from pipeline.contract import layout
-from pipeline.contract.records import Failed, Request, Source
+from pipeline.contract.records import Failed, ReplyTo, Request, Source
 from pipeline.domain import jobs
 from tests.support.aws_events import recorded
 from tests.support.trace_collector import Collector
@@ -121,7 +121,8 @@ async def test_sweep_function_runs(resources: Resources, name: str) -> None:
 
 async def test_websocket_functions_connect_disconnect(resources: Resources) -> None:
     connect, leave = recorded("websocket_connect"), recorded("websocket_disconnect")
-    connection = layout.connection(connect["requestContext"]["connectionId"])
+    connection_id = connect["requestContext"]["connectionId"]
+    connection = layout.connection(ReplyTo(endpoint="", connection_id=connection_id))
     await resources.bucket.put(connection, b"{}", JSON)
     handled = {"statusCode": 200}
     assert await invoked(resources, "functions.aws.websocket.connect", connect) == [handled]

@@ -1,10 +1,11 @@
 """Every command in README, CONTRIBUTING and docs: its program exists and knows the arguments."""
 
+import json
 import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
@@ -21,6 +22,7 @@ ASSIGNMENT = re.compile(r"(\w+)=(.*)", re.DOTALL)
 SETTINGS = {row.split("`")[1] for row in rows()}
 # Set for make itself, or read by libraries.
 VARIABLES = set(re.findall(r"\$\((\w+)\)", MAKEFILE))
+INSTALLED = {"venv", "pip", "pytest"}
 LIBRARIES = re.compile(r"(AWS|HF|OMP|PYTHON)\w+")
 
 
@@ -73,29 +75,78 @@ def test_make_command(words: tuple[str, ...]) -> None:
             assert re.search(rf"^{re.escape(word)}\b.*:", MAKEFILE, re.MULTILINE), f"no target {word}"
 
 
+# The processes that print the help run once, on one worker of pytest-xdist.
+@pytest.mark.xdist_group("documented commands")
 @pytest.mark.parametrize("words", PYTHONS, ids=" ".join)
 def test_python_command(words: tuple[str, ...]) -> None:
-    program, arguments = (words[:2], words[2:]) if words[0] == "-m" else (words[:1], words[1:])
-    if program[-1] in {"venv", "pip", "pytest"}:
+    program, arguments = program_of(words)
+    if program[-1] in INSTALLED:
         paths = [word for word in arguments if re.fullmatch(r"[\w./-]+\.(py|lock)|tests(/\w+)*", word)]
         assert all((ROOT / path).exists() for path in paths)
         return
-    if program[-1] == "localstack/keys.py":  # passes its arguments on
-        program = ("-m", "functions.keys")
-    file = Path(*program[1].split(".")) if program[0] == "-m" else Path(program[0]).with_suffix("")
-    text = next(path for path in (ROOT / f"{file}.py", ROOT / file / "__main__.py") if path.exists()).read_text()
-    if program[-1] == "functions.keys":
-        text = _help((*program, *arguments[:1]))
-    elif "ArgumentParser" in text and "qwen" not in file.name:  # torch is installed for the second tier
-        text = _help(program)
+    text = source(program)
+    if prints_help(program):
+        text = module_helps()[help_of(words)] if program[0] == "-m" else script_help(program)
     for flag in (argument for argument in arguments if argument.startswith("-")):
         assert flag in text, f"{flag} is not in the help"
 
 
+def program_of(words: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return a program and its arguments."""
+    program, arguments = (words[:2], words[2:]) if words[0] == "-m" else (words[:1], words[1:])
+    # Passes its arguments on.
+    return ("-m", "functions.keys") if program[-1] == "localstack/keys.py" else program, arguments
+
+
+def source(program: tuple[str, ...]) -> str:
+    file = Path(*program[1].split(".")) if program[0] == "-m" else Path(program[0]).with_suffix("")
+    return next(path for path in (ROOT / f"{file}.py", ROOT / file / "__main__.py") if path.exists()).read_text()
+
+
+def prints_help(program: tuple[str, ...]) -> bool:
+    # torch is installed for the second tier
+    return "ArgumentParser" in source(program) and "qwen" not in program[-1]
+
+
+def help_of(words: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the arguments of a module that prints the help of a command."""
+    program, arguments = program_of(words)
+    # Their options belong to a command.
+    command = arguments[:1] if program[-1] in {"functions.keys", "functions.audit"} else ()
+    return (*program[1:], *command, "--help")
+
+
+MODULES = """
+import contextlib, io, json, runpy, sys
+
+helps = []
+for sys.argv in json.load(sys.stdin):
+    with contextlib.redirect_stdout(io.StringIO()) as text:
+        try:
+            runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+        except SystemExit as end:
+            assert not end.code, sys.argv
+    helps.append([sys.argv, text.getvalue()])
+print(json.dumps(helps))
+"""
+
+
 @cache
-def _help(command: tuple[str, ...]) -> str:
+def module_helps() -> Mapping[tuple[str, ...], str]:
+    """Return the help of all modules. One process prints it, as most of the time is spent on imports."""
+    modules = {help_of(words) for words in PYTHONS if program_of(words)[0][0] == "-m" and not INSTALLED & {*words}}
+    asked = json.dumps(sorted(words for words in modules if prints_help(("-m", words[0]))))
+    return {tuple(words): text for words, text in json.loads(output_of("-c", MODULES, given=asked))}
+
+
+@cache
+def script_help(program: tuple[str, ...]) -> str:
+    return output_of(*program, "--help")
+
+
+def output_of(*command: str, given: str = "") -> str:
     done = subprocess.run(
-        [sys.executable, *command, "--help"], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, *command], cwd=ROOT, input=given, capture_output=True, text=True, timeout=120, check=False
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

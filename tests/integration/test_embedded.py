@@ -16,6 +16,7 @@ import pytest
 from embedded import configuration
 from embedded.storage.data_folder import new_credentials
 from provisioning.provision import provision
+from provisioning.queues import queue_names
 from provisioning.recovery import refill_queues
 from structlog.testing import capture_logs
 from supervision.ports import free_port
@@ -121,6 +122,12 @@ async def _event_keys(resources: Resources) -> list[str]:
     return [key for body in await _bodies(resources.events) for key in events.keys_created(body)]
 
 
+def test_queues_exist_before_provisioning(store: Store) -> None:
+    """After a crash of the store the services use it before it is provisioned again."""
+    sqs = store.client("sqs")
+    assert [sqs.get_queue_url(QueueName=name)["QueueUrl"] for name in queue_names(Settings())]
+
+
 async def test_queue_is_fair_between_groups(resources: Resources) -> None:
     for number in range(25):
         await resources.synthesis.send(f"alice {number}", group="alice")
@@ -175,6 +182,17 @@ async def test_store_supports_groups_and_quotas(resources: Resources) -> None:
         results = await asyncio.gather(*takes, return_exceptions=True)
         assert {type(result) for result in results} == {QuotaStatus, TooMany}
         assert sum(isinstance(result, QuotaStatus) for result in results) == 40
+
+
+async def test_versions_are_listed_and_deleted(resources: Resources) -> None:
+    for key in ("v/a", "v/b"):
+        await resources.voices.put(key, b"one", "text/plain")
+        await resources.voices.put(key, b"two", "text/plain")
+    found = [version async for version in resources.voices.list_versions("v/")]
+    assert [(version.key, version.is_latest) for version in found] == [("v/a", True), ("v/b", True)]
+    await resources.voices.delete_versions(found[:1])
+    await resources.voices.delete_versions(found)
+    assert [item async for item in resources.voices.list("v/")] == []
 
 
 async def test_presigned_url_object_and_expiry(resources: Resources) -> None:

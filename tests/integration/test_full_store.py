@@ -201,3 +201,22 @@ def test_acknowledged_objects_survive_restart(tmp_path: Path) -> None:
         s3 = store.client("s3")
         listed = [item["Key"] for item in s3.list_objects_v2(Bucket=BUCKET)["Contents"]]
         assert {key: s3.get_object(Bucket=BUCKET, Key=key)["Body"].read() for key in listed} == acknowledged
+
+
+def test_keys_without_path_survive_restart(tmp_path: Path) -> None:
+    """A key that is no path, or is under the file of another key, has a file of its own."""
+    keys = ["a", "a/b", "c/d", "c", "e/", "f//g", "../h", "i/..", "j" * 300, "k.meta.json", "l.tmp", "m/é"]
+    with running_store(tmp_path) as store:
+        s3 = store.client("s3")
+        s3.create_bucket(Bucket=BUCKET)
+        for key in keys:
+            s3.put_object(Bucket=BUCKET, Key=key, Body=b"old")
+            s3.put_object(Bucket=BUCKET, Key=key, Body=key.encode())
+        s3.delete_object(Bucket=BUCKET, Key=keys.pop(0))
+    with running_store(tmp_path) as store:
+        s3 = store.client("s3")
+        assert [item["Key"] for item in s3.list_objects_v2(Bucket=BUCKET)["Contents"]] == sorted(keys)
+        for key in keys:
+            assert s3.get_object(Bucket=BUCKET, Key=key)["Body"].read() == key.encode()
+            s3.delete_object(Bucket=BUCKET, Key=key)
+        assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.name != "reserve"]

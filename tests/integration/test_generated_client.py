@@ -60,7 +60,7 @@ async def run(*command: str, folder: Path) -> str:
 async def test_generated_client_creates_preview(resources: Resources, tmp_path: Path) -> None:
     python = str(ensure("openapi-python-client", LOCKS["openapi-python-client"]))
     overrides = {f"audio/{name}": "application/octet-stream" for name in AUDIO_TYPES}
-    overrides["application/zip"] = "application/octet-stream"
+    overrides |= dict.fromkeys(("application/zip", "application/jsonl"), "application/octet-stream")
     config = {"content_type_overrides": overrides, "post_hooks": []}
     (tmp_path / "config.json").write_text(json.dumps(config))
     (tmp_path / "program.py").write_text(PROGRAM)

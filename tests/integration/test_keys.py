@@ -1,9 +1,11 @@
 """API keys and WebSocket tickets in the storage, and the key command as a process."""
 
 import asyncio
+import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -61,7 +63,10 @@ class CommandResult:
     words: str
 
 
-async def command(settings: Settings, *arguments: str, **environment: str) -> CommandResult:
+@asynccontextmanager
+async def process(
+    settings: Settings, *arguments: str, **environment: str
+) -> AsyncIterator[asyncio.subprocess.Process]:
     env: Mapping[str, str] = {
         **os.environ,
         "AWS_ENDPOINT_URL": settings.aws_endpoint_url or "",
@@ -69,20 +74,52 @@ async def command(settings: Settings, *arguments: str, **environment: str) -> Co
         "VOICES_BUCKET": settings.bucket_for_voices,
         **environment,
     }
-    process = await asyncio.create_subprocess_exec(
+    started = await asyncio.create_subprocess_exec(
         sys.executable,
-        "-m",
-        "functions.keys",
         *arguments,
         env=env,
+        stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    output, words = await process.communicate()
-    return CommandResult(process.returncode, output.decode(), words.decode())
+    try:
+        yield started
+    finally:
+        await started.communicate(b"")
 
 
-async def test_key_commands_lifecycle(resources: Resources) -> None:
+async def command(settings: Settings, *arguments: str, **environment: str) -> CommandResult:
+    async with process(settings, "-m", "functions.keys", *arguments, **environment) as started:
+        output, words = await started.communicate()
+        return CommandResult(started.returncode, output.decode(), words.decode())
+
+
+SHELL = """
+import contextlib, io, json, sys
+from functions.keys import main
+
+for line in sys.stdin:
+    with contextlib.redirect_stdout(io.StringIO()) as output, contextlib.redirect_stderr(io.StringIO()) as words:
+        status = main(json.loads(line))
+    print(json.dumps([status, output.getvalue(), words.getvalue()]), flush=True)
+"""
+
+
+@pytest.fixture
+async def run(resources: Resources) -> AsyncIterator[Callable[..., Awaitable[CommandResult]]]:
+    """A function that runs commands in one process, as most of the time is spent on imports."""
+    async with process(resources.settings, "-c", SHELL) as shell:
+
+        async def ran(*arguments: str) -> CommandResult:
+            assert shell.stdin is not None
+            assert shell.stdout is not None
+            shell.stdin.write(json.dumps(arguments).encode() + b"\n")
+            return CommandResult(*json.loads(await shell.stdout.readline()))
+
+        yield ran
+
+
+async def test_key_commands_lifecycle(resources: Resources, run: Callable[..., Awaitable[CommandResult]]) -> None:
     settings = resources.settings
     made = await command(settings, "make", "--owner", "alice", "--name", "laptop", "--expires-in-days", "9")
     assert made.status == 0, made.words
@@ -94,27 +131,27 @@ async def test_key_commands_lifecycle(resources: Resources) -> None:
     caller = await KeyLookup(resources).caller(text)
     assert caller == Caller("alice", presented.key_id, frozenset({"preview", "voices:write"}))
 
-    admin = await command(settings, "make", "--owner", "bob", "--scope", "admin")
+    admin = await run("make", "--owner", "bob", "--scope", "admin")
     assert admin.status == 0, admin.words
-    listed = await command(settings, "list")
+    listed = await run("list")
     head, first, second = listed.output.splitlines()
     assert head.split() == ["id", "owner", "name", "scopes", "created", "expires", "revoked", "last", "used"]
     assert first.split()[:4] == [presented.key_id, "alice", "laptop", "preview,voices:write"]
     assert second.split()[:4] == [admin.output[4:16], "bob", "-", "admin"]
     assert second.split()[5:] == ["-", "-", "-"]
     assert text[17:] not in listed.output
-    assert len((await command(settings, "list", "--owner", "bob")).output.splitlines()) == 2
+    assert len((await run("list", "--owner", "bob")).output.splitlines()) == 2
 
     moment = format_utc(utc_now() + timedelta(days=1))
-    assert (await command(settings, "expire", presented.key_id, "--at", moment)).status == 0
-    revoked = await command(settings, "revoke", presented.key_id)
+    assert (await run("expire", presented.key_id, "--at", moment)).status == 0
+    revoked = await run("revoke", presented.key_id)
     assert (revoked.status, revoked.output) == (0, "")
-    row = (await command(settings, "list", "--owner", "alice")).output.splitlines()[1].split()
+    row = (await run("list", "--owner", "alice")).output.splitlines()[1].split()
     assert row[5] == moment
     assert "-" not in row
     with pytest.raises(Unauthorized, match="revoked"):
         await KeyLookup(resources).caller(text)
-    expired = await command(settings, "expire", admin.output[4:16], "--in-days", "0")
+    expired = await run("expire", admin.output[4:16], "--in-days", "0")
     assert expired.status == 0, expired.words
     with pytest.raises(Unauthorized, match="expired"):
         await KeyLookup(resources).caller(admin.output.strip())

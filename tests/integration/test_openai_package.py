@@ -238,11 +238,11 @@ async def count_previews(resources: Resources) -> int:
 
 
 async def test_retry_after_timeout_joins_job(resources: Resources, sample: bytes) -> None:
-    async with service(resources, MockEngine(delay_seconds=3)) as one:
+    async with service(resources, MockEngine(delay_seconds=1.5)) as one:
         async with one.client() as client:
             voice = await save_voice(client, sample)
         one.traffic.requests.clear()
-        async with one.client(timeout=2) as impatient:
+        async with one.client(timeout=1) as impatient:
             assert seconds(decoded(await speak(impatient, voice.id))) > 3
         assert len(one.traffic.requests) > 1
         assert await count_previews(resources) == 1

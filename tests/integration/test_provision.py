@@ -76,8 +76,12 @@ async def test_bucket_lifecycle_rules(settings: Settings, s3: Any) -> None:
         "shares/": 1,
         "in-flight/": 1,
         "webhook-attempts/": 1,
+        "derived/": 1,
+        "fingerprints/": 1,
+        "listed-consents/": 1,
     }
-    (kept,) = s3.get_bucket_lifecycle_configuration(Bucket=settings.bucket_for_voices)["Rules"]
+    kept, audit = s3.get_bucket_lifecycle_configuration(Bucket=settings.bucket_for_voices)["Rules"]
+    assert (audit["Filter"], audit["Expiration"]) == ({"Prefix": "audit/"}, {"Days": 1095})
     assert "Expiration" not in kept
     assert kept["AbortIncompleteMultipartUpload"] == {"DaysAfterInitiation": 1}
 

@@ -75,7 +75,10 @@ async def use_every_secret(url: str) -> None:
         await client.get("/x" * 10_000 + "?ticket=SECRETticket")
 
 
-@pytest.mark.parametrize(("auth", "level"), [("none", "INFO"), ("none", "DEBUG"), ("keys", "DEBUG")])
+@pytest.mark.parametrize(
+    ("auth", "level"),
+    [pytest.param("none", "INFO", marks=pytest.mark.slow), ("none", "DEBUG"), ("keys", "DEBUG")],
+)
 async def test_log_contains_no_caller_secrets(resources: Resources, auth: str, level: str) -> None:
     async with server(resources, AUTH=auth, LOG_LEVEL=level) as (url, process):
         await use_every_secret(url)

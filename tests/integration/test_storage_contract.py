@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.clients.resources import Resources
 from pipeline.clients.s3_bucket import S3Bucket
-from pipeline.clients.storage import Bucket, PreconditionFailed, RangeNotSatisfiable
+from pipeline.clients.storage import Bucket, ObjectVersion, PreconditionFailed, RangeNotSatisfiable
 from pipeline.errors import Misconfigured, Unavailable
 from pipeline.settings import Settings
 from tests.support.fakes.bucket import FakeBucket
@@ -181,6 +181,49 @@ async def test_list_and_delete_over_one_page(resources: Resources) -> None:
     assert len(await folders(resources.bucket, "many/")) == 1001
     await resources.bucket.delete(wanted)
     assert await keys(resources.bucket, "many/") == []
+
+
+async def versions(bucket: Bucket, prefix: str) -> list[ObjectVersion]:
+    return [version async for version in bucket.list_versions(prefix)]
+
+
+async def test_delete_versions(bucket: Bucket) -> None:
+    for key in ("v/a", "v/b", "w/c"):
+        await bucket.put(key, b"body", TEXT)
+    found = await versions(bucket, "v/")
+    assert [(version.key, version.is_latest) for version in found] == [("v/a", True), ("v/b", True)]
+    await bucket.delete_versions(found[:1])
+    await bucket.delete_versions([])
+    assert await keys(bucket, "") == ["v/b", "w/c"]
+    await bucket.delete_versions(found)  # the first one does not exist anymore
+    assert await keys(bucket, "") == ["w/c"]
+    assert await versions(bucket, "v/") == []
+
+
+@pytest.mark.parametrize("kind", ["fake", "s3"])
+async def test_delete_all_versions(kind: str, resources: Resources) -> None:
+    bucket: Bucket = FakeBucket(FakeTime(datetime.now(UTC)), has_versions=True)
+    if kind == "s3":
+        assert isinstance(resources.bucket, S3Bucket)
+        bucket = resources.bucket
+        await bucket._client.put_bucket_versioning(
+            Bucket=bucket.name, VersioningConfiguration={"Status": "Enabled"}
+        )
+    for body in (b"one", b"two"):
+        await bucket.put("v/a", body, TEXT)
+    await bucket.put("v/b", b"three", TEXT)
+    await bucket.delete(["v/a"])
+    found = await versions(bucket, "v/")
+    assert sorted((version.key, version.is_latest) for version in found) == [
+        ("v/a", False),
+        ("v/a", False),
+        ("v/a", True),  # the delete marker
+        ("v/b", True),
+    ]
+    await bucket.delete_versions(version for version in found if version.is_latest)
+    assert await bucket.get("v/a") == b"two"
+    await bucket.delete_versions(await versions(bucket, "v/"))
+    assert await versions(bucket, "v/") == []
 
 
 async def test_delete_missing_object(bucket: Bucket) -> None:

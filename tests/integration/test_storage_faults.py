@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from pipeline import deadlines
+from pipeline.clients import deadlines
 from pipeline.clients.resources import Resources, connect
 from pipeline.contract.records import ReplyTo
 from pipeline.errors import Unavailable
@@ -42,13 +42,28 @@ async def test_truncated_body_is_unavailable() -> None:
 
 
 @pytest.mark.usefixtures("aws")
+async def test_truncated_body_is_read_again() -> None:
+    bodies = [b"half", b"half", bytes(1000)]
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(HEAD + bodies.pop(0))
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with server, connect(Settings(aws_endpoint_url=f"http://127.0.0.1:{port}")) as resources:
+        assert await resources.bucket.get("key") == bytes(1000)
+
+
+@pytest.mark.usefixtures("aws")
 @pytest.mark.parametrize(("conflicts", "etag"), [(1, '"x"'), (4, '"x"'), (5, None)])
 async def test_write_conflict_is_retried(conflicts: int, etag: str | None) -> None:
     answers = [CONFLICT] * conflicts + [WRITTEN]
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
-        writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         await reader.readexactly(len(b"body"))
         writer.write(answers.pop(0))
         await writer.drain()
@@ -63,6 +78,26 @@ async def test_write_conflict_is_retried(conflicts: int, etag: str | None) -> No
                 await write
         else:
             assert await write == etag
+
+
+@pytest.mark.usefixtures("aws")
+@pytest.mark.parametrize(("size", "waits"), [(0, False), (1000, False), (2**20, True)])
+async def test_only_large_bodies_wait_for_continue(size: int, waits: bool) -> None:
+    heads = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heads.append((await reader.readuntil(b"\r\n\r\n")).lower())
+        writer.write(b"HTTP/1.1 100 Continue\r\n\r\n" if waits else b"")
+        await reader.readexactly(size)
+        writer.write(WRITTEN)
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with server, connect(Settings(aws_endpoint_url=f"http://127.0.0.1:{port}")) as resources:
+        assert await resources.bucket.put_once("key", bytes(size), "text/plain")
+    assert [b"expect: 100-continue" in head for head in heads] == [waits]
 
 
 async def _list(resources: Resources) -> list[str]:

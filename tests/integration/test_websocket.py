@@ -63,7 +63,7 @@ async def receive(socket: ClientConnection) -> Message:
 
 async def address_of(resources: Resources) -> ReplyTo:
     """Return the reply address of the next queued job."""
-    messages = await resources.synthesis.receive(1, wait_seconds=1)
+    messages = await resources.synthesis.receive(1, wait_seconds=10)
     ticket = parse_queue_message(messages[0].body)
     assert ticket is not None
     request = await jobs.read_request(resources, ticket.job_id)

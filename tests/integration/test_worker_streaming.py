@@ -6,12 +6,14 @@ from base64 import b64decode
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
 from botocore.credentials import ReadOnlyCredentials
 
 from functions.local import connection_posts
 from gpu_runner.engines.mock import MockEngine
 from pipeline.clients.resources import Resources
 from pipeline.contract import layout
+from pipeline.contract.messages.message_batches import Undelivered, parse_batch
 from pipeline.contract.records import ReplyTo, Request, Source, Subscriber
 from pipeline.domain import jobs
 from tests.support.job_requests import make_request, store_upload, success_of
@@ -36,25 +38,33 @@ class Socket(connection_posts.PostedMessages):
         self.times.append(time.monotonic())
         return connection_id == "c"
 
+    def deliver_batch(self, batch: bytes) -> Undelivered:
+        messages = parse_batch(batch)
+        self.messages += [json.loads(message) for _, message in messages]
+        self.times += [time.monotonic()] * len(messages)
+        return Undelivered(gone=frozenset(to for to, _ in messages if to != "c"))
+
 
 async def credentials() -> ReadOnlyCredentials:
     """Return the credentials in the environment of the integration tests."""
     return ReadOnlyCredentials("testing", "testing", None)
 
 
-async def accept(resources: Resources, endpoint: str, connection_id: str) -> Request:
+async def accept(resources: Resources, endpoint: str, connection_id: str, *, takes_batches: bool) -> Request:
     session_id = await store_upload(resources)
-    subscriber = Subscriber(reply_to=ReplyTo(endpoint=endpoint, connection_id=connection_id), stream=True)
+    reply_to = ReplyTo(endpoint=endpoint, connection_id=connection_id, takes_batches=takes_batches)
+    subscriber = Subscriber(reply_to=reply_to, stream=True)
     request = make_request(resources, Source(session_id=session_id), session_id, text=TEXT)
     request = request.model_copy(update={"subscriber": subscriber})
     await jobs.accept(resources, request)
     return request
 
 
-async def test_audio_streams_during_synthesis(resources: Resources) -> None:
+@pytest.mark.parametrize("takes_batches", [True, False])
+async def test_audio_streams_during_synthesis(resources: Resources, takes_batches: bool) -> None:
     socket = Socket()
     async with connection_posts.serving(socket, connection_posts.verifier_for(credentials)) as endpoint:
-        request = await accept(resources, endpoint, "c")
+        request = await accept(resources, endpoint, "c", takes_batches=takes_batches)
         async with real_time_worker(resources, MockEngine(speed=2)):
             await eventually(lambda: jobs.read_outcome(resources, request.job_id))
     chunks = [message["data"] for message in socket.messages if message["type"] == "tts_audio"]
@@ -65,10 +75,11 @@ async def test_audio_streams_during_synthesis(resources: Resources) -> None:
     assert socket.times[-1] - socket.times[1] > 0.25 * chunks[-1]["audio_seconds"]
 
 
-async def test_job_completes_after_disconnect(resources: Resources) -> None:
+@pytest.mark.parametrize("takes_batches", [True, False])
+async def test_job_completes_after_disconnect(resources: Resources, takes_batches: bool) -> None:
     socket = Socket()
     async with connection_posts.serving(socket, connection_posts.verifier_for(credentials)) as endpoint:
-        request = await accept(resources, endpoint, "gone")
+        request = await accept(resources, endpoint, "gone", takes_batches=takes_batches)
         async with real_time_worker(resources, MockEngine()):
             await eventually(lambda: jobs.read_outcome(resources, request.job_id))
     assert await success_of(resources, request)

@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, help="speak only the first sentences")
     parser.add_argument("--url", help="measure a running service instead of a new one")
     parser.add_argument("--adaptations", action="store_true", help="compare the adaptations of hibari instead")
-    parser.add_argument("--bounds", type=Path, help="write bounds: the worst run with a margin of 25 %%")
+    parser.add_argument("--bounds", type=Path, help="write bounds: the worst run with a tolerance of 25 %%")
     arguments = parser.parse_args()
     everything = seed_tts_eval(arguments.sentences) if arguments.sentences else own_sentences()
     chosen = [sentence for sentence in everything if sentence.name.startswith(tuple(arguments.only))]

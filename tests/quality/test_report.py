@@ -35,8 +35,13 @@ def test_bounds_of_worst_run() -> None:
 
 
 def test_bound_of_negative_margin() -> None:
-    limits = bounds([summarize([measured(similarity_margin=-0.04)])])
-    assert limits["min"]["similarity_margin"] == -0.05
+    limits = bounds([summarize([measured(similarity_margin=-0.2)])])
+    assert limits["min"]["similarity_margin"] == -0.25
+
+
+def test_bound_of_margin_near_zero() -> None:
+    limits = bounds([summarize([measured(similarity_margin=0.01)])])
+    assert limits["min"]["similarity_margin"] == -0.01
 
 
 def test_each_violation_is_named() -> None:

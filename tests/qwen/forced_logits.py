@@ -9,6 +9,7 @@ from gpu_runner.engines.qwen.checkpoint.loading import import_library
 from gpu_runner.engines.qwen.network import frame
 from gpu_runner.engines.qwen.network.frame import FrameSize
 from gpu_runner.engines.qwen.network.graph_sizes import GraphSizes
+from gpu_runner.engines.qwen.network.int8 import quantize
 from gpu_runner.engines.qwen.network.kernels import PLAIN, Kernels
 from gpu_runner.engines.qwen.network.network import Network, pack_network
 from gpu_runner.engines.qwen.network.prefill import PrefillBuffers, PrefillRow, fill_buffers, fill_slots, prefill
@@ -36,6 +37,17 @@ def build_talker(
     whole = Qwen3TTSConfig(**tiny_checkpoint._arguments(config))
     talker = Qwen3TTSTalkerForConditionalGeneration(whole.talker_config).eval()
     return talker.to(device=device, dtype=dtype)
+
+
+@torch.no_grad()
+def quantize_layers(talker: Any) -> None:
+    """Quantize the weights of the linear layers of both transformers, as they are loaded from a checkpoint."""
+    for layers in (talker.model.layers, talker.code_predictor.model.layers):
+        for module in layers.modules():
+            if isinstance(module, torch.nn.Linear):
+                weight, scale = quantize(module.weight)
+                module.weight = torch.nn.Parameter(weight, requires_grad=False)
+                module.register_buffer("scale", scale)
 
 
 def given(talker: Any, seed: int = 5) -> tuple[Tensor, Tensor]:
@@ -85,7 +97,7 @@ def _others(network: Network, slots: Any, hidden: Tensor, forced: Tensor) -> Ten
     tokens = torch.stack([network.project(hidden), network.predictor_inputs[0][forced[:1]].expand(2, -1)], dim=1)
     tokens, logits = tokens.flatten(0, 1), []
     for group, head in enumerate(network.predictor_heads, start=1):
-        metadata = frame._first_pass(network, slots, 2) if group == 1 else frame._pass(network, slots, 2, group)
+        metadata = frame._pass(network, slots, 2, group)
         outputs = network.predictor.run(
             tokens, slots.predictor_layers.first(metadata.batch, metadata.length), metadata, network.kernels
         )

@@ -8,13 +8,13 @@ import torch
 
 from gpu_runner.engines import Utterance
 from gpu_runner.engines.qwen.allocation import Stages, build_stages
-from gpu_runner.engines.qwen.checkpoint.model import LONGEST_SEQUENCE, Model
+from gpu_runner.engines.qwen.checkpoint.model import Model
 from gpu_runner.engines.qwen.engine import QwenEngine
 from gpu_runner.engines.qwen.generator import Generator
 from gpu_runner.engines.qwen.job import Row
 from gpu_runner.engines.qwen.network.frame import Status
 from gpu_runner.engines.qwen.network.graph_sizes import GraphSizes
-from gpu_runner.engines.qwen.network.graphs import EagerRunner
+from gpu_runner.engines.qwen.network.graphs import Runner
 from gpu_runner.engines.qwen.network.network import Network
 from gpu_runner.engines.qwen.network.sampling import Sampling
 from gpu_runner.engines.qwen.network.slots import Slots, allocate
@@ -28,7 +28,7 @@ WIDE = Sampling(top_k=0, top_p=0.9, subtalker_top_p=0.8)
 AllocateStages = Callable[[Model, int], Stages]
 
 
-class FakeGraphs(EagerRunner):
+class FakeGraphs(Runner):
     """Repeats the first call of a key, like a captured graph, which ignores data outside of static buffers."""
 
     captures = True
@@ -42,7 +42,7 @@ class FakeGraphs(EagerRunner):
         self.functions.setdefault(key, function)()
 
 
-class FailingRunner(EagerRunner):
+class FailingRunner(Runner):
     """Raises one error per run. None means that the run succeeds."""
 
     def __init__(self, errors: Iterator[Exception | None], *, after: bool = False) -> None:
@@ -62,13 +62,13 @@ def out_of_memory() -> Exception:
 
 
 def allocating(
-    *, codes: EagerRunner | None = None, samples: EagerRunner | None = None, lag: int = 0, graphs: bool = False
+    *, codes: Runner | None = None, samples: Runner | None = None, lag: int = 0, graphs: bool = False
 ) -> AllocateStages:
     """Return a function that allocates stages with these runners."""
 
     def build(model: Model, rows: int) -> Stages:
-        sizes = (GraphSizes.for_graphs if graphs else GraphSizes.for_eager)(rows, LONGEST_SEQUENCE)
-        return build_stages(model, rows, sizes, codes or EagerRunner(), samples or EagerRunner(), lag=lag)
+        runners = [given or (FakeGraphs() if graphs else Runner()) for given in (codes, samples)]
+        return build_stages(model, rows, *runners, lag=lag)
 
     return build
 
@@ -77,11 +77,20 @@ def synthesize_at_once(engine: QwenEngine, *utterances: Utterance) -> dict[str, 
     """Synthesize utterances that are all tokenized before the first step."""
     for utterance in utterances:
         engine.admit(utterance)
-    wait([admitted.text for admitted in engine._admitted.values()])
+    wait([job.rows for job in engine._jobs.values()])
     collector = OutputCollector()
     while len(collector.results) < len(utterances):
         collector.collect(engine.step())
     return collector.results
+
+
+def poison(slots: Slots, slot: int) -> None:
+    """Fill the data of a slot with NaN, so that any use of it is detected."""
+    slots.touched[slot] = slots.cache.shape[4]
+    for buffer in (slots.cache, slots.predictor_cache):
+        buffer[:, :, slot] = torch.nan
+    for buffer in (slots.token, slots.text):
+        buffer[slot] = torch.nan
 
 
 def never_ending(network: Network) -> Network:
@@ -102,7 +111,16 @@ def ending_at_once(network: Network) -> Network:
 def row(model: Model, prompt: QwenPrompt, text: str = "Hello.", **more: Any) -> Row:
     """Create a row for a text."""
     transcript = model.tokens(prompt.transcript) if prompt.codes is not None else []
-    fields = {"job_id": text, "part": 0, "language": "Auto", "sampling": GREEDY, "seed": 1, "cap": 12}
+    fields = {
+        "job_id": text,
+        "part": 0,
+        "text": text,
+        "pause": 0.0,
+        "language": "Auto",
+        "sampling": GREEDY,
+        "seed": 1,
+        "cap": 12,
+    }
     return Row(tokens=transcript + model.tokens(text), prompt=prompt, **{**fields, **more})
 
 
@@ -112,16 +130,15 @@ class RowRunner:
     def __init__(
         self, model: Model, *, slots: int = 4, length: int = 512, lag: int = 0, graphs: bool = False
     ) -> None:
-        self.model = model
         self.slots: Slots = allocate(model.network, slots, length)
-        self.runner = FakeGraphs() if graphs else EagerRunner()
+        self.runner = FakeGraphs() if graphs else Runner()
         shapes = GraphSizes.for_graphs if graphs else GraphSizes.for_eager
-        self.generator = Generator(model.network, self.slots, self.runner, shapes(slots, length), lag=lag)
+        self.generator = Generator(model, self.slots, self.runner, shapes(slots, length), lag=lag)
         self.statuses: dict[str, int] = {}
 
     def admit(self, *rows: Row) -> None:
         with torch.inference_mode():
-            self.generator.admit([(one, self.generator.embed(self.model, one)) for one in rows])
+            self.generator.admit(rows)
 
     def advance(self) -> None:
         with torch.inference_mode():

@@ -9,13 +9,13 @@ import torch
 from gpu_runner.engines import CannotLoad
 from gpu_runner.engines.qwen import allocation
 from gpu_runner.engines.qwen.allocation import Stages, allocate_stages, build_stages
-from gpu_runner.engines.qwen.checkpoint.model import LONGEST_SEQUENCE, Model
+from gpu_runner.engines.qwen.checkpoint.model import Model
 from gpu_runner.engines.qwen.network.graph_sizes import GraphSizes
-from gpu_runner.engines.qwen.network.graphs import EagerRunner, captured_or_none
+from gpu_runner.engines.qwen.network.graphs import Runner, captured_or_none
 from tests.qwen.stages import out_of_memory
 
 
-class LargestBatchRunner(EagerRunner):
+class LargestBatchRunner(Runner):
     """Captures nothing, or runs out of memory."""
 
     captures = True
@@ -31,10 +31,8 @@ class LargestBatchRunner(EagerRunner):
 def fitting(monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
     """Let graphs fit into memory for this number of rows."""
 
-    def stages_of(model: Model, slots: int) -> Stages:
-        runner = LargestBatchRunner(fails=slots > rows)
-        sizes = GraphSizes.for_graphs(slots, LONGEST_SEQUENCE)
-        return build_stages(model, slots, sizes, EagerRunner(), runner)
+    def stages_of(model: Model, slots: int, wrap: object) -> Stages:
+        return build_stages(model, slots, Runner(), LargestBatchRunner(fails=slots > rows))
 
     monkeypatch.setattr(allocation, "_stages_of", stages_of)
 

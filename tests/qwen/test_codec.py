@@ -20,8 +20,8 @@ FRAMES = 100  # more than the window of 72
 
 @pytest.fixture(scope="module")
 def codes(model: Model) -> torch.Tensor:
-    shape = (2, FRAMES, model.groups)
-    return torch.randint(0, model.codebook_size, shape, generator=torch.Generator().manual_seed(1))
+    shape = (2, FRAMES, model.codec.groups)
+    return torch.randint(0, model.codec.codebook_size, shape, generator=torch.Generator().manual_seed(1))
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +92,7 @@ def test_rows_at_different_positions(model: Model, codes: torch.Tensor, whole: t
 
 
 def test_invalid_codes_are_clamped(model: Model) -> None:
-    wild = torch.full((1, 4, model.groups), 10**6)
+    wild = torch.full((1, 4, model.codec.groups), 10**6)
     with torch.inference_mode():
         wave, _ = model.codec.decode(wild, model.codec.start(1), torch.zeros(1, dtype=torch.long))
     assert wave.isfinite().all()

@@ -370,7 +370,7 @@ def test_model_loads_at_start_or_first_job(
 def test_failing_warm_up_is_cannot_load(settings: Settings, model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gpu_runner.engines.qwen.open_model", lambda _, __: model)
     errors = iter([out_of_memory()])
-    monkeypatch.setattr("gpu_runner.engines.qwen.allocation.EagerRunner", lambda: FailingRunner(errors))
+    monkeypatch.setattr("gpu_runner.engines.qwen.allocation.Runner", lambda: FailingRunner(errors))
     with pytest.raises(CannotLoad, match="can't synthesize: The device has too little memory"):
         load(settings)
 

@@ -17,7 +17,7 @@ from gpu_runner.engines.qwen.checkpoint.model import FRAME_SAMPLES, Model
 from gpu_runner.engines.qwen.job import Row
 from gpu_runner.engines.qwen.network.frame import Status
 from gpu_runner.engines.qwen.prompts import QwenPrompt
-from tests.qwen.stages import DRAWN, WIDE, RowRunner, row, run_rows
+from tests.qwen.stages import DRAWN, WIDE, RowRunner, poison, row, run_rows
 
 LONG = "A text with many more words than the reference has frames, so that it is read while it is runner."
 CAP = 24
@@ -156,14 +156,10 @@ def play(
     runner = RowRunner(model, slots=4, lag=lag, graphs=graphs)
     admitted: list[tuple[int, Row]] = []
     cancelled: set[int] = set()
-    free = set(range(4))
-
-    def poison() -> None:
-        for slot in free - {one.slot for one in runner.generator.rows}:
-            runner.slots.poison(slot)
 
     for kind, value in [*actions, ("advance", 1)]:
-        poison()
+        for slot in set(range(4)) - {one.slot for one in runner.generator.rows}:
+            poison(runner.slots, slot)
         if kind == "admit" and runner.generator.free:
             admitted.append((value, rows_of(model, request)[value]))
             runner.admit(admitted[-1][1])
@@ -235,7 +231,9 @@ def test_row_continues_from_its_codes(
 def test_samples_equal_library(model: Model, library: Any, long_reference: QwenPrompt) -> None:
     assert long_reference.codes is not None
     assert len(long_reference.codes) > 72
-    codes = torch.randint(0, model.codebook_size, (40, model.groups), generator=torch.Generator().manual_seed(1))
+    codes = torch.randint(
+        0, model.codec.codebook_size, (40, model.codec.groups), generator=torch.Generator().manual_seed(1)
+    )
     whole, _ = library.model.speech_tokenizer.decode([{"audio_codes": torch.cat([long_reference.codes, codes])}])
     with torch.inference_mode():
         state = model.codec.remember(long_reference.codes)[None]

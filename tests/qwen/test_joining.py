@@ -2,7 +2,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gpu_runner.engines.qwen.joining import Joiner
@@ -143,6 +143,7 @@ PARTS = st.lists(st.lists(st.tuples(LOUDNESS, st.integers(1, 3000)), max_size=4)
 
 
 @settings(max_examples=50, deadline=None)
+@example(parts=[[(0.001, 961), (0.5, 1)], []], by=50, limit=None, fade=False)  # as loud as the threshold
 @given(parts=PARTS, by=st.integers(50, 4000), limit=st.none() | st.floats(0.01, 0.5), fade=st.booleans())
 def test_chunk_sizes_do_not_matter(
     parts: list[list[tuple[float, int]]], by: int, limit: float | None, fade: bool

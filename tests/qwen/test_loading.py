@@ -68,21 +68,6 @@ def test_dtype_applies_to_talker_only(checkpoint: Path, dtype: str) -> None:
     assert len(done.samples) > 0
 
 
-@pytest.mark.parametrize("device_map", ["cpu", '{"": "cpu"}', "auto"])
-def test_device_map_is_used(checkpoint: Path, device_map: str) -> None:
-    assert open_model(using(checkpoint, device_map=device_map)).device == CPU
-
-
-def test_invalid_device_map(checkpoint: Path) -> None:
-    assert "DEVICE_MAP is not JSON" in cannot(using(checkpoint, device_map="{cuda"))
-
-
-def test_device_map_over_two_devices(checkpoint: Path) -> None:
-    torn = {"talker.model": "meta", "talker": "cpu", "speaker_encoder": "cpu"}
-    line = cannot(using(checkpoint, device_map=json.dumps(torn)))
-    assert "DEVICE_MAP puts the model on " in line
-
-
 def test_device_setting_values() -> None:
     for wrong in ("gpu", "cuda:", "cuda:x", "mps", "cuda:123"):
         with pytest.raises(ValueError, match="device"):
@@ -132,7 +117,20 @@ def test_auto_dtype_by_gpu(
     Gpu(monkeypatch, capability=capability, builds=["sm_75", "sm_80", "sm_90"])
     placement = devices.resolve(Settings(device="auto", torch_dtype=asked))
     assert (placement.device, placement.dtype) == (torch.device("cuda:0"), resolved)
-    assert placement.device_map == {"": "cuda:0"}
+
+
+def test_int8_on_gpu_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
+    Gpu(monkeypatch)
+    with pytest.raises(CannotLoad, match="int8 is for CPUs, and the device is cuda:0"):
+        devices.resolve(Settings(device="auto", torch_dtype="int8"))
+
+
+def test_apple_gpu_is_not_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    Gpu(monkeypatch, available=False, present=False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert devices.resolve(Settings(device="auto")).device == CPU
+    with pytest.raises(ValueError, match="device"):
+        Settings(device="mps")
 
 
 def test_loading_thread_selects_gpu(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,9 +30,9 @@ def test_transcript_adds_codes(in_context: QwenPrompt, model: Model) -> None:
     assert in_context.codes is not None
     assert in_context.codes.shape == (
         32,
-        model.groups,
+        model.codec.groups,
     )  # 2 s, and half a second of silence, at 12.5 frames a second
-    assert in_context.speaker.shape == (model.speaker_size,)
+    assert in_context.speaker.shape == (model.pretrained.config.speaker_encoder_config.enc_dim,)
     assert in_context.warnings == ()
 
 
@@ -211,5 +211,5 @@ def test_missing_field_rejected_or_ignored(model: Model, in_context: QwenPrompt,
         return
     assert restored.codes is not None
     assert restored.speaker.isfinite().all()
-    assert int(restored.codes.max()) < model.codebook_size
+    assert int(restored.codes.max()) < model.codec.codebook_size
     assert int(restored.codes.min()) >= 0

@@ -12,7 +12,7 @@ from gpu_runner.engines import Utterance
 from gpu_runner.engines.qwen import job as job_module
 from gpu_runner.engines.qwen.checkpoint.model import FRAME_SAMPLES, SAMPLE_RATE, Model
 from gpu_runner.engines.qwen.engine import QwenEngine
-from gpu_runner.engines.qwen.generator import Generator, Prefix
+from gpu_runner.engines.qwen.generator import Generator
 from gpu_runner.engines.qwen.job import Row
 from gpu_runner.engines.qwen.network.network import Network
 from gpu_runner.engines.qwen.prompts import QwenPrompt
@@ -136,7 +136,7 @@ def test_echoing_text_is_stopped(
 ) -> None:
     assert long_reference.codes is not None
     generator = torch.Generator().manual_seed(1)
-    reference = torch.randint(0, model.codebook_size, long_reference.codes.shape, generator=generator)
+    reference = torch.randint(0, model.codec.codebook_size, long_reference.codes.shape, generator=generator)
     prompt = dataclasses.replace(long_reference, codes=reference)
     step = Generator.step
 
@@ -210,8 +210,8 @@ def test_later_part_is_retried_twice_at_most(
     admitted: list[Row] = []
     admit = engine.stages.generator.admit
 
-    def watched(rows: Sequence[tuple[Row, Prefix]]) -> None:
-        admitted.extend(row for row, _ in rows)
+    def watched(rows: Sequence[Row]) -> None:
+        admitted.extend(rows)
         admit(rows)
 
     monkeypatch.setattr(engine.stages.generator, "admit", watched)

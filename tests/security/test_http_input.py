@@ -61,6 +61,7 @@ async def test_invalid_json_returns_400(path: str, body: bytes, reason: str) -> 
         (part("session_id", "1") + part("session_id", "RIFF", "b.wav") + END, "'session_id' occurs 2 times"),
         (part("audio", "RIFF", "a.wav") + part("response_text", "Hello."), "truncated"),
         (part("response_text", "Hello.")[:-4], "truncated"),
+        (part("audio", "RIFF" * 10, "a.wav")[:-4], "truncated"),
         (b"", "truncated"),
         (part("x", "1", "x.wav") * 1000 + END, "files"),
         (b"".join(part(f"x{n}", "1") for n in range(1000)) + END, "fields"),

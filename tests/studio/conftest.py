@@ -26,7 +26,8 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 @pytest.fixture(scope="session")
 def open_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A service without API keys."""
-    with running(tmp_path_factory.mktemp("open") / "data", {"MOCK_DELAY_SECONDS": "0.5"}) as stack:
+    settings = {"MOCK_DELAY_SECONDS": "0.5", "MARK": "c2pa"}
+    with running(tmp_path_factory.mktemp("open") / "data", settings) as stack:
         yield stack
 
 

@@ -22,7 +22,10 @@ _RECORD_CHUNK_TIMES = """
 window.chunkTimes = [];
 const start = AudioBufferSourceNode.prototype.start;
 AudioBufferSourceNode.prototype.start = function (when) {
-    if (this.context instanceof AudioContext) window.chunkTimes.push(when);
+    if (this.context instanceof AudioContext) {
+        window.chunkTimes.push(when);
+        window.streamContext = this.context;
+    }
     return start.call(this, when);
 };
 """
@@ -39,6 +42,7 @@ class Studio:
             color_scheme="dark" if scheme == "dark" else "light",
             locale="en-GB",
             has_touch=size == "phone",
+            is_mobile=size == "phone",
             accept_downloads=True,
         )
         self.context.set_default_timeout(20_000)
@@ -64,6 +68,8 @@ class Studio:
     def open(self, fragment: str = "") -> None:
         """Load the page."""
         self.page.goto(f"{self.url}/{fragment}")
+        # The form is enabled when the page is complete.
+        expect(self.page.locator("#language option").first).to_be_attached()
 
     def close(self) -> None:
         """Close the tab.  Assert that there were no browser errors and no requests to other origins."""
@@ -90,9 +96,27 @@ class Studio:
         self.show("#recording-wave canvas >> nth=0")
 
     def choose_file(self, name: str, content: bytes) -> None:
-        """Choose a recording from a file."""
+        """Choose a recording from a file, and wait until it is shown or refused."""
         kind = "audio/wav" if name.endswith(".wav") else "application/octet-stream"
         self.page.locator("#file").set_input_files({"name": name, "mimeType": kind, "buffer": content})
+        expect(self.page.locator("#recording-wave canvas, #notice").filter(visible=True).first).to_be_visible()
+
+    def choose(self, take: Locator, action: str) -> None:
+        """Choose an action of a take's menu."""
+        take.locator("summary.quiet").click()
+        take.get_by_role("button", name=action).click()
+
+    def start_over(self) -> None:
+        """Discard the recording."""
+        self.page.get_by_role("button", name="Start over").click()
+        self.page.get_by_role("button", name="Discard", exact=True).click()
+
+    def save_voice(self, name: str) -> None:
+        """Save the recording as a voice."""
+        self.page.locator("#save").click()
+        self.page.locator("#save-name").fill(name)
+        self.page.locator("#save-agreed").check()
+        self.page.locator("#save-dialog [type=submit]").click()
 
     def speak(self, text: str) -> Locator:
         """Synthesize a text and return the new take."""
@@ -104,7 +128,7 @@ class Studio:
 
     def take(self, number: int) -> Locator:
         """Return a take by its number."""
-        return self.page.locator(".take", has=self.page.get_by_role("heading", name=f"Take {number}", exact=True))
+        return self.page.locator(".take", has=self.page.get_by_role("heading", name=re.compile(rf"Take {number}$")))
 
     def wait_until_ready(self, take: Locator) -> None:
         """Wait until a take can be played."""

@@ -27,6 +27,23 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     return {**found, "padding.bin": bytes(PADDING_BYTES)}
 
 
+def test_unloadable_engine_is_shown(studio: Callable[..., Studio], tmp_path: Path) -> None:
+    stack = Stack(tmp_path / "data", {"TTS_BACKEND": "qwen", "QWEN_TTS_MODEL_ID": "/nowhere", "DEVICE": "cpu"})
+    reason = "QWEN_TTS_MODEL_ID=/nowhere: there is no such directory"
+    try:
+        stack.start(until="The studio is at")
+        here = studio(stack.url)
+        here.open()
+        expect(here.page.locator("#status-text")).to_have_text("The voice engine can't start", timeout=60_000)
+        expect(here.page.locator("#engine-notice")).to_contain_text(reason)
+        here.page.evaluate("location.hash = '#operators'")
+        expect(here.page.locator("#operators")).to_contain_text(reason)
+        expect(here.page.locator("#operators-verdict")).to_contain_text("Needs attention")
+        assert reason in stack.logged()
+    finally:
+        stack.stop_all()
+
+
 def test_engine_start_is_shown(studio: Callable[..., Studio], files: dict[str, bytes], tmp_path: Path) -> None:
     with fake_hub(MODEL, files) as hub:
         hub.bytes_per_second = 4e6
@@ -48,7 +65,7 @@ def test_engine_start_is_shown(studio: Callable[..., Studio], files: dict[str, b
             here.screenshot("engine-failed")
             here.page.evaluate("location.hash = '#operators'")
             expect(here.page.locator("#operators")).to_contain_text(f"can't be downloaded from {hub.host}")
-            expect(here.page.locator("#operators")).not_to_contain_text("All is well")
+            expect(here.page.locator("#operators")).not_to_contain_text("All systems operational")
             here.page.evaluate("location.hash = '#studio'")
             hub.is_up = True
             hub.bytes_per_second = 100e6

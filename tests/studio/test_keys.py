@@ -29,7 +29,7 @@ def test_wrong_key_error(studio: Callable[..., Studio], keyed_stack: Stack) -> N
     here.wait_until_connected()
 
 
-def test_key_is_kept_per_tab(studio: Callable[..., Studio], keyed_stack: Stack) -> None:
+def test_key_is_passed_to_new_tabs(studio: Callable[..., Studio], keyed_stack: Stack) -> None:
     here = studio(keyed_stack.url)
     here.open()
     here.enter_key(keyed_stack.make_key("alice"))
@@ -40,10 +40,26 @@ def test_key_is_kept_per_tab(studio: Callable[..., Studio], keyed_stack: Stack) 
     assert here.page.evaluate("localStorage.length + document.cookie.length") == 0
     other_tab = here.context.new_page()
     other_tab.goto(f"{keyed_stack.url}/")
-    expect(other_tab.locator("#key-dialog")).to_be_visible()
+    expect(other_tab.locator("#status-text")).to_have_text("Ready")
+    expect(other_tab.locator("#key-dialog")).not_to_be_visible()
     here.page.locator("#open-key").click()
     here.page.get_by_role("button", name="Forget the key").click()
-    expect(here.page.locator("#key-dialog")).to_be_visible()
+    for tab in (here.page, other_tab):
+        expect(tab.locator("#key-dialog")).to_be_visible()
+
+
+def test_closed_key_dialog_can_be_opened(studio: Callable[..., Studio], keyed_stack: Stack) -> None:
+    here = studio(keyed_stack.url)
+    here.open()
+    here.show("#key-dialog")
+    here.page.keyboard.press("Escape")
+    expect(here.page.locator("#key-needed")).to_contain_text("Ask its operator for one")
+    expect(here.page.locator("#enter-key")).to_be_focused()
+    here.screenshot("key-closed")
+    here.page.keyboard.press("Enter")
+    here.enter_key(keyed_stack.make_key("alice"))
+    here.wait_until_connected()
+    expect(here.page.locator("#record")).to_be_visible()
 
 
 def test_socket_opens_with_ticket(studio: Callable[..., Studio], keyed_stack: Stack) -> None:
@@ -68,7 +84,7 @@ def test_operators_page_requires_admin(studio: Callable[..., Studio], keyed_stac
     other = studio(keyed_stack.url)
     other.open("#operators")
     other.enter_key(keyed_stack.make_key("root", "admin"))
-    expect(other.page.locator("#operators-verdict")).to_contain_text("All is well")
+    expect(other.page.locator("#operators-verdict")).to_contain_text("All systems operational")
     expect(other.page.locator("#operators-figures")).to_contain_text("Jobs of the last hour")
     other.screenshot("operators")
 
@@ -89,9 +105,8 @@ def test_used_up_quota_is_shown(studio: Callable[..., Studio], small_quota_stack
     here.wait_until_connected()
     for status in ("ready", "failed"):
         here.choose_file("mine.wav", speech(TEXT))
-        here.show("#recording-wave canvas >> nth=0")
         expect(here.speak("Hello.")).to_have_attribute("data-status", status)
-        here.page.get_by_role("button", name="Start over").click()
+        here.start_over()
     expect(here.page.locator("#notice")).to_contain_text("seconds of recordings an hour")
-    expect(here.page.locator("#notice")).to_contain_text("There is more at ")
+    expect(here.page.locator("#notice")).to_contain_text("More is available at ")
     here.screenshot("share-used-up")

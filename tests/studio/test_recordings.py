@@ -1,6 +1,7 @@
 """Quality checks of recordings before the upload."""
 
 import random
+import re
 from collections.abc import Callable
 
 import pytest
@@ -29,14 +30,12 @@ def noise(seconds: float) -> bytes:
 @pytest.mark.parametrize(
     ("content", "message", "is_usable"),
     [
-        pytest.param(lambda: speech("Hi.", pause_seconds=0.05), "at least 1 s", False, id="too short"),
-        pytest.param(lambda: silence(61), "at most 60 s", False, id="too long"),
-        pytest.param(lambda: silence(5), "nothing to hear", False, id="silent"),
-        pytest.param(lambda: speech(SENTENCE, gain=12), "clipped", True, id="clipped"),
+        pytest.param(lambda: speech("Hi.", pause_seconds=0.05), "Record at least 1 s", False, id="too short"),
+        pytest.param(lambda: silence(5), "We can't hear anything", False, id="silent"),
+        pytest.param(lambda: speech(SENTENCE, gain=12), "Too loud in places", True, id="clipped"),
         pytest.param(lambda: noise(6), "noise", True, id="noisy"),
-        pytest.param(lambda: speech(SENTENCE, gain=0.04), "very quiet", True, id="quiet"),
-        pytest.param(lambda: speech("Hello there, my friend."), "rather short", True, id="short"),
-        pytest.param(lambda: speech(SENTENCE), "good recording", True, id="good"),
+        pytest.param(lambda: speech(SENTENCE, gain=0.04), "Very quiet", True, id="quiet"),
+        pytest.param(lambda: speech("Hello there, my friend."), "A bit short", True, id="short"),
     ],
 )
 def test_file_quality_findings(
@@ -49,23 +48,52 @@ def test_file_quality_findings(
     speak, save = here.page.locator("#speak"), here.page.locator("#save")
     for button in (speak, save):
         expect(button).to_be_enabled() if is_usable else expect(button).to_be_disabled()
-    here.screenshot(f"finding-{message.split()[0]}") if message in {"clipped", "nothing to hear"} else None
+    names = {"Too loud in places": "finding-clipped", "We can't hear anything": "finding-nothing"}
+    here.screenshot(names[message]) if message in names else None
+
+
+@pytest.mark.parametrize(
+    ("transcript", "message"),
+    [
+        ("", "Transcript missing"),
+        ("many words " * 150, "The transcript is too long"),
+        ("Hi.", "The transcript is too short"),
+        (SENTENCE, "Good recording"),
+        ("今天天气很好，我们沿着河边散步，一直走到傍晚。", "Good recording"),
+    ],
+)
+def test_transcript_findings(
+    transcript: str, message: str, studio: Callable[..., Studio], open_stack: Stack
+) -> None:
+    here = studio(open_stack.url)
+    here.open()
+    here.choose_file("mine.wav", speech(SENTENCE))
+    expect(here.page.locator("#transcript")).to_be_focused()
+    here.page.locator("#transcript").fill(transcript)
+    expect(here.page.locator("#findings")).to_contain_text(message)
 
 
 def test_non_audio_file_error(studio: Callable[..., Studio], open_stack: Stack) -> None:
     here = studio(open_stack.url)
     here.open()
     here.choose_file("holiday.jpg", b"not a sound at all")
-    expect(here.page.locator("#notice")).to_contain_text("“holiday.jpg” can’t be read as sound")
+    expect(here.page.locator("#notice")).to_contain_text("“holiday.jpg” is not a readable audio file")
     expect(here.page.locator("#voice-empty")).to_be_visible()
 
 
-def test_trim_long_recording(studio: Callable[..., Studio], open_stack: Stack) -> None:
+def test_good_part_of_long_file_is_selected(studio: Callable[..., Studio], open_stack: Stack) -> None:
     here = studio(open_stack.url)
     here.open()
-    here.choose_file("long.wav", speech(SENTENCE * 12, pause_seconds=3))
-    expect(here.page.locator("#findings")).to_contain_text("Move the handles")
-    end = here.page.get_by_role("slider", name="End of the part that is used")
+    here.choose_file("long.wav", speech(f"{SENTENCE} " * 30, pause_seconds=20))
+    expect(here.page.locator("#recording-length")).to_have_text(re.compile(r"0:1[0-5]\.\d"))
+    start, end = (here.page.get_by_role("slider", name=f"{side} of the selection") for side in ("Start", "End"))
+    assert float(start.get_attribute("aria-valuenow") or 0) > 15  # after the silence
+    expect(here.page.locator("#findings")).not_to_contain_text("within a word")
+    expect(here.page.locator("#speak")).to_be_enabled()
+    here.page.keyboard.press("Tab")
+    for _ in range(200):
+        end.press("PageUp")
+    expect(here.page.locator("#findings")).to_contain_text("Select at most 60 s with the handles")
     box = here.page.locator("#trim").bounding_box()
     assert box is not None
     end.hover()
@@ -87,7 +115,7 @@ def test_dropped_file_is_loaded(studio: Callable[..., Studio], open_stack: Stack
         }""",
         list(speech(SENTENCE)),
     )
-    here.page.dispatch_event("#voice", "drop", {"dataTransfer": dropped})
+    here.page.dispatch_event("body", "drop", {"dataTransfer": dropped})  # beside the panel
     here.show("#recording-wave canvas >> nth=0")
 
 
@@ -103,7 +131,7 @@ def test_reading_texts_in_ten_languages(studio: Callable[..., Studio], open_stac
         expect(page.locator("#reading-text")).to_have_attribute("lang", code)
         texts.add(page.locator("#reading-text").inner_text())
     assert len(texts) == 10
-    page.get_by_role("button", name="Another").click()
+    page.get_by_role("button", name="Another text").click()
     assert page.locator("#reading-text").inner_text() not in texts
 
 
@@ -115,7 +143,7 @@ def test_silent_recording_warning(studio: Callable[..., Studio], open_stack: Sta
     )
     here.open()
     here.page.locator("#record").click()
-    expect(here.page.locator("#recorder-hint")).to_contain_text("Nothing is heard")
+    expect(here.page.locator("#recorder-hint")).to_contain_text("We can't hear anything")
     here.screenshot("recording-silence")
 
 
@@ -127,6 +155,6 @@ def test_microphone_permission_denied(studio: Callable[..., Studio], open_stack:
     )
     here.open()
     here.page.locator("#record").click()
-    expect(here.page.locator("#notice")).to_contain_text("The microphone is not allowed")
+    expect(here.page.locator("#notice")).to_contain_text("Microphone access is blocked")
     expect(here.page.locator("#recorder")).to_have_attribute("data-recorder", "idle")
     here.screenshot("microphone-denied")

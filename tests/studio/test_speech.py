@@ -57,8 +57,8 @@ def test_recognizer_reads_take(hibari_stack: Stack, tmp_path: Path) -> None:
         here.wait_until_ready(take)
         expect(take).to_contain_text("Adapted stock voice, not a clone")
         here.screenshot("hibari")
-        take.locator(".play").click()
-        here.page.wait_for_function("window.played")
+        take.get_by_label("Play Take 1").click()  # after the stream
+        here.page.wait_for_function("() => window.played")
         wav.write_bytes(base64.b64decode(here.page.evaluate(READ_PLAYED)))
         here.close()
     item = {"wav": str(wav), "spoken": [TEXT], "language": "English", "reference": "reader", "transcription": ""}

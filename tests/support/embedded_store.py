@@ -73,7 +73,8 @@ def running_store(data: Path, **settings: Any) -> Iterator[Store]:
 def running_emulator(data: Path) -> Iterator[Store]:
     """Run the embedded AWS of `make deploy-local`, with all services, until the context ends."""
     python = ensure("cloud", LOCKS["cloud"])
-    with _running("embedded.cloud_server", python, data, Settings(), {"SERVICES": "", "S3_PERSIST": "0"}) as store:
+    changes = {"SERVICES": "", "OBJECTS_FOLDER": "", "QUEUES": ""}
+    with _running("embedded.cloud_server", python, data, Settings(), changes) as store:
         yield store
 
 

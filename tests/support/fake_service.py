@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import cache
@@ -12,6 +12,7 @@ from pipeline.clients.resources import Resources
 from pipeline.clients.storage import JSON
 from pipeline.clients.usage_windows import UsageWindows
 from pipeline.contract import layout, retention
+from pipeline.contract.messages.message_batches import AddressedMessage, Undelivered
 from pipeline.contract.records import (
     REPORT_METADATA,
     Failed,
@@ -43,7 +44,9 @@ class FakeConnections:
 
     def __init__(self) -> None:
         self.posted: list[tuple[str, str]] = []
+        self.batches: list[list[str]] = []
         self.gone: set[str] = set()
+        self.busy: set[str] = set()
         self.unreachable: set[str] = set()
         self.closed: list[str] = []
 
@@ -53,6 +56,14 @@ class FakeConnections:
         if to.connection_id in self.unreachable:
             raise Unavailable("unreachable")
         self.posted.append((to.connection_id, body.decode()))
+
+    async def post_batch(self, endpoint: str, messages: Sequence[AddressedMessage]) -> Undelivered:
+        self.batches.append([to for to, _ in messages])
+        if self.unreachable & {to for to, _ in messages}:
+            raise Unavailable("unreachable")
+        refused = self.gone | self.busy
+        self.posted += [(to, body.decode()) for to, body in messages if to not in refused]
+        return Undelivered(frozenset(self.gone), frozenset(self.busy))
 
     async def close(self, to: ReplyTo) -> None:
         self.closed.append(to.connection_id)
@@ -90,6 +101,7 @@ class FakeService:
         self.time = FakeTime()
         self.bucket = FakeBucket(self.time)
         self.voices = FakeBucket(self.time)
+        self.audit = FakeBucket(self.time)
         self.synthesis = FakeQueue(self.time)
         self.dead = FakeQueue(self.time)
         self.events = FakeQueue(self.time)
@@ -102,6 +114,7 @@ class FakeService:
             new_id=id_maker(self.time),
             bucket=self.bucket,
             voices=self.voices,
+            audit=self.audit,
             synthesis=self.synthesis,
             synthesis_dead_letters=self.dead,
             events=self.events,
@@ -114,12 +127,13 @@ class FakeService:
     def fail_after(self, calls: int, error: type[BaseException] = Crash) -> FailAfter:
         """Fail all calls of the storage and the synthesis queue after this many, until `recover`."""
         switch = FailAfter(left=calls, error=error)
-        self.bucket.switch = self.voices.switch = self.synthesis.switch = switch
+        self.bucket.switch = self.voices.switch = self.audit.switch = self.synthesis.switch = switch
         return switch
 
     def recover(self) -> None:
         """Let every call succeed again."""
-        self.bucket.switch, self.voices.switch, self.synthesis.switch = Switch(), Switch(), Switch()
+        for fake in (self.bucket, self.voices, self.audit, self.synthesis):
+            fake.switch = Switch()
 
     def advance(self, **by: float) -> None:
         """Advance the clock."""
@@ -166,6 +180,7 @@ class FakeService:
             ),
             timings=timings,
             finish_reason="stop",
+            marks=("watermark",),
         )
         await jobs.write_outcome(self.resources, outcome)
         return outcome
@@ -184,8 +199,8 @@ class FakeService:
         """Return the keys in the ephemeral bucket."""
         return _under(self.bucket.objects, prefix)
 
-    def voice_keys(self, prefix: str = "") -> list[str]:
-        """Return the keys in the voices bucket."""
+    def voice_keys(self, prefix: str = layout.VOICES) -> list[str]:
+        """Return the keys in the voices bucket, by default those of voices."""
         return _under(self.voices.objects, prefix)
 
 

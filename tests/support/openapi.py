@@ -14,8 +14,12 @@ from functions.http.openai.errors import is_openai
 from functions.http.responses import problems
 from pipeline.audio.reference_audio import encoded
 from pipeline.contract import layout
-from pipeline.domain import voice_changes, voice_consents
+from pipeline.contract.records import Source
+from pipeline.domain import voice_changes
+from pipeline.domain.consents import giving, recorded
+from pipeline.domain.consents.giving import Terms
 from pipeline.settings import Settings
+from tests.support.api import app_of
 from tests.support.fake_service import PROMPT, FakeService
 from tests.support.speech import voice
 
@@ -30,7 +34,6 @@ OPERATIONS = [
     for method, operation in methods.items()
     if method in METHODS
 ]
-
 
 SLOW = "a stalled body"
 
@@ -58,8 +61,14 @@ class Prepared:
         await fakes.succeed(done)
         names["QUEUED"], names["DONE"] = queued.job_id, done.job_id
         recording = encoded(voice(120.0))
-        made = await voice_consents.create(fakes.resources, None, "Mine", "en", "I agree.", recording)
+        made = await recorded.create(fakes.resources, None, "Mine", "en", "I agree.", recording)
         names["CONSENT"] = made.consent_id
+        session = Source(session_id=names["SESSION"])
+        asked, token = await giving.prepare(fakes.resources, None, session, Terms("Ann", ["books"]), "en")
+        names["ASKED"], names["TOKEN"] = asked.consent_id, token
+        given, token = await giving.prepare(fakes.resources, None, session, Terms("Ann", ["books"]), "en")
+        await giving.give(fakes.resources, None, given.consent_id, recording)
+        names["GIVEN"], names["SECRET"] = given.consent_id, token
         await voice_changes.save(fakes.resources, None, names["SESSION"], "Taken")
         await voice_changes.save(fakes.resources, None, names["SESSION"], "Taken too")
         await fakes.voices.put(layout.voice(None, "taken").embedding, PROMPT, "application/json")
@@ -77,7 +86,7 @@ class Prepared:
 
 
 def client_of(fakes: FakeService) -> httpx.AsyncClient:
-    app = create_app(fakes.resources.settings)
+    app = app_of(fakes.resources.settings)
     serve_with(app, fakes.resources)
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     return httpx.AsyncClient(transport=transport, base_url="http://test")

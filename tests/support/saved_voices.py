@@ -2,12 +2,19 @@
 
 from pipeline.contract import layout
 from pipeline.contract.records import VoiceMetadata
+from pipeline.domain.revocation import revoke
 from tests.support.fake_service import PROMPT, FakeService
 
 
 def stored_voice(fakes: FakeService, voice_id: str) -> VoiceMetadata:
     """Return the metadata of a voice without an owner."""
     return VoiceMetadata.model_validate_json(fakes.voices.objects[layout.voice(None, voice_id).metadata].body)
+
+
+async def complete_revocations(fakes: FakeService) -> None:
+    """Complete all revocations, as the sweep does a minute later."""
+    fakes.advance(seconds=revoke.SETTLE_TIME.total_seconds())
+    await revoke.finish_revocations(fakes.resources)
 
 
 def assert_complete(fakes: FakeService, voice_id: str, session_id: str) -> None:

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from gpu_runner.analysis.process import AnalysisProcess
 from gpu_runner.engines import Engine, OnStart
 from gpu_runner.worker import run_worker
 from pipeline.clients.resources import Resources
@@ -76,10 +77,14 @@ class FakeTimeWorker:
 
 
 @asynccontextmanager
-async def fake_time_worker(fakes: Fakes, engine: Engine) -> AsyncIterator[FakeTimeWorker]:
+async def fake_time_worker(
+    fakes: Fakes, engine: Engine, analysis: AnalysisProcess | None = None
+) -> AsyncIterator[FakeTimeWorker]:
     """Run a worker over fakes, and shut it down when the context ends."""
     stop = asyncio.Event()
-    task = asyncio.create_task(run_worker(fakes.resources, lambda _: engine, stop, sleep=fakes.time.sleep))
+    task = asyncio.create_task(
+        run_worker(fakes.resources, lambda _: engine, stop, sleep=fakes.time.sleep, analysis=analysis)
+    )
     worker = FakeTimeWorker(fakes, task, stop)
     try:
         yield worker

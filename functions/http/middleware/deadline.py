@@ -4,7 +4,7 @@ import asyncio
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from pipeline import deadlines
+from pipeline.clients import deadlines
 
 # In `scope["state"]`: when the request's first byte was received, on the event loop's clock.
 FIRST_BYTE_AT = "first_byte_at"

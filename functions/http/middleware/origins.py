@@ -15,7 +15,7 @@ from pipeline.addresses import is_loopback
 
 log = structlog.get_logger(__name__)
 
-METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST")
+METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 _SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 _RESPONSE_HEADERS = (
     "Content-Disposition",
@@ -35,6 +35,7 @@ _RESPONSE_HEADERS = (
     "X-Correlation-Id",
     "X-Finish-Reason",
     "X-Job-Id",
+    "X-Reference-Warnings",
     "X-Request-Id",
     "X-Session-Id",
     "X-Should-Retry",

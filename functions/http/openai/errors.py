@@ -9,7 +9,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from functions.http.responses import problems
-from pipeline.logs import current_correlation_id
+from pipeline.telemetry.logs import current_correlation_id
 
 REQUEST_ID = "x-request-id"
 SHOULD_RETRY = "x-should-retry"

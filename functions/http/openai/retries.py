@@ -46,11 +46,14 @@ async def job_to_join(resources: Resources, owner: Owner, fingerprint: str) -> s
 @asynccontextmanager
 async def stored_for_retries(
     resources: Resources, owner: Owner, fingerprint: str, job_id: str
-) -> AsyncIterator[None]:
-    """Store a job for `job_to_join` while it is created.  If that fails, a retry creates another job."""
+) -> AsyncIterator[str]:
+    """Store a job for `job_to_join` while it is created. Yield the key of its record.
+
+    If that fails, a retry creates another job.
+    """
     storing = asyncio.create_task(_store(resources, owner, fingerprint, job_id))
     try:
-        yield
+        yield idempotency.key_of_repeats(resources, owner, fingerprint)
     finally:
         await storing
 

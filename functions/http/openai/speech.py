@@ -1,5 +1,6 @@
 """`/v1/audio/speech`: synthesis with a saved voice, or with a recording in the request."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +19,7 @@ from pipeline.audio.output_formats import FORMATS, check_installed
 from pipeline.clients.resources import Resources
 from pipeline.domain import jobs
 from pipeline.errors import (
+    ConsentRequired,
     DeadlineExceeded,
     Expired,
     InvalidInput,
@@ -44,14 +46,15 @@ RETRY_SECONDS = 4.0
 _CONTENT: dict[str, Any] = {
     format_.media_type: {"schema": {"type": "string", "format": "binary"}} for format_ in FORMATS.values()
 } | {MEDIA_TYPE: {"schema": {"type": "string"}}}
-_RESPONSES: dict[int | str, dict[str, Any]] = {
+# Also of errors of an accepted job.
+_HEADERS = {
+    "X-Job-Id": {"description": "The job that generates the audio", "schema": {"type": "string"}},
+    WARNING: {"description": "The fields without effect", "schema": {"type": "string"}},
+}
+_ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The audio, streamed while it is generated, or events with the audio",
         "content": _CONTENT,
-        "headers": {
-            "X-Job-Id": {"description": "The job that generates the audio", "schema": {"type": "string"}},
-            WARNING: {"description": "The fields without effect", "schema": {"type": "string"}},
-        },
     },
     303: {"description": "The audio is too large for a response. It is at `Location`"},
     **problems.answers(
@@ -61,10 +64,12 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
         Expired.code,
         SynthesisFailed.code,
         DeadlineExceeded.code,
+        ConsentRequired.code,
         Unavailable.code,
         "cancelled",
     ),
 }
+_RESPONSES = {status: {**answer, "headers": _HEADERS} for status, answer in _ANSWERS.items()}
 
 
 @router.post("/audio/speech", response_class=Response, responses=_RESPONSES, openapi_extra=requires("preview"))
@@ -104,12 +109,14 @@ async def _response(
     if is_retry(http_request.headers) and (joined := await job_to_join(resources, owner, fingerprint)):
         return await responder.join_existing_job(owner, joined, ends_with_client=speech.webhook_url is None)
     job = await new_job(resources, speech, owner)
-    async with stored_for_retries(resources, owner, fingerprint, job.request.job_id):
-        return await _create_job(responder, job)
+    async with stored_for_retries(resources, owner, fingerprint, job.request.job_id) as record_key:
+        return await _create_job(responder, job, responses=[record_key])
 
 
-async def _create_job(responder: PreviewResponder, job: NewJob) -> Response:
-    return await responder.create_job(job.request, job.objects, reference_seconds=job.reference_seconds)
+async def _create_job(responder: PreviewResponder, job: NewJob, *, responses: Sequence[str] = ()) -> Response:
+    return await responder.create_job(
+        job.request, job.objects, reference_seconds=job.reference_seconds, responses=responses
+    )
 
 
 def _timeout(accepted: Response, resources: Resources) -> Response:

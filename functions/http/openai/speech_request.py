@@ -10,13 +10,12 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidat
 from functions.http.openai.recordings import check_recording, decode_base64
 from functions.http.openai.voice_lookup import find_voice
 from functions.http.routing.long_field import LongValue
-from functions.previews.requests import ReferenceAt, preview_request
+from functions.previews.requests import ReferenceAt, preview_request, reference_of
 from pipeline.access.owners import new_id
 from pipeline.access.webhook_receivers import check_webhook
 from pipeline.audio.output_formats import FASTEST, SLOWEST, FormatName
 from pipeline.clients.resources import Resources
 from pipeline.clients.storage import NewObject
-from pipeline.contract import layout
 from pipeline.contract.options import check_options
 from pipeline.contract.records import NewReference, Options, Request, Source
 from pipeline.domain import jobs, sessions
@@ -115,7 +114,7 @@ async def new_job(resources: Resources, speech: SpeechRequest, owner: Owner) -> 
         preview_request(
             resources,
             Source(voice_id=voice.voice_id, owner=owner),
-            ReferenceAt(voice.reference_id, layout.voice_files(voice).folder),
+            reference_of(voice),
             text,
             options,
             webhook_url=speech.webhook_url,

@@ -9,8 +9,8 @@ from functions.http.openai.recordings import check_recording
 from functions.http.routing.authorized_route import route_options
 from functions.http.routing.dependencies import FromCaller, FromResources
 from functions.http.routing.idempotent_route import IdempotentRoute
-from pipeline.domain import voice_consents
-from pipeline.domain.voice_consents import StoredConsent
+from pipeline.domain.consents import recorded
+from pipeline.domain.consents.recorded import StoredConsent
 from pipeline.errors import InvalidAudio, InvalidInput, NotFound, TooLarge, Unavailable
 
 router = APIRouter(prefix="/v1", tags=["openai"], route_class=IdempotentRoute)
@@ -65,7 +65,7 @@ async def create_consent(
 ) -> ConsentView:
     """Store a recorded consent for 12 hours.  Every voice that is created with it keeps a copy."""
     checked = await check_recording(resources, recording.read, field="recording")
-    return _view(await voice_consents.create(resources, caller.owner, name, language, text, checked))
+    return _view(await recorded.create(resources, caller.owner, name, language, text, checked))
 
 
 @router.get("/audio/voice_consents", **route_options("voices:write", InvalidInput, Unavailable))
@@ -76,7 +76,7 @@ async def list_consents(
     after: Annotated[str, Query(max_length=32, description="Return the consents after this id")] = "",
 ) -> ConsentList:
     """List the recorded consents that have not expired."""
-    found, has_more = await voice_consents.page(resources, caller.owner, limit=limit, after=after)
+    found, has_more = await recorded.page(resources, caller.owner, limit=limit, after=after)
     data = [_view(stored) for stored in found]
     first, last = (data[0].id, data[-1].id) if data else (None, None)
     return ConsentList(data=data, first_id=first, last_id=last, has_more=has_more)
@@ -85,7 +85,7 @@ async def list_consents(
 @router.get("/audio/voice_consents/{consent_id}", **route_options("voices:write", NotFound, Unavailable))
 async def get_consent(consent_id: str, caller: FromCaller, resources: FromResources) -> ConsentView:
     """Return one consent."""
-    return _view(await voice_consents.get(resources, caller.owner, consent_id))
+    return _view(await recorded.get(resources, caller.owner, consent_id))
 
 
 @router.post(
@@ -95,13 +95,13 @@ async def rename_consent(
     consent_id: str, changed: ConsentName, caller: FromCaller, resources: FromResources
 ) -> ConsentView:
     """Change a consent's name."""
-    return _view(await voice_consents.rename(resources, caller.owner, consent_id, changed.name))
+    return _view(await recorded.rename(resources, caller.owner, consent_id, changed.name))
 
 
 @router.delete("/audio/voice_consents/{consent_id}", **route_options("voices:write", NotFound, Unavailable))
 async def delete_consent(consent_id: str, caller: FromCaller, resources: FromResources) -> DeletedConsent:
     """Delete a consent.  Voices that were created with it keep their copies."""
-    await voice_consents.delete(resources, caller.owner, consent_id)
+    await recorded.delete(resources, caller.owner, consent_id)
     return DeletedConsent(id=consent_id)
 
 

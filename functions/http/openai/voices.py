@@ -3,20 +3,29 @@
 import re
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, File, Form, UploadFile
+from fastapi import APIRouter, File, Form, Request, UploadFile
 from pydantic import BaseModel, Field
 
 from functions.http.openai.recordings import check_recording
 from functions.http.openai.voice_lookup import all_voices, with_name
 from functions.http.routing.authorized_route import ListRoute, route_options
-from functions.http.routing.dependencies import FromCaller, FromResources
-from functions.http.routing.idempotent_route import IdempotentRoute
+from functions.http.routing.dependencies import FromCaller, FromResources, FromServices
+from functions.http.routing.idempotent_route import IdempotentRoute, mark_answer
+from functions.previews.reference_checks import ensure_checked
 from pipeline.access.owners import new_id
-from pipeline.clients.resources import Resources
 from pipeline.contract.records import VoiceMetadata
-from pipeline.domain import kept_consent, sessions, voice_changes, voice_names, voices
-from pipeline.errors import InvalidAudio, InvalidInput, NameTaken, NotFound, TooLarge, Unavailable
-from pipeline.ids import Owner
+from pipeline.domain import sessions, voice_changes, voice_names, voices
+from pipeline.domain.consents import recorded
+from pipeline.domain.revocation.revoke import revoke_voice
+from pipeline.errors import (
+    ConsentRequired,
+    InvalidAudio,
+    InvalidInput,
+    NameTaken,
+    NotFound,
+    TooLarge,
+    Unavailable,
+)
 from pipeline.settings import FALLBACK_ALIAS
 
 router = APIRouter(prefix="/v1", tags=["openai"], route_class=IdempotentRoute)
@@ -99,11 +108,14 @@ async def get_voice(voice_id: str, caller: FromCaller, resources: FromResources)
 
 @router.post(
     "/audio/voices",
-    **route_options("voices:write", InvalidInput, InvalidAudio, TooLarge, NotFound, NameTaken, Unavailable),
+    **route_options(
+        "voices:write", InvalidInput, InvalidAudio, TooLarge, NotFound, NameTaken, ConsentRequired, Unavailable
+    ),
 )
 async def create_voice(
     caller: FromCaller,
-    resources: FromResources,
+    services: FromServices,
+    request: Request,
     name: Annotated[str, Form(description="A unique name")],
     audio_sample: Annotated[UploadFile, File(description="The recording: WAV, FLAC, OGG or MP3")],
     consent: Annotated[str, Form(description="The id of a voice consent, or the text of the consent")],
@@ -111,30 +123,28 @@ async def create_voice(
     type_: Annotated[Literal["audio_sample"], Form(alias="type")] = "audio_sample",
 ) -> VoiceView:
     """Save the voice of a recording."""
-    name = voice_names.check_name(name)
+    resources, name = services.resources, voice_names.check_name(name)
     transcription = sessions.check_transcription(ref_text, resources.settings, field="ref_text")
-    consent_text, consent_recording = await _consent(resources, caller.owner, consent)
+    voice_names.check_consent(consent)
+    consent_id = consent if _CONSENT_ID.fullmatch(consent) else None
+    if consent_id:
+        await recorded.get(resources, caller.owner, consent_id)
     recording = await check_recording(resources, audio_sample.read, field="audio_sample")
     session_id = new_id(resources.new_id, caller.owner)
+    await mark_answer(request, session_id)
     await sessions.store(resources, caller.owner, session_id, recording, transcription)
+    await ensure_checked(resources, services.waiters, caller.owner, session_id)
     saved = await voice_changes.save(
-        resources, caller.owner, session_id, name, consent=consent_text, consent_recording=consent_recording
+        resources, caller.owner, session_id, name, consent="" if consent_id else consent, consent_id=consent_id
     )
     return _view(saved)
 
 
 @router.delete("/audio/voices/{voice_id}", **route_options("voices:write", NotFound, Unavailable))
 async def delete_voice(voice_id: str, caller: FromCaller, resources: FromResources) -> DeletedVoice:
-    """Delete a voice, and the consent that is stored with it."""
-    await voice_changes.delete(resources, caller.owner, voice_id)
+    """Delete a voice and everything made from it, such as its previews and the consent that is stored with it."""
+    await revoke_voice(resources, caller.owner, voice_id, "deleted")
     return DeletedVoice(id=voice_id)
-
-
-async def _consent(resources: Resources, owner: Owner, id_or_text: str) -> tuple[str, bytes | None]:
-    """Return the text and the recording of a stored consent, or the given text without a recording."""
-    if not _CONSENT_ID.fullmatch(id_or_text):
-        return voice_names.check_consent(id_or_text), None
-    return await kept_consent.copy_of_recorded(resources, owner, id_or_text)
 
 
 def _view(voice: VoiceMetadata) -> VoiceView:

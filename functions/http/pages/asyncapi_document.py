@@ -14,7 +14,7 @@ from pipeline import __version__
 from pipeline.contract.records import Options
 
 # What each channel carries to clients, by the names of the messages.
-EVENTS = ("queued", "started", "generating", "tts_complete", "embedding_complete", "error")
+EVENTS = ("queued", "started", "generating", "tts_complete", "embedding_complete", "reference_checked", "error")
 WEBHOOKS = {name: f"{name}_webhook" for name in ("tts_complete", "error")}
 
 Schema = dict[str, Any]

@@ -1,11 +1,14 @@
 """`/docs` and `/asyncapi.json`: the API documentation; the page sends no requests to other hosts."""
 
+from functools import cache
 from pathlib import Path
 
 import fastapi_offline
 from fastapi import APIRouter, FastAPI, Response
 from fastapi.responses import HTMLResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
+
+from functions.http.pages.studio_page import version
 
 ASSETS = "/docs/assets"
 START = "/docs/start.js"
@@ -17,6 +20,7 @@ POLICY = "; ".join(
         "default-src 'none'",
         "script-src 'self'",
         "style-src 'self'",
+        "font-src 'self'",
         "img-src 'self' data:",
         "media-src 'self'",
         "connect-src 'self'",
@@ -26,23 +30,35 @@ POLICY = "; ".join(
     )
 )
 
-# The URLs are relative: a proxy may publish the service under a path prefix.
-PAGE = f"""<!DOCTYPE html>
+
+@cache
+def page() -> str:
+    """Return the page.  The URLs are relative: a proxy may publish the service under a path prefix."""
+    studio = f"studio/{version()}"
+    return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Voice cloning service</title>
 <link rel="stylesheet" href="{ASSETS[1:]}/swagger-ui.css">
-<link rel="icon" href="{ASSETS[1:]}/favicon.png">
+<link rel="stylesheet" href="{studio}/style.css">
+<link rel="stylesheet" href="{studio}/style/docs.css">
+<link rel="icon" href="{studio}/icon.svg">
 </head>
 <body>
-<div id="swagger-ui"></div>
+<header class="bar">
+<a class="wordmark" href="./"><img class="mark" src="{studio}/icon.svg" alt="">Voice studio</a>
+<nav aria-label="Descriptions"><a class="quiet" href="openapi.json">OpenAPI</a>
+<a class="quiet" href="asyncapi.json">AsyncAPI</a></nav>
+</header>
+<main id="swagger-ui"></main>
 <script src="{ASSETS[1:]}/swagger-ui-bundle.js"></script>
 <script src="{START[1:]}"></script>
 </body>
 </html>
 """
+
 
 # Without `validatorUrl: null` the page would use an external service to validate the description.
 SCRIPT = """\
@@ -68,8 +84,8 @@ def install(app: FastAPI) -> None:
 
 @router.get("/docs")
 async def docs() -> HTMLResponse:
-    """Return the page."""
-    return HTMLResponse(PAGE, headers={"Content-Security-Policy": POLICY})
+    """Return the API documentation."""
+    return HTMLResponse(page(), headers={"Content-Security-Policy": POLICY})
 
 
 @router.get("/asyncapi.json")

@@ -1,4 +1,4 @@
-"""The `Prefer` header: how long a client prefers to wait (RFC 7240)."""
+"""The `Prefer` header: how long a client prefers to wait, and for which response (RFC 7240)."""
 
 import re
 from collections.abc import Iterable
@@ -23,6 +23,11 @@ def parse_prefer(preferences: Iterable[str], longest: float) -> tuple[float, str
     if "respond-async" in preferred:
         return 0, "respond-async"
     return longest, None
+
+
+def prefers_representation(preferences: Iterable[str]) -> bool:
+    """Return whether the client prefers a response with a body: `return=representation`."""
+    return _read(preferences).get("return") == "representation"
 
 
 def _read(preferences: Iterable[str]) -> dict[str, str]:

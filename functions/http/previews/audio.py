@@ -116,7 +116,7 @@ async def transcoded_preview(
 
 
 async def linked_preview(resources: Resources, job_id: str, request: FileRequest) -> Response:
-    """Return the response to a signed link, whose signature has been verified.
+    """Return the response to a signed link with a verified signature.
 
     Raises
     ------

@@ -16,8 +16,8 @@ from functions.http.services import Services
 from functions.previews.completion_waiters import Waiter, subscribed
 from functions.previews.queue_depth import QueueDepth
 from functions.previews.received_progress import ReceivedProgress
-from pipeline import deadlines
 from pipeline.access.api_keys import Caller
+from pipeline.clients import deadlines
 from pipeline.clients.resources import Resources
 from pipeline.domain import jobs
 from pipeline.domain.jobs import Job

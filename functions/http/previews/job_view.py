@@ -4,8 +4,9 @@ from pydantic import BaseModel, Field
 
 from pipeline.clients.resources import Resources
 from pipeline.contract.layout import audio_url
-from pipeline.contract.records import Failed, FinishReason, Timings, UtcSeconds
-from pipeline.domain import jobs, presigned_urls
+from pipeline.contract.records import Failed, FinishReason, JobAnalysis, ReferenceCheck, Timings, UtcSeconds
+from pipeline.domain import jobs, presigned_urls, reference_checks
+from pipeline.settings import Mark
 
 
 class JobView(BaseModel):
@@ -25,7 +26,14 @@ class JobView(BaseModel):
     sample_rate: int | None = None
     timings: Timings | None = None
     warnings: list[str] | None = None
+    reference_check: ReferenceCheck | None = Field(
+        None, description="Result of the checks of the recording, once they have ended"
+    )
+    speaker_similarity: float | None = Field(
+        None, description="Cosine of the speaker embeddings of the preview and the recording, once it is measured"
+    )
     finish_reason: FinishReason | None = Field(None, description="How the audio ended; `length`: it was cut off")
+    marks: list[Mark] | None = Field(None, description="Marks in the samples of the audio")
     error: str | None = Field(None, description="Why the job failed")
     code: str | None = Field(None, description="Stable error code")
     webhook_error: str | None = Field(None, description="Why the delivery of the webhook failed")
@@ -58,7 +66,9 @@ def view(job: jobs.Job, ahead: int | None = None, *, root_path: str = "") -> Job
     if isinstance(outcome, Failed):
         more |= {"error": outcome.message, "code": outcome.code}
     else:
+        more |= {name: getattr(outcome, name) for name in JobAnalysis.model_fields}
         more |= {"timings": outcome.timings, "warnings": list(outcome.warnings) or None}
+        more["marks"] = list(outcome.marks) or None
         if outcome.preview:
             more |= outcome.preview.model_dump(include={"duration_seconds", "sample_rate", "expires_at"})
             more["audio_url"] = audio_url(job.job_id, root_path=root_path) if job.status == "succeeded" else None
@@ -73,6 +83,9 @@ async def ended_view(resources: Resources, job: jobs.Job, *, root_path: str, bas
     ended = view(job, root_path=root_path).model_copy(
         update={"webhook_error": await jobs.webhook_error(resources, job.job_id)}
     )
+    if resources.settings.quality != "off" and ended.audio_url and ended.speaker_similarity is None:
+        later = await reference_checks.of_job(resources, job.job_id)
+        ended = ended.model_copy(update=dict(later) if later else {})
     if base_url is None or ended.audio_url is None or ended.expires_at is None:
         return ended
     url = await presigned_urls.signed(resources, job.job_id, ended.expires_at)

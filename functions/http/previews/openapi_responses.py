@@ -8,6 +8,7 @@ from pipeline.audio.output_formats import FORMATS
 from pipeline.audio.wav import WAV
 from pipeline.errors import (
     Cancelled,
+    ConsentRequired,
     DeadlineExceeded,
     Expired,
     InvalidInput,
@@ -67,6 +68,10 @@ GENERATED: dict[int | str, dict[str, Any]] = {
                 "description": "`stop`, `length` if the audio was cut off, or `retried`; not on streamed responses",
                 **_STRING,
             },
+            "X-Reference-Warnings": {
+                "description": "Faults of the recording: codes, if they were found before the preview",
+                **_STRING,
+            },
             "Vary": {"description": "`Accept`", **_STRING},
             **_JOB_HEADERS,
         },
@@ -95,6 +100,7 @@ GENERATED: dict[int | str, dict[str, Any]] = {
         Expired.code,
         TooLarge.code,
         Cancelled.code,
+        ConsentRequired.code,
         SynthesisFailed.code,
         DeadlineExceeded.code,
         Unavailable.code,

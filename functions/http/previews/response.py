@@ -28,8 +28,8 @@ from functions.http.services import Services
 from functions.previews.completion_waiters import Waiter, subscribed
 from functions.previews.received_audio import ReceivedAudio
 from functions.previews.requests import queued
-from pipeline import deadlines
 from pipeline.audio.output_formats import OutputFormat
+from pipeline.clients import deadlines
 from pipeline.clients.storage import NewObject
 from pipeline.contract import layout, retention
 from pipeline.contract.layout import audio_url
@@ -79,7 +79,12 @@ class PreviewResponder:
         return idempotency_of(self.http_request)
 
     async def create_job(
-        self, request: Request, objects: Sequence[NewObject] = (), *, reference_seconds: float = 0
+        self,
+        request: Request,
+        objects: Sequence[NewObject] = (),
+        *,
+        reference_seconds: float = 0,
+        responses: Sequence[str] = (),
     ) -> Response:
         """Accept a job, wait for it, and return the response.
 
@@ -97,18 +102,27 @@ class PreviewResponder:
         """
         resources = self.services.resources
         wait_seconds, applied = parse_prefer(self.preferences.prefer, resources.settings.preview_wait_seconds)
+        await self.services.queue_depth.require_room()
         audio = ReceivedAudio() if self.preferences.stream else None
         async with AsyncExitStack() as registered:
             waiter = registered.enter_context(self.services.waiters.waiter(request.job_id, audio))
             request = request.model_copy(update={"subscriber": waiter.subscriber if wait_seconds else None})
-            if self.idempotency.claim:
-                await self.idempotency.claim.name_job(request.job_id)
+            if claim := self.idempotency.claim:
+                responses = [*responses, claim.key]
+                await claim.name_job(request.job_id)
             async with self.services.turns.turn(request.source.owner):
-                await jobs.accept(resources, request, objects, reference_seconds=reference_seconds)
+                await jobs.accept(
+                    resources,
+                    request,
+                    objects,
+                    reference_seconds=reference_seconds,
+                    responses=responses,
+                    is_repeatable=claim is not None,
+                )
             ends_with_client = self.idempotency.claim is None and request.webhook_url is None
             waiting = self._wait(queued(request), waiter, registered, wait_seconds)
             response = await self._until_disconnect(waiting, waiter, registered, ends_with_client=ends_with_client)
-        return _with_preference(response, applied)
+        return with_preference(response, applied)
 
     async def join_existing_job(self, owner: Owner, job_id: str, *, ends_with_client: bool = False) -> Response:
         """Wait for a job that an earlier request has created, and return the response.
@@ -149,7 +163,7 @@ class PreviewResponder:
                     waiter.end()
             waiting = self._wait(job, waiter, registered, wait_seconds)
             response = await self._until_disconnect(waiting, waiter, registered, ends_with_client=ends_with_client)
-        return _with_preference(response, applied)
+        return with_preference(response, applied)
 
     async def _until_disconnect(
         self,
@@ -198,14 +212,7 @@ class PreviewResponder:
         return response
 
     async def _accepted(self, job: jobs.Job) -> Response:
-        queue_depth = self.services.queue_depth
-        ahead = await queue_depth.ahead()
-        root_path = self.http_request.scope.get("root_path", "")
-        state = view(job, ahead if job.status == "queued" else None, root_path=root_path)
-        body = state.model_dump(mode="json", exclude_none=True)
-        retry_after = queue_depth.retry_seconds(job.created_at, ahead)
-        headers = {"Location": f"/jobs/{job.job_id}", "Retry-After": str(retry_after)}
-        return JSONResponse(body, 202, headers=headers)
+        return await accepted(self.services, job, root_path=self.http_request.scope.get("root_path", ""))
 
     def _streamed(self, job_id: str, waiter: Waiter, audio: ReceivedAudio, registered: AsyncExitStack) -> Response:
         format_ = self.preferences.format
@@ -224,7 +231,10 @@ class PreviewResponder:
         is_too_large = wav is not None and self.preferences.format.is_as_stored and 0 < max_bytes < len(wav)
         if wav is None or outcome.preview is None or is_too_large:
             return await self._stored(job)
-        return await self._audio(job, wav, outcome.preview.expires_at, outcome.finish_reason)
+        response = await self._audio(job, wav, outcome.preview.expires_at, outcome.finish_reason)
+        if outcome.reference_check and (warnings := outcome.reference_check.warnings):
+            response.headers["X-Reference-Warnings"] = ", ".join(warning.code for warning in warnings)
+        return response
 
     async def _stored(self, job: jobs.Job) -> Response:
         """Return the response from the stored audio or outcome."""
@@ -270,7 +280,18 @@ async def _responder(
 FromPreviewResponder = Annotated[PreviewResponder, Depends(_responder)]
 
 
-def _with_preference(response: Response, applied: str | None) -> Response:
+async def accepted(services: Services, job: jobs.Job, *, root_path: str) -> Response:
+    """Return 202 with the state of a job that continues."""
+    ahead = await services.queue_depth.ahead()
+    state = view(job, ahead if job.status == "queued" else None, root_path=root_path)
+    body = state.model_dump(mode="json", exclude_none=True)
+    retry_after = services.queue_depth.retry_seconds(job.created_at, ahead)
+    headers = {"Location": f"/jobs/{job.job_id}", "Retry-After": str(retry_after)}
+    return JSONResponse(body, 202, headers=headers)
+
+
+def with_preference(response: Response, applied: str | None) -> Response:
+    """Add the preferences that were applied to a response."""
     if applied:
         response.headers["Preference-Applied"] = applied
     return response

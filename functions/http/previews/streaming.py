@@ -12,9 +12,9 @@ from starlette.types import Message, Receive, Scope, Send
 from functions.http.services import Services
 from functions.previews.completion_waiters import Waiter
 from functions.previews.received_audio import ReceivedAudio
-from pipeline import deadlines
 from pipeline.audio.output_formats import OutputFormat, encoder
 from pipeline.audio.wav import read_wav
+from pipeline.clients import deadlines
 from pipeline.clients.resources import Resources
 from pipeline.contract import layout
 from pipeline.contract.records import Succeeded

@@ -138,7 +138,7 @@ def of_exception(error: PipelineError, *, job_id: str | None = None) -> JSONResp
     """Return the response for an error that ended a request; details of a dependency are logged, not returned."""
     if isinstance(error, Unavailable):
         log.warning("unavailable", reason=error.message, cause=repr(error.__cause__))
-        return of_code(error.code, unavailability(error), None, job_id=job_id)
+        return of_code(error.code, unavailability(error), None, job_id=job_id, retry_after=error.retry_after)
     return of_error(error, job_id=job_id)
 
 

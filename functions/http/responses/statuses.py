@@ -5,6 +5,7 @@ from http import HTTPStatus
 from pipeline.errors import (
     Cancelled,
     ConnectionGone,
+    ConsentRequired,
     DeadlineExceeded,
     Expired,
     Forbidden,
@@ -15,6 +16,7 @@ from pipeline.errors import (
     NameTaken,
     NotFound,
     NotReady,
+    ReferenceRejected,
     RequestInProgress,
     StorageFull,
     SynthesisFailed,
@@ -22,6 +24,7 @@ from pipeline.errors import (
     TooMany,
     Unauthorized,
     Unavailable,
+    VoiceDeleted,
 )
 
 STATUS: dict[str, HTTPStatus] = {
@@ -29,9 +32,11 @@ STATUS: dict[str, HTTPStatus] = {
     InvalidAudio.code: HTTPStatus.UNPROCESSABLE_ENTITY,
     IdempotencyKeyReused.code: HTTPStatus.UNPROCESSABLE_ENTITY,
     RequestInProgress.code: HTTPStatus.CONFLICT,
+    ReferenceRejected.code: HTTPStatus.UNPROCESSABLE_ENTITY,
     TooLarge.code: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     Unauthorized.code: HTTPStatus.UNAUTHORIZED,
     Forbidden.code: HTTPStatus.FORBIDDEN,
+    ConsentRequired.code: HTTPStatus.FORBIDDEN,
     TooMany.code: HTTPStatus.TOO_MANY_REQUESTS,
     NotFound.code: HTTPStatus.NOT_FOUND,
     NotReady.code: HTTPStatus.NOT_FOUND,
@@ -44,4 +49,5 @@ STATUS: dict[str, HTTPStatus] = {
     Misconfigured.code: HTTPStatus.INTERNAL_SERVER_ERROR,
     Cancelled.code: HTTPStatus.CONFLICT,
     ConnectionGone.code: HTTPStatus.GONE,
+    VoiceDeleted.code: HTTPStatus.GONE,
 }

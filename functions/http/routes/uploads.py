@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from functions.http.responses import problems
 from functions.http.routing.authorized_route import requires
 from functions.http.routing.dependencies import FromCaller, FromResources
-from functions.http.routing.idempotent_route import IdempotentRoute
+from functions.http.routing.idempotent_route import IdempotentRoute, mark_answer
 from functions.previews.requests import WholeText
 from pipeline.access.owners import new_id
 from pipeline.audio.formats import standard_content_type
@@ -71,6 +71,7 @@ async def create_upload(
     new = upload or NewUpload()
     transcription = sessions.check_transcription(new.transcription, resources.settings)
     session_id, form = await sessions.open_upload(resources, caller.owner, transcription, new.content_type)
+    await mark_answer(request, session_id)
     return UploadTicket(
         session_id=session_id,
         url=presigned_urls.absolute(form.url, str(request.base_url)),
@@ -97,6 +98,7 @@ async def create_upload(
 async def upload_recording(
     caller: FromCaller,
     resources: FromResources,
+    request: Request,
     response: Response,
     audio: Annotated[UploadFile, File(description="The recording: WAV, FLAC, OGG or MP3")],
     transcription: Annotated[str, Form(description="Transcription of the recording")] = "",
@@ -105,6 +107,7 @@ async def upload_recording(
     transcription = sessions.check_transcription(transcription, resources.settings)
     reference = await sessions.check_reference(resources, audio.read)
     session_id = new_id(resources.new_id, caller.owner)
+    await mark_answer(request, session_id)
     await sessions.store(resources, caller.owner, session_id, reference, transcription)
     response.headers["Deprecation"] = f"@{int(DEPRECATED_SINCE.timestamp())}"
     response.headers["Link"] = SUCCESSOR

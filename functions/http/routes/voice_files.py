@@ -1,22 +1,37 @@
-"""`/voices/{voice_id}/sample` and `/export`: the recording and the export of a saved voice."""
+"""`/voices/{voice_id}/sample` and `/export`, and `/voices/import`: the recording, export and import of a voice."""
 
 from datetime import timedelta
+from functools import partial
+from typing import Annotated
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, File, Form, Request, Response, UploadFile
 
 from functions.http.parameters.ranges import FromFileRequest
 from functions.http.previews.openapi_responses import UNSATISFIABLE_RANGE, range_response
 from functions.http.responses import problems
 from functions.http.responses.files import read_file
-from functions.http.routing.authorized_route import AuthorizedRoute, requires
-from functions.http.routing.dependencies import FromCaller, FromResources
+from functions.http.routes.voices import SavedVoice, view
+from functions.http.routing.authorized_route import requires, route_options
+from functions.http.routing.dependencies import FromCaller, FromResources, FromServices
+from functions.http.routing.idempotent_route import IdempotentRoute, mark_answer
+from functions.previews.reference_checks import ensure_checked
+from pipeline.access.audit.entries import record, sha256
 from pipeline.audio.wav import WAV
 from pipeline.contract import layout
 from pipeline.domain import voices
-from pipeline.domain.voice_export import ZIP, make_bundle
-from pipeline.errors import InvalidInput, NotFound, TooLarge, Unavailable
+from pipeline.errors import (
+    ConsentRequired,
+    InvalidAudio,
+    InvalidInput,
+    NameTaken,
+    NotFound,
+    TooLarge,
+    Unavailable,
+)
+from pipeline.provenance.bundles import importing
+from pipeline.provenance.bundles.export import ZIP, make_bundle
 
-router = APIRouter(tags=["voices"], route_class=AuthorizedRoute)
+router = APIRouter(tags=["voices"], route_class=IdempotentRoute)
 
 LINK_LIFETIME = timedelta(minutes=5)
 
@@ -30,6 +45,11 @@ _FILE_HEADERS = _HEADERS | {
     "Accept-Ranges": {"description": "`bytes`", **_STRING},
     "ETag": {"description": "Version of the file", **_STRING},
 }
+
+_IMPORT_ERRORS = route_options(
+    "voices:write", InvalidInput, InvalidAudio, TooLarge, NameTaken, ConsentRequired, Unavailable
+)
+_IMPORTED = {201: {"headers": {"Location": {"description": "The voice", **_STRING}}}, **_IMPORT_ERRORS["responses"]}
 
 
 @router.get(
@@ -73,8 +93,8 @@ async def get_voice_sample(
     response_class=Response,
     responses={
         200: {
-            "description": "A zip with `metadata.json` and `recording.wav`, and with `transcription.txt` and "
-            "`consent.txt` if they exist",
+            "description": "A zip with `metadata.json`, `recording.wav`, `manifest.json` and `signature.json`, and "
+            "with `transcription.txt`, `prompt.json`, `consent.txt` and `consent.wav` if they exist",
             "content": {ZIP: _BINARY},
             "headers": _HEADERS,
         },
@@ -85,7 +105,26 @@ async def get_voice_sample(
 async def export_voice(voice_id: str, caller: FromCaller, resources: FromResources) -> Response:
     """Export a voice as one file."""
     bundle = await make_bundle(resources, caller.owner, voice_id)
+    await record(resources, caller.owner, "exported", voice_id, hashes={"bundle": sha256(bundle)})
     return Response(bundle, media_type=ZIP, headers=_headers(f'attachment; filename="{voice_id}.zip"'))
+
+
+@router.post("/voices/import", status_code=201, **_IMPORT_ERRORS | {"responses": _IMPORTED})
+async def import_voice(
+    caller: FromCaller,
+    services: FromServices,
+    request: Request,
+    response: Response,
+    bundle: Annotated[UploadFile, File(description="The zip file of `GET /voices/{voice_id}/export`")],
+    name: Annotated[str | None, Form(description="The name of the voice. Default: that in the bundle")] = None,
+) -> SavedVoice:
+    """Save the voice of a bundle, from this or another installation."""
+    resources = services.resources
+    check = partial(ensure_checked, resources, services.waiters, caller.owner)
+    saved = await importing.import_voice(resources, caller.owner, bundle.read, name, check=check)
+    await mark_answer(request, saved.reference_id)
+    response.headers["Location"] = f"/voices/{saved.voice_id}"
+    return view(saved)
 
 
 def _headers(disposition: str) -> dict[str, str]:

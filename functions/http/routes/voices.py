@@ -2,21 +2,29 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
+from functions.http.parameters.prefer import prefers_representation
 from functions.http.responses import problems
+from functions.http.routes.revocations import CertificateView, certificate_view
 from functions.http.routing.authorized_route import requires
-from functions.http.routing.dependencies import FromCaller, FromResources
-from functions.http.routing.idempotent_route import IdempotentRoute
+from functions.http.routing.dependencies import FromCaller, FromResources, FromServices
+from functions.http.routing.idempotent_route import IdempotentRoute, idempotency_of, mark_answer
+from functions.previews.reference_checks import ensure_checked
 from functions.previews.requests import WholeText
-from pipeline.contract.records import UtcSeconds, VoiceMetadata
-from pipeline.domain import voice_changes, voice_names, voice_renaming, voices
-from pipeline.errors import Expired, InvalidAudio, InvalidInput, NameTaken, NotFound, Unavailable
+from pipeline.contract.records import ConsentStatus, ImportedVoice, UtcSeconds, VoiceMetadata
+from pipeline.domain import voice_changes, voice_claims, voice_names, voice_renaming, voices
+from pipeline.domain.revocation.revoke import revoke_voice
+from pipeline.errors import ConsentRequired, Expired, InvalidAudio, InvalidInput, NameTaken, NotFound, Unavailable
 
 router = APIRouter(tags=["voices"], route_class=IdempotentRoute)
 
 LIMIT_MAX = 1000
+
+_STRING = {"schema": {"type": "string"}}
+_CERTIFICATE = {"Location": {"description": "Path of the certificate", **_STRING}}
 
 
 class SpeakerConsent(BaseModel):
@@ -24,6 +32,16 @@ class SpeakerConsent(BaseModel):
 
     text: str
     given_at: UtcSeconds
+    status: ConsentStatus = Field(
+        description="`verified` by a check, `accepted` or `rejected` by a review, otherwise `unverified`"
+    )
+    consent_id: str | None = Field(None, description="The recorded consent, if there is one")
+    person: str | None = None
+    purposes: tuple[str, ...] = ()
+    languages: tuple[str, ...] = Field((), description="Languages that the voice may speak, empty for all")
+    expires_at: UtcSeconds | None = None
+    reference_sha256: str | None = Field(None, description="SHA-256 of the voice's recording (`/sample`), in hex")
+    recording_sha256: str | None = Field(None, description="SHA-256 of the consent's recording, in hex")
 
 
 class SavedVoice(BaseModel):
@@ -40,6 +58,7 @@ class SavedVoice(BaseModel):
     sample_rate: int | None = Field(description="Sample rate of the reference in Hz")
     model: str | None = Field(description="The model that computed the embedding, if it was saved with one")
     consent: SpeakerConsent | None = Field(description="The speaker's consent, if it was given")
+    imported: ImportedVoice | None = Field(None, description="Where it came from, if it was imported")
 
 
 class SavedVoiceList(BaseModel):
@@ -59,8 +78,8 @@ class NewVoice(BaseModel):
     description: WholeText | None = Field(None, description=f"At most {voice_names.DESCRIPTION_MAX} characters")
     consent: WholeText | None = Field(
         None,
-        description="The words of the speaker's consent, stored with the voice; "
-        f"at most {voice_names.CONSENT_MAX} characters",
+        description="The words of the speaker's consent, stored with the voice if none was recorded for the "
+        f"session with `POST /consents`; at most {voice_names.CONSENT_MAX} characters",
     )
 
 
@@ -77,7 +96,7 @@ class VoiceChanges(BaseModel):
 
 def view(metadata: VoiceMetadata) -> SavedVoice:
     """Return the view of a voice."""
-    return SavedVoice.model_validate(metadata.model_dump())
+    return SavedVoice.model_validate(metadata, from_attributes=True)
 
 
 @router.get(
@@ -129,35 +148,66 @@ async def rename_voice(
     "/voices/{voice_id}",
     status_code=204,
     response_class=Response,
-    responses=problems.answers(NotFound.code, Unavailable.code),
+    responses={
+        200: {
+            "model": CertificateView,
+            "description": "With `Prefer: return=representation`: the certificate",
+            "headers": _CERTIFICATE | {"Preference-Applied": {"description": "RFC 7240", **_STRING}},
+        },
+        204: {"headers": _CERTIFICATE},
+        **problems.answers(NotFound.code, Unavailable.code),
+    },
     openapi_extra=requires("voices:write"),
 )
-async def delete_voice(voice_id: str, caller: FromCaller, resources: FromResources) -> None:
-    """Delete a voice and everything stored for it.
+async def delete_voice(
+    voice_id: str,
+    caller: FromCaller,
+    resources: FromResources,
+    request: Request,
+    _prefer: Annotated[str, Header(alias="Prefer", description="`return=representation`")] = "",
+) -> Response:
+    """Delete a voice and everything made from it.
 
-    On AWS, the bucket keeps deleted versions for 30 days, unless the deployment configures another period. An
-    operator can restore the voice during that time.
+    Open jobs of the voice end within seconds. `Location` leads to a certificate of what was removed.
     """
-    await voice_changes.delete(resources, caller.owner, voice_id)
+    certificate = await revoke_voice(resources, caller.owner, voice_id, "deleted")
+    headers = {"Location": f"/revocations/{certificate.revocation_id}"}
+    if not prefers_representation(request.headers.getlist("prefer")):
+        return Response(status_code=204, headers=headers)
+    headers["Preference-Applied"] = "return=representation"
+    return JSONResponse(certificate_view(certificate).model_dump(mode="json"), headers=headers)
 
 
 @router.post(
     "/voices",
     status_code=201,
     responses={
-        201: {"headers": {"Location": {"description": "The voice", "schema": {"type": "string"}}}},
+        201: {"headers": {"Location": {"description": "The voice", **_STRING}}},
         **problems.answers(
-            InvalidInput.code, InvalidAudio.code, NotFound.code, Expired.code, NameTaken.code, Unavailable.code
+            InvalidInput.code,
+            InvalidAudio.code,
+            NotFound.code,
+            Expired.code,
+            NameTaken.code,
+            ConsentRequired.code,
+            Unavailable.code,
         ),
     },
     openapi_extra=requires("voices:write"),
 )
 async def save_voice(
-    voice: NewVoice, caller: FromCaller, resources: FromResources, response: Response
+    voice: NewVoice, caller: FromCaller, services: FromServices, request: Request, response: Response
 ) -> SavedVoice:
     """Save a session's voice under a name."""
-    saved = await voice_changes.save(
+    resources = services.resources
+    await ensure_checked(resources, services.waiters, caller.owner, voice.session_id)
+    claim = idempotency_of(request).claim
+    saved = None
+    if claim is not None and claim.is_taken_over:
+        saved = await voice_claims.saved_before(resources, caller.owner, voice.session_id, voice.name)
+    saved = saved or await voice_changes.save(
         resources, caller.owner, voice.session_id, voice.name, voice.description or "", voice.consent or ""
     )
+    await mark_answer(request, voice.session_id)
     response.headers["Location"] = f"/voices/{saved.voice_id}"
     return view(saved)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import structlog
 from fastapi import params
 from fastapi.routing import APIRoute
 from starlette.requests import Request
@@ -30,6 +31,11 @@ def requires(scope: Scope) -> dict[str, Any]:
 def route_options(scope: Scope, *errors: type[PipelineError]) -> dict[str, Any]:
     """Return the options of a route that needs a key with this scope and may return these errors."""
     return {"responses": problems.answers(*(error.code for error in errors)), "openapi_extra": requires(scope)}
+
+
+def takes_key(scope: Scope) -> dict[str, Any]:
+    """Return the `openapi_extra` of a route that can be used without a key. A key needs this scope."""
+    return {"security": [{SCHEME: [scope]}, {}]}
 
 
 def public() -> dict[str, Any]:
@@ -97,8 +103,9 @@ class AuthorizedRoute(APIRoute):
             address = request.client.host if request.client else ""
             caller = await access_control.authenticate_key(authorization, address)
             request.state.caller = caller
-            request.state.quota_status = await access_control.authorize(caller, scope)
-            return await serve_strict(request)
+            with structlog.contextvars.bound_contextvars(**({"key_id": caller.key_id} if caller.key_id else {})):
+                request.state.quota_status = await access_control.authorize(caller, scope)
+                return await serve_strict(request)
 
         return authorized
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+import structlog
 from fastapi import params
 from starlette.datastructures import FormData, UploadFile
 from starlette.requests import Request
@@ -16,12 +17,15 @@ from functions.http.responses import problems
 from functions.http.routing.authorized_route import AuthorizedRoute, Handler
 from functions.http.routing.strict_request import StrictRequest
 from functions.http.services import services_of
-from pipeline import deadlines
 from pipeline.access import idempotency
 from pipeline.access.api_keys import Caller
 from pipeline.access.idempotency import Claim, StoredAnswer
+from pipeline.clients import deadlines
 from pipeline.domain import jobs
-from pipeline.errors import IdempotencyKeyReused, InvalidInput, RequestInProgress
+from pipeline.domain.revocation import derived
+from pipeline.errors import IdempotencyKeyReused, InvalidInput, RequestInProgress, Unavailable
+
+log = structlog.get_logger(__name__)
 
 HEADER = "Idempotency-Key"
 KEY_MAX = 255
@@ -57,6 +61,12 @@ def idempotency_of(request: Request) -> Idempotency:
     """Return the state of a request's key, for the handler of an `IdempotentRoute`."""
     idempotency: Idempotency = getattr(request.state, "idempotency", Idempotency())
     return idempotency
+
+
+async def mark_answer(request: Request, reference_id: str) -> None:
+    """Record that the response is about a reference, so that a revocation deletes the stored response."""
+    if claim := idempotency_of(request).claim:
+        await derived.mark_response(claim.resources, reference_id, claim.key)
 
 
 class IdempotentRoute(AuthorizedRoute):
@@ -112,14 +122,14 @@ class IdempotentRoute(AuthorizedRoute):
             response = await serve(request)
         except Exception:
             if not is_accepted:
-                await claim.release()
+                await _give_up(claim)
             raise
         if is_accepted or (self.creates_jobs and response.headers.get("X-Job-Id")):
             await claim.finish(None)
         elif response.status_code < 400:
             await claim.finish(_stored(response))
         else:
-            await claim.release()
+            await _give_up(claim)
         return response
 
 
@@ -127,6 +137,16 @@ class JobRoute(IdempotentRoute):
     """A route that creates a job: a repeated request waits for the job instead of reading a stored response."""
 
     creates_jobs = True
+
+
+async def _give_up(claim: Claim) -> None:
+    """Release a key. If its job may have been accepted, leave the job to the next request with the key."""
+    job_id = claim.record.job_id
+    try:
+        is_stored = job_id is not None and await jobs.read_envelope(claim.resources, job_id) is not None
+        await (claim.end_lease() if is_stored else claim.release())
+    except Unavailable as error:
+        log.warning("idempotency key is held until its lease ends", reason=error.message)
 
 
 def parse_key(header: str) -> str:

@@ -99,7 +99,7 @@ class StrictRequest(Request):
         parser = _CompleteForm(self.headers, self.stream(), max_files=FILES_MAX, max_fields=FIELDS_MAX)
         form = await parser.parse()
         if not parser.is_complete:
-            await form.close()
+            parser.close_files()
             raise MultiPartException("The form is truncated: it has no closing boundary.")
         return form
 
@@ -111,6 +111,11 @@ class _CompleteForm(MultiPartParser):
 
     def on_end(self) -> None:
         self.is_complete = True
+
+    def close_files(self) -> None:
+        """Close all files. A file that ends early is not in the form."""
+        for file in self._files_to_close_on_error:
+            file.close()
 
 
 def _parse_urlencoded(body: bytes) -> list[tuple[str, str | UploadFile]]:

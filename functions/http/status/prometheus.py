@@ -13,7 +13,7 @@ Metric = tuple[str, str, Samples]
 
 
 def to_text(status: ServiceStatus) -> str:
-    """Return all metrics whose value is known; others are omitted."""
+    """Return all metrics with a known value; others are omitted."""
     return "".join(_lines(*metric) for metric in _metrics(status) if metric[2])
 
 

@@ -1,45 +1,44 @@
-/** The page: everything is shown, then the service is asked. */
+/** The first view: the recorder, the status and the access. The rest of the page is loaded after it. */
 
-import { showOperators } from "./operators.js";
-import { showCodeButtons } from "./page/code-dialog.js";
-import { fill, icon } from "./page/element.js";
-import { showEngine } from "./page/engine.js";
-import { closeDialogs } from "./page/form-dialog.js";
-import { closeMenusElsewhere } from "./page/menu.js";
-import { showError, showLimits } from "./page/notice.js";
+import { showAppearance } from "./page/appearance.js";
+import { engineOf, showEngine } from "./page/engine.js";
+import { showDialogs } from "./page/form-dialog.js";
+import { showError, showNotices } from "./page/notice.js";
+import { showPlayer } from "./page/player.js";
 import { state, update } from "./page/state.js";
 import { showStatusLight } from "./page/status-light.js";
+import { showViews } from "./page/views.js";
+import { showReadingPrompt } from "./record/reading-prompt.js";
+import { showRecorder } from "./record/recorder.js";
 import { askForAccess } from "./service/api-key.js";
 import { requestJson } from "./service/requests.js";
 import { keepOpen, openNow } from "./service/socket.js";
-import { findJobsAgain, hear } from "./takes/generation.js";
-import { storeTakes } from "./takes/stored-takes.js";
-import { showTakes } from "./takes/takes.js";
-import { showTextPanel } from "./takes/text-panel.js";
-import { showSaveDialog } from "./voices/save-dialog.js";
-import { showSavedVoices } from "./voices/saved-voices.js";
-import { showVoicePanel } from "./voices/voice-panel.js";
-import { loadVoices } from "./voices/voices.js";
 
-for (const button of document.querySelectorAll("button.code")) fill(button, icon("code"));
-
-showLimits();
-showStatusLight();
+showAppearance();
+showViews();
+showNotices();
+showPlayer();
+showDialogs();
+update({ engine: engineOf(document.documentElement.dataset.engine ?? "") });
 showEngine();
-showVoicePanel();
-showTextPanel(showTakes());
-showSaveDialog();
-showSavedVoices();
-showCodeButtons();
-showOperators();
-closeDialogs();
-closeMenusElsewhere();
-storeTakes();
+showRecorder(showReadingPrompt());
+showStatusLight();
 
-const { websocket_url: url, ...limits } = await requestJson("studio/settings.json").catch(() => ({}));
-update({ limits: { ...state.limits, ...limits } });
-keepOpen({ url: url ?? null, onMessage: hear, onOpen: findJobsAgain });
-await askForAccess(() => {
+const loading = import("./rest.js");
+const settings = requestJson("studio/settings.json").catch(() => ({}));
+const complete = finish();
+await askForAccess(async () => {
+  const rest = await complete;
   openNow();
-  void loadVoices().catch(showError);
+  await rest.loadVoices().catch(showError);
 }).catch(showError);
+
+/** Show the rest of the page, and prepare the socket. */
+async function finish() {
+  const { websocket_url: url, ...limits } = await settings;
+  update({ limits: { ...state.limits, ...limits } });
+  const rest = await loading;
+  await rest.showRest();
+  keepOpen({ url: url ?? null, onMessage: rest.hear, onOpen: rest.findJobsAgain });
+  return rest;
+}

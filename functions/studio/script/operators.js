@@ -1,36 +1,22 @@
-/** What whoever runs the service wants to know, asked for while it is looked at. */
+/** The figures of the service for operators, polled while they are shown. */
 
-import { showCode } from "./page/code-dialog.js";
-import { byId, fill, icon, make } from "./page/element.js";
-import { state, update, watch } from "./page/state.js";
+import { byId, fill, make } from "./page/element.js";
+import { state, watch } from "./page/state.js";
+import { text } from "./page/text.js";
 import { clockOf, timeOfDay } from "./page/times.js";
 import { requestJson, sentenceOf } from "./service/requests.js";
 
-/** @typedef {import("./page/element.js").Child} Child */
 /** @typedef {{p50: number, p95: number, max: number}} Spread */
-/** @typedef {Record<string, any>} Status  As `/status` answers. */
+/** @typedef {Record<string, any>} Status  The response of `GET /status`. */
+/** @typedef {import("./page/text.js").TextKey} TextKey */
 
 const EVERY_SECONDS = 5;
 
-const page = byId("operators", HTMLElement);
 const figures = byId("operators-figures", HTMLElement);
 let next = 0;
 
 export function showOperators() {
-  const follow = () => update({ view: window.location.hash === "#operators" ? "operators" : "studio" });
-  window.addEventListener("hashchange", follow);
-  watch(
-    (now) => now.view,
-    (view) => {
-      const isOperators = view === "operators";
-      byId("studio", HTMLElement).hidden = isOperators;
-      page.hidden = !isOperators;
-      byId("go-operators", HTMLElement).hidden = isOperators;
-      byId("go-studio", HTMLElement).hidden = !isOperators;
-    },
-  );
   watch((now) => now.view === "operators" && (now.access === "open" || now.access === "given"), poll);
-  follow();
 }
 
 /** @param {boolean} isLooking */
@@ -50,47 +36,37 @@ async function look() {
 
 /** @param {Status} status */
 function show(status) {
-  const code = make(
-    "button",
-    {
-      type: "button",
-      class: "code",
-      "aria-label": "Status: the code for it",
-      onclick: () => showCode("status"),
-    },
-    icon("code"),
-  );
-  const verdict = status.status === "ok" ? "All is well" : "Something is not as it should be";
-  byId("operators-verdict", HTMLElement).dataset.light = status.status === "ok" ? "on" : "wait";
+  const isGood = status.status === "ok";
+  const verdict = byId("operators-verdict", HTMLElement);
+  verdict.dataset.light = isGood ? "on" : "wait";
   fill(
-    byId("operators-verdict", HTMLElement),
     verdict,
-    make("span", { class: "facts" }, ` at ${timeOfDay(status.at)}`),
+    text(isGood ? "operators.good" : "operators.bad"),
+    make("span", { class: "facts" }, ` · ${timeOfDay(status.at)}`),
   );
-  fill(byId("operators-code", HTMLElement), code);
   fill(
     figures,
     group(
-      "Queues",
+      "operators.queues",
       Object.entries(status.queues).map(([name, queue]) => queueRow(name, queue)),
     ),
-    group("Worker and sweep", [...workerRows(status), ...sweepRows(status.sweep)]),
-    group("Jobs of the last hour", jobRows(status.jobs)),
-    group("Waits and speeds", spreadRows(status.jobs)),
-    group("Dependencies", reachRows(status.unreachable, status.full)),
+    group("operators.worker_and_sweep", [...workerRows(status), ...sweepRows(status.sweep)]),
+    group("operators.jobs", jobRows(status.jobs)),
+    group("operators.speed_title", spreadRows(status.jobs)),
+    group("operators.dependencies", reachRows(status.unreachable, status.full)),
     group(
-      "Versions",
+      "operators.versions",
       Object.entries(status.versions).map(([name, version]) => row(name, String(version))),
     ),
   );
 }
 
 /**
- * @param {string} title
+ * @param {TextKey} title
  * @param {HTMLElement[]} rows
  */
 function group(title, rows) {
-  return make("section", { class: "figures" }, make("h2", {}, title), make("dl", {}, ...rows));
+  return make("section", { class: "figures" }, make("h2", {}, text(title)), make("dl", {}, ...rows));
 }
 
 /**
@@ -107,35 +83,36 @@ function row(name, value, level = "") {
  * @param {{waiting: number, taken: number} | null} queue
  */
 function queueRow(name, queue) {
-  if (!queue) return row(name, "no answer", "warn");
+  if (!queue) return row(name, text("operators.no_answer"), "warn");
   const isBad = name === "dead letters" && queue.waiting > 0;
-  return row(name, `${queue.waiting} waiting, ${queue.taken} taken`, isBad ? "warn" : "");
+  return row(name, text("operators.queue", { ...queue }), isBad ? "warn" : "");
 }
 
 /** @param {Status} status */
 function workerRows({ worker, engine_start: start, jobs }) {
   const last = jobs?.last_ended_at;
+  const isGood = worker === "ready" || worker === null;
   return [
-    row("worker", worker ?? "not asked", worker === "ready" || worker === null ? "" : "warn"),
-    ...(start?.error ? [row("engine", start.error, "warn")] : []),
-    row("last job ended", last ? timeOfDay(last) : "none in an hour"),
+    row(text("operators.worker"), worker ?? text("operators.not_checked"), isGood ? "" : "warn"),
+    ...(start?.error ? [row(text("operators.engine"), start.error, "warn")] : []),
+    row(text("operators.last_job"), last ? timeOfDay(last) : text("operators.no_job")),
   ];
 }
 
 /** @param {Status | null} sweep */
 function sweepRows(sweep) {
-  if (!sweep) return [row("last sweep", "none yet", "warn")];
-  const went = Object.values(sweep.swept).reduce((sum, count) => sum + count, 0);
+  if (!sweep) return [row(text("operators.last_sweep"), text("operators.no_sweep"), "warn")];
+  const count = Object.values(sweep.swept).reduce((sum, swept) => sum + swept, 0);
   return [
-    row("last sweep", timeOfDay(sweep.last_at)),
-    row("its lag", clockOf(sweep.lag_seconds), sweep.lag_seconds > 0 ? "warn" : ""),
-    row("it deleted or ended", String(went)),
+    row(text("operators.last_sweep"), timeOfDay(sweep.last_at)),
+    row(text("operators.sweep_delay"), clockOf(sweep.lag_seconds), sweep.lag_seconds > 0 ? "warn" : ""),
+    row(text("operators.cleaned_up"), String(count)),
   ];
 }
 
 /** @param {Status | null} jobs */
 function jobRows(jobs) {
-  if (!jobs) return [row("jobs", "the storage does not answer", "warn")];
+  if (!jobs) return [row(text("operators.jobs"), text("operators.no_answer"), "warn")];
   const outcomes = Object.entries(jobs.outcomes).map(([outcome, count]) =>
     row(
       outcome.replaceAll("_", " "),
@@ -144,30 +121,32 @@ function jobRows(jobs) {
     ),
   );
   return [
-    row("made", String(jobs.made)),
-    row("not ended", String(jobs.open)),
+    row(text("operators.created"), String(jobs.made)),
+    row(text("operators.in_progress"), String(jobs.open)),
     ...outcomes,
-    row("speech", `${jobs.audio_seconds.toFixed(1)} s`),
+    row(text("operators.audio"), `${jobs.audio_seconds.toFixed(1)} s`),
   ];
 }
 
 /** @param {Status | null} jobs */
 function spreadRows(jobs) {
+  const [wait, synthesis, speed] = [jobs?.wait_seconds, jobs?.synthesis_seconds, jobs?.speed];
+  const seconds = (/** @type {Spread | null | undefined} */ spread) =>
+    spread
+      ? text("operators.seconds", {
+          median: short(spread.p50),
+          p95: short(spread.p95),
+          max: short(spread.max),
+        })
+      : "–";
   return [
-    spreadRow("wait", jobs?.wait_seconds, " s"),
-    spreadRow("synthesis", jobs?.synthesis_seconds, " s"),
-    spreadRow("speed", jobs?.speed, " × real time"),
+    row(text("operators.wait"), seconds(wait)),
+    row(text("operators.synthesis"), seconds(synthesis)),
+    row(
+      text("operators.speed"),
+      speed ? text("operators.times", { median: short(speed.p50), slow: short(speed.p95) }) : "–",
+    ),
   ];
-}
-
-/**
- * @param {string} name
- * @param {Spread | null | undefined} spread
- * @param {string} unit
- */
-function spreadRow(name, spread, unit) {
-  if (!spread) return row(name, "–");
-  return row(name, `${short(spread.p50)}${unit}, p95 ${short(spread.p95)}, most ${short(spread.max)}`);
 }
 
 /** @param {number} value */
@@ -181,8 +160,10 @@ function short(value) {
  */
 function reachRows(unreachable, full) {
   const faults = [
-    ...unreachable.map((name) => row(name, "no answer", "warn")),
-    ...full.map((name) => row(name, "no space left", "warn")),
+    ...unreachable.map((name) => row(name, text("operators.no_answer"), "warn")),
+    ...full.map((name) => row(name, text("operators.full"), "warn")),
   ];
-  return faults.length > 0 ? faults : [row("storage and queues", "all answer", "good")];
+  return faults.length > 0
+    ? faults
+    : [row(text("operators.storage_and_queues"), text("operators.available"), "good")];
 }

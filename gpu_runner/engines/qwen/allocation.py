@@ -1,5 +1,6 @@
 """Computes how many rows fit into memory, and allocates the generator and the decoder for them."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import structlog
@@ -7,13 +8,13 @@ import torch
 
 from gpu_runner.engines import CannotLoad
 from gpu_runner.engines.qwen.checkpoint.model import LONGEST_SEQUENCE, Model
+from gpu_runner.engines.qwen.checkpoint.out_of_memory import OutOfMemory, release_memory, translate_device_errors
 from gpu_runner.engines.qwen.checkpoint.weights import free_memory
 from gpu_runner.engines.qwen.decoder import Decoder
 from gpu_runner.engines.qwen.generator import Generator
 from gpu_runner.engines.qwen.network.graph_sizes import GraphSizes
-from gpu_runner.engines.qwen.network.graphs import EagerRunner, GraphRunner, Runner
+from gpu_runner.engines.qwen.network.graphs import GraphRunner, Runner
 from gpu_runner.engines.qwen.network.slots import allocate, bytes_per_slot
-from gpu_runner.engines.qwen.out_of_memory import OutOfMemory, release_memory, translate_device_errors
 
 log = structlog.get_logger()
 
@@ -28,11 +29,6 @@ class Stages:
     generator: Generator
     decoder: Decoder
 
-    def capture(self) -> None:
-        """Capture all graphs, if the device has graphs."""
-        self.generator.capture()
-        self.decoder.capture()
-
 
 def plan_slots(model: Model, rows: int) -> int:
     """Return the number of slots for `rows` rows at a time, or as many as fit into memory, and log it.
@@ -43,7 +39,7 @@ def plan_slots(model: Model, rows: int) -> int:
         There is no memory for a single row.
     """
     slot = bytes_per_slot(model.network, LONGEST_SEQUENCE)
-    state = model.codec.size.total * model.codec.dtype.itemsize
+    state = model.codec.state_size * model.codec.dtype.itemsize
     free = free_memory(model.device)
     fitting = rows if free is None else int((free * USED_SHARE - SPARE_STATES * state) // (slot + state))
     slots = min(rows, fitting)
@@ -60,10 +56,10 @@ def plan_slots(model: Model, rows: int) -> int:
     return slots
 
 
-def allocate_stages(model: Model, rows: int) -> Stages:
+def allocate_stages(model: Model, rows: int, wrap: Callable[[Runner], Runner] = lambda runner: runner) -> Stages:
     """Allocate everything for `rows` rows at a time, or as many as fit into memory, and capture the graphs.
 
-    The graphs take memory too. If it runs out, the number of rows is halved.
+    The graphs take memory too. If it runs out, the number of rows is halved. `wrap` can measure the runners.
 
     Raises
     ------
@@ -74,8 +70,9 @@ def allocate_stages(model: Model, rows: int) -> Stages:
     while True:
         try:
             with translate_device_errors(), torch.inference_mode():
-                stages = _stages_of(model, slots)
-                stages.capture()
+                stages = _stages_of(model, slots, wrap)
+                stages.generator.capture()
+                stages.decoder.capture()
                 return stages
         except OutOfMemory as error:
             reason = str(error)
@@ -86,26 +83,23 @@ def allocate_stages(model: Model, rows: int) -> Stages:
         slots //= 2
 
 
-def _stages_of(model: Model, slots: int) -> Stages:
+def _stages_of(model: Model, slots: int, wrap: Callable[[Runner], Runner]) -> Stages:
     if model.device.type != "cuda":
-        sizes = GraphSizes.for_eager(slots, LONGEST_SEQUENCE)
-        return build_stages(model, slots, sizes, EagerRunner(), EagerRunner())
-    sizes = GraphSizes.for_graphs(slots, LONGEST_SEQUENCE)
+        return build_stages(model, slots, wrap(Runner()), wrap(Runner()))
     # The next frame of all rows matters more than samples, which are buffered by the client.
-    for_codes, for_samples = GraphRunner(model.device, priority=-1), GraphRunner(model.device)
+    for_codes, for_samples = wrap(GraphRunner(model.device, priority=-1)), wrap(GraphRunner(model.device))
     # While the GPU computes a frame, the host reads the one before. On a CPU it is complete when the call returns.
-    stages = build_stages(model, slots, sizes, for_codes, for_samples, lag=1)
+    stages = build_stages(model, slots, for_codes, for_samples, lag=1)
     torch.cuda.synchronize(model.device)  # other streams use the results of the default stream from here on
     return stages
 
 
 @torch.inference_mode()
-def build_stages(
-    model: Model, slots: int, sizes: GraphSizes, for_codes: Runner, for_samples: Runner, *, lag: int = 0
-) -> Stages:
+def build_stages(model: Model, slots: int, for_codes: Runner, for_samples: Runner, *, lag: int = 0) -> Stages:
     """Create the stages. Codes and samples have a runner each, and the host is `lag` frames behind."""
+    sizes = (GraphSizes.for_graphs if for_codes.captures else GraphSizes.for_eager)(slots, LONGEST_SEQUENCE)
     buffers = allocate(model.network, slots, LONGEST_SEQUENCE)
     return Stages(
-        Generator(model.network, buffers, for_codes, sizes, lag=lag),
+        Generator(model, buffers, for_codes, sizes, lag=lag),
         Decoder(model.codec, slots + SPARE_STATES, for_samples, sizes),
     )

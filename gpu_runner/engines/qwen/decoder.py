@@ -1,33 +1,23 @@
 """Decodes the codes of many rows to samples, a few frames of each at a time, while further codes are generated."""
 
-import heapq
 from collections import deque
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 import torch
 
+from gpu_runner.engines.qwen.checkpoint.out_of_memory import OutOfMemory, release_memory, translate_device_errors
 from gpu_runner.engines.qwen.job import Row
 from gpu_runner.engines.qwen.network.codec import Codec
 from gpu_runner.engines.qwen.network.graph_sizes import GraphSizes, at_least
 from gpu_runner.engines.qwen.network.graphs import Fetched, Runner
 from gpu_runner.engines.qwen.network.precision import choose_precision, float32_as
 from gpu_runner.engines.qwen.network.prefill import to_device
-from gpu_runner.engines.qwen.out_of_memory import OutOfMemory, release_memory, translate_device_errors
 from pipeline.audio.reference_audio import Samples
 
 CHUNK = 4  # frames decoded at a time: the first audio is available after as many
-
-
-@dataclass(frozen=True, slots=True)
-class _Chunks:
-    """Samples that are being copied to the host, with their rows and the number of frames of each."""
-
-    rows: Sequence[tuple[Row, int]]
-    samples: Fetched
 
 
 class Decoder:
@@ -44,28 +34,24 @@ class Decoder:
         self._index = torch.zeros(most, dtype=torch.long, device=codec.device)
         self._codes = torch.zeros(most, CHUNK, codec.groups, dtype=torch.long, device=codec.device)
         self._samples = torch.zeros(most, CHUNK * codec.frame_samples, dtype=codec.dtype, device=codec.device)
-        self._free = list(range(states))
         self._rows: dict[int, Row] = {}
-        self._unread: deque[_Chunks] = deque()
+        # Chunks that are being copied to the host: their rows, with the number of frames of each, and the samples.
+        self._unread: deque[tuple[list[tuple[Row, int]], Fetched]] = deque()
 
     @property
     def free(self) -> int:
         """The number of further rows that may begin."""
-        return len(self._free)
+        return len(self._states) - 1 - len(self._rows)
 
     @property
     def rows(self) -> list[Row]:
         """The rows that have begun."""
         return list(self._rows.values())
 
-    @property
-    def is_busy(self) -> bool:
-        """Whether samples are pending."""
-        return bool(self._unread)
-
     def begin(self, row: Row) -> None:
         """Assign a state to a row. It starts as the state after the reference of its voice."""
-        state, prompt = heapq.heappop(self._free), row.prompt
+        prompt = row.prompt
+        state = next(state for state in range(len(self._states) - 1) if state not in self._rows)
         with self._runner.use():
             if prompt.codes is None or prompt.state is None:
                 self._states[state], self._positions[state] = 0, 0
@@ -79,7 +65,6 @@ class Decoder:
         """Free a row's state, if it has one. Pending samples are dropped."""
         if row.state is not None:
             del self._rows[row.state]
-            heapq.heappush(self._free, row.state)
             row.state = None
 
     def submit(self) -> list[Row]:
@@ -94,8 +79,8 @@ class Decoder:
     def collect(self, *, wait: bool) -> list[tuple[Row, Samples]]:
         """Return the samples that have arrived, or, with `wait`, at least some of those pending."""
         arrived: list[tuple[Row, Samples]] = []
-        while self._unread and (self._unread[0].samples.is_ready or (wait and not arrived)):
-            arrived += self._read(self._unread.popleft())
+        while self._unread and (self._unread[0][1].is_ready or (wait and not arrived)):
+            arrived += self._read(*self._unread.popleft())
         return arrived
 
     def capture(self) -> None:
@@ -131,9 +116,9 @@ class Decoder:
             self._index[:batch] = to_device(index, self._index.device)
             self._codes[:batch] = to_device(codes, self._codes.device)
         self._decode(batch)
-        samples = self._runner.fetch(self._samples[: len(rows)])
-        self._unread.append(_Chunks(list(zip(rows, counts, strict=True)), samples))
-        for row, count in zip(rows, counts, strict=True):
+        chunks = list(zip(rows, counts, strict=True))
+        self._unread.append((chunks, self._runner.fetch(self._samples[: len(rows)])))
+        for row, count in chunks:
             row.decoded += count
             row.decoding += 1
 
@@ -150,10 +135,9 @@ class Decoder:
         self._states.index_copy_(0, index, states)
         self._positions.index_copy_(0, index, positions + CHUNK)
 
-    def _read(self, chunks: _Chunks) -> list[tuple[Row, Samples]]:
-        samples = chunks.samples.wait().float().numpy()
+    def _read(self, chunks: list[tuple[Row, int]], fetched: Fetched) -> list[tuple[Row, Samples]]:
         arrived = []
-        for (row, frames), wave in zip(chunks.rows, samples, strict=True):
+        for (row, frames), wave in zip(chunks, fetched.wait().float().numpy(), strict=True):
             row.decoding -= 1
             if row.state is not None:
                 arrived.append((row, np.array(wave[: frames * self._codec.frame_samples])))

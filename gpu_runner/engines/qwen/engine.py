@@ -5,7 +5,6 @@ generated, and in a state of the decoder these are decoded to samples. The job j
 """
 
 import threading
-import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -19,12 +18,16 @@ import torch
 from gpu_runner.engines import CannotLoad, EngineLost, Finished, Piece, Reference, Utterance
 from gpu_runner.engines.qwen import prompts
 from gpu_runner.engines.qwen.allocation import Stages, allocate_stages
-from gpu_runner.engines.qwen.checkpoint.devices import on_device
 from gpu_runner.engines.qwen.checkpoint.model import FRAMES_PER_SECOND, LONGEST_SEQUENCE, SAMPLE_RATE, Model
+from gpu_runner.engines.qwen.checkpoint.out_of_memory import (
+    OutOfMemory,
+    no_memory,
+    release_memory,
+    translate_device_errors,
+)
 from gpu_runner.engines.qwen.generator import prefix_length
-from gpu_runner.engines.qwen.job import Admitted, Job, Row, cap_of, check_length, runaway_warning, tokenize
+from gpu_runner.engines.qwen.job import Job, Row, cap_of, check_length, rows_of
 from gpu_runner.engines.qwen.network.frame import Status
-from gpu_runner.engines.qwen.out_of_memory import OutOfMemory, no_memory, release_memory, translate_device_errors
 from gpu_runner.engines.qwen.prompts import QwenPrompt
 from gpu_runner.engines.qwen.scheduler import Scheduler
 from gpu_runner.engines.qwen.text import has_words
@@ -57,7 +60,6 @@ class QwenEngine:
         self._allocate = allocate
         self._loading = threading.Lock()
         self._texts = ThreadPoolExecutor(1, "text")
-        self._admitted: dict[str, Admitted] = {}
         self._jobs: dict[str, Job] = {}
         self.scheduler = Scheduler(capacity)
 
@@ -101,7 +103,7 @@ class QwenEngine:
         try:
             prompt = self.make_prompt(Reference(Recording(hum, SAMPLE_RATE), "Mm."))
             self.admit(Utterance("", "Mm.", prompt, Options(max_seconds=1)))
-            while self._admitted or self._jobs:
+            while self._jobs:
                 for event in self.step():
                     if isinstance(event, Finished) and event.error is not None:
                         raise event.error
@@ -134,12 +136,11 @@ class QwenEngine:
         if not has_words(text):
             raise InvalidInput("The text contains nothing that can be spoken.", field="text")
         check_length(prompt, cap_of(text, options.max_seconds))
-        tokenized = self._texts.submit(tokenize, text, options.language, prompt, model.tokens)
-        self._admitted[utterance.job_id] = Admitted(utterance, prompt, tokenized, time.monotonic())
+        rows = self._texts.submit(rows_of, utterance, text, prompt, model)
+        self._jobs[utterance.job_id] = Job(utterance, prompt.warnings, rows)
 
     def cancel(self, job_id: str) -> None:
         """Drop an utterance: see `Engine.cancel`."""
-        self._admitted.pop(job_id, None)
         if self._jobs.pop(job_id, None) is not None:
             self._drop_rows(job_id)
 
@@ -151,57 +152,50 @@ class QwenEngine:
             return [*started, *self._generate_codes(), *self._decode_samples()]
         except Exception:
             # After any error all utterances are lost and must be dropped here too: no later step may return them.
-            for job_id in [*self._admitted, *self._jobs]:
+            for job_id in list(self._jobs):
                 self.cancel(job_id)
             raise
 
     def _start_jobs(self) -> Iterator[Piece | Finished]:
-        """Create waiting rows from the texts that have been tokenized."""
-        if self._admitted and not self._jobs:
-            wait([admitted.text for admitted in self._admitted.values()], IDLE_SECONDS, "FIRST_COMPLETED")
-        for job_id, admitted in list(self._admitted.items()):
-            if not admitted.text.done():
-                continue
-            del self._admitted[job_id]
-            if error := admitted.text.exception():
+        """Begin the jobs whose texts have been tokenized."""
+        admitted = [job for job in self._jobs.values() if not job.has_begun]
+        if admitted and len(admitted) == len(self._jobs):
+            wait([job.rows for job in admitted], IDLE_SECONDS, "FIRST_COMPLETED")
+        for job in [job for job in admitted if job.rows.done()]:
+            job_id = job.utterance.job_id
+            if error := job.rows.exception():
                 # Without the values of variables, which some formatters include: the text is private.
                 lines = traceback.format_exception(error)
                 log.error("a text can't be tokenized", job_id=job_id, traceback="".join(lines))
-                failure = SynthesisFailed("The model can't process this text. Change it and try again.")
-                yield Finished(job_id, failure, admitted.prompt.warnings, time.monotonic() - admitted.began)
+                message = "The model can't process this text. Change it and try again."
+                yield from self._fail(job_id, SynthesisFailed(message))
                 continue
-            text = admitted.text.result()
-            rows = admitted.rows(text, self.loaded.defaults)
-            job = Job(admitted.utterance, text, admitted.began, admitted.prompt.warnings)
+            rows = job.begin()
             if any(prefix_length(self.loaded, row) + row.cap > LONGEST_SEQUENCE for row in rows):
                 message = "The text and the recording are too long for non_streaming_mode."
-                yield job.finish(InvalidInput(message, field="non_streaming_mode"))
+                yield from self._fail(job_id, InvalidInput(message, field="non_streaming_mode"))
                 continue
-            self._jobs[job_id] = job
             self.scheduler.add(rows)
 
     def _admit_rows(self) -> Iterator[Piece | Finished]:
         """Assign slots to waiting rows, while slots are free and the prefill does not take too long."""
         generator, decoder = self.stages.generator, self.stages.decoder
-        rows, lengths = list[Row](), list[int]()
-        for row in self.scheduler.schedule(generator.rows) if self.scheduler else ():
-            length = prefix_length(self.loaded, row)
+        rows = list[Row]()
+        for row in self.scheduler.schedule(generator.rows):
             new_states = sum(one.state is None for one in [*rows, row])
-            if not generator.can_admit([*lengths, length]) or new_states > decoder.free:
+            if not generator.can_admit([*rows, row]) or new_states > decoder.free:
                 break
             rows.append(row)
-            lengths.append(length)
         if not rows:
             return
         for row in rows:
             self.scheduler.withdraw(row)
         try:
             with translate_device_errors():
-                admitted = [(row, generator.embed(self.loaded, row)) for row in rows]
                 for row in rows:
                     if row.state is None:
                         decoder.begin(row)
-                generator.admit(admitted)
+                generator.admit(rows)
         except OutOfMemory as error:
             yield from self._preempt(rows, len(generator.rows), error)
 
@@ -220,13 +214,13 @@ class QwenEngine:
                 generator.release(row)
             if status == Status.NOT_FINITE:
                 hint = " Use bfloat16 or float32." if self.loaded.dtype == torch.float16 else ""
-                yield from self._fail(row, SynthesisFailed(f"The model returned invalid numbers.{hint}"))
+                yield from self._fail(row.job_id, SynthesisFailed(f"The model returned invalid numbers.{hint}"))
 
     def _decode_samples(self) -> Iterator[Piece | Finished]:
         """Decode the due frames, and return the samples that have arrived."""
         decoder = self.stages.decoder
         for row in decoder.submit():
-            yield from self._fail(row, no_memory())
+            yield from self._fail(row.job_id, no_memory())
         for row, samples in decoder.collect(wait=not self.stages.generator.rows):
             if row.state is not None and (job := self._jobs.get(row.job_id)):
                 yield from job.push(row, samples)
@@ -253,33 +247,34 @@ class QwenEngine:
             if retry := job.retry(row):
                 self.scheduler.preempt([retry])
                 return
-            warning = runaway_warning(kind, seconds)
+            warning = (
+                f"The speech did not end by itself: it was {kind}, and was cut off after {seconds:.0f} s. "
+                "Try again, or use another seed."
+            )
         yield from job.end_part(row, warning)
         if job.is_over and self._jobs.pop(row.job_id, None) is not None:
             self._drop_rows(row.job_id)
             yield job.finish()
 
-    def _fail(self, row: Row, error: PipelineError) -> Iterator[Finished]:
-        if (job := self._jobs.pop(row.job_id, None)) is not None:
-            self._drop_rows(row.job_id)
+    def _fail(self, job_id: str, error: PipelineError) -> Iterator[Finished]:
+        if (job := self._jobs.pop(job_id, None)) is not None:
+            self._drop_rows(job_id)
             yield job.finish(error)
 
     def _drop_rows(self, job_id: str) -> None:
         self.scheduler.remove(job_id)
         if "stages" not in self.__dict__:
             return
-        for row in self.stages.generator.rows:
+        for row in [*self.stages.generator.rows, *self.stages.decoder.rows]:
             if row.job_id == job_id:
                 self.stages.generator.release(row)
-        for row in self.stages.decoder.rows:
-            if row.job_id == job_id:
                 self.stages.decoder.end(row)
 
     def _preempt(self, rows: Sequence[Row], limit: int, error: OutOfMemory) -> Iterator[Finished]:
         """Requeue rows until there is memory. They continue after their last frame. A single row fails."""
         release_memory(self.loaded.device)
         if len(rows) == 1 and limit == 0:
-            yield from self._fail(rows[0], no_memory())
+            yield from self._fail(rows[0].job_id, no_memory())
             return
         log.warning("out of memory, batch reduced", before=self.scheduler.limit, now=limit, reason=str(error))
         self.scheduler.preempt(rows)
@@ -290,7 +285,8 @@ class QwenEngine:
         """Select the device for a thread that handles one prompt, and translate its errors."""
         model = self.loaded
         try:
-            with translate_device_errors(), on_device(model.device):
+            # torch selects the first GPU in a new thread.
+            with translate_device_errors(), torch.accelerator.device_index(model.device.index):
                 yield model
         except OutOfMemory:
             release_memory(model.device)

@@ -4,10 +4,8 @@ The host stays `lag` frames behind the device: while a frame is computed, the re
 frames of a row that has stopped in the meantime are dropped.
 """
 
-import heapq
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -18,44 +16,24 @@ from gpu_runner.engines.qwen.job import Row
 from gpu_runner.engines.qwen.network.frame import FrameSize, Status, make_frame
 from gpu_runner.engines.qwen.network.graph_sizes import GraphSizes, at_least
 from gpu_runner.engines.qwen.network.graphs import Fetched, Runner
-from gpu_runner.engines.qwen.network.network import Network
 from gpu_runner.engines.qwen.network.prefill import PrefillBuffers, PrefillRow, fill_buffers, fill_slots, prefill
 from gpu_runner.engines.qwen.network.slots import Slots
-
-
-@dataclass(frozen=True, slots=True)
-class Prefix:
-    """The input of the talker before its next frame.
-
-    `embeds`, [T, D], is read by the prefill. `feed`, [S, D], is added to the frames that are fed back, one row to
-    each. Its last row means "no more text" and is added to every frame after it.
-    """
-
-    embeds: Tensor
-    feed: Tensor
-
-
-@dataclass(frozen=True, slots=True)
-class _Frame:
-    """A frame that the host has not read: the row of each slot, and the reports of the slots."""
-
-    rows: dict[int, Row]
-    reports: Fetched
 
 
 class Generator:
     """Holds rows in slots from their admission to their release."""
 
-    def __init__(self, network: Network, slots: Slots, runner: Runner, sizes: GraphSizes, *, lag: int) -> None:
-        self._network = network
+    def __init__(self, model: Model, slots: Slots, runner: Runner, sizes: GraphSizes, *, lag: int) -> None:
+        self._model = model
+        self._network = model.network
         self._slots = slots
         self._runner = runner
         self._sizes = sizes
         self._lag = lag
-        self._buffers = PrefillBuffers(network, sizes)
+        self._buffers = PrefillBuffers(model.network, sizes)
         self._rows: dict[int, Row] = {}
-        self._free = list(range(slots.count))
-        self._unread: deque[_Frame] = deque()
+        # Of frames that the host has not read: the row of each slot, and the reports of the slots.
+        self._unread: deque[tuple[dict[int, Row], Fetched]] = deque()
 
     @property
     def rows(self) -> list[Row]:
@@ -65,49 +43,44 @@ class Generator:
     @property
     def free(self) -> int:
         """The number of free slots."""
-        return len(self._free)
+        return self._slots.count - len(self._rows)
 
-    def can_admit(self, lengths: Sequence[int]) -> bool:
-        """Return whether prompts of these lengths may be admitted together."""
-        return len(lengths) <= self.free and self._sizes.prefill([length - 1 for length in lengths]) is not None
+    def can_admit(self, rows: Sequence[Row]) -> bool:
+        """Return whether rows may be admitted together."""
+        lengths = [prefix_length(self._model, row) - 1 for row in rows]
+        return len(rows) <= self.free and self._sizes.prefill(lengths) is not None
 
-    def embed(self, model: Model, row: Row) -> Prefix:
-        """Compute the input of a row, on the device."""
-        with self._runner.use():
-            return build_prefix(model, row)
-
-    def admit(self, admitted: Sequence[tuple[Row, Prefix]]) -> None:
+    def admit(self, admitted: Sequence[Row]) -> None:
         """Run the prefill of rows and assign slots to them. `can_admit` must have returned True for them."""
-        size = self._sizes.prefill([len(prefix.embeds) - 1 for _, prefix in admitted])
-        if size is None:
-            raise ValueError("too many prompts at once")
-        slots = heapq.nsmallest(len(admitted), self._free)
-        rows = [
-            PrefillRow(
-                slot=slot,
-                embeds=prefix.embeds,
-                feed=prefix.feed,
-                settings=row.sampling.numbers(),
-                numbers=row.random_numbers(self._network.groups),
-                cap=row.cap,
-                first_codes=[frame[0] for frame in row.codes],
-            )
-            for (row, prefix), slot in zip(admitted, slots, strict=True)
-        ]
+        free = (slot for slot in range(self._slots.count) if slot not in self._rows)
         with self._runner.use():
-            fill_buffers(self._buffers, self._slots, rows, *size)
+            new = [self._new_row(row, slot) for row, slot in zip(admitted, free, strict=False)]
+            size = self._sizes.prefill([len(one.embeds) - 1 for one in new])
+            if size is None:
+                raise ValueError("too many prompts at once")
+            fill_buffers(self._buffers, self._slots, new, *size)
             self._prefill(size)
-            fill_slots(self._slots, rows, size[1])
-        for (row, prefix), slot in zip(admitted, slots, strict=True):
-            self._free.remove(slot)
-            self._rows[slot] = row
-            row.slot, row.launched, row.prefix = slot, len(row.codes), len(prefix.embeds) - len(row.codes)
+            fill_slots(self._slots, new, size[1])
+        for row, one in zip(admitted, new, strict=True):
+            self._rows[one.slot] = row
+            row.slot, row.launched, row.prefix = one.slot, len(row.codes), len(one.embeds) - len(row.codes)
+
+    def _new_row(self, row: Row, slot: int) -> PrefillRow:
+        embeds, feed = build_prefix(self._model, row)
+        return PrefillRow(
+            slot=slot,
+            embeds=embeds,
+            feed=feed,
+            settings=row.sampling.numbers(),
+            numbers=row.random_numbers(self._network.groups),
+            cap=row.cap,
+            first_codes=[frame[0] for frame in row.codes],
+        )
 
     def release(self, row: Row) -> None:
         """Free a row's slot, if it has one."""
         if row.slot is not None:
             del self._rows[row.slot]
-            heapq.heappush(self._free, row.slot)
             row.slot = None
 
     def clear(self) -> list[Row]:
@@ -125,7 +98,7 @@ class Generator:
         """
         started = self._start_frame()
         if self._unread and (len(self._unread) > self._lag or not started):
-            return self._read(self._unread.popleft())
+            return self._read(*self._unread.popleft())
         return []
 
     def capture(self) -> None:
@@ -162,13 +135,13 @@ class Generator:
             reports = self._runner.fetch(self._slots.report[: size.batch])
         for row in running.values():
             row.launched += 1
-        self._unread.append(_Frame(running, reports))
+        self._unread.append((running, reports))
         return True
 
-    def _read(self, frame: _Frame) -> list[tuple[Row, int]]:
-        reports = frame.reports.wait().tolist()
+    def _read(self, rows: dict[int, Row], fetched: Fetched) -> list[tuple[Row, int]]:
+        reports = fetched.wait().tolist()
         progress = []
-        for slot, row in frame.rows.items():
+        for slot, row in rows.items():
             status, *codes = reports[slot]
             if row.slot != slot or row.ended or status == Status.IDLE:
                 continue  # it has left the slot since, or had ended before
@@ -187,15 +160,21 @@ def prefix_length(model: Model, row: Row) -> int:
     return ROLE_TOKENS + len(_language_tags(model, row.language)) + 2 + text + 1 + reference + len(row.codes)
 
 
-def build_prefix(model: Model, row: Row) -> Prefix:
-    """Build the input for a text in the voice of a prompt, including the row's frames so far.
+def build_prefix(model: Model, row: Row) -> tuple[Tensor, Tensor]:
+    """Build the talker's input before a row's next frame: a text in the voice of a prompt, and its frames so far.
+
+    Returns the [T, D] tokens that the prefill reads, and the [N, D] tokens to add to the frames that are fed back,
+    one to each. The last one means "no more text" and is added to every later frame.
 
     The layout is the one that the published models were trained on, and that `qwen_tts` uses for voice cloning: the
     role, tags for language and speaker, then text and codes in parallel, one token of text per frame. In a row that
     reads ahead (`non_streaming_mode`), the codes follow the text.
     """
     config = model.config
-    start, end, pad = model.embed_text(_marks(model)).chunk(3, dim=1)  # each [1, 1, D]
+    marks = model.pretrained.config
+    start, end, pad = model.embed_text(
+        [marks.tts_bos_token_id, marks.tts_eos_token_id, marks.tts_pad_token_id]
+    ).chunk(3, dim=1)  # each [1, 1, D]
     tags = torch.cat(
         [
             model.embed_tags(_language_tags(model, row.language)),
@@ -221,16 +200,11 @@ def build_prefix(model: Model, row: Row) -> Prefix:
         missing = max(0, len(row.codes) - feed.shape[1])
         text = torch.cat([feed, pad.expand(-1, missing, -1)], dim=1)[:, : len(row.codes)]
         embeds = torch.cat([embeds, _embed_frames(model, torch.tensor(row.codes)) + text], dim=1)
-    return Prefix(embeds[0], feed[0])
+    return embeds[0], feed[0]
 
 
 def _embed_frames(model: Model, codes: Tensor) -> Tensor:
     return model.network.embed_frames(model.to_device(codes))[None]  # [1, F, D]
-
-
-def _marks(model: Model) -> list[int]:
-    config = model.pretrained.config
-    return [config.tts_bos_token_id, config.tts_eos_token_id, config.tts_pad_token_id]
 
 
 def _language_tags(model: Model, language: str) -> list[int]:

@@ -1,15 +1,15 @@
 """A job during its synthesis: its parts, each generated as a row, its warnings, and its audio so far."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from gpu_runner.engines import Finished, Piece, Utterance, hash_of, seed_of
-from gpu_runner.engines.qwen.checkpoint.model import FRAMES_PER_SECOND, LONGEST_SEQUENCE, SAMPLE_RATE
+from gpu_runner.engines.qwen.checkpoint.model import FRAMES_PER_SECOND, LONGEST_SEQUENCE, SAMPLE_RATE, Model
 from gpu_runner.engines.qwen.joining import Joiner
 from gpu_runner.engines.qwen.network.network import LEAST_FRAMES
 from gpu_runner.engines.qwen.network.sampling import Sampling
@@ -26,36 +26,14 @@ CAP_SECONDS, CAP_FACTOR = 4.0, 3.0  # a part that takes longer than this, by its
 MAX_RETRIES = 2  # of a part that ran away
 
 
-@dataclass(frozen=True, slots=True)
-class TextPart:
-    """A part of a text as tokens, and the pause after it in seconds."""
-
-    text: str
-    tokens: list[int]
-    pause: float
-
-
-@dataclass(frozen=True, slots=True)
-class TokenizedText:
-    """A text in parts, and the transcript of its voice's reference (empty unless its audio is used too)."""
-
-    parts: list[TextPart]
-    transcript: list[int]
-
-
-def tokenize(text: str, language: str, prompt: QwenPrompt, tokens_of: Callable[[str], list[int]]) -> TokenizedText:
-    """Split a cleaned text into parts and tokenize them. It needs no device, so it may run in any thread."""
-    transcript = tokens_of(prompt.transcript) if prompt.codes is not None else []
-    parts = [TextPart(part.text, tokens_of(part.text), part.pause) for part in parts_of(text, language)]
-    return TokenizedText(parts, transcript)
-
-
 @dataclass(slots=True, eq=False)
 class Row:
     """A part of a job. `codes` are the frames that it has generated, 16 codes each."""
 
     job_id: str
     part: int
+    text: str
+    pause: float  # seconds after it
     tokens: list[int]  # of the transcript and the part
     language: str
     prompt: QwenPrompt
@@ -63,17 +41,17 @@ class Row:
     seed: int  # of the job
     cap: int  # frames at most
     reads_ahead: bool = False  # the prefix contains the whole text
-    codes: list[list[int]] = field(default_factory=list)
-    slot: int | None = None  # see `generator.Generator`
-    launched: int = 0  # frames of it that have been started on the device
-    prefix: int = 0  # positions that it has read before those
-    state: int | None = None  # see `decoder.Decoder`
-    decoded: int = 0  # frames that have been handed to the codec
-    decoding: int = 0  # chunks of them whose samples are pending
-    ended: bool = False
-    was_capped: bool = False
     attempt: int = 0
-    runaway: RunawayDetector = field(default_factory=RunawayDetector)
+    codes: list[list[int]] = field(default_factory=list, init=False)
+    slot: int | None = field(default=None, init=False)  # see `generator.Generator`
+    launched: int = field(default=0, init=False)  # frames of it that have been started on the device
+    prefix: int = field(default=0, init=False)  # positions that it has read before those
+    state: int | None = field(default=None, init=False)  # see `decoder.Decoder`
+    decoded: int = field(default=0, init=False)  # frames that have been handed to the codec
+    decoding: int = field(default=0, init=False)  # chunks of them whose samples are pending
+    ended: bool = field(default=False, init=False)
+    was_capped: bool = field(default=False, init=False)
+    runaway: RunawayDetector = field(default_factory=RunawayDetector, init=False)
 
     @property
     def is_decoded(self) -> bool:
@@ -86,69 +64,56 @@ class Row:
         They are generated on the CPU, where they are the same on every machine. Without sampling they are 0, which
         chooses the first of equal codes.
         """
-        seed = seed_of_part(self.seed, self.part)
+        seed = hash_of(f"{self.seed}:{self.part}")
         numbers = torch.rand(self.cap, groups, generator=torch.Generator().manual_seed(seed))
         sampled = [self.sampling.temperature > 0, *[self.sampling.subtalker_temperature > 0] * (groups - 1)]
         return numbers * torch.tensor(sampled)
 
-    def next_attempt(self) -> "Row":
-        """Return a new row for the same part, with the next seed."""
-        return Row(
-            self.job_id,
-            self.part,
-            self.tokens,
-            self.language,
-            self.prompt,
-            self.sampling,
-            seed=self.seed + 1,
-            cap=self.cap,
-            reads_ahead=self.reads_ahead,
-            attempt=self.attempt + 1,
+
+def rows_of(utterance: Utterance, text: str, prompt: QwenPrompt, model: Model) -> list[Row]:
+    """Split a cleaned text into parts and tokenize them. It needs no device, so it may run in any thread."""
+    options = utterance.options
+    transcript = model.tokens(prompt.transcript) if prompt.codes is not None else []
+    return [
+        Row(
+            job_id=utterance.job_id,
+            part=number,
+            text=part.text,
+            pause=part.pause,
+            tokens=transcript + model.tokens(part.text),
+            language=options.language,
+            prompt=prompt,
+            sampling=model.defaults.with_options(options),
+            seed=seed_of(utterance) + utterance.attempt,
+            cap=cap_of(part.text, options.max_seconds),
+            reads_ahead=bool(options.non_streaming_mode),
         )
-
-
-@dataclass(frozen=True, slots=True)
-class Admitted:
-    """An utterance whose text is being split and tokenized, in another thread."""
-
-    utterance: Utterance
-    prompt: QwenPrompt
-    text: "Future[TokenizedText]"
-    began: float
-
-    def rows(self, text: TokenizedText, defaults: Sampling) -> list[Row]:
-        """Create a row for each part."""
-        utterance, options = self.utterance, self.utterance.options
-        seed = seed_of(utterance) + utterance.attempt
-        return [
-            Row(
-                job_id=utterance.job_id,
-                part=number,
-                tokens=text.transcript + part.tokens,
-                language=options.language,
-                prompt=self.prompt,
-                sampling=defaults.with_options(options),
-                seed=seed,
-                cap=cap_of(part.text, options.max_seconds),
-                reads_ahead=bool(options.non_streaming_mode),
-            )
-            for number, part in enumerate(text.parts)
-        ]
+        for number, part in enumerate(parts_of(text, options.language))
+    ]
 
 
 class Job:
-    """A job whose text has been split into parts."""
+    """A job. It begins when its text has been split into `rows`, in another thread."""
 
-    def __init__(self, utterance: Utterance, text: TokenizedText, began: float, warnings: tuple[str, ...]) -> None:
+    def __init__(self, utterance: Utterance, warnings: Sequence[str], rows: "Future[list[Row]]") -> None:
         self.utterance = utterance
-        self.text = text
-        self._began = began  # on the monotonic clock
-        self._warnings = list(warnings)
-        self._joiner = Joiner([part.pause for part in text.parts], SAMPLE_RATE, utterance.options.max_seconds)
-        self._parts_left = len(text.parts)
+        self.rows = rows
+        self.has_begun = False
+        self._admitted = time.monotonic()
+        self._warnings = dict.fromkeys(warnings)  # each once
+        self._joiner = Joiner([], SAMPLE_RATE)
+        self._parts_left = 0
         self._sent = 0  # pieces
         self._finish_reason: FinishReason = "retried" if utterance.attempt else "stop"
         self._may_retry = False
+
+    def begin(self) -> list[Row]:
+        """Begin, and return the rows."""
+        rows = self.rows.result()
+        self.has_begun = True
+        self._joiner = Joiner([row.pause for row in rows], SAMPLE_RATE, self.utterance.options.max_seconds)
+        self._parts_left = len(rows)
+        return rows
 
     @property
     def is_over(self) -> bool:
@@ -160,7 +125,7 @@ class Job:
         yield from self._piece(self._joiner.push(row.part, samples))
 
     def retry(self, row: Row) -> Row | None:
-        """Return a row to replace a runaway one, if none of its audio was returned and another seed may help."""
+        """Return a row with the next seed for a runaway one, if none of its audio was returned and it may help."""
         if not row.sampling.is_random or row.attempt == MAX_RETRIES:
             return None
         if row.part == 0:
@@ -169,13 +134,13 @@ class Job:
         self._joiner.restart(row.part)
         if self._finish_reason == "stop":
             self._finish_reason = "retried"
-        return row.next_attempt()
+        return replace(row, seed=row.seed + 1, attempt=row.attempt + 1)
 
     def end_part(self, row: Row, warning: str | None) -> Iterator[Piece]:
         """End a part, with a warning if it was cut off. Yield a piece if audio is ready."""
         if warning is not None:
             self._finish_reason = "length"
-            self._warn(warning)
+            self._warnings[warning] = None
         self._parts_left -= 1
         yield from self._piece(self._joiner.end(row.part, fade=warning is not None))
 
@@ -184,12 +149,12 @@ class Job:
         limit = self.utterance.options.max_seconds
         if limit is not None and self._joiner.was_cut:
             self._finish_reason = "length"
-            self._warn(_cut_at(limit))
+            self._warnings[_cut_at(limit)] = None
         return Finished(
             self.utterance.job_id,
             error,
             tuple(self._warnings),
-            time.monotonic() - self._began,
+            time.monotonic() - self._admitted,
             self._finish_reason,
             may_retry=self._may_retry,
         )
@@ -201,13 +166,10 @@ class Job:
 
     def limit_warning(self, row: Row) -> str | None:
         """Return the warning for a row that was capped by the request, or None if it was capped by its text."""
-        limit, text = self.utterance.options.max_seconds, self.text.parts[row.part].text
-        by_request = limit is not None and row.cap <= round(limit * FRAMES_PER_SECOND) < cap_of(text)
-        return _cut_at(limit) if limit is not None and by_request else None
-
-    def _warn(self, warning: str) -> None:
-        if warning not in self._warnings:
-            self._warnings.append(warning)
+        limit = self.utterance.options.max_seconds
+        if limit is None or not row.cap <= round(limit * FRAMES_PER_SECOND) < cap_of(row.text):
+            return None
+        return _cut_at(limit)
 
 
 def cap_of(text: str, max_seconds: float | None = None) -> int:
@@ -215,14 +177,6 @@ def cap_of(text: str, max_seconds: float | None = None) -> int:
     seconds = min(speech_seconds(text), LONGEST_PART_SECONDS)
     seconds = min(CAP_SECONDS + CAP_FACTOR * seconds, max_seconds or float("inf"))
     return min(LONGEST, max(LEAST_FRAMES, round(seconds * FRAMES_PER_SECOND)))
-
-
-def runaway_warning(kind: str, seconds: float) -> str:
-    """Return the warning for speech that was stopped."""
-    return (
-        f"The speech did not end by itself: it was {kind}, and was cut off after {seconds:.0f} s. "
-        "Try again, or use another seed."
-    )
 
 
 def _cut_at(limit: float) -> str:
@@ -245,8 +199,3 @@ def check_length(prompt: QwenPrompt, cap: int) -> None:
             f"most {room / FRAMES_PER_SECOND:.0f} s. Use a shorter recording.",
             field="audio",
         )
-
-
-def seed_of_part(seed: int, part: int) -> int:
-    """Return the seed of a part of a text: 56 bits of the BLAKE2b hash of the job's seed and the part's number."""
-    return hash_of(f"{seed}:{part}")

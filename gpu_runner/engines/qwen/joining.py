@@ -118,7 +118,7 @@ class _FirstPart:
         self._fade = round(FADE_SECONDS * rate)
         self._margin = round(MARGIN_SECONDS * rate)
         self._held = NOTHING
-        self._peak = 0.0
+        self._peak = np.float32(0.0)
         self._until = 0  # the end of the part in `_held`, if only silence follows
         self._sent = 0
 
@@ -134,7 +134,7 @@ class _FirstPart:
             if self._peak <= LEAD_SILENCE:  # no audible sample before these
                 keep = max(0, start + (int(loud[0]) if len(loud) > 0 else len(samples)) - self._margin)
                 self._held, start = self._held[keep:], start - keep
-            self._peak = float(peaks[-1])
+            self._peak = peaks[-1]  # not as a double, which may be above a threshold that the sample equals
             if len(loud) > 0:
                 self._until = start + int(loud[-1]) + 1 + self._margin
         return self._release(min(self._until, len(self._held)) - self._fade)

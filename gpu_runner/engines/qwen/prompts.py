@@ -1,7 +1,7 @@
 """Voice prompts: created once from a reference, stored as JSON without loss, validated when loaded."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Annotated, Literal
 
 import numpy as np
@@ -28,8 +28,6 @@ SHORTEST_SECONDS = 0.1
 # Estimated length of the transcript over the length of the speech in the clip.  In between is a natural pace.
 NATURAL_PACE = (0.4, 2.5)
 USABLE_PACE = (0.2, 5.0)  # the model would not stop, or would read the rest of the transcript aloud
-
-_DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 Mode = Literal["in_context", "x_vector"]
 
@@ -63,10 +61,7 @@ class QwenPrompt:
         document = {
             "format": FORMAT,
             "engine": "qwen",
-            "model": self.identity.model,
-            "revision": self.identity.revision,
-            "codec_dtype": self.identity.codec_dtype,
-            "package": self.identity.package,
+            **asdict(self.identity),
             "mode": self.mode,
             "transcript": self.transcript,
             "speaker_dtype": str(self.speaker.dtype).removeprefix("torch."),
@@ -224,19 +219,19 @@ def _check_origin(stored: _Document, own: Identity) -> None:
 
 
 def _speaker(stored: _Document, model: Model) -> Tensor:
-    speaker = torch.tensor(stored.speaker, dtype=_DTYPES[stored.speaker_dtype])
-    if len(speaker) != model.speaker_size or not speaker.isfinite().all():
-        raise PromptRejected(f"The voice prompt is damaged: speaker should be {model.speaker_size} finite numbers.")
+    speaker = torch.tensor(stored.speaker, dtype=getattr(torch, stored.speaker_dtype))
+    size = model.pretrained.config.speaker_encoder_config.enc_dim
+    if len(speaker) != size or not speaker.isfinite().all():
+        raise PromptRejected(f"The voice prompt is damaged: speaker should be {size} finite numbers.")
     return speaker
 
 
 def _codes(stored: _Document, model: Model) -> Tensor | None:
     if stored.codes is None:
         return None
-    fits = all(len(frame) == model.groups for frame in stored.codes) and bool(stored.codes)
+    groups, size = model.codec.groups, model.codec.codebook_size
+    fits = all(len(frame) == groups for frame in stored.codes) and bool(stored.codes)
     # Compared as Python integers: a malicious one may be too large for a tensor.
-    if not fits or not all(0 <= code < model.codebook_size for frame in stored.codes for code in frame):
-        raise PromptRejected(
-            f"The voice prompt is damaged: codes should be {model.groups} a frame, below {model.codebook_size}."
-        )
+    if not fits or not all(0 <= code < size for frame in stored.codes for code in frame):
+        raise PromptRejected(f"The voice prompt is damaged: codes should be {groups} a frame, below {size}.")
     return torch.tensor(stored.codes, dtype=torch.long)

@@ -18,10 +18,6 @@ class Scheduler:
         self._waiting: list[Row] = []
         self._since_shortage = 0
 
-    def __bool__(self) -> bool:
-        """Whether any row waits."""
-        return bool(self._waiting)
-
     def add(self, rows: Sequence[Row]) -> None:
         """Append rows to the queue."""
         self._waiting += rows
@@ -39,6 +35,8 @@ class Scheduler:
 
         Jobs with fewer rows in flight precede long texts. Otherwise the order is first in, first out.
         """
+        if not self._waiting:
+            return []
         running = Counter(row.job_id for row in in_flight)
         free = self.limit - running.total()
         if free <= 0:

@@ -9,22 +9,13 @@ from dataclasses import dataclass
 
 import sentencex
 
+from pipeline.contract.languages import LANGUAGE_CODES
+
 LONGEST_PART_SECONDS = 20.0  # well below the minutes after which the model degenerates, but with natural prosody
 
 PARAGRAPH_PAUSE, SENTENCE_PAUSE, CLAUSE_PAUSE = 0.7, 0.35, 0.15  # seconds
 
-_CODES = {
-    "Chinese": "zh",
-    "English": "en",
-    "French": "fr",
-    "German": "de",
-    "Italian": "it",
-    "Japanese": "ja",
-    "Korean": "ko",
-    "Portuguese": "pt",
-    "Russian": "ru",
-    "Spanish": "es",
-}
+_CODES = {name: code for code, name in LANGUAGE_CODES.items() if len(code) == 2}  # by name, as sentencex has them
 
 _SCRIPTS_OF_ONE = (("HIRAGANA", "ja"), ("KATAKANA", "ja"), ("HANGUL", "ko"), ("CJK", "zh"), ("CYRILLIC", "ru"))
 _LATIN = ("en", "de", "fr", "it", "pt", "es")

@@ -34,14 +34,13 @@ class FormHead:
 
 def boundary_of(request: ReceivedRequest) -> bytes | None:
     """Return the boundary between the parts of an upload form; None if the request is not one."""
+    if request.method != "POST" or is_presigned(request) or request.header("authorization") is not None:
+        return None
     message = Message()
     message["Content-Type"] = next((value for name, value in request.headers if name == "content-type"), "")
     boundary = message.get_param("boundary")
     is_form = message.get_content_type() == "multipart/form-data" and isinstance(boundary, str)
-    is_signed_otherwise = is_presigned(request) or request.header("authorization") is not None
-    if request.method != "POST" or not is_form or is_signed_otherwise:
-        return None
-    return str(boundary).encode()
+    return str(boundary).encode() if is_form else None
 
 
 def parse_head(body: bytes, boundary: bytes) -> FormHead | None:

@@ -42,6 +42,8 @@ ALL_UNVERIFIED_MAX_BYTES = 32 * 1024 * 1024
 UNVERIFIED_SECONDS = 10.0
 PAUSE_SECONDS = 30.0  # between two parts of a body
 
+SERVICE = "aws_service"  # the key in the scope of a verified request
+
 _PATHS = {
     # `/health` is ministack's own.
     "s3": re.compile(r"/|/(?!health$)[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/.*)?", re.DOTALL),
@@ -119,14 +121,14 @@ class VerifiedRequests:
             await _send(send, 204, self._cors.preflight_headers(request))
             return
         try:
-            scope, body = await self._verified(scope, request, RequestBody(receive, PAUSE_SECONDS))
+            verified, body = await self._verified(scope, request, RequestBody(scope, receive, PAUSE_SECONDS))
         except BodyTooLarge:
             raise SignatureRefused("EntityTooLarge", "The body is larger than it may be.") from None
         except (BodyTooSlow, TimeoutError):
             raise RequestTimeout("RequestTimeout", "The body was not received in time.") from None
         except TooManyBytes:
             raise SlowDown("SlowDown", "Too many requests are being received; try again.") from None
-        await self._app(scope, replaying(body, receive), send)
+        await self._app(verified, replaying(body, receive), send)
 
     async def _verified(self, scope: Message, request: ReceivedRequest, body: RequestBody) -> tuple[Message, bytes]:
         """Return the verified request; a signature over a declared hash is checked before reading the body."""
@@ -134,15 +136,17 @@ class VerifiedRequests:
         if boundary is not None:
             return await self._verified_form(scope, boundary, body)
         if is_presigned(request) or declared_payload(request) is not None:
-            _check_path(self._verifier.verify(request), scope["path"])
+            service = self._verifier.verify(request)
+            _check_path(service, scope["path"])
             content = await body.rest()
             check_payload(declared_payload(request), content)
         else:
-            self._verifier.check_header(request)
+            header = self._verifier.check_header(request)
             async with asyncio.timeout(UNVERIFIED_SECONDS):
                 content = await body.rest(UNVERIFIED_MAX_BYTES, self._unverified)
-            _check_path(self._verifier.verify(request, content), scope["path"])
-        return scope, content
+            service = self._verifier.verify(request, content, header)
+            _check_path(service, scope["path"])
+        return scope | {SERVICE: service}, content
 
     async def _verified_form(self, scope: Message, boundary: bytes, body: RequestBody) -> tuple[Message, bytes]:
         if scope["query_string"]:
@@ -164,7 +168,7 @@ class VerifiedRequests:
             (b"content-type", content_type.encode()),
             (b"content-length", str(len(content)).encode()),
         ]
-        return scope | {"headers": headers}, content
+        return scope | {SERVICE: "s3", "headers": headers}, content
 
 
 def _check_path(service: str, path: str) -> None:

@@ -23,35 +23,47 @@ def write_files(contents: dict[Path, bytes], *, synced: bool) -> None:
     OSError
         One can't be written; no file was changed, and no temporary file remains.
     """
-    folder = next(iter(contents)).parent
-    temporary = {path: path.with_name(path.name + TEMPORARY) for path in contents}
+    files = {os.fspath(path): content for path, content in contents.items()}
+    folder = os.path.dirname(next(iter(files)))
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for path, content in contents.items():
-            with os.fdopen(os.open(temporary[path], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-                file.write(content)
+        for path, content in files.items():
+            descriptor = _created(path + TEMPORARY, folder)
+            try:
+                left = memoryview(content)
+                while left:
+                    left = left[os.write(descriptor, left) :]
                 if synced:
-                    file.flush()
-                    os.fsync(file.fileno())
-        for path in contents:
-            temporary[path].replace(path)
+                    os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        for path in files:
+            os.replace(path + TEMPORARY, path)
     except OSError:
-        for unfinished in temporary.values():
+        for path in files:
             with contextlib.suppress(OSError):
-                unfinished.unlink()
+                os.unlink(path + TEMPORARY)
         raise
     if synced:
         _sync_folder(folder)
 
 
-def finish_interrupted_writes(data: Path) -> None:
-    """Remove temporary files that the end of a process left; rename them if only the last rename is missing."""
-    for temporary in data.rglob(f"*{TEMPORARY}"):
-        path = temporary.with_name(temporary.name.removesuffix(TEMPORARY))
-        if path.is_file() and _etag_in_sidecar(path) == f'"{hashlib.md5(temporary.read_bytes()).hexdigest()}"':  # noqa: S324
-            temporary.replace(path)
-        else:
-            temporary.unlink()
+def _created(path: str, folder: str) -> int:
+    """Open a file for writing, and create its folder if it does not exist."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+    try:
+        return os.open(path, flags, 0o600)
+    except FileNotFoundError:
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+        return os.open(path, flags, 0o600)
+
+
+def finish_interrupted_write(temporary: Path) -> None:
+    """Remove a temporary file that the end of a process left; rename it if only the last rename is missing."""
+    path = temporary.with_name(temporary.name.removesuffix(TEMPORARY))
+    if path.is_file() and _etag_in_sidecar(path) == f'"{hashlib.md5(temporary.read_bytes()).hexdigest()}"':  # noqa: S324
+        temporary.replace(path)
+    else:
+        temporary.unlink()
 
 
 def _etag_in_sidecar(path: Path) -> str | None:
@@ -62,7 +74,7 @@ def _etag_in_sidecar(path: Path) -> str | None:
     return etag
 
 
-def _sync_folder(folder: Path) -> None:
+def _sync_folder(folder: str) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

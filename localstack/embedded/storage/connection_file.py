@@ -20,10 +20,12 @@ class Connection(BaseModel):
     region: str
     bucket: str
     voices_bucket: str
+    audit_bucket: str
 
     def environment(self) -> dict[str, str]:
         """Return the settings with which the services of the run access the storage and queues."""
-        return {"AWS_REGION": self.region, "BUCKET": self.bucket, "VOICES_BUCKET": self.voices_bucket}
+        buckets = {"VOICES_BUCKET": self.voices_bucket, "AUDIT_BUCKET": self.audit_bucket}
+        return {"AWS_REGION": self.region, "BUCKET": self.bucket} | buckets
 
 
 def write(data: Path, port: int, settings: Settings) -> None:
@@ -33,6 +35,7 @@ def write(data: Path, port: int, settings: Settings) -> None:
         region=settings.aws_region,
         bucket=settings.bucket,
         voices_bucket=settings.bucket_for_voices,
+        audit_bucket=settings.bucket_for_audit,
     )
     folder = run_folder_of(data)
     make_private(folder)

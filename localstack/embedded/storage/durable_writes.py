@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Callable, Collection, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from ministack.services import s3
 
 from embedded.storage.atomic_files import sidecar_of, write_files
 from embedded.storage.empty_folders import remove_empty_parents
+from embedded.storage.key_paths import other_path_of, path_of
 
 NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 PROBE_BYTES = 1024 * 1024
@@ -61,9 +62,9 @@ class DurableWrites:
         self._reserve = data / "reserve"
         self._probe_bytes = PROBE_BYTES
         self._handle = s3.handle_request
-        self._send_event = s3._fire_s3_event_async
         s3.handle_request = self.handle_request
-        s3._fire_s3_event_async = self._send_event_later
+        s3._fire_s3_event_async = _send_event_later
+        s3._parse_notification_config_raw = lru_cache(s3._parse_notification_config_raw)
         s3._persist_object = self._write_object
         s3._delete_persisted_object = self._delete_object
         s3._read_body = _read_body
@@ -121,11 +122,8 @@ class DurableWrites:
         with contextlib.suppress(OSError), self._reserve.open("ab", buffering=0) as file:
             file.write(bytes(max(0, RESERVE_BYTES - file.tell())))
 
-    def _send_event_later(self, *args: Any, **named: Any) -> None:
-        _current.get().events.append(partial(self._send_event, *args, **named))
-
     def _write_object(self, bucket: str, key: str, obj: dict[str, Any]) -> None:
-        path = _path_of(bucket, key)
+        path = path_of(bucket, key)
         with self._failures_recorded(bucket, key, path):
             meta = {**s3._object_meta_from_record(obj), **s3._key_history_meta(bucket, key), "key": key}
             # An object exists from the moment that its data file does; the sidecar comes first.
@@ -139,17 +137,17 @@ class DurableWrites:
                     raise
                 os.truncate(self._reserve, max(0, self._reserve.stat().st_size - RELEASED_BYTES))
                 self._write_files(key, contents)
-            s3._remove_key_files(_other_path_of(bucket, key, path))
+            s3._remove_key_files(other_path_of(bucket, key, path))
             obj["body"] = None
 
     def _write_files(self, key: str, contents: dict[Path, bytes]) -> None:
         write_files(contents, synced=not key.startswith(self._ephemeral_prefixes))
 
     def _delete_object(self, bucket: str, key: str) -> None:
-        path = _path_of(bucket, key)
+        path = path_of(bucket, key)
         with self._failures_recorded(bucket, key, path):
             s3._remove_key_files(str(path))
-            s3._remove_key_files(_other_path_of(bucket, key, path))
+            s3._remove_key_files(other_path_of(bucket, key, path))
             remove_empty_parents(path, self._data)
             self._fill_reserve()
 
@@ -163,19 +161,31 @@ class DurableWrites:
             remove_empty_parents(path, self._data)
 
 
+def _send_event_later(bucket: str, key: str, event: str, *args: Any, **named: Any) -> None:
+    """Send an event with the response, if a queue receives it. ministack starts a thread for every change."""
+    configurations = s3._parse_notification_config(bucket)
+    if any(
+        s3._event_matches(event, one["events"])
+        and s3._key_matches_filter(key, one["filter_prefix"], one["filter_suffix"])
+        for one in configurations
+    ):
+        named["sequencer"] = s3._next_event_sequencer(event)
+        _current.get().events.append(partial(s3._fire_s3_event, bucket, key, event, *args, **named))
+
+
 def _read_body(bucket: str, key: str, obj: dict[str, Any]) -> bytes:
     body: bytes | None = obj.get("body")
-    return _path_of(bucket, key).read_bytes() if body is None else body
+    return path_of(bucket, key).read_bytes() if body is None else body
 
 
 def _reload(bucket: str, key: str) -> None:
-    """Replace what is in memory of an object by what is on the disk."""
+    """Load an object from the disk again."""
     s3._buckets[bucket]["objects"].pop(key, None)
     s3._object_versions.pop((bucket, key), None)
     for store in (s3._object_tags, s3._object_acl, s3._object_annotations):
         for name in [name for name in store if name[:2] == (bucket, key)]:
             store.pop(name, None)
-    path = _path_of(bucket, key)
+    path = path_of(bucket, key)
 
     def files_of_key(_folder: str, sidecars: bool) -> Iterator[tuple[str, str]]:
         file = sidecar_of(path) if sidecars else path
@@ -188,19 +198,6 @@ def _reload(bucket: str, key: str) -> None:
         s3._load_persisted_bucket(account, bucket, str(Path(s3.DATA_DIR, account, bucket)))
     finally:
         s3._persisted_key_files = list_files
-
-
-def _path_of(bucket: str, key: str) -> Path:
-    path = s3._object_disk_path(bucket, key)
-    if path is None:
-        raise OSError(errno.EINVAL, "this key has no file")
-    return Path(path)
-
-
-def _other_path_of(bucket: str, key: str, path: Path) -> str | None:
-    """Return the other path that ministack may have used for a key."""
-    other: str | None = s3._other_key_disk_path(str(Path(s3.DATA_DIR, s3.get_account_id(), bucket)), key, str(path))
-    return other
 
 
 def _error(error: OSError) -> Response:

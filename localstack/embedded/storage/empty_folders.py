@@ -5,28 +5,19 @@ of the file in it.
 """
 
 import contextlib
-import os
 from pathlib import Path
 
-BUCKETS = "*/*"  # <account>/<bucket>: these are kept even if empty
-
-
-def remove_empty_folders(data: Path) -> None:
-    """Remove all empty folders within buckets."""
-    for bucket in data.glob(BUCKETS):
-        for folder, _, _ in os.walk(bucket, topdown=False):
-            if Path(folder) != bucket:
-                _removed(Path(folder))
+BUCKET_DEPTH = 2  # <account>/<bucket>: these are kept even if empty
 
 
 def remove_empty_parents(file: Path, data: Path) -> None:
     """Remove the folders of a file within its bucket that are empty."""
     folder = file.parent
-    while len(folder.relative_to(data.resolve()).parts) > len(Path(BUCKETS).parts) and _removed(folder):
+    while len(folder.relative_to(data.resolve()).parts) > BUCKET_DEPTH and removed_if_empty(folder):
         folder = folder.parent
 
 
-def _removed(folder: Path) -> bool:
+def removed_if_empty(folder: Path) -> bool:
     """Remove a folder if it is empty; return whether it was removed."""
     with contextlib.suppress(OSError):
         folder.rmdir()

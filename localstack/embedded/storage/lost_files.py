@@ -26,6 +26,6 @@ async def restart_when_files_are_lost(store: ChildProcess, folder: Path, setting
 
 
 def _missing_folders(folder: Path, settings: Settings) -> Iterator[str]:
-    for bucket in dict.fromkeys((settings.bucket, settings.bucket_for_voices)):
+    for bucket in settings.buckets:
         if not (folder / ACCOUNT / bucket).is_dir():
             yield str(folder / ACCOUNT / bucket)

@@ -29,3 +29,9 @@ def test_history_fits_into_parameter(clients: Clients) -> None:
     assert len(read_history(clients.ssm, "s")) == history.KEPT
     text = clients.ssm.get_parameter(Name="/s/deployments")["Parameter"]["Value"]
     assert len(text) <= 4096  # the maximum size of a standard parameter
+
+
+def test_history_before_first_image_refused() -> None:
+    versions = [Version("a", "", "2026-01-01"), Version("a", "v1", "2026-01-02")]
+    with pytest.raises(Refused, match="v1 is the first image"):
+        version_before(versions)

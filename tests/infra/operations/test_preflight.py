@@ -6,53 +6,14 @@ import pytest
 from botocore.exceptions import ClientError
 
 from infra.operations import preflight
-from tests.infra.operations.account import DEFAULTS
+from infra.operations.stack import Stack
+from tests.infra.operations.account import DEFAULTS, Account
+from tests.infra.operations.deployed_account import DeployedAccount
 
 
-class Account:
-    """The responses of an AWS account to preflight.  By default all checks pass."""
-
-    def __init__(self, **wrong: Any) -> None:
-        self.wrong = wrong
-        self.quotas = self.functions = self.ec2 = self.iam = self.gateway = self
-
-    class exceptions:  # noqa: N801 - as boto3 has them
-        class NoSuchEntityException(Exception):
-            pass
-
-    def get_service_quota(self, **_: Any) -> dict[str, Any]:
-        return {
-            "Quota": {"QuotaName": "Running On-Demand G and VT instances", "Value": self.wrong.get("vcpus", 64.0)}
-        }
-
-    def get_account_settings(self) -> dict[str, Any]:
-        count = self.wrong.get("functions", 1000)
-        return {"AccountLimit": {"ConcurrentExecutions": count, "UnreservedConcurrentExecutions": count}}
-
-    def get_paginator(self, _name: str) -> "Account":
-        return self
-
-    def paginate(self, *, Filters: list[dict[str, Any]], **_: Any) -> list[dict[str, Any]]:  # noqa: N803
-        zones = self.wrong.get("zones", ["x-1a", "x-1b", "x-1c"])
-        offered = [{"InstanceType": type_, "Location": zone} for type_ in Filters[0]["Values"] for zone in zones]
-        return [
-            {"InstanceTypeOfferings": [one for one in offered if one["InstanceType"] != self.wrong.get("no_type")]}
-        ]
-
-    def describe_availability_zones(self, **_: Any) -> dict[str, Any]:
-        return {"AvailabilityZones": [{"ZoneName": f"x-1{letter}"} for letter in "abcd"]}
-
-    def get_role(self, *, RoleName: str) -> None:  # noqa: N803
-        if RoleName in self.wrong.get("roles", ()):
-            raise self.exceptions.NoSuchEntityException
-
-    def get_account(self) -> dict[str, Any]:
-        return {"cloudwatchRoleArn": self.wrong["log_role"]} if "log_role" in self.wrong else {}
-
-
-def findings(account: Account, **parameters: str) -> dict[str, str]:
+def findings(account: Account, status: str = "", **parameters: str) -> dict[str, str]:
     """Return the findings of preflight with their advice."""
-    found = preflight.run_checks(account, DEFAULTS | parameters)
+    found = preflight.run_checks(account, Stack("s", status, DEFAULTS | parameters, {}))
     return {
         one.verdict + " " + one.what: one.advice
         for one in found
@@ -104,3 +65,40 @@ def test_preflight_access_denied_continues() -> None:
 
 def test_preflight_checks_given_zones() -> None:
     assert findings(Account(zones=["x-1b", "x-1c", "x-1d"]), Zones="x-1b,x-1c,x-1d") == {}
+
+
+# after a deployment
+
+
+def test_preflight_reserved_concurrency_of_stack() -> None:
+    """The stack has reserved 700 of 1,000, which leaves 300 unreserved."""
+    assert findings(Account(reserved=700), "UPDATE_COMPLETE", HttpConcurrency="700") == {}
+    (what,) = findings(Account(reserved=700), "UPDATE_COMPLETE", HttpConcurrency="950")
+    assert what.startswith("stop")
+
+
+def test_preflight_log_role_of_stack() -> None:
+    own = DeployedAccount(log_role="arn:aws:iam::1:role/role-of-stack")
+    assert findings(own, "UPDATE_COMPLETE", WebSocketAccessLogs="make-role") == {}
+    other = DeployedAccount(log_role="arn:aws:iam::1:role/other")
+    (what,) = findings(other, "UPDATE_COMPLETE", WebSocketAccessLogs="make-role")
+    assert what.startswith("stop")
+
+
+def test_preflight_without_workers_needs_no_gpu() -> None:
+    account = Account(vcpus=0.0, no_type="g6.xlarge", roles=["AWSServiceRoleForECS"])
+    assert findings(account, Workers="off") == {}
+
+
+@pytest.mark.parametrize("status", ["ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "UPDATE_ROLLBACK_FAILED"])
+def test_preflight_names_failed_stack(status: str) -> None:
+    ((what, advice),) = findings(Account(), status).items()
+    assert what == f"stop Stack s: {status}"
+    assert "make teardown STACK=s" in advice or "continue-update-rollback" in advice
+
+
+def test_ecs_role_is_created_once() -> None:
+    account = Account(roles=["AWSServiceRoleForECS"])
+    preflight.make_ecs_role(account)
+    preflight.make_ecs_role(Account())
+    assert account.linked_roles == ["ecs.amazonaws.com"]

@@ -1,73 +1,104 @@
-"""The command that deletes a stack."""
-
-from typing import Any
+"""The command that deletes a stack: with a running sweep, late deletions, and after a failure half-way."""
 
 import pytest
 
-from infra.operations.clients import Clients
-from infra.operations.history import Version, note_version, read_history
-from infra.operations.stack import Stack
-from infra.operations.teardown import tear_down
-from tests.infra.operations.account import Service, make_stack
+from infra.operations import teardown
+from infra.operations.environment import Refused
+from infra.operations.stack import find_stack
+from tests.infra.operations.deployed_account import VOICES, DeployedAccount
 
 
-def test_tear_down_removes_bucket_and_history(clients: Clients) -> None:
-    stack = make_stack(clients)
-    bucket = stack.outputs["EphemeralBucket"]
-    for number in range(3):
-        clients.s3.put_object(Bucket=bucket, Key=f"jobs/{number}", Body=b"{}")
-    note_version(clients.ssm, "s", Version("a", "", "2026-01-01"))
-    tear_down(clients, stack)
-    assert bucket not in [one["Name"] for one in clients.s3.list_buckets()["Buckets"]]
-    assert read_history(clients.ssm, "s") == []
+def tear_down(account: DeployedAccount) -> None:
+    stack = find_stack(account, "s")
+    assert stack is not None
+    teardown.tear_down(account, stack)
 
 
-def test_tear_down_stops_protected_tasks(clients: Clients, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = make_stack(clients)
-    outputs = {**made.outputs, "Cluster": "c", "Service": "w", "InstanceGroup": "g"}
-    group = start_group(clients)
-    service = RunningService()
-    monkeypatch.setattr(clients, "ecs", service)
-    monkeypatch.setattr(clients, "scaling", service)
-    slept: list[float] = []
-    tear_down(clients, Stack("s", made.status, made.parameters, outputs), sleep=slept.append)
-    assert service.requests == ["scaling suspended", "desired 0", "stop t1", "stop t2", "stop t2"]
-    assert slept == [10, 10]
-    assert not any(one["ProtectedFromScaleIn"] for one in group())
+def test_tear_down_deletes_stack() -> None:
+    account = DeployedAccount()
+    account.history = "[]"
+    tear_down(account)
+    assert account.status is None
+    assert account.objects == []
+    assert account.history is None
 
 
-class RunningService(Service):
-    """A service with two tasks.  One of them stops slowly."""
-
-    def __init__(self) -> None:
-        super().__init__(2)
-        self._listings = iter([["t1", "t2"], ["t2"], []])
-
-    def list_tasks(self, **_: Any) -> dict[str, Any]:
-        return {"taskArns": next(self._listings)}
-
-    def stop_task(self, *, task: str, **_: Any) -> None:
-        self.requests.append(f"stop {task}")
-
-    def register_scalable_target(self, *, SuspendedState: dict[str, bool], **more: Any) -> None:  # noqa: N803
-        assert more["MinCapacity"] == 0
-        assert all(SuspendedState.values())
-        self.requests.append("scaling suspended")
+def test_tear_down_waits_for_running_sweep() -> None:
+    account = DeployedAccount()
+    account.sleep(90)  # a run began 30 seconds ago and has not written yet
+    tear_down(account)
+    assert account.rule == "DISABLED"
+    assert account.deletion_failures == []
 
 
-def start_group(clients: Clients) -> Any:
-    """Start a group of two protected instances, and return a function that lists them."""
-    image = clients.ec2.describe_images()["Images"][0]["ImageId"]
-    group = clients.autoscaling
-    group.create_launch_configuration(LaunchConfigurationName="l", ImageId=image, InstanceType="g6.xlarge")
-    group.create_auto_scaling_group(
-        AutoScalingGroupName="g",
-        LaunchConfigurationName="l",
-        MinSize=2,
-        MaxSize=2,
-        AvailabilityZones=["us-east-1a"],
-        NewInstancesProtectedFromScaleIn=True,
-    )
-    return lambda: group.describe_auto_scaling_groups(AutoScalingGroupNames=["g"])["AutoScalingGroups"][0][
-        "Instances"
-    ]
+def test_tear_down_empties_bucket_again() -> None:
+    account = DeployedAccount()
+    account.late_writes = 2
+    tear_down(account)
+    assert account.status is None
+    assert account.log.count("delete") == 3
+
+
+def test_tear_down_waits_for_instances() -> None:
+    account = DeployedAccount(image="v1")
+    account.desired = 2
+    account.sleep(120)
+    tear_down(account)
+    assert account.deletion_failures == []
+    assert account.log[:4] == ["scaling suspended", "desired 0", "stop task of v1", "stop task of v1"]
+
+
+def test_tear_down_unprotects_launching_instance() -> None:
+    account = DeployedAccount(image="v1")
+    account.desired = 1
+    account.sleep(20)
+    assert account.instances["i-0"] > account.now
+    tear_down(account)
+    assert account.deletion_failures == []
+
+
+@pytest.mark.parametrize("status", ["ROLLBACK_FAILED", "ROLLBACK_COMPLETE", "DELETE_FAILED", "REVIEW_IN_PROGRESS"])
+def test_tear_down_without_outputs(status: str) -> None:
+    account = DeployedAccount(status)
+    tear_down(account)
+    assert account.status is None
+
+
+@pytest.mark.parametrize("missing", ["rule", "service", "cluster", "group", "bucket"])
+def test_tear_down_missing_resource(missing: str) -> None:
+    account = DeployedAccount("DELETE_FAILED", image="v1")
+    account.missing.add(missing)
+    if missing == "bucket":
+        account.objects = []
+    tear_down(account)
+    assert account.status is None
+
+
+def test_tear_down_continues_deletion() -> None:
+    account = DeployedAccount("DELETE_IN_PROGRESS")
+    account.objects = []
+    tear_down(account)
+    assert account.status is None
+    assert account.log == []
+
+
+def test_tear_down_during_update_refused() -> None:
+    account = DeployedAccount("UPDATE_IN_PROGRESS")
+    with pytest.raises(Refused, match="being changed"):
+        tear_down(account)
+    assert account.rule == "ENABLED"
+
+
+def test_tear_down_reports_nested_failure() -> None:
+    account = DeployedAccount(stuck=True)
+    account.history = "[]"
+    with pytest.raises(Refused, match="Ephemeral: stuck"):
+        tear_down(account)
+    assert account.history == "[]"
+
+
+def test_voices_bucket_is_found_by_stack() -> None:
+    account = DeployedAccount("ROLLBACK_FAILED")
+    stack = find_stack(account, "s")
+    assert stack is not None
+    assert teardown.voices_bucket(account, stack) == VOICES

@@ -17,8 +17,11 @@ ACCOUNT, REGION, PARTITION = "123456789012", "us-east-1", "aws"
 PARAMETERS = {
     "EphemeralBucket": "voice-cloning-1",
     "VoicesBucket": "voices-1",
+    "AuditBucket": "audit-1",
     "ClusterName": "workers",
     "Cluster": "workers",
+    "ServiceName": "worker",
+    "GroupName": "instances",
     "ApiId": "a1b2c3",
     "SynthesisArn": f"arn:aws:sqs:{REGION}:{ACCOUNT}:synthesis",
     "SynthesisDeadArn": f"arn:aws:sqs:{REGION}:{ACCOUNT}:synthesis-dead",

@@ -1,12 +1,13 @@
 """Resources that record their calls as IAM actions."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
 from pipeline.clients.resources import Resources
 from pipeline.clients.usage_windows import UsageWindows
+from pipeline.contract.messages.message_batches import AddressedMessage, Undelivered
 from pipeline.contract.records import ReplyTo
 
 S3 = {
@@ -20,6 +21,7 @@ S3 = {
     "presign_post": "s3:PutObject",
     "list": "s3:ListBucket",
     "list_folders": "s3:ListBucket",
+    "list_versions": "s3:ListBucketVersions",
 }
 SQS = {
     "send": "sqs:SendMessage",
@@ -60,6 +62,7 @@ class Recorder:
             bucket=bucket,
             usage=UsageWindows(bucket, resources.clock),
             voices=_RecordedClient(resources.voices, self._bucket("VoicesBucket")),
+            audit=_RecordedClient(resources.audit, self._bucket("AuditBucket")),
             synthesis=_RecordedClient(resources.synthesis, self._queue("SynthesisArn")),
             synthesis_dead_letters=_RecordedClient(
                 resources.synthesis_dead_letters, self._queue("SynthesisDeadArn")
@@ -73,6 +76,8 @@ class Recorder:
         def record(method: str, first: Any) -> None:
             if method == "delete":
                 self.calls |= {RecordedCall("s3:DeleteObject", f"{name}/{key}") for key in first}
+            elif method == "delete_versions":
+                self.calls |= {RecordedCall("s3:DeleteObjectVersion", f"{name}/{version.key}") for version in first}
             elif method in S3:
                 self.calls.add(RecordedCall(S3[method], f"{name}/{first}"))
                 if S3[method] == "s3:GetObject":
@@ -100,7 +105,7 @@ class _RecordedClient:
         method = getattr(self._inner, name)
 
         def call(first: Any = None, *rest: Any, **more: Any) -> Any:
-            if name == "delete" and isinstance(first, Iterable):
+            if name in {"delete", "delete_versions"} and isinstance(first, Iterable):
                 first = list(first)
             self._record(name, first)
             return method(*(() if first is None else (first,)), *rest, **more)
@@ -116,6 +121,9 @@ class _RecordedConnections:
     async def post(self, to: ReplyTo, body: bytes) -> None:
         self._calls.add(RecordedCall("execute-api:ManageConnections", "POST"))
         await self._inner.post(to, body)
+
+    async def post_batch(self, endpoint: str, messages: Sequence[AddressedMessage]) -> Undelivered:
+        raise AssertionError("API Gateway accepts no batches")
 
     async def close(self, to: ReplyTo) -> None:
         self._calls.add(RecordedCall("execute-api:ManageConnections", "DELETE"))

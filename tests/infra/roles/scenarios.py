@@ -2,6 +2,8 @@
 
 import json
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -11,24 +13,34 @@ from functions.background import dead_letters, notify, sweep, webhooks
 from gpu_runner.dependency_health import Dependencies
 from gpu_runner.engines.mock import MockEngine
 from gpu_runner.health import Health
+from gpu_runner.synthesis.revocations import Revocations
 from pipeline.access import api_keys, webhook_receivers, ws_tickets
 from pipeline.access.key_lookup import KeyLookup
 from pipeline.access.owners import new_id
 from pipeline.audio.reference_audio import encode_wav, encoded
+from pipeline.clients.resources import Resources
 from pipeline.clients.storage import JSON
 from pipeline.clients.webhook_client import WebhookRefused
 from pipeline.contract import layout
 from pipeline.contract.messages.webhooks import WebhookDelivery
 from pipeline.contract.records import ReplyTo, Request, Source, Subscriber
 from pipeline.domain import jobs, sessions, voice_changes, webhook_attempts
-from tests.infra.roles.recorded_calls import Recorder
+from pipeline.domain.consents import giving
+from pipeline.domain.consents.giving import Terms
+from pipeline.domain.revocation import derived
+from pipeline.domain.revocation.revoke import revoke_voice
+from pipeline.marking.manifest import Origin
+from pipeline.provenance.manifests import Manifests
+from tests.infra.roles.recorded_calls import RecordedCall, Recorder
 from tests.support.aws_events import recorded
 from tests.support.fake_service import Crash, FailAfter, FakeService, reference_recording
+from tests.support.fakes.switch import Switch
 from tests.support.waiting import until
 from tests.support.workers import real_time_worker
 from tests.unit.functions.access.test_authorization import (
     CALLS,
     MESSAGES,
+    Belongings,
     bearer,
     belongings,
     call,
@@ -48,7 +60,7 @@ ROLES = {
     "notify": ("background-roles", "NotifyRole"),
     "webhooks": ("background-roles", "WebhooksRole"),
     "dead_letters": ("background-roles", "DeadLettersRole"),
-    "sweep": ("background-roles", "SweepRole"),
+    "sweep": ("sweep-role", "SweepRole"),
     "worker": ("worker", "WorkerRole"),
 }
 
@@ -57,14 +69,54 @@ async def http(fakes: FakeService, recorder: Recorder) -> None:
     for number, what in enumerate(CALLS):
         owner = f"alice-{number}"
         owned, key = await belongings(fakes, owner), await key_of(fakes, owner, "admin")
+        await webhook_attempts.enqueue(fakes.resources, owned.job_id, owner, "https://example.com/")
         async with client_of(watched(fakes, recorder)) as client:
             assert (await call(client, what, owned, key)).is_success
     async with client_of(watched(fakes, recorder)) as client:
         assert (await client.get("/health")).is_success
         await _repeat(client, key)
         await _upload_by_form(fakes, client, key)
+        await _use_speakers_links(fakes, client)
         fakes.synthesis.switch.is_up = False
         assert (await call(client, CALLS[0], owned, key)).status_code == 503
+    await _verify(watched(fakes, recorder), key)
+
+
+async def _verify(fakes: FakeService, key: str) -> None:
+    """Verify audio with a manifest, whose certificate is created."""
+    fakes.resources = _marked(fakes.resources)
+    origin = Origin(fakes.resources.new_id(), fakes.time(), "mock")
+    wav = await Manifests(fakes.resources).add(encode_wav(reference_recording()), "audio/wav", origin)
+    async with client_of(fakes) as client:
+        assert (await client.post("/verify", files={"audio": wav}, headers=bearer(key))).is_success
+
+
+def _marked(resources: Resources) -> Resources:
+    return replace(resources, settings=resources.settings.model_copy(update={"mark": "c2pa"}))
+
+
+async def _use_speakers_links(fakes: FakeService, client: Any) -> None:
+    """Get the receipt of a saved voice's consent, and revoke the consent."""
+    owned, key = await belongings(fakes, "bob"), await key_of(fakes, "bob", "admin")
+    await _given_consent(client, key, session_id=owned.session_id)
+    saved = {"session_id": owned.session_id, "name": "With consent"}
+    assert (await client.post("/voices", json=saved, headers=bearer(key))).is_success
+    made = await _given_consent(client, key, voice_id="with-consent")
+    renewed = {"consent_id": made["consent_id"]}
+    assert (await client.put("/voices/with-consent/consent", json=renewed, headers=bearer(key))).is_success
+    path = f"/consents/{made['consent_id']}/review"
+    assert (await client.post(path, json={"decision": "accepted"}, headers=bearer(key))).is_success
+    assert (await client.get(made["receipt_url"])).is_success
+    assert (await client.post(made["revocation_url"])).is_success
+
+
+async def _given_consent(client: Any, key: str, **reference: str) -> dict[str, Any]:
+    terms = {"person": "Ann", "purposes": ["books"], "language": "en"} | reference
+    made: dict[str, Any] = (await client.post("/consents", json=terms, headers=bearer(key))).json()
+    recording = {"recording": encode_wav(reference_recording())}
+    path, headers = f"/consents/{made['consent_id']}/recording", bearer(key) | {"Prefer": "respond-async"}
+    assert (await client.post(path, files=recording, headers=headers)).is_success
+    return made
 
 
 async def _repeat(client: Any, key: str) -> None:
@@ -128,6 +180,7 @@ async def default(fakes: FakeService, recorder: Recorder) -> None:
     messages += [("generate_preview", with_webhook)]
     messages += [("generate_preview", {"session_id": await _form(fakes), "text": "Hello.", "progress": True})]
     messages += [("save_voice", {"session_id": await _form(fakes), "name": "Without a prompt"})]
+    messages += [("save_voice", {"session_id": await _session_with_consent(fakes), "name": "With consent"})]
     for type_, data in messages:
         assert await routes.default(_message_event(type_, data)) == {"statusCode": 200}
     assert not [body for _, body in fakes.connections.posted if '"error"' in body]
@@ -140,6 +193,14 @@ async def default(fakes: FakeService, recorder: Recorder) -> None:
     assert fakes.connections.closed == [CLIENT]
     fakes.connections.gone.add(CLIENT)
     await routes.default(_message_event("nonsense", {}))
+
+
+async def _session_with_consent(fakes: FakeService) -> str:
+    resources, session_id = fakes.resources, await _form(fakes)
+    source = Source(session_id=session_id, owner="alice")
+    asked, _ = await giving.prepare(resources, "alice", source, Terms("Ann", ["books"]), "en")
+    await giving.give(resources, "alice", asked.consent_id, encoded(reference_recording()))
+    return session_id
 
 
 async def _form(fakes: FakeService) -> str:
@@ -164,7 +225,7 @@ async def _job(fakes: FakeService, owner: str | None, *, voice_id: str | None = 
         kind=more.pop("kind", "preview"),
         source=Source(session_id=session_id, voice_id=voice_id, owner=owner),
         reference_id=session_id or more.pop("reference_id"),
-        text="Hello.",
+        text="Hello, this is a longer text.",
         created_at=fakes.time(),
         **more,
     )
@@ -227,9 +288,12 @@ async def sweep_(fakes: FakeService, recorder: Recorder) -> None:
         await client.get("/voices", headers=bearer(text))
         await client.post("/ws-tickets", headers=bearer(text))
         await client.post("/uploads", headers=bearer(text) | {"Idempotency-Key": "one"})
-    await fakes.bucket.put(layout.connection("c"), b"{}", JSON)
+    await fakes.bucket.put(layout.connection(REPLY_TO), b"{}", JSON)
+    await fakes.bucket.put(
+        layout.fingerprint("alice", fakes.resources.new_id()) + "000-AAAAAA==", b"", "text/plain"
+    )
     await _crash_while_saving(fakes, owned.session_id)
-    await voice_changes.delete(fakes.resources, "alice", owned.voice_id)
+    await _revoke(fakes, owned)
     late = await _job(fakes, "alice")
     await webhook_attempts.enqueue(fakes.resources, late.job_id, "alice", "https://example.com/")
     for minutes in (1, 5, 15, 40, 24 * 60, 24 * 60):
@@ -238,12 +302,21 @@ async def sweep_(fakes: FakeService, recorder: Recorder) -> None:
     assert layout.request(late.job_id) not in fakes.bucket.objects
 
 
+async def _revoke(fakes: FakeService, owned: Belongings) -> None:
+    """Revoke a voice, of which a job ends at that moment."""
+    await revoke_voice(fakes.resources, "alice", owned.voice_id, "deleted")
+    late = await _job(fakes, "alice", voice_id=owned.voice_id, reference_id=owned.session_id)
+    await fakes.succeed(late)
+    (record,) = fakes.keys(layout.IDEMPOTENCY)[:1]
+    await derived.mark_response(fakes.resources, owned.session_id, record)
+
+
 async def _crash_while_saving(fakes: FakeService, session_id: str) -> None:
     """Leave one voice half saved, and one saved without a request for its embedding."""
     await fakes.bucket.delete([layout.session(session_id).embedding])
     for name in ("Half", "Whole"):
         if name == "Half":
-            fakes.fail_after(8)
+            fakes.fail_after(12)
         else:
             fakes.synthesis.switch = FailAfter()
         with pytest.raises(Crash, match="simulated failure"):
@@ -252,7 +325,7 @@ async def _crash_while_saving(fakes: FakeService, session_id: str) -> None:
 
 
 async def worker(fakes: FakeService, recorder: Recorder) -> None:
-    resources = recorder.wrap(fakes.resources)
+    resources = _marked(recorder.wrap(fakes.resources))
     owned = await belongings(fakes, "alice")
     await fakes.bucket.delete([key for key in fakes.bucket.objects if owned.job_id in key])
     keys = layout.voice_reference("alice", owned.voice_id, owned.session_id)
@@ -268,12 +341,32 @@ async def worker(fakes: FakeService, recorder: Recorder) -> None:
         await _job(fakes, "alice", **saved, kind="embedding"),
     ]
     await fakes.bucket.put(layout.preview(done[0].job_id), encode_wav(reference_recording()), "audio/wav")
+    cancelled = await _job(fakes, "alice")
+    await fakes.fail(cancelled)
+    await fakes.bucket.put(layout.fingerprint("alice", cancelled.job_id) + "000-AAAAAA==", b"", "text/plain")
+    deleted = RecordedCall("s3:DeleteObject", f"EphemeralBucket/{layout.preview(cancelled.job_id)}")
+    fakes.voices.switch = DeletesVoice(fakes, layout.voice("alice", owned.voice_id).metadata)
+    await Revocations(resources).poll()
     unreadable = fakes.resources.new_id()
     await fakes.bucket.put(layout.request(unreadable), b"{}", JSON)
     await jobs.enqueue(fakes.resources, unreadable)
     await Health(resources, Dependencies(fakes.time), phase="ready").report()
     async with real_time_worker(resources, MockEngine()):
         await until(lambda: {layout.outcome(job.job_id) for job in done} <= set(fakes.bucket.objects))
+        await until(lambda: deleted in recorder.calls)
+
+
+class DeletesVoice(Switch):
+    """Deletes a voice while its prompt is stored."""
+
+    def __init__(self, fakes: FakeService, metadata_key: str) -> None:
+        super().__init__()
+        self._delete = partial(fakes.voices.objects.pop, metadata_key, None)
+
+    async def passed(self, call: str) -> None:
+        await super().passed(call)
+        if call == "put":
+            self._delete()
 
 
 SCENARIOS: dict[str, Callable[[FakeService, Recorder], Awaitable[None]]] = {

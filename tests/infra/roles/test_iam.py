@@ -34,7 +34,7 @@ STREAM = LOG_ARN.removesuffix("*") + "log-stream:worker/worker/1"
 def test_iam_reference_and_roles_found() -> None:
     assert len(reference()) > 300
     assert {"fleet.InstanceRole", "worker.StartRole", "worker.WorkerRole"} < set(STATEMENTS)
-    assert len(STATEMENTS) == 12
+    assert len(STATEMENTS) == 13
 
 
 @pytest.mark.parametrize("role", STATEMENTS)
@@ -127,7 +127,7 @@ def call_of(made: RecordedCall, *, bucket: str | None = None) -> Call:
         return Call(made.action, PARAMETERS[made.target], {})
     parameter, _, key = made.target.partition("/")
     arn = f"arn:aws:s3:::{bucket or PARAMETERS[parameter]}"
-    if made.action == "s3:ListBucket":
+    if made.action in {"s3:ListBucket", "s3:ListBucketVersions"}:
         return Call(made.action, arn, {"s3:prefix": key})
     return Call(made.action, f"{arn}/{key}", {})
 

@@ -36,7 +36,7 @@ def allowed(name: str) -> set[tuple[str, str]]:
 
 
 def patterns(statement: dict[str, Any]) -> list[str]:
-    if "s3:ListBucket" in as_list(statement["Action"]):
+    if {"s3:ListBucket", "s3:ListBucketVersions"} & set(as_list(statement["Action"])):
         bucket = statement["Resource"]["Fn::Sub"].split("${")[-1].rstrip("}")
         return [f"{bucket}/{prefix}" for prefix in statement["Condition"]["StringLikeIfExists"]["s3:prefix"]]
     return [_pattern(resource) for resource in as_list(statement["Resource"])]

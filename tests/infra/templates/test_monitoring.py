@@ -2,13 +2,15 @@
 
 import json
 import re
+import sys
+from typing import Any
 
 import pytest
 import structlog
 
 from pipeline.contract.records import Timings
-from pipeline.logs import configure_logging
 from pipeline.settings import Settings
+from pipeline.telemetry.logs import configure_logging
 from tests.infra.cloudformation import (
     FUNCTIONS,
     ROOT,
@@ -20,7 +22,8 @@ from tests.infra.cloudformation import (
 
 def test_log_retention() -> None:
     logs = everywhere("AWS::Logs::LogGroup")
-    assert len(logs) == len(FUNCTIONS) + 3  # two access logs, and the log of the worker
+    # Two access logs, those of the workers, of stopped tasks and of the function that stops at the budget.
+    assert len(logs) == len(FUNCTIONS) + 5
     assert {str(log["Properties"]["RetentionInDays"]) for log in logs.values()} == {
         str({"Ref": "LogRetentionDays"})
     }
@@ -38,7 +41,8 @@ def test_alarms_have_description_and_action() -> None:
     alarms = resources("alarms", "AWS::CloudWatch::Alarm") | resources("worker-alarms", "AWS::CloudWatch::Alarm")
     for name, alarm in alarms.items():
         assert re.search(r"\bfirst\b", str(alarm["Properties"]["AlarmDescription"]), re.IGNORECASE), name
-        assert alarm["Properties"]["AlarmActions"] in ([{"Ref": "Topic"}], [{"Ref": "TopicArn"}]), name
+        assert alarm["Properties"]["AlarmActions"] == [{"Ref": "TopicArn"}], name
+        assert alarm["Properties"]["OKActions"] == [{"Ref": "TopicArn"}], name
         assert alarm["Properties"]["TreatMissingData"] in {"breaching", "notBreaching"}, name
     errors = {name for name in alarms if name.endswith("Errors") and name != "ServerErrors"}
     assert errors == {name.split(".")[1].removesuffix("Function") + "Errors" for name in FUNCTIONS}
@@ -69,7 +73,7 @@ def test_metric_filters_match_logs(capsys: pytest.CaptureFixture[str]) -> None:
     """The code logs the fields that the metric filters use."""
     patterns = [one["Properties"]["FilterPattern"] for one in everywhere("AWS::Logs::MetricFilter").values()]
     fields = {field for pattern in patterns for field in re.findall(r"\$\.(\w+)", pattern)}
-    assert fields - {"level", "event"} <= set(Timings.model_fields)
+    assert fields - {"level", "event", "detail", "status", "code"} <= set(Timings.model_fields)
     events = {event for pattern in patterns for event in re.findall(r'\$\.event = "([^"]+)"', pattern)}
     code = "".join(path.read_text() for path in (ROOT / "gpu_runner").rglob("*.py"))
     assert events
@@ -79,3 +83,76 @@ def test_metric_filters_match_logs(capsys: pytest.CaptureFixture[str]) -> None:
     structlog.get_logger().error("job ended", queued_seconds=1.5)
     line = json.loads(capsys.readouterr().err.splitlines()[-1])
     assert (line["level"], line["event"], line["queued_seconds"]) == ("error", "job ended", 1.5)
+
+
+def test_stopped_tasks_are_logged_and_counted() -> None:
+    rule = properties("fleet", "StoppedTasks")
+    (target,) = rule["Targets"]
+    assert target["Arn"]["Fn::Sub"].endswith(":log-group:${StoppedTasksLog}")
+    allowed = json.loads(properties("fleet", "MayLog")["PolicyDocument"]["Fn::Sub"])["Statement"]
+    assert {one["Action"] for one in allowed} == {"logs:CreateLogStream", "logs:PutLogEvents"}
+    assert properties("fleet", "StoppedTasksLog")["LogGroupName"]["Fn::Sub"].startswith("/aws/events/")
+    ended = properties("worker-alarms", "TasksEnded")["FilterPattern"]
+    assert {"EssentialContainerExited", "TaskFailedToStart"} <= set(re.findall(r'"(\w+)"', ended))
+    assert "ServiceSchedulerInitiated" not in ended  # scale-in
+    alarm = properties("worker-alarms", "WorkersDie")
+    assert (alarm["Threshold"], alarm["Period"]) == (3, 1800)  # of all workers, whatever MaxWorkers
+
+
+def test_failed_share_counts_all_previews() -> None:
+    values = {
+        name: one["Properties"]["MetricTransformations"][0]["MetricValue"]
+        for name, one in resources("metrics", "AWS::Logs::MetricFilter").items()
+        if one["Properties"]["MetricTransformations"][0]["MetricName"] == "PreviewFailed"
+    }
+    assert values == {"FailedPreviews": "1", "SucceededPreviews": "0"}
+
+
+class AwsCalls:
+    """Records calls, as the clients of ECS and Auto Scaling."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, dict[str, Any]]] = []
+
+    def client(self, _service: str) -> "AwsCalls":
+        return self
+
+    def __getattr__(self, name: str) -> Any:
+        def call(**request: Any) -> dict[str, Any]:
+            self.calls.append((name, request))
+            return {
+                "AutoScalingGroups": [
+                    {
+                        "Instances": [
+                            {"InstanceId": "i-1", "LifecycleState": "InService"},
+                            {"InstanceId": "i-2", "LifecycleState": "Terminating"},
+                        ]
+                    }
+                ],
+                "taskArns": ["t"],
+            }
+
+        return call
+
+
+def test_budget_stop_ends_instances_and_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
+    aws = AwsCalls()
+    monkeypatch.setitem(sys.modules, "boto3", aws)
+    function = properties("budget-stop", "Function")
+    for name in function["Environment"]["Variables"]:
+        monkeypatch.setenv(name, name.lower())
+    code: dict[str, Any] = {}
+    exec(function["Code"]["ZipFile"], code)
+    code["handler"]({}, None)
+    assert [name for name, _ in aws.calls] == [
+        "update_service",
+        "update_auto_scaling_group",
+        "describe_auto_scaling_groups",
+        "set_instance_protection",
+        "list_tasks",
+        "stop_task",
+    ]
+    requests = dict(aws.calls)
+    assert requests["update_auto_scaling_group"]["MaxSize"] == 0
+    assert requests["set_instance_protection"]["InstanceIds"] == ["i-1"]
+    assert len(function["Code"]["ZipFile"]) < 4096  # the limit of CloudFormation

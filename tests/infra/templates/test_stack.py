@@ -15,6 +15,7 @@ from tests.infra.cloudformation import (
     ROOT,
     TEMPLATES,
     as_list,
+    everywhere,
     nested,
     resources,
     template,
@@ -51,7 +52,12 @@ def test_wildcard_actions_only_denied() -> None:
 def _statements(resource: dict[str, Any]) -> list[dict[str, Any]]:
     own = resource.get("Properties", {})
     documents = [policy["PolicyDocument"] for policy in own.get("Policies", [])] + [own.get("PolicyDocument")]
-    return [statement for document in documents if document for statement in document["Statement"]]
+    return [
+        statement
+        for document in documents
+        if "Statement" in (document or {})
+        for statement in document["Statement"]
+    ]
 
 
 def test_policy_prefixes_match_layout() -> None:
@@ -137,6 +143,61 @@ def test_alarm_topic_requires_email() -> None:
     assert not {"AWS::SNS::Topic", "AWS::Budgets::Budget"} & deployed(ImageTag="v1")
     assert "AWS::SNS::Topic" in deployed(**mail)
     assert "AWS::Budgets::Budget" in deployed(**mail, MonthlyBudget="50")
+
+
+def test_alarm_topic_can_be_given() -> None:
+    given = deployed(AlarmTopicArn="arn:aws:sns:us-east-1:1:alarms", AlarmEmail="a@example.com")
+    assert "AWS::SNS::Topic" not in given
+    assert "AWS::CloudWatch::Alarm" in given
+
+
+def test_budget_stop_is_optional() -> None:
+    watched = {"AlarmEmail": "a@example.com", "ImageTag": "v1", "MonthlyBudget": "50"}
+    assert "AWS::Lambda::Function" not in deployed(**watched)
+    assert "AWS::Lambda::Function" in deployed(**watched, StopAtBudget="on")
+    assert "AWS::Lambda::Function" not in deployed(**{**watched, "MonthlyBudget": "0"}, StopAtBudget="on")
+
+
+def test_data_protection_is_optional() -> None:
+    assert not {"AWS::KMS::Key", "AWS::CloudTrail::Trail"} & deployed()
+    assert {"AWS::KMS::Key", "AWS::CloudTrail::Trail"} <= deployed(CustomerKey="on", DataEvents="on")
+
+
+def test_background_is_created_last() -> None:
+    """The sweep writes into the bucket, which a first deployment that fails has to delete."""
+    background = resources("root")["Background"]
+    stacks = resources("root", "AWS::Serverless::Application")
+    earlier, unseen = set[str](), {*background["DependsOn"], "Background"}
+    while unseen:
+        name = unseen.pop()
+        earlier.add(name)
+        unseen |= set(re.findall(r"\['(\w+)', 'Outputs", str(stacks[name]))) - earlier
+    # The others need an image, which a first deployment does not have.
+    assert set(stacks) - earlier == {"Metrics", "Scaling", "WorkerAlarms", "BudgetStop"}
+    assert set(resources("background")["SweepFunction"]["DependsOn"]) == set(
+        resources("background", "AWS::Serverless::Function")
+    ) - {"SweepFunction"}
+
+
+def test_worker_log_survives_failed_service() -> None:
+    assert resources("worker", "AWS::Logs::LogGroup") == {}
+    assert "Log" in resources("fleet", "AWS::Logs::LogGroup")
+
+
+# Names that are unique in an account, not in a region.
+GLOBAL_NAMES = {
+    "AWS::CloudWatch::Dashboard": "DashboardName",
+    "AWS::CloudFront::Function": "Name",
+    "AWS::Budgets::Budget": "BudgetName",
+}
+
+
+@pytest.mark.parametrize("kind", GLOBAL_NAMES)
+def test_global_names_contain_region(kind: str) -> None:
+    found = [str(one["Properties"]) for one in everywhere(kind).values()]
+    assert found
+    for own in found:
+        assert re.search(rf"'{GLOBAL_NAMES[kind]}': {{'Fn::Sub': '[^']*\${{AWS::Region}}'", own)
 
 
 @pytest.mark.parametrize("name", [name for name in TEMPLATES if name != "root"])

@@ -8,6 +8,7 @@ from pipeline.settings import Settings
 from tests.infra.cloudformation import (
     properties,
     resources,
+    template,
     values,
 )
 
@@ -51,12 +52,31 @@ def test_bucket_is_private_and_encrypted(bucket: str) -> None:
     found = properties("storage", bucket)
     assert set(found["PublicAccessBlockConfiguration"].values()) == {True}
     assert len(found["PublicAccessBlockConfiguration"]) == 4
-    assert "AES256" in values(found["BucketEncryption"])
+    (encryption,) = found["BucketEncryption"]["ServerSideEncryptionConfiguration"]
+    assert encryption["ServerSideEncryptionByDefault"]["SSEAlgorithm"] == {"Ref": "Encryption"}
     assert values(found["OwnershipControls"]) == ["BucketOwnerEnforced"]
     (statement,) = properties("storage", f"{bucket}Policy")["PolicyDocument"]["Statement"]
     assert statement["Effect"] == "Deny"
     assert statement["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
     assert statement["Resource"] == [{"Fn::GetAtt": [bucket, "Arn"]}, {"Fn::Sub": f"${{{bucket}.Arn}}/*"}]
+
+
+def test_buckets_use_customer_key() -> None:
+    assert template("storage")["Parameters"]["Encryption"]["Default"] == "AES256"
+    assert properties("root", "Storage")["Parameters"]["Encryption"]["Fn::If"][1:] == ["aws:kms", "AES256"]
+    key = {"Fn::If": ["HasKey", {"Fn::GetAtt": ["Key", "Arn"]}, {"Ref": "AWS::NoValue"}]}
+    for bucket in ("Ephemeral", "Voices"):
+        (encryption,) = properties("storage", bucket)["BucketEncryption"]["ServerSideEncryptionConfiguration"]
+        assert encryption["ServerSideEncryptionByDefault"]["KMSMasterKeyID"] == key
+    assert resources("storage")["Key"]["DeletionPolicy"] == "RetainExceptOnCreate"
+    _, through_s3 = properties("storage", "Key")["KeyPolicy"]["Statement"]
+    assert set(through_s3["Condition"]["StringEquals"]) == {"kms:CallerAccount", "kms:ViaService"}
+
+
+def test_trail_records_voices_bucket() -> None:
+    (selector,) = properties("trail", "Trail")["AdvancedEventSelectors"]
+    (objects,) = (one["StartsWith"] for one in selector["FieldSelectors"] if one["Field"] == "resources.ARN")
+    assert objects == [{"Fn::Sub": "arn:${AWS::Partition}:s3:::${VoicesBucket}/"}]
 
 
 def test_bucket_cors_rules() -> None:
@@ -84,3 +104,19 @@ def test_outcome_notifications() -> None:
     }
     names = [properties("root", one)["Parameters"]["EphemeralBucketName"] for one in ("Queues", "Storage")]
     assert names[0] == names[1]
+
+
+def test_audit_objects_are_only_added() -> None:
+    bucket = properties("audit", "Bucket")
+    assert bucket["VersioningConfiguration"] == {"Status": "Enabled"}
+    assert set(bucket["PublicAccessBlockConfiguration"].values()) == {True}
+    condition, lock, otherwise = bucket["ObjectLockConfiguration"]["Fn::If"]
+    assert (condition, otherwise) == ("IsLocked", {"Ref": "AWS::NoValue"})
+    assert lock["Rule"]["DefaultRetention"] == {"Mode": {"Ref": "Lock"}, "Days": {"Ref": "RetentionDays"}}
+    rule = bucket["LifecycleConfiguration"]["Rules"][0]
+    assert (rule["Prefix"], rule["ExpirationInDays"]) == (layout.AUDIT, {"Ref": "RetentionDays"})
+    _, only_new, no_deletion = properties("audit", "Policy")["PolicyDocument"]["Statement"]
+    assert (only_new["Effect"], only_new["Action"]) == ("Deny", "s3:PutObject")
+    assert only_new["Condition"] == {"Null": {"s3:if-none-match": "true"}}
+    assert (no_deletion["Effect"], no_deletion["Action"]) == ("Deny", ["s3:DeleteObject", "s3:DeleteObjectVersion"])
+    assert resources("audit")["Bucket"]["DeletionPolicy"] == "RetainExceptOnCreate"

@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 
 from pipeline.clients.storage import (
     ObjectInfo,
+    ObjectVersion,
     PreconditionFailed,
     RangeNotSatisfiable,
     StoredObject,
@@ -17,6 +18,7 @@ from tests.support.fakes.clock import FakeTime
 from tests.support.fakes.switch import Switch
 
 METADATA_MAX = 2048  # bytes, of S3
+PAGE = 1000  # keys that a request lists or deletes, of S3
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,19 +26,19 @@ class _Object:
     body: bytes
     content_type: str
     last_modified: datetime
+    etag: str
     metadata: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def etag(self) -> str:
-        return f'"{hashlib.md5(self.body).hexdigest()}"'
 
 
 class FakeBucket:
-    """An in-memory `pipeline.clients.storage.Bucket`."""
+    """An in-memory `pipeline.clients.storage.Bucket`, with or without versions."""
 
-    def __init__(self, time: FakeTime) -> None:
+    def __init__(self, time: FakeTime, *, has_versions: bool = False) -> None:
         self._time = time
+        self._has_versions = has_versions
         self.objects: dict[str, _Object] = {}
+        self.versions: dict[str, dict[str, _Object | None]] = {}
+        """The versions of each key by their ids, oldest first. None: a delete marker."""
         self.switch = Switch()
 
     async def get(self, key: str) -> bytes | None:
@@ -91,23 +93,52 @@ class FakeBucket:
 
     async def delete(self, keys: Iterable[str]) -> None:
         await self.switch.passed("delete")
-        for key in keys:
+        for number, key in enumerate(keys):
+            if number and number % PAGE == 0:
+                await self.switch.passed("delete")
             self.objects.pop(key, None)
+            self._add_version(key, None)
 
-    async def list(self, prefix: str, *, start_after: str = "") -> AsyncIterator[ObjectInfo]:
-        await self.switch.passed("list")
-        for key in sorted(self.objects):
-            if key.startswith(prefix) and key > start_after:
+    async def list_versions(self, prefix: str) -> AsyncIterator[ObjectVersion]:
+        await self.switch.passed("list_versions")
+        for key, versions in sorted(self.versions.items()):
+            if key.startswith(prefix):
+                for version_id in list(versions):
+                    yield ObjectVersion(key, version_id, is_latest=version_id == list(versions)[-1])
+
+    async def delete_versions(self, versions: Iterable[ObjectVersion]) -> None:
+        await self.switch.passed("delete_versions")
+        for version in versions:
+            left = self.versions.get(version.key, {})
+            left.pop(version.version_id, None)
+            latest = next(reversed(left.values()), None)
+            if latest is None:
+                self.objects.pop(version.key, None)
+            else:
+                self.objects[version.key] = latest
+            if not left:
+                self.versions.pop(version.key, None)
+
+    async def list(self, prefix: str, *, start_after: str = "", page_size: int = PAGE) -> AsyncIterator[ObjectInfo]:
+        for number, key in enumerate(await self._listed("list", prefix, start_after)):
+            if number and number % page_size == 0:
+                await self.switch.passed("list")
+            if key in self.objects:
                 yield self._info(key)
 
     async def list_folders(self, prefix: str, *, start_after: str = "") -> AsyncIterator[str]:
-        await self.switch.passed("list_folders")
-        seen = set[str]()
-        for key in sorted(self.objects):
-            name, slash, _ = key.removeprefix(prefix).partition("/")
-            if key.startswith(prefix) and key > start_after and slash and name not in seen:
-                seen.add(name)
-                yield name
+        found = await self._listed("list_folders", prefix, start_after)
+        names = dict.fromkeys(
+            key.removeprefix(prefix).split("/", 1)[0] for key in found if "/" in key[len(prefix) :]
+        )
+        for number, name in enumerate(names):
+            if number and number % PAGE == 0:
+                await self.switch.passed("list_folders")
+            yield name
+
+    async def _listed(self, call: str, prefix: str, start_after: str) -> Iterable[str]:
+        await self.switch.passed(call)
+        return sorted(key for key in self.objects if key.startswith(prefix) and key > start_after)
 
     async def presign_post(self, key: str, *, content_type: str, max_bytes: int, lifetime: timedelta) -> UploadForm:
         await self.switch.passed("presign_post")
@@ -124,8 +155,19 @@ class FakeBucket:
         await self.switch.passed("ping")
 
     def _write(self, key: str, body: bytes, content_type: str, metadata: Mapping[str, str] | None = None) -> str:
-        self.objects[key] = _Object(body, content_type, self._time().replace(microsecond=0), metadata or {})
+        etag = f'"{hashlib.md5(body).hexdigest()}"'
+        self.objects[key] = _Object(body, content_type, self._time().replace(microsecond=0), etag, metadata or {})
+        self._add_version(key, self.objects[key])
         return self.objects[key].etag
+
+    def _add_version(self, key: str, stored: _Object | None) -> None:
+        if self._has_versions:
+            versions = self.versions.setdefault(key, {})
+            versions[f"v{len(versions)}-{self._time().timestamp()}"] = stored
+        elif stored is None:
+            self.versions.pop(key, None)
+        else:
+            self.versions[key] = {"null": stored}
 
     def _info(self, key: str) -> ObjectInfo:
         found = self.objects[key]

@@ -1,10 +1,12 @@
 """`Resources` over in-memory fakes."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipeline.clients.resources import Resources
 from pipeline.clients.usage_windows import UsageWindows
+from pipeline.contract.messages.message_batches import AddressedMessage, Undelivered
 from pipeline.contract.records import ReplyTo
 from pipeline.errors import ConnectionGone
 from pipeline.ids import id_maker
@@ -20,6 +22,9 @@ class NoConnections:
     async def post(self, to: ReplyTo, body: bytes) -> None:
         raise ConnectionGone(f"{to.connection_id} is gone")
 
+    async def post_batch(self, endpoint: str, messages: Sequence[AddressedMessage]) -> Undelivered:
+        return Undelivered(gone=frozenset(to for to, _ in messages))
+
     async def close(self, to: ReplyTo) -> None:
         pass
 
@@ -31,6 +36,7 @@ class Fakes:
     time: FakeTime
     bucket: FakeBucket
     voices: FakeBucket
+    audit: FakeBucket
     synthesis: FakeQueue
     synthesis_dead_letters: FakeQueue
     resources: Resources
@@ -39,7 +45,7 @@ class Fakes:
 def make_fakes(settings: Settings, time: FakeTime | None = None) -> Fakes:
     """Create resources over fakes, like `pipeline.clients.resources.connect`."""
     time = time or FakeTime()
-    bucket, voices = FakeBucket(time), FakeBucket(time)
+    bucket, voices, audit = FakeBucket(time), FakeBucket(time), FakeBucket(time)
     dead_letters = FakeQueue(time)
     synthesis = FakeQueue(
         time,
@@ -53,6 +59,7 @@ def make_fakes(settings: Settings, time: FakeTime | None = None) -> Fakes:
         new_id=id_maker(time),
         bucket=bucket,
         voices=voices,
+        audit=audit,
         synthesis=synthesis,
         synthesis_dead_letters=dead_letters,
         events=FakeQueue(time),
@@ -61,4 +68,4 @@ def make_fakes(settings: Settings, time: FakeTime | None = None) -> Fakes:
         usage=UsageWindows(bucket, time),
         decoding=asyncio.Semaphore(settings.decodes_at_once),
     )
-    return Fakes(time, bucket, voices, synthesis, dead_letters, resources)
+    return Fakes(time, bucket, voices, audit, synthesis, dead_letters, resources)

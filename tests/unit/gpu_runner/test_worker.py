@@ -11,7 +11,7 @@ import structlog
 from structlog.testing import capture_logs
 from supervision.ports import free_port
 
-from gpu_runner.engines import DownloadFailed, EngineLost, OnStart
+from gpu_runner.engines import CannotLoad, DownloadFailed, EngineLost, OnStart
 from gpu_runner.worker import run_worker
 from pipeline.contract.engines import EngineStart
 from pipeline.contract.records import Source
@@ -167,6 +167,23 @@ async def test_failed_download_is_retried(fakes: Fakes) -> None:
             await fakes.time.advance(0.5)
             await asyncio.sleep(0.002)
     await task
+
+
+async def test_unloadable_engine_is_reported_before_end(fakes: Fakes) -> None:
+    def load(_on_start: OnStart) -> ScriptedEngine:
+        raise CannotLoad("Too little memory.")
+
+    port = free_port("127.0.0.1")
+    resources = replace(fakes.resources, settings=override(fakes.resources.settings, worker_health_port=port))
+    with capture_logs() as logs:
+        task = asyncio.create_task(run_worker(resources, load, asyncio.Event(), sleep=fakes.time.sleep))
+        await until(lambda: any(entry["event"] == "can't load the engine" for entry in logs))
+        await settle()
+    async with aiohttp.ClientSession() as client, client.get(f"http://127.0.0.1:{port}/health") as answer:
+        assert (await answer.json())["engine_start"] == {"phase": "loading", "error": "Too little memory."}
+    await fakes.time.advance(60)
+    with pytest.raises(CannotLoad):
+        await task
 
 
 async def test_log_of_job_end_has_no_text(fakes: Fakes) -> None:

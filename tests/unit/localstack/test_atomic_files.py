@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
-from embedded.storage.atomic_files import finish_interrupted_writes, sidecar_of, write_files
+from embedded.storage.atomic_files import finish_interrupted_write, sidecar_of, write_files
 
 
 def test_write_files_in_new_folder(tmp_path: Path) -> None:
@@ -29,12 +29,12 @@ def test_interrupted_replacement(tmp_path: Path, etag_of: bytes, result: bytes) 
     file.write_bytes(b"old")
     sidecar_of(file).write_text(json.dumps({"etag": f'"{hashlib.md5(etag_of).hexdigest()}"'}))
     (tmp_path / "object.tmp").write_bytes(b"new")
-    finish_interrupted_writes(tmp_path)
+    finish_interrupted_write(tmp_path / "object.tmp")
     assert file.read_bytes() == result
     assert not (tmp_path / "object.tmp").exists()
 
 
 def test_interrupted_first_write_is_removed(tmp_path: Path) -> None:
     (tmp_path / "object.tmp").write_bytes(b"new")
-    finish_interrupted_writes(tmp_path)
+    finish_interrupted_write(tmp_path / "object.tmp")
     assert list(tmp_path.iterdir()) == []

@@ -15,9 +15,10 @@ def test_connection_of_live_run(tmp_path: Path) -> None:
     with lock_of(tmp_path):
         write(tmp_path, 4567, SETTINGS)
         found = read(tmp_path)
-    assert found == Connection(port=4567, region="eu-west-1", bucket="my-bucket", voices_bucket="my-bucket")
+    buckets = {"voices_bucket": "my-bucket", "audit_bucket": "my-bucket"}
+    assert found == Connection(port=4567, region="eu-west-1", bucket="my-bucket", **buckets)
     assert Settings.model_validate({k.lower(): v for k, v in found.environment().items()}) == SETTINGS.model_copy(
-        update={"voices_bucket": "my-bucket"}
+        update=buckets
     )
 
 

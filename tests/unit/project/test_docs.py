@@ -37,7 +37,7 @@ def page(name: str) -> str:
 
 
 def routes_page() -> str:
-    return page("http") + page("openai")
+    return page("http") + page("openai") + page("consents")
 
 
 def is_named(word: str, text: str) -> bool:

@@ -213,6 +213,11 @@ def test_frame_duration_depends_on_batch() -> None:
     assert completion_times([10, 20], speed) == pytest.approx([10 * 0.12, 10 * 0.12 + 10 * 0.11])
 
 
+def test_load_speed_ignores_other_results() -> None:
+    """The benchmarks folder contains results of the quality of speech too."""
+    assert load_speed(ROOT / "docs" / "benchmarks", ASSUMPTIONS.speed).base > 0
+
+
 def test_load_speed_prefers_gpu_measurement(tmp_path: Path) -> None:
     (tmp_path / "tiny.json").write_text(
         '{"date": "2026-02-01", "machine": "some CPU", "device": "cpu", "sizes": "tiny", "ms_per_frame": {"1": 1}}'
@@ -248,6 +253,20 @@ def test_bill_total() -> None:
     hours = result.instance_seconds / 3600
     price = PRICES.instance_hour["g6.xlarge"].on_demand
     assert hours * price < cost.items["GPU instances"] < 1.1 * hours * price
+
+
+def test_first_start_launches_two_instances() -> None:
+    """The second is idle until ECS gives it back after a quarter of an hour."""
+    result = simulate(burst(1))
+    assert result.most_instances == 2
+    assert max(minute.serving for minute in result.minutes) == 1
+    assert simulate(burst(1), {"MaxWorkers": 1}).most_instances == 1
+
+
+def test_preview_metrics_are_billed_by_the_hour() -> None:
+    assert bill(simulate(burst(0)), PRICES, 8).items["metrics"] == 0
+    hour = 5 * PRICES.metric_month / 730
+    assert bill(simulate(burst(1)), PRICES, 8).items["metrics"] == pytest.approx(hour)
 
 
 def test_bill_of_idle_day() -> None:

@@ -1,3 +1,5 @@
+/** Elements of the page. */
+
 /** @typedef {Node | string | number | null | undefined | false} Child */
 
 /**

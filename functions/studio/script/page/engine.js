@@ -1,24 +1,36 @@
-/** What the active engine delivers: the headline promises no more, and a notice names the difference to a clone. */
+/** The active engine: the headline, and a notice if its speech is no clone or it can't start. */
 
 import { byId, fill, make } from "./element.js";
 import { state, watch } from "./state.js";
+import { text } from "./text.js";
 
 /** @typedef {import("./state.js").Engine} Engine */
-
-const CLONE_HEADLINE = "Read a sentence. Hear yourself say anything.";
-const HEADLINE = "Record a voice. Hear it read your text.";
-const STOCK_HEADLINE = "Record a voice. Hear a stock voice tuned to it.";
 
 export function showEngine() {
   watch(
     (now) => `${now.engine?.name} ${now.engineStart?.error}`,
     () => show(state.engine, state.engineStart?.error),
   );
+  watch(
+    (now) => now.reference !== null,
+    (hasVoice) => byId("headline", HTMLElement).classList.toggle("is-small", hasVoice),
+  );
+}
+
+/**
+ * @param {string} name
+ * @returns {Engine | null} The engine, without the texts of the service. Null if the page does not know it.
+ */
+export function engineOf(name) {
+  if (name === "qwen") return { name, clones: true, label: "" };
+  return isKnown(name) ? { name, clones: false, label: "" } : null;
 }
 
 /** @returns {string} The label of the audio, or nothing if it is a clone. */
 export function engineLabel() {
-  return state.engine && !state.engine.clones ? state.engine.label : "";
+  const { engine } = state;
+  if (!engine || engine.clones) return "";
+  return isKnown(engine.name) ? text(`engine.label_${engine.name}`) : engine.label;
 }
 
 /**
@@ -26,12 +38,46 @@ export function engineLabel() {
  * @param {string} [error] Why the engine can't start, and the next step.
  */
 function show(engine, error) {
-  const headlines = engine === null ? HEADLINE : engine.clones ? CLONE_HEADLINE : STOCK_HEADLINE;
-  byId("headline", HTMLElement).textContent = headlines;
+  byId("headline", HTMLElement).textContent = text(headlineOf(engine));
   const notice = byId("engine-notice", HTMLElement);
-  const text = error ?? engine?.notice ?? "";
-  notice.hidden = !text;
-  // Commands are between backticks.
-  const parts = text.split("`");
-  fill(notice, ...parts.map((part, index) => (index % 2 ? make("code", {}, part) : part)));
+  notice.classList.toggle("is-error", error !== undefined);
+  if (error) fill(notice, ...withCommands(error));
+  else if (engine && isKnown(engine.name)) fill(notice, text(`engine.${engine.name}`), " ", cloneHelp());
+  else fill(notice, ...withCommands(engine?.notice ?? ""));
+  notice.hidden = notice.textContent === "";
+}
+
+function cloneHelp() {
+  return make(
+    "details",
+    {},
+    make("summary", {}, text("engine.clone_title")),
+    ...withCommands(text("engine.clone_help")),
+  );
+}
+
+/**
+ * @param {string} sentence  With commands between backticks.
+ * @returns {(Node | string)[]}
+ */
+function withCommands(sentence) {
+  return sentence.split("`").map((part, index) => (index % 2 ? make("code", {}, part) : part));
+}
+
+/**
+ * @param {Engine | null} engine
+ * @returns {import("./text.js").TextKey}
+ */
+function headlineOf(engine) {
+  if (engine === null) return "headline.unknown";
+  if (engine.clones) return "headline.clone";
+  return engine.name === "mock" ? "headline.test" : "headline.stock";
+}
+
+/**
+ * @param {string} name
+ * @returns {name is "hibari" | "mock"} Whether the page has its texts in each language.
+ */
+function isKnown(name) {
+  return name === "hibari" || name === "mock";
 }

@@ -1,48 +1,53 @@
-/** Sentences above everything: what went wrong, or is used up. */
+/** The bar for errors and used-up quotas, and announcements for screen readers. */
 
-import { sentenceOf } from "../service/requests.js";
+import { Problem, sentenceOf } from "../service/requests.js";
 import { byId, fill, make } from "./element.js";
 import { update, watch } from "./state.js";
+import { text } from "./text.js";
 import { timeOfDay } from "./times.js";
 
 const bar = byId("notice", HTMLElement);
 const announcer = byId("announcer", HTMLElement);
+let isAboutConnection = false;
 
-/** Show when a share is used up, and until when. */
-export function showLimits() {
+export function showNotices() {
   watch(
     (now) => now.limit,
     (limit) => {
       if (!limit) return hide();
-      const until = limit.until ? ` There is more at ${timeOfDay(new Date(limit.until).toISOString())}.` : "";
+      const until = limit.until ? ` ${text("notice.quota_until", { time: timeOfDay(limit.until) })}` : "";
       show(limit.text + until);
       if (limit.until) window.setTimeout(() => update({ limit: null }), limit.until - Date.now());
     },
   );
+  watch(
+    (now) => now.connection,
+    (connection) => {
+      if (isAboutConnection && (connection === "live" || connection === "asking")) hide();
+    },
+  );
 }
 
-/**
- * Say what went wrong.
- *
- * @param {unknown} error
- */
+/** @param {unknown} error */
 export function showError(error) {
   show(sentenceOf(error));
+  isAboutConnection = error instanceof Problem && error.status === 0;
 }
 
 /**
- * Say something to who can't see it.
+ * Say something to users of screen readers.
  *
- * @param {string} text
+ * @param {string} sentence
  */
-export function announce(text) {
-  announcer.textContent = text;
+export function announce(sentence) {
+  announcer.textContent = sentence;
 }
 
-/** @param {string} text */
-function show(text) {
-  const close = make("button", { type: "button", class: "quiet", onclick: hide }, "Close");
-  fill(bar, make("p", {}, text), close);
+/** @param {string} sentence */
+function show(sentence) {
+  isAboutConnection = false;
+  const close = make("button", { type: "button", class: "quiet", onclick: hide }, text("dialog.close"));
+  fill(bar, make("p", {}, sentence), close);
   bar.hidden = false;
 }
 

@@ -1,17 +1,19 @@
 /**
- * All that the page knows, in one place.  Only `update` and its neighbours change it; whoever shows something
- * watches the part that they show.
+ * The state of the page, in one place. Only the functions of this module change it. Modules watch the part that they
+ * show.
  *
  * @typedef {{code: string, level: "stop" | "warn" | "good", text: string}} Finding
  *
- * @typedef {object} Recording  A recording of this tab, with what was found out about it.
+ * @typedef {"studio" | "verify" | "operators"} View
+ *
+ * @typedef {object} Recording  A recording that is not saved as a voice, with the findings of its checks.
  * @property {"recording"} kind
  * @property {Float32Array} samples  Mono.
  * @property {number} rate  Hz.
  * @property {{start: number, end: number}} trim  Seconds.
- * @property {Finding[]} findings  Of what lies between the handles.
+ * @property {Finding[]} findings  About the part between the handles.
  * @property {string} transcript
- * @property {string | null} sessionId  Once it has been uploaded as it is now.
+ * @property {string | null} sessionId  The session of its upload, as it is now.
  *
  * @typedef {object} SavedVoice  As the service describes it.
  * @property {string} voice_id
@@ -28,7 +30,7 @@
  *
  * @typedef {"sending" | "queued" | "speaking" | "fetching" | "ready" | "failed" | "cancelled" | "expired"} TakeStatus
  *
- * @typedef {object} Take  Something that a voice was asked to say.
+ * @typedef {object} Take  A text that a voice was asked to say.
  * @property {string} id
  * @property {number} number
  * @property {TakeStatus} status
@@ -36,20 +38,21 @@
  * @property {string} speaker
  * @property {string | null} sessionId
  * @property {string | null} voiceId
- * @property {Options} options
+ * @property {Options} options  Without the seed.
+ * @property {number} seed
  * @property {string | null} jobId
  * @property {number} askedAt  Milliseconds since the epoch.
  * @property {number | null} ahead  Jobs before it in the queue.
  * @property {number} heard  Seconds that have come in so far.
  * @property {{attempt: string | null, seq: number}} last  The last piece that came in, and of which attempt.
  * @property {number | null} duration  Seconds.
- * @property {number | null} expiresAt  Milliseconds since the epoch.
- * @property {string | null} url  Where this page can play it from.
- * @property {Blob | null} audio  The WAV, where the page has it.
+ * @property {number | null} expiresAt  When the service deletes it, in milliseconds since the epoch.
+ * @property {string | null} url  For the player.
+ * @property {Blob | null} audio  The WAV. It is kept in this browser.
  * @property {string[]} warnings
  * @property {string | null} error
  *
- * @typedef {{text: string, until: number | null}} Limit  A share that is used up, and when there is more.
+ * @typedef {{text: string, until: number | null}} Limit  A used-up quota, and when it is renewed.
  *
  * @typedef {object} Limits  Of this service.
  * @property {number} reference_min_seconds
@@ -68,10 +71,10 @@
  * @property {string} [error]
  *
  * @typedef {object} State
- * @property {"studio" | "operators"} view
+ * @property {View} view
  * @property {string} key
  * @property {"unknown" | "open" | "wanted" | "given"} access
- * @property {"connecting" | "live" | "asking" | "lost"} connection  `asking`: no socket, so jobs are asked for.
+ * @property {"connecting" | "live" | "asking" | "lost"} connection  `asking`: without a socket, by polling.
  * @property {string | null} worker  As `/health` says.
  * @property {Engine | null} engine  As `/health` says.
  * @property {EngineStart | null} engineStart  As `/health` says.
@@ -80,6 +83,7 @@
  * @property {Reference | null} reference
  * @property {Take[]} takes  The newest first.
  * @property {string[]} compared  Ids of at most two takes.
+ * @property {string | null} playing  Id of the sound that is heard.
  * @property {SavedVoice[] | null} voices  Null until they have been read.
  * @property {Limit | null} limit
  */
@@ -104,6 +108,7 @@ export const state = {
   reference: null,
   takes: [],
   compared: [],
+  playing: null,
   voices: null,
   limit: null,
 };
@@ -114,11 +119,11 @@ const watchers = new Set();
 /** @param {Partial<State>} changes */
 export function update(changes) {
   Object.assign(state, changes);
-  for (const look of [...watchers]) look();
+  for (const notify of [...watchers]) notify();
 }
 
 /**
- * Show a part of the state now and whenever it is another.
+ * Show a part of the state now and after each change.
  *
  * @template Part
  * @param {(state: State) => Part} select
@@ -158,7 +163,7 @@ export function takeOf(id) {
 
 /**
  * @param {TakeStatus} status
- * @returns {boolean} Whether there is more to come.
+ * @returns {boolean} Whether the take is not complete yet.
  */
 export function isUnderWay(status) {
   return status === "sending" || status === "queued" || status === "speaking" || status === "fetching";

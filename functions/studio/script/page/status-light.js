@@ -1,40 +1,37 @@
-/** The light in the bar: whether the service is there, and whether somebody can speak. */
+/** The light in the bar: whether the service and its voice engine are available. */
 
 import { Problem, requestJson } from "../service/requests.js";
 import { byId } from "./element.js";
 import { state, update, watch } from "./state.js";
+import { text } from "./text.js";
 
 /** @typedef {import("./state.js").State} State */
 /** @typedef {import("./state.js").EngineStart} EngineStart */
+/** @typedef {import("./text.js").TextKey} TextKey */
 
 const LOOK_SECONDS = 15;
 const STARTING_LOOK_SECONDS = 3;
 
-/** @type {Record<string, [string, string]>} */
+/** @type {Record<string, [string, TextKey]>} */
 const WORKERS = {
-  ready: ["on", "Ready"],
-  starting: ["wait", "The worker is starting"],
-  draining: ["wait", "The worker is stopping"],
-  unreachable: ["wait", "No worker answers; what you ask for waits"],
-  full: ["wait", "The storage is full; nothing new can be stored"],
+  ready: ["on", "status.ready"],
+  starting: ["wait", "status.starting"],
+  draining: ["wait", "status.stopping"],
+  unreachable: ["wait", "status.offline"],
+  full: ["wait", "status.full"],
 };
 
 export function showStatusLight() {
   const element = byId("status-light", HTMLElement);
-  watch(summary, (now) => {
-    const [light, text] = /** @type {[string, string]} */ (JSON.parse(now));
-    element.dataset.light = light;
-    byId("status-text", HTMLElement).textContent = text;
-  });
+  watch(
+    (now) => JSON.stringify(statusOf(now)), // a string, because equal arrays are different objects
+    (now) => {
+      const [light, sentence] = /** @type {[string, string]} */ (JSON.parse(now));
+      element.dataset.light = light;
+      byId("status-text", HTMLElement).textContent = sentence;
+    },
+  );
   void look();
-}
-
-/**
- * @param {State} now
- * @returns {string} Light and text, as JSON so that the same is the same.
- */
-function summary(now) {
-  return JSON.stringify(statusOf(now));
 }
 
 /**
@@ -42,11 +39,12 @@ function summary(now) {
  * @returns {[string, string]}
  */
 function statusOf({ access, connection, worker, engineStart }) {
-  if (access === "wanted") return ["off", "A key is wanted"];
-  if (connection === "lost") return ["off", "No connection; trying again"];
-  if (connection === "connecting") return ["off", "Connecting"];
-  if (worker === "starting" && engineStart) return ["wait", startOf(engineStart)];
-  return WORKERS[worker ?? "ready"] ?? ["on", "Ready"];
+  if (access === "wanted") return ["off", text("key.needed")];
+  if (connection === "lost") return ["off", text("status.lost")];
+  if (connection === "connecting") return ["off", text("status.connecting")];
+  if (worker !== "ready" && engineStart) return ["wait", startOf(engineStart)];
+  const [light, key] = WORKERS[worker ?? "ready"] ?? ["on", "status.ready"];
+  return [light, text(key)];
 }
 
 /**
@@ -54,13 +52,13 @@ function statusOf({ access, connection, worker, engineStart }) {
  * @returns {string}
  */
 function startOf({ phase, bytes = 0, total_bytes: total, remaining_seconds: remaining, error }) {
-  if (error) return "The voice engine can't start";
-  if (phase === "loading" || !total) return "Loading the voice engine";
-  const percent = Math.floor((100 * bytes) / total);
-  const minutes = Math.ceil((remaining ?? 0) / 60);
-  const left =
-    remaining === undefined ? "" : minutes > 1 ? `, ${minutes} minutes left` : `, ${remaining} s left`;
-  return `Downloading the voice engine: ${percent} % of ${sizeOf(total)}${left}`;
+  if (error) return text("status.failed");
+  if (phase === "loading" || !total) return text("status.loading");
+  const progress = { percent: Math.floor((100 * bytes) / total), size: sizeOf(total) };
+  if (remaining === undefined) return text("status.downloading", progress);
+  const minutes = Math.ceil(remaining / 60);
+  const left = minutes > 1 ? `${minutes} min` : `${remaining} s`;
+  return text("status.downloading_left", { ...progress, left });
 }
 
 /**
@@ -74,12 +72,12 @@ function sizeOf(bytes) {
 async function look() {
   try {
     const { worker, engine, engine_start: engineStart } = await requestJson("health");
-    update({ worker: worker ?? null, engine: engine ?? null, engineStart: engineStart ?? null });
+    update({ worker: worker ?? null, engine: engine ?? state.engine, engineStart: engineStart ?? null });
   } catch (error) {
-    // Otherwise the socket tells whether the service itself is gone.
+    // The socket reports an outage of the service itself.
     const isFull = error instanceof Problem && error.code === "storage_full";
     update({ worker: isFull ? "full" : null });
   }
-  const seconds = state.worker === "starting" ? STARTING_LOOK_SECONDS : LOOK_SECONDS;
+  const seconds = state.worker === "ready" || state.worker === null ? LOOK_SECONDS : STARTING_LOOK_SECONDS;
   window.setTimeout(() => void look(), seconds * 1000);
 }

@@ -1,4 +1,9 @@
-/** Lengths and moments as people read them. */
+/** Durations and times of day. */
+
+import { LANGUAGE } from "./text.js";
+
+// The region of the browser, such as en-GB, if the page is in its language.
+const LOCALE = navigator.languages.find((locale) => locale.startsWith(LANGUAGE)) ?? LANGUAGE;
 
 /**
  * @param {number} seconds
@@ -19,17 +24,17 @@ export function clockOf(seconds) {
 }
 
 /**
- * @param {string} moment  As the service writes it.
+ * @param {string | number} moment  As the service writes it, or milliseconds since the epoch.
  * @returns {string} Such as `3 May 2026`.
  */
 export function day(moment) {
-  return new Date(moment).toLocaleDateString([], { day: "numeric", month: "short", year: "numeric" });
+  return new Date(moment).toLocaleDateString(LOCALE, { day: "numeric", month: "short", year: "numeric" });
 }
 
 /**
- * @param {string} moment  As the service writes it.
- * @returns {string} Such as `14:03:22`.
+ * @param {string | number} moment  As the service writes it, or milliseconds since the epoch.
+ * @returns {string} Such as `14:03`.
  */
 export function timeOfDay(moment) {
-  return new Date(moment).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+  return new Date(moment).toLocaleTimeString(LOCALE, { hour: "2-digit", minute: "2-digit" });
 }

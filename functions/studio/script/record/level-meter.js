@@ -1,6 +1,6 @@
-/** The level of what the microphone hears, as a row of lights, and warnings about it. */
+/** The level of the microphone, and warnings about it. */
 
-import { decibels, rootMeanSquare } from "./recording-checks.js";
+import { decibels, rootMeanSquare } from "./levels.js";
 
 const FLOOR_DB = -60;
 const FALL_DB = 1.5; // a block: the light falls slower than the voice

@@ -1,7 +1,8 @@
-/** Bars that grow to the right while something is recorded or spoken. */
+/** A waveform that grows to the right during a recording or a stream. */
 
-import { rootMeanSquare } from "./recording-checks.js";
+import { decibels, rootMeanSquare } from "./levels.js";
 
+const FLOOR_DB = -50;
 const BAR = 2;
 const GAP = 2;
 
@@ -49,7 +50,8 @@ export class LiveWaveform {
     for (let i = 0; i < places; i++) {
       const bar = shown[i];
       context.globalAlpha = bar === undefined ? 0.3 : 1;
-      const tall = Math.max(2, Math.min(1, (bar ?? 0) * 3.5) * height);
+      const level = bar === undefined ? 0 : 1 - decibels(bar) / FLOOR_DB;
+      const tall = Math.max(2, Math.min(1, level * 1.3) * height);
       context.fillRect(i * (BAR + GAP), (height - tall) / 2, BAR, tall);
     }
   }

@@ -1,7 +1,7 @@
-/** In the audio thread: hands on what the microphone hears, a block at a time. */
+/** In the audio thread: passes on the samples of the microphone in blocks. */
 
 const BLOCK = 2048;
-/** What a microphone that is muted, or not there yet, is taken to say. */
+/** The samples of a microphone that is muted or not open yet. */
 const SILENCE = new Float32Array(128);
 
 class Microphone extends AudioWorkletProcessor {

@@ -1,6 +1,8 @@
-/** The microphone, as it is: nothing that a browser does for calls is done to the voice. */
+/** The microphone, without the processing that browsers apply to calls. */
 
-const AS_IT_IS = {
+import { text } from "../page/text.js";
+
+const UNPROCESSED = {
   channelCount: 1,
   echoCancellation: false,
   noiseSuppression: false,
@@ -10,10 +12,10 @@ const AS_IT_IS = {
 /**
  * Listen to the microphone.
  *
- * @param {(block: Float32Array) => void} onBlock  Given some 40 ms of samples at a time.
- * @returns {Promise<{rate: number, begin: () => void, end: () => Promise<Float32Array>}>}  `begin` starts to keep what
- *   is heard, `end` lets the microphone go and gives what was kept.
- * @throws {Error} With a sentence that says why there is no microphone.
+ * @param {(block: Float32Array) => void} onBlock  Called with about 40 ms of samples at a time.
+ * @returns {Promise<{rate: number, begin: () => void, end: () => Promise<Float32Array>}>}  `begin` starts to keep the
+ *   samples, `end` releases the microphone and returns them.
+ * @throws {Error} The message says why there is no microphone.
  */
 export async function listen(onBlock) {
   const stream = await open();
@@ -45,12 +47,10 @@ export async function listen(onBlock) {
 /** @returns {Promise<MediaStream>} */
 async function open() {
   if (!navigator.mediaDevices) {
-    throw new Error(
-      "Browsers give the microphone to pages on https or localhost only. You can choose a file instead.",
-    );
+    throw new Error(text("microphone.insecure"));
   }
   try {
-    return await navigator.mediaDevices.getUserMedia({ audio: AS_IT_IS });
+    return await navigator.mediaDevices.getUserMedia({ audio: UNPROCESSED });
   } catch (error) {
     throw new Error(reasonOf(error));
   }
@@ -63,13 +63,13 @@ async function open() {
 function reasonOf(error) {
   switch (error instanceof DOMException ? error.name : "") {
     case "NotAllowedError":
-      return "The microphone is not allowed. Allow it in the browser's address bar, or choose a file.";
+      return text("microphone.blocked");
     case "NotFoundError":
-      return "There is no microphone. Connect one, or choose a file.";
+      return text("microphone.missing");
     case "NotReadableError":
-      return "The microphone is used by another program. Close that, or choose a file.";
+      return text("microphone.busy");
     default:
-      return "The microphone could not be opened. You can choose a file instead.";
+      return text("microphone.failed");
   }
 }
 

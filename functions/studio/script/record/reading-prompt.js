@@ -1,4 +1,4 @@
-/** The sentence to read aloud. */
+/** The sentence to read aloud, and the language that is spoken. */
 
 import { byId, make } from "../page/element.js";
 import { LANGUAGES, languageOf, likelyLanguage } from "./reading-texts.js";
@@ -7,7 +7,7 @@ const select = byId("reading-language", HTMLSelectElement);
 const shown = byId("reading-text", HTMLQuoteElement);
 let turn = 0;
 
-/** @returns {() => string} Gives the sentence that is shown. */
+/** @returns {() => string} Returns the sentence that is shown. */
 export function showReadingPrompt() {
   select.append(...LANGUAGES.map(({ name, own, code }) => make("option", { value: name, lang: code }, own)));
   select.value = likelyLanguage().name;

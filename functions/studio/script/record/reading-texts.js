@@ -97,9 +97,12 @@ export const LANGUAGES = [
   },
 ];
 
-/** @returns {Language} The one of this browser, or English. */
+/** @returns {Language} The language that was chosen for the page, that of the browser, or English. */
 export function likelyLanguage() {
-  const spoken = navigator.languages.map((tag) => tag.slice(0, 2).toLowerCase());
+  const chosen = new URLSearchParams(location.search).get("lang");
+  const spoken = [...(chosen ? [chosen] : []), ...navigator.languages].map((tag) =>
+    tag.slice(0, 2).toLowerCase(),
+  );
   const found = spoken.map((code) => LANGUAGES.find((language) => language.code === code)).find(Boolean);
   return found ?? languageOf("English");
 }

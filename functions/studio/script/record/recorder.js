@@ -1,9 +1,12 @@
-/** The recorder: records from the microphone, and takes files. */
+/** The recorder: records from the microphone, and reads files. */
 
 import { byId } from "../page/element.js";
 import { announce, showError } from "../page/notice.js";
-import { state, update } from "../page/state.js";
+import { pause } from "../page/player.js";
+import { state, update, watch } from "../page/state.js";
+import { text } from "../page/text.js";
 import { timecode } from "../page/times.js";
+import { goodPart } from "./good-part.js";
 import { LevelMeter } from "./level-meter.js";
 import { LiveWaveform } from "./live-waveform.js";
 import { listen } from "./microphone.js";
@@ -14,14 +17,12 @@ import { decode } from "./wav.js";
 
 const COUNT_FROM = 3;
 const COUNT_MS = 700;
-const IDLE_HINT = "Press, wait for the count, and read. Press again when you are done.";
+const PART_SECONDS = 15; // of a file that is too long
 
-/** @type {Record<import("./level-meter.js").Warning, string>} */
-const WARNINGS = {
-  ok: "Recording. Press again when you are done.",
-  clipped: "Too loud: it is clipping. Step back a little.",
-  silent: "Nothing is heard. Is this the right microphone?",
-};
+/** @type {Record<import("./level-meter.js").Warning, import("../page/text.js").TextKey>} */
+const WARNINGS = { ok: "record.recording", clipped: "record.clipped", silent: "record.silent" };
+/** @type {Record<Exclude<Phase, "recording">, import("../page/text.js").TextKey>} */
+const HINTS = { idle: "record.idle", opening: "record.opening", counting: "record.counting" };
 
 const recorder = byId("recorder", HTMLElement);
 const key = byId("record", HTMLButtonElement);
@@ -36,22 +37,31 @@ const live = new LiveWaveform(byId("live-waveform", HTMLCanvasElement));
 
 /** @type {Awaited<ReturnType<typeof listen>> | null} */
 let microphone = null;
+let attempt = 0; // changes when a recording ends, so that one that is still starting stops
 let recorded = 0; // seconds
 /** @type {() => string} */
 let readingText = () => "";
 
-/** @param {() => string} reading  Gives the sentence that is offered for reading. */
+/** @param {() => string} reading  Returns the sentence to read. */
 export function showRecorder(reading) {
   readingText = reading;
   setPhase("idle");
   key.addEventListener("click", () => void press().catch(stopWith));
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "Escape" && phase() !== "idle") void stopCapture();
+  });
   const file = byId("file", HTMLInputElement);
   file.addEventListener("change", () => {
     const [chosen] = file.files ?? [];
     file.value = "";
     if (chosen) void take(chosen);
   });
-  acceptDrops(byId("voice", HTMLElement));
+  acceptDrops();
+  // Another voice or view hides the recorder.
+  watch(
+    (now) => now.reference !== null || now.view !== "studio" || now.access === "wanted",
+    (isHidden) => isHidden && void stopCapture(),
+  );
 }
 
 /** @returns {Phase} */
@@ -62,32 +72,34 @@ function phase() {
 /** @param {Phase} now */
 function setPhase(now) {
   recorder.dataset.recorder = now;
-  label.textContent = now === "idle" ? "Record" : "Stop";
-  if (now === "idle") hint.textContent = IDLE_HINT;
-  if (now === "opening") hint.textContent = "Allow the microphone, if the browser asks.";
-  if (now === "counting") hint.textContent = "Get ready.";
-  if (now === "recording") hint.textContent = WARNINGS[meter.warning];
+  label.textContent = text(now === "idle" ? "record.start" : "record.stop");
+  hint.textContent = text(now === "recording" ? WARNINGS[meter.warning] : HINTS[now]);
 }
 
 async function press() {
   if (phase() === "idle") await start();
   else if (phase() === "recording") await finish();
-  else if (phase() === "counting") await abandon();
+  else await stopCapture();
 }
 
 async function start() {
+  pause(); // or the microphone hears it
   setPhase("opening");
   meter.reset();
   recorder.dataset.warning = meter.warning;
-  microphone = await listen(heard);
+  const mine = ++attempt;
+  const opened = await listen(heard);
+  if (mine !== attempt) return void opened.end();
+  microphone = opened;
   setPhase("counting");
   for (let left = COUNT_FROM; left > 0; left--) {
     countdown.textContent = String(left);
     announce(String(left));
     await new Promise((resolve) => window.setTimeout(resolve, COUNT_MS));
-    if (phase() !== "counting") return;
+    if (mine !== attempt) return;
   }
   recorded = 0;
+  live.clear();
   microphone.begin();
   setPhase("recording");
 }
@@ -96,8 +108,8 @@ async function start() {
 function heard(block) {
   if (!microphone) return;
   meter.hear(block, microphone.rate);
+  live.add(block, microphone.rate); // also before the recording, so that the user sees the level
   if (phase() !== "recording") return;
-  live.add(block, microphone.rate);
   recorded += block.length / microphone.rate;
   time.textContent = timecode(recorded);
   recorder.style.setProperty("--spent", String(Math.min(1, recorded / state.limits.reference_max_seconds)));
@@ -107,17 +119,12 @@ function heard(block) {
 /** @param {import("./level-meter.js").Warning} warning */
 function warn(warning) {
   recorder.dataset.warning = warning;
-  if (phase() === "recording") hint.textContent = WARNINGS[warning];
+  if (phase() === "recording") hint.textContent = text(WARNINGS[warning]);
 }
 
 async function finish() {
   const ended = await stopCapture();
-  if (!ended) return;
-  use(ended.samples, ended.rate, readingText());
-}
-
-async function abandon() {
-  await stopCapture();
+  if (ended) use(ended.samples, ended.rate, readingText());
 }
 
 /** @param {unknown} error */
@@ -126,8 +133,9 @@ async function stopWith(error) {
   showError(error);
 }
 
-/** @returns {Promise<{samples: Float32Array, rate: number} | null>} */
+/** @returns {Promise<{samples: Float32Array, rate: number} | null>} What was recorded. */
 async function stopCapture() {
+  attempt++;
   const held = microphone;
   microphone = null;
   setPhase("idle");
@@ -140,11 +148,12 @@ async function stopCapture() {
 
 /** @param {File} file */
 async function take(file) {
+  await stopCapture();
   try {
     const { samples, rate } = await decode(await file.arrayBuffer());
     use(samples, rate, "");
   } catch {
-    showError(new Error(`“${file.name}” can’t be read as sound. Choose a WAV, FLAC, OGG, MP3 or M4A file.`));
+    showError(new Error(text("file.unreadable", { name: file.name })));
   }
 }
 
@@ -154,23 +163,27 @@ async function take(file) {
  * @param {string} transcript
  */
 function use(samples, rate, transcript) {
-  const trim = { start: 0, end: samples.length / rate };
-  const findings = checkRecording(samples, rate, state.limits);
+  const isTooLong = samples.length / rate > state.limits.reference_max_seconds;
+  const trim = isTooLong ? goodPart(samples, rate, PART_SECONDS) : { start: 0, end: samples.length / rate };
+  const part = samples.subarray(Math.floor(trim.start * rate), Math.ceil(trim.end * rate));
+  const findings = checkRecording(part, rate, state.limits, transcript);
   update({ reference: { kind: "recording", samples, rate, trim, findings, transcript, sessionId: null } });
+  // The button that was pressed is hidden now.
+  byId(transcript ? "voice-title" : "transcript", HTMLElement).focus();
 }
 
-/** @param {HTMLElement} target */
-function acceptDrops(target) {
-  const over = (/** @type {boolean} */ is) => target.classList.toggle("is-over", is);
-  target.addEventListener("dragover", (event) => {
+/** Accept files anywhere on the page: a browser would open those that are dropped beside the panel. */
+function acceptDrops() {
+  const panel = byId("voice", HTMLElement);
+  document.addEventListener("dragover", (event) => {
     event.preventDefault();
-    over(true);
+    panel.classList.add("is-over");
   });
-  target.addEventListener("dragleave", () => over(false));
-  target.addEventListener("drop", (event) => {
+  document.addEventListener("dragleave", () => panel.classList.remove("is-over"));
+  document.addEventListener("drop", (event) => {
     event.preventDefault();
-    over(false);
+    panel.classList.remove("is-over");
     const [file] = event.dataTransfer?.files ?? [];
-    if (file) void take(file);
+    if (file && state.view === "studio") void take(file);
   });
 }

@@ -1,9 +1,12 @@
-/** What is wrong with a recording, said before it is sent. */
+/** Problems of a recording and its transcript, found before the upload. */
+
+import { text } from "../page/text.js";
+import { framesOf, levels, percentile, secondsOf } from "./levels.js";
 
 /** @typedef {import("../page/state.js").Finding} Finding */
 /** @typedef {import("../page/state.js").Limits} Limits */
+/** @typedef {import("../page/text.js").TextKey} TextKey */
 
-const FRAME_SECONDS = 0.02;
 const SHORT_SECONDS = 4;
 const SILENT_DB = -55;
 const QUIET_DB = -38;
@@ -12,122 +15,76 @@ const CLIPPED_SHARE = 0.0005;
 const NOISY_DB = 18;
 const ENDS_SECONDS = 0.15;
 
+// Letters in a second of speech. Slow readers reach 7, fast ones 20.
+const LETTERS_MIN = 4;
+const LETTERS_MAX = 28;
+// A character of these scripts takes as long as about three Latin letters.
+const SYLLABLES = /[\p{Script=Han}\p{Script=Hiragana}\p{Script=Katakana}\p{Script=Hangul}]/gu;
+const LETTERS = /[\p{L}\p{N}]/gu;
+
 /**
- * Judge the part of a recording that will be sent.
+ * Check the part of a recording that will be sent.
  *
  * @param {Float32Array} samples  Mono.
  * @param {number} rate  Hz.
  * @param {Limits} limits
- * @returns {Finding[]} The worst first; one that says so when all is well.
+ * @param {string} transcript
+ * @returns {Finding[]} At least one: without a problem, that the recording is good.
  */
-export function checkRecording(samples, rate, limits) {
+export function checkRecording(samples, rate, limits, transcript) {
   const seconds = samples.length / rate;
   const frames = levels(samples, rate);
   const loud = percentile(frames, 0.9);
   const still = percentile(frames, 0.1);
-  const stop = [...lengthProblems(seconds, limits), ...(loud < SILENT_DB ? [finding("silent")] : [])];
-  if (stop.length) return stop;
+  const stop =
+    lengthProblem(seconds, limits) ?? (loud < SILENT_DB ? finding("stop", "finding.silent") : null);
+  if (stop) return [stop];
+  const speech = frames.filter((level) => level > Math.max(loud - NOISY_DB, SILENT_DB)).length;
   const warnings = [
-    seconds < SHORT_SECONDS && finding("short"),
-    clippedShare(samples) > CLIPPED_SHARE && finding("clipped"),
-    loud < QUIET_DB && finding("quiet"),
-    loud - still < NOISY_DB && finding("noisy"),
-    isCut(frames, loud) && finding("cut"),
-  ].filter((found) => found !== false);
-  return warnings.length ? warnings : [finding("good")];
+    transcriptProblem(transcript, secondsOf(speech)),
+    seconds < SHORT_SECONDS && finding("warn", "finding.short"),
+    clippedShare(samples) > CLIPPED_SHARE && finding("warn", "finding.clipped"),
+    loud < QUIET_DB && finding("warn", "finding.quiet"),
+    loud - still < NOISY_DB && finding("warn", "finding.noisy"),
+    isCut(frames, loud) && finding("warn", "finding.cut"),
+  ].filter((found) => found !== false && found !== null);
+  return warnings.length ? warnings : [finding("good", "finding.good")];
 }
 
-/** @type {Record<string, Omit<Finding, "code">>} */
-const SENTENCES = {
-  silent: {
-    level: "stop",
-    text: "There is nothing to hear. Is the right microphone chosen, and is it switched on?",
-  },
-  short: { level: "warn", text: "It is rather short. Five to fifteen seconds give a closer voice." },
-  clipped: {
-    level: "warn",
-    text: "The loudest parts are clipped. Step back from the microphone, or turn it down.",
-  },
-  quiet: { level: "warn", text: "It is very quiet. Come closer, or turn the microphone up." },
-  noisy: {
-    level: "warn",
-    text: "There is noise behind the voice, or no pause in it. A quiet room sounds better.",
-  },
-  cut: {
-    level: "warn",
-    text: "It starts or ends in the middle of a word. Move the handles, or leave a little silence.",
-  },
-  good: { level: "good", text: "This is a good recording." },
-};
-
 /**
- * @param {string} code
+ * @param {Finding["level"]} level
+ * @param {TextKey} key
+ * @param {Record<string, string | number>} [values]
  * @returns {Finding}
  */
-function finding(code) {
-  const sentence = SENTENCES[code];
-  if (!sentence) throw new Error(`There is no finding ${code}`);
-  return { code, ...sentence };
+function finding(level, key, values) {
+  return { code: key, level, text: text(key, values) };
 }
 
 /**
  * @param {number} seconds
  * @param {Limits} limits
- * @returns {Finding[]}
+ * @returns {Finding | null}
  */
-function lengthProblems(seconds, limits) {
-  const { reference_min_seconds: least, reference_max_seconds: most } = limits;
-  if (seconds < least) {
-    const text = `It lasts ${seconds.toFixed(1)} s; it has to be at least ${least} s, better five to fifteen.`;
-    return [{ code: "too-short", level: "stop", text }];
-  }
-  if (seconds > most) {
-    const text = `It lasts ${Math.round(seconds)} s; at most ${most} s can be used. Move the handles.`;
-    return [{ code: "too-long", level: "stop", text }];
-  }
-  return [];
+function lengthProblem(seconds, { reference_min_seconds: min, reference_max_seconds: max }) {
+  if (seconds < min) return finding("stop", "finding.too_short", { seconds: seconds.toFixed(1), min });
+  if (seconds > max) return finding("stop", "finding.too_long", { seconds: Math.round(seconds), max });
+  return null;
 }
 
 /**
- * @param {Float32Array} samples
- * @param {number} rate
- * @returns {number[]} The level of each frame, dBFS.
+ * @param {string} transcript
+ * @param {number} seconds  Of speech.
+ * @returns {Finding | null}
  */
-function levels(samples, rate) {
-  const size = Math.max(1, Math.round(rate * FRAME_SECONDS));
-  const found = [];
-  for (let start = 0; start + size <= samples.length; start += size) {
-    found.push(decibels(rootMeanSquare(samples.subarray(start, start + size))));
-  }
-  return found.length ? found : [decibels(rootMeanSquare(samples))];
-}
-
-/**
- * @param {Float32Array} samples
- * @returns {number}
- */
-export function rootMeanSquare(samples) {
-  let sum = 0;
-  for (const sample of samples) sum += sample * sample;
-  return Math.sqrt(sum / Math.max(1, samples.length));
-}
-
-/**
- * @param {number} amplitude
- * @returns {number} dBFS, -100 at least.
- */
-export function decibels(amplitude) {
-  return 20 * Math.log10(Math.max(amplitude, 1e-5));
-}
-
-/**
- * @param {number[]} values
- * @param {number} share
- * @returns {number}
- */
-function percentile(values, share) {
-  const sorted = [...values].sort((a, b) => a - b);
-  return sorted[Math.min(sorted.length - 1, Math.floor(share * sorted.length))] ?? 0;
+function transcriptProblem(transcript, seconds) {
+  if (!transcript.trim()) return finding("warn", "finding.no_transcript");
+  const count = (/** @type {RegExp} */ pattern) => transcript.match(pattern)?.length ?? 0;
+  const rate = (count(LETTERS) + 2 * count(SYLLABLES)) / Math.max(seconds, 0.1);
+  const values = { seconds: Math.round(seconds) };
+  if (rate > LETTERS_MAX) return finding("warn", "finding.transcript_long", values);
+  if (rate < LETTERS_MIN) return finding("warn", "finding.transcript_short", values);
+  return null;
 }
 
 /**
@@ -146,7 +103,7 @@ function clippedShare(samples) {
  * @returns {boolean} Whether an end of the recording is as loud as speech.
  */
 function isCut(frames, loud) {
-  const count = Math.round(ENDS_SECONDS / FRAME_SECONDS / 2);
+  const count = Math.floor(framesOf(ENDS_SECONDS) / 2);
   const ends = [frames.slice(0, count), frames.slice(-count)];
   return ends.some((end) => end.length > 0 && Math.min(...end) > loud - 6);
 }

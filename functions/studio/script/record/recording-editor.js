@@ -1,7 +1,9 @@
-/** What has been recorded: its waveform, where it is trimmed, what is good or bad about it, what is said in it. */
+/** The recording: waveform, trimmed part, findings, transcript. */
 
-import { byId, fill, icon, make } from "../page/element.js";
+import { byId, fill, make } from "../page/element.js";
+import { began, ended, playButton } from "../page/player.js";
 import { state, updateRecording, watch } from "../page/state.js";
+import { text } from "../page/text.js";
 import { timecode } from "../page/times.js";
 import { showWaveform } from "../takes/waveform.js";
 import { checkRecording } from "./recording-checks.js";
@@ -11,18 +13,18 @@ import { wavOf } from "./wav.js";
 /** @typedef {import("../page/state.js").Recording} Recording */
 /** @typedef {import("../page/state.js").Finding} Finding */
 
-const play = byId("recording-play", HTMLButtonElement);
+const ID = "recording";
+const play = playButton(ID, text("player.recording"), playPart);
 const transcript = byId("transcript", HTMLTextAreaElement);
+const position = byId("recording-at", HTMLElement);
 
 /** @type {ReturnType<typeof showWaveform> | null} */
 let waveform = null;
 let url = "";
 
 export function showRecordingEditor() {
-  play.addEventListener("click", () => playPart());
-  transcript.addEventListener("input", () =>
-    updateRecording({ transcript: transcript.value, sessionId: null }),
-  );
+  byId("recording-play", HTMLElement).replaceWith(play);
+  transcript.addEventListener("input", () => changed({ transcript: transcript.value }));
   watch((now) => (now.reference?.kind === "recording" ? now.reference.samples : null), showSamples);
   watch((now) => (now.reference?.kind === "recording" ? now.reference.findings : null), showFindings);
   watch((now) => (now.reference?.kind === "recording" ? now.reference.trim : null), showLength);
@@ -32,55 +34,54 @@ function showSamples() {
   waveform?.destroy();
   URL.revokeObjectURL(url);
   waveform = null;
+  ended(ID);
   if (state.reference?.kind !== "recording") return;
   const { samples, rate, trim, transcript: said } = state.reference;
   const seconds = samples.length / rate;
   transcript.value = said;
   transcript.maxLength = state.limits.transcription_max_chars;
   url = URL.createObjectURL(wavOf(samples, rate));
-  // The panel is shown by another watcher; a waveform has no width before that.
+  // Another watcher shows the panel. Before that, a waveform has no width.
   window.requestAnimationFrame(() => {
-    waveform = showWaveform(byId("recording-wave", HTMLElement), { url, samples, seconds });
-    waveform.on("play", () => showButton(true));
-    waveform.on("pause", () => showButton(false));
-    waveform.on("timeupdate", (now) => stopAtEnd(now));
-    showTrimHandles(byId("trim", HTMLElement), seconds, trim, trimmed);
+    const shown = showWaveform(byId("recording-wave", HTMLElement), { url, samples, seconds });
+    waveform = shown;
+    shown.on("play", () => began({ id: ID, pause: () => shown.pause() }));
+    shown.on("pause", () => ended(ID));
+    shown.on("timeupdate", showPosition);
+    showTrimHandles(byId("trim", HTMLElement), seconds, trim, (part) => changed({ trim: part }));
   });
-  showButton(false);
 }
 
-/** @param {{start: number, end: number}} trim */
-function trimmed(trim) {
+/** @param {Partial<Pick<Recording, "trim" | "transcript">>} changes */
+function changed(changes) {
   if (state.reference?.kind !== "recording") return;
-  const { samples, rate } = state.reference;
+  const { samples, rate, trim, transcript: said } = { ...state.reference, ...changes };
   const part = samples.subarray(Math.floor(trim.start * rate), Math.ceil(trim.end * rate));
-  updateRecording({ trim, findings: checkRecording(part, rate, state.limits), sessionId: null });
+  const findings = checkRecording(part, rate, state.limits, said);
+  updateRecording({ ...changes, findings, sessionId: null });
 }
 
 function playPart() {
   if (!waveform || state.reference?.kind !== "recording") return;
-  if (waveform.isPlaying()) {
-    waveform.pause();
-    return;
-  }
-  waveform.setTime(state.reference.trim.start);
+  const { start, end } = state.reference.trim;
+  const now = waveform.getCurrentTime();
+  if (now < start || now >= end) waveform.setTime(start);
   void waveform.play();
 }
 
 /** @param {number} now */
-function stopAtEnd(now) {
-  if (state.reference?.kind === "recording" && now >= state.reference.trim.end) waveform?.pause();
-}
-
-/** @param {boolean} isPlaying */
-function showButton(isPlaying) {
-  fill(play, icon(isPlaying ? "pause" : "play"));
-  play.setAttribute("aria-label", isPlaying ? "Pause the recording" : "Play the recording");
+function showPosition(now) {
+  if (state.reference?.kind !== "recording") return;
+  const { start, end } = state.reference.trim;
+  position.textContent = timecode(Math.max(0, Math.min(now, end) - start));
+  if (now >= end && waveform?.isPlaying()) waveform.pause();
 }
 
 /** @param {Finding[] | null} findings */
 function showFindings(findings) {
-  const items = (findings ?? []).map(({ level, text }) => make("li", { data: { level } }, text));
+  const items = (findings ?? []).map(({ level, text: sentence }) =>
+    make("li", { data: { level } }, sentence),
+  );
   fill(byId("findings", HTMLElement), ...items);
 }
 
@@ -89,7 +90,7 @@ function showLength(trim) {
   if (trim) byId("recording-length", HTMLElement).textContent = timecode(trim.end - trim.start);
 }
 
-/** @returns {boolean} Whether the recording in use can be sent as it is. */
+/** @returns {boolean} Whether the voice in use can be sent. */
 export function isUsable() {
   const { reference } = state;
   return (

@@ -1,6 +1,7 @@
-/** Two handles over a waveform, to be moved by pointer or by key: what lies between them is used. */
+/** Two handles over a waveform, moved by pointer or key. The part between them is used. */
 
 import { make } from "../page/element.js";
+import { text } from "../page/text.js";
 import { timecode } from "../page/times.js";
 
 const STEP = 0.05; // seconds
@@ -20,7 +21,7 @@ export function showTrimHandles(place, seconds, trim, onChange) {
   const now = { ...trim };
   /** @param {Side} side */
   const handle = (side) => {
-    const name = side === "start" ? "Start of the part that is used" : "End of the part that is used";
+    const name = text(side === "start" ? "trim.start" : "trim.end");
     return make("div", { class: `handle handle-${side}`, role: "slider", tabIndex: 0, "aria-label": name });
   };
   const handles = { start: handle("start"), end: handle("end") };

@@ -1,6 +1,6 @@
 /** Samples to and from files. */
 
-/** What the model hears; a minute of it is under the four megabytes that a function in the cloud can take. */
+/** The rate of the model. A minute fits in the four megabytes that a cloud function accepts. */
 const RATE = 24_000;
 const HEADER_BYTES = 44;
 

@@ -1,11 +1,10 @@
 import { state, update } from "../page/state.js";
+import { text } from "../page/text.js";
 
 /** Where the service is: the folder that the page came from. */
 export const BASE = new URL(".", document.baseURI);
 
-const OFFLINE = "The service does not answer. Check the connection; it is tried again by itself.";
-
-/** An answer that is no success, in the service's own words. */
+/** An error response, with the message of the service. */
 export class Problem extends Error {
   /**
    * @param {number} status  0 when there was no answer.
@@ -75,7 +74,7 @@ async function send(path, ask) {
       cache: "no-store",
     });
   } catch {
-    throw new Problem(0, "offline", OFFLINE);
+    throw new Problem(0, "offline", text("error.offline"));
   }
 }
 
@@ -89,7 +88,7 @@ async function problemOf(answer) {
     const { code, detail } = await answer.json();
     return new Problem(answer.status, String(code), String(detail), retryAfter);
   } catch {
-    return new Problem(answer.status, "error", `The service answered ${answer.status}.`, retryAfter);
+    return new Problem(answer.status, "error", text("error.status", { status: answer.status }), retryAfter);
   }
 }
 
@@ -101,7 +100,7 @@ function noteLimit(problem) {
 
 /**
  * @param {unknown} error
- * @returns {string} A sentence for whoever sits before the page.
+ * @returns {string} A message for the user.
  */
 export function sentenceOf(error) {
   if (error instanceof Problem) return error.message;

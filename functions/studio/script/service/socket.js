@@ -6,7 +6,7 @@ import { BASE, Problem, request, requestJson } from "./requests.js";
 /** @typedef {{type: string, data: Record<string, any>}} Message */
 
 const FIRST_PAUSE = 1000;
-const LONGEST_PAUSE = 20_000;
+const LONGEST_PAUSE = 4000; // a lost service is found again soon after its start
 
 /** @type {WebSocket | null} */
 let socket = null;
@@ -21,7 +21,7 @@ let hear = () => {};
 let opened = () => {};
 
 /**
- * Keep a connection open from now on.
+ * Prepare a connection that is kept open. `openNow` opens it.
  *
  * @param {object} events
  * @param {string | null} events.url  Where the service has its sockets; null where the page is.
@@ -34,7 +34,6 @@ export function keepOpen({ url, onMessage, onOpen }) {
   hear = onMessage;
   opened = onOpen;
   window.addEventListener("online", openNow);
-  openNow();
 }
 
 /** Open it without waiting for the next try, as with a new key. */

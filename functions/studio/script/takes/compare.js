@@ -1,8 +1,9 @@
-/** Two takes side by side: the same moment of one and the other, and where their options differ. */
+/** The comparison of two takes: switches between them at the same position, and names their differences. */
 
 import { fill, make } from "../page/element.js";
-import { state, watch } from "../page/state.js";
-import { nameOf, OPTION_NAMES } from "./option-names.js";
+import { state, update, watch } from "../page/state.js";
+import { text } from "../page/text.js";
+import { OPTION_NAMES, shownValue } from "./option-names.js";
 
 /** @typedef {import("./take-card.js").TakeCard} TakeCard */
 /** @typedef {import("../page/state.js").Take} Take */
@@ -35,7 +36,7 @@ export class ComparedTakes {
     this.place.hidden = this.cards.length === 0;
     const [a, b] = this.cards;
     if (a && b) this.showBoth(a, b);
-    else fill(this.place, make("p", {}, "Choose a second take to compare it with."));
+    else fill(this.place, make("p", {}, text("compare.second")));
   }
 
   /**
@@ -46,12 +47,17 @@ export class ComparedTakes {
     const swap = make(
       "button",
       { type: "button", class: "key", onclick: () => this.swap() },
-      "Switch between A and B",
+      text("compare.switch"),
     );
-    fill(this.place, make("p", {}, differences(a.take, b.take)), swap);
+    const end = make(
+      "button",
+      { type: "button", class: "quiet", onclick: () => update({ compared: [] }) },
+      text("compare.end"),
+    );
+    fill(this.place, make("p", {}, differences(a.take, b.take)), swap, end);
   }
 
-  /** Go on with the other one, at the same share of its length. */
+  /** Continue with the other take, at the same share of its length. */
   swap() {
     const playing = this.cards.findIndex(({ waveform }) => waveform?.isPlaying());
     const from = this.cards[playing]?.waveform;
@@ -66,21 +72,15 @@ export class ComparedTakes {
 /**
  * @param {Take} a
  * @param {Take} b
- * @returns {string}
+ * @returns {string} Such as `Language: German (A), Auto (B)`.
  */
 function differences(a, b) {
+  const pair = (/** @type {string} */ name, /** @type {string} */ ofA, /** @type {string} */ ofB) =>
+    `${name}: ${ofA} (A), ${ofB} (B)`;
   const differing = OPTION_NAMES.filter((name) => a.options[name] !== b.options[name]);
-  const sides = differing.map((name) => `${nameOf(name)}: ${shown(a, name)} and ${shown(b, name)}`);
-  if (a.speaker !== b.speaker) sides.unshift(`voice: ${a.speaker} and ${b.speaker}`);
-  return sides.length
-    ? `A and B differ in ${sides.join("; ")}.`
-    : "A and B were spoken with the same options.";
-}
-
-/**
- * @param {Take} take
- * @param {string} name
- */
-function shown(take, name) {
-  return take.options[name] ?? "as usual";
+  const pairs = differing.map((name) =>
+    pair(text(`option.${name}`), shownValue(a.options, name), shownValue(b.options, name)),
+  );
+  if (a.speaker !== b.speaker) pairs.unshift(pair(text("voice.title"), a.speaker, b.speaker));
+  return pairs.length ? pairs.join(" · ") : text("compare.same");
 }

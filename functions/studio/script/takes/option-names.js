@@ -1,23 +1,38 @@
-/** What options are called on the page. */
+/** The names of the options on the page, and their values. */
 
-/** @type {Record<string, string>} */
-const NAMES = {
-  language: "language",
-  temperature: "liveliness",
-  top_k: "top k",
-  top_p: "top p",
-  repetition_penalty: "repetition penalty",
-  max_seconds: "longest",
-  seed: "seed",
-};
+import { text } from "../page/text.js";
 
-/** In the order in which they matter to a listener. */
-export const OPTION_NAMES = Object.keys(NAMES);
+/** @typedef {import("../page/state.js").Options} Options */
+
+/** In the order of their effect. */
+export const OPTION_NAMES = /** @type {const} */ ([
+  "language",
+  "temperature",
+  "top_k",
+  "top_p",
+  "repetition_penalty",
+  "max_seconds",
+]);
+
+/** @typedef {typeof OPTION_NAMES[number]} OptionName */
 
 /**
- * @param {string} option
- * @returns {string}
+ * @param {Options} options
+ * @param {OptionName} name
+ * @returns {string} Such as `German`, or `Default`.
  */
-export function nameOf(option) {
-  return NAMES[option] ?? option;
+export function shownValue(options, name) {
+  const value = options[name];
+  if (value !== undefined) return String(value);
+  return text(name === "language" ? "option.auto" : "option.default");
+}
+
+/**
+ * @param {Options} options
+ * @returns {string} Such as `Language: German, Expressiveness: 0.4`.
+ */
+export function summaryOf(options) {
+  return OPTION_NAMES.filter((name) => options[name] !== undefined)
+    .map((name) => `${text(`option.${name}`)}: ${options[name]}`)
+    .join(", ");
 }

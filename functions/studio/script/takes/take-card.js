@@ -1,46 +1,46 @@
-/** One take: its words, its sound, how it was spoken, and what can be done with it. */
+/** One take: its text, audio, state and actions. */
 
-import { showCode } from "../page/code-dialog.js";
-import { downloadTake, FORMATS } from "../page/download.js";
 import { fill, icon, make } from "../page/element.js";
 import { engineLabel } from "../page/engine.js";
 import { makeMenu } from "../page/menu.js";
 import { showError } from "../page/notice.js";
+import { began, ended, playButton } from "../page/player.js";
 import { isUnderWay } from "../page/state.js";
+import { text } from "../page/text.js";
+import { timecode, timeOfDay } from "../page/times.js";
 import { LiveWaveform } from "../record/live-waveform.js";
 import { decode } from "../record/wav.js";
-import { cancel, removeTake } from "./generation.js";
-import { nameOf, OPTION_NAMES } from "./option-names.js";
-import { sentenceFor, timeLeft } from "./take-status.js";
-import { putInPanel } from "./text-panel.js";
+import { downloadTake, FORMATS } from "./download.js";
+import { cancel, removeTake } from "./follow.js";
+import { summaryOf } from "./option-names.js";
+import { keptAs, sentenceFor } from "./take-status.js";
+import { lockSeed, putInPanel } from "./text-panel.js";
 import { showWaveform } from "./waveform.js";
 
 /** @typedef {import("../page/state.js").Take} Take */
+/** @typedef {{onPlay: (card: TakeCard) => void, onCompare: (id: string) => void, onAgain: (take: Take) => void}} Events */
 
 export class TakeCard {
   /** @type {ReturnType<typeof showWaveform> | null} */
   waveform = null;
+  letter = "";
+  position = make("span", {}, timecode(0));
+  wave = make("div", { class: "waveform" });
+  canvas = make("canvas", { class: "live-waveform", "aria-hidden": "true" });
+  state = make("p", { class: "take-state" });
+  facts = make("p", { class: "take-facts" });
+  warnings = make("ul", { class: "findings" });
+  actions = make("div", { class: "take-actions" });
 
   /**
    * @param {Take} take
-   * @param {{onPlay: (card: TakeCard) => void, onCompare: (id: string) => void, onAgain: (take: Take) => void}} events
+   * @param {Events} events
    */
   constructor(take, events) {
     this.take = take;
     this.events = events;
-    this.play = make("button", { type: "button", class: "play", onclick: () => this.toggle() }, icon("play"));
-    this.wave = make("div", { class: "waveform" });
-    this.canvas = make("canvas", { class: "live-waveform", "aria-hidden": "true" });
-    this.state = make("p", { class: "take-state" });
-    this.left = make("span", { class: "take-left" });
-    this.engine = make("span", { class: "take-engine" });
-    this.warnings = make("ul", { class: "findings" });
-    this.actions = make("div", { class: "take-actions" });
-    this.compare = make(
-      "button",
-      { type: "button", class: "quiet", onclick: () => events.onCompare(take.id) },
-      "Compare",
-    );
+    this.name = text("take.name", { number: take.number });
+    this.play = playButton(take.id, this.name, () => events.onPlay(this));
     this.element = this.layOut();
     this.live = new LiveWaveform(this.canvas);
     this.show(take);
@@ -48,15 +48,11 @@ export class TakeCard {
 
   layOut() {
     const { take } = this;
-    const remove = make(
-      "button",
-      {
-        type: "button",
-        class: "quiet bare",
-        "aria-label": `Remove take ${take.number}`,
-        onclick: () => removeTake(take.id),
-      },
-      icon("close"),
+    const head = make(
+      "div",
+      { class: "take-head" },
+      make("h3", {}, this.name),
+      make("p", { class: "take-text", title: take.text }, take.text),
     );
     const sound = make(
       "div",
@@ -64,15 +60,16 @@ export class TakeCard {
       this.play,
       make("div", { class: "take-wave" }, this.wave, this.canvas),
     );
-    const head = make(
-      "div",
-      { class: "take-head" },
-      make("h3", {}, make("span", { class: "sr" }, "Take "), take.number),
-      make("p", { class: "take-text" }, take.text),
-      remove,
+    const foot = make("div", { class: "take-foot" }, this.facts, this.actions);
+    return make(
+      "li",
+      { class: "take", data: { take: take.id } },
+      head,
+      sound,
+      this.state,
+      this.warnings,
+      foot,
     );
-    const foot = make("div", { class: "take-foot" }, chipsOf(take), this.engine, this.left, this.actions);
-    return make("li", { class: "take" }, head, sound, this.state, this.warnings, foot);
   }
 
   /** @param {Take} take */
@@ -80,9 +77,9 @@ export class TakeCard {
     const before = this.take;
     this.take = take;
     this.element.dataset.status = take.status;
-    this.play.disabled = take.url === null;
+    this.play.disabled = take.url === null && take.heard === 0;
     this.tick();
-    fill(this.warnings, ...take.warnings.map((text) => make("li", { data: { level: "warn" } }, text)));
+    fill(this.warnings, ...take.warnings.map((warning) => make("li", { data: { level: "warn" } }, warning)));
     if (before.status !== take.status || !this.actions.hasChildNodes()) this.showActions();
     if (take.url !== null && !this.waveform) void this.load();
     if (take.url === null && this.waveform) this.unload();
@@ -90,107 +87,97 @@ export class TakeCard {
 
   /** Show what changes with the time. */
   tick() {
-    this.state.textContent = sentenceFor(this.take);
-    this.left.textContent = timeLeft(this.take);
-    this.engine.textContent = engineLabel();
+    const { take } = this;
+    this.state.textContent = sentenceFor(take);
+    const facts = [
+      take.speaker,
+      engineLabel(),
+      summaryOf(take.options),
+      timeOfDay(take.askedAt),
+      keptAs(take),
+    ];
+    const length =
+      take.heard || take.duration ? [this.position, ` / ${timecode(take.duration ?? take.heard)} · `] : [];
+    fill(this.facts, ...length, facts.filter(Boolean).join(" · "));
   }
 
   showActions() {
     const { take } = this;
-    const again = make(
-      "button",
-      { type: "button", class: "quiet", onclick: () => this.events.onAgain(take) },
-      "Again",
-    );
-    const reuse = make(
-      "button",
-      { type: "button", class: "quiet", onclick: () => putInPanel(take.text, take.options) },
-      "Edit",
-    );
-    const stop = make(
-      "button",
-      { type: "button", class: "quiet", onclick: () => void cancel(take).catch(showError) },
-      "Stop",
-    );
-    const code = make(
-      "button",
-      {
-        type: "button",
-        class: "code",
-        "aria-label": `Take ${take.number}: the code for it`,
-        onclick: () => showCode("speak", this.take),
-      },
-      icon("code"),
-    );
-    const isReady = take.status === "ready";
+    const button = (/** @type {string} */ label, /** @type {() => void} */ onclick) =>
+      make(
+        "button",
+        { type: "button", class: "quiet", onclick, "aria-label": `${label}: ${this.name}` },
+        label,
+      );
+    const stop = button(text("take.stop"), () => void cancel(take).catch(showError));
+    const again = button(text("take.again"), () => this.events.onAgain(take));
+    const download = button(text("take.download"), () => this.download("wav"));
     fill(
       this.actions,
-      isUnderWay(take.status) && stop,
-      isReady && this.compare,
-      isReady && this.downloads(),
-      !isUnderWay(take.status) && again,
-      reuse,
-      code,
+      take.status === "ready" && download,
+      isUnderWay(take.status) ? stop : again,
+      makeMenu(icon("more"), text("menu.label", { name: this.name }), this.menuItems()),
     );
   }
 
-  downloads() {
+  /** @returns {[string, () => void][]} */
+  menuItems() {
     const { take } = this;
-    /** @type {[string, () => void][]} */
-    const items = FORMATS.map((format) => [
-      format.toUpperCase(),
-      () => void downloadTake(take.jobId ?? "", format, `take-${take.number}`).catch(showError),
-    ]);
-    return makeMenu("Download", `Download take ${take.number}`, items);
+    const isReady = take.status === "ready";
+    const compare = text(this.letter ? "take.compare_end" : "take.compare");
+    return [
+      .../** @type {[string, () => void][]} */ (
+        isReady ? [[compare, () => this.events.onCompare(take.id)]] : []
+      ),
+      [text("take.edit"), () => putInPanel(take.text, take.options)],
+      [text("take.use_seed", { seed: take.seed }), () => lockSeed(take.seed)],
+      .../** @type {[string, () => void][]} */ (
+        isReady && (take.expiresAt ?? 0) > Date.now()
+          ? FORMATS.map((format) => [
+              text("take.download_as", { format: format.toUpperCase() }),
+              () => this.download(format),
+            ])
+          : []
+      ),
+      [text("take.remove"), () => removeTake(take.id)],
+    ];
+  }
+
+  /** @param {string} format */
+  download(format) {
+    void downloadTake(this.take, format).catch(showError);
   }
 
   async load() {
-    const { url, audio, duration, number } = this.take;
+    const { url, audio, duration, id } = this.take;
     if (!url) return;
     const decoded = audio ? await decode(await audio.arrayBuffer()) : null;
     if (this.take.url !== url) return;
     const seconds = decoded ? decoded.samples.length / decoded.rate : (duration ?? 0);
-    this.waveform = showWaveform(this.wave, { url, samples: decoded?.samples ?? null, seconds });
-    this.waveform.on("play", () => {
-      this.events.onPlay(this);
-      this.showPlaying(true);
-    });
-    this.waveform.on("pause", () => this.showPlaying(false));
-    this.waveform.on("finish", () => this.showPlaying(false));
-    this.play.setAttribute("aria-label", `Play take ${number}`);
+    const waveform = showWaveform(this.wave, { url, samples: decoded?.samples ?? null, seconds });
+    this.waveform = waveform;
+    waveform.on("play", () => began({ id, pause: () => waveform.pause() }));
+    waveform.on("pause", () => ended(id));
+    waveform.on("finish", () => ended(id));
+    waveform.on("timeupdate", (now) => this.showPosition(now));
     this.element.dispatchEvent(new CustomEvent("take-loaded", { bubbles: true, detail: this }));
   }
 
   unload() {
     this.waveform?.destroy();
     this.waveform = null;
-    this.showPlaying(false);
+    ended(this.take.id);
   }
 
-  toggle() {
-    void this.waveform?.playPause();
+  /** @param {number} seconds */
+  showPosition(seconds) {
+    this.position.textContent = timecode(seconds);
   }
 
-  /** @param {boolean} isPlaying */
-  showPlaying(isPlaying) {
-    fill(this.play, icon(isPlaying ? "pause" : "play"));
-    this.element.classList.toggle("is-playing", isPlaying);
-    this.play.setAttribute("aria-label", `${isPlaying ? "Pause" : "Play"} take ${this.take.number}`);
-  }
-
-  /** @param {string} letter  A or B while it is compared, else nothing. */
+  /** @param {string} letter  A or B while it is compared, otherwise empty. */
   mark(letter) {
+    this.letter = letter;
     this.element.dataset.letter = letter;
-    this.compare.textContent = letter ? `Compared as ${letter}` : "Compare";
-    this.compare.setAttribute("aria-pressed", String(letter !== ""));
+    this.showActions();
   }
-}
-
-/** @param {Take} take */
-function chipsOf({ speaker, options }) {
-  const given = OPTION_NAMES.filter((name) => options[name] !== undefined);
-  const chips = given.map((name) =>
-    make("li", {}, name === "language" ? "" : `${nameOf(name)} `, options[name]),
-  );
-  return make("ul", { class: "chips", "aria-label": "How it was spoken" }, make("li", {}, speaker), ...chips);
 }

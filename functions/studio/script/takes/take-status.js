@@ -1,25 +1,26 @@
-/** How a take stands, in a sentence. */
+/** The state of a take, in a sentence. */
 
 import { state } from "../page/state.js";
+import { text } from "../page/text.js";
 import { clockOf } from "../page/times.js";
 
 /** @typedef {import("../page/state.js").Take} Take */
 
-// From no worker at all to the first words, as the scaling page measures it.
+// From no worker to the first audio, measured in docs/scaling.md.
 const GPU_START_SECONDS = 330;
 const PATIENCE_SECONDS = 20;
 
 /** @type {Record<Take["status"], (take: Take) => string>} */
 const SENTENCES = {
-  sending: () => "Sending…",
+  sending: () => text("take.sending"),
   queued: waiting,
-  speaking: (take) => (take.heard ? `Speaking, ${take.heard.toFixed(1)} s so far` : "Speaking…"),
-  fetching: () => "Fetching the audio…",
+  speaking: (take) =>
+    take.heard ? text("take.speaking", { seconds: take.heard.toFixed(1) }) : text("take.started"),
+  fetching: () => text("take.fetching"),
   ready: () => "",
-  failed: (take) => take.error ?? "It failed.",
-  cancelled: () => "Stopped.",
-  expired: () =>
-    "This take has expired. The service keeps takes for a short while only; “Again” speaks it once more.",
+  failed: (take) => take.error ?? text("take.failed"),
+  cancelled: () => text("take.cancelled"),
+  expired: () => text("take.expired"),
 };
 
 /**
@@ -36,18 +37,20 @@ export function sentenceFor(take) {
  */
 function waiting({ ahead, askedAt }) {
   const waited = (Date.now() - askedAt) / 1000;
-  if (state.worker === "unreachable") return "No worker answers. It is spoken as soon as one is back.";
-  if (state.worker === "starting") return "The worker is starting. Yours is spoken as soon as it is ready.";
-  if (ahead) return `In the queue, about ${ahead} before it.`;
-  if (waited < PATIENCE_SECONDS || state.worker === "ready") return "Next in the queue.";
-  const minutes = Math.max(1, Math.ceil((GPU_START_SECONDS - waited) / 60));
-  return `The GPU is starting, about ${minutes} ${minutes === 1 ? "minute" : "minutes"}.`;
+  if (state.worker === "unreachable") return text("take.offline");
+  if (state.worker === "starting") return text("take.engine_starting");
+  if (ahead) return text("take.ahead", { count: ahead });
+  if (waited < PATIENCE_SECONDS || state.worker === "ready") return text("take.next");
+  return text("take.gpu_starting", { minutes: Math.max(1, Math.ceil((GPU_START_SECONDS - waited) / 60)) });
 }
 
 /**
  * @param {Take} take
- * @returns {string} How long it can still be had.
+ * @returns {string} How long the service keeps it, or that only this browser has it.
  */
-export function timeLeft({ status, expiresAt }) {
-  return status === "ready" && expiresAt ? `expires in ${clockOf((expiresAt - Date.now()) / 1000)}` : "";
+export function keptAs({ status, audio, expiresAt }) {
+  if (status !== "ready" || !expiresAt) return "";
+  const left = (expiresAt - Date.now()) / 1000;
+  if (left <= 0) return text("take.local");
+  return audio ? "" : text("take.expires", { time: clockOf(left) });
 }

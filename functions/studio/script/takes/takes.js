@@ -1,13 +1,20 @@
-/** The takes, the newest first; one of them is heard at a time. */
+/** The takes, the newest first. */
 
-import { byId } from "../page/element.js";
+import { byId, icon } from "../page/element.js";
+import { confirm } from "../page/form-dialog.js";
+import { makeMenu } from "../page/menu.js";
 import { announce, showError } from "../page/notice.js";
+import { pause } from "../page/player.js";
 import { state, update, watch } from "../page/state.js";
+import { text } from "../page/text.js";
 import { samplesOf } from "../record/wav.js";
+import { speakAgain } from "./ask.js";
 import { ComparedTakes } from "./compare.js";
-import { expire, onAudioPiece, speakAgain } from "./generation.js";
+import { downloadAll } from "./download.js";
+import { expire, onAudioPiece, removeTake } from "./follow.js";
 import { StreamPlayer } from "./stream-player.js";
 import { TakeCard } from "./take-card.js";
+import { seedNow } from "./text-panel.js";
 
 /** @typedef {import("../page/state.js").Take} Take */
 
@@ -15,12 +22,12 @@ const list = byId("takes", HTMLOListElement);
 const player = new StreamPlayer();
 /** @type {Map<string, TakeCard>} */
 const cards = new Map();
-/** Takes that play by themselves: as they come, or once they are whole. */
+/** Takes that play automatically, during synthesis or when complete. */
 const awaited = new Set();
-/** Those of them of which something has been heard. */
+/** Those of them that were played during synthesis. */
 const streamed = new Set();
 
-/** @returns {() => void} To be called while the button to speak is pressed. */
+/** @returns {() => void} Call this in the handler of the press that requests a take. */
 export function showTakes() {
   const compared = new ComparedTakes(byId("compare", HTMLElement), (id) => cards.get(id));
   watch((now) => now.takes, showAll);
@@ -31,15 +38,23 @@ export function showTakes() {
   list.addEventListener("take-loaded", (event) =>
     loaded(/** @type {CustomEvent<TakeCard>} */ (event).detail),
   );
+  byId("takes-menu", HTMLElement).append(
+    makeMenu(icon("more"), text("menu.label", { name: text("takes.title") }), [
+      [text("takes.download_all"), () => void downloadAll(state.takes).catch(showError)],
+      [text("takes.remove_all"), askToRemoveAll],
+    ]),
+  );
   onAudioPiece(playPiece);
   window.setInterval(tick, 1000);
+  window.setInterval(showStreamPosition, 200);
   return prepareToPlay;
 }
 
-/** Let what is asked for now be heard, and nothing else. */
+/** Play only the take that is requested now. */
 function prepareToPlay() {
-  player.wake();
+  pause();
   player.stop();
+  player.wake();
   awaited.clear();
 }
 
@@ -52,21 +67,30 @@ function showAll(takes) {
     if (card.take !== take) changed(card, take);
   });
   byId("takes-none", HTMLElement).hidden = takes.length > 0;
+  byId("takes-menu", HTMLElement).hidden = takes.length === 0;
+  byId("takes-stored", HTMLElement).hidden = takes.length === 0;
   byId("takes-count", HTMLElement).textContent = takes.length ? String(takes.length) : "";
 }
 
 /** @param {Take} take */
 function addCard(take) {
-  const card = new TakeCard(take, { onPlay: pauseOthers, onCompare: toggleCompared, onAgain: again });
+  const card = new TakeCard(take, { onPlay: play, onCompare: toggleCompared, onAgain: again });
   cards.set(take.id, card);
   if (take.status === "sending") awaited.add(take.id);
   return card;
 }
 
+/** @param {TakeCard} card */
+function play(card) {
+  if (!player.resume(card.take.id)) void card.waveform?.play();
+}
+
 /** @param {Take} take */
 function again(take) {
+  const seed = seedNow();
+  if (seed === undefined) return;
   prepareToPlay();
-  void speakAgain(take).catch(showError);
+  void speakAgain(take, seed).catch(showError);
 }
 
 /**
@@ -74,9 +98,25 @@ function again(take) {
  * @param {TakeCard} card
  */
 function removeCard(id, card) {
+  const hadFocus = card.element.contains(document.activeElement);
+  const next = card.element.nextElementSibling ?? card.element.previousElementSibling;
+  if (player.id === id) player.stop();
   card.unload();
   card.element.remove();
   cards.delete(id);
+  if (hadFocus) (next?.querySelector("summary") ?? byId("takes-title", HTMLElement)).focus();
+}
+
+function askToRemoveAll() {
+  confirm({
+    title: text("takes.remove_all_title"),
+    what: text("takes.remove_all_what"),
+    submit: text("takes.remove_all"),
+    act: async () => {
+      for (const { id } of state.takes) removeTake(id);
+      return byId("takes-title", HTMLElement);
+    },
+  });
 }
 
 /**
@@ -87,13 +127,14 @@ function changed(card, take) {
   const { status } = card.take;
   card.show(take);
   if (status === take.status) return;
-  if (take.status === "ready") announce(`Take ${take.number} is ready.`);
-  if (take.status === "failed") announce(`Take ${take.number} failed: ${take.error}`);
+  if (take.status === "ready") announce(text("take.is_ready", { name: card.name }));
+  if (take.status === "failed") announce(`${card.name}: ${take.error}`);
 }
 
 /** @param {TakeCard} card */
 function loaded(card) {
-  if (awaited.delete(card.take.id) && !streamed.delete(card.take.id)) card.toggle();
+  const isAwaited = awaited.delete(card.take.id);
+  if (isAwaited && !streamed.delete(card.take.id)) void card.waveform?.play();
 }
 
 /**
@@ -108,14 +149,13 @@ function playPiece(take, data) {
   card.live.add(samples, data.sample_rate);
   if (!awaited.has(take.id)) return;
   if (data.isAnew) player.stop();
-  player.add(samples, data.sample_rate);
+  player.add(take.id, samples, data.sample_rate);
   streamed.add(take.id);
 }
 
-/** @param {TakeCard} playing */
-function pauseOthers(playing) {
-  player.stop();
-  for (const card of cards.values()) if (card !== playing) card.waveform?.pause();
+function showStreamPosition() {
+  if (player.id !== null && state.playing === player.id && player.sounding.size > 0)
+    cards.get(player.id)?.showPosition(player.position);
 }
 
 /** @param {string} id */
@@ -126,7 +166,8 @@ function toggleCompared(id) {
 
 function tick() {
   for (const { take } of cards.values()) {
-    if (take.status === "ready" && take.expiresAt && take.expiresAt <= Date.now()) expire(take.id);
+    if (take.status === "ready" && !take.audio && (take.expiresAt ?? Number.POSITIVE_INFINITY) <= Date.now())
+      expire(take.id);
   }
   for (const card of cards.values()) card.tick();
 }

@@ -1,23 +1,25 @@
-/** The waveform of what can be played, drawn and played by wavesurfer. */
+/** A waveform with a cursor, drawn and played by wavesurfer.js. */
 
 import WaveSurfer from "../../vendor/wavesurfer.esm.js";
 
-// One height for all: the content policy names the style that goes with it.
+// The content security policy contains the hash of the style with this height.
 const HEIGHT = 56;
 const BARS = 1200;
 
 /**
  * @typedef {object} Playable
  * @property {string} url
- * @property {Float32Array | null} samples  None are drawn where there are none.
+ * @property {Float32Array | null} samples  Null: only the cursor is drawn.
  * @property {number} seconds
  */
 
-/** @type {Set<() => void>} Give each waveform that is shown its colours. */
+/** @type {Set<() => void>} Functions that set the colours of the waveforms that are shown. */
 const painters = new Set();
-window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
+const paintAll = () => {
   for (const paint of painters) paint();
-});
+};
+window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", paintAll);
+document.addEventListener("theme-changed", paintAll);
 
 /**
  * @param {HTMLElement} container
@@ -60,7 +62,7 @@ function coloursOf(container) {
 
 /**
  * @param {Float32Array} samples
- * @returns {number[]} The loudest of each stretch.
+ * @returns {number[]} The peak of each bar.
  */
 export function peaksOf(samples) {
   const size = Math.max(1, Math.ceil(samples.length / BARS));

@@ -1,16 +1,15 @@
-/** Saves the recorded voice under a name, with the words by which its speaker agreed. */
+/** Saves the recording as a voice, with the consent of its speaker. */
 
 import { byId } from "../page/element.js";
 import { formDialog } from "../page/form-dialog.js";
 import { announce } from "../page/notice.js";
 import { state, update, watch } from "../page/state.js";
+import { text } from "../page/text.js";
 import { isUsable } from "../record/recording-editor.js";
 import { requestJson } from "../service/requests.js";
-import { uploaded } from "../takes/generation.js";
+import { uploaded } from "../takes/ask.js";
+import { showSpokenConsent } from "./spoken-consent.js";
 import { loadVoices } from "./voices.js";
-
-const CONSENT =
-  "I agree that this recording of my voice is saved here, and used to speak texts that I did not say.";
 
 const name = byId("save-name", HTMLInputElement);
 const description = byId("save-description", HTMLInputElement);
@@ -18,10 +17,11 @@ const consent = byId("save-consent", HTMLTextAreaElement);
 const agreed = byId("save-agreed", HTMLInputElement);
 
 export function showSaveDialog() {
+  showSpokenConsent();
   const open = formDialog("save", save);
   const button = byId("save", HTMLButtonElement);
   button.addEventListener("click", () => {
-    consent.value ||= CONSENT;
+    consent.value ||= text("save.consent_text");
     agreed.checked = false;
     open();
   });
@@ -45,7 +45,8 @@ async function save() {
   const voice = await requestJson("voices", { method: "POST", json });
   await loadVoices();
   update({ reference: { kind: "voice", voice } });
-  announce(`${voice.name} is saved.`);
+  announce(text("save.done", { name: voice.name }));
   name.value = "";
   description.value = "";
+  return byId("text", HTMLTextAreaElement);
 }

@@ -1,44 +1,48 @@
-/** The saved voices, to search, hear, use, rename, export and delete. */
+/** The saved voices: search, play, use, rename, export, import and delete. */
 
-import { showCode } from "../page/code-dialog.js";
-import { saveAs } from "../page/download.js";
 import { byId, fill, icon, make } from "../page/element.js";
-import { formDialog } from "../page/form-dialog.js";
+import { confirm, formDialog } from "../page/form-dialog.js";
 import { makeMenu } from "../page/menu.js";
 import { announce, showError } from "../page/notice.js";
 import { state, update, watch } from "../page/state.js";
-import { day, timecode } from "../page/times.js";
+import { text } from "../page/text.js";
+import { day } from "../page/times.js";
 import { request } from "../service/requests.js";
-import { playSample } from "./sample-player.js";
-import { loadVoices, renameVoice } from "./voices.js";
+import { saveAs } from "../takes/download.js";
+import { sampleButton, sampleTime } from "./voice-samples.js";
+import { importVoice, loadVoices, renameVoice } from "./voices.js";
 
 /** @typedef {import("../page/state.js").SavedVoice} SavedVoice */
 
 const search = byId("voice-search", HTMLInputElement);
+const list = byId("voices", HTMLElement);
 const rename = {
   name: byId("rename-name", HTMLInputElement),
   description: byId("rename-description", HTMLInputElement),
 };
 
-/** @type {SavedVoice | null} The one that a dialog is about. */
+/** @type {SavedVoice | null} The voice of the open dialog. */
 let chosen = null;
 let openRename = () => {};
-let openDelete = () => {};
 
 export function showSavedVoices() {
   openRename = formDialog("rename", async () => {
-    if (chosen)
-      await renameVoice(chosen, {
-        name: rename.name.value.trim(),
-        description: rename.description.value.trim(),
-      });
-  });
-  openDelete = formDialog("delete", async () => {
-    if (chosen) await remove(chosen);
+    if (!chosen) return;
+    await renameVoice(chosen, {
+      name: rename.name.value.trim(),
+      description: rename.description.value.trim(),
+    });
+    return nearest(chosen.voice_id);
   });
   search.addEventListener("input", show);
   watch((now) => now.voices, show);
   watch((now) => now.reference, show);
+  const file = byId("import", HTMLInputElement);
+  file.addEventListener("change", () => {
+    const [bundle] = file.files ?? [];
+    file.value = "";
+    if (bundle) void importBundle(bundle).catch(showError);
+  });
 }
 
 function show() {
@@ -47,78 +51,72 @@ function show() {
   const found = (voices ?? []).filter(({ name, description }) =>
     `${name} ${description}`.toLocaleLowerCase().includes(wanted),
   );
-  fill(byId("voices", HTMLElement), ...found.map(row));
+  fill(list, ...found.map(row));
   search.parentElement?.toggleAttribute("hidden", !voices?.length);
   const none = byId("voices-none", HTMLElement);
-  none.hidden = voices === null || found.length > 0;
-  none.textContent = voices?.length
-    ? `No voice is called anything like “${search.value}”.`
-    : "No voices saved yet.";
+  none.hidden = found.length > 0;
+  if (voices)
+    none.textContent = voices.length
+      ? text("voices.no_match", { search: search.value })
+      : text("voices.none");
 }
 
 /** @param {SavedVoice} voice */
 function row(voice) {
-  const { voice_id: id, name, description, duration_seconds: seconds, consent } = voice;
+  const { voice_id: id, name, description, consent } = voice;
   const isInUse = state.reference?.kind === "voice" && state.reference.voice.voice_id === id;
-  const play = make(
-    "button",
-    { type: "button", class: "play", "aria-label": `Play the sample of ${name}` },
-    icon("play"),
-  );
-  play.addEventListener("click", () => void playSample(id, play).catch(showError));
-  const facts = [day(voice.created_at), seconds && timecode(seconds), id].filter(Boolean).join(" · ");
   const use = make(
     "button",
     {
       type: "button",
       class: "key small",
-      "aria-label": `Use ${name}`,
+      "aria-label": text("voices.use_label", { name }),
       disabled: isInUse,
       onclick: () => takeUp(voice),
     },
-    isInUse ? "In use" : "Use",
+    text(isInUse ? "voices.in_use" : "voices.use"),
+  );
+  const details = make(
+    "details",
+    { class: "agreement" },
+    make(
+      "summary",
+      {},
+      consent ? text("voices.consent", { day: day(consent.given_at) }) : text("voices.details"),
+    ),
+    consent && make("blockquote", {}, consent.text),
+    make("p", { class: "facts" }, text("voices.id"), " ", make("code", {}, id)),
   );
   return make(
     "li",
-    { class: "saved-voice" },
-    play,
+    { class: "saved-voice", data: { voice: id } },
+    sampleButton(voice),
     make(
       "div",
       { class: "saved-voice-about" },
       make("h3", {}, name),
-      description && make("p", {}, description),
-      make("p", { class: "facts" }, facts),
-      consent && agreement(consent),
+      description && make("p", { class: "clamped", title: description }, description),
+      make("p", { class: "facts" }, `${day(voice.created_at)} · `, sampleTime(voice)),
+      details,
     ),
     use,
     menuOf(voice),
   );
 }
 
-/** @param {{text: string, given_at: string}} consent */
-function agreement({ text, given_at: moment }) {
-  return make(
-    "details",
-    { class: "agreement" },
-    make("summary", {}, `Agreed on ${day(moment)}`),
-    make("blockquote", {}, text),
-  );
-}
-
 /** @param {SavedVoice} voice */
 function menuOf(voice) {
-  return makeMenu(icon("more"), `More about ${voice.name}`, [
-    ["Rename", () => askForName(voice)],
-    ["Export", () => void exportVoice(voice).catch(showError)],
-    ["Delete", () => askToDelete(voice)],
-    ["Code for these", () => showCode("sample", undefined, voice)],
+  return makeMenu(icon("more"), text("menu.label", { name: voice.name }), [
+    [text("rename.submit"), () => askForName(voice)],
+    [text("voices.export"), () => void exportVoice(voice).catch(showError)],
+    [text("voices.delete"), () => askToDelete(voice)],
   ]);
 }
 
 /** @param {SavedVoice} voice */
 function takeUp(voice) {
   update({ reference: { kind: "voice", voice } });
-  announce(`${voice.name} is in use.`);
+  announce(text("voices.is_in_use", { name: voice.name }));
   byId("text", HTMLTextAreaElement).focus();
 }
 
@@ -133,11 +131,28 @@ function askForName(voice) {
 
 /** @param {SavedVoice} voice */
 function askToDelete(voice) {
-  chosen = voice;
-  byId("delete-what", HTMLElement).textContent =
-    `“${voice.name}” goes for ever: its recording, the transcript, what the model learned from it, and the words of consent. ` +
-    `Takes that were made with it stay until they expire. Programs that use it as ${voice.voice_id} will get an error.`;
-  openDelete();
+  const { voice_id: id, name } = voice;
+  confirm({
+    title: text("voices.delete_title", { name }),
+    what: text("voices.delete_what", { id }),
+    submit: text("voices.delete"),
+    act: async () => {
+      const next =
+        list.querySelector(`[data-voice="${CSS.escape(id)}"] + li`)?.getAttribute("data-voice") ?? "";
+      await remove(voice);
+      return nearest(next);
+    },
+  });
+}
+
+/**
+ * @param {string} id
+ * @returns {HTMLElement} The menu of this voice, or the title if it is not shown.
+ */
+function nearest(id) {
+  return (
+    list.querySelector(`[data-voice="${CSS.escape(id)}"] summary.quiet`) ?? byId("voices-title", HTMLElement)
+  );
 }
 
 /** @param {SavedVoice} voice */
@@ -146,10 +161,16 @@ async function remove(voice) {
   if (state.reference?.kind === "voice" && state.reference.voice.voice_id === voice.voice_id)
     update({ reference: null });
   await loadVoices();
-  announce(`${voice.name} is deleted.`);
+  announce(text("voices.is_deleted", { name: voice.name }));
 }
 
 /** @param {SavedVoice} voice */
 async function exportVoice({ voice_id: id }) {
   saveAs(await (await request(`voices/${id}/export`)).blob(), `${id}.zip`);
+}
+
+/** @param {File} bundle */
+async function importBundle(bundle) {
+  const { name } = await importVoice(bundle);
+  announce(text("voices.is_imported", { name }));
 }

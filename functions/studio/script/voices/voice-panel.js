@@ -1,13 +1,12 @@
-/** The panel of the voice that speaks: nothing yet, a recording, or a saved voice. */
+/** The panel of the voice in use: none yet, a recording, or a saved voice. */
 
-import { byId, fill, icon, make } from "../page/element.js";
-import { showError } from "../page/notice.js";
+import { byId, fill, make } from "../page/element.js";
+import { confirm } from "../page/form-dialog.js";
 import { state, update, watch } from "../page/state.js";
+import { text } from "../page/text.js";
 import { day } from "../page/times.js";
-import { showReadingPrompt } from "../record/reading-prompt.js";
-import { showRecorder } from "../record/recorder.js";
 import { showRecordingEditor } from "../record/recording-editor.js";
-import { playSample } from "./sample-player.js";
+import { sampleButton } from "./voice-samples.js";
 
 /** @typedef {import("../page/state.js").SavedVoice} SavedVoice */
 
@@ -15,13 +14,8 @@ const again = byId("voice-again", HTMLButtonElement);
 const saved = byId("voice-saved", HTMLElement);
 
 export function showVoicePanel() {
-  showRecorder(showReadingPrompt());
   showRecordingEditor();
-  offerSavedVoices();
-  again.addEventListener("click", () => {
-    update({ reference: null });
-    byId("record", HTMLButtonElement).focus();
-  });
+  again.addEventListener("click", startOver);
   watch(
     (now) => now.reference?.kind ?? "empty",
     (kind) => {
@@ -29,45 +23,62 @@ export function showVoicePanel() {
       byId("voice-recorded", HTMLElement).hidden = kind !== "recording";
       saved.hidden = kind !== "voice";
       again.hidden = kind === "empty";
+      again.textContent = text(kind === "voice" ? "voice.new" : "voice.start_over");
     },
   );
   watch(
     (now) => (now.reference?.kind === "voice" ? now.reference.voice : null),
     (voice) => voice && showSaved(voice),
   );
+  showSwitch();
+}
+
+function startOver() {
+  const clear = () => {
+    update({ reference: null });
+    byId("record", HTMLButtonElement).focus();
+    return byId("record", HTMLButtonElement);
+  };
+  if (state.reference?.kind === "voice") return void clear();
+  confirm({
+    title: text("voice.discard_title"),
+    what: text("voice.discard_what"),
+    submit: text("voice.discard"),
+    act: async () => clear(),
+  });
 }
 
 /** @param {SavedVoice} voice */
 function showSaved(voice) {
-  const play = make("button", {
-    type: "button",
-    class: "play",
-    "aria-label": `Play the sample of ${voice.name}`,
-  });
-  play.append(icon("play"));
-  play.addEventListener("click", () => void playSample(voice.voice_id, play).catch(showError));
-  const about = make("p", { class: "saved-about" }, `Saved on ${day(voice.created_at)}`);
+  const about = make("p", { class: "facts" }, text("voice.saved_on", { day: day(voice.created_at) }));
   fill(
     saved,
-    make("div", { class: "saved-card" }, play, make("div", {}, make("h3", {}, voice.name), about)),
-    voice.description && make("p", {}, voice.description),
-    voice.consent && make("blockquote", { class: "consent" }, voice.consent.text),
+    make(
+      "div",
+      { class: "saved-card" },
+      sampleButton(voice),
+      make("div", {}, make("h3", {}, voice.name), about),
+    ),
+    voice.description && make("p", { class: "clamped" }, voice.description),
   );
 }
 
-function offerSavedVoices() {
-  const select = byId("saved-voice", HTMLSelectElement);
-  select.addEventListener("change", () => {
-    const voice = state.voices?.find(({ voice_id: id }) => id === select.value);
-    select.value = "";
-    if (voice) update({ reference: { kind: "voice", voice } });
-  });
+/** On phones, only the recorder or the saved voices are shown. */
+function showSwitch() {
+  const column = /** @type {HTMLElement} */ (document.querySelector(".voice-column"));
+  const buttons = {
+    voice: byId("show-voice", HTMLButtonElement),
+    saved: byId("show-saved", HTMLButtonElement),
+  };
+  const show = (/** @type {"voice" | "saved"} */ shown) => {
+    column.dataset.shown = shown;
+    buttons.voice.setAttribute("aria-pressed", String(shown === "voice"));
+    buttons.saved.setAttribute("aria-pressed", String(shown === "saved"));
+  };
+  buttons.voice.addEventListener("click", () => show("voice"));
+  buttons.saved.addEventListener("click", () => show("saved"));
   watch(
-    (now) => now.voices,
-    (voices) => {
-      select.disabled = !voices?.length;
-      const options = (voices ?? []).map(({ voice_id: value, name }) => make("option", { value }, name));
-      fill(select, make("option", { value: "" }, "Use a saved voice"), ...options);
-    },
+    (now) => now.reference,
+    () => show("voice"),
   );
 }

@@ -1,11 +1,11 @@
-/** The saved voices, as the service has them. */
+/** The requests about saved voices. */
 
 import { state, update } from "../page/state.js";
 import { requestJson } from "../service/requests.js";
 
 /** @typedef {import("../page/state.js").SavedVoice} SavedVoice */
 
-/** Read them all anew. */
+/** Read all voices, the newest first. */
 export async function loadVoices() {
   /** @type {SavedVoice[]} */
   const voices = [];
@@ -29,4 +29,16 @@ export async function renameVoice(voice, json) {
     update({ reference: { kind: "voice", voice: renamed } });
   }
   await loadVoices();
+}
+
+/**
+ * @param {File} bundle  As `GET /voices/{id}/export` returns it.
+ * @returns {Promise<SavedVoice>}
+ */
+export async function importVoice(bundle) {
+  const form = new FormData();
+  form.set("bundle", bundle);
+  const voice = await requestJson("voices/import", { method: "POST", form });
+  await loadVoices();
+  return voice;
 }

@@ -9,13 +9,7 @@ from urllib.parse import urlsplit
 
 import requests
 import structlog
-from huggingface_hub import HfApi, constants, snapshot_download
-from huggingface_hub.errors import (
-    GatedRepoError,
-    HFValidationError,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
+from huggingface_hub import HfApi, constants, errors, snapshot_download
 from huggingface_hub.file_download import repo_folder_name
 from huggingface_hub.utils.tqdm import disable_progress_bars
 
@@ -58,7 +52,7 @@ def download(model_id: str, revision: str, on_start: OnStart) -> Path:
         )
         with _reporting(model_id, total, on_start):
             return Path(snapshot_download(model_id, revision=revision))
-    except (RepositoryNotFoundError, GatedRepoError, RevisionNotFoundError, HFValidationError) as error:
+    except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.HFValidationError) as error:
         line = str(error).strip().splitlines()[0]
         raise CannotLoad(f"{what} is not on the hub, or not accessible: {line}") from None
     except OSError as error:  # connections, timeouts and full disks alike

@@ -17,9 +17,10 @@ import transformers
 from gpu_runner.engines import CannotLoad, OnStart
 from gpu_runner.engines.qwen.checkpoint import devices, stub_modules, weights
 from gpu_runner.engines.qwen.checkpoint.devices import Placement
+from gpu_runner.engines.qwen.checkpoint.int8_loading import load_int8
 from gpu_runner.engines.qwen.checkpoint.model import ROLE_TOKENS, SAMPLE_RATE, Identity, Model
+from gpu_runner.engines.qwen.checkpoint.out_of_memory import OutOfMemory, translate_device_errors
 from gpu_runner.engines.qwen.network.sampling import Sampling
-from gpu_runner.engines.qwen.out_of_memory import OutOfMemory, translate_device_errors
 from pipeline.contract.engines import EngineStart
 from pipeline.settings import Settings
 
@@ -44,7 +45,7 @@ def open_model(settings: Settings, on_start: OnStart = lambda _: None) -> Model:
     devices.use(placement, settings.attention_backend)
     checkpoint = weights.locate(settings.qwen_tts_model_id, settings.qwen_tts_revision, on_start)
     on_start(EngineStart(phase="loading"))
-    weights.check_memory(checkpoint.directory, placement.device, placement.dtype)
+    weights.check_memory(checkpoint.directory, placement)
     _check_kind(checkpoint.directory)
     identity = Identity(
         checkpoint.model, checkpoint.revision, str(CODEC_DTYPE).removeprefix("torch."), _library_version()
@@ -105,16 +106,17 @@ def _guarded_load(directory: Path, placement: Placement, identity: Identity) -> 
 
 def _load(directory: Path, placement: Placement, identity: Identity) -> Model:
     library = import_library()
-    # The class's own `from_pretrained` would load the speech tokenizer too, in the talker's precision.
-    load = transformers.PreTrainedModel.from_pretrained.__func__
-    pretrained = load(
-        library.Qwen3TTSForConditionalGeneration,
-        directory,
-        dtype=placement.dtype,
-        device_map=placement.device_map,
-        local_files_only=True,
-    ).eval()
-    _check_one_device(pretrained, placement)
+    model_class = library.Qwen3TTSForConditionalGeneration
+    if placement.int8:
+        files = weights.weight_files(directory / weights.WEIGHTS[0])
+        pretrained = load_int8(model_class, directory, files, identity.revision)
+    else:
+        # The class's own `from_pretrained` would load the speech tokenizer too, in the talker's precision.
+        load = transformers.PreTrainedModel.from_pretrained.__func__
+        device = {"": str(placement.device)}
+        pretrained = load(
+            model_class, directory, dtype=placement.dtype, device_map=device, local_files_only=True
+        ).eval()
     speech_tokenizer = library.modeling_qwen3_tts.Qwen3TTSTokenizer.from_pretrained(
         directory / "speech_tokenizer", dtype=CODEC_DTYPE, device_map={"": str(pretrained.talker.device)}
     )
@@ -128,6 +130,7 @@ def _load(directory: Path, placement: Placement, identity: Identity) -> Model:
         defaults=Sampling.of_config(json.loads((directory / "generation_config.json").read_bytes())),
         identity=identity,
         dtype=placement.dtype,
+        int8=placement.int8,
     )
     if len(model.role) != ROLE_TOKENS:
         raise ValueError(f"the tokenizer makes {len(model.role)} tokens of the role, not {ROLE_TOKENS}")
@@ -147,12 +150,3 @@ def warm_up_library() -> None:
     import_library().modeling_qwen3_tts.mel_spectrogram(
         second, 1024, 128, SAMPLE_RATE, hop_size=256, win_size=1024, fmin=0, fmax=12_000
     )
-
-
-def _check_one_device(pretrained: Any, placement: Placement) -> None:
-    places = {str(parameter.device) for parameter in pretrained.parameters()}
-    if len(places) != 1 or "meta" in places:  # meta: offloaded until it is used
-        raise CannotLoad(
-            f"DEVICE_MAP puts the model on {', '.join(sorted(places))}, but it must be on one device. "
-            f"Unset DEVICE_MAP and choose a device with enough memory, such as DEVICE={placement.device}."
-        )

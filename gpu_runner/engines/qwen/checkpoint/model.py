@@ -51,6 +51,7 @@ class Model:
     defaults: Sampling
     identity: Identity
     dtype: torch.dtype
+    int8: bool = False
 
     @cached_property
     def talker(self) -> Any:
@@ -83,21 +84,6 @@ class Model:
         return self.pretrained.config.talker_config
 
     @cached_property
-    def groups(self) -> int:
-        """Codes per frame."""
-        return int(self.config.num_code_groups)
-
-    @cached_property
-    def codebook_size(self) -> int:
-        """The number of codes in a codebook."""
-        return int(self.talker.code_predictor.config.vocab_size)
-
-    @cached_property
-    def speaker_size(self) -> int:
-        """The dimension of a speaker embedding."""
-        return int(self.pretrained.config.speaker_encoder_config.enc_dim)
-
-    @cached_property
     def languages(self) -> dict[str, int]:
         """The ids of the languages that the model was trained on, by lower-case name."""
         return {str(name).lower(): int(number) for name, number in self.config.codec_language_id.items()}
@@ -119,9 +105,11 @@ class Model:
         In lower precisions a batch of another size rounds so differently that another code is soon chosen. From
         there on the audio differs.
         """
-        if self.dtype != torch.float32:
+        if self.dtype != torch.float32 or self.int8:
             return None
-        depends_on = (self.identity, self.defaults, torch.__version__, kind_of(self.device))
+        on_gpu, instructions = self.device.type == "cuda", torch.backends.cpu.get_cpu_capability()
+        device = torch.cuda.get_device_name(self.device) if on_gpu else instructions
+        depends_on = (self.identity, self.defaults, torch.__version__, device)
         return f"qwen-{blake2b(repr(depends_on).encode(), digest_size=8).hexdigest()}"
 
     def tokens(self, text: str) -> list[int]:
@@ -132,7 +120,8 @@ class Model:
     def embed_text(self, tokens: Sequence[int]) -> Tensor:
         """Embed T tokens of text: [1, T, D]."""
         ids = self.to_device(torch.tensor([list(tokens)], dtype=torch.long))
-        return self.talker.text_projection(self.talker.get_text_embeddings()(ids))  # type: ignore[no-any-return]
+        embeds = self.talker.get_text_embeddings()(ids).to(self.dtype)
+        return self.talker.text_projection(embeds)  # type: ignore[no-any-return]
 
     def embed_tags(self, ids: Sequence[int]) -> Tensor:
         """Embed T ids of the talker's own vocabulary: [1, T, D]."""
@@ -142,10 +131,3 @@ class Model:
     def to_device(self, tensor: Tensor) -> Tensor:
         """Copy from the CPU without waiting for the device."""
         return to_device(tensor, self.device)
-
-
-def kind_of(device: torch.device) -> str:
-    """Return the model of a GPU, or the instructions that torch uses of a CPU."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return torch.backends.cpu.get_cpu_capability()

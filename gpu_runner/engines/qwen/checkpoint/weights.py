@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
 from gpu_runner.engines import CannotLoad, OnStart
+from gpu_runner.engines.qwen.checkpoint.devices import Placement
 from gpu_runner.engines.qwen.checkpoint.download import download
 
 # The revisions that this version was tested with. A setting selects another.
@@ -31,8 +31,6 @@ NEEDED = (
     "speech_tokenizer/preprocessor_config.json",
 )
 WEIGHTS = ("model.safetensors", "speech_tokenizer/model.safetensors")
-_FLOATS = {"F64", "F32", "F16", "BF16"}
-_SIZES = {"I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
 _SAMPLE = 1024 * 1024  # bytes
 
 
@@ -88,7 +86,7 @@ def _cached(model_id: str, revision: str) -> Path | None:
 def _check_whole(directory: Path, what: str) -> None:
     if missing := _missing(directory):
         raise CannotLoad(f"{what}: {', '.join(missing)} missing in {directory}. Download the model again.")
-    weights = [file for name in WEIGHTS for file in _weight_files(directory / name)]
+    weights = [file for name in WEIGHTS for file in weight_files(directory / name)]
     files = [*(directory / name for name in NEEDED), *weights]
     if closed := [str(file.relative_to(directory)) for file in files if not os.access(file, os.R_OK)]:
         raise CannotLoad(f"{what}: {', '.join(closed)} in {directory} can't be read by the user of this process.")
@@ -96,10 +94,10 @@ def _check_whole(directory: Path, what: str) -> None:
 
 def _missing(directory: Path) -> list[str]:
     names = [name for name in NEEDED if not (directory / name).is_file()]
-    return names + [name for name in WEIGHTS if not _weight_files(directory / name)]
+    return names + [name for name in WEIGHTS if not weight_files(directory / name)]
 
 
-def _weight_files(path: Path) -> list[Path]:
+def weight_files(path: Path) -> list[Path]:
     """Return the weight file, or all files of an index. The list is empty if one is missing."""
     if path.is_file():
         return [path]
@@ -118,7 +116,7 @@ def fingerprint(directory: Path) -> str:
     """
     digest = hashlib.sha256((directory / "config.json").read_bytes())
     for name in WEIGHTS:
-        for file in _weight_files(directory / name):
+        for file in weight_files(directory / name):
             _add_samples(digest, file)
     return f"sha256:{digest.hexdigest()[:32]}"
 
@@ -132,7 +130,7 @@ def _add_samples(digest: Any, file: Path) -> None:
             digest.update(content.read(_SAMPLE))
 
 
-def check_memory(directory: Path, device: torch.device, dtype: torch.dtype) -> None:
+def check_memory(directory: Path, placement: Placement) -> None:
     """Check that the weights fit into memory.
 
     Raises
@@ -140,13 +138,15 @@ def check_memory(directory: Path, device: torch.device, dtype: torch.dtype) -> N
     CannotLoad
         They do not fit.
     """
-    talker, codec = (_weight_files(directory / name) for name in WEIGHTS)
-    needed = sum(_bytes_as(file, dtype.itemsize) for file in talker) + sum(_bytes_as(file, 4) for file in codec)
-    free = free_memory(device)
+    talker, codec = (weight_files(directory / name) for name in WEIGHTS)
+    # With int8 layers, the text embeddings keep the 16 bits that they are stored with.
+    itemsize = 2 if placement.int8 else placement.dtype.itemsize
+    needed = sum(_bytes_as(file, itemsize) for file in talker) + sum(_bytes_as(file, 4) for file in codec)
+    free = free_memory(placement.device)
     if free is not None and free < needed:
         raise CannotLoad(
-            f"The model needs {needed / 2**30:.1f} GiB for its weights in {str(dtype).removeprefix('torch.')}, and "
-            f"{device} has {free / 2**30:.1f} GiB free. Use a larger device or a smaller model."
+            f"The model needs {needed / 2**30:.1f} GiB for its weights in {placement.precision}, and "
+            f"{placement.device} has {free / 2**30:.1f} GiB free. Use a larger device or a smaller model."
         )
 
 
@@ -163,14 +163,10 @@ def free_memory(device: torch.device) -> int | None:
 
 
 def _bytes_as(file: Path, itemsize: int) -> int:
-    """Return the size of a safetensors file's tensors in another precision, from its header alone."""
+    """Return the size of a safetensors file's tensors in another precision, without reading them."""
     try:
         with safetensors.safe_open(file, "pt") as content:  # it checks the header against the file's size
-            tensors = [content.get_slice(name) for name in content.keys()]  # noqa: SIM118 - it is no dict
-            return sum(
-                math.prod(tensor.get_shape()) * (itemsize if dtype in _FLOATS else _SIZES.get(dtype, 8))
-                for tensor in tensors
-                if (dtype := tensor.get_dtype())
-            )
+            tensors = map(content.get_tensor, content.keys())
+            return sum(one.numel() * (itemsize if one.is_floating_point() else one.itemsize) for one in tensors)
     except (safetensors.SafetensorError, OSError) as error:
         raise CannotLoad(f"{file} is damaged ({error}). Download the model again.") from None

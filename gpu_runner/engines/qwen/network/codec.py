@@ -5,7 +5,6 @@ the transformer the keys and values of its window. All of that is the state of a
 its state, a chunk decodes to the same samples as within the whole utterance.
 """
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -30,19 +29,6 @@ POSITIONS = 8_192  # frames of reference and generated audio that the rotary emb
 CONV_FRAMES = 16  # further than the convolutions after the transformer reach back
 
 
-@dataclass(frozen=True, slots=True)
-class Size:
-    """The size of an utterance's state: of the transformer, and of the convolutions after it."""
-
-    front: int
-    back: int
-
-    @property
-    def total(self) -> int:
-        """The total size."""
-        return self.front + self.back
-
-
 class Codec:
     """The decoder of a `Qwen3TTSTokenizerV2Model`, over its own weights. G codes and M samples per frame."""
 
@@ -62,7 +48,7 @@ class Codec:
             first, *blocks, snake, last = decoder.decoder
             self._first, self._blocks = first.conv, [pack_block(block.block) for block in blocks]
             self._last_snake, self._last = pack_snake(snake), last.conv
-        self.size = self._measure()
+        self._parts = self._measure()
 
     @property
     def codebook_size(self) -> int:
@@ -79,9 +65,14 @@ class Codec:
         """Precision of state and samples."""
         return self._codebooks.dtype
 
+    @property
+    def state_size(self) -> int:
+        """The size N of an utterance's state."""
+        return sum(self._parts)
+
     def start(self, rows: int) -> Tensor:
         """Return the initial state of R utterances: [R, N]."""
-        return torch.zeros(rows, self.size.total, dtype=self.dtype, device=self.device)
+        return torch.zeros(rows, self.state_size, dtype=self.dtype, device=self.device)
 
     def decode(self, codes: Tensor, state: Tensor, position: Tensor) -> tuple[Tensor, Tensor]:
         """Decode T more frames of R utterances.
@@ -89,7 +80,7 @@ class Codec:
         `codes` are [R, T, G], `state` is [R, N], `position` [R] the frames decoded before. Returns the
         [R, T M] samples and the new state.
         """
-        front, back = state.split((self.size.front, self.size.back), dim=1)
+        front, back = state.split(self._parts, dim=1)
         hidden, front = self._front(codes, front, position)
         samples, back = self._back(hidden, back)
         return samples, torch.cat([front, back], dim=1)
@@ -100,7 +91,7 @@ class Codec:
         The convolutions after the transformer reach back a few frames only, so only those frames pass through them.
         """
         position = torch.zeros(1, dtype=torch.long, device=self.device)
-        front, back = self.start(1).split((self.size.front, self.size.back), dim=1)
+        front, back = self.start(1).split(self._parts, dim=1)
         outputs = []
         for chunk in codes[None].split(self._window, dim=1):
             hidden, front = self._front(chunk, front, position)
@@ -109,15 +100,15 @@ class Codec:
         _, back = self._back(torch.cat(outputs, dim=2)[:, :, -CONV_FRAMES:], back)
         return torch.cat([front, back], dim=1)[0]
 
-    def _measure(self) -> Size:
-        """Run a frame to measure the sizes of the parts of the state."""
+    def _measure(self) -> tuple[int, int]:
+        """Run a frame to measure the parts of the state: of the transformer, and of the convolutions after it."""
         codes = torch.zeros(1, 1, self.groups, dtype=torch.long, device=self.device)
         counting = torch.zeros(1, 1, dtype=self.dtype, device=self.device).expand(1, 1 << 40)
         position = torch.zeros(1, dtype=torch.long, device=self.device)
         with torch.inference_mode():
             hidden, front = self._front(codes, counting, position)
             _, back = self._back(hidden, counting)
-        return Size(front.shape[1], back.shape[1])
+        return front.shape[1], back.shape[1]
 
     def _front(self, codes: Tensor, state: Tensor, position: Tensor) -> tuple[Tensor, Tensor]:
         """Apply the layers up to the transformer to [R, T, G] codes: [R, C, T]."""

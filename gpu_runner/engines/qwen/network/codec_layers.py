@@ -59,18 +59,7 @@ class Memory:
         return torch.cat(self._replaced, dim=1)
 
 
-class Unit(NamedTuple):
-    """A residual unit."""
-
-    snake: Snake
-    wide: nn.Conv1d
-    second_snake: Snake
-    narrow: nn.Conv1d
-
-    def run(self, x: Tensor, memory: Memory, kernels: Kernels) -> Tensor:
-        """Apply it: [R, C, T] to the same shape."""
-        inner = convolve(self.wide, kernels.snake(x, *self.snake), memory)
-        return x + convolve(self.narrow, kernels.snake(inner, *self.second_snake), memory)
+Unit = tuple[Snake, nn.Conv1d, Snake, nn.Conv1d]  # a residual unit of two activated convolutions
 
 
 class Block(NamedTuple):
@@ -83,8 +72,9 @@ class Block(NamedTuple):
     def run(self, x: Tensor, memory: Memory, kernels: Kernels) -> Tensor:
         """Apply it: [R, C, T] to [R, C / 2, T times the stride]."""
         x = transpose(self.upsample, kernels.snake(x, *self.snake), memory)
-        for unit in self.units:
-            x = unit.run(x, memory, kernels)
+        for snake, wide, second_snake, narrow in self.units:
+            inner = convolve(wide, kernels.snake(x, *snake), memory)
+            x = x + convolve(narrow, kernels.snake(inner, *second_snake), memory)
         return x
 
 
@@ -122,11 +112,8 @@ def pack_snake(module: Any) -> Snake:
 def pack_block(block: Any) -> Block:
     """Pack the weights of a decoder block."""
     snake, upsample, *units = block
-    return Block(pack_snake(snake), upsample.conv, [_pack_unit(unit) for unit in units])
-
-
-def _pack_unit(unit: Any) -> Unit:
-    return Unit(pack_snake(unit.act1), unit.conv1.conv, pack_snake(unit.act2), unit.conv2.conv)
+    packed = [(pack_snake(one.act1), one.conv1.conv, pack_snake(one.act2), one.conv2.conv) for one in units]
+    return Block(pack_snake(snake), upsample.conv, packed)
 
 
 def pack_attention(layer: Any, config: Any) -> Attention:

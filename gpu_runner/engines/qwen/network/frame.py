@@ -93,7 +93,7 @@ def _predict(
     first_token = functional.embedding(first, network.predictor_inputs[0])
     tokens = torch.stack([network.project(hidden), first_token], dim=1).flatten(0, 1)  # [2 B, P]
     for group, head in enumerate(network.predictor_heads, start=1):
-        metadata = _first_pass(network, slots, batch) if group == 1 else _pass(network, slots, batch, group)
+        metadata = _pass(network, slots, batch, group)
         caches = slots.predictor_layers.first(batch, metadata.length)
         outputs = network.predictor.run(tokens, caches, metadata, network.kernels)
         last = outputs[1::2] if group == 1 else outputs  # [B, P]
@@ -105,29 +105,19 @@ def _predict(
     return torch.stack(codes, dim=1), best
 
 
-def _first_pass(network: Network, slots: Slots, batch: int) -> PassMetadata:
-    """Describe the predictor's pass over two tokens a row: the talker's output, and the first code."""
+def _pass(network: Network, slots: Slots, batch: int, group: int) -> PassMetadata:
+    """Describe a pass of the predictor, at the same position in all rows.
+
+    The first one reads two tokens a row: the talker's output, and the first code.
+    """
     predictor = network.predictor
-    return PassMetadata(
-        batch=batch,
-        length=2,
-        cos=predictor.cos[:2].repeat(batch, 1, 1),
-        sin=predictor.sin[:2].repeat(batch, 1, 1),
-        where=slots.pairs_of_predictor_cache[:batch].view(-1),
-        mask=network.mask_of_two,
-    )
-
-
-def _pass(network: Network, slots: Slots, batch: int, position: int) -> PassMetadata:
-    """Describe the predictor's pass over the token at a position, the same one in all rows."""
-    return PassMetadata(
-        batch=batch,
-        length=position + 1,
-        cos=network.predictor.cos[position : position + 1],
-        sin=network.predictor.sin[position : position + 1],
-        where=slots.rows_of_predictor_cache[position, :batch].view(-1),
-        mask=None,
-    )
+    if group == 1:
+        cos, sin = (part[:2].repeat(batch, 1, 1) for part in (predictor.cos, predictor.sin))
+        where = slots.pairs_of_predictor_cache[:batch].view(-1)
+        return PassMetadata(batch, 2, cos, sin, where, network.mask_of_two)
+    cos, sin = (part[group : group + 1] for part in (predictor.cos, predictor.sin))
+    where = slots.rows_of_predictor_cache[group, :batch].view(-1)
+    return PassMetadata(batch, group + 1, cos, sin, where, mask=None)
 
 
 def _status(running: Tensor, finite: Tensor, stopped: Tensor, last: Tensor) -> Tensor:

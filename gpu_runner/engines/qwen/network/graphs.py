@@ -4,10 +4,10 @@ A captured graph replays the same kernels on the same memory, so a function may 
 contents of the buffers.
 """
 
-from collections.abc import Callable, Hashable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Hashable
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import structlog
 import torch
@@ -18,63 +18,42 @@ log = structlog.get_logger()
 Graph = TypeVar("Graph")
 
 
-class Fetched(Protocol):
-    """A copy to the host that may be in progress."""
+class Fetched:
+    """A copy on the host, which is in progress until its event."""
+
+    def __init__(self, tensor: Tensor, event: torch.cuda.Event | None = None) -> None:
+        self._tensor = tensor
+        self._event = event
 
     @property
     def is_ready(self) -> bool:
         """Whether `wait` would return at once."""
+        return self._event is None or bool(self._event.query())
 
     def wait(self) -> Tensor:
         """Wait for the copy and return it, on the CPU."""
+        if self._event is not None:
+            self._event.synchronize()
+        return self._tensor
 
 
-class Runner(Protocol):
-    """A queue of work on the device."""
+class Runner:
+    """A queue of work on the device. This one runs everything synchronously."""
 
-    captures: bool
+    captures = False
     """Whether the first run of a key is slow."""
 
     def run(self, key: Hashable, function: Callable[[], None]) -> None:
         """Run a function over static buffers. The same key always means the same function."""
-
-    def fetch(self, tensor: Tensor) -> Fetched:
-        """Copy a tensor to the host, after the work queued so far and before any later work."""
-
-    def use(self) -> AbstractContextManager[None]:
-        """Queue the work that is issued inside the context."""
-
-
-class Done:
-    """A tensor that is already on the host."""
-
-    is_ready = True
-
-    def __init__(self, tensor: Tensor) -> None:
-        self._tensor = tensor
-
-    def wait(self) -> Tensor:
-        """Return the tensor."""
-        return self._tensor
-
-
-class EagerRunner:
-    """Runs everything synchronously."""
-
-    captures = False
-
-    def run(self, key: Hashable, function: Callable[[], None]) -> None:
-        """Run the function."""
         function()
 
     def fetch(self, tensor: Tensor) -> Fetched:
-        """Copy the tensor."""
-        return Done(tensor.clone())
+        """Copy a tensor to the host, after the work queued so far and before any later work."""
+        return Fetched(tensor.clone())
 
-    @contextmanager
-    def use(self) -> Iterator[None]:
-        """Do nothing: all work runs in order."""
-        yield
+    def use(self) -> AbstractContextManager[object]:
+        """Queue the work that is issued inside the context."""
+        return nullcontext()
 
 
 def captured_or_none(key: Hashable, capture: Callable[[], Graph]) -> Graph | None:
@@ -95,25 +74,7 @@ def captured_or_none(key: Hashable, capture: Callable[[], Graph]) -> Graph | Non
         return None
 
 
-class _Copy:
-    """A copy into pinned memory."""
-
-    def __init__(self, tensor: Tensor) -> None:
-        self._host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
-        self._host.copy_(tensor, non_blocking=True)
-        self._event = torch.cuda.Event()
-        self._event.record()
-
-    @property
-    def is_ready(self) -> bool:
-        return bool(self._event.query())
-
-    def wait(self) -> Tensor:
-        self._event.synchronize()
-        return self._host
-
-
-class GraphRunner:
+class GraphRunner(Runner):
     """Runs on a stream of its own. A function is captured when it has run once, and replayed from then on.
 
     All graphs of a runner share their memory: they run one after the other, and keep no data in it. A function that
@@ -129,25 +90,21 @@ class GraphRunner:
 
     def run(self, key: Hashable, function: Callable[[], None]) -> None:
         """Replay the graph of the key. The first run captures it and is slow."""
-        if graph := self._graphs.get(key):
-            with torch.cuda.stream(self._stream):
-                graph.replay()
-            return
+        graph = self._graphs.get(key)
         with torch.cuda.stream(self._stream):
-            function()
+            (graph.replay if graph else function)()
         if key not in self._graphs:
             self._graphs[key] = captured_or_none(key, partial(self._captured, function))
 
     def fetch(self, tensor: Tensor) -> Fetched:
-        """Copy the tensor."""
+        """Copy a tensor into pinned memory: see `Runner.fetch`."""
         with torch.cuda.stream(self._stream):
-            return _Copy(tensor)
+            host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+            return Fetched(host.copy_(tensor, non_blocking=True), self._stream.record_event())
 
-    @contextmanager
-    def use(self) -> Iterator[None]:
-        """Do nothing: all work runs in order."""
-        with torch.cuda.stream(self._stream):
-            yield
+    def use(self) -> AbstractContextManager[object]:
+        """Queue work on the stream: see `Runner.use`."""
+        return torch.cuda.stream(self._stream)
 
     def _captured(self, function: Callable[[], None]) -> torch.cuda.CUDAGraph:
         graph = torch.cuda.CUDAGraph()

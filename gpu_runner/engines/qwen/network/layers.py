@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
+from gpu_runner.engines.qwen.network.int8 import Int8Matrix, add_product, multiply
 from gpu_runner.engines.qwen.network.kernels import Kernels, Norm, make_norm
 
 
@@ -31,12 +32,12 @@ class Layer(NamedTuple):
     """Weights of a layer with hidden size D and MLP size I."""
 
     input_norm: Norm  # [D]
-    qkv: Tensor  # [D, (H + 2K) d]
+    qkv: Tensor | Int8Matrix  # [D, (H + 2K) d]
     qk_norm: Norm  # [H + K, d]
-    output: Tensor  # [H d, D]
+    output: Tensor | Int8Matrix  # [H d, D]
     mlp_norm: Norm  # [D]
-    gate_up: Tensor  # [D, 2 I]
-    down: Tensor  # [I, D]
+    gate_up: Tensor | Int8Matrix  # [D, 2 I]
+    down: Tensor | Int8Matrix  # [I, D]
 
 
 class PassMetadata(NamedTuple):
@@ -102,7 +103,7 @@ def _run_layer(
     tokens: Tensor, layer: Layer, shape: Shape, cache: LayerCache, metadata: PassMetadata, kernels: Kernels
 ) -> Tensor:
     heads, kv_heads, size = shape
-    qkv = torch.mm(kernels.normalize(tokens, *layer.input_norm), layer.qkv)
+    qkv = multiply(kernels.normalize(tokens, *layer.input_norm), layer.qkv)
     qkv = qkv.view(-1, heads + 2 * kv_heads, size)  # [B T, H + 2K, d]
     qk = qkv[:, : heads + kv_heads]
     kernels.normalize_and_turn_(qk, *layer.qk_norm, metadata.cos, metadata.sin)
@@ -110,9 +111,9 @@ def _run_layer(
     attended = (
         _attend_to_cache(qk, cache, shape, metadata) if metadata.length else _attend(qkv, shape, metadata.batch)
     )
-    tokens = torch.addmm(tokens, attended, layer.output)
-    gate_up = torch.mm(kernels.normalize(tokens, *layer.mlp_norm), layer.gate_up)
-    return torch.addmm(tokens, kernels.gate(gate_up), layer.down)
+    tokens = add_product(tokens, attended, layer.output)
+    gate_up = multiply(kernels.normalize(tokens, *layer.mlp_norm), layer.gate_up)
+    return add_product(tokens, kernels.gate(gate_up), layer.down)
 
 
 def _attend_to_cache(qk: Tensor, cache: LayerCache, shape: Shape, metadata: PassMetadata) -> Tensor:
@@ -154,37 +155,36 @@ def pack_transformer(model: Any, config: Any, positions: int) -> Transformer:
 
 def _pack_layer(layer: Any, shape: Shape, eps: float) -> Layer:
     attention, mlp = layer.self_attn, layer.mlp
-    norms = [
-        attention.q_norm.weight.expand(shape.heads, -1),
-        attention.k_norm.weight.expand(shape.kv_heads, -1),
-    ]
+    norms = [attention.q_norm.weight.expand(shape.heads, -1), attention.k_norm.weight.expand(shape.kv_heads, -1)]
     return Layer(
         input_norm=make_norm(layer.input_layernorm.weight, eps),
-        qkv=pack_weights([attention.q_proj, attention.k_proj, attention.v_proj]).t(),
+        qkv=_pack_matrix(attention.q_proj, attention.k_proj, attention.v_proj),
         qk_norm=make_norm(torch.cat(norms), eps),
-        output=attention.o_proj.weight.t(),
+        output=_pack_matrix(attention.o_proj),
         mlp_norm=make_norm(layer.post_attention_layernorm.weight, eps),
-        gate_up=pack_weights([mlp.gate_proj, mlp.up_proj]).t(),
-        down=mlp.down_proj.weight.t(),
+        gate_up=_pack_matrix(mlp.gate_proj, mlp.up_proj),
+        down=_pack_matrix(mlp.down_proj),
     )
 
 
-def pack_weights(modules: Sequence[nn.Module]) -> Tensor:
+def _pack_matrix(*modules: Any) -> Tensor | Int8Matrix:
+    """Return the matrix of modules that read the same input. Int8 weights are copied, and the modules lose them."""
+    packed = pack_weights(modules)
+    if packed.dtype != torch.int8:
+        return packed.t()
+    for module in modules:
+        module.weight = None
+    return Int8Matrix(packed, torch.cat([module.scale for module in modules]))
+
+
+def pack_weights(modules: Sequence[Any]) -> Tensor:
     """Concatenate the weights of several modules, [n, D] each, and replace them in the modules by views."""
-    weights = [_weight(module) for module in modules]
-    packed = torch.cat([weight.data for weight in weights])
-    for weight, part in zip(weights, packed.split([len(weight) for weight in weights]), strict=True):
-        weight.data = part
+    if any(getattr(module, "bias", None) is not None for module in modules):
+        raise TypeError(f"{type(modules[0]).__name__} has a bias, which the packed weights leave out")
+    packed = torch.cat([module.weight.data for module in modules])
+    for module, part in zip(modules, packed.split([len(module.weight) for module in modules]), strict=True):
+        module.weight.data = part
     return packed
-
-
-def _weight(module: nn.Module) -> Tensor:
-    if isinstance(getattr(module, "bias", None), Tensor):
-        raise TypeError(f"{type(module).__name__} has a bias, which the packed weights leave out")
-    weight = module.weight
-    if not isinstance(weight, Tensor):
-        raise TypeError(f"{type(module).__name__} has no weight")
-    return weight
 
 
 def rotary(embedding: Any, positions: int) -> tuple[Tensor, Tensor]:

@@ -60,7 +60,8 @@ def pack_network(talker: Any, positions: int, kernels: Kernels) -> Network:
     tables = [talker.get_input_embeddings(), *predictor.get_input_embeddings()]
     sizes = [len(table.weight) for table in tables]
     embeddings = pack_weights(tables)
-    projection = _projection(predictor.small_to_mtp_projection)
+    project = predictor.small_to_mtp_projection
+    projection = None if isinstance(project, torch.nn.Identity) else (project.weight, project.bias)
     inputs = embeddings if projection is None else functional.linear(embeddings, *projection)
     return Network(
         talker=pack_transformer(talker.model, config, positions),
@@ -76,10 +77,6 @@ def pack_network(talker: Any, positions: int, kernels: Kernels) -> Network:
         end=int(config.codec_eos_token_id),
         kernels=kernels,
     )
-
-
-def _projection(module: Any) -> tuple[Tensor, Tensor] | None:
-    return None if isinstance(module, torch.nn.Identity) else (module.weight, module.bias)
 
 
 def _forbidden(size: int, end: int, device: torch.device) -> Tensor:

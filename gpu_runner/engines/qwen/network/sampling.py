@@ -15,6 +15,7 @@ from gpu_runner.engines.qwen.network.kernels import Kernels
 from pipeline.contract.records import Options
 
 FEW = 64  # candidates of the fast path; the published top_k is 50
+SETTINGS = 7  # numbers of a row: see `Sampling.numbers`
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,19 +67,13 @@ class Sampling:
         return talker and predictor
 
     def numbers(self) -> list[float]:
-        """Return the `SETTINGS` numbers from which `Settings.of_rows` reads."""
-        return [
-            *_numbers(self.temperature, self.top_k, self.top_p),
-            *_numbers(self.subtalker_temperature, self.subtalker_top_k, self.subtalker_top_p),
-            self.repetition_penalty,
-        ]
-
-
-SETTINGS = 7
-
-
-def _numbers(temperature: float, top_k: int, top_p: float) -> list[float]:
-    return [1.0, 1.0, 1.0] if temperature == 0 else [1 / temperature, top_k or float("inf"), top_p]
+        """Return the `SETTINGS` numbers: three of the talker, three of the predictor, and the penalty."""
+        talker = self.temperature, self.top_k, self.top_p
+        predictor = self.subtalker_temperature, self.subtalker_top_k, self.subtalker_top_p
+        numbers = list[float]()
+        for temperature, top_k, top_p in (talker, predictor):
+            numbers += [1.0, 1.0, 1.0] if temperature == 0 else [1 / temperature, top_k or float("inf"), top_p]
+        return [*numbers, self.repetition_penalty]
 
 
 class Settings(NamedTuple):

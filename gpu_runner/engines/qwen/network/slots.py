@@ -49,11 +49,6 @@ class Slots:
         """S."""
         return len(self.position)
 
-    @property
-    def length(self) -> int:
-        """L."""
-        return self.cache.shape[4]
-
     def clean(self, slot: int, start: int) -> None:
         """Zero the data of an earlier row in a slot's caches, from a position on.
 
@@ -61,14 +56,6 @@ class Slots:
         """
         self.cache[:, :, slot, :, start : self.touched[slot]] = 0
         self.predictor_cache[:, :, slot] = 0
-
-    def poison(self, slot: int) -> None:
-        """Fill the data of a slot with NaN, so that a test detects any use of it."""
-        self.touched[slot] = self.length
-        for buffer in (self.cache, self.predictor_cache):
-            buffer[:, :, slot] = torch.nan
-        for buffer in (self.token, self.text):
-            buffer[slot] = torch.nan
 
 
 def allocate(network: Network, count: int, length: int, device: torch.device | None = None) -> Slots:

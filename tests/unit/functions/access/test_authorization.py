@@ -27,17 +27,29 @@ from pipeline.audio.reference_audio import encode_wav, encoded
 from pipeline.clients.storage import JSON
 from pipeline.contract import layout
 from pipeline.contract.records import ReplyTo, Request, Scope, Source
-from pipeline.domain import jobs, sessions, voice_changes, voice_consents, voices
+from pipeline.contract.revocations import Certificate
+from pipeline.domain import jobs, sessions, voice_changes, voices
+from pipeline.domain.consents import recorded
+from pipeline.domain.revocation.revoke import revoke_voice
 from pipeline.ids import id_maker
 from pipeline.settings import Settings
+from tests.support.bundles import foreign_bundle
 from tests.support.fake_service import PROMPT, FakeService, reference_recording
 
-SETTINGS = Settings(auth="keys")
+SETTINGS = Settings(auth="keys", verifications_per_minute=0)  # every route needs a key
 UNCOUNTED = Settings(auth="keys", requests_per_minute=0)  # what is counted costs now more, now less
 ASYNC = {"Prefer": "respond-async"}
 WAV = encode_wav(reference_recording())
 
-PUBLIC = {("GET", "/health"), ("GET", "/docs"), ("GET", "/v1/test")}
+PUBLIC = {
+    ("GET", "/health"),
+    ("GET", "/docs"),
+    ("GET", "/v1/test"),
+    ("GET", "/signing-key"),
+    ("GET", "/consents/{consent_id}/receipt"),
+    ("GET", "/consents/{consent_id}/revocation"),
+    ("POST", "/consents/{consent_id}/revocation"),
+}
 
 
 @dataclass(frozen=True)
@@ -48,6 +60,7 @@ class Belongings:
     job_id: str
     voice_id: str
     consent_id: str
+    revocation_id: str
 
     @property
     def speech(self) -> dict[str, Any]:
@@ -103,8 +116,42 @@ CALLS = [
     Call("GET", "/voices/{voice_id}/export", "preview", ("voice_id",)),
     Call("PATCH", "/voices/{voice_id}", "voices:write", ("voice_id",), lambda _: {"json": {"description": "calm"}}),
     Call("DELETE", "/voices/{voice_id}", "voices:write", ("voice_id",)),
+    Call("POST", "/voices/import", "voices:write", (), lambda _: {"files": {"bundle": foreign_bundle()}}),
+    Call("GET", "/revocations/{revocation_id}", "voices:write", ("revocation_id",)),
+    Call(
+        "PUT",
+        "/voices/{voice_id}/consent",
+        "voices:write",
+        ("voice_id", "consent_id"),
+        lambda its: {"json": {"consent_id": its.consent_id}},
+    ),
+    Call(
+        "POST",
+        "/consents",
+        "voices:write",
+        ("session_id",),
+        lambda its: {
+            "json": {"session_id": its.session_id, "person": "Ann", "purposes": ["books"], "language": "en"}
+        },
+    ),
+    Call("GET", "/consents", "voices:write"),
+    Call("GET", "/consents/{consent_id}", "voices:write", ("consent_id",)),
+    Call(
+        "POST",
+        "/consents/{consent_id}/recording",
+        "voices:write",
+        ("consent_id",),
+        lambda _: {"files": {"recording": WAV}, "headers": ASYNC},
+    ),
+    Call("GET", "/consents/{consent_id}/recording", "voices:write", ("consent_id",)),
+    Call("POST", "/consents/{consent_id}/review", "admin", (), lambda _: {"json": {"decision": "accepted"}}),
     Call("POST", "/uploads", "preview"),
     Call("POST", "/upload", "preview", (), lambda _: {"files": {"audio": WAV}}),
+    Call("POST", "/verify", "preview", (), lambda _: {"files": {"audio": WAV}}),
+    Call("GET", "/audit", "preview"),
+    Call("GET", "/disclaimer", "preview"),
+    Call("PUT", "/disclaimer", "voices:write", (), lambda _: {"json": {"spoken": True}}),
+    Call("POST", "/references/check", "preview", (), lambda _: {"files": {"audio": WAV}, "headers": ASYNC}),
     Call("POST", "/ws-tickets", "preview"),
     Call("GET", "/v1/models", "preview"),
     Call("GET", "/v1/models/{model}", "preview"),
@@ -199,10 +246,18 @@ async def belongings(fakes: FakeService, owner: str) -> Belongings:
     await jobs.accept(resources, request)
     await fakes.succeed(request)
     await fakes.bucket.put(layout.preview(request.job_id), encoded(reference_recording()).wav, "audio/wav")
-    consent = await voice_consents.create(
-        resources, owner, "Mine", "en", "I agree.", encoded(reference_recording())
+    await fakes.bucket.put(layout.fingerprint(owner, request.job_id) + "000-AAAAAA==", b"", "text/plain")
+    consent = await recorded.create(resources, owner, "Mine", "en", "I agree.", encoded(reference_recording()))
+    revoked = Certificate(
+        revocation_id=new_id(resources.new_id, owner),
+        voice_id="old",
+        reference_id=resources.new_id(),
+        reason="deleted",
+        requested_at=fakes.time(),
+        folders=(),
     )
-    its = Belongings(session_id, request.job_id, voice.voice_id, consent.consent_id)
+    await fakes.voices.put(layout.revocation(revoked.revocation_id), revoked.to_json(), JSON)
+    its = Belongings(session_id, request.job_id, voice.voice_id, consent.consent_id, revoked.revocation_id)
     speech = fingerprint_of(httpx.Request("POST", "http://test", json=its.speech).content)
     await idempotency.remember_job(resources, owner, speech, request.job_id)
     return its
@@ -211,7 +266,7 @@ async def belongings(fakes: FakeService, owner: str) -> Belongings:
 def nobodys(fakes: FakeService) -> Belongings:
     """Return ids of the right format that do not exist."""
     new_id = fakes.resources.new_id
-    return Belongings(new_id(), new_id(), "voice-of-nil", new_id())
+    return Belongings(new_id(), new_id(), "voice-of-nil", new_id(), new_id())
 
 
 def bearer(key: str) -> dict[str, str]:
@@ -250,7 +305,10 @@ def test_route_without_scope_is_rejected() -> None:
 def test_openapi_contains_scopes() -> None:
     told = {(method, path): operation.get("security") for method, path, operation in every_route()}
     for what in CALLS:
-        assert told[what.method, what.path] == [{"key": [what.scope]}]
+        optional: list[dict[str, list[str]]] = (
+            [{}] if what.path == "/verify" else []
+        )  # `VERIFICATIONS_PER_MINUTE` without a key
+        assert told[what.method, what.path] == [{"key": [what.scope]}, *optional]
     assert told["GET", "/health"] == []
 
 
@@ -380,7 +438,7 @@ def key_id(key: str) -> str:
 @pytest.mark.parametrize(("method", "path"), sorted(PUBLIC))
 async def test_public_routes_need_no_key(method: str, path: str) -> None:
     async with client_of(FakeService(SETTINGS)) as client:
-        assert (await client.request(method, path)).status_code == 200
+        assert (await client.request(method, path)).status_code == (422 if "{consent_id}" in path else 200)
 
 
 async def test_key_is_checked_before_body() -> None:
@@ -526,7 +584,7 @@ async def test_voice_named_like_owner_is_separate() -> None:
     mine = await belongings(fakes, "alice")
     session_id = await fakes.session()
     await voice_changes.save(fakes.resources, None, session_id, "Alice")
-    await voice_changes.delete(fakes.resources, None, "alice")
+    await revoke_voice(fakes.resources, None, "alice", "deleted")
     assert (await voices.get(fakes.resources, "alice", mine.voice_id)).voice_id == mine.voice_id
 
 

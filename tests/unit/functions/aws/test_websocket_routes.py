@@ -20,9 +20,11 @@ from pipeline.errors import Unavailable
 from pipeline.settings import Settings
 from tests.support.aws_events import Context, process_of, recorded
 from tests.support.fake_service import FakeService
+from tests.support.fakes.clock import EPOCH
 
 CLIENT = "XfGLwd8ZtjMCJHw="
 ENDPOINT = "https://f6g7h8i9j0.execute-api.eu-central-1.amazonaws.com/live"
+SENDER = ReplyTo(endpoint=ENDPOINT, connection_id=CLIENT, connected_at=EPOCH)
 HANDLED = {"statusCode": 200}
 
 
@@ -158,7 +160,7 @@ def test_message_generate_preview(gateway: Gateway) -> None:
     assert ticket is not None
     request = gateway.run(jobs.read_request(gateway.fakes.resources, ticket.job_id))
     assert request is not None
-    assert request.subscriber == Subscriber(reply_to=ReplyTo(endpoint=ENDPOINT, connection_id=CLIENT))
+    assert request.subscriber == Subscriber(reply_to=SENDER)
     assert request.correlation_id == "XfGNSG7ytjMFc6w="
 
 
@@ -196,7 +198,7 @@ def test_binary_frame_gets_error(gateway: Gateway) -> None:
 def test_disconnect_deletes_state(gateway: Gateway) -> None:
     session_id = gateway.run(gateway.fakes.session())
     gateway.say("generate_preview", session_id=session_id, text="Hello.")
-    assert gateway.fakes.keys(layout.CONNECTIONS) == [layout.connection(CLIENT)]
+    assert gateway.fakes.keys(layout.CONNECTIONS) == [layout.connection(SENDER)]
     assert gateway("disconnect", "websocket_disconnect") == HANDLED
     assert gateway.fakes.keys(layout.CONNECTIONS) == []
 
@@ -250,3 +252,12 @@ def test_endpoint_of_emulator() -> None:
     assert request is not None
     assert request.subscriber is not None
     assert request.subscriber.reply_to.endpoint == "http://127.0.0.1:4566/_aws/execute-api/f6g7h8i9j0/live"
+
+
+def test_connection_opened_with_version_before(gateway: Gateway) -> None:
+    session_id = gateway.run(gateway.fakes.session())
+    state = json.dumps({"session_id": session_id}).encode()
+    old = layout.connection(SENDER.model_copy(update={"connected_at": None}))
+    gateway.run(gateway.fakes.bucket.put(old, state, "application/json"))
+    gateway.say("save_voice", name="Nova")
+    assert gateway.told()[0]["type"] == "voice_saved"

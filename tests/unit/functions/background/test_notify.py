@@ -143,12 +143,12 @@ async def test_gone_subscriber_is_deleted() -> None:
     await subscribe(fakes, request, "gone-too")
     await subscribe(fakes, request, "here")
     for connection_id in ("gone", "gone-too", "here"):
-        await fakes.bucket.put(layout.connection(connection_id), b"{}", JSON)
+        await fakes.bucket.put(layout.connection(address(connection_id)), b"{}", JSON)
     fakes.connections.gone = {"gone", "gone-too"}
     await fakes.succeed(request)
     assert again(await tell(fakes, batch(ended(request)))) == []
     assert list(told(fakes)) == ["here"]
-    assert fakes.keys(layout.CONNECTIONS) == [layout.connection("here")]
+    assert fakes.keys(layout.CONNECTIONS) == [layout.connection(address("here"))]
     assert fakes.keys(layout.subscribers(request.job_id)) == [layout.subscriber(request.job_id, "here")]
 
 

@@ -11,7 +11,7 @@ from pipeline.access import ws_tickets
 from pipeline.access.api_keys import ANONYMOUS
 from pipeline.clients.storage import JSON, ObjectInfo
 from pipeline.contract import layout, retention
-from pipeline.contract.records import Failed, LastSweep
+from pipeline.contract.records import Failed, LastSweep, ReplyTo
 from pipeline.domain import jobs, voice_changes
 from pipeline.errors import Unavailable
 from tests.support.fake_service import Crash, FakeService
@@ -42,7 +42,8 @@ async def test_sweep_writes_record() -> None:
 async def test_objects_expire_on_time() -> None:
     fakes = FakeService()
     request = await fakes.job()
-    await fakes.bucket.put(layout.connection("c="), b'{"session_id": "s"}', JSON)
+    connection = ReplyTo(endpoint="", connection_id="c=", connected_at=EPOCH)
+    await fakes.bucket.put(layout.connection(connection), b'{"session_id": "s"}', JSON)
     await fakes.succeed(request)
     await ws_tickets.issue(fakes.resources, ANONYMOUS)
     await fakes.bucket.put(layout.subscriber(request.job_id, "c"), b"{}", JSON)
@@ -52,6 +53,7 @@ async def test_objects_expire_on_time() -> None:
         (layout.CONNECTIONS, timedelta(hours=2), 1),
         (layout.UPLOADS, timedelta(hours=12), 3),
         (layout.JOBS, timedelta(hours=24), 3),
+        (layout.DERIVED, timedelta(hours=48), 1),  # by whole days
     ]:
         fakes.time.now = EPOCH + lifetime - timedelta(milliseconds=1)
         before = left(fakes)
@@ -122,9 +124,9 @@ async def test_sweep_cost_follows_expired() -> None:
         fakes.advance(seconds=1)
     fakes.recover()
     await swept(fakes)
-    assert fakes.bucket.switch.count("list") <= 11
-    assert fakes.bucket.switch.count("delete") <= 10
-    assert fakes.bucket.switch.count("read") == 0
+    assert fakes.bucket.switch.count("list") <= 17
+    assert fakes.bucket.switch.count("delete") <= 1
+    assert fakes.bucket.switch.count("read") == 1
 
 
 async def test_listing_stops_at_first_new() -> None:
@@ -148,7 +150,7 @@ class Listed(FakeBucket):
         super().__init__(time)
         self.listed: list[str] = []
 
-    async def list(self, prefix: str, *, start_after: str = "") -> AsyncIterator[ObjectInfo]:
+    async def list(self, prefix: str, *, start_after: str = "", page_size: int = 1000) -> AsyncIterator[ObjectInfo]:
         async for item in super().list(prefix, start_after=start_after):
             self.listed.append(item.key)
             yield item
@@ -177,7 +179,7 @@ async def test_sweep_deletes_in_batches() -> None:
     fakes.recover()
     assert (await swept(fakes))["jobs"] == 2100
     assert left(fakes) == []
-    assert fakes.bucket.switch.count("delete") == 3 + 8
+    assert fakes.bucket.switch.count("delete") == 3 + 1  # without changes
 
 
 async def test_overdue_job_fails_once() -> None:
@@ -210,6 +212,15 @@ async def test_sweep_after_missed_ones() -> None:
     assert (await swept(fakes))["overdue_jobs"] == 1
 
 
+async def test_overdue_after_day_without_sweeps() -> None:
+    fakes = FakeService()
+    await swept(fakes)
+    request = await fakes.job()
+    fakes.advance(hours=23)
+    assert (await swept(fakes))["overdue_jobs"] == 1
+    assert isinstance(await jobs.read_outcome(fakes.resources, request.job_id), Failed)
+
+
 async def test_sweep_damaged_request() -> None:
     fakes = FakeService()
     damaged, overdue = await fakes.job(), await fakes.job()
@@ -222,7 +233,7 @@ async def test_sweep_damaged_request() -> None:
 async def test_sweep_completes_changes() -> None:
     fakes = FakeService()
     session_id = await fakes.session()
-    fakes.fail_after(7)
+    fakes.fail_after(10)
     with pytest.raises(Crash):
         await voice_changes.save(fakes.resources, None, session_id, "Nova")
     fakes.recover()
@@ -241,14 +252,14 @@ async def test_sweep_storage_unavailable() -> None:
             await swept(fakes)
         fakes.recover()
     await swept(fakes)
-    assert left(fakes) == []
+    assert left(fakes) == fakes.keys(layout.DERIVED)
 
 
 async def test_sweep_damaged_change() -> None:
     fakes = FakeService()
     await fakes.bucket.put(layout.change(fakes.resources.new_id()), b"{", JSON)
     session_id = await fakes.session()
-    fakes.fail_after(7)
+    fakes.fail_after(10)
     with pytest.raises(Crash):
         await voice_changes.save(fakes.resources, None, session_id, "Nova")
     fakes.recover()
@@ -262,7 +273,7 @@ class DamagedListing(FakeBucket):
 
     damaged = layout.PREVIEWS
 
-    async def list(self, prefix: str, *, start_after: str = "") -> AsyncIterator[ObjectInfo]:
+    async def list(self, prefix: str, *, start_after: str = "", page_size: int = 1000) -> AsyncIterator[ObjectInfo]:
         if prefix == self.damaged:
             raise ValueError("damaged")
         async for item in super().list(prefix, start_after=start_after):
@@ -277,4 +288,4 @@ async def test_failed_task_is_reported() -> None:
     fakes.advance(hours=25)
     with pytest.raises(Unavailable, match="Not swept: previews"):
         await sweep.handle(replace(fakes.resources, bucket=bucket), {})
-    assert fakes.keys() == []
+    assert fakes.keys() == fakes.keys(layout.DERIVED)

@@ -6,8 +6,14 @@ from typing import cast
 from fastapi import WebSocket
 from starlette.websockets import WebSocketDisconnect
 
+from functions.local.connection_posts import PostedMessages
 from functions.local.connections import ConnectionRegistry
+from functions.previews.completion_waiters import CompletionWaiters
 from pipeline.access.api_keys import ANONYMOUS
+from pipeline.contract.messages.message_batches import AddressedMessage, Undelivered, to_batch
+from pipeline.settings import Settings
+from tests.support.fakes.clock import settle
+from tests.support.fakes.resources import make_fakes
 
 
 class FakeSocket:
@@ -80,6 +86,39 @@ async def test_post_waits_for_response() -> None:
         await connections.send(connection, "answer")
     assert await posting
     assert socket.sent == ["answer", "result"]
+
+
+async def test_batch_reaches_connections_in_order() -> None:
+    connections, sockets = ConnectionRegistry(), [FakeSocket(), FakeSocket()]
+    one, other = (connections.add(socket.as_socket(), ANONYMOUS).address.connection_id for socket in sockets)
+    undelivered = await deliver(connections, (one, b"1"), (other, b"2"), (one, b"3"), ("unknown", b"4"))
+    assert undelivered == Undelivered(gone=frozenset({"unknown"}))
+    assert [socket.sent for socket in sockets] == [["1", "3"], ["2"]]
+
+
+async def test_batch_does_not_wait_for_slow_client() -> None:
+    connections, slow, other = ConnectionRegistry(), FakeSocket(reads=False), FakeSocket()
+    ids = [connections.add(socket.as_socket(), ANONYMOUS).address.connection_id for socket in (slow, other)]
+    assert await deliver(connections, (ids[0], b"1"), (ids[1], b"1")) == Undelivered()
+    assert await deliver(connections, (ids[0], b"2"), (ids[1], b"2")) == Undelivered(busy=frozenset(ids[:1]))
+    slow.reading.set()
+    await settle()
+    assert await deliver(connections, (ids[0], b"3"), (ids[1], b"3")) == Undelivered()
+    assert (slow.sent, other.sent) == (["1", "3"], ["1", "2", "3"])
+
+
+async def test_batch_for_closed_connection() -> None:
+    connections, socket = ConnectionRegistry(), FakeSocket(is_there=False)
+    connection_id = connections.add(socket.as_socket(), ANONYMOUS).address.connection_id
+    await deliver(connections, (connection_id, b"1"))
+    assert await deliver(connections, (connection_id, b"2")) == Undelivered(gone=frozenset({connection_id}))
+
+
+async def deliver(connections: ConnectionRegistry, *messages: AddressedMessage) -> Undelivered:
+    waiters = CompletionWaiters(make_fakes(Settings()).resources)
+    undelivered = PostedMessages(waiters, connections).deliver_batch(to_batch(messages))
+    await settle()
+    return undelivered
 
 
 async def test_connection_ids_are_random() -> None:

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from functions.previews.fair_turns import FairTurns
-from pipeline import deadlines
+from pipeline.clients import deadlines
 from pipeline.errors import Unavailable
 from tests.support.fakes.clock import settle
 

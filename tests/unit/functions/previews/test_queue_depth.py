@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from functions.previews.queue_depth import QueueDepth
-from pipeline.errors import Unavailable
+from pipeline.errors import QueueFull, Unavailable
 from pipeline.settings import Settings
 from tests.support.fake_service import FakeService
 from tests.support.fakes.clock import FakeTime
@@ -74,3 +74,33 @@ def test_retry_seconds_grow(ahead: int, age: float, seconds: int) -> None:
     fakes = FakeService(Settings(worker_batch_size=8))
     created_at = fakes.time() - timedelta(seconds=age)
     assert QueueDepth(fakes.resources).retry_seconds(created_at, ahead) == seconds
+
+
+async def test_room_while_few_jobs_wait() -> None:
+    fakes = FakeService(Settings(jobs_waiting=3))
+    queue_depth = QueueDepth(fakes.resources)
+    await queue_depth.require_room()
+    await fakes.job()
+    await queue_depth.ahead()
+    fakes.recover()
+    fakes.advance(seconds=60)
+    await queue_depth.require_room()
+    assert fakes.synthesis.switch.calls == []
+
+
+@pytest.mark.parametrize(("limit", "is_refused"), [(1, True), (2, True), (3, False), (0, False)])
+async def test_no_room_beyond_limit(limit: int, is_refused: bool) -> None:
+    fakes = FakeService(Settings(jobs_waiting=limit))
+    queue_depth = QueueDepth(fakes.resources)
+    for _ in range(2):
+        await fakes.job()
+    await queue_depth.ahead()
+    if not is_refused:
+        await queue_depth.require_room()
+        return
+    with pytest.raises(QueueFull) as caught:
+        await queue_depth.require_room()
+    assert caught.value.retry_after == 30
+    fakes.advance(seconds=5)
+    await fakes.synthesis.delete([message.receipt for message in await fakes.synthesis.receive(10, wait_seconds=0)])
+    await queue_depth.require_room()

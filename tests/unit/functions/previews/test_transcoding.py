@@ -7,11 +7,13 @@ import pytest
 
 from functions.previews import transcoding
 from functions.previews.transcoding import FILES_PER_OWNER, EncodedFile, Transcoder
-from pipeline import deadlines
 from pipeline.audio.output_formats import FORMATS, OutputFormat
 from pipeline.audio.reference_audio import encode_wav
+from pipeline.clients import deadlines
+from pipeline.contract import layout
 from pipeline.errors import NotReady, TooMany
 from pipeline.ids import Owner
+from pipeline.provenance.manifests import Manifests
 from pipeline.settings import Settings
 from tests.support.fake_service import FakeService
 from tests.support.fakes.clock import settle
@@ -43,7 +45,7 @@ class Encodings:
 
     def __init__(self, settings: Settings | None = None) -> None:
         self.fakes = FakeService(settings)
-        self.transcoder = Transcoder(self.fakes.resources)
+        self.transcoder = Transcoder(self.fakes.resources, Manifests(self.fakes.resources))
         self.expires_at = self.fakes.time() + timedelta(minutes=20)
 
     def start(
@@ -181,3 +183,15 @@ async def test_failed_encoding_is_retried() -> None:
     with pytest.raises(Exception, match="unpack"):
         await encodings.start(Source(b"RIFF"))
     assert (await encodings.start(Source())).body
+
+
+async def test_deleted_previews_are_dropped() -> None:
+    encodings, source = Encodings(), Source()
+    for job_id in ("kept", "deleted"):
+        await encodings.fakes.bucket.put(layout.preview(job_id), WAV, "audio/wav")
+        await encodings.start(source, job_id)
+    await encodings.fakes.bucket.delete([layout.preview("deleted")])
+    await encodings.transcoder.drop_deleted()
+    for job_id in ("kept", "deleted"):
+        await encodings.start(source, job_id)
+    assert source.reads == 3

@@ -19,6 +19,7 @@ from pipeline.contract import layout
 from pipeline.contract.messages.queue_messages import parse_queue_message
 from pipeline.contract.records import Options, ReplyTo, Request, Subscriber
 from pipeline.domain import jobs, sessions, voice_changes, voices
+from pipeline.settings import Settings
 from tests.support.fake_service import FakeService, reference_recording
 from tests.support.fakes.clock import settle
 
@@ -77,6 +78,16 @@ async def test_generate_preview() -> None:
     assert request.subscriber == Subscriber(reply_to=HERE, request_id="r1")
     assert request.options == Options(language="German", seed=7)
     assert (request.reference_id, request.new_reference) == (session_id, None)
+
+
+async def test_generate_preview_beyond_limit_of_waiting_jobs() -> None:
+    fakes = FakeService(Settings(jobs_waiting=2))
+    data = {"session_id": await fakes.session(), "text": "Hello."}
+    for _ in range(2):
+        assert await ask(fakes, "generate_preview", data) is None
+    told = await refused(fakes, "generate_preview", data)
+    assert (told["code"], told["message"]) == ("unavailable", "Too many jobs wait. Try again later.")
+    assert len(fakes.synthesis.bodies) == 2
 
 
 async def test_generate_preview_progress() -> None:
@@ -448,7 +459,7 @@ async def test_unexpected_error_is_sent() -> None:
 async def test_forget_storage_unavailable() -> None:
     fakes = FakeService()
     await ask(fakes, "generate_preview", {"session_id": await fakes.session(), "text": "Hello."})
-    assert fakes.keys(layout.CONNECTIONS) == [layout.connection(HERE.connection_id)]
+    assert fakes.keys(layout.CONNECTIONS) == [layout.connection(HERE)]
     fakes.bucket.switch.is_up = False
     await dispatcher_of(fakes).forget(HERE)
     fakes.bucket.switch.is_up = True

@@ -230,3 +230,22 @@ async def test_return_during_settlement() -> None:
         queue.lets_hide.set()
         await settle()
         assert queue.visible == ["a", "b"]
+
+
+async def test_nothing_is_extended_while_idle() -> None:
+    time, waits = FakeTime(), list[float]()
+
+    async def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        await time.sleep(seconds)
+
+    queue = FakeQueue(time, visibility_seconds=60)
+    deliveries = Deliveries(queue, DependencyHealth("queue", time), visibility_seconds=60, sleep=sleep)
+    async with running(deliveries):
+        await time.advance(120)
+        assert waits == []
+        await queue.send("a")
+        deliveries.hold("a", await received(queue))
+        await time.advance(100)
+        assert set(waits) == {20.0}
+        assert queue.visible == []

@@ -41,7 +41,7 @@ async def test_calls_for_new_reference(fakes: Fakes) -> None:
     request = await submit_upload_job(fakes.resources)
     assert await asked_for(fakes, ScriptedEngine(), request.job_id) == {
         "bucket": ["put", "put_once", "put_once", "read"],
-        "voices": [],
+        "voices": ["read"],  # the labels of the owner, once a minute
         "queue": QUEUE,
     }
 
@@ -53,7 +53,7 @@ async def test_calls_with_stored_prompt(fakes: Fakes) -> None:
     await fakes.bucket.put(layout.session(session_id).embedding, prompt.to_json(), JSON)
     assert await asked_for(fakes, ScriptedEngine(), request.job_id) == {
         "bucket": ["put_once", "put_once", "read"],
-        "voices": [],
+        "voices": ["read"],  # the labels of the owner, once a minute
         "queue": QUEUE,
     }
 
@@ -62,7 +62,7 @@ async def test_calls_without_stored_prompt(fakes: Fakes) -> None:
     request = await submit_session_job(fakes.resources, await store_upload(fakes.resources))
     assert await asked_for(fakes, ScriptedEngine(), request.job_id) == {
         "bucket": ["put", "put_once", "put_once", "read", "read", "read"],
-        "voices": [],
+        "voices": ["read"],  # the labels of the owner, once a minute
         "queue": QUEUE,
     }
 
@@ -77,5 +77,5 @@ async def test_calls_with_cached_prompt(fakes: Fakes) -> None:
         second = await submit_session_job(fakes.resources, session_id)
         await worker.until_ended(second.job_id)
         asked = sorted(fakes.bucket.switch.calls)
-    assert asked == ["put", "put_once", "put_once"]  # the put is the order's own
+    assert asked == ["put", "put", "put_once", "put_once"]  # the puts are the request and its marker
     assert (engine.prompts_made, engine.prompts_restored) == (1, 0)

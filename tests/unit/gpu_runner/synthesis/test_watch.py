@@ -11,6 +11,10 @@ import numpy as np
 import pytest
 
 from gpu_runner.engines import Finished, Piece
+from gpu_runner.streaming.audio_stream import Attempt, AudioStream
+from gpu_runner.streaming.posts import Posts
+from gpu_runner.synthesis.revocations import Revocations
+from gpu_runner.synthesis.watch import POLL_SECONDS, Watch, Watches, keys_of_jobs
 from pipeline.audio.reference_audio import Samples
 from pipeline.clients.storage import JSON
 from pipeline.contract import layout
@@ -191,6 +195,21 @@ async def test_take_of_non_reproducible_engine(streaming: Fakes, connections: Sl
     assert audio == {started[1]}
 
 
+@pytest.mark.parametrize(("others", "requests"), [(0, 2), (300, 4)])  # pages of 100 keys
+async def test_jobs_of_about_the_same_age_share_a_listing(fakes: Fakes, others: int, requests: int) -> None:
+    def keys(job_id: str, count: int) -> set[str]:
+        return {layout.subscriber(job_id, f"{number:03d}") for number in range(count)}
+
+    ids = sorted(fakes.resources.new_id() for _ in range(5 + others))
+    job_ids, between = [*ids[:3], *ids[-2:]], ids[3:-2]
+    expected = {job_id: keys(job_id, count) for job_id, count in zip(job_ids, (2, 0, 20, 1, 120), strict=True)}
+    for key in set().union(*expected.values(), *(keys(job_id, 2) for job_id in between)):
+        await fakes.bucket.put(key, b"", JSON)
+    fakes.bucket.switch.calls.clear()
+    assert await keys_of_jobs(fakes.bucket, job_ids) == expected
+    assert fakes.bucket.switch.count("list") == requests
+
+
 # cancelling
 
 
@@ -272,3 +291,28 @@ async def test_retried_runaway_has_new_take(streaming: Fakes, connections: SlowC
         await settle()
     started = [one["data"] for one in messages(connections) if one["data"].get("status") == "started"]
     assert [(one["take"], one["restarted"]) for one in started] == [("same", False), ("same-1", True)]
+
+
+async def test_jobs_are_listed_only_while_one_runs(fakes: Fakes) -> None:
+    resources, waits = fakes.resources, list[float]()
+    watches = Watches(resources.bucket)
+    request = await accept(fakes, stream=False)
+    stream = AudioStream(
+        Posts(resources.connections), Attempt(request.job_id, "take", 24_000, restarted=False), resources.clock
+    )
+    watch = Watch(resources, Revocations(resources), request, stream)
+
+    async def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        await fakes.time.sleep(seconds)
+
+    polling = asyncio.create_task(watches.poll_forever(sleep))
+    await fakes.time.advance(10 * POLL_SECONDS)
+    assert waits == []
+    with watches.polling(watch):
+        await fakes.time.advance(3 * POLL_SECONDS)
+    assert fakes.bucket.switch.count("list") == 3
+    waits.clear()
+    await fakes.time.advance(10 * POLL_SECONDS)
+    assert len(waits) <= 1
+    polling.cancel()

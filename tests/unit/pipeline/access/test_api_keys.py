@@ -82,7 +82,7 @@ def test_keys_are_unique() -> None:
 async def test_secret_is_not_stored() -> None:
     fakes = FakeService()
     text, record = await made(fakes, scopes=["voices:write", "preview"], expires_at=EPOCH + timedelta(days=1))
-    assert fakes.voice_keys() == [f"keys/{record.key_id}/key.json"]
+    assert fakes.voice_keys(layout.KEYS) == [f"keys/{record.key_id}/key.json"]
     assert stored(fakes, record.key_id) == record
     assert (record.owner, record.name, record.scopes) == ("alice", "laptop", ("preview", "voices:write"))
     assert (record.created_at, record.expires_at) == (EPOCH, EPOCH + timedelta(days=1))
@@ -110,7 +110,7 @@ async def test_invalid_key_properties(wrong: dict[str, object], field: str) -> N
     with pytest.raises(InvalidInput) as caught:
         await made(fakes, **wrong)
     assert caught.value.field == field
-    assert fakes.voice_keys() == []
+    assert fakes.voice_keys(layout.KEYS) == []
 
 
 async def test_taken_id_is_not_overwritten() -> None:

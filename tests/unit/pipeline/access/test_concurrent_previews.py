@@ -178,7 +178,7 @@ async def test_unsent_job_does_not_count() -> None:
     here.synthesis.switch.is_up = False
     with pytest.raises(Unavailable):
         await accepted(here)
-    assert here.keys() == []
+    assert [key for key in here.keys("") if not key.startswith(layout.DERIVED)] == []
 
 
 async def test_storage_outage_at_every_step() -> None:
@@ -245,7 +245,8 @@ async def test_sweep_lists_old_markers_only() -> None:
     here.recover()
     await swept(here)
     assert here.bucket.switch.count("list") == lists + 1
-    assert here.bucket.switch.count("read") == here.bucket.switch.count("head") == 0
+    assert here.bucket.switch.count("read") == 1  # of the last sweep
+    assert here.bucket.switch.count("head") == 0
     assert len(here.keys(layout.IN_FLIGHT)) == 1
 
 

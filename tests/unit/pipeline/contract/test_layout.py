@@ -3,7 +3,7 @@
 import pytest
 
 from pipeline.contract import layout
-from pipeline.contract.records import Request, Source
+from pipeline.contract.records import ReplyTo, Request, Source
 from tests.support.fakes.clock import EPOCH
 
 ID = "019cc1234567789089abcdef01234567"
@@ -20,7 +20,6 @@ def test_keys_of_objects() -> None:
     assert layout.request(ID) == f"jobs/{ID}/request.json"
     assert layout.outcome(ID) == f"jobs/{ID}/outcome.json"
     assert layout.subscriber(ID, "c1") == f"jobs/{ID}/subscribers/c1.json"
-    assert layout.connection("c1") == "connections/c1.json"
     assert layout.change(ID) == f"changes/{ID}.json"
     assert layout.key("0123456789ab") == "keys/0123456789ab/key.json"
     assert layout.key_use("0123456789ab") == "keys/0123456789ab/last-use.json"
@@ -48,11 +47,10 @@ def test_empty_session_id() -> None:
 
 @pytest.mark.parametrize("connection_id", ["L0SM9cOFvHcCIhw=", "a/b", "../x", "a.b", "ü%", "http-" + ID])
 def test_connection_id_is_quoted(connection_id: str) -> None:
-    key = layout.connection(connection_id)
-    assert key.startswith("connections/")
+    key = layout.connection(ReplyTo(endpoint="", connection_id=connection_id, connected_at=EPOCH))
+    assert key.startswith("connections/019b76daa800-")
     assert key.count("/") == 1
-    if "." not in connection_id:
-        assert layout.id_in(key, layout.CONNECTIONS) == connection_id
+    assert layout.time_in(key, layout.CONNECTIONS) == EPOCH
     assert layout.subscriber(ID, connection_id).count("/") == 3
 
 
@@ -85,29 +83,13 @@ def test_job_id_of_outcome() -> None:
 
 
 def test_usage_keys_by_owner() -> None:
-    assert layout.quota("alice", "requests", EPOCH) == "shares/alice/requests-019b76daa800.json"
+    assert layout.quota("alice", "requests", EPOCH) == "shares/019b76daa800/alice/requests.json"
     assert layout.in_flight("alice", ID) == f"in-flight/alice/{ID}"
     assert layout.job_id_in_flight(layout.in_flight("alice", ID)) == ID
     assert layout.voices("alice") == "audio/voices/alice/"
 
 
-@pytest.mark.parametrize("what", ["requests", "reference-seconds"])
-@pytest.mark.parametrize("owner", ["alice", "requests-0", "a-b"])
-def test_window_of_quota(what: str, owner: str) -> None:
-    assert layout.window_of_quota(layout.quota(owner, what, EPOCH)) == (what, EPOCH)
-
-
-@pytest.mark.parametrize(
-    "key",
-    [
-        "shares/README.txt",
-        "shares/alice/requests.json",
-        "shares/alice/requests-ffffffffffff.json",
-        "shares/alice/requests-019b7.json",
-        "shares/requests-019b76daa800.json",
-        "shares/alice/deep/requests-019b76daa800.json",
-        "jobs/alice/requests-019b76daa800.json",
-    ],
-)
-def test_window_of_other_keys(key: str) -> None:
-    assert layout.window_of_quota(key) is None
+def test_connection_of_unknown_time() -> None:
+    key = layout.connection(ReplyTo(endpoint="", connection_id="c1"))
+    assert key == "connections/c1.json"
+    assert layout.time_in(key, layout.CONNECTIONS) is None

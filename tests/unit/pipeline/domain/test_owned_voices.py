@@ -11,9 +11,11 @@ from pipeline.contract import layout
 from pipeline.contract.messages.queue_messages import parse_queue_message
 from pipeline.contract.records import Request, VoiceMetadata
 from pipeline.domain import jobs, sessions, voice_changes, voices
+from pipeline.domain.revocation.revoke import revoke_voice
 from pipeline.errors import NotFound
 from pipeline.ids import Owner
 from tests.support.fake_service import PROMPT, Crash, FakeService, reference_recording
+from tests.support.saved_voices import complete_revocations
 
 OWNERS: tuple[Owner, ...] = (None, "alice", "bob")
 
@@ -48,10 +50,10 @@ async def usable(fakes: FakeService) -> list[Owner]:
 async def test_delete_of_one_owner(owner: Owner) -> None:
     fakes = FakeService()
     await save_for_each(fakes)
-    count = len(fakes.voices.objects)
-    await voice_changes.delete(fakes.resources, owner, "nova")
+    count = len(fakes.voice_keys())
+    await revoke_voice(fakes.resources, owner, "nova", "deleted")
     assert await usable(fakes) == [other for other in OWNERS if other != owner]
-    assert len(fakes.voices.objects) == count * 2 // 3
+    assert len(fakes.voice_keys()) == count * 2 // 3
 
 
 async def test_interrupted_delete_of_one_owner() -> None:
@@ -61,14 +63,13 @@ async def test_interrupted_delete_of_one_owner() -> None:
         await save_for_each(fakes)
         fakes.fail_after(steps)
         try:
-            await voice_changes.delete(fakes.resources, "alice", "nova")
+            await revoke_voice(fakes.resources, "alice", "nova", "deleted")
         except Crash:
             fakes.recover()
         else:
             break
-        has_begun = not await is_usable(fakes, "alice")
-        fakes.advance(seconds=voice_changes.CHANGE_TIMEOUT.total_seconds())
-        await voice_changes.finish_changes(fakes.resources)
+        has_begun = bool(fakes.keys(layout.CHANGES))
+        await complete_revocations(fakes)
         assert await usable(fakes) == ([None, "bob"] if has_begun else list(OWNERS))
         assert fakes.keys(layout.CHANGES) == []
         steps += 1
@@ -81,7 +82,7 @@ async def test_interrupted_save_of_one_owner() -> None:
         await voice_changes.save(fakes.resources, owner, await upload(fakes, owner), "Nova")
     before = set(fakes.voices.objects)
     session_id = await upload(fakes, "alice")
-    fakes.fail_after(8)
+    fakes.fail_after(12)
     with pytest.raises(Crash):
         await voice_changes.save(fakes.resources, "alice", session_id, "Nova")
     fakes.recover()
@@ -95,7 +96,7 @@ async def test_interrupted_save_deletion_time() -> None:
     fakes = FakeService()
     session_id = await upload(fakes, "alice")
     key = layout.voice("alice", "nova").metadata
-    fakes.fail_after(8)
+    fakes.fail_after(12)
     with pytest.raises(Crash):
         await voice_changes.save(fakes.resources, "alice", session_id, "Nova")
     fakes.recover()

@@ -1,5 +1,7 @@
 """Saving and deleting voices."""
 
+from hashlib import sha256
+
 import pytest
 
 from pipeline.access.owners import new_id
@@ -9,9 +11,10 @@ from pipeline.contract import layout
 from pipeline.contract.messages.queue_messages import parse_queue_message
 from pipeline.contract.records import KeptConsent
 from pipeline.domain import jobs, sessions, voice_changes, voices
+from pipeline.domain.revocation.revoke import revoke_voice
 from pipeline.errors import Expired, InvalidInput, NotFound
 from tests.support.fake_service import FakeService, reference_recording
-from tests.support.saved_voices import assert_complete, keys_of_voice, stored_voice
+from tests.support.saved_voices import assert_complete, complete_revocations, keys_of_voice, stored_voice
 
 TIMEOUT = voice_changes.CHANGE_TIMEOUT
 
@@ -53,8 +56,11 @@ async def test_save_without_embedding() -> None:
 
 async def test_save_with_consent() -> None:
     fakes = FakeService()
-    saved = await voice_changes.save(fakes.resources, None, await fakes.session(), "Nova", consent=" I agree. ")
-    assert saved.consent == KeptConsent(text="I agree.", given_at=fakes.time())
+    session_id = await fakes.session()
+    saved = await voice_changes.save(fakes.resources, None, session_id, "Nova", consent=" I agree. ")
+    digest = sha256(fakes.bucket.objects[layout.session(session_id).audio].body).hexdigest()
+    assert saved.consent == KeptConsent(text="I agree.", given_at=fakes.time(), reference_sha256=digest)
+    assert saved.consent.status == "unverified"
     assert stored_voice(fakes, "nova").consent == saved.consent
     assert (
         await voice_changes.save(fakes.resources, None, await fakes.session(), "Ann", consent=" ")
@@ -100,18 +106,20 @@ async def test_delete_removes_all_files() -> None:
     other = await fakes.session()
     await voice_changes.save(fakes.resources, None, other, "Nova 2")
     await fakes.voices.put(layout.voice(None, "nova").folder + "left-behind", b"", JSON)
-    await voice_changes.delete(fakes.resources, None, "nova")
+    await revoke_voice(fakes.resources, None, "nova", "deleted")
+    assert fakes.voice_keys() == keys_of_voice("nova-2", other)
+    await complete_revocations(fakes)
     assert fakes.voice_keys() == keys_of_voice("nova-2", other)
     assert fakes.keys(layout.CHANGES) == []
     with pytest.raises(NotFound, match="nova") as caught:
-        await voice_changes.delete(fakes.resources, None, "nova")
+        await revoke_voice(fakes.resources, None, "nova", "deleted")
     assert caught.value.field == "voice_id"
 
 
 async def test_deleted_name_is_free() -> None:
     fakes = FakeService()
     await voice_changes.save(fakes.resources, None, await fakes.session("Old."), "Nova")
-    await voice_changes.delete(fakes.resources, None, "nova")
+    await revoke_voice(fakes.resources, None, "nova", "deleted")
     session_id = await fakes.session("New.")
     await voice_changes.save(fakes.resources, None, session_id, "Nova")
     assert_complete(fakes, "nova", session_id)
@@ -123,5 +131,5 @@ async def test_voice_named_like_owner() -> None:
     session_id = new_id(fakes.resources.new_id, "alice")
     await sessions.store(fakes.resources, "alice", session_id, encoded(reference_recording()), "")
     await voice_changes.save(fakes.resources, "alice", session_id, "Nova")
-    await voice_changes.delete(fakes.resources, None, "alice")
+    await revoke_voice(fakes.resources, None, "alice", "deleted")
     assert fakes.voice_keys() == keys_of_voice("alice/nova", session_id, "source.wav")

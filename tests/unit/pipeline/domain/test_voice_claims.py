@@ -9,9 +9,11 @@ from pipeline.clients.storage import JSON
 from pipeline.contract import layout
 from pipeline.contract.records import VoiceMetadata
 from pipeline.domain import voice_changes, voice_names, voice_renaming, voices
+from pipeline.domain.revocation.revoke import revoke_voice
 from pipeline.errors import NameTaken, NotFound
 from tests.support.fake_service import Crash, FakeService
 from tests.support.fakes.switch import RandomOrder
+from tests.support.saved_voices import complete_revocations
 
 TIMEOUT_SECONDS = voice_changes.CHANGE_TIMEOUT.total_seconds()
 
@@ -65,7 +67,7 @@ async def test_save_after_deletion_of_slug() -> None:
     fakes = FakeService()
     await save(fakes, "C#")
     second = await save(fakes, "C++")
-    await voice_changes.delete(fakes.resources, None, "c")
+    await revoke_voice(fakes.resources, None, "c", "deleted")
     with pytest.raises(NameTaken, match=second.voice_id):
         await save(fakes, "C++")
     assert (await save(fakes, "C")).voice_id == "c"
@@ -114,12 +116,14 @@ async def test_concurrent_saves_and_deletion(seed: int) -> None:
     fakes.bucket.switch = fakes.voices.switch = RandomOrder(Random(seed))
     results = await asyncio.gather(
         *(save(fakes, "C++", session_id) for session_id in sessions),
-        voice_changes.delete(fakes.resources, None, "c"),
+        revoke_voice(fakes.resources, None, "c", "deleted"),
         return_exceptions=True,
     )
     assert {type(result) for result in results[:3]} <= {VoiceMetadata, NameTaken}
     saved = [result.voice_id for result in results[:3] if isinstance(result, VoiceMetadata)]
     assert len(saved) <= 1
+    assert await listed(fakes) == dict.fromkeys(saved, "C++")
+    await complete_revocations(fakes)
     assert await listed(fakes) == dict.fromkeys(saved, "C++")
     assert fakes.keys(layout.CHANGES) == []
 

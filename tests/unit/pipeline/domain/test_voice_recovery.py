@@ -9,11 +9,13 @@ from pipeline.clients.storage import JSON
 from pipeline.contract import layout
 from pipeline.contract.messages.queue_messages import parse_queue_message
 from pipeline.contract.records import VoiceMetadata
+from pipeline.contract.revocations import Certificate
 from pipeline.domain import jobs, voice_changes, voices
+from pipeline.domain.revocation.revoke import revoke_voice
 from pipeline.errors import NameTaken, NotFound, Unavailable
 from tests.support.fake_service import PROMPT, Crash, FakeService
 from tests.support.fakes.switch import Switch
-from tests.support.saved_voices import assert_complete, keys_of_voice, stored_voice
+from tests.support.saved_voices import assert_complete, complete_revocations, keys_of_voice, stored_voice
 
 TIMEOUT = voice_changes.CHANGE_TIMEOUT
 
@@ -72,7 +74,7 @@ async def test_interrupted_save_is_swept() -> None:
 async def test_interrupted_save_is_invisible() -> None:
     fakes = FakeService()
     session_id = await fakes.session()
-    fakes.fail_after(7)
+    fakes.fail_after(11)
     with pytest.raises(Crash):
         await voice_changes.save(fakes.resources, None, session_id, "Nova")
     fakes.recover()
@@ -81,7 +83,7 @@ async def test_interrupted_save_is_invisible() -> None:
     with pytest.raises(NotFound):
         await voices.get(fakes.resources, None, "nova")
     with pytest.raises(NotFound):
-        await voice_changes.delete(fakes.resources, None, "nova")
+        await revoke_voice(fakes.resources, None, "nova", "deleted")
     with pytest.raises(NameTaken):
         await voice_changes.save(fakes.resources, None, await fakes.session(), "Nova")
 
@@ -89,7 +91,7 @@ async def test_interrupted_save_is_invisible() -> None:
 async def test_sweep_waits_for_timeout() -> None:
     fakes = FakeService()
     session_id = await fakes.session()
-    fakes.fail_after(7)
+    fakes.fail_after(11)
     with pytest.raises(Crash):
         await voice_changes.save(fakes.resources, None, session_id, "Nova")
     fakes.recover()
@@ -105,7 +107,7 @@ async def test_retried_save_restarts_timeout() -> None:
     fakes = FakeService()
     session_id = await fakes.session()
     for _ in range(2):
-        fakes.fail_after(9)
+        fakes.fail_after(13)
         with pytest.raises(Crash):
             await voice_changes.save(fakes.resources, None, session_id, "Nova")
         fakes.recover()
@@ -119,7 +121,7 @@ async def test_sweep_during_save() -> None:
     fakes = FakeService()
     session_id = await fakes.session()
     saving = asyncio.ensure_future(voice_changes.save(fakes.resources, None, session_id, "Nova"))
-    for _ in range(12):
+    for _ in range(16):
         await asyncio.sleep(0)
     assert stored_voice(fakes, "nova").status == "saving"
     fakes.advance(seconds=TIMEOUT.total_seconds())
@@ -225,7 +227,7 @@ async def test_late_embedding_of_deleted_voice() -> None:
     assert message is not None
     late = await jobs.read_request(fakes.resources, message.job_id)
     assert late is not None
-    await voice_changes.delete(fakes.resources, None, "nova")
+    await revoke_voice(fakes.resources, None, "nova", "deleted")
     session_id = await fakes.session(embedded=False)
     saved = await voice_changes.save(fakes.resources, None, session_id, "Nova")
     await fakes.voices.put(layout.reference(late).embedding, b"of the one before", JSON)
@@ -233,7 +235,7 @@ async def test_late_embedding_of_deleted_voice() -> None:
     assert fakes.voice_keys() == sorted(
         [layout.reference(late).embedding, *keys_of_voice("nova", session_id, "source.wav", "transcription.txt")]
     )
-    await voice_changes.delete(fakes.resources, None, "nova")
+    await revoke_voice(fakes.resources, None, "nova", "deleted")
     assert fakes.voice_keys() == []
 
 
@@ -245,34 +247,30 @@ async def test_interrupted_delete_is_swept() -> None:
         await voice_changes.save(fakes.resources, None, session_id, "Nova")
         fakes.fail_after(steps)
         try:
-            await voice_changes.delete(fakes.resources, None, "nova")
+            await revoke_voice(fakes.resources, None, "nova", "deleted")
         except Crash:
             fakes.recover()
         else:
             break
-        fakes.advance(seconds=TIMEOUT.total_seconds())
-        was_begun = not fakes.voice_keys() or stored_voice(fakes, "nova").status == "deleting"
-        if was_begun:
-            with pytest.raises(NotFound):
-                await voices.get(fakes.resources, None, "nova")
-        await voice_changes.finish_changes(fakes.resources)
-        if was_begun:
+        is_announced = bool(fakes.keys(layout.CHANGES))
+        await complete_revocations(fakes)
+        if is_announced:
             assert fakes.voice_keys() == []
             await voice_changes.save(fakes.resources, None, await fakes.session(), "Nova")
         else:
             assert_complete(fakes, "nova", session_id)
         assert fakes.keys(layout.CHANGES) == []
         steps += 1
-    assert steps >= 6
+    assert steps >= 12
 
 
 async def test_concurrent_deletes() -> None:
     fakes = FakeService()
     await voice_changes.save(fakes.resources, None, await fakes.session(), "Nova")
     results = await asyncio.gather(
-        *(voice_changes.delete(fakes.resources, None, "nova") for _ in range(2)), return_exceptions=True
+        *(revoke_voice(fakes.resources, None, "nova", "deleted") for _ in range(2)), return_exceptions=True
     )
-    assert [type(result) for result in results if result] == [NotFound]
+    assert {type(result) for result in results} == {Certificate, NotFound}
     assert fakes.voice_keys() == []
 
 

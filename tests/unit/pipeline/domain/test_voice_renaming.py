@@ -7,6 +7,7 @@ import pytest
 from pipeline.contract import layout
 from pipeline.contract.records import VoiceMetadata
 from pipeline.domain import voice_changes, voice_renaming, voices
+from pipeline.domain.revocation.revoke import revoke_voice
 from pipeline.errors import InvalidInput, NotFound
 from tests.support.fake_service import FakeService
 
@@ -49,6 +50,6 @@ async def test_rename_invalid() -> None:
         with pytest.raises(InvalidInput):
             await voice_renaming.rename(fakes.resources, None, "nova", **wrong)
     assert stored(fakes, "nova").name == "Nova"
-    await voice_changes.delete(fakes.resources, None, "nova")
+    await revoke_voice(fakes.resources, None, "nova", "deleted")
     with pytest.raises(NotFound):
         await voice_renaming.rename(fakes.resources, None, "nova", name="Aria")

@@ -10,6 +10,7 @@ from pipeline.clients.storage import JSON
 from pipeline.contract import layout
 from pipeline.contract.records import Source, VoiceMetadata
 from pipeline.domain import voice_changes, voices
+from pipeline.domain.revocation.revoke import revoke_voice
 from pipeline.errors import NameTaken, NotFound
 from tests.support.fake_service import PROMPT, FakeService
 from tests.support.fakes.bucket import FakeBucket
@@ -21,7 +22,7 @@ async def test_voice_of_previous_version() -> None:
     await fakes.voices.put(layout.voice(None, "nova").embedding, PROMPT, JSON)
     reference = await find_reference(fakes.resources, Source(voice_id="nova"))
     assert (reference.reference_id, reference.folder) == ("r", "audio/voices/nova/")
-    await voice_changes.delete(fakes.resources, None, "nova")
+    await revoke_voice(fakes.resources, None, "nova", "deleted")
     assert fakes.voice_keys() == []
 
 
@@ -140,3 +141,17 @@ async def test_page_lists_no_more_than_needed(stem: str) -> None:
     bucket.folders_listed = 0
     await voices.page(resources, None, limit=20, after=f"{stem}0500")
     assert bucket.folders_listed <= 22
+
+
+async def test_page_of_many_voices_costs_one_page() -> None:
+    fakes = FakeService()
+    await many(fakes, [f"voice-{number}" for number in range(3000)])
+    fakes.recover()
+    after = ""
+    for _ in range(2):
+        page = await voices.page(fakes.resources, None, limit=100, after=after)
+        assert len(page.voices) == 100
+        assert fakes.voices.switch.count("list_folders") == 1
+        assert len(fakes.voices.switch.calls) <= 103
+        after = page.next_after or ""
+        fakes.recover()

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.types import Receive, Scope, Send
 
-from functions.http.application import RECORDING_PATHS, body_limit, create_app, serve_with
+from functions.http.application import CONSENT_RECORDINGS, RECORDING_PATHS, body_limit, create_app, serve_with
 from functions.http.middleware.body_limits import SLOWEST_BYTES_PER_SECOND, BodyLimit, BodyLimits
 from pipeline.settings import FORM_BYTES, Settings
 from tests.support.api import api
@@ -107,12 +107,12 @@ def test_large_bodies_only_for_recordings() -> None:
         for path, methods in description["paths"].items()
         if (content := methods.get("post", {}).get("requestBody", {}).get("content", {})).get("multipart/form-data")
     }
-    recordings = {"audio", "audio_sample", "recording"}
+    recordings = {"audio", "audio_sample", "recording", "bundle"}
     taking = {path for path, form in forms.items() if recordings & form["properties"].keys()}
-    assert taking == RECORDING_PATHS
+    assert taking == RECORDING_PATHS | {f"{CONSENT_RECORDINGS}{{consent_id}}/recording"}
     for path in description["paths"]:
         large, small = 3 * 1024 * 1024 + FORM_BYTES, 112 * 1024
-        is_large = path in RECORDING_PATHS
+        is_large = path in taking
         for content_type in (PARTS, JSON, FORM, "", "text/plain"):
             limit = body_limit(path, content_type, settings)
             expected = large if is_large and content_type == PARTS else small

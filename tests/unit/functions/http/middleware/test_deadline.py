@@ -7,7 +7,7 @@ import pytest
 from starlette.types import Message, Receive, Scope, Send
 
 from functions.http.middleware.deadline import FIRST_BYTE_AT, LEAST_SECONDS, RequestDeadline
-from pipeline import deadlines
+from pipeline.clients import deadlines
 
 
 async def seconds_left_for(scope: Scope, *parts: Message) -> float:

@@ -14,7 +14,7 @@ from functions.websocket import server_messages
 from functions.websocket.client_messages import CLIENT_MESSAGES
 from functions.websocket.server_messages import SERVER_MESSAGES
 from pipeline.contract.messages.stream_messages import AudioChunk, AudioProgress, StreamStarted, stream_message
-from pipeline.contract.records import Options, Outcome, ReplyTo, Subscriber
+from pipeline.contract.records import Options, Outcome, ReferenceCheck, ReferenceWarning, ReplyTo, Subscriber
 from pipeline.errors import InvalidInput
 from tests.support.api import api
 from tests.support.fake_service import FakeService
@@ -44,10 +44,15 @@ async def sent_messages(fakes: FakeService) -> list[tuple[str, Message | None]]:
     succeeded = (await fakes.succeed(made)).model_copy(update={"warnings": ("It was cut.",)})
     ended_badly = await fakes.fail(failed)
     embedding = succeeded.model_copy(update={"preview": None})
+    fault = ReferenceWarning(code="noise", message="There is noise.", advice="Record in a quiet room.")
+    checked = embedding.model_copy(
+        update={"kind": "check", "reference_check": ReferenceCheck(warnings=(fault,), measures={"seconds": 2.0})}
+    )
     session_id = await fakes.session()
     return [
         ("tts_complete", await server_messages.completion(fakes.resources, succeeded, subscriber)),
         ("embedding_complete", await server_messages.completion(fakes.resources, embedding, subscriber)),
+        ("reference_checked", await server_messages.completion(fakes.resources, checked, subscriber)),
         ("error", await server_messages.completion(fakes.resources, ended_badly, subscriber)),
         ("error", server_messages.error(InvalidInput("wrong", field="text"), request_id="r")),
         ("error", await answered(fakes, "nonsense")),
@@ -97,7 +102,7 @@ async def test_event_data_described() -> None:
         "tts_complete": await ended(fakes.resources, await fakes.succeed(made)),
         "error": await ended(fakes.resources, await fakes.fail(failed)),
     }
-    assert set(events) | {"embedding_complete"} == set(EVENTS)
+    assert set(events) | {"embedding_complete", "reference_checked"} == set(EVENTS)
     names = get_args(JobEvent.__dataclass_fields__["name"].type)
     assert {event.name for event in events.values()} == set(names)
     for name, event in events.items():

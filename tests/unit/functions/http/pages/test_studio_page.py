@@ -11,11 +11,11 @@ import pytest
 
 from functions.http.application import create_app, serve_with
 from functions.http.pages import studio_page
-from functions.http.pages.studio_page import FILES, WAVEFORM_STYLE, content_policy
+from functions.http.pages.studio_page import FILES, LANGUAGES, WAVEFORM_STYLE, content_policy, texts
 from pipeline.settings import Settings
 from tests.support.fake_service import FakeService
 
-WEIGHT_MAX = 300_000
+TRANSFERRED_MAX = 150_000  # bytes, compressed
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ async def everything(client: httpx.AsyncClient) -> dict[str, httpx.Response]:
 def _named(answer: httpx.Response) -> list[str]:
     kind = answer.headers["content-type"]
     if "javascript" in kind:
-        return re.findall(r'(?:from |URL\()"(\.[^"]+\.js|[a-z-]+\.js)"', answer.text)
+        return re.findall(r'(?:from |import\(|URL\()"(\.[^"]+\.js|[a-z-]+\.js)"', answer.text)
     if "css" in kind:
         return re.findall(r'url\("([^"]+)"\)', answer.text)
     return re.findall(r'(?:src|href)="(studio/[^"]+)"', answer.text) if "html" in kind else []
@@ -59,7 +59,8 @@ async def test_page_assets_exist(client: httpx.AsyncClient) -> None:
 
 
 async def test_page_size(client: httpx.AsyncClient) -> None:
-    assert sum(len(answer.content) for answer in (await everything(client)).values()) < WEIGHT_MAX
+    answers = (await everything(client)).values()
+    assert sum(int(answer.headers["content-length"]) for answer in answers) < TRANSFERRED_MAX
 
 
 async def test_versioned_files_cached(client: httpx.AsyncClient) -> None:
@@ -86,7 +87,8 @@ async def test_page_loads_own_scripts_only(client: httpx.AsyncClient) -> None:
     assert rules["default-src"] == ["'none'"]
     assert rules["script-src"] == rules["font-src"] == rules["img-src"] == rules["connect-src"] == ["'self'"]
     assert "unsafe" not in str(rules)
-    assert not re.search(r"<script(?![^>]*src=)|<style|\son\w+=|\sstyle=", page.text)
+    # The texts are data, which browsers do not execute.
+    assert not re.search(r"<script(?![^>]*(?:src=|application/json))|<style|\son\w+=|\sstyle=", page.text)
     assert not re.search(r'(?:src|href)="(?:https?:)?//', page.text)
 
 
@@ -136,6 +138,72 @@ async def test_page_settings(client: httpx.AsyncClient) -> None:
         "transcription_max_chars": 4096,
         "preview_retention_minutes": 20,
     }
+
+
+@pytest.mark.parametrize(
+    ("query", "accepted", "language"),
+    [
+        ("", "de-AT,de;q=0.9,en;q=0.8", "de"),
+        ("", "fr-FR,es;q=0.5", "es"),
+        ("", "ja", "en"),
+        ("?lang=es", "de", "es"),
+        ("?lang=xx", "", "en"),
+    ],
+)
+async def test_page_language(query: str, accepted: str, language: str, client: httpx.AsyncClient) -> None:
+    page = await client.get(f"/{query}", headers={"Accept-Language": accepted})
+    assert f'<html lang="{language}" data-engine="qwen">' in page.text
+    assert (page.headers["content-language"], page.headers["vary"]) == (
+        language,
+        "Accept-Language, Accept-Encoding",
+    )
+    other = await client.get("/?lang=de" if language != "de" else "/?lang=en")
+    assert other.headers["etag"] != page.headers["etag"]
+
+
+def test_texts_are_complete() -> None:
+    english = texts("en")
+    for language in LANGUAGES:
+        translated = texts(language)
+        assert list(translated) == list(english)
+        for key, value in translated.items():
+            assert value, (language, key)
+            assert _names(value) == _names(english[key]), (language, key)
+
+
+def _names(text: str) -> list[str]:
+    return sorted(re.findall(r"\{\w+\}", text))
+
+
+def test_texts_are_used() -> None:
+    code = "".join(path.read_text() for path in [FILES / "index.html", *FILES.rglob("script/**/*.js")])
+    families = ("language.", "theme.", "code.", "engine.")  # with keys that are put together
+    unused = [
+        key for key in texts("en") if not key.startswith(families) and not re.search(f'["{{]{key}["}}]', code)
+    ]
+    assert unused == []
+
+
+async def test_first_view_preloads_its_modules(client: httpx.AsyncClient) -> None:
+    links = re.findall(
+        r'rel="modulepreload"( fetchpriority="low")? href="[^"]+/script/([^"]+)"', (await client.get("/")).text
+    )
+    urgent = [name for later, name in links if not later]
+    assert "record/recorder.js" in urgent
+    assert "takes/takes.js" not in urgent
+    assert links[: len(urgent)] == [("", name) for name in urgent]
+    assert "takes/takes.js" in [name for _, name in links]
+    assert "operators.js" not in [name for _, name in links]
+
+
+async def test_files_are_compressed(client: httpx.AsyncClient) -> None:
+    url = f"/studio/{studio_page.version()}/style.css"
+    plain = await client.get(url, headers={"Accept-Encoding": "identity"})
+    packed = await client.get(url, headers={"Accept-Encoding": "gzip"})
+    assert "content-encoding" not in plain.headers
+    assert packed.headers["content-encoding"] == "gzip"
+    assert packed.text == plain.text
+    assert int(packed.headers["content-length"]) < int(plain.headers["content-length"]) / 3
 
 
 async def test_page_has_relative_urls(client: httpx.AsyncClient) -> None:

@@ -125,6 +125,7 @@ async def test_respond_async_returns_job(prefer: str, applied: str) -> None:
             "duration_seconds": 1.25,
             "sample_rate": 24_000,
             "timings": {"queued_seconds": 0, "synthesis_seconds": 0.5, "real_time_factor": 0.4},
+            "marks": ["watermark"],
         }
     assert (await last_request(fakes)).subscriber is None
 
@@ -146,6 +147,22 @@ async def test_retry_after_follows_queue() -> None:
         fakes.advance(minutes=59, seconds=-1)
         assert (await client.get(answer.headers["location"])).headers["retry-after"] == "30"
     assert fakes.synthesis.switch.count("depth") == 3
+
+
+async def test_preview_beyond_limit_of_waiting_jobs() -> None:
+    fakes = FakeService(Settings(jobs_waiting=2))
+    async with api(fakes) as client:
+        form = {"session_id": await fakes.session(), "response_text": "Hello."}
+        for _ in range(2):
+            assert (await client.post("/preview", data=form, headers=RESPOND_ASYNC)).status_code == 202
+            fakes.advance(seconds=5)
+        refused = await client.post("/preview", data=form, headers=RESPOND_ASYNC)
+        assert problem(refused, 503, "unavailable")["error"] == "Too many jobs wait. Try again later."
+        assert refused.headers["retry-after"] == "30"
+        assert len(fakes.keys(layout.JOBS)) == 2
+        await fakes.synthesis.delete([one.receipt for one in await fakes.synthesis.receive(1, wait_seconds=0)])
+        fakes.advance(seconds=5)
+        assert (await client.post("/preview", data=form, headers=RESPOND_ASYNC)).status_code == 202
 
 
 async def test_fast_preview_reads_no_queue_depth() -> None:

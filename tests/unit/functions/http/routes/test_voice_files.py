@@ -3,6 +3,7 @@
 import io
 import json
 import zipfile
+from hashlib import sha256
 
 import httpx
 import pytest
@@ -10,8 +11,9 @@ import pytest
 from functions.http.application import create_app, serve_with
 from pipeline.contract import layout
 from pipeline.domain import voice_changes
+from pipeline.domain.revocation.revoke import revoke_voice
 from pipeline.settings import Settings
-from tests.support.fake_service import FakeService
+from tests.support.fake_service import PROMPT, FakeService
 
 
 def client_of(fakes: FakeService) -> httpx.AsyncClient:
@@ -77,8 +79,28 @@ async def test_export_contains_all_files() -> None:
     assert files.pop("recording.wav") == recording(fakes, "nova")
     described = json.loads(files.pop("metadata.json"))
     assert (described["voice_id"], described["name"], described["description"]) == ("nova", "Nova", "calm")
-    assert described["consent"] == {"text": "I agree.", "given_at": "2026-01-01T00:00:00Z"}
-    assert files == {"transcription.txt": b"What I say.", "consent.txt": b"I agree."}
+    assert described["consent"]["text"] == "I agree."
+    assert described["consent"]["reference_sha256"] == sha256(recording(fakes, "nova")).hexdigest()
+    assert json.loads(files.pop("manifest.json"))["files"].keys() == {"metadata.json", "recording.wav", *files} - {
+        "signature.json"
+    }
+    assert files.pop("signature.json")
+    assert files == {"transcription.txt": b"What I say.", "consent.txt": b"I agree.", "prompt.json": PROMPT}
+
+
+async def test_exported_voice_is_imported() -> None:
+    fakes = FakeService()
+    await voice_changes.save(fakes.resources, None, await fakes.session("What I say."), "Nova", "calm")
+    async with client_of(fakes) as client:
+        bundle = (await client.get("/voices/nova/export")).content
+        refused = await client.post("/voices/import", files={"bundle": bundle})
+        imported = await client.post("/voices/import", files={"bundle": bundle}, data={"name": "Copy"})
+        sample = await client.get("/voices/copy/sample")
+    assert (refused.status_code, refused.json()["code"]) == (409, "name_taken")
+    assert (imported.status_code, imported.headers["location"]) == (201, "/voices/copy")
+    assert imported.json()["description"] == "calm"
+    assert imported.json()["imported"]["is_trusted"] is True
+    assert sample.content == recording(fakes, "nova")
 
 
 async def test_export_omits_empty_files() -> None:
@@ -87,14 +109,15 @@ async def test_export_omits_empty_files() -> None:
     async with client_of(fakes) as client:
         answer = await client.get("/voices/nova/export")
     with zipfile.ZipFile(io.BytesIO(answer.content)) as bundle:
-        assert bundle.namelist() == ["metadata.json", "recording.wav"]
+        assert "transcription.txt" not in bundle.namelist()
+        assert "consent.txt" not in bundle.namelist()
 
 
 @pytest.mark.parametrize("what", ["sample", "export"])
 async def test_deleted_voice_has_no_files(what: str) -> None:
     fakes = FakeService()
     await voice_changes.save(fakes.resources, None, await fakes.session(), "Nova")
-    await voice_changes.delete(fakes.resources, None, "nova")
+    await revoke_voice(fakes.resources, None, "nova", "deleted")
     async with client_of(fakes) as client:
         assert (await client.get(f"/voices/nova/{what}")).status_code == 404
 
@@ -104,7 +127,8 @@ async def test_consent_and_rename() -> None:
     body = {"session_id": await fakes.session(), "name": "Nova", "consent": "I agree."}
     async with client_of(fakes) as client:
         saved = (await client.post("/voices", json=body)).json()
-        assert saved["consent"] == {"text": "I agree.", "given_at": "2026-01-01T00:00:00Z"}
+        expected = {"text": "I agree.", "given_at": "2026-01-01T00:00:00Z", "status": "unverified"}
+        assert saved["consent"].items() >= expected.items()
         renamed = await client.patch("/voices/nova", json={"name": "Aria"})
         assert (renamed.status_code, renamed.json()) == (200, saved | {"name": "Aria"})
         [listed] = (await client.get("/voices")).json()["voices"]

@@ -33,6 +33,7 @@ async def test_voice_lifecycle() -> None:
             "sample_rate": 16_000,
             "model": None,
             "consent": None,
+            "imported": None,
         }
         assert (await client.get("/voices/nova")).json() == saved.json()
         assert (await client.get("/voices")).json() == {"voices": [saved.json()]}

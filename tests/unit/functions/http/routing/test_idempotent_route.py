@@ -1,7 +1,9 @@
 """Requests with an `Idempotency-Key`."""
 
 import asyncio
+import contextlib
 import json
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -12,9 +14,10 @@ from pipeline.contract import layout
 from pipeline.contract.messages.queue_messages import parse_queue_message
 from pipeline.contract.records import Request
 from pipeline.domain import jobs
-from pipeline.errors import SynthesisFailed
+from pipeline.errors import NotFound, SynthesisFailed, Unavailable
 from tests.support.api import api, fields, problem
 from tests.support.fake_service import Crash, FakeService, reference_recording
+from tests.support.fakes.queue import FakeQueue
 
 WAV = encode_wav(reference_recording())
 ASYNC = {"Prefer": "respond-async"}
@@ -172,6 +175,30 @@ async def test_outage_releases_key() -> None:
     assert len(fakes.synthesis.bodies) == 1
 
 
+class QueueWithoutResponses(FakeQueue):
+    """Receives each message, but its responses are lost until `responds` is set."""
+
+    responds = False
+
+    async def send(self, body: str, *, group: str | None = None) -> None:
+        await super().send(body, group=group)
+        if not self.responds:
+            raise Unavailable("The queue does not respond.")
+
+
+async def test_repeat_after_lost_response_of_queue_has_same_job() -> None:
+    fakes = FakeService()
+    queue = QueueWithoutResponses(fakes.time)
+    fakes.resources = replace(fakes.resources, synthesis=queue)
+    async with api(fakes) as client:
+        problem(await preview(client, ASYNC | KEY), 503, "unavailable")
+        queue.responds = True
+        answer = await preview(client, ASYNC | KEY)
+    assert answer.status_code == 202
+    sent = [parse_queue_message(body) for body in queue.bodies]
+    assert [message.job_id for message in sent if message] == 2 * [answer.headers["x-job-id"]]
+
+
 async def test_repeated_voice_returns_stored_response() -> None:
     fakes = FakeService()
     session_id = await fakes.session()
@@ -238,7 +265,43 @@ async def test_dead_process_claim_taken_over(calls: int) -> None:
     async with api(fakes) as client:
         answer = await preview(client, ASYNC | KEY)
     assert answer.status_code == 202
-    assert {request.job_id for request in await requests_of(fakes)} == {answer.headers["x-job-id"]}
+    (request,) = {request.job_id: request for request in await requests_of(fakes)}.values()
+    assert request.job_id == answer.headers["x-job-id"]
+    assert layout.session(request.source.session_id or "").audio in fakes.bucket.objects
+
+
+async def test_job_that_ended_without_recording_is_replaced() -> None:
+    """A restart of the queue sends the message of a job whose process died before it stored the recording."""
+    fakes = FakeService()
+    await crashed_preview(fakes, 4)
+    (key,) = [key for key in fakes.keys(layout.JOBS) if key.endswith("/request.json")]
+    assert fakes.keys(layout.UPLOADS) == []
+    incomplete = await jobs.read_request(fakes.resources, layout.id_in(key, layout.JOBS))
+    assert incomplete is not None
+    await jobs.write_outcome(fakes.resources, jobs.failure(incomplete, NotFound("No recording."), fakes.time()))
+    fakes.advance(minutes=1)
+    async with api(fakes) as client:
+        answer = await preview(client, ASYNC | KEY)
+    assert answer.status_code == 202
+    assert answer.headers["x-job-id"] != incomplete.job_id
+
+
+async def test_dead_process_save_is_repeated() -> None:
+    calls, is_whole = 1, False
+    while not is_whole:
+        fakes = FakeService()
+        body = {"session_id": await fakes.session(), "name": "Morgan"}
+        fakes.fail_after(calls)
+        async with api(fakes) as client:
+            with contextlib.suppress(Crash):
+                is_whole = (await client.post("/voices", json=body, headers=KEY)).status_code == 201
+            fakes.recover()
+            fakes.advance(minutes=1)
+            answer = await client.post("/voices", json=body, headers=KEY)
+            problem(await client.post("/voices", json=body), 409, "name_taken")
+        assert answer.status_code == 201, (calls, answer.text)
+        calls += 1
+    assert calls > 10
 
 
 async def test_dead_process_claim_expires() -> None:

@@ -1,5 +1,8 @@
 """Malformed and ambiguous bodies."""
 
+import gc
+import warnings
+
 import pytest
 
 from tests.support.api import api, problem
@@ -45,3 +48,17 @@ async def test_content_type_wrong() -> None:
         as_text = await client.post("/voices", content='{"name": "Nova"}', headers={"Content-Type": "text/plain"})
     assert "multipart/form-data" in problem(as_json, 400, "bad_request")["error"]
     assert "JSON object" in problem(as_text, 422, "invalid_input")["error"]
+
+
+async def test_file_of_truncated_form_is_closed() -> None:
+    head = b'--b\r\nContent-Disposition: form-data; name="audio"; filename="a.wav"\r\n\r\n'
+    content = head + bytes(2 * 1024 * 1024)  # more than is kept in memory
+    async with api(FakeService()) as client:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", ResourceWarning)
+            answer = await client.post(
+                "/upload", content=content, headers={"content-type": "multipart/form-data; boundary=b"}
+            )
+            gc.collect()
+    assert answer.status_code == 400
+    assert [str(one.message) for one in caught if one.category is ResourceWarning] == []

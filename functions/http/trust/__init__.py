@@ -1,0 +1,1 @@
+"""Routes about marks, consents and the audit log."""

@@ -1,0 +1,1 @@
+"""Checks of consents: the words of the statement, and the speaker."""

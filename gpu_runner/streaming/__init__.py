@@ -1,0 +1,1 @@
+"""Streams of audio: from generated samples to messages for subscribers."""

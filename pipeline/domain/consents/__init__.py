@@ -1,0 +1,1 @@
+"""Consents of speakers: statements, recordings, checks, reviews and receipts."""

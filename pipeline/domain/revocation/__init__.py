@@ -1,0 +1,1 @@
+"""Removal of a voice with everything that was made from it."""

@@ -1,0 +1,1 @@
+"""Marks of synthetic audio, and their detection."""

@@ -1,0 +1,1 @@
+"""The origin of generated audio: its signed manifests, and the verification of any audio."""
