@@ -6,8 +6,8 @@ matrix product depends on its shape. A frame needs the 150 ms after it, and half
 """
 
 import sys
-from collections.abc import Iterator
-from itertools import chain, repeat
+from collections.abc import Iterator, Sequence
+from itertools import accumulate, chain, pairwise, repeat
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,7 +68,8 @@ class WatermarkEncoder:
             return self._pending[:0]
         if not was_framed:
             self._input = np.pad(self._input, (self._half, 0), mode="reflect")
-        return np.concatenate([self._pending[:0], *self._complete_blocks()])
+        sizes = list(self._complete_blocks())
+        return self._run(sizes) if sizes else self._pending[:0]
 
     def finish(self) -> Array:
         """Return the remaining marked samples."""
@@ -80,20 +81,23 @@ class WatermarkEncoder:
         last = DELAY - (-(self._received + self._half) // hop)
         size = last - self._next
         self._input = np.pad(self._input, (0, max(0, self._frames.span(size) - len(self._input))))
-        return self._run_block(size, total=1 + self._received // hop)
+        return self._run([size], total=1 + self._received // hop)
 
-    def _complete_blocks(self) -> Iterator[Array]:
-        while len(self._input) >= self._frames.span(self._size):
-            yield self._run_block(self._size)
+    def _complete_blocks(self) -> Iterator[int]:
+        """Return the sizes of the next blocks that the input completes."""
+        count = self._size
+        while len(self._input) >= self._frames.span(count):
+            yield self._size
             self._size = next(self._sizes)
+            count += self._size
 
-    def _run_block(self, size: int, total: int = sys.maxsize) -> Array:
-        """Analyse the next frames. Return the samples that these complete. `total` is the number of all frames."""
-        hop, first = self._frames.hop, self._next - DELAY
+    def _run(self, sizes: Sequence[int], total: int = sys.maxsize) -> Array:
+        """Analyse the next blocks. Return the samples that these complete. `total` is the number of all frames."""
+        hop, first, size = self._frames.hop, self._next - DELAY, sum(sizes)
         spectra = self._frames.spectra(self._input[: self._frames.span(size)])
         levels = self._frames.levels(spectra)
         self._spectra = np.concatenate([self._spectra, spectra[:, :BINS] * self._unmasked(levels)])
-        factors = gains(self._network.run(levels[:, :BINS], self._next, total)) - 1
+        factors = gains(self._network.run(levels[:, :BINS], sizes, self._next, total)) - 1
         exist = _exist(first, size, total)
         difference = self._overlap.add(self._spectra[:size] * factors * exist[:, None], exist)
         difference = difference[max(0, self._half - first * hop) :]  # from the first sample of the audio
@@ -119,23 +123,27 @@ class _StreamedNetwork:
         self._layers = layers_of("encoder.layers")
         self._contexts = [np.zeros((2 * CONTEXT, len(layer.bias)), np.float32) for layer in self._layers[:-2]]
 
-    def run(self, levels: Array, first: int, total: int) -> Array:
-        """Return the differences of levels for as many frames, which are `DELAY` frames before these."""
-        hidden = self._convolve(0, levels, first, total)
+    def run(self, levels: Array, sizes: Sequence[int], first: int, total: int) -> Array:
+        """Return the differences of levels for as many frames, which are `DELAY` frames before these.
+
+        One layer after the other processes the blocks of these sizes, so that its weights stay in the cache.
+        """
+        hidden = activation(self._convolve(0, levels, sizes, first, total))
         for number, context in enumerate(self._contexts, start=1):
             inputs = np.concatenate([context, hidden])
             self._contexts[number - 1] = inputs[-2 * CONTEXT :]
-            hidden = self._convolve(number, inputs, first - number * CONTEXT, total)
-        return self._layers[-1](hidden)
+            hidden = activation(self._convolve(number, inputs, sizes, first - number * CONTEXT, total))
+        return self._convolve(-1, hidden, sizes, 0, sys.maxsize)
 
-    def _convolve(self, number: int, inputs: Array, first: int, total: int) -> Array:
+    def _convolve(self, number: int, inputs: Array, sizes: Sequence[int], first: int, total: int) -> Array:
         """Return the output of a layer for the frames from `first`: zero for those that do not exist."""
         layer = self._layers[number]
-        hidden = np.zeros((len(inputs) - layer.width + 1, len(layer.bias)), np.float32)
-        start, end = max(0, -first), min(len(hidden), total - first)
-        if start < end:
-            hidden[start:end] = activation(layer(inputs[start : end + layer.width - 1]))
-        return hidden
+        result = np.zeros((sum(sizes), len(layer.bias)), np.float32)
+        for begin, end in pairwise(accumulate(sizes, initial=0)):
+            start, stop = max(begin, -first), min(end, total - first)
+            if start < stop:
+                result[start:stop] = layer(inputs[start : stop + layer.width - 1])
+        return result
 
 
 class _OverlapAdd:
