@@ -29,6 +29,7 @@ from pipeline.clients.resources import Resources, connect
 from pipeline.clients.storage import JSON
 from pipeline.contract import layout
 from pipeline.domain.sessions import TEXT
+from tests.benchmarks.peak_memory import peak_bytes
 from tests.benchmarks.store_proxy import QUIET, Counting, proxied, settings_of
 from tests.e2e.client import recording
 from tests.e2e.stack import Stack, running
@@ -210,20 +211,12 @@ def print_memory(stack: Stack) -> None:
     """Print the peak resident memory of each process."""
     print("\n| process | peak MiB |\n|---|---|")
     for process in stack.children():
-        print(f"| {process_name(process)} | {_peak_mib(process.pid):.0f} |")
+        print(f"| {process_name(process)} | {peak_bytes(process.pid) / 2**20:.0f} |")
 
 
 def process_name(process: psutil.Process) -> str:
     """Return a short name from a process's command line."""
     return " ".join(Path(part).name for part in process.cmdline()[1:])[:60]
-
-
-def _peak_mib(pid: int) -> float:
-    status = Path(f"/proc/{pid}/status")
-    if status.exists():
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-        return int(line.split()[1]) / 1024
-    return float(psutil.Process(pid).memory_info().rss / 2**20)
 
 
 def main() -> None:

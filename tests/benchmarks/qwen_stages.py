@@ -3,6 +3,7 @@
 import contextlib
 import io
 import itertools
+import os
 import resource
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -25,6 +26,7 @@ from gpu_runner.engines.qwen.network.kernels import kernels_for
 from gpu_runner.engines.qwen.network.precision import choose_precision, float32_as, signal_to_noise
 from gpu_runner.engines.qwen.network.slots import allocate
 from pipeline.contract.records import Options
+from tests.benchmarks.peak_memory import peak_bytes
 from tests.benchmarks.qwen_load import TEXT, Size, clock, closed_loop, poisson, reference, utterances, voices
 from tests.qwen.forced_logits import build_talker, error, given, logits_of_library, logits_of_ours
 from tests.qwen.tiny_checkpoint import Sizes
@@ -166,7 +168,7 @@ def memory(engine: QwenEngine, size: Size, device: str) -> Found:
     texts = utterances(voices(engine, size), size, seed=3)
     before = _held(device)
     closed_loop(engine, texts, engine.capacity, engine.capacity * size.rounds)
-    peak = torch.cuda.max_memory_allocated() if device.startswith("cuda") else _peak()
+    peak = torch.cuda.max_memory_allocated() if device.startswith("cuda") else peak_bytes(os.getpid())
     return {"peak_gib": round(peak / 2**30, 3), "grown_mib": round((_held(device) - before) / 2**20, 1)}
 
 
@@ -241,7 +243,3 @@ def _held(device: str) -> int:
         return torch.cuda.memory_allocated()
     pages = Path("/proc/self/statm").read_text().split()[1]
     return int(pages) * resource.getpagesize()
-
-
-def _peak() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
