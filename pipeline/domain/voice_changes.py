@@ -145,6 +145,20 @@ async def _settle_record(resources: Resources, key: str) -> bool:
     return True
 
 
+async def record_pending_save(resources: Resources, voice: VoiceMetadata, owner: Owner) -> None:
+    """Record the save of a voice in the audit log if a fault has delayed its entry, before the voice is deleted.
+
+    Raises
+    ------
+    Unavailable
+        The storage does not respond.
+    """
+    async for item in resources.bucket.list(layout.CHANGES):
+        change = VoiceChange.parse_stored(await resources.bucket.get(item.key), key=item.key)
+        if change and (change.action, change.owner, change.voice_id) == ("saved", owner, voice.voice_id):
+            await _record_if_saved(resources, layout.id_in(item.key, layout.CHANGES), change)
+
+
 async def _record_if_saved(resources: Resources, change_id: str, change: VoiceChange) -> None:
     """Record an interrupted save in the audit log, unless it was undone."""
     voice, _ = await voices.read(resources, change.owner, change.voice_id)

@@ -17,6 +17,7 @@ from pipeline.contract.records import RecordedConsent, RevocationReason, VoiceCh
 from pipeline.contract.revocations import Certificate, RemainingData
 from pipeline.domain import voices
 from pipeline.domain.revocation import derived_objects
+from pipeline.domain.voice_changes import record_pending_save
 from pipeline.domain.voice_claims import announce_change, mark_deleting
 from pipeline.errors import NotFound
 from pipeline.ids import Owner, is_id, timestamp_of
@@ -50,6 +51,7 @@ async def revoke_voice(resources: Resources, owner: Owner, voice_id: str, reason
         There is no voice with that id.
     """
     voice = await voices.get(resources, owner, voice_id)
+    await record_pending_save(resources, voice, owner)
     change = VoiceChange(
         voice_id=voice_id,
         owner=owner,

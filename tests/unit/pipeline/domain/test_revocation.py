@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from pipeline.access.audit.chain import append_all_pending
+from pipeline.access.audit.chain import append_all_pending, lines
 from pipeline.access.owners import new_id
 from pipeline.audio.reference_audio import encoded
 from pipeline.audio.wav import WAV
@@ -349,3 +349,27 @@ async def test_audio_of_withdrawn_job_is_deleted() -> None:
     await complete_revocations(fakes)
     assert fakes.keys(layout.PREVIEWS) == []
     assert fakes.keys(layout.DERIVED) == []
+
+
+async def test_deletion_records_save_whose_entry_was_delayed() -> None:
+    fakes = FakeService()
+    session_id = await fakes.session()
+    fakes.bucket.switch = _RefusesEntries()
+    await voice_changes.save(fakes.resources, None, session_id, "Nova")
+    fakes.bucket.switch = Switch()
+    fakes.advance(seconds=1)
+    await revoke_voice(fakes.resources, None, "nova", "deleted")
+    fakes.advance(seconds=voice_changes.CHANGE_TIMEOUT.total_seconds())
+    await voice_changes.finish_changes(fakes.resources)
+    await append_all_pending(fakes.resources)
+    entries = [line.entry() async for line in lines(fakes.resources, layout.audit_chain(None))]
+    assert [(one.action, one.voice_id) for one in entries if one] == [("saved", "nova"), ("deleted", "nova")]
+
+
+class _RefusesEntries(Switch):
+    """Refuses the writes after the record of the change: those of audit entries."""
+
+    async def passed(self, call: str) -> None:
+        await super().passed(call)
+        if call == "put" and self.count("put") > 1:
+            raise Unavailable("simulated")
