@@ -123,14 +123,10 @@ async def _publish(context: WorkerContext, result: Result) -> None:
     body = stored.body if stored else None
     releasing = jobs.release(context.resources, outcome)
     if written:
-        await asyncio.gather(
-            releasing,
-            _send_completion(context.resources, outcome, body),
-            store_fingerprint(context.resources, outcome, body),
-        )
-        return
-    await releasing
-    if stored is not None and await _keep_if_succeeded(context.resources, outcome):
+        await asyncio.gather(releasing, _send_completion(context.resources, outcome, body))
+    else:
+        await releasing
+    if written or (stored is not None and await _keep_if_succeeded(context.resources, outcome)):
         await store_fingerprint(context.resources, outcome, body)
 
 
