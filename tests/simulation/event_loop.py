@@ -9,9 +9,11 @@ import gc
 import random
 from collections.abc import Callable, Sequence
 from contextvars import Context, copy_context
+from functools import partial
 from typing import Any
 
 from detangle import Strategy, _runner
+from detangle._choices import SCHED, Decision
 from detangle._loop import Lane, SimLoop, TaskInfo
 from detangle.errors import StepLimitExceeded
 
@@ -55,6 +57,18 @@ class QuickLoop(SimLoop):
         lane.queue.append((self._seq, handle))
         return handle
 
+    def create_task(
+        self,
+        coro: Any,
+        *,
+        name: str | None = None,
+        context: Context | None = None,
+        **kwargs: Any,
+    ) -> asyncio.Task[Any]:
+        if self.tracer is not None or kwargs:
+            return super().create_task(coro, name=name, context=context, **kwargs)
+        return asyncio.Task(coro, loop=self, name=name, context=context)  # its first step makes its lane
+
     def _lane_for_task(self, task: asyncio.Task[Any]) -> Lane:
         lane = self._task_lanes.get(task)
         if lane is None:
@@ -93,7 +107,23 @@ class QuickLoop(SimLoop):
             return lanes[0] if lanes else None
         if 0 in active:  # the callback lane is the only one with several, and stays where it was
             lanes.sort(key=_oldest)
-        return lanes[self._schedule(lanes)] if self._recording else lanes[0]
+        if not self._recording:
+            return lanes[0]
+        index = self._strategy.schedule(lanes)
+        self.decisions.append(_decision((SCHED, len(lanes), index)))
+        if index and self.tracer is not None:
+            self.tracer.on_deviation(lanes[:index])
+        return lanes[index]
+
+    def choose(self, n: int, kind: str) -> int:
+        if n <= 1 or not self._recording:
+            return 0
+        value = min(self._strategy.choose(n, kind), n - 1)
+        self.decisions.append(_decision((kind, n, value)))
+        return value
+
+
+_decision = partial(tuple.__new__, Decision)  # without the call of a Python function
 
 
 def _oldest(lane: Lane) -> int:

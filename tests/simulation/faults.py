@@ -31,9 +31,13 @@ class SimulatedTime:
 
     def __init__(self, skew_seconds: float = 0) -> None:
         self._start = EPOCH + timedelta(seconds=skew_seconds)
+        self._last = 0.0, self._start
 
     def __call__(self) -> datetime:
-        return self._start + timedelta(seconds=asyncio.get_running_loop().time())
+        seconds = asyncio.get_running_loop().time()
+        if seconds != self._last[0]:
+            self._last = seconds, self._start + timedelta(seconds=seconds)
+        return self._last[1]
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)

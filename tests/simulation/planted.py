@@ -1,6 +1,6 @@
 """Plants each of the bugs in a copy of the code, and counts the schedules until the simulation finds it.
 
-python -m tests.simulation.planted [--schedules 1000] [NAME …]
+python -m tests.simulation.planted [--schedules 1000] [--processes 2] [NAME …]
 """
 
 import argparse
@@ -66,6 +66,7 @@ def schedules_until_found(bug: Bug, most: int, seed: int = 1) -> int | None:
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation.planted", description=__doc__)
     parser.add_argument("--schedules", type=int, default=1000, help="per bug, at most")
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     parser.add_argument("names", nargs="*")
     given = parser.parse_args(arguments)
     chosen = [bug for bug in BUGS if not given.names or bug.name in given.names]
@@ -73,7 +74,7 @@ def main(arguments: list[str] | None = None) -> int:
         print("the unchanged code fails: see python -m tests.simulation")
         return 1
     began, missed = time.monotonic(), 0
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(given.processes) as pool:
         results = pool.map(lambda bug: schedules_until_found(bug, given.schedules), chosen)
         for bug, found in zip(chosen, results, strict=True):
             missed += found is None

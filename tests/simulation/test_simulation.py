@@ -3,7 +3,8 @@
 import pytest
 from structlog.testing import capture_logs
 
-from tests.simulation.__main__ import explore, explore_in_processes
+from tests.simulation.__main__ import explore_in_processes
+from tests.simulation.exploration import explore
 from tests.simulation.planted import BUGS, ROOT, schedules_until_found
 
 QUICK = 100
