@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -38,6 +39,8 @@ class Promises:
     deletion_begun: set[str] = field(default_factory=set)
     keyed: dict[str, str] = field(default_factory=dict)
     """The jobs of idempotency keys."""
+    sent: Counter[str] = field(default_factory=Counter)
+    """The number of requests with each idempotency key."""
     wanted: set[str] = field(default_factory=set)
     """Jobs that nobody cancelled, and that a client is subscribed to."""
     is_calm: bool = False

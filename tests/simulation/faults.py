@@ -23,7 +23,7 @@ SHARE_EVERYWHERE = 0.04
 SHARES = (0.1, 0.3)  # at one place
 AT_MOST = 4
 USUAL_SECONDS = (0.0, 0.0, 0.0, 0.3)
-SLOW_SECONDS = (1.0, 30.0)
+SLOW_SECONDS = (3.0, 30.0)
 
 
 class SimulatedTime:
@@ -54,15 +54,17 @@ class Faults:
     kinds: tuple[Kind, ...] = KINDS[0]
     place: str = ""
     share: float = SHARE_EVERYWHERE
+    unreachable_share: float = 0.3
+    """Of the messages to clients that fail."""
     is_over: bool = False
     """Whether the schedule has ended: its processes stop at their next calls."""
 
     @classmethod
-    def chosen(cls, places: Sequence[str]) -> Self:
+    def chosen(cls, places: Sequence[str], unreachable_share: float) -> Self:
         """Choose the faults of a schedule, at one of these places."""
         place = detangle.choice(places)
         share = detangle.choice(SHARES) if place else SHARE_EVERYWHERE
-        return cls(detangle.randint(0, AT_MOST), detangle.choice(KINDS), place, share)
+        return cls(detangle.randint(0, AT_MOST), detangle.choice(KINDS), place, share, unreachable_share)
 
     def at(self, process: str, call: str) -> Kind | None:
         """Return the fault of a call, if it has one."""

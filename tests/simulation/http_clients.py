@@ -100,6 +100,7 @@ class HttpClient:
     async def _repeat(self, method: str, path: str, media_type: str, body: str, key: str) -> Answer:
         for _ in range(TRIES):
             answer = Answer()
+            self._promises.sent[key] += 1
             try:
                 prefer = detangle.choice(("respond-async", "wait=3", "wait=20"))
                 await self._send(method, path, answer, media_type, body, {"idempotency-key": key, "prefer": prefer})
@@ -107,6 +108,8 @@ class HttpClient:
                 await asyncio.sleep(detangle.choice((0.0, LEASE_SECONDS)))
             finally:
                 self._record(answer, key)
+            if b"request_in_progress" in answer.body and self._promises.sent[key] == 1:
+                raise Broken(f"the only request of key {key} was refused, because of another one")
             if answer.is_final:
                 break
             await asyncio.sleep(detangle.choice((1.0, LEASE_SECONDS)))

@@ -1,6 +1,6 @@
 """Plants each of the bugs in a copy of the code, and counts the schedules until the simulation finds it.
 
-python -m tests.simulation.planted [--schedules 1000] [--processes 2] [NAME …]
+python -m tests.simulation.planted [--schedules 3000] [--processes 2] [NAME …]
 """
 
 import argparse
@@ -65,7 +65,7 @@ def schedules_until_found(bug: Bug, most: int, seed: int = 1) -> int | None:
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation.planted", description=__doc__)
-    parser.add_argument("--schedules", type=int, default=1000, help="per bug, at most")
+    parser.add_argument("--schedules", type=int, default=3000, help="per bug, at most")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     parser.add_argument("names", nargs="*")
     given = parser.parse_args(arguments)

@@ -116,7 +116,7 @@ async def _speak_once(client: Client, session_id: str, after_seconds: float, que
 
 
 async def stream_over_http(client: Client, session_id: str) -> None:
-    await HttpClient(client).stream(session_id, Answer(leaves_after=detangle.choice((None, None, 0, 1, 2))))
+    await HttpClient(client).stream(session_id, Answer(leaves_after=detangle.choice((None, None, None, 0, 1, 2))))
 
 
 async def stream_and_cancel(client: Client, session_id: str) -> None:
@@ -167,6 +167,8 @@ class Theme:
     """Of the schedules, in which the receiver of webhooks is not reachable at first."""
     loss_share: float = 0.1
     """Of the schedules, in which the queues lose their messages."""
+    unreachable_share: float = 0.3
+    """Of the messages to clients that fail."""
 
 
 THEMES = (
@@ -184,12 +186,18 @@ THEMES = (
         ("", "api", "worker", "functions", "sweeper", "put"),
     ),
     Theme((speak, speak_and_leave, subscribe, subscribe), ("", "functions", "post")),
-    Theme((speak_with_webhook,), ("", "webhooks", "functions"), outage_share=0.5, loss_share=0.3),
-    Theme((save, save, save_and_delete), ("", "api", "voices")),
+    Theme((speak_with_webhook,), ("", "webhooks", "functions"), outage_share=0.7, loss_share=0.5),
+    Theme((save, save, save_and_delete), ("", "api", "voices", "delete_versions")),
+    Theme((save, save_and_delete), ("voices replace",)),
     Theme((speak_and_delete, speak_and_delete, save_and_delete, speak), ("", "api", "worker", "sweeper", "put")),
     Theme((save, save_and_delete, speak, read_audit_log), ("", "audit", "audit put", "functions")),
-    Theme((speak_over_http, save_over_http), ("", "api", "put", "replace", "bucket read")),
-    Theme((stream_over_http, stream_and_cancel, stream_and_subscribe), ("", "api", "worker", "post", "post")),
+    Theme((speak_over_http,), ("", "api", "put", "replace", "bucket read", "send", "send")),
+    Theme((save_over_http,), ("", "api", "put", "bucket put_once", "bucket put_once", "replace")),
+    Theme(
+        (stream_over_http, stream_over_http, stream_and_cancel, stream_and_subscribe),
+        ("", "api", "worker", "post", "post"),
+        unreachable_share=0.05,
+    ),
 )
 
 
@@ -206,9 +214,9 @@ async def schedule() -> None:
 
 async def _run_clients(world: World, promises: Promises) -> None:
     theme = detangle.choice(THEMES)
-    world.faults = Faults.chosen(theme.places)
+    world.faults = Faults.chosen(theme.places, theme.unreachable_share)
     if detangle.flip(theme.outage_share):
-        world.receiver_up_at = world.time() + timedelta(seconds=detangle.choice((20, 100, 300)))
+        world.receiver_up_at = world.time() + timedelta(seconds=detangle.choice((20, 100, 400)))
     loses_messages = detangle.flip(theme.loss_share)
     promises.is_calm = not world.faults.left and not loses_messages
     world.start()
@@ -216,8 +224,9 @@ async def _run_clients(world: World, promises: Promises) -> None:
     count = detangle.randint(1, CLIENTS_AT_MOST)
     chosen = [detangle.choice(theme.behaviours) for _ in range(count)]
     detangle.note(" + ".join(behaviour.__name__ for behaviour in chosen))
+    session_ids = detangle.choice((SESSION_IDS, SESSION_IDS[:1]))
     running = [
-        _run(behaviour, Client(world, promises, f"client {number}"), detangle.choice(SESSION_IDS))
+        _run(behaviour, Client(world, promises, f"client {number}"), detangle.choice(session_ids))
         for number, behaviour in enumerate(chosen)
     ]
     if loses_messages:
@@ -249,7 +258,7 @@ async def _run(behaviour: Behaviour, client: Client, session_id: str) -> None:
 
 
 async def _lose_messages(world: World) -> None:
-    await pause(1.0, 3.0, 10.0, 100.0, 200.0)
+    await pause(1.0, 3.0, 10.0, 100.0, 350.0)
     await world.lose_messages()
 
 

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 DUPLICATED_SHARE = 0.04  # of the messages of queues
-UNREACHABLE_SHARE = 0.3  # of the messages to clients
 SPEECH_SECONDS = 2.0
 SAMPLE_RATE = 1000  # little audio is quickly hashed and copied
 PIECES, PIECE_SAMPLES = 4, SAMPLE_RATE // 4
@@ -178,7 +177,7 @@ class SimulatedConnections:
 
     async def post(self, to: ReplyTo, body: bytes) -> None:
         await self._process.before("post")
-        if self._world.faults.occurs(UNREACHABLE_SHARE):
+        if self._world.faults.occurs(self._world.faults.unreachable_share):
             raise Unavailable("simulated (client unreachable)")
         if not self._deliver(to, body):
             raise ConnectionGone(f"{to.connection_id} is gone")
@@ -186,7 +185,7 @@ class SimulatedConnections:
 
     async def post_batch(self, endpoint: str, messages: Sequence[AddressedMessage]) -> Undelivered:
         await self._process.before("post")
-        if self._world.faults.occurs(UNREACHABLE_SHARE):
+        if self._world.faults.occurs(self._world.faults.unreachable_share):
             raise Unavailable("simulated (client unreachable)")
         sent = [(id_, self._deliver(ReplyTo(endpoint=endpoint, connection_id=id_), body)) for id_, body in messages]
         await self._process.after("post")
