@@ -4,7 +4,7 @@ A process that crashes stays suspended at its next call. So nothing of it runs o
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal, Self
@@ -167,5 +167,5 @@ class ProcessSwitch(Switch):
         self._process = process
         self._service = service
 
-    async def passed(self, call: str) -> None:
-        await self._process.before(f"{self._service} {call}")
+    def passed(self, call: str) -> Coroutine[Any, Any, None]:
+        return self._process.before(f"{self._service} {call}")

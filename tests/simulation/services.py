@@ -2,9 +2,9 @@
 
 import asyncio
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import detangle
 import numpy as np
@@ -164,8 +164,8 @@ class SimulatedQueue:
     async def ping(self) -> None:
         await self._before("ping")
 
-    async def _before(self, call: str) -> None:
-        await self._process.before(f"{self._queue.name} {call}")
+    def _before(self, call: str) -> Coroutine[Any, Any, None]:
+        return self._process.before(f"{self._queue.name} {call}")
 
 
 class SimulatedConnections:
