@@ -61,4 +61,5 @@ def replay(token: str) -> str | None:
 
 def log_nothing() -> None:
     """Filter all messages of the service."""
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    filtered = structlog.make_filtering_bound_logger(logging.CRITICAL)
+    structlog.configure(wrapper_class=filtered, cache_logger_on_first_use=True)
