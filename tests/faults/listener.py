@@ -54,6 +54,8 @@ class Listener:
                     for job_id in tuple(self._unfinished):
                         await self._subscribe(job_id)
                     async for message in socket:
+                        if message.type is not aiohttp.WSMsgType.TEXT:
+                            break  # such as an error, because the heartbeat was not answered
                         await self._handle(json.loads(message.data))
             self._socket = None
             self._sent.clear()

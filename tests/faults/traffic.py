@@ -88,6 +88,8 @@ class Traffic:
                 (action,) = self.random.choices(tuple(actions), tuple(actions.values()))
                 await action(listener)
                 await asyncio.sleep(self.random.uniform(*PAUSE_SECONDS))
+                if listening.done():
+                    await listening  # raises its error
             while self.ledger.unfinished():  # noqa: ASYNC110 - what is waited for happens in other processes
                 await asyncio.sleep(0.5)
         finally:
