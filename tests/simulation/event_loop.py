@@ -17,7 +17,7 @@ from detangle._choices import SCHED, Decision
 from detangle._loop import Lane, SimLoop, TaskInfo
 from detangle.errors import StepLimitExceeded
 
-SCHEDULES_PER_COLLECTION = 100
+SCHEDULES_PER_COLLECTION = 5  # more garbage does not fit into the caches of the processor
 
 
 class _Handle(asyncio.Handle):
