@@ -4,7 +4,7 @@
 
 Each precision runs in a process of its own, one after the other, and the quantized layers come from their cache.
 `network` (talker and predictor) and `codec` are the CPU time per frame of 80 ms, of all rows. The real-time factor
-is the time by the wall clock for an utterance of four seconds, or for eight together, per second of audio.
+is the time by the wall clock for an utterance of two seconds, or for eight together, per second of audio.
 """
 
 import argparse
@@ -33,7 +33,7 @@ from tests.qwen.stages import never_ending
 
 PRECISIONS = ("float32", "int8")
 ROWS = (1, 8)
-LOAD = Size(references=(5.0,), frames=(50, 50), rounds=1)
+LOAD = Size(references=(5.0,), frames=(25, 25), rounds=1)
 AUDIO_SECONDS = LOAD.frames[0] / FRAMES_PER_SECOND
 
 Found = dict[str, Any]
