@@ -192,8 +192,8 @@ async def _settle(resources: Resources, owner: Owner, voice_id: str) -> bool:
         return True
     if metadata.changed_at + CHANGE_TIMEOUT > resources.clock():
         return False
-    if metadata.status == "saving" and not await mark_deleting(resources, owner, metadata, etag):
-        return False
+    if not await mark_deleting(resources, owner, metadata, etag, revocation_id=metadata.revocation_id):
+        return False  # another request has changed it
     await clear(resources, owner, voice_id)
     return True
 

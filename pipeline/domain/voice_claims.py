@@ -6,12 +6,17 @@ second voice has a digest of its name in its id, and a number if a renamed voice
 A claim is the voice's `metadata.json` with the status `saving`, written if it does not exist.  Of two concurrent
 claims of one id, one succeeds.  Two claims of one name can have different ids if a voice is deleted meanwhile.  So
 the name is looked up before the claim and again after it: at least one of two concurrent claims finds the other.
+
+A claim that was abandoned, and could not be deleted at once, keeps its name until the next claim of the name or the
+sweep deletes it.
 """
 
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from itertools import count
+from math import ceil
 
 from pipeline.access.stored_voices import check_quota
 from pipeline.clients.resources import Resources
@@ -20,11 +25,14 @@ from pipeline.contract import layout
 from pipeline.contract.records import VoiceChange, VoiceMetadata
 from pipeline.domain import voices
 from pipeline.domain.voice_names import distinct_voice_id_of, is_same_name, voice_id_of
-from pipeline.errors import NameTaken
+from pipeline.errors import NameTaken, Unavailable
 from pipeline.ids import Owner
 from pipeline.telemetry.logs import current_key_id
 
 _TRIES = 10
+
+# The request that has abandoned a claim, and may still be deleting its files, has ended after this time.
+ABANDONED_TIME = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +59,14 @@ async def claim(resources: Resources, owner: Owner, session_id: str, name: str, 
         A voice of that name exists, or is being saved from another session.
     TooMany
         The owner has reached the limit of saved voices.
+    Unavailable
+        A failed save of that name is still being deleted, or the storage does not respond.
     """
     for _ in range(_TRIES):
         stored = await _voices_with_ids_of(resources, owner, name)
+        if abandoned := _abandoned(stored, name):
+            await _finish_abandoned(resources, owner, abandoned)
+            continue
         unfinished = _unfinished(stored, name, session_id)
         if not unfinished:
             _check_name_is_free(stored, name)
@@ -98,6 +111,30 @@ async def abandon(resources: Resources, owner: Owner, claim: Claim) -> None:
     if await mark_deleting(resources, owner, claim.voice, claim.etag):
         await clear(resources, owner, claim.voice.voice_id)
         await resources.bucket.delete([claim.change_key])
+
+
+def _abandoned(stored: Mapping[str, _Stored], name: str) -> _Stored | None:
+    """Return a voice of this name that is being deleted because its save has failed."""
+    for other in stored.values():
+        voice = other.voice
+        if voice and voice.status == "deleting" and not voice.revocation_id and is_same_name(voice.name, name):
+            return other
+    return None
+
+
+async def _finish_abandoned(resources: Resources, owner: Owner, abandoned: _Stored) -> None:
+    """Delete all objects of an abandoned claim, unless another request has begun to."""
+    voice = abandoned.voice
+    assert voice is not None  # noqa: S101 - see `_abandoned`
+    left = voice.changed_at + ABANDONED_TIME - resources.clock()
+    if left > timedelta():
+        seconds = ceil(left.total_seconds())
+        raise Unavailable(
+            f"A failed save of the name {voice.name!r} is being deleted. Try again in {seconds} seconds.",
+            retry_after=seconds,
+        )
+    if await mark_deleting(resources, owner, voice, abandoned.etag):
+        await clear(resources, owner, voice.voice_id)
 
 
 async def announce_change(resources: Resources, change: VoiceChange) -> str:

@@ -12,7 +12,7 @@ from pipeline.contract.records import VoiceMetadata
 from pipeline.contract.revocations import Certificate
 from pipeline.domain import jobs, voice_changes, voices
 from pipeline.domain.revocation.revoke import revoke_voice
-from pipeline.errors import NameTaken, NotFound, Unavailable
+from pipeline.errors import NameTaken, NotFound, StorageFull, Unavailable
 from tests.support.fake_service import PROMPT, Crash, FakeService
 from tests.support.fakes.switch import Switch
 from tests.support.saved_voices import assert_complete, complete_revocations, keys_of_voice, stored_voice
@@ -287,3 +287,61 @@ async def test_sweep_ignores_other_objects() -> None:
 
 def test_change_timeout() -> None:
     assert timedelta(minutes=1) < TIMEOUT
+
+
+async def test_name_of_failed_save_is_free_after_a_minute() -> None:
+    fakes = FakeService()
+    session_id = await fakes.session()
+    fakes.voices.switch = _FailsDeletions()
+    with pytest.raises(StorageFull):
+        await voice_changes.save(fakes.resources, None, session_id, "Nova")
+    assert stored_voice(fakes, "nova").status == "deleting"
+    fakes.recover()
+    with pytest.raises(Unavailable, match="Try again in 60 seconds") as refused:
+        await voice_changes.save(fakes.resources, None, session_id, "Nova")
+    assert refused.value.retry_after == 60
+    fakes.advance(seconds=60)
+    await voice_changes.save(fakes.resources, None, session_id, "Nova")
+    assert_complete(fakes, "nova", session_id)
+
+
+async def test_sweep_leaves_voice_saved_while_it_reads_the_failed_save() -> None:
+    fakes = FakeService()
+    session_id = await fakes.session()
+    fakes.voices.switch = _FailsDeletions()
+    with pytest.raises(StorageFull):
+        await voice_changes.save(fakes.resources, None, session_id, "Nova")
+    fakes.recover()
+    fakes.advance(seconds=TIMEOUT.total_seconds())
+    saving = _SavesAfterRead(fakes, session_id)
+    fakes.voices.switch = saving
+    await voice_changes.finish_changes(fakes.resources)
+    assert saving.has_saved
+    assert_complete(fakes, "nova", session_id)
+
+
+class _FailsDeletions(Switch):
+    """The storage is full, and does not delete."""
+
+    async def passed(self, call: str) -> None:
+        await super().passed(call)
+        if call == "put":
+            raise StorageFull("full")
+        if call.startswith(("delete", "list_versions")):
+            raise Unavailable("simulated")
+
+
+class _SavesAfterRead(Switch):
+    """Saves the voice again before the first call that follows the first read."""
+
+    def __init__(self, fakes: FakeService, session_id: str) -> None:
+        super().__init__()
+        self._fakes = fakes
+        self._session_id = session_id
+        self.has_saved = False
+
+    async def passed(self, call: str) -> None:
+        await super().passed(call)
+        if call != "read" and not self.has_saved:
+            self.has_saved = True
+            await voice_changes.save(self._fakes.resources, None, self._session_id, "Nova")
