@@ -16,7 +16,7 @@ import numpy as np
 
 from gpu_runner.engines.hibari.stock_voice import SAMPLE_RATE as RATE
 from pipeline.marking.fingerprint import Words, excerpts, find, fingerprint
-from tests.quality.watermark import ATTACKS, Clip, espeak_clips, hibari_clips, reader_clips
+from tests.quality.watermark import ATTACKS, Clip, first_clips
 
 LEAST_SECONDS = 2  # shorter clips can't be found
 TIMES_COMPARED = 1000  # of the fingerprints of all clips, in the measurement of the time
@@ -42,12 +42,8 @@ def main() -> None:
     parser.add_argument("--limit", type=int, help="use only the first clips of each source")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        clips = [
-            clip
-            for source in (hibari_clips, espeak_clips, reader_clips)
-            for clip in list(source(Path(name)))[: arguments.limit]
-            if len(clip["samples"]) >= LEAST_SECONDS * RATE
-        ]
+        clips = first_clips(Path(name), arguments.limit)
+    clips = [clip for clip in clips if len(clip["samples"]) >= LEAST_SECONDS * RATE]
     stored = [fingerprint(clip["samples"], RATE) for clip in clips]
     rows = [measured(change, clips, stored) for change in ATTACKS]
     write(rows, times(clips, stored), arguments.results)

@@ -14,16 +14,15 @@ import httpx
 import numpy as np
 import pytest
 import soundfile as sf
-from environments.venvs import EnvironmentFailed
 
 from pipeline.audio.reference_audio import Samples
 from tests.e2e.stack import running
-from tests.quality.environment import measured, quality_python, recordings
+from tests.quality.environment import measured, recordings
 from tests.quality.report import Summary, summarize, violations
 from tests.quality.sentences import own_references, own_sentences
 from tests.quality.synthesis import Item, cut, espeak_reading, speak
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("quality")]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("quality"), pytest.mark.usefixtures("quality_environment")]
 
 BOUNDS = json.loads(Path(__file__).with_name("bounds.json").read_text())
 SENTENCES = ("plain", "questions-2", "lists-3")
@@ -65,10 +64,6 @@ def planted(items: list[Item], fault: str, folder: Path) -> list[Item]:
 @pytest.fixture(scope="module")
 def summaries(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Summary]:
     """Summaries of the service's speech, and of the same speech with planted faults."""
-    try:
-        quality_python()
-    except EnvironmentFailed as error:
-        pytest.skip(f"the environment of the measures cannot be installed: {error}")
     folder = tmp_path_factory.mktemp("quality")
     references = own_references(recordings())
     sentences = [sentence for sentence in own_sentences() if sentence.name.startswith(SENTENCES)]

@@ -3,15 +3,13 @@
 from functools import cache
 
 import pytest
-from environments.venvs import EnvironmentFailed
 
 from gpu_runner.analysis.audio import MODEL_RATE
 from gpu_runner.analysis.checks import check_reference
 from pipeline.audio.reference_audio import Recording
-from tests.quality.environment import quality_python
 from tests.quality.reference_checks import Case, cases
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("quality")]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("quality"), pytest.mark.usefixtures("quality_environment")]
 
 READERS = ("two_cities", "beckett", "clone_test")
 FAULTS = {
@@ -27,10 +25,6 @@ SPEAKERS = ("endgame", "two_cities and beckett", "two_cities and 2 s of clone_te
 
 @cache
 def all_cases() -> dict[str, Case]:
-    try:
-        quality_python()
-    except EnvironmentFailed as error:
-        pytest.skip(f"the environment of the measures cannot be installed: {error}")
     return {case[0]: case for case in cases()}
 
 

@@ -8,14 +8,13 @@ import numpy as np
 import pytest
 import soundfile as sf
 from environments import ROOT
-from environments.venvs import EnvironmentFailed
 
 from gpu_runner.analysis.audio import MODEL_RATE, at_model_rate
 from gpu_runner.analysis.speaker import embed, embed_parts, mean_embedding, similarity
 from pipeline.audio.reference_audio import Samples
 from tests.quality.environment import quality_python, recordings
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("quality")]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("quality"), pytest.mark.usefixtures("quality_environment")]
 
 READINGS = ("two_cities", "beckett", "clone-test", "endgame_nagg_nell")
 Embeddings = dict[str, dict[str, list[float]]]  # by reading and kind
@@ -26,10 +25,7 @@ TOLERANCE = 1e-5  # float32, sums in another order
 @pytest.fixture(scope="module")
 def readings() -> dict[str, Samples]:
     """Readings at the rate of the models."""
-    try:
-        folder = recordings()
-    except EnvironmentFailed as error:
-        pytest.skip(f"the environment of the measures cannot be installed: {error}")
+    folder = recordings()
     samples = {}
     for name in READINGS:
         stereo, rate = sf.read(folder / f"{name}.wav", dtype="float32", always_2d=True)

@@ -42,11 +42,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, help="use only the first clips of each source")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        clips = [
-            clip
-            for source in (hibari_clips, espeak_clips, reader_clips)
-            for clip in list(source(Path(name)))[: arguments.limit]
-        ]
+        clips = first_clips(Path(name), arguments.limit)
         marked = [clip | {"samples": mark(clip["samples"])} for clip in clips]
         costs = times(clips) | opinion_scores(clips, marked, Path(name))
     found = [
@@ -55,6 +51,11 @@ def main() -> None:
         for attack, clip, score in searched(group)
     ]
     write(found, costs, arguments.results)
+
+
+def first_clips(folder: Path, limit: int | None) -> list[Clip]:
+    """Return the first clips of each source, or all."""
+    return [clip for source in (hibari_clips, espeak_clips, reader_clips) for clip in list(source(folder))[:limit]]
 
 
 def hibari_clips(folder: Path) -> Iterator[Clip]:
