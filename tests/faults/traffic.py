@@ -87,11 +87,9 @@ class Traffic:
             while not self.is_stopping:
                 (action,) = self.random.choices(tuple(actions), tuple(actions.values()))
                 await action(listener)
-                await asyncio.sleep(self.random.uniform(*PAUSE_SECONDS))
-                if listening.done():
-                    await listening  # raises its error
-            while self.ledger.unfinished():  # noqa: ASYNC110 - what is waited for happens in other processes
-                await asyncio.sleep(0.5)
+                await _still(listening, self.random.uniform(*PAUSE_SECONDS))
+            while self.ledger.unfinished():
+                await _still(listening, 0.5)
         finally:
             listening.cancel()
 
@@ -238,6 +236,13 @@ class Traffic:
 
     def _unique(self) -> str:
         return f"{self.random.getrandbits(64):016x}"
+
+
+async def _still(listening: asyncio.Task[None], seconds: float) -> None:
+    """Wait, and raise the error of a listener that has ended."""
+    await asyncio.wait([listening], timeout=seconds)
+    if listening.done():
+        await listening
 
 
 def _encoded(form: Form | None) -> aiohttp.FormData | None:
