@@ -11,12 +11,7 @@ from urllib.parse import parse_qs
 
 from ministack.app import _asgi_header_list, _decode_aws_chunked_body, _IncompleteRequestBody
 from ministack.app import app as all_services
-from ministack.core.responses import (
-    fix_error_content_type,
-    fix_success_content_type,
-    new_uuid,
-    set_request_region,
-)
+from ministack.core.responses import new_uuid, set_request_region
 from ministack.core.router import extract_region
 from ministack.core.sigv4 import decode_header_value
 from ministack.services import s3, sqs
@@ -46,8 +41,6 @@ async def serve(scope: Message, receive: Receive, send: Send) -> None:
         failure = json.dumps({"__type": "InternalError", "message": str(error)}).encode()
         answer = 500, {"Content-Type": "application/json"}, failure
     status, answered, content = answer
-    fix_error_content_type(service, status, answered)
-    fix_success_content_type(service, status, answered)
     await send({"type": "http.response.start", "status": status, "headers": _asgi_header_list(answered)})
     await send({"type": "http.response.body", "body": content})
 

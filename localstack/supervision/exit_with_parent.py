@@ -12,7 +12,9 @@ import signal
 import sys
 import threading
 import time
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
+from typing import Any
 
 GRACE_SECONDS = 3.5
 EXIT_CODE_KILLED = 137
@@ -21,6 +23,7 @@ EXIT_CODE_KILLED = 137
 def main() -> None:
     """Run the program that the arguments name, and stop it when the parent has exited."""
     threading.Thread(target=_stop_at_end_of, args=(_take_over_stdin(),), daemon=True, name="parent-watch").start()
+    _remove_incomplete_bytecode()
     if sys.argv[1] == "-m":
         name, sys.argv = sys.argv[2], sys.argv[2:]
         sys.path[0] = str(Path.cwd())
@@ -29,6 +32,23 @@ def main() -> None:
         sys.argv = sys.argv[1:]
         sys.path[0] = str(Path(sys.argv[0]).resolve().parent)
         runpy.run_path(sys.argv[0], run_name="__main__")
+
+
+def _remove_incomplete_bytecode() -> None:
+    """Remove each bytecode file that was not written completely, because the disk is full.
+
+    Python 3.11 keeps such a file, and all later imports of its module fail (CPython issue 126606).
+    """
+    write = SourceFileLoader.set_data
+
+    def write_completely(self: SourceFileLoader, path: str, data: bytes, **options: Any) -> None:
+        write(self, path, data, **options)
+        file = Path(path)
+        with contextlib.suppress(OSError):
+            if file.stat().st_size < len(data):
+                file.unlink()
+
+    SourceFileLoader.set_data = write_completely  # type: ignore[assignment]
 
 
 def _take_over_stdin() -> int:

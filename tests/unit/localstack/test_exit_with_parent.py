@@ -28,6 +28,12 @@ subprocess.Popen([sys.executable, "-c", "print('child up', flush=True); import t
 time.sleep(60)
 """
 
+WITHOUT_SPACE = """
+import resource
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
+import large
+"""
+
 
 def _start(tmp_path: Path, code: str, grace_seconds: float = 60) -> subprocess.Popen[str]:
     script = tmp_path / "program.py"
@@ -36,6 +42,7 @@ def _start(tmp_path: Path, code: str, grace_seconds: float = 60) -> subprocess.P
     return subprocess.Popen(
         [sys.executable, "-c", shortened, str(script), "--an-argument"],
         env={"PYTHONPATH": str(Path(exit_with_parent.__file__).parents[1])},
+        cwd=tmp_path,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -68,3 +75,14 @@ def test_hanging_program_is_killed(tmp_path: Path) -> None:
 def test_exit_code_is_passed_on(tmp_path: Path) -> None:
     with _start(tmp_path, "raise SystemExit(3)") as process:
         assert process.wait(10) == 3
+
+
+def test_incomplete_bytecode_is_removed(tmp_path: Path) -> None:
+    (tmp_path / "large.py").write_text(f"content = {'x' * 10_000!r}")
+    for _ in range(2):
+        with _start(tmp_path, WITHOUT_SPACE) as process:
+            assert process.wait(10) == 0
+        assert not list(tmp_path.rglob("*.pyc"))
+    with _start(tmp_path, WITHOUT_SPACE.replace("1000", "100_000")) as process:
+        assert process.wait(10) == 0
+    assert list(tmp_path.rglob("*.pyc"))
