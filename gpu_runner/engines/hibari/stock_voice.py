@@ -104,7 +104,7 @@ def warped(envelope: Floats, factor: float) -> Floats:
     position = np.clip(np.arange(BINS, dtype=np.float32) / np.float32(factor), 0, BINS - 1)
     below = position.astype(int)
     above = np.minimum(below + 1, BINS - 1)
-    share = (position - below)[:, None]
+    share = (position - below).astype(np.float32)[:, None]  # float64 would double the time
     moved: Floats = envelope[below] * (1 - share) + envelope[above] * share
     return moved
 
