@@ -394,6 +394,7 @@ class VoiceMetadata(Record):
     status: Literal["saving", "ready", "deleting"]
     changed_at: AwareDatetime
     reference_id: str = Field(description="the session that the reference came from")
+    change_id: str | None = Field(None, description="the `VoiceChange` that saved it")
     revocation_id: str | None = Field(None, description="the revocation that deletes it")
 
     @property

@@ -160,9 +160,9 @@ async def record_pending_save(resources: Resources, voice: VoiceMetadata, owner:
 
 
 async def _record_if_saved(resources: Resources, change_id: str, change: VoiceChange) -> None:
-    """Record an interrupted save in the audit log, unless it was undone."""
+    """Record an interrupted save in the audit log, unless it was undone, or completed by a later change."""
     voice, _ = await voices.read(resources, change.owner, change.voice_id)
-    if voice is None or not voice.is_ready or voice.reference_id != change.reference_id:
+    if voice is None or not voice.is_ready or voice.change_id != change_id:
         return
     recording = await resources.voices.get(layout.voice_files(voice).audio)
     await record(

@@ -72,11 +72,11 @@ async def claim(resources: Resources, owner: Owner, session_id: str, name: str, 
             _check_name_is_free(stored, name)
         voice_id = unfinished or _free_id(stored, name)
         await check_quota(resources, owner, except_for=voice_id)
-        voice = _saving(resources, owner, voice_id, session_id, name, description)
         change = VoiceChange(
             voice_id=voice_id, owner=owner, key_id=current_key_id(), action="saved", reference_id=session_id
         )
         change_key = await announce_change(resources, change)
+        voice = _saving(resources, session_id, change, layout.id_in(change_key, layout.CHANGES), name, description)
         key, body = layout.voice(owner, voice_id).metadata, voice.to_json()
         if unfinished:
             etag = await resources.voices.replace(key, body, JSON, etag=stored[voice_id].etag)
@@ -203,12 +203,12 @@ def _free_id(stored: Mapping[str, _Stored], name: str) -> str:
 
 
 def _saving(
-    resources: Resources, owner: Owner, voice_id: str, session_id: str, name: str, description: str
+    resources: Resources, session_id: str, change: VoiceChange, change_id: str, name: str, description: str
 ) -> VoiceMetadata:
-    keys = layout.voice_reference(owner, voice_id, session_id)
+    keys = layout.voice_reference(change.owner, change.voice_id, session_id)
     now = resources.clock()
     return VoiceMetadata(
-        voice_id=voice_id,
+        voice_id=change.voice_id,
         name=name,
         description=description,
         created_at=now,
@@ -217,6 +217,7 @@ def _saving(
         status="saving",
         changed_at=now,
         reference_id=session_id,
+        change_id=change_id,
     )
 
 

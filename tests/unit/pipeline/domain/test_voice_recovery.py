@@ -36,9 +36,10 @@ async def test_interrupted_save_is_retried(embedded: bool) -> None:
         is_ready = "nova" in [v.voice_id for v in (await voices.page(fakes.resources, None, limit=9)).voices]
         if not is_ready:
             await voice_changes.save(fakes.resources, None, session_id, "Nova")
+        fakes.advance(seconds=TIMEOUT.total_seconds())
+        await voice_changes.finish_changes(fakes.resources)
+        assert len(fakes.keys(layout.AUDIT_PENDING)) == 1, f"entries of the audit log after {fuse.seen}"
         if not embedded:
-            fakes.advance(seconds=TIMEOUT.total_seconds())
-            await voice_changes.finish_changes(fakes.resources)
             assert fakes.synthesis.bodies, f"no embedding asked for after {fuse.seen}"
             await fakes.voices.put(layout.voice_files(stored_voice(fakes, "nova")).embedding, PROMPT, JSON)
         assert_complete(fakes, "nova", session_id)
