@@ -61,8 +61,8 @@ class Analyses:
         self._speakers = LRUCache[str, Samples](_CACHED)
         self._running = dict[PreviewAnalysis, asyncio.Task[None]]()
 
-    async def check(self, request: Request) -> ReferenceCheck:
-        """Check the reference of a session, and store the result with it.
+    async def check(self, request: Request, wav: bytes | None = None) -> ReferenceCheck:
+        """Check the reference of a session, and store the result with it. `wav` is its recording, if it was read.
 
         Raises
         ------
@@ -73,9 +73,9 @@ class Analyses:
         if self._process is None:
             check = nothing_checked()
         else:
-            wav, transcription = await self._read(request), await self._transcription(request)
+            wav = wav or await self._read(request)
             try:
-                check = await self._process.run(check_wav, wav, transcription)
+                check = await self._process.run(check_wav, wav, await self._transcription(request))
             except AnalysisFailed:
                 check = nothing_checked()
         self._check_not_revoked(request)
@@ -118,10 +118,16 @@ class Analyses:
 
     async def _analyse(self, request: Request, analysis: PreviewAnalysis, process: AnalysisProcess) -> None:
         try:
-            if request.source.session_id is not None:
-                check = await self._known_check(request) or await self.check(request)
+            check = await self._known_check(request)
+            is_unchecked = check is None and request.source.session_id is not None
+            speaker = self._speakers.get(layout.reference(request).folder)
+            wav = await self._read(request) if is_unchecked or speaker is None else b""
+            if is_unchecked:
+                check = await self.check(request, wav)
+            if check:
                 analysis.found = JobAnalysis(reference_check=check)
-            speaker = await self._speaker(request, process)
+            if speaker is None:
+                speaker = await self._measured_speaker(request, wav, process)
             if speaker is not None:
                 similarity = await process.run(similarity_to, speaker, await analysis.speech)
                 found = analysis.found.model_copy(update={"speaker_similarity": round(similarity, 3)})
@@ -135,19 +141,16 @@ class Analyses:
 
     async def _known_check(self, request: Request) -> ReferenceCheck | None:
         keys = layout.reference(request)
-        if keys.folder in self._checks or request.new_reference is not None:
+        if keys.folder in self._checks or request.new_reference is not None or request.source.session_id is None:
             return self._checks.get(keys.folder)
         return ReferenceCheck.parse_stored(await self._resources.bucket.get(keys.check), key=keys.check)
 
-    async def _speaker(self, request: Request, process: AnalysisProcess) -> Samples | None:
-        folder = layout.reference(request).folder
-        if folder not in self._speakers:
-            embedding = await process.run(embed_wav, await self._read(request))
-            if embedding is None:
-                return None
+    async def _measured_speaker(self, request: Request, wav: bytes, process: AnalysisProcess) -> Samples | None:
+        speaker = await process.run(embed_wav, wav)
+        if speaker is not None:
             self._check_not_revoked(request)
-            self._speakers[folder] = embedding
-        return self._speakers[folder]
+            self._speakers[layout.reference(request).folder] = speaker
+        return speaker
 
     def _check_not_revoked(self, request: Request) -> None:
         if self._is_revoked(layout.reference(request).folder):

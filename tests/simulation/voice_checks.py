@@ -1,6 +1,6 @@
 """The guarantees about voices, their deletion and the audit log."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection
 
 from pipeline.access.audit.chain import lines
@@ -127,8 +127,11 @@ async def check_audit(world: World, resources: Resources, promises: Promises) ->
     ids = [entry.entry_id for entry in entries if entry]
     if len(ids) != len(set(ids)):
         raise Violation("an audit entry was appended twice")
-    logged = {(entry.action, entry.voice_id) for entry in entries if entry}
-    missing = {("saved", voice_id) for voice_id, _ in promises.saved} - logged
-    missing |= {("deleted", voice_id) for voice_id in promises.deleted} - logged
+    logged = Counter((entry.action, entry.voice_id) for entry in entries if entry)
+    for (action, voice_id), count in logged.items():
+        if action == "saved" and count > logged["deleted", voice_id] + 1:
+            raise Violation(f"the save of {voice_id} was logged twice")
+    missing = {("saved", voice_id) for voice_id, _ in promises.saved} - logged.keys()
+    missing |= {("deleted", voice_id) for voice_id in promises.deleted} - logged.keys()
     if missing:
         raise Violation(f"not in the audit log: {sorted(missing)}")
