@@ -15,7 +15,7 @@ from supervision.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 120
-STOP_SECONDS = 5
+STOP_SECONDS = 10  # then Docker kills the processes of a container
 
 
 def wait_until(true: Callable[[], bool], what: str, seconds: float = 30) -> None:

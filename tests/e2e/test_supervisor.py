@@ -20,7 +20,7 @@ from tests.e2e.stack import ROOT, is_alive, wait_until
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("supervisor")]
 
 HOST = "127.0.0.1"
-STOP_SECONDS = 5
+STOP_SECONDS = 10  # then Docker kills the processes of a container
 
 # The supervisor of `make run` with a stub in place of the services.
 DRIVER = """
@@ -112,8 +112,8 @@ class Run:
     def logged(self) -> str:
         return self.log.read_text()
 
-    def ended(self) -> int:
-        return self.process.wait(60)
+    def ended(self, within_seconds: float = 60) -> int:
+        return self.process.wait(within_seconds)
 
 
 @pytest.fixture
@@ -154,10 +154,8 @@ def test_signal_stops_all_processes(
 ) -> None:
     run = _start(runs, tmp_path, aws)
     children = run.until_listening()
-    began = time.monotonic()
     run.process.send_signal(how)
-    assert run.ended() == 0
-    assert time.monotonic() - began < STOP_SECONDS
+    assert run.ended(STOP_SECONDS) == 0
     assert _all_ended(children, 0)
     assert _port_is_free(run.port)
     assert "api stopped" in run.logged()
@@ -166,10 +164,8 @@ def test_signal_stops_all_processes(
 def test_stubborn_child_is_killed(runs: list[Run], tmp_path: Path, aws: Mapping[str, str]) -> None:
     run = _start(runs, tmp_path, aws, STUBBORN="1")
     children = run.until_listening()
-    began = time.monotonic()
     run.process.send_signal(signal.SIGINT)
-    assert run.ended() == 0
-    assert time.monotonic() - began < STOP_SECONDS
+    assert run.ended(STOP_SECONDS) == 0
     assert _all_ended(children, 0)
     assert "api did not stop in time" in run.logged()
 
