@@ -3,12 +3,13 @@
 import asyncio
 import unicodedata
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
 import structlog
+from pydantic import ValidationError
 
 from pipeline.access import concurrent_previews, rate_limits
 from pipeline.access.owners import owns
@@ -29,6 +30,7 @@ from pipeline.contract.records import (
     parse_outcome,
 )
 from pipeline.contract.revocations import DerivedJob
+from pipeline.domain.sessions import TEXT
 from pipeline.errors import Cancelled, DeadlineExceeded, InvalidInput, NotFound, PipelineError, Unavailable
 from pipeline.ids import Owner, is_id, lowest_id
 from pipeline.settings import Settings
@@ -95,7 +97,11 @@ async def accept(
     """Accept a job: store its request and the objects it needs, then send its message.
 
     After this has returned, the job will end, even if processes fail. `responses` are the keys of the idempotency
-    records that name the job. `is_repeatable`: see `submit`.
+    records that name the job.
+
+    After an error, a worker may have received the job: only the response of the queue was lost, or a queue was
+    refilled after a crash. So a repeatable request is kept if it was stored, and `send_again` continues its job.
+    Others are withdrawn.
 
     Raises
     ------
@@ -104,26 +110,42 @@ async def accept(
     Unavailable
         The storage or the queue did not respond: the job was not accepted.
     """
-    await prepare(resources, request, objects, reference_seconds=reference_seconds, responses=responses)
-    await submit(resources, request, is_repeatable=is_repeatable)
+    await _reserve(resources, request)
+    async with _withdrawn_on_error(resources, request, is_repeatable=is_repeatable):
+        await _store(resources, request, objects, reference_seconds=reference_seconds, responses=responses)
+        await _send(resources, request)
 
 
-async def prepare(
+async def prepare(resources: Resources, request: Request, objects: Sequence[NewObject] = ()) -> None:
+    """Run the first half of `accept`: store all objects, without notifying a worker."""
+    await _reserve(resources, request)
+    async with _withdrawn_on_error(resources, request):
+        await _store(resources, request, objects)
+
+
+async def submit(resources: Resources, request: Request) -> None:
+    """Run the second half of `accept`: send the message of a prepared job."""
+    async with _withdrawn_on_error(resources, request):
+        await _send(resources, request)
+
+
+async def _reserve(resources: Resources, request: Request) -> None:
+    if owner := preview_owner(request):
+        await concurrent_previews.reserve(resources, owner, request.job_id)
+
+
+async def _store(
     resources: Resources,
     request: Request,
-    objects: Sequence[NewObject] = (),
+    objects: Sequence[NewObject],
     *,
     reference_seconds: float = 0,
     responses: Sequence[str] = (),
 ) -> None:
-    """Run the first half of `accept`: store all objects, without notifying a worker."""
-    if owner := preview_owner(request):
-        await concurrent_previews.reserve(resources, owner, request.job_id)
-    async with _withdrawn_on_error(resources, request):
-        if reference_seconds:
-            await rate_limits.take_reference_seconds(resources, request.source.owner, reference_seconds)
-        stored = NewObject(layout.request(request.job_id), request.to_json(), JSON)
-        await _put_all(resources, [stored, *_marker(request, responses), *objects])
+    if reference_seconds:
+        await rate_limits.take_reference_seconds(resources, request.source.owner, reference_seconds)
+    stored = NewObject(layout.request(request.job_id), request.to_json(), JSON)
+    await _put_all(resources, [stored, *_marker(request, responses), *objects])
 
 
 def _marker(job: Envelope, responses: Sequence[str] = ()) -> list[NewObject]:
@@ -134,24 +156,14 @@ def _marker(job: Envelope, responses: Sequence[str] = ()) -> list[NewObject]:
     return [NewObject(layout.derived_job(job.reference_id, job.job_id), record.to_json(), JSON)]
 
 
-async def submit(resources: Resources, request: Request, *, is_repeatable: bool = False) -> None:
-    """Run the second half of `accept`: send the message of a prepared job.
-
-    If the queue does not respond, it may have received the message. A repeatable request is kept then, so that
-    `send_again` continues the same job. Others are withdrawn.
-    """
-    async with nullcontext() if is_repeatable else _withdrawn_on_error(resources, request):
-        with tracing.span("enqueue", kind="producer", job_id=request.job_id):
-            await _send(resources, request)
-
-
 async def _send(resources: Resources, request: Request) -> None:
     document = request.model_dump(mode="json", exclude_none=True)
     message = QueueMessage(job_id=request.job_id, request=document).model_dump_json(exclude_none=True)
-    if len(message.encode()) > _MESSAGE_MAX_BYTES:
-        await enqueue(resources, request.job_id, request.source.owner)
-    else:
-        await resources.synthesis.send(message, group=request.source.owner)
+    with tracing.span("enqueue", kind="producer", job_id=request.job_id):
+        if len(message.encode()) > _MESSAGE_MAX_BYTES:
+            await enqueue(resources, request.job_id, request.source.owner)
+        else:
+            await resources.synthesis.send(message, group=request.source.owner)
 
 
 def preview_owner(job: Envelope | Outcome) -> Owner:
@@ -168,18 +180,20 @@ async def _put_all(resources: Resources, objects: Sequence[NewObject]) -> None:
 
 
 @asynccontextmanager
-async def _withdrawn_on_error(resources: Resources, request: Request) -> AsyncIterator[None]:
+async def _withdrawn_on_error(
+    resources: Resources, request: Request, *, is_repeatable: bool = False
+) -> AsyncIterator[None]:
     """Delete a request that was not accepted, as far as possible: a worker drops a job without a request.
 
-    If only the response of the queue was lost, a worker processes the request in the message. So the marker stays,
-    by which a revocation finds the audio.
+    The marker stays: a revocation finds the audio of a worker that has received the request in a message.
     """
     try:
         yield
     except PipelineError:
         try:
             with deadlines.within(_WITHDRAW_SECONDS):  # the request's own deadline may have passed
-                await resources.bucket.delete(_keys_of(request))
+                if not is_repeatable or await read_envelope(resources, request.job_id) is None:
+                    await resources.bucket.delete(_keys_of(request))
         except Unavailable:
             log.warning("could not withdraw request", job_id=request.job_id)
         raise
@@ -203,10 +217,20 @@ async def send_again(resources: Resources, job_id: str) -> bool:
     request = await read_envelope(resources, job_id)
     if request is None or not await _has_recording(resources, request):
         return False
-    for new in _marker(request):  # the interruption may have come before it
+    for new in [*_marker(request), *await _transcription(resources, job_id)]:  # these may be missing
         await resources.bucket.put_once(new.key, new.body, new.content_type)
     await enqueue(resources, job_id, request.source.owner)
     return True
+
+
+async def _transcription(resources: Resources, job_id: str) -> list[NewObject]:
+    """Return the transcription of a recording that was sent with a job's request, if this version can read it."""
+    with suppress(ValidationError):
+        request = await read_request(resources, job_id)
+        if request and request.new_reference and request.new_reference.transcription:
+            text = request.new_reference.transcription.encode()
+            return [NewObject(layout.session(request.reference_id).transcription, text, TEXT)]
+    return []
 
 
 async def _has_recording(resources: Resources, job: Envelope) -> bool:

@@ -17,6 +17,7 @@ from pipeline.domain import jobs
 from pipeline.errors import NotFound, SynthesisFailed, Unavailable
 from tests.support.api import api, fields, problem
 from tests.support.fake_service import Crash, FakeService, reference_recording
+from tests.support.fakes.bucket import FakeBucket
 from tests.support.fakes.queue import FakeQueue
 
 WAV = encode_wav(reference_recording())
@@ -173,6 +174,41 @@ async def test_outage_releases_key() -> None:
         fakes.synthesis.switch.is_up = True
         assert (await preview(client, ASYNC | KEY)).status_code == 202
     assert len(fakes.synthesis.bodies) == 1
+
+
+class PartlyFailingBucket(FakeBucket):
+    """Can't write objects whose keys contain a text, until it is empty."""
+
+    failing = ""
+
+    async def put(self, key: str, body: bytes, content_type: str) -> None:
+        if self.failing and self.failing in key:
+            raise Unavailable("The storage does not respond.")
+        await super().put(key, body, content_type)
+
+
+@pytest.mark.parametrize(
+    ("failing", "is_same_job"),
+    [(layout.DERIVED, True), ("transcription", True), ("source.wav", False), ("request.json", False)],
+)
+async def test_repeat_after_failed_write(failing: str, is_same_job: bool) -> None:
+    """A worker may have received a stored request, from a queue that was refilled meanwhile."""
+    fakes = FakeService()
+    fakes.bucket = bucket = PartlyFailingBucket(fakes.time)
+    bucket.failing = failing
+    fakes.resources = replace(fakes.resources, bucket=fakes.bucket)
+    async with api(fakes) as client:
+        problem(await preview(client, ASYNC | KEY, transcription="What I say."), 503, "unavailable")
+        stored = [layout.id_in(key, layout.JOBS) for key in fakes.keys(layout.JOBS)]
+        bucket.failing = ""
+        answer = await preview(client, ASYNC | KEY, transcription="What I say.")
+    assert answer.status_code == 202
+    assert (stored == [answer.headers["x-job-id"]]) == is_same_job
+    (request,) = await requests_of(fakes)
+    keys = layout.session(request.source.session_id or "")
+    assert fakes.bucket.objects[keys.transcription].body == b"What I say."
+    assert keys.audio in fakes.bucket.objects
+    assert layout.derived_job(request.reference_id, request.job_id) in fakes.keys(layout.DERIVED)
 
 
 class QueueWithoutResponses(FakeQueue):
