@@ -8,7 +8,7 @@ from tests.simulation.exploration import explore
 from tests.simulation.planted import BUGS, ROOT, schedules_until_found
 
 QUICK = 100
-SCHEDULES, SHARDS = 5_000, 2
+SCHEDULES, SHARDS = 10_000, 2
 # One of each module, which is found soon.
 FOUND_SOON = (
     "message is never sent",

@@ -73,7 +73,9 @@ def _remains(world: World) -> list[str]:
 def check_deleted(world: World, voice_id: str) -> None:
     """Check a voice when its deletion is acknowledged. A write in progress may leave a file for a minute."""
     stored = world.objects["voices"].get(layout.voice(OWNER, voice_id).metadata)
-    if stored and VoiceMetadata.model_validate_json(stored.body).status == "deleting":
+    voice = VoiceMetadata.model_validate_json(stored.body) if stored else None
+    # One without a revocation is a later save that has failed.
+    if voice and voice.status == "deleting" and voice.revocation_id:
         raise Violation(f"the deletion of {voice_id} was acknowledged too early")
 
 

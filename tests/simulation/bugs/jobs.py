@@ -30,12 +30,15 @@ BUGS = (
     Bug(
         "job is counted after it is stored",
         JOBS,
-        "    if owner := preview_owner(request):\n        await concurrent_previews.reserve(resources, owner, request.job_id)\n"
-        "    async with _withdrawn_on_error(resources, request):\n",
-        "    async with _withdrawn_on_error(resources, request):\n"
-        "        await _put_all(resources, [NewObject(layout.request(request.job_id), request.to_json(), JSON)])\n"
-        "        if owner := preview_owner(request):\n"
-        "            await concurrent_previews.reserve(resources, owner, request.job_id)\n",
+        "    if owner := preview_owner(request):\n        await concurrent_previews.reserve(",
+        "    await _put_all(resources, [NewObject(layout.request(request.job_id), request.to_json(), JSON)])\n"
+        "    if owner := preview_owner(request):\n        await concurrent_previews.reserve(",
+    ),
+    Bug(
+        "repeatable request is withdrawn",
+        JOBS,
+        "if not is_repeatable or await read_envelope(resources, request.job_id) is None:",
+        "if True:",
     ),
     Bug(
         "message is deleted before the outcome",

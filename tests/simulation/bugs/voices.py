@@ -82,6 +82,7 @@ BUGS = (
         "CHANGE_TIMEOUT = timedelta(minutes=10)",
         "CHANGE_TIMEOUT = timedelta(seconds=0)",
     ),
+    Bug("save is recorded for each attempt", CHANGES, " or voice.change_id != change_id:", ":"),
     Bug(
         "change is forgotten before it is complete",
         CHANGES,
