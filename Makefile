@@ -44,6 +44,7 @@ coverage:
 	@$(MAKE) test PYTEST_ARGS="--cov --cov-report=term-missing $(PYTEST_ARGS)"
 
 ## make test-all          also run the second tier: LocalStack, emulated cloud, kill -9, model, browser
+test-all: export FAULT_SECONDS ?= 300
 test-all: test test-second-tier
 
 test-second-tier: environments node_modules/.package-lock.json
