@@ -120,9 +120,10 @@ class IdempotentRoute(AuthorizedRoute):
         request.state.idempotency = Idempotency(claim, existing_job_id=job_id if is_accepted else None)
         try:
             response = await serve(request)
-        except Exception:
+        except Exception as error:
             if not is_accepted:
-                await _give_up(claim)
+                # A write may have succeeded although the storage did not respond: the next request looks for it.
+                await _give_up(claim, is_unknown=isinstance(error, Unavailable))
             raise
         if is_accepted or (self.creates_jobs and response.headers.get("X-Job-Id")):
             await claim.finish(None)
@@ -139,12 +140,12 @@ class JobRoute(IdempotentRoute):
     creates_jobs = True
 
 
-async def _give_up(claim: Claim) -> None:
-    """Release a key. If its job may have been accepted, leave the job to the next request with the key."""
+async def _give_up(claim: Claim, *, is_unknown: bool = False) -> None:
+    """Release a key. If the request may have succeeded, leave its claim to the next request with the key."""
     job_id = claim.record.job_id
     try:
         is_stored = job_id is not None and await jobs.read_envelope(claim.resources, job_id) is not None
-        await (claim.end_lease() if is_stored else claim.release())
+        await (claim.end_lease() if is_stored or (is_unknown and job_id is None) else claim.release())
     except Unavailable as error:
         log.warning("idempotency key is held until its lease ends", reason=error.message)
 

@@ -340,6 +340,30 @@ async def test_dead_process_save_is_repeated() -> None:
     assert calls > 10
 
 
+class BucketWithoutResponse(FakeBucket):
+    """Replaces an object, but its first response is lost."""
+
+    has_responded = False
+
+    async def replace(self, key: str, body: bytes, content_type: str, *, etag: str) -> str | None:
+        replaced = await super().replace(key, body, content_type, etag=etag)
+        if not self.has_responded:
+            self.has_responded = True
+            raise Unavailable("The storage does not respond.")
+        return replaced
+
+
+async def test_save_with_lost_response_is_repeated() -> None:
+    fakes = FakeService()
+    fakes.voices = BucketWithoutResponse(fakes.time)
+    fakes.resources = replace(fakes.resources, voices=fakes.voices)
+    body = {"session_id": await fakes.session(), "name": "Morgan"}
+    async with api(fakes) as client:
+        problem(await client.post("/voices", json=body, headers=KEY), 503, "unavailable")
+        assert (await client.post("/voices", json=body, headers=KEY)).status_code == 201
+        problem(await client.post("/voices", json=body), 409, "name_taken")
+
+
 async def test_dead_process_claim_expires() -> None:
     fakes = FakeService()
     await crashed_preview(fakes, 4)
