@@ -3,6 +3,8 @@
 Its standard input is a pipe that only the parent holds.  When it closes, deliberately or because the parent was
 killed, the program is stopped as by Ctrl-C or `kill`; after a grace period it is killed.  This works the same
 on every system, and needs only the standard library, because it also runs in other virtual environments.
+
+The program leaves no incomplete bytecode when the disk is full.
 """
 
 import contextlib

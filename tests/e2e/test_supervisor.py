@@ -15,12 +15,11 @@ import pytest
 from moto.server import ThreadedMotoServer
 from supervision.ports import free_port
 
-from tests.e2e.stack import ROOT, is_alive, wait_until
+from tests.e2e.stack import ROOT, STOP_SECONDS, is_alive, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("supervisor")]
 
 HOST = "127.0.0.1"
-STOP_SECONDS = 10  # then Docker kills the processes of a container
 
 # The supervisor of `make run` with a stub in place of the services.
 DRIVER = """
