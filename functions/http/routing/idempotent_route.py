@@ -145,7 +145,7 @@ async def _give_up(claim: Claim, *, is_unknown: bool = False) -> None:
     job_id = claim.record.job_id
     try:
         is_stored = job_id is not None and await jobs.read_envelope(claim.resources, job_id) is not None
-        await (claim.end_lease() if is_stored or (is_unknown and job_id is None) else claim.release())
+        await (claim.end_lease() if is_stored or is_unknown else claim.release())
     except Unavailable as error:
         log.warning("idempotency key is held until its lease ends", reason=error.message)
 

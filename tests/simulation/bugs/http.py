@@ -58,7 +58,7 @@ BUGS = (
     Bug(
         "job whose message may have been sent releases its key",
         ROUTE,
-        "        await (claim.end_lease() if is_stored or (is_unknown and job_id is None) else claim.release())\n",
+        "        await (claim.end_lease() if is_stored or is_unknown else claim.release())\n",
         "        await claim.release()\n",
     ),
     Bug(
