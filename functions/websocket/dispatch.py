@@ -45,8 +45,7 @@ class Dispatcher:
     async def handle(self, sender: ReplyTo, caller: Caller, raw: str | bytes, send: Send) -> Message | None:
         """Handle one message; return the direct response, or None if the response follows through an event.
 
-        `send` notifies the sender of a job before the job is sent, so that the job's result can only arrive later.
-        It raises `ConnectionGone` or `Unavailable` if it fails.
+        `send` sends the message that a job is queued. It raises `ConnectionGone` or `Unavailable` if it fails.
         """
         parsed: Message = {}
         try:
@@ -116,11 +115,9 @@ class Dispatcher:
         request = request.model_copy(update={"subscriber": _subscriber(sender, data)})
         objects = [_connection(sender, caller, data.session_id)] if data.session_id else []
         async with self._turns.turn(caller.owner):
-            await jobs.prepare(resources, request, objects)
+            await jobs.accept(resources, request, objects)
         if data.progress:
-            # Before the job is sent: its result, which another process delivers, can then only arrive later.
             await self._send_queued(send, data, request.job_id)
-        await jobs.submit(resources, request)
 
     async def _save_voice(self, sender: ReplyTo, caller: Caller, data: SaveVoice) -> Message:
         session_id = data.session_id or await self._last_session(sender)

@@ -110,42 +110,14 @@ async def accept(
     Unavailable
         The storage or the queue did not respond: the job was not accepted.
     """
-    await _reserve(resources, request)
-    async with _withdrawn_on_error(resources, request, is_repeatable=is_repeatable):
-        await _store(resources, request, objects, reference_seconds=reference_seconds, responses=responses)
-        await _send(resources, request)
-
-
-async def prepare(resources: Resources, request: Request, objects: Sequence[NewObject] = ()) -> None:
-    """Run the first half of `accept`: store all objects, without notifying a worker."""
-    await _reserve(resources, request)
-    async with _withdrawn_on_error(resources, request):
-        await _store(resources, request, objects)
-
-
-async def submit(resources: Resources, request: Request) -> None:
-    """Run the second half of `accept`: send the message of a prepared job."""
-    async with _withdrawn_on_error(resources, request):
-        await _send(resources, request)
-
-
-async def _reserve(resources: Resources, request: Request) -> None:
     if owner := preview_owner(request):
         await concurrent_previews.reserve(resources, owner, request.job_id)
-
-
-async def _store(
-    resources: Resources,
-    request: Request,
-    objects: Sequence[NewObject],
-    *,
-    reference_seconds: float = 0,
-    responses: Sequence[str] = (),
-) -> None:
-    if reference_seconds:
-        await rate_limits.take_reference_seconds(resources, request.source.owner, reference_seconds)
     stored = NewObject(layout.request(request.job_id), request.to_json(), JSON)
-    await _put_all(resources, [stored, *_marker(request, responses), *objects])
+    async with _withdrawn_on_error(resources, request, is_repeatable=is_repeatable):
+        if reference_seconds:
+            await rate_limits.take_reference_seconds(resources, request.source.owner, reference_seconds)
+        await _put_all(resources, [stored, *_marker(request, responses), *objects])
+        await _send(resources, request)
 
 
 def _marker(job: Envelope, responses: Sequence[str] = ()) -> list[NewObject]:
@@ -181,7 +153,7 @@ async def _put_all(resources: Resources, objects: Sequence[NewObject]) -> None:
 
 @asynccontextmanager
 async def _withdrawn_on_error(
-    resources: Resources, request: Request, *, is_repeatable: bool = False
+    resources: Resources, request: Request, *, is_repeatable: bool
 ) -> AsyncIterator[None]:
     """Delete a request that was not accepted, as far as possible: a worker drops a job without a request.
 

@@ -1,6 +1,7 @@
 """The clients of the service, and what the service has promised them."""
 
 import asyncio
+import itertools
 import json
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -56,6 +57,7 @@ class Client:
         self.name = name
         self.reply_to = ReplyTo(endpoint="simulated", connection_id=name)
         self.inbox = world.inboxes[name] = []
+        self._numbers = itertools.count()
 
     async def request(self, type_: str, **data: Any) -> dict[str, Any] | None:
         """Send a message and return the direct response."""
@@ -82,18 +84,28 @@ class Client:
 
     async def preview(self, **data: Any) -> str | None:
         """Request a preview. Return the id of the job if it was accepted."""
-        response = await self.request("generate_preview", text="Hello.", progress=True, **data)
-        if response is not None:
-            return None
-        job_id: str = next(
-            message["data"]["job_id"]
-            for message in reversed(self.inbox)
-            if message["data"].get("status") == "queued"
-        )
-        self.promises.jobs[job_id] = self.name
-        if "webhook_url" in data:
-            self.promises.webhooks.add(job_id)
+        request_id = f"request {next(self._numbers)}"
+        about = {"text": "Hello.", "progress": True, "request_id": request_id}
+        try:
+            response = await self.request("generate_preview", **about, **data)
+        finally:  # a crash may follow the message "queued"
+            job_id = self._queued(request_id)
+            if job_id:
+                self.promises.jobs[job_id] = self.name
+                if "webhook_url" in data:
+                    self.promises.webhooks.add(job_id)
+        assert (job_id is None) == (response is not None)
         return job_id
+
+    def _queued(self, request_id: str) -> str | None:
+        """Return the job of a request, if the client has received that it is queued."""
+        received = (message["data"] for message in self.inbox)
+        jobs = (
+            data["job_id"]
+            for data in received
+            if data.get("status") == "queued" and data["request_id"] == request_id
+        )
+        return next(jobs, None)
 
     async def subscribe(self, job_id: str) -> None:
         """Subscribe to a job."""

@@ -17,9 +17,15 @@ BUGS = (
     ),
     Bug(
         "message is never sent",
-        DISPATCH,
-        "        await jobs.submit(resources, request)\n",
+        JOBS,
+        "        await _send(resources, request)\n",
         "",
+    ),
+    Bug(
+        "client is notified before the message is sent",
+        DISPATCH,
+        "        async with self._turns.turn(caller.owner):\n",
+        "        await self._send_queued(send, data, request.job_id)\n        async with self._turns.turn(caller.owner):\n",
     ),
     Bug(
         "cancellation has no outcome",

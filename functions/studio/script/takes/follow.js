@@ -50,7 +50,8 @@ export function hear({ type, data }) {
  */
 function progressed(take, data) {
   const isNew = take.jobId === null;
-  const status = data.status === "queued" ? "queued" : "speaking";
+  const queued = take.status === "sending" ? "queued" : take.status; // the message may be late
+  const status = data.status === "queued" ? queued : "speaking";
   const heard = Math.max(take.heard, Number(data.seconds ?? 0));
   updateTake(take.id, { jobId: data.job_id, status, heard, ahead: data.ahead ?? take.ahead });
   if (isNew) lookLater(take.id, FIRST_LOOK);

@@ -39,7 +39,7 @@ async def ask(fakes: FakeService, type_: object, data: object = None, sender: Re
 
 
 async def answered(fakes: FakeService, raw: str | bytes, sender: ReplyTo = HERE) -> Message | None:
-    """Return the only message sent for one message, whether before its job is sent or as its response."""
+    """Return the only message sent for one message, whether by the dispatcher or as its response."""
     said: list[Message] = []
 
     async def say(message: Message) -> None:
@@ -98,6 +98,19 @@ async def test_generate_preview_progress() -> None:
     request = await request_of(fakes)
     told = {"job_id": request.job_id, "status": "queued", "request_id": "r1"}
     assert answer == {"type": "progress", "data": told}
+
+
+async def test_queued_is_sent_after_the_message_of_the_job() -> None:
+    fakes = FakeService()
+    data = {"session_id": await fakes.session(), "text": "Hello.", "progress": True}
+    waiting: list[int] = []
+
+    async def send(_: Message) -> None:
+        waiting.append(len(fakes.synthesis.bodies))
+
+    message = json.dumps({"type": "generate_preview", "data": data})
+    assert await dispatcher_of(fakes).handle(HERE, ANONYMOUS, message, send) is None
+    assert waiting == [1]
 
 
 async def test_generate_preview_waits_for_turn() -> None:

@@ -43,7 +43,7 @@ async def test_duplicate_of_ended_job_does_not_end_it_again(fakes: Fakes) -> Non
         await worker.until_ended(request.job_id)
         engine.paused = True
         await fakes.time.advance(1)  # the first message is deleted
-        await jobs.submit(fakes.resources, request)
+        await jobs.enqueue(fakes.resources, request.job_id)
         await until(lambda: engine.active)
         await revoke_voice(fakes.resources, None, "nova", "deleted")
         await fakes.time.advance(SECONDS)
