@@ -9,7 +9,7 @@ from pipeline.clients import deadlines
 from pipeline.clients.resources import Resources
 from pipeline.clients.storage import NewObject
 from pipeline.contract.records import Request, Source
-from pipeline.domain import jobs, reference_checks, sessions
+from pipeline.domain import acceptance, jobs, reference_checks, sessions
 from pipeline.ids import Owner
 from pipeline.settings import ANSWER_SECONDS
 from pipeline.telemetry.logs import current_correlation_id
@@ -29,7 +29,7 @@ async def check_session(
 ) -> jobs.Job:
     """Create a job that checks the recording of a session, and return its state after at most `wait_seconds`.
 
-    `objects` are those of a new session, see `jobs.accept`. A `consent` is checked by its own rules.
+    `objects` are those of a new session, see `acceptance.accept`. A `consent` is checked by its own rules.
 
     Raises
     ------
@@ -47,7 +47,7 @@ async def check_session(
     )
     with waiters.waiter(request.job_id) as waiter:
         request = request.model_copy(update={"subscriber": waiter.subscriber})
-        await jobs.accept(resources, request, objects, reference_seconds=reference_seconds)
+        await acceptance.accept(resources, request, objects, reference_seconds=reference_seconds)
         await waiters.wait(waiter, wait_seconds)
     return await jobs.read(resources, owner, request.job_id)
 

@@ -24,7 +24,7 @@ from pipeline.clients.storage import JSON, NewObject
 from pipeline.contract import layout
 from pipeline.contract.options import check_options
 from pipeline.contract.records import ConnectionState, Failed, ReplyTo, Source, Subscriber
-from pipeline.domain import jobs, voice_changes
+from pipeline.domain import acceptance, jobs, voice_changes
 from pipeline.errors import Cancelled, ConnectionGone, InvalidInput, PipelineError, Unavailable, unavailability
 from pipeline.telemetry import tracing
 
@@ -97,7 +97,7 @@ class Dispatcher:
         if (data.session_id is None) == (data.voice_id is None):
             raise InvalidInput("Give either session_id or voice_id.", field="session_id")
         resources = self._resources
-        text = jobs.check_text(data.text, resources.settings, field="text")
+        text = acceptance.check_text(data.text, resources.settings, field="text")
         source = Source(session_id=data.session_id, voice_id=data.voice_id, owner=caller.owner)
         options = check_options(data.model_extra or {})
         check_installed(replace(FORMATS[data.format], speed=data.speed))
@@ -115,7 +115,7 @@ class Dispatcher:
         request = request.model_copy(update={"subscriber": _subscriber(sender, data)})
         objects = [_connection(sender, caller, data.session_id)] if data.session_id else []
         async with self._turns.turn(caller.owner):
-            await jobs.accept(resources, request, objects)
+            await acceptance.accept(resources, request, objects)
         if data.progress:
             await self._send_queued(send, data, request.job_id)
 

@@ -11,7 +11,7 @@ from pipeline.clients.resources import Resources
 from pipeline.contract import layout
 from pipeline.contract.messages.events import created_notification
 from pipeline.contract.records import LastSweep
-from pipeline.domain import jobs, webhook_attempts
+from pipeline.domain import acceptance, jobs, webhook_attempts
 from pipeline.ids import lowest_id
 
 log = structlog.get_logger()
@@ -58,7 +58,7 @@ async def _for_each(items: AsyncIterator[str], send: Callable[[str], Awaitable[N
 async def _send_job(resources: Resources, job_id: str) -> None:
     # Without keys, a job has no owner.
     request = await jobs.read_envelope(resources, job_id) if resources.settings.wants_keys else None
-    await jobs.enqueue(resources, job_id, request.source.owner if request else None)
+    await acceptance.enqueue(resources, job_id, request.source.owner if request else None)
 
 
 async def outcomes_since(resources: Resources, moment: datetime) -> AsyncIterator[str]:

@@ -15,7 +15,7 @@ from pipeline.clients.resources import Resources
 from pipeline.clients.storage import JSON, NewObject
 from pipeline.contract import layout
 from pipeline.contract.records import ImportedVoice, Request, Source, VoiceChange, VoiceMetadata
-from pipeline.domain import jobs, reference_checks, sessions, voice_claims, voices
+from pipeline.domain import acceptance, reference_checks, sessions, voice_claims, voices
 from pipeline.domain.consents import kept
 from pipeline.domain.voice_claims import clear, mark_deleting
 from pipeline.domain.voice_names import check_consent, check_description, check_name
@@ -261,4 +261,4 @@ async def _request_embedding(resources: Resources, owner: Owner, voice: VoiceMet
         reference_folder=layout.voice_files(voice).folder,
         created_at=resources.clock(),
     )
-    await jobs.accept(resources, request)
+    await acceptance.accept(resources, request)

@@ -19,7 +19,7 @@ from supervisor import store_program
 
 from pipeline.clients.resources import Resources, connect
 from pipeline.contract.records import Request, Source
-from pipeline.domain import jobs
+from pipeline.domain import acceptance
 from pipeline.settings import Settings
 from tests.support.job_requests import make_request
 
@@ -60,5 +60,5 @@ async def accept_preview(resources: Resources, session_id: str, owner: str | Non
     """Accept a preview of an upload for an owner."""
     source = Source(session_id=session_id, owner=owner)
     request = make_request(resources, source, session_id, text=text)
-    await jobs.accept(resources, request)
+    await acceptance.accept(resources, request)
     return request

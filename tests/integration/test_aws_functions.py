@@ -16,7 +16,7 @@ from pipeline.clients.resources import Resources
 from pipeline.clients.storage import JSON
 from pipeline.contract import layout
 from pipeline.contract.records import Failed, ReplyTo, Request, Source
-from pipeline.domain import jobs
+from pipeline.domain import acceptance, jobs
 from tests.support.aws_events import recorded
 from tests.support.trace_collector import Collector
 
@@ -73,7 +73,7 @@ async def two_jobs(resources: Resources) -> dict[str, str]:
             text="Hello.",
             created_at=resources.clock(),
         )
-        await jobs.accept(resources, request)
+        await acceptance.accept(resources, request)
         requests.append(request)
     return {"FIRST_JOB_ID": requests[0].job_id, "SECOND_JOB_ID": requests[1].job_id}
 

@@ -31,7 +31,7 @@ from pipeline.contract import layout
 from pipeline.contract.messages import events
 from pipeline.contract.messages.queue_messages import parse_queue_message
 from pipeline.contract.records import Request, Source, Succeeded, outcome_fields
-from pipeline.domain import jobs
+from pipeline.domain import acceptance, jobs
 from pipeline.errors import QuotaStatus, TooMany
 from pipeline.ids import utc_now
 from pipeline.settings import Settings
@@ -140,8 +140,8 @@ async def test_queue_is_fair_between_groups(resources: Resources) -> None:
 async def test_store_recovers_after_sigkill(own_settings: Settings, tmp_path: Path) -> None:
     async with running(own_settings, tmp_path), connect(own_settings) as resources:
         open_job, done_job = _request(resources), _request(resources)
-        await jobs.accept(resources, open_job)
-        await jobs.accept(resources, done_job)
+        await acceptance.accept(resources, open_job)
+        await acceptance.accept(resources, done_job)
         await jobs.write_outcome(resources, Succeeded(**outcome_fields(done_job, resources.clock())))
         etag = await resources.bucket.put_once("audio/voices/nova/source.wav", b"RIFF", "audio/wav")
 

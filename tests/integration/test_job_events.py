@@ -14,7 +14,7 @@ from gpu_runner.engines.mock import MockEngine
 from pipeline.clients.resources import Resources
 from pipeline.contract import layout
 from pipeline.contract.records import Request, Source, Subscriber
-from pipeline.domain import jobs
+from pipeline.domain import acceptance
 from tests.support.http_server import run_server, run_simple_worker
 from tests.support.job_requests import make_request, store_upload
 from tests.support.waiting import eventually
@@ -30,7 +30,7 @@ async def url(resources: Resources) -> AsyncIterator[str]:
 async def accept_job(resources: Resources, text: str = "Hello.") -> Request:
     session_id = await store_upload(resources)
     request = make_request(resources, Source(session_id=session_id), session_id, text=text)
-    await jobs.accept(resources, request)
+    await acceptance.accept(resources, request)
     return request
 
 

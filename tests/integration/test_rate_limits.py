@@ -13,7 +13,7 @@ from pipeline.clients.resources import Resources, connect
 from pipeline.clients.usage_windows import UsageWindows
 from pipeline.contract import layout
 from pipeline.contract.records import Request, Source
-from pipeline.domain import jobs
+from pipeline.domain import acceptance
 from pipeline.errors import QuotaStatus, TooMany
 from pipeline.settings import Settings
 
@@ -56,7 +56,7 @@ async def test_reference_quota_across_processes(processes: list[Resources]) -> N
 
 async def test_preview_quota_across_processes(processes: list[Resources]) -> None:
     requests = [_request(processes[0]) for _ in range(12)]
-    accepts = [jobs.accept(processes[number % PROCESSES], request) for number, request in enumerate(requests)]
+    accepts = [acceptance.accept(processes[number % PROCESSES], request) for number, request in enumerate(requests)]
     results = await asyncio.gather(*accepts, return_exceptions=True)
     assert {type(result) for result in results} == {type(None), TooMany}
     marked = [item.key async for item in processes[0].bucket.list(layout.IN_FLIGHT)]

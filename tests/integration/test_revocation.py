@@ -11,7 +11,7 @@ from pipeline.clients.resources import Resources
 from pipeline.clients.s3_bucket import S3Bucket
 from pipeline.contract import layout
 from pipeline.contract.records import Request, Source
-from pipeline.domain import jobs, voice_changes, voice_renaming, voices
+from pipeline.domain import acceptance, jobs, voice_changes, voice_renaming, voices
 from pipeline.domain.revocation import revoke
 from pipeline.domain.revocation.revoke import revoke_voice
 from pipeline.ids import utc_now
@@ -47,7 +47,7 @@ async def preview_of(resources: Resources, voice_id: str) -> Request:
     voice = await voices.get(resources, None, voice_id)
     request = make_request(resources, Source(voice_id=voice_id), voice.reference_id)
     request = request.model_copy(update={"reference_folder": layout.voice_files(voice).folder})
-    await jobs.accept(resources, request)
+    await acceptance.accept(resources, request)
     return request
 
 

@@ -17,7 +17,7 @@ from pipeline.clients.resources import Resources
 from pipeline.contract import layout
 from pipeline.contract.messages.queue_messages import parse_queue_message
 from pipeline.contract.records import Request
-from pipeline.domain import jobs
+from pipeline.domain import acceptance, jobs
 from pipeline.settings import Settings
 from tests.support.engines import ScriptedEngine
 from tests.support.job_requests import (
@@ -142,7 +142,7 @@ async def test_workers_share_queue(resources: Resources) -> None:
     session_id = await store_upload(resources)
     requests = [await submit_session_job(resources, session_id) for _ in range(24)]
     for request in requests[:6]:
-        await jobs.enqueue(resources, request.job_id)  # duplicate messages
+        await acceptance.enqueue(resources, request.job_id)  # duplicate messages
     async with AsyncExitStack() as stack:
         for engine in engines:
             await stack.enter_async_context(real_time_worker(resources, engine))

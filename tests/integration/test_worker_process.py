@@ -14,7 +14,7 @@ from supervision.ports import free_port
 
 from pipeline.clients.resources import Resources
 from pipeline.contract.records import Source
-from pipeline.domain import jobs
+from pipeline.domain import acceptance, jobs
 from pipeline.settings import Settings
 from tests.support.ecs_agent import FakeAgent, fake_agent
 from tests.support.job_requests import (
@@ -83,7 +83,7 @@ async def ended(process: asyncio.subprocess.Process) -> tuple[int, str]:
 async def test_log_has_correlation_id_and_no_text(resources: Resources) -> None:
     session_id = await store_upload(resources)
     request = make_request(resources, Source(session_id=session_id), session_id, correlation_id="corr-1")
-    await jobs.accept(resources, request)
+    await acceptance.accept(resources, request)
     async with worker(environment(resources.settings)) as process:
         await eventually(partial(jobs.read_outcome, resources, request.job_id), seconds=30)
         lines = await log_until(process, "job ended")

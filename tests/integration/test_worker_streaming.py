@@ -15,7 +15,7 @@ from pipeline.clients.resources import Resources
 from pipeline.contract import layout
 from pipeline.contract.messages.message_batches import Undelivered, parse_batch
 from pipeline.contract.records import ReplyTo, Request, Source, Subscriber
-from pipeline.domain import jobs
+from pipeline.domain import acceptance, jobs
 from tests.support.job_requests import make_request, store_upload, success_of
 from tests.support.waiting import eventually
 from tests.support.workers import real_time_worker
@@ -56,7 +56,7 @@ async def accept(resources: Resources, endpoint: str, connection_id: str, *, tak
     subscriber = Subscriber(reply_to=reply_to, stream=True)
     request = make_request(resources, Source(session_id=session_id), session_id, text=TEXT)
     request = request.model_copy(update={"subscriber": subscriber})
-    await jobs.accept(resources, request)
+    await acceptance.accept(resources, request)
     return request
 
 

@@ -22,7 +22,7 @@ from pipeline.clients.resources import Resources
 from pipeline.clients.storage import JSON
 from pipeline.contract import layout
 from pipeline.contract.records import Options, ReplyTo, Request, Source, Subscriber, Succeeded
-from pipeline.domain import jobs
+from pipeline.domain import acceptance, jobs
 from pipeline.settings import Settings
 from tests.qwen.stages import FailingRunner, allocating
 from tests.support.engines import synthesize
@@ -77,7 +77,7 @@ async def resources(aws: str, settings: Settings, request: pytest.FixtureRequest
 async def accept(resources: Resources, request: Request, **changes: object) -> Request:
     """Send an order again, as another job that differs in something."""
     changed = request.model_copy(update={"job_id": resources.new_id(), **changes})
-    await jobs.accept(resources, changed)
+    await acceptance.accept(resources, changed)
     return changed
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import cache
 
+from pipeline.access.owners import new_id
 from pipeline.audio.reference_audio import Recording, encoded
 from pipeline.clients.resources import Resources
 from pipeline.clients.storage import JSON
@@ -26,7 +27,7 @@ from pipeline.contract.records import (
     Timings,
     outcome_fields,
 )
-from pipeline.domain import jobs, sessions
+from pipeline.domain import acceptance, jobs, sessions
 from pipeline.errors import ConnectionGone, Unavailable
 from pipeline.ids import id_maker
 from pipeline.settings import Settings
@@ -147,21 +148,25 @@ class FakeService:
             await self.bucket.put(layout.session(session_id).embedding, PROMPT, JSON)
         return session_id
 
-    async def job(self, subscriber: Subscriber | None = None) -> Request:
+    async def job(self, subscriber: Subscriber | None = None, *, owner: str | None = None) -> Request:
         """Accept a preview of an upload."""
+        request = await self.request(subscriber, owner=owner)
+        await acceptance.accept(self.resources, request)
+        return request
+
+    async def request(self, subscriber: Subscriber | None = None, *, owner: str | None = None) -> Request:
+        """Return a request that has not been accepted yet."""
         session_id = await self.session()
-        request = Request(
-            job_id=self.resources.new_id(),
+        return Request(
+            job_id=new_id(self.resources.new_id, owner),
             kind="preview",
-            source=Source(session_id=session_id),
+            source=Source(session_id=session_id, owner=owner),
             reference_id=session_id,
             text="Hello.",
             created_at=self.time(),
             subscriber=subscriber,
             correlation_id="corr-1",
         )
-        await jobs.accept(self.resources, request)
-        return request
 
     async def succeed(self, request: Request, timings: Timings | None = None) -> Succeeded:
         """Write a successful outcome, as a worker does."""

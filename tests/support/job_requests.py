@@ -6,7 +6,7 @@ from pipeline.clients.resources import Resources
 from pipeline.clients.storage import JSON
 from pipeline.contract import layout
 from pipeline.contract.records import Failed, NewReference, Options, Request, Source, Succeeded, VoiceMetadata
-from pipeline.domain import jobs, sessions
+from pipeline.domain import acceptance, jobs, sessions
 from tests.support.speech import voice, voice_wav
 
 TRANSCRIPTION = "What was said in the recording."
@@ -70,21 +70,21 @@ async def submit_upload_job(resources: Resources, *, pitch: float = 120, text: s
     session_id = resources.new_id()
     request = make_request(resources, Source(session_id=session_id), session_id, text=text, is_new=True)
     recording = encoded(voice(pitch))
-    await jobs.accept(resources, request, sessions.objects(session_id, recording, TRANSCRIPTION))
+    await acceptance.accept(resources, request, sessions.objects(session_id, recording, TRANSCRIPTION))
     return request
 
 
 async def submit_session_job(resources: Resources, session_id: str, *, text: str = TEXT) -> Request:
     """Accept a preview of an earlier upload."""
     request = make_request(resources, Source(session_id=session_id), session_id, text=text)
-    await jobs.accept(resources, request)
+    await acceptance.accept(resources, request)
     return request
 
 
 async def submit_voice_job(resources: Resources, voice_id: str, reference_id: str, *, text: str = TEXT) -> Request:
     """Accept a preview of a saved voice."""
     request = make_request(resources, Source(voice_id=voice_id), reference_id, text=text)
-    await jobs.accept(resources, request)
+    await acceptance.accept(resources, request)
     return request
 
 

@@ -17,7 +17,7 @@ from functions.http.routing.dependencies import FromCaller, FromServices
 from functions.http.routing.idempotent_route import JobRoute
 from pipeline.audio.output_formats import FORMATS, check_installed
 from pipeline.clients.resources import Resources
-from pipeline.domain import jobs
+from pipeline.domain import acceptance
 from pipeline.errors import (
     ConsentRequired,
     DeadlineExceeded,
@@ -82,7 +82,7 @@ async def create_speech(
     """Generate speech from a text."""
     resources = services.resources
     check_model(speech.model, resources.settings)
-    text = jobs.check_text(speech.input, resources.settings, field="input")
+    text = acceptance.check_text(speech.input, resources.settings, field="input")
     format_ = replace(FORMATS[speech.response_format or "mp3"], speed=speech.speed or 1.0)
     check_installed(format_)
     retry_seconds = RETRY_SECONDS if RETRY_COUNT in http_request.headers else 0

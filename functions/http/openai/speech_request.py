@@ -18,7 +18,7 @@ from pipeline.clients.resources import Resources
 from pipeline.clients.storage import NewObject
 from pipeline.contract.options import check_options
 from pipeline.contract.records import NewReference, Options, Request, Source
-from pipeline.domain import jobs, sessions
+from pipeline.domain import acceptance, sessions
 from pipeline.errors import InvalidInput
 from pipeline.ids import Owner
 
@@ -100,7 +100,7 @@ async def new_job(resources: Resources, speech: SpeechRequest, owner: Owner) -> 
     InvalidInput, TooLarge, NotFound
         A field is not valid, or there is no such voice.
     """
-    text = jobs.check_text(speech.input, resources.settings, field="input")
+    text = acceptance.check_text(speech.input, resources.settings, field="input")
     options = speech.options()
     if speech.voice is None and speech.ref_audio is None:
         raise InvalidInput(

@@ -35,7 +35,7 @@ from pipeline.contract import layout, retention
 from pipeline.contract.layout import audio_url
 from pipeline.contract.messages.completions import Completion
 from pipeline.contract.records import Failed, FinishReason, Request, report_of
-from pipeline.domain import jobs
+from pipeline.domain import acceptance, jobs
 from pipeline.errors import NotReady, PipelineError, TooMany
 from pipeline.ids import Owner
 from pipeline.settings import ANSWER_SECONDS
@@ -97,8 +97,8 @@ class PreviewResponder:
         ClientDisconnect
             The client of a streamed response has disconnected before its first byte.
         PipelineError
-            The job was not accepted, see `jobs.accept`; or, RequestInProgress, another request has taken over the
-            idempotency key.
+            The job was not accepted, see `acceptance.accept`; or, RequestInProgress, another request has taken
+            over the idempotency key.
         """
         resources = self.services.resources
         wait_seconds, applied = parse_prefer(self.preferences.prefer, resources.settings.preview_wait_seconds)
@@ -111,7 +111,7 @@ class PreviewResponder:
                 responses = [*responses, claim.key]
                 await claim.name_job(request.job_id)
             async with self.services.turns.turn(request.source.owner):
-                await jobs.accept(
+                await acceptance.accept(
                     resources,
                     request,
                     objects,

@@ -14,7 +14,7 @@ from functions.previews.requests import ReferenceAt, find_reference, preview_req
 from pipeline.access.owners import new_id
 from pipeline.access.webhook_receivers import check_webhook
 from pipeline.contract.records import NewReference, Source
-from pipeline.domain import jobs, sessions
+from pipeline.domain import acceptance, sessions
 from pipeline.errors import InvalidInput
 
 router = APIRouter(tags=["previews"], route_class=JobRoute)
@@ -47,7 +47,7 @@ async def create_preview(
     """Clone the voice of a recording and synthesize a text. Returns the audio, or 202 if it takes longer."""
     if job_id := responder.idempotency.existing_job_id:
         return await responder.join_existing_job(caller.owner, job_id)
-    text = jobs.check_text(response_text, resources.settings, field="response_text")
+    text = acceptance.check_text(response_text, resources.settings, field="response_text")
     if (audio is None) == (session_id is None):
         raise InvalidInput("Send either audio, a recording, or session_id, an earlier upload.", field="audio")
     await check_webhook(resources, caller.owner, webhook_url)
@@ -91,7 +91,7 @@ async def create_preview_from_voice(
     """Synthesize a text with a saved voice. Returns the audio, or 202 if it takes longer."""
     if job_id := responder.idempotency.existing_job_id:
         return await responder.join_existing_job(caller.owner, job_id)
-    text = jobs.check_text(response_text, resources.settings, field="response_text")
+    text = acceptance.check_text(response_text, resources.settings, field="response_text")
     await check_webhook(resources, caller.owner, webhook_url)
     source = Source(voice_id=voice_id, owner=caller.owner)
     reference = await find_reference(resources, source)

@@ -21,7 +21,7 @@ from pipeline.access import idempotency
 from pipeline.access.api_keys import Caller
 from pipeline.access.idempotency import Claim, StoredAnswer
 from pipeline.clients import deadlines
-from pipeline.domain import jobs
+from pipeline.domain import acceptance, jobs
 from pipeline.domain.revocation import derived
 from pipeline.errors import IdempotencyKeyReused, InvalidInput, RequestInProgress, Unavailable
 
@@ -116,7 +116,7 @@ class IdempotentRoute(AuthorizedRoute):
 
     async def _serve_claimed(self, request: StrictRequest, claim: Claim, serve: Handler) -> Response:
         job_id = claim.record.job_id  # of an earlier request whose process has died
-        is_accepted = job_id is not None and await jobs.send_again(claim.resources, job_id)
+        is_accepted = job_id is not None and await acceptance.send_again(claim.resources, job_id)
         request.state.idempotency = Idempotency(claim, existing_job_id=job_id if is_accepted else None)
         try:
             response = await serve(request)

@@ -1,4 +1,4 @@
-"""Markers by which the jobs of a voice are found: `jobs.accept` writes one with each request.
+"""Markers by which the jobs of a voice are found: `acceptance.accept` writes one with each request.
 
 Markers are stored by day, so that the sweep lists only expired ones.
 """

@@ -24,7 +24,7 @@ from pipeline.clients.webhook_client import WebhookRefused
 from pipeline.contract import layout
 from pipeline.contract.messages.webhooks import WebhookDelivery
 from pipeline.contract.records import ReplyTo, Request, Source, Subscriber
-from pipeline.domain import jobs, sessions, voice_changes, webhook_attempts
+from pipeline.domain import acceptance, jobs, sessions, voice_changes, webhook_attempts
 from pipeline.domain.consents import giving
 from pipeline.domain.consents.giving import Terms
 from pipeline.domain.revocation import derived
@@ -229,7 +229,7 @@ async def _job(fakes: FakeService, owner: str | None, *, voice_id: str | None = 
         created_at=fakes.time(),
         **more,
     )
-    await jobs.accept(fakes.resources, request)
+    await acceptance.accept(fakes.resources, request)
     return request
 
 
@@ -349,7 +349,7 @@ async def worker(fakes: FakeService, recorder: Recorder) -> None:
     await Revocations(resources).poll()
     unreadable = fakes.resources.new_id()
     await fakes.bucket.put(layout.request(unreadable), b"{}", JSON)
-    await jobs.enqueue(fakes.resources, unreadable)
+    await acceptance.enqueue(fakes.resources, unreadable)
     await Health(resources, Dependencies(fakes.time), phase="ready").report()
     async with real_time_worker(resources, MockEngine()):
         await until(lambda: {layout.outcome(job.job_id) for job in done} <= set(fakes.bucket.objects))

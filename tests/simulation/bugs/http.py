@@ -6,7 +6,7 @@ KEYS = "pipeline/access/idempotency.py"
 ROUTE = "functions/http/routing/idempotent_route.py"
 RESPONSE = "functions/http/previews/response.py"
 ACCEPT = """            async with self.services.turns.turn(request.source.owner):
-                await jobs.accept(
+                await acceptance.accept(
                     resources,
                     request,
                     objects,
@@ -52,7 +52,7 @@ BUGS = (
     Bug(
         "named job counts as accepted",
         ROUTE,
-        "is_accepted = job_id is not None and await jobs.send_again(claim.resources, job_id)",
+        "is_accepted = job_id is not None and await acceptance.send_again(claim.resources, job_id)",
         "is_accepted = job_id is not None",
     ),
     Bug(

@@ -2,6 +2,7 @@
 
 from tests.simulation.bugs import Bug
 
+ACCEPTANCE = "pipeline/domain/acceptance.py"
 JOBS = "pipeline/domain/jobs.py"
 DISPATCH = "functions/websocket/dispatch.py"
 CONSUMER = "gpu_runner/queue/consumer.py"
@@ -17,7 +18,7 @@ BUGS = (
     ),
     Bug(
         "message is never sent",
-        JOBS,
+        ACCEPTANCE,
         "        await _send(resources, request)\n",
         "",
     ),
@@ -35,14 +36,14 @@ BUGS = (
     ),
     Bug(
         "job is counted after it is stored",
-        JOBS,
+        ACCEPTANCE,
         "    if owner := preview_owner(request):\n        await concurrent_previews.reserve(",
         "    await _put_all(resources, [NewObject(layout.request(request.job_id), request.to_json(), JSON)])\n"
         "    if owner := preview_owner(request):\n        await concurrent_previews.reserve(",
     ),
     Bug(
         "repeatable request is withdrawn",
-        JOBS,
+        ACCEPTANCE,
         "if not is_repeatable or await read_envelope(resources, request.job_id) is None:",
         "if True:",
     ),

@@ -15,7 +15,7 @@ from gpu_runner.engines import CannotLoad, DownloadFailed, EngineLost, OnStart
 from gpu_runner.worker import run_worker
 from pipeline.contract.engines import EngineStart
 from pipeline.contract.records import Source
-from pipeline.domain import jobs
+from pipeline.domain import acceptance, jobs
 from pipeline.errors import InvalidInput
 from tests.support.engines import ScriptedEngine
 from tests.support.fakes.clock import settle
@@ -197,7 +197,7 @@ async def test_log_of_job_end_has_no_text(fakes: Fakes) -> None:
     with capture_logs(processors=[structlog.contextvars.merge_contextvars]) as logs:
         async with fake_time_worker(fakes, engine) as worker:
             for request in requests:
-                await jobs.accept(fakes.resources, request)
+                await acceptance.accept(fakes.resources, request)
             await worker.until_ended(*(request.job_id for request in requests))
     ended = {entry["job_id"]: entry for entry in logs if entry["event"] == "job ended"}
     assert {job_id: (entry["correlation_id"], entry["status"]) for job_id, entry in ended.items()} == {

@@ -28,7 +28,7 @@ from pipeline.clients.storage import JSON
 from pipeline.contract import layout
 from pipeline.contract.records import ReplyTo, Request, Scope, Source
 from pipeline.contract.revocations import Certificate
-from pipeline.domain import jobs, sessions, voice_changes, voices
+from pipeline.domain import acceptance, sessions, voice_changes, voices
 from pipeline.domain.consents import recorded
 from pipeline.domain.revocation.revoke import revoke_voice
 from pipeline.ids import id_maker
@@ -243,7 +243,7 @@ async def belongings(fakes: FakeService, owner: str) -> Belongings:
         text="Hello.",
         created_at=fakes.time(),
     )
-    await jobs.accept(resources, request)
+    await acceptance.accept(resources, request)
     await fakes.succeed(request)
     await fakes.bucket.put(layout.preview(request.job_id), encoded(reference_recording()).wav, "audio/wav")
     await fakes.bucket.put(layout.fingerprint(owner, request.job_id) + "000-AAAAAA==", b"", "text/plain")

@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.contract import layout
 from pipeline.contract.records import JobAnalysis, ReferenceCheck, Request, Source, Succeeded
-from pipeline.domain import jobs, reference_checks
+from pipeline.domain import acceptance, reference_checks
 from pipeline.settings import Settings
 from tests.support.analysis import NOISE, ScriptedAnalysis
 from tests.support.engines import ScriptedEngine
@@ -28,7 +28,7 @@ async def checked(fakes: Fakes, analysis: ScriptedAnalysis | None) -> tuple[Requ
     """Return the request and the outcome of a job that checks an upload."""
     session_id = await store_upload(fakes.resources)
     request = make_request(fakes.resources, Source(session_id=session_id), session_id, kind="check")
-    await jobs.accept(fakes.resources, request)
+    await acceptance.accept(fakes.resources, request)
     async with fake_time_worker(fakes, ScriptedEngine(), analysis) as worker:
         await worker.until_ended(request.job_id)
     return request, await success_of(fakes.resources, request)

@@ -8,7 +8,7 @@ from gpu_runner.analysis.consents import check as consents
 from gpu_runner.analysis.consents.statements import StatementMatch, match
 from pipeline.audio.reference_audio import encode_wav, encoded
 from pipeline.contract.records import ConsentCheck, Source
-from pipeline.domain import jobs
+from pipeline.domain import acceptance
 from pipeline.domain.consents import giving, recorded
 from pipeline.domain.consents.giving import Terms
 from pipeline.domain.consents.statements import statement
@@ -46,7 +46,7 @@ async def checked(fakes: Fakes, analysis: ScriptedAnalysis | None, language: str
     await giving.give(fakes.resources, None, consent.consent_id, encoded(reference_recording()))
     reading = Source(session_id=consent.consent_id)
     request = make_request(fakes.resources, reading, consent.consent_id, kind="consent")
-    await jobs.accept(fakes.resources, request)
+    await acceptance.accept(fakes.resources, request)
     async with fake_time_worker(fakes, ScriptedEngine(), analysis) as worker:
         await worker.until_ended(request.job_id)
     assert (await success_of(fakes.resources, request)).preview is None

@@ -12,7 +12,7 @@ from pipeline.clients.queues import Message
 from pipeline.clients.storage import JSON
 from pipeline.contract import layout
 from pipeline.contract.messages.queue_messages import QueueMessage, parse_queue_message
-from pipeline.domain import jobs
+from pipeline.domain import acceptance, jobs
 from pipeline.errors import InvalidInput
 from pipeline.settings import Settings
 from tests.support.engines import ScriptedEngine
@@ -106,7 +106,7 @@ async def test_repeated_failure_is_dead_letter(fakes: Fakes) -> None:
 async def test_unknown_request_version_is_returned(fakes: Fakes) -> None:
     job_id = fakes.resources.new_id()
     await fakes.bucket.put(layout.request(job_id), json.dumps({"job_id": job_id, "text": TEXT}).encode(), JSON)
-    await jobs.enqueue(fakes.resources, job_id)
+    await acceptance.enqueue(fakes.resources, job_id)
     with capture_logs() as logs:
         async with fake_time_worker(fakes, ScriptedEngine()):
             await until(lambda: fakes.synthesis.switch.count("hide") == 1)
@@ -134,7 +134,7 @@ async def test_duplicate_message_of_running_job(fakes: Fakes) -> None:
     request = await submit_upload_job(fakes.resources)
     async with fake_time_worker(fakes, engine) as worker:
         await until(lambda: engine.active)
-        await jobs.enqueue(fakes.resources, request.job_id)
+        await acceptance.enqueue(fakes.resources, request.job_id)
         await until(lambda: fakes.synthesis.visible == [])
         engine.paused = False
         await worker.until_ended(request.job_id)

@@ -14,7 +14,7 @@ from gpu_runner.synthesis.disclaimers import GAP_SECONDS, RHYTHM, Inserter, rhyt
 from pipeline.audio.reference_audio import Samples, decode_wav
 from pipeline.contract import layout
 from pipeline.contract.records import Options, ReplyTo, Source, Subscriber
-from pipeline.domain import jobs
+from pipeline.domain import acceptance
 from pipeline.provenance import disclaimers
 from pipeline.provenance.disclaimers import CACHE_SECONDS, SENTENCES, DisclaimerSettings
 from tests.support.engines import ScriptedEngine
@@ -154,7 +154,7 @@ async def test_streamed_audio_has_labels(fakes: Fakes) -> None:
     request = make_request(fakes.resources, Source(session_id=session_id), session_id)
     subscriber = Subscriber(reply_to=ReplyTo(endpoint="http://here", connection_id="c"), stream=True)
     request = request.model_copy(update={"subscriber": subscriber})
-    await jobs.accept(streaming.resources, request)
+    await acceptance.accept(streaming.resources, request)
     async with fake_time_worker(streaming, ScriptedEngine()) as worker:
         await worker.until_ended(request.job_id)
     sent = [json.loads(body) for _, body in connections.posted]

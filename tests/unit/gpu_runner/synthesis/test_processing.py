@@ -10,7 +10,7 @@ from pipeline.audio.reference_audio import decode_wav
 from pipeline.audio.wav import WAV
 from pipeline.contract import layout
 from pipeline.contract.records import Source
-from pipeline.domain import jobs
+from pipeline.domain import acceptance, jobs
 from pipeline.errors import InvalidInput
 from tests.support.engines import ScriptedEngine
 from tests.support.fakes.resources import Fakes
@@ -30,7 +30,7 @@ from tests.support.workers import fake_time_worker
 
 async def embed(fakes: Fakes, voice_id: str, reference_id: str) -> str:
     request = make_request(fakes.resources, Source(voice_id=voice_id), reference_id, kind="embedding")
-    await jobs.accept(fakes.resources, request)
+    await acceptance.accept(fakes.resources, request)
     return request.job_id
 
 

@@ -13,7 +13,7 @@ from pipeline.audio.wav import WAV, length_of_wav
 from pipeline.contract import layout
 from pipeline.contract.messages.completions import parse_completion
 from pipeline.contract.records import ReplyTo, Source, Subscriber
-from pipeline.domain import jobs
+from pipeline.domain import acceptance
 from pipeline.errors import Unavailable
 from pipeline.marking.fingerprint import excerpts
 from pipeline.provenance import fingerprints
@@ -192,7 +192,7 @@ async def test_completion_does_not_wait_for_release(fakes: Fakes) -> None:
     subscriber = Subscriber(reply_to=ReplyTo(endpoint="http://127.0.0.1", connection_id="c"), interface="http")
     source = Source(session_id=session_id, owner="alice")
     request = make_request(fakes.resources, source, session_id).model_copy(update={"subscriber": subscriber})
-    await jobs.accept(fakes.resources, request)
+    await acceptance.accept(fakes.resources, request)
     async with fake_time_worker(fakes, ScriptedEngine()) as worker:
         await worker.until_ended(request.job_id)
         await settle()

@@ -7,7 +7,7 @@ from gpu_runner.synthesis.prompt_store import Voice
 from gpu_runner.synthesis.revocations import Revocations
 from pipeline.contract import layout
 from pipeline.contract.records import Request, Source
-from pipeline.domain import jobs
+from pipeline.domain import acceptance
 from pipeline.domain.revocation import revoke
 from pipeline.domain.revocation.revoke import revoke_voice
 from tests.support.engines import ScriptedEngine
@@ -43,7 +43,7 @@ async def test_duplicate_of_ended_job_does_not_end_it_again(fakes: Fakes) -> Non
         await worker.until_ended(request.job_id)
         engine.paused = True
         await fakes.time.advance(1)  # the first message is deleted
-        await jobs.enqueue(fakes.resources, request.job_id)
+        await acceptance.enqueue(fakes.resources, request.job_id)
         await until(lambda: engine.active)
         await revoke_voice(fakes.resources, None, "nova", "deleted")
         await fakes.time.advance(SECONDS)
@@ -134,7 +134,7 @@ class DeletesVoice(Switch):
 async def test_prompt_stored_after_deletion_is_deleted(fakes: Fakes) -> None:
     reference_id = await store_voice(fakes.resources, "nova")
     request = make_request(fakes.resources, Source(voice_id="nova"), reference_id, kind="embedding")
-    await jobs.accept(fakes.resources, request)
+    await acceptance.accept(fakes.resources, request)
     fakes.voices.switch = DeletesVoice(fakes)
     async with fake_time_worker(fakes, ScriptedEngine()) as worker:
         await worker.until_ended(request.job_id)

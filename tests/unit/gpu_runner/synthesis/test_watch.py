@@ -19,7 +19,7 @@ from pipeline.audio.reference_audio import Samples
 from pipeline.clients.storage import JSON
 from pipeline.contract import layout
 from pipeline.contract.records import ReplyTo, Request, Source, Subscriber
-from pipeline.domain import jobs
+from pipeline.domain import acceptance, jobs
 from tests.support.engines import ScriptedEngine
 from tests.support.fake_service import FakeConnections
 from tests.support.fakes.clock import settle
@@ -59,7 +59,7 @@ async def accept(fakes: Fakes, *, stream: bool) -> Request:
     subscriber = Subscriber(reply_to=ReplyTo(endpoint="http://here", connection_id="c"), stream=stream)
     request = make_request(fakes.resources, Source(session_id=session_id), session_id)
     request = request.model_copy(update={"subscriber": subscriber})
-    await jobs.accept(fakes.resources, request)
+    await acceptance.accept(fakes.resources, request)
     return request
 
 

@@ -17,7 +17,7 @@ from gpu_runner.synthesis.watermarking import Watermarking
 from pipeline.audio.reference_audio import Samples, decode_wav
 from pipeline.contract import layout
 from pipeline.contract.records import Options, ReplyTo, Request, Source, Subscriber
-from pipeline.domain import jobs
+from pipeline.domain import acceptance
 from pipeline.marking.watermark import detect
 from pipeline.settings import Settings
 from tests.support.engines import ScriptedEngine
@@ -51,7 +51,7 @@ async def accept(fakes: Fakes) -> Request:
     subscriber = Subscriber(reply_to=ReplyTo(endpoint="http://here", connection_id="c"), stream=True)
     request = make_request(fakes.resources, Source(session_id=session_id), session_id)
     request = request.model_copy(update={"subscriber": subscriber})
-    await jobs.accept(fakes.resources, request)
+    await acceptance.accept(fakes.resources, request)
     return request
 
 

@@ -11,7 +11,7 @@ from pipeline.audio.wav import WAV
 from pipeline.clients.storage import JSON, NewObject
 from pipeline.contract import layout
 from pipeline.contract.records import Request, Source
-from pipeline.domain import jobs
+from pipeline.domain import acceptance, jobs
 from pipeline.errors import QuotaStatus, TooMany, Unavailable
 from pipeline.settings import Settings
 from tests.support.fake_service import Crash, FakeService
@@ -41,7 +41,7 @@ def built(of: FakeService, owner: str | None = OWNER, kind: str = "preview") -> 
 async def accepted(of: FakeService, owner: str | None = OWNER, kind: str = "preview") -> Request:
     of.advance(milliseconds=1)
     request = built(of, owner, kind)
-    await jobs.accept(of.resources, request)
+    await acceptance.accept(of.resources, request)
     return request
 
 
@@ -94,7 +94,9 @@ async def test_refused_preview_stores_no_upload() -> None:
     await accepted(here)
     before = here.keys()
     with pytest.raises(TooMany):
-        await jobs.accept(here.resources, built(here), [NewObject("audio/uploads/x/source.wav", b"RIFF", WAV)])
+        await acceptance.accept(
+            here.resources, built(here), [NewObject("audio/uploads/x/source.wav", b"RIFF", WAV)]
+        )
     assert here.keys() == before
 
 
@@ -141,7 +143,7 @@ async def test_concurrent_previews_within_limit(seed: int) -> None:
     requests = [built(here) for _ in range(12)]
     random.shuffle(requests)  # the oldest need not come first
     results = await asyncio.gather(
-        *(jobs.accept(here.resources, request) for request in requests), return_exceptions=True
+        *(acceptance.accept(here.resources, request) for request in requests), return_exceptions=True
     )
     assert {type(result) for result in results} <= {type(None), TooMany}
     assert len(here.keys(layout.IN_FLIGHT)) == len(here.synthesis.bodies) <= 5
@@ -150,7 +152,9 @@ async def test_concurrent_previews_within_limit(seed: int) -> None:
 async def test_concurrent_previews_reach_limit() -> None:
     here = fakes(5)
     requests = [built(here) for _ in range(40)]
-    await asyncio.gather(*(jobs.accept(here.resources, request) for request in requests), return_exceptions=True)
+    await asyncio.gather(
+        *(acceptance.accept(here.resources, request) for request in requests), return_exceptions=True
+    )
     assert len(here.synthesis.bodies) == 5
 
 

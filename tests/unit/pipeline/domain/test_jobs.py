@@ -1,23 +1,19 @@
-"""The state of jobs, and their acceptance when the storage or the queue fails."""
+"""The state of jobs."""
 
 import asyncio
 from datetime import timedelta
 
 import pytest
 
-from pipeline.access.owners import new_id
-from pipeline.clients.storage import JSON, NewObject
+from pipeline.clients.storage import JSON
 from pipeline.contract import layout
 from pipeline.contract.messages.queue_messages import parse_queue_message
-from pipeline.contract.records import Failed, Request, Source
+from pipeline.contract.records import Failed, Request
 from pipeline.domain import jobs
 from pipeline.errors import NotFound, Unavailable
 from pipeline.ids import id_maker
 from tests.support.fake_service import FakeService, job_of_newer_version
 from tests.support.fakes.clock import EPOCH
-from tests.support.fakes.switch import Switch
-
-EXTRA = NewObject("audio/uploads/extra", b"", "x")
 
 
 async def status(fakes: FakeService, job_id: str) -> str:
@@ -36,13 +32,6 @@ async def test_job_is_queued_until_outcome() -> None:
     await fakes.succeed(request)
     job = await jobs.read(fakes.resources, None, request.job_id)
     assert (job.status, job.created_at) == ("succeeded", EPOCH)
-
-
-async def test_long_request_is_not_in_message() -> None:
-    fakes = FakeService()
-    request = _built(fakes, await fakes.session()).model_copy(update={"text": "小" * 30_000})
-    await jobs.accept(fakes.resources, request)
-    assert fakes.synthesis.bodies == [f'{{"job_id":"{request.job_id}","request":null}}']
 
 
 async def test_failure_is_kept() -> None:
@@ -115,76 +104,6 @@ async def test_first_outcome_stands() -> None:
     assert sorted(written) == [False, True]
     outcome = await jobs.read_outcome(fakes.resources, request.job_id)
     assert outcome == (first if written[0] else second)
-
-
-async def test_accept_fails_without_storage() -> None:
-    for calls in range(5):
-        fakes = FakeService()
-        session_id = await fakes.session()
-        before = fakes.keys()
-        request = _built(fakes, session_id)
-        fakes.fail_after(calls, Unavailable)
-        try:
-            await jobs.accept(fakes.resources, request, [EXTRA])
-        except Unavailable:
-            fakes.recover()
-        else:
-            assert calls >= 3
-            assert fakes.synthesis.bodies
-            continue
-        assert fakes.synthesis.bodies == []
-        left = set(fakes.keys()) - set(before) - {EXTRA.key}
-        # The storage that could not be written to can't be cleaned either, but then nothing was written.
-        assert not left or calls in {1, 2, 3}
-
-
-async def test_unsent_request_is_withdrawn() -> None:
-    fakes = FakeService()
-    request = _built(fakes, await fakes.session())
-    fakes.synthesis.switch.is_up = False
-    with pytest.raises(Unavailable):
-        await jobs.accept(fakes.resources, request)
-    assert fakes.keys(layout.JOBS) == []
-
-
-class NoRoom(Switch):
-    """Fails one of the writes, after some turns of the event loop."""
-
-    def __init__(self, failing: int, turns: int) -> None:
-        super().__init__()
-        self._failing, self._turns = failing, turns
-
-    async def passed(self, call: str) -> None:
-        """See `Switch.passed`."""
-        await super().passed(call)
-        if call == "put" and self.count("put") == self._failing:
-            for _ in range(self._turns):
-                await asyncio.sleep(0)
-            raise Unavailable("no room")
-
-
-@pytest.mark.parametrize("turns", [0, 20])
-async def test_failed_upload_withdraws_request(turns: int) -> None:
-    fakes = FakeService()
-    request = _built(fakes, await fakes.session())
-    fakes.bucket.switch = NoRoom(2, turns)
-    with pytest.raises(Unavailable, match="no room"):
-        await jobs.accept(fakes.resources, request, [EXTRA])
-    for _ in range(20):
-        await asyncio.sleep(0)
-    assert fakes.keys(layout.JOBS) == []
-    assert fakes.synthesis.bodies == []
-
-
-def _built(fakes: FakeService, session_id: str) -> Request:
-    return Request(
-        job_id=fakes.resources.new_id(),
-        kind="preview",
-        source=Source(session_id=session_id),
-        reference_id=session_id,
-        text="Hello.",
-        created_at=fakes.time(),
-    )
 
 
 @pytest.mark.parametrize(
@@ -267,21 +186,9 @@ async def test_outcome_without_request() -> None:
     assert [job_id async for job_id in jobs.unfinished(fakes.resources, since=EPOCH, until=later)] == []
 
 
-async def accepted_by(fakes: FakeService, owner: str) -> Request:
-    session_id = await fakes.session()
-    request = _built(fakes, session_id).model_copy(
-        update={
-            "job_id": new_id(fakes.resources.new_id, owner),
-            "source": Source(session_id=session_id, owner=owner),
-        }
-    )
-    await jobs.accept(fakes.resources, request)
-    return request
-
-
 async def test_cancel_by_owner_only() -> None:
     fakes = FakeService()
-    request = await accepted_by(fakes, "alice")
+    request = await fakes.job(owner="alice")
     with pytest.raises(NotFound):
         await jobs.cancel(fakes.resources, "bob", request.job_id)
     cancelled = await jobs.cancel(fakes.resources, "alice", request.job_id)
@@ -289,10 +196,3 @@ async def test_cancel_by_owner_only() -> None:
     assert isinstance(cancelled.outcome, Failed)
     assert cancelled.outcome.code == "cancelled"
     assert await jobs.cancel(fakes.resources, "alice", request.job_id) == cancelled
-
-
-async def test_message_group_is_owner() -> None:
-    fakes = FakeService()
-    request = await accepted_by(fakes, "alice")
-    await jobs.enqueue(fakes.resources, request.job_id, "alice")
-    assert fakes.synthesis.groups == ["alice", "alice"]

@@ -14,7 +14,7 @@ from pipeline.clients.storage import JSON
 from pipeline.contract import layout
 from pipeline.contract.records import Failed, ReplyTo, Request, Source, Subscriber
 from pipeline.contract.revocations import Certificate
-from pipeline.domain import jobs, voice_changes, voice_renaming, voices, webhook_attempts
+from pipeline.domain import acceptance, jobs, voice_changes, voice_renaming, voices, webhook_attempts
 from pipeline.domain.consents import giving
 from pipeline.domain.consents.giving import Terms
 from pipeline.domain.revocation import derived, revoke
@@ -43,7 +43,7 @@ async def preview(fakes: FakeService, source: Source, reference_id: str, *respon
         text="Hello.",
         created_at=fakes.time(),
     )
-    await jobs.accept(fakes.resources, request, responses=responses)
+    await acceptance.accept(fakes.resources, request, responses=responses)
     return request
 
 
@@ -294,7 +294,7 @@ async def test_retried_job_is_marked_again() -> None:
     made = await used_voice(fakes)
     key = layout.derived_job(made[2].reference_id, made[2].job_id)
     await fakes.bucket.delete([key])
-    assert await jobs.send_again(fakes.resources, made[2].job_id)
+    assert await acceptance.send_again(fakes.resources, made[2].job_id)
     assert key in fakes.bucket.objects
 
 

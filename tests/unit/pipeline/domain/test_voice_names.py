@@ -7,7 +7,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.domain import voice_names
-from pipeline.domain.jobs import check_text
 from pipeline.domain.sessions import check_transcription
 from pipeline.errors import InvalidInput
 from pipeline.settings import Settings
@@ -117,54 +116,6 @@ def test_check_description() -> None:
     with pytest.raises(InvalidInput, match="at most 500") as caught:
         voice_names.check_description("d" * 501)
     assert caught.value.field == "description"
-
-
-@pytest.mark.parametrize("text", ["", " ", "\n\t", "\u3000"])
-def test_check_text_blank(text: str) -> None:
-    with pytest.raises(InvalidInput, match="blank") as caught:
-        check_text(text, SETTINGS, field="response_text")
-    assert caught.value.field == "response_text"
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "...",
-        "?!",
-        "\u2026",
-        "😀",
-        "👩\u200d🚀",
-        "🇩🇪",
-        "\x00\x07",
-        "\u200b\ufeff",
-        "\u3164\uffa0",
-        "\u0301",
-        "\ue000",
-        "。、「」",
-        "- * _ #",
-        "\ud800",
-        "<>",
-        "ー",
-        "\u02bc",
-    ],
-)
-def test_check_text_without_speakable(text: str) -> None:
-    with pytest.raises(InvalidInput, match="nothing to speak") as caught:
-        check_text(text, SETTINGS, field="input")
-    assert caught.value.field == "input"
-
-
-@pytest.mark.parametrize("text", ["a", "7", "½", "é!", "小", "ع", "ก", "1️⃣", "𝐀", "…x…", "コーヒー", "한"])
-def test_check_text_speakable(text: str) -> None:
-    assert check_text(text, SETTINGS, field="input") == text
-
-
-def test_check_text_too_long() -> None:
-    assert check_text("小" * 4096, SETTINGS, field="text") == "小" * 4096
-    with pytest.raises(InvalidInput, match=r"has 4097 characters. It should have at most 4096"):
-        check_text("a" * 4097, SETTINGS, field="text")
-    with pytest.raises(InvalidInput, match="at most 3"):
-        check_text("four", Settings(text_max_chars=3), field="text")
 
 
 def test_check_transcription() -> None:

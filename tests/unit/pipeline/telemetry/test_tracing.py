@@ -12,7 +12,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from pipeline.contract.records import outcome_fields
-from pipeline.domain import jobs
+from pipeline.domain import acceptance, jobs
 from pipeline.telemetry import tracing
 from tests.support.fake_service import FakeService
 
@@ -52,7 +52,7 @@ async def test_job_carries_traceparent(exported: InMemorySpanExporter) -> None:
     with tracing.span("request"):
         given = tracing.current_traceparent()
         request = (await fakes.job()).model_copy(update={"traceparent": given})
-        await jobs.accept(fakes.resources, request)
+        await acceptance.accept(fakes.resources, request)
     stored = await jobs.read_request(fakes.resources, request.job_id)
     assert stored is not None
     assert stored.traceparent == given

@@ -14,7 +14,7 @@ from pipeline.audio.reference_audio import Recording, encode_wav
 from pipeline.audio.wav import WAV
 from pipeline.contract import layout
 from pipeline.contract.records import Request, Source
-from pipeline.domain import jobs
+from pipeline.domain import acceptance
 from pipeline.ids import Owner
 from pipeline.marking.manifest import Origin
 from pipeline.provenance import fingerprints
@@ -49,7 +49,7 @@ async def generate(owner: Owner, **settings: Any) -> Generated:
         reference_id="r",
         created_at=fakes.time(),
     )
-    await jobs.accept(resources, request)
+    await acceptance.accept(resources, request)
     await fingerprints.store(resources, owner, request.job_id, Recording(SPEECH, RATE))
     wav = await Manifests(resources).add(PLAIN, WAV, Origin(request.job_id, fakes.time(), "model-1"))
     return Generated(fakes, request.job_id, wav)
