@@ -164,12 +164,18 @@ def test_message_generate_preview(gateway: Gateway) -> None:
     assert request.correlation_id == "XfGNSG7ytjMFc6w="
 
 
-def test_progress_is_posted_before_job(gateway: Gateway) -> None:
+def test_accepted_preview_is_confirmed(gateway: Gateway) -> None:
+    session_id = gateway.run(gateway.fakes.session())
+    gateway.say("generate_preview", session_id=session_id, text="Hello.", progress=True, request_id="r1")
+    (progress,) = gateway.told()
+    assert (progress["type"], progress["data"]["request_id"]) == ("progress", "r1")
+
+
+def test_refused_preview_is_not_confirmed(gateway: Gateway) -> None:
     session_id = gateway.run(gateway.fakes.session())
     gateway.fakes.synthesis.switch.is_up = False
     gateway.say("generate_preview", session_id=session_id, text="Hello.", progress=True, request_id="r1")
-    progress, error = gateway.told()
-    assert (progress["type"], progress["data"]["request_id"]) == ("progress", "r1")
+    (error,) = gateway.told()
     assert (error["type"], error["data"]["code"], error["data"]["request_id"]) == ("error", "unavailable", "r1")
 
 
