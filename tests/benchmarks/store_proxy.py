@@ -11,6 +11,7 @@ from aiohttp import ClientSession, ClientTimeout, web
 from aiohttp.test_utils import TestServer
 from yarl import URL
 
+from pipeline.contract import layout
 from pipeline.settings import Settings
 from tests.e2e.stack import Stack
 
@@ -69,8 +70,10 @@ class Counting:
         ) as answer:
             content = await answer.read()
             kept = {k: v for k, v in answer.headers.items() if k.lower() not in {"transfer-encoding", "connection"}}
-            # Count responses: a pending long poll belongs to the next preview.
-            self.counts[target.split(".")[-1] if target else f"S3 {request.method}"] += 1
+            # Count responses: a pending long poll belongs to the next preview. The sweep reads many audit entries
+            # at some moment.
+            if not (request.method == "GET" and f"/{layout.AUDIT_PENDING}" in request.path):
+                self.counts[target.split(".")[-1] if target else f"S3 {request.method}"] += 1
             return web.Response(status=answer.status, headers=kept, body=content)
 
 
