@@ -153,10 +153,12 @@ async def record_pending_save(resources: Resources, voice: VoiceMetadata, owner:
     Unavailable
         The storage does not respond.
     """
-    async for item in resources.bucket.list(layout.CHANGES):
-        change = VoiceChange.parse_stored(await resources.bucket.get(item.key), key=item.key)
-        if change and (change.action, change.owner, change.voice_id) == ("saved", owner, voice.voice_id):
-            await _record_if_saved(resources, layout.id_in(item.key, layout.CHANGES), change)
+    if voice.change_id is None:  # an older version has saved it
+        return
+    key = layout.change(voice.change_id)
+    change = VoiceChange.parse_stored(await resources.bucket.get(key), key=key)
+    if change and (change.action, change.owner, change.voice_id) == ("saved", owner, voice.voice_id):
+        await _record_if_saved(resources, voice.change_id, change)
 
 
 async def _record_if_saved(resources: Resources, change_id: str, change: VoiceChange) -> None:
