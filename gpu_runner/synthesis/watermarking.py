@@ -1,6 +1,7 @@
 """Adds the watermark to the audio of jobs, between the engine and everything that receives the audio."""
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor
 from dataclasses import replace
@@ -14,8 +15,47 @@ from pipeline.audio.reference_audio import Samples
 from pipeline.marking import watermark_network
 from pipeline.marking.watermark_encoder import WatermarkEncoder
 
-Pieces = asyncio.Queue[Samples | None]  # None: end
 Synthesize = Callable[[Utterance, OnAudio], Coroutine[Any, Any, Speech]]
+
+TURN_SECONDS = 2  # of audio, at most
+_SENTENCE_SECONDS = 0.5
+_END_FOLLOWS_SECONDS = 0.001
+
+
+class _Pieces:
+    """The audio of an utterance that was generated and not marked yet."""
+
+    def __init__(self, sample_rate: int) -> None:
+        self._sample_rate = sample_rate
+        self._waiting = deque[Samples]()
+        self._has_ended = False
+        self._changed = asyncio.Event()
+
+    def add(self, samples: Samples) -> None:
+        """Add the next samples."""
+        self._waiting.append(samples)
+        self._changed.set()
+
+    def end(self) -> None:
+        """State that all samples were added."""
+        self._has_ended = True
+        self._changed.set()
+
+    async def take(self) -> tuple[Samples, bool]:
+        """Wait for a piece. Return pieces of up to `TURN_SECONDS`, or a longer one, and whether they are the last.
+
+        Engines that return whole sentences end right after the last one. It is faster to mark its end with it.
+        """
+        await self._changed.wait()
+        if not self._has_ended and len(self._waiting[-1]) >= _SENTENCE_SECONDS * self._sample_rate:
+            await asyncio.sleep(_END_FOLLOWS_SECONDS)
+        taken = [np.zeros(0, np.float32)]
+        while self._waiting and sum(map(len, taken)) < TURN_SECONDS * self._sample_rate:
+            taken.append(self._waiting.popleft())
+        is_last = self._has_ended and not self._waiting
+        if not self._waiting and not self._has_ended:
+            self._changed.clear()
+        return np.concatenate(taken), is_last
 
 
 class Watermarking:
@@ -32,40 +72,25 @@ class Watermarking:
 
         Cancelling the wait cancels both. The samples that `on_audio` receives are those of the result.
         """
-        pieces = Pieces()
+        pieces = _Pieces(self._sample_rate)
         marking = asyncio.create_task(self._mark(pieces, on_audio))
         try:
-            speech = await self._synthesize(utterance, pieces.put_nowait)
-            pieces.put_nowait(None)
+            speech = await self._synthesize(utterance, pieces.add)
+            pieces.end()
             return replace(speech, samples=await marking)
         finally:
             marking.cancel()
 
-    async def _mark(self, pieces: Pieces, on_audio: OnAudio) -> Samples:
-        """Mark the pieces up to None. The jobs take turns in the threads, with two seconds of audio at most."""
+    async def _mark(self, pieces: _Pieces, on_audio: OnAudio) -> Samples:
+        """Mark all pieces. The jobs take turns in the threads."""
         loop = asyncio.get_running_loop()
         encoder = await loop.run_in_executor(self._threads, WatermarkEncoder, self._sample_rate)
         marked: list[Samples] = []
         is_last = False
         while not is_last:
-            samples, is_last = await _available(pieces, 2 * self._sample_rate)
-            marked.append(await loop.run_in_executor(self._threads, _encode, encoder, samples, is_last))
+            samples, is_last = await pieces.take()
+            mark = encoder.finish if is_last else encoder.add
+            marked.append(await loop.run_in_executor(self._threads, mark, samples))
             if len(marked[-1]):
                 on_audio(marked[-1])
         return np.concatenate(marked)
-
-
-async def _available(pieces: Pieces, enough: int) -> tuple[Samples, bool]:
-    """Wait for the next piece. Return the pieces up to `enough` samples, and whether they are the last ones."""
-    piece, taken = await pieces.get(), [np.zeros(0, np.float32)]
-    while piece is not None:
-        taken.append(piece)
-        if pieces.empty() or sum(map(len, taken)) >= enough:
-            break
-        piece = pieces.get_nowait()
-    return np.concatenate(taken), piece is None
-
-
-def _encode(encoder: WatermarkEncoder, samples: Samples, is_last: bool) -> Samples:
-    marked = encoder.add(samples)
-    return np.concatenate([marked, encoder.finish()]) if is_last else marked

@@ -28,6 +28,8 @@ from pipeline.marking.watermark_network import (
 FIRST_BLOCKS, BLOCK = (27, 8, 16), 32
 DELAY = 5 * CONTEXT
 
+_NONE: Array = np.zeros(0, np.float32)
+
 
 class WatermarkEncoder:
     """Marks the mono samples of one utterance, in order.
@@ -47,9 +49,9 @@ class WatermarkEncoder:
         self._overlap = _OverlapAdd(self._frames)
         self._sizes = chain(FIRST_BLOCKS, repeat(BLOCK))
         self._size = next(self._sizes)
-        self._input: Array = np.zeros(0, np.float32)
+        self._input = _NONE
         """Samples from the start of the next frame, which is half a frame before its centre."""
-        self._pending: Array = np.zeros(0, np.float32)
+        self._pending = _NONE
         """Samples that were not returned yet."""
         self._received = 0
         self._next = 0
@@ -60,28 +62,33 @@ class WatermarkEncoder:
 
     def add(self, samples: Array) -> Array:
         """Add the next samples, float32. Return the marked samples that are complete, possibly none."""
-        was_framed = self._received > self._half
-        self._received += len(samples)
-        self._pending = np.concatenate([self._pending, samples])
-        self._input = np.concatenate([self._input, samples])
-        if self._received <= self._half:
-            return self._pending[:0]
-        if not was_framed:
-            self._input = np.pad(self._input, (self._half, 0), mode="reflect")
-        sizes = list(self._complete_blocks())
+        sizes = self._receive(samples)
         return self._run(sizes) if sizes else self._pending[:0]
 
-    def finish(self) -> Array:
-        """Return the remaining marked samples."""
+    def finish(self, samples: Array = _NONE) -> Array:
+        """Add the last samples. Return the remaining marked samples."""
+        sizes = self._receive(samples)
         if self._received == 0:
             return self._pending
         before = 0 if self._received > self._half else self._half
         self._input = np.pad(self._input, (before, self._half), mode="reflect")
         hop = self._frames.hop
         last = DELAY - (-(self._received + self._half) // hop)
-        size = last - self._next
-        self._input = np.pad(self._input, (0, max(0, self._frames.span(size) - len(self._input))))
-        return self._run([size], total=1 + self._received // hop)
+        count = last - self._next
+        self._input = np.pad(self._input, (0, max(0, self._frames.span(count) - len(self._input))))
+        return self._run([*sizes, count - sum(sizes)], total=1 + self._received // hop)
+
+    def _receive(self, samples: Array) -> Sequence[int]:
+        """Add samples to the input. Return the sizes of the next blocks that it completes."""
+        was_framed = self._received > self._half
+        self._received += len(samples)
+        self._pending = np.concatenate([self._pending, samples])
+        self._input = np.concatenate([self._input, samples])
+        if self._received <= self._half:
+            return []
+        if not was_framed:
+            self._input = np.pad(self._input, (self._half, 0), mode="reflect")
+        return list(self._complete_blocks())
 
     def _complete_blocks(self) -> Iterator[int]:
         """Return the sizes of the next blocks that the input completes."""

@@ -36,8 +36,8 @@ def marked(speech: Samples) -> Samples:
 def mark(samples: Samples, *cuts: int, rate: int = RATE) -> Samples:
     """Mark samples in pieces that end at these samples."""
     encoder = WatermarkEncoder(rate)
-    pieces = [encoder.add(piece) for piece in np.split(samples, sorted(cuts))]
-    return np.concatenate([*pieces, encoder.finish()])
+    *pieces, last = np.split(samples, sorted(cuts))
+    return np.concatenate([*map(encoder.add, pieces), encoder.finish(last)])
 
 
 def test_marked_speech_is_detected(speech: Samples, marked: Samples) -> None:
@@ -62,6 +62,7 @@ def test_mark_survives_resampling(marked: Samples, rate: int) -> None:
 @settings(max_examples=10)
 def test_mark_does_not_depend_on_pieces(speech: Samples, marked: Samples, cuts: list[int]) -> None:
     assert np.array_equal(mark(speech, *cuts), marked)
+    assert np.array_equal(mark(speech, *cuts, len(speech)), marked)
 
 
 @pytest.mark.parametrize("count", [0, 1, 768, 769, 5000, 6720, 24_000])
