@@ -80,11 +80,13 @@ def test_job_waits_for_space(disk: SmallDisk, stack: Stack) -> None:
     key = stack.make_key("owner", "preview")
     with httpx.Client(base_url=stack.url, timeout=40, headers={"Authorization": f"Bearer {key}"}) as client:
         session = preview(client, disk).raise_for_status().headers["x-session-id"]
+        stack.process.suspend()  # it starts a worker again when the disk is full
         stack.kill("gpu_runner")
         form = {"session_id": session, "response_text": "Good to hear you, whenever that may be."}
         job = client.post("/preview", data=form, headers={"Prefer": "respond-async"})
         assert job.status_code == 202, job.text
         disk.fill()
+        stack.process.resume()
         wait_until(lambda: "no space left" in stack.logged(), "the worker failing")
         disk.free()
         url = job.headers["location"]

@@ -15,8 +15,10 @@ def sidecar_of(path: Path) -> Path:
     return path.with_name(path.name + SIDECAR)
 
 
-def write_files(contents: dict[Path, bytes], *, synced: bool) -> None:
+def write_files(contents: dict[Path, bytes], root: str, *, synced: bool) -> None:
     """Write files of one folder under temporary names, and then rename them in this order.
+
+    The folder is created if it does not exist, but not `root`, which contains it: it was removed with its files.
 
     Raises
     ------
@@ -27,7 +29,7 @@ def write_files(contents: dict[Path, bytes], *, synced: bool) -> None:
     folder = os.path.dirname(next(iter(files)))
     try:
         for path, content in files.items():
-            descriptor = _created(path + TEMPORARY, folder)
+            descriptor = _created(path + TEMPORARY, folder, root)
             try:
                 left = memoryview(content)
                 while left:
@@ -47,14 +49,26 @@ def write_files(contents: dict[Path, bytes], *, synced: bool) -> None:
         _sync_folder(folder)
 
 
-def _created(path: str, folder: str) -> int:
-    """Open a file for writing, and create its folder if it does not exist."""
+def _created(path: str, folder: str, root: str) -> int:
+    """Open a file for writing, and create its folder below the root if it does not exist."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
     try:
         return os.open(path, flags, 0o600)
     except FileNotFoundError:
-        os.makedirs(folder, mode=0o700, exist_ok=True)
+        _make_folders(folder, root)
         return os.open(path, flags, 0o600)
+
+
+def _make_folders(folder: str, root: str) -> None:
+    if folder == root:
+        return
+    try:
+        os.mkdir(folder, 0o700)
+    except FileExistsError:
+        pass
+    except FileNotFoundError:
+        _make_folders(os.path.dirname(folder), root)
+        os.mkdir(folder, 0o700)
 
 
 def finish_interrupted_write(temporary: Path) -> None:

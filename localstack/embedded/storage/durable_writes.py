@@ -22,7 +22,7 @@ from ministack.services import s3
 
 from embedded.storage.atomic_files import sidecar_of, write_files
 from embedded.storage.empty_folders import remove_empty_parents
-from embedded.storage.key_paths import other_path_of, path_of
+from embedded.storage.key_paths import other_path_of, path_of, root_of
 
 NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 PROBE_BYTES = 1024 * 1024
@@ -131,17 +131,17 @@ class DurableWrites:
             if obj.get("body") is not None:
                 contents[path] = obj["body"]
             try:
-                self._write_files(key, contents)
+                self._write_files(bucket, key, contents)
             except OSError as error:
                 if error.errno not in NO_SPACE or not self._urgent_keys.fullmatch(key):
                     raise
                 os.truncate(self._reserve, max(0, self._reserve.stat().st_size - RELEASED_BYTES))
-                self._write_files(key, contents)
+                self._write_files(bucket, key, contents)
             s3._remove_key_files(other_path_of(bucket, key, path))
             obj["body"] = None
 
-    def _write_files(self, key: str, contents: dict[Path, bytes]) -> None:
-        write_files(contents, synced=not key.startswith(self._ephemeral_prefixes))
+    def _write_files(self, bucket: str, key: str, contents: dict[Path, bytes]) -> None:
+        write_files(contents, root_of(bucket), synced=not key.startswith(self._ephemeral_prefixes))
 
     def _delete_object(self, bucket: str, key: str) -> None:
         path = path_of(bucket, key)

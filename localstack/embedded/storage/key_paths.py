@@ -15,9 +15,14 @@ from ministack.services import s3
 from embedded.storage.atomic_files import SIDECAR
 
 
+def root_of(bucket: str) -> str:
+    """Return the folder of a bucket."""
+    return _root_of(get_account_id(), bucket)
+
+
 def path_of(bucket: str, key: str) -> Path:
     """Return the path of an object's data file. There may be none."""
-    root = _root_of(get_account_id(), bucket)
+    root = root_of(bucket)
     modes = list(_modes(root, key)) if s3._plain_path_key(key) else [stat.S_IFLNK]
     if stat.S_IFLNK in modes:
         return Path(s3._key_disk_path(root, key))
@@ -32,7 +37,7 @@ def path_of(bucket: str, key: str) -> Path:
 
 def other_path_of(bucket: str, key: str, path: Path) -> str | None:
     """Return the other path at which ministack may have stored a key."""
-    root = _root_of(get_account_id(), bucket)
+    root = root_of(bucket)
     encoded = _encoded(root, key)
     if os.fspath(path) != encoded:
         return encoded

@@ -9,15 +9,23 @@ from embedded.storage.atomic_files import finish_interrupted_write, sidecar_of, 
 
 
 def test_write_files_in_new_folder(tmp_path: Path) -> None:
-    write_files({tmp_path / "a" / "one": b"1", tmp_path / "a" / "two": b"2"}, synced=True)
-    assert {path.name: path.read_bytes() for path in (tmp_path / "a").iterdir()} == {"one": b"1", "two": b"2"}
+    folder = tmp_path / "a" / "b"
+    write_files({folder / "one": b"1", folder / "two": b"2"}, str(tmp_path), synced=True)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == {"one": b"1", "two": b"2"}
+
+
+def test_removed_root_is_not_recreated(tmp_path: Path) -> None:
+    root = tmp_path / "bucket"
+    with pytest.raises(FileNotFoundError):
+        write_files({root / "a" / "one": b"1"}, str(root), synced=True)
+    assert not root.exists()
 
 
 def test_failed_write_files_keep_old_files(tmp_path: Path) -> None:
     (tmp_path / "one").write_bytes(b"old")
     (tmp_path / "two.tmp").mkdir()
     with pytest.raises(OSError, match=r"two\.tmp"):
-        write_files({tmp_path / "one": b"new", tmp_path / "two": b"new"}, synced=False)
+        write_files({tmp_path / "one": b"new", tmp_path / "two": b"new"}, str(tmp_path), synced=False)
     assert (tmp_path / "one").read_bytes() == b"old"
     assert not (tmp_path / "one.tmp").exists()
 
