@@ -57,8 +57,12 @@ def delete_queues(stack: Stack) -> None:
 
 
 def remove_files(stack: Stack) -> None:
-    """Remove the store's files."""
-    shutil.rmtree(configuration.s3_folder_of(stack.data))
+    """Remove the store's files.
+
+    The folder is renamed first: a file written to it during its removal would make the removal fail.
+    """
+    folder = configuration.s3_folder_of(stack.data)
+    shutil.rmtree(folder.rename(stack.data / "removed"))
 
 
 def test_data_files_are_private(stack: Stack) -> None:
