@@ -12,10 +12,10 @@ from pathlib import Path
 
 import psutil
 import pytest
-from moto.server import ThreadedMotoServer
 from supervision.ports import free_port
 
 from tests.e2e.stack import ROOT, STOP_SECONDS, is_alive, wait_until
+from tests.support.moto_server import run_moto
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("supervisor")]
 
@@ -63,15 +63,8 @@ server.serve_forever()
 @pytest.fixture(scope="module")
 def aws() -> Iterator[dict[str, str]]:
     """The environment of a moto server, so that the supervisor does not start the embedded AWS."""
-    server = ThreadedMotoServer(ip_address=HOST, port=0, verbose=False)
-    server.start()
-    _, port = server.get_host_and_port()
-    yield {
-        "AWS_ENDPOINT_URL": f"http://{HOST}:{port}",
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-    }
-    server.stop()
+    with run_moto() as address:
+        yield {"AWS_ENDPOINT_URL": address, "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
 
 
 class Run:

@@ -79,6 +79,20 @@ async def test_send_and_receive(case: Case) -> None:
     assert (message.body, message.receive_count) == ('{"job_id": "ä"}', 1)
 
 
+@pytest.mark.parametrize("turns", range(5))
+async def test_cancelled_receive_ends(case: Case, turns: int) -> None:
+    await case.queue.send("hidden")
+    (message,) = await case.queue.receive(1, wait_seconds=1)
+    receiving = asyncio.create_task(case.queue.receive(1, wait_seconds=10))
+    await asyncio.sleep(0)
+    await case.queue.hide([message.receipt], 60)  # wakes the fake, which still has no visible message
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    receiving.cancel()
+    await asyncio.wait([receiving], timeout=5)
+    assert receiving.cancelled()
+
+
 async def test_group_messages_received_together(case: Case) -> None:
     for number in range(3):
         await case.queue.send(str(number), group="alice")

@@ -6,11 +6,13 @@ moto does not check presigned signatures or their expiry.
 import json
 import logging
 from collections.abc import AsyncIterator, Iterable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, nullcontext
+from threading import Lock, Thread
 from typing import TYPE_CHECKING
 
 from moto.backends import get_backend
-from moto.server import ThreadedMotoServer
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from werkzeug.serving import make_server
 
 from pipeline.clients.queues import SqsQueue
 from pipeline.clients.resources import Resources, connect
@@ -18,6 +20,7 @@ from pipeline.clients.s3_bucket import S3Bucket
 from pipeline.settings import Settings
 
 if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
     from types_aiobotocore_sqs import SQSClient
 
 ACCOUNT = "123456789012"
@@ -27,11 +30,25 @@ ACCOUNT = "123456789012"
 def run_moto() -> Iterator[str]:
     """Run a server on a free port, and yield its URL."""
     logging.getLogger("werkzeug").setLevel(logging.WARNING)  # no log line for each request
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    app = _storage_in_turns(DomainDispatcherApplication(create_backend_app))
+    server = make_server("127.0.0.1", 0, app, threaded=True)
+    thread = Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+
+
+def _storage_in_turns(app: "WSGIApplication") -> "WSGIApplication":
+    """Serve one request to S3 at a time. moto compares an ETag and writes the object without a lock."""
+    lock = Lock()
+
+    def serve(environ: "WSGIEnvironment", start_response: "StartResponse") -> "Iterable[bytes]":
+        is_storage = environ["PATH_INFO"] != "/"  # SQS may wait for a message
+        with lock if is_storage else nullcontext():
+            return app(environ, start_response)
+
+    return serve
 
 
 @asynccontextmanager

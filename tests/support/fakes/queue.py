@@ -1,7 +1,6 @@
 """An in-memory queue that passes the contract tests of SQS."""
 
 import asyncio
-import contextlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -139,5 +138,4 @@ class FakeQueue:
         finally:
             for wait in waits:
                 wait.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await wait
+            await asyncio.wait(waits)  # a cancellation of the caller meanwhile is raised
