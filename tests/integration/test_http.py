@@ -146,7 +146,7 @@ async def test_prefer_wait_is_applied(client: httpx.AsyncClient, resources: Reso
     form = {"session_id": session_id, "response_text": "Hello."}
     began = time.monotonic()
     answer = await client.post("/preview", data=form, headers={"Prefer": "wait=1"})
-    assert 0.9 < time.monotonic() - began < 5
+    assert 0.9 < time.monotonic() - began < 15
     assert (answer.status_code, answer.headers["preference-applied"]) == (202, "wait=1")
     await process_queued(resources)
     assert (await client.get(answer.headers["location"])).json()["status"] == "succeeded"
@@ -181,7 +181,7 @@ async def test_body_content_length_too_large(client: httpx.AsyncClient) -> None:
     address = urlsplit(str(client.base_url))
     reader, writer = await asyncio.open_connection(address.hostname, address.port)
     writer.write(b"POST /preview HTTP/1.1\r\nHost: localhost\r\nContent-Length: 999999999\r\n\r\n")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(15):
         assert (await reader.readline()).startswith(b"HTTP/1.1 413 ")
     writer.close()
 

@@ -118,7 +118,7 @@ async def test_stalled_client_blocks_no_others(url: str, resources: Resources) -
 
 async def test_head_returns_immediately(url: str, resources: Resources) -> None:
     request = await accept_job(resources)
-    async with httpx.AsyncClient(base_url=url, timeout=5) as client:
+    async with httpx.AsyncClient(base_url=url, timeout=15) as client:
         answer = await client.head(f"/jobs/{request.job_id}/events")
         assert (answer.status_code, answer.content) == (200, b"")
         assert answer.headers["content-type"].startswith("text/event-stream")

@@ -24,7 +24,7 @@ async def reads_everything(scope: Scope, receive: Receive, send: Send) -> None:
 
 async def exchange(sent: bytes, *, ends: bool = False) -> bytes:
     """Send bytes and return the response up to the end of the connection."""
-    async with run_server(reads_everything, lifespan="off") as url, asyncio.timeout(5):
+    async with run_server(reads_everything, lifespan="off") as url, asyncio.timeout(15):
         address = urlsplit(url)
         reader, writer = await asyncio.open_connection(address.hostname, address.port)
         try:

@@ -42,7 +42,7 @@ async def test_idle_connections_leave_room(resources: Resources, few_descriptors
     async with server(resources) as (url, process):
         resource.setrlimit(resource.RLIMIT_NOFILE, few_descriptors)
         idle = [writer for port in ports(process.pid) for writer in await open_idle(port, 2 * DESCRIPTORS)]
-        async with httpx.AsyncClient(base_url=url, timeout=5) as client:
+        async with httpx.AsyncClient(base_url=url, timeout=15) as client:
             responses = [await client.get("/voices") for _ in range(5)]
         for writer in idle:
             writer.close()

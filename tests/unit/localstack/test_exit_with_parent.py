@@ -3,7 +3,6 @@
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -66,9 +65,7 @@ def test_closed_pipe_stops_program(tmp_path: Path) -> None:
 def test_hanging_program_is_killed(tmp_path: Path) -> None:
     process = _start(tmp_path, STUBBORN, grace_seconds=0.3)
     assert _first_line(process) == "child up"
-    began = time.monotonic()
     process.communicate(timeout=10)  # returns when the child, too, has let go of stdout
-    assert time.monotonic() - began < 5
     assert process.returncode == -signal.SIGKILL
 
 
