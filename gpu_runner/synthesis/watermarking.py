@@ -4,6 +4,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -28,8 +29,8 @@ class _Pieces:
     def __init__(self, sample_rate: int) -> None:
         self._sample_rate = sample_rate
         self._waiting = deque[Samples]()
-        self._has_ended = False
         self._changed = asyncio.Event()
+        self._ended = asyncio.Event()
 
     def add(self, samples: Samples) -> None:
         """Add the next samples."""
@@ -38,7 +39,7 @@ class _Pieces:
 
     def end(self) -> None:
         """State that all samples were added."""
-        self._has_ended = True
+        self._ended.set()
         self._changed.set()
 
     async def take(self) -> tuple[Samples, bool]:
@@ -47,13 +48,15 @@ class _Pieces:
         Engines that return whole sentences end right after the last one. It is faster to mark its end with it.
         """
         await self._changed.wait()
-        if not self._has_ended and len(self._waiting[-1]) >= _SENTENCE_SECONDS * self._sample_rate:
-            await asyncio.sleep(_END_FOLLOWS_SECONDS)
+        if self._waiting and len(self._waiting[-1]) >= _SENTENCE_SECONDS * self._sample_rate:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_END_FOLLOWS_SECONDS):
+                    await self._ended.wait()
         taken = [np.zeros(0, np.float32)]
         while self._waiting and sum(map(len, taken)) < TURN_SECONDS * self._sample_rate:
             taken.append(self._waiting.popleft())
-        is_last = self._has_ended and not self._waiting
-        if not self._waiting and not self._has_ended:
+        is_last = self._ended.is_set() and not self._waiting
+        if not self._waiting and not is_last:
             self._changed.clear()
         return np.concatenate(taken), is_last
 

@@ -176,17 +176,18 @@ async def count_requests(store: Stack, folder: Path, counts: Mapping[int, int]) 
             await _count(counting, preview_again(client, session), in_flight, count, " (voice known)")
 
 
-async def preview_session(client: httpx.AsyncClient) -> httpx.Response:
+async def preview_session(client: httpx.AsyncClient, url: str = "") -> httpx.Response:
     """Upload a recording."""
-    return await client.post("/preview", files={"audio": recording(120)}, data={"response_text": TEXT_TO_SPEAK})
+    data = {"response_text": TEXT_TO_SPEAK}
+    return await client.post(f"{url}/preview", files={"audio": recording(120)}, data=data)
 
 
-def preview_again(client: httpx.AsyncClient, session_id: str) -> Run:
+def preview_again(client: httpx.AsyncClient, session_id: str, url: str = "") -> Run:
     """Return a run that gets another preview of an earlier upload."""
 
     async def run() -> None:
         data = {"session_id": session_id, "response_text": TEXT_TO_SPEAK}
-        (await client.post("/preview", data=data)).raise_for_status()
+        (await client.post(f"{url}/preview", data=data)).raise_for_status()
 
     return run
 
