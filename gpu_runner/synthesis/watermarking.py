@@ -14,7 +14,7 @@ from gpu_runner.engines import Utterance
 from gpu_runner.synthesis.engine_loop import OnAudio, Speech
 from pipeline.audio.reference_audio import Samples
 from pipeline.marking import watermark_network
-from pipeline.marking.watermark_encoder import WatermarkEncoder
+from pipeline.marking.watermark_encoder import FOR_CHUNKS, FOR_SENTENCES, WatermarkEncoder
 
 Synthesize = Callable[[Utterance, OnAudio], Coroutine[Any, Any, Speech]]
 
@@ -31,9 +31,13 @@ class _Pieces:
         self._waiting = deque[Samples]()
         self._changed = asyncio.Event()
         self._ended = asyncio.Event()
+        self.are_sentences: bool | None = None
+        """Whether the engine returns whole sentences. This does not depend on the time."""
 
     def add(self, samples: Samples) -> None:
         """Add the next samples."""
+        if self.are_sentences is None:
+            self.are_sentences = len(samples) >= _SENTENCE_SECONDS * self._sample_rate
         self._waiting.append(samples)
         self._changed.set()
 
@@ -48,7 +52,7 @@ class _Pieces:
         Engines that return whole sentences end right after the last one. It is faster to mark its end with it.
         """
         await self._changed.wait()
-        if self._waiting and len(self._waiting[-1]) >= _SENTENCE_SECONDS * self._sample_rate:
+        if self.are_sentences:
             with suppress(TimeoutError):
                 async with asyncio.timeout(_END_FOLLOWS_SECONDS):
                     await self._ended.wait()
@@ -87,13 +91,14 @@ class Watermarking:
     async def _mark(self, pieces: _Pieces, on_audio: OnAudio) -> Samples:
         """Mark all pieces. The jobs take turns in the threads."""
         loop = asyncio.get_running_loop()
-        encoder = await loop.run_in_executor(self._threads, WatermarkEncoder, self._sample_rate)
+        samples, is_last = await pieces.take()
+        encoder = WatermarkEncoder(self._sample_rate, FOR_SENTENCES if pieces.are_sentences else FOR_CHUNKS)
         marked: list[Samples] = []
-        is_last = False
-        while not is_last:
-            samples, is_last = await pieces.take()
+        while True:
             mark = encoder.finish if is_last else encoder.add
             marked.append(await loop.run_in_executor(self._threads, mark, samples))
             if len(marked[-1]):
                 on_audio(marked[-1])
-        return np.concatenate(marked)
+            if is_last:
+                return np.concatenate(marked)
+            samples, is_last = await pieces.take()

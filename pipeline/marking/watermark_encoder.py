@@ -24,8 +24,11 @@ from pipeline.marking.watermark_network import (
     layers_of,
 )
 
-# Frames of 10 ms. Each block completes a chunk of a stream: the chunks end at 80, 160, 320, 640, 960 ms and so on.
-FIRST_BLOCKS, BLOCK = (27, 8, 16), 32
+# Sizes of the blocks in frames of 10 ms. The last size is repeated.
+# Each of these completes a chunk of a stream: the chunks end at 80, 160, 320, 640, 960 ms and so on.
+FOR_CHUNKS = (27, 8, 16, 32)
+# Large blocks take a sixth less time, and delay no audio that is generated at once.
+FOR_SENTENCES = (96,)
 DELAY = 5 * CONTEXT
 
 _NONE: Array = np.zeros(0, np.float32)
@@ -33,6 +36,13 @@ _NONE: Array = np.zeros(0, np.float32)
 
 class WatermarkEncoder:
     """Marks the mono samples of one utterance, in order.
+
+    Parameters
+    ----------
+    sample_rate
+        A multiple of 100.
+    blocks
+        The sizes of the blocks, in frames. Others change the rounding of the result.
 
     Raises
     ------
@@ -42,12 +52,12 @@ class WatermarkEncoder:
         The sample rate is not a multiple of 100.
     """
 
-    def __init__(self, sample_rate: int) -> None:
+    def __init__(self, sample_rate: int, blocks: Sequence[int] = FOR_CHUNKS) -> None:
         self._frames = Frames.at(sample_rate)
         self._half = self._frames.length // 2
         self._network = _StreamedNetwork()
         self._overlap = _OverlapAdd(self._frames)
-        self._sizes = chain(FIRST_BLOCKS, repeat(BLOCK))
+        self._sizes = chain(blocks, repeat(blocks[-1]))
         self._size = next(self._sizes)
         self._input = _NONE
         """Samples from the start of the next frame, which is half a frame before its centre."""

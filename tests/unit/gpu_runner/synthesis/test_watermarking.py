@@ -5,6 +5,7 @@ import json
 from base64 import b64decode
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -146,3 +147,20 @@ async def test_nothing_is_sent_after_cancellation() -> None:
     await asyncio.sleep(0)
     assert len(heard.pieces) == sent
     assert np.concatenate(heard.pieces).size < SPOKEN.size
+
+
+@pytest.mark.parametrize("cuts", [(9600, 33_600), (24_000, 33_600)])
+async def test_mark_does_not_depend_on_time(cuts: tuple[int, ...]) -> None:
+    async def synthesize(seconds: float, _: Utterance, on_audio: OnAudio) -> Speech:
+        for part in np.split(SPOKEN, cuts):
+            on_audio(part)
+            if seconds:
+                await asyncio.sleep(seconds)
+        return Speech(SPOKEN, (), 0, "stop", may_retry=False)
+
+    with ThreadPoolExecutor(1) as thread:
+        at_once, slowly = [
+            await Watermarking(partial(synthesize, seconds), thread, 24_000).synthesize(utterance(), lambda _: None)
+            for seconds in (0, 0.05)
+        ]
+    assert np.array_equal(at_once.samples, slowly.samples)
