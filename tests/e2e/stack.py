@@ -18,7 +18,7 @@ START_SECONDS = 120
 STOP_SECONDS = 10  # then Docker kills the processes of a container
 
 
-def wait_until(true: Callable[[], bool], what: str, seconds: float = 30) -> None:
+def wait_until(true: Callable[[], bool], what: str, seconds: float = 60) -> None:
     """Poll until the condition holds.
 
     Raises

@@ -10,7 +10,7 @@ from tests.studio.browser import chromium, speech
 from tests.studio.studio import Studio
 
 # The stack and the browser share a few cores.
-expect.set_options(timeout=20_000)
+expect.set_options(timeout=40_000)
 
 
 # Module scope: Playwright runs an event loop while it is open, which blocks coroutine tests.

@@ -20,7 +20,7 @@ from environments.venvs import LOCKS, ensure
 from supervision.ports import free_port
 
 from pipeline.settings import Settings
-from tests.e2e.stack import wait_until
+from tests.e2e.stack import START_SECONDS, wait_until
 
 REGION = "us-east-1"
 
@@ -93,7 +93,7 @@ def _running(
     )
     url = f"http://{configuration.HOST}:{port}"
     try:
-        wait_until(lambda: process.poll() is not None or _responds(url), "a response of the store")
+        wait_until(lambda: process.poll() is not None or _responds(url), "a response of the store", START_SECONDS)
         assert process.poll() is None
         yield Store(url, credentials, configuration.s3_folder_of(data), process.pid)
     finally:
