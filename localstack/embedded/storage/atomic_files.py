@@ -18,7 +18,7 @@ def sidecar_of(path: Path) -> Path:
 def write_files(contents: dict[Path, bytes], root: str, *, synced: bool) -> None:
     """Write files of one folder under temporary names, and then rename them in this order.
 
-    The folder is created if it does not exist. `root`, the bucket's folder, is not: someone has removed it.
+    The folder is created if it does not exist. `root`, the bucket's folder, is not: the bucket was removed.
 
     Raises
     ------
