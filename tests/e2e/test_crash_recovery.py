@@ -79,7 +79,7 @@ def test_killed_process_loses_nothing(stack: Stack, victim: str) -> None:
             assert socket.receive(60)["type"] == "tts_complete"
     wait_until(stack.healthy, "healthy again", 60)
     _nothing_is_lost(client, f"keeper-{victim.replace('_', '-')}", session_id, [accepted])
-    assert stack.logged().count("restarting it") > restarts
+    wait_until(lambda: stack.logged().count("restarting it") > restarts, "the restart in the log")
 
 
 def test_webhook_retries_survive_kill(stack: Stack) -> None:

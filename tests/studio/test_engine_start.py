@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
-from tests.e2e.stack import Stack
+from tests.e2e.stack import Stack, wait_until
 from tests.studio.studio import Studio
 from tests.support.fake_hub import fake_hub
 
@@ -39,7 +39,7 @@ def test_unloadable_engine_is_shown(studio: Callable[..., Studio], tmp_path: Pat
         here.page.evaluate("location.hash = '#operators'")
         expect(here.page.locator("#operators")).to_contain_text(reason)
         expect(here.page.locator("#operators-verdict")).to_contain_text("Needs attention")
-        assert reason in stack.logged()
+        wait_until(lambda: reason in stack.logged(), "the reason in the log")
     finally:
         stack.stop_all()
 
@@ -71,6 +71,8 @@ def test_engine_start_is_shown(studio: Callable[..., Studio], files: dict[str, b
             hub.bytes_per_second = 100e6
             expect(status).to_have_text("Ready", timeout=120_000)
             expect(notice).to_be_hidden()
+            # The supervisor polls the worker, so it may print its message after the studio shows "Ready".
+            wait_until(lambda: "Listening on" in stack.logged(), "the startup message")
             log = stack.logged()
             assert "can't load the engine" in log
             assert log.index("The studio is at") < log.index("downloading the model") < log.index("Listening on")
