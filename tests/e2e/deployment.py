@@ -13,7 +13,7 @@ from deploy_local import DEPLOYED_FILE, Deployed
 from filelock import FileLock
 from supervision.sample_recording import write_sample
 
-from tests.e2e.stack import ROOT, wait_until
+from tests.e2e.stack import ROOT, read_log, wait_until
 
 DEPLOY_SECONDS = 600
 BUILDS = ROOT / ".aws-sam"
@@ -81,8 +81,7 @@ class Deployment:
 
     def logged(self) -> str:
         """Return the log of the emulator, the worker and the functions."""
-        printed = self._log.read_text() if self._log.exists() else ""
-        return "\n".join([printed, *self._logged_by_functions()])
+        return "\n".join([read_log(self._log), *self._logged_by_functions()])
 
     def _logged_by_functions(self) -> Iterator[str]:
         if self.deployed is None:

@@ -32,6 +32,12 @@ def wait_until(true: Callable[[], bool], what: str, seconds: float = 60) -> None
         time.sleep(0.05)
 
 
+def read_log(file: Path) -> str:
+    """Return the complete lines of a log; the last line may be half-written. Empty if there is no log."""
+    written = file.read_bytes() if file.exists() else b""
+    return written[: written.rfind(b"\n") + 1].decode()
+
+
 class Stack:
     """`python localstack/supervisor.py` with these arguments, and its child processes."""
 
@@ -73,8 +79,8 @@ class Stack:
         assert self._process is not None
         return psutil.Process(self._process.pid)
 
-    def start(self, until: str = "Listening on") -> None:
-        """Start, and wait for a line of the log; the default is printed when everything is healthy."""
+    def start(self, until: str = "Ctrl-C stops everything") -> None:
+        """Start, and wait for a line of the log; the default ends the startup message."""
         before = self.logged().count(until)
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
@@ -140,7 +146,7 @@ class Stack:
 
     def logged(self) -> str:
         """Return the log of all processes."""
-        return self.log.read_text() if self.log.exists() else ""
+        return read_log(self.log)
 
     def healthy(self) -> bool:
         """Return whether the health check succeeds."""

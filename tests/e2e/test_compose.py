@@ -18,7 +18,7 @@ import yaml
 from supervision.ports import free_port
 
 from tests.e2e.client import Client
-from tests.e2e.stack import ROOT, wait_until
+from tests.e2e.stack import ROOT, read_log, wait_until
 from tests.support.trace_collector import Collector
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("supervisor")]
@@ -90,7 +90,7 @@ class Project:
         return outside | {key: self._mapped(str(value), name) for key, value in (given | port).items()}
 
     def logged(self, name: str) -> str:
-        return (self.folder / f"{name}.log").read_text()[-3000:]
+        return read_log(self.folder / f"{name}.log")[-3000:]
 
     def _here(self, command: "list[str] | tuple[str, ...]", name: str) -> list[str]:
         return [sys.executable if part == "python" else self._mapped(part, name) for part in command]

@@ -14,7 +14,7 @@ import psutil
 import pytest
 from supervision.ports import free_port
 
-from tests.e2e.stack import ROOT, STOP_SECONDS, is_alive, wait_until
+from tests.e2e.stack import ROOT, STOP_SECONDS, is_alive, read_log, wait_until
 from tests.support.moto_server import run_moto
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("supervisor")]
@@ -102,7 +102,7 @@ class Run:
         assert text in self.logged(), self.logged()
 
     def logged(self) -> str:
-        return self.log.read_text()
+        return read_log(self.log)
 
     def ended(self, within_seconds: float = 60) -> int:
         return self.process.wait(within_seconds)

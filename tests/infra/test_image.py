@@ -21,7 +21,7 @@ import pytest
 from supervision.ports import free_port
 
 from tests.e2e.client import Client, recording
-from tests.e2e.stack import wait_until
+from tests.e2e.stack import read_log, wait_until
 from tests.infra.cloudformation import ROOT
 
 TOOLS = ("buildah", "debootstrap", "tar")
@@ -156,7 +156,7 @@ class Container:
         return done.stdout.strip()
 
     def logged(self) -> str:
-        return self.log.read_text()
+        return read_log(self.log)
 
     def owners(self) -> set[int]:
         """Return the user ids of its processes."""
