@@ -207,13 +207,18 @@ def _success(request: Request, stored: StoredPreview, analysis: PreviewAnalysis 
 async def _store_audio(context: WorkerContext, result: Synthesized, speech: Speech) -> StoredPreview:
     recording = Recording(speech.samples, context.sample_rate)
     job_id, completed_at = result.request.job_id, context.resources.clock()
-    wav = await asyncio.to_thread(reference_audio.encode_wav, recording)
-    body = await context.manifests.add(wav, WAV, Origin(job_id, completed_at, context.model))
+    sign = await context.manifests.signing(WAV)
+
+    def encode() -> tuple[bytes, str]:
+        signed = sign(reference_audio.encode_wav(recording), Origin(job_id, completed_at, context.model))
+        return signed, sha256(signed)
+
+    body, audio_sha256 = await asyncio.to_thread(encode)
     report = SynthesisReport(
         timings=_timings(result, recording.duration_seconds),
         warnings=speech.warnings,
         finish_reason=speech.finish_reason,
-        audio_sha256=await asyncio.to_thread(sha256, body),
+        audio_sha256=audio_sha256,
         marks=context.marks,
     )
     key = layout.preview(job_id)

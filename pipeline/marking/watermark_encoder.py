@@ -138,28 +138,30 @@ class _StreamedNetwork:
 
     def __init__(self) -> None:
         self._layers = layers_of("encoder.layers")
-        self._contexts = [np.zeros((2 * CONTEXT, len(layer.bias)), np.float32) for layer in self._layers[:-2]]
+        self._contexts = [np.zeros((len(layer.bias), 2 * CONTEXT), np.float32) for layer in self._layers[:-2]]
 
     def run(self, levels: Array, sizes: Sequence[int], first: int, total: int) -> Array:
-        """Return the differences of levels for as many frames, which are `DELAY` frames before these.
+        """Return the differences of levels [frames, bins] for the same number of frames, `DELAY` frames earlier.
 
         One layer after the other processes the blocks of these sizes, so that its weights stay in the cache.
         """
-        hidden = activation(self._convolve(0, levels, sizes, first, total))
+        hidden = activation(self._convolve(0, levels.T, sizes, first, total))
         for number, context in enumerate(self._contexts, start=1):
-            inputs = np.concatenate([context, hidden])
-            self._contexts[number - 1] = inputs[-2 * CONTEXT :]
+            inputs = np.concatenate([context, hidden], axis=1)
+            self._contexts[number - 1] = inputs[:, -2 * CONTEXT :]
             hidden = activation(self._convolve(number, inputs, sizes, first - number * CONTEXT, total))
-        return self._convolve(-1, hidden, sizes, 0, sys.maxsize)
+        return self._convolve(-1, hidden, sizes, 0, sys.maxsize).T
 
-    def _convolve(self, number: int, inputs: Array, sizes: Sequence[int], first: int, total: int) -> Array:
-        """Return the output of a layer for the frames from `first`: zero for those that do not exist."""
+    def _convolve(self, number: int, frames: Array, sizes: Sequence[int], first: int, total: int) -> Array:
+        """Return the output [outputs, frames] of a layer from frame `first`: zero for frames that do not exist."""
         layer = self._layers[number]
-        result = np.zeros((sum(sizes), len(layer.bias)), np.float32)
+        inputs = layer.inputs(frames)
+        result = np.zeros((len(layer.bias), sum(sizes)), np.float32)
         for begin, end in pairwise(accumulate(sizes, initial=0)):
             start, stop = max(begin, -first), min(end, total - first)
             if start < stop:
-                result[start:stop] = layer(inputs[start : stop + layer.width - 1])
+                np.matmul(layer.weights, inputs[:, start:stop], out=result[:, start:stop])
+                result[:, start:stop] += layer.bias
         return result
 
 

@@ -1,6 +1,8 @@
 """Manifests in the files that a process makes."""
 
 import asyncio
+from collections.abc import Callable
+from functools import partial
 
 import structlog
 
@@ -40,11 +42,21 @@ class Manifests:
         Unavailable
             The certificate can't be read, or the file can't be signed and `MARK_REQUIRED` is set.
         """
+        sign = await self.signing(media_type)
+        return await asyncio.to_thread(sign, body, origin)
+
+    async def signing(self, media_type: str) -> Callable[[bytes, Origin], bytes]:
+        """Return a function that adds manifests to files of this type, for threads that also do other work.
+
+        Both raise as `add`.
+        """
         if not self._is_active or media_type not in manifest.MEDIA_TYPES:
-            return body
-        signer = await self._loaded()
+            return lambda body, _origin: body
+        return partial(self._sign, await self._loaded(), media_type)
+
+    def _sign(self, signer: Signer, media_type: str, body: bytes, origin: Origin) -> bytes:
         try:
-            return await asyncio.to_thread(signer.sign, body, media_type, origin)
+            return signer.sign(body, media_type, origin)
         except SigningFailed as error:
             log.error("manifest not added", reason=str(error))  # noqa: TRY400 - the reason says it all
             if self._resources.settings.mark_required:
