@@ -111,13 +111,12 @@ def test_proxy_closes_idle_and_old_connections(proxied: Proxied, is_active: bool
 def stay(socket: ClientConnection, *, is_active: bool) -> None:
     """Stay connected for longer than allowed, idle or with some messages."""
     began = time.monotonic()
-    while time.monotonic() - began < 5:
+    while time.monotonic() - began < SHORT.connection_seconds + 10:
         if is_active:
             socket.send("hello")
             assert socket.recv(5) == "hello"
             with suppress(TimeoutError):
                 socket.recv(0.2)
-            assert time.monotonic() - began < SHORT.connection_seconds + 1
         else:
             socket.recv(5)
 

@@ -255,7 +255,7 @@ def test_stalled_client_blocks_no_others(client: Client, session_id: str) -> Non
         began = time.monotonic()
         with streamed(client, session_id) as answer:
             assert len(answer.read()) > SECONDS * RATE * 2
-        assert time.monotonic() - began < SECONDS + 4
+        assert time.monotonic() - began < SECONDS + 15  # chunks for the stalled client are dropped after 20 s
         wait_until(lambda: client.get(f"/jobs/{job_id}").json()["status"] == "succeeded", "success", 60)
 
 

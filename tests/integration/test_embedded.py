@@ -1,7 +1,6 @@
 """The embedded AWS: durable objects, queue recovery, and delivery without delay."""
 
 import asyncio
-import statistics
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -236,14 +235,14 @@ async def test_long_poll_returns_on_arrival(resources: Resources) -> None:
     waits = []
     for number in range(9):
         poll = asyncio.create_task(resources.synthesis.receive(1, wait_seconds=10))
-        await asyncio.sleep(0.1 + number * 0.011)  # at different phases of ministack's polling interval
+        await asyncio.sleep(0.1 + number * 0.005)  # in the first half of ministack's polling interval
         await resources.synthesis.send("hello")
         sent = time.perf_counter()
         (message,) = await poll
         waits.append(time.perf_counter() - sent)
         await resources.synthesis.delete([message.receipt])
-    # With ministack's polling interval of 100 ms the median would be 50 ms.
-    assert statistics.median(waits) < 0.025, waits
+    # With ministack's polling interval of 100 ms, each would take 60 ms. Other load changes the minimum least.
+    assert min(waits) < 0.03, waits
 
 
 async def test_cancelled_poll_takes_no_message(resources: Resources) -> None:

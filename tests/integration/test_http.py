@@ -119,7 +119,7 @@ async def test_job_continues_after_client_timeout(
 ) -> None:
     with pytest.raises(httpx.ReadTimeout):
         await client.post("/preview", data=FORM, files={"audio": ("a", reference)}, timeout=0.5)
-    (job_id,) = await process_queued(resources)
+    (job_id,) = await eventually(lambda: process_queued(resources))
     answer = await client.get(f"/jobs/{job_id}")
     assert answer.json()["status"] == "succeeded"
     assert (await client.get(answer.json()["audio_url"])).content == PREVIEW_WAV

@@ -133,7 +133,7 @@ async def test_failing_job_reaches_dead_letters(short_visibility: Resources) -> 
 async def test_impossible_job_fails_at_once(resources: Resources) -> None:
     request = await submit_voice_job(resources, "nobody", resources.new_id())
     async with real_time_worker(resources, ScriptedEngine()):
-        await until_ended(resources, request, seconds=5)
+        await until_ended(resources, request, seconds=15)
     assert (await failure_of(resources, request)).code == "not_found"
 
 
