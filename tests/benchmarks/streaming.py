@@ -38,6 +38,7 @@ from tests.e2e.stack import Stack, running
 
 PLAYER_BUFFER_SECONDS = 0.5
 COMING_SECONDS = 10.0
+PAUSE_SECONDS = 0.1  # between streams; without it, they would wait for the limit of requests per second
 SENTENCE = "One, two, three, four, five, six, seven, eight, nine, ten. "
 
 
@@ -46,6 +47,7 @@ def over_http(client: httpx.AsyncClient, session_id: str, seconds: list[float]) 
     form = {"session_id": session_id, "response_text": TEXT_TO_SPEAK}
 
     async def run() -> None:
+        await asyncio.sleep(PAUSE_SECONDS)
         began = time.perf_counter()
         async with client.stream("POST", "/preview?stream=1&format=pcm", data=form) as answer:
             answer.raise_for_status()
@@ -63,6 +65,7 @@ def over_websocket(socket: ClientConnection, session_id: str, seconds: list[floa
     data = {"session_id": session_id, "text": TEXT_TO_SPEAK, "stream": True}
 
     async def run() -> None:
+        await asyncio.sleep(PAUSE_SECONDS)
         began = time.perf_counter()
         await socket.send(json.dumps({"type": "generate_preview", "data": data}))
         first = None
@@ -90,6 +93,7 @@ def floor(resources: Resources, seconds: list[float]) -> Run:
     bucket, session_id = resources.bucket, resources.new_id()
 
     async def run() -> None:
+        await asyncio.sleep(PAUSE_SECONDS)
         job_id, began = resources.new_id(), time.perf_counter()
         await bucket.head(layout.session(session_id).audio)
         await bucket.put(layout.request(job_id), b"{}", JSON)
