@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.access.audit.entries import sha256
 from pipeline.audio.reference_audio import decode_wav
 from pipeline.audio.wav import WAV, length_of_wav
 from pipeline.contract import layout
@@ -40,6 +41,7 @@ async def test_outcome_has_preview_and_timings(fakes: Fakes) -> None:
     assert outcome.timings is not None
     wav = fakes.bucket.objects[layout.preview(request.job_id)]
     assert wav.content_type == WAV
+    assert outcome.audio_sha256 == sha256(wav.body)
     assert (outcome.preview.sample_rate, outcome.preview.duration_seconds) == pytest.approx(
         length_of_wav(wav.body), abs=0.001
     )
