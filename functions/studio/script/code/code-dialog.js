@@ -48,10 +48,12 @@ export function showCodeDialog() {
   actions.append(...ACTIONS.map((value) => make("option", { value }, textOf(`code.${value}`))));
   actions.addEventListener("change", show);
   byId("code-copy", HTMLButtonElement).addEventListener("click", (event) => void copy(event));
-  byId("open-code", HTMLButtonElement).addEventListener("click", () => {
+  const open = byId("open-code", HTMLButtonElement);
+  open.addEventListener("click", () => {
     show();
     dialog.showModal();
   });
+  open.disabled = false;
 }
 
 function show() {

@@ -75,6 +75,24 @@ export function byId(id, kind) {
 }
 
 /**
+ * Pass each file that the user chooses to a function.  A file that was chosen before this call is passed too, because
+ * most scripts are loaded after the page is shown.
+ *
+ * @param {string} id  The id of the file input.
+ * @param {(file: File) => void} take
+ */
+export function onFile(id, take) {
+  const input = byId(id, HTMLInputElement);
+  const takeChosen = () => {
+    const [file] = input.files ?? [];
+    input.value = ""; // the same file can be chosen again
+    if (file) take(file);
+  };
+  input.addEventListener("change", takeChosen);
+  takeChosen();
+}
+
+/**
  * Make a picture out of the page's set, for eyes only.
  *
  * @param {string} name

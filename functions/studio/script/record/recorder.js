@@ -1,6 +1,6 @@
 /** The recorder: records from the microphone, and reads files. */
 
-import { byId } from "../page/element.js";
+import { byId, onFile } from "../page/element.js";
 import { announce, showError } from "../page/notice.js";
 import { pause } from "../page/player.js";
 import { state, update, watch } from "../page/state.js";
@@ -50,12 +50,7 @@ export function showRecorder(reading) {
   document.addEventListener("keydown", (event) => {
     if (event.key === "Escape" && phase() !== "idle") void stopCapture();
   });
-  const file = byId("file", HTMLInputElement);
-  file.addEventListener("change", () => {
-    const [chosen] = file.files ?? [];
-    file.value = "";
-    if (chosen) void take(chosen);
-  });
+  onFile("file", (file) => void take(file));
   acceptDrops();
   // Another voice or view hides the recorder.
   watch(

@@ -1,6 +1,6 @@
 /** The saved voices: search, play, use, rename, export, import and delete. */
 
-import { byId, fill, icon, make } from "../page/element.js";
+import { byId, fill, icon, make, onFile } from "../page/element.js";
 import { confirm, formDialog } from "../page/form-dialog.js";
 import { makeMenu } from "../page/menu.js";
 import { announce, showError } from "../page/notice.js";
@@ -37,12 +37,7 @@ export function showSavedVoices() {
   search.addEventListener("input", show);
   watch((now) => now.voices, show);
   watch((now) => now.reference, show);
-  const file = byId("import", HTMLInputElement);
-  file.addEventListener("change", () => {
-    const [bundle] = file.files ?? [];
-    file.value = "";
-    if (bundle) void importBundle(bundle).catch(showError);
-  });
+  onFile("import", (bundle) => void importBundle(bundle).catch(showError));
 }
 
 function show() {

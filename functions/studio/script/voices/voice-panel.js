@@ -77,6 +77,7 @@ function showSwitch() {
   };
   buttons.voice.addEventListener("click", () => show("voice"));
   buttons.saved.addEventListener("click", () => show("saved"));
+  /** @type {HTMLFieldSetElement} */ (document.querySelector(".switch")).disabled = false;
   watch(
     (now) => now.reference,
     () => show("voice"),
