@@ -14,7 +14,7 @@ from gpu_runner.engines import Utterance
 from gpu_runner.synthesis.engine_loop import OnAudio, Speech
 from pipeline.audio.reference_audio import Samples
 from pipeline.marking import watermark_network
-from pipeline.marking.watermark_encoder import FOR_CHUNKS, FOR_SENTENCES, WatermarkEncoder
+from pipeline.marking.watermark_encoder import WatermarkEncoder
 
 Synthesize = Callable[[Utterance, OnAudio], Coroutine[Any, Any, Speech]]
 
@@ -32,7 +32,7 @@ class _Pieces:
         self._changed = asyncio.Event()
         self._ended = asyncio.Event()
         self.are_sentences: bool | None = None
-        """Whether the engine returns whole sentences. This does not depend on the time."""
+        """Whether the engine returns whole sentences. None before the first piece."""
 
     def add(self, samples: Samples) -> None:
         """Add the next samples."""
@@ -92,7 +92,7 @@ class Watermarking:
         """Mark all pieces. The jobs take turns in the threads."""
         loop = asyncio.get_running_loop()
         samples, is_last = await pieces.take()
-        encoder = WatermarkEncoder(self._sample_rate, FOR_SENTENCES if pieces.are_sentences else FOR_CHUNKS)
+        encoder = WatermarkEncoder(self._sample_rate)
         marked: list[Samples] = []
         while True:
             mark = encoder.finish if is_last else encoder.add

@@ -26,9 +26,7 @@ from pipeline.marking.watermark_network import (
 
 # Sizes of the blocks in frames of 10 ms. The last size is repeated.
 # Each of these completes a chunk of a stream: the chunks end at 80, 160, 320, 640, 960 ms and so on.
-FOR_CHUNKS = (27, 8, 16, 32)
-# Large blocks take a sixth less time, and delay no audio that is generated at once.
-FOR_SENTENCES = (96,)
+_SIZES = (27, 8, 16, 32)
 DELAY = 5 * CONTEXT
 
 _NONE: Array = np.zeros(0, np.float32)
@@ -41,8 +39,6 @@ class WatermarkEncoder:
     ----------
     sample_rate
         A multiple of 100.
-    blocks
-        The sizes of the blocks, in frames. Others change the rounding of the result.
 
     Raises
     ------
@@ -52,12 +48,12 @@ class WatermarkEncoder:
         The sample rate is not a multiple of 100.
     """
 
-    def __init__(self, sample_rate: int, blocks: Sequence[int] = FOR_CHUNKS) -> None:
+    def __init__(self, sample_rate: int) -> None:
         self._frames = Frames.at(sample_rate)
         self._half = self._frames.length // 2
         self._network = _StreamedNetwork()
         self._overlap = _OverlapAdd(self._frames)
-        self._sizes = chain(blocks, repeat(blocks[-1]))
+        self._sizes = chain(_SIZES, repeat(_SIZES[-1]))
         self._size = next(self._sizes)
         self._input = _NONE
         """Samples from the start of the next frame, which is half a frame before its centre."""
@@ -138,30 +134,28 @@ class _StreamedNetwork:
 
     def __init__(self) -> None:
         self._layers = layers_of("encoder.layers")
-        self._contexts = [np.zeros((len(layer.bias), 2 * CONTEXT), np.float32) for layer in self._layers[:-2]]
+        self._contexts = [np.zeros((2 * CONTEXT, len(layer.bias)), np.float32) for layer in self._layers[:-2]]
 
     def run(self, levels: Array, sizes: Sequence[int], first: int, total: int) -> Array:
         """Return the differences of levels [frames, bins] for the same number of frames, `DELAY` frames earlier.
 
         One layer after the other processes the blocks of these sizes, so that its weights stay in the cache.
         """
-        hidden = activation(self._convolve(0, levels.T, sizes, first, total))
+        hidden = activation(self._convolve(0, levels, sizes, first, total))
         for number, context in enumerate(self._contexts, start=1):
-            inputs = np.concatenate([context, hidden], axis=1)
-            self._contexts[number - 1] = inputs[:, -2 * CONTEXT :]
+            inputs = np.concatenate([context, hidden])
+            self._contexts[number - 1] = inputs[-2 * CONTEXT :]
             hidden = activation(self._convolve(number, inputs, sizes, first - number * CONTEXT, total))
-        return self._convolve(-1, hidden, sizes, 0, sys.maxsize).T
+        return self._convolve(-1, hidden, sizes, 0, sys.maxsize)
 
     def _convolve(self, number: int, frames: Array, sizes: Sequence[int], first: int, total: int) -> Array:
-        """Return the output [outputs, frames] of a layer from frame `first`: zero for frames that do not exist."""
+        """Return the output [frames, outputs] of a layer from frame `first`: zero for frames that do not exist."""
         layer = self._layers[number]
-        inputs = layer.inputs(frames)
-        result = np.zeros((len(layer.bias), sum(sizes)), np.float32)
+        result = np.zeros((sum(sizes), len(layer.bias)), np.float32)
         for begin, end in pairwise(accumulate(sizes, initial=0)):
             start, stop = max(begin, -first), min(end, total - first)
             if start < stop:
-                np.matmul(layer.weights, inputs[:, start:stop], out=result[:, start:stop])
-                result[:, start:stop] += layer.bias
+                result[start:stop] = layer(frames[start : stop + layer.width - 1])
         return result
 
 

@@ -16,6 +16,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.marking import convolution
 from pipeline.marking.checkpoints import PackageMissing, installed_file, read_checkpoint
 
 PACKAGE = "resemble-perth"
@@ -48,20 +49,18 @@ Network = Literal["encoder.layers", "decoder.slow_layers", "decoder.normal_layer
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """A convolution in time. `weights` has the shape [outputs, width * inputs], `bias` [outputs, 1]."""
+    """A convolution in time over one frame, or over seven.
+
+    `weights` has the shape [1, inputs, outputs] or is the result of `convolution.transform`, `bias` [outputs].
+    """
 
     weights: Array
     bias: Array
     width: int
 
-    def inputs(self, frames: Array) -> Array:
-        """Return the inputs of the weights [width * inputs, time] for frames [inputs, time + width - 1]."""
-        count = frames.shape[1] - self.width + 1
-        return np.concatenate([frames[:, first : first + count] for first in range(self.width)])
-
     def __call__(self, frames: Array) -> Array:
-        """Convolve frames [inputs, time + width - 1]. Return [outputs, time]."""
-        result: Array = self.weights @ self.inputs(frames)
+        """Convolve frames [time + width - 1, inputs]. Return [time, outputs]."""
+        result = frames @ self.weights[0] if self.width == 1 else convolution.convolve(frames, self.weights)
         result += self.bias
         return result
 
@@ -87,11 +86,9 @@ def layers_of(network: Network) -> Sequence[Layer]:
 
 def _layer(model: Mapping[str, Array], name: str) -> Layer:
     weights = model[f"{name}.weight"]  # [outputs, inputs, width]
-    return Layer(
-        weights.transpose(0, 2, 1).reshape(len(weights), -1).copy(),
-        model[f"{name}.bias"][:, None],
-        weights.shape[2],
-    )
+    width = weights.shape[2]
+    transformed = weights.T.copy() if width == 1 else convolution.transform(weights)
+    return Layer(transformed, model[f"{name}.bias"], width)
 
 
 def missing_package() -> str | None:

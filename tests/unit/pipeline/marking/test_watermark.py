@@ -1,7 +1,6 @@
 """The watermark of speech: encoder and detector."""
 
 import json
-from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -14,7 +13,7 @@ from gpu_runner.engines.hibari.engine import HibariEngine
 from pipeline.audio.reference_audio import Samples
 from pipeline.contract.records import Options
 from pipeline.marking.watermark import DETECTION_RATE, FALSE_POSITIVE_RATE, THRESHOLD, detect
-from pipeline.marking.watermark_encoder import FOR_CHUNKS, FOR_SENTENCES, WatermarkEncoder
+from pipeline.marking.watermark_encoder import WatermarkEncoder
 from tests.support.engines import synthesize
 from tests.support.speech import voice
 
@@ -34,9 +33,9 @@ def marked(speech: Samples) -> Samples:
     return mark(speech)
 
 
-def mark(samples: Samples, *cuts: int, rate: int = RATE, blocks: Sequence[int] = FOR_CHUNKS) -> Samples:
+def mark(samples: Samples, *cuts: int, rate: int = RATE) -> Samples:
     """Mark samples in pieces that end at these samples."""
-    encoder = WatermarkEncoder(rate, blocks)
+    encoder = WatermarkEncoder(rate)
     *pieces, last = np.split(samples, sorted(cuts))
     return np.concatenate([*map(encoder.add, pieces), encoder.finish(last)])
 
@@ -66,17 +65,12 @@ def test_mark_does_not_depend_on_pieces(speech: Samples, marked: Samples, cuts: 
     assert np.array_equal(mark(speech, *cuts, len(speech)), marked)
 
 
-@pytest.mark.parametrize("blocks", [FOR_CHUNKS, FOR_SENTENCES])
 @pytest.mark.parametrize("count", [0, 1, 768, 769, 5000, 6720, 24_000, 70_000])
-def test_mark_keeps_length(speech: Samples, count: int, blocks: Sequence[int]) -> None:
-    whole = mark(speech[:count], blocks=blocks)
+def test_mark_keeps_length(speech: Samples, count: int) -> None:
+    whole = mark(speech[:count])
     assert len(whole) == count
     assert whole.dtype == np.float32
-    assert np.array_equal(mark(speech[:count], *range(count)[::197], blocks=blocks), whole)
-
-
-def test_blocks_change_rounding_only(speech: Samples, marked: Samples) -> None:
-    assert np.abs(mark(speech, blocks=FOR_SENTENCES) - marked).max() < 1e-5
+    assert np.array_equal(mark(speech[:count], *range(count)[::197]), whole)
 
 
 def test_mark_changes_low_frequencies_only(speech: Samples, marked: Samples) -> None:
