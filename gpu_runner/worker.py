@@ -22,7 +22,7 @@ from gpu_runner.synthesis.engine_thread import EngineThread
 from gpu_runner.synthesis.prompt_store import PromptStore
 from gpu_runner.synthesis.revocations import Revocations
 from gpu_runner.synthesis.watch import Watches
-from gpu_runner.synthesis.watermarking import Synthesize, Watermarking
+from gpu_runner.synthesis.watermarking import THREADS, Synthesize, Watermarking
 from pipeline.clients.resources import Resources
 from pipeline.contract.engines import EngineStart
 from pipeline.errors import Misconfigured, Unavailable
@@ -34,7 +34,6 @@ from pipeline.settings import Mark, Settings
 ENGINE_JOIN_SECONDS = 1.0
 FIRST_RETRY_SECONDS = 5.0
 LONGEST_RETRY_SECONDS = 300.0
-MARKING_THREADS = 4  # they compute without the GIL; one marks 20 to 130 seconds of audio per second
 REPORT_SECONDS = 60.0  # how long `/health` shows the reason before a worker that cannot load its engine ends
 
 T = TypeVar("T")
@@ -74,7 +73,7 @@ async def run_worker(
     analyses = Analyses(resources, analysis, revocations.covers)
     dependencies = Dependencies(resources.clock)
     status = Health(resources, dependencies)
-    marking_threads = ThreadPoolExecutor(MARKING_THREADS, "watermark")
+    marking_threads = ThreadPoolExecutor(THREADS, "watermark")
     async with (
         health.serve(status, resources.settings.worker_health_port),
         protection_for(resources.settings, resources.clock, sleep=sleep) as protection,

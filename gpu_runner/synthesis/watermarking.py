@@ -3,7 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine
-from concurrent.futures import Executor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -14,11 +14,13 @@ from gpu_runner.engines import Utterance
 from gpu_runner.synthesis.engine_loop import OnAudio, Speech
 from pipeline.audio.reference_audio import Samples
 from pipeline.marking import watermark_network
-from pipeline.marking.watermark_encoder import WatermarkEncoder
+from pipeline.marking.watermark_encoder import WatermarkEncoder, add_to_each
 
 Synthesize = Callable[[Utterance, OnAudio], Coroutine[Any, Any, Speech]]
 
+THREADS = 2  # they compute without the GIL; one marks 50 to 250 seconds of audio per second
 TURN_SECONDS = 2  # of audio, at most
+_TOGETHER = 8  # more take no less time each, and the first would wait for the last
 _SENTENCE_SECONDS = 0.5
 _END_FOLLOWS_SECONDS = 0.001
 
@@ -65,12 +67,52 @@ class _Pieces:
         return np.concatenate(taken), is_last
 
 
+class _Encoding:
+    """Runs encoders in other threads. Pieces of different jobs that wait for a thread are marked together."""
+
+    def __init__(self, threads: ThreadPoolExecutor) -> None:
+        self._threads = threads
+        self._waiting = deque[tuple[WatermarkEncoder, Samples, asyncio.Future[Samples]]]()
+        self._running = set[asyncio.Task[None]]()
+
+    async def add(self, encoder: WatermarkEncoder, samples: Samples) -> Samples:
+        """Add samples to an encoder. Return the result of its `add`."""
+        marked: asyncio.Future[Samples] = asyncio.get_running_loop().create_future()
+        self._waiting.append((encoder, samples, marked))
+        if len(self._running) < THREADS:
+            task = asyncio.create_task(self._run())
+            self._running.add(task)
+            task.add_done_callback(self._running.discard)
+        return await marked
+
+    async def finish(self, encoder: WatermarkEncoder, samples: Samples) -> Samples:
+        """Add the last samples to an encoder. Return the result of its `finish`."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, encoder.finish, samples)
+
+    async def _run(self) -> None:
+        """Mark pieces in one thread until none waits."""
+        loop = asyncio.get_running_loop()
+        while self._waiting:
+            taken = [self._waiting.popleft() for _ in range(min(_TOGETHER, len(self._waiting)))]
+            pieces = [(encoder, samples) for encoder, samples, _ in taken]
+            try:
+                results = await loop.run_in_executor(self._threads, add_to_each, pieces)
+            except Exception as error:
+                for *_, marked in taken:
+                    if not marked.cancelled():
+                        marked.set_exception(error)
+                continue
+            for (*_, marked), result in zip(taken, results, strict=True):
+                if not marked.cancelled():
+                    marked.set_result(result)
+
+
 class Watermarking:
     """Marks the audio of jobs in other threads, so that neither the engine nor the event loop waits for it."""
 
-    def __init__(self, synthesize: Synthesize, threads: Executor, sample_rate: int) -> None:
+    def __init__(self, synthesize: Synthesize, threads: ThreadPoolExecutor, sample_rate: int) -> None:
         self._synthesize = synthesize
-        self._threads = threads
+        self._encoding = _Encoding(threads)
         self._sample_rate = sample_rate
         threads.submit(watermark_network.layers_of, "encoder.layers")  # reads the weights before the first job
 
@@ -90,13 +132,12 @@ class Watermarking:
 
     async def _mark(self, pieces: _Pieces, on_audio: OnAudio) -> Samples:
         """Mark all pieces. The jobs take turns in the threads."""
-        loop = asyncio.get_running_loop()
         samples, is_last = await pieces.take()
         encoder = WatermarkEncoder(self._sample_rate)
         marked: list[Samples] = []
         while True:
-            mark = encoder.finish if is_last else encoder.add
-            marked.append(await loop.run_in_executor(self._threads, mark, samples))
+            mark = self._encoding.finish if is_last else self._encoding.add
+            marked.append(await mark(encoder, samples))
             if len(marked[-1]):
                 on_audio(marked[-1])
             if is_last:

@@ -39,21 +39,26 @@ def transform(weights: Array) -> Array:
 
 
 def convolve(frames: Array, transformed: Array) -> Array:
-    """Convolve frames [time + 6, inputs] with the result of `transform`. Return [time, outputs]."""
-    count = len(frames) - WIDTH + 1
-    if missing := -count % _TILE:
-        frames = np.concatenate([frames, np.zeros((missing, frames.shape[1]), np.float32)])
-    products = np.matmul((_OF_INPUTS @ _tiles(frames)).transpose(1, 0, 2), transformed)
-    outputs: Array = _OF_OUTPUTS @ products.transpose(1, 0, 2)
-    return outputs.reshape(-1, transformed.shape[2])[:count]
+    """Convolve frames [utterances, time + 6, inputs] with the result of `transform`.
+
+    Return [utterances, time, outputs]. The rounding does not depend on the number of utterances.
+    """
+    utterances, time, inputs = frames.shape
+    count, missing = time - WIDTH + 1, (WIDTH - 1 - time) % _TILE
+    if missing:
+        frames = np.concatenate([frames, np.zeros((utterances, missing, inputs), np.float32)], axis=1)
+    values = (_OF_INPUTS @ _tiles(frames)).transpose(2, 0, 1, 3)
+    products = (values @ transformed[:, None]).transpose(1, 2, 0, 3)
+    outputs: Array = _OF_OUTPUTS @ products
+    return outputs.reshape(utterances, count + missing, -1)[:, :count]
 
 
 def _tiles(frames: Array) -> Array:
-    """Return a view of the overlapping tiles. Shape [tiles, frames of a tile, inputs].
+    """Return a view of the overlapping tiles. Shape [utterances, tiles, frames of a tile, inputs].
 
     `sliding_window_view` takes as long as a quarter of the multiplications.
     """
-    time, inputs = frames.strides
-    count = (len(frames) - WIDTH + 1) // _TILE
-    shape = (count, _INPUTS, frames.shape[1])
-    return np.lib.stride_tricks.as_strided(frames, shape, (_TILE * time, time, inputs), writeable=False)
+    utterances, time, inputs = frames.shape
+    shape = (utterances, (time - WIDTH + 1) // _TILE, _INPUTS, inputs)
+    each, step, one = frames.strides
+    return np.lib.stride_tricks.as_strided(frames, shape, (each, _TILE * step, step, one), writeable=False)

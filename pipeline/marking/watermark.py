@@ -84,11 +84,11 @@ def _score(samples: Array, layers: Sequence[Sequence[Layer]]) -> float:
 def _decode(levels: Array, unmasked: NDArray[np.bool_], layers: Sequence[Layer], speed: float) -> Array:
     """Return the mean attention and mark of a branch of the decoder over the unmasked frames."""
     count = int(len(levels) * speed)
-    hidden = activation(layers[0](_stretch(levels, count)))
+    hidden = activation(layers[0](_stretch(levels, count)[None]))
     for layer in layers[1:-1]:
-        hidden = activation(layer(np.pad(hidden, ((CONTEXT, CONTEXT), (0, 0)))))
+        hidden = activation(layer(np.pad(hidden, ((0, 0), (CONTEXT, CONTEXT), (0, 0)))))
     places = np.arange(count) * len(levels) // count
-    mean: Array = layers[-1](hidden)[unmasked[places]].mean(axis=0)
+    mean: Array = layers[-1](hidden)[0, unmasked[places]].mean(axis=0)
     return mean
 
 

@@ -59,7 +59,7 @@ class Layer:
     width: int
 
     def __call__(self, frames: Array) -> Array:
-        """Convolve frames [time + width - 1, inputs]. Return [time, outputs]."""
+        """Convolve frames [utterances, time + width - 1, inputs]. Return [utterances, time, outputs]."""
         result = frames @ self.weights[0] if self.width == 1 else convolution.convolve(frames, self.weights)
         result += self.bias
         return result
@@ -131,13 +131,13 @@ class Frames:
         return self.length + (count - 1) * self.hop
 
     def spectra(self, samples: Array) -> Spectra:
-        """Return the orthonormal spectra [frames, frequencies] of the frames that are within the samples."""
-        views = np.lib.stride_tricks.sliding_window_view(samples, self.length)[:: self.hop]
+        """Return the orthonormal spectra [..., frames, frequencies] of the frames within samples [..., time]."""
+        views = np.lib.stride_tricks.sliding_window_view(samples, self.length, axis=-1)[..., :: self.hop, :]
         # Without a norm, numpy computes the forward transform in float64, which takes five times as long.
         return np.fft.rfft(views * self.window, norm="ortho").astype(np.complex64, copy=False)
 
     def samples(self, spectra: Spectra) -> Array:
-        """Return the windowed frames [frames, samples] of spectra, which may lack the higher frequencies."""
+        """Return the windowed frames [..., frames, samples] of spectra, which may lack the higher frequencies."""
         return np.fft.irfft(spectra, self.length, norm="ortho").astype(np.float32, copy=False) * self.window
 
     def levels(self, spectra: Spectra) -> Array:

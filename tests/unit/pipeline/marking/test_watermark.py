@@ -13,7 +13,7 @@ from gpu_runner.engines.hibari.engine import HibariEngine
 from pipeline.audio.reference_audio import Samples
 from pipeline.contract.records import Options
 from pipeline.marking.watermark import DETECTION_RATE, FALSE_POSITIVE_RATE, THRESHOLD, detect
-from pipeline.marking.watermark_encoder import WatermarkEncoder
+from pipeline.marking.watermark_encoder import WatermarkEncoder, add_to_each
 from tests.support.engines import synthesize
 from tests.support.speech import voice
 
@@ -63,6 +63,20 @@ def test_mark_survives_resampling(marked: Samples, rate: int) -> None:
 def test_mark_does_not_depend_on_pieces(speech: Samples, marked: Samples, cuts: list[int]) -> None:
     assert np.array_equal(mark(speech, *cuts), marked)
     assert np.array_equal(mark(speech, *cuts, len(speech)), marked)
+
+
+def test_mark_does_not_depend_on_others(speech: Samples) -> None:
+    starts, step = (0, 5000, 11_000, 40_000), RATE // 3
+    encoders = [WatermarkEncoder(RATE) for _ in starts]
+    encoders[-1].add(speech[:10_000])  # is at another block than the others
+    marked: list[list[Samples]] = [[] for _ in starts]
+    for position in range(0, 4 * step, step):
+        pieces = [speech[start + position :][:step] for start in starts]
+        for parts, part in zip(marked, add_to_each(list(zip(encoders, pieces, strict=True))), strict=True):
+            parts.append(part)
+    for start, encoder, parts in zip(starts[:-1], encoders, marked, strict=False):
+        alone = mark(speech[start : start + 4 * step])
+        assert np.array_equal(np.concatenate([*parts, encoder.finish()]), alone)
 
 
 @pytest.mark.parametrize("count", [0, 1, 768, 769, 5000, 6720, 24_000, 70_000])
