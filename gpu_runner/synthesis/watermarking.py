@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -17,6 +17,7 @@ from pipeline.marking import watermark_network
 from pipeline.marking.watermark_encoder import WatermarkEncoder, add_to_each
 
 Synthesize = Callable[[Utterance, OnAudio], Coroutine[Any, Any, Speech]]
+_Waiting = tuple[WatermarkEncoder, Samples, asyncio.Future[Samples]]
 
 THREADS = 2  # they compute without the GIL; one marks 50 to 250 seconds of audio per second
 TURN_SECONDS = 2  # of audio, at most
@@ -72,14 +73,16 @@ class _Encoding:
 
     def __init__(self, threads: ThreadPoolExecutor) -> None:
         self._threads = threads
-        self._waiting = deque[tuple[WatermarkEncoder, Samples, asyncio.Future[Samples]]]()
-        self._running = set[asyncio.Task[None]]()
+        self._waiting = deque[_Waiting]()
+        self._free = THREADS
+        self._running = set[asyncio.Task[None]]()  # the event loop keeps only weak references
 
     async def add(self, encoder: WatermarkEncoder, samples: Samples) -> Samples:
         """Add samples to an encoder. Return the result of its `add`."""
         marked: asyncio.Future[Samples] = asyncio.get_running_loop().create_future()
         self._waiting.append((encoder, samples, marked))
-        if len(self._running) < THREADS:
+        if self._free:
+            self._free -= 1
             task = asyncio.create_task(self._run())
             self._running.add(task)
             task.add_done_callback(self._running.discard)
@@ -91,18 +94,20 @@ class _Encoding:
 
     async def _run(self) -> None:
         """Mark pieces in one thread until none waits."""
-        loop = asyncio.get_running_loop()
         while self._waiting:
-            taken = [self._waiting.popleft() for _ in range(min(_TOGETHER, len(self._waiting)))]
-            pieces = [(encoder, samples) for encoder, samples, _ in taken]
-            try:
-                results = await loop.run_in_executor(self._threads, add_to_each, pieces)
-            except Exception as error:
-                for *_, marked in taken:
-                    if not marked.cancelled():
-                        marked.set_exception(error)
-                continue
-            for (*_, marked), result in zip(taken, results, strict=True):
+            await self._run_together([self._waiting.popleft() for _ in range(min(_TOGETHER, len(self._waiting)))])
+        self._free += 1
+
+    async def _run_together(self, waiting: Sequence[_Waiting]) -> None:
+        pieces = [(encoder, samples) for encoder, samples, _ in waiting]
+        try:
+            results = await asyncio.get_running_loop().run_in_executor(self._threads, add_to_each, pieces)
+        except Exception as error:
+            for *_, marked in waiting:
+                if not marked.cancelled():
+                    marked.set_exception(error)
+        else:
+            for (*_, marked), result in zip(waiting, results, strict=True):
                 if not marked.cancelled():
                     marked.set_result(result)
 

@@ -14,7 +14,7 @@ import pytest
 from gpu_runner.engines import EngineLost, Reference, Utterance
 from gpu_runner.engines.mock import MockEngine
 from gpu_runner.synthesis.engine_loop import OnAudio, Speech
-from gpu_runner.synthesis.watermarking import Watermarking
+from gpu_runner.synthesis.watermarking import THREADS, Watermarking
 from pipeline.audio.reference_audio import Samples, decode_wav
 from pipeline.contract import layout
 from pipeline.contract.records import Options, ReplyTo, Request, Source, Subscriber
@@ -164,3 +164,53 @@ async def test_mark_does_not_depend_on_time(cuts: tuple[int, ...]) -> None:
             for seconds in (0, 0.05)
         ]
     assert np.array_equal(at_once.samples, slowly.samples)
+
+
+class CountingThreads(ThreadPoolExecutor):
+    """Counts its calls, and fails them if there is an error."""
+
+    calls = 0
+    error: Exception | None = None
+
+    def submit(self, *arguments: Any, **named: Any) -> Any:
+        self.calls += 1
+        if self.error:
+            raise self.error
+        return super().submit(*arguments, **named)
+
+
+async def test_waiting_jobs_are_marked_together() -> None:
+    voices = [voice(pitch, seconds=2, sample_rate=24_000).samples for pitch in range(100, 220, 10)]
+
+    async def synthesize(utterance: Utterance, on_audio: OnAudio) -> Speech:
+        samples = voices[int(utterance.job_id)]
+        on_audio(samples)
+        await asyncio.sleep(0.01)
+        return Speech(samples, (), 0, "stop", may_retry=False)
+
+    jobs = [replace(utterance(), job_id=str(number)) for number in range(len(voices))]
+    with CountingThreads(THREADS) as threads:
+        watermarking = Watermarking(synthesize, threads, 24_000)
+        together = await asyncio.gather(*(watermarking.synthesize(job, lambda _: None) for job in jobs))
+        calls = threads.calls
+        threads.calls = 0
+        alone = [await watermarking.synthesize(job, lambda _: None) for job in jobs]
+    assert calls < threads.calls
+    assert all(np.array_equal(one.samples, other.samples) for one, other in zip(together, alone, strict=True))
+
+
+async def test_marking_continues_after_an_error() -> None:
+    async def synthesize(_: Utterance, on_audio: OnAudio) -> Speech:
+        on_audio(SPOKEN)
+        await asyncio.sleep(0.01)
+        return Speech(SPOKEN, (), 0, "stop", may_retry=False)
+
+    with CountingThreads(1) as thread:
+        watermarking = Watermarking(synthesize, thread, 24_000)
+        thread.error = MemoryError()
+        for _ in range(THREADS + 1):
+            with pytest.raises(MemoryError):
+                await watermarking.synthesize(utterance(), lambda _: None)
+        thread.error = None
+        speech = await watermarking.synthesize(utterance(), lambda _: None)
+    assert detect(speech.samples, 24_000).is_marked
