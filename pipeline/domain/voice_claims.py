@@ -138,8 +138,11 @@ async def _finish_abandoned(resources: Resources, owner: Owner, abandoned: _Stor
 
 
 async def announce_change(resources: Resources, change: VoiceChange) -> str:
-    """Record a change of a voice before it begins, so that the sweeper can complete it. Return the record's key."""
-    key = layout.change(resources.new_id())
+    """Record a change of a voice before it begins, so that the sweeper can complete it. Return the record's key.
+
+    The record of a revocation has its id, which is also in the metadata of the voice.
+    """
+    key = layout.change(change.revocation_id or resources.new_id())
     await resources.bucket.put(key, change.to_json(), JSON)
     return key
 

@@ -43,13 +43,30 @@ async def revoke_voice(resources: Resources, owner: Owner, voice_id: str, reason
     """Delete a voice and everything made from it: files, the session it came from, jobs and previews.
 
     Open jobs end with the code `voice_deleted`. The voice can't be used or found anymore when this returns. The
-    sweep completes the certificate within two minutes.
+    sweep completes the certificate within two minutes. A repeated call continues a revocation that was interrupted.
 
     Raises
     ------
     NotFound
         There is no voice with that id.
     """
+    change = await _begun(resources, owner, voice_id) or await _begin(resources, owner, voice_id, reason)
+    certificate = await _remove(resources, await _opened(resources, change), is_last=False)
+    await _record(resources, change)
+    return certificate
+
+
+async def _begun(resources: Resources, owner: Owner, voice_id: str) -> VoiceChange | None:
+    """Return the change that has marked a voice as being deleted. None if there is none."""
+    voice, _ = await voices.read(resources, owner, voice_id)
+    if voice is None or voice.revocation_id is None:
+        return None
+    key = layout.change(voice.revocation_id)
+    return VoiceChange.parse_stored(await resources.bucket.get(key), key=key)
+
+
+async def _begin(resources: Resources, owner: Owner, voice_id: str, reason: RevocationReason) -> VoiceChange:
+    """Mark a voice as being deleted. Return the change that has marked it, which may be that of another request."""
     voice = await voices.get(resources, owner, voice_id)
     await record_pending_save(resources, voice, owner)
     change = VoiceChange(
@@ -63,12 +80,12 @@ async def revoke_voice(resources: Resources, owner: Owner, voice_id: str, reason
         reason=reason,
     )
     change_key = await announce_change(resources, change)
-    if not await _is_marked(resources, change):
-        await resources.bucket.delete([change_key])
-        raise voices.unknown(voice_id)
-    certificate = await _remove(resources, await _opened(resources, change), is_last=False)
-    await _record(resources, change)
-    return certificate
+    if await _is_marked(resources, change):
+        return change
+    await resources.bucket.delete([change_key])
+    if other := await _begun(resources, owner, voice_id):
+        return other
+    raise voices.unknown(voice_id)
 
 
 async def _record(resources: Resources, change: VoiceChange) -> None:

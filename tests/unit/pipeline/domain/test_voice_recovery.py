@@ -1,6 +1,7 @@
 """Saves and deletions of voices that are interrupted, concurrent, or made while the storage fails."""
 
 import asyncio
+from contextlib import suppress
 from datetime import timedelta
 
 import pytest
@@ -9,7 +10,6 @@ from pipeline.clients.storage import JSON
 from pipeline.contract import layout
 from pipeline.contract.messages.queue_messages import parse_queue_message
 from pipeline.contract.records import VoiceMetadata
-from pipeline.contract.revocations import Certificate
 from pipeline.domain import jobs, voice_changes, voices
 from pipeline.domain.revocation.revoke import revoke_voice
 from pipeline.errors import NameTaken, NotFound, StorageFull, Unavailable
@@ -265,14 +265,39 @@ async def test_interrupted_delete_is_swept() -> None:
     assert steps >= 12
 
 
+async def test_interrupted_delete_is_continued_by_repeat() -> None:
+    steps, continued = 0, 0
+    while True:
+        fakes = FakeService()
+        await voice_changes.save(fakes.resources, None, await fakes.session(), "Nova")
+        fakes.fail_after(steps)
+        try:
+            await revoke_voice(fakes.resources, None, "nova", "deleted")
+        except Crash:
+            fakes.recover()
+        else:
+            break
+        with suppress(NotFound):  # the voice was deleted before the interruption
+            await revoke_voice(fakes.resources, None, "nova", "deleted")
+            continued += 1
+        assert fakes.voice_keys() == []
+        await complete_revocations(fakes)
+        assert fakes.keys(layout.CHANGES) == []
+        assert len(fakes.keys(layout.AUDIT_PENDING)) == 2, "entries of the save and the deletion"
+        steps += 1
+    assert continued >= 10
+
+
 async def test_concurrent_deletes() -> None:
     fakes = FakeService()
     await voice_changes.save(fakes.resources, None, await fakes.session(), "Nova")
-    results = await asyncio.gather(
-        *(revoke_voice(fakes.resources, None, "nova", "deleted") for _ in range(2)), return_exceptions=True
+    first, second = await asyncio.gather(
+        *(revoke_voice(fakes.resources, None, "nova", "deleted") for _ in range(2))
     )
-    assert {type(result) for result in results} == {Certificate, NotFound}
+    assert first.revocation_id == second.revocation_id
     assert fakes.voice_keys() == []
+    with pytest.raises(NotFound):
+        await revoke_voice(fakes.resources, None, "nova", "deleted")
 
 
 async def test_sweep_ignores_other_objects() -> None:
