@@ -13,7 +13,7 @@ from pipeline.audio.reference_audio import Samples
 from pipeline.marking.watermark_network import BINS, CONTEXT, MASK, Array, Frames, Layer, activation, layers_of
 
 THRESHOLD = 0.5
-DETECTION_RATE, FALSE_POSITIVE_RATE = 656 / 752, 4 / 752
+DETECTION_RATE, FALSE_POSITIVE_RATE = 1317 / 1520, 5 / 1520
 """Clips with and without the watermark in which it is found, over all changes in docs/trust.md."""
 
 WINDOW_SECONDS = 10
