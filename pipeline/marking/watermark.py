@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.audio.reference_audio import Samples
-from pipeline.marking.watermark_network import BINS, CONTEXT, MASK, Array, Frames, Layer, activation, layers_of
+from pipeline.marking.convolution import Array
+from pipeline.marking.watermark_network import BINS, CONTEXT, MASK, Frames, Layer, activation, layers_of
 
 THRESHOLD = 0.5
 DETECTION_RATE, FALSE_POSITIVE_RATE = 1317 / 1520, 5 / 1520

@@ -15,11 +15,11 @@ from itertools import accumulate, chain, pairwise, repeat
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.marking.convolution import Array
 from pipeline.marking.watermark_network import (
     BINS,
     CONTEXT,
     MASK,
-    Array,
     Frames,
     Layer,
     Spectra,

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from pipeline.marking import convolution
 from pipeline.marking.checkpoints import PackageMissing, installed_file, read_checkpoint
+from pipeline.marking.convolution import Array
 
 PACKAGE = "resemble-perth"
 WEIGHTS = "perth/perth_net/pretrained/implicit/perth_net_250000.pth.tar"
@@ -28,7 +29,7 @@ BINS = 128
 LAYERS = 7
 """Layers of a network: five convolutions with a width of 7 frames, between two of width 1."""
 
-CONTEXT = 3
+CONTEXT = convolution.WIDTH // 2
 """Frames before and after, which each of the five convolutions needs."""
 
 MASK = 0.05
@@ -42,7 +43,6 @@ _LEVEL_OF_LOG = np.float32(10 / math.log(10) / _RANGE)
 _LOG_OF_LEVEL = np.float32(_RANGE / 20 * math.log(10))
 _SLOPE = np.float32(0.01)  # of the activation below 0
 
-Array = NDArray[np.float32]
 Spectra = NDArray[np.complex64]
 Network = Literal["encoder.layers", "decoder.slow_layers", "decoder.normal_layers", "decoder.fast_layers"]
 

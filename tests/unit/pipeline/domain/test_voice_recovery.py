@@ -1,8 +1,10 @@
 """Saves and deletions of voices that are interrupted, concurrent, or made while the storage fails."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from datetime import timedelta
+from itertools import count
 
 import pytest
 
@@ -240,9 +242,9 @@ async def test_late_embedding_of_deleted_voice() -> None:
     assert fakes.voice_keys() == []
 
 
-async def test_interrupted_delete_is_swept() -> None:
-    steps = 0
-    while True:
+async def interrupted_deletions() -> AsyncIterator[tuple[FakeService, str]]:
+    """Yield a service after each step at which a deletion can be interrupted, and the session of the voice."""
+    for steps in count():
         fakes = FakeService()
         session_id = await fakes.session()
         await voice_changes.save(fakes.resources, None, session_id, "Nova")
@@ -251,8 +253,14 @@ async def test_interrupted_delete_is_swept() -> None:
             await revoke_voice(fakes.resources, None, "nova", "deleted")
         except Crash:
             fakes.recover()
+            yield fakes, session_id
         else:
-            break
+            assert steps >= 12
+            return
+
+
+async def test_interrupted_delete_is_swept() -> None:
+    async for fakes, session_id in interrupted_deletions():
         is_announced = bool(fakes.keys(layout.CHANGES))
         await complete_revocations(fakes)
         if is_announced:
@@ -261,22 +269,11 @@ async def test_interrupted_delete_is_swept() -> None:
         else:
             assert_complete(fakes, "nova", session_id)
         assert fakes.keys(layout.CHANGES) == []
-        steps += 1
-    assert steps >= 12
 
 
 async def test_interrupted_delete_is_continued_by_repeat() -> None:
-    steps, continued = 0, 0
-    while True:
-        fakes = FakeService()
-        await voice_changes.save(fakes.resources, None, await fakes.session(), "Nova")
-        fakes.fail_after(steps)
-        try:
-            await revoke_voice(fakes.resources, None, "nova", "deleted")
-        except Crash:
-            fakes.recover()
-        else:
-            break
+    continued = 0
+    async for fakes, _ in interrupted_deletions():
         with suppress(NotFound):  # the voice was deleted before the interruption
             await revoke_voice(fakes.resources, None, "nova", "deleted")
             continued += 1
@@ -284,7 +281,6 @@ async def test_interrupted_delete_is_continued_by_repeat() -> None:
         await complete_revocations(fakes)
         assert fakes.keys(layout.CHANGES) == []
         assert len(fakes.keys(layout.AUDIT_PENDING)) == 2, "entries of the save and the deletion"
-        steps += 1
     assert continued >= 10
 
 
