@@ -117,15 +117,15 @@ class WatermarkEncoder:
 def add_to_each(pieces: Sequence[tuple[WatermarkEncoder, Array]]) -> list[Array]:
     """Add samples to different encoders. Return what `add` returns for each, in less time.
 
-    Encoders that complete the same blocks run together, except for their first blocks.
+    Encoders that complete blocks of the same sizes run together. The size of the first block is unique and larger than
+    `DELAY`: such encoders are all at the first frame, or all past the frames that depend on the start of the audio.
     """
     marked = [_NONE] * len(pieces)
-    groups = defaultdict[tuple[tuple[int, ...], int, int | None], list[int]](list)
+    groups = defaultdict[tuple[tuple[int, ...], int], list[int]](list)
     for number, (encoder, samples) in enumerate(pieces):
         if sizes := encoder._receive(samples):
-            alone = number if encoder._next < DELAY else None
-            groups[sizes, encoder._frames.hop, alone].append(number)
-    for (sizes, *_), numbers in groups.items():
+            groups[sizes, encoder._frames.hop].append(number)
+    for (sizes, _), numbers in groups.items():
         results = _run([pieces[number][0] for number in numbers], sizes)
         for number, result in zip(numbers, results, strict=True):
             marked[number] = result
@@ -135,7 +135,7 @@ def add_to_each(pieces: Sequence[tuple[WatermarkEncoder, Array]]) -> list[Array]
 def _run(encoders: Sequence[WatermarkEncoder], sizes: Sequence[int], total: int = sys.maxsize) -> list[Array]:
     """Analyse the next blocks of encoders. Return the samples that these complete.
 
-    `total` is the number of all frames. Only one encoder may have frames that do not exist.
+    `total` is the number of all frames. Several encoders have to be at frames of which the same exist.
     """
     frames, position, size = encoders[0]._frames, encoders[0]._next, sum(sizes)
     before = _State.join([encoder._state for encoder in encoders])
