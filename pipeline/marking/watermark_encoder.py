@@ -117,8 +117,8 @@ class WatermarkEncoder:
 def add_to_each(pieces: Sequence[tuple[WatermarkEncoder, Array]]) -> list[Array]:
     """Add samples to different encoders. Return what `add` returns for each, in less time.
 
-    Encoders that complete blocks of the same sizes run together. The size of the first block is unique and larger than
-    `DELAY`: such encoders are all at the first frame, or all past the frames that depend on the start of the audio.
+    Encoders that complete blocks of the same sizes run together. The size of the first block is unique and larger
+    than `DELAY`: such encoders are all at the first frame, or all past the frames that depend on the start.
     """
     marked = [_NONE] * len(pieces)
     groups = defaultdict[tuple[tuple[int, ...], int], list[int]](list)

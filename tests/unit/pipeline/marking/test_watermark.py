@@ -67,16 +67,14 @@ def test_mark_does_not_depend_on_pieces(speech: Samples, marked: Samples, cuts: 
 
 def test_mark_does_not_depend_on_others(speech: Samples) -> None:
     steps = (8000, 8000, 12_000, 12_000, 8000)
-    encoders = [WatermarkEncoder(RATE) for _ in steps]
-    marked = [[encoder.add(speech[:10_000] if encoder is encoders[0] else speech[:0])] for encoder in encoders]
-    used = [10_000, 0, 0, 0, 0]
-    for _ in range(4):
-        pieces = [speech[start : start + step] for start, step in zip(used, steps, strict=True)]
-        for parts, part in zip(marked, add_to_each(list(zip(encoders, pieces, strict=True))), strict=True):
-            parts.append(part)
-        used = [start + step for start, step in zip(used, steps, strict=True)]
-    for encoder, parts, count in zip(encoders, marked, used, strict=True):
-        assert np.array_equal(np.concatenate([*parts, encoder.finish()]), mark(speech[:count]))
+    together, alone = ([WatermarkEncoder(RATE) for _ in steps] for _ in range(2))
+    for encoders in (together, alone):
+        encoders[0].add(speech[-10_000:])  # it completes other blocks than the last one
+    for number in range(4):
+        pieces = [speech[step * number :][:step] for step in steps]
+        marked = add_to_each(list(zip(together, pieces, strict=True)))
+        expected = [encoder.add(piece) for encoder, piece in zip(alone, pieces, strict=True)]
+        assert all(map(np.array_equal, marked, expected))
 
 
 @pytest.mark.parametrize("count", [0, 1, 768, 769, 5000, 6720, 24_000, 70_000])
