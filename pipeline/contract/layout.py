@@ -33,7 +33,6 @@ SWEEPS = "sweeps/"
 FINGERPRINTS = "fingerprints/"
 LAST_SWEEP = SWEEPS + "last.json"
 MARKING = "marking/"
-SIGNING_KEY = CONSENTS + "signing-key"  # in the bucket of the voices, where nothing expires
 SIGNING_CERTIFICATE = MARKING + "certificate.json"  # in the bucket of the voices, where nothing expires
 
 OUTCOME_FILE = "outcome.json"
