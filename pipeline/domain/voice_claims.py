@@ -82,9 +82,12 @@ async def claim(resources: Resources, owner: Owner, session_id: str, name: str, 
             etag = await resources.voices.replace(key, body, JSON, etag=stored[voice_id].etag)
         else:
             etag = await resources.voices.put_once(key, body, JSON)
-        if etag is None:  # a concurrent claim, or the response to this one was lost: look again
-            await resources.bucket.delete([change_key])
-            continue
+        if etag is None:
+            found, etag = await voices.read(resources, owner, voice_id)
+            if found is None or found.change_id != voice.change_id:  # a concurrent claim: look again
+                await resources.bucket.delete([change_key])
+                continue
+            # Otherwise, the response to this one was lost.
         claimed = Claim(voice, etag, change_key)
         try:
             stored = await _voices_with_ids_of(resources, owner, name)

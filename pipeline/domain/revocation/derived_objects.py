@@ -109,9 +109,12 @@ async def _add_job(
     resources: Resources, owner: Owner, job: MarkedJob, found: DerivedObjects, *, is_last: bool
 ) -> None:
     bucket, job_id = resources.bucket, job.job_id
-    outcome = await _ended(resources, job_id)
-    is_ended_here = _is_voice_deleted(outcome)
+    # Listed first: a request that is stored meanwhile is left until the next time, which ends its job.
     keys = [item.key async for item in bucket.list(layout.job(job_id))]
+    outcome = await _ended(resources, job_id, is_last=is_last)
+    is_ended_here = _is_voice_deleted(outcome)
+    if outcome is None and not is_last:
+        keys = []
     if is_ended_here or (isinstance(outcome, Failed) and not is_last):
         # The worker of a cancelled job may still speak, and must not write another outcome.
         kept = layout.outcome(job_id)
@@ -128,14 +131,16 @@ async def _add_job(
     found.keys += keys + [head.key for head in heads if head]
 
 
-async def _ended(resources: Resources, job_id: str) -> Outcome | None:
-    """End a job if it is open. Return its outcome, or None if it has no request."""
+async def _ended(resources: Resources, job_id: str, *, is_last: bool) -> Outcome | None:
+    """End a job if it is open. Return its outcome, or None if it has no request or could not be ended yet."""
     outcome = await jobs.read_outcome(resources, job_id)
     if outcome is None and (request := await jobs.read_envelope(resources, job_id)):
         try:
             await jobs.write_outcome(resources, jobs.failure(request, voice_deleted(), resources.clock()))
-        except StorageFull:  # the deletion that follows makes space
-            return None
+        except StorageFull:
+            if is_last:
+                raise
+            return None  # the deletion that follows makes space
         outcome = await jobs.read_outcome(resources, job_id)
     if outcome is not None and not _is_voice_deleted(outcome):  # it is deleted, perhaps before its event
         await record_use(resources, outcome)

@@ -140,6 +140,41 @@ async def test_certificate_kinds_and_versions() -> None:
     assert [one.versions for one in certificate.removed if one.kind == "metadata"] == [4]
 
 
+class StoresRequest(Switch):
+    """Stores an object before a call of the storage, such as the request of a job whose marker is stored."""
+
+    def __init__(self, fakes: FakeService, key: str, before_call: int) -> None:
+        super().__init__()
+        self._bucket = fakes.bucket
+        self._key, self._object = key, fakes.bucket.objects.pop(key)
+        self._before_call = before_call
+
+    async def passed(self, call: str) -> None:
+        await super().passed(call)
+        if len(self.calls) == self._before_call:
+            self._bucket.objects[self._key] = self._object
+
+
+async def test_job_accepted_during_revocation_ends() -> None:
+    calls, number = 1, 0
+    while number < calls:
+        number += 1
+        fakes = FakeService()
+        made = await used_voice(fakes)
+        late = await preview(fakes, Source(voice_id="nova"), made[0].reference_id)
+        switch = StoresRequest(fakes, layout.request(late.job_id), number)
+        fakes.bucket.switch = fakes.voices.switch = switch
+        await revoke_voice(fakes.resources, None, "nova", "deleted")
+        calls = len(switch.calls)
+        fakes.recover()
+        await complete_revocations(fakes)
+        outcome = await jobs.read_outcome(fakes.resources, late.job_id)
+        assert isinstance(outcome, Failed), f"stored before call {number}"
+        assert outcome.code == "voice_deleted"
+        assert layout.request(late.job_id) not in fakes.bucket.objects
+    assert calls > 40
+
+
 async def test_open_jobs_end() -> None:
     fakes = FakeService()
     *ended, waiting = await used_voice(fakes)
@@ -275,9 +310,17 @@ async def test_revocation_with_full_storage() -> None:
     bucket = FakeBucket(fakes.time)
     bucket.objects, bucket.versions = fakes.bucket.objects, fakes.bucket.versions
     bucket.put_once = full  # type: ignore[method-assign]
-    await revoke_voice(replace(fakes.resources, bucket=bucket), None, "nova", "deleted")
+    full_storage = replace(fakes.resources, bucket=bucket)
+    await revoke_voice(full_storage, None, "nova", "deleted")
     assert fakes.voice_keys() == []
-    assert layout.request(made[2].job_id) not in fakes.bucket.objects
+    assert [made[2].job_id] == [
+        layout.id_in(key, layout.JOBS) for key in fakes.keys(layout.JOBS) if "request" in key
+    ]
+    fakes.advance(seconds=revoke.SETTLE_TIME.total_seconds())
+    with pytest.raises(StorageFull):
+        await revoke.finish_revocations(full_storage)
+    await complete_revocations(fakes)
+    assert fakes.keys(layout.JOBS) == [layout.outcome(made[2].job_id)]
 
 
 async def test_certificate_of_other_owner() -> None:

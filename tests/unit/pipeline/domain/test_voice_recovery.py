@@ -1,8 +1,9 @@
 """Saves and deletions of voices that are interrupted, concurrent, or made while the storage fails."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 from itertools import count
 
@@ -16,6 +17,7 @@ from pipeline.domain import jobs, voice_changes, voices
 from pipeline.domain.revocation.revoke import revoke_voice
 from pipeline.errors import NameTaken, NotFound, StorageFull, Unavailable
 from tests.support.fake_service import PROMPT, Crash, FakeService
+from tests.support.fakes.bucket import FakeBucket
 from tests.support.fakes.switch import Switch
 from tests.support.saved_voices import assert_complete, complete_revocations, keys_of_voice, stored_voice
 
@@ -49,10 +51,23 @@ async def test_interrupted_save_is_retried(embedded: bool) -> None:
     assert steps >= 8
 
 
-async def test_interrupted_save_is_swept() -> None:
+class LosesResponses(FakeBucket):
+    """Loses the response to the first attempt of each `put_once`. The second attempt finds its object."""
+
+    async def put_once(
+        self, key: str, body: bytes, content_type: str, *, metadata: Mapping[str, str] | None = None
+    ) -> str | None:
+        await super().put_once(key, body, content_type, metadata=metadata)
+        return None
+
+
+@pytest.mark.parametrize("bucket", [FakeBucket, LosesResponses])
+async def test_interrupted_save_is_swept(bucket: type[FakeBucket]) -> None:
     steps = 0
     while True:
         fakes = FakeService()
+        fakes.voices = bucket(fakes.time)
+        fakes.resources = replace(fakes.resources, voices=fakes.voices)
         session_id = await fakes.session()
         fakes.fail_after(steps)
         try:
