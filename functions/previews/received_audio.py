@@ -49,6 +49,10 @@ class ReceivedAudio:
         self._digest.update(samples)
         return samples
 
+    def is_all_of(self, take: str | None, seconds: float) -> bool:
+        """Return whether all samples of a take of this length were received. `take` is None if it is not known."""
+        return not self.is_interrupted and take == self._take and abs(self.seconds - seconds) < 0.001
+
     def is_beginning_of(self, samples: bytes) -> bool:
         """Return whether these samples begin with all those that were returned."""
         return hashlib.sha256(samples[: self.returned_bytes]).digest() == self._digest.digest()

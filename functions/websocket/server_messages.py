@@ -50,6 +50,7 @@ class TtsComplete(_JobResult):
     temporary: Literal[True]
     duration_seconds: float
     sample_rate: int
+    take: str | None = Field(None, description="Id of the audio. Chunks with another `take` are not part of it")
     expires_at: UtcSeconds
     warnings: list[str] | None = None
     finish_reason: FinishReason | None = Field(None, description="How the audio ended; `length`: it was cut off")
@@ -166,6 +167,7 @@ async def completion(
             temporary=True,
             duration_seconds=outcome.preview.duration_seconds,
             sample_rate=outcome.preview.sample_rate,
+            take=outcome.take,
             expires_at=outcome.preview.expires_at,
             warnings=list(outcome.warnings) or None,
             finish_reason=outcome.finish_reason,

@@ -46,6 +46,11 @@ class AudioStream:
         self.first_audio_at: datetime | None = None
         self.has_sent_audio = False
 
+    @property
+    def take(self) -> str:
+        """The id of the audio in the messages."""
+        return self._attempt.name
+
     def subscribe(self, subscriber: Subscriber) -> None:
         """Add a subscriber."""
         sender = Sender(self._posts, subscriber)
@@ -83,7 +88,7 @@ class AudioStream:
 
     def _started(self) -> StreamStarted:
         attempt = self._attempt
-        return StreamStarted(job_id=attempt.job_id, take=attempt.name, restarted=attempt.restarted)
+        return StreamStarted(job_id=attempt.job_id, take=self.take, restarted=attempt.restarted)
 
     def _senders(self) -> list[Sender]:
         return self._listeners + self._followers
@@ -97,7 +102,7 @@ class AudioStream:
         self.has_sent_audio = True
         message = AudioChunk(
             job_id=self._attempt.job_id,
-            take=self._attempt.name,
+            take=self.take,
             seq=chunk.seq,
             sample_rate=self._attempt.sample_rate,
             audio_seconds=audio_seconds,
@@ -114,6 +119,6 @@ class AudioStream:
         if self._reported_at is not None and now - self._reported_at < PROGRESS_INTERVAL:
             return
         self._reported_at = now
-        message = AudioProgress(job_id=self._attempt.job_id, take=self._attempt.name, audio_seconds=audio_seconds)
+        message = AudioProgress(job_id=self._attempt.job_id, take=self.take, audio_seconds=audio_seconds)
         for sender in self._followers:
             sender.send(message)

@@ -219,6 +219,7 @@ async def _store_audio(context: WorkerContext, result: Synthesized, speech: Spee
         warnings=speech.warnings,
         finish_reason=speech.finish_reason,
         audio_sha256=audio_sha256,
+        take=result.stream.take,
         marks=context.marks,
     )
     key = layout.preview(job_id)

@@ -181,6 +181,7 @@ class SynthesisReport(Record):
     warnings: tuple[str, ...] = ()
     finish_reason: FinishReason | None = None
     audio_sha256: str | None = None
+    take: str | None = None
     marks: tuple[Mark, ...] = ()
 
 
@@ -252,6 +253,7 @@ class Succeeded(JobAnalysis, _OutcomeFields):
     timings: Timings | None = None
     warnings: tuple[str, ...] = ()
     audio_sha256: str | None = Field(None, description="of the stored WAV")
+    take: str | None = Field(None, description="of the stored audio, as in stream messages. None: an older worker")
     marks: tuple[Mark, ...] = Field((), description="Marks in the samples of the preview")
 
 

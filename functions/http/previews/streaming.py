@@ -135,8 +135,7 @@ async def _rest(resources: Resources, waiter: Waiter, audio: ReceivedAudio, job_
         raise StreamAborted("the outcome can't be read") from error
     if not isinstance(outcome, Succeeded) or outcome.preview is None:
         raise StreamAborted("the job failed")
-    seconds = audio.returned_bytes / 2 / audio.sample_rate
-    if not audio.is_interrupted and abs(seconds - outcome.preview.duration_seconds) < 0.001:
+    if audio.is_all_of(outcome.take, outcome.preview.duration_seconds):
         return b""
     wav = await resources.bucket.get(layout.preview(job_id))
     samples = read_wav(wav)[1] if wav else b""

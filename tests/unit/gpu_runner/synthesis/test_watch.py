@@ -291,6 +291,7 @@ async def test_retried_runaway_has_new_take(streaming: Fakes, connections: SlowC
         await settle()
     started = [one["data"] for one in messages(connections) if one["data"].get("status") == "started"]
     assert [(one["take"], one["restarted"]) for one in started] == [("same", False), ("same-1", True)]
+    assert (await success_of(streaming.resources, request)).take == "same-1"
 
 
 async def test_jobs_are_listed_only_while_one_runs(fakes: Fakes) -> None:

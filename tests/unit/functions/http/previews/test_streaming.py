@@ -64,7 +64,7 @@ class Worker:
             self.deliver(stream_message(message))
             await asyncio.sleep(0)
 
-    async def succeed(self, wav: bytes = WAV) -> None:
+    async def succeed(self, wav: bytes = WAV, take: str | None = "t") -> None:
         """Store the audio and the outcome, and send the completion."""
         resources = self._fakes.resources
         key = layout.preview(self.request.job_id)
@@ -75,7 +75,7 @@ class Worker:
             duration_seconds=1.0,
             expires_at=retention.preview_expires_at(self._fakes.time(), resources.settings),
         )
-        outcome = Succeeded(**outcome_fields(self.request, self._fakes.time()), preview=preview)
+        outcome = Succeeded(**outcome_fields(self.request, self._fakes.time()), preview=preview, take=take)
         await jobs.write_outcome(resources, outcome)
         self.deliver(Completion(outcome).to_bytes())
 
@@ -208,10 +208,32 @@ async def test_retry_with_other_audio_aborts(is_reported: bool) -> None:
         if is_reported:
             worker.start("other", restarted=True)
             await worker.send_chunks(*range(10), take="other", samples=other[44:])
-        await worker.succeed(other)
+        await worker.succeed(other, "other")
 
     with capture_logs(), pytest.raises(Exception, match="generated other audio"):
         await stream_preview(work)
+
+
+@pytest.mark.parametrize("take", ["other", None])
+async def test_other_take_of_equal_length_aborts(take: str | None) -> None:
+    other = encode_wav(voice(200.0, seconds=1.0, sample_rate=RATE))
+
+    async def work(worker: Worker) -> None:
+        worker.start()
+        await worker.send_chunks(*range(10))
+        await worker.succeed(other, take)
+
+    with capture_logs(), pytest.raises(Exception, match="generated other audio"):
+        await stream_preview(work)
+
+
+async def test_complete_take_needs_no_read() -> None:
+    async def work(worker: Worker) -> None:
+        worker.start()
+        await worker.send_chunks(*range(10))
+        await worker.succeed(b"not read")
+
+    assert (await stream_preview(work, "stream=1&format=pcm")).content == SAMPLES
 
 
 async def test_failure_during_stream_aborts() -> None:
