@@ -17,7 +17,7 @@ from pipeline.contract import layout
 from pipeline.contract.records import ImportedVoice, Request, Source, VoiceChange, VoiceMetadata
 from pipeline.domain import acceptance, reference_checks, sessions, voice_claims, voices
 from pipeline.domain.consents import kept
-from pipeline.domain.voice_claims import clear, mark_deleting
+from pipeline.domain.voice_claims import clear, clear_unclaimed, mark_deleting
 from pipeline.domain.voice_names import check_consent, check_description, check_name
 from pipeline.errors import NameTaken, StorageFull, Unavailable
 from pipeline.ids import Owner, is_id, timestamp_of
@@ -138,7 +138,7 @@ async def _settle_record(resources: Resources, key: str) -> bool:
     change = VoiceChange.parse_stored(body, key=key)
     if change is None or change.revocation_id:  # a later version may be able to parse it
         return False
-    if not await _settle(resources, change.owner, change.voice_id):
+    if not await _settle(resources, change):
         return False
     if change.action == "saved":
         await _record_if_saved(resources, layout.id_in(key, layout.CHANGES), change)
@@ -184,10 +184,11 @@ async def _is_stored(resources: Resources, owner: Owner, voice: VoiceMetadata) -
     return found is not None and found.to_json() == voice.to_json()
 
 
-async def _settle(resources: Resources, owner: Owner, voice_id: str) -> bool:
+async def _settle(resources: Resources, change: VoiceChange) -> bool:
+    owner, voice_id = change.owner, change.voice_id
     metadata, etag = await voices.read(resources, owner, voice_id)
-    if metadata is None:
-        return True
+    if metadata is None:  # with an ETag, it can't be parsed
+        return bool(etag) or await clear_unclaimed(resources, change)
     if metadata.is_ready:
         if await resources.voices.head(layout.voice_files(metadata).embedding) is None:
             await _request_embedding(resources, owner, metadata)

@@ -172,6 +172,21 @@ async def clear(resources: Resources, owner: Owner, voice_id: str) -> None:
     await resources.voices.delete_versions(last)
 
 
+async def clear_unclaimed(resources: Resources, change: VoiceChange) -> bool:
+    """Delete what a save has written after its claim was deleted. Return False if the id was claimed again."""
+    keys = layout.voice_reference(change.owner, change.voice_id, change.reference_id or "")
+    if not [version async for version in resources.voices.list_versions(keys.folder)]:
+        return True
+    # While this claim exists, no save can write files that would be deleted too.
+    voice = _saving(resources, change.reference_id or "", change, "", change.voice_id, "")
+    claimed = voice.model_copy(update={"status": "deleting", "change_id": None})
+    key = layout.voice(change.owner, change.voice_id).metadata
+    if await resources.voices.put_once(key, claimed.to_json(), JSON) is None:
+        return False
+    await clear(resources, change.owner, change.voice_id)
+    return True
+
+
 async def _voices_with_ids_of(resources: Resources, owner: Owner, name: str) -> Mapping[str, _Stored]:
     """Return the voices, in any status, with an id that a voice of this name could have."""
     distinct = distinct_voice_id_of(name)

@@ -12,11 +12,12 @@ import detangle
 import structlog
 from detangle import BugFound, BugReport, SimConfig
 
+from pipeline.contract import layout
 from tests.simulation.event_loop import Uniform
 from tests.simulation.scenarios import schedule
 
 CONFIG = SimConfig(max_steps=200_000)
-SHOWN_LINES = 60
+SHOWN_LINES = 100
 
 
 def explore(count: int, seed: int, seconds: float | None, *, shrink: bool = True) -> str | None:
@@ -45,7 +46,7 @@ def explore(count: int, seed: int, seconds: float | None, *, shrink: bool = True
 def shown(report: BugReport) -> list[str]:
     """Return the failure, and what was stored, deleted and disturbed until then."""
     lines = report.render(trace_limit=10_000).splitlines()
-    notes = [line for line in lines if re.search(r"\bnote\b", line)]
+    notes = [line for line in lines if re.search(r"\bnote\b", line) and layout.LAST_SWEEP not in line]
     return [str(report.failure.exception or report.failure.message), *notes[-SHOWN_LINES:]]
 
 

@@ -13,7 +13,7 @@ from pipeline.clients.storage import JSON
 from pipeline.contract import layout
 from pipeline.contract.messages.queue_messages import parse_queue_message
 from pipeline.contract.records import VoiceMetadata
-from pipeline.domain import jobs, voice_changes, voices
+from pipeline.domain import jobs, voice_changes, voice_claims, voices
 from pipeline.domain.revocation.revoke import revoke_voice
 from pipeline.errors import NameTaken, NotFound, StorageFull, Unavailable
 from tests.support.fake_service import PROMPT, Crash, FakeService
@@ -355,6 +355,46 @@ async def test_sweep_leaves_voice_saved_while_it_reads_the_failed_save() -> None
     await voice_changes.finish_changes(fakes.resources)
     assert saving.has_saved
     assert_complete(fakes, "nova", session_id)
+
+
+class _WritesAfterClear(FakeBucket):
+    """Delays the first write until the claim of its save was deleted."""
+
+    delayed: tuple[str, bytes, str] | None = None
+
+    async def put(self, key: str, body: bytes, content_type: str) -> None:
+        if self.delayed is None:
+            self.delayed = key, body, content_type
+            raise Unavailable("simulated")
+        await super().put(key, body, content_type)
+
+
+@pytest.mark.parametrize("saved_meanwhile", [False, True])
+async def test_file_written_after_its_claim_was_deleted_is_swept(saved_meanwhile: bool) -> None:
+    fakes = FakeService()
+    fakes.voices = bucket = _WritesAfterClear(fakes.time)
+    fakes.resources = replace(fakes.resources, voices=bucket)
+    session_id = await fakes.session()
+    with pytest.raises(Unavailable):
+        await voice_changes.save(fakes.resources, None, session_id, "Nova")
+    claimed, etag = await voices.read(fakes.resources, None, "nova")
+    assert claimed is not None
+    (change_key,) = fakes.keys(layout.CHANGES)
+    await voice_claims.abandon(fakes.resources, None, voice_claims.Claim(claimed, etag, "another"))
+    assert bucket.delayed is not None
+    await bucket.put(*bucket.delayed)
+    fakes.advance(seconds=TIMEOUT.total_seconds())
+    if saved_meanwhile:
+        bucket.switch = _SavesAfterRead(fakes, session_id)
+        assert await voice_changes.finish_changes(fakes.resources) == 0
+        assert_complete(fakes, "nova", session_id)
+        assert fakes.keys(layout.CHANGES) == [change_key]
+    assert await voice_changes.finish_changes(fakes.resources) == 1
+    assert fakes.keys(layout.CHANGES) == []
+    if saved_meanwhile:
+        assert_complete(fakes, "nova", session_id)
+    else:
+        assert fakes.voice_keys() == []
 
 
 class _FailsDeletions(Switch):
