@@ -58,21 +58,18 @@ class SimulatedBucket(FakeBucket):
         return await self._written(key, body, "replace", replaced)
 
     async def delete(self, keys: Iterable[str]) -> None:
-        given = list(keys)
-        if not given:
-            return  # no request
-        keys = [key for key in given if key in self.objects]
-        await super().delete(given)
-        for key in keys:
-            self._world.changed(self._name, key, None)
-        await self._process.after(f"{self._name} delete")
+        if given := list(keys):  # otherwise, there is no request
+            await super().delete(given)
+            await self._process.after(f"{self._name} delete")
 
     async def delete_versions(self, versions: Iterable[ObjectVersion]) -> None:
-        before = set(self.objects)
         await super().delete_versions(versions)
-        for key in sorted(before - set(self.objects)):
-            self._world.changed(self._name, key, None)
         await self._process.after(f"{self._name} delete_versions")
+
+    def _remove(self, key: str) -> None:
+        if key in self.objects:
+            super()._remove(key)
+            self._world.changed(self._name, key, None)
 
     async def _written(self, key: str, body: bytes, call: str, etag: str | None) -> str | None:
         """End a conditional write. The client repeats it if its response is lost: then it is refused."""

@@ -103,24 +103,27 @@ async def encoded_stream(
     StreamAborted
         The rest of the same audio is not available.
     """
-    resources, transcoder = services.resources, services.transcoder
-    seconds = resources.settings.job_deadline.total_seconds()
-    run = transcoder.run if format_.needs_encoding else _run_inline
-    encoder_ = await run(encoder, format_, audio.sample_rate)
+    try:
+        resources, transcoder = services.resources, services.transcoder
+        seconds = resources.settings.job_deadline.total_seconds()
+        run = transcoder.run if format_.needs_encoding else _run_inline
+        encoder_ = await run(encoder, format_, audio.sample_rate)
 
-    async def encode(samples: bytes) -> bytes:
-        if format_.needs_encoding:
-            return await transcoder.encode(encoder_, samples, audio.sample_rate)
-        return encoder_.encode(samples)
+        async def encode(samples: bytes) -> bytes:
+            if format_.needs_encoding:
+                return await transcoder.encode(encoder_, samples, audio.sample_rate)
+            return encoder_.encode(samples)
 
-    while True:
-        if not waiter.is_ready and not await services.waiters.wait(waiter, seconds):
-            raise StreamAborted("the job did not end in time, or the service stops")
-        if not audio.has_news:  # the job has ended
-            break
-        yield await encode(audio.take())
-    rest = await _rest(resources, waiter, audio, job_id)
-    yield await encode(rest) + await run(encoder_.finish)
+        while True:
+            if not waiter.is_ready and not await services.waiters.wait(waiter, seconds):
+                raise StreamAborted("the job did not end in time, or the service stops")
+            if not audio.has_news:  # the job has ended
+                break
+            yield await encode(audio.take())
+        rest = await _rest(resources, waiter, audio, job_id)
+        yield await encode(rest) + await run(encoder_.finish)
+    except PipelineError as error:  # the response has begun, so it can't state the error
+        raise StreamAborted(error.message) from error
 
 
 async def _run_inline(function: Callable[..., ResultT], *args: object) -> ResultT:
@@ -129,10 +132,7 @@ async def _run_inline(function: Callable[..., ResultT], *args: object) -> Result
 
 async def _rest(resources: Resources, waiter: Waiter, audio: ReceivedAudio, job_id: str) -> bytes:
     """Return the samples that were not received, from the stored audio if it begins with the received ones."""
-    try:
-        outcome = waiter.completion.outcome if waiter.completion else await jobs.read_outcome(resources, job_id)
-    except PipelineError as error:
-        raise StreamAborted("the outcome can't be read") from error
+    outcome = waiter.completion.outcome if waiter.completion else await jobs.read_outcome(resources, job_id)
     if not isinstance(outcome, Succeeded) or outcome.preview is None:
         raise StreamAborted("the job failed")
     if audio.is_all_of(outcome.take, outcome.preview.duration_seconds):

@@ -76,8 +76,8 @@ BUGS = (
     Bug(
         "incomplete stream counts as complete",
         STREAMING,
-        "    if not audio.is_interrupted and abs(seconds - outcome.preview.duration_seconds) < 0.001:\n",
-        "    if seconds:\n",
+        "    if audio.is_all_of(outcome.take, outcome.preview.duration_seconds):\n",
+        "    if audio.returned_bytes:\n",
     ),
     Bug(
         "stream of a failed job ends normally",

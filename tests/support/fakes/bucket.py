@@ -96,7 +96,7 @@ class FakeBucket:
         for number, key in enumerate(keys):
             if number and number % PAGE == 0:
                 await self.switch.passed("delete")
-            self.objects.pop(key, None)
+            self._remove(key)
             self._add_version(key, None)
 
     async def list_versions(self, prefix: str) -> AsyncIterator[ObjectVersion]:
@@ -113,7 +113,7 @@ class FakeBucket:
             left.pop(version.version_id, None)
             latest = next(reversed(left.values()), None)
             if latest is None:
-                self.objects.pop(version.key, None)
+                self._remove(version.key)
             else:
                 self.objects[version.key] = latest
             if not left:
@@ -135,6 +135,9 @@ class FakeBucket:
             if number and number % PAGE == 0:
                 await self.switch.passed("list_folders")
             yield name
+
+    def _remove(self, key: str) -> None:
+        self.objects.pop(key, None)
 
     async def _listed(self, call: str, prefix: str, start_after: str) -> Iterable[str]:
         await self.switch.passed(call)

@@ -9,6 +9,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from functions.http.application import create_app, serve_with
+from functions.http.previews.streaming import StreamAborted
 from functions.previews.completion_waiters import CompletionWaiters
 from pipeline.audio.reference_audio import encode_wav
 from pipeline.audio.wav import streamed_wav_header
@@ -35,7 +36,7 @@ class Worker:
     """The worker of one job."""
 
     def __init__(self, fakes: FakeService, waiters: CompletionWaiters, request: Request) -> None:
-        self._fakes = fakes
+        self.fakes = fakes
         self._waiters = waiters
         self.request = request
 
@@ -66,24 +67,24 @@ class Worker:
 
     async def succeed(self, wav: bytes = WAV, take: str | None = "t") -> None:
         """Store the audio and the outcome, and send the completion."""
-        resources = self._fakes.resources
+        resources = self.fakes.resources
         key = layout.preview(self.request.job_id)
         await resources.bucket.put(key, wav, "audio/wav")
         preview = Preview(
             key=key,
             sample_rate=RATE,
             duration_seconds=1.0,
-            expires_at=retention.preview_expires_at(self._fakes.time(), resources.settings),
+            expires_at=retention.preview_expires_at(self.fakes.time(), resources.settings),
         )
-        outcome = Succeeded(**outcome_fields(self.request, self._fakes.time()), preview=preview, take=take)
+        outcome = Succeeded(**outcome_fields(self.request, self.fakes.time()), preview=preview, take=take)
         await jobs.write_outcome(resources, outcome)
         self.deliver(Completion(outcome).to_bytes())
 
     async def fail(self) -> None:
         """Store the failure, and send the completion."""
         error = SynthesisFailed("Synthesis failed.")
-        outcome = jobs.failure(self.request, error, self._fakes.time())
-        await jobs.write_outcome(self._fakes.resources, outcome)
+        outcome = jobs.failure(self.request, error, self.fakes.time())
+        await jobs.write_outcome(self.fakes.resources, outcome)
         self.deliver(Completion(outcome).to_bytes())
 
 
@@ -234,6 +235,19 @@ async def test_complete_take_needs_no_read() -> None:
         await worker.succeed(b"not read")
 
     assert (await stream_preview(work, "stream=1&format=pcm")).content == SAMPLES
+
+
+async def test_unavailable_storage_aborts() -> None:
+    async def work(worker: Worker) -> None:
+        worker.start()
+        await worker.send_chunks(0, 1)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        await worker.succeed()
+        worker.fakes.bucket.switch.is_up = False
+
+    with capture_logs(), pytest.raises(StreamAborted, match="switched off"):
+        await stream_preview(work)
 
 
 async def test_failure_during_stream_aborts() -> None:
