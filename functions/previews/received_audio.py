@@ -50,8 +50,9 @@ class ReceivedAudio:
         return samples
 
     def is_all_of(self, take: str | None, seconds: float) -> bool:
-        """Return whether all samples of a take of this length were received. `take` is None if it is not known."""
-        return not self.is_interrupted and take == self._take and abs(self.seconds - seconds) < 0.001
+        """Return whether all samples of a take of this length were returned. `take` is None if it is not known."""
+        returned = self.returned_bytes / 2 / self.sample_rate
+        return not self.is_interrupted and take == self._take and abs(returned - seconds) < 0.001
 
     def is_beginning_of(self, samples: bytes) -> bool:
         """Return whether these samples begin with all those that were returned."""

@@ -90,3 +90,18 @@ def test_buffer_is_bounded() -> None:
         audio.add(chunk(seq, bytes(30_000)))
     assert audio.is_interrupted
     assert len(audio.take()) <= BUFFER_MAX_BYTES
+
+
+def test_all_of_take_was_returned() -> None:
+    audio, samples = ReceivedAudio(), bytes(4800)  # 0.1 s
+    audio.add(chunk(0, samples))
+    audio.take()
+    assert audio.is_all_of("t", 0.1)
+    assert not audio.is_all_of("other", 0.1)
+    assert not audio.is_all_of(None, 0.1)
+    audio.add(chunk(1, samples))  # while the outcome is read
+    assert not audio.is_all_of("t", 0.2)
+    audio.take()
+    assert audio.is_all_of("t", 0.2)
+    audio.add(chunk(3, samples))
+    assert not audio.is_all_of("t", 0.2)
