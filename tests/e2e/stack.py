@@ -105,16 +105,13 @@ class Stack:
         assert made.returncode == 0, made.stderr
         return made.stdout.strip()
 
-    def interrupt(self) -> float:
-        """Press Ctrl-C and wait for the end.  Return the duration in seconds."""
-        began = time.monotonic()
+    def interrupt(self) -> None:
+        """Press Ctrl-C and wait for the end of all processes."""
         family = self.children()
         self.process.send_signal(signal.SIGINT)
         assert self._process is not None
         assert self._process.wait(STOP_SECONDS) == 0
-        took = time.monotonic() - began
         assert not [process for process in family if is_alive(process)]
-        return took
 
     def kill_supervisor(self) -> None:
         """`kill -9` of the supervisor alone.  Its children have to end by themselves."""
