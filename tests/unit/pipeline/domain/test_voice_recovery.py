@@ -357,8 +357,8 @@ async def test_sweep_leaves_voice_saved_while_it_reads_the_failed_save() -> None
     assert_complete(fakes, "nova", session_id)
 
 
-class _WritesAfterClear(FakeBucket):
-    """Delays the first write until the claim of its save was deleted."""
+class _DelaysFirstWrite(FakeBucket):
+    """Fails the first write, and keeps it for a test that makes it later."""
 
     delayed: tuple[str, bytes, str] | None = None
 
@@ -372,7 +372,7 @@ class _WritesAfterClear(FakeBucket):
 @pytest.mark.parametrize("saved_meanwhile", [False, True])
 async def test_file_written_after_its_claim_was_deleted_is_swept(saved_meanwhile: bool) -> None:
     fakes = FakeService()
-    fakes.voices = bucket = _WritesAfterClear(fakes.time)
+    fakes.voices = bucket = _DelaysFirstWrite(fakes.time)
     fakes.resources = replace(fakes.resources, voices=bucket)
     session_id = await fakes.session()
     with pytest.raises(Unavailable):
