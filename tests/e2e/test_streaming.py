@@ -155,19 +155,20 @@ def test_ffmpeg_decodes_growing_response(client: Client, session_id: str) -> Non
     with (
         streamed(client, session_id) as answer,
         subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process,
-        ThreadPoolExecutor() as pool,
+        ThreadPoolExecutor(1) as pool,
     ):
         assert process.stdin
         assert process.stdout
-        first = pool.submit(process.stdout.read, RATE)
-        arrived_early = False
-        for part in answer.iter_raw():
-            arrived_early = arrived_early or first.done()
-            process.stdin.write(part)
-            process.stdin.flush()
-        process.stdin.close()
-        decoded = first.result() + process.stdout.read()
-    assert arrived_early
+        first, rest = pool.submit(process.stdout.read, RATE), pool.submit(process.stdout.read)
+        with process.stdin:
+            last = b""
+            for part in answer.iter_raw():
+                process.stdin.write(last)
+                process.stdin.flush()
+                last = part
+            decoded = first.result(60)  # before the end of the input
+            process.stdin.write(last)
+        decoded += rest.result(60)
     assert decoded == pcm_of(client, answer.headers["x-job-id"])
 
 
