@@ -11,16 +11,13 @@ HASH_SEED = "0"  # the order of sets decides which task comes first
 
 def explore_in_processes(count: int, seed: int, seconds: float | None, processes: int) -> int:
     """Divide the schedules among processes with a seed each. Return the highest exit status."""
-    began = time.monotonic()
     command = [sys.executable, "-m", "tests.simulation", "--processes", "1", "--schedules", str(count // processes)]
     command += ["--seconds", str(seconds)] if seconds else []
     environment = os.environ | {"PYTHONHASHSEED": HASH_SEED}
     running = [
         subprocess.Popen([*command, "--seed", str(seed + number)], env=environment) for number in range(processes)
     ]
-    status = max(process.wait() for process in running)
-    print(f"{count} schedules in {time.monotonic() - began:.0f} s with {processes} processes")
-    return status
+    return max(process.wait() for process in running)
 
 
 def main() -> int:
@@ -44,7 +41,10 @@ def main() -> int:
     if given.replay:
         failure = exploration.replay(given.replay)
     else:
-        failure = exploration.explore(given.schedules, given.seed, given.seconds, shrink=not given.no_shrink)
+        began = time.monotonic()
+        runs, failure = exploration.explore(given.schedules, given.seed, given.seconds, shrink=not given.no_shrink)
+        result = "failed after" if failure else "passed"
+        print(f"{result} {runs} schedules of seed {given.seed} in {time.monotonic() - began:.0f} s")
     if failure:
         print(failure)
     return 1 if failure else 0

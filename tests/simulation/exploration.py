@@ -20,12 +20,12 @@ CONFIG = SimConfig(max_steps=200_000)
 SHOWN_LINES = 100
 
 
-def explore(count: int, seed: int, seconds: float | None, *, shrink: bool = True) -> str | None:
-    """Run schedules until one fails. Return the report of the failure, or None."""
+def explore(count: int, seed: int, seconds: float | None, *, shrink: bool = True) -> tuple[int, str | None]:
+    """Run schedules until one fails, or the time is over. Return their number, and the report of the failure."""
     try:
         gc.freeze()  # the modules, which every collection would visit
         gc.disable()  # the strategy collects garbage between schedules
-        detangle.explore(
+        run = detangle.explore(
             schedule,
             runs=count,
             strategy=Uniform(seed),
@@ -37,10 +37,10 @@ def explore(count: int, seed: int, seconds: float | None, *, shrink: bool = True
     except BugFound as found:
         report = found.report
         replay = f"python -m tests.simulation --replay {report.token}"
-        return "\n".join([f"failed after {report.runs} schedules of seed {seed}", *shown(report), replay])
+        return report.runs, "\n".join([*shown(report), replay])
     finally:
         gc.enable()
-    return None
+    return run.runs, None
 
 
 def shown(report: BugReport) -> list[str]:

@@ -22,8 +22,15 @@ SOON = 200  # schedules
 
 def test_first_schedules_keep_guarantees() -> None:
     with capture_logs():
-        failure = explore(QUICK, seed=1, seconds=None)
-    assert failure is None, failure
+        runs, failure = explore(QUICK, seed=1, seconds=None)
+    assert (runs, failure) == (QUICK, None)
+
+
+def test_time_limit_is_kept() -> None:
+    with capture_logs():
+        runs, failure = explore(QUICK, seed=1, seconds=0.01)
+    assert 0 < runs < QUICK
+    assert failure is None
 
 
 @pytest.mark.slow
