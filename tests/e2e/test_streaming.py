@@ -151,7 +151,7 @@ def test_ffmpeg_decodes_growing_response(client: Client, session_id: str) -> Non
     ffmpeg = shutil.which("ffmpeg")
     if ffmpeg is None:
         pytest.skip("no ffmpeg is installed; on Debian: apt-get install ffmpeg")
-    # By default, ffmpeg examines 4.4 seconds of a WAV before it returns the first.
+    # By default, ffmpeg examines 4.4 seconds of a WAV before it returns any audio.
     probing, output = ["-probesize", "4096"], ["-f", "s16le", "-flush_packets", "1", "pipe:1"]
     command = [ffmpeg, "-v", "error", *probing, "-i", "pipe:0", *output]
     with (

@@ -21,11 +21,11 @@ SHOWN_LINES = 100
 
 
 def explore(count: int, seed: int, seconds: float | None, *, shrink: bool = True) -> tuple[int, str | None]:
-    """Run schedules until one fails, or the time is over. Return their number, and the report of the failure."""
+    """Run schedules until one fails or the time is over. Return their number, and the report of a failure."""
     try:
         gc.freeze()  # the modules, which every collection would visit
         gc.disable()  # the strategy collects garbage between schedules
-        run = detangle.explore(
+        stats = detangle.explore(
             schedule,
             runs=count,
             strategy=Uniform(seed),
@@ -40,7 +40,7 @@ def explore(count: int, seed: int, seconds: float | None, *, shrink: bool = True
         return report.runs, "\n".join([*shown(report), replay])
     finally:
         gc.enable()
-    return run.runs, None
+    return stats.runs, None
 
 
 def shown(report: BugReport) -> list[str]:
